@@ -1,0 +1,27 @@
+# What a person and CI type. Nothing else is needed on a fresh machine than Go and npm.
+
+GO   ?= go
+LINT := $(GO) tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test check bench vuln
+
+build: ## one static binary, bin/cardea
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/cardea ./cmd/cardea
+
+demo: build ## the authorization server on :8080 and an MCP server behind it on :8081
+	@bin/cardea demo
+
+test: ## installs what is missing, then runs everything
+	@test/run
+
+check: ## formatting, vet and lint; the first run builds the linter, which takes minutes
+	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(LINT) golangci-lint run
+
+bench: ## the Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+vuln: ## known vulnerabilities in what is linked; needs the internet
+	$(LINT) govulncheck ./...
