@@ -1,0 +1,104 @@
+package audit
+
+import "strconv"
+
+// AuthorizationRequest is the answer to a request at /oauth2/authorize: a
+// refusal, or the first page of an interaction (OAuth 2.1 §4.1.1).
+func AuthorizationRequest(clientID string) Event {
+	return Event{Action: "authorize.request", ClientID: clientID}
+}
+
+// Consent is a person's answer on the consent page.
+func Consent(clientID, userID, resource, scope string) Event {
+	return Event{Action: "authorize.consent", ClientID: clientID, UserID: userID, Resource: resource, Scope: scope}
+}
+
+// Code is an authorization code sent to a client (OAuth 2.1 §4.1.2).
+// remembered tells that no page was shown because of an earlier consent.
+func Code(clientID, userID, grantID, resource, scope string, remembered bool) Event {
+	e := Event{Action: "authorize.code", ClientID: clientID, UserID: userID, GrantID: grantID, Resource: resource, Scope: scope}
+	if remembered {
+		e = e.With("consent", "remembered")
+	}
+	return e
+}
+
+// SignIn is the answer to a sign-in form. email is what was typed, in the form
+// in which accounts are looked up.
+func SignIn(email, userID string) Event {
+	return Event{Action: "login.sign_in", UserID: userID}.With("email", email)
+}
+
+// SignOut is the end of a browser session by its owner.
+func SignOut(userID string) Event {
+	return Event{Action: "login.sign_out", UserID: userID}
+}
+
+// TokenRequest is the answer to a request at /oauth2/token (RFC 6749 §3.2).
+// clientID is empty while the client is not authenticated.
+func TokenRequest(clientID, grantType string) Event {
+	return Event{Action: "token.request", ClientID: clientID}.With("grant_type", grantType)
+}
+
+// Reuse is the second use of a code, or of a refresh token after its grace: an
+// alarm, for either the client or a thief used the first.
+func Reuse(clientID, userID, grantID, what string) Event {
+	return Event{Action: "token.reuse", ClientID: clientID, UserID: userID, GrantID: grantID}.With("what", what)
+}
+
+// Introspection is an answer of /oauth2/introspect that told nothing, or the
+// refusal of one (RFC 7662 §2.2).
+func Introspection(clientID, why string) Event {
+	return Event{Action: "token.introspect", ClientID: clientID}.With("answer", why)
+}
+
+// Revocation is the answer to a request at /oauth2/revoke (RFC 7009 §2.1).
+func Revocation(clientID, grantID, what string) Event {
+	return Event{Action: "token.revoke", ClientID: clientID, GrantID: grantID}.With("what", what)
+}
+
+// Registration is the answer to a request at /oauth2/register (RFC 7591 §3).
+// known tells that the same client had registered before.
+func Registration(clientID, name string, known bool) Event {
+	e := Event{Action: "client.register", ClientID: clientID}.With("name", name)
+	if known {
+		e = e.With("known", "true")
+	}
+	return e
+}
+
+// Client is a change made to a client by an operator: verb is "create",
+// "update", "approve", "rotate_secret", "disable", "enable" or "delete".
+func Client(verb, clientID string) Event {
+	return Event{Action: "client." + verb, ClientID: clientID}
+}
+
+// User is a change made to an account by an operator: verb is "create",
+// "disable", "enable", "delete" or "reset_password".
+func User(verb, userID string) Event {
+	return Event{Action: "user." + verb, UserID: userID}
+}
+
+// Resource is a change made to a resource by an operator: verb is "create",
+// "update" or "delete".
+func Resource(verb, identifier string) Event {
+	return Event{Action: "resource." + verb, Resource: identifier}
+}
+
+// Grant is the end of a grant: why is "operator", "code_reuse",
+// "refresh_token_reuse", "client_revoked", …
+func Grant(grantID, clientID, userID, why string) Event {
+	return Event{Action: "grant.revoke", GrantID: grantID, ClientID: clientID, UserID: userID}.With("why", why)
+}
+
+// Key is a change of the signing keys: verb is "create", "rotate" or "retire".
+func Key(verb, kid, alg string) Event {
+	return Event{Action: "key." + verb}.With("kid", kid).With("alg", alg)
+}
+
+// Limited is a request turned away because its sender (or everybody together)
+// asked too often. Only the first of a run is recorded, with how many there were
+// since the last record.
+func Limited(what string, since int) Event {
+	return Event{Action: "limit." + what, Outcome: Refused}.With("refused", strconv.Itoa(since))
+}

@@ -1,0 +1,121 @@
+package oauth
+
+import (
+	"crypto/subtle"
+	"slices"
+	"time"
+
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// GrantType is a grant_type as it stands on the wire.
+type GrantType string
+
+// The grant types of the token endpoint.
+const (
+	AuthorizationCode GrantType = "authorization_code" // OAuth 2.1 §4.1
+	RefreshToken      GrantType = "refresh_token"      // OAuth 2.1 §4.3
+	ClientCredentials GrantType = "client_credentials" // OAuth 2.1 §4.2
+)
+
+// Method is a token_endpoint_auth_method (RFC 7591 §2): how a client proves who
+// it is.
+type Method string
+
+// The client authentication methods. A confidential client that registered
+// either of the secret methods may use the other too.
+const (
+	MethodNone  Method = "none"                // a public client, RFC 6749 §2.1
+	MethodBasic Method = "client_secret_basic" // RFC 6749 §2.3.1
+	MethodPost  Method = "client_secret_post"  // RFC 6749 §2.3.1
+)
+
+// Origin is how a client came to be registered.
+type Origin string
+
+// The origins of a client.
+const (
+	ByOperator     Origin = "operator"     // by a command
+	ByRegistration Origin = "registration" // by itself, RFC 7591
+)
+
+// Metadata is what a client says of itself (RFC 7591 §2). Fields are empty when
+// not given.
+type Metadata struct {
+	Name            string      `json:"client_name,omitempty"`
+	URI             string      `json:"client_uri,omitempty"`
+	LogoURI         string      `json:"logo_uri,omitempty"`
+	TOSURI          string      `json:"tos_uri,omitempty"`
+	PolicyURI       string      `json:"policy_uri,omitempty"`
+	Contacts        []string    `json:"contacts,omitempty"`
+	SoftwareID      string      `json:"software_id,omitempty"`
+	SoftwareVersion string      `json:"software_version,omitempty"`
+	ApplicationType string      `json:"application_type,omitempty"` // "native" or "web"
+	RedirectURIs    []string    `json:"redirect_uris,omitempty"`
+	GrantTypes      []GrantType `json:"grant_types,omitempty"`
+	ResponseTypes   []string    `json:"response_types,omitempty"`
+	Method          Method      `json:"token_endpoint_auth_method,omitempty"`
+	Scope           string      `json:"scope,omitempty"` // as registered; it binds nobody, Client.Allowed does
+}
+
+// Client is an application that asks for tokens (RFC 6749 §1.1).
+type Client struct {
+	ID string // "mcp_…" when made here
+	Metadata
+	Origin Origin
+
+	// Allowed are the scopes an operator limits it to; empty is whatever the
+	// resource offers.
+	Allowed scope.Set
+	// Resources are the identifiers it is bound to; empty is any. The first is
+	// the default when a request names none.
+	Resources []string
+	// ResourceServer is the identifier of the resource whose own credentials
+	// these are, for introspection (RFC 7662 §2.1); "" for an ordinary client.
+	ResourceServer string
+	Secrets        []Secret
+
+	AccessTTL time.Duration // 0: the resource's or the server's
+
+	CreatedAt  time.Time
+	ApprovedAt time.Time // zero: unverified
+	DisabledAt time.Time // zero: enabled
+	UsedAt     time.Time // when it first completed a flow; zero: never
+}
+
+// Secret is a client secret as it is stored.
+type Secret struct {
+	Hash      string    // Hash of the secret
+	CreatedAt time.Time //
+	ExpiresAt time.Time // zero: never
+}
+
+// Public tells whether the client has no means to prove who it is.
+func (c *Client) Public() bool { return c.Method == MethodNone }
+
+// Approved tells whether an operator vouches for the client.
+func (c *Client) Approved() bool { return !c.ApprovedAt.IsZero() }
+
+// Disabled tells whether an operator has shut the client out.
+func (c *Client) Disabled() bool { return !c.DisabledAt.IsZero() }
+
+// May tells whether the client registered the grant type.
+func (c *Client) May(g GrantType) bool { return slices.Contains(c.GrantTypes, g) }
+
+// MatchSecret tells whether secret is one of the client's live secrets at now.
+// It compares in constant time.
+func (c *Client) MatchSecret(secret string, now time.Time) bool {
+	hash := []byte(Hash(secret))
+	ok := 0
+	for _, s := range c.Secrets {
+		if s.ExpiresAt.IsZero() || now.Before(s.ExpiresAt) {
+			ok |= subtle.ConstantTimeCompare(hash, []byte(s.Hash))
+		}
+	}
+	return ok == 1
+}
+
+// BoundTo tells whether the client may ask for tokens for the resource.
+func (c *Client) BoundTo(identifier string) bool {
+	return len(c.Resources) == 0 || slices.Contains(c.Resources, identifier)
+}

@@ -1,0 +1,146 @@
+package oauth
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Grant is what a person allowed one client at one resource by one consent. It
+// lives from consent to revocation; codes hang from it, and so do all its access
+// and refresh tokens: it is the family of RFC 9700 §4.14.2.
+type Grant struct {
+	ID          string // "grt_…"; the jti of its access tokens begins with it
+	ClientID    string
+	UserID      string
+	ResourceID  string
+	RedirectURI string
+	Scope       scope.Set
+	Refreshable bool   // whether refresh tokens are issued from it
+	Secret      string // random part of its refresh tokens; worth nothing without the server's key
+
+	Generation int64     // of its newest refresh token; 0: none yet
+	RotatedAt  time.Time // when Generation last rose
+
+	SignedInAt time.Time // auth_time: when the person last proved who they are
+	AMR        []string  // by which methods (RFC 8176)
+
+	CreatedAt     time.Time
+	LastUsedAt    time.Time
+	ExpiresAt     time.Time // when it ends unless it is refreshed before
+	EndsAt        time.Time // when it ends at the latest
+	RevokedAt     time.Time // zero: not revoked
+	RevokedReason string
+}
+
+// Live tells whether the grant still allows anything at now.
+func (g *Grant) Live(now time.Time) bool {
+	return g.RevokedAt.IsZero() && now.Before(g.ExpiresAt) && now.Before(g.EndsAt)
+}
+
+// Code is an authorization code as it is stored (OAuth 2.1
+// §4.1.2): its hash, and what the token request must agree with.
+type Code struct {
+	Hash        string
+	GrantID     string
+	RedirectURI string
+	Challenge   Challenge
+	ExpiresAt   time.Time
+	SpentAt     time.Time // zero: not yet
+}
+
+// RefreshTokenOf returns the refresh token of g's generation (RFC 6749 §1.5):
+//
+//	cardea_rt_ ‖ grant id ‖ _ ‖ generation ‖ _ ‖ HMAC-SHA256(key, grant id ‖ generation ‖ grant secret)
+//
+// It is computed, never stored: the database alone cannot make one, nor can the
+// key alone.
+func RefreshTokenOf(key []byte, g *Grant, generation int64) string {
+	id := strings.TrimPrefix(g.ID, "grt_")
+	n := strconv.FormatInt(generation, 10)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("refresh\x00" + id + "\x00" + n + "\x00" + g.Secret))
+	return RefreshPrefix + id + "_" + n + "_" + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// ParseRefreshToken returns the grant id and generation that a refresh token
+// claims. Nothing is proven by it: IsRefreshTokenOf does that.
+func ParseRefreshToken(token string) (grantID string, generation int64, ok bool) {
+	if len(token) > 256 {
+		return "", 0, false
+	}
+	rest, ok := strings.CutPrefix(token, RefreshPrefix)
+	if !ok {
+		return "", 0, false
+	}
+	parts := strings.SplitN(rest, "_", 3)
+	if len(parts) != 3 || parts[0] == "" {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || n < 1 {
+		return "", 0, false
+	}
+	return "grt_" + parts[0], n, true
+}
+
+// IsRefreshTokenOf tells, in constant time, whether token is the one refresh
+// token of g's generation, to the last byte.
+func IsRefreshTokenOf(key []byte, g *Grant, generation int64, token string) bool {
+	return subtle.ConstantTimeCompare([]byte(RefreshTokenOf(key, g, generation)), []byte(token)) == 1
+}
+
+// User is a person who signs in.
+type User struct {
+	ID           string // "usr_…"; the sub of their tokens
+	Email        string // as they write it
+	Name         string
+	PasswordHash string // argon2id in PHC form; "" has no password
+	CreatedAt    time.Time
+	DisabledAt   time.Time // zero: enabled
+}
+
+// Disabled tells whether an operator has shut the account.
+func (u *User) Disabled() bool { return !u.DisabledAt.IsZero() }
+
+// Session is a person's signed-in browser.
+type Session struct {
+	Hash       string // Hash of the cookie
+	UserID     string
+	SignedInAt time.Time
+	AMR        []string
+	SeenAt     time.Time
+	ExpiresAt  time.Time // idle deadline; it moves with SeenAt
+	EndsAt     time.Time // the latest end
+}
+
+// Claims are the claims of an access token (RFC 9068 §2.2).
+type Claims struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	Audience string   `json:"aud"` // one string
+	Expiry   int64    `json:"exp"`
+	IssuedAt int64    `json:"iat"`
+	ID       string   `json:"jti"`
+	ClientID string   `json:"client_id"`
+	Scope    string   `json:"scope"`
+	AuthTime int64    `json:"auth_time,omitempty"`
+	ACR      string   `json:"acr,omitempty"`
+	AMR      []string `json:"amr,omitempty"`
+}
+
+// GrantID returns the id of the grant an access token hangs from, "" for a
+// client's own token.
+func (c *Claims) GrantID() string {
+	id, _, ok := strings.Cut(c.ID, ".")
+	if !ok || !strings.HasPrefix(id, "grt_") {
+		return ""
+	}
+	return id
+}

@@ -1,0 +1,37 @@
+package oauth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+)
+
+// NewID returns prefix and 26 characters that carry 130 random bits:
+// NewID("grt_") is "grt_mzxw6ytb…".
+func NewID(prefix string) string {
+	return prefix + strings.ToLower(rand.Text())
+}
+
+// Prefixes of what is secret, so that secret scanners can find a leaked one.
+const (
+	CodePrefix    = "cardea_ac_"
+	RefreshPrefix = "cardea_rt_"
+	SecretPrefix  = "cardea_cs_"
+)
+
+// NewSecret returns prefix and 43 characters that carry 256 random bits.
+func NewSecret(prefix string) string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails, crypto/rand
+	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// Hash returns the SHA-256 of a secret as lower-case hex: the form in which
+// codes, client secrets and session cookies are stored. It suits secrets that
+// were generated with at least 128 random bits; people's passwords it does not.
+func Hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}

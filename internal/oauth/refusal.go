@@ -1,0 +1,109 @@
+// Package oauth holds the words of the protocol: what a client, a resource, a
+// grant, a code, a challenge and a refusal are, and the rules about them that
+// need neither network nor database. RFC 6749, OAuth 2.1, RFC 7636, RFC 8707.
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// ErrorCode is an OAuth error code as it stands on the wire.
+type ErrorCode string
+
+// The codes Cardea answers with.
+const (
+	InvalidRequest          ErrorCode = "invalid_request"           // RFC 6749 §4.1.2.1, §5.2
+	InvalidClient           ErrorCode = "invalid_client"            // RFC 6749 §5.2
+	InvalidGrant            ErrorCode = "invalid_grant"             // RFC 6749 §5.2
+	UnauthorizedClient      ErrorCode = "unauthorized_client"       // RFC 6749 §4.1.2.1, §5.2
+	UnsupportedGrantType    ErrorCode = "unsupported_grant_type"    // RFC 6749 §5.2
+	UnsupportedResponseType ErrorCode = "unsupported_response_type" // RFC 6749 §4.1.2.1
+	UnsupportedTokenType    ErrorCode = "unsupported_token_type"    // RFC 7009 §2.2.1
+	InvalidScope            ErrorCode = "invalid_scope"             // RFC 6749 §4.1.2.1, §5.2
+	InvalidTarget           ErrorCode = "invalid_target"            // RFC 8707 §2
+	AccessDenied            ErrorCode = "access_denied"             // RFC 6749 §4.1.2.1
+	ServerError             ErrorCode = "server_error"              // RFC 6749 §4.1.2.1
+	TemporarilyUnavailable  ErrorCode = "temporarily_unavailable"   // RFC 6749 §4.1.2.1
+	InvalidRedirectURI      ErrorCode = "invalid_redirect_uri"      // RFC 7591 §3.2.2
+	InvalidClientMetadata   ErrorCode = "invalid_client_metadata"   // RFC 7591 §3.2.2
+	InvalidSoftware         ErrorCode = "invalid_software_statement"
+	LoginRequired           ErrorCode = "login_required"        // OpenID Connect Core §3.1.2.6
+	ConsentRequired         ErrorCode = "consent_required"      // OpenID Connect Core §3.1.2.6
+	RequestNotSupported     ErrorCode = "request_not_supported" // OpenID Connect Core §3.1.2.6
+	RequestURINotSupported  ErrorCode = "request_uri_not_supported"
+	TooManyRequests         ErrorCode = "too_many_requests" // with HTTP 429, RFC 6585 §4
+)
+
+// Refusal is a decision against a request: what the client is told. It is made
+// by Refuse and its siblings and found again by AsRefusal.
+type Refusal struct {
+	Code        ErrorCode
+	Description string        // a short ASCII sentence that says how to mend the request; no secret
+	Basic       bool          // the client tried HTTP Basic, so a 401 carries its challenge (RFC 6749 §5.2)
+	RetryAfter  time.Duration // with TooManyRequests; rounded up to whole seconds
+	status      int
+}
+
+// Error returns code and description.
+func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Description }
+
+// Status is the HTTP status that goes with the refusal at a token-style
+// endpoint or on a page.
+func (r *Refusal) Status() int {
+	if r.status != 0 {
+		return r.status
+	}
+	switch r.Code {
+	case InvalidClient:
+		return http.StatusUnauthorized
+	case AccessDenied:
+		return http.StatusForbidden
+	case TooManyRequests:
+		return http.StatusTooManyRequests
+	case TemporarilyUnavailable:
+		return http.StatusServiceUnavailable
+	case ServerError:
+		return http.StatusInternalServerError
+	default:
+		return http.StatusBadRequest
+	}
+}
+
+// Refuse returns a refusal. It returns error, never *Refusal, so that a nil
+// refusal cannot become a non-nil error.
+func Refuse(code ErrorCode, format string, args ...any) error {
+	return &Refusal{Code: code, Description: fmt.Sprintf(format, args...)}
+}
+
+// RefuseStatus is Refuse with an HTTP status other than the code's own, for
+// what HTTP says better than OAuth (415, 413).
+func RefuseStatus(status int, code ErrorCode, format string, args ...any) error {
+	return &Refusal{Code: code, Description: fmt.Sprintf(format, args...), status: status}
+}
+
+// RefuseClient refuses a client that did not prove who it is (RFC 6749 §5.2).
+// basic tells that it tried HTTP Basic.
+func RefuseClient(basic bool, format string, args ...any) error {
+	return &Refusal{Code: InvalidClient, Description: fmt.Sprintf(format, args...), Basic: basic}
+}
+
+// RefuseForNow refuses a request that came too often: it may be tried again
+// after the given time.
+func RefuseForNow(after time.Duration, format string, args ...any) error {
+	return &Refusal{Code: TooManyRequests, Description: fmt.Sprintf(format, args...), RetryAfter: after}
+}
+
+// AsRefusal finds the refusal in err. Any other error is a fault: it is logged
+// whole, and the client hears only server_error.
+func AsRefusal(err error) (*Refusal, bool) {
+	var r *Refusal
+	ok := errors.As(err, &r)
+	return r, ok
+}
+
+// ErrUnavailable marks a fault that a later try may not meet: the database does
+// not answer, or the server is stopping. It becomes HTTP 503.
+var ErrUnavailable = errors.New("temporarily unavailable")

@@ -1,0 +1,271 @@
+package oauth
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Resource is an MCP server that Cardea protects (RFC 8707). Zero durations and
+// an empty SigningAlg mean the server's defaults.
+type Resource struct {
+	ID         string // "res_…"
+	Identifier string // canonical URI: the aud of its tokens, byte for byte
+	Name       string
+	Scopes     []ResourceScope
+
+	SigningAlg     string // ES256, RS256, PS256 or EdDSA
+	AccessTTL      time.Duration
+	RefreshIdleTTL time.Duration
+	RefreshMaxTTL  time.Duration
+
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// ResourceScope is a scope that a resource understands.
+type ResourceScope struct {
+	Name        string `json:"name"`
+	Description string `json:"description"` // for the consent page; "" shows the name
+	Default     bool   `json:"default"`     // granted to who asks for no scope
+}
+
+// ScopeNames returns the names of all the resource's scopes, in their order.
+func (r *Resource) ScopeNames() scope.Set {
+	var names scope.Set
+	for _, s := range r.Scopes {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// DefaultScopes returns what is granted to who asks for no scope: the scopes
+// marked default.
+func (r *Resource) DefaultScopes() scope.Set {
+	var names scope.Set
+	for _, s := range r.Scopes {
+		if s.Default {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// Describe returns the words for a scope on the consent page: its own
+// description, that of the wildcard that covers it, or its name.
+func (r *Resource) Describe(name string) string {
+	if name == OfflineAccess {
+		return "Stay connected when you are away, until you disconnect it"
+	}
+	words := name
+	for _, s := range r.Scopes {
+		switch {
+		case s.Description == "":
+		case s.Name == name:
+			return s.Description
+		case scope.Of(s.Name).Covers(name):
+			words = s.Description
+		}
+	}
+	return words
+}
+
+// OfflineAccess asks for a refresh token (OpenID Connect Core §11). It belongs to
+// no resource.
+const OfflineAccess = "offline_access"
+
+// tolerated are scopes that clients ask for out of habit. They are never an
+// error and stand for nothing here.
+var tolerated = scope.Of("openid", "profile", "email", OfflineAccess)
+
+// Grantable returns the scopes that client may be granted at r when it asked
+// for requested: what r understands and client is allowed, in the order asked;
+// the rest is dropped. Who asked for none (or only for openid and its kin)
+// gets the defaults of r. invalid_scope if nothing is left. offline_access is
+// kept only when offline is true (RFC 6749 §3.3).
+func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) (scope.Set, error) {
+	known := r.ScopeNames()
+	allowed := func(name string) bool {
+		return known.Covers(name) && (len(client.Allowed) == 0 || client.Allowed.Covers(name))
+	}
+	var granted scope.Set
+	asked := requested.Minus(tolerated)
+	switch {
+	case len(asked) > 0:
+		for _, name := range asked {
+			if allowed(name) {
+				granted = append(granted, name)
+			}
+		}
+		if len(granted) == 0 {
+			return nil, Refuse(InvalidScope, "none of the requested scopes can be granted; this resource knows: %s", known)
+		}
+	default:
+		for _, name := range r.DefaultScopes() {
+			if allowed(name) {
+				granted = append(granted, name)
+			}
+		}
+		if len(granted) == 0 { // a client that was given scopes none of which is a default
+			for _, name := range client.Allowed {
+				if known.Covers(name) {
+					granted = append(granted, name)
+				}
+			}
+		}
+		if len(granted) == 0 && len(known) > 0 {
+			return nil, Refuse(InvalidScope, "scope is missing and this resource has no default for this client; it knows: %s", known)
+		}
+	}
+	if offline && requested.Has(OfflineAccess) {
+		granted = append(granted, OfflineAccess)
+	}
+	return granted, nil
+}
+
+// CheckIdentifier returns the canonical form in which a resource identifier is
+// registered, or a refusal that says what is wrong: it must be an absolute
+// https URI (http on a loopback host) without fragment or user (RFC 8707 §2).
+// The canonical form has scheme and host in lower case, no default port, and no
+// slash after a bare origin.
+func CheckIdentifier(identifier string) (string, error) {
+	if len(identifier) > 1024 {
+		return "", Refuse(InvalidTarget, "a resource identifier has at most 1024 bytes")
+	}
+	canonical, u, why := normalise(identifier)
+	switch {
+	case why != "":
+		return "", Refuse(InvalidTarget, "resource %.200q %s", identifier, why)
+	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+		return "", Refuse(InvalidTarget, "resource %.200q must use https: http is for loopback hosts alone", identifier)
+	}
+	return canonical, nil
+}
+
+func normalise(identifier string) (canonical string, u *url.URL, why string) {
+	u, err := url.Parse(identifier)
+	switch {
+	case err != nil:
+		return "", nil, "is not a URI"
+	case u.Scheme == "" || u.Host == "" || u.Opaque != "":
+		return "", nil, "is not an absolute URI, such as https://mcp.example.com/mcp"
+	case strings.Contains(identifier, "#"):
+		return "", nil, "must not have a fragment (RFC 8707 section 2)"
+	case u.User != nil:
+		return "", nil, "must not carry user information"
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "", nil, "must use https"
+	case !validPort(u):
+		return "", nil, "has a port outside 1 to 65535"
+	case hasDotSegment(u):
+		return "", nil, "must not have dot segments in its path"
+	}
+	for i := range len(identifier) {
+		if c := identifier[i]; c <= ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' {
+			return "", nil, "has a character that a URI cannot have (RFC 3986 section 2)"
+		}
+	}
+	u.Host = strings.ToLower(u.Host)
+	if p := u.Port(); u.Scheme == "https" && p == "443" || u.Scheme == "http" && p == "80" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+p)
+	}
+	if u.Path == "/" && u.RawQuery == "" {
+		u.Path = ""
+	}
+	u.ForceQuery = false
+	return u.String(), u, ""
+}
+
+// FindResource looks up the resource that identifiers (the values of the
+// parameter resource, RFC 8707 §2) name among registered. Values that mean the
+// same collapse; several different ones, or one that names nothing, are
+// invalid_target. Scheme and host may be in upper case, a default port and one
+// trailing slash count for nothing; an origin names the only resource on it, and
+// a URI below a registered one names that one. No value at all is (nil, nil): the
+// caller knows the default.
+func FindResource(registered []*Resource, identifiers []string) (*Resource, error) {
+	var found *Resource
+	for _, identifier := range identifiers {
+		r, err := findOne(registered, identifier)
+		switch {
+		case err != nil:
+			return nil, err
+		case found != nil && r != found:
+			return nil, Refuse(InvalidTarget, "resource names several resources: ask for one at a time")
+		}
+		found = r
+	}
+	return found, nil
+}
+
+func findOne(registered []*Resource, identifier string) (*Resource, error) {
+	canonical, u, why := normalise(identifier)
+	if why != "" {
+		return nil, Refuse(InvalidTarget, "resource %.200q %s", identifier, why)
+	}
+	slashless := strings.TrimSuffix(canonical, "/")
+	var onOrigin []*Resource
+	var longest *Resource
+	for _, r := range registered {
+		own := strings.TrimSuffix(r.Identifier, "/")
+		if own == slashless {
+			return r, nil
+		}
+		if origin(r.Identifier) == u.Scheme+"://"+u.Host {
+			onOrigin = append(onOrigin, r)
+		}
+		if strings.HasPrefix(slashless, own+"/") && (longest == nil || len(r.Identifier) > len(longest.Identifier)) {
+			longest = r
+		}
+	}
+	switch {
+	case u.Path == "" && u.RawQuery == "" && len(onOrigin) == 1:
+		return onOrigin[0], nil
+	case longest != nil:
+		return longest, nil
+	}
+	return nil, Refuse(InvalidTarget, "resource %.200q is not registered here", identifier)
+}
+
+func origin(identifier string) string {
+	u, err := url.Parse(identifier)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// MaxAccessTTL is the longest life an access token can be given. A signing key
+// stays published that long after its last signature.
+const MaxAccessTTL = 24 * time.Hour
+
+// SigningAlgs are the algorithms in which access tokens may be signed.
+var SigningAlgs = []string{"ES256", "RS256", "PS256", "EdDSA"}
+
+// IsSigningAlg tells whether alg is one of SigningAlgs.
+func IsSigningAlg(alg string) bool { return slices.Contains(SigningAlgs, alg) }
+
+// TargetOf returns the resource that a client's request is for: the one that
+// identifiers name, else the client's own, else the only one there is. A client
+// that is bound to resources gets tokens for no other. invalid_target when it
+// cannot be told, never "all".
+func TargetOf(client *Client, registered []*Resource, identifiers []string) (*Resource, error) {
+	named, err := FindResource(registered, identifiers)
+	switch {
+	case err != nil:
+		return nil, err
+	case named == nil && len(client.Resources) > 0:
+		named, err = FindResource(registered, client.Resources[:1])
+	case named == nil && len(registered) == 1:
+		named = registered[0]
+	case named == nil:
+		return nil, Refuse(InvalidTarget, "resource is missing, and there is more than one (or none) to choose from: name the MCP server's URL")
+	}
+	if err == nil && !client.BoundTo(named.Identifier) {
+		return nil, Refuse(InvalidTarget, "this client is not allowed to ask for tokens for %s", named.Identifier)
+	}
+	return named, err
+}
