@@ -1,5 +1,8 @@
-// Package scope knows the names of OAuth scopes: how they are written (RFC 6749
-// §3.3), which of them a wildcard covers, and how sets of them are compared.
+// Package scope names what a token allows: scope names, sets of them, and wildcards.
+//
+// A scope name is an RFC 6749 §3.3 scope-token, by convention segments joined by colons, the widest first:
+// "mcp:tools:calendar:read". A name that ends in ":*" is a wildcard and covers every name below its prefix,
+// however deep: "mcp:tools:*" covers "mcp:tools:weather" and "mcp:tools:calendar:read".
 package scope
 
 import (
@@ -9,20 +12,20 @@ import (
 	"strings"
 )
 
-// Bounds of what Parse accepts: bytes of one name, and names in one list.
 const (
-	maxName  = 256
-	maxNames = 256
+	maxName  = 256 // bytes in one name
+	maxNames = 256 // names in one parameter
 )
 
-// ErrSyntax is in the error of Parse for text that is no list of scope names.
-var ErrSyntax = errors.New("not a list of scope names separated by spaces")
+// ErrSyntax says that a scope parameter is not a list of scope names as RFC 6749 §3.3 writes it, or is longer than
+// 256 names of 256 bytes.
+var ErrSyntax = errors.New("scope: not a list of scope names")
 
-// Set is a set of scope names in the order in which they were given. The nil Set
-// is empty. Make one with Of or Parse, which drop duplicates.
+// Set is an ordered set of scope names. Nil is the empty set. Make one with [Of] or [Parse]; the methods never change
+// the sets they are called on.
 type Set []string
 
-// Of returns the set of the names, without duplicates and empty strings.
+// Of returns the set of names in the order given, without duplicates and empty strings. It does not check the names.
 func Of(names ...string) Set {
 	var s Set
 	for _, name := range names {
@@ -33,104 +36,121 @@ func Of(names ...string) Set {
 	return s
 }
 
-// Valid tells whether name is a scope-token of RFC 6749 §3.3: printable ASCII
-// without space, quotation mark and backslash, 1 to 256 bytes.
+// Parse reads a scope parameter: names separated by spaces (RFC 6749 §3.3). Spaces before, after and doubled between
+// names do no harm, a name said twice counts once, and the empty string is the empty set. The error is [ErrSyntax].
+func Parse(s string) (Set, error) {
+	var set Set
+	n := 0
+	for name := range strings.SplitSeq(s, " ") {
+		if name == "" {
+			continue
+		}
+		n++
+		switch {
+		case n > maxNames:
+			return nil, fmt.Errorf("%w: more than %d names", ErrSyntax, maxNames)
+		case len(name) > maxName:
+			return nil, fmt.Errorf("%w: name %d is longer than %d bytes", ErrSyntax, n, maxName)
+		case !Valid(name):
+			return nil, fmt.Errorf("%w: name %d has a character that RFC 6749 does not allow", ErrSyntax, n)
+		}
+		if !set.Has(name) {
+			set = append(set, name)
+		}
+	}
+	return set, nil
+}
+
+// Valid says whether name is a scope-token of RFC 6749 §3.3: 1 to 256 printable ASCII characters without space,
+// quotation mark and backslash.
 func Valid(name string) bool {
 	if name == "" || len(name) > maxName {
 		return false
 	}
 	for i := range len(name) {
-		if c := name[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+		if c := name[i]; c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
 			return false
 		}
 	}
 	return true
 }
 
-// Parse reads a space-delimited list of scope names (RFC 6749 §3.3). Spaces too
-// many do no harm, "" is the empty set. Its error is an ErrSyntax.
-func Parse(list string) (Set, error) {
-	if len(list) > maxNames*(maxName+1) {
-		return nil, fmt.Errorf("%w: too long", ErrSyntax)
-	}
-	var s Set
-	for name := range strings.SplitSeq(list, " ") {
-		switch {
-		case name == "" || s.Has(name):
-		case !Valid(name):
-			return nil, fmt.Errorf("%w: %.40q cannot be a name", ErrSyntax, name)
-		case len(s) == maxNames:
-			return nil, fmt.Errorf("%w: more than %d names", ErrSyntax, maxNames)
-		default:
-			s = append(s, name)
-		}
-	}
-	return s, nil
-}
-
-// String returns the names joined by spaces, as they stand on the wire.
+// String joins the names with single spaces, as the scope parameter wants it.
 func (s Set) String() string { return strings.Join(s, " ") }
 
-// Has tells whether name is a member, letter for letter.
+// Has says whether name itself is a member. Wildcards play no part.
 func (s Set) Has(name string) bool { return slices.Contains(s, name) }
 
-// Covers tells whether name is a member or falls under a wildcard: a member that
-// ends in ":*" covers every name with that prefix, one or more segments deeper.
-// "mcp:*" covers "mcp:a" and "mcp:a:b", but neither "mcp" nor "mcp:".
+// Covers says whether the set allows name: it is a member, or a wildcard member covers it. The wildcard "mcp:*" covers
+// "mcp:a", "mcp:a:b" and "mcp:a:*", but neither "mcp" nor "mcp:"; a bare "*" covers nothing but itself. The empty
+// name is never covered.
 func (s Set) Covers(name string) bool {
+	if name == "" {
+		return false
+	}
 	for _, member := range s {
-		if member == name {
-			return true
-		}
-		if prefix, ok := strings.CutSuffix(member, "*"); ok && len(prefix) > 1 && strings.HasSuffix(prefix, ":") &&
-			len(name) > len(prefix) && strings.HasPrefix(name, prefix) {
+		if member == name || below(member, name) {
 			return true
 		}
 	}
 	return false
 }
 
-// CoversAll tells whether each of the names is covered.
-func (s Set) CoversAll(names ...string) bool { return len(s.Missing(names...)) == 0 }
+// below says whether member is a wildcard and name lies at least one segment below its prefix.
+func below(member, name string) bool {
+	prefix, wild := strings.CutSuffix(member, ":*")
+	if !wild || prefix == "" {
+		return false
+	}
+	rest, found := strings.CutPrefix(name, prefix)
+	return found && len(rest) > 1 && rest[0] == ':' && rest[1] != ':'
+}
 
-// CoversAny tells whether at least one of the names is covered.
+// CoversAll says whether the set covers every name. No names are always covered.
+func (s Set) CoversAll(names ...string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !s.Covers(name) })
+}
+
+// CoversAny says whether the set covers at least one name. Of no names it covers none.
 func (s Set) CoversAny(names ...string) bool { return slices.ContainsFunc(names, s.Covers) }
 
-// Missing returns those of the names that are not covered.
+// Missing returns the names that the set does not cover, in their order.
 func (s Set) Missing(names ...string) Set {
 	var missing Set
 	for _, name := range names {
-		if !s.Covers(name) && !missing.Has(name) {
+		if name != "" && !s.Covers(name) && !missing.Has(name) {
 			missing = append(missing, name)
 		}
 	}
 	return missing
 }
 
-// Intersect returns the members that are in o too, letter for letter.
+// Intersect returns the members of s that are members of o, in the order of s. Wildcards play no part.
 func (s Set) Intersect(o Set) Set {
-	return s.filter(o.Has)
-}
-
-// Minus returns the members that are not in o, letter for letter.
-func (s Set) Minus(o Set) Set {
-	return s.filter(func(name string) bool { return !o.Has(name) })
-}
-
-// Union returns the members of s, and then those of o that are new.
-func (s Set) Union(o Set) Set {
-	return Of(slices.Concat(s, o)...)
-}
-
-// SubsetOf tells whether every member is in o too, letter for letter.
-func (s Set) SubsetOf(o Set) bool { return len(s.Minus(o)) == 0 }
-
-func (s Set) filter(keep func(string) bool) Set {
-	var kept Set
+	var both Set
 	for _, name := range s {
-		if keep(name) {
-			kept = append(kept, name)
+		if o.Has(name) {
+			both = append(both, name)
 		}
 	}
-	return kept
+	return both
+}
+
+// Union returns the members of s and after them those of o that s lacks.
+func (s Set) Union(o Set) Set { return Of(slices.Concat(s, o)...) }
+
+// Minus returns the members of s that are not members of o. Wildcards play no part.
+func (s Set) Minus(o Set) Set {
+	var rest Set
+	for _, name := range s {
+		if !o.Has(name) {
+			rest = append(rest, name)
+		}
+	}
+	return rest
+}
+
+// SubsetOf says whether every member of s is a member of o. Wildcards play no part.
+func (s Set) SubsetOf(o Set) bool {
+	return !slices.ContainsFunc(s, func(name string) bool { return !o.Has(name) })
 }
