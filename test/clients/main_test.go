@@ -1,0 +1,164 @@
+// Package clients_test drives real clients, unmodified, against Cardea's own binary: the official TypeScript and Go
+// SDKs, the MCP conformance tool and the Node example. `make test` installs what they need.
+package clients_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cardea is the path of the binary under test.
+var cardea string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "cardea-clients-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		cardea = filepath.Join(dir, "cardea")
+		build := exec.Command("go", "build", "-o", cardea, "github.com/cardea-auth/cardea/cmd/cardea")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// needed is the value of an environment variable that make test sets.
+func needed(t *testing.T, name string) string {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		t.Fatalf("%s is not set; `make test` installs what it stands for and sets it", name)
+	}
+	return value
+}
+
+// node is a command that runs one of the scripts in this folder, or below it, with a Node that is new enough.
+func node(ctx context.Context, t *testing.T, script string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, needed(t, "CARDEA_NODE"), append([]string{filepath.Join(needed(t, "CARDEA_CLIENTS"), script)}, args...)...)
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// freeAddress is an address of this machine that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A demo is a running `cardea demo`.
+type demo struct {
+	Issuer, MCP     string // as the demo prints them
+	Email, Password string
+	env             []string
+}
+
+var (
+	printedMCP      = regexp.MustCompile(`https?://[^\s"']+/mcp\b`)
+	printedIssuer   = regexp.MustCompile(`(?i)authorization server\W+(https?://[^\s"']+)`)
+	printedPassword = regexp.MustCompile(`(?i)(\S+@\S+)\s+(?:/|with|,|and)?\s*(?:the )?password[:\s]+(\S+)`)
+)
+
+// startDemo runs `cardea demo` with limits off until the test ends, and waits until it has said how to use it.
+func startDemo(t *testing.T, env ...string) *demo {
+	t.Helper()
+	d := &demo{env: append([]string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir()}, env...)}
+	said := start(t, d.env, "demo", "--listen", freeAddress(t), "--mcp-listen", freeAddress(t))
+	var all strings.Builder
+	for line := range said {
+		all.WriteString(line + "\n")
+		text := all.String()
+		d.MCP = printedMCP.FindString(text)
+		if m := printedIssuer.FindStringSubmatch(text); m != nil {
+			d.Issuer = m[1]
+		}
+		if m := printedPassword.FindStringSubmatch(text); m != nil {
+			d.Email, d.Password = m[1], m[2]
+		}
+		if d.MCP != "" && d.Issuer != "" && d.Password != "" {
+			go func() {
+				for range said { // keep its pipe from filling
+				}
+			}()
+			return d
+		}
+	}
+	t.Fatalf("cardea demo ended, or did not say its MCP server, its issuer, and the demo user's e-mail and password:\n%s", all.String())
+	return nil
+}
+
+// start runs a cardea command until the test ends and hands on the lines of its standard output.
+func start(t *testing.T, env []string, args ...string) <-chan string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), cardea, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	var logged strings.Builder
+	cmd.Stderr = &logged
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines, ended := make(chan string), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			select {
+			case lines <- s.Text():
+			case <-t.Context().Done():
+			}
+		}
+	}()
+	t.Cleanup(func() { // the test's context is over by now, which asked the command to stop
+		<-ended
+		_ = cmd.Wait() // it was told to stop; how it says so is not this test's business
+		if t.Failed() {
+			t.Logf("what `cardea %s` logged:\n%s", strings.Join(args, " "), logged.String())
+		}
+	})
+	return lines
+}
+
+// command runs a cardea command that prints JSON, and reads it into v.
+func command(t *testing.T, env []string, v any, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), cardea, args...)
+	cmd.Env = append(os.Environ(), env...)
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("cardea %s: %v\n%s", strings.Join(args, " "), err, complaint.String())
+	}
+	if err := json.Unmarshal(out, v); err != nil {
+		t.Fatalf("cardea %s: %v in\n%s", strings.Join(args, " "), err, out)
+	}
+}

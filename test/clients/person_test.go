@@ -1,0 +1,151 @@
+package clients_test
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A person is somebody with a browser who signs in, allows what is asked, and follows every redirect: a cookie jar
+// and the forms as they come, no script.
+type person struct {
+	email, password string
+	browser         *http.Client
+	signedIn, asked int // how often the person gave the password, and was asked for consent
+}
+
+func newPerson(t *testing.T, email, password string) *person {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &person{email: email, password: password, browser: &http.Client{
+		Jar:           jar,
+		Timeout:       20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Visit opens an authorization URL, signs in and allows, and returns the URL of the client that the authorization
+// server sends the browser to in the end. That URL is not opened.
+func (p *person) Visit(authorizationURL string) (string, error) {
+	here, err := url.Parse(authorizationURL)
+	if err != nil {
+		return "", err
+	}
+	origin := here.Scheme + "://" + here.Host
+	resp, err := p.browser.Get(authorizationURL)
+	for range 12 {
+		if err != nil {
+			return "", err
+		}
+		body, err2 := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		resp.Body.Close()
+		if err2 != nil {
+			return "", err2
+		}
+		here = resp.Request.URL
+		if next, err := resp.Location(); err == nil {
+			if next.Scheme+"://"+next.Host != origin {
+				return next.String(), nil
+			}
+			resp, err = p.browser.Get(next.String())
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		if resp.StatusCode != http.StatusOK {
+			return "", fmt.Errorf("%s answers %s:\n%s", here.Path, resp.Status, body)
+		}
+		f, err2 := p.fill(string(body))
+		if err2 != nil {
+			return "", fmt.Errorf("%s: %w in\n%s", here.Path, err2, body)
+		}
+		target, err2 := here.Parse(f.action)
+		if err2 != nil {
+			return "", err2
+		}
+		resp, err = p.browser.PostForm(target.String(), f.values)
+	}
+	return "", errors.New("still no redirect to the client after a dozen pages")
+}
+
+// A form is what the person is about to send.
+type form struct {
+	action string
+	values url.Values
+	names  []string // of all inputs and buttons
+}
+
+// fill finds the page's form for signing in or for consent and fills it.
+func (p *person) fill(page string) (*form, error) {
+	forms, err := read(page)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range forms {
+		switch {
+		case slices.Contains(f.names, "email") && slices.Contains(f.names, "password"):
+			p.signedIn++
+			f.values.Set("email", p.email)
+			f.values.Set("password", p.password)
+			return f, nil
+		case slices.Contains(f.names, "decision"):
+			p.asked++
+			f.values.Set("decision", "allow")
+			return f, nil
+		}
+	}
+	return nil, errors.New("neither a sign-in nor a consent form")
+}
+
+// read returns the forms of a page with what a browser would send: hidden inputs, and checkboxes that are ticked.
+func read(page string) (forms []*form, err error) {
+	dec := xml.NewDecoder(strings.NewReader(page))
+	dec.Strict, dec.AutoClose, dec.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
+	var current *form
+	for {
+		token, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return forms, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if end, ok := token.(xml.EndElement); ok && end.Name.Local == "form" {
+			current = nil
+		}
+		element, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		attr := map[string]string{}
+		for _, a := range element.Attr {
+			attr[a.Name.Local] = a.Value
+		}
+		_, checked := attr["checked"]
+		switch name := attr["name"]; element.Name.Local {
+		case "form":
+			current = &form{action: attr["action"], values: url.Values{}}
+			forms = append(forms, current)
+		case "input", "button":
+			if current == nil || name == "" {
+				continue
+			}
+			current.names = append(current.names, name)
+			if attr["type"] == "hidden" || attr["type"] == "checkbox" && checked {
+				current.values.Add(name, attr["value"])
+			}
+		}
+	}
+}

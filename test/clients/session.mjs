@@ -1,0 +1,123 @@
+// One agent's session through an official SDK, told step by step: a line of JSON on standard output for each step.
+// When the SDK sends the person to the authorization server, the line {"step":"authorize","url":…} says where; the
+// answer, a line on standard input, is the URL that the person's browser came back with.
+
+import { createInterface } from 'node:readline';
+
+const redirectUrl = 'http://127.0.0.1:43117/callback'; // nobody listens there: the answer comes by standard input
+const event = { title: 'Tea', start: '2031-05-04T15:00' };
+
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+export function tell(step, facts = {}) {
+  process.stdout.write(JSON.stringify({ step, ...facts }) + '\n');
+}
+
+// Agent is what an application has to bring for the SDKs: a place to keep things, and a way to the person.
+class Agent {
+  redirectUrl = redirectUrl;
+  clientMetadata = {
+    client_name: 'Cardea test agent',
+    redirect_uris: [redirectUrl],
+    grant_types: ['authorization_code', 'refresh_token'],
+    response_types: ['code'],
+    token_endpoint_auth_method: 'none',
+  };
+  saved = 0;
+  stepUp = false;
+
+  state() {
+    return (this.sent = crypto.randomUUID());
+  }
+  clientInformation() {
+    return this.client;
+  }
+  saveClientInformation(client) {
+    this.client = client;
+    tell('registered', { client_id: client.client_id, secret: client.client_secret !== undefined });
+  }
+  tokens() {
+    // SDK v1 tries a refresh before it asks the person for more, and a refresh cannot widen a grant (RFC 6749 §6):
+    // an application steps up by not offering the refresh token.
+    return this.stepUp && this.held ? { ...this.held, refresh_token: undefined } : this.held;
+  }
+  saveTokens(tokens) {
+    this.held = tokens;
+    this.saved++;
+    this.stepUp = false;
+    tell('tokens', { scope: tokens.scope, refresh: tokens.refresh_token !== undefined, type: tokens.token_type });
+  }
+  saveCodeVerifier(verifier) {
+    this.verifier = verifier;
+  }
+  codeVerifier() {
+    return this.verifier;
+  }
+  redirectToAuthorization(url) {
+    this.asked = url;
+  }
+
+  // fetch lets everything through and only looks at it.
+  fetch = async (input, init) => {
+    const response = await fetch(input, init);
+    if (response.status === 403) {
+      const challenge = response.headers.get('www-authenticate');
+      this.stepUp = /error="insufficient_scope"/.test(challenge ?? '');
+      tell('refused', { status: 403, challenge });
+    }
+    return response;
+  };
+
+  // person sends the person to where the SDK wants them, and returns the parameters they came back with.
+  async person() {
+    tell('authorize', { url: this.asked.href });
+    const { value } = await answers.next();
+    const params = new URL(value).searchParams;
+    if (params.get('state') !== this.sent) throw new Error(`state ${params.get('state')} came back, ${this.sent} was sent`);
+    if (params.has('error')) throw new Error(`${params.get('error')}: ${params.get('error_description')}`);
+    return params;
+  }
+}
+
+// run plays the session against the MCP server at url. finish hands the callback's parameters to the SDK.
+export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish }, url) {
+  const agent = new Agent();
+  const open = () => new StreamableHTTPClientTransport(new URL(url), { authProvider: agent, fetch: agent.fetch });
+  const client = new Client({ name: 'cardea-test', version: '1.0.0' });
+
+  let transport = open();
+  try {
+    await client.connect(transport);
+    throw new Error('the MCP server let a stranger in');
+  } catch (error) {
+    if (!(error instanceof UnauthorizedError)) throw error;
+  }
+  await finish(transport, await agent.person());
+  transport = open();
+  await client.connect(transport);
+  tell('connected', { tools: (await client.listTools()).tools.map((tool) => tool.name) });
+
+  const call = async (name, args) => {
+    const result = await client.callTool({ name, arguments: args });
+    tell('called', { tool: name, failed: result.isError === true, text: result.content?.[0]?.text });
+  };
+  await call('get_forecast', { city: 'Lisbon' });
+
+  try {
+    await call('create_event', event);
+    throw new Error('create_event was allowed without its scope');
+  } catch (error) {
+    if (!(error instanceof UnauthorizedError)) throw error;
+  }
+  await finish(transport, await agent.person());
+  await call('create_event', event);
+  await call('get_forecast', { city: 'Lisbon' }); // what was allowed before still is
+
+  const before = agent.saved;
+  agent.held = { ...agent.held, access_token: 'no longer good' };
+  await call('create_event', event);
+  tell('refreshed', { times: agent.saved - before });
+
+  await client.close();
+  process.exit(0);
+}
