@@ -1,0 +1,139 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// check judges the configuration as a whole.
+func (l *Loaded) check() error {
+	for _, check := range []func(*Config) error{checkIssuer, checkListen, checkStorage, checkTLS, checkLifetimes, checkChoices} {
+		if err := check(&l.Config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkIssuer: RFC 8414 §2 wants https, no query and no fragment; byte-exact
+// comparison wants one spelling.
+func checkIssuer(c *Config) error {
+	u, err := url.Parse(c.Issuer)
+	switch {
+	case err != nil || u.Scheme == "" || u.Hostname() == "" || u.Opaque != "":
+		return fmt.Errorf("issuer: %.200q is no URL; write it like https://auth.example.com", c.Issuer)
+	case u.User != nil:
+		return errors.New("issuer: it must not carry a user or password")
+	case strings.ContainsAny(c.Issuer, "?#"):
+		return errors.New("issuer: it must not have a query or fragment; cut it at the ? or #")
+	case strings.HasSuffix(c.Issuer, "/"):
+		return fmt.Errorf("issuer: it must not end in a slash; write %s", strings.TrimRight(c.Issuer, "/"))
+	case u.Path != "" && (path.Clean(u.Path) != u.Path || u.EscapedPath() != u.Path):
+		return errors.New("issuer: its path must be plain, without empty or dot segments and escapes; best have none")
+	case u.Scheme == "http" && !oauth.IsLoopback(u.Hostname()):
+		return fmt.Errorf("issuer: it must be https, for tokens travel over it; write https://%s (http is for localhost, 127.0.0.1 and [::1] alone)", u.Host)
+	case u.Scheme != "https" && u.Scheme != "http":
+		return fmt.Errorf("issuer: it must be an https URL, not %s", u.Scheme)
+	case c.Issuer != strings.ToLower(u.Scheme+"://"+u.Host)+u.Path:
+		return fmt.Errorf("issuer: scheme and host must be in lower case; write %s", strings.ToLower(u.Scheme+"://"+u.Host)+u.Path)
+	case u.Scheme == "https" && u.Port() == "443", u.Scheme == "http" && u.Port() == "80":
+		return errors.New("issuer: leave out the port, it is the usual one")
+	case strings.HasSuffix(u.Host, ":"):
+		return errors.New("issuer: it ends in a colon without a port")
+	}
+	return nil
+}
+
+func checkListen(c *Config) error {
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("listen: %.100q is no address; write it like 127.0.0.1:8080, or :8080 for all", c.Listen)
+	}
+	return nil
+}
+
+// checkStorage never quotes the database, which may hold a password.
+func checkStorage(c *Config) error {
+	sqlite := strings.HasPrefix(c.Database, "sqlite:")
+	switch {
+	case c.DataDir == "":
+		return errors.New("data_dir: it must not be empty")
+	case c.Database == "sqlite:":
+		return errors.New("database: the path of the SQLite file is missing; write it like sqlite:/var/lib/cardea/cardea.db")
+	case !sqlite && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://"):
+		return errors.New("database: it must begin with sqlite: or postgres://")
+	case c.MasterKey != "" && c.MasterKeyFile != "":
+		return errors.New("master_key and master_key_file are both set; keep one")
+	case !sqlite && c.MasterKey == "" && c.MasterKeyFile == "":
+		return errors.New("master_key is required with PostgreSQL, and every node needs the same one; make it with: openssl rand -base64 32, and set CARDEA_MASTER_KEY or master_key_file")
+	}
+	return nil
+}
+
+func checkTLS(c *Config) error {
+	switch {
+	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
+		return errors.New("tls.cert and tls.key go together; set both or neither")
+	case c.TLS.Cert != "" && !strings.HasPrefix(c.Issuer, "https:"):
+		return errors.New("issuer: it must be https when tls.cert is set")
+	}
+	return nil
+}
+
+func checkLifetimes(c *Config) error {
+	for _, life := range []struct {
+		name        string
+		value       time.Duration
+		least, most time.Duration // most 0: no bound
+	}{
+		{"tokens.access_ttl", c.Tokens.AccessTTL, time.Second, oauth.MaxAccessTTL},
+		{"tokens.code_ttl", c.Tokens.CodeTTL, time.Second, 10 * time.Minute},
+		{"tokens.refresh_idle_ttl", c.Tokens.RefreshIdleTTL, time.Second, 0},
+		{"tokens.refresh_max_ttl", c.Tokens.RefreshMaxTTL, time.Second, 0},
+		{"tokens.refresh_grace", c.Tokens.RefreshGrace, 0, 10 * time.Minute},
+		{"login.idle_ttl", c.Login.IdleTTL, time.Second, 0},
+		{"login.max_ttl", c.Login.MaxTTL, time.Second, 0},
+	} {
+		switch {
+		case life.value < life.least:
+			return fmt.Errorf("%s: it must be at least %s", life.name, formatDuration(life.least))
+		case life.most > 0 && life.value > life.most:
+			return fmt.Errorf("%s: it must be at most %s", life.name, formatDuration(life.most))
+		}
+	}
+	if c.Keys.RotateEvery != 0 && c.Keys.RotateEvery < time.Hour {
+		return errors.New("keys.rotate_every: it must be at least 1h, for a key is published before it signs; 0 is never")
+	}
+	return nil
+}
+
+func checkChoices(c *Config) error {
+	for _, choice := range []struct {
+		name, value string
+		of          []string
+	}{
+		{"tokens.signing_alg", c.Tokens.SigningAlg, oauth.SigningAlgs},
+		{"registration.dcr", c.Registration.DCR, []string{"open", "off"}},
+		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
+	} {
+		if !slices.Contains(choice.of, choice.value) {
+			return fmt.Errorf("%s: %.40q is unknown; use one of %s", choice.name, choice.value, strings.Join(choice.of, ", "))
+		}
+	}
+	if c.Limits.AccountFailures < 1 || c.Limits.AddressFailures < 1 {
+		return errors.New("limits.account_failures and limits.address_failures must be at least 1; limits.enabled: false switches them off")
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Sources are where a configuration comes from, the weakest first. All may be
+// empty.
+type Sources struct {
+	File    string            // path of a YAML file; "" for none
+	Environ []string          // as os.Environ gives it
+	Flags   map[string]string // value by key name
+}
+
+// Loaded is a configuration and where it came from.
+type Loaded struct {
+	Config
+	// Warnings are sentences about what was not understood and did no harm.
+	Warnings []string
+	from     map[string]string
+}
+
+// Load reads and checks the configuration. An error is one sentence that names
+// the place (file and line, variable or flag) and says how to mend it; it never
+// quotes a secret.
+func Load(s Sources) (*Loaded, error) {
+	l := &Loaded{from: map[string]string{}}
+	for _, f := range fields {
+		if err := l.set(f, f.Default, "default"); err != nil {
+			return nil, err
+		}
+	}
+	l.Database = "" // its default follows data_dir
+	if s.File != "" {
+		if err := l.readFile(s.File); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.readEnvironment(s.Environ); err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		if value, ok := s.Flags[f.Name]; ok {
+			if err := l.set(f, value, "flag"); err != nil {
+				return nil, fmt.Errorf("--%s: %w", strings.NewReplacer("_", "-", ".", "-").Replace(f.Name), err)
+			}
+		}
+	}
+	if l.Database == "" {
+		l.Database = "sqlite:" + filepath.Join(l.DataDir, "cardea.db")
+	}
+	if err := l.check(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Loaded) set(f field, value, from string) error {
+	if value == "" && from != "flag" {
+		return nil // written down, but not filled in
+	}
+	l.from[f.Name] = from
+	return parse(f.at(&l.Config), value)
+}
+
+// Setting is one key with the value it has.
+type Setting struct {
+	Key   string `json:"key"`
+	Value string `json:"value"` // secrets masked; "" for none
+	From  string `json:"from"`  // "default", "file", "environment" or "flag"
+}
+
+// Settings returns all keys with their values, in the order of Keys. They may be
+// shown: secrets are masked.
+func (l *Loaded) Settings() []Setting {
+	all := make([]Setting, len(fields))
+	for i, f := range fields {
+		value := format(f.at(&l.Config))
+		if f.mask != nil && value != "" {
+			value = f.mask(value)
+		}
+		from := l.from[f.Name]
+		if from == "" {
+			from = "default"
+		}
+		all[i] = Setting{Key: f.Name, Value: value, From: from}
+	}
+	return all
+}
+
+func (l *Loaded) readFile(path string) error {
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no configuration file %s", path)
+	case err != nil:
+		return fmt.Errorf("the configuration file cannot be read: %w", err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if document.Kind == 0 {
+		return nil // empty, or nothing but comments
+	}
+	return l.readMapping(path, "", document.Content[0], map[string]bool{})
+}
+
+// readMapping takes over the keys of one mapping of the file; section is the
+// name in front of them, "tokens." or "".
+func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[string]bool) error {
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+		return nil // a section with nothing in it
+	}
+	if node.Kind != yaml.MappingNode {
+		return fmt.Errorf("%s:%d: keys with values are expected here, such as issuer: https://auth.example.com", path, node.Line)
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		name := section + key.Value
+		at := slices.IndexFunc(fields, func(f field) bool { return f.Name == name })
+		switch {
+		case seen[name]:
+			return fmt.Errorf("%s:%d: %s stands here twice", path, key.Line, name)
+		case at >= 0:
+			text, err := scalar(value)
+			if err == nil {
+				err = l.set(fields[at], text, "file")
+			}
+			if err != nil {
+				return fmt.Errorf("%s:%d: %s: %w", path, key.Line, name, err)
+			}
+		case isSection(name):
+			if err := l.readMapping(path, name+".", value, seen); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%s:%d: unknown key %q; the nearest known one is %q", path, key.Line, name, nearest(name, names()))
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// scalar returns the text of a value; a list is joined by commas.
+func scalar(node *yaml.Node) (string, error) {
+	switch {
+	case node.Kind == yaml.AliasNode:
+		return scalar(node.Alias)
+	case node.Kind == yaml.ScalarNode && node.Tag == "!!null":
+		return "", nil
+	case node.Kind == yaml.ScalarNode:
+		return node.Value, nil
+	case node.Kind != yaml.SequenceNode:
+		return "", errors.New("one value or a list of values is expected")
+	}
+	var items []string
+	for _, item := range node.Content {
+		if item.Kind != yaml.ScalarNode {
+			return "", errors.New("a list of plain values is expected")
+		}
+		items = append(items, item.Value)
+	}
+	return strings.Join(items, ","), nil
+}
+
+func (l *Loaded) readEnvironment(environ []string) error {
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, "CARDEA_") {
+			continue
+		}
+		at := slices.IndexFunc(fields, func(f field) bool { return f.Variable() == name })
+		switch {
+		case at >= 0:
+			if err := l.set(fields[at], value, "environment"); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		case name == "CARDEA_CONFIG", strings.HasPrefix(name, "CARDEA_TEST_"):
+		default:
+			l.Warnings = append(l.Warnings, fmt.Sprintf("the environment variable %s is unknown and ignored; the nearest known one is %s", name, nearest(name, variables())))
+		}
+	}
+	slices.Sort(l.Warnings)
+	return nil
+}
+
+func isSection(name string) bool {
+	return slices.ContainsFunc(fields, func(f field) bool { return strings.HasPrefix(f.Name, name+".") })
+}
+
+func names() []string {
+	var all []string
+	for _, f := range fields {
+		all = append(all, f.Name)
+	}
+	return all
+}
+
+func variables() []string {
+	var all []string
+	for _, f := range fields {
+		all = append(all, f.Variable())
+	}
+	return all
+}

@@ -1,0 +1,145 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/limit"
+)
+
+// parse reads text into the value at points to. The error is a phrase that
+// follows the name of the key.
+func parse(at any, text string) error {
+	var err error
+	switch at := at.(type) {
+	case *string:
+		*at = text
+	case *bool:
+		*at, err = strconv.ParseBool(text)
+		if err != nil {
+			err = errors.New("true or false is expected")
+		}
+	case *int:
+		*at, err = strconv.Atoi(text)
+		if err != nil {
+			err = errors.New("a whole number is expected")
+		}
+	case *time.Duration:
+		*at, err = parseDuration(text)
+	case *limit.Rate:
+		*at, err = parseRate(text)
+	case *slog.Level:
+		err = parseLevel(at, text)
+	case *[]netip.Prefix:
+		*at, err = parsePrefixes(text)
+	default:
+		panic(fmt.Sprintf("config: no reader for %T", at))
+	}
+	return err
+}
+
+// format is the inverse of parse.
+func format(at any) string {
+	switch at := at.(type) {
+	case *time.Duration:
+		return formatDuration(*at)
+	case *limit.Rate:
+		return fmt.Sprintf("%d/%s", at.Burst, formatDuration(at.Every*time.Duration(at.Burst)))
+	case *slog.Level:
+		return strings.ToLower(at.String())
+	case *[]netip.Prefix:
+		var all []string
+		for _, p := range *at {
+			all = append(all, p.String())
+		}
+		return strings.Join(all, ", ")
+	case *string:
+		return *at
+	case *bool:
+		return strconv.FormatBool(*at)
+	case *int:
+		return strconv.Itoa(*at)
+	}
+	panic(fmt.Sprintf("config: no writer for %T", at))
+}
+
+var days = regexp.MustCompile(`^(\d{1,5})d`)
+
+// parseDuration reads a Go duration that may begin with days: "90s", "30d",
+// "1d12h".
+func parseDuration(text string) (time.Duration, error) {
+	var d time.Duration
+	rest := text
+	if m := days.FindStringSubmatch(text); m != nil {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			return 0, err
+		}
+		d, rest = time.Duration(n)*24*time.Hour, text[len(m[0]):]
+	}
+	if rest != "" {
+		clock, err := time.ParseDuration(rest)
+		if err != nil || clock < 0 {
+			return 0, fmt.Errorf("%.40q is no duration; write it like 90s, 10m, 1h30m or 30d", text)
+		}
+		d += clock
+	}
+	return d, nil
+}
+
+func formatDuration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// parseRate reads "60/1m": sixty at once, and sixty again in a minute.
+func parseRate(text string) (limit.Rate, error) {
+	burst, per, ok := strings.Cut(text, "/")
+	n, err := strconv.Atoi(strings.TrimSpace(burst))
+	if !ok || err != nil || n < 1 {
+		return limit.Rate{}, fmt.Errorf("%.40q is no rate; write it like 60/1m", text)
+	}
+	d, err := parseDuration(strings.TrimSpace(per))
+	if err != nil || d < time.Duration(n) {
+		return limit.Rate{}, fmt.Errorf("%.40q is no rate; write it like 60/1m", text)
+	}
+	return limit.Rate{Every: d / time.Duration(n), Burst: n}, nil
+}
+
+func parseLevel(at *slog.Level, text string) error {
+	switch text {
+	case "debug", "info", "warn", "error":
+		return at.UnmarshalText([]byte(text))
+	}
+	return fmt.Errorf("%.40q is no log level; use debug, info, warn or error", text)
+}
+
+// parsePrefixes reads networks and single addresses, separated by commas or
+// spaces.
+func parsePrefixes(text string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if addr, err := netip.ParseAddr(item); err == nil {
+			all = append(all, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(item)
+		if err != nil {
+			return nil, fmt.Errorf("%.60q is no network; write it like 10.0.0.0/8 or ::1", item)
+		}
+		all = append(all, prefix.Masked())
+	}
+	return all, nil
+}
