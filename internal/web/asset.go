@@ -1,0 +1,74 @@
+package web
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+//go:embed assets
+var assetFiles embed.FS
+
+type asset struct {
+	path string // "/assets/cardea.1f2e3d4c5b6a7988.css"
+	kind string
+	body []byte
+}
+
+// assets are the files of the pages, by name. The path of each changes with its
+// content, so that a browser may keep it for ever.
+var assets = func() map[string]asset {
+	found := map[string]asset{}
+	entries, err := assetFiles.ReadDir("assets")
+	if err != nil {
+		panic(err) // they are part of the program
+	}
+	for _, entry := range entries {
+		body, err := assetFiles.ReadFile("assets/" + entry.Name())
+		if err != nil {
+			panic(err)
+		}
+		sum := sha256.Sum256(body)
+		ext := path.Ext(entry.Name())
+		found[entry.Name()] = asset{
+			path: "/assets/" + strings.TrimSuffix(entry.Name(), ext) + "." + hex.EncodeToString(sum[:8]) + ext,
+			kind: mime.TypeByExtension(ext),
+			body: body,
+		}
+	}
+	return found
+}()
+
+func assetPath(name string) string { return assets[name].path }
+
+// Assets serves the style sheet and the images of the pages below /assets/. The
+// files are small and go out whole: a Range is not looked at.
+func Assets() http.Handler {
+	byPath := map[string]asset{}
+	for _, a := range assets {
+		byPath[a.path] = a
+	}
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, ok := byPath[r.URL.Path]
+		if !ok {
+			fail(w, r, oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address"))
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", a.kind)
+		h.Set("Content-Length", strconv.Itoa(len(a.body)))
+		h.Set("Content-Security-Policy", "default-src 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		_, _ = w.Write(a.body) // who went away needs no answer
+	})
+	return Methods{http.MethodGet: serve, http.MethodHead: serve}
+}

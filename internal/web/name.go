@@ -1,0 +1,48 @@
+package web
+
+import (
+	"strings"
+	"unicode"
+)
+
+// maxName bounds a displayed name, in characters.
+const maxName = 80
+
+// DisplayName returns a stranger's text in the form in which it may be shown
+// beside our own: on one line, at most 80 characters, without what is invisible,
+// turns the direction of writing, or piles up on its neighbours. It may be "". It
+// does not make lookalikes differ: never show a name alone.
+func DisplayName(s string) string {
+	var name []rune
+	space, marks := false, 0
+	for _, c := range s {
+		switch {
+		case unicode.IsSpace(c), c == '\u2800': // BRAILLE PATTERN BLANK
+			space = true
+			continue
+		case c == unicode.ReplacementChar, !unicode.IsGraphic(c), invisible(c):
+			continue
+		case unicode.In(c, unicode.Mn, unicode.Me):
+			if marks++; marks > 2 || len(name) == 0 || space {
+				continue
+			}
+		default:
+			marks = 0
+		}
+		if space && len(name) > 0 {
+			name = append(name, ' ')
+		}
+		space = false
+		name = append(name, c)
+		if len(name) > maxName {
+			return strings.TrimRight(string(name[:maxName-1]), " ") + "…"
+		}
+	}
+	return string(name)
+}
+
+// invisible tells whether c takes no room though it counts as graphic: fillers,
+// joiners, variation selectors.
+func invisible(c rune) bool {
+	return unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}

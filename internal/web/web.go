@@ -1,0 +1,212 @@
+// Package web is what stands between HTTP and the endpoints. Endpoints return
+// what to answer; one adapter writes it: JSON for programs, HTML for people. So
+// nobody can forget to return after an error was written, and every answer has
+// the headers it needs. The rest of the package is what pages need to be safe:
+// cookies, CSRF tokens, sealed parameters, strict parsing, and the pages.
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// Reply is an answer that says more than its JSON body. The zero Reply is an
+// empty 200.
+type Reply struct {
+	Status int         // 0: 200
+	Header http.Header // replaces the default headers of the same name
+	Body   any         // what becomes JSON; nil: no body; []byte: JSON already
+}
+
+// JSON adapts an endpoint that programs call. What handle returns is sent as
+// JSON with status 200, or as the Reply it is; by default it must not be cached.
+// A refusal is sent as RFC 6749 §5.2 says, with its own status. Any other error
+// is a fault: it is logged whole and answered with a bare server_error, or with
+// temporarily_unavailable if a later try may succeed.
+func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, err := call(r, handle)
+		if err != nil {
+			failJSON(w, r, err)
+			return
+		}
+		reply, ok := any(answer).(Reply)
+		if !ok {
+			reply = Reply{Body: answer}
+		}
+		body, err := encode(reply.Body)
+		if err != nil {
+			failJSON(w, r, err)
+			return
+		}
+		writeJSON(w, reply.Status, reply.Header, body)
+	})
+}
+
+// call runs handle on a request that is fit for it, and turns a panic into a
+// fault.
+func call[T any](r *http.Request, handle func(*http.Request) (T, error)) (answer T, err error) {
+	if err := checkRequest(r); err != nil {
+		return answer, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	return handle(r)
+}
+
+// panicked returns the fault that a recovered panic is. A handler that aborts
+// its answer on purpose is let go on doing so.
+func panicked(p any) error {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	return fmt.Errorf("web: panic: %v\n%s", p, debug.Stack())
+}
+
+// maxURI bounds the request target, in bytes.
+const maxURI = 16 << 10
+
+// checkRequest refuses what no endpoint takes.
+func checkRequest(r *http.Request) error {
+	switch {
+	case len(r.RequestURI) > maxURI:
+		return oauth.RefuseStatus(http.StatusRequestURITooLong, oauth.InvalidRequest, "the request URI is longer than %d bytes", maxURI)
+	case r.Header.Get("Content-Encoding") != "":
+		return oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidRequest, "send the body without Content-Encoding")
+	}
+	return nil
+}
+
+func encode(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case []byte:
+		return v, nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // the type is application/json, and never sniffed
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("web: encode the answer: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byte) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if body != nil {
+		h.Set("Content-Type", "application/json")
+	}
+	for name, values := range header {
+		h[name] = values
+	}
+	if h.Get("Cache-Control") == "no-store" {
+		h.Set("Pragma", "no-cache") // RFC 6749 §5.1
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if status == 0 {
+		status = http.StatusOK
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // who went away needs no answer
+}
+
+func failJSON(w http.ResponseWriter, r *http.Request, err error) {
+	refusal := verdict(r, err)
+	header := refusalHeader(refusal)
+	body, err := encode(struct {
+		Code        oauth.ErrorCode `json:"error"`
+		Description string          `json:"error_description,omitempty"`
+	}{refusal.Code, ErrorDescription(refusal.Description)})
+	if err != nil {
+		body = []byte(`{"error":"server_error"}`) // two strings always encode
+	}
+	writeJSON(w, refusal.Status(), header, body)
+}
+
+// refusalHeader returns the headers that go with a refusal.
+func refusalHeader(refusal *oauth.Refusal) http.Header {
+	header := http.Header{}
+	status := refusal.Status()
+	if status == http.StatusUnauthorized && refusal.Basic {
+		header.Set("WWW-Authenticate", `Basic realm="cardea"`)
+	}
+	if refusal.RetryAfter > 0 || status == http.StatusTooManyRequests {
+		seconds := max(1, (refusal.RetryAfter+time.Second-1)/time.Second)
+		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	}
+	return header
+}
+
+// pause is how long a client should wait after a fault that may pass.
+const pause = 5 * time.Second
+
+// verdict returns what the client is told of err. A fault is logged.
+func verdict(r *http.Request, err error) *oauth.Refusal {
+	if refusal, ok := oauth.AsRefusal(err); ok {
+		return refusal
+	}
+	ctx := r.Context()
+	level, answer := slog.LevelError, &oauth.Refusal{Code: oauth.ServerError}
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // the client went away
+		level = slog.LevelDebug
+	case errors.Is(err, oauth.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		answer = &oauth.Refusal{Code: oauth.TemporarilyUnavailable, RetryAfter: pause}
+	}
+	logger(ctx).LogAttrs(ctx, level, "fault",
+		slog.String("request_id", audit.RequestFrom(ctx).ID),
+		slog.String("method", r.Method),
+		slog.String("path", cut(r.URL.Path)),
+		slog.Any("error", err))
+	return answer
+}
+
+// fail answers with err in the form the client reads.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		failHTML(w, r, err)
+		return
+	}
+	failJSON(w, r, err)
+}
+
+// ErrorDescription brings a text into the character set of error_description
+// (RFC 6749 §4.1.2.1, §5.2): printable ASCII without quotation mark and
+// backslash.
+func ErrorDescription(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '"':
+			return '\''
+		case c == '\\' || c < ' ' || c > '~':
+			return '?'
+		}
+		return c
+	}, text)
+}
+
+// NotFound answers every request with 404.
+func NotFound() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fail(w, r, oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address"))
+	})
+}
