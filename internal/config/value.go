@@ -50,7 +50,7 @@ func format(at any) string {
 	case *time.Duration:
 		return formatDuration(*at)
 	case *limit.Rate:
-		return fmt.Sprintf("%d/%s", at.Burst, formatDuration(at.Every*time.Duration(at.Burst)))
+		return fmt.Sprintf("%d/%s", at.Burst, formatDuration((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
 	case *slog.Level:
 		return strings.ToLower(at.String())
 	case *[]netip.Prefix:
@@ -74,23 +74,20 @@ var days = regexp.MustCompile(`^(\d{1,5})d`)
 // parseDuration reads a Go duration that may begin with days: "90s", "30d",
 // "1d12h".
 func parseDuration(text string) (time.Duration, error) {
-	var d time.Duration
+	var whole, clock time.Duration
+	var err error
 	rest := text
 	if m := days.FindStringSubmatch(text); m != nil {
-		n, err := strconv.Atoi(m[1])
-		if err != nil {
-			return 0, err
-		}
-		d, rest = time.Duration(n)*24*time.Hour, text[len(m[0]):]
+		n, _ := strconv.Atoi(m[1]) // five digits
+		whole, rest = time.Duration(n)*24*time.Hour, text[len(m[0]):]
 	}
-	if rest != "" {
-		clock, err := time.ParseDuration(rest)
-		if err != nil || clock < 0 {
-			return 0, fmt.Errorf("%.40q is no duration; write it like 90s, 10m, 1h30m or 30d", text)
-		}
-		d += clock
+	if rest != "" || text == "" {
+		clock, err = time.ParseDuration(rest)
 	}
-	return d, nil
+	if err != nil || clock < 0 || whole+clock < 0 {
+		return 0, fmt.Errorf("%.40q is no duration; write it like 90s, 10m, 1h30m or 30d", text)
+	}
+	return whole + clock, nil
 }
 
 func formatDuration(d time.Duration) string {

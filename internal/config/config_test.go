@@ -1,0 +1,272 @@
+package config_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/limit"
+)
+
+// file writes a configuration file and returns its path.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "cardea.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := config.Load(config.Sources{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Config{
+		Issuer:   "http://localhost:8080",
+		Listen:   "127.0.0.1:8080",
+		DataDir:  "./cardea-data",
+		Database: "sqlite:cardea-data/cardea.db",
+		Tokens: config.Tokens{
+			AccessTTL: 10 * time.Minute, CodeTTL: time.Minute, RefreshIdleTTL: 720 * time.Hour,
+			RefreshMaxTTL: 2160 * time.Hour, RefreshGrace: time.Minute, SigningAlg: "ES256",
+		},
+		Keys:         config.Rotation{RotateEvery: 720 * time.Hour},
+		Registration: config.Registration{DCR: "open"},
+		Login:        config.Login{IdleTTL: 24 * time.Hour, MaxTTL: 168 * time.Hour},
+		Limits: config.Limits{
+			Enabled:          true,
+			Failures:         limit.Rate{Every: 200 * time.Millisecond, Burst: 300},
+			Registrations:    limit.Rate{Every: time.Second, Burst: 60},
+			AllRegistrations: limit.Rate{Every: 100 * time.Millisecond, Burst: 600},
+			AccountFailures:  5, AddressFailures: 20,
+		},
+		Log: config.Log{Format: "auto", Level: slog.LevelInfo},
+	}
+	if diff := cmp.Diff(want, got.Config); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+}
+
+func TestEachSourceOverridesTheOneBefore(t *testing.T) {
+	path := file(t, `
+issuer: https://file.example.com
+data_dir: /srv/file
+trusted_proxies: [10.1.2.3/8, "::1"]
+tokens:
+  access_ttl: 1d12h
+  refresh_grace: 0
+log:
+  level: debug
+`)
+	got, err := config.Load(config.Sources{
+		File:    path,
+		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com", "CARDEA_TOKENS_CODE_TTL=", "HOME=/root"},
+		Flags:   map[string]string{"issuer": "https://flag.example.com"},
+	})
+	if err == nil || !strings.Contains(err.Error(), "tokens.access_ttl: it must be at most 24h") {
+		t.Fatalf("an access token of 36 hours: %v", err)
+	}
+	got, err = config.Load(config.Sources{
+		File:    path,
+		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com", "CARDEA_TOKENS_ACCESS_TTL=5m", "CARDEA_TOKENS_CODE_TTL="},
+		Flags:   map[string]string{"issuer": "https://flag.example.com"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := map[string]string{}
+	for _, s := range got.Settings() {
+		from[s.Key] = s.Value + " by " + s.From
+	}
+	for key, want := range map[string]string{
+		"issuer":               "https://flag.example.com by flag",
+		"data_dir":             "/srv/env by environment",
+		"database":             "sqlite:/srv/env/cardea.db by default",
+		"tokens.access_ttl":    "5m by environment",
+		"tokens.code_ttl":      "1m by default",
+		"tokens.refresh_grace": "0s by file",
+		"trusted_proxies":      "10.0.0.0/8, ::1/128 by file",
+		"log.level":            "debug by file",
+		"limits.failures":      "300/1m by default",
+	} {
+		if from[key] != want {
+			t.Errorf("%s is %s, want %s", key, from[key], want)
+		}
+	}
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	if diff := cmp.Diff(want, got.TrustedProxies, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("trusted_proxies (-want +got):\n%s", diff)
+	}
+}
+
+func TestFileErrorsNamePlaceAndNearestKey(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown section", "issuer: https://a.example\n\ntoken:\n  access_ttl: 5m\n", `:3: unknown key "token"; the nearest known one is "`},
+		{"unknown key in a section", "tokens:\n  acces_ttl: 5m\n", `:2: unknown key "tokens.acces_ttl"; the nearest known one is "tokens.access_ttl"`},
+		{"key outside its section", "# hm\nrefresh_grace: 5m\n", `:2: unknown key "refresh_grace"; the nearest known one is "tokens.refresh_grace"`},
+		{"not built yet", "metrics_listen: :9090\n", `:1: unknown key "metrics_listen"; the nearest known one is "listen"`},
+		{"twice", "issuer: https://a.example\nissuer: https://b.example\n", ":2: issuer stands here twice"},
+		{"wrong value", "tokens:\n  access_ttl: soon\n", `:2: tokens.access_ttl: "soon" is no duration; write it like 90s`},
+		{"value where a section belongs", "tokens: 5m\n", ":1: keys with values are expected here"},
+		{"section where a value belongs", "issuer:\n  url: x\n", ":1: issuer: one value or a list of values is expected"},
+		{"a list of sections", "trusted_proxies:\n- a: b\n", ":1: trusted_proxies: a list of plain values is expected"},
+		{"no mapping", "- a\n", ":1: keys with values are expected here"},
+		{"no YAML", "issuer: [", "cardea.yaml: yaml: line 1: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := file(t, test.text)
+			_, err := config.Load(config.Sources{File: path})
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), path) {
+				t.Errorf("%v, want %s%s", err, path, test.want)
+			}
+		})
+	}
+	if _, err := config.Load(config.Sources{File: "/nowhere/cardea.yaml"}); err == nil || err.Error() != "there is no configuration file /nowhere/cardea.yaml" {
+		t.Errorf("a missing file: %v", err)
+	}
+	for _, harmless := range []string{"", "# nothing\n", "tokens:\n", "master_key:\n"} {
+		if _, err := config.Load(config.Sources{File: file(t, harmless)}); err != nil {
+			t.Errorf("%q: %v", harmless, err)
+		}
+	}
+}
+
+func TestUnknownVariableIsAWarning(t *testing.T) {
+	got, err := config.Load(config.Sources{Environ: []string{
+		"CARDEA_TOKEN_ACCESS_TTL=1m", "CARDEA_CONFIG=x", "CARDEA_TEST_POSTGRES=y", "CARDEAN=z", "PATH=/bin",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"the environment variable CARDEA_TOKEN_ACCESS_TTL is unknown and ignored; the nearest known one is CARDEA_TOKENS_ACCESS_TTL"}
+	if diff := cmp.Diff(want, got.Warnings); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	const postgres = "postgres://cardea:hunter2@db/cardea"
+	for _, test := range []struct{ set, want string }{ // want "": accepted
+		{"issuer=https://auth.example.com", ""},
+		{"issuer=https://example.com/cardea", ""},
+		{"issuer=http://127.0.0.1:9000", ""},
+		{"issuer=http://[::1]:9000", ""},
+		{"issuer=auth.example.com", `issuer: "auth.example.com" is no URL; write it like https://auth.example.com`},
+		{"issuer=http://auth.example.com", "issuer: it must be https, for tokens travel over it; write https://auth.example.com"},
+		{"issuer=ftp://auth.example.com", "issuer: it must be an https URL, not ftp"},
+		{"issuer=https://auth.example.com/", "issuer: it must not end in a slash; write https://auth.example.com"},
+		{"issuer=https://auth.example.com?a=b", "issuer: it must not have a query or fragment"},
+		{"issuer=https://auth.example.com#a", "issuer: it must not have a query or fragment"},
+		{"issuer=https://me:pw@auth.example.com", "issuer: it must not carry a user or password"},
+		{"issuer=https://auth.example.com/a/../b", "issuer: its path must be plain"},
+		{"issuer=https://auth.example.com/a%20b", "issuer: its path must be plain"},
+		{"issuer=https://Auth.example.com", "issuer: scheme and host must be in lower case; write https://auth.example.com"},
+		{"issuer=https://auth.example.com:443", "issuer: leave out the port"},
+		{"issuer=https://auth.example.com:", "issuer: it ends in a colon without a port"},
+		{"listen=:8080", ""},
+		{"listen=8080", `listen: "8080" is no address; write it like 127.0.0.1:8080, or :8080 for all`},
+		{"listen=localhost:http", "listen: "},
+		{"data_dir=", "data_dir: it must not be empty"},
+		{"database=mysql://x:hunter2@db/cardea", "database: it must begin with sqlite: or postgres://"},
+		{"database=sqlite:", "database: the path of the SQLite file is missing"},
+		{"database=" + postgres, "master_key is required with PostgreSQL"},
+		{"database=" + postgres + " master_key=hunter2", ""},
+		{"database=" + postgres + " master_key_file=/run/key", ""},
+		{"master_key=hunter2 master_key_file=/run/key", "master_key and master_key_file are both set"},
+		{"tls.cert=a.pem", "tls.cert and tls.key go together"},
+		{"tls.cert=a.pem tls.key=b.pem", "issuer: it must be https when tls.cert is set"},
+		{"tls.cert=a.pem tls.key=b.pem issuer=https://a.example", ""},
+		{"trusted_proxies=10.0.0.0/33", `"10.0.0.0/33" is no network; write it like 10.0.0.0/8 or ::1`},
+		{"tokens.access_ttl=0", "tokens.access_ttl: it must be at least 1s"},
+		{"tokens.access_ttl=-5m", `"-5m" is no duration`},
+		{"tokens.access_ttl=99999d", "tokens.access_ttl: it must be at most 24h"},
+		{"tokens.access_ttl=99999d2562047h", `is no duration`},
+		{"tokens.access_ttl=", `"" is no duration`},
+		{"tokens.code_ttl=11m", "tokens.code_ttl: it must be at most 10m"},
+		{"tokens.refresh_grace=0", ""},
+		{"tokens.refresh_grace=1h", "tokens.refresh_grace: it must be at most 10m"},
+		{"tokens.refresh_max_ttl=3s", ""},
+		{"tokens.signing_alg=HS256", `tokens.signing_alg: "HS256" is unknown; use one of ES256, RS256, PS256, EdDSA`},
+		{"keys.rotate_every=0", ""},
+		{"keys.rotate_every=30d", ""},
+		{"keys.rotate_every=5m", "keys.rotate_every: it must be at least 1h"},
+		{"registration.dcr=off", ""},
+		{"registration.dcr=token", `registration.dcr: "token" is unknown; use one of open, off`},
+		{"limits.enabled=no", "true or false is expected"},
+		{"limits.failures=60", `"60" is no rate; write it like 60/1m`},
+		{"limits.failures=0/1m", `"0/1m" is no rate`},
+		{"limits.failures=5/0s", `"5/0s" is no rate`},
+		{"limits.failures=7/1m", ""},
+		{"limits.account_failures=0", "limits.account_failures and limits.address_failures must be at least 1"},
+		{"limits.account_failures=few", "a whole number is expected"},
+		{"log.format=xml", `log.format: "xml" is unknown`},
+		{"log.level=loud", `"loud" is no log level`},
+	} {
+		t.Run(test.set, func(t *testing.T) {
+			flags := map[string]string{}
+			for pair := range strings.FieldsSeq(test.set) {
+				name, value, _ := strings.Cut(pair, "=")
+				flags[name] = value
+			}
+			_, err := config.Load(config.Sources{Flags: flags})
+			switch {
+			case test.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("%v, want %s", err, test.want)
+			case err != nil && strings.Contains(err.Error(), "hunter2"):
+				t.Errorf("the error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestSettingsMaskSecrets(t *testing.T) {
+	for _, database := range []string{
+		"postgres://cardea:hunter2@db/cardea",
+		"postgres://db/cardea?user=cardea&password=hunter2",
+		"postgres://cardea:hunter2@[broken/cardea",
+	} {
+		got, err := config.Load(config.Sources{Flags: map[string]string{"database": database, "master_key": "hunter2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shown := fmt.Sprint(got.Settings()); strings.Contains(shown, "hunter2") {
+			t.Errorf("%s shows a secret", shown)
+		}
+	}
+}
+
+func TestDocumentationIsComplete(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "| `") {
+			documented = append(documented, strings.TrimSpace(line))
+		}
+	}
+	var want []string
+	for _, k := range config.Keys() {
+		standard := "none"
+		if k.Default != "" {
+			standard = "`" + k.Default + "`"
+		}
+		want = append(want, fmt.Sprintf("| `%s` | %s | %s |", k.Name, standard, k.Meaning))
+	}
+	if diff := cmp.Diff(want, documented); diff != "" {
+		t.Errorf("docs/configuration.md (-keys +documented):\n%s", diff)
+	}
+}
