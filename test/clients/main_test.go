@@ -99,10 +99,7 @@ func startDemo(t *testing.T, env ...string) *demo {
 			d.Email, d.Password = m[1], m[2]
 		}
 		if d.MCP != "" && d.Issuer != "" && d.Password != "" {
-			go func() {
-				for range said { // keep its pipe from filling
-				}
-			}()
+			drain(said)
 			return d
 		}
 	}
@@ -145,6 +142,14 @@ func start(t *testing.T, env []string, args ...string) <-chan string {
 		}
 	})
 	return lines
+}
+
+// drain reads lines that nobody wants, so that the pipe they come through does not fill.
+func drain(lines <-chan string) {
+	go func() {
+		for range lines {
+		}
+	}()
 }
 
 // command runs a cardea command that prints JSON, and reads it into v.
