@@ -38,46 +38,59 @@ func newPerson(t *testing.T, email, password string) *person {
 // Visit opens an authorization URL, signs in and allows, and returns the URL of the client that the authorization
 // server sends the browser to in the end. That URL is not opened.
 func (p *person) Visit(authorizationURL string) (string, error) {
-	here, err := url.Parse(authorizationURL)
+	start, err := url.Parse(authorizationURL)
 	if err != nil {
 		return "", err
 	}
-	origin := here.Scheme + "://" + here.Host
-	resp, err := p.browser.Get(authorizationURL)
+	page, err := load(p.browser.Get(authorizationURL))
 	for range 12 {
-		if err != nil {
+		switch {
+		case err != nil:
 			return "", err
-		}
-		body, err2 := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		resp.Body.Close()
-		if err2 != nil {
-			return "", err2
-		}
-		here = resp.Request.URL
-		if next, err := resp.Location(); err == nil {
-			if next.Scheme+"://"+next.Host != origin {
-				return next.String(), nil
-			}
-			resp, err = p.browser.Get(next.String())
-			if err != nil {
-				return "", err
-			}
+		case page.next != nil && (page.next.Scheme != start.Scheme || page.next.Host != start.Host):
+			return page.next.String(), nil
+		case page.next != nil:
+			page, err = load(p.browser.Get(page.next.String()))
 			continue
+		case page.status != http.StatusOK:
+			return "", fmt.Errorf("%s answers %d:\n%s", page.url.Path, page.status, page.body)
 		}
-		if resp.StatusCode != http.StatusOK {
-			return "", fmt.Errorf("%s answers %s:\n%s", here.Path, resp.Status, body)
-		}
-		f, err2 := p.fill(string(body))
+		f, err2 := p.fill(page.body)
 		if err2 != nil {
-			return "", fmt.Errorf("%s: %w in\n%s", here.Path, err2, body)
+			return "", fmt.Errorf("%s: %w in\n%s", page.url.Path, err2, page.body)
 		}
-		target, err2 := here.Parse(f.action)
+		target, err2 := page.url.Parse(f.action)
 		if err2 != nil {
 			return "", err2
 		}
-		resp, err = p.browser.PostForm(target.String(), f.values)
+		page, err = load(p.browser.PostForm(target.String(), f.values))
 	}
 	return "", errors.New("still no redirect to the client after a dozen pages")
+}
+
+// A page is what a browser got.
+type page struct {
+	url    *url.URL
+	status int
+	next   *url.URL // where a redirect points to, else nil
+	body   string
+}
+
+// load reads what the browser got, and closes it.
+func load(resp *http.Response, err error) (*page, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	next, err := resp.Location()
+	if err != nil && !errors.Is(err, http.ErrNoLocation) {
+		return nil, err
+	}
+	return &page{resp.Request.URL, resp.StatusCode, next, string(body)}, nil
 }
 
 // A form is what the person is about to send.
