@@ -77,28 +77,23 @@ type demo struct {
 }
 
 var (
-	printedMCP      = regexp.MustCompile(`https?://[^\s"']+/mcp\b`)
-	printedIssuer   = regexp.MustCompile(`(?i)authorization server\W+(https?://[^\s"']+)`)
-	printedPassword = regexp.MustCompile(`(?i)(\S+@\S+)\s+(?:/|with|,|and)?\s*(?:the )?password[:\s]+(\S+)`)
+	printedIssuer = regexp.MustCompile(`Authorization server +(http://\S+)`)
+	printedMCP    = regexp.MustCompile(`MCP server +(http://\S+)`)
+	printedPerson = regexp.MustCompile(`Sign in as +(\S+) with password (\S+)`)
 )
 
 // startDemo runs `cardea demo` with limits off until the test ends, and waits until it has said how to use it.
 func startDemo(t *testing.T, env ...string) *demo {
 	t.Helper()
 	d := &demo{env: append([]string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir()}, env...)}
-	said := start(t, d.env, "demo", "--listen", freeAddress(t), "--mcp-listen", freeAddress(t))
+	said := start(t, d.env, "demo", "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
 	var all strings.Builder
 	for line := range said {
 		all.WriteString(line + "\n")
 		text := all.String()
-		d.MCP = printedMCP.FindString(text)
-		if m := printedIssuer.FindStringSubmatch(text); m != nil {
-			d.Issuer = m[1]
-		}
-		if m := printedPassword.FindStringSubmatch(text); m != nil {
-			d.Email, d.Password = m[1], m[2]
-		}
-		if d.MCP != "" && d.Issuer != "" && d.Password != "" {
+		issuer, mcp, person := printedIssuer.FindStringSubmatch(text), printedMCP.FindStringSubmatch(text), printedPerson.FindStringSubmatch(text)
+		if issuer != nil && mcp != nil && person != nil {
+			d.Issuer, d.MCP, d.Email, d.Password = issuer[1], mcp[1], person[1], person[2]
 			drain(said)
 			return d
 		}
