@@ -17,7 +17,7 @@ test: ## installs what is missing, then runs everything
 
 check: ## formatting, vet and lint; the first run builds the linter, which takes minutes
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
-	$(GO) vet ./...
+	$(GO) vet ./... && $(GO) vet -tags failpoints ./internal/store/...
 	$(LINT) golangci-lint run
 
 bench: ## the Go benchmarks
