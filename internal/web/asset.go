@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"mime"
 	"net/http"
 	"path"
 	"strconv"
@@ -20,6 +19,12 @@ type asset struct {
 	path string // "/assets/cardea.1f2e3d4c5b6a7988.css"
 	kind string
 	body []byte
+}
+
+// kinds are their media types; the operating system is not asked.
+var kinds = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".svg": "image/svg+xml",
 }
 
 // assets are the files of the pages, by name. The path of each changes with its
@@ -39,7 +44,7 @@ var assets = func() map[string]asset {
 		ext := path.Ext(entry.Name())
 		found[entry.Name()] = asset{
 			path: "/assets/" + strings.TrimSuffix(entry.Name(), ext) + "." + hex.EncodeToString(sum[:8]) + ext,
-			kind: mime.TypeByExtension(ext),
+			kind: kinds[ext],
 			body: body,
 		}
 	}

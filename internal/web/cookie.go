@@ -43,18 +43,18 @@ func (c Cookies) Value(r *http.Request, k Cookie) string {
 		}
 	}
 	found := r.CookiesNamed(name)
-	if seen != 1 || len(found) != 1 || found[0].Quoted || !plain(found[0].Value) {
+	if seen != 1 || len(found) != 1 || found[0].Quoted || len(found[0].Value) > maxCookie || !isBase64URL(found[0].Value) {
 		return ""
 	}
 	return found[0].Value
 }
 
-// plain tells whether s could be the value of one of our cookies: base64url of
-// bearable length.
-func plain(s string) bool {
-	if s == "" || len(s) > 256 {
-		return false
-	}
+// maxCookie bounds the value of a cookie, in bytes.
+const maxCookie = 256
+
+// isBase64URL tells whether s has no character outside the alphabet of RFC 4648
+// §5. It may be empty.
+func isBase64URL(s string) bool {
 	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 

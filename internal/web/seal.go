@@ -59,7 +59,7 @@ func (s *Sealer) Seal(purpose string, v any) (string, error) {
 // refused with invalid_request.
 func (s *Sealer) Open(purpose, sealed string, v any) error {
 	refused := oauth.Refuse(oauth.InvalidRequest, "the address of this page is not complete, or was not made here: start again from your application")
-	if len(sealed) > maxForm {
+	if len(sealed) > maxForm || !isBase64URL(sealed) { // the decoder skips line breaks
 		return refused
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(sealed)

@@ -64,7 +64,7 @@ func DestinationOf(redirectURI string) Destination {
 
 // Target is an MCP server as people are shown it.
 type Target struct {
-	Name       string // "" shows the identifier alone
+	Name       string // "" is shown as an MCP server
 	Identifier string
 }
 
