@@ -1,0 +1,145 @@
+package store
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, approved_at, disabled_at, used_at"
+
+// CreateClient stores a new client, CreatedAt and all, with two secrets at most,
+// the newest first. fingerprint tells metadata apart: two clients never have the
+// same, "" is none. ErrConflict if id or fingerprint is taken.
+func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
+	metadata, err := asJSON(c.Metadata)
+	if err != nil {
+		return err
+	}
+	if len(c.Secrets) > 2 {
+		return errors.New("store: a client has two secrets at most")
+	}
+	var secrets [2]oauth.Secret
+	copy(secrets[:], c.Secrets)
+	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT DO NOTHING", args{
+		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
+		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
+		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
+		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt), micros(c.UsedAt), orNull(fingerprint),
+	})
+}
+
+// Client returns the client with the given id. ErrNotFound if there is none.
+func (tx *Tx) Client(id string) (*oauth.Client, error) {
+	found, err := all(tx, "SELECT "+clientColumns+" FROM clients WHERE id = $1", args{id}, scanClient)
+	return only(found, err)
+}
+
+// ClientByFingerprint returns the client that was created with fingerprint.
+// ErrNotFound if there is none.
+func (tx *Tx) ClientByFingerprint(fingerprint string) (*oauth.Client, error) {
+	found, err := all(tx, "SELECT "+clientColumns+" FROM clients WHERE fingerprint = $1", args{fingerprint}, scanClient)
+	return only(found, err)
+}
+
+// Clients returns a page of the clients and the cursor of the next, "" for none.
+func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err error) {
+	return paged(tx, "SELECT "+clientColumns+" FROM clients", new(where), page, "created_at", "id", scanClient,
+		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
+}
+
+// UpdateClient stores what an operator may change of c: metadata, Allowed,
+// Resources, AccessTTL and ApprovedAt. ErrNotFound if there is no c.ID.
+func (tx *Tx) UpdateClient(c *oauth.Client) error {
+	metadata, err := asJSON(c.Metadata)
+	if err != nil {
+		return err
+	}
+	tx.Touch(Clients)
+	return tx.one("UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6 WHERE id = $1",
+		args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.AccessTTL.Microseconds(), micros(c.ApprovedAt)})
+}
+
+// DisableClient shuts a client out, and its grants with it, until EnableClient. A
+// client that is disabled stays so since the first time. ErrNotFound if there is
+// none.
+func (tx *Tx) DisableClient(id string) error {
+	tx.Touch(Clients)
+	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1", args{id, micros(tx.now)})
+}
+
+// EnableClient ends DisableClient. ErrNotFound if there is no such client.
+func (tx *Tx) EnableClient(id string) error {
+	tx.Touch(Clients)
+	return tx.one("UPDATE clients SET disabled_at = NULL WHERE id = $1", args{id})
+}
+
+// DeleteClient deletes a client with its secrets and revokes its grants with the
+// reason "client_deleted". ErrNotFound if there is none.
+func (tx *Tx) DeleteClient(id string) error {
+	tx.Touch(Clients)
+	if err := tx.one("DELETE FROM clients WHERE id = $1", args{id}); err != nil {
+		return err
+	}
+	return tx.revokeGrants("client_id", id, "client_deleted")
+}
+
+// ReplaceSecret gives a client a new secret, by its hash, and lets the newest so
+// far live on until oldExpiresAt, or as long as it was to live if that is
+// shorter; one that is older ends. ErrNotFound if there is no such client.
+func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
+	tx.Touch(Clients)
+	return tx.one(`UPDATE clients SET old_secret_hash = secret_hash, old_secret_created_at = secret_created_at,
+		old_secret_expires_at = CASE WHEN secret_expires_at < $4 THEN secret_expires_at ELSE $4 END,
+		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL WHERE id = $1`, args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
+}
+
+// ClientUsed notes that a client completed its first flow. Later ones, and
+// unknown clients, change nothing. Other processes learn of it when they next
+// load the client.
+func (tx *Tx) ClientUsed(id string) error {
+	n, err := tx.exec("UPDATE clients SET used_at = $2 WHERE id = $1 AND used_at IS NULL", args{id, micros(tx.now)})
+	if n > 0 {
+		tx.used = append(tx.used, id)
+	}
+	return err
+}
+
+const unused = "used_at IS NULL AND origin = 'registration'"
+
+// UnusedClients returns how many clients registered themselves and never
+// completed a flow.
+func (tx *Tx) UnusedClients() (n int, err error) {
+	err = tx.row("SELECT COUNT(*) FROM clients WHERE "+unused, nil, &n)
+	return n, err
+}
+
+// ForgetUnusedClients deletes clients that registered themselves before the given
+// time and never completed a flow, the oldest first, and returns how many: limit
+// at most.
+func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
+	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+unused+" AND created_at < $1 ORDER BY created_at LIMIT $2)",
+		args{before.UnixMicro(), limit})
+	if n > 0 {
+		tx.Touch(Clients)
+	}
+	return int(n), err
+}
+
+func scanClient(scan func(...any) error) (*oauth.Client, error) {
+	c := new(oauth.Client)
+	var secrets [2]oauth.Secret
+	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
+		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
+		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
+		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt})
+	for _, secret := range secrets {
+		if secret.Hash != "" {
+			c.Secrets = append(c.Secrets, secret)
+		}
+	}
+	return c, err
+}

@@ -1,0 +1,7 @@
+//go:build !failpoints
+
+package store
+
+// failpoint marks a place where a test may kill the process. It is nothing
+// unless the program is built with the tag failpoints.
+func failpoint(string) {}

@@ -1,0 +1,210 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+)
+
+const (
+	maxConns       = 20
+	connectTimeout = 2 * time.Second  // unless the DSN says otherwise
+	answerWithin   = 10 * time.Second // a transaction; a database that is slower is not there
+)
+
+// postgres is the engine on PostgreSQL. Transactions run side by side at READ
+// COMMITTED; events that belong to none are written together by one goroutine.
+type postgres struct {
+	db     *DB
+	config *pgx.ConnConfig
+	pool   *sql.DB
+
+	gate    sync.RWMutex // held for reading while a job is put in the queue
+	closed  bool
+	running sync.WaitGroup
+	jobs    chan *job
+	drained chan struct{}
+}
+
+func openPostgres(db *DB, dsn string) (*postgres, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil { // the error repeats the DSN, and with it a password
+		return nil, errors.New("store: the database URL is not one of PostgreSQL: write postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full")
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "cardea"
+	}
+	p := &postgres{db: db, config: config, pool: stdlib.OpenDB(*config), jobs: make(chan *job, maxBatch), drained: make(chan struct{})}
+	p.pool.SetMaxOpenConns(maxConns)
+	p.pool.SetMaxIdleConns(maxConns)
+	p.pool.SetConnMaxIdleTime(5 * time.Minute)
+	go p.write()
+	return p, nil
+}
+
+func (p *postgres) migrations() migrations {
+	m := migrations{
+		dialect: goose.DialectPostgres,
+		open:    func() (*sql.DB, error) { return stdlib.OpenDB(*p.config), nil },
+		exists:  "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = '" + versionTable + "'",
+	}
+	if locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)); err == nil {
+		m.options = append(m.options, goose.WithSessionLocker(locker))
+	}
+	return m
+}
+
+func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.running.Done()
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	on, err := p.pool.BeginTx(ctx, nil)
+	if err != nil {
+		return fault("begin", err)
+	}
+	defer func() { _ = on.Rollback() }() // nothing, once it is committed
+	tx := &Tx{db: p.db, on: on, ctx: ctx, io: ctx, now: p.db.Now()}
+	err = call(fn, tx)
+	if !decided(err) {
+		return err
+	}
+	if err := tx.insertEvents(tx.events); err != nil {
+		return err
+	}
+	if err := tx.settle(); err != nil {
+		return err
+	}
+	failpoint("before-commit")
+	if err := on.Commit(); err != nil {
+		return fault("commit", err)
+	}
+	failpoint("after-commit-before-answer")
+	tx.committed()
+	return err
+}
+
+// view needs no transaction: at READ COMMITTED it would see nothing else, and cost
+// two more round trips.
+func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.running.Done()
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return call(fn, &Tx{db: p.db, on: p.pool, ctx: ctx, io: ctx, now: p.db.Now(), readOnly: true})
+}
+
+// enter counts one more that runs, or says that the database is closed.
+func (p *postgres) enter() error {
+	p.gate.RLock()
+	defer p.gate.RUnlock()
+	if p.closed {
+		return errClosed
+	}
+	p.running.Add(1)
+	return nil
+}
+
+func (p *postgres) append(ctx context.Context, events []audit.Event) error {
+	j := &job{events: events, done: make(chan struct{})}
+	if err := p.queue(j); err != nil {
+		return err
+	}
+	select {
+	case <-j.done:
+		return j.err
+	case <-ctx.Done():
+		return fault("wait", ctx.Err())
+	}
+}
+
+func (p *postgres) queue(j *job) error {
+	p.gate.RLock()
+	defer p.gate.RUnlock()
+	if p.closed {
+		return errClosed
+	}
+	p.jobs <- j
+	return nil
+}
+
+// write writes the events that wait, up to maxBatch jobs at once, until the queue
+// is closed and empty.
+func (p *postgres) write() {
+	defer close(p.drained)
+	for first := range p.jobs {
+		batch := []*job{first}
+		for more := true; more && len(batch) < maxBatch; {
+			select {
+			case j, ok := <-p.jobs:
+				if more = ok; ok {
+					batch = append(batch, j)
+				}
+			default:
+				more = false
+			}
+		}
+		var events []audit.Event
+		for _, j := range batch {
+			events = append(events, j.events...)
+		}
+		err := p.insert(events)
+		for _, j := range batch {
+			j.err = err
+			close(j.done)
+		}
+	}
+}
+
+// insert writes events that belong to no transaction: all or none.
+func (p *postgres) insert(events []audit.Event) error {
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	if len(events) <= eventsAtOnce { // one statement is a transaction
+		tx := &Tx{db: p.db, on: p.pool, io: ctx}
+		return tx.insertEvents(events)
+	}
+	on, err := p.pool.BeginTx(ctx, nil)
+	if err != nil {
+		return fault("begin", err)
+	}
+	defer func() { _ = on.Rollback() }() // nothing, once it is committed
+	tx := &Tx{db: p.db, on: on, io: ctx}
+	if err := tx.insertEvents(events); err != nil {
+		return err
+	}
+	return fault("commit", on.Commit())
+}
+
+func (p *postgres) close() error {
+	p.gate.Lock()
+	already := p.closed
+	p.closed = true
+	if !already {
+		close(p.jobs)
+	}
+	p.gate.Unlock()
+	<-p.drained
+	p.running.Wait()
+	if err := p.pool.Close(); err != nil {
+		return fmt.Errorf("pool: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	keepGrants = 30 * 24 * time.Hour // after their end, so that a list can tell of them
+	keepUnused = 24 * time.Hour      // clients that registered and never completed a flow
+	sweepBatch = 200                 // rows deleted in one transaction
+)
+
+// Swept is how much Sweep deleted.
+type Swept struct {
+	Sessions, Decisions, RevokedTokens, Codes, Grants, Clients, Keys int
+}
+
+// Sweep deletes what is over: expired sessions, decisions and notes of revoked
+// tokens; grants never redeemed when their code has expired, and others thirty
+// days after their end; codes of grants that are over; clients that registered
+// more than a day ago and never completed a flow; keys that have left the JWKS.
+// It deletes a few rows at a time, each lot in its own Update, so that it holds
+// nobody up. On an error it returns what it had deleted by then.
+func (db *DB) Sweep(ctx context.Context) (Swept, error) {
+	var swept Swept
+	now := db.Now()
+	for _, s := range []struct {
+		count            *int
+		table, key, over string // rows of table that are over at the time $1
+		at               time.Time
+		touch            Kind
+	}{
+		{&swept.Sessions, "sessions", "hash", "expires_at <= $1", now, ""},
+		{&swept.Decisions, "decisions", "interaction_id", "expires_at <= $1", now, ""},
+		{&swept.RevokedTokens, "revoked_tokens", "jti", "expires_at <= $1", now, ""},
+		{&swept.Codes, "codes", "hash", "EXISTS (SELECT 1 FROM grants WHERE grants.id = codes.grant_id AND COALESCE(grants.revoked_at, grants.expires_at) <= $1)", now, ""},
+		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1 AND last_used_at IS NULL", now, ""},
+		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},
+		{&swept.Clients, "clients", "id", unused + " AND created_at <= $1", now.Add(-keepUnused), Clients},
+		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
+	} {
+		for {
+			n, err := db.sweep(ctx, s.table, s.key, s.over, s.at, s.touch)
+			*s.count += n
+			if err != nil {
+				return swept, err
+			}
+			if n == 0 {
+				break
+			}
+		}
+	}
+	return swept, nil
+}
+
+// sweep deletes one lot and returns how many rows there were. They are looked for
+// in a View, which holds nobody up however long it looks.
+func (db *DB) sweep(ctx context.Context, table, key, over string, at time.Time, touch Kind) (n int, err error) {
+	var found []any
+	err = db.View(ctx, func(tx *Tx) error {
+		return tx.rows("SELECT "+key+" FROM "+table+" WHERE "+over+" LIMIT "+strconv.Itoa(sweepBatch), args{at.UnixMicro()}, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			found = append(found, id)
+			return err
+		})
+	})
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	err = db.Update(ctx, func(tx *Tx) error {
+		places := make([]string, len(found))
+		for i := range found {
+			places[i] = "$" + strconv.Itoa(i+2)
+		}
+		// A client may have been used since it was found.
+		deleted, err := tx.exec("DELETE FROM "+table+" WHERE "+key+" IN ("+strings.Join(places, ", ")+") AND "+over, append(args{at.UnixMicro()}, found...))
+		if n = int(deleted); n > 0 && touch != "" {
+			tx.Touch(touch)
+		}
+		return err
+	})
+	return n, err
+}

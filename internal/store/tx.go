@@ -1,0 +1,343 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+)
+
+// Tx is a transaction, good while the function runs that it was given to. Its
+// methods return ErrNotFound and ErrConflict where they say so, and otherwise
+// faults of the database; after a fault the function should return it.
+type Tx struct {
+	db       *DB
+	on       connection
+	ctx      context.Context // of the caller
+	io       context.Context // of the statements
+	now      time.Time
+	readOnly bool
+
+	events  []audit.Event
+	touched []Kind
+	raised  map[Kind]int64 // versions after the commit
+	used    []string       // clients of which this process must forget its copy
+}
+
+// connection runs statements: a *sql.Tx or *sql.DB of PostgreSQL, a *conn of
+// SQLite.
+type connection interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// Now returns the time at which the transaction began. It stands still.
+func (tx *Tx) Now() time.Time { return tx.now }
+
+// Record writes an event into the audit log with the transaction: it stands if
+// the transaction is committed. It is stamped with the request of the context.
+func (tx *Tx) Record(event audit.Event) error {
+	if tx.readOnly {
+		return errReadOnly
+	}
+	tx.events = append(tx.events, stamp(tx.ctx, event))
+	return nil
+}
+
+// Conclude records event with the outcome that err says and returns err: nil is
+// Allowed, a refusal is Refused with its code and description. A fault is
+// returned unrecorded.
+func (tx *Tx) Conclude(event audit.Event, err error) error {
+	event, decided := conclude(event, err)
+	if !decided {
+		return err
+	}
+	if fault := tx.Record(event); fault != nil {
+		return fault
+	}
+	return err
+}
+
+// Touch tells every process, when the transaction is committed, to forget what it
+// remembers of kind. The methods that change what is remembered call it.
+func (tx *Tx) Touch(kind Kind) {
+	if !slices.Contains(tx.touched, kind) {
+		tx.touched = append(tx.touched, kind)
+	}
+}
+
+var errReadOnly = errors.New("store: a View cannot write")
+
+// settle writes what a transaction leaves for its end. The versions come last and
+// in one order, so that other transactions on PostgreSQL wait for them shortly
+// and never for each other.
+func (tx *Tx) settle() error {
+	slices.Sort(tx.touched)
+	for _, kind := range tx.touched {
+		var version int64
+		if err := tx.row("UPDATE versions SET version = version + 1 WHERE kind = $1 RETURNING version", args{string(kind)}, &version); err != nil {
+			return err
+		}
+		if tx.raised == nil {
+			tx.raised = make(map[Kind]int64)
+		}
+		tx.raised[kind] = version
+	}
+	return nil
+}
+
+// committed makes this process forget what the transaction changed.
+func (tx *Tx) committed() {
+	for kind, version := range tx.raised {
+		tx.db.versions.raise(kind, version)
+	}
+	for _, id := range tx.used {
+		tx.db.clients.forget(id)
+	}
+}
+
+type args []any
+
+// exec runs a statement that writes and returns how many rows it changed.
+func (tx *Tx) exec(query string, a args) (int64, error) {
+	if tx.readOnly {
+		return 0, errReadOnly
+	}
+	failpoint("between-writes")
+	result, err := tx.on.ExecContext(tx.io, query, clean(a)...)
+	if err != nil {
+		return 0, fault(verb(query), err)
+	}
+	n, err := result.RowsAffected()
+	return n, fault(verb(query), err)
+}
+
+// one is exec for a statement that must change a row. ErrNotFound if it does not.
+func (tx *Tx) one(query string, a args) error {
+	n, err := tx.exec(query, a)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// create is exec for an INSERT … ON CONFLICT DO NOTHING. ErrConflict if it did
+// nothing. (An INSERT that fails would end the transaction on PostgreSQL.)
+func (tx *Tx) create(query string, a args) error {
+	n, err := tx.exec(query, a)
+	if err == nil && n == 0 {
+		return ErrConflict
+	}
+	return err
+}
+
+// row runs a statement and scans its first row into dest. ErrNotFound if it has
+// none.
+func (tx *Tx) row(query string, a args, dest ...any) error {
+	found := false
+	err := tx.rows(query, a, func(scan func(...any) error) error {
+		if found {
+			return nil
+		}
+		found = true
+		return scan(dest...)
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+// rows runs a statement and calls each with every row of its answer. The
+// statement is at its end when rows returns, so one that writes has written.
+func (tx *Tx) rows(query string, a args, each func(scan func(...any) error) error) error {
+	if !strings.HasPrefix(query, "SELECT") {
+		if tx.readOnly {
+			return errReadOnly
+		}
+		failpoint("between-writes")
+	}
+	rows, err := tx.on.QueryContext(tx.io, query, clean(a)...)
+	if err != nil {
+		return fault(verb(query), err)
+	}
+	defer func() { _ = rows.Close() }() // its error is that of rows.Err
+	for rows.Next() {
+		if err := each(rows.Scan); err != nil {
+			return fault(verb(query), err)
+		}
+	}
+	return fault(verb(query), rows.Err())
+}
+
+// all runs a SELECT and returns its rows, each read by scan.
+func all[T any](tx *Tx, query string, a args, scan func(scan func(...any) error) (T, error)) ([]T, error) {
+	var found []T
+	err := tx.rows(query, a, func(s func(...any) error) error {
+		row, err := scan(s)
+		found = append(found, row)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// verb names a statement in an error by its first words, which hold no value.
+func verb(query string) string {
+	words := strings.Fields(query)
+	return strings.ToLower(strings.Join(words[:min(3, len(words))], " "))
+}
+
+// clean replaces what PostgreSQL cannot keep in a text, NUL and broken UTF-8, by
+// U+FFFD. Strangers send both in what is looked up and recorded; no id has it.
+func clean(a args) args {
+	for i, v := range a {
+		if s, ok := v.(string); ok && (strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s)) {
+			a[i] = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+		}
+	}
+	return a
+}
+
+// micros is a time as it is stored; the zero time is NULL.
+func micros(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// orNull is a text as it is stored where "" is NULL.
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// instant scans a stored time into t; NULL is the zero time.
+type instant struct{ t *time.Time }
+
+// Scan implements sql.Scanner.
+func (i instant) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		*i.t = time.Time{}
+	case int64:
+		*i.t = time.UnixMicro(v).UTC()
+	default:
+		return fmt.Errorf("a time is stored as %T", src)
+	}
+	return nil
+}
+
+// span scans a stored length of time into d.
+type span struct{ d *time.Duration }
+
+// Scan implements sql.Scanner.
+func (s span) Scan(src any) error {
+	v, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("a length of time is stored as %T", src)
+	}
+	*s.d = time.Duration(v) * time.Microsecond
+	return nil
+}
+
+// flag scans a stored 0 or 1 into b.
+type flag struct{ b *bool }
+
+// Scan implements sql.Scanner.
+func (f flag) Scan(src any) error {
+	v, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("a flag is stored as %T", src)
+	}
+	*f.b = v == 1
+	return nil
+}
+
+// words scans a stored list of words into s; none are nil.
+type words[S ~[]string] struct{ s *S }
+
+// Scan implements sql.Scanner.
+func (w words[S]) Scan(src any) error {
+	text, ok := src.(string)
+	if !ok {
+		return fmt.Errorf("a list of words is stored as %T", src)
+	}
+	if *w.s = S(strings.Fields(text)); len(*w.s) == 0 {
+		*w.s = nil
+	}
+	return nil
+}
+
+// object scans stored JSON into v; "" leaves it as it is.
+type object struct{ v any }
+
+// Scan implements sql.Scanner.
+func (o object) Scan(src any) error {
+	text, ok := src.(string)
+	switch {
+	case !ok:
+		return fmt.Errorf("JSON is stored as %T", src)
+	case text == "":
+		return nil
+	}
+	return json.Unmarshal([]byte(text), o.v)
+}
+
+// maybe scans a text that may be NULL into s; NULL is "".
+type maybe struct{ s *string }
+
+// Scan implements sql.Scanner.
+func (m maybe) Scan(src any) error {
+	text, ok := src.(string)
+	if !ok && src != nil {
+		return fmt.Errorf("a text is stored as %T", src)
+	}
+	*m.s = text
+	return nil
+}
+
+func asJSON(v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("store: %w", err)
+	}
+	return string(b), nil
+}
+
+// where collects conditions and their values for a list.
+type where struct {
+	conditions []string
+	args       args
+}
+
+// add adds a condition in which each ? stands for the next of values. A value is
+// always passed as a parameter, never put into the text.
+func (w *where) add(condition string, values ...any) {
+	for _, v := range values {
+		w.args = append(w.args, v)
+		condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(w.args)), 1)
+	}
+	w.conditions = append(w.conditions, condition)
+}
+
+// String returns the WHERE clause, "" for no condition.
+func (w *where) String() string {
+	if len(w.conditions) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(w.conditions, " AND ")
+}

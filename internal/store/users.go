@@ -1,0 +1,117 @@
+package store
+
+import (
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+const userColumns = "id, email, name, password_hash, created_at, disabled_at"
+
+// CreateUser stores a new account, CreatedAt and all. ErrConflict if its id is
+// taken, or its e-mail address in the form of oauth.EmailKey.
+func (tx *Tx) CreateUser(u *oauth.User) error {
+	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+		args{u.ID, u.Email, u.Name, u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt), oauth.EmailKey(u.Email)})
+}
+
+// User returns the account with the given id. ErrNotFound if there is none.
+func (tx *Tx) User(id string) (*oauth.User, error) {
+	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE id = $1", args{id}, scanUser)
+	return only(found, err)
+}
+
+// UserByEmail returns the account with the given e-mail address, in any spelling
+// that oauth.EmailKey holds for the same. ErrNotFound if there is none.
+func (tx *Tx) UserByEmail(email string) (*oauth.User, error) {
+	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key = $1", args{oauth.EmailKey(email)}, scanUser)
+	return only(found, err)
+}
+
+// Users returns a page of the accounts and the cursor of the next, "" for none.
+func (tx *Tx) Users(page Page) (users []*oauth.User, next string, err error) {
+	return paged(tx, "SELECT "+userColumns+" FROM users", new(where), page, "created_at", "id", scanUser,
+		func(u *oauth.User) (time.Time, string) { return u.CreatedAt, u.ID })
+}
+
+// SetPassword stores a password hash. ErrNotFound if there is no such account.
+func (tx *Tx) SetPassword(id, hash string) error {
+	return tx.one("UPDATE users SET password_hash = $2 WHERE id = $1", args{id, hash})
+}
+
+// DisableUser shuts an account: its sessions end, and its grants do not work until
+// EnableUser. ErrNotFound if there is none.
+func (tx *Tx) DisableUser(id string) error {
+	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1", args{id, micros(tx.now)}); err != nil {
+		return err
+	}
+	return tx.EndSessions(id)
+}
+
+// EnableUser ends DisableUser; the sessions do not come back. ErrNotFound if there
+// is no such account.
+func (tx *Tx) EnableUser(id string) error {
+	return tx.one("UPDATE users SET disabled_at = NULL WHERE id = $1", args{id})
+}
+
+// DeleteUser deletes an account with its sessions and revokes its grants with the
+// reason "user_deleted". ErrNotFound if there is none.
+func (tx *Tx) DeleteUser(id string) error {
+	if err := tx.one("DELETE FROM users WHERE id = $1", args{id}); err != nil {
+		return err
+	}
+	return tx.revokeGrants("user_id", id, "user_deleted")
+}
+
+func scanUser(scan func(...any) error) (*oauth.User, error) {
+	u := new(oauth.User)
+	err := scan(&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt})
+	return u, err
+}
+
+// CreateSession stores a new session. ErrConflict if its hash is taken.
+func (tx *Tx) CreateSession(s *oauth.Session) error {
+	return tx.create(`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`, args{
+		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(), earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(),
+	})
+}
+
+// Session returns the session with the given hash and whose it is. ErrNotFound if
+// there is none, if it is over at Tx.Now, or if its account is disabled.
+func (tx *Tx) Session(hash string) (*oauth.Session, *oauth.User, error) {
+	s, u := new(oauth.Session), new(oauth.User)
+	err := tx.row(`SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at,
+		u.id, u.email, u.name, u.password_hash, u.created_at, u.disabled_at
+		FROM sessions s JOIN users u ON u.id = s.user_id
+		WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL`, args{hash, micros(tx.now)},
+		&s.Hash, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt}, instant{&s.ExpiresAt}, instant{&s.EndsAt},
+		&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, u, nil
+}
+
+// SeenSession notes that a session is used now and moves its deadline to
+// expiresAt, but not past its end. ErrNotFound if it is over.
+func (tx *Tx) SeenSession(hash string, expiresAt time.Time) error {
+	return tx.one(`UPDATE sessions SET seen_at = $2, expires_at = CASE WHEN ends_at < $3 THEN ends_at ELSE $3 END
+		WHERE hash = $1 AND expires_at > $2`, args{hash, micros(tx.now), expiresAt.UnixMicro()})
+}
+
+// EndSession deletes a session. One that is not there is over already.
+func (tx *Tx) EndSession(hash string) error {
+	_, err := tx.exec("DELETE FROM sessions WHERE hash = $1", args{hash})
+	return err
+}
+
+// EndSessions deletes all sessions of an account.
+func (tx *Tx) EndSessions(userID string) error {
+	_, err := tx.exec("DELETE FROM sessions WHERE user_id = $1", args{userID})
+	return err
+}
+
+// earlier returns the earlier of two times as it is stored.
+func earlier(a, b time.Time) int64 { return min(a.UnixMicro(), b.UnixMicro()) }
