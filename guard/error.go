@@ -1,0 +1,150 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/scope"
+)
+
+const offlineAccess = "offline_access" // concerns the issuer alone (OpenID Connect Core §11)
+
+// Error is an answer that lets nobody in: what RFC 6749 §5.2 and RFC 6750 §3 call an error response. Handlers may make
+// their own for [Guard.WriteError].
+type Error struct {
+	Status      int           // of the HTTP response
+	Code        string        // error
+	Description string        // error_description: ASCII, for the client's developer
+	URI         string        // error_uri; empty leaves it out
+	Scope       scope.Set     // scope: what a token would need
+	RetryAfter  time.Duration // zero leaves the header out
+
+	cause error
+}
+
+// Error returns code and description, and what is behind them if that is known.
+func (e *Error) Error() string {
+	s := "guard: " + e.Code + ": " + e.Description
+	if e.cause != nil {
+		s += " (" + e.cause.Error() + ")"
+	}
+	return s
+}
+
+// Unwrap returns what the caller is not told.
+func (e *Error) Unwrap() error { return e.cause }
+
+var errNoToken = &Error{
+	Status:      http.StatusUnauthorized,
+	Code:        "unauthorized",
+	Description: "This server needs an access token in the Authorization header; resource_metadata tells where to get one.",
+}
+
+func invalidRequest(description string) error {
+	return &Error{Status: http.StatusBadRequest, Code: "invalid_request", Description: description}
+}
+
+func invalidToken(description string) error {
+	return &Error{Status: http.StatusUnauthorized, Code: "invalid_token", Description: description}
+}
+
+func unavailable(cause error) error {
+	return &Error{
+		Status:      http.StatusServiceUnavailable,
+		Code:        "temporarily_unavailable",
+		Description: "The authorization server cannot be reached, so the token cannot be verified; try again.",
+		RetryAfter:  interval,
+		cause:       cause,
+	}
+}
+
+// WriteError answers r with err: an [*Error] as it is, with a challenge if a token is what is missing, and anything
+// else as 500 server_error that tells no more. It logs at debug level what it refused, and other errors as errors.
+func (g *Guard) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		g.log.ErrorContext(r.Context(), "guard: request failed", "error", err)
+		e = &Error{Status: http.StatusInternalServerError, Code: "server_error", Description: "The server failed."}
+	} else if g.log.Enabled(r.Context(), slog.LevelDebug) {
+		g.log.DebugContext(r.Context(), "guard: refused", "error", e, "scope", e.Scope.String(), "address", address(r))
+	}
+	if e.Status == http.StatusUnauthorized || e.Code == "insufficient_scope" {
+		w.Header().Set("WWW-Authenticate", g.challengeFor(e))
+	}
+	e.write(w)
+}
+
+// challengeFor is the value of WWW-Authenticate (RFC 6750 §3, RFC 9728 §5.1): one challenge, Bearer, on one line, since
+// clients parse no more. Who sent no token is told of no error.
+func (g *Guard) challengeFor(e *Error) string {
+	needed := e.Scope
+	if len(needed) == 0 {
+		needed = g.challenge
+	}
+	var params []string
+	param := func(name, value string) {
+		if value != "" {
+			params = append(params, name+"="+quote(value))
+		}
+	}
+	if e.Code != errNoToken.Code {
+		param("error", e.Code)
+		param("error_description", e.Description)
+	}
+	param("resource_metadata", g.metadataURL)
+	param("scope", needed.String())
+	return "Bearer " + strings.Join(params, ", ")
+}
+
+// quote makes a quoted-string (RFC 9110 §5.6.4) of printable ASCII.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c < ' ' || c > '~':
+			b.WriteByte('?')
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func (e *Error) write(w http.ResponseWriter) {
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, e.Status, struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description,omitempty"`
+		URI         string `json:"error_uri,omitempty"`
+		Scope       string `json:"scope,omitempty"`
+	}{e.Code, e.Description, e.URI, e.Scope.String()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // what is written here has nothing that does not marshal
+		status, body = http.StatusInternalServerError, []byte(`{"error":"server_error"}`)
+	}
+	writeBody(w, status, body)
+}
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a peer that hung up is not worth a word
+}

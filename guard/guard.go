@@ -1,0 +1,220 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Config says which MCP server is protected and who issues its tokens. Issuer and Resource are required.
+type Config struct {
+	// Issuer is the authorization server's identifier, byte for byte as its metadata and the iss of its tokens have
+	// it (RFC 8414 §2): an https URL, or http on a loopback host.
+	Issuer string
+
+	// Resource is the identifier under which the MCP server is registered there, and so the aud of its tokens and
+	// the resource of its metadata (RFC 8707 §2, RFC 9728 §1.2): the URL that people enter in their clients, https,
+	// or http on a loopback host, without query and fragment.
+	Resource string
+
+	// Scopes are the scopes the server knows, for its metadata (RFC 9728 §2). Nil leaves them out.
+	Scopes scope.Set
+
+	// DefaultScopes are what a client without a token is told to ask for first. Empty means Scopes without wildcards.
+	DefaultScopes scope.Set
+
+	// Name and Documentation tell people about the server in its metadata. Empty leaves them out.
+	Name          string
+	Documentation string
+
+	// Introspection turns strict validation on: every request asks the issuer whether the token is still active
+	// (RFC 7662), with these credentials. A revoked token is refused at once, and nothing is let in while the issuer
+	// cannot be reached. Nil trusts a token until it expires.
+	Introspection *Credentials
+
+	// Remember is how many verified tokens are kept in memory. Zero means 10,000.
+	Remember int
+
+	// HTTPClient reaches the issuer. Nil means a client of its own. Redirects to another origin are never followed.
+	HTTPClient *http.Client
+
+	// Logger hears of an unreachable issuer, of tool calls, and at debug level of every refusal, never of a token.
+	// Nil means slog.Default().
+	Logger *slog.Logger
+
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Credentials are those of a resource server at the issuer's introspection endpoint (RFC 7662 §2.1).
+type Credentials struct {
+	ClientID     string
+	ClientSecret string
+}
+
+// Guard protects one MCP server. Make it with [New]; its methods may be called concurrently.
+type Guard struct {
+	issuer      *issuer
+	resource    string
+	metadataURL string // of the resource, RFC 9728 §3.1
+	metadata    []byte
+	scopes      scope.Set
+	challenge   scope.Set
+	credentials *Credentials
+	remembered  *recent[[32]byte, memory]
+	log         *slog.Logger
+	now         func() time.Time
+}
+
+// New returns a guard for the server that config describes, or an error that says what is wrong with config. It speaks
+// to nobody: the issuer's metadata and keys are fetched when the first token comes, so the order in which servers start
+// does not matter.
+func New(config Config) (*Guard, error) {
+	resource, err := identifier(config.Resource)
+	if err != nil {
+		return nil, fmt.Errorf("guard: Resource: %w", err)
+	}
+	iss, err := identifier(config.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("guard: Issuer: %w", err)
+	}
+	for _, name := range slices.Concat(config.Scopes, config.DefaultScopes) {
+		switch {
+		case !scope.Valid(name):
+			return nil, fmt.Errorf("guard: %q is not a scope name (RFC 6749 §3.3)", name)
+		case name == offlineAccess:
+			return nil, fmt.Errorf("guard: %s is asked of the issuer, not of this server; leave it out", name)
+		}
+	}
+	if c := config.Introspection; c != nil && (c.ClientID == "" || c.ClientSecret == "") {
+		return nil, errors.New("guard: Introspection needs ClientID and ClientSecret")
+	}
+
+	g := &Guard{
+		resource:    config.Resource,
+		metadataURL: insert(resource, protectedResource),
+		scopes:      config.Scopes,
+		challenge:   config.DefaultScopes,
+		credentials: config.Introspection,
+		remembered:  newRecent[[32]byte, memory](config.Remember),
+		log:         config.Logger,
+		now:         config.Now,
+	}
+	if len(g.challenge) == 0 {
+		for _, name := range g.scopes {
+			if !strings.HasSuffix(name, "*") {
+				g.challenge = append(g.challenge, name)
+			}
+		}
+	}
+	if g.log == nil {
+		g.log = slog.Default()
+	}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	g.issuer = newIssuer(config.Issuer, iss, config.HTTPClient, g.now, g.log)
+	g.metadata = describe(config)
+	return g, nil
+}
+
+// identifier reads the URL that names an issuer or a resource.
+func identifier(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return nil, errors.New("is missing")
+	case err != nil:
+		return nil, err
+	case u.Host == "" || u.Opaque != "":
+		return nil, fmt.Errorf("%q is not an absolute URL", s)
+	case !secure(u):
+		return nil, fmt.Errorf("%q must be https, or http on a loopback host", s)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
+		return nil, fmt.Errorf("%q must have no user, query or fragment", s)
+	case strings.ContainsAny(s, "|\"\\ "):
+		return nil, fmt.Errorf("%q has a character that no URL has", s)
+	}
+	return u, nil
+}
+
+// secure says whether what is sent to u is safe from others on the way.
+func secure(u *url.URL) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname())
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// insert puts a well-known path between host and path (RFC 8414 §3.1, RFC 9728 §3.1).
+func insert(u *url.URL, wellKnown string) string {
+	return u.Scheme + "://" + u.Host + wellKnown + strings.TrimSuffix(u.EscapedPath(), "/")
+}
+
+// Protect lets a request through to next only with a valid access token for this server (RFC 6750, RFC 9068 §4), which
+// next finds with [FromContext]. Everybody else is told what to do: 401 with a challenge that leads a client to the
+// issuer, 400 for a malformed Authorization header, 503 while no token can be verified. Tokens are taken from the
+// Authorization header alone; what the query or the body holds is not looked at. Browsers may call from any origin, and
+// their preflights are answered here.
+func (g *Guard) Protect(next http.Handler) http.Handler {
+	return CORS(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := bearer(r.Header)
+		if err != nil {
+			g.WriteError(w, r, err)
+			return
+		}
+		token, err := g.Verify(r.Context(), raw)
+		if err != nil {
+			g.WriteError(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), caller(r, token))))
+	}))
+}
+
+// RequireScope lets a request through only if the token covers every one of the scopes, wildcards counted ([scope.Set]
+// tells how). Others get 403 insufficient_scope, naming all scopes that the client should ask for. It goes inside
+// [Guard.Protect]; outside it nobody gets through.
+func (g *Guard) RequireScope(names ...string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := g.CheckScope(r.Context(), names...); err != nil {
+				g.WriteError(w, r, err)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// CheckScope is [Guard.RequireScope] for a handler that learns what it needs only from the request. The error is an
+// [*Error] for [Guard.WriteError].
+//
+// An insufficient_scope error names the scopes the token has together with those required: a client that asks for
+// exactly what it is told must not lose what it had (RFC 6750 §3.1).
+func (g *Guard) CheckScope(ctx context.Context, names ...string) error {
+	token := FromContext(ctx)
+	switch {
+	case token == nil || token.Audience != g.resource:
+		return errNoToken
+	case !token.Scopes.CoversAll(names...):
+		return &Error{
+			Status:      http.StatusForbidden,
+			Code:        "insufficient_scope",
+			Description: "This needs the scope " + token.Scopes.Missing(names...).String() + ".",
+			Scope:       token.Scopes.Minus(scope.Set{offlineAccess}).Union(names),
+		}
+	}
+	return nil
+}

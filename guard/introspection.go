@@ -1,0 +1,67 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/cardea-auth/cardea/scope"
+	"github.com/go-jose/go-jose/v4/json"
+)
+
+// introspect asks the issuer whether a token that is valid by itself is active still (RFC 7662). The scopes the issuer
+// names are those that count.
+func (g *Guard) introspect(ctx context.Context, raw string, token *Token) (*Token, error) {
+	var answer struct {
+		Active *bool   `json:"active"`
+		Scope  *string `json:"scope"`
+	}
+	body, err := g.issuer.introspect(ctx, g.credentials, raw)
+	if err == nil {
+		err = json.Unmarshal(body, &answer)
+	}
+	if err == nil && answer.Active == nil {
+		err = errors.New("guard: the introspection response does not say active")
+	}
+	switch {
+	case err != nil: // unknown is not inactive, and not active either
+		g.log.ErrorContext(ctx, "guard: introspection failed", "issuer", g.issuer.id, "error", err)
+		return nil, unavailable(err)
+	case !*answer.Active:
+		return nil, invalidToken("The token is no longer active; it was revoked or has expired.")
+	case answer.Scope == nil:
+		return token, nil
+	}
+	scopes, err := scope.Parse(*answer.Scope)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	active := *token
+	active.Scopes = scopes
+	return &active, nil
+}
+
+// introspect sends the request of RFC 7662 §2.1 with client_secret_basic (RFC 6749 §2.3.1).
+func (i *issuer) introspect(ctx context.Context, as *Credentials, token string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	m, err := i.metadata.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m.Introspection == "" {
+		return nil, fmt.Errorf("guard: %s has no introspection_endpoint", i.id)
+	}
+	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, m.Introspection, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, fmt.Errorf("guard: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth(url.QueryEscape(as.ClientID), url.QueryEscape(as.ClientSecret))
+	body, _, err := i.do(r)
+	return body, err
+}

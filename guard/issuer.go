@@ -1,0 +1,225 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+)
+
+const (
+	maxDocument = 256 << 10 // bytes of metadata, keys or an introspection response
+	maxKeys     = 100
+
+	authorizationServer = "/.well-known/oauth-authorization-server"
+)
+
+// issuer is the authorization server as a guard sees it: its metadata (RFC 8414) and its keys (RFC 7517).
+type issuer struct {
+	id     string
+	client *http.Client
+	local  bool // the issuer itself is plain http on a loopback host
+
+	metadata *source[metadata]
+	keys     *source[keySet]
+}
+
+// metadata is what the guard needs of RFC 8414 §2, and the whole as it was sent.
+type metadata struct {
+	Issuer        string `json:"issuer"`
+	JWKS          string `json:"jwks_uri"`
+	Introspection string `json:"introspection_endpoint"`
+
+	document []byte
+}
+
+// keySet is what verifies tokens.
+type keySet struct {
+	byID  map[string]*jose.JSONWebKey
+	epoch int // grows when a key is withdrawn
+}
+
+func newIssuer(id string, u *url.URL, client *http.Client, now func() time.Time, log *slog.Logger) *issuer {
+	if client == nil {
+		client = &http.Client{}
+	}
+	own := *client
+	own.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		first := via[0].URL
+		if len(via) > 3 || r.URL.Scheme != first.Scheme || r.URL.Host != first.Host {
+			return fmt.Errorf("redirected to %s://%s", r.URL.Scheme, r.URL.Host)
+		}
+		return nil
+	}
+	failed := func(err error) { log.Warn("guard: issuer cannot be reached", "issuer", id, "error", err) }
+
+	i := &issuer{id: id, client: &own, local: u.Scheme == "http"}
+	i.metadata = &source[metadata]{now: now, failed: failed, fetch: func(ctx context.Context) (metadata, time.Duration, error) {
+		return i.fetchMetadata(ctx, insert(u, authorizationServer))
+	}}
+	i.keys = &source[keySet]{now: now, failed: failed, fetch: i.fetchKeys}
+	return i
+}
+
+func (i *issuer) fetchMetadata(ctx context.Context, url string) (metadata, time.Duration, error) {
+	body, header, err := i.load(ctx, url)
+	if err != nil {
+		return metadata{}, 0, err
+	}
+	m := metadata{document: body}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return metadata{}, 0, fmt.Errorf("guard: %s: %w", url, err)
+	}
+	switch {
+	case m.Issuer != i.id: // RFC 8414 §3.3
+		return metadata{}, 0, fmt.Errorf("guard: %s is the metadata of %q, not of %q", url, m.Issuer, i.id)
+	case !i.trusts(m.JWKS):
+		return metadata{}, 0, fmt.Errorf("guard: %s: jwks_uri %q is not an https URL", url, m.JWKS)
+	case m.Introspection != "" && !i.trusts(m.Introspection):
+		return metadata{}, 0, fmt.Errorf("guard: %s: introspection_endpoint %q is not an https URL", url, m.Introspection)
+	}
+	return m, freshness(header), nil
+}
+
+// trusts says whether the guard goes where the metadata sends it: https, and only an issuer that is itself on a loopback
+// host may point to one without.
+func (i *issuer) trusts(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || i.local && secure(u))
+}
+
+func (i *issuer) fetchKeys(ctx context.Context) (keySet, time.Duration, error) {
+	m, err := i.metadata.current(ctx)
+	if err != nil {
+		return keySet{}, 0, err
+	}
+	body, header, err := i.load(ctx, m.JWKS)
+	if err != nil {
+		return keySet{}, 0, err
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(body, &set); err != nil {
+		return keySet{}, 0, fmt.Errorf("guard: %s: %w", m.JWKS, err)
+	}
+	keys := keySet{byID: map[string]*jose.JSONWebKey{}}
+	for _, raw := range set.Keys[:min(len(set.Keys), maxKeys)] {
+		var key jose.JSONWebKey
+		if err := key.UnmarshalJSON(raw); err == nil && verifies(&key) {
+			keys.byID[key.KeyID] = &key
+		}
+	}
+	if len(keys.byID) == 0 {
+		return keySet{}, 0, fmt.Errorf("guard: %s has no key that could verify a token", m.JWKS)
+	}
+	keys.epoch = i.keys.peek().epoch
+	for kid, key := range i.keys.peek().byID {
+		if now, ok := keys.byID[kid]; !ok || !same(now, key) {
+			keys.epoch++
+			break
+		}
+	}
+	return keys, freshness(header), nil
+}
+
+// verifies leaves out of a key set what is not a public signature key with a name, or too weak (RFC 7518 §3.3).
+func verifies(key *jose.JSONWebKey) bool {
+	if rsaKey, ok := key.Key.(*rsa.PublicKey); ok && rsaKey.N.BitLen() < 2048 {
+		return false
+	}
+	return key.KeyID != "" && key.IsPublic() && key.Valid() && (key.Use == "" || key.Use == "sig")
+}
+
+func same(a, b *jose.JSONWebKey) bool {
+	left, err := json.Marshal(a)
+	if err != nil {
+		return false
+	}
+	right, err := json.Marshal(b)
+	return err == nil && bytes.Equal(left, right)
+}
+
+var errUnknownKey = errors.New("guard: no such key")
+
+// key returns the key named kid and the epoch of the set it is in: errUnknownKey if the issuer has none, another error
+// if it cannot be asked.
+func (i *issuer) key(ctx context.Context, kid string) (*jose.JSONWebKey, int, error) {
+	keys, err := i.keys.current(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if key, ok := keys.byID[kid]; ok {
+		return key, keys.epoch, nil
+	}
+	// The issuer may have changed its keys since they were fetched.
+	keys, err = i.keys.again(ctx)
+	if key, ok := keys.byID[kid]; ok {
+		return key, keys.epoch, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return nil, 0, errUnknownKey
+}
+
+// load gets a JSON document.
+func (i *issuer) load(ctx context.Context, url string) ([]byte, http.Header, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("guard: %w", err)
+	}
+	return i.do(r)
+}
+
+func (i *issuer) do(r *http.Request) ([]byte, http.Header, error) {
+	r.Header.Set("Accept", "application/json")
+	resp, err := i.client.Do(r)
+	if err != nil {
+		return nil, nil, fmt.Errorf("guard: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("guard: %s: %w", r.URL, err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, nil, fmt.Errorf("guard: %s answered %s", r.URL, resp.Status)
+	case len(body) > maxDocument:
+		return nil, nil, fmt.Errorf("guard: %s is longer than %d bytes", r.URL, maxDocument)
+	case kind != "application/json" && !strings.HasSuffix(kind, "+json"):
+		return nil, nil, fmt.Errorf("guard: %s is %q, not JSON", r.URL, kind)
+	}
+	return body, resp.Header, nil
+}
+
+// freshness is how long a document is used before it is fetched again: what Cache-Control says, between a minute and an
+// hour, or five minutes.
+func freshness(header http.Header) time.Duration {
+	fresh := 5 * time.Minute
+	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			return time.Minute
+		case "max-age":
+			if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+				fresh = time.Duration(seconds) * time.Second
+			}
+		}
+	}
+	return min(max(fresh, time.Minute), time.Hour)
+}

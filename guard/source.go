@@ -1,0 +1,138 @@
+package guard
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// interval is how often at most the issuer is asked again after a failure, and how often an unknown key is a reason
+	// to ask.
+	interval = 5 * time.Second
+
+	// stale is how long a document serves while the issuer cannot be reached.
+	stale = 24 * time.Hour
+
+	// patience is how long the issuer may take.
+	patience = 10 * time.Second
+)
+
+// source is a document of the issuer, kept in memory: fetched when first needed, fetched again in the background when
+// it is no longer fresh, kept up to a day while that fails. There is never more than one fetch under way.
+type source[T any] struct {
+	fetch  func(context.Context) (value T, fresh time.Duration, err error)
+	now    func() time.Time
+	failed func(error) // hears of every failure
+
+	flight singleflight.Group
+
+	mu         sync.RWMutex
+	value      T
+	got        time.Time // when value was fetched; zero before the first success
+	freshUntil time.Time
+	tried      time.Time // when the last fetch began
+	asked      time.Time // when again last fetched
+	err        error     // of the last fetch
+}
+
+// current returns the document. It waits for the issuer only when there is none, or one too old to be trusted.
+func (s *source[T]) current(ctx context.Context) (T, error) {
+	now := s.now()
+	s.mu.RLock()
+	value := s.value
+	isFresh := !s.got.IsZero() && now.Before(s.freshUntil)
+	usable := !s.got.IsZero() && now.Before(s.got.Add(stale))
+	due := s.due(now)
+	s.mu.RUnlock()
+	switch {
+	case isFresh:
+		return value, nil
+	case usable && due:
+		s.flight.DoChan("", s.refresh)
+		return value, nil
+	case usable:
+		return value, nil
+	}
+	return s.wait(ctx, s.refresh)
+}
+
+// again fetches the document anew, unless it did so within the interval. The error is that of the last fetch; the
+// document may be there all the same.
+func (s *source[T]) again(ctx context.Context) (T, error) {
+	return s.wait(ctx, func() (any, error) {
+		now := s.now()
+		s.mu.Lock()
+		soon := now.Before(s.asked.Add(interval))
+		if !soon {
+			s.asked = now
+		}
+		s.mu.Unlock()
+		if soon {
+			return s.last()
+		}
+		return s.load(now)
+	})
+}
+
+// due says whether the last fetch succeeded or lies an interval back. s.mu must be held.
+func (s *source[T]) due(now time.Time) bool {
+	return s.err == nil || !now.Before(s.tried.Add(interval))
+}
+
+// refresh fetches the document unless that failed within the interval. Who waited for somebody else's fetch to begin
+// finds it fresh already.
+func (s *source[T]) refresh() (any, error) {
+	now := s.now()
+	s.mu.RLock()
+	needed := s.due(now) && (s.got.IsZero() || !now.Before(s.freshUntil))
+	s.mu.RUnlock()
+	if !needed {
+		return s.last()
+	}
+	return s.load(now)
+}
+
+// peek returns the document that is there, or the zero value.
+func (s *source[T]) peek() T {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.value
+}
+
+func (s *source[T]) last() (any, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.value, s.err
+}
+
+func (s *source[T]) load(now time.Time) (any, error) {
+	// Whoever asked first may hang up; the others wait on.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	value, fresh, err := s.fetch(ctx)
+	s.mu.Lock()
+	s.tried, s.err = now, err
+	if err == nil {
+		s.value, s.got, s.freshUntil = value, now, now.Add(fresh)
+	}
+	value = s.value
+	s.mu.Unlock()
+	if err != nil {
+		s.failed(err)
+	}
+	return value, err
+}
+
+// wait joins the fetch under way, or starts one.
+func (s *source[T]) wait(ctx context.Context, fetch func() (any, error)) (T, error) {
+	select {
+	case done := <-s.flight.DoChan("", fetch):
+		return done.Val.(T), done.Err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}

@@ -1,0 +1,320 @@
+package guard
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/scope"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
+)
+
+const (
+	maxToken = 16 << 10 // bytes
+
+	// skew is how far the issuer's clock may be ahead. Expiry knows no such mercy: clients refresh.
+	skew = time.Minute
+)
+
+// algorithms are the signatures that are accepted: asymmetric ones, so that no key of the issuer can be taken for a
+// shared secret (RFC 8725 §3.1).
+var algorithms = []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, jose.EdDSA}
+
+// memory is a token verified before.
+type memory struct {
+	token *Token
+	epoch int // of the issuer's keys
+}
+
+// bearer takes the token from the Authorization header (RFC 6750 §2.1).
+func bearer(h http.Header) (string, error) {
+	values := h.Values("Authorization")
+	if len(values) == 0 {
+		return "", errNoToken
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	token = strings.Trim(token, " ")
+	switch {
+	case len(values) > 1:
+		return "", invalidRequest("There is more than one Authorization header.")
+	case !strings.EqualFold(scheme, "Bearer"):
+		return "", errNoToken
+	case token == "":
+		return "", invalidRequest("The Authorization header has no token after Bearer.")
+	case len(token) > maxToken:
+		return "", invalidRequest(fmt.Sprintf("The token is longer than %d bytes.", maxToken))
+	case !b64token(token):
+		return "", invalidRequest("The Authorization header is not Bearer, a space and one token.")
+	}
+	return token, nil
+}
+
+// b64token is the syntax of a bearer token (RFC 6750 §2.1).
+func b64token(s string) bool {
+	body := strings.TrimRight(s, "=")
+	for _, c := range []byte(body) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte("-._~+/", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return body != ""
+}
+
+// Verify returns the token that raw is, if it is valid for this server (RFC 9068 §4): a JWT of type at+jwt, signed by
+// the issuer with ES256, RS256, PS256 or EdDSA, with this server as its only audience, not expired, and not bound to a
+// key. With Config.Introspection the issuer is asked as well. A token is verified once and then remembered by its
+// SHA-256 until it expires or the issuer withdraws a key; strict validation asks every time.
+//
+// The error is an [*Error] with Status 401 for an invalid token and 503 when the issuer could not be asked.
+func (g *Guard) Verify(ctx context.Context, raw string) (*Token, error) {
+	token, err := g.verified(ctx, raw)
+	if err != nil || g.credentials == nil {
+		return token, err
+	}
+	return g.introspect(ctx, raw, token)
+}
+
+func (g *Guard) verified(ctx context.Context, raw string) (*Token, error) {
+	if len(raw) > maxToken {
+		return nil, invalidToken(fmt.Sprintf("The token is longer than %d bytes.", maxToken))
+	}
+	hash := sha256.Sum256([]byte(raw))
+	if m, ok := g.remembered.find(hash); ok {
+		keys, err := g.issuer.keys.current(ctx) // keeps them fresh, too
+		switch {
+		case err != nil:
+			return nil, unavailable(err)
+		case !g.now().Before(m.token.Expiry):
+			return nil, invalidToken(expired)
+		case m.epoch == keys.epoch:
+			return m.token, nil
+		}
+	}
+
+	c, err := parse(raw)
+	if err != nil {
+		return nil, invalidToken("The token is not a JWT of this issuer: " + err.Error() + ".")
+	}
+	if fault := g.firstFault(headerRules, c); fault != "" {
+		return nil, invalidToken(fault)
+	}
+	epoch, err := g.checkSignature(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if fault := g.firstFault(claimRules, c); fault != "" {
+		return nil, invalidToken(fault)
+	}
+	token := c.token()
+	g.remembered.keep(hash, memory{token, epoch})
+	return token, nil
+}
+
+// candidate is a token that nobody has verified yet.
+type candidate struct {
+	raw     string
+	payload []byte
+	header  struct {
+		Algorithm string          `json:"alg"`
+		Type      string          `json:"typ"`
+		KeyID     string          `json:"kid"`
+		Critical  json.RawMessage `json:"crit"`
+		Key       json.RawMessage `json:"jwk"`
+		KeyURL    json.RawMessage `json:"jku"`
+		Chain     json.RawMessage `json:"x5c"`
+		ChainURL  json.RawMessage `json:"x5u"`
+	}
+	claims struct {
+		Issuer       string          `json:"iss"`
+		Subject      string          `json:"sub"`
+		Audience     audience        `json:"aud"`
+		ClientID     string          `json:"client_id"`
+		Scope        string          `json:"scope"`
+		ID           string          `json:"jti"`
+		Expiry       *date           `json:"exp"`
+		NotBefore    *date           `json:"nbf"`
+		IssuedAt     *date           `json:"iat"`
+		Confirmation json.RawMessage `json:"cnf"`
+	}
+	scopes scope.Set
+}
+
+// audience is the aud claim: one string or an array (RFC 7519 §4.1.3).
+type audience []string
+
+// UnmarshalJSON reads either form.
+func (a *audience) UnmarshalJSON(data []byte) error {
+	var one string
+	if err := json.Unmarshal(data, &one); err == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(a))
+}
+
+// date is a NumericDate (RFC 7519 §2).
+type date struct{ time.Time }
+
+// UnmarshalJSON reads seconds, with or without fractions, from 1970 to 9999.
+func (d *date) UnmarshalJSON(data []byte) error {
+	var seconds float64
+	if err := json.Unmarshal(data, &seconds); err != nil {
+		return err
+	}
+	if !(seconds >= 0 && seconds < 253402300800) {
+		return errors.New("a date is out of range")
+	}
+	whole, part := math.Modf(seconds)
+	d.Time = time.Unix(int64(whole), int64(part*1e9)).UTC()
+	return nil
+}
+
+// parse decodes a JWS in compact form (RFC 7515 §7.1). Its errors repeat nothing of the token.
+func parse(raw string) (*candidate, error) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return nil, errors.New("it has not three parts")
+	}
+	c := &candidate{raw: raw}
+	header, err := base64.RawURLEncoding.Strict().DecodeString(parts[0])
+	if err != nil || json.Unmarshal(header, &c.header) != nil {
+		return nil, errors.New("its header cannot be read")
+	}
+	c.payload, err = base64.RawURLEncoding.Strict().DecodeString(parts[1])
+	if err != nil || json.Unmarshal(c.payload, &c.claims) != nil {
+		return nil, errors.New("its claims cannot be read")
+	}
+	c.scopes, err = scope.Parse(c.claims.Scope)
+	if err != nil {
+		return nil, errors.New("its scope is not a list of scope names")
+	}
+	return c, nil
+}
+
+func (c *candidate) token() *Token {
+	return &Token{
+		Issuer:   c.claims.Issuer,
+		Subject:  c.claims.Subject,
+		ClientID: c.claims.ClientID,
+		Audience: c.claims.Audience[0],
+		Scopes:   c.scopes,
+		ID:       c.claims.ID,
+		IssuedAt: c.claims.IssuedAt.Time,
+		Expiry:   c.claims.Expiry.Time,
+		payload:  c.payload,
+	}
+}
+
+// rule is one thing that must be true of a token. fault returns what is wrong as a sentence for the client's developer,
+// or the empty string.
+type rule struct {
+	name  string // of the header parameter or claim
+	fault func(*Guard, *candidate) string
+}
+
+const expired = "The token has expired; refresh it."
+
+// headerRules are checked before the signature is: they decide how it is checked.
+var headerRules = []rule{
+	{"typ", func(_ *Guard, c *candidate) string { // RFC 9068 §4
+		kind := strings.ToLower(c.header.Type)
+		return unless(kind == "at+jwt" || kind == "application/at+jwt", "The token is not an access token: its typ is not at+jwt.")
+	}},
+	{"alg", func(_ *Guard, c *candidate) string { // RFC 8725 §3.1
+		return unless(slices.Contains(algorithms, jose.SignatureAlgorithm(c.header.Algorithm)),
+			"The token's alg is not ES256, RS256, PS256 or EdDSA.")
+	}},
+	{"crit", func(_ *Guard, c *candidate) string { // RFC 7515 §4.1.11
+		return unless(c.header.Critical == nil, "The token has a crit header.")
+	}},
+	{"jwk, jku, x5c, x5u", func(_ *Guard, c *candidate) string { // RFC 8725 §3.10
+		h := c.header
+		return unless(h.Key == nil && h.KeyURL == nil && h.Chain == nil && h.ChainURL == nil,
+			"The token brings its own key; only the issuer's count.")
+	}},
+}
+
+// claimRules are checked on claims that the issuer signed (RFC 9068 §4).
+var claimRules = []rule{
+	{"iss", func(g *Guard, c *candidate) string {
+		return unless(c.claims.Issuer == g.issuer.id, "The token is not from the issuer "+g.issuer.id+".")
+	}},
+	{"aud", func(g *Guard, c *candidate) string {
+		// One audience: a token that is good elsewhere too could have been taken there (RFC 9700 §2.3).
+		return unless(len(c.claims.Audience) == 1 && c.claims.Audience[0] == g.resource,
+			"The token's audience is not "+g.resource+" alone.")
+	}},
+	{"exp", func(g *Guard, c *candidate) string {
+		if c.claims.Expiry == nil {
+			return "The token never expires: exp is missing."
+		}
+		return unless(g.now().Before(c.claims.Expiry.Time), expired)
+	}},
+	{"nbf", func(g *Guard, c *candidate) string {
+		return unless(c.claims.NotBefore == nil || !g.now().Add(skew).Before(c.claims.NotBefore.Time), "The token is not valid yet.")
+	}},
+	{"iat", func(g *Guard, c *candidate) string {
+		return unless(c.claims.IssuedAt != nil && !g.now().Add(skew).Before(c.claims.IssuedAt.Time),
+			"The token was issued in the future, or iat is missing.")
+	}},
+	{"sub", func(_ *Guard, c *candidate) string {
+		return unless(c.claims.Subject != "", "The token says of nobody: sub is missing.")
+	}},
+	{"client_id", func(_ *Guard, c *candidate) string {
+		return unless(c.claims.ClientID != "", "The token says of no client: client_id is missing.")
+	}},
+	{"jti", func(_ *Guard, c *candidate) string {
+		return unless(c.claims.ID != "", "The token has no jti.")
+	}},
+	{"cnf", func(_ *Guard, c *candidate) string { // RFC 9449 §7.2: a bound token is no bearer token
+		return unless(c.claims.Confirmation == nil, "The token is bound to a key; this server takes bearer tokens.")
+	}},
+}
+
+func unless(good bool, fault string) string {
+	if good {
+		return ""
+	}
+	return fault
+}
+
+func (g *Guard) firstFault(rules []rule, c *candidate) string {
+	for _, r := range rules {
+		if fault := r.fault(g, c); fault != "" {
+			return fault
+		}
+	}
+	return ""
+}
+
+// checkSignature verifies the token with the key of the issuer that it names, and returns the epoch of that key.
+func (g *Guard) checkSignature(ctx context.Context, c *candidate) (epoch int, err error) {
+	key, epoch, err := g.issuer.key(ctx, c.header.KeyID)
+	switch {
+	case errors.Is(err, errUnknownKey):
+		return 0, invalidToken("The token is signed with a key that the issuer does not have.")
+	case err != nil:
+		return 0, unavailable(err)
+	case key.Algorithm != "" && key.Algorithm != c.header.Algorithm:
+		return 0, invalidToken("The token's alg is not that of its key.")
+	}
+	signed, err := jose.ParseSignedCompact(c.raw, algorithms)
+	if err != nil {
+		return 0, invalidToken("The token's signature cannot be read.")
+	}
+	if _, err := signed.Verify(key.Key); err != nil {
+		return 0, invalidToken("The token's signature is wrong.")
+	}
+	return epoch, nil
+}
