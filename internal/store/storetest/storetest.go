@@ -1,0 +1,169 @@
+// Package storetest opens databases for tests: real ones, each test's own.
+//
+//	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) { … })
+//
+// SQLite is a file in the test's directory. PostgreSQL is the cluster that
+// CARDEA_TEST_POSTGRES names, as a superuser; each test gets a database, copied
+// from a migrated one, that is dropped at its end. `make test` starts a cluster.
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// Engine is a kind of database.
+type Engine string
+
+// The engines.
+const (
+	SQLite   Engine = "SQLite"
+	Postgres Engine = "PostgreSQL"
+)
+
+// Start is the time at which every Clock starts.
+var Start = time.Date(2030, time.January, 2, 3, 4, 5, 0, time.UTC)
+
+// Clock is a clock that stands still until it is set. It is safe for concurrent
+// use.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// NewClock returns a clock that stands at Start.
+func NewClock() *Clock { return &Clock{now: Start} }
+
+// Now returns the time on the clock.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Set sets the clock.
+func (c *Clock) Set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
+}
+
+// Advance sets the clock forward by d, or back.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Each runs test as a subtest on every engine, on a migrated, empty database.
+func Each(t *testing.T, test func(t *testing.T, db *store.DB, clock *Clock)) {
+	t.Helper()
+	for _, engine := range []Engine{SQLite, Postgres} {
+		t.Run(string(engine), func(t *testing.T) {
+			db, clock := Open(t, engine)
+			test(t, db, clock)
+		})
+	}
+}
+
+// Open opens a migrated, empty database of the test's own, with a clock of its
+// own, until the test ends.
+func Open(t testing.TB, engine Engine) (*store.DB, *Clock) {
+	t.Helper()
+	clock := NewClock()
+	return Connect(t, New(t, engine), clock), clock
+}
+
+// New makes a migrated, empty database of the test's own and returns its DSN.
+func New(t testing.TB, engine Engine) string {
+	t.Helper()
+	if engine == Postgres {
+		return newPostgres(t)
+	}
+	dsn := "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
+	migrate(t, dsn)
+	return dsn
+}
+
+// Connect opens the database at dsn until the test ends: once more, for a second
+// node. What is logged goes to the test's log.
+func Connect(t testing.TB, dsn string, clock *Clock) *store.DB {
+	t.Helper()
+	db, err := store.Open(t.Context(), dsn, store.Options{Clock: clock.Now, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func migrate(t testing.TB, dsn string) {
+	t.Helper()
+	db, err := store.Open(t.Context(), dsn, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newPostgres(t testing.TB) string {
+	t.Helper()
+	dsn := os.Getenv("CARDEA_TEST_POSTGRES")
+	if dsn == "" {
+		t.Fatal("CARDEA_TEST_POSTGRES is not set: run make test, which starts PostgreSQL")
+	}
+	admin, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal("CARDEA_TEST_POSTGRES is not a PostgreSQL URL")
+	}
+	defer func() { _ = admin.Close() }()
+
+	makeTemplate(t, admin, dsn)
+	name := strings.ToLower(oauth.NewID("cardea_test_"))
+	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+templateName); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		admin, err := sql.Open("pgx", dsn)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = admin.Close() }()
+		if _, err := admin.ExecContext(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return named(t, dsn, name)
+}
+
+// named returns dsn with another database name.
+func named(t testing.TB, dsn, name string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal("CARDEA_TEST_POSTGRES is not a PostgreSQL URL")
+	}
+	u.Path = "/" + name
+	return u.String()
+}
