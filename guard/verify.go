@@ -86,9 +86,6 @@ func (g *Guard) Verify(ctx context.Context, raw string) (*Token, error) {
 }
 
 func (g *Guard) verified(ctx context.Context, raw string) (*Token, error) {
-	if len(raw) > maxToken {
-		return nil, invalidToken(fmt.Sprintf("The token is longer than %d bytes.", maxToken))
-	}
 	hash := sha256.Sum256([]byte(raw))
 	if m, ok := g.remembered.find(hash); ok {
 		keys, err := g.issuer.keys.current(ctx) // keeps them fresh, too
@@ -123,9 +120,10 @@ func (g *Guard) verified(ctx context.Context, raw string) (*Token, error) {
 
 // candidate is a token that nobody has verified yet.
 type candidate struct {
-	raw     string
-	payload []byte
-	header  struct {
+	raw       string
+	rawHeader []byte
+	payload   []byte
+	header    struct {
 		Algorithm string          `json:"alg"`
 		Type      string          `json:"typ"`
 		KeyID     string          `json:"kid"`
@@ -180,24 +178,29 @@ func (d *date) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// parse decodes a JWS in compact form (RFC 7515 §7.1). Its errors repeat nothing of the token.
+// parse decodes a JWS in compact form (RFC 7515 §7.1). Its errors repeat nothing of the token. With an error it returns
+// what it could decode, or nil.
 func parse(raw string) (*candidate, error) {
 	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return nil, errors.New("it has not three parts")
+	switch {
+	case len(raw) > maxToken:
+		return nil, errors.New("it is too long")
+	case len(parts) != 3:
+		return nil, errors.New("it does not have three parts")
 	}
 	c := &candidate{raw: raw}
-	header, err := base64.RawURLEncoding.Strict().DecodeString(parts[0])
-	if err != nil || json.Unmarshal(header, &c.header) != nil {
-		return nil, errors.New("its header cannot be read")
+	var headerErr, payloadErr error
+	c.rawHeader, headerErr = base64.RawURLEncoding.Strict().DecodeString(parts[0])
+	c.payload, payloadErr = base64.RawURLEncoding.Strict().DecodeString(parts[1])
+	switch {
+	case headerErr != nil || json.Unmarshal(c.rawHeader, &c.header) != nil:
+		return c, errors.New("its header cannot be read")
+	case payloadErr != nil || json.Unmarshal(c.payload, &c.claims) != nil:
+		return c, errors.New("its claims cannot be read")
 	}
-	c.payload, err = base64.RawURLEncoding.Strict().DecodeString(parts[1])
-	if err != nil || json.Unmarshal(c.payload, &c.claims) != nil {
-		return nil, errors.New("its claims cannot be read")
-	}
-	c.scopes, err = scope.Parse(c.claims.Scope)
-	if err != nil {
-		return nil, errors.New("its scope is not a list of scope names")
+	var err error
+	if c.scopes, err = scope.Parse(c.claims.Scope); err != nil {
+		return c, errors.New("its scope is not a list of scope names")
 	}
 	return c, nil
 }

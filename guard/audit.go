@@ -1,0 +1,32 @@
+package guard
+
+import (
+	"context"
+	"log/slog"
+)
+
+// LogToolCall records in Config.Logger that a tool was called: who called it, with which scopes, from where, and how it
+// ended; err is nil for success. Everything but tool and err is taken from ctx, where [Guard.Protect] put it; arguments
+// and results are nobody's business. The record is named mcp_tool_access and has user_id, issuer, client_id, token_id,
+// tool_name, scopes, success, error, ip_address and user_agent.
+func (g *Guard) LogToolCall(ctx context.Context, tool string, err error) {
+	c := CallerFromContext(ctx)
+	if c.Token == nil {
+		c.Token = &Token{}
+	}
+	level, attrs := slog.LevelInfo, []slog.Attr{
+		slog.String("user_id", c.Token.Subject),
+		slog.String("issuer", c.Token.Issuer),
+		slog.String("client_id", c.Token.ClientID),
+		slog.String("token_id", c.Token.ID),
+		slog.String("tool_name", tool),
+		slog.String("scopes", c.Token.Scopes.String()),
+		slog.Bool("success", err == nil),
+		slog.String("ip_address", c.Address),
+		slog.String("user_agent", c.UserAgent),
+	}
+	if err != nil {
+		level, attrs = slog.LevelWarn, append(attrs, slog.String("error", err.Error()))
+	}
+	g.log.LogAttrs(ctx, level, "mcp_tool_access", attrs...)
+}
