@@ -2,10 +2,12 @@ package guard_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -223,15 +225,44 @@ func TestLimitRate(t *testing.T) {
 	})
 }
 
-func TestRememberedTokensAreBounded(t *testing.T) {
+// mallocs is what verifying token costs in allocations: few for a token that is remembered, many for one that is not.
+func mallocs(t *testing.T, w *world, token string) uint64 {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := w.Guard.Verify(t.Context(), token)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Error(err)
+	}
+	return after.Mallocs - before.Mallocs
+}
+
+func TestRememberedTokens(t *testing.T) {
 	w := newWorld(t, func(c *guard.Config) { c.Remember = 4 })
-	for range 100 {
-		token := w.Token(guardtest.Claims{Audience: resource})
-		for range 2 {
-			if _, err := w.Guard.Verify(t.Context(), token); err != nil {
-				t.Fatal(err)
-			}
+	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil { // has the keys fetched
+		t.Fatal(err)
+	}
+	token := w.Token(guardtest.Claims{Audience: resource})
+	first, again := mallocs(t, w, token), mallocs(t, w, token)
+	if again*4 > first {
+		t.Errorf("%d allocations, and again %d", first, again)
+	}
+	for n := range 50 {
+		if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: fmt.Sprint("https://other/", n)})); err == nil {
+			t.Fatal("accepted")
 		}
+	}
+	if got := mallocs(t, w, token); got*4 > first {
+		t.Errorf("tokens that were refused pushed a good one out: %d allocations", got)
+	}
+	for range 5 {
+		if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := mallocs(t, w, token); got*2 < first {
+		t.Errorf("more is remembered than Config.Remember says: %d allocations", got)
 	}
 }
 
