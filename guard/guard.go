@@ -179,7 +179,7 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 			g.WriteError(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), caller(r, token))))
+		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), NewCaller(r, token))))
 	}))
 }
 

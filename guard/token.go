@@ -39,7 +39,8 @@ type Caller struct {
 	UserAgent string
 }
 
-func caller(r *http.Request, token *Token) Caller {
+// NewCaller returns who sent r with the token.
+func NewCaller(r *http.Request, token *Token) Caller {
 	return Caller{Token: token, Address: address(r), UserAgent: r.UserAgent()}
 }
 
