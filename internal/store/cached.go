@@ -60,12 +60,14 @@ func (v *versions) current(ctx context.Context, kind Kind) (version int64, answe
 		return v.known[kind], true
 	}
 	first := v.asking == nil && now.Sub(v.triedAt) >= askEvery
+	idle := first && now.Sub(v.triedAt) >= believeUpTo // nobody has tried for long: silence is old news too
 	if first {
 		v.triedAt, v.asking = now, make(chan struct{})
 		v.asked.Add(1)
 		go v.ask(now, v.asking)
 	}
-	if wait := v.asking; wait != nil && !v.silent && (first || now.Sub(v.askedAt) >= believeUpTo) {
+	old := first || now.Sub(v.askedAt) >= believeUpTo
+	if wait := v.asking; wait != nil && (idle || old && !v.silent) {
 		v.mu.Unlock()
 		patience := time.NewTimer(waitAtMost)
 		select {

@@ -104,13 +104,17 @@ func Connect(t testing.TB, dsn string, clock *Clock) *store.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
+	opened.Store(db, dsn)
 	t.Cleanup(func() {
+		opened.Delete(db)
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return db
 }
+
+var opened sync.Map // *store.DB to the DSN it was opened with
 
 func migrate(t testing.TB, dsn string) {
 	t.Helper()
