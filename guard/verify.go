@@ -272,10 +272,10 @@ var claimRules = []rule{
 			"The token was issued in the future, or iat is missing.")
 	}},
 	{"sub", func(_ *Guard, c *candidate) string {
-		return unless(c.claims.Subject != "", "The token says of nobody: sub is missing.")
+		return unless(c.claims.Subject != "", "The token speaks for nobody: sub is missing.")
 	}},
 	{"client_id", func(_ *Guard, c *candidate) string {
-		return unless(c.claims.ClientID != "", "The token says of no client: client_id is missing.")
+		return unless(c.claims.ClientID != "", "The token names no client: client_id is missing.")
 	}},
 	{"jti", func(_ *Guard, c *candidate) string {
 		return unless(c.claims.ID != "", "The token has no jti.")

@@ -114,7 +114,9 @@ func (w *world) agent(t *testing.T, asked *[]string) *mcp.ClientSession {
 			if err != nil {
 				return nil, err
 			}
-			*asked = append(*asked, r.URL.Query().Get("scope"))
+			scopes := strings.Fields(r.URL.Query().Get("scope")) // in any order
+			slices.Sort(scopes)
+			*asked = append(*asked, strings.Join(scopes, " "))
 			resp, err := browser.Do(r)
 			if err != nil {
 				return nil, err
@@ -154,6 +156,7 @@ func use(t *testing.T, session *mcp.ClientSession, tool string) (identity, error
 	if err := json.Unmarshal(raw, &got); err != nil {
 		t.Fatal(err)
 	}
+	slices.Sort(got.Scopes)
 	return got, nil
 }
 
@@ -178,13 +181,13 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 		t.Fatalf("GW-24 step-up: %v", err)
 	}
 	// The session is that of the first token; what the tool sees is the token of its own request.
-	if diff := cmp.Diff([]string{"mcp:tools:weather", "mcp:tools:email:send"}, got.Scopes); diff != "" {
+	if diff := cmp.Diff([]string{"mcp:tools:email:send", "mcp:tools:weather"}, got.Scopes); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := use(t, session, "get_forecast"); err != nil {
 		t.Errorf("after stepping up: %v", err)
 	}
-	if diff := cmp.Diff([]string{"mcp:tools:weather", "mcp:tools:weather mcp:tools:email:send"}, asked); diff != "" {
+	if diff := cmp.Diff([]string{"mcp:tools:weather", "mcp:tools:email:send mcp:tools:weather"}, asked); diff != "" {
 		t.Errorf("consents (-want +got):\n%s", diff)
 	}
 	if _, err := use(t, session, "fail"); err == nil {
