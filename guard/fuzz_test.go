@@ -23,10 +23,10 @@ func FuzzAuthorization(f *testing.F) {
 		switch {
 		case reached.n == 1 && !good:
 			t.Errorf("%q let in", header)
-		case reached.n == 0 && resp.StatusCode != 400 && resp.StatusCode != 401:
-			t.Errorf("%q answered %d", header, resp.StatusCode)
-		case reached.n == 0 && resp.StatusCode == 401 && !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Bearer "):
-			t.Errorf("%q: %s", header, resp.Header.Get("WWW-Authenticate"))
+		case reached.n == 0 && resp.Code != 400 && resp.Code != 401:
+			t.Errorf("%q answered %d", header, resp.Code)
+		case reached.n == 0 && resp.Code == 401 && !strings.HasPrefix(resp.Header().Get("WWW-Authenticate"), "Bearer "):
+			t.Errorf("%q: %s", header, resp.Header().Get("WWW-Authenticate"))
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestRequireToolScopes(t *testing.T) {
 		reached++
 	})))
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
-	post := func(message string) *http.Response {
+	post := func(message string) *httptest.ResponseRecorder {
 		reached = 0
 		return ask(handler, token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(message)) })
 	}
@@ -61,8 +61,8 @@ func TestRequireToolScopes(t *testing.T) {
 		"a tool named by escapes is the tool meant": `{"method":"tools\/call","params":{"name":"get_f\u006frecast"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if resp := post(message); resp.StatusCode != 200 || reached != 1 {
-				t.Fatalf("%d %v", resp.StatusCode, body(t, resp))
+			if resp := post(message); resp.Code != 200 || reached != 1 {
+				t.Fatalf("%d %v", resp.Code, body(t, resp))
 			}
 			if got != message {
 				t.Errorf("the server got %s", got)
@@ -78,9 +78,9 @@ func TestRequireToolScopes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := post(message)
-			if resp.StatusCode != 403 || reached != 0 || !strings.Contains(resp.Header.Get("WWW-Authenticate"), `Bearer error="insufficient_scope"`) ||
-				!strings.Contains(resp.Header.Get("WWW-Authenticate"), `scope="`+union+`"`) {
-				t.Errorf("%d %s", resp.StatusCode, resp.Header.Get("WWW-Authenticate"))
+			if resp.Code != 403 || reached != 0 || !strings.Contains(resp.Header().Get("WWW-Authenticate"), `Bearer error="insufficient_scope"`) ||
+				!strings.Contains(resp.Header().Get("WWW-Authenticate"), `scope="`+union+`"`) {
+				t.Errorf("%d %s", resp.Code, resp.Header().Get("WWW-Authenticate"))
 			}
 			if got := body(t, resp); got["scope"] != union {
 				t.Errorf("%v", got)
@@ -93,8 +93,8 @@ func TestRequireToolScopes(t *testing.T) {
 		"zero width": "get_\u200bforecast", "homoglyph": "get_forecаst", "NUL": "get_forecast\x00", "long s": "ſend_email",
 	} {
 		t.Run("GW-18 tool name "+name, func(t *testing.T) {
-			if resp := post(call(tool)); resp.StatusCode != 403 || reached != 0 || body(t, resp)["error"] != "access_denied" {
-				t.Error(resp.StatusCode)
+			if resp := post(call(tool)); resp.Code != 403 || reached != 0 || body(t, resp)["error"] != "access_denied" {
+				t.Error(resp.Code)
 			}
 		})
 	}
@@ -131,27 +131,27 @@ func TestRequireToolScopes(t *testing.T) {
 		"GW-25 nested without end, well-formed": strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if resp := post(message); resp.StatusCode != 400 || reached != 0 || body(t, resp)["error"] != "invalid_request" {
-				t.Error(resp.StatusCode)
+			if resp := post(message); resp.Code != 400 || reached != 0 || body(t, resp)["error"] != "invalid_request" {
+				t.Error(resp.Code)
 			}
 		})
 	}
 
 	t.Run("GW-36 a message without end", func(t *testing.T) {
-		if resp := post(strings.Repeat(" ", 4<<20+1)); resp.StatusCode != 413 || reached != 0 {
-			t.Error(resp.StatusCode)
+		if resp := post(strings.Repeat(" ", 4<<20+1)); resp.Code != 413 || reached != 0 {
+			t.Error(resp.Code)
 		}
 	})
 	t.Run("a stream is opened without a message", func(t *testing.T) {
 		resp := ask(handler, token, func(r *http.Request) { r.Method, r.Body = http.MethodGet, http.NoBody })
-		if resp.StatusCode != 200 {
-			t.Error(resp.StatusCode)
+		if resp.Code != 200 {
+			t.Error(resp.Code)
 		}
 	})
 	t.Run("outside Protect nobody gets through", func(t *testing.T) {
 		var reached counter
-		if resp := ask(w.Guard.RequireToolScopes(tools)(&reached), token); resp.StatusCode != 401 || reached.n != 0 {
-			t.Error(resp.StatusCode)
+		if resp := ask(w.Guard.RequireToolScopes(tools)(&reached), token); resp.Code != 401 || reached.n != 0 {
+			t.Error(resp.Code)
 		}
 	})
 }
@@ -168,7 +168,7 @@ func TestLimitRate(t *testing.T) {
 	}
 	allowed := func(token string) (n int) {
 		for range 10 {
-			if resp := ask(handler, token); resp.StatusCode == 200 {
+			if resp := ask(handler, token); resp.Code == 200 {
 				n++
 			}
 		}
@@ -191,8 +191,8 @@ func TestLimitRate(t *testing.T) {
 	}
 	resp := ask(handler, token("ada", "c1", "mcp:tools:*"))
 	want := map[string]any{"error": "rate_limit_exceeded", "error_description": "Too many requests from this client; Retry-After tells how many seconds to wait."}
-	if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "15" {
-		t.Errorf("%d, Retry-After %s %s", resp.StatusCode, resp.Header.Get("Retry-After"), diff)
+	if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 429 || resp.Header().Get("Retry-After") != "15" {
+		t.Errorf("%d, Retry-After %s %s", resp.Code, resp.Header().Get("Retry-After"), diff)
 	}
 	w.Advance(15 * time.Second)
 	if got := allowed(token("ada", "c1", "mcp:tools:*")); got != 1 {
@@ -201,14 +201,14 @@ func TestLimitRate(t *testing.T) {
 
 	t.Run("a zero rate lets nothing through", func(t *testing.T) {
 		handler := w.Guard.Protect(w.Guard.LimitRate(guard.RateLimits{})(&reached))
-		if resp := ask(handler, token("ada", "c1", "")); resp.StatusCode != 429 {
-			t.Error(resp.StatusCode)
+		if resp := ask(handler, token("ada", "c1", "")); resp.Code != 429 {
+			t.Error(resp.Code)
 		}
 	})
 	t.Run("without a token the address counts", func(t *testing.T) {
 		handler := w.Guard.LimitRate(guard.RateLimits{Default: guard.Rate{Requests: 1, Per: time.Hour}})(&reached)
 		from := func(address string) int {
-			return ask(handler, "", func(r *http.Request) { r.RemoteAddr = address }).StatusCode
+			return ask(handler, "", func(r *http.Request) { r.RemoteAddr = address }).Code
 		}
 		if from("192.0.2.1:1") != 200 || from("192.0.2.1:2") != 429 || from("192.0.2.2:1") != 200 {
 			t.Error("addresses are mixed up")
@@ -217,7 +217,7 @@ func TestLimitRate(t *testing.T) {
 	t.Run("many clients do not fill the memory", func(t *testing.T) {
 		handler := w.Guard.LimitRate(guard.RateLimits{Default: guard.Rate{Requests: 1, Per: time.Hour}, Clients: 2})(&reached)
 		from := func(address string) int {
-			return ask(handler, "", func(r *http.Request) { r.RemoteAddr = address }).StatusCode
+			return ask(handler, "", func(r *http.Request) { r.RemoteAddr = address }).Code
 		}
 		if from("a") != 200 || from("b") != 200 || from("c") != 200 || from("c") != 429 || from("a") != 200 {
 			t.Error("the first was not forgotten, or the last was")
@@ -331,7 +331,7 @@ func TestHealth(t *testing.T) {
 	health := func(g *guard.Guard) (int, string, string) {
 		rec := httptest.NewRecorder()
 		g.Health().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/health", nil))
-		v := body(t, rec.Result())
+		v := body(t, rec)
 		services, _ := v["services"].(map[string]any)
 		status, _ := v["status"].(string)
 		issuer, _ := services["oauth_server"].(string)

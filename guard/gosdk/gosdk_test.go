@@ -28,7 +28,7 @@ import (
 type world struct {
 	*guardtest.Issuer
 	guard *guard.Guard
-	url   string // of the MCP endpoint
+	url   string // of the MCP endpoint; URL is the issuer's
 
 	mu  sync.Mutex
 	log strings.Builder
@@ -69,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	w.url = front.URL + "/mcp"
 	var err error
 	w.guard, err = guard.New(guard.Config{
-		Issuer:        w.Issuer.URL,
+		Issuer:        w.URL,
 		Resource:      w.url,
 		Scopes:        scope.Of("mcp:tools:weather", "mcp:tools:email:send"),
 		DefaultScopes: scope.Of("mcp:tools:weather"),
@@ -169,7 +169,7 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := w.Issuer.URL + "|user-1"; got.User != want || got.TokenUser != want || !strings.HasPrefix(got.Client, "client-") {
+	if want := w.URL + "|user-1"; got.User != want || got.TokenUser != want || !strings.HasPrefix(got.Client, "client-") {
 		t.Errorf("MW-04 %+v", got)
 	}
 	if diff := cmp.Diff([]string{"mcp:tools:weather"}, got.Scopes); diff != "" {
@@ -212,7 +212,7 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 	}
 }
 
-func (w *world) send(t *testing.T, method, token, session, message string) *http.Response {
+func (w *world) send(t *testing.T, method, token, session, message string) (status int, header http.Header) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, w.url, strings.NewReader(message))
 	if err != nil {
@@ -230,8 +230,11 @@ func (w *world) send(t *testing.T, method, token, session, message string) *http
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header
 }
 
 const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`
@@ -241,10 +244,10 @@ func TestASessionBelongsToItsUser(t *testing.T) {
 	token := func(subject string) string {
 		return w.Token(guardtest.Claims{Audience: w.url, Subject: subject, Scope: "mcp:tools:weather"})
 	}
-	resp := w.send(t, http.MethodPost, token("ada"), "", initialize)
-	session := resp.Header.Get("Mcp-Session-Id")
-	if resp.StatusCode != 200 || session == "" {
-		t.Fatalf("%d, session %q", resp.StatusCode, session)
+	status, header := w.send(t, http.MethodPost, token("ada"), "", initialize)
+	session := header.Get("Mcp-Session-Id")
+	if status != 200 || session == "" {
+		t.Fatalf("%d, session %q", status, session)
 	}
 	const call = `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"get_forecast","arguments":{}}}`
 	for name, c := range map[string]struct {
@@ -264,9 +267,8 @@ func TestASessionBelongsToItsUser(t *testing.T) {
 			if strings.Contains(name, "delete") {
 				method, message = http.MethodDelete, ""
 			}
-			if resp := w.send(t, method, c.token, session, message); resp.StatusCode != c.status {
-				text, _ := io.ReadAll(resp.Body)
-				t.Errorf("%d %s", resp.StatusCode, text)
+			if status, _ := w.send(t, method, c.token, session, message); status != c.status {
+				t.Error(status)
 			}
 		})
 	}
@@ -274,13 +276,13 @@ func TestASessionBelongsToItsUser(t *testing.T) {
 
 func TestPreflightAndErrors(t *testing.T) {
 	w := newWorld(t)
-	if resp := w.send(t, http.MethodOptions, "", "", ""); resp.StatusCode != 204 || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
-		t.Error(resp.StatusCode)
+	if status, header := w.send(t, http.MethodOptions, "", "", ""); status != 204 || header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Error(status)
 	}
-	resp := w.send(t, http.MethodPost, "x.y.z", "", initialize)
-	if resp.StatusCode != 401 || !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), `Bearer error="invalid_token"`) ||
-		len(resp.Header.Values("WWW-Authenticate")) != 1 || resp.Header.Get("Content-Type") != "application/json" {
-		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	status, header := w.send(t, http.MethodPost, "x.y.z", "", initialize)
+	if status != 401 || !strings.HasPrefix(header.Get("WWW-Authenticate"), `Bearer error="invalid_token"`) ||
+		len(header.Values("WWW-Authenticate")) != 1 || header.Get("Content-Type") != "application/json" {
+		t.Errorf("%d %v", status, header)
 	}
 }
 
@@ -310,7 +312,7 @@ func TestVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.UserID != w.Issuer.URL+"|ada" || !cmp.Equal(info.Scopes, []string{"a", "b"}) || info.Expiration.IsZero() || info.Extra["aud"] != w.url {
+	if info.UserID != w.URL+"|ada" || !cmp.Equal(info.Scopes, []string{"a", "b"}) || info.Expiration.IsZero() || info.Extra["aud"] != w.url {
 		t.Errorf("%+v", info)
 	}
 	if _, err := verify(t.Context(), w.Token(guardtest.Claims{Audience: "https://other"}), r); !errors.Is(err, auth.ErrInvalidToken) {
