@@ -8,8 +8,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-
-	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 //go:embed assets
@@ -63,7 +61,7 @@ func Assets() http.Handler {
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a, ok := byPath[r.URL.Path]
 		if !ok {
-			fail(w, r, oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address"))
+			failJSON(w, r, errNothing)
 			return
 		}
 		h := w.Header()

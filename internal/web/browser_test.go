@@ -14,24 +14,22 @@ import (
 )
 
 func TestCookies(t *testing.T) {
-	t.Run("over https", func(t *testing.T) {
-		got := web.Cookies{Secure: true}.Set(web.Session, "abc", time.Hour).String()
-		if want := "__Host-cardea_session=abc; Path=/; Max-Age=3600; HttpOnly; Secure; SameSite=Lax"; got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	})
-	t.Run("over http, on a loopback host", func(t *testing.T) {
-		got := web.Cookies{}.Set(web.Browser, "abc", 0).String()
-		if want := "cardea_browser=abc; Path=/; HttpOnly; SameSite=Lax"; got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	})
-	t.Run("cleared", func(t *testing.T) {
-		got := web.Cookies{}.Clear(web.Session).String()
-		if want := "cardea_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"; got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	})
+	plain := &web.Pages{CSRFKey: pages.CSRFKey}
+	for _, c := range []struct {
+		name   string
+		cookie *http.Cookie
+		want   string
+	}{
+		{"a session over https", pages.NewSession("abc"), "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax"},
+		{"a session over http, on a loopback host", plain.NewSession("abc"), "cardea_session=abc; Path=/; HttpOnly; SameSite=Lax"},
+		{"no session", plain.NoSession(), "cardea_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.cookie.String(); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
 	for _, c := range []struct {
 		name   string
 		header []string
@@ -57,71 +55,192 @@ func TestCookies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header["Cookie"] = c.header
-			if got := (web.Cookies{Secure: true}).Value(r, web.Session); got != c.want {
+			if got := pages.SessionCookie(r); got != c.want {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-var key = []byte("0123456789abcdef0123456789abcdef")
-
-func TestCSRF(t *testing.T) {
-	csrf, err := web.NewCSRF(key, "https://id.example.com")
-	if err != nil {
-		t.Fatal(err)
+// from returns a request of a browser with cookies.
+func from(cookies ...*http.Cookie) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	for _, c := range cookies {
+		if c != nil {
+			r.AddCookie(c)
+		}
 	}
-	token := csrf.Token("consent req_1", "browser", "session")
+	return r
+}
+
+func TestBrowser(t *testing.T) {
+	id, cookie := pages.Browser(from())
+	if len(id) < 26 || cookie == nil || cookie.Value != id || cookie.MaxAge < 86400 {
+		t.Fatalf("a new browser is %q, %v", id, cookie)
+	}
+	if again, none := pages.Browser(from(cookie)); again != id || none != nil {
+		t.Errorf("the same browser is %q, %v", again, none)
+	}
+	if other, _ := pages.Browser(from()); other == id {
+		t.Error("two browsers are one")
+	}
+}
+
+func TestKnownDevice(t *testing.T) {
+	id, browser := pages.Browser(from())
+	_, other := pages.Browser(from())
+	device := pages.RememberDevice("ada@example.com", id)
 	for _, c := range []struct {
-		name                               string
-		header                             map[string]string
-		token, purpose, browser, sessionID string
-		ok                                 bool
+		name    string
+		r       *http.Request
+		account string
+		want    bool
 	}{
-		{"good", nil, token, "consent req_1", "browser", "session", true},
-		{"from this site", map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, token, "consent req_1", "browser", "session", true},
-		{"from this site, by Origin", map[string]string{"Origin": "https://id.example.com"}, token, "consent req_1", "browser", "session", true},
-		{"from this site, in a browser without Sec-Fetch-Site, under no-referrer", map[string]string{"Origin": "null"}, token, "consent req_1", "browser", "session", true},
-		{"LG-12 CN-01 no token", nil, "", "consent req_1", "browser", "session", false},
-		{"LG-12 from another site", map[string]string{"Sec-Fetch-Site": "cross-site"}, token, "consent req_1", "browser", "session", false},
-		{"LG-12 from a sandboxed frame of another site", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "null"}, token, "consent req_1", "browser", "session", false},
-		{"LG-12 from a neighbouring site", map[string]string{"Sec-Fetch-Site": "same-site"}, token, "consent req_1", "browser", "session", false},
-		{"LG-12 from another origin", map[string]string{"Origin": "https://evil.example"}, token, "consent req_1", "browser", "session", false},
-		{"CN-02 of another interaction", nil, token, "consent req_2", "browser", "session", false},
-		{"CN-02 of another form", nil, token, "sign-in req_1", "browser", "session", false},
-		{"CN-05 AZ-64 of another browser", nil, token, "consent req_1", "other", "session", false},
-		{"CN-02 CN-22 of another session", nil, token, "consent req_1", "browser", "other", false},
-		{"parts moved over their border", nil, csrf.Token("a", "bc", "d"), "a", "b", "cd", false},
-		{"no browser cookie", nil, csrf.Token("consent req_1", "", "session"), "consent req_1", "", "session", false},
+		{"LG-10 the owner's", from(browser, device), "ada@example.com", true},
+		{"LG-10 of another account", from(browser, device), "eve@example.com", false},
+		{"LG-10 the cookie alone, in another browser", from(other, device), "ada@example.com", false},
+		{"LG-10 the cookie without a browser", from(device), "ada@example.com", false},
+		{"LG-10 a browser that never signed in", from(browser), "ada@example.com", false},
+		{"LG-10 a form token is no device", from(browser, &http.Cookie{Name: device.Name, Value: pages.TokenFor("ada@example.com", id, "device")}), "ada@example.com", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := httptest.NewRequest(http.MethodPost, "http://10.0.0.5:8080/consent", nil) // as a proxy rewrites Host
-			for name, value := range c.header {
-				r.Header.Set(name, value)
-			}
-			err := csrf.Check(r, c.token, c.purpose, c.browser, c.sessionID)
-			if refusal, ok := oauth.AsRefusal(err); c.ok != (err == nil) || err != nil && (!ok || refusal.Status() != http.StatusForbidden) {
-				t.Errorf("%v", err)
+			if got := pages.KnownDevice(c.r, c.account); got != c.want {
+				t.Errorf("%v", got)
 			}
 		})
 	}
-	t.Run("an issuer that is no URL", func(t *testing.T) {
-		for _, issuer := range []string{"", "id.example.com", "http://[::1"} {
-			if _, err := web.NewCSRF(key, issuer); err == nil {
-				t.Errorf("%q was taken", issuer)
+}
+
+func TestFormTokens(t *testing.T) {
+	id, browser := pages.Browser(from())
+	_, otherBrowser := pages.Browser(from())
+	session, otherSession := pages.NewSession("session"), pages.NewSession("other")
+	token := pages.Token(from(browser, session), "consent req_1")
+	if token != pages.TokenFor(id, "session", "consent req_1") {
+		t.Error("Token and TokenFor disagree")
+	}
+	for _, c := range []struct {
+		name           string
+		r              *http.Request
+		purpose, token string
+		want           bool
+	}{
+		{"good", from(browser, session), "consent req_1", token, true},
+		{"LG-12 CN-01 none", from(browser, session), "consent req_1", "", false},
+		{"CN-01 cut", from(browser, session), "consent req_1", token[:len(token)-1], false},
+		{"CN-02 of another interaction", from(browser, session), "consent req_2", token, false},
+		{"CN-02 of another form", from(browser, session), "sign out", token, false},
+		{"CN-05 AZ-64 of another browser", from(otherBrowser, session), "consent req_1", token, false},
+		{"CN-02 CN-22 of another session", from(browser, otherSession), "consent req_1", token, false},
+		{"LG-13 of before the sign-in", from(browser, session), "consent req_1", pages.TokenFor(id, "", "consent req_1"), false},
+		{"a browser without an id", from(session), "consent req_1", pages.TokenFor("", "session", "consent req_1"), false},
+		{"parts moved over their border", from(browser, session), "a", pages.TokenFor("b"+id, "session", ""), false},
+		{"under another key", from(browser, session), "consent req_1", (&web.Pages{Secure: true, CSRFKey: []byte("x")}).TokenFor(id, "session", "consent req_1"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := pages.Check(c.r, c.purpose, c.token); got != c.want {
+				t.Errorf("%v", got)
 			}
+		})
+	}
+	if pages.TokenFor("ab", "c", "d") == pages.TokenFor("a", "bc", "d") {
+		t.Error("parts can move over their border")
+	}
+}
+
+func TestForeignForms(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		header map[string]string
+		want   int
+	}{
+		{"from no site", nil, 200},
+		{"from this site", map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 200},
+		{"from this site, by Origin", map[string]string{"Origin": "http://example.com"}, 200},
+		{"from this site, in an old browser under no-referrer", map[string]string{"Origin": "null"}, 200},
+		{"LG-12 AZ-68 from another site", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"LG-12 from a sandboxed frame of another site", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "null"}, 403},
+		{"LG-12 from a neighbouring site", map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
+		{"LG-12 from another origin", map[string]string{"Origin": "https://evil.example"}, 403},
+	} {
+		r := func() *http.Request {
+			r := from()
+			for name, value := range c.header {
+				r.Header.Set(name, value)
+			}
+			return r
 		}
-	})
-	t.Run("another key, another token", func(t *testing.T) {
-		other, err := web.NewCSRF([]byte(strings.Repeat("x", 32)), "https://id.example.com")
-		if err != nil || other.Token("a", "b", "c") == csrf.Token("a", "b", "c") {
-			t.Errorf("the same token, %v", err)
+		t.Run(c.name, func(t *testing.T) {
+			if w, _ := send(pageOf(web.SignedOut{}, nil), r()); w.Code != c.want {
+				t.Errorf("%d, want %d", w.Code, c.want)
+			}
+		})
+		t.Run("AZ-53 where other sites may post: "+c.name, func(t *testing.T) {
+			h := pages.HTMLFromAnySite(func(*http.Request) (web.Answer, error) { return web.SignedOut{}, nil })
+			if w, _ := send(h, r()); w.Code != http.StatusOK {
+				t.Errorf("%d", w.Code)
+			}
+		})
+	}
+	t.Run("a link on another site", func(t *testing.T) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		if w, _ := send(pageOf(web.SignedOut{}, nil), r); w.Code != http.StatusOK {
+			t.Errorf("%d", w.Code)
 		}
 	})
 }
 
+func TestSealedRequest(t *testing.T) {
+	id, browser := pages.Browser(from())
+	_, other := pages.Browser(from())
+	begun := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	want := &oauth.AuthorizationRequest{ID: "req_1", State: "\x00é\U0001F511", BegunAt: begun, Browser: oauth.Hash(id)}
+	sealed, err := pages.SealRequest(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unbound, err := pages.SealRequest(&oauth.AuthorizationRequest{ID: "req_1", BegunAt: begun, Browser: oauth.Hash("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := pages.Sealer.Seal("something else", want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		r      *http.Request
+		sealed string
+		now    time.Time
+		status int
+	}{
+		{"in time, in its browser", from(browser), sealed, begun.Add(oauth.RequestLifetime - time.Second), 0},
+		{"CN-21 too late", from(browser), sealed, begun.Add(oauth.RequestLifetime), 400},
+		{"AZ-64 in another browser", from(other), sealed, begun, 403},
+		{"AZ-64 without cookies", from(), sealed, begun, 403},
+		{"AZ-64 without cookies, begun without", from(), unbound, begun, 403},
+		{"altered", from(browser), "A" + sealed[1:], begun, 400},
+		{"sealed for something else", from(browser), foreign, begun, 400},
+		{"none", from(browser), "", begun, 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := pages.OpenRequest(c.r, c.sealed, c.now)
+			if c.status == 0 {
+				if d := cmp.Diff(want, got); d != "" || err != nil {
+					t.Error(d, err)
+				}
+				return
+			}
+			if refusal, ok := oauth.AsRefusal(err); !ok || refusal.Status() != c.status || got != nil {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestSealer(t *testing.T) {
-	s := web.NewSealer(key)
+	s := pages.Sealer
 	want := oauth.AuthorizationRequest{ID: "req_1", State: "\x00é\U0001F511", BegunAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}
 	sealed, err := s.Seal("request", want)
 	if err != nil {
@@ -179,7 +298,7 @@ func TestSealer(t *testing.T) {
 }
 
 func FuzzSealerOpen(f *testing.F) {
-	s := web.NewSealer(key)
+	s := pages.Sealer
 	sealed, err := s.Seal("request", "x")
 	if err != nil {
 		f.Fatal(err)

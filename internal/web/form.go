@@ -23,6 +23,33 @@ const (
 // as Query does those of the query. Any other type, or a body too long, is
 // refused.
 func Form(r *http.Request, repeatable ...string) (url.Values, error) {
+	values, err := FormWithRepeats(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRepeats(values, repeatable); err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
+// Query returns the parameters of the request's query. One without a value is
+// left out, for it counts as absent (RFC 6749 §3.1); one that comes twice is
+// refused, unless it is among repeatable. Broken escapes, semicolons, and what is
+// not UTF-8 text are refused.
+func Query(r *http.Request, repeatable ...string) (url.Values, error) {
+	values, err := QueryWithRepeats(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRepeats(values, repeatable); err != nil {
+		return nil, err
+	}
+	return values, nil
+}
+
+// FormWithRepeats is Form for who judges repeated parameters for themselves.
+func FormWithRepeats(r *http.Request) (url.Values, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
 	switch {
@@ -38,20 +65,13 @@ func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the body could not be read")
 	}
-	return parse(string(body), repeatable)
+	return parse(string(body))
 }
 
-// Query returns the parameters of the request's query. One without a value is
-// left out, for it counts as absent (RFC 6749 §3.1); one that comes twice is
-// refused, unless it is among repeatable. Broken escapes, semicolons, and what is
-// not UTF-8 text are refused. When a parameter came twice and all else is well,
-// the others are returned beside the refusal: the authorization endpoint needs
-// them to send it to the client.
-func Query(r *http.Request, repeatable ...string) (url.Values, error) {
-	return parse(r.URL.RawQuery, repeatable)
-}
+// QueryWithRepeats is Query for who judges repeated parameters for themselves.
+func QueryWithRepeats(r *http.Request) (url.Values, error) { return parse(r.URL.RawQuery) }
 
-func parse(text string, repeatable []string) (url.Values, error) {
+func parse(text string) (url.Values, error) {
 	if strings.Count(text, "&") >= maxParameters {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "there are more than %d parameters", maxParameters)
 	}
@@ -59,27 +79,30 @@ func parse(text string, repeatable []string) (url.Values, error) {
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not form-encoded: separate them by & and escape with %%")
 	}
-	twice := ""
 	for name, all := range values {
 		for _, text := range append(all, name) {
 			if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 				return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not UTF-8 text")
 			}
 		}
-		if len(all) > 1 && !slices.Contains(repeatable, name) {
+		if all = slices.DeleteFunc(all, func(value string) bool { return value == "" }); len(all) > 0 {
+			values[name] = all
+		} else {
 			delete(values, name)
-			twice = max(twice, name)
-			continue
 		}
-		all = slices.DeleteFunc(all, func(value string) bool { return value == "" })
-		if len(all) == 0 {
-			delete(values, name)
-			continue
-		}
-		values[name] = all
-	}
-	if twice != "" {
-		return values, oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be there twice", twice)
 	}
 	return values, nil
+}
+
+func checkRepeats(values url.Values, repeatable []string) error {
+	repeated := ""
+	for name, all := range values {
+		if len(all) > 1 && !slices.Contains(repeatable, name) {
+			repeated = max(repeated, name)
+		}
+	}
+	if repeated != "" {
+		return oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be there twice", repeated)
+	}
+	return nil
 }

@@ -73,7 +73,7 @@ func (f *Front) rescue(w *recorder, r *http.Request, p any) {
 		verdict(r, err)
 		return
 	}
-	fail(w, r, err)
+	failJSON(w, r, err)
 }
 
 // recorder remembers how a request was answered.
@@ -128,9 +128,6 @@ func (f *Front) address(r *http.Request) string {
 	peer, ok := parseAddress(r.RemoteAddr)
 	if !ok {
 		return ""
-	}
-	if !f.trusts(peer) {
-		return peer.String()
 	}
 	forwarded, listed := forwardedFor(elements(r.Header["Forwarded"])), elements(r.Header["X-Forwarded-For"])
 	switch {

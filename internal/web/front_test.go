@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -148,6 +149,9 @@ func TestSmuggling(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = conn.Close() }()
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // a server that waits for more fails the test
+				t.Fatal(err)
+			}
 			if _, err := io.WriteString(conn, request); err != nil {
 				t.Fatal(err)
 			}

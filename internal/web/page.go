@@ -12,42 +12,105 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Page is what a person's browser is answered with: made by the Page method of a
-// view, or by Redirect. The zero Page is none, and a fault.
-type Page struct {
-	Status  int            // 0: 200, or 303 if it is a redirect
-	Header  http.Header    // added to the headers of every page
-	Cookies []*http.Cookie // set along with it
+// Pages is what the pages of one server share. All fields but Base are set.
+type Pages struct {
+	Base    string  // path of the issuer, "" if it has none: it stands before every path of ours
+	Secure  bool    // the issuer's scheme is https
+	Sealer  *Sealer // of requests on their way through the pages
+	CSRFKey []byte  // 32 bytes
+}
 
-	location string
-	template string
+// Answer is what a person's browser is answered with: one of the views (SignIn,
+// Consent, SignedIn, SignedOut, Failure), or SeeOther.
+type Answer interface {
+	Page() Page
+}
+
+// Page is an answer with all that goes along with it. The zero Page is none, and
+// a fault.
+type Page struct {
+	status   int         // 0: 200
+	header   http.Header // added to the headers of every page
+	cookies  []*http.Cookie
+	location string // of a redirect
+	template string // of a page
 	view     any
 	within   bool // a form on it may end in a redirect to a client
 }
 
-// Redirect sends the browser to location with 303, so that it never posts what
-// it posted here to somebody else (RFC 9700 §4.12).
-func Redirect(location string, cookies ...*http.Cookie) Page {
-	return Page{Status: http.StatusSeeOther, location: location, Cookies: cookies}
+// Page returns p, so that a Page is an Answer.
+func (p Page) Page() Page { return p }
+
+// SeeOther sends the browser to a path of ours, or to a URI elsewhere, with 303,
+// so that it never posts what it posted here to somebody else (RFC 9700 §4.12).
+func SeeOther(location string) Answer { return Page{location: location} }
+
+// WithCookie returns the answer with one more cookie; nil adds none.
+func WithCookie(a Answer, cookie *http.Cookie) Answer {
+	page := a.Page()
+	if cookie != nil {
+		page.cookies = append(page.cookies[:len(page.cookies):len(page.cookies)], cookie)
+	}
+	return page
+}
+
+// WithRefusal returns a page that says why something was refused, with the status
+// and the headers of the refusal.
+func WithRefusal(a Answer, refusal *oauth.Refusal) Answer {
+	page := a.Page()
+	page.status, page.header = refusal.Status(), refusalHeader(refusal)
+	return page
 }
 
 // HTML adapts an endpoint that people's browsers call. An error becomes an HTML
 // page with the status of the refusal, or a 500 that tells nothing; it links
-// nowhere.
-func HTML(handle func(*http.Request) (Page, error)) http.Handler {
+// nowhere. A form that another site made the browser post is refused with 403.
+func (p *Pages) HTML(handle func(*http.Request) (Answer, error)) http.Handler {
+	return p.HTMLFromAnySite(func(r *http.Request) (Answer, error) {
+		if err := checkSite(r); err != nil {
+			return nil, err
+		}
+		return handle(r)
+	})
+}
+
+// HTMLFromAnySite is HTML for an endpoint that other sites may post to.
+func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		page, err := call(r, handle)
+		answer, err := call(r, handle)
+		if err == nil && answer == nil {
+			err = errors.New("web: the endpoint gave no answer")
+		}
 		if err == nil {
-			err = page.write(w)
+			err = answer.Page().write(w, p.Base)
 		}
 		if err != nil {
-			failHTML(w, r, err)
+			p.fail(w, r, err)
 		}
 	})
 }
 
+// NotFound answers every request with 404: people with a page, programs with
+// JSON.
+func (p *Pages) NotFound() http.Handler {
+	page := p.HTML(func(*http.Request) (Answer, error) { return nil, errNothing })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			page.ServeHTTP(w, r)
+			return
+		}
+		failJSON(w, r, errNothing)
+	})
+}
+
+// shown is what a template sees.
+type shown struct {
+	Base string
+	View any
+}
+
 // write sends the page. If it returns an error, it has sent nothing.
-func (p Page) write(w http.ResponseWriter) error {
+func (p Page) write(w http.ResponseWriter, base string) error {
 	var body bytes.Buffer
 	switch {
 	case p.location != "":
@@ -55,17 +118,17 @@ func (p Page) write(w http.ResponseWriter) error {
 			return errors.New("web: redirect to something that is no URI")
 		}
 	case p.template != "":
-		if err := pages.ExecuteTemplate(&body, p.template, p.view); err != nil {
+		if err := pages.ExecuteTemplate(&body, p.template, shown{base, p.view}); err != nil {
 			return fmt.Errorf("web: page: %w", err)
 		}
 	default:
 		return errors.New("web: the endpoint answered with no page")
 	}
 	h := w.Header()
-	for name, values := range p.Header {
+	for name, values := range p.header {
 		h[name] = values
 	}
-	for _, cookie := range p.Cookies {
+	for _, cookie := range p.cookies {
 		http.SetCookie(w, cookie)
 	}
 	h.Set("Cache-Control", "no-store")
@@ -73,17 +136,19 @@ func (p Page) write(w http.ResponseWriter) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	if p.location != "" {
+		if strings.HasPrefix(p.location, "/") {
+			p.location = base + p.location
+		}
 		h.Set("Location", p.location)
 		w.WriteHeader(http.StatusSeeOther)
 		return nil
 	}
 	p.protect(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	status := p.Status
-	if status == 0 {
-		status = http.StatusOK
+	if p.status == 0 {
+		p.status = http.StatusOK
 	}
-	w.WriteHeader(status)
+	w.WriteHeader(p.status)
 	_, _ = w.Write(body.Bytes()) // who went away needs no answer
 	return nil
 }
@@ -120,14 +185,12 @@ func printable(s string) bool {
 	return true
 }
 
-// failHTML answers with the error page.
-func failHTML(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers with the error page.
+func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := verdict(r, err)
 	view := failureOf(refusal)
 	view.RequestID = audit.RequestFrom(r.Context()).ID
-	page := view.Page()
-	page.Header = refusalHeader(refusal)
-	if err := page.write(w); err != nil {
+	if err := WithRefusal(view, refusal).Page().write(w, p.Base); err != nil {
 		failJSON(w, r, err) // a page of our own that does not render
 	}
 }

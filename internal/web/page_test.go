@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,18 +22,17 @@ const (
 	answered = "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 
-// views is every page, with nothing in it and with probes everywhere.
-func views(probe string) map[string]web.Page {
-	app := web.Application{Name: probe, ID: probe}
-	target := web.Target{Name: probe, Identifier: probe}
-	return map[string]web.Page{
-		"sign-in":         web.SignIn{Client: &app, Target: &target, Email: probe, Error: probe, Request: "sealed" + probe, CSRF: probe}.Page(),
-		"plain sign-in":   web.SignIn{CSRF: probe}.Page(),
-		"consent":         web.Consent{Client: app, User: probe, Destination: web.Destination{Host: probe, LoopbackOnly: true}, Target: target, Scopes: []web.Choice{{Name: probe, Description: probe, Checked: true, New: true}}, Request: probe, CSRF: probe, SignOutCSRF: probe}.Page(),
-		"consent, scheme": web.Consent{Client: web.Application{ID: "https://" + probe}, Destination: web.Destination{Scheme: probe}}.Page(),
-		"signed in":       web.SignedIn{Email: probe, CSRF: probe}.Page(),
-		"signed out":      web.SignedOut{}.Page(),
-		"failure":         web.Failure{Status: 400, Title: probe, Message: probe, Hint: probe, Code: probe, RequestID: probe}.Page(),
+// views is every page, with probe in everything it shows.
+func views(probe string) map[string]web.Answer {
+	client := &web.ClientCard{Name: probe, ID: probe, Destination: web.Destination{Host: probe, LoopbackOnly: true}}
+	return map[string]web.Answer{
+		"sign-in":         web.SignIn{Client: client, Email: probe, Error: probe, Request: "sealed" + probe, CSRF: probe},
+		"plain sign-in":   web.SignIn{CSRF: probe},
+		"consent":         web.Consent{Client: client, Email: probe, Resource: web.ResourceCard{Name: probe, Identifier: probe}, Scopes: []web.ScopeLine{{Name: probe, Description: probe, New: true}}, Request: probe, CSRF: probe},
+		"consent, scheme": web.Consent{Client: &web.ClientCard{ID: "https://" + probe, Destination: web.Destination{Scheme: probe}}},
+		"signed in":       web.SignedIn{Email: probe, CSRF: probe},
+		"signed out":      web.SignedOut{},
+		"failure":         web.Failure{Status: 400, Title: probe, Message: probe, Hint: probe, Code: probe, RequestID: probe},
 	}
 }
 
@@ -61,33 +61,42 @@ func TestPageHeaders(t *testing.T) {
 	t.Run("HT-17 pages are not compressed", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Accept-Encoding", "gzip, br")
-		w, _ := send(pageOf(web.SignIn{CSRF: "x"}.Page(), nil), r)
+		w, _ := send(pageOf(web.SignIn{CSRF: "x"}, nil), r)
 		wantHeader(t, w, map[string]string{"Content-Encoding": ""})
 	})
-	t.Run("status, headers and cookies of the endpoint", func(t *testing.T) {
-		page := web.SignIn{Error: "Wait."}.Page()
-		page.Status = http.StatusTooManyRequests
-		page.Header = http.Header{"Retry-After": {"7"}}
-		page.Cookies = []*http.Cookie{web.Cookies{}.Set(web.Browser, "abc", 0)}
-		w, _ := get(pageOf(page, nil), "/")
-		if w.Code != http.StatusTooManyRequests {
-			t.Errorf("%d", w.Code)
+	t.Run("with a refusal and cookies", func(t *testing.T) {
+		refusal, _ := oauth.AsRefusal(oauth.RefuseForNow(7*time.Second, "wait"))
+		answer := web.WithCookie(web.WithRefusal(web.SignIn{Error: "Wait."}, refusal), pages.NewSession("abc"))
+		w, _ := get(pageOf(web.WithCookie(answer, nil), nil), "/")
+		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), "Wait.") {
+			t.Errorf("%d %s", w.Code, w.Body)
 		}
-		wantHeader(t, w, map[string]string{"Retry-After": "7", "Set-Cookie": "cardea_browser=abc; Path=/; HttpOnly; SameSite=Lax"})
+		wantHeader(t, w, map[string]string{"Retry-After": "7", "Set-Cookie": "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax"})
+	})
+	t.Run("one answer with this cookie, one with that", func(t *testing.T) {
+		both := web.WithCookie(web.SignedOut{}, pages.NewSession("a"))
+		first, second := web.WithCookie(both, pages.NewSession("b")), web.WithCookie(both, pages.NewSession("c"))
+		for answer, want := range map[string]web.Answer{"b": first, "c": second} {
+			w, _ := get(pageOf(want, nil), "/")
+			if got := w.Result().Cookies(); len(got) != 2 || got[1].Value != answer {
+				t.Errorf("%v, want %s", got, answer)
+			}
+		}
 	})
 	t.Run("no page is a fault", func(t *testing.T) {
-		if w, _ := get(pageOf(web.Page{}, nil), "/"); w.Code != http.StatusInternalServerError {
-			t.Errorf("%d", w.Code)
+		for _, answer := range []web.Answer{nil, web.Page{}} {
+			if w, _ := get(pageOf(answer, nil), "/"); w.Code != http.StatusInternalServerError {
+				t.Errorf("%d", w.Code)
+			}
 		}
 	})
 }
 
 func TestRedirect(t *testing.T) {
 	t.Run("AZ-58 303, whatever the method", func(t *testing.T) {
-		page := web.Redirect("cursor://x/cb?code=1&state=a%20b", web.Cookies{}.Clear(web.Browser))
-		page.Status = http.StatusTemporaryRedirect
+		answer := web.WithCookie(web.SeeOther("cursor://x/cb?code=1&state=a%20b"), pages.NewSession("abc"))
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			w, _ := send(pageOf(page, nil), httptest.NewRequest(method, "/", nil))
+			w, _ := send(pageOf(answer, nil), httptest.NewRequest(method, "/", nil))
 			if w.Code != http.StatusSeeOther || w.Body.Len() != 0 {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
@@ -96,13 +105,24 @@ func TestRedirect(t *testing.T) {
 				"Cache-Control":              "no-store",
 				"Referrer-Policy":            "no-referrer",
 				"Cross-Origin-Opener-Policy": "", // it would part a client from its popup
-				"Set-Cookie":                 "cardea_browser=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax",
+				"Set-Cookie":                 "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax",
 			})
+		}
+	})
+	t.Run("below the path of the issuer", func(t *testing.T) {
+		below := &web.Pages{Base: "/tenant"}
+		for location, want := range map[string]string{"/login?request=x": "/tenant/login?request=x", "https://a.test/cb": "https://a.test/cb"} {
+			w, _ := get(below.HTML(func(*http.Request) (web.Answer, error) { return web.SeeOther(location), nil }), "/")
+			wantHeader(t, w, map[string]string{"Location": want})
+		}
+		w, _ := get(below.HTML(func(*http.Request) (web.Answer, error) { return web.SignIn{}, nil }), "/")
+		if page := w.Body.String(); !strings.Contains(page, `action="/tenant/login"`) || !strings.Contains(page, `href="/tenant/assets/`) || strings.Contains(page, `"/assets/`) {
+			t.Error(page)
 		}
 	})
 	for _, location := range []string{"https://a.test/\r\nSet-Cookie: a=b", "https://a.test/ b", "https://a.test/\x00", "https://a.test/é"} {
 		t.Run("AZ-38 HT-22 no header injection", func(t *testing.T) {
-			w, _ := get(pageOf(web.Redirect(location), nil), "/")
+			w, _ := get(pageOf(web.SeeOther(location), nil), "/")
 			if w.Code != http.StatusInternalServerError {
 				t.Errorf("%d", w.Code)
 			}
@@ -126,7 +146,7 @@ func TestPagesAreInert(t *testing.T) {
 				w, _ := get(pageOf(page, nil), "/")
 				body := w.Body.String()
 				for _, m := range tag.FindAllStringSubmatch(body, -1) {
-					if element, _, _ := strings.Cut(strings.TrimPrefix(m[1], "/"), " "); !strings.Contains(" !doctype html head meta link title body main header img h1 p strong bdi span form input div label button dl dt dd code fieldset legend ul li ", " "+element+" ") {
+					if element, _, _ := strings.Cut(strings.TrimPrefix(m[1], "/"), " "); !strings.Contains(" !doctype html head meta link title body main header img h1 p strong bdi span a form input div label button dl dt dd code fieldset legend ul li ", " "+element+" ") {
 						t.Errorf("element %q for %q", m[0], probe)
 					}
 					for _, a := range attribute.FindAllStringSubmatch(m[1], -1) {
@@ -134,8 +154,8 @@ func TestPagesAreInert(t *testing.T) {
 						case strings.HasPrefix(name, "on"), name == "style", name == "http-equiv":
 							t.Errorf("attribute %s in %q for %q", name, m[0], probe)
 						case name == "src" || name == "href":
-							if !strings.HasPrefix(value, "/assets/") {
-								t.Errorf("loads %q", value)
+							if !strings.HasPrefix(value, "/assets/") && !strings.HasPrefix(value, "/login?request=") {
+								t.Errorf("leads to %q", value)
 							}
 						case name == "action":
 							if value != "/login" && value != "/consent" && value != "/logout" {
@@ -151,7 +171,7 @@ func TestPagesAreInert(t *testing.T) {
 
 func TestErrorPage(t *testing.T) {
 	const evil = "https://evil.example/cb?\"><script>"
-	w, _ := get(pageOf(web.Page{}, oauth.Refuse(oauth.InvalidRequest, "redirect URI %q is not registered", evil)), "/")
+	w, _ := get(pageOf(nil, oauth.Refuse(oauth.InvalidRequest, "redirect URI %q is not registered", evil)), "/")
 	body := w.Body.String()
 	t.Run("AZ-57 no way out", func(t *testing.T) {
 		if w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" {
@@ -184,7 +204,7 @@ func TestErrorPage(t *testing.T) {
 		"an empty description": {oauth.Refuse(oauth.InvalidRequest, ""), 400, "This request cannot be answered"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, _ := get(pageOf(web.Page{}, c.err), "/")
+			w, _ := get(pageOf(nil, c.err), "/")
 			if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
@@ -200,9 +220,9 @@ func text(page string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(tag.ReplaceAllString(page, " "))), " ")
 }
 
-func show(t *testing.T, p web.Page) string {
+func show(t *testing.T, a web.Answer) string {
 	t.Helper()
-	w, _ := get(pageOf(p, nil), "/")
+	w, _ := get(pageOf(a, nil), "/")
 	if w.Code != http.StatusOK {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -211,17 +231,19 @@ func show(t *testing.T, p web.Page) string {
 
 func TestConsentPage(t *testing.T) {
 	consent := web.Consent{
-		Client:      web.Application{Name: "Claude Code", ID: "https://claude.ai/oauth/metadata"},
-		User:        "ada@example.com",
-		Destination: web.Destination{Host: "127.0.0.1", Loopback: true, LoopbackOnly: true},
-		Target:      web.Target{Name: "Weather", Identifier: "https://mcp.example.com/mcp"},
-		Scopes: []web.Choice{
-			{Name: "mcp:tools:weather", Description: "Look up forecasts", Checked: true},
+		Client: pages.Card(&oauth.Client{
+			ID:       "https://claude.ai/oauth/metadata",
+			Metadata: oauth.Metadata{Name: "Claude Code", RedirectURIs: []string{"http://127.0.0.1/cb"}},
+		}, "http://127.0.0.1:5000/cb"),
+		Email:    "ada@example.com",
+		Resource: web.ResourceCard{Name: "Weather", Identifier: "https://mcp.example.com/mcp"},
+		Scopes: []web.ScopeLine{
+			{Name: "mcp:tools:weather", Description: "Look up forecasts"},
 			{Name: "mcp:tools:email:send", Description: "Send e-mail", New: true},
 		},
-		Request: "sealed", CSRF: "token", SignOutCSRF: "other",
+		Request: "sealed", CSRF: "token",
 	}
-	page := show(t, consent.Page())
+	page := show(t, consent)
 	t.Run("CN-17 what it says", func(t *testing.T) {
 		for _, want := range []string{
 			"Claude Code", "claude.ai", "unverified", "ada@example.com", "A program on this computer", "127.0.0.1", "any program could be the one that asks",
@@ -235,9 +257,9 @@ func TestConsentPage(t *testing.T) {
 	t.Run("the form", func(t *testing.T) {
 		for _, want := range []string{
 			`<form method="post" action="/consent">`, `<input type="hidden" name="request" value="sealed">`, `<input type="hidden" name="csrf" value="token">`,
-			`<input type="checkbox" name="scope" value="mcp:tools:weather" checked>`, `<input type="checkbox" name="scope" value="mcp:tools:email:send">`,
+			`<input type="checkbox" name="scope" value="mcp:tools:weather" checked>`, `<input type="checkbox" name="scope" value="mcp:tools:email:send" checked>`,
 			`name="decision" value="deny"`, `name="decision" value="allow"`,
-			`<form id="sign-out" method="post" action="/logout">`, `<input type="hidden" name="csrf" value="other">`,
+			`<a href="/login?request=sealed">Not you?</a>`,
 		} {
 			if !strings.Contains(page, want) {
 				t.Errorf("the page has no %s", want)
@@ -249,10 +271,9 @@ func TestConsentPage(t *testing.T) {
 	})
 	t.Run("an approved client that answers on the web", func(t *testing.T) {
 		c := consent
-		c.Client = web.Application{Name: "Bot", ID: "mcp_1", Approved: true}
-		c.Destination = web.DestinationOf("https://Bot.example:8443/cb")
+		c.Client = pages.Card(&oauth.Client{ID: "mcp_1", Metadata: oauth.Metadata{Name: "Bot"}, ApprovedAt: time.Unix(1, 0)}, "https://Bot.example:8443/cb")
 		c.Scopes = nil
-		said := text(show(t, c.Page()))
+		said := text(show(t, c))
 		for _, want := range []string{"mcp_1", "approved", "bot.example:8443", "only to connect"} {
 			if !strings.Contains(said, want) {
 				t.Errorf("the page does not say %q: %s", want, said)
@@ -266,8 +287,9 @@ func TestConsentPage(t *testing.T) {
 	})
 	t.Run("CN-14 CN-13 a name that lies", func(t *testing.T) {
 		c := consent
+		c.Client = &web.ClientCard{ID: consent.Client.ID}
 		c.Client.Name = "\u202egro.live\u202c\u200b  Cl\u0430ude\n\nCode" + strings.Repeat(" and more", 2000)
-		page := show(t, c.Page())
+		page := show(t, c)
 		if strings.ContainsAny(page, "\u202e\u202c\u200b") || strings.Count(page, "and more") > 30 {
 			t.Error("the name was not cleaned")
 		}
@@ -277,8 +299,8 @@ func TestConsentPage(t *testing.T) {
 	})
 	t.Run("a name of nothing", func(t *testing.T) {
 		c := consent
-		c.Client.Name, c.Target.Name = "\u200b\u3164", ""
-		if said := text(show(t, c.Page())); !strings.Contains(said, "Allow An unnamed application to use an MCP server?") {
+		c.Client, c.Resource.Name = &web.ClientCard{Name: "\u200b\u3164"}, ""
+		if said := text(show(t, c)); !strings.Contains(said, "Allow An unnamed application to use an MCP server?") {
 			t.Error(said)
 		}
 	})
@@ -287,9 +309,9 @@ func TestConsentPage(t *testing.T) {
 func TestSignInPage(t *testing.T) {
 	t.Run("within a request", func(t *testing.T) {
 		page := show(t, web.SignIn{
-			Client: &web.Application{Name: "Claude Code", ID: "mcp_1"}, Target: &web.Target{Name: "Weather", Identifier: "https://mcp.example.com/mcp"},
-			Email: "ada@example.com", Request: "sealed", CSRF: "token",
-		}.Page())
+			Client: &web.ClientCard{Name: "Claude Code", ID: "mcp_1"},
+			Email:  "ada@example.com", Request: "sealed", CSRF: "token",
+		})
 		for _, want := range []string{`name="request" value="sealed"`, `name="csrf" value="token"`, `name="email" type="email" value="ada@example.com" autocomplete="username"`, `name="password" type="password" autocomplete="current-password"`, `for="email"`, `for="password"`} {
 			if !strings.Contains(page, want) {
 				t.Errorf("the page has no %s", want)
@@ -298,12 +320,12 @@ func TestSignInPage(t *testing.T) {
 		if strings.Count(page, "<form") != 1 || strings.Count(page, "<button") != 1 || strings.Contains(page, "aria-invalid") {
 			t.Error(page)
 		}
-		if said := text(page); !strings.Contains(said, "Claude Code unverified wants to connect to Weather") {
+		if said := text(page); !strings.Contains(said, "to connect Claude Code unverified") {
 			t.Error(said)
 		}
 	})
 	t.Run("after an error", func(t *testing.T) {
-		page := show(t, web.SignIn{Error: "E-mail or password is wrong."}.Page())
+		page := show(t, web.SignIn{Error: "E-mail or password is wrong."})
 		if !strings.Contains(page, `id="error" role="alert">E-mail or password is wrong.`) || strings.Count(page, `aria-describedby="error"`) != 2 {
 			t.Error(page)
 		}
@@ -376,7 +398,7 @@ func FuzzDisplayName(f *testing.F) {
 }
 
 func TestAssets(t *testing.T) {
-	page := show(t, web.SignedOut{}.Page())
+	page := show(t, web.SignedOut{})
 	paths := regexp.MustCompile(`/assets/[^"]+`).FindAllString(page, -1)
 	if len(paths) < 2 {
 		t.Fatalf("the page loads %v", paths)

@@ -21,7 +21,15 @@ func (m Methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	allowed := strings.Join(m.names(), ", ")
 	w.Header().Set("Allow", allowed)
-	fail(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, "this address answers %s", allowed))
+	failJSON(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, "this address answers %s", allowed))
+}
+
+// errNothing refuses a request for what is not there.
+var errNothing = oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address")
+
+// NotFound answers every request with 404.
+func NotFound() http.Handler {
+	return JSON(func(*http.Request) (Reply, error) { return Reply{}, errNothing })
 }
 
 func (m Methods) names() []string { return slices.Sorted(maps.Keys(m)) }

@@ -21,15 +21,6 @@ func TestMethods(t *testing.T) {
 			wantHeader(t, w, map[string]string{"Allow": "GET, POST", "Access-Control-Allow-Origin": ""})
 		})
 	}
-	t.Run("for a browser, as a page", func(t *testing.T) {
-		r := httptest.NewRequest(http.MethodPut, "/", nil)
-		r.Header.Set("Accept", "text/html,application/xhtml+xml")
-		w, _ := send(h, r)
-		if w.Code != http.StatusMethodNotAllowed || !strings.Contains(w.Body.String(), "<h1>") {
-			t.Errorf("%d %s", w.Code, w.Body)
-		}
-		wantHeader(t, w, map[string]string{"Allow": "GET, POST"})
-	})
 	t.Run("one that is there", func(t *testing.T) {
 		if w, _ := send(h, httptest.NewRequest(http.MethodPost, "/", nil)); w.Body.String() != "\"posted\"\n" {
 			t.Errorf("%d %s", w.Code, w.Body)
@@ -38,10 +29,22 @@ func TestMethods(t *testing.T) {
 }
 
 func TestNotFound(t *testing.T) {
-	w, _ := get(web.NotFound(), "/.well-known/nothing")
-	if w.Code != http.StatusNotFound || !strings.HasPrefix(w.Body.String(), `{"error":"not_found"`) {
-		t.Errorf("%d %s", w.Code, w.Body)
+	for name, h := range map[string]http.Handler{"JSON": web.NotFound(), "pages": pages.NotFound()} {
+		t.Run(name+", for a program", func(t *testing.T) {
+			w, _ := get(h, "/.well-known/nothing")
+			if w.Code != http.StatusNotFound || !strings.HasPrefix(w.Body.String(), `{"error":"not_found"`) {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
 	}
+	t.Run("pages, for a person", func(t *testing.T) {
+		r := httptest.NewRequest(http.MethodGet, "/nothing", nil)
+		r.Header.Set("Accept", "text/html,application/xhtml+xml")
+		w, _ := send(pages.NotFound(), r)
+		if w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "<h1>Nothing here</h1>") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
 }
 
 func TestCORS(t *testing.T) {
@@ -104,7 +107,7 @@ func TestCORS(t *testing.T) {
 		})
 	}
 	t.Run("HT-04 what is not wrapped has none", func(t *testing.T) {
-		w, _ := send(pageOf(web.SignedOut{}.Page(), nil), request(http.MethodGet, "https://inspector.test"))
+		w, _ := send(pageOf(web.SignedOut{}, nil), request(http.MethodGet, "https://inspector.test"))
 		for name := range w.Header() {
 			if strings.HasPrefix(name, "Access-Control-") {
 				t.Errorf("%s is there", name)

@@ -9,6 +9,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
@@ -78,4 +80,32 @@ func (s *Sealer) Open(purpose, sealed string, v any) error {
 		return fmt.Errorf("web: open: %w", err)
 	}
 	return nil
+}
+
+// requestPurpose is what authorization requests are sealed for.
+const requestPurpose = "authorization request"
+
+// SealRequest returns q sealed, for the parameter request of the pages.
+func (p *Pages) SealRequest(q *oauth.AuthorizationRequest) (string, error) {
+	return p.Sealer.Seal(requestPurpose, q)
+}
+
+// OpenRequest returns the request that SealRequest sealed. One that was altered
+// or is too old at now is refused with 400, one that began in another browser
+// than that of r with 403.
+func (p *Pages) OpenRequest(r *http.Request, sealed string, now time.Time) (*oauth.AuthorizationRequest, error) {
+	var q oauth.AuthorizationRequest
+	if err := p.Sealer.Open(requestPurpose, sealed, &q); err != nil {
+		return nil, err
+	}
+	browser := p.cookie(r, browserCookie)
+	switch {
+	case q.Expired(now):
+		return nil, oauth.Refuse(oauth.InvalidRequest, "this page was open for too long: go back to the application and start again")
+	case browser == "":
+		return nil, oauth.Refuse(oauth.AccessDenied, "the browser did not send its cookie: allow cookies for this site, go back to the application and start again")
+	case !equal(oauth.Hash(browser), q.Browser):
+		return nil, oauth.Refuse(oauth.AccessDenied, "this page belongs to another browser: go back to the application and start again")
+	}
+	return &q, nil
 }

@@ -19,17 +19,25 @@ var pages = template.Must(template.New("").Option("missingkey=error").Funcs(temp
 	"display": DisplayName,
 }).ParseFS(templates, "templates/*.html"))
 
-// Application is a client as people are shown it.
-type Application struct {
-	Name     string // client_name as the client gave it; "" is shown as an unnamed application
-	ID       string // client_id; of a URL the host is set out
-	Approved bool   // an operator vouches for it; else it is called unverified
+// ClientCard is a client as people are shown it.
+type ClientCard struct {
+	Name        string // client_name as the client gave it; "" is shown as an unnamed application
+	ID          string // client_id; of a URL the host is set out
+	Approved    bool   // an operator vouches for it; else it is called unverified
+	Destination Destination
+}
+
+// Card returns the card of a client whose answer goes to a checked redirect URI.
+func (*Pages) Card(c *oauth.Client, redirectURI string) *ClientCard {
+	d := DestinationOf(redirectURI)
+	d.LoopbackOnly = oauth.LoopbackOnly(c.RedirectURIs)
+	return &ClientCard{Name: c.Name, ID: c.ID, Approved: c.Approved(), Destination: d}
 }
 
 // Host is the host of a client_id that is a URL, "" of any other: the one part of
 // what a client says of itself that it could not make up.
-func (a Application) Host() string {
-	u, err := url.Parse(a.ID)
+func (c ClientCard) Host() string {
+	u, err := url.Parse(c.ID)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return ""
 	}
@@ -42,13 +50,13 @@ type Destination struct {
 	Scheme   string // of a private-use redirect URI, "cursor"; else ""
 	Loopback bool   // Host is this computer
 
-	// LoopbackOnly tells that the client answers nowhere but on this computer
-	// (oauth.LoopbackOnly), where any program can pretend to be it. DestinationOf
-	// leaves it to the caller.
+	// LoopbackOnly tells that the client answers nowhere but on this computer,
+	// where any program can pretend to be it (RFC 8252 §8.6).
 	LoopbackOnly bool
 }
 
-// DestinationOf returns the destination of a checked redirect URI.
+// DestinationOf returns the destination that a checked redirect URI is. It
+// leaves LoopbackOnly to who knows the client's other redirect URIs.
 func DestinationOf(redirectURI string) Destination {
 	u, err := url.Parse(redirectURI)
 	switch {
@@ -62,8 +70,8 @@ func DestinationOf(redirectURI string) Destination {
 	return Destination{Host: strings.ToLower(u.Host)}
 }
 
-// Target is an MCP server as people are shown it.
-type Target struct {
+// ResourceCard is an MCP server as people are shown it.
+type ResourceCard struct {
 	Name       string // "" is shown as an MCP server
 	Identifier string
 }
@@ -71,40 +79,35 @@ type Target struct {
 // SignIn is the page that asks who the person is: a form with the inputs email
 // and password that is posted to /login.
 type SignIn struct {
-	Client  *Application // who sent the person here; nil: nobody, they came by themselves
-	Target  *Target      // where it wants to; nil: not known
-	Email   string       // filled in
-	Error   string       // a sentence on why the last attempt failed; "": none
-	Request string       // sealed authorization request, handed back as request; "": none
-	CSRF    string       // token of the form, handed back as csrf
+	Client  *ClientCard // who sent the person here; nil: nobody, they came by themselves
+	Email   string      // filled in
+	Error   string      // a sentence on why the last attempt failed; "": none
+	Request string      // sealed authorization request, handed back as request; "": none
+	CSRF    string      // token of the form, handed back as csrf
 }
 
-// Page returns the page. Its status is 200 even with an Error, unless the caller
-// sets another.
+// Page returns the page, with status 200.
 func (v SignIn) Page() Page {
 	return Page{template: "sign-in.html", view: v, within: v.Request != ""}
 }
 
 // Consent is the page that asks whether a client may act for the person. Its
 // form is posted to /consent with decision=allow or decision=deny and, of each
-// ticked scope, scope=NAME. A second form, posted to /logout, is for who is not
-// User.
+// scope that is left ticked, scope=NAME. Who is not Email is led back to /login
+// with the request.
 type Consent struct {
-	Client      Application
-	User        string // e-mail address of who is signed in
-	Destination Destination
-	Target      Target
-	Scopes      []Choice // in the order they are shown; none: only that it connects
-	Request     string   // sealed authorization request, handed back as request by both forms
-	CSRF        string   // token of the decision, handed back as csrf
-	SignOutCSRF string   // token of the sign-out form, handed back as csrf
+	Client   *ClientCard
+	Email    string // of who is signed in
+	Resource ResourceCard
+	Scopes   []ScopeLine // in the order they are shown; none: it only connects
+	Request  string      // sealed authorization request, handed back as request
+	CSRF     string      // token of the form, handed back as csrf
 }
 
-// Choice is a scope that may be ticked.
-type Choice struct {
+// ScopeLine is a scope that may be unticked.
+type ScopeLine struct {
 	Name        string
 	Description string // in words; equal to Name when there are none
-	Checked     bool   // ticked when the page is shown
 	New         bool   // the person has not allowed it to this client before, but others
 }
 
@@ -113,16 +116,17 @@ func (v Consent) Page() Page {
 	return Page{template: "consent.html", view: v, within: true}
 }
 
-// SignedIn is what /login shows to who is signed in and was sent by nobody.
+// SignedIn says who is signed in, and offers to sign out: a form that is posted
+// to /logout.
 type SignedIn struct {
 	Email string
-	CSRF  string // token of the sign-out form, posted to /logout
+	CSRF  string // token of the form, handed back as csrf
 }
 
 // Page returns the page, with status 200.
 func (v SignedIn) Page() Page { return Page{template: "signed-in.html", view: v} }
 
-// SignedOut says that the session is over.
+// SignedOut says that nobody is signed in any more.
 type SignedOut struct{}
 
 // Page returns the page, with status 200.
@@ -139,4 +143,4 @@ type Failure struct {
 }
 
 // Page returns the page, with Status.
-func (v Failure) Page() Page { return Page{Status: v.Status, template: "failure.html", view: v} }
+func (v Failure) Page() Page { return Page{status: v.Status, template: "failure.html", view: v} }

@@ -27,7 +27,7 @@ import (
 type Reply struct {
 	Status int         // 0: 200
 	Header http.Header // replaces the default headers of the same name
-	Body   any         // what becomes JSON; nil: no body; []byte: JSON already
+	Body   any         // what becomes JSON; nil: no body; json.RawMessage goes out as it is
 }
 
 // JSON adapts an endpoint that programs call. What handle returns is sent as
@@ -96,7 +96,7 @@ func encode(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
 		return nil, nil
-	case []byte:
+	case json.RawMessage:
 		return v, nil
 	}
 	var b bytes.Buffer
@@ -180,15 +180,6 @@ func verdict(r *http.Request, err error) *oauth.Refusal {
 	return answer
 }
 
-// fail answers with err in the form the client reads.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
-	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		failHTML(w, r, err)
-		return
-	}
-	failJSON(w, r, err)
-}
-
 // ErrorDescription brings a text into the character set of error_description
 // (RFC 6749 §4.1.2.1, §5.2): printable ASCII without quotation mark and
 // backslash.
@@ -202,11 +193,4 @@ func ErrorDescription(text string) string {
 		}
 		return c
 	}, text)
-}
-
-// NotFound answers every request with 404.
-func NotFound() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fail(w, r, oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address"))
-	})
 }

@@ -42,8 +42,14 @@ func jsonOf(answer any, err error) http.Handler {
 	return web.JSON(func(*http.Request) (any, error) { return answer, err })
 }
 
-func pageOf(page web.Page, err error) http.Handler {
-	return web.HTML(func(*http.Request) (web.Page, error) { return page, err })
+var pages = &web.Pages{
+	Secure:  true,
+	Sealer:  web.NewSealer([]byte("0123456789abcdef0123456789abcdef")),
+	CSRFKey: []byte("fedcba9876543210fedcba9876543210"),
+}
+
+func pageOf(answer web.Answer, err error) http.Handler {
+	return pages.HTML(func(*http.Request) (web.Answer, error) { return answer, err })
 }
 
 func wantHeader(t *testing.T, w *httptest.ResponseRecorder, want map[string]string) {
@@ -73,9 +79,9 @@ func TestJSON(t *testing.T) {
 		w, _ := get(jsonOf(web.Reply{
 			Status: http.StatusCreated,
 			Header: http.Header{"Cache-Control": {"public, max-age=300"}},
-			Body:   []byte(`{"keys":[]}`),
+			Body:   json.RawMessage(`{"keys": []}`),
 		}, nil), "/")
-		if w.Code != http.StatusCreated || w.Body.String() != `{"keys":[]}` {
+		if w.Code != http.StatusCreated || w.Body.String() != `{"keys": []}` {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		wantHeader(t, w, map[string]string{"Cache-Control": "public, max-age=300", "Pragma": ""})
@@ -163,7 +169,7 @@ func TestRefusals(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	boom := errors.New("sql: disk is full")
-	for name, h := range map[string]http.Handler{"JSON": jsonOf(nil, boom), "HTML": pageOf(web.Page{}, boom)} {
+	for name, h := range map[string]http.Handler{"JSON": jsonOf(nil, boom), "HTML": pageOf(nil, boom)} {
 		t.Run("a fault is logged whole, with the request id: "+name, func(t *testing.T) {
 			w, log := get(h, "/oauth2/token?code=cardea_ac_secret")
 			if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "disk") {
@@ -191,7 +197,7 @@ func TestFaults(t *testing.T) {
 		body    string
 	}{
 		"JSON":  {web.JSON(func(*http.Request) (any, error) { panic("secret canary") }), `{"error":"server_error"}`},
-		"HTML":  {web.HTML(func(*http.Request) (web.Page, error) { panic("secret canary") }), "Something went wrong"},
+		"HTML":  {pages.HTML(func(*http.Request) (web.Answer, error) { panic("secret canary") }), "Something went wrong"},
 		"other": {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret canary") }), `{"error":"server_error"}`},
 	} {
 		t.Run("HT-16 a panic: "+name, func(t *testing.T) {
@@ -268,7 +274,7 @@ func logLine(t *testing.T, log, message string) map[string]any {
 
 func TestUnfitRequests(t *testing.T) {
 	reached := web.JSON(func(*http.Request) (any, error) { return "reached", nil })
-	page := web.HTML(func(*http.Request) (web.Page, error) { return web.SignedOut{}.Page(), nil })
+	page := pageOf(web.SignedOut{}, nil)
 	for name, h := range map[string]http.Handler{"JSON": reached, "HTML": page} {
 		t.Run("HT-12 a URI of 64 KB: "+name, func(t *testing.T) {
 			if w, _ := get(h, "/?state="+strings.Repeat("x", 64<<10)); w.Code != http.StatusRequestURITooLong {
