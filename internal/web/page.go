@@ -223,5 +223,5 @@ func sentence(text string) string {
 	if text == "" || strings.ContainsAny(first, "_=") {
 		return text
 	}
-	return strings.ToUpper(text[:1]) + text[1:] + "."
+	return strings.ToUpper(text[:1]) + strings.TrimSuffix(text[1:], ".") + "."
 }

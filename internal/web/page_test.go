@@ -200,6 +200,7 @@ func TestErrorPage(t *testing.T) {
 		"too often":            {oauth.RefuseForNow(0, "wait"), 429, "Too many attempts"},
 		"gone":                 {oauth.RefuseStatus(404, "not_found", "there is nothing at this address"), 404, "Nothing here"},
 		"unavailable":          {oauth.ErrUnavailable, 503, "Not available right now"},
+		"a sentence":           {oauth.Refuse(oauth.InvalidRequest, "Add it again."), 400, ">Add it again.<"},
 		"a parameter's name":   {oauth.Refuse(oauth.InvalidRequest, "client_id is missing"), 400, "client_id is missing"},
 		"an empty description": {oauth.Refuse(oauth.InvalidRequest, ""), 400, "This request cannot be answered"},
 	} {
