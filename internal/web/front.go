@@ -70,7 +70,7 @@ func (f *Front) rescue(w *recorder, r *http.Request, p any) {
 	err := panicked(p)
 	if w.status != 0 {
 		w.torn = true
-		verdict(r, err)
+		_ = verdict(r, err) // for the log
 		return
 	}
 	failJSON(w, r, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,7 +50,7 @@ func SeeOther(location string) Answer { return Page{location: location} }
 func WithCookie(a Answer, cookie *http.Cookie) Answer {
 	page := a.Page()
 	if cookie != nil {
-		page.cookies = append(page.cookies[:len(page.cookies):len(page.cookies)], cookie)
+		page.cookies = append(slices.Clip(page.cookies), cookie) // others may add to a too
 	}
 	return page
 }
