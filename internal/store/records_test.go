@@ -1,0 +1,499 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// expect runs fn in a transaction and wants its error to be want.
+func expect(t testing.TB, db *store.DB, want error, fn func(*store.Tx) error) {
+	t.Helper()
+	if err := db.Update(t.Context(), fn); !errors.Is(err, want) {
+		t.Errorf("err = %v, want %v", err, want)
+	}
+}
+
+func same(t testing.TB, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestResources(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		full := &oauth.Resource{
+			ID: "res_1", Identifier: "https://mcp.example.com/mcp", Name: "Wetter ☀", SigningAlg: "EdDSA",
+			Scopes:    []oauth.ResourceScope{{Name: "mcp:tools:weather", Description: "Weather \"forecasts\"", Default: true}, {Name: "mcp:*"}},
+			AccessTTL: 5 * time.Minute, RefreshIdleTTL: time.Hour, RefreshMaxTTL: 36500 * 24 * time.Hour,
+			CreatedAt: clock.Now(), UpdatedAt: clock.Now(),
+		}
+		bare := &oauth.Resource{ID: "res_2", Identifier: "https://two.example.com", CreatedAt: clock.Now().Add(time.Second), UpdatedAt: clock.Now()}
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateResource(full), tx.CreateResource(bare)) })
+		view(t, db, func(tx *store.Tx) error {
+			for _, name := range []string{full.ID, full.Identifier} {
+				got, err := tx.Resource(name)
+				if err != nil {
+					return err
+				}
+				same(t, full, got)
+			}
+			got, err := tx.Resources()
+			same(t, []*oauth.Resource{full, bare}, got)
+			return err
+		})
+		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateResource(full) })
+		twin := *full
+		twin.ID = "res_3"
+		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateResource(&twin) })
+
+		changed := *full
+		changed.Name, changed.Scopes, changed.AccessTTL, changed.UpdatedAt = "Rain", nil, 0, clock.Now().Add(time.Hour)
+		changed.Identifier, changed.CreatedAt = "https://elsewhere.example.com", clock.Now().Add(time.Hour)
+		update(t, db, func(tx *store.Tx) error { return tx.UpdateResource(&changed) })
+		changed.Identifier, changed.CreatedAt = full.Identifier, full.CreatedAt
+		view(t, db, func(tx *store.Tx) error {
+			got, err := tx.Resource(full.ID)
+			same(t, &changed, got)
+			return err
+		})
+
+		user, client, _ := people(t, db)
+		g := redeemed(t, db, user, client, full)
+		other := redeemed(t, db, user, client, bare)
+		update(t, db, func(tx *store.Tx) error { return tx.DeleteResource(full.ID) })
+		view(t, db, func(tx *store.Tx) error {
+			dead, err := tx.Grant(g.ID)
+			if err != nil || dead.RevokedReason != "resource_deleted" || !dead.RevokedAt.Equal(tx.Now()) {
+				t.Errorf("grant of a deleted resource: %v, %v", dead, err)
+			}
+			alive, err := tx.Grant(other.ID)
+			same(t, other, alive)
+			return err
+		})
+		for name, fn := range map[string]func(*store.Tx) error{
+			"Resource":       func(tx *store.Tx) error { _, err := tx.Resource(full.ID); return err },
+			"UpdateResource": func(tx *store.Tx) error { return tx.UpdateResource(full) },
+			"DeleteResource": func(tx *store.Tx) error { return tx.DeleteResource(full.ID) },
+		} {
+			t.Run(name+" of none", func(t *testing.T) { expect(t, db, store.ErrNotFound, fn) })
+		}
+	})
+}
+
+func TestClients(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		now := clock.Now()
+		full := &oauth.Client{
+			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: scope.Of("a", "b:*"), Resources: []string{"https://x", "https://y"},
+			ResourceServer: "https://rs", AccessTTL: time.Minute, CreatedAt: now, ApprovedAt: now.Add(1 * time.Microsecond), UsedAt: now.Add(2 * time.Microsecond),
+			Metadata: oauth.Metadata{
+				Name: "Agent \x00 ☀", RedirectURIs: []string{"http://127.0.0.1/cb"}, GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+				Method: oauth.MethodBasic, Contacts: []string{"a@example.com"}, Scope: "x y",
+			},
+			Secrets: []oauth.Secret{{Hash: "new", CreatedAt: now}, {Hash: "old", CreatedAt: now.Add(-time.Hour), ExpiresAt: now.Add(time.Hour)}},
+		}
+		bare := &oauth.Client{ID: "mcp_2", Origin: oauth.ByOperator, CreatedAt: now}
+		update(t, db, func(tx *store.Tx) error {
+			return errors.Join(tx.CreateClient(full, "print"), tx.CreateClient(bare, ""))
+		})
+		view(t, db, func(tx *store.Tx) error {
+			got, err := tx.Client("mcp_1")
+			same(t, full, got)
+			byPrint, err2 := tx.ClientByFingerprint("print")
+			same(t, full, byPrint)
+			got2, err3 := tx.Client("mcp_2")
+			same(t, bare, got2)
+			return errors.Join(err, err2, err3)
+		})
+		for name, c := range map[string]struct{ id, print string }{"id": {"mcp_1", ""}, "fingerprint": {"mcp_3", "print"}} {
+			t.Run("conflict of "+name, func(t *testing.T) {
+				expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateClient(&oauth.Client{ID: c.id, CreatedAt: now}, c.print) })
+			})
+		}
+		if err := db.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.CreateClient(&oauth.Client{ID: "mcp_3", CreatedAt: now, Secrets: make([]oauth.Secret, 3)}, "")
+		}); err == nil {
+			t.Error("a client with three secrets was made")
+		}
+
+		t.Run("UpdateClient changes what an operator may", func(t *testing.T) {
+			changed := *full
+			changed.Name, changed.Allowed, changed.Resources, changed.AccessTTL, changed.ApprovedAt = "New", nil, nil, 0, time.Time{}
+			loud := changed
+			loud.Origin, loud.Secrets, loud.DisabledAt, loud.UsedAt = oauth.ByOperator, nil, now, now
+			update(t, db, func(tx *store.Tx) error { return tx.UpdateClient(&loud) })
+			view(t, db, func(tx *store.Tx) error {
+				got, err := tx.Client("mcp_1")
+				same(t, &changed, got)
+				return err
+			})
+		})
+		t.Run("TK-57 two secrets at most", func(t *testing.T) {
+			overlap := clock.Now().Add(24 * time.Hour)
+			secrets := func() (hashes string) {
+				view(t, db, func(tx *store.Tx) error {
+					c, err := tx.Client("mcp_2")
+					for _, s := range c.Secrets {
+						hashes += fmt.Sprintf("%s(%v) ", s.Hash, !s.ExpiresAt.IsZero())
+					}
+					return err
+				})
+				return strings.TrimSpace(hashes)
+			}
+			for _, c := range []struct{ hash, want string }{{"h1", "h1(false)"}, {"h2", "h2(false) h1(true)"}, {"h3", "h3(false) h2(true)"}} {
+				update(t, db, func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_2", c.hash, overlap) })
+				if got := secrets(); got != c.want {
+					t.Errorf("after %s: %s, want %s", c.hash, got, c.want)
+				}
+			}
+		})
+		t.Run("TK-16 disable and enable", func(t *testing.T) {
+			since := clock.Now()
+			for range 2 {
+				update(t, db, func(tx *store.Tx) error { return tx.DisableClient("mcp_2") })
+				c, err := db.Client(t.Context(), "mcp_2")
+				if err != nil || !c.DisabledAt.Equal(since) {
+					t.Fatalf("disabled at %v, %v", c.DisabledAt, err)
+				}
+				clock.Advance(time.Minute)
+			}
+			update(t, db, func(tx *store.Tx) error { return tx.EnableClient("mcp_2") })
+			if c, err := db.Client(t.Context(), "mcp_2"); err != nil || c.Disabled() {
+				t.Errorf("enabled: %v, %v", c, err)
+			}
+		})
+		t.Run("delete", func(t *testing.T) {
+			user, client, resource := people(t, db)
+			g := redeemed(t, db, user, client, resource)
+			update(t, db, func(tx *store.Tx) error { return tx.DeleteClient(client.ID) })
+			if _, err := db.Client(t.Context(), client.ID); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("a deleted client: %v", err)
+			}
+			view(t, db, func(tx *store.Tx) error {
+				g, err := tx.Grant(g.ID)
+				if g.RevokedReason != "client_deleted" {
+					t.Errorf("its grant: %q", g.RevokedReason)
+				}
+				return err
+			})
+		})
+		for name, fn := range map[string]func(*store.Tx) error{
+			"Client":              func(tx *store.Tx) error { _, err := tx.Client("none"); return err },
+			"ClientByFingerprint": func(tx *store.Tx) error { _, err := tx.ClientByFingerprint(""); return err },
+			"UpdateClient":        func(tx *store.Tx) error { return tx.UpdateClient(&oauth.Client{ID: "none"}) },
+			"DisableClient":       func(tx *store.Tx) error { return tx.DisableClient("none") },
+			"EnableClient":        func(tx *store.Tx) error { return tx.EnableClient("none") },
+			"DeleteClient":        func(tx *store.Tx) error { return tx.DeleteClient("none") },
+			"ReplaceSecret":       func(tx *store.Tx) error { return tx.ReplaceSecret("none", "h", now) },
+		} {
+			t.Run(name+" of none", func(t *testing.T) { expect(t, db, store.ErrNotFound, fn) })
+		}
+	})
+}
+
+func TestUnusedClients(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		update(t, db, func(tx *store.Tx) error {
+			for i := range 6 {
+				c := &oauth.Client{ID: fmt.Sprint("mcp_", i), Origin: oauth.ByRegistration, CreatedAt: clock.Now().Add(time.Duration(-i) * time.Hour)}
+				if i == 5 {
+					c.Origin = oauth.ByOperator
+				}
+				if err := tx.CreateClient(c, ""); err != nil {
+					return err
+				}
+			}
+			return tx.ClientUsed("mcp_4")
+		})
+		first := clock.Now()
+		clock.Advance(time.Minute)
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.ClientUsed("mcp_4"), tx.ClientUsed("none")) })
+		if c, err := db.Client(t.Context(), "mcp_4"); err != nil || !c.UsedAt.Equal(first) {
+			t.Errorf("first used at %v, %v", c.UsedAt, err)
+		}
+		for _, step := range []struct{ unused, limit, want int }{{4, 1, 1}, {3, 5, 1}, {2, 5, 0}} {
+			update(t, db, func(tx *store.Tx) error {
+				unused, err := tx.UnusedClients()
+				if err != nil {
+					return err
+				}
+				n, err := tx.ForgetUnusedClients(first.Add(-time.Hour), step.limit)
+				if unused != step.unused || n != step.want {
+					t.Errorf("%d unused, %d forgotten; want %+v", unused, n, step)
+				}
+				return err
+			})
+		}
+		for i, there := range []bool{true, true, false, false, true, true} {
+			_, err := db.Client(t.Context(), fmt.Sprint("mcp_", i))
+			if there != (err == nil) {
+				t.Errorf("mcp_%d: %v", i, err)
+			}
+		}
+	})
+}
+
+func TestUsers(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		ada := &oauth.User{ID: "usr_1", Email: "Ada@Example.com", Name: "Ada ☀", PasswordHash: "$argon2id$1", CreatedAt: clock.Now()}
+		update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
+		t.Run("LG-06 an address is one however it is spelled", func(t *testing.T) {
+			for _, spelling := range []string{"ada@example.com", " ADA@EXAMPLE.COM ", "ａda@example.com"} {
+				view(t, db, func(tx *store.Tx) error {
+					got, err := tx.UserByEmail(spelling)
+					same(t, ada, got)
+					return err
+				})
+				expect(t, db, store.ErrConflict, func(tx *store.Tx) error {
+					return tx.CreateUser(&oauth.User{ID: "usr_2", Email: spelling, CreatedAt: tx.Now()})
+				})
+			}
+		})
+		update(t, db, func(tx *store.Tx) error { return tx.SetPassword("usr_1", "$argon2id$2") })
+		_, client, resource := people(t, db)
+		g := redeemed(t, db, ada, client, resource)
+		session := &oauth.Session{Hash: "h1", UserID: "usr_1", SignedInAt: clock.Now(), AMR: []string{"pwd", "otp"}, SeenAt: clock.Now(),
+			ExpiresAt: clock.Now().Add(time.Hour), EndsAt: clock.Now().Add(2 * time.Hour)}
+		second := *session
+		second.Hash = "h2"
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateSession(session), tx.CreateSession(&second)) })
+		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateSession(session) })
+
+		update(t, db, func(tx *store.Tx) error { return tx.DisableUser("usr_1") })
+		view(t, db, func(tx *store.Tx) error {
+			u, err := tx.User("usr_1")
+			if err != nil || !u.DisabledAt.Equal(clock.Now()) || u.PasswordHash != "$argon2id$2" {
+				t.Errorf("disabled: %+v, %v", u, err)
+			}
+			if _, _, err := tx.Session("h1"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("session of a disabled user: %v", err)
+			}
+			if live, err := tx.TokenLive(g.ID, ""); live || err != nil {
+				t.Errorf("token of a disabled user: %v, %v", live, err)
+			}
+			return nil
+		})
+		update(t, db, func(tx *store.Tx) error { return tx.EnableUser("usr_1") })
+		view(t, db, func(tx *store.Tx) error {
+			if _, _, err := tx.Session("h1"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("a session came back: %v", err)
+			}
+			if live, err := tx.TokenLive(g.ID, ""); !live || err != nil {
+				t.Errorf("token of a user enabled again: %v, %v", live, err)
+			}
+			return nil
+		})
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateSession(session), tx.DeleteUser("usr_1")) })
+		view(t, db, func(tx *store.Tx) error {
+			if _, _, err := tx.Session("h1"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("session of a deleted user: %v", err)
+			}
+			g, err := tx.Grant(g.ID)
+			if g.RevokedReason != "user_deleted" {
+				t.Errorf("grant of a deleted user: %q", g.RevokedReason)
+			}
+			return err
+		})
+		for name, fn := range map[string]func(*store.Tx) error{
+			"User":        func(tx *store.Tx) error { _, err := tx.User("none"); return err },
+			"UserByEmail": func(tx *store.Tx) error { _, err := tx.UserByEmail("ada@example.com"); return err },
+			"SetPassword": func(tx *store.Tx) error { return tx.SetPassword("none", "x") },
+			"DisableUser": func(tx *store.Tx) error { return tx.DisableUser("none") },
+			"EnableUser":  func(tx *store.Tx) error { return tx.EnableUser("none") },
+			"DeleteUser":  func(tx *store.Tx) error { return tx.DeleteUser("none") },
+			"SeenSession": func(tx *store.Tx) error { return tx.SeenSession("none", tx.Now()) },
+		} {
+			t.Run(name+" of none", func(t *testing.T) { expect(t, db, store.ErrNotFound, fn) })
+		}
+	})
+}
+
+func TestSessions(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		user, _, _ := people(t, db)
+		begin := clock.Now()
+		s := &oauth.Session{Hash: "h", UserID: user.ID, SignedInAt: begin, AMR: []string{"pwd"}, SeenAt: begin, ExpiresAt: begin.Add(time.Hour), EndsAt: begin.Add(90 * time.Minute)}
+		update(t, db, func(tx *store.Tx) error { return tx.CreateSession(s) })
+		find := func() (*oauth.Session, error) {
+			var got *oauth.Session
+			err := db.View(t.Context(), func(tx *store.Tx) (err error) {
+				var u *oauth.User
+				if got, u, err = tx.Session("h"); err == nil {
+					same(t, user, u)
+				}
+				return err
+			})
+			return got, err
+		}
+		got, err := find()
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, s, got)
+
+		t.Run("LG-20 idle and absolute expiry", func(t *testing.T) {
+			clock.Set(begin.Add(time.Hour - time.Microsecond))
+			update(t, db, func(tx *store.Tx) error { return tx.SeenSession("h", tx.Now().Add(time.Hour)) })
+			got, err := find()
+			if err != nil || !got.ExpiresAt.Equal(s.EndsAt) || !got.SeenAt.Equal(clock.Now()) {
+				t.Fatalf("seen: %+v, %v; want it to end at %v", got, err, s.EndsAt)
+			}
+			clock.Set(s.EndsAt)
+			if _, err := find(); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("at its end: %v", err)
+			}
+			expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.SeenSession("h", tx.Now().Add(time.Hour)) })
+		})
+		t.Run("LG-18 an ended session is no session", func(t *testing.T) {
+			clock.Set(begin)
+			update(t, db, func(tx *store.Tx) error { return tx.EndSession("h") })
+			if _, err := find(); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("err = %v", err)
+			}
+			update(t, db, func(tx *store.Tx) error { return errors.Join(tx.EndSession("h"), tx.EndSessions(user.ID)) })
+		})
+	})
+}
+
+func TestPages(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		user, client, resource := people(t, db)
+		const n = 7 // and the one that people made
+		update(t, db, func(tx *store.Tx) error {
+			for i := range n {
+				at := clock.Now().Add(time.Duration(i/3) * time.Second) // three at a time are made at once
+				err := errors.Join(
+					tx.CreateUser(&oauth.User{ID: fmt.Sprint("usr_", i), Email: fmt.Sprint(i), CreatedAt: at}),
+					tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", i), CreatedAt: at}, ""),
+					tx.CreateGrant(&oauth.Grant{ID: fmt.Sprint("grt_", i), UserID: user.ID, ClientID: client.ID, ResourceID: resource.ID, CreatedAt: at, ExpiresAt: at, EndsAt: at}))
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for name, list := range map[string]func(*store.Tx, store.Page) (int, []string, string, error){
+			"users": func(tx *store.Tx, p store.Page) (int, []string, string, error) {
+				users, next, err := tx.Users(p)
+				var ids []string
+				for _, u := range users {
+					ids = append(ids, u.CreatedAt.String()+u.ID)
+				}
+				return n + 1, ids, next, err
+			},
+			"clients": func(tx *store.Tx, p store.Page) (int, []string, string, error) {
+				clients, next, err := tx.Clients(p)
+				var ids []string
+				for _, c := range clients {
+					ids = append(ids, c.CreatedAt.String()+c.ID)
+				}
+				return n + 1, ids, next, err
+			},
+			"grants": func(tx *store.Tx, p store.Page) (int, []string, string, error) {
+				grants, next, err := tx.Grants(store.GrantFilter{UserID: user.ID}, p)
+				var ids []string
+				for _, g := range grants {
+					ids = append(ids, g.CreatedAt.String()+g.ID)
+				}
+				return n, ids, next, err
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				for limit := 1; limit <= 9; limit++ {
+					seen := map[string]bool{}
+					last := ""
+					for page := (store.Page{Limit: limit}); ; {
+						want := 0
+						view(t, db, func(tx *store.Tx) (err error) {
+							var ids []string
+							want, ids, page.After, err = list(tx, page)
+							for _, id := range ids {
+								if seen[id] || id[:19] < last {
+									t.Errorf("limit %d: %s after %s, seen before: %v", limit, id, last, seen[id])
+								}
+								seen[id], last = true, id[:19]
+							}
+							if len(ids) > limit {
+								t.Errorf("limit %d: a page of %d", limit, len(ids))
+							}
+							return err
+						})
+						if page.After == "" {
+							if len(seen) != want {
+								t.Errorf("limit %d: %d, want %d", limit, len(seen), want)
+							}
+							break
+						}
+					}
+				}
+			})
+		}
+	})
+}
+
+func TestKeys(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		now := clock.Now()
+		k := store.Key{KID: "k1", Alg: "ES256", Sealed: "sealed", Public: `{"kty":"EC"}`, CreatedAt: now, ActiveAt: now.Add(time.Minute)}
+		k2 := store.Key{KID: "k2", Alg: "RS256", CreatedAt: now.Add(time.Second), ActiveAt: now, RetiredAt: now, ExpiresAt: now.Add(time.Hour)}
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateKey(k2), tx.CreateKey(k)) })
+		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateKey(k) })
+		changed := k
+		changed.Sealed, changed.ActiveAt, changed.RetiredAt, changed.ExpiresAt = "again", now, now.Add(time.Hour), now.Add(2*time.Hour)
+		update(t, db, func(tx *store.Tx) error { return tx.UpdateKey(changed) })
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.UpdateKey(store.Key{KID: "none"}) })
+		view(t, db, func(tx *store.Tx) error {
+			got, err := tx.Keys()
+			same(t, []store.Key{changed, k2}, got)
+			return err
+		})
+	})
+}
+
+func TestSettings(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { _, err := tx.Setting("check"); return err })
+		for _, value := range []string{"first", "second"} {
+			update(t, db, func(tx *store.Tx) error {
+				got, err := tx.SetSettingOnce("check", value)
+				if got != "first" {
+					t.Errorf("got %q", got)
+				}
+				return err
+			})
+		}
+	})
+}
+
+// modernc binds $2, $1 by number; another driver would bind by first appearance,
+// and this package relies on numbers all over.
+func TestParametersAreBoundByNumber(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		update(t, db, func(tx *store.Tx) error { return tx.RevokeToken("jti_1", clock.Now()) })
+		user, client, resource := people(t, db)
+		g := redeemed(t, db, user, client, resource)
+		view(t, db, func(tx *store.Tx) error { // its statement names $2 before $1
+			for _, c := range []struct {
+				grant, jti string
+				want       bool
+			}{{g.ID, "jti_2", true}, {g.ID, "jti_1", false}, {"jti_1", g.ID, false}, {"", "jti_2", true}} {
+				live, err := tx.TokenLive(c.grant, c.jti)
+				if err != nil || live != c.want {
+					t.Errorf("TokenLive(%q, %q) = %v, %v", c.grant, c.jti, live, err)
+				}
+			}
+			return nil
+		})
+	})
+}
