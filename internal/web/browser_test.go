@@ -195,7 +195,7 @@ func TestSealedRequest(t *testing.T) {
 	id, browser := pages.Browser(from())
 	_, other := pages.Browser(from())
 	begun := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
-	want := &oauth.AuthorizationRequest{ID: "req_1", State: "\x00é\U0001F511", BegunAt: begun, Browser: oauth.Hash(id)}
+	want := &oauth.AuthorizationRequest{ID: "req_1", State: []byte("\x00é\U0001F511\xff"), BegunAt: begun, Browser: oauth.Hash(id)}
 	sealed, err := pages.SealRequest(want)
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +241,7 @@ func TestSealedRequest(t *testing.T) {
 
 func TestSealer(t *testing.T) {
 	s := pages.Sealer
-	want := oauth.AuthorizationRequest{ID: "req_1", State: "\x00é\U0001F511", BegunAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}
+	want := oauth.AuthorizationRequest{ID: "req_1", State: []byte("\x00é\U0001F511\xff"), BegunAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}
 	sealed, err := s.Seal("request", want)
 	if err != nil {
 		t.Fatal(err)
