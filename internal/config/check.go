@@ -108,9 +108,9 @@ func checkLifetimes(c *Config) error {
 	} {
 		switch {
 		case life.value < life.least:
-			return fmt.Errorf("%s: it must be at least %s", life.name, formatDuration(life.least))
+			return fmt.Errorf("%s: it must be at least %s", life.name, FormatDuration(life.least))
 		case life.most > 0 && life.value > life.most:
-			return fmt.Errorf("%s: it must be at most %s", life.name, formatDuration(life.most))
+			return fmt.Errorf("%s: it must be at most %s", life.name, FormatDuration(life.most))
 		}
 	}
 	if c.Keys.RotateEvery != 0 && c.Keys.RotateEvery < time.Hour {

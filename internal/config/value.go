@@ -48,9 +48,9 @@ func parse(at any, text string) error {
 func format(at any) string {
 	switch at := at.(type) {
 	case *time.Duration:
-		return formatDuration(*at)
+		return FormatDuration(*at)
 	case *limit.Rate:
-		return fmt.Sprintf("%d/%s", at.Burst, formatDuration((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
+		return fmt.Sprintf("%d/%s", at.Burst, FormatDuration((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
 	case *slog.Level:
 		return strings.ToLower(at.String())
 	case *[]netip.Prefix:
@@ -90,7 +90,9 @@ func parseDuration(text string) (time.Duration, error) {
 	return whole + clock, nil
 }
 
-func formatDuration(d time.Duration) string {
+// FormatDuration writes a duration as it is written in the configuration: 10m, not
+// 10m0s.
+func FormatDuration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
 		text = strings.TrimSuffix(text, "0s")
