@@ -68,7 +68,7 @@ tokens:
 log:
   level: debug
 `)
-	got, err := config.Load(config.Sources{
+	_, err := config.Load(config.Sources{
 		File:    path,
 		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com", "CARDEA_TOKENS_CODE_TTL=", "HOME=/root"},
 		Flags:   map[string]string{"issuer": "https://flag.example.com"},
@@ -76,7 +76,7 @@ log:
 	if err == nil || !strings.Contains(err.Error(), "tokens.access_ttl: it must be at most 24h") {
 		t.Fatalf("an access token of 36 hours: %v", err)
 	}
-	got, err = config.Load(config.Sources{
+	got, err := config.Load(config.Sources{
 		File:    path,
 		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com", "CARDEA_TOKENS_ACCESS_TTL=5m", "CARDEA_TOKENS_CODE_TTL="},
 		Flags:   map[string]string{"issuer": "https://flag.example.com"},
