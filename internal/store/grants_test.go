@@ -90,6 +90,15 @@ func TestSpendCode(t *testing.T) {
 				return err
 			})
 		})
+		t.Run("not when its grant is over before it", func(t *testing.T) {
+			g, code := consented(t, db, user, client, resource)
+			late := &oauth.Code{Hash: "late", GrantID: g.ID, ExpiresAt: code.ExpiresAt.Add(time.Hour)}
+			update(t, db, func(tx *store.Tx) error { return tx.CreateCode(late) })
+			clock.Set(g.ExpiresAt)
+			if spend(late.Hash) {
+				t.Error("spent")
+			}
+		})
 		if spend("none") {
 			t.Error("a code that is not there was spent")
 		}

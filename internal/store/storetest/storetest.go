@@ -89,11 +89,21 @@ func Open(t testing.TB, engine Engine) (*store.DB, *Clock) {
 func New(t testing.TB, engine Engine) string {
 	t.Helper()
 	if engine == Postgres {
-		return newPostgres(t)
+		return newPostgres(t, templateName)
 	}
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
+	dsn := Bare(t, engine)
 	migrate(t, dsn)
 	return dsn
+}
+
+// Bare makes a database of the test's own that was never migrated and returns its
+// DSN.
+func Bare(t testing.TB, engine Engine) string {
+	t.Helper()
+	if engine == Postgres {
+		return newPostgres(t, "template0")
+	}
+	return "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
 }
 
 // Connect opens the database at dsn until the test ends: once more, for a second
@@ -130,7 +140,7 @@ func migrate(t testing.TB, dsn string) {
 	}
 }
 
-func newPostgres(t testing.TB) string {
+func newPostgres(t testing.TB, template string) string {
 	t.Helper()
 	dsn := os.Getenv("CARDEA_TEST_POSTGRES")
 	if dsn == "" {
@@ -142,9 +152,11 @@ func newPostgres(t testing.TB) string {
 	}
 	defer func() { _ = admin.Close() }()
 
-	makeTemplate(t, admin, dsn)
+	if template == templateName {
+		makeTemplate(t, admin, dsn)
+	}
 	name := strings.ToLower(oauth.NewID("cardea_test_"))
-	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+templateName); err != nil {
+	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

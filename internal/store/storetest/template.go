@@ -26,13 +26,13 @@ const (
 	templateLock = 0x636172646561
 )
 
-var template sync.Mutex // this binary asks once at a time
+var making sync.Mutex // this binary asks once at a time
 
 // makeTemplate makes the template database unless it is there and up to date.
 func makeTemplate(t testing.TB, admin *sql.DB, dsn string) {
 	t.Helper()
-	template.Lock()
-	defer template.Unlock()
+	making.Lock()
+	defer making.Unlock()
 	ctx := t.Context()
 	conn, err := admin.Conn(ctx)
 	if err != nil {

@@ -1,0 +1,403 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+)
+
+func TestMemory(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		user, client, resource := people(t, db)
+		t.Run("a client is read once", func(t *testing.T) {
+			first, err := db.Client(t.Context(), client.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, client, first)
+			if again, err := db.Client(t.Context(), client.ID); err != nil || again != first {
+				t.Errorf("again: %p, %v; want %p", again, err, first)
+			}
+		})
+		t.Run("own changes are seen at once", func(t *testing.T) {
+			changes := map[string]func(*store.Tx) error{
+				"update":  func(tx *store.Tx) error { c := *client; c.Name = "New"; return tx.UpdateClient(&c) },
+				"disable": func(tx *store.Tx) error { return tx.DisableClient(client.ID) },
+				"enable":  func(tx *store.Tx) error { return tx.EnableClient(client.ID) },
+				"secret":  func(tx *store.Tx) error { return tx.ReplaceSecret(client.ID, "h", tx.Now()) },
+				"used":    func(tx *store.Tx) error { return tx.ClientUsed(client.ID) },
+			}
+			for _, name := range []string{"update", "disable", "enable", "secret", "used"} {
+				before, err := db.Client(t.Context(), client.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				update(t, db, changes[name])
+				after, err := db.Client(t.Context(), client.ID)
+				if err != nil || fmt.Sprint(after) == fmt.Sprint(before) {
+					t.Errorf("%s: %+v, %v", name, after, err)
+				}
+			}
+		})
+		t.Run("a change that is rolled back is not seen", func(t *testing.T) {
+			before, err := db.Client(t.Context(), client.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = db.Update(t.Context(), func(tx *store.Tx) error { return errors.Join(tx.DisableClient(client.ID), errFault) })
+			if after, err := db.Client(t.Context(), client.ID); err != nil || after != before {
+				t.Errorf("%v, %v", after, err)
+			}
+		})
+		t.Run("FL-38 that there is no such client is not remembered", func(t *testing.T) {
+			for range 2 {
+				if _, err := db.Client(t.Context(), "mcp_new"); !errors.Is(err, store.ErrNotFound) {
+					t.Fatal(err)
+				}
+			}
+			update(t, db, func(tx *store.Tx) error {
+				return tx.CreateClient(&oauth.Client{ID: "mcp_new", CreatedAt: tx.Now()}, "")
+			})
+			if _, err := db.Client(t.Context(), "mcp_new"); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run("resources", func(t *testing.T) {
+			list := func() []*oauth.Resource {
+				t.Helper()
+				resources, err := db.Resources(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return resources
+			}
+			if got := list(); len(got) != 1 || list()[0] != got[0] {
+				t.Errorf("%v", got)
+			}
+			more := *resource
+			more.ID, more.Identifier, more.CreatedAt = "res_more", "https://more.example.com", more.CreatedAt.Add(time.Second)
+			update(t, db, func(tx *store.Tx) error { return tx.CreateResource(&more) })
+			if got := list(); len(got) != 2 {
+				t.Errorf("created: %v", got)
+			}
+			more.Name = "Changed"
+			update(t, db, func(tx *store.Tx) error { return tx.UpdateResource(&more) })
+			if got := list(); got[1].Name != "Changed" {
+				t.Errorf("changed: %v", got[1])
+			}
+			update(t, db, func(tx *store.Tx) error { return tx.DeleteResource("res_more") })
+			if got := list(); len(got) != 1 {
+				t.Errorf("deleted: %v", got)
+			}
+		})
+		t.Run("a value is made once for all who ask", func(t *testing.T) {
+			var made atomic.Int64
+			cached := store.NewCached(db, store.Keys, func(tx *store.Tx) (int, error) {
+				made.Add(1)
+				keys, err := tx.Keys()
+				return len(keys), err
+			})
+			for want := range 3 {
+				var wg sync.WaitGroup
+				for range 32 {
+					wg.Go(func() {
+						if got, err := cached.Load(t.Context()); err != nil || got != want {
+							t.Errorf("%d, %v; want %d", got, err, want)
+						}
+					})
+				}
+				wg.Wait()
+				if n := made.Load(); n != int64(want)+1 {
+					t.Errorf("made %d times, want %d", n, want+1)
+				}
+				update(t, db, func(tx *store.Tx) error {
+					return tx.CreateKey(store.Key{KID: fmt.Sprint(want), CreatedAt: tx.Now(), ActiveAt: tx.Now()})
+				})
+			}
+		})
+		t.Run("a value that cannot be made is tried again", func(t *testing.T) {
+			fail := true
+			cached := store.NewCached(db, store.Keys, func(*store.Tx) (int, error) {
+				if fail {
+					return 0, errFault
+				}
+				return 1, nil
+			})
+			if _, err := cached.Load(t.Context()); !errors.Is(err, errFault) {
+				t.Errorf("err = %v", err)
+			}
+			fail = false
+			if got, err := cached.Load(t.Context()); err != nil || got != 1 {
+				t.Errorf("%d, %v", got, err)
+			}
+		})
+		_ = user
+	})
+}
+
+// The clients in memory are bounded: what was not used for long goes.
+func TestMemoryIsBounded(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	const n = 10_000
+	for lot := range 11 {
+		update(t, db, func(tx *store.Tx) error {
+			for i := range n / 10 {
+				if err := tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", lot*n/10+i), CreatedAt: tx.Now()}, ""); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	load := func(i int) *oauth.Client {
+		c, err := db.Client(t.Context(), fmt.Sprint("mcp_", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first, second := load(0), load(1)
+	for i := 2; i < n; i++ {
+		load(i)
+	}
+	if load(0) != first {
+		t.Error("a client was forgotten before there were too many")
+	}
+	load(n)
+	if load(0) != first {
+		t.Error("the one used last was forgotten")
+	}
+	if load(1) == second {
+		t.Error("the one used longest ago was kept")
+	}
+}
+
+// What another process changes is seen within a second, also when nobody asked for
+// an hour.
+func TestOtherProcesses(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			here, there, client, change := twoProcesses(t, storetest.SQLite)
+			for _, idle := range []time.Duration{0, time.Second, time.Hour} {
+				if c, err := here.Client(t.Context(), client.ID); err != nil || c.Disabled() {
+					t.Fatal(c, err)
+				}
+				time.Sleep(idle) // of the bubble: it costs nothing
+				change(there.DisableClient)
+				if idle == 0 {
+					time.Sleep(time.Second)
+				}
+				if c, err := here.Client(t.Context(), client.ID); err != nil || !c.Disabled() {
+					t.Errorf("after %v: disabled %v, %v", idle, c.Disabled(), err)
+				}
+				change(there.EnableClient)
+				time.Sleep(time.Second)
+			}
+		})
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		here, there, client, change := twoProcesses(t, storetest.Postgres)
+		if _, err := here.Client(t.Context(), client.ID); err != nil {
+			t.Fatal(err)
+		}
+		change(there.DisableClient)
+		eventually(t, func() bool {
+			c, err := here.Client(t.Context(), client.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.Disabled()
+		})
+	})
+}
+
+// other is a second process on the same database.
+type other struct{ DisableClient, EnableClient func(*store.Tx) error }
+
+func twoProcesses(t *testing.T, engine storetest.Engine) (here *store.DB, there other, client *oauth.Client, change func(func(*store.Tx) error)) {
+	t.Helper()
+	dsn, clock := storetest.New(t, engine), storetest.NewClock()
+	here = storetest.Connect(t, dsn, clock)
+	second := storetest.Connect(t, dsn, clock)
+	_, client, _ = people(t, here)
+	there = other{
+		func(tx *store.Tx) error { return tx.DisableClient(client.ID) },
+		func(tx *store.Tx) error { return tx.EnableClient(client.ID) },
+	}
+	return here, there, client, func(fn func(*store.Tx) error) { update(t, second, fn) }
+}
+
+// eventually asks until it is so.
+func eventually(t *testing.T, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !so(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come to be so")
+		}
+	}
+}
+
+// FL-09: while the database is down, what is in memory is used, what must be
+// written is refused for now, and all is well when it is back.
+func TestOutage(t *testing.T) {
+	proxy := newProxy(t, storetest.New(t, storetest.Postgres))
+	var log buffer
+	db, err := store.Open(t.Context(), proxy.dsn, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, client, _ := people(t, db)
+	read := func() {
+		t.Helper()
+		if c, err := db.Client(t.Context(), client.ID); err != nil || c.Disabled() {
+			t.Fatalf("%v, %v", c, err)
+		}
+		if resources, err := db.Resources(t.Context()); err != nil || len(resources) != 1 {
+			t.Fatalf("%v, %v", resources, err)
+		}
+	}
+	read()
+	for round := range 2 {
+		proxy.cut()
+		eventually(t, func() bool { read(); return log.count("does not answer") == round+1 })
+		for range 3 {
+			read()
+			if err := db.Update(t.Context(), set("down", nil)); !errors.Is(err, oauth.ErrUnavailable) {
+				t.Errorf("Update while it is down: %v", err)
+			}
+		}
+		if _, err := db.Client(t.Context(), "mcp_other"); !errors.Is(err, oauth.ErrUnavailable) {
+			t.Errorf("a client not in memory, while it is down: %v", err)
+		}
+		proxy.mend()
+		eventually(t, func() bool { return db.Update(t.Context(), set(fmt.Sprint("up", round), nil)) == nil })
+		eventually(t, func() bool { read(); return log.count("answers again") == round+1 })
+	}
+	t.Run("FL-10 a database that hangs", func(t *testing.T) {
+		proxy.gate.Lock()
+		eventually(t, func() bool { read(); return log.count("does not answer") == 3 })
+		read()
+		proxy.gate.Unlock()
+		eventually(t, func() bool { read(); return log.count("answers again") == 3 })
+	})
+	if log.count("does not answer") != 3 || strings.Contains(log.String(), "postgres:") {
+		t.Errorf("the log:\n%s", log.String())
+	}
+	update(t, db, func(tx *store.Tx) error { return tx.DisableClient(client.ID) })
+	if c, err := db.Client(t.Context(), client.ID); err != nil || !c.Disabled() {
+		t.Errorf("after the outage: %v, %v", c, err)
+	}
+}
+
+// buffer is a log that may be read while it is written.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *buffer) count(text string) int { return strings.Count(b.String(), text) }
+
+// proxy stands between a DB and PostgreSQL, and can be cut, or stopped by locking
+// its gate.
+type proxy struct {
+	gate     sync.RWMutex
+	dsn      string
+	upstream string
+	address  string
+
+	mu       sync.Mutex
+	listener net.Listener
+	conns    []net.Conn
+}
+
+func newProxy(t *testing.T, dsn string) *proxy {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{upstream: u.Host, address: "127.0.0.1:0"}
+	p.mend()
+	u.Host = p.address
+	p.dsn = u.String()
+	t.Cleanup(p.cut)
+	return p
+}
+
+func (p *proxy) mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", p.address)
+	if err != nil {
+		panic(err)
+	}
+	p.listener, p.address = listener, listener.Addr().String()
+	go func() {
+		for {
+			down, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			up, err := new(net.Dialer).Dial("tcp", p.upstream)
+			if err != nil {
+				down.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, down, up)
+			p.mu.Unlock()
+			go func() { _, _ = io.Copy(gated{up, &p.gate}, down); up.Close() }()
+			go func() { _, _ = io.Copy(gated{down, &p.gate}, up); down.Close() }()
+		}
+	}()
+}
+
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listener.Close()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
+// gated writes while its gate is open.
+type gated struct {
+	io.Writer
+	gate *sync.RWMutex
+}
+
+func (g gated) Write(p []byte) (int, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.Writer.Write(p)
+}
