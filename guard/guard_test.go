@@ -2,11 +2,18 @@ package guard_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +24,7 @@ import (
 	"github.com/cardea-auth/cardea/guard"
 	"github.com/cardea-auth/cardea/guard/guardtest"
 	"github.com/cardea-auth/cardea/scope"
+	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -105,6 +113,13 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	c.n++
 	c.mu.Unlock()
 	_, _ = io.WriteString(w, "hello")
+}
+
+func orElse(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
 }
 
 func body(t testing.TB, resp *httptest.ResponseRecorder) map[string]any {
@@ -499,76 +514,247 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// The issuer's documents may lie or be sick.
+// The issuer's documents may lie or be sick. Each of these would lead to keys that verify the token.
 func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 	inside := guardtest.NewIssuer() // stands for an internal service
 	t.Cleanup(inside.Close)
-	for name, serve := range map[string]http.HandlerFunc{
-		"MW-06 metadata of another issuer": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"https://evil.example.com","jwks_uri":"http://%s/jwks"}`, r.Host)
-		},
-		"MW-06 issuer with a slash more": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"http://%s/","jwks_uri":"http://%s/jwks"}`, r.Host, r.Host)
-		},
-		"MW-06 redirect to another origin": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, inside.URL+r.URL.Path, http.StatusFound)
-		},
-		"MW-06 keys without TLS elsewhere": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"http://%s","jwks_uri":"http://internal.example.com/jwks"}`, r.Host)
-		},
-		"MW-06 keys from a file": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"http://%s","jwks_uri":"file:///etc/passwd"}`, r.Host)
-		},
-		"no jwks_uri": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"http://%s"}`, r.Host)
-		},
-		"a page": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/html")
-			_, _ = io.WriteString(w, "<html>")
-		},
-		"without end": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			for range 1 << 10 {
-				if _, err := io.WriteString(w, strings.Repeat(" ", 1<<10)); err != nil {
-					return
-				}
-			}
-		},
-		"no keys": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"http://%s","jwks_uri":"http://%s/jwks","keys":[]}`, r.Host, r.Host)
-		},
-		"keys that are none": func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"issuer":"http://%s","jwks_uri":"http://%s/jwks","keys":[7,{"kty":"oct","kid":"a","k":"AAAA"},{"kty":"XX","kid":"b"}]}`, r.Host, r.Host)
-		},
+	keys := func() string {
+		resp, err := http.Get(inside.URL + "/.well-known/jwks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}()
+	before := inside.Fetches("/.well-known/jwks")
+
+	// answer is what the metadata is, with %[1]s for the issuer.
+	for name, c := range map[string]struct {
+		answer  string
+		kind    string // Content-Type; zero: JSON
+		keys    string // zero: those that verify
+		status  int
+		trusted bool
+	}{
+		"what it should be":                {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, trusted: true},
+		"keys on another host with TLS":    {answer: `{"issuer":"%[1]s","jwks_uri":"https://keys.example.com/jwks"}`, trusted: true},
+		"MW-06 another issuer":             {answer: `{"issuer":"https://evil.example.com","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 issuer with a slash more":   {answer: `{"issuer":"%[1]s/","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 no issuer":                  {answer: `{"jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 issuer twice":               {answer: `{"issuer":"https://evil.example.com","issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 keys without TLS":           {answer: `{"issuer":"%[1]s","jwks_uri":"http://keys.example.com/jwks"}`},
+		"MW-06 keys on loopback":           {answer: `{"issuer":"%[1]s","jwks_uri":"http://127.0.0.1/jwks"}`},
+		"MW-06 keys from a file":           {answer: `{"issuer":"%[1]s","jwks_uri":"file:///etc/passwd"}`},
+		"MW-06 introspection without TLS":  {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks","introspection_endpoint":"http://keys.example.com/i"}`},
+		"MW-06 redirect to another origin": {answer: inside.URL + "/.well-known/oauth-authorization-server", status: http.StatusFound},
+		"no jwks_uri":                      {answer: `{"issuer":"%[1]s"}`},
+		"not 200":                          {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, status: http.StatusAccepted},
+		"a page":                           {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, kind: "text/html"},
+		"without end":                      {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}` + strings.Repeat(" ", 1<<20)},
+		"no keys":                          {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, keys: `{"keys":[]}`},
+		"keys that are none": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`,
+			keys: `{"keys":[7,{"kty":"oct","kid":"a","k":"AAAA"},{"kty":"XX","kid":"b"}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(serve)
-			defer server.Close()
-			g, err := guard.New(guard.Config{Issuer: server.URL, Resource: resource, Logger: slog.New(slog.DiscardHandler)})
+			mux := http.NewServeMux()
+			issuer := httptest.NewTLSServer(mux)
+			defer issuer.Close()
+			mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, r *http.Request) {
+				switch c.status {
+				case http.StatusFound:
+					http.Redirect(w, r, c.answer, c.status)
+					return
+				case 0:
+					c.status = http.StatusOK
+				}
+				w.Header().Set("Content-Type", orElse(c.kind, "application/json"))
+				w.WriteHeader(c.status)
+				fmt.Fprintf(w, c.answer, issuer.URL)
+			})
+			serve := func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/jwk-set+json")
+				_, _ = io.WriteString(w, orElse(c.keys, keys))
+			}
+			mux.HandleFunc("/jwks", serve)
+			plain := httptest.NewServer(mux)
+			defer plain.Close()
+
+			// Every host is the issuer, so that whatever the guard goes to answers.
+			client := issuer.Client()
+			transport, _ := client.Transport.(*http.Transport)
+			transport.TLSClientConfig.InsecureSkipVerify = true
+			transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				switch {
+				case strings.HasSuffix(address, ":80"):
+					address = plain.Listener.Addr().String()
+				case strings.HasSuffix(address, ":443"):
+					address = issuer.Listener.Addr().String()
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}
+			g, err := guard.New(guard.Config{Issuer: issuer.URL, Resource: resource, HTTPClient: client, Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var reached counter
-			resp := ask(g.Protect(&reached), inside.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"iss": server.URL}}))
-			if resp.Code != http.StatusServiceUnavailable || resp.Header().Get("Retry-After") != "5" || reached.n != 0 {
+			resp := ask(g.Protect(&reached), inside.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"iss": issuer.URL}}))
+			switch {
+			case c.trusted && resp.Code != 200:
+				t.Errorf("status %d %s", resp.Code, resp.Body)
+			case c.trusted:
+			case resp.Code != http.StatusServiceUnavailable || resp.Header().Get("Retry-After") != "5" || reached.n != 0:
 				t.Errorf("status %d, Retry-After %q", resp.Code, resp.Header().Get("Retry-After"))
-			}
-			if got := body(t, resp); got["error"] != "temporarily_unavailable" {
-				t.Errorf("body %v", got)
+			case body(t, resp)["error"] != "temporarily_unavailable":
+				t.Error(resp.Body)
 			}
 		})
 	}
-	for _, path := range []string{"/.well-known/jwks", "/.well-known/oauth-authorization-server"} {
-		if n := inside.Fetches(path); n != 0 {
-			t.Errorf("canary: %d requests to %s", n, path)
+	if inside.Fetches("/.well-known/jwks") != before || inside.Fetches("/.well-known/oauth-authorization-server") != 0 {
+		t.Error("canary: the internal service was reached")
+	}
+}
+
+// Every algorithm that is accepted, and keys that are not used although the issuer publishes them.
+func TestAlgorithms(t *testing.T) {
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elliptic, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strong, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set jose.JSONWebKeySet
+	publish := func(kid, alg, use string, key crypto.Signer) {
+		set.Keys = append(set.Keys, jose.JSONWebKey{KeyID: kid, Algorithm: alg, Use: use, Key: key.Public()})
+	}
+	publish("ed", "EdDSA", "sig", edwards)
+	publish("ec", "", "", elliptic)
+	publish("rsa", "", "sig", strong)
+	publish("rs256", "RS256", "sig", strong)
+	publish("enc", "", "enc", strong)
+	publish("weak", "", "sig", weak)
+	publish("", "ES256", "sig", elliptic)
+
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":"%s/jwks"}`, server.URL, server.URL)
+	})
+	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(set); err != nil {
+			t.Error(err)
 		}
+	})
+	w := newWorld(t, func(c *guard.Config) { c.Issuer = server.URL })
+	for _, c := range []struct {
+		alg    jose.SignatureAlgorithm
+		kid    string
+		key    any
+		status int
+	}{
+		{jose.EdDSA, "ed", edwards, 200},
+		{jose.ES256, "ec", elliptic, 200},
+		{jose.RS256, "rsa", strong, 200},
+		{jose.PS256, "rsa", strong, 200},
+		{jose.RS256, "rs256", strong, 200},
+		{jose.PS256, "rs256", strong, 401},
+		{jose.RS384, "rsa", strong, 401},
+		{jose.RS256, "enc", strong, 401},
+		{jose.RS256, "weak", weak, 401},
+		{jose.ES256, "", elliptic, 401},
+		{jose.HS256, "ec", []byte(strings.Repeat("k", 32)), 401},
+	} {
+		t.Run("JK-06 "+string(c.alg)+" by "+c.kid, func(t *testing.T) {
+			signer, err := jose.NewSigner(jose.SigningKey{Algorithm: c.alg, Key: c.key},
+				&jose.SignerOptions{ExtraHeaders: map[jose.HeaderKey]any{"typ": "at+jwt", "kid": c.kid}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			jws, err := signer.Sign([]byte(fmt.Sprintf(`{"iss":%q,"aud":%q,"sub":"a","client_id":"c","jti":"j","iat":%d,"exp":%d}`,
+				server.URL, resource, w.Now().Unix(), w.Now().Unix()+60)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := jws.CompactSerialize()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp := ask(w.Guard.Protect(&counter{}), token); resp.Code != c.status {
+				t.Errorf("%d %s", resp.Code, resp.Body)
+			}
+		})
+	}
+}
+
+// Keys are fetched again in the background when Cache-Control says so, within bounds.
+func TestFreshness(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"":                            5 * time.Minute,
+		"public, max-age=600":         10 * time.Minute,
+		"max-age=1":                   time.Minute,
+		"max-age=0":                   time.Minute,
+		"Max-Age=31536000, immutable": time.Hour,
+		"max-age=99999999999999":      5 * time.Minute,
+		"max-age=-1":                  5 * time.Minute,
+		"no-store":                    time.Minute,
+		"no-cache, max-age=600":       time.Minute,
+	} {
+		t.Run(header, func(t *testing.T) {
+			w := newWorld(t)
+			fetched := make(chan time.Time, 10)
+			mux := http.NewServeMux()
+			front := httptest.NewServer(mux)
+			defer front.Close()
+			mux.HandleFunc("/.well-known/oauth-authorization-server", func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("Content-Type", "application/json")
+				fmt.Fprintf(rw, `{"issuer":%q,"jwks_uri":"%s/jwks"}`, front.URL, front.URL)
+			})
+			mux.HandleFunc("/jwks", func(rw http.ResponseWriter, r *http.Request) {
+				fetched <- w.Now()
+				resp, err := http.Get(w.URL + "/.well-known/jwks")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				rw.Header().Set("Content-Type", "application/json")
+				rw.Header().Set("Cache-Control", header)
+				_, _ = io.Copy(rw, resp.Body)
+			})
+			g := newWorld(t, func(c *guard.Config) { c.Issuer, c.Now = front.URL, w.Now }).Guard
+			token := w.Token(guardtest.Claims{Audience: resource, TTL: 48 * time.Hour, Extra: map[string]any{"iss": front.URL}})
+			verify := func() {
+				if _, err := g.Verify(t.Context(), token); err != nil {
+					t.Fatal(err)
+				}
+			}
+			start := w.Now()
+			verify()
+			<-fetched
+			w.Advance(want - time.Second)
+			verify()
+			w.Advance(time.Second)
+			verify()
+			if got := (<-fetched).Sub(start); got != want {
+				t.Errorf("fetched again after %s, want %s", got, want)
+			}
+		})
 	}
 }
 

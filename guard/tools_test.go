@@ -74,6 +74,7 @@ func TestRequireToolScopes(t *testing.T) {
 	for name, message := range map[string]string{
 		"GW-24 a tool whose scopes are missing": call("send_email"),
 		"GW-16 one call in a batch":             `[` + call("get_forecast") + `,` + call("send_email") + `]`,
+		"GW-16 the first call in a batch":       `[` + call("send_email") + `,` + call("get_forecast") + `]`,
 		"GW-16 a call after a response":         `[{"id":1,"result":{}},` + call("send_email") + `]`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -355,15 +356,19 @@ func TestHealth(t *testing.T) {
 	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil {
 		t.Fatal(err)
 	}
+	careful := newWorld(t, func(c *guard.Config) { c.Issuer, c.Now = w.URL, w.Now; strict(w.Issuer)(c) })
+	if _, err := careful.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil {
+		t.Fatal(err)
+	}
+	before := w.Fetches("/.well-known/oauth-authorization-server")
 	w.SetDown(true)
 	w.Advance(5 * time.Second)
 	for range 20 {
 		expect(w.Guard, 200, "degraded", "unhealthy")
 	}
-	if n := w.Fetches("/.well-known/oauth-authorization-server"); n != 2 {
+	if n := w.Fetches("/.well-known/oauth-authorization-server") - before; n != 1 {
 		t.Errorf("%d fetches", n)
 	}
-	careful := newWorld(t, func(c *guard.Config) { c.Issuer = w.URL; strict(w.Issuer)(c) })
 	expect(careful.Guard, 503, "unhealthy", "unhealthy")
 	w.SetDown(false)
 	w.Advance(5 * time.Second)
