@@ -262,7 +262,7 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	_, client, _ := people(t, db)
+	_, client, resource := people(t, db)
 	read := func() {
 		t.Helper()
 		if c, err := db.Client(t.Context(), client.ID); err != nil || c.Disabled() {
@@ -274,6 +274,9 @@ func TestOutage(t *testing.T) {
 	}
 	read()
 	for round := range 2 {
+		read()
+		// What is in memory is used even when it is known to be out of date.
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource)) })
 		proxy.cut()
 		eventually(t, func() bool { read(); return log.count("does not answer") == round+1 })
 		for range 3 {
