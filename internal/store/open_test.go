@@ -161,7 +161,7 @@ func TestMigrate(t *testing.T) {
 				t.Error("a write before the migration went through")
 			}
 			var wg sync.WaitGroup
-			for range 6 { // nodes that start at once
+			for range 3 { // nodes that start at once
 				wg.Go(func() {
 					node := storetest.Connect(t, dsn, clock)
 					if _, err := node.Migrate(t.Context()); err != nil {
