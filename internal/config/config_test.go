@@ -247,6 +247,25 @@ func TestSettingsMaskSecrets(t *testing.T) {
 	}
 }
 
+func TestDocumentedFileIsAccepted(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("docs/configuration.md shows no file")
+	}
+	got, err := config.Load(config.Sources{File: file(t, example)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Tokens.RefreshMaxTTL != 30*24*time.Hour {
+		t.Errorf("30d is %s", got.Tokens.RefreshMaxTTL)
+	}
+}
+
 func TestDocumentationIsComplete(t *testing.T) {
 	text, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
