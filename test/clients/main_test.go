@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		cardea = filepath.Join(dir, "cardea")
 		build := exec.Command("go", "build", "-o", cardea, "github.com/cardea-auth/cardea/cmd/cardea")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		build.Env = environ("CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 			return 1
@@ -102,11 +103,17 @@ func startDemo(t *testing.T, env ...string) *demo {
 	return nil
 }
 
+// environ is this process's environment without the variables of the tests, which are not cardea's, and with more.
+func environ(more ...string) []string {
+	own := func(variable string) bool { return strings.HasPrefix(variable, "CARDEA_") }
+	return append(slices.DeleteFunc(os.Environ(), own), more...)
+}
+
 // start runs a cardea command until the test ends and hands on the lines of its standard output.
 func start(t *testing.T, env []string, args ...string) <-chan string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), cardea, args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = environ(env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	var logged strings.Builder
@@ -151,7 +158,7 @@ func drain(lines <-chan string) {
 func command(t *testing.T, env []string, v any, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), cardea, args...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = environ(env...)
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()

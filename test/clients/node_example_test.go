@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -35,7 +34,7 @@ func TestNodeExample(t *testing.T) {
 	}
 	ada := newPerson(t, "ada@example.com", "correct horse battery staple")
 	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", ada.email, "--name", "Ada", "--password-stdin", "-o", "json")
-	create.Env = append(os.Environ(), env...)
+	create.Env = environ(env...)
 	create.Stdin = strings.NewReader(ada.password + "\n")
 	if out, err := create.CombinedOutput(); err != nil {
 		t.Fatalf("cardea user create: %v\n%s", err, out)
@@ -57,7 +56,7 @@ func TestNodeExample(t *testing.T) {
 
 	running, stop := context.WithCancel(t.Context())
 	mcpServer := node(running, t, "../../examples/node/server.mjs")
-	mcpServer.Env = append(os.Environ(), env...)
+	mcpServer.Env = environ(env...)
 	mcpServer.Cancel = func() error { return mcpServer.Process.Signal(syscall.SIGTERM) }
 	var logged strings.Builder
 	mcpServer.Stdout, mcpServer.Stderr = &logged, &logged
@@ -74,7 +73,7 @@ func TestNodeExample(t *testing.T) {
 	await(t, server+"/.well-known/oauth-protected-resource")
 
 	client := node(t.Context(), t, "../../examples/node/client.mjs")
-	client.Env = append(os.Environ(), env...)
+	client.Env = environ(env...)
 	var complaint strings.Builder
 	client.Stderr = &complaint
 	out, err := client.StdoutPipe()
@@ -122,7 +121,8 @@ func TestNodeExample(t *testing.T) {
 		{"step": "strict after revocation", "status": 401.0, "error": "Token is not active"},
 		{"step": "registered", "id": true, "secret": true, "client_name": "AI Sales Assistant", "client_uri": "https://sales-ai.company.com",
 			"redirect_uris": []any{"https://sales-ai.company.com/oauth/callback"}, "response_types": []any{"code"},
-			"grant_types": []any{"authorization_code", "refresh_token"}, "token_endpoint_auth_method": "client_secret_basic"},
+			"grant_types": []any{"authorization_code", "refresh_token"}, "token_endpoint_auth_method": "client_secret_basic",
+			"scope": "mcp:tools:crm:read mcp:tools:email:send"},
 		{"step": "code flow of the registered client", "scope": "mcp:tools:calendar:read"},
 		{"step": "refreshed", "rotated": true, "status": 200.0, "events": events},
 		{"step": "rate limit", "calls": 51.0, "status": 429.0, "error": "rate_limit_exceeded", "error_description": "Too many requests from this client"},

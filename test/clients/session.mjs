@@ -53,6 +53,12 @@ class Agent {
   codeVerifier() {
     return this.verifier;
   }
+  saveDiscoveryState(state) {
+    this.discovered = state;
+  }
+  discoveryState() {
+    return this.discovered;
+  }
   redirectToAuthorization(url) {
     this.asked = url;
   }
@@ -114,7 +120,7 @@ export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedE
   await call('get_forecast', { city: 'Lisbon' }); // what was allowed before still is
 
   const before = agent.saved;
-  agent.held = { ...agent.held, access_token: 'no longer good' };
+  agent.held = { ...agent.held, access_token: 'no.longer.good' };
   await call('create_event', event);
   tell('refreshed', { times: agent.saved - before });
 
