@@ -81,8 +81,8 @@ func (e event) tell(out io.Writer, total *tally, counts map[string]*tally, print
 	case "build-output":
 		fmt.Fprint(out, e.Output)
 	case "output":
-		if strings.HasPrefix(e.Output, "=== ") {
-			return
+		if strings.HasPrefix(e.Output, "=== ") || e.Test == "" && strings.HasPrefix(e.Output, "FAIL") {
+			return // the line of the package says it
 		}
 		if printed[here] == nil {
 			printed[here] = new(strings.Builder)
