@@ -14,7 +14,7 @@ type AuthorizationRequest struct {
 	ID          string    `json:"id"` // "req_…"
 	ClientID    string    `json:"client_id"`
 	RedirectURI string    `json:"redirect_uri"`
-	State       string    `json:"state,omitempty"` // byte for byte
+	State       []byte    `json:"state,omitempty"` // byte for byte; JSON would make some bytes six
 	Resource    string    `json:"resource"`        // registered identifier
 	Scope       scope.Set `json:"scope,omitempty"` // what may be granted at most
 	Challenge   Challenge `json:"code_challenge"`
