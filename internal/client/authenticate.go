@@ -1,0 +1,138 @@
+package client
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// maxCredentials bounds a client's credentials, in bytes.
+const maxCredentials = 4096
+
+// Authenticator proves who a client is at the endpoints that clients call
+// (RFC 6749 §2.3).
+type Authenticator struct {
+	DB *store.DB
+}
+
+// credentials is what a request says of its client.
+type credentials struct {
+	ids     []string // of Basic: decoded and raw; else one
+	secrets []string // likewise; empty: none given
+	basic   bool
+}
+
+// Authenticate returns the client that sent r, whose form is given: a public one
+// by its client_id alone, a confidential one by a secret in the header or the
+// body. Anything else is invalid_client; it touches no code and no token.
+func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.Client, error) {
+	cred, err := read(r, form)
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.find(r, cred.ids)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c == nil:
+		return nil, oauth.RefuseClient(cred.basic, "the client is not registered here, or no longer: register it again")
+	case c.Disabled():
+		return nil, oauth.RefuseClient(cred.basic, "the client is disabled")
+	case c.Public() && len(cred.secrets) > 0:
+		return nil, oauth.RefuseClient(cred.basic, "the client is public (token_endpoint_auth_method none) and must not send a secret")
+	case c.Public():
+		return c, nil
+	case len(cred.secrets) == 0:
+		return nil, oauth.RefuseClient(cred.basic, "the client must authenticate with its secret")
+	}
+	for _, secret := range cred.secrets {
+		if c.MatchSecret(secret, a.DB.Now()) {
+			return c, nil
+		}
+	}
+	return nil, oauth.RefuseClient(cred.basic, "the client secret is wrong or has expired")
+}
+
+// find returns the first client that ids name, nil if none does.
+func (a *Authenticator) find(r *http.Request, ids []string) (*oauth.Client, error) {
+	for _, id := range ids {
+		c, err := a.DB.Client(r.Context(), id)
+		if err == nil || !errors.Is(err, store.ErrNotFound) {
+			return c, err
+		}
+	}
+	return nil, nil
+}
+
+// read takes the credentials from the request. The body may repeat the client_id
+// of the header, but a secret comes one way only.
+func read(r *http.Request, form url.Values) (credentials, error) {
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	header := r.Header.Values("Authorization")
+	scheme, encoded, _ := strings.Cut(strings.Join(header, ","), " ")
+	basic := strings.EqualFold(scheme, "Basic")
+	switch {
+	case form.Has("client_assertion") || form.Has("client_assertion_type"):
+		return credentials{}, oauth.RefuseClient(basic, "client assertions are not supported: authenticate with a secret, or as a public client")
+	case len(header) > 1:
+		return credentials{}, oauth.RefuseClient(basic, "there must be one Authorization header")
+	case !basic && id == "":
+		return credentials{}, oauth.RefuseClient(false, "client_id is missing")
+	case len(id) > maxCredentials || len(secret) > maxCredentials || basic && len(encoded) > 2*maxCredentials:
+		return credentials{}, oauth.RefuseClient(basic, "the client credentials are too long")
+	case !basic:
+		cred := credentials{ids: []string{id}}
+		if secret != "" {
+			cred.secrets = []string{secret}
+		}
+		return cred, nil
+	}
+	cred, err := readBasic(encoded)
+	switch {
+	case err != nil:
+		return credentials{}, err
+	case len(cred.secrets) > 0 && secret != "":
+		return credentials{}, oauth.RefuseClient(true, "the client secret must come one way only, in the header or in the body")
+	case id != "" && id != cred.ids[0] && id != cred.ids[len(cred.ids)-1]:
+		return credentials{}, oauth.RefuseClient(true, "client_id in the body is not that of the Authorization header")
+	case secret != "":
+		cred.secrets = []string{secret}
+	}
+	return cred, nil
+}
+
+// readBasic reads HTTP Basic credentials. RFC 6749 §2.3.1 has id and secret
+// form-encoded first; many clients do not, so the raw form counts too. An empty
+// secret is none: so do public clients that insist on the header.
+func readBasic(encoded string) (credentials, error) {
+	plain, err := base64.StdEncoding.DecodeString(encoded)
+	id, secret, colon := strings.Cut(string(plain), ":")
+	switch {
+	case err != nil || !colon:
+		return credentials{}, oauth.RefuseClient(true, "the Authorization header is not Basic with base64 of client_id:client_secret")
+	case !utf8.Valid(plain) || strings.ContainsRune(string(plain), 0):
+		return credentials{}, oauth.RefuseClient(true, "the Basic credentials are not UTF-8 text")
+	case id == "":
+		return credentials{}, oauth.RefuseClient(true, "the Basic credentials have no client_id")
+	}
+	cred := credentials{basic: true, ids: decodedAndRaw(id)}
+	if secret != "" {
+		cred.secrets = decodedAndRaw(secret)
+	}
+	return cred, nil
+}
+
+func decodedAndRaw(s string) []string {
+	decoded, err := url.QueryUnescape(s)
+	if err != nil || decoded == s || decoded == "" {
+		return []string{s}
+	}
+	return []string{decoded, s}
+}

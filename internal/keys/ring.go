@@ -1,0 +1,432 @@
+// Package keys makes, rotates and retires the keys that sign access tokens, and
+// signs and verifies with them. Private keys rest in the database, sealed under
+// the master key. RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 9068.
+package keys
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// CacheFor is how long a verifier may keep the JWKS and the metadata: the
+// max-age they are served with.
+const CacheFor = 5 * time.Minute
+
+// lead is how long a new key is published before it signs: long enough for every
+// cached JWKS to have been fetched again.
+const lead = 2 * CacheFor
+
+// keep is how long a key stays published after it stopped signing: no access
+// token lives longer.
+const keep = oauth.MaxAccessTTL + CacheFor
+
+// Ring is the set of signing keys. Make it with New; it is safe for concurrent
+// use, and follows changes that other processes make within a second.
+type Ring struct {
+	db      *store.DB
+	master  Master
+	current *store.Cached[*snapshot]
+	making  sync.Mutex // one key of an algorithm is made on demand, not sixty-four
+
+	verified verified
+}
+
+// Info is what may be shown of a key.
+type Info struct {
+	KID       string    `json:"kid"`
+	Alg       string    `json:"alg"`
+	State     string    `json:"state"` // "next", "signing", "verifying" or "retired"
+	CreatedAt time.Time `json:"created_at"`
+	ActiveAt  time.Time `json:"active_at"`           // when it begins to sign
+	RetiredAt time.Time `json:"retired_at,omitzero"` // when it stops signing
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // when it leaves the JWKS
+}
+
+// ErrNoKey is in the error of Retire for a kid that is not there.
+var ErrNoKey = errors.New("no such key")
+
+// New returns the ring of db's keys.
+func New(db *store.DB, master Master) *Ring {
+	r := &Ring{db: db, master: master}
+	r.current = store.NewCached(db, store.Keys, r.load)
+	return r
+}
+
+// Check proves that the master key is the one the database was made with, or,
+// on a new database, notes that it is from now on.
+func (r *Ring) Check(ctx context.Context) error {
+	mac := hmac.New(sha256.New, r.master.Derive("check"))
+	mac.Write([]byte("cardea"))
+	want := hex.EncodeToString(mac.Sum(nil))
+	return r.db.Update(ctx, func(tx *store.Tx) error {
+		got, err := tx.SetSettingOnce("master_key_check", want)
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return errors.New("the master key is not the one this database was made with: nothing was changed; set master_key or master_key_file to the right one")
+		}
+		return nil
+	})
+}
+
+// Ensure makes a key for alg if none signs yet. Its first key signs at once.
+func (r *Ring) Ensure(ctx context.Context, alg string) error {
+	_, err := r.signer(ctx, alg)
+	return err
+}
+
+// Sign returns claims as a JWS in compact form, with the header typ, signed by
+// the key of alg that is due (RFC 9068 §2.1).
+func (r *Ring) Sign(ctx context.Context, alg, typ string, claims any) (string, error) {
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("keys: sign: %w", err)
+	}
+	key, err := r.signer(ctx, alg)
+	if err != nil {
+		return "", err
+	}
+	signer, err := key.signer(typ)
+	if err != nil {
+		return "", err
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("keys: sign: %w", err)
+	}
+	return jws.CompactSerialize()
+}
+
+// ErrNotOurs is in the error of Verify for a token that no key of the ring
+// signed as an access token.
+var ErrNotOurs = errors.New("not an access token of this server")
+
+// Verify returns the claims of an access token that a published key of the ring
+// signed. It looks at signature and typ alone: expiry, audience and grant are
+// the caller's to judge. The claims are shared; do not change them.
+func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) {
+	snap, err := r.current.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256([]byte(token))
+	if claims, ok := r.verified.find(snap, hash); ok {
+		return claims, nil
+	}
+	jws, err := jose.ParseSignedCompact(token, algorithms)
+	if err != nil {
+		return nil, fmt.Errorf("%w: it is no signed JWT", ErrNotOurs)
+	}
+	header := jws.Signatures[0].Protected
+	key := snap.byKID[header.KeyID]
+	switch {
+	case header.ExtraHeaders[jose.HeaderType] != "at+jwt":
+		return nil, fmt.Errorf("%w: typ is not at+jwt", ErrNotOurs)
+	case key == nil:
+		return nil, fmt.Errorf("%w: no published key has its kid", ErrNotOurs)
+	case header.Algorithm != key.Alg:
+		return nil, fmt.Errorf("%w: alg is not that of its key", ErrNotOurs)
+	}
+	payload, err := jws.Verify(key.public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the signature is wrong", ErrNotOurs)
+	}
+	claims := new(oauth.Claims)
+	if err := json.Unmarshal(payload, claims); err != nil {
+		return nil, fmt.Errorf("%w: its payload is no JSON object", ErrNotOurs)
+	}
+	r.verified.add(snap, hash, claims)
+	return claims, nil
+}
+
+// JWKS returns the JSON Web Key Set of all published keys, public parameters
+// only (RFC 7517 §5). The bytes are shared; do not change them.
+func (r *Ring) JWKS(ctx context.Context) ([]byte, error) {
+	snap, err := r.current.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return snap.jwks, nil
+}
+
+// Algs returns the algorithms of the published keys, in the order of
+// oauth.SigningAlgs.
+func (r *Ring) Algs(ctx context.Context) ([]string, error) {
+	snap, err := r.current.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var algs []string
+	for _, alg := range oauth.SigningAlgs {
+		if slices.ContainsFunc(snap.keys, func(k *key) bool { return k.Alg == alg }) {
+			algs = append(algs, alg)
+		}
+	}
+	return algs, nil
+}
+
+// List returns all keys, oldest first.
+func (r *Ring) List(ctx context.Context) ([]Info, error) {
+	var infos []Info
+	err := r.db.View(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Keys()
+		infos = describe(rows, tx.Now())
+		return err
+	})
+	return infos, err
+}
+
+// Rotate publishes a new key for alg. It begins to sign after every verifier had
+// time to fetch it, or at once if now is set, for an emergency; the key that
+// signed until then stays published until its last token has expired.
+func (r *Ring) Rotate(ctx context.Context, alg string, now bool) (Info, error) {
+	next, err := r.generate(alg)
+	if err != nil {
+		return Info{}, err
+	}
+	var info Info
+	err = r.db.Update(ctx, func(tx *store.Tx) error {
+		info, err = r.rotate(tx, next, now)
+		return err
+	})
+	return info, err
+}
+
+// RotateDue rotates the keys that have been signing for every or longer. Several
+// nodes may call it at once: one of them rotates.
+func (r *Ring) RotateDue(ctx context.Context, every time.Duration) error {
+	infos, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, old := range infos {
+		if old.State != "signing" || !old.RetiredAt.IsZero() || r.db.Now().Sub(old.ActiveAt) < every {
+			continue
+		}
+		next, err := r.generate(old.Alg)
+		if err != nil {
+			return err
+		}
+		err = r.db.Update(ctx, func(tx *store.Tx) error {
+			successor, err := tx.SetSettingOnce("key_rotated/"+old.KID, next.KID)
+			if err != nil || successor != next.KID {
+				return err
+			}
+			_, err = r.rotate(tx, next, false)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
+	rows, err := tx.Keys()
+	if err != nil {
+		return Info{}, err
+	}
+	next.CreatedAt, next.ActiveAt = tx.Now(), tx.Now()
+	signing := slices.ContainsFunc(describe(rows, tx.Now()), func(k Info) bool { return k.Alg == next.Alg && k.State == "signing" })
+	if signing && !now { // with none that signs there is nothing to wait for
+		next.ActiveAt = tx.Now().Add(lead)
+	}
+	for _, old := range rows {
+		if old.Alg != next.Alg || !old.RetiredAt.IsZero() && !old.RetiredAt.After(next.ActiveAt) {
+			continue
+		}
+		old.RetiredAt, old.ExpiresAt = next.ActiveAt, next.ActiveAt.Add(keep)
+		if err := tx.UpdateKey(old); err != nil {
+			return Info{}, err
+		}
+	}
+	if err := tx.CreateKey(next); err != nil {
+		return Info{}, err
+	}
+	return describe([]store.Key{next}, tx.Now())[0], tx.Conclude(audit.Key("rotate", next.KID, next.Alg), nil)
+}
+
+// Retire takes a key out of the JWKS at once, for one that leaked: every token it
+// signed is refused as soon as verifiers fetch the JWKS again. If it was the one
+// signing, its successor begins at once, or a new one is made.
+func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
+	infos, err := r.List(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	i := slices.IndexFunc(infos, func(k Info) bool { return k.KID == kid })
+	if i < 0 {
+		return Info{}, fmt.Errorf("%w: %s", ErrNoKey, kid)
+	}
+	info := infos[i]
+	spare, err := r.generate(info.Alg)
+	if err != nil {
+		return info, err
+	}
+	err = r.db.Update(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Keys()
+		if err != nil {
+			return err
+		}
+		var heir *store.Key // the key that signs when kid is gone
+		for i := range rows {
+			switch k := &rows[i]; {
+			case k.KID == kid:
+				k.RetiredAt, k.ExpiresAt = tx.Now(), tx.Now()
+				if err := tx.UpdateKey(*k); err != nil {
+					return err
+				}
+				info = describe(rows[i:i+1], tx.Now())[0]
+			case k.Alg == info.Alg && (k.RetiredAt.IsZero() || tx.Now().Before(k.RetiredAt)):
+				if heir == nil || k.ActiveAt.Before(heir.ActiveAt) {
+					heir = k
+				}
+			}
+		}
+		switch {
+		case heir == nil:
+			spare.CreatedAt, spare.ActiveAt = tx.Now(), tx.Now()
+			err = tx.CreateKey(spare)
+		case tx.Now().Before(heir.ActiveAt):
+			heir.ActiveAt = tx.Now()
+			err = tx.UpdateKey(*heir)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.Conclude(audit.Key("retire", kid, info.Alg), nil)
+	})
+	return info, err
+}
+
+// signer returns the key of alg that is due to sign, and makes the first one.
+func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
+	snap, err := r.current.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if k := snap.signing(alg, r.db.Now()); k != nil {
+		return k, nil
+	}
+	r.making.Lock()
+	defer r.making.Unlock()
+	if snap, err = r.current.Load(ctx); err != nil {
+		return nil, err
+	}
+	if k := snap.signing(alg, r.db.Now()); k != nil {
+		return k, nil
+	}
+	first, err := r.generate(alg)
+	if err != nil {
+		return nil, err
+	}
+	err = r.db.Update(ctx, func(tx *store.Tx) error {
+		rows, err := tx.Keys()
+		if err != nil {
+			return err
+		}
+		for _, k := range rows {
+			if k.Alg == alg && k.RetiredAt.IsZero() {
+				return nil // another process was first
+			}
+		}
+		first.CreatedAt, first.ActiveAt = tx.Now(), tx.Now()
+		if err := tx.CreateKey(first); err != nil {
+			return err
+		}
+		return tx.Conclude(audit.Key("create", first.KID, alg), nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if snap, err = r.current.Load(ctx); err != nil {
+		return nil, err
+	}
+	if k := snap.signing(alg, r.db.Now()); k != nil {
+		return k, nil
+	}
+	return nil, fmt.Errorf("keys: no key signs %s yet", alg)
+}
+
+// generate makes a key pair and seals its private half.
+func (r *Ring) generate(alg string) (store.Key, error) {
+	var private crypto.Signer
+	var err error
+	switch alg {
+	case "ES256":
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "RS256", "PS256":
+		private, err = rsa.GenerateKey(rand.Reader, 2048)
+	case "EdDSA":
+		_, private, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		return store.Key{}, fmt.Errorf("keys: unknown signing algorithm %q: use one of %v", alg, oauth.SigningAlgs)
+	}
+	if err != nil {
+		return store.Key{}, fmt.Errorf("keys: generate: %w", err)
+	}
+	jwk := jose.JSONWebKey{Key: private.Public(), Algorithm: alg, Use: "sig"}
+	thumbprint, err := jwk.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return store.Key{}, fmt.Errorf("keys: thumbprint: %w", err)
+	}
+	jwk.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
+	public, err := json.Marshal(jwk)
+	if err != nil {
+		return store.Key{}, fmt.Errorf("keys: generate: %w", err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return store.Key{}, fmt.Errorf("keys: generate: %w", err)
+	}
+	sealed, err := r.master.Seal(place(jwk.KeyID), pkcs8)
+	if err != nil {
+		return store.Key{}, err
+	}
+	return store.Key{KID: jwk.KeyID, Alg: alg, Public: string(public), Sealed: sealed}, nil
+}
+
+func place(kid string) string { return "keys/" + kid + "/private" }
+
+func describe(rows []store.Key, now time.Time) []Info {
+	var infos []Info
+	for _, k := range rows {
+		info := Info{KID: k.KID, Alg: k.Alg, CreatedAt: k.CreatedAt, ActiveAt: k.ActiveAt, RetiredAt: k.RetiredAt, ExpiresAt: k.ExpiresAt}
+		switch {
+		case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
+			info.State = "retired"
+		case now.Before(k.ActiveAt):
+			info.State = "next"
+		case k.RetiredAt.IsZero() || now.Before(k.RetiredAt):
+			info.State = "signing"
+		default:
+			info.State = "verifying"
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}

@@ -1,0 +1,109 @@
+package server_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+)
+
+// chromium starts a real browser with scripts switched off.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	path := os.Getenv("CARDEA_CHROMIUM")
+	if path == "" {
+		path = "/usr/bin/chromium"
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("no Chromium (%v): run make test, which installs it, or set CARDEA_CHROMIUM", err)
+	}
+	allocator, cancel := chromedp.NewExecAllocator(t.Context(),
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
+		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+	)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	t.Cleanup(cancel)
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatalf("chromium: %v", err)
+	}
+	return ctx
+}
+
+// press presses a key several times.
+func press(key string, times int) chromedp.Action[chromedp.Void] {
+	return chromedp.KeyEvent(strings.Repeat(key, times))
+}
+
+func TestChromium(t *testing.T) {
+	s := servertest.Start(t)
+	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
+	ada := s.User("ada@example.com")
+	loopback := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("connected"))
+	}))
+	t.Cleanup(loopback.Close)
+
+	for _, tt := range []struct {
+		name, redirectURI string
+		allow             []chromedp.Action[chromedp.Void]
+		scope             string
+	}{
+		{"CN-29 loopback redirect, by mouse", loopback.URL + "/callback", []chromedp.Action[chromedp.Void]{
+			chromedp.Click(chromedp.CSS(`input[value="mcp:tools:email:send"]`)),
+			chromedp.Click(chromedp.CSS(`button[value="allow"]`)),
+		}, "mcp:tools:weather"},
+		{"CN-29 custom scheme, by keyboard", "com.example.agent:/callback", []chromedp.Action[chromedp.Void]{
+			press(kb.Tab, 5), // not you, two scopes, deny, allow
+			press(kb.Enter, 1),
+		}, "mcp:tools:weather mcp:tools:email:send"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx := chromium(t)
+			agent := s.Agent(t, s.Client(func(c *oauth.Client) { c.RedirectURIs = []string{tt.redirectURI} }))
+			params := agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send"))
+			err := chromedp.Do(ctx,
+				chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()),
+				chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
+				chromedp.KeyEvent(ada.Email), press(kb.Tab, 1), // the form begins with the focus on its first input
+				chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
+				chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
+			)
+			if err != nil {
+				t.Fatal(err)
+			}
+			isAnswer := func(e network.EventRequestWillBeSent) bool { return strings.HasPrefix(e.Request.URL, tt.redirectURI) }
+			answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(tt.allow...)))
+			if err != nil {
+				t.Fatalf("the answer never arrived at the client: %v", err)
+			}
+			u, err := url.Parse(answer.Request.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u.Query().Get("state") != params.Get("state") || u.Query().Get("iss") != s.URL {
+				t.Errorf("the answer is %s", u)
+			}
+			tokens := agent.Exchange(u.Query().Get("code")).Tokens()
+			if tokens.Scope != tt.scope {
+				t.Errorf("scope is %q, want %q", tokens.Scope, tt.scope)
+			}
+		})
+	}
+}

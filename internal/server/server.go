@@ -1,0 +1,209 @@
+// Package server puts the endpoints together: routes, the order of what every
+// request passes through, TLS, health, the janitor, shutdown.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/authorize"
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/discovery"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/login"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/token"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Server is the authorization server. Make it with New.
+type Server struct {
+	config config.Config
+	db     *store.DB
+	keys   *keys.Ring
+	log    *slog.Logger
+	base   string // path of the issuer, "" for none
+
+	registration  *client.Registration
+	authorization *authorize.Endpoint
+	token         *token.Endpoint
+	login         *login.Endpoint
+	discovery     *discovery.Endpoint
+	pages         *web.Pages
+}
+
+// New puts a server together on a migrated database. It proves the master key
+// (keys.Ring.Check) and makes the first signing key.
+func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master, log *slog.Logger) (*Server, error) {
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("server: issuer: %w", err)
+	}
+	ring := keys.New(db, master)
+	if err := ring.Check(ctx); err != nil {
+		return nil, err
+	}
+	if err := ring.Ensure(ctx, c.Tokens.SigningAlg); err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, db: db, keys: ring, log: log, base: strings.TrimSuffix(issuer.Path, "/")}
+
+	limits := newLimits(c, db.Now)
+	strangers := &client.Strangers{DB: db, Failures: limits.failures}
+	clients := &client.Authenticator{DB: db}
+	s.pages = &web.Pages{
+		Base:    s.base,
+		Secure:  issuer.Scheme == "https",
+		Sealer:  web.NewSealer(master.Derive("pages")),
+		CSRFKey: master.Derive("csrf"),
+	}
+	s.login = &login.Endpoint{
+		DB: db, Pages: s.pages, Next: "/consent",
+		Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL,
+		Accounts: limits.accounts, Addresses: limits.addresses,
+	}
+	s.authorization = &authorize.Endpoint{
+		DB: db, Login: s.login, Strangers: strangers, Pages: s.pages,
+		Issuer: c.Issuer, CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
+	}
+	s.token = &token.Endpoint{
+		DB: db, Keys: ring, Clients: clients, Strangers: strangers,
+		Issuer: c.Issuer, RefreshKey: master.Derive("refresh"), SigningAlg: c.Tokens.SigningAlg,
+		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
+	}
+	s.registration = &client.Registration{
+		DB: db, Issuer: c.Issuer, Strangers: strangers,
+		Share: limits.registrations, Everyone: limits.allRegistrations,
+	}
+	s.discovery = discovery.New(db, ring, metadata(c))
+	return s, nil
+}
+
+// metadata is what the server says of itself, but for its scopes.
+func metadata(c config.Config) discovery.Metadata {
+	m := discovery.Metadata{
+		Issuer:                            c.Issuer,
+		AuthorizationEndpoint:             c.Issuer + "/oauth2/authorize",
+		TokenEndpoint:                     c.Issuer + "/oauth2/token",
+		RevocationEndpoint:                c.Issuer + "/oauth2/revoke",
+		IntrospectionEndpoint:             c.Issuer + "/oauth2/introspect",
+		JWKSURI:                           c.Issuer + "/.well-known/jwks",
+		ResponseTypesSupported:            []string{"code"},
+		ResponseModesSupported:            []string{"query"},
+		GrantTypesSupported:               token.GrantTypes,
+		TokenEndpointAuthMethodsSupported: client.Methods,
+		RevocationEndpointAuthMethods:     client.Methods,
+		IntrospectionEndpointAuthMethods:  []oauth.Method{oauth.MethodBasic, oauth.MethodPost},
+		CodeChallengeMethodsSupported:     []string{"S256"},
+		AuthorizationResponseIssParameter: true,
+		SubjectTypesSupported:             []string{"public"},
+		IDTokenSigningAlgValuesSupported:  []string{c.Tokens.SigningAlg},
+	}
+	if c.Registration.DCR == "open" {
+		m.RegistrationEndpoint = c.Issuer + "/oauth2/register"
+	}
+	return m
+}
+
+// limits are the bounds on what one sender may ask for. All are nil when
+// limits.enabled is false.
+type limits struct {
+	failures, registrations, allRegistrations *limit.Limiter
+	accounts, addresses                       *limit.Backoff
+}
+
+// Run serves until ctx is done, then finishes what it began and returns nil. An
+// address that cannot be listened on is an error at once.
+func (s *Server) Run(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", s.config.Listen, err)
+	}
+	return s.Serve(ctx, listener)
+}
+
+// Serve is Run on a listener that is there already; it closes it.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	hs := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    96 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if s.config.TLS.Cert != "" {
+		certificate, err := loadCertificate(s.config.TLS.Cert, s.config.TLS.Key, s.log)
+		if err != nil {
+			return err
+		}
+		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+	}
+	s.log.InfoContext(ctx, "serving", "issuer", s.config.Issuer, "listen", listener.Addr().String())
+
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	janitor := make(chan struct{})
+	go func() {
+		defer close(janitor)
+		s.tidy(work)
+	}()
+	failed := make(chan error, 1)
+	go func() {
+		if hs.TLSConfig != nil {
+			failed <- hs.ServeTLS(listener, "", "")
+		} else {
+			failed <- hs.Serve(listener)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("server: %w", err)
+	case <-ctx.Done():
+	}
+	s.log.Info("stopping: finishing the requests that have begun")
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	err := hs.Shutdown(grace)
+	<-janitor
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("server: requests were still running after 30 seconds: %w", err)
+	}
+	return nil
+}
+
+// tidyEvery is how often the janitor comes.
+const tidyEvery = time.Minute
+
+// tidy deletes what is over and rotates the keys that are due, until ctx is done.
+func (s *Server) tidy(ctx context.Context) {
+	ticker := time.NewTicker(tidyEvery)
+	defer ticker.Stop()
+	for {
+		if _, err := s.db.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("sweeping the database failed; it is tried again in a minute", "error", err)
+		}
+		if every := s.config.Keys.RotateEvery; every > 0 {
+			if err := s.keys.RotateDue(ctx, every); err != nil && ctx.Err() == nil {
+				s.log.Warn("rotating the signing keys failed; it is tried again in a minute", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

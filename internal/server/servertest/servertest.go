@@ -1,0 +1,333 @@
+// Package servertest runs a whole Cardea inside a test and plays those who meet
+// it: a person with a browser, an agent, and whoever poses as either.
+//
+//	s := servertest.Start(t)                        // on SQLite; New takes any database
+//	s.Resource("https://mcp.example.com/mcp", "*weather=Weather forecasts", "email=Send e-mail")
+//	ada := s.User("ada@example.com")
+//	agent := s.Agent(t, s.Client())                 // or agent := s.Agent(t, nil); agent.Register(…)
+//	browser := s.Browser(t)
+//
+//	page := browser.Authorize(agent.Authorization(servertest.With("scope", "weather email")))
+//	code := page.SignIn(ada).Allow("weather").Code()
+//	tokens := agent.Exchange(code).Tokens()
+//	agent.Exchange(code).Refused(400, "invalid_grant")
+//
+// The server is the real one, behind a real listener on 127.0.0.1, with limits
+// off and its clock in the test's hands: s.Clock.Advance(61 * time.Second). An
+// edit of the configuration is the last argument of Start and New:
+//
+//	servertest.Start(t, func(c *config.Config) { c.Limits.Enabled = true })
+//
+// A Browser keeps cookies, follows redirects as long as they stay on the server,
+// and stops where one leads to a client: Page.Location is that redirect, to the
+// byte. Its steps return the Page it is on then; several pages at a time are
+// several tabs. Page.Form and Page.Submit post any form in any altered way.
+//
+// An Agent makes authorization requests and calls the endpoints. Every request
+// of either can be altered by tweaks: With and Without change its parameters,
+// Header its header. What the roles check themselves, and fail the test for:
+//
+//   - no answer is 5xx, unless Server.MayFault is set;
+//   - no redirect is 307 or 308;
+//   - no code, token, verifier, password, secret or cookie they had is in the log,
+//     and no panic;
+//   - Page.Code, Page.Refused, Page.ErrorPage, Reply.Tokens, Reply.Refused: the
+//     whole form of that answer, not its status alone.
+//
+// Roles belong to the test they were made for, so that a subtest that fails is
+// the one that is named: make them with the subtest's own t.
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/login"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+)
+
+// MCP is the identifier of the resource that tests use when any will do.
+const MCP = "https://mcp.example.com/mcp"
+
+// Callback is the redirect URI of clients that were given none.
+const Callback = "https://agent.example.com/callback"
+
+// Password is the password of every User.
+const Password = "correct horse battery staple"
+
+// Server is a running Cardea.
+type Server struct {
+	URL    string // the issuer, without a slash at the end
+	DB     *store.DB
+	Clock  *storetest.Clock
+	Server *server.Server
+	// MayFault tells the roles that an answer of 5xx is no failure of the test.
+	MayFault bool
+
+	t   testing.TB
+	web *httptest.Server
+	log *journal
+
+	mu      sync.Mutex
+	secrets map[string]string // what must not be in the log, and what it is
+}
+
+// Start runs a Cardea on a fresh SQLite database.
+func Start(t testing.TB, edits ...func(*config.Config)) *Server {
+	t.Helper()
+	db, clock := storetest.Open(t, storetest.SQLite)
+	return New(t, db, clock, edits...)
+}
+
+// New runs a Cardea on db until t ends. Limits are off unless an edit of the
+// configuration turns them on.
+func New(t testing.TB, db *store.DB, clock *storetest.Clock, edits ...func(*config.Config)) *Server {
+	t.Helper()
+	return run(t, db, clock, false, edits)
+}
+
+// NewTLS is New behind HTTPS.
+func NewTLS(t testing.TB, db *store.DB, clock *storetest.Clock, edits ...func(*config.Config)) *Server {
+	t.Helper()
+	return run(t, db, clock, true, edits)
+}
+
+func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits []func(*config.Config)) *Server {
+	t.Helper()
+	s := &Server{DB: db, Clock: clock, t: t, log: &journal{}, secrets: map[string]string{}}
+	s.web = httptest.NewUnstartedServer(nil)
+	s.URL = "http://" + s.web.Listener.Addr().String()
+	if https {
+		s.URL = "https://" + s.web.Listener.Addr().String()
+	}
+	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": s.URL, "data_dir": t.TempDir(), "limits.enabled": "false"}})
+	if err != nil {
+		t.Fatalf("servertest: %v", err)
+	}
+	for _, edit := range edits {
+		edit(&loaded.Config)
+	}
+	s.Server, err = server.New(t.Context(), loaded.Config, db, master, slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err != nil {
+		t.Fatalf("servertest: %v", err)
+	}
+	s.web.Config.Handler = s.Server.Handler()
+	s.web.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(s.log, nil), slog.LevelDebug)
+	if https {
+		s.web.StartTLS()
+	} else {
+		s.web.Start()
+	}
+	t.Cleanup(func() {
+		s.web.Close()
+		if strings.Contains(s.Log(), "panic") && !s.MayFault {
+			t.Errorf("servertest: the server panicked:\n%s", s.Log())
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		log := s.Log()
+		for secret, what := range s.secrets {
+			if strings.Contains(log, secret) {
+				t.Errorf("servertest: the log holds a %s: %s", what, secret)
+			}
+		}
+	})
+	return s
+}
+
+// master is the master key of all servers, so that two on one database agree.
+var master, _ = keys.NewMaster()
+
+// Log returns what the server has logged so far.
+func (s *Server) Log() string { return s.log.String() }
+
+// secret remembers what must not be in the log.
+func (s *Server) secret(what, value string) {
+	if value == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets[value] = what
+}
+
+// client returns an HTTP client that follows no redirect.
+func (s *Server) client(jar http.CookieJar) *http.Client {
+	return &http.Client{
+		Transport:     s.web.Client().Transport,
+		Jar:           jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Resource registers a resource. Each scope is "name=description" or a name
+// alone; with a star before it, it is a default scope.
+func (s *Server) Resource(identifier string, scopes ...string) *oauth.Resource {
+	s.t.Helper()
+	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier, Name: "Example MCP", CreatedAt: s.DB.Now(), UpdatedAt: s.DB.Now()}
+	for _, text := range scopes {
+		text, isDefault := strings.CutPrefix(text, "*")
+		name, description, _ := strings.Cut(text, "=")
+		r.Scopes = append(r.Scopes, oauth.ResourceScope{Name: name, Description: description, Default: isDefault})
+	}
+	s.Update(func(tx *store.Tx) error { return tx.CreateResource(r) })
+	return r
+}
+
+// Update runs change in a transaction, and fails the test if it does not commit.
+func (s *Server) Update(change func(*store.Tx) error) {
+	s.t.Helper()
+	if err := s.DB.Update(context.Background(), change); err != nil {
+		s.t.Fatalf("servertest: %v", err)
+	}
+}
+
+// Client is a registered client and, if it has one, its secret.
+type Client struct {
+	*oauth.Client
+	Secret string
+}
+
+// Client registers a client as an operator does: approved, public, with the code
+// flow and refresh tokens and the redirect URI Callback, unless an edit says
+// otherwise. One whose Method is not none gets a Secret.
+func (s *Server) Client(edits ...func(*oauth.Client)) *Client {
+	s.t.Helper()
+	c := &Client{Client: &oauth.Client{
+		ID: oauth.NewID("mcp_"),
+		Metadata: oauth.Metadata{
+			Name:          "Example agent",
+			RedirectURIs:  []string{Callback},
+			GrantTypes:    []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken},
+			ResponseTypes: []string{"code"},
+			Method:        oauth.MethodNone,
+		},
+		Origin:     oauth.ByOperator,
+		CreatedAt:  s.DB.Now(),
+		ApprovedAt: s.DB.Now(),
+	}}
+	for _, edit := range edits {
+		edit(c.Client)
+	}
+	if c.Method != oauth.MethodNone {
+		c.Secret = oauth.NewSecret(oauth.SecretPrefix)
+		s.secret("client secret", c.Secret)
+		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(c.Secret), CreatedAt: s.DB.Now()}}
+	}
+	s.Update(func(tx *store.Tx) error { return tx.CreateClient(c.Client, "") })
+	return c
+}
+
+// RedirectURIs is an edit for Client.
+func RedirectURIs(uris ...string) func(*oauth.Client) {
+	return func(c *oauth.Client) { c.RedirectURIs = uris }
+}
+
+// Confidential is an edit for Client: it authenticates with a secret.
+func Confidential(c *oauth.Client) { c.Method = oauth.MethodBasic }
+
+// ResourceServer is an edit for Client: it is the resource itself, asking about
+// its tokens (RFC 7662 §2.1).
+func ResourceServer(identifier string) func(*oauth.Client) {
+	return func(c *oauth.Client) {
+		c.ResourceServer, c.RedirectURIs, c.GrantTypes, c.ResponseTypes = identifier, nil, nil, nil
+	}
+}
+
+// Unapproved is an edit for Client: no operator vouches for it, as if it had
+// registered itself.
+func Unapproved(c *oauth.Client) { c.ApprovedAt, c.Origin = time.Time{}, oauth.ByRegistration }
+
+// Person is somebody with an account.
+type Person struct {
+	ID       string
+	Email    string
+	Password string
+}
+
+// passwords remembers hashes, for making one is slow on purpose.
+var passwords sync.Map
+
+// User creates an account, whose password is Password.
+func (s *Server) User(email string) *Person {
+	s.t.Helper()
+	return s.UserWithPassword(email, Password)
+}
+
+// UserWithPassword creates an account.
+func (s *Server) UserWithPassword(email, password string) *Person {
+	s.t.Helper()
+	hash, ok := passwords.Load(password)
+	if !ok {
+		made, err := login.HashPassword(context.Background(), password)
+		if err != nil {
+			s.t.Fatalf("servertest: %v", err)
+		}
+		hash, _ = passwords.LoadOrStore(password, made)
+	}
+	s.secret("password", password)
+	s.secret("password", password)
+	p := &Person{ID: oauth.NewID("usr_"), Email: email, Password: password}
+	s.Update(func(tx *store.Tx) error {
+		return tx.CreateUser(&oauth.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash.(string), CreatedAt: tx.Now()})
+	})
+	return p
+}
+
+// journal is a log that many goroutines write and tests read.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// readAll reads a response whole, and closes it.
+func readAll(t testing.TB, resp *http.Response) []byte {
+	t.Helper()
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Errorf("servertest: reading the answer: %v", err)
+	}
+	return body
+}
+
+// Events returns the newest audit events, a thousand at most, whose action begins
+// with action, newest first.
+func (s *Server) Events(action string) []audit.Event {
+	s.t.Helper()
+	var events []audit.Event
+	err := s.DB.View(context.Background(), func(tx *store.Tx) (err error) {
+		events, _, err = tx.Events(store.EventFilter{Action: action}, store.Page{Limit: 1000, Newest: true})
+		return err
+	})
+	if err != nil {
+		s.t.Fatalf("servertest: %v", err)
+	}
+	return events
+}

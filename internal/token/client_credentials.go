@@ -1,0 +1,29 @@
+package token
+
+import (
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// clientCredentials grants a client access in its own name (OAuth 2.1 §4.2). The
+// resource may be named by resource, by audience (as other servers call it), or
+// be the client's own or the only one. There is never a refresh token.
+func (e *Endpoint) clientCredentials(req *Request) (*Granted, error) {
+	if req.Client.Public() {
+		return nil, oauth.Refuse(oauth.UnauthorizedClient, "client_credentials is for clients that authenticate")
+	}
+	resource, err := oauth.TargetOf(req.Client, req.Resources, append(req.Form["resource"], req.Form["audience"]...))
+	if err != nil {
+		return nil, err
+	}
+	asked, err := scope.Parse(req.Form.Get("scope"))
+	if err != nil {
+		return nil, oauth.Refuse(oauth.InvalidScope, "scope is not a list of scope names separated by spaces")
+	}
+	granted := &Granted{Resource: resource, Subject: req.Client.ID}
+	granted.Scope, err = resource.Grantable(req.Client, asked, false)
+	if err != nil {
+		return nil, err
+	}
+	return granted, nil
+}

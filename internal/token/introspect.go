@@ -1,0 +1,157 @@
+package token
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Introspection is the answer about a token (RFC 7662 §2.2). Of a token that is
+// not active, or that the asker has no business with, it says nothing else.
+type Introspection struct {
+	Active    bool   `json:"active"`
+	Scope     string `json:"scope,omitempty"`
+	ClientID  string `json:"client_id,omitempty"`
+	TokenType string `json:"token_type,omitempty"` // "Bearer"; absent for a refresh token
+	Subject   string `json:"sub,omitempty"`
+	Audience  string `json:"aud,omitempty"`
+	Issuer    string `json:"iss,omitempty"`
+	Expiry    int64  `json:"exp,omitempty"`
+	IssuedAt  int64  `json:"iat,omitempty"`
+	ID        string `json:"jti,omitempty"`
+}
+
+// Introspect answers POST /oauth2/introspect (RFC 7662 §2.1). The asker is the
+// resource that the token is for, or the client it was issued to; everybody else
+// hears that it is not active. The database is asked each time, so a revocation
+// shows at once; when it does not answer, neither does this.
+func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
+	form, err := web.Form(r)
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.Introspection("", ""), err)
+	}
+	asker, err := e.Clients.Authenticate(r, form)
+	switch {
+	case err != nil:
+		return nil, e.Strangers.Refuse(r, audit.Introspection(form.Get("client_id"), ""), err)
+	case asker.Public():
+		err = oauth.RefuseClient(false, "introspection is for clients that authenticate with a secret")
+		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)
+	case form.Get("token") == "":
+		err = oauth.Refuse(oauth.InvalidRequest, "token is missing")
+		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)
+	}
+	answer, err := e.look(r, asker, form.Get("token"))
+	if err != nil {
+		return nil, err
+	}
+	if !answer.Active {
+		return answer, e.Strangers.Note(r, audit.Introspection(asker.ID, "inactive"))
+	}
+	return answer, nil
+}
+
+func (e *Endpoint) look(r *http.Request, asker *oauth.Client, token string) (*Introspection, error) {
+	if _, _, ok := oauth.ParseRefreshToken(token); ok {
+		return e.lookAtRefreshToken(r, asker, token)
+	}
+	inactive := &Introspection{}
+	claims, err := e.Keys.Verify(r.Context(), token)
+	switch {
+	case errors.Is(err, keys.ErrNotOurs):
+		return inactive, nil
+	case err != nil:
+		return nil, err
+	case claims.Issuer != e.Issuer, claims.Expiry <= e.DB.Now().Unix():
+		return inactive, nil
+	case claims.ClientID != asker.ID && claims.Audience != asker.ResourceServer:
+		return inactive, nil
+	}
+	if live, err := e.clientLives(r, claims.ClientID); err != nil || !live {
+		return inactive, err
+	}
+	if live, err := e.resourceLives(r, claims.Audience); err != nil || !live {
+		return inactive, err
+	}
+	live := false
+	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
+		live, err = tx.TokenLive(claims.GrantID(), claims.ID)
+		return err
+	})
+	if err != nil || !live {
+		return inactive, err
+	}
+	return &Introspection{
+		Active:    true,
+		Scope:     claims.Scope,
+		ClientID:  claims.ClientID,
+		TokenType: "Bearer",
+		Subject:   claims.Subject,
+		Audience:  claims.Audience,
+		Issuer:    claims.Issuer,
+		Expiry:    claims.Expiry,
+		IssuedAt:  claims.IssuedAt,
+		ID:        claims.ID,
+	}, nil
+}
+
+// lookAtRefreshToken answers about a refresh token, which is its client's
+// business alone. Only the newest generation is active.
+func (e *Endpoint) lookAtRefreshToken(r *http.Request, asker *oauth.Client, token string) (*Introspection, error) {
+	answer := &Introspection{}
+	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
+		g, generation, err := e.grantOf(tx, token)
+		if g == nil || err != nil {
+			return err
+		}
+		live, err := tx.TokenLive(g.ID, "")
+		if err != nil || !live || !g.Live(tx.Now()) || g.Generation != generation || g.ClientID != asker.ID {
+			return err
+		}
+		*answer = Introspection{Active: true, Scope: g.Scope.String(), ClientID: g.ClientID, Subject: g.UserID, Issuer: e.Issuer, Expiry: g.ExpiresAt.Unix()}
+		return nil
+	})
+	return answer, err
+}
+
+// grantOf returns the grant of an authentic refresh token and the token's
+// generation; a nil grant if it is none of ours.
+func (e *Endpoint) grantOf(tx *store.Tx, token string) (*oauth.Grant, int64, error) {
+	id, generation, ok := oauth.ParseRefreshToken(token)
+	if !ok {
+		return nil, 0, nil
+	}
+	g, err := tx.Grant(id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, 0, nil
+	case err != nil:
+		return nil, 0, err
+	case !oauth.IsRefreshTokenOf(e.RefreshKey, g, generation, token):
+		return nil, 0, nil
+	}
+	return g, generation, nil
+}
+
+func (e *Endpoint) clientLives(r *http.Request, id string) (bool, error) {
+	c, err := e.DB.Client(r.Context(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !c.Disabled(), err
+}
+
+func (e *Endpoint) resourceLives(r *http.Request, identifier string) (bool, error) {
+	resources, err := e.DB.Resources(r.Context())
+	for _, resource := range resources {
+		if resource.Identifier == identifier {
+			return true, err
+		}
+	}
+	return false, err
+}

@@ -1,0 +1,220 @@
+// Package token answers where tokens are made, asked about and ended: /oauth2/token,
+// a file for each grant type; /oauth2/introspect; /oauth2/revoke. RFC 6749 §3.2,
+// OAuth 2.1 §3.2, RFC 9068, RFC 7662, RFC 7009.
+package token
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Endpoint answers the three paths. All fields are set.
+type Endpoint struct {
+	DB        *store.DB
+	Keys      *keys.Ring
+	Clients   *client.Authenticator
+	Strangers *client.Strangers
+	Issuer    string
+	// RefreshKey is the server's half of every refresh token.
+	RefreshKey []byte
+	Lifetimes  Lifetimes
+	SigningAlg string // of resources that name none
+}
+
+// Lifetimes are the server's defaults; a resource or a client may have its own.
+type Lifetimes struct {
+	Access      time.Duration
+	RefreshIdle time.Duration // of a refresh token that is not used
+	RefreshMax  time.Duration // of a grant, however it is used
+	Grace       time.Duration // in which the last refresh token is answered again
+}
+
+// Request is a token request whose client has proven who it is.
+type Request struct {
+	Client    *oauth.Client
+	GrantType oauth.GrantType
+	Form      url.Values
+	Resources []*oauth.Resource // all that are registered
+}
+
+// Granted is what an exchange decided: what the tokens will say.
+type Granted struct {
+	Grant    *oauth.Grant // nil for a client's own token
+	Resource *oauth.Resource
+	Subject  string
+	Scope    scope.Set
+	// Generation of the refresh token to hand out; 0: none.
+	Generation int64
+}
+
+// Response is a token response (RFC 6749 §5.1).
+type Response struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"` // "Bearer"
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	Scope        string `json:"scope"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+}
+
+// exchanges are the grant types that are decided in a transaction. An exchange
+// says what is granted, or refuses; it neither signs nor answers.
+var exchanges = map[oauth.GrantType]func(*Endpoint, *store.Tx, *Request) (*Granted, error){
+	oauth.AuthorizationCode: (*Endpoint).authorizationCode,
+	oauth.RefreshToken:      (*Endpoint).refreshToken,
+}
+
+// GrantTypes are the grant types that are served, as the metadata lists them.
+var GrantTypes = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials}
+
+// Token answers POST /oauth2/token (RFC 6749 §3.2).
+func (e *Endpoint) Token(r *http.Request) (*Response, error) {
+	req, err := e.read(r)
+	if err != nil {
+		return nil, err
+	}
+	var granted *Granted
+	if req.GrantType == oauth.ClientCredentials { // writes nothing but its event
+		granted, err = e.clientCredentials(req)
+		if err = e.DB.Conclude(r.Context(), e.event(req, granted), err); err != nil {
+			return nil, err
+		}
+		return e.issue(r, req, granted)
+	}
+	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
+		granted, err = exchanges[req.GrantType](e, tx, req)
+		return e.Strangers.Conclude(tx, r, e.event(req, granted), err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e.issue(r, req, granted)
+}
+
+// read authenticates the client and checks what all grant types share.
+func (e *Endpoint) read(r *http.Request) (*Request, error) {
+	form, err := web.Form(r, "resource", "audience")
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.TokenRequest("", ""), err)
+	}
+	grantType := oauth.GrantType(form.Get("grant_type"))
+	c, err := e.Clients.Authenticate(r, form)
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.TokenRequest(form.Get("client_id"), string(grantType)), err)
+	}
+	resources, err := e.DB.Resources(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case grantType == "":
+		err = oauth.Refuse(oauth.InvalidRequest, "grant_type is missing")
+	case grantType != oauth.ClientCredentials && exchanges[grantType] == nil:
+		err = oauth.Refuse(oauth.UnsupportedGrantType, "grant_type is not one of %v", GrantTypes)
+	case !c.May(grantType):
+		err = oauth.Refuse(oauth.UnauthorizedClient, "the client is not registered for the grant type %s", grantType)
+	}
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.TokenRequest(c.ID, string(grantType)), err)
+	}
+	return &Request{Client: c, GrantType: grantType, Form: form, Resources: resources}, nil
+}
+
+// event tells the audit log of the answer to req; granted is nil for a refusal.
+func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
+	event := audit.TokenRequest(req.Client.ID, string(req.GrantType))
+	if granted != nil {
+		event.Resource, event.Scope = granted.Resource.Identifier, granted.Scope.String()
+		if granted.Grant != nil {
+			event.GrantID, event.UserID = granted.Grant.ID, granted.Grant.UserID
+		}
+	}
+	return event
+}
+
+// issue signs what was granted (RFC 9068 §2). A local key does not fail.
+func (e *Endpoint) issue(r *http.Request, req *Request, granted *Granted) (*Response, error) {
+	now := e.DB.Now()
+	ttl := e.accessTTL(req.Client, granted.Resource)
+	claims := oauth.Claims{
+		Issuer:   e.Issuer,
+		Subject:  granted.Subject,
+		Audience: granted.Resource.Identifier,
+		Expiry:   now.Add(ttl).Unix(),
+		IssuedAt: now.Unix(),
+		ID:       oauth.NewID("tok_"),
+		ClientID: req.Client.ID,
+		Scope:    granted.Scope.String(),
+	}
+	resp := &Response{TokenType: "Bearer", ExpiresIn: int64(ttl / time.Second), Scope: claims.Scope}
+	if g := granted.Grant; g != nil {
+		claims.ID = oauth.NewID(g.ID + ".")
+		claims.AuthTime, claims.AMR = g.SignedInAt.Unix(), g.AMR
+		if granted.Generation > 0 {
+			resp.RefreshToken = oauth.RefreshTokenOf(e.RefreshKey, g, granted.Generation)
+		}
+	}
+	alg := granted.Resource.SigningAlg
+	if alg == "" {
+		alg = e.SigningAlg
+	}
+	var err error
+	resp.AccessToken, err = e.Keys.Sign(r.Context(), alg, "at+jwt", claims)
+	return resp, err
+}
+
+// accessTTL is the life of an access token: the client's own, the resource's, or
+// the server's.
+func (e *Endpoint) accessTTL(c *oauth.Client, r *oauth.Resource) time.Duration {
+	switch {
+	case c.AccessTTL > 0:
+		return c.AccessTTL
+	case r.AccessTTL > 0:
+		return r.AccessTTL
+	}
+	return e.Lifetimes.Access
+}
+
+// idleDeadline is when a grant that is used now ends unless it is used again.
+func (e *Endpoint) idleDeadline(g *oauth.Grant, r *oauth.Resource, now time.Time) time.Time {
+	idle := e.Lifetimes.RefreshIdle
+	if r.RefreshIdleTTL > 0 {
+		idle = r.RefreshIdleTTL
+	}
+	deadline := now.Add(idle)
+	if g.EndsAt.Before(deadline) {
+		return g.EndsAt
+	}
+	return deadline
+}
+
+// resourceOf finds the resource of a grant; it may have been deleted.
+func (req *Request) resourceOf(g *oauth.Grant) (*oauth.Resource, error) {
+	for _, r := range req.Resources {
+		if r.ID == g.ResourceID {
+			return r, nil
+		}
+	}
+	return nil, oauth.Refuse(oauth.InvalidGrant, "the resource of this grant is no longer registered")
+}
+
+// agree checks that the resource parameter, if there is one, names no other
+// resource than the grant's (RFC 8707 §2.2).
+func (req *Request) agree(r *oauth.Resource) error {
+	named, err := oauth.FindResource(req.Resources, req.Form["resource"])
+	switch {
+	case err != nil:
+		return err
+	case named != nil && named.ID != r.ID:
+		return oauth.Refuse(oauth.InvalidTarget, "resource is not the one that was authorized: %s", r.Identifier)
+	}
+	return nil
+}
