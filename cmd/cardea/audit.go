@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+type auditCommands struct {
+	List auditList `cmd:"" help:"Show the last events, the newest at the end."`
+	Tail auditTail `cmd:"" help:"Show the last events, and those that come until interrupted."`
+}
+
+// auditFilter are the flags that say which events are shown.
+type auditFilter struct {
+	Action  string `placeholder:"PREFIX" help:"Only actions that begin so: token. shows all about tokens."`
+	Client  string `placeholder:"ID" help:"Only this client's."`
+	User    string `placeholder:"E-MAIL|ID" help:"Only this person's."`
+	Grant   string `placeholder:"ID" help:"Only this grant's."`
+	Outcome string `enum:",allowed,refused" default:"" placeholder:"OUTCOME" help:"Only what was allowed, or only what was refused."`
+	output
+}
+
+func (f auditFilter) filter(tx *store.Tx) (store.EventFilter, error) {
+	filter := store.EventFilter{Action: f.Action, ClientID: f.Client, UserID: f.User, GrantID: f.Grant, Outcome: audit.Outcome(f.Outcome)}
+	if strings.Contains(f.User, "@") { // an id may be of somebody who is deleted by now
+		u, err := findUser(tx, f.User)
+		if err != nil {
+			return filter, err
+		}
+		filter.UserID = u.ID
+	}
+	return filter, nil
+}
+
+type auditList struct {
+	auditFilter
+	Since string `placeholder:"TIME" help:"From then on: 2026-01-31T08:00:00Z, or 24h for a day ago."`
+	Until string `placeholder:"TIME" help:"Before then, written like --since."`
+	Limit int    `default:"100" placeholder:"N" help:"How many at most; 0 for all."`
+}
+
+func (c *auditList) Run(ctx context.Context, sh *shell) error {
+	if c.Limit < 0 {
+		return usageError("--limit must not be negative")
+	}
+	var events []audit.Event
+	err := sh.view(ctx, func(tx *store.Tx) error {
+		filter, err := c.filter(tx)
+		if err != nil {
+			return err
+		}
+		if filter.Since, err = parseMoment("--since", c.Since, tx.Now()); err != nil {
+			return err
+		}
+		if filter.Until, err = parseMoment("--until", c.Until, tx.Now()); err != nil {
+			return err
+		}
+		events, err = lastEvents(tx, filter, c.Limit)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.print(sh, append([]audit.Event{}, events...), func(t *table) {
+		t.row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
+		for _, e := range events {
+			t.row(eventRow(e)...)
+		}
+	})
+}
+
+// lastEvents returns the newest events, as many as limit says, 0 for all; the
+// oldest of them first.
+func lastEvents(tx *store.Tx, filter store.EventFilter, limit int) ([]audit.Event, error) {
+	var events []audit.Event
+	page := store.Page{Limit: 1000, Newest: true}
+	for {
+		if limit > 0 {
+			page.Limit = min(1000, limit-len(events))
+		}
+		more, next, err := tx.Events(filter, page)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, more...)
+		if next == "" || limit > 0 && len(events) >= limit {
+			slices.Reverse(events)
+			return events, nil
+		}
+		page.After = next
+	}
+}
+
+// eventRow returns an event as a row of a table: when, what, how it ended, who,
+// and what else there is to say.
+func eventRow(e audit.Event) []string {
+	var who, what []string
+	say := func(to *[]string, name, value string) {
+		if value != "" {
+			*to = append(*to, name+"="+value)
+		}
+	}
+	say(&who, "client", e.ClientID)
+	say(&who, "user", e.UserID)
+	say(&who, "from", e.Address)
+	say(&what, "grant", e.GrantID)
+	say(&what, "resource", e.Resource)
+	say(&what, "scope", e.Scope)
+	for _, name := range slices.Sorted(maps.Keys(e.Detail)) {
+		say(&what, name, e.Detail[name])
+	}
+	say(&what, "reason", e.Reason)
+	say(&what, "description", e.Description)
+	return []string{moment{e.At}.String(), e.Action, string(e.Outcome), strings.Join(who, " "), strings.Join(what, " ")}
+}
+
+// parseMoment reads a point in time, or how long before now it was; "" is none.
+func parseMoment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, usageError(flag + " is no time; write it like 2026-01-31T08:00:00Z, 2026-01-31, or 24h for a day ago")
+}
+
+type auditTail struct {
+	auditFilter
+	Lines int `short:"n" default:"10" placeholder:"N" help:"How many of the events before now are shown first."`
+}
+
+// tailEvery is how often tail looks for new events.
+const tailEvery = 500 * time.Millisecond
+
+// settle is how long an event may take from its date to its commit, when another
+// process writes it: tail looks back so far for late ones.
+const settle = 5 * time.Second
+
+func (c *auditTail) Run(ctx context.Context, sh *shell) error {
+	if c.Lines < 0 {
+		return usageError("--lines must not be negative")
+	}
+	i, err := sh.open(ctx)
+	if err != nil {
+		return err
+	}
+	err = c.follow(ctx, sh, i.db)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // interrupted, as it is meant to be
+	}
+	return errors.Join(err, i.close())
+}
+
+func (c *auditTail) follow(ctx context.Context, sh *shell, db *store.DB) error {
+	var filter store.EventFilter
+	started := db.Now()
+	shown := map[string]time.Time{} // by id, since filter.Since
+	show := func(events []audit.Event) error {
+		for _, e := range events {
+			if _, again := shown[e.ID]; again {
+				continue
+			}
+			shown[e.ID] = e.At
+			if err := c.line(sh, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var first []audit.Event
+	err := db.View(ctx, func(tx *store.Tx) (err error) {
+		if filter, err = c.filter(tx); err != nil || c.Lines == 0 {
+			return err
+		}
+		filter.Until = started
+		first, err = lastEvents(tx, filter, c.Lines)
+		return err
+	})
+	if err = errors.Join(err, show(first)); err != nil {
+		return err
+	}
+	filter.Since, filter.Until = started, time.Time{}
+	ticker := time.NewTicker(tailEvery)
+	defer ticker.Stop()
+	for {
+		var news []audit.Event
+		err := db.View(ctx, func(tx *store.Tx) (err error) {
+			news, err = everyPage(func(p store.Page) ([]audit.Event, string, error) { return tx.Events(filter, p) })
+			return err
+		})
+		if err = errors.Join(err, show(news)); err != nil {
+			return err
+		}
+		if back := db.Now().Add(-settle); back.After(filter.Since) {
+			filter.Since = back
+			maps.DeleteFunc(shown, func(_ string, at time.Time) bool { return at.Before(back) })
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// line writes one event: as a line of JSON, or of text.
+func (c *auditTail) line(sh *shell, e audit.Event) error {
+	if c.Output == "json" {
+		return json.NewEncoder(sh.out).Encode(e)
+	}
+	_, err := fmt.Fprintln(sh.out, plain(strings.Join(eventRow(e), "  ")))
+	return err
+}

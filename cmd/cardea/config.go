@@ -1,0 +1,68 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/keys"
+)
+
+type configCommands struct {
+	Check configCheck `cmd:"" help:"Say whether the configuration is in order, without starting anything."`
+	Print configPrint `cmd:"" help:"Show every setting and where it is from, secrets masked."`
+}
+
+type configCheck struct{}
+
+func (c *configCheck) Run(sh *shell) error {
+	loaded, err := sh.load(nil)
+	if err != nil {
+		return err
+	}
+	if err := checkFiles(loaded.Config); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(sh.out, "the configuration is in order")
+	return err
+}
+
+// checkFiles reads what the configuration refers to, as serve would.
+func checkFiles(c config.Config) error {
+	text := c.MasterKey
+	if c.MasterKeyFile != "" {
+		b, err := os.ReadFile(c.MasterKeyFile)
+		if err != nil {
+			return fmt.Errorf("master_key_file: %w", err)
+		}
+		text = string(b)
+	}
+	if text != "" {
+		if _, err := keys.ParseMaster(text); err != nil {
+			return err
+		}
+	}
+	if c.TLS.Cert != "" {
+		if _, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key); err != nil {
+			return fmt.Errorf("tls.cert and tls.key: %w", err)
+		}
+	}
+	return nil
+}
+
+type configPrint struct{ output }
+
+func (c *configPrint) Run(sh *shell) error {
+	loaded, err := sh.load(nil)
+	if err != nil {
+		return err
+	}
+	settings := loaded.Settings()
+	return c.print(sh, settings, func(t *table) {
+		t.row("KEY", "VALUE", "FROM")
+		for _, s := range settings {
+			t.row(s.Key, orDash(s.Value), s.From)
+		}
+	})
+}

@@ -1,0 +1,561 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// agent is an MCP client written with net/http alone, to be read as a
+// description of the protocol: from the address of an MCP server, which is all
+// it is given, to a tool call, and to the end of its access. The steps are in
+// the order in which they happen.
+type agent struct {
+	mcpServer   string      // the one thing a person types into an agent
+	person      person      // who sits at the keyboard
+	introspects credentials // the MCP server's own; no agent has these
+
+	http *http.Client
+	says *transcript
+
+	metadata  string // where the MCP server's metadata is
+	resource  resourceMetadata
+	server    serverMetadata
+	client    registration
+	scope     []string // what to ask for next
+	pending   authorizationRequest
+	page      *page // what the person's browser shows
+	tokens    tokens
+	earlier   []string // refresh tokens that newer ones took the place of
+	requestID int
+}
+
+// The documents an agent reads, cut down to what this one needs.
+type (
+	// resourceMetadata is what an MCP server says of itself (RFC 9728 §2).
+	resourceMetadata struct {
+		Resource             string   `json:"resource"`
+		AuthorizationServers []string `json:"authorization_servers"`
+		ScopesSupported      []string `json:"scopes_supported"`
+	}
+	// serverMetadata is what an authorization server says of itself (RFC 8414 §2).
+	serverMetadata struct {
+		Issuer                        string   `json:"issuer"`
+		AuthorizationEndpoint         string   `json:"authorization_endpoint"`
+		TokenEndpoint                 string   `json:"token_endpoint"`
+		RegistrationEndpoint          string   `json:"registration_endpoint"`
+		RevocationEndpoint            string   `json:"revocation_endpoint"`
+		IntrospectionEndpoint         string   `json:"introspection_endpoint"`
+		CodeChallengeMethodsSupported []string `json:"code_challenge_methods_supported"`
+	}
+	// registration is the answer to a client's registration (RFC 7591 §3.2.1).
+	registration struct {
+		ClientID string `json:"client_id"`
+	}
+	// tokens is the answer of the token endpoint (OAuth 2.1 §3.2.3).
+	tokens struct {
+		AccessToken  string `json:"access_token"`
+		RefreshToken string `json:"refresh_token"`
+		ExpiresIn    int    `json:"expires_in"`
+		Scope        string `json:"scope"`
+	}
+	// authorizationRequest is what must be remembered between the request and
+	// its answer, which comes back through the person's browser.
+	authorizationRequest struct {
+		state, verifier string
+	}
+	credentials struct{ id, secret string }
+)
+
+// redirectURI is where the browser brings the answer. A real agent listens
+// there. The port is free to change (RFC 8252 §7.3), so it is registered without.
+const (
+	registeredRedirectURI = "http://127.0.0.1/callback"
+	redirectURI           = "http://127.0.0.1:41337/callback"
+)
+
+// session is the whole of it.
+var session = []struct {
+	title, source string
+	play          func(*agent, context.Context) error
+}{
+	{"The agent calls the MCP server, without a token", "RFC 6750 §3", (*agent).knock},
+	{"It asks the MCP server who can give it one", "RFC 9728 §3", (*agent).discoverResource},
+	{"It asks the authorization server what that can do", "RFC 8414 §3", (*agent).discoverServer},
+	{"It registers itself: nobody has to know it beforehand", "RFC 7591 §3", (*agent).register},
+	{"It sends the person's browser off to authorize, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707", (*agent).authorize},
+	{"The person signs in", "", (*agent).signIn},
+	{"The person consents, and the browser comes back with a code", "OAuth 2.1 §4.1.2, RFC 9207", (*agent).consent},
+	{"The agent redeems the code for tokens", "OAuth 2.1 §4.1.3", (*agent).redeem},
+	{"It calls a tool", "RFC 6750 §2.1", (*agent).callForecast},
+	{"It calls a tool that its token is not good for", "RFC 6750 §3.1", (*agent).callEmailTooEarly},
+	{"It asks the person for more: step-up", "MCP authorization, RFC 6750 §3.1", (*agent).authorize},
+	{"The person, signed in already, consents to that too", "", (*agent).consent},
+	{"The agent redeems the new code", "OAuth 2.1 §4.1.3", (*agent).redeem},
+	{"It calls that tool again", "", (*agent).callEmail},
+	{"Time passes; it refreshes its tokens", "OAuth 2.1 §4.3", (*agent).refresh},
+	{"It calls another tool with the fresh token", "", (*agent).callEvents},
+	{"It is done and gives its access back", "RFC 7009 §2", (*agent).revoke},
+	{"The revoked refresh token is worth nothing", "OAuth 2.1 §4.3", (*agent).refreshRevoked},
+	{"The MCP server asks about the access token, and learns that it is dead", "RFC 7662 §2", (*agent).introspect},
+	{"So it turns the agent away", "RFC 6750 §3.1", (*agent).callRevoked},
+}
+
+// play plays the session and returns the error of the first step that failed.
+func (a *agent) play(ctx context.Context) error {
+	for i, step := range session {
+		a.says.step(i+1, step.title, step.source)
+		if err := step.play(a, ctx); err != nil {
+			a.says.failed(err)
+			return fmt.Errorf("step %d of %d failed: %s: %w", i+1, len(session), step.title, err)
+		}
+	}
+	return nil
+}
+
+func (a *agent) knock(ctx context.Context) error {
+	answer, err := a.call(ctx, "initialize", map[string]any{
+		"protocolVersion": mcpVersion,
+		"capabilities":    map[string]any{},
+		"clientInfo":      map[string]any{"name": "Demo agent", "version": "1.0.0"},
+	})
+	switch challenge := answer.header.Get("WWW-Authenticate"); {
+	case err != nil:
+		return err
+	case answer.status != http.StatusUnauthorized:
+		return fmt.Errorf("the answer is %d, not 401", answer.status)
+	case parameter(challenge, "resource_metadata") == "":
+		return fmt.Errorf("the challenge %q does not say where the metadata is", challenge)
+	default:
+		a.metadata = parameter(challenge, "resource_metadata")
+		a.scope = strings.Fields(parameter(challenge, "scope"))
+	}
+	a.says.done("The challenge says where to read on, and which scopes to begin with.")
+	return nil
+}
+
+func (a *agent) discoverResource(ctx context.Context) error {
+	if err := a.read(ctx, a.metadata, &a.resource); err != nil {
+		return err
+	}
+	switch {
+	case a.resource.Resource != a.mcpServer: // RFC 9728 §3.3: or it speaks for somebody else
+		return fmt.Errorf("the metadata is that of %s", a.resource.Resource)
+	case len(a.resource.AuthorizationServers) == 0:
+		return fmt.Errorf("the metadata names no authorization server")
+	case len(a.scope) == 0:
+		a.scope = a.resource.ScopesSupported
+	}
+	a.says.done("Tokens for %s come from %s.", a.resource.Resource, a.resource.AuthorizationServers[0])
+	return nil
+}
+
+func (a *agent) discoverServer(ctx context.Context) error {
+	issuer := a.resource.AuthorizationServers[0]
+	if err := a.read(ctx, issuer+"/.well-known/oauth-authorization-server", &a.server); err != nil {
+		return err
+	}
+	switch {
+	case a.server.Issuer != issuer: // RFC 8414 §3.3
+		return fmt.Errorf("the metadata is that of %s", a.server.Issuer)
+	case !slices.Contains(a.server.CodeChallengeMethodsSupported, "S256"):
+		return fmt.Errorf("the server does not know PKCE with S256")
+	case a.server.RegistrationEndpoint == "":
+		return fmt.Errorf("agents cannot register themselves here")
+	}
+	a.says.done("It knows PKCE, and agents may register themselves.")
+	return nil
+}
+
+func (a *agent) register(ctx context.Context) error {
+	answer, err := a.postJSON(ctx, a.server.RegistrationEndpoint, map[string]any{
+		"client_name":                "Demo agent",
+		"redirect_uris":              []string{registeredRedirectURI},
+		"grant_types":                []string{"authorization_code", "refresh_token"},
+		"response_types":             []string{"code"},
+		"token_endpoint_auth_method": "none", // it runs on the person's computer, where no secret is safe
+	})
+	if err != nil {
+		return err
+	}
+	if err := answer.decode(http.StatusCreated, &a.client); err != nil {
+		return err
+	}
+	a.says.done("It is %s from now on: a public client, which PKCE protects instead of a secret.", a.client.ClientID)
+	return nil
+}
+
+func (a *agent) authorize(ctx context.Context) error {
+	a.pending = authorizationRequest{state: rand.Text(), verifier: rand.Text() + rand.Text()}
+	hash := sha256.Sum256([]byte(a.pending.verifier)) // RFC 7636 §4.2
+	query := url.Values{
+		"response_type":         {"code"},
+		"client_id":             {a.client.ClientID},
+		"redirect_uri":          {redirectURI},
+		"scope":                 {strings.Join(a.scope, " ")},
+		"state":                 {a.pending.state},
+		"code_challenge":        {base64.RawURLEncoding.EncodeToString(hash[:])},
+		"code_challenge_method": {"S256"},
+		"resource":              {a.resource.Resource}, // the token will be good for this server alone
+	}
+	var err error
+	a.page, err = a.person.open(ctx, a.server.AuthorizationEndpoint+"?"+query.Encode())
+	if err != nil {
+		return err
+	}
+	a.says.done("The browser shows the page %q at %s.", a.page.title, a.page.url.Path)
+	return nil
+}
+
+func (a *agent) signIn(ctx context.Context) error {
+	form, err := a.page.form("password")
+	if err != nil {
+		return err
+	}
+	form.values.Set("email", a.person.email)
+	form.values.Set("password", a.person.password)
+	if a.page, err = a.person.submit(ctx, form); err != nil {
+		return err
+	}
+	if _, err := a.page.form("decision"); err != nil {
+		return err
+	}
+	a.says.done("The agent sees nothing of this. The browser shows the page %q.", a.page.title)
+	return nil
+}
+
+func (a *agent) consent(ctx context.Context) error {
+	form, err := a.page.form("decision")
+	if err != nil {
+		return err
+	}
+	allowed := form.values["scope"] // every box comes ticked; a person may untick some
+	form.values.Set("decision", "allow")
+	if a.page, err = a.person.submit(ctx, form); err != nil {
+		return err
+	}
+	switch answer := a.page.url.Query(); {
+	case !strings.HasPrefix(a.page.url.String(), redirectURI+"?"):
+		return fmt.Errorf("the browser is at %s, not at the agent", a.page.url.Path)
+	case answer.Has("error"):
+		return fmt.Errorf("%s: %s", answer.Get("error"), answer.Get("error_description"))
+	case answer.Get("state") != a.pending.state: // another request's answer, slipped in
+		return fmt.Errorf("the answer belongs to another request: its state differs")
+	case answer.Get("iss") != a.server.Issuer: // RFC 9207 §2.4: another server's answer, slipped in
+		return fmt.Errorf("the answer is from %s", answer.Get("iss"))
+	}
+	a.says.done("Allowed: %s. state is the agent's own and iss is right, so the code is meant for it.", strings.Join(allowed, ", "))
+	return nil
+}
+
+func (a *agent) redeem(ctx context.Context) error {
+	if a.tokens.RefreshToken != "" { // of an earlier consent, which stands beside the new one
+		a.earlier = append(a.earlier, a.tokens.RefreshToken)
+	}
+	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
+		"grant_type":    {"authorization_code"},
+		"code":          {a.page.url.Query().Get("code")},
+		"redirect_uri":  {redirectURI},
+		"client_id":     {a.client.ClientID},
+		"code_verifier": {a.pending.verifier}, // proves that this agent began it
+		"resource":      {a.resource.Resource},
+	})
+	if err != nil {
+		return err
+	}
+	return a.keep(answer)
+}
+
+func (a *agent) refresh(ctx context.Context) error {
+	old := a.tokens
+	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
+		"grant_type":    {"refresh_token"},
+		"refresh_token": {a.tokens.RefreshToken},
+		"client_id":     {a.client.ClientID},
+		"resource":      {a.resource.Resource},
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.keep(answer); err != nil {
+		return err
+	}
+	if a.tokens.AccessToken == old.AccessToken || a.tokens.RefreshToken == old.RefreshToken {
+		return fmt.Errorf("the tokens are the old ones")
+	}
+	return nil
+}
+
+// keep takes the tokens out of an answer of the token endpoint.
+func (a *agent) keep(answer *answer) error {
+	a.tokens = tokens{}
+	switch err := answer.decode(http.StatusOK, &a.tokens); {
+	case err != nil:
+		return err
+	case a.tokens.AccessToken == "" || a.tokens.RefreshToken == "":
+		return fmt.Errorf("the answer lacks an access token or a refresh token")
+	}
+	a.scope = strings.Fields(a.tokens.Scope)
+	a.says.claims(a.tokens.AccessToken)
+	a.says.done("An access token for %d seconds, and a refresh token for the time after.", a.tokens.ExpiresIn)
+	return nil
+}
+
+func (a *agent) callForecast(ctx context.Context) error {
+	return a.callTool(ctx, "get_forecast", map[string]any{"city": "Rome", "days": 2})
+}
+
+func (a *agent) callEvents(ctx context.Context) error {
+	return a.callTool(ctx, "list_events", map[string]any{})
+}
+
+func (a *agent) callEmail(ctx context.Context) error {
+	return a.callTool(ctx, "send_email", theEmail)
+}
+
+var theEmail = map[string]any{"to": "ada@example.com", "subject": "Rome", "body": "Bring an umbrella."}
+
+func (a *agent) callEmailTooEarly(ctx context.Context) error {
+	answer, err := a.call(ctx, "tools/call", map[string]any{"name": "send_email", "arguments": theEmail})
+	switch challenge := answer.header.Get("WWW-Authenticate"); {
+	case err != nil:
+		return err
+	case answer.status != http.StatusForbidden:
+		return fmt.Errorf("the answer is %d, not 403", answer.status)
+	case parameter(challenge, "error") != "insufficient_scope":
+		return fmt.Errorf("the challenge is %q, not insufficient_scope", challenge)
+	default:
+		// What it has, it keeps: a challenge may name no more than what was missing.
+		for _, name := range strings.Fields(parameter(challenge, "scope")) {
+			if !slices.Contains(a.scope, name) {
+				a.scope = append(a.scope, name)
+			}
+		}
+	}
+	a.says.done("The challenge names the scopes that it takes. The tool was not run.")
+	return nil
+}
+
+func (a *agent) revoke(ctx context.Context) error {
+	for _, token := range append(a.earlier, a.tokens.RefreshToken) {
+		answer, err := a.postForm(ctx, a.server.RevocationEndpoint, url.Values{
+			"token":           {token},
+			"token_type_hint": {"refresh_token"},
+			"client_id":       {a.client.ClientID},
+		})
+		switch {
+		case err != nil:
+			return err
+		case answer.status != http.StatusOK:
+			return answer.unexpected(http.StatusOK)
+		}
+	}
+	a.says.done("One refresh token for each consent. With it go all access tokens that came from the same consent.")
+	return nil
+}
+
+func (a *agent) refreshRevoked(ctx context.Context) error {
+	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
+		"grant_type":    {"refresh_token"},
+		"refresh_token": {a.tokens.RefreshToken},
+		"client_id":     {a.client.ClientID},
+	})
+	if err != nil {
+		return err
+	}
+	var refusal struct {
+		Error string `json:"error"`
+	}
+	switch err := answer.decode(http.StatusBadRequest, &refusal); {
+	case err != nil:
+		return err
+	case refusal.Error != "invalid_grant":
+		return fmt.Errorf("the error is %q, not invalid_grant", refusal.Error)
+	}
+	a.says.done("Refused.")
+	return nil
+}
+
+func (a *agent) introspect(ctx context.Context) error {
+	form := url.Values{"token": {a.tokens.AccessToken}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.server.IntrospectionEndpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(url.QueryEscape(a.introspects.id), url.QueryEscape(a.introspects.secret))
+	answer, err := a.send(req)
+	if err != nil {
+		return err
+	}
+	var state struct {
+		Active *bool `json:"active"`
+	}
+	switch err := answer.decode(http.StatusOK, &state); {
+	case err != nil:
+		return err
+	case state.Active == nil || *state.Active:
+		return fmt.Errorf("the token is still active")
+	}
+	a.says.done("Not active, at once. The demo's MCP server asks so on every request; one that\n      checks signatures alone would honour the token until it expires.")
+	return nil
+}
+
+func (a *agent) callRevoked(ctx context.Context) error {
+	answer, err := a.call(ctx, "tools/call", map[string]any{"name": "list_events", "arguments": map[string]any{}})
+	switch challenge := answer.header.Get("WWW-Authenticate"); {
+	case err != nil:
+		return err
+	case answer.status != http.StatusUnauthorized:
+		return fmt.Errorf("the answer is %d, not 401", answer.status)
+	case parameter(challenge, "error") != "invalid_token":
+		return fmt.Errorf("the challenge is %q, not invalid_token", challenge)
+	}
+	a.says.done("Turned away. To come back, it would have to ask the person again.")
+	return nil
+}
+
+// mcpVersion is the version of the Model Context Protocol that the agent speaks.
+const mcpVersion = "2025-11-25"
+
+// callTool calls a tool and takes its result.
+func (a *agent) callTool(ctx context.Context, name string, arguments map[string]any) error {
+	answer, err := a.call(ctx, "tools/call", map[string]any{"name": name, "arguments": arguments})
+	if err != nil {
+		return err
+	}
+	var reply struct {
+		Error  *struct{ Message string }
+		Result struct {
+			IsError           bool
+			StructuredContent json.RawMessage
+		}
+	}
+	switch err := answer.decode(http.StatusOK, &reply); {
+	case err != nil:
+		return err
+	case reply.Error != nil:
+		return fmt.Errorf("the MCP server answers: %s", reply.Error.Message)
+	case reply.Result.IsError, len(reply.Result.StructuredContent) == 0:
+		return fmt.Errorf("the tool failed")
+	}
+	a.says.done("%s answers %s", name, cutAt(160, string(reply.Result.StructuredContent)))
+	return nil
+}
+
+// call sends one JSON-RPC request to the MCP server, with the access token if
+// there is one. The answer is never nil.
+func (a *agent) call(ctx context.Context, method string, params map[string]any) (*answer, error) {
+	a.requestID++
+	body, err := json.Marshal(struct {
+		Version string         `json:"jsonrpc"`
+		ID      int            `json:"id"`
+		Method  string         `json:"method"`
+		Params  map[string]any `json:"params"`
+	}{"2.0", a.requestID, method, params})
+	if err != nil {
+		return &answer{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.mcpServer, strings.NewReader(string(body)))
+	if err != nil {
+		return &answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	req.Header.Set("MCP-Protocol-Version", mcpVersion)
+	if a.tokens.AccessToken != "" {
+		req.Header.Set("Authorization", "Bearer "+a.tokens.AccessToken)
+	}
+	return a.send(req)
+}
+
+// read fetches a metadata document into v.
+func (a *agent) read(ctx context.Context, address string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := a.send(req)
+	if err != nil {
+		return err
+	}
+	return answer.decode(http.StatusOK, v)
+}
+
+func (a *agent) postJSON(ctx context.Context, address string, v any) (*answer, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return a.post(ctx, address, "application/json", string(body))
+}
+
+func (a *agent) postForm(ctx context.Context, address string, form url.Values) (*answer, error) {
+	return a.post(ctx, address, "application/x-www-form-urlencoded", form.Encode())
+}
+
+func (a *agent) post(ctx context.Context, address, kind, body string) (*answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", kind)
+	return a.send(req)
+}
+
+// send sends a request and shows it and its answer, which is never nil.
+func (a *agent) send(req *http.Request) (*answer, error) {
+	a.says.request(req)
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return &answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return &answer{}, err
+	}
+	a.says.response(resp, body)
+	return &answer{resp.StatusCode, resp.Header, body}, nil
+}
+
+// answer is an HTTP response, read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// decode reads the JSON of an answer that has the status it should have.
+func (r *answer) decode(status int, v any) error {
+	if r.status != status {
+		return r.unexpected(status)
+	}
+	if err := json.Unmarshal(r.body, v); err != nil {
+		return fmt.Errorf("the answer is not the JSON it should be: %w", err)
+	}
+	return nil
+}
+
+func (r *answer) unexpected(status int) error {
+	return fmt.Errorf("the answer is %d, not %d: %.200s", r.status, status, r.body)
+}
+
+// parameter returns a parameter of a Bearer challenge (RFC 6750 §3), "" if it
+// has none of that name.
+func parameter(challenge, name string) string {
+	match := regexp.MustCompile(`[ ,]` + name + `="((?:[^"\\]|\\.)*)"`).FindStringSubmatch(challenge)
+	if match == nil {
+		return ""
+	}
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(match[1])
+}

@@ -1,0 +1,134 @@
+// Command cardea is an OAuth 2.1 authorization server for MCP servers, and the
+// commands that run it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// commands are what cardea can be told to do, a file for each noun.
+type commands struct {
+	settings
+
+	Serve    serveCommand     `cmd:"" help:"Run the authorization server."`
+	Resource resourceCommands `cmd:"" help:"MCP servers that Cardea protects."`
+	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`
+	User     userCommands     `cmd:"" help:"People who sign in."`
+	Grant    grantCommands    `cmd:"" help:"What people allowed which client at which MCP server."`
+	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`
+	Audit    auditCommands    `cmd:"" help:"The record of every decision."`
+	Token    tokenCommands    `cmd:"" help:"Look into tokens."`
+	Migrate  migrateCommand   `cmd:"" help:"Bring the database schema up to date (serve does it too, unless --no-migrate)."`
+	Demo     demoCommand      `cmd:"" help:"Try it: an authorization server, and an MCP server behind it."`
+	Config   configCommands   `cmd:"" help:"The effective configuration."`
+	Version  versionCommand   `cmd:"" help:"Print the version."`
+}
+
+// Exit codes.
+const (
+	exitFine = iota
+	exitFailed
+	exitUsage
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], &shell{in: os.Stdin, out: os.Stdout, errs: os.Stderr, environ: os.Environ()})
+	stop()
+	os.Exit(code)
+}
+
+// shell is what every command runs in.
+type shell struct {
+	*settings
+	in        io.Reader
+	out, errs io.Writer
+	environ   []string
+}
+
+// run does what args say and returns the exit code. An error is one sentence on
+// standard error, which says what to do next.
+func run(ctx context.Context, args []string, sh *shell) int {
+	var all commands
+	sh.settings = &all.settings
+	ctx = audit.WithRequest(ctx, audit.Request{ID: oauth.NewID("cli-"), Address: "local"})
+	parser, err := kong.New(&all,
+		kong.Name("cardea"),
+		kong.Description("OAuth 2.1 authorization server for MCP servers."),
+		kong.Writers(sh.out, sh.errs),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(sh),
+	)
+	if err != nil {
+		return sh.fail(err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return sh.fail(usageError(err.Error() + "; " + helpFor(err)))
+	}
+	return sh.fail(command.Run())
+}
+
+// usageError is a sentence about a command that was called wrongly.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// advice is a sentence about what could not be done, with what to do next. It is
+// printed alone, whatever it was wrapped in on its way.
+type advice string
+
+func (a advice) Error() string { return string(a) }
+
+func advise(format string, args ...any) error { return advice(fmt.Sprintf(format, args...)) }
+
+// fail reports err and returns the exit code that goes with it.
+func (sh *shell) fail(err error) int {
+	var usage usageError
+	var advice advice
+	refusal, refused := oauth.AsRefusal(err)
+	code, sentence := exitFailed, ""
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.As(err, &usage):
+		code, sentence = exitUsage, usage.Error()
+	case errors.As(err, &advice):
+		sentence = advice.Error()
+	case refused: // its code is for clients of the protocol
+		sentence = refusal.Description
+	default:
+		sentence = err.Error()
+	}
+	fmt.Fprintln(sh.errs, "cardea:", plain(sentence))
+	return code
+}
+
+// helpFor says which command explains what was called wrongly.
+func helpFor(err error) string {
+	words := "cardea"
+	if parse := (*kong.ParseError)(nil); errors.As(err, &parse) {
+		for _, step := range parse.Context.Path {
+			if step.Command != nil {
+				words += " " + step.Command.Name
+			}
+		}
+	}
+	return strings.Join([]string{words, "--help"}, " ") + " explains it"
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// The verbs of protocol scripts. A script states one rule, with its source, on
+// its first line, and plays it with three roles: a person, an agent, and an
+// attacker with a client and a browser of his own.
+//
+//	server [KEY=VALUE …]          a Cardea with that configuration, the resource
+//	                              https://mcp.example.com/mcp (mcp:tools:weather by default,
+//	                              mcp:tools:email:send) and the person ada@example.com
+//	resource IDENTIFIER SCOPE …   one more resource; *SCOPE is a default scope
+//	client ROLE [confidential] [unapproved] [URI …]
+//	                              the client of agent or attacker, with these redirect URIs
+//	clock +61s                    time passes
+//
+//	ROLE registers [NAME=VALUE …]       dynamic registration; a name may come again
+//	ROLE authorizes [PARAMETER …]       opens the request in the person's browser
+//	ROLE redeems [CODE] [PARAMETER …]   $code unless told otherwise
+//	ROLE refreshes [TOKEN] [PARAMETER …]
+//	ROLE asks [PARAMETER …]             for a token in its own name
+//	ROLE introspects TOKEN
+//	ROLE revokes TOKEN
+//	attacker opens URL                  in his own browser
+//
+//	person signs-in | allows [SCOPE …] | denies | signs-out | opens URL
+//	person goes-back                    to the page before, as the browser kept it
+//	operator disables ROLE              the client of that role
+//
+//	expect page sign-in | consent | error STATUS
+//	expect code                         at the client
+//	expect refusal ERROR                at the client
+//	expect status STATUS [NAME=VALUE …] of the last answer to an agent, and members of its JSON;
+//	                                    token.NAME is a claim of its access token
+//	expect location PREFIX              of the redirect to the client
+//
+// A PARAMETER is NAME=VALUE (a name may come again), or -NAME to leave it out.
+// What comes back is there as $code, $access_token, $refresh_token, $client_id,
+// $verifier and, of the person's browser, $page.
+var protocol = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"server":   verb((*stage).startServer),
+	"resource": verb((*stage).addResource),
+	"client":   verb((*stage).addClient),
+	"clock":    verb((*stage).moveClock),
+	"agent":    verb(func(s *stage, args []string) { s.act("agent", args) }),
+	"attacker": verb(func(s *stage, args []string) { s.act("attacker", args) }),
+	"person":   verb((*stage).person),
+	"operator": verb((*stage).operator),
+	"expect":   verb((*stage).expect),
+}
+
+// stage is what a protocol script has put up so far.
+type stage struct {
+	ts      *testscript.TestScript
+	t       testing.TB
+	server  *servertest.Server
+	ada     *servertest.Person
+	agents  map[string]*servertest.Agent
+	browser map[string]*servertest.Browser
+	page    *servertest.Page  // what the person, or the attacker, saw last
+	before  *servertest.Page  // and before that
+	reply   *servertest.Reply // what an agent heard last
+}
+
+type stageKey struct{}
+
+// setStage prepares a script for the verbs of protocol scripts.
+func setStage(env *testscript.Env) {
+	t, ok := env.T().(testing.TB)
+	if !ok {
+		return // not run by go test
+	}
+	env.Values[stageKey{}] = &stage{t: t, agents: map[string]*servertest.Agent{}, browser: map[string]*servertest.Browser{}}
+}
+
+func verb(do func(*stage, []string)) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		s, ok := ts.Value(stageKey{}).(*stage)
+		switch {
+		case !ok:
+			ts.Fatalf("the verbs of protocol scripts work under go test alone")
+		case neg:
+			ts.Fatalf("say with expect what is refused, not with !")
+		}
+		s.ts = ts
+		do(s, args)
+		if s.t.Failed() {
+			ts.Fatalf("see above")
+		}
+	}
+}
+
+func (s *stage) startServer(args []string) {
+	s.server = servertest.Start(s.t, func(c *config.Config) {
+		flags := map[string]string{"issuer": c.Issuer, "data_dir": c.DataDir, "limits.enabled": "false"}
+		for _, arg := range args {
+			name, value, _ := strings.Cut(arg, "=")
+			flags[name] = value
+		}
+		loaded, err := config.Load(config.Sources{Flags: flags})
+		s.ts.Check(err)
+		*c = loaded.Config
+	})
+	s.server.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
+	s.ada = s.server.User("ada@example.com")
+	s.browser["person"], s.browser["attacker"] = s.server.Browser(s.t), s.server.Browser(s.t)
+	s.ts.Setenv("issuer", s.server.URL)
+}
+
+func (s *stage) addResource(args []string) {
+	if len(args) < 1 {
+		s.ts.Fatalf("usage: resource IDENTIFIER SCOPE …")
+	}
+	s.server.Resource(args[0], args[1:]...)
+}
+
+func (s *stage) addClient(args []string) {
+	if len(args) < 1 {
+		s.ts.Fatalf("usage: client ROLE [confidential] [unapproved] [URI …]")
+	}
+	var uris []string
+	c := s.server.Client(func(c *oauth.Client) {
+		for _, arg := range args[1:] {
+			switch arg {
+			case "confidential":
+				servertest.Confidential(c)
+				c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials)
+			case "unapproved":
+				servertest.Unapproved(c)
+			default:
+				uris = append(uris, arg)
+			}
+		}
+		if len(uris) > 0 {
+			c.RedirectURIs = uris
+		}
+	})
+	s.agents[args[0]] = s.server.Agent(s.t, c)
+	s.ts.Setenv("client_id", c.ID)
+}
+
+func (s *stage) moveClock(args []string) {
+	d, err := time.ParseDuration(strings.TrimPrefix(strings.Join(args, ""), "+"))
+	s.ts.Check(err)
+	s.server.Clock.Advance(d)
+}
+
+// agent returns the agent of a role; one that nobody introduced gets a client.
+func (s *stage) agent(role string) *servertest.Agent {
+	if s.server == nil {
+		s.startServer(nil)
+	}
+	if s.agents[role] == nil {
+		s.addClient([]string{role})
+	}
+	return s.agents[role]
+}
+
+func (s *stage) act(role string, args []string) {
+	if len(args) == 0 {
+		s.ts.Fatalf("usage: %s VERB …", role)
+	}
+	a, does, args := s.agent(role), args[0], args[1:]
+	// token takes the credential to act with off the arguments.
+	token := func(name string) string {
+		if len(args) > 0 && !strings.Contains(args[0], "=") && !strings.HasPrefix(args[0], "-") {
+			first := args[0]
+			args = args[1:]
+			return first
+		}
+		return s.ts.Getenv(name)
+	}
+	switch does {
+	case "registers":
+		s.heard(a.Register(metadata(args)))
+		s.ts.Setenv("client_id", a.ClientID)
+	case "authorizes":
+		s.saw(s.browser["person"].Authorize(a.Authorization(s.tweaks(args)...)))
+		s.ts.Setenv("verifier", a.Verifier)
+	case "opens":
+		s.saw(s.browser[role].Get(strings.Join(args, "")))
+	case "redeems":
+		code := token("code")
+		s.heard(a.Exchange(code, s.tweaks(args)...))
+	case "refreshes":
+		refresh := token("refresh_token")
+		s.heard(a.Refresh(refresh, s.tweaks(args)...))
+	case "asks":
+		s.heard(a.ClientCredentials(s.tweaks(args)...))
+	case "introspects":
+		access := token("access_token")
+		s.heard(a.Introspect(access, s.tweaks(args)...))
+	case "revokes":
+		refresh := token("refresh_token")
+		s.heard(a.Revoke(refresh, s.tweaks(args)...))
+	default:
+		s.ts.Fatalf("%s cannot: %s", role, does)
+	}
+}
+
+// metadata is client metadata of NAME=VALUE; what is a list in RFC 7591 §2 is one
+// here.
+func metadata(args []string) map[string]any {
+	m := map[string]any{}
+	for _, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		switch name {
+		case "redirect_uris", "grant_types", "response_types", "contacts":
+			list, _ := m[name].([]string)
+			m[name] = append(list, value)
+		default:
+			m[name] = value
+		}
+	}
+	return m
+}
+
+func (s *stage) tweaks(args []string) []servertest.Tweak {
+	values := url.Values{}
+	var tweaks []servertest.Tweak
+	for _, arg := range args {
+		name, value, ok := strings.Cut(arg, "=")
+		switch {
+		case ok:
+			values.Add(name, value)
+		case strings.HasPrefix(arg, "-"):
+			tweaks = append(tweaks, servertest.Without(arg[1:]))
+		default:
+			s.ts.Fatalf("%q is neither NAME=VALUE nor -NAME", arg)
+		}
+	}
+	for name, all := range values {
+		tweaks = append(tweaks, servertest.With(name, all...))
+	}
+	return tweaks
+}
+
+func (s *stage) heard(reply *servertest.Reply) {
+	s.reply = reply
+	s.ts.Logf("%d %s", reply.Status, reply.Body)
+	for _, name := range []string{"access_token", "refresh_token"} {
+		if reply.Status == http.StatusOK && strings.HasPrefix(string(reply.Body), "{") && reply.Text(name) != "" {
+			s.ts.Setenv(name, reply.Text(name))
+		}
+	}
+}
+
+func (s *stage) saw(page *servertest.Page) {
+	s.page, s.before = page, s.page
+	s.ts.Setenv("page", page.URL)
+	s.ts.Logf("%d %s %s", page.Status, page.URL, page.Location)
+}
+
+func (s *stage) person(args []string) {
+	if len(args) == 0 || s.server == nil {
+		s.ts.Fatalf("usage: person VERB …, once there is a server")
+	}
+	switch does, args := args[0], args[1:]; does {
+	case "opens":
+		s.saw(s.browser["person"].Get(strings.Join(args, "")))
+	case "signs-in":
+		s.saw(s.page.SignIn(s.ada))
+	case "allows":
+		s.saw(s.page.Allow(args...))
+	case "goes-back":
+		s.page = s.before
+	case "denies":
+		s.saw(s.page.Deny())
+	case "signs-out":
+		page := s.browser["person"].Get("/login")
+		page.Submit(page.Form("csrf"))
+	default:
+		s.ts.Fatalf("person cannot: %s", does)
+	}
+}
+
+func (s *stage) operator(args []string) {
+	if len(args) != 2 || args[0] != "disables" {
+		s.ts.Fatalf("usage: operator disables ROLE")
+	}
+	id := s.agent(args[1]).ClientID
+	s.server.Update(func(tx *store.Tx) error { return tx.DisableClient(id) })
+}
+
+func (s *stage) expect(args []string) {
+	if len(args) == 0 {
+		s.ts.Fatalf("usage: expect WHAT …")
+	}
+	switch what, args := args[0], args[1:]; what {
+	case "page":
+		s.expectPage(args)
+	case "code":
+		s.ts.Setenv("code", s.page.Code())
+	case "refusal":
+		s.page.Refused(strings.Join(args, ""))
+	case "location":
+		if prefix := strings.Join(args, ""); !strings.HasPrefix(s.page.Location, prefix) {
+			s.ts.Fatalf("the redirect leads to %q, want %s…", s.page.Location, prefix)
+		}
+	case "status":
+		s.expectStatus(args)
+	default:
+		s.ts.Fatalf("cannot expect: %s", what)
+	}
+}
+
+func (s *stage) expectPage(args []string) {
+	switch kind := strings.Join(args, " "); {
+	case kind == "sign-in" && s.page.IsSignIn(), kind == "consent" && s.page.IsConsent():
+	case len(args) == 2 && args[0] == "error":
+		status, err := strconv.Atoi(args[1])
+		s.ts.Check(err)
+		s.page.ErrorPage(status)
+	default:
+		s.ts.Fatalf("no %s page, but status %d %s\n%s", kind, s.page.Status, s.page.Location, s.page.Body)
+	}
+}
+
+func (s *stage) expectStatus(args []string) {
+	if len(args) == 0 || s.reply == nil {
+		s.ts.Fatalf("usage: expect status STATUS [NAME=VALUE …], after an agent heard an answer")
+	}
+	if strconv.Itoa(s.reply.Status) != args[0] {
+		s.ts.Fatalf("status %d, want %s: %s", s.reply.Status, args[0], s.reply.Body)
+	}
+	if len(args) == 1 {
+		return
+	}
+	members := s.reply.JSON()
+	for _, arg := range args[1:] {
+		name, want, _ := strings.Cut(arg, "=")
+		got, ok := members[name]
+		if claim, isClaim := strings.CutPrefix(name, "token."); isClaim {
+			got, ok = s.claims()[claim]
+		}
+		if text := fmt.Sprint(got); !ok && want != "" || ok && text != want {
+			s.ts.Fatalf("%s is %v, want %s: %s", name, got, want, s.reply.Body)
+		}
+	}
+	if code, ok := members["error"].(string); ok && slices.Contains(args, "error="+code) {
+		s.reply.Refused(s.reply.Status, code)
+	}
+}
+
+// claims returns the claims of the access token in the last answer.
+func (s *stage) claims() map[string]any {
+	var claims map[string]any
+	text, err := json.Marshal(servertest.Claims(s.t, s.reply.Text("access_token")))
+	s.ts.Check(err)
+	s.ts.Check(json.Unmarshal(text, &claims))
+	return claims
+}

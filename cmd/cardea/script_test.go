@@ -1,0 +1,35 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"cardea": main})
+}
+
+// TestScripts runs testdata/script/*.txtar: the binary, and the protocol, as their
+// users meet them.
+func TestScripts(t *testing.T) {
+	verbs := map[string]func(*testscript.TestScript, bool, []string){}
+	maps.Copy(verbs, protocol)
+	maps.Copy(verbs, operating)
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Cmds:  verbs,
+		Setup: setUp,
+	})
+}
+
+// setUp gives every script an environment that is its own.
+func setUp(env *testscript.Env) error {
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
+		env.Setenv("GOCOVERDIR", dir)
+	}
+	setStage(env)
+	return setMachine(env)
+}

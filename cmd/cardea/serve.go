@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/cardea-auth/cardea/internal/server"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+type serveCommand struct {
+	Listen    *string `placeholder:"ADDRESS" help:"Address to serve on; :8080 for all."`
+	NoMigrate bool    `help:"Do not bring the database schema up to date; refuse to start if it is behind."`
+}
+
+func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
+	flags := map[string]string{}
+	if c.Listen != nil {
+		flags["listen"] = *c.Listen
+	}
+	loaded, err := sh.load(flags)
+	if err != nil {
+		return err
+	}
+	log := sh.newLogger(loaded.Log)
+	db, err := openDatabase(ctx, loaded.Config, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	if c.NoMigrate {
+		pending, err := db.Pending(ctx)
+		switch {
+		case err != nil:
+			return err
+		case len(pending) > 0:
+			return advise("the database schema is behind by %s; run cardea migrate, or leave out --no-migrate", count(len(pending), "migration"))
+		}
+	} else if applied, err := db.Migrate(ctx); err != nil {
+		return err
+	} else if len(applied) > 0 {
+		log.InfoContext(ctx, "the database schema is up to date", "applied", applied)
+	}
+	master, err := masterKey(ctx, loaded.Config, db)
+	if err != nil {
+		return err
+	}
+	srv, err := server.New(ctx, loaded.Config, db, master, log)
+	if err != nil {
+		return err
+	}
+	if err := hint(ctx, db, log); err != nil {
+		return err
+	}
+	return srv.Run(ctx)
+}
+
+// hint tells in the log what a new installation lacks before an agent can use it.
+func hint(ctx context.Context, db *store.DB, log *slog.Logger) error {
+	return db.View(ctx, func(tx *store.Tx) error {
+		resources, err := tx.Resources()
+		if err != nil {
+			return err
+		}
+		if len(resources) == 0 {
+			log.InfoContext(ctx, "no MCP server is registered yet", "next", "cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION")
+		}
+		users, _, err := tx.Users(store.Page{Limit: 1})
+		if err == nil && len(users) == 0 {
+			log.InfoContext(ctx, "nobody can sign in yet", "next", "cardea user create --email ADDRESS --password-stdin")
+		}
+		return err
+	})
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mattn/go-isatty"
+
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// settings are the flags that every command takes. They stand above the file and
+// the environment.
+type settings struct {
+	ConfigFile string  `name:"config" placeholder:"FILE" help:"Configuration file (YAML); CARDEA_CONFIG if it is not given."`
+	DataDir    *string `placeholder:"DIR" help:"Folder of the SQLite file and the master key."`
+	Database   *string `placeholder:"URL" help:"sqlite:PATH or postgres://HOST/NAME, without a password."`
+	Issuer     *string `placeholder:"URL" help:"Public URL of the server."`
+}
+
+// load reads the configuration. flags are those of the command alone.
+func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
+	if flags == nil {
+		flags = map[string]string{}
+	}
+	for name, value := range map[string]*string{"data_dir": sh.DataDir, "database": sh.Database, "issuer": sh.Issuer} {
+		if value != nil {
+			flags[name] = *value
+		}
+	}
+	if u, err := url.Parse(flags["database"]); err == nil && u.User != nil {
+		if _, secret := u.User.Password(); secret {
+			return nil, usageError("a password on the command line can be read by every user of this machine; set CARDEA_DATABASE instead, or database in the file")
+		}
+	}
+	file := sh.ConfigFile
+	for _, variable := range sh.environ {
+		if path, found := strings.CutPrefix(variable, "CARDEA_CONFIG="); found && file == "" {
+			file = path
+		}
+	}
+	c, err := config.Load(config.Sources{File: file, Environ: sh.environ, Flags: flags})
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range c.Warnings {
+		fmt.Fprintln(sh.errs, "cardea: warning:", plain(warning))
+	}
+	return c, nil
+}
+
+// installation is a configured Cardea with its database open.
+type installation struct {
+	config config.Config
+	db     *store.DB
+}
+
+// open opens the configured database and brings its schema up to date. The
+// caller closes it.
+func (sh *shell) open(ctx context.Context) (*installation, error) {
+	c, err := sh.load(nil)
+	if err != nil {
+		return nil, err
+	}
+	quiet := slog.New(slog.NewTextHandler(sh.errs, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	db, err := openDatabase(ctx, c.Config, quiet)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.Migrate(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &installation{config: c.Config, db: db}, nil
+}
+
+func (i *installation) close() error { return i.db.Close() }
+
+// update runs fn in a transaction on the configured database.
+func (sh *shell) update(ctx context.Context, fn func(*store.Tx) error) error {
+	i, err := sh.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(i.db.Update(ctx, fn), i.close())
+}
+
+// view runs fn on the configured database, reading only.
+func (sh *shell) view(ctx context.Context, fn func(*store.Tx) error) error {
+	i, err := sh.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(i.db.View(ctx, fn), i.close())
+}
+
+// openDatabase opens the database, whatever its schema.
+func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (*store.DB, error) {
+	return store.Open(ctx, c.Database, store.Options{Logger: log})
+}
+
+// ring returns the signing keys, opened with the master key of this installation.
+func (i *installation) ring(ctx context.Context) (*keys.Ring, error) {
+	master, err := masterKey(ctx, i.config, i.db)
+	if err != nil {
+		return nil, err
+	}
+	ring := keys.New(i.db, master)
+	return ring, ring.Check(ctx)
+}
+
+// masterKey returns the configured master key. With SQLite and none configured it
+// is in the data folder, and made there unless the database holds keys that were
+// sealed with one before.
+func masterKey(ctx context.Context, c config.Config, db *store.DB) (keys.Master, error) {
+	path := c.MasterKeyFile
+	switch {
+	case c.MasterKey != "":
+		return keys.ParseMaster(c.MasterKey)
+	case path == "":
+		path = filepath.Join(c.DataDir, "master.key")
+		if err := ensureMasterKey(ctx, path, db); err != nil {
+			return keys.Master{}, err
+		}
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return keys.Master{}, fmt.Errorf("the master key cannot be read: %w", err)
+	}
+	master, err := keys.ParseMaster(string(text))
+	if err != nil {
+		return keys.Master{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return master, nil
+}
+
+func ensureMasterKey(ctx context.Context, path string, db *store.DB) error {
+	_, err := os.Lstat(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = db.View(ctx, func(tx *store.Tx) error {
+		sealed, err := tx.Keys()
+		if err == nil && len(sealed) > 0 {
+			return advise("the master key %s is missing, and the keys in the database are sealed with it; put it back from your backup", path)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, text := keys.NewMaster()
+	return writeOnce(path, text+"\n")
+}
+
+// writeOnce makes the file with its content at one stroke, readable by its owner
+// alone. If another process made it first, that one stays.
+func writeOnce(path, text string) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the data folder cannot be made: %w", err)
+	}
+	draft, err := os.CreateTemp(dir, ".master-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("the master key cannot be written: %w", err)
+	}
+	defer os.Remove(draft.Name()) //nolint:errcheck // a second name at most
+	_, err = draft.WriteString(text)
+	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
+		return fmt.Errorf("the master key cannot be written: %w", err)
+	}
+	if err := os.Link(draft.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("the master key cannot be written: %w", err)
+	}
+	return nil
+}
+
+// newLogger returns the log as it is configured, to standard error.
+func (sh *shell) newLogger(c config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level}
+	file, ok := sh.errs.(*os.File)
+	terminal := ok && isatty.IsTerminal(file.Fd())
+	if c.Format == "text" || c.Format == "auto" && terminal {
+		return slog.New(slog.NewTextHandler(sh.errs, options))
+	}
+	return slog.New(slog.NewJSONHandler(sh.errs, options))
+}
