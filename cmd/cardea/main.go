@@ -113,10 +113,12 @@ func (sh *shell) fail(err error) int {
 		sentence = advice.Error()
 	case refused: // its code is for clients of the protocol
 		sentence = refusal.Description
+	case errors.Is(err, oauth.ErrUnavailable):
+		sentence = "the database cannot be used at this moment; cardea config print shows which it is: " + err.Error()
 	default:
 		sentence = err.Error()
 	}
-	fmt.Fprintln(sh.errs, "cardea:", plain(sentence))
+	fmt.Fprintln(sh.errs, "cardea:", plain(strings.Join(strings.Fields(sentence), " ")))
 	return code
 }
 
