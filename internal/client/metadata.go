@@ -108,11 +108,25 @@ func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
 		if err := oauth.CheckRedirectURI(uri); err != nil {
 			return err
 		}
-		if u, err := url.Parse(uri); err == nil && u.Scheme == own.Scheme && strings.EqualFold(u.Host, own.Host) {
+		if u, err := url.Parse(uri); err == nil && origin(u) == origin(own) {
 			return oauth.Refuse(oauth.InvalidRedirectURI, "redirect URI %.200q points to this authorization server itself", uri)
 		}
 	}
 	return nil
+}
+
+// origin returns the origin of an absolute URL in one way of writing it: lower
+// case, with the port, without the dot at the end of a host (RFC 6454 §4).
+func origin(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	case u.Scheme == "http":
+		port = "80"
+	}
+	return u.Scheme + "://" + strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + port
 }
 
 // checkWords looks at what is only shown to people.
