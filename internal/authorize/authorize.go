@@ -192,6 +192,11 @@ func (b *response) to(params url.Values) string {
 	return b.redirectURI + separator + params.Encode()
 }
 
+// refusal is to with what a refusal says.
+func (b *response) refusal(refusal *oauth.Refusal) string {
+	return b.to(url.Values{"error": {string(refusal.Code)}, "error_description": {web.ErrorDescription(refusal.Description)}})
+}
+
 // refuse sends a refusal to the client, and records it. A fault stays here.
 func (e *Endpoint) refuse(r *http.Request, event audit.Event, back *response, err error) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
@@ -201,5 +206,5 @@ func (e *Endpoint) refuse(r *http.Request, event audit.Event, back *response, er
 	if err := e.Strangers.Refuse(r, event, err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	return web.SeeOther(back.to(url.Values{"error": {string(refusal.Code)}, "error_description": {refusal.Description}})), nil
+	return web.SeeOther(back.refusal(refusal)), nil
 }

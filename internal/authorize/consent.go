@@ -246,7 +246,7 @@ func (e *Endpoint) deny(r *http.Request, q *oauth.AuthorizationRequest, user *oa
 	if refusal, ok := oauth.AsRefusal(err); !ok || !errors.Is(err, denial) {
 		return nil, err
 	} else {
-		return web.SeeOther(back.to(url.Values{"error": {string(refusal.Code)}, "error_description": {refusal.Description}})), nil
+		return web.SeeOther(back.refusal(refusal)), nil
 	}
 }
 

@@ -5,6 +5,7 @@ package login
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -26,6 +27,9 @@ type Endpoint struct {
 	// Accounts and Addresses slow down who guesses passwords, by account and
 	// by network address; nil: without limit.
 	Accounts, Addresses *limit.Backoff
+	// Refuse records a refusal and returns it, or turns away who is refused too
+	// often (client.Strangers.Refuse).
+	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
 // seenEvery is how often at most a session in use is written down as such.
@@ -117,39 +121,65 @@ const failed = "That did not work. Check the e-mail address and the password; af
 func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, err
+		return nil, e.Refuse(r, audit.SignIn("", ""), err)
 	}
 	browser, cookie := e.Pages.Browser(r)
-	if cookie != nil || !e.Pages.CheckFor(browser, "", signIn, form.Get("csrf")) {
-		return nil, oauth.Refuse(oauth.AccessDenied, "this form is not from this browser, or too old: go back and load the page again (cookies must be allowed)")
-	}
 	email, password := form.Get("email"), form.Get("password")
-	key := oauth.EmailKey(email)
-	if len(email) > 320 || len(password) > maxPassword {
-		return nil, oauth.Refuse(oauth.InvalidRequest, "the e-mail address or the password is too long")
+	switch {
+	case cookie != nil, !e.Pages.CheckFor(browser, "", signIn, form.Get("csrf")):
+		err = oauth.Refuse(oauth.AccessDenied, "this form is not from this browser, or too old: go back and load the page again (cookies must be allowed)")
+	case len(email) > maxEmail, len(password) > maxPassword:
+		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address or the password is too long")
 	}
+	if err != nil {
+		return nil, e.Refuse(r, audit.SignIn("", ""), err)
+	}
+	key := oauth.EmailKey(email)
 	if wait, ok := e.begin(r, key, browser); !ok {
 		return e.refuse(r, form, key, oauth.RefuseForNow(wait, "too many failed sign-ins"))
 	}
 	user, err := e.verify(r, key, password)
-	if _, refused := oauth.AsRefusal(err); refused {
-		return e.refuse(r, form, key, err)
+	if !errors.Is(err, errWrong) { // nothing was guessed
+		e.Addresses.Return(addressKey(r))
 	}
-	if err != nil {
+	_, refused := oauth.AsRefusal(err)
+	switch {
+	case errors.Is(err, errWrong):
+		return e.refuse(r, form, key, err)
+	case err != nil:
+		e.Accounts.Return(e.accountKey(r, key, browser))
+		if refused {
+			return e.refuse(r, form, key, err)
+		}
 		return nil, err
 	}
 	e.Accounts.Succeed(e.accountKey(r, key, browser))
-	e.Addresses.Succeed(audit.RequestFrom(r.Context()).Address)
 	return e.welcome(r, user, key, browser, form.Get("request"))
 }
 
+// maxEmail bounds an e-mail address, in bytes.
+const maxEmail = 320
+
 // begin reserves one try, or says how long to wait.
 func (e *Endpoint) begin(r *http.Request, key, browser string) (time.Duration, bool) {
-	if ok, wait := e.Addresses.Begin(audit.RequestFrom(r.Context()).Address); !ok {
+	if ok, wait := e.Addresses.Begin(addressKey(r)); !ok {
 		return wait, false
 	}
 	ok, wait := e.Accounts.Begin(e.accountKey(r, key, browser))
+	if !ok {
+		e.Addresses.Return(addressKey(r))
+	}
 	return wait, ok
+}
+
+// addressKey is what tries from a network are counted under.
+func addressKey(r *http.Request) string {
+	text := audit.RequestFrom(r.Context()).Address
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
+	return limit.Address(addr)
 }
 
 // accountKey is what tries at an account are counted under: the account, or the
@@ -197,7 +227,7 @@ func (e *Endpoint) verify(r *http.Request, key, password string) (*oauth.User, e
 // refuse records a failed sign-in and shows the form again.
 func (e *Endpoint) refuse(r *http.Request, form url.Values, key string, err error) (web.Answer, error) {
 	refusal, _ := oauth.AsRefusal(err)
-	if err := e.DB.Conclude(r.Context(), audit.SignIn(key, ""), err); !errors.Is(err, refusal) {
+	if err := e.Refuse(r, audit.SignIn(key, ""), err); !errors.Is(err, refusal) {
 		return nil, err
 	}
 	answer, err := e.form(r, form.Get("request"), form.Get("email"), failed)
@@ -241,8 +271,7 @@ func (e *Endpoint) welcome(r *http.Request, user *oauth.User, key, browser, seal
 	return web.WithCookie(answer, e.Pages.RememberDevice(key, browser)), nil
 }
 
-// SignOut answers POST /logout: it ends the session of this browser. With a
-// sealed request it leads back to the sign-in form, for another account.
+// SignOut answers POST /logout: it ends the session of this browser.
 func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -255,7 +284,8 @@ func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	case session == nil:
 		return web.SignedOut{}, nil
 	case !e.Pages.Check(r, signOut, form.Get("csrf")):
-		return nil, oauth.Refuse(oauth.AccessDenied, "this form is not from this browser, or too old: go back and load the page again")
+		err = oauth.Refuse(oauth.AccessDenied, "this form is not from this browser, or too old: go back and load the page again")
+		return nil, e.Refuse(r, audit.SignOut(user.ID), err)
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		if err := tx.EndSession(session.Hash); err != nil {
@@ -266,11 +296,7 @@ func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := web.Answer(web.SignedOut{})
-	if sealed := form.Get("request"); sealed != "" {
-		answer = web.SeeOther("/login?request=" + url.QueryEscape(sealed))
-	}
-	return web.WithCookie(answer, e.Pages.NoSession()), nil
+	return web.WithCookie(web.SignedOut{}, e.Pages.NoSession()), nil
 }
 
 // ConfirmSignOut answers GET /logout: a page that asks, for a link alone must not

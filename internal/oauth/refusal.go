@@ -43,7 +43,7 @@ type Refusal struct {
 	Code        ErrorCode
 	Description string        // a short ASCII sentence that says how to mend the request; no secret
 	Basic       bool          // the client tried HTTP Basic, so a 401 carries its challenge (RFC 6749 §5.2)
-	RetryAfter  time.Duration // with TooManyRequests; rounded up to whole seconds
+	RetryAfter  time.Duration // with HTTP 429 and 503; rounded up to whole seconds
 	status      int
 }
 

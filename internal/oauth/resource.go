@@ -43,15 +43,21 @@ func (r *Resource) ScopeNames() scope.Set {
 }
 
 // DefaultScopes returns what is granted to who asks for no scope: the scopes
-// marked default.
+// marked default, or, when none is marked, all but the wildcards.
 func (r *Resource) DefaultScopes() scope.Set {
-	var names scope.Set
+	var marked, plain scope.Set
 	for _, s := range r.Scopes {
 		if s.Default {
-			names = append(names, s.Name)
+			marked = append(marked, s.Name)
+		}
+		if !strings.HasSuffix(s.Name, ":*") {
+			plain = append(plain, s.Name)
 		}
 	}
-	return names
+	if len(marked) > 0 {
+		return marked
+	}
+	return plain
 }
 
 // Describe returns the words for a scope on the consent page: its own

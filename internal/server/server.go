@@ -71,7 +71,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Next: "/consent",
 		Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL,
-		Accounts: limits.accounts, Addresses: limits.addresses,
+		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: strangers.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
 		DB: db, Login: s.login, Strangers: strangers, Pages: s.pages,
