@@ -272,7 +272,8 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 
 // Retire takes a key out of the JWKS at once, for one that leaked: every token it
 // signed is refused as soon as verifiers fetch the JWKS again. If it was the one
-// signing, its successor begins at once, or a new one is made.
+// signing, its successor begins at once, or a new one is made; if it was to follow
+// the one signing, a new one will.
 func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 	infos, err := r.List(ctx)
 	if err != nil {
@@ -293,6 +294,7 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 			return err
 		}
 		var heir *store.Key // the key that signs when kid is gone
+		last := true        // nobody is there to follow heir
 		for i := range rows {
 			switch k := &rows[i]; {
 			case k.KID == kid:
@@ -302,15 +304,25 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 				}
 				info = describe(rows[i:i+1], tx.Now())[0]
 			case k.Alg == info.Alg && (k.RetiredAt.IsZero() || tx.Now().Before(k.RetiredAt)):
+				last = last && !k.RetiredAt.IsZero()
 				if heir == nil || k.ActiveAt.Before(heir.ActiveAt) {
 					heir = k
 				}
 			}
 		}
+		spare.CreatedAt, spare.ActiveAt = tx.Now(), tx.Now()
 		switch {
 		case heir == nil:
-			spare.CreatedAt, spare.ActiveAt = tx.Now(), tx.Now()
 			err = tx.CreateKey(spare)
+		case last: // kid was to follow it: spare does, after its own time of waiting
+			spare.ActiveAt = tx.Now().Add(lead)
+			heir.RetiredAt, heir.ExpiresAt = spare.ActiveAt, spare.ActiveAt.Add(keep)
+			if tx.Now().Before(heir.ActiveAt) {
+				heir.ActiveAt = tx.Now()
+			}
+			if err = tx.CreateKey(spare); err == nil {
+				err = tx.UpdateKey(*heir)
+			}
 		case tx.Now().Before(heir.ActiveAt):
 			heir.ActiveAt = tx.Now()
 			err = tx.UpdateKey(*heir)
@@ -351,7 +363,8 @@ func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
 		}
 		for _, k := range rows {
 			if k.Alg == alg && k.RetiredAt.IsZero() {
-				return nil // another process was first
+				tx.Touch(store.Keys) // another process was first, and is not heard of here yet
+				return nil
 			}
 		}
 		first.CreatedAt, first.ActiveAt = tx.Now(), tx.Now()

@@ -82,16 +82,24 @@ func (r *Ring) load(tx *store.Tx) (*snapshot, error) {
 }
 
 // signing returns the key of alg that signs at now: the youngest that is active
-// and not retired; nil if there is none.
+// and not retired. If none is active yet, for the node that made the first one has
+// a clock ahead of this one's, it is the first to be. nil if there is none.
 func (s *snapshot) signing(alg string, now time.Time) *key {
-	var due *key
+	var due, waiting *key
 	for _, k := range s.keys {
 		switch {
-		case k.Alg != alg, now.Before(k.ActiveAt):
+		case k.Alg != alg:
 		case !k.RetiredAt.IsZero() && !now.Before(k.RetiredAt):
+		case now.Before(k.ActiveAt):
+			if waiting == nil || k.ActiveAt.Before(waiting.ActiveAt) {
+				waiting = k
+			}
 		case due == nil || due.ActiveAt.Before(k.ActiveAt):
 			due = k
 		}
+	}
+	if due == nil {
+		return waiting
 	}
 	return due
 }
