@@ -185,7 +185,7 @@ func faults(pkgs []pkg) (found []string) {
 
 // outside tells whether a package is no part of the house: it uses the house as anybody would.
 func outside(name string) bool {
-	return name == "internal" || strings.HasPrefix(name, "examples/") || strings.HasPrefix(name, "test/")
+	return name == "internal" || name == "bench" || strings.HasPrefix(name, "examples/") || strings.HasPrefix(name, "test/")
 }
 
 func listed(names []string) string {

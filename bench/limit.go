@@ -1,0 +1,119 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver that Cardea links too
+)
+
+// A limit is the least that can be called a token endpoint: one ES256 signature
+// and one durable row for each request, on a bare net/http server. It checks
+// nothing. What Cardea does beyond it is what a share of it measures.
+type limit struct {
+	key  *ecdsa.PrivateKey
+	db   *sql.DB
+	rows chan row
+}
+
+type row struct {
+	id   string
+	done chan error
+}
+
+// serveLimit serves POST /token and GET /hello on address until it fails.
+func serveLimit(address, dir string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "limit.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate")
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("CREATE TABLE events (at INTEGER NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL)"); err != nil {
+		return err
+	}
+	l := &limit{key, db, make(chan row, connections)}
+	go l.write()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /token", l.token)
+	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
+	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: time.Minute}
+	return server.ListenAndServe()
+}
+
+// token answers when the row is on the disk.
+func (l *limit) token(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return
+	}
+	id := rand.Text()
+	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt","alg":"ES256"}`)) + "." +
+		base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"http://localhost","sub":"bot","aud":"`+resource+`","jti":"`+id+`"}`))
+	hash := sha256.Sum256([]byte(signed))
+	sr, ss, err := ecdsa.Sign(rand.Reader, l.key, hash[:])
+	if err == nil {
+		entry := row{id, make(chan error, 1)}
+		l.rows <- entry
+		err = <-entry.done
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	var signature [64]byte
+	sr.FillBytes(signature[:32])
+	ss.FillBytes(signature[32:])
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{ // the client is gone if this fails
+		"access_token": signed + "." + base64.RawURLEncoding.EncodeToString(signature[:]), "token_type": "Bearer", "expires_in": 600,
+	})
+}
+
+// write commits all rows that wait with one transaction: one fsync for them.
+func (l *limit) write() {
+	for first := range l.rows {
+		batch := []row{first}
+		for more := true; more && len(batch) < connections; {
+			select {
+			case next := <-l.rows:
+				batch = append(batch, next)
+			default:
+				more = false
+			}
+		}
+		err := l.commit(batch)
+		for _, entry := range batch {
+			entry.done <- err
+		}
+	}
+}
+
+func (l *limit) commit(batch []row) error {
+	tx, err := l.db.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	insert, err := tx.Prepare("INSERT INTO events VALUES (?, ?, 'token.request')")
+	if err != nil {
+		return err
+	}
+	for _, entry := range batch {
+		if _, err := insert.Exec(time.Now().UnixMicro(), entry.id); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}

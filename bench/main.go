@@ -1,0 +1,214 @@
+// Command bench measures Cardea beside the least that could do the same work
+// (limit.go), in turns within one run and on the same core, so that a share is
+// good on any machine. It runs the real binary with its default settings, except
+// that the rate limits are off, and fails when a share is below its floor.
+//
+// Linux only: the servers are kept on core 0 and the load on core 1 by taskset.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	var (
+		limitAt = flag.String("limit", "", "serve the limit on this `address`, and nothing else")
+		binary  = flag.String("cardea", "bin/cardea", "the `program` to measure")
+		dir     = flag.String("dir", "", "`folder` of the databases, on the disk to measure (default: a temporary one)")
+		seconds = flag.Duration("time", 4*time.Second, "length of one turn")
+		turns   = flag.Int("turns", 5, "turns of each side; the median counts")
+	)
+	flag.Parse()
+	err := error(nil)
+	if *limitAt != "" {
+		err = serveLimit(*limitAt, *dir)
+	} else {
+		err = run(context.Background(), *binary, *dir, *seconds, *turns)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// contest is one line of the table: ours against the bare one.
+type contest struct {
+	name       string
+	ours, bare next
+	against    string
+	floor      float64
+}
+
+var errBelow = errors.New("a share is below its floor")
+
+func run(ctx context.Context, binary, parent string, seconds time.Duration, turns int) error {
+	dir, err := os.MkdirTemp(parent, "cardea-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	ourAddress, bareAddress, err := addresses()
+	if err != nil {
+		return err
+	}
+	issuer := "http://" + ourAddress
+	env := append(os.Environ(), "GOMAXPROCS=1", "CARDEA_DATA_DIR="+filepath.Join(dir, "cardea"), "CARDEA_LISTEN="+ourAddress, "CARDEA_ISSUER="+issuer,
+		"CARDEA_LIMITS_ENABLED=false")
+	who, err := provision(ctx, binary, env)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		ready, log, program string
+		arguments           []string
+	}{
+		{issuer + "/readyz", "cardea.log", binary, []string{"serve"}},
+		{"http://" + bareAddress + "/hello", "limit.log", self, []string{"-limit", bareAddress, "-dir", dir}},
+	} {
+		stop, err := start(ctx, env, filepath.Join(dir, s.log), s.ready, s.program, s.arguments...)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	contests, err := prepare(ctx, issuer, who)
+	if err != nil {
+		return err
+	}
+
+	fmt.Printf("%d connections, %d turns of %s each, medians; requests a second\n\n", connections, turns, seconds)
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\tcardea\tbare\tshare\tfloor\t\t")
+	below := false
+	for _, c := range contests {
+		var ours, bare []float64
+		for range turns {
+			for _, side := range []struct {
+				address string
+				request next
+				rates   *[]float64
+			}{{ourAddress, c.ours, &ours}, {bareAddress, c.bare, &bare}} {
+				rate, err := load(side.address, seconds, side.request)
+				if err != nil {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+				*side.rates = append(*side.rates, rate)
+			}
+		}
+		share, verdict := median(ours)/median(bare), "ok"
+		if share < c.floor {
+			below, verdict = true, "BELOW"
+		}
+		fmt.Fprintf(table, "%s / %s\t%.0f\t%.0f\t%.2f\t%.2f\t%s\t\n", c.name, c.against, median(ours), median(bare), share, c.floor, verdict)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if below {
+		return errBelow
+	}
+	return nil
+}
+
+// prepare makes the requests, each of which must be answered with 200.
+func prepare(ctx context.Context, issuer string, who parties) ([]contest, error) {
+	chains, err := grants(ctx, issuer, who.app)
+	if err != nil {
+		return nil, err
+	}
+	credentials := url.Values{"grant_type": {"client_credentials"}, "scope": {weather}, "resource": {resource}}
+	checked, err := redeem(ctx, issuer, who.bot.basic(), credentials)
+	if err != nil {
+		return nil, err
+	}
+	refresh := func(connection int, body []byte) ([]byte, error) {
+		if body != nil {
+			var t tokens
+			if err := json.Unmarshal(body, &t); err != nil {
+				return nil, err
+			}
+			chains[connection] = t.RefreshToken
+		}
+		form := "grant_type=refresh_token&client_id=" + who.app.ClientID + "&refresh_token=" + chains[connection]
+		return []byte(formRequest("/oauth2/token", "", form)), nil
+	}
+	token, hello := post("/token", "", credentials.Encode()), get("/hello")
+	introspect := post("/oauth2/introspect", who.server.basic(), "token="+checked.AccessToken)
+	return []contest{
+		{"client_credentials", post("/oauth2/token", who.bot.basic(), credentials.Encode()), token, "limit", 0.5},
+		{"refresh", refresh, token, "limit", 0.3},
+		{"introspection", introspect, hello, "hello", 0.2},
+		{"JWKS", get("/.well-known/jwks"), hello, "hello", 0.7},
+	}, nil
+}
+
+// start runs a server on core 0 until stop and waits for its first answer.
+func start(ctx context.Context, env []string, log, ready, program string, arguments ...string) (stop func(), err error) {
+	out, err := os.Create(log) // #nosec G304 -- in our own temporary folder
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	server := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", program}, arguments...)...) // #nosec G204 -- the operator's binary
+	server.Env, server.Stdout, server.Stderr = env, out, out
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = server.Process.Kill()
+		_ = server.Wait() // it was killed, and says so
+	}
+	for range 100 {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return stop, nil
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	stop()
+	said, _ := os.ReadFile(log) // #nosec G304 -- as above
+	return nil, fmt.Errorf("%s does not answer: %s", program, said)
+}
+
+// addresses returns two free ones on the loopback.
+func addresses() (first, second string, err error) {
+	var free [2]string
+	for i := range free {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", "", err
+		}
+		defer listener.Close()
+		free[i] = listener.Addr().String()
+	}
+	return free[0], free[1], nil
+}
+
+func median(rates []float64) float64 {
+	sorted := slices.Sorted(slices.Values(rates))
+	return sorted[len(sorted)/2]
+}
