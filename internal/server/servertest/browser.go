@@ -52,6 +52,12 @@ func (b *Browser) SetCookie(name, value string) {
 	b.jar.SetCookies(b.base(), []*http.Cookie{c})
 }
 
+// origin returns what the browser calls the origin of the server's pages.
+func (b *Browser) origin() string {
+	u := b.base()
+	return u.Scheme + "://" + u.Host
+}
+
 func (b *Browser) base() *url.URL {
 	u, err := url.Parse(b.s.URL)
 	if err != nil {
@@ -81,6 +87,9 @@ func (b *Browser) Post(ref string, params url.Values, tweaks ...Tweak) *Page {
 }
 
 func (b *Browser) resolve(ref string) string {
+	if path := b.base().Path; path != "" && strings.HasPrefix(ref, path+"/") { // the server's own links have the issuer's path
+		return b.origin() + ref
+	}
 	if strings.HasPrefix(ref, "/") {
 		return b.s.URL + ref
 	}
@@ -121,7 +130,7 @@ func (b *Browser) address(r *Request) {
 		}
 	}
 	if r.Method == http.MethodPost && r.Header["Origin"] == nil {
-		r.Header.Set("Origin", b.s.URL)
+		r.Header.Set("Origin", b.origin())
 	}
 	if r.Header["Accept"] == nil {
 		r.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
