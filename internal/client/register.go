@@ -95,9 +95,9 @@ func (e *Registration) Register(r *http.Request) (web.Reply, error) {
 // looked at only to refuse what must never be sent.
 type request struct {
 	oauth.Metadata
-	JWKS      json.RawMessage `json:"jwks"`
-	JWKSURI   string          `json:"jwks_uri"`
-	PostLogin []string        `json:"post_logout_redirect_uris"`
+	JWKS       json.RawMessage `json:"jwks"`
+	JWKSURI    string          `json:"jwks_uri"`
+	PostLogout []string        `json:"post_logout_redirect_uris"`
 }
 
 // read parses and checks the request (RFC 7591 §3.1). Members it does not know
@@ -130,7 +130,7 @@ func (e *Registration) read(r *http.Request) (*oauth.Metadata, error) {
 	if err := checkWebURI("jwks_uri", req.JWKSURI); err != nil {
 		return nil, err
 	}
-	for _, uri := range req.PostLogin {
+	for _, uri := range req.PostLogout {
 		if err := oauth.CheckRedirectURI(uri); err != nil {
 			return nil, err
 		}
