@@ -66,9 +66,9 @@ func TestIntrospect(t *testing.T) {
 			s.Agent(t, nil).Introspect(tokens.Access, test.tweak).Refused(http.StatusUnauthorized, "invalid_client")
 		})
 	}
-	for _, asker := range []*servertest.Client{elsewhere, stranger} {
+	for who, asker := range map[string]*servertest.Client{"another resource": elsewhere, "another client": stranger} {
 		for _, accept := range []string{"application/json", "application/token-introspection+jwt", "*/*"} {
-			t.Run("IR-04 another asks for "+accept, func(t *testing.T) {
+			t.Run("IR-04 "+who+" asks for "+accept, func(t *testing.T) {
 				inactive(t, s.Agent(t, asker).Introspect(tokens.Access, servertest.Header("Accept", accept)))
 				inactive(t, s.Agent(t, asker).Introspect(tokens.Refresh, servertest.Header("Accept", accept)))
 			})

@@ -100,8 +100,8 @@ func TestCode(t *testing.T) {
 		error string
 	}{
 		{"TK-09 another redirect URI", servertest.With("redirect_uri", servertest.Callback+"/"), 400, grant},
-		{"TK-10 wrong secret", basic(client.ID, "wrong"), 401, "invalid_client"},
-		{"TK-10 no secret", servertest.Header("Authorization"), 401, "invalid_client"},
+		{"wrong secret", basic(client.ID, "wrong"), 401, "invalid_client"},
+		{"no secret", servertest.Header("Authorization"), 401, "invalid_client"},
 		{"TK-37 another resource", servertest.With("resource", other), 400, "invalid_target"},
 		{"TK-37 an unknown resource", servertest.With("resource", "https://nobody.example.com/"), 400, "invalid_target"},
 		{"TK-38 two resources", servertest.With("resource", servertest.MCP, other), 400, "invalid_target"},
@@ -114,7 +114,7 @@ func TestCode(t *testing.T) {
 		{"TK-18 a grant type that is not registered", servertest.With("grant_type", "client_credentials"), 400, "unauthorized_client"},
 		{"TK-46 another client_id in the body", servertest.With("client_id", stranger.ID), 401, "invalid_client"},
 	} {
-		t.Run("TK-10 "+test.name, func(t *testing.T) {
+		t.Run("TK-10 after "+test.name, func(t *testing.T) {
 			agent := s.Agent(t, client)
 			code := s.code(agent)
 			agent.Exchange(code, test.tweak).Refused(test.code, test.error)
@@ -155,11 +155,11 @@ func TestCode(t *testing.T) {
 		})
 	}
 	for name, verifier := range map[string]string{
-		"short":            strings.Repeat("w", 42),
-		"long":             strings.Repeat("w", 129),
+		"too short":        strings.Repeat("w", 42),
+		"too long":         strings.Repeat("w", 129),
 		"of other letters": strings.Repeat("w ", 30),
 	} {
-		t.Run("TK-13 a verifier too "+name+" that fits its challenge", func(t *testing.T) {
+		t.Run("TK-13 a verifier "+name+" that fits its challenge", func(t *testing.T) {
 			agent := s.Agent(t, client)
 			code := s.code(agent, servertest.With("code_challenge", servertest.Challenge(verifier)))
 			agent.Exchange(code, servertest.With("code_verifier", verifier)).Refused(http.StatusBadRequest, grant)
