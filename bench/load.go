@@ -15,7 +15,7 @@ import (
 
 const (
 	connections = 64
-	warmUp      = time.Second // before counting begins
+	warmUp      = 300 * time.Millisecond // before counting begins
 )
 
 // next makes a connection's next request, of the body of the answer to its last
