@@ -24,7 +24,7 @@ const (
 	weather     = "mcp:tools:weather"
 	redirectURI = "http://127.0.0.1/callback"
 	email       = "ada@example.com"
-	password    = "a harbour, a lantern, a kite"
+	password    = "a harbour, a lantern, a kite" // #nosec G101 -- of an account that lives for one run
 )
 
 // party is a client as the commands and the token endpoint print it.
@@ -145,7 +145,7 @@ func consent(ctx context.Context, browser *http.Client, address string) (string,
 			return "", err
 		}
 		page, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		if err != nil {
 			return "", err
 		}

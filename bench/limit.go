@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -41,7 +42,7 @@ func serveLimit(address, dir string) error {
 		return err
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("CREATE TABLE events (at INTEGER NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL)"); err != nil {
+	if _, err := db.ExecContext(context.Background(), "CREATE TABLE events (at INTEGER NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL)"); err != nil {
 		return err
 	}
 	l := &limit{key, db, make(chan row, connections)}
@@ -101,17 +102,18 @@ func (l *limit) write() {
 }
 
 func (l *limit) commit(batch []row) error {
-	tx, err := l.db.Begin()
+	tx, err := l.db.BeginTx(context.Background(), nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	insert, err := tx.Prepare("INSERT INTO events VALUES (?, ?, 'token.request')")
+	insert, err := tx.PrepareContext(context.Background(), "INSERT INTO events VALUES (?, ?, 'token.request')")
 	if err != nil {
 		return err
 	}
+	defer func() { _ = insert.Close() }()
 	for _, entry := range batch {
-		if _, err := insert.Exec(time.Now().UnixMicro(), entry.id); err != nil {
+		if _, err := insert.ExecContext(context.Background(), time.Now().UnixMicro(), entry.id); err != nil {
 			return err
 		}
 	}

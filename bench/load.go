@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -55,11 +56,11 @@ func load(address string, seconds time.Duration, request next) (float64, error) 
 // talk sends what request makes until that is io.EOF. Every request is answered
 // and its answer handed to request, so that no refresh token is lost.
 func talk(address string, request func(body []byte) ([]byte, error), answered *atomic.Int64) error {
-	conn, err := net.Dial("tcp", address)
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", address)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	r := bufio.NewReaderSize(conn, 16<<10)
 	var body []byte
 	for {

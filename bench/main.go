@@ -59,8 +59,8 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	ourAddress, bareAddress, err := addresses()
+	defer func() { _ = os.RemoveAll(dir) }()
+	ourAddress, bareAddress, err := addresses(ctx)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func start(ctx context.Context, env []string, log, ready, program string, argume
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	server := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", program}, arguments...)...) // #nosec G204 -- the operator's binary
 	server.Env, server.Stdout, server.Stderr = env, out, out
 	if err := server.Start(); err != nil {
@@ -184,7 +184,7 @@ func start(ctx context.Context, env []string, log, ready, program string, argume
 			return nil, err
 		}
 		if resp, err := http.DefaultClient.Do(req); err == nil {
-			resp.Body.Close()
+			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return stop, nil
 			}
@@ -197,14 +197,14 @@ func start(ctx context.Context, env []string, log, ready, program string, argume
 }
 
 // addresses returns two free ones on the loopback.
-func addresses() (first, second string, err error) {
+func addresses(ctx context.Context) (first, second string, err error) {
 	var free [2]string
 	for i := range free {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return "", "", err
 		}
-		defer listener.Close()
+		defer func() { _ = listener.Close() }()
 		free[i] = listener.Addr().String()
 	}
 	return free[0], free[1], nil
