@@ -56,7 +56,7 @@ func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.
 		return nil, err
 	}
 	page := web.Consent{
-		Client:   e.Pages.Card(c, q.RedirectURI),
+		Client:   web.CardOf(c, q.RedirectURI),
 		Email:    user.Email,
 		Resource: web.ResourceCard{Name: target.Name, Identifier: target.Identifier},
 		Request:  sealed,

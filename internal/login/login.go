@@ -100,7 +100,7 @@ func (e *Endpoint) form(r *http.Request, sealed, email, failure string) (web.Ans
 		case err != nil:
 			return nil, err
 		}
-		page.Client = e.Pages.Card(c, q.RedirectURI)
+		page.Client = web.CardOf(c, q.RedirectURI)
 		if email == "" {
 			page.Email = q.LoginHint
 		}

@@ -235,7 +235,7 @@ func show(t *testing.T, a web.Answer) string {
 
 func TestConsentPage(t *testing.T) {
 	consent := web.Consent{
-		Client: pages.Card(&oauth.Client{
+		Client: web.CardOf(&oauth.Client{
 			ID:       "https://claude.ai/oauth/metadata",
 			Metadata: oauth.Metadata{Name: "Claude Code", RedirectURIs: []string{"http://127.0.0.1/cb"}},
 		}, "http://127.0.0.1:5000/cb"),
@@ -275,7 +275,7 @@ func TestConsentPage(t *testing.T) {
 	})
 	t.Run("an approved client that answers on the web", func(t *testing.T) {
 		c := consent
-		c.Client = pages.Card(&oauth.Client{ID: "mcp_1", Metadata: oauth.Metadata{Name: "Bot"}, ApprovedAt: time.Unix(1, 0)}, "https://Bot.example:8443/cb")
+		c.Client = web.CardOf(&oauth.Client{ID: "mcp_1", Metadata: oauth.Metadata{Name: "Bot"}, ApprovedAt: time.Unix(1, 0)}, "https://Bot.example:8443/cb")
 		c.Scopes = nil
 		said := text(show(t, c))
 		for _, want := range []string{"mcp_1", "approved", "bot.example:8443", "only to connect"} {

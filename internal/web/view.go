@@ -27,8 +27,8 @@ type ClientCard struct {
 	Destination Destination
 }
 
-// Card returns the card of a client whose answer goes to a checked redirect URI.
-func (*Pages) Card(c *oauth.Client, redirectURI string) *ClientCard {
+// CardOf returns the card of a client whose answer goes to a checked redirect URI.
+func CardOf(c *oauth.Client, redirectURI string) *ClientCard {
 	d := DestinationOf(redirectURI)
 	d.LoopbackOnly = oauth.LoopbackOnly(c.RedirectURIs)
 	return &ClientCard{Name: c.Name, ID: c.ID, Approved: c.Approved(), Destination: d}
