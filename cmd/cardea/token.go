@@ -232,7 +232,7 @@ func (n *inspection) lookInto(ctx context.Context, i *installation, token string
 	return i.db.View(ctx, func(tx *store.Tx) error {
 		switch n.Kind {
 		case "refresh_token":
-			return n.checkRefreshToken(tx, master.Derive("refresh"), token)
+			return n.checkRefreshToken(tx, master.RefreshKey(), token)
 		case "authorization_code":
 			return n.checkCode(tx, token)
 		}

@@ -48,6 +48,9 @@ func (m Master) Derive(purpose string) []byte {
 	return key
 }
 
+// RefreshKey returns the 32-byte key that refresh tokens are made with.
+func (m Master) RefreshKey() []byte { return m.Derive("refresh") }
+
 // Seal encrypts plain with AES-256-GCM and binds it to place (the table, row and
 // column where it stands): moved elsewhere it does not open.
 func (m Master) Seal(place string, plain []byte) (string, error) {

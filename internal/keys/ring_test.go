@@ -537,7 +537,7 @@ func TestMasterKey(t *testing.T) {
 		}
 		// The end of PKCS #8 is the public point; the scalar stands before it.
 		storetest.SecretsAtRest(t, db, map[string]string{
-			"private key": string(pkcs8), "private scalar": string(pkcs8[36:68]), "master key": string(raw), "derived key": string(master.Derive("refresh")),
+			"private key": string(pkcs8), "private scalar": string(pkcs8[36:68]), "master key": string(raw), "derived key": string(master.RefreshKey()),
 		})
 	})
 }

@@ -79,7 +79,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.token = &token.Endpoint{
 		DB: db, Keys: ring, Clients: clients, Strangers: strangers,
-		Issuer: c.Issuer, RefreshKey: master.Derive("refresh"), SigningAlg: c.Tokens.SigningAlg,
+		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
 		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
 	}
 	s.registration = &client.Registration{
