@@ -309,7 +309,7 @@ func consentedVerb(ts *testscript.TestScript, neg bool, args []string) {
 			if err := tx.CreateGrant(g); err != nil {
 				return err
 			}
-			return tx.RedeemGrant(g.ID, 1, g.ExpiresAt)
+			return tx.RedeemGrant(g.ID, 1, g.ExpiresAt, oauth.MethodNone)
 		})
 	})
 }

@@ -28,36 +28,37 @@ type credentials struct {
 	basic   bool
 }
 
-// Authenticate returns the client that sent r, whose form is given: a public one
-// by its client_id alone, a confidential one by a secret in the header or the
-// body. Anything else is invalid_client; it touches no code and no token.
-func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.Client, error) {
+// Authenticate returns the client that sent r, whose form is given, and the method
+// by which it proved so: a public one by its client_id alone, a confidential one
+// by a secret in the header or the body. Anything else is invalid_client; it
+// touches no code and no token.
+func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.Client, oauth.Method, error) {
 	cred, err := read(r, form)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c, err := a.find(r, cred.ids)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	switch {
 	case c == nil:
-		return nil, oauth.RefuseClient(cred.basic, "the client is not registered here, or no longer: register it again")
+		return nil, "", oauth.RefuseClient(cred.basic, "the client is not registered here, or no longer: register it again")
 	case c.Disabled():
-		return nil, oauth.RefuseClient(cred.basic, "the client is disabled")
+		return nil, "", oauth.RefuseClient(cred.basic, "the client is disabled")
 	case c.Public() && len(cred.secrets) > 0:
-		return nil, oauth.RefuseClient(cred.basic, "the client is public (token_endpoint_auth_method none) and must not send a secret")
+		return nil, "", oauth.RefuseClient(cred.basic, "the client is public (token_endpoint_auth_method none) and must not send a secret")
 	case c.Public():
-		return c, nil
+		return c, oauth.MethodNone, nil
 	case len(cred.secrets) == 0:
-		return nil, oauth.RefuseClient(cred.basic, "the client must authenticate with its secret")
+		return nil, "", oauth.RefuseClient(cred.basic, "the client must authenticate with its secret")
 	}
 	for _, secret := range cred.secrets {
 		if c.MatchSecret(secret, a.DB.Now()) {
-			return c, nil
+			return c, c.Method, nil
 		}
 	}
-	return nil, oauth.RefuseClient(cred.basic, "the client secret is wrong or has expired")
+	return nil, "", oauth.RefuseClient(cred.basic, "the client secret is wrong or has expired")
 }
 
 // find returns the first client that ids name, nil if none does.

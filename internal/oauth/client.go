@@ -1,7 +1,9 @@
 package oauth
 
 import (
+	"bytes"
 	"crypto/subtle"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -25,9 +27,10 @@ type Method string
 // The client authentication methods. A confidential client that registered
 // either of the secret methods may use the other too.
 const (
-	MethodNone  Method = "none"                // a public client, RFC 6749 §2.1
-	MethodBasic Method = "client_secret_basic" // RFC 6749 §2.3.1
-	MethodPost  Method = "client_secret_post"  // RFC 6749 §2.3.1
+	MethodNone          Method = "none"                // a public client, RFC 6749 §2.1
+	MethodBasic         Method = "client_secret_basic" // RFC 6749 §2.3.1
+	MethodPost          Method = "client_secret_post"  // RFC 6749 §2.3.1
+	MethodPrivateKeyJWT Method = "private_key_jwt"     // RFC 7523 §2.2, OpenID Connect Core §9
 )
 
 // Origin is how a client came to be registered.
@@ -37,6 +40,7 @@ type Origin string
 const (
 	ByOperator     Origin = "operator"     // by a command
 	ByRegistration Origin = "registration" // by itself, RFC 7591
+	ByDocument     Origin = "document"     // by the metadata document that its id is the URL of
 )
 
 // Metadata is what a client says of itself (RFC 7591 §2). Fields are empty when
@@ -55,6 +59,16 @@ type Metadata struct {
 	GrantTypes      []GrantType `json:"grant_types,omitempty"`
 	ResponseTypes   []string    `json:"response_types,omitempty"`
 	Method          Method      `json:"token_endpoint_auth_method,omitempty"`
+	// Methods are those a metadata document offers besides Method
+	// (token_endpoint_auth_methods_supported); a registration names one alone.
+	Methods []Method `json:"token_endpoint_auth_methods_supported,omitempty"`
+	// SigningAlg is the only algorithm of its assertions; "" is any that is
+	// served (RFC 7591 §2, OpenID Connect Registration §2).
+	SigningAlg string `json:"token_endpoint_auth_signing_alg,omitempty"`
+	// JWKS and JWKSURI are the public keys of its assertions, or where they are:
+	// one of the two, with private_key_jwt alone (RFC 7591 §2).
+	JWKS    json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI string          `json:"jwks_uri,omitempty"`
 	Scope           string      `json:"scope,omitempty"` // as registered; it binds nobody, Client.Allowed does
 }
 
@@ -74,6 +88,9 @@ type Client struct {
 	// these are, for introspection (RFC 7662 §2.1); "" for an ordinary client.
 	ResourceServer string
 	Secrets        []Secret
+	// RegistrationToken is the Hash of its registration access token (RFC 7592
+	// §3); "": it has none.
+	RegistrationToken string
 
 	AccessTTL time.Duration // 0: the resource's or the server's
 
@@ -81,6 +98,12 @@ type Client struct {
 	ApprovedAt time.Time // zero: unverified
 	DisabledAt time.Time // zero: enabled
 	UsedAt     time.Time // when it first completed a flow; zero: never
+	// ChangedAt is when its redirect URIs or keys last changed; zero: never.
+	// Consents from before are not remembered.
+	ChangedAt time.Time
+	// FetchedAt is when its metadata document was read; zero for a client without
+	// one.
+	FetchedAt time.Time
 }
 
 // Secret is a client secret as it is stored.
@@ -90,8 +113,11 @@ type Secret struct {
 	ExpiresAt time.Time // zero: never
 }
 
-// Public tells whether the client has no means to prove who it is.
-func (c *Client) Public() bool { return c.Method == MethodNone }
+// Public tells whether the client need not prove who it is.
+func (c *Client) Public() bool { return c.Accepts(MethodNone) }
+
+// Accepts tells whether the client may authenticate by the method.
+func (c *Client) Accepts(m Method) bool { return c.Method == m || slices.Contains(c.Methods, m) }
 
 // Approved tells whether an operator vouches for the client.
 func (c *Client) Approved() bool { return !c.ApprovedAt.IsZero() }
@@ -101,6 +127,14 @@ func (c *Client) Disabled() bool { return !c.DisabledAt.IsZero() }
 
 // May tells whether the client registered the grant type.
 func (c *Client) May(g GrantType) bool { return slices.Contains(c.GrantTypes, g) }
+
+// SameTrust tells whether two clients would send a code to the same redirect URIs
+// and prove themselves by the same keys, in whatever order they list them: what a
+// person's consent rests on.
+func (m *Metadata) SameTrust(other *Metadata) bool {
+	sorted := func(uris []string) []string { return slices.Sorted(slices.Values(uris)) }
+	return slices.Equal(sorted(m.RedirectURIs), sorted(other.RedirectURIs)) && m.JWKSURI == other.JWKSURI && bytes.Equal(m.JWKS, other.JWKS)
+}
 
 // MatchSecret tells whether secret is one of the client's live secrets at now.
 // It compares in constant time.

@@ -24,6 +24,7 @@ type Grant struct {
 	Scope       scope.Set
 	Refreshable bool   // whether refresh tokens are issued from it
 	Secret      string // random part of its refresh tokens; worth nothing without the server's key
+	Method      Method // by which the client redeemed its code; it may not fall back to a weaker one
 
 	Generation int64     // of its newest refresh token; 0: none yet
 	RotatedAt  time.Time // when Generation last rose

@@ -59,7 +59,7 @@ func write(name string) func(tx *store.Tx) error {
 			return err
 		}
 		tx.Touch(store.Keys)
-		return tx.Record(audit.SignIn(name, "usr_update"))
+		return tx.Record(audit.SignIn("usr_update").With("name", name))
 	}
 }
 
@@ -75,7 +75,7 @@ func writer(ctx context.Context, db *store.DB) error {
 					_, err = fmt.Println("update", name)
 				}
 				if err == nil {
-					err = db.Append(ctx, audit.SignIn(name, "usr_append"))
+					err = db.Append(ctx, audit.SignIn("usr_append").With("name", name))
 				}
 				if err == nil {
 					_, err = fmt.Println("append", name)
@@ -140,7 +140,7 @@ func checkWhole(t *testing.T, db *store.DB, acknowledged map[string]bool) (whole
 	t.Helper()
 	found := map[string]bool{}
 	for _, e := range events(t, db, store.EventFilter{}) {
-		what, name := strings.TrimPrefix(e.UserID, "usr_"), e.Detail["email"]
+		what, name := strings.TrimPrefix(e.UserID, "usr_"), e.Detail["name"]
 		found[what+" "+name] = true
 		if what == "update" {
 			whole++
@@ -251,7 +251,7 @@ func fullDisk(ctx context.Context, db *store.DB) error {
 				})
 			} else {
 				name = ""
-				err = db.Append(ctx, audit.SignIn(long, "usr_full"))
+				err = db.Append(ctx, audit.SignIn("usr_full").With("name", long))
 			}
 			mu.Lock()
 			switch {

@@ -9,7 +9,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, approved_at, disabled_at, used_at"
+const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at"
 
 // CreateClient stores a new client, CreatedAt and all, with two secrets at most,
 // the newest first. fingerprint tells metadata apart: two clients never have the
@@ -24,11 +24,12 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	}
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
-	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT DO NOTHING", args{
+	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING", args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
-		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt), micros(c.UsedAt), orNull(fingerprint),
+		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt), micros(c.UsedAt),
+		c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), orNull(fingerprint),
 	})
 }
 
@@ -51,16 +52,26 @@ func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err erro
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
-// UpdateClient stores what an operator may change of c: metadata, Allowed,
-// Resources, AccessTTL and ApprovedAt. ErrNotFound if there is no c.ID.
+// UpdateClient stores what may change of c: metadata, Allowed, Resources,
+// AccessTTL, ApprovedAt, RegistrationToken and FetchedAt. If redirect URIs or
+// keys are others than before, it notes the time in ChangedAt. ErrNotFound if
+// there is no c.ID.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
+	before, err := tx.Client(c.ID)
+	if err != nil {
+		return err
+	}
+	if c.ChangedAt = before.ChangedAt; !c.SameTrust(&before.Metadata) {
+		c.ChangedAt = tx.Now()
+	}
 	metadata, err := asJSON(c.Metadata)
 	if err != nil {
 		return err
 	}
 	tx.Touch(Clients)
-	return tx.one("UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6 WHERE id = $1",
-		args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.AccessTTL.Microseconds(), micros(c.ApprovedAt)})
+	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6, registration_token = $7,
+		changed_at = $8, fetched_at = $9 WHERE id = $1`, args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
+		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt)})
 }
 
 // DisableClient shuts a client out, and its grants with it, until EnableClient. A
@@ -108,18 +119,19 @@ func (tx *Tx) ClientUsed(id string) error {
 	return err
 }
 
-const unused = "used_at IS NULL AND origin = 'registration'"
+// unused is the condition that nobody has any use for a client yet: no flow was
+// completed, no operator decided about it.
+const unused = "used_at IS NULL AND approved_at IS NULL AND disabled_at IS NULL AND origin <> 'operator'"
 
-// UnusedClients returns how many clients registered themselves and never
-// completed a flow.
+// UnusedClients returns how many clients came by themselves and never completed a
+// flow, nor did an operator decide about them.
 func (tx *Tx) UnusedClients() (n int, err error) {
 	err = tx.row("SELECT COUNT(*) FROM clients WHERE "+unused, nil, &n)
 	return n, err
 }
 
-// ForgetUnusedClients deletes clients that registered themselves before the given
-// time and never completed a flow, the oldest first, and returns how many: limit
-// at most.
+// ForgetUnusedClients deletes unused clients (see UnusedClients) that came before
+// the given time, the oldest first, and returns how many: limit at most.
 func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
 	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+unused+" AND created_at < $1 ORDER BY created_at LIMIT $2)",
 		args{before.UnixMicro(), limit})
@@ -135,7 +147,8 @@ func scanClient(scan func(...any) error) (*oauth.Client, error) {
 	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
 		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
 		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
-		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt})
+		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt},
+		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt})
 	for _, secret := range secrets {
 		if secret.Hash != "" {
 			c.Secrets = append(c.Secrets, secret)

@@ -10,7 +10,7 @@ import (
 
 const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resource_id, grants.redirect_uri, grants.scope, grants.refreshable,
 	grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at, grants.amr, grants.created_at, grants.last_used_at,
-	grants.expires_at, grants.ends_at, grants.revoked_at, grants.revoked_reason`
+	grants.expires_at, grants.ends_at, grants.revoked_at, grants.revoked_reason, grants.method`
 
 // enabled is the condition that nobody a row of grants stands for is shut out or
 // gone.
@@ -26,11 +26,11 @@ func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 		refreshable = 1
 	}
 	return tx.create(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, rotated_at,
-		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT DO NOTHING`, args{
+		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) ON CONFLICT DO NOTHING`, args{
 		g.ID, g.ClientID, g.UserID, g.ResourceID, g.RedirectURI, g.Scope.String(), refreshable, g.Secret, g.Generation, micros(g.RotatedAt),
 		micros(g.SignedInAt), strings.Join(g.AMR, " "), g.CreatedAt.UnixMicro(), micros(g.LastUsedAt),
-		earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt), g.RevokedReason,
+		earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt), g.RevokedReason, string(g.Method),
 	})
 }
 
@@ -95,11 +95,13 @@ func (tx *Tx) revokeGrants(column, value, reason string) error {
 
 // RedeemGrant notes that the code of a grant was redeemed: generation is that of
 // the refresh token that is now issued, 0 for none, and expiresAt when the grant
-// ends unless it is refreshed, which is never after its EndsAt. ErrNotFound if the
-// grant is over, or was redeemed before.
-func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time) error {
-	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
-		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3`, args{id, generation, micros(tx.now), expiresAt.UnixMicro()})
+// ends unless it is refreshed, which is never after its EndsAt; method is how the
+// client proved who it is. ErrNotFound if the grant is over, or was redeemed
+// before.
+func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, method oauth.Method) error {
+	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END, method = $5
+		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3`,
+		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method)})
 }
 
 // RotateGrant makes the refresh token of the next generation the grant's newest,
@@ -113,17 +115,19 @@ func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Gr
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
 		WHERE id = $1 AND generation = $2 AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $3 AND `+enabled+`
 		RETURNING id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, rotated_at,
-		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason`,
+		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method`,
 		args{id, from, micros(tx.now), expiresAt.UnixMicro()}, scanGrant)
 	return only(found, err)
 }
 
 // ConsentedScopes returns the scopes of each live grant that a person gave a
 // client for a resource with that redirect URI, and that was redeemed, oldest
-// first.
+// first. Those from before the client's redirect URIs or keys changed are not
+// among them.
 func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) ([]scope.Set, error) {
 	return all(tx, `SELECT scope FROM grants WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4
-		AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $5 ORDER BY created_at, id`,
+		AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $5
+		AND NOT EXISTS (SELECT 1 FROM clients WHERE clients.id = grants.client_id AND clients.changed_at > grants.created_at) ORDER BY created_at, id`,
 		args{userID, clientID, resourceID, redirectURI, micros(tx.now)},
 		func(scan func(...any) error) (set scope.Set, err error) {
 			err = scan(words[scope.Set]{&set})
@@ -208,5 +212,5 @@ func scanListing(scan func(...any) error) (*GrantListing, error) {
 func grantFields(g *oauth.Grant) []any {
 	return []any{&g.ID, &g.ClientID, &g.UserID, &g.ResourceID, &g.RedirectURI, words[scope.Set]{&g.Scope}, flag{&g.Refreshable},
 		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR}, instant{&g.CreatedAt}, instant{&g.LastUsedAt},
-		instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt}, &g.RevokedReason}
+		instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt}, &g.RevokedReason, &g.Method}
 }

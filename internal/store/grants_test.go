@@ -123,19 +123,19 @@ func TestRedeemGrant(t *testing.T) {
 			t.Fatal("not live")
 		}
 		clock.Advance(time.Second)
-		update(t, db, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt.Add(time.Hour)) })
+		update(t, db, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt.Add(time.Hour), oauth.MethodNone) })
 		g.Generation, g.LastUsedAt, g.ExpiresAt = 1, clock.Now(), g.EndsAt
 		view(t, db, func(tx *store.Tx) error {
 			got, err := tx.Grant(g.ID)
 			same(t, g, got)
 			return err
 		})
-		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt) })
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone) })
 		for _, name := range []string{"revoked", "expired"} {
 			t.Run(name, func(t *testing.T) {
 				g, _ := consented(t, db, user, client, resource)
 				update(t, db, func(tx *store.Tx) error { return deaths[name](tx, clock, g) })
-				expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt) })
+				expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone) })
 			})
 		}
 	})
@@ -387,8 +387,8 @@ func TestSweep(t *testing.T) {
 		const many = 450 // more than a lot
 		update(t, db, func(tx *store.Tx) error {
 			errs := []error{
-				tx.RedeemGrant(revoked.ID, 1, start.Add(day)),
-				tx.RedeemGrant(live.ID, 1, start.Add(80*day)),
+				tx.RedeemGrant(revoked.ID, 1, start.Add(day), oauth.MethodNone),
+				tx.RedeemGrant(live.ID, 1, start.Add(80*day), oauth.MethodNone),
 				tx.ClientUsed(client.ID),
 				tx.CreateClient(&oauth.Client{ID: "mcp_new", Origin: oauth.ByRegistration, CreatedAt: start}, ""),
 				tx.CreateClient(&oauth.Client{ID: "mcp_operator", Origin: oauth.ByOperator, CreatedAt: start}, ""),

@@ -110,7 +110,7 @@ func TestRaces(t *testing.T) {
 			for range rounds {
 				g, _ := consented(t, nodes[0], user, client, resource)
 				n := race(t, nodes, func(tx *store.Tx) (bool, error) {
-					err := tx.RedeemGrant(g.ID, 1, g.EndsAt)
+					err := tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone)
 					if errors.Is(err, store.ErrNotFound) {
 						return false, nil
 					}

@@ -59,7 +59,7 @@ func redeemed(t testing.TB, db *store.DB, user *oauth.User, client *oauth.Client
 		if spent, err := tx.SpendCode(c.Hash); err != nil || !spent {
 			t.Errorf("SpendCode = %v, %v", spent, err)
 		}
-		if err := tx.RedeemGrant(g.ID, 1, tx.Now().Add(30*24*time.Hour)); err != nil {
+		if err := tx.RedeemGrant(g.ID, 1, tx.Now().Add(30*24*time.Hour), oauth.MethodNone); err != nil {
 			return err
 		}
 		var err error

@@ -73,7 +73,7 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 	if grant.Refreshable {
 		granted.Generation, deadline = 1, e.idleDeadline(grant, resource, tx.Now())
 	}
-	if err := tx.RedeemGrant(grant.ID, granted.Generation, deadline); err != nil {
+	if err := tx.RedeemGrant(grant.ID, granted.Generation, deadline, req.Method); err != nil {
 		return nil, err
 	}
 	if req.Client.UsedAt.IsZero() {

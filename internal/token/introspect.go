@@ -35,11 +35,11 @@ func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.Introspection("", ""), err)
 	}
-	asker, err := e.Clients.Authenticate(r, form)
+	asker, method, err := e.Clients.Authenticate(r, form)
 	switch {
 	case err != nil:
 		return nil, e.Strangers.Refuse(r, audit.Introspection(form.Get("client_id"), ""), err)
-	case asker.Public():
+	case method == oauth.MethodNone:
 		err = oauth.RefuseClient(false, "introspection is for clients that authenticate with a secret")
 		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)
 	case form.Get("token") == "":

@@ -38,6 +38,9 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	case !grant.Live(tx.Now()):
 		return nil, oauth.Refuse(oauth.InvalidGrant, "the grant of this refresh token has ended: authorize again")
 	}
+	if err := keepsMethod(grant, req.Method); err != nil {
+		return nil, err
+	}
 	resource, err := req.resourceOf(grant)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Revocation("", "", ""), err)
 	}
-	c, err := e.Clients.Authenticate(r, form)
+	c, _, err := e.Clients.Authenticate(r, form)
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Revocation(form.Get("client_id"), "", ""), err)
 	}

@@ -41,6 +41,7 @@ type Lifetimes struct {
 // Request is a token request whose client has proven who it is.
 type Request struct {
 	Client    *oauth.Client
+	Method    oauth.Method // by which it did
 	GrantType oauth.GrantType
 	Form      url.Values
 	Resources []*oauth.Resource // all that are registered
@@ -106,7 +107,7 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 		return nil, e.Strangers.Refuse(r, audit.TokenRequest("", ""), err)
 	}
 	grantType := oauth.GrantType(form.Get("grant_type"))
-	c, err := e.Clients.Authenticate(r, form)
+	c, method, err := e.Clients.Authenticate(r, form)
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.TokenRequest(form.Get("client_id"), string(grantType)), err)
 	}
@@ -125,7 +126,7 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.TokenRequest(c.ID, string(grantType)), err)
 	}
-	return &Request{Client: c, GrantType: grantType, Form: form, Resources: resources}, nil
+	return &Request{Client: c, Method: method, GrantType: grantType, Form: form, Resources: resources}, nil
 }
 
 // event tells the audit log of the answer to req; granted is nil for a refusal.
@@ -138,6 +139,15 @@ func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
 		}
 	}
 	return event
+}
+
+// keepsMethod refuses a client that once proved who it is to this grant and now
+// does not: whoever took its token may offer nothing better.
+func keepsMethod(g *oauth.Grant, method oauth.Method) error {
+	if method == oauth.MethodNone && g.Method != "" && g.Method != oauth.MethodNone {
+		return oauth.RefuseClient(false, "the client authenticated with %s when this grant began, and must go on doing so", g.Method)
+	}
+	return nil
 }
 
 // issue signs what was granted (RFC 9068 §2). A local key does not fail.
