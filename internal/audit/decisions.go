@@ -23,10 +23,12 @@ func Code(clientID, userID, grantID, resource, scope string, remembered bool) Ev
 	return e
 }
 
-// SignIn is the answer to a sign-in form. email is what was typed, in the form
-// in which accounts are looked up.
-func SignIn(email, userID string) Event {
-	return Event{Action: "login.sign_in", UserID: userID}.With("email", email)
+// SignIn is the answer to a sign-in form. userID is the account that was tried,
+// "" if there is none of that name. What was typed is not recorded: it may be
+// anybody's address, or a password in the wrong input, and an event outlives the
+// account.
+func SignIn(userID string) Event {
+	return Event{Action: "login.sign_in", UserID: userID}
 }
 
 // SignOut is the end of a browser session by its owner.

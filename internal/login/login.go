@@ -121,7 +121,7 @@ const failed = "That did not work. Check the e-mail address and the password; af
 func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignIn("", ""), err)
+		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
 	browser, cookie := e.Pages.Browser(r)
 	email, password := form.Get("email"), form.Get("password")
@@ -132,24 +132,28 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address or the password is too long")
 	}
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignIn("", ""), err)
+		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
 	key := oauth.EmailKey(email)
-	if wait, ok := e.begin(r, key, browser); !ok {
-		return e.refuse(r, form, key, oauth.RefuseForNow(wait, "too many failed sign-ins"))
+	user, err := e.account(r, key)
+	if err != nil {
+		return nil, err
 	}
-	user, err := e.verify(r, key, password)
+	if wait, ok := e.begin(r, key, browser); !ok {
+		return e.refuse(r, form, user, oauth.RefuseForNow(wait, "too many failed sign-ins"))
+	}
+	err = e.verify(r, user, password)
 	if !errors.Is(err, errWrong) { // nothing was guessed
 		e.Addresses.Return(addressKey(r))
 	}
 	_, refused := oauth.AsRefusal(err)
 	switch {
 	case errors.Is(err, errWrong):
-		return e.refuse(r, form, key, err)
+		return e.refuse(r, form, user, err)
 	case err != nil:
 		e.Accounts.Return(e.accountKey(r, key, browser))
 		if refused {
-			return e.refuse(r, form, key, err)
+			return e.refuse(r, form, user, err)
 		}
 		return nil, err
 	}
@@ -193,41 +197,43 @@ func (e *Endpoint) accountKey(r *http.Request, key, browser string) string {
 
 var errWrong = oauth.Refuse(oauth.AccessDenied, "wrong e-mail address or password")
 
-// verify returns the person whose e-mail address and password these are. An
-// unknown account takes as long as a known one.
-func (e *Endpoint) verify(r *http.Request, key, password string) (*oauth.User, error) {
+// account returns the person with this e-mail address; nobody, who has no
+// password, if there is none.
+func (e *Endpoint) account(r *http.Request, key string) (*oauth.User, error) {
 	var user *oauth.User
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		user, err = tx.UserByEmail(key)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		user, err = &oauth.User{}, nil
+		return &oauth.User{}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
+	return user, err
+}
+
+// verify returns nil if the password is the user's. That of nobody takes as long
+// as any other.
+func (e *Endpoint) verify(r *http.Request, user *oauth.User, password string) error {
 	ok, outdated, err := verifyPassword(r.Context(), user.PasswordHash, password)
 	switch {
 	case err != nil:
-		return nil, err
+		return err
 	case !ok, user.Disabled():
-		return nil, errWrong
+		return errWrong
 	case outdated:
 		hash, err := HashPassword(r.Context(), password)
 		if err != nil {
-			return user, nil // the old hash still serves
+			return nil // the old hash still serves
 		}
-		err = e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.SetPassword(user.ID, hash) })
-		return user, err
+		return e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.SetPassword(user.ID, hash) })
 	}
-	return user, nil
+	return nil
 }
 
 // refuse records a failed sign-in and shows the form again.
-func (e *Endpoint) refuse(r *http.Request, form url.Values, key string, err error) (web.Answer, error) {
+func (e *Endpoint) refuse(r *http.Request, form url.Values, user *oauth.User, err error) (web.Answer, error) {
 	refusal, _ := oauth.AsRefusal(err)
-	if err := e.Refuse(r, audit.SignIn(key, ""), err); !errors.Is(err, refusal) {
+	if err := e.Refuse(r, audit.SignIn(user.ID), err); !errors.Is(err, refusal) {
 		return nil, err
 	}
 	answer, err := e.form(r, form.Get("request"), form.Get("email"), failed)
@@ -258,7 +264,7 @@ func (e *Endpoint) welcome(r *http.Request, user *oauth.User, key, browser, seal
 		if err := tx.CreateSession(session); err != nil {
 			return err
 		}
-		return tx.Conclude(audit.SignIn(key, user.ID), nil)
+		return tx.Conclude(audit.SignIn(user.ID), nil)
 	})
 	if err != nil {
 		return nil, err

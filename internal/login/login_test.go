@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -288,6 +290,39 @@ func TestDisabledAccount(t *testing.T) {
 		rs := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
 		if rs.Active(tokens.Access) {
 			t.Error("still active")
+		}
+	})
+}
+
+func TestRecordsOfSignIn(t *testing.T) {
+	s := start(t, limited)
+	ada := s.User("ada@example.com")
+	s.Browser(t).Get("/login").SignIn(ada)
+	tries(t, s, ada.Email, 5)
+	tries(t, s, "eve@example.com", 1)
+	tries(t, s, "the password, in the wrong input", 1)
+
+	t.Run("LG-04 they name the account that was tried, throttled or not", func(t *testing.T) {
+		got := map[string]int{}
+		for _, e := range s.Events("login.sign_in") {
+			got[fmt.Sprintf("%s %s %s", e.Outcome, e.Reason, e.UserID)]++
+		}
+		want := map[string]int{
+			"allowed  " + ada.ID:                  1,
+			"refused access_denied " + ada.ID:     4,
+			"refused too_many_requests " + ada.ID: 1,
+			"refused access_denied ":              2,
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("CS-20 they say nothing of a person who is deleted", func(t *testing.T) {
+		s.Update(func(tx *store.Tx) error { return tx.DeleteUser(ada.ID) })
+		for _, e := range s.Events("") {
+			if text := fmt.Sprint(e); strings.Contains(text, "@") || strings.Contains(text, "wrong input") {
+				t.Errorf("an event tells %s", text)
+			}
 		}
 	})
 }
