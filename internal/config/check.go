@@ -125,12 +125,16 @@ func checkChoices(c *Config) error {
 		of          []string
 	}{
 		{"tokens.signing_alg", c.Tokens.SigningAlg, oauth.SigningAlgs},
-		{"registration.dcr", c.Registration.DCR, []string{"open", "off"}},
+		{"registration.dcr", c.Registration.DCR, []string{"open", "token", "off"}},
+		{"registration.cimd", c.Registration.CIMD, []string{"open", "allowlist", "off"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
 			return fmt.Errorf("%s: %.40q is unknown; use one of %s", choice.name, choice.value, strings.Join(choice.of, ", "))
 		}
+	}
+	if c.Registration.CIMD == "allowlist" && len(c.Registration.Allow) == 0 && c.Registration.PinnedDir == "" {
+		return errors.New("registration.cimd: allowlist lets nobody in while registration.cimd_allow is empty; name hosts there, or write off")
 	}
 	if c.Limits.AccountFailures < 1 || c.Limits.AddressFailures < 1 {
 		return errors.New("limits.account_failures and limits.address_failures must be at least 1; limits.enabled: false switches them off")

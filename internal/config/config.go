@@ -60,7 +60,18 @@ type Rotation struct {
 
 // Registration says who may register clients.
 type Registration struct {
-	DCR string // "open" or "off": RFC 7591
+	DCR string // "open", "token" or "off": RFC 7591
+	// CIMD is "open", "allowlist" or "off": clients whose id is the URL of a
+	// metadata document.
+	CIMD string
+	// Allow and Deny are hosts of such URLs, as client.HostList reads them. Deny
+	// counts always, Allow with "allowlist".
+	Allow, Deny []string
+	// AllowLoopback lets documents on loopback hosts be fetched, over http too.
+	AllowLoopback bool
+	// PinnedDir is a folder of documents that are used instead of fetching them;
+	// "" for none.
+	PinnedDir string
 }
 
 // Login says how long a person stays signed in.
@@ -79,6 +90,9 @@ type Limits struct {
 	// Registrations are the new clients of one network address,
 	// AllRegistrations those of all addresses together (RFC 7591 §5).
 	Registrations, AllRegistrations limit.Rate
+	// Documents are the metadata documents fetched for one signed-in person or one
+	// network address, AllDocuments those for everybody who is not signed in.
+	Documents, AllDocuments limit.Rate
 	// AccountFailures and AddressFailures are the failed sign-ins of one account
 	// and of one network address that cost nothing; after them every next one
 	// waits twice as long.

@@ -38,6 +38,8 @@ func parse(at any, text string) error {
 		err = parseLevel(at, text)
 	case *[]netip.Prefix:
 		*at, err = parsePrefixes(text)
+	case *[]string:
+		*at, err = parseHosts(text)
 	default:
 		panic(fmt.Sprintf("config: no reader for %T", at))
 	}
@@ -59,6 +61,8 @@ func format(at any) string {
 			all = append(all, p.String())
 		}
 		return strings.Join(all, ", ")
+	case *[]string:
+		return strings.Join(*at, ", ")
 	case *string:
 		return *at
 	case *bool:
@@ -123,6 +127,20 @@ func parseLevel(at *slog.Level, text string) error {
 		return at.UnmarshalText([]byte(text))
 	}
 	return fmt.Errorf("%.40q is no log level; use debug, info, warn or error", text)
+}
+
+// host is a name of ASCII labels, or "*." before one, with or without a port.
+var host = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$`)
+
+// parseHosts reads host names, separated by commas or spaces.
+func parseHosts(text string) ([]string, error) {
+	all := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	for i, item := range all {
+		if all[i] = strings.ToLower(item); !host.MatchString(all[i]) {
+			return nil, fmt.Errorf("%.60q is no host; write it like example.com, *.example.com or example.com:8443, international names as xn--…", item)
+		}
+	}
+	return all, nil
 }
 
 // parsePrefixes reads networks and single addresses, separated by commas or

@@ -69,7 +69,7 @@ type Metadata struct {
 	// one of the two, with private_key_jwt alone (RFC 7591 §2).
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
-	Scope           string      `json:"scope,omitempty"` // as registered; it binds nobody, Client.Allowed does
+	Scope   string          `json:"scope,omitempty"` // as registered; it binds nobody, Client.Allowed does
 }
 
 // Client is an application that asks for tokens (RFC 6749 §1.1).
