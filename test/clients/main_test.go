@@ -169,3 +169,24 @@ func command(t *testing.T, env []string, v any, args ...string) {
 		t.Fatalf("cardea %s: %v in\n%s", strings.Join(args, " "), err, out)
 	}
 }
+
+// A grant is a line of `cardea grant list`.
+type grant struct {
+	ClientID  string  `json:"client_id"`
+	Resource  string  `json:"resource"`
+	Scope     string  `json:"scope"`
+	RevokedAt *string `json:"revoked_at"`
+}
+
+// liveGrants is how many grants of the client live.
+func (d *demo) liveGrants(t *testing.T, client string) (live int) {
+	t.Helper()
+	var grants []grant
+	command(t, d.env, &grants, "grant", "list", "-o", "json")
+	for _, g := range grants {
+		if g.ClientID == client && g.RevokedAt == nil {
+			live++
+		}
+	}
+	return live
+}

@@ -1,8 +1,17 @@
 // One agent's session through an official SDK, told step by step: a line of JSON on standard output for each step.
 // When the SDK sends the person to the authorization server, the line {"step":"authorize","url":…} says where; the
 // answer, a line on standard input, is the URL that the person's browser came back with.
+//
+//   MCP_URL                     the whole session
+//   MCP_URL --document URL      the whole session of a client whose metadata document is at URL
+//   MCP_URL --keep FILE         only signs in, and keeps the client and its tokens in FILE
+//   MCP_URL --share FILE        one of several processes that begin with what FILE holds; each waits for a line on
+//                               standard input before it sends a refresh, so that all can send theirs at once
+//   MCP_URL --share FILE --die  the same, and the process is killed when the answer comes, before the SDK sees it
 
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
 
 const redirectUrl = 'http://127.0.0.1:43117/callback'; // nobody listens there: the answer comes by standard input
 const event = { title: 'Tea', start: '2031-05-04T15:00' };
@@ -11,6 +20,10 @@ const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator](
 
 export function tell(step, facts = {}) {
   process.stdout.write(JSON.stringify({ step, ...facts }) + '\n');
+}
+
+function refreshes(init) {
+  return init?.method === 'POST' && new URLSearchParams(init.body).get('grant_type') === 'refresh_token';
 }
 
 // Agent is what an application has to bring for the SDKs: a place to keep things, and a way to the person.
@@ -63,9 +76,14 @@ class Agent {
     this.asked = url;
   }
 
-  // fetch lets everything through and only looks at it.
+  // fetch lets everything through and only looks at it; a refresh of several processes waits for the others.
   fetch = async (input, init) => {
+    if (this.shares && refreshes(init)) {
+      tell('refreshing');
+      await answers.next();
+    }
     const response = await fetch(input, init);
+    if (this.dies && refreshes(init)) process.kill(process.pid, 'SIGKILL');
     if (response.status === 403) {
       const challenge = response.headers.get('www-authenticate');
       this.stepUp = /error="insufficient_scope"/.test(challenge ?? '');
@@ -85,11 +103,33 @@ class Agent {
   }
 }
 
-// run plays the session against the MCP server at url. finish hands the callback's parameters to the SDK.
-export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish }, url) {
+// run plays the session that the command line names. finish hands the callback's parameters to the SDK.
+export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish }) {
+  const { values: options, positionals: [url] } = parseArgs({
+    allowPositionals: true,
+    options: { document: { type: 'string' }, keep: { type: 'string' }, share: { type: 'string' }, die: { type: 'boolean' } },
+  });
   const agent = new Agent();
+  agent.clientMetadataUrl = options.document;
   const open = () => new StreamableHTTPClientTransport(new URL(url), { authProvider: agent, fetch: agent.fetch });
   const client = new Client({ name: 'cardea-test', version: '1.0.0' });
+  const call = async (name, args) => {
+    const result = await client.callTool({ name, arguments: args });
+    tell('called', { tool: name, failed: result.isError === true, text: result.content?.[0]?.text });
+  };
+  const spoil = () => {
+    agent.held = { ...agent.held, access_token: 'no.longer.good' };
+  };
+
+  if (options.share) {
+    Object.assign(agent, JSON.parse(readFileSync(options.share, 'utf8')), { shares: true, dies: options.die });
+    spoil();
+    await client.connect(open());
+    await call('get_forecast', { city: 'Lisbon' });
+    spoil();
+    await call('get_forecast', { city: 'Lisbon' }); // the refresh token that came is good too
+    process.exit(0);
+  }
 
   let transport = open();
   try {
@@ -102,11 +142,10 @@ export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedE
   transport = open();
   await client.connect(transport);
   tell('connected', { tools: (await client.listTools()).tools.map((tool) => tool.name) });
-
-  const call = async (name, args) => {
-    const result = await client.callTool({ name, arguments: args });
-    tell('called', { tool: name, failed: result.isError === true, text: result.content?.[0]?.text });
-  };
+  if (options.keep) {
+    writeFileSync(options.keep, JSON.stringify({ client: agent.client, held: agent.held }));
+    process.exit(0);
+  }
   await call('get_forecast', { city: 'Lisbon' });
 
   try {
@@ -120,7 +159,7 @@ export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedE
   await call('get_forecast', { city: 'Lisbon' }); // what was allowed before still is
 
   const before = agent.saved;
-  agent.held = { ...agent.held, access_token: 'no.longer.good' };
+  spoil();
   await call('create_event', event);
   tell('refreshed', { times: agent.saved - before });
 

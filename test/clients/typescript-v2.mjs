@@ -1,6 +1,6 @@
-// node typescript-v2.mjs MCP_URL: a session through the official TypeScript SDK v2, which checks `iss` too.
+// node typescript-v2.mjs MCP_URL [OPTIONS]: a session through the official TypeScript SDK v2, which checks `iss` too.
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
 import { run } from './session.mjs';
 
 const finish = (transport, params) => transport.finishAuth(params);
-await run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish }, process.argv[2]);
+await run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish });

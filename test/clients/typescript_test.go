@@ -4,7 +4,11 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -26,6 +30,77 @@ type step struct {
 	Times     int    // refreshed
 }
 
+// An agent is a running typescript-v1.mjs or typescript-v2.mjs.
+type agent struct {
+	t         *testing.T
+	cmd       *exec.Cmd
+	in        io.WriteCloser
+	out       *bufio.Scanner
+	trail     []string
+	complaint strings.Builder
+}
+
+// startAgent starts a session through an SDK; session.mjs names the arguments.
+func startAgent(t *testing.T, version string, args ...string) *agent {
+	t.Helper()
+	a := &agent{t: t, cmd: node(t.Context(), t, "typescript-"+version+".mjs", args...)}
+	a.cmd.Stderr = &a.complaint
+	var err error
+	if a.in, err = a.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := a.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.out = bufio.NewScanner(out)
+	if err := a.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// next is the next step, or false when the agent has ended.
+func (a *agent) next() (s step, ok bool) {
+	for a.out.Scan() {
+		a.trail = append(a.trail, a.out.Text())
+		if err := json.Unmarshal(a.out.Bytes(), &s); err != nil {
+			a.t.Errorf("the driver printed %q", a.out.Text())
+			continue
+		}
+		return s, true
+	}
+	return step{}, false
+}
+
+// answer sends the agent the line it waits for.
+func (a *agent) answer(line string) {
+	fmt.Fprintln(a.in, line)
+}
+
+// session has the person go wherever the agent sends them until it ends, and returns its steps, and how it told them.
+func (a *agent) session(who *person) (steps []step, trail string) {
+	a.t.Helper()
+	for s, ok := a.next(); ok; s, ok = a.next() {
+		steps = append(steps, s)
+		if s.Step != "authorize" {
+			continue
+		}
+		back, err := who.Visit(s.URL)
+		if err != nil {
+			a.t.Error(err)
+			a.in.Close()
+			continue
+		}
+		a.answer(back)
+	}
+	trail = strings.Join(a.trail, "\n")
+	if err := a.cmd.Wait(); err != nil {
+		a.t.Fatalf("%v after\n%s\n%s", err, trail, a.complaint.String())
+	}
+	return steps, trail
+}
+
 // The same session through both official TypeScript SDKs: discovery, registration, PKCE, sign-in, consent, a tool call,
 // step-up for a second tool, refresh.
 func TestTypeScriptSDK(t *testing.T) {
@@ -33,43 +108,7 @@ func TestTypeScriptSDK(t *testing.T) {
 	for _, version := range []string{"v1", "v2"} {
 		t.Run(version, func(t *testing.T) {
 			ada := newPerson(t, d.Email, d.Password)
-			cmd := node(t.Context(), t, "typescript-"+version+".mjs", d.MCP)
-			var complaint strings.Builder
-			cmd.Stderr = &complaint
-			in, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			var steps []step
-			var trail []string
-			for lines := bufio.NewScanner(out); lines.Scan(); {
-				var s step
-				if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-					t.Errorf("the driver printed %q", lines.Text())
-					continue
-				}
-				steps = append(steps, s)
-				trail = append(trail, lines.Text())
-				if s.Step == "authorize" {
-					back, err := ada.Visit(s.URL)
-					if err != nil {
-						t.Error(err)
-						in.Close()
-						continue
-					}
-					fmt.Fprintln(in, back)
-				}
-			}
-			if err := cmd.Wait(); err != nil {
-				t.Fatalf("%v after\n%s\n%s", err, strings.Join(trail, "\n"), complaint.String())
-			}
+			steps, trail := startAgent(t, version, d.MCP).session(ada)
 			want := []string{
 				"registered", "authorize", "tokens", "connected", "called get_forecast",
 				"refused", "authorize", "tokens", "called create_event", "called get_forecast",
@@ -104,11 +143,90 @@ func TestTypeScriptSDK(t *testing.T) {
 				}
 			}
 			if strings.Join(got, ", ") != strings.Join(want, ", ") {
-				t.Errorf("the session went\n%s\nwant the steps %v", strings.Join(trail, "\n"), want)
+				t.Errorf("the session went\n%s\nwant the steps %v", trail, want)
 			}
 			if ada.signedIn != 1 || ada.asked != 2 {
 				t.Errorf("the person signed in %d times and was asked %d times, want 1 and 2", ada.signedIn, ada.asked)
 			}
 		})
 	}
+}
+
+// Five processes hold the same tokens and refresh with the same refresh token at the same moment; one of them dies before
+// its answer reaches it. The others have tokens that work, and refresh with what they got; a process that begins again
+// with what the dead one had gets in too; the grant lives.
+func TestTypeScriptSDKProcessesShareRefreshToken(t *testing.T) {
+	d := startDemo(t)
+	for _, version := range []string{"v1", "v2"} {
+		t.Run(version, func(t *testing.T) {
+			ada := newPerson(t, d.Email, d.Password)
+			file := filepath.Join(t.TempDir(), "tokens.json")
+			steps, _ := startAgent(t, version, d.MCP, "--keep", file).session(ada)
+			client := steps[0].ClientID
+
+			var agents []*agent
+			for range 4 {
+				agents = append(agents, startAgent(t, version, d.MCP, "--share", file))
+			}
+			dying := startAgent(t, version, d.MCP, "--share", file, "--die")
+			refreshTogether(t, append(agents, dying))
+			if s, ok := dying.next(); ok {
+				t.Errorf("the process that was to die lives on: %+v", s)
+			}
+			_ = dying.cmd.Wait() // it was killed
+			each(agents, func(a *agent) { expect(a, "tokens", "called") })
+
+			again := startAgent(t, version, d.MCP, "--share", file)
+			refreshTogether(t, []*agent{again})
+			expect(again, "tokens", "called")
+
+			agents = append(agents, again)
+			refreshTogether(t, agents)
+			each(agents, func(a *agent) {
+				expect(a, "tokens", "called")
+				if s, ok := a.next(); ok {
+					t.Errorf("the agent goes on after its last call: %+v", s)
+				}
+				if err := a.cmd.Wait(); err != nil {
+					t.Errorf("%v after\n%s\n%s", err, strings.Join(a.trail, "\n"), a.complaint.String())
+				}
+			})
+			if live := d.liveGrants(t, client); live != 1 {
+				t.Errorf("the client has %d grants that live, want the one it began with", live)
+			}
+			if ada.asked != 1 {
+				t.Errorf("the person was asked %d times, want once", ada.asked)
+			}
+		})
+	}
+}
+
+// refreshTogether waits until every agent is about to refresh, and lets all of them.
+func refreshTogether(t *testing.T, agents []*agent) {
+	t.Helper()
+	each(agents, func(a *agent) { expect(a, "refreshing") })
+	for _, a := range agents {
+		a.answer("go")
+	}
+}
+
+// expect reads as many steps as are named, which are to be those, and no tool call that failed.
+func expect(a *agent, steps ...string) {
+	a.t.Helper()
+	for _, want := range steps {
+		if got, ok := a.next(); !ok || got.Step != want || got.Failed {
+			a.t.Errorf("the agent's step is %+v, want %q, after\n%s\n%s", got, want, strings.Join(a.trail, "\n"), a.complaint.String())
+			_ = a.cmd.Process.Kill() // it would wait for the next line
+			return
+		}
+	}
+}
+
+// each does something with every agent at the same time.
+func each(agents []*agent, do func(*agent)) {
+	var wg sync.WaitGroup
+	for _, a := range agents {
+		wg.Go(func() { do(a) })
+	}
+	wg.Wait()
 }
