@@ -1,0 +1,133 @@
+package fetch
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxURL      = 2048 // bytes of any URL that is fetched
+	maxClientID = 512  // bytes of a URL that is a client identifier: it is stored, shown and logged
+)
+
+// CheckURL decides from the text alone, without looking anything up, whether raw
+// may be the URL of a Client ID Metadata Document: https, a domain name in lower
+// case, a path, and no userinfo, fragment, query, dot segment or needless port;
+// at most 512 bytes. With allowLoopback, http and https URLs of localhost,
+// 127.0.0.0/8 and [::1] may be too. Nothing is repaired, for client identifiers
+// are compared byte for byte. The error is ErrNotAllowed with the rule that raw
+// breaks; it quotes nothing of raw. Client ID Metadata Document §3.
+func CheckURL(raw string, allowLoopback bool) error {
+	t, err := parse(raw, allowLoopback)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(raw) > maxClientID:
+		return notAllowed("it is longer than %d bytes", maxClientID)
+	case strings.Contains(raw, "?"):
+		return notAllowed("it has a query")
+	case t.url.Path == "" || t.url.Path == "/":
+		return notAllowed("it has no path")
+	case slices.ContainsFunc(strings.FieldsFunc(t.url.Path, isSlash), isDots):
+		return notAllowed("its path has a dot segment")
+	case t.url.Port() == defaultPort(t.url.Scheme):
+		return notAllowed("it spells out the default port")
+	}
+	return nil
+}
+
+// A backslash here was written %5C; some servers take it for a slash.
+func isSlash(r rune) bool        { return r == '/' || r == '\\' }
+func isDots(segment string) bool { return segment == "." || segment == ".." }
+
+// A target is a URL that may be fetched, as far as its text tells.
+type target struct {
+	url      *url.URL
+	host     string // a domain name, or without brackets the IP address of a loopback host
+	port     string
+	loopback bool
+}
+
+// outsideURI tells the characters that no URI has, RFC 3986 §2.
+func outsideURI(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"<>\\^`{|}", r)
+}
+
+// parse applies the rules for every URL that a stranger chose.
+func parse(raw string, allowLoopback bool) (target, error) {
+	switch {
+	case len(raw) > maxURL:
+		return target{}, notAllowed("it is longer than %d bytes", maxURL)
+	case strings.ContainsFunc(raw, outsideURI):
+		return target{}, notAllowed("it has a character that no URL has")
+	case strings.Contains(raw, "#"):
+		return target{}, notAllowed("it has a fragment")
+	}
+	scheme, rest, hierarchical := strings.Cut(raw, "://")
+	if !hierarchical || scheme != "https" && scheme != "http" {
+		return target{}, notAllowed("it does not begin with https://")
+	}
+	authority := rest
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		authority = rest[:end]
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case strings.Contains(authority, "@"):
+		return target{}, notAllowed("it has a user name")
+	case err != nil || u.Host != authority: // as in https://%31%32%37.0.0.1/
+		return target{}, notAllowed("it is malformed")
+	}
+	port := u.Port()
+	host := strings.TrimSuffix(authority, ":"+port) // keeps a colon that has no port behind it
+	number, err := strconv.ParseUint(port, 10, 16)
+	loopback := isLoopback(host)
+	switch {
+	case port != "" && (err != nil || number == 0 || port[0] == '0'):
+		return target{}, notAllowed("its port is not a number from 1 to 65535")
+	case loopback && !allowLoopback:
+		return target{}, notAllowed("its host is this machine")
+	case scheme == "http" && !loopback:
+		return target{}, notAllowed("it does not begin with https://")
+	case host != strings.ToLower(host):
+		return target{}, notAllowed("its host is not in lower case")
+	case !loopback && !isDomainName(host):
+		return target{}, notAllowed("its host is not a full domain name")
+	}
+	if port == "" {
+		port = defaultPort(scheme)
+	}
+	return target{u, u.Hostname(), port, loopback}, nil
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "http" {
+		return "80"
+	}
+	return "443"
+}
+
+// isLoopback tells whether host is this machine by its own text: names that
+// resolve to loopback addresses are none.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || host == "[::1]" || err == nil && ip.Is4() && ip.IsLoopback()
+}
+
+// domainName begins its last label with a letter, so that no spelling of an IPv4
+// address is one: neither 127.0.0.1 nor 127.1, 2130706433, 0177.0.0.1 or 0x7f.1.
+var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`)
+
+func isDomainName(host string) bool {
+	return len(host) <= 253 && domainName.MatchString(host)
+}
+
+func notAllowed(why string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrNotAllowed, fmt.Sprintf(why, args...))
+}
