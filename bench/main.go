@@ -75,50 +75,47 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 	if err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		ready, log, program string
-		arguments           []string
-	}{
-		{issuer + "/readyz", "cardea.log", binary, []string{"serve"}},
-		{"http://" + bareAddress + "/hello", "limit.log", self, []string{"-limit", bareAddress, "-dir", dir}},
-	} {
-		stop, err := start(ctx, env, filepath.Join(dir, s.log), s.ready, s.program, s.arguments...)
-		if err != nil {
-			return err
-		}
-		defer stop()
+	ours, err := start(ctx, env, filepath.Join(dir, "cardea.log"), ourAddress, "/readyz", binary, "serve")
+	if err != nil {
+		return err
 	}
+	defer ours.stop()
+	bare, err := start(ctx, env, filepath.Join(dir, "limit.log"), bareAddress, "/hello", self, "-limit", bareAddress, "-dir", dir)
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	contests, err := prepare(ctx, issuer, who)
 	if err != nil {
 		return err
 	}
 
-	fmt.Printf("%d connections, %d turns of %s each, medians; requests a second\n\n", connections, turns, seconds)
+	fmt.Printf("%d connections, %d turns of %s each, medians; requests a second, and microseconds of the server's processor for one\n\n", connections, turns, seconds)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "\tcardea\tbare\tshare\tfloor\t\t")
+	fmt.Fprintln(table, "\tcardea\tbare\tshare\tfloor\t\tcardea\tbare\t")
 	below := false
 	for _, c := range contests {
-		var ours, bare, shares []float64
-		for turn := range turns {
-			for _, side := range []struct {
-				address string
-				request next
-				rates   *[]float64
-			}{{ourAddress, c.ours, &ours}, {bareAddress, c.bare, &bare}} {
-				rate, err := load(side.address, seconds, side.request)
-				if err != nil {
-					return fmt.Errorf("%s: %w", c.name, err)
-				}
-				*side.rates = append(*side.rates, rate)
+		var ourRates, bareRates, shares, ourCPU, bareCPU []float64
+		for range turns {
+			our, err := load(ours, seconds, c.ours)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
 			}
+			least, err := load(bare, seconds, c.bare)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.against, err)
+			}
+			ourRates, ourCPU = append(ourRates, our.rate), append(ourCPU, our.cpu)
+			bareRates, bareCPU = append(bareRates, least.rate), append(bareCPU, least.cpu)
 			// Of two neighbouring turns, so that what else the machine does weighs on both.
-			shares = append(shares, ours[turn]/bare[turn])
+			shares = append(shares, our.rate/least.rate)
 		}
 		share, verdict := median(shares), "ok"
 		if share < c.floor {
 			below, verdict = true, "BELOW"
 		}
-		fmt.Fprintf(table, "%s / %s\t%.0f\t%.0f\t%.2f\t%.2f\t%s\t\n", c.name, c.against, median(ours), median(bare), share, c.floor, verdict)
+		fmt.Fprintf(table, "%s / %s\t%.0f\t%.0f\t%.2f\t%.2f\t%s\t%.1f µs\t%.1f µs\t\n", c.name, c.against,
+			median(ourRates), median(bareRates), share, c.floor, verdict, median(ourCPU), median(bareCPU))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -161,39 +158,46 @@ func prepare(ctx context.Context, issuer string, who parties) ([]contest, error)
 	}, nil
 }
 
-// start runs a server on core 0 until stop and waits for its first answer.
-func start(ctx context.Context, env []string, log, ready, program string, arguments ...string) (stop func(), err error) {
+// server is one that start has started.
+type server struct {
+	address string
+	pid     int
+	stop    func()
+}
+
+// start runs a server on core 0 and waits until it answers a GET of ready.
+func start(ctx context.Context, env []string, log, address, ready, program string, arguments ...string) (s server, err error) {
 	out, err := os.Create(log) // #nosec G304 -- in our own temporary folder
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	defer func() { _ = out.Close() }()
-	server := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", program}, arguments...)...) // #nosec G204 -- the operator's binary
-	server.Env, server.Stdout, server.Stderr = env, out, out
-	if err := server.Start(); err != nil {
-		return nil, err
+	process := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", program}, arguments...)...) // #nosec G204 -- the operator's binary
+	process.Env, process.Stdout, process.Stderr = env, out, out
+	if err := process.Start(); err != nil {
+		return s, err
 	}
-	stop = func() {
-		_ = server.Process.Kill()
-		_ = server.Wait() // it was killed, and says so
-	}
+	s = server{address, process.Process.Pid, func() { // taskset becomes the program
+		_ = process.Process.Kill()
+		_ = process.Wait() // it was killed, and says so
+	}}
 	for range 100 {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+ready, nil)
 		if err != nil {
-			stop()
-			return nil, err
+			s.stop()
+			return s, err
 		}
 		if resp, err := http.DefaultClient.Do(req); err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				return stop, nil
+				return s, nil
 			}
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	stop()
+	s.stop()
 	said, _ := os.ReadFile(log) // #nosec G304 -- as above
-	return nil, fmt.Errorf("%s does not answer: %s", program, said)
+	return s, fmt.Errorf("%s does not answer: %s", program, said)
 }
 
 // addresses returns two free ones on the loopback.
