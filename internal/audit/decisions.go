@@ -36,6 +36,12 @@ func SignOut(userID string) Event {
 	return Event{Action: "login.sign_out", UserID: userID}
 }
 
+// ForeignForm is a form that another site made a person's browser post here.
+// path is the page it was meant for, origin the site as the browser names it.
+func ForeignForm(path, origin string) Event {
+	return Event{Action: "page.foreign_form"}.With("page", path).With("origin", origin)
+}
+
 // TokenRequest is the answer to a request at /oauth2/token (RFC 6749 §3.2).
 // clientID is empty while the client is not authenticated.
 func TokenRequest(clientID, grantType string) Event {
@@ -67,6 +73,18 @@ func Registration(clientID, name string, known bool) Event {
 		e = e.With("known", "true")
 	}
 	return e
+}
+
+// Management is the answer to a request about a client's own registration (RFC
+// 7592 §2): verb is "read", "update" or "delete".
+func Management(verb, clientID string) Event {
+	return Event{Action: "client." + verb, ClientID: clientID}.With("by", "client")
+}
+
+// InitialAccessToken is a change made to an initial access token by an operator:
+// verb is "create" or "revoke".
+func InitialAccessToken(verb, id, name string) Event {
+	return Event{Action: "initial_access_token." + verb}.With("id", id).With("name", name)
 }
 
 // Client is a change made to a client by an operator: verb is "create",

@@ -149,6 +149,13 @@ func (c *Client) MatchSecret(secret string, now time.Time) bool {
 	return ok == 1
 }
 
+// MatchRegistrationToken tells whether token is the client's registration access
+// token (RFC 7592 §3). It compares in constant time; a client without one has no
+// match.
+func (c *Client) MatchRegistrationToken(token string) bool {
+	return subtle.ConstantTimeCompare([]byte(Hash(token)), []byte(c.RegistrationToken)) == 1
+}
+
 // BoundTo tells whether the client may ask for tokens for the resource.
 func (c *Client) BoundTo(identifier string) bool {
 	return len(c.Resources) == 0 || slices.Contains(c.Resources, identifier)

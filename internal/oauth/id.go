@@ -19,6 +19,9 @@ const (
 	CodePrefix    = "cardea_ac_"
 	RefreshPrefix = "cardea_rt_"
 	SecretPrefix  = "cardea_cs_"
+
+	RegistrationTokenPrefix = "cardea_rat_" // registration access tokens, RFC 7592 §3
+	InitialTokenPrefix      = "cardea_iat_" // initial access tokens, RFC 7591 §3
 )
 
 // NewSecret returns prefix and 43 characters that carry 256 random bits.

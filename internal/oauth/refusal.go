@@ -29,6 +29,7 @@ const (
 	TemporarilyUnavailable  ErrorCode = "temporarily_unavailable"   // RFC 6749 §4.1.2.1
 	InvalidRedirectURI      ErrorCode = "invalid_redirect_uri"      // RFC 7591 §3.2.2
 	InvalidClientMetadata   ErrorCode = "invalid_client_metadata"   // RFC 7591 §3.2.2
+	InvalidToken            ErrorCode = "invalid_token"             // RFC 6750 §3.1
 	InvalidSoftware         ErrorCode = "invalid_software_statement"
 	LoginRequired           ErrorCode = "login_required"        // OpenID Connect Core §3.1.2.6
 	ConsentRequired         ErrorCode = "consent_required"      // OpenID Connect Core §3.1.2.6
@@ -57,7 +58,7 @@ func (r *Refusal) Status() int {
 		return r.status
 	}
 	switch r.Code {
-	case InvalidClient:
+	case InvalidClient, InvalidToken:
 		return http.StatusUnauthorized
 	case AccessDenied:
 		return http.StatusForbidden

@@ -74,6 +74,31 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt)})
 }
 
+// ReplaceMetadata stores what a client says of itself now, and touches nothing an
+// operator said of it, but that its approval ends unless keepApproval. If redirect
+// URIs or keys are others than before, it notes the time in ChangedAt. ErrNotFound
+// if there is no such client.
+func (tx *Tx) ReplaceMetadata(id string, m *oauth.Metadata, keepApproval bool) error {
+	before, err := tx.Client(id)
+	if err != nil {
+		return err
+	}
+	changedAt := before.ChangedAt
+	if !before.SameTrust(m) {
+		changedAt = tx.Now()
+	}
+	metadata, err := asJSON(m)
+	if err != nil {
+		return err
+	}
+	tx.Touch(Clients)
+	approval := "NULL"
+	if keepApproval {
+		approval = "approved_at"
+	}
+	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, approved_at = "+approval+" WHERE id = $1", args{id, metadata, micros(changedAt)})
+}
+
 // DisableClient shuts a client out, and its grants with it, until EnableClient. A
 // client that is disabled stays so since the first time. ErrNotFound if there is
 // none.
