@@ -18,6 +18,7 @@
 //	hierarchical scopes                    Guard.RequireScope (Wildcards), package scope
 //	protected resource metadata            WellKnown
 //	authorization server metadata proxy    WellKnown (LegacyClients)
+//	endpoints for MCP 2025-03-26           Guard.OlderClients
 //	strict validation by introspection     Config (Introspection)
 //	rate limits by client and scope        Guard.LimitRate
 //	audit log of tool calls                Guard.LogToolCall

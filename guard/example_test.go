@@ -164,6 +164,25 @@ func ExampleWellKnown_legacyClients() {
 	// Output: true true
 }
 
+// Clients of MCP 2025-03-26 that find no metadata call /authorize, /token and /register at the MCP server's origin.
+func ExampleGuard_OlderClients() {
+	issuer := guardtest.NewIssuer()
+	defer issuer.Close()
+	g := mustNew(guard.Config{Issuer: issuer.URL, Resource: server})
+
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", g.Protect(hello))
+	mux.Handle("/.well-known/", guard.WellKnown(g))
+	older := g.OlderClients()
+	for _, path := range []string{"/.well-known/oauth-authorization-server", "/authorize", "/token", "/register"} {
+		mux.Handle(path, older)
+	}
+
+	response := send(mux, "GET", "/authorize?response_type=code&client_id=old", "", "")
+	fmt.Println(response.Code, strings.TrimPrefix(response.Header().Get("Location"), issuer.URL))
+	// Output: 302 /oauth2/authorize?response_type=code&client_id=old&resource=https%3A%2F%2Fmcp.example.com%2Fmcp
+}
+
 // Hierarchical scopes: a wildcard covers everything below it.
 func ExampleGuard_RequireScope_wildcards() {
 	issuer := guardtest.NewIssuer()

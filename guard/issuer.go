@@ -40,6 +40,9 @@ type issuer struct {
 type metadata struct {
 	Issuer        string `json:"issuer"`
 	JWKS          string `json:"jwks_uri"`
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"`
+	Registration  string `json:"registration_endpoint"`
 	Introspection string `json:"introspection_endpoint"`
 
 	document []byte
@@ -192,7 +195,6 @@ func (i *issuer) do(r *http.Request) ([]byte, http.Header, error) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("guard: %s: %w", r.URL, err)
@@ -200,10 +202,15 @@ func (i *issuer) do(r *http.Request) ([]byte, http.Header, error) {
 		return nil, nil, fmt.Errorf("guard: %s answered %s", r.URL, resp.Status)
 	case len(body) > maxDocument:
 		return nil, nil, fmt.Errorf("guard: %s is longer than %d bytes", r.URL, maxDocument)
-	case kind != "application/json" && !strings.HasSuffix(kind, "+json"):
-		return nil, nil, fmt.Errorf("guard: %s is %q, not JSON", r.URL, kind)
+	case !isJSON(resp.Header):
+		return nil, nil, fmt.Errorf("guard: %s is %q, not JSON", r.URL, resp.Header.Get("Content-Type"))
 	}
 	return body, resp.Header, nil
+}
+
+func isJSON(header http.Header) bool {
+	kind, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	return kind == "application/json" || strings.HasSuffix(kind, "+json")
 }
 
 // freshness is how long a document is used before it is fetched again: what Cache-Control says, between a minute and an

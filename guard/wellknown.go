@@ -36,8 +36,8 @@ func describe(config Config) []byte {
 //
 // It serves the metadata of each resource at its own URL (RFC 9728 §3.1), and at the root URL too if there is one guard
 // only. For clients of MCP 2025-03-26, which look for the authorization server at the MCP server's origin, it serves
-// the metadata of the first guard's issuer, fetched and kept like its keys. Anything else is a JSON 404: clients try
-// many paths, and a page would confuse them.
+// the metadata of the first guard's issuer, fetched and kept like its keys; [Guard.OlderClients] serves them more.
+// Anything else is a JSON 404: clients try many paths, and a page would confuse them.
 func WellKnown(guards ...*Guard) http.Handler {
 	documents := map[string][]byte{}
 	for _, g := range guards {
@@ -52,16 +52,14 @@ func WellKnown(guards ...*Guard) http.Handler {
 		var refusal *Error
 		switch {
 		case !found && (path != authorizationServer && path != openidConfiguration || len(guards) == 0):
-			refusal = &Error{Status: http.StatusNotFound, Code: "not_found", Description: "There is nothing here."}
+			refusal = errNothing
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
 			refusal = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "This is for reading: use GET."}
 		case !found:
 			m, err := guards[0].issuer.metadata.current(r.Context())
 			if err != nil {
-				// 502, because clients go on to the next place after it, and stop at other 5xx.
-				refusal = &Error{Status: http.StatusBadGateway, Code: "temporarily_unavailable",
-					Description: "The authorization server cannot be reached; try again.", RetryAfter: interval}
+				refusal = errUnreachable
 			}
 			body = m.document
 		}
