@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -182,6 +183,27 @@ func TestForeignForms(t *testing.T) {
 			}
 		})
 	}
+	t.Run("LG-12 one from another site is recorded as what it is", func(t *testing.T) {
+		recording := *pages
+		var events []audit.Event
+		refusal := oauth.RefuseForNow(time.Minute, "too often")
+		recording.Refuse = func(_ *http.Request, event audit.Event, err error) error {
+			events = append(events, event)
+			return refusal
+		}
+		h := recording.HTML(func(*http.Request) (web.Answer, error) {
+			t.Error("the endpoint was reached")
+			return web.SignedOut{}, nil
+		})
+		r := httptest.NewRequest(http.MethodPost, "/consent?request=sealed", nil)
+		r.Header.Set("Origin", "https://evil.example")
+		if w, _ := send(h, r); w.Code != http.StatusTooManyRequests {
+			t.Errorf("%d: what Refuse returns is not the answer", w.Code)
+		}
+		if d := cmp.Diff([]audit.Event{audit.ForeignForm("/consent", "https://evil.example")}, events); d != "" {
+			t.Error(d)
+		}
+	})
 	t.Run("a link on another site", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Sec-Fetch-Site", "cross-site")

@@ -142,6 +142,15 @@ func TestSmuggling(t *testing.T) {
 		"HT-14 two hosts":              "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n" + second,
 		"HT-14 no host":                "GET / HTTP/1.1\r\n\r\n" + second,
 		"HT-08 space before the colon": "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length : 3\r\n\r\na=1" + second,
+		"HT-08 TE.CL":                  head + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 two lengths in one":     head + "Content-Length: 3, 3\r\n\r\na=1" + second,
+		"HT-08 a signed length":        head + "Content-Length: +3\r\n\r\na=1" + second,
+		"HT-08 an unknown coding":      head + "Transfer-Encoding: xchunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a coding on two lines":  head + "Transfer-Encoding:\r\n chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a coding behind a LF":   head + "Content-Length: 3\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a coding behind a CR":   head + "Content-Length: 3\r\nX: y\rTransfer-Encoding: chunked\r\n\r\na=1" + second,
+		"HT-08 h2c, outright":          "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + second,
+		"HT-14 a garbled host":         "GET / HTTP/1.1\r\nHost: a\"><script>\r\n\r\n" + second,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
@@ -162,9 +171,24 @@ func TestSmuggling(t *testing.T) {
 			if n := strings.Count(string(answers), "HTTP/1.1 "); n != 1 {
 				t.Errorf("%d answers:\n%s", n, answers)
 			}
-			if strings.HasPrefix(string(answers), "HTTP/1.1 500") {
-				t.Errorf("a fault:\n%s", answers)
+			if strings.HasPrefix(string(answers), "HTTP/1.1 500") || strings.Contains(string(answers), "<script") {
+				t.Errorf("the answer is\n%s", answers)
 			}
 		})
 	}
+	t.Run("HT-08 h2c, by upgrade", func(t *testing.T) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
+		resp, err := s.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusSwitchingProtocols || resp.ProtoMajor != 1 {
+			t.Errorf("%s %s", resp.Proto, resp.Status)
+		}
+	})
 }

@@ -19,6 +19,9 @@ type Pages struct {
 	Secure  bool    // the issuer's scheme is https
 	Sealer  *Sealer // of requests on their way through the pages
 	CSRFKey []byte  // 32 bytes
+	// Refuse records a refusal and returns it, or turns away who is refused too
+	// often (client.Strangers.Refuse).
+	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
 // Answer is what a person's browser is answered with: one of the views (SignIn,
@@ -65,11 +68,12 @@ func WithRefusal(a Answer, refusal *oauth.Refusal) Answer {
 
 // HTML adapts an endpoint that people's browsers call. An error becomes an HTML
 // page with the status of the refusal, or a 500 that tells nothing; it links
-// nowhere. A form that another site made the browser post is refused with 403.
+// nowhere. A form that another site made the browser post is refused with 403, and
+// recorded.
 func (p *Pages) HTML(handle func(*http.Request) (Answer, error)) http.Handler {
 	return p.HTMLFromAnySite(func(r *http.Request) (Answer, error) {
 		if err := checkSite(r); err != nil {
-			return nil, err
+			return nil, p.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), err)
 		}
 		return handle(r)
 	})
@@ -94,7 +98,7 @@ func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http
 // NotFound answers every request with 404: people with a page, programs with
 // JSON.
 func (p *Pages) NotFound() http.Handler {
-	page := p.HTML(func(*http.Request) (Answer, error) { return nil, errNothing })
+	page := p.HTMLFromAnySite(func(*http.Request) (Answer, error) { return nil, errNothing })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.Header.Get("Accept"), "text/html") {
 			page.ServeHTTP(w, r)

@@ -78,18 +78,34 @@ func panicked(p any) error {
 	return fmt.Errorf("web: panic: %v\n%s", p, debug.Stack())
 }
 
-// maxURI bounds the request target, in bytes.
-const maxURI = 16 << 10
+// Bounds of a request: the length of its target in bytes, and how many header
+// fields it may have.
+const (
+	maxURI    = 16 << 10
+	maxFields = 256
+)
 
 // checkRequest refuses what no endpoint takes.
 func checkRequest(r *http.Request) error {
 	switch {
 	case len(r.RequestURI) > maxURI:
 		return oauth.RefuseStatus(http.StatusRequestURITooLong, oauth.InvalidRequest, "the request URI is longer than %d bytes", maxURI)
+	case fields(r.Header) > maxFields:
+		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "there are more than %d header fields", maxFields)
+	case r.URL.Host != "": // allowed by RFC 9112 §3.2.2, used by who wants the host repeated somewhere
+		return oauth.Refuse(oauth.InvalidRequest, "this server is no proxy: name the path alone")
 	case r.Header.Get("Content-Encoding") != "":
 		return oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidRequest, "send the body without Content-Encoding")
 	}
 	return nil
+}
+
+// fields returns how many fields a header has; one that comes twice is two.
+func fields(header http.Header) (n int) {
+	for _, values := range header {
+		n += len(values)
+	}
+	return n
 }
 
 func encode(v any) ([]byte, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -46,6 +47,7 @@ var pages = &web.Pages{
 	Secure:  true,
 	Sealer:  web.NewSealer([]byte("0123456789abcdef0123456789abcdef")),
 	CSRFKey: []byte("fedcba9876543210fedcba9876543210"),
+	Refuse:  func(_ *http.Request, _ audit.Event, err error) error { return err },
 }
 
 func pageOf(answer web.Answer, err error) http.Handler {
@@ -284,6 +286,23 @@ func TestUnfitRequests(t *testing.T) {
 		t.Run("AZ-60 a URI of 16 KB: "+name, func(t *testing.T) {
 			if w, _ := get(h, "/?state="+strings.Repeat("x", 16<<10-8)); w.Code != http.StatusOK {
 				t.Errorf("%d", w.Code)
+			}
+		})
+		for n, want := range map[int]int{256: http.StatusOK, 257: http.StatusRequestHeaderFieldsTooLarge, 10_000: http.StatusRequestHeaderFieldsTooLarge} {
+			t.Run(fmt.Sprintf("HT-12 %d header fields: %s", n, name), func(t *testing.T) {
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				for i := range n {
+					r.Header.Add(fmt.Sprint("X-", i/2), "") // each twice
+				}
+				if w, _ := send(h, r); w.Code != want {
+					t.Errorf("%d, want %d", w.Code, want)
+				}
+			})
+		}
+		t.Run("HT-14 an absolute URI: "+name, func(t *testing.T) {
+			w, _ := get(h, "http://evil.example/")
+			if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "evil.example") {
+				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})
 		t.Run("an encoded body: "+name, func(t *testing.T) {
