@@ -67,6 +67,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Secure:  issuer.Scheme == "https",
 		Sealer:  web.NewSealer(master.Derive("pages")),
 		CSRFKey: master.Derive("csrf"),
+		Refuse:  strangers.Refuse,
 	}
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Next: "/consent",
