@@ -401,6 +401,7 @@ func TestSweep(t *testing.T) {
 			errs = append(errs, err)
 			for i := range many {
 				errs = append(errs, tx.RevokeToken(fmt.Sprint("jti_", i), start.Add(time.Hour)))
+				errs = append(errs, tx.SpendAssertion(fmt.Sprint("hash_", i), start.Add(2*time.Hour)))
 				_, err := tx.Decide(fmt.Sprint("req_", i), start.Add(time.Duration(i)*time.Second))
 				errs = append(errs, err)
 			}
@@ -421,6 +422,8 @@ func TestSweep(t *testing.T) {
 		same(t, store.Swept{Decisions: 1, Codes: 1}, sweepAt(start)) // the code of the revoked grant
 		same(t, store.Swept{Decisions: 60, Codes: 1, Grants: 1}, sweepAt(unredeemed.ExpiresAt))
 		same(t, store.Swept{Sessions: 1, Decisions: many - 61, RevokedTokens: many, Keys: 1}, sweepAt(start.Add(time.Hour)))
+		same(t, store.Swept{}, sweepAt(start.Add(2*time.Hour-time.Microsecond)))
+		same(t, store.Swept{Assertions: many}, sweepAt(start.Add(2*time.Hour)))
 		same(t, store.Swept{Clients: 1}, sweepAt(start.Add(day)))
 		same(t, store.Swept{}, sweepAt(start.Add(30*day-time.Microsecond)))
 		same(t, store.Swept{Grants: 1}, sweepAt(start.Add(30*day)))

@@ -476,6 +476,19 @@ func TestSettings(t *testing.T) {
 	})
 }
 
+func TestAssertions(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		spend := func(hash string) func(*store.Tx) error {
+			return func(tx *store.Tx) error { return tx.SpendAssertion(hash, clock.Now().Add(time.Hour)) }
+		}
+		update(t, db, spend("one"))
+		update(t, db, spend("two"))
+		expect(t, db, store.ErrConflict, spend("one"))
+		clock.Advance(2 * time.Hour) // not before it is swept
+		expect(t, db, store.ErrConflict, spend("one"))
+	})
+}
+
 // modernc binds $2, $1 by number; another driver would bind by first appearance,
 // and this package relies on numbers all over.
 func TestParametersAreBoundByNumber(t *testing.T) {

@@ -15,15 +15,16 @@ const (
 
 // Swept is how much Sweep deleted.
 type Swept struct {
-	Sessions, Decisions, RevokedTokens, Codes, Grants, Clients, Keys int
+	Sessions, Decisions, RevokedTokens, Assertions, Codes, Grants, Clients, Keys int
 }
 
-// Sweep deletes what is over: expired sessions, decisions and notes of revoked
-// tokens; grants never redeemed when their code has expired, and others thirty
-// days after their end; codes of grants that are over; clients that registered
-// more than a day ago and never completed a flow; keys that have left the JWKS.
-// It deletes a few rows at a time, each lot in its own Update, so that it holds
-// nobody up. On an error it returns what it had deleted by then.
+// Sweep deletes what is over: expired sessions, decisions, and notes of revoked
+// tokens and of used assertions; grants never redeemed when their code has
+// expired, and others thirty days after their end; codes of grants that are over;
+// clients that registered more than a day ago and never completed a flow; keys
+// that have left the JWKS. It deletes a few rows at a time, each lot in its own
+// Update, so that it holds nobody up. On an error it returns what it had deleted
+// by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	now := db.Now()
@@ -36,6 +37,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Sessions, "sessions", "hash", "expires_at <= $1", now, ""},
 		{&swept.Decisions, "decisions", "interaction_id", "expires_at <= $1", now, ""},
 		{&swept.RevokedTokens, "revoked_tokens", "jti", "expires_at <= $1", now, ""},
+		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
 		{&swept.Codes, "codes", "hash", "EXISTS (SELECT 1 FROM grants WHERE grants.id = codes.grant_id AND COALESCE(grants.revoked_at, grants.expires_at) <= $1)", now, ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1 AND last_used_at IS NULL", now, ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},
