@@ -32,63 +32,171 @@ const (
 	ForgetUnused = 24 * time.Hour
 )
 
-// Registration is the endpoint POST /oauth2/register (RFC 7591).
+// Registration is the endpoint POST /oauth2/register (RFC 7591), and what stands
+// below it for clients that manage their own registration (RFC 7592).
 type Registration struct {
 	DB        *store.DB
 	Issuer    string
 	Strangers *Strangers
-	Share     *limit.Limiter // new clients by network address; nil: without limit
-	Everyone  *limit.Limiter // new clients of all addresses together; nil: without limit
+	// InitialTokens tells that who registers must show an initial access token
+	// (RFC 7591 §3); otherwise one that is shown is not looked at.
+	InitialTokens bool
+	Share         *limit.Limiter // new clients by network address; nil: without limit
+	Everyone      *limit.Limiter // new clients of all addresses together; nil: without limit
 }
 
-// Information is the client information response (RFC 7591 §3.2.1).
+// Information is the client information response (RFC 7591 §3.2.1, RFC 7592 §3).
 type Information struct {
 	ClientID string `json:"client_id"`
 	IssuedAt int64  `json:"client_id_issued_at"`
 	oauth.Metadata
-	Secret          string `json:"client_secret,omitempty"`
+	Secret          string `json:"client_secret,omitempty"`            // only when it was made just now, or sent by the client
 	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never; only with a secret
+	// RegistrationURI and RegistrationToken are where and with what the client
+	// manages its registration; both empty for one that cannot.
+	RegistrationURI   string `json:"registration_client_uri,omitempty"`
+	RegistrationToken string `json:"registration_access_token,omitempty"`
+}
+
+// registration is a registration on its way: what was asked for, and what became
+// of it.
+type registration struct {
+	*oauth.Metadata
+	fingerprint string // of a public client, which is the same for the same metadata
+	initial     string // Hash of the initial access token, "" where none is needed
+	secret      string // the new client's; "": it has none
+	token       string // the new client's registration access token; "": it has none
+
+	client    *oauth.Client
+	known     bool   // it was registered before
+	initialID string // of the initial access token that was spent
 }
 
 // Register answers POST /oauth2/register. A public client that says the same of
-// itself as another did is that client, and no second one; a confidential one is
-// always new. Nobody vouches for either until an operator approves it.
+// itself as another did is that client, and no second one; so it has no
+// registration access token, which anybody would get. A confidential client is
+// always new, and has one. Nobody vouches for either until an operator approves it.
 func (e *Registration) Register(r *http.Request) (web.Reply, error) {
-	m, err := e.read(r)
+	g := new(registration)
+	var err error
+	if g.initial, err = e.initialToken(r); err == nil {
+		g.Metadata, err = e.read(r)
+	}
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Registration("", "", false), err)
 	}
-	fingerprint := ""
-	if m.Method == oauth.MethodNone {
-		fingerprint = fingerprintOf(m)
-		known, err := e.known(r, fingerprint)
+	switch g.Method {
+	case oauth.MethodNone:
+		g.fingerprint = fingerprintOf(g.Metadata)
+	case oauth.MethodBasic, oauth.MethodPost:
+		g.secret = oauth.NewSecret(oauth.SecretPrefix)
+		g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
+	case oauth.MethodPrivateKeyJWT:
+		g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
+	}
+	if g.fingerprint != "" && !e.InitialTokens { // most are known, and cost no transaction
+		known, err := e.known(r, g.fingerprint)
 		if err != nil || known != nil {
-			return created(known, ""), err
+			return e.created(known, "", ""), err
 		}
 	}
 	if err := e.admit(r); err != nil {
 		return web.Reply{}, err
 	}
-	secret := ""
-	if m.Method != oauth.MethodNone {
-		secret = oauth.NewSecret(oauth.SecretPrefix)
-	}
-	var c *oauth.Client
-	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		if c, err = e.create(tx, m, fingerprint, secret); err != nil {
-			return tx.Conclude(audit.Registration("", m.Name, false), err)
-		}
-		return tx.Conclude(audit.Registration(c.ID, m.Name, false), nil)
-	})
-	if errors.Is(err, store.ErrConflict) { // the same registration came in at the same time
-		if known, err := e.known(r, fingerprint); err != nil || known != nil {
-			return created(known, ""), err
+	for range 2 { // again when the same registration came in at the same time
+		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
+			event := audit.Registration("", g.Name, false)
+			err := e.enter(tx, g)
+			if err == nil {
+				event = audit.Registration(g.client.ID, g.Name, g.known).With("initial_access_token", g.initialID)
+			}
+			return e.Strangers.Conclude(tx, r, event, err)
+		})
+		if !errors.Is(err, store.ErrConflict) {
+			break
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return web.Reply{}, err
+	case g.known:
+		return e.created(g.client, "", ""), nil
 	}
-	return created(c, secret), nil
+	return e.created(g.client, g.secret, g.token), nil
+}
+
+// errInitialToken refuses a registration that nobody allowed, whatever is wrong
+// with the token.
+var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an initial access token: send one as Authorization: Bearer; the operator makes it with cardea initial-access-token create")
+
+// initialToken returns the Hash of the initial access token that r must show, ""
+// where it need not (RFC 7591 §3). Nothing is spent yet.
+func (e *Registration) initialToken(r *http.Request) (string, error) {
+	if !e.InitialTokens {
+		return "", nil
+	}
+	hash := oauth.Hash(bearer(r))
+	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
+		_, err := tx.LiveInitialToken(hash)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = errInitialToken
+	}
+	return hash, err
+}
+
+// bearer returns the token of the Authorization header, "" if there is none or
+// anything else (RFC 6750 §2.1).
+func bearer(r *http.Request) string {
+	header := r.Header.Values("Authorization")
+	if len(header) != 1 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || len(token) > maxCredentials {
+		return ""
+	}
+	return strings.TrimLeft(token, " ")
+}
+
+// enter finds or stores the client, and spends the initial access token, last of
+// what can be refused: a registration that fails costs no use of it.
+func (e *Registration) enter(tx *store.Tx, g *registration) error {
+	if g.fingerprint != "" {
+		known, err := tx.ClientByFingerprint(g.fingerprint)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		g.client, g.known = known, known != nil
+	}
+	if !g.known {
+		if err := e.makeRoom(tx); err != nil {
+			return err
+		}
+	}
+	if e.InitialTokens {
+		id, err := tx.SpendInitialToken(g.initial)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return errInitialToken
+		case err != nil:
+			return err
+		}
+		g.initialID = id
+	}
+	if g.known {
+		return nil
+	}
+	c := &oauth.Client{ID: oauth.NewID("mcp_"), Metadata: *g.Metadata, Origin: oauth.ByRegistration, CreatedAt: tx.Now()}
+	if g.secret != "" {
+		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(g.secret), CreatedAt: tx.Now()}}
+	}
+	if g.token != "" {
+		c.RegistrationToken = oauth.Hash(g.token)
+	}
+	g.client = c
+	return tx.CreateClient(c, g.fingerprint)
 }
 
 // request is a registration request: the metadata, and the key material that is
@@ -103,6 +211,15 @@ type request struct {
 // read parses and checks the request (RFC 7591 §3.1). Members it does not know
 // are ignored, whatever privilege they ask for.
 func (e *Registration) read(r *http.Request) (*oauth.Metadata, error) {
+	body, err := readObject(r)
+	if err != nil {
+		return nil, err
+	}
+	return e.parse(body)
+}
+
+// readObject returns the body of a request that is to be a JSON object.
+func readObject(r *http.Request) ([]byte, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidClientMetadata, "send the registration as application/json")
 	}
@@ -113,6 +230,11 @@ func (e *Registration) read(r *http.Request) (*oauth.Metadata, error) {
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "the body could not be read")
 	}
+	return body, nil
+}
+
+// parse returns the metadata that body holds, checked and filled in.
+func (e *Registration) parse(body []byte) (*oauth.Metadata, error) {
 	var req request
 	switch err := json.Unmarshal(body, &req); {
 	case err != nil:
@@ -135,6 +257,7 @@ func (e *Registration) read(r *http.Request) (*oauth.Metadata, error) {
 			return nil, err
 		}
 	}
+	req.Methods = nil // of metadata documents alone: a registration names one
 	if err := Check(&req.Metadata, e.Issuer); err != nil {
 		return nil, err
 	}
@@ -200,38 +323,41 @@ func (e *Registration) admit(r *http.Request) error {
 	return nil
 }
 
-// create stores a new client. Those that never completed a flow are bounded in
-// number: the oldest make room, unless all of them are fresh.
-func (e *Registration) create(tx *store.Tx, m *oauth.Metadata, fingerprint, secret string) (*oauth.Client, error) {
+// makeRoom keeps the number of clients that never completed a flow within bounds:
+// the oldest make room, unless all of them are fresh.
+func (e *Registration) makeRoom(tx *store.Tx) error {
 	unused, err := tx.UnusedClients()
-	if err != nil {
-		return nil, err
+	if err != nil || unused < maxUnused {
+		return err
 	}
-	if unused >= maxUnused {
-		forgotten, err := tx.ForgetUnusedClients(tx.Now().Add(-settleTime), 100)
-		if err != nil {
-			return nil, err
-		}
-		if forgotten == 0 {
-			return nil, oauth.RefuseForNow(settleTime, "too many clients registered and never used: try again later")
-		}
+	forgotten, err := tx.ForgetUnusedClients(tx.Now().Add(-settleTime), 100)
+	if err == nil && forgotten == 0 {
+		return oauth.RefuseForNow(settleTime, "too many clients registered and never used: try again later")
 	}
-	c := &oauth.Client{ID: oauth.NewID("mcp_"), Metadata: *m, Origin: oauth.ByRegistration, CreatedAt: tx.Now()}
-	if secret != "" {
-		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(secret), CreatedAt: tx.Now()}}
-	}
-	return c, tx.CreateClient(c, fingerprint)
+	return err
 }
 
-func created(c *oauth.Client, secret string) web.Reply {
+// created is the answer to who registered, with the secret and the registration
+// access token that were made.
+func (e *Registration) created(c *oauth.Client, secret, token string) web.Reply {
 	if c == nil {
 		return web.Reply{}
 	}
-	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret}
+	info := e.information(c, secret, token)
+	return web.Reply{Status: http.StatusCreated, Body: info}
+}
+
+// information says what is registered. Clients read only what they may need: what
+// they sent is echoed, and what is not set is left out.
+func (e *Registration) information(c *oauth.Client, secret, token string) Information {
+	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret, RegistrationToken: token}
 	if secret != "" {
 		info.SecretExpiresAt = new(int64)
 	}
-	return web.Reply{Status: http.StatusCreated, Body: info}
+	if token != "" {
+		info.RegistrationURI = e.Issuer + "/oauth2/register/" + c.ID
+	}
+	return info
 }
 
 // fingerprintOf tells metadata apart: two are alike when they say the same.

@@ -67,10 +67,13 @@ func registered(t testing.TB, reply *servertest.Reply) map[string]any {
 			t.Errorf("%s is %v: it should be left out", name, value)
 		}
 	}
-	for _, name := range []string{"registration_client_uri", "registration_access_token"} {
-		if _, ok := info[name]; ok {
-			t.Errorf("the answer has %s, which is not served", name)
-		}
+	token, _ := info["registration_access_token"].(string)
+	uri, _ := info["registration_client_uri"].(string)
+	switch public := info["token_endpoint_auth_method"] == "none"; {
+	case public && token+uri != "":
+		t.Errorf("DC-26 a public client, which anybody may register again, manages its registration: %s", reply.Body)
+	case !public && (!strings.HasPrefix(token, oauth.RegistrationTokenPrefix) || len(token) < len(oauth.RegistrationTokenPrefix)+43 || !strings.HasSuffix(uri, "/oauth2/register/"+id)):
+		t.Errorf("DC-26 registration_access_token %q, registration_client_uri %q", token, uri)
 	}
 	return info
 }
@@ -304,6 +307,7 @@ func TestRegistrationWords(t *testing.T) {
 			"client_id": "mcp_admin", "client_secret": "chosen", "client_secret_expires_at": 1, "client_id_issued_at": 1, "skip_consent": true, "trusted": true,
 			"role": "admin", "tenant_id": "other", "created_at": "2001-01-01T00:00:00Z", "approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z",
 			"origin": "operator", "resource_server": servertest.MCP, "secrets": []string{"x"}, "software_id": "x-1",
+			"registration_access_token": "chosen", "registration_client_uri": "https://evil.example/", "token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
 		})))
 		want := []string{"application_type", "client_id", "client_id_issued_at", "client_name", "grant_types", "redirect_uris", "response_types", "software_id", "token_endpoint_auth_method"}
 		var got []string
@@ -425,7 +429,7 @@ func TestRegisteredSecret(t *testing.T) {
 			if again.ClientID == agent.ClientID || again.Secret == agent.Secret {
 				t.Error("a stranger with the same metadata is the same confidential client")
 			}
-			storetest.SecretsAtRest(t, s.DB, map[string]string{"client secret": agent.Secret})
+			storetest.SecretsAtRest(t, s.DB, map[string]string{"client secret": agent.Secret, "registration access token": info["registration_access_token"].(string)})
 		})
 	}
 	t.Run("DC-26 no secret for a public client", func(t *testing.T) {

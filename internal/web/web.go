@@ -162,8 +162,11 @@ func failJSON(w http.ResponseWriter, r *http.Request, err error) {
 func refusalHeader(refusal *oauth.Refusal) http.Header {
 	header := http.Header{}
 	status := refusal.Status()
-	if status == http.StatusUnauthorized && refusal.Basic {
+	switch {
+	case status == http.StatusUnauthorized && refusal.Basic:
 		header.Set("WWW-Authenticate", `Basic realm="cardea"`)
+	case status == http.StatusUnauthorized && refusal.Code == oauth.InvalidToken: // RFC 6750 §3
+		header.Set("WWW-Authenticate", `Bearer realm="cardea", error="invalid_token"`)
 	}
 	if refusal.RetryAfter > 0 || status == http.StatusTooManyRequests {
 		seconds := max(1, (refusal.RetryAfter+time.Second-1)/time.Second)

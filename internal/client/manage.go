@@ -1,0 +1,164 @@
+package client
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/go-jose/go-jose/v4/json"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// errRegistrationToken refuses whoever does not own the registration. It is the
+// same for a client that is not there, is disabled, or manages itself with another
+// token: nobody learns which clients there are.
+var errRegistrationToken = oauth.Refuse(oauth.InvalidToken, "send the registration access token of this client as Authorization: Bearer; if the client is gone, register it again")
+
+// Read answers GET /oauth2/register/{client_id} (RFC 7592 §2.1) with what is
+// registered. The client secret is not among it, for only its hash is kept. The
+// registration access token is the one that was sent: it stays the same for as
+// long as the client lives.
+func (e *Registration) Read(r *http.Request) (web.Reply, error) {
+	c, token, err := e.owned(r)
+	if err != nil {
+		return web.Reply{}, e.Strangers.Refuse(r, audit.Management("read", r.PathValue("client_id")), err)
+	}
+	return web.Reply{Body: e.information(c, "", token)}, nil
+}
+
+// Update answers PUT /oauth2/register/{client_id} (RFC 7592 §2.2): what is sent
+// replaces all that was registered, and what is left out has its default again. An
+// operator's approval ends when people or codes would meet another client than
+// the one that was approved: with other redirect URIs, keys, names or links.
+func (e *Registration) Update(r *http.Request) (web.Reply, error) {
+	id := r.PathValue("client_id")
+	event := audit.Management("update", id)
+	_, token, err := e.owned(r)
+	var u *update
+	if err == nil {
+		u, err = e.readUpdate(r)
+	}
+	if err != nil {
+		return web.Reply{}, e.Strangers.Refuse(r, event, err)
+	}
+	if ok, after := e.Share.Allow(Address(r)); !ok {
+		return web.Reply{}, e.Strangers.TurnAway(r, "client.update", after, "too many registrations: try again later")
+	}
+	var c *oauth.Client
+	err = e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
+		if c, err = enabled(tx.Client(id)); err == nil {
+			err = u.apply(tx, c)
+		}
+		return e.Strangers.Conclude(tx, r, event, err)
+	})
+	if err != nil {
+		return web.Reply{}, err
+	}
+	return web.Reply{Body: e.information(c, u.Secret, token)}, nil
+}
+
+// Delete answers DELETE /oauth2/register/{client_id} (RFC 7592 §2.3): the client,
+// its grants and all their tokens are gone.
+func (e *Registration) Delete(r *http.Request) (web.Reply, error) {
+	id := r.PathValue("client_id")
+	event := audit.Management("delete", id)
+	if _, _, err := e.owned(r); err != nil {
+		return web.Reply{}, e.Strangers.Refuse(r, event, err)
+	}
+	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
+		_, err := enabled(tx.Client(id))
+		if err == nil {
+			err = tx.DeleteClient(id)
+		}
+		return e.Strangers.Conclude(tx, r, event, err)
+	})
+	return web.Reply{Status: http.StatusNoContent}, err
+}
+
+// owned returns the client that r is about, if r shows its registration access
+// token, and the token (RFC 7592 §3).
+func (e *Registration) owned(r *http.Request) (*oauth.Client, string, error) {
+	token := bearer(r)
+	c, err := enabled(e.DB.Client(r.Context(), r.PathValue("client_id")))
+	switch {
+	case err != nil:
+		return nil, "", err
+	case !c.MatchRegistrationToken(token):
+		return nil, "", errRegistrationToken
+	}
+	return c, token, nil
+}
+
+// enabled passes on a client that was looked up, unless it is gone or disabled.
+func enabled(c *oauth.Client, err error) (*oauth.Client, error) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && c.Disabled() {
+		return nil, errRegistrationToken
+	}
+	return c, err
+}
+
+// update is what a client wants to be registered as from now on.
+type update struct {
+	metadata *oauth.Metadata
+
+	ClientID string `json:"client_id"`
+	Secret   string `json:"client_secret"`
+	// What the server alone says (RFC 7592 §2.2).
+	RegistrationURI   any `json:"registration_client_uri"`
+	RegistrationToken any `json:"registration_access_token"`
+	SecretExpiresAt   any `json:"client_secret_expires_at"`
+	IssuedAt          any `json:"client_id_issued_at"`
+}
+
+// readUpdate parses and checks what can be checked without the client as it is.
+func (e *Registration) readUpdate(r *http.Request) (*update, error) {
+	body, err := readObject(r)
+	if err != nil {
+		return nil, err
+	}
+	u := new(update)
+	if u.metadata, err = e.parse(body); err != nil {
+		return nil, err
+	}
+	switch err := json.Unmarshal(body, u); {
+	case err != nil:
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id and client_secret must be text")
+	case u.ClientID == "":
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id is missing: an update names its client (RFC 7592 section 2.2)")
+	case u.ClientID != r.PathValue("client_id"):
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id is not that of the address")
+	case u.RegistrationURI != nil, u.RegistrationToken != nil, u.SecretExpiresAt != nil, u.IssuedAt != nil:
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "registration_client_uri, registration_access_token, client_secret_expires_at and client_id_issued_at must be left out (RFC 7592 section 2.2)")
+	}
+	return u, nil
+}
+
+// apply makes c what u says, or refuses what c may not become.
+func (u *update) apply(tx *store.Tx, c *oauth.Client) error {
+	before := c.Metadata
+	switch {
+	case u.Secret != "" && !c.MatchSecret(u.Secret, tx.Now()):
+		return oauth.Refuse(oauth.InvalidClientMetadata, "client_secret is not the one that was issued: send that, or none")
+	case kind(u.metadata.Method) != kind(before.Method):
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method would change from %s to %s: say %s, or register a new client", before.Method, u.metadata.Method, before.Method)
+	}
+	c.Metadata = *u.metadata
+	return tx.ReplaceMetadata(c.ID, u.metadata, sameFace(&before, u.metadata))
+}
+
+// kind tells methods apart by what proves the client: nothing, a secret, or a key.
+func kind(m oauth.Method) oauth.Method {
+	if m == oauth.MethodPost {
+		return oauth.MethodBasic
+	}
+	return m
+}
+
+// sameFace tells whether people, and those who vouched for it, would take one
+// client for the other, and codes and keys make no difference between them.
+func sameFace(a, b *oauth.Metadata) bool {
+	return a.SameTrust(b) && a.Name == b.Name && a.URI == b.URI && a.LogoURI == b.LogoURI && a.TOSURI == b.TOSURI && a.PolicyURI == b.PolicyURI
+}
