@@ -21,6 +21,7 @@ import (
 // set.
 type Endpoint struct {
 	DB        *store.DB
+	Clients   *client.Directory
 	Login     *login.Endpoint
 	Strangers *client.Strangers
 	Pages     *web.Pages
@@ -50,7 +51,7 @@ func (e *Endpoint) Authorize(r *http.Request) (web.Answer, error) {
 	q.CrossSite = r.Header.Get("Sec-Fetch-Site") == "cross-site"
 	browser, cookie := e.Pages.Browser(r)
 	q.Browser = oauth.Hash(browser)
-	answer, err := e.proceed(r, q, back)
+	answer, err := e.proceed(r, q, c, back)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (e *Endpoint) Authorize(r *http.Request) (web.Answer, error) {
 
 // proceed takes a checked request to where it waits next: for a sign-in, for
 // consent, or for nothing more.
-func (e *Endpoint) proceed(r *http.Request, q *oauth.AuthorizationRequest, back *response) (web.Answer, error) {
+func (e *Endpoint) proceed(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, back *response) (web.Answer, error) {
 	session, user, err := e.Login.Session(r)
 	if err != nil {
 		return nil, err
@@ -73,12 +74,12 @@ func (e *Endpoint) proceed(r *http.Request, q *oauth.AuthorizationRequest, back 
 		return e.page("/login", q)
 	}
 	event.UserID = user.ID
-	remembered, err := e.remembered(r, q, user)
+	remembered, err := e.remembered(r, q, c, user)
 	switch {
 	case err != nil:
 		return nil, err
 	case remembered:
-		return e.grant(r, q, session, q.Scope, back, true)
+		return e.grant(r, q, c, session, q.Scope, back, true)
 	case q.PromptNone:
 		return e.refuse(r, event, back, oauth.Refuse(oauth.ConsentRequired, "consent is needed, and prompt is none"))
 	}
@@ -104,7 +105,11 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 	case id == "":
 		return nil, "", oauth.Refuse(oauth.InvalidRequest, "client_id is missing")
 	}
-	c, err := e.DB.Client(r.Context(), id)
+	person, err := e.person(r)
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := e.Clients.Find(r, id, person)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, "", errUnknownClient
@@ -112,16 +117,30 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 		return nil, "", err
 	case c.Disabled():
 		return nil, "", oauth.Refuse(oauth.UnauthorizedClient, "this application has been disabled here by an administrator")
-	}
-	switch {
 	case redirectURI == "" && len(c.RedirectURIs) == 1:
-		redirectURI = c.RedirectURIs[0]
+		return c, c.RedirectURIs[0], nil
 	case redirectURI == "":
 		return nil, "", oauth.Refuse(oauth.InvalidRequest, "redirect_uri is missing")
-	case !oauth.MatchRedirectURI(c.RedirectURIs, redirectURI):
+	}
+	if ok, _ := client.MatchRedirectURI(c, redirectURI); ok {
+		return c, redirectURI, nil
+	}
+	if c, err = e.Clients.FindAgain(r, c, person); err != nil { // its document may have changed
+		return nil, "", err
+	}
+	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
 		return nil, "", oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not one that this application has registered")
 	}
 	return c, redirectURI, nil
+}
+
+// person returns the id of who is signed in, "" for nobody.
+func (e *Endpoint) person(r *http.Request) (string, error) {
+	_, user, err := e.Login.Session(r)
+	if err != nil || user == nil {
+		return "", err
+	}
+	return user.ID, nil
 }
 
 // errUnknownClient tells a person how to mend a registration that is gone: no

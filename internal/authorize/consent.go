@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -35,12 +36,12 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 		return e.page("/login", q)
 	}
 	back := &response{redirectURI: q.RedirectURI, state: string(q.State), issuer: e.Issuer}
-	remembered, err := e.remembered(r, q, user)
+	remembered, err := e.remembered(r, q, c, user)
 	switch {
 	case err != nil:
 		return nil, err
 	case remembered: // after a sign-in
-		return e.grant(r, q, session, q.Scope, back, true)
+		return e.grant(r, q, c, session, q.Scope, back, true)
 	}
 	return e.ask(r, q, c, user, query.Get("request"))
 }
@@ -51,7 +52,7 @@ func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.
 	if err != nil {
 		return nil, err
 	}
-	before, err := e.consented(r, q, target, user)
+	before, err := e.consented(r, q, c, target, user)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, _, err := e.open(r, form.Get("request"))
+	q, c, err := e.open(r, form.Get("request"))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 	case decision == "deny", decision == "allow" && len(allowed) == 0 && len(q.Scope) > 0:
 		return e.deny(r, q, user, back)
 	case decision == "allow":
-		return e.grant(r, q, session, allowed, back, false)
+		return e.grant(r, q, c, session, allowed, back, false)
 	}
 	event.UserID = user.ID
 	return nil, e.Strangers.Refuse(r, event, oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny"))
@@ -151,11 +152,7 @@ func (e *Endpoint) resource(r *http.Request, identifier string) (*oauth.Resource
 // an operator vouches for the client; no program on the person's own computer can
 // pose as it; and no other site sent the browser here, which may act for somebody
 // else.
-func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, user *oauth.User) (bool, error) {
-	c, err := e.DB.Client(r.Context(), q.ClientID)
-	if err != nil {
-		return false, err
-	}
+func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *oauth.User) (bool, error) {
 	if !c.Approved() || oauth.LoopbackOnly(c.RedirectURIs) || q.PromptConsent || q.CrossSite {
 		return false, nil
 	}
@@ -163,14 +160,23 @@ func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, us
 	if err != nil {
 		return false, err
 	}
-	before, err := e.consented(r, q, target, user)
+	before, err := e.consented(r, q, c, target, user)
 	return len(before) > 0 && before.CoversAll(q.Scope...), err
 }
 
-// consented returns the scopes of the standing consents to the same request.
-func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, target *oauth.Resource, user *oauth.User) (scope.Set, error) {
+// consented returns the scopes of the standing consents to the same request. What
+// was allowed to a client with other redirect URIs or keys was not allowed to this
+// one.
+func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, target *oauth.Resource, user *oauth.User) (scope.Set, error) {
 	var all scope.Set
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
+		stored, err := tx.Client(c.ID)
+		if errors.Is(err, store.ErrNotFound) || err == nil && !stored.SameTrust(&c.Metadata) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 		sets, err := tx.ConsentedScopes(user.ID, q.ClientID, target.ID, q.RedirectURI)
 		for _, set := range sets {
 			all = all.Union(set)
@@ -181,12 +187,8 @@ func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, tar
 }
 
 // grant records what the person allowed and sends the code (OAuth 2.1 §4.1.2).
-func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, session *oauth.Session, allowed scope.Set, back *response, remembered bool) (web.Answer, error) {
+func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, session *oauth.Session, allowed scope.Set, back *response, remembered bool) (web.Answer, error) {
 	target, err := e.resource(r, q.Resource)
-	if err != nil {
-		return nil, err
-	}
-	c, err := e.DB.Client(r.Context(), q.ClientID)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +215,9 @@ func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, session
 		if target.RefreshMaxTTL > 0 {
 			g.EndsAt = tx.Now().Add(target.RefreshMaxTTL)
 		}
+		if err := client.Save(tx, c); err != nil {
+			return err
+		}
 		if err := tx.CreateGrant(g); err != nil {
 			return err
 		}
@@ -220,7 +225,14 @@ func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, session
 		if err := tx.CreateCode(code); err != nil {
 			return err
 		}
-		return tx.Conclude(audit.Code(c.ID, g.UserID, g.ID, target.Identifier, allowed.String(), remembered), nil)
+		event := audit.Code(c.ID, g.UserID, g.ID, target.Identifier, allowed.String(), remembered)
+		if _, profile := client.MatchRedirectURI(c, q.RedirectURI); profile != "" {
+			event = event.With("profile", profile)
+			if err := tx.ProfileUsed(profile); err != nil {
+				return err
+			}
+		}
+		return tx.Conclude(event, nil)
 	})
 	if err != nil {
 		return nil, err

@@ -18,7 +18,8 @@ const maxCredentials = 4096
 // Authenticator proves who a client is at the endpoints that clients call
 // (RFC 6749 §2.3).
 type Authenticator struct {
-	DB *store.DB
+	DB        *store.DB
+	Directory *Directory
 }
 
 // credentials is what a request says of its client.
@@ -64,7 +65,10 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 // find returns the first client that ids name, nil if none does.
 func (a *Authenticator) find(r *http.Request, ids []string) (*oauth.Client, error) {
 	for _, id := range ids {
-		c, err := a.DB.Client(r.Context(), id)
+		c, err := a.Directory.FindUsed(r, id)
+		if refusal, ok := oauth.AsRefusal(err); ok && refusal.Code != oauth.TooManyRequests {
+			return nil, oauth.Because(oauth.RefuseClient(false, "%s", refusal.Description), refusal.Cause)
+		}
 		if err == nil || !errors.Is(err, store.ErrNotFound) {
 			return c, err
 		}

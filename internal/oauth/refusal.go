@@ -45,7 +45,10 @@ type Refusal struct {
 	Description string        // a short ASCII sentence that says how to mend the request; no secret
 	Basic       bool          // the client tried HTTP Basic, so a 401 carries its challenge (RFC 6749 §5.2)
 	RetryAfter  time.Duration // with HTTP 429 and 503; rounded up to whole seconds
-	status      int
+	// Cause is what led to it, for the audit log and never for the client; nil is
+	// nothing more than Description says.
+	Cause  error
+	status int
 }
 
 // Error returns code and description.
@@ -95,6 +98,17 @@ func RefuseClient(basic bool, format string, args ...any) error {
 // after the given time.
 func RefuseForNow(after time.Duration, format string, args ...any) error {
 	return &Refusal{Code: TooManyRequests, Description: fmt.Sprintf(format, args...), RetryAfter: after}
+}
+
+// Because returns the refusal err with its cause.
+func Because(err, cause error) error {
+	refusal, ok := AsRefusal(err)
+	if !ok {
+		return err
+	}
+	caused := *refusal
+	caused.Cause = cause
+	return &caused
 }
 
 // AsRefusal finds the refusal in err. Any other error is a fault: it is logged

@@ -76,7 +76,7 @@ func (s *Server) endpoints() map[string]endpoint {
 		routes[s.base+"/.well-known/openid-configuration"] = metadata
 		routes[s.base+"/.well-known/oauth-authorization-server"] = metadata
 	}
-	if s.config.Registration.DCR == "open" {
+	if s.config.Registration.DCR != "off" {
 		register := forScripts(web.Methods{"POST": web.JSON(s.registration.Register)}) // RFC 7591
 		routes[s.base+"/oauth2/register"] = register
 		routes[s.base+"/register"] = register
@@ -168,6 +168,8 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		failures:         limit.New(c.Limits.Failures, senders, now),
 		registrations:    limit.New(c.Limits.Registrations, senders, now),
 		allRegistrations: limit.New(c.Limits.AllRegistrations, 1, now),
+		documents:        limit.New(c.Limits.Documents, senders, now),
+		allDocuments:     limit.New(c.Limits.AllDocuments, 1, now),
 		accounts:         limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
 		addresses:        limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}

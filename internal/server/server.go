@@ -18,6 +18,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/discovery"
+	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/login"
@@ -61,7 +62,14 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 
 	limits := newLimits(c, db.Now)
 	strangers := &client.Strangers{DB: db, Failures: limits.failures}
-	clients := &client.Authenticator{DB: db}
+	directory := &client.Directory{DB: db}
+	if c.Registration.CIMD != "off" {
+		fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
+		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, limits), c.Registration.PinnedDir, fetcher); err != nil {
+			return nil, err
+		}
+	}
+	clients := &client.Authenticator{DB: db, Directory: directory}
 	s.pages = &web.Pages{
 		Base:    s.base,
 		Secure:  issuer.Scheme == "https",
@@ -75,7 +83,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: strangers.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
-		DB: db, Login: s.login, Strangers: strangers, Pages: s.pages,
+		DB: db, Clients: directory, Login: s.login, Strangers: strangers, Pages: s.pages,
 		Issuer: c.Issuer, CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
 	}
 	s.token = &token.Endpoint{
@@ -84,7 +92,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
 	}
 	s.registration = &client.Registration{
-		DB: db, Issuer: c.Issuer, Strangers: strangers,
+		DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
 		Share: limits.registrations, Everyone: limits.allRegistrations,
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
@@ -111,17 +119,25 @@ func metadata(c config.Config) discovery.Metadata {
 		SubjectTypesSupported:             []string{"public"},
 		IDTokenSigningAlgValuesSupported:  []string{c.Tokens.SigningAlg},
 	}
-	if c.Registration.DCR == "open" {
+	if c.Registration.DCR != "off" {
 		m.RegistrationEndpoint = c.Issuer + "/oauth2/register"
 	}
 	return m
 }
 
+// policy says whose metadata documents count.
+func policy(c config.Config, l limits) client.Policy {
+	return client.Policy{
+		Listed: c.Registration.CIMD == "allowlist", Allow: c.Registration.Allow, Deny: c.Registration.Deny,
+		AllowLoopback: c.Registration.AllowLoopback, Share: l.documents, Everyone: l.allDocuments,
+	}
+}
+
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	failures, registrations, allRegistrations *limit.Limiter
-	accounts, addresses                       *limit.Backoff
+	failures, registrations, allRegistrations, documents, allDocuments *limit.Limiter
+	accounts, addresses                                                *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An

@@ -124,7 +124,7 @@ func TestRedeemGrant(t *testing.T) {
 		}
 		clock.Advance(time.Second)
 		update(t, db, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt.Add(time.Hour), oauth.MethodNone) })
-		g.Generation, g.LastUsedAt, g.ExpiresAt = 1, clock.Now(), g.EndsAt
+		g.Generation, g.LastUsedAt, g.ExpiresAt, g.Method = 1, clock.Now(), g.EndsAt, oauth.MethodNone
 		view(t, db, func(tx *store.Tx) error {
 			got, err := tx.Grant(g.ID)
 			same(t, g, got)

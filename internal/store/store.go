@@ -201,6 +201,9 @@ func conclude(event audit.Event, err error) (audit.Event, bool) {
 		event.Outcome = audit.Allowed
 	case refused:
 		event.Outcome, event.Reason, event.Description = audit.Refused, string(refusal.Code), refusal.Description
+		if refusal.Cause != nil {
+			event = event.With("cause", refusal.Cause.Error())
+		}
 	default:
 		return event, false
 	}

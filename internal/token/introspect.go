@@ -143,7 +143,7 @@ func (e *Endpoint) clientLives(r *http.Request, id string) (bool, error) {
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && !c.Disabled(), err
+	return err == nil && !c.Disabled() && e.Clients.Directory.Admits(c), err
 }
 
 func (e *Endpoint) resourceLives(r *http.Request, identifier string) (bool, error) {

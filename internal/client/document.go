@@ -1,0 +1,265 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+
+	"github.com/cardea-auth/cardea/internal/fetch"
+	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// maxDocuments bounds the metadata documents in memory.
+const maxDocuments = 1000
+
+// goodInStore is how long the document of a client that people use is good when
+// no newer one can be had.
+const goodInStore = 30 * 24 * time.Hour
+
+// Documents finds the metadata of clients whose client_id is the URL of it
+// (draft-ietf-oauth-client-id-metadata-document). Make it with NewDocuments.
+type Documents struct {
+	db     *store.DB
+	issuer string
+	policy Policy
+	pinned map[string]*oauth.Metadata // by client_id
+	cache  *fetch.Cache[*oauth.Metadata]
+}
+
+// Policy says whose metadata documents count.
+type Policy struct {
+	// Listed leaves only the hosts of Allow; else any public host will do but
+	// those of Deny.
+	Listed        bool
+	Allow, Deny   HostList
+	AllowLoopback bool // http and https URLs of loopback hosts too
+	// Share bounds the documents fetched for one sender who is not signed in, by
+	// network address, or for one person who is; Everyone those for all who are
+	// not. nil: without limit.
+	Share, Everyone *limit.Limiter
+}
+
+// NewDocuments returns the documents that fetcher fetches, on a server with the
+// given issuer. Those in the folder pinnedDir, "" for none, are not fetched but
+// taken as they are; an error names the file among them that is no metadata
+// document.
+func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client) (*Documents, error) {
+	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata)}
+	d.cache = fetch.NewCache(fetcher, fetch.Metadata, maxDocuments, func(url string, doc *fetch.Document) (*oauth.Metadata, error) {
+		return d.parse(url, doc.Body)
+	})
+	if pinnedDir == "" {
+		return d, nil
+	}
+	if _, err := os.Stat(pinnedDir); err != nil {
+		return nil, fmt.Errorf("registration.cimd_pinned_dir: %w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(pinnedDir, "*.json"))
+	if err != nil {
+		return nil, fmt.Errorf("registration.cimd_pinned_dir: %w", err)
+	}
+	for _, file := range files {
+		if err := d.pin(file); err != nil {
+			return nil, fmt.Errorf("registration.cimd_pinned_dir: %s: %w", file, err)
+		}
+	}
+	return d, nil
+}
+
+// pin takes over one document of the folder of pinned ones.
+func (d *Documents) pin(file string) error {
+	text, err := os.ReadFile(file) // #nosec G304 -- the operator names the folder
+	if err != nil {
+		return err
+	}
+	var named struct {
+		ClientID string `json:"client_id"`
+	}
+	if err := json.Unmarshal(text, &named); err != nil {
+		return errors.New("it is not a JSON object with a client_id")
+	}
+	if err := fetch.CheckURL(named.ClientID, d.policy.AllowLoopback); err != nil {
+		return fmt.Errorf("its client_id cannot be the URL of a metadata document: %w", err)
+	}
+	m, err := d.parse(named.ClientID, text)
+	if err != nil {
+		return err
+	}
+	if d.pinned[named.ClientID] != nil {
+		return fmt.Errorf("another file has the client_id %s too", named.ClientID)
+	}
+	d.pinned[named.ClientID] = m
+	return nil
+}
+
+// IsDocumentURL tells whether a client_id can only be that of a client with a
+// metadata document: no client_id that is made here looks like it.
+func IsDocumentURL(id string) bool {
+	return strings.HasPrefix(id, "https://") || strings.HasPrefix(id, "http://")
+}
+
+// check refuses a client_id whose document does not count here, by its text
+// alone.
+func (d *Documents) check(id string) error {
+	if err := fetch.CheckURL(id, d.policy.AllowLoopback); err != nil {
+		return oauth.Refuse(oauth.InvalidRequest, "client_id cannot be that of a client metadata document: %v", err)
+	}
+	switch {
+	case d.policy.Deny.coversAnyPort(id), d.policy.Listed && !d.policy.Allow.Covers(id) && d.pinned[id] == nil:
+		return oauth.Refuse(oauth.UnauthorizedClient, "the operator of this server does not accept applications from the host of this client_id")
+	}
+	return nil
+}
+
+// errNoDocument is the one answer whatever kept the document away: who asks must
+// not learn from it what listens where.
+var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "The metadata document at this client_id could not be fetched, or is not one. "+
+	"Its URL must answer with status 200, JSON of at most 5 KB and no redirect.")
+
+// find returns the metadata of the client with the given id, and when its document
+// was read: not before newerThan, if a newer one can be had. known is the client
+// as it is stored, nil if nobody has used it yet. person is who is signed in, ""
+// for nobody.
+func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client, newerThan time.Time) (*oauth.Metadata, time.Time, error) {
+	if err := d.check(id); err != nil {
+		return nil, time.Time{}, err
+	}
+	if m := d.pinned[id]; m != nil {
+		return m, d.db.Now(), nil
+	}
+	if known != nil {
+		d.cache.Seed(id, &known.Metadata, known.FetchedAt, known.FetchedAt.Add(goodInStore))
+	}
+	m, fetchedAt, err := d.cache.Load(r.Context(), id, newerThan, func() error {
+		return d.admit(r, person, known != nil)
+	})
+	if err == nil || isRefusal(err) || r.Context().Err() != nil {
+		return m, fetchedAt, err
+	}
+	return nil, time.Time{}, oauth.Because(errNoDocument, err)
+}
+
+// admit spends one fetch of whoever sent r. A client that is in use may always be
+// looked up again: there are not many, and each is fetched rarely.
+func (d *Documents) admit(r *http.Request, person string, known bool) error {
+	if known {
+		return nil
+	}
+	ok, after := true, time.Duration(0)
+	if person != "" {
+		ok, after = d.policy.Share.Allow(person)
+	} else if ok, after = d.policy.Share.Allow(Address(r)); ok {
+		ok, after = d.policy.Everyone.Allow("")
+	}
+	if !ok {
+		return oauth.RefuseForNow(after, "too many metadata documents had to be fetched: try again later")
+	}
+	return nil
+}
+
+// document is a metadata document: what a registration says too, and what it must
+// not say.
+type document struct {
+	ClientID string `json:"client_id"`
+	oauth.Metadata
+	Secret          json.RawMessage `json:"client_secret"`
+	SecretExpiresAt json.RawMessage `json:"client_secret_expires_at"`
+}
+
+// parse reads the document at the URL id. What it does not know it ignores, grant
+// types and methods among them, as long as something is left that is served here.
+func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
+	bad := func(format string, args ...any) error {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "The metadata document at this client_id is not valid: "+format, args...)
+	}
+	var doc document
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return nil, errors.New("client: the document is not one JSON object with each name once and each value of its type")
+	}
+	m := &doc.Metadata
+	switch {
+	case doc.ClientID != id:
+		return nil, bad("its client_id is not its own URL, byte for byte")
+	case len(doc.Secret) > 0, len(doc.SecretExpiresAt) > 0:
+		return nil, bad("it must not have a client_secret: everybody can read it")
+	case strings.TrimSpace(m.Name) == "":
+		return nil, bad("client_name is missing")
+	case len(m.RedirectURIs) == 0:
+		return nil, bad("redirect_uris is missing")
+	}
+	if err := chooseMethods(m); err != nil {
+		return nil, bad("%s", err)
+	}
+	m.GrantTypes = slices.DeleteFunc(m.GrantTypes, func(g oauth.GrantType) bool { return g == oauth.ClientCredentials })
+	if err := Check(m, d.issuer); err != nil {
+		refusal, ok := oauth.AsRefusal(err)
+		if !ok {
+			return nil, err
+		}
+		return nil, bad("%s", refusal.Description)
+	}
+	if len(m.JWKS) > 0 { // as bytes it is compared with what it was
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, m.JWKS); err != nil {
+			return nil, bad("jwks is not JSON")
+		}
+		m.JWKS = compact.Bytes()
+	}
+	return m, nil
+}
+
+// chooseMethods leaves of the methods that a document names those that are served
+// here: the one it prefers, and those it could use as well
+// (token_endpoint_auth_methods_supported). One that names none is public.
+func chooseMethods(m *oauth.Metadata) error {
+	offered := m.Methods
+	if m.Method != "" {
+		offered = append([]oauth.Method{m.Method}, offered...)
+	}
+	if len(offered) == 0 {
+		offered = []oauth.Method{oauth.MethodNone}
+	}
+	m.Method, m.Methods = "", nil
+	for _, method := range offered {
+		switch method {
+		case "client_secret_basic", "client_secret_post", "client_secret_jwt":
+			if method == offered[0] {
+				return fmt.Errorf("token_endpoint_auth_method %s needs a secret, which a public document cannot keep", method)
+			}
+			continue
+		case oauth.MethodPrivateKeyJWT:
+			if len(m.JWKS) == 0 && m.JWKSURI == "" {
+				continue
+			}
+		case oauth.MethodNone:
+		default:
+			continue
+		}
+		if m.Method == "" {
+			m.Method = method
+		}
+		if !slices.Contains(m.Methods, method) {
+			m.Methods = append(m.Methods, method)
+		}
+	}
+	switch {
+	case m.Method == "":
+		return errors.New("it names no token_endpoint_auth_method that is served here: use none, or private_key_jwt with jwks or jwks_uri")
+	case len(m.Methods) == 1:
+		m.Methods = nil
+	}
+	if !slices.Contains(append(m.Methods, m.Method), oauth.MethodPrivateKeyJWT) {
+		m.JWKS, m.JWKSURI, m.SigningAlg = nil, "", ""
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package client
+
+import (
+	"bytes"
+	_ "embed"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+//go:embed profiles.yaml
+var profilesYAML []byte
+
+// Profile is what single clients are allowed beyond the rules: an entry of
+// profiles.yaml, where the clients are named.
+type Profile struct {
+	Name          string    `yaml:"name" json:"name"`
+	ClientIDs     []string  `yaml:"client_ids" json:"client_ids,omitempty"`
+	RedirectHosts []string  `yaml:"redirect_hosts" json:"redirect_hosts,omitempty"`
+	Also          []string  `yaml:"also" json:"also,omitempty"`
+	SegmentBelow  bool      `yaml:"segment_below" json:"segment_below,omitempty"`
+	Reason        string    `yaml:"reason" json:"reason"`
+	LookAgain     time.Time `yaml:"look_again" json:"look_again"`
+}
+
+// Profiles are all profiles, in the order in which they are tried.
+var Profiles = readProfiles(profilesYAML)
+
+func readProfiles(text []byte) []Profile {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	var profiles []Profile
+	if err := decoder.Decode(&profiles); err != nil {
+		panic("client: profiles.yaml: " + err.Error()) // it is part of the program
+	}
+	return profiles
+}
+
+// MatchRedirectURI tells whether the client may be answered at the requested
+// redirect URI: by the rule for all (oauth.MatchRedirectURI), then profile is "",
+// or by a profile, whose name it returns.
+func MatchRedirectURI(c *oauth.Client, requested string) (ok bool, profile string) {
+	if oauth.MatchRedirectURI(c.RedirectURIs, requested) {
+		return true, ""
+	}
+	for _, p := range Profiles {
+		if p.appliesTo(c) && p.allows(c.RedirectURIs, requested) {
+			return true, p.Name
+		}
+	}
+	return false, ""
+}
+
+func (p *Profile) appliesTo(c *oauth.Client) bool {
+	return slices.Contains(p.ClientIDs, c.ID) || slices.ContainsFunc(c.RedirectURIs, func(uri string) bool {
+		u, err := url.Parse(uri)
+		return err == nil && u.Scheme == "https" && slices.Contains(p.RedirectHosts, u.Host)
+	})
+}
+
+// lastSegment is a path segment that can mean nothing but itself.
+var lastSegment = regexp.MustCompile(`/[A-Za-z0-9_-]{1,128}$`)
+
+func (p *Profile) allows(registered []string, requested string) bool {
+	if slices.Contains(p.Also, requested) {
+		return true
+	}
+	above := lastSegment.ReplaceAllString(requested, "")
+	return p.SegmentBelow && above != requested && strings.HasPrefix(above, "http://") && oauth.MatchRedirectURI(registered, above)
+}
