@@ -114,10 +114,10 @@ func (tx *Tx) exec(query string, a args) (int64, error) {
 	failpoint("between-writes")
 	result, err := tx.on.ExecContext(tx.io, query, clean(a)...)
 	if err != nil {
-		return 0, fault(verb(query), err)
+		return 0, failed(query, err)
 	}
 	n, err := result.RowsAffected()
-	return n, fault(verb(query), err)
+	return n, failed(query, err)
 }
 
 // one is exec for a statement that must change a row. ErrNotFound if it does not.
@@ -167,15 +167,15 @@ func (tx *Tx) rows(query string, a args, each func(scan func(...any) error) erro
 	}
 	rows, err := tx.on.QueryContext(tx.io, query, clean(a)...)
 	if err != nil {
-		return fault(verb(query), err)
+		return failed(query, err)
 	}
 	defer func() { _ = rows.Close() }() // its error is that of rows.Err
 	for rows.Next() {
 		if err := each(rows.Scan); err != nil {
-			return fault(verb(query), err)
+			return failed(query, err)
 		}
 	}
-	return fault(verb(query), rows.Err())
+	return failed(query, rows.Err())
 }
 
 // all runs a SELECT and returns its rows, each read by scan.
@@ -190,6 +190,14 @@ func all[T any](tx *Tx, query string, a args, scan func(scan func(...any) error)
 		return nil, err
 	}
 	return found, nil
+}
+
+// failed is fault for a statement.
+func failed(query string, err error) error {
+	if err == nil { // most often, and then its name is not worth finding out
+		return nil
+	}
+	return fault(verb(query), err)
 }
 
 // verb names a statement in an error by its first words, which hold no value.

@@ -1,8 +1,8 @@
 package web
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -50,22 +50,29 @@ func Query(r *http.Request, repeatable ...string) (url.Values, error) {
 
 // FormWithRepeats is Form for who judges repeated parameters for themselves.
 func FormWithRepeats(r *http.Request) (url.Values, error) {
-	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	charset := params["charset"]
-	switch {
-	case err != nil || kind != "application/x-www-form-urlencoded":
-		return nil, oauth.Refuse(oauth.InvalidRequest, "send the parameters as application/x-www-form-urlencoded in the body")
-	case charset != "" && !strings.EqualFold(charset, "utf-8"):
-		return nil, oauth.Refuse(oauth.InvalidRequest, "send the form in UTF-8")
+	const form = "application/x-www-form-urlencoded"
+	if text := r.Header.Get("Content-Type"); text != form { // as it nearly always is
+		kind, params, err := mime.ParseMediaType(text)
+		charset := params["charset"]
+		switch {
+		case err != nil || kind != form:
+			return nil, oauth.Refuse(oauth.InvalidRequest, "send the parameters as %s in the body", form)
+		case charset != "" && !strings.EqualFold(charset, "utf-8"):
+			return nil, oauth.Refuse(oauth.InvalidRequest, "send the form in UTF-8")
+		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxForm))
+	var body bytes.Buffer
+	if r.ContentLength > 0 { // which is no more than a promise yet
+		body.Grow(int(min(r.ContentLength, 4<<10)) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxForm))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		return nil, oauth.RefuseStatus(http.StatusRequestEntityTooLarge, oauth.InvalidRequest, "the form is longer than %d bytes", maxForm)
 	}
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the body could not be read")
 	}
-	return parse(string(body))
+	return parse(body.String())
 }
 
 // QueryWithRepeats is Query for who judges repeated parameters for themselves.

@@ -36,7 +36,7 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), loggerKey{}, log))
 
 		h := w.Header()
-		h.Set("X-Request-Id", request.ID)
+		h["X-Request-Id"] = []string{request.ID}
 		if f.HTTPS {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
@@ -50,19 +50,34 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 			if p != nil && p != http.ErrAbortHandler {
 				f.rescue(rec, r, p)
 			}
-			log.LogAttrs(r.Context(), slog.LevelInfo, "request",
-				slog.String("method", cut(r.Method)),
-				slog.String("path", cut(r.URL.Path)),
-				slog.Int("status", rec.status),
-				slog.Duration("duration", f.Now().Sub(began)),
-				slog.String("request_id", request.ID),
-				slog.String("address", request.Address))
+			f.note(log, rec, r, request, began)
 			if p != nil && (p == http.ErrAbortHandler || rec.torn) {
 				panic(http.ErrAbortHandler) // cuts the connection: half an answer must not look whole
 			}
 		}()
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// note logs an answered request. It hands the line to the handler itself: a Logger
+// would look up the caller first, which is always this function.
+func (f *Front) note(log *slog.Logger, w *recorder, r *http.Request, request audit.Request, began time.Time) {
+	level, now := slog.LevelInfo, f.Now()
+	if w.quiet {
+		level = slog.LevelDebug
+	}
+	if !log.Enabled(r.Context(), level) {
+		return
+	}
+	line := slog.NewRecord(now, level, "request", 0)
+	line.AddAttrs(
+		slog.String("method", cut(r.Method)),
+		slog.String("path", cut(r.URL.Path)),
+		slog.Int("status", w.status),
+		slog.Duration("duration", now.Sub(began)),
+		slog.String("request_id", request.ID),
+		slog.String("address", request.Address))
+	_ = log.Handler().Handle(r.Context(), line) // where would it be told?
 }
 
 // rescue answers a request whose handler panicked.
@@ -81,6 +96,7 @@ type recorder struct {
 	http.ResponseWriter
 	status int  // 0: not yet
 	torn   bool // the handler panicked in the middle of the answer
+	quiet  bool // see Reply
 }
 
 func (w *recorder) WriteHeader(status int) {

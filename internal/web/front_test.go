@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -87,6 +88,15 @@ func TestFront(t *testing.T) {
 		want := map[string]any{"level": "INFO", "msg": "request", "method": "POST", "path": "/oauth2/token", "status": 418.0, "duration": 0.0, "request_id": id, "address": "192.0.2.1"}
 		if fmt.Sprint(line) != fmt.Sprint(want) {
 			t.Errorf("log: %v, want %v", line, want)
+		}
+	})
+	t.Run("a quiet answer is logged at debug level, an error in its place is not", func(t *testing.T) {
+		for level, err := range map[string]error{"DEBUG": nil, "INFO": oauth.Refuse(oauth.InvalidRequest, "no")} {
+			w, log := get(jsonOf(web.Reply{Quiet: true}, err), "/")
+			line := logLine(t, log, "request")
+			if line["level"] != level || line["request_id"] != w.Header().Get("X-Request-Id") {
+				t.Errorf("log: %v, want level %s", line, level)
+			}
 		}
 	})
 	t.Run("HT-24 a client's own id is replaced", func(t *testing.T) {

@@ -34,6 +34,17 @@ func NotFound() http.Handler {
 
 func (m Methods) names() []string { return slices.Sorted(maps.Keys(m)) }
 
+// The values of headers that many answers have. They are shared: a header is
+// replaced, never changed in its place.
+var (
+	anyOrigin = []string{"*"}
+	exposed   = []string{"WWW-Authenticate, Retry-After, X-Request-Id"}
+	plainJSON = []string{"application/json"}
+	noSniff   = []string{"nosniff"}
+	noStore   = []string{"no-store"}
+	noCache   = []string{"no-cache"}
+)
+
 // CORS lets scripts of every origin call a path, without credentials: the answer
 // depends on what the request says, never on who the browser's user is. Errors
 // carry the headers too. Preflights are answered with 204 and ask for no proof of
@@ -42,9 +53,9 @@ func CORS(m Methods) http.Handler {
 	methods := strings.Join(m.names(), ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Access-Control-Allow-Origin", "*")
+		h["Access-Control-Allow-Origin"] = anyOrigin
 		if r.Method != http.MethodOptions {
-			h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Retry-After, X-Request-Id")
+			h["Access-Control-Expose-Headers"] = exposed
 			m.ServeHTTP(w, r)
 			return
 		}

@@ -28,6 +28,7 @@ type Reply struct {
 	Status int         // 0: 200
 	Header http.Header // replaces the default headers of the same name
 	Body   any         // what becomes JSON; nil: no body; json.RawMessage goes out as it is
+	Quiet  bool        // the log of requests has it at level debug: machines ask for it all day
 }
 
 // JSON adapts an endpoint that programs call. What handle returns is sent as
@@ -50,6 +51,9 @@ func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
 		if err != nil {
 			failJSON(w, r, err)
 			return
+		}
+		if rec, ok := w.(*recorder); ok {
+			rec.quiet = reply.Quiet
 		}
 		writeJSON(w, reply.Status, reply.Header, body)
 	})
@@ -126,18 +130,18 @@ func encode(v any) ([]byte, error) {
 
 func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byte) {
 	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
+	h["X-Content-Type-Options"] = noSniff
+	h["Cache-Control"] = noStore
 	if body != nil {
-		h.Set("Content-Type", "application/json")
+		h["Content-Type"] = plainJSON
 	}
 	for name, values := range header {
 		h[name] = values
 	}
 	if h.Get("Cache-Control") == "no-store" {
-		h.Set("Pragma", "no-cache") // RFC 6749 §5.1
+		h["Pragma"] = noCache // RFC 6749 §5.1
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if status == 0 {
 		status = http.StatusOK
 	}
