@@ -116,6 +116,7 @@ func metadata(c config.Config) discovery.Metadata {
 		IntrospectionEndpointAuthMethods:  []oauth.Method{oauth.MethodBasic, oauth.MethodPost},
 		CodeChallengeMethodsSupported:     []string{"S256"},
 		AuthorizationResponseIssParameter: true,
+		ClientIDMetadataDocument:          c.Registration.CIMD != "off",
 		SubjectTypesSupported:             []string{"public"},
 		IDTokenSigningAlgValuesSupported:  []string{c.Tokens.SigningAlg},
 	}
