@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -37,7 +38,7 @@ func (s *Strangers) Refuse(r *http.Request, event audit.Event, err error) error 
 	if after, over := s.over(r); over {
 		return s.TurnAway(r, event.Action, after, "too many refused requests from this address; the last one: "+err.Error())
 	}
-	return s.DB.Conclude(r.Context(), event, err)
+	return s.DB.Conclude(toTheEnd(r), event, err)
 }
 
 // Conclude is tx.Conclude for a request whose sender may be anybody: it records
@@ -62,13 +63,13 @@ func (s *Strangers) Note(r *http.Request, event audit.Event) error {
 		}
 		return nil
 	}
-	return s.DB.Conclude(r.Context(), event, nil)
+	return s.DB.Conclude(toTheEnd(r), event, nil)
 }
 
 // TurnAway refuses r with 429 (RFC 6585 §4): it may come again after the given
 // time. what names the limit in the audit log.
 func (s *Strangers) TurnAway(r *http.Request, what string, after time.Duration, description string) error {
-	record := func(event audit.Event) error { return s.DB.Append(r.Context(), event) }
+	record := func(event audit.Event) error { return s.DB.Append(toTheEnd(r), event) }
 	return s.turnAway(record, what, after, description)
 }
 
@@ -94,6 +95,9 @@ func (s *Strangers) over(r *http.Request) (after time.Duration, over bool) {
 	ok, after := s.Failures.Allow(Address(r))
 	return after, !ok
 }
+
+// toTheEnd returns the context of r without its end: who hangs up is recorded too.
+func toTheEnd(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
 
 func isRefusal(err error) bool {
 	_, ok := oauth.AsRefusal(err)

@@ -190,8 +190,9 @@ func verdict(r *http.Request, err error) *oauth.Refusal {
 	ctx := r.Context()
 	level, answer := slog.LevelError, &oauth.Refusal{Code: oauth.ServerError}
 	switch {
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // the client went away
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // the client went away, or half of it
 		level = slog.LevelDebug
+		answer = &oauth.Refusal{Code: oauth.InvalidRequest, Description: "the connection ended before the answer"}
 	case errors.Is(err, oauth.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		answer = &oauth.Refusal{Code: oauth.TemporarilyUnavailable, RetryAfter: pause}
 	}

@@ -189,9 +189,9 @@ func TestFaults(t *testing.T) {
 	t.Run("a client that went away is no error", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, log := send(jsonOf(nil, context.Canceled), httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
-		if line := logLine(t, log, "fault"); line["level"] != "DEBUG" {
-			t.Errorf("log: %v", line)
+		w, log := send(jsonOf(nil, context.Canceled), httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+		if line := logLine(t, log, "fault"); line["level"] != "DEBUG" || w.Code != http.StatusBadRequest {
+			t.Errorf("%d, log: %v", w.Code, line)
 		}
 	})
 	for name, c := range map[string]struct {
