@@ -1,5 +1,5 @@
 // Package clients_test drives real clients, unmodified, against Cardea's own binary: the official TypeScript and Go
-// SDKs, the MCP conformance tool and the Node example. `make test` installs what they need.
+// SDKs, mcp-remote, the MCP Inspector, the MCP conformance tool and the Node example. `make test` installs what they need.
 package clients_test
 
 import (
@@ -8,6 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +27,10 @@ import (
 var cardea string
 
 func TestMain(m *testing.M) {
+	if desk := os.Getenv(deskVariable); desk != "" {
+		browse(desk)
+		return
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "cardea-clients-")
 		if err != nil {
@@ -86,8 +94,22 @@ var (
 // startDemo runs `cardea demo` with limits off until the test ends, and waits until it has said how to use it.
 func startDemo(t *testing.T, env ...string) *demo {
 	t.Helper()
+	return runDemo(t, env, "--listen", "127.0.0.1:0")
+}
+
+// startDemoBehind is startDemo with a proxy of the test between everybody and the authorization server.
+func startDemoBehind(t *testing.T, proxy func(next http.Handler) http.Handler) *demo {
+	t.Helper()
+	listen := freeAddress(t)
+	front := httptest.NewServer(proxy(httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: listen})))
+	t.Cleanup(front.Close)
+	return runDemo(t, nil, "--listen", listen, "--issuer", front.URL)
+}
+
+func runDemo(t *testing.T, env []string, args ...string) *demo {
+	t.Helper()
 	d := &demo{env: append([]string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir()}, env...)}
-	said := start(t, d.env, "demo", "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
+	said := start(t, d.env, append([]string{"demo", "--mcp-listen", "127.0.0.1:0"}, args...)...)
 	var all strings.Builder
 	for line := range said {
 		all.WriteString(line + "\n")
@@ -189,4 +211,35 @@ func (d *demo) liveGrants(t *testing.T, client string) (live int) {
 		}
 	}
 	return live
+}
+
+// A client is what `cardea client show` tells of one.
+type client struct {
+	ID           string   `json:"client_id"`
+	Origin       string   `json:"origin"`
+	Method       string   `json:"token_endpoint_auth_method"`
+	RedirectURIs []string `json:"redirect_uris"`
+}
+
+// client is the client of an authorization request.
+func (d *demo) client(t *testing.T, request url.Values) (c client) {
+	t.Helper()
+	command(t, d.env, &c, "client", "show", request.Get("client_id"), "-o", "json")
+	return c
+}
+
+// refreshed is how often the client of an authorization request has refreshed.
+func (d *demo) refreshed(t *testing.T, request url.Values) (times int) {
+	t.Helper()
+	var events []struct {
+		Outcome string
+		Detail  map[string]string
+	}
+	command(t, d.env, &events, "audit", "list", "--action", "token.request", "--client", request.Get("client_id"), "-o", "json")
+	for _, e := range events {
+		if e.Outcome == "allowed" && e.Detail["grant_type"] == "refresh_token" {
+			times++
+		}
+	}
+	return times
 }

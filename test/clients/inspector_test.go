@@ -1,0 +1,116 @@
+package clients_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// An inspector is a person's MCP Inspector on the command line, which keeps what it knows in a home folder.
+type inspector struct {
+	d    *demo
+	at   *desk
+	home string
+}
+
+// inspected is what the Inspector prints.
+type inspected struct {
+	Result struct {
+		IsError bool
+		Tools   []struct{ Name string }
+		Content []struct{ Text string }
+	}
+}
+
+// run runs the Inspector on the demo's MCP server. Its callback is at another port every time.
+func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
+	t.Helper()
+	cmd := node(t.Context(), t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js",
+		append([]string{"--cli", i.d.MCP, "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)...)
+	// It opens a browser only from a terminal, unless told otherwise.
+	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file", "MCP_AUTO_OPEN_ENABLED=true")
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("inspector %q: %v\n%s\n%s", args, err, out, complaint.Bytes())
+	}
+	if err := json.Unmarshal(out, &printed); err != nil {
+		t.Fatalf("inspector %q: %v in\n%s", args, err, out)
+	}
+	return printed
+}
+
+// The Inspector's command line signs in, comes back with what it has stored, refreshes when the access token in the store
+// is of no more use, and signs in afresh when it is told to.
+func TestInspector(t *testing.T) {
+	d := startDemo(t)
+	ada := newPerson(t, d.Email, d.Password)
+	i := &inspector{d, newDesk(t, ada), t.TempDir()}
+	forecast := func(args ...string) {
+		t.Helper()
+		printed := i.run(t, append([]string{"--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon"}, args...)...)
+		if c := printed.Result.Content; printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
+			t.Errorf("get_forecast answers %+v", printed)
+		}
+	}
+
+	var tools []string
+	for _, tool := range i.run(t, "--method", "tools/list").Result.Tools {
+		tools = append(tools, tool.Name)
+	}
+	slices.Sort(tools)
+	if diff := cmp.Diff([]string{"create_event", "get_forecast", "list_events", "send_email"}, tools); diff != "" {
+		t.Errorf("tools (-want +got):\n%s", diff)
+	}
+	opened := i.at.requests()
+	if len(opened) != 1 {
+		t.Fatalf("the browser was opened %d times, want once", len(opened))
+	}
+	// It asks for all that the resource's metadata name, whatever the challenge says.
+	scopes := "mcp:tools:weather mcp:tools:calendar:read mcp:tools:calendar:write mcp:tools:email:send offline_access"
+	if got := opened[0].Get("scope"); got != scopes {
+		t.Errorf("it asks for %q, want %q", got, scopes)
+	}
+	if c := d.client(t, opened[0]); c.Origin != "registration" || c.Method != "none" {
+		t.Errorf("the client is %+v, want one that registered, without a secret", c)
+	}
+
+	forecast("--stored-auth-only")
+	if n := d.refreshed(t, opened[0]); n != 0 {
+		t.Errorf("it refreshed %d times with a good access token", n)
+	}
+	i.spoilToken(t)
+	forecast("--stored-auth-only")
+	if n := d.refreshed(t, opened[0]); n != 1 {
+		t.Errorf("it refreshed %d times with a bad access token, want once", n)
+	}
+	forecast("--relogin")
+	if opened := i.at.requests(); len(opened) != 2 || ada.signedIn != 1 || ada.asked != 2 {
+		t.Errorf("the browser was opened %d times, the person signed in %d times and was asked %d times; want 2, 1 and 2", len(opened), ada.signedIn, ada.asked)
+	}
+}
+
+// spoilToken puts an access token that is none into the Inspector's store.
+func (i *inspector) spoilToken(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(i.home, ".mcp-inspector", "secrets.json")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoiled := regexp.MustCompile(`(access_token\\":\\")[^\\]+`).ReplaceAll(raw, []byte("${1}no.longer.good"))
+	if bytes.Equal(spoiled, raw) {
+		t.Fatal("the Inspector's store holds no access token")
+	}
+	if err := os.WriteFile(file, spoiled, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
