@@ -82,11 +82,11 @@ func (e *Endpoint) JWKS(r *http.Request) (web.Reply, error) {
 	return document(r.Context(), e.keys.JWKS)
 }
 
-// cacheFor lets verifiers and clients keep a document for as long as a new key
-// waits before it signs.
-var cacheFor = fmt.Sprintf("public, max-age=%d", int(keys.CacheFor.Seconds()))
+// cached lets verifiers and clients keep a document for as long as a new key waits
+// before it signs.
+var cached = http.Header{"Cache-Control": {fmt.Sprintf("public, max-age=%d", int(keys.CacheFor.Seconds()))}}
 
 func document(ctx context.Context, load func(context.Context) ([]byte, error)) (web.Reply, error) {
 	text, err := load(ctx)
-	return web.Reply{Header: http.Header{"Cache-Control": {cacheFor}}, Body: json.RawMessage(text)}, err
+	return web.Reply{Header: cached, Body: json.RawMessage(text), Quiet: true}, err
 }
