@@ -27,66 +27,15 @@ func TestGoSDK(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := startDemo(t, tt.env...)
-			ada := newPerson(t, d.Email, d.Password)
-			const redirectURL = "http://127.0.0.1:43118/callback"
-			wire := &tap{}
-			handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-				RedirectURL:         redirectURL,
-				RequestRefreshToken: true,
-				Client:              &http.Client{Transport: wire},
-				DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+			wire := playGoSession(t, d, func(c *auth.AuthorizationCodeHandlerConfig) {
+				c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
 					ClientName:              "Cardea test agent",
-					RedirectURIs:            []string{redirectURL},
+					RedirectURIs:            []string{c.RedirectURL},
 					GrantTypes:              []string{"authorization_code", "refresh_token"},
 					ResponseTypes:           []string{"code"},
 					TokenEndpointAuthMethod: "none",
-				}},
-				AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-					back, err := ada.Visit(args.URL)
-					if err != nil {
-						return nil, err
-					}
-					u, err := url.Parse(back)
-					if err != nil {
-						return nil, err
-					}
-					q := u.Query()
-					return &auth.AuthorizationResult{Code: q.Get("code"), State: q.Get("state"), Iss: q.Get("iss")}, nil
-				},
+				}}
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			client := mcp.NewClient(&mcp.Implementation{Name: "cardea-test", Version: "1.0.0"}, nil)
-			session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{
-				Endpoint:     d.MCP,
-				OAuthHandler: handler,
-				HTTPClient:   &http.Client{Transport: wire},
-			}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer session.Close()
-			call := func(tool string, args map[string]any) {
-				t.Helper()
-				result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args})
-				switch {
-				case err != nil:
-					t.Fatalf("%s: %v", tool, err)
-				case result.IsError:
-					t.Fatalf("%s failed: %v", tool, result.Content)
-				}
-			}
-			call("get_forecast", map[string]any{"city": "Lisbon"})
-			if ada.signedIn != 1 || ada.asked != 1 {
-				t.Errorf("after one tool the person signed in %d times and was asked %d times, want once each", ada.signedIn, ada.asked)
-			}
-			call("create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"}) // refused with 403; the SDK steps up and repeats it
-			if ada.signedIn != 1 || ada.asked != 2 {
-				t.Errorf("after step-up the person signed in %d times and was asked %d times, want 1 and 2", ada.signedIn, ada.asked)
-			}
-			call("get_forecast", map[string]any{"city": "Lisbon"})
-
 			refused, refreshed := wire.counts()
 			if refused != 1 {
 				t.Errorf("403 came %d times, want once", refused)
@@ -96,6 +45,55 @@ func TestGoSDK(t *testing.T) {
 			}
 		})
 	}
+}
+
+// playGoSession plays the session of an agent that is known to the authorization server in the way that identify sets.
+func playGoSession(t *testing.T, d *demo, identify func(*auth.AuthorizationCodeHandlerConfig)) (wire *tap) {
+	t.Helper()
+	ada := newPerson(t, d.Email, d.Password)
+	wire = &tap{}
+	config := &auth.AuthorizationCodeHandlerConfig{
+		RedirectURL:         "http://127.0.0.1:43118/callback",
+		RequestRefreshToken: true,
+		Client:              &http.Client{Transport: wire},
+		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+			back, err := ada.Visit(args.URL)
+			if err != nil {
+				return nil, err
+			}
+			u, err := url.Parse(back)
+			if err != nil {
+				return nil, err
+			}
+			q := u.Query()
+			return &auth.AuthorizationResult{Code: q.Get("code"), State: q.Get("state"), Iss: q.Get("iss")}, nil
+		},
+	}
+	identify(config)
+	handler, err := auth.NewAuthorizationCodeHandler(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "cardea-test", Version: "1.0.0"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{
+		Endpoint:     d.MCP,
+		OAuthHandler: handler,
+		HTTPClient:   &http.Client{Transport: wire},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	callTool(t, session, "get_forecast", map[string]any{"city": "Lisbon"})
+	if ada.signedIn != 1 || ada.asked != 1 {
+		t.Errorf("after one tool the person signed in %d times and was asked %d times, want once each", ada.signedIn, ada.asked)
+	}
+	callTool(t, session, "create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"}) // refused with 403; the SDK steps up and repeats it
+	if ada.signedIn != 1 || ada.asked != 2 {
+		t.Errorf("after step-up the person signed in %d times and was asked %d times, want 1 and 2", ada.signedIn, ada.asked)
+	}
+	callTool(t, session, "get_forecast", map[string]any{"city": "Lisbon"})
+	return wire
 }
 
 // A tap looks at what goes over the wire and changes nothing.

@@ -106,49 +106,53 @@ func (a *agent) session(who *person) (steps []step, trail string) {
 func TestTypeScriptSDK(t *testing.T) {
 	d := startDemo(t)
 	for _, version := range []string{"v1", "v2"} {
-		t.Run(version, func(t *testing.T) {
-			ada := newPerson(t, d.Email, d.Password)
-			steps, trail := startAgent(t, version, d.MCP).session(ada)
-			want := []string{
-				"registered", "authorize", "tokens", "connected", "called get_forecast",
-				"refused", "authorize", "tokens", "called create_event", "called get_forecast",
-				"tokens", "called create_event", "refreshed",
+		t.Run(version, func(t *testing.T) { playSession(t, d, version) })
+	}
+}
+
+// playSession plays the whole session of an agent, whose arguments session.mjs names.
+func playSession(t *testing.T, d *demo, version string, args ...string) {
+	t.Helper()
+	ada := newPerson(t, d.Email, d.Password)
+	steps, trail := startAgent(t, version, append([]string{d.MCP}, args...)...).session(ada)
+	want := []string{
+		"registered", "authorize", "tokens", "connected", "called get_forecast",
+		"refused", "authorize", "tokens", "called create_event", "called get_forecast",
+		"tokens", "called create_event", "refreshed",
+	}
+	var got []string
+	for _, s := range steps {
+		got = append(got, strings.TrimSpace(s.Step+" "+s.Tool))
+		switch s.Step {
+		case "registered":
+			if s.Secret {
+				t.Error("a public client was given a secret")
 			}
-			var got []string
-			for _, s := range steps {
-				got = append(got, strings.TrimSpace(s.Step+" "+s.Tool))
-				switch s.Step {
-				case "registered":
-					if s.Secret {
-						t.Error("a public client was given a secret")
-					}
-				case "tokens":
-					if !s.Refresh || s.Type != "Bearer" {
-						t.Errorf("tokens: refresh token %t, type %q; want a refresh token and Bearer", s.Refresh, s.Type)
-					}
-				case "refused":
-					for _, part := range []string{`error="insufficient_scope"`, "mcp:tools:calendar:write", "resource_metadata="} {
-						if !strings.Contains(s.Challenge, part) {
-							t.Errorf("the challenge %q lacks %s", s.Challenge, part)
-						}
-					}
-				case "called":
-					if s.Failed {
-						t.Errorf("%s failed: %s", s.Tool, s.Text)
-					}
-				case "refreshed":
-					if s.Times != 1 {
-						t.Errorf("refreshed %d times for one call, want once", s.Times)
-					}
+		case "tokens":
+			if !s.Refresh || s.Type != "Bearer" {
+				t.Errorf("tokens: refresh token %t, type %q; want a refresh token and Bearer", s.Refresh, s.Type)
+			}
+		case "refused":
+			for _, part := range []string{`error="insufficient_scope"`, "mcp:tools:calendar:write", "resource_metadata="} {
+				if !strings.Contains(s.Challenge, part) {
+					t.Errorf("the challenge %q lacks %s", s.Challenge, part)
 				}
 			}
-			if strings.Join(got, ", ") != strings.Join(want, ", ") {
-				t.Errorf("the session went\n%s\nwant the steps %v", trail, want)
+		case "called":
+			if s.Failed {
+				t.Errorf("%s failed: %s", s.Tool, s.Text)
 			}
-			if ada.signedIn != 1 || ada.asked != 2 {
-				t.Errorf("the person signed in %d times and was asked %d times, want 1 and 2", ada.signedIn, ada.asked)
+		case "refreshed":
+			if s.Times != 1 {
+				t.Errorf("refreshed %d times for one call, want once", s.Times)
 			}
-		})
+		}
+	}
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		t.Errorf("the session went\n%s\nwant the steps %v", trail, want)
+	}
+	if ada.signedIn != 1 || ada.asked != 2 {
+		t.Errorf("the person signed in %d times and was asked %d times, want 1 and 2", ada.signedIn, ada.asked)
 	}
 }
 
