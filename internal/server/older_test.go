@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/cardea-auth/cardea/guard"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/scope"
 )
@@ -65,11 +67,12 @@ type client struct {
 	Browser  *servertest.Browser
 }
 
-func newClient(t *testing.T, s *servertest.Server, mcpURL, revision string) *client {
+// newClient returns a client of an MCP revision, which ada uses.
+func newClient(t *testing.T, s *servertest.Server, ada *servertest.Person, mcpURL, revision string) *client {
 	return &client{
 		T: t, MCP: mcpURL, Callback: "http://127.0.0.1:33418/callback",
 		Header: http.Header{"Mcp-Protocol-Version": {revision}, "Accept": {"application/json"}},
-		Person: s.User("ada@example.com"), Browser: s.Browser(t),
+		Person: ada, Browser: s.Browser(t),
 	}
 }
 
@@ -110,6 +113,16 @@ func (c *client) find(target string) map[string]any {
 		c.Fatalf("%s is no JSON", target)
 	}
 	return document
+}
+
+// issuer returns the first authorization server of protected resource metadata.
+func (c *client) issuer(resource map[string]any) string {
+	c.Helper()
+	issuers := list(resource, "authorization_servers")
+	if len(issuers) == 0 {
+		c.Fatalf("no authorization server in %v", resource)
+	}
+	return issuers[0]
 }
 
 // call calls the MCP server.
@@ -200,7 +213,7 @@ func (c *client) refresh(endpoint, token string, extra url.Values) tokens {
 
 type tokens struct {
 	Access, Refresh, Scope string
-	Claims                 map[string]any
+	Claims                 oauth.Claims
 }
 
 func (c *client) token(endpoint string, extra, params url.Values) tokens {
@@ -216,19 +229,21 @@ func (c *client) token(endpoint string, extra, params url.Values) tokens {
 	if resp.StatusCode != http.StatusOK || access == "" || refresh == "" || answer["token_type"] != "Bearer" || resp.Header.Get("Cache-Control") != "no-store" {
 		c.Fatalf("token: %d %v %v", resp.StatusCode, resp.Header, answer)
 	}
-	claims := servertest.Claims(c, access)
-	return tokens{access, refresh, granted, map[string]any{"aud": claims.Audience, "iss": claims.Issuer}}
+	return tokens{access, refresh, granted, servertest.Claims(c, access)}
 }
 
+// text returns a member that is a string, else "".
 func text(document map[string]any, name string) string {
 	value, _ := document[name].(string)
 	return value
 }
 
+// list returns a member that is a list of strings.
 func list(document map[string]any, name string) []string {
 	var values []string
-	for _, value := range document[name].([]any) {
-		values = append(values, value.(string))
+	all, _ := document[name].([]any)
+	for _, value := range all {
+		values = append(values, fmt.Sprint(value))
 	}
 	return values
 }
@@ -260,20 +275,17 @@ var (
 
 // Clients of every revision of MCP connect to one and the same server, each in the way of its time.
 func TestRevisions(t *testing.T) {
-	start := func(t *testing.T, mount func(*http.ServeMux, *guard.Guard)) (*servertest.Server, string) {
-		s := servertest.Start(t)
-		s.Resource(servertest.MCP, "other") // so that no client gets by without saying for whom its token is
-		return s, newMCP(t, s, mount)
-	}
+	s := servertest.Start(t)
+	ada := s.User("ada@example.com")
+	mcpURL := newMCP(t, s, everything)
+	s.Resource(servertest.MCP, "other") // so that no client gets by without saying for whom its token is
 
 	// MCP 2025-03-26, Authorization, 2.3: the path of the MCP server's URL is dropped; there is the metadata, or else
 	// the default endpoints. No protected resource metadata, no resource.
-	older := func(t *testing.T, s *servertest.Server, mcpURL string) {
-		c := newClient(t, s, mcpURL, "2025-03-26")
+	older := func(c *client, base string) {
 		if resp := c.call(""); resp.StatusCode != http.StatusUnauthorized {
-			t.Fatalf("status %d", resp.StatusCode)
+			c.Fatalf("status %d", resp.StatusCode)
 		}
-		base := originOf(t, mcpURL)
 		authorize, token, register := base+"/authorize", base+"/token", base+"/register"
 		if m := c.find(base + "/.well-known/oauth-authorization-server"); m != nil {
 			authorize, token, register = text(m, "authorization_endpoint"), text(m, "token_endpoint"), text(m, "registration_endpoint")
@@ -281,26 +293,27 @@ func TestRevisions(t *testing.T) {
 		c.register(register, nil)
 		got := c.redeem(token, c.authorize(authorize, nil).Get("code"), nil)
 		c.works(got.Access)
-		if got.Claims["aud"] != mcpURL {
-			t.Errorf("aud is %v", got.Claims["aud"])
+		if got.Claims.Audience != c.MCP {
+			c.Errorf("aud is %s", got.Claims.Audience)
 		}
 		c.works(c.refresh(token, got.Refresh, nil).Access)
 	}
 	t.Run("2025-03-26 with metadata at the origin of the MCP server", func(t *testing.T) {
-		s, mcpURL := start(t, everything)
-		older(t, s, mcpURL)
-	})
-	t.Run("2025-03-26 with metadata that is the issuer's as it is, for the only resource", func(t *testing.T) {
-		s := servertest.Start(t)
-		older(t, s, newMCP(t, s, wellKnown))
+		c := newClient(t, s, ada, mcpURL, "2025-03-26")
+		older(c, originOf(t, c.MCP))
 	})
 	t.Run("2025-03-26 without metadata, at the default endpoints", func(t *testing.T) {
-		s, mcpURL := start(t, defaultEndpoints)
-		older(t, s, mcpURL)
+		c := newClient(t, s, ada, newMCP(t, s, defaultEndpoints), "2025-03-26")
+		older(c, originOf(t, c.MCP))
 	})
-	t.Run("2025-03-26 with the issuer as the base URL, at its default endpoints", func(t *testing.T) {
+	t.Run("2025-03-26 with the issuer's metadata as it is, for the only resource", func(t *testing.T) {
 		s := servertest.Start(t)
-		c := newClient(t, s, newMCP(t, s, wellKnown), "2025-03-26")
+		c := newClient(t, s, s.User("ada@example.com"), newMCP(t, s, wellKnown), "2025-03-26")
+		older(c, originOf(t, c.MCP))
+	})
+	t.Run("2025-03-26 without metadata, at the default endpoints of the issuer", func(t *testing.T) {
+		s := servertest.Start(t)
+		c := newClient(t, s, s.User("ada@example.com"), newMCP(t, s, wellKnown), "2025-03-26")
 		c.register(s.URL+"/register", nil)
 		got := c.redeem(s.URL+"/token", c.authorize(s.URL+"/authorize", nil).Get("code"), nil)
 		c.works(got.Access)
@@ -310,18 +323,17 @@ func TestRevisions(t *testing.T) {
 	// MCP 2025-06-18, Authorization: the challenge of a 401 must lead to the protected resource metadata, that to the
 	// metadata of RFC 8414 and to no other form; resource must be in both requests.
 	t.Run("2025-06-18", func(t *testing.T) {
-		s, mcpURL := start(t, everything)
-		c := newClient(t, s, mcpURL, "2025-06-18")
+		c := newClient(t, s, ada, mcpURL, "2025-06-18")
 		resource := c.find(c.challenged(c.call(""), http.StatusUnauthorized)["resource_metadata"])
-		issuer := list(resource, "authorization_servers")[0]
+		issuer := c.issuer(resource)
 		m := c.find(issuer + "/.well-known/oauth-authorization-server")
 		c.register(text(m, "registration_endpoint"), nil)
-		target := url.Values{"resource": {mcpURL}}
+		target := url.Values{"resource": {c.MCP}}
 		back := c.authorize(text(m, "authorization_endpoint"), target)
 		got := c.redeem(text(m, "token_endpoint"), back.Get("code"), target)
 		c.works(got.Access)
-		if got.Claims["aud"] != mcpURL || got.Scope != weather {
-			t.Errorf("aud is %v, scope %s", got.Claims["aud"], got.Scope)
+		if got.Claims.Audience != c.MCP || got.Scope != weather {
+			t.Errorf("aud is %s, scope %s", got.Claims.Audience, got.Scope)
 		}
 		c.works(c.refresh(text(m, "token_endpoint"), got.Refresh, target).Access)
 	})
@@ -330,19 +342,18 @@ func TestRevisions(t *testing.T) {
 	// RFC 8414 or OpenID Connect Discovery, with PKCE in it; the scope of the challenge; step-up on 403.
 	for _, found := range []string{"by the challenge", "at the well-known URL of its path", "at the well-known URL of its origin"} {
 		t.Run("2025-11-25 protected resource metadata "+found, func(t *testing.T) {
-			s, mcpURL := start(t, everything)
-			c := newClient(t, s, mcpURL, "2025-11-25")
+			c := newClient(t, s, ada, mcpURL, "2025-11-25")
 			challenge := c.challenged(c.call(""), http.StatusUnauthorized)
 			at := map[string]string{
 				"by the challenge":                    challenge["resource_metadata"],
-				"at the well-known URL of its path":   originOf(t, mcpURL) + "/.well-known/oauth-protected-resource/mcp",
-				"at the well-known URL of its origin": originOf(t, mcpURL) + "/.well-known/oauth-protected-resource",
+				"at the well-known URL of its path":   originOf(t, c.MCP) + "/.well-known/oauth-protected-resource/mcp",
+				"at the well-known URL of its origin": originOf(t, c.MCP) + "/.well-known/oauth-protected-resource",
 			}
 			resource := c.find(at[found])
-			if text(resource, "resource") != mcpURL {
+			if text(resource, "resource") != c.MCP {
 				t.Errorf("resource is %v", resource["resource"])
 			}
-			issuer := list(resource, "authorization_servers")[0]
+			issuer := c.issuer(resource)
 			for _, form := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
 				m := c.find(issuer + form)
 				if !slices.Contains(list(m, "code_challenge_methods_supported"), "S256") {
@@ -369,11 +380,10 @@ func TestRevisions(t *testing.T) {
 	// MCP 2026-07-28, Authorization: the issuer of the metadata is compared before anything is sent there, iss of the
 	// response after (RFC 9207); application_type must be sent; offline_access is asked for where it is listed.
 	t.Run("2026-07-28", func(t *testing.T) {
-		s, mcpURL := start(t, everything)
-		c := newClient(t, s, mcpURL, "2026-07-28")
+		c := newClient(t, s, ada, mcpURL, "2026-07-28")
 		challenge := c.challenged(c.call(""), http.StatusUnauthorized)
 		resource := c.find(challenge["resource_metadata"])
-		issuer := list(resource, "authorization_servers")[0]
+		issuer := c.issuer(resource)
 		m := c.find(issuer + "/.well-known/oauth-authorization-server")
 		if text(m, "issuer") != issuer || m["authorization_response_iss_parameter_supported"] != true {
 			t.Fatalf("metadata of %v", m["issuer"])
@@ -386,15 +396,15 @@ func TestRevisions(t *testing.T) {
 			asked += " offline_access"
 		}
 		c.register(text(m, "registration_endpoint"), map[string]any{"application_type": "native", "scope": asked})
-		back := c.authorize(text(m, "authorization_endpoint"), url.Values{"resource": {mcpURL}, "scope": {asked}, "prompt": {"consent"}})
+		back := c.authorize(text(m, "authorization_endpoint"), url.Values{"resource": {c.MCP}, "scope": {asked}, "prompt": {"consent"}})
 		if back.Get("iss") != issuer {
 			t.Fatalf("iss is %q", back.Get("iss"))
 		}
-		got := c.redeem(text(m, "token_endpoint"), back.Get("code"), url.Values{"resource": {mcpURL}})
+		got := c.redeem(text(m, "token_endpoint"), back.Get("code"), url.Values{"resource": {c.MCP}})
 		c.works(got.Access)
-		if got.Claims["iss"] != issuer || got.Claims["aud"] != mcpURL || got.Scope != weather+" offline_access" {
-			t.Errorf("claims %v, scope %s", got.Claims, got.Scope)
+		if got.Claims.Issuer != issuer || got.Claims.Audience != c.MCP || got.Scope != weather+" offline_access" {
+			t.Errorf("claims %+v, scope %s", got.Claims, got.Scope)
 		}
-		c.works(c.refresh(text(m, "token_endpoint"), got.Refresh, url.Values{"resource": {mcpURL}}).Access)
+		c.works(c.refresh(text(m, "token_endpoint"), got.Refresh, url.Values{"resource": {c.MCP}}).Access)
 	})
 }
