@@ -20,6 +20,9 @@ import (
 type Endpoint struct {
 	DB    *store.DB
 	Pages *web.Pages
+	// Client finds the client on whose behalf a person signs in
+	// (client.Directory.Find).
+	Client func(r *http.Request, id, person string) (*oauth.Client, error)
 	// Next is where a sign-in within an authorization request leads.
 	Next string
 	// Idle and Max are how long a session lives unused, and at all.
@@ -93,7 +96,7 @@ func (e *Endpoint) form(r *http.Request, sealed, email, failure string) (web.Ans
 		if err != nil {
 			return nil, err
 		}
-		c, err := e.DB.Client(r.Context(), q.ClientID)
+		c, err := e.Client(r, q.ClientID, "")
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return nil, oauth.Refuse(oauth.InvalidRequest, "the application that asked is no longer registered")

@@ -78,7 +78,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Refuse:  strangers.Refuse,
 	}
 	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Next: "/consent",
+		DB: db, Pages: s.pages, Client: directory.Find, Next: "/consent",
 		Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: strangers.Refuse,
 	}
