@@ -92,12 +92,12 @@ func serve(t *testing.T, edit func(*config.Config)) (n *pipes, stop func() error
 		return <-ended
 	}
 	t.Cleanup(func() {
-		if stopped {
-			return
+		if !stopped {
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
 		}
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
+		time.Sleep(6 * time.Second) // as long as TLS tries to say goodbye to who does not listen
 	})
 	return n, stop
 }
