@@ -25,6 +25,7 @@ type commands struct {
 	Serve    serveCommand     `cmd:"" help:"Run the authorization server."`
 	Resource resourceCommands `cmd:"" help:"MCP servers that Cardea protects."`
 	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`
+	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register where registration.dcr is token."`
 	User     userCommands     `cmd:"" help:"People who sign in."`
 	Grant    grantCommands    `cmd:"" help:"What people allowed which client at which MCP server."`
 	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`

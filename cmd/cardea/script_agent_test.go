@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -31,7 +32,11 @@ import (
 //	                              the client of agent or attacker, with these redirect URIs
 //	clock +61s                    time passes
 //
-//	ROLE registers [NAME=VALUE …]       dynamic registration; a name may come again
+//	ROLE registers [TOKEN] [NAME=VALUE …]
+//	                              dynamic registration, with an initial access token; a name may come again
+//	ROLE reads | deletes [of ROLE] [TOKEN]
+//	ROLE updates [of ROLE] [TOKEN] [NAME=VALUE …]
+//	                              its registration, or that of another, with its registration access token
 //	ROLE authorizes [PARAMETER …]       opens the request in the person's browser
 //	ROLE redeems [CODE] [PARAMETER …]   $code unless told otherwise
 //	ROLE refreshes [TOKEN] [PARAMETER …]
@@ -42,7 +47,8 @@ import (
 //
 //	person signs-in | allows [SCOPE …] | denies | signs-out | opens URL
 //	person goes-back                    to the page before, as the browser kept it
-//	operator disables ROLE              the client of that role
+//	operator disables | approves ROLE   the client of that role
+//	operator admits N                   $initial_access_token registers so many clients
 //
 //	expect page sign-in | consent | error STATUS
 //	expect code                         at the client
@@ -52,7 +58,7 @@ import (
 //	expect location PREFIX              of the redirect to the client
 //
 // A PARAMETER is NAME=VALUE (a name may come again), or -NAME to leave it out.
-// What comes back is there as $code, $access_token, $refresh_token, $client_id,
+// What comes back is there as $code, $registration_access_token, $access_token, $refresh_token, $client_id,
 // $verifier and, of the person's browser, $page.
 var protocol = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"server":   verb((*stage).startServer),
@@ -189,8 +195,23 @@ func (s *stage) act(role string, args []string) {
 	}
 	switch does {
 	case "registers":
-		s.heard(a.Register(metadata(args)))
+		initial := token("")
+		s.heard(a.Register(metadata(args), servertest.Bearer(initial)))
 		s.ts.Setenv("client_id", a.ClientID)
+		s.ts.Setenv("registration_access_token", a.RegistrationToken)
+	case "reads", "updates", "deletes":
+		target := *a
+		if len(args) > 1 && args[0] == "of" {
+			target.ClientID = s.agent(args[1]).ClientID
+			args = args[2:]
+		}
+		target.RegistrationToken = cmp.Or(token(""), a.RegistrationToken)
+		method := map[string]string{"reads": http.MethodGet, "updates": http.MethodPut, "deletes": http.MethodDelete}[does]
+		var body any
+		if does == "updates" {
+			body = metadata(append([]string{"client_id=" + target.ClientID}, args...))
+		}
+		s.heard(target.Registration(method, body))
 	case "authorizes":
 		s.saw(s.browser["person"].Authorize(a.Authorization(s.tweaks(args)...)))
 		s.ts.Setenv("verifier", a.Verifier)
@@ -292,11 +313,36 @@ func (s *stage) person(args []string) {
 }
 
 func (s *stage) operator(args []string) {
-	if len(args) != 2 || args[0] != "disables" {
-		s.ts.Fatalf("usage: operator disables ROLE")
+	if len(args) != 2 {
+		s.ts.Fatalf("usage: operator VERB WHAT")
 	}
-	id := s.agent(args[1]).ClientID
-	s.server.Update(func(tx *store.Tx) error { return tx.DisableClient(id) })
+	switch args[0] {
+	case "disables":
+		id := s.agent(args[1]).ClientID
+		s.server.Update(func(tx *store.Tx) error { return tx.DisableClient(id) })
+	case "approves":
+		id := s.agent(args[1]).ClientID
+		s.server.Update(func(tx *store.Tx) error {
+			c, err := tx.Client(id)
+			if err != nil {
+				return err
+			}
+			c.ApprovedAt = tx.Now()
+			return tx.UpdateClient(c)
+		})
+	case "admits":
+		uses, err := strconv.Atoi(args[1])
+		s.ts.Check(err)
+		token := oauth.NewSecret(oauth.InitialTokenPrefix)
+		s.server.Update(func(tx *store.Tx) error {
+			return tx.CreateInitialToken(&oauth.InitialAccessToken{
+				ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), MaxUses: uses, CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(time.Hour),
+			})
+		})
+		s.ts.Setenv("initial_access_token", token)
+	default:
+		s.ts.Fatalf("operator cannot: %s", args[0])
+	}
 }
 
 func (s *stage) expect(args []string) {

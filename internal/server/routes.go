@@ -80,9 +80,17 @@ func (s *Server) endpoints() map[string]endpoint {
 		register := forScripts(web.Methods{"POST": web.JSON(s.registration.Register)}) // RFC 7591
 		routes[s.base+"/oauth2/register"] = register
 		routes[s.base+"/register"] = register
+		routes[s.base+registrations+"{client_id}"] = forScripts(web.Methods{ // RFC 7592
+			"GET":    web.JSON(s.registration.Read),
+			"PUT":    web.JSON(s.registration.Update),
+			"DELETE": web.JSON(s.registration.Delete),
+		})
 	}
 	return routes
 }
+
+// registrations is the path below which each client manages its registration.
+const registrations = "/oauth2/register/"
 
 // wellKnown returns the path of a document about the issuer: its own path comes
 // after the name (RFC 8414 §3.1).
@@ -99,15 +107,20 @@ func (s *Server) Handler() http.Handler {
 			routes[path] = e.methods
 		}
 	}
+	registration := routes[s.base+registrations+"{client_id}"]
 	assets := http.StripPrefix(s.base, web.Assets())
 	notFound := s.pages.NotFound()
 	// A map, not a ServeMux: a path is what it says, and nothing is redirected to a
 	// cleaner spelling of it.
 	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
+		id, below := strings.CutPrefix(path, s.base+registrations)
 		switch handler, ok := routes[path]; {
 		case r.URL.RawPath != "":
 			web.NotFound().ServeHTTP(w, r)
+		case below && registration != nil && id != "" && !strings.Contains(id, "/"):
+			r.SetPathValue("client_id", id)
+			registration.ServeHTTP(w, r)
 		case ok:
 			handler.ServeHTTP(w, r)
 		case strings.HasPrefix(path, s.base+"/assets/"):

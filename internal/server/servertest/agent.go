@@ -21,6 +21,9 @@ type Agent struct {
 	RedirectURI string
 	Resource    string // named when authorizing and redeeming; "": none is
 	Verifier    string // of the last Authorization (RFC 7636 §4.1)
+	// RegistrationToken is the registration access token (RFC 7592 §3); "": it has
+	// none, or did not register itself.
+	RegistrationToken string
 
 	s *Server
 	t testing.TB
@@ -42,21 +45,48 @@ func (s *Server) Agent(t testing.TB, c *Client) *Agent {
 // Register sends client metadata, any value that makes a JSON object, and
 // becomes that client if it is accepted (RFC 7591 §3). nil is the least there can
 // be: a name and RedirectURI.
-func (a *Agent) Register(metadata any) *Reply {
+func (a *Agent) Register(metadata any, tweaks ...Tweak) *Reply {
 	a.t.Helper()
 	if metadata == nil {
 		metadata = map[string]any{"client_name": "Example agent", "redirect_uris": []string{a.RedirectURI}, "token_endpoint_auth_method": "none"}
 	}
+	reply := a.Post("/oauth2/register", nil, append([]Tweak{a.object(metadata), Header("Content-Type", "application/json")}, tweaks...)...)
+	if reply.Status == http.StatusCreated {
+		a.ClientID, a.Secret, a.RegistrationToken = reply.Text("client_id"), reply.Text("client_secret"), reply.Text("registration_access_token")
+		a.s.secret("client secret", a.Secret)
+		a.s.secret("registration access token", a.RegistrationToken)
+	}
+	return reply
+}
+
+// Registration calls the address of the agent's own registration with its
+// registration access token (RFC 7592 §2): GET reads it, PUT replaces it by
+// metadata, DELETE deletes it.
+func (a *Agent) Registration(method string, metadata any, tweaks ...Tweak) *Reply {
+	a.t.Helper()
+	own := []Tweak{Method(method), Bearer(a.RegistrationToken)}
+	if metadata != nil {
+		own = append(own, a.object(metadata), Header("Content-Type", "application/json"))
+	}
+	return a.Get("/oauth2/register/"+a.ClientID, append(own, tweaks...)...)
+}
+
+// object sends metadata as a JSON object.
+func (a *Agent) object(metadata any) Tweak {
+	a.t.Helper()
 	body, err := json.Marshal(metadata)
 	if err != nil {
 		a.t.Fatalf("servertest: %v", err)
 	}
-	reply := a.Post("/oauth2/register", nil, Raw(string(body)), Header("Content-Type", "application/json"))
-	if reply.Status == http.StatusCreated {
-		a.ClientID, a.Secret = reply.Text("client_id"), reply.Text("client_secret")
-		a.s.secret("client secret", a.Secret)
+	return Raw(string(body))
+}
+
+// Bearer sends a token in the Authorization header (RFC 6750 §2.1); "" sends none.
+func Bearer(token string) Tweak {
+	if token == "" {
+		return Header("Authorization")
 	}
-	return reply
+	return Header("Authorization", "Bearer "+token)
 }
 
 // Authorization returns the parameters of a new authorization request, with a
