@@ -20,6 +20,8 @@ const maxCredentials = 4096
 type Authenticator struct {
 	DB        *store.DB
 	Directory *Directory
+	Issuer    string
+	Keys      *KeySets
 }
 
 // credentials is what a request says of its client.
@@ -31,9 +33,16 @@ type credentials struct {
 
 // Authenticate returns the client that sent r, whose form is given, and the method
 // by which it proved so: a public one by its client_id alone, a confidential one
-// by a secret in the header or the body. Anything else is invalid_client; it
-// touches no code and no token.
+// by a secret in the header or the body, or by a signed assertion. Anything else
+// is invalid_client; it touches no code and no token.
 func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.Client, oauth.Method, error) {
+	if hasAssertion(form) {
+		c, err := a.byAssertion(r, form)
+		if err != nil {
+			return nil, "", err
+		}
+		return c, oauth.MethodPrivateKeyJWT, nil
+	}
 	cred, err := read(r, form)
 	if err != nil {
 		return nil, "", err
@@ -51,6 +60,8 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 		return nil, "", oauth.RefuseClient(cred.basic, "the client is public (token_endpoint_auth_method none) and must not send a secret")
 	case c.Public():
 		return c, oauth.MethodNone, nil
+	case c.Accepts(oauth.MethodPrivateKeyJWT):
+		return nil, "", oauth.RefuseClient(cred.basic, "the client must authenticate with a client_assertion (token_endpoint_auth_method private_key_jwt)")
 	case len(cred.secrets) == 0:
 		return nil, "", oauth.RefuseClient(cred.basic, "the client must authenticate with its secret")
 	}
@@ -60,6 +71,17 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 		}
 	}
 	return nil, "", oauth.RefuseClient(cred.basic, "the client secret is wrong or has expired")
+}
+
+// Claimed returns the client_id that the body of a request names, itself or by an
+// assertion, whether that was proven or not; "" if it names none.
+func Claimed(form url.Values) string {
+	if hasAssertion(form) {
+		if said, err := readAssertion(form.Get("client_assertion")); err == nil {
+			return said.claims.Issuer
+		}
+	}
+	return form.Get("client_id")
 }
 
 // find returns the first client that ids name, nil if none does.
@@ -84,8 +106,6 @@ func read(r *http.Request, form url.Values) (credentials, error) {
 	scheme, encoded, _ := strings.Cut(strings.Join(header, ","), " ")
 	basic := strings.EqualFold(scheme, "Basic")
 	switch {
-	case form.Has("client_assertion") || form.Has("client_assertion_type"):
-		return credentials{}, oauth.RefuseClient(basic, "client assertions are not supported: authenticate with a secret, or as a public client")
 	case len(header) > 1:
 		return credentials{}, oauth.RefuseClient(basic, "there must be one Authorization header")
 	case !basic && id == "":

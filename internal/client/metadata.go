@@ -21,7 +21,7 @@ const (
 
 // Methods are the client authentication methods that are served, in the order
 // in which the metadata lists them.
-var Methods = []oauth.Method{oauth.MethodNone, oauth.MethodBasic, oauth.MethodPost}
+var Methods = []oauth.Method{oauth.MethodNone, oauth.MethodBasic, oauth.MethodPost, oauth.MethodPrivateKeyJWT}
 
 // Check fills in what m leaves out and refuses what it must not say (RFC 7591
 // §2): invalid_redirect_uri or invalid_client_metadata. issuer is this server's
@@ -53,6 +53,9 @@ func Check(m *oauth.Metadata, issuer string) error {
 	}
 	if m.Method == oauth.MethodNone && slices.Contains(m.GrantTypes, oauth.ClientCredentials) {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials needs a client that can authenticate: token_endpoint_auth_method cannot be none")
+	}
+	if err := CheckKeys(m); err != nil {
+		return err
 	}
 	if len(m.RedirectURIs) > 0 {
 		m.ApplicationType = "web"

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -199,13 +198,11 @@ func (e *Registration) enter(tx *store.Tx, g *registration) error {
 	return tx.CreateClient(c, g.fingerprint)
 }
 
-// request is a registration request: the metadata, and the key material that is
-// looked at only to refuse what must never be sent.
+// request is a registration request: the metadata, and what is looked at only to
+// refuse what must never be sent.
 type request struct {
 	oauth.Metadata
-	JWKS       json.RawMessage `json:"jwks"`
-	JWKSURI    string          `json:"jwks_uri"`
-	PostLogout []string        `json:"post_logout_redirect_uris"`
+	PostLogout []string `json:"post_logout_redirect_uris"`
 }
 
 // read parses and checks the request (RFC 7591 §3.1). Members it does not know
@@ -243,14 +240,6 @@ func (e *Registration) parse(body []byte) (*oauth.Metadata, error) {
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials is for clients an operator made: cardea client create --grant client_credentials")
 	case slices.ContainsFunc(req.GrantTypes, forbidden):
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names a grant that cannot be registered here: use authorization_code and refresh_token")
-	case len(req.JWKS) > 0 && string(req.JWKS) != "null" && req.JWKSURI != "":
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be there (RFC 7591 section 2)")
-	}
-	if err := checkPublicKeys(req.JWKS); err != nil {
-		return nil, err
-	}
-	if err := checkWebURI("jwks_uri", req.JWKSURI); err != nil {
-		return nil, err
 	}
 	for _, uri := range req.PostLogout {
 		if err := oauth.CheckRedirectURI(uri); err != nil {
@@ -275,23 +264,6 @@ func forbidden(g oauth.GrantType) bool {
 	default:
 		return false
 	}
-}
-
-// checkPublicKeys refuses a key set that gives a secret away, or is none.
-func checkPublicKeys(jwks json.RawMessage) error {
-	if len(jwks) == 0 || string(jwks) == "null" {
-		return nil
-	}
-	var set jose.JSONWebKeySet
-	if err := json.Unmarshal(jwks, &set); err != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is not a JSON Web Key Set (RFC 7517 section 5)")
-	}
-	for _, k := range set.Keys {
-		if !k.IsPublic() || !k.Valid() {
-			return oauth.Refuse(oauth.InvalidClientMetadata, "jwks must hold public keys alone: never send a private or symmetric key")
-		}
-	}
-	return nil
 }
 
 // known returns the public client that registered the same metadata before, nil
@@ -351,6 +323,7 @@ func (e *Registration) created(c *oauth.Client, secret, token string) web.Reply 
 // they sent is echoed, and what is not set is left out.
 func (e *Registration) information(c *oauth.Client, secret, token string) Information {
 	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret, RegistrationToken: token}
+	info.JWKS = nil // the Go SDK of MCP reads it as a string, and gives up on an object
 	if secret != "" {
 		info.SecretExpiresAt = new(int64)
 	}

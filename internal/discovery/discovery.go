@@ -33,6 +33,9 @@ type Metadata struct {
 	TokenEndpointAuthMethodsSupported []oauth.Method    `json:"token_endpoint_auth_methods_supported"`
 	RevocationEndpointAuthMethods     []oauth.Method    `json:"revocation_endpoint_auth_methods_supported"`
 	IntrospectionEndpointAuthMethods  []oauth.Method    `json:"introspection_endpoint_auth_methods_supported"`
+	TokenEndpointAuthSigningAlgs      []string          `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationEndpointAuthSigningAlgs []string          `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionEndpointSigningAlgs  []string          `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 	CodeChallengeMethodsSupported     []string          `json:"code_challenge_methods_supported"`                // RFC 7636
 	AuthorizationResponseIssParameter bool              `json:"authorization_response_iss_parameter_supported"`  // RFC 9207
 	ClientIDMetadataDocument          bool              `json:"client_id_metadata_document_supported,omitempty"` // Client ID Metadata Document §6

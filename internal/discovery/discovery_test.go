@@ -46,28 +46,32 @@ func TestMetadata(t *testing.T) {
 	s := start(t)
 	a := s.Agent(t, nil)
 	reply := a.Get(oauthDocument)
-	secrets := []any{"none", "client_secret_basic", "client_secret_post"}
+	methods := []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
+	algs := []any{"ES256", "RS256", "PS256", "EdDSA"}
 	want := map[string]any{
-		"issuer":                                         s.URL,
-		"authorization_endpoint":                         s.URL + "/oauth2/authorize",
-		"token_endpoint":                                 s.URL + "/oauth2/token",
-		"registration_endpoint":                          s.URL + "/oauth2/register",
-		"revocation_endpoint":                            s.URL + "/oauth2/revoke",
-		"introspection_endpoint":                         s.URL + "/oauth2/introspect",
-		"jwks_uri":                                       s.URL + "/.well-known/jwks",
-		"scopes_supported":                               []any{"mcp:tools:weather", "mcp:tools:email:send", "offline_access"},
-		"response_types_supported":                       []any{"code"},
-		"response_modes_supported":                       []any{"query"},
-		"grant_types_supported":                          []any{"authorization_code", "refresh_token", "client_credentials"},
-		"token_endpoint_auth_methods_supported":          secrets,
-		"revocation_endpoint_auth_methods_supported":     secrets,
-		"introspection_endpoint_auth_methods_supported":  secrets[1:],
-		"code_challenge_methods_supported":               []any{"S256"},
-		"authorization_response_iss_parameter_supported": true,
-		"subject_types_supported":                        []any{"public"},
-		"id_token_signing_alg_values_supported":          []any{"ES256"},
-		"request_parameter_supported":                    false,
-		"request_uri_parameter_supported":                false,
+		"issuer":                                                   s.URL,
+		"authorization_endpoint":                                   s.URL + "/oauth2/authorize",
+		"token_endpoint":                                           s.URL + "/oauth2/token",
+		"registration_endpoint":                                    s.URL + "/oauth2/register",
+		"revocation_endpoint":                                      s.URL + "/oauth2/revoke",
+		"introspection_endpoint":                                   s.URL + "/oauth2/introspect",
+		"jwks_uri":                                                 s.URL + "/.well-known/jwks",
+		"scopes_supported":                                         []any{"mcp:tools:weather", "mcp:tools:email:send", "offline_access"},
+		"response_types_supported":                                 []any{"code"},
+		"response_modes_supported":                                 []any{"query"},
+		"grant_types_supported":                                    []any{"authorization_code", "refresh_token", "client_credentials"},
+		"token_endpoint_auth_methods_supported":                    methods,
+		"revocation_endpoint_auth_methods_supported":               methods,
+		"introspection_endpoint_auth_methods_supported":            methods[1:],
+		"token_endpoint_auth_signing_alg_values_supported":         algs,
+		"revocation_endpoint_auth_signing_alg_values_supported":    algs,
+		"introspection_endpoint_auth_signing_alg_values_supported": algs,
+		"code_challenge_methods_supported":                         []any{"S256"},
+		"authorization_response_iss_parameter_supported":           true,
+		"subject_types_supported":                                  []any{"public"},
+		"id_token_signing_alg_values_supported":                    []any{"ES256"},
+		"request_parameter_supported":                              false,
+		"request_uri_parameter_supported":                          false,
 	}
 	if diff := cmp.Diff(want, reply.JSON()); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
@@ -218,6 +222,7 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 		}
 	})
 
+	key := servertest.NewKey(t, "", "ES256")
 	// ways are all client authentication methods there are a name for.
 	ways := map[string]func(id, secret string) []servertest.Tweak{
 		"none": func(id, _ string) []servertest.Tweak { return []servertest.Tweak{servertest.With("client_id", id)} },
@@ -229,17 +234,33 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 		"client_secret_post": func(id, secret string) []servertest.Tweak {
 			return []servertest.Tweak{servertest.With("client_id", id), servertest.With("client_secret", secret)}
 		},
-		"private_key_jwt": func(id, secret string) []servertest.Tweak {
-			return []servertest.Tweak{servertest.With("client_id", id), servertest.With("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), servertest.With("client_assertion", "eyJhbGciOiJub25lIn0.e30."+secret)}
+		"private_key_jwt": func(id, _ string) []servertest.Tweak {
+			signer := s.Agent(t, nil)
+			signer.ClientID, signer.Key = id, key
+			return []servertest.Tweak{servertest.Assert(signer.Assertion())}
 		},
 	}
 	for _, endpoint := range []string{"token", "revocation", "introspection"} {
+		for _, alg := range list(t, document, endpoint+"_endpoint_auth_signing_alg_values_supported") {
+			t.Run("MD-04 "+endpoint+" "+alg, func(t *testing.T) {
+				key := servertest.NewKey(t, "", alg)
+				agent := s.Agent(t, s.Client(servertest.ResourceServer(servertest.MCP), servertest.Signed(servertest.KeySet(t, key)), func(c *oauth.Client) {
+					c.GrantTypes = []oauth.GrantType{oauth.ClientCredentials}
+				}))
+				agent.Key = key
+				path := strings.TrimPrefix(document[endpoint+"_endpoint"].(string), s.URL)
+				params := url.Values{"token": {"nothing"}, "grant_type": {"client_credentials"}, "resource": {servertest.MCP}}
+				if reply := agent.Post(path, params, servertest.Assert(agent.Assertion())); reply.Status != http.StatusOK {
+					t.Errorf("%d %s", reply.Status, reply.Body)
+				}
+			})
+		}
 		advertised := list(t, document, endpoint+"_endpoint_auth_methods_supported")
 		for method, way := range ways {
 			t.Run("MD-04 "+endpoint+" "+method, func(t *testing.T) {
-				kind := func(c *oauth.Client) { // for a method that is not served, a client with a secret
+				kind := func(c *oauth.Client) {
 					if c.Method = oauth.Method(method); method == "private_key_jwt" {
-						c.Method = oauth.MethodBasic
+						c.JWKS = servertest.KeySet(t, key)
 					}
 				}
 				owner := s.Client(kind)

@@ -62,14 +62,14 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 
 	limits := newLimits(c, db.Now)
 	strangers := &client.Strangers{DB: db, Failures: limits.failures}
+	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	directory := &client.Directory{DB: db}
 	if c.Registration.CIMD != "off" {
-		fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, limits), c.Registration.PinnedDir, fetcher); err != nil {
 			return nil, err
 		}
 	}
-	clients := &client.Authenticator{DB: db, Directory: directory}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: client.NewKeySets(fetcher, db.Now)}
 	s.pages = &web.Pages{
 		Base:    s.base,
 		Secure:  issuer.Scheme == "https",
@@ -113,7 +113,10 @@ func metadata(c config.Config) discovery.Metadata {
 		GrantTypesSupported:               token.GrantTypes,
 		TokenEndpointAuthMethodsSupported: client.Methods,
 		RevocationEndpointAuthMethods:     client.Methods,
-		IntrospectionEndpointAuthMethods:  []oauth.Method{oauth.MethodBasic, oauth.MethodPost},
+		IntrospectionEndpointAuthMethods:  []oauth.Method{oauth.MethodBasic, oauth.MethodPost, oauth.MethodPrivateKeyJWT},
+		TokenEndpointAuthSigningAlgs:      client.SigningAlgs,
+		RevocationEndpointAuthSigningAlgs: client.SigningAlgs,
+		IntrospectionEndpointSigningAlgs:  client.SigningAlgs,
 		CodeChallengeMethodsSupported:     []string{"S256"},
 		AuthorizationResponseIssParameter: true,
 		ClientIDMetadataDocument:          c.Registration.CIMD != "off",

@@ -9,7 +9,7 @@ import (
 // resource may be named by resource, by audience (as other servers call it), or
 // be the client's own or the only one. There is never a refresh token.
 func (e *Endpoint) clientCredentials(req *Request) (*Granted, error) {
-	if req.Client.Public() {
+	if req.Method == oauth.MethodNone {
 		return nil, oauth.Refuse(oauth.UnauthorizedClient, "client_credentials is for clients that authenticate")
 	}
 	resource, err := oauth.TargetOf(req.Client, req.Resources, append(req.Form["resource"], req.Form["audience"]...))

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -38,9 +39,9 @@ func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	asker, method, err := e.Clients.Authenticate(r, form)
 	switch {
 	case err != nil:
-		return nil, e.Strangers.Refuse(r, audit.Introspection(form.Get("client_id"), ""), err)
+		return nil, e.Strangers.Refuse(r, audit.Introspection(client.Claimed(form), ""), err)
 	case method == oauth.MethodNone:
-		err = oauth.RefuseClient(false, "introspection is for clients that authenticate with a secret")
+		err = oauth.RefuseClient(false, "introspection is for clients that authenticate, with a secret or by private_key_jwt")
 		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)
 	case form.Get("token") == "":
 		err = oauth.Refuse(oauth.InvalidRequest, "token is missing")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -22,7 +23,7 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 	}
 	c, _, err := e.Clients.Authenticate(r, form)
 	if err != nil {
-		return web.Reply{}, e.Strangers.Refuse(r, audit.Revocation(form.Get("client_id"), "", ""), err)
+		return web.Reply{}, e.Strangers.Refuse(r, audit.Revocation(client.Claimed(form), "", ""), err)
 	}
 	token := form.Get("token")
 	switch hint := form.Get("token_type_hint"); {

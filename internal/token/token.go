@@ -109,7 +109,7 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	grantType := oauth.GrantType(form.Get("grant_type"))
 	c, method, err := e.Clients.Authenticate(r, form)
 	if err != nil {
-		return nil, e.Strangers.Refuse(r, audit.TokenRequest(form.Get("client_id"), string(grantType)), err)
+		return nil, e.Strangers.Refuse(r, audit.TokenRequest(client.Claimed(form), string(grantType)), err)
 	}
 	resources, err := e.DB.Resources(r.Context())
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 type Agent struct {
 	ClientID    string
 	Secret      string // "": none is sent
+	Key         *Key   // signs an assertion for each request; nil: none is sent
 	RedirectURI string
 	Resource    string // named when authorizing and redeeming; "": none is
 	Verifier    string // of the last Authorization (RFC 7636 §4.1)
@@ -171,12 +172,15 @@ func (a *Agent) Revoke(token string, tweaks ...Tweak) *Reply {
 	return a.authenticated("/oauth2/revoke", url.Values{"token": {token}}, tweaks)
 }
 
-// authenticated posts params with the client's credentials: Basic with a secret,
-// else client_id in the body (RFC 6749 §2.3.1).
+// authenticated posts params with the client's credentials: an assertion with a
+// key, Basic with a secret, else client_id in the body (RFC 6749 §2.3).
 func (a *Agent) authenticated(path string, params url.Values, tweaks []Tweak) *Reply {
 	a.t.Helper()
 	credentials := With("client_id", a.ClientID)
-	if a.Secret != "" {
+	switch {
+	case a.Key != nil:
+		credentials = Assert(a.Assertion())
+	case a.Secret != "":
 		plain := url.QueryEscape(a.ClientID) + ":" + url.QueryEscape(a.Secret)
 		credentials = Header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(plain)))
 	}

@@ -78,9 +78,10 @@ type Server struct {
 	// MayFault tells the roles that an answer of 5xx is no failure of the test.
 	MayFault bool
 
-	t   testing.TB
-	web *httptest.Server
-	log *journal
+	t      testing.TB
+	web    *httptest.Server
+	log    *journal
+	issuer string // URL, unless an edit says otherwise
 
 	mu      sync.Mutex
 	secrets map[string]string // what must not be in the log, and what it is
@@ -121,6 +122,7 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 	for _, edit := range edits {
 		edit(&loaded.Config)
 	}
+	s.issuer = loaded.Config.Issuer
 	s.Server, err = server.New(t.Context(), loaded.Config, db, master, slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatalf("servertest: %v", err)
@@ -204,7 +206,7 @@ type Client struct {
 
 // Client registers a client as an operator does: approved, public, with the code
 // flow and refresh tokens and the redirect URI Callback, unless an edit says
-// otherwise. One whose Method is not none gets a Secret.
+// otherwise. One whose Method takes a secret gets one.
 func (s *Server) Client(edits ...func(*oauth.Client)) *Client {
 	s.t.Helper()
 	c := &Client{Client: &oauth.Client{
@@ -223,7 +225,7 @@ func (s *Server) Client(edits ...func(*oauth.Client)) *Client {
 	for _, edit := range edits {
 		edit(c.Client)
 	}
-	if c.Method != oauth.MethodNone {
+	if c.Method == oauth.MethodBasic || c.Method == oauth.MethodPost {
 		c.Secret = oauth.NewSecret(oauth.SecretPrefix)
 		s.secret("client secret", c.Secret)
 		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(c.Secret), CreatedAt: s.DB.Now()}}

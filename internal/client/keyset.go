@@ -1,0 +1,279 @@
+package client
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+
+	"github.com/cardea-auth/cardea/internal/fetch"
+	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// SigningAlgs are the algorithms that client assertions may be signed with, in
+// the order in which the metadata lists them (RFC 7518 §3.1).
+var SigningAlgs = []string{"ES256", "RS256", "PS256", "EdDSA"}
+
+// Bounds of a client's key set.
+const (
+	maxKeySet = 16 << 10 // bytes of one that is registered; of one that is fetched, see fetch.KeySet
+	maxKeys   = 16       // that verify assertions
+	minRSA    = 2048     // bits
+	maxRSA    = 8192     // bits; a longer one costs too much to verify
+	minRSAExp = 65537
+)
+
+// CheckKeys refuses keys that m must not register, as invalid_client_metadata
+// (RFC 7591 §2), and takes away those that it has no use for: a client that does
+// not authenticate with private_key_jwt has none. One that does has a key set,
+// which CheckKeys brings into one form, or the URL of one.
+func CheckKeys(m *oauth.Metadata) error {
+	if string(m.JWKS) == "null" {
+		m.JWKS = nil
+	}
+	if len(m.JWKS) > 0 && m.JWKSURI != "" {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be there (RFC 7591 section 2)")
+	}
+	if err := checkWebURI("jwks_uri", m.JWKSURI); err != nil {
+		return err
+	}
+	var members []member
+	if len(m.JWKS) > 0 {
+		var err error
+		if members, err = readKeySet(m.JWKS); err != nil {
+			return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
+		}
+	}
+	switch signs := m.Method == oauth.MethodPrivateKeyJWT || slices.Contains(m.Methods, oauth.MethodPrivateKeyJWT); {
+	case !signs:
+		m.JWKS, m.JWKSURI, m.SigningAlg = nil, "", ""
+		return nil
+	case len(m.JWKS) == 0 && m.JWKSURI == "":
+		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
+	case m.SigningAlg != "" && !slices.Contains(SigningAlgs, m.SigningAlg):
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %.20q is not supported: use one of %v", m.SigningAlg, SigningAlgs)
+	case m.JWKSURI != "":
+		return checkKeySetURI(m.JWKSURI)
+	}
+	keys, err := usableKeys(members)
+	if err == nil {
+		m.JWKS, err = json.Marshal(jose.JSONWebKeySet{Keys: keys})
+	}
+	if err != nil {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
+	}
+	return nil
+}
+
+// checkKeySetURI refuses a URL that keys must not come from: whoever can change
+// them on their way is the client.
+func checkKeySetURI(uri string) error {
+	if u, err := url.Parse(uri); err != nil || u.Scheme != "https" && !oauth.IsLoopback(u.Hostname()) {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL")
+	}
+	return nil
+}
+
+// KeyIDs returns the kid of each key of a set that CheckKeys let pass; "" is a key
+// that has none.
+func KeyIDs(m *oauth.Metadata) []string {
+	var set jose.JSONWebKeySet
+	if len(m.JWKS) == 0 || json.Unmarshal(m.JWKS, &set) != nil {
+		return nil
+	}
+	var ids []string
+	for _, k := range set.Keys {
+		ids = append(ids, k.KeyID)
+	}
+	return ids
+}
+
+// member is a key of a key set, as far as it is looked at before it is known to be
+// of use (RFC 7517 §4).
+type member struct {
+	Type   string          `json:"kty"`
+	Curve  string          `json:"crv"`
+	Use    string          `json:"use"`
+	Alg    string          `json:"alg"`
+	D      json.RawMessage `json:"d"`
+	P      json.RawMessage `json:"p"`
+	Q      json.RawMessage `json:"q"`
+	DP     json.RawMessage `json:"dp"`
+	DQ     json.RawMessage `json:"dq"`
+	QI     json.RawMessage `json:"qi"`
+	Others json.RawMessage `json:"oth"`
+	K      json.RawMessage `json:"k"`
+	whole  json.RawMessage
+}
+
+// secret tells whether the key gives a secret away (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+func (k *member) secret() bool {
+	return k.Type == "oct" || slices.ContainsFunc([]json.RawMessage{k.D, k.P, k.Q, k.DP, k.DQ, k.QI, k.Others, k.K}, func(v json.RawMessage) bool { return v != nil })
+}
+
+// verifies tells whether the key is of a kind that assertions are verified with.
+// Others, such as those for encryption, may stand beside them (RFC 7517 §5).
+func (k *member) verifies() bool {
+	kind := k.Type == "EC" && k.Curve == "P-256" || k.Type == "OKP" && k.Curve == "Ed25519" || k.Type == "RSA"
+	return kind && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || slices.Contains(SigningAlgs, k.Alg))
+}
+
+// readKeySet reads a JSON Web Key Set. Its errors, and those of usableKeys, tell
+// the client's developer what is wrong with it.
+func readKeySet(text []byte) ([]member, error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(text, &set); err != nil || set.Keys == nil {
+		return nil, errors.New("it is not a JSON Web Key Set, an object whose member keys is a list of keys (RFC 7517 section 5)")
+	}
+	var members []member
+	for _, text := range set.Keys {
+		k := member{whole: text}
+		if err := json.Unmarshal(text, &k); err != nil {
+			return nil, errors.New("a key is not a JSON Web Key (RFC 7517 section 4)")
+		}
+		if k.secret() {
+			return nil, errors.New("it must hold public keys alone: never send a private or symmetric key")
+		}
+		members = append(members, k)
+	}
+	return members, nil
+}
+
+// usableKeys returns the keys of a set that verify assertions, at least one.
+func usableKeys(members []member) ([]jose.JSONWebKey, error) {
+	var keys []jose.JSONWebKey
+	seen := map[string]bool{}
+	for _, m := range members {
+		if !m.verifies() {
+			continue
+		}
+		k, err := parseKey(m.whole)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(k.KeyID) > maxText:
+			return nil, fmt.Errorf("a kid is longer than %d bytes", maxText)
+		case seen[k.KeyID] && k.KeyID == "":
+			return nil, errors.New("where there are several keys, each needs a kid")
+		case seen[k.KeyID]:
+			return nil, fmt.Errorf("two keys have the kid %.40q", k.KeyID)
+		}
+		seen[k.KeyID] = true
+		keys = append(keys, k)
+	}
+	switch {
+	case len(keys) == 0:
+		return nil, fmt.Errorf("none of its keys can verify a signature by one of %v", SigningAlgs)
+	case len(keys) > maxKeys:
+		return nil, fmt.Errorf("it has more than %d keys", maxKeys)
+	case len(keys) > 1 && seen[""]:
+		return nil, errors.New("where there are several keys, each needs a kid")
+	}
+	return keys, nil
+}
+
+// parseKey reads a public key of one of the kinds that verify assertions, and
+// leaves out what else the JWK says.
+func parseKey(text []byte) (jose.JSONWebKey, error) {
+	var k jose.JSONWebKey
+	if err := json.Unmarshal(text, &k); err != nil || !k.Valid() || !k.IsPublic() {
+		return k, errors.New("a key is malformed or not on its curve (RFC 7518 section 6)")
+	}
+	if key, ok := k.Key.(*rsa.PublicKey); ok {
+		switch bits := key.N.BitLen(); {
+		case bits < minRSA || bits > maxRSA:
+			return k, fmt.Errorf("an RSA key has %d bits: it must have from %d to %d", bits, minRSA, maxRSA)
+		case key.E < minRSAExp || key.E%2 == 0 || key.N.Bit(0) == 0:
+			return k, fmt.Errorf("the exponent of an RSA key must be %d or more, and both numbers odd", minRSAExp)
+		}
+	}
+	return jose.JSONWebKey{Key: k.Key, KeyID: k.KeyID, Algorithm: k.Algorithm, Use: k.Use}, nil
+}
+
+// fits tells whether the key verifies signatures by alg.
+func fits(k jose.JSONWebKey, alg string) bool {
+	if k.Algorithm != "" && k.Algorithm != alg {
+		return false
+	}
+	switch k.Key.(type) {
+	case *ecdsa.PublicKey:
+		return alg == "ES256"
+	case ed25519.PublicKey:
+		return alg == "EdDSA"
+	case *rsa.PublicKey:
+		return alg == "RS256" || alg == "PS256"
+	}
+	return false
+}
+
+// KeySets are the keys of those clients that publish them at a jwks_uri. Make it
+// with NewKeySets.
+type KeySets struct {
+	cache   *fetch.Cache[[]jose.JSONWebKey]
+	fetches *limit.Limiter
+	now     func() time.Time
+}
+
+// A key set is fetched again before its time when it lacks the key of an
+// assertion, but not within refetchAfter.
+const (
+	refetchAfter  = 10 * time.Second
+	maxKeySets    = 1000 // that are remembered
+	maxKeySetURLs = 10_000
+)
+
+// NewKeySets returns KeySets that come through f, on the clock now.
+func NewKeySets(f *fetch.Client, now func() time.Time) *KeySets {
+	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) {
+		members, err := readKeySet(d.Body)
+		if err != nil {
+			return nil, err
+		}
+		return usableKeys(members)
+	}
+	return &KeySets{
+		cache:   fetch.NewCache(f, fetch.KeySet, maxKeySets, read),
+		fetches: limit.New(limit.Rate{Every: refetchAfter, Burst: 3}, maxKeySetURLs, now),
+		now:     now,
+	}
+}
+
+// errNoKeySet is the one answer whatever kept the keys away: who asks must not
+// learn from it what listens where.
+var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be fetched: it must be a public https URL that answers with status 200 and JSON, without a redirect")
+
+// load returns the keys at uri and whether they may be asked for anew: they are
+// not from just now. With anew, it is done so.
+func (s *KeySets) load(ctx context.Context, uri string, anew bool) (keys []jose.JSONWebKey, old bool, err error) {
+	var newerThan time.Time
+	if anew {
+		newerThan = s.now().Add(-refetchAfter)
+	}
+	keys, fetchedAt, err := s.cache.Load(ctx, uri, newerThan, func() error {
+		if ok, after := s.fetches.Allow(uri); !ok {
+			return oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
+		}
+		return nil
+	})
+	switch _, refused := oauth.AsRefusal(err); {
+	case err == nil:
+		return keys, s.now().Sub(fetchedAt) > refetchAfter, nil
+	case refused || ctx.Err() != nil:
+		return nil, false, err
+	case errors.Is(err, fetch.ErrNotAllowed), errors.Is(err, fetch.ErrUnavailable):
+		return nil, false, oauth.Because(errNoKeySet, err)
+	default:
+		return nil, false, oauth.RefuseClient(false, "the keys at the client's jwks_uri cannot be used: %v", err)
+	}
+}
