@@ -162,6 +162,8 @@ func (d *demo) configure(sh *shell) (*config.Loaded, error) {
 		"database": "sqlite:" + filepath.Join(folder, "cardea.db"),
 		"tls.cert": "",
 		"tls.key":  "",
+
+		"registration.cimd_allow_loopback": "true", // agents under development are on this machine too
 	})
 }
 

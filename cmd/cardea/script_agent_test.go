@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
@@ -34,6 +35,9 @@ import (
 //
 //	ROLE registers [TOKEN] [NAME=VALUE …]
 //	                              dynamic registration, with an initial access token; a name may come again
+//	ROLE publishes [NAME=VALUE …]       a metadata document on a web site of its own, whose URL is its client_id from now on;
+//	                              a server with registration.cimd_allow_loopback=true reads it
+//	ROLE withdraws                      its document
 //	ROLE reads | deletes [of ROLE] [TOKEN]
 //	ROLE updates [of ROLE] [TOKEN] [NAME=VALUE …]
 //	                              its registration, or that of another, with its registration access token
@@ -83,6 +87,8 @@ type stage struct {
 	page    *servertest.Page  // what the person, or the attacker, saw last
 	before  *servertest.Page  // and before that
 	reply   *servertest.Reply // what an agent heard last
+
+	documents map[string]map[string]any // by role, what it publishes
 }
 
 type stageKey struct{}
@@ -93,7 +99,7 @@ func setStage(env *testscript.Env) {
 	if !ok {
 		return // not run by go test
 	}
-	env.Values[stageKey{}] = &stage{t: t, agents: map[string]*servertest.Agent{}, browser: map[string]*servertest.Browser{}}
+	env.Values[stageKey{}] = &stage{t: t, agents: map[string]*servertest.Agent{}, browser: map[string]*servertest.Browser{}, documents: map[string]map[string]any{}}
 }
 
 func verb(do func(*stage, []string)) func(*testscript.TestScript, bool, []string) {
@@ -199,6 +205,10 @@ func (s *stage) act(role string, args []string) {
 		s.heard(a.Register(metadata(args), servertest.Bearer(initial)))
 		s.ts.Setenv("client_id", a.ClientID)
 		s.ts.Setenv("registration_access_token", a.RegistrationToken)
+	case "publishes":
+		s.publish(role, a, metadata(args))
+	case "withdraws":
+		s.documents[role] = nil
 	case "reads", "updates", "deletes":
 		target := *a
 		if len(args) > 1 && args[0] == "of" {
@@ -234,6 +244,29 @@ func (s *stage) act(role string, args []string) {
 	default:
 		s.ts.Fatalf("%s cannot: %s", role, does)
 	}
+}
+
+// publish serves the metadata document of a role. Its client_id is its URL unless
+// it says otherwise.
+func (s *stage) publish(role string, a *servertest.Agent, document map[string]any) {
+	if _, ok := s.documents[role]; !ok {
+		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			document := s.documents[role]
+			if document == nil {
+				http.NotFound(w, r)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(document) // the server hung up if this fails
+		}))
+		s.t.Cleanup(site.Close)
+		a.ClientID = site.URL + "/client.json"
+		s.ts.Setenv("client_id", a.ClientID)
+	}
+	if _, ok := document["client_id"]; !ok {
+		document["client_id"] = a.ClientID
+	}
+	s.documents[role] = document
 }
 
 // metadata is client metadata of NAME=VALUE; what is a list in RFC 7591 §2 is one
