@@ -190,13 +190,9 @@ func (a *Authenticator) audiences(r *http.Request) []string {
 // asked for anew when they will not do: the client may have new ones.
 func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion) error {
 	if c.JWKSURI == "" {
-		members, err := readKeySet(c.JWKS)
+		keys, err := parseKeySet(c.JWKS)
 		if err != nil {
-			return err
-		}
-		keys, err := usableKeys(members)
-		if err != nil {
-			return err
+			return oauth.RefuseClient(false, "the keys that the client registered cannot be used: %v", err)
 		}
 		return said.verify(keys)
 	}

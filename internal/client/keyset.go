@@ -183,6 +183,15 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
+// parseKeySet returns the keys of a set that verify assertions, at least one.
+func parseKeySet(text []byte) ([]jose.JSONWebKey, error) {
+	members, err := readKeySet(text)
+	if err != nil {
+		return nil, err
+	}
+	return usableKeys(members)
+}
+
 // parseKey reads a public key of one of the kinds that verify assertions, and
 // leaves out what else the JWK says.
 func parseKey(text []byte) (jose.JSONWebKey, error) {
@@ -235,13 +244,7 @@ const (
 
 // NewKeySets returns KeySets that come through f, on the clock now.
 func NewKeySets(f *fetch.Client, now func() time.Time) *KeySets {
-	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) {
-		members, err := readKeySet(d.Body)
-		if err != nil {
-			return nil, err
-		}
-		return usableKeys(members)
-	}
+	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return parseKeySet(d.Body) }
 	return &KeySets{
 		cache:   fetch.NewCache(f, fetch.KeySet, maxKeySets, read),
 		fetches: limit.New(limit.Rate{Every: refetchAfter, Burst: 3}, maxKeySetURLs, now),
