@@ -71,7 +71,7 @@ var fields = []field{
 		func(c *Config) any { return &c.Registration.DCR }, nil},
 	{Key{"registration.cimd", "open", "clients whose id is the URL of a metadata document; `open`: on any public host; `allowlist`: on those of `registration.cimd_allow`; `off`: none"},
 		func(c *Config) any { return &c.Registration.CIMD }, nil},
-	{Key{"registration.cimd_allow", "", "hosts whose documents are read with `allowlist`, such as `claude.ai, *.example.com`; a port other than 443 must be named"},
+	{Key{"registration.cimd_allow", "", "hosts whose documents are read with `allowlist`, such as `agents.example.org, *.example.com`; a port other than 443 must be named"},
 		func(c *Config) any { return &c.Registration.Allow }, nil},
 	{Key{"registration.cimd_deny", "", "hosts whose documents are never read, on whatever port"},
 		func(c *Config) any { return &c.Registration.Deny }, nil},

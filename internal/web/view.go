@@ -46,7 +46,7 @@ func (c ClientCard) Host() string {
 
 // Destination is where the answer to an authorization request goes.
 type Destination struct {
-	Host     string // of an http or https redirect URI, "vscode.dev"; else ""
+	Host     string // of an http or https redirect URI, "agent.example"; else ""
 	Scheme   string // of a private-use redirect URI, "cursor"; else ""
 	Loopback bool   // Host is this computer
 
