@@ -26,6 +26,7 @@ type clientCommands struct {
 	Disable      clientDisable `cmd:"" help:"Shut a client out; enable lets it in again."`
 	Enable       clientEnable  `cmd:"" help:"Let a disabled client in again."`
 	Delete       clientDelete  `cmd:"" help:"Delete a client, and end every grant it has."`
+	Profiles     profileList   `cmd:"" help:"List what single clients are allowed beyond the rules, why, and how often it was needed."`
 }
 
 // clientView is a client as commands print it.
@@ -34,6 +35,8 @@ type clientView struct {
 	Secret         string            `json:"client_secret,omitempty"` // only when it was made just now
 	Name           string            `json:"client_name"`
 	Method         oauth.Method      `json:"token_endpoint_auth_method"`
+	KeyIDs         []string          `json:"key_ids,omitempty"`  // of the keys it registered, with private_key_jwt; "" is a key without a kid
+	JWKSURI        string            `json:"jwks_uri,omitempty"` // or where they are
 	GrantTypes     []oauth.GrantType `json:"grant_types"`
 	RedirectURIs   []string          `json:"redirect_uris"`
 	Scope          string            `json:"scope"`            // what it is limited to; "" is whatever the resource offers
@@ -49,7 +52,7 @@ type clientView struct {
 
 func viewClient(c *oauth.Client) clientView {
 	return clientView{
-		ID: c.ID, Name: c.Name, Method: c.Method,
+		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: client.KeyIDs(&c.Metadata), JWKSURI: c.JWKSURI,
 		GrantTypes: append([]oauth.GrantType{}, c.GrantTypes...), RedirectURIs: append([]string{}, c.RedirectURIs...),
 		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
 		AccessTokenTTL: span(c.AccessTTL), Origin: c.Origin,
@@ -75,6 +78,12 @@ func (v clientView) draw(t *table) {
 	t.row("name", orDash(v.Name))
 	t.row("state", v.state())
 	t.row("authentication", string(v.Method))
+	for _, id := range v.KeyIDs {
+		t.row("key", orDash(id))
+	}
+	if v.JWKSURI != "" {
+		t.row("keys at", v.JWKSURI)
+	}
 	for _, g := range v.GrantTypes {
 		t.row("grant type", string(g))
 	}
@@ -100,6 +109,28 @@ type clientTerms struct {
 	Scope          []string       `sep:"none" placeholder:"NAME" help:"Scope it is limited to. Repeatable; whatever the resource offers if none is given."`
 	Resource       []string       `sep:"none" placeholder:"URL" help:"Identifier of a resource it is bound to; the first is its default. Repeatable."`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"Life of its access tokens; 0 is the resource's."`
+	JWKS           []byte         `name:"jwks" type:"filecontent" placeholder:"FILE" help:"Its public keys, a JSON Web Key Set, for private_key_jwt; - reads them from standard input."`
+	JWKSURI        string         `name:"jwks-uri" placeholder:"URL" help:"Where it publishes its keys, in place of --jwks."`
+}
+
+// hasKeys tells whether keys are given.
+func (f clientTerms) hasKeys() bool { return len(f.JWKS) > 0 || f.JWKSURI != "" }
+
+// applyKeys gives m the keys that are given, if any; without them it must have
+// some, if it is to sign.
+func (f clientTerms) applyKeys(m *oauth.Metadata) error {
+	signs := m.Method == oauth.MethodPrivateKeyJWT
+	switch {
+	case len(f.JWKS) > 0 && f.JWKSURI != "":
+		return usageError("--jwks and --jwks-uri say the same in two ways; give one of them")
+	case f.hasKeys() && !signs:
+		return usageError(fmt.Sprintf("--jwks and --jwks-uri are for --auth-method private_key_jwt, and this client has %s", m.Method))
+	case f.hasKeys():
+		m.JWKS, m.JWKSURI = f.JWKS, f.JWKSURI
+	case signs && len(m.JWKS) == 0 && m.JWKSURI == "":
+		return usageError("--auth-method private_key_jwt needs the client's public keys: --jwks FILE with a JSON Web Key Set, or --jwks-uri URL of one")
+	}
+	return client.CheckKeys(m)
 }
 
 // apply changes c to the terms that are given; those that are not stay.
@@ -123,6 +154,9 @@ func (f clientTerms) apply(tx *store.Tx, c *oauth.Client, issuer string) error {
 		return usageError("say what the client is for: --grant authorization_code with --redirect-uri for people, --grant client_credentials for a machine, or --resource-server for introspection")
 	case code && len(c.RedirectURIs) == 0:
 		return usageError("--grant authorization_code needs --redirect-uri: where the client receives its codes, such as http://127.0.0.1/callback")
+	}
+	if err := f.applyKeys(&c.Metadata); err != nil {
+		return err
 	}
 	if err := client.Check(&c.Metadata, issuer); err != nil {
 		return err
@@ -175,8 +209,9 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 type clientCreate struct {
 	Name string `required:"" placeholder:"NAME" help:"Name shown to people."`
 	clientTerms
+	ClientID       string `name:"client-id" placeholder:"URL" help:"Register it under this URL, whose metadata document does not count then; an id is made if none is given."`
 	Public         bool   `help:"It can keep no secret: an installed application, or one in the browser."`
-	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post or none (as --public). A confidential client may use either of the first two."`
+	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (as --public). A client with a secret may use either of the first two."`
 	ResourceServer string `placeholder:"URL" help:"Make credentials with which this resource introspects tokens, and nothing else."`
 	output
 }
@@ -193,6 +228,11 @@ A machine:
 	cardea client create --name Bot --grant client_credentials \
 	    --scope mcp:tools:weather --resource https://mcp.example.com/mcp
 
+A machine that keeps no secret here, but signs with a key of its own (RFC 7523):
+
+	cardea client create --name Signed --grant client_credentials \
+	    --auth-method private_key_jwt --jwks keys.json
+
 The credentials with which an MCP server introspects tokens:
 
 	cardea client create --name Weather-RS --resource-server https://mcp.example.com/mcp`
@@ -208,9 +248,15 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	made := &oauth.Client{ID: oauth.NewID("mcp_"), Origin: oauth.ByOperator}
+	if c.ClientID != "" {
+		if !client.IsDocumentURL(c.ClientID) {
+			return usageError("--client-id must be the https URL that the client sends as its client_id; leave it out to have an id made")
+		}
+		made.ID = c.ClientID
+	}
 	made.Name, made.Method = c.Name, method
 	secret := ""
-	if method != oauth.MethodNone {
+	if method == oauth.MethodBasic || method == oauth.MethodPost {
 		secret = oauth.NewSecret(oauth.SecretPrefix)
 	}
 	err = i.db.Update(ctx, func(tx *store.Tx) error {
@@ -221,7 +267,11 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 		if secret != "" {
 			made.Secrets = []oauth.Secret{{Hash: oauth.Hash(secret), CreatedAt: tx.Now()}}
 		}
-		return concludeWith(tx, audit.Client("create", made.ID), tx.CreateClient(made, ""))
+		err := tx.CreateClient(made, "")
+		if errors.Is(err, store.ErrConflict) {
+			return advise("there is a client %s already; cardea client show tells of it, cardea client delete makes room", made.ID)
+		}
+		return concludeWith(tx, audit.Client("create", made.ID), err)
 	})
 	if err = errors.Join(err, i.close()); err != nil {
 		return err
@@ -237,9 +287,11 @@ func (c *clientCreate) method() (oauth.Method, error) {
 	case c.Public && c.AuthMethod != "" && method != oauth.MethodNone:
 		return "", usageError("--public means --auth-method none; give one of them")
 	case c.Public && c.ResourceServer != "", method == oauth.MethodNone && c.ResourceServer != "":
-		return "", usageError("a resource server needs a secret to introspect tokens; leave out --public")
+		return "", usageError("a resource server must authenticate to introspect tokens; leave out --public")
 	case c.Public:
 		return oauth.MethodNone, nil
+	case c.AuthMethod == "" && c.hasKeys():
+		return oauth.MethodPrivateKeyJWT, nil
 	case c.AuthMethod == "":
 		return oauth.MethodBasic, nil
 	case !slices.Contains(client.Methods, method):
@@ -262,7 +314,7 @@ func (c *clientCreate) fill(tx *store.Tx, made *oauth.Client, issuer string) err
 		return err
 	}
 	made.ResourceServer = r.Identifier
-	return nil
+	return c.applyKeys(&made.Metadata)
 }
 
 type clientList struct{ output }
@@ -326,6 +378,9 @@ func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 		if changed, err = findClient(tx, c.ID); err != nil {
 			return err
 		}
+		if changed.Origin == oauth.ByDocument && (c.Name != nil || len(c.Grant)+len(c.RedirectURI) > 0) {
+			return usageError("name, grants and redirect URIs of this client come from the document at " + changed.ID + "; --scope, --resource and --access-token-ttl can be changed here")
+		}
 		if c.Name != nil {
 			changed.Name = *c.Name
 		}
@@ -333,7 +388,9 @@ func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 		case changed.ResourceServer == "":
 			err = c.apply(tx, changed, i.config.Issuer)
 		case len(c.Grant)+len(c.RedirectURI)+len(c.Scope)+len(c.Resource) > 0:
-			err = usageError("these are a resource server's credentials for introspection; only their --name can change")
+			err = usageError("these are a resource server's credentials for introspection; only their --name and their keys can change")
+		default:
+			err = c.applyKeys(&changed.Metadata)
 		}
 		if err != nil {
 			return err
@@ -362,6 +419,8 @@ func (c *clientRotate) Run(ctx context.Context, sh *shell) error {
 		switch found, err = findClient(tx, c.ID); {
 		case err != nil:
 			return err
+		case found.Method == oauth.MethodPrivateKeyJWT:
+			return advise("the client %s authenticates with private_key_jwt: it has no secret, and new keys come with cardea client update --jwks", c.ID)
 		case found.Public():
 			return advise("the client %s is public: it has no secret to rotate", c.ID)
 		}

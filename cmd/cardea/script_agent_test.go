@@ -29,8 +29,9 @@ import (
 //	                              https://mcp.example.com/mcp (mcp:tools:weather by default,
 //	                              mcp:tools:email:send) and the person ada@example.com
 //	resource IDENTIFIER SCOPE …   one more resource; *SCOPE is a default scope
-//	client ROLE [confidential] [unapproved] [URI …]
-//	                              the client of agent or attacker, with these redirect URIs
+//	client ROLE [confidential | signed] [unapproved] [URI …]
+//	                              the client of agent or attacker, with these redirect URIs; with a
+//	                              secret, or a key with which it signs an assertion for each request
 //	clock +61s                    time passes
 //
 //	ROLE registers [TOKEN] [NAME=VALUE …]
@@ -41,6 +42,8 @@ import (
 //	ROLE reads | deletes [of ROLE] [TOKEN]
 //	ROLE updates [of ROLE] [TOKEN] [NAME=VALUE …]
 //	                              its registration, or that of another, with its registration access token
+//	ROLE makes-key                      a key to sign with from now on; its public part is $jwks
+//	ROLE signs [CLAIM=VALUE …]          an assertion: $assertion, to send as client_assertion with $assertion_type
 //	ROLE authorizes [PARAMETER …]       opens the request in the person's browser
 //	ROLE redeems [CODE] [PARAMETER …]   $code unless told otherwise
 //	ROLE refreshes [TOKEN] [PARAMETER …]
@@ -145,14 +148,19 @@ func (s *stage) addResource(args []string) {
 
 func (s *stage) addClient(args []string) {
 	if len(args) < 1 {
-		s.ts.Fatalf("usage: client ROLE [confidential] [unapproved] [URI …]")
+		s.ts.Fatalf("usage: client ROLE [confidential | signed] [unapproved] [URI …]")
 	}
 	var uris []string
+	var key *servertest.Key
 	c := s.server.Client(func(c *oauth.Client) {
 		for _, arg := range args[1:] {
 			switch arg {
 			case "confidential":
 				servertest.Confidential(c)
+				c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials)
+			case "signed":
+				key = servertest.NewKey(s.t, "key-1", "ES256")
+				servertest.Signed(servertest.KeySet(s.t, key))(c)
 				c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials)
 			case "unapproved":
 				servertest.Unapproved(c)
@@ -164,7 +172,9 @@ func (s *stage) addClient(args []string) {
 			c.RedirectURIs = uris
 		}
 	})
-	s.agents[args[0]] = s.server.Agent(s.t, c)
+	a := s.server.Agent(s.t, c)
+	a.Key = key
+	s.agents[args[0]] = a
 	s.ts.Setenv("client_id", c.ID)
 }
 
@@ -205,6 +215,17 @@ func (s *stage) act(role string, args []string) {
 		s.heard(a.Register(metadata(args), servertest.Bearer(initial)))
 		s.ts.Setenv("client_id", a.ClientID)
 		s.ts.Setenv("registration_access_token", a.RegistrationToken)
+	case "makes-key":
+		a.Key = servertest.NewKey(s.t, "key-1", "ES256")
+		s.ts.Setenv("jwks", string(servertest.KeySet(s.t, a.Key)))
+	case "signs":
+		s.ts.Setenv("assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+		s.ts.Setenv("assertion", a.Assertion(func(made *servertest.Assertion) {
+			for _, arg := range args {
+				name, value, _ := strings.Cut(arg, "=")
+				made.Claims[name] = value
+			}
+		}))
 	case "publishes":
 		s.publish(role, a, metadata(args))
 	case "withdraws":
@@ -279,6 +300,8 @@ func metadata(args []string) map[string]any {
 		case "redirect_uris", "grant_types", "response_types", "contacts":
 			list, _ := m[name].([]string)
 			m[name] = append(list, value)
+		case "jwks":
+			m[name] = json.RawMessage(value)
 		default:
 			m[name] = value
 		}
