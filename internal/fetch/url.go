@@ -85,11 +85,11 @@ func parse(raw string, allowLoopback bool) (target, error) {
 		return target{}, notAllowed("it is malformed")
 	}
 	port := u.Port()
-	host := strings.TrimSuffix(authority, ":"+port) // keeps a colon that has no port behind it
+	host := strings.TrimSuffix(authority, ":"+port)
 	number, err := strconv.ParseUint(port, 10, 16)
 	loopback := isLoopback(host)
 	switch {
-	case port != "" && (err != nil || number == 0 || port[0] == '0'):
+	case host != authority && (err != nil || number == 0 || port[0] == '0'):
 		return target{}, notAllowed("its port is not a number from 1 to 65535")
 	case loopback && !allowLoopback:
 		return target{}, notAllowed("its host is this machine")
