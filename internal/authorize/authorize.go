@@ -25,6 +25,7 @@ type Endpoint struct {
 	Login     *login.Endpoint
 	Strangers *client.Strangers
 	Pages     *web.Pages
+	Logos     *client.Logos
 	Issuer    string
 	CodeTTL   time.Duration
 	GrantMax  time.Duration // how long a grant lives at most, unless its resource says otherwise

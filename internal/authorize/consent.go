@@ -63,6 +63,9 @@ func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.
 		Request:  sealed,
 		CSRF:     e.Pages.Token(r, consentPurpose(q, user)),
 	}
+	if e.Logos.PNG(r, c, user.ID) != nil {
+		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(sealed)
+	}
 	for _, name := range q.Scope {
 		page.Scopes = append(page.Scopes, web.ScopeLine{
 			Name:        name,
@@ -71,6 +74,28 @@ func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.
 		})
 	}
 	return page, nil
+}
+
+// Logo answers GET /consent/logo: the picture of the client on the consent page.
+func (e *Endpoint) Logo(r *http.Request) (web.Answer, error) {
+	query, err := web.Query(r)
+	if err != nil {
+		return nil, err
+	}
+	q, c, err := e.open(r, query.Get("request"))
+	if err != nil {
+		return nil, err
+	}
+	_, user, err := e.Login.Session(r)
+	if err != nil {
+		return nil, err
+	}
+	if user != nil {
+		if picture := e.Logos.PNG(r, c, user.ID); picture != nil {
+			return web.Picture(picture), nil
+		}
+	}
+	return nil, oauth.RefuseStatus(http.StatusNotFound, "not_found", "%s has no logo", q.ClientID)
 }
 
 // consentPurpose binds the form's token to the request and to the person whom

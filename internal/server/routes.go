@@ -64,6 +64,7 @@ func (s *Server) endpoints() map[string]endpoint {
 		s.base + "/login":                          {methods: web.Methods{"GET": s.pages.HTML(s.login.SignIn), "POST": s.pages.HTML(s.login.Post)}},
 		s.base + "/logout":                         {methods: web.Methods{"GET": s.pages.HTML(s.login.ConfirmSignOut), "POST": s.pages.HTML(s.login.SignOut)}},
 		s.base + "/consent":                        {methods: web.Methods{"GET": s.pages.HTML(s.authorization.Consent), "POST": s.pages.HTML(s.authorization.Decide)}},
+		s.base + "/consent/logo":                   {methods: web.Methods{"GET": s.pages.HTML(s.authorization.Logo)}},
 
 		// What MCP 2025-03-26 clients call when they find no metadata.
 		s.base + "/authorize": authorize,

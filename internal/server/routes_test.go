@@ -41,9 +41,10 @@ var rows = map[string]row{
 
 	"/oauth2/register/{client_id}": {map[string]int{"DELETE": 401, "GET": 401, "PUT": 401}, true, noStore},
 
-	"/login":   {map[string]int{"GET": 200, "POST": 403}, false, noStore},
-	"/logout":  {map[string]int{"GET": 200, "POST": 200}, false, noStore},
-	"/consent": {map[string]int{"GET": 400, "POST": 400}, false, noStore},
+	"/login":        {map[string]int{"GET": 200, "POST": 403}, false, noStore},
+	"/logout":       {map[string]int{"GET": 200, "POST": 200}, false, noStore},
+	"/consent":      {map[string]int{"GET": 400, "POST": 400}, false, noStore},
+	"/consent/logo": {map[string]int{"GET": 400}, false, noStore},
 
 	"/healthz": {map[string]int{"GET": 200}, false, noStore},
 	"/readyz":  {map[string]int{"GET": 200}, false, noStore},

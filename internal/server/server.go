@@ -83,7 +83,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: strangers.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
-		DB: db, Clients: directory, Login: s.login, Strangers: strangers, Pages: s.pages,
+		DB: db, Clients: directory, Login: s.login, Strangers: strangers, Pages: s.pages, Logos: client.NewLogos(fetcher, limits.documents),
 		Issuer: c.Issuer, CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
 	}
 	s.token = &token.Endpoint{

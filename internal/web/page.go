@@ -25,7 +25,7 @@ type Pages struct {
 }
 
 // Answer is what a person's browser is answered with: one of the views (SignIn,
-// Consent, SignedIn, SignedOut, Failure), or SeeOther.
+// Consent, SignedIn, SignedOut, Failure), a Picture, or SeeOther.
 type Answer interface {
 	Page() Page
 }
@@ -39,7 +39,8 @@ type Page struct {
 	location string // of a redirect
 	template string // of a page
 	view     any
-	within   bool // a form on it may end in a redirect to a client
+	picture  []byte // PNG, instead of a page
+	within   bool   // a form on it may end in a redirect to a client
 }
 
 // Page returns p, so that a Page is an Answer.
@@ -48,6 +49,12 @@ func (p Page) Page() Page { return p }
 // SeeOther sends the browser to a path of ours, or to a URI elsewhere, with 303,
 // so that it never posts what it posted here to somebody else (RFC 9700 §4.12).
 func SeeOther(location string) Answer { return Page{location: location} }
+
+// Picture is a PNG image that a page shows.
+type Picture []byte
+
+// Page returns the picture, with status 200. One without bytes is a fault.
+func (v Picture) Page() Page { return Page{picture: v} }
 
 // WithCookie returns the answer with one more cookie; nil adds none.
 func WithCookie(a Answer, cookie *http.Cookie) Answer {
@@ -126,6 +133,8 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		if err := pages.ExecuteTemplate(&body, p.template, shown{base, p.view}); err != nil {
 			return fmt.Errorf("web: page: %w", err)
 		}
+	case len(p.picture) > 0:
+		body.Write(p.picture)
 	default:
 		return errors.New("web: the endpoint answered with no page")
 	}
@@ -148,8 +157,14 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		w.WriteHeader(http.StatusSeeOther)
 		return nil
 	}
-	p.protect(h)
-	h.Set("Content-Type", "text/html; charset=utf-8")
+	if len(p.picture) > 0 {
+		h.Set("Content-Type", "image/png")
+		h.Set("Content-Security-Policy", "default-src 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	} else {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		p.protect(h)
+	}
 	if p.status == 0 {
 		p.status = http.StatusOK
 	}

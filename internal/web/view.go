@@ -24,6 +24,7 @@ type ClientCard struct {
 	Name        string // client_name as the client gave it; "" is shown as an unnamed application
 	ID          string // client_id; of a URL the host is set out
 	Approved    bool   // an operator vouches for it; else it is called unverified
+	Logo        string // path of ours where its picture is; "": none is shown
 	Destination Destination
 }
 

@@ -1,0 +1,127 @@
+package client_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/png"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+)
+
+var logoTag = regexp.MustCompile(`<img class="logo" src="([^"]*)"`)
+
+// drawn is a PNG of the given size.
+func drawn(t *testing.T, width, height int) []byte {
+	t.Helper()
+	picture := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for x := range width {
+		picture.Set(x, height/2, color.NRGBA{200, 30, 30, 255})
+	}
+	var out bytes.Buffer
+	if err := png.Encode(&out, picture); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// claimed is a PNG whose header says it is as large as that.
+func claimed(picture []byte, width, height uint32) []byte {
+	lying := bytes.Clone(picture)
+	binary.BigEndian.PutUint32(lying[16:], width)
+	binary.BigEndian.PutUint32(lying[20:], height)
+	binary.BigEndian.PutUint32(lying[29:], crc32.ChecksumIEEE(lying[12:29]))
+	return lying
+}
+
+func TestLogo(t *testing.T) {
+	s := start(t, loopback)
+	ada := s.User("ada@example.com")
+	// consent returns the page for an agent whose logo is answered like that.
+	consent := func(t *testing.T, answer http.HandlerFunc) *servertest.Page {
+		t.Helper()
+		site := httptest.NewServer(answer)
+		t.Cleanup(site.Close)
+		p := publish(t, map[string]any{"logo_uri": site.URL + "/logo"})
+		page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).SignIn(ada)
+		if strings.Contains(page.Body, site.URL) {
+			t.Error("the page names the stranger's picture")
+		}
+		return page
+	}
+	serve := func(mediaType string, body []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", mediaType)
+			_, _ = w.Write(body)
+		}
+	}
+	t.Run("a picture is made anew and served from here", func(t *testing.T) {
+		script := []byte("<script>alert(1)</script>")
+		page := consent(t, serve("image/png", append(drawn(t, 400, 200), script...)))
+		tag := logoTag.FindStringSubmatch(page.Body)
+		if tag == nil {
+			t.Fatalf("no logo on %s", page.Body)
+		}
+		shown := page.Follow(strings.ReplaceAll(tag[1], "&amp;", "&"))
+		if shown.Status != http.StatusOK || shown.Header.Get("Content-Type") != "image/png" || shown.Header.Get("X-Content-Type-Options") != "nosniff" || shown.Header.Get("Content-Security-Policy") != "default-src 'none'" {
+			t.Errorf("%d %v", shown.Status, shown.Header)
+		}
+		picture, err := png.Decode(strings.NewReader(shown.Body))
+		if err != nil || picture.Bounds().Size() != image.Pt(96, 48) {
+			t.Errorf("%v, %v", picture.Bounds(), err)
+		}
+		if strings.Contains(shown.Body, "script") {
+			t.Error("what was behind the picture comes along")
+		}
+		if other := s.Browser(t).Get(tag[1]); other.Status == http.StatusOK {
+			t.Error("another browser has it")
+		}
+	})
+	good := drawn(t, 10, 10)
+	for name, answer := range map[string]http.HandlerFunc{
+		"an SVG with a script":   serve("image/svg+xml", []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)),
+		"an SVG called a PNG":    serve("image/png", []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)),
+		"HTML called a GIF":      serve("image/gif", []byte("GIF89a<html><script>alert(1)</script>")),
+		"a PNG called HTML":      serve("text/html", good),
+		"50 MB":                  serve("image/png", append(bytes.Clone(good), make([]byte, 50<<20)...)),
+		"a header of 2^31 by 1":  serve("image/png", claimed(good, 1<<31-1, 1)),
+		"60,000 by 60,000":       serve("image/png", claimed(good, 60_000, 60_000)),
+		"a picture cut short":    serve("image/png", good[:len(good)-20]),
+		"a redirect":             func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) },
+		"nothing":                http.NotFound,
+		"a connection cut short": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run("CM-41 "+name, func(t *testing.T) {
+			page := consent(t, answer)
+			if logoTag.MatchString(page.Body) || !page.IsConsent() {
+				t.Errorf("it is shown: %s", page.Body)
+			}
+		})
+	}
+	t.Run("a client that registered itself", func(t *testing.T) {
+		asked := false
+		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked = true
+			serve("image/png", good)(w, r)
+		}))
+		defer site.Close()
+		page := func(edits ...func(*oauth.Client)) *servertest.Page {
+			c := s.Client(append(edits, func(c *oauth.Client) { c.LogoURI = site.URL })...)
+			return s.Browser(t).Authorize(s.Agent(t, c).Authorization()).SignIn(ada)
+		}
+		if page := page(servertest.Unapproved); logoTag.MatchString(page.Body) || asked {
+			t.Error("the picture of a client that nobody vouches for is shown")
+		}
+		if page := page(); !logoTag.MatchString(page.Body) {
+			t.Error("the picture of an approved client is not shown")
+		}
+	})
+}
