@@ -161,7 +161,7 @@ func highS(sig []byte) []byte {
 func TestAssertionAttacks(t *testing.T) {
 	canary := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the server fetched %s", r.URL) }))
 	t.Cleanup(canary.Close)
-	s := start(t, func(c *config.Config) { c.Registration.AllowLoopback = true })
+	s := start(t, loopback)
 	ec, edwards, rsaKey := servertest.NewKey(t, "ec", "ES256"), servertest.NewKey(t, "ed", "EdDSA"), servertest.NewKey(t, "rsa", "RS256")
 	agents := map[string]*servertest.Agent{"ES256": signed(t, s, ec), "EdDSA": signed(t, s, edwards), "RS256": signed(t, s, rsaKey)}
 	a := agents["ES256"]

@@ -40,8 +40,11 @@ func CheckKeys(m *oauth.Metadata) error {
 	if string(m.JWKS) == "null" {
 		m.JWKS = nil
 	}
-	if len(m.JWKS) > 0 && m.JWKSURI != "" {
+	switch {
+	case len(m.JWKS) > 0 && m.JWKSURI != "":
 		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be there (RFC 7591 section 2)")
+	case len(m.JWKS) > maxKeySet:
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is longer than %d bytes", maxKeySet)
 	}
 	if err := checkWebURI("jwks_uri", m.JWKSURI); err != nil {
 		return err
