@@ -30,9 +30,9 @@ func TestSpecialAddresses(t *testing.T) {
 	_, port, _ := net.SplitHostPort(canary.Addr().String())
 
 	synctest.Test(t, func(t *testing.T) {
-		net := newInternet(t)
-		client := fetch.New(fetch.Options{Now: time.Now, LookupIP: net.lookup, Dial: net.dial})
-		real := fetch.New(fetch.Options{Now: time.Now, LookupIP: net.lookup})
+		web := newInternet(t)
+		client := fetch.New(fetch.Options{Now: time.Now, LookupIP: web.lookup, Dial: web.dial})
+		real := fetch.New(fetch.Options{Now: time.Now, LookupIP: web.lookup})
 		var urls []string
 		for _, s := range specialIPv4 {
 			addr := netip.MustParseAddr(s)
@@ -41,13 +41,13 @@ func TestSpecialAddresses(t *testing.T) {
 			}
 			for n, answer := range embedded(addr) {
 				name := fmt.Sprintf("%s.%d.nip.example", strings.ReplaceAll(s, ".", "-"), n)
-				net.name(name, answer)
+				web.name(name, answer)
 				urls = append(urls, "https://"+name+":"+port+"/c")
 			}
 		}
 		for n, s := range specialIPv6 {
 			name := fmt.Sprintf("six-%d.nip.example", n)
-			net.name(name, s)
+			web.name(name, s)
 			urls = append(urls, "https://["+s+"]:"+port+"/c", "https://["+strings.ToUpper(s)+"]:"+port+"/c",
 				"https://["+netip.MustParseAddr(s).StringExpanded()+"]:"+port+"/c", "https://"+name+":"+port+"/c")
 		}
@@ -64,13 +64,13 @@ func TestSpecialAddresses(t *testing.T) {
 				}
 			}
 		}
-		if dialled := net.dials(); dialled != nil {
+		if dialled := web.dials(); dialled != nil {
 			t.Errorf("canary: dialled %v", dialled)
 		}
 		// The canary would have sung.
-		net.name("control.example", "93.184.216.34")
+		web.name("control.example", "93.184.216.34")
 		client.Get(t.Context(), "https://control.example/c", fetch.Metadata)
-		if diff := cmp.Diff([]string{"93.184.216.34:443"}, net.dials()); diff != "" {
+		if diff := cmp.Diff([]string{"93.184.216.34:443"}, web.dials()); diff != "" {
 			t.Errorf("control (-want +got):\n%s", diff)
 		}
 		t.Logf("%d spellings", len(urls))
@@ -203,15 +203,15 @@ func TestAddresses(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				net := newInternet(t)
-				net.site("client.example", answer(200, "application/json", "{}"))
-				net.names["client.example"] = nil
-				net.name("client.example", tt.answers...)
-				_, err := net.client(false).Get(t.Context(), "https://client.example/c", fetch.Metadata)
+				web := newInternet(t)
+				web.site("client.example", answer(200, "application/json", "{}"))
+				web.names["client.example"] = nil
+				web.name("client.example", tt.answers...)
+				_, err := web.client(false).Get(t.Context(), "https://client.example/c", fetch.Metadata)
 				if !errors.Is(err, tt.want) {
 					t.Errorf("got %v, want %v", err, tt.want)
 				}
-				if diff := cmp.Diff(tt.dials, net.dials()); diff != "" {
+				if diff := cmp.Diff(tt.dials, web.dials()); diff != "" {
 					t.Errorf("dialled (-want +got):\n%s", diff)
 				}
 			})
@@ -219,40 +219,40 @@ func TestAddresses(t *testing.T) {
 	}
 	t.Run("CM-10 rebinding", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			net := newInternet(t)
-			net.site("client.example", answer(200, "application/json", "{}"))
-			net.name("client.example", "127.0.0.1")
-			client := net.client(false)
+			web := newInternet(t)
+			web.site("client.example", answer(200, "application/json", "{}"))
+			web.name("client.example", "127.0.0.1")
+			client := web.client(false)
 			if _, err := client.Get(t.Context(), "https://client.example/c", fetch.Metadata); err != nil {
 				t.Errorf("the first fetch: %v", err)
 			}
-			if net.lookups != 1 {
-				t.Errorf("%d lookups for one fetch", net.lookups)
+			if web.lookups != 1 {
+				t.Errorf("%d lookups for one fetch", web.lookups)
 			}
 			if _, err := client.Get(t.Context(), "https://client.example/c", fetch.Metadata); !errors.Is(err, fetch.ErrNotAllowed) {
 				t.Errorf("the second fetch: got %v, want ErrNotAllowed", err)
 			}
-			if diff := cmp.Diff([]string{"93.184.216.34:443"}, net.dials()); diff != "" {
+			if diff := cmp.Diff([]string{"93.184.216.34:443"}, web.dials()); diff != "" {
 				t.Errorf("dialled (-want +got):\n%s", diff)
 			}
 		})
 	})
 	t.Run("a name for loopback stays refused where loopback is allowed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			net := newInternet(t)
-			net.name("client.example", "127.0.0.1")
-			if _, err := net.client(true).Get(t.Context(), "https://client.example/c", fetch.Metadata); !errors.Is(err, fetch.ErrNotAllowed) {
+			web := newInternet(t)
+			web.name("client.example", "127.0.0.1")
+			if _, err := web.client(true).Get(t.Context(), "https://client.example/c", fetch.Metadata); !errors.Is(err, fetch.ErrNotAllowed) {
 				t.Errorf("got %v, want ErrNotAllowed", err)
 			}
 		})
 	})
 	t.Run("an address that swallows everything leaves time for the next", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			net := newInternet(t)
-			net.site("client.example", answer(200, "application/json", "{}"))
-			net.names["client.example"] = nil
-			net.name("client.example", "8.8.8.8", "93.184.216.34")
-			client := fetch.New(fetch.Options{Now: time.Now, LookupIP: net.lookup, RootCAs: authority.pool, Dial: filtered(net, "8.8.8.8:443")})
+			web := newInternet(t)
+			web.site("client.example", answer(200, "application/json", "{}"))
+			web.names["client.example"] = nil
+			web.name("client.example", "8.8.8.8", "93.184.216.34")
+			client := fetch.New(fetch.Options{Now: time.Now, LookupIP: web.lookup, RootCAs: authority.pool, Dial: filtered(web, "8.8.8.8:443")})
 			if _, err := client.Get(t.Context(), "https://client.example/c", fetch.Metadata); err != nil {
 				t.Error(err)
 			}

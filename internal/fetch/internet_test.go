@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -96,7 +97,7 @@ func (i *internet) dial(ctx context.Context, network, address string) (net.Conn,
 	}
 	near, far := net.Pipe()
 	go serve(far)
-	return near, nil
+	return newEager(near), nil
 }
 
 // dials returns and forgets the addresses that were connected to.
@@ -106,6 +107,44 @@ func (i *internet) dials() []string {
 	dialled := i.dialled
 	i.dialled = nil
 	return dialled
+}
+
+// eager is the end of a pipe that does not wait for the other end to read: both
+// may write at once, as with TCP.
+type eager struct {
+	net.Conn
+	out    chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newEager(conn net.Conn) *eager {
+	e := &eager{Conn: conn, out: make(chan []byte, 16), closed: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case p := <-e.out:
+				conn.Write(p)
+			case <-e.closed:
+				return
+			}
+		}
+	}()
+	return e
+}
+
+func (e *eager) Write(p []byte) (int, error) {
+	select {
+	case e.out <- bytes.Clone(p):
+		return len(p), nil
+	case <-e.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (e *eager) Close() error {
+	e.once.Do(func() { close(e.closed) })
+	return e.Conn.Close()
 }
 
 // abrupt is a TLS connection that is closed without a word: on a pipe nobody may be
