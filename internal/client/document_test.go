@@ -3,7 +3,6 @@ package client_test
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,9 +16,8 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
-	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/oauth"
-	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -637,14 +635,10 @@ func TestPinnedDocument(t *testing.T) {
 			for file, text := range files {
 				write(t, dir, file, text)
 			}
-			loaded, err := config.Load(config.Sources{Flags: map[string]string{"data_dir": t.TempDir(), "registration.cimd_pinned_dir": dir}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			master, _ := keys.NewMaster()
-			db, _ := storetest.Open(t, storetest.SQLite)
-			if _, err := server.New(t.Context(), loaded.Config, db, master, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
-				t.Errorf("the server says %v", err)
+			db, clock := storetest.Open(t, storetest.SQLite)
+			fetcher := fetch.New(fetch.Options{Now: clock.Now})
+			if _, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("NewDocuments says %v", err)
 			}
 		})
 	}
