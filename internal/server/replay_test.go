@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,6 +93,15 @@ func enrol(t *testing.T, agent *servertest.Agent, said []byte) (method string) {
 		if want := text(sent, name); reply.Text(name) != want {
 			t.Errorf("%s is %q, want it as it was sent: %q", name, reply.Text(name), want)
 		}
+	}
+	var grants []string // of those sent, or of those there are by default
+	for _, grant := range []string{"authorization_code", "refresh_token"} {
+		if said := list(sent, "grant_types"); said == nil || slices.Contains(said, grant) {
+			grants = append(grants, grant)
+		}
+	}
+	if diff := cmp.Diff(grants, list(reply.JSON(), "grant_types")); diff != "" {
+		t.Errorf("grant_types: %s", diff)
 	}
 	agent.ClientID, agent.Secret = reply.Text("client_id"), reply.Text("client_secret")
 	again := agent.Post("/oauth2/register", nil, servertest.Raw(string(said)), servertest.Header("Content-Type", "application/json"))
