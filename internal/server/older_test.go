@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/cardea-auth/cardea/guard"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/scope"
@@ -275,7 +276,7 @@ var (
 
 // Clients of every revision of MCP connect to one and the same server, each in the way of its time.
 func TestRevisions(t *testing.T) {
-	s := servertest.Start(t)
+	s := servertest.Start(t, func(c *config.Config) { c.Registration.AllowLoopback = true })
 	ada := s.User("ada@example.com")
 	mcpURL := newMCP(t, s, everything)
 	s.Resource(servertest.MCP, "other") // so that no client gets by without saying for whom its token is
@@ -376,6 +377,27 @@ func TestRevisions(t *testing.T) {
 			c.works(got.Access, "Tool", "email")
 		})
 	}
+
+	// Client ID metadata documents came with 2025-11-25: where the metadata says so, a client names its own.
+	t.Run("2025-11-25 by a metadata document", func(t *testing.T) {
+		c := newClient(t, s, ada, mcpURL, "2025-11-25")
+		challenge := c.challenged(c.call(""), http.StatusUnauthorized)
+		m := c.find(c.issuer(c.find(challenge["resource_metadata"])) + "/.well-known/oauth-authorization-server")
+		if m["client_id_metadata_document_supported"] != true {
+			t.Fatal("a client would register")
+		}
+		document := newSite(t)
+		c.ID = document.URL
+		document.document = map[string]any{
+			"client_id": c.ID, "client_name": "MCP client", "redirect_uris": []string{"http://127.0.0.1/callback"},
+			"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"}, "token_endpoint_auth_method": "none",
+		}
+		target := url.Values{"resource": {c.MCP}}
+		back := c.authorize(text(m, "authorization_endpoint"), url.Values{"resource": {c.MCP}, "scope": {challenge["scope"]}})
+		got := c.redeem(text(m, "token_endpoint"), back.Get("code"), target)
+		c.works(got.Access)
+		c.works(c.refresh(text(m, "token_endpoint"), got.Refresh, target).Access)
+	})
 
 	// MCP 2026-07-28, Authorization: the issuer of the metadata is compared before anything is sent there, iss of the
 	// response after (RFC 9207); application_type must be sent; offline_access is asked for where it is listed.
