@@ -46,7 +46,7 @@ func (d *Directory) find(r *http.Request, id, person string, newerThan time.Time
 	known, err := d.DB.Client(r.Context(), id)
 	unknown := errors.Is(err, store.ErrNotFound)
 	switch {
-	case err != nil && !(unknown && IsDocumentURL(id)):
+	case err != nil && (!unknown || !IsDocumentURL(id)):
 		return nil, err
 	case known != nil && (known.Origin != oauth.ByDocument || known.Disabled()):
 		return known, nil

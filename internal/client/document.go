@@ -155,10 +155,12 @@ func (d *Documents) admit(r *http.Request, person string, known bool) error {
 	if known {
 		return nil
 	}
-	ok, after := true, time.Duration(0)
-	if person != "" {
-		ok, after = d.policy.Share.Allow(person)
-	} else if ok, after = d.policy.Share.Allow(Address(r)); ok {
+	sender := person
+	if person == "" {
+		sender = Address(r)
+	}
+	ok, after := d.policy.Share.Allow(sender)
+	if ok && person == "" {
 		ok, after = d.policy.Everyone.Allow("")
 	}
 	if !ok {
