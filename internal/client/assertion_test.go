@@ -576,3 +576,35 @@ func atOnce(n int, send func(i int) *servertest.Reply) []*servertest.Reply {
 	wg.Wait()
 	return answers
 }
+
+// FuzzAssertion sends anything as an assertion: it is refused, and neither fails
+// nor takes the server down, unless it says what the one says that is good.
+func FuzzAssertion(f *testing.F) {
+	s := start(f)
+	a := signed(f, s, servertest.NewKey(f, "k", "ES256"))
+	good := a.Assertion()
+	parts := strings.Split(good, ".")
+	part := base64.RawURLEncoding.EncodeToString
+	for _, seed := range []string{
+		"", "a.b.c", good, good + "A", strings.ToUpper(good), a.Assertion(header("alg", "none"), fixed(nil)), a.Assertion(header("crit", []string{"b64"}), header("b64", false)),
+		part([]byte(`{"alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}`)) + "." + parts[1] + "." + parts[2],
+		part([]byte(`{"alg":"ES256","x5c":["MIIB"],"zip":"DEF","epk":{}}`)) + "." + part([]byte(`{"iss":[],"aud":{"":0},"exp":1e999}`)) + "." + parts[2],
+		part([]byte(`{"alg":"ES256"}`)) + "." + part([]byte(`{"iss":"\u0000","sub":"\ud800","aud":[[[]]],"exp":-0,"jti":null}`)) + ".",
+		`{"payload":"e30","signatures":[]}`,
+	} {
+		f.Add(seed)
+	}
+	authenticator := &client.Authenticator{DB: s.DB, Directory: &client.Directory{DB: s.DB}, Issuer: s.URL}
+	f.Fuzz(func(t *testing.T, text string) {
+		form := url.Values{"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {text}}
+		r := httptest.NewRequest(http.MethodPost, "/oauth2/token", nil)
+		c, method, err := authenticator.Authenticate(r, form)
+		switch refusal, refused := oauth.AsRefusal(err); {
+		case err == nil && (c.ID != a.ClientID || method != oauth.MethodPrivateKeyJWT):
+			t.Errorf("%q proved to be %s by %s", text, c.ID, method)
+		case err != nil && (!refused || refusal.Code != oauth.InvalidClient || c != nil || method != ""):
+			t.Errorf("%q: %v, with client %v", text, err, c)
+		}
+		client.Claimed(form)
+	})
+}

@@ -423,11 +423,21 @@ func TestClientAuthentication(t *testing.T) {
 			return tx.ReplaceSecret(rotated.ID, oauth.Hash(next.Secret), tx.Now().Add(time.Hour))
 		})
 		mcp := servertest.With("resource", servertest.MCP)
-		old.ClientCredentials(mcp).Tokens()
-		next.ClientCredentials(mcp).Tokens()
+		all := func(a *servertest.Agent) []*servertest.Reply {
+			return []*servertest.Reply{a.ClientCredentials(mcp), a.Introspect("nothing"), a.Revoke("nothing")}
+		}
+		for _, agent := range []*servertest.Agent{old, next} {
+			for _, reply := range all(agent) {
+				status(t, reply, http.StatusOK)
+			}
+		}
 		s.Clock.Advance(time.Hour)
-		old.ClientCredentials(mcp).Refused(http.StatusUnauthorized, "invalid_client")
-		next.ClientCredentials(mcp).Tokens()
+		for _, reply := range all(old) {
+			reply.Refused(http.StatusUnauthorized, "invalid_client")
+		}
+		for _, reply := range all(next) {
+			status(t, reply, http.StatusOK)
+		}
 	})
 	t.Run("TK-58 scopes that were not assigned", func(t *testing.T) {
 		agent := s.Agent(t, client)
