@@ -104,33 +104,24 @@ func TestOlderClients(t *testing.T) {
 	})
 }
 
-// What goes to the issuer and comes back, seen from an issuer that notes it.
+// What goes to the issuer and comes back, seen from an issuer whose token endpoint is answer.
 func TestOlderClientsHandOn(t *testing.T) {
-	type request struct {
-		Header http.Header
-		Body   string
-	}
-	var seen []request
-	var answer http.HandlerFunc
-	mux := http.NewServeMux()
-	issuer := httptest.NewServer(mux)
-	t.Cleanup(issuer.Close)
-	document := map[string]any{"issuer": issuer.URL, "jwks_uri": issuer.URL + "/jwks", "token_endpoint": issuer.URL + "/token", "authorization_endpoint": "http://plain.example/authorize"}
-	mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(document)
-	})
-	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
-		sent, _ := io.ReadAll(r.Body)
-		seen = append(seen, request{r.Header, string(sent)})
-		answer(w, r)
-	})
-	g, err := guard.New(guard.Config{Issuer: issuer.URL, Resource: resource, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	call := func(t *testing.T, method, path, body string) *httptest.ResponseRecorder {
+	call := func(t *testing.T, answer http.HandlerFunc, method, path, body string) *httptest.ResponseRecorder {
 		t.Helper()
+		mux := http.NewServeMux()
+		issuer := httptest.NewServer(mux)
+		t.Cleanup(issuer.Close)
+		mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]any{
+				"issuer": issuer.URL, "jwks_uri": issuer.URL + "/jwks", "token_endpoint": issuer.URL + "/token", "authorization_endpoint": "http://plain.example/authorize",
+			})
+		})
+		mux.HandleFunc("/token", answer)
+		g, err := guard.New(guard.Config{Issuer: issuer.URL, Resource: resource, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
 		r := httptest.NewRequest(method, "https://mcp.example.com"+path, strings.NewReader(body))
 		r.Header = http.Header{
 			"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"},
@@ -141,53 +132,51 @@ func TestOlderClientsHandOn(t *testing.T) {
 		return rec
 	}
 	t.Run("headers", func(t *testing.T) {
-		answer = func(w http.ResponseWriter, _ *http.Request) {
+		answer := func(w http.ResponseWriter, r *http.Request) {
+			sent, err := io.ReadAll(r.Body)
+			if err != nil || string(sent) != "a=b" || r.Header.Get("X-Forwarded-For") != "192.0.2.1" || r.Header.Get("Accept") != "application/json" {
+				t.Errorf("%v %s %v", r.Header, sent, err)
+			}
+			for _, name := range []string{"Cookie", "Forwarded", "X-Other"} {
+				if r.Header.Get(name) != "" {
+					t.Errorf("%s went to the issuer", name)
+				}
+			}
 			w.Header().Set("Set-Cookie", "issuer=1")
 			w.Header().Set("Www-Authenticate", "Basic")
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
 		}
-		resp := call(t, http.MethodPost, "/token", "a=b")
+		resp := call(t, answer, http.MethodPost, "/token", "a=b")
 		if resp.Code != 401 || resp.Header().Get("Www-Authenticate") != "Basic" || body(t, resp)["error"] != "invalid_client" || resp.Header().Get("Set-Cookie") != "" {
 			t.Errorf("%d %v", resp.Code, resp.Header())
 		}
-		got := seen[len(seen)-1]
-		for _, name := range []string{"Cookie", "Forwarded", "X-Other"} {
-			if got.Header.Get(name) != "" {
-				t.Errorf("%s went to the issuer", name)
-			}
-		}
-		if got.Body != "a=b" || got.Header.Get("X-Forwarded-For") != "192.0.2.1" || got.Header.Get("Accept") != "application/json" {
-			t.Errorf("%+v", got)
-		}
 	})
+	silence := func(http.ResponseWriter, *http.Request) {}
 	for name, tt := range map[string]struct {
-		body   string
-		answer http.HandlerFunc
-		status int
+		method, path, body string
+		answer             http.HandlerFunc
+		status             int
 	}{
-		"a long request": {strings.Repeat("x", 64<<10+1), func(http.ResponseWriter, *http.Request) {}, 413},
-		"a long answer":  {"a=b", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 256<<10+1)) }, 502},
-		"a redirect": {"a=b", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "https://evil.example/token", http.StatusTemporaryRedirect)
+		"a long request": {http.MethodPost, "/token", strings.Repeat("x", 64<<10+1), func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }, 413},
+		"a long answer": {http.MethodPost, "/token", "a=b", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(make([]byte, 256<<10+1))
 		}, 502},
+		"a page": {http.MethodPost, "/token", "a=b", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<title>Hello</title>") }, 502},
+		"a redirect": {http.MethodPost, "/token", "a=b", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Location", "https://evil.example/token")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		}, 502},
+		"an endpoint that is not https":  {http.MethodGet, "/authorize", "", silence, 502},
+		"an issuer without registration": {http.MethodPost, "/register", "{}", silence, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer = tt.answer
-			if resp := call(t, http.MethodPost, "/token", tt.body); resp.Code != tt.status || resp.Header().Get("Location") != "" {
+			if resp := call(t, tt.answer, tt.method, tt.path, tt.body); resp.Code != tt.status || resp.Header().Get("Location") != "" || body(t, resp)["error"] == "" {
 				t.Errorf("status %d", resp.Code)
 			}
 		})
 	}
-	t.Run("an endpoint that is not https", func(t *testing.T) {
-		if resp := call(t, http.MethodGet, "/authorize", ""); resp.Code != 502 || resp.Header().Get("Location") != "" {
-			t.Errorf("status %d", resp.Code)
-		}
-	})
-	t.Run("an issuer without registration", func(t *testing.T) {
-		if resp := call(t, http.MethodPost, "/register", "{}"); resp.Code != 404 {
-			t.Errorf("status %d", resp.Code)
-		}
-	})
 }
