@@ -3,10 +3,14 @@ package server_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"image"
+	"image/png"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,11 +42,11 @@ func TestReplay(t *testing.T) {
 	}
 	for _, file := range documents {
 		name := strings.ReplaceAll(strings.TrimPrefix(file, clients+"/"), "/", "-")
-		if err := os.WriteFile(filepath.Join(pinned, name), read(t, file), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(pinned, name), logoURI.ReplaceAll(read(t, file), logo(t)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := servertest.Start(t, func(c *config.Config) { c.Registration.PinnedDir = pinned })
+	s := servertest.Start(t, func(c *config.Config) { c.Registration.PinnedDir, c.Registration.AllowLoopback = pinned, true })
 	s.Resource(servertest.MCP, "*"+weather+"=Weather forecasts", email+"=Send e-mail")
 	ada := s.User("ada@example.com")
 
@@ -68,6 +72,21 @@ func TestReplay(t *testing.T) {
 			})
 		}
 	}
+}
+
+// logoURI is what a document says of its picture, and logo what it is made to say here, where there is no internet.
+var logoURI = regexp.MustCompile(`"logo_uri": "[^"]*"`)
+
+func logo(t *testing.T) []byte {
+	t.Helper()
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "image/png")
+		if err := png.Encode(w, image.NewGray(image.Rect(0, 0, 32, 32))); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(web.Close)
+	return []byte(`"logo_uri": "` + web.URL + `/logo.png"`)
 }
 
 // become makes agent the client that a metadata document describes.
