@@ -231,7 +231,7 @@ func failureOf(refusal *oauth.Refusal) Failure {
 		f.Title, f.Message = "Something went wrong", "The mistake is ours, not yours. It has been recorded."
 		f.Hint = "Try again. If it happens again, tell whoever runs this server the reference below."
 	default:
-		f.Title, f.Hint = "This request cannot be answered", "Go back to the application that sent you here and start again. If it happens again, its developers can mend it with what this page says."
+		f.Title, f.Hint = "This request cannot be answered", "If going back to the application and starting again does not help, its developers can mend it with what this page says."
 	}
 	return f
 }
