@@ -21,6 +21,7 @@ const deskVariable = "CLIENTS_TEST_DESK"
 type desk struct {
 	who    *person
 	server *httptest.Server
+	waits  context.Context // of the clients: over when the person cannot do what a client wants
 
 	mu     sync.Mutex
 	opened []url.Values // the authorization requests
@@ -28,32 +29,36 @@ type desk struct {
 
 func newDesk(t *testing.T, who *person) *desk {
 	t.Helper()
-	d := &desk{who: who}
+	waits, fail := context.WithCancelCause(t.Context())
+	d := &desk{who: who, waits: waits}
 	d.server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		raw, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = d.visit(r.Context(), string(raw))
+		}
 		if err != nil {
 			t.Error(err)
-			return
-		}
-		opened, err := url.Parse(string(raw))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		d.opened = append(d.opened, opened.Query())
-		back, err := who.Visit(opened.String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		if err := reach(r.Context(), back); err != nil {
-			t.Error(err)
+			fail(err)
 		}
 	}))
 	t.Cleanup(d.server.Close)
 	return d
+}
+
+// visit does what the person does in the browser.
+func (d *desk) visit(ctx context.Context, address string) error {
+	opened, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	d.opened = append(d.opened, opened.Query())
+	back, err := d.who.Visit(address)
+	if err != nil {
+		return err
+	}
+	return reach(ctx, back)
 }
 
 // reach opens url as soon as somebody listens there: mcp-remote does only some time after it has opened the browser.

@@ -32,7 +32,7 @@ type inspected struct {
 // run runs the Inspector on the demo's MCP server. Its callback is at another port every time.
 func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 	t.Helper()
-	cmd := node(t.Context(), t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js",
+	cmd := node(i.at.waits, t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js",
 		append([]string{"--cli", i.d.MCP, "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)...)
 	// It opens a browser only from a terminal, unless told otherwise.
 	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file", "MCP_AUTO_OPEN_ENABLED=true")

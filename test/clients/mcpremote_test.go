@@ -3,6 +3,7 @@ package clients_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -20,14 +21,14 @@ import (
 // startRemote runs mcp-remote as an MCP host does that speaks stdio only, with its files in folder, and connects to it.
 func startRemote(t *testing.T, d *demo, at *desk, folder string, args ...string) (*mcp.ClientSession, error) {
 	t.Helper()
-	cmd := node(t.Context(), t, "node_modules/mcp-remote/dist/proxy.js", append([]string{d.MCP}, args...)...)
+	cmd := node(at.waits, t, "node_modules/mcp-remote/dist/proxy.js", append([]string{d.MCP}, args...)...)
 	cmd.Env = append(environ(at.env()...), "MCP_REMOTE_CONFIG_DIR="+folder)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	client := mcp.NewClient(&mcp.Implementation{Name: "cardea-test", Version: "1.0.0"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.CommandTransport{Command: cmd}, nil)
+	session, err := client.Connect(at.waits, &mcp.CommandTransport{Command: cmd}, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mcp-remote: %w; it said:\n%s", err, said.String())
 	}
 	t.Cleanup(func() {
 		_ = session.Close() // it ends the process too

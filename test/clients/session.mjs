@@ -50,9 +50,9 @@ class Agent {
     tell('registered', { client_id: client.client_id, secret: client.client_secret !== undefined });
   }
   tokens() {
-    // SDK v1 tries a refresh before it asks the person for more, and a refresh cannot widen a grant (RFC 6749 §6):
-    // an application steps up by not offering the refresh token.
-    return this.stepUp && this.held ? { ...this.held, refresh_token: undefined } : this.held;
+    // An SDK that tries a refresh before it asks the person for more never gets more, for a refresh cannot widen a grant
+    // (RFC 6749 §6): its application steps up by not offering the refresh token.
+    return this.refreshesFirst && this.stepUp && this.held ? { ...this.held, refresh_token: undefined } : this.held;
   }
   saveTokens(tokens) {
     this.held = tokens;
@@ -103,14 +103,16 @@ class Agent {
   }
 }
 
-// run plays the session that the command line names. finish hands the callback's parameters to the SDK.
-export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish }) {
+// run plays the session that the command line names. finish hands the callback's parameters to the SDK; refreshesFirst
+// tells that the SDK answers insufficient_scope with a refresh.
+export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish, refreshesFirst = false }) {
   const { values: options, positionals: [url] } = parseArgs({
     allowPositionals: true,
     options: { document: { type: 'string' }, keep: { type: 'string' }, share: { type: 'string' }, die: { type: 'boolean' } },
   });
   const agent = new Agent();
   agent.clientMetadataUrl = options.document;
+  agent.refreshesFirst = refreshesFirst;
   const open = () => new StreamableHTTPClientTransport(new URL(url), { authProvider: agent, fetch: agent.fetch });
   const client = new Client({ name: 'cardea-test', version: '1.0.0' });
   const call = async (name, args) => {

@@ -5,4 +5,4 @@ import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { run } from './session.mjs';
 
 const finish = (transport, params) => transport.finishAuth(params.get('code'));
-await run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish });
+await run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish, refreshesFirst: true });
