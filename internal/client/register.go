@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
@@ -23,10 +24,12 @@ import (
 // maxRegistration bounds the body of a registration request, in bytes.
 const maxRegistration = 64 << 10
 
-// Never-used registrations: how many are kept at most, how old the oldest must
-// be before a newer one may push it out, and how long they are kept at all.
+// Never-used registrations: how many are kept at most, but for a lot at each node;
+// how many each node registers before it counts again; how old the oldest must be
+// before a newer one may push it out; and how long they are kept at all.
 const (
 	maxUnused    = 10_000
+	lot          = 100
 	settleTime   = 10 * time.Minute
 	ForgetUnused = 24 * time.Hour
 )
@@ -42,6 +45,8 @@ type Registration struct {
 	InitialTokens bool
 	Share         *limit.Limiter // new clients by network address; nil: without limit
 	Everyone      *limit.Limiter // new clients of all addresses together; nil: without limit
+
+	room atomic.Int64 // registrations until the unused clients are counted again
 }
 
 // Information is the client information response (RFC 7591 §3.2.1, RFC 7592 §3).
@@ -296,17 +301,28 @@ func (e *Registration) admit(r *http.Request) error {
 }
 
 // makeRoom keeps the number of clients that never completed a flow within bounds:
-// the oldest make room, unless all of them are fresh.
+// the oldest make room, unless all of them are fresh. Counting them takes longer
+// than all the rest of a registration, so they are counted once in a lot.
 func (e *Registration) makeRoom(tx *store.Tx) error {
+	if e.room.Add(-1) >= 0 {
+		return nil
+	}
 	unused, err := tx.UnusedClients()
-	if err != nil || unused < maxUnused {
+	if err != nil {
 		return err
 	}
-	forgotten, err := tx.ForgetUnusedClients(tx.Now().Add(-settleTime), 100)
-	if err == nil && forgotten == 0 {
+	if unused >= maxUnused {
+		forgotten, err := tx.ForgetUnusedClients(tx.Now().Add(-settleTime), unused-maxUnused+lot)
+		if err != nil {
+			return err
+		}
+		unused -= forgotten
+	}
+	if unused >= maxUnused {
 		return oauth.RefuseForNow(settleTime, "too many clients registered and never used: try again later")
 	}
-	return err
+	e.room.Store(int64(min(lot, maxUnused-unused)) - 1)
+	return nil
 }
 
 // created is the answer to who registered, with the secret and the registration
