@@ -69,7 +69,7 @@ func TestSpecialAddresses(t *testing.T) {
 		}
 		// The canary would have sung.
 		web.name("control.example", "93.184.216.34")
-		client.Get(t.Context(), "https://control.example/c", fetch.Metadata)
+		_, _ = client.Get(t.Context(), "https://control.example/c", fetch.Metadata)
 		if diff := cmp.Diff([]string{"93.184.216.34:443"}, web.dials()); diff != "" {
 			t.Errorf("control (-want +got):\n%s", diff)
 		}

@@ -44,8 +44,9 @@ type fetch[T any] struct {
 }
 
 // NewCache returns a Cache of at most maxEntries documents of kind, fetched by
-// client. check makes a value of a document or refuses it with an error; it may
-// run for several URLs at once.
+// client. check makes a value of a document or refuses it with an error, which
+// unlike a failed fetch is told at once, so that whoever wrote the document can
+// mend it; it may run for several URLs at once.
 func NewCache[T any](client *Client, kind Kind, maxEntries int, check func(url string, d *Document) (T, error)) *Cache[T] {
 	return &Cache[T]{
 		client: client, kind: kind, most: maxEntries, check: check,

@@ -185,7 +185,7 @@ func (c *Client) connect(ctx context.Context, network, address string) (conn net
 		return nil, unavailable("address", err)
 	}
 	var tries []netip.Addr
-	if isLoopback(host) || host == "::1" {
+	if isLoopback(host) {
 		tries = loopback(host)
 	} else if tries, err = c.addresses(ctx, host); err != nil {
 		return nil, err

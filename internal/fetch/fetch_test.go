@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,13 +23,23 @@ import (
 
 const there = "https://client.example/c"
 
+// CM-33: every test runs in an environment that names a proxy which is not there.
+func TestMain(m *testing.M) {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
+		if err := os.Setenv(name, "http://127.0.0.1:1"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 func TestGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		web := newInternet(t)
 		web.site("client.example", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "Application/JSON; charset=utf-8")
 			w.Header().Set("Cache-Control", "max-age=3600")
-			io.WriteString(w, r.URL.RequestURI())
+			fmt.Fprint(w, r.URL.RequestURI())
 		})
 		now := time.Now()
 		d, err := web.client(false).Get(t.Context(), "https://client.example/a%2Fb/?c=d", fetch.KeySet)
@@ -110,7 +121,7 @@ func TestAnswers(t *testing.T) {
 		return typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(code)
 			if code != 204 && code != 304 {
-				io.WriteString(w, "{}")
+				fmt.Fprint(w, "{}")
 			}
 		})
 	}
@@ -118,7 +129,7 @@ func TestAnswers(t *testing.T) {
 		return typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", to)
 			w.WriteHeader(code)
-			io.WriteString(w, "{}")
+			fmt.Fprint(w, "{}")
 		})
 	}
 	raw := func(text string) http.HandlerFunc {
@@ -127,7 +138,7 @@ func TestAnswers(t *testing.T) {
 			if err != nil {
 				panic(err)
 			}
-			io.WriteString(conn, text)
+			fmt.Fprint(conn, text)
 			conn.Close()
 		}
 	}
@@ -153,7 +164,7 @@ func TestAnswers(t *testing.T) {
 		{"CM-14 two Content-Lengths", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), fetch.Metadata, "not answer in HTTP"},
 		{"CM-14 gzip bomb", typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
-			io.WriteString(w, "\x1f\x8b\x08")
+			fmt.Fprint(w, "\x1f\x8b\x08")
 		}), fetch.Metadata, "Content-Encoding"},
 		{"CM-16 HTML with JSON", answer(200, "text/html", "{}"), fetch.Metadata, "Content-Type"},
 		{"CM-16 text", answer(200, "text/plain", "{}"), fetch.Metadata, "Content-Type"},
@@ -230,7 +241,9 @@ func TestReadsNoMoreThanItKeeps(t *testing.T) {
 			web := newInternet(t)
 			web.serve["127.0.0.1:80"] = func(conn net.Conn) {
 				defer conn.Close()
-				http.ReadRequest(bufio.NewReader(conn))
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+					t.Error(err)
+				}
 				n, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
 				for err == nil && written < 5<<20 {
 					written += n
@@ -274,11 +287,11 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 		}, fetch.ErrUnavailable},
 		{"CM-30 another protocol", func(i *internet) {
 			i.name("client.example", "93.184.216.34")
-			i.serve["93.184.216.34:443"] = func(conn net.Conn) { io.WriteString(conn, "SSH-2.0\r\n"); conn.Close() }
+			i.serve["93.184.216.34:443"] = func(conn net.Conn) { fmt.Fprint(conn, "SSH-2.0\r\n"); conn.Close() }
 		}, fetch.ErrUnavailable},
 		{"CM-30 silence after the connection", func(i *internet) {
 			i.name("client.example", "93.184.216.34")
-			i.serve["93.184.216.34:443"] = func(conn net.Conn) { io.Copy(io.Discard, conn) }
+			i.serve["93.184.216.34:443"] = swallow
 		}, fetch.ErrUnavailable},
 		{"CM-30 silence after TLS", func(i *internet) { i.site("client.example", hangs) }, fetch.ErrUnavailable},
 		{"CM-30 silence after the header", func(i *internet) {
@@ -365,9 +378,6 @@ func TestTLS(t *testing.T) {
 }
 
 func TestRequest(t *testing.T) {
-	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {
-		t.Setenv(name, "http://127.0.0.1:1")
-	}
 	t.Run("CM-33 says who it is and nothing more", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var (
@@ -439,7 +449,7 @@ func TestTurns(t *testing.T) {
 		}
 		web.serve["93.184.216.34:443"] = func(conn net.Conn) {
 			serving.Add(1)
-			io.Copy(io.Discard, conn)
+			swallow(conn)
 		}
 		client := web.client(false)
 		for k := range n {
@@ -476,10 +486,10 @@ func TestTurns(t *testing.T) {
 			web := newInternet(t)
 			web.site("client.example", answer(200, "application/json", "{}"))
 			web.name("slow.example", "8.8.8.8")
-			web.serve["8.8.8.8:443"] = func(conn net.Conn) { io.Copy(io.Discard, conn) }
+			web.serve["8.8.8.8:443"] = swallow
 			client := web.client(false)
 			for range 500 {
-				go client.Get(t.Context(), "https://slow.example/c", fetch.Metadata)
+				go func() { _, _ = client.Get(t.Context(), "https://slow.example/c", fetch.Metadata) }()
 			}
 			synctest.Wait()
 			if _, err := client.Get(t.Context(), there, fetch.Metadata); err != nil {
@@ -492,7 +502,7 @@ func TestTurns(t *testing.T) {
 			web := newInternet(t)
 			client := web.client(false)
 			for range 1024 {
-				go client.Get(t.Context(), there, fetch.Metadata)
+				go func() { _, _ = client.Get(t.Context(), there, fetch.Metadata) }()
 			}
 			synctest.Wait()
 			began := time.Now()

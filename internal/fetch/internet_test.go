@@ -9,6 +9,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -63,7 +65,7 @@ func (i *internet) site(host string, handler http.HandlerFunc) {
 func (i *internet) listen(address string, handler http.HandlerFunc, config *tls.Config) {
 	conns := make(line)
 	server := &http.Server{Handler: handler}
-	go server.Serve(conns)
+	go func() { _ = server.Serve(conns) }()
 	i.t.Cleanup(func() { server.Close() })
 	i.serve[address] = func(conn net.Conn) {
 		if config != nil {
@@ -124,7 +126,7 @@ func newEager(conn net.Conn) *eager {
 		for {
 			select {
 			case p := <-e.out:
-				conn.Write(p)
+				_, _ = conn.Write(p)
 			case <-e.closed:
 				return
 			}
@@ -174,9 +176,12 @@ func answer(status int, contentType, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
-		w.Write([]byte(body))
+		fmt.Fprint(w, body)
 	}
 }
+
+// swallow reads for ever and never answers.
+func swallow(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 // authority is a certificate authority.
 var authority = newCertificates()

@@ -86,10 +86,10 @@ func parse(raw string, allowLoopback bool) (target, error) {
 	}
 	port := u.Port()
 	host := strings.TrimSuffix(authority, ":"+port)
-	number, err := strconv.ParseUint(port, 10, 16)
-	loopback := isLoopback(host)
+	_, err = strconv.ParseUint(port, 10, 16)
+	loopback := isLoopback(u.Hostname())
 	switch {
-	case host != authority && (err != nil || number == 0 || port[0] == '0'):
+	case host != authority && (err != nil || port[0] == '0'):
 		return target{}, notAllowed("its port is not a number from 1 to 65535")
 	case loopback && !allowLoopback:
 		return target{}, notAllowed("its host is this machine")
@@ -113,11 +113,11 @@ func defaultPort(scheme string) string {
 	return "443"
 }
 
-// isLoopback tells whether host is this machine by its own text: names that
-// resolve to loopback addresses are none.
+// isLoopback tells whether host, without brackets, is this machine by its own text:
+// names that resolve to loopback addresses are none.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || host == "[::1]" || err == nil && ip.Is4() && ip.IsLoopback()
+	return host == "localhost" || host == "::1" || err == nil && ip.Is4() && ip.IsLoopback()
 }
 
 // domainName begins its last label with a letter, so that no spelling of an IPv4
