@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -163,6 +164,7 @@ func (s *sqlite) write() {
 	}()
 	for first := range s.jobs {
 		batch = append(batch[:0], first)
+		runtime.Gosched() // those who are just about to ask come along: fewer commits, each for more
 		for more := true; more && len(batch) < maxBatch; {
 			select {
 			case j, ok := <-s.jobs:
