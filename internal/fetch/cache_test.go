@@ -289,6 +289,23 @@ func TestCache(t *testing.T) {
 		get(2)
 		expect(4)
 	})
+	run("a value kept elsewhere is stale, and ends", func(t *testing.T, o *origin, c *fetch.Cache[string]) {
+		began := time.Now()
+		c.Seed(there, "kept", began, began.Add(time.Hour))
+		o.set(500, "oops")
+		load(t, c, o, time.Time{}, "kept", 1)
+		c.Seed(there, "another", began, began.Add(2*time.Hour))
+		time.Sleep(time.Minute)
+		o.set(200, "one")
+		load(t, c, o, time.Time{}, "one", 2)
+		c.Seed(there, "kept", time.Now(), began.Add(48*time.Hour))
+		load(t, c, o, time.Time{}, "one", 2)
+		o.set(500, "oops")
+		time.Sleep(quick.MinFresh + quick.MaxStale)
+		loadFails(t, c, o, fetch.ErrUnavailable, 3)
+		c.Seed(there, "kept", began, began.Add(time.Minute))
+		loadFails(t, c, o, fetch.ErrUnavailable, 4)
+	})
 	run("a URL that may not be fetched", func(t *testing.T, _ *origin, c *fetch.Cache[string]) {
 		if _, _, err := c.Load(t.Context(), "https://127.0.0.1/c", time.Time{}, nil); !errors.Is(err, fetch.ErrNotAllowed) {
 			t.Errorf("got %v, want ErrNotAllowed", err)
