@@ -33,7 +33,7 @@ type inspected struct {
 func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 	t.Helper()
 	cmd := node(i.at.waits, t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js",
-		append([]string{"--cli", i.d.MCP, "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)...)
+		append([]string{"--cli", "--server-url", i.d.MCP, "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)...)
 	// It opens a browser only from a terminal, unless told otherwise.
 	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file", "MCP_AUTO_OPEN_ENABLED=true")
 	var complaint bytes.Buffer
@@ -88,7 +88,7 @@ func TestInspector(t *testing.T) {
 		t.Errorf("it refreshed %d times with a good access token", n)
 	}
 	i.spoilToken(t)
-	forecast("--stored-auth-only")
+	forecast("--use-stored-auth")
 	if n := d.refreshed(t, opened[0]); n != 1 {
 		t.Errorf("it refreshed %d times with a bad access token, want once", n)
 	}
