@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 			Registrations:    limit.Rate{Every: time.Second, Burst: 60},
 			AllRegistrations: limit.Rate{Every: 100 * time.Millisecond, Burst: 600},
 			Documents:        limit.Rate{Every: 2 * time.Second, Burst: 30},
-			AllDocuments:     limit.Rate{Every: 200 * time.Millisecond, Burst: 300},
+			AllDocuments:     limit.Rate{Every: 500 * time.Millisecond, Burst: 120},
 			AccountFailures:  5, AddressFailures: 20,
 		},
 		Log: config.Log{Format: "auto", Level: slog.LevelInfo},

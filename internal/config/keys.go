@@ -94,7 +94,7 @@ var fields = []field{
 		func(c *Config) any { return &c.Limits.AllRegistrations }, nil},
 	{Key{"limits.documents", "30/1m", "client metadata documents fetched for one network address, or for one person who is signed in"},
 		func(c *Config) any { return &c.Limits.Documents }, nil},
-	{Key{"limits.all_documents", "300/1m", "client metadata documents fetched for everybody together who is not signed in"},
+	{Key{"limits.all_documents", "120/1m", "client metadata documents fetched for everybody together who is not signed in"},
 		func(c *Config) any { return &c.Limits.AllDocuments }, nil},
 	{Key{"limits.account_failures", "5", "failed sign-ins of one account before the next ones have to wait, each twice as long"},
 		func(c *Config) any { return &c.Limits.AccountFailures }, nil},
