@@ -97,6 +97,36 @@ func TestMCPRemote(t *testing.T) {
 	}
 }
 
+// Where its registration is no longer known, mcp-remote is told so at the token endpoint, registers again and has the
+// person sign in once more.
+func TestMCPRemoteRegistrationVanished(t *testing.T) {
+	d := startDemo(t)
+	at := newDesk(t, newPerson(t, d.Email, d.Password))
+	folder := t.TempDir()
+	session, err := startRemote(t, d, at, folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var deleted any
+	command(t, d.env, &deleted, "client", "delete", at.requests()[0].Get("client_id"), "-o", "json")
+
+	if session, err = startRemote(t, d, at, folder); err != nil {
+		t.Fatal(err)
+	}
+	callTool(t, session, "get_forecast", map[string]any{"city": "Lisbon"})
+	opened := at.requests()
+	if len(opened) != 2 {
+		t.Fatalf("the browser was opened %d times, want twice", len(opened))
+	}
+	if opened[0].Get("client_id") == opened[1].Get("client_id") {
+		t.Error("it comes back with the client_id that is no more")
+	}
+	d.client(t, opened[1])
+}
+
 // Five processes of mcp-remote begin with the tokens of one file, and the access token is of no more use.
 func TestMCPRemoteProcessesShareTokenFile(t *testing.T) {
 	const processes = 5
