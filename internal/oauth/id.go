@@ -5,13 +5,19 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"strings"
 )
 
 // NewID returns prefix and 26 characters that carry 130 random bits:
 // NewID("grt_") is "grt_mzxw6ytb…".
 func NewID(prefix string) string {
-	return prefix + strings.ToLower(rand.Text())
+	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+	id := make([]byte, len(prefix)+26)
+	random := id[copy(id, prefix):]
+	_, _ = rand.Read(random) // never fails, crypto/rand
+	for i, b := range random {
+		random[i] = alphabet[b%32]
+	}
+	return string(id)
 }
 
 // Prefixes of what is secret, so that secret scanners can find a leaked one.

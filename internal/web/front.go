@@ -62,13 +62,14 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 // note logs an answered request. It hands the line to the handler itself: a Logger
 // would look up the caller first, which is always this function.
 func (f *Front) note(log *slog.Logger, w *recorder, r *http.Request, request audit.Request, began time.Time) {
-	level, now := slog.LevelInfo, f.Now()
+	level := slog.LevelInfo
 	if w.quiet {
 		level = slog.LevelDebug
 	}
 	if !log.Enabled(r.Context(), level) {
 		return
 	}
+	now := f.Now()
 	line := slog.NewRecord(now, level, "request", 0)
 	line.AddAttrs(
 		slog.String("method", cut(r.Method)),
