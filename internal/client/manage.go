@@ -44,8 +44,8 @@ func (e *Registration) Update(r *http.Request) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, event, err)
 	}
-	if ok, after := e.Share.Allow(Address(r)); !ok {
-		return web.Reply{}, e.Strangers.TurnAway(r, "client.update", after, "too many registrations: try again later")
+	if ok, after := e.Admission.AdmitAgain(r); !ok {
+		return web.Reply{}, e.Strangers.TurnAway(r, "client.update", after, "too many updates: try again later")
 	}
 	var c *oauth.Client
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {

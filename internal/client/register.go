@@ -15,7 +15,6 @@ import (
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -43,8 +42,7 @@ type Registration struct {
 	// InitialTokens tells that who registers must show an initial access token
 	// (RFC 7591 §3); otherwise one that is shown is not looked at.
 	InitialTokens bool
-	Share         *limit.Limiter // new clients by network address; nil: without limit
-	Everyone      *limit.Limiter // new clients of all addresses together; nil: without limit
+	Admission     *Admission // of new clients; nil: without limit
 
 	room atomic.Int64 // registrations until the unused clients are counted again
 }
@@ -290,11 +288,7 @@ func (e *Registration) known(r *http.Request, fingerprint string) (*oauth.Client
 
 // admit turns away who registers too much: one address, or all together.
 func (e *Registration) admit(r *http.Request) error {
-	ok, after := e.Share.Allow(Address(r))
-	if ok {
-		ok, after = e.Everyone.Allow("")
-	}
-	if !ok {
+	if ok, after := e.Admission.Admit(r); !ok {
 		return e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
 	}
 	return nil
@@ -332,6 +326,7 @@ func (e *Registration) created(c *oauth.Client, secret, token string) web.Reply 
 		return web.Reply{}
 	}
 	info := e.information(c, secret, token)
+	info.JWKS = nil // the Go SDK of MCP reads it as a string, and gives up on an object
 	return web.Reply{Status: http.StatusCreated, Body: info}
 }
 
@@ -339,7 +334,6 @@ func (e *Registration) created(c *oauth.Client, secret, token string) web.Reply 
 // they sent is echoed, and what is not set is left out.
 func (e *Registration) information(c *oauth.Client, secret, token string) Information {
 	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret, RegistrationToken: token}
-	info.JWKS = nil // the Go SDK of MCP reads it as a string, and gives up on an object
 	if secret != "" {
 		info.SecretExpiresAt = new(int64)
 	}

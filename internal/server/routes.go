@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -179,12 +180,11 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		return limit.Delays{Free: free, First: time.Second, Longest: 5 * time.Minute, Forget: time.Hour}
 	}
 	return limits{
-		failures:         limit.New(c.Limits.Failures, senders, now),
-		registrations:    limit.New(c.Limits.Registrations, senders, now),
-		allRegistrations: limit.New(c.Limits.AllRegistrations, 1, now),
-		documents:        limit.New(c.Limits.Documents, senders, now),
-		allDocuments:     limit.New(c.Limits.AllDocuments, 1, now),
-		accounts:         limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
-		addresses:        limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
+		failures:      limit.New(c.Limits.Failures, senders, now),
+		registrations: client.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
+		documents:     limit.New(c.Limits.Documents, senders, now),
+		allDocuments:  limit.New(c.Limits.AllDocuments, 1, now),
+		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
+		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
 }

@@ -93,7 +93,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.registration = &client.Registration{
 		DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
-		Share: limits.registrations, Everyone: limits.allRegistrations,
+		Admission: limits.registrations,
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
 	return s, nil
@@ -140,8 +140,9 @@ func policy(c config.Config, l limits) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	failures, registrations, allRegistrations, documents, allDocuments *limit.Limiter
-	accounts, addresses                                                *limit.Backoff
+	registrations                     *client.Admission
+	failures, documents, allDocuments *limit.Limiter
+	accounts, addresses               *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An
