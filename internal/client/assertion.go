@@ -96,7 +96,14 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	case c.SigningAlg != "" && said.alg != c.SigningAlg:
 		return nil, refuseAssertion("its alg is not %s, for which the client is registered", c.SigningAlg)
 	}
-	if err := a.verify(r, c, said); err != nil {
+	if err = a.verify(r, c, said); err != nil && c.Origin == oauth.ByDocument && a.DB.Now().Sub(c.FetchedAt) > refetchAfter { // its document may have changed
+		again, findErr := a.Directory.FindAgain(r, c, "")
+		if findErr != nil {
+			return nil, err
+		}
+		c, err = again, a.verify(r, again, said)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return c, a.spend(r, said)

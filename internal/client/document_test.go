@@ -643,3 +643,57 @@ func TestPinnedDocument(t *testing.T) {
 		})
 	}
 }
+
+func TestDocumentWithKeys(t *testing.T) {
+	s := start(t, loopback)
+	ada := s.User("ada@example.com")
+	jwks := func(keys ...*servertest.Key) map[string]any {
+		return map[string]any{
+			"token_endpoint_auth_method":            "private_key_jwt",
+			"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"},
+			"jwks":                                  servertest.KeySet(t, keys...),
+		}
+	}
+	first, second := servertest.NewKey(t, "1", "ES256"), servertest.NewKey(t, "2", "ES256")
+	t.Run("CM-42 both methods, and no way back from the stronger", func(t *testing.T) {
+		p := publish(t, jwks(first))
+		public, signing := agentOf(t, s, p), agentOf(t, s, p)
+		signing.Key = first
+		weak, strong := public.Connect(s.Browser(t), ada), signing.Connect(s.Browser(t), ada)
+		public.Refresh(weak.Refresh).Tokens()
+		public.Refresh(strong.Refresh).Refused(http.StatusUnauthorized, "invalid_client")
+		signing.Refresh(strong.Refresh).Tokens()
+	})
+	t.Run("private_key_jwt alone", func(t *testing.T) {
+		only := jwks(first)
+		delete(only, "token_endpoint_auth_methods_supported")
+		p := publish(t, only)
+		agent := agentOf(t, s, p)
+		code := s.Browser(t).Authorize(agent.Authorization()).Through(ada).Code()
+		agent.Exchange(code).Refused(http.StatusUnauthorized, "invalid_client")
+		agent.Key = first
+		agent.Exchange(code).Tokens()
+	})
+	t.Run("CA-21 CM-26 keys that change", func(t *testing.T) {
+		p := publish(t, jwks(first))
+		agent := agentOf(t, s, p)
+		agent.Key = first
+		tokens := agent.Connect(s.Browser(t), ada)
+		p.say(jwks(second))
+		s.Clock.Advance(time.Minute)
+		agent.Key = second
+		tokens = agent.Refresh(tokens.Refresh).Tokens()
+		agent.Key = first
+		agent.Refresh(tokens.Refresh).Refused(http.StatusUnauthorized, "invalid_client")
+		p.fetched(2)
+		for range 20 { // a stranger cannot have it fetched at will
+			agent.Refresh(tokens.Refresh).Refused(http.StatusUnauthorized, "invalid_client")
+		}
+		p.fetched(0)
+	})
+	t.Run("CM-21 a private key", func(t *testing.T) {
+		members := jwks(first)
+		members["jwks"] = map[string]any{"keys": []any{map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}}}
+		s.Browser(t).Authorize(agentOf(t, s, publish(t, members)).Authorization()).ErrorPage(http.StatusBadRequest)
+	})
+}
