@@ -203,14 +203,14 @@ func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion
 		}
 		return said.verify(keys)
 	}
-	keys, old, err := a.Keys.load(r.Context(), c.JWKSURI, false)
+	keys, err := a.Keys.load(r.Context(), c.JWKSURI, false)
 	if err != nil {
 		return err
 	}
-	if err = said.verify(keys); err == nil || !old {
-		return err
+	if said.verify(keys) == nil {
+		return nil
 	}
-	if keys, _, err = a.Keys.load(r.Context(), c.JWKSURI, true); err != nil {
+	if keys, err = a.Keys.load(r.Context(), c.JWKSURI, true); err != nil {
 		return err
 	}
 	return said.verify(keys)

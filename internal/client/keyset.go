@@ -63,7 +63,7 @@ func CheckKeys(m *oauth.Metadata) error {
 	case len(m.JWKS) == 0 && m.JWKSURI == "":
 		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
 	case m.SigningAlg != "" && !slices.Contains(SigningAlgs, m.SigningAlg):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %.20q is not supported: use one of %v", m.SigningAlg, SigningAlgs)
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %v", m.SigningAlg, SigningAlgs)
 	case m.JWKSURI != "":
 		return checkKeySetURI(m.JWKSURI)
 	}
@@ -118,9 +118,9 @@ type member struct {
 	whole  json.RawMessage
 }
 
-// secret tells whether the key gives a secret away (RFC 7518 §6.2.2, §6.3.2, §6.4.1).
+// secret tells whether the key gives a secret away (RFC 7518 §6.2.2, §6.3.2, §6.4).
 func (k *member) secret() bool {
-	return k.Type == "oct" || slices.ContainsFunc([]json.RawMessage{k.D, k.P, k.Q, k.DP, k.DQ, k.QI, k.Others, k.K}, func(v json.RawMessage) bool { return v != nil })
+	return slices.ContainsFunc([]json.RawMessage{k.D, k.P, k.Q, k.DP, k.DQ, k.QI, k.Others, k.K}, func(v json.RawMessage) bool { return v != nil })
 }
 
 // verifies tells whether the key is of a kind that assertions are verified with.
@@ -170,7 +170,7 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 		case seen[k.KeyID] && k.KeyID == "":
 			return nil, errors.New("where there are several keys, each needs a kid")
 		case seen[k.KeyID]:
-			return nil, fmt.Errorf("two keys have the kid %.40q", k.KeyID)
+			return nil, errors.New("two keys have the same kid")
 		}
 		seen[k.KeyID] = true
 		keys = append(keys, k)
@@ -259,27 +259,25 @@ func NewKeySets(f *fetch.Client, now func() time.Time) *KeySets {
 // learn from it what listens where.
 var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be fetched: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 
-// load returns the keys at uri and whether they may be asked for anew: they are
-// not from just now. With anew, it is done so.
-func (s *KeySets) load(ctx context.Context, uri string, anew bool) (keys []jose.JSONWebKey, old bool, err error) {
+// load returns the keys at uri, as they are remembered; anew, if those are not from
+// just now, as they are now. It is a refusal if there are none.
+func (s *KeySets) load(ctx context.Context, uri string, anew bool) ([]jose.JSONWebKey, error) {
 	var newerThan time.Time
 	if anew {
 		newerThan = s.now().Add(-refetchAfter)
 	}
-	keys, fetchedAt, err := s.cache.Load(ctx, uri, newerThan, func() error {
+	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() error {
 		if ok, after := s.fetches.Allow(uri); !ok {
 			return oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
 		}
 		return nil
 	})
-	switch _, refused := oauth.AsRefusal(err); {
-	case err == nil:
-		return keys, s.now().Sub(fetchedAt) > refetchAfter, nil
-	case refused || ctx.Err() != nil:
-		return nil, false, err
+	switch {
+	case err == nil, isRefusal(err), ctx.Err() != nil:
+		return keys, err
 	case errors.Is(err, fetch.ErrNotAllowed), errors.Is(err, fetch.ErrUnavailable):
-		return nil, false, oauth.Because(errNoKeySet, err)
+		return nil, oauth.Because(errNoKeySet, err)
 	default:
-		return nil, false, oauth.RefuseClient(false, "the keys at the client's jwks_uri cannot be used: %v", err)
+		return nil, oauth.RefuseClient(false, "the keys at the client's jwks_uri cannot be used: %v", err)
 	}
 }

@@ -197,6 +197,9 @@ func TestKeysAtURI(t *testing.T) {
 		for _, uri := range []string{site.URL + "/jwks.json", "https://10.0.0.1/jwks", "https://[::1]/jwks", "https://localhost/jwks", "https://2130706433/jwks", "https://169.254.169.254/latest"} {
 			a := signed(t, s, old, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, uri })
 			refused(t, s, ask(a, a.Assertion()), "jwks_uri could not be fetched")
+			if s.Events("token.request")[0].Detail["cause"] == "" {
+				t.Error("the operator does not learn why")
+			}
 		}
 		count(t, site, 0)
 	})
