@@ -146,7 +146,7 @@ func (e *Endpoint) person(r *http.Request) (string, error) {
 
 // errUnknownClient tells a person how to mend a registration that is gone: no
 // client can, for nothing is sent back to it.
-var errUnknownClient = oauth.Refuse(oauth.InvalidRequest, "This application is not registered here, or no longer. "+
+var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient, "This application is not registered here, or no longer. "+
 	"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will register anew.")
 
 // check judges what the client asks for, in the order of the specifications.

@@ -285,3 +285,19 @@ func secretBytes(t *testing.T, code string) []byte {
 	}
 	return b
 }
+
+// A program that holds an old registration asks before it opens a browser.
+func TestRefusalForPrograms(t *testing.T) {
+	s := start(t)
+	agent := s.Agent(t, s.Client())
+	agent.ClientID = "mcp_gone"
+	query := agent.Authorization().Encode()
+	reply := agent.Get("/oauth2/authorize?"+query, servertest.Header("Accept", "application/json"))
+	reply.Refused(http.StatusBadRequest, "invalid_client")
+	if location := reply.Header.Get("Location"); location != "" {
+		t.Errorf("it leads to %s", location)
+	}
+	for _, accept := range []string{"", "*/*", "text/html,application/json;q=0.9"} {
+		s.Browser(t).Get("/oauth2/authorize?"+query, servertest.Header("Accept", accept)).ErrorPage(http.StatusBadRequest)
+	}
+}

@@ -205,8 +205,13 @@ func printable(s string) bool {
 	return true
 }
 
-// fail answers with the error page.
+// fail answers with the error page. A program that looks before it opens a browser
+// says that it wants JSON.
 func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html") {
+		failJSON(w, r, err)
+		return
+	}
 	refusal := verdict(r, err)
 	view := failureOf(refusal)
 	view.RequestID = audit.RequestFrom(r.Context()).ID
