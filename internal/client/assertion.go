@@ -93,10 +93,9 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 		return nil, oauth.RefuseClient(false, "the client is disabled")
 	case !c.Accepts(oauth.MethodPrivateKeyJWT):
 		return nil, oauth.RefuseClient(false, "the client is registered for %s, not for private_key_jwt", c.Method)
-	case c.SigningAlg != "" && said.alg != c.SigningAlg:
-		return nil, refuseAssertion("its alg is not %s, for which the client is registered", c.SigningAlg)
 	}
-	if err = a.verify(r, c, said); err != nil && c.Origin == oauth.ByDocument && a.DB.Now().Sub(c.FetchedAt) > refetchAfter { // its document may have changed
+	err = a.verify(r, c, said)
+	if err != nil && c.Origin == oauth.ByDocument && a.DB.Now().Sub(c.FetchedAt) > refetchAfter { // its document may have changed
 		again, findErr := a.Directory.FindAgain(r, c, "")
 		if findErr != nil {
 			return nil, err
@@ -196,6 +195,9 @@ func (a *Authenticator) audiences(r *http.Request) []string {
 // verify checks the signature by the client's keys. Keys that are fetched are
 // asked for anew when they will not do: the client may have new ones.
 func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion) error {
+	if c.SigningAlg != "" && said.alg != c.SigningAlg {
+		return refuseAssertion("its alg is not %s, for which the client is registered", c.SigningAlg)
+	}
 	if c.JWKSURI == "" {
 		keys, err := parseKeySet(c.JWKS)
 		if err != nil {

@@ -122,7 +122,7 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 	for _, edit := range edits {
 		edit(&loaded.Config)
 	}
-	s.issuer = loaded.Config.Issuer
+	s.issuer = loaded.Issuer
 	s.Server, err = server.New(t.Context(), loaded.Config, db, master, slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatalf("servertest: %v", err)
