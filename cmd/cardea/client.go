@@ -47,7 +47,9 @@ type clientView struct {
 	CreatedAt      moment            `json:"created_at"`
 	ApprovedAt     moment            `json:"approved_at"`
 	DisabledAt     moment            `json:"disabled_at"`
-	UsedAt         moment            `json:"used_at"` // when it first completed a flow
+	UsedAt         moment            `json:"used_at"`        // when it first completed a flow
+	ManagesItself  bool              `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
+	ChangedAt      moment            `json:"changed_at"`     // when its redirect URIs or keys last changed
 }
 
 func viewClient(c *oauth.Client) clientView {
@@ -57,6 +59,7 @@ func viewClient(c *oauth.Client) clientView {
 		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
 		AccessTokenTTL: span(c.AccessTTL), Origin: c.Origin,
 		CreatedAt: moment{c.CreatedAt}, ApprovedAt: moment{c.ApprovedAt}, DisabledAt: moment{c.DisabledAt}, UsedAt: moment{c.UsedAt},
+		ManagesItself: c.RegistrationToken != "", ChangedAt: moment{c.ChangedAt},
 	}
 }
 
@@ -100,6 +103,12 @@ func (v clientView) draw(t *table) {
 	t.row("made by", string(v.Origin))
 	t.row("created", v.CreatedAt.String())
 	t.row("first used", v.UsedAt.String())
+	t.row("redirect uris or keys changed", v.ChangedAt.String())
+	if v.ManagesItself {
+		t.row("manages itself", "yes: it may change and delete its registration")
+	} else {
+		t.row("manages itself", "no")
+	}
 }
 
 // clientTerms are the flags that say what a client may do.

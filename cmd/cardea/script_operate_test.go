@@ -42,16 +42,18 @@ import (
 //	                              (exp=-5m is five minutes ago), signed by the key of ./cardea-data
 //	consented NAME CLIENT EMAIL IDENTIFIER
 //	                              $NAME is a grant of mcp:tools:weather as consent leaves it in ./cardea-data, redeemed
+//	registered NAME               $NAME is a client that registered itself in ./cardea-data, and may manage its registration
 var operating = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"exit-code": exitCodeVerb,
-	"json":      jsonVerb,
-	"keep":      keepVerb,
-	"mode":      modeVerb,
-	"post":      postVerb,
-	"postgres":  postgresVerb,
-	"until":     untilVerb,
-	"sign":      signVerb,
-	"consented": consentedVerb,
+	"exit-code":  exitCodeVerb,
+	"json":       jsonVerb,
+	"keep":       keepVerb,
+	"mode":       modeVerb,
+	"post":       postVerb,
+	"postgres":   postgresVerb,
+	"until":      untilVerb,
+	"sign":       signVerb,
+	"consented":  consentedVerb,
+	"registered": registeredVerb,
 }
 
 type testKey struct{}
@@ -310,6 +312,26 @@ func consentedVerb(ts *testscript.TestScript, neg bool, args []string) {
 				return err
 			}
 			return tx.RedeemGrant(g.ID, 1, g.ExpiresAt, oauth.MethodNone)
+		})
+	})
+}
+
+func registeredVerb(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: registered NAME")
+	}
+	onData(ts, func(ctx context.Context, _ config.Config, db *store.DB, _ *keys.Ring) error {
+		return db.Update(ctx, func(tx *store.Tx) error {
+			c := &oauth.Client{
+				ID: oauth.NewID("mcp_"), Origin: oauth.ByRegistration, CreatedAt: tx.Now(), RegistrationToken: oauth.Hash(oauth.NewSecret(oauth.RegistrationTokenPrefix)),
+				Secrets: []oauth.Secret{{Hash: oauth.Hash(oauth.NewSecret(oauth.SecretPrefix)), CreatedAt: tx.Now()}},
+				Metadata: oauth.Metadata{
+					Name: "Agent", Method: oauth.MethodBasic, GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}, ResponseTypes: []string{"code"},
+					RedirectURIs: []string{"https://agent.example.com/callback"},
+				},
+			}
+			ts.Setenv(args[0], c.ID)
+			return tx.CreateClient(c, "")
 		})
 	})
 }

@@ -90,7 +90,7 @@ var fields = []field{
 		func(c *Config) any { return &c.Limits.Failures }, nil},
 	{Key{"limits.registrations", "60/1m", "new clients of one network address"},
 		func(c *Config) any { return &c.Limits.Registrations }, nil},
-	{Key{"limits.all_registrations", "600/1m", "new clients of all addresses together"},
+	{Key{"limits.all_registrations", "600/1m", "new clients of all addresses together; a tenth of it more for networks that registered hardly any"},
 		func(c *Config) any { return &c.Limits.AllRegistrations }, nil},
 	{Key{"limits.documents", "30/1m", "client metadata documents fetched for one network address, or for one person who is signed in"},
 		func(c *Config) any { return &c.Limits.Documents }, nil},
