@@ -34,8 +34,7 @@ func (e *Registration) Read(r *http.Request) (web.Reply, error) {
 // operator's approval ends when people or codes would meet another client than
 // the one that was approved: with other redirect URIs, keys, names or links.
 func (e *Registration) Update(r *http.Request) (web.Reply, error) {
-	id := r.PathValue("client_id")
-	event := audit.Management("update", id)
+	event := audit.Management("update", r.PathValue("client_id"))
 	_, token, err := e.owned(r)
 	var u *update
 	if err == nil {
@@ -48,11 +47,9 @@ func (e *Registration) Update(r *http.Request) (web.Reply, error) {
 		return web.Reply{}, e.Strangers.TurnAway(r, "client.update", after, "too many updates: try again later")
 	}
 	var c *oauth.Client
-	err = e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
-		if c, err = enabled(tx.Client(id)); err == nil {
-			err = u.apply(tx, c)
-		}
-		return e.Strangers.Conclude(tx, r, event, err)
+	err = e.change(r, event, func(tx *store.Tx, found *oauth.Client) error {
+		c = found
+		return u.apply(tx, c)
 	})
 	if err != nil {
 		return web.Reply{}, err
@@ -63,19 +60,27 @@ func (e *Registration) Update(r *http.Request) (web.Reply, error) {
 // Delete answers DELETE /oauth2/register/{client_id} (RFC 7592 §2.3): the client,
 // its grants and all their tokens are gone.
 func (e *Registration) Delete(r *http.Request) (web.Reply, error) {
-	id := r.PathValue("client_id")
-	event := audit.Management("delete", id)
+	event := audit.Management("delete", r.PathValue("client_id"))
 	if _, _, err := e.owned(r); err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, event, err)
 	}
-	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		_, err := enabled(tx.Client(id))
+	err := e.change(r, event, func(tx *store.Tx, c *oauth.Client) error { return tx.DeleteClient(c.ID) })
+	return web.Reply{Status: http.StatusNoContent}, err
+}
+
+// change runs do on the client that r is about, as it is now, and records how that
+// ended.
+func (e *Registration) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
+	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
+		c, err := enabled(tx.Client(r.PathValue("client_id")))
 		if err == nil {
-			err = tx.DeleteClient(id)
+			err = do(tx, c)
+		}
+		if errors.Is(err, store.ErrNotFound) { // deleted just now
+			err = errRegistrationToken
 		}
 		return e.Strangers.Conclude(tx, r, event, err)
 	})
-	return web.Reply{Status: http.StatusNoContent}, err
 }
 
 // owned returns the client that r is about, if r shows its registration access

@@ -669,3 +669,71 @@ func TestManageByKey(t *testing.T) {
 		}
 	})
 }
+
+func TestRegistrationRaces(t *testing.T) {
+	const racers, rounds = 40, 4
+	// race runs do at once, and returns how many answers had each status.
+	race := func(do func(i int) *servertest.Reply) map[int]int {
+		statuses := map[int]int{}
+		var mu sync.Mutex
+		var ready, done sync.WaitGroup
+		start := make(chan struct{})
+		ready.Add(racers)
+		for i := range racers {
+			done.Go(func() {
+				ready.Done()
+				<-start
+				reply := do(i)
+				mu.Lock()
+				defer mu.Unlock()
+				statuses[reply.Status]++
+			})
+		}
+		ready.Wait()
+		close(start)
+		done.Wait()
+		return statuses
+	}
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		s := servertest.New(t, db, clock)
+		t.Run("a public client that registers many times at once is one", func(t *testing.T) {
+			for round := range rounds {
+				var ids sync.Map
+				got := race(func(int) *servertest.Reply {
+					a := s.Agent(t, nil)
+					reply := a.Register(metadata(map[string]any{"client_name": fmt.Sprint(round)}))
+					ids.Store(a.ClientID, true)
+					return reply
+				})
+				n := 0
+				ids.Range(func(any, any) bool { n++; return true })
+				if got[http.StatusCreated] != racers || n != 1 {
+					t.Fatalf("%v, %d clients", got, n)
+				}
+			}
+		})
+		t.Run("DC-29 a registration is deleted once, while it is updated and read", func(t *testing.T) {
+			for range rounds {
+				a := manager(t, s, nil)
+				var deleted atomic.Int64
+				got := race(func(i int) *servertest.Reply {
+					switch i % 3 {
+					case 0:
+						return change(a, map[string]any{"redirect_uris": []string{fmt.Sprintf("https://a.example/%d", i)}})
+					case 1:
+						return a.Registration(http.MethodGet, nil)
+					}
+					reply := a.Registration(http.MethodDelete, nil)
+					if reply.Status == http.StatusNoContent {
+						deleted.Add(1)
+					}
+					return reply
+				})
+				if deleted.Load() != 1 || got[http.StatusOK]+got[http.StatusUnauthorized]+1 != racers {
+					t.Fatalf("deleted %d times: %v", deleted.Load(), got)
+				}
+				a.Registration(http.MethodGet, nil).Refused(401, "invalid_token")
+			}
+		})
+	})
+}
