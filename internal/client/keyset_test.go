@@ -357,6 +357,26 @@ func TestRegisteredKeys(t *testing.T) {
 		a.Refresh(tokens.Refresh).Tokens()
 		a.ClientCredentials().Refused(http.StatusBadRequest, "unauthorized_client")
 	})
+	t.Run("CA-21 a client replaces its keys itself", func(t *testing.T) {
+		old, next := servertest.NewKey(t, "k", "ES256"), servertest.NewKey(t, "k", "ES256")
+		said := func(set any) map[string]any {
+			return metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": set})
+		}
+		a := s.Agent(t, nil)
+		registered(t, a.Register(said(servertest.KeySet(t, old))))
+		a.Key = old
+		tokens := a.Connect(s.Browser(t), ada)
+		update := said(servertest.KeySet(t, next))
+		update["client_id"] = a.ClientID
+		if reply := a.Registration(http.MethodPut, update); reply.Status != http.StatusOK {
+			t.Errorf("%d %s", reply.Status, reply.Body)
+		}
+		delete(update, "jwks")
+		a.Registration(http.MethodPut, update).Refused(http.StatusBadRequest, "invalid_client_metadata")
+		a.Refresh(tokens.Refresh).Refused(http.StatusUnauthorized, "invalid_client")
+		a.Key = next
+		a.Refresh(tokens.Refresh).Tokens()
+	})
 	t.Run("the whole way with jwks_uri", func(t *testing.T) {
 		key := servertest.NewKey(t, "k", "ES256")
 		site := newKeySite(t, key)
