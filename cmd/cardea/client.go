@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func (f clientTerms) hasKeys() bool { return len(f.JWKS) > 0 || f.JWKSURI != "" 
 
 // applyKeys gives m the keys that are given, if any; without them it must have
 // some, if it is to sign.
-func (f clientTerms) applyKeys(m *oauth.Metadata) error {
+func (f clientTerms) applyKeys(m *oauth.Metadata, server config.Config) error {
 	signs := m.Method == oauth.MethodPrivateKeyJWT
 	switch {
 	case len(f.JWKS) > 0 && f.JWKSURI != "":
@@ -139,11 +140,14 @@ func (f clientTerms) applyKeys(m *oauth.Metadata) error {
 	case signs && len(m.JWKS) == 0 && m.JWKSURI == "":
 		return usageError("--auth-method private_key_jwt needs the client's public keys: --jwks FILE with a JSON Web Key Set, or --jwks-uri URL of one")
 	}
+	if u, err := url.Parse(f.JWKSURI); err == nil && oauth.IsLoopback(u.Hostname()) && !server.Registration.AllowLoopback {
+		return usageError("--jwks-uri is on this machine, from where keys are fetched with registration.cimd_allow_loopback alone; use --jwks")
+	}
 	return client.CheckKeys(m)
 }
 
 // apply changes c to the terms that are given; those that are not stay.
-func (f clientTerms) apply(tx *store.Tx, c *oauth.Client, issuer string) error {
+func (f clientTerms) apply(tx *store.Tx, c *oauth.Client, server config.Config) error {
 	if len(f.Grant) > 0 {
 		c.GrantTypes = nil
 	}
@@ -164,10 +168,10 @@ func (f clientTerms) apply(tx *store.Tx, c *oauth.Client, issuer string) error {
 	case code && len(c.RedirectURIs) == 0:
 		return usageError("--grant authorization_code needs --redirect-uri: where the client receives its codes, such as http://127.0.0.1/callback")
 	}
-	if err := f.applyKeys(&c.Metadata); err != nil {
+	if err := f.applyKeys(&c.Metadata, server); err != nil {
 		return err
 	}
-	if err := client.Check(&c.Metadata, issuer); err != nil {
+	if err := client.Check(&c.Metadata, server.Issuer); err != nil {
 		return err
 	}
 	if len(f.Resource) > 0 {
@@ -269,7 +273,7 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 		secret = oauth.NewSecret(oauth.SecretPrefix)
 	}
 	err = i.db.Update(ctx, func(tx *store.Tx) error {
-		if err := c.fill(tx, made, i.config.Issuer); err != nil {
+		if err := c.fill(tx, made, i.config); err != nil {
 			return err
 		}
 		made.CreatedAt, made.ApprovedAt = tx.Now(), tx.Now()
@@ -311,9 +315,9 @@ func (c *clientCreate) method() (oauth.Method, error) {
 }
 
 // fill says what the new client may do.
-func (c *clientCreate) fill(tx *store.Tx, made *oauth.Client, issuer string) error {
+func (c *clientCreate) fill(tx *store.Tx, made *oauth.Client, server config.Config) error {
 	if c.ResourceServer == "" {
-		return c.apply(tx, made, issuer)
+		return c.apply(tx, made, server)
 	}
 	if len(c.Grant)+len(c.RedirectURI)+len(c.Scope)+len(c.Resource) > 0 {
 		return usageError("--resource-server makes credentials for introspection alone; make a second client for --grant, --redirect-uri, --scope or --resource")
@@ -323,7 +327,7 @@ func (c *clientCreate) fill(tx *store.Tx, made *oauth.Client, issuer string) err
 		return err
 	}
 	made.ResourceServer = r.Identifier
-	return c.applyKeys(&made.Metadata)
+	return c.applyKeys(&made.Metadata, server)
 }
 
 type clientList struct{ output }
@@ -395,11 +399,11 @@ func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 		}
 		switch {
 		case changed.ResourceServer == "":
-			err = c.apply(tx, changed, i.config.Issuer)
+			err = c.apply(tx, changed, i.config)
 		case len(c.Grant)+len(c.RedirectURI)+len(c.Scope)+len(c.Resource) > 0:
 			err = usageError("these are a resource server's credentials for introspection; only their --name and their keys can change")
 		default:
-			err = c.applyKeys(&changed.Metadata)
+			err = c.applyKeys(&changed.Metadata, i.config)
 		}
 		if err != nil {
 			return err

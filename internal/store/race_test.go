@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,6 +78,21 @@ func TestRaces(t *testing.T) {
 				_, code := consented(t, nodes[0], user, client, resource)
 				if n := race(t, nodes, func(tx *store.Tx) (bool, error) { return tx.SpendCode(code.Hash) }); n != 1 {
 					t.Fatalf("spent %d times", n)
+				}
+			}
+		})
+		t.Run("CA-09 an assertion is used once "+string(engine), func(t *testing.T) {
+			nodes := nodesOf(t, engine)
+			for round := range rounds {
+				n := race(t, nodes, func(tx *store.Tx) (bool, error) {
+					err := tx.SpendAssertion(fmt.Sprint("hash_", round), tx.Now().Add(time.Hour))
+					if errors.Is(err, store.ErrConflict) {
+						return false, nil
+					}
+					return err == nil, err
+				})
+				if n != 1 {
+					t.Fatalf("used %d times", n)
 				}
 			}
 		})
