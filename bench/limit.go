@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver that Cardea links too
@@ -86,6 +87,7 @@ func (l *limit) token(w http.ResponseWriter, r *http.Request) {
 func (l *limit) write() {
 	for first := range l.rows {
 		batch := []row{first}
+		runtime.Gosched() // those who are about to ask come along, as in Cardea
 		for more := true; more && len(batch) < connections; {
 			select {
 			case next := <-l.rows:
