@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -63,7 +64,19 @@ func (d *Directory) find(r *http.Request, id, person string, newerThan time.Time
 		c = &copied
 	}
 	c.Metadata, c.FetchedAt = *m, fetchedAt
-	return c, nil
+	if known != nil && isNews(c, known) {
+		err = d.DB.Update(r.Context(), func(tx *store.Tx) error { return Save(tx, c) })
+	}
+	return c, err
+}
+
+// rememberEvery is how often it is written down that a document is as it was.
+const rememberEvery = 24 * time.Hour
+
+// isNews tells whether a client whose document was just read is to be stored
+// again.
+func isNews(c, stored *oauth.Client) bool {
+	return c.FetchedAt.Sub(stored.FetchedAt) >= rememberEvery || c.FetchedAt.After(stored.FetchedAt) && !reflect.DeepEqual(c.Metadata, stored.Metadata)
 }
 
 // Admits tells whether a client that was found once would be found still, by what
@@ -89,7 +102,7 @@ func Save(tx *store.Tx, c *oauth.Client) error {
 	if err != nil {
 		return err
 	}
-	if stored.FetchedAt.After(c.FetchedAt) {
+	if !isNews(c, stored) {
 		return nil
 	}
 	stored.Metadata, stored.FetchedAt = c.Metadata, c.FetchedAt
