@@ -240,19 +240,18 @@ type KeySets struct {
 // A key set is fetched again before its time when it lacks the key of an
 // assertion, but not within refetchAfter.
 const (
-	refetchAfter  = 10 * time.Second
-	maxKeySets    = 1000 // that are remembered
-	maxKeySetURLs = 10_000
+	refetchAfter = 10 * time.Second
+	maxKeySets   = 1000 // that are remembered
 )
 
-// NewKeySets returns KeySets that come through f, on the clock now.
-func NewKeySets(f *fetch.Client, now func() time.Time) *KeySets {
+// KeySetRate is how often a key set may be asked for that cannot be had.
+var KeySetRate = limit.Rate{Every: refetchAfter, Burst: 3}
+
+// NewKeySets returns KeySets that come through f, on the clock now. fetches bounds
+// the fetches of each URL (KeySetRate); nil: without limit.
+func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *KeySets {
 	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return parseKeySet(d.Body) }
-	return &KeySets{
-		cache:   fetch.NewCache(f, fetch.KeySet, maxKeySets, read),
-		fetches: limit.New(limit.Rate{Every: refetchAfter, Burst: 3}, maxKeySetURLs, now),
-		now:     now,
-	}
+	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, now: now}
 }
 
 // errNoKeySet is the one answer whatever kept the keys away: who asks must not

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -70,7 +71,7 @@ func (k *keySite) publishes(c *oauth.Client) {
 
 func TestKeysAtURI(t *testing.T) {
 	begin := func(t *testing.T, keys ...*servertest.Key) (*servertest.Server, *keySite, *servertest.Agent) {
-		s, site := start(t, loopback), newKeySite(t, keys...)
+		s, site := start(t, loopback, func(c *config.Config) { c.Limits.Enabled = true }), newKeySite(t, keys...)
 		return s, site, signed(t, s, keys[0], site.publishes)
 	}
 	old, next := servertest.NewKey(t, "old", "ES256"), servertest.NewKey(t, "next", "EdDSA")

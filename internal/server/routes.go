@@ -184,6 +184,7 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		registrations: client.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
 		documents:     limit.New(c.Limits.Documents, senders, now),
 		allDocuments:  limit.New(c.Limits.AllDocuments, 1, now),
+		keySets:       limit.New(client.KeySetRate, senders, now),
 		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
 		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
