@@ -408,6 +408,9 @@ func (r *Ring) generate(alg string) (store.Key, error) {
 		return store.Key{}, fmt.Errorf("keys: thumbprint: %w", err)
 	}
 	jwk.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
+	if jwk.KeyID[0] == '-' { // people type it as an argument, where a dash begins a flag
+		return r.generate(alg)
+	}
 	public, err := json.Marshal(jwk)
 	if err != nil {
 		return store.Key{}, fmt.Errorf("keys: generate: %w", err)

@@ -390,6 +390,20 @@ func TestRetire(t *testing.T) {
 	})
 }
 
+// A kid is an argument of cardea key retire, where a dash begins a flag.
+func TestKeyIDs(t *testing.T) {
+	ring, _, _ := newRing(t)
+	for range 300 {
+		made, err := ring.Rotate(t.Context(), "EdDSA", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(made.KID, "-") {
+			t.Fatalf("kid %s", made.KID)
+		}
+	}
+}
+
 func TestRotateDue(t *testing.T) {
 	const every = 30 * 24 * time.Hour
 	t.Run("JK-02 when it is due, and only then", func(t *testing.T) {
