@@ -193,6 +193,18 @@ func TestRevoke(t *testing.T) {
 		status(t, s.Agent(t, stranger).Revoke(tokens.Access), http.StatusOK)
 		untouched(t)
 	})
+	t.Run("RV-04 unknown tokens do not fill the log", func(t *testing.T) {
+		s := open(t, func(c *config.Config) { c.Limits.Enabled = true })
+		anybody := s.Agent(t, s.Client())
+		for _, token := range []string{"x", "cardea_rt_x_1_y"} {
+			for range 400 {
+				status(t, anybody.Revoke(token), http.StatusOK)
+			}
+		}
+		if events := len(s.Events("token.revoke")); events == 0 || events > 310 {
+			t.Errorf("%d audit events", events)
+		}
+	})
 	t.Run("RV-05 another type", func(t *testing.T) {
 		s.Agent(t, owner).Revoke(tokens.Access, servertest.With("token_type_hint", "saml2")).Refused(http.StatusBadRequest, "unsupported_token_type")
 		untouched(t)

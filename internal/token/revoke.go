@@ -42,19 +42,22 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 }
 
 func (e *Endpoint) revokeGrant(r *http.Request, c *oauth.Client, token string) error {
-	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
+	known := false
+	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		g, _, err := e.grantOf(tx, token)
-		switch {
-		case err != nil:
+		if err != nil || g == nil || g.ClientID != c.ID {
 			return err
-		case g == nil || g.ClientID != c.ID:
-			return tx.Conclude(audit.Revocation(c.ID, "", "unknown"), nil)
 		}
+		known = true
 		if _, err := tx.RevokeGrant(g.ID, "client_revoked"); err != nil {
 			return err
 		}
 		return tx.Conclude(audit.Revocation(c.ID, g.ID, "refresh_token"), nil)
 	})
+	if err != nil || known {
+		return err
+	}
+	return e.Strangers.Note(r, audit.Revocation(c.ID, "", "unknown"))
 }
 
 func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token string) error {

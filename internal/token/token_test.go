@@ -254,6 +254,29 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("scope %q", tokens.Scope)
 		}
 	})
+	t.Run("TK-34 below a wildcard that an operator took away", func(t *testing.T) {
+		s.Resource("https://deep.example.com/mcp", "files:*", "files:read", "files:write")
+		c := s.Client(servertest.Confidential)
+		agent := s.Agent(t, c)
+		agent.Resource = "https://deep.example.com/mcp"
+		tokens := agent.Connect(s.browser, s.ada, servertest.With("scope", "files:*"))
+		tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "files:read files:write")).Tokens()
+		if tokens.Scope != "files:read files:write" {
+			t.Errorf("scope %q", tokens.Scope)
+		}
+		s.Update(func(tx *store.Tx) error {
+			narrowed, err := tx.Client(c.ID)
+			if err != nil {
+				return err
+			}
+			narrowed.Allowed = []string{"files:read"}
+			return tx.UpdateClient(narrowed)
+		})
+		tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "files:read files:write")).Tokens()
+		if tokens.Scope != "files:read" {
+			t.Errorf("scope %q after the client was limited to files:read", tokens.Scope)
+		}
+	})
 	t.Run("TK-40 used daily to its end", func(t *testing.T) {
 		s := open(t, func(c *config.Config) { c.Tokens.RefreshIdleTTL, c.Tokens.RefreshMaxTTL = 48*time.Hour, 5*24*time.Hour })
 		agent := s.Agent(t, s.Client(servertest.Confidential))
