@@ -94,16 +94,15 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	case !c.Accepts(oauth.MethodPrivateKeyJWT):
 		return nil, oauth.RefuseClient(false, "the client is registered for %s, not for private_key_jwt", c.Method)
 	}
-	err = a.verify(r, c, said)
-	if err != nil && c.Origin == oauth.ByDocument && a.DB.Now().Sub(c.FetchedAt) > refetchAfter { // its document may have changed
-		again, findErr := a.Directory.FindAgain(r, c, "")
-		if findErr != nil {
+	if err := a.verify(r, c, said); err != nil {
+		again, findErr := a.Directory.FindAgain(r, c, "") // its document may have changed
+		if findErr != nil || again == c {
 			return nil, err
 		}
-		c, err = again, a.verify(r, again, said)
-	}
-	if err != nil {
-		return nil, err
+		if err := a.verify(r, again, said); err != nil {
+			return nil, err
+		}
+		c = again
 	}
 	return c, a.spend(r, said)
 }

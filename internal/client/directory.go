@@ -26,9 +26,10 @@ func (d *Directory) Find(r *http.Request, id, person string) (*oauth.Client, err
 }
 
 // FindAgain is Find with the document fetched again, for one that was read before
-// and does not say what it is said to say. A client without one is as it was.
+// and does not say what it is said to say. A client without one, or with one that
+// was read within refetchAfter, is c as it was: anybody can have it looked at again.
 func (d *Directory) FindAgain(r *http.Request, c *oauth.Client, person string) (*oauth.Client, error) {
-	if c.Origin != oauth.ByDocument {
+	if c.Origin != oauth.ByDocument || d.DB.Now().Sub(c.FetchedAt) <= refetchAfter {
 		return c, nil
 	}
 	return d.find(r, c.ID, person, d.DB.Now())
@@ -105,6 +106,5 @@ func Save(tx *store.Tx, c *oauth.Client) error {
 	if !isNews(c, stored) {
 		return nil
 	}
-	stored.Metadata, stored.FetchedAt = c.Metadata, c.FetchedAt
-	return tx.UpdateClient(stored)
+	return tx.ReplaceMetadata(c, true) // what an operator changes meanwhile stands
 }

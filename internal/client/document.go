@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -202,7 +201,11 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	if err := chooseMethods(m); err != nil {
 		return nil, bad("%s", err)
 	}
+	named := len(m.GrantTypes)
 	m.GrantTypes = slices.DeleteFunc(m.GrantTypes, func(g oauth.GrantType) bool { return g == oauth.ClientCredentials })
+	if named > 0 && len(m.GrantTypes) == 0 {
+		return nil, bad("grant_types must contain authorization_code: client_credentials is for clients an operator made")
+	}
 	if err := Check(m, d.issuer); err != nil {
 		refusal, ok := oauth.AsRefusal(err)
 		if !ok {
@@ -210,12 +213,8 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 		}
 		return nil, bad("%s", refusal.Description)
 	}
-	if len(m.JWKS) > 0 { // as bytes it is compared with what it was
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, m.JWKS); err != nil {
-			return nil, bad("jwks is not JSON")
-		}
-		m.JWKS = compact.Bytes()
+	if len(m.Contacts) == 0 { // as it comes back from the store
+		m.Contacts = nil
 	}
 	return m, nil
 }

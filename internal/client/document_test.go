@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -205,6 +206,7 @@ func TestBadDocument(t *testing.T) {
 		"no name":                          {"client_name": " "},
 		"no redirect URI":                  {"redirect_uris": []string{}},
 		"a redirect URI that is no text":   {"redirect_uris": []any{1}},
+		"client_credentials alone":         {"grant_types": []string{"client_credentials"}},
 		"no grant type that is served":     {"grant_types": []string{"client_credentials", "urn:example"}},
 		"no method that is served":         {"token_endpoint_auth_method": "tls_client_auth"},
 		"private_key_jwt without keys":     {"token_endpoint_auth_method": "private_key_jwt"},
@@ -358,14 +360,56 @@ func TestDocumentCache(t *testing.T) {
 		p := publish(t, nil)
 		agent := agentOf(t, s, p)
 		signIn(t, agent)
-		s.Clock.Advance(time.Second)
+		s.Clock.Advance(11 * time.Second)
 		agent.RedirectURI = "https://agent.example.com/new"
 		s.Browser(t).Authorize(agent.Authorization()).ErrorPage(http.StatusBadRequest)
 		p.say(map[string]any{"redirect_uris": []string{"https://agent.example.com/new"}})
-		s.Clock.Advance(time.Second)
+		s.Clock.Advance(11 * time.Second)
 		signIn(t, agent)
 		agent.RedirectURI = servertest.Callback
 		s.Browser(t).Authorize(agent.Authorization()).ErrorPage(http.StatusBadRequest)
+	})
+	t.Run("CM-26 a stranger cannot have a client in use fetched all the time", func(t *testing.T) {
+		p := publish(t, nil)
+		agent := agentOf(t, s, p)
+		agent.Connect(s.Browser(t), ada)
+		agent.RedirectURI = "https://evil.example/"
+		for range 50 {
+			s.Clock.Advance(time.Second)
+			s.Browser(t).Authorize(agent.Authorization()).ErrorPage(http.StatusBadRequest)
+		}
+		if fetches := p.fetches.Load(); fetches < 2 || fetches > 6 {
+			t.Errorf("%d fetches in 50 seconds", fetches)
+		}
+	})
+	t.Run("what says the same is not stored again", func(t *testing.T) {
+		key := servertest.NewKey(t, "<a>&\u2028", "ES256")
+		var keys bytes.Buffer
+		if err := json.Indent(&keys, servertest.KeySet(t, key), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		p := publish(t, nil)
+		members := map[string]any{
+			"token_endpoint_auth_method": nil, "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": "KEYS",
+			"contacts": []string{}, "client_name": "A <b> & \u2028",
+		}
+		p.text("application/json", strings.Replace(p.document(members), `"KEYS"`, keys.String(), 1))
+		agent := agentOf(t, s, p)
+		agent.Connect(s.Browser(t), ada)
+		stored := func() (c *oauth.Client) {
+			s.Update(func(tx *store.Tx) (err error) {
+				c, err = tx.Client(p.URL)
+				return err
+			})
+			return c
+		}
+		before := stored().FetchedAt
+		s.Clock.Advance(time.Hour)
+		signIn(t, agent)
+		if after := stored(); !after.FetchedAt.Equal(before) || !after.ChangedAt.IsZero() {
+			t.Errorf("stored again: %+v", after)
+		}
+		p.fetched(2)
 	})
 	t.Run("CM-28 a hundred at once", func(t *testing.T) {
 		p := publish(t, nil)

@@ -238,7 +238,8 @@ type KeySets struct {
 }
 
 // A key set is fetched again before its time when it lacks the key of an
-// assertion, but not within refetchAfter.
+// assertion, and a metadata document when it lacks that or a redirect URI, but not
+// within refetchAfter.
 const (
 	refetchAfter = 10 * time.Second
 	maxKeySets   = 1000 // that are remembered

@@ -151,7 +151,7 @@ func (u *update) apply(tx *store.Tx, c *oauth.Client) error {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method would change from %s to %s: say %s, or register a new client", before.Method, u.metadata.Method, before.Method)
 	}
 	c.Metadata = *u.metadata
-	return tx.ReplaceMetadata(c.ID, u.metadata, sameFace(&before, u.metadata))
+	return tx.ReplaceMetadata(c, sameFace(&before, u.metadata))
 }
 
 // kind tells methods apart by what proves the client: nothing, a secret, or a key.

@@ -74,20 +74,20 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt)})
 }
 
-// ReplaceMetadata stores what a client says of itself now, and touches nothing an
-// operator said of it, but that its approval ends unless keepApproval. If redirect
-// URIs or keys are others than before, it notes the time in ChangedAt. ErrNotFound
-// if there is no such client.
-func (tx *Tx) ReplaceMetadata(id string, m *oauth.Metadata, keepApproval bool) error {
-	before, err := tx.Client(id)
+// ReplaceMetadata stores what the client c.ID says of itself now, c.Metadata, and
+// c.FetchedAt, and touches nothing an operator said of it, but that its approval
+// ends unless keepApproval. If redirect URIs or keys are others than before, it
+// notes the time in ChangedAt. ErrNotFound if there is no such client.
+func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
+	before, err := tx.Client(c.ID)
 	if err != nil {
 		return err
 	}
 	changedAt := before.ChangedAt
-	if !before.SameTrust(m) {
+	if !before.SameTrust(&c.Metadata) {
 		changedAt = tx.Now()
 	}
-	metadata, err := asJSON(m)
+	metadata, err := asJSON(c.Metadata)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,8 @@ func (tx *Tx) ReplaceMetadata(id string, m *oauth.Metadata, keepApproval bool) e
 	if keepApproval {
 		approval = "approved_at"
 	}
-	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, approved_at = "+approval+" WHERE id = $1", args{id, metadata, micros(changedAt)})
+	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, approved_at = "+approval+" WHERE id = $1",
+		args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
 }
 
 // DisableClient shuts a client out, and its grants with it, until EnableClient. A

@@ -121,13 +121,18 @@ func TestReplaceMetadata(t *testing.T) {
 			same(t, c, got)
 		}
 		check(t)
+		replace := func(keepApproval bool) {
+			t.Helper()
+			said := &oauth.Client{ID: c.ID, Metadata: c.Metadata, FetchedAt: c.FetchedAt} // and nothing of what an operator says
+			update(t, db, func(tx *store.Tx) error { return tx.ReplaceMetadata(said, keepApproval) })
+		}
 		c.Metadata = oauth.Metadata{Name: "Agent 2", RedirectURIs: []string{"https://a.example/cb"}, Method: oauth.MethodPost}
-		update(t, db, func(tx *store.Tx) error { return tx.ReplaceMetadata(c.ID, &c.Metadata, true) })
+		replace(true)
 		check(t)
 		c.RedirectURIs = []string{"https://a.example/cb", "https://b.example/cb"}
-		c.ApprovedAt, c.ChangedAt = time.Time{}, clock.Now()
-		update(t, db, func(tx *store.Tx) error { return tx.ReplaceMetadata(c.ID, &c.Metadata, false) })
+		c.ApprovedAt, c.ChangedAt, c.FetchedAt = time.Time{}, clock.Now(), clock.Now()
+		replace(false)
 		check(t)
-		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.ReplaceMetadata("mcp_2", &c.Metadata, false) })
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.ReplaceMetadata(&oauth.Client{ID: "mcp_2"}, false) })
 	})
 }
