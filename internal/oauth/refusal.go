@@ -30,10 +30,9 @@ const (
 	InvalidRedirectURI      ErrorCode = "invalid_redirect_uri"      // RFC 7591 §3.2.2
 	InvalidClientMetadata   ErrorCode = "invalid_client_metadata"   // RFC 7591 §3.2.2
 	InvalidToken            ErrorCode = "invalid_token"             // RFC 6750 §3.1
-	InvalidSoftware         ErrorCode = "invalid_software_statement"
-	LoginRequired           ErrorCode = "login_required"        // OpenID Connect Core §3.1.2.6
-	ConsentRequired         ErrorCode = "consent_required"      // OpenID Connect Core §3.1.2.6
-	RequestNotSupported     ErrorCode = "request_not_supported" // OpenID Connect Core §3.1.2.6
+	LoginRequired           ErrorCode = "login_required"            // OpenID Connect Core §3.1.2.6
+	ConsentRequired         ErrorCode = "consent_required"          // OpenID Connect Core §3.1.2.6
+	RequestNotSupported     ErrorCode = "request_not_supported"     // OpenID Connect Core §3.1.2.6
 	RequestURINotSupported  ErrorCode = "request_uri_not_supported"
 	TooManyRequests         ErrorCode = "too_many_requests" // with HTTP 429, RFC 6585 §4
 )

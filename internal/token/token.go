@@ -34,7 +34,6 @@ type Endpoint struct {
 type Lifetimes struct {
 	Access      time.Duration
 	RefreshIdle time.Duration // of a refresh token that is not used
-	RefreshMax  time.Duration // of a grant, however it is used
 	Grace       time.Duration // in which the last refresh token is answered again
 }
 
