@@ -283,6 +283,7 @@ func TestProtectRefuses(t *testing.T) {
 		"JK-08 issuer B's token":                other.Token(guardtest.Claims{Audience: resource}),
 		"signature cut off":                     cut[:strings.LastIndexByte(cut, '.')+1],
 		"signature cut short":                   cut[:len(cut)-4],
+		"IR-10 signature spelled another way":   cut[:len(cut)-1] + string(cut[len(cut)-1]+1),
 		"one part":                              "garbage",
 		"five parts":                            "a.b.c.d.e",
 		"header is no JSON":                     forged("x"),

@@ -190,6 +190,7 @@ func parse(raw string) (*candidate, error) {
 	}
 	c := &candidate{raw: raw}
 	var headerErr, payloadErr error
+	_, signatureErr := base64.RawURLEncoding.Strict().DecodeString(parts[2]) // it has one spelling
 	c.rawHeader, headerErr = base64.RawURLEncoding.Strict().DecodeString(parts[0])
 	c.payload, payloadErr = base64.RawURLEncoding.Strict().DecodeString(parts[1])
 	switch {
@@ -197,6 +198,8 @@ func parse(raw string) (*candidate, error) {
 		return c, errors.New("its header cannot be read")
 	case payloadErr != nil || json.Unmarshal(c.payload, &c.claims) != nil:
 		return c, errors.New("its claims cannot be read")
+	case signatureErr != nil:
+		return c, errors.New("its signature cannot be read")
 	}
 	var err error
 	if c.scopes, err = scope.Parse(c.claims.Scope); err != nil {

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -137,7 +138,7 @@ func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) 
 		return claims, nil
 	}
 	jws, err := jose.ParseSignedCompact(token, algorithms)
-	if err != nil {
+	if err != nil || !canonical(token) {
 		return nil, fmt.Errorf("%w: it is no signed JWT", ErrNotOurs)
 	}
 	header := jws.Signatures[0].Protected
@@ -160,6 +161,19 @@ func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) 
 	}
 	r.verified.add(snap, hash, claims)
 	return claims, nil
+}
+
+// canonical tells whether every part of token is spelled as base64url spells it:
+// decoders overlook line ends, and bits at the end of a part that mean nothing,
+// and one token would have many spellings (RFC 4648 §3.5).
+func canonical(token string) bool {
+	for part := range strings.SplitSeq(token, ".") {
+		b, err := base64.RawURLEncoding.DecodeString(part)
+		if err != nil || base64.RawURLEncoding.EncodeToString(b) != part {
+			return false
+		}
+	}
+	return true
 }
 
 // JWKS returns the JSON Web Key Set of all published keys, public parameters

@@ -164,6 +164,12 @@ func TestJWKS(t *testing.T) {
 			if _, err := ring.Verify(t.Context(), string(altered)); !errors.Is(err, keys.ErrNotOurs) {
 				t.Errorf("JK-06 altered signature: %v", err)
 			}
+			last := len(token) - 1
+			for _, spelling := range []string{token[:last] + string(token[last]+1), token + "\n", token[:dot] + "\r\n" + token[dot:]} {
+				if _, err := ring.Verify(t.Context(), spelling); !errors.Is(err, keys.ErrNotOurs) {
+					t.Errorf("IR-10 the same bytes, spelled another way: %q: %v", spelling, err)
+				}
+			}
 		})
 	}
 	t.Run("JK-06 alg none, and HS256 with the public key", func(t *testing.T) {
