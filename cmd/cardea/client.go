@@ -391,8 +391,8 @@ func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 		if changed, err = findClient(tx, c.ID); err != nil {
 			return err
 		}
-		if changed.Origin == oauth.ByDocument && (c.Name != nil || len(c.Grant)+len(c.RedirectURI) > 0) {
-			return usageError("name, grants and redirect URIs of this client come from the document at " + changed.ID + "; --scope, --resource and --access-token-ttl can be changed here")
+		if changed.Origin == oauth.ByDocument && (c.Name != nil || c.hasKeys() || len(c.Grant)+len(c.RedirectURI) > 0) {
+			return usageError("name, grants, redirect URIs and keys of this client come from the document at " + changed.ID + "; --scope, --resource and --access-token-ttl can be changed here")
 		}
 		if c.Name != nil {
 			changed.Name = *c.Name

@@ -43,6 +43,7 @@ import (
 //	consented NAME CLIENT EMAIL IDENTIFIER
 //	                              $NAME is a grant of mcp:tools:weather as consent leaves it in ./cardea-data, redeemed
 //	registered NAME               $NAME is a client that registered itself in ./cardea-data, and may manage its registration
+//	documented NAME               $NAME is a client in ./cardea-data that has a metadata document, and signs
 var operating = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"exit-code":  exitCodeVerb,
 	"json":       jsonVerb,
@@ -54,6 +55,7 @@ var operating = map[string]func(ts *testscript.TestScript, neg bool, args []stri
 	"sign":       signVerb,
 	"consented":  consentedVerb,
 	"registered": registeredVerb,
+	"documented": documentedVerb,
 }
 
 type testKey struct{}
@@ -317,19 +319,33 @@ func consentedVerb(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func registeredVerb(ts *testscript.TestScript, neg bool, args []string) {
+	newClient(ts, neg, args, "registered", func(c *oauth.Client) {
+		c.ID, c.Origin, c.Method = oauth.NewID("mcp_"), oauth.ByRegistration, oauth.MethodBasic
+		c.RegistrationToken = oauth.Hash(oauth.NewSecret(oauth.RegistrationTokenPrefix))
+		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(oauth.NewSecret(oauth.SecretPrefix)), CreatedAt: c.CreatedAt}}
+	})
+}
+
+func documentedVerb(ts *testscript.TestScript, neg bool, args []string) {
+	newClient(ts, neg, args, "documented", func(c *oauth.Client) {
+		c.ID, c.Origin, c.FetchedAt = "https://agent.example.com/client.json", oauth.ByDocument, c.CreatedAt
+		c.Method, c.JWKSURI = oauth.MethodPrivateKeyJWT, "https://agent.example.com/jwks.json"
+	})
+}
+
+// newClient stores a client that edit completes; its id becomes the variable that
+// args name.
+func newClient(ts *testscript.TestScript, neg bool, args []string, verb string, edit func(*oauth.Client)) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: registered NAME")
+		ts.Fatalf("usage: %s NAME", verb)
 	}
 	onData(ts, func(ctx context.Context, _ config.Config, db *store.DB, _ *keys.Ring) error {
 		return db.Update(ctx, func(tx *store.Tx) error {
-			c := &oauth.Client{
-				ID: oauth.NewID("mcp_"), Origin: oauth.ByRegistration, CreatedAt: tx.Now(), RegistrationToken: oauth.Hash(oauth.NewSecret(oauth.RegistrationTokenPrefix)),
-				Secrets: []oauth.Secret{{Hash: oauth.Hash(oauth.NewSecret(oauth.SecretPrefix)), CreatedAt: tx.Now()}},
-				Metadata: oauth.Metadata{
-					Name: "Agent", Method: oauth.MethodBasic, GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}, ResponseTypes: []string{"code"},
-					RedirectURIs: []string{"https://agent.example.com/callback"},
-				},
-			}
+			c := &oauth.Client{CreatedAt: tx.Now(), Metadata: oauth.Metadata{
+				Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}, ResponseTypes: []string{"code"},
+				RedirectURIs: []string{"https://agent.example.com/callback"},
+			}}
+			edit(c)
 			ts.Setenv(args[0], c.ID)
 			return tx.CreateClient(c, "")
 		})

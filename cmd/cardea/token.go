@@ -52,7 +52,9 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 
 // inspection is what is found out about a token.
 type inspection struct {
-	Kind     string         `json:"kind"`     // "access_token", "refresh_token", "authorization_code", "client_secret" or "unknown"
+	// Kind is "access_token", "refresh_token", "authorization_code", "client_secret",
+	// "registration_access_token", "initial_access_token" or "unknown".
+	Kind     string         `json:"kind"`
 	Accepted bool           `json:"accepted"` // every check passed
 	Reason   string         `json:"reason"`   // why it is not accepted; "" if it is
 	Header   map[string]any `json:"header,omitempty"`
@@ -143,6 +145,10 @@ func inspect(ctx context.Context, sh *shell, token string) (*inspection, error) 
 		n.say("form", false, "", "it is neither a signed JWT (three base64url parts joined by dots) nor does it begin like a token of Cardea")
 	case "client_secret":
 		n.say("form", false, "", "it is a client secret, which is sent to the token endpoint alone; if it was seen by others: cardea client rotate-secret")
+	case "registration_access_token":
+		n.say("form", false, "", "it is a registration access token, with which a client manages its own registration and nothing else")
+	case "initial_access_token":
+		n.say("form", false, "", "it is an initial access token, with which clients register and nothing else; cardea initial-access-token list shows them")
 	default:
 		if err := n.look(ctx, sh, token); err != nil {
 			return nil, err
@@ -155,6 +161,7 @@ func inspect(ctx context.Context, sh *shell, token string) (*inspection, error) 
 func kindOf(token string) string {
 	for prefix, kind := range map[string]string{
 		oauth.RefreshPrefix: "refresh_token", oauth.CodePrefix: "authorization_code", oauth.SecretPrefix: "client_secret",
+		oauth.RegistrationTokenPrefix: "registration_access_token", oauth.InitialTokenPrefix: "initial_access_token",
 	} {
 		if strings.HasPrefix(token, prefix) {
 			return kind
