@@ -178,7 +178,7 @@ func (e *Endpoint) resource(r *http.Request, identifier string) (*oauth.Resource
 // pose as it; and no other site sent the browser here, which may act for somebody
 // else.
 func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *oauth.User) (bool, error) {
-	if !c.Approved() || oauth.LoopbackOnly(c.RedirectURIs) || q.PromptConsent || q.CrossSite {
+	if !c.Approved() || oauth.LoopbackOnly([]string{q.RedirectURI}) || q.PromptConsent || q.CrossSite {
 		return false, nil
 	}
 	target, err := e.resource(r, q.Resource)

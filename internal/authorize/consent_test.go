@@ -237,6 +237,9 @@ func TestRememberedConsent(t *testing.T) {
 	t.Run("CN-12 a client on loopback alone, though approved", func(t *testing.T) {
 		again(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/cb", "http://localhost/cb")), nil)
 	})
+	t.Run("CN-12 a client's redirect to loopback, though it has others", func(t *testing.T) {
+		again(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/cb", "https://app.example.com/cb")), nil)
+	})
 	t.Run("CN-12 another person", func(t *testing.T) {
 		eve := s.User("eve@example.com")
 		agent := s.Agent(t, s.Client())
