@@ -141,8 +141,11 @@ func refuseAssertion(format string, args ...any) error {
 // algorithm that is served (RFC 7523 §3, RFC 8725 §3). Keys and places of keys in
 // its header are not looked at.
 func readAssertion(text string) (*assertion, error) {
-	if len(text) > maxAssertion {
+	switch {
+	case len(text) > maxAssertion:
 		return nil, refuseAssertion("it is longer than %d bytes", maxAssertion)
+	case strings.ContainsAny(text, "\r\n"): // which decoders of base64 skip
+		return nil, refuseAssertion("it has a line break")
 	}
 	var algs []jose.SignatureAlgorithm
 	for _, alg := range SigningAlgs {

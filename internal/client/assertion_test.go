@@ -347,7 +347,7 @@ func TestAssertionAttacks(t *testing.T) {
 		parts := strings.Split(good, ".")
 		for _, text := range []string{
 			"x", ".", "..", "...", "a.b.c", good + ".", good + ".e30", "." + good, parts[0] + "." + parts[1], parts[0] + ".." + parts[2], "." + parts[1] + "." + parts[2],
-			`{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, strings.ReplaceAll(good, ".", ". "), good + "=", strings.Repeat("A", 9<<10),
+			`{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, strings.ReplaceAll(good, ".", ". "), good[:9] + "\n" + good[9:], good + "\r\n", good + "=", strings.Repeat("A", 9<<10),
 			good[:len(good)-8], strings.Replace(good, ".", "%2E", 1),
 		} {
 			refused(t, s, ask(a, text), "")

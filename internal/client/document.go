@@ -259,8 +259,5 @@ func chooseMethods(m *oauth.Metadata) error {
 	case len(m.Methods) == 1:
 		m.Methods = nil
 	}
-	if !slices.Contains(append(m.Methods, m.Method), oauth.MethodPrivateKeyJWT) {
-		m.JWKS, m.JWKSURI, m.SigningAlg = nil, "", ""
-	}
 	return nil
 }

@@ -202,6 +202,7 @@ func TestBadDocument(t *testing.T) {
 		"CM-20 client_secret that is null": {"client_secret": json.RawMessage("null")},
 		"CM-20 client_secret_expires_at":   {"client_secret_expires_at": 0},
 		"CM-21 a symmetric key":            {"token_endpoint_auth_method": "private_key_jwt", "jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}},
+		"CM-21 a key nobody needs":         {"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}},
 		"CM-22 one bad redirect URI":       {"redirect_uris": []string{servertest.Callback, "javascript:alert(1)"}},
 		"no name":                          {"client_name": " "},
 		"no redirect URI":                  {"redirect_uris": []string{}},

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"time"
 
@@ -65,7 +64,7 @@ func CheckKeys(m *oauth.Metadata) error {
 	case m.SigningAlg != "" && !slices.Contains(SigningAlgs, m.SigningAlg):
 		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %v", m.SigningAlg, SigningAlgs)
 	case m.JWKSURI != "":
-		return checkKeySetURI(m.JWKSURI)
+		return checkKeySetURI(m.JWKSURI, true)
 	}
 	keys, err := usableKeys(members)
 	if err == nil {
@@ -77,11 +76,11 @@ func CheckKeys(m *oauth.Metadata) error {
 	return nil
 }
 
-// checkKeySetURI refuses a URL that keys must not come from: whoever can change
-// them on their way is the client.
-func checkKeySetURI(uri string) error {
-	if u, err := url.Parse(uri); err != nil || u.Scheme != "https" && !oauth.IsLoopback(u.Hostname()) {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL")
+// checkKeySetURI refuses a URL from which keys are never fetched: whoever can
+// change them on their way is the client.
+func checkKeySetURI(uri string, allowLoopback bool) error {
+	if fetch.Check(uri, allowLoopback) != nil {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without user name and fragment")
 	}
 	return nil
 }

@@ -296,6 +296,10 @@ func TestRegisteredKeys(t *testing.T) {
 		{"DC-01 jwks_uri javascript:", nil, map[string]any{"jwks_uri": "javascript:alert(1)"}},
 		{"DC-01 jwks_uri file:", nil, map[string]any{"jwks_uri": "file:///etc/passwd"}},
 		{"DC-02 jwks_uri http", nil, map[string]any{"jwks_uri": "http://agent.example.com/jwks"}},
+		{"jwks_uri with a user name", nil, map[string]any{"jwks_uri": "https://a:b@agent.example.com/jwks"}},
+		{"jwks_uri with a fragment", nil, map[string]any{"jwks_uri": "https://agent.example.com/jwks#keys"}},
+		{"CM-08 jwks_uri of an address", nil, map[string]any{"jwks_uri": "https://10.0.0.1/jwks"}},
+		{"CM-08 jwks_uri of an address in disguise", nil, map[string]any{"jwks_uri": "https://2130706433/jwks"}},
 		{"alg none", set(ec), map[string]any{"token_endpoint_auth_signing_alg": "none"}},
 		{"alg HS256", set(ec), map[string]any{"token_endpoint_auth_signing_alg": "HS256"}},
 		{"a set that is a list", nil, map[string]any{"jwks": []any{ec}}},
@@ -304,6 +308,12 @@ func TestRegisteredKeys(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			register(t, test.keys, test.members).Refused(http.StatusBadRequest, "invalid_client_metadata")
+		})
+	}
+	for _, uri := range []string{"http://localhost:3000/jwks", "https://127.0.0.1/jwks", "https://[::1]/jwks"} {
+		t.Run("jwks_uri on this machine "+uri, func(t *testing.T) {
+			m := metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": uri})
+			start(t).Agent(t, nil).Register(m).Refused(http.StatusBadRequest, "invalid_client_metadata")
 		})
 	}
 	t.Run("CA-16 a JWK that says its kind twice", func(t *testing.T) {

@@ -42,6 +42,7 @@ type Registration struct {
 	// InitialTokens tells that who registers must show an initial access token
 	// (RFC 7591 §3); otherwise one that is shown is not looked at.
 	InitialTokens bool
+	AllowLoopback bool       // lets a jwks_uri be on a loopback host
 	Admission     *Admission // of new clients; nil: without limit
 
 	room atomic.Int64 // registrations until the unused clients are counted again
@@ -252,6 +253,11 @@ func (e *Registration) parse(body []byte) (*oauth.Metadata, error) {
 	req.Methods = nil // of metadata documents alone: a registration names one
 	if err := Check(&req.Metadata, e.Issuer); err != nil {
 		return nil, err
+	}
+	if req.JWKSURI != "" {
+		if err := checkKeySetURI(req.JWKSURI, e.AllowLoopback); err != nil {
+			return nil, err
+		}
 	}
 	return &req.Metadata, nil
 }

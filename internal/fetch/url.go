@@ -42,6 +42,13 @@ func CheckURL(raw string, allowLoopback bool) error {
 	return nil
 }
 
+// Check decides from the text alone whether raw may be fetched: by the rules for
+// every URL that a stranger chose, of which CheckURL has more. Errors are as there.
+func Check(raw string, allowLoopback bool) error {
+	_, err := parse(raw, allowLoopback)
+	return err
+}
+
 // A backslash here was written %5C; some servers take it for a slash.
 func isSlash(r rune) bool        { return r == '/' || r == '\\' }
 func isDots(segment string) bool { return segment == "." || segment == ".." }

@@ -93,7 +93,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.registration = &client.Registration{
 		DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
-		Admission: limits.registrations,
+		AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations,
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
 	return s, nil
