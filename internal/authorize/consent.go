@@ -48,7 +48,7 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 
 // ask shows the page.
 func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *oauth.User, sealed string) (web.Answer, error) {
-	target, err := e.resource(r, q.Resource)
+	target, err := e.resource(r, q)
 	if err != nil {
 		return nil, err
 	}
@@ -164,12 +164,20 @@ func (e *Endpoint) open(r *http.Request, sealed string) (*oauth.AuthorizationReq
 	return q, c, nil
 }
 
-func (e *Endpoint) resource(r *http.Request, identifier string) (*oauth.Resource, error) {
+// resource returns the resource that was asked for, and no other that its
+// identifier would name once it is gone.
+func (e *Endpoint) resource(r *http.Request, q *oauth.AuthorizationRequest) (*oauth.Resource, error) {
 	resources, err := e.DB.Resources(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	return oauth.FindResource(resources, []string{identifier})
+	for _, resource := range resources {
+		if resource.Identifier == q.Resource {
+			return resource, nil
+		}
+	}
+	err = oauth.Refuse(oauth.InvalidTarget, "the MCP server that was asked for is no longer registered here")
+	return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(q.ClientID), err)
 }
 
 // remembered tells whether no page is needed: the person allowed this client, at
@@ -181,7 +189,7 @@ func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c 
 	if !c.Approved() || oauth.LoopbackOnly([]string{q.RedirectURI}) || q.PromptConsent || q.CrossSite {
 		return false, nil
 	}
-	target, err := e.resource(r, q.Resource)
+	target, err := e.resource(r, q)
 	if err != nil {
 		return false, err
 	}
@@ -213,7 +221,7 @@ func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, c *
 
 // grant records what the person allowed and sends the code (OAuth 2.1 §4.1.2).
 func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, session *oauth.Session, allowed scope.Set, back *response, remembered bool) (web.Answer, error) {
-	target, err := e.resource(r, q.Resource)
+	target, err := e.resource(r, q)
 	if err != nil {
 		return nil, err
 	}

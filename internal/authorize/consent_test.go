@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 const both = "mcp:tools:weather mcp:tools:email:send"
@@ -37,6 +38,23 @@ func TestConsentForm(t *testing.T) {
 		}
 		if after := len(s.Events("authorize.code")); after != codes {
 			t.Error("a code was issued")
+		}
+	})
+	t.Run("a resource that is deleted while the person decides", func(t *testing.T) {
+		deep := s.Resource(servertest.MCP+"/deep", "*weather") // without it, its identifier names the one above
+		agent := s.Agent(t, c)
+		agent.Resource = deep.Identifier
+		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("prompt", "consent"))).SignIn(ada)
+		form := page.Form("decision")
+		s.Update(func(tx *store.Tx) error { return tx.DeleteResource(deep.ID) })
+		codes, refusals := len(s.Events("authorize.code")), len(s.Events("authorize.request"))
+		page.Submit(form, allow).ErrorPage(http.StatusBadRequest)
+		page.Browser.Get(page.URL).ErrorPage(http.StatusBadRequest)
+		if after := len(s.Events("authorize.code")); after != codes {
+			t.Error("a code was issued")
+		}
+		if after := len(s.Events("authorize.request")); after != refusals+2 {
+			t.Errorf("the refusals left %d audit events, want 2", after-refusals)
 		}
 	})
 	t.Run("CN-01 posted by another site", func(t *testing.T) {
