@@ -43,7 +43,7 @@ func (f auditFilter) filter(tx *store.Tx) (store.EventFilter, error) {
 
 type auditList struct {
 	auditFilter
-	Since string `placeholder:"TIME" help:"From then on: 2026-01-31T08:00:00Z, or 24h for a day ago."`
+	Since string `placeholder:"TIME" help:"From then on: 2026-01-31T08:00:00Z, or 24h or 1d for a day ago."`
 	Until string `placeholder:"TIME" help:"Before then, written like --since."`
 	Limit int    `default:"100" placeholder:"N" help:"How many at most; 0 for all."`
 }
@@ -128,7 +128,7 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(text); err == nil {
+	if ago, err := parseSpan(text); err == nil {
 		return now.Add(-ago), nil
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {

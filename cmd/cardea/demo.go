@@ -313,9 +313,9 @@ Connect an agent. It opens your browser, where you sign in and say what it may d
 Ask it for the weather in Rome, or what is in your calendar. Then have it send an e-mail:
 that takes a scope it does not have yet, and it comes back to ask you.
 
-The same session without you:  cardea demo --script
+The same session without you:  %[6]s demo --script
 Ctrl-C ends the demo.
-`, d.issuer, d.mcpServer, d.email, d.password, data)
+`, d.issuer, d.mcpServer, d.email, d.password, data, os.Args[0])
 }
 
 // play plays the session of demo_script.go against the running servers.

@@ -61,9 +61,9 @@ func (c *grantList) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	return c.print(sh, views, func(t *table) {
-		t.row("ID", "CLIENT ID", "USER", "RESOURCE", "SCOPE", "CREATED", "LAST USED", "REVOKED")
+		t.row("ID", "CLIENT ID", "USER", "RESOURCE", "CREATED", "LAST USED", "REVOKED", "SCOPE")
 		for _, v := range views {
-			t.row(v.ID, v.ClientID, v.User, v.Resource, orDash(v.Scope), v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String())
+			t.row(v.ID, v.ClientID, v.User, v.Resource, v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String(), orDash(v.Scope))
 		}
 	})
 }

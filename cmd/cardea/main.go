@@ -9,8 +9,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -69,6 +71,7 @@ func run(ctx context.Context, args []string, sh *shell) int {
 		kong.Name("cardea"),
 		kong.Description("OAuth 2.1 authorization server for MCP servers."),
 		kong.Writers(sh.out, sh.errs),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeSpan)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(sh),

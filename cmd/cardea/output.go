@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/cardea-auth/cardea/internal/config"
 )
@@ -87,6 +90,26 @@ func (s span) String() string {
 		return "-"
 	}
 	return config.FormatDuration(time.Duration(s))
+}
+
+// parseSpan reads a duration as it is written in the configuration. One below zero
+// is for the command to refuse.
+func parseSpan(text string) (time.Duration, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return d, nil
+	}
+	return config.ParseDuration(text)
+}
+
+// decodeSpan reads the duration that a flag was given.
+func decodeSpan(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
+		return err
+	}
+	d, err := parseSpan(text)
+	target.SetInt(int64(d))
+	return err
 }
 
 // orDash returns s, or a dash for the empty string.

@@ -95,7 +95,10 @@ func (t resourceTerms) apply(r *oauth.Resource) error {
 			r.Scopes[i].Default = slices.Contains(t.DefaultScope, r.Scopes[i].Name)
 		}
 		for _, name := range t.DefaultScope {
-			if !r.ScopeNames().Has(name) {
+			switch {
+			case len(r.Scopes) == 0:
+				return usageError(fmt.Sprintf("--default-scope %s: this resource has no scopes; name them with --scope", name))
+			case !r.ScopeNames().Has(name):
 				return usageError(fmt.Sprintf("--default-scope %s is none of the scopes of this resource: %s", name, r.ScopeNames()))
 			}
 		}

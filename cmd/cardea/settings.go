@@ -76,8 +76,12 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.Migrate(ctx); err != nil {
+	applied, err := db.Migrate(ctx)
+	if err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if len(applied) > 0 && strings.HasPrefix(applied[0], "0001_") {
+		fmt.Fprintln(sh.errs, "cardea: note: this is a new, empty database; cardea config print says where")
 	}
 	return &installation{config: c.Config, db: db}, nil
 }
@@ -104,7 +108,11 @@ func (sh *shell) view(ctx context.Context, fn func(*store.Tx) error) error {
 
 // openDatabase opens the database, whatever its schema.
 func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (*store.DB, error) {
-	return store.Open(ctx, c.Database, store.Options{Logger: log})
+	db, err := store.Open(ctx, c.Database, store.Options{Logger: log})
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return nil, advise("%v; name one that you may write to, with --data-dir or --database", err)
+	}
+	return db, err
 }
 
 // ring returns the signing keys, opened with the master key of this installation.

@@ -73,7 +73,7 @@ func checkStorage(c *Config) error {
 	case c.Database == "sqlite:":
 		return errors.New("database: the path of the SQLite file is missing; write it like sqlite:/var/lib/cardea/cardea.db")
 	case !sqlite && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://"):
-		return errors.New("database: it must begin with sqlite: or postgres://")
+		return errors.New("database: it must begin with sqlite: or postgres://; write a file like sqlite:/var/lib/cardea/cardea.db")
 	case c.MasterKey != "" && c.MasterKeyFile != "":
 		return errors.New("master_key and master_key_file are both set; keep one")
 	case !sqlite && c.MasterKey == "" && c.MasterKeyFile == "":

@@ -179,7 +179,7 @@ func TestCheck(t *testing.T) {
 		{"listen=8080", `listen: "8080" is no address; write it like 127.0.0.1:8080, or :8080 for all`},
 		{"listen=localhost:http", "listen: "},
 		{"data_dir=", "data_dir: it must not be empty"},
-		{"database=mysql://x:hunter2@db/cardea", "database: it must begin with sqlite: or postgres://"},
+		{"database=mysql://x:hunter2@db/cardea", "database: it must begin with sqlite: or postgres://; write a file like sqlite:/var/lib/cardea/cardea.db"},
 		{"database=sqlite:", "database: the path of the SQLite file is missing"},
 		{"database=" + postgres, "master_key is required with PostgreSQL"},
 		{"database=" + postgres + " master_key=hunter2", ""},

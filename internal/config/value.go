@@ -31,7 +31,7 @@ func parse(at any, text string) error {
 			err = errors.New("a whole number is expected")
 		}
 	case *time.Duration:
-		*at, err = parseDuration(text)
+		*at, err = ParseDuration(text)
 	case *limit.Rate:
 		*at, err = parseRate(text)
 	case *slog.Level:
@@ -75,9 +75,9 @@ func format(at any) string {
 
 var days = regexp.MustCompile(`^(\d{1,5})d`)
 
-// parseDuration reads a Go duration that may begin with days: "90s", "30d",
-// "1d12h".
-func parseDuration(text string) (time.Duration, error) {
+// ParseDuration reads a Go duration that may begin with days: "90s", "30d",
+// "1d12h". It is not negative. An error is a sentence that says how to write one.
+func ParseDuration(text string) (time.Duration, error) {
 	var whole, clock time.Duration
 	var err error
 	rest := text
@@ -114,7 +114,7 @@ func parseRate(text string) (limit.Rate, error) {
 	if !ok || err != nil || n < 1 {
 		return limit.Rate{}, fmt.Errorf("%.40q is no rate; write it like 60/1m", text)
 	}
-	d, err := parseDuration(strings.TrimSpace(per))
+	d, err := ParseDuration(strings.TrimSpace(per))
 	if err != nil || d < time.Duration(n) {
 		return limit.Rate{}, fmt.Errorf("%.40q is no rate; write it like 60/1m", text)
 	}
