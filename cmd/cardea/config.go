@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/keys"
 )
 
@@ -48,7 +50,12 @@ func checkFiles(c config.Config) error {
 			return fmt.Errorf("tls.cert and tls.key: %w", err)
 		}
 	}
-	return nil
+	if c.Registration.CIMD == "off" {
+		return nil
+	}
+	policy := client.Policy{AllowLoopback: c.Registration.AllowLoopback}
+	_, err := client.NewDocuments(nil, c.Issuer, policy, c.Registration.PinnedDir, fetch.New(fetch.Options{}))
+	return err
 }
 
 type configPrint struct{ output }

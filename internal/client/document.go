@@ -60,14 +60,15 @@ func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, 
 	if pinnedDir == "" {
 		return d, nil
 	}
-	if _, err := os.Stat(pinnedDir); err != nil {
-		return nil, fmt.Errorf("registration.cimd_pinned_dir: %w", err)
-	}
-	files, err := filepath.Glob(filepath.Join(pinnedDir, "*.json"))
+	entries, err := os.ReadDir(pinnedDir)
 	if err != nil {
 		return nil, fmt.Errorf("registration.cimd_pinned_dir: %w", err)
 	}
-	for _, file := range files {
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) != ".json" {
+			continue
+		}
+		file := filepath.Join(pinnedDir, entry.Name())
 		if err := d.pin(file); err != nil {
 			return nil, fmt.Errorf("registration.cimd_pinned_dir: %s: %w", file, err)
 		}
@@ -91,6 +92,9 @@ func (d *Documents) pin(file string) error {
 		return fmt.Errorf("its client_id cannot be the URL of a metadata document: %w", err)
 	}
 	m, err := d.parse(named.ClientID, text)
+	if refusal, ok := oauth.AsRefusal(err); ok { // which would be printed without the name of the file
+		return errors.New(refusal.Description)
+	}
 	if err != nil {
 		return err
 	}

@@ -676,10 +676,10 @@ func TestPinnedDocument(t *testing.T) {
 		"cannot be the URL of a metadata":  {"a.json": `{"client_id":"agent"}`},
 		"redirect_uris is missing":         {"a.json": `{"client_id":"` + id + `","client_name":"x"}`},
 		"another file has the client_id":   {"a.json": document, "b.json": document},
-		"registration.cimd_pinned_dir: st": nil, // no folder
+		"registration.cimd_pinned_dir: op": nil, // no folder
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "pinned")
+			dir := filepath.Join(t.TempDir(), "pinned[1]")
 			if files != nil {
 				if err := os.Mkdir(dir, 0o700); err != nil {
 					t.Fatal(err)
@@ -692,6 +692,8 @@ func TestPinnedDocument(t *testing.T) {
 			fetcher := fetch.New(fetch.Options{Now: clock.Now})
 			if _, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("NewDocuments says %v", err)
+			} else if _, refusal := oauth.AsRefusal(err); refusal {
+				t.Error("the refusal is all that the operator would read")
 			}
 		})
 	}
