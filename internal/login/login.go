@@ -61,6 +61,9 @@ func (e *Endpoint) Session(r *http.Request) (*oauth.Session, *oauth.User, error)
 		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 			return tx.SeenSession(session.Hash, earlier(tx.Now().Add(e.Idle), session.EndsAt))
 		})
+		if errors.Is(err, store.ErrNotFound) { // it ended just now
+			return nil, nil, nil
+		}
 	}
 	return session, user, err
 }

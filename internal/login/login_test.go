@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
 func start(t testing.TB, edits ...func(*config.Config)) *servertest.Server {
@@ -489,6 +491,33 @@ func TestSession(t *testing.T) {
 			t.Error("the old cookie kept the new session alive")
 		}
 	})
+}
+
+// A session that ends between one look at it and the next is over, and no fault.
+func TestSessionThatEndsMeanwhile(t *testing.T) {
+	clock, calls := storetest.NewClock(), new(atomic.Int64)
+	db, err := store.Open(t.Context(), storetest.New(t, storetest.SQLite), store.Options{Clock: func() time.Time {
+		if calls.Add(-1) == 0 {
+			clock.Advance(time.Hour)
+		}
+		return clock.Now()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := servertest.New(t, db, clock, func(c *config.Config) { c.Login.IdleTTL = time.Hour })
+	browser := s.Browser(t)
+	browser.Get("/login").SignIn(s.User("ada@example.com"))
+	clock.Advance(59 * time.Minute)
+	calls.Store(3) // it is found, it is not new, and is to live on: an hour later
+	if page := browser.Get("/login"); page.Status != http.StatusOK || !page.Has("password") {
+		t.Errorf("status %d: %s", page.Status, page.Body)
+	}
 }
 
 func TestPassword(t *testing.T) {
