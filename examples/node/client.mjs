@@ -196,8 +196,13 @@ const registerClient = async (clientMetadata) => {
   // Returns: { client_id, client_secret, client_id_issued_at, ... }
 };
 
-const { client_id, client_secret, ...assistant } = await registerClient();
-say('registered', { id: client_id !== undefined, secret: client_secret !== undefined, ...assistant });
+const { client_id, client_secret, registration_access_token, ...assistant } = await registerClient();
+say('registered', {
+  id: client_id !== undefined,
+  secret: client_secret !== undefined,
+  manages: registration_access_token !== undefined, // as secret as the secret
+  ...assistant
+});
 
 const registered = await registerClient({ redirect_uris: [`${appURL}/registered/callback`] });
 authURL.searchParams.set('client_id', registered.client_id);
