@@ -59,6 +59,9 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 		if !code.SpentAt.IsZero() {
 			return nil, e.reused(tx, grant, "code_reuse", "the code was used before; the tokens that came of it are revoked")
 		}
+		if err := req.shutOut(tx); err != nil {
+			return nil, err
+		}
 		return nil, oauth.Refuse(oauth.InvalidGrant, "the code has expired, or its grant has ended")
 	}
 	if !code.Challenge.Verify(verifier) {

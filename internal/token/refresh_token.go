@@ -36,6 +36,9 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	case grant.ClientID != req.Client.ID:
 		return nil, oauth.Refuse(oauth.InvalidGrant, "the refresh token was issued to another client")
 	case !grant.Live(tx.Now()):
+		if err := req.shutOut(tx); err != nil {
+			return nil, err
+		}
 		return nil, oauth.Refuse(oauth.InvalidGrant, "the grant of this refresh token has ended: authorize again")
 	}
 	if err := keepsMethod(grant, req.Method); err != nil {
@@ -56,6 +59,9 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	_, err = tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, resource, tx.Now()))
 	if !errors.Is(err, store.ErrNotFound) {
 		return granted, err
+	}
+	if err := req.shutOut(tx); err != nil {
+		return nil, err
 	}
 	user, err := tx.User(grant.UserID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -4,6 +4,7 @@
 package token
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -138,6 +139,19 @@ func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
 		}
 	}
 	return event
+}
+
+// shutOut refuses a client that another process disabled or deleted since it
+// authenticated here: what is in memory may be a moment old.
+func (req *Request) shutOut(tx *store.Tx) error {
+	c, err := tx.Client(req.Client.ID)
+	if errors.Is(err, store.ErrNotFound) && req.Client.Origin == oauth.ByDocument {
+		return nil // its document vouches for it, stored or not
+	}
+	if errors.Is(err, store.ErrNotFound) || err == nil && c.Disabled() {
+		return oauth.RefuseClient(req.Method == oauth.MethodBasic, "the client is disabled, or no longer registered here")
+	}
+	return err
 }
 
 // keepsMethod refuses a client that once proved who it is to this grant and now

@@ -12,6 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
 const other = "https://other.example.com/mcp"
@@ -310,7 +311,8 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
-// TK-16, TK-32: what ends while an agent is connected.
+// TK-16, TK-32: what ends while an agent is connected, by this process and by
+// another one, of which this one's memory has not heard.
 func TestEnds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -325,8 +327,9 @@ func TestEnds(t *testing.T) {
 		{"TK-16 client disabled", func(tx *store.Tx, client, _, _, _ string) error { return tx.DisableClient(client) }, 401, "invalid_client"},
 		{"TK-16 client deleted", func(tx *store.Tx, client, _, _, _ string) error { return tx.DeleteClient(client) }, 401, "invalid_client"},
 	} {
-		t.Run("TK-32 "+test.name, func(t *testing.T) {
-			s := servertest.Start(t)
+		ends := func(t *testing.T, elsewhere bool) {
+			clock, dsn := storetest.NewClock(), storetest.New(t, storetest.SQLite)
+			s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
 			resource := s.Resource(servertest.MCP, "*weather")
 			asker := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
 			ada, agent, browser := s.User("ada@example.com"), s.Agent(t, s.Client()), s.Browser(t)
@@ -336,9 +339,16 @@ func TestEnds(t *testing.T) {
 			}
 			claims := servertest.Claims(t, tokens.Access)
 			code := browser.Authorize(agent.Authorization()).Through(ada).Code()
-			s.Update(func(tx *store.Tx) error {
+			db := s.DB
+			if elsewhere {
+				db = storetest.Connect(t, dsn, clock)
+			}
+			err := db.Update(t.Context(), func(tx *store.Tx) error {
 				return test.change(tx, agent.ClientID, ada.ID, claims.GrantID(), resource.ID)
 			})
+			if err != nil {
+				t.Fatal(err)
+			}
 			agent.Refresh(tokens.Refresh).Refused(test.code, test.error)
 			if test.name != "consent revoked" { // the code's grant is another
 				agent.Exchange(code).Refused(test.code, test.error)
@@ -346,7 +356,12 @@ func TestEnds(t *testing.T) {
 			if asker.Active(tokens.Access) {
 				t.Error("the access token is still active")
 			}
-		})
+			if alarms := s.Events("token.reuse"); len(alarms) > 0 {
+				t.Errorf("nothing was used twice: %+v", alarms)
+			}
+		}
+		t.Run("TK-32 "+test.name, func(t *testing.T) { ends(t, false) })
+		t.Run("TK-32 elsewhere, "+test.name, func(t *testing.T) { ends(t, true) })
 	}
 }
 
