@@ -76,7 +76,11 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 	if grant.Refreshable {
 		granted.Generation, deadline = 1, e.idleDeadline(grant, resource, tx.Now())
 	}
-	if err := tx.RedeemGrant(grant.ID, granted.Generation, deadline, req.Method); err != nil {
+	err = tx.RedeemGrant(grant.ID, granted.Generation, deadline, req.Method)
+	if errors.Is(err, store.ErrNotFound) { // revoked since the code was spent
+		return nil, oauth.Refuse(oauth.InvalidGrant, "the grant of the code has ended")
+	}
+	if err != nil {
 		return nil, err
 	}
 	if req.Client.UsedAt.IsZero() {

@@ -1,13 +1,16 @@
 package token_test
 
 import (
+	"database/sql"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
@@ -83,6 +86,43 @@ func TestRaces(t *testing.T) {
 			})
 		}
 	}
+}
+
+// On PostgreSQL an operator's transaction can be under way while a code is spent.
+func TestRevokedWhileRedeemed(t *testing.T) {
+	dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+	s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+	s.Resource(servertest.MCP, "*weather")
+	agent := s.Agent(t, s.Client(servertest.Confidential))
+	code := s.Browser(t).Authorize(agent.Authorization()).Through(s.User("ada@example.com")).Code()
+	handle, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = handle.Close() }()
+	waits := func() (waiting bool) {
+		err := handle.QueryRowContext(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waiting)
+		if err != nil {
+			t.Error(err)
+		}
+		return waiting || err != nil
+	}
+	answer := make(chan *servertest.Reply, 1)
+	s.Update(func(tx *store.Tx) error {
+		grants, _, err := tx.Grants(store.GrantFilter{ClientID: agent.ClientID}, store.Page{})
+		if err != nil {
+			return err
+		}
+		if _, err := tx.RevokeGrant(grants[0].ID, "operator"); err != nil {
+			return err
+		}
+		go func() { answer <- agent.Exchange(code) }()
+		for !waits() {
+			runtime.Gosched()
+		}
+		return nil
+	})
+	(<-answer).Refused(http.StatusBadRequest, "invalid_grant")
 }
 
 // world is one client and one person at two nodes.
