@@ -117,7 +117,7 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 	case err != nil:
 		return nil, "", err
 	case c.Disabled():
-		return nil, "", oauth.Refuse(oauth.UnauthorizedClient, "this application has been disabled here by an administrator")
+		return nil, "", errDisabledClient
 	case redirectURI == "" && len(c.RedirectURIs) == 1:
 		return c, c.RedirectURIs[0], nil
 	case redirectURI == "":
@@ -130,7 +130,7 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 		return nil, "", err
 	}
 	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
-		return nil, "", oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not one that this application has registered")
+		return nil, "", errRedirectURI
 	}
 	return c, redirectURI, nil
 }
@@ -148,6 +148,11 @@ func (e *Endpoint) person(r *http.Request) (string, error) {
 // client can, for nothing is sent back to it.
 var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient, "This application is not registered here, or no longer. "+
 	"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will register anew.")
+
+var (
+	errDisabledClient = oauth.Refuse(oauth.UnauthorizedClient, "this application has been disabled here by an administrator")
+	errRedirectURI    = oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not one that this application has registered")
+)
 
 // check judges what the client asks for, in the order of the specifications.
 func (e *Endpoint) check(r *http.Request, p *parameters, c *oauth.Client) (*oauth.AuthorizationRequest, error) {

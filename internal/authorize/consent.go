@@ -227,7 +227,11 @@ func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oaut
 	}
 	secret := oauth.NewSecret(oauth.CodePrefix)
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		if err := decide(tx, q); err != nil {
+		err := decide(tx, q)
+		if err == nil {
+			err = stands(tx, q, c)
+		}
+		if err != nil {
 			return tx.Conclude(audit.Consent(q.ClientID, session.UserID, q.Resource, allowed.String()), err)
 		}
 		g := &oauth.Grant{
@@ -271,6 +275,28 @@ func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oaut
 		return nil, err
 	}
 	return web.SeeOther(back.to(url.Values{"code": {secret}})), nil
+}
+
+// stands refuses a client that another process disabled or deleted, or whose
+// redirect URI it took away: what is in memory may be a moment old, and what was
+// sent to that URI cannot be called back.
+func stands(tx *store.Tx, q *oauth.AuthorizationRequest, c *oauth.Client) error {
+	stored, err := tx.Client(c.ID)
+	if c.Origin == oauth.ByDocument && (errors.Is(err, store.ErrNotFound) || err == nil && !stored.Disabled()) {
+		return nil // its document says the rest
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return errUnknownClient
+	case err != nil:
+		return err
+	case stored.Disabled():
+		return errDisabledClient
+	}
+	if ok, _ := client.MatchRedirectURI(stored, q.RedirectURI); !ok {
+		return errRedirectURI
+	}
+	return nil
 }
 
 // declined tells whether the person unticked the wish to stay connected.

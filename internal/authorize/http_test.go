@@ -12,6 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
 func TestMethods(t *testing.T) {
@@ -256,6 +257,30 @@ func TestInteraction(t *testing.T) {
 			return tx.UpdateClient(&changed)
 		})
 		page.Allow().ErrorPage(http.StatusBadRequest)
+	})
+	t.Run("another process, of which this one's memory has not heard", func(t *testing.T) {
+		clock, dsn := storetest.NewClock(), storetest.New(t, storetest.SQLite)
+		s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+		s.Resource(servertest.MCP, "*weather")
+		ada, elsewhere := s.User("ada@example.com"), storetest.Connect(t, dsn, clock)
+		for name, change := range map[string]func(tx *store.Tx, c *oauth.Client) error{
+			"AZ-65 disables the client": func(tx *store.Tx, c *oauth.Client) error { return tx.DisableClient(c.ID) },
+			"AZ-65 deletes the client":  func(tx *store.Tx, c *oauth.Client) error { return tx.DeleteClient(c.ID) },
+			"AZ-66 takes the redirect URI from it": func(tx *store.Tx, c *oauth.Client) error {
+				c.RedirectURIs = []string{"https://new.example/cb"}
+				return tx.UpdateClient(c)
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				c := s.Client()
+				page := s.Browser(t).Authorize(s.Agent(t, c).Authorization()).SignIn(ada)
+				changed := *c.Client
+				if err := elsewhere.Update(t.Context(), func(tx *store.Tx) error { return change(tx, &changed) }); err != nil {
+					t.Fatal(err)
+				}
+				page.Allow().ErrorPage(http.StatusBadRequest)
+			})
+		}
 	})
 	t.Run("a request that was altered on the way", func(t *testing.T) {
 		browser := s.Browser(t)
