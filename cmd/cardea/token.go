@@ -32,7 +32,7 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 	token := c.Token
 	if token == "" {
 		var err error
-		if token, err = readLine(sh.in); err != nil {
+		if token, err = sh.readLine("Token"); err != nil {
 			return err
 		}
 	}

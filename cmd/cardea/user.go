@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/mail"
+	"os"
 	"strings"
+
+	"github.com/mattn/go-isatty"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/login"
@@ -65,17 +70,24 @@ func (p password) hash(ctx context.Context, sh *shell) (string, error) {
 	if !p.PasswordStdin {
 		return "", usageError("give the password on standard input with --password-stdin; it is not taken from the command line, where others could read it")
 	}
-	text, err := readLine(sh.in)
+	text, err := sh.readLine("Password")
 	if err != nil {
 		return "", err
 	}
 	return login.HashPassword(ctx, text)
 }
 
-// readLine returns the one line that r holds, without its end.
-func readLine(r io.Reader) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxLine))
-	if err != nil {
+// readLine returns the one line that standard input holds, without its end. On a
+// terminal it asks for what it waits for, and takes the line once it is typed.
+func (sh *shell) readLine(what string) (string, error) {
+	in := io.LimitReader(sh.in, maxLine)
+	read := func() ([]byte, error) { return io.ReadAll(in) }
+	if f, ok := sh.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		fmt.Fprintf(sh.errs, "%s (shown as you type): ", what)
+		read = func() ([]byte, error) { return bufio.NewReader(in).ReadBytes('\n') }
+	}
+	text, err := read()
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
