@@ -152,6 +152,9 @@ func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byt
 func failJSON(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := verdict(r, err)
 	header := refusalHeader(refusal)
+	if refusal.Code == oauth.InvalidToken && r.Header.Get("Authorization") == "" { // RFC 6750 §3.1: no error where no token was
+		header.Set("WWW-Authenticate", `Bearer realm="cardea"`)
+	}
 	body, err := encode(struct {
 		Code        oauth.ErrorCode `json:"error"`
 		Description string          `json:"error_description,omitempty"`
