@@ -151,7 +151,8 @@ func ticked(q *oauth.AuthorizationRequest, names []string) scope.Set {
 }
 
 // open opens a sealed request for the browser that began it, and proves client
-// and redirect URI anew: either may have changed since.
+// and redirect URI anew: either may have changed since. So may what the client is
+// allowed at the resource: what is not is asked for no longer.
 func (e *Endpoint) open(r *http.Request, sealed string) (*oauth.AuthorizationRequest, *oauth.Client, error) {
 	q, err := e.Pages.OpenRequest(r, sealed, e.DB.Now())
 	if err != nil {
@@ -159,6 +160,16 @@ func (e *Endpoint) open(r *http.Request, sealed string) (*oauth.AuthorizationReq
 	}
 	c, _, err := e.client(r, &parameters{url.Values{"client_id": {q.ClientID}, "redirect_uri": {q.RedirectURI}}})
 	if err != nil {
+		return nil, nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(q.ClientID), err)
+	}
+	target, err := e.resource(r, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	asked := len(q.Scope)
+	q.Scope = slices.DeleteFunc(q.Scope, func(name string) bool { return name != oauth.OfflineAccess && !target.Permits(c, name) })
+	if len(q.Scope) < asked && len(q.Scope.Minus(scope.Of(oauth.OfflineAccess))) == 0 {
+		err := oauth.Refuse(oauth.InvalidScope, "nothing that the application asked for is allowed to it any more")
 		return nil, nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(q.ClientID), err)
 	}
 	return q, c, nil

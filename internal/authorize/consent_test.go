@@ -57,6 +57,28 @@ func TestConsentForm(t *testing.T) {
 			t.Errorf("the refusals left %d audit events, want 2", after-refusals)
 		}
 	})
+	t.Run("a client that is limited while the person decides", func(t *testing.T) {
+		c := s.Client(servertest.Confidential)
+		agent := s.Agent(t, c)
+		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", both))).SignIn(ada)
+		form := page.Form("decision")
+		limit := func(allowed string) {
+			s.Update(func(tx *store.Tx) error {
+				limited, err := tx.Client(c.ID)
+				if err != nil {
+					return err
+				}
+				limited.Allowed = []string{allowed}
+				return tx.UpdateClient(limited)
+			})
+		}
+		limit("elsewhere")
+		page.Submit(form, allow).ErrorPage(http.StatusBadRequest)
+		limit("mcp:tools:weather")
+		if tokens := agent.Exchange(page.Submit(form, allow).Code()).Tokens(); tokens.Scope != "mcp:tools:weather" {
+			t.Errorf("scope %q", tokens.Scope)
+		}
+	})
 	t.Run("CN-01 posted by another site", func(t *testing.T) {
 		_, page := asked(t)
 		page.Submit(page.Form("decision"), allow,

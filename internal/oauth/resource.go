@@ -87,6 +87,12 @@ const OfflineAccess = "offline_access"
 // error and stand for nothing here.
 var tolerated = scope.Of("openid", "profile", "email", OfflineAccess)
 
+// Permits tells whether client may be granted the scope at r: r understands it,
+// and no operator limited the client to others. offline_access is no scope of r.
+func (r *Resource) Permits(client *Client, name string) bool {
+	return r.ScopeNames().Covers(name) && (len(client.Allowed) == 0 || client.Allowed.Covers(name))
+}
+
 // Grantable returns the scopes that client may be granted at r when it asked
 // for requested: what r understands and client is allowed, in the order asked;
 // the rest is dropped. Who asked for none (or only for openid and its kin)
@@ -94,15 +100,12 @@ var tolerated = scope.Of("openid", "profile", "email", OfflineAccess)
 // kept only when offline is true (RFC 6749 §3.3).
 func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) (scope.Set, error) {
 	known := r.ScopeNames()
-	allowed := func(name string) bool {
-		return known.Covers(name) && (len(client.Allowed) == 0 || client.Allowed.Covers(name))
-	}
 	var granted scope.Set
 	asked := requested.Minus(tolerated)
 	switch {
 	case len(asked) > 0:
 		for _, name := range asked {
-			if allowed(name) {
+			if r.Permits(client, name) {
 				granted = append(granted, name)
 			}
 		}
@@ -111,7 +114,7 @@ func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) 
 		}
 	default:
 		for _, name := range r.DefaultScopes() {
-			if allowed(name) {
+			if r.Permits(client, name) {
 				granted = append(granted, name)
 			}
 		}

@@ -90,18 +90,14 @@ func (req *Request) narrow(g *oauth.Grant, r *oauth.Resource) (scope.Set, error)
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidScope, "scope is not a list of scope names separated by spaces")
 	}
-	known := r.ScopeNames()
-	still := func(name string) bool {
-		return known.Covers(name) && (len(req.Client.Allowed) == 0 || req.Client.Allowed.Covers(name))
-	}
 	var granted scope.Set
 	for _, name := range g.Scope {
-		if (name == oauth.OfflineAccess || still(name)) && (len(asked) == 0 || asked.Has(name)) {
+		if (name == oauth.OfflineAccess || r.Permits(req.Client, name)) && (len(asked) == 0 || asked.Has(name)) {
 			granted = append(granted, name)
 		}
 	}
 	for _, name := range asked { // a scope below a granted wildcard
-		if !granted.Has(name) && g.Scope.Covers(name) && still(name) {
+		if !granted.Has(name) && g.Scope.Covers(name) && r.Permits(req.Client, name) {
 			granted = append(granted, name)
 		}
 	}
