@@ -345,7 +345,6 @@ func TestState(t *testing.T) {
 		"AZ-36 1 KB of every printable byte": strings.Repeat(all, 11)[:1024],
 		"AZ-36 plus, percent and quotes":     `a+b %00 %2B "'` + "`",
 		"AZ-36 an emoji":                     "😀🏳️‍🌈",
-		"AZ-36 NUL, and no text at all":      "a\x00b\xff\xfe",
 		"AZ-36 markup":                       `"><script>alert(1)</script>`,
 		"AZ-37 4096 bytes":                   strings.Repeat("s", 4096),
 		"AZ-37 4096 bytes that grow escaped": strings.Repeat("<", 4096),

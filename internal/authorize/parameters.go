@@ -30,9 +30,9 @@ func read(r *http.Request) (*parameters, error) {
 	var values url.Values
 	var err error
 	if r.Method == http.MethodPost {
-		values, err = web.FormAsItIs(r)
+		values, err = web.FormWithRepeats(r)
 	} else {
-		values, err = web.QueryAsItIs(r)
+		values, err = web.QueryWithRepeats(r)
 	}
 	if err != nil {
 		return nil, err
@@ -60,16 +60,6 @@ func (p *parameters) firstRepeated() string {
 		return ""
 	}
 	return slices.Min(names)
-}
-
-// onlyText tells whether all but state is text: state goes back as it came.
-func (p *parameters) onlyText() bool {
-	for name, values := range p.values {
-		if name != "state" && (!web.IsText(name) || slices.ContainsFunc(values, func(value string) bool { return !web.IsText(value) })) {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *parameters) anyRepeated() bool { return p.firstRepeated() != "" }
