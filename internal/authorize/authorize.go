@@ -163,6 +163,8 @@ func (e *Endpoint) check(r *http.Request, p *parameters, c *oauth.Client) (*oaut
 	switch {
 	case p.anyRepeated(): // OAuth 2.1 §3.1
 		return nil, oauth.Refuse(oauth.InvalidRequest, "%s is there more than once", p.firstRepeated())
+	case !p.onlyText():
+		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not UTF-8 text")
 	case len(p.get("state")) > maxState:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
 	case p.get("request") != "": // OpenID Connect Core §6

@@ -30,9 +30,9 @@ func read(r *http.Request) (*parameters, error) {
 	var values url.Values
 	var err error
 	if r.Method == http.MethodPost {
-		values, err = web.FormWithRepeats(r)
+		values, err = web.FormAsItIs(r)
 	} else {
-		values, err = web.QueryWithRepeats(r)
+		values, err = web.QueryAsItIs(r)
 	}
 	if err != nil {
 		return nil, err
@@ -60,6 +60,17 @@ func (p *parameters) firstRepeated() string {
 		return ""
 	}
 	return slices.Min(names)
+}
+
+// onlyText tells whether all is text but state, which goes back as it came, and
+// scope, which has rules of its own.
+func (p *parameters) onlyText() bool {
+	for name, values := range p.values {
+		if name != "state" && name != "scope" && (!web.IsText(name) || slices.ContainsFunc(values, func(value string) bool { return !web.IsText(value) })) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *parameters) anyRepeated() bool { return p.firstRepeated() != "" }

@@ -33,7 +33,8 @@ type Introspection struct {
 // shows at once; when it does not answer, neither does this.
 func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	form, err := web.Form(r)
-	if err != nil {
+	tooLong := errors.Is(err, web.ErrFormTooLong) // no token is: what is active is known without it
+	if err != nil && !tooLong {
 		return nil, e.Strangers.Refuse(r, audit.Introspection("", ""), err)
 	}
 	asker, method, err := e.Clients.Authenticate(r, form)
@@ -43,6 +44,8 @@ func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	case method == oauth.MethodNone:
 		err = oauth.RefuseClient(false, "introspection is for clients that authenticate, with a secret or by private_key_jwt")
 		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)
+	case tooLong:
+		return &Introspection{}, e.Strangers.Note(r, audit.Introspection(asker.ID, "inactive"))
 	case form.Get("token") == "":
 		err = oauth.Refuse(oauth.InvalidRequest, "token is missing")
 		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)

@@ -110,7 +110,9 @@ func TestIntrospect(t *testing.T) {
 			}
 			inactive(t, agent.Introspect(token))
 		}
-		status(t, agent.Introspect(strings.Repeat("A", 1<<20)), http.StatusRequestEntityTooLarge)
+		inactive(t, agent.Introspect(strings.Repeat("A", 1<<20)))
+		stranger := &servertest.Client{Client: owner.Client, Secret: "wrong"}
+		s.Agent(t, stranger).Introspect(strings.Repeat("A", 1<<20)).Refused(http.StatusUnauthorized, "invalid_client")
 	})
 	t.Run("IR-06 expired", func(t *testing.T) {
 		agent := s.Agent(t, owner)

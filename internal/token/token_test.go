@@ -169,7 +169,7 @@ func TestCode(t *testing.T) {
 	t.Run("TK-13 TK-52 a megabyte", func(t *testing.T) {
 		agent := s.Agent(t, client)
 		code := s.code(agent)
-		status(t, agent.Exchange(code, servertest.With("code_verifier", strings.Repeat("w", 1<<20))), http.StatusRequestEntityTooLarge)
+		status(t, agent.Exchange(code, servertest.With("code_verifier", strings.Repeat("w", 1<<20))), http.StatusBadRequest)
 		agent.Exchange(code).Tokens()
 	})
 	t.Run("TK-04 TK-08 codes that are almost right", func(t *testing.T) {

@@ -23,11 +23,11 @@ const (
 // as Query does those of the query. Any other type, or a body too long, is
 // refused.
 func Form(r *http.Request, repeatable ...string) (url.Values, error) {
-	values, err := FormWithRepeats(r)
+	values, err := FormAsItIs(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRepeats(values, repeatable); err != nil {
+	if err := checkValues(values, repeatable); err != nil {
 		return nil, err
 	}
 	return values, nil
@@ -38,18 +38,22 @@ func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 // refused, unless it is among repeatable. Broken escapes, semicolons, and what is
 // not UTF-8 text are refused.
 func Query(r *http.Request, repeatable ...string) (url.Values, error) {
-	values, err := QueryWithRepeats(r)
+	values, err := QueryAsItIs(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRepeats(values, repeatable); err != nil {
+	if err := checkValues(values, repeatable); err != nil {
 		return nil, err
 	}
 	return values, nil
 }
 
-// FormWithRepeats is Form for who judges repeated parameters for themselves.
-func FormWithRepeats(r *http.Request) (url.Values, error) {
+// ErrFormTooLong is what Form says to a body too long.
+var ErrFormTooLong = oauth.Refuse(oauth.InvalidRequest, "the form is longer than %d bytes", maxForm)
+
+// FormAsItIs is Form for who judges repeated parameters, and those that are not
+// UTF-8 text, for themselves.
+func FormAsItIs(r *http.Request) (url.Values, error) {
 	const form = "application/x-www-form-urlencoded"
 	if text := r.Header.Get("Content-Type"); text != form { // as it nearly always is
 		kind, params, err := mime.ParseMediaType(text)
@@ -67,7 +71,7 @@ func FormWithRepeats(r *http.Request) (url.Values, error) {
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxForm))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		return nil, oauth.RefuseStatus(http.StatusRequestEntityTooLarge, oauth.InvalidRequest, "the form is longer than %d bytes", maxForm)
+		return nil, ErrFormTooLong
 	}
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the body could not be read")
@@ -75,8 +79,9 @@ func FormWithRepeats(r *http.Request) (url.Values, error) {
 	return parse(body.String())
 }
 
-// QueryWithRepeats is Query for who judges repeated parameters for themselves.
-func QueryWithRepeats(r *http.Request) (url.Values, error) { return parse(r.URL.RawQuery) }
+// QueryAsItIs is Query for who judges repeated parameters, and those that are not
+// UTF-8 text, for themselves.
+func QueryAsItIs(r *http.Request) (url.Values, error) { return parse(r.URL.RawQuery) }
 
 func parse(text string) (url.Values, error) {
 	if strings.Count(text, "&") >= maxParameters {
@@ -87,11 +92,6 @@ func parse(text string) (url.Values, error) {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not form-encoded: separate them by & and escape with %%")
 	}
 	for name, all := range values {
-		for _, text := range append(all, name) {
-			if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-				return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not UTF-8 text")
-			}
-		}
 		if all = slices.DeleteFunc(all, func(value string) bool { return value == "" }); len(all) > 0 {
 			values[name] = all
 		} else {
@@ -101,9 +101,15 @@ func parse(text string) (url.Values, error) {
 	return values, nil
 }
 
-func checkRepeats(values url.Values, repeatable []string) error {
+// IsText tells whether a parameter is UTF-8 text without NUL.
+func IsText(value string) bool { return utf8.ValidString(value) && !strings.ContainsRune(value, 0) }
+
+func checkValues(values url.Values, repeatable []string) error {
 	repeated := ""
 	for name, all := range values {
+		if !IsText(name) || slices.ContainsFunc(all, func(value string) bool { return !IsText(value) }) {
+			return oauth.Refuse(oauth.InvalidRequest, "the parameters are not UTF-8 text")
+		}
 		if len(all) > 1 && !slices.Contains(repeatable, name) {
 			repeated = max(repeated, name)
 		}
