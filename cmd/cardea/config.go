@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -54,7 +55,7 @@ func checkFiles(c config.Config) error {
 		return nil
 	}
 	policy := client.Policy{AllowLoopback: c.Registration.AllowLoopback}
-	_, err := client.NewDocuments(nil, c.Issuer, policy, c.Registration.PinnedDir, fetch.New(fetch.Options{}))
+	_, err := client.NewDocuments(nil, c.Issuer, policy, c.Registration.PinnedDir, fetch.New(fetch.Options{Now: time.Now}))
 	return err
 }
 
