@@ -110,6 +110,7 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 	if err != nil {
 		return nil, "", err
 	}
+	asked := e.DB.Now()
 	c, err := e.Clients.Find(r, id, person)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -126,7 +127,7 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 	if ok, _ := client.MatchRedirectURI(c, redirectURI); ok {
 		return c, redirectURI, nil
 	}
-	if c, err = e.Clients.FindAgain(r, c, person); err != nil { // its document may have changed
+	if c, err = e.Clients.FindAgain(r, c, person, asked); err != nil { // its document may have changed
 		return nil, "", err
 	}
 	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {

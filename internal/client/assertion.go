@@ -82,6 +82,7 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	if err := a.checkClaims(r, form, &said.claims); err != nil {
 		return nil, err
 	}
+	asked := a.DB.Now()
 	c, err := a.find(r, []string{said.claims.Issuer})
 	if err != nil {
 		return nil, err
@@ -94,12 +95,12 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	case !c.Accepts(oauth.MethodPrivateKeyJWT):
 		return nil, oauth.RefuseClient(false, "the client is registered for %s, not for private_key_jwt", c.Method)
 	}
-	if err := a.verify(r, c, said); err != nil {
-		again, findErr := a.Directory.FindAgain(r, c, "") // its document may have changed
+	if err := a.verify(r, c, said, asked); err != nil {
+		again, findErr := a.Directory.FindAgain(r, c, "", asked) // its document may have changed
 		if findErr != nil || again == c {
 			return nil, err
 		}
-		if err := a.verify(r, again, said); err != nil {
+		if err := a.verify(r, again, said, asked); err != nil {
 			return nil, err
 		}
 		c = again
@@ -194,9 +195,9 @@ func (a *Authenticator) audiences(r *http.Request) []string {
 	return values
 }
 
-// verify checks the signature by the client's keys. Keys that are fetched are
-// asked for anew when they will not do: the client may have new ones.
-func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion) error {
+// verify checks the signature by the client's keys. Keys that were fetched before
+// asked are asked for anew when they will not do: the client may have new ones.
+func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion, asked time.Time) error {
 	if c.SigningAlg != "" && said.alg != c.SigningAlg {
 		return refuseAssertion("its alg is not %s, for which the client is registered", c.SigningAlg)
 	}
@@ -207,14 +208,14 @@ func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion
 		}
 		return said.verify(keys)
 	}
-	keys, err := a.Keys.load(r.Context(), c.JWKSURI, false)
+	keys, err := a.Keys.load(r.Context(), c.JWKSURI, time.Time{})
 	if err != nil {
 		return err
 	}
 	if said.verify(keys) == nil {
 		return nil
 	}
-	if keys, err = a.Keys.load(r.Context(), c.JWKSURI, true); err != nil {
+	if keys, err = a.Keys.load(r.Context(), c.JWKSURI, asked); err != nil {
 		return err
 	}
 	return said.verify(keys)

@@ -25,14 +25,15 @@ func (d *Directory) Find(r *http.Request, id, person string) (*oauth.Client, err
 	return d.find(r, id, person, time.Time{})
 }
 
-// FindAgain is Find with the document fetched again, for one that was read before
-// and does not say what it is said to say. A client without one, or with one that
-// was read within refetchAfter, is c as it was: anybody can have it looked at again.
-func (d *Directory) FindAgain(r *http.Request, c *oauth.Client, person string) (*oauth.Client, error) {
-	if c.Origin != oauth.ByDocument || d.DB.Now().Sub(c.FetchedAt) <= refetchAfter {
+// FindAgain is Find with the document fetched again, unless that was done since
+// asked, for a client that does not say what it is said to say. A client without
+// one is c as it was, and so is one that was fetched again too often: anybody can
+// have it looked at.
+func (d *Directory) FindAgain(r *http.Request, c *oauth.Client, person string, asked time.Time) (*oauth.Client, error) {
+	if c.Origin != oauth.ByDocument {
 		return c, nil
 	}
-	return d.find(r, c.ID, person, d.DB.Now())
+	return d.find(r, c.ID, person, asked)
 }
 
 // FindUsed is Find for a client that people have used: a stranger who names a

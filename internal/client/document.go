@@ -46,6 +46,9 @@ type Policy struct {
 	// network address, or for one person who is; Everyone those for all who are
 	// not. nil: without limit.
 	Share, Everyone *limit.Limiter
+	// Again bounds how often one document is fetched before its time
+	// (RefetchRate); nil: without limit.
+	Again *limit.Limiter
 }
 
 // NewDocuments returns the documents that fetcher fetches, on a server with the
@@ -144,6 +147,9 @@ func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client
 		d.cache.Seed(id, &known.Metadata, known.FetchedAt, known.FetchedAt.Add(goodInStore))
 	}
 	m, fetchedAt, err := d.cache.Load(r.Context(), id, newerThan, func() error {
+		if !newerThan.IsZero() {
+			return d.admitAgain(id)
+		}
 		return d.admit(r, person, known != nil)
 	})
 	if err == nil || isRefusal(err) || r.Context().Err() != nil {
@@ -168,6 +174,14 @@ func (d *Documents) admit(r *http.Request, person string, known bool) error {
 	}
 	if !ok {
 		return oauth.RefuseForNow(after, "too many metadata documents had to be fetched: try again later")
+	}
+	return nil
+}
+
+// admitAgain spends one fetch of a document that is fetched before its time.
+func (d *Documents) admitAgain(id string) error {
+	if ok, after := d.policy.Again.Allow(id); !ok {
+		return oauth.RefuseForNow(after, "the metadata document was fetched too often: try again later")
 	}
 	return nil
 }

@@ -233,38 +233,29 @@ func fits(k jose.JSONWebKey, alg string) bool {
 type KeySets struct {
 	cache   *fetch.Cache[[]jose.JSONWebKey]
 	fetches *limit.Limiter
-	now     func() time.Time
 }
 
-// A key set is fetched again before its time when it lacks the key of an
-// assertion, and a metadata document when it lacks that or a redirect URI, but not
-// within refetchAfter.
-const (
-	refetchAfter = 10 * time.Second
-	maxKeySets   = 1000 // that are remembered
-)
+const maxKeySets = 1000 // that are remembered
 
-// KeySetRate is how often a key set may be asked for that cannot be had.
-var KeySetRate = limit.Rate{Every: refetchAfter, Burst: 3}
+// RefetchRate is how often a key set that cannot be had may be asked for, and a
+// key set or metadata document that lacks what an assertion or a redirect needs be
+// fetched before its time: each URL for itself.
+var RefetchRate = limit.Rate{Every: 10 * time.Second, Burst: 3}
 
-// NewKeySets returns KeySets that come through f, on the clock now. fetches bounds
-// the fetches of each URL (KeySetRate); nil: without limit.
-func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *KeySets {
+// NewKeySets returns KeySets that come through f. fetches bounds the fetches of
+// each URL (RefetchRate); nil: without limit.
+func NewKeySets(f *fetch.Client, fetches *limit.Limiter) *KeySets {
 	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return parseKeySet(d.Body) }
-	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, now: now}
+	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches}
 }
 
 // errNoKeySet is the one answer whatever kept the keys away: who asks must not
 // learn from it what listens where.
 var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be fetched: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 
-// load returns the keys at uri, as they are remembered; anew, if those are not from
-// just now, as they are now. It is a refusal if there are none.
-func (s *KeySets) load(ctx context.Context, uri string, anew bool) ([]jose.JSONWebKey, error) {
-	var newerThan time.Time
-	if anew {
-		newerThan = s.now().Add(-refetchAfter)
-	}
+// load returns the keys at uri as they are remembered; as they are now, if they
+// were fetched before newerThan. It is a refusal if there are none.
+func (s *KeySets) load(ctx context.Context, uri string, newerThan time.Time) ([]jose.JSONWebKey, error) {
 	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() error {
 		if ok, after := s.fetches.Allow(uri); !ok {
 			return oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
