@@ -29,6 +29,7 @@ var ErrConflict = errors.New("already exists")
 // fault gives an error of the database its place, and marks it with
 // oauth.ErrUnavailable if a later try may not meet it.
 func fault(place string, err error) error {
+	var connect *pgconn.ConnectError
 	switch {
 	case err == nil:
 		return nil
@@ -36,6 +37,8 @@ func fault(place string, err error) error {
 		return fmt.Errorf("store: %s: %w", place, err)
 	case passing(err):
 		return fmt.Errorf("store: %s: %w: %w", place, oauth.ErrUnavailable, err)
+	case errors.As(err, &connect): // a wrong name or password, or no such database
+		return fmt.Errorf("store: PostgreSQL lets nobody in with this URL: %w", err)
 	}
 	return fmt.Errorf("store: %s: %w", place, err)
 }
