@@ -48,6 +48,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal does not wait for anybody
 	code := run(ctx, os.Args[1:], &shell{in: os.Stdin, out: os.Stdout, errs: os.Stderr, environ: os.Environ()})
 	stop()
 	os.Exit(code)

@@ -3,11 +3,14 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,6 +72,34 @@ func TestStop(t *testing.T) {
 	var recorded []struct{}
 	if err := json.Unmarshal([]byte(events), &recorded); err != nil || len(recorded) != requests {
 		t.Errorf("%d tokens are recorded, want %d: %v", len(recorded), requests, err)
+	}
+}
+
+// TestStopAtOnce asks a second time, while a client keeps the server waiting for a
+// body that does not come.
+func TestStopAtOnce(t *testing.T) {
+	w := newKillWorld(t)
+	w.start(t)
+	head := fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n", w.listen)
+	conn, _, err := begin(t, w.listen, head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	waited := make(chan error, 1)
+	go func() { waited <- w.server.Wait() }()
+	for {
+		select {
+		case err := <-waited:
+			var ended *exec.ExitError
+			if !errors.As(err, &ended) || !ended.Sys().(syscall.WaitStatus).Signaled() {
+				t.Errorf("cardea serve waited on: %v", err)
+			}
+			return
+		default:
+			_ = w.server.Process.Signal(syscall.SIGTERM) // the first is heard in a moment
+			runtime.Gosched()
+		}
 	}
 }
 
