@@ -82,11 +82,12 @@ func panicked(p any) error {
 	return fmt.Errorf("web: panic: %v\n%s", p, debug.Stack())
 }
 
-// Bounds of a request: the length of its target in bytes, and how many header
-// fields it may have.
+// Bounds of a request: the length of its target in bytes, how many header fields
+// it may have, and the length of its cookies in bytes.
 const (
-	maxURI    = 16 << 10
-	maxFields = 256
+	maxURI     = 16 << 10
+	maxFields  = 256
+	maxCookies = 32 << 10
 )
 
 // checkRequest refuses what no endpoint takes.
@@ -96,6 +97,8 @@ func checkRequest(r *http.Request) error {
 		return oauth.RefuseStatus(http.StatusRequestURITooLong, oauth.InvalidRequest, "the request URI is longer than %d bytes", maxURI)
 	case fields(r.Header) > maxFields:
 		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "there are more than %d header fields", maxFields)
+	case cookies(r.Header) > maxCookies:
+		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "the cookies are longer than %d bytes", maxCookies)
 	case r.URL.Host != "": // allowed by RFC 9112 §3.2.2, used by who wants the host repeated somewhere
 		return oauth.Refuse(oauth.InvalidRequest, "this server is no proxy: name the path alone")
 	case r.Header.Get("Content-Encoding") != "":
@@ -108,6 +111,14 @@ func checkRequest(r *http.Request) error {
 func fields(header http.Header) (n int) {
 	for _, values := range header {
 		n += len(values)
+	}
+	return n
+}
+
+// cookies returns how many bytes the cookies of a header have.
+func cookies(header http.Header) (n int) {
+	for _, text := range header["Cookie"] {
+		n += len(text)
 	}
 	return n
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -294,6 +295,15 @@ func TestUnfitRequests(t *testing.T) {
 				for i := range n {
 					r.Header.Add(fmt.Sprint("X-", i/2), "") // each twice
 				}
+				if w, _ := send(h, r); w.Code != want {
+					t.Errorf("%d, want %d", w.Code, want)
+				}
+			})
+		}
+		for n, want := range map[int]int{1000: http.StatusOK, 10_000: http.StatusRequestHeaderFieldsTooLarge} {
+			t.Run(fmt.Sprintf("LG-17 %d cookies: %s", n, name), func(t *testing.T) {
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				r.Header["Cookie"] = slices.Repeat([]string{strings.Repeat("a=1; ", n/2)}, 2)
 				if w, _ := send(h, r); w.Code != want {
 					t.Errorf("%d, want %d", w.Code, want)
 				}
