@@ -242,6 +242,9 @@ func (s *assertion) verify(keys []jose.JSONWebKey) error {
 // spend uses the assertion up, on every node and for as long as any of them would
 // take it (RFC 7523 §3, jti).
 func (a *Authenticator) spend(r *http.Request, said *assertion) error {
+	if ok, after := a.Assertions.Allow(said.claims.Issuer); !ok {
+		return oauth.RefuseForNow(after, "the client sends too many assertions: use each access token until it expires")
+	}
 	hash := oauth.Hash(said.claims.Issuer + " " + said.claims.ID)
 	until := time.Unix(int64(*said.claims.Expiry), 0).Add(2 * skew) // a node's clock may be behind
 	return a.DB.Update(r.Context(), func(tx *store.Tx) error {

@@ -28,6 +28,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -484,6 +485,24 @@ func TestAssertionEndpoints(t *testing.T) {
 		refused(t, s, thief.Refresh(fresh.Refresh), "must go on doing so")
 		either.Refresh(fresh.Refresh).Tokens()
 	})
+}
+
+// TestAssertionFlood keeps a client that anybody may register from filling the
+// database with what was used.
+func TestAssertionFlood(t *testing.T) {
+	s := start(t, func(c *config.Config) {
+		c.Limits.Enabled, c.Limits.Assertions = true, limit.Rate{Every: time.Minute, Burst: 3}
+	})
+	a, other := signed(t, s, servertest.NewKey(t, "", "ES256")), signed(t, s, servertest.NewKey(t, "", "ES256"))
+	for range 3 {
+		a.ClientCredentials().Tokens()
+	}
+	once := a.Assertion()
+	ask(a, once).Refused(http.StatusTooManyRequests, "too_many_requests")
+	ask(a, a.Assertion(fixed(nil))).Refused(http.StatusUnauthorized, "invalid_client")
+	other.ClientCredentials().Tokens()
+	s.Clock.Advance(time.Minute)
+	ask(a, once).Tokens() // it was not used up
 }
 
 func TestAssertionReplay(t *testing.T) {

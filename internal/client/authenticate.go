@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -22,6 +23,9 @@ type Authenticator struct {
 	Directory *Directory
 	Issuer    string
 	Keys      *KeySets
+	// Assertions bounds those of one client: each is noted until it expires; nil:
+	// without limit.
+	Assertions *limit.Limiter
 }
 
 // credentials is what a request says of its client.

@@ -93,6 +93,8 @@ type Limits struct {
 	// Documents are the metadata documents fetched for one signed-in person or one
 	// network address, AllDocuments those for everybody who is not signed in.
 	Documents, AllDocuments limit.Rate
+	// Assertions are the client assertions of one client (RFC 7523).
+	Assertions limit.Rate
 	// AccountFailures and AddressFailures are the failed sign-ins of one account
 	// and of one network address that cost nothing; after them every next one
 	// waits twice as long.

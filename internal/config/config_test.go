@@ -50,6 +50,7 @@ func TestDefaults(t *testing.T) {
 			AllRegistrations: limit.Rate{Every: 100 * time.Millisecond, Burst: 600},
 			Documents:        limit.Rate{Every: 2 * time.Second, Burst: 30},
 			AllDocuments:     limit.Rate{Every: 500 * time.Millisecond, Burst: 120},
+			Assertions:       limit.Rate{Every: 10 * time.Millisecond, Burst: 6000},
 			AccountFailures:  5, AddressFailures: 20,
 		},
 		Log: config.Log{Format: "auto", Level: slog.LevelInfo},

@@ -96,6 +96,8 @@ var fields = []field{
 		func(c *Config) any { return &c.Limits.Documents }, nil},
 	{Key{"limits.all_documents", "120/1m", "client metadata documents fetched for everybody together who is not signed in"},
 		func(c *Config) any { return &c.Limits.AllDocuments }, nil},
+	{Key{"limits.assertions", "6000/1m", "signed assertions of one client (`private_key_jwt`); each is noted until it expires, so that it is used once"},
+		func(c *Config) any { return &c.Limits.Assertions }, nil},
 	{Key{"limits.account_failures", "5", "failed sign-ins of one account before the next ones have to wait, each twice as long"},
 		func(c *Config) any { return &c.Limits.AccountFailures }, nil},
 	{Key{"limits.address_failures", "20", "failed sign-ins of one network address before the next ones have to wait, each twice as long"},

@@ -56,11 +56,11 @@ func NewCache[T any](client *Client, kind Kind, maxEntries int, check func(url s
 
 // Seed remembers a value that was kept elsewhere, made of the document at url
 // fetched at fetchedAt: not fresh, but good until goodUntil when a newer one
-// cannot be had. A value that is in memory stays.
+// cannot be had. A value in memory that is no older stays.
 func (c *Cache[T]) Seed(url string, value T, fetchedAt, goodUntil time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.good(url, c.client.now()) == nil {
+	if known := c.good(url, c.client.now()); known == nil || known.fetchedAt.Before(fetchedAt) {
 		c.keep(&entry[T]{url: url, value: value, fetchedAt: fetchedAt, freshUntil: fetchedAt, goodUntil: goodUntil})
 	}
 }

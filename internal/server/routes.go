@@ -186,6 +186,7 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		allDocuments:   limit.New(c.Limits.AllDocuments, 1, now),
 		keySets:        limit.New(client.RefetchRate, senders, now),
 		documentsAgain: limit.New(client.RefetchRate, senders, now),
+		assertions:     limit.New(c.Limits.Assertions, senders, now),
 		accounts:       limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
 		addresses:      limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}

@@ -69,7 +69,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 			return nil, err
 		}
 	}
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: client.NewKeySets(fetcher, limits.keySets)}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: client.NewKeySets(fetcher, limits.keySets), Assertions: limits.assertions}
 	s.pages = &web.Pages{
 		Base:    s.base,
 		Secure:  issuer.Scheme == "https",
@@ -140,9 +140,9 @@ func policy(c config.Config, l limits) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations                                              *client.Admission
-	failures, documents, allDocuments, documentsAgain, keySets *limit.Limiter
-	accounts, addresses                                        *limit.Backoff
+	registrations                                                          *client.Admission
+	failures, documents, allDocuments, documentsAgain, keySets, assertions *limit.Limiter
+	accounts, addresses                                                    *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An

@@ -53,9 +53,9 @@ func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err erro
 }
 
 // UpdateClient stores what may change of c: metadata, Allowed, Resources,
-// AccessTTL, ApprovedAt, RegistrationToken and FetchedAt. If redirect URIs or
-// keys are others than before, it notes the time in ChangedAt. ErrNotFound if
-// there is no c.ID.
+// AccessTTL, ApprovedAt, RegistrationToken and FetchedAt. With other metadata than
+// before it loses its fingerprint. If redirect URIs or keys are others than
+// before, it notes the time in ChangedAt. ErrNotFound if there is no c.ID.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
@@ -70,7 +70,7 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	}
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6, registration_token = $7,
-		changed_at = $8, fetched_at = $9 WHERE id = $1`, args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
+		changed_at = $8, fetched_at = $9, fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
 		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt)})
 }
 

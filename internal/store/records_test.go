@@ -139,6 +139,20 @@ func TestClients(t *testing.T) {
 				return err
 			})
 		})
+		t.Run("UpdateClient keeps the fingerprint of the same metadata alone", func(t *testing.T) {
+			printed := &oauth.Client{ID: "mcp_4", CreatedAt: now, Metadata: oauth.Metadata{Name: "A", RedirectURIs: []string{"https://a.example/cb"}}}
+			update(t, db, func(tx *store.Tx) error { return tx.CreateClient(printed, "another") })
+			find := func(tx *store.Tx) error {
+				_, err := tx.ClientByFingerprint("another")
+				return err
+			}
+			printed.ApprovedAt = now
+			update(t, db, func(tx *store.Tx) error { return tx.UpdateClient(printed) })
+			update(t, db, find)
+			printed.RedirectURIs = []string{"https://b.example/cb"}
+			update(t, db, func(tx *store.Tx) error { return tx.UpdateClient(printed) })
+			expect(t, db, store.ErrNotFound, find)
+		})
 		t.Run("TK-57 two secrets at most", func(t *testing.T) {
 			overlap := clock.Now().Add(24 * time.Hour)
 			secrets := func() (hashes string) {
