@@ -86,7 +86,12 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	return &installation{config: c.Config, db: db}, nil
 }
 
-func (i *installation) close() error { return i.db.Close() }
+// close closes the database, as soon as servers that run on it have heard of what
+// the command changed: whoever runs a command may rely on it at once.
+func (i *installation) close() error {
+	i.db.AwaitOthers()
+	return i.db.Close()
+}
 
 // update runs fn in a transaction on the configured database.
 func (sh *shell) update(ctx context.Context, fn func(*store.Tx) error) error {

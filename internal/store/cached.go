@@ -28,6 +28,7 @@ const (
 	believeUpTo = 500 * time.Millisecond // after so long everybody waits for the answer, not one caller alone
 	waitAtMost  = time.Second            // for the answer; then what is in memory is good
 	giveUpAfter = 5 * time.Second        // asking
+	heardAfter  = askEvery + askEvery/2  // everybody whom the database answers, an answer under way included
 )
 
 // versions are what this process knows of the versions in the database.
@@ -36,6 +37,7 @@ type versions struct {
 
 	mu      sync.Mutex
 	known   map[Kind]int64
+	raised  time.Time     // when this process last changed something
 	askedAt time.Time     // when the last answer was asked for
 	triedAt time.Time     // when the last question was
 	asking  chan struct{} // closed with the answer; nil: nobody asks
@@ -128,6 +130,17 @@ func (v *versions) raise(kind Kind, version int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.known[kind] = max(v.known[kind], version)
+	v.raised = time.Now()
+}
+
+// AwaitOthers returns when other processes on the same database have heard of what
+// this one changed: after 150 ms at most, and at once if it changed nothing that
+// is remembered.
+func (db *DB) AwaitOthers() {
+	db.versions.mu.Lock()
+	raised := db.versions.raised
+	db.versions.mu.Unlock()
+	time.Sleep(heardAfter - time.Since(raised))
 }
 
 // stop ends asking and waits for a question under way.

@@ -210,6 +210,32 @@ func TestOtherProcesses(t *testing.T) {
 			}
 		})
 	})
+	t.Run("one that waits for the others", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			dsn, clock := storetest.New(t, storetest.SQLite), storetest.NewClock()
+			here, there := storetest.Connect(t, dsn, clock), storetest.Connect(t, dsn, clock)
+			_, client, _ := people(t, here)
+			for _, disabled := range []bool{true, false, true} {
+				if _, err := here.Client(t.Context(), client.ID); err != nil {
+					t.Fatal(err)
+				}
+				update(t, there, func(tx *store.Tx) error {
+					if disabled {
+						return tx.DisableClient(client.ID)
+					}
+					return tx.EnableClient(client.ID)
+				})
+				there.AwaitOthers()
+				if c, err := here.Client(t.Context(), client.ID); err != nil || c.Disabled() != disabled {
+					t.Errorf("disabled %v, not %v: %v", c.Disabled(), disabled, err)
+				}
+			}
+			began := time.Now()
+			if there.AwaitOthers(); time.Since(began) != 0 {
+				t.Error("it waits for what was heard long ago")
+			}
+		})
+	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		here, there, client, change := twoProcesses(t, storetest.Postgres)
 		if _, err := here.Client(t.Context(), client.ID); err != nil {
