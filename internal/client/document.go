@@ -257,7 +257,7 @@ func chooseMethods(m *oauth.Metadata) error {
 			}
 			continue
 		case oauth.MethodPrivateKeyJWT:
-			if len(m.JWKS) == 0 && m.JWKSURI == "" {
+			if (len(m.JWKS) == 0 || string(m.JWKS) == "null") && m.JWKSURI == "" {
 				continue
 			}
 		case oauth.MethodNone:

@@ -299,6 +299,7 @@ func TestDocumentWithUnknownParts(t *testing.T) {
 		"a method of others, and none":  {"token_endpoint_auth_method": "tls_client_auth", "token_endpoint_auth_methods_supported": []string{"tls_client_auth", "none"}},
 		"private_key_jwt, and none":     {"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "token_endpoint_auth_signing_alg": "RS256", "jwks_uri": "https://client.example/jwks.json"},
 		"redirect URIs of many kinds":   {"redirect_uris": []string{servertest.Callback, "http://127.0.0.1/callback", "http://localhost/callback", "cursor://x/callback"}},
+		"private_key_jwt, jwks null":    {"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": json.RawMessage("null")},
 		"private_key_jwt without a key": {"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}},
 	} {
 		t.Run(name, func(t *testing.T) {
