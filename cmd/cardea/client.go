@@ -252,6 +252,9 @@ The credentials with which an MCP server introspects tokens:
 }
 
 func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
+	if strings.TrimSpace(c.Name) == "" {
+		return usageError("--name is empty; people see it when the client asks them, so call it what they would")
+	}
 	method, err := c.method()
 	if err != nil {
 		return err
@@ -308,7 +311,7 @@ func (c *clientCreate) method() (oauth.Method, error) {
 	case c.AuthMethod == "":
 		return oauth.MethodBasic, nil
 	case !slices.Contains(client.Methods, method):
-		return "", usageError(fmt.Sprintf("--auth-method %q is unknown; use one of %v", c.AuthMethod, client.Methods))
+		return "", usageError(fmt.Sprintf("--auth-method %q is unknown; use one of %s", c.AuthMethod, oauth.Listed(client.Methods)))
 	default:
 		return method, nil
 	}

@@ -154,7 +154,7 @@ func readAssertion(text string) (*assertion, error) {
 	}
 	jws, err := jose.ParseSignedCompact(text, algs)
 	if unexpected := (*jose.ErrUnexpectedSignatureAlgorithm)(nil); errors.As(err, &unexpected) {
-		return nil, refuseAssertion("its alg is not one of %v", SigningAlgs)
+		return nil, refuseAssertion("its alg is not one of %s", oauth.Listed(SigningAlgs))
 	}
 	if err != nil {
 		return nil, refuseAssertion("it is not a signed JWT of three parts, each member of its header once")

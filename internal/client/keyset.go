@@ -62,7 +62,7 @@ func CheckKeys(m *oauth.Metadata) error {
 	case len(m.JWKS) == 0 && m.JWKSURI == "":
 		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
 	case m.SigningAlg != "" && !slices.Contains(SigningAlgs, m.SigningAlg):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %v", m.SigningAlg, SigningAlgs)
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(SigningAlgs))
 	case m.JWKSURI != "":
 		return checkKeySetURI(m.JWKSURI, true)
 	}
@@ -176,7 +176,7 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	}
 	switch {
 	case len(keys) == 0:
-		return nil, fmt.Errorf("none of its keys can verify a signature by one of %v", SigningAlgs)
+		return nil, fmt.Errorf("none of its keys can verify a signature by one of %s", oauth.Listed(SigningAlgs))
 	case len(keys) > maxKeys:
 		return nil, fmt.Errorf("it has more than %d keys", maxKeys)
 	case len(keys) > 1 && seen[""]:

@@ -49,7 +49,7 @@ func Check(m *oauth.Metadata, issuer string) error {
 	case m.Method == "":
 		m.Method = oauth.MethodBasic
 	case !slices.Contains(Methods, m.Method):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method %.40q is not supported: use one of %v", m.Method, Methods)
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method %.40q is not supported: use one of %s", m.Method, oauth.Listed(Methods))
 	}
 	if m.Method == oauth.MethodNone && slices.Contains(m.GrantTypes, oauth.ClientCredentials) {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials needs a client that can authenticate: token_endpoint_auth_method cannot be none")

@@ -411,7 +411,7 @@ func (r *Ring) generate(alg string) (store.Key, error) {
 	case "EdDSA":
 		_, private, err = ed25519.GenerateKey(rand.Reader)
 	default:
-		return store.Key{}, fmt.Errorf("keys: unknown signing algorithm %q: use one of %v", alg, oauth.SigningAlgs)
+		return store.Key{}, fmt.Errorf("keys: unknown signing algorithm %q: use one of %s", alg, oauth.Listed(oauth.SigningAlgs))
 	}
 	if err != nil {
 		return store.Key{}, fmt.Errorf("keys: generate: %w", err)

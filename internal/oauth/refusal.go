@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -97,6 +98,15 @@ func RefuseClient(basic bool, format string, args ...any) error {
 // after the given time.
 func RefuseForNow(after time.Duration, format string, args ...any) error {
 	return &Refusal{Code: TooManyRequests, Description: fmt.Sprintf(format, args...), RetryAfter: after}
+}
+
+// Listed returns names as a description lists them: "a, b, c".
+func Listed[T ~string](names []T) string {
+	text := make([]string, len(names))
+	for i, name := range names {
+		text[i] = string(name)
+	}
+	return strings.Join(text, ", ")
 }
 
 // Because returns the refusal err with its cause.

@@ -43,11 +43,15 @@ type endpoint struct {
 // origin; the others are for navigation, for servers, or for operators.
 func forScripts(methods web.Methods) endpoint { return endpoint{methods, true} }
 
+// document is what is only read, by HEAD too (RFC 9110 §9.3.2); pages are not
+// among them, for what a page does follows from its method.
+func document(h http.Handler) web.Methods { return web.Methods{"GET": h, "HEAD": h} }
+
 // endpoints is the route table: surface and standard side by side.
 func (s *Server) endpoints() map[string]endpoint {
-	metadata := forScripts(web.Methods{"GET": web.JSON(s.discovery.Metadata)}) // RFC 8414, OpenID Connect Discovery
-	jwks := forScripts(web.Methods{"GET": web.JSON(s.discovery.JWKS)})         // RFC 7517
-	authorize := endpoint{methods: web.Methods{                                // OAuth 2.1 §4.1
+	metadata := forScripts(document(web.JSON(s.discovery.Metadata))) // RFC 8414, OpenID Connect Discovery
+	jwks := forScripts(document(web.JSON(s.discovery.JWKS)))         // RFC 7517
+	authorize := endpoint{methods: web.Methods{                      // OAuth 2.1 §4.1
 		"GET":  s.pages.HTMLFromAnySite(s.authorization.Authorize),
 		"POST": s.pages.HTMLFromAnySite(s.authorization.Authorize),
 	}}
@@ -71,8 +75,8 @@ func (s *Server) endpoints() map[string]endpoint {
 		s.base + "/authorize": authorize,
 		s.base + "/token":     token,
 
-		"/healthz": {methods: web.Methods{"GET": web.JSON(s.alive)}},
-		"/readyz":  {methods: web.Methods{"GET": web.JSON(s.ready)}},
+		"/healthz": {methods: document(web.JSON(s.alive))},
+		"/readyz":  {methods: document(web.JSON(s.ready))},
 	}
 	if s.base != "" { // the appended form, and that of clients which drop the issuer's path
 		routes[s.base+"/.well-known/openid-configuration"] = metadata

@@ -24,10 +24,10 @@ const (
 
 // rows has every path of the server, but for the assets.
 var rows = map[string]row{
-	"/.well-known/oauth-authorization-server": {map[string]int{"GET": 200}, true, cached},
-	"/.well-known/openid-configuration":       {map[string]int{"GET": 200}, true, cached},
-	"/.well-known/jwks":                       {map[string]int{"GET": 200}, true, cached},
-	"/.well-known/jwks.json":                  {map[string]int{"GET": 200}, true, cached},
+	"/.well-known/oauth-authorization-server": {map[string]int{"GET": 200, "HEAD": 200}, true, cached},
+	"/.well-known/openid-configuration":       {map[string]int{"GET": 200, "HEAD": 200}, true, cached},
+	"/.well-known/jwks":                       {map[string]int{"GET": 200, "HEAD": 200}, true, cached},
+	"/.well-known/jwks.json":                  {map[string]int{"GET": 200, "HEAD": 200}, true, cached},
 
 	"/oauth2/authorize": {map[string]int{"GET": 400, "POST": 400}, false, noStore},
 	"/authorize":        {map[string]int{"GET": 400, "POST": 400}, false, noStore},
@@ -46,8 +46,8 @@ var rows = map[string]row{
 	"/consent":      {map[string]int{"GET": 400, "POST": 400}, false, noStore},
 	"/consent/logo": {map[string]int{"GET": 400}, false, noStore},
 
-	"/healthz": {map[string]int{"GET": 200}, false, noStore},
-	"/readyz":  {map[string]int{"GET": 200}, false, noStore},
+	"/healthz": {map[string]int{"GET": 200, "HEAD": 200}, false, noStore},
+	"/readyz":  {map[string]int{"GET": 200, "HEAD": 200}, false, noStore},
 }
 
 func TestRoutes(t *testing.T) {

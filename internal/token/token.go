@@ -119,7 +119,7 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	case grantType == "":
 		err = oauth.Refuse(oauth.InvalidRequest, "grant_type is missing")
 	case grantType != oauth.ClientCredentials && exchanges[grantType] == nil:
-		err = oauth.Refuse(oauth.UnsupportedGrantType, "grant_type is not one of %v", GrantTypes)
+		err = oauth.Refuse(oauth.UnsupportedGrantType, "grant_type is not one of %s", oauth.Listed(GrantTypes))
 	case !c.May(grantType):
 		err = oauth.Refuse(oauth.UnauthorizedClient, "the client is not registered for the grant type %s", grantType)
 	}
