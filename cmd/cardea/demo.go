@@ -272,9 +272,7 @@ func (d *demo) serve(ctx context.Context) error {
 	})
 	running.Go(func() error {
 		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return tools.Shutdown(grace)
+		return tools.Close() // agents keep streams open that would end by themselves never
 	})
 	return running.Wait()
 }
