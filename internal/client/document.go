@@ -33,6 +33,7 @@ type Documents struct {
 	policy Policy
 	pinned map[string]*oauth.Metadata // by client_id
 	cache  *fetch.Cache[*oauth.Metadata]
+	again  *limit.Limiter // by client_id
 }
 
 // Policy says whose metadata documents count.
@@ -46,9 +47,6 @@ type Policy struct {
 	// network address, or for one person who is; Everyone those for all who are
 	// not. nil: without limit.
 	Share, Everyone *limit.Limiter
-	// Again bounds how often one document is fetched before its time
-	// (RefetchRate); nil: without limit.
-	Again *limit.Limiter
 }
 
 // NewDocuments returns the documents that fetcher fetches, on a server with the
@@ -56,7 +54,7 @@ type Policy struct {
 // taken as they are; an error names the file among them that is no metadata
 // document.
 func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client) (*Documents, error) {
-	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata)}
+	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: newRefetches(db.Now)}
 	d.cache = fetch.NewCache(fetcher, fetch.Metadata, maxDocuments, func(url string, doc *fetch.Document) (*oauth.Metadata, error) {
 		return d.parse(url, doc.Body)
 	})
@@ -180,7 +178,7 @@ func (d *Documents) admit(r *http.Request, person string, known bool) error {
 
 // admitAgain spends one fetch of a document that is fetched before its time.
 func (d *Documents) admitAgain(id string) error {
-	if ok, after := d.policy.Again.Allow(id); !ok {
+	if ok, after := d.again.Allow(id); !ok {
 		return oauth.RefuseForNow(after, "the metadata document was fetched too often: try again later")
 	}
 	return nil

@@ -372,8 +372,6 @@ func TestDocumentCache(t *testing.T) {
 		s.Browser(t).Authorize(agent.Authorization()).ErrorPage(http.StatusBadRequest)
 	})
 	t.Run("CM-26 a stranger cannot have a client in use fetched all the time", func(t *testing.T) {
-		s := start(t, loopback, func(c *config.Config) { c.Limits.Enabled = true })
-		ada := s.User("ada@example.com")
 		p := publish(t, nil)
 		agent := agentOf(t, s, p)
 		agent.Connect(s.Browser(t), ada)

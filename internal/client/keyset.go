@@ -232,21 +232,28 @@ func fits(k jose.JSONWebKey, alg string) bool {
 // with NewKeySets.
 type KeySets struct {
 	cache   *fetch.Cache[[]jose.JSONWebKey]
-	fetches *limit.Limiter
+	fetches *limit.Limiter // of those that are not known
+	again   *limit.Limiter // of those that are
 }
 
 const maxKeySets = 1000 // that are remembered
 
-// RefetchRate is how often a key set that cannot be had may be asked for, and a
-// key set or metadata document that lacks what an assertion or a redirect needs be
-// fetched before its time: each URL for itself.
-var RefetchRate = limit.Rate{Every: 10 * time.Second, Burst: 3}
+// KeySetRate is how often a key set that cannot be had may be asked for, each URL
+// for itself.
+var KeySetRate = limit.Rate{Every: 10 * time.Second, Burst: 3}
 
-// NewKeySets returns KeySets that come through f. fetches bounds the fetches of
-// each URL (RefetchRate); nil: without limit.
-func NewKeySets(f *fetch.Client, fetches *limit.Limiter) *KeySets {
+// newRefetches bounds, by URL, how often a key set or a metadata document that
+// lacks what an assertion or a redirect needs is fetched before its time. It is no
+// limit of ours that can be switched off: it protects whose document it is.
+func newRefetches(now func() time.Time) *limit.Limiter {
+	return limit.New(limit.Rate{Every: 10 * time.Second, Burst: 3}, 10*maxDocuments, now)
+}
+
+// NewKeySets returns KeySets that come through f, on the clock now. fetches bounds the fetches of
+// each URL (KeySetRate); nil: without limit.
+func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *KeySets {
 	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return parseKeySet(d.Body) }
-	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches}
+	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, again: newRefetches(now)}
 }
 
 // errNoKeySet is the one answer whatever kept the keys away: who asks must not
@@ -257,7 +264,11 @@ var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be 
 // were fetched before newerThan. It is a refusal if there are none.
 func (s *KeySets) load(ctx context.Context, uri string, newerThan time.Time) ([]jose.JSONWebKey, error) {
 	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() error {
-		if ok, after := s.fetches.Allow(uri); !ok {
+		budget := s.fetches
+		if !newerThan.IsZero() {
+			budget = s.again
+		}
+		if ok, after := budget.Allow(uri); !ok {
 			return oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
 		}
 		return nil

@@ -184,14 +184,13 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		return limit.Delays{Free: free, First: time.Second, Longest: 5 * time.Minute, Forget: time.Hour}
 	}
 	return limits{
-		failures:       limit.New(c.Limits.Failures, senders, now),
-		registrations:  client.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
-		documents:      limit.New(c.Limits.Documents, senders, now),
-		allDocuments:   limit.New(c.Limits.AllDocuments, 1, now),
-		keySets:        limit.New(client.RefetchRate, senders, now),
-		documentsAgain: limit.New(client.RefetchRate, senders, now),
-		assertions:     limit.New(c.Limits.Assertions, senders, now),
-		accounts:       limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
-		addresses:      limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
+		failures:      limit.New(c.Limits.Failures, senders, now),
+		registrations: client.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
+		documents:     limit.New(c.Limits.Documents, senders, now),
+		allDocuments:  limit.New(c.Limits.AllDocuments, 1, now),
+		keySets:       limit.New(client.KeySetRate, senders, now),
+		assertions:    limit.New(c.Limits.Assertions, senders, now),
+		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
+		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
 }

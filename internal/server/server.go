@@ -69,7 +69,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 			return nil, err
 		}
 	}
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: client.NewKeySets(fetcher, limits.keySets), Assertions: limits.assertions}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: client.NewKeySets(fetcher, db.Now, limits.keySets), Assertions: limits.assertions}
 	s.pages = &web.Pages{
 		Base:    s.base,
 		Secure:  issuer.Scheme == "https",
@@ -133,16 +133,16 @@ func metadata(c config.Config) discovery.Metadata {
 func policy(c config.Config, l limits) client.Policy {
 	return client.Policy{
 		Listed: c.Registration.CIMD == "allowlist", Allow: c.Registration.Allow, Deny: c.Registration.Deny,
-		AllowLoopback: c.Registration.AllowLoopback, Share: l.documents, Everyone: l.allDocuments, Again: l.documentsAgain,
+		AllowLoopback: c.Registration.AllowLoopback, Share: l.documents, Everyone: l.allDocuments,
 	}
 }
 
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations                                                          *client.Admission
-	failures, documents, allDocuments, documentsAgain, keySets, assertions *limit.Limiter
-	accounts, addresses                                                    *limit.Backoff
+	registrations                                          *client.Admission
+	failures, documents, allDocuments, keySets, assertions *limit.Limiter
+	accounts, addresses                                    *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An
