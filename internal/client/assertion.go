@@ -173,7 +173,26 @@ func readAssertion(text string) (*assertion, error) {
 	if err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.claims); err != nil {
 		return nil, refuseAssertion("its payload is not a JSON object with each claim once and of its type")
 	}
+	if hasTwin(jws.UnsafePayloadWithoutVerification(), "iss", "sub", "aud", "exp", "nbf", "iat", "jti") {
+		return nil, refuseAssertion("a claim is there in upper case: names are compared byte for byte")
+	}
 	return said, nil
+}
+
+// hasTwin tells whether a JSON object has a member that is one of names but for its
+// case. To many a parser it is the same name, so what the object says depends on
+// who reads it.
+func hasTwin(object []byte, names ...string) bool {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(object, &members); err != nil {
+		return false // whoever reads the object says so
+	}
+	for name := range members {
+		if folded := strings.ToLower(name); folded != name && slices.Contains(names, folded) {
+			return true
+		}
+	}
+	return false
 }
 
 // isAssertionType tells whether a JWT of that typ may be a client assertion, and

@@ -205,6 +205,8 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	}
 	m := &doc.Metadata
 	switch {
+	case hasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "jwks", "jwks_uri"):
+		return nil, bad("a member is there in upper case: names are compared byte for byte")
 	case doc.ClientID != id:
 		return nil, bad("its client_id is not its own URL, byte for byte")
 	case len(doc.Secret) > 0, len(doc.SecretExpiresAt) > 0:

@@ -197,6 +197,7 @@ func TestBadDocument(t *testing.T) {
 	for name, members := range map[string]map[string]any{
 		"CM-18 another client_id":          {"client_id": "https://client.example/client.json"},
 		"CM-18 no client_id":               {"client_id": nil},
+		"CM-17 a twin in upper case":       {"Redirect_uris": []string{"https://evil.example/cb"}},
 		"CM-20 a secret method":            {"token_endpoint_auth_method": "client_secret_basic"},
 		"CM-20 client_secret":              {"client_secret": "x"},
 		"CM-20 client_secret that is null": {"client_secret": json.RawMessage("null")},
