@@ -513,6 +513,9 @@ func TestInitialAccessToken(t *testing.T) {
 					t.Errorf("WWW-Authenticate is %q", got)
 				}
 			}
+			if event := s.Events("client.register")[0]; event.Detail["cause"] == "" {
+				t.Errorf("the event does not tell the cause: %+v", event)
+			}
 		})
 	}
 	t.Run("live", func(t *testing.T) {

@@ -138,13 +138,17 @@ func (e *Registration) initialToken(r *http.Request) (string, error) {
 	if !e.InitialTokens {
 		return "", nil
 	}
-	hash := oauth.Hash(bearer(r))
+	token := bearer(r)
+	if token == "" {
+		return "", oauth.Because(errInitialToken, errors.New("none was sent"))
+	}
+	hash := oauth.Hash(token)
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
 		_, err := tx.LiveInitialToken(hash)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		err = errInitialToken
+		err = oauth.Because(errInitialToken, errors.New("it is unknown, used up, expired or revoked"))
 	}
 	return hash, err
 }
