@@ -18,11 +18,11 @@ import (
 // may. Who is not signed in freshly enough is sent to sign in first.
 func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r, "scope")
-	if err != nil {
-		return nil, err
+	if err == nil && (query.Has("decision") || query.Has("csrf")) {
+		err = oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, "consent is given by the form of this page alone")
 	}
-	if query.Has("decision") || query.Has("csrf") {
-		return nil, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, "consent is given by the form of this page alone")
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
 	q, c, err := e.open(r, query.Get("request"))
 	if err != nil {
@@ -80,7 +80,7 @@ func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.
 func (e *Endpoint) Logo(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, err
+		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
 	q, c, err := e.open(r, query.Get("request"))
 	if err != nil {
@@ -108,7 +108,7 @@ func consentPurpose(q *oauth.AuthorizationRequest, user *oauth.User) string {
 func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r, "scope")
 	if err != nil {
-		return nil, err
+		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
 	q, c, err := e.open(r, form.Get("request"))
 	if err != nil {

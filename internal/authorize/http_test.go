@@ -326,3 +326,27 @@ func TestRefusalForPrograms(t *testing.T) {
 		s.Browser(t).Get("/oauth2/authorize?"+query, servertest.Header("Accept", accept)).ErrorPage(http.StatusBadRequest)
 	}
 }
+
+// A refusal is a decision, and none goes unrecorded, however little was asked.
+func TestRefusedPagesAreRecorded(t *testing.T) {
+	s := start(t)
+	for path, action := range map[string]string{
+		"/consent?decision=allow":      "authorize.consent",
+		"/consent?request=a&request=b": "authorize.consent",
+		"/consent?request=forged":      "authorize.request",
+		"/consent/logo?%zz":            "authorize.consent",
+		"/login?request=forged":        "login.sign_in",
+		"/login?%zz":                   "login.sign_in",
+	} {
+		t.Run(path, func(t *testing.T) {
+			before := len(s.Events(action))
+			if page := s.Browser(t).Get(path); page.Status < 400 {
+				t.Errorf("status %d", page.Status)
+			}
+			events := s.Events(action)
+			if len(events) != before+1 || events[0].Outcome != "refused" {
+				t.Errorf("%d events of %s, want one more than %d, refused", len(events), action, before)
+			}
+		})
+	}
+}

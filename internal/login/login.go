@@ -72,7 +72,7 @@ func (e *Endpoint) Session(r *http.Request) (*oauth.Session, *oauth.User, error)
 func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, err
+		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
 	session, user, err := e.Session(r)
 	if err != nil {
@@ -97,7 +97,7 @@ func (e *Endpoint) form(r *http.Request, sealed, email, failure string) (web.Ans
 	if sealed != "" {
 		q, err := e.Pages.OpenRequest(r, sealed, e.DB.Now())
 		if err != nil {
-			return nil, err
+			return nil, e.Refuse(r, audit.SignIn(""), err)
 		}
 		c, err := e.Client(r, q.ClientID, "")
 		switch {
@@ -287,7 +287,7 @@ func (e *Endpoint) welcome(r *http.Request, user *oauth.User, key, browser, seal
 func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, err
+		return nil, e.Refuse(r, audit.SignOut(""), err)
 	}
 	session, user, err := e.Session(r)
 	switch {
