@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mattn/go-isatty"
+	"golang.org/x/term"
 )
 
 // transcript prints a conversation over HTTP for people to read. Secrets are cut
@@ -174,5 +174,5 @@ func shorten(secret string) string {
 // isTerminal tells whether w is a terminal that may be written to in colour.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd()) && os.Getenv("NO_COLOR") == ""
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
 }

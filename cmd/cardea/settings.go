@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/mattn/go-isatty"
+	"golang.org/x/term"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
@@ -200,7 +200,7 @@ func writeOnce(path, text string) error {
 func (sh *shell) newLogger(c config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
 	file, ok := sh.errs.(*os.File)
-	terminal := ok && isatty.IsTerminal(file.Fd())
+	terminal := ok && term.IsTerminal(int(file.Fd()))
 	if c.Format == "text" || c.Format == "auto" && terminal {
 		return slog.New(slog.NewTextHandler(sh.errs, options))
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/mattn/go-isatty"
+	"golang.org/x/term"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/login"
@@ -78,15 +77,17 @@ func (p password) hash(ctx context.Context, sh *shell) (string, error) {
 }
 
 // readLine returns the one line that standard input holds, without its end. On a
-// terminal it asks for what it waits for, and takes the line once it is typed.
+// terminal it asks for what it waits for, and does not show what is typed.
 func (sh *shell) readLine(what string) (string, error) {
-	in := io.LimitReader(sh.in, maxLine)
-	read := func() ([]byte, error) { return io.ReadAll(in) }
-	if f, ok := sh.in.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		fmt.Fprintf(sh.errs, "%s (shown as you type): ", what)
-		read = func() ([]byte, error) { return bufio.NewReader(in).ReadBytes('\n') }
+	var text []byte
+	var err error
+	if f, ok := sh.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) { // #nosec G115 -- a file descriptor is small
+		fmt.Fprintf(sh.errs, "%s (not shown as you type): ", what)
+		text, err = term.ReadPassword(int(f.Fd())) // #nosec G115 -- as above
+		fmt.Fprintln(sh.errs)
+	} else {
+		text, err = io.ReadAll(io.LimitReader(sh.in, maxLine))
 	}
-	text, err := read()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
