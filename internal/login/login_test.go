@@ -1,6 +1,7 @@
 package login_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/argon2"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
@@ -569,6 +571,44 @@ func TestPassword(t *testing.T) {
 	t.Run("no password is kept in the log", func(t *testing.T) {
 		if strings.Contains(s.Log(), servertest.Password) || strings.Contains(s.Log(), "not the password") {
 			t.Error("the log holds a password")
+		}
+	})
+}
+
+func TestPasswordHash(t *testing.T) {
+	s := start(t)
+	ada := s.User("ada@example.com")
+	stored := func() (hash string) {
+		s.Update(func(tx *store.Tx) error {
+			user, err := tx.User(ada.ID)
+			hash = user.PasswordHash
+			return err
+		})
+		return hash
+	}
+	t.Run("CS-05 argon2id, with what it cost", func(t *testing.T) {
+		if hash := stored(); !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
+			t.Errorf("stored as %.40s…", hash)
+		}
+	})
+	t.Run("CS-05 a cheaper hash is made anew at sign-in", func(t *testing.T) {
+		b64 := base64.RawStdEncoding.EncodeToString
+		salt := []byte("a salt of its own")
+		cheap := "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(ada.Password), salt, 1, 64, 1, 32))
+		s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, cheap) })
+		agent := s.Agent(t, s.Client())
+		s.Browser(t).Authorize(agent.Authorization()).SignIn(wrong(ada))
+		if stored() != cheap {
+			t.Error("a wrong password changed it")
+		}
+		if page := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada); !page.IsConsent() {
+			t.Fatalf("status %d: %s", page.Status, page.Body)
+		}
+		if hash := stored(); !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
+			t.Errorf("stored as %.40s…", hash)
+		}
+		if page := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada); !page.IsConsent() {
+			t.Errorf("the new hash is not of the same password: %d", page.Status)
 		}
 	})
 }
