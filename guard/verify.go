@@ -15,6 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json"
+	"github.com/go-jose/go-jose/v4/jwt"
 )
 
 const (
@@ -136,7 +137,7 @@ type candidate struct {
 	claims struct {
 		Issuer       string          `json:"iss"`
 		Subject      string          `json:"sub"`
-		Audience     audience        `json:"aud"`
+		Audience     jwt.Audience    `json:"aud"`
 		ClientID     string          `json:"client_id"`
 		Scope        string          `json:"scope"`
 		ID           string          `json:"jti"`
@@ -146,19 +147,6 @@ type candidate struct {
 		Confirmation json.RawMessage `json:"cnf"`
 	}
 	scopes scope.Set
-}
-
-// audience is the aud claim: one string or an array (RFC 7519 §4.1.3).
-type audience []string
-
-// UnmarshalJSON reads either form.
-func (a *audience) UnmarshalJSON(data []byte) error {
-	var one string
-	if err := json.Unmarshal(data, &one); err == nil {
-		*a = audience{one}
-		return nil
-	}
-	return json.Unmarshal(data, (*[]string)(a))
 }
 
 // date is a NumericDate (RFC 7519 §2).

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -37,25 +38,13 @@ type assertion struct {
 // assertionClaims are the claims of a client assertion (RFC 7523 §3). Times are
 // seconds since 1970; nil is one that is not there.
 type assertionClaims struct {
-	Issuer    string   `json:"iss"`
-	Subject   string   `json:"sub"`
-	Audience  audience `json:"aud"`
-	Expiry    *float64 `json:"exp"`
-	NotBefore *float64 `json:"nbf"`
-	IssuedAt  *float64 `json:"iat"`
-	ID        string   `json:"jti"`
-}
-
-// audience is an aud claim: one string, or a list of them (RFC 7519 §4.1.3).
-type audience []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (a *audience) UnmarshalJSON(text []byte) error {
-	if len(text) > 0 && text[0] == '"' {
-		*a = make(audience, 1)
-		return json.Unmarshal(text, &(*a)[0])
-	}
-	return json.Unmarshal(text, (*[]string)(a))
+	Issuer    string       `json:"iss"`
+	Subject   string       `json:"sub"`
+	Audience  jwt.Audience `json:"aud"`
+	Expiry    *float64     `json:"exp"`
+	NotBefore *float64     `json:"nbf"`
+	IssuedAt  *float64     `json:"iat"`
+	ID        string       `json:"jti"`
 }
 
 // hasAssertion tells whether the client authenticates by an assertion, or tries to.
@@ -170,7 +159,10 @@ func readAssertion(text string) (*assertion, error) {
 	case crit || b64:
 		return nil, refuseAssertion("its header has crit or b64, of which no extension is supported")
 	}
-	if err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.claims); err != nil {
+	switch err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.claims); {
+	case errors.Is(err, jwt.ErrUnmarshalAudience):
+		return nil, refuseAssertion("its aud must be text")
+	case err != nil:
 		return nil, refuseAssertion("its payload is not a JSON object with each claim once and of its type")
 	}
 	if hasTwin(jws.UnsafePayloadWithoutVerification(), "iss", "sub", "aud", "exp", "nbf", "iat", "jti") {

@@ -19,7 +19,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -551,7 +550,7 @@ func TestAssertionReplay(t *testing.T) {
 				for round := range 12 {
 					once := a.Assertion()
 					won := 0
-					for _, reply := range atOnce(64, func(i int) *servertest.Reply { return ask([]*servertest.Agent{a, b}[i%2], once) }) {
+					for _, reply := range servertest.AtOnce(64, func(i int) *servertest.Reply { return ask([]*servertest.Agent{a, b}[i%2], once) }) {
 						if reply.Status == http.StatusOK {
 							won++
 						} else {
@@ -582,22 +581,6 @@ func TestAssertionReplay(t *testing.T) {
 		refused(t, s, ask(a, once), "used before")
 		refused(t, s, ask(a, a.Assertion(jti)), "used before")
 	})
-}
-
-// atOnce sends n requests at one moment, the i-th by send(i).
-func atOnce(n int, send func(i int) *servertest.Reply) []*servertest.Reply {
-	answers := make([]*servertest.Reply, n)
-	begin := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range answers {
-		wg.Go(func() {
-			<-begin
-			answers[i] = send(i)
-		})
-	}
-	close(begin)
-	wg.Wait()
-	return answers
 }
 
 // FuzzAssertion sends anything as an assertion: it is refused, and neither fails

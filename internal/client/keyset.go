@@ -246,11 +246,11 @@ var KeySetRate = limit.Rate{Every: 10 * time.Second, Burst: 3}
 // lacks what an assertion or a redirect needs is fetched before its time. It is no
 // limit of ours that can be switched off: it protects whose document it is.
 func newRefetches(now func() time.Time) *limit.Limiter {
-	return limit.New(limit.Rate{Every: 10 * time.Second, Burst: 3}, 10*maxDocuments, now)
+	return limit.New(KeySetRate, 10*maxDocuments, now)
 }
 
-// NewKeySets returns KeySets that come through f, on the clock now. fetches bounds the fetches of
-// each URL (KeySetRate); nil: without limit.
+// NewKeySets returns KeySets that come through f, on the clock now. fetches bounds
+// those of each URL whose keys are not known (KeySetRate); nil: without limit.
 func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *KeySets {
 	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return parseKeySet(d.Body) }
 	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, again: newRefetches(now)}

@@ -94,6 +94,7 @@ func TestLogo(t *testing.T) {
 		"50 MB":                  serve("image/png", append(bytes.Clone(good), make([]byte, 50<<20)...)),
 		"a header of 2^31 by 1":  serve("image/png", claimed(good, 1<<31-1, 1)),
 		"60,000 by 60,000":       serve("image/png", claimed(good, 60_000, 60_000)),
+		"1,025 pixels wide":      serve("image/png", drawn(t, 1025, 2)),
 		"a picture cut short":    serve("image/png", good[:len(good)-20]),
 		"a redirect":             func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) },
 		"nothing":                http.NotFound,

@@ -16,23 +16,6 @@ import (
 
 const racers = 64
 
-// race sends racers requests at one moment, the i-th by send(i), and returns the
-// answers.
-func race(send func(i int) *servertest.Reply) []*servertest.Reply {
-	answers := make([]*servertest.Reply, racers)
-	begin := make(chan struct{})
-	var wg sync.WaitGroup
-	for i := range answers {
-		wg.Go(func() {
-			<-begin
-			answers[i] = send(i)
-		})
-	}
-	close(begin)
-	wg.Wait()
-	return answers
-}
-
 // winners returns the tokens of the answers that are a success, and checks that
 // all others are invalid_grant.
 func winners(answers []*servertest.Reply) []servertest.Tokens {
@@ -152,7 +135,7 @@ func redeemedAtOnce(t *testing.T, w *world) {
 	code := w.browser.Authorize(w.nodes[0].Authorization()).Through(w.ada).Code()
 	w.nodes[1].Verifier = w.nodes[0].Verifier
 	alarms := len(w.s.Events("token.reuse"))
-	won := winners(race(func(i int) *servertest.Reply { return w.nodes[i%2].Exchange(code) }))
+	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply { return w.nodes[i%2].Exchange(code) }))
 	if len(won) != 1 {
 		t.Fatalf("%d redemptions of one code succeeded, want 1", len(won))
 	}
@@ -165,7 +148,7 @@ func redeemedAtOnce(t *testing.T, w *world) {
 
 func refreshedAtOnce(t *testing.T, w *world) {
 	old := w.connect()
-	won := winners(race(func(i int) *servertest.Reply { return w.nodes[i%2].Refresh(old.Refresh) }))
+	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply { return w.nodes[i%2].Refresh(old.Refresh) }))
 	if len(won) != racers {
 		t.Errorf("%d of %d refreshes succeeded within the grace", len(won), racers)
 	}
@@ -182,7 +165,7 @@ func refreshedAtOnce(t *testing.T, w *world) {
 
 func refreshedAtOnceWithoutGrace(t *testing.T, w *world) {
 	old := w.connect()
-	won := winners(race(func(i int) *servertest.Reply { return w.nodes[i%2].Refresh(old.Refresh) }))
+	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply { return w.nodes[i%2].Refresh(old.Refresh) }))
 	if len(won) != 1 {
 		t.Errorf("%d refreshes succeeded without grace, want 1", len(won))
 	}

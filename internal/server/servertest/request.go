@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -216,4 +217,21 @@ func (r *Reply) uncached() {
 	if r.Header.Get("X-Request-Id") == "" {
 		r.t.Error("X-Request-Id is missing")
 	}
+}
+
+// AtOnce sends n requests at one moment, the i-th by send(i), and returns the
+// answers.
+func AtOnce(n int, send func(i int) *Reply) []*Reply {
+	answers := make([]*Reply, n)
+	begin := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range answers {
+		wg.Go(func() {
+			<-begin
+			answers[i] = send(i)
+		})
+	}
+	close(begin)
+	wg.Wait()
+	return answers
 }
