@@ -89,7 +89,7 @@ func Open(t testing.TB, engine Engine) (*store.DB, *Clock) {
 func New(t testing.TB, engine Engine) string {
 	t.Helper()
 	if engine == Postgres {
-		return newPostgres(t, templateName)
+		return newPostgres(t, template)
 	}
 	dsn := Bare(t, engine)
 	migrate(t, dsn)
@@ -101,7 +101,7 @@ func New(t testing.TB, engine Engine) string {
 func Bare(t testing.TB, engine Engine) string {
 	t.Helper()
 	if engine == Postgres {
-		return newPostgres(t, "template0")
+		return newPostgres(t, empty)
 	}
 	return "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
 }
@@ -140,7 +140,10 @@ func migrate(t testing.TB, dsn string) {
 	}
 }
 
-func newPostgres(t testing.TB, template string) string {
+// empty is a template for newPostgres with nothing in it.
+func empty(testing.TB, *sql.DB, string) string { return "template0" }
+
+func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn string) string) string {
 	t.Helper()
 	dsn := os.Getenv("CARDEA_TEST_POSTGRES")
 	if dsn == "" {
@@ -152,11 +155,8 @@ func newPostgres(t testing.TB, template string) string {
 	}
 	defer func() { _ = admin.Close() }()
 
-	if template == templateName {
-		makeTemplate(t, admin, dsn)
-	}
 	name := strings.ToLower(oauth.NewID("cardea_test_"))
-	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template(t, admin, dsn)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,19 +17,18 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// templateName is the migrated database that those of the tests are copied from.
-// It is made once for a cluster; the advisory lock keeps test binaries that run at
-// the same time from making it twice.
-const (
-	templateName = "cardea_template"
-	templateLock = 0x636172646561
-)
+// templateLock is the advisory lock that keeps test binaries that run at the same
+// time from making a template twice.
+const templateLock = 0x636172646561
 
 var making sync.Mutex // this binary asks once at a time
 
-// makeTemplate makes the template database unless it is there and up to date.
-func makeTemplate(t testing.TB, admin *sql.DB, dsn string) {
+// template returns the name of the migrated database that those of the tests are
+// copied from, and makes it unless it is there. Its name tells its migrations, so
+// that several working copies can share a cluster.
+func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
 	t.Helper()
+	name = "cardea_template_" + migrationsHash(t)
 	making.Lock()
 	defer making.Unlock()
 	ctx := t.Context()
@@ -44,14 +42,13 @@ func makeTemplate(t testing.TB, admin *sql.DB, dsn string) {
 	}
 	defer func() { _, _ = conn.ExecContext(context.Background(), "SELECT pg_advisory_unlock($1)", templateLock) }()
 
-	want := migrationsHash(t)
-	var have sql.NullString
-	err = conn.QueryRowContext(ctx, "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1", templateName).Scan(&have)
+	var there bool
+	err = conn.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)", name).Scan(&there)
 	switch {
-	case err == nil && have.String == want:
-		return
-	case err != nil && !errors.Is(err, sql.ErrNoRows):
+	case err != nil:
 		t.Fatal(err)
+	case there:
+		return name
 	}
 	scratch := strings.ToLower(oauth.NewID("cardea_scratch_"))
 	exec := func(statement string) {
@@ -62,12 +59,11 @@ func makeTemplate(t testing.TB, admin *sql.DB, dsn string) {
 	}
 	exec("CREATE DATABASE " + scratch)
 	migrate(t, named(t, dsn, scratch))
-	exec("DROP DATABASE IF EXISTS " + templateName + " WITH (FORCE)")
-	exec("ALTER DATABASE " + scratch + " RENAME TO " + templateName)
-	exec("COMMENT ON DATABASE " + templateName + " IS '" + want + "'")
+	exec("ALTER DATABASE " + scratch + " RENAME TO " + name)
+	return name
 }
 
-// migrationsHash tells a template that was made of other migrations.
+// migrationsHash tells a template from one that was made of other migrations.
 func migrationsHash(t testing.TB) string {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
@@ -83,5 +79,5 @@ func migrationsHash(t testing.TB) string {
 		}
 		hash.Write(text)
 	}
-	return hex.EncodeToString(hash.Sum(nil))
+	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
