@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -55,7 +56,7 @@ type clientView struct {
 
 func viewClient(c *oauth.Client) clientView {
 	return clientView{
-		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: client.KeyIDs(&c.Metadata), JWKSURI: c.JWKSURI,
+		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: assertion.KeyIDs(&c.Metadata), JWKSURI: c.JWKSURI,
 		GrantTypes: append([]oauth.GrantType{}, c.GrantTypes...), RedirectURIs: append([]string{}, c.RedirectURIs...),
 		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
 		AccessTokenTTL: span(c.AccessTTL), Origin: c.Origin,
@@ -143,7 +144,7 @@ func (f clientTerms) applyKeys(m *oauth.Metadata, server config.Config) error {
 	if u, err := url.Parse(f.JWKSURI); err == nil && oauth.IsLoopback(u.Hostname()) && !server.Registration.AllowLoopback {
 		return usageError("--jwks-uri is on this machine, from where keys are fetched with registration.cimd_allow_loopback alone; use --jwks")
 	}
-	return client.CheckKeys(m)
+	return assertion.CheckKeys(m)
 }
 
 // apply changes c to the terms that are given; those that are not stay.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
@@ -229,7 +230,7 @@ func provisionPerson(tx *store.Tx, email, hash string) error {
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	user = &oauth.User{ID: oauth.NewID("usr_"), Email: email, Name: "Demo", PasswordHash: hash, CreatedAt: tx.Now()}
+	user = &identity.User{ID: oauth.NewID("usr_"), Email: email, Name: "Demo", PasswordHash: hash, CreatedAt: tx.Now()}
 	return tx.Conclude(audit.User("create", user.ID), tx.CreateUser(user))
 }
 

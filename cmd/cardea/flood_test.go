@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	endpoint "github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
 // The flood is here, with what runs without the race detector, which would take
@@ -22,7 +23,7 @@ import (
 // flooded is a registration endpoint without limits of rate, as many addresses
 // find it.
 type flooded struct {
-	*client.Registration
+	*endpoint.Endpoint
 	t     *testing.T
 	clock *storetest.Clock
 }
@@ -38,7 +39,7 @@ func (f *flooded) register(name, method string) (string, error) {
 	refusal, refused := oauth.AsRefusal(err)
 	switch {
 	case err == nil:
-		return reply.Body.(client.Information).ClientID, nil
+		return reply.Body.(endpoint.Information).ClientID, nil
 	case !refused || refusal.Status() != http.StatusTooManyRequests || refusal.RetryAfter <= 0:
 		f.t.Errorf("%s: %v", name, err)
 	}
@@ -96,7 +97,7 @@ func (f *flooded) there(id string) bool {
 
 func TestRegistrationFlood(t *testing.T) {
 	db, clock := storetest.Open(t, storetest.SQLite)
-	f := &flooded{&client.Registration{DB: db, Issuer: "https://auth.example.com", Strangers: &client.Strangers{DB: db}}, t, clock}
+	f := &flooded{&endpoint.Endpoint{DB: db, Issuer: "https://auth.example.com", Strangers: &strangers.Recorder{DB: db}}, t, clock}
 
 	used := f.honest("Used")
 	if err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.ClientUsed(used) }); err != nil {

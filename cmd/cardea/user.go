@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -36,7 +37,7 @@ type userView struct {
 	DisabledAt moment `json:"disabled_at"`
 }
 
-func viewUser(u *oauth.User) userView {
+func viewUser(u *identity.User) userView {
 	return userView{ID: u.ID, Email: u.Email, Name: u.Name, CreatedAt: moment{u.CreatedAt}, DisabledAt: moment{u.DisabledAt}}
 }
 
@@ -113,7 +114,7 @@ func (c *userCreate) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	u := &oauth.User{ID: oauth.NewID("usr_"), Email: c.Email, Name: c.Name, PasswordHash: hash}
+	u := &identity.User{ID: oauth.NewID("usr_"), Email: c.Email, Name: c.Name, PasswordHash: hash}
 	err = sh.update(ctx, func(tx *store.Tx) error {
 		u.CreatedAt = tx.Now()
 		err := tx.CreateUser(u)
@@ -159,7 +160,7 @@ type namedUser struct {
 type userShow struct{ namedUser }
 
 func (c *userShow) Run(ctx context.Context, sh *shell) error {
-	var u *oauth.User
+	var u *identity.User
 	err := sh.view(ctx, func(tx *store.Tx) (err error) {
 		u, err = findUser(tx, c.User)
 		return err
@@ -171,8 +172,8 @@ func (c *userShow) Run(ctx context.Context, sh *shell) error {
 }
 
 // change does to the account what the verb says, and prints it.
-func (c *namedUser) change(ctx context.Context, sh *shell, verb string, do func(*store.Tx, *oauth.User) error) error {
-	var changed *oauth.User
+func (c *namedUser) change(ctx context.Context, sh *shell, verb string, do func(*store.Tx, *identity.User) error) error {
+	var changed *identity.User
 	err := sh.update(ctx, func(tx *store.Tx) error {
 		found, err := findUser(tx, c.User)
 		if err != nil {
@@ -193,13 +194,13 @@ func (c *namedUser) change(ctx context.Context, sh *shell, verb string, do func(
 type userDisable struct{ namedUser }
 
 func (c *userDisable) Run(ctx context.Context, sh *shell) error {
-	return c.change(ctx, sh, "disable", func(tx *store.Tx, u *oauth.User) error { return tx.DisableUser(u.ID) })
+	return c.change(ctx, sh, "disable", func(tx *store.Tx, u *identity.User) error { return tx.DisableUser(u.ID) })
 }
 
 type userEnable struct{ namedUser }
 
 func (c *userEnable) Run(ctx context.Context, sh *shell) error {
-	return c.change(ctx, sh, "enable", func(tx *store.Tx, u *oauth.User) error { return tx.EnableUser(u.ID) })
+	return c.change(ctx, sh, "enable", func(tx *store.Tx, u *identity.User) error { return tx.EnableUser(u.ID) })
 }
 
 type userResetPassword struct {
@@ -212,7 +213,7 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, sh, "reset_password", func(tx *store.Tx, u *oauth.User) error {
+	return c.change(ctx, sh, "reset_password", func(tx *store.Tx, u *identity.User) error {
 		return errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID))
 	})
 }
@@ -239,7 +240,7 @@ func (c *userDelete) Run(ctx context.Context, sh *shell) error {
 }
 
 // findUser returns the person whom an operator names by e-mail address or id.
-func findUser(tx *store.Tx, name string) (*oauth.User, error) {
+func findUser(tx *store.Tx, name string) (*identity.User, error) {
 	u, err := tx.User(name)
 	if errors.Is(err, store.ErrNotFound) {
 		u, err = tx.UserByEmail(name)

@@ -14,6 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -23,7 +24,7 @@ type Endpoint struct {
 	DB        *store.DB
 	Clients   *client.Directory
 	Login     *login.Endpoint
-	Strangers *client.Strangers
+	Strangers *strangers.Recorder
 	Pages     *web.Pages
 	Logos     *client.Logos
 	Issuer    string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -47,7 +48,7 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 }
 
 // ask shows the page.
-func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *oauth.User, sealed string) (web.Answer, error) {
+func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *identity.User, sealed string) (web.Answer, error) {
 	target, err := e.resource(r, q)
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (e *Endpoint) Logo(r *http.Request) (web.Answer, error) {
 
 // consentPurpose binds the form's token to the request and to the person whom
 // the page named: if another signs in meanwhile, it is worth nothing.
-func consentPurpose(q *oauth.AuthorizationRequest, user *oauth.User) string {
+func consentPurpose(q *oauth.AuthorizationRequest, user *identity.User) string {
 	return "consent " + q.ID + " " + user.ID
 }
 
@@ -196,7 +197,7 @@ func (e *Endpoint) resource(r *http.Request, q *oauth.AuthorizationRequest) (*oa
 // an operator vouches for the client; no program on the person's own computer can
 // pose as it; and no other site sent the browser here, which may act for somebody
 // else.
-func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *oauth.User) (bool, error) {
+func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *identity.User) (bool, error) {
 	if !c.Approved() || oauth.LoopbackOnly([]string{q.RedirectURI}) || q.PromptConsent || q.CrossSite {
 		return false, nil
 	}
@@ -211,7 +212,7 @@ func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c 
 // consented returns the scopes of the standing consents to the same request. What
 // was allowed to a client with other redirect URIs or keys was not allowed to this
 // one.
-func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, target *oauth.Resource, user *oauth.User) (scope.Set, error) {
+func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, target *oauth.Resource, user *identity.User) (scope.Set, error) {
 	var all scope.Set
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
 		stored, err := tx.Client(c.ID)
@@ -231,7 +232,7 @@ func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, c *
 }
 
 // grant records what the person allowed and sends the code (OAuth 2.1 §4.1.2).
-func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, session *oauth.Session, allowed scope.Set, back *response, remembered bool) (web.Answer, error) {
+func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, session *identity.Session, allowed scope.Set, back *response, remembered bool) (web.Answer, error) {
 	target, err := e.resource(r, q)
 	if err != nil {
 		return nil, err
@@ -316,7 +317,7 @@ func declined(q *oauth.AuthorizationRequest, allowed scope.Set) bool {
 }
 
 // deny records a no and tells the client (OAuth 2.1 §4.1.2.1).
-func (e *Endpoint) deny(r *http.Request, q *oauth.AuthorizationRequest, user *oauth.User, back *response) (web.Answer, error) {
+func (e *Endpoint) deny(r *http.Request, q *oauth.AuthorizationRequest, user *identity.User, back *response) (web.Answer, error) {
 	denial := oauth.Refuse(oauth.AccessDenied, "the person did not allow it")
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		event := audit.Consent(q.ClientID, user.ID, q.Resource, "")

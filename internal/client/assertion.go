@@ -9,9 +9,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
-	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -21,31 +20,10 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // Bounds of a client assertion.
 const (
-	maxAssertion = 8 << 10     // bytes
-	maxJTI       = 256         // bytes
-	maxLife      = time.Hour   // of which exp may be ahead
-	skew         = time.Minute // between the client's clock and ours
+	maxJTI  = 256         // bytes
+	maxLife = time.Hour   // of which exp may be ahead
+	skew    = time.Minute // between the client's clock and ours
 )
-
-// assertion is a client assertion that was read, and is not believed yet.
-type assertion struct {
-	jws    *jose.JSONWebSignature
-	alg    string
-	kid    string // "": none
-	claims assertionClaims
-}
-
-// assertionClaims are the claims of a client assertion (RFC 7523 §3). Times are
-// seconds since 1970; nil is one that is not there.
-type assertionClaims struct {
-	Issuer    string       `json:"iss"`
-	Subject   string       `json:"sub"`
-	Audience  jwt.Audience `json:"aud"`
-	Expiry    *float64     `json:"exp"`
-	NotBefore *float64     `json:"nbf"`
-	IssuedAt  *float64     `json:"iat"`
-	ID        string       `json:"jti"`
-}
 
 // hasAssertion tells whether the client authenticates by an assertion, or tries to.
 func hasAssertion(form url.Values) bool {
@@ -64,15 +42,15 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	case form.Get("client_assertion_type") != assertionType:
 		return nil, oauth.RefuseClient(false, "client_assertion_type must be %s", assertionType)
 	}
-	said, err := readAssertion(form.Get("client_assertion"))
+	said, err := assertion.Read(form.Get("client_assertion"))
 	if err != nil {
-		return nil, err
+		return nil, refuseAssertion("%v", err)
 	}
-	if err := a.checkClaims(r, form, &said.claims); err != nil {
+	if err := a.checkClaims(r, form, &said.Claims); err != nil {
 		return nil, err
 	}
 	asked := a.DB.Now()
-	c, err := a.find(r, []string{said.claims.Issuer})
+	c, err := a.find(r, []string{said.Claims.Issuer})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +76,7 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 }
 
 // checkClaims refuses what no client may say (RFC 7523 §3).
-func (a *Authenticator) checkClaims(r *http.Request, form url.Values, claims *assertionClaims) error {
+func (a *Authenticator) checkClaims(r *http.Request, form url.Values, claims *assertion.Claims) error {
 	now, slack := float64(a.DB.Now().UnixMicro())/1e6, skew.Seconds()
 	switch {
 	case claims.Issuer == "" || claims.Issuer != claims.Subject:
@@ -127,73 +105,6 @@ func refuseAssertion(format string, args ...any) error {
 	return oauth.RefuseClient(false, "the client assertion is refused: "+format, args...)
 }
 
-// readAssertion parses a client assertion: a JWT in compact form, signed by an
-// algorithm that is served (RFC 7523 §3, RFC 8725 §3). Keys and places of keys in
-// its header are not looked at.
-func readAssertion(text string) (*assertion, error) {
-	switch {
-	case len(text) > maxAssertion:
-		return nil, refuseAssertion("it is longer than %d bytes", maxAssertion)
-	case strings.ContainsAny(text, "\r\n"): // which decoders of base64 skip
-		return nil, refuseAssertion("it has a line break")
-	}
-	var algs []jose.SignatureAlgorithm
-	for _, alg := range SigningAlgs {
-		algs = append(algs, jose.SignatureAlgorithm(alg))
-	}
-	jws, err := jose.ParseSignedCompact(text, algs)
-	if unexpected := (*jose.ErrUnexpectedSignatureAlgorithm)(nil); errors.As(err, &unexpected) {
-		return nil, refuseAssertion("its alg is not one of %s", oauth.Listed(SigningAlgs))
-	}
-	if err != nil {
-		return nil, refuseAssertion("it is not a signed JWT of three parts, each member of its header once")
-	}
-	header := jws.Signatures[0].Protected
-	said := &assertion{jws: jws, alg: header.Algorithm, kid: header.KeyID}
-	typ, named := header.ExtraHeaders[jose.HeaderType]
-	_, crit := header.ExtraHeaders["crit"]
-	_, b64 := header.ExtraHeaders["b64"]
-	switch {
-	case named && !isAssertionType(typ):
-		return nil, refuseAssertion("its typ is neither JWT nor client-authentication+jwt")
-	case crit || b64:
-		return nil, refuseAssertion("its header has crit or b64, of which no extension is supported")
-	}
-	switch err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.claims); {
-	case errors.Is(err, jwt.ErrUnmarshalAudience):
-		return nil, refuseAssertion("its aud must be text")
-	case err != nil:
-		return nil, refuseAssertion("its payload is not a JSON object with each claim once and of its type")
-	}
-	if hasTwin(jws.UnsafePayloadWithoutVerification(), "iss", "sub", "aud", "exp", "nbf", "iat", "jti") {
-		return nil, refuseAssertion("a claim is there in upper case: names are compared byte for byte")
-	}
-	return said, nil
-}
-
-// hasTwin tells whether a JSON object has a member that is one of names but for its
-// case. To many a parser it is the same name, so what the object says depends on
-// who reads it.
-func hasTwin(object []byte, names ...string) bool {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(object, &members); err != nil {
-		return false // whoever reads the object says so
-	}
-	for name := range members {
-		if folded := strings.ToLower(name); folded != name && slices.Contains(names, folded) {
-			return true
-		}
-	}
-	return false
-}
-
-// isAssertionType tells whether a JWT of that typ may be a client assertion, and
-// not an access token or another server's statement (RFC 8725 §3.11).
-func isAssertionType(typ any) bool {
-	text, _ := typ.(string)
-	return strings.EqualFold(text, "JWT") || strings.EqualFold(text, "client-authentication+jwt")
-}
-
 // audiences are the values of aud that mean this server: the issuer, with a slash
 // at its end or without, the token endpoint, and the endpoint that was called
 // (RFC 7523 §3).
@@ -208,56 +119,46 @@ func (a *Authenticator) audiences(r *http.Request) []string {
 
 // verify checks the signature by the client's keys. Keys that were fetched before
 // asked are asked for anew when they will not do: the client may have new ones.
-func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion, asked time.Time) error {
-	if c.SigningAlg != "" && said.alg != c.SigningAlg {
+func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion.Assertion, asked time.Time) error {
+	if c.SigningAlg != "" && said.Alg != c.SigningAlg {
 		return refuseAssertion("its alg is not %s, for which the client is registered", c.SigningAlg)
 	}
 	if c.JWKSURI == "" {
-		keys, err := parseKeySet(c.JWKS)
+		keys, err := assertion.ParseKeySet(c.JWKS)
 		if err != nil {
 			return oauth.RefuseClient(false, "the keys that the client registered cannot be used: %v", err)
 		}
-		return said.verify(keys)
+		return verified(said, keys)
 	}
-	keys, err := a.Keys.load(r.Context(), c.JWKSURI, time.Time{})
+	keys, err := a.Keys.Load(r.Context(), c.JWKSURI, time.Time{})
 	if err != nil {
 		return err
 	}
-	if said.verify(keys) == nil {
+	if said.Verify(keys) == nil {
 		return nil
 	}
-	if keys, err = a.Keys.load(r.Context(), c.JWKSURI, asked); err != nil {
+	if keys, err = a.Keys.Load(r.Context(), c.JWKSURI, asked); err != nil {
 		return err
 	}
-	return said.verify(keys)
+	return verified(said, keys)
 }
 
-// verify checks the signature by one of keys.
-func (s *assertion) verify(keys []jose.JSONWebKey) error {
-	if s.kid == "" && len(keys) > 1 {
-		return refuseAssertion("it has no kid, and the client has several keys")
-	}
-	i := slices.IndexFunc(keys, func(k jose.JSONWebKey) bool { return s.kid == "" || k.KeyID == s.kid })
-	switch {
-	case i < 0:
-		return refuseAssertion("no key of the client has its kid")
-	case !fits(keys[i], s.alg):
-		return refuseAssertion("its alg is not that of the client's key")
-	}
-	if _, err := s.jws.Verify(keys[i].Key); err != nil {
-		return refuseAssertion("its signature is wrong")
+// verified is said.Verify with its error as a refusal.
+func verified(said *assertion.Assertion, keys []jose.JSONWebKey) error {
+	if err := said.Verify(keys); err != nil {
+		return refuseAssertion("%v", err)
 	}
 	return nil
 }
 
 // spend uses the assertion up, on every node and for as long as any of them would
 // take it (RFC 7523 §3, jti).
-func (a *Authenticator) spend(r *http.Request, said *assertion) error {
-	if ok, after := a.Assertions.Allow(said.claims.Issuer); !ok {
+func (a *Authenticator) spend(r *http.Request, said *assertion.Assertion) error {
+	if ok, after := a.Assertions.Allow(said.Claims.Issuer); !ok {
 		return oauth.RefuseForNow(after, "the client sends too many assertions: use each access token until it expires")
 	}
-	hash := oauth.Hash(said.claims.Issuer + " " + said.claims.ID)
-	until := time.Unix(int64(*said.claims.Expiry), 0).Add(2 * skew) // a node's clock may be behind
+	hash := oauth.Hash(said.Claims.Issuer + " " + said.Claims.ID)
+	until := time.Unix(int64(*said.Claims.Expiry), 0).Add(2 * skew) // a node's clock may be behind
 	return a.DB.Update(r.Context(), func(tx *store.Tx) error {
 		err := tx.SpendAssertion(hash, until)
 		if errors.Is(err, store.ErrConflict) {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -90,8 +91,8 @@ func refused(t *testing.T, s *servertest.Server, reply *servertest.Reply, why st
 }
 
 func TestAssertion(t *testing.T) {
-	s := start(t)
-	for _, alg := range client.SigningAlgs {
+	s := servertest.StartWeather(t)
+	for _, alg := range assertion.SigningAlgs {
 		t.Run(alg, func(t *testing.T) {
 			for _, kid := range []string{"", "2030-01"} {
 				a := signed(t, s, servertest.NewKey(t, kid, alg))
@@ -161,7 +162,7 @@ func highS(sig []byte) []byte {
 func TestAssertionAttacks(t *testing.T) {
 	canary := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the server fetched %s", r.URL) }))
 	t.Cleanup(canary.Close)
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ec, edwards, rsaKey := servertest.NewKey(t, "ec", "ES256"), servertest.NewKey(t, "ed", "EdDSA"), servertest.NewKey(t, "rsa", "RS256")
 	agents := map[string]*servertest.Agent{"ES256": signed(t, s, ec), "EdDSA": signed(t, s, edwards), "RS256": signed(t, s, rsaKey)}
 	a := agents["ES256"]
@@ -369,7 +370,7 @@ func TestAssertionAttacks(t *testing.T) {
 }
 
 func TestAssertionAlone(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	key := servertest.NewKey(t, "", "ES256")
 	a := signed(t, s, key)
 	secret := s.Client(machine, servertest.Confidential)
@@ -416,7 +417,7 @@ func TestAssertionAlone(t *testing.T) {
 }
 
 func TestAssertionEndpoints(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	key := servertest.NewKey(t, "", "EdDSA")
 	forPeople := func(c *oauth.Client) {
@@ -493,7 +494,7 @@ func TestAssertionEndpoints(t *testing.T) {
 // TestAssertionFlood keeps a client that anybody may register from filling the
 // database with what was used.
 func TestAssertionFlood(t *testing.T) {
-	s := start(t, func(c *config.Config) {
+	s := servertest.StartWeather(t, func(c *config.Config) {
 		c.Limits.Enabled, c.Limits.Assertions = true, limit.Rate{Every: time.Minute, Burst: 3}
 	})
 	a, other := signed(t, s, servertest.NewKey(t, "", "ES256")), signed(t, s, servertest.NewKey(t, "", "ES256"))
@@ -565,7 +566,7 @@ func TestAssertionReplay(t *testing.T) {
 		}
 	})
 	t.Run("CA-09 a jti is its client's own, and a stranger uses up none", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		key := servertest.NewKey(t, "", "ES256")
 		a, b := signed(t, s, key), signed(t, s, key)
 		jti := claim("jti", "the-same")
@@ -586,7 +587,7 @@ func TestAssertionReplay(t *testing.T) {
 // FuzzAssertion sends anything as an assertion: it is refused, and neither fails
 // nor takes the server down, unless it says what the one says that is good.
 func FuzzAssertion(f *testing.F) {
-	s := start(f)
+	s := servertest.StartWeather(f)
 	a := signed(f, s, servertest.NewKey(f, "k", "ES256"))
 	good := a.Assertion()
 	parts := strings.Split(good, ".")

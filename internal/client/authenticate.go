@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -22,7 +23,7 @@ type Authenticator struct {
 	DB        *store.DB
 	Directory *Directory
 	Issuer    string
-	Keys      *KeySets
+	Keys      *assertion.KeySets
 	// Assertions bounds those of one client: each is noted until it expires; nil:
 	// without limit.
 	Assertions *limit.Limiter
@@ -81,8 +82,8 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 // assertion, whether that was proven or not; "" if it names none.
 func Claimed(form url.Values) string {
 	if hasAssertion(form) {
-		if said, err := readAssertion(form.Get("client_assertion")); err == nil {
-			return said.claims.Issuer
+		if said, err := assertion.Read(form.Get("client_assertion")); err == nil {
+			return said.Claims.Issuer
 		}
 	}
 	return form.Get("client_id")

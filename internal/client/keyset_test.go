@@ -16,7 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
@@ -71,7 +71,7 @@ func (k *keySite) publishes(c *oauth.Client) {
 
 func TestKeysAtURI(t *testing.T) {
 	begin := func(t *testing.T, keys ...*servertest.Key) (*servertest.Server, *keySite, *servertest.Agent) {
-		s, site := start(t, loopback, func(c *config.Config) { c.Limits.Enabled = true }), newKeySite(t, keys...)
+		s, site := servertest.StartWeather(t, loopback, func(c *config.Config) { c.Limits.Enabled = true }), newKeySite(t, keys...)
 		return s, site, signed(t, s, keys[0], site.publishes)
 	}
 	old, next := servertest.NewKey(t, "old", "ES256"), servertest.NewKey(t, "next", "EdDSA")
@@ -157,11 +157,11 @@ func TestKeysAtURI(t *testing.T) {
 		a.ClientCredentials().Tokens()
 	})
 	t.Run("CA-21 a registered key that was taken away", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		a := signed(t, s, old)
 		once := a.Assertion()
 		a.ClientCredentials().Tokens()
-		c := *find(t, s, a.ClientID)
+		c := *s.ClientOf(a.ClientID)
 		c.JWKS = servertest.KeySet(t, next)
 		s.Update(func(tx *store.Tx) error { return tx.UpdateClient(&c) })
 		refused(t, s, ask(a, once), "kid")
@@ -194,7 +194,7 @@ func TestKeysAtURI(t *testing.T) {
 	})
 	t.Run("CM-09 a key set on this machine or next to it", func(t *testing.T) {
 		site := newKeySite(t, old)
-		s := start(t)
+		s := servertest.StartWeather(t)
 		for _, uri := range []string{site.URL + "/jwks.json", "https://10.0.0.1/jwks", "https://[::1]/jwks", "https://localhost/jwks", "https://2130706433/jwks", "https://169.254.169.254/latest"} {
 			a := signed(t, s, old, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, uri })
 			refused(t, s, ask(a, a.Assertion()), "jwks_uri could not be fetched")
@@ -216,7 +216,7 @@ func jwkOf(members ...string) map[string]any {
 }
 
 func TestRegisteredKeys(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	encode := base64.RawURLEncoding.EncodeToString
 	ec := jwkOf("kty", "EC", "crv", "P-256", "x", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0")
@@ -245,7 +245,7 @@ func TestRegisteredKeys(t *testing.T) {
 		for name, value := range members {
 			m[name] = value
 		}
-		return s.Agent(t, nil).Register(metadata(m))
+		return s.Agent(t, nil).Register(servertest.Metadata(m))
 	}
 	set := func(keys ...map[string]any) []map[string]any { return keys }
 
@@ -312,13 +312,13 @@ func TestRegisteredKeys(t *testing.T) {
 	}
 	for _, uri := range []string{"http://localhost:3000/jwks", "https://127.0.0.1/jwks", "https://[::1]/jwks"} {
 		t.Run("jwks_uri on this machine "+uri, func(t *testing.T) {
-			m := metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": uri})
-			start(t).Agent(t, nil).Register(m).Refused(http.StatusBadRequest, "invalid_client_metadata")
+			m := servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": uri})
+			servertest.StartWeather(t).Agent(t, nil).Register(m).Refused(http.StatusBadRequest, "invalid_client_metadata")
 		})
 	}
 	t.Run("CA-16 a JWK that says its kind twice", func(t *testing.T) {
 		body := `{"redirect_uris":["` + servertest.Callback + `"],"token_endpoint_auth_method":"private_key_jwt","jwks":{"keys":[{"kty":"oct","kty":"EC"}]}}`
-		raw(s.Agent(t, nil), "application/json", body).Refused(http.StatusBadRequest, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", body).Refused(http.StatusBadRequest, "invalid_client_metadata")
 	})
 
 	for _, test := range []struct {
@@ -334,8 +334,8 @@ func TestRegisteredKeys(t *testing.T) {
 	} {
 		t.Run("accepted: "+test.name, func(t *testing.T) {
 			a := s.Agent(t, nil)
-			registered(t, a.Register(metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": map[string]any{"keys": test.keys}})))
-			if diff := cmp.Diff(test.kids, client.KeyIDs(&find(t, s, a.ClientID).Metadata)); diff != "" {
+			servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": map[string]any{"keys": test.keys}})))
+			if diff := cmp.Diff(test.kids, assertion.KeyIDs(&s.ClientOf(a.ClientID).Metadata)); diff != "" {
 				t.Errorf("kids (-want +got):\n%s", diff)
 			}
 		})
@@ -343,11 +343,11 @@ func TestRegisteredKeys(t *testing.T) {
 	t.Run("the whole way", func(t *testing.T) {
 		key := servertest.NewKey(t, "k", "EdDSA")
 		a, again := s.Agent(t, nil), s.Agent(t, nil)
-		said := metadata(map[string]any{
+		said := servertest.Metadata(map[string]any{
 			"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "EdDSA", "jwks": servertest.KeySet(t, key),
 			"token_endpoint_auth_methods_supported": []string{"none", "client_secret_basic"},
 		})
-		info := registered(t, a.Register(said))
+		info := servertest.Registered(t, a.Register(said))
 		for name, want := range map[string]any{
 			"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "EdDSA",
 			"jwks": nil, "client_secret": nil, "client_secret_expires_at": nil, "token_endpoint_auth_methods_supported": nil,
@@ -356,7 +356,7 @@ func TestRegisteredKeys(t *testing.T) {
 				t.Errorf("%s is %v, want %v", name, info[name], want)
 			}
 		}
-		registered(t, again.Register(said))
+		servertest.Registered(t, again.Register(said))
 		if again.ClientID == a.ClientID {
 			t.Error("a stranger with the same metadata is the same confidential client")
 		}
@@ -371,10 +371,10 @@ func TestRegisteredKeys(t *testing.T) {
 	t.Run("CA-21 a client replaces its keys itself", func(t *testing.T) {
 		old, next := servertest.NewKey(t, "k", "ES256"), servertest.NewKey(t, "k", "ES256")
 		said := func(set any) map[string]any {
-			return metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": set})
+			return servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": set})
 		}
 		a := s.Agent(t, nil)
-		registered(t, a.Register(said(servertest.KeySet(t, old))))
+		servertest.Registered(t, a.Register(said(servertest.KeySet(t, old))))
 		a.Key = old
 		tokens := a.Connect(s.Browser(t), ada)
 		update := said(servertest.KeySet(t, next))
@@ -392,7 +392,7 @@ func TestRegisteredKeys(t *testing.T) {
 		key := servertest.NewKey(t, "k", "ES256")
 		site := newKeySite(t, key)
 		a := s.Agent(t, nil)
-		info := registered(t, a.Register(metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": site.URL + "/jwks.json"})))
+		info := servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": site.URL + "/jwks.json"})))
 		if info["jwks_uri"] != site.URL+"/jwks.json" || site.fetched() != 0 {
 			t.Errorf("jwks_uri is %v", info["jwks_uri"])
 		}
@@ -406,8 +406,8 @@ func TestRegisteredKeys(t *testing.T) {
 			} {
 				keys["token_endpoint_auth_method"] = method
 				a := s.Agent(t, nil)
-				info := registered(t, a.Register(metadata(keys)))
-				c := find(t, s, a.ClientID)
+				info := servertest.Registered(t, a.Register(servertest.Metadata(keys)))
+				c := s.ClientOf(a.ClientID)
 				if info["jwks_uri"] != nil || info["jwks"] != nil || c.JWKS != nil || c.JWKSURI != "" || c.SigningAlg != "" {
 					t.Errorf("kept: %v", info)
 				}
@@ -418,7 +418,7 @@ func TestRegisteredKeys(t *testing.T) {
 		key := servertest.NewKey(t, "k", "ES256")
 		victim, thief := s.Agent(t, nil), s.Agent(t, nil)
 		for _, a := range []*servertest.Agent{victim, thief} {
-			registered(t, a.Register(metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": servertest.KeySet(t, key)})))
+			servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": servertest.KeySet(t, key)})))
 		}
 		victim.Key, thief.Key = key, key
 		thief.Introspect("x", servertest.Assert(victim.Assertion(claim("sub", thief.ClientID)))).Refused(http.StatusUnauthorized, "invalid_client")

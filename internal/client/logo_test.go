@@ -43,7 +43,7 @@ func claimed(picture []byte, width, height uint32) []byte {
 }
 
 func TestLogo(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	// consent returns the page for an agent whose logo is answered like that.
 	consent := func(t *testing.T, answer http.HandlerFunc) *servertest.Page {

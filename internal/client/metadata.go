@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/scope"
 )
@@ -54,7 +55,7 @@ func Check(m *oauth.Metadata, issuer string) error {
 	if m.Method == oauth.MethodNone && slices.Contains(m.GrantTypes, oauth.ClientCredentials) {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials needs a client that can authenticate: token_endpoint_auth_method cannot be none")
 	}
-	if err := CheckKeys(m); err != nil {
+	if err := assertion.CheckKeys(m); err != nil {
 		return err
 	}
 	if len(m.RedirectURIs) > 0 {
@@ -144,7 +145,7 @@ func checkWords(m *oauth.Metadata) error {
 	for _, uri := range []struct{ name, value string }{
 		{"client_uri", m.URI}, {"logo_uri", m.LogoURI}, {"tos_uri", m.TOSURI}, {"policy_uri", m.PolicyURI},
 	} {
-		if err := checkWebURI(uri.name, uri.value); err != nil {
+		if err := oauth.CheckWebURI(uri.name, uri.value); err != nil {
 			return err
 		}
 	}
@@ -153,19 +154,6 @@ func checkWords(m *oauth.Metadata) error {
 	}
 	if _, err := scope.Parse(m.Scope); err != nil {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "scope is not a list of scope names separated by spaces (RFC 6749 section 3.3)")
-	}
-	return nil
-}
-
-// checkWebURI refuses a URI that is not a plain web address; "" is none at all.
-func checkWebURI(name, uri string) error {
-	if uri == "" {
-		return nil
-	}
-	u, err := url.Parse(uri)
-	control := strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r == 0x7f })
-	if err != nil || control || len(uri) > maxText || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "%s must be an https URL of at most %d bytes", name, maxText)
 	}
 	return nil
 }

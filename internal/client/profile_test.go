@@ -53,7 +53,7 @@ func TestProfiles(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(pinned, "agent.json"), []byte(document), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := start(t, func(c *config.Config) { c.Registration.PinnedDir = pinned })
+			s := servertest.StartWeather(t, func(c *config.Config) { c.Registration.PinnedDir = pinned })
 			ada := s.User("ada@example.com")
 			agent := s.Agent(t, nil)
 			agent.ClientID = want.id

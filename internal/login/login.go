@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -31,7 +32,7 @@ type Endpoint struct {
 	// by network address; nil: without limit.
 	Accounts, Addresses *limit.Backoff
 	// Refuse records a refusal and returns it, or turns away who is refused too
-	// often (client.Strangers.Refuse).
+	// often (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
@@ -40,13 +41,13 @@ const seenEvery = 5 * time.Minute
 
 // Session returns the live session of r's browser and its person; nil, nil if
 // nobody is signed in.
-func (e *Endpoint) Session(r *http.Request) (*oauth.Session, *oauth.User, error) {
+func (e *Endpoint) Session(r *http.Request) (*identity.Session, *identity.User, error) {
 	cookie := e.Pages.SessionCookie(r)
 	if cookie == "" {
 		return nil, nil, nil
 	}
-	var session *oauth.Session
-	var user *oauth.User
+	var session *identity.Session
+	var user *identity.User
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		session, user, err = tx.Session(oauth.Hash(cookie))
 		return err
@@ -140,7 +141,7 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
-	key := oauth.EmailKey(email)
+	key := identity.EmailKey(email)
 	user, err := e.account(r, key)
 	if err != nil {
 		return nil, err
@@ -205,21 +206,21 @@ var errWrong = oauth.Refuse(oauth.AccessDenied, "wrong e-mail address or passwor
 
 // account returns the person with this e-mail address; nobody, who has no
 // password, if there is none.
-func (e *Endpoint) account(r *http.Request, key string) (*oauth.User, error) {
-	var user *oauth.User
+func (e *Endpoint) account(r *http.Request, key string) (*identity.User, error) {
+	var user *identity.User
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		user, err = tx.UserByEmail(key)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return &oauth.User{}, nil
+		return &identity.User{}, nil
 	}
 	return user, err
 }
 
 // verify returns nil if the password is the user's. That of nobody takes as long
 // as any other.
-func (e *Endpoint) verify(r *http.Request, user *oauth.User, password string) error {
+func (e *Endpoint) verify(r *http.Request, user *identity.User, password string) error {
 	ok, outdated, err := verifyPassword(r.Context(), user.PasswordHash, password)
 	switch {
 	case err != nil:
@@ -237,7 +238,7 @@ func (e *Endpoint) verify(r *http.Request, user *oauth.User, password string) er
 }
 
 // refuse records a failed sign-in and shows the form again.
-func (e *Endpoint) refuse(r *http.Request, form url.Values, user *oauth.User, err error) (web.Answer, error) {
+func (e *Endpoint) refuse(r *http.Request, form url.Values, user *identity.User, err error) (web.Answer, error) {
 	refusal, _ := oauth.AsRefusal(err)
 	if err := e.Refuse(r, audit.SignIn(user.ID), err); !errors.Is(err, refusal) {
 		return nil, err
@@ -250,7 +251,7 @@ func (e *Endpoint) refuse(r *http.Request, form url.Values, user *oauth.User, er
 }
 
 // welcome begins the session of a person who has proven who they are.
-func (e *Endpoint) welcome(r *http.Request, user *oauth.User, key, browser, sealed string) (web.Answer, error) {
+func (e *Endpoint) welcome(r *http.Request, user *identity.User, key, browser, sealed string) (web.Answer, error) {
 	secret := oauth.NewSecret("")
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		if old := e.Pages.SessionCookie(r); old != "" {
@@ -258,7 +259,7 @@ func (e *Endpoint) welcome(r *http.Request, user *oauth.User, key, browser, seal
 				return err
 			}
 		}
-		session := &oauth.Session{
+		session := &identity.Session{
 			Hash:       oauth.Hash(secret),
 			UserID:     user.ID,
 			SignedInAt: tx.Now(),

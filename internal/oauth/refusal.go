@@ -128,6 +128,12 @@ func AsRefusal(err error) (*Refusal, bool) {
 	return r, ok
 }
 
+// IsRefusal reports whether err is, or wraps, a refusal.
+func IsRefusal(err error) bool {
+	_, ok := AsRefusal(err)
+	return ok
+}
+
 // ErrUnavailable marks a fault that a later try may not meet: the database does
 // not answer, or the server is stopping. It becomes HTTP 503.
 var ErrUnavailable = errors.New("temporarily unavailable")

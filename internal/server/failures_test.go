@@ -18,13 +18,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/cardea-auth/cardea/guard"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
-	"github.com/go-jose/go-jose/v4"
-	"github.com/google/go-cmp/cmp"
 )
 
 // What keeps MCP clients from connecting in the field, most frequent first: each met here once, as the client would.

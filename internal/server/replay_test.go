@@ -15,9 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
-	"github.com/google/go-cmp/cmp"
 )
 
 // session is an entry of testdata/clients/*/sessions.json: what a client sends beside what every client must.

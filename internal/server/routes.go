@@ -8,10 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -185,10 +186,10 @@ func newLimits(c config.Config, now func() time.Time) limits {
 	}
 	return limits{
 		failures:      limit.New(c.Limits.Failures, senders, now),
-		registrations: client.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
+		registrations: registration.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
 		documents:     limit.New(c.Limits.Documents, senders, now),
 		allDocuments:  limit.New(c.Limits.AllDocuments, 1, now),
-		keySets:       limit.New(client.KeySetRate, senders, now),
+		keySets:       limit.New(assertion.KeySetRate, senders, now),
 		assertions:    limit.New(c.Limits.Assertions, senders, now),
 		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
 		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),

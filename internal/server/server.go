@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/authorize"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -23,7 +24,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/token"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -36,7 +39,7 @@ type Server struct {
 	log    *slog.Logger
 	base   string // path of the issuer, "" for none
 
-	registration  *client.Registration
+	registration  *registration.Endpoint
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
 	login         *login.Endpoint
@@ -61,7 +64,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s := &Server{config: c, db: db, keys: ring, log: log, base: strings.TrimSuffix(issuer.Path, "/")}
 
 	limits := newLimits(c, db.Now)
-	strangers := &client.Strangers{DB: db, Failures: limits.failures}
+	strangers := &strangers.Recorder{DB: db, Failures: limits.failures}
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	directory := &client.Directory{DB: db}
 	if c.Registration.CIMD != "off" {
@@ -69,7 +72,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 			return nil, err
 		}
 	}
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: client.NewKeySets(fetcher, db.Now, limits.keySets), Assertions: limits.assertions}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Assertions: limits.assertions}
 	s.pages = &web.Pages{
 		Base:    s.base,
 		Secure:  issuer.Scheme == "https",
@@ -91,7 +94,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
 		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
 	}
-	s.registration = &client.Registration{
+	s.registration = &registration.Endpoint{
 		DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
 		AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations,
 	}
@@ -114,9 +117,9 @@ func metadata(c config.Config) discovery.Metadata {
 		TokenEndpointAuthMethodsSupported: client.Methods,
 		RevocationEndpointAuthMethods:     client.Methods,
 		IntrospectionEndpointAuthMethods:  []oauth.Method{oauth.MethodBasic, oauth.MethodPost, oauth.MethodPrivateKeyJWT},
-		TokenEndpointAuthSigningAlgs:      client.SigningAlgs,
-		RevocationEndpointAuthSigningAlgs: client.SigningAlgs,
-		IntrospectionEndpointSigningAlgs:  client.SigningAlgs,
+		TokenEndpointAuthSigningAlgs:      assertion.SigningAlgs,
+		RevocationEndpointAuthSigningAlgs: assertion.SigningAlgs,
+		IntrospectionEndpointSigningAlgs:  assertion.SigningAlgs,
 		CodeChallengeMethodsSupported:     []string{"S256"},
 		AuthorizationResponseIssParameter: true,
 		ClientIDMetadataDocument:          c.Registration.CIMD != "off",
@@ -140,7 +143,7 @@ func policy(c config.Config, l limits) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations                                          *client.Admission
+	registrations                                          *registration.Admission
 	failures, documents, allDocuments, keySets, assertions *limit.Limiter
 	accounts, addresses                                    *limit.Backoff
 }

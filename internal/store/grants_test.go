@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -392,8 +393,8 @@ func TestSweep(t *testing.T) {
 				tx.ClientUsed(client.ID),
 				tx.CreateClient(&oauth.Client{ID: "mcp_new", Origin: oauth.ByRegistration, CreatedAt: start}, ""),
 				tx.CreateClient(&oauth.Client{ID: "mcp_operator", Origin: oauth.ByOperator, CreatedAt: start}, ""),
-				tx.CreateSession(&oauth.Session{Hash: "short", UserID: user.ID, ExpiresAt: start.Add(time.Hour), EndsAt: start.Add(time.Hour)}),
-				tx.CreateSession(&oauth.Session{Hash: "long", UserID: user.ID, ExpiresAt: start.Add(60 * day), EndsAt: start.Add(60 * day)}),
+				tx.CreateSession(&identity.Session{Hash: "short", UserID: user.ID, ExpiresAt: start.Add(time.Hour), EndsAt: start.Add(time.Hour)}),
+				tx.CreateSession(&identity.Session{Hash: "long", UserID: user.ID, ExpiresAt: start.Add(60 * day), EndsAt: start.Add(60 * day)}),
 				tx.CreateKey(store.Key{KID: "gone", CreatedAt: start, ExpiresAt: start.Add(time.Hour)}),
 				tx.CreateKey(store.Key{KID: "signing", CreatedAt: start}),
 			}

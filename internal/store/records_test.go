@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -260,7 +261,7 @@ func TestUnusedClients(t *testing.T) {
 
 func TestUsers(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
-		ada := &oauth.User{ID: "usr_1", Email: "Ada@Example.com", Name: "Ada ☀", PasswordHash: "$argon2id$1", CreatedAt: clock.Now()}
+		ada := &identity.User{ID: "usr_1", Email: "Ada@Example.com", Name: "Ada ☀", PasswordHash: "$argon2id$1", CreatedAt: clock.Now()}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
 		t.Run("LG-06 an address is one however it is spelled", func(t *testing.T) {
 			for _, spelling := range []string{"ada@example.com", " ADA@EXAMPLE.COM ", "ａda@example.com"} {
@@ -270,14 +271,14 @@ func TestUsers(t *testing.T) {
 					return err
 				})
 				expect(t, db, store.ErrConflict, func(tx *store.Tx) error {
-					return tx.CreateUser(&oauth.User{ID: "usr_2", Email: spelling, CreatedAt: tx.Now()})
+					return tx.CreateUser(&identity.User{ID: "usr_2", Email: spelling, CreatedAt: tx.Now()})
 				})
 			}
 		})
 		update(t, db, func(tx *store.Tx) error { return tx.SetPassword("usr_1", "$argon2id$2") })
 		_, client, resource := people(t, db)
 		g := redeemed(t, db, ada, client, resource)
-		session := &oauth.Session{Hash: "h1", UserID: "usr_1", SignedInAt: clock.Now(), AMR: []string{"pwd", "otp"}, SeenAt: clock.Now(),
+		session := &identity.Session{Hash: "h1", UserID: "usr_1", SignedInAt: clock.Now(), AMR: []string{"pwd", "otp"}, SeenAt: clock.Now(),
 			ExpiresAt: clock.Now().Add(time.Hour), EndsAt: clock.Now().Add(2 * time.Hour)}
 		second := *session
 		second.Hash = "h2"
@@ -337,12 +338,12 @@ func TestSessions(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, _, _ := people(t, db)
 		begin := clock.Now()
-		s := &oauth.Session{Hash: "h", UserID: user.ID, SignedInAt: begin, AMR: []string{"pwd"}, SeenAt: begin, ExpiresAt: begin.Add(time.Hour), EndsAt: begin.Add(90 * time.Minute)}
+		s := &identity.Session{Hash: "h", UserID: user.ID, SignedInAt: begin, AMR: []string{"pwd"}, SeenAt: begin, ExpiresAt: begin.Add(time.Hour), EndsAt: begin.Add(90 * time.Minute)}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateSession(s) })
-		find := func() (*oauth.Session, error) {
-			var got *oauth.Session
+		find := func() (*identity.Session, error) {
+			var got *identity.Session
 			err := db.View(t.Context(), func(tx *store.Tx) (err error) {
-				var u *oauth.User
+				var u *identity.User
 				if got, u, err = tx.Session("h"); err == nil {
 					same(t, user, u)
 				}
@@ -388,7 +389,7 @@ func TestPages(t *testing.T) {
 			for i := range n {
 				at := clock.Now().Add(time.Duration(i/3) * time.Second) // three at a time are made at once
 				err := errors.Join(
-					tx.CreateUser(&oauth.User{ID: fmt.Sprint("usr_", i), Email: fmt.Sprint(i), CreatedAt: at}),
+					tx.CreateUser(&identity.User{ID: fmt.Sprint("usr_", i), Email: fmt.Sprint(i), CreatedAt: at}),
 					tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", i), CreatedAt: at}, ""),
 					tx.CreateGrant(&oauth.Grant{ID: fmt.Sprint("grt_", i), UserID: user.ID, ClientID: client.ID, ResourceID: resource.ID, CreatedAt: at, ExpiresAt: at, EndsAt: at}))
 				if err != nil {

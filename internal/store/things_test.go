@@ -4,16 +4,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
 )
 
 // people makes a user, a client and a resource.
-func people(t testing.TB, db *store.DB) (*oauth.User, *oauth.Client, *oauth.Resource) {
+func people(t testing.TB, db *store.DB) (*identity.User, *oauth.Client, *oauth.Resource) {
 	t.Helper()
 	now := db.Now()
-	user := &oauth.User{ID: oauth.NewID("usr_"), Name: "Ada", PasswordHash: "$argon2id$", CreatedAt: now}
+	user := &identity.User{ID: oauth.NewID("usr_"), Name: "Ada", PasswordHash: "$argon2id$", CreatedAt: now}
 	user.Email = user.ID + "@example.com"
 	client := &oauth.Client{ID: oauth.NewID("mcp_"), Origin: oauth.ByRegistration, CreatedAt: now}
 	client.Name, client.RedirectURIs = "Agent", []string{"http://127.0.0.1/callback"}
@@ -32,7 +33,7 @@ func people(t testing.TB, db *store.DB) (*oauth.User, *oauth.Client, *oauth.Reso
 }
 
 // consented returns a grant whose code is not redeemed yet, and the code.
-func consented(t testing.TB, db *store.DB, user *oauth.User, client *oauth.Client, resource *oauth.Resource) (*oauth.Grant, *oauth.Code) {
+func consented(t testing.TB, db *store.DB, user *identity.User, client *oauth.Client, resource *oauth.Resource) (*oauth.Grant, *oauth.Code) {
 	t.Helper()
 	now := db.Now()
 	g := &oauth.Grant{
@@ -52,7 +53,7 @@ func consented(t testing.TB, db *store.DB, user *oauth.User, client *oauth.Clien
 }
 
 // redeemed returns a grant at generation 1, live for thirty days.
-func redeemed(t testing.TB, db *store.DB, user *oauth.User, client *oauth.Client, resource *oauth.Resource) *oauth.Grant {
+func redeemed(t testing.TB, db *store.DB, user *identity.User, client *oauth.Client, resource *oauth.Resource) *oauth.Grant {
 	t.Helper()
 	g, c := consented(t, db, user, client, resource)
 	update(t, db, func(tx *store.Tx) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -114,7 +115,7 @@ func TestUpdate(t *testing.T) {
 		})
 		t.Run("a conflict does not end the transaction", func(t *testing.T) {
 			update(t, db, func(tx *store.Tx) error {
-				u := &oauth.User{ID: "usr_1", Email: "twice@example.com", CreatedAt: tx.Now()}
+				u := &identity.User{ID: "usr_1", Email: "twice@example.com", CreatedAt: tx.Now()}
 				if err := tx.CreateUser(u); err != nil {
 					return err
 				}

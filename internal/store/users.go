@@ -4,35 +4,35 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/identity"
 )
 
 const userColumns = "id, email, name, password_hash, created_at, disabled_at"
 
 // CreateUser stores a new account, CreatedAt and all. ErrConflict if its id is
-// taken, or its e-mail address in the form of oauth.EmailKey.
-func (tx *Tx) CreateUser(u *oauth.User) error {
+// taken, or its e-mail address in the form of identity.EmailKey.
+func (tx *Tx) CreateUser(u *identity.User) error {
 	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-		args{u.ID, u.Email, u.Name, u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt), oauth.EmailKey(u.Email)})
+		args{u.ID, u.Email, u.Name, u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt), identity.EmailKey(u.Email)})
 }
 
 // User returns the account with the given id. ErrNotFound if there is none.
-func (tx *Tx) User(id string) (*oauth.User, error) {
+func (tx *Tx) User(id string) (*identity.User, error) {
 	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE id = $1", args{id}, scanUser)
 	return only(found, err)
 }
 
 // UserByEmail returns the account with the given e-mail address, in any spelling
-// that oauth.EmailKey holds for the same. ErrNotFound if there is none.
-func (tx *Tx) UserByEmail(email string) (*oauth.User, error) {
-	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key = $1", args{oauth.EmailKey(email)}, scanUser)
+// that identity.EmailKey holds for the same. ErrNotFound if there is none.
+func (tx *Tx) UserByEmail(email string) (*identity.User, error) {
+	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key = $1", args{identity.EmailKey(email)}, scanUser)
 	return only(found, err)
 }
 
 // Users returns a page of the accounts and the cursor of the next, "" for none.
-func (tx *Tx) Users(page Page) (users []*oauth.User, next string, err error) {
+func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) {
 	return paged(tx, "SELECT "+userColumns+" FROM users", new(where), page, "created_at", "id", scanUser,
-		func(u *oauth.User) (time.Time, string) { return u.CreatedAt, u.ID })
+		func(u *identity.User) (time.Time, string) { return u.CreatedAt, u.ID })
 }
 
 // SetPassword stores a password hash. ErrNotFound if there is no such account.
@@ -64,14 +64,14 @@ func (tx *Tx) DeleteUser(id string) error {
 	return tx.revokeGrants("user_id", id, "user_deleted")
 }
 
-func scanUser(scan func(...any) error) (*oauth.User, error) {
-	u := new(oauth.User)
+func scanUser(scan func(...any) error) (*identity.User, error) {
+	u := new(identity.User)
 	err := scan(&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt})
 	return u, err
 }
 
 // CreateSession stores a new session. ErrConflict if its hash is taken.
-func (tx *Tx) CreateSession(s *oauth.Session) error {
+func (tx *Tx) CreateSession(s *identity.Session) error {
 	return tx.create(`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`, args{
 		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(), earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(),
@@ -80,8 +80,8 @@ func (tx *Tx) CreateSession(s *oauth.Session) error {
 
 // Session returns the session with the given hash and whose it is. ErrNotFound if
 // there is none, if it is over at Tx.Now, or if its account is disabled.
-func (tx *Tx) Session(hash string) (*oauth.Session, *oauth.User, error) {
-	s, u := new(oauth.Session), new(oauth.User)
+func (tx *Tx) Session(hash string) (*identity.Session, *identity.User, error) {
+	s, u := new(identity.Session), new(identity.User)
 	err := tx.row(`SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at,
 		u.id, u.email, u.name, u.password_hash, u.created_at, u.disabled_at
 		FROM sessions s JOIN users u ON u.id = s.user_id

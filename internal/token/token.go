@@ -14,6 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/web"
 	"github.com/cardea-auth/cardea/scope"
 )
@@ -23,7 +24,7 @@ type Endpoint struct {
 	DB        *store.DB
 	Keys      *keys.Ring
 	Clients   *client.Authenticator
-	Strangers *client.Strangers
+	Strangers *strangers.Recorder
 	Issuer    string
 	// RefreshKey is the server's half of every refresh token.
 	RefreshKey []byte

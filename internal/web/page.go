@@ -20,7 +20,7 @@ type Pages struct {
 	Sealer  *Sealer // of requests on their way through the pages
 	CSRFKey []byte  // 32 bytes
 	// Refuse records a refusal and returns it, or turns away who is refused too
-	// often (client.Strangers.Refuse).
+	// often (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 

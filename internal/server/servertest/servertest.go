@@ -52,6 +52,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -285,7 +286,7 @@ func (s *Server) UserWithPassword(email, password string) *Person {
 	s.secret("password", password)
 	p := &Person{ID: oauth.NewID("usr_"), Email: email, Password: password}
 	s.Update(func(tx *store.Tx) error {
-		return tx.CreateUser(&oauth.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash.(string), CreatedAt: tx.Now()})
+		return tx.CreateUser(&identity.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash.(string), CreatedAt: tx.Now()})
 	})
 	return p
 }

@@ -1,4 +1,4 @@
-package client_test
+package registration_test
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
@@ -20,10 +20,10 @@ func sender(t testing.TB, address string) *http.Request {
 
 func TestAdmission(t *testing.T) {
 	clock := storetest.NewClock()
-	begin := func() *client.Admission {
-		return client.NewAdmission(limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
+	begin := func() *registration.Admission {
+		return registration.NewAdmission(limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
 	}
-	admitted := func(a *client.Admission, address string) bool {
+	admitted := func(a *registration.Admission, address string) bool {
 		ok, after := a.Admit(sender(t, address))
 		if !ok && after <= 0 {
 			t.Errorf("%s is refused for %v", address, after)
@@ -32,7 +32,7 @@ func TestAdmission(t *testing.T) {
 	}
 	// flood sends as much as it can from so many addresses, and returns how many
 	// were admitted.
-	flood := func(a *client.Admission, addresses int, format string) (n int) {
+	flood := func(a *registration.Admission, addresses int, format string) (n int) {
 		for i := range addresses {
 			for range 100 {
 				if admitted(a, fmt.Sprintf(format, i)) {
@@ -100,7 +100,7 @@ func TestAdmission(t *testing.T) {
 		}
 	})
 	t.Run("without limits", func(t *testing.T) {
-		var a *client.Admission
+		var a *registration.Admission
 		ok, _ := a.Admit(sender(t, "192.0.2.1"))
 		again, _ := a.AdmitAgain(sender(t, "192.0.2.1"))
 		if !ok || !again {

@@ -1,4 +1,4 @@
-package client
+package registration
 
 import (
 	"crypto/sha256"
@@ -14,14 +14,20 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
 // maxRegistration bounds the body of a registration request, in bytes.
 const maxRegistration = 64 << 10
+
+// maxBearer bounds a token in the Authorization header, in bytes.
+const maxBearer = 4096
 
 // Never-used registrations: how many are kept at most, but for a lot at each node;
 // how many each node registers before it counts again; how old the oldest must be
@@ -33,12 +39,12 @@ const (
 	ForgetUnused = 24 * time.Hour
 )
 
-// Registration is the endpoint POST /oauth2/register (RFC 7591), and what stands
+// Endpoint is POST /oauth2/register (RFC 7591), and what stands
 // below it for clients that manage their own registration (RFC 7592).
-type Registration struct {
+type Endpoint struct {
 	DB        *store.DB
 	Issuer    string
-	Strangers *Strangers
+	Strangers *strangers.Recorder
 	// InitialTokens tells that who registers must show an initial access token
 	// (RFC 7591 §3); otherwise one that is shown is not looked at.
 	InitialTokens bool
@@ -79,7 +85,7 @@ type registration struct {
 // itself as another did is that client, and no second one; so it has no
 // registration access token, which anybody would get. A confidential client is
 // always new, and has one. Nobody vouches for either until an operator approves it.
-func (e *Registration) Register(r *http.Request) (web.Reply, error) {
+func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	g := new(registration)
 	var err error
 	if g.initial, err = e.initialToken(r); err == nil {
@@ -134,7 +140,7 @@ var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an in
 
 // initialToken returns the Hash of the initial access token that r must show, ""
 // where it need not (RFC 7591 §3). Nothing is spent yet.
-func (e *Registration) initialToken(r *http.Request) (string, error) {
+func (e *Endpoint) initialToken(r *http.Request) (string, error) {
 	if !e.InitialTokens {
 		return "", nil
 	}
@@ -161,7 +167,7 @@ func bearer(r *http.Request) string {
 		return ""
 	}
 	scheme, token, _ := strings.Cut(header[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") || len(token) > maxCredentials {
+	if !strings.EqualFold(scheme, "Bearer") || len(token) > maxBearer {
 		return ""
 	}
 	return strings.TrimLeft(token, " ")
@@ -169,7 +175,7 @@ func bearer(r *http.Request) string {
 
 // enter finds or stores the client, and spends the initial access token, last of
 // what can be refused: a registration that fails costs no use of it.
-func (e *Registration) enter(tx *store.Tx, g *registration) error {
+func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	if g.fingerprint != "" {
 		known, err := tx.ClientByFingerprint(g.fingerprint)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -215,7 +221,7 @@ type request struct {
 
 // read parses and checks the request (RFC 7591 §3.1). Members it does not know
 // are ignored, whatever privilege they ask for.
-func (e *Registration) read(r *http.Request) (*oauth.Metadata, error) {
+func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
 	body, err := readObject(r)
 	if err != nil {
 		return nil, err
@@ -239,7 +245,7 @@ func readObject(r *http.Request) ([]byte, error) {
 }
 
 // parse returns the metadata that body holds, checked and filled in.
-func (e *Registration) parse(body []byte) (*oauth.Metadata, error) {
+func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	var req request
 	switch err := json.Unmarshal(body, &req); {
 	case err != nil:
@@ -255,11 +261,11 @@ func (e *Registration) parse(body []byte) (*oauth.Metadata, error) {
 		}
 	}
 	req.Methods = nil // of metadata documents alone: a registration names one
-	if err := Check(&req.Metadata, e.Issuer); err != nil {
+	if err := client.Check(&req.Metadata, e.Issuer); err != nil {
 		return nil, err
 	}
 	if req.JWKSURI != "" {
-		if err := checkKeySetURI(req.JWKSURI, e.AllowLoopback); err != nil {
+		if err := assertion.CheckKeySetURI(req.JWKSURI, e.AllowLoopback); err != nil {
 			return nil, err
 		}
 	}
@@ -281,7 +287,7 @@ func forbidden(g oauth.GrantType) bool {
 
 // known returns the public client that registered the same metadata before, nil
 // if there is none.
-func (e *Registration) known(r *http.Request, fingerprint string) (*oauth.Client, error) {
+func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, error) {
 	var c *oauth.Client
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		c, err = tx.ClientByFingerprint(fingerprint)
@@ -297,7 +303,7 @@ func (e *Registration) known(r *http.Request, fingerprint string) (*oauth.Client
 }
 
 // admit turns away who registers too much: one address, or all together.
-func (e *Registration) admit(r *http.Request) error {
+func (e *Endpoint) admit(r *http.Request) error {
 	if ok, after := e.Admission.Admit(r); !ok {
 		return e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
 	}
@@ -307,7 +313,7 @@ func (e *Registration) admit(r *http.Request) error {
 // makeRoom keeps the number of clients that never completed a flow within bounds:
 // the oldest make room, unless all of them are fresh. Counting them takes longer
 // than all the rest of a registration, so they are counted once in a lot.
-func (e *Registration) makeRoom(tx *store.Tx) error {
+func (e *Endpoint) makeRoom(tx *store.Tx) error {
 	if e.room.Add(-1) >= 0 {
 		return nil
 	}
@@ -331,7 +337,7 @@ func (e *Registration) makeRoom(tx *store.Tx) error {
 
 // created is the answer to who registered, with the secret and the registration
 // access token that were made.
-func (e *Registration) created(c *oauth.Client, secret, token string) web.Reply {
+func (e *Endpoint) created(c *oauth.Client, secret, token string) web.Reply {
 	if c == nil {
 		return web.Reply{}
 	}
@@ -342,7 +348,7 @@ func (e *Registration) created(c *oauth.Client, secret, token string) web.Reply 
 
 // information says what is registered. Clients read only what they may need: what
 // they sent is echoed, and what is not set is left out.
-func (e *Registration) information(c *oauth.Client, secret, token string) Information {
+func (e *Endpoint) information(c *oauth.Client, secret, token string) Information {
 	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret, RegistrationToken: token}
 	if secret != "" {
 		info.SecretExpiresAt = new(int64)

@@ -113,7 +113,7 @@ func agentOf(t testing.TB, s *servertest.Server, p *publisher) *servertest.Agent
 }
 
 func TestDocument(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	t.Run("a client that nobody registered", func(t *testing.T) {
 		p := publish(t, nil)
@@ -132,7 +132,7 @@ func TestDocument(t *testing.T) {
 		}
 		agent.Refresh(tokens.Refresh).Tokens()
 		p.fetched(1)
-		if c := find(t, s, p.URL); c.Origin != oauth.ByDocument || c.Approved() {
+		if c := s.ClientOf(p.URL); c.Origin != oauth.ByDocument || c.Approved() {
 			t.Errorf("stored as %+v", c)
 		}
 	})
@@ -175,7 +175,7 @@ func TestDocument(t *testing.T) {
 		})
 	}
 	t.Run("loopback documents are for development", func(t *testing.T) {
-		s, p := start(t), publish(t, nil)
+		s, p := servertest.StartWeather(t), publish(t, nil)
 		s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).ErrorPage(http.StatusBadRequest)
 		p.fetched(0)
 	})
@@ -187,7 +187,7 @@ func TestDocument(t *testing.T) {
 }
 
 func TestBadDocument(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	refused := func(t *testing.T, p *publisher) *servertest.Page {
 		t.Helper()
 		page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization())
@@ -291,7 +291,7 @@ func TestBadDocument(t *testing.T) {
 }
 
 func TestDocumentWithUnknownParts(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	for name, members := range map[string]map[string]any{
 		"unknown members":               {"x": 1, "software_statement": "a.b.c", "post_logout_redirect_uris": []string{"https://a.example/"}},
@@ -313,7 +313,7 @@ func TestDocumentWithUnknownParts(t *testing.T) {
 }
 
 func TestDocumentCache(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	signIn := func(t *testing.T, agent *servertest.Agent) {
 		t.Helper()
@@ -452,7 +452,7 @@ func TestDocumentCache(t *testing.T) {
 
 func TestDocumentBudget(t *testing.T) {
 	t.Run("CM-29 many documents for one stranger", func(t *testing.T) {
-		s := start(t, loopback, func(c *config.Config) { c.Limits.Enabled = true })
+		s := servertest.StartWeather(t, loopback, func(c *config.Config) { c.Limits.Enabled = true })
 		ada := s.User("ada@example.com")
 		p := publish(t, nil)
 		signedIn := s.Browser(t)
@@ -568,7 +568,7 @@ func TestHostList(t *testing.T) {
 }
 
 func TestDocumentConsent(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	approve := func(p *publisher) {
 		s.Update(func(tx *store.Tx) error {
@@ -667,7 +667,7 @@ func TestPinnedDocument(t *testing.T) {
 	t.Run("used without being fetched", func(t *testing.T) {
 		dir := t.TempDir()
 		write(t, dir, "agent.json", document)
-		s := start(t, func(c *config.Config) { c.Registration.CIMD, c.Registration.PinnedDir = "allowlist", dir })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Registration.CIMD, c.Registration.PinnedDir = "allowlist", dir })
 		agent := s.Agent(t, nil)
 		agent.ClientID = id
 		tokens := agent.Connect(s.Browser(t), s.User("ada@example.com"))
@@ -702,7 +702,7 @@ func TestPinnedDocument(t *testing.T) {
 }
 
 func TestDocumentWithKeys(t *testing.T) {
-	s := start(t, loopback)
+	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	jwks := func(keys ...*servertest.Key) map[string]any {
 		return map[string]any{

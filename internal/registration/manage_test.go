@@ -1,4 +1,4 @@
-package client_test
+package registration_test
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ import (
 
 // secretive is a registration of a client with a secret, changed by members.
 func secretive(members map[string]any) map[string]any {
-	m := metadata(map[string]any{"token_endpoint_auth_method": "client_secret_basic"})
+	m := servertest.Metadata(map[string]any{"token_endpoint_auth_method": "client_secret_basic"})
 	for name, value := range members {
 		if m[name] = value; value == nil {
 			delete(m, name)
@@ -33,7 +33,7 @@ func secretive(members map[string]any) map[string]any {
 func manager(t testing.TB, s *servertest.Server, members map[string]any) *servertest.Agent {
 	t.Helper()
 	a := s.Agent(t, nil)
-	registered(t, a.Register(secretive(members)))
+	servertest.Registered(t, a.Register(secretive(members)))
 	return a
 }
 
@@ -57,9 +57,9 @@ func read(t testing.TB, a *servertest.Agent) map[string]any {
 }
 
 func TestReadRegistration(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	a := s.Agent(t, nil)
-	info := registered(t, a.Register(secretive(map[string]any{"client_uri": "https://a.example/", "contacts": []string{"a@a.example"}})))
+	info := servertest.Registered(t, a.Register(secretive(map[string]any{"client_uri": "https://a.example/", "contacts": []string{"a@a.example"}})))
 	delete(info, "client_secret") // only its hash is kept
 	delete(info, "client_secret_expires_at")
 	if diff := cmp.Diff(info, read(t, a)); diff != "" {
@@ -75,7 +75,7 @@ func TestReadRegistration(t *testing.T) {
 }
 
 func TestStrangersAtRegistration(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	victim := manager(t, s, nil)
 	attacker := manager(t, s, map[string]any{"client_name": "Evil"})
 	public := s.Agent(t, nil)
@@ -102,7 +102,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 		"a deleted one's":   servertest.Bearer(deleted.RegistrationToken),
 		"a disabled one's":  servertest.Bearer(disabled.RegistrationToken),
 		"its client secret": servertest.Bearer(victim.Secret),
-		"its hash":          servertest.Bearer(find(t, s, victim.ClientID).RegistrationToken),
+		"its hash":          servertest.Bearer(s.ClientOf(victim.ClientID).RegistrationToken),
 		"two tokens":        servertest.Header("Authorization", "Bearer "+victim.RegistrationToken, "Bearer "+victim.RegistrationToken),
 		"tokens in a list":  servertest.Header("Authorization", "Bearer "+victim.RegistrationToken+", Bearer "+attacker.RegistrationToken),
 		"another scheme":    servertest.Header("Authorization", "Basic "+victim.RegistrationToken),
@@ -120,7 +120,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 					a.ClientID = id
 					var body any
 					if method == http.MethodPut {
-						body = metadata(map[string]any{"client_id": id})
+						body = servertest.Metadata(map[string]any{"client_id": id})
 					}
 					reply := a.Registration(method, body, token)
 					reply.Refused(http.StatusUnauthorized, "invalid_token")
@@ -150,12 +150,12 @@ func TestStrangersAtRegistration(t *testing.T) {
 	})
 	t.Run("DC-18 nothing happened", func(t *testing.T) {
 		read(t, victim)
-		if find(t, s, victim.ClientID).Name != "Example agent" || find(t, s, public.ClientID) == nil || find(t, s, operators.ID) == nil {
+		if s.ClientOf(victim.ClientID).Name != "Example agent" || s.ClientOf(public.ClientID) == nil || s.ClientOf(operators.ID) == nil {
 			t.Error("a client was changed")
 		}
 	})
 	t.Run("DC-19 a disabled client stays so", func(t *testing.T) {
-		if find(t, s, disabled.ClientID).DisabledAt.IsZero() {
+		if s.ClientOf(disabled.ClientID).DisabledAt.IsZero() {
 			t.Error("it enabled itself")
 		}
 	})
@@ -167,7 +167,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 		}
 	})
 	t.Run("DC-18 guessing is turned away, and does not fill the log", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Limits.Enabled = true })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Limits.Enabled = true })
 		a := manager(t, s, nil)
 		turned := 0
 		for range 400 {
@@ -183,7 +183,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 }
 
 func TestUpdateRegistration(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	t.Run("what is left out is gone, or has its default again", func(t *testing.T) {
 		a := manager(t, s, map[string]any{"client_uri": "https://a.example/", "grant_types": []string{"authorization_code"}, "scope": "mcp:tools:weather"})
 		reply := change(a, map[string]any{"client_name": "Better", "token_endpoint_auth_method": nil})
@@ -283,7 +283,7 @@ func TestUpdateRegistration(t *testing.T) {
 			c.Allowed, c.Resources, c.AccessTTL = []string{"mcp:tools:weather"}, []string{servertest.MCP}, time.Minute
 			return tx.UpdateClient(c)
 		})
-		before := find(t, s, a.ClientID)
+		before := s.ClientOf(a.ClientID)
 		reply := change(a, map[string]any{
 			"approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z", "origin": "operator", "allowed": []string{}, "Allowed": nil,
 			"resources": []string{}, "resource_server": servertest.MCP, "access_token_ttl": 86400, "used_at": 1, "secrets": []string{"x"}, "software_statement": "e30.e30.",
@@ -291,7 +291,7 @@ func TestUpdateRegistration(t *testing.T) {
 		if reply.Status != http.StatusOK {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
 		}
-		if diff := cmp.Diff(before, find(t, s, a.ClientID)); diff != "" {
+		if diff := cmp.Diff(before, s.ClientOf(a.ClientID)); diff != "" {
 			t.Errorf("it got something (-before +after):\n%s", diff)
 		}
 	})
@@ -325,7 +325,7 @@ func TestUpdateRegistration(t *testing.T) {
 		}
 	})
 	t.Run("DC-14 updates count for the share of the address", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Limits.Enabled = true })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Limits.Enabled = true })
 		a := manager(t, s, nil)
 		turned := 0
 		for range 100 {
@@ -368,7 +368,7 @@ func TestUpdateAndConsent(t *testing.T) {
 	}
 	for name, c := range changes {
 		t.Run("DC-21 an approved client changes "+name, func(t *testing.T) {
-			s := start(t)
+			s := servertest.StartWeather(t)
 			ada, browser := s.User("ada@example.com"), s.Browser(t)
 			a := manager(t, s, nil)
 			approve(s, a)
@@ -380,7 +380,7 @@ func TestUpdateAndConsent(t *testing.T) {
 			if reply := change(a, c.members); reply.Status != http.StatusOK {
 				t.Fatalf("status %d: %s", reply.Status, reply.Body)
 			}
-			if got := find(t, s, a.ClientID).Approved(); got != c.kept {
+			if got := s.ClientOf(a.ClientID).Approved(); got != c.kept {
 				t.Errorf("approved: %v, want %v", got, c.kept)
 			}
 			if uris, ok := c.members["redirect_uris"].([]string); ok {
@@ -399,7 +399,7 @@ func TestUpdateAndConsent(t *testing.T) {
 		})
 	}
 	t.Run("DC-21 a code in flight", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		ada, browser := s.User("ada@example.com"), s.Browser(t)
 		a := manager(t, s, nil)
 		code := browser.Authorize(a.Authorization()).Through(ada).Code()
@@ -408,7 +408,7 @@ func TestUpdateAndConsent(t *testing.T) {
 		a.Exchange(code).Tokens()
 	})
 	t.Run("DC-21 a consent page that is open", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		ada, browser := s.User("ada@example.com"), s.Browser(t)
 		a := manager(t, s, nil)
 		page := browser.Authorize(a.Authorization()).SignIn(ada)
@@ -418,7 +418,7 @@ func TestUpdateAndConsent(t *testing.T) {
 }
 
 func TestDeleteRegistration(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada, browser := s.User("ada@example.com"), s.Browser(t)
 	a := manager(t, s, nil)
 	rs := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
@@ -450,7 +450,7 @@ func TestDeleteRegistration(t *testing.T) {
 		change(a, nil).Refused(401, "invalid_token")
 	})
 	t.Run("DC-29 forgotten", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		a := manager(t, s, nil)
 		s.Clock.Advance(25 * time.Hour)
 		if _, err := s.DB.Sweep(t.Context()); err != nil {
@@ -475,7 +475,7 @@ func admit(s *servertest.Server, edit func(*oauth.InitialAccessToken)) (token, i
 func byToken(c *config.Config) { c.Registration.DCR = "token" }
 
 func TestInitialAccessToken(t *testing.T) {
-	s := start(t, byToken)
+	s := servertest.StartWeather(t, byToken)
 	now := s.DB.Now()
 	live, liveID := admit(s, nil)
 	expired, _ := admit(s, func(t *oauth.InitialAccessToken) { t.ExpiresAt = now })
@@ -506,7 +506,7 @@ func TestInitialAccessToken(t *testing.T) {
 	}
 	for name, token := range refused {
 		t.Run("DC-17 "+name, func(t *testing.T) {
-			for _, body := range []map[string]any{metadata(nil), secretive(nil), {"redirect_uris": 5}} { // nobody learns what is wrong with the body
+			for _, body := range []map[string]any{servertest.Metadata(nil), secretive(nil), {"redirect_uris": 5}} { // nobody learns what is wrong with the body
 				reply := s.Agent(t, nil).Register(body, token)
 				reply.Refused(http.StatusUnauthorized, "invalid_token")
 				if got := reply.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, "Bearer ") {
@@ -520,10 +520,10 @@ func TestInitialAccessToken(t *testing.T) {
 	}
 	t.Run("live", func(t *testing.T) {
 		for range 3 {
-			registered(t, s.Agent(t, nil).Register(metadata(nil), servertest.Bearer(live)))
-			registered(t, s.Agent(t, nil).Register(secretive(nil), servertest.Bearer(live)))
+			servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(nil), servertest.Bearer(live)))
+			servertest.Registered(t, s.Agent(t, nil).Register(secretive(nil), servertest.Bearer(live)))
 		}
-		registered(t, s.Agent(t, nil).Register(metadata(nil), servertest.Header("Authorization", "bEARER  "+live)))
+		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(nil), servertest.Header("Authorization", "bEARER  "+live)))
 		if event := s.Events("client.register")[0]; event.Detail["initial_access_token"] != liveID || event.Outcome != "allowed" {
 			t.Errorf("the event does not name the token: %+v", event)
 		}
@@ -532,18 +532,18 @@ func TestInitialAccessToken(t *testing.T) {
 	t.Run("DC-17 what is refused costs no use", func(t *testing.T) {
 		once, _ := admit(s, func(t *oauth.InitialAccessToken) { t.MaxUses = 1 })
 		a := s.Agent(t, nil)
-		a.Register(metadata(map[string]any{"redirect_uris": []string{"http://a.example/"}}), servertest.Bearer(once)).Refused(400, "invalid_redirect_uri")
-		raw(a, "text/plain", "{}").Refused(401, "invalid_token")
-		registered(t, a.Register(metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)))
-		a.Register(metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)).Refused(401, "invalid_token")
+		a.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"http://a.example/"}}), servertest.Bearer(once)).Refused(400, "invalid_redirect_uri")
+		a.RegisterRaw("text/plain", "{}").Refused(401, "invalid_token")
+		servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)))
+		a.Register(servertest.Metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)).Refused(401, "invalid_token")
 	})
 	t.Run("it expires, and is revoked", func(t *testing.T) {
 		short, id := admit(s, func(t *oauth.InitialAccessToken) { t.ExpiresAt = now.Add(time.Minute) })
-		registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(short)))
+		servertest.Registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(short)))
 		s.Clock.Advance(time.Minute)
 		s.Agent(t, nil).Register(nil, servertest.Bearer(short)).Refused(401, "invalid_token")
 		s.Clock.Set(now)
-		registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(short)))
+		servertest.Registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(short)))
 		s.Update(func(tx *store.Tx) error { return tx.RevokeInitialToken(id) })
 		s.Agent(t, nil).Register(nil, servertest.Bearer(short)).Refused(401, "invalid_token")
 	})
@@ -559,10 +559,10 @@ func TestInitialAccessToken(t *testing.T) {
 		}
 	})
 	t.Run("where everybody may register it is not looked at", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		once, id := admit(s, func(t *oauth.InitialAccessToken) { t.MaxUses = 1 })
 		for _, token := range []string{once, once, "cardea_iat_guessed"} {
-			registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(token)))
+			servertest.Registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(token)))
 		}
 		s.Update(func(tx *store.Tx) error {
 			got, err := tx.InitialToken(id)
@@ -573,7 +573,7 @@ func TestInitialAccessToken(t *testing.T) {
 		})
 	})
 	t.Run("off", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Registration.DCR = "off" })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Registration.DCR = "off" })
 		token, _ := admit(s, nil)
 		for _, path := range []string{"/oauth2/register", "/register", "/oauth2/register/mcp_x"} {
 			if reply := s.Agent(t, nil).Post(path, nil, servertest.Bearer(token)); reply.Status != http.StatusNotFound {
@@ -588,9 +588,11 @@ func TestInitialAccessTokenRace(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock, byToken)
 		bodies := map[string]func(round int) map[string]any{
-			"clients with a secret":  func(int) map[string]any { return secretive(nil) },
-			"one public client":      func(round int) map[string]any { return metadata(map[string]any{"client_name": fmt.Sprint(round)}) },
-			"a public client, known": func(int) map[string]any { return metadata(map[string]any{"client_name": "Known"}) },
+			"clients with a secret": func(int) map[string]any { return secretive(nil) },
+			"one public client": func(round int) map[string]any {
+				return servertest.Metadata(map[string]any{"client_name": fmt.Sprint(round)})
+			},
+			"a public client, known": func(int) map[string]any { return servertest.Metadata(map[string]any{"client_name": "Known"}) },
 		}
 		for name, body := range bodies {
 			t.Run("DC-17 the last use is raced by "+name, func(t *testing.T) {
@@ -633,12 +635,12 @@ func TestInitialAccessTokenRace(t *testing.T) {
 }
 
 func TestManageByKey(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	key := servertest.NewKey(t, "one", "ES256")
 	set := servertest.KeySet(t, key)
 	a := s.Agent(t, nil)
 	signed := map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": set}
-	info := registered(t, a.Register(secretive(signed)))
+	info := servertest.Registered(t, a.Register(secretive(signed)))
 	if _, ok := info["jwks"]; ok {
 		t.Error("the answer to a registration has jwks, with which the Go SDK cannot do")
 	}
@@ -671,7 +673,7 @@ func TestManageByKey(t *testing.T) {
 		if reply := change(a, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": other}); reply.Status != http.StatusOK {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
 		}
-		if c := find(t, s, a.ClientID); c.Approved() || !c.ChangedAt.Equal(s.DB.Now()) {
+		if c := s.ClientOf(a.ClientID); c.Approved() || !c.ChangedAt.Equal(s.DB.Now()) {
 			t.Errorf("approved %v, changed %v", c.ApprovedAt, c.ChangedAt)
 		}
 	})
@@ -708,7 +710,7 @@ func TestRegistrationRaces(t *testing.T) {
 				var ids sync.Map
 				got := race(func(int) *servertest.Reply {
 					a := s.Agent(t, nil)
-					reply := a.Register(metadata(map[string]any{"client_name": fmt.Sprint(round)}))
+					reply := a.Register(servertest.Metadata(map[string]any{"client_name": fmt.Sprint(round)}))
 					ids.Store(a.ClientID, true)
 					return reply
 				})

@@ -1,4 +1,4 @@
-package client
+package registration
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ var errRegistrationToken = oauth.Refuse(oauth.InvalidToken, "send the registrati
 // registered. The client secret is not among it, for only its hash is kept. The
 // registration access token is the one that was sent: it stays the same for as
 // long as the client lives.
-func (e *Registration) Read(r *http.Request) (web.Reply, error) {
+func (e *Endpoint) Read(r *http.Request) (web.Reply, error) {
 	c, token, err := e.owned(r)
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Management("read", r.PathValue("client_id")), err)
@@ -33,7 +33,7 @@ func (e *Registration) Read(r *http.Request) (web.Reply, error) {
 // replaces all that was registered, and what is left out has its default again. An
 // operator's approval ends when people or codes would meet another client than
 // the one that was approved: with other redirect URIs, keys, names or links.
-func (e *Registration) Update(r *http.Request) (web.Reply, error) {
+func (e *Endpoint) Update(r *http.Request) (web.Reply, error) {
 	event := audit.Management("update", r.PathValue("client_id"))
 	_, token, err := e.owned(r)
 	var u *update
@@ -59,7 +59,7 @@ func (e *Registration) Update(r *http.Request) (web.Reply, error) {
 
 // Delete answers DELETE /oauth2/register/{client_id} (RFC 7592 §2.3): the client,
 // its grants and all their tokens are gone.
-func (e *Registration) Delete(r *http.Request) (web.Reply, error) {
+func (e *Endpoint) Delete(r *http.Request) (web.Reply, error) {
 	event := audit.Management("delete", r.PathValue("client_id"))
 	if _, _, err := e.owned(r); err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, event, err)
@@ -70,7 +70,7 @@ func (e *Registration) Delete(r *http.Request) (web.Reply, error) {
 
 // change runs do on the client that r is about, as it is now, and records how that
 // ended.
-func (e *Registration) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
+func (e *Endpoint) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
 	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		c, err := enabled(tx.Client(r.PathValue("client_id")))
 		if err == nil {
@@ -85,7 +85,7 @@ func (e *Registration) change(r *http.Request, event audit.Event, do func(*store
 
 // owned returns the client that r is about, if r shows its registration access
 // token, and the token (RFC 7592 §3).
-func (e *Registration) owned(r *http.Request) (*oauth.Client, string, error) {
+func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 	token := bearer(r)
 	c, err := enabled(e.DB.Client(r.Context(), r.PathValue("client_id")))
 	switch {
@@ -119,7 +119,7 @@ type update struct {
 }
 
 // readUpdate parses and checks what can be checked without the client as it is.
-func (e *Registration) readUpdate(r *http.Request) (*update, error) {
+func (e *Endpoint) readUpdate(r *http.Request) (*update, error) {
 	body, err := readObject(r)
 	if err != nil {
 		return nil, err

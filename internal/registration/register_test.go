@@ -1,4 +1,4 @@
-package client_test
+package registration_test
 
 import (
 	"encoding/base64"
@@ -11,75 +11,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-func start(t testing.TB, edits ...func(*config.Config)) *servertest.Server {
-	t.Helper()
-	s := servertest.Start(t, edits...)
-	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
-	return s
-}
-
-// metadata is a registration of a public client, changed by members.
-func metadata(members map[string]any) map[string]any {
-	m := map[string]any{
-		"client_name":                "Example agent",
-		"redirect_uris":              []string{servertest.Callback},
-		"token_endpoint_auth_method": "none",
-	}
-	for name, value := range members {
-		m[name] = value
-	}
-	return m
-}
-
-// raw sends a registration to the byte.
-func raw(a *servertest.Agent, contentType, body string) *servertest.Reply {
-	return a.Post("/oauth2/register", nil, servertest.Raw(body), servertest.Header("Content-Type", contentType))
-}
-
-// registered checks the form of the client information response (RFC 7591
-// §3.2.1).
-func registered(t testing.TB, reply *servertest.Reply) map[string]any {
-	t.Helper()
-	if reply.Status != http.StatusCreated {
-		t.Fatalf("status %d, want 201: %s", reply.Status, reply.Body)
-	}
-	if got := reply.Header.Get("Cache-Control"); !strings.Contains(got, "no-store") {
-		t.Errorf("Cache-Control is %q, want no-store", got)
-	}
-	info := reply.JSON()
-	id, _ := info["client_id"].(string)
-	if !strings.HasPrefix(id, "mcp_") || len(id) < 20 {
-		t.Errorf("client_id is %q", id)
-	}
-	if issued, _ := info["client_id_issued_at"].(float64); issued != float64(storetest.Start.Unix()) {
-		t.Errorf("client_id_issued_at is %v", info["client_id_issued_at"])
-	}
-	for name, value := range info {
-		if value == nil || value == "" {
-			t.Errorf("%s is %v: it should be left out", name, value)
-		}
-	}
-	token, _ := info["registration_access_token"].(string)
-	uri, _ := info["registration_client_uri"].(string)
-	switch public := info["token_endpoint_auth_method"] == "none"; {
-	case public && token+uri != "":
-		t.Errorf("DC-26 a public client, which anybody may register again, manages its registration: %s", reply.Body)
-	case !public && (!strings.HasPrefix(token, oauth.RegistrationTokenPrefix) || len(token) < len(oauth.RegistrationTokenPrefix)+43 || !strings.HasSuffix(uri, "/oauth2/register/"+id)):
-		t.Errorf("DC-26 registration_access_token %q, registration_client_uri %q", token, uri)
-	}
-	return info
-}
-
 func TestClientsInTheWild(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	both := []any{"authorization_code", "refresh_token"}
 	tests := []struct {
@@ -121,7 +62,7 @@ func TestClientsInTheWild(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			agent := s.Agent(t, nil)
-			info := registered(t, agent.Register(test.body))
+			info := servertest.Registered(t, agent.Register(test.body))
 			delete(info, "client_id")
 			delete(info, "client_id_issued_at")
 			var uris []any
@@ -147,13 +88,13 @@ func TestClientsInTheWild(t *testing.T) {
 
 	t.Run("one who comes again is the same client", func(t *testing.T) {
 		first, second := s.Agent(t, nil), s.Agent(t, nil)
-		registered(t, first.Register(metadata(map[string]any{"redirect_uris": []string{"https://a.example/1", "https://a.example/2"}})))
-		registered(t, second.Register(metadata(map[string]any{"redirect_uris": []string{"https://a.example/2", "https://a.example/1"}})))
+		servertest.Registered(t, first.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1", "https://a.example/2"}})))
+		servertest.Registered(t, second.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/2", "https://a.example/1"}})))
 		if first.ClientID != second.ClientID {
 			t.Errorf("two clients, %s and %s, for the same metadata", first.ClientID, second.ClientID)
 		}
 		third := s.Agent(t, nil)
-		registered(t, third.Register(metadata(map[string]any{"redirect_uris": []string{"https://a.example/1"}})))
+		servertest.Registered(t, third.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1"}})))
 		if third.ClientID == first.ClientID {
 			t.Error("other redirect URIs, same client")
 		}
@@ -161,28 +102,28 @@ func TestClientsInTheWild(t *testing.T) {
 }
 
 func TestRegistrationRedirects(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	hostile := []string{
 		"javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\tscript:alert(1)", "\x01javascript:alert(1)", " javascript:alert(1)",
 		"data:text/html,x", "DATA:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:https://a.example/1", "about:blank",
 	}
 	for _, uri := range hostile {
 		t.Run(fmt.Sprintf("DC-01 %q", uri), func(t *testing.T) {
-			s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": []string{servertest.Callback, uri}})).Refused(400, "invalid_redirect_uri")
-			s.Agent(t, nil).Register(metadata(map[string]any{"post_logout_redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{servertest.Callback, uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"post_logout_redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
 			for _, name := range []string{"client_uri", "logo_uri", "tos_uri", "policy_uri", "jwks_uri"} {
-				s.Agent(t, nil).Register(metadata(map[string]any{name: uri})).Refused(400, "invalid_client_metadata")
+				s.Agent(t, nil).Register(servertest.Metadata(map[string]any{name: uri})).Refused(400, "invalid_client_metadata")
 			}
 		})
 	}
 	for _, uri := range []string{"http://app.example/cb", "HTTP://app.example/cb", "http://127.0.0.1.evil.example/cb", "http://localhost.evil.example/cb", "http://10.0.0.1/cb", "http://127.0.0.1@evil.example/cb"} {
 		t.Run("DC-02 "+uri, func(t *testing.T) {
-			s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
 		})
 	}
 	for _, uri := range []string{"https://a.example/cb#fragment", "https://a.example/../cb", "/callback", "", "https://user@a.example/cb", "https://a.example/cb?code=1"} {
 		t.Run(fmt.Sprintf("not a redirect URI %q", uri), func(t *testing.T) {
-			s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
 		})
 	}
 	t.Run("none, or too many", func(t *testing.T) {
@@ -191,23 +132,23 @@ func TestRegistrationRedirects(t *testing.T) {
 			many = append(many, fmt.Sprintf("https://a.example/%d", i))
 		}
 		for _, uris := range [][]string{nil, {}, many} {
-			s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": uris})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": uris})).Refused(400, "invalid_redirect_uri")
 		}
 	})
 	for _, path := range []string{"/", "/oauth2/authorize", "/consent", "/logout"} {
 		t.Run("DC-04 "+path, func(t *testing.T) {
-			s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": []string{s.URL + path}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{s.URL + path}})).Refused(400, "invalid_redirect_uri")
 		})
 	}
 	t.Run("DC-04 the own origin, written otherwise", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Issuer = "https://login.example.com" })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Issuer = "https://login.example.com" })
 		for _, uri := range []string{
 			"https://login.example.com/consent", "https://LOGIN.example.com/consent", "HTTPS://login.example.com/", "https://login.example.com:443/consent",
 			"https://login.example.com./consent",
 		} {
-			s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
 		}
-		registered(t, s.Agent(t, nil).Register(metadata(map[string]any{"redirect_uris": []string{"https://login.example.com:8443/callback"}})))
+		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://login.example.com:8443/callback"}})))
 	})
 	kinds := []struct{ said, uri, want string }{
 		{"web", "http://127.0.0.1/cb", "native"},
@@ -217,7 +158,7 @@ func TestRegistrationRedirects(t *testing.T) {
 	}
 	for _, kind := range kinds {
 		t.Run("DC-30 "+kind.said+" "+kind.uri, func(t *testing.T) {
-			info := registered(t, s.Agent(t, nil).Register(metadata(map[string]any{"application_type": kind.said, "redirect_uris": []string{kind.uri}})))
+			info := servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"application_type": kind.said, "redirect_uris": []string{kind.uri}})))
 			if info["application_type"] != kind.want {
 				t.Errorf("application_type is %v, want %s", info["application_type"], kind.want)
 			}
@@ -226,29 +167,29 @@ func TestRegistrationRedirects(t *testing.T) {
 }
 
 func TestRegistrationBody(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	const plain = `{"redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"`
 	t.Run("DC-05 too long", func(t *testing.T) {
-		raw(s.Agent(t, nil), "application/json", plain+`,"x":"`+strings.Repeat("a", 1<<20)+`"}`).Refused(413, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":"`+strings.Repeat("a", 1<<20)+`"}`).Refused(413, "invalid_client_metadata")
 	})
 	t.Run("DC-05 nested deep", func(t *testing.T) {
-		raw(s.Agent(t, nil), "application/json", plain+`,"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+"}").Refused(413, "invalid_client_metadata")
-		raw(s.Agent(t, nil), "application/json", plain+`,"x":`+strings.Repeat("[", 30_000)+strings.Repeat("]", 30_000)+"}").Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+"}").Refused(413, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":`+strings.Repeat("[", 30_000)+strings.Repeat("]", 30_000)+"}").Refused(400, "invalid_client_metadata")
 	})
 	t.Run("DC-05 many names", func(t *testing.T) {
 		var names strings.Builder
 		for i := range 1_000_000 {
 			fmt.Fprintf(&names, `,"%x":1`, i)
 		}
-		raw(s.Agent(t, nil), "application/json", plain+names.String()+"}").Refused(413, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", plain+names.String()+"}").Refused(413, "invalid_client_metadata")
 	})
 	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json, text/html", "nonsense;;"} {
 		t.Run("DC-22 "+kind, func(t *testing.T) {
-			raw(s.Agent(t, nil), kind, plain+"}").Refused(415, "invalid_client_metadata")
+			s.Agent(t, nil).RegisterRaw(kind, plain+"}").Refused(415, "invalid_client_metadata")
 		})
 	}
 	t.Run("DC-22 a charset is no other type", func(t *testing.T) {
-		registered(t, raw(s.Agent(t, nil), "application/json; charset=utf-8", plain+"}"))
+		servertest.Registered(t, s.Agent(t, nil).RegisterRaw("application/json; charset=utf-8", plain+"}"))
 	})
 	bodies := map[string]string{
 		"a name twice":            plain + `,"redirect_uris":["https://evil.example/cb"]}`,
@@ -263,15 +204,15 @@ func TestRegistrationBody(t *testing.T) {
 	}
 	for name, body := range bodies {
 		t.Run("DC-22 "+name, func(t *testing.T) {
-			reply := raw(s.Agent(t, nil), "application/json", body)
+			reply := s.Agent(t, nil).RegisterRaw("application/json", body)
 			if reply.Status != http.StatusBadRequest {
 				t.Errorf("status %d: %s", reply.Status, reply.Body)
 			}
 		})
 	}
 	t.Run("DC-22 names differ by case", func(t *testing.T) {
-		raw(s.Agent(t, nil), "application/json", `{"Redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"}`).Refused(400, "invalid_redirect_uri")
-		info := registered(t, raw(s.Agent(t, nil), "application/json", plain+`,"Redirect_uris":["https://evil.example/cb"]}`))
+		s.Agent(t, nil).RegisterRaw("application/json", `{"Redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"}`).Refused(400, "invalid_redirect_uri")
+		info := servertest.Registered(t, s.Agent(t, nil).RegisterRaw("application/json", plain+`,"Redirect_uris":["https://evil.example/cb"]}`))
 		if diff := cmp.Diff([]any{"https://a.example/cb"}, info["redirect_uris"]); diff != "" {
 			t.Error(diff)
 		}
@@ -279,18 +220,18 @@ func TestRegistrationBody(t *testing.T) {
 }
 
 func TestRegistrationWords(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	t.Run("DC-06 client_name of 10 KB", func(t *testing.T) {
-		s.Agent(t, nil).Register(metadata(map[string]any{"client_name": strings.Repeat("a", 10<<10)})).Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"client_name": strings.Repeat("a", 10<<10)})).Refused(400, "invalid_client_metadata")
 	})
 	t.Run("DC-06 client_name that deceives", func(t *testing.T) {
 		ada := s.User("ada@example.com")
 		agent := s.Agent(t, nil)
-		reply := agent.Register(metadata(map[string]any{"client_name": "Good\u202eevil\x00\x1b[31m<script>alert(1)</script>\u200b"}))
+		reply := agent.Register(servertest.Metadata(map[string]any{"client_name": "Good\u202eevil\x00\x1b[31m<script>alert(1)</script>\u200b"}))
 		if reply.Status == http.StatusBadRequest {
 			return
 		}
-		registered(t, reply)
+		servertest.Registered(t, reply)
 		page := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada)
 		if !page.IsConsent() {
 			t.Fatalf("no consent: %d %s", page.Status, page.Location)
@@ -303,7 +244,7 @@ func TestRegistrationWords(t *testing.T) {
 	})
 	t.Run("DC-08 privileges asked for", func(t *testing.T) {
 		agent := s.Agent(t, nil)
-		info := registered(t, agent.Register(metadata(map[string]any{
+		info := servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{
 			"client_id": "mcp_admin", "client_secret": "chosen", "client_secret_expires_at": 1, "client_id_issued_at": 1, "skip_consent": true, "trusted": true,
 			"role": "admin", "tenant_id": "other", "created_at": "2001-01-01T00:00:00Z", "approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z",
 			"origin": "operator", "resource_server": servertest.MCP, "secrets": []string{"x"}, "software_id": "x-1",
@@ -318,54 +259,54 @@ func TestRegistrationWords(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("members (-want +got):\n%s", diff)
 		}
-		c := find(t, s, agent.ClientID)
+		c := s.ClientOf(agent.ClientID)
 		if c.ID == "mcp_admin" || !c.ApprovedAt.IsZero() || c.Origin != oauth.ByRegistration || c.ResourceServer != "" || len(c.Secrets) != 0 || !c.CreatedAt.Equal(storetest.Start) {
 			t.Errorf("the client got what it asked for: %+v", c)
 		}
 	})
 	t.Run("DC-09 a scope nobody has", func(t *testing.T) {
 		agent := s.Agent(t, nil)
-		reply := agent.Register(metadata(map[string]any{"scope": "admin mcp:tools:weather"}))
+		reply := agent.Register(servertest.Metadata(map[string]any{"scope": "admin mcp:tools:weather"}))
 		if reply.Status == http.StatusBadRequest {
 			return
 		}
-		registered(t, reply)
+		servertest.Registered(t, reply)
 		tokens := agent.Connect(s.Browser(t), s.User("dc09@example.com"), servertest.With("scope", "admin mcp:tools:weather"))
 		if got := servertest.Claims(t, tokens.Access).Scope; fmt.Sprint(got) != "mcp:tools:weather" || strings.Contains(tokens.Scope, "admin") {
 			t.Errorf("scope is %q, and %q in the token", tokens.Scope, got)
 		}
 	})
 	t.Run("scope that is none", func(t *testing.T) {
-		s.Agent(t, nil).Register(metadata(map[string]any{"scope": "a\"b"})).Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"scope": "a\"b"})).Refused(400, "invalid_client_metadata")
 	})
 	for _, grant := range []string{"client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer", "password", "implicit"} {
 		t.Run("DC-10 "+grant, func(t *testing.T) {
 			for _, grants := range [][]string{{grant}, {"authorization_code", grant}} {
-				s.Agent(t, nil).Register(metadata(map[string]any{"grant_types": grants, "token_endpoint_auth_method": "client_secret_basic"})).Refused(400, "invalid_client_metadata")
+				s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"grant_types": grants, "token_endpoint_auth_method": "client_secret_basic"})).Refused(400, "invalid_client_metadata")
 			}
 		})
 	}
 	for _, method := range []string{"private_key_jwt", "client_secret_jwt", "tls_client_auth", "NONE"} {
 		t.Run("method "+method, func(t *testing.T) {
-			s.Agent(t, nil).Register(metadata(map[string]any{"token_endpoint_auth_method": method})).Refused(400, "invalid_client_metadata")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})).Refused(400, "invalid_client_metadata")
 		})
 	}
 	t.Run("DC-16 software_statement", func(t *testing.T) {
 		none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://evil.example","client_name":"Trusted","redirect_uris":["https://evil.example/cb"]}`)) + "."
 		agent := s.Agent(t, nil)
-		reply := agent.Register(metadata(map[string]any{"software_statement": none}))
+		reply := agent.Register(servertest.Metadata(map[string]any{"software_statement": none}))
 		if reply.Status == http.StatusBadRequest {
 			return
 		}
 		// RFC 7591 §3.1.1: a server that does not support statements ignores them.
-		info := registered(t, reply)
+		info := servertest.Registered(t, reply)
 		if info["client_name"] != "Example agent" || !strings.Contains(string(reply.Body), servertest.Callback) || strings.Contains(string(reply.Body), "evil") {
 			t.Errorf("the statement was believed: %s", reply.Body)
 		}
 		if _, ok := info["software_statement"]; ok {
 			t.Error("the statement is echoed, as if it had been accepted")
 		}
-		if !find(t, s, agent.ClientID).ApprovedAt.IsZero() {
+		if !s.ClientOf(agent.ClientID).ApprovedAt.IsZero() {
 			t.Error("the statement approved the client")
 		}
 	})
@@ -374,41 +315,30 @@ func TestRegistrationWords(t *testing.T) {
 			{"kty": "oct", "k": "c2VjcmV0"},
 			{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"},
 		} {
-			s.Agent(t, nil).Register(metadata(map[string]any{"jwks": map[string]any{"keys": []any{key}}})).Refused(400, "invalid_client_metadata")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{key}}})).Refused(400, "invalid_client_metadata")
 		}
-		s.Agent(t, nil).Register(metadata(map[string]any{"jwks": "keys"})).Refused(400, "invalid_client_metadata")
-		registered(t, s.Agent(t, nil).Register(metadata(map[string]any{"jwks": map[string]any{"keys": []any{
+		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": "keys"})).Refused(400, "invalid_client_metadata")
+		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{
 			map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
 		}}})))
 	})
 	t.Run("DC-25 jwks and jwks_uri", func(t *testing.T) {
-		s.Agent(t, nil).Register(metadata(map[string]any{"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"})).Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"})).Refused(400, "invalid_client_metadata")
 	})
-}
-
-// find reads a client from the database.
-func find(t testing.TB, s *servertest.Server, id string) *oauth.Client {
-	t.Helper()
-	var c *oauth.Client
-	s.Update(func(tx *store.Tx) (err error) {
-		c, err = tx.Client(id)
-		return err
-	})
-	return c
 }
 
 func TestRegisteredSecret(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	t.Run("DC-12 method left out", func(t *testing.T) {
 		web := s.Agent(t, nil)
-		info := registered(t, web.Register(map[string]any{"redirect_uris": []string{servertest.Callback}}))
+		info := servertest.Registered(t, web.Register(map[string]any{"redirect_uris": []string{servertest.Callback}}))
 		if info["token_endpoint_auth_method"] != "client_secret_basic" || web.Secret == "" {
 			t.Errorf("not the default of RFC 7591 §2: %v", info)
 		}
 		web.Connect(s.Browser(t), ada)
 		native := s.Agent(t, nil)
-		info = registered(t, native.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1/cb"}}))
+		info = servertest.Registered(t, native.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1/cb"}}))
 		if info["token_endpoint_auth_method"] != "none" || native.Secret != "" {
 			t.Errorf("a native client is not public: %v", info)
 		}
@@ -418,14 +348,14 @@ func TestRegisteredSecret(t *testing.T) {
 	for _, method := range []string{"client_secret_basic", "client_secret_post"} {
 		t.Run("DC-13 "+method, func(t *testing.T) {
 			agent, again := s.Agent(t, nil), s.Agent(t, nil)
-			info := registered(t, agent.Register(metadata(map[string]any{"token_endpoint_auth_method": method})))
+			info := servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})))
 			if expires, ok := info["client_secret_expires_at"].(float64); !ok || expires != 0 {
 				t.Errorf("client_secret_expires_at is %v, want 0", info["client_secret_expires_at"])
 			}
 			if len(strings.TrimPrefix(agent.Secret, oauth.SecretPrefix)) < 43 {
 				t.Errorf("the secret has fewer than 256 bits: %q", agent.Secret)
 			}
-			registered(t, again.Register(metadata(map[string]any{"token_endpoint_auth_method": method})))
+			servertest.Registered(t, again.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})))
 			if again.ClientID == agent.ClientID || again.Secret == agent.Secret {
 				t.Error("a stranger with the same metadata is the same confidential client")
 			}
@@ -433,7 +363,7 @@ func TestRegisteredSecret(t *testing.T) {
 		})
 	}
 	t.Run("DC-26 no secret for a public client", func(t *testing.T) {
-		info := registered(t, s.Agent(t, nil).Register(nil))
+		info := servertest.Registered(t, s.Agent(t, nil).Register(nil))
 		for _, name := range []string{"client_secret", "client_secret_expires_at"} {
 			if _, ok := info[name]; ok {
 				t.Errorf("the answer has %s", name)
@@ -444,7 +374,7 @@ func TestRegisteredSecret(t *testing.T) {
 		seen := map[string]bool{}
 		for i := range 50 {
 			agent := s.Agent(t, nil)
-			registered(t, agent.Register(metadata(map[string]any{"client_name": fmt.Sprint(i)})))
+			servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{"client_name": fmt.Sprint(i)})))
 			if seen[agent.ClientID] || strings.Contains(agent.ClientID, ":") {
 				t.Errorf("client_id %q", agent.ClientID)
 			}
@@ -455,7 +385,7 @@ func TestRegisteredSecret(t *testing.T) {
 
 func TestRegistrationFlood(t *testing.T) {
 	t.Run("DC-14 one address", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Limits.Enabled = true })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Limits.Enabled = true })
 		agent := s.Agent(t, nil)
 		created, turned := 0, 0
 		for i := range 300 {
@@ -482,13 +412,13 @@ func TestRegistrationFlood(t *testing.T) {
 		}
 	})
 	t.Run("DC-14 DC-29 unused clients are forgotten", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		ada := s.User("ada@example.com")
 		used, unused := s.Agent(t, nil), s.Agent(t, nil)
-		used.Register(metadata(map[string]any{"client_name": "Used"}))
-		unused.Register(metadata(map[string]any{"client_name": "Unused"}))
+		used.Register(servertest.Metadata(map[string]any{"client_name": "Used"}))
+		unused.Register(servertest.Metadata(map[string]any{"client_name": "Unused"}))
 		used.Connect(s.Browser(t), ada)
-		s.Clock.Advance(client.ForgetUnused + time.Minute)
+		s.Clock.Advance(registration.ForgetUnused + time.Minute)
 		if _, err := s.DB.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -499,7 +429,7 @@ func TestRegistrationFlood(t *testing.T) {
 		}
 	})
 	t.Run("DC-29 deleted client", func(t *testing.T) {
-		s := start(t)
+		s := servertest.StartWeather(t)
 		ada := s.User("ada@example.com")
 		agent := s.Agent(t, nil)
 		agent.Register(nil)

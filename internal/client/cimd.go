@@ -12,10 +12,12 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
+	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
 // maxDocuments bounds the metadata documents in memory.
@@ -54,7 +56,7 @@ type Policy struct {
 // taken as they are; an error names the file among them that is no metadata
 // document.
 func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client) (*Documents, error) {
-	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: newRefetches(db.Now)}
+	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: assertion.NewRefetches(db.Now)}
 	d.cache = fetch.NewCache(fetcher, fetch.Metadata, maxDocuments, func(url string, doc *fetch.Document) (*oauth.Metadata, error) {
 		return d.parse(url, doc.Body)
 	})
@@ -150,7 +152,7 @@ func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client
 		}
 		return d.admit(r, person, known != nil)
 	})
-	if err == nil || isRefusal(err) || r.Context().Err() != nil {
+	if err == nil || oauth.IsRefusal(err) || r.Context().Err() != nil {
 		return m, fetchedAt, err
 	}
 	return nil, time.Time{}, oauth.Because(errNoDocument, err)
@@ -164,7 +166,7 @@ func (d *Documents) admit(r *http.Request, person string, known bool) error {
 	}
 	sender := person
 	if person == "" {
-		sender = Address(r)
+		sender = strangers.Address(r)
 	}
 	ok, after := d.policy.Share.Allow(sender)
 	if ok && person == "" {
@@ -205,7 +207,7 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	}
 	m := &doc.Metadata
 	switch {
-	case hasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "jwks", "jwks_uri"):
+	case assertion.HasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "jwks", "jwks_uri"):
 		return nil, bad("a member is there in upper case: names are compared byte for byte")
 	case doc.ClientID != id:
 		return nil, bad("its client_id is not its own URL, byte for byte")

@@ -1,12 +1,11 @@
-package client
+package registration
 
 import (
 	"net/http"
-	"net/netip"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
 // Admission bounds how many clients register. Each address has its share of what
@@ -39,9 +38,9 @@ func (a *Admission) Admit(r *http.Request) (ok bool, retryAfter time.Duration) {
 	if a == nil {
 		return true, 0
 	}
-	isNew, _ := a.newcomer.Allow(network(r))
+	isNew, _ := a.newcomer.Allow(strangers.Network(r))
 	// Who is new may share its bucket with thousands who are not (limit.New).
-	if ok, retryAfter = a.share.Allow(Address(r)); !ok && !isNew {
+	if ok, retryAfter = a.share.Allow(strangers.Address(r)); !ok && !isNew {
 		return false, retryAfter
 	}
 	if ok, retryAfter = a.everyone.Allow(""); !ok && isNew {
@@ -56,25 +55,5 @@ func (a *Admission) AdmitAgain(r *http.Request) (ok bool, retryAfter time.Durati
 	if a == nil {
 		return true, 0
 	}
-	return a.share.Allow(Address(r))
-}
-
-// network returns the network of the sender of r, as one site gets it: of IPv6 the
-// /48, of IPv4 the /24.
-func network(r *http.Request) string {
-	text := audit.RequestFrom(r.Context()).Address
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return text
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 24
-	if addr.Is6() {
-		bits = 48
-	}
-	prefix, err := addr.Prefix(bits)
-	if err != nil {
-		return addr.String() // every address has so many bits
-	}
-	return prefix.String()
+	return a.share.Allow(strangers.Address(r))
 }

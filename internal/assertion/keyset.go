@@ -1,4 +1,4 @@
-package client
+package assertion
 
 import (
 	"context"
@@ -29,6 +29,7 @@ const (
 	minRSA    = 2048     // bits
 	maxRSA    = 8192     // bits; a longer one costs too much to verify
 	minRSAExp = 65537
+	maxKeyID  = 512 // bytes
 )
 
 // CheckKeys refuses keys that m must not register, as invalid_client_metadata
@@ -45,7 +46,7 @@ func CheckKeys(m *oauth.Metadata) error {
 	case len(m.JWKS) > maxKeySet:
 		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is longer than %d bytes", maxKeySet)
 	}
-	if err := checkWebURI("jwks_uri", m.JWKSURI); err != nil {
+	if err := oauth.CheckWebURI("jwks_uri", m.JWKSURI); err != nil {
 		return err
 	}
 	var members []member
@@ -64,7 +65,7 @@ func CheckKeys(m *oauth.Metadata) error {
 	case m.SigningAlg != "" && !slices.Contains(SigningAlgs, m.SigningAlg):
 		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(SigningAlgs))
 	case m.JWKSURI != "":
-		return checkKeySetURI(m.JWKSURI, true)
+		return CheckKeySetURI(m.JWKSURI, true)
 	}
 	keys, err := usableKeys(members)
 	if err == nil {
@@ -76,9 +77,9 @@ func CheckKeys(m *oauth.Metadata) error {
 	return nil
 }
 
-// checkKeySetURI refuses a URL from which keys are never fetched: whoever can
+// CheckKeySetURI refuses a URL from which keys are never fetched: whoever can
 // change them on their way is the client.
-func checkKeySetURI(uri string, allowLoopback bool) error {
+func CheckKeySetURI(uri string, allowLoopback bool) error {
 	if fetch.Check(uri, allowLoopback) != nil {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without user name and fragment")
 	}
@@ -164,8 +165,8 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case len(k.KeyID) > maxText:
-			return nil, fmt.Errorf("a kid is longer than %d bytes", maxText)
+		case len(k.KeyID) > maxKeyID:
+			return nil, fmt.Errorf("a kid is longer than %d bytes", maxKeyID)
 		case seen[k.KeyID] && k.KeyID == "":
 			return nil, errors.New("where there are several keys, each needs a kid")
 		case seen[k.KeyID]:
@@ -185,8 +186,8 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// parseKeySet returns the keys of a set that verify assertions, at least one.
-func parseKeySet(text []byte) ([]jose.JSONWebKey, error) {
+// ParseKeySet returns the keys of a set that verify assertions, at least one.
+func ParseKeySet(text []byte) ([]jose.JSONWebKey, error) {
 	members, err := readKeySet(text)
 	if err != nil {
 		return nil, err
@@ -236,33 +237,36 @@ type KeySets struct {
 	again   *limit.Limiter // of those that are
 }
 
-const maxKeySets = 1000 // that are remembered
+const (
+	maxKeySets   = 1000   // that are remembered
+	maxRefetches = 10_000 // URLs that are told apart
+)
 
 // KeySetRate is how often a key set that cannot be had may be asked for, each URL
 // for itself.
 var KeySetRate = limit.Rate{Every: 10 * time.Second, Burst: 3}
 
-// newRefetches bounds, by URL, how often a key set or a metadata document that
+// NewRefetches bounds, by URL, how often a key set or a metadata document that
 // lacks what an assertion or a redirect needs is fetched before its time. It is no
 // limit of ours that can be switched off: it protects whose document it is.
-func newRefetches(now func() time.Time) *limit.Limiter {
-	return limit.New(KeySetRate, 10*maxDocuments, now)
+func NewRefetches(now func() time.Time) *limit.Limiter {
+	return limit.New(KeySetRate, maxRefetches, now)
 }
 
 // NewKeySets returns KeySets that come through f, on the clock now. fetches bounds
 // those of each URL whose keys are not known (KeySetRate); nil: without limit.
 func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *KeySets {
-	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return parseKeySet(d.Body) }
-	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, again: newRefetches(now)}
+	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return ParseKeySet(d.Body) }
+	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, again: NewRefetches(now)}
 }
 
 // errNoKeySet is the one answer whatever kept the keys away: who asks must not
 // learn from it what listens where.
 var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be fetched: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 
-// load returns the keys at uri as they are remembered; as they are now, if they
+// Load returns the keys at uri as they are remembered; as they are now, if they
 // were fetched before newerThan. It is a refusal if there are none.
-func (s *KeySets) load(ctx context.Context, uri string, newerThan time.Time) ([]jose.JSONWebKey, error) {
+func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time) ([]jose.JSONWebKey, error) {
 	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() error {
 		budget := s.fetches
 		if !newerThan.IsZero() {
@@ -274,7 +278,7 @@ func (s *KeySets) load(ctx context.Context, uri string, newerThan time.Time) ([]
 		return nil
 	})
 	switch {
-	case err == nil, isRefusal(err), ctx.Err() != nil:
+	case err == nil, oauth.IsRefusal(err), ctx.Err() != nil:
 		return keys, err
 	case errors.Is(err, fetch.ErrNotAllowed), errors.Is(err, fetch.ErrUnavailable):
 		return nil, oauth.Because(errNoKeySet, err)

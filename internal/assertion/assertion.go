@@ -1,0 +1,126 @@
+// Package assertion reads JWTs that others signed, and finds the keys that they are
+// verified with (RFC 7521, RFC 7523).
+package assertion
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// maxLength bounds an assertion, in bytes.
+const maxLength = 8 << 10
+
+// Assertion is a JWT that somebody else signed (RFC 7521 §4): it was read, and is
+// not believed before Verify.
+type Assertion struct {
+	jws    *jose.JSONWebSignature
+	Alg    string // of its header
+	KeyID  string // kid of its header; "": none
+	Claims Claims
+}
+
+// Claims are the claims of an assertion (RFC 7523 §3). Times are
+// seconds since 1970; nil is one that is not there.
+type Claims struct {
+	Issuer    string       `json:"iss"`
+	Subject   string       `json:"sub"`
+	Audience  jwt.Audience `json:"aud"`
+	Expiry    *float64     `json:"exp"`
+	NotBefore *float64     `json:"nbf"`
+	IssuedAt  *float64     `json:"iat"`
+	ID        string       `json:"jti"`
+}
+
+// Read parses an assertion: a JWT in compact form, signed by an
+// algorithm that is served (RFC 7523 §3, RFC 8725 §3). Keys and places of keys in
+// its header are not looked at. The error says what is wrong with it, as a phrase.
+func Read(text string) (*Assertion, error) {
+	switch {
+	case len(text) > maxLength:
+		return nil, fmt.Errorf("it is longer than %d bytes", maxLength)
+	case strings.ContainsAny(text, "\r\n"): // which decoders of base64 skip
+		return nil, errors.New("it has a line break")
+	}
+	var algs []jose.SignatureAlgorithm
+	for _, alg := range SigningAlgs {
+		algs = append(algs, jose.SignatureAlgorithm(alg))
+	}
+	jws, err := jose.ParseSignedCompact(text, algs)
+	if unexpected := (*jose.ErrUnexpectedSignatureAlgorithm)(nil); errors.As(err, &unexpected) {
+		return nil, fmt.Errorf("its alg is not one of %s", oauth.Listed(SigningAlgs))
+	}
+	if err != nil {
+		return nil, errors.New("it is not a signed JWT of three parts, each member of its header once")
+	}
+	header := jws.Signatures[0].Protected
+	said := &Assertion{jws: jws, Alg: header.Algorithm, KeyID: header.KeyID}
+	typ, named := header.ExtraHeaders[jose.HeaderType]
+	_, crit := header.ExtraHeaders["crit"]
+	_, b64 := header.ExtraHeaders["b64"]
+	switch {
+	case named && !isAssertionType(typ):
+		return nil, errors.New("its typ is neither JWT nor client-authentication+jwt")
+	case crit || b64:
+		return nil, errors.New("its header has crit or b64, of which no extension is supported")
+	}
+	switch err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.Claims); {
+	case errors.Is(err, jwt.ErrUnmarshalAudience):
+		return nil, errors.New("its aud must be text")
+	case err != nil:
+		return nil, errors.New("its payload is not a JSON object with each claim once and of its type")
+	}
+	if HasTwin(jws.UnsafePayloadWithoutVerification(), "iss", "sub", "aud", "exp", "nbf", "iat", "jti") {
+		return nil, errors.New("a claim is there in upper case: names are compared byte for byte")
+	}
+	return said, nil
+}
+
+// HasTwin tells whether a JSON object has a member that is one of names but for its
+// case. To many a parser it is the same name, so what the object says depends on
+// who reads it.
+func HasTwin(object []byte, names ...string) bool {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(object, &members); err != nil {
+		return false // whoever reads the object says so
+	}
+	for name := range members {
+		if folded := strings.ToLower(name); folded != name && slices.Contains(names, folded) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAssertionType tells whether a JWT of that typ may be a client assertion, and
+// not an access token or another server's statement (RFC 8725 §3.11).
+func isAssertionType(typ any) bool {
+	text, _ := typ.(string)
+	return strings.EqualFold(text, "JWT") || strings.EqualFold(text, "client-authentication+jwt")
+}
+
+// Verify checks the signature by one of keys. The error says what is wrong, as a
+// phrase.
+func (s *Assertion) Verify(keys []jose.JSONWebKey) error {
+	if s.KeyID == "" && len(keys) > 1 {
+		return errors.New("it has no kid, and the client has several keys")
+	}
+	i := slices.IndexFunc(keys, func(k jose.JSONWebKey) bool { return s.KeyID == "" || k.KeyID == s.KeyID })
+	switch {
+	case i < 0:
+		return errors.New("no key of the client has its kid")
+	case !fits(keys[i], s.Alg):
+		return errors.New("its alg is not that of the client's key")
+	}
+	if _, err := s.jws.Verify(keys[i].Key); err != nil {
+		return errors.New("its signature is wrong")
+	}
+	return nil
+}
