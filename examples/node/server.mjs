@@ -1,218 +1,67 @@
-// An MCP server in Express that Cardea protects: token validation, scopes, metadata, introspection, rate limits.
-
+// An MCP server on the official TypeScript SDK, protected by Cardea. Everything about authorization is in this file.
 import express from 'express';
-import rateLimit from 'express-rate-limit';
-import { jwtVerify, createRemoteJWKSet } from 'jose';
-import { issuer, mcpServer, id, secret } from './settings.mjs';
+import cors from 'cors';
+import { createRemoteJWKSet, jwtVerify } from 'jose';
+import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
+import { newServer } from './tools.mjs';
+
+const issuer = process.env.ISSUER ?? 'http://localhost:8080'; // Cardea
+const resource = new URL(process.env.RESOURCE ?? 'http://localhost:8090/mcp'); // this server, as Cardea knows it
+const scopesOf = { get_forecast: 'mcp:tools:weather', create_event: 'mcp:tools:calendar:write' }; // what each tool needs
+const firstScopes = ['mcp:tools:weather']; // what an agent asks for at first; it asks for more when a tool needs more
+
+// Where clients look for the authorization server (RFC 9728 §3.1).
+const metadata = new URL('/.well-known/oauth-protected-resource' + resource.pathname, resource);
+const keys = createRemoteJWKSet(new URL(issuer + '/.well-known/jwks'));
+
+// challenge refuses a request and tells the client how to get a token that will do (RFC 6750 §3).
+function challenge(res, status, scopes, error, description) {
+  const parts = [`resource_metadata="${metadata}"`, `scope="${scopes.join(' ')}"`];
+  if (error) parts.unshift(`error="${error}"`, `error_description="${description}"`);
+  res.status(status).set('WWW-Authenticate', 'Bearer ' + parts.join(', ')).json({ error, error_description: description });
+}
+
+// authenticate lets a request pass with a valid access token alone (RFC 9068 §4), and puts its claims into req.auth.
+async function authenticate(req, res, next) {
+  const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(req.headers.authorization ?? '')?.[1];
+  if (!token) return challenge(res, 401, firstScopes);
+  try {
+    const { payload } = await jwtVerify(token, keys, { issuer, audience: resource.href, typ: 'at+jwt', requiredClaims: ['exp', 'sub', 'client_id'] });
+    req.auth = { token, clientId: payload.client_id, scopes: (payload.scope ?? '').split(' '), expiresAt: payload.exp, extra: { user: payload.sub } };
+  } catch (error) {
+    const unreachable = ['ERR_JWKS_TIMEOUT', 'ERR_JOSE_GENERIC', undefined].includes(error.code); // the keys, not the token
+    if (unreachable) return res.status(503).json({ error: 'temporarily_unavailable' });
+    return challenge(res, 401, firstScopes, 'invalid_token', 'The access token is invalid or has expired');
+  }
+  next();
+}
+
+// authorize refuses a tool call that the token has no scope for; the client then asks the person for it (step-up). A tool
+// without a line in scopesOf is refused. The message that is judged here is the very object that the SDK acts on.
+function authorize(req, res, next) {
+  if (Array.isArray(req.body)) return res.status(400).json({ error: 'Send one message at a time' });
+  if (req.body?.method !== 'tools/call') return next();
+  const needed = Object.hasOwn(scopesOf, req.body.params?.name ?? '') && scopesOf[req.body.params.name];
+  if (!needed) return res.status(403).json({ error: 'unknown_tool', error_description: 'This server has no such tool' });
+  const covers = (scope) => scope === needed || (scope.endsWith(':*') && needed.startsWith(scope.slice(0, -1)));
+  if (req.auth.scopes.some(covers)) return next();
+  challenge(res, 403, [...new Set([...req.auth.scopes, needed])], 'insufficient_scope', `${req.body.params.name} needs ${needed}`);
+}
 
 const app = express();
-app.use(express.json());
-
-// Token validation: a JSON Web Token, verified with the issuer's published keys.
-
-const JWKS = createRemoteJWKSet(
-  new URL(`${issuer}/.well-known/jwks`)
-);
-
-// WWW-Authenticate header for 401 responses
-const WWW_AUTHENTICATE_HEADER = [
-  'Bearer error="unauthorized"',
-  'error_description="Authorization required"',
-  `resource_metadata="${mcpServer}/.well-known/oauth-protected-resource"`
-].join(', ');
-
-const validateToken = async (req, res, next) => {
-  const authHeader = req.headers.authorization;
-  const token = authHeader?.match(/^Bearer (.+)$/)?.[1];
-
-  if (!token) {
-    return res
-      .set('WWW-Authenticate', WWW_AUTHENTICATE_HEADER)
-      .status(401)
-      .json({
-        error: 'unauthorized',
-        error_description: 'Bearer token required'
-      });
-  }
-
-  try {
-    const { payload } = await jwtVerify(token, JWKS, {
-      issuer: issuer,
-      audience: mcpServer // Your MCP server identifier
-    });
-
-    // Attach token claims to request for downstream use
-    req.auth = {
-      userId: payload.sub,
-      scopes: payload.scope?.split(' ') || [],
-      clientId: payload.client_id,
-      expiresAt: payload.exp
-    };
-
-    next();
-  } catch (error) {
-    console.error('Token validation failed:', error.message);
-    return res
-      .set('WWW-Authenticate', WWW_AUTHENTICATE_HEADER)
-      .status(401)
-      .json({
-        error: 'invalid_token',
-        error_description: 'Bearer token is invalid or expired'
-      });
-  }
-};
-
-// Apply to all MCP endpoints
-app.use('/mcp', validateToken);
-
-// Rate limits: by client, and higher for clients with wider scopes.
-
-const createClientRateLimit = () => {
-  return rateLimit({
-    windowMs: 15 * 60 * 1000, // 15 minutes
-    limit: (req) => {
-      // Different limits based on client type or scopes
-      const scopes = req.auth?.scopes || [];
-      if (scopes.includes('mcp:tools:*')) return 1000; // Premium client
-      if (scopes.includes('mcp:tools:basic')) return 100; // Basic client
-      return 50; // Default limit
-    },
-    keyGenerator: (req) => req.auth?.clientId || req.ip,
-    message: {
-      error: 'rate_limit_exceeded',
-      error_description: 'Too many requests from this client'
-    }
-  });
-};
-
-app.use('/mcp', createClientRateLimit());
-
-// Scopes: each tool asks for its own.
-
-const requireScope = (requiredScope) => {
-  return (req, res, next) => {
-    const userScopes = req.auth.scopes || [];
-
-    if (!userScopes.includes(requiredScope)) {
-      return res.status(403).json({
-        error: 'insufficient_scope',
-        error_description: `Required scope: ${requiredScope}`,
-        scope: requiredScope
-      });
-    }
-
-    next();
-  };
-};
-
-const handleWeatherRequest = (req, res) => res.json({ location: req.body.params?.location, forecast: 'sunny' });
-const handleCalendarRead = (req, res) => res.json({ user: req.auth.userId, events: ['Stand-up', 'Lunch with Ada'] });
-const handleEmailSend = (req, res) => res.json({ sent: true });
-
-// Example: Protect specific MCP tools with scopes
-app.post('/mcp/tools/weather',
-  requireScope('mcp:tools:weather'),
-  handleWeatherRequest
-);
-
-app.post('/mcp/tools/calendar',
-  requireScope('mcp:tools:calendar:read'),
-  handleCalendarRead
-);
-
-app.post('/mcp/tools/send-email',
-  requireScope('mcp:tools:email:send'),
-  handleEmailSend
-);
-
-// Discovery: how a client finds out where to get a token.
-
-// Required: OAuth Protected Resource Metadata endpoint
-app.get('/.well-known/oauth-protected-resource', (req, res) => {
-  res.json({
-    resource: mcpServer,
-    authorization_servers: [issuer],
-    bearer_methods_supported: ['header'],
-    resource_documentation: `${mcpServer}/docs`,
-    scopes_supported: [
-      'mcp:tools:weather',
-      'mcp:tools:calendar:read',
-      'mcp:tools:calendar:write',
-      'mcp:tools:email:send',
-      'mcp:resources:*'
-    ]
-  });
+app.use(cors({ exposedHeaders: ['WWW-Authenticate', 'Mcp-Session-Id', 'Mcp-Protocol-Version'] })); // for clients in browsers
+app.get([metadata.pathname, '/.well-known/oauth-protected-resource'], (req, res) => {
+  res.json({ resource: resource.href, authorization_servers: [issuer], scopes_supported: firstScopes, bearer_methods_supported: ['header'] });
 });
-
-// Optional: Proxy authorization server metadata for legacy clients
-app.get('/.well-known/oauth-authorization-server', async (req, res) => {
-  try {
-    const response = await fetch(
-      `${issuer}/.well-known/oauth-authorization-server`
-    );
-    const metadata = await response.json();
-    res.json(metadata);
-  } catch (error) {
-    res.status(500).json({ error: 'Failed to fetch authorization server metadata' });
-  }
+app.post(resource.pathname, authenticate, express.json({ limit: '1mb' }), authorize, async (req, res) => {
+  const server = newServer(); // one for each request: nothing is kept between them
+  const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
+  res.on('close', () => Promise.all([transport.close(), server.close()]));
+  await server.connect(transport);
+  await transport.handleRequest(req, res, req.body);
 });
-
-// Introspection: for what must not be done with a token that was revoked a moment ago.
-
-const introspectToken = async (token) => {
-  const response = await fetch(`${issuer}/oauth2/introspect`, {
-    method: 'POST',
-    headers: {
-      'Content-Type': 'application/x-www-form-urlencoded',
-      'Authorization': `Basic ${btoa(`${id('RS')}:${secret('RS')}`)}`
-    },
-    body: new URLSearchParams({ token })
-  });
-
-  return await response.json();
-  // Returns: { active: true, scope: '...', client_id: '...', exp: ... }
-};
-
-// Enhanced middleware with introspection
-const strictTokenValidation = async (req, res, next) => {
-  const token = req.headers.authorization?.match(/^Bearer (.+)$/)?.[1];
-
-  if (!token) {
-    return res.status(401).json({ error: 'Bearer token required' });
-  }
-
-  try {
-    // First validate JWT structure and signature
-    const { payload } = await jwtVerify(token, JWKS, {
-      issuer: issuer
-    });
-
-    // Then introspect for real-time validation
-    const introspection = await introspectToken(token);
-
-    if (!introspection.active) {
-      return res.status(401).json({ error: 'Token is not active' });
-    }
-
-    req.auth = {
-      ...payload,
-      scopes: introspection.scope?.split(' ') || []
-    };
-
-    next();
-  } catch (error) {
-    return res.status(401).json({ error: 'Invalid token' });
-  }
-};
-
-app.post('/strict/tools/calendar',
-  strictTokenValidation,
-  requireScope('mcp:tools:calendar:read'),
-  (req, res) => res.json({ user: req.auth.sub, events: ['Stand-up', 'Lunch with Ada'] })
-);
-
-const { hostname, port } = new URL(mcpServer);
-app.listen(port, hostname, (error) => {
+app.all(resource.pathname, authenticate, (req, res) => res.status(405).set('Allow', 'POST').end());
+app.listen(resource.port || 80, resource.hostname, (error) => {
   if (error) throw error;
-  console.log(`MCP server on ${mcpServer}`);
+  console.log(`MCP server on ${resource}`);
 });
