@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
 // Kind is a kind of things that processes remember, with a version in the
@@ -194,7 +195,7 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	case c.loading <- struct{}{}:
 		defer func() { <-c.loading }()
 	case <-ctx.Done():
-		return none, fault("wait", ctx.Err())
+		return none, engine.Fault("wait", ctx.Err())
 	}
 	if old = c.value.Load(); old != nil && old.version >= version {
 		return old.value, nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
 const (
@@ -15,9 +16,9 @@ const (
 	eventsAtOnce = 16 // rows in one INSERT: more are slower on SQLite, which looks parameters up one by one
 )
 
-// insertEvents dates the events and writes them, many with one statement.
-func (tx *Tx) insertEvents(events []audit.Event) error {
-	tx.db.date(events)
+// insertEvents dates the events and writes them, eventsAtOnce with one statement.
+func (db *DB) insertEvents(tx *engine.Tx, events []audit.Event) error {
+	db.date(events)
 	for len(events) > 0 {
 		n := min(len(events), eventsAtOnce)
 		a := make(args, 0, n*eventWidth)
@@ -25,7 +26,7 @@ func (tx *Tx) insertEvents(events []audit.Event) error {
 			a = append(a, e.At.UnixMicro(), e.ID, e.Action, string(e.Outcome), e.Reason, e.Description, e.ClientID, e.UserID, e.GrantID,
 				e.Resource, e.Scope, e.DetailJSON(), e.RequestID, e.Address, e.UserAgent)
 		}
-		if _, err := tx.exec(insertOf(n), a); err != nil {
+		if _, err := tx.Exec(insertOf(n), a); err != nil {
 			return err
 		}
 		events = events[n:]

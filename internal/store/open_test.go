@@ -97,7 +97,7 @@ func TestOpenErrors(t *testing.T) {
 		"another database":   {"mysql://root:hunter2@localhost/x", "sqlite:PATH or postgres://"},
 		"a directory":        {"sqlite:" + dir, "cannot be opened"},
 		"below a file":       {"sqlite:" + junk + "/x/cardea.db", "directory"},
-		"no database":        {"sqlite:" + junk, "no database that can be used"},
+		"no database":        {"sqlite:" + junk, "cannot be used as a database"},
 		"a broken URL":       {"postgres://u:hunter2@localhost:port/x", "postgres://USER"},
 		"a broken parameter": {"postgres://u:hunter2@localhost/x?sslmode=maybe", "postgres://USER"},
 	} {

@@ -2,25 +2,22 @@
 // PostgreSQL: clients, resources, people and their sessions, grants, codes,
 // revoked tokens, signing keys and the audit log. One SQL text serves both.
 //
-// All work is done in functions that get a Tx: Update for what writes, View for
-// what reads. Durable means durable: Update and Append answer after the database
-// has answered for the disk. On SQLite one writer runs the functions that wait,
-// one after another, and commits them together, so that a hundred of them cost
-// one fsync; on PostgreSQL they run side by side.
+// All work is done in functions that get a Tx: Update runs those that write, View
+// those that only read. What Update and Append have answered for is on disk. How
+// each database runs them is in package engine; here are the records.
 package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"embed"
+	"io/fs"
 	"log/slog"
-	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
 // Options are what Open may be told. The zero Options are good.
@@ -31,7 +28,7 @@ type Options struct {
 
 // DB is an open database. Make it with Open; it is safe for concurrent use.
 type DB struct {
-	engine   engine
+	engine   *engine.Engine
 	clock    func() time.Time
 	log      *slog.Logger
 	versions *versions
@@ -40,16 +37,6 @@ type DB struct {
 
 	mu        sync.Mutex
 	lastEvent time.Time
-}
-
-// engine is what SQLite and PostgreSQL do differently.
-type engine interface {
-	update(ctx context.Context, fn func(*Tx) error) error
-	view(ctx context.Context, fn func(*Tx) error) error
-	// append queues events and waits for them. It writes them even when ctx ends.
-	append(ctx context.Context, events []audit.Event) error
-	migrations() migrations
-	close() error
 }
 
 // Open opens the database that dsn names:
@@ -68,17 +55,8 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 	if db.log == nil {
 		db.log = slog.Default()
 	}
-	scheme, rest, _ := strings.Cut(dsn, ":")
 	var err error
-	switch {
-	case scheme == "sqlite" && rest != "":
-		db.engine, err = openSQLite(ctx, db, rest)
-	case scheme == "postgres" || scheme == "postgresql":
-		db.engine, err = openPostgres(db, dsn)
-	default: // the value may hold a password, so it is not repeated
-		err = errors.New("store: the database must be sqlite:PATH or postgres://USER@HOST/NAME")
-	}
-	if err != nil {
+	if db.engine, err = engine.Open(ctx, dsn, engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce}); err != nil {
 		return nil, err
 	}
 	db.versions = newVersions(db)
@@ -87,11 +65,37 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 	return db, nil
 }
 
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migrations returns the files of the schema.
+func migrations() fs.FS {
+	files, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		panic(err) // the name is a valid path
+	}
+	return files
+}
+
+// Migrate brings the schema up to date and returns the names of the migrations it
+// applied, none if there was nothing to do. Each is a transaction: all or
+// nothing. Processes that migrate at once wait for each other. A schema newer
+// than this program is an error.
+func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
+	return db.engine.Migrate(ctx, migrations())
+}
+
+// Pending returns the names of the migrations that Migrate would apply. It
+// changes nothing. A schema newer than this program is an error.
+func (db *DB) Pending(ctx context.Context) ([]string, error) {
+	return db.engine.Pending(ctx, migrations())
+}
+
 // Close lets everything that was asked for before finish and be answered, and
 // closes the database. What is asked later gets oauth.ErrUnavailable.
 func (db *DB) Close() error {
 	db.versions.stop()
-	return fault("close", db.engine.close())
+	return db.engine.Close()
 }
 
 // Ping tells whether the database answers; its error wraps oauth.ErrUnavailable
@@ -120,13 +124,24 @@ func (db *DB) Now() time.Time { return db.clock().UTC().Truncate(time.Microsecon
 // outside. It must not call a method of the DB, only of its Tx, and not keep the
 // Tx.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	return db.engine.update(ctx, fn)
+	return db.engine.Update(ctx, func(on *engine.Tx) error {
+		tx := &Tx{db: db, on: on, ctx: ctx, now: on.Now}
+		err := fn(tx)
+		if !engine.Decided(err) {
+			return err
+		}
+		if err := tx.settle(); err != nil {
+			return err
+		}
+		on.Committed = tx.committed
+		return err
+	})
 }
 
 // View runs fn with a Tx that only reads and returns its error. On SQLite it sees
 // one state of the database, on PostgreSQL each statement sees the newest.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return db.engine.view(ctx, fn)
+	return db.engine.View(ctx, func(on *engine.Tx) error { return fn(&Tx{db: db, on: on, ctx: ctx, now: on.Now}) })
 }
 
 // Append records events that belong to no transaction and returns when they are
@@ -138,7 +153,7 @@ func (db *DB) Append(ctx context.Context, events ...audit.Event) error {
 	for i, event := range events {
 		stamped[i] = stamp(ctx, event)
 	}
-	return db.engine.append(ctx, stamped)
+	return db.engine.Append(ctx, stamped)
 }
 
 // Conclude is Tx.Conclude for a decision that writes nothing else: it appends
@@ -208,21 +223,4 @@ func conclude(event audit.Event, err error) (audit.Event, bool) {
 		return event, false
 	}
 	return event, true
-}
-
-// call runs fn and makes a panic an error: a request must not take the process,
-// and with it everybody else's, down.
-func call(fn func(*Tx) error, tx *Tx) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("store: panic in a transaction: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return fn(tx)
-}
-
-// decided tells whether err lets a transaction be committed.
-func decided(err error) bool {
-	_, refused := oauth.AsRefusal(err)
-	return err == nil || refused
 }

@@ -2,41 +2,29 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
 // Tx is a transaction, good while the function runs that it was given to. Its
 // methods return ErrNotFound and ErrConflict where they say so, and otherwise
 // faults of the database; after a fault the function should return it.
 type Tx struct {
-	db       *DB
-	on       connection
-	ctx      context.Context // of the caller
-	io       context.Context // of the statements
-	now      time.Time
-	readOnly bool
+	db  *DB
+	on  *engine.Tx
+	ctx context.Context // of the caller
+	now time.Time
 
-	events  []audit.Event
 	touched []Kind
 	raised  map[Kind]int64 // versions after the commit
 	used    []string       // clients of which this process must forget its copy
-}
-
-// connection runs statements: a *sql.Tx or *sql.DB of PostgreSQL, a *conn of
-// SQLite.
-type connection interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
 // Now returns the time at which the transaction began. It stands still.
@@ -45,11 +33,7 @@ func (tx *Tx) Now() time.Time { return tx.now }
 // Record writes an event into the audit log with the transaction: it stands if
 // the transaction is committed. It is stamped with the request of the context.
 func (tx *Tx) Record(event audit.Event) error {
-	if tx.readOnly {
-		return errReadOnly
-	}
-	tx.events = append(tx.events, stamp(tx.ctx, event))
-	return nil
+	return tx.on.Append(stamp(tx.ctx, event))
 }
 
 // Conclude records event with the outcome that err says and returns err: nil is
@@ -73,8 +57,6 @@ func (tx *Tx) Touch(kind Kind) {
 		tx.touched = append(tx.touched, kind)
 	}
 }
-
-var errReadOnly = errors.New("store: a View cannot write")
 
 // settle writes what a transaction leaves for its end. The versions come last and
 // in one order, so that other transactions on PostgreSQL wait for them shortly
@@ -108,16 +90,7 @@ type args []any
 
 // exec runs a statement that writes and returns how many rows it changed.
 func (tx *Tx) exec(query string, a args) (int64, error) {
-	if tx.readOnly {
-		return 0, errReadOnly
-	}
-	failpoint("between-writes")
-	result, err := tx.on.ExecContext(tx.io, query, clean(a)...)
-	if err != nil {
-		return 0, failed(query, err)
-	}
-	n, err := result.RowsAffected()
-	return n, failed(query, err)
+	return tx.on.Exec(query, a)
 }
 
 // one is exec for a statement that must change a row. ErrNotFound if it does not.
@@ -159,23 +132,7 @@ func (tx *Tx) row(query string, a args, dest ...any) error {
 // rows runs a statement and calls each with every row of its answer. The
 // statement is at its end when rows returns, so one that writes has written.
 func (tx *Tx) rows(query string, a args, each func(scan func(...any) error) error) error {
-	if !strings.HasPrefix(query, "SELECT") {
-		if tx.readOnly {
-			return errReadOnly
-		}
-		failpoint("between-writes")
-	}
-	rows, err := tx.on.QueryContext(tx.io, query, clean(a)...)
-	if err != nil {
-		return failed(query, err)
-	}
-	defer func() { _ = rows.Close() }() // its error is that of rows.Err
-	for rows.Next() {
-		if err := each(rows.Scan); err != nil {
-			return failed(query, err)
-		}
-	}
-	return failed(query, rows.Err())
+	return tx.on.Query(query, a, each)
 }
 
 // all runs a SELECT and returns its rows, each read by scan.
@@ -190,31 +147,6 @@ func all[T any](tx *Tx, query string, a args, scan func(scan func(...any) error)
 		return nil, err
 	}
 	return found, nil
-}
-
-// failed is fault for a statement.
-func failed(query string, err error) error {
-	if err == nil { // most often, and then its name is not worth finding out
-		return nil
-	}
-	return fault(verb(query), err)
-}
-
-// verb names a statement in an error by its first words, which hold no value.
-func verb(query string) string {
-	words := strings.Fields(query)
-	return strings.ToLower(strings.Join(words[:min(3, len(words))], " "))
-}
-
-// clean replaces what PostgreSQL cannot keep in a text, NUL and broken UTF-8, by
-// U+FFFD. Strangers send both in what is looked up and recorded; no id has it.
-func clean(a args) args {
-	for i, v := range a {
-		if s, ok := v.(string); ok && (strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s)) {
-			a[i] = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-		}
-	}
-	return a
 }
 
 // micros is a time as it is stored; the zero time is NULL.

@@ -1,6 +1,6 @@
 //go:build failpoints
 
-package store
+package engine
 
 import (
 	"os"

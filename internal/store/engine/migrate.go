@@ -1,9 +1,8 @@
-package store
+package engine
 
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,12 +13,9 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-//go:embed migrations/*.sql
-var migrationFiles embed.FS
-
 const versionTable = "schema_versions"
 
-// migrations is how an engine changes its schema.
+// migrations is how a driver changes its schema.
 type migrations struct {
 	dialect goose.Dialect
 	options []goose.ProviderOption
@@ -27,24 +23,19 @@ type migrations struct {
 	exists  string                  // a SELECT with a row if versionTable is there
 }
 
-// Migrate brings the schema up to date and returns the names of the migrations it
-// applied, none if there was nothing to do. Each is a transaction: all or
-// nothing. Processes that migrate at once wait for each other. A schema newer
-// than this program is an error.
-func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
-	if pending, err := db.Pending(ctx); err != nil || len(pending) == 0 {
+// Migrate applies those of files that the schema does not have yet, in the order of
+// their numbers, and returns their names. Each is a transaction. Processes that
+// migrate at once wait for each other. A schema newer than files is an error.
+func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, err error) {
+	if pending, err := e.Pending(ctx, files); err != nil || len(pending) == 0 {
 		return nil, err
 	}
-	m := db.engine.migrations()
+	m := e.migrations()
 	handle, err := m.open()
 	if err != nil {
-		return nil, fault("migrate", err)
+		return nil, Fault("migrate", err)
 	}
 	defer func() { err = errors.Join(err, handle.Close()) }()
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("store: migrate: %w", err)
-	}
 	options := append([]goose.ProviderOption{
 		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()),
 	}, m.options...)
@@ -55,10 +46,10 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	results, err := provider.Up(ctx)
 	if err != nil {
 		// Another process may have been quicker: then there is nothing left to do.
-		if pending, again := db.Pending(ctx); again == nil && len(pending) == 0 {
+		if pending, again := e.Pending(ctx, files); again == nil && len(pending) == 0 {
 			return nil, nil
 		}
-		return nil, fault("migrate", err)
+		return nil, Fault("migrate", err)
 	}
 	for _, r := range results {
 		applied = append(applied, nameOf(r.Source.Path))
@@ -66,37 +57,38 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	return applied, nil
 }
 
-// Pending returns the names of the migrations that Migrate would apply. It
-// changes nothing. A schema newer than this program is an error.
-func (db *DB) Pending(ctx context.Context) ([]string, error) {
-	files, err := migrationFiles.ReadDir("migrations")
+// Pending returns the names of the files that Migrate would apply. It changes
+// nothing. A schema newer than files is an error.
+func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
 		return nil, fmt.Errorf("store: migrations: %w", err)
 	}
 	var current, newest int64
-	err = db.View(ctx, func(tx *Tx) error {
-		var there int
-		switch err := tx.row(db.engine.migrations().exists, nil, &there); {
-		case errors.Is(err, ErrNotFound):
+	err = e.View(ctx, func(tx *Tx) error {
+		there := false
+		err := tx.Query(e.migrations().exists, nil, func(func(...any) error) error {
+			there = true
 			return nil
-		case err != nil:
+		})
+		if err != nil || !there {
 			return err
 		}
-		return tx.row("SELECT COALESCE(MAX(version_id), 0) FROM "+versionTable, nil, &current)
+		return tx.Query("SELECT COALESCE(MAX(version_id), 0) FROM "+versionTable, nil, func(scan func(...any) error) error { return scan(&current) })
 	})
 	if err != nil {
 		return nil, err
 	}
 	var pending []string
-	for _, file := range files {
-		number, _, _ := strings.Cut(file.Name(), "_")
+	for _, entry := range entries {
+		number, _, _ := strings.Cut(entry.Name(), "_")
 		version, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("store: migration %s: %w", file.Name(), err)
+			return nil, fmt.Errorf("store: migration %s: %w", entry.Name(), err)
 		}
 		newest = max(newest, version)
 		if version > current {
-			pending = append(pending, nameOf(file.Name()))
+			pending = append(pending, nameOf(entry.Name()))
 		}
 	}
 	if current > newest {

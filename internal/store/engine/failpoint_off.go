@@ -1,6 +1,6 @@
 //go:build !failpoints
 
-package store
+package engine
 
 // failpoint marks a place where a test may kill the process. It is nothing
 // unless the program is built with the tag failpoints.

@@ -1,4 +1,4 @@
-package store
+package engine
 
 import (
 	"context"
@@ -22,12 +22,12 @@ const (
 	answerWithin   = 10 * time.Second // a transaction; a database that is slower is not there
 )
 
-// postgres is the engine on PostgreSQL. Transactions run side by side at READ
-// COMMITTED; events that belong to none are written together by one goroutine.
+// postgres is the driver of PostgreSQL. Transactions run side by side at READ
+// COMMITTED; one goroutine, write, writes the events that belong to none.
 type postgres struct {
-	db     *DB
-	config *pgx.ConnConfig
-	pool   *sql.DB
+	config  Config
+	connect *pgx.ConnConfig
+	pool    *sql.DB
 
 	gate    sync.RWMutex // held for reading while a job is put in the queue
 	closed  bool
@@ -36,18 +36,18 @@ type postgres struct {
 	drained chan struct{}
 }
 
-func openPostgres(db *DB, dsn string) (*postgres, error) {
-	config, err := pgx.ParseConfig(dsn)
+func openPostgres(config Config, dsn string) (*postgres, error) {
+	connect, err := pgx.ParseConfig(dsn)
 	if err != nil { // the error repeats the DSN, and with it a password
 		return nil, errors.New("store: the database URL is not one of PostgreSQL: write postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full")
 	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = connectTimeout
+	if connect.ConnectTimeout == 0 {
+		connect.ConnectTimeout = connectTimeout
 	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "cardea"
+	if connect.RuntimeParams["application_name"] == "" {
+		connect.RuntimeParams["application_name"] = "cardea"
 	}
-	p := &postgres{db: db, config: config, pool: stdlib.OpenDB(*config), jobs: make(chan *job, maxBatch), drained: make(chan struct{})}
+	p := &postgres{config: config, connect: connect, pool: stdlib.OpenDB(*connect), jobs: make(chan *job, maxBatch), drained: make(chan struct{})}
 	p.pool.SetMaxOpenConns(maxConns)
 	p.pool.SetMaxIdleConns(maxConns)
 	p.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -58,7 +58,7 @@ func openPostgres(db *DB, dsn string) (*postgres, error) {
 func (p *postgres) migrations() migrations {
 	m := migrations{
 		dialect: goose.DialectPostgres,
-		open:    func() (*sql.DB, error) { return stdlib.OpenDB(*p.config), nil },
+		open:    func() (*sql.DB, error) { return stdlib.OpenDB(*p.connect), nil },
 		exists:  "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = '" + versionTable + "'",
 	}
 	if locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)); err == nil {
@@ -76,30 +76,31 @@ func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {
 	defer cancel()
 	on, err := p.pool.BeginTx(ctx, nil)
 	if err != nil {
-		return fault("begin", err)
+		return Fault("begin", err)
 	}
-	defer func() { _ = on.Rollback() }() // nothing, once it is committed
-	tx := &Tx{db: p.db, on: on, ctx: ctx, io: ctx, now: p.db.Now()}
+	defer func() { _ = on.Rollback() }() // does nothing after the commit
+	tx := &Tx{Now: p.config.Now(), on: on, io: ctx}
 	err = call(fn, tx)
-	if !decided(err) {
+	if !Decided(err) {
 		return err
 	}
-	if err := tx.insertEvents(tx.events); err != nil {
-		return err
-	}
-	if err := tx.settle(); err != nil {
-		return err
+	if len(tx.events) > 0 {
+		if err := p.config.Insert(tx, tx.events); err != nil {
+			return err
+		}
 	}
 	failpoint("before-commit")
 	if err := on.Commit(); err != nil {
-		return fault("commit", err)
+		return Fault("commit", err)
 	}
 	failpoint("after-commit-before-answer")
-	tx.committed()
+	if tx.Committed != nil {
+		tx.Committed()
+	}
 	return err
 }
 
-// view needs no transaction: at READ COMMITTED it would see nothing else, and cost
+// view begins no transaction: at READ COMMITTED it would see nothing else, and cost
 // two more round trips.
 func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
 	if err := p.enter(); err != nil {
@@ -108,10 +109,10 @@ func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
 	defer p.running.Done()
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	return call(fn, &Tx{db: p.db, on: p.pool, ctx: ctx, io: ctx, now: p.db.Now(), readOnly: true})
+	return call(fn, &Tx{Now: p.config.Now(), on: p.pool, io: ctx, readOnly: true})
 }
 
-// enter counts one more that runs, or says that the database is closed.
+// enter counts one more function that runs, or returns that the database is closed.
 func (p *postgres) enter() error {
 	p.gate.RLock()
 	defer p.gate.RUnlock()
@@ -131,7 +132,7 @@ func (p *postgres) append(ctx context.Context, events []audit.Event) error {
 	case <-j.done:
 		return j.err
 	case <-ctx.Done():
-		return fault("wait", ctx.Err())
+		return Fault("wait", ctx.Err())
 	}
 }
 
@@ -150,17 +151,7 @@ func (p *postgres) queue(j *job) error {
 func (p *postgres) write() {
 	defer close(p.drained)
 	for first := range p.jobs {
-		batch := []*job{first}
-		for more := true; more && len(batch) < maxBatch; {
-			select {
-			case j, ok := <-p.jobs:
-				if more = ok; ok {
-					batch = append(batch, j)
-				}
-			default:
-				more = false
-			}
-		}
+		batch := gather(p.jobs, first, nil)
 		var events []audit.Event
 		for _, j := range batch {
 			events = append(events, j.events...)
@@ -177,20 +168,18 @@ func (p *postgres) write() {
 func (p *postgres) insert(events []audit.Event) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()
-	if len(events) <= eventsAtOnce { // one statement is a transaction
-		tx := &Tx{db: p.db, on: p.pool, io: ctx}
-		return tx.insertEvents(events)
+	if len(events) <= p.config.AtOnce { // one statement is a transaction
+		return p.config.Insert(&Tx{Now: p.config.Now(), on: p.pool, io: ctx}, events)
 	}
 	on, err := p.pool.BeginTx(ctx, nil)
 	if err != nil {
-		return fault("begin", err)
+		return Fault("begin", err)
 	}
-	defer func() { _ = on.Rollback() }() // nothing, once it is committed
-	tx := &Tx{db: p.db, on: on, io: ctx}
-	if err := tx.insertEvents(events); err != nil {
+	defer func() { _ = on.Rollback() }() // does nothing after the commit
+	if err := p.config.Insert(&Tx{Now: p.config.Now(), on: on, io: ctx}, events); err != nil {
 		return err
 	}
-	return fault("commit", on.Commit())
+	return Fault("commit", on.Commit())
 }
 
 func (p *postgres) close() error {

@@ -1,4 +1,4 @@
-package store
+package engine
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"github.com/pressly/goose/v3"
 
@@ -23,10 +22,10 @@ const (
 	readers  = 8   // connections that read
 )
 
-// sqlite is the engine on one file. One goroutine owns the only connection that
-// writes; see commit.
+// sqlite is the driver of one file. One goroutine, write, owns the only connection
+// that writes.
 type sqlite struct {
-	db      *DB
+	config  Config
 	path    string
 	writing *sql.DB
 	reading *sql.DB
@@ -40,23 +39,12 @@ type sqlite struct {
 	drained chan struct{}
 }
 
-// job is a function, or events, that wait for the writer.
-type job struct {
-	ctx    context.Context
-	fn     func(*Tx) error // nil: events alone
-	events []audit.Event
-	taken  atomic.Bool // by the writer, or by a caller who left
-	tx     *Tx
-	err    error
-	done   chan struct{}
-}
-
-func openSQLite(ctx context.Context, db *DB, path string) (*sqlite, error) {
+func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("store: the directory of the database cannot be made: %w", err)
 	}
-	// SQLite gives its -wal and -shm the mode of the database, so making that for
-	// the owner alone is enough whatever the umask is.
+	// SQLite gives its -wal and -shm files the mode of the database, so making that
+	// one for its owner alone is enough, whatever the umask.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- the operator's path
 	if err == nil {
 		err = errors.Join(file.Chmod(0o600), file.Close())
@@ -64,25 +52,25 @@ func openSQLite(ctx context.Context, db *DB, path string) (*sqlite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: the database file cannot be opened for writing: %w", err)
 	}
-	s := &sqlite{db: db, path: path, jobs: make(chan *job, maxBatch), closing: make(chan struct{}), drained: make(chan struct{}), idle: make(chan *conn, readers)}
+	s := &sqlite{config: config, path: path, jobs: make(chan *job, maxBatch), closing: make(chan struct{}), drained: make(chan struct{}), idle: make(chan *conn, readers)}
 	for range readers {
 		s.idle <- nil
 	}
 	if s.writing, err = s.handle("synchronous(FULL)"); err != nil {
-		return nil, fault("open", err)
+		return nil, Fault("open", err)
 	}
 	if s.reading, err = s.handle("query_only(1)"); err != nil {
-		return nil, errors.Join(fault("open", err), s.writing.Close())
+		return nil, errors.Join(Fault("open", err), s.writing.Close())
 	}
 	if s.writer, err = newConn(ctx, s.writing); err != nil {
-		return nil, errors.Join(fmt.Errorf("store: %s is no database that can be used: %w", path, err), s.writing.Close(), s.reading.Close())
+		return nil, errors.Join(fmt.Errorf("store: %s cannot be used as a database: %w", path, err), s.writing.Close(), s.reading.Close())
 	}
 	go s.write()
 	return s, nil
 }
 
-// handle opens a handle whose connections wait for other processes (a command
-// beside the server), look after foreign keys, and obey pragma.
+// handle opens a handle whose connections wait for other processes (a command that
+// runs beside the server), enforce foreign keys, and have pragma set.
 func (s *sqlite) handle(pragma string) (*sql.DB, error) {
 	parameters := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)", pragma}}
 	uri := url.URL{Scheme: "file", OmitHost: true, Path: s.path, RawQuery: parameters.Encode()}
@@ -101,7 +89,7 @@ func (s *sqlite) migrations() migrations {
 }
 
 func (s *sqlite) update(ctx context.Context, fn func(*Tx) error) error {
-	j := &job{ctx: ctx, fn: fn, done: make(chan struct{})}
+	j := &job{fn: fn, done: make(chan struct{})}
 	if err := s.queue(ctx, j); err != nil {
 		return err
 	}
@@ -110,7 +98,7 @@ func (s *sqlite) update(ctx context.Context, fn func(*Tx) error) error {
 		return j.err
 	case <-ctx.Done():
 		if j.taken.CompareAndSwap(false, true) {
-			return fault("wait", ctx.Err())
+			return Fault("wait", ctx.Err())
 		}
 		<-j.done // fn runs, and uses what belongs to the caller
 		return j.err
@@ -118,7 +106,7 @@ func (s *sqlite) update(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (s *sqlite) append(ctx context.Context, events []audit.Event) error {
-	j := &job{ctx: ctx, events: events, done: make(chan struct{})}
+	j := &job{events: events, done: make(chan struct{})}
 	if err := s.queue(context.WithoutCancel(ctx), j); err != nil {
 		return err
 	}
@@ -126,7 +114,7 @@ func (s *sqlite) append(ctx context.Context, events []audit.Event) error {
 	case <-j.done:
 		return j.err
 	case <-ctx.Done():
-		return fault("wait", ctx.Err())
+		return Fault("wait", ctx.Err())
 	}
 }
 
@@ -140,14 +128,14 @@ func (s *sqlite) queue(ctx context.Context, j *job) error {
 	case s.jobs <- j:
 		return nil
 	case <-ctx.Done():
-		return fault("wait", ctx.Err())
+		return Fault("wait", ctx.Err())
 	}
 }
 
 var errClosed = fmt.Errorf("store: the database is closed: %w", oauth.ErrUnavailable)
 
-// write is the writer: it takes what waits, up to maxBatch, and commits it
-// together, until the queue is closed and empty.
+// write commits what waits, up to maxBatch jobs at a time, until the queue is
+// closed and empty.
 func (s *sqlite) write() {
 	var batch []*job
 	finished := false
@@ -157,24 +145,14 @@ func (s *sqlite) write() {
 			return
 		}
 		// A function ended the goroutine (runtime.Goexit, as a failing test does).
-		// Another takes over, so that only this batch is lost.
+		// A new goroutine takes over, so that only this batch is lost.
 		s.rollBack()
 		go s.write()
 		s.abandon(batch)
 	}()
 	for first := range s.jobs {
-		batch = append(batch[:0], first)
-		runtime.Gosched() // those who are just about to ask come along: fewer commits, each for more
-		for more := true; more && len(batch) < maxBatch; {
-			select {
-			case j, ok := <-s.jobs:
-				if more = ok; ok {
-					batch = append(batch, j)
-				}
-			default:
-				more = false
-			}
-		}
+		runtime.Gosched() // callers that are about to ask come along: fewer commits, each for more of them
+		batch = gather(s.jobs, first, batch[:0])
 		s.commit(batch)
 		for _, j := range batch {
 			close(j.done)
@@ -184,12 +162,12 @@ func (s *sqlite) write() {
 }
 
 // commit runs the functions of a batch one after another in one transaction and
-// commits it: one fsync for all. Each has a savepoint, to which a fault rolls
-// back, so the others do not notice; one alone needs none, and events alone
-// cannot fail alone. If the transaction itself fails, everybody hears of it.
+// commits it: one fsync for all of them. Each has a savepoint, to which a fault
+// rolls back, so that the others are not affected. A function that is alone needs
+// no savepoint. If the transaction itself fails, every job of the batch fails.
 func (s *sqlite) commit(batch []*job) {
 	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
-		s.fail(batch, fault("begin", err))
+		s.fail(batch, Fault("begin", err))
 		return
 	}
 	var events []audit.Event
@@ -200,7 +178,7 @@ func (s *sqlite) commit(batch []*job) {
 			events = append(events, j.events...)
 		case !j.taken.CompareAndSwap(false, true): // the caller has left
 		case len(batch) == 1:
-			if j.run(s); !decided(j.err) {
+			if j.run(s); !Decided(j.err) {
 				s.rollBack()
 				return
 			}
@@ -217,11 +195,13 @@ func (s *sqlite) commit(batch []*job) {
 			}
 		}
 	}
-	last := &Tx{db: s.db, on: s.writer, io: context.Background()}
-	err := last.insertEvents(events)
+	var err error
+	if len(events) > 0 {
+		err = s.config.Insert(s.begun(), events)
+	}
 	if err == nil {
 		failpoint("before-commit")
-		err = fault("commit", s.writer.run("COMMIT"))
+		err = Fault("commit", s.writer.run("COMMIT"))
 	}
 	if err != nil {
 		s.rollBack()
@@ -230,50 +210,53 @@ func (s *sqlite) commit(batch []*job) {
 	}
 	failpoint("after-commit-before-answer")
 	for _, tx := range kept {
-		tx.committed()
-	}
-}
-
-// run runs the job's function and what it leaves for its end.
-func (j *job) run(s *sqlite) {
-	j.tx = &Tx{db: s.db, on: s.writer, ctx: j.ctx, io: context.Background(), now: s.db.Now()}
-	if j.err = call(j.fn, j.tx); decided(j.err) {
-		if err := j.tx.settle(); err != nil {
-			j.err = err
+		if tx.Committed != nil {
+			tx.Committed()
 		}
 	}
 }
 
-// savepoint runs a job so that only it is undone if it fails. keep tells that it
-// is to be committed; an error ends the whole transaction.
+// begun returns a Tx in the transaction that the writer has begun.
+func (s *sqlite) begun() *Tx {
+	return &Tx{Now: s.config.Now(), on: s.writer, io: context.Background()}
+}
+
+// run runs the job's function.
+func (j *job) run(s *sqlite) {
+	j.tx = s.begun()
+	j.err = call(j.fn, j.tx)
+}
+
+// savepoint runs a job so that it alone is undone if it fails. keep reports whether
+// it is to be committed. An error ends the whole transaction.
 func (s *sqlite) savepoint(j *job) (keep bool, err error) {
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
-		return false, fault("savepoint", err)
+		return false, Fault("savepoint", err)
 	}
 	j.run(s)
-	keep = decided(j.err)
+	keep = Decided(j.err)
 	if !keep {
 		if err := s.writer.run("ROLLBACK TO job"); err != nil {
-			return false, fault("roll back", err)
+			return false, Fault("roll back", err)
 		}
 	}
-	return keep, fault("release", s.writer.run("RELEASE job"))
+	return keep, Fault("release", s.writer.run("RELEASE job"))
 }
 
-// fail gives err to all of a batch, but for those that had a fault of their own.
+// fail gives err to all jobs of a batch except those that had a fault of their own.
 func (s *sqlite) fail(batch []*job, err error) {
 	for _, j := range batch {
-		if decided(j.err) {
+		if Decided(j.err) {
 			j.err = err
 		}
 	}
 }
 
-// rollBack ends a transaction that is not to be committed. SQLite may have ended
-// it already, when the disk was full; then the error says nothing new.
+// rollBack ends a transaction that is not to be committed. If the disk is full,
+// SQLite has ended it already, and the error says nothing new.
 func (s *sqlite) rollBack() { _ = s.writer.run("ROLLBACK") }
 
-// abandon answers a batch that was cut short.
+// abandon fails a batch that was cut short.
 func (s *sqlite) abandon(batch []*job) {
 	s.fail(batch, errors.New("store: the transaction was cut short: a function in it ended its goroutine"))
 	for _, j := range batch {
@@ -288,20 +271,20 @@ func (s *sqlite) view(ctx context.Context, fn func(*Tx) error) (err error) {
 	case <-s.closing:
 		return errClosed
 	case <-ctx.Done():
-		return fault("wait", ctx.Err())
+		return Fault("wait", ctx.Err())
 	}
 	defer func() { s.idle <- c }()
 	if c == nil {
 		if c, err = newConn(ctx, s.reading); err != nil {
 			c = nil
-			return fault("open", err)
+			return Fault("open", err)
 		}
 	}
 	if err := c.run("BEGIN"); err != nil {
-		return fault("begin", err)
+		return Fault("begin", err)
 	}
 	defer func() { _ = c.run("ROLLBACK") }() // nothing was written
-	return call(fn, &Tx{db: s.db, on: c, ctx: ctx, io: context.Background(), now: s.db.Now(), readOnly: true})
+	return call(fn, &Tx{Now: s.config.Now(), on: c, io: context.Background(), readOnly: true})
 }
 
 func (s *sqlite) close() error {
@@ -318,7 +301,7 @@ func (s *sqlite) close() error {
 		return nil
 	}
 	var errs []error
-	for range readers { // each that is lent comes back first
+	for range readers { // those in use come back first
 		if c := <-s.idle; c != nil {
 			errs = append(errs, c.close())
 		}
@@ -326,9 +309,9 @@ func (s *sqlite) close() error {
 	return errors.Join(append(errs, s.writer.close(), s.reading.Close(), s.writing.Close())...)
 }
 
-// conn is a connection with the statements it has prepared. It is used by one
-// goroutine at a time. The SQL of this package is a fixed set of texts, so the
-// statements are few.
+// conn is a connection with the statements it has prepared. One goroutine uses it
+// at a time. The SQL of package store is a fixed set of texts, so there are few
+// statements.
 type conn struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt

@@ -1,0 +1,134 @@
+// Package engine runs functions in transactions, on a SQLite file or on
+// PostgreSQL, and answers once what they wrote is on disk. It knows nothing of
+// what is stored: package store, above it, does.
+//
+// On SQLite one goroutine writes. It runs the functions that wait one after
+// another, each in a savepoint, and commits them together, so that a hundred of
+// them cost one fsync. On PostgreSQL functions run side by side at READ COMMITTED,
+// and only audit events that belong to no function are written together.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// Config is what Open needs to know. All fields are set.
+type Config struct {
+	Now func() time.Time
+	// Insert writes audit events. The engine calls it as the last act of a
+	// transaction, with the events of every function in it.
+	Insert func(tx *Tx, events []audit.Event) error
+	// AtOnce is how many events Insert writes with one statement.
+	AtOnce int
+}
+
+// Engine is an open database. Make it with Open; it is safe for concurrent use.
+type Engine struct{ driver }
+
+// driver is what SQLite and PostgreSQL do differently.
+type driver interface {
+	update(ctx context.Context, fn func(*Tx) error) error
+	view(ctx context.Context, fn func(*Tx) error) error
+	append(ctx context.Context, events []audit.Event) error
+	migrations() migrations
+	close() error
+}
+
+// Open opens the database that dsn names, sqlite:PATH or postgres://…, as
+// store.Open describes.
+func Open(ctx context.Context, dsn string, config Config) (*Engine, error) {
+	scheme, rest, _ := strings.Cut(dsn, ":")
+	var e Engine
+	var err error
+	switch {
+	case scheme == "sqlite" && rest != "":
+		e.driver, err = openSQLite(ctx, config, rest)
+	case scheme == "postgres" || scheme == "postgresql":
+		e.driver, err = openPostgres(config, dsn)
+	default: // the value may hold a password, so it is not repeated
+		err = errors.New("store: the database must be sqlite:PATH or postgres://USER@HOST/NAME")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// Update runs fn in a transaction and commits it if Decided reports true of fn's
+// error; otherwise, and if fn panics, it rolls back. It returns fn's error once the
+// commit is on disk. A database that cannot be reached or cannot write gives
+// oauth.ErrUnavailable.
+//
+// fn runs once. If ctx ends before fn has begun, Update returns its error; later
+// SQLite pays no attention to ctx, and PostgreSQL rolls back.
+func (e *Engine) Update(ctx context.Context, fn func(*Tx) error) error { return e.update(ctx, fn) }
+
+// View runs fn with a Tx that only reads, and returns its error. On SQLite fn sees
+// one state of the database, on PostgreSQL each statement sees the newest.
+func (e *Engine) View(ctx context.Context, fn func(*Tx) error) error { return e.view(ctx, fn) }
+
+// Append writes events that belong to no transaction, together with others that
+// wait, and returns when they are on disk. If ctx ends first, Append returns its
+// error and the events are written nevertheless.
+func (e *Engine) Append(ctx context.Context, events []audit.Event) error {
+	return e.append(ctx, events)
+}
+
+// Close lets everything asked for before it finish and closes the database. What
+// is asked for later gets oauth.ErrUnavailable.
+func (e *Engine) Close() error { return Fault("close", e.close()) }
+
+// Decided reports whether a function that returned err has decided something, so
+// that what it wrote is to be committed: err is nil or a refusal.
+func Decided(err error) bool {
+	_, refused := oauth.AsRefusal(err)
+	return err == nil || refused
+}
+
+// call runs fn and turns a panic into an error, because one request must not end
+// the process and everybody else's requests with it.
+func call(fn func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("store: panic in a transaction: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return fn(tx)
+}
+
+// job is a function, or events, waiting for the goroutine that writes.
+type job struct {
+	fn     func(*Tx) error // nil: only events
+	events []audit.Event
+	taken  atomic.Bool // by the writer, or by a caller that gave up
+	tx     *Tx
+	err    error
+	done   chan struct{}
+}
+
+// gather appends first to batch, and the jobs that wait behind it: maxBatch in all
+// at most.
+func gather(jobs <-chan *job, first *job, batch []*job) []*job {
+	batch = append(batch, first)
+	for len(batch) < maxBatch {
+		select {
+		case j, ok := <-jobs:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, j)
+		default:
+			return batch
+		}
+	}
+	return batch
+}

@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	sqldriver "database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// Fault adds to an error of the database where it happened, and marks it with
+// oauth.ErrUnavailable if trying again later may succeed. nil stays nil.
+func Fault(place string, err error) error {
+	var connect *pgconn.ConnectError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, oauth.ErrUnavailable):
+		return fmt.Errorf("store: %s: %w", place, err)
+	case passing(err):
+		return fmt.Errorf("store: %s: %w: %w", place, oauth.ErrUnavailable, err)
+	case errors.As(err, &connect): // a wrong name or password, or no such database
+		return fmt.Errorf("store: PostgreSQL refuses this URL: %w", err)
+	}
+	return fmt.Errorf("store: %s: %w", place, err)
+}
+
+// passing reports whether err says that the database does not answer at present:
+// it is unreachable, stopping, overloaded, out of space or busy.
+func passing(err error) bool {
+	var lite *modernc.Error
+	if errors.As(err, &lite) {
+		switch lite.Code() & 0xff {
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM,
+			sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
+			return true
+		}
+		return false
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch class := pg.Code[:min(2, len(pg.Code))]; class {
+		case "08", "40", "53", "55", "57", "58": // connection, rollback, resources, not in state, operator, system
+			return true
+		}
+		return pg.Code == "25006" // a standby that is not promoted yet takes no writes
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sqldriver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, pgx.ErrTxClosed)
+}
