@@ -154,7 +154,7 @@ func secure(u *url.URL) bool {
 
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && addr.IsLoopback()
 }
 
 // insert puts a well-known path between host and path (RFC 8414 §3.1, RFC 9728 §3.1).

@@ -156,7 +156,7 @@ func TestNewRefusesWhatItCannotProtect(t *testing.T) {
 			}
 		})
 	}
-	for _, issuer := range []string{"https://id.example.com", "https://id.example.com/tenant", "http://localhost:8080", "http://127.8.9.1", "http://[::1]:80"} {
+	for _, issuer := range []string{"https://id.example.com", "https://id.example.com/tenant", "http://localhost:8080", "http://id.localhost:8080", "http://127.8.9.1", "http://[::1]:80"} {
 		if _, err := guard.New(guard.Config{Issuer: issuer, Resource: resource}); err != nil {
 			t.Errorf("%s: %v", issuer, err)
 		}

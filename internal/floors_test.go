@@ -51,6 +51,7 @@ var floors = map[string]int{
 	"guard/gosdk":      3,
 
 	"internal/store/engine": 2,
+	"internal/fetch":        2,
 
 	"internal/oauth":    1,
 	"internal/identity": 1,
@@ -59,7 +60,6 @@ var floors = map[string]int{
 	"internal/audit": 0,
 	"internal/limit": 0,
 	"internal/dpop":  0,
-	"internal/fetch": 0,
 	"scope":          0,
 }
 

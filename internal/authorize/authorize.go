@@ -121,7 +121,7 @@ func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string
 	case c.Disabled():
 		return nil, "", errDisabledClient
 	case redirectURI == "" && len(c.RedirectURIs) == 1:
-		return c, c.RedirectURIs[0], nil
+		redirectURI = c.RedirectURIs[0]
 	case redirectURI == "":
 		return nil, "", oauth.Refuse(oauth.InvalidRequest, "redirect_uri is missing")
 	}

@@ -62,6 +62,10 @@ func TestClientMustBeProven(t *testing.T) {
 		agent := s.Agent(t, s.Client(servertest.RedirectURIs("https://a.example/cb", "https://b.example/cb")))
 		s.Browser(t).Authorize(agent.Authorization(servertest.Without("redirect_uri"))).ErrorPage(http.StatusBadRequest)
 	})
+	t.Run("redirect_uri left out by a client with one that could not be registered any more", func(t *testing.T) {
+		agent := s.Agent(t, s.Client(servertest.RedirectURIs("search-ms:query=x")))
+		s.Browser(t).Authorize(agent.Authorization(servertest.Without("redirect_uri"))).ErrorPage(http.StatusBadRequest)
+	})
 	t.Run("client disabled", func(t *testing.T) {
 		disabled := s.Client()
 		s.Update(func(tx *store.Tx) error { return tx.DisableClient(disabled.ID) })
@@ -90,8 +94,18 @@ func TestRedirectURI(t *testing.T) {
 		{"AZ-06 a dot after the host", app, "https://app.example.com./callback", false},
 		{"AZ-06 a question mark added", app, app + "?", false},
 		{"AZ-06 a hash added", app, app + "#", false},
-		{"AZ-08 scheme in upper case", app, "HTTPS://app.example.com/callback", false},
-		{"AZ-08 host in upper case", app, "https://APP.example.com/callback", false},
+		{"AZ-08 scheme in upper case", app, "HTTPS://app.example.com/callback", true},
+		{"AZ-08 host in upper case", app, "https://APP.example.com/callback", true},
+		{"a default port", app, "https://app.example.com:443/callback", true},
+		{"a default port left out", "https://app.example.com:443/callback", app, true},
+		{"the default port of another scheme", app, "https://app.example.com:80/callback", false},
+		{"an empty path for a slash", "http://127.0.0.1:33418/", "http://127.0.0.1:33418", true},
+		{"a slash for an empty path", "https://app.example.com", "https://app.example.com/", true},
+		{"an empty path before a query", "https://app.example.com/?a=1", "https://app.example.com?a=1", true},
+		{"a name below localhost", "http://app.localhost/cb", "http://app.localhost:4000/cb", true},
+		{"another name below localhost", "http://app.localhost/cb", "http://other.localhost/cb", false},
+		{"localhost for a name below it", "http://app.localhost/cb", "http://localhost/cb", false},
+		{"a letter that folds", "http://localhost/cb", "http://localho%C5%BFt/cb", false},
 		{"AZ-09 percent-encoded letter", app, "https://app.example.com/%63allback", false},
 		{"AZ-09 percent-encoded slash", "https://app.example.com/a/b", "https://app.example.com/a%2Fb", false},
 		{"AZ-09 encoded twice", "https://app.example.com/%2e", "https://app.example.com/%252e", false},
@@ -134,6 +148,7 @@ func TestRedirectURI(t *testing.T) {
 		{"AZ-25 a star as registered", "https://app.example.com/*", "https://app.example.com/*", true},
 		{"AZ-25 a dot is a dot", "https://app.example.com/cb", "https://appaexample.com/cb", false},
 		{"AZ-25 a parenthesis", "https://app.example.com/(cb)", "https://app.example.com/cb", false},
+		{"a scheme that could once be registered", "search-ms:query=x", "search-ms:query=x", false},
 		{"a private-use scheme", "com.example.app:/cb", "com.example.app:/cb", true},
 		{"a private-use scheme, another path", "com.example.app:/cb", "com.example.app:/evil", false},
 		{"white space before it", app, " " + app, false},

@@ -108,10 +108,13 @@ func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
 	if err != nil {
 		return err
 	}
-	for _, uri := range m.RedirectURIs {
-		if err := oauth.CheckRedirectURI(uri); err != nil {
+	m.RedirectURIs = slices.Clone(m.RedirectURIs)
+	for i, uri := range m.RedirectURIs {
+		uri, err := oauth.CheckRedirectURI(uri, Schemes)
+		if err != nil {
 			return err
 		}
+		m.RedirectURIs[i] = uri
 		if u, err := url.Parse(uri); err == nil && origin(u) == origin(own) {
 			return oauth.Refuse(oauth.InvalidRedirectURI, "redirect URI %.200q points to this authorization server itself", uri)
 		}

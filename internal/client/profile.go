@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	_ "embed"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -29,23 +30,30 @@ type Profile struct {
 	LookAgain     time.Time `yaml:"look_again" json:"look_again"`
 }
 
-// Profiles are all profiles, in the order in which they are tried.
-var Profiles = readProfiles(profilesYAML)
+// Profiles are all profiles, in the order in which they are tried. Schemes are the private-use schemes without a dot
+// that a redirect URI may have.
+var Profiles, Schemes = readProfiles(profilesYAML)
 
-func readProfiles(text []byte) []Profile {
+func readProfiles(text []byte) ([]Profile, []string) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
-	var profiles []Profile
-	if err := decoder.Decode(&profiles); err != nil {
+	var file struct {
+		Schemes  map[string]string `yaml:"schemes"` // and what uses them
+		Profiles []Profile         `yaml:"profiles"`
+	}
+	if err := decoder.Decode(&file); err != nil {
 		panic("client: profiles.yaml: " + err.Error()) // it is part of the program
 	}
-	return profiles
+	return file.Profiles, slices.Sorted(maps.Keys(file.Schemes))
 }
 
-// MatchRedirectURI tells whether the client may be answered at the requested
-// redirect URI: by the rule for all (oauth.MatchRedirectURI), then profile is "",
-// or by a profile, whose name it returns.
+// MatchRedirectURI reports whether the client may be answered at the requested redirect URI: by the rule for all
+// (oauth.MatchRedirectURI), then profile is "", or by a profile, whose name it returns. A URI that could not be
+// registered any more is not one, even if it once was.
 func MatchRedirectURI(c *oauth.Client, requested string) (ok bool, profile string) {
+	if _, err := oauth.CheckRedirectURI(requested, Schemes); err != nil {
+		return false, ""
+	}
 	if oauth.MatchRedirectURI(c.RedirectURIs, requested) {
 		return true, ""
 	}
@@ -68,7 +76,7 @@ func (p *Profile) appliesTo(c *oauth.Client) bool {
 var lastSegment = regexp.MustCompile(`/[A-Za-z0-9_-]{1,128}$`)
 
 func (p *Profile) allows(registered []string, requested string) bool {
-	if slices.Contains(p.Also, requested) {
+	if oauth.MatchRedirectURI(p.Also, requested) {
 		return true
 	}
 	above := lastSegment.ReplaceAllString(requested, "")

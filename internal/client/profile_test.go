@@ -33,6 +33,15 @@ var profiled = map[string]struct {
 			"https://127.0.0.1/callback/a", "http://127.0.0.1:41234/callbacka", "http://127.0.0.1@evil.example/callback/a", "http://[::1]:1/callback/a",
 		},
 	},
+	"callback-path-that-is-not-listed": {
+		id:         "https://github.com/copilot/cli/client-metadata.json",
+		registered: []string{"http://127.0.0.1:33418/"},
+		answered:   []string{"http://127.0.0.1:41234/callback"},
+		not: []string{
+			"http://127.0.0.1:41234/callback/", "http://127.0.0.1:41234/callback/a", "http://127.0.0.1:41234/other", "http://localhost:41234/callback",
+			"https://127.0.0.1:41234/callback", "http://127.0.0.1.evil.example/callback",
+		},
+	},
 	"callback-on-either-domain": {
 		id:         "https://claude.ai/oauth/mcp-oauth-client-metadata",
 		registered: []string{"https://claude.ai/api/mcp/auth_callback"},
@@ -83,7 +92,7 @@ func TestProfiles(t *testing.T) {
 			}
 
 			// Nobody else has it.
-			other := s.Agent(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/callback", "http://localhost/callback", "https://agent.example.com/callback")))
+			other := s.Agent(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/", "http://localhost/", "https://agent.example.com/callback")))
 			for _, other.RedirectURI = range want.answered {
 				s.Browser(t).Authorize(other.Authorization()).ErrorPage(400)
 			}

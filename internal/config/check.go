@@ -40,7 +40,7 @@ func checkIssuer(c *Config) error {
 	case u.Path != "" && (path.Clean(u.Path) != u.Path || u.EscapedPath() != u.Path):
 		return errors.New("issuer: its path must be plain, without empty or dot segments and escapes; best have none")
 	case u.Scheme == "http" && !oauth.IsLoopback(u.Hostname()):
-		return fmt.Errorf("issuer: it must be https, for tokens travel over it; write https://%s (http is for localhost, 127.0.0.1 and [::1] alone)", u.Host)
+		return fmt.Errorf("issuer: it must be https, for tokens travel over it; write https://%s (http is for localhost, names below it, 127.0.0.1 and [::1] alone)", u.Host)
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("issuer: it must be an https URL, not %s", u.Scheme)
 	case c.Issuer != strings.ToLower(u.Scheme+"://"+u.Host)+u.Path:

@@ -164,6 +164,8 @@ func TestCheck(t *testing.T) {
 		{"issuer=https://example.com/cardea", ""},
 		{"issuer=http://127.0.0.1:9000", ""},
 		{"issuer=http://[::1]:9000", ""},
+		{"issuer=http://id.localhost:9000", ""},
+		{"issuer=http://localho%C5%BFt:9000", "issuer: it must be https, for tokens travel over it"},
 		{"issuer=auth.example.com", `issuer: "auth.example.com" is no URL; write it like https://auth.example.com`},
 		{"issuer=http://auth.example.com", "issuer: it must be https, for tokens travel over it; write https://auth.example.com"},
 		{"issuer=ftp://auth.example.com", "issuer: it must be an https URL, not ftp"},

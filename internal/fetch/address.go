@@ -102,8 +102,8 @@ func (c *Client) addresses(ctx context.Context, host string) (tries []netip.Addr
 	return tries, nil
 }
 
-// loopback returns the addresses of a host that isLoopback, which nobody is asked
-// for. A server on localhost may listen on either.
+// loopback returns the addresses of a loopback host, which nobody is asked for. A
+// server on localhost may listen on either.
 func loopback(host string) []netip.Addr {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}

@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 // What a fetch may fail with, by identity. Both come with details for the log:
@@ -38,8 +40,8 @@ const (
 
 // Options are what a Client is made of.
 type Options struct {
-	// AllowLoopback lets documents on loopback hosts (localhost, 127.0.0.0/8 and
-	// [::1], as the URL spells them) be fetched, with http and https.
+	// AllowLoopback lets documents on loopback hosts (oauth.IsLoopback, as the URL
+	// spells them) be fetched, with http and https.
 	AllowLoopback bool
 	// Now is the clock, for caching and for certificates. It must be set.
 	Now func() time.Time
@@ -185,7 +187,7 @@ func (c *Client) connect(ctx context.Context, network, address string) (conn net
 		return nil, unavailable("address", err)
 	}
 	var tries []netip.Addr
-	if isLoopback(host) {
+	if oauth.IsLoopback(host) {
 		tries = loopback(host)
 	} else if tries, err = c.addresses(ctx, host); err != nil {
 		return nil, err

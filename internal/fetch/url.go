@@ -2,12 +2,13 @@ package fetch
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 const (
@@ -18,8 +19,8 @@ const (
 // CheckURL decides from the text alone, without looking anything up, whether raw
 // may be the URL of a Client ID Metadata Document: https, a domain name in lower
 // case, a path, and no userinfo, fragment, query, dot segment or needless port;
-// at most 512 bytes. With allowLoopback, http and https URLs of localhost,
-// 127.0.0.0/8 and [::1] may be too. Nothing is repaired, for client identifiers
+// at most 512 bytes. With allowLoopback, http and https URLs of loopback hosts
+// (oauth.IsLoopback) may be too. Nothing is repaired, for client identifiers
 // are compared byte for byte. The error is ErrNotAllowed with the rule that raw
 // breaks; it quotes nothing of raw. Client ID Metadata Document §3.
 func CheckURL(raw string, allowLoopback bool) error {
@@ -94,7 +95,7 @@ func parse(raw string, allowLoopback bool) (target, error) {
 	port := u.Port()
 	host := strings.TrimSuffix(authority, ":"+port)
 	_, err = strconv.ParseUint(port, 10, 16)
-	loopback := isLoopback(u.Hostname())
+	loopback := oauth.IsLoopback(u.Hostname())
 	switch {
 	case host != authority && (err != nil || port[0] == '0'):
 		return target{}, notAllowed("its port is not a number from 1 to 65535")
@@ -118,13 +119,6 @@ func defaultPort(scheme string) string {
 		return "80"
 	}
 	return "443"
-}
-
-// isLoopback tells whether host, without brackets, is this machine by its own text:
-// names that resolve to loopback addresses are none.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || host == "::1" || err == nil && ip.Is4() && ip.IsLoopback()
 }
 
 // domainName begins its last label with a letter, so that no spelling of an IPv4

@@ -83,6 +83,7 @@ func TestCheckURL(t *testing.T) {
 		{"CM-06 port of letters", "https://client.example:https/c", "malformed"},
 		{"CM-08 loopback", "https://127.0.0.1/c", "this machine"},
 		{"CM-08 localhost", "https://localhost/c", "this machine"},
+		{"CM-08 a name below localhost", "https://a.localhost/c", "this machine"},
 		{"CM-08 loopback of IPv6", "https://[::1]/c", "this machine"},
 		{"CM-08 public address", "https://93.184.216.34/c", "domain name"},
 		{"CM-08 public address of IPv6", "https://[2606:2800:220:1::1]/c", "domain name"},
@@ -112,9 +113,11 @@ func TestCheckURLLoopback(t *testing.T) {
 		{"https://localhost:443/c", "default port"},
 		{"http://localhost", "has no path"},
 		{"http://user@localhost/c", "user name"},
-		{"http://Localhost/c", "does not begin with https://"},
+		{"http://Localhost/c", "lower case"},
 		{"http://localhost./c", "does not begin with https://"},
-		{"http://a.localhost/c", "does not begin with https://"},
+		{"http://a.localhost/c", ""},
+		{"http://a..localhost/c", "does not begin with https://"},
+		{"http://localhost.example/c", "does not begin with https://"},
 		{"http://127.1/c", "does not begin with https://"},
 		{"http://0x7f.0.0.1/c", "does not begin with https://"},
 		{"http://127.0.0.01/c", "does not begin with https://"},
@@ -166,7 +169,7 @@ func FuzzCheckURL(f *testing.F) {
 		host := u.Hostname()
 		lastLabel := host[strings.LastIndexByte(host, '.')+1:]
 		ip, err := netip.ParseAddr(host)
-		loopback := host == "localhost" || err == nil && ip.IsLoopback()
+		loopback := lastLabel == "localhost" || err == nil && ip.IsLoopback()
 		switch {
 		case u.String() != raw:
 			t.Errorf("allowed %q, which is written %q", raw, u)

@@ -3,6 +3,8 @@ package oauth
 import (
 	"net/netip"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,27 +12,40 @@ import (
 // maxRedirectURI bounds a redirect URI, in bytes.
 const maxRedirectURI = 2048
 
-// CheckRedirectURI tells whether uri may be registered: an absolute URI of
-// printable ASCII, without fragment, user or dot segments, whose scheme is
-// https, http on a loopback host, or private-use (RFC 8252 §7.1). Schemes that
-// a browser executes or reads from disk are refused, and so are response
-// parameters in the query (OAuth 2.1 §2.3, RFC 9700 §4.1). The error says why,
-// as a phrase that follows the URI.
-func CheckRedirectURI(uri string) error {
+// CheckRedirectURI returns the form in which uri is registered, with scheme and host in lower case, or refuses it with
+// invalid_redirect_uri. A redirect URI is an absolute URI of printable ASCII without fragment, user information or dot
+// segments, and without response parameters in its query (OAuth 2.1 §2.3, RFC 9700 §4.1). Its scheme is https, http on
+// a loopback host, or private-use (RFC 8252 §7.1): one that begins with a reversed domain name, or one of schemes, the
+// private-use schemes without a dot that are known. All others are refused, because some of them start programs.
+func CheckRedirectURI(uri string, schemes []string) (string, error) {
 	u, why := parseRedirectURI(uri)
+	if why == "" && u.Scheme != "https" && u.Scheme != "http" && !slices.Contains(schemes, u.Scheme) && !isReversedDomain(u.Scheme) {
+		why = "has the scheme " + u.Scheme + ", which is not accepted: use https, http on a loopback host, or a private-use scheme " +
+			"that is a domain name in reverse, such as com.example.app (RFC 8252 section 7.1)"
+	}
 	if why != "" {
-		return Refuse(InvalidRedirectURI, "redirect URI %.200q %s", uri, why)
+		return "", Refuse(InvalidRedirectURI, "redirect URI %.200q %s", uri, why)
 	}
 	for name := range u.Query() {
 		switch name {
 		case "code", "state", "iss", "error", "error_description", "error_uri":
-			return Refuse(InvalidRedirectURI, "redirect URI %.200q must not carry the response parameter %q in its query", uri, name)
+			return "", Refuse(InvalidRedirectURI, "redirect URI %.200q must not carry the response parameter %q in its query", uri, name)
 		}
 	}
-	return nil
+	return lowered(uri, u), nil
 }
 
-// parseRedirectURI returns the parsed URI, or why it can be no redirect URI.
+// reversedDomain is a top-level domain, which has letters alone unless it is in punycode, with at least one name below
+// it. That leaves out schemes of operating systems such as x-apple.systempreferences and ms-settings.
+var reversedDomain = regexp.MustCompile(`^([a-z]{2,}|xn--[a-z0-9-]+)(\.[a-z0-9+-]+)+$`)
+
+// isReversedDomain reports whether a scheme in lower case can be an application's own (RFC 8252 §7.1). Windows has
+// given itself schemes in this form.
+func isReversedDomain(scheme string) bool {
+	return reversedDomain.MatchString(scheme) && !strings.HasPrefix(scheme, "microsoft.")
+}
+
+// parseRedirectURI returns the parsed URI, or why it cannot be a redirect URI, whatever its scheme.
 func parseRedirectURI(uri string) (*url.URL, string) {
 	switch {
 	case uri == "":
@@ -40,7 +55,7 @@ func parseRedirectURI(uri string) (*url.URL, string) {
 	}
 	for i := range len(uri) {
 		if c := uri[i]; c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '<' || c == '>' || c == '`' || c == '^' || c == '{' || c == '}' || c == '|' {
-			return nil, "has a character that a URI cannot have (RFC 3986 §2)"
+			return nil, "has a character that a URI cannot have (RFC 3986 section 2)"
 		}
 	}
 	u, err := url.Parse(uri)
@@ -53,20 +68,18 @@ func parseRedirectURI(uri string) (*url.URL, string) {
 		return nil, "must not have a fragment (RFC 6749 section 3.1.2)"
 	case u.User != nil || strings.Contains(u.Host, "@"):
 		return nil, "must not carry user information"
+	case !plainHost(uri, u):
+		return nil, "has a host with escapes: write an internationalised domain name in its ASCII form (RFC 5890)"
 	case hasDotSegment(u):
 		return nil, "must not have dot segments in its path"
 	}
-	switch scheme := u.Scheme; scheme {
-	case "javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source", "jar", "ws", "wss", "ftp", "intent", "mailto":
-		return nil, "has the scheme " + scheme + ", which cannot receive an authorization response safely"
-	case "https", "http":
-		if u.Hostname() == "" || u.Opaque != "" {
+	if u.Scheme == "https" || u.Scheme == "http" {
+		switch {
+		case u.Hostname() == "" || u.Opaque != "":
 			return nil, "has no host"
-		}
-		if !validPort(u) {
+		case !validPort(u):
 			return nil, "has a port outside 1 to 65535"
-		}
-		if scheme == "http" && !IsLoopback(u.Hostname()) {
+		case u.Scheme == "http" && !IsLoopback(u.Hostname()):
 			return nil, "must use https: http is for loopback hosts (127.0.0.1, [::1], localhost) alone"
 		}
 	}
@@ -82,8 +95,8 @@ func hasDotSegment(u *url.URL) bool {
 	return false
 }
 
-// validPort tells whether the port is absent, or written as a plain number from
-// 1 to 65535; "host:" has an empty port, which is neither.
+// validPort reports whether the port is absent, or written as a plain number from 1 to 65535; "host:" has an empty
+// port, which is neither.
 func validPort(u *url.URL) bool {
 	port := u.Port()
 	if port == "" {
@@ -93,65 +106,123 @@ func validPort(u *url.URL) bool {
 	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
-// IsLoopback tells whether host, as it stands in a URI without its port, is
-// localhost, a dotted-quad address in 127.0.0.0/8, or [::1]. Disguises of them
-// (decimal, octal, IPv4-mapped, zoned) are not.
+// authority returns the part of the text of u in which its host stands, and what follows it; found reports whether u
+// has one.
+func authority(uri string) (host, rest string, found bool) {
+	_, after, _ := strings.Cut(uri, ":")
+	after, found = strings.CutPrefix(after, "//")
+	if !found {
+		return "", "", false
+	}
+	if end := strings.IndexAny(after, "/?#"); end >= 0 {
+		return after[:end], after[end:], true
+	}
+	return after, "", true
+}
+
+// plainHost reports whether the host of u stands in its text as it is meant, in ASCII without escapes: an escape could
+// hide a letter that others fold to another, as U+017F to s.
+func plainHost(uri string, u *url.URL) bool {
+	host, _, found := authority(uri)
+	return !found || host == u.Host
+}
+
+// lowered returns the text of u with its scheme and host in lower case.
+func lowered(uri string, u *url.URL) string {
+	host, rest, found := authority(uri)
+	if !found {
+		return u.Scheme + uri[len(u.Scheme):]
+	}
+	return u.Scheme + "://" + lowerASCII(host) + rest
+}
+
+// lowerASCII returns s with the letters A to Z in lower case, and all else as it is.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// IsLoopback reports whether host, as it stands in a URI without its port, is localhost or a name below it (RFC 6761
+// §6.3), a dotted-quad address in 127.0.0.0/8, or [::1]. Disguises of them (decimal, octal, IPv4-mapped, written out, zoned,
+// folded) are not.
 func IsLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
+	host = lowerASCII(host)
+	if host == "localhost" || belowLocalhost.MatchString(host) {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Zone() == "" && (ip.Is4() && ip.IsLoopback() || ip == netip.IPv6Loopback())
+	return host == "::1" || err == nil && ip.Is4() && ip.IsLoopback()
 }
 
-// MatchRedirectURI tells whether requested is one of the registered redirect
-// URIs: byte for byte, except that on a loopback host the port counts for
-// nothing, even a registered one (RFC 8252 §7.3, OAuth 2.1 §2.3.1). localhost
-// and 127.0.0.1 are two hosts.
+var belowLocalhost = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+localhost$`)
+
+// MatchRedirectURI reports whether requested is one of the registered redirect URIs. They match when they are equal
+// after scheme-based normalisation (RFC 3986 §6.2.3) and nothing else: scheme and host in lower case, an empty path as
+// "/", the default port left out. On a loopback host the port counts for nothing, even a registered one (RFC 8252 §7.3,
+// OAuth 2.1 §2.3.1); localhost and 127.0.0.1 are two hosts.
 func MatchRedirectURI(registered []string, requested string) bool {
-	u, why := parseRedirectURI(requested)
+	form, ok := normalForm(requested, true)
+	return ok && slices.ContainsFunc(registered, func(uri string) bool {
+		if uri == requested {
+			return true
+		}
+		own, ok := normalForm(uri, true)
+		return ok && own == form
+	})
+}
+
+// SameRedirectURI reports whether a token request names the redirect URI of its authorization request: the two are
+// compared as MatchRedirectURI does, but for the port of a loopback host, which counts (OAuth 2.1 §4.1.3).
+func SameRedirectURI(authorized, named string) bool {
+	if authorized == named {
+		return true
+	}
+	a, ok := normalForm(authorized, false)
+	b, alike := normalForm(named, false)
+	return ok && alike && a == b
+}
+
+// normalForm returns what is equal for URIs that mean the same; with anyPort, without the port of a loopback host.
+func normalForm(uri string, anyPort bool) (form string, ok bool) {
+	u, why := parseRedirectURI(uri)
 	if why != "" {
-		return false
+		return "", false
 	}
-	for _, r := range registered {
-		if r == requested {
-			return true
-		}
+	host, rest, found := authority(lowered(uri, u))
+	if !found {
+		return lowered(uri, u), true
 	}
-	if !isLoopbackURL(u) {
-		return false
+	port := u.Port()
+	if port != "" && (anyPort && isLoopbackURL(u) || port == defaultPort(u.Scheme)) {
+		host = strings.TrimSuffix(host, ":"+port)
 	}
-	portless := withoutPort(requested, u)
-	for _, r := range registered {
-		ru, why := parseRedirectURI(r)
-		if why == "" && isLoopbackURL(ru) && withoutPort(r, ru) == portless {
-			return true
-		}
+	if host != "" && (rest == "" || rest[0] == '?') {
+		rest = "/" + rest
 	}
-	return false
+	return u.Scheme + "://" + host + rest, true
+}
+
+// defaultPort returns the port that a URI of the scheme need not name, "" if there is none.
+func defaultPort(scheme string) string {
+	switch scheme {
+	case "https":
+		return "443"
+	case "http":
+		return "80"
+	}
+	return ""
 }
 
 func isLoopbackURL(u *url.URL) bool {
 	return u.Scheme == "http" && IsLoopback(u.Hostname())
 }
 
-// withoutPort cuts the port out of the text of a URI, and leaves the rest of it
-// byte for byte; only the host is folded to lower case.
-func withoutPort(uri string, u *url.URL) string {
-	const scheme = "http://"
-	if !strings.HasPrefix(uri, scheme) {
-		return uri
-	}
-	rest := uri[len(scheme):]
-	if len(rest) < len(u.Host) {
-		return uri
-	}
-	return scheme + strings.ToLower(strings.TrimSuffix(u.Host, ":"+u.Port())) + rest[len(u.Host):]
-}
-
-// LoopbackOnly tells whether every redirect URI points to the user's own
-// computer over http: then any program there can pretend to be the client
-// (RFC 8252 §8.6).
+// LoopbackOnly reports whether every redirect URI points to the user's own computer over http: then any program there
+// can pretend to be the client (RFC 8252 §8.6).
 func LoopbackOnly(redirectURIs []string) bool {
 	for _, r := range redirectURIs {
 		if u, why := parseRedirectURI(r); why != "" || !isLoopbackURL(u) {
@@ -161,8 +232,8 @@ func LoopbackOnly(redirectURIs []string) bool {
 	return len(redirectURIs) > 0
 }
 
-// IsNativeRedirect tells whether uri is one that only an installed application
-// receives: loopback http or a private-use scheme (RFC 8252 §7).
+// IsNativeRedirect reports whether uri is one that only an installed application receives: loopback http or a
+// private-use scheme (RFC 8252 §7).
 func IsNativeRedirect(uri string) bool {
 	u, why := parseRedirectURI(uri)
 	return why == "" && u.Scheme != "https"

