@@ -109,9 +109,10 @@ func eventRow(e audit.Event) []string {
 			*to = append(*to, name+"="+value)
 		}
 	}
-	say(&who, "client", e.ClientID)
-	say(&who, "user", e.UserID)
+	say(&who, "by", actorText(e.Actor))
 	say(&who, "from", e.Address)
+	say(&what, "client", e.ClientID)
+	say(&what, "user", e.UserID)
 	say(&what, "grant", e.GrantID)
 	say(&what, "resource", e.Resource)
 	say(&what, "scope", e.Scope)
@@ -121,6 +122,18 @@ func eventRow(e audit.Event) []string {
 	say(&what, "reason", e.Reason)
 	say(&what, "description", e.Description)
 	return []string{moment{e.At}.String(), e.Action, string(e.Outcome), strings.Join(who, " "), strings.Join(what, " ")}
+}
+
+// actorText returns who asked for what an event tells of: "command:ada@host".
+func actorText(a audit.Actor) string {
+	if a.Type == "" {
+		return ""
+	}
+	name := a.Name
+	if name == "" {
+		name = a.ID
+	}
+	return string(a.Type) + ":" + name
 }
 
 // parseMoment reads a point in time, or how long before now it was; "" is none.

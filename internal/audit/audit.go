@@ -28,6 +28,10 @@ type Event struct {
 	Action  string    `json:"action"` // what was decided, "token.request"
 	Outcome Outcome   `json:"outcome"`
 
+	// Actor is who asked for it, as far as that is proven; the zero Actor is
+	// somebody unknown, or the server itself.
+	Actor Actor `json:"actor,omitzero"`
+
 	Reason      string `json:"reason,omitempty"`      // of a refusal: its OAuth error code
 	Description string `json:"description,omitempty"` // of a refusal: what the client was told
 
@@ -41,6 +45,36 @@ type Event struct {
 	RequestID string `json:"request_id,omitempty"`
 	Address   string `json:"address,omitempty"` // the client's network address
 	UserAgent string `json:"user_agent,omitempty"`
+}
+
+// Actor is who asked for what an event tells of.
+type Actor struct {
+	Type ActorType `json:"type"`
+	ID   string    `json:"id"`             // "usr_…", a client_id, or for a command the account of the operating system
+	Name string    `json:"name,omitempty"` // for people to read, as it was then
+}
+
+// ActorType says what the id of an actor names.
+type ActorType string
+
+// The types of an actor.
+const (
+	ByUser    ActorType = "user"
+	ByClient  ActorType = "client"
+	ByCommand ActorType = "command"
+)
+
+// user returns the person with that id as an actor, or the zero Actor for "".
+func user(id string) Actor { return actor(ByUser, id) }
+
+// client returns the client with that id as an actor, or the zero Actor for "".
+func client(id string) Actor { return actor(ByClient, id) }
+
+func actor(t ActorType, id string) Actor {
+	if id == "" {
+		return Actor{}
+	}
+	return Actor{Type: t, ID: cut(id)}
 }
 
 // With returns the event with one more detail. A zero value adds nothing; a
@@ -66,7 +100,33 @@ type Request struct {
 	UserAgent string
 }
 
-type requestKey struct{}
+// Allow returns e as a decision for what was asked.
+func (e Event) Allow() Event {
+	e.Outcome = Allowed
+	return e
+}
+
+// Refuse returns e as a refusal with its OAuth error code and what the client was
+// told. What is refused for want of a proof names no actor, because who asked only
+// claims to be somebody.
+func (e Event) Refuse(code, description string) Event {
+	e.Outcome, e.Reason, e.Description = Refused, code, description
+	if code == "invalid_client" || code == "invalid_token" || e.Action == signIn {
+		e.Actor = Actor{}
+	}
+	return e
+}
+
+type (
+	requestKey struct{}
+	actorKey   struct{}
+)
+
+// WithActor returns a context that makes a the actor of every event recorded
+// under it.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
 
 // WithRequest returns a context that carries r to every event recorded under it.
 func WithRequest(ctx context.Context, r Request) context.Context {
@@ -80,8 +140,12 @@ func RequestFrom(ctx context.Context) Request {
 	return r
 }
 
-// Stamp returns e with the request of ctx in it.
+// Stamp returns e with the request of ctx in it, and the actor of ctx if there is
+// one.
 func (e Event) Stamp(ctx context.Context) Event {
+	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
+		e.Actor = Actor{Type: a.Type, ID: cut(a.ID), Name: cut(a.Name)}
+	}
 	r := RequestFrom(ctx)
 	e.RequestID, e.Address, e.UserAgent = r.ID, r.Address, cut(r.UserAgent)
 	e.ClientID, e.Scope = cut(e.ClientID), cut(e.Scope)

@@ -10,13 +10,13 @@ func AuthorizationRequest(clientID string) Event {
 
 // Consent is a person's answer on the consent page.
 func Consent(clientID, userID, resource, scope string) Event {
-	return Event{Action: "authorize.consent", ClientID: clientID, UserID: userID, Resource: resource, Scope: scope}
+	return Event{Action: "authorize.consent", Actor: user(userID), ClientID: clientID, UserID: userID, Resource: resource, Scope: scope}
 }
 
 // Code is an authorization code sent to a client (OAuth 2.1 §4.1.2).
 // remembered tells that no page was shown because of an earlier consent.
 func Code(clientID, userID, grantID, resource, scope string, remembered bool) Event {
-	e := Event{Action: "authorize.code", ClientID: clientID, UserID: userID, GrantID: grantID, Resource: resource, Scope: scope}
+	e := Event{Action: "authorize.code", Actor: user(userID), ClientID: clientID, UserID: userID, GrantID: grantID, Resource: resource, Scope: scope}
 	if remembered {
 		e = e.With("consent", "remembered")
 	}
@@ -28,12 +28,14 @@ func Code(clientID, userID, grantID, resource, scope string, remembered bool) Ev
 // anybody's address, or a password in the wrong input, and an event outlives the
 // account.
 func SignIn(userID string) Event {
-	return Event{Action: "login.sign_in", UserID: userID}
+	return Event{Action: signIn, Actor: user(userID), UserID: userID}
 }
+
+const signIn = "login.sign_in"
 
 // SignOut is the end of a browser session by its owner.
 func SignOut(userID string) Event {
-	return Event{Action: "login.sign_out", UserID: userID}
+	return Event{Action: "login.sign_out", Actor: user(userID), UserID: userID}
 }
 
 // ForeignForm is a form that another site made a person's browser post here.
@@ -45,7 +47,7 @@ func ForeignForm(path, origin string) Event {
 // TokenRequest is the answer to a request at /oauth2/token (RFC 6749 §3.2).
 // clientID is empty while the client is not authenticated.
 func TokenRequest(clientID, grantType string) Event {
-	return Event{Action: "token.request", ClientID: clientID}.With("grant_type", grantType)
+	return Event{Action: "token.request", Actor: client(clientID), ClientID: clientID}.With("grant_type", grantType)
 }
 
 // Reuse is the second use of a code, or of a refresh token after its grace: an
@@ -57,18 +59,18 @@ func Reuse(clientID, userID, grantID, what string) Event {
 // Introspection is an answer of /oauth2/introspect that told nothing, or the
 // refusal of one (RFC 7662 §2.2).
 func Introspection(clientID, why string) Event {
-	return Event{Action: "token.introspect", ClientID: clientID}.With("answer", why)
+	return Event{Action: "token.introspect", Actor: client(clientID), ClientID: clientID}.With("answer", why)
 }
 
 // Revocation is the answer to a request at /oauth2/revoke (RFC 7009 §2.1).
 func Revocation(clientID, grantID, what string) Event {
-	return Event{Action: "token.revoke", ClientID: clientID, GrantID: grantID}.With("what", what)
+	return Event{Action: "token.revoke", Actor: client(clientID), ClientID: clientID, GrantID: grantID}.With("what", what)
 }
 
 // Registration is the answer to a request at /oauth2/register (RFC 7591 §3).
 // known tells that the same client had registered before.
 func Registration(clientID, name string, known bool) Event {
-	e := Event{Action: "client.register", ClientID: clientID}.With("name", name)
+	e := Event{Action: "client.register", Actor: client(clientID), ClientID: clientID}.With("name", name)
 	if known {
 		e = e.With("known", "true")
 	}
@@ -78,7 +80,7 @@ func Registration(clientID, name string, known bool) Event {
 // Management is the answer to a request about a client's own registration (RFC
 // 7592 §2): verb is "read", "update" or "delete".
 func Management(verb, clientID string) Event {
-	return Event{Action: "client." + verb, ClientID: clientID}.With("by", "client")
+	return Event{Action: "client." + verb, Actor: client(clientID), ClientID: clientID}.With("by", "client")
 }
 
 // InitialAccessToken is a change made to an initial access token by an operator:

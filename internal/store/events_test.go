@@ -56,6 +56,36 @@ func TestConclude(t *testing.T) {
 				}
 			})
 		}
+		for name, tt := range map[string]struct {
+			event audit.Event
+			err   error
+			under audit.Actor // of the context
+			want  audit.Actor
+		}{
+			"a client that proved itself":       {audit.TokenRequest("mcp_1", ""), refusal, audit.Actor{}, audit.Actor{Type: audit.ByClient, ID: "mcp_1"}},
+			"a client that only claims its id":  {audit.Introspection("mcp_1", ""), oauth.Refuse(oauth.InvalidClient, "wrong secret"), audit.Actor{}, audit.Actor{}},
+			"a wrong registration access token": {audit.Management("update", "mcp_1"), oauth.Refuse(oauth.InvalidToken, "wrong"), audit.Actor{}, audit.Actor{}},
+			"a client that is not known":        {audit.TokenRequest("", ""), refusal, audit.Actor{}, audit.Actor{}},
+			"a person who consents":             {audit.Consent("mcp_1", "usr_1", "", ""), nil, audit.Actor{}, audit.Actor{Type: audit.ByUser, ID: "usr_1"}},
+			"a person who signs in":             {audit.SignIn("usr_1"), nil, audit.Actor{}, audit.Actor{Type: audit.ByUser, ID: "usr_1"}},
+			"a person who fails to sign in":     {audit.SignIn("usr_1"), refusal, audit.Actor{}, audit.Actor{}},
+			"an operator": {audit.Client("disable", "mcp_1"), nil, audit.Actor{Type: audit.ByCommand, ID: "ada", Name: "ada@host"},
+				audit.Actor{Type: audit.ByCommand, ID: "ada", Name: "ada@host"}},
+		} {
+			t.Run("the actor is "+name, func(t *testing.T) {
+				ctx := t.Context()
+				if tt.under != (audit.Actor{}) {
+					ctx = audit.WithActor(ctx, tt.under)
+				}
+				before := len(events(t, db, store.EventFilter{}))
+				if err := db.Conclude(ctx, tt.event, tt.err); err != tt.err {
+					t.Fatal(err)
+				}
+				if got := events(t, db, store.EventFilter{})[before:]; len(got) != 1 || got[0].Actor != tt.want {
+					t.Errorf("recorded %+v, want the actor %+v", got, tt.want)
+				}
+			})
+		}
 		t.Run("nothing is answered that cannot be recorded", func(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Fatal(err)

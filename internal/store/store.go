@@ -213,9 +213,9 @@ func conclude(event audit.Event, err error) (audit.Event, bool) {
 	refusal, refused := oauth.AsRefusal(err)
 	switch {
 	case err == nil:
-		event.Outcome = audit.Allowed
+		event = event.Allow()
 	case refused:
-		event.Outcome, event.Reason, event.Description = audit.Refused, string(refusal.Code), refusal.Description
+		event = event.Refuse(string(refusal.Code), refusal.Description)
 		if refusal.Cause != nil {
 			event = event.With("cause", refusal.Cause.Error())
 		}
