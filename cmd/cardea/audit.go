@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -29,16 +30,8 @@ type auditFilter struct {
 	output
 }
 
-func (f auditFilter) filter(tx *store.Tx) (store.EventFilter, error) {
-	filter := store.EventFilter{Action: f.Action, ClientID: f.Client, UserID: f.User, GrantID: f.Grant, Outcome: audit.Outcome(f.Outcome)}
-	if strings.Contains(f.User, "@") { // an id may be of somebody who is deleted by now
-		u, err := findUser(tx, f.User)
-		if err != nil {
-			return filter, err
-		}
-		filter.UserID = u.ID
-	}
-	return filter, nil
+func (f auditFilter) filter() store.EventFilter {
+	return store.EventFilter{Action: f.Action, ClientID: f.Client, UserID: f.User, GrantID: f.Grant, Outcome: audit.Outcome(f.Outcome)}
 }
 
 type auditList struct {
@@ -52,42 +45,35 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 	if c.Limit < 0 {
 		return usageError("--limit must not be negative")
 	}
-	var events []audit.Event
-	err := sh.view(ctx, func(tx *store.Tx) error {
-		filter, err := c.filter(tx)
-		if err != nil {
-			return err
+	return one(ctx, sh, c.output, drawEvents, func(o *admin.Operations, by admin.Caller) (events []audit.Event, err error) {
+		filter := c.filter()
+		if filter.Since, err = parseMoment("--since", c.Since, o.DB.Now()); err != nil {
+			return nil, err
 		}
-		if filter.Since, err = parseMoment("--since", c.Since, tx.Now()); err != nil {
-			return err
+		if filter.Until, err = parseMoment("--until", c.Until, o.DB.Now()); err != nil {
+			return nil, err
 		}
-		if filter.Until, err = parseMoment("--until", c.Until, tx.Now()); err != nil {
-			return err
-		}
-		events, err = lastEvents(tx, filter, c.Limit)
-		return err
+		return lastEvents(ctx, o, by, filter, c.Limit)
 	})
-	if err != nil {
-		return err
+}
+
+func drawEvents(events []audit.Event, t *table) {
+	t.row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
+	for _, e := range events {
+		t.row(eventRow(e)...)
 	}
-	return c.print(sh, append([]audit.Event{}, events...), func(t *table) {
-		t.row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
-		for _, e := range events {
-			t.row(eventRow(e)...)
-		}
-	})
 }
 
 // lastEvents returns the newest events, as many as limit says, 0 for all; the
 // oldest of them first.
-func lastEvents(tx *store.Tx, filter store.EventFilter, limit int) ([]audit.Event, error) {
-	var events []audit.Event
+func lastEvents(ctx context.Context, o *admin.Operations, by admin.Caller, filter store.EventFilter, limit int) ([]audit.Event, error) {
+	events := []audit.Event{}
 	page := store.Page{Limit: 1000, Newest: true}
 	for {
 		if limit > 0 {
 			page.Limit = min(1000, limit-len(events))
 		}
-		more, next, err := tx.Events(filter, page)
+		more, next, err := o.Events(ctx, by, filter, page)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +107,7 @@ func eventRow(e audit.Event) []string {
 	}
 	say(&what, "reason", e.Reason)
 	say(&what, "description", e.Description)
-	return []string{moment{e.At}.String(), e.Action, string(e.Outcome), strings.Join(who, " "), strings.Join(what, " ")}
+	return []string{admin.Moment{Time: e.At}.String(), e.Action, string(e.Outcome), strings.Join(who, " "), strings.Join(what, " ")}
 }
 
 // actorText returns who asked for what an event tells of: "command:ada@host".
@@ -168,20 +154,18 @@ func (c *auditTail) Run(ctx context.Context, sh *shell) error {
 	if c.Lines < 0 {
 		return usageError("--lines must not be negative")
 	}
-	i, err := sh.open(ctx)
-	if err != nil {
+	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
+		err := c.follow(ctx, sh, o, by)
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			err = nil // interrupted, as it is meant to be
+		}
 		return err
-	}
-	err = c.follow(ctx, sh, i.db)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = nil // interrupted, as it is meant to be
-	}
-	return errors.Join(err, i.close())
+	})
 }
 
-func (c *auditTail) follow(ctx context.Context, sh *shell, db *store.DB) error {
-	var filter store.EventFilter
-	started := db.Now()
+func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, by admin.Caller) error {
+	filter := c.filter()
+	started := o.DB.Now()
 	shown := map[string]time.Time{} // by id, since filter.Since
 	show := func(events []audit.Event) error {
 		for _, e := range events {
@@ -195,31 +179,27 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, db *store.DB) error {
 		}
 		return nil
 	}
-	var first []audit.Event
-	err := db.View(ctx, func(tx *store.Tx) (err error) {
-		if filter, err = c.filter(tx); err != nil || c.Lines == 0 {
+	if c.Lines > 0 {
+		filter.Until = started
+		first, err := lastEvents(ctx, o, by, filter, c.Lines)
+		if err = errors.Join(err, show(first)); err != nil {
 			return err
 		}
-		filter.Until = started
-		first, err = lastEvents(tx, filter, c.Lines)
-		return err
-	})
-	if err = errors.Join(err, show(first)); err != nil {
-		return err
 	}
 	filter.Since, filter.Until = started, time.Time{}
 	ticker := time.NewTicker(tailEvery)
 	defer ticker.Stop()
 	for {
-		var news []audit.Event
-		err := db.View(ctx, func(tx *store.Tx) (err error) {
-			news, err = everyPage(func(p store.Page) ([]audit.Event, string, error) { return tx.Events(filter, p) })
-			return err
-		})
-		if err = errors.Join(err, show(news)); err != nil {
-			return err
+		for page := (store.Page{Limit: 1000}); ; {
+			news, next, err := o.Events(ctx, by, filter, page)
+			if err = errors.Join(err, show(news)); err != nil {
+				return err
+			}
+			if page.After = next; next == "" {
+				break
+			}
 		}
-		if back := db.Now().Add(-settle); back.After(filter.Since) {
+		if back := o.DB.Now().Add(-settle); back.After(filter.Since) {
 			filter.Since = back
 			maps.DeleteFunc(shown, func(_ string, at time.Time) bool { return at.Before(back) })
 		}

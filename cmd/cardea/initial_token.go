@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -17,41 +15,21 @@ type initialCommands struct {
 	Revoke initialRevoke `cmd:"" help:"End a token; the clients it registered stay."`
 }
 
-// initialView is an initial access token as commands print it.
-type initialView struct {
-	ID        string `json:"id"`
-	Token     string `json:"token,omitempty"` // only when it was made just now
-	Name      string `json:"name"`
-	State     string `json:"state"` // "live", "revoked", "expired" or "used up"
-	Uses      int    `json:"uses"`
-	MaxUses   int    `json:"max_uses"` // 0: any number
-	CreatedAt moment `json:"created_at"`
-	ExpiresAt moment `json:"expires_at"`
-	RevokedAt moment `json:"revoked_at"`
-}
-
-func viewInitialToken(t *oauth.InitialAccessToken, now time.Time) initialView {
-	return initialView{
-		ID: t.ID, Name: t.Name, State: t.State(now), Uses: t.Uses, MaxUses: t.MaxUses,
-		CreatedAt: moment{t.CreatedAt}, ExpiresAt: moment{t.ExpiresAt}, RevokedAt: moment{t.RevokedAt},
-	}
-}
-
-func (v initialView) used() string {
+func uses(v admin.InitialAccessToken) string {
 	if v.MaxUses == 0 {
 		return strconv.Itoa(v.Uses)
 	}
 	return strconv.Itoa(v.Uses) + " of " + strconv.Itoa(v.MaxUses)
 }
 
-func (v initialView) draw(t *table) {
+func drawInitialToken(v admin.InitialAccessToken, t *table) {
 	t.row("id", v.ID)
 	if v.Token != "" {
 		t.row("token", v.Token+"  (shown this once: keep it)")
 	}
 	t.row("name", v.Name)
 	t.row("state", v.State)
-	t.row("used", v.used())
+	t.row("used", uses(v))
 	t.row("created", v.CreatedAt.String())
 	t.row("expires", v.ExpiresAt.String())
 }
@@ -72,49 +50,24 @@ func (c *initialCreate) Help() string {
 }
 
 func (c *initialCreate) Run(ctx context.Context, sh *shell) error {
-	switch {
-	case c.Uses < 0:
-		return usageError("--uses must not be negative; 0 is any number")
-	case c.TTL < 0:
-		return usageError("--ttl must not be negative; 0 is for ever")
-	}
-	token := oauth.NewSecret(oauth.InitialTokenPrefix)
-	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: c.Name, MaxUses: c.Uses}
-	err := sh.update(ctx, func(tx *store.Tx) error {
-		made.CreatedAt = tx.Now()
-		if c.TTL > 0 {
-			made.ExpiresAt = tx.Now().Add(c.TTL)
-		}
-		return concludeWith(tx, audit.InitialAccessToken("create", made.ID, made.Name), tx.CreateInitialToken(made))
+	return one(ctx, sh, c.output, drawInitialToken, func(o *admin.Operations, by admin.Caller) (admin.InitialAccessToken, error) {
+		return o.CreateInitialAccessToken(ctx, by, c.Name, c.Uses, c.TTL)
 	})
-	if err != nil {
-		return err
-	}
-	view := viewInitialToken(made, made.CreatedAt)
-	view.Token = token
-	return c.print(sh, view, view.draw)
 }
 
 type initialList struct{ output }
 
 func (c *initialList) Run(ctx context.Context, sh *shell) error {
-	views := []initialView{}
-	err := sh.view(ctx, func(tx *store.Tx) error {
-		tokens, err := everyPage(tx.InitialTokens)
-		for _, t := range tokens {
-			views = append(views, viewInitialToken(t, tx.Now()))
-		}
-		return err
+	return every(ctx, sh, c.output, drawInitialTokens, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.InitialAccessToken, string, error) {
+		return o.InitialAccessTokens(ctx, by, p)
 	})
-	if err != nil {
-		return err
+}
+
+func drawInitialTokens(views []admin.InitialAccessToken, t *table) {
+	t.row("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
+	for _, v := range views {
+		t.row(v.ID, v.Name, v.State, uses(v), v.CreatedAt.String(), v.ExpiresAt.String())
 	}
-	return c.print(sh, views, func(t *table) {
-		t.row("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
-		for _, v := range views {
-			t.row(v.ID, v.Name, v.State, v.used(), v.CreatedAt.String(), v.ExpiresAt.String())
-		}
-	})
 }
 
 type initialRevoke struct {
@@ -123,26 +76,7 @@ type initialRevoke struct {
 }
 
 func (c *initialRevoke) Run(ctx context.Context, sh *shell) error {
-	var view initialView
-	err := sh.update(ctx, func(tx *store.Tx) error {
-		t, err := tx.InitialToken(c.ID)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return advise("there is no initial access token %s; cardea initial-access-token list shows them", c.ID)
-		case err != nil:
-			return err
-		}
-		if t.RevokedAt.IsZero() {
-			if err := concludeWith(tx, audit.InitialAccessToken("revoke", t.ID, t.Name), tx.RevokeInitialToken(t.ID)); err != nil {
-				return err
-			}
-			t.RevokedAt = tx.Now()
-		}
-		view = viewInitialToken(t, tx.Now())
-		return nil
+	return one(ctx, sh, c.output, drawInitialToken, func(o *admin.Operations, by admin.Caller) (admin.InitialAccessToken, error) {
+		return o.RevokeInitialAccessToken(ctx, by, c.ID)
 	})
-	if err != nil {
-		return err
-	}
-	return c.print(sh, view, view.draw)
 }

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
-	"strings"
 
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/keys"
-	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 type keyCommands struct {
@@ -15,37 +13,24 @@ type keyCommands struct {
 	Retire keyRetire `cmd:"" help:"Take a key that leaked out of the key set at once: every token it signed is refused."`
 }
 
-func drawKeys(infos []keys.Info) func(*table) {
+func drawKeys(infos ...keys.Info) func(*table) {
 	return func(t *table) {
 		t.row("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
 		for _, k := range infos {
-			t.row(k.KID, k.Alg, k.State, moment{k.ActiveAt}.String(), moment{k.RetiredAt}.String(), moment{k.ExpiresAt}.String())
+			t.row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(), admin.Moment{Time: k.ExpiresAt}.String())
 		}
 	}
-}
-
-// withRing runs fn on the signing keys of the configured database.
-func withRing(ctx context.Context, sh *shell, fn func(*installation, *keys.Ring) error) error {
-	i, err := sh.open(ctx)
-	if err != nil {
-		return err
-	}
-	ring, err := i.ring(ctx)
-	if err == nil {
-		err = fn(i, ring)
-	}
-	return errors.Join(err, i.close())
 }
 
 type keyList struct{ output }
 
 func (c *keyList) Run(ctx context.Context, sh *shell) error {
-	return withRing(ctx, sh, func(_ *installation, ring *keys.Ring) error {
-		infos, err := ring.List(ctx)
+	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
+		infos, err := o.Keys(ctx, by)
 		if err != nil {
 			return err
 		}
-		return c.print(sh, append([]keys.Info{}, infos...), drawKeys(infos))
+		return c.print(sh, infos, drawKeys(infos...))
 	})
 }
 
@@ -56,19 +41,12 @@ type keyRotate struct {
 }
 
 func (c *keyRotate) Run(ctx context.Context, sh *shell) error {
-	if c.Alg != "" && !oauth.IsSigningAlg(c.Alg) {
-		return usageError("--alg is unknown; use one of " + strings.Join(oauth.SigningAlgs, ", "))
-	}
-	return withRing(ctx, sh, func(i *installation, ring *keys.Ring) error {
-		alg := c.Alg
-		if alg == "" {
-			alg = i.config.Tokens.SigningAlg
-		}
-		info, err := ring.Rotate(ctx, alg, c.Now)
+	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
+		info, err := o.RotateKey(ctx, by, c.Alg, c.Now)
 		if err != nil {
 			return err
 		}
-		return c.print(sh, info, drawKeys([]keys.Info{info}))
+		return c.print(sh, info, drawKeys(info))
 	})
 }
 
@@ -78,14 +56,11 @@ type keyRetire struct {
 }
 
 func (c *keyRetire) Run(ctx context.Context, sh *shell) error {
-	return withRing(ctx, sh, func(_ *installation, ring *keys.Ring) error {
-		info, err := ring.Retire(ctx, c.KID)
-		switch {
-		case errors.Is(err, keys.ErrNoKey):
-			return advise("there is no key %s; cardea key list shows them", c.KID)
-		case err != nil:
+	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
+		info, err := o.RetireKey(ctx, by, c.KID)
+		if err != nil {
 			return err
 		}
-		return c.print(sh, info, drawKeys([]keys.Info{info}))
+		return c.print(sh, info, drawKeys(info))
 	})
 }

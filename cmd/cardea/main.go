@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
@@ -95,6 +96,9 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
+// errVerdict is a negative verdict, which the command has printed.
+var errVerdict = errors.New("the verdict is negative")
+
 // advice is a sentence about what could not be done, with what to do next. It is
 // printed alone, whatever it was wrapped in on its way.
 type advice string
@@ -107,13 +111,21 @@ func advise(format string, args ...any) error { return advice(fmt.Sprintf(format
 func (sh *shell) fail(err error) int {
 	var usage usageError
 	var advice advice
+	var undone *admin.Error
 	refusal, refused := oauth.AsRefusal(err)
 	code, sentence := exitFailed, ""
 	switch {
 	case err == nil:
 		return exitFine
+	case err == errVerdict:
+		return exitFailed
 	case errors.As(err, &usage):
 		code, sentence = exitUsage, usage.Error()
+	case errors.As(err, &undone):
+		sentence = whatNext(undone)
+		if undone.Kind == admin.Invalid {
+			code = exitUsage
+		}
 	case errors.As(err, &advice):
 		sentence = advice.Error()
 	case refused: // its code is for clients of the protocol

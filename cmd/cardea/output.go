@@ -62,36 +62,6 @@ func plain(s string) string {
 	}, s)
 }
 
-// moment is a point in time as it is printed: JSON has null for the zero time,
-// a table has a dash.
-type moment struct{ time.Time }
-
-func (m moment) MarshalJSON() ([]byte, error) {
-	if m.IsZero() {
-		return []byte("null"), nil
-	}
-	return m.UTC().MarshalJSON()
-}
-
-func (m moment) String() string {
-	if m.IsZero() {
-		return "-"
-	}
-	return m.UTC().Format("2006-01-02 15:04:05Z")
-}
-
-// span is a duration as it is printed: JSON has whole seconds.
-type span time.Duration
-
-func (s span) MarshalJSON() ([]byte, error) { return json.Marshal(int64(time.Duration(s).Seconds())) }
-
-func (s span) String() string {
-	if s == 0 {
-		return "-"
-	}
-	return config.FormatDuration(time.Duration(s))
-}
-
 // parseSpan reads a duration as it is written in the configuration. One below zero
 // is for the command to refuse.
 func parseSpan(text string) (time.Duration, error) {

@@ -93,24 +93,6 @@ func (i *installation) close() error {
 	return i.db.Close()
 }
 
-// update runs fn in a transaction on the configured database.
-func (sh *shell) update(ctx context.Context, fn func(*store.Tx) error) error {
-	i, err := sh.open(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(i.db.Update(ctx, fn), i.close())
-}
-
-// view runs fn on the configured database, reading only.
-func (sh *shell) view(ctx context.Context, fn func(*store.Tx) error) error {
-	i, err := sh.open(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(i.db.View(ctx, fn), i.close())
-}
-
 // openDatabase opens the database, whatever its schema.
 func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (*store.DB, error) {
 	db, err := store.Open(ctx, c.Database, store.Options{Logger: log})
@@ -120,14 +102,15 @@ func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (*stor
 	return db, err
 }
 
-// ring returns the signing keys, opened with the master key of this installation.
-func (i *installation) ring(ctx context.Context) (*keys.Ring, error) {
+// ring returns the signing keys and the key of refresh tokens, opened with the
+// master key of this installation.
+func (i *installation) ring(ctx context.Context) (ring *keys.Ring, refreshKey []byte, err error) {
 	master, err := masterKey(ctx, i.config, i.db)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ring := keys.New(i.db, master)
-	return ring, ring.Check(ctx)
+	ring = keys.New(i.db, master)
+	return ring, master.RefreshKey(), ring.Check(ctx)
 }
 
 // masterKey returns the configured master key. With SQLite and none configured it

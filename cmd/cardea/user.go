@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/mail"
 	"os"
 	"strings"
 
 	"golang.org/x/term"
 
-	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/identity"
-	"github.com/cardea-auth/cardea/internal/login"
-	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -25,34 +21,21 @@ type userCommands struct {
 	Disable       userDisable       `cmd:"" help:"Shut an account: it is signed out, and its agents' tokens are refused while it is shut."`
 	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
 	Delete        userDelete        `cmd:"" help:"Delete an account, and end every grant of it."`
-	ResetPassword userResetPassword `cmd:"" help:"Set a new password and sign the person out everywhere."`
+	ResetPassword userResetPassword `cmd:"" help:"Set a new password, sign the person out everywhere, and end their grants."`
 }
 
-// userView is a person as commands print them.
-type userView struct {
-	ID         string `json:"id"`
-	Email      string `json:"email"`
-	Name       string `json:"name"`
-	CreatedAt  moment `json:"created_at"`
-	DisabledAt moment `json:"disabled_at"`
-}
-
-func viewUser(u *identity.User) userView {
-	return userView{ID: u.ID, Email: u.Email, Name: u.Name, CreatedAt: moment{u.CreatedAt}, DisabledAt: moment{u.DisabledAt}}
-}
-
-func (v userView) state() string {
+func userState(v admin.User) string {
 	if v.DisabledAt.IsZero() {
 		return "enabled"
 	}
 	return "disabled"
 }
 
-func (v userView) draw(t *table) {
+func drawUser(v admin.User, t *table) {
 	t.row("id", v.ID)
 	t.row("e-mail", v.Email)
 	t.row("name", orDash(v.Name))
-	t.row("state", v.state())
+	t.row("state", userState(v))
 	t.row("created", v.CreatedAt.String())
 }
 
@@ -65,16 +48,12 @@ type password struct {
 // maxLine bounds what is read from standard input, in bytes.
 const maxLine = 64 << 10
 
-// hash reads the password and returns its hash.
-func (p password) hash(ctx context.Context, sh *shell) (string, error) {
+// read returns the password.
+func (p password) read(sh *shell) (string, error) {
 	if !p.PasswordStdin {
 		return "", usageError("give the password on standard input with --password-stdin; it is not taken from the command line, where others could read it")
 	}
-	text, err := sh.readLine("Password")
-	if err != nil {
-		return "", err
-	}
-	return login.HashPassword(ctx, text)
+	return sh.readLine("Password")
 }
 
 // readLine returns the one line that standard input holds, without its end. On a
@@ -107,48 +86,28 @@ type userCreate struct {
 }
 
 func (c *userCreate) Run(ctx context.Context, sh *shell) error {
-	if a, err := mail.ParseAddress(c.Email); err != nil || a.Address != c.Email || len(c.Email) > 320 {
-		return usageError("--email is no e-mail address; write it like ada@example.com")
-	}
-	hash, err := c.hash(ctx, sh)
+	password, err := c.read(sh)
 	if err != nil {
 		return err
 	}
-	u := &identity.User{ID: oauth.NewID("usr_"), Email: c.Email, Name: c.Name, PasswordHash: hash}
-	err = sh.update(ctx, func(tx *store.Tx) error {
-		u.CreatedAt = tx.Now()
-		err := tx.CreateUser(u)
-		if errors.Is(err, store.ErrConflict) {
-			return advise("there is an account %s already; set another password with: cardea user reset-password %s --password-stdin", c.Email, c.Email)
-		}
-		return concludeWith(tx, audit.User("create", u.ID), err)
+	return one(ctx, sh, c.output, drawUser, func(o *admin.Operations, by admin.Caller) (admin.User, error) {
+		return o.CreateUser(ctx, by, admin.NewUser{Email: c.Email, Name: c.Name, Password: password})
 	})
-	if err != nil {
-		return err
-	}
-	return c.print(sh, viewUser(u), viewUser(u).draw)
 }
 
 type userList struct{ output }
 
 func (c *userList) Run(ctx context.Context, sh *shell) error {
-	views := []userView{}
-	err := sh.view(ctx, func(tx *store.Tx) error {
-		users, err := everyPage(tx.Users)
-		for _, u := range users {
-			views = append(views, viewUser(u))
-		}
-		return err
+	return every(ctx, sh, c.output, drawUsers, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.User, string, error) {
+		return o.Users(ctx, by, p)
 	})
-	if err != nil {
-		return err
+}
+
+func drawUsers(views []admin.User, t *table) {
+	t.row("ID", "E-MAIL", "NAME", "STATE", "CREATED")
+	for _, v := range views {
+		t.row(v.ID, v.Email, orDash(v.Name), userState(v), v.CreatedAt.String())
 	}
-	return c.print(sh, views, func(t *table) {
-		t.row("ID", "E-MAIL", "NAME", "STATE", "CREATED")
-		for _, v := range views {
-			t.row(v.ID, v.Email, orDash(v.Name), v.state(), v.CreatedAt.String())
-		}
-	})
 }
 
 // namedUser is what a command takes that has nothing but its verb to say.
@@ -157,96 +116,60 @@ type namedUser struct {
 	output
 }
 
+// run does the verb, and prints the account.
+func (c *namedUser) run(ctx context.Context, sh *shell, verb func(*admin.Operations, context.Context, admin.Caller, string) (admin.User, error)) error {
+	return one(ctx, sh, c.output, drawUser, func(o *admin.Operations, by admin.Caller) (admin.User, error) {
+		return verb(o, ctx, by, c.User)
+	})
+}
+
 type userShow struct{ namedUser }
 
 func (c *userShow) Run(ctx context.Context, sh *shell) error {
-	var u *identity.User
-	err := sh.view(ctx, func(tx *store.Tx) (err error) {
-		u, err = findUser(tx, c.User)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return c.print(sh, viewUser(u), viewUser(u).draw)
-}
-
-// change does to the account what the verb says, and prints it.
-func (c *namedUser) change(ctx context.Context, sh *shell, verb string, do func(*store.Tx, *identity.User) error) error {
-	var changed *identity.User
-	err := sh.update(ctx, func(tx *store.Tx) error {
-		found, err := findUser(tx, c.User)
-		if err != nil {
-			return err
-		}
-		if err := concludeWith(tx, audit.User(verb, found.ID), do(tx, found)); err != nil {
-			return err
-		}
-		changed, err = tx.User(found.ID)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return c.print(sh, viewUser(changed), viewUser(changed).draw)
+	return c.run(ctx, sh, (*admin.Operations).User)
 }
 
 type userDisable struct{ namedUser }
 
 func (c *userDisable) Run(ctx context.Context, sh *shell) error {
-	return c.change(ctx, sh, "disable", func(tx *store.Tx, u *identity.User) error { return tx.DisableUser(u.ID) })
+	return c.run(ctx, sh, (*admin.Operations).DisableUser)
 }
 
 type userEnable struct{ namedUser }
 
 func (c *userEnable) Run(ctx context.Context, sh *shell) error {
-	return c.change(ctx, sh, "enable", func(tx *store.Tx, u *identity.User) error { return tx.EnableUser(u.ID) })
+	return c.run(ctx, sh, (*admin.Operations).EnableUser)
 }
 
 type userResetPassword struct {
 	namedUser
 	password
+	KeepGrants bool `help:"Leave the person's agents connected: their grants and tokens stay."`
 }
 
 func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
-	hash, err := c.hash(ctx, sh)
+	password, err := c.read(sh)
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, sh, "reset_password", func(tx *store.Tx, u *identity.User) error {
-		return errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID))
+	return one(ctx, sh, c.output, c.draw, func(o *admin.Operations, by admin.Caller) (admin.PasswordReset, error) {
+		return o.ResetPassword(ctx, by, c.User, password, c.KeepGrants)
 	})
+}
+
+func (c *userResetPassword) draw(v admin.PasswordReset, t *table) {
+	drawUser(v.User, t)
+	if c.KeepGrants {
+		t.row("grants", "kept")
+	} else {
+		t.row("grants", count(v.Grants, "grant")+" ended")
+	}
 }
 
 type userDelete struct{ namedUser }
 
 func (c *userDelete) Run(ctx context.Context, sh *shell) error {
-	var done deletion
-	err := sh.update(ctx, func(tx *store.Tx) error {
-		u, err := findUser(tx, c.User)
-		if err != nil {
-			return err
-		}
-		done = deletion{What: "user", ID: u.ID, Name: u.Email}
-		if done.Grants, err = liveGrants(tx, store.GrantFilter{UserID: u.ID}); err != nil {
-			return err
-		}
-		return concludeWith(tx, audit.User("delete", u.ID), tx.DeleteUser(u.ID))
+	return one(ctx, sh, c.output, drawDeletion, func(o *admin.Operations, by admin.Caller) (admin.Deletion, error) {
+		return o.DeleteUser(ctx, by, c.User)
 	})
-	if err != nil {
-		return err
-	}
-	return done.print(sh, c.output)
-}
-
-// findUser returns the person whom an operator names by e-mail address or id.
-func findUser(tx *store.Tx, name string) (*identity.User, error) {
-	u, err := tx.User(name)
-	if errors.Is(err, store.ErrNotFound) {
-		u, err = tx.UserByEmail(name)
-	}
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, advise("there is no account %s; cardea user list shows them", name)
-	}
-	return u, err
 }

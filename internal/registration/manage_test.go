@@ -544,7 +544,10 @@ func TestInitialAccessToken(t *testing.T) {
 		s.Agent(t, nil).Register(nil, servertest.Bearer(short)).Refused(401, "invalid_token")
 		s.Clock.Set(now)
 		servertest.Registered(t, s.Agent(t, nil).Register(nil, servertest.Bearer(short)))
-		s.Update(func(tx *store.Tx) error { return tx.RevokeInitialToken(id) })
+		s.Update(func(tx *store.Tx) error {
+			_, err := tx.RevokeInitialToken(id)
+			return err
+		})
 		s.Agent(t, nil).Register(nil, servertest.Bearer(short)).Refused(401, "invalid_token")
 	})
 	t.Run("it manages nothing", func(t *testing.T) {

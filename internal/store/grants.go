@@ -48,6 +48,23 @@ type GrantFilter struct {
 	Live bool
 }
 
+func (f GrantFilter) where(tx *Tx) *where {
+	w := new(where)
+	if f.UserID != "" {
+		w.add("grants.user_id = ?", f.UserID)
+	}
+	if f.ClientID != "" {
+		w.add("grants.client_id = ?", f.ClientID)
+	}
+	if f.ResourceID != "" {
+		w.add("grants.resource_id = ?", f.ResourceID)
+	}
+	if f.Live {
+		w.add("grants.revoked_at IS NULL AND grants.last_used_at IS NOT NULL AND grants.expires_at > ?", micros(tx.now))
+	}
+	return w
+}
+
 // GrantListing is a grant with the names of what it refers to, "" for what is
 // gone.
 type GrantListing struct {
@@ -60,23 +77,24 @@ type GrantListing struct {
 // Grants returns a page of the grants that filter shows and the cursor of the
 // next, "" for none.
 func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, next string, err error) {
-	w := new(where)
-	if filter.UserID != "" {
-		w.add("grants.user_id = ?", filter.UserID)
-	}
-	if filter.ClientID != "" {
-		w.add("grants.client_id = ?", filter.ClientID)
-	}
-	if filter.ResourceID != "" {
-		w.add("grants.resource_id = ?", filter.ResourceID)
-	}
-	if filter.Live {
-		w.add("grants.revoked_at IS NULL AND grants.last_used_at IS NOT NULL AND grants.expires_at > ?", micros(tx.now))
-	}
+	w := filter.where(tx)
 	query := "SELECT " + grantColumns + `, users.email, clients.metadata, resources.identifier FROM grants
 		LEFT JOIN users ON users.id = grants.user_id LEFT JOIN clients ON clients.id = grants.client_id LEFT JOIN resources ON resources.id = grants.resource_id`
 	return paged(tx, query, w, page, "grants.created_at", "grants.id", scanListing,
 		func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID })
+}
+
+// LiveGrants returns how many grants that filter shows still allow something.
+func (tx *Tx) LiveGrants(filter GrantFilter) (n int, err error) {
+	filter.Live = true
+	w := filter.where(tx)
+	err = tx.row("SELECT COUNT(*) FROM grants"+w.String(), w.args, &n)
+	return n, err
+}
+
+// RevokeUserGrants ends all grants of a person, as RevokeGrant ends one.
+func (tx *Tx) RevokeUserGrants(userID, reason string) error {
+	return tx.revokeGrants("user_id", userID, reason)
 }
 
 // RevokeGrant ends a grant, and with it every code and token that hangs from it,

@@ -48,11 +48,12 @@ func (tx *Tx) SpendInitialToken(hash string) (id string, err error) {
 	return id, err
 }
 
-// RevokeInitialToken ends an initial access token; the clients that it registered
-// stay. One that is revoked stays so since the first time. ErrNotFound if there is
-// none.
-func (tx *Tx) RevokeInitialToken(id string) error {
-	return tx.one("UPDATE initial_access_tokens SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1", args{id, micros(tx.now)})
+// RevokeInitialToken ends an initial access token and reports whether it did: one
+// that is revoked, or not there, stays as it is. The clients that it registered
+// stay.
+func (tx *Tx) RevokeInitialToken(id string) (bool, error) {
+	n, err := tx.exec("UPDATE initial_access_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL", args{id, micros(tx.now)})
+	return n > 0, err
 }
 
 func scanInitialToken(scan func(...any) error) (*oauth.InitialAccessToken, error) {

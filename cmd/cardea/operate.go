@@ -1,0 +1,134 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// operate runs fn on the configured installation, as a caller who may do
+// everything.
+func (sh *shell) operate(ctx context.Context, fn func(*admin.Operations, admin.Caller) error) error {
+	i, err := sh.open(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(i.operations(), caller()), i.close())
+}
+
+// operateKeys is operate with the signing keys, which the master key opens.
+func (sh *shell) operateKeys(ctx context.Context, fn func(*admin.Operations, admin.Caller) error) error {
+	i, err := sh.open(ctx)
+	if err != nil {
+		return err
+	}
+	operations := i.operations()
+	operations.Ring, operations.RefreshKey, err = i.ring(ctx)
+	if err == nil {
+		err = fn(operations, caller())
+	}
+	return errors.Join(err, i.close())
+}
+
+func (i *installation) operations() *admin.Operations {
+	return &admin.Operations{
+		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg, AllowLoopback: i.config.Registration.AllowLoopback,
+	}
+}
+
+// caller is who runs this command: an account of this machine.
+func caller() admin.Caller {
+	name := fmt.Sprint("uid ", os.Getuid())
+	if account, err := user.Current(); err == nil {
+		name = account.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return admin.Command(name, name)
+	}
+	return admin.Command(name, name+"@"+host)
+}
+
+// one runs an operation that returns one thing, and prints that.
+func one[T any](ctx context.Context, sh *shell, o output, draw func(T, *table), do func(*admin.Operations, admin.Caller) (T, error)) error {
+	return sh.operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
+		view, err := do(operations, by)
+		if err != nil {
+			return err
+		}
+		return o.print(sh, view, func(t *table) { draw(view, t) })
+	})
+}
+
+// every runs an operation that lists things page by page, and prints all of them.
+func every[T any](ctx context.Context, sh *shell, o output, draw func([]T, *table), list func(*admin.Operations, admin.Caller, store.Page) ([]T, string, error)) error {
+	return sh.operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
+		all := []T{}
+		for page := (store.Page{Limit: 1000}); ; {
+			views, next, err := list(operations, by, page)
+			if err != nil {
+				return err
+			}
+			all = append(all, views...)
+			if page.After = next; next == "" {
+				return o.print(sh, all, func(t *table) { draw(all, t) })
+			}
+		}
+	})
+}
+
+func drawDeletion(d admin.Deletion, t *table) {
+	t.row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))
+}
+
+// flags are the names of inputs as flags, where they are not those of the JSON.
+var flags = map[string]string{
+	"client_name":                "name",
+	"grant_types":                "grant",
+	"redirect_uris":              "redirect-uri",
+	"resources":                  "resource",
+	"scopes":                     "scope",
+	"default_scopes":             "default-scope",
+	"token_endpoint_auth_method": "auth-method",
+	"max_uses":                   "uses",
+}
+
+// flagOf returns the flag that gives the input of that name.
+func flagOf(input string) string {
+	return "--" + cmp.Or(flags[input], strings.ReplaceAll(input, "_", "-"))
+}
+
+// next says which command helps after an operation was not done; %s is what it was
+// about.
+var next = map[admin.Kind]map[admin.Noun]string{
+	admin.NotFound: {
+		admin.Resources:           "cardea resource list shows them",
+		admin.Clients:             "cardea client list shows them",
+		admin.Users:               "cardea user list shows them",
+		admin.Grants:              "cardea grant list shows them",
+		admin.Sessions:            "cardea session list shows them",
+		admin.Keys:                "cardea key list shows them",
+		admin.InitialAccessTokens: "cardea initial-access-token list shows them",
+	},
+	admin.Conflict: {
+		admin.Resources: "change it with: cardea resource update %s",
+		admin.Clients:   "cardea client show tells of it, cardea client delete makes room",
+		admin.Users:     "set another password with: cardea user reset-password %s --password-stdin",
+	},
+}
+
+// whatNext returns what e says, with the flags and commands that mend it.
+func whatNext(e *admin.Error) string {
+	text := e.Text(flagOf)
+	if step := next[e.Kind][e.Noun]; step != "" {
+		text += "; " + strings.ReplaceAll(step, "%s", e.ID)
+	}
+	return text
+}

@@ -1,0 +1,290 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+var root = admin.Command("root", "root@host")
+
+// operate returns the operations on db, and makes a resource.
+func operate(t *testing.T, db *store.DB) *admin.Operations {
+	t.Helper()
+	o := &admin.Operations{DB: db, Issuer: "https://auth.example.com", SigningAlg: "ES256"}
+	_, err := o.CreateResource(t.Context(), root, admin.NewResource{
+		Identifier:    servertest.MCP,
+		ResourceTerms: admin.ResourceTerms{Scopes: []oauth.ResourceScope{{Name: "mcp:tools:weather"}, {Name: "mcp:tools:email:send"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// lastEvent returns the newest event of the audit log.
+func lastEvent(t *testing.T, o *admin.Operations) audit.Event {
+	t.Helper()
+	events, _, err := o.Events(t.Context(), root, store.EventFilter{}, store.Page{Newest: true, Limit: 1})
+	if err != nil || len(events) != 1 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	return events[0]
+}
+
+func TestCaller(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	person := func(role admin.Role, scopes scope.Set) admin.Caller {
+		return admin.Caller{Actor: audit.Actor{Type: audit.ByUser, ID: "usr_1", Name: "Ada"}, Role: role, Scopes: scopes}
+	}
+	program := func(scopes ...string) admin.Caller {
+		return admin.Caller{Actor: audit.Actor{Type: audit.ByClient, ID: "mcp_1"}, Scopes: scopes}
+	}
+	reads := map[admin.Noun]func(context.Context, admin.Caller) error{
+		admin.Resources: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.Resources(ctx, by)
+			return err
+		},
+		admin.Clients: func(ctx context.Context, by admin.Caller) error {
+			_, _, err := o.Clients(ctx, by, store.Page{})
+			return err
+		},
+		admin.Users: func(ctx context.Context, by admin.Caller) error {
+			_, _, err := o.Users(ctx, by, store.Page{})
+			return err
+		},
+		admin.Grants: func(ctx context.Context, by admin.Caller) error {
+			_, _, err := o.Grants(ctx, by, admin.GrantQuery{}, store.Page{})
+			return err
+		},
+		admin.Events: func(ctx context.Context, by admin.Caller) error {
+			_, _, err := o.Events(ctx, by, store.EventFilter{}, store.Page{})
+			return err
+		},
+	}
+	writes := map[admin.Noun]func(context.Context, admin.Caller) error{
+		admin.Resources: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.UpdateResource(ctx, by, servertest.MCP, admin.ResourceTerms{Name: ptr("Weather")})
+			return err
+		},
+		admin.Clients: func(ctx context.Context, by admin.Caller) error {
+			n := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("App"), RedirectURIs: []string{"http://127.0.0.1/callback"}}}
+			_, err := o.CreateClient(ctx, by, n)
+			return err
+		},
+		admin.InitialAccessTokens: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.CreateInitialAccessToken(ctx, by, "Team", 1, time.Hour)
+			return err
+		},
+		admin.Users: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.DisableUser(ctx, by, "eve@example.com")
+			return err
+		},
+		admin.Grants: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.RevokeGrant(ctx, by, "grt_none")
+			return err
+		},
+	}
+	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Grants, admin.Events}
+	for _, tt := range []struct {
+		who           string
+		by            admin.Caller
+		reads, writes []admin.Noun
+	}{
+		{"nobody", admin.Caller{}, nil, nil},
+		{"a command", root, all, all},
+		{"an owner", person(admin.Owner, nil), all, all},
+		{"an operator", person(admin.Operator, nil), all, []admin.Noun{admin.Resources, admin.Clients, admin.Grants}},
+		{"an auditor", person(admin.Auditor, nil), all, nil},
+		{"a person without a role", person("", nil), nil, nil},
+		{"an owner's program for clients", person(admin.Owner, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, []admin.Noun{admin.Clients}},
+		{"an auditor's program for clients", person(admin.Auditor, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, nil},
+		{"an owner's program for nothing", person(admin.Owner, scope.Set{}), nil, nil},
+		{"a program without scopes", program(), nil, nil},
+		{"a program that reads grants", program("cardea:grants:read"), []admin.Noun{admin.Grants}, nil},
+		{"a program that writes resources", program("cardea:resources:write"), []admin.Noun{admin.Resources}, []admin.Noun{admin.Resources}},
+		{"a program for everything", program("cardea:*"), all, all},
+		{"a program for something else", program("mcp:tools:weather", "cardea:clients"), nil, nil},
+	} {
+		t.Run(tt.who, func(t *testing.T) {
+			judge := func(kind string, noun admin.Noun, do func(context.Context, admin.Caller) error, may bool) {
+				err := do(t.Context(), tt.by)
+				refusal := (*admin.Error)(nil)
+				refused := errors.As(err, &refusal) && refusal.Kind == admin.Forbidden
+				if refused == may {
+					t.Errorf("to %s %s: %v", kind, noun, err)
+				}
+				if !refused {
+					return
+				}
+				if e := lastEvent(t, o); e.Outcome != audit.Refused || e.Reason != "access_denied" || e.Actor != tt.by.Actor {
+					t.Errorf("to %s %s is refused, and the last event is %+v", kind, noun, e)
+				}
+			}
+			for noun, do := range reads {
+				judge("read", noun, do, slices.Contains(tt.reads, noun))
+			}
+			for noun, do := range writes {
+				of := noun
+				if noun == admin.InitialAccessTokens {
+					of = admin.Clients
+				}
+				judge("write", noun, do, slices.Contains(tt.writes, of))
+			}
+		})
+	}
+}
+
+func TestActor(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	ada := admin.Caller{Actor: audit.Actor{Type: audit.ByUser, ID: "usr_1", Name: "Ada"}, Role: admin.Operator}
+	ctx := audit.WithRequest(t.Context(), audit.Request{ID: "req_1", Address: "192.0.2.1"})
+	if _, err := o.UpdateResource(ctx, ada, servertest.MCP, admin.ResourceTerms{Name: ptr("Weather")}); err != nil {
+		t.Fatal(err)
+	}
+	if e := lastEvent(t, o); e.Action != "resource.update" || e.Actor != ada.Actor || e.Address != "192.0.2.1" || e.Outcome != audit.Allowed {
+		t.Errorf("the event is %+v", e)
+	}
+}
+
+// What is read, judged and written again is not written over by somebody else.
+func TestChangesAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o := operate(t, db)
+		for round := range 10 {
+			made, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{
+				Name: ptr("App"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{servertest.MCP},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes := []func() error{
+				func() error { // one field each
+					_, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{Name: ptr("Robot")})
+					return err
+				},
+				func() error {
+					_, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{Scope: ptr("mcp:tools:weather")})
+					return err
+				},
+				func() error {
+					_, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{AccessTokenTTL: ptr(admin.Span(time.Minute))})
+					return err
+				},
+				func() error {
+					_, err := o.UpdateResource(t.Context(), root, servertest.MCP, admin.ResourceTerms{Name: ptr(fmt.Sprint("Weather ", round))})
+					return err
+				},
+				func() error {
+					_, err := o.UpdateResource(t.Context(), root, servertest.MCP, admin.ResourceTerms{AccessTokenTTL: ptr(admin.Span(time.Duration(round+1) * time.Minute))})
+					return err
+				},
+			}
+			begin := make(chan struct{})
+			var wg sync.WaitGroup
+			for _, change := range changes {
+				wg.Go(func() {
+					<-begin
+					if err := change(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			close(begin)
+			wg.Wait()
+			c, err := o.Client(t.Context(), root, made.ID)
+			if err != nil || c.Name != "Robot" || c.Scope != "mcp:tools:weather" || c.AccessTokenTTL != admin.Span(time.Minute) {
+				t.Errorf("the client is called %q, limited to %q for %v, %v", c.Name, c.Scope, c.AccessTokenTTL, err)
+			}
+			r, err := o.Resource(t.Context(), root, servertest.MCP)
+			if err != nil || r.Name != fmt.Sprint("Weather ", round) || r.AccessTokenTTL != admin.Span(time.Duration(round+1)*time.Minute) {
+				t.Errorf("the resource is called %q, with tokens for %v, %v", r.Name, r.AccessTokenTTL, err)
+			}
+		}
+	})
+}
+
+func TestErrors(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	_, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{
+		Name: ptr("App {scope} %s"), GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+	}})
+	var e *admin.Error
+	if !errors.As(err, &e) || e.Kind != admin.Invalid || e.Field != "redirect_uris" {
+		t.Fatalf("the error is %#v", err)
+	}
+	if want := "grant_types authorization_code needs redirect_uris: where"; !strings.HasPrefix(e.Error(), want) {
+		t.Errorf("it says %q, want %q …", e.Error(), want)
+	}
+	if want := "--grant_types authorization_code needs --redirect_uris: where"; !strings.HasPrefix(e.Text(func(f string) string { return "--" + f }), want) {
+		t.Errorf("it says %q, want %q …", e.Text(func(f string) string { return "--" + f }), want)
+	}
+	_, err = o.CreateResource(t.Context(), root, admin.NewResource{
+		Identifier: "https://b.example", ResourceTerms: admin.ResourceTerms{Scopes: []oauth.ResourceScope{{Name: "{scopes} %s"}}},
+	})
+	if !errors.As(err, &e) || !strings.Contains(e.Error(), `"{scopes} %s" is not a scope name`) {
+		t.Errorf("what was given is quoted as %q", err)
+	}
+}
+
+func TestResetPassword(t *testing.T) {
+	s := servertest.StartWeather(t)
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	agent, ada := s.Agent(t, s.Client(servertest.Confidential)), s.User("ada@example.com")
+	browser := s.Browser(t)
+	reset := func(t *testing.T, keep bool) admin.PasswordReset {
+		t.Helper()
+		done, err := o.ResetPassword(t.Context(), root, ada.Email, servertest.Password, keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+
+	t.Run("agents stay connected if they are to", func(t *testing.T) {
+		tokens := agent.Connect(browser, ada)
+		if done := reset(t, true); done.Grants != 0 || !agent.Active(tokens.Access) {
+			t.Errorf("%d grants ended", done.Grants)
+		}
+		agent.Refresh(tokens.Refresh).Tokens()
+		if !browser.Authorize(agent.Authorization()).IsSignIn() {
+			t.Error("the browser is still signed in")
+		}
+	})
+	t.Run("they are disconnected otherwise, and so is a code that waits", func(t *testing.T) {
+		tokens := agent.Connect(browser, ada)
+		code := browser.Authorize(agent.Authorization()).Through(ada).Code()
+		if done := reset(t, false); done.Grants != 2 { // with that of the test before
+			t.Errorf("%d grants ended, want 2", done.Grants)
+		}
+		if e := lastEvent(t, o); e.Action != "user.reset_password" || e.Detail["grants_ended"] != "2" {
+			t.Errorf("the event is %+v", e)
+		}
+		if agent.Active(tokens.Access) {
+			t.Error("an access token is still active")
+		}
+		agent.Refresh(tokens.Refresh).Refused(400, "invalid_grant")
+		agent.Exchange(code).Refused(400, "invalid_grant")
+		if !browser.Authorize(agent.Authorization()).IsSignIn() {
+			t.Error("the browser is still signed in")
+		}
+	})
+}

@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// Grant is what a person allowed a client at a resource, as operators see it.
+type Grant struct {
+	ID            string `json:"id"`
+	ClientID      string `json:"client_id"`
+	ClientName    string `json:"client_name"` // "" if the client is gone; so are user and resource
+	User          string `json:"user"`        // e-mail address
+	Resource      string `json:"resource"`    // identifier
+	Scope         string `json:"scope"`
+	CreatedAt     Moment `json:"created_at"`
+	LastUsedAt    Moment `json:"last_used_at"`
+	ExpiresAt     Moment `json:"expires_at"` // unless it is used before
+	RevokedAt     Moment `json:"revoked_at"`
+	RevokedReason string `json:"revoked_reason"`
+}
+
+func viewGrant(g *store.GrantListing) Grant {
+	return Grant{
+		ID: g.ID, ClientID: g.ClientID, ClientName: g.ClientName, User: g.UserEmail, Resource: g.Resource, Scope: g.Scope.String(),
+		CreatedAt: Moment{g.CreatedAt}, LastUsedAt: Moment{g.LastUsedAt}, ExpiresAt: Moment{g.ExpiresAt},
+		RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason,
+	}
+}
+
+// GrantQuery says which grants are meant. "" is any.
+type GrantQuery struct {
+	User     string // id or e-mail address
+	Client   string // id
+	Resource string // id or identifier
+	Live     bool   // only those that still allow something
+}
+
+func (q GrantQuery) filter(tx *store.Tx) (store.GrantFilter, error) {
+	filter := store.GrantFilter{Live: q.Live}
+	if q.User != "" {
+		u, err := findUser(tx, q.User)
+		if err != nil {
+			return filter, err
+		}
+		filter.UserID = u.ID
+	}
+	if q.Client != "" {
+		c, err := findClient(tx.Client, q.Client)
+		if err != nil {
+			return filter, err
+		}
+		filter.ClientID = c.ID
+	}
+	if q.Resource != "" {
+		r, err := findResource(tx.Resource, q.Resource)
+		if err != nil {
+			return filter, err
+		}
+		filter.ResourceID = r.ID
+	}
+	return filter, nil
+}
+
+// Grants returns a page of the grants that query means and the cursor of the next,
+// "" for none.
+func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery, page store.Page) (views []Grant, next string, err error) {
+	err = o.look(ctx, by, Grants, func(tx *store.Tx) error {
+		filter, err := query.filter(tx)
+		if err != nil {
+			return err
+		}
+		grants, cursor, err := tx.Grants(filter, page)
+		views, next, err = viewed(viewGrant, grants, cursor, err)
+		return err
+	})
+	return views, next, err
+}
+
+// Revocation is a grant that is over.
+type Revocation struct {
+	ID            string `json:"id"`
+	Revoked       bool   `json:"revoked"` // now, not before
+	RevokedAt     Moment `json:"revoked_at"`
+	RevokedReason string `json:"revoked_reason"`
+}
+
+// RevokeGrant ends a grant: its tokens are refused from now on. One that was
+// revoked before stays as it is.
+func (o *Operations) RevokeGrant(ctx context.Context, by Caller, id string) (done Revocation, err error) {
+	err = o.change(ctx, by, Grants, "grant.revoke", func(tx *store.Tx) (event audit.Event, err error) {
+		revoked, err := tx.RevokeGrant(id, "operator")
+		if err != nil {
+			return event, err
+		}
+		g, err := tx.Grant(id)
+		if errors.Is(err, store.ErrNotFound) {
+			err = notFound(Grants, id, "there is no grant %s")
+		}
+		if err != nil {
+			return event, err
+		}
+		done = Revocation{ID: g.ID, Revoked: revoked, RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason}
+		if revoked {
+			event = audit.Grant(g.ID, g.ClientID, g.UserID, "operator")
+		}
+		return event, nil
+	})
+	return done, err
+}

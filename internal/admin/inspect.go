@@ -1,0 +1,325 @@
+package admin
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// Inspection is what is found out about a token.
+type Inspection struct {
+	// Kind is "access_token", "refresh_token", "authorization_code", "client_secret",
+	// "registration_access_token", "initial_access_token" or "unknown".
+	Kind     string         `json:"kind"`
+	Accepted bool           `json:"accepted"` // every check passed
+	Reason   string         `json:"reason"`   // why it is not accepted; "" if it is
+	Header   map[string]any `json:"header,omitempty"`
+	Claims   map[string]any `json:"claims,omitempty"` // as they stand in the token, verified or not
+	Checks   []Check        `json:"checks"`           // in the order in which they are made
+}
+
+// Check is one thing that must be so.
+type Check struct {
+	Name   string `json:"check"`
+	Result Result `json:"result"`
+	Detail string `json:"detail"`
+}
+
+// Result is how a check ended.
+type Result string
+
+// The results.
+const (
+	Passed  Result = "ok"
+	Failed  Result = "failed"
+	Skipped Result = "skipped" // what it needs is not there
+)
+
+// say notes a check: good is what there is to say when it passed, bad when not.
+func (n *Inspection) say(name string, ok bool, good, bad string) {
+	if ok {
+		n.Checks = append(n.Checks, Check{name, Passed, good})
+	} else {
+		n.Checks = append(n.Checks, Check{name, Failed, bad})
+	}
+}
+
+// conclude tells from the checks whether the token is accepted.
+func (n *Inspection) conclude() {
+	if c := n.Failed(); c != nil {
+		n.Reason = c.Name + ": " + c.Detail
+	}
+	n.Accepted = n.Reason == ""
+}
+
+// Failed returns the check for which the token is not accepted: the first that
+// failed, or else that could not be made; nil if it is accepted.
+func (n *Inspection) Failed() *Check {
+	for _, r := range []Result{Failed, Skipped} {
+		if i := slices.IndexFunc(n.Checks, func(c Check) bool { return c.Result == r }); i >= 0 {
+			return &n.Checks[i]
+		}
+	}
+	return nil
+}
+
+// InspectToken decodes, verifies and explains a token as the server would judge it.
+func (o *Operations) InspectToken(ctx context.Context, by Caller, token string) (*Inspection, error) {
+	if err := o.permit(ctx, by, Keys, read, "token.inspect"); err != nil {
+		return nil, err
+	}
+	n := begin(o.Issuer, token)
+	if n.Kind == "access_token" {
+		if err := n.checkSignature(ctx, o.Ring, token); err != nil {
+			return nil, err
+		}
+	}
+	err := o.DB.View(ctx, func(tx *store.Tx) error {
+		switch n.Kind {
+		case "access_token":
+			return n.checkClaims(tx)
+		case "refresh_token":
+			return n.checkRefreshToken(tx, o.RefreshKey, token)
+		case "authorization_code":
+			return n.checkCode(tx, token)
+		}
+		return nil
+	})
+	n.conclude()
+	return n, err
+}
+
+// DecodeToken is InspectToken without a database: why says why there is none.
+func DecodeToken(issuer, token, why string) *Inspection {
+	n := begin(issuer, token)
+	if n.needsDatabase() {
+		n.Checks = append(n.Checks, Check{"database", Skipped, why})
+	}
+	n.conclude()
+	return n
+}
+
+// begin looks at what can be seen without a database.
+func begin(issuer, token string) *Inspection {
+	n := &Inspection{Kind: kindOf(token), Checks: []Check{}}
+	switch n.Kind {
+	case "unknown":
+		n.say("form", false, "", "it is neither a signed JWT (three base64url parts joined by dots) nor does it begin like a token of Cardea")
+	case "client_secret":
+		n.say("form", false, "", "it is a client secret, which is sent to the token endpoint alone; if others saw it, give the client a new one")
+	case "registration_access_token":
+		n.say("form", false, "", "it is a registration access token, with which a client manages its own registration and nothing else")
+	case "initial_access_token":
+		n.say("form", false, "", "it is an initial access token, with which clients register and nothing else")
+	case "access_token":
+		n.Header, n.Claims, _ = decodeJWT(token)
+		n.checkForm(issuer)
+	}
+	return n
+}
+
+// needsDatabase reports whether more can be said with a database.
+func (n *Inspection) needsDatabase() bool {
+	return slices.Contains([]string{"access_token", "refresh_token", "authorization_code"}, n.Kind)
+}
+
+func kindOf(token string) string {
+	for prefix, kind := range map[string]string{
+		oauth.RefreshPrefix: "refresh_token", oauth.CodePrefix: "authorization_code", oauth.SecretPrefix: "client_secret",
+		oauth.RegistrationTokenPrefix: "registration_access_token", oauth.InitialTokenPrefix: "initial_access_token",
+	} {
+		if strings.HasPrefix(token, prefix) {
+			return kind
+		}
+	}
+	if _, _, ok := decodeJWT(token); ok {
+		return "access_token"
+	}
+	return "unknown"
+}
+
+// decodeJWT returns header and claims of a token as they stand there. Nothing is
+// proven by it.
+func decodeJWT(token string) (header, claims map[string]any, ok bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, nil, false
+	}
+	for i, to := range []*map[string]any{&header, &claims} {
+		text, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			return nil, nil, false
+		}
+		decoder := json.NewDecoder(strings.NewReader(string(text)))
+		decoder.UseNumber()
+		if err := decoder.Decode(to); err != nil || *to == nil {
+			return nil, nil, false
+		}
+	}
+	return header, claims, true
+}
+
+// claim returns a claim that is a string, "" if it is not there or no string.
+func (n *Inspection) claim(name string) string {
+	text, _ := n.Claims[name].(string)
+	return text
+}
+
+// checkForm looks at what the token says of itself.
+func (n *Inspection) checkForm(issuer string) {
+	typ, _ := n.Header["typ"].(string)
+	n.say("typ", typ == "at+jwt", "at+jwt, an access token (RFC 9068 section 2.1)",
+		fmt.Sprintf("it is %q, not at+jwt: an ID token or another JWT is no access token (RFC 9068 section 2.1)", typ))
+	alg, _ := n.Header["alg"].(string)
+	n.say("alg", oauth.IsSigningAlg(alg), alg, fmt.Sprintf("it is %q; access tokens are signed with one of %s", alg, strings.Join(oauth.SigningAlgs, ", ")))
+	n.say("iss", n.claim("iss") == issuer, issuer, fmt.Sprintf("the token is from %q, this issuer is %s", n.claim("iss"), issuer))
+}
+
+// checkSignature looks the key up and verifies the signature.
+func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token string) error {
+	infos, err := ring.List(ctx)
+	if err != nil {
+		return err
+	}
+	kid, _ := n.Header["kid"].(string)
+	i := slices.IndexFunc(infos, func(k keys.Info) bool { return k.KID == kid })
+	switch {
+	case i < 0:
+		n.say("kid", false, "", fmt.Sprintf("no key in this database has the kid %q", kid))
+		return nil
+	case infos[i].State == "retired":
+		n.say("kid", false, "", "its key left the key set at "+Moment{infos[i].ExpiresAt}.String())
+		return nil
+	}
+	n.say("kid", true, "a published key ("+infos[i].State+")", "")
+	_, err = ring.Verify(ctx, token)
+	if err != nil && !errors.Is(err, keys.ErrNotOurs) {
+		return err
+	}
+	n.say("signature", err == nil, "made by that key", strings.TrimPrefix(fmt.Sprint(err), keys.ErrNotOurs.Error()+": "))
+	return nil
+}
+
+// checkClaims compares the claims with the clock and the database.
+func (n *Inspection) checkClaims(tx *store.Tx) error {
+	n.checkExpiry(tx.Now())
+	if err := n.checkResource(tx, n.claim("aud")); err != nil {
+		return err
+	}
+	if err := n.checkClient(tx, n.claim("client_id")); err != nil {
+		return err
+	}
+	jti := n.claim("jti")
+	if id := (&oauth.Claims{ID: jti}).GrantID(); id != "" {
+		if _, err := n.checkGrant(tx, id); err != nil {
+			return err
+		}
+	}
+	live, err := tx.TokenLive("", jti)
+	n.say("jti", live && jti != "", "not revoked", "the token was revoked, or has no jti")
+	return err
+}
+
+func (n *Inspection) checkExpiry(now time.Time) {
+	number, _ := n.Claims["exp"].(json.Number)
+	seconds, err := number.Int64()
+	if err != nil {
+		n.say("exp", false, "", "it is missing, or no whole number of seconds")
+		return
+	}
+	left := time.Unix(seconds, 0).Sub(now).Truncate(time.Second)
+	n.say("exp", seconds > now.Unix(), "expires in "+lengthOf(left), "expired "+lengthOf(-left)+" ago")
+}
+
+func (n *Inspection) checkResource(tx *store.Tx, identifier string) error {
+	r, err := tx.Resource(identifier)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	n.say("aud", err == nil && r.Identifier == identifier, identifier+"; no other MCP server may accept it",
+		fmt.Sprintf("no resource %q is registered", identifier))
+	return nil
+}
+
+func (n *Inspection) checkClient(tx *store.Tx, id string) error {
+	c, err := tx.Client(id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		n.say("client", false, "", fmt.Sprintf("there is no client %q; it was deleted, or never here", id))
+	case err != nil:
+		return err
+	default:
+		n.say("client", !c.Disabled(), c.ID+" ("+c.Name+")", "the client is disabled since "+Moment{c.DisabledAt}.String()+"")
+	}
+	return nil
+}
+
+// checkGrant looks at the grant that a token hangs from, and whose it is. The
+// grant is nil if there is none.
+func (n *Inspection) checkGrant(tx *store.Tx, id string) (*oauth.Grant, error) {
+	g, err := tx.Grant(id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		n.say("grant", false, "", "there is no grant "+id)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	n.say("grant", g.RevokedAt.IsZero(), g.ID+", not revoked", g.ID+" was revoked at "+Moment{g.RevokedAt}.String()+" ("+g.RevokedReason+")")
+	u, err := tx.User(g.UserID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		n.say("user", false, "", "the account is deleted")
+	case err != nil:
+		return nil, err
+	default:
+		n.say("user", !u.Disabled(), u.Email, u.Email+" is disabled since "+Moment{u.DisabledAt}.String()+"")
+	}
+	return g, nil
+}
+
+// checkRefreshToken follows a refresh token to its grant.
+func (n *Inspection) checkRefreshToken(tx *store.Tx, key []byte, token string) error {
+	id, generation, ok := oauth.ParseRefreshToken(token)
+	n.say("form", ok, "a refresh token", "it begins like a refresh token, but is cut or altered")
+	if !ok {
+		return nil
+	}
+	g, err := n.checkGrant(tx, id)
+	if g == nil {
+		return err
+	}
+	n.say("signature", oauth.IsRefreshTokenOf(key, g, generation, token), "made by this server", "it is altered, or was made under another master key")
+	n.say("generation", generation == g.Generation, fmt.Sprintf("%d, the newest", generation),
+		fmt.Sprintf("it is number %d, the newest is %d since %s: sent again after its grace it ends the grant", generation, g.Generation, Moment{g.RotatedAt}))
+	n.say("expiry", tx.Now().Before(g.ExpiresAt), "lives until "+Moment{g.ExpiresAt}.String()+" unless it is used before", "over since "+Moment{g.ExpiresAt}.String())
+	return n.checkClient(tx, g.ClientID)
+}
+
+// checkCode follows an authorization code to its grant.
+func (n *Inspection) checkCode(tx *store.Tx, token string) error {
+	code, err := tx.Code(oauth.Hash(token))
+	if errors.Is(err, store.ErrNotFound) {
+		n.say("code", false, "", "it is none that this server knows")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n.say("expiry", tx.Now().Before(code.ExpiresAt), "lives until "+Moment{code.ExpiresAt}.String(), "expired at "+Moment{code.ExpiresAt}.String())
+	n.say("spent", code.SpentAt.IsZero(), "not redeemed yet", "redeemed at "+Moment{code.SpentAt}.String()+"; a code is good for once")
+	g, err := n.checkGrant(tx, code.GrantID)
+	if g == nil {
+		return err
+	}
+	return n.checkClient(tx, g.ClientID)
+}

@@ -1,0 +1,48 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// Keys returns all signing keys, oldest first.
+func (o *Operations) Keys(ctx context.Context, by Caller) ([]keys.Info, error) {
+	if err := o.permit(ctx, by, Keys, read, "key.read"); err != nil {
+		return nil, err
+	}
+	infos, err := o.Ring.List(ctx)
+	return append([]keys.Info{}, infos...), err
+}
+
+// RotateKey publishes a new signing key of alg, "" for the usual algorithm. It
+// signs as soon as every verifier had time to fetch it, or at once if now is set.
+func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now bool) (keys.Info, error) {
+	if alg == "" {
+		alg = o.SigningAlg
+	}
+	if !oauth.IsSigningAlg(alg) {
+		return keys.Info{}, invalid("alg", "{alg} is unknown; use one of %s", strings.Join(oauth.SigningAlgs, ", "))
+	}
+	if err := o.permit(ctx, by, Keys, write, "key.rotate"); err != nil {
+		return keys.Info{}, err
+	}
+	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now)
+}
+
+// RetireKey takes a key out of the key set at once: every token it signed is
+// refused.
+func (o *Operations) RetireKey(ctx context.Context, by Caller, kid string) (keys.Info, error) {
+	if err := o.permit(ctx, by, Keys, write, "key.retire"); err != nil {
+		return keys.Info{}, err
+	}
+	info, err := o.Ring.Retire(audit.WithActor(ctx, by.Actor), kid)
+	if errors.Is(err, keys.ErrNoKey) {
+		err = notFound(Keys, kid, "there is no key %s")
+	}
+	return info, err
+}

@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Resource is an MCP server as operators see it.
+type Resource struct {
+	ID             string                `json:"id"`
+	Identifier     string                `json:"identifier"`
+	Name           string                `json:"name"`
+	Scopes         []oauth.ResourceScope `json:"scopes"`
+	SigningAlg     string                `json:"signing_alg"`      // "" is the server's default
+	AccessTokenTTL Span                  `json:"access_token_ttl"` // 0 is the server's default, here and below
+	RefreshIdleTTL Span                  `json:"refresh_idle_ttl"`
+	RefreshMaxTTL  Span                  `json:"refresh_max_ttl"`
+	CreatedAt      Moment                `json:"created_at"`
+	UpdatedAt      Moment                `json:"updated_at"`
+}
+
+func viewResource(r *oauth.Resource) Resource {
+	return Resource{
+		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
+		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL), RefreshMaxTTL: Span(r.RefreshMaxTTL),
+		CreatedAt: Moment{r.CreatedAt}, UpdatedAt: Moment{r.UpdatedAt},
+	}
+}
+
+// ResourceTerms say what a resource is called and what its tokens are like. What
+// is nil stays as it is.
+type ResourceTerms struct {
+	Name           *string               `json:"name"`
+	Scopes         []oauth.ResourceScope `json:"scopes"`         // all of them
+	DefaultScopes  []string              `json:"default_scopes"` // which of them are granted to a client that asks for none
+	AccessTokenTTL *Span                 `json:"access_token_ttl"`
+	RefreshIdleTTL *Span                 `json:"refresh_idle_ttl"`
+	RefreshMaxTTL  *Span                 `json:"refresh_max_ttl"`
+	SigningAlg     *string               `json:"signing_alg"`
+}
+
+// apply changes r to the terms that are given.
+func (t ResourceTerms) apply(r *oauth.Resource) error {
+	if t.Name != nil {
+		r.Name = *t.Name
+	}
+	if t.Scopes != nil {
+		r.Scopes = nil
+		for _, s := range t.Scopes {
+			switch {
+			case !scope.Valid(s.Name):
+				return invalid("scopes", "{scopes} %q is not a scope name: it has no spaces, quotation marks or backslashes (RFC 6749 section 3.3)", s.Name)
+			case r.ScopeNames().Has(s.Name):
+				return invalid("scopes", "{scopes} %s stands there twice", s.Name)
+			}
+			r.Scopes = append(r.Scopes, s)
+		}
+	}
+	if t.DefaultScopes != nil {
+		for _, name := range t.DefaultScopes {
+			switch {
+			case len(r.Scopes) == 0:
+				return invalid("default_scopes", "{default_scopes} %s: this resource has no scopes; name them with {scopes}", name)
+			case !r.ScopeNames().Has(name):
+				return invalid("default_scopes", "{default_scopes} %s is none of the scopes of this resource: %s", name, r.ScopeNames())
+			}
+		}
+		for i := range r.Scopes {
+			r.Scopes[i].Default = slices.Contains(t.DefaultScopes, r.Scopes[i].Name)
+		}
+	}
+	if err := errors.Join(
+		setSpan("access_token_ttl", &r.AccessTTL, t.AccessTokenTTL, oauth.MaxAccessTTL),
+		setSpan("refresh_idle_ttl", &r.RefreshIdleTTL, t.RefreshIdleTTL, 0),
+		setSpan("refresh_max_ttl", &r.RefreshMaxTTL, t.RefreshMaxTTL, 0),
+	); err != nil {
+		return err
+	}
+	if t.SigningAlg != nil {
+		if *t.SigningAlg != "" && !oauth.IsSigningAlg(*t.SigningAlg) {
+			return invalid("signing_alg", "{signing_alg} %q is unknown; use one of %s", *t.SigningAlg, strings.Join(oauth.SigningAlgs, ", "))
+		}
+		r.SigningAlg = *t.SigningAlg
+	}
+	return nil
+}
+
+// setSpan sets to to span unless that is nil; most 0 is no bound.
+func setSpan(field string, to *time.Duration, span *Span, most time.Duration) error {
+	if span == nil {
+		return nil
+	}
+	d := time.Duration(*span)
+	switch {
+	case d != 0 && d < time.Second:
+		return invalid(field, "{"+field+"} must be at least 1s, or 0 for the default")
+	case most > 0 && d > most:
+		return invalid(field, "{"+field+"} must be at most %s", lengthOf(most))
+	}
+	*to = d
+	return nil
+}
+
+// NewResource is a resource that is to be registered. Without a name it is called
+// by the host of its identifier.
+type NewResource struct {
+	Identifier string `json:"identifier"`
+	ResourceTerms
+}
+
+// CreateResource registers an MCP server.
+func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResource) (Resource, error) {
+	identifier, err := oauth.CheckIdentifier(n.Identifier)
+	if err != nil {
+		return Resource{}, refused("identifier", err)
+	}
+	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier}
+	if err := n.apply(r); err != nil {
+		return Resource{}, err
+	}
+	if r.Name == "" {
+		r.Name = hostOf(identifier)
+	}
+	err = o.change(ctx, by, Resources, "resource.create", func(tx *store.Tx) (audit.Event, error) {
+		r.CreatedAt, r.UpdatedAt = tx.Now(), tx.Now()
+		err := tx.CreateResource(r)
+		if errors.Is(err, store.ErrConflict) {
+			err = conflict(Resources, "identifier", identifier, "a resource %s is there already")
+		}
+		return audit.Resource("create", identifier), err
+	})
+	return viewResource(r), err
+}
+
+func hostOf(identifier string) string {
+	u, err := url.Parse(identifier)
+	if err != nil {
+		return identifier
+	}
+	return u.Host
+}
+
+// Resources returns all registered MCP servers, oldest first.
+func (o *Operations) Resources(ctx context.Context, by Caller) ([]Resource, error) {
+	views := []Resource{}
+	err := o.look(ctx, by, Resources, func(tx *store.Tx) error {
+		resources, err := tx.Resources()
+		for _, r := range resources {
+			views = append(views, viewResource(r))
+		}
+		return err
+	})
+	return views, err
+}
+
+// Resource returns the MCP server with the given id or identifier.
+func (o *Operations) Resource(ctx context.Context, by Caller, name string) (view Resource, err error) {
+	err = o.look(ctx, by, Resources, func(tx *store.Tx) error {
+		r, err := findResource(tx.Resource, name)
+		if err == nil {
+			view = viewResource(r)
+		}
+		return err
+	})
+	return view, err
+}
+
+// UpdateResource changes the MCP server with the given id or identifier.
+func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string, terms ResourceTerms) (view Resource, err error) {
+	err = o.change(ctx, by, Resources, "resource.update", func(tx *store.Tx) (event audit.Event, err error) {
+		r, err := findResource(tx.LockResource, name)
+		if err != nil {
+			return event, err
+		}
+		if err := terms.apply(r); err != nil {
+			return event, err
+		}
+		r.UpdatedAt = tx.Now()
+		view = viewResource(r)
+		return audit.Resource("update", r.Identifier), tx.UpdateResource(r)
+	})
+	return view, err
+}
+
+// DeleteResource deletes the MCP server with the given id or identifier, and ends
+// every grant at it.
+func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string) (done Deletion, err error) {
+	err = o.change(ctx, by, Resources, "resource.delete", func(tx *store.Tx) (event audit.Event, err error) {
+		r, err := findResource(tx.LockResource, name)
+		if err != nil {
+			return event, err
+		}
+		done = Deletion{What: "resource", ID: r.ID, Name: r.Identifier}
+		if done.Grants, err = tx.LiveGrants(store.GrantFilter{ResourceID: r.ID}); err != nil {
+			return event, err
+		}
+		return endedGrants(audit.Resource("delete", r.Identifier), done.Grants), tx.DeleteResource(r.ID)
+	})
+	return done, err
+}
+
+// endedGrants notes in the event how many grants ended with what it tells of.
+func endedGrants(e audit.Event, n int) audit.Event {
+	if n == 0 {
+		return e
+	}
+	return e.With("grants_ended", strconv.Itoa(n))
+}
+
+// findResource returns the resource that an operator names by id or identifier.
+func findResource(find func(string) (*oauth.Resource, error), name string) (*oauth.Resource, error) {
+	if canonical, err := oauth.CheckIdentifier(name); err == nil {
+		name = canonical
+	}
+	r, err := find(name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, notFound(Resources, name, "there is no resource %s")
+	}
+	return r, err
+}

@@ -1,0 +1,70 @@
+package admin
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// Moment is a point in time in JSON; the zero Moment is null.
+type Moment struct{ time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (m Moment) MarshalJSON() ([]byte, error) {
+	if m.IsZero() {
+		return []byte("null"), nil
+	}
+	return m.UTC().MarshalJSON()
+}
+
+// String returns the time for people to read, or a dash for the zero Moment.
+func (m Moment) String() string {
+	if m.IsZero() {
+		return "-"
+	}
+	return m.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// Span is a length of time in JSON: whole seconds.
+type Span time.Duration
+
+// MarshalJSON implements json.Marshaler.
+func (s Span) MarshalJSON() ([]byte, error) { return json.Marshal(int64(time.Duration(s).Seconds())) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Span) UnmarshalJSON(text []byte) error {
+	var seconds int64
+	if err := json.Unmarshal(text, &seconds); err != nil {
+		return err
+	}
+	*s = Span(time.Duration(seconds) * time.Second)
+	return nil
+}
+
+// String returns the length for people to read, as it is written in the
+// configuration: 10m, not 10m0s. Zero is a dash.
+func (s Span) String() string {
+	if s == 0 {
+		return "-"
+	}
+	return lengthOf(time.Duration(s))
+}
+
+func lengthOf(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// Deletion is what was deleted, and what ended with it.
+type Deletion struct {
+	What   string `json:"deleted"` // "client", "resource" or "user"
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Grants int    `json:"grants_ended"` // of those that still allowed something
+}

@@ -1,0 +1,31 @@
+package store
+
+import (
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// A lock keeps other transactions from changing a thing between the moment it is
+// read and the moment it is written again. Writing a column to itself is what both
+// databases understand.
+
+// LockClient is Client, and no other transaction changes the client until this one
+// ends.
+func (tx *Tx) LockClient(id string) (*oauth.Client, error) {
+	found, err := all(tx, "UPDATE clients SET id = id WHERE id = $1 RETURNING "+clientColumns, args{id}, scanClient)
+	return only(found, err)
+}
+
+// LockResource is Resource, and no other transaction changes the resource until
+// this one ends.
+func (tx *Tx) LockResource(idOrIdentifier string) (*oauth.Resource, error) {
+	found, err := all(tx, "UPDATE resources SET id = id WHERE id = $1 OR identifier = $1 RETURNING "+resourceColumns, args{idOrIdentifier}, scanResource)
+	return only(found, err)
+}
+
+// LockUser is User, or UserByEmail, and no other transaction changes the account
+// until this one ends.
+func (tx *Tx) LockUser(idOrEmail string) (*identity.User, error) {
+	found, err := all(tx, "UPDATE users SET id = id WHERE id = $1 OR email_key = $2 RETURNING "+userColumns, args{idOrEmail, identity.EmailKey(idOrEmail)}, scanUser)
+	return only(found, err)
+}
