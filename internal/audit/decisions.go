@@ -56,6 +56,17 @@ func Reuse(clientID, userID, grantID, what string) Event {
 	return Event{Action: "token.reuse", ClientID: clientID, UserID: userID, GrantID: grantID}.With("what", what)
 }
 
+// Grace is a refresh token that was sent again and answered with the same successor. Two
+// processes of one client do that, and so does a thief: sameAddress tells whether it came
+// from the network address that the successor was first sent to.
+func Grace(clientID, userID, grantID string, sameAddress bool) Event {
+	from := "other"
+	if sameAddress {
+		from = "same"
+	}
+	return Event{Action: "token.refresh_grace", ClientID: clientID, UserID: userID, GrantID: grantID}.With("address", from)
+}
+
 // Introspection is an answer of /oauth2/introspect that told nothing, or the
 // refusal of one (RFC 7662 §2.2).
 func Introspection(clientID, why string) Event {

@@ -33,6 +33,9 @@ const (
 	MethodPrivateKeyJWT Method = "private_key_jwt"     // RFC 7523 §2.2, OpenID Connect Core §9
 )
 
+// IsSecret reports whether m is one of the two ways to show a client secret.
+func (m Method) IsSecret() bool { return m == MethodBasic || m == MethodPost }
+
 // Origin is how a client came to be registered.
 type Origin string
 
@@ -75,6 +78,10 @@ type Metadata struct {
 // Client is an application that asks for tokens (RFC 6749 §1.1).
 type Client struct {
 	ID string // "mcp_…" when made here
+	// Incarnation tells the client from others that had its id before it or will have
+	// it after: what one was allowed is nothing to the next. It is "" of a client from
+	// before there were any, or that is not stored.
+	Incarnation string
 	Metadata
 	Origin Origin
 

@@ -16,8 +16,11 @@ import (
 // lives from consent to revocation; codes hang from it, and so do all its access
 // and refresh tokens: it is the family of RFC 9700 §4.14.2.
 type Grant struct {
-	ID          string // "grt_…"; the jti of its access tokens begins with it
-	ClientID    string
+	ID       string // "grt_…"; the jti of its access tokens begins with it
+	ClientID string
+	// ClientIncarnation is the client's Incarnation when the grant was made.
+	ClientIncarnation string
+
 	UserID      string
 	ResourceID  string
 	RedirectURI string
@@ -28,6 +31,8 @@ type Grant struct {
 
 	Generation int64     // of its newest refresh token; 0: none yet
 	RotatedAt  time.Time // when Generation last rose
+	// RotatedFrom is the network address that made it rise.
+	RotatedFrom string
 
 	SignedInAt time.Time // auth_time: when the person last proved who they are
 	AMR        []string  // by which methods (RFC 8176)
@@ -43,6 +48,12 @@ type Grant struct {
 // Live tells whether the grant still allows anything at now.
 func (g *Grant) Live(now time.Time) bool {
 	return g.RevokedAt.IsZero() && now.Before(g.ExpiresAt) && now.Before(g.EndsAt)
+}
+
+// IsOf reports whether the grant is the client's own, and not that of another or of one
+// that once had the same id.
+func (g *Grant) IsOf(c *Client) bool {
+	return g.ClientID == c.ID && g.ClientIncarnation == c.Incarnation
 }
 
 // Code is an authorization code as it is stored (OAuth 2.1
@@ -119,4 +130,20 @@ func (c *Claims) GrantID() string {
 		return ""
 	}
 	return id
+}
+
+// OwnTokenPrefix returns what the jti of a client's own token for a resource begins
+// with. It is another one once either is deleted and made anew under the same name.
+func OwnTokenPrefix(c *Client, r *Resource) string {
+	sum := sha256.Sum256([]byte("own\x00" + c.ID + "\x00" + c.Incarnation + "\x00" + r.ID))
+	return "tok_" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "."
+}
+
+// IsOwnToken reports whether an access token that hangs from no grant was issued to
+// the client as it is now for the resource as it is now.
+func (c *Claims) IsOwnToken(of *Client, r *Resource) bool {
+	if !strings.Contains(c.ID, ".") { // from before there were incarnations
+		return of.Incarnation == "" && of.CreatedAt.Unix() <= c.IssuedAt && r.CreatedAt.Unix() <= c.IssuedAt
+	}
+	return strings.HasPrefix(c.ID, OwnTokenPrefix(of, r))
 }

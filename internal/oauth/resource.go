@@ -87,10 +87,34 @@ const OfflineAccess = "offline_access"
 // error and stand for nothing here.
 var tolerated = scope.Of("openid", "profile", "email", OfflineAccess)
 
+// OnlyTolerated reports whether scopes has nothing but what clients ask for out of habit.
+func OnlyTolerated(scopes scope.Set) bool { return len(scopes.Minus(tolerated)) == 0 }
+
 // Permits tells whether client may be granted the scope at r: r understands it,
 // and no operator limited the client to others. offline_access is no scope of r.
 func (r *Resource) Permits(client *Client, name string) bool {
 	return r.ScopeNames().Covers(name) && (len(client.Allowed) == 0 || client.Allowed.Covers(name))
+}
+
+// Permitted returns what is left of scopes that were granted to client at r, by what
+// Permits now. Of a wildcard that is permitted no longer, the scopes below it that are
+// stay. It reports false if nothing is left where there was something: offline_access
+// alone is no grant, unless r has no scopes at all.
+func (r *Resource) Permitted(client *Client, granted scope.Set) (left scope.Set, ok bool) {
+	for _, name := range granted {
+		switch {
+		case name == OfflineAccess || r.Permits(client, name):
+			left = append(left, name)
+		case strings.HasSuffix(name, ":*"):
+			for _, below := range slices.Concat(r.ScopeNames(), client.Allowed) {
+				if scope.Of(name).Covers(below) && r.Permits(client, below) {
+					left = append(left, below)
+				}
+			}
+		}
+	}
+	left = scope.Of(left...)
+	return left, !OnlyTolerated(left) || len(granted) == 0 || OnlyTolerated(granted) && len(r.Scopes) == 0
 }
 
 // Grantable returns the scopes that client may be granted at r when it asked

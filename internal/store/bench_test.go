@@ -77,7 +77,7 @@ func BenchmarkRotateGrant(b *testing.B) {
 	}
 }
 
-func BenchmarkTokenLive(b *testing.B) {
+func BenchmarkGrantParties(b *testing.B) {
 	for _, engine := range engines {
 		b.Run(string(engine)+"/64", func(b *testing.B) {
 			db, _ := storetest.Open(b, engine)
@@ -85,7 +85,7 @@ func BenchmarkTokenLive(b *testing.B) {
 			g := redeemed(b, db, user, client, resource)
 			callers(b, 64, func(int) error {
 				return db.View(b.Context(), func(tx *store.Tx) error {
-					_, err := tx.TokenLive(g.ID, g.ID+".x")
+					_, _, err := tx.GrantParties(g.ID)
 					return err
 				})
 			})

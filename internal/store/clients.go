@@ -9,10 +9,10 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at"
+const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation"
 
 // CreateClient stores a new client, CreatedAt and all, with two secrets at most,
-// the newest first. fingerprint tells metadata apart: two clients never have the
+// the newest first, and gives it an Incarnation unless it has one. fingerprint tells metadata apart: two clients never have the
 // same, "" is none. ErrConflict if id or fingerprint is taken.
 func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	metadata, err := asJSON(c.Metadata)
@@ -22,14 +22,17 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	if len(c.Secrets) > 2 {
 		return errors.New("store: a client has two secrets at most")
 	}
+	if c.Incarnation == "" {
+		c.Incarnation = oauth.NewID("inc_")
+	}
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
-	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING", args{
+	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING", args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
 		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt), micros(c.UsedAt),
-		c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), orNull(fingerprint),
+		c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), c.Incarnation, orNull(fingerprint),
 	})
 }
 
@@ -168,17 +171,31 @@ func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
 }
 
 func scanClient(scan func(...any) error) (*oauth.Client, error) {
-	c := new(oauth.Client)
-	var secrets [2]oauth.Secret
-	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
-		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
-		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
+	row := new(clientRow)
+	err := scan(row.fields()...)
+	return row.client(), err
+}
+
+// clientRow is what a client is scanned to.
+type clientRow struct {
+	oauth.Client
+	secrets [2]oauth.Secret
+}
+
+// fields are where the columns of a client are scanned to.
+func (c *clientRow) fields() []any {
+	return []any{&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
+		maybe{&c.secrets[0].Hash}, instant{&c.secrets[0].CreatedAt}, instant{&c.secrets[0].ExpiresAt},
+		maybe{&c.secrets[1].Hash}, instant{&c.secrets[1].CreatedAt}, instant{&c.secrets[1].ExpiresAt},
 		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt},
-		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt})
-	for _, secret := range secrets {
+		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt}, &c.Incarnation}
+}
+
+func (c *clientRow) client() *oauth.Client {
+	for _, secret := range c.secrets {
 		if secret.Hash != "" {
 			c.Secrets = append(c.Secrets, secret)
 		}
 	}
-	return c, err
+	return &c.Client
 }

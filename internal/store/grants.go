@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -10,28 +11,30 @@ import (
 
 const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resource_id, grants.redirect_uri, grants.scope, grants.refreshable,
 	grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at, grants.amr, grants.created_at, grants.last_used_at,
-	grants.expires_at, grants.ends_at, grants.revoked_at, grants.revoked_reason, grants.method`
-
-// enabled is the condition that nobody a row of grants stands for is shut out or
-// gone.
-const enabled = `EXISTS (SELECT 1 FROM users WHERE users.id = grants.user_id AND users.disabled_at IS NULL)
-	AND EXISTS (SELECT 1 FROM clients WHERE clients.id = grants.client_id AND clients.disabled_at IS NULL)`
+	grants.expires_at, grants.ends_at, grants.revoked_at, grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from`
 
 // CreateGrant stores a new grant, CreatedAt and all. Its LastUsedAt is zero until
 // RedeemGrant, and its ExpiresAt is when its code expires: one that is not
-// redeemed by then is over. ErrConflict if its id is taken.
+// redeemed by then is over. It sets ClientIncarnation to that of the client as it is
+// stored: a grant of a client that is not there is nobody's. ErrConflict if its id is
+// taken.
 func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 	refreshable := 0
 	if g.Refreshable {
 		refreshable = 1
 	}
-	return tx.create(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, rotated_at,
-		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) ON CONFLICT DO NOTHING`, args{
+	err := tx.row(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, rotated_at,
+		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method, client_incarnation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+		COALESCE((SELECT incarnation FROM clients WHERE id = $2), 'none')) ON CONFLICT DO NOTHING RETURNING client_incarnation`, args{
 		g.ID, g.ClientID, g.UserID, g.ResourceID, g.RedirectURI, g.Scope.String(), refreshable, g.Secret, g.Generation, micros(g.RotatedAt),
 		micros(g.SignedInAt), strings.Join(g.AMR, " "), g.CreatedAt.UnixMicro(), micros(g.LastUsedAt),
 		earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt), g.RevokedReason, string(g.Method),
-	})
+	}, &g.ClientIncarnation)
+	if errors.Is(err, ErrNotFound) {
+		return ErrConflict
+	}
+	return err
 }
 
 // Grant returns the grant with the given id, live or not. ErrNotFound if there is
@@ -123,18 +126,16 @@ func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, meth
 }
 
 // RotateGrant makes the refresh token of the next generation the grant's newest,
-// if from is its newest now, the grant is live, and neither its account nor its
-// client is shut out or gone; one statement decides, so of any number of callers
-// one succeeds. expiresAt is when it ends unless it is refreshed again, never
+// if from is its newest now and the grant is live; one statement decides, so of any
+// number of callers one succeeds. expiresAt is when it ends unless it is refreshed again, never
 // after its EndsAt. It returns the grant as it is then. ErrNotFound if the grant is
 // not so: Grant tells why.
 func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Grant, error) {
-	found, err := all(tx, `UPDATE grants SET generation = generation + 1, rotated_at = $3, last_used_at = $3,
+	found, err := all(tx, `UPDATE grants SET generation = generation + 1, rotated_at = $3, last_used_at = $3, rotated_from = $5,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
-		WHERE id = $1 AND generation = $2 AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $3 AND `+enabled+`
-		RETURNING id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, rotated_at,
-		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method`,
-		args{id, from, micros(tx.now), expiresAt.UnixMicro()}, scanGrant)
+		WHERE id = $1 AND generation = $2 AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $3
+		RETURNING `+grantColumns,
+		args{id, from, micros(tx.now), expiresAt.UnixMicro(), tx.Address()}, scanGrant)
 	return only(found, err)
 }
 
@@ -153,15 +154,12 @@ func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) 
 		})
 }
 
-// TokenLive tells whether nothing has ended an access token before its time: its
-// jti is not revoked, and the grant it hangs from, unless that is "", is not
-// revoked, nor its account or client shut out or gone.
-func (tx *Tx) TokenLive(grantID, jti string) (bool, error) {
-	var live int
-	err := tx.row(`SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM revoked_tokens WHERE jti = $2)
-		AND ($1 = '' OR EXISTS (SELECT 1 FROM grants WHERE grants.id = $1 AND grants.revoked_at IS NULL AND `+enabled+`)) THEN 1 ELSE 0 END`,
-		args{grantID, jti}, &live)
-	return live == 1, err
+// TokenRevoked reports whether the access token with the given jti was ended by
+// RevokeToken.
+func (tx *Tx) TokenRevoked(jti string) (bool, error) {
+	var n int
+	err := tx.row("SELECT COUNT(*) FROM revoked_tokens WHERE jti = $1", args{jti}, &n)
+	return n > 0, err
 }
 
 // RevokeToken ends one access token before its time; the note of it is kept until
@@ -191,11 +189,11 @@ func (tx *Tx) Code(hash string) (*oauth.Code, error) {
 }
 
 // SpendCode spends a code and tells whether it did: not if it was spent before, has
-// expired at Tx.Now, or if its grant is over or belongs to an account or a client
-// that is shut out or gone. One statement decides, so a code is spent once.
+// expired at Tx.Now, or if its grant is over. One statement decides, so a code is
+// spent once.
 func (tx *Tx) SpendCode(hash string) (bool, error) {
 	n, err := tx.exec(`UPDATE codes SET spent_at = $2 WHERE hash = $1 AND spent_at IS NULL AND expires_at > $2
-		AND EXISTS (SELECT 1 FROM grants WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2 AND `+enabled+`)`,
+		AND EXISTS (SELECT 1 FROM grants WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2)`,
 		args{hash, micros(tx.now)})
 	return n > 0, err
 }
@@ -230,5 +228,5 @@ func scanListing(scan func(...any) error) (*GrantListing, error) {
 func grantFields(g *oauth.Grant) []any {
 	return []any{&g.ID, &g.ClientID, &g.UserID, &g.ResourceID, &g.RedirectURI, words[scope.Set]{&g.Scope}, flag{&g.Refreshable},
 		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR}, instant{&g.CreatedAt}, instant{&g.LastUsedAt},
-		instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt}, &g.RevokedReason, &g.Method}
+		instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt}, &g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom}
 }

@@ -155,7 +155,7 @@ func TestMigrate(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				same(t, []string{"0001_core", "0002_clients", "0003_admin"}, pending)
+				same(t, []string{"0001_core", "0002_clients", "0003_admin", "0004_incarnations"}, pending)
 			}
 			if err := db.Update(t.Context(), set("x", nil)); err == nil {
 				t.Error("a write before the migration went through")
@@ -203,7 +203,7 @@ func TestMigrate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, []string{"0001_core", "0002_clients", "0003_admin"}, applied)
+		same(t, []string{"0001_core", "0002_clients", "0003_admin", "0004_incarnations"}, applied)
 	})
 }
 

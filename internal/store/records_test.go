@@ -294,8 +294,8 @@ func TestUsers(t *testing.T) {
 			if _, _, err := tx.Session("h1"); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("session of a disabled user: %v", err)
 			}
-			if live, err := tx.TokenLive(g.ID, ""); live || err != nil {
-				t.Errorf("token of a disabled user: %v, %v", live, err)
+			if _, parties, err := tx.GrantParties(g.ID); err != nil || !parties.User.Disabled() {
+				t.Errorf("grant of a disabled user: %+v, %v", parties, err)
 			}
 			return nil
 		})
@@ -304,8 +304,8 @@ func TestUsers(t *testing.T) {
 			if _, _, err := tx.Session("h1"); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("a session came back: %v", err)
 			}
-			if live, err := tx.TokenLive(g.ID, ""); !live || err != nil {
-				t.Errorf("token of a user enabled again: %v, %v", live, err)
+			if _, parties, err := tx.GrantParties(g.ID); err != nil || parties.User.Disabled() {
+				t.Errorf("grant of a user enabled again: %+v, %v", parties, err)
 			}
 			return nil
 		})
@@ -508,20 +508,21 @@ func TestAssertions(t *testing.T) {
 // and this package relies on numbers all over.
 func TestParametersAreBoundByNumber(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
-		update(t, db, func(tx *store.Tx) error { return tx.RevokeToken("jti_1", clock.Now()) })
 		user, client, resource := people(t, db)
 		g := redeemed(t, db, user, client, resource)
-		view(t, db, func(tx *store.Tx) error { // its statement names $2 before $1
-			for _, c := range []struct {
-				grant, jti string
-				want       bool
-			}{{g.ID, "jti_2", true}, {g.ID, "jti_1", false}, {"jti_1", g.ID, false}, {"", "jti_2", true}} {
-				live, err := tx.TokenLive(c.grant, c.jti)
-				if err != nil || live != c.want {
-					t.Errorf("TokenLive(%q, %q) = %v, %v", c.grant, c.jti, live, err)
-				}
+		update(t, db, func(tx *store.Tx) error { // its statement names $2 before $1
+			revoked, err := tx.RevokeGrant(g.ID, "why")
+			if !revoked {
+				t.Error("not revoked")
 			}
-			return nil
+			return err
+		})
+		view(t, db, func(tx *store.Tx) error {
+			got, err := tx.Grant(g.ID)
+			if err == nil && (got.RevokedReason != "why" || !got.RevokedAt.Equal(clock.Now())) {
+				t.Errorf("revoked at %v for %q", got.RevokedAt, got.RevokedReason)
+			}
+			return err
 		})
 	})
 }

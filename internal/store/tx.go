@@ -30,6 +30,10 @@ type Tx struct {
 // Now returns the time at which the transaction began. It stands still.
 func (tx *Tx) Now() time.Time { return tx.now }
 
+// Address returns the network address that the request of the transaction came from, ""
+// for none.
+func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
+
 // Record writes an event into the audit log with the transaction: it stands if
 // the transaction is committed. It is stamped with the request of the context.
 func (tx *Tx) Record(event audit.Event) error {

@@ -4,14 +4,16 @@ import (
 	"errors"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // authorizationCode redeems a code (OAuth 2.1 §4.1.3). A request that names the
-// wrong client, redirect URI or resource leaves the code as it is; one with a
-// wrong verifier spends it. A second use by the code's own client ends the grant
-// and every token that came of it (§4.1.2).
+// wrong client, redirect URI or resource leaves the code as it is, and so does one that
+// relies on what does not stand any more; one with a wrong verifier spends it. A second
+// use by the code's own client ends the grant and every token that came of it (§4.1.2).
+// To any other client a code is unknown.
 func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, error) {
 	presented, verifier := req.Form.Get("code"), req.Form.Get("code_verifier")
 	if presented == "" {
@@ -19,32 +21,33 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 	}
 	code, err := tx.Code(oauth.Hash(presented))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the code is unknown, or was issued too long ago")
+		return nil, errUnknownCode
 	}
 	if err != nil {
 		return nil, err
 	}
-	grant, err := tx.Grant(code.GrantID)
+	grant, parties, err := tx.GrantParties(code.GrantID)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case grant.ClientID != req.Client.ID:
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the code was issued to another client")
+	case !grant.IsOf(req.Client):
+		return nil, oauth.Because(errUnknownCode, errNotIts)
 	case !code.SpentAt.IsZero():
-		return nil, e.reused(tx, grant, "code_reuse", "the code was used before; the tokens that came of it are revoked")
+		return nil, e.codeReused(tx, grant)
 	case !tx.Now().Before(code.ExpiresAt):
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the code has expired: codes must be redeemed at once")
+		return nil, errCodeExpired
+	}
+	standing, err := e.standing(req, grant, parties, code.RedirectURI)
+	switch {
+	case err != nil:
+		return nil, err
 	case req.Form.Has("redirect_uri") && !oauth.SameRedirectURI(code.RedirectURI, req.Form.Get("redirect_uri")):
 		return nil, oauth.Refuse(oauth.InvalidGrant, "redirect_uri is not the one of the authorization request")
 	case verifier == "":
 		return nil, oauth.Refuse(oauth.InvalidGrant, "code_verifier is missing (RFC 7636 section 4.5)")
 	}
-	resource, err := req.resourceOf(grant)
-	if err != nil {
-		return nil, err
-	}
-	if err := req.agree(resource); err != nil {
+	if err := req.agree(standing.Resource); err != nil {
 		return nil, err
 	}
 
@@ -57,12 +60,9 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 			return nil, err
 		}
 		if !code.SpentAt.IsZero() {
-			return nil, e.reused(tx, grant, "code_reuse", "the code was used before; the tokens that came of it are revoked")
+			return nil, e.codeReused(tx, grant)
 		}
-		if err := req.shutOut(tx); err != nil {
-			return nil, err
-		}
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the code has expired, or its grant has ended")
+		return nil, client.ErrRevoked
 	}
 	if !code.Challenge.Verify(verifier) {
 		if _, err := tx.RevokeGrant(grant.ID, "wrong_verifier"); err != nil {
@@ -71,22 +71,34 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 		return nil, oauth.Refuse(oauth.InvalidGrant, "code_verifier does not match the code_challenge; the code is spent")
 	}
 
-	granted := &Granted{Grant: grant, Resource: resource, Subject: grant.UserID, Scope: grant.Scope}
-	deadline := tx.Now().Add(e.accessTTL(req.Client, resource))
+	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID, Scope: standing.Scope}
+	deadline := tx.Now().Add(e.accessTTL(standing.Client, standing.Resource))
 	if grant.Refreshable {
-		granted.Generation, deadline = 1, e.idleDeadline(grant, resource, tx.Now())
+		granted.Generation, deadline = 1, e.idleDeadline(grant, standing.Resource, tx.Now())
 	}
 	err = tx.RedeemGrant(grant.ID, granted.Generation, deadline, req.Method)
 	if errors.Is(err, store.ErrNotFound) { // revoked since the code was spent
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the grant of the code has ended")
+		return nil, client.ErrRevoked
 	}
 	if err != nil {
 		return nil, err
 	}
-	if req.Client.UsedAt.IsZero() {
-		err = tx.ClientUsed(req.Client.ID)
+	if standing.Client.UsedAt.IsZero() {
+		err = tx.ClientUsed(standing.Client.ID)
 	}
 	return granted, err
+}
+
+var (
+	errUnknownCode = oauth.Refuse(oauth.InvalidGrant, "the code is unknown, or was issued too long ago")
+	errCodeExpired = oauth.Refuse(oauth.InvalidGrant, "the code has expired: codes must be redeemed at once")
+	// errNotIts is why a code or a refresh token is unknown to a client: for the audit
+	// log, not for the client.
+	errNotIts = errors.New("it was issued to another client")
+)
+
+func (e *Endpoint) codeReused(tx *store.Tx, g *oauth.Grant) error {
+	return e.reused(tx, g, "code_reuse", "the code was used before; the tokens that came of it are revoked")
 }
 
 // reused ends a grant one of whose credentials was used twice: either the client

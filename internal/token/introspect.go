@@ -76,23 +76,20 @@ func (e *Endpoint) look(r *http.Request, asker *oauth.Client, token string) (*In
 	case claims.ClientID != asker.ID && claims.Audience != asker.ResourceServer:
 		return inactive, nil
 	}
-	if live, err := e.clientLives(r, claims.ClientID); err != nil || !live {
-		return inactive, err
-	}
-	if live, err := e.resourceLives(r, claims.Audience); err != nil || !live {
-		return inactive, err
-	}
-	live := false
+	var standing *client.Standing
 	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
-		live, err = tx.TokenLive(claims.GrantID(), claims.ID)
+		standing, err = e.Clients.Directory.AccessToken(tx, claims)
 		return err
 	})
-	if err != nil || !live {
-		return inactive, err
+	switch {
+	case oauth.IsRefusal(err):
+		return inactive, nil
+	case err != nil:
+		return nil, err
 	}
 	return &Introspection{
 		Active:    true,
-		Scope:     claims.Scope,
+		Scope:     standing.Scope.String(),
 		ClientID:  claims.ClientID,
 		TokenType: "Bearer",
 		Subject:   claims.Subject,
@@ -109,53 +106,38 @@ func (e *Endpoint) look(r *http.Request, asker *oauth.Client, token string) (*In
 func (e *Endpoint) lookAtRefreshToken(r *http.Request, asker *oauth.Client, token string) (*Introspection, error) {
 	answer := &Introspection{}
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
-		g, generation, err := e.grantOf(tx, token)
-		if g == nil || err != nil {
+		g, parties, generation, err := e.grantOf(tx, token)
+		if err != nil || g == nil || !g.IsOf(asker) || !g.Live(tx.Now()) || g.Generation != generation {
 			return err
 		}
-		live, err := tx.TokenLive(g.ID, "")
-		if err != nil || !live || !g.Live(tx.Now()) || g.Generation != generation || g.ClientID != asker.ID {
+		standing, err := e.Clients.Directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.RefreshToken, Scope: g.Scope})
+		switch {
+		case oauth.IsRefusal(err):
+			return nil
+		case err != nil:
 			return err
 		}
-		*answer = Introspection{Active: true, Scope: g.Scope.String(), ClientID: g.ClientID, Subject: g.UserID, Issuer: e.Issuer, Expiry: g.ExpiresAt.Unix()}
+		*answer = Introspection{Active: true, Scope: standing.Scope.String(), ClientID: g.ClientID, Subject: g.UserID, Issuer: e.Issuer, Expiry: g.ExpiresAt.Unix()}
 		return nil
 	})
 	return answer, err
 }
 
-// grantOf returns the grant of an authentic refresh token and the token's
-// generation; a nil grant if it is none of ours.
-func (e *Endpoint) grantOf(tx *store.Tx, token string) (*oauth.Grant, int64, error) {
+// grantOf returns the grant of an authentic refresh token with its parties, and the
+// token's generation; a nil grant if it is none of ours.
+func (e *Endpoint) grantOf(tx *store.Tx, token string) (*oauth.Grant, *store.Parties, int64, error) {
 	id, generation, ok := oauth.ParseRefreshToken(token)
 	if !ok {
-		return nil, 0, nil
+		return nil, nil, 0, nil
 	}
-	g, err := tx.Grant(id)
+	g, parties, err := tx.GrantParties(id)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return nil, 0, nil
+		return nil, nil, 0, nil
 	case err != nil:
-		return nil, 0, err
-	case !oauth.IsRefreshTokenOf(e.RefreshKey, g, generation, token):
-		return nil, 0, nil
+		return nil, nil, 0, err
+	case !oauth.IsRefreshTokenOf(e.RefreshKey, g, generation, token), generation > g.Generation:
+		return nil, nil, 0, nil
 	}
-	return g, generation, nil
-}
-
-func (e *Endpoint) clientLives(r *http.Request, id string) (bool, error) {
-	c, err := e.DB.Client(r.Context(), id)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil && !c.Disabled() && e.Clients.Directory.Admits(c), err
-}
-
-func (e *Endpoint) resourceLives(r *http.Request, identifier string) (bool, error) {
-	resources, err := e.DB.Resources(r.Context())
-	for _, resource := range resources {
-		if resource.Identifier == identifier {
-			return true, err
-		}
-	}
-	return false, err
+	return g, parties, generation, nil
 }

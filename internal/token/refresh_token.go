@@ -3,6 +3,8 @@ package token
 import (
 	"errors"
 
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
@@ -18,91 +20,72 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	if presented == "" {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "refresh_token is missing")
 	}
-	unknown := oauth.Refuse(oauth.InvalidGrant, "the refresh token is unknown")
-	id, generation, ok := oauth.ParseRefreshToken(presented)
-	if !ok {
-		return nil, unknown
-	}
-	grant, err := tx.Grant(id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, unknown
-	}
-	if err != nil {
-		return nil, err
-	}
+	grant, parties, generation, err := e.grantOf(tx, presented)
 	switch {
-	case !oauth.IsRefreshTokenOf(e.RefreshKey, grant, generation, presented), generation > grant.Generation:
-		return nil, unknown
-	case grant.ClientID != req.Client.ID:
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the refresh token was issued to another client")
+	case err != nil:
+		return nil, err
+	case grant == nil:
+		return nil, errUnknownToken
+	case !grant.IsOf(req.Client):
+		return nil, oauth.Because(errUnknownToken, errNotIts)
+	}
+	standing, err := e.standing(req, grant, parties, "")
+	switch {
+	case err != nil:
+		return nil, err
 	case !grant.Live(tx.Now()):
-		if err := req.shutOut(tx); err != nil {
-			return nil, err
-		}
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the grant of this refresh token has ended: authorize again")
+		return nil, client.ErrRevoked
 	}
-	if err := keepsMethod(grant, req.Method); err != nil {
+	if err := req.agree(standing.Resource); err != nil {
 		return nil, err
 	}
-	resource, err := req.resourceOf(grant)
-	if err != nil {
-		return nil, err
-	}
-	if err := req.agree(resource); err != nil {
-		return nil, err
-	}
-	granted := &Granted{Grant: grant, Resource: resource, Subject: grant.UserID, Generation: generation + 1}
-	if granted.Scope, err = req.narrow(grant, resource); err != nil {
+	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID, Generation: generation + 1}
+	if granted.Scope, err = req.narrow(standing); err != nil {
 		return nil, err
 	}
 
-	_, err = tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, resource, tx.Now()))
+	_, err = tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, standing.Resource, tx.Now()))
 	if !errors.Is(err, store.ErrNotFound) {
 		return granted, err
 	}
-	if err := req.shutOut(tx); err != nil {
-		return nil, err
-	}
-	user, err := tx.User(grant.UserID)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, err
-	}
-	if err != nil || user.Disabled() {
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the account behind this refresh token is disabled or gone")
-	}
-	if grant, err = tx.Grant(grant.ID); err != nil {
+	if grant, err = tx.Grant(grant.ID); err != nil { // it may have changed since it was read
 		return nil, err
 	}
 	switch {
 	case !grant.Live(tx.Now()):
-		return nil, oauth.Refuse(oauth.InvalidGrant, "the grant of this refresh token has ended: authorize again")
+		return nil, client.ErrRevoked
 	case grant.Generation == generation+1 && tx.Now().Sub(grant.RotatedAt) < e.Lifetimes.Grace:
-		return granted, nil
+		return granted, tx.Conclude(audit.Grace(grant.ClientID, grant.UserID, grant.ID, grant.RotatedFrom == tx.Address()), nil)
 	}
 	return nil, e.reused(tx, grant, "refresh_token_reuse", "the refresh token was used before; its grant is revoked: authorize again")
 }
 
-// narrow returns the scopes of a refreshed token: those of the grant that its
-// resource and client still have, cut to what was asked for (RFC 6749 §6).
-// Asking for more than was granted is no error, and gives nothing.
-func (req *Request) narrow(g *oauth.Grant, r *oauth.Resource) (scope.Set, error) {
+var errUnknownToken = oauth.Refuse(oauth.InvalidGrant, "the refresh token is unknown")
+
+// narrow returns the scopes of a refreshed token: those that are left of the grant, cut
+// to what was asked for (RFC 6749 §6). Asking for more is no error, and gives nothing;
+// asking for nothing but what every client asks for is asking for all.
+func (req *Request) narrow(standing *client.Standing) (scope.Set, error) {
 	asked, err := scope.Parse(req.Form.Get("scope"))
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidScope, "scope is not a list of scope names separated by spaces")
 	}
+	if oauth.OnlyTolerated(asked) {
+		return standing.Scope, nil
+	}
 	var granted scope.Set
-	for _, name := range g.Scope {
-		if (name == oauth.OfflineAccess || r.Permits(req.Client, name)) && (len(asked) == 0 || asked.Has(name)) {
+	for _, name := range standing.Scope {
+		if asked.Covers(name) {
 			granted = append(granted, name)
 		}
 	}
 	for _, name := range asked { // a scope below a granted wildcard
-		if !granted.Has(name) && g.Scope.Covers(name) && r.Permits(req.Client, name) {
+		if !granted.Has(name) && standing.Scope.Covers(name) && standing.Resource.Permits(standing.Client, name) {
 			granted = append(granted, name)
 		}
 	}
-	if len(granted) == 0 && len(asked)+len(g.Scope) > 0 {
-		return nil, oauth.Refuse(oauth.InvalidScope, "nothing of the requested scope belongs to this grant: %s", g.Scope)
+	if oauth.OnlyTolerated(granted) {
+		return nil, oauth.Refuse(oauth.InvalidScope, "nothing of the requested scope belongs to this grant: %s", standing.Scope)
 	}
 	return granted, nil
 }

@@ -36,16 +36,18 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Revocation(c.ID, "", ""), err)
 	}
 	if _, _, ok := oauth.ParseRefreshToken(token); ok {
-		return web.Reply{Status: http.StatusOK}, e.revokeGrant(r, c, token)
+		err = e.revokeGrant(r, c, token)
+	} else {
+		err = e.revokeAccessToken(r, c, token)
 	}
-	return web.Reply{Status: http.StatusOK}, e.revokeAccessToken(r, c, token)
+	return web.Reply{Body: struct{}{}}, err // some clients parse every answer as JSON
 }
 
 func (e *Endpoint) revokeGrant(r *http.Request, c *oauth.Client, token string) error {
 	known := false
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		g, _, err := e.grantOf(tx, token)
-		if err != nil || g == nil || g.ClientID != c.ID {
+		g, _, _, err := e.grantOf(tx, token)
+		if err != nil || g == nil || !g.IsOf(c) {
 			return err
 		}
 		known = true

@@ -4,7 +4,6 @@
 package token
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -51,6 +50,7 @@ type Request struct {
 // Granted is what an exchange decided: what the tokens will say.
 type Granted struct {
 	Grant    *oauth.Grant // nil for a client's own token
+	Client   *oauth.Client
 	Resource *oauth.Resource
 	Subject  string
 	Scope    scope.Set
@@ -89,7 +89,7 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 		if err = e.DB.Conclude(r.Context(), e.event(req, granted), err); err != nil {
 			return nil, err
 		}
-		return e.issue(r, req, granted)
+		return e.issue(r, granted)
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		granted, err = exchanges[req.GrantType](e, tx, req)
@@ -98,7 +98,7 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.issue(r, req, granted)
+	return e.issue(r, granted)
 }
 
 // read authenticates the client and checks what all grant types share.
@@ -142,40 +142,30 @@ func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
 	return event
 }
 
-// shutOut refuses a client that another process disabled or deleted since it
-// authenticated here: what is in memory may be a moment old.
-func (req *Request) shutOut(tx *store.Tx) error {
-	c, err := tx.Client(req.Client.ID)
-	if errors.Is(err, store.ErrNotFound) && req.Client.Origin == oauth.ByDocument {
-		return nil // its document vouches for it, stored or not
+// standing says what the grant that req relies on is worth now. redirectURI is where its
+// code went, "" if that does not matter.
+func (e *Endpoint) standing(req *Request, grant *oauth.Grant, parties *store.Parties, redirectURI string) (*client.Standing, error) {
+	standing, err := e.Clients.Directory.Standing(parties, client.Permission{
+		Client: req.Client, Grant: grant, GrantType: req.GrantType, Method: req.Method, RedirectURI: redirectURI, Scope: grant.Scope,
+	})
+	if refusal, ok := oauth.AsRefusal(err); ok && refusal.Code == oauth.InvalidClient {
+		return nil, oauth.RefuseClient(req.Method == oauth.MethodBasic, "%s", refusal.Description)
 	}
-	if errors.Is(err, store.ErrNotFound) || err == nil && c.Disabled() {
-		return oauth.RefuseClient(req.Method == oauth.MethodBasic, "the client is disabled, or no longer registered here")
-	}
-	return err
-}
-
-// keepsMethod refuses a client that once proved who it is to this grant and now
-// does not: whoever took its token may offer nothing better.
-func keepsMethod(g *oauth.Grant, method oauth.Method) error {
-	if method == oauth.MethodNone && g.Method != "" && g.Method != oauth.MethodNone {
-		return oauth.RefuseClient(false, "the client authenticated with %s when this grant began, and must go on doing so", g.Method)
-	}
-	return nil
+	return standing, err
 }
 
 // issue signs what was granted (RFC 9068 §2). A local key does not fail.
-func (e *Endpoint) issue(r *http.Request, req *Request, granted *Granted) (*Response, error) {
+func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 	now := e.DB.Now()
-	ttl := e.accessTTL(req.Client, granted.Resource)
+	ttl := e.accessTTL(granted.Client, granted.Resource)
 	claims := oauth.Claims{
 		Issuer:   e.Issuer,
 		Subject:  granted.Subject,
 		Audience: granted.Resource.Identifier,
 		Expiry:   now.Add(ttl).Unix(),
 		IssuedAt: now.Unix(),
-		ID:       oauth.NewID("tok_"),
-		ClientID: req.Client.ID,
+		ID:       oauth.NewID(oauth.OwnTokenPrefix(granted.Client, granted.Resource)),
+		ClientID: granted.Client.ID,
 		Scope:    granted.Scope.String(),
 	}
 	resp := &Response{TokenType: "Bearer", ExpiresIn: int64(ttl / time.Second), Scope: claims.Scope}
@@ -218,16 +208,6 @@ func (e *Endpoint) idleDeadline(g *oauth.Grant, r *oauth.Resource, now time.Time
 		return g.EndsAt
 	}
 	return deadline
-}
-
-// resourceOf finds the resource of a grant; it may have been deleted.
-func (req *Request) resourceOf(g *oauth.Grant) (*oauth.Resource, error) {
-	for _, r := range req.Resources {
-		if r.ID == g.ResourceID {
-			return r, nil
-		}
-	}
-	return nil, oauth.Refuse(oauth.InvalidGrant, "the resource of this grant is no longer registered")
 }
 
 // agree checks that the resource parameter, if there is one, names no other
