@@ -74,6 +74,22 @@ func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 	return &Endpoint{keys: ring, metadata: store.NewCached(db, store.Resources, build)}
 }
 
+// Routes are the documents: the metadata in every form that clients look for, and the key set. Verifiers and clients may
+// keep a document for as long as a new key waits before it signs.
+func (e *Endpoint) Routes() []web.Route {
+	cache := fmt.Sprintf("public, max-age=%d", int(keys.CacheFor.Seconds()))
+	return []web.Route{
+		{ // RFC 8414 §3.1; OpenID Connect Discovery §4
+			Path: "/.well-known/oauth-authorization-server", Also: []string{"/.well-known/openid-configuration"}, Place: web.WellKnown,
+			Methods: web.Methods{"GET": web.JSON(e.Metadata)}, Caller: web.Anybody, CORS: true, Cache: cache,
+		},
+		{ // RFC 7517 §5
+			Path: "/.well-known/jwks", Also: []string{"/.well-known/jwks.json"},
+			Methods: web.Methods{"GET": web.JSON(e.JWKS)}, Caller: web.Anybody, CORS: true, Cache: cache,
+		},
+	}
+}
+
 // Metadata answers GET /.well-known/oauth-authorization-server (RFC 8414 §3) and
 // /.well-known/openid-configuration.
 func (e *Endpoint) Metadata(r *http.Request) (web.Reply, error) {
@@ -85,11 +101,7 @@ func (e *Endpoint) JWKS(r *http.Request) (web.Reply, error) {
 	return document(r.Context(), e.keys.JWKS)
 }
 
-// cached lets verifiers and clients keep a document for as long as a new key waits
-// before it signs.
-var cached = http.Header{"Cache-Control": {fmt.Sprintf("public, max-age=%d", int(keys.CacheFor.Seconds()))}}
-
 func document(ctx context.Context, load func(context.Context) ([]byte, error)) (web.Reply, error) {
 	text, err := load(ctx)
-	return web.Reply{Header: cached, Body: json.RawMessage(text), Quiet: true}, err
+	return web.Reply{Body: json.RawMessage(text), Quiet: true}, err
 }

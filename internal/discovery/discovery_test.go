@@ -145,7 +145,8 @@ func TestIssuerWithPath(t *testing.T) {
 		s.URL = host
 		return s.Agent(t, nil).Get(path)
 	}
-	for _, path := range []string{oauthDocument + "/tenants/one", openidDocument + "/tenants/one", "/tenants/one" + openidDocument, "/tenants/one" + oauthDocument} {
+	for _, path := range []string{oauthDocument + "/tenants/one", openidDocument + "/tenants/one", "/tenants/one" + openidDocument, "/tenants/one" + oauthDocument,
+		oauthDocument + "/tenants/one/", "//tenants/one/" + openidDocument} {
 		t.Run("MD-02 "+path, func(t *testing.T) {
 			document := get(path).JSON()
 			if document["issuer"] != issuer {
@@ -159,7 +160,7 @@ func TestIssuerWithPath(t *testing.T) {
 		})
 	}
 	for _, path := range []string{
-		oauthDocument + "/tenants/two", openidDocument + "/tenants/two", "/tenants/two" + openidDocument, oauthDocument + "/tenants/one/", oauthDocument + "/tenants",
+		oauthDocument + "/tenants/two", openidDocument + "/tenants/two", "/tenants/two" + openidDocument, oauthDocument + "/tenants",
 		oauthDocument + "/tenants/one/x", oauthDocument + "/tenants/%6fne", oauthDocument + "/tenants%2fone", oauthDocument + "/x/../tenants/one", oauthDocument + "/TENANTS/one",
 		"/tenants/two/oauth2/token", "/oauth2/authorize",
 	} {

@@ -37,9 +37,8 @@ type Server struct {
 	db     *store.DB
 	keys   *keys.Ring
 	log    *slog.Logger
-	base   string // path of the issuer, "" for none
 
-	registration  *registration.Endpoint
+	registration  *registration.Endpoint // nil: clients do not register themselves
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
 	login         *login.Endpoint
@@ -61,7 +60,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	if err := ring.Ensure(ctx, c.Tokens.SigningAlg); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, db: db, keys: ring, log: log, base: strings.TrimSuffix(issuer.Path, "/")}
+	s := &Server{config: c, db: db, keys: ring, log: log}
 
 	limits := newLimits(c, db.Now)
 	strangers := &strangers.Recorder{DB: db, Failures: limits.failures}
@@ -74,7 +73,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Assertions: limits.assertions}
 	s.pages = &web.Pages{
-		Base:    s.base,
+		Base:    strings.TrimSuffix(issuer.Path, "/"),
 		Secure:  issuer.Scheme == "https",
 		Sealer:  web.NewSealer(master.Derive("pages")),
 		CSRFKey: master.Derive("csrf"),
@@ -94,9 +93,11 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
 		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
 	}
-	s.registration = &registration.Endpoint{
-		DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
-		AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations,
+	if c.Registration.DCR != "off" {
+		s.registration = &registration.Endpoint{
+			DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
+			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations,
+		}
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
 	return s, nil

@@ -51,15 +51,15 @@ var assets = func() map[string]asset {
 
 func assetPath(name string) string { return assets[name].path }
 
-// Assets serves the style sheet and the images of the pages below /assets/. The
-// files are small and go out whole: a Range is not looked at.
-func Assets() http.Handler {
+// Assets is the style sheet and the images of the pages, below /assets/. The files are small and go out whole: a Range is
+// not looked at.
+func Assets() Route {
 	byPath := map[string]asset{}
 	for _, a := range assets {
 		byPath[a.path] = a
 	}
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a, ok := byPath[r.URL.Path]
+		a, ok := byPath["/assets/"+r.PathValue("file")]
 		if !ok {
 			failJSON(w, r, errNothing)
 			return
@@ -70,8 +70,10 @@ func Assets() http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-		_, _ = w.Write(a.body) // who went away needs no answer
+		_, _ = w.Write(a.body) // if the browser went away, no answer is needed
 	})
-	return Methods{http.MethodGet: serve, http.MethodHead: serve}
+	return Route{
+		Path: "/assets/{file}", Caller: Anybody, Cache: "public, max-age=31536000, immutable", // a file that changes has another name
+		Methods: Methods{http.MethodGet: serve},
+	}
 }

@@ -78,7 +78,7 @@ func WithRefusal(a Answer, refusal *oauth.Refusal) Answer {
 // nowhere. A form that another site made the browser post is refused with 403, and
 // recorded.
 func (p *Pages) HTML(handle func(*http.Request) (Answer, error)) http.Handler {
-	return p.HTMLFromAnySite(func(r *http.Request) (Answer, error) {
+	return p.adapt(false, func(r *http.Request) (Answer, error) {
 		if err := checkSite(r); err != nil {
 			return nil, p.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), err)
 		}
@@ -88,7 +88,21 @@ func (p *Pages) HTML(handle func(*http.Request) (Answer, error)) http.Handler {
 
 // HTMLFromAnySite is HTML for an endpoint that other sites may post to.
 func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return p.adapt(true, handle)
+}
+
+// page is an adapted endpoint, and whether other sites may post to it.
+type page struct {
+	http.Handler
+	anySite bool
+}
+
+func (p *Pages) adapt(anySite bool, handle func(*http.Request) (Answer, error)) http.Handler {
+	return page{anySite: anySite, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			head(w)
+			return
+		}
 		answer, err := call(r, handle)
 		if err == nil && answer == nil {
 			err = errors.New("web: the endpoint gave no answer")
@@ -99,7 +113,19 @@ func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http
 		if err != nil {
 			p.fail(w, r, err)
 		}
-	})
+	})}
+}
+
+// head answers HEAD: the page is there. The endpoint is not asked, because what a GET may do, such as sending a code where
+// consent is remembered, HEAD must not (RFC 9110 §9.3.2).
+func head(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	Page{}.protect(h)
+	w.WriteHeader(http.StatusOK)
 }
 
 // NotFound answers every request with 404: people with a page, programs with
@@ -107,7 +133,7 @@ func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http
 func (p *Pages) NotFound() http.Handler {
 	page := p.HTMLFromAnySite(func(*http.Request) (Answer, error) { return nil, errNothing })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		if strings.Contains(r.Header.Get("Accept"), "text/html") && r.Method != http.MethodHead {
 			page.ServeHTTP(w, r)
 			return
 		}

@@ -402,6 +402,7 @@ func FuzzDisplayName(f *testing.F) {
 }
 
 func TestAssets(t *testing.T) {
+	assets := web.NewRouter(pages, web.Assets())
 	page := show(t, web.SignedOut{})
 	paths := regexp.MustCompile(`/assets/[^"]+`).FindAllString(page, -1)
 	if len(paths) < 2 {
@@ -409,7 +410,7 @@ func TestAssets(t *testing.T) {
 	}
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
-			w, _ := get(web.Assets(), path)
+			w, _ := get(assets, path)
 			kind := map[bool]string{true: "text/css; charset=utf-8", false: "image/svg+xml"}[strings.HasSuffix(path, ".css")]
 			if w.Code != http.StatusOK || w.Body.Len() == 0 {
 				t.Errorf("%d", w.Code)
@@ -429,23 +430,23 @@ func TestAssets(t *testing.T) {
 		})
 	}
 	t.Run("HT-13 a range is not looked at", func(t *testing.T) {
-		whole, _ := get(web.Assets(), paths[0])
+		whole, _ := get(assets, paths[0])
 		r := httptest.NewRequest(http.MethodGet, paths[0], nil)
 		r.Header.Set("Range", "bytes="+strings.Repeat("0-,", 1000)+"0-")
-		w, _ := send(web.Assets(), r)
+		w, _ := send(assets, r)
 		if w.Code != http.StatusOK || w.Body.String() != whole.Body.String() {
 			t.Errorf("%d, %d bytes", w.Code, w.Body.Len())
 		}
 	})
 	for _, path := range []string{"/assets/", "/assets/cardea.css", "/assets/../view.go", "/assets/x"} {
 		t.Run("nothing else: "+path, func(t *testing.T) {
-			if w, _ := get(web.Assets(), path); w.Code != http.StatusNotFound {
+			if w, _ := get(assets, path); w.Code != http.StatusNotFound {
 				t.Errorf("%d", w.Code)
 			}
 		})
 	}
 	t.Run("no posting", func(t *testing.T) {
-		if w, _ := send(web.Assets(), httptest.NewRequest(http.MethodPost, paths[0], nil)); w.Code != http.StatusMethodNotAllowed {
+		if w, _ := send(assets, httptest.NewRequest(http.MethodPost, paths[0], nil)); w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%d", w.Code)
 		}
 	})

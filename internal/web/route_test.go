@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"bufio"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,39 +13,157 @@ import (
 
 func TestMethods(t *testing.T) {
 	h := web.Methods{http.MethodGet: jsonOf("got", nil), http.MethodPost: jsonOf("posted", nil)}
-	for _, method := range []string{"HEAD", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "get"} {
+	for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "get"} {
 		t.Run("AZ-54 "+method, func(t *testing.T) {
 			w, _ := send(h, httptest.NewRequest(method, "/", nil))
 			if w.Code != http.StatusMethodNotAllowed || !strings.Contains(w.Body.String(), `"invalid_request"`) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
-			wantHeader(t, w, map[string]string{"Allow": "GET, POST", "Access-Control-Allow-Origin": ""})
+			wantHeader(t, w, map[string]string{"Allow": "GET, HEAD, POST", "Access-Control-Allow-Origin": ""})
 		})
 	}
-	t.Run("one that is there", func(t *testing.T) {
-		if w, _ := send(h, httptest.NewRequest(http.MethodPost, "/", nil)); w.Body.String() != "\"posted\"\n" {
-			t.Errorf("%d %s", w.Code, w.Body)
+	for method, answer := range map[string]string{"GET": "got", "HEAD": "got", "POST": "posted"} { // net/http cuts the body off HEAD
+		t.Run(method, func(t *testing.T) {
+			if w, _ := send(h, httptest.NewRequest(method, "/", nil)); w.Code != http.StatusOK || w.Body.String() != `"`+answer+"\"\n" {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	t.Run("HEAD where there is nothing to get", func(t *testing.T) {
+		post := web.Methods{http.MethodPost: jsonOf("posted", nil)}
+		w, _ := send(post, httptest.NewRequest(http.MethodHead, "/", nil))
+		if w.Code != http.StatusMethodNotAllowed || w.Result().Header.Get("Allow") != "POST" {
+			t.Errorf("%d, Allow %q", w.Code, w.Result().Header.Get("Allow"))
 		}
 	})
 }
 
+// echo answers with the path that it sees, and the path value id.
+func echo(name string) http.Handler {
+	return web.JSON(func(r *http.Request) (string, error) {
+		return name + " " + r.URL.Path + " " + r.PathValue("id"), nil
+	})
+}
+
+func TestRouter(t *testing.T) {
+	routes := []web.Route{
+		{Path: "/oauth2/token", Also: []string{"/token"}, Methods: web.Methods{"POST": echo("token")}},
+		{Path: "/things/{id}", Methods: web.Methods{"GET": echo("thing")}},
+		{Path: "/things/all", Methods: web.Methods{"GET": echo("all")}},
+		{Path: "/things/{id}/undo", Methods: web.Methods{"POST": echo("undo")}},
+		{Path: "/.well-known/about", Place: web.WellKnown, Methods: web.Methods{"GET": echo("about")}, Cache: "public, max-age=300"},
+		{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": echo("health")}},
+		{Path: "/", Methods: web.Methods{"GET": echo("home")}},
+	}
+	at := *pages
+	at.Base = "/auth"
+	root, below := web.NewRouter(pages, routes...), web.NewRouter(&at, routes...)
+	for _, test := range []struct {
+		router *web.Router
+		target string // as it is on the request line
+		want   string // "": nothing is there
+	}{
+		{root, "POST /oauth2/token", "token /oauth2/token "},
+		{root, "POST /token?a=b//c/", "token /token "},
+		{root, "POST /oauth2/token/", "token /oauth2/token "},
+		{root, "POST //oauth2///token//", "token /oauth2/token "},
+		{root, "GET /.well-known//about/", "about /.well-known/about "},
+		{root, "GET /", "home / "},
+		{root, "GET //", "home / "},
+		{root, "GET /things/1", "thing /things/1 1"},
+		{root, "GET /things//1/", "thing /things/1 1"},
+		{root, "GET /things/all", "all /things/all "},
+		{root, "POST /things/1/undo", "undo /things/1/undo 1"},
+		{root, "GET /things/%7Bid%7D", "thing /things/{id} {id}"},
+
+		{root, "GET /things", ""},
+		{root, "GET /things/", ""},
+		{root, "GET /things/1/2", ""},
+		{root, "GET /things/1%2F2", ""},
+		{root, "GET /things/1%2f", ""},
+		{root, "POST /oauth2%2Ftoken", ""},
+		{root, "POST /oauth2%2F%2Ftoken", ""},
+		{root, "POST /%6Fauth2/token", ""},
+		{root, "POST /oauth2/./token", ""},
+		{root, "POST /x/../oauth2/token", ""},
+		{root, "POST /oauth2/token/%2e", ""},
+		{root, "POST /oauth2\\token", ""},
+		{root, "POST /OAuth2/token", ""},
+		{root, "POST //evil.example/oauth2/token", ""},
+		{root, "GET /auth/healthz", ""},
+
+		{below, "POST /auth/oauth2/token", "token /auth/oauth2/token "},
+		{below, "POST /auth/token", "token /auth/token "},
+		{below, "POST //auth//token/", "token /auth/token "},
+		{below, "GET /auth/things/1", "thing /auth/things/1 1"},
+		{below, "GET /.well-known/about/auth", "about /.well-known/about/auth "},
+		{below, "GET /auth/.well-known/about", "about /auth/.well-known/about "},
+		{below, "GET /healthz", "health /healthz "},
+		{below, "GET /.well-known/about", ""},
+		{below, "POST /token", ""},
+		{below, "POST /authtoken", ""},
+	} {
+		t.Run(test.target, func(t *testing.T) {
+			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(test.target + " HTTP/1.1\r\nHost: auth.example\r\n\r\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, log := send(test.router, r)
+			switch {
+			case test.want == "" && (w.Code != http.StatusNotFound || !strings.HasPrefix(w.Body.String(), `{"error":"not_found"`)):
+				t.Errorf("%d %s", w.Code, w.Body)
+			case test.want != "" && w.Body.String() != `"`+test.want+"\"\n":
+				t.Errorf("%d %s, want %s", w.Code, w.Body, test.want)
+			}
+			if line := logLine(t, log, "request"); line["path"] != r.URL.Path {
+				t.Errorf("the log says %v", line["path"])
+			}
+		})
+	}
+	t.Run("what may be cached, and its errors", func(t *testing.T) {
+		for target, want := range map[string]string{"/.well-known/about": "public, max-age=300", "/things/1": "no-store", "/.well-known/nothing": "no-store"} {
+			w, _ := get(root, target)
+			wantHeader(t, w, map[string]string{"Cache-Control": want})
+		}
+		w, _ := send(root, httptest.NewRequest(http.MethodPost, "/.well-known/about", nil))
+		wantHeader(t, w, map[string]string{"Cache-Control": "no-store"})
+	})
+	t.Run("a script may learn that a document is not there", func(t *testing.T) {
+		w, _ := get(root, "/.well-known/nothing")
+		wantHeader(t, w, map[string]string{"Access-Control-Allow-Origin": "*"})
+		w, _ = send(root, httptest.NewRequest(http.MethodOptions, "/.well-known/nothing", nil))
+		wantHeader(t, w, map[string]string{"Access-Control-Allow-Origin": "*"})
+	})
+	t.Run("two routes with one path", func(t *testing.T) {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		web.NewRouter(pages, routes[0], web.Route{Path: "/token"})
+	})
+}
+
 func TestNotFound(t *testing.T) {
-	for name, h := range map[string]http.Handler{"JSON": web.NotFound(), "pages": pages.NotFound()} {
-		t.Run(name+", for a program", func(t *testing.T) {
-			w, _ := get(h, "/.well-known/nothing")
+	router := web.NewRouter(pages)
+	for _, path := range []string{"/.well-known/nothing", "/.well-known", "/oauth2/nothing", "/oauth2", "/nothing"} {
+		t.Run(path+" for a program", func(t *testing.T) {
+			w, _ := get(router, path)
 			if w.Code != http.StatusNotFound || !strings.HasPrefix(w.Body.String(), `{"error":"not_found"`) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})
 	}
-	t.Run("pages, for a person", func(t *testing.T) {
-		r := httptest.NewRequest(http.MethodGet, "/nothing", nil)
-		r.Header.Set("Accept", "text/html,application/xhtml+xml")
-		w, _ := send(pages.NotFound(), r)
-		if w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "<h1>Nothing here</h1>") {
-			t.Errorf("%d %s", w.Code, w.Body)
-		}
-	})
+	for path, page := range map[string]bool{"/.well-known/nothing": false, "/oauth2/nothing": false, "/oauth2": false, "/nothing": true, "/no%2Fthing": true} {
+		t.Run(path+" for a person", func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Header.Set("Accept", "text/html,application/xhtml+xml")
+			w, _ := send(router, r)
+			if w.Code != http.StatusNotFound || strings.Contains(w.Body.String(), "<h1>Nothing here</h1>") != page {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
 }
 
 func TestCORS(t *testing.T) {

@@ -32,7 +32,7 @@ type Reply struct {
 }
 
 // JSON adapts an endpoint that programs call. What handle returns is sent as
-// JSON with status 200, or as the Reply it is; by default it must not be cached.
+// JSON with status 200, or as the Reply it is; it must not be cached unless Route.Cache says so.
 // A refusal is sent as RFC 6749 §5.2 says, with its own status. Any other error
 // is a fault: it is logged whole and answered with a bare server_error, or with
 // temporarily_unavailable if a later try may succeed.
@@ -142,7 +142,9 @@ func encode(v any) ([]byte, error) {
 func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byte) {
 	h := w.Header()
 	h["X-Content-Type-Options"] = noSniff
-	h["Cache-Control"] = noStore
+	if h["Cache-Control"] == nil { // by Route.Cache
+		h["Cache-Control"] = noStore
+	}
 	if body != nil {
 		h["Content-Type"] = plainJSON
 	}
@@ -173,6 +175,7 @@ func failJSON(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
 		body = []byte(`{"error":"server_error"}`) // two strings always encode
 	}
+	w.Header()["Cache-Control"] = noStore
 	writeJSON(w, refusal.Status(), header, body)
 }
 

@@ -1,0 +1,14 @@
+package registration
+
+import "github.com/cardea-auth/cardea/internal/web"
+
+// Routes are registration and what stands below it. /register is what clients of MCP 2025-03-26 call when they find no
+// metadata.
+func (e *Endpoint) Routes() []web.Route {
+	return []web.Route{
+		{Path: "/oauth2/register", Also: []string{"/register"}, Methods: web.Methods{"POST": web.JSON(e.Register)}, Caller: web.Anybody, CORS: true}, // RFC 7591 §3
+		{Path: "/oauth2/register/{client_id}", Methods: web.Methods{ // RFC 7592 §2
+			"GET": web.JSON(e.Read), "PUT": web.JSON(e.Update), "DELETE": web.JSON(e.Delete),
+		}, Caller: web.Registered, CORS: true},
+	}
+}
