@@ -86,6 +86,7 @@ var alone = map[string][]string{
 	"guard/guardtest":  {"guard", "scope"},
 	"internal/gateway": {"guard", "scope"},
 	"internal/doctor":  {"guard", "scope"},
+	"internal/agent":   {},
 }
 
 // nameless are names that say nothing about what is inside.

@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/client"
@@ -24,7 +23,7 @@ func (c *configCheck) Run(sh *shell) error {
 	if err != nil {
 		return err
 	}
-	if err := checkFiles(loaded.Config); err != nil {
+	if err := checkFiles(loaded.Config, sh.warn); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(sh.out, "the configuration is in order")
@@ -32,17 +31,14 @@ func (c *configCheck) Run(sh *shell) error {
 }
 
 // checkFiles reads what the configuration refers to, as serve would.
-func checkFiles(c config.Config) error {
-	text := c.MasterKey
-	if c.MasterKeyFile != "" {
-		b, err := os.ReadFile(c.MasterKeyFile)
-		if err != nil {
+func checkFiles(c config.Config, warn func(string)) error {
+	switch {
+	case c.MasterKeyFile != "":
+		if _, err := keys.ReadMaster(c.MasterKeyFile, warn); err != nil {
 			return fmt.Errorf("master_key_file: %w", err)
 		}
-		text = string(b)
-	}
-	if text != "" {
-		if _, err := keys.ParseMaster(text); err != nil {
+	case c.MasterKey != "":
+		if _, err := keys.ParseMaster(c.MasterKey); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/cardea-auth/cardea/internal/agent"
 )
 
 func TestDemo(t *testing.T) {
@@ -164,40 +166,33 @@ type sdkAgent struct {
 func connect(t *testing.T, d *runningDemo) *sdkAgent {
 	t.Helper()
 	a := &sdkAgent{}
-	ada, err := newPerson(d.email, d.password, d.issuer, &transcript{w: io.Discard})
+	ada, err := agent.NewPerson(d.email, d.password, d.issuer, agent.NewTranscript(io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		RedirectURL: redirectURI,
+		RedirectURL: agent.RedirectURI,
 		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
 			ClientName:              "SDK agent",
-			RedirectURIs:            []string{redirectURI},
+			RedirectURIs:            []string{agent.RedirectURI},
 			GrantTypes:              []string{"authorization_code", "refresh_token"},
 			TokenEndpointAuthMethod: "none",
 		}},
 		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			shown, err := ada.open(ctx, args.URL)
+			shown, err := ada.Open(ctx, args.URL)
 			if err != nil {
 				return nil, err
 			}
-			if form, err := shown.form("password"); err == nil {
-				form.values.Set("email", ada.email)
-				form.values.Set("password", ada.password)
-				if shown, err = ada.submit(ctx, form); err != nil {
+			if _, err := shown.Form("password"); err == nil {
+				if shown, err = ada.SignIn(ctx, shown); err != nil {
 					return nil, err
 				}
 			}
-			form, err := shown.form("decision")
-			if err != nil {
-				return nil, err
-			}
 			a.consents++
-			form.values.Set("decision", "allow")
-			if shown, err = ada.submit(ctx, form); err != nil {
+			if shown, _, err = ada.Allow(ctx, shown); err != nil {
 				return nil, err
 			}
-			answer := shown.url.Query()
+			answer := shown.URL.Query()
 			return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
 		},
 	})

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/cardea-auth/cardea/internal/agent"
 )
 
 // TestKill kills a server under load and starts it again on the same data (FL-01):
@@ -165,7 +167,7 @@ func (w *killWorld) kill(t *testing.T) {
 // codes has the person consent n times.
 func (w *killWorld) codes(t *testing.T, n int) []string {
 	t.Helper()
-	p, err := newPerson("ada@example.com", "correct horse battery", w.issuer, &transcript{w: io.Discard})
+	p, err := agent.NewPerson("ada@example.com", "correct horse battery", w.issuer, agent.NewTranscript(io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,27 +178,20 @@ func (w *killWorld) codes(t *testing.T, n int) []string {
 	}.Encode()
 	var codes []string
 	for range n {
-		shown, err := p.open(t.Context(), address)
+		shown, err := p.Open(t.Context(), address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f, err := shown.form("password"); err == nil {
-			f.values.Set("email", p.email)
-			f.values.Set("password", p.password)
-			if shown, err = p.submit(t.Context(), f); err != nil {
+		if _, err := shown.Form("password"); err == nil {
+			if shown, err = p.SignIn(t.Context(), shown); err != nil {
 				t.Fatal(err)
 			}
 		}
-		f, err := shown.form("decision")
+		away, _, err := p.Allow(t.Context(), shown)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.values.Set("decision", "allow")
-		away, err := p.submit(t.Context(), f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		codes = append(codes, away.url.Query().Get("code"))
+		codes = append(codes, away.URL.Query().Get("code"))
 	}
 	return codes
 }

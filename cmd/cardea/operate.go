@@ -30,7 +30,7 @@ func (sh *shell) operateKeys(ctx context.Context, fn func(*admin.Operations, adm
 		return err
 	}
 	operations := i.operations()
-	operations.Ring, operations.RefreshKey, err = i.ring(ctx)
+	operations.Ring, operations.RefreshKey, err = i.ring(ctx, sh)
 	if err == nil {
 		err = fn(operations, caller())
 	}

@@ -249,7 +249,7 @@ func onData(ts *testscript.TestScript, fn func(context.Context, config.Config, *
 	}}
 	i, err := sh.open(ctx)
 	ts.Check(err)
-	ring, _, err := i.ring(ctx)
+	ring, _, err := i.ring(ctx, sh)
 	ts.Check(err)
 	ts.Check(fn(ctx, i.config, i.db, ring))
 	ts.Check(i.close())

@@ -44,7 +44,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	} else if len(applied) > 0 {
 		log.InfoContext(ctx, "the database schema is up to date", "applied", applied)
 	}
-	master, err := masterKey(ctx, loaded.Config, db)
+	master, err := sh.masterKey(ctx, loaded.Config, db)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,10 +36,8 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 			flags[name] = *value
 		}
 	}
-	if u, err := url.Parse(flags["database"]); err == nil && u.User != nil {
-		if _, secret := u.User.Password(); secret {
-			return nil, usageError("a password on the command line can be read by every user of this machine; set CARDEA_DATABASE instead, or database in the file")
-		}
+	if config.HoldsPassword(flags["database"]) {
+		return nil, usageError("--database holds a password, and a command line can be read by every user of this machine; set CARDEA_DATABASE instead, or database in the file")
 	}
 	file := sh.ConfigFile
 	for _, variable := range sh.environ {
@@ -53,7 +50,7 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 		return nil, err
 	}
 	for _, warning := range c.Warnings {
-		fmt.Fprintln(sh.errs, "cardea: warning:", plain(warning))
+		sh.warn(warning)
 	}
 	return c, nil
 }
@@ -96,16 +93,21 @@ func (i *installation) close() error {
 // openDatabase opens the database, whatever its schema.
 func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (*store.DB, error) {
 	db, err := store.Open(ctx, c.Database, store.Options{Logger: log})
+	return db, adviseOnPath(err)
+}
+
+// adviseOnPath says what to do about a path that cannot be used.
+func adviseOnPath(err error) error {
 	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return nil, advise("%v; name one that you may write to, with --data-dir or --database", err)
+		return advise("%v; name one that you may write to, with --data-dir or --database", err)
 	}
-	return db, err
+	return err
 }
 
 // ring returns the signing keys and the key of refresh tokens, opened with the
 // master key of this installation.
-func (i *installation) ring(ctx context.Context) (ring *keys.Ring, refreshKey []byte, err error) {
-	master, err := masterKey(ctx, i.config, i.db)
+func (i *installation) ring(ctx context.Context, sh *shell) (ring *keys.Ring, refreshKey []byte, err error) {
+	master, err := sh.masterKey(ctx, i.config, i.db)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -114,70 +116,19 @@ func (i *installation) ring(ctx context.Context) (ring *keys.Ring, refreshKey []
 }
 
 // masterKey returns the configured master key. With SQLite and none configured it
-// is in the data folder, and made there unless the database holds keys that were
-// sealed with one before.
-func masterKey(ctx context.Context, c config.Config, db *store.DB) (keys.Master, error) {
-	path := c.MasterKeyFile
+// is in the data folder, and made there on the first start.
+func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (keys.Master, error) {
 	switch {
 	case c.MasterKey != "":
 		return keys.ParseMaster(c.MasterKey)
-	case path == "":
-		path = filepath.Join(c.DataDir, "master.key")
-		if err := ensureMasterKey(ctx, path, db); err != nil {
-			return keys.Master{}, err
-		}
+	case c.MasterKeyFile != "":
+		return keys.ReadMaster(c.MasterKeyFile, sh.warn)
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return keys.Master{}, fmt.Errorf("the master key cannot be read: %w", err)
-	}
-	master, err := keys.ParseMaster(string(text))
-	if err != nil {
-		return keys.Master{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return master, nil
+	return keys.OwnMaster(ctx, filepath.Join(c.DataDir, "master.key"), db)
 }
 
-func ensureMasterKey(ctx context.Context, path string, db *store.DB) error {
-	_, err := os.Lstat(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	err = db.View(ctx, func(tx *store.Tx) error {
-		sealed, err := tx.Keys()
-		if err == nil && len(sealed) > 0 {
-			return advise("the master key %s is missing, and the keys in the database are sealed with it; put it back from your backup", path)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	_, text := keys.NewMaster()
-	return writeOnce(path, text+"\n")
-}
-
-// writeOnce makes the file with its content at one stroke, readable by its owner
-// alone. If another process made it first, that one stays.
-func writeOnce(path, text string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the data folder cannot be made: %w", err)
-	}
-	draft, err := os.CreateTemp(dir, ".master-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("the master key cannot be written: %w", err)
-	}
-	defer os.Remove(draft.Name()) //nolint:errcheck // a second name at most
-	_, err = draft.WriteString(text)
-	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
-		return fmt.Errorf("the master key cannot be written: %w", err)
-	}
-	if err := os.Link(draft.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("the master key cannot be written: %w", err)
-	}
-	return nil
-}
+// warn writes a sentence about what does no harm yet to standard error.
+func (sh *shell) warn(sentence string) { fmt.Fprintln(sh.errs, "cardea: warning:", plain(sentence)) }
 
 // newLogger returns the log as it is configured, to standard error.
 func (sh *shell) newLogger(c config.Log) *slog.Logger {

@@ -259,6 +259,37 @@ func TestSettingsMaskSecrets(t *testing.T) {
 	}
 }
 
+func TestHoldsPassword(t *testing.T) {
+	for database, want := range map[string]bool{
+		"postgres://ada:hunter2@db/cardea":                      true,
+		"postgres://ada:@db/cardea":                             true,
+		"POSTGRES://ada:hunter2@db/cardea":                      true,
+		"postgres://ada:hun/ter2@db/cardea":                     true,
+		"postgres://ada:%zz@db/cardea":                          true,
+		"postgres://ada:hunter2@db1:5432,db2:5432/cardea":       true,
+		"postgres://db/cardea?password=hunter2":                 true,
+		"postgres://db/cardea?sslmode=require&PassWord=hunter2": true,
+		"postgres://db/cardea?sslpassword=hunter2":              true,
+		"postgres://db/cardea?p%61ssword=hunter2":               true,
+		"postgres://db/cardea?p%2561ssword%253Dhunter2":         true,
+		"postgres://db/cardea#password=hunter2":                 true,
+		"postgres:host=db password=hunter2":                     true,
+		"host=db dbname=cardea password = 'hunter2'":            true,
+
+		"postgres://ada@db/cardea":                                 false,
+		"postgres://ada@db:5432/cardea?application_name=a@b":       false,
+		"postgres://db1:5432,db2:5432/cardea":                      false,
+		"postgres://db/cardea?sslmode=verify-full&passfile=pgpass": false,
+		"postgres://db/password":                                   false,
+		"sqlite:password=1.db":                                     false,
+		"":                                                         false,
+	} {
+		if got := config.HoldsPassword(database); got != want {
+			t.Errorf("HoldsPassword(%q) = %v", database, got)
+		}
+	}
+}
+
 func TestDocumentedFileIsAccepted(t *testing.T) {
 	text, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -44,7 +45,7 @@ var fields = []field{
 		func(c *Config) any { return &c.Database }, maskPassword},
 	{Key{"master_key", "", "32 bytes in base64 that seal signing keys and secrets at rest; required, here or as a file, with PostgreSQL"},
 		func(c *Config) any { return &c.MasterKey }, func(string) string { return "(set)" }},
-	{Key{"master_key_file", "", "file that holds the master key; without either, and with SQLite, the first start makes `<data_dir>/master.key`, mode 0600"},
+	{Key{"master_key_file", "", "file that holds the master key; without either, and with SQLite, the first start makes `<data_dir>/master.key`, mode 0600; one that every user can read is refused"},
 		func(c *Config) any { return &c.MasterKeyFile }, nil},
 	{Key{"tls.cert", "", "PEM file of the certificate chain, to serve HTTPS without a proxy; read again when it changes"},
 		func(c *Config) any { return &c.TLS.Cert }, nil},
@@ -127,6 +128,35 @@ func maskPassword(database string) string {
 	}
 	return u.Redacted()
 }
+
+// HoldsPassword reports whether a database URL, or what was meant to be one, holds
+// a password: before the host, or in a parameter, in whatever case and escapes.
+func HoldsPassword(database string) bool {
+	if strings.HasPrefix(database, "sqlite:") {
+		return false
+	}
+	if u, err := url.Parse(database); err != nil {
+		return inAuthority.MatchString(database) || inParameter.MatchString(database)
+	} else if _, secret := u.User.Password(); secret {
+		return true
+	}
+	for range 3 { // nobody escapes an escape by accident
+		if inParameter.MatchString(database) {
+			return true
+		}
+		unescaped, err := url.QueryUnescape(database)
+		if err != nil {
+			break
+		}
+		database = unescaped
+	}
+	return false
+}
+
+var (
+	inAuthority = regexp.MustCompile(`://[^@]*:[^@]*@`)
+	inParameter = regexp.MustCompile(`(?i)password\s*=`) // sslpassword too
+)
 
 // nearest returns the name that a mistyped one was most likely meant to be: of
 // candidates, the one the fewest edits away from it, with or without its section.

@@ -111,7 +111,29 @@ func (l *Loaded) readFile(path string) error {
 	if document.Kind == 0 {
 		return nil // empty, or nothing but comments
 	}
-	return l.readMapping(path, "", document.Content[0], map[string]bool{})
+	if err := l.readMapping(path, "", document.Content[0], map[string]bool{}); err != nil {
+		return err
+	}
+	return l.warnOfReaders(path)
+}
+
+// warnOfReaders warns of a file with secrets in it that every user may read.
+func (l *Loaded) warnOfReaders(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("the configuration file cannot be read: %w", err)
+	}
+	secret := ""
+	switch {
+	case l.from["master_key"] == "file":
+		secret = "master_key"
+	case l.from["database"] == "file" && HoldsPassword(l.Database):
+		secret = "the password of the database"
+	}
+	if secret != "" && info.Mode().IsRegular() && info.Mode()&0o004 != 0 {
+		l.Warnings = append(l.Warnings, fmt.Sprintf("%s holds %s, and every user of this machine can read it; run: chmod 600 %s", path, secret, path))
+	}
+	return nil
 }
 
 // readMapping takes over the keys of one mapping of the file; section is the

@@ -1,4 +1,7 @@
-package main
+// Package agent is an MCP client written with net/http alone, to be read as a
+// description of the protocol: from the address of an MCP server, which is all it
+// is given, to a tool call, and to the end of its access.
+package agent
 
 import (
 	"context"
@@ -15,17 +18,14 @@ import (
 	"strings"
 )
 
-// agent is an MCP client written with net/http alone, to be read as a
-// description of the protocol: from the address of an MCP server, which is all
-// it is given, to a tool call, and to the end of its access. The steps are in
-// the order in which they happen.
-type agent struct {
+// Agent plays one session. Its steps are in the order in which they happen.
+type Agent struct {
 	mcpServer   string      // the one thing a person types into an agent
-	person      person      // who sits at the keyboard
-	introspects credentials // the MCP server's own; no agent has these
+	person      *Person     // who sits at the keyboard
+	introspects Credentials // the MCP server's own; no agent has these
 
 	http *http.Client
-	says *transcript
+	says *Transcript
 
 	metadata  string // where the MCP server's metadata is
 	resource  resourceMetadata
@@ -33,7 +33,7 @@ type agent struct {
 	client    registration
 	scope     []string // what to ask for next
 	pending   authorizationRequest
-	page      *page // what the person's browser shows
+	page      *Page // what the person's browser shows
 	tokens    tokens
 	earlier   []string // refresh tokens that newer ones took the place of
 	requestID int
@@ -73,45 +73,59 @@ type (
 	authorizationRequest struct {
 		state, verifier string
 	}
-	credentials struct{ id, secret string }
+	// Credentials are those of an MCP server, with which it asks whether a token is
+	// still good (RFC 7662 §2.1).
+	Credentials struct{ ID, Secret string }
 )
 
-// redirectURI is where the browser brings the answer. A real agent listens
+// RedirectURI is where the browser brings the answer. A real agent listens
 // there. The port is free to change (RFC 8252 §7.3), so it is registered without.
 const (
 	registeredRedirectURI = "http://127.0.0.1/callback"
-	redirectURI           = "http://127.0.0.1:41337/callback"
+	RedirectURI           = "http://127.0.0.1:41337/callback"
 )
 
 // session is the whole of it.
 var session = []struct {
 	title, source string
-	play          func(*agent, context.Context) error
+	play          func(*Agent, context.Context) error
 }{
-	{"The agent calls the MCP server, without a token", "RFC 6750 §3", (*agent).knock},
-	{"It asks the MCP server who can give it one", "RFC 9728 §3", (*agent).discoverResource},
-	{"It asks the authorization server what that can do", "RFC 8414 §3", (*agent).discoverServer},
-	{"It registers itself: nobody has to know it beforehand", "RFC 7591 §3", (*agent).register},
-	{"It sends the person's browser off to authorize, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707", (*agent).authorize},
-	{"The person signs in", "", (*agent).signIn},
-	{"The person consents, and the browser comes back with a code", "OAuth 2.1 §4.1.2, RFC 9207", (*agent).consent},
-	{"The agent redeems the code for tokens", "OAuth 2.1 §4.1.3", (*agent).redeem},
-	{"It calls a tool", "RFC 6750 §2.1", (*agent).callForecast},
-	{"It calls a tool that its token is not good for", "RFC 6750 §3.1", (*agent).callEmailTooEarly},
-	{"It asks the person for more: step-up", "MCP authorization, RFC 6750 §3.1", (*agent).authorize},
-	{"The person, signed in already, consents to that too", "", (*agent).consent},
-	{"The agent redeems the new code", "OAuth 2.1 §4.1.3", (*agent).redeem},
-	{"It calls that tool again", "", (*agent).callEmail},
-	{"Time passes; it refreshes its tokens", "OAuth 2.1 §4.3", (*agent).refresh},
-	{"It calls another tool with the fresh token", "", (*agent).callEvents},
-	{"It is done and gives its access back", "RFC 7009 §2", (*agent).revoke},
-	{"The revoked refresh token is worth nothing", "OAuth 2.1 §4.3", (*agent).refreshRevoked},
-	{"The MCP server asks about the access token, and learns that it is dead", "RFC 7662 §2", (*agent).introspect},
-	{"So it turns the agent away", "RFC 6750 §3.1", (*agent).callRevoked},
+	{"The agent calls the MCP server, without a token", "RFC 6750 §3", (*Agent).knock},
+	{"It asks the MCP server who can give it one", "RFC 9728 §3", (*Agent).discoverResource},
+	{"It asks the authorization server what that can do", "RFC 8414 §3", (*Agent).discoverServer},
+	{"It registers itself: nobody has to know it beforehand", "RFC 7591 §3", (*Agent).register},
+	{"It sends the person's browser off to authorize, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707", (*Agent).authorize},
+	{"The person signs in", "", (*Agent).signIn},
+	{"The person consents, and the browser comes back with a code", "OAuth 2.1 §4.1.2, RFC 9207", (*Agent).consent},
+	{"The agent redeems the code for tokens", "OAuth 2.1 §4.1.3", (*Agent).redeem},
+	{"It calls a tool", "RFC 6750 §2.1", (*Agent).callForecast},
+	{"It calls a tool that its token is not good for", "RFC 6750 §3.1", (*Agent).callEmailTooEarly},
+	{"It asks the person for more: step-up", "MCP authorization, RFC 6750 §3.1", (*Agent).authorize},
+	{"The person, signed in already, consents to that too", "", (*Agent).consent},
+	{"The agent redeems the new code", "OAuth 2.1 §4.1.3", (*Agent).redeem},
+	{"It calls that tool again", "", (*Agent).callEmail},
+	{"Time passes; it refreshes its tokens", "OAuth 2.1 §4.3", (*Agent).refresh},
+	{"It calls another tool with the fresh token", "", (*Agent).callEvents},
+	{"It is done and gives its access back", "RFC 7009 §2", (*Agent).revoke},
+	{"The revoked refresh token is worth nothing", "OAuth 2.1 §4.3", (*Agent).refreshRevoked},
+	{"The MCP server asks about the access token, and learns that it is dead", "RFC 7662 §2", (*Agent).introspect},
+	{"So it turns the agent away", "RFC 6750 §3.1", (*Agent).callRevoked},
 }
 
-// play plays the session and returns the error of the first step that failed.
-func (a *agent) play(ctx context.Context) error {
+// Steps is how many steps a session has.
+var Steps = len(session)
+
+// New returns an agent that is given the address of an MCP server. introspects are
+// that server's own credentials, for the step in which it asks about a token.
+func New(mcpServer string, who *Person, introspects Credentials, says *Transcript) *Agent {
+	return &Agent{
+		mcpServer: mcpServer, person: who, introspects: introspects, says: says,
+		http: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+}
+
+// Play plays the session and returns the error of the first step that failed.
+func (a *Agent) Play(ctx context.Context) error {
 	for i, step := range session {
 		a.says.step(i+1, step.title, step.source)
 		if err := step.play(a, ctx); err != nil {
@@ -122,7 +136,7 @@ func (a *agent) play(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) knock(ctx context.Context) error {
+func (a *Agent) knock(ctx context.Context) error {
 	answer, err := a.call(ctx, "initialize", map[string]any{
 		"protocolVersion": mcpVersion,
 		"capabilities":    map[string]any{},
@@ -143,7 +157,7 @@ func (a *agent) knock(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) discoverResource(ctx context.Context) error {
+func (a *Agent) discoverResource(ctx context.Context) error {
 	if err := a.read(ctx, a.metadata, &a.resource); err != nil {
 		return err
 	}
@@ -159,7 +173,7 @@ func (a *agent) discoverResource(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) discoverServer(ctx context.Context) error {
+func (a *Agent) discoverServer(ctx context.Context) error {
 	issuer := a.resource.AuthorizationServers[0]
 	if err := a.read(ctx, issuer+"/.well-known/oauth-authorization-server", &a.server); err != nil {
 		return err
@@ -176,7 +190,7 @@ func (a *agent) discoverServer(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) register(ctx context.Context) error {
+func (a *Agent) register(ctx context.Context) error {
 	answer, err := a.postJSON(ctx, a.server.RegistrationEndpoint, map[string]any{
 		"client_name":                "Demo agent",
 		"redirect_uris":              []string{registeredRedirectURI},
@@ -194,13 +208,13 @@ func (a *agent) register(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) authorize(ctx context.Context) error {
+func (a *Agent) authorize(ctx context.Context) error {
 	a.pending = authorizationRequest{state: rand.Text(), verifier: rand.Text() + rand.Text()}
 	hash := sha256.Sum256([]byte(a.pending.verifier)) // RFC 7636 §4.2
 	query := url.Values{
 		"response_type":         {"code"},
 		"client_id":             {a.client.ClientID},
-		"redirect_uri":          {redirectURI},
+		"redirect_uri":          {RedirectURI},
 		"scope":                 {strings.Join(a.scope, " ")},
 		"state":                 {a.pending.state},
 		"code_challenge":        {base64.RawURLEncoding.EncodeToString(hash[:])},
@@ -208,44 +222,34 @@ func (a *agent) authorize(ctx context.Context) error {
 		"resource":              {a.resource.Resource}, // the token will be good for this server alone
 	}
 	var err error
-	a.page, err = a.person.open(ctx, a.server.AuthorizationEndpoint+"?"+query.Encode())
+	a.page, err = a.person.Open(ctx, a.server.AuthorizationEndpoint+"?"+query.Encode())
 	if err != nil {
 		return err
 	}
-	a.says.done("The browser shows the page %q at %s.", a.page.title, a.page.url.Path)
+	a.says.done("The browser shows the page %q at %s.", a.page.Title, a.page.URL.Path)
 	return nil
 }
 
-func (a *agent) signIn(ctx context.Context) error {
-	form, err := a.page.form("password")
-	if err != nil {
+func (a *Agent) signIn(ctx context.Context) (err error) {
+	if a.page, err = a.person.SignIn(ctx, a.page); err != nil {
 		return err
 	}
-	form.values.Set("email", a.person.email)
-	form.values.Set("password", a.person.password)
-	if a.page, err = a.person.submit(ctx, form); err != nil {
+	if _, err := a.page.Form("decision"); err != nil {
 		return err
 	}
-	if _, err := a.page.form("decision"); err != nil {
-		return err
-	}
-	a.says.done("The agent sees nothing of this. The browser shows the page %q.", a.page.title)
+	a.says.done("The agent sees nothing of this. The browser shows the page %q.", a.page.Title)
 	return nil
 }
 
-func (a *agent) consent(ctx context.Context) error {
-	form, err := a.page.form("decision")
-	if err != nil {
+// consent allows everything: every box comes ticked, and a person may untick some.
+func (a *Agent) consent(ctx context.Context) (err error) {
+	var allowed []string
+	if a.page, allowed, err = a.person.Allow(ctx, a.page); err != nil {
 		return err
 	}
-	allowed := form.values["scope"] // every box comes ticked; a person may untick some
-	form.values.Set("decision", "allow")
-	if a.page, err = a.person.submit(ctx, form); err != nil {
-		return err
-	}
-	switch answer := a.page.url.Query(); {
-	case !strings.HasPrefix(a.page.url.String(), redirectURI+"?"):
-		return fmt.Errorf("the browser is at %s, not at the agent", a.page.url.Path)
+	switch answer := a.page.URL.Query(); {
+	case !strings.HasPrefix(a.page.URL.String(), RedirectURI+"?"):
+		return fmt.Errorf("the browser is at %s, not at the agent", a.page.URL.Path)
 	case answer.Has("error"):
 		return fmt.Errorf("%s: %s", answer.Get("error"), answer.Get("error_description"))
 	case answer.Get("state") != a.pending.state: // another request's answer, slipped in
@@ -257,14 +261,14 @@ func (a *agent) consent(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) redeem(ctx context.Context) error {
+func (a *Agent) redeem(ctx context.Context) error {
 	if a.tokens.RefreshToken != "" { // of an earlier consent, which stands beside the new one
 		a.earlier = append(a.earlier, a.tokens.RefreshToken)
 	}
 	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
 		"grant_type":    {"authorization_code"},
-		"code":          {a.page.url.Query().Get("code")},
-		"redirect_uri":  {redirectURI},
+		"code":          {a.page.URL.Query().Get("code")},
+		"redirect_uri":  {RedirectURI},
 		"client_id":     {a.client.ClientID},
 		"code_verifier": {a.pending.verifier}, // proves that this agent began it
 		"resource":      {a.resource.Resource},
@@ -275,7 +279,7 @@ func (a *agent) redeem(ctx context.Context) error {
 	return a.keep(answer)
 }
 
-func (a *agent) refresh(ctx context.Context) error {
+func (a *Agent) refresh(ctx context.Context) error {
 	old := a.tokens
 	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
 		"grant_type":    {"refresh_token"},
@@ -296,7 +300,7 @@ func (a *agent) refresh(ctx context.Context) error {
 }
 
 // keep takes the tokens out of an answer of the token endpoint.
-func (a *agent) keep(answer *answer) error {
+func (a *Agent) keep(answer *answer) error {
 	a.tokens = tokens{}
 	switch err := answer.decode(http.StatusOK, &a.tokens); {
 	case err != nil:
@@ -310,21 +314,21 @@ func (a *agent) keep(answer *answer) error {
 	return nil
 }
 
-func (a *agent) callForecast(ctx context.Context) error {
+func (a *Agent) callForecast(ctx context.Context) error {
 	return a.callTool(ctx, "get_forecast", map[string]any{"city": "Rome", "days": 2})
 }
 
-func (a *agent) callEvents(ctx context.Context) error {
+func (a *Agent) callEvents(ctx context.Context) error {
 	return a.callTool(ctx, "list_events", map[string]any{})
 }
 
-func (a *agent) callEmail(ctx context.Context) error {
+func (a *Agent) callEmail(ctx context.Context) error {
 	return a.callTool(ctx, "send_email", theEmail)
 }
 
 var theEmail = map[string]any{"to": "ada@example.com", "subject": "Rome", "body": "Bring an umbrella."}
 
-func (a *agent) callEmailTooEarly(ctx context.Context) error {
+func (a *Agent) callEmailTooEarly(ctx context.Context) error {
 	answer, err := a.call(ctx, "tools/call", map[string]any{"name": "send_email", "arguments": theEmail})
 	switch challenge := answer.header.Get("WWW-Authenticate"); {
 	case err != nil:
@@ -345,7 +349,7 @@ func (a *agent) callEmailTooEarly(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) revoke(ctx context.Context) error {
+func (a *Agent) revoke(ctx context.Context) error {
 	for _, token := range append(a.earlier, a.tokens.RefreshToken) {
 		answer, err := a.postForm(ctx, a.server.RevocationEndpoint, url.Values{
 			"token":           {token},
@@ -363,7 +367,7 @@ func (a *agent) revoke(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) refreshRevoked(ctx context.Context) error {
+func (a *Agent) refreshRevoked(ctx context.Context) error {
 	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
 		"grant_type":    {"refresh_token"},
 		"refresh_token": {a.tokens.RefreshToken},
@@ -385,14 +389,14 @@ func (a *agent) refreshRevoked(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) introspect(ctx context.Context) error {
+func (a *Agent) introspect(ctx context.Context) error {
 	form := url.Values{"token": {a.tokens.AccessToken}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.server.IntrospectionEndpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.SetBasicAuth(url.QueryEscape(a.introspects.id), url.QueryEscape(a.introspects.secret))
+	req.SetBasicAuth(url.QueryEscape(a.introspects.ID), url.QueryEscape(a.introspects.Secret))
 	answer, err := a.send(req)
 	if err != nil {
 		return err
@@ -410,7 +414,7 @@ func (a *agent) introspect(ctx context.Context) error {
 	return nil
 }
 
-func (a *agent) callRevoked(ctx context.Context) error {
+func (a *Agent) callRevoked(ctx context.Context) error {
 	answer, err := a.call(ctx, "tools/call", map[string]any{"name": "list_events", "arguments": map[string]any{}})
 	switch challenge := answer.header.Get("WWW-Authenticate"); {
 	case err != nil:
@@ -428,7 +432,7 @@ func (a *agent) callRevoked(ctx context.Context) error {
 const mcpVersion = "2025-11-25"
 
 // callTool calls a tool and takes its result.
-func (a *agent) callTool(ctx context.Context, name string, arguments map[string]any) error {
+func (a *Agent) callTool(ctx context.Context, name string, arguments map[string]any) error {
 	answer, err := a.call(ctx, "tools/call", map[string]any{"name": name, "arguments": arguments})
 	if err != nil {
 		return err
@@ -454,7 +458,7 @@ func (a *agent) callTool(ctx context.Context, name string, arguments map[string]
 
 // call sends one JSON-RPC request to the MCP server, with the access token if
 // there is one. The answer is never nil.
-func (a *agent) call(ctx context.Context, method string, params map[string]any) (*answer, error) {
+func (a *Agent) call(ctx context.Context, method string, params map[string]any) (*answer, error) {
 	a.requestID++
 	body, err := json.Marshal(struct {
 		Version string         `json:"jsonrpc"`
@@ -479,7 +483,7 @@ func (a *agent) call(ctx context.Context, method string, params map[string]any) 
 }
 
 // read fetches a metadata document into v.
-func (a *agent) read(ctx context.Context, address string, v any) error {
+func (a *Agent) read(ctx context.Context, address string, v any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
@@ -491,7 +495,7 @@ func (a *agent) read(ctx context.Context, address string, v any) error {
 	return answer.decode(http.StatusOK, v)
 }
 
-func (a *agent) postJSON(ctx context.Context, address string, v any) (*answer, error) {
+func (a *Agent) postJSON(ctx context.Context, address string, v any) (*answer, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -499,11 +503,11 @@ func (a *agent) postJSON(ctx context.Context, address string, v any) (*answer, e
 	return a.post(ctx, address, "application/json", string(body))
 }
 
-func (a *agent) postForm(ctx context.Context, address string, form url.Values) (*answer, error) {
+func (a *Agent) postForm(ctx context.Context, address string, form url.Values) (*answer, error) {
 	return a.post(ctx, address, "application/x-www-form-urlencoded", form.Encode())
 }
 
-func (a *agent) post(ctx context.Context, address, kind, body string) (*answer, error) {
+func (a *Agent) post(ctx context.Context, address, kind, body string) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -513,7 +517,7 @@ func (a *agent) post(ctx context.Context, address, kind, body string) (*answer, 
 }
 
 // send sends a request and shows it and its answer, which is never nil.
-func (a *agent) send(req *http.Request) (*answer, error) {
+func (a *Agent) send(req *http.Request) (*answer, error) {
 	a.says.request(req)
 	resp, err := a.http.Do(req)
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package agent
 
 import (
 	"bytes"
@@ -15,11 +15,18 @@ import (
 	"golang.org/x/term"
 )
 
-// transcript prints a conversation over HTTP for people to read. Secrets are cut
+// Transcript prints a conversation over HTTP for people to read. Secrets are cut
 // short.
-type transcript struct {
+type Transcript struct {
 	w      io.Writer
 	colour bool
+}
+
+// NewTranscript returns a transcript that is written to w, in colour if that is a
+// terminal and NO_COLOR is not set.
+func NewTranscript(w io.Writer) *Transcript {
+	f, ok := w.(*os.File)
+	return &Transcript{w: w, colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""} // #nosec G115 -- a file descriptor is small
 }
 
 const (
@@ -30,31 +37,31 @@ const (
 	reset = "\x1b[0m"
 )
 
-func (t *transcript) paint(style, text string) string {
+func (t *Transcript) paint(style, text string) string {
 	if !t.colour {
 		return text
 	}
 	return style + text + reset
 }
 
-func (t *transcript) step(number int, title, source string) {
+func (t *Transcript) step(number int, title, source string) {
 	if source != "" {
 		source = "  (" + source + ")"
 	}
 	fmt.Fprintf(t.w, "\n%s%s\n", t.paint(bold, fmt.Sprintf("%2d. %s", number, title)), t.paint(dim, source))
 }
 
-func (t *transcript) done(format string, args ...any) {
+func (t *Transcript) done(format string, args ...any) {
 	fmt.Fprintf(t.w, "    %s %s\n", t.paint(green, "✓"), fmt.Sprintf(format, args...))
 }
 
-func (t *transcript) failed(err error) {
+func (t *Transcript) failed(err error) {
 	fmt.Fprintf(t.w, "    %s %s\n", t.paint(red, "✗"), err)
 }
 
 // request shows what is sent: method, address, the token if there is one, and
 // the parameters, one a line.
-func (t *transcript) request(r *http.Request) {
+func (t *Transcript) request(r *http.Request) {
 	t.address(r.Method, r.URL)
 	if kind, credential, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
 		t.detail("Authorization: " + kind + " " + shorten(credential))
@@ -77,7 +84,7 @@ func (t *transcript) request(r *http.Request) {
 }
 
 // response shows what came back: status, challenge, and the members of the JSON.
-func (t *transcript) response(r *http.Response, body []byte) {
+func (t *Transcript) response(r *http.Response, body []byte) {
 	fmt.Fprintf(t.w, "    ← %s\n", r.Status)
 	if challenge := r.Header.Get("WWW-Authenticate"); challenge != "" {
 		t.detail("WWW-Authenticate: " + challenge)
@@ -88,16 +95,16 @@ func (t *transcript) response(r *http.Response, body []byte) {
 }
 
 // redirect shows where a browser is sent.
-func (t *transcript) redirect(to *url.URL) { t.address("redirected to", to) }
+func (t *Transcript) redirect(to *url.URL) { t.address("redirected to", to) }
 
-func (t *transcript) address(verb string, u *url.URL) {
+func (t *Transcript) address(verb string, u *url.URL) {
 	fmt.Fprintf(t.w, "    → %s %s://%s%s\n", verb, u.Scheme, u.Host, u.Path)
 	t.parameters(u.RawQuery)
 }
 
 // claims shows what is in an access token (RFC 9068 §2.2). Only the server that
 // it is for has any business in there; we are curious.
-func (t *transcript) claims(token string) {
+func (t *Transcript) claims(token string) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return
@@ -107,7 +114,7 @@ func (t *transcript) claims(token string) {
 	}
 }
 
-func (t *transcript) parameters(query string) {
+func (t *Transcript) parameters(query string) {
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok {
@@ -124,7 +131,7 @@ func (t *transcript) parameters(query string) {
 }
 
 // members shows the members of a JSON object in their order.
-func (t *transcript) members(object []byte) {
+func (t *Transcript) members(object []byte) {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
 		return
@@ -145,7 +152,7 @@ func (t *transcript) members(object []byte) {
 	}
 }
 
-func (t *transcript) detail(line string) {
+func (t *Transcript) detail(line string) {
 	fmt.Fprintf(t.w, "      %s\n", t.paint(dim, line))
 }
 
@@ -169,10 +176,4 @@ func shorten(secret string) string {
 		return "…"
 	}
 	return secret[:10] + "…" + secret[len(secret)-4:]
-}
-
-// isTerminal tells whether w is a terminal that may be written to in colour.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
 }

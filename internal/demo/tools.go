@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -13,41 +13,42 @@ import (
 
 	"github.com/cardea-auth/cardea/guard"
 	"github.com/cardea-auth/cardea/guard/gosdk"
+	"github.com/cardea-auth/cardea/internal/agent"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// demoName is what people see the demo's MCP server called.
-const demoName = "Demo assistant"
+// serverName is what people see the demo's MCP server called.
+const serverName = "Demo assistant"
 
-// demoScopes are what the demo's MCP server lets an agent ask for. Only the
+// scopes are what the demo's MCP server lets an agent ask for. Only the
 // harmless ones are granted to an agent that asks for none, so that the others
 // show how an agent comes back to ask for more.
-var demoScopes = []oauth.ResourceScope{
+var scopes = []oauth.ResourceScope{
 	{Name: "mcp:tools:weather", Description: "Look up the weather forecast", Default: true},
 	{Name: "mcp:tools:calendar:read", Description: "See what is in your calendar", Default: true},
 	{Name: "mcp:tools:calendar:write", Description: "Put new events into your calendar"},
 	{Name: "mcp:tools:email:send", Description: "Send e-mail in your name"},
 }
 
-// newDemoTools returns the demo's MCP server, made with the official SDK and
+// newTools returns the demo's MCP server, made with the official SDK and
 // protected as any other: a guard in front of it, which asks the issuer about
 // each token, so that revocation shows at once. It keeps no sessions, so agents
 // survive its restarts.
-func newDemoTools(issuer, resource string, own credentials, log *slog.Logger) (http.Handler, error) {
-	served := oauth.Resource{Scopes: demoScopes}
+func newTools(issuer, resource, version string, own agent.Credentials, log *slog.Logger) (http.Handler, error) {
+	served := oauth.Resource{Scopes: scopes}
 	g, err := guard.New(guard.Config{
 		Issuer:        issuer,
 		Resource:      resource,
 		Scopes:        served.ScopeNames(),
 		DefaultScopes: served.DefaultScopes(),
-		Name:          demoName,
-		Introspection: &guard.Credentials{ClientID: own.id, ClientSecret: own.secret},
+		Name:          serverName,
+		Introspection: &guard.Credentials{ClientID: own.ID, ClientSecret: own.Secret},
 		Logger:        log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	server := newDemoServer(g)
+	server := newServer(g, version)
 	handler := mcp.NewStreamableHTTPHandler(
 		func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true},
@@ -63,8 +64,8 @@ func newDemoTools(issuer, resource string, own credentials, log *slog.Logger) (h
 	return mux, nil
 }
 
-func newDemoServer(g *guard.Guard) *mcp.Server {
-	s := mcp.NewServer(&mcp.Implementation{Name: "cardea-demo", Title: demoName, Version: version}, nil)
+func newServer(g *guard.Guard, version string) *mcp.Server {
+	s := mcp.NewServer(&mcp.Implementation{Name: "cardea-demo", Title: serverName, Version: version}, nil)
 	s.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(g))
 	readOnly := &mcp.ToolAnnotations{ReadOnlyHint: true}
 	mcp.AddTool(s, &mcp.Tool{Name: "get_forecast", Description: "The weather forecast of a city for the next days.", Annotations: readOnly}, getForecast)
