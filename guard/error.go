@@ -25,8 +25,21 @@ type Error struct {
 	Scope       scope.Set     // scope: what a token would need
 	RetryAfter  time.Duration // zero leaves the header out
 
-	cause error
+	cause   error
+	allow   string    // Allow; empty leaves the header out
+	message *rpcError // makes the body a JSON-RPC error, for clients of MCP
 }
+
+// rpcError is an error of JSON-RPC 2.0 §5.1; its message is the description of the [Error].
+type rpcError struct {
+	ID   json.RawMessage // of the request; nil if it is not known
+	Code int
+}
+
+const (
+	codeMethodNotFound = -32601
+	codeHeaderMismatch = -32020 // MCP 2026-07-28
+)
 
 // Error returns code and description, and what is behind them if that is known.
 func (e *Error) Error() string {
@@ -125,7 +138,22 @@ func (e *Error) write(w http.ResponseWriter) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
+	if e.allow != "" {
+		w.Header().Set("Allow", e.allow)
+	}
 	w.Header().Set("Cache-Control", "no-store")
+	if e.message != nil {
+		type problem struct {
+			Code    int    `json:"code"`
+			Message string `json:"message"`
+		}
+		writeJSON(w, e.Status, struct {
+			Version string          `json:"jsonrpc"`
+			ID      json.RawMessage `json:"id"`
+			Error   problem         `json:"error"`
+		}{"2.0", e.message.ID, problem{e.message.Code, e.Description}})
+		return
+	}
 	writeJSON(w, e.Status, struct {
 		Code        string `json:"error"`
 		Description string `json:"error_description,omitempty"`

@@ -32,6 +32,7 @@ func mustNew(config guard.Config) *guard.Guard {
 // send plays a client of handler.
 func send(handler http.Handler, method, target, token, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -109,12 +110,13 @@ func ExampleGuard_RequireToolScopes() {
 	// delete_all 403
 }
 
-// Protected resource metadata, by which MCP clients find the authorization server.
+// Protected resource metadata, by which MCP clients find the authorization server. It names the scopes to begin with.
 func ExampleWellKnown() {
 	g := mustNew(guard.Config{
 		Issuer:        "https://id.example.com",
 		Resource:      "https://mcp.example.com/mcp",
 		Scopes:        scope.Of("mcp:tools:weather", "mcp:tools:calendar:read", "mcp:resources:*"),
+		DefaultScopes: scope.Of("mcp:tools:weather"),
 		Documentation: "https://mcp.example.com/docs",
 	})
 	mux := http.NewServeMux()
@@ -139,9 +141,7 @@ func ExampleWellKnown() {
 	//   "resource": "https://mcp.example.com/mcp",
 	//   "resource_documentation": "https://mcp.example.com/docs",
 	//   "scopes_supported": [
-	//     "mcp:tools:weather",
-	//     "mcp:tools:calendar:read",
-	//     "mcp:resources:*"
+	//     "mcp:tools:weather"
 	//   ]
 	// }
 }

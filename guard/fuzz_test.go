@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/cardea-auth/cardea/guard/guardtest"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func FuzzAuthorization(f *testing.F) {
@@ -48,39 +51,121 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
+// toolCalls are messages that some program reads otherwise than another.
+var toolCalls = []string{
+	call("get_forecast"), call("send_email"), `[` + call("get_forecast") + `]`,
+	`{"method":"tools/call","Params":{"name":"x"}}`,
+	`{"method":"tools/call","params":{"name":"get_forecast","NAME":"send_email"}}`,
+	`{"method":"tools/call","params":{"name":"get_forecast","n\u0061me":"send_email"}}`,
+	`{"method":"tools/call\u0000","params":{"name":"send_email"}}`,
+	`{"id":1,"method":"tools/call","params":{"name":"get_forecast","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`,
+	`{}`, `[]`, `null`, `"`, "{\"method\":\"\xff\"}", `{"method\u0000":1}`, "\ufeff{}", `{"id":1,"result":{}}`,
+	`{"method":"ping","params":{"a":[1e400,-0,1E+2,"\ud83d\ude00","\ud83d"]}}`,
+}
+
 // What passes is read by the server, whose reader may be encoding/json: it must find the tool that was checked.
 func FuzzToolCall(f *testing.F) {
 	w := newWorld(f)
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
-	for _, seed := range []string{call("get_forecast"), call("send_email"), `[` + call("get_forecast") + `]`, `{"method":"tools/call","Params":{"name":"x"}}`,
-		`{"method":"tools/call","params":{"name":"get_forecast","NAME":"send_email"}}`, `{}`, `[]`, `null`, `"`, "{\"method\":\"\xff\"}", `{"method\u0000":1}`} {
+	for _, seed := range toolCalls {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, message string) {
 		passed := false
 		handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got, err := io.ReadAll(r.Body)
-			if err != nil || string(got) != message {
+			if err != nil || string(got) != message || r.ContentLength != int64(len(message)) {
 				t.Errorf("%q became %q, %v", message, got, err)
 			}
 			passed = true
 		})))
 		ask(handler, token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(message)) })
-		type lenient struct {
-			Method string
-			Params struct{ Name string }
-		}
-		var one lenient
-		batch := []lenient{}
-		if json.Unmarshal([]byte(message), &one) == nil {
-			batch = append(batch, one)
-		} else if json.Unmarshal([]byte(message), &batch) != nil {
+		if !passed {
 			return
 		}
-		for _, m := range batch {
-			if passed && strings.EqualFold(strings.TrimSpace(m.Method), "tools/call") && m.Params.Name != "get_forecast" && m.Params.Name != "ping_me" {
+		for _, m := range lenient(t, message) {
+			if strings.EqualFold(strings.Trim(m.Method, " \x00/"), "tools/call") && m.Params.Name != "get_forecast" && m.Params.Name != "ping_me" {
 				t.Errorf("%q passed", message)
 			}
 		}
 	})
+}
+
+type lenientMessage struct {
+	Method string
+	Params struct{ Name string }
+}
+
+// lenient reads a message or a batch as encoding/json does into a struct: in any case of letters, the last one counts.
+func lenient(t *testing.T, message string) []lenientMessage {
+	var one struct {
+		Method string
+		Params json.RawMessage
+	}
+	raw := []json.RawMessage{json.RawMessage(message)}
+	if strings.HasPrefix(strings.TrimSpace(message), "[") {
+		raw = nil
+		if err := json.Unmarshal([]byte(message), &raw); err != nil {
+			t.Errorf("%q passed, but encoding/json says %v", message, err)
+		}
+	}
+	var all []lenientMessage
+	for _, r := range raw {
+		if err := json.Unmarshal(r, &one); err != nil {
+			t.Errorf("%q passed, but encoding/json says %v", message, err)
+		}
+		m := lenientMessage{Method: one.Method}
+		_ = json.Unmarshal(one.Params, &m.Params) // whose name may be another value than a string
+		all = append(all, m)
+	}
+	return all
+}
+
+// What passes as JSON is what a strict reader of RFC 7493, written by others, takes for JSON, but for three bounds of
+// the guard's own.
+func FuzzStrictJSON(f *testing.F) {
+	w := newWorld(f)
+	token := w.Token(guardtest.Claims{Audience: resource})
+	for _, seed := range append(toolCalls, `0`, `-0.0e-1`, `01`, `1.`, `.1`, `+1`, `1e`, `"\u00e"`, `"\x"`, "\"\t\"", `"\udc00"`, `tru`, `nulll`, `[1,]`, `[,1]`,
+		`{"a":1,}`, `{"a" :1 , "b":[{}] }`, `{"a":1,"\u0061":2}`, `{"a\u007f":1}`, `{1:1}`, "\u00a0", "1\f", `""""`, "\"\u2028\"",
+		strings.Repeat("[", 200)+strings.Repeat("]", 200)) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		var reached counter
+		message := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":` + value + `}}`
+		ask(w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached)), token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(message)) })
+		valid := jsontext.Value(value).IsValid() && withinBounds(value)
+		switch {
+		case reached.n == 1 && !jsontext.Value(message).IsValid():
+			t.Errorf("%q passed", message)
+		case reached.n == 0 && valid:
+			t.Errorf("%q is good, but was refused", message)
+		case reached.n == 1 && jsontext.Value(value).IsValid() && !valid:
+			t.Errorf("%q is beyond the bounds, but passed", message)
+		}
+	})
+}
+
+// withinBounds reports whether no name in value, which is valid, has a control character, no number is beyond float64,
+// and nothing nests too deep for params.a.
+func withinBounds(value string) bool {
+	d := jsontext.NewDecoder(strings.NewReader(value))
+	for {
+		token, err := d.ReadToken()
+		if err != nil {
+			return err == io.EOF
+		}
+		kind, n := d.StackIndex(d.StackDepth())
+		switch {
+		case d.StackDepth() > 126:
+			return false
+		case token.Kind() == '0':
+			if _, err := strconv.ParseFloat(token.String(), 64); err != nil {
+				return false
+			}
+		case token.Kind() == '"' && kind == '{' && n%2 == 1 && strings.ContainsFunc(token.String(), unicode.IsControl):
+			return false
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,11 +25,18 @@ type Config struct {
 	// or http on a loopback host, without query and fragment.
 	Resource string
 
-	// Scopes are the scopes the server knows, for its metadata (RFC 9728 §2). Nil leaves them out.
+	// Scopes are all scopes that the server knows. What is required elsewhere must be covered by them, so that a
+	// misspelled scope shows when the server starts. Nil means that they are not known, and nothing is compared.
 	Scopes scope.Set
 
-	// DefaultScopes are what a client without a token is told to ask for first. Empty means Scopes without wildcards.
+	// DefaultScopes are the few scopes that a client should ask for first; it comes back for others when a call needs
+	// them. They are the scope of the challenge to a request without a token (RFC 6750 §3), and scopes_supported in the
+	// metadata, because clients that find scopes there ask for all of them. Empty means Scopes without wildcards.
 	DefaultScopes scope.Set
+
+	// AdvertisedScopes take the place of DefaultScopes in the metadata (RFC 9728 §2). Nil means DefaultScopes; an empty
+	// set that is not nil leaves scopes_supported out.
+	AdvertisedScopes scope.Set
 
 	// Name and Documentation tell people about the server in its metadata. Empty leaves them out.
 	Name          string
@@ -87,18 +93,36 @@ func New(config Config) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guard: Issuer: %w", err)
 	}
-	for _, name := range slices.Concat(config.Scopes, config.DefaultScopes) {
-		switch {
-		case !scope.Valid(name):
-			return nil, fmt.Errorf("guard: %q is not a scope name (RFC 6749 §3.3)", name)
-		case name == offlineAccess:
-			return nil, fmt.Errorf("guard: %s is asked of the issuer, not of this server; leave it out", name)
+	for _, field := range []struct {
+		name string
+		set  scope.Set
+	}{{"Scopes", config.Scopes}, {"DefaultScopes", config.DefaultScopes}, {"AdvertisedScopes", config.AdvertisedScopes}} {
+		for _, name := range field.set {
+			switch {
+			case !scope.Valid(name):
+				return nil, fmt.Errorf("guard: %s: %q is not a scope name (RFC 6749 §3.3)", field.name, name)
+			case name == offlineAccess:
+				return nil, fmt.Errorf("guard: %s: %s is asked of the issuer, not of this server; leave it out", field.name, name)
+			}
+		}
+		if err := checkScopes(config.Scopes, field.set...); err != nil {
+			return nil, fmt.Errorf("guard: %s: %w", field.name, err)
 		}
 	}
 	if c := config.Introspection; c != nil && (c.ClientID == "" || c.ClientSecret == "") {
 		return nil, errors.New("guard: Introspection needs ClientID and ClientSecret")
 	}
 
+	if len(config.DefaultScopes) == 0 {
+		for _, name := range config.Scopes {
+			if !strings.HasSuffix(name, "*") {
+				config.DefaultScopes = append(config.DefaultScopes, name)
+			}
+		}
+	}
+	if config.AdvertisedScopes == nil {
+		config.AdvertisedScopes = config.DefaultScopes
+	}
 	g := &Guard{
 		resource:    config.Resource,
 		metadataURL: insert(resource, protectedResource),
@@ -108,13 +132,6 @@ func New(config Config) (*Guard, error) {
 		remembered:  newRecent[[32]byte, memory](config.Remember),
 		log:         config.Logger,
 		now:         config.Now,
-	}
-	if len(g.challenge) == 0 {
-		for _, name := range g.scopes {
-			if !strings.HasSuffix(name, "*") {
-				g.challenge = append(g.challenge, name)
-			}
-		}
 	}
 	if g.log == nil {
 		g.log = slog.Default()
@@ -185,8 +202,12 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 
 // RequireScope lets a request through only if the token covers every one of the scopes, wildcards counted ([scope.Set]
 // tells how). Others get 403 insufficient_scope, naming all scopes that the client should ask for. It goes inside
-// [Guard.Protect]; outside it nobody gets through.
+// [Guard.Protect]; outside it no request gets through. RequireScope panics if Config.Scopes is there and does not cover
+// a name.
 func (g *Guard) RequireScope(names ...string) func(http.Handler) http.Handler {
+	if err := checkScopes(g.scopes, names...); err != nil {
+		panic("guard: RequireScope: " + err.Error())
+	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := g.CheckScope(r.Context(), names...); err != nil {

@@ -66,7 +66,7 @@ func newWorld(t testing.TB, adjust ...func(*guard.Config)) *world {
 	config := guard.Config{
 		Issuer:        w.URL,
 		Resource:      resource,
-		Scopes:        scope.Of("mcp:tools:weather", "mcp:tools:email:send", "mcp:resources:*"),
+		Scopes:        scope.Of("mcp:tools:weather", "mcp:tools:email:send", "mcp:tools:contacts", "mcp:resources:*"),
 		DefaultScopes: scope.Of("mcp:tools:weather"),
 		Now:           w.Now,
 		Logger:        slog.New(slog.DiscardHandler),
@@ -91,6 +91,7 @@ func strict(w *guardtest.Issuer) func(*guard.Config) {
 // ask sends a request with the token, or none, to handler.
 func ask(handler http.Handler, token string, adjust ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodPost, resource, strings.NewReader(`{}`))
+	r.Header.Set("Content-Type", "application/json")
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -860,7 +861,7 @@ func TestStrictValidationOfAnswers(t *testing.T) {
 }
 
 func TestRequireScope(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *guard.Config) { c.Scopes = scope.Of("mcp:*", "a") })
 	for _, c := range []struct {
 		granted, want string
 		status        int
@@ -977,7 +978,7 @@ func TestWellKnown(t *testing.T) {
 	want := map[string]any{
 		"resource":                 resource,
 		"authorization_servers":    []any{w.URL},
-		"scopes_supported":         []any{"mcp:tools:weather", "mcp:tools:email:send", "mcp:resources:*"},
+		"scopes_supported":         []any{"mcp:tools:weather"},
 		"bearer_methods_supported": []any{"header"},
 		"resource_name":            "Weather",
 		"resource_documentation":   "https://mcp.example.com/docs",
@@ -1110,14 +1111,80 @@ func TestWriteError(t *testing.T) {
 	})
 }
 
+// What a client is told to ask for first is the same in both places where it looks.
 func TestDefaultScopes(t *testing.T) {
-	w := newWorld(t, func(c *guard.Config) { c.DefaultScopes = nil })
-	if got := ask(w.Guard.Protect(&counter{}), "").Header().Get("WWW-Authenticate"); !strings.HasSuffix(got, `, scope="mcp:tools:weather mcp:tools:email:send"`) {
-		t.Error(got)
+	all := scope.Of("a", "b", "c:*")
+	for name, c := range map[string]struct {
+		known, byDefault, advertised scope.Set
+		challenge, metadata          string // scopes; empty: not there
+	}{
+		"the default scopes":                 {all, scope.Of("a"), nil, "a", "a"},
+		"no default scopes":                  {all, nil, nil, "a b", "a b"},
+		"for clients that cannot step up":    {all, scope.Of("a"), all, "a", "a b c:*"},
+		"the default scopes may be more":     {all, all, nil, "a b c:*", "a b c:*"},
+		"nothing in the metadata":            {all, scope.Of("a"), scope.Set{}, "a", ""},
+		"the server does not know":           {nil, nil, nil, "", ""},
+		"the server knows only what it asks": {nil, scope.Of("a"), nil, "a", "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newWorld(t, func(config *guard.Config) {
+				config.Scopes, config.DefaultScopes, config.AdvertisedScopes = c.known, c.byDefault, c.advertised
+			}).Guard
+			want := `Bearer resource_metadata="` + metadataURL + `"`
+			if c.challenge != "" {
+				want += `, scope="` + c.challenge + `"`
+			}
+			if got := ask(g.Protect(&counter{}), "").Header().Get("WWW-Authenticate"); got != want {
+				t.Errorf("the challenge is %s, want %s", got, want)
+			}
+			metadata := body(t, ask(guard.WellKnown(g), "", func(r *http.Request) {
+				r.Method, r.URL.Path = http.MethodGet, "/.well-known/oauth-protected-resource"
+			}))
+			var want2 any
+			if c.metadata != "" {
+				var names []any
+				for name := range strings.FieldsSeq(c.metadata) {
+					names = append(names, name)
+				}
+				want2 = names
+			}
+			if diff := cmp.Diff(want2, metadata["scopes_supported"]); diff != "" {
+				t.Errorf("scopes_supported (-want +got):\n%s", diff)
+			}
+		})
 	}
-	w = newWorld(t, func(c *guard.Config) { c.DefaultScopes, c.Scopes = nil, nil })
-	if got := ask(w.Guard.Protect(&counter{}), "").Header().Get("WWW-Authenticate"); got != `Bearer resource_metadata="`+metadataURL+`"` {
-		t.Error(got)
+}
+
+// A misspelled scope shows when the server starts, with the one that was meant.
+func TestScopesThatAreNotKnown(t *testing.T) {
+	w := newWorld(t)
+	g := w.Guard
+	panicking := func(f func()) (text string) {
+		defer func() { text, _ = recover().(string) }()
+		f()
+		return ""
+	}
+	config := guard.Config{Issuer: w.URL, Resource: resource, Scopes: scope.Of("mcp:tools:weather", "mcp:tools:email:send", "mcp:resources:*")}
+	_, byDefault := guard.New(func(c guard.Config) guard.Config { c.DefaultScopes = scope.Of("mcp:tool:weather"); return c }(config))
+	_, advertised := guard.New(func(c guard.Config) guard.Config { c.AdvertisedScopes = scope.Of("mcp:tools:*"); return c }(config))
+	for want, got := range map[string]string{
+		`guard: DefaultScopes: "mcp:tool:weather" is not among Scopes; did you mean "mcp:tools:weather"?`: fmt.Sprint(byDefault),
+		`guard: AdvertisedScopes: "mcp:tools:*" is not among Scopes; did you mean "mcp:tools:weather"?`:   fmt.Sprint(advertised),
+		`guard: RequireToolScopes: tool "send": "mcp:tools:e-mail:send" is not among Scopes; did you mean "mcp:tools:email:send"?`: panicking(func() {
+			g.RequireToolScopes(guard.ToolScopes{"ok": {"mcp:resources:x"}, "send": {"mcp:tools:weather", "mcp:tools:e-mail:send"}})
+		}),
+		`guard: RequireScope: "mcp:tools:Weather" is not among Scopes; did you mean "mcp:tools:weather"?`: panicking(func() { g.RequireScope("mcp:tools:Weather") }),
+		`guard: LimitRate: "mcp:resource:x" is not among Scopes; did you mean "mcp:resources:*"?`: panicking(func() {
+			g.LimitRate(guard.RateLimits{Tiers: []guard.Tier{{Scope: "mcp:resource:x"}}})
+		}),
+	} {
+		if got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	silent := newWorld(t, func(c *guard.Config) { c.Scopes, c.DefaultScopes = nil, nil }).Guard
+	if got := panicking(func() { silent.RequireScope("x") }); got != "" {
+		t.Errorf("with no Scopes: %s", got)
 	}
 }
 

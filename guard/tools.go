@@ -2,15 +2,17 @@ package guard
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/scope"
-	"github.com/go-jose/go-jose/v4/json"
 )
 
 // maxMessage is how long a JSON-RPC message may be, in bytes.
@@ -20,138 +22,179 @@ const maxMessage = 4 << 20
 // is open to every valid token; a tool that is not named at all is closed to everyone.
 type ToolScopes map[string][]string
 
-// RequireToolScopes lets a tools/call through only if the token covers the scopes of the tool, byte for byte the one
-// named in params.name. It reads the JSON-RPC message before the server does, and hands it on unchanged; other
-// messages pass. Who lacks a scope gets 403 insufficient_scope over HTTP, which makes clients step up (MCP
-// authorization, "Step-Up Authorization Flow"), naming the scopes of all calls in a batch; one call refused refuses the
-// batch.
+// RequireToolScopes lets a tools/call through only if the token covers the scopes of the tool that params.name names,
+// byte for byte. A client whose token lacks a scope gets 403 insufficient_scope over HTTP, which makes it step up (MCP
+// authorization, "Step-Up Authorization Flow"), with the scopes of all calls in a batch; one call refused refuses the
+// batch. Requests with another method of MCP, notifications and responses pass. Other methods are closed, because they
+// may be another name for a tool: the client is told that there is no such method, unless extra names it.
 //
-// A message that two readers could understand differently is refused with 400: not one JSON value in UTF-8, a member
-// twice, or one whose name differs from method, params or name in case only. More than 4 MiB are refused with 413.
+// RequireToolScopes judges the bytes that next reads: it reads the whole message first, and next gets the same bytes,
+// with their length. Whatever next might read differently is refused:
 //
-// It goes inside [Guard.Protect]; outside it nobody gets through.
-func (g *Guard) RequireToolScopes(tools ToolScopes) func(http.Handler) http.Handler {
+//   - with 415 a body that is not application/json in UTF-8, or is compressed;
+//   - with 400 a body that two JSON readers could read differently: not UTF-8, a member twice, a member that is almost
+//     one of those that decide, a control character in a name, half of a surrogate pair, a number beyond float64, more
+//     than 128 levels;
+//   - with 400 a body that is not a JSON-RPC message of MCP, and a method that is almost one of MCP's;
+//   - with 400 and the JSON-RPC error -32020 Mcp-Method, Mcp-Name and MCP-Protocol-Version headers that do not say what
+//     the body says, or are missing where MCP 2026-07-28 wants them;
+//   - with 400 a batch from 2025-06-18 on, a body of GET and DELETE, and a header that changes the method;
+//   - with 405 any method but POST, GET, HEAD and DELETE;
+//   - with 413 more than 4 MiB.
+//
+// It goes inside [Guard.Protect]; outside it no request gets through. RequireToolScopes panics if tools has a scope that
+// Config.Scopes is there for and does not cover, because no token could ever have it.
+func (g *Guard) RequireToolScopes(tools ToolScopes, extra ...string) func(http.Handler) http.Handler {
+	for _, tool := range slices.Sorted(maps.Keys(tools)) {
+		if err := checkScopes(g.scopes, tools[tool]...); err != nil {
+			panic(fmt.Sprintf("guard: RequireToolScopes: tool %q: %v", tool, err))
+		}
+	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := g.CheckScope(r.Context()); err != nil {
+			judged, err := g.judge(w, r, tools, extra)
+			if err != nil {
 				g.WriteError(w, r, err)
 				return
 			}
-			switch r.Method {
-			case http.MethodGet, http.MethodHead, http.MethodDelete: // MCP gives their bodies no meaning
-			default:
-				if err := g.checkCalls(r, tools); err != nil {
-					g.WriteError(w, r, err)
-					return
-				}
-			}
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, judged)
 		})
 	}
 }
 
-func (g *Guard) checkCalls(r *http.Request, tools ToolScopes) error {
-	message, err := io.ReadAll(io.LimitReader(r.Body, maxMessage+1))
+// judge returns the request that may be handed on in place of r, with the body that was judged.
+func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, extra []string) (*http.Request, error) {
+	if err := g.CheckScope(r.Context()); err != nil {
+		return nil, err
+	}
+	if err := checkForm(r); err != nil {
+		return nil, err
+	}
+	if r.ContentLength > maxMessage {
+		return nil, errTooLong
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
+	var tooLong *http.MaxBytesError
 	switch {
+	case errors.As(err, &tooLong):
+		return nil, errTooLong
 	case err != nil:
-		return invalidRequest("The body could not be read.")
-	case len(message) > maxMessage:
-		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "The message is longer than 4 MiB."}
+		return nil, invalidRequest("The body could not be read.")
+	case r.Method == http.MethodPost:
+		err = g.checkBody(r, body, tools, extra)
+	case len(body) > 0: // MCP gives it no meaning, but a server may
+		err = invalidRequest("A " + r.Method + " request has a body.")
 	}
-	called, err := calledTools(message)
 	if err != nil {
-		return invalidRequest("The body is not a JSON-RPC message: " + err.Error() + ".")
+		return nil, err
 	}
-	var needed scope.Set
-	for _, tool := range called {
-		scopes, known := tools[tool]
-		if !known {
-			return &Error{Status: http.StatusForbidden, Code: "access_denied", Description: "There is no such tool, or it is open to nobody."}
+	judged := r.WithContext(r.Context())
+	judged.Header = r.Header.Clone()
+	judged.Header.Del("Trailer")
+	judged.Trailer, judged.TransferEncoding = nil, nil
+	judged.ContentLength = int64(len(body))
+	judged.Body = http.NoBody
+	if len(body) > 0 {
+		judged.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		judged.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return judged, nil
+}
+
+var errTooLong = &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "The message is longer than 4 MiB."}
+
+// overrides are headers by which some frameworks let a request say that its method is another.
+var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+// decisive are headers that decide how a request is read, beside those of MCP.
+var decisive = []string{"Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding"}
+
+// checkForm returns an error if the method or the headers of r could make another program read another message.
+func checkForm(r *http.Request) error {
+	for name := range r.Header {
+		switch plain := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); {
+		case slices.Contains(overrides, plain):
+			return invalidRequest("The header " + plain + " changes the method; send the method itself.")
+		case plain != name && (slices.Contains(decisive, plain) || strings.HasPrefix(plain, "Mcp-")):
+			return invalidRequest("A header's name is almost " + plain + ".") // to CGI and its heirs it is the same
 		}
-		needed = needed.Union(scopes)
 	}
-	if err := g.CheckScope(r.Context(), needed...); err != nil {
-		return err
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
+		return nil
+	case http.MethodPost:
+	default:
+		return &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "MCP knows POST, GET and DELETE.",
+			allow: "POST, GET, HEAD, DELETE, OPTIONS"}
 	}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{bytes.NewReader(message), r.Body}
+	if kinds := r.Header.Values("Content-Type"); len(kinds) != 1 || !plainJSON(kinds[0]) {
+		return &Error{Status: http.StatusUnsupportedMediaType, Code: "invalid_request",
+			Description: "The body must be application/json, without a charset or with charset=utf-8."}
+	}
+	if len(r.Header.Values("Content-Encoding")) > 0 {
+		return &Error{Status: http.StatusUnsupportedMediaType, Code: "invalid_request",
+			Description: "The body must not be compressed: leave Content-Encoding out."}
+	}
 	return nil
 }
 
-// calledTools returns the tools that a JSON-RPC message, or a batch of them, calls. Its errors repeat nothing of the
-// message.
-func calledTools(message []byte) ([]string, error) {
-	if !utf8.Valid(message) {
-		return nil, errors.New("it is not UTF-8")
+// plainJSON reports whether a Content-Type is application/json in UTF-8 and nothing else. It allows no other parameter,
+// because programs that look for charset without parsing might find it in there.
+func plainJSON(s string) bool {
+	kind, parameter, more := strings.Cut(strings.ToLower(s), ";")
+	if strings.Trim(kind, " \t") != "application/json" {
+		return false
 	}
-	var value any
-	if err := json.Unmarshal(message, &value); err != nil { // which knows of members that are there twice
-		return nil, errors.New("it is not one JSON value, or has a member twice")
-	}
-	batch, isBatch := value.([]any)
-	if !isBatch {
-		batch = []any{value}
-	}
-	var called []string
-	for _, one := range batch {
-		tool, calls, err := calledTool(one)
-		if err != nil {
-			return nil, err
-		}
-		if calls && !slices.Contains(called, tool) {
-			called = append(called, tool)
-		}
-	}
-	return called, nil
+	parameter = strings.Trim(parameter, " \t")
+	return !more || parameter == "charset=utf-8" || parameter == `charset="utf-8"`
 }
 
-const callTool = "tools/call"
-
-func calledTool(value any) (tool string, calls bool, err error) {
-	message, ok := value.(map[string]any)
-	if !ok {
-		return "", false, errors.New("it is not an object")
+// checkBody returns an error unless body is a message, or a batch, that the token of r may send.
+func (g *Guard) checkBody(r *http.Request, body []byte, tools ToolScopes, extra []string) error {
+	messages, batch, err := readMessages(body)
+	if err != nil {
+		return invalidRequest("The body is not a JSON-RPC message: " + err.Error() + ".")
 	}
-	if !plain(message, "jsonrpc", "id", "method", "params") {
-		return "", false, errors.New("a member's name is almost that of another")
+	version := r.Header.Get("MCP-Protocol-Version")
+	if batch && slices.ContainsFunc(messages, func(m message) bool { return max(version, m.version) >= withoutBatches }) {
+		return invalidRequest("MCP " + withoutBatches + " and later have no batches.")
 	}
-	method, isText := message["method"].(string)
-	_, hasMethod := message["method"]
-	switch {
-	case !hasMethod: // a response
-		return "", false, nil
-	case !isText:
-		return "", false, errors.New("method is not a string")
-	case method != callTool && strings.EqualFold(strings.TrimSpace(method), callTool):
-		return "", false, errors.New("method is almost tools/call")
-	case method != callTool:
-		return "", false, nil
-	}
-	params, ok := message["params"].(map[string]any)
-	if !ok || !plain(params, "name", "arguments") {
-		return "", false, errors.New("params of tools/call is not an object, or a member's name is almost that of another")
-	}
-	tool, ok = params["name"].(string)
-	if !ok {
-		return "", false, errors.New("params.name of tools/call is not a string")
-	}
-	return tool, true, nil
-}
-
-// plain says whether no member has a name that a lenient reader could take for one of those known: letters of another
-// case, letters that fold to them like U+017F to s, or characters that end a string elsewhere.
-func plain(object map[string]any, known ...string) bool {
-	for name := range object {
-		if strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == 0x7f || c == utf8.RuneError }) {
-			return false
+	var needed scope.Set
+	for _, m := range messages {
+		if batch {
+			m.id = nil // whose error is it?
 		}
-		for _, k := range known {
-			if name != k && strings.EqualFold(name, k) {
-				return false
+		if err := checkHeaders(r.Header, m); err != nil {
+			return &Error{Status: http.StatusBadRequest, Code: "invalid_request", Description: "Header mismatch: " + err.Error() + ".",
+				message: &rpcError{ID: m.id, Code: codeHeaderMismatch}}
+		}
+		_, ofMCP := methods[m.method]
+		switch {
+		case m.method == callTool:
+			scopes, ok := tools[m.name]
+			if !ok {
+				return &Error{Status: http.StatusForbidden, Code: "access_denied", Description: "There is no such tool, or it is open to nobody."}
 			}
+			needed = needed.Union(scopes)
+		case ofMCP, m.method == "", isNotification(m.method), slices.Contains(extra, m.method):
+		case almostKnown(m.method):
+			return invalidRequest("The method is almost one of MCP.")
+		default:
+			return noMethod(m, cmp.Or(version, m.version))
 		}
 	}
-	return true
+	return g.CheckScope(r.Context(), needed...)
+}
+
+// noMethod is the answer to a request with a method that is not open: what a server that does not know it answers.
+func noMethod(m message, version string) error {
+	status := http.StatusOK
+	switch {
+	case version >= withHeaders:
+		status = http.StatusNotFound
+	case m.id == nil:
+		status = http.StatusBadRequest
+	}
+	return &Error{Status: status, Code: "invalid_request", Description: "There is no such method, or it is open to nobody.",
+		message: &rpcError{ID: m.id, Code: codeMethodNotFound}}
 }

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
@@ -57,7 +60,7 @@ func TestRequireToolScopes(t *testing.T) {
 		"white space around":                        "\n " + call("get_forecast") + "\r\n",
 		"GW-25 arguments with names of all kinds":   `{"method":"tools/call","params":{"name":"get_forecast","arguments":{"Name":"x","METHOD":1,"__proto__":{}}}}`,
 		"members beside, such as _meta":             `{"method":"tools/call","params":{"_meta":{"progressToken":1},"name":"get_forecast"}}`,
-		"numbers stay as they were written":         `{"method":"x","id":12345678901234567890.10}`,
+		"numbers stay as they were written":         `{"method":"ping","id":12345678901234567890.10}`,
 		"a tool named by escapes is the tool meant": `{"method":"tools\/call","params":{"name":"get_f\u006frecast"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,6 +133,42 @@ func TestRequireToolScopes(t *testing.T) {
 		"name is missing":                       `{"method":"tools/call","params":{}}`,
 		"GW-25 nested without end":              strings.Repeat(`{"a":`, 100_000),
 		"GW-25 nested without end, well-formed": strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000),
+		"GW-25 an argument nested too deep":     `{"method":"ping","params":{"a":` + strings.Repeat(`[`, 127) + strings.Repeat(`]`, 127) + `}}`,
+		"GW-17 a NUL after the method":          `{"method":"tools/call\u0000","params":{"name":"send_email"}}`,
+		"GW-17 a slash after the method":        `{"method":"tools/call/","params":{"name":"send_email"}}`,
+		"GW-17 two slashes in the method":       `{"method":"tools//call","params":{"name":"send_email"}}`,
+		"GW-17 a backslash in the method":       `{"method":"tools\\call","params":{"name":"send_email"}}`,
+		"GW-17 U+017F in the method":            `{"method":"toolſ/call","params":{"name":"send_email"}}`,
+		"GW-17 a method with a soft hyphen":     `{"method":"tools/\u00adcall","params":{"name":"send_email"}}`,
+		"GW-17 Prompts/get":                     `{"method":"Prompts/get","params":{"name":"x"}}`,
+		"GW-17 half of a surrogate pair":        `{"method":"ping","params":{"a":"\ud83d"}}`,
+		"GW-17 the second half of a pair":       `{"method":"ping","params":{"a":"\ude00\ud83d"}}`,
+		"GW-17 a pair that is none":             `{"method":"ping","params":{"a":"\ud83d\u0041"}}`,
+		"GW-17 a line break in a string":        "{\"method\":\"ping\",\"params\":{\"a\":\"\n\"}}",
+		"GW-17 a name with a control character": `{"method":"ping","params":{"a":{"b\u0085":1}}}`,
+		"GW-17 a number beyond all numbers":     `{"method":"ping","params":{"a":1e400}}`,
+		"GW-17 a number of a lenient reader":    `{"method":"ping","params":{"a":01}}`,
+		"GW-17 NaN":                             `{"method":"ping","params":{"a":NaN}}`,
+		"GW-17 a comma too many":                `{"method":"ping",}`,
+		"GW-17 single quotes":                   `{'method':'ping'}`,
+		"GW-17 JSONRPC":                         `{"JSONRPC":"2.0","method":"ping"}`,
+		"GW-17 ID":                              `{"ID":1,"method":"ping"}`,
+		"GW-17 a member beside the message":     `{"jsonrpc":"2.0","id":1,"method":"ping","tool":"send_email"}`,
+		"GW-17 a name and a space":              `{"method":"tools/call","params":{"name":"get_forecast","name ":"send_email"}}`,
+		"GW-17 a URI twice, once in capitals":   `{"method":"resources/read","params":{"uri":"a","URI":"b"}}`,
+		"GW-17 a request and a response":        `{"id":1,"method":"ping","result":{}}`,
+		"a result and an error":                 `{"id":1,"result":{},"error":{}}`,
+		"a response to nothing":                 `{"result":{}}`,
+		"a response with params":                `{"id":1,"result":{},"params":{"name":"send_email"}}`,
+		"jsonrpc is 1.0":                        `{"jsonrpc":"1.0","id":1,"method":"ping"}`,
+		"jsonrpc is a number":                   `{"jsonrpc":2.0,"id":1,"method":"ping"}`,
+		"id is null":                            `{"id":null,"method":"ping"}`,
+		"id is an object":                       `{"id":{},"method":"ping"}`,
+		"method is empty":                       `{"id":1,"method":""}`,
+		"params is text":                        `{"id":1,"method":"ping","params":"x"}`,
+		"_meta is text":                         `{"id":1,"method":"ping","params":{"_meta":"x"}}`,
+		"an empty batch":                        `[]`,
+		"a prompt without a name":               `{"id":1,"method":"prompts/get","params":{}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if resp := post(message); resp.Code != 400 || reached != 0 || body(t, resp)["error"] != "invalid_request" {
@@ -141,6 +180,23 @@ func TestRequireToolScopes(t *testing.T) {
 	t.Run("GW-36 a message without end", func(t *testing.T) {
 		if resp := post(strings.Repeat(" ", 4<<20+1)); resp.Code != 413 || reached != 0 {
 			t.Error(resp.Code)
+		}
+	})
+	t.Run("other methods of MCP and its extensions pass", func(t *testing.T) {
+		for _, message := range []string{
+			`{"id":1,"method":"server/discover"}`,
+			`{"id":1,"method":"resources/read","params":{"uri":"file:///x"}}`,
+			`{"id":1,"method":"prompts/get","params":{"name":"send_email"}}`,
+			`{"id":1,"method":"tasks/get","params":{"taskId":"t"}}`,
+			`{"method":"notifications/acme/changed","params":{"name":"send_email"}}`,
+			`{"id":null,"error":{"code":-32700,"message":"x"}}`,
+			`{"id":"` + strings.Repeat("9", 300) + `","result":{}}`,
+			`{"id":1,"method":"ping","params":null}`,
+			`{"id":1,"method":"ping","params":{"a":` + strings.Repeat(`[`, 126) + strings.Repeat(`]`, 126) + `}}`,
+		} {
+			if resp := post(message); resp.Code != 200 || reached != 1 || got != message {
+				t.Errorf("%s: %d %s", message, resp.Code, resp.Body)
+			}
 		}
 	})
 	t.Run("a stream is opened without a message", func(t *testing.T) {
@@ -157,8 +213,259 @@ func TestRequireToolScopes(t *testing.T) {
 	})
 }
 
-func TestLimitRate(t *testing.T) {
+// What a server might read otherwise than the guard never reaches it, whatever the message is.
+func TestRequestsThatAnotherProgramReadsOtherwise(t *testing.T) {
 	w := newWorld(t)
+	var reached counter
+	handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached))
+	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
+	set := func(name string, values ...string) func(*http.Request) {
+		return func(r *http.Request) { r.Header[name] = values }
+	}
+	method := func(method string) func(*http.Request) { return func(r *http.Request) { r.Method = method } }
+	for name, c := range map[string]struct {
+		change func(*http.Request)
+		status int
+	}{
+		"as it should be":                     {func(*http.Request) {}, 200},
+		"charset utf-8":                       {set("Content-Type", "application/json; charset=utf-8"), 200},
+		"charset UTF-8 in quotation marks":    {set("Content-Type", `Application/JSON ;Charset="UTF-8"`), 200},
+		"GW-17 charset utf-7":                 {set("Content-Type", "application/json; charset=utf-7"), 415},
+		"GW-17 charset utf-16le":              {set("Content-Type", "application/json; charset=utf-16le"), 415},
+		"GW-17 charset iso-8859-1":            {set("Content-Type", "application/json;charset=iso-8859-1"), 415},
+		"GW-17 two charsets":                  {set("Content-Type", "application/json; charset=utf-8; charset=utf-7"), 415},
+		"GW-17 a charset inside a parameter":  {set("Content-Type", `application/json; x="; charset=utf-7"`), 415},
+		"GW-17 a charset of RFC 2231":         {set("Content-Type", "application/json; charset*=us-ascii''utf-7"), 415},
+		"GW-17 two content types":             {set("Content-Type", "application/json", "application/json; charset=utf-7"), 415},
+		"GW-17 two content types in one":      {set("Content-Type", "application/json, application/json; charset=utf-7"), 415},
+		"GW-17 no content type":               {set("Content-Type"), 415},
+		"a form":                              {set("Content-Type", "application/x-www-form-urlencoded"), 415},
+		"text":                                {set("Content-Type", "text/plain"), 415},
+		"JSON of another kind":                {set("Content-Type", "application/vnd.api+json"), 415},
+		"GW-17 gzip":                          {set("Content-Encoding", "gzip"), 415},
+		"GW-17 identity, which is not needed": {set("Content-Encoding", "identity"), 415},
+		"GW-17 X-HTTP-Method-Override":        {set("X-Http-Method-Override", "PUT"), 400},
+		"GW-17 X_HTTP_Method_Override":        {set("X_http_method_override", "PUT"), 400},
+		"GW-17 Content_Type":                  {set("Content_type", "application/json; charset=utf-7"), 400},
+		"GW-17 Mcp_Name":                      {set("Mcp_name", "send_email"), 400},
+		"GW-17 PUT":                           {method("PUT"), 405},
+		"GW-17 PATCH":                         {method("PATCH"), 405},
+		"GW-17 post":                          {method("post"), 405},
+		"GW-17 GET with a body":               {method("GET"), 400},
+		"GW-17 HEAD with a body":              {method("HEAD"), 400},
+		"GW-17 DELETE with a body":            {method("DELETE"), 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reached.n = 0
+			resp := ask(handler, token, func(r *http.Request) {
+				r.Body = io.NopCloser(strings.NewReader(call("get_forecast")))
+				c.change(r)
+			})
+			if resp.Code != c.status || reached.n == 1 != (c.status == 200) {
+				t.Errorf("status %d, want %d; the server was reached %d times", resp.Code, c.status, reached.n)
+			}
+			if c.status == 405 && !strings.HasPrefix(resp.Header().Get("Allow"), "POST, GET") {
+				t.Errorf("Allow: %s", resp.Header().Get("Allow"))
+			}
+			if c.status >= 400 && body(t, resp)["error"] != "invalid_request" {
+				t.Error(resp.Body)
+			}
+		})
+	}
+}
+
+// Programs on the way route and count by these headers, so they must say what the message says.
+func TestHeadersThatRepeatTheMessage(t *testing.T) {
+	w := newWorld(t)
+	var reached counter
+	handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached))
+	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:*"})
+	const (
+		weather = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/call","params":{"name":"get_forecast"}}`
+		modern  = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/call","params":{"name":"get_forecast","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+		list    = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/list"}`
+		read    = `{"jsonrpc":"2.0","id":"a\"1","method":"resources/read","params":{"uri":"file:///ä"}}`
+		task    = `{"jsonrpc":"2.0","id":"a\"1","method":"tasks/get","params":{"taskId":"t1"}}`
+	)
+	type headers = map[string]string
+	for name, c := range map[string]struct {
+		message string
+		headers headers
+		fits    bool
+	}{
+		"before there were such headers":       {weather, headers{}, true},
+		"2025-11-25 without them":              {weather, headers{"Mcp-Protocol-Version": "2025-11-25"}, true},
+		"2026-07-28 with them":                 {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
+		"2026-07-28 in the body too":           {modern, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
+		"a method without a name":              {list, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}, true},
+		"a name that is not ASCII":             {read, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "resources/read", "Mcp-Name": "=?base64?ZmlsZTovLy/DpA==?="}, true},
+		"a task":                               {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t1"}, true},
+		"a notification needs none":            {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
+		"a response needs none":                {`{"jsonrpc":"2.0","id":1,"result":{}}`, headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
+		"GW-20 another name":                   {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "ping_me"}, false},
+		"GW-20 another name, before 2026":      {weather, headers{"Mcp-Protocol-Version": "2025-06-18", "Mcp-Name": "ping_me"}, false},
+		"GW-20 another name in base64":         {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?cGluZ19tZQ==?="}, false},
+		"GW-20 base64 that is none":            {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?!?="}, false},
+		"GW-20 another method":                 {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 a method in capitals":           {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "Tools/call", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 no method":                      {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 no name":                        {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call"}, false},
+		"GW-20 no headers, by the body's word": {modern, headers{}, false},
+		"GW-20 a version after 2026":           {weather, headers{"Mcp-Protocol-Version": "2027-01-01"}, false},
+		"GW-20 two versions":                   {modern, headers{"Mcp-Protocol-Version": "2025-11-25", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 a name where there is none":     {list, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "send_email"}, false},
+		"GW-20 a method for a response":        {`{"jsonrpc":"2.0","id":"a\"1","result":{}}`, headers{"Mcp-Method": "tools/call"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reached.n = 0
+			resp := ask(handler, token, func(r *http.Request) {
+				r.Body = io.NopCloser(strings.NewReader(c.message))
+				for name, value := range c.headers {
+					r.Header.Set(name, value)
+				}
+			})
+			if c.fits {
+				if resp.Code != 200 || reached.n != 1 {
+					t.Errorf("status %d, %s", resp.Code, resp.Body)
+				}
+				return
+			}
+			got := body(t, resp)
+			problem, _ := got["error"].(map[string]any)
+			if resp.Code != 400 || reached.n != 0 || got["jsonrpc"] != "2.0" || got["id"] != `a"1` || problem["code"] != -32020.0 || problem["message"] == "" {
+				t.Errorf("status %d, %s; the server was reached %d times", resp.Code, resp.Body, reached.n)
+			}
+		})
+	}
+	t.Run("GW-20 a header twice", func(t *testing.T) {
+		for _, name := range []string{"Mcp-Name", "Mcp-Method", "Mcp-Protocol-Version"} {
+			resp := ask(handler, token, func(r *http.Request) {
+				r.Body = io.NopCloser(strings.NewReader(weather))
+				r.Header.Set("Mcp-Protocol-Version", "2026-07-28")
+				r.Header.Set("Mcp-Method", "tools/call")
+				r.Header.Set("Mcp-Name", "get_forecast")
+				r.Header.Add(name, r.Header.Get(name))
+			})
+			if resp.Code != 400 {
+				t.Errorf("%s: %d", name, resp.Code)
+			}
+		}
+	})
+	t.Run("GW-16 batches ended with 2025-03-26", func(t *testing.T) {
+		for version, want := range map[string]int{"": 200, "2025-03-26": 200, "2025-06-18": 400, "2025-11-25": 400, "2026-07-28": 400} {
+			resp := ask(handler, token, func(r *http.Request) {
+				r.Body = io.NopCloser(strings.NewReader(`[` + weather + `]`))
+				r.Header.Set("Mcp-Protocol-Version", version)
+			})
+			if resp.Code != want {
+				t.Errorf("%q: %d", version, resp.Code)
+			}
+		}
+	})
+}
+
+// GW-26: a method that MCP does not know may be another name for a tool, so it is closed until the server says that it is not.
+func TestMethodsThatMCPDoesNotKnow(t *testing.T) {
+	w := newWorld(t)
+	var reached counter
+	post := func(handler http.Handler, version, message string) *httptest.ResponseRecorder {
+		reached.n = 0
+		return ask(handler, w.Token(guardtest.Claims{Audience: resource}), func(r *http.Request) {
+			r.Body = io.NopCloser(strings.NewReader(message))
+			r.Header.Set("Mcp-Protocol-Version", version)
+			r.Header.Set("Mcp-Method", "acme/search")
+		})
+	}
+	const search = `{"jsonrpc":"2.0","id":7,"method":"acme/search","params":{"name":"send_email"}}`
+	closed := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached))
+	for version, want := range map[string]int{"2025-03-26": 200, "2025-11-25": 200, "2026-07-28": 404} {
+		resp := post(closed, version, search)
+		got := `{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"There is no such method, or it is open to nobody."}}`
+		if resp.Code != want || reached.n != 0 || resp.Body.String() != got {
+			t.Errorf("%s: %d %s", version, resp.Code, resp.Body)
+		}
+	}
+	if resp := post(closed, "2025-11-25", `{"jsonrpc":"2.0","method":"acme/search"}`); resp.Code != 400 || reached.n != 0 {
+		t.Errorf("without an id: %d", resp.Code)
+	}
+	for _, method := range []string{"tools+AC8-call", "tools%2fcall", "tools.call.v2", "call_tool", "tools/call#", "tools/call/send_email", "ｔools/call"} {
+		resp := post(closed, "", strings.Replace(search, "acme/search", method, 1))
+		if reached.n != 0 || !strings.Contains(resp.Body.String(), `"error"`) {
+			t.Errorf("GW-26 %s: %d %s", method, resp.Code, resp.Body)
+		}
+	}
+	open := w.Guard.Protect(w.Guard.RequireToolScopes(tools, "acme/search")(&reached))
+	if resp := post(open, "2026-07-28", search); resp.Code != 200 || reached.n != 1 {
+		t.Errorf("a method that the server opens: %d %s", resp.Code, resp.Body)
+	}
+}
+
+// The server gets the bytes that were judged and nothing beside them, however they came.
+func TestTheServerGetsWhatWasJudged(t *testing.T) {
+	w := newWorld(t)
+	type request struct {
+		Method, Body     string
+		Length           int64
+		Transfer         []string
+		Trailer, Declare http.Header
+	}
+	var got request
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		message, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		got = request{Method: r.Method, Body: string(message), Length: r.ContentLength, Transfer: r.TransferEncoding, Trailer: r.Trailer}
+		if names := r.Header.Values("Trailer"); len(names) > 0 {
+			got.Declare = http.Header{"Trailer": names}
+		}
+	}))
+	t.Cleanup(server.Close)
+	target, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	front := httptest.NewServer(w.Guard.Protect(w.Guard.RequireToolScopes(tools)(proxy)))
+	t.Cleanup(front.Close)
+	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
+	message := " " + call("get_forecast") + "\n"
+
+	const head = " /mcp HTTP/1.1\r\nHost: mcp.example.com\r\nContent-Type: application/json\r\nConnection: close\r\nAuthorization: Bearer "
+	for name, c := range map[string]struct {
+		raw  string
+		want request
+	}{
+		"with its length": {"POST" + head + token + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(message)) + message,
+			request{Method: "POST", Body: message, Length: int64(len(message))}},
+		"GW-17 in chunks, with a trailer": {"POST" + head + token + fmt.Sprintf("\r\nTransfer-Encoding: chunked\r\nTrailer: Mcp-Name\r\n\r\n1\r\n \r\n%x\r\n%s\r\n0\r\nMcp-Name: send_email\r\n\r\n",
+			len(message)-1, message[1:]), request{Method: "POST", Body: message, Length: int64(len(message))}},
+		"a stream":                  {"GET" + head + token + "\r\n\r\n", request{Method: "GET"}},
+		"a stream, an empty chunk":  {"GET" + head + token + "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", request{Method: "GET"}},
+		"GW-17 a stream and a call": {"GET" + head + token + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(message)) + message, request{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got = request{}
+			conn, err := net.Dial("tcp", front.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, c.raw); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("the server got (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLimitRate(t *testing.T) {
+	w := newWorld(t, func(c *guard.Config) { c.Scopes = scope.Of("mcp:tools:*"); c.DefaultScopes = nil })
 	var reached counter
 	handler := w.Guard.Protect(w.Guard.LimitRate(guard.RateLimits{
 		Tiers:   []guard.Tier{{"mcp:tools:premium", guard.Rate{Requests: 4, Per: time.Minute}}, {"mcp:tools:basic", guard.Rate{Requests: 2, Per: time.Minute}}},

@@ -22,7 +22,7 @@ func describe(config Config) []byte {
 		Methods       []string  `json:"bearer_methods_supported"`
 		Name          string    `json:"resource_name,omitempty"`
 		Documentation string    `json:"resource_documentation,omitempty"`
-	}{config.Resource, []string{config.Issuer}, config.Scopes, []string{"header"}, config.Name, config.Documentation})
+	}{config.Resource, []string{config.Issuer}, config.AdvertisedScopes, []string{"header"}, config.Name, config.Documentation})
 	if err != nil {
 		panic(err) // strings marshal
 	}
