@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -649,6 +650,8 @@ func TestAlgorithms(t *testing.T) {
 	publish("enc", "", "enc", strong)
 	publish("weak", "", "sig", weak)
 	publish("", "ES256", "sig", elliptic)
+	large := new(big.Int).SetBit(big.NewInt(1), 100_000, 1)
+	set.Keys = append(set.Keys, jose.JSONWebKey{KeyID: "large", Use: "sig", Key: &rsa.PublicKey{N: large, E: 65537}})
 
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
@@ -679,6 +682,7 @@ func TestAlgorithms(t *testing.T) {
 		{jose.RS384, "rsa", strong, 401},
 		{jose.RS256, "enc", strong, 401},
 		{jose.RS256, "weak", weak, 401},
+		{jose.RS256, "large", strong, 401},
 		{jose.ES256, "", elliptic, 401},
 		{jose.HS256, "ec", []byte(strings.Repeat("k", 32)), 401},
 	} {
@@ -697,8 +701,12 @@ func TestAlgorithms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if resp := ask(w.Guard.Protect(&counter{}), token); resp.Code != c.status {
+			resp := ask(w.Guard.Protect(&counter{}), token)
+			if resp.Code != c.status {
 				t.Errorf("%d %s", resp.Code, resp.Body)
+			}
+			if c.kid == "large" && !strings.Contains(resp.Body.String(), "a key that the issuer does not have") {
+				t.Errorf("an RSA key of 100,000 bits is used: %s", resp.Body)
 			}
 		})
 	}

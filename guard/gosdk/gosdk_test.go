@@ -324,3 +324,26 @@ func TestVerifier(t *testing.T) {
 		t.Errorf("an unreachable issuer is not the token's fault: %v", err)
 	}
 }
+
+// A call that no guard has looked at may lack what a call has.
+func TestLogToolCallsOfBrokenCalls(t *testing.T) {
+	w := newWorld(t)
+	server := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1"}, nil)
+	server.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(w.guard))
+	mcp.AddTool(server, &mcp.Tool{Name: "get_forecast"}, func(context.Context, *mcp.CallToolRequest, nothing) (*mcp.CallToolResult, any, error) {
+		return nil, nil, nil
+	})
+	handler := gosdk.Protect(w.guard, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },
+		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}))
+	for _, params := range []string{"", `,"params":null`, `,"params":{}`, `,"params":[]`, `,"params":{"name":7}`, `,"params":{"name":"get_forecast","arguments":[]}`} {
+		r := httptest.NewRequest(http.MethodPost, w.url, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call"`+params+`}`))
+		r.Header.Set("Authorization", "Bearer "+w.Token(guardtest.Claims{Audience: w.url}))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		rec := httptest.NewRecorder()
+		handler.ServeHTTP(rec, r)
+		if rec.Code >= 500 {
+			t.Errorf("%s: %d %s", params, rec.Code, rec.Body)
+		}
+	}
+}
