@@ -492,11 +492,22 @@ func TestLimitRate(t *testing.T) {
 		{"a new token of the same client changes nothing", token("eve", "c1", "x"), 0},
 		{"another person with the same application", token("dan", "c1", ""), 1},
 		{"the same person with another application", token("eve", "c2", ""), 1},
+		{"a budget is used up", token("kim", "c1", "mcp:tools:premium"), 4},
+		{"a token of another tier brings no second budget", token("kim", "c1", "mcp:tools:basic"), 0},
+		{"nor does one of no tier", token("kim", "c1", ""), 0},
 	} {
 		if got := allowed(c.token); got != c.want {
 			t.Errorf("%s: %d requests", c.name, got)
 		}
 	}
+	t.Run("half a budget is half a budget in every tier", func(t *testing.T) {
+		if resp := ask(handler, token("lea", "c1", "mcp:tools:basic")); resp.Code != 200 {
+			t.Fatal(resp.Code)
+		}
+		if got := allowed(token("lea", "c1", "mcp:tools:premium")); got != 2 {
+			t.Errorf("%d of 4 requests", got)
+		}
+	})
 	resp := ask(handler, token("ada", "c1", "mcp:tools:*"))
 	want := map[string]any{"error": "rate_limit_exceeded", "error_description": "Too many requests from this client; Retry-After tells how many seconds to wait."}
 	if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 429 || resp.Header().Get("Retry-After") != "15" {
@@ -520,6 +531,9 @@ func TestLimitRate(t *testing.T) {
 		}
 		if from("192.0.2.1:1") != 200 || from("192.0.2.1:2") != 429 || from("192.0.2.2:1") != 200 {
 			t.Error("addresses are mixed up")
+		}
+		if from("[2001:db8::1]:1") != 200 || from("[2001:db8::2:3]:1") != 429 || from("[2001:db8:0:1::1]:1") != 200 {
+			t.Error("addresses of one IPv6 network do not count as one")
 		}
 	})
 	t.Run("many clients do not fill the memory", func(t *testing.T) {
