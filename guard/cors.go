@@ -7,9 +7,9 @@ import (
 
 const exposed = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After, X-Request-Id"
 
-// CORS lets web pages of every origin call next, errors included, and answers preflights itself. Nothing here is
-// secured by cookies, so any origin may come, and none may send credentials. [Guard.Protect] and [WellKnown] have it
-// built in.
+// CORS lets web pages of every origin call next and read its answers, errors included; it answers preflights itself. No
+// origin may send credentials: what is protected here is protected by tokens, not by cookies. [Guard.Protect] and
+// [WellKnown] include it.
 func CORS(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -21,7 +21,8 @@ func CORS(next http.Handler) http.Handler {
 		}
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		h.Set("Access-Control-Max-Age", "600")
-		// "*" would not cover Authorization, and MCP has headers without end (Mcp-Param-…), so what is asked is allowed.
+		// "*" does not cover Authorization, and MCP has an open set of headers (Mcp-Param-…), so allow what is asked
+		// for.
 		h.Add("Vary", "Access-Control-Request-Headers")
 		if asked := strings.Join(r.Header.Values("Access-Control-Request-Headers"), ", "); fieldNames(asked) {
 			h.Set("Access-Control-Allow-Headers", asked)
@@ -30,7 +31,7 @@ func CORS(next http.Handler) http.Handler {
 	})
 }
 
-// fieldNames says whether s is a list of header names short enough to be repeated.
+// fieldNames reports whether s is a list of header names, short enough to be sent back.
 func fieldNames(s string) bool {
 	if s == "" || len(s) > 4096 {
 		return false

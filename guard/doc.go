@@ -1,5 +1,5 @@
-// Package guard protects an MCP server: it lets in who has a valid access token of the server's issuer, and tells
-// everybody else how to get one (OAuth 2.1, RFC 6750, RFC 9068, RFC 9728, MCP authorization).
+// Package guard protects an MCP server: it lets requests through that have a valid access token of the server's issuer,
+// and tells all other clients how to get one (OAuth 2.1, RFC 6750, RFC 9068, RFC 9728, MCP authorization).
 //
 //	g, err := guard.New(guard.Config{
 //		Issuer:   "https://id.example.com",
@@ -29,23 +29,27 @@
 //	why a token is refused                 Guard.Explain
 //	why a scope is missing                 ExplainScopes
 //
-// And what an agent does, with net/http alone: test of an integration (IntegrationTest), machine token
-// (ClientCredentials), authorization code with PKCE (AuthorizationCode), DynamicClientRegistration, Introspection, and
-// refresh token management (Refresh) are examples of the package.
+// The package also has examples of what an agent does, with net/http alone: IntegrationTest, ClientCredentials,
+// AuthorizationCode (with PKCE), DynamicClientRegistration, Introspection and Refresh.
 //
 // # Who is calling
 //
-// A handler finds the verified [Token] with [FromContext]. A subject means nothing without its issuer: keep a person's
-// data under [Token.Principal].
+// A handler finds the verified [Token] with [FromContext]. A subject means nothing without its issuer, so keep a
+// person's data under [Token.Principal].
+//
+// # Which message is judged
+//
+// [Guard.RequireToolScopes] reads a message before the server does, so both must read it alike. It refuses what two
+// programs could read differently, and hands on exactly the bytes that it judged.
 //
 // # The issuer
 //
-// A guard fetches the issuer's metadata (RFC 8414) and keys when the first token comes, and never follows them to another
-// issuer or off https. They stay fresh as long as Cache-Control says, between a minute and an hour; then they are fetched
-// again in the background. A token signed with a key not seen yet makes the guard look at once, but only every five
-// seconds, so that made-up keys cost little. A key that the issuer withdraws takes its tokens with it at the next fetch.
-// While the issuer cannot be reached the keys in memory serve for a day; with strict validation nobody gets in meanwhile,
-// and clients are told to try again (503), not to sign in anew.
+// A guard fetches the issuer's metadata (RFC 8414) and keys when the first token comes, and never follows them to
+// another issuer or away from https. They stay fresh for as long as Cache-Control says, between a minute and an hour;
+// then they are fetched again in the background. A token signed with an unknown key makes the guard fetch the keys at
+// once, but at most every five seconds, so that invented keys cost little. A key that the issuer withdraws ends the
+// tokens that it signed at the next fetch. While the issuer cannot be reached, the keys in memory serve for a day. With
+// strict validation no request gets through meanwhile, and clients are told to try again (503), not to sign in anew.
 //
-// Package gosdk beneath this one plugs a guard into the official Go SDK; package guardtest is an issuer for tests.
+// Package gosdk, below this one, plugs a guard into the official Go SDK; package guardtest is an issuer for tests.
 package guard

@@ -15,25 +15,25 @@ import (
 
 const offlineAccess = "offline_access" // concerns the issuer alone (OpenID Connect Core §11)
 
-// Error is an answer that lets nobody in: what RFC 6749 §5.2 and RFC 6750 §3 call an error response. Handlers may make
-// their own for [Guard.WriteError].
+// Error is the answer to a request that does not get through: an error response of RFC 6749 §5.2 and RFC 6750 §3.
+// Handlers may make their own for [Guard.WriteError].
 type Error struct {
 	Status      int           // of the HTTP response
 	Code        string        // error
-	Description string        // error_description: ASCII, for the client's developer
+	Description string        // error_description: an ASCII sentence for the client's developer
 	URI         string        // error_uri; empty leaves it out
 	Scope       scope.Set     // scope: what a token would need
 	RetryAfter  time.Duration // zero leaves the header out
 
 	cause   error
 	allow   string    // Allow; empty leaves the header out
-	message *rpcError // makes the body a JSON-RPC error, for clients of MCP
+	message *rpcError // makes the body a JSON-RPC error; nil leaves it one of OAuth
 }
 
-// rpcError is an error of JSON-RPC 2.0 §5.1; its message is the description of the [Error].
+// rpcError is an error of JSON-RPC 2.0 §5.1, whose message is the description of the [Error].
 type rpcError struct {
-	ID   json.RawMessage // of the request; nil if it is not known
-	Code int
+	id   json.RawMessage // of the request; nil if it is not known
+	code int
 }
 
 const (
@@ -41,7 +41,11 @@ const (
 	codeHeaderMismatch = -32020 // MCP 2026-07-28
 )
 
-// Error returns code and description, and what is behind them if that is known.
+func rpcRefusal(status int, id []byte, code int, description string) error {
+	return &Error{Status: status, Code: "invalid_request", Description: description, message: &rpcError{id, code}}
+}
+
+// Error returns the code and the description, and the cause if there is one.
 func (e *Error) Error() string {
 	s := "guard: " + e.Code + ": " + e.Description
 	if e.cause != nil {
@@ -50,13 +54,13 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Unwrap returns what the caller is not told.
+// Unwrap returns the cause, which the client is not told, or nil.
 func (e *Error) Unwrap() error { return e.cause }
 
 var errNoToken = &Error{
 	Status:      http.StatusUnauthorized,
 	Code:        "unauthorized",
-	Description: "This server needs an access token in the Authorization header; resource_metadata tells where to get one.",
+	Description: "This server needs an access token in the Authorization header; resource_metadata says where to get one.",
 }
 
 func invalidRequest(description string) error {
@@ -77,8 +81,8 @@ func unavailable(cause error) error {
 	}
 }
 
-// WriteError answers r with err: an [*Error] as it is, with a challenge if a token is what is missing, and anything
-// else as 500 server_error that tells no more. It logs at debug level what it refused, and other errors as errors.
+// WriteError answers r with err: an [*Error] as it is, with a challenge if another token would help, and any other
+// error as a 500 server_error without details. It logs an [*Error] at debug level and any other error at error level.
 func (g *Guard) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -93,8 +97,8 @@ func (g *Guard) WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	e.write(w)
 }
 
-// challengeFor is the value of WWW-Authenticate (RFC 6750 §3, RFC 9728 §5.1): one challenge, Bearer, on one line, since
-// clients parse no more. Who sent no token is told of no error.
+// challengeFor returns the value of WWW-Authenticate (RFC 6750 §3, RFC 9728 §5.1): a single Bearer challenge on one
+// line, because clients parse no more. It has no error for a request without a token (RFC 6750 §3.1).
 func (g *Guard) challengeFor(e *Error) string {
 	needed := e.Scope
 	if len(needed) == 0 {
@@ -115,7 +119,7 @@ func (g *Guard) challengeFor(e *Error) string {
 	return "Bearer " + strings.Join(params, ", ")
 }
 
-// quote makes a quoted-string (RFC 9110 §5.6.4) of printable ASCII.
+// quote returns s as a quoted-string of printable ASCII (RFC 9110 §5.6.4); other characters become question marks.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -151,7 +155,7 @@ func (e *Error) write(w http.ResponseWriter) {
 			Version string          `json:"jsonrpc"`
 			ID      json.RawMessage `json:"id"`
 			Error   problem         `json:"error"`
-		}{"2.0", e.message.ID, problem{e.message.Code, e.Description}})
+		}{"2.0", e.message.id, problem{e.message.code, e.Description}})
 		return
 	}
 	writeJSON(w, e.Status, struct {
@@ -164,7 +168,7 @@ func (e *Error) write(w http.ResponseWriter) {
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
-	if err != nil { // what is written here has nothing that does not marshal
+	if err != nil { // cannot happen: everything written here marshals
 		status, body = http.StatusInternalServerError, []byte(`{"error":"server_error"}`)
 	}
 	writeBody(w, status, body)
@@ -174,5 +178,5 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a peer that hung up is not worth a word
+	_, _ = w.Write(body) // fails only if the client has gone
 }

@@ -10,23 +10,23 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-// Explanation says why a token is or is not accepted. It holds what the token says, so treat it as the token itself; but
-// not the signature, so that nobody can use it as one.
+// Explanation says why a token is accepted or refused. It holds the contents of the token, which may be private, but
+// not its signature, so it cannot be used in place of the token.
 type Explanation struct {
 	Accepted bool
 	Header   map[string]any // nil if it cannot be read
-	Claims   map[string]any // nil if they cannot be read; not proven unless Accepted
-	Checks   []Check        // in the order in which a request's token is checked
+	Claims   map[string]any // nil if they cannot be read; unverified unless Accepted
+	Checks   []Check        // in the order in which [Guard.Verify] makes them
 }
 
-// Check is one thing that was looked at.
+// Check is one check of a token.
 type Check struct {
 	Name  string // header parameter, claim, "format", "signature" or "introspection"
 	Fault string // what is wrong; empty if it is right
 }
 
-// Explain decodes a token and checks everything about it, going on where [Guard.Verify] would stop, so that all its
-// faults show. It is for logs and command lines, never for letting somebody in.
+// Explain decodes a token and makes every check of [Guard.Verify], going on where that would stop, so that the result
+// has all faults. It is for logs and command lines, not for letting requests through.
 func (g *Guard) Explain(ctx context.Context, raw string) Explanation {
 	var e Explanation
 	check := func(name, fault string) { e.Checks = append(e.Checks, Check{name, fault}) }
@@ -84,7 +84,7 @@ func describeFault(err error) string {
 	return err.Error()
 }
 
-// String writes the explanation for people, a line for each check.
+// String returns the explanation as text for people, with a line for each check.
 func (e Explanation) String() string {
 	var b strings.Builder
 	for _, part := range []struct {
@@ -114,7 +114,7 @@ func (e Explanation) String() string {
 	return b.String()
 }
 
-// ExplainScopes says for each required scope on a line of its own which granted one covers it, or that it is missing.
+// ExplainScopes returns a line for each required scope that says which granted scope covers it, or that it is missing.
 func ExplainScopes(granted scope.Set, required ...string) string {
 	var b strings.Builder
 	for _, name := range required {

@@ -14,19 +14,19 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Config says which MCP server is protected and who issues its tokens. Issuer and Resource are required.
+// Config describes the MCP server that is protected and the issuer of its tokens. Issuer and Resource are required.
 type Config struct {
 	// Issuer is the authorization server's identifier, byte for byte as its metadata and the iss of its tokens have
 	// it (RFC 8414 §2): an https URL, or http on a loopback host.
 	Issuer string
 
-	// Resource is the identifier under which the MCP server is registered there, and so the aud of its tokens and
-	// the resource of its metadata (RFC 8707 §2, RFC 9728 §1.2): the URL that people enter in their clients, https,
+	// Resource is the identifier under which the MCP server is registered at the issuer: the aud of its tokens and the
+	// resource of its metadata (RFC 8707 §2, RFC 9728 §1.2). It is the URL that people enter in their clients: https,
 	// or http on a loopback host, without query and fragment.
 	Resource string
 
-	// Scopes are all scopes that the server knows. What is required elsewhere must be covered by them, so that a
-	// misspelled scope shows when the server starts. Nil means that they are not known, and nothing is compared.
+	// Scopes are all scopes that the server knows. They must cover every scope that is named elsewhere when the server
+	// starts, so that a misspelled one is an error then. Nil means that they are not known, and nothing is compared.
 	Scopes scope.Set
 
 	// DefaultScopes are the few scopes that a client should ask for first; it comes back for others when a call needs
@@ -42,22 +42,23 @@ type Config struct {
 	Name          string
 	Documentation string
 
-	// Introspection turns strict validation on: every request asks the issuer whether the token is still active
-	// (RFC 7662), with these credentials. A revoked token is refused at once, and nothing is let in while the issuer
-	// cannot be reached. Nil trusts a token until it expires.
+	// Introspection turns strict validation on: the guard asks the issuer at every request whether the token is still
+	// active (RFC 7662), with these credentials. A revoked token is refused at once, and no request gets through while
+	// the issuer cannot be reached. Nil means that a token is trusted until it expires.
 	Introspection *Credentials
 
 	// Remember is how many verified tokens are kept in memory. Zero means 10,000.
 	Remember int
 
-	// HTTPClient reaches the issuer. Nil means a client of its own. Redirects to another origin are never followed.
+	// HTTPClient sends the requests to the issuer. Nil means a client of the guard's own. Redirects to another origin
+	// are never followed.
 	HTTPClient *http.Client
 
-	// Logger hears of an unreachable issuer, of tool calls, and at debug level of every refusal, never of a token.
-	// Nil means slog.Default().
+	// Logger gets records of an issuer that cannot be reached, of tool calls, and at debug level of every refusal. No
+	// record holds a token. Nil means slog.Default().
 	Logger *slog.Logger
 
-	// Now is the clock. Nil means time.Now.
+	// Now returns the time. Nil means time.Now.
 	Now func() time.Time
 }
 
@@ -81,9 +82,9 @@ type Guard struct {
 	now         func() time.Time
 }
 
-// New returns a guard for the server that config describes, or an error that says what is wrong with config. It speaks
-// to nobody: the issuer's metadata and keys are fetched when the first token comes, so the order in which servers start
-// does not matter.
+// New returns a guard for the server that config describes, or an error that says what is wrong with config. It sends
+// no request: the issuer's metadata and keys are fetched when the first token comes, so the order in which servers
+// start does not matter.
 func New(config Config) (*Guard, error) {
 	resource, err := identifier(config.Resource)
 	if err != nil {
@@ -144,7 +145,7 @@ func New(config Config) (*Guard, error) {
 	return g, nil
 }
 
-// identifier reads the URL that names an issuer or a resource.
+// identifier parses the URL that names an issuer or a resource. The error says what is wrong with it.
 func identifier(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -164,7 +165,7 @@ func identifier(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// secure says whether what is sent to u is safe from others on the way.
+// secure reports whether u is https, or http on a loopback host.
 func secure(u *url.URL) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname())
 }
@@ -174,16 +175,16 @@ func loopback(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && addr.IsLoopback()
 }
 
-// insert puts a well-known path between host and path (RFC 8414 §3.1, RFC 9728 §3.1).
+// insert returns u with a well-known path between host and path (RFC 8414 §3.1, RFC 9728 §3.1).
 func insert(u *url.URL, wellKnown string) string {
 	return u.Scheme + "://" + u.Host + wellKnown + strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 // Protect lets a request through to next only with a valid access token for this server (RFC 6750, RFC 9068 §4), which
-// next finds with [FromContext]. Everybody else is told what to do: 401 with a challenge that leads a client to the
-// issuer, 400 for a malformed Authorization header, 503 while no token can be verified. Tokens are taken from the
-// Authorization header alone; what the query or the body holds is not looked at. Browsers may call from any origin, and
-// their preflights are answered here.
+// next finds with [FromContext]. Other requests are answered with 401 and a challenge that leads a client to the
+// issuer, 400 if the Authorization header is malformed, and 503 while no token can be verified. Tokens are taken from
+// the Authorization header only; the query and the body are not read. Browsers may call from any origin, and Protect
+// answers their preflights.
 func (g *Guard) Protect(next http.Handler) http.Handler {
 	return CORS(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := bearer(r.Header)
@@ -200,10 +201,10 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 	}))
 }
 
-// RequireScope lets a request through only if the token covers every one of the scopes, wildcards counted ([scope.Set]
-// tells how). Others get 403 insufficient_scope, naming all scopes that the client should ask for. It goes inside
-// [Guard.Protect]; outside it no request gets through. RequireScope panics if Config.Scopes is there and does not cover
-// a name.
+// RequireScope lets a request through only if the token covers all the scopes, by name or by wildcard
+// ([scope.Set.Covers]). Others get 403 insufficient_scope with all scopes that the client should ask for. It goes
+// inside [Guard.Protect]; outside it no request gets through. RequireScope panics if Config.Scopes is there and does
+// not cover a name.
 func (g *Guard) RequireScope(names ...string) func(http.Handler) http.Handler {
 	if err := checkScopes(g.scopes, names...); err != nil {
 		panic("guard: RequireScope: " + err.Error())
@@ -219,11 +220,11 @@ func (g *Guard) RequireScope(names ...string) func(http.Handler) http.Handler {
 	}
 }
 
-// CheckScope is [Guard.RequireScope] for a handler that learns what it needs only from the request. The error is an
-// [*Error] for [Guard.WriteError].
+// CheckScope is [Guard.RequireScope] for a handler that learns from the request which scopes it needs. It returns nil
+// or an [*Error] for [Guard.WriteError].
 //
-// An insufficient_scope error names the scopes the token has together with those required: a client that asks for
-// exactly what it is told must not lose what it had (RFC 6750 §3.1).
+// An insufficient_scope error names the scopes of the token and those required, because a client that asks for exactly
+// what it is told must not lose what it had (RFC 6750 §3.1).
 func (g *Guard) CheckScope(ctx context.Context, names ...string) error {
 	token := FromContext(ctx)
 	switch {

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Health answers how the server and its issuer are:
+// Health returns a handler that reports the health of the server and its issuer:
 //
 //	{"status":"healthy","timestamp":"…","services":{"mcp_server":"healthy","oauth_server":"healthy"}}
 //
-// The issuer is asked, every five seconds at most however often Health is. While it cannot be reached oauth_server is
-// "unhealthy" and status "degraded"; that is still 200 as long as tokens can be verified with the keys in memory, since
-// a restart would help nobody. When they cannot, status is "unhealthy" and the answer 503.
+// It asks the issuer, but at most every five seconds. While the issuer cannot be reached, oauth_server is "unhealthy"
+// and status is "degraded"; the answer is still 200 as long as tokens can be verified with the keys in memory, because
+// a restart would not help. When they cannot, status is "unhealthy" and the answer 503.
 func (g *Guard) Health() http.Handler {
 	type services struct {
 		Server string `json:"mcp_server"`

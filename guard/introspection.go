@@ -12,8 +12,8 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-// introspect asks the issuer whether a token that is valid by itself is active still (RFC 7662). The scopes the issuer
-// names are those that count.
+// introspect asks the issuer whether token, which is valid by itself, is still active (RFC 7662). It returns the token
+// with the scopes that the issuer names, if it names any.
 func (g *Guard) introspect(ctx context.Context, raw string, token *Token) (*Token, error) {
 	var answer struct {
 		Active *bool   `json:"active"`
@@ -27,7 +27,7 @@ func (g *Guard) introspect(ctx context.Context, raw string, token *Token) (*Toke
 		err = errors.New("guard: the introspection response does not say active")
 	}
 	switch {
-	case err != nil: // unknown is not inactive, and not active either
+	case err != nil: // the token may be active or not
 		g.log.ErrorContext(ctx, "guard: introspection failed", "issuer", g.issuer.id, "error", err)
 		return nil, unavailable(err)
 	case !*answer.Active:
@@ -44,7 +44,7 @@ func (g *Guard) introspect(ctx context.Context, raw string, token *Token) (*Toke
 	return &active, nil
 }
 
-// introspect sends the request of RFC 7662 §2.1 with client_secret_basic (RFC 6749 §2.3.1).
+// introspect sends the request of RFC 7662 §2.1 with client_secret_basic (RFC 6749 §2.3.1) and returns the answer.
 func (i *issuer) introspect(ctx context.Context, as *Credentials, token string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

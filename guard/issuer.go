@@ -36,7 +36,7 @@ type issuer struct {
 	keys     *source[keySet]
 }
 
-// metadata is what the guard needs of RFC 8414 §2, and the whole as it was sent.
+// metadata is the part of the metadata of RFC 8414 §2 that the guard needs, and the whole document as it was sent.
 type metadata struct {
 	Issuer        string `json:"issuer"`
 	JWKS          string `json:"jwks_uri"`
@@ -48,7 +48,7 @@ type metadata struct {
 	document []byte
 }
 
-// keySet is what verifies tokens.
+// keySet holds the keys that verify tokens.
 type keySet struct {
 	byID  map[string]*jose.JSONWebKey
 	epoch int // grows when a key is withdrawn
@@ -96,8 +96,8 @@ func (i *issuer) fetchMetadata(ctx context.Context, url string) (metadata, time.
 	return m, freshness(header), nil
 }
 
-// trusts says whether the guard goes where the metadata sends it: https, and only an issuer that is itself on a loopback
-// host may point to one without.
+// trusts reports whether the guard may send requests to s, which the metadata names: an https URL, or any URL on a
+// loopback host if the issuer itself is http on one.
 func (i *issuer) trusts(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || i.local && secure(u))
@@ -138,7 +138,8 @@ func (i *issuer) fetchKeys(ctx context.Context) (keySet, time.Duration, error) {
 	return keys, freshness(header), nil
 }
 
-// verifies leaves out of a key set what is not a public signature key with a name, or too weak (RFC 7518 §3.3).
+// verifies reports whether key is a public signature key with a kid, and strong enough (RFC 7518 §3.3). Keys that are
+// so large that a signature takes long to check do not come here, because package jose refuses them.
 func verifies(key *jose.JSONWebKey) bool {
 	if rsaKey, ok := key.Key.(*rsa.PublicKey); ok && rsaKey.N.BitLen() < 2048 {
 		return false
@@ -157,8 +158,8 @@ func same(a, b *jose.JSONWebKey) bool {
 
 var errUnknownKey = errors.New("guard: no such key")
 
-// key returns the key named kid and the epoch of the set it is in: errUnknownKey if the issuer has none, another error
-// if it cannot be asked.
+// key returns the key named kid and the epoch of its set. The error is errUnknownKey if the issuer has no such key, and
+// another one if the issuer cannot be asked.
 func (i *issuer) key(ctx context.Context, kid string) (*jose.JSONWebKey, int, error) {
 	keys, err := i.keys.current(ctx)
 	if err != nil {
@@ -178,7 +179,7 @@ func (i *issuer) key(ctx context.Context, kid string) (*jose.JSONWebKey, int, er
 	return nil, 0, errUnknownKey
 }
 
-// load gets a JSON document.
+// load fetches a JSON document.
 func (i *issuer) load(ctx context.Context, url string) ([]byte, http.Header, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -213,8 +214,8 @@ func isJSON(header http.Header) bool {
 	return kind == "application/json" || strings.HasSuffix(kind, "+json")
 }
 
-// freshness is how long a document is used before it is fetched again: what Cache-Control says, between a minute and an
-// hour, or five minutes.
+// freshness returns how long a document is used before it is fetched again: as long as Cache-Control says, between a
+// minute and an hour, or five minutes without it.
 func freshness(header http.Header) time.Duration {
 	fresh := 5 * time.Minute
 	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {

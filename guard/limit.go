@@ -25,9 +25,9 @@ type Tier struct {
 // RateLimits says how many requests each client may send. A client is one client_id acting for one subject: what one
 // person's agent uses up is not taken from other people who use the same application.
 //
-// A client has one budget, whatever its tokens are. The tier of the token that comes with a request says how much of the
-// budget that request costs: one of 1,000 in the first tier, one of 50 by default. So a client that holds tokens of
-// several tiers cannot use up one after the other.
+// A client has one budget, whatever tokens it has. A request costs the part of the budget that the tier of its token
+// says: a thousandth at 1,000 requests, a fiftieth at 50. So a client with tokens of several tiers cannot use up one
+// tier after the other.
 type RateLimits struct {
 	// Tiers are tried in order; the first whose scope the token covers counts.
 	Tiers []Tier
@@ -35,17 +35,18 @@ type RateLimits struct {
 	// Default is for every other token.
 	Default Rate
 
-	// Clients is how many clients are remembered at a time, those seen last; one that is forgotten starts anew. Zero
-	// means 10,000.
+	// Clients is how many clients are remembered, those seen last; a client that is forgotten starts with a full
+	// budget. Zero means 10,000.
 	Clients int
 }
 
-// whole is a budget, in the units that requests cost. The division leaves at most one request in a million unspent.
+// whole is a full budget. It is a large number, so that little is lost when it is divided among requests.
 const whole = 1_000_000_000
 
-// LimitRate refuses with 429 rate_limit_exceeded what goes beyond limits; Retry-After has the seconds to wait. The count
-// is kept in this process. It goes inside [Guard.Protect]; outside it requests share the default rate by address, IPv6
-// addresses by their first 64 bits. LimitRate panics if Config.Scopes is there and does not cover the scope of a tier.
+// LimitRate answers requests beyond limits with 429 rate_limit_exceeded; Retry-After has the seconds to wait. Budgets
+// are kept in this process only. LimitRate goes inside [Guard.Protect]; outside it, requests are counted by address
+// (IPv6 addresses by their first 64 bits) at the default rate. It panics if Config.Scopes is set and does not cover the
+// scope of a tier.
 func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 	for _, tier := range limits.Tiers {
 		if err := checkScopes(g.scopes, tier.Scope); err != nil {
@@ -71,7 +72,7 @@ func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 				g.WriteError(w, r, &Error{
 					Status:      http.StatusTooManyRequests,
 					Code:        "rate_limit_exceeded",
-					Description: "Too many requests from this client; Retry-After tells how many seconds to wait.",
+					Description: "Too many requests from this client; Retry-After says how many seconds to wait.",
 					RetryAfter:  wait,
 				})
 				return
@@ -81,14 +82,14 @@ func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 	}
 }
 
-// budget is what is left to one client.
+// budget is what one client has left.
 type budget struct {
 	mu      sync.Mutex
 	limiter *rate.Limiter
 }
 
-// spend takes what a request costs at the rate allowed. If not enough is left, it takes nothing and returns how long to
-// wait; zero means for ever.
+// spend takes the cost of a request at the rate allowed. If less is left, it takes nothing and returns false and how
+// long to wait, or zero if no time is long enough.
 func (b *budget) spend(now time.Time, allowed Rate) (wait time.Duration, ok bool) {
 	if allowed.Requests <= 0 || allowed.Per <= 0 {
 		return 0, false
@@ -103,8 +104,8 @@ func (b *budget) spend(now time.Time, allowed Rate) (wait time.Duration, ok bool
 	return wait, wait == 0
 }
 
-// network returns the address that r comes from, or the first 64 bits of it if it is one of IPv6, since a host has all
-// addresses that begin so.
+// network returns the address of r's sender, or the first 64 bits of an IPv6 address, because a host has all addresses
+// that begin with them.
 func network(r *http.Request) string {
 	addr, err := netip.ParseAddr(address(r))
 	if err != nil || !addr.Is6() || addr.Is4In6() {

@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// methods are the requests and the named notifications that MCP knows, of all its revisions, and the member of params
-// that Mcp-Name repeats, if there is one (MCP 2026-07-28, Streamable HTTP, "Standard Request Headers").
+// methods has the methods of all requests that clients send, in all revisions of MCP, with the member of params that
+// Mcp-Name repeats, if there is one (MCP 2026-07-28, Streamable HTTP, "Standard Request Headers").
 var methods = map[string]string{
 	"initialize":               "",
 	"server/discover":          "",
@@ -36,7 +36,7 @@ var methods = map[string]string{
 const (
 	callTool = "tools/call"
 
-	// notifications begin all notifications of MCP, and nothing else.
+	// notifications is the prefix of the methods of all notifications of MCP, and of no other.
 	notifications = "notifications/"
 
 	// metaVersion is the member of params._meta that names the revision of MCP.
@@ -47,16 +47,16 @@ const (
 	withHeaders    = "2026-07-28"
 )
 
-// message is what a JSON-RPC message says about itself.
+// message is the part of a JSON-RPC message that decides whether it gets through.
 type message struct {
-	id      []byte // as it was sent; nil without one
+	id      []byte // JSON; nil if the message has none
 	method  string // empty for a response
 	name    string // the member of params that Mcp-Name repeats
-	version string // params._meta has metaVersion; empty otherwise
+	version string // the member metaVersion of params._meta; empty if there is none
 }
 
-// readMessages returns the JSON-RPC message in body, or the messages of a batch. The error says why body is not one,
-// or how two readers could read it differently, and repeats nothing of it.
+// readMessages returns the JSON-RPC message in body, or the messages of a batch. The error says why body is neither, or
+// how two readers could read it differently; it contains nothing of body.
 func readMessages(body []byte) (messages []message, batch bool, err error) {
 	if err := checkJSON(body); err != nil {
 		return nil, false, err
@@ -78,8 +78,8 @@ func readMessages(body []byte) (messages []message, batch bool, err error) {
 	return messages, batch, nil
 }
 
-// readMessage returns the message in value, which has passed checkJSON. A member that is almost one of those that decide
-// is an error, because a lenient reader may take it for that one.
+// readMessage returns the message in value, which has passed checkJSON. A member that is almost one of those that
+// decide is an error, because a lenient reader may take it for one of them.
 func readMessage(value []byte) (m message, err error) {
 	var protocol, method, params []byte
 	answers := 0
@@ -129,7 +129,7 @@ func readMessage(value []byte) (m message, err error) {
 	return m, m.readParams(params)
 }
 
-// readParams reads the members of params that decide.
+// readParams reads the members of params that decide. Params has passed checkJSON, or is nil.
 func (m *message) readParams(params []byte) error {
 	var name, meta []byte
 	nameMember := methods[m.method]
@@ -180,13 +180,13 @@ func (m *message) readParams(params []byte) error {
 	return err
 }
 
-// almost reports whether a lenient reader could take the member of an object for another, known one: it differs in the
-// case of letters, in letters that fold to them, such as U+017F to s, or in spaces around it.
+// almost reports whether a lenient reader could take member for known, although they differ: in the case of letters, in
+// letters that fold to others, as U+017F does to s, or in spaces around the name.
 func almost(member, known string) bool {
 	return member != known && strings.EqualFold(strings.TrimSpace(member), known)
 }
 
-// almostKnown reports whether method differs from one that MCP knows in the case of letters, and in what is not a letter.
+// almostKnown reports whether method is like one of MCP's, but for the case of letters and for what is not a letter.
 func almostKnown(method string) bool {
 	plain := letters(method)
 	for known := range methods {
@@ -197,7 +197,7 @@ func almostKnown(method string) bool {
 	return false
 }
 
-// letters returns the letters of s from a to z, those folded that are others.
+// letters returns the letters of s that fold to a letter from a to z, as that letter.
 func letters(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c = unicode.ToLower(unicode.ToUpper(c)); 'a' <= c && c <= 'z' {
@@ -207,18 +207,18 @@ func letters(s string) string {
 	}, s)
 }
 
-// isNotification reports whether method is one of a notification, by its name alone. No reader, however lenient, takes
-// it for a request.
+// isNotification reports whether method is the method of a notification. Even a lenient reader does not take it for a
+// tools/call.
 func isNotification(method string) bool {
 	rest, ok := strings.CutPrefix(method, notifications)
 	return ok && !strings.ContainsFunc(rest, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '/' || c == '_' || c == '-' || c == '.')
+		return c > unicode.MaxASCII || !unicode.IsLetter(c) && !strings.ContainsRune("0123456789/_-.", c)
 	})
 }
 
-// checkHeaders returns an error if the headers that repeat parts of the message, so that programs on the way need not
-// read it, do not say what it says (MCP 2026-07-28, Streamable HTTP, "Server Validation"). What is there is compared in
-// every revision; from 2026-07-28 on a request must have them.
+// checkHeaders returns an error if the headers that repeat parts of m do not agree with it (MCP 2026-07-28, Streamable
+// HTTP, "Server Validation"). Programs between the client and the server read these headers instead of the message, so
+// they are compared in every revision of MCP if they are there. From 2026-07-28 on, a request must have them.
 func checkHeaders(h http.Header, m message) error {
 	version, err := oneValue(h, "MCP-Protocol-Version")
 	switch {
@@ -234,7 +234,7 @@ func checkHeaders(h http.Header, m message) error {
 		return err
 	}
 	member, ofMCP := methods[m.method]
-	if !ofMCP { // what else an extension calls a name is its own matter
+	if !ofMCP { // an extension may give Mcp-Name its own meaning
 		return nil
 	}
 	return checkHeader(h, "Mcp-Name", m.name, required && member != "")
@@ -250,7 +250,7 @@ func checkHeader(h http.Header, name, value string, required bool) error {
 	case sent == "":
 		return errors.New(name + " is missing")
 	case decodeHeader(sent) != value:
-		return errors.New(name + " does not say what the body says")
+		return errors.New(name + " does not agree with the body")
 	}
 	return nil
 }
@@ -267,7 +267,7 @@ func oneValue(h http.Header, name string) (string, error) {
 	return "", errors.New("there is more than one " + name + " header")
 }
 
-// decodeHeader returns what a header says, which may be wrapped because it is not ASCII (MCP 2026-07-28, Streamable HTTP,
+// decodeHeader returns the value in a header, which is in base64 if it is not ASCII (MCP 2026-07-28, Streamable HTTP,
 // "Value Encoding").
 func decodeHeader(s string) string {
 	if wrapped, ok := strings.CutPrefix(s, "=?base64?"); ok {

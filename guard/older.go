@@ -14,23 +14,25 @@ import (
 // maxForm bounds what is sent on to the issuer, in bytes.
 const maxForm = 64 << 10
 
-// OlderClients serves what clients of MCP 2025-03-26 look for at the MCP server's own origin, for they know neither
-// protected resource metadata nor the resource parameter: the metadata of the issuer, and for those that do without it
-// the three default endpoints. It is for an origin with one MCP server; mount it where these paths are free:
+// OlderClients returns a handler for what clients of MCP 2025-03-26 look for at the MCP server's own origin, because
+// they know neither protected resource metadata nor the resource parameter: the metadata of the issuer, and the three
+// default endpoints for those that read no metadata. It is for an origin with one MCP server; mount it where these
+// paths are free:
 //
 //	older := g.OlderClients()
 //	for _, path := range []string{"/.well-known/oauth-authorization-server", "/authorize", "/token", "/register"} {
 //		mux.Handle(path, older)
 //	}
 //
-// /authorize redirects to the issuer's authorization endpoint, and the metadata here names /authorize as theirs, so that
-// a request without resource is for this server however many the issuer knows (RFC 8707 §2). /token and /register hand
-// the request to the issuer and its answer back, for these clients follow no redirect to another origin. Nothing else is
-// passed on, no cookie above all, and nothing goes anywhere but where the issuer's metadata says.
+// /authorize redirects to the issuer's authorization endpoint, and the metadata served here name /authorize as the
+// authorization endpoint, so that a request without resource gets the resource of this server (RFC 8707 §2). /token and
+// /register send the request on to the issuer and its answer back, because these clients follow no redirect to another
+// origin. Nothing else is sent on, in particular no cookie, and nothing is sent anywhere but to the endpoints that the
+// issuer's metadata name.
 //
-// The server sees the codes and refresh tokens of such clients on their way; newer clients go to the issuer themselves.
-// The issuer counts them all as one address, unless the server is among its trusted proxies: the client's own is sent in
-// X-Forwarded-For.
+// The server sees the codes and refresh tokens of these clients; newer clients send theirs to the issuer directly. The
+// issuer counts all of them as one address unless the server is among its trusted proxies, because the address of a
+// client is sent on in X-Forwarded-For.
 func (g *Guard) OlderClients() http.Handler {
 	type endpoint struct {
 		method string
@@ -76,12 +78,12 @@ func (g *Guard) OlderClients() http.Handler {
 var (
 	errNothing = &Error{Status: http.StatusNotFound, Code: "not_found", Description: "There is nothing here."}
 
-	// 502, because clients that look for metadata go on to the next place after it, and stop at other 5xx.
+	// 502, because after it clients look for metadata in the next place, whereas they stop at any other 5xx.
 	errUnreachable = &Error{Status: http.StatusBadGateway, Code: "temporarily_unavailable",
 		Description: "The authorization server cannot be reached; try again.", RetryAfter: interval}
 )
 
-// olderMetadata is the issuer's metadata with the authorization endpoint of this server.
+// olderMetadata answers with the issuer's metadata, in which /authorize of this server is the authorization endpoint.
 func (g *Guard) olderMetadata(w http.ResponseWriter, _ *http.Request, m metadata) error {
 	members := map[string]json.RawMessage{}
 	if err := json.Unmarshal(m.document, &members); err != nil {
@@ -103,7 +105,7 @@ func (g *Guard) olderMetadata(w http.ResponseWriter, _ *http.Request, m metadata
 	return nil
 }
 
-// olderAuthorize sends the browser to the issuer with the query as it is, and resource if that is missing.
+// olderAuthorize redirects the browser to the issuer with the query as it is, and with resource if that is missing.
 func (g *Guard) olderAuthorize(w http.ResponseWriter, r *http.Request, m metadata) error {
 	target, err := g.issuer.endpoint(m.Authorization)
 	if err != nil {
@@ -121,8 +123,8 @@ func (g *Guard) olderAuthorize(w http.ResponseWriter, r *http.Request, m metadat
 	return nil
 }
 
-// handOn sends a request on to an endpoint of the issuer, and the answer back. Of the headers only what these endpoints
-// need goes either way.
+// handOn sends a request on to an endpoint of the issuer, and the answer back, with only those headers that these
+// endpoints need.
 func (g *Guard) handOn(w http.ResponseWriter, r *http.Request, endpoint string) error {
 	target, err := g.issuer.endpoint(endpoint)
 	if err != nil {
@@ -156,7 +158,7 @@ func (g *Guard) handOn(w http.ResponseWriter, r *http.Request, endpoint string) 
 		return fmt.Errorf("guard: %s: %w", target, err)
 	case len(body) > maxDocument:
 		return fmt.Errorf("guard: the answer of %s is longer than %d bytes", target, maxDocument)
-	case resp.StatusCode >= 300 && resp.StatusCode <= 399, !isJSON(resp.Header): // whatever answers there, it is no endpoint
+	case resp.StatusCode >= 300 && resp.StatusCode <= 399, !isJSON(resp.Header): // not an OAuth endpoint
 		return fmt.Errorf("guard: %s answered %s, or no JSON", target, resp.Status)
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -167,11 +169,11 @@ func (g *Guard) handOn(w http.ResponseWriter, r *http.Request, endpoint string) 
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(resp.StatusCode)
-	_, _ = w.Write(body) // a peer that hung up is not worth a word
+	_, _ = w.Write(body) // fails only if the client has gone
 	return nil
 }
 
-// endpoint reads where the metadata sends clients: errNothing if nowhere.
+// endpoint parses the URL of an endpoint in the metadata. The error is errNothing if s is empty.
 func (i *issuer) endpoint(s string) (*url.URL, error) {
 	switch {
 	case s == "":

@@ -6,11 +6,11 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Permissions says what each scope allows inside an MCP server, in the server's own words.
+// Permissions names for each scope what it allows inside an MCP server, in the server's own words.
 type Permissions map[string][]string
 
-// Of returns the permissions of all scopes that granted covers, sorted, each once. The wildcard "mcp:tools:*" brings
-// those of every scope below it.
+// Of returns the permissions of all scopes that granted covers, sorted and without duplicates. The wildcard
+// "mcp:tools:*" brings those of every scope below it.
 func (p Permissions) Of(granted scope.Set) []string {
 	var allowed []string
 	for name, permissions := range p {
@@ -22,7 +22,7 @@ func (p Permissions) Of(granted scope.Set) []string {
 	return slices.Compact(allowed)
 }
 
-// Allows says whether permission is among those of granted.
+// Allows reports whether permission is among those of granted.
 func (p Permissions) Allows(granted scope.Set, permission string) bool {
 	return slices.Contains(p.Of(granted), permission)
 }

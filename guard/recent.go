@@ -4,9 +4,9 @@ import "sync"
 
 const defaultRecent = 10_000
 
-// recent keeps what was used last, at most size values and at least the last size/2. It has two generations: when the
-// young one is full it becomes the old one, and what is found in the old one moves to the young one again. So nothing is
-// counted or linked, and finding costs a read lock and a lookup.
+// recent is a cache that keeps the values used last: at most size of them, and at least the last size/2. It has two
+// generations. When the young one is full it becomes the old one, and a value found in the old one moves to the young
+// one. So finding a value costs a read lock and a lookup, and nothing is counted or linked.
 type recent[K comparable, V any] struct {
 	half int
 
@@ -43,7 +43,8 @@ func (c *recent[K, V]) keep(key K, value V) {
 	c.put(key, value)
 }
 
-// findOrMake returns the value of key, made if there is none. Concurrent callers get the same one.
+// findOrMake returns the value of key; if there is none, it keeps and returns a fresh one. Concurrent callers get the
+// same value.
 func (c *recent[K, V]) findOrMake(key K, fresh func() V) V {
 	if value, ok := c.find(key); ok {
 		return value

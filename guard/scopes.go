@@ -7,8 +7,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// checkScopes returns an error if known is there and does not cover one of names: no token for this server could ever
-// have it, so it is a mistake, and the error names the member of known that comes nearest.
+// checkScopes returns an error if known is not empty and does not cover one of names. No token for this server could
+// ever have that scope, so it is a mistake; the error names the most similar member of known.
 func checkScopes(known scope.Set, names ...string) error {
 	if len(known) == 0 {
 		return nil
@@ -20,7 +20,7 @@ func checkScopes(known scope.Set, names ...string) error {
 	return nil
 }
 
-// distance returns how many characters have to be added, removed or changed to make b of a.
+// distance returns how many bytes must be added, removed or changed to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

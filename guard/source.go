@@ -9,23 +9,22 @@ import (
 )
 
 const (
-	// interval is how often at most the issuer is asked again after a failure, and how often an unknown key is a reason
-	// to ask.
+	// interval is the least time between two fetches after a failure, and between two fetches for unknown keys.
 	interval = 5 * time.Second
 
-	// stale is how long a document serves while the issuer cannot be reached.
+	// stale is how long a document is used while the issuer cannot be reached.
 	stale = 24 * time.Hour
 
-	// patience is how long the issuer may take.
+	// patience is how long the issuer may take to answer.
 	patience = 10 * time.Second
 )
 
-// source is a document of the issuer, kept in memory: fetched when first needed, fetched again in the background when
-// it is no longer fresh, kept up to a day while that fails. There is never more than one fetch under way.
+// source is a document of the issuer, kept in memory. It is fetched when it is first needed, fetched again in the
+// background when it is no longer fresh, and kept for up to a day while that fails. At most one fetch is under way.
 type source[T any] struct {
 	fetch  func(context.Context) (value T, fresh time.Duration, err error)
 	now    func() time.Time
-	failed func(error) // hears of every failure
+	failed func(error) // is called with every failure
 
 	flight singleflight.Group
 
@@ -38,7 +37,8 @@ type source[T any] struct {
 	err        error     // of the last fetch
 }
 
-// current returns the document. It waits for the issuer only when there is none, or one too old to be trusted.
+// current returns the document. It waits for the issuer only if there is no document, or if it is too old to be
+// trusted.
 func (s *source[T]) current(ctx context.Context) (T, error) {
 	now := s.now()
 	s.mu.RLock()
@@ -59,8 +59,8 @@ func (s *source[T]) current(ctx context.Context) (T, error) {
 	return s.wait(ctx, s.refresh)
 }
 
-// again fetches the document anew, unless it did so within the interval. The error is that of the last fetch; the
-// document may be there all the same.
+// again fetches the document anew, unless it did so within the interval. The error is that of the last fetch; with an
+// error it returns the document of an earlier one, if there is one.
 func (s *source[T]) again(ctx context.Context) (T, error) {
 	return s.wait(ctx, func() (any, error) {
 		now := s.now()
@@ -77,13 +77,12 @@ func (s *source[T]) again(ctx context.Context) (T, error) {
 	})
 }
 
-// due says whether the last fetch succeeded or lies an interval back. s.mu must be held.
+// due reports whether the last fetch succeeded or is at least an interval ago. s.mu must be held.
 func (s *source[T]) due(now time.Time) bool {
 	return s.err == nil || !now.Before(s.tried.Add(interval))
 }
 
-// refresh fetches the document unless that failed within the interval. Who waited for somebody else's fetch to begin
-// finds it fresh already.
+// refresh fetches the document, unless that failed within the interval or another call has fetched it meanwhile.
 func (s *source[T]) refresh() (any, error) {
 	now := s.now()
 	s.mu.RLock()
@@ -95,7 +94,7 @@ func (s *source[T]) refresh() (any, error) {
 	return s.load(now)
 }
 
-// peek returns the document that is there, or the zero value.
+// peek returns the document in memory, or the zero value.
 func (s *source[T]) peek() T {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -109,7 +108,7 @@ func (s *source[T]) last() (any, error) {
 }
 
 func (s *source[T]) load(now time.Time) (any, error) {
-	// Whoever asked first may hang up; the others wait on.
+	// The request that caused the fetch may end first; others wait for it too.
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	value, fresh, err := s.fetch(ctx)

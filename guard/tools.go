@@ -18,32 +18,34 @@ import (
 // maxMessage is how long a JSON-RPC message may be, in bytes.
 const maxMessage = 4 << 20
 
-// ToolScopes names for each tool of an MCP server the scopes that a call of it needs, all of them. A tool with no scopes
-// is open to every valid token; a tool that is not named at all is closed to everyone.
+// ToolScopes has for each tool of an MCP server the scopes that a call of it needs, all of them. A tool without scopes
+// is open to every valid token; a tool that is not in the map is closed.
 type ToolScopes map[string][]string
 
-// RequireToolScopes lets a tools/call through only if the token covers the scopes of the tool that params.name names,
-// byte for byte. A client whose token lacks a scope gets 403 insufficient_scope over HTTP, which makes it step up (MCP
-// authorization, "Step-Up Authorization Flow"), with the scopes of all calls in a batch; one call refused refuses the
-// batch. Requests with another method of MCP, notifications and responses pass. Other methods are closed, because they
-// may be another name for a tool: the client is told that there is no such method, unless extra names it.
+// RequireToolScopes lets a tools/call through only if the token covers the scopes of the tool in params.name, which it
+// compares byte for byte. If a scope is missing, it answers 403 insufficient_scope over HTTP, which makes clients step
+// up (MCP authorization, "Step-Up Authorization Flow"), with the scopes of all calls in a batch; a batch is refused as
+// a whole. Other requests of MCP, notifications and responses get through. A method that MCP does not know is closed,
+// because it may be another name for a tool: the answer is that there is no such method. The methods in extra are open
+// to every valid token.
 //
-// RequireToolScopes judges the bytes that next reads: it reads the whole message first, and next gets the same bytes,
-// with their length. Whatever next might read differently is refused:
+// RequireToolScopes reads the whole message before next does. So that both read the same message, next gets the same
+// bytes, with their length, and everything that next could read differently is refused:
 //
-//   - with 415 a body that is not application/json in UTF-8, or is compressed;
-//   - with 400 a body that two JSON readers could read differently: not UTF-8, a member twice, a member that is almost
-//     one of those that decide, a control character in a name, half of a surrogate pair, a number beyond float64, more
-//     than 128 levels;
-//   - with 400 a body that is not a JSON-RPC message of MCP, and a method that is almost one of MCP's;
-//   - with 400 and the JSON-RPC error -32020 Mcp-Method, Mcp-Name and MCP-Protocol-Version headers that do not say what
-//     the body says, or are missing where MCP 2026-07-28 wants them;
-//   - with 400 a batch from 2025-06-18 on, a body of GET and DELETE, and a header that changes the method;
-//   - with 405 any method but POST, GET, HEAD and DELETE;
-//   - with 413 more than 4 MiB.
+//   - 415: the body is not application/json in UTF-8, or it is compressed.
+//   - 400: two JSON readers could read the body differently, because it is not UTF-8, or has a member twice, a member
+//     that is almost one of those that decide, a control character in a member's name, half of a surrogate pair, a
+//     number that float64 cannot hold, or more than 128 levels.
+//   - 400: the body is not a JSON-RPC message of MCP, or its method is almost one of MCP's.
+//   - 400 with the JSON-RPC error -32020: the headers Mcp-Method, Mcp-Name and MCP-Protocol-Version do not agree with
+//     the body, or are missing although MCP 2026-07-28 requires them.
+//   - 400: the body is a batch, but the revision of MCP is 2025-06-18 or later.
+//   - 400: a GET or DELETE has a body, or a header overrides the method.
+//   - 405: the method is not POST, GET, HEAD or DELETE.
+//   - 413: the body is longer than 4 MiB.
 //
-// It goes inside [Guard.Protect]; outside it no request gets through. RequireToolScopes panics if tools has a scope that
-// Config.Scopes is there for and does not cover, because no token could ever have it.
+// RequireToolScopes goes inside [Guard.Protect]; outside it no request gets through. It panics if Config.Scopes is set
+// and does not cover a scope in tools.
 func (g *Guard) RequireToolScopes(tools ToolScopes, extra ...string) func(http.Handler) http.Handler {
 	for _, tool := range slices.Sorted(maps.Keys(tools)) {
 		if err := checkScopes(g.scopes, tools[tool]...); err != nil {
@@ -62,7 +64,7 @@ func (g *Guard) RequireToolScopes(tools ToolScopes, extra ...string) func(http.H
 	}
 }
 
-// judge returns the request that may be handed on in place of r, with the body that was judged.
+// judge returns the request that goes to the server in place of r: the same with the body that was judged.
 func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, extra []string) (*http.Request, error) {
 	if err := g.CheckScope(r.Context()); err != nil {
 		return nil, err
@@ -82,7 +84,7 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, 
 		return nil, invalidRequest("The body could not be read.")
 	case r.Method == http.MethodPost:
 		err = g.checkBody(r, body, tools, extra)
-	case len(body) > 0: // MCP gives it no meaning, but a server may
+	case len(body) > 0: // it means nothing in MCP, but the server may read it
 		err = invalidRequest("A " + r.Method + " request has a body.")
 	}
 	if err != nil {
@@ -101,22 +103,27 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, 
 	return judged, nil
 }
 
-var errTooLong = &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "The message is longer than 4 MiB."}
+var errTooLong = &Error{
+	Status:      http.StatusRequestEntityTooLarge,
+	Code:        "invalid_request",
+	Description: "The message is longer than 4 MiB.",
+}
 
-// overrides are headers by which some frameworks let a request say that its method is another.
+// overrides are headers that some frameworks read the method from.
 var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
-// decisive are headers that decide how a request is read, beside those of MCP.
+// decisive are the headers that decide how a body is read. Those of MCP do too.
 var decisive = []string{"Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding"}
 
-// checkForm returns an error if the method or the headers of r could make another program read another message.
+// checkForm returns an error if another program could read another message because of the method or the headers of r.
 func checkForm(r *http.Request) error {
 	for name := range r.Header {
 		switch plain := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); {
 		case slices.Contains(overrides, plain):
-			return invalidRequest("The header " + plain + " changes the method; send the method itself.")
+			return invalidRequest("The header " + plain + " overrides the method; send the request with the method itself.")
 		case plain != name && (slices.Contains(decisive, plain) || strings.HasPrefix(plain, "Mcp-")):
-			return invalidRequest("A header's name is almost " + plain + ".") // to CGI and its heirs it is the same
+			// CGI and its successors do not tell the two apart.
+			return invalidRequest("A header's name is almost " + plain + "; write it with hyphens.")
 		}
 	}
 	switch r.Method {
@@ -124,22 +131,28 @@ func checkForm(r *http.Request) error {
 		return nil
 	case http.MethodPost:
 	default:
-		return &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "MCP knows POST, GET and DELETE.",
-			allow: "POST, GET, HEAD, DELETE, OPTIONS"}
+		return &Error{
+			Status:      http.StatusMethodNotAllowed,
+			Code:        "invalid_request",
+			Description: "MCP has no " + r.Method + " requests: use POST, GET or DELETE.",
+			allow:       "POST, GET, HEAD, DELETE, OPTIONS",
+		}
 	}
 	if kinds := r.Header.Values("Content-Type"); len(kinds) != 1 || !plainJSON(kinds[0]) {
-		return &Error{Status: http.StatusUnsupportedMediaType, Code: "invalid_request",
-			Description: "The body must be application/json, without a charset or with charset=utf-8."}
+		return wrongMedia("The Content-Type must be application/json, without a charset or with charset=utf-8.")
 	}
 	if len(r.Header.Values("Content-Encoding")) > 0 {
-		return &Error{Status: http.StatusUnsupportedMediaType, Code: "invalid_request",
-			Description: "The body must not be compressed: leave Content-Encoding out."}
+		return wrongMedia("The body must not be compressed: leave Content-Encoding out.")
 	}
 	return nil
 }
 
-// plainJSON reports whether a Content-Type is application/json in UTF-8 and nothing else. It allows no other parameter,
-// because programs that look for charset without parsing might find it in there.
+func wrongMedia(description string) error {
+	return &Error{Status: http.StatusUnsupportedMediaType, Code: "invalid_request", Description: description}
+}
+
+// plainJSON reports whether a Content-Type is application/json in UTF-8. It allows no other parameter than charset,
+// because a program that searches for charset without parsing could find it in the value of another one.
 func plainJSON(s string) bool {
 	kind, parameter, more := strings.Cut(strings.ToLower(s), ";")
 	if strings.Trim(kind, " \t") != "application/json" {
@@ -149,36 +162,39 @@ func plainJSON(s string) bool {
 	return !more || parameter == "charset=utf-8" || parameter == `charset="utf-8"`
 }
 
-// checkBody returns an error unless body is a message, or a batch, that the token of r may send.
+// checkBody returns nil if body is a message, or a batch of them, that may be sent with the token of r.
 func (g *Guard) checkBody(r *http.Request, body []byte, tools ToolScopes, extra []string) error {
 	messages, batch, err := readMessages(body)
 	if err != nil {
 		return invalidRequest("The body is not a JSON-RPC message: " + err.Error() + ".")
 	}
 	version := r.Header.Get("MCP-Protocol-Version")
-	if batch && slices.ContainsFunc(messages, func(m message) bool { return max(version, m.version) >= withoutBatches }) {
-		return invalidRequest("MCP " + withoutBatches + " and later have no batches.")
-	}
 	var needed scope.Set
 	for _, m := range messages {
+		if batch && max(version, m.version) >= withoutBatches {
+			return invalidRequest("The body is a batch, but MCP " + withoutBatches + " has none: send one message.")
+		}
 		if batch {
-			m.id = nil // whose error is it?
+			m.id = nil // an error is about the batch
 		}
 		if err := checkHeaders(r.Header, m); err != nil {
-			return &Error{Status: http.StatusBadRequest, Code: "invalid_request", Description: "Header mismatch: " + err.Error() + ".",
-				message: &rpcError{ID: m.id, Code: codeHeaderMismatch}}
+			return rpcRefusal(http.StatusBadRequest, m.id, codeHeaderMismatch, "Header mismatch: "+err.Error()+".")
 		}
 		_, ofMCP := methods[m.method]
 		switch {
 		case m.method == callTool:
 			scopes, ok := tools[m.name]
 			if !ok {
-				return &Error{Status: http.StatusForbidden, Code: "access_denied", Description: "There is no such tool, or it is open to nobody."}
+				return &Error{
+					Status:      http.StatusForbidden,
+					Code:        "access_denied",
+					Description: "There is no such tool, or it is open to nobody.",
+				}
 			}
 			needed = needed.Union(scopes)
 		case ofMCP, m.method == "", isNotification(m.method), slices.Contains(extra, m.method):
 		case almostKnown(m.method):
-			return invalidRequest("The method is almost one of MCP.")
+			return invalidRequest("The method is almost one of MCP; write it as MCP does.")
 		default:
 			return noMethod(m, cmp.Or(version, m.version))
 		}
@@ -186,7 +202,8 @@ func (g *Guard) checkBody(r *http.Request, body []byte, tools ToolScopes, extra 
 	return g.CheckScope(r.Context(), needed...)
 }
 
-// noMethod is the answer to a request with a method that is not open: what a server that does not know it answers.
+// noMethod returns the answer to a request with a method that is closed, which is the answer of a server that does not
+// have the method. Before MCP 2026-07-28 its status is 200, because clients take 404 for the end of their session.
 func noMethod(m message, version string) error {
 	status := http.StatusOK
 	switch {
@@ -195,6 +212,5 @@ func noMethod(m message, version string) error {
 	case m.id == nil:
 		status = http.StatusBadRequest
 	}
-	return &Error{Status: status, Code: "invalid_request", Description: "There is no such method, or it is open to nobody.",
-		message: &rpcError{ID: m.id, Code: codeMethodNotFound}}
+	return rpcRefusal(status, m.id, codeMethodNotFound, "There is no such method, or it is open to nobody.")
 }

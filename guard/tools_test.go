@@ -509,7 +509,7 @@ func TestLimitRate(t *testing.T) {
 		}
 	})
 	resp := ask(handler, token("ada", "c1", "mcp:tools:*"))
-	want := map[string]any{"error": "rate_limit_exceeded", "error_description": "Too many requests from this client; Retry-After tells how many seconds to wait."}
+	want := map[string]any{"error": "rate_limit_exceeded", "error_description": "Too many requests from this client; Retry-After says how many seconds to wait."}
 	if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 429 || resp.Header().Get("Retry-After") != "15" {
 		t.Errorf("%d, Retry-After %s %s", resp.Code, resp.Header().Get("Retry-After"), diff)
 	}

@@ -21,21 +21,21 @@ import (
 const (
 	maxToken = 16 << 10 // bytes
 
-	// skew is how far the issuer's clock may be ahead. Expiry knows no such mercy: clients refresh.
+	// skew is how far the issuer's clock may be ahead. It does not apply to exp, because clients refresh.
 	skew = time.Minute
 )
 
-// algorithms are the signatures that are accepted: asymmetric ones, so that no key of the issuer can be taken for a
-// shared secret (RFC 8725 §3.1).
+// algorithms are the signature algorithms that are accepted. All are asymmetric, so that a public key of the issuer
+// cannot be taken for a shared secret (RFC 8725 §3.1).
 var algorithms = []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, jose.EdDSA}
 
-// memory is a token verified before.
+// memory is a token that was verified before.
 type memory struct {
 	token *Token
 	epoch int // of the issuer's keys
 }
 
-// bearer takes the token from the Authorization header (RFC 6750 §2.1).
+// bearer returns the token in the Authorization header (RFC 6750 §2.1).
 func bearer(h http.Header) (string, error) {
 	values := h.Values("Authorization")
 	if len(values) == 0 {
@@ -58,7 +58,7 @@ func bearer(h http.Header) (string, error) {
 	return token, nil
 }
 
-// b64token is the syntax of a bearer token (RFC 6750 §2.1).
+// b64token reports whether s has the syntax of a bearer token (RFC 6750 §2.1).
 func b64token(s string) bool {
 	body := strings.TrimRight(s, "=")
 	for _, c := range []byte(body) {
@@ -72,12 +72,12 @@ func b64token(s string) bool {
 	return body != ""
 }
 
-// Verify returns the token that raw is, if it is valid for this server (RFC 9068 §4): a JWT of type at+jwt, signed by
-// the issuer with ES256, RS256, PS256 or EdDSA, with this server as its only audience, not expired, and not bound to a
-// key. With Config.Introspection the issuer is asked as well. A token is verified once and then remembered by its
-// SHA-256 until it expires or the issuer withdraws a key; strict validation asks every time.
+// Verify returns the token in raw if it is valid for this server (RFC 9068 §4): a JWT of type at+jwt, signed by the
+// issuer with ES256, RS256, PS256 or EdDSA, with this server as its only audience, not expired, and not bound to a key.
+// With Config.Introspection it also asks the issuer, every time. A token that was verified is remembered by its SHA-256
+// until it expires or the issuer withdraws a key.
 //
-// The error is an [*Error] with Status 401 for an invalid token and 503 when the issuer could not be asked.
+// The error is an [*Error] with Status 401 if the token is not valid, and 503 if the issuer cannot be asked.
 func (g *Guard) Verify(ctx context.Context, raw string) (*Token, error) {
 	token, err := g.verified(ctx, raw)
 	if err != nil || g.credentials == nil {
@@ -89,7 +89,7 @@ func (g *Guard) Verify(ctx context.Context, raw string) (*Token, error) {
 func (g *Guard) verified(ctx context.Context, raw string) (*Token, error) {
 	hash := sha256.Sum256([]byte(raw))
 	if m, ok := g.remembered.find(hash); ok {
-		keys, err := g.issuer.keys.current(ctx) // keeps them fresh, too
+		keys, err := g.issuer.keys.current(ctx) // which also keeps them fresh
 		switch {
 		case err != nil:
 			return nil, unavailable(err)
@@ -119,7 +119,7 @@ func (g *Guard) verified(ctx context.Context, raw string) (*Token, error) {
 	return token, nil
 }
 
-// candidate is a token that nobody has verified yet.
+// candidate is a token that is not verified yet.
 type candidate struct {
 	raw       string
 	rawHeader []byte
@@ -152,7 +152,7 @@ type candidate struct {
 // date is a NumericDate (RFC 7519 §2).
 type date struct{ time.Time }
 
-// UnmarshalJSON reads seconds, with or without fractions, from 1970 to 9999.
+// UnmarshalJSON reads a number of seconds, with or without a fraction, from 1970 to 9999.
 func (d *date) UnmarshalJSON(data []byte) error {
 	var seconds float64
 	if err := json.Unmarshal(data, &seconds); err != nil {
@@ -210,8 +210,8 @@ func (c *candidate) token() *Token {
 	}
 }
 
-// rule is one thing that must be true of a token. fault returns what is wrong as a sentence for the client's developer,
-// or the empty string.
+// rule is a condition that a token must meet. fault returns a sentence for the client's developer that says what is
+// wrong, or the empty string.
 type rule struct {
 	name  string // of the header parameter or claim
 	fault func(*Guard, *candidate) string
@@ -219,7 +219,7 @@ type rule struct {
 
 const expired = "The token has expired; refresh it."
 
-// headerRules are checked before the signature is: they decide how it is checked.
+// headerRules are checked before the signature, because they decide how it is checked.
 var headerRules = []rule{
 	{"typ", func(_ *Guard, c *candidate) string { // RFC 9068 §4
 		kind := strings.ToLower(c.header.Type)
@@ -245,7 +245,7 @@ var claimRules = []rule{
 		return unless(c.claims.Issuer == g.issuer.id, "The token is not from the issuer "+g.issuer.id+".")
 	}},
 	{"aud", func(g *Guard, c *candidate) string {
-		// One audience: a token that is good elsewhere too could have been taken there (RFC 9700 §2.3).
+		// One audience only, because a token for several servers may have been stolen at another one (RFC 9700 §2.3).
 		return unless(len(c.claims.Audience) == 1 && c.claims.Audience[0] == g.resource,
 			"The token's audience is not "+g.resource+" alone.")
 	}},
@@ -271,7 +271,7 @@ var claimRules = []rule{
 	{"jti", func(_ *Guard, c *candidate) string {
 		return unless(c.claims.ID != "", "The token has no jti.")
 	}},
-	{"cnf", func(_ *Guard, c *candidate) string { // RFC 9449 §7.2: a bound token is no bearer token
+	{"cnf", func(_ *Guard, c *candidate) string { // RFC 9449 §7.2: a bound token is not a bearer token
 		return unless(c.claims.Confirmation == nil, "The token is bound to a key; this server takes bearer tokens.")
 	}},
 }
@@ -292,7 +292,7 @@ func (g *Guard) firstFault(rules []rule, c *candidate) string {
 	return ""
 }
 
-// checkSignature verifies the token with the key of the issuer that it names, and returns the epoch of that key.
+// checkSignature verifies the signature with the issuer's key that the token names, and returns the epoch of that key.
 func (g *Guard) checkSignature(ctx context.Context, c *candidate) (epoch int, err error) {
 	key, epoch, err := g.issuer.key(ctx, c.header.KeyID)
 	switch {

@@ -13,7 +13,7 @@ const (
 	openidConfiguration = "/.well-known/openid-configuration"
 )
 
-// describe makes the protected resource metadata (RFC 9728 §2).
+// describe returns the protected resource metadata (RFC 9728 §2).
 func describe(config Config) []byte {
 	body, err := json.Marshal(struct {
 		Resource      string    `json:"resource"`
@@ -29,15 +29,14 @@ func describe(config Config) []byte {
 	return body
 }
 
-// WellKnown answers everything below /.well-known/ on an origin whose MCP servers are protected by guards; mount it
-// there:
+// WellKnown returns a handler for all paths below /.well-known/ on an origin whose MCP servers are protected by guards:
 //
 //	mux.Handle("/.well-known/", guard.WellKnown(g))
 //
-// It serves the metadata of each resource at its own URL (RFC 9728 §3.1), and at the root URL too if there is one guard
-// only. For clients of MCP 2025-03-26, which look for the authorization server at the MCP server's origin, it serves
-// the metadata of the first guard's issuer, fetched and kept like its keys; [Guard.OlderClients] serves them more.
-// Anything else is a JSON 404: clients try many paths, and a page would confuse them.
+// It serves the metadata of each resource at its own URL (RFC 9728 §3.1), and also at the root URL if there is only one
+// guard. For clients of MCP 2025-03-26, which look for the authorization server at the MCP server's origin, it serves
+// the metadata of the first guard's issuer, fetched and kept like its keys; [Guard.OlderClients] does more for them.
+// All other paths are answered with 404 and JSON, because clients try many paths and do not expect a page.
 func WellKnown(guards ...*Guard) http.Handler {
 	documents := map[string][]byte{}
 	for _, g := range guards {
@@ -55,7 +54,7 @@ func WellKnown(guards ...*Guard) http.Handler {
 			refusal = errNothing
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-			refusal = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "This is for reading: use GET."}
+			refusal = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "This can only be read: use GET."}
 		case !found:
 			m, err := guards[0].issuer.metadata.current(r.Context())
 			if err != nil {

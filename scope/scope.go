@@ -1,4 +1,4 @@
-// Package scope names what a token allows: scope names, sets of them, and wildcards.
+// Package scope has the names of what a token allows: scope names, sets of them, and wildcards.
 //
 // A scope name is an RFC 6749 §3.3 scope-token, by convention segments joined by colons, the widest first:
 // "mcp:tools:calendar:read". A name that ends in ":*" is a wildcard and covers every name below its prefix,
@@ -17,8 +17,8 @@ const (
 	maxNames = 256 // names in one parameter
 )
 
-// ErrSyntax says that a scope parameter is not a list of scope names as RFC 6749 §3.3 writes it, or is longer than
-// 256 names of 256 bytes.
+// ErrSyntax means that a scope parameter is not a list of scope names (RFC 6749 §3.3), or is longer than 256 names of
+// 256 bytes.
 var ErrSyntax = errors.New("scope: not a list of scope names")
 
 // Set is an ordered set of scope names. Nil is the empty set. Make one with [Of] or [Parse]; the methods never change
@@ -36,8 +36,8 @@ func Of(names ...string) Set {
 	return s
 }
 
-// Parse reads a scope parameter: names separated by spaces (RFC 6749 §3.3). Spaces before, after and doubled between
-// names do no harm, a name said twice counts once, and the empty string is the empty set. The error is [ErrSyntax].
+// Parse parses a scope parameter: names separated by spaces (RFC 6749 §3.3). It ignores additional spaces and repeated
+// names; the empty string is the empty set. The error is [ErrSyntax].
 func Parse(s string) (Set, error) {
 	var set Set
 	n := 0
@@ -61,7 +61,7 @@ func Parse(s string) (Set, error) {
 	return set, nil
 }
 
-// Valid says whether name is a scope-token of RFC 6749 §3.3: 1 to 256 printable ASCII characters without space,
+// Valid reports whether name is a scope-token of RFC 6749 §3.3: 1 to 256 printable ASCII characters without space,
 // quotation mark and backslash.
 func Valid(name string) bool {
 	if name == "" || len(name) > maxName {
@@ -75,15 +75,15 @@ func Valid(name string) bool {
 	return true
 }
 
-// String joins the names with single spaces, as the scope parameter wants it.
+// String returns the names joined by single spaces, as in a scope parameter.
 func (s Set) String() string { return strings.Join(s, " ") }
 
-// Has says whether name itself is a member. Wildcards play no part.
+// Has reports whether name itself is a member. Wildcards are not considered.
 func (s Set) Has(name string) bool { return slices.Contains(s, name) }
 
-// Covers says whether the set allows name: it is a member, or a wildcard member covers it. The wildcard "mcp:*" covers
-// "mcp:a", "mcp:a:b" and "mcp:a:*", but neither "mcp" nor "mcp:"; a bare "*" covers nothing but itself. The empty
-// name is never covered.
+// Covers reports whether the set allows name: it is a member, or a wildcard member covers it. The wildcard "mcp:*"
+// covers "mcp:a", "mcp:a:b" and "mcp:a:*", but neither "mcp" nor "mcp:"; "*" alone covers only itself. The empty name
+// is never covered.
 func (s Set) Covers(name string) bool {
 	if name == "" {
 		return false
@@ -96,7 +96,7 @@ func (s Set) Covers(name string) bool {
 	return false
 }
 
-// below says whether member is a wildcard and name lies at least one segment below its prefix.
+// below reports whether member is a wildcard and name lies at least one segment below its prefix.
 func below(member, name string) bool {
 	prefix, wild := strings.CutSuffix(member, ":*")
 	if !wild || prefix == "" {
@@ -106,12 +106,12 @@ func below(member, name string) bool {
 	return found && len(rest) > 1 && rest[0] == ':' && rest[1] != ':'
 }
 
-// CoversAll says whether the set covers every name. No names are always covered.
+// CoversAll reports whether the set covers every name. It is true if there are no names.
 func (s Set) CoversAll(names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return !s.Covers(name) })
 }
 
-// CoversAny says whether the set covers at least one name. Of no names it covers none.
+// CoversAny reports whether the set covers at least one name. It is false if there are no names.
 func (s Set) CoversAny(names ...string) bool { return slices.ContainsFunc(names, s.Covers) }
 
 // Missing returns the names that the set does not cover, in their order.
@@ -125,7 +125,7 @@ func (s Set) Missing(names ...string) Set {
 	return missing
 }
 
-// Intersect returns the members of s that are members of o, in the order of s. Wildcards play no part.
+// Intersect returns the members of s that are members of o, in the order of s. Wildcards are not considered.
 func (s Set) Intersect(o Set) Set {
 	var both Set
 	for _, name := range s {
@@ -139,7 +139,7 @@ func (s Set) Intersect(o Set) Set {
 // Union returns the members of s and after them those of o that s lacks.
 func (s Set) Union(o Set) Set { return Of(slices.Concat(s, o)...) }
 
-// Minus returns the members of s that are not members of o. Wildcards play no part.
+// Minus returns the members of s that are not members of o. Wildcards are not considered.
 func (s Set) Minus(o Set) Set {
 	var rest Set
 	for _, name := range s {
@@ -150,7 +150,7 @@ func (s Set) Minus(o Set) Set {
 	return rest
 }
 
-// SubsetOf says whether every member of s is a member of o. Wildcards play no part.
+// SubsetOf reports whether every member of s is a member of o. Wildcards are not considered.
 func (s Set) SubsetOf(o Set) bool {
 	return !slices.ContainsFunc(s, func(name string) bool { return !o.Has(name) })
 }

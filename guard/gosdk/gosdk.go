@@ -8,9 +8,9 @@
 //	})))
 //	mux.Handle("/.well-known/", guard.WellKnown(g))
 //
-// The SDK's own auth.RequireBearerToken checks no audience, answers preflights with 401, and sends challenges without
-// error, so that clients never step up. [Protect] does these things and then lets the SDK set its own context: sessions
-// are bound to their user, and tools find auth.TokenInfo where they expect it.
+// The SDK's own auth.RequireBearerToken does not check the audience, answers preflights with 401, and sends challenges
+// without an error, so clients never step up. [Protect] does all this, and then lets the SDK set its own context:
+// sessions are bound to their user, and tools find auth.TokenInfo where they expect it.
 package gosdk
 
 import (
@@ -27,10 +27,10 @@ import (
 const callerKey = "cardea_caller" // in auth.TokenInfo.Extra
 
 // Protect is [guard.Guard.Protect] for an HTTP handler of the SDK. The checks run between the two, the first outermost;
-// they are what else g offers: RequireToolScopes, RequireScope, LimitRate.
+// they are other methods of g, such as RequireToolScopes, RequireScope and LimitRate.
 //
-// The context of a tool belongs to its session, which began with another request and maybe another token, so
-// [guard.FromContext] finds nothing in there unless [Identify] put it there.
+// The context of a tool belongs to its session, which began with another request and perhaps another token, so
+// [guard.FromContext] returns nil there unless [Identify] is used.
 func Protect(g *guard.Guard, server http.Handler, checks ...func(http.Handler) http.Handler) http.Handler {
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		server.ServeHTTP(w, r.WithContext(guard.NewContext(r.Context(), guard.Caller{})))
@@ -44,8 +44,9 @@ func Protect(g *guard.Guard, server http.Handler, checks ...func(http.Handler) h
 	return g.Protect(auth.RequireBearerToken(verified, nil)(handler))
 }
 
-// Verifier is g as the SDK's auth.RequireBearerToken wants it, for those who use nothing else of this package. A token
-// that is not valid is auth.ErrInvalidToken; any other error means that the issuer could not be asked.
+// Verifier returns g in the form that the SDK's auth.RequireBearerToken takes, for servers that use nothing else of
+// this package. Its error is auth.ErrInvalidToken if the token is not valid; any other error means that the issuer
+// could not be asked.
 func Verifier(g *guard.Guard) auth.TokenVerifier {
 	return func(ctx context.Context, raw string, r *http.Request) (*auth.TokenInfo, error) {
 		token, err := g.Verify(ctx, raw)
@@ -60,8 +61,8 @@ func Verifier(g *guard.Guard) auth.TokenVerifier {
 	}
 }
 
-// tokenInfo says of a verified token what the SDK wants to know. UserID is iss and sub together, so that a session is
-// bound to one person of one issuer; Extra has all claims.
+// tokenInfo returns what the SDK needs of a verified token. UserID is iss and sub together, so that a session is bound
+// to one person of one issuer; Extra has all claims.
 func tokenInfo(c guard.Caller) (*auth.TokenInfo, error) {
 	if c.Token == nil {
 		return nil, auth.ErrInvalidToken
@@ -80,7 +81,7 @@ func tokenInfo(c guard.Caller) (*auth.TokenInfo, error) {
 }
 
 // Identify makes [guard.FromContext], [guard.CallerFromContext] and g.CheckScope work in tools and other handlers of an
-// mcp.Server: the context of every MCP request carries the token of the HTTP request it came with. Add it with
+// mcp.Server: the context of every MCP request carries the token of the HTTP request that brought it. Add it with
 // AddReceivingMiddleware.
 func Identify(next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
@@ -92,10 +93,10 @@ func Identify(next mcp.MethodHandler) mcp.MethodHandler {
 	}
 }
 
-// errTool stands in the log for what a tool said went wrong, which is for the model and may hold anything.
+// errTool takes the place of a tool's own error in the log, because that is meant for the model and may hold anything.
 var errTool = errors.New("the tool answered with an error")
 
-// LogToolCalls records every tool call with [guard.Guard.LogToolCall], failed ones too. Add it with
+// LogToolCalls records every tool call with [guard.Guard.LogToolCall], including failed ones. Add it with
 // AddReceivingMiddleware, after [Identify].
 func LogToolCalls(g *guard.Guard) mcp.Middleware {
 	return func(next mcp.MethodHandler) mcp.MethodHandler {

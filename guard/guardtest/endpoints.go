@@ -10,7 +10,7 @@ import (
 	"net/url"
 )
 
-// grant is what a code or a refresh token stands for.
+// grant is what a code or a refresh token gives access to.
 type grant struct {
 	client, redirectURI, challenge, resource, scope string
 }
@@ -42,8 +42,8 @@ func (i *Issuer) metadata(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// register accepts every client (RFC 7591); all have no secret but those that ask for client_secret_basic, which share
-// ClientSecret.
+// register accepts every client (RFC 7591). Clients that ask for client_secret_basic share ClientSecret; others have no
+// secret.
 func (i *Issuer) register(w http.ResponseWriter, r *http.Request) {
 	metadata := map[string]any{}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&metadata); err != nil {
@@ -136,7 +136,7 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, response)
 }
 
-// spend takes a code or refresh token, which is good once.
+// spend uses up a code or a refresh token.
 func (i *Issuer) spend(from map[string]grant, value string) (grant, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -145,7 +145,7 @@ func (i *Issuer) spend(from map[string]grant, value string) (grant, bool) {
 	return g, found
 }
 
-// client returns the client that sent the request, and whether it proved so with the secret.
+// client returns the client that sent the request, and whether it authenticated with the secret.
 func (i *Issuer) client(r *http.Request) (id string, proven bool) {
 	id, secret, basic := r.BasicAuth()
 	if !basic {
@@ -156,7 +156,7 @@ func (i *Issuer) client(r *http.Request) (id string, proven bool) {
 	return id, subtle.ConstantTimeCompare([]byte(secret), []byte(i.ClientSecret)) == 1
 }
 
-// introspect answers whoever has the secret (RFC 7662).
+// introspect answers every client that has the secret (RFC 7662).
 func (i *Issuer) introspect(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	if _, proven := i.client(r); !proven {

@@ -1,6 +1,6 @@
 // Package guardtest is an authorization server for the tests of an MCP server: real HTTP on a loopback port, real
-// metadata, keys and signatures, and a person who consents to everything. Tokens can be made to measure, keys rotated,
-// the server taken down.
+// metadata, keys and signatures, and a person who consents to everything. Tests can make tokens with any claims, rotate
+// keys, and take the server down.
 //
 //	issuer := guardtest.NewIssuer()
 //	defer issuer.Close()
@@ -24,13 +24,13 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Issuer is the authorization server. Its methods may be called concurrently; a failure to do what they say panics, as
-// it can only be a fault of the test.
+// Issuer is the authorization server. Its methods may be called concurrently. They panic if they fail, because only a
+// mistake in the test can make them.
 type Issuer struct {
 	// URL is its identifier, http://127.0.0.1:port.
 	URL string
 
-	// ClientID and ClientSecret are a confidential client's that may use every grant and introspect every token.
+	// ClientID and ClientSecret are the credentials of a client that may use every grant and introspect every token.
 	ClientID, ClientSecret string
 
 	// User is the person who consents to everything: the sub of tokens from the authorization code grant.
@@ -73,10 +73,10 @@ func NewIssuer() *Issuer {
 	return i
 }
 
-// Close stops the issuer for good.
+// Close stops the issuer.
 func (i *Issuer) Close() { i.server.Close() }
 
-// SetClock makes now the clock by which the issuer dates its tokens. Give it before the issuer is used.
+// SetClock makes now the clock of the issuer, which dates its tokens. Call it before the issuer is used.
 func (i *Issuer) SetClock(now func() time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -96,21 +96,22 @@ func (i *Issuer) Rotate() string {
 	return key.id
 }
 
-// Withdraw takes every key but the newest out of the key set: tokens they signed are no longer good.
+// Withdraw removes every key but the newest from the key set, so that tokens signed with the others are no longer
+// valid.
 func (i *Issuer) Withdraw() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = i.keys[len(i.keys)-1:]
 }
 
-// SetDown makes every request fail with 503, or work again.
+// SetDown makes every request fail with 503 if down is true, and work again otherwise.
 func (i *Issuer) SetDown(down bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.down = down
 }
 
-// Fetches says how many requests came to path, such as "/.well-known/jwks", those that failed included.
+// Fetches returns the number of requests to path, such as "/.well-known/jwks", including those that failed.
 func (i *Issuer) Fetches(path string) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -124,7 +125,7 @@ func (i *Issuer) Revoke(token string) {
 	i.revoked[token] = true
 }
 
-// Claims is what a token says. What is zero gets a believable value, but for Audience, Scope and Extra.
+// Claims are the claims of a token. A zero field gets a plausible value, except Audience, Scope and Extra.
 type Claims struct {
 	Subject  string        // sub; zero: User
 	ClientID string        // client_id; zero: ClientID
@@ -164,8 +165,8 @@ func (i *Issuer) Token(c Claims) string {
 	return i.Sign(nil, claims)
 }
 
-// Sign returns a JWS of claims by the newest key, with the header's members added to or put in place of typ and kid,
-// whether or not an issuer should sign such a thing.
+// Sign returns a JWS of claims, signed with the newest key. The members of header are added to typ and kid, or replace
+// them. Sign makes no other checks, so it can sign what no issuer should sign.
 func (i *Issuer) Sign(header, claims map[string]any) string {
 	i.mu.Lock()
 	key := i.keys[len(i.keys)-1]
@@ -203,7 +204,7 @@ func (i *Issuer) keySet() jose.JSONWebKeySet {
 	return set
 }
 
-// claimsOf reads a token of this issuer that is active, or returns nil.
+// claimsOf returns the claims of a token of this issuer that is active, or nil.
 func (i *Issuer) claimsOf(token string) map[string]any {
 	i.mu.Lock()
 	revoked, now := i.revoked[token], i.now()
@@ -233,7 +234,7 @@ func or(value, otherwise string) string {
 	return value
 }
 
-// count notes the request and refuses it while the issuer is down.
+// count counts the request, and refuses it while the issuer is down.
 func (i *Issuer) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
