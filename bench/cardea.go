@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,7 +9,6 @@ import (
 	"html"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
@@ -23,8 +20,6 @@ const (
 	resource    = "https://mcp.example.com/mcp"
 	weather     = "mcp:tools:weather"
 	redirectURI = "http://127.0.0.1/callback"
-	email       = "ada@example.com"
-	password    = "a harbour, a lantern, a kite" // #nosec G101 -- of an account that lives for one run
 )
 
 // party is a client as the commands and the token endpoint print it.
@@ -39,9 +34,9 @@ func (p party) basic() string {
 }
 
 // command runs a command of Cardea and decodes the JSON it prints into result.
-func command(ctx context.Context, binary string, env []string, stdin string, result any, arguments ...string) error {
+func command(ctx context.Context, binary string, env []string, result any, arguments ...string) error {
 	c := exec.CommandContext(ctx, binary, append(arguments, "-o", "json")...) // #nosec G204 -- the operator's binary
-	c.Env, c.Stdin, c.Stderr = env, strings.NewReader(stdin), os.Stderr
+	c.Env, c.Stderr = env, os.Stderr
 	out, err := c.Output()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", arguments[0], arguments[1], err)
@@ -55,12 +50,11 @@ type parties struct{ bot, server, app party }
 func provision(ctx context.Context, binary string, env []string) (p parties, err error) {
 	var ignored any
 	return p, errors.Join(
-		command(ctx, binary, env, "", &ignored, "resource", "create", "--identifier", resource, "--name", "Weather", "--scope", weather+"=Forecasts"),
-		command(ctx, binary, env, "", &p.bot, "client", "create", "--name", "Bot", "--grant", "client_credentials", "--scope", weather, "--resource", resource),
-		command(ctx, binary, env, "", &p.server, "client", "create", "--name", "Weather-RS", "--resource-server", resource),
-		command(ctx, binary, env, "", &p.app, "client", "create", "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token",
+		command(ctx, binary, env, &ignored, "resource", "create", "--identifier", resource, "--name", "Weather", "--scope", weather+"=Forecasts"),
+		command(ctx, binary, env, &p.bot, "client", "create", "--name", "Bot", "--grant", "client_credentials", "--scope", weather, "--resource", resource),
+		command(ctx, binary, env, &p.server, "client", "create", "--name", "Weather-RS", "--resource-server", resource),
+		command(ctx, binary, env, &p.app, "client", "create", "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token",
 			"--redirect-uri", redirectURI, "--public"),
-		command(ctx, binary, env, password+"\n", &ignored, "user", "create", "--email", email, "--name", "Ada", "--password-stdin"),
 	)
 }
 
@@ -69,35 +63,26 @@ type tokens struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// grants has the person connect the client 64 times.
-func grants(ctx context.Context, issuer string, app party) ([]string, error) {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return nil, err
-	}
-	browser := &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if strings.HasPrefix(r.URL.String(), redirectURI) {
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}
+// grants has people connect the client 64 times and returns the refresh tokens.
+func grants(address string, app party, c *cohort) ([]string, error) {
 	chains := make([]string, connections)
+	walk := flow(app, c)
 	for i := range chains {
-		verifier := rand.Text() + rand.Text()
-		hash := sha256.Sum256([]byte(verifier))
-		code, err := consent(ctx, browser, issuer+"/oauth2/authorize?"+url.Values{
-			"response_type": {"code"}, "client_id": {app.ClientID}, "redirect_uri": {redirectURI}, "scope": {weather}, "resource": {resource},
-			"state": {rand.Text()}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(hash[:])},
-		}.Encode())
+		err := talk(address, func(last *reply) ([]byte, error) {
+			wire, finished, err := walk(0, last)
+			if !finished {
+				return wire, err
+			}
+			var t tokens
+			if err := json.Unmarshal(last.body, &t); err != nil {
+				return nil, err
+			}
+			chains[i] = t.RefreshToken
+			return nil, io.EOF
+		})
 		if err != nil {
 			return nil, err
 		}
-		t, err := redeem(ctx, issuer, "", url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {redirectURI},
-			"client_id": {app.ClientID}, "code_verifier": {verifier}, "resource": {resource}})
-		if err != nil {
-			return nil, err
-		}
-		chains[i] = t.RefreshToken
 	}
 	return chains, nil
 }
@@ -132,67 +117,21 @@ var (
 	inputTag = regexp.MustCompile(`<input[^>]*>`)
 )
 
-// consent opens the address and fills in the forms it is shown, until the
-// browser is sent back to the client. It returns the code.
-func consent(ctx context.Context, browser *http.Client, address string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	for range 4 { // authorize, sign-in, consent, and back
-		if err != nil {
-			return "", err
-		}
-		resp, err := browser.Do(req)
-		if err != nil {
-			return "", err
-		}
-		page, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if err != nil {
-			return "", err
-		}
-		if back, err := resp.Location(); err == nil {
-			if code := back.Query().Get("code"); code != "" {
-				return code, nil
-			}
-			return "", fmt.Errorf("the browser comes back with %s", back.RawQuery)
-		}
-		if req, err = fill(ctx, resp.Request.URL, string(page)); err != nil {
-			return "", fmt.Errorf("%s at %s: %w", resp.Status, resp.Request.URL.Path, err)
-		}
-	}
-	return "", errors.New("the pages lead in a circle")
-}
-
-// fill answers a page's sign-in form, or else its consent form.
-func fill(ctx context.Context, at *url.URL, page string) (*http.Request, error) {
-	for _, form := range formTag.FindAllString(page, -1) {
-		signIn := strings.Contains(form, `name="password"`)
-		if !signIn && !strings.Contains(form, `name="decision"`) {
+// fill answers the consent form of a page: where to send what.
+func fill(page string) (path string, form url.Values, err error) {
+	for _, text := range formTag.FindAllString(page, -1) {
+		if !strings.Contains(text, `name="decision"`) {
 			continue
 		}
-		values := url.Values{}
-		for _, input := range inputTag.FindAllString(form, -1) {
+		form = url.Values{"decision": {"allow"}}
+		for _, input := range inputTag.FindAllString(text, -1) {
 			if kind := attribute(input, "type"); kind == "hidden" || kind == "checkbox" {
-				values.Add(attribute(input, "name"), attribute(input, "value"))
+				form.Add(attribute(input, "name"), attribute(input, "value"))
 			}
 		}
-		if signIn {
-			values.Set("email", email)
-			values.Set("password", password)
-		} else {
-			values.Set("decision", "allow")
-		}
-		action, err := at.Parse(attribute(form, "action"))
-		if err != nil {
-			return nil, err
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, action.String(), strings.NewReader(values.Encode()))
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		return req, nil
+		return attribute(text, "action"), form, nil
 	}
-	return nil, errors.New("no form to sign in or to consent")
+	return "", nil, errors.New("the page has no form to consent with")
 }
 
 // attribute returns the value of the first attribute of that name.

@@ -30,13 +30,14 @@ func main() {
 		dir     = flag.String("dir", "", "`folder` of the databases, on the disk to measure (default: a temporary one)")
 		seconds = flag.Duration("time", 2*time.Second, "length of one turn")
 		turns   = flag.Int("turns", 7, "turns of each side, which alternate; the medians count")
+		only    = flag.Bool("pieces", false, "the second table alone")
 	)
 	flag.Parse()
 	err := error(nil)
 	if *limitAt != "" {
 		err = serveLimit(*limitAt, *dir)
 	} else {
-		err = run(context.Background(), *binary, *dir, *seconds, *turns)
+		err = run(context.Background(), *binary, *dir, *seconds, *turns, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -44,7 +45,7 @@ func main() {
 	}
 }
 
-// contest is one line of the table: ours against the bare one.
+// contest is one line of the first table: ours against the bare one.
 type contest struct {
 	name       string
 	ours, bare next
@@ -52,9 +53,20 @@ type contest struct {
 	floor      float64
 }
 
-var errBelow = errors.New("a share is below its floor")
+// piece is one line of the second table: work of ours whose processor time is told
+// as a multiple of another's.
+type piece struct {
+	name        string
+	connections int
+	most        int // how often in a turn; 0: as often as it can be done
+	work        next
+	times       string // of whose processor time: a piece before it, or "limit"
+	ceiling     float64
+}
 
-func run(ctx context.Context, binary, parent string, seconds time.Duration, turns int) error {
+var errMissed = errors.New("a share is below its floor, or a multiple above its ceiling")
+
+func run(ctx context.Context, binary, parent string, seconds time.Duration, turns int, only bool) error {
 	dir, err := os.MkdirTemp(parent, "cardea-bench-")
 	if err != nil {
 		return err
@@ -71,6 +83,10 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 	if err != nil {
 		return err
 	}
+	people := cohorts()
+	if err := history(ctx, filepath.Join(dir, "cardea"), who.app, people); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -85,11 +101,18 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 		return err
 	}
 	defer bare.stop()
-	contests, err := prepare(ctx, issuer, who)
+	contests, err := prepare(ctx, ours, who, people[0])
 	if err != nil {
 		return err
 	}
+	if only {
+		contests = nil
+	}
+	return errors.Join(compare(ours, bare, contests, seconds, turns), weigh(ours, bare, pieces(who, people), seconds, turns))
+}
 
+// compare prints the first table.
+func compare(ours, bare server, contests []contest, seconds time.Duration, turns int) error {
 	fmt.Printf("%d connections, %d turns of %s each, medians; requests a second, and microseconds of the server's processor for one\n\n", connections, turns, seconds)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tcardea\tbare\tshare\tfloor\t\tcardea\tbare\t")
@@ -97,11 +120,11 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 	for _, c := range contests {
 		var ourRates, bareRates, shares, ourCPU, bareCPU []float64
 		for range turns {
-			our, err := load(ours, seconds, c.ours)
+			our, err := load(ours, seconds, 0, connections, c.ours)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			least, err := load(bare, seconds, c.bare)
+			least, err := load(bare, seconds, 0, connections, c.bare)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.against, err)
 			}
@@ -121,32 +144,87 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 		return err
 	}
 	if below {
-		return errBelow
+		return errMissed
 	}
 	return nil
 }
 
+// weigh prints the second table. The pieces take turns, so that what else the
+// machine does weighs on all of them.
+func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) error {
+	cpu, written, rates, multiples := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
+	for range turns {
+		least, err := load(bare, seconds, 0, connections, post("/token", "", "grant_type=client_credentials"))
+		if err != nil {
+			return err
+		}
+		turn := map[string]float64{"limit": least.cpu}
+		for _, p := range pieces {
+			f, err := load(ours, seconds, p.most, p.connections, p.work)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			turn[p.name] = f.cpu
+			cpu[p.name], written[p.name], rates[p.name] = append(cpu[p.name], f.cpu), append(written[p.name], f.written), append(rates[p.name], f.rate)
+			multiples[p.name] = append(multiples[p.name], f.cpu/turn[p.times])
+		}
+	}
+	fmt.Printf("\nmedians; for each piece of work the processor's time, also as a multiple of another's, and what was written\n\n")
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\tconnections\ta second\tprocessor\tmultiple\tceiling\t\twritten\t")
+	above := false
+	for _, p := range pieces {
+		multiple, verdict := median(multiples[p.name]), "ok"
+		if multiple > p.ceiling {
+			above, verdict = true, "ABOVE"
+		}
+		fmt.Fprintf(table, "%s / %s\t%d\t%.0f\t%.0f µs\t%.2f\t%.2f\t%s\t%.1f KB\t\n", p.name, p.times, p.connections, median(rates[p.name]), median(cpu[p.name]),
+			multiple, p.ceiling, verdict, median(written[p.name])/1000)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if above {
+		return errMissed
+	}
+	return nil
+}
+
+// pieces are a code flow of people with more and more history, and a registration.
+func pieces(who parties, people []*cohort) []piece {
+	var all []piece
+	against, ceiling := "limit", 39.0
+	for _, c := range people {
+		name := fmt.Sprintf("code flow, %d grants before", c.grants)
+		all = append(all, piece{name, flows, 0, flow(who.app, c), against, ceiling})
+		if against == "limit" {
+			against, ceiling = name, 1.15
+		}
+	}
+	return append(all, piece{"registration", connections, registrations, registration(), "limit", 3.3})
+}
+
 // prepare makes the requests, each of which must be answered with 200.
-func prepare(ctx context.Context, issuer string, who parties) ([]contest, error) {
-	chains, err := grants(ctx, issuer, who.app)
+func prepare(ctx context.Context, ours server, who parties, people *cohort) ([]contest, error) {
+	chains, err := grants(ours.address, who.app, people)
 	if err != nil {
 		return nil, err
 	}
 	credentials := url.Values{"grant_type": {"client_credentials"}, "scope": {weather}, "resource": {resource}}
-	checked, err := redeem(ctx, issuer, who.bot.basic(), credentials)
+	checked, err := redeem(ctx, "http://"+ours.address, who.bot.basic(), credentials)
 	if err != nil {
 		return nil, err
 	}
-	refresh := func(connection int, body []byte) ([]byte, error) {
-		if body != nil {
+	refresh := func(connection int, last *reply) ([]byte, bool, error) {
+		if last != nil {
 			var t tokens
-			if err := json.Unmarshal(body, &t); err != nil {
-				return nil, err
+			if err := json.Unmarshal(last.body, &t); err != nil {
+				return nil, false, err
 			}
 			chains[connection] = t.RefreshToken
 		}
 		form := "grant_type=refresh_token&client_id=" + who.app.ClientID + "&refresh_token=" + chains[connection]
-		return []byte(formRequest("/oauth2/token", "", form)), nil
+		return []byte(formRequest("/oauth2/token", "", form)), last != nil, nil
 	}
 	token, hello := post("/token", "", credentials.Encode()), get("/hello")
 	introspect := post("/oauth2/introspect", who.server.basic(), "token="+checked.AccessToken)
