@@ -139,15 +139,23 @@ func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Gr
 	return only(found, err)
 }
 
-// ConsentedScopes returns the scopes of each live grant that a person gave a
-// client for a resource with that redirect URI, and that was redeemed, oldest
-// first. Those from before the client's redirect URIs or keys changed are not
-// among them.
+// consents is how many of a person's consents to one thing ConsentedScopes looks
+// at.
+const consents = 32
+
+// ConsentedScopes returns the scopes of the live, redeemed grants that a person gave
+// a client for a resource with that redirect URI, newest first. Those from before
+// the client's redirect URIs or keys changed are not among them, nor those given to
+// a client that had the id before. It looks at the newest consents alone, so that
+// its cost does not grow with their number.
 func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) ([]scope.Set, error) {
-	return all(tx, `SELECT scope FROM grants WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4
-		AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $5
-		AND NOT EXISTS (SELECT 1 FROM clients WHERE clients.id = grants.client_id AND clients.changed_at > grants.created_at) ORDER BY created_at, id`,
-		args{userID, clientID, resourceID, redirectURI, micros(tx.now)},
+	return all(tx, `SELECT scope FROM (
+			SELECT scope, created_at, last_used_at, revoked_at, expires_at, client_incarnation FROM grants
+			WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4 ORDER BY created_at DESC LIMIT $6
+		) AS newest
+		WHERE last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $5
+		AND EXISTS (SELECT 1 FROM clients WHERE id = $2 AND incarnation = newest.client_incarnation AND COALESCE(changed_at, 0) <= newest.created_at)`,
+		args{userID, clientID, resourceID, redirectURI, micros(tx.now), consents},
 		func(scan func(...any) error) (set scope.Set, err error) {
 			err = scan(words[scope.Set]{&set})
 			return set, err
@@ -177,7 +185,8 @@ func (tx *Tx) CreateCode(c *oauth.Code) error {
 }
 
 // Code returns the code with the given hash, spent, expired or neither.
-// ErrNotFound if there is none. A spent code is there until its grant ends.
+// ErrNotFound if there is none. A spent code stays as long as its grant's row, so
+// that a replay is seen.
 func (tx *Tx) Code(hash string) (*oauth.Code, error) {
 	c := new(oauth.Code)
 	err := tx.row("SELECT hash, grant_id, redirect_uri, challenge, expires_at, spent_at FROM codes WHERE hash = $1", args{hash},

@@ -264,7 +264,7 @@ func TestConsentedScopes(t *testing.T) {
 			})
 			return sets
 		}
-		same(t, []scope.Set{first.Scope, second.Scope}, scopes(first.RedirectURI))
+		same(t, []scope.Set{second.Scope, first.Scope}, scopes(first.RedirectURI))
 		if got := scopes("http://127.0.0.1/elsewhere"); len(got) != 0 {
 			t.Errorf("for another redirect URI: %v", got)
 		}
@@ -394,8 +394,8 @@ func TestSweep(t *testing.T) {
 			}
 			return swept
 		}
-		same(t, store.Swept{Decisions: 1, Codes: 1}, sweepAt(start)) // the code of the revoked grant
-		same(t, store.Swept{Decisions: 60, Codes: 1, Grants: 1}, sweepAt(unredeemed.ExpiresAt))
+		same(t, store.Swept{Decisions: 1}, sweepAt(start))
+		same(t, store.Swept{Decisions: 60, Grants: 1}, sweepAt(unredeemed.ExpiresAt))
 		same(t, store.Swept{Sessions: 1, Decisions: many - 61, RevokedTokens: many, Keys: 1}, sweepAt(start.Add(time.Hour)))
 		same(t, store.Swept{}, sweepAt(start.Add(2*time.Hour-time.Microsecond)))
 		same(t, store.Swept{Assertions: many}, sweepAt(start.Add(2*time.Hour)))

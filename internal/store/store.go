@@ -56,7 +56,7 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 		db.log = slog.Default()
 	}
 	var err error
-	if db.engine, err = engine.Open(ctx, dsn, engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce}); err != nil {
+	if db.engine, err = engine.Open(ctx, dsn, engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace}); err != nil {
 		return nil, err
 	}
 	db.versions = newVersions(db)
@@ -90,6 +90,9 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	return db.engine.Pending(ctx, migrations())
 }
+
+// trace is told every statement, for tests.
+var trace func(query string, args []any)
 
 // Close lets everything that was asked for before finish and be answered, and
 // closes the database. What is asked later gets oauth.ErrUnavailable.

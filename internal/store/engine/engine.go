@@ -21,7 +21,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Config is what Open needs to know. All fields are set.
+// Config is what Open needs to know. All fields but Trace are set.
 type Config struct {
 	Now func() time.Time
 	// Insert writes audit events. The engine calls it as the last act of a
@@ -29,6 +29,8 @@ type Config struct {
 	Insert func(tx *Tx, events []audit.Event) error
 	// AtOnce is how many events Insert writes with one statement.
 	AtOnce int
+	// Trace, for tests, is told every statement before it runs.
+	Trace func(query string, args []any)
 }
 
 // Engine is an open database. Make it with Open; it is safe for concurrent use.

@@ -79,7 +79,7 @@ func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {
 		return Fault("begin", err)
 	}
 	defer func() { _ = on.Rollback() }() // does nothing after the commit
-	tx := &Tx{Now: p.config.Now(), on: on, io: ctx}
+	tx := &Tx{Now: p.config.Now(), trace: p.config.Trace, on: on, io: ctx}
 	err = call(fn, tx)
 	if !Decided(err) {
 		return err
@@ -109,7 +109,7 @@ func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
 	defer p.running.Done()
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	return call(fn, &Tx{Now: p.config.Now(), on: p.pool, io: ctx, readOnly: true})
+	return call(fn, &Tx{Now: p.config.Now(), trace: p.config.Trace, on: p.pool, io: ctx, readOnly: true})
 }
 
 // enter counts one more function that runs, or returns that the database is closed.
@@ -169,14 +169,14 @@ func (p *postgres) insert(events []audit.Event) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
 	defer cancel()
 	if len(events) <= p.config.AtOnce { // one statement is a transaction
-		return p.config.Insert(&Tx{Now: p.config.Now(), on: p.pool, io: ctx}, events)
+		return p.config.Insert(&Tx{Now: p.config.Now(), trace: p.config.Trace, on: p.pool, io: ctx}, events)
 	}
 	on, err := p.pool.BeginTx(ctx, nil)
 	if err != nil {
 		return Fault("begin", err)
 	}
 	defer func() { _ = on.Rollback() }() // does nothing after the commit
-	if err := p.config.Insert(&Tx{Now: p.config.Now(), on: on, io: ctx}, events); err != nil {
+	if err := p.config.Insert(&Tx{Now: p.config.Now(), trace: p.config.Trace, on: on, io: ctx}, events); err != nil {
 		return err
 	}
 	return Fault("commit", on.Commit())

@@ -218,7 +218,7 @@ func (s *sqlite) commit(batch []*job) {
 
 // begun returns a Tx in the transaction that the writer has begun.
 func (s *sqlite) begun() *Tx {
-	return &Tx{Now: s.config.Now(), on: s.writer, io: context.Background()}
+	return &Tx{Now: s.config.Now(), trace: s.config.Trace, on: s.writer, io: context.Background()}
 }
 
 // run runs the job's function.
@@ -284,7 +284,7 @@ func (s *sqlite) view(ctx context.Context, fn func(*Tx) error) (err error) {
 		return Fault("begin", err)
 	}
 	defer func() { _ = c.run("ROLLBACK") }() // nothing was written
-	return call(fn, &Tx{Now: s.config.Now(), on: c, io: context.Background(), readOnly: true})
+	return call(fn, &Tx{Now: s.config.Now(), trace: s.config.Trace, on: c, io: context.Background(), readOnly: true})
 }
 
 func (s *sqlite) close() error {

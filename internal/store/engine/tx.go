@@ -19,6 +19,7 @@ type Tx struct {
 	// Committed, if a function sets it, is called after the commit.
 	Committed func()
 
+	trace    func(query string, args []any)
 	on       connection
 	io       context.Context // of the statements
 	readOnly bool
@@ -49,6 +50,7 @@ func (tx *Tx) Exec(query string, args []any) (int64, error) {
 	if tx.readOnly {
 		return 0, errReadOnly
 	}
+	tx.tell(query, args)
 	failpoint("between-writes")
 	result, err := tx.on.ExecContext(tx.io, query, clean(args)...)
 	if err != nil {
@@ -67,6 +69,7 @@ func (tx *Tx) Query(query string, args []any, each func(scan func(...any) error)
 		}
 		failpoint("between-writes")
 	}
+	tx.tell(query, args)
 	rows, err := tx.on.QueryContext(tx.io, query, clean(args)...)
 	if err != nil {
 		return failed(query, err)
@@ -78,6 +81,12 @@ func (tx *Tx) Query(query string, args []any, each func(scan func(...any) error)
 		}
 	}
 	return failed(query, rows.Err())
+}
+
+func (tx *Tx) tell(query string, args []any) {
+	if tx.trace != nil {
+		tx.trace(query, args)
+	}
 }
 
 // failed is Fault for a statement.

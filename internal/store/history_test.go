@@ -1,0 +1,368 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"modernc.org/libc"
+	lite "modernc.org/sqlite/lib"
+
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// past is how many rows each table of TestHistory has, all of one person, one client
+// and one resource.
+const past = 4000
+
+// pastOf fills the tables. $T is the microsecond at which the test begins, $S is a
+// second, i counts up to past.
+var pastOf = []string{
+	`INSERT INTO users (id, email, email_key, name, password_hash, created_at)
+		SELECT 'usr_' || i, i || '@example.com', i || '@example.com', 'Ada', '', $T - i FROM n`,
+	`INSERT INTO resources (id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, created_at, updated_at)
+		VALUES ('res_1', 'https://mcp.example.com', 'Weather', '[]', '', 0, 0, 0, $T, $T)`,
+	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at)
+		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i, CASE WHEN i = 1 THEN $T END FROM n`,
+	`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
+		SELECT 'session ' || i, 'usr_1', $T, 'pwd', $T, $T + $S * i, $T + 9000000000 FROM n`,
+	// One in four was revoked, one in four has expired, both less than thirty days ago.
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, last_used_at,
+			expires_at, ends_at, revoked_at, revoked_reason, method)
+		SELECT 'grt_' || i, 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1, 'pwd', $T - 86400000000 - $S * i, $T - 86400000000,
+			CASE WHEN i % 4 = 2 THEN $T - 1000000 ELSE $T + 86400000000 END, $T + 864000000000, CASE WHEN i % 4 = 3 THEN $T - 1000000 END, '', 'none' FROM n`,
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, expires_at, ends_at, revoked_reason, method)
+		VALUES ('grt_new', 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 0, 'pwd', $T, $T + 60000000, $T + 864000000000, '', '')`,
+	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) SELECT 'code ' || i, 'grt_' || i, 'https://app.example/cb', '', $T - 1, $T - 2 FROM n`,
+	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ('code new', 'grt_new', 'https://app.example/cb', '', $T + 60000000)`,
+	`INSERT INTO revoked_tokens (jti, expires_at) SELECT 'jti ' || i, $T + $S * i FROM n`,
+	`INSERT INTO decisions (interaction_id, expires_at) SELECT 'req_' || i, $T + $S * i FROM n`,
+	`INSERT INTO assertions (hash, expires_at) SELECT 'assertion ' || i, $T + $S * i FROM n`,
+	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at) SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
+	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail, request_id, address, user_agent)
+		SELECT $T - i, 'evt_' || i, 'token.request', 'allowed', '', '', 'mcp_1', 'usr_1', 'grt_1', 'https://mcp.example.com', '', '', '', '', '' FROM n`,
+}
+
+// An act calls one method of Tx on that past.
+type act struct {
+	method string
+	do     func(tx *store.Tx) error
+	// whole says why the method may look at all that it is about, "" if it may not.
+	whole string
+}
+
+func acts(now time.Time) []act {
+	few := store.Page{Limit: 5, Newest: true}
+	later := now.Add(time.Hour)
+	grant := &oauth.Grant{ID: "grt_another", ClientID: "mcp_1", UserID: "usr_1", ResourceID: "res_1", RedirectURI: "https://app.example/cb",
+		Scope: scope.Of("mcp:tools:weather"), CreatedAt: now, ExpiresAt: now.Add(time.Minute), EndsAt: later}
+	client := &oauth.Client{ID: "mcp_another", Origin: oauth.ByRegistration, CreatedAt: now}
+	known := &oauth.Client{ID: "mcp_1"}
+	known.RedirectURIs = []string{"https://app.example/another"}
+	resource := &oauth.Resource{ID: "res_another", Identifier: "https://another.example.com", CreatedAt: now, UpdatedAt: now}
+	var none string
+	ok := func(_ any, err error) error { return err }
+	listed := func(_ any, _ string, err error) error { return err }
+	return []act{
+		{"Client", func(tx *store.Tx) error { return ok(tx.Client("mcp_1")) }, none},
+		{"ClientByFingerprint", func(tx *store.Tx) error { return ok(tx.ClientByFingerprint("print 1")) }, none},
+		{"ClientUsed", func(tx *store.Tx) error { return tx.ClientUsed("mcp_2") }, none},
+		{"Clients", func(tx *store.Tx) error { return listed(tx.Clients(few)) }, none},
+		{"Code", func(tx *store.Tx) error { return ok(tx.Code("code new")) }, none},
+		{"ConsentedScopes", func(tx *store.Tx) error {
+			return ok(tx.ConsentedScopes("usr_1", "mcp_1", "res_1", "https://app.example/cb"))
+		}, none},
+		{"CreateClient", func(tx *store.Tx) error { return tx.CreateClient(client, "print of another") }, none},
+		{"CreateGrant", func(tx *store.Tx) error { return tx.CreateGrant(grant) }, none},
+		{"CreateCode", func(tx *store.Tx) error {
+			return tx.CreateCode(&oauth.Code{Hash: "code another", GrantID: "grt_1", ExpiresAt: later})
+		}, none},
+		{"CreateInitialToken", func(tx *store.Tx) error {
+			return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_another", Hash: "iat another", CreatedAt: now})
+		}, none},
+		{"CreateKey", func(tx *store.Tx) error { return tx.CreateKey(store.Key{KID: "kid", CreatedAt: now, ActiveAt: now}) }, none},
+		{"CreateResource", func(tx *store.Tx) error { return tx.CreateResource(resource) }, none},
+		{"CreateSession", func(tx *store.Tx) error {
+			return tx.CreateSession(&identity.Session{Hash: "session another", UserID: "usr_1", ExpiresAt: later, EndsAt: later})
+		}, none},
+		{"CreateUser", func(tx *store.Tx) error {
+			return tx.CreateUser(&identity.User{ID: "usr_another", Email: "another@example.com", CreatedAt: now})
+		}, none},
+		{"Decide", func(tx *store.Tx) error { return ok(tx.Decide("req_another", later)) }, none},
+		{"DeleteClient", func(tx *store.Tx) error { return tx.DeleteClient("mcp_1") }, "it ends every live grant of the client"},
+		{"DeleteResource", func(tx *store.Tx) error { return tx.DeleteResource("res_1") }, "it ends every live grant of the resource"},
+		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") }, "it ends every live grant and session of the account"},
+		{"DisableClient", func(tx *store.Tx) error { return tx.DisableClient("mcp_1") }, none},
+		{"DisableUser", func(tx *store.Tx) error { return tx.DisableUser("usr_1") }, "it ends every session of the account"},
+		{"EnableClient", func(tx *store.Tx) error { return tx.EnableClient("mcp_1") }, none},
+		{"EnableUser", func(tx *store.Tx) error { return tx.EnableUser("usr_1") }, none},
+		{"EndSession", func(tx *store.Tx) error { return tx.EndSession("session 1") }, none},
+		{"EndSessions", func(tx *store.Tx) error { return tx.EndSessions("usr_1") }, "it ends every session of the account"},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{ClientID: "mcp_1"}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{UserID: "usr_1"}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{GrantID: "grt_1"}, few)) }, none},
+		{"ForgetUnusedClients", func(tx *store.Tx) error { return ok(tx.ForgetUnusedClients(later, 5)) }, none},
+		{"Grant", func(tx *store.Tx) error { return ok(tx.Grant("grt_1")) }, none},
+		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{}, few)) }, none},
+		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{UserID: "usr_1"}, few)) }, none},
+		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{ClientID: "mcp_1"}, few)) }, none},
+		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{ResourceID: "res_1"}, few)) }, none},
+		{"Grants", func(tx *store.Tx) error {
+			return listed(tx.Grants(store.GrantFilter{UserID: "usr_1", ClientID: "mcp_1", Live: true}, few))
+		}, none},
+		{"GrantParties", func(tx *store.Tx) error { _, _, err := tx.GrantParties("grt_1"); return err }, none},
+		{"InitialToken", func(tx *store.Tx) error { return ok(tx.InitialToken("iat_1")) }, none},
+		{"InitialTokens", func(tx *store.Tx) error { return listed(tx.InitialTokens(few)) }, none},
+		{"Keys", func(tx *store.Tx) error { return ok(tx.Keys()) }, none},
+		{"LiveGrants", func(tx *store.Tx) error { return ok(tx.LiveGrants(store.GrantFilter{UserID: "usr_1"})) }, "an operator is told what a reset ended"},
+		{"LiveInitialToken", func(tx *store.Tx) error { return ok(tx.LiveInitialToken("iat 1")) }, none},
+		{"LockClient", func(tx *store.Tx) error { return ok(tx.LockClient("mcp_1")) }, none},
+		{"LockResource", func(tx *store.Tx) error { return ok(tx.LockResource("https://mcp.example.com")) }, none},
+		{"LockUser", func(tx *store.Tx) error { return ok(tx.LockUser("1@example.com")) }, none},
+		{"Parties", func(tx *store.Tx) error { return ok(tx.Parties("mcp_1", "res_1", "usr_1")) }, none},
+		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},
+		{"ProfileUses", func(tx *store.Tx) error { return ok(tx.ProfileUses()) }, none},
+		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) }, none},
+		{"ReplaceMetadata", func(tx *store.Tx) error { return tx.ReplaceMetadata(known, false) }, none},
+		{"ReplaceSecret", func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_1", "hash", later) }, none},
+		{"Resource", func(tx *store.Tx) error { return ok(tx.Resource("https://mcp.example.com")) }, none},
+		{"Resources", func(tx *store.Tx) error { return ok(tx.Resources()) }, none},
+		{"RevokeGrant", func(tx *store.Tx) error { return ok(tx.RevokeGrant("grt_1", "operator")) }, none},
+		{"RevokeInitialToken", func(tx *store.Tx) error { return ok(tx.RevokeInitialToken("iat_1")) }, none},
+		{"RevokeToken", func(tx *store.Tx) error { return tx.RevokeToken("jti another", later) }, none},
+		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") }, "it ends every live grant of the account"},
+		{"RotateGrant", func(tx *store.Tx) error { return ok(tx.RotateGrant("grt_1", 1, later)) }, none},
+		{"SeenSession", func(tx *store.Tx) error { return tx.SeenSession("session 1", later) }, none},
+		{"Session", func(tx *store.Tx) error { _, _, err := tx.Session("session 1"); return err }, none},
+		{"SetPassword", func(tx *store.Tx) error { return tx.SetPassword("usr_1", "hash") }, none},
+		{"SetSettingOnce", func(tx *store.Tx) error { return ok(tx.SetSettingOnce("name", "value")) }, none},
+		{"Setting", func(tx *store.Tx) error {
+			if _, err := tx.Setting("another"); !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			return nil
+		}, none},
+		{"SpendAssertion", func(tx *store.Tx) error { return tx.SpendAssertion("assertion another", later) }, none},
+		{"SpendCode", func(tx *store.Tx) error { return ok(tx.SpendCode("code new")) }, none},
+		{"SpendInitialToken", func(tx *store.Tx) error { return ok(tx.SpendInitialToken("iat 1")) }, none},
+		{"TokenRevoked", func(tx *store.Tx) error { return ok(tx.TokenRevoked("jti 1")) }, none},
+		{"Touch", func(tx *store.Tx) error { tx.Touch(store.Clients); return nil }, none},
+		{"UnusedClients", func(tx *store.Tx) error { return ok(tx.UnusedClients()) }, "ten thousand at most, counted once in a hundred registrations"},
+		{"UpdateClient", func(tx *store.Tx) error { return tx.UpdateClient(known) }, none},
+		{"UpdateKey", func(tx *store.Tx) error {
+			if err := tx.UpdateKey(store.Key{KID: "kid"}); !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			return nil
+		}, none},
+		{"UpdateResource", func(tx *store.Tx) error { return tx.UpdateResource(&oauth.Resource{ID: "res_1"}) }, none},
+		{"User", func(tx *store.Tx) error { return ok(tx.User("usr_1")) }, none},
+		{"UserByEmail", func(tx *store.Tx) error { return ok(tx.UserByEmail("1@example.com")) }, none},
+		{"Users", func(tx *store.Tx) error { return listed(tx.Users(few)) }, none},
+	}
+}
+
+// bounds are what one statement may cost: steps of SQLite's virtual machine, and
+// pages that PostgreSQL reads. A look at every row of the past costs many times more.
+var bounds = map[storetest.Engine]int{storetest.SQLite: 900, storetest.Postgres: 70}
+
+// The cost of a request does not grow with what a person, a client or a resource has
+// behind it.
+func TestHistory(t *testing.T) {
+	var mu sync.Mutex
+	var statements []string
+	store.Trace(func(query string, args []any) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !strings.HasPrefix(query, "SELECT kind, version") { // the caches ask in the background
+			statements = append(statements, spelledOut(query, args))
+		}
+	})
+	defer store.Trace(nil)
+	take := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		taken := statements
+		statements = nil
+		return taken
+	}
+	errUndo := errors.New("undo")
+	for _, engine := range engines {
+		t.Run(string(engine), func(t *testing.T) {
+			dsn := storetest.New(t, engine)
+			db := storetest.Connect(t, dsn, storetest.NewClock())
+			fill(t, dsn, db.Now())
+			cost := meter(t, dsn)
+			known := map[string]bool{"Now": true, "Record": true, "Address": true, "Conclude": true}
+			for _, a := range acts(db.Now()) {
+				known[a.method] = true
+				take()
+				if err := db.Update(t.Context(), func(tx *store.Tx) error {
+					if err := a.do(tx); err != nil {
+						return fmt.Errorf("%s: %w", a.method, err)
+					}
+					return errUndo
+				}); !errors.Is(err, errUndo) {
+					t.Fatal(err)
+				}
+				for _, statement := range take() {
+					if n := cost(statement); a.whole == "" && n > bounds[engine] {
+						t.Errorf("%s costs %d, want at most %d: %s", a.method, n, bounds[engine], statement)
+					}
+				}
+			}
+			for method := range reflect.TypeFor[*store.Tx]().Methods() {
+				if !known[method.Name] {
+					t.Errorf("Tx.%s is not among the acts above: add it", method.Name)
+				}
+			}
+			take()
+			if _, err := db.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, statement := range take() {
+				if n := cost(statement); n > bounds[engine] {
+					t.Errorf("sweeping costs %d, want at most %d: %s", n, bounds[engine], statement)
+				}
+			}
+		})
+	}
+}
+
+// fill writes the past into the database at dsn.
+func fill(t testing.TB, dsn string, now time.Time) {
+	t.Helper()
+	handle := raw(t, dsn)
+	for _, insert := range append(pastOf, "ANALYZE") {
+		insert = strings.NewReplacer("$T", strconv.FormatInt(now.UnixMicro(), 10), "$S", "CAST(1000000 AS BIGINT)").Replace(insert)
+		if into, _, found := strings.Cut(insert, " FROM n"); found {
+			insert = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(past) + ") " + into + " FROM n"
+		}
+		if _, err := handle.ExecContext(t.Context(), insert); err != nil {
+			t.Fatalf("%v: %s", err, insert)
+		}
+	}
+}
+
+// raw opens the database at dsn without the store.
+func raw(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", dsn
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		driver, source = "sqlite", "file:"+filepath.ToSlash(path)+"?_pragma=busy_timeout(10000)&_txlock=immediate"
+	}
+	handle, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = handle.Close() })
+	return handle
+}
+
+// spelledOut puts the values into a statement.
+func spelledOut(query string, args []any) string {
+	for i := len(args) - 1; i >= 0; i-- {
+		literal := "NULL"
+		switch v := args[i].(type) {
+		case string:
+			literal = "'" + strings.ReplaceAll(v, "'", "''") + "'"
+		case nil:
+		default:
+			literal = fmt.Sprint(v)
+		}
+		query = strings.ReplaceAll(query, "$"+strconv.Itoa(i+1), literal)
+	}
+	return query
+}
+
+// meter returns a function that runs a statement, undoes it, and returns its cost.
+func meter(t *testing.T, dsn string) func(statement string) int {
+	t.Helper()
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		return liteMeter(t, path)
+	}
+	handle := raw(t, dsn)
+	return func(statement string) int {
+		tx, err := handle.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback() }()
+		var text string
+		if err := tx.QueryRowContext(context.Background(), "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "+statement).Scan(&text); err != nil {
+			t.Fatalf("%v: %s", err, statement)
+		}
+		var plans []struct {
+			Plan struct {
+				Hit  int `json:"Shared Hit Blocks"`
+				Read int `json:"Shared Read Blocks"`
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &plans); err != nil {
+			t.Fatal(err)
+		}
+		return plans[0].Plan.Hit + plans[0].Plan.Read
+	}
+}
+
+// liteMeter counts the steps of SQLite's virtual machine, which database/sql does not
+// tell.
+func liteMeter(t *testing.T, path string) func(statement string) int {
+	t.Helper()
+	tls := libc.NewTLS()
+	text := func(s string) uintptr {
+		p, err := libc.CString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	out := tls.Alloc(8)
+	name := text(path)
+	defer libc.Xfree(tls, name)
+	if rc := lite.Xsqlite3_open_v2(tls, name, out, lite.SQLITE_OPEN_READWRITE, 0); rc != lite.SQLITE_OK {
+		t.Fatalf("sqlite3_open_v2: %d", rc)
+	}
+	db := libc.AtomicLoadNUintptr(out, 0)
+	t.Cleanup(func() {
+		lite.Xsqlite3_close_v2(tls, db)
+		tls.Free(8)
+		tls.Close()
+	})
+	run := func(statement string) int {
+		query := text(statement)
+		defer libc.Xfree(tls, query)
+		if rc := lite.Xsqlite3_prepare_v2(tls, db, query, -1, out, 0); rc != lite.SQLITE_OK {
+			t.Fatalf("%s: %s", libc.GoString(lite.Xsqlite3_errmsg(tls, db)), statement)
+		}
+		stmt := libc.AtomicLoadNUintptr(out, 0)
+		defer lite.Xsqlite3_finalize(tls, stmt)
+		rc := lite.Xsqlite3_step(tls, stmt)
+		for rc == lite.SQLITE_ROW {
+			rc = lite.Xsqlite3_step(tls, stmt)
+		}
+		if rc != lite.SQLITE_DONE {
+			t.Fatalf("%s: %s", libc.GoString(lite.Xsqlite3_errmsg(tls, db)), statement)
+		}
+		return int(lite.Xsqlite3_stmt_status(tls, stmt, lite.SQLITE_STMTSTATUS_VM_STEP, 0))
+	}
+	return func(statement string) int {
+		run("BEGIN IMMEDIATE")
+		defer run("ROLLBACK")
+		return run(statement)
+	}
+}
