@@ -183,16 +183,14 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	if t.Name != nil {
 		c.Name = *t.Name
 	}
-	machine := c.May(oauth.ClientCredentials)
+	machine := isMachine(c)
 	if t.GrantTypes != nil {
 		c.GrantTypes = nil
 		for _, g := range t.GrantTypes {
-			switch g {
-			case oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials:
-				c.GrantTypes = append(c.GrantTypes, g)
-			default:
-				return invalid("grant_types", "{grant_types} %q is unknown; use authorization_code, refresh_token or client_credentials", g)
+			if _, served := g.Rule(); !served {
+				return invalid("grant_types", "{grant_types} %q is unknown; use one of %s", g, oauth.Listed(oauth.GrantTypes()))
 			}
+			c.GrantTypes = append(c.GrantTypes, g)
 		}
 	}
 	if t.RedirectURIs != nil {
@@ -213,7 +211,7 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	if err := t.applyResources(tx, c); err != nil {
 		return err
 	}
-	if c.May(oauth.ClientCredentials) && !machine && len(c.Resources) == 0 && !t.AnyResource {
+	if isMachine(c) && !machine && len(c.Resources) == 0 && !t.AnyResource {
 		return invalid("resources", "a machine's client needs {resources}: the MCP servers that it may ask for tokens for; {any_resource} lets it ask for all")
 	}
 	if t.Scope != nil {
@@ -230,6 +228,11 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 		c.AccessTTL = time.Duration(*t.AccessTokenTTL)
 	}
 	return checkAllowed(tx, c)
+}
+
+// isMachine reports whether c asks for tokens in its own name.
+func isMachine(c *oauth.Client) bool {
+	return oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName })
 }
 
 // applyResources binds c to the resources that are given.

@@ -3,6 +3,7 @@
 package assertion
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,12 +51,12 @@ func Read(text string) (*Assertion, error) {
 		return nil, errors.New("it has a line break")
 	}
 	var algs []jose.SignatureAlgorithm
-	for _, alg := range SigningAlgs {
+	for _, alg := range oauth.SigningAlgs {
 		algs = append(algs, jose.SignatureAlgorithm(alg))
 	}
 	jws, err := jose.ParseSignedCompact(text, algs)
 	if unexpected := (*jose.ErrUnexpectedSignatureAlgorithm)(nil); errors.As(err, &unexpected) {
-		return nil, fmt.Errorf("its alg is not one of %s", oauth.Listed(SigningAlgs))
+		return nil, fmt.Errorf("its alg is not one of %s", oauth.Listed(oauth.SigningAlgs))
 	}
 	if err != nil {
 		return nil, errors.New("it is not a signed JWT of three parts, each member of its header once")
@@ -71,6 +72,10 @@ func Read(text string) (*Assertion, error) {
 	case crit || b64:
 		return nil, errors.New("its header has crit or b64, of which no extension is supported")
 	}
+	encoded, _, _ := strings.Cut(text, ".")
+	if raw, err := base64.RawURLEncoding.DecodeString(encoded); err != nil || HasTwin(raw, "alg", "kid", "typ", "crit", "b64") {
+		return nil, errors.New("a member of its header is there in another case: names are compared byte for byte")
+	}
 	switch err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.Claims); {
 	case errors.Is(err, jwt.ErrUnmarshalAudience):
 		return nil, errors.New("its aud must be text")
@@ -78,21 +83,21 @@ func Read(text string) (*Assertion, error) {
 		return nil, errors.New("its payload is not a JSON object with each claim once and of its type")
 	}
 	if HasTwin(jws.UnsafePayloadWithoutVerification(), "iss", "sub", "aud", "exp", "nbf", "iat", "jti") {
-		return nil, errors.New("a claim is there in upper case: names are compared byte for byte")
+		return nil, errors.New("a claim is there in another case: names are compared byte for byte")
 	}
 	return said, nil
 }
 
-// HasTwin tells whether a JSON object has a member that is one of names but for its
-// case. To many a parser it is the same name, so what the object says depends on
-// who reads it.
+// HasTwin reports whether a JSON object has a member that is one of names but for its
+// case, which many a parser takes for the same: Unicode folds U+017F to s and
+// U+212A to k. What such an object says depends on who reads it.
 func HasTwin(object []byte, names ...string) bool {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(object, &members); err != nil {
 		return false // whoever reads the object says so
 	}
-	for name := range members {
-		if folded := strings.ToLower(name); folded != name && slices.Contains(names, folded) {
+	for member := range members {
+		if slices.ContainsFunc(names, func(name string) bool { return member != name && strings.EqualFold(member, name) }) {
 			return true
 		}
 	}

@@ -18,10 +18,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// SigningAlgs are the algorithms that client assertions may be signed with, in
-// the order in which the metadata lists them (RFC 7518 §3.1).
-var SigningAlgs = []string{"ES256", "RS256", "PS256", "EdDSA"}
-
 // Bounds of a client's key set.
 const (
 	maxKeySet = 16 << 10 // bytes of one that is registered; of one that is fetched, see fetch.KeySet
@@ -62,8 +58,8 @@ func CheckKeys(m *oauth.Metadata) error {
 		return nil
 	case len(m.JWKS) == 0 && m.JWKSURI == "":
 		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
-	case m.SigningAlg != "" && !slices.Contains(SigningAlgs, m.SigningAlg):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(SigningAlgs))
+	case m.SigningAlg != "" && !oauth.IsSigningAlg(m.SigningAlg):
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(oauth.SigningAlgs))
 	case m.JWKSURI != "":
 		return CheckKeySetURI(m.JWKSURI, true)
 	}
@@ -127,7 +123,7 @@ func (k *member) secret() bool {
 // Others, such as those for encryption, may stand beside them (RFC 7517 §5).
 func (k *member) verifies() bool {
 	kind := k.Type == "EC" && k.Curve == "P-256" || k.Type == "OKP" && k.Curve == "Ed25519" || k.Type == "RSA"
-	return kind && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || slices.Contains(SigningAlgs, k.Alg))
+	return kind && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || oauth.IsSigningAlg(k.Alg))
 }
 
 // readKeySet reads a JSON Web Key Set. Its errors, and those of usableKeys, tell
@@ -177,7 +173,7 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	}
 	switch {
 	case len(keys) == 0:
-		return nil, fmt.Errorf("none of its keys can verify a signature by one of %s", oauth.Listed(SigningAlgs))
+		return nil, fmt.Errorf("none of its keys can verify a signature by one of %s", oauth.Listed(oauth.SigningAlgs))
 	case len(keys) > maxKeys:
 		return nil, fmt.Errorf("it has more than %d keys", maxKeys)
 	case len(keys) > 1 && seen[""]:

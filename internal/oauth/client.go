@@ -10,16 +10,6 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// GrantType is a grant_type as it stands on the wire.
-type GrantType string
-
-// The grant types of the token endpoint.
-const (
-	AuthorizationCode GrantType = "authorization_code" // OAuth 2.1 §4.1
-	RefreshToken      GrantType = "refresh_token"      // OAuth 2.1 §4.3
-	ClientCredentials GrantType = "client_credentials" // OAuth 2.1 §4.2
-)
-
 // Method is a token_endpoint_auth_method (RFC 7591 §2): how a client proves who
 // it is.
 type Method string

@@ -280,12 +280,6 @@ func origin(identifier string) string {
 // stays published that long after its last signature.
 const MaxAccessTTL = 24 * time.Hour
 
-// SigningAlgs are the algorithms in which access tokens may be signed.
-var SigningAlgs = []string{"ES256", "RS256", "PS256", "EdDSA"}
-
-// IsSigningAlg tells whether alg is one of SigningAlgs.
-func IsSigningAlg(alg string) bool { return slices.Contains(SigningAlgs, alg) }
-
 // TargetOf returns the resource that a client's request is for: the one that
 // identifiers name, else the client's own, else the only one there is. A client
 // that is bound to resources gets tokens for no other. invalid_target when it

@@ -9,6 +9,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
+func init() { exchanges[oauth.AuthorizationCode] = (*Endpoint).authorizationCode }
+
 // authorizationCode redeems a code (OAuth 2.1 §4.1.3). A request that names the
 // wrong client, redirect URI or resource leaves the code as it is, and so does one that
 // relies on what does not stand any more; one with a wrong verifier spends it. A second

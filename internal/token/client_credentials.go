@@ -2,8 +2,11 @@ package token
 
 import (
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
 )
+
+func init() { exchanges[oauth.ClientCredentials] = (*Endpoint).clientCredentials }
 
 // clientCredentials grants a client access in its own name (OAuth 2.1 §4.2). The
 // resource may be named by resource, by audience (as other servers call it), or
@@ -12,10 +15,7 @@ import (
 // Nothing is written but the event, so that no transaction is waited for: client and
 // resource are those in memory, which follows other processes within a second. A token
 // that was issued to one that ended in that second is worth nothing at introspection.
-func (e *Endpoint) clientCredentials(req *Request) (*Granted, error) {
-	if req.Method == oauth.MethodNone {
-		return nil, oauth.Refuse(oauth.UnauthorizedClient, "client_credentials is for clients that authenticate")
-	}
+func (e *Endpoint) clientCredentials(_ *store.Tx, req *Request) (*Granted, error) {
 	resource, err := oauth.TargetOf(req.Client, req.Resources, append(req.Form["resource"], req.Form["audience"]...))
 	if err != nil {
 		return nil, err

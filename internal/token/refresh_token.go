@@ -10,6 +10,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
+func init() { exchanges[oauth.RefreshToken] = (*Endpoint).refreshToken }
+
 // refreshToken rotates a refresh token (OAuth 2.1 §4.3). The grant is the family:
 // its generation rises by one with each use. The generation before is answered
 // with the same successor for a short grace, because processes that share a token

@@ -67,15 +67,12 @@ type Response struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
-// exchanges are the grant types that are decided in a transaction. An exchange
-// says what is granted, or refuses; it neither signs nor answers.
-var exchanges = map[oauth.GrantType]func(*Endpoint, *store.Tx, *Request) (*Granted, error){
-	oauth.AuthorizationCode: (*Endpoint).authorizationCode,
-	oauth.RefreshToken:      (*Endpoint).refreshToken,
-}
+// An exchange says what is granted to a request of its grant type, or refuses; it neither signs nor answers. tx is nil
+// if the grant type is stateless.
+type exchange func(e *Endpoint, tx *store.Tx, req *Request) (*Granted, error)
 
-// GrantTypes are the grant types that are served, as the metadata lists them.
-var GrantTypes = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials}
+// exchanges has the exchange of each grant type of oauth.GrantTypes; the file of each puts it here.
+var exchanges = map[oauth.GrantType]exchange{}
 
 // Token answers POST /oauth2/token (RFC 6749 §3.2).
 func (e *Endpoint) Token(r *http.Request) (*Response, error) {
@@ -84,8 +81,8 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 		return nil, err
 	}
 	var granted *Granted
-	if req.GrantType == oauth.ClientCredentials { // writes nothing but its event
-		granted, err = e.clientCredentials(req)
+	if rule, _ := req.GrantType.Rule(); rule.Stateless {
+		granted, err = exchanges[req.GrantType](e, nil, req)
 		if err = e.DB.Conclude(r.Context(), e.event(req, granted), err); err != nil {
 			return nil, err
 		}
@@ -116,11 +113,14 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
+	rule, served := grantType.Rule()
 	switch {
 	case grantType == "":
 		err = oauth.Refuse(oauth.InvalidRequest, "grant_type is missing")
-	case grantType != oauth.ClientCredentials && exchanges[grantType] == nil:
-		err = oauth.Refuse(oauth.UnsupportedGrantType, "grant_type is not one of %s", oauth.Listed(GrantTypes))
+	case !served:
+		err = oauth.Refuse(oauth.UnsupportedGrantType, "grant_type is not one of %s", oauth.Listed(oauth.GrantTypes()))
+	case rule.Authenticated && method == oauth.MethodNone:
+		err = oauth.Refuse(oauth.UnauthorizedClient, "%s is for clients that authenticate", grantType)
 	case !c.May(grantType):
 		err = oauth.Refuse(oauth.UnauthorizedClient, "the client is not registered for the grant type %s", grantType)
 	}
