@@ -24,7 +24,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -92,7 +91,7 @@ func refused(t *testing.T, s *servertest.Server, reply *servertest.Reply, why st
 
 func TestAssertion(t *testing.T) {
 	s := servertest.StartWeather(t)
-	for _, alg := range assertion.SigningAlgs {
+	for _, alg := range oauth.SigningAlgs {
 		t.Run(alg, func(t *testing.T) {
 			for _, kid := range []string{"", "2030-01"} {
 				a := signed(t, s, servertest.NewKey(t, kid, alg))
@@ -235,12 +234,17 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-13 jku, x5u", []edit{header("jku", canary.URL+"/jku"), header("x5u", canary.URL+"/x5u"), header("kid", "other")}, "kid"},
 		{"CA-13 x5c is nonsense", []edit{header("x5c", []string{"AAAA"})}, ""},
 
+		{"CA-16 Alg beside alg", []edit{header("Alg", "none")}, "another case"},
+		{"CA-16 \u212aid beside kid", []edit{header("\u212aid", "rsa")}, "another case"},
 		{"CA-14 crit unknown", []edit{header("crit", []string{"exp2"}), header("exp2", 1)}, "crit"},
 		{"CA-14 crit empty", []edit{header("crit", []string{})}, "crit"},
 		{"CA-14 b64 false", []edit{header("crit", []string{"b64"}), header("b64", false)}, "b64"},
 		{"CA-14 b64 false, not critical", []edit{header("b64", false)}, "b64"},
-		{"CA-16 Sub in place of sub", []edit{noClaim("sub"), claim("Sub", a.ClientID)}, "upper case"},
-		{"CA-16 ISS in place of iss", []edit{noClaim("iss"), claim("ISS", a.ClientID)}, "upper case"},
+		{"CA-16 Sub in place of sub", []edit{noClaim("sub"), claim("Sub", a.ClientID)}, "another case"},
+		{"CA-16 \u017fub in place of sub", []edit{noClaim("sub"), claim("\u017fub", a.ClientID)}, "another case"},
+		{"CA-16 \u017fub beside sub", []edit{claim("\u017fub", "another")}, "another case"},
+		{"CA-16 i\u017fs beside iss", []edit{claim("i\u017fs", "another")}, "another case"},
+		{"CA-16 ISS in place of iss", []edit{noClaim("iss"), claim("ISS", a.ClientID)}, "another case"},
 
 		{"CA-17 r and s are zero", []edit{fixed(make([]byte, 64))}, "signature"},
 		{"CA-17 s is zero", []edit{signature(func(input []byte) []byte { return append(ec.Sign(t, input)[:32], make([]byte, 32)...) })}, "signature"},
@@ -344,7 +348,7 @@ func TestAssertionAttacks(t *testing.T) {
 		}
 	})
 	t.Run("CA-16 a claim in upper case", func(t *testing.T) {
-		refused(t, s, ask(a, a.Assertion(claim("Sub", a.ClientID))), "upper case")
+		refused(t, s, ask(a, a.Assertion(claim("Sub", a.ClientID))), "another case")
 		a.ClientCredentials().Tokens()
 	})
 	t.Run("CA-12 texts that are no assertion", func(t *testing.T) {

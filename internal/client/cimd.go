@@ -186,45 +186,38 @@ func (d *Documents) admitAgain(id string) error {
 	return nil
 }
 
-// document is a metadata document: what a registration says too, and what it must
-// not say.
-type document struct {
-	ClientID string `json:"client_id"`
-	oauth.Metadata
-	Secret          json.RawMessage `json:"client_secret"`
-	SecretExpiresAt json.RawMessage `json:"client_secret_expires_at"`
-}
-
-// parse reads the document at the URL id. What it does not know it ignores, grant
-// types and methods among them, as long as something is left that is served here.
+// parse reads the document at the URL id.
 func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	bad := func(format string, args ...any) error {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "The metadata document at this client_id is not valid: "+format, args...)
 	}
-	var doc document
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return nil, errors.New("client: the document is not one JSON object with each name once and each value of its type")
+	m, err := Read(text)
+	if refusal, ok := oauth.AsRefusal(err); ok {
+		return nil, bad("%s", refusal.Description)
 	}
-	m := &doc.Metadata
+	if err != nil {
+		return nil, err
+	}
+	var said members // more than a registration says, and what a document must not say
+	if err := json.Unmarshal(text, &said); err != nil {
+		return nil, ErrNotObject
+	}
+	_, secret := said["client_secret"]
+	_, expires := said["client_secret_expires_at"]
 	switch {
-	case assertion.HasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "jwks", "jwks_uri"):
-		return nil, bad("a member is there in upper case: names are compared byte for byte")
-	case doc.ClientID != id:
+	case assertion.HasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "token_endpoint_auth_methods_supported", "jwks", "jwks_uri"):
+		return nil, bad("a member is there in another case: names are compared byte for byte")
+	case said.text("client_id") != id:
 		return nil, bad("its client_id is not its own URL, byte for byte")
-	case len(doc.Secret) > 0, len(doc.SecretExpiresAt) > 0:
+	case secret || expires:
 		return nil, bad("it must not have a client_secret: everybody can read it")
 	case strings.TrimSpace(m.Name) == "":
-		return nil, bad("client_name is missing")
+		return nil, bad("client_name is missing, or longer than %d bytes", maxText)
 	case len(m.RedirectURIs) == 0:
 		return nil, bad("redirect_uris is missing")
 	}
 	if err := chooseMethods(m); err != nil {
 		return nil, bad("%s", err)
-	}
-	named := len(m.GrantTypes)
-	m.GrantTypes = slices.DeleteFunc(m.GrantTypes, func(g oauth.GrantType) bool { return g == oauth.ClientCredentials })
-	if named > 0 && len(m.GrantTypes) == 0 {
-		return nil, bad("grant_types must contain authorization_code: client_credentials is for clients an operator made")
 	}
 	if err := Check(m, d.issuer); err != nil {
 		refusal, ok := oauth.AsRefusal(err)
@@ -232,9 +225,6 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 			return nil, err
 		}
 		return nil, bad("%s", refusal.Description)
-	}
-	if len(m.Contacts) == 0 { // as it comes back from the store
-		m.Contacts = nil
 	}
 	return m, nil
 }

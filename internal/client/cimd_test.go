@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -213,7 +216,12 @@ func TestBadDocument(t *testing.T) {
 		"no method that is served":         {"token_endpoint_auth_method": "tls_client_auth"},
 		"private_key_jwt without keys":     {"token_endpoint_auth_method": "private_key_jwt"},
 		"response_types without code":      {"response_types": []string{"token"}},
-		"a logo that is a script":          {"logo_uri": "javascript:alert(1)"},
+		"a name that is too long":          {"client_name": strings.Repeat("a", 600)},
+		"a method that is no text":         {"token_endpoint_auth_method": 1},
+		"methods that are no list":         {"token_endpoint_auth_methods_supported": "private_key_jwt"},
+		"CM-17 a twin that folds to s":     {"redirect_uri\u017f": []string{"https://evil.example/cb"}},
+		"CM-17 a twin that folds to k":     {"jw\u212as": 1},
+		"CM-17 a twin of an optional one":  {"Token_endpoint_auth_methods_supported": []string{"none"}},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, publish(t, members)) })
 	}
@@ -308,6 +316,33 @@ func TestDocumentWithUnknownParts(t *testing.T) {
 			tokens := agent.Connect(s.Browser(t), ada)
 			agent.Refresh(tokens.Refresh).Tokens()
 			agent.ClientCredentials().Refused(http.StatusBadRequest, "unauthorized_client")
+		})
+	}
+}
+
+func TestDocumentWithUselessParts(t *testing.T) {
+	s := servertest.StartWeather(t, loopback)
+	ada := s.User("ada@example.com")
+	metadata := func(t *testing.T, members map[string]any) map[string]any {
+		agent := agentOf(t, s, publish(t, members))
+		agent.Connect(s.Browser(t), ada)
+		text, err := json.Marshal(s.ClientOf(agent.ClientID).Metadata)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said map[string]any
+		if err := json.Unmarshal(text, &said); err != nil {
+			t.Fatal(err)
+		}
+		return said
+	}
+	for name, useless := range servertest.Useless {
+		t.Run(name, func(t *testing.T) {
+			want := metadata(t, nil)
+			maps.Copy(want, useless.Kept)
+			if diff := cmp.Diff(want, metadata(t, useless.Said)); diff != "" {
+				t.Errorf("stored (-want +got):\n%s", diff)
+			}
 		})
 	}
 }

@@ -1,12 +1,16 @@
-// Package client knows who asks for tokens: it registers clients (RFC 7591) and
-// authenticates them (RFC 6749 §2.3).
+// Package client knows who asks for tokens: it finds clients, among them those that are known by a metadata document on
+// their own web site, reads what they say of themselves (RFC 7591 §2), and authenticates them (RFC 6749 §2.3).
 package client
 
 import (
+	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	strict "github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
 	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -15,7 +19,8 @@ import (
 
 // Bounds of what a client may say of itself.
 const (
-	maxText         = 512 // bytes of a name or a URI
+	maxText         = 512     // bytes of a name or a URI
+	maxScope        = 8 << 10 // bytes
 	maxRedirectURIs = 32
 	maxContacts     = 8
 )
@@ -24,18 +29,145 @@ const (
 // in which the metadata lists them.
 var Methods = []oauth.Method{oauth.MethodNone, oauth.MethodBasic, oauth.MethodPost, oauth.MethodPrivateKeyJWT}
 
-// Check fills in what m leaves out and refuses what it must not say (RFC 7591
-// §2): invalid_redirect_uri or invalid_client_metadata. issuer is this server's
-// own URL, to which nothing may redirect.
+// ErrNotObject is what Read fails with if the text is not one JSON object with each name once.
+var ErrNotObject = errors.New("client: the metadata are not one JSON object with each name once")
+
+// Read returns what a client says of itself in a registration request or a metadata document (RFC 7591 §2).
 //
-//   - grant_types defaults to the code flow with refresh tokens; types that are
-//     unknown here are dropped.
+// An optional member that is of no use here is left out, as if it had not been sent: one of another type or too long, a
+// link that is not a web address, a grant type that is not served or that only an operator gives. What decides who the
+// client is and where its codes go is refused instead: redirect_uris, the authentication method and the keys, if they
+// are of another type, and grant_types, if none is left. The result is not complete before Check.
+func Read(text []byte) (*oauth.Metadata, error) {
+	var said members
+	if err := strict.Unmarshal(text, &said); err != nil || said == nil {
+		return nil, ErrNotObject
+	}
+	m := &oauth.Metadata{
+		Name:            said.words("client_name"),
+		URI:             said.link("client_uri"),
+		LogoURI:         said.link("logo_uri"),
+		TOSURI:          said.link("tos_uri"),
+		PolicyURI:       said.link("policy_uri"),
+		SoftwareID:      said.words("software_id"),
+		SoftwareVersion: said.words("software_version"),
+		ResponseTypes:   said.list("response_types"),
+		JWKS:            said["jwks"],
+	}
+	for _, contact := range said.list("contacts") {
+		if len(contact) <= maxText && len(m.Contacts) < maxContacts {
+			m.Contacts = append(m.Contacts, contact)
+		}
+	}
+	if text := said.text("scope"); len(text) <= maxScope {
+		if _, err := scope.Parse(text); err == nil {
+			m.Scope = text
+		}
+	}
+	for _, decides := range []struct {
+		name string
+		into any
+		want string
+	}{
+		{"redirect_uris", &m.RedirectURIs, "a list of texts"},
+		{"token_endpoint_auth_method", &m.Method, "text"},
+		{"token_endpoint_auth_methods_supported", &m.Methods, "a list of texts"},
+		{"jwks_uri", &m.JWKSURI, "text"},
+	} {
+		value, ok := said[decides.name]
+		if ok && strict.Unmarshal(value, decides.into) != nil {
+			code := oauth.InvalidClientMetadata
+			if decides.name == "redirect_uris" {
+				code = oauth.InvalidRedirectURI
+			}
+			return nil, oauth.Refuse(code, "%s must be %s (RFC 7591 section 2)", decides.name, decides.want)
+		}
+	}
+	m.SigningAlg = said.text("token_endpoint_auth_signing_alg")
+	if m.SigningAlg == "" && said.present("token_endpoint_auth_signing_alg") && signs(m) {
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg must be one of %s", oauth.Listed(oauth.SigningAlgs))
+	}
+	named := said.list("grant_types")
+	for _, name := range named {
+		if rule, ok := oauth.GrantType(name).Rule(); ok && rule.Registrable {
+			m.GrantTypes = append(m.GrantTypes, rule.Type)
+		}
+	}
+	if len(named) > 0 && len(m.GrantTypes) == 0 {
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names none that a client can register here: use authorization_code and refresh_token; "+
+			"an operator makes clients with %s", oauth.Listed(operatorsGrants()))
+	}
+	return m, nil
+}
+
+// operatorsGrants are the grant types that only an operator gives.
+func operatorsGrants() []oauth.GrantType {
+	return slices.DeleteFunc(oauth.GrantTypes(), func(g oauth.GrantType) bool {
+		rule, _ := g.Rule()
+		return rule.Registrable
+	})
+}
+
+// members are those of a JSON object, not parsed yet.
+type members map[string]json.RawMessage
+
+// present reports whether a member is there and is neither null nor the empty text.
+func (m members) present(name string) bool {
+	value := string(m[name])
+	return value != "" && value != "null" && value != `""`
+}
+
+// text returns a member that is text, "" if it is anything else.
+func (m members) text(name string) string {
+	var text string
+	if strict.Unmarshal(m[name], &text) != nil {
+		return ""
+	}
+	return text
+}
+
+// list returns those elements of a member that are text; none if the member is not a list.
+func (m members) list(name string) []string {
+	var elements []json.RawMessage
+	if strict.Unmarshal(m[name], &elements) != nil {
+		return nil
+	}
+	var texts []string
+	for _, element := range elements {
+		if text := (members{name: element}).text(name); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// words returns a member that is shown to people, "" if it cannot be.
+func (m members) words(name string) string {
+	text := m.text(name)
+	if checkText(name, text) != nil {
+		return ""
+	}
+	return text
+}
+
+// link returns a member that is a web address, "" if it is not.
+func (m members) link(name string) string {
+	text := m.text(name)
+	if oauth.CheckWebURI(name, text) != nil {
+		return ""
+	}
+	return text
+}
+
+// Check fills in what m leaves out and refuses what it must not say (RFC 7591 §2): invalid_redirect_uri or
+// invalid_client_metadata. issuer is this server's own URL, to which nothing may redirect.
+//
+//   - grant_types defaults to the code flow with refresh tokens; types that are not served are dropped.
 //   - response_types defaults to code, and is empty without the code flow.
-//   - token_endpoint_auth_method defaults to none for a client with a redirect
-//     to the user's own computer, which can keep no secret, and to
-//     client_secret_basic for any other.
-//   - application_type follows the redirects: a client with one to loopback or a
-//     private-use scheme is native, whatever it says.
+//   - token_endpoint_auth_method defaults to none for a client with a redirect to the user's own computer, which can
+//     keep no secret, and to client_secret_basic for any other.
+//   - application_type follows the redirects: a client with one to loopback or a private-use scheme is native, whatever
+//     it says.
 func Check(m *oauth.Metadata, issuer string) error {
 	if err := checkGrantTypes(m); err != nil {
 		return err
@@ -52,8 +184,12 @@ func Check(m *oauth.Metadata, issuer string) error {
 	case !slices.Contains(Methods, m.Method):
 		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method %.40q is not supported: use one of %s", m.Method, oauth.Listed(Methods))
 	}
-	if m.Method == oauth.MethodNone && slices.Contains(m.GrantTypes, oauth.ClientCredentials) {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials needs a client that can authenticate: token_endpoint_auth_method cannot be none")
+	if m.Method == oauth.MethodNone {
+		for _, g := range m.GrantTypes {
+			if rule, _ := g.Rule(); rule.Authenticated {
+				return oauth.Refuse(oauth.InvalidClientMetadata, "%s needs a client that can authenticate: token_endpoint_auth_method cannot be none", g)
+			}
+		}
 	}
 	if err := assertion.CheckKeys(m); err != nil {
 		return err
@@ -73,21 +209,18 @@ func checkGrantTypes(m *oauth.Metadata) error {
 	}
 	var known []oauth.GrantType
 	for _, g := range m.GrantTypes {
-		switch g {
-		case oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials:
-			if !slices.Contains(known, g) {
-				known = append(known, g)
-			}
+		if _, ok := g.Rule(); ok && !slices.Contains(known, g) {
+			known = append(known, g)
 		}
 	}
 	m.GrantTypes = known
-	code := slices.Contains(known, oauth.AuthorizationCode)
+	redirected := oauth.AnyGrant(known, func(rule oauth.GrantRule) bool { return rule.Redirect })
 	switch {
-	case !code && !slices.Contains(known, oauth.ClientCredentials):
+	case !oauth.AnyGrant(known, func(rule oauth.GrantRule) bool { return !rule.Follows }):
 		return oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names nothing that starts here: register authorization_code")
-	case !code && len(m.RedirectURIs) > 0:
+	case !redirected && len(m.RedirectURIs) > 0:
 		return oauth.Refuse(oauth.InvalidClientMetadata, "redirect_uris are for the authorization_code grant, which grant_types does not name")
-	case !code:
+	case !redirected:
 		m.ResponseTypes = nil
 	case len(m.ResponseTypes) > 0 && !slices.Contains(m.ResponseTypes, "code"):
 		return oauth.Refuse(oauth.InvalidClientMetadata, "response_types must contain code: this server has no other")
@@ -98,8 +231,8 @@ func checkGrantTypes(m *oauth.Metadata) error {
 }
 
 func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
-	switch code := slices.Contains(m.GrantTypes, oauth.AuthorizationCode); {
-	case code && len(m.RedirectURIs) == 0:
+	switch redirected := oauth.AnyGrant(m.GrantTypes, func(rule oauth.GrantRule) bool { return rule.Redirect }); {
+	case redirected && len(m.RedirectURIs) == 0:
 		return oauth.Refuse(oauth.InvalidRedirectURI, "redirect_uris is missing: the authorization_code grant needs at least one")
 	case len(m.RedirectURIs) > maxRedirectURIs:
 		return oauth.Refuse(oauth.InvalidRedirectURI, "redirect_uris has more than %d entries", maxRedirectURIs)
@@ -136,13 +269,13 @@ func origin(u *url.URL) string {
 	return u.Scheme + "://" + strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + port
 }
 
-// checkWords looks at what is only shown to people.
+// checkWords refuses what cannot be shown to people.
 func checkWords(m *oauth.Metadata) error {
 	for _, text := range []struct{ name, value string }{
 		{"client_name", m.Name}, {"software_id", m.SoftwareID}, {"software_version", m.SoftwareVersion},
 	} {
-		if len(text.value) > maxText || !utf8.ValidString(text.value) {
-			return oauth.Refuse(oauth.InvalidClientMetadata, "%s must be UTF-8 of at most %d bytes", text.name, maxText)
+		if err := checkText(text.name, text.value); err != nil {
+			return err
 		}
 	}
 	for _, uri := range []struct{ name, value string }{
@@ -159,4 +292,16 @@ func checkWords(m *oauth.Metadata) error {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "scope is not a list of scope names separated by spaces (RFC 6749 section 3.3)")
 	}
 	return nil
+}
+
+func checkText(name, value string) error {
+	if len(value) > maxText || !utf8.ValidString(value) {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "%s must be UTF-8 of at most %d bytes", name, maxText)
+	}
+	return nil
+}
+
+// signs reports whether the client may authenticate by a key.
+func signs(m *oauth.Metadata) bool {
+	return m.Method == oauth.MethodPrivateKeyJWT || slices.Contains(m.Methods, oauth.MethodPrivateKeyJWT)
 }

@@ -176,7 +176,10 @@ func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, 
 		if err != nil {
 			return nil, err
 		}
-		standing, err := d.Standing(parties, Permission{GrantType: oauth.ClientCredentials, Scope: scopes})
+		standing, err := d.Standing(parties, Permission{Scope: scopes})
+		if err == nil && !oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }) {
+			return nil, ErrGrantType
+		}
 		if err == nil && (standing.Resource.Identifier != claims.Audience || !claims.IsOwnToken(standing.Client, standing.Resource)) {
 			return nil, ErrReplaced
 		}

@@ -3,6 +3,7 @@ package registration
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4/json"
 
@@ -32,7 +33,8 @@ func (e *Endpoint) Read(r *http.Request) (web.Reply, error) {
 // Update answers PUT /oauth2/register/{client_id} (RFC 7592 §2.2): what is sent
 // replaces all that was registered, and what is left out has its default again. An
 // operator's approval ends when people or codes would meet another client than
-// the one that was approved: with other redirect URIs, keys, names or links.
+// the one that was approved: with other redirect URIs, keys, names or links, or with
+// one more grant type.
 func (e *Endpoint) Update(r *http.Request) (web.Reply, error) {
 	event := audit.Management("update", r.PathValue("client_id"))
 	_, token, err := e.owned(r)
@@ -162,8 +164,9 @@ func kind(m oauth.Method) oauth.Method {
 	return m
 }
 
-// sameFace tells whether people, and those who vouched for it, would take one
-// client for the other, and codes and keys make no difference between them.
+// sameFace reports whether people, and those who vouched for a, would take b for
+// it: codes and keys make no difference between them, and b may do no more.
 func sameFace(a, b *oauth.Metadata) bool {
-	return a.SameTrust(b) && a.Name == b.Name && a.URI == b.URI && a.LogoURI == b.LogoURI && a.TOSURI == b.TOSURI && a.PolicyURI == b.PolicyURI
+	more := slices.ContainsFunc(b.GrantTypes, func(g oauth.GrantType) bool { return !slices.Contains(a.GrantTypes, g) })
+	return !more && a.SameTrust(b) && a.Name == b.Name && a.URI == b.URI && a.LogoURI == b.LogoURI && a.TOSURI == b.TOSURI && a.PolicyURI == b.PolicyURI
 }

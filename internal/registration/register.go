@@ -212,8 +212,8 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	return tx.CreateClient(c, g.fingerprint)
 }
 
-// read parses and checks the request (RFC 7591 §3.1). Members it does not know
-// are ignored, whatever privilege they ask for.
+// read parses and checks the request (RFC 7591 §3.1). Members that are of no use
+// are ignored, whatever privilege they ask for; the answer tells what was kept.
 func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
 	body, err := readObject(r)
 	if err != nil {
@@ -239,17 +239,15 @@ func readObject(r *http.Request) ([]byte, error) {
 
 // parse returns the metadata that body holds, checked and filled in.
 func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
-	var m oauth.Metadata
-	switch err := json.Unmarshal(body, &m); {
-	case err != nil:
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "the body must be one JSON object as in RFC 7591 section 2, each name once and each value of its type")
-	case slices.Contains(m.GrantTypes, oauth.ClientCredentials):
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_credentials is for clients an operator made: cardea client create --grant client_credentials")
-	case slices.ContainsFunc(m.GrantTypes, forbidden):
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names a grant that cannot be registered here: use authorization_code and refresh_token")
+	m, err := client.Read(body)
+	if errors.Is(err, client.ErrNotObject) {
+		err = oauth.Refuse(oauth.InvalidClientMetadata, "the body must be one JSON object as in RFC 7591 section 2, with each name once")
+	}
+	if err != nil {
+		return nil, err
 	}
 	m.Methods = nil // of metadata documents alone: a registration names one
-	if err := client.Check(&m, e.Issuer); err != nil {
+	if err := client.Check(m, e.Issuer); err != nil {
 		return nil, err
 	}
 	if m.JWKSURI != "" {
@@ -257,20 +255,7 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 			return nil, err
 		}
 	}
-	return &m, nil
-}
-
-// forbidden are grants that only an operator may give, or nobody.
-func forbidden(g oauth.GrantType) bool {
-	switch g {
-	case "password", "implicit",
-		"urn:ietf:params:oauth:grant-type:jwt-bearer",
-		"urn:ietf:params:oauth:grant-type:saml2-bearer",
-		"urn:ietf:params:oauth:grant-type:token-exchange":
-		return true
-	default:
-		return false
-	}
+	return m, nil
 }
 
 // known returns the public client that registered the same metadata before, nil
