@@ -3,12 +3,10 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
-	"time"
 
-	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
-	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/server"
 )
 
 type configCommands struct {
@@ -47,11 +45,7 @@ func checkFiles(c config.Config, warn func(string)) error {
 			return fmt.Errorf("tls.cert and tls.key: %w", err)
 		}
 	}
-	if c.Registration.CIMD == "off" {
-		return nil
-	}
-	policy := client.Policy{AllowLoopback: c.Registration.AllowLoopback}
-	_, err := client.NewDocuments(nil, c.Issuer, policy, c.Registration.PinnedDir, fetch.New(fetch.Options{Now: time.Now}))
+	_, err := server.NewDirectory(c, nil)
 	return err
 }
 

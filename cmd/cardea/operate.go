@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -31,6 +32,9 @@ func (sh *shell) operateKeys(ctx context.Context, fn func(*admin.Operations, adm
 	}
 	operations := i.operations()
 	operations.Ring, operations.RefreshKey, err = i.ring(ctx, sh)
+	if err == nil {
+		operations.Directory, err = server.NewDirectory(i.config, i.db)
+	}
 	if err == nil {
 		err = fn(operations, caller())
 	}

@@ -262,7 +262,7 @@ func signVerb(ts *testscript.TestScript, neg bool, args []string) {
 	onData(ts, func(ctx context.Context, c config.Config, db *store.DB, ring *keys.Ring) error {
 		now := db.Now()
 		typ, lives := "at+jwt", 10*time.Minute
-		claims := oauth.Claims{Issuer: c.Issuer, Audience: "https://mcp.example.com/mcp", IssuedAt: now.Unix(), ID: oauth.NewID("tok_"), Scope: "mcp:tools:weather"}
+		claims := oauth.Claims{Issuer: c.Issuer, Audience: "https://mcp.example.com/mcp", IssuedAt: now.Unix(), Scope: "mcp:tools:weather"}
 		for _, arg := range args[1:] {
 			var err error
 			switch name, value, _ := strings.Cut(arg, "="); name {
@@ -281,6 +281,18 @@ func signVerb(ts *testscript.TestScript, neg bool, args []string) {
 			default:
 				ts.Fatalf("sign knows no claim %s", name)
 			}
+			ts.Check(err)
+		}
+		if claims.ID == "" { // a client's own
+			err := db.View(ctx, func(tx *store.Tx) error {
+				parties, err := tx.Parties(claims.ClientID, claims.Audience, "")
+				if err != nil || parties.Client == nil || parties.Resource == nil {
+					claims.ID = oauth.NewID("tok_")
+					return err
+				}
+				claims.ID = oauth.NewID(oauth.OwnTokenPrefix(parties.Client, parties.Resource))
+				return nil
+			})
 			ts.Check(err)
 		}
 		claims.Expiry = now.Add(lives).Unix()

@@ -12,6 +12,7 @@ import (
 	"context"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -26,8 +27,10 @@ type Operations struct {
 	SigningAlg string
 	// Ring is for the operations on keys and tokens alone; nil without them.
 	Ring *keys.Ring
-	// RefreshKey is what refresh tokens are made with, for InspectToken alone.
+	// RefreshKey is what refresh tokens are made with, and Directory says which clients
+	// count: for InspectToken alone.
 	RefreshKey []byte
+	Directory  *client.Directory
 }
 
 // change runs fn in a transaction if by may write noun, and records the event that

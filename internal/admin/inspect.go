@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -86,11 +87,11 @@ func (o *Operations) InspectToken(ctx context.Context, by Caller, token string) 
 	err := o.DB.View(ctx, func(tx *store.Tx) error {
 		switch n.Kind {
 		case "access_token":
-			return n.checkClaims(tx)
+			return n.checkClaims(tx, o.Directory)
 		case "refresh_token":
-			return n.checkRefreshToken(tx, o.RefreshKey, token)
+			return n.checkRefreshToken(tx, o.Directory, o.RefreshKey, token)
 		case "authorization_code":
-			return n.checkCode(tx, token)
+			return n.checkCode(tx, o.Directory, token)
 		}
 		return nil
 	})
@@ -209,104 +210,76 @@ func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token 
 	return nil
 }
 
-// checkClaims compares the claims with the clock and the database.
-func (n *Inspection) checkClaims(tx *store.Tx) error {
+// checkClaims compares the claims with the clock and asks the directory, as the server
+// does, what they are worth.
+func (n *Inspection) checkClaims(tx *store.Tx, directory *client.Directory) error {
 	n.checkExpiry(tx.Now())
-	if err := n.checkResource(tx, n.claim("aud")); err != nil {
-		return err
+	text, err := json.Marshal(n.Claims)
+	if err != nil {
+		return err // it was JSON a moment ago
 	}
-	if err := n.checkClient(tx, n.claim("client_id")); err != nil {
-		return err
+	claims := new(oauth.Claims)
+	if err := json.Unmarshal(text, claims); err != nil {
+		n.say("claims", false, "", "they are not of the types that RFC 9068 section 2.2 says")
+		return nil
 	}
-	jti := n.claim("jti")
-	if id := (&oauth.Claims{ID: jti}).GrantID(); id != "" {
-		if _, err := n.checkGrant(tx, id); err != nil {
-			return err
+	if claims.ID == "" {
+		n.say("jti", false, "", "it is missing")
+		return nil
+	}
+	var parties *store.Parties
+	var g *oauth.Grant
+	if id := claims.GrantID(); id != "" {
+		if g, parties, err = tx.GrantParties(id); errors.Is(err, store.ErrNotFound) {
+			n.say("grant", false, "", "there is no grant "+id)
+			return nil
 		}
+	} else {
+		parties, err = tx.Parties(claims.ClientID, claims.Audience, "")
 	}
-	revoked, err := tx.TokenRevoked(jti)
-	n.say("jti", !revoked && jti != "", "not revoked", "the token was revoked, or has no jti")
-	return err
+	if err != nil {
+		return err
+	}
+	_, err = directory.AccessToken(tx, claims)
+	return n.judge(parties, g, named{client: claims.ClientID, resource: claims.Audience, jti: claims.ID}, err)
 }
 
 func (n *Inspection) checkExpiry(now time.Time) {
 	number, _ := n.Claims["exp"].(json.Number)
 	seconds, err := number.Int64()
 	if err != nil {
-		n.say("exp", false, "", "it is missing, or no whole number of seconds")
+		n.say("exp", false, "", "it is missing, or not a whole number of seconds")
 		return
 	}
 	left := time.Unix(seconds, 0).Sub(now).Truncate(time.Second)
 	n.say("exp", seconds > now.Unix(), "expires in "+lengthOf(left), "expired "+lengthOf(-left)+" ago")
 }
 
-func (n *Inspection) checkResource(tx *store.Tx, identifier string) error {
-	r, err := tx.Resource(identifier)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	n.say("aud", err == nil && r.Identifier == identifier, identifier+"; no other MCP server may accept it",
-		fmt.Sprintf("no resource %q is registered", identifier))
-	return nil
-}
-
-func (n *Inspection) checkClient(tx *store.Tx, id string) error {
-	c, err := tx.Client(id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		n.say("client", false, "", fmt.Sprintf("there is no client %q; it was deleted, or never here", id))
-	case err != nil:
-		return err
-	default:
-		n.say("client", !c.Disabled(), c.ID+" ("+c.Name+")", "the client is disabled since "+Moment{c.DisabledAt}.String()+"")
-	}
-	return nil
-}
-
-// checkGrant looks at the grant that a token hangs from, and whose it is. The
-// grant is nil if there is none.
-func (n *Inspection) checkGrant(tx *store.Tx, id string) (*oauth.Grant, error) {
-	g, err := tx.Grant(id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		n.say("grant", false, "", "there is no grant "+id)
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	n.say("grant", g.RevokedAt.IsZero(), g.ID+", not revoked", g.ID+" was revoked at "+Moment{g.RevokedAt}.String()+" ("+g.RevokedReason+")")
-	u, err := tx.User(g.UserID)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		n.say("user", false, "", "the account is deleted")
-	case err != nil:
-		return nil, err
-	default:
-		n.say("user", !u.Disabled(), u.Email, u.Email+" is disabled since "+Moment{u.DisabledAt}.String()+"")
-	}
-	return g, nil
-}
-
 // checkRefreshToken follows a refresh token to its grant.
-func (n *Inspection) checkRefreshToken(tx *store.Tx, key []byte, token string) error {
+func (n *Inspection) checkRefreshToken(tx *store.Tx, directory *client.Directory, key []byte, token string) error {
 	id, generation, ok := oauth.ParseRefreshToken(token)
 	n.say("form", ok, "a refresh token", "it begins like a refresh token, but is cut or altered")
 	if !ok {
 		return nil
 	}
-	g, err := n.checkGrant(tx, id)
-	if g == nil {
+	g, parties, err := tx.GrantParties(id)
+	if errors.Is(err, store.ErrNotFound) {
+		n.say("grant", false, "", "there is no grant "+id)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	n.say("signature", oauth.IsRefreshTokenOf(key, g, generation, token), "made by this server", "it is altered, or was made under another master key")
 	n.say("generation", generation == g.Generation, fmt.Sprintf("%d, the newest", generation),
 		fmt.Sprintf("it is number %d, the newest is %d since %s: sent again after its grace it ends the grant", generation, g.Generation, Moment{g.RotatedAt}))
 	n.say("expiry", tx.Now().Before(g.ExpiresAt), "lives until "+Moment{g.ExpiresAt}.String()+" unless it is used before", "over since "+Moment{g.ExpiresAt}.String())
-	return n.checkClient(tx, g.ClientID)
+	_, err = directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.RefreshToken, Scope: g.Scope})
+	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
 }
 
 // checkCode follows an authorization code to its grant.
-func (n *Inspection) checkCode(tx *store.Tx, token string) error {
+func (n *Inspection) checkCode(tx *store.Tx, directory *client.Directory, token string) error {
 	code, err := tx.Code(oauth.Hash(token))
 	if errors.Is(err, store.ErrNotFound) {
 		n.say("code", false, "", "it is none that this server knows")
@@ -317,9 +290,68 @@ func (n *Inspection) checkCode(tx *store.Tx, token string) error {
 	}
 	n.say("expiry", tx.Now().Before(code.ExpiresAt), "lives until "+Moment{code.ExpiresAt}.String(), "expired at "+Moment{code.ExpiresAt}.String())
 	n.say("spent", code.SpentAt.IsZero(), "not redeemed yet", "redeemed at "+Moment{code.SpentAt}.String()+"; a code is good for once")
-	g, err := n.checkGrant(tx, code.GrantID)
-	if g == nil {
+	g, parties, err := tx.GrantParties(code.GrantID)
+	if err != nil {
 		return err
 	}
-	return n.checkClient(tx, g.ClientID)
+	_, err = directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.AuthorizationCode, RedirectURI: code.RedirectURI, Scope: g.Scope})
+	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
+}
+
+// named are the names by which a token knows its parties, whether they are there or not,
+// and its own, which only an access token has.
+type named struct{ client, resource, jti string }
+
+// judge notes what is known of the parties of a token, and the verdict: nil, or the
+// refusal that the directory gives, which is the detail of the check it belongs to.
+// Another error is a fault, and is returned.
+func (n *Inspection) judge(parties *store.Parties, g *oauth.Grant, by named, verdict error) error {
+	refusal, refused := oauth.AsRefusal(verdict)
+	if verdict != nil && !refused {
+		return verdict
+	}
+	c, r, u := parties.Client, parties.Resource, parties.User
+	failed, why := "", ""
+	switch { // most say more than the refusal
+	case !refused:
+	case errors.Is(verdict, client.ErrTokenRevoked):
+		failed, why = "jti", refusal.Description
+	case errors.Is(verdict, client.ErrRevoked):
+		failed, why = "grant", g.ID+" was revoked at "+Moment{g.RevokedAt}.String()+" ("+g.RevokedReason+")"
+	case errors.Is(verdict, client.ErrNoPerson) && u == nil:
+		failed, why = "user", "the account is deleted"
+	case errors.Is(verdict, client.ErrNoPerson):
+		failed, why = "user", u.Email+" is disabled since "+Moment{u.DisabledAt}.String()
+	case errors.Is(verdict, client.ErrNoResource):
+		failed, why = "aud", fmt.Sprintf("no resource %q is registered", by.resource)
+	case errors.Is(verdict, client.ErrUnbound):
+		failed, why = "aud", refusal.Description
+	case errors.Is(verdict, client.ErrNoScope):
+		failed, why = "scope", refusal.Description
+	case errors.Is(verdict, client.ErrGone) && c == nil:
+		failed, why = "client", fmt.Sprintf("there is no client %q; it was deleted, or never here", by.client)
+	case errors.Is(verdict, client.ErrDisabled):
+		failed, why = "client", "the client is disabled since "+Moment{c.DisabledAt}.String()
+	default:
+		failed, why = "client", refusal.Description
+	}
+	for _, fact := range []struct {
+		check string
+		known bool
+		what  func() string
+	}{
+		{"aud", r != nil, func() string { return r.Identifier + "; no other MCP server may accept it" }},
+		{"client", c != nil, func() string { return c.ID + " (" + c.Name + ")" }},
+		{"grant", g != nil, func() string { return g.ID + ", not revoked" }},
+		{"user", u != nil, func() string { return u.Email }},
+		{"jti", by.jti != "", func() string { return "not revoked" }},
+	} {
+		if fact.known && fact.check != failed {
+			n.say(fact.check, true, fact.what(), "")
+		}
+	}
+	if refused {
+		n.say(failed, false, "", why)
+	}
+	return nil
 }

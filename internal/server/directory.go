@@ -1,0 +1,22 @@
+package server
+
+import (
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/fetch"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// NewDirectory returns the directory of the clients that count by c, for whoever looks
+// at what is stored without serving: what it fetches has no budget. Without a db it only
+// checks c. An error names the pinned document that is at fault.
+func NewDirectory(c config.Config, db *store.DB) (*client.Directory, error) {
+	directory := &client.Directory{DB: db}
+	if c.Registration.CIMD == "off" {
+		return directory, nil
+	}
+	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
+	var err error
+	directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, limits{}), c.Registration.PinnedDir, fetcher)
+	return directory, err
+}
