@@ -51,7 +51,7 @@ var fields = []field{
 		func(c *Config) any { return &c.TLS.Cert }, nil},
 	{Key{"tls.key", "", "PEM file of its private key"},
 		func(c *Config) any { return &c.TLS.Key }, nil},
-	{Key{"trusted_proxies", "", "networks whose `Forwarded` and `X-Forwarded-For` are believed, such as `10.0.0.0/8, ::1`"},
+	{Key{"trusted_proxies", "", "networks whose `Forwarded` and `X-Forwarded-For` are believed, such as `10.0.0.0/8, ::1`; a proxy that is not named here makes everybody behind it one sender to the limits"},
 		func(c *Config) any { return &c.TrustedProxies }, nil},
 
 	{Key{"tokens.access_ttl", "10m", "life of an access token, at most 24h; a resource or client may have its own"},

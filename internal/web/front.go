@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -18,9 +19,11 @@ import (
 // a handler's panic.
 type Front struct {
 	Logger         *slog.Logger   // nil: slog.Default()
-	TrustedProxies []netip.Prefix // who may say for whom it asks; none by default
+	TrustedProxies []netip.Prefix // peers that may name the address they ask for; none by default
 	HTTPS          bool           // the issuer's scheme: browsers are told to stay with it (RFC 6797)
 	Now            func() time.Time
+
+	untrusted, stranger sync.Once // what warn said
 }
 
 // Wrap returns next behind f.
@@ -32,7 +35,7 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := f.Now()
 		// A client's own X-Request-Id is not believed: it would end up in the log.
-		request := audit.Request{ID: oauth.NewID(""), Address: f.address(r), UserAgent: r.UserAgent()}
+		request := audit.Request{ID: oauth.NewID(""), Address: f.address(log, r), UserAgent: r.UserAgent()}
 		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), loggerKey{}, log))
 
 		h := w.Header()
@@ -138,15 +141,18 @@ func cut(s string) string {
 
 // address returns the network address a request comes from: the peer's, or if
 // that is a trusted proxy the one it names, "" if there is none. Of several hops
-// the last that is no trusted proxy counts, for anybody can write what stands
+// the last that is not a trusted proxy counts, because anybody can write what stands
 // before it. When Forwarded (RFC 7239) and X-Forwarded-For are both there and do
 // not agree, one of them was sent by the client, and neither counts.
-func (f *Front) address(r *http.Request) string {
+func (f *Front) address(log *slog.Logger, r *http.Request) string {
 	peer, ok := parseAddress(r.RemoteAddr)
 	if !ok {
 		return ""
 	}
 	forwarded, listed := forwardedFor(elements(r.Header["Forwarded"])), elements(r.Header["X-Forwarded-For"])
+	if len(forwarded)+len(listed) > 0 && !f.trusts(peer) {
+		f.warn(log, peer)
+	}
 	switch {
 	case len(forwarded) == 0:
 		return f.origin(peer, listed).String()
@@ -157,6 +163,21 @@ func (f *Front) address(r *http.Request) string {
 		return a.String()
 	}
 	return peer.String()
+}
+
+// warn tells the operator, once, that a peer which is not trusted names others: most likely it is a proxy, and the limits
+// take everybody behind it for one. A public address, which may be anybody's who sends such a header, is told apart from one
+// of a private network, so that no stranger makes the warning about the proxy go missing.
+func (f *Front) warn(log *slog.Logger, peer netip.Addr) {
+	once := &f.stranger
+	if peer.IsPrivate() || peer.IsLoopback() || peer.IsLinkLocalUnicast() {
+		once = &f.untrusted
+	}
+	once.Do(func() {
+		log.Warn("requests name the address that they were forwarded for, but come from a peer that trusted_proxies does not name; "+
+			"if it is a proxy of yours, add it there, because until then the limits and the audit log take everybody behind it for one sender",
+			"peer", peer.String(), "setting", "trusted_proxies: "+peer.String())
+	})
 }
 
 // origin walks the hops back from the nearest, as long as they are trusted.

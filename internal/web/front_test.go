@@ -69,6 +69,40 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+func TestUntrustedProxy(t *testing.T) {
+	var log bytes.Buffer
+	f := front(&log)
+	f.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	h := f.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	warnings := func(remote string, header http.Header) int {
+		log.Reset()
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr, r.Header = remote, header
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if n := strings.Count(log.String(), "trusted_proxies: "+strings.TrimSuffix(remote, ":1")); n > 0 {
+			return n
+		}
+		return -strings.Count(log.String(), "trusted_proxies")
+	}
+	named := http.Header{"X-Forwarded-For": {"192.0.2.1"}}
+	for _, step := range []struct {
+		name, remote string
+		header       http.Header
+		want         int
+	}{
+		{"no proxy", "198.51.100.7:1", http.Header{}, 0},
+		{"a trusted one", "10.0.0.1:1", named, 0},
+		{"a stranger", "198.51.100.7:1", named, 1},
+		{"another stranger", "198.51.100.8:1", named, 0},
+		{"a proxy of the operator", "172.18.0.5:1", http.Header{"Forwarded": {"for=192.0.2.1"}}, 1},
+		{"it again", "172.18.0.5:1", named, 0},
+	} {
+		if got := warnings(step.remote, step.header); got != step.want {
+			t.Errorf("%s: %d warnings, want %d: %s", step.name, got, step.want, log.String())
+		}
+	}
+}
+
 func TestFront(t *testing.T) {
 	t.Run("every answer has an id, which the handler and the log know", func(t *testing.T) {
 		var seen audit.Request
