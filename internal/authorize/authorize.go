@@ -218,7 +218,7 @@ func (b *response) to(params url.Values) string {
 	if u, err := url.Parse(b.redirectURI); err == nil && (u.RawQuery != "" || u.ForceQuery) {
 		separator = "&"
 	}
-	return b.redirectURI + separator + params.Encode()
+	return b.redirectURI + separator + web.EncodeQuery(params)
 }
 
 // refusal is to with what a refusal says.

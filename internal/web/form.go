@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
@@ -48,22 +49,16 @@ func Query(r *http.Request, repeatable ...string) (url.Values, error) {
 	return values, nil
 }
 
-// ErrFormTooLong is what Form says to a body too long.
+// ErrFormTooLong is the refusal of a body that is too long.
 var ErrFormTooLong = oauth.Refuse(oauth.InvalidRequest, "the form is longer than %d bytes", maxForm)
 
-// FormAsItIs is Form for who judges repeated parameters, and those that are not
-// UTF-8 text, for themselves.
+// formType is the media type of a form.
+const formType = "application/x-www-form-urlencoded"
+
+// FormAsItIs is Form for an endpoint that judges repeated parameters, and those that are not UTF-8 text, for itself.
 func FormAsItIs(r *http.Request) (url.Values, error) {
-	const form = "application/x-www-form-urlencoded"
-	if text := r.Header.Get("Content-Type"); text != form { // as it nearly always is
-		kind, params, err := mime.ParseMediaType(text)
-		charset := params["charset"]
-		switch {
-		case err != nil || kind != form:
-			return nil, oauth.Refuse(oauth.InvalidRequest, "send the parameters as %s in the body", form)
-		case charset != "" && !strings.EqualFold(charset, "utf-8"):
-			return nil, oauth.Refuse(oauth.InvalidRequest, "send the form in UTF-8")
-		}
+	if err := checkType(r, formType); err != nil {
+		return nil, oauth.Refuse(oauth.InvalidRequest, "%s", err)
 	}
 	var body bytes.Buffer
 	if r.ContentLength > 0 { // which is no more than a promise yet
@@ -79,8 +74,33 @@ func FormAsItIs(r *http.Request) (url.Values, error) {
 	return parse(body.String())
 }
 
-// QueryAsItIs is Query for who judges repeated parameters, and those that are not
-// UTF-8 text, for themselves.
+// checkType returns a sentence on why the body of r is not of the media type kind, in UTF-8. It is if Content-Type names that type,
+// alone or among others: a client that sets the header twice, in two layers, sends "application/json,
+// application/x-www-form-urlencoded".
+func checkType(r *http.Request, kind string) error {
+	header := r.Header["Content-Type"]
+	if len(header) == 1 && header[0] == kind { // as it nearly always is
+		return nil
+	}
+	named := false
+	for _, text := range elements(header) {
+		got, params, err := mime.ParseMediaType(text)
+		charset := params["charset"]
+		switch {
+		case err != nil || got != kind:
+		case charset != "" && !strings.EqualFold(charset, "utf-8"):
+			return errors.New("send the body in UTF-8")
+		default:
+			named = true
+		}
+	}
+	if !named {
+		return fmt.Errorf("send the body with Content-Type: %s", kind)
+	}
+	return nil
+}
+
+// QueryAsItIs is Query for an endpoint that judges repeated parameters, and those that are not UTF-8 text, for itself.
 func QueryAsItIs(r *http.Request) (url.Values, error) { return parse(r.URL.RawQuery) }
 
 func parse(text string) (url.Values, error) {
@@ -101,7 +121,7 @@ func parse(text string) (url.Values, error) {
 	return values, nil
 }
 
-// IsText tells whether a parameter is UTF-8 text without NUL.
+// IsText reports whether a parameter is UTF-8 text without NUL.
 func IsText(value string) bool { return utf8.ValidString(value) && !strings.ContainsRune(value, 0) }
 
 func checkValues(values url.Values, repeatable []string) error {
@@ -118,4 +138,10 @@ func checkValues(values url.Values, repeatable []string) error {
 		return oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be there twice", repeated)
 	}
 	return nil
+}
+
+// EncodeQuery returns values as a query, sorted by name. A space is %20, which every decoder reads; + is a space only to
+// those that decode forms.
+func EncodeQuery(values url.Values) string {
+	return strings.ReplaceAll(values.Encode(), "+", "%20") // a plus sign of a value is %2B
 }

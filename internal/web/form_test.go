@@ -33,6 +33,9 @@ func TestForm(t *testing.T) {
 	}{
 		{"parameters", formType, "a=1&b=x+y%20z&c=%C3%A9", url.Values{"a": {"1"}, "b": {"x y z"}, "c": {"é"}}},
 		{"with charset", formType + "; charset=UTF-8", "a=1", url.Values{"a": {"1"}}},
+		{"among other types", "application/json, " + formType, "a=1", url.Values{"a": {"1"}}},
+		{"among other types, in front", formType + "; charset=utf-8,application/json", "a=1", url.Values{"a": {"1"}}},
+		{"twice", formType + ", " + formType, "a=1", url.Values{"a": {"1"}}},
 		{"empty counts as absent", formType, "a=&b&c=1&resource=&resource=x", url.Values{"c": {"1"}, "resource": {"x"}}},
 		{"an empty one beside another", formType, "a=&a=1", url.Values{"a": {"1"}}},
 		{"nothing", formType, "", url.Values{}},
@@ -58,6 +61,9 @@ func TestForm(t *testing.T) {
 		{"a broken type", "application/x-www-form-urlencoded; x", "a=1", 400},
 		{"multipart", "multipart/form-data; boundary=x", "a=1", 400},
 		{"another charset", formType + "; charset=utf-7", "a=1", 400},
+		{"another charset among others", "application/json, " + formType + "; charset=utf-7, " + formType, "a=1", 400},
+		{"a type that only looks like it", "application/json; x=" + formType, "a=1", 400},
+		{"a longer type", formType + "x, x" + formType, "a=1", 400},
 		{"a parameter twice", formType, "a=1&a=1", 400},
 		{"an escaped name is the same name", formType, "client_id=1&client%5Fid=2", 400},
 		{"semicolons", formType, "a=1;b=2", 400},
@@ -77,6 +83,13 @@ func TestForm(t *testing.T) {
 			}
 		})
 	}
+	t.Run("in a header of its own", func(t *testing.T) {
+		r := post("application/json", "a=1")
+		r.Header.Add("Content-Type", formType)
+		if got, err := web.Form(r); err != nil || got.Get("a") != "1" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
 	t.Run("refused: a body that breaks off", func(t *testing.T) {
 		r := post(formType, "")
 		r.Body = io.NopCloser(io.MultiReader(strings.NewReader("a=1"), broken{}))
@@ -152,4 +165,16 @@ func FuzzForm(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestEncodeQuery(t *testing.T) {
+	values := url.Values{"error_description": {"a b"}, "state": {"c+d e%20f&g"}}
+	const want = "error_description=a%20b&state=c%2Bd%20e%2520f%26g"
+	got := web.EncodeQuery(values)
+	if got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if back, err := url.ParseQuery(got); err != nil || !cmp.Equal(back, values) {
+		t.Errorf("it is read as %v: %v", back, err)
+	}
 }

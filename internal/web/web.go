@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -221,17 +222,34 @@ func verdict(r *http.Request, err error) *oauth.Refusal {
 	return answer
 }
 
-// ErrorDescription brings a text into the character set of error_description
-// (RFC 6749 §4.1.2.1, §5.2): printable ASCII without quotation mark and
-// backslash.
+// ErrorDescription returns text in the characters of error_description (RFC 6749 §4.1.2.1, §5.2): printable ASCII without
+// quotation mark and backslash. Quotation marks, dashes and the like become their ASCII neighbours; any other character is
+// percent-encoded, so that nothing of it is lost: "caf\u00e9" is "caf%C3%A9".
 func ErrorDescription(text string) string {
-	return strings.Map(func(c rune) rune {
+	plain := func(c rune) bool { return ' ' <= c && c <= '~' && c != '"' && c != '\\' }
+	if !strings.ContainsFunc(text, func(c rune) bool { return !plain(c) }) {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		c, size := utf8.DecodeRuneInString(text[i:])
 		switch {
-		case c == '"':
-			return '\''
-		case c == '\\' || c < ' ' || c > '~':
-			return '?'
+		case plain(c):
+			b.WriteRune(c)
+		case neighbours[c] != "":
+			b.WriteString(neighbours[c])
+		default:
+			for _, octet := range []byte(text[i : i+size]) {
+				fmt.Fprintf(&b, "%%%02X", octet)
+			}
 		}
-		return c
-	}, text)
+		i += size
+	}
+	return b.String()
+}
+
+// neighbours are characters that ASCII has something like.
+var neighbours = map[rune]string{
+	'"': "'", '\u201c': "'", '\u201d': "'", '\u2018': "'", '\u2019': "'",
+	'\u2013': "-", '\u2014': "-", '\u2026': "...", '\u00a0': " ", '\t': " ", '\r': " ", '\n': " ",
 }

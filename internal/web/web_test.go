@@ -142,7 +142,7 @@ func TestRefusals(t *testing.T) {
 		},
 		{
 			"HT-22 a stranger's text stays within the alphabet of RFC 6749 §5.2", oauth.Refuse(oauth.InvalidRequest, "bad \"x\\y\" \r\nSet-Cookie: a=b é\u202e\x00"),
-			answer{400, `{"error":"invalid_request","error_description":"bad 'x?y' ??Set-Cookie: a=b ???"}`, "", "", "no-store", "application/json"},
+			answer{400, `{"error":"invalid_request","error_description":"bad 'x%5Cy'   Set-Cookie: a=b %C3%A9%E2%80%AE%00"}`, "", "", "no-store", "application/json"},
 		},
 		{
 			"the database is away", fmt.Errorf("store: %w", oauth.ErrUnavailable),
@@ -326,8 +326,28 @@ func TestUnfitRequests(t *testing.T) {
 }
 
 func TestErrorDescription(t *testing.T) {
-	const in, want = "a \"b\" c\\d\r\n\té", "a 'b' c?d????"
-	if got := web.ErrorDescription(in); got != want {
-		t.Errorf("%q, want %q", got, want)
+	for text, want := range map[string]string{
+		"plain, with 100% of it":                "plain, with 100% of it",
+		"a \"b\" c\\d\r\n\t":                    "a 'b' c%5Cd   ",
+		"caf\u00e9, \u65e5\u672c":               "caf%C3%A9, %E6%97%A5%E6%9C%AC",
+		"\u201cso\u201d \u2013 it\u2019s\u2026": "'so' - it's...",
+		"\x00\x7f\xff":                          "%00%7F%FF",
+		"http://localho\u017ft/cb":              "http://localho%C5%BFt/cb",
+	} {
+		if got := web.ErrorDescription(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestErrorsOutsideASCII(t *testing.T) {
+	err := oauth.Refuse(oauth.InvalidScope, "the scope %q is not known", "caf\u00e9")
+	w, _ := get(jsonOf(nil, err), "/")
+	if want := `{"error":"invalid_scope","error_description":"the scope 'caf%C3%A9' is not known"}` + "\n"; w.Body.String() != want {
+		t.Errorf("JSON: %s, want %s", w.Body, want)
+	}
+	w, _ = get(pageOf(nil, err), "/")
+	if !strings.Contains(w.Body.String(), "caf\u00e9") {
+		t.Errorf("the page: %s", w.Body)
 	}
 }
