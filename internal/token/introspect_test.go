@@ -186,7 +186,11 @@ func TestRevoke(t *testing.T) {
 	}
 	t.Run("RV-04 unknown tokens", func(t *testing.T) {
 		for _, token := range append(mutations(tokens.Refresh), "x", "a.b.c", tokens.Access+"A") {
-			status(t, s.Agent(t, owner).Revoke(token), http.StatusOK)
+			reply := s.Agent(t, owner).Revoke(token)
+			status(t, reply, http.StatusOK)
+			if body := strings.TrimSpace(string(reply.Body)); body != "{}" || reply.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s, %q", reply.Header.Get("Content-Type"), body)
+			}
 		}
 		untouched(t)
 	})

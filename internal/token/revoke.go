@@ -43,38 +43,69 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 	return web.Reply{Body: struct{}{}}, err // some clients parse every answer as JSON
 }
 
+// revokeGrant ends the grant of a refresh token, if it is c's.
 func (e *Endpoint) revokeGrant(r *http.Request, c *oauth.Client, token string) error {
-	known := false
-	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
+	return e.revoke(r, c, func(tx *store.Tx) (audit.Event, error) {
 		g, _, _, err := e.grantOf(tx, token)
 		if err != nil || g == nil || !g.IsOf(c) {
+			return audit.Event{}, err
+		}
+		_, err = tx.RevokeGrant(g.ID, "client_revoked")
+		return audit.Revocation(c.ID, g.ID, "refresh_token"), err
+	})
+}
+
+// revokeAccessToken ends one access token, if it is c's.
+func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token string) error {
+	claims, err := e.Keys.Verify(r.Context(), token)
+	if err != nil && !errors.Is(err, keys.ErrNotOurs) {
+		return err
+	}
+	return e.revoke(r, c, func(tx *store.Tx) (audit.Event, error) {
+		if err != nil || claims.Expiry <= tx.Now().Unix() {
+			return audit.Event{}, nil
+		}
+		if owns, err := owns(tx, c, claims); err != nil || !owns {
+			return audit.Event{}, err
+		}
+		err := tx.RevokeToken(claims.ID, time.Unix(claims.Expiry, 0))
+		return audit.Revocation(c.ID, claims.GrantID(), "access_token"), err
+	})
+}
+
+// owns reports whether an access token was issued to c, and not to one that had its
+// client_id before.
+func owns(tx *store.Tx, c *oauth.Client, claims *oauth.Claims) (bool, error) {
+	if claims.ClientID != c.ID {
+		return false, nil
+	}
+	if id := claims.GrantID(); id != "" {
+		g, err := tx.Grant(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil && g.IsOf(c), err
+	}
+	r, err := tx.Resource(claims.Audience)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && claims.IsOwnToken(c, r), err
+}
+
+// revoke runs end in a transaction and records what it ended: the zero Event is
+// nothing, because the token is unknown.
+func (e *Endpoint) revoke(r *http.Request, c *oauth.Client, end func(*store.Tx) (audit.Event, error)) error {
+	known := false
+	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
+		event, err := end(tx)
+		if known = event.Action != ""; err != nil || !known {
 			return err
 		}
-		known = true
-		if _, err := tx.RevokeGrant(g.ID, "client_revoked"); err != nil {
-			return err
-		}
-		return tx.Conclude(audit.Revocation(c.ID, g.ID, "refresh_token"), nil)
+		return tx.Conclude(event, nil)
 	})
 	if err != nil || known {
 		return err
 	}
 	return e.Strangers.Note(r, audit.Revocation(c.ID, "", "unknown"))
-}
-
-func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token string) error {
-	claims, err := e.Keys.Verify(r.Context(), token)
-	unknown := errors.Is(err, keys.ErrNotOurs)
-	switch {
-	case err != nil && !unknown:
-		return err
-	case unknown, claims.ClientID != c.ID, claims.Expiry <= e.DB.Now().Unix():
-		return e.Strangers.Note(r, audit.Revocation(c.ID, "", "unknown"))
-	}
-	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		if err := tx.RevokeToken(claims.ID, time.Unix(claims.Expiry, 0)); err != nil {
-			return err
-		}
-		return tx.Conclude(audit.Revocation(c.ID, claims.GrantID(), "access_token"), nil)
-	})
 }
