@@ -75,7 +75,7 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 
 	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID, Scope: standing.Scope}
 	deadline := tx.Now().Add(e.accessTTL(standing.Client, standing.Resource))
-	if grant.Refreshable {
+	if grant.Refreshable && standing.Client.May(oauth.RefreshToken) {
 		granted.Generation, deadline = 1, e.idleDeadline(grant, standing.Resource, tx.Now())
 	}
 	err = tx.RedeemGrant(grant.ID, granted.Generation, deadline, req.Method)

@@ -151,12 +151,14 @@ func TestClientChanges(t *testing.T) {
 				reply *servertest.Reply
 				want  string
 			}{"code": {agent.Exchange(code), test.code}, "refresh": {agent.Refresh(tokens.Refresh), test.refresh}} {
-				if attempt.want == "" {
-					attempt.reply.Tokens()
+				if attempt.want != "" {
+					t.Log(what)
+					attempt.reply.Refused(test.status, attempt.want)
 					continue
 				}
-				t.Log(what)
-				attempt.reply.Refused(test.status, attempt.want)
+				if fresh := attempt.reply.Tokens(); test.refresh == "unauthorized_client" && fresh.Refresh != "" {
+					t.Error("a refresh token that cannot be used")
+				}
 			}
 		}
 		t.Run(test.name, func(t *testing.T) { follows(t, false) })

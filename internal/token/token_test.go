@@ -2,7 +2,9 @@ package token_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -253,6 +255,81 @@ func TestRefresh(t *testing.T) {
 		tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "weather mail files")).Tokens()
 		if tokens.Scope != "weather" {
 			t.Errorf("scope %q", tokens.Scope)
+		}
+	})
+	t.Run("TK-34 what clients ask for out of habit", func(t *testing.T) {
+		agent := s.Agent(t, client)
+		tokens := agent.Connect(s.browser, s.ada, servertest.With("scope", "weather mail openid offline_access"))
+		if tokens.Scope != "weather mail offline_access" {
+			t.Fatalf("scope %q", tokens.Scope)
+		}
+		for _, test := range []struct{ ask, want string }{
+			{"openid profile email offline_access", "weather mail offline_access"},
+			{"openid", "weather mail offline_access"},
+			{"mail openid", "mail"},
+			{"mail offline_access", "mail offline_access"},
+			{"mail files unknown", "mail"},
+		} {
+			tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", test.ask)).Tokens()
+			if tokens.Scope != test.want {
+				t.Errorf("asked for %q, got %q, want %q", test.ask, tokens.Scope, test.want)
+			}
+		}
+		refused := agent.Refresh(tokens.Refresh, servertest.With("scope", "files openid offline_access"))
+		refused.Refused(http.StatusBadRequest, "invalid_scope")
+		if !strings.Contains(refused.Text("error_description"), "weather mail") {
+			t.Errorf("it does not say what there is: %s", refused.Body)
+		}
+		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "weather mail offline_access" { // narrowing lasts for one token
+			t.Errorf("then %q", tokens.Scope)
+		}
+	})
+	t.Run("TK-34 a wildcard that covers the grant", func(t *testing.T) {
+		s.Resource("https://wide.example.com/mcp", "*tools:a", "*tools:b", "*c")
+		agent := s.Agent(t, client)
+		agent.Resource = "https://wide.example.com/mcp"
+		tokens := agent.Connect(s.browser, s.ada)
+		if tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "tools:*")).Tokens(); tokens.Scope != "tools:a tools:b" {
+			t.Errorf("scope %q", tokens.Scope)
+		}
+	})
+	t.Run("a wildcard that became narrower", func(t *testing.T) {
+		wide := s.Resource("https://narrowed.example.com/mcp", "*files:*")
+		agent := s.Agent(t, s.Client(servertest.Confidential))
+		agent.Resource = wide.Identifier
+		tokens := agent.Connect(s.browser, s.ada)
+		s.Update(func(tx *store.Tx) error {
+			wide.Scopes = []oauth.ResourceScope{{Name: "files:read"}, {Name: "mail"}}
+			return tx.UpdateResource(wide)
+		})
+		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "files:read" {
+			t.Errorf("scope %q", tokens.Scope)
+		}
+	})
+	t.Run("the grace is in the audit log, with where it was asked from", func(t *testing.T) {
+		s := open(t, func(c *config.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+		from := func(address string) servertest.Tweak { return servertest.Header("X-Forwarded-For", address) }
+		agent := s.Agent(t, s.Client(servertest.Confidential))
+		tokens := agent.Connect(s.browser, s.ada)
+		agent.Refresh(tokens.Refresh, from("192.0.2.1")).Tokens()
+		if events := s.Events("token.refresh_grace"); len(events) > 0 {
+			t.Errorf("the first refresh is none: %+v", events)
+		}
+		for i, want := range []string{"same", "other"} {
+			agent.Refresh(tokens.Refresh, from(fmt.Sprintf("192.0.2.%d", i+1))).Tokens()
+			events := s.Events("token.refresh_grace")
+			if len(events) != i+1 {
+				t.Fatalf("%d events, want %d", len(events), i+1)
+			}
+			newest := events[0]
+			for _, e := range events {
+				if e.At.After(newest.At) {
+					newest = e
+				}
+			}
+			if newest.Detail["address"] != want || newest.ClientID != agent.ClientID || newest.UserID != s.ada.ID || newest.GrantID == "" {
+				t.Errorf("event %+v, want address %q", newest, want)
+			}
 		}
 	})
 	t.Run("TK-34 below a wildcard that an operator took away", func(t *testing.T) {
