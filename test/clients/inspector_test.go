@@ -3,6 +3,7 @@ package clients_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,11 +30,14 @@ type inspected struct {
 	}
 }
 
-// run runs the Inspector on the demo's MCP server. Its callback is at another port every time.
+// run runs the Inspector on the demo's MCP server, or on that of the configuration in args. Its callback is at another port every time.
 func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 	t.Helper()
-	cmd := node(i.at.waits, t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js",
-		append([]string{"--cli", "--server-url", i.d.MCP, "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)...)
+	if !slices.Contains(args, "--config") {
+		args = append([]string{"--server-url", i.d.MCP}, args...)
+	}
+	args = append([]string{"--cli", "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)
+	cmd := node(i.at.waits, t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", args...)
 	// It opens a browser only from a terminal, unless told otherwise.
 	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file", "MCP_AUTO_OPEN_ENABLED=true")
 	var complaint bytes.Buffer
@@ -95,6 +99,26 @@ func TestInspector(t *testing.T) {
 	forecast("--relogin")
 	if opened := i.at.requests(); len(opened) != 2 || ada.signedIn != 1 || ada.asked != 2 {
 		t.Errorf("the browser was opened %d times, the person signed in %d times and was asked %d times; want 2, 1 and 2", len(opened), ada.signedIn, ada.asked)
+	}
+}
+
+// The Inspector's command line does not step up; its person names in its configuration what it should ask for.
+func TestInspectorAsksForMore(t *testing.T) {
+	d := startDemo(t)
+	i := &inspector{d, newDesk(t, newPerson(t, d.Email, d.Password)), t.TempDir()}
+	config := filepath.Join(i.home, "servers.json")
+	servers := fmt.Sprintf(`{"mcpServers":{"demo":{"type":"streamable-http","url":%q,"oauth":{"scopes":"mcp:tools:weather mcp:tools:email:send"}}}}`, d.MCP)
+	if err := os.WriteFile(config, []byte(servers), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	printed := i.run(t, "--config", config, "--server", "demo", "--method", "tools/call", "--tool-name", "send_email",
+		"--tool-arg", "to=bob@example.com", "--tool-arg", "subject=Hello", "--tool-arg", "body=Sunny")
+	if c := printed.Result.Content; printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "sent") {
+		t.Errorf("send_email answers %+v", printed)
+	}
+	opened := i.at.requests()
+	if len(opened) != 1 || opened[0].Get("scope") != "mcp:tools:weather mcp:tools:email:send offline_access" {
+		t.Errorf("it asks for %v, want once what its configuration names", opened)
 	}
 }
 
