@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"golang.org/x/net/idna"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
@@ -41,6 +44,8 @@ func checkIssuer(c *Config) error {
 		return errors.New("issuer: its path must be plain, without empty or dot segments and escapes; best have none")
 	case u.Scheme == "http" && !oauth.IsLoopback(u.Hostname()):
 		return fmt.Errorf("issuer: it must be https, for tokens travel over it; write https://%s (http is for localhost, names below it, 127.0.0.1 and [::1] alone)", u.Host)
+	case strings.ContainsFunc(u.Host, func(c rune) bool { return c > unicode.MaxASCII }):
+		return fmt.Errorf("issuer: clients use the DNS form of an international name, and compare it byte for byte; %s", inDNS(u))
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("issuer: it must be an https URL, not %s", u.Scheme)
 	case c.Issuer != strings.ToLower(u.Scheme+"://"+u.Host)+u.Path:
@@ -51,6 +56,18 @@ func checkIssuer(c *Config) error {
 		return errors.New("issuer: it ends in a colon without a port")
 	}
 	return nil
+}
+
+// inDNS says what to write instead of a URL whose host is an international name (RFC 5891 §4.4).
+func inDNS(u *url.URL) string {
+	host, err := idna.Lookup.ToASCII(u.Hostname())
+	if err != nil {
+		return fmt.Sprintf("%.100q has none, so choose another host", u.Hostname())
+	}
+	if port := u.Port(); port != "" {
+		host += ":" + port
+	}
+	return fmt.Sprintf("write %s://%s%s", u.Scheme, host, u.EscapedPath())
 }
 
 func checkListen(c *Config) error {

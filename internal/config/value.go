@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/idna"
+
 	"github.com/cardea-auth/cardea/internal/limit"
 )
 
@@ -136,8 +138,14 @@ var host = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9
 func parseHosts(text string) ([]string, error) {
 	all := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	for i, item := range all {
-		if all[i] = strings.ToLower(item); !host.MatchString(all[i]) {
-			return nil, fmt.Errorf("%.60q is no host; write it like example.com, *.example.com or example.com:8443, international names as xn--…", item)
+		all[i] = strings.ToLower(item)
+		name, _, _ := strings.Cut(strings.TrimPrefix(all[i], "*."), ":")
+		switch ascii, err := idna.Lookup.ToASCII(name); {
+		case host.MatchString(all[i]):
+		case err == nil && ascii != name && host.MatchString(ascii):
+			return nil, fmt.Errorf("%.60q is an international name; write its DNS form: %s", item, strings.Replace(all[i], name, ascii, 1))
+		default:
+			return nil, fmt.Errorf("%.60q is not a host; write it like example.com, *.example.com or example.com:8443", item)
 		}
 	}
 	return all, nil
