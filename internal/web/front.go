@@ -149,10 +149,13 @@ func (f *Front) address(log *slog.Logger, r *http.Request) string {
 	if !ok {
 		return ""
 	}
-	forwarded, listed := forwardedFor(elements(r.Header["Forwarded"])), elements(r.Header["X-Forwarded-For"])
-	if len(forwarded)+len(listed) > 0 && !f.trusts(peer) {
-		f.warn(log, peer)
+	if !f.trusts(peer) { // what it says is not even read
+		if r.Header["Forwarded"] != nil || r.Header["X-Forwarded-For"] != nil {
+			f.warn(log, peer)
+		}
+		return peer.String()
 	}
+	forwarded, listed := forwardedFor(elements(r.Header["Forwarded"])), elements(r.Header["X-Forwarded-For"])
 	switch {
 	case len(forwarded) == 0:
 		return f.origin(peer, listed).String()
