@@ -1,12 +1,14 @@
 package internal_test
 
 import (
+	"bytes"
 	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,9 +94,26 @@ var alone = map[string][]string{
 // nameless are names that say nothing about what is inside.
 var nameless = []string{"util", "utils", "common", "helpers", "models", "services", "pkg", "misc", "base"}
 
-// A pkg is a package of this module and what it imports of this module, by the names of their folders.
+// The bounds of the house, which keep it calm (docs/design.md).
+const (
+	maxPackages        = 36
+	maxLines           = 2200 // of a package, without its tests
+	maxEndpointImports = 10   // of packages of ours
+	maxServerImports   = 20
+	maxMeanImports     = 2.2 // beyond the vocabularies
+)
+
+// large are the packages that may have more lines: one has the records of everything, the other is a product of its own.
+var large = []string{"internal/store", "guard"}
+
+// vocabularies are the packages whose words everybody uses: importing them ties nobody to anybody.
+var vocabularies = []string{"internal/oauth", "internal/identity", "internal/store", "internal/audit", "internal/web", "scope"}
+
+// A pkg is a package of this module, how long it is without its tests, and what it imports of this module, by the names
+// of their folders.
 type pkg struct {
 	Name        string
+	Lines       int
 	Imports     []string
 	TestImports []string
 }
@@ -198,7 +217,127 @@ func faults(pkgs []pkg) (found []string) {
 	return found
 }
 
-// outside tells whether a package is no part of the house: it uses the house as anybody would.
+// TestBounds holds the house to its bounds.
+func TestBounds(t *testing.T) {
+	for _, fault := range excesses(list(t)) {
+		t.Error(fault)
+	}
+}
+
+// The bounds themselves, each seen to fail.
+func TestExcesses(t *testing.T) {
+	many := func(n int) (names []string) {
+		for i := range n {
+			names = append(names, fmt.Sprintf("internal/thing%d", i))
+		}
+		return names
+	}
+	alone := func(names ...string) (pkgs []pkg) {
+		for _, name := range names {
+			pkgs = append(pkgs, pkg{Name: name})
+		}
+		return pkgs
+	}
+	calm := alone(many(20)...) // beside which one package that imports much does not matter
+	beside := func(pkgs []pkg, p pkg) []pkg { return append(slices.Clip(pkgs), p) }
+	tests := []struct {
+		name string
+		pkgs []pkg
+		want []string
+	}{
+		{"36 packages, and what is outside", append(alone(many(36)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
+		{"37 packages", alone(many(37)...), []string{"there are 37 packages, more than 36: which two are one?"}},
+		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
+			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
+		{"long, as it may be", []pkg{{Name: "internal/store", Lines: 5000}, {Name: "guard", Lines: 5000}}, nil},
+		{"an endpoint", beside(calm, pkg{Name: "internal/token", Imports: many(10)}), nil},
+		{"an endpoint that imports much", beside(calm, pkg{Name: "internal/token", Imports: many(11)}),
+			[]string{"internal/token imports 11 packages of ours, more than 10"}},
+		{"the server imports much", beside(calm, pkg{Name: "internal/server", Imports: many(21)}),
+			[]string{"internal/server imports 21 packages of ours, more than 20"}},
+		{"tangled", []pkg{{Name: "internal/login", Imports: []string{"internal/a", "internal/b", "internal/c", "internal/web", "internal/store"}}},
+			[]string{"packages import 3.00 others on average beyond the vocabularies, more than 2.20"}},
+		{"all know the words", []pkg{{Name: "internal/login", Imports: slices.Concat(vocabularies, []string{"internal/a", "internal/b"})}}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, excesses(tt.pkgs)); diff != "" {
+				t.Errorf("excesses (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// excesses says where the house is beyond its bounds.
+func excesses(pkgs []pkg) (found []string) {
+	fault := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	house, imports := 0, 0
+	for _, p := range pkgs {
+		if outside(p.Name) {
+			continue
+		}
+		house++
+		for _, to := range p.Imports {
+			if !slices.Contains(vocabularies, to) {
+				imports++
+			}
+		}
+		if p.Lines > maxLines && !slices.Contains(large, p.Name) {
+			fault("%s has %d lines, more than %d: what in it is a package of its own?", p.Name, p.Lines, maxLines)
+		}
+		most := len(p.Imports)
+		switch {
+		case p.Name == "internal/server":
+			most = maxServerImports
+		case floors[p.Name] == floors["internal/token"]: // the floor of the endpoints
+			most = maxEndpointImports
+		}
+		if len(p.Imports) > most {
+			fault("%s imports %d packages of ours, more than %d", p.Name, len(p.Imports), most)
+		}
+	}
+	if house > maxPackages {
+		fault("there are %d packages, more than %d: which two are one?", house, maxPackages)
+	}
+	if mean := float64(imports) / float64(max(house, 1)); mean > maxMeanImports {
+		fault("packages import %.2f others on average beyond the vocabularies, more than %.2f", mean, maxMeanImports)
+	}
+	return found
+}
+
+// drawn is a line of the tree in docs/design.md: a package with what it is, or below it one of its files.
+var drawn = regexp.MustCompile("(?m)^(  )?([a-z_/]+(?:\\.go|\\.yaml)?) {2,}\\S")
+
+// TestTree holds the one drawn tree to the packages and files that there are.
+func TestTree(t *testing.T) {
+	text, err := os.ReadFile("../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\n```\n")
+	tree, _, _ := strings.Cut(rest, "\n```\n")
+	shown := map[string]bool{}
+	folder := ""
+	for _, line := range drawn.FindAllStringSubmatch(tree, -1) {
+		name := line[2]
+		if line[1] != "" {
+			name = folder + "/" + name
+		} else {
+			folder = name
+		}
+		shown[name] = true
+		if _, err := os.Stat(filepath.Join("..", name)); err != nil {
+			t.Errorf("docs/design.md draws %s: %v", name, err)
+		}
+	}
+	for _, p := range list(t) {
+		if _, isSupport := support[p.Name]; !isSupport && !outside(p.Name) && !shown[p.Name] {
+			t.Errorf("docs/design.md does not draw %s: give it a line in the tree", p.Name)
+		}
+	}
+}
+
+// outside reports whether a package is not part of the house: it uses the house as anybody would.
 func outside(name string) bool {
 	return name == "internal" || name == "bench" || strings.HasPrefix(name, "examples/") || strings.HasPrefix(name, "test/")
 }
@@ -224,7 +363,11 @@ func list(t *testing.T) (pkgs []pkg) {
 		case entry.IsDir() || filepath.Ext(path) != ".go":
 			return nil
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, source, parser.ImportsOnly)
 		if err != nil {
 			return err
 		}
@@ -236,6 +379,9 @@ func list(t *testing.T) (pkgs []pkg) {
 		if p == nil {
 			p = &pkg{Name: filepath.ToSlash(folder)}
 			found[folder] = p
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			p.Lines += bytes.Count(source, []byte("\n"))
 		}
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
@@ -265,12 +411,12 @@ func list(t *testing.T) (pkgs []pkg) {
 	}
 	slices.SortFunc(pkgs, func(a, b pkg) int { return strings.Compare(a.Name, b.Name) })
 	if len(pkgs) < 10 {
-		t.Fatalf("%d packages only were found", len(pkgs))
+		t.Fatalf("only %d packages were found", len(pkgs))
 	}
 	return pkgs
 }
 
-// elsewhere tells the folders whose Go files are no packages of this module.
+// elsewhere reports whether the Go files of a folder are not packages of this module.
 func elsewhere(path, name string) bool {
 	if name == "testdata" || name == "node_modules" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
 		return true
