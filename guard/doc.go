@@ -14,6 +14,7 @@
 //
 //	validate tokens                        Guard.Protect
 //	scopes for a path, for a tool          Guard.RequireScope, Guard.RequireToolScopes
+//	a server in another language           Guard.RequireToolScopes (Proxy)
 //	scopes found out while handling        Guard.CheckScope
 //	hierarchical scopes                    Guard.RequireScope (Wildcards), package scope
 //	protected resource metadata            WellKnown

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -416,4 +418,36 @@ func ExamplePermissions() {
 	// Output:
 	// [calendar:events:read calendar:events:write weather:read]
 	// false
+}
+
+// A server in another language behind a reverse proxy: it gets the messages that were judged, and no token.
+func ExampleGuard_RequireToolScopes_proxy() {
+	issuer := guardtest.NewIssuer()
+	defer issuer.Close()
+	weather := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		message, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "got %d bytes, token %q", len(message), r.Header.Get("Authorization"))
+	}))
+	defer weather.Close()
+	upstream, err := url.Parse(weather.URL) // http://127.0.0.1:3000
+	if err != nil {
+		fmt.Println(err)
+	}
+	g := mustNew(guard.Config{Issuer: issuer.URL, Resource: server})
+
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(upstream)
+		r.Out.Header.Del("Authorization")
+	}}
+	handler := g.Protect(g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})(proxy))
+
+	token := issuer.Token(guardtest.Claims{Audience: server, Scope: "mcp:tools:weather"})
+	for _, method := range []string{"tools/call", `tools/call\u0000`, "weather/delete"} {
+		call := `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{"name":"get_forecast"}}`
+		fmt.Println(send(handler, "POST", "/mcp", token, call).Body)
+	}
+	// Output:
+	// got 79 bytes, token ""
+	// {"error":"invalid_request","error_description":"The method is almost one of MCP; write it as MCP does."}
+	// {"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"There is no such method, or it is open to nobody."}}
 }

@@ -237,7 +237,7 @@ func checkHeaders(h http.Header, m message) error {
 	if !ofMCP { // an extension may give Mcp-Name its own meaning
 		return nil
 	}
-	return checkHeader(h, "Mcp-Name", m.name, required && member != "")
+	return checkHeader(h, "Mcp-Name", m.name, required && (member == "name" || member == "uri")) // tasks are an extension
 }
 
 func checkHeader(h http.Header, name, value string, required bool) error {

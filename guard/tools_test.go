@@ -300,6 +300,8 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 		"a method without a name":              {list, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}, true},
 		"a name that is not ASCII":             {read, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "resources/read", "Mcp-Name": "=?base64?ZmlsZTovLy/DpA==?="}, true},
 		"a task":                               {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t1"}, true},
+		"a task without a name":                {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get"}, true},
+		"GW-20 another task":                   {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t2"}, false},
 		"a notification needs none":            {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
 		"a response needs none":                {`{"jsonrpc":"2.0","id":1,"result":{}}`, headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
 		"GW-20 another name":                   {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "ping_me"}, false},
