@@ -31,6 +31,7 @@ type commands struct {
 	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register where registration.dcr is token."`
 	User     userCommands     `cmd:"" help:"People who sign in."`
 	Grant    grantCommands    `cmd:"" help:"What people allowed which client at which MCP server."`
+	Session  sessionCommands  `cmd:"" help:"Who is signed in, and where."`
 	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`
 	Audit    auditCommands    `cmd:"" help:"The record of every decision."`
 	Token    tokenCommands    `cmd:"" help:"Look into tokens."`

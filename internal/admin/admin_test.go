@@ -73,6 +73,10 @@ func TestCaller(t *testing.T) {
 			_, _, err := o.Grants(ctx, by, admin.GrantQuery{}, store.Page{})
 			return err
 		},
+		admin.Sessions: func(ctx context.Context, by admin.Caller) error {
+			_, _, err := o.Sessions(ctx, by, "", store.Page{})
+			return err
+		},
 		admin.Events: func(ctx context.Context, by admin.Caller) error {
 			_, _, err := o.Events(ctx, by, store.EventFilter{}, store.Page{})
 			return err
@@ -96,12 +100,16 @@ func TestCaller(t *testing.T) {
 			_, err := o.DisableUser(ctx, by, "eve@example.com")
 			return err
 		},
+		admin.Sessions: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.RevokeSession(ctx, by, "ses_none")
+			return err
+		},
 		admin.Grants: func(ctx context.Context, by admin.Caller) error {
 			_, err := o.RevokeGrant(ctx, by, "grt_none")
 			return err
 		},
 	}
-	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Grants, admin.Events}
+	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Grants, admin.Sessions, admin.Events}
 	for _, tt := range []struct {
 		who           string
 		by            admin.Caller
@@ -110,7 +118,7 @@ func TestCaller(t *testing.T) {
 		{"nobody", admin.Caller{}, nil, nil},
 		{"a command", root, all, all},
 		{"an owner", person(admin.Owner, nil), all, all},
-		{"an operator", person(admin.Operator, nil), all, []admin.Noun{admin.Resources, admin.Clients, admin.Grants}},
+		{"an operator", person(admin.Operator, nil), all, []admin.Noun{admin.Resources, admin.Clients, admin.Grants, admin.Sessions}},
 		{"an auditor", person(admin.Auditor, nil), all, nil},
 		{"a person without a role", person("", nil), nil, nil},
 		{"an owner's program for clients", person(admin.Owner, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, []admin.Noun{admin.Clients}},
@@ -287,4 +295,55 @@ func TestResetPassword(t *testing.T) {
 			t.Error("the browser is still signed in")
 		}
 	})
+}
+
+func TestSessions(t *testing.T) {
+	s := servertest.StartWeather(t)
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	agent, ada, bob := s.Agent(t, s.Client(servertest.Confidential)), s.User("ada@example.com"), s.User("bob@example.com")
+	desk, phone, bobs := s.Browser(t), s.Browser(t), s.Browser(t)
+	tokens := agent.Connect(desk, ada)
+	phone.Get("/login", servertest.Header("User-Agent", "Phone")).SignIn(ada, servertest.Header("User-Agent", "Phone"))
+	bobs.Get("/login").SignIn(bob)
+
+	list := func(user string, page store.Page) ([]admin.Session, string) {
+		t.Helper()
+		sessions, next, err := o.Sessions(t.Context(), root, user, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sessions, next
+	}
+	if all, _ := list("", store.Page{}); len(all) != 3 {
+		t.Fatalf("there are %d sessions, want 3", len(all))
+	}
+	first, next := list(ada.Email, store.Page{Limit: 1})
+	second, end := list(ada.Email, store.Page{Limit: 1, After: next})
+	if len(first) != 1 || len(second) != 1 || end != "" || first[0].ID == second[0].ID {
+		t.Fatalf("Ada's sessions are %+v and %+v", first, second)
+	}
+	phones := second[0]
+	if first[0].UserAgent == "Phone" {
+		phones = first[0]
+	}
+	if phones.User != ada.Email || phones.UserAgent != "Phone" || phones.Address == "" || phones.CreatedAt.IsZero() || len(phones.AMR) == 0 {
+		t.Errorf("the session is %+v", phones)
+	}
+
+	if done, err := o.RevokeSession(t.Context(), root, phones.ID); err != nil || !done.Revoked {
+		t.Fatal(err)
+	}
+	if e := lastEvent(t, o); e.Action != "session.revoke" || e.UserID != ada.ID || e.Detail["id"] != phones.ID {
+		t.Errorf("the event is %+v", e)
+	}
+	if !phone.Authorize(agent.Authorization()).IsSignIn() {
+		t.Error("the phone is still signed in")
+	}
+	if desk.Authorize(agent.Authorization(servertest.With("prompt", "consent"))).IsSignIn() || !agent.Active(tokens.Access) {
+		t.Error("more ended than one session")
+	}
+	var undone *admin.Error
+	if _, err := o.RevokeSession(t.Context(), root, phones.ID); !errors.As(err, &undone) || undone.Kind != admin.NotFound {
+		t.Errorf("once more: %v", err)
+	}
 }

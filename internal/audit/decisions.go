@@ -38,6 +38,11 @@ func SignOut(userID string) Event {
 	return Event{Action: "login.sign_out", Actor: user(userID), UserID: userID}
 }
 
+// Session is the end of a person's browser session by an operator: verb is "revoke".
+func Session(verb, id, userID string) Event {
+	return Event{Action: "session." + verb, UserID: userID}.With("id", id)
+}
+
 // ForeignForm is a form that another site made a person's browser post here.
 // path is the page it was meant for, origin the site as the browser names it.
 func ForeignForm(path, origin string) Event {

@@ -4,7 +4,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 const userColumns = "id, email, name, password_hash, created_at, disabled_at"
@@ -75,11 +77,14 @@ func userFields(u *identity.User) []any {
 	return []any{&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}}
 }
 
-// CreateSession stores a new session. ErrConflict if its hash is taken.
+// CreateSession stores a new session, with where the request of the transaction comes
+// from. ErrConflict if its hash is taken.
 func (tx *Tx) CreateSession(s *identity.Session) error {
-	return tx.create(`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`, args{
+	from := audit.Event{}.Stamp(tx.ctx)
+	return tx.create(`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at, id, address, user_agent)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`, args{
 		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(), earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(),
+		oauth.NewID("ses_"), from.Address, from.UserAgent,
 	})
 }
 
