@@ -17,13 +17,6 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-func start(t testing.TB, edits ...func(*config.Config)) *servertest.Server {
-	t.Helper()
-	s := servertest.Start(t, edits...)
-	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
-	return s
-}
-
 const (
 	oauthDocument  = "/.well-known/oauth-authorization-server"
 	openidDocument = "/.well-known/openid-configuration"
@@ -43,7 +36,7 @@ func list(t testing.TB, document map[string]any, name string) []string {
 }
 
 func TestMetadata(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	a := s.Agent(t, nil)
 	reply := a.Get(oauthDocument)
 	methods := []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
@@ -98,7 +91,7 @@ func TestMetadata(t *testing.T) {
 		}
 	})
 	t.Run("registration off", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Registration.DCR = "off" })
+		s := servertest.StartMCP(t, func(c *config.Config) { c.Registration.DCR = "off" })
 		if got, ok := s.Agent(t, nil).Get(oauthDocument).JSON()["registration_endpoint"]; ok {
 			t.Errorf("registration_endpoint %v", got)
 		}
@@ -109,7 +102,7 @@ func TestMetadata(t *testing.T) {
 }
 
 func TestForgedHeaders(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	a := s.Agent(t, nil)
 	documents := map[string]string{}
 	for _, path := range []string{oauthDocument, openidDocument, "/.well-known/jwks"} {
@@ -138,7 +131,7 @@ func TestForgedHeaders(t *testing.T) {
 }
 
 func TestIssuerWithPath(t *testing.T) {
-	s := start(t, func(c *config.Config) { c.Issuer += "/tenants/one" })
+	s := servertest.StartMCP(t, func(c *config.Config) { c.Issuer += "/tenants/one" })
 	host := s.URL
 	issuer := host + "/tenants/one"
 	get := func(path string) *servertest.Reply {
@@ -186,7 +179,7 @@ func TestIssuerWithPath(t *testing.T) {
 }
 
 func TestEverythingAdvertisedWorks(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	document := s.Agent(t, nil).Get(oauthDocument).JSON()
 
@@ -326,7 +319,7 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 }
 
 func TestDocumentHeaders(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	for _, path := range []string{oauthDocument, openidDocument, "/.well-known/jwks", "/.well-known/jwks.json"} {
 		t.Run("MD-09 MD-10 "+path, func(t *testing.T) {
 			a := s.Agent(t, nil)

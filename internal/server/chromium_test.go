@@ -52,8 +52,7 @@ func press(key string, times int) chromedp.Action[chromedp.Void] {
 }
 
 func TestChromium(t *testing.T) {
-	s := servertest.Start(t)
-	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	loopback := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("connected"))

@@ -40,8 +40,7 @@ func TestTwoContentTypes(t *testing.T) {
 
 // What a redirect says is read by every decoder: a space is %20.
 func TestDescriptionsInRedirects(t *testing.T) {
-	s := servertest.Start(t)
-	s.Resource(servertest.MCP, "*"+weather, email)
+	s := servertest.StartMCP(t)
 	agent := s.Agent(t, s.Client())
 	page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "nothing"), servertest.With("state", "a b+c")))
 	if !strings.Contains(page.Location, "error_description=") || strings.Contains(page.Location, "+") || !strings.Contains(page.Location, "state=a%20b%2Bc") {
@@ -51,8 +50,7 @@ func TestDescriptionsInRedirects(t *testing.T) {
 
 // A request of unknown scopes alone hears which are known, at both ends of a flow.
 func TestUnknownScopes(t *testing.T) {
-	s := servertest.Start(t)
-	s.Resource(servertest.MCP, "*"+weather, email)
+	s := servertest.StartMCP(t)
 	agent := s.Agent(t, s.Client())
 	page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "mcp:everything")))
 	page.Refused("invalid_scope")

@@ -47,8 +47,7 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := servertest.Start(t, func(c *config.Config) { c.Registration.PinnedDir, c.Registration.AllowLoopback = pinned, true })
-	s.Resource(servertest.MCP, "*"+weather+"=Weather forecasts", email+"=Send e-mail")
+	s := servertest.StartMCP(t, func(c *config.Config) { c.Registration.PinnedDir, c.Registration.AllowLoopback = pinned, true })
 	ada := s.User("ada@example.com")
 
 	files, err := filepath.Glob(filepath.Join(clients, "*", "sessions.json"))

@@ -5,20 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
-
-// StartWeather starts a server with the resource MCP, whose only and default scope
-// is mcp:tools:weather.
-func StartWeather(t testing.TB, edits ...func(*config.Config)) *Server {
-	t.Helper()
-	s := Start(t, edits...)
-	s.Resource(MCP, "*mcp:tools:weather=Weather forecasts")
-	return s
-}
 
 // Metadata is a registration of a public client, changed by members.
 func Metadata(members map[string]any) map[string]any {

@@ -1,14 +1,13 @@
 // Package servertest runs a whole Cardea inside a test and plays those who meet
 // it: a person with a browser, an agent, and whoever poses as either.
 //
-//	s := servertest.Start(t)                        // on SQLite; New takes any database
-//	s.Resource("https://mcp.example.com/mcp", "*weather=Weather forecasts", "email=Send e-mail")
+//	s := servertest.StartMCP(t)                     // on SQLite, with the resource MCP; New takes any database
 //	ada := s.User("ada@example.com")
 //	agent := s.Agent(t, s.Client())                 // or agent := s.Agent(t, nil); agent.Register(…)
 //	browser := s.Browser(t)
 //
-//	page := browser.Authorize(agent.Authorization(servertest.With("scope", "weather email")))
-//	code := page.SignIn(ada).Allow("weather").Code()
+//	page := browser.Authorize(agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send")))
+//	code := page.SignIn(ada).Allow("mcp:tools:weather").Code()
 //	tokens := agent.Exchange(code).Tokens()
 //	agent.Exchange(code).Refused(400, "invalid_grant")
 //
@@ -93,6 +92,23 @@ func Start(t testing.TB, edits ...func(*config.Config)) *Server {
 	t.Helper()
 	db, clock := storetest.Open(t, storetest.SQLite)
 	return New(t, db, clock, edits...)
+}
+
+// StartMCP is Start with the resource MCP, as most tests want it: the scope
+// mcp:tools:weather is its default, and there is mcp:tools:email:send.
+func StartMCP(t testing.TB, edits ...func(*config.Config)) *Server {
+	t.Helper()
+	s := Start(t, edits...)
+	s.Resource(MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
+	return s
+}
+
+// StartWeather is StartMCP with the default scope alone.
+func StartWeather(t testing.TB, edits ...func(*config.Config)) *Server {
+	t.Helper()
+	s := Start(t, edits...)
+	s.Resource(MCP, "*mcp:tools:weather=Weather forecasts")
+	return s
 }
 
 // New runs a Cardea on db until t ends. Limits are off unless an edit of the
