@@ -231,6 +231,21 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// Whatever the request line names, the answer has an id by which the log knows it.
+func TestRequestID(t *testing.T) {
+	bubbled(t, "every answer", func(t *testing.T) {
+		n, _ := serve(t, nil)
+		for _, line := range []string{"OPTIONS *", "GET *", "GET /", "HEAD /login", "HEAD https://evil.example/login", "PROPFIND /login", "CONNECT evil.example:443", "GET //", "GET /%2F", "POST /oauth2/token"} {
+			conn := connect(t, n)
+			go io.WriteString(conn, line+" HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n") //nolint:errcheck // the answer tells
+			answer, _ := readAll(conn)
+			if !strings.Contains(answer, "\r\nX-Request-Id: ") || strings.Contains(line, "evil") && !strings.HasPrefix(answer, "HTTP/1.1 4") {
+				t.Errorf("%s is answered with\n%s", line, answer)
+			}
+		}
+	})
+}
+
 func TestNamesOfOthers(t *testing.T) {
 	bubbled(t, "HT-14 HT-22 no answer repeats who is asked", func(t *testing.T) {
 		n, _ := serve(t, nil)

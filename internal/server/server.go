@@ -162,13 +162,15 @@ func (s *Server) Run(ctx context.Context) error {
 // Serve is Run on a listener that is there already; it closes it.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	hs := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    96 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: s.Handler(),
+		// OPTIONS * is answered as anything else is, with an id.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            10 * time.Second,
+		ReadTimeout:                  30 * time.Second,
+		WriteTimeout:                 60 * time.Second,
+		IdleTimeout:                  60 * time.Second,
+		MaxHeaderBytes:               96 << 10,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	if s.config.TLS.Cert != "" {
 		certificate, err := loadCertificate(s.config.TLS.Cert, s.config.TLS.Key, s.log)

@@ -100,6 +100,10 @@ type page struct {
 func (p *Pages) adapt(anySite bool, handle func(*http.Request) (Answer, error)) http.Handler {
 	return page{anySite: anySite, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodHead {
+			if err := checkRequest(r); err != nil {
+				p.fail(w, r, err)
+				return
+			}
 			head(w)
 			return
 		}
