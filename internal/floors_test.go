@@ -70,6 +70,7 @@ var floors = map[string]int{
 var support = map[string]int{
 	"internal/server/servertest": 10,
 	"internal/store/storetest":   3,
+	"internal/web/webtest":       3,
 	"guard/guardtest":            1,
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
-	"github.com/cardea-auth/cardea/internal/login"
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/strangers"
@@ -22,143 +22,79 @@ import (
 // set.
 type Endpoint struct {
 	DB        *store.DB
-	Clients   *client.Directory
-	Login     *login.Endpoint
+	Desk      *interaction.Desk
 	Strangers *strangers.Recorder
 	Pages     *web.Pages
 	Logos     *client.Logos
-	Issuer    string
+	CodeKey   []byte // of which codes are made
 	CodeTTL   time.Duration
 	GrantMax  time.Duration // how long a grant lives at most, unless its resource says otherwise
 }
 
 // Authorize answers GET and POST /oauth2/authorize (OAuth 2.1 §4.1.1). While
-// client and redirect URI are not proven, every refusal is a page; from then on
-// it goes to the client (§4.1.2.1).
+// client and redirect URI are not proven, every refusal is a page that leads nowhere;
+// from then on it is for the client (§4.1.2.1).
 func (e *Endpoint) Authorize(r *http.Request) (web.Answer, error) {
+	if r.Method == http.MethodPost && web.CrossSite(r) {
+		return e.askAgain(r)
+	}
 	p, err := read(r)
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
 	}
-	c, redirectURI, err := e.client(r, p)
+	v, err := e.Desk.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	c, reply, err := e.client(r, v, p)
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(p.get("client_id")), err)
 	}
-	back := &response{redirectURI: redirectURI, state: p.get("state"), issuer: e.Issuer}
-	q, err := e.check(r, p, c)
+	a, err := e.open(r, p, v, c, reply)
 	if err != nil {
-		return e.refuse(r, audit.AuthorizationRequest(c.ID), back, err)
+		return e.refuse(r, v, audit.AuthorizationRequest(c.ID), reply, err)
 	}
-	q.ClientID, q.RedirectURI, q.State = c.ID, redirectURI, []byte(back.state)
-	q.CrossSite = r.Header.Get("Sec-Fetch-Site") == "cross-site"
-	browser, cookie := e.Pages.Browser(r)
-	q.Browser = oauth.Hash(browser)
-	answer, err := e.proceed(r, q, c, back)
+	answer, err := e.proceed(r, a)
 	if err != nil {
 		return nil, err
 	}
-	return web.WithCookie(answer, cookie), nil
+	return web.WithCookie(answer, v.Browser.Cookie()), nil
 }
 
-// proceed takes a checked request to where it waits next: for a sign-in, for
-// consent, or for nothing more.
-func (e *Endpoint) proceed(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, back *response) (web.Answer, error) {
-	session, user, err := e.Login.Session(r)
-	if err != nil {
-		return nil, err
-	}
-	event := audit.AuthorizationRequest(q.ClientID)
-	signedIn := session != nil && q.Satisfied(session.SignedInAt, e.DB.Now())
-	if !signedIn {
-		if q.PromptNone {
-			return e.refuse(r, event, back, oauth.Refuse(oauth.LoginRequired, "nobody is signed in, and prompt is none"))
-		}
-		return e.page("/login", q)
-	}
-	event.UserID = user.ID
-	remembered, err := e.remembered(r, q, c, user)
-	switch {
-	case err != nil:
-		return nil, err
-	case remembered:
-		return e.grant(r, q, c, session, q.Scope, back, true)
-	case q.PromptNone:
-		return e.refuse(r, event, back, oauth.Refuse(oauth.ConsentRequired, "consent is needed, and prompt is none"))
-	}
-	return e.page("/consent", q)
-}
+// maxQuery bounds the address of the GET form of a POST, in bytes.
+const maxQuery = 8 << 10
 
-// page sends the browser to one of the pages of the interaction.
-func (e *Endpoint) page(path string, q *oauth.AuthorizationRequest) (web.Answer, error) {
-	sealed, err := e.Pages.SealRequest(q)
-	if err != nil {
-		return nil, err
+// askAgain answers a POST from another site, which comes without our cookies, by the
+// GET form of the same request, which comes with them. It sets no cookie: it would
+// take the place of one that the browser has.
+func (e *Endpoint) askAgain(r *http.Request) (web.Answer, error) {
+	values, err := web.FormAsItIs(r)
+	location := "/oauth2/authorize?" + values.Encode()
+	if err == nil && len(location) > maxQuery {
+		err = oauth.Refuse(oauth.InvalidRequest, "the parameters are longer than %d bytes: send fewer, or a shorter state", maxQuery)
 	}
-	return web.SeeOther(path + "?request=" + url.QueryEscape(sealed)), nil
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
+	}
+	return web.SeeOther(location), nil
 }
 
 // client proves client and redirect URI, or refuses with a page that leads
 // nowhere (OAuth 2.1 §4.1.2.1).
-func (e *Endpoint) client(r *http.Request, p *parameters) (*oauth.Client, string, error) {
-	id, redirectURI := p.get("client_id"), p.get("redirect_uri")
+func (e *Endpoint) client(r *http.Request, v interaction.Visitor, p *parameters) (*oauth.Client, interaction.Reply, error) {
 	switch {
 	case p.repeated("client_id"), p.repeated("redirect_uri"):
-		return nil, "", oauth.Refuse(oauth.InvalidRequest, "client_id and redirect_uri must each be there once")
-	case id == "":
-		return nil, "", oauth.Refuse(oauth.InvalidRequest, "client_id is missing")
+		return nil, interaction.Reply{}, oauth.Refuse(oauth.InvalidRequest, "client_id and redirect_uri must each be there once")
+	case p.get("client_id") == "":
+		return nil, interaction.Reply{}, oauth.Refuse(oauth.InvalidRequest, "client_id is missing")
 	}
-	person, err := e.person(r)
-	if err != nil {
-		return nil, "", err
-	}
-	asked := e.DB.Now()
-	c, err := e.Clients.Find(r, id, person)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, "", errUnknownClient
-	case err != nil:
-		return nil, "", err
-	case c.Disabled():
-		return nil, "", errDisabledClient
-	case redirectURI == "" && len(c.RedirectURIs) == 1:
-		redirectURI = c.RedirectURIs[0]
-	case redirectURI == "":
-		return nil, "", oauth.Refuse(oauth.InvalidRequest, "redirect_uri is missing")
-	}
-	if ok, _ := client.MatchRedirectURI(c, redirectURI); ok {
-		return c, redirectURI, nil
-	}
-	if c, err = e.Clients.FindAgain(r, c, person, asked); err != nil { // its document may have changed
-		return nil, "", err
-	}
-	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
-		return nil, "", errRedirectURI
-	}
-	return c, redirectURI, nil
+	return e.Desk.Find(r, v, p.get("client_id"), p.get("redirect_uri"), p.get("state"))
 }
 
-// person returns the id of who is signed in, "" for nobody.
-func (e *Endpoint) person(r *http.Request) (string, error) {
-	_, user, err := e.Login.Session(r)
-	if err != nil || user == nil {
-		return "", err
-	}
-	return user.ID, nil
-}
-
-// errUnknownClient tells a person how to mend a registration that is gone: no
-// client can, for nothing is sent back to it.
-var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient, "This application is not registered here, or no longer. "+
-	"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will register anew.")
-
-var (
-	errDisabledClient = oauth.Refuse(oauth.UnauthorizedClient, "this application has been disabled here by an administrator")
-	errRedirectURI    = oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not one that this application has registered")
-)
-
-// check judges what the client asks for, in the order of the specifications.
-func (e *Endpoint) check(r *http.Request, p *parameters, c *oauth.Client) (*oauth.AuthorizationRequest, error) {
-	q := &oauth.AuthorizationRequest{ID: oauth.NewID("req_"), BegunAt: e.DB.Now()}
+// open judges what the client asks for, in the order of the specifications, and opens
+// the authorization.
+func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c *oauth.Client, reply interaction.Reply) (*interaction.Authorization, error) {
+	q := &interaction.Request{ID: oauth.NewID("req_"), BegunAt: e.DB.Now(), CrossSite: web.CrossSite(r)}
 	if hint := p.get("login_hint"); len(hint) <= maxHint {
 		q.LoginHint = hint
 	}
@@ -197,37 +133,44 @@ func (e *Endpoint) check(r *http.Request, p *parameters, c *oauth.Client) (*oaut
 	if err != nil {
 		return nil, err // RFC 8707 §2
 	}
-	q.Resource = target.Identifier
-	q.Scope, err = grantable(target, c, p.get("scope"))
-	return q, err
-}
-
-// response is what the client hears, in the end (OAuth 2.1 §4.1.2, RFC 9207).
-type response struct {
-	redirectURI, state, issuer string
-}
-
-// to returns the redirect URI with the parameters of the response, each exactly
-// once, after any that it was registered with.
-func (b *response) to(params url.Values) string {
-	if b.state != "" {
-		params.Set("state", b.state)
+	if q.Scope, err = grantable(target, c, p.get("scope")); err != nil {
+		return nil, err
 	}
-	params.Set("iss", b.issuer)
-	separator := "?"
-	if u, err := url.Parse(b.redirectURI); err == nil && (u.RawQuery != "" || u.ForceQuery) {
-		separator = "&"
+	return e.Desk.Open(v, c, reply, target, q)
+}
+
+// proceed takes an open authorization to where it waits next: for a sign-in, for
+// consent, or for nothing more.
+func (e *Endpoint) proceed(r *http.Request, a *interaction.Authorization) (web.Answer, error) {
+	event := audit.AuthorizationRequest(a.Client.ID)
+	switch {
+	case !a.Ready(e.DB.Now()) && a.PromptNone:
+		return e.refuse(r, a.Visitor, event, a.Reply, oauth.Refuse(oauth.LoginRequired, "nobody is signed in, and prompt is none"))
+	case !a.Ready(e.DB.Now()):
+		return page("/login", a), nil
 	}
-	return b.redirectURI + separator + web.EncodeQuery(params)
+	event.UserID = a.Person.ID
+	remembered, err := e.remembered(r, a)
+	switch {
+	case err != nil:
+		return nil, err
+	case remembered:
+		return e.grant(r, a, a.Scope, true)
+	case a.PromptNone && a.Hinted() != "":
+		return e.refuse(r, a.Visitor, event, a.Reply, oauth.Refuse(oauth.LoginRequired, "another person than login_hint names is signed in, and prompt is none"))
+	case a.PromptNone:
+		return e.refuse(r, a.Visitor, event, a.Reply, oauth.Refuse(oauth.ConsentRequired, "consent is needed, and prompt is none"))
+	}
+	return page("/consent", a), nil
 }
 
-// refusal is to with what a refusal says.
-func (b *response) refusal(refusal *oauth.Refusal) string {
-	return b.to(url.Values{"error": {string(refusal.Code)}, "error_description": {web.ErrorDescription(refusal.Description)}})
+// page sends the browser to one of the pages of the interaction.
+func page(path string, a *interaction.Authorization) web.Answer {
+	return web.SeeOther(path + "?request=" + url.QueryEscape(a.Sealed))
 }
 
-// refuse sends a refusal to the client, and records it. A fault stays here.
-func (e *Endpoint) refuse(r *http.Request, event audit.Event, back *response, err error) (web.Answer, error) {
+// refuse records a refusal that is for the client, and tells it. A fault stays here.
+func (e *Endpoint) refuse(r *http.Request, v interaction.Visitor, event audit.Event, reply interaction.Reply, err error) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
@@ -235,5 +178,55 @@ func (e *Endpoint) refuse(r *http.Request, event audit.Event, back *response, er
 	if err := e.Strangers.Refuse(r, event, err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	return web.SeeOther(back.refusal(refusal)), nil
+	return e.tell(r, v, reply, refusal)
+}
+
+// tell sends a refusal to the client: by itself if Reply.Automatic, else by a form on a
+// page that names it.
+func (e *Endpoint) tell(r *http.Request, v interaction.Visitor, reply interaction.Reply, err error) (web.Answer, error) {
+	refusal, ok := oauth.AsRefusal(err)
+	if !ok {
+		return nil, err
+	}
+	location := reply.Refusal(refusal)
+	if reply.Automatic {
+		return web.SeeOther(location), nil
+	}
+	if web.ForProgram(r) {
+		return nil, refusal
+	}
+	held, err := e.Desk.Hold(v, location)
+	if err != nil {
+		return nil, err
+	}
+	said := web.FailureOf(refusal)
+	answer := web.WithRefusal(Return{
+		Message: said.Message,
+		Code:    said.Code,
+		To:      interaction.DestinationOf(reply.RedirectURI),
+		Held:    held,
+		CSRF:    e.Pages.Token(v.Browser, returnPurpose),
+	}, refusal)
+	return web.WithCookie(answer, v.Browser.Cookie()), nil
+}
+
+// returnPurpose is the purpose of the token of the form that returns to a client.
+const returnPurpose = "return"
+
+// Return answers POST /consent/return: a person sends a refusal on to the client, at the
+// place that the page named (RFC 9700 §4.11.2).
+func (e *Endpoint) Return(r *http.Request) (web.Answer, error) {
+	form, err := web.Form(r)
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
+	}
+	browser := e.Pages.Browser(r)
+	location, err := e.Desk.Held(browser, form.Get("return"))
+	if err == nil && !e.Pages.Check(browser, form.Get("csrf"), returnPurpose) {
+		err = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page: go back to the application and start again")
+	}
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
+	}
+	return web.SeeOther(location), nil
 }

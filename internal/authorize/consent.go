@@ -7,8 +7,7 @@ import (
 	"slices"
 
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/client"
-	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -16,7 +15,7 @@ import (
 )
 
 // Consent answers GET /consent: the page that asks a person whether this agent
-// may. Who is not signed in freshly enough is sent to sign in first.
+// may. A person who is not signed in freshly enough is sent to sign in first.
 func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r, "scope")
 	if err == nil && (query.Has("decision") || query.Has("csrf")) {
@@ -25,56 +24,79 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
-	q, c, err := e.open(r, query.Get("request"))
-	if err != nil {
-		return nil, err
-	}
-	session, user, err := e.Login.Session(r)
-	switch {
-	case err != nil:
-		return nil, err
-	case session == nil || !q.Satisfied(session.SignedInAt, e.DB.Now()):
-		return e.page("/login", q)
-	}
-	back := &response{redirectURI: q.RedirectURI, state: string(q.State), issuer: e.Issuer}
-	remembered, err := e.remembered(r, q, c, user)
-	switch {
-	case err != nil:
-		return nil, err
-	case remembered: // after a sign-in
-		return e.grant(r, q, c, session, q.Scope, back, true)
-	}
-	return e.ask(r, q, c, user, query.Get("request"))
+	return e.resume(r, query.Get("request"), func(a *interaction.Authorization) (web.Answer, error) {
+		switch {
+		case !a.SignedIn() && e.Desk.JustSignedIn(query):
+			return web.SeeOther("/login?request=" + url.QueryEscape(a.Sealed) + "&" + e.Desk.SignedInNow()), nil
+		case !a.Ready(e.DB.Now()):
+			return page("/login", a), nil
+		}
+		remembered, err := e.remembered(r, a)
+		switch {
+		case err != nil:
+			return nil, err
+		case remembered: // after a sign-in
+			return e.grant(r, a, a.Scope, true)
+		}
+		return e.ask(r, a, nil, "")
+	})
 }
 
-// ask shows the page.
-func (e *Endpoint) ask(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *identity.User, sealed string) (web.Answer, error) {
-	target, err := e.resource(r, q)
+// resume answers by the authorization that was sealed. What has become of it since is a
+// refusal.
+func (e *Endpoint) resume(r *http.Request, sealed string, answer func(*interaction.Authorization) (web.Answer, error)) (web.Answer, error) {
+	a, err := e.Desk.Resume(r, sealed)
+	if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
+		return e.refuse(r, interaction.Visitor{Browser: e.Pages.Browser(r)}, audit.AuthorizationRequest(answerable.ClientID), answerable.Reply, answerable.Err)
+	}
+	if err != nil {
+		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
+	}
+	return answer(a)
+}
+
+// ask shows the page: with the scopes that are ticked, all if ticked is nil, and a
+// sentence on why it is shown again, "" if it is not.
+func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []string, failure string) (web.Answer, error) {
+	before, err := e.consented(r, a)
 	if err != nil {
 		return nil, err
 	}
-	before, err := e.consented(r, q, c, target, user)
-	if err != nil {
-		return nil, err
+	page := Consent{
+		Client:   a.Card(),
+		Email:    a.Person.Email,
+		Hinted:   a.Hinted(),
+		Resource: interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier},
+		Error:    failure,
+		Request:  a.Sealed,
+		CSRF:     e.Pages.TokenFor(a.BoundTo, a.Purpose()...),
 	}
-	page := web.Consent{
-		Client:   web.CardOf(c, q.RedirectURI),
-		Email:    user.Email,
-		Resource: web.ResourceCard{Name: target.Name, Identifier: target.Identifier},
-		Request:  sealed,
-		CSRF:     e.Pages.Token(r, consentPurpose(q, user)),
+	if e.Logos.PNG(r, a.Client, a.Person.ID) != nil {
+		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(a.Sealed)
 	}
-	if e.Logos.PNG(r, c, user.ID) != nil {
-		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(sealed)
-	}
-	for _, name := range q.Scope {
-		page.Scopes = append(page.Scopes, web.ScopeLine{
+	for _, name := range a.Scope {
+		page.Scopes = append(page.Scopes, ScopeLine{
 			Name:        name,
-			Description: target.Describe(name),
+			Description: a.Resource.Describe(name),
 			New:         len(before) > 0 && !before.Covers(name),
+			Ticked:      ticked == nil || slices.Contains(ticked, name),
 		})
 	}
 	return page, nil
+}
+
+// askAnew is ask for a form that cannot be a decision. It records why.
+func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, ticked []string, err error, failure string) (web.Answer, error) {
+	event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
+	refusal, _ := oauth.AsRefusal(err)
+	if err := e.Strangers.Refuse(r, event, err); !errors.Is(err, refusal) {
+		return nil, err
+	}
+	answer, err := e.ask(r, a, ticked, failure)
+	if err != nil {
+		return nil, err
+	}
+	return web.WithRefusal(answer, refusal), nil
 }
 
 // Logo answers GET /consent/logo: the picture of the client on the consent page.
@@ -83,67 +105,54 @@ func (e *Endpoint) Logo(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
-	q, c, err := e.open(r, query.Get("request"))
-	if err != nil {
-		return nil, err
-	}
-	_, user, err := e.Login.Session(r)
-	if err != nil {
-		return nil, err
-	}
-	if user != nil {
-		if picture := e.Logos.PNG(r, c, user.ID); picture != nil {
-			return web.Picture(picture), nil
+	return e.resume(r, query.Get("request"), func(a *interaction.Authorization) (web.Answer, error) {
+		if a.SignedIn() {
+			if picture := e.Logos.PNG(r, a.Client, a.Person.ID); picture != nil {
+				return web.Picture(picture), nil
+			}
 		}
-	}
-	return nil, oauth.RefuseStatus(http.StatusNotFound, "not_found", "%s has no logo", q.ClientID)
+		return nil, oauth.RefuseStatus(http.StatusNotFound, "not_found", "%s has no logo", a.Client.ID)
+	})
 }
 
-// consentPurpose binds the form's token to the request and to the person whom
-// the page named: if another signs in meanwhile, it is worth nothing.
-func consentPurpose(q *oauth.AuthorizationRequest, user *identity.User) string {
-	return "consent " + q.ID + " " + user.ID
-}
+// Why a form is no decision.
+var (
+	errForeignForm = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page, browser or account")
+	errNothing     = oauth.Refuse(oauth.InvalidRequest, "offline_access alone is no grant")
+	errUndecided   = oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny")
+)
 
-// Decide answers POST /consent: the person's decision, which counts once.
+// Decide answers POST /consent: the person's decision. The first counts, and the same
+// decision again has the same answer. To allow nothing is a no.
 func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r, "scope")
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
-	q, c, err := e.open(r, form.Get("request"))
-	if err != nil {
-		return nil, err
-	}
-	session, user, err := e.Login.Session(r)
-	if err != nil {
-		return nil, err
-	}
-	event := audit.Consent(q.ClientID, "", q.Resource, "")
-	switch {
-	case session == nil || !e.Pages.Check(r, consentPurpose(q, user), form.Get("csrf")):
-		err = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page, browser or account: go back to the application and start again")
-		return nil, e.Strangers.Refuse(r, event, err)
-	case !q.Satisfied(session.SignedInAt, e.DB.Now()):
-		return e.page("/login", q)
-	}
-	back := &response{redirectURI: q.RedirectURI, state: string(q.State), issuer: e.Issuer}
-	allowed := ticked(q, form["scope"])
-	switch decision := form.Get("decision"); {
-	case decision == "deny", decision == "allow" && len(allowed) == 0 && len(q.Scope) > 0:
-		return e.deny(r, q, user, back)
-	case decision == "allow":
-		return e.grant(r, q, c, session, allowed, back, false)
-	}
-	event.UserID = user.ID
-	return nil, e.Strangers.Refuse(r, event, oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny"))
+	return e.resume(r, form.Get("request"), func(a *interaction.Authorization) (web.Answer, error) {
+		allowed, ticked := ticked(a, form["scope"]), append([]string{}, form["scope"]...)
+		decision := form.Get("decision")
+		switch {
+		case !a.Ready(e.DB.Now()): // the page comes again after the sign-in
+			return page("/login", a), nil
+		case !e.Pages.Check(a.Browser, form.Get("csrf"), a.Purpose()...):
+			return e.askAnew(r, a, nil, errForeignForm, "The page before this one was for another request or account. Check who is signed in and what is asked for, then decide.")
+		case decision == "deny", decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
+			return e.deny(r, a)
+		case decision != "allow":
+			return e.askAnew(r, a, ticked, errUndecided, "Choose Allow or Deny.")
+		case len(a.Wanted()) > 0 && len(allowed.Minus(scope.Of(oauth.OfflineAccess))) == 0:
+			return e.askAnew(r, a, ticked, errNothing, "To stay connected it needs something to be connected for. Tick at least one permission more, or choose Deny.")
+		}
+		return e.grant(r, a, allowed, false)
+	})
 }
 
 // ticked returns the scopes of the request that were left ticked; whatever else
 // the form names was never asked for.
-func ticked(q *oauth.AuthorizationRequest, names []string) scope.Set {
+func ticked(a *interaction.Authorization, names []string) scope.Set {
 	var allowed scope.Set
-	for _, name := range q.Scope {
+	for _, name := range a.Scope {
 		if slices.Contains(names, name) {
 			allowed = append(allowed, name)
 		}
@@ -151,193 +160,37 @@ func ticked(q *oauth.AuthorizationRequest, names []string) scope.Set {
 	return allowed
 }
 
-// open opens a sealed request for the browser that began it, and proves client
-// and redirect URI anew: either may have changed since. So may what the client is
-// allowed at the resource: what is not is asked for no longer.
-func (e *Endpoint) open(r *http.Request, sealed string) (*oauth.AuthorizationRequest, *oauth.Client, error) {
-	q, err := e.Pages.OpenRequest(r, sealed, e.DB.Now())
-	if err != nil {
-		return nil, nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
-	}
-	c, _, err := e.client(r, &parameters{url.Values{"client_id": {q.ClientID}, "redirect_uri": {q.RedirectURI}}})
-	if err != nil {
-		return nil, nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(q.ClientID), err)
-	}
-	target, err := e.resource(r, q)
-	if err != nil {
-		return nil, nil, err
-	}
-	asked := len(q.Scope)
-	q.Scope = slices.DeleteFunc(q.Scope, func(name string) bool { return name != oauth.OfflineAccess && !target.Permits(c, name) })
-	if len(q.Scope) < asked && len(q.Scope.Minus(scope.Of(oauth.OfflineAccess))) == 0 {
-		err := oauth.Refuse(oauth.InvalidScope, "nothing that the application asked for is allowed to it any more")
-		return nil, nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(q.ClientID), err)
-	}
-	return q, c, nil
-}
-
-// resource returns the resource that was asked for, and no other that its
-// identifier would name once it is gone.
-func (e *Endpoint) resource(r *http.Request, q *oauth.AuthorizationRequest) (*oauth.Resource, error) {
-	resources, err := e.DB.Resources(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	for _, resource := range resources {
-		if resource.Identifier == q.Resource {
-			return resource, nil
-		}
-	}
-	err = oauth.Refuse(oauth.InvalidTarget, "the MCP server that was asked for is no longer registered here")
-	return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(q.ClientID), err)
-}
-
-// remembered tells whether no page is needed: the person allowed this client, at
+// remembered reports whether no page is needed: the person allowed this client, at
 // this resource and redirect URI, everything it asks for, and that still stands;
-// an operator vouches for the client; no program on the person's own computer can
-// pose as it; and no other site sent the browser here, which may act for somebody
-// else.
-func (e *Endpoint) remembered(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, user *identity.User) (bool, error) {
-	if !c.Approved() || oauth.LoopbackOnly([]string{q.RedirectURI}) || q.PromptConsent || q.CrossSite {
+// an operator vouches for the client; the answer goes to the web, where no program on the
+// person's own device can pose as the client; no other site sent the browser here, which
+// may act for somebody else; and the client does not expect another person.
+func (e *Endpoint) remembered(r *http.Request, a *interaction.Authorization) (bool, error) {
+	if !a.Client.Approved() || interaction.DestinationOf(a.Reply.RedirectURI).OnDevice() || a.PromptConsent || a.CrossSite || a.Hinted() != "" {
 		return false, nil
 	}
-	target, err := e.resource(r, q)
-	if err != nil {
-		return false, err
-	}
-	before, err := e.consented(r, q, c, target, user)
-	return len(before) > 0 && before.CoversAll(q.Scope...), err
+	before, err := e.consented(r, a)
+	return len(before) > 0 && before.CoversAll(a.Scope...), err
 }
 
 // consented returns the scopes of the standing consents to the same request. What
 // was allowed to a client with other redirect URIs or keys was not allowed to this
 // one.
-func (e *Endpoint) consented(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, target *oauth.Resource, user *identity.User) (scope.Set, error) {
+func (e *Endpoint) consented(r *http.Request, a *interaction.Authorization) (scope.Set, error) {
 	var all scope.Set
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
-		stored, err := tx.Client(c.ID)
-		if errors.Is(err, store.ErrNotFound) || err == nil && !stored.SameTrust(&c.Metadata) {
+		stored, err := tx.Client(a.Client.ID)
+		if errors.Is(err, store.ErrNotFound) || err == nil && !stored.SameTrust(&a.Client.Metadata) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		sets, err := tx.ConsentedScopes(user.ID, q.ClientID, target.ID, q.RedirectURI)
+		sets, err := tx.ConsentedScopes(a.Person.ID, a.Client.ID, a.Resource.ID, a.Reply.RedirectURI)
 		for _, set := range sets {
 			all = all.Union(set)
 		}
 		return err
 	})
 	return all, err
-}
-
-// grant records what the person allowed and sends the code (OAuth 2.1 §4.1.2).
-func (e *Endpoint) grant(r *http.Request, q *oauth.AuthorizationRequest, c *oauth.Client, session *identity.Session, allowed scope.Set, back *response, remembered bool) (web.Answer, error) {
-	target, err := e.resource(r, q)
-	if err != nil {
-		return nil, err
-	}
-	secret := oauth.NewSecret(oauth.CodePrefix)
-	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		err := decide(tx, q)
-		if err == nil {
-			err = stands(tx, q, c)
-		}
-		if err != nil {
-			return tx.Conclude(audit.Consent(q.ClientID, session.UserID, q.Resource, allowed.String()), err)
-		}
-		g := &oauth.Grant{
-			ID:          oauth.NewID("grt_"),
-			ClientID:    c.ID,
-			UserID:      session.UserID,
-			ResourceID:  target.ID,
-			RedirectURI: q.RedirectURI,
-			Scope:       allowed,
-			Refreshable: c.May(oauth.RefreshToken) && !declined(q, allowed),
-			Secret:      oauth.NewSecret(""),
-			SignedInAt:  session.SignedInAt,
-			AMR:         session.AMR,
-			CreatedAt:   tx.Now(),
-			ExpiresAt:   tx.Now().Add(e.CodeTTL),
-			EndsAt:      tx.Now().Add(e.GrantMax),
-		}
-		if target.RefreshMaxTTL > 0 {
-			g.EndsAt = tx.Now().Add(target.RefreshMaxTTL)
-		}
-		if err := client.Save(tx, c); err != nil {
-			return err
-		}
-		if err := tx.CreateGrant(g); err != nil {
-			return err
-		}
-		code := &oauth.Code{Hash: oauth.Hash(secret), GrantID: g.ID, RedirectURI: q.RedirectURI, Challenge: q.Challenge, ExpiresAt: g.ExpiresAt}
-		if err := tx.CreateCode(code); err != nil {
-			return err
-		}
-		event := audit.Code(c.ID, g.UserID, g.ID, target.Identifier, allowed.String(), remembered)
-		if _, profile := client.MatchRedirectURI(c, q.RedirectURI); profile != "" {
-			event = event.With("profile", profile)
-			if err := tx.ProfileUsed(profile); err != nil {
-				return err
-			}
-		}
-		return tx.Conclude(event, nil)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return web.SeeOther(back.to(url.Values{"code": {secret}})), nil
-}
-
-// stands refuses a client that another process disabled or deleted, or whose
-// redirect URI it took away: what is in memory may be a moment old, and what was
-// sent to that URI cannot be called back.
-func stands(tx *store.Tx, q *oauth.AuthorizationRequest, c *oauth.Client) error {
-	stored, err := tx.Client(c.ID)
-	if c.Origin == oauth.ByDocument && (errors.Is(err, store.ErrNotFound) || err == nil && !stored.Disabled()) {
-		return nil // its document says the rest
-	}
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return errUnknownClient
-	case err != nil:
-		return err
-	case stored.Disabled():
-		return errDisabledClient
-	}
-	if ok, _ := client.MatchRedirectURI(stored, q.RedirectURI); !ok {
-		return errRedirectURI
-	}
-	return nil
-}
-
-// declined tells whether the person unticked the wish to stay connected.
-func declined(q *oauth.AuthorizationRequest, allowed scope.Set) bool {
-	return q.Scope.Has(oauth.OfflineAccess) && !allowed.Has(oauth.OfflineAccess)
-}
-
-// deny records a no and tells the client (OAuth 2.1 §4.1.2.1).
-func (e *Endpoint) deny(r *http.Request, q *oauth.AuthorizationRequest, user *identity.User, back *response) (web.Answer, error) {
-	denial := oauth.Refuse(oauth.AccessDenied, "the person did not allow it")
-	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		event := audit.Consent(q.ClientID, user.ID, q.Resource, "")
-		if err := decide(tx, q); err != nil {
-			return tx.Conclude(event, err)
-		}
-		return tx.Conclude(event, denial)
-	})
-	if refusal, ok := oauth.AsRefusal(err); !ok || !errors.Is(err, denial) {
-		return nil, err
-	} else {
-		return web.SeeOther(back.refusal(refusal)), nil
-	}
-}
-
-// decide lets the first answer to a request count, and no other.
-func decide(tx *store.Tx, q *oauth.AuthorizationRequest) error {
-	first, err := tx.Decide(q.ID, q.BegunAt.Add(oauth.RequestLifetime))
-	if err == nil && !first {
-		err = oauth.Refuse(oauth.InvalidRequest, "this request was answered before: go back to the application and start again")
-	}
-	return err
 }

@@ -48,8 +48,8 @@ func TestConsentForm(t *testing.T) {
 		form := page.Form("decision")
 		s.Update(func(tx *store.Tx) error { return tx.DeleteResource(deep.ID) })
 		codes, refusals := len(s.Events("authorize.code")), len(s.Events("authorize.request"))
-		page.Submit(form, allow).ErrorPage(http.StatusBadRequest)
-		page.Browser.Get(page.URL).ErrorPage(http.StatusBadRequest)
+		page.Submit(form, allow).Refused("invalid_target")
+		page.Follow(page.URL).Refused("invalid_target")
 		if after := len(s.Events("authorize.code")); after != codes {
 			t.Error("a code was issued")
 		}
@@ -73,7 +73,7 @@ func TestConsentForm(t *testing.T) {
 			})
 		}
 		limit("elsewhere")
-		page.Submit(form, allow).ErrorPage(http.StatusBadRequest)
+		page.Submit(form, allow).Refused("invalid_scope")
 		limit("mcp:tools:weather")
 		if tokens := agent.Exchange(page.Submit(form, allow).Code()).Tokens(); tokens.Scope != "mcp:tools:weather" {
 			t.Errorf("scope %q", tokens.Scope)
@@ -144,11 +144,6 @@ func TestConsentForm(t *testing.T) {
 		page.Deny().Refused("access_denied")
 		page.Allow().ErrorPage(http.StatusBadRequest)
 	})
-	t.Run("CN-20 approved twice", func(t *testing.T) {
-		_, page := asked(t)
-		page.Allow().Code()
-		page.Allow().ErrorPage(http.StatusBadRequest)
-	})
 	t.Run("CN-20 neither allowed nor denied", func(t *testing.T) {
 		agent, page := asked(t)
 		page.Submit(page.Form("decision")).ErrorPage(http.StatusBadRequest)
@@ -173,10 +168,14 @@ func TestConsentForm(t *testing.T) {
 		page.Allow().ErrorPage(http.StatusForbidden)
 	})
 	t.Run("CN-22 signed out meanwhile", func(t *testing.T) {
-		_, page := asked(t)
+		agent, page := asked(t)
 		tab := page.Browser.Get("/login")
 		tab.Submit(tab.Form("csrf"))
-		page.Allow().ErrorPage(http.StatusForbidden)
+		again := page.Allow().SignIn(ada)
+		if !again.IsConsent() {
+			t.Fatalf("no consent page after the sign-in, but status %d", again.Status)
+		}
+		agent.Exchange(again.Allow().Code()).Tokens()
 	})
 	t.Run("CN-22 not you: another account, same request", func(t *testing.T) {
 		agent, page := asked(t)
@@ -200,6 +199,29 @@ func TestConsentForm(t *testing.T) {
 	t.Run("CN-25 every scope unticked is a no", func(t *testing.T) {
 		_, page := asked(t)
 		page.Submit(page.Form("decision"), allow, servertest.Without("scope")).Refused("access_denied")
+	})
+	t.Run("D6 nothing but the wish to stay connected is asked about again", func(t *testing.T) {
+		agent := s.Agent(t, c)
+		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "mcp:tools:weather offline_access"), servertest.With("prompt", "consent"))).SignIn(ada)
+		again := page.Allow("offline_access")
+		if again.Status != http.StatusBadRequest || !again.IsConsent() || !strings.Contains(visible(again.Body), "Tick at least one permission more") {
+			t.Fatalf("status %d, Location %q", again.Status, again.Location)
+		}
+		for _, i := range again.Form("decision").Inputs {
+			if i.Name == "scope" && i.Checked != (i.Value == "offline_access") {
+				t.Errorf("%s is ticked: %v", i.Value, i.Checked)
+			}
+		}
+		if tokens := agent.Exchange(again.Allow("mcp:tools:weather").Code()).Tokens(); tokens.Scope != "mcp:tools:weather" || tokens.Refresh != "" {
+			t.Errorf("%+v", tokens)
+		}
+	})
+	t.Run("D6 a resource without scopes is connected to", func(t *testing.T) {
+		plain := s.Resource("https://plain.example.com/mcp")
+		agent := s.Agent(t, c)
+		agent.Resource = plain.Identifier
+		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "offline_access"))).SignIn(ada)
+		agent.Exchange(page.Allow().Code()).Tokens()
 	})
 }
 
@@ -359,7 +381,7 @@ func TestRememberedConsent(t *testing.T) {
 			if page := victim.Authorize(attacker.Authorization(), servertest.Header("Sec-Fetch-Site", site)); !page.IsConsent() {
 				t.Errorf("%s: no consent page, but status %d %s", site, page.Status, page.Location)
 			}
-			victim.Authorize(attacker.Authorization(with("prompt", "none")), servertest.Header("Sec-Fetch-Site", site)).Refused("consent_required")
+			victim.Authorize(attacker.Authorization(with("prompt", "none")), servertest.Header("Sec-Fetch-Site", site)).ReturnPage(http.StatusBadRequest, "consent_required", "evil.example")
 		}
 	})
 }

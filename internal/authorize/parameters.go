@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 	"github.com/cardea-auth/cardea/scope"
@@ -76,7 +77,7 @@ func (p *parameters) onlyText() bool {
 func (p *parameters) anyRepeated() bool { return p.firstRepeated() != "" }
 
 // checkPrompt reads prompt and max_age (OpenID Connect Core §3.1.2.1).
-func checkPrompt(q *oauth.AuthorizationRequest, p *parameters) error {
+func checkPrompt(q *interaction.Request, p *parameters) error {
 	prompts := strings.Fields(p.get("prompt"))
 	for _, prompt := range prompts {
 		switch prompt {

@@ -2,17 +2,17 @@ package authorize_test
 
 import (
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// CN-20 with everybody at once: one answer to a request counts, on both
-// databases.
+// CN-20 with everybody at once: one answer to a request counts, on both databases, and
+// whoever gave the same answer hears the same.
 func TestOneAnswerCounts(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
@@ -25,38 +25,66 @@ func TestOneAnswerCounts(t *testing.T) {
 		for range rounds {
 			page := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
 			form := page.Form("decision")
-			answers := make([]*servertest.Page, racers)
-			begin := make(chan struct{})
-			var wg sync.WaitGroup
-			for i := range racers {
-				decision := servertest.With("decision", "allow")
-				if i%2 == 1 {
-					decision = servertest.With("decision", "deny")
-				}
-				wg.Go(func() {
-					<-begin
-					answers[i] = page.Submit(form, decision)
-				})
-			}
-			close(begin)
-			wg.Wait()
-
-			counted := 0
+			answers := atOnce(racers, func(i int) *servertest.Page {
+				return page.Submit(form, servertest.With("decision", []string{"allow", "deny"}[i%2]))
+			})
+			heard := map[string]int{}
 			for _, answer := range answers {
 				if answer.Location == "" {
 					answer.ErrorPage(http.StatusBadRequest)
-					continue
 				}
-				counted++
-				if strings.Contains(answer.Location, "code=") {
-					answer.Code()
-				} else {
-					answer.Refused("access_denied")
-				}
+				heard[answer.Location]++
 			}
-			if counted != 1 {
-				t.Errorf("CN-20 %d of %d answers counted", counted, racers)
+			if len(heard) != 2 || heard[""] != racers/2 {
+				t.Errorf("CN-20 answers by where they lead: %v", heard)
+			}
+		}
+		if codes, events := len(s.Events("authorize.code")), len(s.Events("authorize.consent")); codes > rounds || events < rounds {
+			t.Errorf("%d codes and %d decisions were recorded for %d requests", codes, events, rounds)
+		}
+	})
+}
+
+// D18: a code that expired is followed by one other, however many ask for it at once.
+func TestAnotherCodeAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		s := servertest.New(t, db, clock)
+		s.Resource(servertest.MCP, "*mcp:tools:weather")
+		ada := s.User("ada@example.com")
+		agent, browser := s.Agent(t, s.Client()), s.Browser(t)
+		browser.Get("/login").SignIn(ada)
+		for range 10 {
+			page := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
+			form := page.Form("decision")
+			allow := func(int) *servertest.Page { return page.Submit(form, servertest.With("decision", "allow")) }
+			first := allow(0).Code()
+			s.Clock.Advance(61 * time.Second)
+			codes := map[string]int{}
+			for _, answer := range atOnce(16, allow) {
+				codes[answer.Code()]++
+			}
+			if len(codes) != 1 || codes[first] > 0 {
+				t.Fatalf("codes by how often they were sent: %v", codes)
+			}
+			for code := range codes {
+				agent.Exchange(code).Tokens()
 			}
 		}
 	})
+}
+
+// atOnce does n things at one moment and returns what came of them.
+func atOnce(n int, do func(i int) *servertest.Page) []*servertest.Page {
+	pages := make([]*servertest.Page, n)
+	begin := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range pages {
+		wg.Go(func() {
+			<-begin
+			pages[i] = do(i)
+		})
+	}
+	close(begin)
+	wg.Wait()
+	return pages
 }

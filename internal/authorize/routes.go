@@ -9,6 +9,7 @@ func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
 		{Path: "/oauth2/authorize", Also: []string{"/authorize"}, Methods: web.Methods{"GET": authorize, "POST": authorize}, Caller: web.People}, // OAuth 2.1 §3.1
 		{Path: "/consent", Methods: web.Methods{"GET": e.Pages.HTML(e.Consent), "POST": e.Pages.HTML(e.Decide)}, Caller: web.People},
+		{Path: "/consent/return", Methods: web.Methods{"POST": e.Pages.HTML(e.Return)}, Caller: web.People},
 		{Path: "/consent/logo", Methods: web.Methods{"GET": e.Pages.HTML(e.Logo)}, Caller: web.People},
 	}
 }

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // Delays is how failures are answered: Free of them cost nothing, the next makes
 // the key wait First, and each one after it twice as long, up to Longest. A key
 // that was not tried for Forget starts anew; Forget should be well above Longest,
-// for who waits that long is given Free attempts again. All durations are
+// because a key that waits that long is given Free attempts again. All durations are
 // positive.
 type Delays struct {
 	Free    int
@@ -18,9 +19,9 @@ type Delays struct {
 }
 
 // Backoff delays attempts by key after failures: for sign-ins, by account or by
-// network address. An attempt counts as failed from the moment it begins, so
-// that a thousand at once are no better than one after the other. A nil *Backoff
-// delays nothing.
+// network address. Attempts at once are no better than one after the other: no more
+// are under way than may fail, and others wait until it is known how those end. A nil
+// *Backoff delays nothing.
 type Backoff struct {
 	delays Delays
 	now    func() time.Time
@@ -31,9 +32,15 @@ type Backoff struct {
 
 type failures struct {
 	count   int
-	triedAt time.Time // last
+	triedAt time.Time // when the last one failed
 	until   time.Time // no attempt before
+
+	underway, waiting int
+	ended             chan struct{} // closed when the next attempt ends; nil: nobody waits
 }
+
+// maxWaiting bounds the attempts on one key that wait for others to end.
+const maxWaiting = 64
 
 // NewBackoff returns a Backoff that tells at most keys keys apart; when there
 // are more, newcomers share their failures.
@@ -41,52 +48,95 @@ func NewBackoff(d Delays, keys int, now func() time.Time) *Backoff {
 	return &Backoff{delays: d, now: now, keys: newTable(keys, d.Forget, func() *failures { return &failures{} })}
 }
 
-// Begin asks whether an attempt on key may be evaluated, and counts it as failed
-// until Succeed or Return says otherwise. When it is refused it is not counted,
-// and retryAfter is how long the key must wait.
-func (b *Backoff) Begin(key string) (ok bool, retryAfter time.Duration) {
-	if b == nil {
-		return true, 0
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := b.now()
-	f := b.keys.at(key, now)
-	if now.Sub(f.triedAt) >= b.delays.Forget {
-		*f = failures{}
-	}
-	// The bound holds even when the clock was set back.
-	if wait := min(f.until.Sub(now), b.delays.Longest); wait > 0 {
-		return false, wait
-	}
-	f.count++
-	f.triedAt = now
-	f.until = now.Add(b.delays.after(f.count))
-	return true, 0
+// Attempt is one attempt on a key. It must be ended by one call of one of its methods.
+// A nil *Attempt, as a nil *Backoff begins it, counts nowhere.
+type Attempt struct {
+	of  *Backoff
+	key string
+	f   *failures
 }
 
-// Succeed forgets the failures of key: its owner has proven who they are.
-func (b *Backoff) Succeed(key string) {
+// Begin begins an attempt on key. While so many others are under way that the key would
+// have to wait if they all failed, Begin waits for them. If the key has to wait, or too
+// many wait with this one, ok is false, and retryAfter is how long. The error is that of
+// ctx.
+func (b *Backoff) Begin(ctx context.Context, key string) (attempt *Attempt, ok bool, retryAfter time.Duration, err error) {
 	if b == nil {
-		return
+		return nil, true, 0, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.keys.drop(key)
+	for {
+		now := b.now()
+		f := b.keys.at(key, now)
+		if now.Sub(f.triedAt) >= b.delays.Forget {
+			f.count, f.until = 0, time.Time{}
+		}
+		// The bound holds even when the clock was set back.
+		if wait := min(f.until.Sub(now), b.delays.Longest); wait > 0 {
+			return nil, false, wait, nil
+		}
+		if f.underway == 0 || f.count+f.underway <= b.delays.Free {
+			f.underway++
+			return &Attempt{b, key, f}, true, 0, nil
+		}
+		if f.waiting >= maxWaiting {
+			return nil, false, b.delays.First, nil
+		}
+		if err := b.wait(ctx, f); err != nil {
+			return nil, false, 0, err
+		}
+	}
 }
 
-// Return takes back one attempt that Begin counted, for it failed through no
-// fault of its sender, or its success must not excuse the failures of others
-// under the same key.
-func (b *Backoff) Return(key string) {
-	if b == nil {
+// wait returns when an attempt that f counts has ended. It lets go of the lock meanwhile.
+func (b *Backoff) wait(ctx context.Context, f *failures) error {
+	if f.ended == nil {
+		f.ended = make(chan struct{})
+	}
+	ended := f.ended
+	f.waiting++
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		f.waiting--
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Fail counts the attempt as a failure.
+func (a *Attempt) Fail() {
+	a.end(func(f *failures) {
+		f.count++
+		f.triedAt = a.of.now()
+		f.until = f.triedAt.Add(a.of.delays.after(f.count))
+	})
+}
+
+// Succeed forgets the failures of the key: its owner has proven who they are.
+func (a *Attempt) Succeed() { a.end(func(*failures) { a.of.keys.drop(a.key) }) }
+
+// Return counts the attempt nowhere, because it failed through no fault of its sender,
+// or its success must not excuse the failures of others under the same key.
+func (a *Attempt) Return() { a.end(func(*failures) {}) }
+
+func (a *Attempt) end(outcome func(*failures)) {
+	if a == nil {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f := b.keys.at(key, b.now())
-	f.count = max(0, f.count-1)
-	f.until = f.triedAt.Add(b.delays.after(f.count))
+	a.of.mu.Lock()
+	defer a.of.mu.Unlock()
+	outcome(a.f)
+	a.f.underway--
+	if a.f.ended != nil {
+		close(a.f.ended)
+		a.f.ended = nil
+	}
 }
 
 // after is how long a key waits after so many failures.

@@ -1,6 +1,8 @@
 package limit_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -8,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/limit"
@@ -153,29 +156,41 @@ func TestLimiterUnderFlood(t *testing.T) {
 
 var delays = limit.Delays{Free: 3, First: time.Second, Longest: time.Minute, Forget: time.Hour}
 
+// try begins an attempt and fails it at once.
+func try(b *limit.Backoff, key string) (ok bool, after time.Duration) {
+	attempt, ok, after, err := b.Begin(context.Background(), key)
+	if err != nil {
+		panic(err) // the context never ends
+	}
+	if ok {
+		attempt.Fail()
+	}
+	return ok, after
+}
+
 func TestBackoff(t *testing.T) {
 	t.Run("LG-04 the right password during the delay is not evaluated", func(t *testing.T) {
 		c := newClock()
 		b := limit.NewBackoff(delays, 10, c.now)
 		for range 4 {
-			if ok, _ := b.Begin("ada"); !ok {
+			if ok, _ := try(b, "ada"); !ok {
 				t.Fatal("refused too early")
 			}
 		}
-		if ok, after := b.Begin("ada"); ok || after != time.Second {
+		if ok, after := try(b, "ada"); ok || after != time.Second {
 			t.Fatalf("got %v, %v; want refused for 1s", ok, after)
 		}
 		c.move(time.Second)
-		if ok, _ := b.Begin("ada"); !ok {
+		if ok, _ := try(b, "ada"); !ok {
 			t.Fatal("refused after the delay")
 		}
-		if ok, after := b.Begin("ada"); ok || after != 2*time.Second {
+		if ok, after := try(b, "ada"); ok || after != 2*time.Second {
 			t.Fatalf("got %v, %v; want a delay twice as long", ok, after)
 		}
 	})
 	t.Run("LG-08 of 500 parallel guesses only the free ones and one more are evaluated", func(t *testing.T) {
 		b := limit.NewBackoff(delays, 10, newClock().now)
-		if got := race(500, func() bool { ok, _ := b.Begin("ada"); return ok }); got != 4 {
+		if got := race(500, func() bool { ok, _ := try(b, "ada"); return ok }); got != 4 {
 			t.Errorf("%d were evaluated, want 4", got)
 		}
 	})
@@ -183,58 +198,134 @@ func TestBackoff(t *testing.T) {
 		c := newClock()
 		b := limit.NewBackoff(delays, 10, c.now)
 		for range 4 {
-			b.Begin("ada")
+			try(b, "ada")
 		}
 		c.move(time.Second)
-		if got := race(500, func() bool { ok, _ := b.Begin("ada"); return ok }); got != 1 {
+		if got := race(500, func() bool { ok, _ := try(b, "ada"); return ok }); got != 1 {
 			t.Errorf("%d were evaluated, want 1", got)
+		}
+	})
+	t.Run("D12 attempts at once that all succeed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := limit.NewBackoff(delays, 10, time.Now)
+			most, underway, succeeded := 0, 0, 0
+			var mu sync.Mutex
+			for range 60 {
+				go func() {
+					attempt, ok, _, err := b.Begin(t.Context(), "ada")
+					if !ok || err != nil {
+						t.Errorf("refused: %v", err)
+						return
+					}
+					mu.Lock()
+					underway++
+					most = max(most, underway)
+					mu.Unlock()
+					time.Sleep(100 * time.Millisecond) // of the owned clock
+					mu.Lock()
+					underway--
+					succeeded++
+					mu.Unlock()
+					attempt.Succeed()
+				}()
+			}
+			time.Sleep(time.Minute)
+			if most > 8 || succeeded != 60 { // four, and four that began when the first had succeeded
+				t.Errorf("%d succeeded, %d at once", succeeded, most)
+			}
+		})
+	})
+	t.Run("D12 one that waits while the others fail is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := limit.NewBackoff(delays, 10, time.Now)
+			var begun []*limit.Attempt
+			for range 4 {
+				attempt, _, _, _ := b.Begin(t.Context(), "ada")
+				begun = append(begun, attempt)
+			}
+			var answered, ok bool
+			var after time.Duration
+			go func() {
+				_, ok, after, _ = b.Begin(t.Context(), "ada")
+				answered = true
+			}()
+			for _, attempt := range begun {
+				synctest.Wait()
+				if answered {
+					t.Fatal("it did not wait")
+				}
+				attempt.Fail()
+			}
+			synctest.Wait()
+			if !answered || ok || after != time.Second {
+				t.Errorf("answered %v: %v, %v", answered, ok, after)
+			}
+		})
+	})
+	t.Run("one that waits and gives up", func(t *testing.T) {
+		b := limit.NewBackoff(delays, 10, newClock().now)
+		for range 4 {
+			if _, ok, _, err := b.Begin(t.Context(), "ada"); !ok || err != nil {
+				t.Fatal("refused too early")
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, ok, _, err := b.Begin(ctx, "ada"); ok || !errors.Is(err, context.Canceled) {
+			t.Errorf("%v, %v", ok, err)
 		}
 	})
 	t.Run("LG-10 the delay is bounded", func(t *testing.T) {
 		c := newClock()
 		b := limit.NewBackoff(delays, 10, c.now)
 		for range 200 {
-			if ok, after := b.Begin("ada"); !ok {
+			if ok, after := try(b, "ada"); !ok {
 				if after > time.Minute {
 					t.Fatalf("told to wait %v, longer than the longest delay", after)
 				}
 				c.move(after)
 			}
 		}
-		if _, after := b.Begin("ada"); after != time.Minute {
+		if _, after := try(b, "ada"); after != time.Minute {
 			t.Errorf("after many failures the delay is %v, want 1m", after)
 		}
 		c.move(-24 * time.Hour)
-		if _, after := b.Begin("ada"); after > time.Minute {
+		if _, after := try(b, "ada"); after > time.Minute {
 			t.Errorf("after the clock was set back the delay is %v", after)
 		}
 	})
 	t.Run("success forgets", func(t *testing.T) {
 		b := limit.NewBackoff(delays, 10, newClock().now)
-		for range 4 {
-			b.Begin("ada")
+		for range 3 {
+			try(b, "ada")
 		}
-		b.Succeed("ada")
-		if ok, _ := b.Begin("ada"); !ok {
-			t.Error("refused after a success")
+		attempt, _, _, _ := b.Begin(t.Context(), "ada")
+		attempt.Succeed()
+		for range 4 {
+			if ok, _ := try(b, "ada"); !ok {
+				t.Error("refused after a success")
+			}
 		}
 	})
 	t.Run("a returned attempt costs nothing, and excuses no other", func(t *testing.T) {
 		b := limit.NewBackoff(delays, 10, newClock().now)
-		for range 50 {
-			if ok, _ := b.Begin("192.0.2.1"); !ok {
+		for i := range 53 {
+			attempt, ok, _, _ := b.Begin(t.Context(), "192.0.2.1")
+			if !ok {
 				t.Fatal("returned attempts were counted")
 			}
-			b.Return("192.0.2.1")
+			if i < 50 {
+				attempt.Return()
+			} else {
+				attempt.Fail()
+			}
 		}
-		for range 4 {
-			b.Begin("192.0.2.1")
-		}
-		b.Return("192.0.2.1")
-		if ok, _ := b.Begin("192.0.2.1"); !ok {
+		attempt, _, _, _ := b.Begin(t.Context(), "192.0.2.1")
+		attempt.Return()
+		if ok, _ := try(b, "192.0.2.1"); !ok {
 			t.Error("the returned attempt was counted")
 		}
-		if ok, _ := b.Begin("192.0.2.1"); ok {
+		if ok, _ := try(b, "192.0.2.1"); ok {
 			t.Error("one returned attempt excused the other three")
 		}
 	})
@@ -242,10 +333,10 @@ func TestBackoff(t *testing.T) {
 		c := newClock()
 		b := limit.NewBackoff(delays, 10, c.now)
 		for range 4 {
-			b.Begin("ada")
+			try(b, "ada")
 		}
 		c.move(time.Hour)
-		if got := race(50, func() bool { ok, _ := b.Begin("ada"); return ok }); got != 4 {
+		if got := race(50, func() bool { ok, _ := try(b, "ada"); return ok }); got != 4 {
 			t.Errorf("%d were evaluated, want 4", got)
 		}
 	})
@@ -253,24 +344,25 @@ func TestBackoff(t *testing.T) {
 		c := newClock()
 		b := limit.NewBackoff(delays, 100, c.now)
 		for range 4 {
-			b.Begin("ada")
+			try(b, "ada")
 		}
 		for i := range 10_000 {
-			b.Begin(fmt.Sprint("flood ", i))
+			try(b, fmt.Sprint("flood ", i))
 		}
-		if ok, _ := b.Begin("ada"); ok {
+		if ok, _ := try(b, "ada"); ok {
 			t.Error("the flood reset the delay")
 		}
 	})
 	t.Run("nil delays nothing", func(t *testing.T) {
 		var b *limit.Backoff
 		for range 100 {
-			if ok, _ := b.Begin("ada"); !ok {
+			if ok, _ := try(b, "ada"); !ok {
 				t.Fatal("refused")
 			}
 		}
-		b.Succeed("ada")
-		b.Return("ada")
+		attempt, _, _, _ := b.Begin(t.Context(), "ada")
+		attempt.Succeed()
+		attempt.Return()
 	})
 }
 

@@ -1,5 +1,5 @@
-// Package login knows who the person at the browser is: accounts with e-mail and
-// password, sessions, the sign-in page.
+// Package login finds out who the person at the browser is: accounts with e-mail and
+// password, the pages for signing in and out.
 package login
 
 import (
@@ -7,66 +7,31 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Endpoint answers /login and /logout, and tells others who is signed in.
+// Endpoint answers /login and /logout.
 type Endpoint struct {
 	DB    *store.DB
 	Pages *web.Pages
-	// Client finds the client on whose behalf a person signs in
-	// (client.Directory.Find).
-	Client func(r *http.Request, id, person string) (*oauth.Client, error)
+	Desk  *interaction.Desk
 	// Next is where a sign-in within an authorization request leads.
 	Next string
-	// Idle and Max are how long a session lives unused, and at all.
-	Idle, Max time.Duration
-	// Accounts and Addresses slow down who guesses passwords, by account and
+	// Accounts and Addresses slow down the guessing of passwords, by account and
 	// by network address; nil: without limit.
 	Accounts, Addresses *limit.Backoff
-	// Refuse records a refusal and returns it, or turns away who is refused too
-	// often (strangers.Recorder.Refuse).
+	// Refuse records a refusal and returns it, or turns away a sender that is refused
+	// too often (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
-}
-
-// seenEvery is how often at most a session in use is written down as such.
-const seenEvery = 5 * time.Minute
-
-// Session returns the live session of r's browser and its person; nil, nil if
-// nobody is signed in.
-func (e *Endpoint) Session(r *http.Request) (*identity.Session, *identity.User, error) {
-	cookie := e.Pages.SessionCookie(r)
-	if cookie == "" {
-		return nil, nil, nil
-	}
-	var session *identity.Session
-	var user *identity.User
-	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		session, user, err = tx.Session(oauth.Hash(cookie))
-		return err
-	})
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil, nil
-	case err != nil:
-		return nil, nil, err
-	}
-	if now := e.DB.Now(); now.Sub(session.SeenAt) >= seenEvery {
-		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-			return tx.SeenSession(session.Hash, earlier(tx.Now().Add(e.Idle), session.EndsAt))
-		})
-		if errors.Is(err, store.ErrNotFound) { // it ended just now
-			return nil, nil, nil
-		}
-	}
-	return session, user, err
 }
 
 // SignIn answers GET /login: the form, or who is signed in already.
@@ -75,51 +40,66 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
-	session, user, err := e.Session(r)
-	if err != nil {
+	v, err := e.Desk.Visitor(r)
+	switch {
+	case err != nil:
 		return nil, err
+	case v.SignedIn() && !query.Has("request"):
+		return e.signedIn(v, ""), nil
+	case !v.SignedIn() && e.Desk.JustSignedIn(query):
+		return e.form(r, v, query.Get("request"), "", cookieLost)
 	}
-	if !query.Has("request") && session != nil {
-		return web.SignedIn{Email: user.Email, CSRF: e.Pages.Token(r, signOut)}, nil
-	}
-	return e.form(r, query.Get("request"), "", "")
+	return e.form(r, v, query.Get("request"), "", "")
 }
 
-// The purposes of this package's form tokens.
+// signIn is the purpose of the token of the sign-in form.
+const signIn = "sign in"
+
+// What a person reads above the form after a sign-in that did not work. Nothing of it
+// tells whether the account exists.
 const (
-	signIn  = "sign in"
-	signOut = "sign out"
+	failed     = "That did not work. Check the e-mail address and the password."
+	cookieLost = "You signed in, but your browser did not keep the cookie that says so. Allow cookies for this site, then sign in again."
+	noCookie   = "Your browser did not send the cookie of this page. Allow cookies for this site, then sign in again."
+	oldForm    = "This page was open for too long, or was meant for another browser. Please sign in again."
 )
 
 // form shows the sign-in form. With a sealed request it says which agent it is
 // for, and takes the e-mail address from login_hint.
-func (e *Endpoint) form(r *http.Request, sealed, email, failure string) (web.Answer, error) {
-	page := web.SignIn{Email: email, Error: failure, Request: sealed}
+func (e *Endpoint) form(r *http.Request, v interaction.Visitor, sealed, email, failure string) (web.Answer, error) {
+	page := SignIn{Email: email, Error: failure, Request: sealed, CSRF: e.Pages.Token(v.Browser, signIn)}
 	if sealed != "" {
-		q, err := e.Pages.OpenRequest(r, sealed, e.DB.Now())
+		a, err := e.Desk.Resume(r, sealed)
+		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
+			return web.SeeOther(e.next(sealed)), nil // where it is answered
+		}
 		if err != nil {
 			return nil, e.Refuse(r, audit.SignIn(""), err)
 		}
-		c, err := e.Client(r, q.ClientID, "")
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return nil, oauth.Refuse(oauth.InvalidRequest, "the application that asked is no longer registered")
-		case err != nil:
-			return nil, err
-		}
-		page.Client = web.CardOf(c, q.RedirectURI)
+		page.Client = a.Card()
 		if email == "" {
-			page.Email = q.LoginHint
+			page.Email = a.LoginHint
 		}
 	}
-	browser, cookie := e.Pages.Browser(r)
-	page.CSRF = e.Pages.TokenFor(browser, "", signIn)
-	return web.WithCookie(page, cookie), nil
+	return web.WithCookie(page, v.Browser.Cookie()), nil
 }
 
-// failed is what a person reads after any sign-in that did not work: it tells
-// neither whether the account exists nor whether it is being slowed down.
-const failed = "That did not work. Check the e-mail address and the password; after several tries, wait a minute."
+// again shows the sign-in form again after a refusal, which it records, with a sentence
+// that says why.
+func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, userID string, err error, why string) (web.Answer, error) {
+	refusal, ok := oauth.AsRefusal(err)
+	if !ok {
+		return nil, err
+	}
+	if err := e.Refuse(r, audit.SignIn(userID), err); !errors.Is(err, refusal) {
+		return nil, err
+	}
+	answer, err := e.form(r, v, form.Get("request"), form.Get("email"), why)
+	if err != nil {
+		return nil, err
+	}
+	return web.WithRefusal(answer, refusal), nil
+}
 
 // Post answers POST /login. A sign-in makes a new session and ends the one that
 // the browser had. An account and an address that fail often are slowed down,
@@ -130,15 +110,15 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
-	browser, cookie := e.Pages.Browser(r)
+	v := interaction.Visitor{Browser: e.Pages.Browser(r)}
 	email, password := form.Get("email"), form.Get("password")
 	switch {
-	case cookie != nil, !e.Pages.CheckFor(browser, "", signIn, form.Get("csrf")):
-		err = oauth.Refuse(oauth.AccessDenied, "this form is not from this browser, or too old: go back and load the page again (cookies must be allowed)")
-	case len(email) > maxEmail, len(password) > maxPassword:
-		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address or the password is too long")
-	}
-	if err != nil {
+	case !v.Browser.Known():
+		return e.again(r, v, form, "", errForm, noCookie)
+	case !e.Pages.Check(v.Browser, form.Get("csrf"), signIn):
+		return e.again(r, v, form, "", errForm, oldForm)
+	case len(email) > maxEmail:
+		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address is longer than %d bytes", maxEmail)
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
 	key := identity.EmailKey(email)
@@ -146,41 +126,95 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if wait, ok := e.begin(r, key, browser); !ok {
-		return e.refuse(r, form, user, oauth.RefuseForNow(wait, "too many failed sign-ins"))
+	t, err := e.begin(r, key)
+	if err != nil {
+		return e.again(r, v, form, user.ID, err, why(err))
 	}
-	err = e.verify(r, user, password)
-	if !errors.Is(err, errWrong) { // nothing was guessed
-		e.Addresses.Return(addressKey(r))
+	cookies, err := e.prove(r, user, password)
+	t.end(err)
+	if err != nil {
+		return e.again(r, v, form, user.ID, err, why(err))
 	}
-	_, refused := oauth.AsRefusal(err)
-	switch {
-	case errors.Is(err, errWrong):
-		return e.refuse(r, form, user, err)
-	case err != nil:
-		e.Accounts.Return(e.accountKey(r, key, browser))
-		if refused {
-			return e.refuse(r, form, user, err)
-		}
-		return nil, err
+	next := "/login?" + e.Desk.SignedInNow()
+	if sealed := form.Get("request"); sealed != "" {
+		next = e.next(sealed) + "&" + e.Desk.SignedInNow()
 	}
-	e.Accounts.Succeed(e.accountKey(r, key, browser))
-	return e.welcome(r, user, key, browser, form.Get("request"))
+	answer := web.WithCookie(web.SeeOther(next), cookies)
+	return web.WithCookie(answer, e.Pages.NewDevice(key)), nil
 }
+
+// next is where the request waits that a person signs in for.
+func (e *Endpoint) next(sealed string) string { return e.Next + "?request=" + url.QueryEscape(sealed) }
 
 // maxEmail bounds an e-mail address, in bytes.
 const maxEmail = 320
 
-// begin reserves one try, or says how long to wait.
-func (e *Endpoint) begin(r *http.Request, key, browser string) (time.Duration, bool) {
-	if ok, wait := e.Addresses.Begin(addressKey(r)); !ok {
-		return wait, false
+var (
+	errForm  = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
+	errWrong = oauth.Refuse(oauth.AccessDenied, "wrong e-mail address or password")
+)
+
+// why returns what a person reads of a refusal.
+func why(err error) string {
+	refusal, ok := oauth.AsRefusal(err)
+	switch {
+	case !ok || errors.Is(err, errWrong):
+		return failed
+	case errors.Is(err, errBusy):
+		return "Too many people are signing in at this moment. Try again in a few seconds."
+	case refusal.Code == oauth.TooManyRequests:
+		return "Too many sign-ins with this e-mail address, or from this network, have failed. Wait " + inWords(refusal.RetryAfter) + ", then try again."
 	}
-	ok, wait := e.Accounts.Begin(e.accountKey(r, key, browser))
-	if !ok {
-		e.Addresses.Return(addressKey(r))
+	return web.Sentence(refusal.Description)
+}
+
+// inWords returns a length of time, rounded up, as people say it.
+func inWords(d time.Duration) string {
+	count, unit := (d+time.Second-1)/time.Second, "second"
+	if count > 90 {
+		count, unit = (d+time.Minute-1)/time.Minute, "minute"
 	}
-	return wait, ok
+	if count == 1 {
+		return "a " + unit
+	}
+	return strconv.Itoa(int(count)) + " " + unit + "s"
+}
+
+// try is one try to sign in, as it is counted.
+type try struct{ address, account *limit.Attempt }
+
+// begin begins a try, or refuses it for the time that it has to wait.
+func (e *Endpoint) begin(r *http.Request, key string) (t try, err error) {
+	if t.address, err = attempt(r, e.Addresses, addressKey(r)); err != nil {
+		return try{}, err
+	}
+	if t.account, err = attempt(r, e.Accounts, e.accountKey(r, key)); err != nil {
+		t.address.Return()
+	}
+	return t, err
+}
+
+func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, error) {
+	a, ok, wait, err := of.Begin(r.Context(), key)
+	if err == nil && !ok {
+		err = oauth.RefuseForNow(wait, "too many failed sign-ins")
+	}
+	return a, err
+}
+
+// end ends a try that had the outcome err.
+func (t try) end(err error) {
+	switch {
+	case errors.Is(err, errWrong):
+		t.address.Fail()
+		t.account.Fail()
+	case err == nil:
+		t.address.Return() // who has one account may guess at others
+		t.account.Succeed()
+	default: // nothing was guessed
+		t.address.Return()
+		t.account.Return()
+	}
 }
 
 // addressKey is what tries from a network are counted under.
@@ -194,15 +228,10 @@ func addressKey(r *http.Request) string {
 }
 
 // accountKey is what tries at an account are counted under: the account, or the
-// account on a browser that signed in to it before.
-func (e *Endpoint) accountKey(r *http.Request, key, browser string) string {
-	if e.Pages.KnownDevice(r, key) {
-		return key + " " + oauth.Hash(browser)
-	}
-	return key
+// account on a device whose owner signed in to it before.
+func (e *Endpoint) accountKey(r *http.Request, key string) string {
+	return key + " " + e.Pages.KnownDevice(r, key)
 }
-
-var errWrong = oauth.Refuse(oauth.AccessDenied, "wrong e-mail address or password")
 
 // account returns the person with this e-mail address; nobody, who has no
 // password, if there is none.
@@ -218,71 +247,48 @@ func (e *Endpoint) account(r *http.Request, key string) (*identity.User, error) 
 	return user, err
 }
 
-// verify returns nil if the password is the user's. That of nobody takes as long
-// as any other.
-func (e *Endpoint) verify(r *http.Request, user *identity.User, password string) error {
+// prove begins a session of user and returns its cookie if the password is theirs, and
+// errWrong if it is not. The wrong password of nobody takes as long as any other. What
+// the password was compared with must still be so when the session begins: an operator
+// may have changed it, or shut the account, in the meantime.
+func (e *Endpoint) prove(r *http.Request, user *identity.User, password string) (cookie *http.Cookie, err error) {
 	ok, outdated, err := verifyPassword(r.Context(), user.PasswordHash, password)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case !ok, user.Disabled():
-		return errWrong
-	case outdated:
-		hash, err := HashPassword(r.Context(), password)
+		return nil, errWrong
+	}
+	hash := user.PasswordHash
+	if outdated {
+		if better, err := HashPassword(r.Context(), password); err == nil { // else the old one still serves
+			hash = better
+		}
+	}
+	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
+		err := tx.ConfirmPassword(user.ID, user.PasswordHash, hash)
+		if errors.Is(err, store.ErrNotFound) {
+			return errWrong
+		}
 		if err != nil {
-			return nil // the old hash still serves
+			return err
 		}
-		return e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.SetPassword(user.ID, hash) })
-	}
-	return nil
-}
-
-// refuse records a failed sign-in and shows the form again.
-func (e *Endpoint) refuse(r *http.Request, form url.Values, user *identity.User, err error) (web.Answer, error) {
-	refusal, _ := oauth.AsRefusal(err)
-	if err := e.Refuse(r, audit.SignIn(user.ID), err); !errors.Is(err, refusal) {
-		return nil, err
-	}
-	answer, err := e.form(r, form.Get("request"), form.Get("email"), failed)
-	if err != nil {
-		return nil, err
-	}
-	return web.WithRefusal(answer, refusal), nil
-}
-
-// welcome begins the session of a person who has proven who they are.
-func (e *Endpoint) welcome(r *http.Request, user *identity.User, key, browser, sealed string) (web.Answer, error) {
-	secret := oauth.NewSecret("")
-	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		if old := e.Pages.SessionCookie(r); old != "" {
-			if err := tx.EndSession(oauth.Hash(old)); err != nil {
-				return err
-			}
-		}
-		session := &identity.Session{
-			Hash:       oauth.Hash(secret),
-			UserID:     user.ID,
-			SignedInAt: tx.Now(),
-			SeenAt:     tx.Now(),
-			AMR:        []string{"pwd"},
-			EndsAt:     tx.Now().Add(e.Max),
-		}
-		session.ExpiresAt = earlier(tx.Now().Add(e.Idle), session.EndsAt)
-		if err := tx.CreateSession(session); err != nil {
+		if cookie, err = e.Desk.Begin(tx, r, user, "pwd"); err != nil {
 			return err
 		}
 		return tx.Conclude(audit.SignIn(user.ID), nil)
 	})
-	if err != nil {
-		return nil, err
-	}
-	next := "/login"
-	if sealed != "" {
-		next = e.Next + "?request=" + url.QueryEscape(sealed)
-	}
-	answer := web.WithCookie(web.SeeOther(next), e.Pages.NewSession(secret))
-	return web.WithCookie(answer, e.Pages.RememberDevice(key, browser)), nil
+	return cookie, err
 }
+
+// signedIn shows who is signed in, and offers to sign out.
+func (e *Endpoint) signedIn(v interaction.Visitor, failure string) web.Answer {
+	page := SignedIn{Email: v.Person.Email, Error: failure, CSRF: e.Pages.Token(v.Browser, signOut(v)...)}
+	return web.WithCookie(page, v.Browser.Cookie())
+}
+
+// signOut is the purpose of the token of the form that ends the session of v.
+func signOut(v interaction.Visitor) []string { return []string{"sign out", v.Session.Hash} }
 
 // SignOut answers POST /logout: it ends the session of this browser.
 func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
@@ -290,44 +296,40 @@ func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Refuse(r, audit.SignOut(""), err)
 	}
-	session, user, err := e.Session(r)
+	v, err := e.Desk.Visitor(r)
 	switch {
 	case err != nil:
 		return nil, err
-	case session == nil:
-		return web.SignedOut{}, nil
-	case !e.Pages.Check(r, signOut, form.Get("csrf")):
-		err = oauth.Refuse(oauth.AccessDenied, "this form is not from this browser, or too old: go back and load the page again")
-		return nil, e.Refuse(r, audit.SignOut(user.ID), err)
+	case !v.SignedIn():
+		return SignedOut{}, nil
+	case !e.Pages.Check(v.Browser, form.Get("csrf"), signOut(v)...):
+		if err := e.Refuse(r, audit.SignOut(v.Person.ID), errForm); !errors.Is(err, errForm) {
+			return nil, err
+		}
+		refusal, _ := oauth.AsRefusal(errForm)
+		return web.WithRefusal(e.signedIn(v, "You signed in again since this page was shown. Sign out here if you want to."), refusal), nil
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		if err := tx.EndSession(session.Hash); err != nil {
+		if err := tx.EndSession(v.Session.Hash); err != nil {
 			return err
 		}
-		return tx.Conclude(audit.SignOut(user.ID), nil)
+		return tx.Conclude(audit.SignOut(v.Person.ID), nil)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return web.WithCookie(web.SignedOut{}, e.Pages.NoSession()), nil
+	return web.WithCookie(SignedOut{}, e.Pages.NoSession()), nil
 }
 
-// ConfirmSignOut answers GET /logout: a page that asks, for a link alone must not
+// ConfirmSignOut answers GET /logout: a page that asks, because a link alone must not
 // sign anybody out.
 func (e *Endpoint) ConfirmSignOut(r *http.Request) (web.Answer, error) {
-	session, user, err := e.Session(r)
+	v, err := e.Desk.Visitor(r)
 	switch {
 	case err != nil:
 		return nil, err
-	case session == nil:
-		return web.SignedOut{}, nil
+	case !v.SignedIn():
+		return SignedOut{}, nil
 	}
-	return web.SignedIn{Email: user.Email, CSRF: e.Pages.Token(r, signOut)}, nil
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
+	return e.signedIn(v, ""), nil
 }

@@ -156,16 +156,15 @@ func TestBackoff(t *testing.T) {
 		s := start(t, limited)
 		ada := s.User("ada@example.com")
 		browser := s.Browser(t)
-		refused := browser.Get("/login").SignIn(wrong(ada))
-		for range 3 {
+		for range 4 {
 			browser.Get("/login").SignIn(wrong(ada))
 		}
 		page := browser.Get("/login").SignIn(ada)
 		if page.Status != http.StatusTooManyRequests || page.Header.Get("Retry-After") == "" {
 			t.Errorf("status %d, Retry-After %q", page.Status, page.Header.Get("Retry-After"))
 		}
-		if a, b := shape(page), shape(refused); a != b {
-			t.Errorf("the page tells that it is the back-off:\n%s\n%s", a, b)
+		if !strings.Contains(page.Body, "have failed. Wait a second, then try again.") {
+			t.Errorf("the page does not tell that it is the back-off, and how long:\n%s", page.Body)
 		}
 		if signedIn(browser) {
 			t.Error("signed in all the same")
@@ -182,6 +181,12 @@ func TestBackoff(t *testing.T) {
 		known, unknown := tries(t, s, ada.Email, 6), tries(t, s, "nobody@example.com", 6)
 		if fmt.Sprint(known) != fmt.Sprint(unknown) {
 			t.Errorf("status of a known account %v, of an unknown one %v", known, unknown)
+		}
+		page := func(email string) string {
+			return shape(s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: email, Password: "another guess"}))
+		}
+		if a, b := page(ada.Email), page("nobody@example.com"); a != b || !strings.Contains(a, "have failed") {
+			t.Errorf("the page tells that there is an account:\n%s\n%s", a, b)
 		}
 	})
 	t.Run("LG-06 variants of a name share one counter", func(t *testing.T) {
@@ -217,6 +222,24 @@ func TestBackoff(t *testing.T) {
 		if evaluated := statuses[http.StatusForbidden]; evaluated > 4 || evaluated+statuses[http.StatusTooManyRequests] != 500 {
 			t.Errorf("answers by status: %v", statuses)
 		}
+	})
+	t.Run("D12 twelve right passwords at once", func(t *testing.T) {
+		s := start(t, limited)
+		ada := s.User("ada@example.com")
+		var wg sync.WaitGroup
+		begin := make(chan struct{})
+		for range 12 {
+			browser := s.Browser(t)
+			page := browser.Get("/login")
+			wg.Go(func() {
+				<-begin
+				if page := page.SignIn(ada); page.Status != http.StatusOK || !signedIn(browser) {
+					t.Errorf("status %d", page.Status)
+				}
+			})
+		}
+		close(begin)
+		wg.Wait()
 	})
 	t.Run("LG-10 a victim under attack", func(t *testing.T) {
 		s := start(t, limited)
@@ -282,7 +305,9 @@ func TestDisabledAccount(t *testing.T) {
 		}
 	})
 	t.Run("LG-09 the consent page that was shown", func(t *testing.T) {
-		shown.Allow().ErrorPage(http.StatusForbidden)
+		if page := shown.Allow(); !page.IsSignIn() {
+			t.Errorf("status %d, Location %q", page.Status, page.Location)
+		}
 	})
 	t.Run("LG-09 a code that was issued", func(t *testing.T) {
 		pending.Exchange(code).Refused(http.StatusBadRequest, "invalid_grant")
@@ -327,6 +352,78 @@ func TestRecordsOfSignIn(t *testing.T) {
 			if text := fmt.Sprint(e); strings.Contains(text, "@") || strings.Contains(text, "wrong input") {
 				t.Errorf("an event tells %s", text)
 			}
+		}
+	})
+}
+
+func TestForms(t *testing.T) {
+	s := start(t)
+	ada := s.User("ada@example.com")
+	t.Run("U10 a domain in another alphabet, as browsers send it", func(t *testing.T) {
+		for created, typed := range map[string]string{"bob@bücher.example": "bob@xn--bcher-kva.example", "dan@xn--bcher-kva.example": "dan@Bücher.example"} {
+			s.User(created)
+			browser := s.Browser(t)
+			browser.Get("/login").SignIn(&servertest.Person{Email: typed, Password: servertest.Password})
+			if !signedIn(browser) {
+				t.Errorf("%s does not sign in as %s", typed, created)
+			}
+		}
+	})
+	t.Run("LG-12 a token that is not this browser's shows the form again", func(t *testing.T) {
+		browser := s.Browser(t)
+		page := browser.Get("/login").SignIn(ada, servertest.With("csrf", "AAAA"))
+		page.ErrorPage(http.StatusForbidden)
+		if signedIn(browser) || !strings.Contains(page.Body, "Please sign in again") {
+			t.Fatalf("the page does not say what to do:\n%s", page.Body)
+		}
+		if values := page.Form("password").Values(); values.Get("email") != ada.Email || values.Get("password") != "" {
+			t.Errorf("the form holds %v", values)
+		}
+		page.SignIn(ada)
+		if !signedIn(browser) {
+			t.Error("the form that is shown again does not work")
+		}
+	})
+	t.Run("LG-12 within a request too", func(t *testing.T) {
+		agent := s.Agent(t, s.Client())
+		page := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada, servertest.With("csrf", "AAAA"))
+		page.ErrorPage(http.StatusForbidden)
+		agent.Exchange(page.SignIn(ada).Allow().Code()).Tokens()
+	})
+	t.Run("LG-12 a browser that sends no cookie is told so", func(t *testing.T) {
+		form := s.Browser(t).Get("/login").Form("password").Values()
+		page := s.Browser(t).Post("/login", form, servertest.With("email", ada.Email), servertest.With("password", ada.Password))
+		page.ErrorPage(http.StatusForbidden)
+		if !page.IsSignIn() || !strings.Contains(page.Body, "Allow cookies") {
+			t.Errorf("the page does not say what to do:\n%s", page.Body)
+		}
+	})
+	t.Run("a browser that keeps no session is told so", func(t *testing.T) {
+		browser := s.Browser(t)
+		landed := browser.Get("/login").SignIn(ada).URL
+		browser.SetCookie("cardea_session", "")
+		if page := browser.Get(landed); !page.IsSignIn() || !strings.Contains(page.Body, "did not keep the cookie") {
+			t.Errorf("the page does not say what to do:\n%s", page.Body)
+		}
+		s.Clock.Advance(2 * time.Minute)
+		if page := browser.Get(landed); !page.IsSignIn() || strings.Contains(page.Body, "did not keep the cookie") {
+			t.Errorf("the page says so of a session that ended:\n%s", page.Body)
+		}
+	})
+	t.Run("sign out on a page from before the last sign-in", func(t *testing.T) {
+		browser := s.Browser(t)
+		old := browser.Get("/login").SignIn(ada)
+		browser.Authorize(s.Agent(t, s.Client()).Authorization(servertest.With("prompt", "login")))
+		s.Clock.Advance(time.Second)
+		browser.Authorize(s.Agent(t, s.Client()).Authorization(servertest.With("prompt", "login"))).SignIn(ada)
+		page := old.Submit(old.Form("csrf"))
+		page.ErrorPage(http.StatusForbidden)
+		if !signedIn(browser) {
+			t.Fatal("signed out by an old form")
+		}
+		page.Submit(page.Form("csrf"))
+		if signedIn(browser) {
+			t.Error("the form that is shown again does not work")
 		}
 	})
 }

@@ -67,6 +67,18 @@ type Code struct {
 	SpentAt     time.Time // zero: not yet
 }
 
+// CodeOf returns the n-th code that answers an authorization request, from 0, so that
+// the same answer given again has the same code:
+//
+//	cardea_ac_ ‖ HMAC-SHA256(key, request id ‖ n)
+//
+// It is computed, never stored: the database alone cannot make one.
+func CodeOf(key []byte, requestID string, n int64) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("code\x00" + requestID + "\x00" + strconv.FormatInt(n, 10)))
+	return CodePrefix + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
 // RefreshTokenOf returns the refresh token of g's generation (RFC 6749 §1.5):
 //
 //	cardea_rt_ ‖ grant id ‖ _ ‖ generation ‖ _ ‖ HMAC-SHA256(key, grant id ‖ generation ‖ grant secret)

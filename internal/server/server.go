@@ -20,6 +20,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/discovery"
 	"github.com/cardea-auth/cardea/internal/fetch"
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/login"
@@ -72,21 +73,20 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Assertions: limits.assertions}
-	s.pages = &web.Pages{
-		Base:    strings.TrimSuffix(issuer.Path, "/"),
-		Secure:  issuer.Scheme == "https",
-		Sealer:  web.NewSealer(master.Derive("pages")),
-		CSRFKey: master.Derive("csrf"),
-		Refuse:  strangers.Refuse,
+	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https", CSRFKey: master.Derive("csrf"), Refuse: strangers.Refuse}
+	desk := &interaction.Desk{
+		Sessions: &interaction.Sessions{DB: db, Pages: s.pages, Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL},
+		Clients:  directory,
+		Sealer:   interaction.NewSealer(master.Derive("pages")),
+		Issuer:   c.Issuer,
 	}
 	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Client: directory.Find, Next: "/consent",
-		Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL,
+		DB: db, Pages: s.pages, Desk: desk, Next: "/consent",
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: strangers.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
-		DB: db, Clients: directory, Login: s.login, Strangers: strangers, Pages: s.pages, Logos: client.NewLogos(fetcher, limits.documents),
-		Issuer: c.Issuer, CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
+		DB: db, Desk: desk, Strangers: strangers, Pages: s.pages, Logos: client.NewLogos(fetcher, limits.documents),
+		CodeKey: master.Derive("code"), CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
 	}
 	s.token = &token.Endpoint{
 		DB: db, Keys: ring, Clients: clients, Strangers: strangers,

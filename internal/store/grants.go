@@ -207,14 +207,6 @@ func (tx *Tx) SpendCode(hash string) (bool, error) {
 	return n > 0, err
 }
 
-// Decide takes an interaction for the caller and tells whether it did: of any
-// number, at any node, the first does. The note of it is kept until expiresAt,
-// after which the interaction must be refused for its age.
-func (tx *Tx) Decide(interactionID string, expiresAt time.Time) (bool, error) {
-	n, err := tx.exec("INSERT INTO decisions (interaction_id, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", args{interactionID, expiresAt.UnixMicro()})
-	return n > 0, err
-}
-
 func scanGrant(scan func(...any) error) (*oauth.Grant, error) {
 	g := new(oauth.Grant)
 	err := scan(grantFields(g)...)

@@ -336,17 +336,56 @@ func TestGrants(t *testing.T) {
 
 func TestDecide(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		allowed, denied := store.Decision{UserID: "usr_a", GrantID: "grt_1"}, store.Decision{UserID: "usr_b"}
 		for _, c := range []struct {
-			id   string
-			want bool
-		}{{"a", true}, {"a", false}, {"b", true}} {
+			id        string
+			d, counts store.Decision
+			first     bool
+		}{{"a", allowed, allowed, true}, {"a", denied, allowed, false}, {"a", allowed, allowed, false}, {"b", denied, denied, true}, {"b", allowed, denied, false}} {
 			update(t, db, func(tx *store.Tx) error {
-				first, err := tx.Decide(c.id, clock.Now())
-				if first != c.want {
-					t.Errorf("%s: %v", c.id, first)
+				counts, first, err := tx.Decide(c.id, c.d, clock.Now())
+				if first != c.first || counts != c.counts {
+					t.Errorf("%s: %+v, %v", c.id, counts, first)
 				}
 				return err
 			})
+		}
+	})
+}
+
+func TestAnotherCode(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		user, client, resource := people(t, db)
+		g, _ := consented(t, db, user, client, resource)
+		begun := store.Decision{UserID: user.ID, GrantID: g.ID}
+		another := func(id string, d store.Decision, until time.Time) (got store.Decision, err error) {
+			_ = db.Update(t.Context(), func(tx *store.Tx) error {
+				got, err = tx.AnotherCode(id, d, until)
+				return err
+			})
+			return got, err
+		}
+		update(t, db, func(tx *store.Tx) error {
+			_, _, err := tx.Decide("req_1", begun, clock.Now().Add(day))
+			return err
+		})
+		clock.Set(g.ExpiresAt)
+		until := clock.Now().Add(time.Minute)
+		for range 2 { // the second finds that the first has raised it
+			if got, err := another("req_1", begun, until); err != nil || got.Codes != 1 {
+				t.Errorf("%+v, %v", got, err)
+			}
+		}
+		view(t, db, func(tx *store.Tx) error {
+			renewed, err := tx.Grant(g.ID)
+			if err == nil && !renewed.ExpiresAt.Equal(until) {
+				t.Errorf("the grant ends at %v, want %v", renewed.ExpiresAt, until)
+			}
+			return err
+		})
+		update(t, db, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, until.Add(day), oauth.MethodNone) })
+		if _, err := another("req_1", store.Decision{GrantID: g.ID, Codes: 1}, until); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("a redeemed grant: %v", err)
 		}
 	})
 }
@@ -377,7 +416,7 @@ func TestSweep(t *testing.T) {
 			for i := range many {
 				errs = append(errs, tx.RevokeToken(fmt.Sprint("jti_", i), start.Add(time.Hour)))
 				errs = append(errs, tx.SpendAssertion(fmt.Sprint("hash_", i), start.Add(2*time.Hour)))
-				_, err := tx.Decide(fmt.Sprint("req_", i), start.Add(time.Duration(i)*time.Second))
+				_, _, err := tx.Decide(fmt.Sprint("req_", i), store.Decision{}, start.Add(time.Duration(i)*time.Second))
 				errs = append(errs, err)
 			}
 			return errors.Join(errs...)
@@ -395,8 +434,9 @@ func TestSweep(t *testing.T) {
 			return swept
 		}
 		same(t, store.Swept{Decisions: 1}, sweepAt(start))
-		same(t, store.Swept{Decisions: 60, Grants: 1}, sweepAt(unredeemed.ExpiresAt))
-		same(t, store.Swept{Sessions: 1, Decisions: many - 61, RevokedTokens: many, Keys: 1}, sweepAt(start.Add(time.Hour)))
+		same(t, store.Swept{Decisions: 60}, sweepAt(unredeemed.ExpiresAt))
+		same(t, store.Swept{Decisions: many - 61, Grants: 1}, sweepAt(unredeemed.ExpiresAt.Add(30*time.Minute)))
+		same(t, store.Swept{Sessions: 1, RevokedTokens: many, Keys: 1}, sweepAt(start.Add(time.Hour)))
 		same(t, store.Swept{}, sweepAt(start.Add(2*time.Hour-time.Microsecond)))
 		same(t, store.Swept{Assertions: many}, sweepAt(start.Add(2*time.Hour)))
 		same(t, store.Swept{Clients: 1}, sweepAt(start.Add(day)))

@@ -77,6 +77,13 @@ func acts(now time.Time) []act {
 	ok := func(_ any, err error) error { return err }
 	listed := func(_ any, _ string, err error) error { return err }
 	return []act{
+		{"AnotherCode", func(tx *store.Tx) error {
+			begun := store.Decision{UserID: "usr_1", GrantID: "grt_new"}
+			if _, _, err := tx.Decide("req_new", begun, later); err != nil {
+				return err
+			}
+			return ok(tx.AnotherCode("req_new", begun, later))
+		}, none},
 		{"Client", func(tx *store.Tx) error { return ok(tx.Client("mcp_1")) }, none},
 		{"ClientByFingerprint", func(tx *store.Tx) error { return ok(tx.ClientByFingerprint("print 1")) }, none},
 		{"ClientUsed", func(tx *store.Tx) error { return tx.ClientUsed("mcp_2") }, none},
@@ -101,7 +108,17 @@ func acts(now time.Time) []act {
 		{"CreateUser", func(tx *store.Tx) error {
 			return tx.CreateUser(&identity.User{ID: "usr_another", Email: "another@example.com", CreatedAt: now})
 		}, none},
-		{"Decide", func(tx *store.Tx) error { return ok(tx.Decide("req_another", later)) }, none},
+		{"ConfirmPassword", func(tx *store.Tx) error {
+			user, err := tx.User("usr_1")
+			if err != nil {
+				return err
+			}
+			return tx.ConfirmPassword("usr_1", user.PasswordHash, "hash")
+		}, none},
+		{"Decide", func(tx *store.Tx) error {
+			_, _, err := tx.Decide("req_another", store.Decision{}, later)
+			return err
+		}, none},
 		{"DeleteClient", func(tx *store.Tx) error { return tx.DeleteClient("mcp_1") }, "it ends every live grant of the client"},
 		{"DeleteResource", func(tx *store.Tx) error { return tx.DeleteResource("res_1") }, "it ends every live grant of the resource"},
 		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") }, "it ends every live grant and session of the account"},

@@ -141,7 +141,15 @@ func TestRaces(t *testing.T) {
 			nodes := nodesOf(t, engine)
 			for range rounds {
 				id := oauth.NewID("req_")
-				if n := race(t, nodes, func(tx *store.Tx) (bool, error) { return tx.Decide(id, tx.Now()) }); n != 1 {
+				n := race(t, nodes, func(tx *store.Tx) (bool, error) {
+					mine := store.Decision{GrantID: oauth.NewID("grt_")}
+					counts, first, err := tx.Decide(id, mine, tx.Now())
+					if first != (counts == mine) {
+						t.Errorf("first is %v, but what counts is %v", first, counts == mine)
+					}
+					return first, err
+				})
+				if n != 1 {
 					t.Fatalf("decided %d times", n)
 				}
 			}

@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	keepGrants = 30 * 24 * time.Hour // after their end, so that a list can tell of them
-	keepUnused = 24 * time.Hour      // clients that registered and never completed a flow
-	sweepBatch = 200                 // rows deleted in one transaction
+	keepGrants     = 30 * 24 * time.Hour // after their end, so that a list can tell of them
+	keepUnredeemed = 30 * time.Minute    // grants whose code expired: until no answer to their request can renew them
+	keepUnused     = 24 * time.Hour      // clients that registered and never completed a flow
+	sweepBatch     = 200                 // rows deleted in one transaction
 )
 
 // Swept is how much Sweep deleted.
@@ -19,8 +20,8 @@ type Swept struct {
 }
 
 // Sweep deletes what is over: expired sessions, decisions, and notes of revoked
-// tokens and of used assertions; grants that were never redeemed once their code
-// has expired, and others thirty days after their end, with their codes; clients
+// tokens and of used assertions; grants that were never redeemed half an hour after
+// their code has expired, and others thirty days after their end, with their codes; clients
 // that registered more than a day ago and never completed a flow; keys that have
 // left the JWKS. It finds each by an index, and deletes a few rows at a time, each
 // lot in its own Update, so that it delays nobody. On an error it returns what it
@@ -38,7 +39,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Decisions, "decisions", "interaction_id", "expires_at <= $1", now, ""},
 		{&swept.RevokedTokens, "revoked_tokens", "jti", "expires_at <= $1", now, ""},
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
-		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now, ""},
+		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now.Add(-keepUnredeemed), ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},
 		{&swept.Clients, "clients", "id", unused + " AND created_at <= $1", now.Add(-keepUnused), Clients},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},

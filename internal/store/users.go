@@ -27,7 +27,8 @@ func (tx *Tx) User(id string) (*identity.User, error) {
 // UserByEmail returns the account with the given e-mail address, in any spelling
 // that identity.EmailKey holds for the same. ErrNotFound if there is none.
 func (tx *Tx) UserByEmail(email string) (*identity.User, error) {
-	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key = $1", args{identity.EmailKey(email)}, scanUser)
+	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key IN ($1, $2) ORDER BY CASE WHEN email_key = $1 THEN 0 ELSE 1 END LIMIT 1",
+		args{identity.EmailKey(email), identity.OldEmailKey(email)}, scanUser)
 	return only(found, err)
 }
 
@@ -40,6 +41,13 @@ func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) 
 // SetPassword stores a password hash. ErrNotFound if there is no such account.
 func (tx *Tx) SetPassword(id, hash string) error {
 	return tx.one("UPDATE users SET password_hash = $2 WHERE id = $1", args{id, hash})
+}
+
+// ConfirmPassword replaces the password hash old, by which a person has just proven who
+// they are, by hash, which may be the same. ErrNotFound if the account is gone, is
+// disabled, or has another hash by now; else nobody else can change that until tx ends.
+func (tx *Tx) ConfirmPassword(id, old, hash string) error {
+	return tx.one("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL", args{id, old, hash})
 }
 
 // DisableUser shuts an account: its sessions end, and its grants do not work until

@@ -74,78 +74,155 @@ func from(cookies ...*http.Cookie) *http.Request {
 	return r
 }
 
+// browserOf is the browser that has these cookies and no other.
+func browserOf(cookies ...*http.Cookie) web.Browser { return pages.Browser(from(cookies...)) }
+
 func TestBrowser(t *testing.T) {
-	id, cookie := pages.Browser(from())
-	if len(id) < 26 || cookie == nil || cookie.Value != id || cookie.MaxAge < 86400 {
-		t.Fatalf("a new browser is %q, %v", id, cookie)
+	first := browserOf()
+	cookie := first.Cookie()
+	if first.Known() || len(cookie.Value) < 26 || !strings.HasPrefix(cookie.Name, "__Host-cardea_browser_") || cookie.MaxAge < 3600 {
+		t.Fatalf("a new browser has %v", cookie)
 	}
-	if again, none := pages.Browser(from(cookie)); again != id || none != nil {
-		t.Errorf("the same browser is %q, %v", again, none)
-	}
-	if other, _ := pages.Browser(from()); other == id {
-		t.Error("two browsers are one")
-	}
+	t.Run("one that comes again", func(t *testing.T) {
+		again := browserOf(cookie)
+		if renewed := again.Cookie(); !again.Known() || !again.Is(first.Hash()) || again.Hash() != first.Hash() || renewed.String() != cookie.String() {
+			t.Errorf("its cookie is %v, want %v", again.Cookie(), cookie)
+		}
+	})
+	t.Run("another", func(t *testing.T) {
+		other := browserOf()
+		if other.Cookie().Name == cookie.Name || other.Hash() == first.Hash() || browserOf(other.Cookie()).Is(first.Hash()) {
+			t.Error("two browsers are one")
+		}
+	})
+	t.Run("one that came first with several requests at once", func(t *testing.T) {
+		second := browserOf()
+		both := browserOf(cookie, second.Cookie())
+		if !both.Is(first.Hash()) || !both.Is(second.Hash()) || both.Is("") {
+			t.Error("it is not known by each of its cookies")
+		}
+		if swapped := browserOf(second.Cookie(), cookie); swapped.Hash() != both.Hash() {
+			t.Error("which cookie is used depends on their order")
+		}
+	})
+	t.Run("one from before cookies had names of their own", func(t *testing.T) {
+		old := &http.Cookie{Name: "__Host-cardea_browser", Value: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+		if b := browserOf(old); !b.Known() || b.Cookie().Name != old.Name || b.Cookie().Value != old.Value {
+			t.Errorf("it has %v", b.Cookie())
+		}
+	})
+	t.Run("LG-16 a cookie that is there twice is none, but others count", func(t *testing.T) {
+		planted := &http.Cookie{Name: cookie.Name, Value: "AAAA"}
+		if browserOf(planted, cookie).Known() {
+			t.Error("one of two was believed")
+		}
+		second := browserOf().Cookie()
+		if b := browserOf(planted, cookie, second); b.Cookie().Value != second.Value {
+			t.Errorf("it has %v", b.Cookie())
+		}
+	})
+	t.Run("LG-17 very many cookies of ours", func(t *testing.T) {
+		var many []*http.Cookie
+		for range 200 {
+			many = append(many, browserOf().Cookie())
+		}
+		known := 0
+		b := browserOf(many...)
+		for _, c := range many {
+			if b.Is(oauth.Hash(c.Value)) {
+				known++
+			}
+		}
+		if known != 32 {
+			t.Errorf("%d were looked at, want 32", known)
+		}
+	})
 }
 
 func TestKnownDevice(t *testing.T) {
-	id, browser := pages.Browser(from())
-	_, other := pages.Browser(from())
-	device := pages.RememberDevice("ada@example.com", id)
+	device := pages.NewDevice("ada@example.com")
+	id := pages.KnownDevice(from(device), "ada@example.com")
+	if id == "" || device.MaxAge < 86400 {
+		t.Fatalf("LG-10 the owner's device is not known by %v", device)
+	}
+	if other := pages.KnownDevice(from(pages.NewDevice("ada@example.com")), "ada@example.com"); other == "" || other == id {
+		t.Errorf("LG-10 two devices are known by %q and %q", id, other)
+	}
 	for _, c := range []struct {
 		name    string
-		r       *http.Request
+		cookie  *http.Cookie
 		account string
-		want    bool
 	}{
-		{"LG-10 the owner's", from(browser, device), "ada@example.com", true},
-		{"LG-10 of another account", from(browser, device), "eve@example.com", false},
-		{"LG-10 the cookie alone, in another browser", from(other, device), "ada@example.com", false},
-		{"LG-10 the cookie without a browser", from(device), "ada@example.com", false},
-		{"LG-10 a browser that never signed in", from(browser), "ada@example.com", false},
-		{"LG-10 a form token is no device", from(browser, &http.Cookie{Name: device.Name, Value: pages.TokenFor("ada@example.com", id, "device")}), "ada@example.com", false},
+		{"LG-10 of another account", device, "eve@example.com"},
+		{"LG-10 a browser that never signed in", nil, "ada@example.com"},
+		{"LG-10 its id alone", &http.Cookie{Name: device.Name, Value: id}, "ada@example.com"},
+		{"LG-10 altered", &http.Cookie{Name: device.Name, Value: "A" + device.Value}, "ada@example.com"},
+		{"LG-10 a form token is no device", &http.Cookie{Name: device.Name, Value: id + pages.TokenFor(id, "ada@example.com")}, "ada@example.com"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := pages.KnownDevice(c.r, c.account); got != c.want {
-				t.Errorf("%v", got)
+			if got := pages.KnownDevice(from(c.cookie), c.account); got != "" {
+				t.Errorf("known by %q", got)
 			}
 		})
 	}
 }
 
 func TestFormTokens(t *testing.T) {
-	id, browser := pages.Browser(from())
-	_, otherBrowser := pages.Browser(from())
-	session, otherSession := pages.NewSession("session"), pages.NewSession("other")
-	token := pages.Token(from(browser, session), "consent req_1")
-	if token != pages.TokenFor(id, "session", "consent req_1") {
+	b, other := browserOf(browserOf().Cookie()), browserOf(browserOf().Cookie())
+	token := pages.Token(b, "consent", "req_1")
+	if token != pages.TokenFor(b.Hash(), "consent", "req_1") {
 		t.Error("Token and TokenFor disagree")
 	}
+	both := browserOf(other.Cookie(), b.Cookie())
 	for _, c := range []struct {
-		name           string
-		r              *http.Request
-		purpose, token string
-		want           bool
+		name    string
+		browser web.Browser
+		token   string
+		purpose []string
+		want    bool
 	}{
-		{"good", from(browser, session), "consent req_1", token, true},
-		{"LG-12 CN-01 none", from(browser, session), "consent req_1", "", false},
-		{"CN-01 cut", from(browser, session), "consent req_1", token[:len(token)-1], false},
-		{"CN-02 of another interaction", from(browser, session), "consent req_2", token, false},
-		{"CN-02 of another form", from(browser, session), "sign out", token, false},
-		{"CN-05 AZ-64 of another browser", from(otherBrowser, session), "consent req_1", token, false},
-		{"CN-02 CN-22 of another session", from(browser, otherSession), "consent req_1", token, false},
-		{"LG-13 of before the sign-in", from(browser, session), "consent req_1", pages.TokenFor(id, "", "consent req_1"), false},
-		{"a browser without an id", from(session), "consent req_1", pages.TokenFor("", "session", "consent req_1"), false},
-		{"parts moved over their border", from(browser, session), "a", pages.TokenFor("b"+id, "session", ""), false},
-		{"under another key", from(browser, session), "consent req_1", (&web.Pages{Secure: true, CSRFKey: []byte("x")}).TokenFor(id, "session", "consent req_1"), false},
+		{"good", b, token, []string{"consent", "req_1"}, true},
+		{"of a browser with several ids", both, token, []string{"consent", "req_1"}, true},
+		{"LG-12 CN-01 none", b, "", []string{"consent", "req_1"}, false},
+		{"CN-01 cut", b, token[:len(token)-1], []string{"consent", "req_1"}, false},
+		{"CN-02 of another interaction", b, token, []string{"consent", "req_2"}, false},
+		{"CN-02 of another form", b, token, []string{"sign out"}, false},
+		{"CN-05 AZ-64 of another browser", other, token, []string{"consent", "req_1"}, false},
+		{"a browser that is not known", browserOf(), pages.TokenFor("", "consent", "req_1"), []string{"consent", "req_1"}, false},
+		{"parts moved over their border", b, pages.Token(b, "consentreq", "_1"), []string{"consent", "req_1"}, false},
+		{"under another key", b, (&web.Pages{Secure: true, CSRFKey: []byte("x")}).Token(b, "consent", "req_1"), []string{"consent", "req_1"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := pages.Check(c.r, c.purpose, c.token); got != c.want {
+			if got := pages.Check(c.browser, c.token, c.purpose...); got != c.want {
 				t.Errorf("%v", got)
 			}
 		})
 	}
-	if pages.TokenFor("ab", "c", "d") == pages.TokenFor("a", "bc", "d") {
-		t.Error("parts can move over their border")
+}
+
+func TestCrossSite(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		header map[string]string
+		want   bool
+	}{
+		{"from no site", nil, false},
+		{"typed in", map[string]string{"Sec-Fetch-Site": "none"}, false},
+		{"from a neighbouring site, whose forms carry our cookies", map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "https://app.example.com"}, false},
+		{"from this site, in an old browser", map[string]string{"Origin": "http://example.com"}, false},
+		{"from another site", map[string]string{"Sec-Fetch-Site": "cross-site"}, true},
+		{"from another site, in an old browser", map[string]string{"Origin": "https://evil.example"}, true},
+		{"from a site that hides, in an old browser", map[string]string{"Origin": "null"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := from()
+			for name, value := range c.header {
+				r.Header.Set(name, value)
+			}
+			if got := web.CrossSite(r); got != c.want {
+				t.Errorf("%v", got)
+			}
+		})
 	}
 }
 
@@ -172,12 +249,12 @@ func TestForeignForms(t *testing.T) {
 			return r
 		}
 		t.Run(c.name, func(t *testing.T) {
-			if w, _ := send(pageOf(web.SignedOut{}, nil), r()); w.Code != c.want {
+			if w, _ := send(pageOf(page("x"), nil), r()); w.Code != c.want {
 				t.Errorf("%d, want %d", w.Code, c.want)
 			}
 		})
 		t.Run("AZ-53 where other sites may post: "+c.name, func(t *testing.T) {
-			h := pages.HTMLFromAnySite(func(*http.Request) (web.Answer, error) { return web.SignedOut{}, nil })
+			h := pages.HTMLFromAnySite(func(*http.Request) (web.Answer, error) { return page("x"), nil })
 			if w, _ := send(h, r()); w.Code != http.StatusOK {
 				t.Errorf("%d", w.Code)
 			}
@@ -193,7 +270,7 @@ func TestForeignForms(t *testing.T) {
 		}
 		h := recording.HTML(func(*http.Request) (web.Answer, error) {
 			t.Error("the endpoint was reached")
-			return web.SignedOut{}, nil
+			return page("x"), nil
 		})
 		r := httptest.NewRequest(http.MethodPost, "/consent?request=sealed", nil)
 		r.Header.Set("Origin", "https://evil.example")
@@ -207,131 +284,8 @@ func TestForeignForms(t *testing.T) {
 	t.Run("a link on another site", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
-		if w, _ := send(pageOf(web.SignedOut{}, nil), r); w.Code != http.StatusOK {
+		if w, _ := send(pageOf(page("x"), nil), r); w.Code != http.StatusOK {
 			t.Errorf("%d", w.Code)
-		}
-	})
-}
-
-func TestSealedRequest(t *testing.T) {
-	id, browser := pages.Browser(from())
-	_, other := pages.Browser(from())
-	begun := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
-	want := &oauth.AuthorizationRequest{ID: "req_1", State: []byte("\x00é\U0001F511\xff"), BegunAt: begun, Browser: oauth.Hash(id)}
-	sealed, err := pages.SealRequest(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unbound, err := pages.SealRequest(&oauth.AuthorizationRequest{ID: "req_1", BegunAt: begun, Browser: oauth.Hash("")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign, err := pages.Sealer.Seal("something else", want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name   string
-		r      *http.Request
-		sealed string
-		now    time.Time
-		status int
-	}{
-		{"in time, in its browser", from(browser), sealed, begun.Add(oauth.RequestLifetime - time.Second), 0},
-		{"CN-21 too late", from(browser), sealed, begun.Add(oauth.RequestLifetime), 400},
-		{"AZ-64 in another browser", from(other), sealed, begun, 403},
-		{"AZ-64 without cookies", from(), sealed, begun, 403},
-		{"AZ-64 without cookies, begun without", from(), unbound, begun, 403},
-		{"altered", from(browser), "A" + sealed[1:], begun, 400},
-		{"sealed for something else", from(browser), foreign, begun, 400},
-		{"none", from(browser), "", begun, 400},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			got, err := pages.OpenRequest(c.r, c.sealed, c.now)
-			if c.status == 0 {
-				if d := cmp.Diff(want, got); d != "" || err != nil {
-					t.Error(d, err)
-				}
-				return
-			}
-			if refusal, ok := oauth.AsRefusal(err); !ok || refusal.Status() != c.status || got != nil {
-				t.Errorf("%v, %v", got, err)
-			}
-		})
-	}
-}
-
-func TestSealer(t *testing.T) {
-	s := pages.Sealer
-	want := oauth.AuthorizationRequest{ID: "req_1", State: []byte("\x00é\U0001F511\xff"), BegunAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}
-	sealed, err := s.Seal("request", want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Run("opens for its purpose", func(t *testing.T) {
-		var got oauth.AuthorizationRequest
-		if err := s.Open("request", sealed, &got); err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(want, got); d != "" {
-			t.Error(d)
-		}
-	})
-	t.Run("never looks the same, and hides what is in it", func(t *testing.T) {
-		again, err := s.Seal("request", want)
-		if err != nil || again == sealed || strings.Contains(again, "req_1") {
-			t.Errorf("%s, %v", again, err)
-		}
-	})
-	refused := func(t *testing.T, s *web.Sealer, purpose, text string) {
-		t.Helper()
-		var got oauth.AuthorizationRequest
-		if err := s.Open(purpose, text, &got); !isRefusal(err) || got.ID != "" {
-			t.Errorf("%v, %v", err, got)
-		}
-	}
-	t.Run("not for another purpose", func(t *testing.T) { refused(t, s, "other", sealed) })
-	t.Run("not under another key", func(t *testing.T) {
-		refused(t, web.NewSealer([]byte(strings.Repeat("x", 32))), "request", sealed)
-	})
-	t.Run("not when one character is another", func(t *testing.T) {
-		for i := range sealed {
-			other := byte('A')
-			if sealed[i] == other {
-				other = 'B'
-			}
-			refused(t, s, "request", sealed[:i]+string(other)+sealed[i+1:])
-		}
-	})
-	t.Run("not when cut or longer", func(t *testing.T) {
-		for i := range sealed {
-			refused(t, s, "request", sealed[:i])
-		}
-		refused(t, s, "request", sealed+"A")
-		refused(t, s, "request", sealed+"=")
-		refused(t, s, "request", sealed+"\n")
-		refused(t, s, "request", strings.Repeat("A", 1<<20))
-	})
-	t.Run("what does not encode is a fault", func(t *testing.T) {
-		if _, err := s.Seal("request", func() {}); err == nil || isRefusal(err) {
-			t.Errorf("%v", err)
-		}
-	})
-}
-
-func FuzzSealerOpen(f *testing.F) {
-	s := pages.Sealer
-	sealed, err := s.Seal("request", "x")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(sealed[:20])
-	f.Add("")
-	f.Add("=")
-	f.Fuzz(func(t *testing.T, text string) {
-		var got string
-		if err := s.Open("request", text, &got); !isRefusal(err) && text != sealed {
-			t.Fatalf("Open(%q) = %v", text, err)
 		}
 	})
 }

@@ -6,33 +6,29 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
+	"net/url"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Token returns the hidden token of a form on the page that answers r: proof that
-// the form was shown by this server, to this browser, in this session and for
-// this purpose. A purpose names the form, and the interaction if the form belongs
-// to one.
-func (p *Pages) Token(r *http.Request, purpose string) string {
-	return p.TokenFor(p.cookie(r, browserCookie), p.SessionCookie(r), purpose)
+// Token returns the hidden token of a form that is shown to the browser: proof that the
+// form was shown by this server, to this browser and for this purpose. A purpose names
+// the form, and whatever else the form must stay with.
+func (p *Pages) Token(b Browser, purpose ...string) string { return p.TokenFor(b.Hash(), purpose...) }
+
+// TokenFor is Token for the browser with that Browser.Hash.
+func (p *Pages) TokenFor(browser string, purpose ...string) string {
+	return p.mac(append([]string{"csrf", browser}, purpose...)...)
 }
 
-// TokenFor is Token for a browser that may not have the cookies yet: browser is
-// the id that Browser gave it, session the secret of its session, "" for none.
-func (p *Pages) TokenFor(browser, session, purpose string) string {
-	return p.mac("csrf", purpose, browser, session)
-}
-
-// Check tells, in constant time, whether token is the one that Token makes of r's
-// cookies and purpose. A browser without an id has none.
-func (p *Pages) Check(r *http.Request, purpose, token string) bool {
-	return p.CheckFor(p.cookie(r, browserCookie), p.SessionCookie(r), purpose, token)
-}
-
-// CheckFor is Check for what TokenFor makes.
-func (p *Pages) CheckFor(browser, session, purpose, token string) bool {
-	return browser != "" && equal(token, p.TokenFor(browser, session, purpose))
+// Check reports whether token is one that Token made for the browser, by any of its
+// ids, and the purpose. A browser that is not known has none.
+func (p *Pages) Check(b Browser, token string, purpose ...string) bool {
+	found := false
+	for _, id := range b.ids {
+		found = equal(token, p.TokenFor(oauth.Hash(id), purpose...)) || found
+	}
+	return found
 }
 
 // mac returns the HMAC of parts under the key of p, in base64url. No two lists of
@@ -44,6 +40,20 @@ func (p *Pages) mac(parts ...string) string {
 		mac.Write([]byte(part))
 	}
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// CrossSite reports whether a page of another site made the browser send r. Then the
+// cookies that SameSite=Lax holds back of a form are missing.
+func CrossSite(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "cross-site":
+		return true
+	case "": // an old browser, or none
+		origin := r.Header.Get("Origin")
+		u, err := url.Parse(origin)
+		return origin != "" && (err != nil || u.Host != r.Host)
+	}
+	return false
 }
 
 func equal(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,17 +16,16 @@ import (
 
 // Pages is what the pages of one server share. All fields but Base are set.
 type Pages struct {
-	Base    string  // path of the issuer, "" if it has none: it stands before every path of ours
-	Secure  bool    // the issuer's scheme is https
-	Sealer  *Sealer // of requests on their way through the pages
-	CSRFKey []byte  // 32 bytes
+	Base    string // path of the issuer, "" if it has none: it stands before every path of ours
+	Secure  bool   // the issuer's scheme is https
+	CSRFKey []byte // 32 bytes
 	// Refuse records a refusal and returns it, or turns away who is refused too
 	// often (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
-// Answer is what a person's browser is answered with: one of the views (SignIn,
-// Consent, SignedIn, SignedOut, Failure), a Picture, or SeeOther.
+// Answer is what a person's browser is answered with: a view that its flow made a
+// page of by Templates.Page, a Failure, a Picture, or SeeOther.
 type Answer interface {
 	Page() Page
 }
@@ -37,14 +37,21 @@ type Page struct {
 	header   http.Header // added to the headers of every page
 	cookies  []*http.Cookie
 	location string // of a redirect
-	template string // of a page
-	view     any
+	template *template.Template
+	view     any    // what template shows
 	picture  []byte // PNG, instead of a page
 	within   bool   // a form on it may end in a redirect to a client
 }
 
 // Page returns p, so that a Page is an Answer.
 func (p Page) Page() Page { return p }
+
+// AnswersClient returns p for a page with a form that may end in a redirect to a
+// client: what a browser checks on the way there is left out of its policy.
+func (p Page) AnswersClient() Page {
+	p.within = true
+	return p
+}
 
 // SeeOther sends the browser to a path of ours, or to a URI elsewhere, with 303,
 // so that it never posts what it posted here to somebody else (RFC 9700 §4.12).
@@ -159,8 +166,8 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		if !printable(p.location) {
 			return errors.New("web: redirect to something that is no URI")
 		}
-	case p.template != "":
-		if err := pages.ExecuteTemplate(&body, p.template, shown{base, p.view}); err != nil {
+	case p.template != nil:
+		if err := p.template.Execute(&body, shown{base, p.view}); err != nil {
 			return fmt.Errorf("web: page: %w", err)
 		}
 	case len(p.picture) > 0:
@@ -235,24 +242,30 @@ func printable(s string) bool {
 	return true
 }
 
-// fail answers with the error page. A program that looks before it opens a browser
-// says that it wants JSON.
+// ForProgram reports whether a program looks at a page before it opens a browser: it says
+// that it wants JSON.
+func ForProgram(r *http.Request) bool {
+	accept := r.Header.Get("Accept")
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+}
+
+// fail answers with the error page.
 func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if accept := r.Header.Get("Accept"); strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html") {
+	if ForProgram(r) {
 		failJSON(w, r, err)
 		return
 	}
 	refusal := verdict(r, err)
-	view := failureOf(refusal)
+	view := FailureOf(refusal)
 	view.RequestID = audit.RequestFrom(r.Context()).ID
 	if err := WithRefusal(view, refusal).Page().write(w, p.Base); err != nil {
 		failJSON(w, r, err) // a page of our own that does not render
 	}
 }
 
-// failureOf says a refusal in a person's words.
-func failureOf(refusal *oauth.Refusal) Failure {
-	f := Failure{Status: refusal.Status(), Code: string(refusal.Code), Message: sentence(refusal.Description)}
+// FailureOf says a refusal in a person's words.
+func FailureOf(refusal *oauth.Refusal) Failure {
+	f := Failure{Status: refusal.Status(), Code: string(refusal.Code), Message: Sentence(refusal.Description)}
 	switch f.Status {
 	case http.StatusForbidden:
 		f.Title, f.Hint = "This is not allowed", "If you did not expect this, close the page and start again from the application you came from."
@@ -271,9 +284,9 @@ func failureOf(refusal *oauth.Refusal) Failure {
 	return f
 }
 
-// sentence makes a refusal's description a sentence. It leaves the name of a
+// Sentence makes a refusal's description a sentence. It leaves the name of a
 // parameter at its front as it is.
-func sentence(text string) string {
+func Sentence(text string) string {
 	first, _, _ := strings.Cut(text, " ")
 	if text == "" || strings.ContainsAny(first, "_=") {
 		return text

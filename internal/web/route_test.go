@@ -226,7 +226,7 @@ func TestCORS(t *testing.T) {
 		})
 	}
 	t.Run("HT-04 what is not wrapped has none", func(t *testing.T) {
-		w, _ := send(pageOf(web.SignedOut{}, nil), request(http.MethodGet, "https://inspector.test"))
+		w, _ := send(pageOf(page("x"), nil), request(http.MethodGet, "https://inspector.test"))
 		for name := range w.Header() {
 			if strings.HasPrefix(name, "Access-Control-") {
 				t.Errorf("%s is there", name)

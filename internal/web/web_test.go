@@ -46,7 +46,6 @@ func jsonOf(answer any, err error) http.Handler {
 
 var pages = &web.Pages{
 	Secure:  true,
-	Sealer:  web.NewSealer([]byte("0123456789abcdef0123456789abcdef")),
 	CSRFKey: []byte("fedcba9876543210fedcba9876543210"),
 	Refuse:  func(_ *http.Request, _ audit.Event, err error) error { return err },
 }
@@ -277,7 +276,7 @@ func logLine(t *testing.T, log, message string) map[string]any {
 
 func TestUnfitRequests(t *testing.T) {
 	reached := web.JSON(func(*http.Request) (any, error) { return "reached", nil })
-	page := pageOf(web.SignedOut{}, nil)
+	page := pageOf(page("x"), nil)
 	for name, h := range map[string]http.Handler{"JSON": reached, "HTML": page} {
 		t.Run("HT-12 a URI of 64 KB: "+name, func(t *testing.T) {
 			if w, _ := get(h, "/?state="+strings.Repeat("x", 64<<10)); w.Code != http.StatusRequestURITooLong {

@@ -406,6 +406,20 @@ func (p *Page) Refused(code string) {
 	}
 }
 
+// ReturnPage checks that the page names the error and the host that a form on it returns
+// to (RFC 9700 §4.11.2), and that nothing leads there by itself. It returns what the
+// form leads to: the response with the error.
+func (p *Page) ReturnPage(status int, code, host string) *Page {
+	p.Browser.t.Helper()
+	p.ErrorPage(status)
+	if !strings.Contains(p.Body, code) || !strings.Contains(p.Body, host) {
+		p.Browser.t.Errorf("the page does not name %s and %s:\n%s", code, host, p.Body)
+	}
+	returned := p.Submit(p.Form("return"))
+	returned.Refused(code)
+	return returned
+}
+
 // ErrorPage checks that the page is an error page of that status that leads
 // nowhere else (OAuth 2.1 §4.1.2.1): no redirect, no link that leaves the server,
 // a content security policy, no script.

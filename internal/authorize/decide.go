@@ -1,0 +1,209 @@
+package authorize
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Why a decision has no answer of its own: another came first.
+var (
+	errAllowedBefore = oauth.Refuse(oauth.InvalidRequest, "this request was allowed before, and its code has been redeemed")
+	errOtherAnswer   = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, in another way")
+	errOver          = oauth.Refuse(oauth.InvalidRequest, "this request was allowed before, and what was allowed has ended since")
+	errOtherPerson   = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, by somebody else")
+)
+
+// grant records what the person allowed, or allowed before if remembered, and sends the
+// code (OAuth 2.1 §4.1.2). The same answer given again sends the same code as long as
+// it is not redeemed.
+func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed scope.Set, remembered bool) (web.Answer, error) {
+	var code string
+	var before store.Decision
+	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
+		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, allowed.String())
+		allowed, err := e.Desk.Confirm(tx, a, allowed)
+		if err != nil {
+			return tx.Conclude(event, err)
+		}
+		g := e.newGrant(tx, a, allowed)
+		first := false
+		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID, GrantID: g.ID}, a.EndsAt())
+		switch {
+		case err != nil:
+			return err
+		case !first:
+			if code, err = e.codeAgain(tx, a, before, allowed); errors.Is(err, errAllowedBefore) {
+				return nil // nothing is refused: the client has what it asked for
+			}
+			return tx.Conclude(event, err)
+		}
+		if err := client.Save(tx, a.Client); err != nil {
+			return err
+		}
+		if err := tx.CreateGrant(g); err != nil {
+			return err
+		}
+		code, err = e.newCode(tx, a, g, 0)
+		if err != nil {
+			return err
+		}
+		event = audit.Code(a.Client.ID, g.UserID, g.ID, a.Resource.Identifier, allowed.String(), remembered)
+		if _, profile := client.MatchRedirectURI(a.Client, a.Reply.RedirectURI); profile != "" {
+			event = event.With("profile", profile)
+			if err := tx.ProfileUsed(profile); err != nil {
+				return err
+			}
+		}
+		return tx.Conclude(event, nil)
+	})
+	if err == nil && code == "" {
+		err = errAllowedBefore
+	}
+	if err != nil {
+		return e.undecided(r, a, before, err)
+	}
+	return web.SeeOther(a.Reply.Code(code)), nil
+}
+
+// newGrant returns the grant of what was allowed, which ends with its first code unless
+// that is redeemed.
+func (e *Endpoint) newGrant(tx *store.Tx, a *interaction.Authorization, allowed scope.Set) *oauth.Grant {
+	g := &oauth.Grant{
+		ID:          oauth.NewID("grt_"),
+		ClientID:    a.Client.ID,
+		UserID:      a.Person.ID,
+		ResourceID:  a.Resource.ID,
+		RedirectURI: a.Reply.RedirectURI,
+		Scope:       allowed,
+		Refreshable: a.Client.May(oauth.RefreshToken) && !declined(a, allowed),
+		Secret:      oauth.NewSecret(""),
+		SignedInAt:  a.Session.SignedInAt,
+		AMR:         a.Session.AMR,
+		CreatedAt:   tx.Now(),
+		ExpiresAt:   tx.Now().Add(e.CodeTTL),
+		EndsAt:      tx.Now().Add(e.GrantMax),
+	}
+	if a.Resource.RefreshMaxTTL > 0 {
+		g.EndsAt = tx.Now().Add(a.Resource.RefreshMaxTTL)
+	}
+	return g
+}
+
+// newCode stores the n-th code of g and returns it.
+func (e *Endpoint) newCode(tx *store.Tx, a *interaction.Authorization, g *oauth.Grant, n int64) (string, error) {
+	code := oauth.CodeOf(e.CodeKey, a.ID, n)
+	return code, tx.CreateCode(&oauth.Code{
+		Hash:        oauth.Hash(code),
+		GrantID:     g.ID,
+		RedirectURI: a.Reply.RedirectURI,
+		Challenge:   a.Challenge,
+		ExpiresAt:   tx.Now().Add(e.CodeTTL),
+	})
+}
+
+// codeAgain returns the code of a decision that was taken before, if it was the same: the
+// one that was sent, or another if that expired before it was redeemed. Once a code is
+// redeemed it is never sent again, for a client that redeems it again would lose its
+// tokens.
+func (e *Endpoint) codeAgain(tx *store.Tx, a *interaction.Authorization, before store.Decision, allowed scope.Set) (string, error) {
+	switch {
+	case before.UserID != a.Person.ID:
+		return "", errOtherPerson
+	case before.GrantID == "":
+		return "", errOtherAnswer
+	}
+	g, err := tx.Grant(before.GrantID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return "", errOver
+	case err != nil:
+		return "", err
+	case g.Scope.String() != allowed.String():
+		return "", errOtherAnswer
+	case !g.RevokedAt.IsZero():
+		return "", errOver
+	case !g.LastUsedAt.IsZero():
+		return "", errAllowedBefore
+	case g.Live(tx.Now()): // and so is its code
+		return oauth.CodeOf(e.CodeKey, a.ID, before.Codes), nil
+	}
+	now, err := tx.AnotherCode(a.ID, before, tx.Now().Add(e.CodeTTL))
+	if errors.Is(err, store.ErrNotFound) { // redeemed or revoked since it was read
+		return "", errOver
+	}
+	if err != nil {
+		return "", err
+	}
+	code, err := e.newCode(tx, a, g, now.Codes)
+	if errors.Is(err, store.ErrConflict) { // somebody else made it at the same moment
+		err = nil
+	}
+	return code, err
+}
+
+// declined reports whether the person unticked the wish to stay connected.
+func declined(a *interaction.Authorization, allowed scope.Set) bool {
+	return a.Scope.Has(oauth.OfflineAccess) && !allowed.Has(oauth.OfflineAccess)
+}
+
+// deny records a no and tells the client (OAuth 2.1 §4.1.2.1).
+func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answer, error) {
+	denial := oauth.Refuse(oauth.AccessDenied, "the person did not allow it")
+	var before store.Decision
+	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
+		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
+		if _, err := e.Desk.Confirm(tx, a, nil); err != nil {
+			return tx.Conclude(event, err)
+		}
+		first := false
+		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID}, a.EndsAt())
+		switch {
+		case err != nil:
+			return err
+		case first:
+			return tx.Conclude(event, denial)
+		case before.UserID != a.Person.ID:
+			return tx.Conclude(event, errOtherPerson)
+		case before.GrantID != "":
+			return tx.Conclude(event, errOtherAnswer)
+		}
+		return denial // recorded before
+	})
+	if !errors.Is(err, denial) {
+		return e.undecided(r, a, before, err)
+	}
+	refusal, _ := oauth.AsRefusal(denial)
+	return web.SeeOther(a.Reply.Refusal(refusal)), nil
+}
+
+// undecided answers a decision that could not be taken: because the session has ended,
+// because another was taken before, or for what is refused to the client.
+func (e *Endpoint) undecided(r *http.Request, a *interaction.Authorization, before store.Decision, err error) (web.Answer, error) {
+	answered := Answered{Client: a.Card(), Resource: interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier}, Allowed: before.GrantID != ""}
+	answerable := (*interaction.Answerable)(nil)
+	switch {
+	case errors.As(err, &answerable): // and recorded
+		return e.tell(r, a.Visitor, answerable.Reply, answerable.Err)
+	case errors.Is(err, interaction.ErrSignedOut):
+		return page("/login", a), nil
+	case errors.Is(err, errAllowedBefore):
+		return answered, nil
+	case errors.Is(err, errOver):
+		answered.Over = true
+	case errors.Is(err, errOtherPerson):
+		answered.Other = true
+	case errors.Is(err, errOtherAnswer):
+	default:
+		return nil, err
+	}
+	refusal, _ := oauth.AsRefusal(err)
+	return web.WithRefusal(answered, refusal), nil
+}

@@ -1,0 +1,282 @@
+// Package interaction holds what lies between an authorization request and its answer:
+// the request, which waits in the browser; the browser, which it is bound to; and the
+// person who is signed in there.
+//
+// A request waits for sign-in and consent sealed in the address of those pages, so that
+// a stranger's request costs the server neither memory nor a write. An Authorization is
+// the request with everything it stands for at this moment. It is made by Desk.Open when
+// the request comes in and by Desk.Resume on each page that follows; no other code looks
+// up its client, resource or session.
+package interaction
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Desk opens authorizations. All fields are set.
+type Desk struct {
+	*Sessions
+	Clients *client.Directory
+	Sealer  *Sealer
+	Issuer  string
+}
+
+// Authorization is an authorization request that waits for its answer, and what it
+// stands for: its client and redirect URI are proven, its resource is there, its scopes
+// are what the client may ask for at most, and the browser is the one that it began in.
+type Authorization struct {
+	*Request
+	Visitor
+	Client   *oauth.Client
+	Resource *oauth.Resource
+	Reply    Reply
+	Sealed   string // what Resume makes it of again
+}
+
+// Ready reports whether somebody is signed in, as freshly as the request asks.
+func (a *Authorization) Ready(now time.Time) bool {
+	return a.SignedIn() && a.Satisfied(a.Session.SignedInAt, now)
+}
+
+// Hinted returns the e-mail address of the person whom the client expects, if somebody
+// else is signed in; else "".
+func (a *Authorization) Hinted() string {
+	hint := a.LoginHint
+	if hint == "" || a.Person == nil || !strings.Contains(hint, "@") || identity.EmailKey(hint) == identity.EmailKey(a.Person.Email) {
+		return ""
+	}
+	return hint
+}
+
+// Purpose names the forms that decide on a: a token of one that was shown for another
+// request or person, or for another client with the same id, is worth nothing.
+func (a *Authorization) Purpose() []string {
+	purpose := []string{"consent", a.ID, a.PersonID()}
+	if a.Client.Origin != oauth.ByDocument { // which has no incarnation before its first grant
+		purpose = append(purpose, a.Client.Incarnation)
+	}
+	return purpose
+}
+
+// Find proves client and redirect URI, and returns the client and where its answer
+// goes. It refuses what is not proven: nothing may be sent there (OAuth 2.1 §4.1.2.1).
+// An empty redirect URI is the client's only one.
+func (d *Desk) Find(r *http.Request, v Visitor, clientID, redirectURI, state string) (*oauth.Client, Reply, error) {
+	asked := d.DB.Now()
+	c, err := d.find(r, v, clientID)
+	switch {
+	case err != nil:
+		return nil, Reply{}, err
+	case redirectURI == "" && len(c.RedirectURIs) == 1:
+		redirectURI = c.RedirectURIs[0]
+	case redirectURI == "":
+		return nil, Reply{}, oauth.Refuse(oauth.InvalidRequest, "redirect_uri is missing")
+	}
+	if ok, _ := client.MatchRedirectURI(c, redirectURI); ok {
+		return c, d.reply(c, redirectURI, state), nil
+	}
+	if c, err = d.Clients.FindAgain(r, c, v.PersonID(), asked); err != nil { // its document may have changed
+		return nil, Reply{}, err
+	}
+	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
+		return nil, Reply{}, errRedirectURI
+	}
+	return c, d.reply(c, redirectURI, state), nil
+}
+
+func (d *Desk) find(r *http.Request, v Visitor, clientID string) (*oauth.Client, error) {
+	c, err := client.Known(d.Clients.Find(r, clientID, v.PersonID()))
+	if err != nil {
+		return nil, told(err)
+	}
+	return c, nil
+}
+
+func (d *Desk) reply(c *oauth.Client, redirectURI, state string) Reply {
+	return Reply{
+		RedirectURI: redirectURI,
+		State:       state,
+		Issuer:      d.Issuer,
+		Automatic:   c.Approved() || oauth.LoopbackOnly([]string{redirectURI}),
+	}
+}
+
+// errUnknownClient tells a person how to mend a registration that is gone: no
+// client can, for nothing is sent back to it.
+var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient, "This application is not registered here, or no longer. "+
+	"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will register anew.")
+
+var (
+	errDisabledClient = oauth.Refuse(oauth.UnauthorizedClient, "this application has been disabled here by an administrator")
+	errRedirectURI    = oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not one that this application has registered")
+)
+
+// sealPurpose is what authorization requests are sealed for.
+const sealPurpose = "authorization request"
+
+// Open returns the authorization that a checked request begins in the browser of v. A
+// request that is too long to be carried from page to page is refused.
+func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Resource, q *Request) (*Authorization, error) {
+	q.BoundTo = v.Browser.Hash()
+	a := &Authorization{Request: q, Visitor: v, Client: c, Resource: resource, Reply: reply}
+	var err error
+	if a.Sealed, err = d.Sealer.Seal(sealPurpose, carry(a).encode()); err == nil && len(a.Sealed) > MaxSealed {
+		err = errTooLong
+	}
+	return a, err
+}
+
+// Resume returns the authorization that was sealed, as things are now: client, redirect
+// URI and resource may have changed since, and so may what the client is allowed there;
+// what it is not is asked for no longer. What was altered, is too old, or began in
+// another browser is refused. A refusal that the client may hear is an Answerable.
+func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
+	plain, err := d.Sealer.Open(sealPurpose, sealed)
+	if err != nil {
+		return nil, err
+	}
+	q, err := decodeCarried(plain)
+	if err != nil {
+		return nil, err
+	}
+	v, err := d.Visitor(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case !d.DB.Now().Before(q.EndsAt()):
+		return nil, errTooOld
+	}
+	if err := mine(v.Browser, q.BoundTo); err != nil {
+		return nil, err
+	}
+	c, reply, err := d.findCarried(r, v, q)
+	if err != nil {
+		return nil, err
+	}
+	resource, err := d.stands(r, v, c, reply, q)
+	if err != nil {
+		return nil, &Answerable{c.ID, reply, err}
+	}
+	return &Authorization{Request: q.Request, Visitor: v, Client: c, Resource: resource, Reply: reply, Sealed: sealed}, nil
+}
+
+var errTooOld = oauth.Refuse(oauth.InvalidRequest, "this page was open for too long: go back to the application and start again")
+
+// mine refuses what is bound to another browser.
+func mine(browser web.Browser, hash string) error {
+	switch {
+	case !browser.Known():
+		return oauth.Refuse(oauth.AccessDenied, "the browser did not send its cookie: allow cookies for this site, go back to the application and start again")
+	case !browser.Is(hash):
+		return oauth.Refuse(oauth.AccessDenied, "this page belongs to another browser: go back to the application and start again")
+	}
+	return nil
+}
+
+// findCarried is Find for what was sealed.
+func (d *Desk) findCarried(r *http.Request, v Visitor, q *carried) (*oauth.Client, Reply, error) {
+	c, err := d.find(r, v, q.clientID)
+	if err != nil {
+		return nil, Reply{}, err
+	}
+	redirectURI := q.findRedirect(c)
+	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
+		return nil, Reply{}, errRedirectURI
+	}
+	return c, d.reply(c, redirectURI, q.state), nil
+}
+
+// stands returns the resource that was asked for, and brings the scopes of q down to
+// what the client may ask for there.
+func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, q *carried) (*oauth.Resource, error) {
+	resources, err := d.DB.Resources(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	parties := &store.Parties{Client: c, User: v.Person}
+	if i := slices.IndexFunc(resources, func(resource *oauth.Resource) bool { return resource.ID == q.resourceID }); i >= 0 {
+		parties.Resource = resources[i]
+		q.Scope = q.findScopes(parties.Resource)
+	}
+	standing, err := d.Clients.Standing(parties, permission(c, reply, q.Request, ""))
+	if err == nil && len(q.Scope) < len(q.marks) && len(q.Wanted()) == 0 {
+		err = client.ErrNoScope // the resource has none of those any more
+	}
+	if err != nil {
+		return nil, told(err)
+	}
+	q.Scope = standing.Scope
+	return standing.Resource, nil
+}
+
+// permission is what a client asks for by a request.
+func permission(c *oauth.Client, reply Reply, q *Request, userID string) client.Permission {
+	return client.Permission{Client: c, UserID: userID, GrantType: oauth.AuthorizationCode, RedirectURI: reply.RedirectURI, Scope: q.Scope}
+}
+
+// ErrSignedOut tells that the session of an authorization has ended since it was
+// resumed.
+var ErrSignedOut = errors.New("interaction: the session has ended")
+
+// Confirm is Resume inside the transaction that writes the decision, by what the
+// database says there: it returns those of the allowed scopes that still are the
+// client's, or a refusal as Resume does, or ErrSignedOut. What it confirmed of the
+// session stays true until tx ends.
+func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope.Set, error) {
+	err := d.Sessions.Confirm(tx, a.Visitor)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrSignedOut
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := permission(a.Client, a.Reply, a.Request, a.Person.ID)
+	p.Scope = allowed
+	standing, err := d.Clients.Confirm(tx, p, a.Resource.ID)
+	switch {
+	case err == nil:
+		return standing.Scope, nil
+	case !oauth.IsRefusal(err):
+		return nil, err
+	}
+	err = told(err)
+	if err == ErrSignedOut || err == errUnknownClient || err == errDisabledClient || err == errRedirectURI {
+		return nil, err
+	}
+	return nil, &Answerable{a.Client.ID, a.Reply, err}
+}
+
+// told returns what a person, or the client, is told of an answer of
+// client.Directory.Standing, which speaks to the callers of the token endpoint.
+func told(err error) error {
+	switch {
+	case errors.Is(err, client.ErrGone), errors.Is(err, client.ErrNotAdmitted):
+		return errUnknownClient
+	case errors.Is(err, client.ErrDisabled):
+		return errDisabledClient
+	case errors.Is(err, client.ErrRedirectURI):
+		return errRedirectURI
+	case errors.Is(err, client.ErrNoPerson):
+		return ErrSignedOut
+	case errors.Is(err, client.ErrNoResource):
+		return errNoResource
+	case errors.Is(err, client.ErrUnbound):
+		return oauth.Refuse(oauth.InvalidTarget, "the application is not allowed to use this MCP server any more")
+	case errors.Is(err, client.ErrNoScope):
+		return oauth.Refuse(oauth.InvalidScope, "nothing that the application asked for is allowed to it any more")
+	}
+	return err
+}
+
+var errNoResource = oauth.Refuse(oauth.InvalidTarget, "the MCP server that was asked for is no longer registered here")

@@ -1,0 +1,51 @@
+package interaction
+
+import (
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Request is a checked request of the authorize endpoint (OAuth 2.1 §4.1.1) on its way
+// through sign-in and consent.
+type Request struct {
+	ID        string // "req_…"
+	Scope     scope.Set
+	Challenge oauth.Challenge
+
+	PromptNone    bool   // answer at once, without a page
+	PromptLogin   bool   // sign in anew
+	PromptConsent bool   // ask even if asked before
+	CrossSite     bool   // another site sent the browser here
+	MaxAge        *int64 // seconds since the last sign-in
+	LoginHint     string // who the client believes will sign in, "" if it does not say
+
+	BoundTo string // web.Browser.Hash of the browser that began it
+	BegunAt time.Time
+}
+
+// Lifetime is how long a person has for sign-in and consent.
+const Lifetime = 30 * time.Minute
+
+// EndsAt returns when the request is too old to be answered.
+func (q *Request) EndsAt() time.Time { return q.BegunAt.Add(Lifetime) }
+
+// Satisfied reports whether a sign-in at signedInAt is fresh enough for prompt and
+// max_age at now (OpenID Connect Core §3.1.2.1): one that followed the request always
+// is.
+func (q *Request) Satisfied(signedInAt, now time.Time) bool {
+	switch {
+	case !signedInAt.Before(q.BegunAt):
+		return true
+	case q.PromptLogin:
+		return false
+	case q.MaxAge != nil:
+		return now.Sub(signedInAt) <= time.Duration(*q.MaxAge)*time.Second
+	}
+	return true
+}
+
+// Wanted returns the scopes of the request that stand for something at its resource:
+// all but the wish to stay connected.
+func (q *Request) Wanted() scope.Set { return q.Scope.Minus(scope.Of(oauth.OfflineAccess)) }

@@ -1,0 +1,123 @@
+package interaction
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Sessions are the signed-in browsers. All fields are set.
+type Sessions struct {
+	DB    *store.DB
+	Pages *web.Pages
+	// Idle and Max are how long a session lives unused, and at all.
+	Idle, Max time.Duration
+}
+
+// Visitor is a browser and who is signed in there.
+type Visitor struct {
+	Browser web.Browser
+	Session *identity.Session // nil: nobody is signed in
+	Person  *identity.User    // whose Session it is
+}
+
+// SignedIn reports whether somebody is signed in.
+func (v Visitor) SignedIn() bool { return v.Session != nil }
+
+// PersonID returns the id of the person who is signed in, "" for nobody.
+func (v Visitor) PersonID() string {
+	if v.Person == nil {
+		return ""
+	}
+	return v.Person.ID
+}
+
+// seenEvery is how often at most a session in use is written down as such.
+const seenEvery = 5 * time.Minute
+
+// Visitor returns the browser that sent r and who is signed in there.
+func (s *Sessions) Visitor(r *http.Request) (Visitor, error) {
+	v := Visitor{Browser: s.Pages.Browser(r)}
+	cookie := s.Pages.SessionCookie(r)
+	if cookie == "" {
+		return v, nil
+	}
+	err := s.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		v.Session, v.Person, err = tx.Session(oauth.Hash(cookie))
+		return err
+	})
+	if err == nil && s.DB.Now().Sub(v.Session.SeenAt) >= seenEvery {
+		err = s.DB.Update(r.Context(), func(tx *store.Tx) error { return s.seen(tx, v.Session) })
+	}
+	if errors.Is(err, store.ErrNotFound) { // or it ended just now
+		return Visitor{Browser: v.Browser}, nil
+	}
+	return v, err
+}
+
+func (s *Sessions) seen(tx *store.Tx, session *identity.Session) error {
+	return tx.SeenSession(session.Hash, earlier(tx.Now().Add(s.Idle), session.EndsAt))
+}
+
+// Confirm returns store.ErrNotFound if the session of v has ended since it was looked
+// up, or its account is shut or gone. Until tx ends, nobody else can end it.
+func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
+	if err := s.seen(tx, v.Session); err != nil {
+		return err
+	}
+	_, _, err := tx.Session(v.Session.Hash)
+	return err
+}
+
+// Begin ends the session that the browser of r has, and begins one of the person, who
+// has just proven who they are by the methods amr (RFC 8176). It returns the cookie that
+// gives it to the browser.
+func (s *Sessions) Begin(tx *store.Tx, r *http.Request, person *identity.User, amr ...string) (*http.Cookie, error) {
+	if old := s.Pages.SessionCookie(r); old != "" {
+		if err := tx.EndSession(oauth.Hash(old)); err != nil {
+			return nil, err
+		}
+	}
+	secret := oauth.NewSecret("")
+	session := &identity.Session{
+		Hash:       oauth.Hash(secret),
+		UserID:     person.ID,
+		SignedInAt: tx.Now(),
+		SeenAt:     tx.Now(),
+		AMR:        amr,
+		EndsAt:     tx.Now().Add(s.Max),
+	}
+	session.ExpiresAt = earlier(tx.Now().Add(s.Idle), session.EndsAt)
+	return s.Pages.NewSession(secret), tx.CreateSession(session)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// soon is how long after a sign-in a browser should have come back with its cookie.
+const soon = time.Minute
+
+// SignedInNow returns the query parameter that tells the page to which a sign-in leads
+// that it has just happened, for JustSignedIn.
+func (s *Sessions) SignedInNow() string {
+	return "signed_in=" + strconv.FormatInt(s.DB.Now().Unix(), 10)
+}
+
+// JustSignedIn reports whether the query is that of a page to which a sign-in has just
+// led: if nobody is signed in there, the browser did not keep the cookie.
+func (s *Sessions) JustSignedIn(query url.Values) bool {
+	at, err := strconv.ParseInt(query.Get("signed_in"), 10, 64)
+	since := s.DB.Now().Sub(time.Unix(at, 0))
+	return err == nil && since >= 0 && since <= soon
+}

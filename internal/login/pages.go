@@ -1,0 +1,49 @@
+package login
+
+import (
+	"embed"
+
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+//go:embed templates/*.html
+var files embed.FS
+
+var templates = web.ParseTemplates(files)
+
+// SignIn is the page that asks who the person is: a form with the inputs email
+// and password that is posted to /login.
+type SignIn struct {
+	Client  *interaction.ClientCard // that sent the person here; nil: none, they came by themselves
+	Email   string                  // filled in
+	Error   string                  // a sentence on why the last attempt failed; "": none
+	Request string                  // sealed authorization request, handed back as request; "": none
+	CSRF    string                  // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v SignIn) Page() web.Page {
+	page := templates.Page("sign-in.html", v)
+	if v.Request != "" {
+		return page.AnswersClient()
+	}
+	return page
+}
+
+// SignedIn says who is signed in, and offers to sign out: a form that is posted
+// to /logout.
+type SignedIn struct {
+	Email string
+	Error string // a sentence on why the last form did nothing; "": none
+	CSRF  string // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v SignedIn) Page() web.Page { return templates.Page("signed-in.html", v) }
+
+// SignedOut says that nobody is signed in any more.
+type SignedOut struct{}
+
+// Page returns the page, with status 200.
+func (v SignedOut) Page() web.Page { return templates.Page("signed-out.html", v) }
