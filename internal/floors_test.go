@@ -104,7 +104,8 @@ const (
 	maxMeanImports     = 2.2 // beyond the vocabularies
 )
 
-// large are the packages that may have more lines: one has the records of everything, the other is a product of its own.
+// large are the packages that may have more lines: one has the records of everything, the other is a product of its
+// own.
 var large = []string{"internal/store", "guard"}
 
 // vocabularies are the packages whose words everybody uses: importing them ties nobody to anybody.

@@ -74,13 +74,14 @@ func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 	return &Endpoint{keys: ring, metadata: store.NewCached(db, store.Resources, build)}
 }
 
-// Routes are the documents: the metadata in every form that clients look for, and the key set. Verifiers and clients may
-// keep a document for as long as a new key waits before it signs.
+// Routes are the documents: the metadata in every form that clients look for, and the key set. Verifiers and clients
+// may keep a document for as long as a new key waits before it signs.
 func (e *Endpoint) Routes() []web.Route {
 	cache := fmt.Sprintf("public, max-age=%d", int(keys.CacheFor.Seconds()))
 	return []web.Route{
 		{ // RFC 8414 §3.1; OpenID Connect Discovery §4
-			Path: "/.well-known/oauth-authorization-server", Also: []string{"/.well-known/openid-configuration"}, Place: web.WellKnown,
+			Path: "/.well-known/oauth-authorization-server", Also: []string{"/.well-known/openid-configuration"},
+			Place:   web.WellKnown,
 			Methods: web.Methods{"GET": web.JSON(e.Metadata)}, Caller: web.Anybody, CORS: true, Cache: cache,
 		},
 		{ // RFC 7517 §5

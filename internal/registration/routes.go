@@ -6,9 +6,14 @@ import "github.com/cardea-auth/cardea/internal/web"
 // metadata.
 func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
-		{Path: "/oauth2/register", Also: []string{"/register"}, Methods: web.Methods{"POST": web.JSON(e.Register)}, Caller: web.Anybody, CORS: true}, // RFC 7591 §3
-		{Path: "/oauth2/register/{client_id}", Methods: web.Methods{ // RFC 7592 §2
-			"GET": web.JSON(e.Read), "PUT": web.JSON(e.Update), "DELETE": web.JSON(e.Delete),
-		}, Caller: web.Registered, CORS: true},
+		{ // RFC 7591 §3.1
+			Path: "/oauth2/register", Also: []string{"/register"},
+			Methods: web.Methods{"POST": web.JSON(e.Register)}, Caller: web.Anybody, CORS: true,
+		},
+		{ // RFC 7592 §2
+			Path:    "/oauth2/register/{client_id}",
+			Methods: web.Methods{"GET": web.JSON(e.Read), "PUT": web.JSON(e.Update), "DELETE": web.JSON(e.Delete)},
+			Caller:  web.Registered, CORS: true,
+		},
 	}
 }

@@ -5,8 +5,8 @@ import "testing"
 // metadataPath is where clients look for the metadata first.
 const metadataPath = "/.well-known/oauth-authorization-server"
 
-// failures are what keeps MCP clients from connecting in the field, most frequent first. Each is met once, as the client
-// would meet it; those that belong together share a file.
+// failures are what keeps MCP clients from connecting in the field, most frequent first. Each is met once, as the
+// client would meet it; those that belong together share a file.
 var failures = []struct {
 	name string
 	meet func(*testing.T)

@@ -10,8 +10,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 )
 
-// A client that sets Content-Type in two layers names two types. A body is read as what its endpoint takes, if the header
-// names that.
+// A client that sets Content-Type in two layers names two types. A body is read as what its endpoint takes, if the
+// header names that.
 func TestTwoContentTypes(t *testing.T) {
 	s := servertest.Start(t)
 	s.Resource(servertest.MCP, "*"+weather)

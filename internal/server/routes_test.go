@@ -13,8 +13,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// TestRoutes walks the table of routes. What a route promises by its policy holds for each of its paths and methods, for
-// those that it does not answer and for scripts of other origins.
+// TestRoutes walks the table of routes. What a route promises by its policy holds for each of its paths and methods,
+// for those that it does not answer and for scripts of other origins.
 func TestRoutes(t *testing.T) {
 	s := servertest.Start(t)
 	s.Resource(servertest.MCP, "*mcp:tools:weather")

@@ -2,12 +2,21 @@ package token
 
 import "github.com/cardea-auth/cardea/internal/web"
 
-// Routes are the token endpoint and those that ask about tokens and end them. /token is what clients of MCP 2025-03-26 call
-// when they find no metadata.
+// Routes are the token endpoint and those that ask about tokens and end them. /token is what clients of MCP 2025-03-26
+// call when they find no metadata.
 func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
-		{Path: "/oauth2/token", Also: []string{"/token"}, Methods: web.Methods{"POST": web.JSON(e.Token)}, Caller: web.Clients, CORS: true}, // RFC 6749 §3.2
-		{Path: "/oauth2/introspect", Methods: web.Methods{"POST": web.JSON(e.Introspect)}, Caller: web.Clients},                             // RFC 7662 §2
-		{Path: "/oauth2/revoke", Methods: web.Methods{"POST": web.JSON(e.Revoke)}, Caller: web.Clients, CORS: true},                         // RFC 7009 §2
+		{ // RFC 6749 §3.2
+			Path: "/oauth2/token", Also: []string{"/token"},
+			Methods: web.Methods{"POST": web.JSON(e.Token)}, Caller: web.Clients, CORS: true,
+		},
+		{ // RFC 7662 §2.1
+			Path:    "/oauth2/introspect",
+			Methods: web.Methods{"POST": web.JSON(e.Introspect)}, Caller: web.Clients,
+		},
+		{ // RFC 7009 §2.1
+			Path:    "/oauth2/revoke",
+			Methods: web.Methods{"POST": web.JSON(e.Revoke)}, Caller: web.Clients, CORS: true,
+		},
 	}
 }

@@ -51,8 +51,8 @@ var assets = func() map[string]asset {
 
 func assetPath(name string) string { return assets[name].path }
 
-// Assets is the style sheet and the images of the pages, below /assets/. The files are small and go out whole: a Range is
-// not looked at.
+// Assets is the style sheet and the images of the pages, below /assets/. The files are small and go out whole: a Range
+// is not looked at.
 func Assets() Route {
 	byPath := map[string]asset{}
 	for _, a := range assets {
@@ -73,7 +73,7 @@ func Assets() Route {
 		_, _ = w.Write(a.body) // if the browser went away, no answer is needed
 	})
 	return Route{
-		Path: "/assets/{file}", Caller: Anybody, Cache: "public, max-age=31536000, immutable", // a file that changes has another name
-		Methods: Methods{http.MethodGet: serve},
+		Path: "/assets/{file}", Methods: Methods{http.MethodGet: serve}, Caller: Anybody,
+		Cache: "public, max-age=31536000, immutable", // because a file that changes has another name
 	}
 }

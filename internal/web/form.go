@@ -74,8 +74,8 @@ func FormAsItIs(r *http.Request) (url.Values, error) {
 	return parse(body.String())
 }
 
-// checkType returns a sentence on why the body of r is not of the media type kind, in UTF-8. It is if Content-Type names that type,
-// alone or among others: a client that sets the header twice, in two layers, sends "application/json,
+// checkType returns a sentence on why the body of r is not of the media type kind, in UTF-8. It is if Content-Type
+// names that type, alone or among others: a client that sets the header twice, in two layers, sends "application/json,
 // application/x-www-form-urlencoded".
 func checkType(r *http.Request, kind string) error {
 	header := r.Header["Content-Type"]
@@ -140,8 +140,8 @@ func checkValues(values url.Values, repeatable []string) error {
 	return nil
 }
 
-// EncodeQuery returns values as a query, sorted by name. A space is %20, which every decoder reads; + is a space only to
-// those that decode forms.
+// EncodeQuery returns values as a query, sorted by name. A space is %20, which every decoder reads; + is a space only
+// to those that decode forms.
 func EncodeQuery(values url.Values) string {
 	return strings.ReplaceAll(values.Encode(), "+", "%20") // a plus sign of a value is %2B
 }

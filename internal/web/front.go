@@ -168,17 +168,17 @@ func (f *Front) address(log *slog.Logger, r *http.Request) string {
 	return peer.String()
 }
 
-// warn tells the operator, once, that a peer which is not trusted names others: most likely it is a proxy, and the limits
-// take everybody behind it for one. A public address, which may be anybody's who sends such a header, is told apart from one
-// of a private network, so that no stranger makes the warning about the proxy go missing.
+// warn tells the operator, once, that a peer which is not trusted names others: most likely it is a proxy, and the
+// limits take everybody behind it for one. A public address, which may be anybody's who sends such a header, is told
+// apart from one of a private network, so that no stranger makes the warning about the proxy go missing.
 func (f *Front) warn(log *slog.Logger, peer netip.Addr) {
 	once := &f.stranger
 	if peer.IsPrivate() || peer.IsLoopback() || peer.IsLinkLocalUnicast() {
 		once = &f.untrusted
 	}
 	once.Do(func() {
-		log.Warn("requests name the address that they were forwarded for, but come from a peer that trusted_proxies does not name; "+
-			"if it is a proxy of yours, add it there, because until then the limits and the audit log take everybody behind it for one sender",
+		log.Warn("requests were forwarded by a peer that trusted_proxies does not name; if it is a proxy of yours, add it, "+
+			"because the limits and the audit log take everybody behind it for one sender",
 			"peer", peer.String(), "setting", "trusted_proxies: "+peer.String())
 	})
 }

@@ -12,8 +12,8 @@ import (
 // Route is something that the server answers: where, by which methods, for whom and under which policy. Each endpoint
 // returns its own; a Router serves them. The policy of pages is in their adapter, Pages.HTML or Pages.HTMLFromAnySite.
 type Route struct {
-	// Path begins with a slash. A segment in braces, as in "/things/{id}", stands for any one segment, which the handler
-	// reads by r.PathValue("id").
+	// Path begins with a slash. A segment in braces, as in "/things/{id}", stands for any one segment, which the
+	// handler reads by r.PathValue("id").
 	Path    string
 	Also    []string // other paths with the same answers
 	Place   Place
@@ -23,7 +23,8 @@ type Route struct {
 	Cache   string // Cache-Control of what it answers, unless that is an error or a page; "" is "no-store"
 }
 
-// Place is where the paths of a route stand when the issuer has a path of its own. Without one, all places are the same.
+// Place is where the paths of a route stand when the issuer has a path of its own. Without one, all places are the
+// same.
 type Place int
 
 // The places.
@@ -33,7 +34,8 @@ const (
 	AtRoot                   // the route's path alone
 )
 
-// Caller is whom a route answers. It states what the handlers ask for, each at the beginning; the router asks for nothing.
+// Caller is whom a route answers. It states what the handlers ask for, each at the beginning; the router asks for
+// nothing.
 type Caller string
 
 // The callers.
@@ -88,9 +90,9 @@ func (rt Route) handler() http.Handler {
 
 // Router hands each request to its route. Make it with NewRouter.
 //
-// Doubled and trailing slashes in a path are ignored, and handlers see the path without them: no redirect is needed, and
-// none of ours can begin with two slashes, which is another host. Otherwise a path is what it says: dot segments and
-// needless escapes lead nowhere, and an escaped slash is not a slash.
+// Doubled and trailing slashes in a path are ignored, and handlers see the path without them: no redirect is needed,
+// and none of ours can begin with two slashes, which is another host. Otherwise a path is what it says: dot segments
+// and needless escapes lead nowhere, and an escaped slash is not a slash.
 type Router struct {
 	base     string
 	paths    map[string]http.Handler
@@ -226,7 +228,8 @@ func (m Methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	allowed := strings.Join(m.Names(), ", ")
 	w.Header().Set("Allow", allowed)
-	failJSON(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, "this address answers %s", allowed))
+	const answers = "this address answers %s"
+	failJSON(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, answers, allowed))
 }
 
 // Names returns the methods that are answered, sorted; HEAD is among them if GET is.

@@ -222,9 +222,9 @@ func verdict(r *http.Request, err error) *oauth.Refusal {
 	return answer
 }
 
-// ErrorDescription returns text in the characters of error_description (RFC 6749 §4.1.2.1, §5.2): printable ASCII without
-// quotation mark and backslash. Quotation marks, dashes and the like become their ASCII neighbours; any other character is
-// percent-encoded, so that nothing of it is lost: "caf\u00e9" is "caf%C3%A9".
+// ErrorDescription returns text in the characters of error_description (RFC 6749 §4.1.2.1, §5.2): printable ASCII
+// without quotation mark and backslash. Quotation marks, dashes and the like become their ASCII neighbours; any other
+// character is percent-encoded, so that nothing of it is lost: "caf\u00e9" is "caf%C3%A9".
 func ErrorDescription(text string) string {
 	plain := func(c rune) bool { return ' ' <= c && c <= '~' && c != '"' && c != '\\' }
 	if !strings.ContainsFunc(text, func(c rune) bool { return !plain(c) }) {
