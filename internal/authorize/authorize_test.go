@@ -16,15 +16,8 @@ import (
 )
 
 // start runs a server with one resource of two scopes, the first a default.
-func start(t testing.TB) *servertest.Server {
-	t.Helper()
-	s := servertest.Start(t)
-	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
-	return s
-}
-
 func TestClientMustBeProven(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	c := s.Client()
 
 	t.Run("AZ-01 unknown client", func(t *testing.T) {
@@ -154,7 +147,7 @@ func TestRedirectURI(t *testing.T) {
 		{"white space before it", app, " " + app, false},
 		{"a backslash", app, `https://app.example.com\@evil.example/callback`, false},
 	}
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,7 +178,7 @@ func TestRedirectURI(t *testing.T) {
 
 // What may not be requested may not be registered either.
 func TestRegisteredRedirectURI(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	for name, uri := range map[string]string{
 		"AZ-12 a fragment":                    "https://app.example.com/cb#x",
 		"AZ-12 a response in the fragment":    "https://app.example.com/cb#code=1&state=2",
@@ -215,7 +208,7 @@ func TestRegisteredRedirectURI(t *testing.T) {
 
 // From here on the client is proven: whatever is wrong, it hears of it.
 func TestRequestIsChecked(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	s.Resource("https://other.example.com/mcp", "*other")
 	public, confidential := s.Client(), s.Client(servertest.Confidential)
 
@@ -351,7 +344,7 @@ func listen(t *testing.T) *canary {
 }
 
 func TestState(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	c := s.Client()
 	var printable strings.Builder
@@ -404,7 +397,7 @@ func TestState(t *testing.T) {
 }
 
 func TestScopeAndResource(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	c := s.Client()
 	tests := []struct {
@@ -440,7 +433,7 @@ func TestScopeAndResource(t *testing.T) {
 }
 
 func TestPrompt(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	c := s.Client()
 
@@ -489,7 +482,7 @@ func TestPrompt(t *testing.T) {
 }
 
 func TestLoginHint(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	c := s.Client()
 

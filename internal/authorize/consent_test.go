@@ -14,7 +14,7 @@ import (
 const both = "mcp:tools:weather mcp:tools:email:send"
 
 func TestConsentForm(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada, eve := s.User("ada@example.com"), s.User("eve@example.com")
 	c := s.Client()
 	asked := func(t *testing.T) (*servertest.Agent, *servertest.Page) {
@@ -227,7 +227,7 @@ func TestConsentForm(t *testing.T) {
 
 // D8: what spares a person the page.
 func TestRememberedConsent(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	s.Resource("https://other.example.com/mcp", "*mcp:tools:weather")
 	ada := s.User("ada@example.com")
 	with := servertest.With
@@ -387,7 +387,7 @@ func TestRememberedConsent(t *testing.T) {
 }
 
 func TestConsentPage(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	show := func(t *testing.T, name string, uris ...string) *servertest.Page {
 		t.Helper()

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMethods(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 	agent.Connect(browser, ada) // a session and a remembered consent: a GET would send a code at once
@@ -62,7 +62,7 @@ func TestMethods(t *testing.T) {
 }
 
 func TestCookies(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 
 	t.Run("AZ-68 attributes", func(t *testing.T) {
@@ -96,7 +96,7 @@ func TestCookies(t *testing.T) {
 }
 
 func TestErrorPage(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	c := s.Client()
 	probe := `"><img src=x onerror=alert(1)></title><script>alert(1)</script>'"`
 
@@ -147,7 +147,7 @@ func TestErrorPage(t *testing.T) {
 }
 
 func TestRedirectAfterCredentials(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	browser := s.Browser(t)
 	page := browser.Authorize(s.Agent(t, s.Client()).Authorization())
@@ -164,7 +164,7 @@ func TestRedirectAfterCredentials(t *testing.T) {
 }
 
 func TestCode(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	c := s.Client()
 
@@ -218,7 +218,7 @@ func TestCode(t *testing.T) {
 // The interaction belongs to the browser that began it, and client and redirect
 // URI must still stand when it ends.
 func TestInteraction(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada, eve := s.User("ada@example.com"), s.User("eve@example.com")
 
 	t.Run("AZ-64 the sign-in page in another browser", func(t *testing.T) {
@@ -313,7 +313,7 @@ func secretBytes(t *testing.T, code string) []byte {
 
 // A program that holds an old registration asks before it opens a browser.
 func TestRefusalForPrograms(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	agent := s.Agent(t, s.Client())
 	agent.ClientID = "mcp_gone"
 	query := agent.Authorization().Encode()
@@ -329,7 +329,7 @@ func TestRefusalForPrograms(t *testing.T) {
 
 // A refusal is a decision, and none goes unrecorded, however little was asked.
 func TestRefusedPagesAreRecorded(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	for path, action := range map[string]string{
 		"/consent?decision=allow":      "authorize.consent",
 		"/consent?request=a&request=b": "authorize.consent",

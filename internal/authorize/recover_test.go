@@ -293,7 +293,7 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 
 // RFC 9700 §4.11.2: who may be sent on without a person's doing.
 func TestErrorsReturnToTheClient(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	with := servertest.With
 	clients := map[string]*servertest.Client{
@@ -392,7 +392,7 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 
 // AZ-53: a POST from another site comes without our cookies.
 func TestPostFromAnotherSite(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 	browser.Get("/login").SignIn(ada)
@@ -434,7 +434,7 @@ func TestPostFromAnotherSite(t *testing.T) {
 
 // A client that expects one person, in the browser of another.
 func TestHintOfAnotherPerson(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada, eve := s.User("ada@example.com"), s.User("eve@example.com")
 	agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 	agent.Connect(browser, ada)
@@ -468,7 +468,7 @@ func TestHintOfAnotherPerson(t *testing.T) {
 
 // D8: no program on the person's own device is believed to be the client.
 func TestNotRememberedOnDevices(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	const web = "https://agent.example.com/callback"
 	for _, uri := range []string{"com.example.agent:/callback", "cursor://anysphere.cursor-mcp/oauth/callback", "http://127.0.0.1/callback", "http://localhost:33418/", "http://[::1]/callback", "https://127.0.0.1/callback", "https://localhost/callback"} {
@@ -494,7 +494,7 @@ func TestNotRememberedOnDevices(t *testing.T) {
 
 // A browser that does not keep what it is given is told so.
 func TestCookiesThatAreNotKept(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	const session = "cardea_session"
 	t.Run("none at all", func(t *testing.T) {
@@ -528,7 +528,7 @@ func TestCookiesThatAreNotKept(t *testing.T) {
 
 // What travels in our redirects stays short, and what cannot travel is refused.
 func TestRedirectsAreShort(t *testing.T) {
-	s := start(t)
+	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	const n = 100
 	var names []string

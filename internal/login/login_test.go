@@ -20,13 +20,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-func start(t testing.TB, edits ...func(*config.Config)) *servertest.Server {
-	t.Helper()
-	s := servertest.Start(t, edits...)
-	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
-	return s
-}
-
 // limited turns on the limits, with three free tries.
 func limited(c *config.Config) {
 	c.Limits.Enabled = true
@@ -43,7 +36,7 @@ func wrong(p *servertest.Person) *servertest.Person {
 func signedIn(b *servertest.Browser) bool { return !b.Get("/login").Has("password") }
 
 func TestSignIn(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 
 	t.Run("without a request", func(t *testing.T) {
@@ -153,7 +146,7 @@ func allocated(do func()) uint64 {
 
 func TestBackoff(t *testing.T) {
 	t.Run("LG-04 the right password during back-off", func(t *testing.T) {
-		s := start(t, limited)
+		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		browser := s.Browser(t)
 		for range 4 {
@@ -176,7 +169,7 @@ func TestBackoff(t *testing.T) {
 		}
 	})
 	t.Run("LG-04 an unknown account is slowed down alike", func(t *testing.T) {
-		s := start(t, limited)
+		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		known, unknown := tries(t, s, ada.Email, 6), tries(t, s, "nobody@example.com", 6)
 		if fmt.Sprint(known) != fmt.Sprint(unknown) {
@@ -190,7 +183,7 @@ func TestBackoff(t *testing.T) {
 		}
 	})
 	t.Run("LG-06 variants of a name share one counter", func(t *testing.T) {
-		s := start(t, limited)
+		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		for _, variant := range []string{"ADA@EXAMPLE.COM", "ada@example.com ", "ａｄａ@example.com", "Ada@Example.Com"} {
 			s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: variant, Password: "guess of a stranger"})
@@ -200,7 +193,7 @@ func TestBackoff(t *testing.T) {
 		}
 	})
 	t.Run("LG-08 500 guesses at once", func(t *testing.T) {
-		s := start(t, limited)
+		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		page := s.Browser(t).Get("/login")
 		var mu sync.Mutex
@@ -224,7 +217,7 @@ func TestBackoff(t *testing.T) {
 		}
 	})
 	t.Run("D12 twelve right passwords at once", func(t *testing.T) {
-		s := start(t, limited)
+		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		var wg sync.WaitGroup
 		begin := make(chan struct{})
@@ -242,7 +235,7 @@ func TestBackoff(t *testing.T) {
 		wg.Wait()
 	})
 	t.Run("LG-10 a victim under attack", func(t *testing.T) {
-		s := start(t, limited)
+		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		agent, live, known := s.Agent(t, s.Client()), s.Browser(t), s.Browser(t)
 		agent.Connect(live, ada)
@@ -283,7 +276,7 @@ func tries(t *testing.T, s *servertest.Server, email string, n int) (statuses []
 }
 
 func TestDisabledAccount(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 	tokens := agent.Connect(browser, ada)
@@ -324,7 +317,7 @@ func TestDisabledAccount(t *testing.T) {
 }
 
 func TestRecordsOfSignIn(t *testing.T) {
-	s := start(t, limited)
+	s := servertest.StartWeather(t, limited)
 	ada := s.User("ada@example.com")
 	s.Browser(t).Get("/login").SignIn(ada)
 	tries(t, s, ada.Email, 5)
@@ -357,7 +350,7 @@ func TestRecordsOfSignIn(t *testing.T) {
 }
 
 func TestForms(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	t.Run("U10 a domain in another alphabet, as browsers send it", func(t *testing.T) {
 		for created, typed := range map[string]string{"bob@bücher.example": "bob@xn--bcher-kva.example", "dan@xn--bcher-kva.example": "dan@Bücher.example"} {
@@ -429,7 +422,7 @@ func TestForms(t *testing.T) {
 }
 
 func TestSession(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	const cookie = "cardea_session"
 
@@ -530,7 +523,7 @@ func TestSession(t *testing.T) {
 		}
 	})
 	t.Run("LG-20 a session that is not used", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
 		ada := s.User("ada@example.com")
 		browser, forgotten := s.Browser(t), s.Browser(t)
 		browser.Get("/login").SignIn(ada)
@@ -552,7 +545,7 @@ func TestSession(t *testing.T) {
 		}
 	})
 	t.Run("LG-20 a session that is used for ever", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 3*time.Hour })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 3*time.Hour })
 		ada := s.User("ada@example.com")
 		browser := s.Browser(t)
 		browser.Get("/login").SignIn(ada)
@@ -568,7 +561,7 @@ func TestSession(t *testing.T) {
 		}
 	})
 	t.Run("LG-20 a superseded cookie extends nothing", func(t *testing.T) {
-		s := start(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
+		s := servertest.StartWeather(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
 		ada := s.User("ada@example.com")
 		browser := s.Browser(t)
 		browser.Get("/login").SignIn(ada)
@@ -617,7 +610,7 @@ func TestSessionThatEndsMeanwhile(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 
 	t.Run("LG-26 1 MB", func(t *testing.T) {
 		ada := s.User("ada@example.com")
@@ -673,7 +666,7 @@ func TestPassword(t *testing.T) {
 }
 
 func TestPasswordHash(t *testing.T) {
-	s := start(t)
+	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	stored := func() (hash string) {
 		s.Update(func(tx *store.Tx) error {
