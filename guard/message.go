@@ -47,6 +47,9 @@ const (
 	withHeaders    = "2026-07-28"
 )
 
+// maxBatch is how many messages a batch may have.
+const maxBatch = 100
+
 // message is the part of a JSON-RPC message that decides whether it gets through.
 type message struct {
 	id      []byte // JSON; nil if the message has none
@@ -67,6 +70,8 @@ func readMessages(body []byte) (messages []message, batch bool, err error) {
 		values = [][]byte{body}
 	case len(values) == 0:
 		return nil, true, errors.New("it is an empty batch")
+	case len(values) > maxBatch:
+		return nil, true, errors.New("it is a batch of more than 100 messages")
 	}
 	for _, value := range values {
 		m, err := readMessage(value)

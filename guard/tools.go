@@ -39,7 +39,7 @@ type ToolScopes map[string][]string
 //   - 400: the body is not a JSON-RPC message of MCP, or its method is almost one of MCP's.
 //   - 400 with the JSON-RPC error -32020: the headers Mcp-Method, Mcp-Name and MCP-Protocol-Version do not agree with
 //     the body, or are missing although MCP 2026-07-28 requires them.
-//   - 400: the body is a batch, but the revision of MCP is 2025-06-18 or later.
+//   - 400: the body is a batch of more than 100 messages, or any batch in MCP 2025-06-18 and later.
 //   - 400: a GET or DELETE has a body, or a header overrides the method.
 //   - 405: the method is not POST, GET, HEAD or DELETE.
 //   - 413: the body is longer than 4 MiB.

@@ -168,6 +168,7 @@ func TestRequireToolScopes(t *testing.T) {
 		"params is text":                        `{"id":1,"method":"ping","params":"x"}`,
 		"_meta is text":                         `{"id":1,"method":"ping","params":{"_meta":"x"}}`,
 		"an empty batch":                        `[]`,
+		"GW-36 a batch without end":             `[` + strings.Repeat(`{"method":"ping"},`, 100) + `{"method":"ping"}]`,
 		"a prompt without a name":               `{"id":1,"method":"prompts/get","params":{}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
