@@ -92,7 +92,6 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, 
 	}
 	judged := r.WithContext(r.Context())
 	judged.Header = r.Header.Clone()
-	judged.Header.Del("Trailer")
 	judged.Trailer, judged.TransferEncoding = nil, nil
 	judged.ContentLength = int64(len(body))
 	judged.Body = http.NoBody

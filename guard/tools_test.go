@@ -134,6 +134,7 @@ func TestRequireToolScopes(t *testing.T) {
 		"GW-25 nested without end":              strings.Repeat(`{"a":`, 100_000),
 		"GW-25 nested without end, well-formed": strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000),
 		"GW-25 an argument nested too deep":     `{"method":"ping","params":{"a":` + strings.Repeat(`[`, 127) + strings.Repeat(`]`, 127) + `}}`,
+		"GW-25 objects nested too deep":         `{"method":"ping","params":` + strings.Repeat(`{"a":`, 128) + `1` + strings.Repeat(`}`, 128) + `}`,
 		"GW-17 a NUL after the method":          `{"method":"tools/call\u0000","params":{"name":"send_email"}}`,
 		"GW-17 a slash after the method":        `{"method":"tools/call/","params":{"name":"send_email"}}`,
 		"GW-17 two slashes in the method":       `{"method":"tools//call","params":{"name":"send_email"}}`,
@@ -363,6 +364,10 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 			if resp.Code != want {
 				t.Errorf("%q: %d", version, resp.Code)
 			}
+		}
+		resp := ask(handler, token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`[` + modern + `]`)) })
+		if resp.Code != 400 {
+			t.Errorf("2026-07-28 in the body alone: %d", resp.Code)
 		}
 	})
 }
