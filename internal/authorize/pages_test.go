@@ -83,7 +83,7 @@ func TestConsentView(t *testing.T) {
 		if strings.Index(page, `value="deny"`) > strings.Index(page, `value="allow"`) {
 			t.Error("deny does not come first")
 		}
-		if enter := strings.Index(page, `<button type="submit" disabled hidden></button>`); enter < 0 || enter > strings.Index(page, `value="deny"`) {
+		if enter := strings.Index(page, `<button type="submit" hidden></button>`); enter < 0 || enter > strings.Index(page, `value="deny"`) {
 			t.Error("the Enter key would decide")
 		}
 	})

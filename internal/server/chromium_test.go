@@ -106,3 +106,65 @@ func TestChromium(t *testing.T) {
 		})
 	}
 }
+
+// Enter on a checkbox decides nothing: neither the first button nor the last is meant.
+func TestEnterOnCheckbox(t *testing.T) {
+	s := servertest.StartMCP(t)
+	ada := s.User("ada@example.com")
+	ctx := chromium(t)
+	agent := s.Agent(t, s.Client())
+	params := agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send"))
+	err := chromedp.Do(ctx,
+		chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()),
+		chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
+		chromedp.KeyEvent(ada.Email), press(kb.Tab, 1),
+		chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
+		chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
+		press(kb.Tab, 2), press(" ", 1), press(kb.Enter, 1), // not you, the first scope
+		chromedp.WaitVisible(chromedp.CSS(`[role="alert"]`)), // that asks for a choice
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if events := s.Events("authorize.consent"); len(events) != 1 || events[0].Reason != "invalid_request" {
+		t.Errorf("it was taken for an answer: %+v", events)
+	}
+	isAnswer := func(e network.EventRequestWillBeSent) bool {
+		return strings.HasPrefix(e.Request.URL, servertest.Callback)
+	}
+	answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(chromedp.Click(chromedp.CSS(`button[value="allow"]`)))))
+	if err != nil {
+		t.Fatalf("the answer never arrived at the client: %v", err)
+	}
+	u, err := url.Parse(answer.Request.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tokens := agent.Exchange(u.Query().Get("code")).Tokens(); tokens.Scope != "mcp:tools:email:send" {
+		t.Errorf("scope is %q: the ticks were lost", tokens.Scope)
+	}
+}
+
+// A person returns to a client that asked in a wrong way, wherever it is answered.
+func TestReturnInChromium(t *testing.T) {
+	s := servertest.StartMCP(t)
+	for _, uri := range []string{"https://agent.example.com/callback?a=1", "com.example.agent:/callback"} {
+		t.Run(uri, func(t *testing.T) {
+			ctx := chromium(t)
+			agent := s.Agent(t, s.Client(servertest.Unapproved, servertest.RedirectURIs(uri)))
+			params := agent.Authorization(servertest.With("response_type", "token"))
+			err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()), chromedp.WaitVisible(chromedp.CSS(`button`)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			isAnswer := func(e network.EventRequestWillBeSent) bool { return strings.HasPrefix(e.Request.URL, uri) }
+			answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(chromedp.Click(chromedp.CSS(`button`)))))
+			if err != nil {
+				t.Fatalf("the answer never arrived at the client: %v", err)
+			}
+			if u := answer.Request.URL; !strings.Contains(u, "error=unsupported_response_type") || !strings.Contains(u, "state="+params.Get("state")) {
+				t.Errorf("the answer is %s", u)
+			}
+		})
+	}
+}
