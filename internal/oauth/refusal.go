@@ -42,7 +42,7 @@ const (
 // by Refuse and its siblings and found again by AsRefusal.
 type Refusal struct {
 	Code        ErrorCode
-	Description string        // a short ASCII sentence that says how to mend the request; no secret
+	Description string        // a short sentence that says how to mend the request; no secret
 	Basic       bool          // the client tried HTTP Basic, so a 401 carries its challenge (RFC 6749 §5.2)
 	RetryAfter  time.Duration // with HTTP 429 and 503; rounded up to whole seconds
 	// Cause is what led to it, for the audit log and never for the client; nil is

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -291,5 +292,6 @@ func Sentence(text string) string {
 	if text == "" || strings.ContainsAny(first, "_=") {
 		return text
 	}
-	return strings.ToUpper(text[:1]) + strings.TrimSuffix(text[1:], ".") + "."
+	_, size := utf8.DecodeRuneInString(text)
+	return strings.ToUpper(text[:size]) + strings.TrimSuffix(text[size:], ".") + "."
 }

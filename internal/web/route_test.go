@@ -144,6 +144,35 @@ func TestRouter(t *testing.T) {
 	})
 }
 
+func FuzzRouter(f *testing.F) {
+	for _, target := range []string{"/token", "//token//", "/things/1/", "/things/%7Bid%7D", "/things/%2F", "//evil.example/token", "/.well-known/x", "*", "/a?b=//c"} {
+		f.Add(target)
+	}
+	reached := ""
+	h := web.JSON(func(r *http.Request) (string, error) { reached = r.URL.Path; return r.PathValue("id"), nil })
+	router := web.NewRouter(pages, web.Route{Path: "/token", Methods: web.Methods{"GET": h}}, web.Route{Path: "/things/{id}", Methods: web.Methods{"GET": h}})
+	f.Fuzz(func(t *testing.T, target string) {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: auth.example\r\n\r\n")))
+		if err != nil {
+			return
+		}
+		asked := r.URL.Path
+		reached = ""
+		w, _ := send(router, r)
+		switch {
+		case w.Header().Get("Location") != "":
+			t.Fatalf("%q is redirected", target)
+		case reached == "":
+			return
+		}
+		// What is reached is what was asked for, less some slashes.
+		if strings.Contains(reached, "//") || strings.HasSuffix(reached, "/") || !strings.HasPrefix(reached, "/") ||
+			strings.ReplaceAll(reached, "/", "") != strings.ReplaceAll(asked, "/", "") || r.URL.RawPath != "" {
+			t.Fatalf("%q reaches %q", target, reached)
+		}
+	})
+}
+
 func TestNotFound(t *testing.T) {
 	router := web.NewRouter(pages)
 	for _, path := range []string{"/.well-known/nothing", "/.well-known", "/oauth2/nothing", "/oauth2", "/nothing"} {

@@ -349,4 +349,8 @@ func TestErrorsOutsideASCII(t *testing.T) {
 	if !strings.Contains(w.Body.String(), "caf\u00e9") {
 		t.Errorf("the page: %s", w.Body)
 	}
+	w, _ = get(pageOf(nil, oauth.Refuse(oauth.InvalidRequest, "\u00e9clair is not a method")), "/")
+	if !strings.Contains(w.Body.String(), "\u00c9clair is not a method.") {
+		t.Errorf("the page: %s", w.Body)
+	}
 }
