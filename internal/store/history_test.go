@@ -160,11 +160,21 @@ func acts(now time.Time) []act {
 		{"Resources", func(tx *store.Tx) error { return ok(tx.Resources()) }, none},
 		{"RevokeGrant", func(tx *store.Tx) error { return ok(tx.RevokeGrant("grt_1", "operator")) }, none},
 		{"RevokeInitialToken", func(tx *store.Tx) error { return ok(tx.RevokeInitialToken("iat_1")) }, none},
+		{"RevokeSession", func(tx *store.Tx) error {
+			if _, err := tx.RevokeSession("ses_another"); !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			return nil
+		}, "an operator names it by its id alone, so it is looked for among those that are not over"},
 		{"RevokeToken", func(tx *store.Tx) error { return tx.RevokeToken("jti another", later) }, none},
 		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") }, "it ends every live grant of the account"},
 		{"RotateGrant", func(tx *store.Tx) error { return ok(tx.RotateGrant("grt_1", 1, later)) }, none},
 		{"SeenSession", func(tx *store.Tx) error { return tx.SeenSession("session 1", later) }, none},
 		{"Session", func(tx *store.Tx) error { _, _, err := tx.Session("session 1"); return err }, none},
+		{"Sessions", func(tx *store.Tx) error { return listed(tx.Sessions(store.SessionFilter{}, few)) }, none},
+		{"Sessions", func(tx *store.Tx) error {
+			return listed(tx.Sessions(store.SessionFilter{UserID: "usr_1"}, store.Page{Limit: 5}))
+		}, none},
 		{"SetPassword", func(tx *store.Tx) error { return tx.SetPassword("usr_1", "hash") }, none},
 		{"SetSettingOnce", func(tx *store.Tx) error { return ok(tx.SetSettingOnce("name", "value")) }, none},
 		{"Setting", func(tx *store.Tx) error {

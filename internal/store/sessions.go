@@ -21,8 +21,9 @@ type SessionListing struct {
 	UserAgent string
 }
 
-// Sessions returns a page of the sessions that filter shows and the cursor of the next,
-// "" for none. Their hashes are not among what it returns.
+// Sessions returns a page of the sessions that filter shows, in the order in which they
+// expire, and the cursor of the next, "" for none. Their hashes are not among what it
+// returns. One that is used while the list is read may be in it twice.
 func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionListing, next string, err error) {
 	w := new(where)
 	w.add("sessions.expires_at > ?", micros(tx.now))
@@ -31,14 +32,14 @@ func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionList
 	}
 	query := `SELECT sessions.id, sessions.user_id, sessions.signed_in_at, sessions.amr, sessions.seen_at, sessions.expires_at, sessions.ends_at,
 		sessions.address, sessions.user_agent, users.email FROM sessions JOIN users ON users.id = sessions.user_id`
-	return paged(tx, query, w, page, "sessions.signed_in_at", "sessions.id", scanSession,
-		func(s *SessionListing) (time.Time, string) { return s.SignedInAt, s.ID })
+	return paged(tx, query, w, page, "sessions.expires_at", "sessions.id", scanSession,
+		func(s *SessionListing) (time.Time, string) { return s.ExpiresAt, s.ID })
 }
 
 // RevokeSession deletes the session with the given id and returns whose it was.
 // ErrNotFound if there is none, or if it was over.
 func (tx *Tx) RevokeSession(id string) (userID string, err error) {
-	err = tx.row("DELETE FROM sessions WHERE id = $1 AND id <> '' AND expires_at > $2 RETURNING user_id", args{id, micros(tx.now)}, &userID)
+	err = tx.row("DELETE FROM sessions WHERE id = $1 AND expires_at > $2 RETURNING user_id", args{id, micros(tx.now)}, &userID)
 	return userID, err
 }
 
