@@ -25,15 +25,31 @@ type migrations struct {
 
 // Migrate applies those of files that the schema does not have yet, in the order of
 // their numbers, and returns their names. Each is a transaction. Processes that
-// migrate at once wait for each other. A schema newer than files is an error.
+// migrate at once share the work. A schema newer than files is an error.
 func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, err error) {
-	if pending, err := e.Pending(ctx, files); err != nil || len(pending) == 0 {
-		return nil, err
+	for {
+		pending, err := e.Pending(ctx, files)
+		if err != nil || len(pending) == 0 {
+			return applied, err
+		}
+		names, err := e.up(ctx, files)
+		applied = append(applied, names...)
+		if err == nil {
+			return applied, nil
+		}
+		// Another process may have been quicker with the next one.
+		if left, again := e.Pending(ctx, files); again != nil || len(left) >= len(pending) {
+			return applied, Fault("migrate", err)
+		}
 	}
+}
+
+// up applies files until one fails, and returns the names of those that it applied.
+func (e *Engine) up(ctx context.Context, files fs.FS) (applied []string, err error) {
 	m := e.migrations()
 	handle, err := m.open()
 	if err != nil {
-		return nil, Fault("migrate", err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, handle.Close()) }()
 	options := append([]goose.ProviderOption{
@@ -41,20 +57,16 @@ func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, er
 	}, m.options...)
 	provider, err := goose.NewProvider(m.dialect, handle, files, options...)
 	if err != nil {
-		return nil, fmt.Errorf("store: migrate: %w", err)
+		return nil, err
 	}
 	results, err := provider.Up(ctx)
-	if err != nil {
-		// Another process may have been quicker: then there is nothing left to do.
-		if pending, again := e.Pending(ctx, files); again == nil && len(pending) == 0 {
-			return nil, nil
-		}
-		return nil, Fault("migrate", err)
+	if partial := (*goose.PartialError)(nil); errors.As(err, &partial) {
+		results = partial.Applied
 	}
 	for _, r := range results {
 		applied = append(applied, nameOf(r.Source.Path))
 	}
-	return applied, nil
+	return applied, err
 }
 
 // Pending returns the names of the files that Migrate would apply. It changes
