@@ -141,6 +141,9 @@ func TestNewRefusesWhatItCannotProtect(t *testing.T) {
 		"issuer without TLS":          {Resource: resource, Issuer: "http://id.example.com"},
 		"resource without TLS":        {Resource: "http://mcp.example.com/mcp", Issuer: "https://id.example.com"},
 		"loopback look-alike":         {Resource: resource, Issuer: "http://127.0.0.1.example.com"},
+		"localhost look-alike":        {Resource: resource, Issuer: "http://localhost.example.com"},
+		"localhost by U+017F":         {Resource: resource, Issuer: "http://localho%C5%BFt"},
+		"a name that ends alike":      {Resource: resource, Issuer: "http://mylocalhost"},
 		"resource with fragment":      {Resource: resource + "#x", Issuer: "https://id.example.com"},
 		"resource with empty frag":    {Resource: resource + "#", Issuer: "https://id.example.com"},
 		"resource with query":         {Resource: resource + "?x=1", Issuer: "https://id.example.com"},
@@ -158,7 +161,7 @@ func TestNewRefusesWhatItCannotProtect(t *testing.T) {
 			}
 		})
 	}
-	for _, issuer := range []string{"https://id.example.com", "https://id.example.com/tenant", "http://localhost:8080", "http://id.localhost:8080", "http://127.8.9.1", "http://[::1]:80"} {
+	for _, issuer := range []string{"https://id.example.com", "https://id.example.com/tenant", "http://localhost:8080", "http://id.localhost:8080", "http://127.8.9.1", "http://[::1]:80", "http://id.localhost:8080"} {
 		if _, err := guard.New(guard.Config{Issuer: issuer, Resource: resource}); err != nil {
 			t.Errorf("%s: %v", issuer, err)
 		}
