@@ -55,7 +55,7 @@ func TestSecrets(t *testing.T) {
 	})
 }
 
-// inConstantTime tells whether fn calls one of the functions that take as long for
+// inConstantTime reports whether fn calls one of the functions that take as long for
 // whatever they compare.
 func inConstantTime(fn *ast.FuncDecl) bool {
 	found := false

@@ -33,7 +33,7 @@ func checkIssuer(c *Config) error {
 	u, err := url.Parse(c.Issuer)
 	switch {
 	case err != nil || u.Scheme == "" || u.Hostname() == "" || u.Opaque != "":
-		return fmt.Errorf("issuer: %.200q is no URL; write it like https://auth.example.com", c.Issuer)
+		return fmt.Errorf("issuer: %.200q is not a URL; write it like https://auth.example.com", c.Issuer)
 	case u.User != nil:
 		return errors.New("issuer: it must not carry a user or password")
 	case strings.ContainsAny(c.Issuer, "?#"):
@@ -43,7 +43,7 @@ func checkIssuer(c *Config) error {
 	case u.Path != "" && (path.Clean(u.Path) != u.Path || u.EscapedPath() != u.Path):
 		return errors.New("issuer: its path must be plain, without empty or dot segments and escapes; best have none")
 	case u.Scheme == "http" && !oauth.IsLoopback(u.Hostname()):
-		return fmt.Errorf("issuer: it must be https, for tokens travel over it; write https://%s (http is for localhost, names below it, 127.0.0.1 and [::1] alone)", u.Host)
+		return fmt.Errorf("issuer: it must be https, because tokens travel over it; write https://%s (http is for localhost, names below it, 127.0.0.1 and [::1] alone)", u.Host)
 	case strings.ContainsFunc(u.Host, func(c rune) bool { return c > unicode.MaxASCII }):
 		return fmt.Errorf("issuer: clients use the DNS form of an international name, and compare it byte for byte; %s", inDNS(u))
 	case u.Scheme != "https" && u.Scheme != "http":
@@ -76,7 +76,7 @@ func checkListen(c *Config) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("listen: %.100q is no address; write it like 127.0.0.1:8080, or :8080 for all", c.Listen)
+		return fmt.Errorf("listen: %.100q is not an address; write it like 127.0.0.1:8080, or :8080 for all", c.Listen)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func checkLifetimes(c *Config) error {
 		}
 	}
 	if c.Keys.RotateEvery != 0 && c.Keys.RotateEvery < time.Hour {
-		return errors.New("keys.rotate_every: it must be at least 1h, for a key is published before it signs; 0 is never")
+		return errors.New("keys.rotate_every: it must be at least 1h, because a key is published before it signs; 0 is never")
 	}
 	return nil
 }

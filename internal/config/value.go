@@ -91,7 +91,7 @@ func ParseDuration(text string) (time.Duration, error) {
 		clock, err = time.ParseDuration(rest)
 	}
 	if err != nil || clock < 0 || whole+clock < 0 {
-		return 0, fmt.Errorf("%.40q is no duration; write it like 90s, 10m, 1h30m or 30d", text)
+		return 0, fmt.Errorf("%.40q is not a duration; write it like 90s, 10m, 1h30m or 30d", text)
 	}
 	return whole + clock, nil
 }
@@ -114,11 +114,11 @@ func parseRate(text string) (limit.Rate, error) {
 	burst, per, ok := strings.Cut(text, "/")
 	n, err := strconv.Atoi(strings.TrimSpace(burst))
 	if !ok || err != nil || n < 1 {
-		return limit.Rate{}, fmt.Errorf("%.40q is no rate; write it like 60/1m", text)
+		return limit.Rate{}, fmt.Errorf("%.40q is not a rate; write it like 60/1m", text)
 	}
 	d, err := ParseDuration(strings.TrimSpace(per))
 	if err != nil || d < time.Duration(n) {
-		return limit.Rate{}, fmt.Errorf("%.40q is no rate; write it like 60/1m", text)
+		return limit.Rate{}, fmt.Errorf("%.40q is not a rate; write it like 60/1m", text)
 	}
 	return limit.Rate{Every: d / time.Duration(n), Burst: n}, nil
 }
@@ -128,7 +128,7 @@ func parseLevel(at *slog.Level, text string) error {
 	case "debug", "info", "warn", "error":
 		return at.UnmarshalText([]byte(text))
 	}
-	return fmt.Errorf("%.40q is no log level; use debug, info, warn or error", text)
+	return fmt.Errorf("%.40q is not a log level; use debug, info, warn or error", text)
 }
 
 // host is a name of ASCII labels, or "*." before one, with or without a port.
@@ -162,7 +162,7 @@ func parsePrefixes(text string) ([]netip.Prefix, error) {
 		}
 		prefix, err := netip.ParsePrefix(item)
 		if err != nil {
-			return nil, fmt.Errorf("%.60q is no network; write it like 10.0.0.0/8 or ::1", item)
+			return nil, fmt.Errorf("%.60q is not a network; write it like 10.0.0.0/8 or ::1", item)
 		}
 		all = append(all, prefix.Masked())
 	}

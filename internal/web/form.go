@@ -35,7 +35,7 @@ func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 }
 
 // Query returns the parameters of the request's query. One without a value is
-// left out, for it counts as absent (RFC 6749 §3.1); one that comes twice is
+// left out, because it counts as absent (RFC 6749 §3.1); one that comes twice is
 // refused, unless it is among repeatable. Broken escapes, semicolons, and what is
 // not UTF-8 text are refused.
 func Query(r *http.Request, repeatable ...string) (url.Values, error) {

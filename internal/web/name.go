@@ -41,7 +41,7 @@ func DisplayName(s string) string {
 	return string(name)
 }
 
-// invisible tells whether c takes no room though it counts as graphic: fillers,
+// invisible reports whether c takes no room though it counts as graphic: fillers,
 // joiners, variation selectors.
 func invisible(c rune) bool {
 	return unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)

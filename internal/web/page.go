@@ -207,7 +207,7 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		p.status = http.StatusOK
 	}
 	w.WriteHeader(p.status)
-	_, _ = w.Write(body.Bytes()) // who went away needs no answer
+	_, _ = w.Write(body.Bytes()) // a browser that went away needs no answer
 	return nil
 }
 
@@ -233,7 +233,7 @@ func (p Page) protect(h http.Header) {
 	h.Set("Pragma", "no-cache")
 }
 
-// printable tells whether s is printable ASCII without spaces, as a URI is.
+// printable reports whether s is printable ASCII without spaces, as a URI is.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {

@@ -100,8 +100,8 @@ func checkRequest(r *http.Request) error {
 		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "there are more than %d header fields", maxFields)
 	case cookies(r.Header) > maxCookies:
 		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "the cookies are longer than %d bytes", maxCookies)
-	case r.URL.Host != "": // allowed by RFC 9112 §3.2.2, used by who wants the host repeated somewhere
-		return oauth.Refuse(oauth.InvalidRequest, "this server is no proxy: name the path alone")
+	case r.URL.Host != "": // allowed by RFC 9112 §3.2.2, and used by those that want the host repeated somewhere
+		return oauth.Refuse(oauth.InvalidRequest, "this server is not a proxy: name the path alone")
 	case r.Header.Get("Content-Encoding") != "":
 		return oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidRequest, "send the body without Content-Encoding")
 	}
@@ -160,7 +160,7 @@ func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byt
 		status = http.StatusOK
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // who went away needs no answer
+	_, _ = w.Write(body) // a client that went away needs no answer
 }
 
 func failJSON(w http.ResponseWriter, r *http.Request, err error) {

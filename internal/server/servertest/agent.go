@@ -13,7 +13,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Agent is an OAuth client at work, or who poses as one. Its fields may be
+// Agent is an OAuth client at work, or somebody who poses as one. Its fields may be
 // changed between requests.
 type Agent struct {
 	ClientID    string
@@ -155,7 +155,7 @@ func (a *Agent) Introspect(token string, tweaks ...Tweak) *Reply {
 	return a.authenticated("/oauth2/introspect", url.Values{"token": {token}}, tweaks)
 }
 
-// Active tells whether introspection calls a token active.
+// Active reports whether introspection calls a token active.
 func (a *Agent) Active(token string) bool {
 	a.t.Helper()
 	reply := a.Introspect(token)

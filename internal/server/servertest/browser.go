@@ -166,7 +166,7 @@ type Input struct {
 	Checked           bool
 }
 
-// Has tells whether a control is named name.
+// Has reports whether a control is named name.
 func (f *Form) Has(name string) bool {
 	return slices.ContainsFunc(f.Inputs, func(i Input) bool { return i.Name == name })
 }
@@ -279,7 +279,7 @@ func (p *Page) Form(control string) *Form {
 	return nil
 }
 
-// Has tells whether the page has a form with a control of that name.
+// Has reports whether the page has a form with a control of that name.
 func (p *Page) Has(control string) bool {
 	p.Browser.t.Helper()
 	return slices.ContainsFunc(p.Forms(), func(f *Form) bool { return f.Has(control) })
@@ -339,10 +339,10 @@ func (p *Page) Through(who *Person) *Page {
 	return p
 }
 
-// IsSignIn tells whether the page is the sign-in form.
+// IsSignIn reports whether the page is the sign-in form.
 func (p *Page) IsSignIn() bool { return p.Location == "" && p.Has("password") }
 
-// IsConsent tells whether the page asks for consent.
+// IsConsent reports whether the page asks for consent.
 func (p *Page) IsConsent() bool { return p.Location == "" && p.Has("decision") }
 
 // response returns the parameters of the redirect to the client, and checks what
@@ -362,7 +362,7 @@ func (p *Page) response() url.Values {
 	}
 	u, err := url.Parse(p.Location)
 	if err != nil {
-		t.Fatalf("the redirect to the client is no URI: %v", err)
+		t.Fatalf("the redirect to the client is not a URI: %v", err)
 	}
 	params, err := url.ParseQuery(u.RawQuery)
 	if err != nil {

@@ -149,7 +149,7 @@ func (r *Reply) JSON() map[string]any {
 	r.t.Helper()
 	var object map[string]any
 	if err := json.NewDecoder(bytes.NewReader(r.Body)).Decode(&object); err != nil {
-		r.t.Errorf("the answer (%d) is no JSON object: %v: %.500s", r.Status, err, r.Body)
+		r.t.Errorf("the answer (%d) is not a JSON object: %v: %.500s", r.Status, err, r.Body)
 	}
 	return object
 }

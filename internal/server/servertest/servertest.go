@@ -75,7 +75,7 @@ type Server struct {
 	DB     *store.DB
 	Clock  *storetest.Clock
 	Server *server.Server
-	// MayFault tells the roles that an answer of 5xx is no failure of the test.
+	// MayFault tells the roles that an answer of 5xx does not fail the test.
 	MayFault bool
 
 	t      testing.TB
@@ -278,7 +278,7 @@ type Person struct {
 	Password string
 }
 
-// passwords remembers hashes, for making one is slow on purpose.
+// passwords remembers hashes, because making one is slow on purpose.
 var passwords sync.Map
 
 // User creates an account, whose password is Password.
