@@ -332,6 +332,13 @@ func TestTree(t *testing.T) {
 			t.Errorf("docs/design.md draws %s: %v", name, err)
 		}
 	}
+	for _, topic := range []string{
+		"PKCE", "RFC 8707", "RFC 7009", "RFC 9207", "CIMD", "reuse", "consent page", "key rotation", "rate limits",
+	} {
+		if !strings.Contains(tree, topic) {
+			t.Errorf("a newcomer does not find %s in the tree of docs/design.md", topic)
+		}
+	}
 	for _, p := range list(t) {
 		if _, isSupport := support[p.Name]; !isSupport && !outside(p.Name) && !shown[p.Name] {
 			t.Errorf("docs/design.md does not draw %s: give it a line in the tree", p.Name)

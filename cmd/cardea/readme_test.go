@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -48,25 +47,6 @@ func TestREADME(t *testing.T) {
 			}
 		}
 	})
-}
-
-// docs/design.md draws the house: each package is in it.
-func TestHouse(t *testing.T) {
-	text, err := os.ReadFile("../../docs/design.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	design := string(text)
-	drawn := regexp.MustCompile(`[a-z]+`).FindAllString(fenced(design[strings.Index(design, "## The house"):], "")[0], -1)
-	folders, err := os.ReadDir("../../internal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, folder := range folders {
-		if folder.IsDir() && !slices.Contains(drawn, folder.Name()) {
-			t.Errorf("docs/design.md does not draw internal/%s", folder.Name())
-		}
-	}
 }
 
 // fenced returns the code blocks of a language, without the last line feed.
