@@ -201,11 +201,12 @@ func (e *Endpoint) tell(r *http.Request, v interaction.Visitor, reply interactio
 	}
 	said := web.FailureOf(refusal)
 	answer := web.WithRefusal(Return{
-		Message: said.Message,
-		Code:    said.Code,
-		To:      interaction.DestinationOf(reply.RedirectURI),
-		Held:    held,
-		CSRF:    e.Pages.Token(v.Browser, returnPurpose),
+		Message:   said.Message,
+		Code:      said.Code,
+		RequestID: audit.RequestFrom(r.Context()).ID,
+		To:        interaction.DestinationOf(reply.RedirectURI),
+		Held:      held,
+		CSRF:      e.Pages.Token(v.Browser, returnPurpose),
 	}, refusal)
 	return web.WithCookie(answer, v.Browser.Cookie()), nil
 }

@@ -53,11 +53,12 @@ func (v Answered) Page() web.Page { return templates.Page("answered.html", v) }
 // Return says what is wrong with a request, and offers a form that is posted to
 // /consent/return and tells the client.
 type Return struct {
-	Message string // what is wrong, a sentence
-	Code    string // OAuth error code, for developers
-	To      interaction.Destination
-	Held    string // sealed redirect, handed back as return
-	CSRF    string // token of the form, handed back as csrf
+	Message   string // what is wrong, a sentence
+	Code      string // OAuth error code, for developers
+	RequestID string // by which the log knows the request
+	To        interaction.Destination
+	Held      string // sealed redirect, handed back as return
+	CSRF      string // token of the form, handed back as csrf
 }
 
 // Page returns the page, with status 200.

@@ -24,7 +24,7 @@ func views(probe string) map[string]web.Answer {
 		"denied":          authorize.Answered{Client: card, Resource: resource},
 		"over":            authorize.Answered{Client: card, Resource: resource, Allowed: true, Over: true},
 		"by another":      authorize.Answered{Client: card, Resource: resource, Other: true},
-		"return":          authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe},
+		"return":          authorize.Return{Message: probe, Code: probe, RequestID: probe, To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe},
 		"return, scheme":  authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Scheme: probe}, Held: probe, CSRF: probe},
 	}
 }

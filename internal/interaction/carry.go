@@ -20,6 +20,15 @@ import (
 // and many proxies refuse a line of more than 8 KB.
 const MaxSealed = 6 << 10
 
+// Bounds of what a person is asked to allow at once, in scopes and in bytes of their
+// names: the form that lists them has to come back.
+const (
+	maxScopes    = 500
+	maxScopeText = 32 << 10
+)
+
+var errTooManyScopes = oauth.Refuse(oauth.InvalidScope, "these are too many scopes to allow at once: ask for at most %d", maxScopes)
+
 // errTooLong refuses a request that cannot be carried.
 var errTooLong = oauth.Refuse(oauth.InvalidRequest, "the request is too long to be carried through sign-in: send a shorter state, or ask for fewer scopes")
 

@@ -166,6 +166,16 @@ func TestSealedIsShort(t *testing.T) {
 			}
 		})
 	}
+	t.Run("more scopes than a form can list are refused", func(t *testing.T) {
+		desk, _, client, resource := start(t, 501)
+		for n, want := range map[int]oauth.ErrorCode{500: "", 501: oauth.InvalidScope} {
+			q := &interaction.Request{ID: oauth.NewID("req_"), Scope: resource.ScopeNames()[:n], Challenge: challenge, BegunAt: desk.DB.Now()}
+			_, err := desk.Open(visitor(from()), client, interaction.Reply{RedirectURI: client.RedirectURIs[1]}, resource, q)
+			if refusal, ok := oauth.AsRefusal(err); ok != (want != "") || ok && refusal.Code != want {
+				t.Errorf("%d scopes: %v", n, err)
+			}
+		}
+	})
 	t.Run("what cannot be carried is refused", func(t *testing.T) {
 		desk, _, client, resource := start(t, 4)
 		q := &interaction.Request{ID: oauth.NewID("req_"), Challenge: challenge, BegunAt: desk.DB.Now()}

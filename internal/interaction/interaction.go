@@ -108,7 +108,7 @@ func (d *Desk) reply(c *oauth.Client, redirectURI, state string) Reply {
 		RedirectURI: redirectURI,
 		State:       state,
 		Issuer:      d.Issuer,
-		Automatic:   c.Approved() || oauth.LoopbackOnly([]string{redirectURI}),
+		Automatic:   c.Approved() || DestinationOf(redirectURI).Loopback,
 	}
 }
 
@@ -128,6 +128,9 @@ const sealPurpose = "authorization request"
 // Open returns the authorization that a checked request begins in the browser of v. A
 // request that is too long to be carried from page to page is refused.
 func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Resource, q *Request) (*Authorization, error) {
+	if len(q.Scope) > maxScopes || len(q.Scope.String()) > maxScopeText {
+		return nil, errTooManyScopes
+	}
 	q.BoundTo = v.Browser.Hash()
 	a := &Authorization{Request: q, Visitor: v, Client: c, Resource: resource, Reply: reply}
 	var err error

@@ -221,17 +221,6 @@ func isLoopbackURL(u *url.URL) bool {
 	return u.Scheme == "http" && IsLoopback(u.Hostname())
 }
 
-// LoopbackOnly reports whether every redirect URI points to the user's own computer over http: then any program there
-// can pretend to be the client (RFC 8252 §8.6).
-func LoopbackOnly(redirectURIs []string) bool {
-	for _, r := range redirectURIs {
-		if u, why := parseRedirectURI(r); why != "" || !isLoopbackURL(u) {
-			return false
-		}
-	}
-	return len(redirectURIs) > 0
-}
-
 // IsNativeRedirect reports whether uri is one that only an installed application receives: loopback http or a
 // private-use scheme (RFC 8252 §7).
 func IsNativeRedirect(uri string) bool {
