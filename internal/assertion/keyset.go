@@ -168,14 +168,15 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 		case seen[k.KeyID]:
 			return nil, errors.New("two keys have the same kid")
 		}
+		if len(keys) == maxKeys {
+			return nil, fmt.Errorf("it has more than %d keys", maxKeys)
+		}
 		seen[k.KeyID] = true
 		keys = append(keys, k)
 	}
 	switch {
 	case len(keys) == 0:
 		return nil, fmt.Errorf("none of its keys can verify a signature by one of %s", oauth.Listed(oauth.SigningAlgs))
-	case len(keys) > maxKeys:
-		return nil, fmt.Errorf("it has more than %d keys", maxKeys)
 	case len(keys) > 1 && seen[""]:
 		return nil, errors.New("where there are several keys, each needs a kid")
 	}
@@ -261,17 +262,18 @@ func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *
 var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be fetched: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 
 // Load returns the keys at uri as they are remembered; as they are now, if they
-// were fetched before newerThan. It is a refusal if there are none.
-func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time) ([]jose.JSONWebKey, error) {
-	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() error {
+// were fetched before newerThan. It is a refusal if there are none. take takes a
+// fetch from the budget of whoever asks, as fetch.Cache.Load has it.
+func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time, take func() (done func(), err error)) ([]jose.JSONWebKey, error) {
+	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() (func(), error) {
 		budget := s.fetches
 		if !newerThan.IsZero() {
 			budget = s.again
 		}
 		if ok, after := budget.Allow(uri); !ok {
-			return oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
+			return nil, oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
 		}
-		return nil
+		return take()
 	})
 	switch {
 	case err == nil, oauth.IsRefusal(err), ctx.Err() != nil:

@@ -71,7 +71,7 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []s
 		Request:  a.Sealed,
 		CSRF:     e.Pages.TokenFor(a.BoundTo, a.Purpose()...),
 	}
-	if e.Logos.PNG(r, a.Client, a.Person.ID) != nil {
+	if e.Logos.Has(a.Client) { // the browser asks for it while the person reads
 		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(a.Sealed)
 	}
 	for _, name := range a.Scope {

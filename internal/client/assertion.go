@@ -130,14 +130,15 @@ func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion
 		}
 		return verified(said, keys)
 	}
-	keys, err := a.Keys.Load(r.Context(), c.JWKSURI, time.Time{})
+	take := func() (func(), error) { return a.Fetches.Take(r, "") } // nothing is proven yet
+	keys, err := a.Keys.Load(r.Context(), c.JWKSURI, time.Time{}, take)
 	if err != nil {
 		return err
 	}
 	if said.Verify(keys) == nil {
 		return nil
 	}
-	if keys, err = a.Keys.Load(r.Context(), c.JWKSURI, asked); err != nil {
+	if keys, err = a.Keys.Load(r.Context(), c.JWKSURI, asked, take); err != nil {
 		return err
 	}
 	return verified(said, keys)

@@ -12,6 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
 // maxCredentials bounds a client's credentials, in bytes.
@@ -24,6 +25,7 @@ type Authenticator struct {
 	Directory *Directory
 	Issuer    string
 	Keys      *assertion.KeySets
+	Fetches   *strangers.Fetches // of key sets; nil: without limit
 	// Assertions bounds those of one client: each is noted until it expires; nil:
 	// without limit.
 	Assertions *limit.Limiter
@@ -93,7 +95,7 @@ func Claimed(form url.Values) string {
 func (a *Authenticator) find(r *http.Request, ids []string) (*oauth.Client, error) {
 	for _, id := range ids {
 		c, err := a.Directory.FindUsed(r, id)
-		if refusal, ok := oauth.AsRefusal(err); ok && refusal.Code != oauth.TooManyRequests {
+		if refusal, ok := oauth.AsRefusal(err); ok && !oauth.IsForNow(err) {
 			return nil, oauth.Because(oauth.RefuseClient(false, "%s", refusal.Description), refusal.Cause)
 		}
 		if err == nil || !errors.Is(err, store.ErrNotFound) {

@@ -44,11 +44,8 @@ type Policy struct {
 	// those of Deny.
 	Listed        bool
 	Allow, Deny   HostList
-	AllowLoopback bool // http and https URLs of loopback hosts too
-	// Share bounds the documents fetched for one sender who is not signed in, by
-	// network address, or for one person who is; Everyone those for all who are
-	// not. nil: without limit.
-	Share, Everyone *limit.Limiter
+	AllowLoopback bool               // http and https URLs of loopback hosts too
+	Fetches       *strangers.Fetches // nil: without limit
 }
 
 // NewDocuments returns the documents that fetcher fetches, on a server with the
@@ -146,44 +143,18 @@ func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client
 	if known != nil {
 		d.cache.Seed(id, &known.Metadata, known.FetchedAt, known.FetchedAt.Add(goodInStore))
 	}
-	m, fetchedAt, err := d.cache.Load(r.Context(), id, newerThan, func() error {
-		if !newerThan.IsZero() {
-			return d.admitAgain(id)
+	m, fetchedAt, err := d.cache.Load(r.Context(), id, newerThan, func() (func(), error) {
+		if !newerThan.IsZero() { // before its time
+			if ok, after := d.again.Allow(id); !ok {
+				return nil, oauth.RefuseForNow(after, "the metadata document was fetched too often: try again later")
+			}
 		}
-		return d.admit(r, person, known != nil)
+		return d.policy.Fetches.Take(r, person)
 	})
 	if err == nil || oauth.IsRefusal(err) || r.Context().Err() != nil {
 		return m, fetchedAt, err
 	}
 	return nil, time.Time{}, oauth.Because(errNoDocument, err)
-}
-
-// admit spends one fetch of whoever sent r. A client that is in use may always be
-// looked up again: there are not many, and each is fetched rarely.
-func (d *Documents) admit(r *http.Request, person string, known bool) error {
-	if known {
-		return nil
-	}
-	sender := person
-	if person == "" {
-		sender = strangers.Address(r)
-	}
-	ok, after := d.policy.Share.Allow(sender)
-	if ok && person == "" {
-		ok, after = d.policy.Everyone.Allow("")
-	}
-	if !ok {
-		return oauth.RefuseForNow(after, "too many metadata documents had to be fetched: try again later")
-	}
-	return nil
-}
-
-// admitAgain spends one fetch of a document that is fetched before its time.
-func (d *Documents) admitAgain(id string) error {
-	if ok, after := d.again.Allow(id); !ok {
-		return oauth.RefuseForNow(after, "the metadata document was fetched too often: try again later")
-	}
-	return nil
 }
 
 // parse reads the document at the URL id.

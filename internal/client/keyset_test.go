@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -191,6 +192,45 @@ func TestKeysAtURI(t *testing.T) {
 		site.publish(secret) // does not take the place of what is good
 		s.Clock.Advance(2 * time.Hour)
 		a.ClientCredentials().Tokens()
+	})
+	t.Run("CA-12 hundreds of clients of one address with made-up assertions", func(t *testing.T) {
+		s := servertest.StartWeather(t, loopback, func(c *config.Config) {
+			c.Limits.Enabled, c.TrustedProxies = true, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		})
+		site := newKeySite(t, old)
+		from := func(address string) servertest.Tweak { return servertest.Header("X-Forwarded-For", address) }
+		answers := map[int]int{}
+		for i := range 300 {
+			a := signed(t, s, next, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/%d/jwks.json", site.URL, i) })
+			answers[ask(a, a.Assertion(header("kid", "made-up")), from("203.0.113.7")).Status]++
+		}
+		if fetches := site.fetched(); fetches > 40 || answers[401] > 40 || answers[401]+answers[429] != 300 {
+			t.Errorf("%d fetches, answers %v", fetches, answers)
+		}
+		s.MayFault = true // 503 is no fault; every status is looked at
+		// A whole network uses up what there is for everyone; who comes from elsewhere is served.
+		for i := range 300 {
+			a := signed(t, s, next, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/again/%d/jwks.json", site.URL, i) })
+			reply := ask(a, a.Assertion(header("kid", "made-up")), from(fmt.Sprintf("203.0.113.%d", i%250)))
+			if answers[reply.Status]++; reply.Status == 503 && (reply.Text("error") != "temporarily_unavailable" || reply.Header.Get("Retry-After") == "") {
+				t.Fatalf("%s, Retry-After %q", reply.Body, reply.Header.Get("Retry-After"))
+			}
+		}
+		if fetches := site.fetched(); fetches > 200 || answers[503] == 0 || answers[500] > 0 {
+			t.Errorf("%d fetches, answers %v", fetches, answers)
+		}
+		honest := agentOf(t, s, publish(t, nil))
+		if reply := honest.Get("/oauth2/authorize?"+honest.Authorization().Encode(), from("198.51.100.4")); reply.Status != http.StatusSeeOther {
+			t.Errorf("an honest document: status %d: %s", reply.Status, reply.Body)
+		}
+		a := signed(t, s, old, site.publishes)
+		ask(a, a.Assertion(), from("198.51.100.5")).Tokens()
+		// And who is not, is told that it is this server's doing.
+		late := agentOf(t, s, publish(t, nil))
+		reply := late.Post("/oauth2/authorize", late.Authorization(), from("203.0.113.251"))
+		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" || !strings.Contains(string(reply.Body), "has too much to fetch") {
+			t.Errorf("status %d, Retry-After %q: %s", reply.Status, reply.Header.Get("Retry-After"), reply.Body)
+		}
 	})
 	t.Run("CM-09 a key set on this machine or next to it", func(t *testing.T) {
 		site := newKeySite(t, old)

@@ -72,14 +72,15 @@ func (c *Cache[T]) Seed(url string, value T, fetchedAt, goodUntil time.Time) {
 //
 // allow, unless nil, is asked just before a fetch begins, by the one Load that
 // begins it; an error from it comes back as it is, and there is no fetch. It must
-// be quick and must not use the Cache.
+// be quick and must not use the Cache. done is called once the fetch has ended and
+// its document was checked.
 //
 // When there is no new value, a value that is not fresh any more or fetched before
 // newerThan is still good for Kind.MaxStale after its freshness; then the server
 // is asked again after 30 seconds at the earliest. Otherwise the error is allow's,
 // check's, one of Client.Get, or that of ctx. No error is remembered. The value is
 // shared.
-func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, allow func() error) (value T, fetchedAt time.Time, err error) {
+func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (value T, fetchedAt time.Time, err error) {
 	known, f, err := c.find(ctx, url, newerThan, allow)
 	switch {
 	case err != nil:
@@ -99,7 +100,7 @@ func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, al
 }
 
 // find returns the entry of url if it will do, or else the fetch to wait for.
-func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, allow func() error) (*entry[T], *fetch[T], error) {
+func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (*entry[T], *fetch[T], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.client.now()
@@ -113,17 +114,23 @@ func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, al
 	if f := c.underWay[url]; f != nil {
 		return nil, f, nil
 	}
+	done := func() {}
 	if allow != nil {
-		switch err := allow(); {
+		allowed, err := allow()
+		switch {
 		case err != nil && known != nil:
 			return known, nil, nil
 		case err != nil:
 			return nil, nil, err
 		}
+		done = allowed
 	}
 	f := &fetch[T]{done: make(chan struct{})}
 	c.underWay[url] = f
-	go c.fetch(context.WithoutCancel(ctx), url, f)
+	go func() {
+		defer done()
+		c.fetch(context.WithoutCancel(ctx), url, f)
+	}()
 	return nil, f, nil
 }
 

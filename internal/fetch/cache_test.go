@@ -213,7 +213,7 @@ func TestCache(t *testing.T) {
 		o.hold = make(chan struct{})
 		for range 1000 {
 			wait.Go(func() {
-				got, _, err := c.Load(t.Context(), there, time.Time{}, func() error { allowed.Add(1); return nil })
+				got, _, err := c.Load(t.Context(), there, time.Time{}, func() (func(), error) { allowed.Add(1); return func() {}, nil })
 				if got != "one" || err != nil {
 					t.Errorf("got %q, %v", got, err)
 				}
@@ -253,7 +253,7 @@ func TestCache(t *testing.T) {
 	run("CM-29 a fetch that is not allowed", func(t *testing.T, o *origin, c *fetch.Cache[string]) {
 		errBudget := errors.New("budget")
 		asked := 0
-		no := func() error { asked++; return errBudget }
+		no := func() (func(), error) { asked++; return nil, errBudget }
 		if _, _, err := c.Load(t.Context(), there, time.Time{}, no); err != errBudget || o.requests.Load() != 0 {
 			t.Errorf("got %v after %d requests, want the error of allow and none", err, o.requests.Load())
 		}

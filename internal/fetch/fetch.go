@@ -20,13 +20,15 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// What a fetch may fail with, by identity. Both come with details for the log:
+// What a fetch may fail with, by identity. The first two come with details for the log:
 // addresses, states of connections. What a stranger is told about a URL that
 // CheckURL lets pass should be one sentence, for the details are a map of the
 // network.
 var (
 	ErrNotAllowed  = errors.New("the URL may not be fetched")
 	ErrUnavailable = errors.New("the URL could not be fetched")
+	// ErrBusy is a refusal, for what is fetched has no part in it.
+	ErrBusy = oauth.RefuseBusy(patience, "this server has too much to fetch at the moment")
 )
 
 const (
@@ -96,7 +98,8 @@ func New(o Options) *Client {
 
 // Get fetches url once, as one document of kind. The error is ErrNotAllowed when
 // the URL may not be fetched, by its text or because of an address of its host,
-// and ErrUnavailable for everything else, ctx ending among it.
+// ErrBusy when other fetches take too long, and ErrUnavailable for everything else,
+// ctx ending among it.
 //
 // It takes 5 seconds at most. A failure of a URL that CheckURL would let pass
 // takes exactly so long, unless its host is loopback, ctx ends or too many fetches
@@ -111,7 +114,7 @@ func (c *Client) Get(ctx context.Context, url string, kind Kind) (*Document, err
 	case c.pending <- struct{}{}:
 		defer func() { <-c.pending }()
 	default:
-		return nil, unavailable("too many fetches are under way", nil)
+		return nil, ErrBusy
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -124,8 +127,11 @@ func (c *Client) Get(ctx context.Context, url string, kind Kind) (*Document, err
 
 func (c *Client) get(ctx context.Context, t target, kind Kind) (*Document, error) {
 	leave, err := c.turns.wait(ctx, t.host)
-	if err != nil {
-		return nil, unavailable("other fetches take too long", err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil, unavailable("nobody waits for it any more", err)
+	case err != nil:
+		return nil, ErrBusy
 	}
 	defer leave()
 

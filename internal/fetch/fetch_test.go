@@ -454,7 +454,7 @@ func TestTurns(t *testing.T) {
 		client := web.client(false)
 		for k := range n {
 			go func() {
-				if _, err := client.Get(t.Context(), "https://"+host(k)+"/c", fetch.Metadata); errors.Is(err, fetch.ErrUnavailable) {
+				if _, err := client.Get(t.Context(), "https://"+host(k)+"/c", fetch.Metadata); errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrBusy) {
 					failures.Add(1)
 				}
 			}()
@@ -478,6 +478,24 @@ func TestTurns(t *testing.T) {
 			atOnce, failed := gather(t, 100, func(k int) string { return fmt.Sprintf("c%d.example", k) })
 			if atOnce != 32 || failed != 100 {
 				t.Errorf("%d at once, %d failed; want 32 and 100", atOnce, failed)
+			}
+		})
+	})
+	t.Run("CM-29 one that had no turn is no fault of what it asked for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			web := newInternet(t)
+			web.name("slow.example", "8.8.8.8")
+			web.serve["8.8.8.8:443"] = swallow
+			client := web.client(false)
+			for range 2 {
+				go func() { _, _ = client.Get(t.Context(), "https://slow.example/a", fetch.Metadata) }()
+			}
+			synctest.Wait()
+			time.Sleep(time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			if _, err := client.Get(ctx, "https://slow.example/b", fetch.Metadata); !errors.Is(err, fetch.ErrBusy) {
+				t.Errorf("got %v, want ErrBusy", err)
 			}
 		})
 	})
@@ -507,8 +525,8 @@ func TestTurns(t *testing.T) {
 			synctest.Wait()
 			began := time.Now()
 			_, err := client.Get(t.Context(), there, fetch.Metadata)
-			if took := time.Since(began); !errors.Is(err, fetch.ErrUnavailable) || took != 0 {
-				t.Errorf("got %v after %v, want ErrUnavailable at once", err, took)
+			if took := time.Since(began); !errors.Is(err, fetch.ErrBusy) || took != 0 {
+				t.Errorf("got %v after %v, want ErrBusy at once", err, took)
 			}
 			time.Sleep(5 * time.Second)
 			synctest.Wait()

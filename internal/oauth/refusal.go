@@ -100,6 +100,18 @@ func RefuseForNow(after time.Duration, format string, args ...any) error {
 	return &Refusal{Code: TooManyRequests, Description: fmt.Sprintf(format, args...), RetryAfter: after}
 }
 
+// RefuseBusy refuses a request because this server has too much to do: it may be tried again after the given time.
+func RefuseBusy(after time.Duration, format string, args ...any) error {
+	return &Refusal{Code: TemporarilyUnavailable, Description: fmt.Sprintf(format, args...), RetryAfter: after}
+}
+
+// IsForNow reports whether err is a refusal that a later try may not meet: of a sender that came too often, or by a
+// server that has too much to do.
+func IsForNow(err error) bool {
+	refusal, ok := AsRefusal(err)
+	return ok && (refusal.Code == TooManyRequests || refusal.Code == TemporarilyUnavailable)
+}
+
 // Listed returns names as a description lists them: "a, b, c".
 func Listed[T ~string](names []T) string {
 	text := make([]string, len(names))

@@ -114,11 +114,17 @@ type update struct {
 	ClientID string `json:"client_id"`
 	Secret   string `json:"client_secret"`
 	// What the server alone says (RFC 7592 §2.2).
-	RegistrationURI   any `json:"registration_client_uri"`
-	RegistrationToken any `json:"registration_access_token"`
-	SecretExpiresAt   any `json:"client_secret_expires_at"`
-	IssuedAt          any `json:"client_id_issued_at"`
+	RegistrationURI   *ignored `json:"registration_client_uri"`
+	RegistrationToken *ignored `json:"registration_access_token"`
+	SecretExpiresAt   *ignored `json:"client_secret_expires_at"`
+	IssuedAt          *ignored `json:"client_id_issued_at"`
 }
+
+// ignored is a value that is not parsed, however deep it is; nil is none, or null.
+type ignored struct{}
+
+// UnmarshalJSON takes any value.
+func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
 // readUpdate parses and checks what can be checked without the client as it is.
 func (e *Endpoint) readUpdate(r *http.Request) (*update, error) {

@@ -48,8 +48,8 @@ type Endpoint struct {
 	// InitialTokens tells that who registers must show an initial access token
 	// (RFC 7591 §3); otherwise one that is shown is not looked at.
 	InitialTokens bool
-	AllowLoopback bool       // lets a jwks_uri be on a loopback host
-	Admission     *Admission // of new clients; nil: without limit
+	AllowLoopback bool              // lets a jwks_uri be on a loopback host
+	Admission     *strangers.Shares // of new clients; nil: without limit
 
 	room atomic.Int64 // registrations until the unused clients are counted again
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
-	"github.com/cardea-auth/cardea/internal/registration"
+	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -77,9 +77,9 @@ func newLimits(c config.Config, now func() time.Time) limits {
 	}
 	return limits{
 		failures:      limit.New(c.Limits.Failures, senders, now),
-		registrations: registration.NewAdmission(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
-		documents:     limit.New(c.Limits.Documents, senders, now),
-		allDocuments:  limit.New(c.Limits.AllDocuments, 1, now),
+		registrations: strangers.NewShares(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
+		fetches:       strangers.NewShares(c.Limits.Documents, c.Limits.AllDocuments, senders, now),
+		people:        limit.New(c.Limits.Documents, senders, now),
 		keySets:       limit.New(assertion.KeySetRate, senders, now),
 		assertions:    limit.New(c.Limits.Assertions, senders, now),
 		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),

@@ -64,16 +64,17 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s := &Server{config: c, db: db, keys: ring, log: log}
 
 	limits := newLimits(c, db.Now)
-	strangers := &strangers.Recorder{DB: db, Failures: limits.failures}
+	recorder := &strangers.Recorder{DB: db, Failures: limits.failures}
+	fetches := &strangers.Fetches{Shares: limits.fetches, People: limits.people}
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	directory := &client.Directory{DB: db}
 	if c.Registration.CIMD != "off" {
-		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, limits), c.Registration.PinnedDir, fetcher); err != nil {
+		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir, fetcher); err != nil {
 			return nil, err
 		}
 	}
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Assertions: limits.assertions}
-	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https", CSRFKey: master.Derive("csrf"), Refuse: strangers.Refuse}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions}
+	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https", CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
 	desk := &interaction.Desk{
 		Sessions: &interaction.Sessions{DB: db, Pages: s.pages, Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL},
 		Clients:  directory,
@@ -82,20 +83,20 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Desk: desk, Next: "/consent",
-		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: strangers.Refuse,
+		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
-		DB: db, Desk: desk, Strangers: strangers, Pages: s.pages, Logos: client.NewLogos(fetcher, limits.documents),
+		DB: db, Desk: desk, Strangers: recorder, Pages: s.pages, Logos: client.NewLogos(fetcher, fetches),
 		CodeKey: master.Derive("code"), CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
 	}
 	s.token = &token.Endpoint{
-		DB: db, Keys: ring, Clients: clients, Strangers: strangers,
+		DB: db, Keys: ring, Clients: clients, Strangers: recorder,
 		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
 		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
 	}
 	if c.Registration.DCR != "off" {
 		s.registration = &registration.Endpoint{
-			DB: db, Issuer: c.Issuer, Strangers: strangers, InitialTokens: c.Registration.DCR == "token",
+			DB: db, Issuer: c.Issuer, Strangers: recorder, InitialTokens: c.Registration.DCR == "token",
 			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations,
 		}
 	}
@@ -134,19 +135,19 @@ func metadata(c config.Config) discovery.Metadata {
 }
 
 // policy says whose metadata documents count.
-func policy(c config.Config, l limits) client.Policy {
+func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
 	return client.Policy{
 		Listed: c.Registration.CIMD == "allowlist", Allow: c.Registration.Allow, Deny: c.Registration.Deny,
-		AllowLoopback: c.Registration.AllowLoopback, Share: l.documents, Everyone: l.allDocuments,
+		AllowLoopback: c.Registration.AllowLoopback, Fetches: fetches,
 	}
 }
 
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations                                          *registration.Admission
-	failures, documents, allDocuments, keySets, assertions *limit.Limiter
-	accounts, addresses                                    *limit.Backoff
+	registrations, fetches                *strangers.Shares
+	failures, people, keySets, assertions *limit.Limiter
+	accounts, addresses                   *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An

@@ -1,4 +1,4 @@
-package registration_test
+package strangers_test
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/limit"
-	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
 // sender returns a request from an address.
@@ -18,12 +18,12 @@ func sender(t testing.TB, address string) *http.Request {
 	return httptest.NewRequestWithContext(audit.WithRequest(t.Context(), audit.Request{Address: address}), http.MethodPost, "/oauth2/register", nil)
 }
 
-func TestAdmission(t *testing.T) {
+func TestShares(t *testing.T) {
 	clock := storetest.NewClock()
-	begin := func() *registration.Admission {
-		return registration.NewAdmission(limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
+	begin := func() *strangers.Shares {
+		return strangers.NewShares(limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
 	}
-	admitted := func(a *registration.Admission, address string) bool {
+	admitted := func(a *strangers.Shares, address string) bool {
 		ok, after := a.Admit(sender(t, address))
 		if !ok && after <= 0 {
 			t.Errorf("%s is refused for %v", address, after)
@@ -32,7 +32,7 @@ func TestAdmission(t *testing.T) {
 	}
 	// flood sends as much as it can from so many addresses, and returns how many
 	// were admitted.
-	flood := func(a *registration.Admission, addresses int, format string) (n int) {
+	flood := func(a *strangers.Shares, addresses int, format string) (n int) {
 		for i := range addresses {
 			for range 100 {
 				if admitted(a, fmt.Sprintf(format, i)) {
@@ -100,7 +100,7 @@ func TestAdmission(t *testing.T) {
 		}
 	})
 	t.Run("without limits", func(t *testing.T) {
-		var a *registration.Admission
+		var a *strangers.Shares
 		ok, _ := a.Admit(sender(t, "192.0.2.1"))
 		again, _ := a.AdmitAgain(sender(t, "192.0.2.1"))
 		if !ok || !again {
