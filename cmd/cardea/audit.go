@@ -135,7 +135,7 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return time.Time{}, usageError(flag + " is no time; write it like 2026-01-31T08:00:00Z, 2026-01-31, or 24h for a day ago")
+	return time.Time{}, usageError(flag + " is not a time; write it like 2026-01-31T08:00:00Z, 2026-01-31, or 24h for a day ago")
 }
 
 type auditTail struct {

@@ -43,7 +43,7 @@ type initialCreate struct {
 
 // Help is shown below the usage.
 func (c *initialCreate) Help() string {
-	return `With registration.dcr set to token, clients register with it alone:
+	return `With registration.dcr set to token, clients register with such a token only:
 
 	curl https://auth.example.com/oauth2/register -H "Authorization: Bearer cardea_iat_…" \
 	    -H "Content-Type: application/json" -d '{"client_name":"App","redirect_uris":["https://app.example.com/callback"]}'`

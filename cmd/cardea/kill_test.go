@@ -1,89 +1,34 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/cardea-auth/cardea/internal/agent"
 )
 
 // TestKill kills a server under load and starts it again on the same data (FL-01):
 // every token it handed out before still counts, and no code counts twice.
 func TestKill(t *testing.T) {
 	for range 3 {
-		w := newKillWorld(t)
+		w := newProcess(t)
 		w.start(t)
 		chains, unspent := w.codes(t, 6), w.codes(t, 40)
-		var wg sync.WaitGroup
-		refreshed := make([]string, len(chains)) // the newest refresh token that was received
-		var answers atomic.Int64
-		for i, code := range chains {
-			token, status := w.token(t, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier}})
-			if status != http.StatusOK {
-				t.Fatalf("a code is refused with %d", status)
-			}
-			refreshed[i] = token
-			wg.Go(func() {
-				for {
-					token, status := w.token(t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshed[i]}})
-					if status != http.StatusOK {
-						return // the server is dead
-					}
-					refreshed[i] = token
-					answers.Add(1)
-				}
-			})
-		}
-		redeemed := make([]string, len(unspent)) // by code: its refresh token, "" when no answer came
-		wg.Go(func() {
-			for i, code := range unspent {
-				token, status := w.token(t, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier}})
-				if status != http.StatusOK {
-					return
-				}
-				redeemed[i] = token
-				if answers.Add(1) > 25 && i >= len(unspent)/2 {
-					w.kill(t)
-					return
-				}
-			}
-			w.kill(t)
-		})
-		wg.Wait()
+		refreshed, redeemed := load(t, w, chains, unspent)
 		w.start(t)
 
 		for i, token := range refreshed {
-			if _, status := w.token(t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}); status != http.StatusOK {
+			if _, status := w.refresh(t, token); status != http.StatusOK {
 				t.Errorf("chain %d: the newest refresh token that was received is refused with %d", i, status)
 			}
 		}
 		for i, code := range unspent {
 			if redeemed[i] != "" {
-				if _, status := w.token(t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {redeemed[i]}}); status != http.StatusOK {
+				if _, status := w.refresh(t, redeemed[i]); status != http.StatusOK {
 					t.Errorf("code %d: the refresh token that was received for it is refused with %d", i, status)
 				}
 			}
-			successes := 0
-			for range 2 {
-				if _, status := w.token(t, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier}}); status == http.StatusOK {
-					successes++
-				}
-			}
-			if redeemed[i] != "" && successes > 0 || successes > 1 {
+			if again := redemptions(t, w, code, 2); redeemed[i] != "" && again > 0 || again > 1 {
 				t.Errorf("code %d was redeemed twice", i)
 			}
 		}
@@ -91,131 +36,52 @@ func TestKill(t *testing.T) {
 	}
 }
 
-const verifier = "a-verifier-of-at-least-forty-three-characters"
-
-// killWorld is a data folder and the server that runs on it, as a process of its
-// own.
-type killWorld struct {
-	folder, issuer, listen, client string
-	server                         *exec.Cmd
-}
-
-func newKillWorld(t *testing.T) *killWorld {
+// load refreshes a chain of tokens for each of chains, redeems unspent one after
+// another meanwhile, and kills the server in the middle. It returns the newest refresh
+// token that was received of each chain, and for each of unspent, "" if no answer came.
+func load(t *testing.T, w *process, chains, unspent []string) (refreshed, redeemed []string) {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &killWorld{folder: filepath.Join(t.TempDir(), "data"), listen: l.Addr().String()}
-	w.issuer = "http://" + w.listen
-	l.Close()
-	w.command(t, "", "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Weather", "--scope", "mcp:tools:weather=Weather")
-	w.command(t, "correct horse battery", "user", "create", "--email", "ada@example.com", "--name", "Ada", "--password-stdin")
-	var made struct {
-		ClientID string `json:"client_id"`
-	}
-	text := w.command(t, "", "client", "create", "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", "http://127.0.0.1/callback", "--public", "-o", "json")
-	if err := json.Unmarshal([]byte(text), &made); err != nil {
-		t.Fatal(err)
-	}
-	w.client = made.ClientID
-	return w
-}
-
-// command runs the binary on the data folder, and returns what it prints.
-func (w *killWorld) command(t *testing.T, stdin string, args ...string) string {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), "cardea", append([]string{"--data-dir", w.folder, "--issuer", w.issuer}, args...)...)
-	c.Stdin, c.Stderr = strings.NewReader(stdin), os.Stderr
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("cardea %s: %v", strings.Join(args, " "), err)
-	}
-	return string(out)
-}
-
-// start returns when the server serves.
-func (w *killWorld) start(t *testing.T) {
-	t.Helper()
-	w.server = exec.Command("cardea", "serve", "--data-dir", w.folder, "--issuer", w.issuer, "--listen", w.listen) //nolint:noctx // it is killed, not cancelled
-	w.server.Env = append(os.Environ(), "CARDEA_LIMITS_ENABLED=false")
-	log, err := w.server.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.server.Process.Kill() })
-	for lines := bufio.NewScanner(log); lines.Scan(); {
-		if strings.Contains(lines.Text(), `"msg":"serving"`) {
-			go func() { _, _ = io.Copy(io.Discard, log) }()
-			return
+	refreshed, redeemed = make([]string, len(chains)), make([]string, len(unspent))
+	var all sync.WaitGroup
+	var answers atomic.Int64
+	for i, code := range chains {
+		token, status := w.redeem(t, code)
+		if status != http.StatusOK {
+			t.Fatalf("a code is refused with %d", status)
 		}
+		refreshed[i] = token
+		all.Go(func() {
+			for status == http.StatusOK { // until the server is dead
+				refreshed[i] = token
+				token, status = w.refresh(t, token)
+				answers.Add(1)
+			}
+		})
 	}
-	t.Fatal("the server ended before it served")
-}
-
-// kill is kill -9.
-func (w *killWorld) kill(t *testing.T) {
-	if err := w.server.Process.Kill(); err != nil {
-		t.Error(err)
-	}
-	_ = w.server.Wait() // it was killed
-}
-
-// codes has the person consent n times.
-func (w *killWorld) codes(t *testing.T, n int) []string {
-	t.Helper()
-	p, err := agent.NewPerson("ada@example.com", "correct horse battery", w.issuer, agent.NewTranscript(io.Discard))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256([]byte(verifier))
-	address := w.issuer + "/oauth2/authorize?" + url.Values{
-		"response_type": {"code"}, "client_id": {w.client}, "redirect_uri": {"http://127.0.0.1/callback"}, "state": {"s"},
-		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
-	}.Encode()
-	var codes []string
-	for range n {
-		shown, err := p.Open(t.Context(), address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := shown.Form("password"); err == nil {
-			if shown, err = p.SignIn(t.Context(), shown); err != nil {
-				t.Fatal(err)
+	all.Go(func() {
+		defer w.kill(t)
+		for i, code := range unspent {
+			token, status := w.redeem(t, code)
+			if status != http.StatusOK {
+				return
+			}
+			redeemed[i] = token
+			if answers.Add(1) > 25 && i >= len(unspent)/2 {
+				return
 			}
 		}
-		away, _, err := p.Allow(t.Context(), shown)
-		if err != nil {
-			t.Fatal(err)
-		}
-		codes = append(codes, away.URL.Query().Get("code"))
-	}
-	return codes
+	})
+	all.Wait()
+	return refreshed, redeemed
 }
 
-// token sends a token request and returns the refresh token and status of the
-// answer; status 0 when none came.
-func (w *killWorld) token(t *testing.T, form url.Values) (refreshToken string, status int) {
-	form.Set("client_id", w.client)
-	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost, w.issuer+"/oauth2/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		t.Error(err)
-		return "", 0
+// redemptions tries to redeem a code n times and returns how often it did.
+func redemptions(t *testing.T, w *process, code string, n int) (done int) {
+	t.Helper()
+	for range n {
+		if _, status := w.redeem(t, code); status == http.StatusOK {
+			done++
+		}
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", 0
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		RefreshToken string `json:"refresh_token"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return "", 0
-	}
-	return answer.RefreshToken, resp.StatusCode
+	return done
 }

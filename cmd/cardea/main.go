@@ -101,7 +101,7 @@ func (e usageError) Error() string { return string(e) }
 var errVerdict = errors.New("the verdict is negative")
 
 // advice is a sentence about what could not be done, with what to do next. It is
-// printed alone, whatever it was wrapped in on its way.
+// printed without what it was wrapped in on its way.
 type advice string
 
 func (a advice) Error() string { return string(a) }

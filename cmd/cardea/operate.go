@@ -123,7 +123,7 @@ var next = map[admin.Kind]map[admin.Noun]string{
 	},
 	admin.Conflict: {
 		admin.Resources: "change it with: cardea resource update %s",
-		admin.Clients:   "cardea client show tells of it, cardea client delete makes room",
+		admin.Clients:   "see it with: cardea client show %s; delete it first if another is to have that id",
 		admin.Users:     "set another password with: cardea user reset-password %s --password-stdin",
 	},
 }

@@ -41,7 +41,7 @@ func drawResource(v admin.Resource, t *table) {
 // resourceTerms are the flags that say what a resource's tokens are like.
 type resourceTerms struct {
 	Scope          []string       `sep:"none" placeholder:"NAME[=DESCRIPTION]" help:"Scope the server understands; the description is shown to people. Repeatable."`
-	DefaultScope   []string       `sep:"none" placeholder:"NAME" help:"Scope granted to who asks for none. Repeatable."`
+	DefaultScope   []string       `sep:"none" placeholder:"NAME" help:"Scope granted to a client that asks for none. Repeatable."`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"Life of its access tokens; 0 is the server's default."`
 	RefreshIdleTTL *time.Duration `name:"refresh-idle-ttl" placeholder:"DURATION" help:"Life of an unused refresh token; 0 is the server's default."`
 	RefreshMaxTTL  *time.Duration `name:"refresh-max-ttl" placeholder:"DURATION" help:"Life of a grant, however it is used; 0 is the server's default."`

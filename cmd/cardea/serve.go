@@ -64,7 +64,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	return srv.Run(ctx)
 }
 
-// hint tells in the log what a new installation lacks before an agent can use it.
+// hint logs what a new installation lacks before an agent can use it.
 func hint(ctx context.Context, db *store.DB, log *slog.Logger) error {
 	return db.View(ctx, func(tx *store.Tx) error {
 		resources, err := tx.Resources()

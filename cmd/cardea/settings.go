@@ -26,7 +26,7 @@ type settings struct {
 	Issuer     *string `placeholder:"URL" help:"Public URL of the server."`
 }
 
-// load reads the configuration. flags are those of the command alone.
+// load reads the configuration. flags are those that only this command has.
 func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 	if flags == nil {
 		flags = map[string]string{}

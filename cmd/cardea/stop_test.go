@@ -21,7 +21,7 @@ import (
 // answered whole, nothing new begins, and the process ends well.
 func TestStop(t *testing.T) {
 	const requests = 1000
-	w := newKillWorld(t)
+	w := newProcess(t)
 	var bot struct {
 		ClientID     string `json:"client_id"`
 		ClientSecret string `json:"client_secret"`
@@ -78,7 +78,7 @@ func TestStop(t *testing.T) {
 // TestStopAtOnce asks a second time, while a client keeps the server waiting for a
 // body that does not come.
 func TestStopAtOnce(t *testing.T) {
-	w := newKillWorld(t)
+	w := newProcess(t)
 	w.start(t)
 	head := fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n", w.listen)
 	conn, _, err := begin(t, w.listen, head)

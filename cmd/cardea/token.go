@@ -115,8 +115,8 @@ func textOf(name string, value any) string {
 var helps = map[string]string{
 	"kid":    "cardea key list shows the keys",
 	"aud":    "cardea resource list shows the resources",
-	"client": "cardea client show tells of the client, cardea client enable lets one in again that is disabled",
-	"user":   "cardea user show tells of the account, cardea user enable opens one again that is disabled",
+	"client": "cardea client show describes the client; cardea client enable lets a disabled one in again",
+	"user":   "cardea user show describes the account; cardea user enable opens a disabled one again",
 	"grant":  "cardea grant list shows the grants; the person has to be asked again",
 }
 

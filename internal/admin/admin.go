@@ -4,8 +4,8 @@
 // are thin layers over it. The views it returns are JSON with the field names of
 // `cardea … -o json`.
 //
-// Functions return an *Error for what they will not do, in words for the person
-// who asked; any other error is a fault.
+// A function returns an *Error if it refuses, in words for the person who asked; any
+// other error is a fault.
 package admin
 
 import (
@@ -25,17 +25,17 @@ type Operations struct {
 	AllowLoopback bool
 	// SigningAlg is the algorithm of a key that is rotated without naming one.
 	SigningAlg string
-	// Ring is for the operations on keys and tokens alone; nil without them.
+	// Ring is needed by the operations on keys and tokens, and may be nil without them.
 	Ring *keys.Ring
 	// RefreshKey is what refresh tokens are made with, and Directory says which clients
-	// count: for InspectToken alone.
+	// count. Only InspectToken needs them.
 	RefreshKey []byte
 	Directory  *client.Directory
 }
 
 // change runs fn in a transaction if by may write noun, and records the event that
-// fn returns; the zero Event says that there was nothing to do. A caller who may
-// not is refused, and that is recorded too, as action.
+// fn returns, unless that is the zero Event, because there was nothing to do. If by may
+// not, it is refused, and the refusal is recorded as action.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, fn func(*store.Tx) (audit.Event, error)) error {
 	return o.DB.Update(audit.WithActor(ctx, by.Actor), func(tx *store.Tx) error {
 		if err := by.may(noun, write); err != nil {
@@ -49,7 +49,7 @@ func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action st
 	})
 }
 
-// look runs fn if by may read noun. A caller who may not is refused.
+// look runs fn if by may read noun, and refuses otherwise.
 func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*store.Tx) error) error {
 	if err := o.permit(ctx, by, noun, read, noun.one()+".read"); err != nil {
 		return err
@@ -57,7 +57,8 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.DB.View(ctx, fn)
 }
 
-// permit refuses a caller who may not, and records that.
+// permit returns nil if by may do to noun what to says. Otherwise it records the refusal
+// as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {
 	err := by.may(noun, to)
 	if err == nil {

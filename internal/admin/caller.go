@@ -8,8 +8,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Caller is who asks for an operation, and with which right. Where from is the
-// audit.Request of the context. The zero Caller may do nothing.
+// Caller is whoever asks for an operation, and the right to it. The address it comes from
+// is in the audit.Request of the context. The zero Caller may do nothing.
 type Caller struct {
 	Actor audit.Actor
 	// Role is a person's.
@@ -38,7 +38,7 @@ const (
 	Sessions  Noun = "sessions"
 	Keys      Noun = "keys" // and what they signed
 	Events    Noun = "events"
-	// InitialAccessTokens go with Clients: who may make the ones may make the others.
+	// InitialAccessTokens need the rights of Clients.
 	InitialAccessTokens Noun = "initial_access_tokens"
 )
 
@@ -77,8 +77,8 @@ var rights = map[Role]map[access][]Noun{
 	},
 }
 
-// may refuses what the caller has no right to do. A person with a token needs both
-// the role and the scope.
+// may returns nil if the caller has the right, and a refusal that says what is missing
+// otherwise. A person who acts through a program needs both the role and the scope.
 func (c Caller) may(noun Noun, to access) error {
 	if noun == InitialAccessTokens {
 		noun = Clients
@@ -92,7 +92,7 @@ func (c Caller) may(noun Noun, to access) error {
 	case c.Actor.Type == audit.ByUser && c.Scopes == nil:
 		return nil
 	case c.Actor.Type != audit.ByUser && c.Actor.Type != audit.ByClient:
-		return forbidden("nobody is known to ask for this; sign in first")
+		return forbidden("this needs a person or a client that has proved who it is; sign in first")
 	case c.Scopes.Covers(needs + string(to)), c.Scopes.Covers(needs + string(write)):
 		return nil
 	}

@@ -141,7 +141,7 @@ func (n *NewClient) method() (oauth.Method, error) {
 // serve makes c the credentials of a resource server.
 func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource {
-		return invalid("resource_server", "{resource_server} makes credentials for introspection alone; make a second client for {grant_types}, {redirect_uris}, {scope} or {resources}")
+		return invalid("resource_server", "{resource_server} makes credentials for introspection only; make a second client for {grant_types}, {redirect_uris}, {scope} or {resources}")
 	}
 	r, err := findResource(tx.Resource, n.ResourceServer)
 	if err != nil {
@@ -172,7 +172,7 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	}
 	if t.JWKSURI != nil {
 		if u, err := url.Parse(*t.JWKSURI); err == nil && oauth.IsLoopback(u.Hostname()) && !o.AllowLoopback {
-			return invalid("jwks_uri", "{jwks_uri} is on this machine, from where keys are fetched with registration.cimd_allow_loopback alone; use {jwks}")
+			return invalid("jwks_uri", "{jwks_uri} is on this machine, and keys are fetched from there only with registration.cimd_allow_loopback; use {jwks}")
 		}
 	}
 	return refused("jwks", assertion.CheckKeys(m))
@@ -299,7 +299,7 @@ func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Cli
 }
 
 // changeClient runs fn on the client with the given id, which no other transaction
-// changes meanwhile, and records the verb if fn says that there was something to do.
+// changes meanwhile, records the verb, and returns the client as it is then.
 func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client."+verb, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)

@@ -12,17 +12,17 @@ type Kind int
 
 // The kinds.
 const (
-	Invalid   Kind = iota // what was asked for cannot be: another try must differ
-	NotFound              // what it is about is not there
-	Conflict              // what it would make is there
+	Invalid   Kind = iota // an input is wrong: the same request fails again
+	NotFound              // the thing to operate on is not there
+	Conflict              // the thing to make is there already
 	Forbidden             // the caller may not
 )
 
 // Error says why an operation was not done, and what to do. Nothing was changed.
 type Error struct {
 	Kind  Kind
-	Noun  Noun   // of what is not there, or is there; "" otherwise
-	ID    string // its name, as it was given
+	Noun  Noun   // with NotFound and Conflict, the kind of thing; otherwise ""
+	ID    string // and its name as it was given
 	Field string // JSON name of the input at fault; "" if it is not one
 	// format has the JSON names of inputs in braces, because flags and members have
 	// different names.

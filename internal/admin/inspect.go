@@ -54,7 +54,7 @@ func (n *Inspection) say(name string, ok bool, good, bad string) {
 	}
 }
 
-// conclude tells from the checks whether the token is accepted.
+// conclude sets Accepted and Reason by the checks.
 func (n *Inspection) conclude() {
 	if c := n.Failed(); c != nil {
 		n.Reason = c.Name + ": " + c.Detail
@@ -116,7 +116,7 @@ func begin(issuer, token string) *Inspection {
 	case "unknown":
 		n.say("form", false, "", "it is neither a signed JWT (three base64url parts joined by dots) nor does it begin like a token of Cardea")
 	case "client_secret":
-		n.say("form", false, "", "it is a client secret, which is sent to the token endpoint alone; if others saw it, give the client a new one")
+		n.say("form", false, "", "it is a client secret, which is sent only to the token endpoint; if others saw it, give the client a new one")
 	case "registration_access_token":
 		n.say("form", false, "", "it is a registration access token, with which a client manages its own registration and nothing else")
 	case "initial_access_token":
@@ -179,7 +179,7 @@ func (n *Inspection) claim(name string) string {
 func (n *Inspection) checkForm(issuer string) {
 	typ, _ := n.Header["typ"].(string)
 	n.say("typ", typ == "at+jwt", "at+jwt, an access token (RFC 9068 section 2.1)",
-		fmt.Sprintf("it is %q, not at+jwt: an ID token or another JWT is no access token (RFC 9068 section 2.1)", typ))
+		fmt.Sprintf("it is %q, not at+jwt: an ID token or another JWT is not an access token (RFC 9068 section 2.1)", typ))
 	alg, _ := n.Header["alg"].(string)
 	n.say("alg", oauth.IsSigningAlg(alg), alg, fmt.Sprintf("it is %q; access tokens are signed with one of %s", alg, strings.Join(oauth.SigningAlgs, ", ")))
 	n.say("iss", n.claim("iss") == issuer, issuer, fmt.Sprintf("the token is from %q, this issuer is %s", n.claim("iss"), issuer))

@@ -95,7 +95,7 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 	return nil
 }
 
-// setSpan sets to to span unless that is nil; most 0 is no bound.
+// setSpan sets to to span unless that is nil; 0 as most is no bound.
 func setSpan(field string, to *time.Duration, span *Span, most time.Duration) error {
 	if span == nil {
 		return nil
@@ -209,7 +209,7 @@ func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string)
 	return done, err
 }
 
-// endedGrants notes in the event how many grants ended with what it tells of.
+// endedGrants returns the event with the number of grants that ended.
 func endedGrants(e audit.Event, n int) audit.Event {
 	if n == 0 {
 		return e

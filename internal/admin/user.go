@@ -120,8 +120,8 @@ type PasswordReset struct {
 }
 
 // ResetPassword sets a new password, which ends the person's sessions, and, unless
-// keepGrants, their grants with all their tokens: somebody who knew the old
-// password may have signed in, and connected agents.
+// keepGrants, their grants with all their tokens, because somebody else who knew the
+// old password may have signed in and connected agents.
 func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string, keepGrants bool) (done PasswordReset, err error) {
 	hash, err := login.HashPassword(ctx, password)
 	if err != nil {

@@ -219,7 +219,7 @@ func (a *Agent) authorize(ctx context.Context) error {
 		"state":                 {a.pending.state},
 		"code_challenge":        {base64.RawURLEncoding.EncodeToString(hash[:])},
 		"code_challenge_method": {"S256"},
-		"resource":              {a.resource.Resource}, // the token will be good for this server alone
+		"resource":              {a.resource.Resource}, // the token will be good for this server only
 	}
 	var err error
 	a.page, err = a.person.Open(ctx, a.server.AuthorizationEndpoint+"?"+query.Encode())

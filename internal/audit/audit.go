@@ -28,7 +28,7 @@ type Event struct {
 	Action  string    `json:"action"` // what was decided, "token.request"
 	Outcome Outcome   `json:"outcome"`
 
-	// Actor is who asked for it, as far as that is proven; the zero Actor is
+	// Actor is whoever asked for it, as far as that is proven. The zero Actor is
 	// somebody unknown, or the server itself.
 	Actor Actor `json:"actor,omitzero"`
 
@@ -47,7 +47,7 @@ type Event struct {
 	UserAgent string `json:"user_agent,omitempty"`
 }
 
-// Actor is who asked for what an event tells of.
+// Actor is whoever asked for what an event records.
 type Actor struct {
 	Type ActorType `json:"type"`
 	ID   string    `json:"id"`             // "usr_…", a client_id, or for a command the account of the operating system
@@ -107,8 +107,8 @@ func (e Event) Allow() Event {
 }
 
 // Refuse returns e as a refusal with its OAuth error code and what the client was
-// told. What is refused for want of a proof names no actor, because who asked only
-// claims to be somebody.
+// told. If the proof itself is refused, the event loses its actor, which was only
+// claimed.
 func (e Event) Refuse(code, description string) Event {
 	e.Outcome, e.Reason, e.Description = Refused, code, description
 	if code == "invalid_client" || code == "invalid_token" || e.Action == signIn {

@@ -27,9 +27,9 @@ func ReadMaster(path string, warn func(sentence string)) (Master, error) {
 	})
 }
 
-// OwnMaster returns the master key in the file at path, which is db's own: nobody
-// but its owner may read it. If it is not there, it is made, unless db holds keys
-// that were sealed with one before.
+// OwnMaster returns the master key in the file at path, which only its owner may be
+// able to read. If there is no such file, it is made, unless db holds keys that were
+// sealed with another.
 func OwnMaster(ctx context.Context, path string, db *store.DB) (Master, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeMaster(ctx, path, db); err != nil {
@@ -92,8 +92,8 @@ func makeMaster(ctx context.Context, path string, db *store.DB) error {
 	return writeOnce(path, text+"\n")
 }
 
-// writeOnce makes the file with its content at one stroke, readable by its owner
-// alone. If another process made it first, that one stays.
+// writeOnce makes the file with its content at one stroke, readable only by its owner.
+// If another process made it first, that one stays.
 func writeOnce(path, text string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
