@@ -230,6 +230,7 @@ func TestBackoff(t *testing.T) {
 				}()
 			}
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			if most > 8 || succeeded != 60 { // four, and four that began when the first had succeeded
 				t.Errorf("%d succeeded, %d at once", succeeded, most)
 			}
