@@ -53,6 +53,7 @@ import (
 //	attacker opens URL                  in his own browser
 //
 //	person signs-in | allows [SCOPE …] | denies | signs-out | opens URL
+//	person returns                      to the client, by the form of a page that names an error
 //	person goes-back                    to the page before, as the browser kept it
 //	operator disables | approves ROLE   the client of that role
 //	operator admits N                   $initial_access_token registers so many clients
@@ -360,6 +361,8 @@ func (s *stage) person(args []string) {
 		s.page = s.before
 	case "denies":
 		s.saw(s.page.Deny())
+	case "returns":
+		s.saw(s.page.Submit(s.page.Form("return")))
 	case "signs-out":
 		page := s.browser["person"].Get("/login")
 		page.Submit(page.Form("csrf"))

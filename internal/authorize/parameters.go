@@ -63,7 +63,7 @@ func (p *parameters) firstRepeated() string {
 	return slices.Min(names)
 }
 
-// onlyText tells whether all is text but state, which goes back as it came, and
+// onlyText reports whether all is text but state, which goes back as it came, and
 // scope, which has rules of its own.
 func (p *parameters) onlyText() bool {
 	for name, values := range p.values {

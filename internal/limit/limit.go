@@ -1,4 +1,4 @@
-// Package limit says no to who asks too often: token buckets by key for
+// Package limit refuses a sender that asks too often: token buckets by key for
 // requests, and a growing delay by key for sign-ins that fail. Memory is bounded,
 // whatever keys strangers bring. Everything in it may be used from many
 // goroutines at once.

@@ -209,7 +209,7 @@ func (t try) end(err error) {
 		t.address.Fail()
 		t.account.Fail()
 	case err == nil:
-		t.address.Return() // who has one account may guess at others
+		t.address.Return() // the owner of one account may guess at others
 		t.account.Succeed()
 	default: // nothing was guessed
 		t.address.Return()

@@ -80,7 +80,7 @@ func HashPassword(ctx context.Context, password string) (string, error) {
 	return cost.format(salt, cost.key(password, salt)), nil
 }
 
-// verifyPassword tells whether password is the one that hash was made of, and
+// verifyPassword reports whether password is the one that hash was made of, and
 // whether hash should be replaced by one of today's cost. An empty or broken hash
 // costs as much as a good one, and matches nothing.
 func verifyPassword(ctx context.Context, hash, password string) (ok, outdated bool, err error) {

@@ -20,8 +20,8 @@ type Pages struct {
 	Base    string // path of the issuer, "" if it has none: it stands before every path of ours
 	Secure  bool   // the issuer's scheme is https
 	CSRFKey []byte // 32 bytes
-	// Refuse records a refusal and returns it, or turns away who is refused too
-	// often (strangers.Recorder.Refuse).
+	// Refuse records a refusal and returns it, or turns away a sender that is refused
+	// too often (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
