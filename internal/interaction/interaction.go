@@ -253,9 +253,8 @@ func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope
 	case !oauth.IsRefusal(err):
 		return nil, err
 	}
-	err = told(err)
-	if err == ErrSignedOut || err == errUnknownClient || err == errDisabledClient || err == errRedirectURI {
-		return nil, err
+	if err = told(err); slices.Contains([]error{ErrSignedOut, errUnknownClient, errDisabledClient, errRedirectURI}, err) {
+		return nil, err // nothing may be sent to the client
 	}
 	return nil, &Answerable{a.Client.ID, a.Reply, err}
 }
