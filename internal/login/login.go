@@ -126,12 +126,7 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := e.begin(r, key)
-	if err != nil {
-		return e.again(r, v, form, user.ID, err, why(err))
-	}
-	cookies, err := e.prove(r, user, password)
-	t.end(err)
+	cookie, err := e.try(r, key, user, password)
 	if err != nil {
 		return e.again(r, v, form, user.ID, err, why(err))
 	}
@@ -139,7 +134,7 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	if sealed := form.Get("request"); sealed != "" {
 		next = e.next(sealed) + "&" + e.Desk.SignedInNow()
 	}
-	answer := web.WithCookie(web.SeeOther(next), cookies)
+	answer := web.WithCookie(web.SeeOther(next), cookie)
 	return web.WithCookie(answer, e.Pages.NewDevice(key)), nil
 }
 
@@ -180,19 +175,25 @@ func inWords(d time.Duration) string {
 	return strconv.Itoa(int(count)) + " " + unit + "s"
 }
 
-// try is one try to sign in, as it is counted.
-type try struct{ address, account *limit.Attempt }
-
-// begin begins a try, or refuses it for the time that it has to wait.
-func (e *Endpoint) begin(r *http.Request, key string) (t try, err error) {
-	if t.address, err = attempt(r, e.Addresses, addressKey(r)); err != nil {
-		return try{}, err
+// try is prove, counted by network address and account, or refused for the time that
+// either has to wait.
+func (e *Endpoint) try(r *http.Request, key string, user *identity.User, password string) (cookie *http.Cookie, err error) {
+	address, err := attempt(r, e.Addresses, addressKey(r))
+	if err != nil {
+		return nil, err
 	}
-	if t.account, err = attempt(r, e.Accounts, e.accountKey(r, key)); err != nil {
-		t.address.Return()
+	account, err := attempt(r, e.Accounts, e.accountKey(r, key))
+	if err != nil {
+		address.Return()
+		return nil, err
 	}
-	return t, err
+	err = errUnfinished
+	defer func() { count(address, account, err) }()
+	return e.prove(r, user, password)
 }
+
+// errUnfinished is the outcome of a try that panicked.
+var errUnfinished = errors.New("login: the sign-in was not finished")
 
 func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, error) {
 	a, ok, wait, err := of.Begin(r.Context(), key)
@@ -202,18 +203,18 @@ func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, er
 	return a, err
 }
 
-// end ends a try that had the outcome err.
-func (t try) end(err error) {
+// count ends the attempts of a try that had the outcome err.
+func count(address, account *limit.Attempt, err error) {
 	switch {
 	case errors.Is(err, errWrong):
-		t.address.Fail()
-		t.account.Fail()
+		address.Fail()
+		account.Fail()
 	case err == nil:
-		t.address.Return() // the owner of one account may guess at others
-		t.account.Succeed()
+		address.Return() // the owner of one account may guess at others
+		account.Succeed()
 	default: // nothing was guessed
-		t.address.Return()
-		t.account.Return()
+		address.Return()
+		account.Return()
 	}
 }
 
