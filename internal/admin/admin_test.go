@@ -347,3 +347,51 @@ func TestSessions(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 }
+
+// What a person allows until the moment of a reset does not outlive it.
+func TestResetPasswordAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		s := servertest.New(t, db, clock)
+		s.Resource(servertest.MCP, "*mcp:tools:weather")
+		o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+		agent, ada := s.Agent(t, s.Client(servertest.Confidential)), s.User("ada@example.com")
+		for range 5 {
+			begin := make(chan struct{})
+			var wg sync.WaitGroup
+			for range 4 {
+				browser := s.Browser(t)
+				browser.Get("/login").SignIn(ada)
+				wg.Go(func() { // allows, again and again, until it is signed out
+					<-begin
+					for {
+						page := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
+						if page.IsSignIn() {
+							return
+						}
+						page.Submit(page.Form("decision"), servertest.With("decision", "allow"))
+					}
+				})
+			}
+			wg.Go(func() {
+				<-begin
+				if _, err := o.ResetPassword(t.Context(), root, ada.Email, ada.Password, false); err != nil {
+					t.Error(err)
+				}
+			})
+			close(begin)
+			wg.Wait()
+			if sessions, _, err := o.Sessions(t.Context(), root, ada.Email, store.Page{}); err != nil || len(sessions) > 0 {
+				t.Errorf("%d sessions are left, %v", len(sessions), err)
+			}
+			grants, next, err := o.Grants(t.Context(), root, admin.GrantQuery{User: ada.Email}, store.Page{Limit: 1000, Newest: true})
+			if err != nil || next != "" || len(grants) == 0 {
+				t.Fatalf("%d grants, %v", len(grants), err)
+			}
+			for _, g := range grants {
+				if g.RevokedAt.IsZero() {
+					t.Errorf("the grant %s of %v is not revoked", g.ID, g.CreatedAt)
+				}
+			}
+		}
+	})
+}
