@@ -260,7 +260,7 @@ func (r *Ring) RotateDue(ctx context.Context, every time.Duration) error {
 }
 
 func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
-	rows, err := tx.Keys()
+	rows, err := tx.LockKeys()
 	if err != nil {
 		return Info{}, err
 	}
@@ -287,7 +287,7 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 // Retire takes a key out of the JWKS at once, for one that leaked: every token it
 // signed is refused as soon as verifiers fetch the JWKS again. If it was the one
 // signing, its successor begins at once, or a new one is made; if it was to follow
-// the one signing, a new one will.
+// the one signing, a new one will. One that was retired before stays as it is.
 func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 	infos, err := r.List(ctx)
 	if err != nil {
@@ -303,9 +303,16 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 		return info, err
 	}
 	err = r.db.Update(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Keys()
+		rows, err := tx.LockKeys()
 		if err != nil {
 			return err
+		}
+		there := slices.IndexFunc(rows, func(k store.Key) bool { return k.KID == kid })
+		if there < 0 {
+			return fmt.Errorf("%w: %s", ErrNoKey, kid)
+		}
+		if info = describe(rows[there:there+1], tx.Now())[0]; info.State == "retired" {
+			return nil
 		}
 		var heir *store.Key // the key that signs when kid is gone
 		last := true        // nobody is there to follow heir
@@ -371,7 +378,7 @@ func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
 		return nil, err
 	}
 	err = r.db.Update(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Keys()
+		rows, err := tx.LockKeys()
 		if err != nil {
 			return err
 		}

@@ -654,3 +654,64 @@ func next(r rune) rune {
 	}
 	return 'A'
 }
+
+// Nodes and operators that change the keys at once do it one after another.
+func TestChangesAtOnce(t *testing.T) {
+	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
+		t.Run(string(engine), func(t *testing.T) {
+			const nodes = 6
+			master, _ := keys.NewMaster()
+			dsn, clock := storetest.New(t, engine), storetest.NewClock()
+			var rings [nodes]*keys.Ring
+			for i := range rings {
+				rings[i] = keys.New(storetest.Connect(t, dsn, clock), master)
+			}
+			atOnce := func(do func(*keys.Ring) error) {
+				t.Helper()
+				begin := make(chan struct{})
+				var wg sync.WaitGroup
+				for _, ring := range rings {
+					wg.Go(func() {
+						<-begin
+						if err := do(ring); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				close(begin)
+				wg.Wait()
+			}
+			for _, alg := range oauth.SigningAlgs {
+				atOnce(func(r *keys.Ring) error { return r.Ensure(t.Context(), alg) })
+			}
+			first := states(t, rings[0])
+			if len(first) != len(oauth.SigningAlgs) {
+				t.Errorf("first starts made the keys %v, want one for each algorithm", first)
+			}
+
+			atOnce(func(r *keys.Ring) error { _, err := r.Rotate(t.Context(), "ES256", false); return err })
+			infos, err := rings[0].List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := map[string]int{} // by algorithm, how many keys have no end
+			for _, k := range infos {
+				if k.RetiredAt.IsZero() {
+					last[k.Alg]++
+				}
+			}
+			if len(infos) != len(first)+nodes || last["ES256"] != 1 {
+				t.Errorf("after %d rotations there are %d keys; without an end are %v", nodes, len(infos), last)
+			}
+
+			kid := ""
+			for id := range first {
+				kid = max(kid, id)
+			}
+			atOnce(func(r *keys.Ring) error { _, err := r.Retire(t.Context(), kid); return err })
+			if again := states(t, rings[0]); again[kid] != "retired" || len(again) > len(infos)+1 {
+				t.Errorf("one key is retired, and there are %d, %d before", len(again), len(infos))
+			}
+		})
+	}
+}

@@ -148,6 +148,7 @@ func acts(now time.Time) []act {
 		{"LiveGrants", func(tx *store.Tx) error { return ok(tx.LiveGrants(store.GrantFilter{UserID: "usr_1"})) }, "an operator is told what a reset ended"},
 		{"LiveInitialToken", func(tx *store.Tx) error { return ok(tx.LiveInitialToken("iat 1")) }, none},
 		{"LockClient", func(tx *store.Tx) error { return ok(tx.LockClient("mcp_1")) }, none},
+		{"LockKeys", func(tx *store.Tx) error { return ok(tx.LockKeys()) }, none},
 		{"LockResource", func(tx *store.Tx) error { return ok(tx.LockResource("https://mcp.example.com")) }, none},
 		{"LockUser", func(tx *store.Tx) error { return ok(tx.LockUser("1@example.com")) }, none},
 		{"Parties", func(tx *store.Tx) error { return ok(tx.Parties("mcp_1", "res_1", "usr_1")) }, none},

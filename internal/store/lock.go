@@ -16,6 +16,15 @@ func (tx *Tx) LockClient(id string) (*oauth.Client, error) {
 	return only(found, err)
 }
 
+// LockKeys is Keys, and no other transaction that locks the keys goes on until this one
+// ends: what keys there are is decided by one at a time.
+func (tx *Tx) LockKeys() ([]Key, error) {
+	if err := tx.one("UPDATE versions SET version = version WHERE kind = $1", args{string(Keys)}); err != nil {
+		return nil, err
+	}
+	return tx.Keys()
+}
+
 // LockResource is Resource, and no other transaction changes the resource until
 // this one ends.
 func (tx *Tx) LockResource(idOrIdentifier string) (*oauth.Resource, error) {
