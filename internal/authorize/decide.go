@@ -31,7 +31,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, allowed.String())
 		allowed, err := e.Desk.Confirm(tx, a, allowed)
 		if err != nil {
-			return tx.Conclude(event, err)
+			return e.Strangers.Conclude(tx, r, event, err)
 		}
 		g := e.newGrant(tx, a, allowed)
 		first := false
@@ -43,7 +43,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 			if code, err = e.codeAgain(tx, a, before, allowed); errors.Is(err, errAllowedBefore) {
 				return nil // nothing is refused: the client has what it asked for
 			}
-			return tx.Conclude(event, err)
+			return e.Strangers.Conclude(tx, r, event, err)
 		}
 		if err := client.Save(tx, a.Client); err != nil {
 			return err
@@ -161,7 +161,7 @@ func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answ
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
 		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
 		if _, err := e.Desk.Confirm(tx, a, nil); err != nil {
-			return tx.Conclude(event, err)
+			return e.Strangers.Conclude(tx, r, event, err)
 		}
 		first := false
 		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID}, a.EndsAt())
@@ -171,9 +171,9 @@ func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answ
 		case first:
 			return tx.Conclude(event, denial)
 		case before.UserID != a.Person.ID:
-			return tx.Conclude(event, errOtherPerson)
+			return e.Strangers.Conclude(tx, r, event, errOtherPerson)
 		case before.GrantID != "":
-			return tx.Conclude(event, errOtherAnswer)
+			return e.Strangers.Conclude(tx, r, event, errOtherAnswer)
 		}
 		return denial // recorded before
 	})

@@ -85,8 +85,9 @@ type Limits struct {
 	// Enabled is false to switch all of them off, for tests.
 	Enabled bool
 	// Failures are the refused requests of one network address at the protocol
-	// endpoints; beyond them it is turned away.
-	Failures limit.Rate
+	// endpoints; beyond them it is turned away. AllFailures are those of all
+	// addresses together that are recorded singly, half of them those of one network.
+	Failures, AllFailures limit.Rate
 	// Registrations are the new clients of one network address,
 	// AllRegistrations those of all addresses together (RFC 7591 §5).
 	Registrations, AllRegistrations limit.Rate

@@ -46,6 +46,7 @@ func TestDefaults(t *testing.T) {
 		Limits: config.Limits{
 			Enabled:          true,
 			Failures:         limit.Rate{Every: 200 * time.Millisecond, Burst: 300},
+			AllFailures:      limit.Rate{Every: 50 * time.Millisecond, Burst: 1200},
 			Registrations:    limit.Rate{Every: time.Second, Burst: 60},
 			AllRegistrations: limit.Rate{Every: 100 * time.Millisecond, Burst: 600},
 			Documents:        limit.Rate{Every: 2 * time.Second, Burst: 30},

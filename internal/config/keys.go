@@ -89,6 +89,8 @@ var fields = []field{
 		func(c *Config) any { return &c.Limits.Enabled }, nil},
 	{Key{"limits.failures", "300/1m", "refused requests of one network address; beyond them it is answered 429"},
 		func(c *Config) any { return &c.Limits.Failures }, nil},
+	{Key{"limits.all_failures", "1200/1m", "refused requests of all addresses together that the audit log has singly, half of them of one network; beyond them it has their number"},
+		func(c *Config) any { return &c.Limits.AllFailures }, nil},
 	{Key{"limits.registrations", "60/1m", "new clients of one network address"},
 		func(c *Config) any { return &c.Limits.Registrations }, nil},
 	{Key{"limits.all_registrations", "600/1m", "new clients of all addresses together; a tenth of it more for networks that registered hardly any"},

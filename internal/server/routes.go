@@ -77,8 +77,9 @@ func newLimits(c config.Config, now func() time.Time) limits {
 	}
 	return limits{
 		failures:      limit.New(c.Limits.Failures, senders, now),
-		registrations: strangers.NewShares(c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
-		fetches:       strangers.NewShares(c.Limits.Documents, c.Limits.AllDocuments, senders, now),
+		recorded:      strangers.NewShares(strangers.Network, half(c.Limits.AllFailures), c.Limits.AllFailures, senders, now),
+		registrations: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
+		fetches:       strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
 		people:        limit.New(c.Limits.Documents, senders, now),
 		keySets:       limit.New(assertion.KeySetRate, senders, now),
 		assertions:    limit.New(c.Limits.Assertions, senders, now),
@@ -86,3 +87,6 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
 }
+
+// half returns half of a rate.
+func half(r limit.Rate) limit.Rate { return limit.Rate{Every: 2 * r.Every, Burst: max(1, r.Burst/2)} }

@@ -39,6 +39,7 @@ type Server struct {
 	keys   *keys.Ring
 	log    *slog.Logger
 
+	strangers     *strangers.Recorder
 	registration  *registration.Endpoint // nil: clients do not register themselves
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
@@ -64,7 +65,8 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s := &Server{config: c, db: db, keys: ring, log: log}
 
 	limits := newLimits(c, db.Now)
-	recorder := &strangers.Recorder{DB: db, Failures: limits.failures}
+	recorder := &strangers.Recorder{DB: db, Failures: limits.failures, Recorded: limits.recorded}
+	s.strangers = recorder
 	fetches := &strangers.Fetches{Shares: limits.fetches, People: limits.people}
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	directory := &client.Directory{DB: db}
@@ -145,7 +147,7 @@ func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations, fetches                *strangers.Shares
+	registrations, fetches, recorded      *strangers.Shares
 	failures, people, keySets, assertions *limit.Limiter
 	accounts, addresses                   *limit.Backoff
 }
@@ -223,6 +225,9 @@ func (s *Server) tidy(ctx context.Context) {
 	for {
 		if _, err := s.db.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("sweeping the database failed; it is tried again in a minute", "error", err)
+		}
+		if err := s.strangers.Tell(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the number of refusals that were not recorded could not be recorded; it is lost", "error", err)
 		}
 		if every := s.config.Keys.RotateEvery; every > 0 {
 			if err := s.keys.RotateDue(ctx, every); err != nil && ctx.Err() == nil {

@@ -7,11 +7,12 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 )
 
-// Shares bounds what costs more than an answer, such as new clients. Each address has its share of what there is for
-// everyone. When that is used up, by however many addresses, a tenth of it more is there for networks that took hardly
+// Shares bounds what costs more than an answer, such as new clients. Each sender has its share of what there is for
+// everyone. When that is used up, by however many senders, a tenth of it more is there for networks that took hardly
 // anything lately, so that a few networks do not shut out everybody else. Make it with NewShares; it is safe for
 // concurrent use, and a nil *Shares admits all.
 type Shares struct {
+	by                  func(*http.Request) string
 	share, everyone     *limit.Limiter
 	newcomers, newcomer *limit.Limiter // all of them together, and by network
 }
@@ -19,12 +20,12 @@ type Shares struct {
 // newcomer is how often a network may come and still be new: one that is refused, and comes again as it was told, is.
 var newcomer = limit.Rate{Every: 10 * time.Minute, Burst: 3}
 
-// NewShares returns Shares with the share of each address and the rate of everyone, which tells at most so many senders
-// apart, on the given clock.
-func NewShares(share, everyone limit.Rate, senders int, now func() time.Time) *Shares {
+// NewShares returns Shares with the share of each sender, by Address or Network, and the rate of everyone, which tells at
+// most so many senders apart, on the given clock.
+func NewShares(by func(*http.Request) string, share, everyone limit.Rate, senders int, now func() time.Time) *Shares {
 	tenth := limit.Rate{Every: 10 * everyone.Every, Burst: max(1, everyone.Burst/10)}
 	return &Shares{
-		share: limit.New(share, senders, now), everyone: limit.New(everyone, 1, now),
+		by: by, share: limit.New(share, senders, now), everyone: limit.New(everyone, 1, now),
 		newcomers: limit.New(tenth, 1, now), newcomer: limit.New(newcomer, senders, now),
 	}
 }
@@ -50,7 +51,7 @@ func (s *Shares) admit(r *http.Request) (verdict, time.Duration) {
 	}
 	isNew, _ := s.newcomer.Allow(Network(r))
 	// One that is new may share its bucket with thousands that are not (limit.New).
-	if ok, retryAfter := s.share.Allow(Address(r)); !ok && !isNew {
+	if ok, retryAfter := s.share.Allow(s.by(r)); !ok && !isNew {
 		return shareUsed, retryAfter
 	}
 	ok, retryAfter := s.everyone.Allow("")
@@ -63,11 +64,11 @@ func (s *Shares) admit(r *http.Request) (verdict, time.Duration) {
 	return admitted, 0
 }
 
-// AdmitAgain reports whether the sender of r may have once more what it has: it counts for the share of its address
+// AdmitAgain reports whether the sender of r may have once more what it has: it counts for the share of the sender
 // alone.
 func (s *Shares) AdmitAgain(r *http.Request) (ok bool, retryAfter time.Duration) {
 	if s == nil {
 		return true, 0
 	}
-	return s.share.Allow(Address(r))
+	return s.share.Allow(s.by(r))
 }

@@ -21,7 +21,7 @@ func sender(t testing.TB, address string) *http.Request {
 func TestShares(t *testing.T) {
 	clock := storetest.NewClock()
 	begin := func() *strangers.Shares {
-		return strangers.NewShares(limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
+		return strangers.NewShares(strangers.Address, limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
 	}
 	admitted := func(a *strangers.Shares, address string) bool {
 		ok, after := a.Admit(sender(t, address))

@@ -15,20 +15,23 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Recorder answers requests whose sender has proven nothing yet. Each refusal
-// is recorded, as every decision is; but who is refused too often is turned away
-// with 429, and of those only a count is recorded once a minute, so that no
-// stranger can fill the audit log.
+// Recorder answers requests whose sender has proven nothing yet. Each refusal is
+// recorded, as every decision is, within bounds, so that no stranger can fill the
+// audit log: who is refused too often is turned away with 429, and what a network
+// or all together are refused beyond what Recorded allows is answered like any
+// other and not recorded singly. Of both a count is recorded once a minute.
 type Recorder struct {
 	DB       *store.DB
 	Failures *limit.Limiter // refusals by network address; nil: without limit
+	Recorded *Shares        // refusals that are recorded singly; nil: without limit
 
 	mu     sync.Mutex
-	turned int       // since told
-	toldAt time.Time // when the count was last recorded
+	untold int       // refusals that were not recorded, since that was told
+	last   string    // what the last of them was
+	toldAt time.Time // when their count was last recorded
 }
 
-// tellEvery is how often at most the count of those turned away is recorded.
+// tellEvery is how often at most the count of what was not recorded is recorded.
 const tellEvery = time.Minute
 
 // Refuse records event as refused for err and returns err, or turns the sender
@@ -37,8 +40,12 @@ func (s *Recorder) Refuse(r *http.Request, event audit.Event, err error) error {
 	if !oauth.IsRefusal(err) {
 		return err
 	}
-	if after, over := s.over(r); over {
-		return s.TurnAway(r, event.Action, after, "too many refused requests from this address; the last one: "+err.Error())
+	record := func(event audit.Event) error { return s.DB.Append(toTheEnd(r), event) }
+	switch singly, turned := s.judge(r, err); {
+	case turned != nil:
+		return s.count(record, event.Action, turned)
+	case !singly:
+		return s.count(record, event.Action, err)
 	}
 	return s.DB.Conclude(toTheEnd(r), event, err)
 }
@@ -48,22 +55,21 @@ func (s *Recorder) Refuse(r *http.Request, event audit.Event, err error) error {
 // the transaction changed stands.
 func (s *Recorder) Conclude(tx *store.Tx, r *http.Request, event audit.Event, err error) error {
 	if oauth.IsRefusal(err) {
-		if after, over := s.over(r); over {
-			return s.turnAway(tx.Record, event.Action, after, "too many refused requests from this address; the last one: "+err.Error())
+		switch singly, turned := s.judge(r, err); {
+		case turned != nil:
+			return s.count(tx.Record, event.Action, turned)
+		case !singly:
+			return s.count(tx.Record, event.Action, err)
 		}
 	}
 	return tx.Conclude(event, err)
 }
 
-// Note records event, an answer that gave nothing away, unless the sender of r
-// has had too many of them: then only their count is recorded. The answer stands
-// either way.
+// Note records event, an answer that gave nothing away, unless there were too many
+// of them: then only their count is recorded. The answer stands either way.
 func (s *Recorder) Note(r *http.Request, event audit.Event) error {
-	if after, over := s.over(r); over {
-		if err := s.TurnAway(r, event.Action, after, ""); !oauth.IsRefusal(err) {
-			return err
-		}
-		return nil
+	if singly, turned := s.judge(r, nil); !singly || turned != nil {
+		return s.count(func(event audit.Event) error { return s.DB.Append(toTheEnd(r), event) }, event.Action, nil)
 	}
 	return s.DB.Conclude(toTheEnd(r), event, nil)
 }
@@ -72,30 +78,61 @@ func (s *Recorder) Note(r *http.Request, event audit.Event) error {
 // time. what names the limit in the audit log.
 func (s *Recorder) TurnAway(r *http.Request, what string, after time.Duration, description string) error {
 	record := func(event audit.Event) error { return s.DB.Append(toTheEnd(r), event) }
-	return s.turnAway(record, what, after, description)
+	return s.count(record, what, oauth.RefuseForNow(after, "%s", description))
 }
 
-func (s *Recorder) turnAway(record func(audit.Event) error, what string, after time.Duration, description string) error {
+// Tell records the count of what was not recorded and not told yet, if there is any
+// and a minute has gone by: the last of a flood has nobody after it who would.
+func (s *Recorder) Tell(ctx context.Context) error {
 	s.mu.Lock()
-	s.turned++
-	count, tell := s.turned, s.DB.Now().Sub(s.toldAt) >= tellEvery
-	if tell {
-		s.turned, s.toldAt = 0, s.DB.Now()
-	}
+	event, due := s.due()
 	s.mu.Unlock()
-	if tell {
-		if err := record(audit.Limited(what, count)); err != nil {
+	if !due {
+		return nil
+	}
+	return s.DB.Append(ctx, event)
+}
+
+// judge takes one refusal from the budgets of r's sender. turned is the refusal of a
+// sender that has none left, err being the last one; singly reports whether it is
+// recorded by itself.
+func (s *Recorder) judge(r *http.Request, err error) (singly bool, turned error) {
+	if ok, after := s.Failures.Allow(Address(r)); !ok {
+		description := ""
+		if err != nil {
+			description = "too many refused requests from this address; the last one: " + err.Error()
+		}
+		return false, oauth.RefuseForNow(after, "%s", description)
+	}
+	singly, _ = s.Recorded.Admit(r)
+	return singly, nil
+}
+
+// count counts one that is not recorded and returns answer; once a minute record has
+// the count.
+func (s *Recorder) count(record func(audit.Event) error, what string, answer error) error {
+	s.mu.Lock()
+	s.untold++
+	s.last = what
+	event, due := s.due()
+	s.mu.Unlock()
+	if due {
+		if err := record(event); err != nil {
 			return err
 		}
 	}
-	return oauth.RefuseForNow(after, "%s", description)
+	return answer
 }
 
-// over takes one refusal from the budget of r's sender, and tells when there is
-// none left.
-func (s *Recorder) over(r *http.Request) (after time.Duration, over bool) {
-	ok, after := s.Failures.Allow(Address(r))
-	return after, !ok
+// due returns the event that tells the count, if it is due.
+func (s *Recorder) due() (event audit.Event, due bool) {
+	now := s.DB.Now()
+	if s.untold == 0 || now.Sub(s.toldAt) < tellEvery {
+		return event, false
+	}
+	event = audit.Limited(s.last, s.untold)
+	s.untold, s.toldAt = 0, now
+	return event, true
 }
 
 // toTheEnd returns the context of r without its end: who hangs up is recorded too.

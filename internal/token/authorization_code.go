@@ -106,9 +106,13 @@ func (e *Endpoint) codeReused(tx *store.Tx, g *oauth.Grant) error {
 // reused ends a grant one of whose credentials was used twice: either the client
 // or a thief used it first, and nobody can tell which (RFC 9700 §4.14.2).
 func (e *Endpoint) reused(tx *store.Tx, g *oauth.Grant, what, description string) error {
-	if _, err := tx.RevokeGrant(g.ID, what); err != nil {
+	alive, err := tx.RevokeGrant(g.ID, what)
+	if err != nil {
 		return err
 	}
 	refusal := oauth.Refuse(oauth.InvalidGrant, "%s", description)
+	if !alive { // the alarm is recorded once, however often a thief comes again
+		return refusal
+	}
 	return tx.Conclude(audit.Reuse(g.ClientID, g.UserID, g.ID, what), refusal)
 }

@@ -83,7 +83,10 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 	var granted *Granted
 	if rule, _ := req.GrantType.Rule(); rule.Stateless {
 		granted, err = exchanges[req.GrantType](e, nil, req)
-		if err = e.DB.Conclude(r.Context(), e.event(req, granted), err); err != nil {
+		if err != nil {
+			return nil, e.Strangers.Refuse(r, e.event(req, granted), err)
+		}
+		if err := e.DB.Conclude(r.Context(), e.event(req, granted), nil); err != nil {
 			return nil, err
 		}
 		return e.issue(r, granted)
