@@ -253,6 +253,46 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// Only any_resource lets a machine ask for tokens for every resource.
+func TestAnyResource(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	bot := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Bot"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}}}
+	refused := func(what string, err error) {
+		t.Helper()
+		var e *admin.Error
+		if !errors.As(err, &e) || e.Kind != admin.Invalid || e.Field != "resources" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := o.CreateClient(t.Context(), root, bot)
+	refused("made without resources", err)
+	bot.Resources = []string{servertest.MCP}
+	made, err := o.CreateClient(t.Context(), root, bot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{Resources: []string{}})
+	refused("changed to no resources", err)
+	if _, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{AnyResource: true}); err != nil {
+		t.Error(err)
+	}
+	renamed, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{Name: ptr("Robot")})
+	if err != nil || len(renamed.Resources) != 0 {
+		t.Errorf("renamed, it is bound to %v, %v", renamed.Resources, err)
+	}
+	people, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("App"), RedirectURIs: []string{"https://a.example/cb"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = o.UpdateClient(t.Context(), root, people.ID, admin.ClientTerms{GrantTypes: []oauth.GrantType{oauth.AuthorizationCode, oauth.ClientCredentials}})
+	refused("changed to a machine", err)
+	r, err := o.UpdateResource(t.Context(), root, servertest.MCP, admin.ResourceTerms{Name: ptr("")})
+	if err != nil || r.Name != "mcp.example.com" {
+		t.Errorf("a resource without a name is called %q, %v", r.Name, err)
+	}
+}
+
 func TestResetPassword(t *testing.T) {
 	s := servertest.StartWeather(t)
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}

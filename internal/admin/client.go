@@ -211,7 +211,7 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	if err := t.applyResources(tx, c); err != nil {
 		return err
 	}
-	if isMachine(c) && !machine && len(c.Resources) == 0 && !t.AnyResource {
+	if isMachine(c) && len(c.Resources) == 0 && !t.AnyResource && (!machine || t.Resources != nil) {
 		return invalid("resources", "a machine's client needs {resources}: the MCP servers that it may ask for tokens for; {any_resource} lets it ask for all")
 	}
 	if t.Scope != nil {

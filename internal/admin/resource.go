@@ -38,7 +38,7 @@ func viewResource(r *oauth.Resource) Resource {
 }
 
 // ResourceTerms say what a resource is called and what its tokens are like. What
-// is nil stays as it is.
+// is nil stays as it is. Without a name it is called by the host of its identifier.
 type ResourceTerms struct {
 	Name           *string               `json:"name"`
 	Scopes         []oauth.ResourceScope `json:"scopes"`         // all of them
@@ -53,6 +53,9 @@ type ResourceTerms struct {
 func (t ResourceTerms) apply(r *oauth.Resource) error {
 	if t.Name != nil {
 		r.Name = *t.Name
+	}
+	if strings.TrimSpace(r.Name) == "" {
+		r.Name = hostOf(r.Identifier)
 	}
 	if t.Scopes != nil {
 		r.Scopes = nil
@@ -111,8 +114,7 @@ func setSpan(field string, to *time.Duration, span *Span, most time.Duration) er
 	return nil
 }
 
-// NewResource is a resource that is to be registered. Without a name it is called
-// by the host of its identifier.
+// NewResource is a resource that is to be registered.
 type NewResource struct {
 	Identifier string `json:"identifier"`
 	ResourceTerms
@@ -127,9 +129,6 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier}
 	if err := n.apply(r); err != nil {
 		return Resource{}, err
-	}
-	if r.Name == "" {
-		r.Name = hostOf(identifier)
 	}
 	err = o.change(ctx, by, Resources, "resource.create", func(tx *store.Tx) (audit.Event, error) {
 		r.CreatedAt, r.UpdatedAt = tx.Now(), tx.Now()
