@@ -259,7 +259,7 @@ func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *
 
 // errNoKeySet is the one answer whatever kept the keys away: who asks must not
 // learn from it what listens where.
-var errNoKeySet = oauth.RefuseClient(false, "the client's jwks_uri could not be fetched: it must be a public https URL that answers with status 200 and JSON, without a redirect")
+var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 
 // Load returns the keys at uri as they are remembered; as they are now, if they
 // were fetched before newerThan. It is a refusal if there are none. take takes a

@@ -3,16 +3,19 @@ package client
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
 	"github.com/cardea-auth/cardea/internal/assertion"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -36,7 +39,15 @@ type Documents struct {
 	pinned map[string]*oauth.Metadata // by client_id
 	cache  *fetch.Cache[*oauth.Metadata]
 	again  *limit.Limiter // by client_id
+
+	log     *slog.Logger
+	reached atomic.Bool    // a document was fetched since the start
+	hints   *limit.Limiter // to the operator
 }
+
+// hintEvery is how often an operator is told what to do when no document can be
+// fetched.
+const hintEvery = time.Hour
 
 // Policy says whose metadata documents count.
 type Policy struct {
@@ -49,12 +60,17 @@ type Policy struct {
 }
 
 // NewDocuments returns the documents that fetcher fetches, on a server with the
-// given issuer. Those in the folder pinnedDir, "" for none, are not fetched but
+// given issuer; log, unless nil, has why one is not there. Those in the folder pinnedDir, "" for none, are not fetched but
 // taken as they are; an error names the file among them that is no metadata
 // document.
-func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client) (*Documents, error) {
+func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client, log *slog.Logger) (*Documents, error) {
 	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: assertion.NewRefetches(db.Now)}
+	d.hints, d.log = limit.New(limit.Rate{Every: hintEvery, Burst: 1}, 1, db.Now), log
+	if log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
 	d.cache = fetch.NewCache(fetcher, fetch.Metadata, maxDocuments, func(url string, doc *fetch.Document) (*oauth.Metadata, error) {
+		d.reached.Store(true)
 		return d.parse(url, doc.Body)
 	})
 	if pinnedDir == "" {
@@ -125,9 +141,23 @@ func (d *Documents) check(id string) error {
 }
 
 // errNoDocument is the one answer whatever kept the document away: who asks must
-// not learn from it what listens where.
-var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "The metadata document at this client_id could not be fetched, or is not one. "+
-	"Its URL must answer with status 200, JSON of at most 5 KB and no redirect.")
+// not learn from it what listens where. It blames nobody, for it may be this server
+// that has no way to the internet.
+var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "This server could not fetch the metadata document of the application, or what came is not one. "+
+	"The application may be in order: the administrator of this server finds the cause in its log.")
+
+// unfetched logs why the document at the URL id is not there. While none could be
+// fetched since the start, it also says what an operator can do about a server that
+// has no way to the internet.
+func (d *Documents) unfetched(r *http.Request, id string, cause error) {
+	level, message := slog.LevelInfo, "a client metadata document could not be fetched"
+	if ok, _ := d.hints.Allow(""); ok && !d.reached.Load() {
+		level = slog.LevelWarn
+		message += ", nor any other since the start: clients that rely on one cannot connect. If this server cannot reach the internet, " +
+			"set registration.cimd to off, so that clients register instead, or put their documents into registration.cimd_pinned_dir"
+	}
+	d.log.Log(r.Context(), level, message, "client_id", id, "cause", cause, "request_id", audit.RequestFrom(r.Context()).ID)
+}
 
 // find returns the metadata of the client with the given id, and when its document
 // was read: not before newerThan, if a newer one can be had. known is the client
@@ -154,6 +184,7 @@ func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client
 	if err == nil || oauth.IsRefusal(err) || r.Context().Err() != nil {
 		return m, fetchedAt, err
 	}
+	d.unfetched(r, id, err)
 	return nil, time.Time{}, oauth.Because(errNoDocument, err)
 }
 

@@ -298,6 +298,36 @@ func TestBadDocument(t *testing.T) {
 	})
 }
 
+// A server that has no way to the internet.
+func TestNoWayOut(t *testing.T) {
+	s := servertest.StartWeather(t, loopback)
+	try := func(p *publisher) *servertest.Page { return s.Browser(t).Authorize(agentOf(t, s, p).Authorization()) }
+	closed := publish(t, nil)
+	closed.URL = "http://127.0.0.1:1/client.json"
+	for range 3 {
+		page := try(closed)
+		page.ErrorPage(http.StatusBadRequest)
+		if !strings.Contains(page.Body, "This server could not fetch the metadata document") || !strings.Contains(page.Body, "administrator") {
+			t.Errorf("the page does not tell the truth: %s", page.Body)
+		}
+	}
+	hints := func() int { return strings.Count(s.Log(), "registration.cimd to off") }
+	if log := s.Log(); hints() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "registration.cimd_pinned_dir") || !strings.Contains(log, "client_id="+closed.URL) || !strings.Contains(log, "cause=") {
+		t.Errorf("%d hints for the operator, want one: %s", hints(), log)
+	}
+	s.Clock.Advance(2 * time.Hour)
+	try(closed)
+	if hints() != 2 {
+		t.Errorf("%d hints after two hours", hints())
+	}
+	try(publish(t, nil))
+	s.Clock.Advance(2 * time.Hour)
+	try(closed)
+	if hints() != 2 {
+		t.Error("a hint, though a document was fetched")
+	}
+}
+
 func TestDocumentWithUnknownParts(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
@@ -727,7 +757,7 @@ func TestPinnedDocument(t *testing.T) {
 			}
 			db, clock := storetest.Open(t, storetest.SQLite)
 			fetcher := fetch.New(fetch.Options{Now: clock.Now})
-			if _, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
+			if _, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher, nil); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("NewDocuments says %v", err)
 			} else if _, refusal := oauth.AsRefusal(err); refusal {
 				t.Error("the refusal is all that the operator would read")

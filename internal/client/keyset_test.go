@@ -136,7 +136,7 @@ func TestKeysAtURI(t *testing.T) {
 		s, site, a := begin(t, old)
 		site.publish(nil)
 		for range 3 {
-			refused(t, s, ask(a, a.Assertion()), "jwks_uri could not be fetched")
+			refused(t, s, ask(a, a.Assertion()), "could not fetch the client's jwks_uri")
 		}
 		for range 30 {
 			ask(a, a.Assertion()).Refused(http.StatusTooManyRequests, "too_many_requests")
@@ -176,7 +176,7 @@ func TestKeysAtURI(t *testing.T) {
 		s.Clock.Advance(2 * time.Hour)
 		a.ClientCredentials().Tokens()
 		s.Clock.Advance(24 * time.Hour)
-		refused(t, s, ask(a, a.Assertion()), "jwks_uri could not be fetched")
+		refused(t, s, ask(a, a.Assertion()), "could not fetch the client's jwks_uri")
 	})
 	t.Run("what is published is no key set, or gives a key away", func(t *testing.T) {
 		s, site, a := begin(t, old)
@@ -237,7 +237,7 @@ func TestKeysAtURI(t *testing.T) {
 		s := servertest.StartWeather(t)
 		for _, uri := range []string{site.URL + "/jwks.json", "https://10.0.0.1/jwks", "https://[::1]/jwks", "https://localhost/jwks", "https://2130706433/jwks", "https://169.254.169.254/latest"} {
 			a := signed(t, s, old, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, uri })
-			refused(t, s, ask(a, a.Assertion()), "jwks_uri could not be fetched")
+			refused(t, s, ask(a, a.Assertion()), "could not fetch the client's jwks_uri")
 			if s.Events("token.request")[0].Detail["cause"] == "" {
 				t.Error("the operator does not learn why")
 			}

@@ -17,6 +17,6 @@ func NewDirectory(c config.Config, db *store.DB) (*client.Directory, error) {
 	}
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	var err error
-	directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, nil), c.Registration.PinnedDir, fetcher)
+	directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, nil), c.Registration.PinnedDir, fetcher, nil)
 	return directory, err
 }

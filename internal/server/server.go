@@ -71,7 +71,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	directory := &client.Directory{DB: db}
 	if c.Registration.CIMD != "off" {
-		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir, fetcher); err != nil {
+		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir, fetcher, log); err != nil {
 			return nil, err
 		}
 	}
