@@ -394,12 +394,12 @@ func TestResetPasswordAtOnce(t *testing.T) {
 		s := servertest.New(t, db, clock)
 		s.Resource(servertest.MCP, "*mcp:tools:weather")
 		o := &admin.Operations{DB: s.DB, Issuer: s.URL}
-		agent, ada := s.Agent(t, s.Client(servertest.Confidential)), s.User("ada@example.com")
+		app, ada := s.Client(servertest.Confidential), s.User("ada@example.com")
 		for range 5 {
 			begin := make(chan struct{})
 			var wg sync.WaitGroup
 			for range 4 {
-				browser := s.Browser(t)
+				browser, agent := s.Browser(t), s.Agent(t, app)
 				browser.Get("/login").SignIn(ada)
 				wg.Go(func() { // allows, again and again, until it is signed out
 					<-begin
