@@ -676,6 +676,21 @@ func TestPasswordHash(t *testing.T) {
 		})
 		return hash
 	}
+	t.Run("CS-05 a stored hash costs no more than a few of ours", func(t *testing.T) {
+		before, b64, salt := stored(), base64.RawStdEncoding.EncodeToString, []byte("a salt of its own")
+		for _, cost := range []struct {
+			passes  uint32
+			threads uint8
+		}{{11, 1}, {1, 17}} {
+			key := argon2.IDKey([]byte(ada.Password), salt, cost.passes, 256, cost.threads, 32)
+			hash := fmt.Sprintf("$argon2id$v=19$m=256,t=%d,p=%d$%s$%s", cost.passes, cost.threads, b64(salt), b64(key))
+			s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, hash) })
+			if page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada); page.IsConsent() || stored() != hash {
+				t.Errorf("%+v: the hash counts", cost)
+			}
+		}
+		s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, before) })
+	})
 	t.Run("CS-05 argon2id, with what it cost", func(t *testing.T) {
 		if hash := stored(); !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 			t.Errorf("stored as %.40s…", hash)

@@ -32,6 +32,14 @@ type argon struct {
 	threads      uint8
 }
 
+// Bounds of what a stored hash may cost. A hash beyond them was not made here, and
+// matches nothing: a database must not make this server spend what it likes.
+const (
+	maxMemory  = 256 * 1024 // KiB
+	maxTime    = 10         // passes
+	maxThreads = 16
+)
+
 // bulkhead bounds how many passwords are hashed at one time, so that sign-ins
 // cannot starve the token endpoint of processors or the machine of memory; and
 // how many wait for their turn.
@@ -129,7 +137,7 @@ func parsePHC(hash string) (a argon, salt, key []byte, err error) {
 	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &a.memory, &a.time, &a.threads); err != nil {
 		return a, nil, nil, fmt.Errorf("login: argon2id parameters: %w", err)
 	}
-	if a.memory == 0 || a.memory > 1<<20 || a.time == 0 || a.time > 100 || a.threads == 0 {
+	if a.memory == 0 || a.memory > maxMemory || a.time == 0 || a.time > maxTime || a.threads == 0 || a.threads > maxThreads {
 		return a, nil, nil, fmt.Errorf("login: argon2id parameters out of bounds")
 	}
 	if salt, err = base64.RawStdEncoding.DecodeString(parts[4]); err == nil {

@@ -199,7 +199,7 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 		g.initialID = id
 	}
 	if g.known {
-		return nil
+		return tx.RenewClient(g.client.ID)
 	}
 	c := &oauth.Client{ID: oauth.NewID("mcp_"), Metadata: *g.Metadata, Origin: oauth.ByRegistration, CreatedAt: tx.Now()}
 	if g.secret != "" {
@@ -258,14 +258,24 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	return m, nil
 }
 
+// renewEvery is how often it is written down that a client registered once more.
+const renewEvery = 5 * time.Minute
+
 // known returns the public client that registered the same metadata before, nil
-// if there is none.
+// if there is none. It is kept for another day from now, if nobody uses it yet.
 func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, error) {
 	var c *oauth.Client
+	due := false
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		c, err = tx.ClientByFingerprint(fingerprint)
+		if c, err = tx.ClientByFingerprint(fingerprint); err != nil || !c.UsedAt.IsZero() {
+			return err
+		}
+		due, err = tx.RenewalDue(c.ID, e.DB.Now().Add(-renewEvery))
 		return err
 	})
+	if err == nil && due { // unless it was forgotten just now
+		err = e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.RenewClient(c.ID) })
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, nil

@@ -470,6 +470,36 @@ func TestRegistrationFlood(t *testing.T) {
 			t.Errorf("the client in use is gone: %d", page.Status)
 		}
 	})
+	for _, tokens := range []string{"open", "token"} {
+		t.Run("DC-29 who registers again is kept for another day, "+tokens, func(t *testing.T) {
+			s := servertest.StartWeather(t, func(c *config.Config) { c.Registration.DCR = tokens })
+			var tweaks []servertest.Tweak
+			if tokens == "token" {
+				token, _ := admit(s, nil)
+				tweaks = append(tweaks, servertest.Bearer(token))
+			}
+			agent, again := s.Agent(t, nil), s.Agent(t, nil)
+			agent.Register(nil, tweaks...)
+			s.Clock.Advance(registration.ForgetUnused - time.Minute)
+			if again.Register(nil, tweaks...); again.ClientID != agent.ClientID {
+				t.Fatalf("%s, then %s", agent.ClientID, again.ClientID)
+			}
+			for _, later := range []time.Duration{time.Hour, registration.ForgetUnused - 2*time.Hour} {
+				s.Clock.Advance(later)
+				if _, err := s.DB.Sweep(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if page := s.Browser(t).Authorize(again.Authorization()); !page.IsSignIn() {
+					t.Fatalf("status %d", page.Status)
+				}
+			}
+			s.Clock.Advance(2 * time.Hour)
+			if _, err := s.DB.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.Browser(t).Authorize(again.Authorization()).ErrorPage(http.StatusBadRequest)
+		})
+	}
 	t.Run("DC-29 deleted client", func(t *testing.T) {
 		s := servertest.StartWeather(t)
 		ada := s.User("ada@example.com")

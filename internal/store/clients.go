@@ -159,10 +159,27 @@ func (tx *Tx) UnusedClients() (n int, err error) {
 	return n, err
 }
 
-// ForgetUnusedClients deletes unused clients (see UnusedClients) that came before
+// cameAt is when an unused client registered last.
+const cameAt = "COALESCE(renewed_at, created_at)"
+
+// RenewalDue reports whether an unused client (see UnusedClients) registered before the
+// given time, and not since.
+func (tx *Tx) RenewalDue(id string, before time.Time) (bool, error) {
+	var n int
+	err := tx.row("SELECT COUNT(*) FROM clients WHERE id = $1 AND "+unused+" AND "+cameAt+" < $2", args{id, before.UnixMicro()}, &n)
+	return n > 0, err
+}
+
+// RenewClient notes that a client registered once more, so that it is forgotten as late
+// as if it were new. ErrNotFound if there is no such client.
+func (tx *Tx) RenewClient(id string) error {
+	return tx.one("UPDATE clients SET renewed_at = $2 WHERE id = $1", args{id, micros(tx.now)})
+}
+
+// ForgetUnusedClients deletes unused clients (see UnusedClients) that registered before
 // the given time, the oldest first, and returns how many: limit at most.
 func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
-	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+unused+" AND created_at < $1 ORDER BY created_at LIMIT $2)",
+	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+unused+" AND "+cameAt+" < $1 ORDER BY "+cameAt+" LIMIT $2)",
 		args{before.UnixMicro(), limit})
 	if n > 0 {
 		tx.Touch(Clients)

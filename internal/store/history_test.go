@@ -132,6 +132,8 @@ func acts(now time.Time) []act {
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{ClientID: "mcp_1"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{UserID: "usr_1"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{GrantID: "grt_1"}, few)) }, none},
+		{"RenewalDue", func(tx *store.Tx) error { return ok(tx.RenewalDue("mcp_1", later)) }, none},
+		{"RenewClient", func(tx *store.Tx) error { return tx.RenewClient("mcp_1") }, none},
 		{"ForgetUnusedClients", func(tx *store.Tx) error { return ok(tx.ForgetUnusedClients(later, 5)) }, none},
 		{"Grant", func(tx *store.Tx) error { return ok(tx.Grant("grt_1")) }, none},
 		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{}, few)) }, none},

@@ -41,7 +41,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
 		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now.Add(-keepUnredeemed), ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},
-		{&swept.Clients, "clients", "id", unused + " AND created_at <= $1", now.Add(-keepUnused), Clients},
+		{&swept.Clients, "clients", "id", unused + " AND " + cameAt + " <= $1", now.Add(-keepUnused), Clients},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
 	} {
 		for {
