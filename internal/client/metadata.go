@@ -119,8 +119,9 @@ func (m members) present(name string) bool {
 
 // text returns a member that is text, "" if it is anything else.
 func (m members) text(name string) string {
+	value, ok := m[name]
 	var text string
-	if strict.Unmarshal(m[name], &text) != nil {
+	if !ok || strict.Unmarshal(value, &text) != nil {
 		return ""
 	}
 	return text
@@ -128,8 +129,9 @@ func (m members) text(name string) string {
 
 // list returns those elements of a member that are text; none if the member is not a list.
 func (m members) list(name string) []string {
+	value, ok := m[name]
 	var elements []json.RawMessage
-	if strict.Unmarshal(m[name], &elements) != nil {
+	if !ok || strict.Unmarshal(value, &elements) != nil {
 		return nil
 	}
 	var texts []string

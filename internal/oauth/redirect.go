@@ -151,7 +151,7 @@ func lowerASCII(s string) string {
 // folded) are not.
 func IsLoopback(host string) bool {
 	host = lowerASCII(host)
-	if host == "localhost" || belowLocalhost.MatchString(host) {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") && belowLocalhost.MatchString(host) {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

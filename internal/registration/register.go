@@ -51,7 +51,8 @@ type Endpoint struct {
 	AllowLoopback bool              // lets a jwks_uri be on a loopback host
 	Admission     *strangers.Shares // of new clients; nil: without limit
 
-	room atomic.Int64 // registrations until the unused clients are counted again
+	room   atomic.Int64 // registrations until the unused clients are counted again
+	fullAt atomic.Int64 // when there was no room, in microseconds since 1970; 0: there was
 }
 
 // Information is the client information response (RFC 7591 §3.2.1, RFC 7592 §3).
@@ -72,6 +73,7 @@ type Information struct {
 type registration struct {
 	*oauth.Metadata
 	fingerprint string // of a public client, which is the same for the same metadata
+	looked      bool   // no client had the fingerprint a moment ago; CreateClient tells if one has it now
 	initial     string // Hash of the initial access token, "" where none is needed
 	secret      string // the new client's; "": it has none
 	token       string // the new client's registration access token; "": it has none
@@ -112,6 +114,7 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	if err := e.admit(r); err != nil {
 		return web.Reply{}, err
 	}
+	g.looked = g.fingerprint != "" && !e.InitialTokens
 	for range 2 { // again when the same registration came in at the same time
 		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 			event := audit.Registration("", g.Name, false)
@@ -124,6 +127,7 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 		if !errors.Is(err, store.ErrConflict) {
 			break
 		}
+		g.looked = false
 	}
 	switch {
 	case err != nil:
@@ -176,7 +180,7 @@ func bearer(r *http.Request) string {
 // enter finds or stores the client, and spends the initial access token, last of
 // what can be refused: a registration that fails costs no use of it.
 func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
-	if g.fingerprint != "" {
+	if g.fingerprint != "" && !g.looked {
 		known, err := tx.ClientByFingerprint(g.fingerprint)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
@@ -293,12 +297,21 @@ func (e *Endpoint) admit(r *http.Request) error {
 	return nil
 }
 
+// fullFor is how long registrations are refused without counting again whether there is
+// room: counting is what costs.
+const fullFor = time.Second
+
+var errFull = oauth.RefuseForNow(settleTime, "too many clients registered and never used: try again later")
+
 // makeRoom keeps the number of clients that never completed a flow within bounds:
 // the oldest make room, unless all of them are fresh. Counting them takes longer
 // than all the rest of a registration, so they are counted once in a lot.
 func (e *Endpoint) makeRoom(tx *store.Tx) error {
 	if e.room.Add(-1) >= 0 {
 		return nil
+	}
+	if full := e.fullAt.Load(); full != 0 && tx.Now().UnixMicro()-full < fullFor.Microseconds() && tx.Now().UnixMicro() >= full {
+		return errFull
 	}
 	unused, err := tx.UnusedClients()
 	if err != nil {
@@ -312,8 +325,10 @@ func (e *Endpoint) makeRoom(tx *store.Tx) error {
 		unused -= forgotten
 	}
 	if unused >= maxUnused {
-		return oauth.RefuseForNow(settleTime, "too many clients registered and never used: try again later")
+		e.fullAt.Store(tx.Now().UnixMicro())
+		return errFull
 	}
+	e.fullAt.Store(0)
 	e.room.Store(int64(min(lot, maxUnused-unused)) - 1)
 	return nil
 }
