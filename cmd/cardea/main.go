@@ -24,6 +24,7 @@ import (
 // commands are what cardea can be told to do, a file for each noun.
 type commands struct {
 	settings
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version, and end."`
 
 	Serve    serveCommand     `cmd:"" help:"Run the authorization server."`
 	Resource resourceCommands `cmd:"" help:"MCP servers that Cardea protects."`
@@ -75,6 +76,7 @@ func run(ctx context.Context, args []string, sh *shell) int {
 		kong.Description("OAuth 2.1 authorization server for MCP servers."),
 		kong.Writers(sh.out, sh.errs),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeSpan)),
+		kong.Vars{"version": "cardea " + version},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(sh),
@@ -86,6 +88,9 @@ func run(ctx context.Context, args []string, sh *shell) int {
 		args = []string{"--help"}
 	}
 	command, err := parser.Parse(args)
+	if noun := aloneNoun(err); noun != nil {
+		return sh.fail(noun.PrintUsage(false))
+	}
 	if err != nil {
 		return sh.fail(usageError(err.Error() + "; " + helpFor(err)))
 	}
@@ -138,6 +143,19 @@ func (sh *shell) fail(err error) int {
 	}
 	fmt.Fprintln(sh.errs, "cardea:", plain(strings.Join(strings.Fields(sentence), " ")))
 	return code
+}
+
+// aloneNoun returns the context of a command line that names a noun and no verb, nil for
+// any other error.
+func aloneNoun(err error) *kong.Context {
+	parse := (*kong.ParseError)(nil)
+	if !errors.As(err, &parse) || !strings.HasPrefix(err.Error(), "expected one of") {
+		return nil
+	}
+	if noun := parse.Context.Selected(); noun == nil || noun.Leaf() {
+		return nil
+	}
+	return parse.Context
 }
 
 // helpFor says which command explains what was called wrongly.
