@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -42,7 +41,7 @@ type Client struct {
 
 func viewClient(c *oauth.Client) Client {
 	return Client{
-		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: assertion.KeyIDs(&c.Metadata), JWKSURI: c.JWKSURI,
+		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: client.KeyIDs(&c.Metadata), JWKSURI: c.JWKSURI,
 		GrantTypes: append([]oauth.GrantType{}, c.GrantTypes...), RedirectURIs: append([]string{}, c.RedirectURIs...),
 		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
 		AccessTokenTTL: Span(c.AccessTTL), Origin: c.Origin,
@@ -175,7 +174,7 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 			return invalid("jwks_uri", "{jwks_uri} is on this machine, and keys are fetched from there only with registration.cimd_allow_loopback; use {jwks}")
 		}
 	}
-	return refused("jwks", assertion.CheckKeys(m))
+	return refused("jwks", client.CheckKeys(m))
 }
 
 // apply changes c to the terms that are given; those that are not stay.

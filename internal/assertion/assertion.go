@@ -42,8 +42,9 @@ type Claims struct {
 
 // Read parses an assertion: a JWT in compact form, signed by an
 // algorithm that is served (RFC 7523 §3, RFC 8725 §3). Keys and places of keys in
-// its header are not looked at. The error says what is wrong with it, as a phrase.
-func Read(text string) (*Assertion, error) {
+// its header are not looked at. Its typ must be one of types, in whatever case; ""
+// among them lets it have none. The error says what is wrong with it, as a phrase.
+func Read(text string, types ...string) (*Assertion, error) {
 	switch {
 	case len(text) > maxLength:
 		return nil, fmt.Errorf("it is longer than %d bytes", maxLength)
@@ -63,12 +64,12 @@ func Read(text string) (*Assertion, error) {
 	}
 	header := jws.Signatures[0].Protected
 	said := &Assertion{jws: jws, Alg: header.Algorithm, KeyID: header.KeyID}
-	typ, named := header.ExtraHeaders[jose.HeaderType]
+	typ := header.ExtraHeaders[jose.HeaderType]
 	_, crit := header.ExtraHeaders["crit"]
 	_, b64 := header.ExtraHeaders["b64"]
 	switch {
-	case named && !isAssertionType(typ):
-		return nil, errors.New("its typ is neither JWT nor client-authentication+jwt")
+	case !isOneOf(typ, types):
+		return nil, fmt.Errorf("its typ is not %s", strings.Join(slices.DeleteFunc(slices.Clone(types), func(t string) bool { return t == "" }), " or "))
 	case crit || b64:
 		return nil, errors.New("its header has crit or b64, of which no extension is supported")
 	}
@@ -104,25 +105,28 @@ func HasTwin(object []byte, names ...string) bool {
 	return false
 }
 
-// isAssertionType tells whether a JWT of that typ may be a client assertion, and
+// isOneOf reports whether a JWT of that typ, nil if it has none, is of one of types, and
 // not an access token or another server's statement (RFC 8725 §3.11).
-func isAssertionType(typ any) bool {
-	text, _ := typ.(string)
-	return strings.EqualFold(text, "JWT") || strings.EqualFold(text, "client-authentication+jwt")
+func isOneOf(typ any, types []string) bool {
+	text, ok := typ.(string)
+	if typ != nil && (!ok || text == "") {
+		return false
+	}
+	return slices.ContainsFunc(types, func(t string) bool { return strings.EqualFold(t, text) })
 }
 
 // Verify checks the signature by one of keys. The error says what is wrong, as a
 // phrase.
 func (s *Assertion) Verify(keys []jose.JSONWebKey) error {
 	if s.KeyID == "" && len(keys) > 1 {
-		return errors.New("it has no kid, and the client has several keys")
+		return errors.New("it has no kid, and its issuer has several keys")
 	}
 	i := slices.IndexFunc(keys, func(k jose.JSONWebKey) bool { return s.KeyID == "" || k.KeyID == s.KeyID })
 	switch {
 	case i < 0:
-		return errors.New("no key of the client has its kid")
+		return errors.New("no key of its issuer has its kid")
 	case !fits(keys[i], s.Alg):
-		return errors.New("its alg is not that of the client's key")
+		return errors.New("its alg is not that of its issuer's key")
 	}
 	if _, err := s.jws.Verify(keys[i].Key); err != nil {
 		return errors.New("its signature is wrong")

@@ -18,83 +18,14 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Bounds of a client's key set.
+// Bounds of a key set.
 const (
-	maxKeySet = 16 << 10 // bytes of one that is registered; of one that is fetched, see fetch.KeySet
-	maxKeys   = 16       // that verify assertions
-	minRSA    = 2048     // bits
-	maxRSA    = 8192     // bits; a longer one costs too much to verify
+	maxKeys   = 16   // that verify assertions
+	minRSA    = 2048 // bits
+	maxRSA    = 8192 // bits; a longer one costs too much to verify
 	minRSAExp = 65537
 	maxKeyID  = 512 // bytes
 )
-
-// CheckKeys refuses keys that m must not register, as invalid_client_metadata
-// (RFC 7591 §2), and takes away those that it has no use for: a client that does
-// not authenticate with private_key_jwt has none. One that does has a key set,
-// which CheckKeys brings into one form, or the URL of one.
-func CheckKeys(m *oauth.Metadata) error {
-	if string(m.JWKS) == "null" {
-		m.JWKS = nil
-	}
-	switch {
-	case len(m.JWKS) > 0 && m.JWKSURI != "":
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be there (RFC 7591 section 2)")
-	case len(m.JWKS) > maxKeySet:
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is longer than %d bytes", maxKeySet)
-	}
-	if err := oauth.CheckWebURI("jwks_uri", m.JWKSURI); err != nil {
-		return err
-	}
-	var members []member
-	if len(m.JWKS) > 0 {
-		var err error
-		if members, err = readKeySet(m.JWKS); err != nil {
-			return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
-		}
-	}
-	switch signs := m.Method == oauth.MethodPrivateKeyJWT || slices.Contains(m.Methods, oauth.MethodPrivateKeyJWT); {
-	case !signs:
-		m.JWKS, m.JWKSURI, m.SigningAlg = nil, "", ""
-		return nil
-	case len(m.JWKS) == 0 && m.JWKSURI == "":
-		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
-	case m.SigningAlg != "" && !oauth.IsSigningAlg(m.SigningAlg):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(oauth.SigningAlgs))
-	case m.JWKSURI != "":
-		return CheckKeySetURI(m.JWKSURI, true)
-	}
-	keys, err := usableKeys(members)
-	if err == nil {
-		m.JWKS, err = json.Marshal(jose.JSONWebKeySet{Keys: keys})
-	}
-	if err != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
-	}
-	return nil
-}
-
-// CheckKeySetURI refuses a URL from which keys are never fetched: whoever can
-// change them on their way is the client.
-func CheckKeySetURI(uri string, allowLoopback bool) error {
-	if fetch.Check(uri, allowLoopback) != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without user name and fragment")
-	}
-	return nil
-}
-
-// KeyIDs returns the kid of each key of a set that CheckKeys let pass; "" is a key
-// that has none.
-func KeyIDs(m *oauth.Metadata) []string {
-	var set jose.JSONWebKeySet
-	if len(m.JWKS) == 0 || json.Unmarshal(m.JWKS, &set) != nil {
-		return nil
-	}
-	var ids []string
-	for _, k := range set.Keys {
-		ids = append(ids, k.KeyID)
-	}
-	return ids
-}
 
 // member is a key of a key set, as far as it is looked at before it is known to be
 // of use (RFC 7517 §4).
@@ -183,6 +114,13 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
+// CheckPublic returns what is wrong with a key set that is to be published, as a phrase:
+// it is not one, or gives a secret away. Keys that verify nothing may stand in it.
+func CheckPublic(text []byte) error {
+	_, err := readKeySet(text)
+	return err
+}
+
 // ParseKeySet returns the keys of a set that verify assertions, at least one.
 func ParseKeySet(text []byte) ([]jose.JSONWebKey, error) {
 	members, err := readKeySet(text)
@@ -226,8 +164,8 @@ func fits(k jose.JSONWebKey, alg string) bool {
 	return false
 }
 
-// KeySets are the keys of those clients that publish them at a jwks_uri. Make it
-// with NewKeySets.
+// KeySets are the keys of those who publish them at a URL (jwks_uri). Make it with
+// NewKeySets.
 type KeySets struct {
 	cache   *fetch.Cache[[]jose.JSONWebKey]
 	fetches *limit.Limiter // of those that are not known
@@ -257,13 +195,11 @@ func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *
 	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, again: NewRefetches(now)}
 }
 
-// errNoKeySet is the one answer whatever kept the keys away: who asks must not
-// learn from it what listens where.
-var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public https URL that answers with status 200 and JSON, without a redirect")
-
 // Load returns the keys at uri as they are remembered; as they are now, if they
-// were fetched before newerThan. It is a refusal if there are none. take takes a
-// fetch from the budget of whoever asks, as fetch.Cache.Load has it.
+// were fetched before newerThan. take takes a fetch from the budget of whoever asks, as
+// fetch.Cache.Load has it. The error is a refusal if they were asked for too often or
+// that budget is used up, fetch.ErrNotAllowed or fetch.ErrUnavailable if they could not
+// be fetched, and otherwise a phrase that says why they cannot be used.
 func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time, take func() (done func(), err error)) ([]jose.JSONWebKey, error) {
 	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() (func(), error) {
 		budget := s.fetches
@@ -271,16 +207,9 @@ func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time, tak
 			budget = s.again
 		}
 		if ok, after := budget.Allow(uri); !ok {
-			return nil, oauth.RefuseForNow(after, "the keys at the client's jwks_uri were asked for too often: try again later")
+			return nil, oauth.RefuseForNow(after, "the keys at this jwks_uri were asked for too often: try again later")
 		}
 		return take()
 	})
-	switch {
-	case err == nil, oauth.IsRefusal(err), ctx.Err() != nil:
-		return keys, err
-	case errors.Is(err, fetch.ErrNotAllowed), errors.Is(err, fetch.ErrUnavailable):
-		return nil, oauth.Because(errNoKeySet, err)
-	default:
-		return nil, oauth.RefuseClient(false, "the keys at the client's jwks_uri cannot be used: %v", err)
-	}
+	return keys, err
 }

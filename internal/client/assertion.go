@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cardea-auth/cardea/internal/assertion"
+	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -42,7 +43,7 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	case form.Get("client_assertion_type") != assertionType:
 		return nil, oauth.RefuseClient(false, "client_assertion_type must be %s", assertionType)
 	}
-	said, err := assertion.Read(form.Get("client_assertion"))
+	said, err := readAssertion(form)
 	if err != nil {
 		return nil, refuseAssertion("%v", err)
 	}
@@ -73,6 +74,29 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 		c = again
 	}
 	return c, a.spend(r, said)
+}
+
+// readAssertion reads the client assertion of a request.
+func readAssertion(form url.Values) (*assertion.Assertion, error) {
+	return assertion.Read(form.Get("client_assertion"), "", "JWT", "client-authentication+jwt")
+}
+
+// errNoKeySet is the one answer whatever kept the keys away: who asks must not
+// learn from it what listens where.
+var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public https URL that answers with status 200 and JSON, without a redirect")
+
+// keySet returns the keys at the client's jwks_uri, not fetched before newerThan if
+// newer ones can be had.
+func (a *Authenticator) keySet(r *http.Request, c *oauth.Client, newerThan time.Time) ([]jose.JSONWebKey, error) {
+	take := func() (func(), error) { return a.Fetches.Take(r, "") } // nothing is proven yet
+	keys, err := a.Keys.Load(r.Context(), c.JWKSURI, newerThan, take)
+	switch {
+	case err == nil, oauth.IsRefusal(err), r.Context().Err() != nil:
+		return keys, err
+	case errors.Is(err, fetch.ErrNotAllowed), errors.Is(err, fetch.ErrUnavailable):
+		return nil, oauth.Because(errNoKeySet, err)
+	}
+	return nil, oauth.RefuseClient(false, "the keys at the client's jwks_uri cannot be used: %v", err)
 }
 
 // checkClaims refuses what no client may say (RFC 7523 §3).
@@ -130,15 +154,14 @@ func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion
 		}
 		return verified(said, keys)
 	}
-	take := func() (func(), error) { return a.Fetches.Take(r, "") } // nothing is proven yet
-	keys, err := a.Keys.Load(r.Context(), c.JWKSURI, time.Time{}, take)
+	keys, err := a.keySet(r, c, time.Time{})
 	if err != nil {
 		return err
 	}
 	if said.Verify(keys) == nil {
 		return nil
 	}
-	if keys, err = a.Keys.Load(r.Context(), c.JWKSURI, asked, take); err != nil {
+	if keys, err = a.keySet(r, c, asked); err != nil {
 		return err
 	}
 	return verified(said, keys)

@@ -84,7 +84,7 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 // assertion, whether that was proven or not; "" if it names none.
 func Claimed(form url.Values) string {
 	if hasAssertion(form) {
-		if said, err := assertion.Read(form.Get("client_assertion")); err == nil {
+		if said, err := readAssertion(form); err == nil {
 			return said.Claims.Issuer
 		}
 	}

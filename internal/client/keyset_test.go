@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cardea-auth/cardea/internal/assertion"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
@@ -375,7 +375,7 @@ func TestRegisteredKeys(t *testing.T) {
 		t.Run("accepted: "+test.name, func(t *testing.T) {
 			a := s.Agent(t, nil)
 			servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": map[string]any{"keys": test.keys}})))
-			if diff := cmp.Diff(test.kids, assertion.KeyIDs(&s.ClientOf(a.ClientID).Metadata)); diff != "" {
+			if diff := cmp.Diff(test.kids, client.KeyIDs(&s.ClientOf(a.ClientID).Metadata)); diff != "" {
 				t.Errorf("kids (-want +got):\n%s", diff)
 			}
 		})

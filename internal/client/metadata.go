@@ -12,7 +12,6 @@ import (
 
 	strict "github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
-	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/scope"
 )
@@ -193,7 +192,7 @@ func Check(m *oauth.Metadata, issuer string) error {
 			}
 		}
 	}
-	if err := assertion.CheckKeys(m); err != nil {
+	if err := CheckKeys(m); err != nil {
 		return err
 	}
 	if len(m.RedirectURIs) > 0 {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
 
-	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -255,7 +254,7 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 		return nil, err
 	}
 	if m.JWKSURI != "" {
-		if err := assertion.CheckKeySetURI(m.JWKSURI, e.AllowLoopback); err != nil {
+		if err := client.CheckKeySetURI(m.JWKSURI, e.AllowLoopback); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,80 @@
+package client
+
+import (
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+
+	"github.com/cardea-auth/cardea/internal/assertion"
+	"github.com/cardea-auth/cardea/internal/fetch"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// maxKeySet bounds a key set that is registered, in bytes; of one that is fetched, see
+// fetch.KeySet.
+const maxKeySet = 16 << 10
+
+// CheckKeys refuses keys that m must not register, as invalid_client_metadata
+// (RFC 7591 §2), and takes away those that it has no use for: a client that does
+// not authenticate with private_key_jwt has none. One that does has a key set,
+// which CheckKeys brings into one form, or the URL of one.
+func CheckKeys(m *oauth.Metadata) error {
+	if string(m.JWKS) == "null" {
+		m.JWKS = nil
+	}
+	switch {
+	case len(m.JWKS) > 0 && m.JWKSURI != "":
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be there (RFC 7591 section 2)")
+	case len(m.JWKS) > maxKeySet:
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is longer than %d bytes", maxKeySet)
+	}
+	if err := oauth.CheckWebURI("jwks_uri", m.JWKSURI); err != nil {
+		return err
+	}
+	if len(m.JWKS) > 0 {
+		if err := assertion.CheckPublic(m.JWKS); err != nil {
+			return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
+		}
+	}
+	switch {
+	case !signs(m):
+		m.JWKS, m.JWKSURI, m.SigningAlg = nil, "", ""
+		return nil
+	case len(m.JWKS) == 0 && m.JWKSURI == "":
+		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
+	case m.SigningAlg != "" && !oauth.IsSigningAlg(m.SigningAlg):
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(oauth.SigningAlgs))
+	case m.JWKSURI != "":
+		return CheckKeySetURI(m.JWKSURI, true)
+	}
+	keys, err := assertion.ParseKeySet(m.JWKS)
+	if err == nil {
+		m.JWKS, err = json.Marshal(jose.JSONWebKeySet{Keys: keys})
+	}
+	if err != nil {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
+	}
+	return nil
+}
+
+// CheckKeySetURI refuses a URL from which keys are never fetched: whoever can
+// change them on their way is the client.
+func CheckKeySetURI(uri string, allowLoopback bool) error {
+	if fetch.Check(uri, allowLoopback) != nil {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without user name and fragment")
+	}
+	return nil
+}
+
+// KeyIDs returns the kid of each key of a set that CheckKeys let pass; "" is a key
+// that has none.
+func KeyIDs(m *oauth.Metadata) []string {
+	var set jose.JSONWebKeySet
+	if len(m.JWKS) == 0 || json.Unmarshal(m.JWKS, &set) != nil {
+		return nil
+	}
+	var ids []string
+	for _, k := range set.Keys {
+		ids = append(ids, k.KeyID)
+	}
+	return ids
+}
