@@ -34,6 +34,9 @@ func drawResource(v admin.Resource, t *table) {
 		if s.Default {
 			words += "  (default)"
 		}
+		if s.Risk != "" {
+			words += "  (" + string(s.Risk) + ")"
+		}
 		t.row("scope", words)
 	}
 }
@@ -42,6 +45,7 @@ func drawResource(v admin.Resource, t *table) {
 type resourceTerms struct {
 	Scope          []string       `sep:"none" placeholder:"NAME[=DESCRIPTION]" help:"Scope the server understands; the description is shown to people. Repeatable."`
 	DefaultScope   []string       `sep:"none" placeholder:"NAME" help:"Scope granted to a client that asks for none. Repeatable."`
+	ScopeRisk      []string       `sep:"none" placeholder:"NAME=RISK" help:"What a client can do with a scope, for the consent page: read, change or act (in the person's name). Repeatable."`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"Life of its access tokens; 0 is the server's default."`
 	RefreshIdleTTL *time.Duration `name:"refresh-idle-ttl" placeholder:"DURATION" help:"Life of an unused refresh token; 0 is the server's default."`
 	RefreshMaxTTL  *time.Duration `name:"refresh-max-ttl" placeholder:"DURATION" help:"Life of a grant, however it is used; 0 is the server's default."`
@@ -60,6 +64,13 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 	for _, text := range f.Scope {
 		name, description, _ := strings.Cut(text, "=")
 		t.Scopes = append(t.Scopes, oauth.ResourceScope{Name: name, Description: description})
+	}
+	for _, text := range f.ScopeRisk {
+		name, risk, _ := strings.Cut(text, "=")
+		if t.ScopeRisks == nil {
+			t.ScopeRisks = map[string]oauth.Risk{}
+		}
+		t.ScopeRisks[name] = oauth.Risk(risk)
 	}
 	return t
 }

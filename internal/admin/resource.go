@@ -43,6 +43,7 @@ type ResourceTerms struct {
 	Name           *string               `json:"name"`
 	Scopes         []oauth.ResourceScope `json:"scopes"`         // all of them
 	DefaultScopes  []string              `json:"default_scopes"` // which of them are granted to a client that asks for none
+	ScopeRisks     map[string]oauth.Risk `json:"scope_risks"`    // the risk of each scope that is named
 	AccessTokenTTL *Span                 `json:"access_token_ttl"`
 	RefreshIdleTTL *Span                 `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  *Span                 `json:"refresh_max_ttl"`
@@ -65,6 +66,8 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 				return invalid("scopes", "{scopes} %q is not a scope name: it has no spaces, quotation marks or backslashes (RFC 6749 section 3.3)", s.Name)
 			case r.ScopeNames().Has(s.Name):
 				return invalid("scopes", "{scopes} %s stands there twice", s.Name)
+			case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
+				return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk, oauth.Listed(oauth.Risks))
 			}
 			r.Scopes = append(r.Scopes, s)
 		}
@@ -81,6 +84,16 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		for i := range r.Scopes {
 			r.Scopes[i].Default = slices.Contains(t.DefaultScopes, r.Scopes[i].Name)
 		}
+	}
+	for name, risk := range t.ScopeRisks {
+		i := slices.IndexFunc(r.Scopes, func(s oauth.ResourceScope) bool { return s.Name == name })
+		switch {
+		case i < 0:
+			return invalid("scope_risks", "{scope_risks} %s is none of the scopes of this resource: %s", name, r.ScopeNames())
+		case !slices.Contains(oauth.Risks, risk):
+			return invalid("scope_risks", "{scope_risks} %s=%s: the risk must be one of %s", name, risk, oauth.Listed(oauth.Risks))
+		}
+		r.Scopes[i].Risk = risk
 	}
 	if err := errors.Join(
 		setSpan("access_token_ttl", &r.AccessTTL, t.AccessTokenTTL, oauth.MaxAccessTTL),

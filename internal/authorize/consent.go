@@ -80,6 +80,7 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []s
 			Description: a.Resource.Describe(name),
 			New:         len(before) > 0 && !before.Covers(name),
 			Ticked:      ticked == nil || slices.Contains(ticked, name),
+			Risk:        a.Resource.Risk(name),
 		})
 	}
 	return page, nil

@@ -2,8 +2,11 @@ package authorize
 
 import (
 	"embed"
+	"fmt"
+	"slices"
 
 	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -33,6 +36,57 @@ type ScopeLine struct {
 	Description string // in words; equal to Name when there are none
 	New         bool   // the person has not allowed it to this client before, but others
 	Ticked      bool
+	Risk        oauth.Risk // "": not said
+}
+
+// ScopeGroup is some of the scopes of a page, under a heading of their own.
+type ScopeGroup struct {
+	Heading string
+	Lines   []ScopeLine
+	Folded  bool // the person allowed them before, and left all of them ticked
+	Grave   bool // they let the client act in the person's name
+}
+
+// Groups returns the scopes as they stand on the page. Where some are new, they come
+// first, and those that were allowed before are folded away; else they are set apart
+// by their risk, if that is said.
+func (v Consent) Groups() []ScopeGroup {
+	pick := func(heading string, belongs func(ScopeLine) bool) ScopeGroup {
+		group := ScopeGroup{Heading: heading}
+		for _, line := range v.Scopes {
+			if belongs(line) {
+				group.Lines = append(group.Lines, line)
+			}
+		}
+		return group
+	}
+	risky := func(risks ...oauth.Risk) func(ScopeLine) bool {
+		return func(line ScopeLine) bool { return slices.Contains(risks, line.Risk) }
+	}
+	groups := []ScopeGroup{pick("It will be able to:", risky("")), pick("It will be able to look at:", risky(oauth.RiskRead)),
+		pick("It will be able to change:", risky(oauth.RiskChange)), pick("It will be able to act in your name:", risky(oauth.RiskAct))}
+	groups[3].Grave = true
+	if fresh := v.New(); fresh > 0 {
+		heading := "It asks for one more permission:"
+		if fresh > 1 {
+			heading = fmt.Sprintf("It asks for %d more permissions:", fresh)
+		}
+		groups = []ScopeGroup{pick(heading, func(line ScopeLine) bool { return line.New }),
+			pick("You allowed before:", func(line ScopeLine) bool { return !line.New })}
+		groups[1].Folded = !slices.ContainsFunc(groups[1].Lines, func(line ScopeLine) bool { return !line.Ticked })
+	}
+	return slices.DeleteFunc(groups, func(group ScopeGroup) bool { return len(group.Lines) == 0 })
+}
+
+// New returns how many of the scopes the person has not allowed before, where others
+// were.
+func (v Consent) New() (n int) {
+	for _, line := range v.Scopes {
+		if line.New {
+			n++
+		}
+	}
+	return n
 }
 
 // Page returns the page, with status 200.

@@ -61,7 +61,7 @@ func TestConsentView(t *testing.T) {
 	page := webtest.Show(t, consent)
 	t.Run("CN-17 what it says", func(t *testing.T) {
 		for _, want := range []string{
-			"Claude Code", "claude.ai", "unverified", "ada@example.com", "A program on this computer", "127.0.0.1", "any program could be the one that asks",
+			"Claude Code", "claude.ai", "unverified", "ada@example.com", "An app on this computer", "127.0.0.1", "any program could be the one that asks",
 			"Weather", "https://mcp.example.com/mcp", "Look up forecasts", "mcp:tools:weather", "Send e-mail new mcp:tools:email:send",
 		} {
 			if !strings.Contains(webtest.Text(page), want) {
@@ -85,6 +85,32 @@ func TestConsentView(t *testing.T) {
 		}
 		if enter := strings.Index(page, `<button type="submit" hidden></button>`); enter < 0 || enter > strings.Index(page, `value="deny"`) {
 			t.Error("the Enter key would decide")
+		}
+	})
+	t.Run("a step up: what is new comes first, the rest is folded away and stays ticked", func(t *testing.T) {
+		said := webtest.Text(page)
+		fresh, before := strings.Index(said, "It asks for one more permission: "), strings.Index(said, "You allowed before: ")
+		if fresh < 0 || before < fresh || !strings.Contains(said, "Allow Claude Code to do more at Weather ?") ||
+			strings.Index(said, "Send e-mail") > before || strings.Index(said, "Look up forecasts") < before {
+			t.Error(said)
+		}
+		if !strings.Contains(page[strings.LastIndex(page, "<details"):], `value="mcp:tools:weather" checked`) {
+			t.Error("what was allowed before is not folded away, or not ticked")
+		}
+	})
+	t.Run("risks are set apart, the gravest last", func(t *testing.T) {
+		c := consent
+		c.Scopes = []authorize.ScopeLine{
+			{Name: "act", Description: "Send e-mail", Risk: oauth.RiskAct}, {Name: "plain", Description: "Something"},
+			{Name: "change", Description: "Change events", Risk: oauth.RiskChange}, {Name: "read", Description: "Read events", Risk: oauth.RiskRead},
+		}
+		said, at := webtest.Text(webtest.Show(t, c)), 0
+		for _, want := range []string{"able to: ", "Something", "look at: ", "Read events", "to change: ", "Change events", "act in your name: ", "Send e-mail"} {
+			i := strings.Index(said[at:], want)
+			if i < 0 {
+				t.Fatalf("%q does not come next in %s", want, said)
+			}
+			at += i
 		}
 	})
 	t.Run("an approved client that answers on the web", func(t *testing.T) {
@@ -117,7 +143,7 @@ func TestConsentView(t *testing.T) {
 	})
 	t.Run("a name of nothing", func(t *testing.T) {
 		c := consent
-		c.Client, c.Resource.Name = &interaction.ClientCard{Name: "\u200b\u3164"}, ""
+		c.Client, c.Resource.Name, c.Scopes = &interaction.ClientCard{Name: "\u200b\u3164"}, "", nil
 		if said := webtest.Text(webtest.Show(t, c)); !strings.Contains(said, "Allow An unnamed application to use an MCP server?") {
 			t.Error(said)
 		}

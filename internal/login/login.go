@@ -77,12 +77,16 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, sealed, email, f
 			return nil, e.Refuse(r, audit.SignIn(""), err)
 		}
 		page.Client = a.Card()
+		page.Resource = &interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier}
 		if email == "" {
 			page.Email = a.LoginHint
 		}
 	}
 	return web.WithCookie(page, v.Browser.Cookie()), nil
 }
+
+// Home answers GET /: what runs here.
+func (e *Endpoint) Home(*http.Request) (web.Answer, error) { return Home{}, nil }
 
 // again shows the sign-in form again after a refusal, which it records, with a sentence
 // that says why.

@@ -35,6 +35,18 @@ func wrong(p *servertest.Person) *servertest.Person {
 // signedIn tells whether the browser has a session.
 func signedIn(b *servertest.Browser) bool { return !b.Get("/login").Has("password") }
 
+// A person who looks at the address learns what runs here, and nothing else.
+func TestHome(t *testing.T) {
+	s := servertest.StartWeather(t)
+	page := s.Browser(t).Get("/")
+	if page.Status != http.StatusOK || !strings.Contains(page.Body, "Cardea") || !strings.Contains(page.Body, `href="/login"`) {
+		t.Errorf("status %d:\n%s", page.Status, page.Body)
+	}
+	if strings.Contains(page.Body, "mcp.example") || strings.Contains(page.Body, "Example MCP") {
+		t.Errorf("it tells which MCP servers there are:\n%s", page.Body)
+	}
+}
+
 func TestSignIn(t *testing.T) {
 	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
@@ -44,6 +56,14 @@ func TestSignIn(t *testing.T) {
 		page := browser.Get("/login").SignIn(ada)
 		if page.Status != http.StatusOK || !strings.Contains(page.Body, ada.Email) || !signedIn(browser) {
 			t.Errorf("status %d:\n%s", page.Status, page.Body)
+		}
+	})
+	t.Run("within a request it says for which client and which MCP server", func(t *testing.T) {
+		page := s.Browser(t).Get("/oauth2/authorize?" + s.Agent(t, s.Client()).Authorization().Encode())
+		for _, want := range []string{"Example agent", "Example MCP"} {
+			if !strings.Contains(page.Body, want) {
+				t.Errorf("the page does not say %q:\n%s", want, page.Body)
+			}
 		}
 	})
 	t.Run("LG-01 an unknown account and a wrong password look the same", func(t *testing.T) {

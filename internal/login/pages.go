@@ -15,11 +15,12 @@ var templates = web.ParseTemplates(files)
 // SignIn is the page that asks who the person is: a form with the inputs email
 // and password that is posted to /login.
 type SignIn struct {
-	Client  *interaction.ClientCard // that sent the person here; nil: none, they came by themselves
-	Email   string                  // filled in
-	Error   string                  // a sentence on why the last attempt failed; "": none
-	Request string                  // sealed authorization request, handed back as request; "": none
-	CSRF    string                  // token of the form, handed back as csrf
+	Client   *interaction.ClientCard   // that sent the person here; nil: none, they came by themselves
+	Resource *interaction.ResourceCard // that the client wants to use; nil: none
+	Email    string                    // filled in
+	Error    string                    // a sentence on why the last attempt failed; "": none
+	Request  string                    // sealed authorization request, handed back as request; "": none
+	CSRF     string                    // token of the form, handed back as csrf
 }
 
 // Page returns the page, with status 200.
@@ -41,6 +42,12 @@ type SignedIn struct {
 
 // Page returns the page, with status 200.
 func (v SignedIn) Page() web.Page { return templates.Page("signed-in.html", v) }
+
+// Home says what runs here. It is for people who look at the address by themselves.
+type Home struct{}
+
+// Page returns the page, with status 200.
+func (v Home) Page() web.Page { return templates.Page("home.html", v) }
 
 // SignedOut says that nobody is signed in any more.
 type SignedOut struct{}

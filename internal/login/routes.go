@@ -5,6 +5,7 @@ import "github.com/cardea-auth/cardea/internal/web"
 // Routes are the pages by which a person signs in and out.
 func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
+		{Path: "/", Methods: web.Methods{"GET": e.Pages.HTML(e.Home)}, Caller: web.People},
 		{
 			Path:    "/login",
 			Methods: web.Methods{"GET": e.Pages.HTML(e.SignIn), "POST": e.Pages.HTML(e.Post)}, Caller: web.People,

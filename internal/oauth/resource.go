@@ -29,9 +29,23 @@ type Resource struct {
 // ResourceScope is a scope that a resource understands.
 type ResourceScope struct {
 	Name        string `json:"name"`
-	Description string `json:"description"` // for the consent page; "" shows the name
-	Default     bool   `json:"default"`     // granted to who asks for no scope
+	Description string `json:"description"`    // for the consent page; "" shows the name
+	Default     bool   `json:"default"`        // granted to a client that asks for no scope
+	Risk        Risk   `json:"risk,omitempty"` // what can go wrong with it; "" is not said
 }
+
+// Risk is what a client can do with a scope, for the consent page.
+type Risk string
+
+// The risks, the least first.
+const (
+	RiskRead   Risk = "read"   // it looks at things
+	RiskChange Risk = "change" // it changes things
+	RiskAct    Risk = "act"    // it acts in the person's name, towards others
+)
+
+// Risks are all risks, the least first.
+var Risks = []Risk{RiskRead, RiskChange, RiskAct}
 
 // ScopeNames returns the names of all the resource's scopes, in their order.
 func (r *Resource) ScopeNames() scope.Set {
@@ -42,7 +56,7 @@ func (r *Resource) ScopeNames() scope.Set {
 	return names
 }
 
-// DefaultScopes returns what is granted to who asks for no scope: the scopes
+// DefaultScopes returns what is granted to a client that asks for no scope: the scopes
 // marked default, or, when none is marked, all but the wildcards.
 func (r *Resource) DefaultScopes() scope.Set {
 	var marked, plain scope.Set
@@ -77,6 +91,22 @@ func (r *Resource) Describe(name string) string {
 		}
 	}
 	return words
+}
+
+// Risk returns the risk of a scope: its own, or that of the wildcard that covers it;
+// "" if neither says.
+func (r *Resource) Risk(name string) Risk {
+	var risk Risk
+	for _, s := range r.Scopes {
+		switch {
+		case s.Risk == "":
+		case s.Name == name:
+			return s.Risk
+		case scope.Of(s.Name).Covers(name):
+			risk = s.Risk
+		}
+	}
+	return risk
 }
 
 // OfflineAccess asks for a refresh token (OpenID Connect Core §11). It belongs to

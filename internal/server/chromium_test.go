@@ -69,7 +69,7 @@ func TestChromium(t *testing.T) {
 			chromedp.Click(chromedp.CSS(`button[value="allow"]`)),
 		}, "mcp:tools:weather"},
 		{"CN-29 custom scheme, by keyboard", "com.example.agent:/callback", []chromedp.Action[chromedp.Void]{
-			press(kb.Tab, 5), // not you, two scopes, deny, allow
+			press(kb.Tab, 6), // not you, details, two scopes, deny, allow
 			press(kb.Enter, 1),
 		}, "mcp:tools:weather mcp:tools:email:send"},
 	} {
@@ -120,7 +120,7 @@ func TestEnterOnCheckbox(t *testing.T) {
 		chromedp.KeyEvent(ada.Email), press(kb.Tab, 1),
 		chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
 		chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
-		press(kb.Tab, 2), press(" ", 1), press(kb.Enter, 1), // not you, the first scope
+		press(kb.Tab, 3), press(" ", 1), press(kb.Enter, 1), // not you, details, the first scope
 		chromedp.WaitVisible(chromedp.CSS(`[role="alert"]`)), // that asks for a choice
 	)
 	if err != nil {

@@ -82,7 +82,7 @@ func Headers(t testing.TB, page web.Answer, answersClient bool) {
 }
 
 // elements are those that pages are made of.
-var elements = strings.Fields("!doctype html head meta link title body main header img h1 p strong bdi span a form input div label button dl dt dd code fieldset legend ul li")
+var elements = strings.Fields("!doctype html head meta link title body main header img h1 p strong bdi span a form input div label button dl dt dd code fieldset legend ul li details summary")
 
 // Inert checks that a page, in whose every text there is probe, loads and runs nothing,
 // and leads and posts to our own paths alone.
