@@ -350,6 +350,32 @@ func TestDocumentWithUnknownParts(t *testing.T) {
 	}
 }
 
+// Many people allow a client at once that nobody has used before.
+func TestDocumentRace(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		s := servertest.New(t, db, clock, loopback)
+		s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
+		const people = 8
+		for round := range 3 {
+			p := publish(t, nil)
+			pages, agents := make([]*servertest.Page, people), make([]*servertest.Agent, people)
+			for i := range people {
+				agents[i] = agentOf(t, s, p)
+				pages[i] = s.Browser(t).Authorize(agents[i].Authorization()).SignIn(s.User(fmt.Sprintf("%d@%d.example", i, round)))
+			}
+			var wg sync.WaitGroup
+			for i := range people {
+				wg.Go(func() { pages[i] = pages[i].Allow() })
+			}
+			wg.Wait()
+			for i := range people {
+				tokens := agents[i].Exchange(pages[i].Code()).Tokens()
+				agents[i].Refresh(tokens.Refresh).Tokens()
+			}
+		}
+	})
+}
+
 func TestDocumentWithUselessParts(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
