@@ -45,12 +45,12 @@ type member struct {
 	whole  json.RawMessage
 }
 
-// secret tells whether the key gives a secret away (RFC 7518 §6.2.2, §6.3.2, §6.4).
+// secret reports whether the key gives a secret away (RFC 7518 §6.2.2, §6.3.2, §6.4).
 func (k *member) secret() bool {
 	return slices.ContainsFunc([]json.RawMessage{k.D, k.P, k.Q, k.DP, k.DQ, k.QI, k.Others, k.K}, func(v json.RawMessage) bool { return v != nil })
 }
 
-// verifies tells whether the key is of a kind that assertions are verified with.
+// verifies reports whether the key is of a kind that assertions are verified with.
 // Others, such as those for encryption, may stand beside them (RFC 7517 §5).
 func (k *member) verifies() bool {
 	kind := k.Type == "EC" && k.Curve == "P-256" || k.Type == "OKP" && k.Curve == "Ed25519" || k.Type == "RSA"
@@ -148,7 +148,7 @@ func parseKey(text []byte) (jose.JSONWebKey, error) {
 	return jose.JSONWebKey{Key: k.Key, KeyID: k.KeyID, Algorithm: k.Algorithm, Use: k.Use}, nil
 }
 
-// fits tells whether the key verifies signatures by alg.
+// fits reports whether the key verifies signatures by alg.
 func fits(k jose.JSONWebKey, alg string) bool {
 	if k.Algorithm != "" && k.Algorithm != alg {
 		return false
@@ -164,7 +164,7 @@ func fits(k jose.JSONWebKey, alg string) bool {
 	return false
 }
 
-// KeySets are the keys of those who publish them at a URL (jwks_uri). Make it with
+// KeySets are keys that are published at a URL (jwks_uri). Make it with
 // NewKeySets.
 type KeySets struct {
 	cache   *fetch.Cache[[]jose.JSONWebKey]

@@ -26,7 +26,7 @@ const (
 	skew    = time.Minute // between the client's clock and ours
 )
 
-// hasAssertion tells whether the client authenticates by an assertion, or tries to.
+// hasAssertion reports whether the client authenticates by an assertion, or tries to.
 func hasAssertion(form url.Values) bool {
 	return form.Has("client_assertion") || form.Has("client_assertion_type")
 }
@@ -81,7 +81,7 @@ func readAssertion(form url.Values) (*assertion.Assertion, error) {
 	return assertion.Read(form.Get("client_assertion"), "", "JWT", "client-authentication+jwt")
 }
 
-// errNoKeySet is the one answer whatever kept the keys away: who asks must not
+// errNoKeySet is the one answer whatever kept the keys away: a stranger must not
 // learn from it what listens where.
 var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 

@@ -121,7 +121,7 @@ func (d *Documents) pin(file string) error {
 	return nil
 }
 
-// IsDocumentURL tells whether a client_id can only be that of a client with a
+// IsDocumentURL reports whether a client_id can only be that of a client with a
 // metadata document: no client_id that is made here looks like it.
 func IsDocumentURL(id string) bool {
 	return strings.HasPrefix(id, "https://") || strings.HasPrefix(id, "http://")
@@ -140,7 +140,7 @@ func (d *Documents) check(id string) error {
 	return nil
 }
 
-// errNoDocument is the one answer whatever kept the document away: who asks must
+// errNoDocument is the one answer whatever kept the document away: a stranger must
 // not learn from it what listens where. It blames nobody, for it may be this server
 // that has no way to the internet.
 var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "This server could not fetch the metadata document of the application, or what came is not one. "+

@@ -75,13 +75,13 @@ func (d *Directory) find(r *http.Request, id, person string, newerThan time.Time
 // rememberEvery is how often it is written down that a document is as it was.
 const rememberEvery = 24 * time.Hour
 
-// isNews tells whether a client whose document was just read is to be stored
+// isNews reports whether a client whose document was just read is to be stored
 // again.
 func isNews(c, stored *oauth.Client) bool {
 	return c.FetchedAt.Sub(stored.FetchedAt) >= rememberEvery || c.FetchedAt.After(stored.FetchedAt) && !reflect.DeepEqual(c.Metadata, stored.Metadata)
 }
 
-// Admits tells whether a client that was found once would be found still, by what
+// Admits reports whether a client that was found once would be found still, by what
 // is in memory alone.
 func (d *Directory) Admits(c *oauth.Client) bool {
 	return c.Origin != oauth.ByDocument || d.Documents != nil && d.Documents.check(c.ID) == nil

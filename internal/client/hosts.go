@@ -11,7 +11,7 @@ import (
 // All are in lower case.
 type HostList []string
 
-// Covers tells whether the host of a URL is on the list.
+// Covers reports whether the host of a URL is on the list.
 func (l HostList) Covers(uri string) bool {
 	u, err := url.Parse(uri)
 	return err == nil && slices.ContainsFunc(l, func(entry string) bool { return covers(entry, u.Host) })

@@ -36,7 +36,7 @@ type entry[T any] struct {
 	restUntil  time.Time // after a failure to have a newer one
 }
 
-// A fetch is what those wait for who want the same document.
+// A fetch is what all wait for that want the same document.
 type fetch[T any] struct {
 	done  chan struct{} // closed when the rest is set
 	entry *entry[T]     // nil: err says why
@@ -67,7 +67,7 @@ func (c *Cache[T]) Seed(url string, value T, fetchedAt, goodUntil time.Time) {
 
 // Load returns the value of the document at url and when the document was
 // fetched: from memory if it is fresh and not fetched before newerThan (zero asks
-// for nothing newer), else by a fetch, which all share who ask meanwhile and
+// for nothing newer), else by a fetch, which all share that ask meanwhile and
 // which goes on without them.
 //
 // allow, unless nil, is asked just before a fetch begins, by the one Load that
@@ -134,7 +134,7 @@ func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, al
 	return nil, f, nil
 }
 
-// fetch fetches url for all who wait for f.
+// fetch fetches url for all that wait for f.
 func (c *Cache[T]) fetch(ctx context.Context, url string, f *fetch[T]) {
 	fresh, err := c.load(ctx, url)
 	c.mu.Lock()

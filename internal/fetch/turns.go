@@ -32,7 +32,7 @@ func newTurns() *turns {
 // is that of ctx.
 func (t *turns) wait(ctx context.Context, host string) (leave func(), err error) {
 	h := t.join(host)
-	// The host first: who waits for a slow host takes no turn from others.
+	// The host first: a fetch that waits for a slow host takes no turn from others.
 	if err := take(ctx, h.fetching); err != nil {
 		t.part(host)
 		return nil, err

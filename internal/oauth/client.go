@@ -110,22 +110,22 @@ type Secret struct {
 	ExpiresAt time.Time // zero: never
 }
 
-// Public tells whether the client need not prove who it is.
+// Public reports whether the client need not prove who it is.
 func (c *Client) Public() bool { return c.Accepts(MethodNone) }
 
-// Accepts tells whether the client may authenticate by the method.
+// Accepts reports whether the client may authenticate by the method.
 func (c *Client) Accepts(m Method) bool { return c.Method == m || slices.Contains(c.Methods, m) }
 
-// Approved tells whether an operator vouches for the client.
+// Approved reports whether an operator vouches for the client.
 func (c *Client) Approved() bool { return !c.ApprovedAt.IsZero() }
 
-// Disabled tells whether an operator has shut the client out.
+// Disabled reports whether an operator has shut the client out.
 func (c *Client) Disabled() bool { return !c.DisabledAt.IsZero() }
 
-// May tells whether the client registered the grant type.
+// May reports whether the client registered the grant type.
 func (c *Client) May(g GrantType) bool { return slices.Contains(c.GrantTypes, g) }
 
-// SameTrust tells whether two clients would send a code to the same redirect URIs
+// SameTrust reports whether two clients would send a code to the same redirect URIs
 // and prove themselves by the same keys, in whatever order they list them: what a
 // person's consent rests on.
 func (m *Metadata) SameTrust(other *Metadata) bool {
@@ -133,7 +133,7 @@ func (m *Metadata) SameTrust(other *Metadata) bool {
 	return slices.Equal(sorted(m.RedirectURIs), sorted(other.RedirectURIs)) && m.JWKSURI == other.JWKSURI && bytes.Equal(m.JWKS, other.JWKS)
 }
 
-// MatchSecret tells whether secret is one of the client's live secrets at now.
+// MatchSecret reports whether secret is one of the client's live secrets at now.
 // It compares in constant time.
 func (c *Client) MatchSecret(secret string, now time.Time) bool {
 	hash := []byte(Hash(secret))
@@ -146,14 +146,14 @@ func (c *Client) MatchSecret(secret string, now time.Time) bool {
 	return ok == 1
 }
 
-// MatchRegistrationToken tells whether token is the client's registration access
+// MatchRegistrationToken reports whether token is the client's registration access
 // token (RFC 7592 §3). It compares in constant time; a client without one has no
 // match.
 func (c *Client) MatchRegistrationToken(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(Hash(token)), []byte(c.RegistrationToken)) == 1
 }
 
-// BoundTo tells whether the client may ask for tokens for the resource.
+// BoundTo reports whether the client may ask for tokens for the resource.
 func (c *Client) BoundTo(identifier string) bool {
 	return len(c.Resources) == 0 || slices.Contains(c.Resources, identifier)
 }

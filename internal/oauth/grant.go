@@ -45,7 +45,7 @@ type Grant struct {
 	RevokedReason string
 }
 
-// Live tells whether the grant still allows anything at now.
+// Live reports whether the grant still allows anything at now.
 func (g *Grant) Live(now time.Time) bool {
 	return g.RevokedAt.IsZero() && now.Before(g.ExpiresAt) && now.Before(g.EndsAt)
 }

@@ -15,7 +15,7 @@ type InitialAccessToken struct {
 	RevokedAt time.Time // zero: not revoked
 }
 
-// State tells whether the token may register a client at now: "live", or why it
+// State reports whether the token may register a client at now: "live", or why it
 // may not: "revoked", "expired" or "used up".
 func (t *InitialAccessToken) State(now time.Time) string {
 	switch {

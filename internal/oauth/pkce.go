@@ -26,7 +26,7 @@ func ParseChallenge(challenge, method string) (Challenge, error) {
 	return Challenge(challenge), nil
 }
 
-// Verify tells whether verifier is well formed (RFC 7636 §4.1) and hashes to
+// Verify reports whether verifier is well formed (RFC 7636 §4.1) and hashes to
 // the challenge (§4.6). It takes constant time for a given length.
 func (c Challenge) Verify(verifier string) bool {
 	if c == "" || !validVerifier(verifier) {

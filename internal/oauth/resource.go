@@ -120,7 +120,7 @@ var tolerated = scope.Of("openid", "profile", "email", OfflineAccess)
 // OnlyTolerated reports whether scopes has nothing but what clients ask for out of habit.
 func OnlyTolerated(scopes scope.Set) bool { return len(scopes.Minus(tolerated)) == 0 }
 
-// Permits tells whether client may be granted the scope at r: r understands it,
+// Permits reports whether client may be granted the scope at r: r understands it,
 // and no operator limited the client to others. offline_access is no scope of r.
 func (r *Resource) Permits(client *Client, name string) bool {
 	return r.ScopeNames().Covers(name) && (len(client.Allowed) == 0 || client.Allowed.Covers(name))

@@ -44,7 +44,7 @@ type Endpoint struct {
 	DB        *store.DB
 	Issuer    string
 	Strangers *strangers.Recorder
-	// InitialTokens tells that who registers must show an initial access token
+	// InitialTokens reports that a registration needs an initial access token
 	// (RFC 7591 §3); otherwise one that is shown is not looked at.
 	InitialTokens bool
 	AllowLoopback bool              // lets a jwks_uri be on a loopback host
@@ -288,7 +288,7 @@ func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, er
 	return c, e.Strangers.Note(r, audit.Registration(c.ID, c.Name, true))
 }
 
-// admit turns away who registers too much: one address, or all together.
+// admit turns away a sender that registers too much, or all if they do together.
 func (e *Endpoint) admit(r *http.Request) error {
 	if ok, after := e.Admission.Admit(r); !ok {
 		return e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
@@ -332,7 +332,7 @@ func (e *Endpoint) makeRoom(tx *store.Tx) error {
 	return nil
 }
 
-// created is the answer to who registered, with the secret and the registration
+// created is the answer to a registration, with the secret and the registration
 // access token that were made.
 func (e *Endpoint) created(c *oauth.Client, secret, token string) web.Reply {
 	if c == nil {

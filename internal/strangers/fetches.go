@@ -9,9 +9,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// How many fetches go on at once: for one address or one person, for one network, and for all who have some going on
-// already. What is left of all is for those who have none, so that nobody is kept out by a few who fetch from servers
-// that do not answer.
+// How many fetches go on at once: for one address or one person, for one network, and for all that have some going on
+// already. What is left of all is for those that have none, so that a few whose fetches are never answered keep nobody
+// out.
 const (
 	FetchesAtOnce  = 32 // of all
 	ofAddress      = 8

@@ -17,7 +17,7 @@ import (
 
 // Recorder answers requests whose sender has proven nothing yet. Each refusal is
 // recorded, as every decision is, within bounds, so that no stranger can fill the
-// audit log: who is refused too often is turned away with 429, and what a network
+// audit log: a sender that is refused too often is turned away with 429, and what a network
 // or all together are refused beyond what Recorded allows is answered like any
 // other and not recorded singly. Of both a count is recorded once a minute.
 type Recorder struct {
@@ -82,7 +82,7 @@ func (s *Recorder) TurnAway(r *http.Request, what string, after time.Duration, d
 }
 
 // Tell records the count of what was not recorded and not told yet, if there is any
-// and a minute has gone by: the last of a flood has nobody after it who would.
+// and a minute has gone by: nobody comes after the last of a flood.
 func (s *Recorder) Tell(ctx context.Context) error {
 	s.mu.Lock()
 	event, due := s.due()
@@ -135,7 +135,7 @@ func (s *Recorder) due() (event audit.Event, due bool) {
 	return event, true
 }
 
-// toTheEnd returns the context of r without its end: who hangs up is recorded too.
+// toTheEnd returns the context of r without its end: a sender that hangs up is recorded too.
 func toTheEnd(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
 
 // Address returns the key under which the sender of r is counted: its network
