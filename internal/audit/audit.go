@@ -1,7 +1,6 @@
-// Package audit names every decision Cardea takes. An Event says who asked for
-// what, from where, and how it was answered; one constructor per decision says
-// which facts it carries. The package does no I/O: internal/store writes an
-// event in the transaction of the decision it records.
+// Package audit defines the events of the audit log. An Event records one decision: who asked for what, from where, and
+// what the answer was. There is one constructor per kind of decision. The package does no I/O; internal/store writes an
+// event in the same transaction as the decision.
 package audit
 
 import (
@@ -10,26 +9,25 @@ import (
 	"time"
 )
 
-// Outcome is how a decision ended.
+// Outcome is the result of a decision.
 type Outcome string
 
-// The outcomes of a decision. A fault (a broken disk, a bug) is no decision and
-// leaves no event; it is in the log instead.
+// The outcomes of a decision. A fault, such as a disk error or a bug, is not a decision: it is logged and has no event.
 const (
 	Allowed Outcome = "allowed"
 	Refused Outcome = "refused"
 )
 
-// Event is one decision. Only ID, At, Action and Outcome are always set.
-// Nothing in it is a secret: no token, no code, no password, no hash of one.
+// Event is one decision. Only ID, At, Action and Outcome are always set. It never holds a secret: neither a token, a
+// code or a password, nor the hash of one.
 type Event struct {
-	ID      string    `json:"id"`     // "evt_" and 128 random bits; the store sets it
-	At      time.Time `json:"at"`     // the store's clock; the store sets it
-	Action  string    `json:"action"` // what was decided, "token.request"
+	ID      string    `json:"id"`     // "evt_" and 128 random bits; set by the store
+	At      time.Time `json:"at"`     // by the store's clock; set by the store
+	Action  string    `json:"action"` // what was decided, such as "token.request"
 	Outcome Outcome   `json:"outcome"`
 
-	// Actor is whoever asked for it, as far as that is proven. The zero Actor is
-	// somebody unknown, or the server itself.
+	// Actor is the authenticated party that asked for it. The zero Actor means that the party is unknown, or that it is
+	// the server itself.
 	Actor Actor `json:"actor,omitzero"`
 
 	Reason      string `json:"reason,omitempty"`      // of a refusal: its OAuth error code
@@ -40,21 +38,21 @@ type Event struct {
 	GrantID  string            `json:"grant_id,omitempty"`
 	Resource string            `json:"resource,omitempty"` // the identifier of the resource
 	Scope    string            `json:"scope,omitempty"`
-	Detail   map[string]string `json:"detail,omitempty"` // what only this action has to say
+	Detail   map[string]string `json:"detail,omitempty"` // facts that only this action has
 
 	RequestID string `json:"request_id,omitempty"`
 	Address   string `json:"address,omitempty"` // the client's network address
 	UserAgent string `json:"user_agent,omitempty"`
 }
 
-// Actor is whoever asked for what an event records.
+// Actor is the party that asked for a decision.
 type Actor struct {
 	Type ActorType `json:"type"`
-	ID   string    `json:"id"`             // "usr_…", a client_id, or for a command the account of the operating system
-	Name string    `json:"name,omitempty"` // for people to read, as it was then
+	ID   string    `json:"id"`             // "usr_…", a client_id, or for a command the name of the operating system's account
+	Name string    `json:"name,omitempty"` // for display, as it was at the time
 }
 
-// ActorType says what the id of an actor names.
+// ActorType says what kind of party the ID of an Actor names.
 type ActorType string
 
 // The types of an actor.
@@ -77,8 +75,8 @@ func actor(t ActorType, id string) Actor {
 	return Actor{Type: t, ID: cut(id)}
 }
 
-// With returns the event with one more detail. A zero value adds nothing; a
-// long one is cut at 512 bytes, for most details come from strangers.
+// With returns a copy of e with one more detail. If value is empty, it returns e. A value is cut at 512 bytes, because
+// most details come from unauthenticated senders.
 func (e Event) With(name, value string) Event {
 	if value == "" {
 		return e
@@ -92,23 +90,21 @@ func (e Event) With(name, value string) Event {
 	return e
 }
 
-// Request is what is known of the HTTP request (or the command) behind a
-// decision.
+// Request describes the HTTP request, or the command, that led to a decision.
 type Request struct {
 	ID        string // X-Request-Id of the response
-	Address   string // network address of the peer, trusted proxies taken off
+	Address   string // network address of the client, found through the trusted proxies
 	UserAgent string
 }
 
-// Allow returns e as a decision for what was asked.
+// Allow returns e with the outcome Allowed.
 func (e Event) Allow() Event {
 	e.Outcome = Allowed
 	return e
 }
 
-// Refuse returns e as a refusal with its OAuth error code and what the client was
-// told. If the proof itself is refused, the event loses its actor, which was only
-// claimed.
+// Refuse returns e with the outcome Refused, its OAuth error code, and the description that the client was sent. It
+// removes the actor if authentication failed, because the identity is then only a claim.
 func (e Event) Refuse(code, description string) Event {
 	e.Outcome, e.Reason, e.Description = Refused, code, description
 	if code == "invalid_client" || code == "invalid_token" || e.Action == signIn {
@@ -122,26 +118,24 @@ type (
 	actorKey   struct{}
 )
 
-// WithActor returns a context that makes a the actor of every event recorded
-// under it.
+// WithActor returns a context under which a is the actor of every recorded event.
 func WithActor(ctx context.Context, a Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, a)
 }
 
-// WithRequest returns a context that carries r to every event recorded under it.
+// WithRequest returns a context under which every recorded event carries r.
 func WithRequest(ctx context.Context, r Request) context.Context {
 	return context.WithValue(ctx, requestKey{}, r)
 }
 
-// RequestFrom returns the request that WithRequest put into ctx, or the zero
-// Request.
+// RequestFrom returns the Request that WithRequest stored in ctx, or the zero Request.
 func RequestFrom(ctx context.Context) Request {
 	r, _ := ctx.Value(requestKey{}).(Request)
 	return r
 }
 
-// Stamp returns e with the request of ctx in it, and the actor of ctx if there is
-// one.
+// Stamp returns e with the Request stored in ctx, and with its Actor if there is one. It cuts strings that senders
+// choose at 512 bytes.
 func (e Event) Stamp(ctx context.Context) Event {
 	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
 		e.Actor = Actor{Type: a.Type, ID: cut(a.ID), Name: cut(a.Name)}
@@ -152,14 +146,14 @@ func (e Event) Stamp(ctx context.Context) Event {
 	return e
 }
 
-// DetailJSON returns the details as one JSON object, "" when there are none.
+// DetailJSON returns the details as a JSON object, or "" if there are none.
 func (e Event) DetailJSON() string {
 	if len(e.Detail) == 0 {
 		return ""
 	}
 	b, err := json.Marshal(e.Detail)
 	if err != nil {
-		return "" // a map of strings always marshals
+		return "" // cannot happen: a map of strings always marshals
 	}
 	return string(b)
 }
