@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// Delays is how failures are answered: Free of them cost nothing, the next makes
-// the key wait First, and each one after it twice as long, up to Longest. A key
-// that was not tried for Forget starts anew; Forget should be well above Longest,
-// because a key that waits that long is given Free attempts again. All durations are
-// positive.
+// Delays configures a Backoff. The first Free failures of a key cause no delay, the next one delays the key by First,
+// and each further one by twice the previous delay, up to Longest. The failures of a key are forgotten after Forget
+// without another one; Forget should be well above Longest, because Free attempts are then available again. All
+// durations must be positive.
 type Delays struct {
 	Free    int
 	First   time.Duration
@@ -18,10 +17,9 @@ type Delays struct {
 	Forget  time.Duration
 }
 
-// Backoff delays attempts by key after failures: for sign-ins, by account or by
-// network address. Attempts at once are no better than one after the other: no more
-// are under way than may fail, and others wait until it is known how those end. A nil
-// *Backoff delays nothing.
+// Backoff delays attempts on a key after failures: sign-ins, by account or by network address. Concurrent attempts gain
+// nothing over sequential ones, because at most as many run at once as may still fail; the others wait for their
+// outcome. A nil *Backoff delays nothing.
 type Backoff struct {
 	delays Delays
 	now    func() time.Time
@@ -33,34 +31,34 @@ type Backoff struct {
 type failures struct {
 	count   int
 	triedAt time.Time // when the last one failed
-	until   time.Time // no attempt before
+	until   time.Time // no attempt is allowed before
 
 	underway, waiting int
-	ended             chan struct{} // closed when the next attempt ends; nil: nobody waits
+	ended             chan struct{} // closed when the next attempt ends; nil if none waits
 }
 
-// maxWaiting bounds the attempts on one key that wait for others to end.
+// maxWaiting is the maximum number of attempts on one key that wait for others to end.
 const maxWaiting = 64
 
-// NewBackoff returns a Backoff that tells at most keys keys apart; when there
-// are more, newcomers share their failures.
+// NewBackoff returns a Backoff that counts separately for at most keys keys; further keys share counters until there is
+// room again.
 func NewBackoff(d Delays, keys int, now func() time.Time) *Backoff {
 	return &Backoff{delays: d, now: now, keys: newTable(keys, d.Forget, func() *failures { return &failures{} })}
 }
 
-// Attempt is one attempt on a key. It must be ended by one call of one of its methods.
-// A nil *Attempt, as a nil *Backoff begins it, counts nowhere.
+// Attempt is one attempt on a key. The caller must end it by calling exactly one of its methods, once. A nil *Attempt,
+// which a nil *Backoff returns, is valid and is not counted.
 type Attempt struct {
 	of  *Backoff
 	key string
 	f   *failures
 }
 
-// Begin begins an attempt on key. While so many others are under way that the key would
-// have to wait if they all failed, Begin waits for them. If the key has to wait, or too
-// many wait with this one, ok is false, and retryAfter is how long. The error is that of
-// ctx.
-func (b *Backoff) Begin(ctx context.Context, key string) (attempt *Attempt, ok bool, retryAfter time.Duration, err error) {
+// Begin starts an attempt on key. It blocks while the attempts under way would exceed the free failures if they all
+// failed. If the key is delayed, or too many attempts are already blocked, ok is false and retryAfter is the time to
+// wait. The error is not nil only if ctx ended.
+func (b *Backoff) Begin(ctx context.Context, key string) (attempt *Attempt, ok bool, retryAfter time.Duration,
+	err error) {
 	if b == nil {
 		return nil, true, 0, nil
 	}
@@ -72,7 +70,7 @@ func (b *Backoff) Begin(ctx context.Context, key string) (attempt *Attempt, ok b
 		if now.Sub(f.triedAt) >= b.delays.Forget {
 			f.count, f.until = 0, time.Time{}
 		}
-		// The bound holds even when the clock was set back.
+		// min keeps the delay within its bound even if the clock was set back.
 		if wait := min(f.until.Sub(now), b.delays.Longest); wait > 0 {
 			return nil, false, wait, nil
 		}
@@ -89,7 +87,7 @@ func (b *Backoff) Begin(ctx context.Context, key string) (attempt *Attempt, ok b
 	}
 }
 
-// wait returns when an attempt that f counts has ended. It lets go of the lock meanwhile.
+// wait blocks until an attempt on the key of f ends. It releases the lock in the meantime.
 func (b *Backoff) wait(ctx context.Context, f *failures) error {
 	if f.ended == nil {
 		f.ended = make(chan struct{})
@@ -118,11 +116,11 @@ func (a *Attempt) Fail() {
 	})
 }
 
-// Succeed forgets the failures of the key: its owner has proven who they are.
+// Succeed forgets the failures of the key, because its owner has authenticated.
 func (a *Attempt) Succeed() { a.end(func(*failures) { a.of.keys.drop(a.key) }) }
 
-// Return counts the attempt nowhere, because it failed through no fault of its sender,
-// or its success must not excuse the failures of others under the same key.
+// Return ends the attempt without counting it: because it failed through no fault of its sender, or because its success
+// must not clear the failures of others under the same key.
 func (a *Attempt) Return() { a.end(func(*failures) {}) }
 
 func (a *Attempt) end(outcome func(*failures)) {
@@ -139,7 +137,7 @@ func (a *Attempt) end(outcome func(*failures)) {
 	}
 }
 
-// after is how long a key waits after so many failures.
+// after returns the delay of a key after count failures.
 func (d Delays) after(count int) time.Duration {
 	if count <= d.Free {
 		return 0

@@ -1,7 +1,5 @@
-// Package limit refuses a sender that asks too often: token buckets by key for
-// requests, and a growing delay by key for sign-ins that fail. Memory is bounded,
-// whatever keys strangers bring. Everything in it may be used from many
-// goroutines at once.
+// Package limit provides per-key token buckets for requests and per-key exponential backoff for failed sign-ins. Memory
+// use is bounded, however many keys callers pass. All types are safe for concurrent use.
 package limit
 
 import (
@@ -12,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Rate is how often something may happen: Burst times at once, and again every
-// Every. Both must be positive; a Burst below 1 allows nothing.
+// Rate is how often something may happen: Burst times at once, then once per Every. Every must be positive; a Burst
+// below 1 allows nothing.
 type Rate struct {
 	Every time.Duration
 	Burst int
@@ -28,16 +26,16 @@ type Limiter struct {
 	buckets *table[*rate.Limiter]
 }
 
-// New returns a Limiter that tells at most keys keys apart. When there are more,
-// newcomers share buckets until others have been idle for as long as an empty
-// bucket takes to fill; no bucket is ever emptied or filled by other keys.
+// New returns a Limiter with separate buckets for at most keys keys. Further keys share a fixed number of buckets until
+// there is room again: a bucket is dropped once it has been idle for as long as an empty bucket takes to fill, never
+// because of other keys.
 func New(r Rate, keys int, now func() time.Time) *Limiter {
 	bucket := func() *rate.Limiter { return rate.NewLimiter(rate.Every(r.Every), r.Burst) }
 	return &Limiter{rate: r, now: now, buckets: newTable(keys, r.Every*time.Duration(max(r.Burst, 1)), bucket)}
 }
 
-// Allow takes one token from the bucket of key. When there is none it takes
-// nothing, and retryAfter is how long it takes until there will be one.
+// Allow takes one token from the bucket of key and reports whether there was one. If not, retryAfter is the time until
+// the next token.
 func (l *Limiter) Allow(key string) (ok bool, retryAfter time.Duration) {
 	if l == nil {
 		return true, 0
@@ -56,9 +54,9 @@ func (l *Limiter) Allow(key string) (ok bool, retryAfter time.Duration) {
 	return true, 0
 }
 
-// Address returns the key under which a network address is counted: the address
-// itself for IPv4, the /64 for IPv6, for that is what one customer gets. An
-// IPv4-mapped address is the IPv4 address; a zone counts for nothing.
+// Address returns the key under which requests from a network address are counted: the address itself for IPv4, the /64
+// for IPv6, because one customer usually gets a whole /64. An IPv4-mapped address counts as the IPv4 address; a zone is
+// ignored.
 func Address(addr netip.Addr) string {
 	addr = addr.Unmap().WithZone("")
 	if !addr.Is6() {
@@ -66,7 +64,7 @@ func Address(addr netip.Addr) string {
 	}
 	network, err := addr.Prefix(64)
 	if err != nil {
-		return addr.String() // 64 is within every IPv6 address
+		return addr.String() // cannot happen: every IPv6 address has a /64
 	}
 	return network.String()
 }

@@ -5,22 +5,21 @@ import (
 	"time"
 )
 
-// shared is how many values stand in for those that found no room in a table.
+// shared is the number of values that keys share when the table is full.
 const shared = 256
 
-// table holds a value by key: at most capacity of them, and no key for ever. What was
-// not used for one whole life is dropped, and nothing else is: whoever floods the
-// table with keys cannot push another's value out of it. A newcomer that finds it
-// full shares a value with others until there is room again.
+// table maps keys to values and holds at most capacity of them. A value is dropped only after it was not used for a
+// whole life, so a flood of new keys cannot evict the value of another key. While the table is full, a new key shares
+// one of a fixed number of values with other keys.
 //
-// Keys are kept as keyed hashes, so that a long one costs no more than a short one.
+// Keys are stored as keyed hashes, so a long key costs no more than a short one.
 type table[V any] struct {
 	capacity int
 	life     time.Duration
 	fresh    func() V
 
 	seed         maphash.Seed
-	past, recent map[uint64]V // last used in the life before turnedAt, and since
+	past, recent map[uint64]V // last used in the life before turnedAt, and since then
 	turnedAt     time.Time
 	crowd        [shared]V
 	crowded      [shared]bool
@@ -30,9 +29,9 @@ func newTable[V any](capacity int, life time.Duration, fresh func() V) *table[V]
 	return &table[V]{capacity: capacity, life: life, fresh: fresh, seed: maphash.MakeSeed(), recent: map[uint64]V{}}
 }
 
-// at returns the value of key.
+// at returns the value of key, a fresh one if the key is new.
 func (t *table[V]) at(key string, now time.Time) V {
-	// A clock that was set back must not keep what is old for longer.
+	// If the clock was set back, old values must not live longer for it.
 	if idle := now.Sub(t.turnedAt); idle >= t.life || idle < 0 {
 		t.past, t.recent, t.turnedAt = t.recent, map[uint64]V{}, now
 		if idle >= 2*t.life {
