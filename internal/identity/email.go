@@ -8,22 +8,21 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// EmailKey returns the form of an e-mail address in which accounts are looked
-// up and sign-ins counted: trimmed, NFKC, case folded, and the domain in the form of
-// DNS (RFC 5891 §4.4), which is what browsers send of one in another alphabet. It does
-// not tell whether the address is one.
+// EmailKey returns the form of an e-mail address by which accounts are looked up and sign-ins counted: trimmed,
+// NFKC-normalized, case-folded, and with the domain in its ASCII form (RFC 5891 §4.4), because that is what browsers
+// send for an internationalized domain. It does not check that the address is valid.
 func EmailKey(email string) string {
 	email = strings.TrimSpace(norm.NFKC.String(strings.TrimSpace(email)))
 	if at := strings.LastIndexByte(email, '@'); at >= 0 {
-		if domain, err := idna.Lookup.ToASCII(email[at+1:]); err == nil { // ß is not ss there
+		if domain, err := idna.Lookup.ToASCII(email[at+1:]); err == nil { // case folding would turn ß into ss
 			return fold(email[:at+1]) + domain
 		}
 	}
 	return fold(email)
 }
 
-// OldEmailKey returns what EmailKey made of an address before it knew the form of DNS:
-// older accounts are stored by it. It is the same as EmailKey for most.
+// OldEmailKey returns the key that earlier versions stored, with the domain in its Unicode form. It differs from
+// EmailKey only for internationalized domains.
 func OldEmailKey(email string) string {
 	if at := strings.LastIndexByte(email, '@'); at >= 0 {
 		if domain, err := idna.Lookup.ToUnicode(email[at+1:]); err == nil {

@@ -1,5 +1,5 @@
-// Package identity holds the words for people: who they are, by which addresses
-// they are found, and where they are signed in.
+// Package identity defines people, the form of their e-mail addresses by which accounts are looked up, and their
+// browser sessions.
 package identity
 
 import "time"
@@ -7,23 +7,23 @@ import "time"
 // User is a person who signs in.
 type User struct {
 	ID           string // "usr_…"; the sub of their tokens
-	Email        string // as they write it
+	Email        string // as entered
 	Name         string
-	PasswordHash string // argon2id in PHC form; "" has no password
+	PasswordHash string // argon2id in PHC format; "" if the user has no password
 	CreatedAt    time.Time
-	DisabledAt   time.Time // zero: enabled
+	DisabledAt   time.Time // zero if enabled
 }
 
-// Disabled tells whether an operator has shut the account.
+// Disabled reports whether an operator has disabled the account.
 func (u *User) Disabled() bool { return !u.DisabledAt.IsZero() }
 
-// Session is a person's signed-in browser.
+// Session is a browser in which a person is signed in.
 type Session struct {
-	Hash       string // Hash of the cookie
+	Hash       string // hash of the cookie's value
 	UserID     string
 	SignedInAt time.Time
 	AMR        []string
 	SeenAt     time.Time
-	ExpiresAt  time.Time // idle deadline; it moves with SeenAt
-	EndsAt     time.Time // the latest end
+	ExpiresAt  time.Time // end if unused; moves with SeenAt
+	EndsAt     time.Time // end in any case
 }
