@@ -1,5 +1,5 @@
-// Package discovery tells clients where everything is: the authorization server
-// metadata and the key set. RFC 8414, OpenID Connect Discovery 1.0, RFC 7517.
+// Package discovery serves the authorization server metadata and the key set (RFC 8414, OpenID Connect Discovery 1.0,
+// RFC 7517).
 package discovery
 
 import (
@@ -15,9 +15,9 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Metadata is the authorization server metadata (RFC 8414 §2), and at the same
-// time the OpenID provider metadata, which clients read when they look there
-// first (OpenID Connect Discovery §3). Every field is true; none is null or "".
+// Metadata is the authorization server metadata (RFC 8414 §2). It is also served as OpenID provider metadata, because
+// some clients look there first (OpenID Connect Discovery §3). It must claim only what the server does, and no field
+// may be null or "".
 type Metadata struct {
 	Issuer                            string            `json:"issuer"`
 	AuthorizationEndpoint             string            `json:"authorization_endpoint"`
@@ -45,14 +45,14 @@ type Metadata struct {
 	RequestURIParameterSupported      bool              `json:"request_uri_parameter_supported"`
 }
 
-// Endpoint answers the well-known documents. Make it with New.
+// Endpoint serves the well-known documents. Create it with New.
 type Endpoint struct {
 	keys     *keys.Ring
 	metadata *store.Cached[[]byte]
 }
 
-// New returns the documents of a server whose metadata is base, but for the
-// scopes, which are those of the registered resources.
+// New returns an Endpoint that serves base as the metadata, with scopes_supported set to the scopes of the registered
+// resources.
 func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 	build := func(tx *store.Tx) ([]byte, error) {
 		resources, err := tx.Resources()
@@ -74,8 +74,8 @@ func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 	return &Endpoint{keys: ring, metadata: store.NewCached(db, store.Resources, build)}
 }
 
-// Routes are the documents: the metadata in every form that clients look for, and the key set. Verifiers and clients
-// may keep a document for as long as a new key waits before it signs.
+// Routes returns the routes of the metadata, at every path where clients look for it, and of the key set. The documents
+// may be cached for keys.CacheFor; a new key is published longer than that before it signs.
 func (e *Endpoint) Routes() []web.Route {
 	cache := fmt.Sprintf("public, max-age=%d", int(keys.CacheFor.Seconds()))
 	return []web.Route{
@@ -91,13 +91,12 @@ func (e *Endpoint) Routes() []web.Route {
 	}
 }
 
-// Metadata answers GET /.well-known/oauth-authorization-server (RFC 8414 §3) and
-// /.well-known/openid-configuration.
+// Metadata serves GET /.well-known/oauth-authorization-server (RFC 8414 §3) and /.well-known/openid-configuration.
 func (e *Endpoint) Metadata(r *http.Request) (web.Reply, error) {
 	return document(r.Context(), e.metadata.Load)
 }
 
-// JWKS answers GET /.well-known/jwks (RFC 7517 §5).
+// JWKS serves GET /.well-known/jwks (RFC 7517 §5).
 func (e *Endpoint) JWKS(r *http.Request) (web.Reply, error) {
 	return document(r.Context(), e.keys.JWKS)
 }
