@@ -17,9 +17,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// check judges the configuration as a whole.
+// check returns an error unless the configuration as a whole is valid.
 func (l *Loaded) check() error {
-	for _, check := range []func(*Config) error{checkIssuer, checkListen, checkStorage, checkTLS, checkLifetimes, checkChoices} {
+	for _, check := range []func(*Config) error{checkIssuer, checkListen, checkStorage, checkTLS, checkLifetimes,
+		checkChoices} {
 		if err := check(&l.Config); err != nil {
 			return err
 		}
@@ -27,42 +28,46 @@ func (l *Loaded) check() error {
 	return nil
 }
 
-// checkIssuer: RFC 8414 §2 wants https, no query and no fragment; byte-exact
-// comparison wants one spelling.
+// checkIssuer checks the rules of RFC 8414 §2: https, without query and fragment. It also demands one spelling, because
+// clients compare issuers byte for byte.
 func checkIssuer(c *Config) error {
 	u, err := url.Parse(c.Issuer)
 	switch {
 	case err != nil || u.Scheme == "" || u.Hostname() == "" || u.Opaque != "":
 		return fmt.Errorf("issuer: %.200q is not a URL; write it like https://auth.example.com", c.Issuer)
 	case u.User != nil:
-		return errors.New("issuer: it must not carry a user or password")
+		return errors.New("issuer: it must not contain a user name or password")
 	case strings.ContainsAny(c.Issuer, "?#"):
-		return errors.New("issuer: it must not have a query or fragment; cut it at the ? or #")
+		return errors.New("issuer: it must not have a query or fragment; remove everything from the ? or # on")
 	case strings.HasSuffix(c.Issuer, "/"):
 		return fmt.Errorf("issuer: it must not end in a slash; write %s", strings.TrimRight(c.Issuer, "/"))
 	case u.Path != "" && (path.Clean(u.Path) != u.Path || u.EscapedPath() != u.Path):
-		return errors.New("issuer: its path must be plain, without empty or dot segments and escapes; best have none")
+		return errors.New("issuer: its path must not have empty segments, dot segments or escapes; it is best to " +
+			"have no path")
 	case u.Scheme == "http" && !oauth.IsLoopback(u.Hostname()):
-		return fmt.Errorf("issuer: it must be https, because tokens travel over it; write https://%s (http is for localhost, names below it, 127.0.0.1 and [::1] alone)", u.Host)
+		return fmt.Errorf("issuer: it must be https, because tokens are sent over it; write https://%s (http is "+
+			"allowed only for localhost, names below it, 127.0.0.1 and [::1])", u.Host)
 	case strings.ContainsFunc(u.Host, func(c rune) bool { return c > unicode.MaxASCII }):
-		return fmt.Errorf("issuer: clients use the DNS form of an international name, and compare it byte for byte; %s", inDNS(u))
+		return fmt.Errorf("issuer: an internationalized host must be in its DNS form, because clients compare it "+
+			"byte for byte; %s", inDNS(u))
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("issuer: it must be an https URL, not %s", u.Scheme)
 	case c.Issuer != strings.ToLower(u.Scheme+"://"+u.Host)+u.Path:
-		return fmt.Errorf("issuer: scheme and host must be in lower case; write %s", strings.ToLower(u.Scheme+"://"+u.Host)+u.Path)
+		return fmt.Errorf("issuer: scheme and host must be in lower case; write %s",
+			strings.ToLower(u.Scheme+"://"+u.Host)+u.Path)
 	case u.Scheme == "https" && u.Port() == "443", u.Scheme == "http" && u.Port() == "80":
-		return errors.New("issuer: leave out the port, it is the usual one")
+		return errors.New("issuer: remove the port, because it is the scheme's default")
 	case strings.HasSuffix(u.Host, ":"):
-		return errors.New("issuer: it ends in a colon without a port")
+		return errors.New("issuer: it ends in a colon without a port; remove the colon")
 	}
 	return nil
 }
 
-// inDNS says what to write instead of a URL whose host is an international name (RFC 5891 §4.4).
+// inDNS says what to write instead of a URL whose host is an internationalized name (RFC 5891 §4.4).
 func inDNS(u *url.URL) string {
 	host, err := idna.Lookup.ToASCII(u.Hostname())
 	if err != nil {
-		return fmt.Sprintf("%.100q has none, so choose another host", u.Hostname())
+		return fmt.Sprintf("%.100q has none, so use another host", u.Hostname())
 	}
 	if port := u.Port(); port != "" {
 		host += ":" + port
@@ -81,20 +86,23 @@ func checkListen(c *Config) error {
 	return nil
 }
 
-// checkStorage never quotes the database, which may hold a password.
+// checkStorage never quotes the database in an error, because it may contain a password.
 func checkStorage(c *Config) error {
 	sqlite := strings.HasPrefix(c.Database, "sqlite:")
 	switch {
 	case c.DataDir == "":
-		return errors.New("data_dir: it must not be empty")
+		return errors.New("data_dir: it must not be empty; write a path like ./cardea-data")
 	case c.Database == "sqlite:":
-		return errors.New("database: the path of the SQLite file is missing; write it like sqlite:/var/lib/cardea/cardea.db")
+		return errors.New("database: the path of the SQLite file is missing; write it like " +
+			"sqlite:/var/lib/cardea/cardea.db")
 	case !sqlite && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://"):
-		return errors.New("database: it must begin with sqlite: or postgres://; write a file like sqlite:/var/lib/cardea/cardea.db")
+		return errors.New("database: it must begin with sqlite: or postgres://; write a file like " +
+			"sqlite:/var/lib/cardea/cardea.db")
 	case c.MasterKey != "" && c.MasterKeyFile != "":
 		return errors.New("master_key and master_key_file are both set; keep one")
 	case !sqlite && c.MasterKey == "" && c.MasterKeyFile == "":
-		return errors.New("master_key is required with PostgreSQL, and every node needs the same one; make it with: openssl rand -base64 32, and set CARDEA_MASTER_KEY or master_key_file")
+		return errors.New("master_key is required with PostgreSQL, and all nodes need the same one; create it with: " +
+			"openssl rand -base64 32, and set CARDEA_MASTER_KEY or master_key_file")
 	}
 	return nil
 }
@@ -102,7 +110,7 @@ func checkStorage(c *Config) error {
 func checkTLS(c *Config) error {
 	switch {
 	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
-		return errors.New("tls.cert and tls.key go together; set both or neither")
+		return errors.New("tls.cert and tls.key must be set together; set both or neither")
 	case c.TLS.Cert != "" && !strings.HasPrefix(c.Issuer, "https:"):
 		return errors.New("issuer: it must be https when tls.cert is set")
 	}
@@ -113,7 +121,7 @@ func checkLifetimes(c *Config) error {
 	for _, life := range []struct {
 		name        string
 		value       time.Duration
-		least, most time.Duration // most 0: no bound
+		least, most time.Duration // most is 0 for no bound
 	}{
 		{"tokens.access_ttl", c.Tokens.AccessTTL, time.Second, oauth.MaxAccessTTL},
 		{"tokens.code_ttl", c.Tokens.CodeTTL, time.Second, 10 * time.Minute},
@@ -131,7 +139,8 @@ func checkLifetimes(c *Config) error {
 		}
 	}
 	if c.Keys.RotateEvery != 0 && c.Keys.RotateEvery < time.Hour {
-		return errors.New("keys.rotate_every: it must be at least 1h, because a key is published before it signs; 0 is never")
+		return errors.New("keys.rotate_every: it must be at least 1h, because a key is published before it signs; " +
+			"write 0 for never")
 	}
 	return nil
 }
@@ -147,14 +156,17 @@ func checkChoices(c *Config) error {
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {
-			return fmt.Errorf("%s: %.40q is unknown; use one of %s", choice.name, choice.value, strings.Join(choice.of, ", "))
+			return fmt.Errorf("%s: %.40q is unknown; use one of %s", choice.name, choice.value,
+				strings.Join(choice.of, ", "))
 		}
 	}
 	if c.Registration.CIMD == "allowlist" && len(c.Registration.Allow) == 0 && c.Registration.PinnedDir == "" {
-		return errors.New("registration.cimd: allowlist lets nobody in while registration.cimd_allow is empty; name hosts there, or write off")
+		return errors.New("registration.cimd: allowlist permits no client while registration.cimd_allow is empty; " +
+			"list hosts there, or set registration.cimd to off")
 	}
 	if c.Limits.AccountFailures < 1 || c.Limits.AddressFailures < 1 {
-		return errors.New("limits.account_failures and limits.address_failures must be at least 1; limits.enabled: false switches them off")
+		return errors.New("limits.account_failures and limits.address_failures must be at least 1; to turn them " +
+			"off, set limits.enabled to false")
 	}
 	return nil
 }

@@ -1,6 +1,5 @@
-// Package config reads Cardea's configuration: defaults, then a YAML file, then
-// the environment, then flags, each over the one before; checked as a whole.
-// Nothing outside internal/server and cmd/cardea knows it.
+// Package config reads and checks Cardea's configuration: defaults, overridden by a YAML file, then by the environment,
+// then by flags. Only internal/server and cmd/cardea import it.
 package config
 
 import (
@@ -11,27 +10,24 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 )
 
-// Config is a checked configuration. Load makes one; the zero Config is none.
+// Config is a checked configuration, as returned by Load. The zero Config is not valid.
 type Config struct {
-	// Issuer is the server's public URL, without trailing slash: the iss of its
-	// tokens, byte for byte.
+	// Issuer is the server's public URL, without trailing slash, and byte for byte the iss of its tokens.
 	Issuer string
-	// Listen is the address to serve on, "host:port"; an empty host is all.
+	// Listen is the address to serve on, "host:port"; an empty host means all addresses.
 	Listen string
-	// DataDir holds the SQLite file and the generated master key.
+	// DataDir is the folder of the SQLite file and the generated master key.
 	DataDir string
-	// Database is "sqlite:PATH" or "postgres://…"; the latter may hold a password.
+	// Database is "sqlite:PATH" or "postgres://…"; the latter may contain a password.
 	Database string
-	// MasterKey is 32 bytes in base64, a secret. MasterKeyFile is a file that holds
-	// them. At most one is set; both are empty only with SQLite, where the key is
-	// then DataDir's own.
+	// MasterKey is a secret of 32 bytes in base64. MasterKeyFile is a file that contains it. At most one is set; both
+	// are empty only with SQLite, where the key is then generated in DataDir.
 	MasterKey, MasterKeyFile string
 
 	TLS struct {
 		Cert, Key string // PEM files; both or neither
 	}
-	// TrustedProxies are the networks whose Forwarded and X-Forwarded-For are
-	// believed.
+	// TrustedProxies are the networks whose Forwarded and X-Forwarded-For headers are trusted.
 	TrustedProxies []netip.Prefix
 
 	Tokens       Tokens
@@ -42,68 +38,64 @@ type Config struct {
 	Log          Log
 }
 
-// Tokens are the lifetimes of what the server issues, all positive but
-// RefreshGrace, which may be 0, and how access tokens are signed.
+// Tokens holds the lifetimes of what the server issues, and the algorithm that signs access tokens. All lifetimes are
+// positive, except that RefreshGrace may be 0.
 type Tokens struct {
-	AccessTTL      time.Duration // of an access token, at most oauth.MaxAccessTTL
-	CodeTTL        time.Duration // of an authorization code, at most ten minutes
+	AccessTTL      time.Duration // of an access token; at most oauth.MaxAccessTTL
+	CodeTTL        time.Duration // of an authorization code; at most ten minutes
 	RefreshIdleTTL time.Duration // of a refresh token that is not used
-	RefreshMaxTTL  time.Duration // of a grant, however it is used
-	RefreshGrace   time.Duration // in which the last refresh token is answered again
+	RefreshMaxTTL  time.Duration // of a grant, used or not
+	RefreshGrace   time.Duration // in which the previous refresh token gets the same answer again
 	SigningAlg     string        // one of oauth.SigningAlgs
 }
 
-// Rotation says what becomes of the signing keys.
+// Rotation says how often signing keys are replaced.
 type Rotation struct {
-	RotateEvery time.Duration // 0: only by command
+	RotateEvery time.Duration // 0 for only by command
 }
 
-// Registration says who may register clients.
+// Registration says which clients may register, and how.
 type Registration struct {
 	DCR string // "open", "token" or "off": RFC 7591
-	// CIMD is "open", "allowlist" or "off": clients whose id is the URL of a
-	// metadata document.
+	// CIMD is "open", "allowlist" or "off". It applies to clients whose id is the URL of a metadata document.
 	CIMD string
-	// Allow and Deny are hosts of such URLs, as client.HostList reads them. Deny
-	// counts always, Allow with "allowlist".
+	// Allow and Deny are hosts of such URLs, in the syntax of client.HostList. Deny always applies, Allow only with
+	// "allowlist".
 	Allow, Deny []string
-	// AllowLoopback lets documents on loopback hosts be fetched, over http too.
+	// AllowLoopback permits fetching documents from loopback hosts, also over http.
 	AllowLoopback bool
-	// PinnedDir is a folder of documents that are used instead of fetching them;
-	// "" for none.
+	// PinnedDir is a folder of documents that are read instead of being fetched; "" for none.
 	PinnedDir string
 }
 
 // Login says how long a person stays signed in.
 type Login struct {
 	IdleTTL time.Duration // of a session that is not used
-	MaxTTL  time.Duration // of a session, however it is used
+	MaxTTL  time.Duration // of a session, used or not
 }
 
 // Limits are the bounds on what one sender may ask for.
 type Limits struct {
-	// Enabled is false to switch all of them off, for tests.
+	// Enabled turns the limits on. It is false only in tests.
 	Enabled bool
-	// Failures are the refused requests of one network address at the protocol
-	// endpoints; beyond them it is turned away. AllFailures are those of all
-	// addresses together that are recorded singly, half of them those of one network.
-	Failures, AllFailures limit.Rate
-	// Registrations are the new clients of one network address,
-	// AllRegistrations those of all addresses together (RFC 7591 §5).
+	// Failures limits the refused requests of one network address at the protocol endpoints; beyond it, every request
+	// that would be refused is answered 429.
+	Failures limit.Rate
+	// Registrations limits the new clients of one network address, AllRegistrations those of all addresses together
+	// (RFC 7591 §5).
 	Registrations, AllRegistrations limit.Rate
-	// Documents are the metadata documents fetched for one signed-in person or one
-	// network address, AllDocuments those for everybody who is not signed in.
+	// Documents limits the metadata documents fetched for one signed-in person or one network address, AllDocuments
+	// those fetched for all senders that are not signed in.
 	Documents, AllDocuments limit.Rate
-	// Assertions are the client assertions of one client (RFC 7523).
+	// Assertions limits the client assertions of one client (RFC 7523).
 	Assertions limit.Rate
-	// AccountFailures and AddressFailures are the failed sign-ins of one account
-	// and of one network address that cost nothing; after them every next one
-	// waits twice as long.
+	// AccountFailures and AddressFailures are the numbers of failed sign-ins of one account and of one network address
+	// that cause no delay. Each further failure doubles the delay.
 	AccountFailures, AddressFailures int
 }
 
-// Log says how the log is written, to standard error.
+// Log says how the log is written. It goes to standard error.
 type Log struct {
-	Format string // "text", "json", or "auto": text on a terminal, else json
+	Format string // "text", "json", or "auto": text on a terminal, otherwise JSON
 	Level  slog.Level
 }

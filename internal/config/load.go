@@ -12,25 +12,23 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Sources are where a configuration comes from, the weakest first. All may be
-// empty.
+// Sources are the sources of a configuration. Each overrides the ones before it; all may be empty.
 type Sources struct {
 	File    string            // path of a YAML file; "" for none
-	Environ []string          // as os.Environ gives it
+	Environ []string          // as returned by os.Environ
 	Flags   map[string]string // value by key name
 }
 
-// Loaded is a configuration and where it came from.
+// Loaded is a configuration and the sources of its values.
 type Loaded struct {
 	Config
-	// Warnings are sentences about what was not understood and did no harm.
+	// Warnings are sentences about problems that do not prevent a start.
 	Warnings []string
 	from     map[string]string
 }
 
-// Load reads and checks the configuration. An error is one sentence that names
-// the place (file and line, variable or flag) and says how to mend it; it never
-// quotes a secret.
+// Load reads and checks the configuration. An error is one sentence that names the place (file and line, variable or
+// flag) and says how to fix it; it never quotes a secret.
 func Load(s Sources) (*Loaded, error) {
 	l := &Loaded{from: map[string]string{}}
 	for _, f := range fields {
@@ -38,7 +36,7 @@ func Load(s Sources) (*Loaded, error) {
 			return nil, err
 		}
 	}
-	l.Database = "" // its default follows data_dir
+	l.Database = "" // its default depends on data_dir
 	if s.File != "" {
 		if err := l.readFile(s.File); err != nil {
 			return nil, err
@@ -65,21 +63,20 @@ func Load(s Sources) (*Loaded, error) {
 
 func (l *Loaded) set(f field, value, from string) error {
 	if value == "" && from != "flag" {
-		return nil // written down, but not filled in
+		return nil // an empty value means the default
 	}
 	l.from[f.Name] = from
 	return parse(f.at(&l.Config), value)
 }
 
-// Setting is one key with the value it has.
+// Setting is a key and its value.
 type Setting struct {
 	Key   string `json:"key"`
 	Value string `json:"value"` // secrets masked; "" for none
 	From  string `json:"from"`  // "default", "file", "environment" or "flag"
 }
 
-// Settings returns all keys with their values, in the order of Keys. They may be
-// shown: secrets are masked.
+// Settings returns all keys with their values, in the order of Keys. Secrets are masked.
 func (l *Loaded) Settings() []Setting {
 	all := make([]Setting, len(fields))
 	for i, f := range fields {
@@ -100,7 +97,7 @@ func (l *Loaded) readFile(path string) error {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("there is no configuration file %s", path)
+		return fmt.Errorf("the configuration file %s does not exist", path)
 	case err != nil:
 		return fmt.Errorf("the configuration file cannot be read: %w", err)
 	}
@@ -109,7 +106,7 @@ func (l *Loaded) readFile(path string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if document.Kind == 0 {
-		return nil // empty, or nothing but comments
+		return nil // empty, or only comments
 	}
 	if err := l.readMapping(path, "", document.Content[0], map[string]bool{}); err != nil {
 		return err
@@ -117,7 +114,7 @@ func (l *Loaded) readFile(path string) error {
 	return l.warnOfReaders(path)
 }
 
-// warnOfReaders warns of a file with secrets in it that every user may read.
+// warnOfReaders adds a warning if the file contains a secret and every user can read it.
 func (l *Loaded) warnOfReaders(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -128,22 +125,22 @@ func (l *Loaded) warnOfReaders(path string) error {
 	case l.from["master_key"] == "file":
 		secret = "master_key"
 	case l.from["database"] == "file" && HoldsPassword(l.Database):
-		secret = "the password of the database"
+		secret = "the database's password"
 	}
 	if secret != "" && info.Mode().IsRegular() && info.Mode()&0o004 != 0 {
-		l.Warnings = append(l.Warnings, fmt.Sprintf("%s holds %s, and every user of this machine can read it; run: chmod 600 %s", path, secret, path))
+		l.Warnings = append(l.Warnings, fmt.Sprintf("%s contains %s, and every user of this machine can read it; "+
+			"run: chmod 600 %s", path, secret, path))
 	}
 	return nil
 }
 
-// readMapping takes over the keys of one mapping of the file; section is the
-// name in front of them, "tokens." or "".
+// readMapping sets the keys of one mapping of the file. section is their prefix, "tokens." or "".
 func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[string]bool) error {
 	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
-		return nil // a section with nothing in it
+		return nil // an empty section
 	}
 	if node.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s:%d: keys with values are expected here, such as issuer: https://auth.example.com", path, node.Line)
+		return fmt.Errorf("%s:%d: expected keys with values, such as issuer: https://auth.example.com", path, node.Line)
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
@@ -151,7 +148,7 @@ func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[str
 		at := slices.IndexFunc(fields, func(f field) bool { return f.Name == name })
 		switch {
 		case seen[name]:
-			return fmt.Errorf("%s:%d: %s stands here twice", path, key.Line, name)
+			return fmt.Errorf("%s:%d: %s is set twice; remove one", path, key.Line, name)
 		case at >= 0:
 			text, err := scalar(value)
 			if err == nil {
@@ -165,14 +162,15 @@ func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[str
 				return err
 			}
 		default:
-			return fmt.Errorf("%s:%d: unknown key %q; the nearest known one is %q", path, key.Line, name, nearest(name, names()))
+			return fmt.Errorf("%s:%d: unknown key %q; the nearest known one is %q", path, key.Line, name,
+				nearest(name, names()))
 		}
 		seen[name] = true
 	}
 	return nil
 }
 
-// scalar returns the text of a value; a list is joined by commas.
+// scalar returns the text of a value; the items of a list are joined by commas.
 func scalar(node *yaml.Node) (string, error) {
 	switch {
 	case node.Kind == yaml.AliasNode:
@@ -182,12 +180,12 @@ func scalar(node *yaml.Node) (string, error) {
 	case node.Kind == yaml.ScalarNode:
 		return node.Value, nil
 	case node.Kind != yaml.SequenceNode:
-		return "", errors.New("one value or a list of values is expected")
+		return "", errors.New("expected one value or a list of values")
 	}
 	var items []string
 	for _, item := range node.Content {
 		if item.Kind != yaml.ScalarNode {
-			return "", errors.New("a list of plain values is expected")
+			return "", errors.New("expected a list of plain values")
 		}
 		items = append(items, item.Value)
 	}
@@ -208,7 +206,8 @@ func (l *Loaded) readEnvironment(environ []string) error {
 			}
 		case name == "CARDEA_CONFIG", strings.HasPrefix(name, "CARDEA_TEST_"):
 		default:
-			l.Warnings = append(l.Warnings, fmt.Sprintf("the environment variable %s is unknown and ignored; the nearest known one is %s", name, nearest(name, variables())))
+			l.Warnings = append(l.Warnings, fmt.Sprintf("the environment variable %s is unknown and ignored; the "+
+				"nearest known one is %s", name, nearest(name, variables())))
 		}
 	}
 	slices.Sort(l.Warnings)

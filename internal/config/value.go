@@ -15,8 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 )
 
-// parse reads text into the value at points to. The error is a phrase that
-// follows the name of the key.
+// parse parses text into the value that at points to. Its error reads well after the name of the key.
 func parse(at any, text string) error {
 	var err error
 	switch at := at.(type) {
@@ -25,12 +24,12 @@ func parse(at any, text string) error {
 	case *bool:
 		*at, err = strconv.ParseBool(text)
 		if err != nil {
-			err = errors.New("true or false is expected")
+			err = errors.New("expected true or false")
 		}
 	case *int:
 		*at, err = strconv.Atoi(text)
 		if err != nil {
-			err = errors.New("a whole number is expected")
+			err = errors.New("expected a whole number")
 		}
 	case *time.Duration:
 		*at, err = ParseDuration(text)
@@ -43,7 +42,7 @@ func parse(at any, text string) error {
 	case *[]string:
 		*at, err = parseHosts(text)
 	default:
-		panic(fmt.Sprintf("config: no reader for %T", at))
+		panic(fmt.Sprintf("config: cannot parse %T", at))
 	}
 	return err
 }
@@ -54,7 +53,8 @@ func format(at any) string {
 	case *time.Duration:
 		return FormatDuration(*at)
 	case *limit.Rate:
-		return fmt.Sprintf("%d/%s", at.Burst, FormatDuration((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
+		return fmt.Sprintf("%d/%s", at.Burst,
+			FormatDuration((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
 	case *slog.Level:
 		return strings.ToLower(at.String())
 	case *[]netip.Prefix:
@@ -72,13 +72,13 @@ func format(at any) string {
 	case *int:
 		return strconv.Itoa(*at)
 	}
-	panic(fmt.Sprintf("config: no writer for %T", at))
+	panic(fmt.Sprintf("config: cannot format %T", at))
 }
 
 var days = regexp.MustCompile(`^(\d{1,5})d`)
 
-// ParseDuration reads a Go duration that may begin with days: "90s", "30d",
-// "1d12h". It is not negative. An error is a sentence that says how to write one.
+// ParseDuration parses a Go duration that may begin with days: "90s", "30d", "1d12h". A negative one is an error. The
+// error says how to write a duration.
 func ParseDuration(text string) (time.Duration, error) {
 	var whole, clock time.Duration
 	var err error
@@ -96,8 +96,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	return whole + clock, nil
 }
 
-// FormatDuration writes a duration as it is written in the configuration: 10m, not
-// 10m0s.
+// FormatDuration formats a duration as in the configuration: 10m, not 10m0s.
 func FormatDuration(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -109,7 +108,7 @@ func FormatDuration(d time.Duration) string {
 	return text
 }
 
-// parseRate reads "60/1m": sixty at once, and sixty again in a minute.
+// parseRate parses a rate such as "60/1m": 60 at once, then 60 per minute.
 func parseRate(text string) (limit.Rate, error) {
 	burst, per, ok := strings.Cut(text, "/")
 	n, err := strconv.Atoi(strings.TrimSpace(burst))
@@ -131,10 +130,10 @@ func parseLevel(at *slog.Level, text string) error {
 	return fmt.Errorf("%.40q is not a log level; use debug, info, warn or error", text)
 }
 
-// host is a name of ASCII labels, or "*." before one, with or without a port.
+// host matches a name of ASCII labels, optionally with a leading "*." and a port.
 var host = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$`)
 
-// parseHosts reads host names, separated by commas or spaces.
+// parseHosts parses host names separated by commas or spaces.
 func parseHosts(text string) ([]string, error) {
 	all := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	for i, item := range all {
@@ -143,16 +142,17 @@ func parseHosts(text string) ([]string, error) {
 		switch ascii, err := idna.Lookup.ToASCII(name); {
 		case host.MatchString(all[i]):
 		case err == nil && ascii != name && host.MatchString(ascii):
-			return nil, fmt.Errorf("%.60q is an international name; write its DNS form: %s", item, strings.Replace(all[i], name, ascii, 1))
+			return nil, fmt.Errorf("%.60q is an internationalized name; write its DNS form: %s", item,
+				strings.Replace(all[i], name, ascii, 1))
 		default:
-			return nil, fmt.Errorf("%.60q is not a host; write it like example.com, *.example.com or example.com:8443", item)
+			return nil, fmt.Errorf("%.60q is not a host; write it like example.com, *.example.com or example.com:8443",
+				item)
 		}
 	}
 	return all, nil
 }
 
-// parsePrefixes reads networks and single addresses, separated by commas or
-// spaces.
+// parsePrefixes parses networks and single addresses separated by commas or spaces.
 func parsePrefixes(text string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
