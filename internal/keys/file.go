@@ -12,9 +12,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// ReadMaster returns the master key in the file that an operator names. A file that
-// every user of the machine may read is an error. One that its group may read goes
-// to warn, because secrets that Kubernetes or systemd hand over are so.
+// ReadMaster returns the master key in the file that the operator configured. It fails if every user of the machine has
+// access to the file. If only its group has, it calls warn, because files provided by Kubernetes or systemd are
+// readable by their group.
 func ReadMaster(path string, warn func(sentence string)) (Master, error) {
 	return readMaster(path, func(mode fs.FileMode) error {
 		switch {
@@ -27,9 +27,9 @@ func ReadMaster(path string, warn func(sentence string)) (Master, error) {
 	})
 }
 
-// OwnMaster returns the master key in the file at path, which only its owner may be
-// able to read. If there is no such file, it is made, unless db holds keys that were
-// sealed with another.
+// OwnMaster returns the master key in the file at path, which belongs to db. It fails if others than the file's owner
+// have access to it. If the file does not exist, OwnMaster creates it, unless db already contains keys sealed with a
+// master key.
 func OwnMaster(ctx context.Context, path string, db *store.DB) (Master, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := makeMaster(ctx, path, db); err != nil {
@@ -38,18 +38,19 @@ func OwnMaster(ctx context.Context, path string, db *store.DB) (Master, error) {
 	}
 	return readMaster(path, func(mode fs.FileMode) error {
 		if mode&0o077 != 0 {
-			return exposed(path, "others than its owner")
+			return exposed(path, "users other than its owner")
 		}
 		return nil
 	})
 }
 
-// exposed is the error for a master key that somebody else may read.
+// exposed returns the error for a master key that others can read.
 func exposed(path, by string) error {
-	return fmt.Errorf("the master key %s can be read by %s; run: chmod 600 %s, and rotate the keys if somebody may have read it", path, by, path)
+	return fmt.Errorf("the master key %s can be read by %s; run: chmod 600 %s, and rotate the keys if it may have "+
+		"been read", path, by, path)
 }
 
-// readMaster reads the file whose mode judge lets pass.
+// readMaster reads a master key from the file at path. It fails if judge returns an error for the file's mode.
 func readMaster(path string, judge func(fs.FileMode) error) (Master, error) {
 	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
@@ -60,7 +61,7 @@ func readMaster(path string, judge func(fs.FileMode) error) (Master, error) {
 	if err != nil {
 		return Master{}, fmt.Errorf("the master key cannot be read: %w", err)
 	}
-	if info.Mode().IsRegular() { // a pipe is between two processes
+	if info.Mode().IsRegular() { // a pipe has no other readers
 		if err := judge(info.Mode()); err != nil {
 			return Master{}, err
 		}
@@ -76,12 +77,13 @@ func readMaster(path string, judge func(fs.FileMode) error) (Master, error) {
 	return master, nil
 }
 
-// makeMaster writes a new master key, unless db is sealed with another.
+// makeMaster writes a new master key to path. It fails if db contains keys, because those are sealed with another one.
 func makeMaster(ctx context.Context, path string, db *store.DB) error {
 	err := db.View(ctx, func(tx *store.Tx) error {
 		sealed, err := tx.Keys()
 		if err == nil && len(sealed) > 0 {
-			return fmt.Errorf("the master key %s is missing, and the keys in the database are sealed with it; put it back from your backup", path)
+			return fmt.Errorf("the master key %s is missing, but the keys in the database are sealed with it; "+
+				"restore the file from a backup", path)
 		}
 		return err
 	})
@@ -92,18 +94,18 @@ func makeMaster(ctx context.Context, path string, db *store.DB) error {
 	return writeOnce(path, text+"\n")
 }
 
-// writeOnce makes the file with its content at one stroke, readable only by its owner.
-// If another process made it first, that one stays.
+// writeOnce atomically creates the file with its content, readable only by its owner. If the file exists, because
+// another process was first, it is left as it is.
 func writeOnce(path, text string) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the data folder cannot be made: %w", err)
+		return fmt.Errorf("the data folder cannot be created: %w", err)
 	}
 	draft, err := os.CreateTemp(dir, ".master-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("the master key cannot be written: %w", err)
 	}
-	defer os.Remove(draft.Name()) //nolint:errcheck // a second name at most
+	defer os.Remove(draft.Name()) //nolint:errcheck // at most a second name of the file is left
 	_, err = draft.WriteString(text)
 	if err = errors.Join(err, draft.Sync(), draft.Close()); err != nil {
 		return fmt.Errorf("the master key cannot be written: %w", err)

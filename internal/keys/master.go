@@ -12,13 +12,11 @@ import (
 	"strings"
 )
 
-// Master is the 32-byte key under which everything secret that must be read
-// again is sealed, and from which the server's other keys are derived. The zero
-// Master is not usable.
+// Master is the 32-byte key that seals every secret that must be readable later, and from which the server's other keys
+// are derived. The zero Master is not valid.
 type Master struct{ key []byte }
 
-// ParseMaster reads a master key: 32 bytes in base64, with or without padding,
-// white space around it ignored.
+// ParseMaster parses a master key: 32 bytes in base64, with or without padding. It ignores surrounding white space.
 func ParseMaster(text string) (Master, error) {
 	text = strings.TrimRight(strings.TrimSpace(text), "=")
 	key, err := base64.RawStdEncoding.DecodeString(text)
@@ -26,20 +24,21 @@ func ParseMaster(text string) (Master, error) {
 		key, err = base64.RawURLEncoding.DecodeString(text)
 	}
 	if err != nil || len(key) != 32 {
-		return Master{}, errors.New("the master key must be 32 bytes in base64; make one with: openssl rand -base64 32")
+		return Master{}, errors.New("the master key must be 32 bytes in base64; create one with: openssl rand " +
+			"-base64 32")
 	}
 	return Master{key}, nil
 }
 
-// NewMaster returns a fresh master key and its text for ParseMaster.
+// NewMaster returns a new master key and its text in the form of ParseMaster.
 func NewMaster() (Master, string) {
 	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails, crypto/rand
+	_, _ = rand.Read(key) // crypto/rand never fails
 	return Master{key}, base64.StdEncoding.EncodeToString(key)
 }
 
-// Derive returns the 32-byte key for one purpose (RFC 5869). Keys of different
-// purposes tell nothing of each other.
+// Derive returns the 32-byte key for a purpose (RFC 5869). The keys of different purposes are independent of each
+// other.
 func (m Master) Derive(purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, m.key, nil, "cardea "+purpose, 32)
 	if err != nil {
@@ -48,11 +47,11 @@ func (m Master) Derive(purpose string) []byte {
 	return key
 }
 
-// RefreshKey returns the 32-byte key that refresh tokens are made with.
+// RefreshKey returns the 32-byte key that authenticates refresh tokens.
 func (m Master) RefreshKey() []byte { return m.Derive("refresh") }
 
-// Seal encrypts plain with AES-256-GCM and binds it to place (the table, row and
-// column where it stands): moved elsewhere it does not open.
+// Seal encrypts plain with AES-256-GCM and binds it to place, the table, row and column where it is stored. Open fails
+// if the value was moved to another place.
 func (m Master) Seal(place string, plain []byte) (string, error) {
 	aead, err := m.aead()
 	if err != nil {
@@ -63,7 +62,7 @@ func (m Master) Seal(place string, plain []byte) (string, error) {
 	return base64.RawStdEncoding.EncodeToString(aead.Seal(nonce, nonce, plain, []byte(place))), nil
 }
 
-// Open decrypts what Seal made for the same place under the same master key.
+// Open decrypts a value that Seal returned for the same place under the same master key.
 func (m Master) Open(place, sealed string) ([]byte, error) {
 	aead, err := m.aead()
 	if err != nil {
@@ -82,7 +81,7 @@ func (m Master) Open(place, sealed string) ([]byte, error) {
 
 func (m Master) aead() (cipher.AEAD, error) {
 	if len(m.key) != 32 {
-		return nil, errors.New("keys: no master key")
+		return nil, errors.New("keys: the master key is not set")
 	}
 	block, err := aes.NewCipher(m.Derive("seal"))
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package keys makes, rotates and retires the keys that sign access tokens, and
-// signs and verifies with them. Private keys rest in the database, sealed under
-// the master key. RFC 7515, RFC 7517, RFC 7518, RFC 7638, RFC 9068.
+// Package keys creates, rotates and retires the keys that sign access tokens, and signs and verifies with them. Private
+// keys are stored in the database, sealed under the master key. See RFC 7515, RFC 7517, RFC 7518, RFC 7638 and RFC
+// 9068.
 package keys
 
 import (
@@ -31,30 +31,27 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// CacheFor is how long a verifier may keep the JWKS and the metadata: the
-// max-age they are served with.
+// CacheFor is how long a verifier may cache the JWKS and the metadata: their max-age.
 const CacheFor = 5 * time.Minute
 
-// lead is how long a new key is published before it signs: long enough for every
-// cached JWKS to have been fetched again.
+// lead is how long a new key is published before it signs: long enough for every cached JWKS to expire.
 const lead = 2 * CacheFor
 
-// keep is how long a key stays published after it stopped signing: no access
-// token lives longer.
+// keep is how long a key stays published after it stopped signing. It is longer than the life of any access token.
 const keep = oauth.MaxAccessTTL + CacheFor
 
-// Ring is the set of signing keys. Make it with New; it is safe for concurrent
-// use, and follows changes that other processes make within a second.
+// Ring is the set of signing keys. Create it with New. It is safe for concurrent use and sees changes by other
+// processes within a second.
 type Ring struct {
 	db      *store.DB
 	master  Master
 	current *store.Cached[*snapshot]
-	making  sync.Mutex // one key of an algorithm is made on demand, not sixty-four
+	making  sync.Mutex // held while a key is made on demand, so that concurrent requests make one
 
 	verified verified
 }
 
-// Info is what may be shown of a key.
+// Info is the public information about a key.
 type Info struct {
 	KID       string    `json:"kid"`
 	Alg       string    `json:"alg"`
@@ -65,7 +62,7 @@ type Info struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // when it leaves the JWKS
 }
 
-// ErrNoKey is in the error of Retire for a kid that is not there.
+// ErrNoKey is wrapped by the error of Retire for an unknown kid.
 var ErrNoKey = errors.New("no such key")
 
 // New returns the ring of db's keys.
@@ -75,8 +72,8 @@ func New(db *store.DB, master Master) *Ring {
 	return r
 }
 
-// Check proves that the master key is the one the database was made with, or,
-// on a new database, notes that it is from now on.
+// Check returns an error unless the master key is the one that the database was created with. In a new database it
+// records the master key's fingerprint.
 func (r *Ring) Check(ctx context.Context) error {
 	mac := hmac.New(sha256.New, r.master.Derive("check"))
 	mac.Write([]byte("cardea"))
@@ -87,20 +84,20 @@ func (r *Ring) Check(ctx context.Context) error {
 			return err
 		}
 		if got != want {
-			return errors.New("the master key is not the one this database was made with: nothing was changed; set master_key or master_key_file to the right one")
+			return errors.New("the master key is not the one that this database was created with, and nothing was " +
+				"changed; set master_key or master_key_file to the right one")
 		}
 		return nil
 	})
 }
 
-// Ensure makes a key for alg if none signs yet. Its first key signs at once.
+// Ensure creates a key for alg if there is none that signs. The first key signs at once.
 func (r *Ring) Ensure(ctx context.Context, alg string) error {
 	_, err := r.signer(ctx, alg)
 	return err
 }
 
-// Sign returns claims as a JWS in compact form, with the header typ, signed by
-// the key of alg that is due (RFC 9068 §2.1).
+// Sign returns claims as a JWS in compact form, with the header typ, signed by the current key of alg (RFC 9068 §2.1).
 func (r *Ring) Sign(ctx context.Context, alg, typ string, claims any) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
@@ -121,13 +118,11 @@ func (r *Ring) Sign(ctx context.Context, alg, typ string, claims any) (string, e
 	return jws.CompactSerialize()
 }
 
-// ErrNotOurs is in the error of Verify for a token that no key of the ring
-// signed as an access token.
+// ErrNotOurs is wrapped by the error of Verify for a token that is not an access token signed by a key of the ring.
 var ErrNotOurs = errors.New("not an access token of this server")
 
-// Verify returns the claims of an access token that a published key of the ring
-// signed. It looks at signature and typ alone: expiry, audience and grant are
-// the caller's to judge. The claims are shared; do not change them.
+// Verify returns the claims of an access token that was signed by a published key of the ring. It checks only the
+// signature and typ; the caller must check expiry, audience and grant. The claims are shared; do not change them.
 func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) {
 	snap, err := r.current.Load(ctx)
 	if err != nil {
@@ -139,7 +134,7 @@ func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) 
 	}
 	jws, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil || !canonical(token) {
-		return nil, fmt.Errorf("%w: it is no signed JWT", ErrNotOurs)
+		return nil, fmt.Errorf("%w: it is not a signed JWT", ErrNotOurs)
 	}
 	header := jws.Signatures[0].Protected
 	key := snap.byKID[header.KeyID]
@@ -149,7 +144,7 @@ func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) 
 	case key == nil:
 		return nil, fmt.Errorf("%w: no published key has its kid", ErrNotOurs)
 	case header.Algorithm != key.Alg:
-		return nil, fmt.Errorf("%w: alg is not that of its key", ErrNotOurs)
+		return nil, fmt.Errorf("%w: alg differs from the algorithm of its key", ErrNotOurs)
 	}
 	payload, err := jws.Verify(key.public)
 	if err != nil {
@@ -157,15 +152,14 @@ func (r *Ring) Verify(ctx context.Context, token string) (*oauth.Claims, error) 
 	}
 	claims := new(oauth.Claims)
 	if err := json.Unmarshal(payload, claims); err != nil {
-		return nil, fmt.Errorf("%w: its payload is no JSON object", ErrNotOurs)
+		return nil, fmt.Errorf("%w: its payload is not a JSON object", ErrNotOurs)
 	}
 	r.verified.add(snap, hash, claims)
 	return claims, nil
 }
 
-// canonical tells whether every part of token is spelled as base64url spells it:
-// decoders overlook line ends, and bits at the end of a part that mean nothing,
-// and one token would have many spellings (RFC 4648 §3.5).
+// canonical reports whether every part of token is in canonical base64url. Decoders ignore line ends and unused
+// trailing bits, which would give one token many spellings (RFC 4648 §3.5).
 func canonical(token string) bool {
 	for part := range strings.SplitSeq(token, ".") {
 		b, err := base64.RawURLEncoding.DecodeString(part)
@@ -176,8 +170,8 @@ func canonical(token string) bool {
 	return true
 }
 
-// JWKS returns the JSON Web Key Set of all published keys, public parameters
-// only (RFC 7517 §5). The bytes are shared; do not change them.
+// JWKS returns the JSON Web Key Set of all published keys, with public parameters only (RFC 7517 §5). The bytes are
+// shared; do not change them.
 func (r *Ring) JWKS(ctx context.Context) ([]byte, error) {
 	snap, err := r.current.Load(ctx)
 	if err != nil {
@@ -213,9 +207,8 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 	return infos, err
 }
 
-// Rotate publishes a new key for alg. It begins to sign after every verifier had
-// time to fetch it, or at once if now is set, for an emergency; the key that
-// signed until then stays published until its last token has expired.
+// Rotate publishes a new key for alg. The key begins to sign when every verifier has had time to fetch it, or at once
+// if now is set, for an emergency. The key that it replaces stays published until its last token has expired.
 func (r *Ring) Rotate(ctx context.Context, alg string, now bool) (Info, error) {
 	next, err := r.generate(alg)
 	if err != nil {
@@ -229,8 +222,8 @@ func (r *Ring) Rotate(ctx context.Context, alg string, now bool) (Info, error) {
 	return info, err
 }
 
-// RotateDue rotates the keys that have been signing for every or longer. Several
-// nodes may call it at once: one of them rotates.
+// RotateDue rotates the keys that have been signing for at least every. If several nodes call it at once, one of them
+// rotates.
 func (r *Ring) RotateDue(ctx context.Context, every time.Duration) error {
 	infos, err := r.List(ctx)
 	if err != nil {
@@ -265,8 +258,9 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 		return Info{}, err
 	}
 	next.CreatedAt, next.ActiveAt = tx.Now(), tx.Now()
-	signing := slices.ContainsFunc(describe(rows, tx.Now()), func(k Info) bool { return k.Alg == next.Alg && k.State == "signing" })
-	if signing && !now { // with none that signs there is nothing to wait for
+	signing := slices.ContainsFunc(describe(rows, tx.Now()),
+		func(k Info) bool { return k.Alg == next.Alg && k.State == "signing" })
+	if signing && !now { // if none signs, there is nothing to wait for
 		next.ActiveAt = tx.Now().Add(lead)
 	}
 	for _, old := range rows {
@@ -284,10 +278,9 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 	return describe([]store.Key{next}, tx.Now())[0], tx.Conclude(audit.Key("rotate", next.KID, next.Alg), nil)
 }
 
-// Retire takes a key out of the JWKS at once, for one that leaked: every token it
-// signed is refused as soon as verifiers fetch the JWKS again. If it was the one
-// signing, its successor begins at once, or a new one is made; if it was to follow
-// the one signing, a new one will. One that was retired before stays as it is.
+// Retire removes a leaked key from the JWKS at once. The tokens that it signed are refused as soon as verifiers fetch
+// the JWKS again. If the key was signing, its successor begins to sign at once; if it has none, a new key does. If the
+// key was the successor of the signing key, a new key takes its place. The error wraps ErrNoKey if kid is unknown.
 func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 	infos, err := r.List(ctx)
 	if err != nil {
@@ -315,7 +308,7 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 			return nil
 		}
 		var heir *store.Key // the key that signs when kid is gone
-		last := true        // nobody is there to follow heir
+		last := true        // whether heir has no successor
 		for i := range rows {
 			switch k := &rows[i]; {
 			case k.KID == kid:
@@ -335,7 +328,7 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 		switch {
 		case heir == nil:
 			err = tx.CreateKey(spare)
-		case last: // kid was to follow it: spare does, after its own time of waiting
+		case last: // kid was its successor; now spare is, after its own lead time
 			spare.ActiveAt = tx.Now().Add(lead)
 			heir.RetiredAt, heir.ExpiresAt = spare.ActiveAt, spare.ActiveAt.Add(keep)
 			if tx.Now().Before(heir.ActiveAt) {
@@ -356,7 +349,7 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 	return info, err
 }
 
-// signer returns the key of alg that is due to sign, and makes the first one.
+// signer returns the current signing key of alg. If there is none, it creates the first one.
 func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
 	snap, err := r.current.Load(ctx)
 	if err != nil {
@@ -384,7 +377,7 @@ func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
 		}
 		for _, k := range rows {
 			if k.Alg == alg && k.RetiredAt.IsZero() {
-				tx.Touch(store.Keys) // another process was first, and is not heard of here yet
+				tx.Touch(store.Keys) // another process was first; its key is not in the cache yet
 				return nil
 			}
 		}
@@ -403,10 +396,10 @@ func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
 	if k := snap.signing(alg, r.db.Now()); k != nil {
 		return k, nil
 	}
-	return nil, fmt.Errorf("keys: no key signs %s yet", alg)
+	return nil, fmt.Errorf("keys: no key for %s is active", alg)
 }
 
-// generate makes a key pair and seals its private half.
+// generate creates a key pair and seals its private key.
 func (r *Ring) generate(alg string) (store.Key, error) {
 	var private crypto.Signer
 	var err error
@@ -418,7 +411,8 @@ func (r *Ring) generate(alg string) (store.Key, error) {
 	case "EdDSA":
 		_, private, err = ed25519.GenerateKey(rand.Reader)
 	default:
-		return store.Key{}, fmt.Errorf("keys: unknown signing algorithm %q: use one of %s", alg, oauth.Listed(oauth.SigningAlgs))
+		return store.Key{}, fmt.Errorf("keys: unknown signing algorithm %q: use one of %s", alg,
+			oauth.Listed(oauth.SigningAlgs))
 	}
 	if err != nil {
 		return store.Key{}, fmt.Errorf("keys: generate: %w", err)
@@ -429,7 +423,7 @@ func (r *Ring) generate(alg string) (store.Key, error) {
 		return store.Key{}, fmt.Errorf("keys: thumbprint: %w", err)
 	}
 	jwk.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint)
-	if jwk.KeyID[0] == '-' { // people type it as an argument, where a dash begins a flag
+	if jwk.KeyID[0] == '-' { // people pass it as an argument, where a dash begins a flag
 		return r.generate(alg)
 	}
 	public, err := json.Marshal(jwk)
@@ -452,7 +446,8 @@ func place(kid string) string { return "keys/" + kid + "/private" }
 func describe(rows []store.Key, now time.Time) []Info {
 	var infos []Info
 	for _, k := range rows {
-		info := Info{KID: k.KID, Alg: k.Alg, CreatedAt: k.CreatedAt, ActiveAt: k.ActiveAt, RetiredAt: k.RetiredAt, ExpiresAt: k.ExpiresAt}
+		info := Info{KID: k.KID, Alg: k.Alg, CreatedAt: k.CreatedAt, ActiveAt: k.ActiveAt, RetiredAt: k.RetiredAt,
+			ExpiresAt: k.ExpiresAt}
 		switch {
 		case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
 			info.State = "retired"

@@ -14,22 +14,22 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// algorithms are those a token may be signed with to be looked at, at all.
+// algorithms are the signing algorithms that Verify accepts.
 var algorithms = []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, jose.EdDSA}
 
-// snapshot is the key table as it stood when it was last changed.
+// snapshot is the content of the key table, opened.
 type snapshot struct {
 	keys  []*key // published ones, oldest first
 	byKID map[string]*key
 	jwks  []byte
 }
 
-// key is one published key, opened.
+// key is a published key with its private half decrypted.
 type key struct {
 	store.Key
 	public  any
 	private crypto.PrivateKey
-	signers sync.Map // typ → jose.Signer: making one costs more than signing
+	signers sync.Map // typ → jose.Signer, kept because making one costs more than signing
 }
 
 func (k *key) signer(typ string) (jose.Signer, error) {
@@ -46,7 +46,7 @@ func (k *key) signer(typ string) (jose.Signer, error) {
 	return s, nil
 }
 
-// load opens every published key.
+// load reads and opens every published key.
 func (r *Ring) load(tx *store.Tx) (*snapshot, error) {
 	rows, err := tx.Keys()
 	if err != nil {
@@ -81,9 +81,9 @@ func (r *Ring) load(tx *store.Tx) (*snapshot, error) {
 	return snap, nil
 }
 
-// signing returns the key of alg that signs at now: the youngest that is active
-// and not retired. If none is active yet, for the node that made the first one has
-// a clock ahead of this one's, it is the first to be. nil if there is none.
+// signing returns the key of alg that signs at now: the youngest one that is active and not retired. If none is active,
+// because the clock of the node that made the first key is ahead of this one's, it returns the key that becomes active
+// first. It returns nil if there is none.
 func (s *snapshot) signing(alg string, now time.Time) *key {
 	var due, waiting *key
 	for _, k := range s.keys {
@@ -104,9 +104,9 @@ func (s *snapshot) signing(alg string, now time.Time) *key {
 	return due
 }
 
-// verified remembers tokens whose signature was checked under one snapshot, so
-// that asking about the same token again costs a hash and a lookup. It holds two
-// generations of at most remembered entries, and forgets the older one.
+// verified caches the claims of tokens whose signature was checked under one snapshot, so that verifying the same token
+// again costs a hash and a lookup. It holds two generations of at most remembered entries and drops the older one when
+// the younger one is full.
 type verified struct {
 	mu         sync.Mutex
 	under      *snapshot
