@@ -79,8 +79,9 @@ type Limits struct {
 	// Enabled turns the limits on. It is false only in tests.
 	Enabled bool
 	// Failures limits the refused requests of one network address at the protocol endpoints; beyond it, every request
-	// that would be refused is answered 429.
-	Failures limit.Rate
+	// that would be refused is answered 429. AllFailures limits the refused requests of all addresses together that are
+	// recorded one by one; half of them may come from one network. Beyond it, only their number is recorded.
+	Failures, AllFailures limit.Rate
 	// Registrations limits the new clients of one network address, AllRegistrations those of all addresses together
 	// (RFC 7591 §5).
 	Registrations, AllRegistrations limit.Rate

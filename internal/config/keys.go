@@ -102,6 +102,9 @@ var fields = []field{
 		func(c *Config) any { return &c.Limits.Enabled }, nil},
 	{Key{"limits.failures", "300/1m", "refused requests from one network address; further ones are answered 429"},
 		func(c *Config) any { return &c.Limits.Failures }, nil},
+	{Key{"limits.all_failures", "1200/1m", "refused requests from all addresses together that are recorded one by " +
+		"one in the audit log, at most half of them from one network; of further ones only the number is recorded"},
+		func(c *Config) any { return &c.Limits.AllFailures }, nil},
 	{Key{"limits.registrations", "60/1m", "new clients from one network address"},
 		func(c *Config) any { return &c.Limits.Registrations }, nil},
 	{Key{"limits.all_registrations", "600/1m",
