@@ -162,39 +162,26 @@ var (
 // ended it before its time, and what it allows is allowed still. Its expiry is for the
 // caller to judge. The error is one of those above, the first that holds.
 func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, error) {
-	revoked, err := tx.TokenRevoked(claims.ID)
-	switch {
-	case err != nil:
-		return nil, err
-	case revoked:
-		return nil, ErrTokenRevoked
-	}
-	scopes := scope.Of(strings.Fields(claims.Scope)...)
-	id := claims.GrantID()
-	if id == "" {
-		parties, err := tx.Parties(claims.ClientID, claims.Audience, "")
-		if err != nil {
-			return nil, err
-		}
-		standing, err := d.Standing(parties, Permission{Scope: scopes})
-		if err == nil && !oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }) {
-			return nil, ErrGrantType
-		}
-		if err == nil && (standing.Resource.Identifier != claims.Audience || !claims.IsOwnToken(standing.Client, standing.Resource)) {
-			return nil, ErrReplaced
-		}
-		return standing, err
-	}
-	grant, parties, err := tx.GrantParties(id)
+	grant, parties, revoked, err := tx.TokenParties(claims)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, ErrRevoked
 	case err != nil:
 		return nil, err
+	case revoked:
+		return nil, ErrTokenRevoked
 	}
-	standing, err := d.Standing(parties, Permission{Grant: grant, GrantType: oauth.AuthorizationCode, Scope: scopes})
-	if err == nil && (standing.Resource.Identifier != claims.Audience || standing.Client.ID != claims.ClientID) {
+	p := Permission{Grant: grant, GrantType: oauth.AuthorizationCode, Scope: scope.Of(strings.Fields(claims.Scope)...)}
+	if grant == nil {
+		p.GrantType = oauth.ClientCredentials
+	}
+	standing, err := d.Standing(parties, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case standing.Client.ID != claims.ClientID, standing.Resource.Identifier != claims.Audience,
+		grant == nil && !claims.IsOwnToken(standing.Client, standing.Resource):
 		return nil, ErrReplaced
 	}
-	return standing, err
+	return standing, nil
 }

@@ -188,31 +188,17 @@ func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
 }
 
 func scanClient(scan func(...any) error) (*oauth.Client, error) {
-	row := new(clientRow)
-	err := scan(row.fields()...)
-	return row.client(), err
-}
-
-// clientRow is what a client is scanned to.
-type clientRow struct {
-	oauth.Client
-	secrets [2]oauth.Secret
-}
-
-// fields are where the columns of a client are scanned to.
-func (c *clientRow) fields() []any {
-	return []any{&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
-		maybe{&c.secrets[0].Hash}, instant{&c.secrets[0].CreatedAt}, instant{&c.secrets[0].ExpiresAt},
-		maybe{&c.secrets[1].Hash}, instant{&c.secrets[1].CreatedAt}, instant{&c.secrets[1].ExpiresAt},
+	c := new(oauth.Client)
+	var secrets [2]oauth.Secret
+	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
+		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
+		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
 		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt},
-		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt}, &c.Incarnation}
-}
-
-func (c *clientRow) client() *oauth.Client {
-	for _, secret := range c.secrets {
+		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt}, &c.Incarnation)
+	for _, secret := range secrets {
 		if secret.Hash != "" {
 			c.Secrets = append(c.Secrets, secret)
 		}
 	}
-	return &c.Client
+	return c, err
 }

@@ -162,14 +162,6 @@ func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) 
 		})
 }
 
-// TokenRevoked reports whether the access token with the given jti was ended by
-// RevokeToken.
-func (tx *Tx) TokenRevoked(jti string) (bool, error) {
-	var n int
-	err := tx.row("SELECT COUNT(*) FROM revoked_tokens WHERE jti = $1", args{jti}, &n)
-	return n > 0, err
-}
-
 // RevokeToken ends one access token before its time; the note of it is kept until
 // expiresAt, when the token ends by itself. Doing it twice does it once.
 func (tx *Tx) RevokeToken(jti string, expiresAt time.Time) error {

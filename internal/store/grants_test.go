@@ -228,22 +228,6 @@ func TestRevokeGrant(t *testing.T) {
 	})
 }
 
-func TestTokenRevoked(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
-		for range 2 {
-			update(t, db, func(tx *store.Tx) error { return tx.RevokeToken("jti_1", clock.Now().Add(time.Hour)) })
-		}
-		view(t, db, func(tx *store.Tx) error {
-			for jti, want := range map[string]bool{"jti_1": true, "jti_2": false} {
-				if got, err := tx.TokenRevoked(jti); err != nil || got != want {
-					t.Errorf("TokenRevoked(%q) = %v, %v", jti, got, err)
-				}
-			}
-			return nil
-		})
-	})
-}
-
 func TestConsentedScopes(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)

@@ -189,7 +189,14 @@ func acts(now time.Time) []act {
 		{"SpendAssertion", func(tx *store.Tx) error { return tx.SpendAssertion("assertion another", later) }, none},
 		{"SpendCode", func(tx *store.Tx) error { return ok(tx.SpendCode("code new")) }, none},
 		{"SpendInitialToken", func(tx *store.Tx) error { return ok(tx.SpendInitialToken("iat 1")) }, none},
-		{"TokenRevoked", func(tx *store.Tx) error { return ok(tx.TokenRevoked("jti 1")) }, none},
+		{"TokenParties", func(tx *store.Tx) error {
+			_, _, _, err := tx.TokenParties(&oauth.Claims{ID: "grt_1.jti"})
+			return err
+		}, none},
+		{"TokenParties", func(tx *store.Tx) error {
+			_, _, _, err := tx.TokenParties(&oauth.Claims{ID: "tok_1.jti", ClientID: "mcp_1", Audience: "https://mcp.example.com"})
+			return err
+		}, none},
 		{"Touch", func(tx *store.Tx) error { tx.Touch(store.Clients); return nil }, none},
 		{"UnusedClients", func(tx *store.Tx) error { return ok(tx.UnusedClients()) }, "ten thousand at most, counted once in a hundred registrations"},
 		{"UpdateClient", func(tx *store.Tx) error { return tx.UpdateClient(known) }, none},

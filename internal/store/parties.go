@@ -1,104 +1,135 @@
 package store
 
 import (
-	"database/sql"
-	"fmt"
-	"reflect"
-	"strings"
+	"errors"
+	"slices"
 
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 // Parties are those whom a token, a code or a consent is about, as they are stored at
-// one moment; nil is what is not there. Whether they still count is for
-// client.Directory to say.
+// one moment; nil is what is not there. They are shared: do not change them. Whether
+// they still count is for client.Directory to say.
 type Parties struct {
 	Client   *oauth.Client
 	Resource *oauth.Resource
-	User     *identity.User
+	User     *identity.User // its ID, Email and DisabledAt alone
 }
 
-const joinParties = ` LEFT JOIN clients AS c ON c.id = %s LEFT JOIN resources AS r ON %s LEFT JOIN users AS u ON u.id = %s`
+// partyColumns are what is read of the parties themselves: the versions of the kinds
+// say whether client and resource are as they are in memory.
+const partyColumns = `(SELECT version FROM versions WHERE kind = 'clients'), (SELECT version FROM versions WHERE kind = 'resources'),
+	users.id, users.email, users.disabled_at`
 
-var (
-	partyColumns = prefixed("c", clientColumns) + ", " + prefixed("r", resourceColumns) + ", " + prefixed("u", userColumns)
-	selectNamed  = "SELECT " + partyColumns + " FROM (SELECT 1 AS one) AS one" + fmt.Sprintf(joinParties, "$1", "(r.id = $2 OR r.identifier = $2)", "$3")
-	selectGrant  = "SELECT " + grantColumns + ", " + partyColumns + " FROM grants" +
-		fmt.Sprintf(joinParties, "grants.client_id", "r.id = grants.resource_id", "grants.user_id") + " WHERE grants.id = $1"
-)
-
-// prefixed returns a list of columns, each with the name of its table.
-func prefixed(table, columns string) string {
-	return table + "." + strings.ReplaceAll(columns, ", ", ", "+table+".")
-}
-
-// Parties returns the client with the given id, the resource with the given id or
-// identifier, and the person with the given id, in one statement.
-func (tx *Tx) Parties(clientID, resource, userID string) (*Parties, error) {
-	p := new(partyRow)
-	if err := tx.row(selectNamed, args{clientID, resource, userID}, p.fields()...); err != nil {
-		return nil, err
-	}
-	return p.parties(), nil
-}
-
-// GrantParties returns the grant with the given id, live or not, and its parties, in
-// one statement. ErrNotFound if there is no such grant; parties may be gone.
-func (tx *Tx) GrantParties(id string) (*oauth.Grant, *Parties, error) {
-	g, p := new(oauth.Grant), new(partyRow)
-	if err := tx.row(selectGrant, args{id}, append(grantFields(g), p.fields()...)...); err != nil {
-		return nil, nil, err
-	}
-	return g, p.parties(), nil
-}
-
-// partyRow is what Parties are scanned to.
+// partyRow is what partyColumns are scanned to.
 type partyRow struct {
-	client   clientRow
-	resource oauth.Resource
-	user     identity.User
+	clients, resources int64
+	user               identity.User
 }
 
 func (p *partyRow) fields() []any {
-	fields := append(p.client.fields(), resourceFields(&p.resource)...)
-	fields = append(fields, userFields(&p.user)...)
-	for i := range fields {
-		fields[i] = joined{fields[i]}
-	}
-	return fields
+	return []any{&p.clients, &p.resources, maybe{&p.user.ID}, maybe{&p.user.Email}, instant{&p.user.DisabledAt}}
 }
 
-func (p *partyRow) parties() *Parties {
+// Parties returns the client with the given id, the resource with the given id or
+// identifier, and the person with the given id.
+func (tx *Tx) Parties(clientID, resource, userID string) (*Parties, error) {
+	p := new(partyRow)
+	err := tx.row("SELECT "+partyColumns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = $1", args{userID}, p.fields()...)
+	if err != nil {
+		return nil, err
+	}
+	return tx.parties(p, clientID, resource)
+}
+
+// GrantParties returns the grant with the given id, live or not, and its parties.
+// ErrNotFound if there is no such grant; its parties may be gone.
+func (tx *Tx) GrantParties(id string) (*oauth.Grant, *Parties, error) {
+	g, p := new(oauth.Grant), new(partyRow)
+	err := tx.row("SELECT "+grantColumns+", "+partyColumns+" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $1",
+		args{id}, append(grantFields(g), p.fields()...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	parties, err := tx.parties(p, g.ClientID, g.ResourceID)
+	return g, parties, err
+}
+
+// TokenParties returns the grant that an access token hangs from, nil for a client's
+// own token, and the parties. revoked reports whether the token was ended by
+// RevokeToken. ErrNotFound if there is no such grant.
+func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parties, revoked bool, err error) {
+	const columns = partyColumns + ", (SELECT COUNT(*) FROM revoked_tokens WHERE jti = $1)"
+	p, n := new(partyRow), 0
+	id := claims.GrantID()
+	if id == "" {
+		err = tx.row("SELECT "+columns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = ''", args{claims.ID}, append(p.fields(), &n)...)
+		if err == nil {
+			parties, err = tx.parties(p, claims.ClientID, claims.Audience)
+		}
+		return nil, parties, n > 0, err
+	}
+	g = new(oauth.Grant)
+	err = tx.row("SELECT "+grantColumns+", "+columns+" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $2",
+		args{claims.ID, id}, append(append(grantFields(g), p.fields()...), &n)...)
+	if err == nil {
+		parties, err = tx.parties(p, g.ClientID, g.ResourceID)
+	}
+	return g, parties, n > 0, err
+}
+
+func (tx *Tx) parties(p *partyRow, clientID, resource string) (*Parties, error) {
 	parties := new(Parties)
-	if p.client.ID != "" {
-		parties.Client = p.client.client()
-	}
-	if p.resource.ID != "" {
-		parties.Resource = &p.resource
-	}
 	if p.user.ID != "" {
 		parties.User = &p.user
 	}
-	return parties
+	var err error
+	if parties.Client, err = tx.clientAt(clientID, p.clients); err != nil {
+		return nil, err
+	}
+	parties.Resource, err = tx.resourceAt(resource, p.resources)
+	return parties, err
 }
 
-// joined scans a column of a row that may not be there into what to points to, which
-// then stays as it is.
-type joined struct{ to any }
+// clientAt returns the client with the given id in this transaction, in which the
+// version of Clients is the given one: from memory if that is not older. nil if there
+// is none.
+func (tx *Tx) clientAt(id string, version int64) (*oauth.Client, error) {
+	if known := tx.db.clients.find(id); known != nil && known.version >= version && !slices.Contains(tx.touched, Clients) {
+		return known.value, nil
+	}
+	c, err := tx.Client(id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if tx.readOnly { // else it may not be committed yet
+		tx.db.clients.keep(&versioned[*oauth.Client]{c, version})
+	}
+	return c, nil
+}
 
-// Scan implements sql.Scanner.
-func (j joined) Scan(src any) error {
-	if src == nil {
-		return nil
+// resourceAt is clientAt for a resource, by its id or identifier.
+func (tx *Tx) resourceAt(idOrIdentifier string, version int64) (*oauth.Resource, error) {
+	known := tx.db.catalog.value.Load()
+	if known == nil || known.version < version || slices.Contains(tx.touched, Resources) {
+		resources, err := tx.Resources()
+		if err != nil {
+			return nil, err
+		}
+		fresh := &versioned[[]*oauth.Resource]{resources, version}
+		if tx.readOnly {
+			tx.db.catalog.value.CompareAndSwap(known, fresh)
+		}
+		known = fresh
 	}
-	if scanner, ok := j.to.(sql.Scanner); ok {
-		return scanner.Scan(src)
+	for _, r := range known.value {
+		if r.ID == idOrIdentifier || r.Identifier == idOrIdentifier {
+			return r, nil
+		}
 	}
-	text, ok := src.(string)
-	if !ok {
-		return fmt.Errorf("a text is stored as %T", src)
-	}
-	reflect.ValueOf(j.to).Elem().SetString(text)
-	return nil
+	return nil, nil
 }

@@ -58,14 +58,9 @@ func (tx *Tx) Resources() ([]*oauth.Resource, error) {
 
 func scanResource(scan func(...any) error) (*oauth.Resource, error) {
 	r := new(oauth.Resource)
-	err := scan(resourceFields(r)...)
+	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL}, span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
+		instant{&r.CreatedAt}, instant{&r.UpdatedAt})
 	return r, err
-}
-
-// resourceFields are where the columns of a resource are scanned to.
-func resourceFields(r *oauth.Resource) []any {
-	return []any{&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL}, span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
-		instant{&r.CreatedAt}, instant{&r.UpdatedAt}}
 }
 
 // only returns the one row that was found. ErrNotFound if none was.

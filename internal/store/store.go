@@ -144,7 +144,9 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 // View runs fn with a Tx that only reads and returns its error. On SQLite it sees
 // one state of the database, on PostgreSQL each statement sees the newest.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
-	return db.engine.View(ctx, func(on *engine.Tx) error { return fn(&Tx{db: db, on: on, ctx: ctx, now: on.Now}) })
+	return db.engine.View(ctx, func(on *engine.Tx) error {
+		return fn(&Tx{db: db, on: on, ctx: ctx, now: on.Now, readOnly: true})
+	})
 }
 
 // Append records events that belong to no transaction and returns when they are

@@ -22,6 +22,8 @@ type Tx struct {
 	ctx context.Context // of the caller
 	now time.Time
 
+	readOnly bool // of a View: what it reads is committed
+
 	touched []Kind
 	raised  map[Kind]int64 // versions after the commit
 	used    []string       // clients of which this process must forget its copy

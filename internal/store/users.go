@@ -76,13 +76,8 @@ func (tx *Tx) DeleteUser(id string) error {
 
 func scanUser(scan func(...any) error) (*identity.User, error) {
 	u := new(identity.User)
-	err := scan(userFields(u)...)
+	err := scan(&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt})
 	return u, err
-}
-
-// userFields are where the columns of an account are scanned to.
-func userFields(u *identity.User) []any {
-	return []any{&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}}
 }
 
 // CreateSession stores a new session, with where the request of the transaction comes
