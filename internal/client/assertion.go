@@ -51,16 +51,11 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 		return nil, err
 	}
 	asked := a.DB.Now()
-	c, err := a.find(r, []string{said.Claims.Issuer})
+	c, err := Known(a.find(r, []string{said.Claims.Issuer}))
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case c == nil:
-		return nil, oauth.RefuseClient(false, "the client is not registered here, or no longer: register it again")
-	case c.Disabled():
-		return nil, oauth.RefuseClient(false, "the client is disabled")
-	case !c.Accepts(oauth.MethodPrivateKeyJWT):
+	if !c.Accepts(oauth.MethodPrivateKeyJWT) {
 		return nil, oauth.RefuseClient(false, "the client is registered for %s, not for private_key_jwt", c.Method)
 	}
 	if err := a.verify(r, c, said, asked); err != nil {

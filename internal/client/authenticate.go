@@ -54,15 +54,14 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 	if err != nil {
 		return nil, "", err
 	}
-	c, err := a.find(r, cred.ids)
+	c, err := Known(a.find(r, cred.ids))
+	if refusal, ok := oauth.AsRefusal(err); ok && refusal.Code == oauth.InvalidClient {
+		return nil, "", oauth.Because(oauth.RefuseClient(cred.basic, "%s", refusal.Description), refusal.Cause)
+	}
 	if err != nil {
 		return nil, "", err
 	}
 	switch {
-	case c == nil:
-		return nil, "", oauth.RefuseClient(cred.basic, "the client is not registered here, or no longer: register it again")
-	case c.Disabled():
-		return nil, "", oauth.RefuseClient(cred.basic, "the client is disabled")
 	case c.Public() && len(cred.secrets) > 0:
 		return nil, "", oauth.RefuseClient(cred.basic, "the client is public (token_endpoint_auth_method none) and must not send a secret")
 	case c.Public():

@@ -171,14 +171,16 @@ func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, 
 	case revoked:
 		return nil, ErrTokenRevoked
 	}
-	p := Permission{Grant: grant, GrantType: oauth.AuthorizationCode, Scope: scope.Of(strings.Fields(claims.Scope)...)}
-	if grant == nil {
-		p.GrantType = oauth.ClientCredentials
+	p := Permission{Grant: grant, Scope: scope.Of(strings.Fields(claims.Scope)...)}
+	if grant != nil {
+		p.GrantType = oauth.AuthorizationCode
 	}
 	standing, err := d.Standing(parties, p)
 	switch {
 	case err != nil:
 		return nil, err
+	case grant == nil && !oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
+		return nil, ErrGrantType
 	case standing.Client.ID != claims.ClientID, standing.Resource.Identifier != claims.Audience,
 		grant == nil && !claims.IsOwnToken(standing.Client, standing.Resource):
 		return nil, ErrReplaced

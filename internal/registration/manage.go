@@ -8,6 +8,7 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -101,7 +102,8 @@ func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 
 // enabled passes on a client that was looked up, unless it is gone or disabled.
 func enabled(c *oauth.Client, err error) (*oauth.Client, error) {
-	if errors.Is(err, store.ErrNotFound) || err == nil && c.Disabled() {
+	c, err = client.Known(c, err)
+	if errors.Is(err, client.ErrGone) || errors.Is(err, client.ErrDisabled) {
 		return nil, errRegistrationToken
 	}
 	return c, err
