@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,7 @@ type Documents struct {
 	cache  *fetch.Cache[*oauth.Metadata]
 	again  *limit.Limiter // by client_id
 
+	fetcher *fetch.Client
 	log     *slog.Logger
 	reached atomic.Bool    // a document was fetched since the start
 	hints   *limit.Limiter // to the operator
@@ -65,6 +67,7 @@ type Policy struct {
 // document.
 func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client, log *slog.Logger) (*Documents, error) {
 	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: assertion.NewRefetches(db.Now)}
+	d.fetcher = fetcher
 	d.hints, d.log = limit.New(limit.Rate{Every: hintEvery, Burst: 1}, 1, db.Now), log
 	if log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -121,6 +124,19 @@ func (d *Documents) pin(file string) error {
 	return nil
 }
 
+// WarnOfNoWay logs a warning if this machine has no way to the internet, so that no
+// document can be fetched that is not pinned.
+func (d *Documents) WarnOfNoWay(ctx context.Context) {
+	if d.policy.AllowLoopback || d.fetcher.Routed(ctx) {
+		return
+	}
+	d.log.WarnContext(ctx, "this machine has no route to the internet: no client metadata document can be fetched, and clients that rely on one cannot connect. "+noWayOut)
+}
+
+// noWayOut is what an operator can do about it.
+const noWayOut = "If this server cannot reach the internet, set registration.cimd to off, so that clients register instead, " +
+	"or put their documents into registration.cimd_pinned_dir"
+
 // IsDocumentURL reports whether a client_id can only be that of a client with a
 // metadata document: no client_id that is made here looks like it.
 func IsDocumentURL(id string) bool {
@@ -153,8 +169,7 @@ func (d *Documents) unfetched(r *http.Request, id string, cause error) {
 	level, message := slog.LevelInfo, "a client metadata document could not be fetched"
 	if ok, _ := d.hints.Allow(""); ok && !d.reached.Load() {
 		level = slog.LevelWarn
-		message += ", nor any other since the start: clients that rely on one cannot connect. If this server cannot reach the internet, " +
-			"set registration.cimd to off, so that clients register instead, or put their documents into registration.cimd_pinned_dir"
+		message += ", nor any other since the start: clients that rely on one cannot connect. " + noWayOut
 	}
 	d.log.Log(r.Context(), level, message, "client_id", id, "cause", cause, "request_id", audit.RequestFrom(r.Context()).ID)
 }

@@ -2,9 +2,12 @@ package client_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,12 +16,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -325,6 +329,41 @@ func TestNoWayOut(t *testing.T) {
 	try(closed)
 	if hints() != 2 {
 		t.Error("a hint, though a document was fetched")
+	}
+}
+
+// A machine without a route to the internet is warned of at the start.
+func TestWarnOfNoWay(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		policy client.Policy
+		dial   error
+		warns  bool
+	}{
+		{"no route", client.Policy{}, syscall.ENETUNREACH, true},
+		{"a route", client.Policy{}, nil, false},
+		{"for development, where documents are on this machine", client.Policy{AllowLoopback: true}, syscall.ENETUNREACH, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var log bytes.Buffer
+			db, _ := storetest.Open(t, storetest.SQLite)
+			fetcher := fetch.New(fetch.Options{Now: db.Now, Dial: func(_ context.Context, network, _ string) (net.Conn, error) {
+				if network != "udp" {
+					t.Errorf("something is sent, by %s", network)
+				}
+				here, there := net.Pipe()
+				_ = there.Close()
+				return here, test.dial
+			}})
+			documents, err := client.NewDocuments(db, "https://auth.example.com", test.policy, "", fetcher, slog.New(slog.NewTextHandler(&log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			documents.WarnOfNoWay(t.Context())
+			if got := log.String(); strings.Contains(got, "level=WARN") != test.warns || strings.Contains(got, "registration.cimd_pinned_dir") != test.warns {
+				t.Errorf("the log has %q", got)
+			}
+		})
 	}
 }
 

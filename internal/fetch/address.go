@@ -111,6 +111,19 @@ func loopback(host string) []netip.Addr {
 	return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 }
 
+// Routed reports whether this machine has a route to the internet, as far as that can be
+// told without sending anything: connecting a UDP socket asks for the route alone. A
+// firewall on the way may still keep everything back.
+func (c *Client) Routed(ctx context.Context) bool {
+	for _, documentation := range []string{"192.0.2.1:443", "[2001:db8::1]:443"} { // RFC 5737, RFC 3849
+		if conn, err := c.dial(ctx, "udp", documentation); err == nil {
+			_ = conn.Close()
+			return true
+		}
+	}
+	return false
+}
+
 // lookupIP asks the system. The dot at the end keeps search domains out: they
 // would turn the name into one of this network.
 func lookupIP(ctx context.Context, host string) ([]netip.Addr, error) {

@@ -40,6 +40,7 @@ type Server struct {
 	log    *slog.Logger
 
 	strangers     *strangers.Recorder
+	documents     *client.Documents      // nil: metadata documents do not count
 	registration  *registration.Endpoint // nil: clients do not register themselves
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
@@ -75,6 +76,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 			return nil, err
 		}
 	}
+	s.documents = directory.Documents
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions}
 	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https", CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
 	desk := &interaction.Desk{
@@ -181,6 +183,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			return err
 		}
 		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+	}
+	if s.documents != nil {
+		s.documents.WarnOfNoWay(ctx)
 	}
 	s.log.InfoContext(ctx, "serving", "issuer", s.config.Issuer, "listen", listener.Addr().String())
 
