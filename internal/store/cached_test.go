@@ -22,7 +22,7 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		user, client, resource := people(t, db)
 		t.Run("a client is read once", func(t *testing.T) {
 			first, err := db.Client(t.Context(), client.ID)

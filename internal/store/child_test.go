@@ -104,7 +104,7 @@ func TestKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		t.Run("FL-01 "+string(engine), func(t *testing.T) {
 			dsn := storetest.New(t, engine)
 			acknowledged := map[string]bool{}
@@ -183,7 +183,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		for _, c := range []struct {
 			point string
 			whole int

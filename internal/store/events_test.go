@@ -17,7 +17,7 @@ import (
 )
 
 func TestConclude(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		ctx := audit.WithRequest(t.Context(), audit.Request{ID: "req_1", Address: "192.0.2.1", UserAgent: "curl"})
 		refusal := oauth.Refuse(oauth.InvalidGrant, "the code has expired")
 		event := audit.TokenRequest("mcp_1", "authorization_code")
@@ -100,7 +100,7 @@ func TestConclude(t *testing.T) {
 }
 
 func TestEventsAreInOrder(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		var wg sync.WaitGroup
 		for worker := range 16 {
 			wg.Go(func() {
@@ -143,7 +143,7 @@ func TestEventsAreInOrder(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		for i := range 12 {
 			e := audit.TokenRequest("mcp_a", "refresh_token")
 			if i%2 == 1 {
@@ -225,7 +225,7 @@ func TestEvents(t *testing.T) {
 
 // Strangers' bytes reach the audit log and the lookups: neither may fault on them.
 func TestStrangersText(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		for _, text := range []string{"a\x00b", "a\xffb", strings.Repeat("é", 300), "a\u202eb", "'; DROP TABLE events; --", "$1"} {
 			ctx := audit.WithRequest(t.Context(), audit.Request{ID: "r", UserAgent: text})
 			e := audit.SignIn("").With("x\x00", text)

@@ -17,7 +17,7 @@ import (
 const day = 24 * time.Hour
 
 func TestGrantIsStoredWhole(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		at := func(n int) time.Time { return now.Add(time.Duration(n) * time.Microsecond) }
 		want := &oauth.Grant{
@@ -64,7 +64,7 @@ var deaths = map[string]func(tx *store.Tx, clock *storetest.Clock, g *oauth.Gran
 }
 
 func TestSpendCode(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		spend := func(hash string) (spent bool) {
 			update(t, db, func(tx *store.Tx) (err error) {
 				spent, err = tx.SpendCode(hash)
@@ -115,7 +115,7 @@ func TestSpendCode(t *testing.T) {
 }
 
 func TestRedeemGrant(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		g, _ := consented(t, db, user, client, resource)
 		if live := g.Live(clock.Now()); !live {
@@ -141,7 +141,7 @@ func TestRedeemGrant(t *testing.T) {
 }
 
 func TestRotateGrant(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		rotate := func(id string, from int64, expiresAt time.Time) (got *oauth.Grant, err error) {
 			err = db.Update(t.Context(), func(tx *store.Tx) error {
 				got, err = tx.RotateGrant(id, from, expiresAt)
@@ -197,7 +197,7 @@ func TestRotateGrant(t *testing.T) {
 }
 
 func TestRevokeGrant(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		g := redeemed(t, db, user, client, resource)
 		first := clock.Now()
@@ -229,7 +229,7 @@ func TestRevokeGrant(t *testing.T) {
 }
 
 func TestConsentedScopes(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		other, otherClient, otherResource := people(t, db)
 		first := redeemed(t, db, user, client, resource)
@@ -260,7 +260,7 @@ func TestConsentedScopes(t *testing.T) {
 }
 
 func TestGrants(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		ada, client, resource := people(t, db)
 		bob, otherClient, otherResource := people(t, db)
 		names := map[string]string{}
@@ -319,7 +319,7 @@ func TestGrants(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		allowed, denied := store.Decision{UserID: "usr_a", GrantID: "grt_1"}, store.Decision{UserID: "usr_b"}
 		for _, c := range []struct {
 			id        string
@@ -338,7 +338,7 @@ func TestDecide(t *testing.T) {
 }
 
 func TestAnotherCode(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		g, _ := consented(t, db, user, client, resource)
 		begun := store.Decision{UserID: user.ID, GrantID: g.ID}
@@ -376,7 +376,7 @@ func TestAnotherCode(t *testing.T) {
 
 // CS-18: what is over goes, and nothing else.
 func TestSweep(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		start := clock.Now()
 		unredeemed, unusedCode := consented(t, db, user, client, resource)

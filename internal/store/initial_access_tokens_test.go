@@ -11,7 +11,7 @@ import (
 )
 
 func TestInitialTokens(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		twice := &oauth.InitialAccessToken{ID: "iat_1", Hash: "twice", Name: "Team ☀", MaxUses: 2, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
 		always := &oauth.InitialAccessToken{ID: "iat_2", Hash: "always", CreatedAt: now.Add(time.Second)}
@@ -87,7 +87,7 @@ func TestInitialTokens(t *testing.T) {
 			return nil
 		})
 	})
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		t.Run("DC-17 the last use is raced "+string(engine), func(t *testing.T) {
 			nodes := nodesOf(t, engine)
 			for range rounds {
@@ -111,7 +111,7 @@ func TestInitialTokens(t *testing.T) {
 }
 
 func TestReplaceMetadata(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		c := &oauth.Client{
 			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: []string{"a"}, Resources: []string{"https://x"}, AccessTTL: time.Minute,

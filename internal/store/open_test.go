@@ -145,7 +145,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestMigrate(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		t.Run(string(engine), func(t *testing.T) {
 			dsn := storetest.Bare(t, engine)
 			clock := storetest.NewClock()
@@ -209,7 +209,7 @@ func TestMigrate(t *testing.T) {
 
 // CS-01: what is kept is hashed, sealed, or no secret.
 func TestSecretsAtRest(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		secret := oauth.NewSecret(oauth.SecretPrefix)
 		user, client, resource := people(t, db)
 		update(t, db, func(tx *store.Tx) error { return tx.ReplaceSecret(client.ID, oauth.Hash(secret), tx.Now()) })

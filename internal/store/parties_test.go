@@ -11,7 +11,7 @@ import (
 )
 
 func TestParties(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		g := redeemed(t, db, user, client, resource)
 		claims := &oauth.Claims{ID: g.ID + ".x", ClientID: client.ID, Audience: resource.Identifier}
@@ -158,7 +158,7 @@ func TestPartiesElsewhere(t *testing.T) {
 }
 
 func TestIncarnation(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		user, client, resource := people(t, db)
 		first := client.Incarnation
 		g := redeemed(t, db, user, client, resource)

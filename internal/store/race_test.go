@@ -70,7 +70,7 @@ func nodesOf(t *testing.T, engine storetest.Engine) []*store.DB {
 }
 
 func TestRaces(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		t.Run("TK-05 TK-06 a code is spent once "+string(engine), func(t *testing.T) {
 			nodes := nodesOf(t, engine)
 			user, client, resource := people(t, nodes[0])

@@ -32,7 +32,7 @@ func same(t testing.TB, want, got any) {
 }
 
 func TestResources(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		full := &oauth.Resource{
 			ID: "res_1", Identifier: "https://mcp.example.com/mcp", Name: "Wetter ☀", SigningAlg: "EdDSA",
 			Scopes:    []oauth.ResourceScope{{Name: "mcp:tools:weather", Description: "Weather \"forecasts\"", Default: true}, {Name: "mcp:*"}},
@@ -93,7 +93,7 @@ func TestResources(t *testing.T) {
 }
 
 func TestClients(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		full := &oauth.Client{
 			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: scope.Of("a", "b:*"), Resources: []string{"https://x", "https://y"},
@@ -218,7 +218,7 @@ func TestClients(t *testing.T) {
 }
 
 func TestUnusedClients(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		update(t, db, func(tx *store.Tx) error {
 			for i := range 6 {
 				c := &oauth.Client{ID: fmt.Sprint("mcp_", i), Origin: oauth.ByRegistration, CreatedAt: clock.Now().Add(time.Duration(-i) * time.Hour)}
@@ -260,7 +260,7 @@ func TestUnusedClients(t *testing.T) {
 }
 
 func TestUsers(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		ada := &identity.User{ID: "usr_1", Email: "Ada@Example.com", Name: "Ada ☀", PasswordHash: "$argon2id$1", CreatedAt: clock.Now()}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
 		t.Run("LG-06 an address is one however it is spelled", func(t *testing.T) {
@@ -335,7 +335,7 @@ func TestUsers(t *testing.T) {
 }
 
 func TestSessions(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, _, _ := people(t, db)
 		begin := clock.Now()
 		s := &identity.Session{Hash: "h", UserID: user.ID, SignedInAt: begin, AMR: []string{"pwd"}, SeenAt: begin, ExpiresAt: begin.Add(time.Hour), EndsAt: begin.Add(90 * time.Minute)}
@@ -382,7 +382,7 @@ func TestSessions(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		const n = 7 // and the one that people made
 		update(t, db, func(tx *store.Tx) error {
@@ -458,7 +458,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		k := store.Key{KID: "k1", Alg: "ES256", Sealed: "sealed", Public: `{"kty":"EC"}`, CreatedAt: now, ActiveAt: now.Add(time.Minute)}
 		k2 := store.Key{KID: "k2", Alg: "RS256", CreatedAt: now.Add(time.Second), ActiveAt: now, RetiredAt: now, ExpiresAt: now.Add(time.Hour)}
@@ -477,7 +477,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { _, err := tx.Setting("check"); return err })
 		for _, value := range []string{"first", "second"} {
 			update(t, db, func(tx *store.Tx) error {
@@ -492,7 +492,7 @@ func TestSettings(t *testing.T) {
 }
 
 func TestAssertions(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		spend := func(hash string) func(*store.Tx) error {
 			return func(tx *store.Tx) error { return tx.SpendAssertion(hash, clock.Now().Add(time.Hour)) }
 		}
@@ -507,7 +507,7 @@ func TestAssertions(t *testing.T) {
 // modernc binds $2, $1 by number; another driver would bind by first appearance,
 // and this package relies on numbers all over.
 func TestParametersAreBoundByNumber(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		g := redeemed(t, db, user, client, resource)
 		update(t, db, func(tx *store.Tx) error { // its statement names $2 before $1

@@ -45,7 +45,7 @@ func isSet(t testing.TB, db *store.DB, name string) bool {
 }
 
 func TestUpdate(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		t.Run("commits on nil", func(t *testing.T) {
 			update(t, db, set("nil", nil))
 			if !isSet(t, db, "nil") {
@@ -151,7 +151,7 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestViewOnlyReads(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		for name, write := range map[string]func(tx *store.Tx) error{
 			"insert":    func(tx *store.Tx) error { return tx.RevokeToken("jti", tx.Now()) },
 			"returning": func(tx *store.Tx) error { _, err := tx.RotateGrant("grt_x", 1, tx.Now()); return err },
@@ -285,7 +285,7 @@ func TestClose(t *testing.T) {
 			}
 		})
 	})
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		t.Run(string(engine), func(t *testing.T) {
 			dsn := storetest.New(t, engine)
 			db := storetest.Connect(t, dsn, storetest.NewClock())
@@ -329,7 +329,7 @@ func TestClose(t *testing.T) {
 
 // FL-33: many writers, readers and a second process beside them hear of no lock.
 func TestManyWriters(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range storetest.Engines() {
 		t.Run("FL-33 "+string(engine), func(t *testing.T) {
 			dsn := storetest.New(t, engine)
 			clock := storetest.NewClock()

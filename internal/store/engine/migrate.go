@@ -18,9 +18,11 @@ const versionTable = "schema_versions"
 // migrations is how a driver changes its schema.
 type migrations struct {
 	dialect goose.Dialect
-	options []goose.ProviderOption
 	open    func() (*sql.DB, error) // a handle of its own, closed afterwards
 	exists  string                  // a SELECT with a row if versionTable is there
+	// lock keeps other processes from migrating until release is called; nil if the
+	// database does that by itself.
+	lock func(ctx context.Context, handle *sql.DB) (release func(), err error)
 }
 
 // Migrate applies those of files that the schema does not have yet, in the order of
@@ -52,10 +54,15 @@ func (e *Engine) up(ctx context.Context, files fs.FS) (applied []string, err err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, handle.Close()) }()
-	options := append([]goose.ProviderOption{
-		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()),
-	}, m.options...)
-	provider, err := goose.NewProvider(m.dialect, handle, files, options...)
+	if m.lock != nil {
+		release, err := m.lock(ctx, handle)
+		if err != nil {
+			return nil, Fault("migrate", err)
+		}
+		defer release()
+	}
+	provider, err := goose.NewProvider(m.dialect, handle, files,
+		goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return nil, err
 	}

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 )
@@ -26,7 +24,7 @@ const (
 // COMMITTED; one goroutine, write, writes the events that belong to none.
 type postgres struct {
 	config  Config
-	connect *pgx.ConnConfig
+	through *connector
 	pool    *sql.DB
 
 	gate    sync.RWMutex // held for reading while a job is put in the queue
@@ -47,7 +45,8 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 	if connect.RuntimeParams["application_name"] == "" {
 		connect.RuntimeParams["application_name"] = "cardea"
 	}
-	p := &postgres{config: config, connect: connect, pool: stdlib.OpenDB(*connect), jobs: make(chan *job, maxBatch), drained: make(chan struct{})}
+	through := newConnector(*connect)
+	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), jobs: make(chan *job, maxBatch), drained: make(chan struct{})}
 	p.pool.SetMaxOpenConns(maxConns)
 	p.pool.SetMaxIdleConns(maxConns)
 	p.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -56,15 +55,47 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 }
 
 func (p *postgres) migrations() migrations {
-	m := migrations{
+	return migrations{
 		dialect: goose.DialectPostgres,
-		open:    func() (*sql.DB, error) { return stdlib.OpenDB(*p.connect), nil },
+		open:    func() (*sql.DB, error) { return sql.OpenDB(p.through), nil },
 		exists:  "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = '" + versionTable + "'",
+		lock:    lockMigrations,
 	}
-	if locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)); err == nil {
-		m.options = append(m.options, goose.WithSessionLocker(locker))
+}
+
+const (
+	migrationLock = 0x63617264656100 // the advisory lock of the process that migrates
+	askAgain      = 100 * time.Millisecond
+	askUpTo       = 2 * time.Minute
+)
+
+// lockMigrations waits until no other process migrates, and keeps others from it
+// until release is called. The lock belongs to a transaction, because a session may
+// be another one for each transaction behind a pooler. A process that waits holds no
+// connection meanwhile, because the one that migrates needs two of the pooler's.
+func lockMigrations(ctx context.Context, handle *sql.DB) (release func(), err error) {
+	for began := time.Now(); ; {
+		tx, err := handle.BeginTx(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		var locked bool
+		err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1)", int64(migrationLock)).Scan(&locked)
+		if err == nil && locked {
+			return func() { _ = tx.Rollback() }, nil // it holds the lock and nothing else
+		}
+		if err = errors.Join(err, tx.Rollback()); err != nil {
+			return nil, err
+		}
+		if time.Since(began) > askUpTo {
+			return nil, fmt.Errorf("another process has been migrating for %s: see whether it still runs", askUpTo)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(askAgain):
+		}
 	}
-	return m
 }
 
 func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {

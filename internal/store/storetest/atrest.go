@@ -56,7 +56,7 @@ func AtRest(t testing.TB, db *store.DB) []byte {
 		}
 		return all.Bytes()
 	}
-	handle, err := sql.Open("pgx", dsn)
+	handle, err := sql.Open("pgx", dsn+"&default_query_exec_mode=exec") // a pooler keeps no prepared statements
 	if err != nil {
 		t.Fatal(err)
 	}

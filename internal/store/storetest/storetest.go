@@ -5,6 +5,7 @@
 // SQLite is a file in the test's directory. PostgreSQL is the cluster that
 // CARDEA_TEST_POSTGRES names, as a superuser; each test gets a database, copied
 // from a migrated one, that is dropped at its end. `make test` starts a cluster.
+// PgBouncer is a pooler of the test's own before such a database.
 package storetest
 
 import (
@@ -28,9 +29,13 @@ type Engine string
 
 // The engines.
 const (
-	SQLite   Engine = "SQLite"
-	Postgres Engine = "PostgreSQL"
+	SQLite    Engine = "SQLite"
+	Postgres  Engine = "PostgreSQL"
+	PgBouncer Engine = "PgBouncer" // before PostgreSQL, with transaction pooling
 )
+
+// Engines are all of them.
+func Engines() []Engine { return []Engine{SQLite, Postgres, PgBouncer} }
 
 // Start is the time at which every Clock starts.
 var Start = time.Date(2030, time.January, 2, 3, 4, 5, 0, time.UTC)
@@ -66,10 +71,23 @@ func (c *Clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// Each runs test as a subtest on every engine, on a migrated, empty database.
+// Each runs test as a subtest on SQLite and on PostgreSQL, on a migrated, empty
+// database.
 func Each(t *testing.T, test func(t *testing.T, db *store.DB, clock *Clock)) {
 	t.Helper()
-	for _, engine := range []Engine{SQLite, Postgres} {
+	each(t, []Engine{SQLite, Postgres}, test)
+}
+
+// All is Each with PgBouncer too, for what depends on how statements reach the
+// database.
+func All(t *testing.T, test func(t *testing.T, db *store.DB, clock *Clock)) {
+	t.Helper()
+	each(t, Engines(), test)
+}
+
+func each(t *testing.T, engines []Engine, test func(t *testing.T, db *store.DB, clock *Clock)) {
+	t.Helper()
+	for _, engine := range engines {
 		t.Run(string(engine), func(t *testing.T) {
 			db, clock := Open(t, engine)
 			test(t, db, clock)
@@ -88,8 +106,11 @@ func Open(t testing.TB, engine Engine) (*store.DB, *Clock) {
 // New makes a migrated, empty database of the test's own and returns its DSN.
 func New(t testing.TB, engine Engine) string {
 	t.Helper()
-	if engine == Postgres {
+	switch engine {
+	case Postgres:
 		return newPostgres(t, template)
+	case PgBouncer:
+		return newPgBouncer(t, newPostgres(t, template))
 	}
 	dsn := Bare(t, engine)
 	migrate(t, dsn)
@@ -100,8 +121,11 @@ func New(t testing.TB, engine Engine) string {
 // DSN.
 func Bare(t testing.TB, engine Engine) string {
 	t.Helper()
-	if engine == Postgres {
+	switch engine {
+	case Postgres:
 		return newPostgres(t, empty)
+	case PgBouncer:
+		return newPgBouncer(t, newPostgres(t, empty))
 	}
 	return "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
 }
