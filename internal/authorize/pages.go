@@ -49,7 +49,7 @@ type ScopeGroup struct {
 
 // Groups returns the scopes as they stand on the page. Where some are new, they come
 // first, and those that were allowed before are folded away; else they are set apart
-// by their risk, if that is said.
+// by their risk, the gravest first, if that is said.
 func (v Consent) Groups() []ScopeGroup {
 	pick := func(heading string, belongs func(ScopeLine) bool) ScopeGroup {
 		group := ScopeGroup{Heading: heading}
@@ -63,9 +63,13 @@ func (v Consent) Groups() []ScopeGroup {
 	risky := func(risks ...oauth.Risk) func(ScopeLine) bool {
 		return func(line ScopeLine) bool { return slices.Contains(risks, line.Risk) }
 	}
-	groups := []ScopeGroup{pick("It will be able to:", risky("")), pick("It will be able to look at:", risky(oauth.RiskRead)),
-		pick("It will be able to change:", risky(oauth.RiskChange)), pick("It will be able to act in your name:", risky(oauth.RiskAct))}
-	groups[3].Grave = true
+	groups := []ScopeGroup{
+		pick("It will be able to act in your name:", risky(oauth.RiskAct)),
+		pick("It will be able to change:", risky(oauth.RiskChange)),
+		pick("It will be able to look at:", risky(oauth.RiskRead)),
+		pick("It will be able to:", risky("")),
+	}
+	groups[0].Grave = true
 	if fresh := v.New(); fresh > 0 {
 		heading := "It asks for one more permission:"
 		if fresh > 1 {

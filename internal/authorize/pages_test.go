@@ -98,14 +98,14 @@ func TestConsentView(t *testing.T) {
 			t.Error("what was allowed before is not folded away, or not ticked")
 		}
 	})
-	t.Run("risks are set apart, the gravest last", func(t *testing.T) {
+	t.Run("risks are set apart, the gravest first", func(t *testing.T) {
 		c := consent
 		c.Scopes = []authorize.ScopeLine{
 			{Name: "act", Description: "Send e-mail", Risk: oauth.RiskAct}, {Name: "plain", Description: "Something"},
 			{Name: "change", Description: "Change events", Risk: oauth.RiskChange}, {Name: "read", Description: "Read events", Risk: oauth.RiskRead},
 		}
 		said, at := webtest.Text(webtest.Show(t, c)), 0
-		for _, want := range []string{"able to: ", "Something", "look at: ", "Read events", "to change: ", "Change events", "act in your name: ", "Send e-mail"} {
+		for _, want := range []string{"act in your name: ", "Send e-mail", "to change: ", "Change events", "look at: ", "Read events", "able to: ", "Something"} {
 			i := strings.Index(said[at:], want)
 			if i < 0 {
 				t.Fatalf("%q does not come next in %s", want, said)

@@ -24,10 +24,10 @@ const serverName = "Demo assistant"
 // harmless ones are granted to an agent that asks for none, so that the others
 // show how an agent comes back to ask for more.
 var scopes = []oauth.ResourceScope{
-	{Name: "mcp:tools:weather", Description: "Look up the weather forecast", Default: true},
-	{Name: "mcp:tools:calendar:read", Description: "See what is in your calendar", Default: true},
-	{Name: "mcp:tools:calendar:write", Description: "Put new events into your calendar"},
-	{Name: "mcp:tools:email:send", Description: "Send e-mail in your name"},
+	{Name: "mcp:tools:weather", Description: "Look up the weather forecast", Default: true, Risk: oauth.RiskRead},
+	{Name: "mcp:tools:calendar:read", Description: "See what is in your calendar", Default: true, Risk: oauth.RiskRead},
+	{Name: "mcp:tools:calendar:write", Description: "Put new events into your calendar", Risk: oauth.RiskChange},
+	{Name: "mcp:tools:email:send", Description: "Send e-mail in your name", Risk: oauth.RiskAct},
 }
 
 // newTools returns the demo's MCP server, made with the official SDK and
