@@ -372,23 +372,19 @@ func (s *stage) person(args []string) {
 }
 
 func (s *stage) operator(args []string) {
-	if len(args) != 2 {
-		s.ts.Fatalf("usage: operator VERB WHAT")
+	if len(args) < 2 {
+		s.ts.Fatalf("usage: operator VERB WHAT …")
 	}
 	switch args[0] {
+	case "binds":
+		s.change(args[1], func(c *oauth.Client) { c.Resources = args[2:] })
+	case "limits":
+		s.change(args[1], func(c *oauth.Client) { c.Allowed = args[2:] })
 	case "disables":
 		id := s.agent(args[1]).ClientID
 		s.server.Update(func(tx *store.Tx) error { return tx.DisableClient(id) })
 	case "approves":
-		id := s.agent(args[1]).ClientID
-		s.server.Update(func(tx *store.Tx) error {
-			c, err := tx.Client(id)
-			if err != nil {
-				return err
-			}
-			c.ApprovedAt = tx.Now()
-			return tx.UpdateClient(c)
-		})
+		s.change(args[1], func(c *oauth.Client) { c.ApprovedAt = s.server.DB.Now() })
 	case "admits":
 		uses, err := strconv.Atoi(args[1])
 		s.ts.Check(err)
@@ -402,6 +398,19 @@ func (s *stage) operator(args []string) {
 	default:
 		s.ts.Fatalf("operator cannot: %s", args[0])
 	}
+}
+
+// change changes the client of an agent, as an operator does.
+func (s *stage) change(agent string, edit func(*oauth.Client)) {
+	id := s.agent(agent).ClientID
+	s.server.Update(func(tx *store.Tx) error {
+		c, err := tx.Client(id)
+		if err != nil {
+			return err
+		}
+		edit(c)
+		return tx.UpdateClient(c)
+	})
 }
 
 func (s *stage) expect(args []string) {

@@ -288,6 +288,51 @@ func TestIncarnation(t *testing.T) {
 	})
 }
 
+// client_credentials reads memory: what another process ended a moment ago may get a token
+// still, and it is worth nothing.
+func TestOwnTokenOfOneThatEnded(t *testing.T) {
+	for name, end := range map[string]func(*store.Tx, string) error{
+		"client disabled": func(tx *store.Tx, client string) error { return tx.DisableClient(client) },
+		"client deleted":  func(tx *store.Tx, client string) error { return tx.DeleteClient(client) },
+		"client moved":    clientAs(func(c *oauth.Client) { c.Resources = []string{other} }),
+		"its grant type":  clientAs(func(c *oauth.Client) { c.GrantTypes = nil }),
+		"resource deleted": func(tx *store.Tx, _ string) error {
+			r, err := tx.Resource(servertest.MCP)
+			if err != nil {
+				return err
+			}
+			return tx.DeleteResource(r.ID)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock, dsn := storetest.NewClock(), storetest.New(t, storetest.SQLite)
+			s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+			s.Resource(servertest.MCP, "*weather")
+			s.Resource(other, "*files")
+			asker := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
+			agent := s.Agent(t, s.Client(servertest.Confidential, func(c *oauth.Client) {
+				c.GrantTypes, c.Resources = []oauth.GrantType{oauth.ClientCredentials}, []string{servertest.MCP}
+			}))
+			tokens := []servertest.Tokens{agent.ClientCredentials().Tokens()}
+			if !asker.Active(tokens[0].Access) {
+				t.Fatal("not active before")
+			}
+			err := storetest.Connect(t, dsn, clock).Update(t.Context(), func(tx *store.Tx) error { return end(tx, agent.ClientID) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reply := agent.ClientCredentials(); reply.Status == http.StatusOK {
+				tokens = append(tokens, reply.Tokens())
+			}
+			for _, each := range tokens {
+				if asker.Active(each.Access) {
+					t.Error("the token is active")
+				}
+			}
+		})
+	}
+}
+
 // A code and a refresh token of another client are answered as unknown ones, byte for byte.
 func TestAnotherClients(t *testing.T) {
 	s := open(t)
