@@ -42,12 +42,16 @@ func (p *person) Visit(authorizationURL string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	client, err := url.Parse(start.Query().Get("redirect_uri"))
+	if err != nil {
+		return "", err
+	}
 	page, err := load(p.browser.Get(authorizationURL))
 	for range 12 {
 		switch {
 		case err != nil:
 			return "", err
-		case page.next != nil && (page.next.Scheme != start.Scheme || page.next.Host != start.Host):
+		case page.next != nil && page.next.Scheme == client.Scheme && page.next.Host == client.Host:
 			return page.next.String(), nil
 		case page.next != nil:
 			page, err = load(p.browser.Get(page.next.String()))

@@ -10,24 +10,18 @@
 //   MCP_URL --share FILE --die  the same, and the process is killed when the answer comes, before the SDK sees it
 
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
+import { answers, tell, visit } from './steps.mjs';
 
 const redirectUrl = 'http://127.0.0.1:43117/callback'; // nobody listens there: the answer comes by standard input
-const event = { title: 'Tea', start: '2031-05-04T15:00' };
-
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-
-export function tell(step, facts = {}) {
-  process.stdout.write(JSON.stringify({ step, ...facts }) + '\n');
-}
+export const event = { title: 'Tea', start: '2031-05-04T15:00' };
 
 function refreshes(init) {
   return init?.method === 'POST' && new URLSearchParams(init.body).get('grant_type') === 'refresh_token';
 }
 
 // Agent is what an application has to bring for the SDKs: a place to keep things, and a way to the person.
-class Agent {
+export class Agent {
   redirectUrl = redirectUrl;
   clientMetadata = {
     client_name: 'Cardea test agent',
@@ -94,10 +88,8 @@ class Agent {
 
   // person sends the person to where the SDK wants them, and returns the parameters they came back with.
   async person() {
-    tell('authorize', { url: this.asked.href });
-    const { value } = await answers.next();
-    const params = new URL(value).searchParams;
-    if (params.get('state') !== this.sent) throw new Error(`state ${params.get('state')} came back, ${this.sent} was sent`);
+    const params = (await visit(this.asked)).searchParams;
+    if ((params.get('state') ?? undefined) !== this.sent) throw new Error(`state ${params.get('state')} came back, ${this.sent} was sent`);
     if (params.has('error')) throw new Error(`${params.get('error')}: ${params.get('error_description')}`);
     return params;
   }

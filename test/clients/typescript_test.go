@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A step is a line that session.mjs prints.
+// A step is a line that steps.mjs prints.
 type step struct {
 	Step      string
 	URL       string // authorize
@@ -30,7 +30,7 @@ type step struct {
 	Times     int    // refreshed
 }
 
-// An agent is a running typescript-v1.mjs or typescript-v2.mjs.
+// An agent is a running program that tells its steps by steps.mjs.
 type agent struct {
 	t         *testing.T
 	cmd       *exec.Cmd
@@ -43,7 +43,14 @@ type agent struct {
 // startAgent starts a session through an SDK; session.mjs names the arguments.
 func startAgent(t *testing.T, version string, args ...string) *agent {
 	t.Helper()
-	a := &agent{t: t, cmd: node(t.Context(), t, "typescript-"+version+".mjs", args...)}
+	return startProgram(t, nil, "typescript-"+version+".mjs", args...)
+}
+
+// startProgram starts a script that tells its steps by steps.mjs.
+func startProgram(t *testing.T, env []string, script string, args ...string) *agent {
+	t.Helper()
+	a := &agent{t: t, cmd: node(t.Context(), t, script, args...)}
+	a.cmd.Env = environ(env...)
 	a.cmd.Stderr = &a.complaint
 	var err error
 	if a.in, err = a.cmd.StdinPipe(); err != nil {
