@@ -1,0 +1,101 @@
+package clients_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// An mcpc is a person's mcpc, a command line that keeps what it knows in a home folder.
+type mcpc struct {
+	d    *demo
+	at   *desk
+	home string
+	path string // with a browser and a Node
+}
+
+func newMCPC(t *testing.T, d *demo) *mcpc {
+	t.Helper()
+	c := &mcpc{d: d, at: newDesk(t, newPerson(t, d.Email, d.Password)), home: t.TempDir()}
+	// It starts `node` and `xdg-open` by name.
+	bin := t.TempDir()
+	for name, program := range map[string]string{"node": needed(t, "CARDEA_NODE"), "xdg-open": os.Args[0]} {
+		absolute, err := filepath.Abs(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(absolute, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		logs, _ := filepath.Glob(filepath.Join(c.home, "logs", "*"))
+		for _, file := range logs {
+			said, _ := os.ReadFile(file)
+			t.Logf("%s:\n%s", filepath.Base(file), said)
+		}
+	})
+	c.path = bin + ":" + os.Getenv("PATH")
+	return c
+}
+
+// run runs a command that prints JSON, and returns what it prints.
+func (c *mcpc) run(t *testing.T, args ...string) (out string, err error) {
+	t.Helper()
+	for range 5 {
+		cmd := node(c.at.waits, t, "node_modules/@apify/mcpc/bin/mcpc", append(args, "--json")...)
+		// Without a session bus there is no keychain, and it keeps its tokens in a file.
+		cmd.Env = append(environ(c.at.env()...), "HOME="+c.home, "MCPC_HOME_DIR="+c.home, "PATH="+c.path,
+			"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(c.home, "none"))
+		var all []byte
+		all, err = cmd.CombinedOutput()
+		// It gives the process of a session five seconds to start, which a busy machine may not have.
+		if out = string(all); !strings.Contains(out, "Bridge failed to start") {
+			break
+		}
+	}
+	return out, err
+}
+
+// mcpc signs in once for all of its sessions, which are processes that live on in the background. It refreshes where the
+// MCP server's own origin tells it to, and signs in anew for another scope when the person says so.
+func TestMCPC(t *testing.T) {
+	d := startDemo(t, "CARDEA_TOKENS_ACCESS_TTL=30s") // it takes a token for expired a minute early
+	c := newMCPC(t, d)
+	do := func(args ...string) string {
+		t.Helper()
+		out, err := c.run(t, args...)
+		if err != nil {
+			t.Fatalf("mcpc %q: %v\n%s", args, err, out)
+		}
+		return out
+	}
+	do("login", d.MCP)
+	do("connect", d.MCP, "@demo")
+	defer do("@demo", "close") // its process would live on
+	if out := do("@demo", "tools-call", "get_forecast", "city:=Lisbon"); !strings.Contains(out, "Lisbon") {
+		t.Errorf("get_forecast:\n%s", out)
+	}
+	event := []string{"@demo", "tools-call", "create_event", "title:=Tea", "start:=2031-05-04T15:00"}
+	if out, err := c.run(t, event...); err == nil || !strings.Contains(out, "login") {
+		t.Errorf("create_event: %v, want the advice to sign in\n%s", err, out)
+	}
+	do("login", d.MCP, "--scope", "mcp:tools:weather mcp:tools:calendar:write")
+	do("@demo", "restart")
+	do(event...)
+
+	opened := c.at.requests()
+	if len(opened) != 2 {
+		t.Fatalf("the browser was opened %d times, want twice", len(opened))
+	}
+	if got := d.client(t, opened[0]); got.Origin != "registration" || got.Method != "none" {
+		t.Errorf("the client is %+v, want one that registered, without a secret", got)
+	}
+	if n := d.refreshed(t, opened[0]); n == 0 {
+		t.Error("it did not refresh")
+	}
+}
