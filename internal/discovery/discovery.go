@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -52,7 +53,7 @@ type Endpoint struct {
 }
 
 // New returns an Endpoint that serves base as the metadata, with scopes_supported set to the scopes of the registered
-// resources.
+// resources, and the signing algorithms of base completed by those of resources, because verifiers accept no others.
 func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 	build := func(tx *store.Tx) ([]byte, error) {
 		resources, err := tx.Resources()
@@ -64,6 +65,10 @@ func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 		for _, r := range resources {
 			document.ScopesSupported = document.ScopesSupported.Union(r.ScopeNames())
 		}
+		document.IDTokenSigningAlgValuesSupported = slices.DeleteFunc(slices.Clone(oauth.SigningAlgs), func(alg string) bool {
+			own := func(r *oauth.Resource) bool { return r.SigningAlg == alg }
+			return !slices.Contains(base.IDTokenSigningAlgValuesSupported, alg) && !slices.ContainsFunc(resources, own)
+		})
 		document.ScopesSupported = document.ScopesSupported.Union(scope.Of(oauth.OfflineAccess))
 		text, err := json.Marshal(document)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
 )
 
@@ -88,6 +89,17 @@ func TestMetadata(t *testing.T) {
 		s.Resource("https://other.example.com/mcp", "other:read")
 		if got := list(t, a.Get(oauthDocument).JSON(), "scopes_supported"); !strings.Contains(fmt.Sprint(got), "other:read") {
 			t.Errorf("scopes_supported %v", got)
+		}
+	})
+	t.Run("a resource with its own algorithm brings it", func(t *testing.T) {
+		r := s.Resource("https://rsa.example.com/mcp", "rsa:read")
+		r.SigningAlg = "RS256"
+		s.Update(func(tx *store.Tx) error { return tx.UpdateResource(r) })
+		for _, document := range []string{oauthDocument, openidDocument} {
+			got := list(t, a.Get(document).JSON(), "id_token_signing_alg_values_supported")
+			if diff := cmp.Diff([]string{"ES256", "RS256"}, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", document, diff)
+			}
 		}
 	})
 	t.Run("registration off", func(t *testing.T) {
