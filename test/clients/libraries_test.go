@@ -75,6 +75,14 @@ func TestLibraries(t *testing.T) {
 		script string
 		want   []told
 	}{
+		{"simple-oauth2.mjs", []told{
+			{"step": "code", "type": "Bearer", "scope": "mcp:tools:weather mcp:tools:calendar:read", "expired": false},
+			{"step": "refreshed", "rotated": true, "scope": "mcp:tools:weather mcp:tools:calendar:read", "fewer": weather},
+			{"step": "logged out", "status": 400.0, "error": "invalid_grant"},
+			{"step": "machine", "by": "header", "scope": weather, "refresh": false},
+			{"step": "machine", "by": "body", "scope": weather, "refresh": false},
+			{"step": "a wrong secret", "status": 401.0, "error": "invalid_client"},
+		}},
 		{"oauth4webapi.mjs", []told{
 			{"step": "discovered", "issuer": true, "same": true},
 			{"step": "registered", "secret": false, "method": "none"},
@@ -148,7 +156,7 @@ func TestVerifiers(t *testing.T) {
 	}
 	var tokens []judged
 	const scope = "mcp:tools:weather"
-	for _, alg := range []string{"ES256"} {
+	for _, alg := range []string{"ES256", "RS256"} {
 		resource := "https://" + strings.ToLower(alg) + ".example.com/mcp"
 		var created any
 		command(t, d.env, &created, "resource", "create", "--identifier", resource, "--name", alg, "--scope", scope+"=Weather", "--signing-alg", alg, "-o", "json")
@@ -190,7 +198,7 @@ func TestVerifiers(t *testing.T) {
 				t.Errorf("%s: a token signed with %s, for the API itself: %t: %s", s["step"], s["alg"], s["own"], s["verdict"])
 			}
 		}
-		want := map[string]int{"jose": 2, "oauth4webapi": 2, "express-oauth2-jwt-bearer": 2}
+		want := map[string]int{"jose": 4, "oauth4webapi": 4, "express-oauth2-jwt-bearer": 4}
 		if diff := cmp.Diff(want, judgements); diff != "" {
 			t.Errorf("judgements (-want +got):\n%s", diff)
 		}
