@@ -57,7 +57,8 @@ func (tx *Tx) GrantParties(id string) (*oauth.Grant, *Parties, error) {
 }
 
 // TokenParties returns the grant that an access token hangs from, nil for a client's
-// own token, and the parties. revoked reports whether the token was ended by
+// own token, and the parties. Of the grant it reads whose it is, its Method and whether
+// it is revoked, for resources ask at every call. revoked reports whether the token was ended by
 // RevokeToken. ErrNotFound if there is no such grant.
 func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parties, revoked bool, err error) {
 	const columns = partyColumns + ", (SELECT COUNT(*) FROM revoked_tokens WHERE jti = $1)"
@@ -71,8 +72,9 @@ func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parti
 		return nil, parties, n > 0, err
 	}
 	g = new(oauth.Grant)
-	err = tx.row("SELECT "+grantColumns+", "+columns+" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $2",
-		args{claims.ID, id}, append(append(grantFields(g), p.fields()...), &n)...)
+	err = tx.row(`SELECT grants.id, grants.client_id, grants.client_incarnation, grants.user_id, grants.resource_id, grants.method, grants.revoked_at, `+columns+
+		" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $2", args{claims.ID, id},
+		append([]any{&g.ID, &g.ClientID, &g.ClientIncarnation, &g.UserID, &g.ResourceID, &g.Method, instant{&g.RevokedAt}}, append(p.fields(), &n)...)...)
 	if err == nil {
 		parties, err = tx.parties(p, g.ClientID, g.ResourceID)
 	}
