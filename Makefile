@@ -4,7 +4,7 @@ GO   ?= go
 LINT := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test check bench vuln
+.PHONY: build demo test nightly check bench vuln
 
 build: ## one static binary, bin/cardea
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/cardea ./cmd/cardea
@@ -14,6 +14,9 @@ demo: build ## the authorization server on :8080 and an MCP server behind it on 
 
 test: ## installs what is missing, then runs everything
 	@test/run
+
+nightly: ## clients too large for every run (Codex, 400 MB from npm), against the server
+	@test/nightly
 
 check: ## formatting, vet and lint; the first run builds the linter, which takes minutes
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
