@@ -1,5 +1,7 @@
 // Package clients_test drives real clients, unmodified, against Cardea's own binary: the official TypeScript and Go
-// SDKs, mcp-remote, the MCP Inspector, the MCP conformance tool and the Node example. `make test` installs what they need.
+// SDKs, older releases of the former, the AI SDK, mcp-go, mcp-remote, mcpc, the MCP Inspector, the MCP conformance tool,
+// OAuth libraries, verifiers of tokens, and the Node example. `make test` installs what they need. Codex, which is large,
+// has the build tag nightly: `make nightly`.
 package clients_test
 
 import (
