@@ -1,0 +1,106 @@
+package server_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// axe-core finds nothing on the pages, in light and in dark, on a phone and on a desktop.
+func TestAccessibility(t *testing.T) {
+	file := filepath.Join(os.Getenv("CARDEA_CLIENTS"), "node_modules/axe-core/axe.min.js")
+	axe, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v: run make test, which installs axe-core and sets CARDEA_CLIENTS", err)
+	}
+	s := servertest.StartMCP(t)
+	s.Update(func(tx *store.Tx) error {
+		r, err := tx.Resource(servertest.MCP)
+		if err != nil {
+			return err
+		}
+		for i := range r.Scopes {
+			r.Scopes[i].Risk = oauth.Risks[i%len(oauth.Risks)]
+		}
+		return tx.UpdateResource(r)
+	})
+	ada := s.User("ada@example.com")
+	agent := s.Agent(t, nil) // unverified
+	agent.RedirectURI = "http://127.0.0.1/callback"
+	agent.Register(nil)
+	params := agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send offline_access"))
+	authorize := s.URL + "/oauth2/authorize?"
+	for _, screen := range []struct {
+		name          string
+		width, height int64
+		scheme        string
+	}{{"light desktop", 1280, 800, "light"}, {"dark phone", 360, 740, "dark"}} {
+		t.Run(screen.name, func(t *testing.T) {
+			ctx := chromium(t)
+			for _, err := range []error{
+				call(chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+					Width: screen.width, Height: screen.height, DeviceScaleFactor: 1})),
+				call(chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: screen.scheme}}})),
+				call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			look := func(page string) {
+				t.Helper()
+				yes := true
+				got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
+					Expression:   string(axe) + `; axe.run().then(r => JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
+					AwaitPromise: &yes, ReturnByValue: &yes,
+				})
+				if err != nil || got.ExceptionDetails != nil {
+					t.Fatalf("%s: axe: %v %+v", page, err, got.ExceptionDetails)
+				}
+				var found string
+				if err := json.Unmarshal(got.Result.Value, &found); err != nil {
+					t.Fatal(err)
+				}
+				if found != "[]" {
+					t.Errorf("%s: %s", page, found)
+				}
+			}
+			visit := func(page, url, wait string) {
+				t.Helper()
+				if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS(wait))); err != nil {
+					t.Fatalf("%s: %v", page, err)
+				}
+				look(page)
+			}
+			visit("home", s.URL+"/", "h1")
+			visit("failure", authorize+"client_id=nobody", "h1")
+			visit("sign-in", authorize+params.Encode(), `input[name="password"]`)
+			err := chromedp.Do(ctx, chromedp.KeyEvent(ada.Email), press("\t", 1), chromedp.KeyEvent("wrong"), press("\r", 1),
+				chromedp.WaitVisible(chromedp.CSS(`#error`)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			look("a failed sign-in")
+			err = chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"),
+				chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			look("consent")
+			visit("signed in", s.URL+"/login", `form[action="/logout"]`)
+		})
+	}
+}
+
+// call drops what a command answers besides its error.
+func call[T any](_ T, err error) error { return err }
