@@ -7,7 +7,7 @@ LINT := $(GO) tool -modfile=tools/go.mod
 .PHONY: build demo test nightly check bench vuln
 
 build: ## one static binary, bin/cardea
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/cardea ./cmd/cardea
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/cardea ./cmd/cardea
 
 demo: build ## the authorization server on :8080 and an MCP server behind it on :8081
 	@bin/cardea demo

@@ -46,12 +46,16 @@ type health struct {
 // alive answers GET /healthz: the process serves requests.
 func (s *Server) alive(*http.Request) (health, error) { return health{"ok"}, nil }
 
-// ready answers GET /readyz: the database answers and there are keys to sign
-// with; else 503 with the reason.
+// ready answers GET /readyz: the database answers and takes writes, and there are
+// keys to sign with; otherwise 503 with the reason.
 func (s *Server) ready(r *http.Request) (health, error) {
 	if err := s.db.Ping(r.Context()); err != nil {
 		s.log.WarnContext(r.Context(), "not ready: the database does not answer", "error", err)
 		return health{}, oauth.Refuse(oauth.TemporarilyUnavailable, "the database does not answer")
+	}
+	if err := s.db.Probe(r.Context()); err != nil {
+		s.log.WarnContext(r.Context(), "not ready: the database takes no writes", "error", err)
+		return health{}, oauth.Refuse(oauth.TemporarilyUnavailable, "the database takes no writes")
 	}
 	algs, err := s.keys.Algs(r.Context())
 	if err == nil && len(algs) == 0 {

@@ -35,6 +35,8 @@ type DB struct {
 	clients  *clientCache
 	catalog  *Cached[[]*oauth.Resource]
 
+	probe probe
+
 	mu        sync.Mutex
 	lastEvent time.Time
 }
