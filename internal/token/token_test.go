@@ -560,7 +560,15 @@ func TestClientAuthentication(t *testing.T) {
 		if tokens.Scope != "weather" || tokens.Refresh != "" {
 			t.Errorf("tokens %+v", tokens)
 		}
-		agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "mail unknown")).Refused(http.StatusBadRequest, "invalid_scope")
+		refused := agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "mail unknown"))
+		refused.Refused(http.StatusBadRequest, "invalid_scope")
+		if !strings.Contains(refused.Text("error_description"), "weather mail") {
+			t.Errorf("it does not say what there is: %s", refused.Body)
+		}
+		tokens = agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "openid profile email offline_access")).Tokens()
+		if tokens.Scope != "weather" {
+			t.Errorf("who asks for what everybody asks for got %q", tokens.Scope)
+		}
 	})
 	t.Run("TK-18 client credentials of a public client", func(t *testing.T) {
 		c := s.Client(func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.ClientCredentials} })
