@@ -30,7 +30,8 @@ type ToolScopes map[string][]string
 // to every valid token.
 //
 // RequireToolScopes reads the whole message before next does. So that both read the same message, next gets the same
-// bytes, with their length, and everything that next could read differently is refused:
+// bytes, with their length, without an offer to go on in another protocol (Upgrade), and everything that next could read
+// differently is refused:
 //
 //   - 415: the body is not application/json in UTF-8, or it is compressed.
 //   - 400: two JSON readers could read the body differently, because it is not UTF-8, or has a member twice, a member
@@ -92,6 +93,9 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, 
 	}
 	judged := r.WithContext(r.Context())
 	judged.Header = r.Header.Clone()
+	for _, name := range otherProtocol {
+		judged.Header.Del(name)
+	}
 	judged.Trailer, judged.TransferEncoding = nil, nil
 	judged.ContentLength = int64(len(body))
 	judged.Body = http.NoBody
@@ -110,6 +114,11 @@ var errTooLong = &Error{
 
 // overrides are headers that some frameworks read the method from.
 var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+// otherProtocol are the headers that offer to go on in another protocol (RFC 9110 §7.8), in which nobody would judge
+// what the client sends. A server may always ignore the offer, which some clients make in every request, so it is left
+// out rather than refused.
+var otherProtocol = []string{"Upgrade", "Http2-Settings"}
 
 // decisive are the headers that decide how a body is read. Those of MCP do too.
 var decisive = []string{"Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding"}

@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -467,6 +468,52 @@ func TestTheServerGetsWhatWasJudged(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("the server got (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A connection that becomes one of another protocol would carry requests that nobody judges.
+func TestNoOtherProtocolBehindTheGuard(t *testing.T) {
+	w := newWorld(t)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			return
+		}
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\n")
+	}))
+	t.Cleanup(server.Close)
+	target, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	front := httptest.NewServer(w.Guard.Protect(w.Guard.RequireToolScopes(tools)(proxy)))
+	t.Cleanup(front.Close)
+	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
+	for name, c := range map[string]struct{ request, body string }{
+		"HTTP/2 as Java offers it": {"POST /mcp HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nContent-Type: application/json\r\n", call("get_forecast")},
+		"a WebSocket":              {"GET /mcp HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", front.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			request := fmt.Sprintf("%sHost: mcp.example.com\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", c.request, token, len(c.body), c.body)
+			if _, err := io.WriteString(conn, request); err != nil {
+				t.Fatal(err)
+			}
+			status, err := bufio.NewReader(conn).ReadString('\n')
+			if err != nil || !strings.HasPrefix(status, "HTTP/1.1 200") {
+				t.Errorf("the answer is %q (%v), want the server's own, by HTTP/1.1", status, err)
 			}
 		})
 	}
