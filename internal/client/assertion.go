@@ -68,7 +68,7 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 		}
 		c = again
 	}
-	return c, a.spend(r, said)
+	return c, a.spend(r, c, said)
 }
 
 // readAssertion reads the client assertion of a request.
@@ -172,9 +172,14 @@ func verified(said *assertion.Assertion, keys []jose.JSONWebKey) error {
 
 // spend uses the assertion up, on every node and for as long as any of them would
 // take it (RFC 7523 §3, jti).
-func (a *Authenticator) spend(r *http.Request, said *assertion.Assertion) error {
-	if ok, after := a.Assertions.Allow(said.Claims.Issuer); !ok {
+func (a *Authenticator) spend(r *http.Request, c *oauth.Client, said *assertion.Assertion) error {
+	if ok, after := a.Assertions.Allow(c.ID); !ok {
 		return oauth.RefuseForNow(after, "the client sends too many assertions: use each access token until it expires")
+	}
+	if c.UsedAt.IsZero() && !c.Approved() { // of such clients a stranger has as many as they like
+		if ok, after := a.Unused.Admit(r); !ok {
+			return oauth.RefuseForNow(after, "too many assertions of clients that nobody has used yet: try again later")
+		}
 	}
 	hash := oauth.Hash(said.Claims.Issuer + " " + said.Claims.ID)
 	until := time.Unix(int64(*said.Claims.Expiry), 0).Add(2 * skew) // a node's clock may be behind

@@ -513,6 +513,40 @@ func TestAssertionFlood(t *testing.T) {
 	ask(a, once).Tokens() // it was not used up
 }
 
+// TestAssertionsOfUnusedClients keeps a stranger from doing with many clients what one
+// client may not.
+func TestAssertionsOfUnusedClients(t *testing.T) {
+	s := servertest.StartWeather(t, func(c *config.Config) {
+		c.Limits.Enabled, c.Limits.Failures = true, limit.Rate{Every: time.Minute, Burst: 6}
+	})
+	key := servertest.NewKey(t, "", "ES256")
+	register := func(name string) *servertest.Agent {
+		a := s.Agent(t, nil)
+		a.Key = key
+		a.Register(servertest.Metadata(map[string]any{"client_name": name, "token_endpoint_auth_method": "private_key_jwt", "jwks": servertest.KeySet(t, key)}))
+		return a
+	}
+	revoke := func(a *servertest.Agent) *servertest.Reply {
+		return a.Revoke("unknown", servertest.Assert(a.Assertion()))
+	}
+	counts := map[int]int{}
+	for _, name := range []string{"One", "Two", "Three", "Four"} {
+		a := register(name)
+		for range 4 {
+			counts[revoke(a).Status]++
+		}
+	}
+	if counts[http.StatusOK] > 10 || counts[http.StatusTooManyRequests] == 0 {
+		t.Errorf("answers by status: %v, want 429 once the share of the sender is used up, whatever the number of its clients", counts)
+	}
+	approved := signed(t, s, key)
+	approved.ClientCredentials().Tokens()
+	s.Clock.Advance(time.Minute)
+	if reply := revoke(register("Five")); reply.Status != http.StatusOK {
+		t.Errorf("a minute later the status is %d", reply.Status)
+	}
+}
+
 func TestAssertionReplay(t *testing.T) {
 	t.Run("CA-09 CA-10 replays, on this node, another, and after a restart", func(t *testing.T) {
 		for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {

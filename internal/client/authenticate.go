@@ -29,6 +29,9 @@ type Authenticator struct {
 	// Assertions bounds those of one client: each is noted until it expires; nil:
 	// without limit.
 	Assertions *limit.Limiter
+	// Unused bounds, by sender and for all, those of clients that anybody may have registered and nobody has used; nil:
+	// without limit.
+	Unused *strangers.Shares
 }
 
 // credentials is what a request says of its client.

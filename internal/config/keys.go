@@ -117,7 +117,7 @@ var fields = []field{
 		"client metadata documents fetched for all senders together that are not signed in"},
 		func(c *Config) any { return &c.Limits.AllDocuments }, nil},
 	{Key{"limits.assertions", "6000/1m", "signed assertions of one client (`private_key_jwt`); each is stored until " +
-		"it expires, so that it is used only once"},
+		"it expires, so that it is used only once; those of clients that nobody has used yet count as refused requests do, by address and together"},
 		func(c *Config) any { return &c.Limits.Assertions }, nil},
 	{Key{"limits.account_failures", "5",
 		"failed sign-ins of one account without a delay; each further one doubles the delay"},

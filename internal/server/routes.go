@@ -87,6 +87,7 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		people:        limit.New(c.Limits.Documents, senders, now),
 		keySets:       limit.New(assertion.KeySetRate, senders, now),
 		assertions:    limit.New(c.Limits.Assertions, senders, now),
+		unused:        strangers.NewShares(strangers.Address, c.Limits.Failures, c.Limits.AllFailures, senders, now),
 		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
 		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}

@@ -77,7 +77,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	s.documents = directory.Documents
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions, Unused: limits.unused}
 	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https", CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
 	desk := &interaction.Desk{
 		Sessions: &interaction.Sessions{DB: db, Pages: s.pages, Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL},
@@ -149,9 +149,9 @@ func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations, fetches, recorded      *strangers.Shares
-	failures, people, keySets, assertions *limit.Limiter
-	accounts, addresses                   *limit.Backoff
+	registrations, fetches, recorded, unused *strangers.Shares
+	failures, people, keySets, assertions    *limit.Limiter
+	accounts, addresses                      *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An
