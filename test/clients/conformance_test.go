@@ -18,15 +18,12 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var client struct {
-		ClientID string `json:"client_id"`
-	}
-	command(t, d.env, &client, "client", "create", "--name", "conformance", "--grant", "authorization_code", "--grant", "refresh_token",
-		"--redirect-uri", "http://127.0.0.1:"+port+"/callback", "--public", "-o", "json")
+	client := d.createClient(t, "--name", "conformance", "--grant", "authorization_code", "--grant", "refresh_token",
+		"--redirect-uri", "http://127.0.0.1:"+port+"/callback", "--public")
 
 	results := t.TempDir()
 	cmd := node(t.Context(), t, "node_modules/@modelcontextprotocol/conformance/dist/index.js",
-		"authorization", "--url", d.Issuer, "--client-id", client.ClientID, "-p", port, "--resource", d.MCP, "-o", results)
+		"authorization", "--url", d.Issuer, "--client-id", client.ID, "-p", port, "--resource", d.MCP, "-o", results)
 	cmd.Dir = results
 	var complaint strings.Builder
 	cmd.Stderr = &complaint

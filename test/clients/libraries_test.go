@@ -29,19 +29,6 @@ func play(t *testing.T, who *person, env []string, script string, args ...string
 	return told
 }
 
-// A credential is what `cardea client create` and `cardea client rotate-secret` print.
-type credential struct {
-	ID     string `json:"client_id"`
-	Secret string `json:"client_secret"`
-}
-
-// createClient registers a client by command.
-func (d *demo) createClient(t *testing.T, flags ...string) (c credential) {
-	t.Helper()
-	command(t, d.env, &c, append([]string{"client", "create", "-o", "json"}, flags...)...)
-	return c
-}
-
 // OAuth libraries that do not know MCP go through their whole repertoire, and say what a refusal looks like to them.
 func TestLibraries(t *testing.T) {
 	d := startDemo(t)

@@ -26,9 +26,7 @@ func TestMachineGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := startDemo(t)
-	var machine struct {
-		ID string `json:"client_id"`
-	}
+	var machine credential
 	run := func(program string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), needed(t, "CARDEA_NODE"), program)
@@ -43,8 +41,8 @@ func TestMachineGuide(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	run("make-key.mjs")
-	command(t, d.env, &machine, "client", "create", "--name", "Signed", "--grant", "client_credentials",
-		"--scope", "mcp:tools:weather", "--resource", d.MCP, "--auth-method", "private_key_jwt", "--jwks", filepath.Join(dir, "keys.json"), "-o", "json")
+	machine = d.createClient(t, "--name", "Signed", "--grant", "client_credentials", "--scope", "mcp:tools:weather",
+		"--resource", d.MCP, "--auth-method", "private_key_jwt", "--jwks", filepath.Join(dir, "keys.json"))
 
 	t.Run("by hand", func(t *testing.T) {
 		var inspected struct {

@@ -80,7 +80,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A demo is a running `cardea demo`.
+// A demo is a running `cardea demo`, or a `cardea serve` that a test has provisioned.
 type demo struct {
 	Issuer, MCP     string // as the demo prints them
 	Email, Password string
@@ -125,6 +125,46 @@ func runDemo(t *testing.T, env []string, args ...string) *demo {
 	}
 	t.Fatalf("cardea demo ended, or did not say its MCP server, its issuer, and the demo user's e-mail and password:\n%s", all.String())
 	return nil
+}
+
+// startServer runs `cardea serve` with limits off until the test ends, with an account for a person and nothing else.
+func startServer(t *testing.T) *demo {
+	t.Helper()
+	listen := freeAddress(t)
+	d := &demo{Issuer: "http://" + listen, Email: "ada@example.com", Password: "correct horse battery staple"}
+	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer, "CARDEA_LISTEN=" + listen}
+	drain(start(t, d.env, "serve"))
+	await(t, d.Issuer+"/readyz")
+	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", d.Email, "--name", "Ada", "--password-stdin", "-o", "json")
+	create.Env = environ(d.env...)
+	create.Stdin = strings.NewReader(d.Password + "\n")
+	if out, err := create.CombinedOutput(); err != nil {
+		t.Fatalf("cardea user create: %v\n%s", err, out)
+	}
+	return d
+}
+
+// await asks url until it answers 200.
+func await(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		resp, err := http.Get(url)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%s does not answer: %v", url, err)
+		}
+	}
 }
 
 // environ is this process's environment without the variables of the tests, which are not cardea's, and with more.
@@ -192,6 +232,19 @@ func command(t *testing.T, env []string, v any, args ...string) {
 	if err := json.Unmarshal(out, v); err != nil {
 		t.Fatalf("cardea %s: %v in\n%s", strings.Join(args, " "), err, out)
 	}
+}
+
+// A credential is what `cardea client create` and `cardea client rotate-secret` print.
+type credential struct {
+	ID     string `json:"client_id"`
+	Secret string `json:"client_secret"`
+}
+
+// createClient registers a client by command.
+func (d *demo) createClient(t *testing.T, flags ...string) (c credential) {
+	t.Helper()
+	command(t, d.env, &c, append([]string{"client", "create", "-o", "json"}, flags...)...)
+	return c
 }
 
 // A grant is a line of `cardea grant list`.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -17,16 +15,12 @@ import (
 // nodeExample is the MCP server of examples/node behind `cardea serve`, provisioned by command as its README says.
 func nodeExample(t *testing.T) *demo {
 	t.Helper()
-	listen := freeAddress(t)
-	d := &demo{Issuer: "http://" + listen, MCP: "http://" + freeAddress(t) + "/mcp", Email: "ada@example.com", Password: "correct horse battery staple"}
-	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer, "CARDEA_LISTEN=" + listen}
-	drain(start(t, d.env, "serve"))
-	await(t, d.Issuer+"/readyz")
+	d := startServer(t)
+	d.MCP = "http://" + freeAddress(t) + "/mcp"
 	var resource struct{ Identifier string }
 	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Node example",
 		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:calendar:write=Change your calendar",
 		"--default-scope", "mcp:tools:weather", "-o", "json")
-	createUser(t, d.env, newPerson(t, d.Email, d.Password))
 	startNode(t, []string{"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP}, "../../examples/node/server.mjs")
 	await(t, strings.TrimSuffix(d.MCP, "/mcp")+"/.well-known/oauth-protected-resource/mcp")
 	return d
@@ -63,12 +57,7 @@ func TestNodeExample(t *testing.T) {
 // What no client of good will sends.
 func TestNodeExampleRefuses(t *testing.T) {
 	d := nodeExample(t)
-	var machine struct {
-		ID     string `json:"client_id"`
-		Secret string `json:"client_secret"`
-	}
-	command(t, d.env, &machine, "client", "create", "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather",
-		"--resource", d.MCP, "-o", "json")
+	machine := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", d.MCP)
 	token := machineToken(t, d.Issuer, machine.ID, machine.Secret)
 	call := func(authorization, contentType, body string) *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.MCP, strings.NewReader(body))
@@ -136,17 +125,6 @@ func machineToken(t *testing.T, issuer, id, secret string) string {
 	return answer.AccessToken
 }
 
-// createUser makes the account of a person.
-func createUser(t *testing.T, env []string, who *person) {
-	t.Helper()
-	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", who.email, "--name", "Ada", "--password-stdin", "-o", "json")
-	create.Env = environ(env...)
-	create.Stdin = strings.NewReader(who.password + "\n")
-	if out, err := create.CombinedOutput(); err != nil {
-		t.Fatalf("cardea user create: %v\n%s", err, out)
-	}
-}
-
 // startNode runs a script until the test ends.
 func startNode(t *testing.T, env []string, script string) {
 	t.Helper()
@@ -166,27 +144,4 @@ func startNode(t *testing.T, env []string, script string) {
 			t.Logf("%s:\n%s", script, logged.String())
 		}
 	})
-}
-
-// await asks url until it answers 200.
-func await(t *testing.T, url string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		resp, err := http.Get(url)
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("%s does not answer: %v", url, err)
-		}
-	}
 }

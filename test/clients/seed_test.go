@@ -14,11 +14,8 @@ import (
 // The JavaScript of an introduction to OAuth for MCP servers, an Express server and its agents with nothing but the
 // addresses changed, against `cardea serve`.
 func TestSeed(t *testing.T) {
-	listen, server, app := freeAddress(t), "http://"+freeAddress(t), "http://"+freeAddress(t)
-	issuer := "http://" + listen
-	env := []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + issuer, "CARDEA_LISTEN=" + listen}
-	drain(start(t, env, "serve"))
-	await(t, issuer+"/readyz")
+	d := startServer(t)
+	env, server, app := d.env, "http://"+freeAddress(t), "http://"+freeAddress(t)
 
 	var resource struct{ Identifier string }
 	command(t, env, &resource, "resource", "create", "--identifier", server, "--name", "Seed",
@@ -28,22 +25,17 @@ func TestSeed(t *testing.T) {
 	if resource.Identifier != server {
 		t.Fatalf("the resource's identifier is %q, want %q", resource.Identifier, server)
 	}
-	ada := newPerson(t, "ada@example.com", "correct horse battery staple")
-	createUser(t, env, ada)
+	ada := newPerson(t, d.Email, d.Password)
 	for name, flags := range map[string][]string{
 		"TEST":    {"--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", server},
 		"SERVICE": {"--grant", "client_credentials", "--scope", "mcp:tools:inventory:check", "--scope", "mcp:resources:store-data", "--resource", server},
 		"APP":     {"--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", app + "/callback", "--public"},
 		"RS":      {"--resource-server", server},
 	} {
-		var client struct {
-			ID     string `json:"client_id"`
-			Secret string `json:"client_secret"`
-		}
-		command(t, env, &client, append([]string{"client", "create", "--name", name, "-o", "json"}, flags...)...)
+		client := d.createClient(t, append(flags, "--name", name)...)
 		env = append(env, name+"_CLIENT_ID="+client.ID, name+"_CLIENT_SECRET="+client.Secret)
 	}
-	env = append(env, "ISSUER="+issuer, "MCP_SERVER="+server, "APP="+app)
+	env = append(env, "ISSUER="+d.Issuer, "MCP_SERVER="+server, "APP="+app)
 
 	startNode(t, env, "seed/server.mjs")
 	await(t, server+"/.well-known/oauth-protected-resource")
