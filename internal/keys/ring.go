@@ -97,6 +97,24 @@ func (r *Ring) Ensure(ctx context.Context, alg string) error {
 	return err
 }
 
+// EnsureResources is Ensure for the algorithm of every registered resource, so that a key is published before the first
+// token needs it.
+func (r *Ring) EnsureResources(ctx context.Context) error {
+	resources, err := r.db.Resources(ctx)
+	if err != nil {
+		return err
+	}
+	for _, resource := range resources {
+		if resource.SigningAlg == "" {
+			continue
+		}
+		if err := r.Ensure(ctx, resource.SigningAlg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Sign returns claims as a JWS in compact form, with the header typ, signed by the current key of alg (RFC 9068 §2.1).
 func (r *Ring) Sign(ctx context.Context, alg, typ string, claims any) (string, error) {
 	payload, err := json.Marshal(claims)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -714,4 +715,27 @@ func TestChangesAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The key of a resource's algorithm is published before the resource's first token.
+func TestEnsureResources(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		master, _ := keys.NewMaster()
+		ring := keys.New(db, master)
+		for i, alg := range []string{"", "EdDSA", "EdDSA"} {
+			id := fmt.Sprint("res_", i)
+			if err := db.Update(t.Context(), func(tx *store.Tx) error {
+				return tx.CreateResource(&oauth.Resource{ID: id, Identifier: "https://" + id + ".example.com", SigningAlg: alg, CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if err := ring.EnsureResources(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		algs, err := ring.Algs(t.Context())
+		if err != nil || len(algs) != 1 || algs[0] != "EdDSA" || len(states(t, ring)) != 1 {
+			t.Errorf("published: %v, %v", algs, err)
+		}
+	})
 }

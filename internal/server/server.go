@@ -234,6 +234,9 @@ func (s *Server) tidy(ctx context.Context) {
 		if err := s.strangers.Tell(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the number of refusals that were not recorded could not be recorded; it is lost", "error", err)
 		}
+		if err := s.keys.EnsureResources(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("making a signing key for a resource failed; it is tried again in a minute", "error", err)
+		}
 		if every := s.config.Keys.RotateEvery; every > 0 {
 			if err := s.keys.RotateDue(ctx, every); err != nil && ctx.Err() == nil {
 				s.log.Warn("rotating the signing keys failed; it is tried again in a minute", "error", err)
