@@ -105,10 +105,10 @@ var fields = []field{
 	{Key{"limits.all_failures", "1200/1m", "refused requests from all addresses together that are recorded one by " +
 		"one in the audit log, at most half of them from one network; of further ones only the number is recorded"},
 		func(c *Config) any { return &c.Limits.AllFailures }, nil},
-	{Key{"limits.registrations", "60/1m", "new clients from one network address"},
+	{Key{"limits.registrations", "60/1m", "new clients from one network address, and as many updates of clients by themselves"},
 		func(c *Config) any { return &c.Limits.Registrations }, nil},
 	{Key{"limits.all_registrations", "600/1m",
-		"new clients from all addresses together; another tenth is reserved for networks that registered few"},
+		"new clients from all addresses together, and as many updates; another tenth is reserved for networks that registered few"},
 		func(c *Config) any { return &c.Limits.AllRegistrations }, nil},
 	{Key{"limits.documents", "30/1m",
 		"client metadata documents fetched for one network address, or for one person who is signed in"},

@@ -46,7 +46,7 @@ func (e *Endpoint) Update(r *http.Request) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, event, err)
 	}
-	if ok, after := e.Admission.AdmitAgain(r); !ok {
+	if ok, after := e.Updates.Admit(r); !ok {
 		return web.Reply{}, e.Strangers.TurnAway(r, "client.update", after, "too many updates: try again later")
 	}
 	var c *oauth.Client
@@ -75,7 +75,7 @@ func (e *Endpoint) Delete(r *http.Request) (web.Reply, error) {
 // ended.
 func (e *Endpoint) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
 	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		c, err := enabled(tx.Client(r.PathValue("client_id")))
+		c, err := enabled(tx.LockClient(r.PathValue("client_id"))) // whose approval depends on what it was
 		if err == nil {
 			err = do(tx, c)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -349,6 +350,28 @@ func TestUpdateRegistration(t *testing.T) {
 			t.Errorf("%d turned away", turned)
 		}
 	})
+}
+
+// A registration costs its sender a share once, and can be updated for ever: updates have a bound for all senders too.
+func TestUpdateFlood(t *testing.T) {
+	s := servertest.StartWeather(t, func(c *config.Config) {
+		c.Limits.Enabled, c.Limits.AllRegistrations = true, limit.Rate{Every: time.Minute, Burst: 10}
+	})
+	a := manager(t, s, nil)
+	counts := map[int]int{}
+	for i := range 30 {
+		counts[change(a, map[string]any{"client_name": fmt.Sprint("Agent ", i)}).Status]++
+	}
+	if counts[http.StatusOK] < 10 || counts[http.StatusOK] > 11 || counts[http.StatusTooManyRequests] != 30-counts[http.StatusOK] {
+		t.Errorf("answers by status: %v, want ten updates or so, and 429 for the others", counts)
+	}
+	if updates := len(s.Events("client.update")); updates > counts[http.StatusOK]+1 {
+		t.Errorf("%d audit events", updates)
+	}
+	s.Clock.Advance(time.Minute)
+	if reply := change(a, nil); reply.Status != http.StatusOK {
+		t.Errorf("a minute later the status is %d", reply.Status)
+	}
 }
 
 func TestUpdateAndConsent(t *testing.T) {

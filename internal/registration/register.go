@@ -49,6 +49,7 @@ type Endpoint struct {
 	InitialTokens bool
 	AllowLoopback bool              // lets a jwks_uri be on a loopback host
 	Admission     *strangers.Shares // of new clients; nil: without limit
+	Updates       *strangers.Shares // of clients that there are; nil: without limit
 
 	room   atomic.Int64 // registrations until the unused clients are counted again
 	fullAt atomic.Int64 // when there was no room, in microseconds since 1970; 0: there was

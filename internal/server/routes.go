@@ -83,6 +83,7 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		failures:      limit.New(c.Limits.Failures, senders, now),
 		recorded:      strangers.NewShares(strangers.Network, half(c.Limits.AllFailures), c.Limits.AllFailures, senders, now),
 		registrations: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
+		updates:       strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
 		fetches:       strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
 		people:        limit.New(c.Limits.Documents, senders, now),
 		keySets:       limit.New(assertion.KeySetRate, senders, now),

@@ -101,7 +101,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	if c.Registration.DCR != "off" {
 		s.registration = &registration.Endpoint{
 			DB: db, Issuer: c.Issuer, Strangers: recorder, InitialTokens: c.Registration.DCR == "token",
-			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations,
+			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations, Updates: limits.updates,
 		}
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
@@ -149,9 +149,9 @@ func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations, fetches, recorded, unused *strangers.Shares
-	failures, people, keySets, assertions    *limit.Limiter
-	accounts, addresses                      *limit.Backoff
+	registrations, updates, fetches, recorded, unused *strangers.Shares
+	failures, people, keySets, assertions             *limit.Limiter
+	accounts, addresses                               *limit.Backoff
 }
 
 // Run serves until ctx is done, then finishes what it began and returns nil. An

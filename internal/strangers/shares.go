@@ -63,12 +63,3 @@ func (s *Shares) admit(r *http.Request) (verdict, time.Duration) {
 	}
 	return admitted, 0
 }
-
-// AdmitAgain reports whether the sender of r may have once more what it has: it counts for the share of the sender
-// alone.
-func (s *Shares) AdmitAgain(r *http.Request) (ok bool, retryAfter time.Duration) {
-	if s == nil {
-		return true, 0
-	}
-	return s.share.Allow(s.by(r))
-}

@@ -89,21 +89,10 @@ func TestShares(t *testing.T) {
 			t.Error("nobody is admitted ten seconds later")
 		}
 	})
-	t.Run("registering again counts for the address alone", func(t *testing.T) {
-		a := begin()
-		flood(a, 256, "192.0.2.%d")
-		if ok, _ := a.AdmitAgain(sender(t, "203.0.113.7")); !ok {
-			t.Error("a client of another address is refused its update")
-		}
-		if ok, after := a.AdmitAgain(sender(t, "192.0.2.1")); ok || after <= 0 {
-			t.Errorf("one whose share is used up is not: %v", after)
-		}
-	})
 	t.Run("without limits", func(t *testing.T) {
 		var a *strangers.Shares
 		ok, _ := a.Admit(sender(t, "192.0.2.1"))
-		again, _ := a.AdmitAgain(sender(t, "192.0.2.1"))
-		if !ok || !again {
+		if !ok {
 			t.Error("refused")
 		}
 	})
