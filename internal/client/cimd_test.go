@@ -415,6 +415,24 @@ func TestDocumentRace(t *testing.T) {
 	})
 }
 
+// What an operator registers under the URL of a document is the operator's word, also for who reads the document meanwhile.
+func TestOperatorTakesDocumentOver(t *testing.T) {
+	s := servertest.StartWeather(t, loopback)
+	p := publish(t, nil)
+	page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).SignIn(s.User("ada@example.com"))
+	s.Clock.Advance(10 * time.Minute) // the document is not fresh any more
+	answer := p.answer
+	p.do(func(w http.ResponseWriter, r *http.Request) {
+		s.Client(func(c *oauth.Client) { c.ID, c.Name = p.URL, "The operator's" })
+		p.do(answer)
+		answer(w, r)
+	})
+	page.Submit(page.Form("decision"), servertest.With("decision", "allow"))
+	if c := s.ClientOf(p.URL); c.Origin != oauth.ByOperator || c.Name != "The operator's" {
+		t.Errorf("it is %s, called %q", c.Origin, c.Name)
+	}
+}
+
 func TestDocumentWithUselessParts(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")

@@ -104,7 +104,7 @@ func Save(tx *store.Tx, c *oauth.Client) error {
 	if err != nil {
 		return err
 	}
-	if !isNews(c, stored) {
+	if stored.Origin != oauth.ByDocument || !isNews(c, stored) { // an operator's client is not what a document says
 		return nil
 	}
 	return tx.ReplaceMetadata(c, true) // what an operator changes meanwhile stands

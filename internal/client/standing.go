@@ -117,6 +117,8 @@ func (d *Directory) newest(stored *oauth.Client, p Permission) (*oauth.Client, e
 		return found, nil // its document vouches for it; it is stored with its first grant
 	case stored == nil:
 		return nil, store.ErrNotFound
+	case stored.Origin != oauth.ByDocument: // an operator registered another under its URL
+		return nil, store.ErrNotFound
 	case found.FetchedAt.After(stored.FetchedAt):
 		merged := *stored
 		merged.Metadata, merged.FetchedAt = found.Metadata, found.FetchedAt
