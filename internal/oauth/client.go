@@ -10,12 +10,11 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Method is a token_endpoint_auth_method (RFC 7591 §2): how a client proves who
-// it is.
+// Method is a token_endpoint_auth_method (RFC 7591 §2): how a client authenticates.
 type Method string
 
-// The client authentication methods. A confidential client that registered
-// either of the secret methods may use the other too.
+// The client authentication methods. A confidential client that registered one of the two secret methods may use the
+// other too.
 const (
 	MethodNone          Method = "none"                // a public client, RFC 6749 §2.1
 	MethodBasic         Method = "client_secret_basic" // RFC 6749 §2.3.1
@@ -23,10 +22,10 @@ const (
 	MethodPrivateKeyJWT Method = "private_key_jwt"     // RFC 7523 §2.2, OpenID Connect Core §9
 )
 
-// IsSecret reports whether m is one of the two ways to show a client secret.
+// IsSecret reports whether m sends a client secret.
 func (m Method) IsSecret() bool { return m == MethodBasic || m == MethodPost }
 
-// Origin is how a client came to be registered.
+// Origin is how a client was registered.
 type Origin string
 
 // The origins of a client.
@@ -36,8 +35,7 @@ const (
 	ByDocument     Origin = "document"     // by the metadata document that its id is the URL of
 )
 
-// Metadata is what a client says of itself (RFC 7591 §2). Fields are empty when
-// not given.
+// Metadata is what a client states about itself (RFC 7591 §2). A field that it does not state is empty.
 type Metadata struct {
 	Name            string      `json:"client_name,omitempty"`
 	URI             string      `json:"client_uri,omitempty"`
@@ -52,41 +50,38 @@ type Metadata struct {
 	GrantTypes      []GrantType `json:"grant_types,omitempty"`
 	ResponseTypes   []string    `json:"response_types,omitempty"`
 	Method          Method      `json:"token_endpoint_auth_method,omitempty"`
-	// Methods are those a metadata document offers besides Method
-	// (token_endpoint_auth_methods_supported); a registration names one alone.
+	// Methods are the methods that a metadata document lists besides Method (token_endpoint_auth_methods_supported); a
+	// registration has only Method.
 	Methods []Method `json:"token_endpoint_auth_methods_supported,omitempty"`
-	// SigningAlg is the only algorithm of its assertions; "" is any that is
-	// served (RFC 7591 §2, OpenID Connect Registration §2).
+	// SigningAlg is the only algorithm that its assertions may use; "" allows every one of SigningAlgs (RFC 7591 §2,
+	// OpenID Connect Registration §2).
 	SigningAlg string `json:"token_endpoint_auth_signing_alg,omitempty"`
-	// JWKS and JWKSURI are the public keys of its assertions, or where they are:
-	// one of the two, with private_key_jwt alone (RFC 7591 §2).
+	// JWKS holds the public keys of its assertions, and JWKSURI is the address that serves them. One of the two is set
+	// if the client uses private_key_jwt, and none otherwise (RFC 7591 §2).
 	JWKS    json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI string          `json:"jwks_uri,omitempty"`
-	Scope   string          `json:"scope,omitempty"` // as registered; it binds nobody, Client.Allowed does
+	Scope   string          `json:"scope,omitempty"` // as registered; not enforced, unlike Client.Allowed
 }
 
 // Client is an application that asks for tokens (RFC 6749 §1.1).
 type Client struct {
 	ID string // "mcp_…" when made here
-	// Incarnation tells the client from others that had its id before it or will have
-	// it after: what one was allowed is nothing to the next. It is "" of a client from
-	// before there were any, or that is not stored.
+	// Incarnation differs between clients that have the same id one after the other, because what one was allowed must
+	// not pass to the next. It is "" for a client that is not stored, or was stored before there were incarnations.
 	Incarnation string
 	Metadata
 	Origin Origin
 
-	// Allowed are the scopes an operator limits it to; empty is whatever the
-	// resource offers.
+	// Allowed are the scopes to which an operator limits the client; empty allows all scopes of the resource.
 	Allowed scope.Set
-	// Resources are the identifiers it is bound to; empty is any. The first is
-	// the default when a request names none.
+	// Resources are the identifiers of the resources that the client is bound to; empty allows any. The first is the
+	// default if a request names none.
 	Resources []string
-	// ResourceServer is the identifier of the resource whose own credentials
-	// these are, for introspection (RFC 7662 §2.1); "" for an ordinary client.
+	// ResourceServer is the identifier of the resource that uses this client's credentials for introspection (RFC 7662
+	// §2.1); "" for an ordinary client.
 	ResourceServer string
 	Secrets        []Secret
-	// RegistrationToken is the Hash of its registration access token (RFC 7592
-	// §3); "": it has none.
+	// RegistrationToken is the Hash of its registration access token (RFC 7592 §3), or "" if it has none.
 	RegistrationToken string
 
 	AccessTTL time.Duration // 0: the resource's or the server's
@@ -95,8 +90,7 @@ type Client struct {
 	ApprovedAt time.Time // zero: unverified
 	DisabledAt time.Time // zero: enabled
 	UsedAt     time.Time // when it first completed a flow; zero: never
-	// ChangedAt is when its redirect URIs or keys last changed; zero: never.
-	// Consents from before are not remembered.
+	// ChangedAt is when its redirect URIs or keys last changed; zero: never. Earlier consents are not remembered.
 	ChangedAt time.Time
 	// FetchedAt is when its metadata document was read; zero for a client without
 	// one.
@@ -110,27 +104,27 @@ type Secret struct {
 	ExpiresAt time.Time // zero: never
 }
 
-// Public reports whether the client need not prove who it is.
+// Public reports whether the client may use the token endpoint without authenticating.
 func (c *Client) Public() bool { return c.Accepts(MethodNone) }
 
-// Accepts reports whether the client may authenticate by the method.
+// Accepts reports whether the client may authenticate with the method.
 func (c *Client) Accepts(m Method) bool { return c.Method == m || slices.Contains(c.Methods, m) }
 
 // Approved reports whether an operator vouches for the client.
 func (c *Client) Approved() bool { return !c.ApprovedAt.IsZero() }
 
-// Disabled reports whether an operator has shut the client out.
+// Disabled reports whether an operator has disabled the client.
 func (c *Client) Disabled() bool { return !c.DisabledAt.IsZero() }
 
 // May reports whether the client registered the grant type.
 func (c *Client) May(g GrantType) bool { return slices.Contains(c.GrantTypes, g) }
 
-// SameTrust reports whether two clients would send a code to the same redirect URIs
-// and prove themselves by the same keys, in whatever order they list them: what a
-// person's consent rests on.
+// SameTrust reports whether both clients have the same redirect URIs, in any order, and the same keys. A person's
+// consent relies on these and does not hold for a client with others.
 func (m *Metadata) SameTrust(other *Metadata) bool {
 	sorted := func(uris []string) []string { return slices.Sorted(slices.Values(uris)) }
-	return slices.Equal(sorted(m.RedirectURIs), sorted(other.RedirectURIs)) && m.JWKSURI == other.JWKSURI && bytes.Equal(m.JWKS, other.JWKS)
+	return slices.Equal(sorted(m.RedirectURIs), sorted(other.RedirectURIs)) && m.JWKSURI == other.JWKSURI &&
+		bytes.Equal(m.JWKS, other.JWKS)
 }
 
 // MatchSecret reports whether secret is one of the client's live secrets at now.
@@ -146,9 +140,8 @@ func (c *Client) MatchSecret(secret string, now time.Time) bool {
 	return ok == 1
 }
 
-// MatchRegistrationToken reports whether token is the client's registration access
-// token (RFC 7592 §3). It compares in constant time; a client without one has no
-// match.
+// MatchRegistrationToken reports whether token is the client's registration access token (RFC 7592 §3). It compares in
+// constant time and returns false for a client without one.
 func (c *Client) MatchRegistrationToken(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(Hash(token)), []byte(c.RegistrationToken)) == 1
 }

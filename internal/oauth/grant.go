@@ -12,9 +12,9 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Grant is what a person allowed one client at one resource by one consent. It
-// lives from consent to revocation; codes hang from it, and so do all its access
-// and refresh tokens: it is the family of RFC 9700 §4.14.2.
+// Grant is what a person allowed one client at one resource by one consent. It lasts from the consent until it is
+// revoked. Its codes, access tokens and refresh tokens belong to it and end with it, so that it is the family of RFC
+// 9700 §4.14.2.
 type Grant struct {
 	ID       string // "grt_…"; the jti of its access tokens begins with it
 	ClientID string
@@ -26,38 +26,37 @@ type Grant struct {
 	RedirectURI string
 	Scope       scope.Set
 	Refreshable bool   // whether refresh tokens are issued from it
-	Secret      string // random part of its refresh tokens; worth nothing without the server's key
-	Method      Method // by which the client redeemed its code; it may not fall back to a weaker one
+	Secret      string // random part of its refresh tokens; useless without the server's key
+	Method      Method // with which the client redeemed its code; it may not use a weaker one later
 
 	Generation int64     // of its newest refresh token; 0: none yet
 	RotatedAt  time.Time // when Generation last rose
-	// RotatedFrom is the network address that made it rise.
+	// RotatedFrom is the network address of the request that raised it.
 	RotatedFrom string
 
-	SignedInAt time.Time // auth_time: when the person last proved who they are
-	AMR        []string  // by which methods (RFC 8176)
+	SignedInAt time.Time // auth_time: when the person last signed in
+	AMR        []string  // with which methods (RFC 8176)
 
 	CreatedAt     time.Time
 	LastUsedAt    time.Time
-	ExpiresAt     time.Time // when it ends unless it is refreshed before
+	ExpiresAt     time.Time // when it ends unless it is refreshed first
 	EndsAt        time.Time // when it ends at the latest
 	RevokedAt     time.Time // zero: not revoked
 	RevokedReason string
 }
 
-// Live reports whether the grant still allows anything at now.
+// Live reports whether the grant is neither revoked nor expired at now.
 func (g *Grant) Live(now time.Time) bool {
 	return g.RevokedAt.IsZero() && now.Before(g.ExpiresAt) && now.Before(g.EndsAt)
 }
 
-// IsOf reports whether the grant is the client's own, and not that of another or of one
-// that once had the same id.
+// IsOf reports whether the grant belongs to the client. A grant of an earlier client with the same id does not.
 func (g *Grant) IsOf(c *Client) bool {
 	return g.ClientID == c.ID && g.ClientIncarnation == c.Incarnation
 }
 
-// Code is an authorization code as it is stored (OAuth 2.1
-// §4.1.2): its hash, and what the token request must agree with.
+// Code is an authorization code as it is stored (OAuth 2.1 §4.1.2): its hash, and the values that the token request has
+// to match.
 type Code struct {
 	Hash        string
 	GrantID     string
@@ -67,12 +66,12 @@ type Code struct {
 	SpentAt     time.Time // zero: not yet
 }
 
-// CodeOf returns the n-th code that answers an authorization request, from 0, so that
-// the same answer given again has the same code:
+// CodeOf returns the n-th code for an authorization request, counted from 0. It returns the same code each time, so
+// that the same decision sent again gets the same answer:
 //
 //	cardea_ac_ ‖ HMAC-SHA256(key, request id ‖ n)
 //
-// It is computed, never stored: the database alone cannot make one.
+// It is computed and never stored, so that the database alone is not enough to make one.
 func CodeOf(key []byte, requestID string, n int64) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("code\x00" + requestID + "\x00" + strconv.FormatInt(n, 10)))
@@ -83,8 +82,7 @@ func CodeOf(key []byte, requestID string, n int64) string {
 //
 //	cardea_rt_ ‖ grant id ‖ _ ‖ generation ‖ _ ‖ HMAC-SHA256(key, grant id ‖ generation ‖ grant secret)
 //
-// It is computed, never stored: the database alone cannot make one, nor can the
-// key alone.
+// It is computed and never stored, so that neither the database alone nor the key alone is enough to make one.
 func RefreshTokenOf(key []byte, g *Grant, generation int64) string {
 	id := strings.TrimPrefix(g.ID, "grt_")
 	n := strconv.FormatInt(generation, 10)
@@ -93,8 +91,8 @@ func RefreshTokenOf(key []byte, g *Grant, generation int64) string {
 	return RefreshPrefix + id + "_" + n + "_" + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// ParseRefreshToken returns the grant id and generation that a refresh token
-// claims. Nothing is proven by it: IsRefreshTokenOf does that.
+// ParseRefreshToken returns the grant id and generation that a refresh token claims. It does not authenticate the
+// token; IsRefreshTokenOf does.
 func ParseRefreshToken(token string) (grantID string, generation int64, ok bool) {
 	if len(token) > 256 {
 		return "", 0, false
@@ -114,8 +112,8 @@ func ParseRefreshToken(token string) (grantID string, generation int64, ok bool)
 	return "grt_" + parts[0], n, true
 }
 
-// IsRefreshTokenOf tells, in constant time, whether token is the one refresh
-// token of g's generation, to the last byte.
+// IsRefreshTokenOf reports whether token is exactly the refresh token of the given generation of g. It compares in
+// constant time.
 func IsRefreshTokenOf(key []byte, g *Grant, generation int64, token string) bool {
 	return subtle.ConstantTimeCompare([]byte(RefreshTokenOf(key, g, generation)), []byte(token)) == 1
 }
@@ -134,8 +132,7 @@ type Claims struct {
 	AMR      []string `json:"amr,omitempty"`
 }
 
-// GrantID returns the id of the grant an access token hangs from, "" for a
-// client's own token.
+// GrantID returns the id of the grant that an access token belongs to, or "" for a client's own token.
 func (c *Claims) GrantID() string {
 	id, _, ok := strings.Cut(c.ID, ".")
 	if !ok || !strings.HasPrefix(id, "grt_") {
@@ -144,15 +141,15 @@ func (c *Claims) GrantID() string {
 	return id
 }
 
-// OwnTokenPrefix returns what the jti of a client's own token for a resource begins
-// with. It is another one once either is deleted and made anew under the same name.
+// OwnTokenPrefix returns the prefix of the jti of a client's own tokens for a resource. It changes if either is deleted
+// and created again under the same name.
 func OwnTokenPrefix(c *Client, r *Resource) string {
 	sum := sha256.Sum256([]byte("own\x00" + c.ID + "\x00" + c.Incarnation + "\x00" + r.ID))
 	return "tok_" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "."
 }
 
-// IsOwnToken reports whether an access token that hangs from no grant was issued to
-// the client as it is now for the resource as it is now.
+// IsOwnToken reports whether an access token without a grant was issued to this client for this resource, and not to
+// earlier ones of the same name.
 func (c *Claims) IsOwnToken(of *Client, r *Resource) bool {
 	if !strings.Contains(c.ID, ".") { // from before there were incarnations
 		return of.Incarnation == "" && of.CreatedAt.Unix() <= c.IssuedAt && r.CreatedAt.Unix() <= c.IssuedAt

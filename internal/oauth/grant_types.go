@@ -2,7 +2,7 @@ package oauth
 
 import "slices"
 
-// GrantType is a grant_type as it stands on the wire.
+// GrantType is a grant_type, as sent by clients.
 type GrantType string
 
 // The grant types of the token endpoint.
@@ -12,34 +12,35 @@ const (
 	ClientCredentials GrantType = "client_credentials" // OAuth 2.1 §4.2
 )
 
-// GrantRule is what holds for a grant type wherever clients have to do with it.
+// GrantRule holds the rules of a grant type, for registration, metadata, commands and the token endpoint.
 type GrantRule struct {
 	Type GrantType
 
-	// Registrable reports that a client may take the grant type by itself, by registration or metadata document; any
-	// other is an operator's to give.
+	// Registrable reports whether a client may choose the grant type in its registration or metadata document. If not,
+	// only an operator can give it to a client.
 	Registrable bool
-	// Authenticated reports that it is for clients that authenticate, never for public ones.
+	// Authenticated reports whether only clients that authenticate may use it, and not public ones.
 	Authenticated bool
-	// Redirect reports that it begins at the authorization endpoint: the client needs a redirect URI.
+	// Redirect reports whether it begins at the authorization endpoint, so that the client needs a redirect URI.
 	Redirect bool
-	// Follows reports that it goes on with what another grant type began, and is of no use alone.
+	// Follows reports whether it continues another grant type and cannot be used without one.
 	Follows bool
-	// OwnName reports that its tokens are for the client itself, without a person: an operator says for which resources.
+	// OwnName reports whether its tokens are for the client itself, without a person. An operator sets the resources
+	// for which the client may have them.
 	OwnName bool
-	// Stateless reports that it writes nothing but its audit event, and so needs no transaction.
+	// Stateless reports whether it writes only its audit event, and so needs no transaction.
 	Stateless bool
 }
 
-// grantRules is the table of grant types, in the order in which they are listed. A grant type is a row here and a file
-// of internal/token that is named by its wire value.
+// grantRules is the table of grant types, in the order in which they are listed. Each has a row here and a file in
+// internal/token that is named after it.
 var grantRules = []GrantRule{
 	{Type: AuthorizationCode, Registrable: true, Redirect: true},
 	{Type: RefreshToken, Registrable: true, Follows: true},
 	{Type: ClientCredentials, Authenticated: true, OwnName: true, Stateless: true},
 }
 
-// GrantTypes returns the grant types that are served, in the order in which they are listed.
+// GrantTypes returns the supported grant types, in the order in which they are listed.
 func GrantTypes() []GrantType {
 	types := make([]GrantType, len(grantRules))
 	for i, rule := range grantRules {
@@ -48,7 +49,7 @@ func GrantTypes() []GrantType {
 	return types
 }
 
-// Rule returns what holds for the grant type; ok reports whether it is served.
+// Rule returns the rules of the grant type; ok reports whether it is supported.
 func (g GrantType) Rule() (rule GrantRule, ok bool) {
 	i := slices.IndexFunc(grantRules, func(rule GrantRule) bool { return rule.Type == g })
 	if i < 0 {
@@ -57,7 +58,7 @@ func (g GrantType) Rule() (rule GrantRule, ok bool) {
 	return grantRules[i], true
 }
 
-// AnyGrant reports whether one of the grant types is served and has a rule for which holds reports true.
+// AnyGrant reports whether at least one of the grant types is supported and has a rule for which holds returns true.
 func AnyGrant(types []GrantType, holds func(GrantRule) bool) bool {
 	return slices.ContainsFunc(types, func(g GrantType) bool {
 		rule, ok := g.Rule()

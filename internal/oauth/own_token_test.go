@@ -29,8 +29,10 @@ func TestIsOwnToken(t *testing.T) {
 		{"the resource was made anew", oauth.Claims{ID: marked}, client, elsewhere, false},
 		{"unmarked, of an older client", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, older, resource, true},
 		{"unmarked, of a newer client", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, client, resource, false},
-		{"unmarked, from before its resource", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, older, elsewhere, false},
-		{"unmarked, from before its client", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix() - 1}, older, resource, false},
+		{"unmarked, from before its resource", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, older, elsewhere,
+			false},
+		{"unmarked, from before its client", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix() - 1}, older, resource,
+			false},
 		{"no jti", oauth.Claims{IssuedAt: made.Unix()}, client, resource, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -10,24 +10,26 @@ import (
 // The zero Challenge matches no verifier.
 type Challenge string
 
-// ParseChallenge reads code_challenge and code_challenge_method. PKCE with S256
-// is asked of every client, confidential ones too (OAuth 2.1 §7.5.1); any other
-// method, a missing one included (its default is plain), is refused.
+// ParseChallenge reads code_challenge and code_challenge_method. It refuses any method but S256, and a missing one,
+// because its default is plain. Every client has to use PKCE, confidential ones too (OAuth 2.1 §7.5.1).
 func ParseChallenge(challenge, method string) (Challenge, error) {
 	switch {
 	case challenge == "":
-		return "", Refuse(InvalidRequest, "code_challenge is missing: this server asks every client for PKCE with S256")
+		return "", Refuse(InvalidRequest, "code_challenge is missing: this server requires PKCE with S256 from "+
+			"every client")
 	case method != "S256":
 		return "", Refuse(InvalidRequest, "code_challenge_method must be S256")
 	}
-	if b, err := base64.RawURLEncoding.DecodeString(challenge); err != nil || len(b) != sha256.Size || len(challenge) != 43 {
-		return "", Refuse(InvalidRequest, "code_challenge must be the base64url form, without padding, of a SHA-256: 43 characters")
+	if b, err := base64.RawURLEncoding.DecodeString(challenge); err != nil || len(b) != sha256.Size ||
+		len(challenge) != 43 {
+		return "", Refuse(InvalidRequest, "code_challenge must be the base64url form, without padding, of a "+
+			"SHA-256: 43 characters")
 	}
 	return Challenge(challenge), nil
 }
 
-// Verify reports whether verifier is well formed (RFC 7636 §4.1) and hashes to
-// the challenge (§4.6). It takes constant time for a given length.
+// Verify reports whether verifier is well formed (RFC 7636 §4.1) and hashes to the challenge (§4.6). Its running time
+// depends only on the length of verifier.
 func (c Challenge) Verify(verifier string) bool {
 	if c == "" || !validVerifier(verifier) {
 		return false

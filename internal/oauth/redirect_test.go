@@ -63,7 +63,8 @@ func TestSameRedirectURI(t *testing.T) {
 // FuzzRedirectURI looks for a URI that is registered in a form that it does not match, or that is not kept as it is the
 // second time.
 func FuzzRedirectURI(f *testing.F) {
-	for _, uri := range []string{"https://a.example/cb", "HTTP://LOCALHOST:80", "com.example.app:/cb", "http://localho%C5%BFt/", "https://a.example?x", "http://[::1]:1/"} {
+	for _, uri := range []string{"https://a.example/cb", "HTTP://LOCALHOST:80", "com.example.app:/cb",
+		"http://localho%C5%BFt/", "https://a.example?x", "http://[::1]:1/"} {
 		f.Add(uri)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {

@@ -1,6 +1,5 @@
-// Package oauth holds the words of the protocol: what a client, a resource, a
-// grant, a code, a challenge and a refusal are, and the rules about them that
-// need neither network nor database. RFC 6749, OAuth 2.1, RFC 7636, RFC 8707.
+// Package oauth defines the terms of the protocol: client, resource, grant, code, challenge and refusal, and the rules
+// about them that need neither network nor database. RFC 6749, OAuth 2.1, RFC 7636, RFC 8707.
 package oauth
 
 import (
@@ -11,10 +10,10 @@ import (
 	"time"
 )
 
-// ErrorCode is an OAuth error code as it stands on the wire.
+// ErrorCode is an OAuth error code, as sent to clients.
 type ErrorCode string
 
-// The codes Cardea answers with.
+// The error codes that Cardea sends.
 const (
 	InvalidRequest          ErrorCode = "invalid_request"           // RFC 6749 §4.1.2.1, §5.2
 	InvalidClient           ErrorCode = "invalid_client"            // RFC 6749 §5.2
@@ -38,24 +37,23 @@ const (
 	TooManyRequests         ErrorCode = "too_many_requests" // with HTTP 429, RFC 6585 §4
 )
 
-// Refusal is a decision against a request: what the client is told. It is made
-// by Refuse and its siblings and found again by AsRefusal.
+// Refusal is a decision to refuse a request, with what the client is told. Refuse and the functions like it return one;
+// AsRefusal finds it in an error.
 type Refusal struct {
 	Code        ErrorCode
-	Description string        // a short sentence that says how to mend the request; no secret
+	Description string        // a short sentence that says how to correct the request; never contains a secret
 	Basic       bool          // the client tried HTTP Basic, so a 401 carries its challenge (RFC 6749 §5.2)
 	RetryAfter  time.Duration // with HTTP 429 and 503; rounded up to whole seconds
-	// Cause is what led to it, for the audit log and never for the client; nil is
-	// nothing more than Description says.
+	// Cause is the error behind the refusal, for the audit log. It is never sent to the client. It is nil if there is
+	// nothing to add to Description.
 	Cause  error
 	status int
 }
 
-// Error returns code and description.
+// Error returns the code and the description.
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Description }
 
-// Status is the HTTP status that goes with the refusal at a token-style
-// endpoint or on a page.
+// Status returns the HTTP status for the refusal at an endpoint that answers with JSON, or on a page.
 func (r *Refusal) Status() int {
 	if r.status != 0 {
 		return r.status
@@ -82,37 +80,34 @@ func Refuse(code ErrorCode, format string, args ...any) error {
 	return &Refusal{Code: code, Description: fmt.Sprintf(format, args...)}
 }
 
-// RefuseStatus is Refuse with an HTTP status other than the code's own, for
-// what HTTP says better than OAuth (415, 413).
+// RefuseStatus is like Refuse, with an HTTP status other than the default of the code, such as 413 or 415.
 func RefuseStatus(status int, code ErrorCode, format string, args ...any) error {
 	return &Refusal{Code: code, Description: fmt.Sprintf(format, args...), status: status}
 }
 
-// RefuseClient refuses a client that did not prove who it is (RFC 6749 §5.2).
-// basic tells that it tried HTTP Basic.
+// RefuseClient refuses a client that failed to authenticate (RFC 6749 §5.2). basic reports whether it tried HTTP Basic.
 func RefuseClient(basic bool, format string, args ...any) error {
 	return &Refusal{Code: InvalidClient, Description: fmt.Sprintf(format, args...), Basic: basic}
 }
 
-// RefuseForNow refuses a request that came too often: it may be tried again
-// after the given time.
+// RefuseForNow refuses a request because its sender has sent too many. It may be tried again after the given time.
 func RefuseForNow(after time.Duration, format string, args ...any) error {
 	return &Refusal{Code: TooManyRequests, Description: fmt.Sprintf(format, args...), RetryAfter: after}
 }
 
-// RefuseBusy refuses a request because this server has too much to do: it may be tried again after the given time.
+// RefuseBusy refuses a request because this server is overloaded. It may be tried again after the given time.
 func RefuseBusy(after time.Duration, format string, args ...any) error {
 	return &Refusal{Code: TemporarilyUnavailable, Description: fmt.Sprintf(format, args...), RetryAfter: after}
 }
 
-// IsForNow reports whether err is a refusal that a later try may not meet: of a sender that came too often, or by a
-// server that has too much to do.
+// IsForNow reports whether err is a temporary refusal: of a sender that has sent too many requests, or by a server that
+// is overloaded.
 func IsForNow(err error) bool {
 	refusal, ok := AsRefusal(err)
 	return ok && (refusal.Code == TooManyRequests || refusal.Code == TemporarilyUnavailable)
 }
 
-// Listed returns names as a description lists them: "a, b, c".
+// Listed returns names as a list for a description: "a, b, c".
 func Listed[T ~string](names []T) string {
 	text := make([]string, len(names))
 	for i, name := range names {
@@ -121,7 +116,7 @@ func Listed[T ~string](names []T) string {
 	return strings.Join(text, ", ")
 }
 
-// Because returns the refusal err with its cause.
+// Because returns a copy of the refusal err with the given cause.
 func Because(err, cause error) error {
 	refusal, ok := AsRefusal(err)
 	if !ok {
@@ -132,8 +127,8 @@ func Because(err, cause error) error {
 	return &caused
 }
 
-// AsRefusal finds the refusal in err. Any other error is a fault: it is logged
-// whole, and the client hears only server_error.
+// AsRefusal returns the refusal in err. An error without one is a fault: it is logged in full, and the client is told
+// only server_error.
 func AsRefusal(err error) (*Refusal, bool) {
 	var r *Refusal
 	ok := errors.As(err, &r)
@@ -146,6 +141,6 @@ func IsRefusal(err error) bool {
 	return ok
 }
 
-// ErrUnavailable marks a fault that a later try may not meet: the database does
-// not answer, or the server is stopping. It becomes HTTP 503.
+// ErrUnavailable marks a temporary fault: the database does not answer, or the server is stopping. The client is
+// answered with HTTP 503.
 var ErrUnavailable = errors.New("temporarily unavailable")

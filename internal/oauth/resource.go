@@ -13,7 +13,7 @@ import (
 // an empty SigningAlg mean the server's defaults.
 type Resource struct {
 	ID         string // "res_…"
-	Identifier string // canonical URI: the aud of its tokens, byte for byte
+	Identifier string // canonical URI, which is the aud of its tokens byte for byte
 	Name       string
 	Scopes     []ResourceScope
 
@@ -26,25 +26,25 @@ type Resource struct {
 	UpdatedAt time.Time
 }
 
-// ResourceScope is a scope that a resource understands.
+// ResourceScope is a scope of a resource.
 type ResourceScope struct {
 	Name        string `json:"name"`
-	Description string `json:"description"`    // for the consent page; "" shows the name
-	Default     bool   `json:"default"`        // granted to a client that asks for no scope
-	Risk        Risk   `json:"risk,omitempty"` // what can go wrong with it; "" is not said
+	Description string `json:"description"`    // for the consent page; if "", the name is shown
+	Default     bool   `json:"default"`        // granted if a client requests no scope
+	Risk        Risk   `json:"risk,omitempty"` // what a client can do with it; "" if not stated
 }
 
 // Risk is what a client can do with a scope, for the consent page.
 type Risk string
 
-// The risks, the least first.
+// The risks, lowest first.
 const (
-	RiskRead   Risk = "read"   // it looks at things
-	RiskChange Risk = "change" // it changes things
-	RiskAct    Risk = "act"    // it acts in the person's name, towards others
+	RiskRead   Risk = "read"   // it can read data
+	RiskChange Risk = "change" // it can change data
+	RiskAct    Risk = "act"    // it can act towards others in the person's name
 )
 
-// Risks are all risks, the least first.
+// Risks are all risks, lowest first.
 var Risks = []Risk{RiskRead, RiskChange, RiskAct}
 
 // ScopeNames returns the names of all the resource's scopes, in their order.
@@ -56,8 +56,8 @@ func (r *Resource) ScopeNames() scope.Set {
 	return names
 }
 
-// DefaultScopes returns what is granted to a client that asks for no scope: the scopes
-// marked default, or, when none is marked, all but the wildcards.
+// DefaultScopes returns the scopes that are granted to a client that requests none: those marked as default, or, if
+// none is marked, all but the wildcards.
 func (r *Resource) DefaultScopes() scope.Set {
 	var marked, plain scope.Set
 	for _, s := range r.Scopes {
@@ -74,8 +74,8 @@ func (r *Resource) DefaultScopes() scope.Set {
 	return plain
 }
 
-// Describe returns the words for a scope on the consent page: its own
-// description, that of the wildcard that covers it, or its name.
+// Describe returns the description of a scope for the consent page: its own, that of the wildcard that covers it, or
+// its name.
 func (r *Resource) Describe(name string) string {
 	if name == OfflineAccess {
 		return "Stay connected when you are away, until you disconnect it"
@@ -93,8 +93,7 @@ func (r *Resource) Describe(name string) string {
 	return words
 }
 
-// Risk returns the risk of a scope: its own, or that of the wildcard that covers it;
-// "" if neither says.
+// Risk returns the risk of a scope: its own, or that of the wildcard that covers it; "" if neither states one.
 func (r *Resource) Risk(name string) Risk {
 	var risk Risk
 	for _, s := range r.Scopes {
@@ -109,27 +108,25 @@ func (r *Resource) Risk(name string) Risk {
 	return risk
 }
 
-// OfflineAccess asks for a refresh token (OpenID Connect Core §11). It belongs to
-// no resource.
+// OfflineAccess asks for a refresh token (OpenID Connect Core §11). It is not a scope of any resource.
 const OfflineAccess = "offline_access"
 
-// tolerated are scopes that clients ask for out of habit. They are never an
-// error and stand for nothing here.
+// tolerated are scopes that many clients request from every server. Requesting one is never an error, and none of them
+// is a scope of a resource.
 var tolerated = scope.Of("openid", "profile", "email", OfflineAccess)
 
-// OnlyTolerated reports whether scopes has nothing but what clients ask for out of habit.
+// OnlyTolerated reports whether scopes has no other scopes than offline_access, openid, profile and email.
 func OnlyTolerated(scopes scope.Set) bool { return len(scopes.Minus(tolerated)) == 0 }
 
-// Permits reports whether client may be granted the scope at r: r understands it,
-// and no operator limited the client to others. offline_access is no scope of r.
+// Permits reports whether client may be granted the scope at r: r has the scope, and no operator has limited the client
+// to other scopes. It returns false for offline_access, which is not a scope of r.
 func (r *Resource) Permits(client *Client, name string) bool {
 	return r.ScopeNames().Covers(name) && (len(client.Allowed) == 0 || client.Allowed.Covers(name))
 }
 
-// Permitted returns what is left of scopes that were granted to client at r, by what
-// Permits now. Of a wildcard that is permitted no longer, the scopes below it that are
-// stay. It reports false if nothing is left where there was something: offline_access
-// alone is no grant, unless r has no scopes at all.
+// Permitted returns those of the scopes granted to client at r that Permits still allows. A wildcard that is no longer
+// permitted is replaced by the permitted scopes that it covers. ok is false if none is left of at least one:
+// offline_access alone is not a grant, unless r has no scopes at all.
 func (r *Resource) Permitted(client *Client, granted scope.Set) (left scope.Set, ok bool) {
 	for _, name := range granted {
 		switch {
@@ -147,11 +144,10 @@ func (r *Resource) Permitted(client *Client, granted scope.Set) (left scope.Set,
 	return left, !OnlyTolerated(left) || len(granted) == 0 || OnlyTolerated(granted) && len(r.Scopes) == 0
 }
 
-// Grantable returns the scopes that client may be granted at r when it asked
-// for requested: what r understands and client is allowed, in the order asked;
-// the rest is dropped. Who asked for none (or only for openid and its kin)
-// gets the defaults of r. invalid_scope if nothing is left. offline_access is
-// kept only when offline is true (RFC 6749 §3.3).
+// Grantable returns the scopes that client may be granted at r if it requests requested: those that r has and client is
+// allowed, in the requested order; it drops the others (RFC 6749 §3.3). A client that requests none, or only tolerated
+// ones such as openid, gets the defaults of r. The error is invalid_scope if no scope is left. offline_access is kept
+// only if offline is true.
 func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) (scope.Set, error) {
 	known := r.ScopeNames()
 	var granted scope.Set
@@ -164,7 +160,7 @@ func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) 
 			}
 		}
 		if len(granted) == 0 {
-			return nil, Refuse(InvalidScope, "none of the requested scopes can be granted; this resource knows: %s", known)
+			return nil, Refuse(InvalidScope, "none of the requested scopes can be granted: request some of %s", known)
 		}
 	default:
 		for _, name := range r.DefaultScopes() {
@@ -172,7 +168,7 @@ func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) 
 				granted = append(granted, name)
 			}
 		}
-		if len(granted) == 0 { // a client that was given scopes none of which is a default
+		if len(granted) == 0 { // none of the client's allowed scopes is a default
 			for _, name := range client.Allowed {
 				if known.Covers(name) {
 					granted = append(granted, name)
@@ -180,7 +176,8 @@ func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) 
 			}
 		}
 		if len(granted) == 0 && len(known) > 0 {
-			return nil, Refuse(InvalidScope, "scope is missing and this resource has no default for this client; it knows: %s", known)
+			return nil, Refuse(InvalidScope, "scope is missing and this resource has no default for this client: "+
+				"request some of %s", known)
 		}
 	}
 	if offline && requested.Has(OfflineAccess) {
@@ -189,21 +186,20 @@ func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) 
 	return granted, nil
 }
 
-// CheckIdentifier returns the canonical form in which a resource identifier is
-// registered, or a refusal that says what is wrong: it must be an absolute
-// https URI (http on a loopback host) without fragment or user (RFC 8707 §2).
-// The canonical form has scheme and host in lower case, no default port, and no
-// slash after a bare origin.
+// CheckIdentifier returns the canonical form in which a resource identifier is registered: scheme and host in lower
+// case, without a default port, and without a slash after a bare origin. It refuses with invalid_target an identifier
+// that is not an absolute https URI (or http on a loopback host) without fragment and user information (RFC 8707 §2).
 func CheckIdentifier(identifier string) (string, error) {
 	if len(identifier) > 1024 {
-		return "", Refuse(InvalidTarget, "a resource identifier has at most 1024 bytes")
+		return "", Refuse(InvalidTarget, "a resource identifier must not be longer than 1024 bytes")
 	}
 	canonical, u, why := normalise(identifier)
 	switch {
 	case why != "":
 		return "", Refuse(InvalidTarget, "resource %.200q %s", identifier, why)
 	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
-		return "", Refuse(InvalidTarget, "resource %.200q must use https: http is for loopback hosts alone", identifier)
+		return "", Refuse(InvalidTarget, "resource %.200q must use https: http is accepted only for loopback hosts",
+			identifier)
 	}
 	return canonical, nil
 }
@@ -218,7 +214,7 @@ func normalise(identifier string) (canonical string, u *url.URL, why string) {
 	case strings.Contains(identifier, "#"):
 		return "", nil, "must not have a fragment (RFC 8707 section 2)"
 	case u.User != nil:
-		return "", nil, "must not carry user information"
+		return "", nil, "must not contain user information"
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "", nil, "must use https"
 	case !plainHost(identifier, u):
@@ -244,11 +240,12 @@ func normalise(identifier string) (canonical string, u *url.URL, why string) {
 	return u.String(), u, ""
 }
 
-// FindResource looks up the resource that identifiers (the values of the parameter resource, RFC 8707 §2) name among
-// registered. A value is looked for as it is, then without its query, then as a URI below a registered one, of which the
-// longest counts. Scheme and host may be in upper case, a default port and one trailing slash count for nothing, and an
-// origin names the only resource on it. Values that mean the same collapse; several different ones, or one that names
-// nothing, are invalid_target. No value at all is (nil, nil): the caller knows the default.
+// FindResource returns the resource in registered that identifiers name, which are the values of the parameter resource
+// (RFC 8707 §2). It looks for a value as it is, then without its query, then as a URI below a registered one, of which
+// it takes the longest. Scheme and host may be in upper case; a default port and one trailing slash are ignored; and an
+// origin names the only resource on it. Values that name the same resource count as one. The error is invalid_target if
+// they name several, or if one names none. Without any value FindResource returns nil and no error, because the caller
+// knows the default.
 func FindResource(registered []*Resource, identifiers []string) (*Resource, error) {
 	var found *Resource
 	for _, identifier := range identifiers {
@@ -257,7 +254,7 @@ func FindResource(registered []*Resource, identifiers []string) (*Resource, erro
 		case err != nil:
 			return nil, err
 		case found != nil && r != found:
-			return nil, Refuse(InvalidTarget, "resource names several resources: ask for one at a time")
+			return nil, Refuse(InvalidTarget, "resource names more than one resource: request one at a time")
 		}
 		found = r
 	}
@@ -283,7 +280,8 @@ func findOne(registered []*Resource, identifier string) (*Resource, error) {
 		if origin(r.Identifier) == u.Scheme+"://"+u.Host {
 			onOrigin = append(onOrigin, r)
 		}
-		if strings.HasPrefix(path, strings.TrimSuffix(r.Identifier, "/")+"/") && (longest == nil || len(r.Identifier) > len(longest.Identifier)) {
+		if strings.HasPrefix(path, strings.TrimSuffix(r.Identifier, "/")+"/") &&
+			(longest == nil || len(r.Identifier) > len(longest.Identifier)) {
 			longest = r
 		}
 	}
@@ -306,14 +304,13 @@ func origin(identifier string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// MaxAccessTTL is the longest life an access token can be given. A signing key
-// stays published that long after its last signature.
+// MaxAccessTTL is the longest lifetime of an access token. A signing key stays published that long after its last
+// signature.
 const MaxAccessTTL = 24 * time.Hour
 
-// TargetOf returns the resource that a client's request is for: the one that
-// identifiers name, else the client's own, else the only one there is. A client
-// that is bound to resources gets tokens for no other. invalid_target when it
-// cannot be told, never "all".
+// TargetOf returns the resource that a client's request is for: the one that identifiers name, else the first that the
+// client is bound to, else the only one that is registered. The error is invalid_target if none of these applies, or if
+// the client is bound to other resources. A request is never for all resources.
 func TargetOf(client *Client, registered []*Resource, identifiers []string) (*Resource, error) {
 	named, err := FindResource(registered, identifiers)
 	switch {
@@ -324,7 +321,7 @@ func TargetOf(client *Client, registered []*Resource, identifiers []string) (*Re
 	case named == nil && len(registered) == 1:
 		named = registered[0]
 	case named == nil:
-		return nil, Refuse(InvalidTarget, "resource is missing, and there is more than one (or none) to choose from: name the MCP server's URL")
+		return nil, Refuse(InvalidTarget, "resource is missing and has no default: send the URL of the MCP server")
 	}
 	if err == nil && !client.BoundTo(named.Identifier) {
 		return nil, Refuse(InvalidTarget, "this client is not allowed to ask for tokens for %s", named.Identifier)

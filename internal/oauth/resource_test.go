@@ -13,7 +13,8 @@ func TestFindResource(t *testing.T) {
 		}
 		return all
 	}
-	one := registered("https://host.example/mcp", "https://host.example/mcp/inner", "https://host.example/mcp?project=y", "http://localhost:8081/mcp", "https://alone.example/a")
+	one := registered("https://host.example/mcp", "https://host.example/mcp/inner",
+		"https://host.example/mcp?project=y", "http://localhost:8081/mcp", "https://alone.example/a")
 	tests := []struct{ asked, want string }{
 		{"https://host.example/mcp", "https://host.example/mcp"},
 		{"https://host.example/mcp/", "https://host.example/mcp"},
@@ -54,7 +55,8 @@ func TestCheckIdentifier(t *testing.T) {
 			t.Errorf("CheckIdentifier(%q) = %q, %v, want %q", identifier, got, err, want)
 		}
 	}
-	for _, identifier := range []string{"http://localho%C5%BFt/mcp", "https://%E2%84%AA.example/mcp", "http://mcp.example/mcp", "http://localhost.evil.example/mcp"} {
+	for _, identifier := range []string{"http://localho%C5%BFt/mcp", "https://%E2%84%AA.example/mcp",
+		"http://mcp.example/mcp", "http://localhost.evil.example/mcp"} {
 		if got, err := oauth.CheckIdentifier(identifier); err == nil {
 			t.Errorf("CheckIdentifier(%q) = %q, want a refusal", identifier, got)
 		}

@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// maxWebURI bounds a web address that a client says of itself, in bytes.
+// maxWebURI is the longest web address that is accepted in a client's metadata, in bytes.
 const maxWebURI = 512
 
-// CheckWebURI refuses a URI that is not a plain web address; "" is none at all.
+// CheckWebURI refuses a URI that is not an http or https URL of at most maxWebURI bytes. It accepts "", which means
+// that the client has none.
 func CheckWebURI(name, uri string) error {
 	if uri == "" {
 		return nil
