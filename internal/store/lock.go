@@ -1,6 +1,8 @@
 package store
 
 import (
+	"errors"
+
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
@@ -35,6 +37,13 @@ func (tx *Tx) LockResource(idOrIdentifier string) (*oauth.Resource, error) {
 // LockUser is User, or UserByEmail, and no other transaction changes the account
 // until this one ends.
 func (tx *Tx) LockUser(idOrEmail string) (*identity.User, error) {
-	found, err := all(tx, "UPDATE users SET id = id WHERE id = $1 OR email_key = $2 RETURNING "+userColumns, args{idOrEmail, identity.EmailKey(idOrEmail)}, scanUser)
+	u, err := tx.User(idOrEmail)
+	if errors.Is(err, ErrNotFound) {
+		u, err = tx.UserByEmail(idOrEmail)
+	}
+	if err != nil {
+		return nil, err
+	}
+	found, err := all(tx, "UPDATE users SET id = id WHERE id = $1 RETURNING "+userColumns, args{u.ID}, scanUser)
 	return only(found, err)
 }
