@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// certificate is a TLS certificate that is read again when its file changes, so
-// that a renewal needs no restart.
+// certificate is a TLS certificate that is reloaded when its file changes, so that a renewal needs no restart.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -45,15 +44,15 @@ func (c *certificate) load() error {
 	return nil
 }
 
-// get returns the certificate for a handshake; it looks at the file once a second
-// at most, and keeps the old one while the new one does not load.
+// get returns the certificate for a handshake. It checks the file at most once a second, and keeps the old certificate
+// if the new one cannot be loaded.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= time.Second {
 		c.checked = now
 		if err := c.load(); err != nil {
-			c.log.Warn("the new TLS certificate does not load; the old one stays in use", "error", err)
+			c.log.Warn("cannot load the new TLS certificate; the old one stays in use", "error", err)
 		}
 	}
 	return c.current, nil

@@ -7,9 +7,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// NewDirectory returns the directory of the clients that count by c, for whoever looks
-// at what is stored without serving: what it fetches has no budget. Without a db it only
-// checks c. An error names the pinned document that is at fault.
+// NewDirectory returns the directory of the clients that c permits, for programs that read the database without
+// serving. What it fetches is not limited. If db is nil, NewDirectory only checks c. An error names the invalid pinned
+// document.
 func NewDirectory(c config.Config, db *store.DB) (*client.Directory, error) {
 	directory := &client.Directory{DB: db}
 	if c.Registration.CIMD == "off" {

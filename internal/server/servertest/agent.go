@@ -13,25 +13,23 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Agent is an OAuth client at work, or somebody who poses as one. Its fields may be
-// changed between requests.
+// Agent is an OAuth client, or an attacker that poses as one. Its fields may be changed between requests.
 type Agent struct {
 	ClientID    string
-	Secret      string // "": none is sent
-	Key         *Key   // signs an assertion for each request; nil: none is sent
+	Secret      string // "" if none is sent
+	Key         *Key   // signs an assertion for each request; nil if none is sent
 	RedirectURI string
-	Resource    string // named when authorizing and redeeming; "": none is
-	Verifier    string // of the last Authorization (RFC 7636 §4.1)
-	// RegistrationToken is the registration access token (RFC 7592 §3); "": it has
-	// none, or did not register itself.
+	Resource    string // sent when authorizing and redeeming; "" if none is
+	Verifier    string // of the latest Authorization (RFC 7636 §4.1)
+	// RegistrationToken is the registration access token (RFC 7592 §3), or "" if the client has none.
 	RegistrationToken string
 
 	s *Server
 	t testing.TB
 }
 
-// Agent returns an agent for a client that was registered before; nil for one
-// that will register itself. It names the resource MCP.
+// Agent returns an agent for the registered client c. If c is nil, the agent has to register itself. Its Resource is
+// MCP.
 func (s *Server) Agent(t testing.TB, c *Client) *Agent {
 	a := &Agent{RedirectURI: Callback, Resource: MCP, s: s, t: t}
 	if c != nil {
@@ -43,15 +41,16 @@ func (s *Server) Agent(t testing.TB, c *Client) *Agent {
 	return a
 }
 
-// Register sends client metadata, any value that makes a JSON object, and
-// becomes that client if it is accepted (RFC 7591 §3). nil is the least there can
-// be: a name and RedirectURI.
+// Register sends metadata, any value that marshals to a JSON object, and takes on the identity of the registered client
+// (RFC 7591 §3). If metadata is nil, it sends the minimum: a name and RedirectURI.
 func (a *Agent) Register(metadata any, tweaks ...Tweak) *Reply {
 	a.t.Helper()
 	if metadata == nil {
-		metadata = map[string]any{"client_name": "Example agent", "redirect_uris": []string{a.RedirectURI}, "token_endpoint_auth_method": "none"}
+		metadata = map[string]any{"client_name": "Example agent", "redirect_uris": []string{a.RedirectURI},
+			"token_endpoint_auth_method": "none"}
 	}
-	reply := a.Post("/oauth2/register", nil, append([]Tweak{a.object(metadata), Header("Content-Type", "application/json")}, tweaks...)...)
+	reply := a.Post("/oauth2/register", nil,
+		append([]Tweak{a.object(metadata), Header("Content-Type", "application/json")}, tweaks...)...)
 	if reply.Status == http.StatusCreated {
 		a.ClientID, a.Secret, a.RegistrationToken = reply.Text("client_id"), reply.Text("client_secret"), reply.Text("registration_access_token")
 		a.s.secret("client secret", a.Secret)
@@ -60,9 +59,8 @@ func (a *Agent) Register(metadata any, tweaks ...Tweak) *Reply {
 	return reply
 }
 
-// Registration calls the address of the agent's own registration with its
-// registration access token (RFC 7592 §2): GET reads it, PUT replaces it by
-// metadata, DELETE deletes it.
+// Registration sends a request about the agent's own registration, with its registration access token (RFC 7592 §2):
+// GET reads it, PUT replaces it with metadata, DELETE deletes it.
 func (a *Agent) Registration(method string, metadata any, tweaks ...Tweak) *Reply {
 	a.t.Helper()
 	own := []Tweak{Method(method), Bearer(a.RegistrationToken)}
@@ -115,8 +113,7 @@ func Challenge(verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Exchange redeems a code with the verifier of the last Authorization (OAuth 2.1
-// §4.1.3).
+// Exchange redeems a code with the verifier of the latest Authorization (OAuth 2.1 §4.1.3).
 func (a *Agent) Exchange(code string, tweaks ...Tweak) *Reply {
 	a.t.Helper()
 	params := url.Values{
@@ -137,7 +134,7 @@ func (a *Agent) Refresh(token string, tweaks ...Tweak) *Reply {
 	return a.Token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}, tweaks...)
 }
 
-// ClientCredentials asks for a token in the client's own name (OAuth 2.1 §4.2).
+// ClientCredentials requests a token for the client itself (OAuth 2.1 §4.2).
 func (a *Agent) ClientCredentials(tweaks ...Tweak) *Reply {
 	a.t.Helper()
 	return a.Token(url.Values{"grant_type": {"client_credentials"}}, tweaks...)
@@ -155,13 +152,13 @@ func (a *Agent) Introspect(token string, tweaks ...Tweak) *Reply {
 	return a.authenticated("/oauth2/introspect", url.Values{"token": {token}}, tweaks)
 }
 
-// Active reports whether introspection calls a token active.
+// Active reports whether introspection says that a token is active.
 func (a *Agent) Active(token string) bool {
 	a.t.Helper()
 	reply := a.Introspect(token)
 	active, ok := reply.JSON()["active"].(bool)
 	if reply.Status != http.StatusOK || !ok {
-		a.t.Errorf("no introspection response: %d %s", reply.Status, reply.Body)
+		a.t.Errorf("not an introspection response: %d %s", reply.Status, reply.Body)
 	}
 	return active
 }
@@ -172,8 +169,8 @@ func (a *Agent) Revoke(token string, tweaks ...Tweak) *Reply {
 	return a.authenticated("/oauth2/revoke", url.Values{"token": {token}}, tweaks)
 }
 
-// authenticated posts params with the client's credentials: an assertion with a
-// key, Basic with a secret, else client_id in the body (RFC 6749 §2.3).
+// authenticated posts params with the client's credentials: an assertion if it has a key, Basic if it has a secret,
+// otherwise client_id in the body (RFC 6749 §2.3).
 func (a *Agent) authenticated(path string, params url.Values, tweaks []Tweak) *Reply {
 	a.t.Helper()
 	credentials := With("client_id", a.ClientID)
@@ -199,16 +196,14 @@ func (a *Agent) Get(path string, tweaks ...Tweak) *Reply {
 	return a.s.send(a.t, a.s.client(nil), newRequest(http.MethodGet, a.s.URL+path, nil, tweaks))
 }
 
-// Connect goes the whole way in b as p, who allows all that is asked: authorize,
-// sign in and consent where a page asks for it, redeem. The tweaks change the
-// authorization request.
+// Connect runs the whole code flow in b as the person p: it authorizes, signs in and allows everything if a page asks
+// for it, and redeems the code. The tweaks change the authorization request.
 func (a *Agent) Connect(b *Browser, p *Person, tweaks ...Tweak) Tokens {
 	a.t.Helper()
 	return a.Exchange(b.Authorize(a.Authorization(tweaks...)).Through(p).Code()).Tokens()
 }
 
-// Claims returns the claims of an access token, whose signature it does not look
-// at.
+// Claims returns the claims of an access token without checking its signature.
 func Claims(t testing.TB, token string) oauth.Claims {
 	t.Helper()
 	var claims oauth.Claims

@@ -19,15 +19,15 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Key is a client's signing key, of the algorithm Alg. Every key is another, but
-// for those of RSA, which take long to make: one serves all.
+// Key is a client's signing key for the algorithm Alg. All RSA keys share one private key, because generating one is
+// slow.
 type Key struct {
-	ID      string // kid; "": it has none
+	ID      string // kid; "" for none
 	Alg     string
 	Private crypto.Signer
 }
 
-// NewKey makes a key for ES256, EdDSA, RS256 or PS256.
+// NewKey returns a new key for ES256, EdDSA, RS256 or PS256.
 func NewKey(t testing.TB, kid, alg string) *Key {
 	t.Helper()
 	k := &Key{ID: kid, Alg: alg}
@@ -48,7 +48,7 @@ func NewKey(t testing.TB, kid, alg string) *Key {
 
 var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
-// KeySet returns the JSON Web Key Set of the keys, public parts only.
+// KeySet returns the JSON Web Key Set of the public keys.
 func KeySet(t testing.TB, keys ...*Key) json.RawMessage {
 	t.Helper()
 	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
@@ -62,21 +62,19 @@ func KeySet(t testing.TB, keys ...*Key) json.RawMessage {
 	return text
 }
 
-// Signed is an edit for Client: it authenticates with private_key_jwt, by the keys
-// of the set.
+// Signed is an edit for Client: the client authenticates with private_key_jwt and a key of the set.
 func Signed(set json.RawMessage) func(*oauth.Client) {
 	return func(c *oauth.Client) { c.Method, c.JWKS = oauth.MethodPrivateKeyJWT, set }
 }
 
-// Assertion is a client assertion that is about to be signed, for edits to change
-// (RFC 7523 §3).
+// Assertion is a client assertion before it is signed, for edits to change (RFC 7523 §3).
 type Assertion struct {
 	Header, Claims map[string]any
-	Sign           func(input []byte) []byte // nil: by the agent's Key
+	Sign           func(input []byte) []byte // nil to sign with the agent's Key
 }
 
-// Assertion returns a new assertion of the agent, signed by its Key: for this
-// server, good for five minutes, with a jti of its own.
+// Assertion returns a new assertion of the agent for this server, signed with its Key, with a lifetime of five minutes
+// and a unique jti.
 func (a *Agent) Assertion(edits ...func(*Assertion)) string {
 	a.t.Helper()
 	now := a.s.Clock.Now()
@@ -125,18 +123,19 @@ func (k *Key) Sign(t testing.TB, input []byte) (signature []byte) {
 		signature = ed25519.Sign(key, input)
 	case *rsa.PrivateKey:
 		if k.Alg == "PS256" {
-			signature, err = rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+			signature, err = rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:],
+				&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 		} else {
 			signature, err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
 		}
 	}
 	if err != nil || signature == nil {
-		t.Fatalf("servertest: cannot sign by %s: %v", k.Alg, err)
+		t.Fatalf("servertest: cannot sign with %s: %v", k.Alg, err)
 	}
 	return signature
 }
 
-// Assert sends this assertion, and no other credential (RFC 7523 §2.2).
+// Assert sends the assertion as the only credential (RFC 7523 §2.2).
 func Assert(assertion string) Tweak {
 	return func(r *Request) {
 		With("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")(r)

@@ -12,10 +12,9 @@ import (
 	"testing"
 )
 
-// Browser is a person's browser: it keeps cookies and says where a request came
-// from, as browsers do (Origin, Sec-Fetch-Site).
+// Browser is a person's browser. It keeps cookies and sends Origin and Sec-Fetch-Site as browsers do.
 type Browser struct {
-	// Header is sent with every request, in place of the browser's own.
+	// Header is sent with every request and overrides the browser's own header.
 	Header http.Header
 
 	jar *cookiejar.Jar
@@ -23,7 +22,7 @@ type Browser struct {
 	t   testing.TB
 }
 
-// Browser returns a browser that has never been here.
+// Browser returns a new browser without cookies.
 func (s *Server) Browser(t testing.TB) *Browser {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -42,17 +41,17 @@ func (b *Browser) Cookies() map[string]string {
 	return cookies
 }
 
-// SetCookie plants a cookie, as somebody near the browser could; an empty value
-// takes it away.
+// SetCookie sets a cookie, as an attacker with access to the browser could. An empty value removes it.
 func (b *Browser) SetCookie(name, value string) {
-	c := &http.Cookie{Name: name, Value: value, Path: "/", Secure: b.base().Scheme == "https", HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	c := &http.Cookie{Name: name, Value: value, Path: "/", Secure: b.base().Scheme == "https", HttpOnly: true,
+		SameSite: http.SameSiteLaxMode}
 	if value == "" {
 		c.MaxAge = -1
 	}
 	b.jar.SetCookies(b.base(), []*http.Cookie{c})
 }
 
-// origin returns what the browser calls the origin of the server's pages.
+// origin returns the origin of the server's pages.
 func (b *Browser) origin() string {
 	u := b.base()
 	return u.Scheme + "://" + u.Host
@@ -66,21 +65,19 @@ func (b *Browser) base() *url.URL {
 	return u
 }
 
-// Authorize opens an authorization request, as if an application on the person's
-// computer had opened it.
+// Authorize opens an authorization request, as if an application on the person's computer had started the browser.
 func (b *Browser) Authorize(params url.Values, tweaks ...Tweak) *Page {
 	b.t.Helper()
 	return b.open(params, newRequest(http.MethodGet, b.s.URL+"/oauth2/authorize", params, tweaks))
 }
 
-// Get opens a path of the server, query included, or a URL there.
+// Get opens ref, a path of the server with or without a query, or a URL of the server.
 func (b *Browser) Get(ref string, tweaks ...Tweak) *Page {
 	b.t.Helper()
 	return b.open(nil, newRequest(http.MethodGet, b.resolve(ref), nil, tweaks))
 }
 
-// Post posts params to a path of the server, as a form of one of its own pages
-// would.
+// Post posts params to a path of the server, like a form of one of its own pages.
 func (b *Browser) Post(ref string, params url.Values, tweaks ...Tweak) *Page {
 	b.t.Helper()
 	return b.open(nil, newRequest(http.MethodPost, b.resolve(ref), params, tweaks))
@@ -103,7 +100,8 @@ func (b *Browser) open(asked url.Values, r *Request) *Page {
 	b.address(r)
 	for range 10 {
 		reply := b.s.send(b.t, client, r)
-		page := &Page{Status: reply.Status, Header: reply.Header, URL: r.URL, Body: string(reply.Body), Browser: b, asked: asked}
+		page := &Page{Status: reply.Status, Header: reply.Header, URL: r.URL, Body: string(reply.Body), Browser: b,
+			asked: asked}
 		location := reply.Header.Get("Location")
 		switch {
 		case reply.Status < 300 || reply.Status > 399 || location == "":
@@ -114,14 +112,14 @@ func (b *Browser) open(asked url.Values, r *Request) *Page {
 		}
 		site := r.Header["Sec-Fetch-Site"]
 		r = newRequest(http.MethodGet, b.resolve(location), nil, nil)
-		r.Header["Sec-Fetch-Site"] = site // of a redirect it is that of where it began
+		r.Header["Sec-Fetch-Site"] = site // a redirect keeps the value of the first request
 		b.address(r)
 	}
-	b.t.Fatalf("more than 10 redirects; the last to %s", r.URL)
+	b.t.Fatalf("more than 10 redirects; the last one to %s", r.URL)
 	return nil
 }
 
-// address says where the request comes from, unless a tweak said so.
+// address sets the header fields that say where the request comes from, unless a tweak set them.
 func (b *Browser) address(r *Request) {
 	if r.Header["Sec-Fetch-Site"] == nil {
 		r.Header.Set("Sec-Fetch-Site", "none")
@@ -140,14 +138,13 @@ func (b *Browser) address(r *Request) {
 	}
 }
 
-// Page is what the browser shows, or the redirect to a client at which it
-// stopped.
+// Page is the page that the browser shows, or the redirect to a client at which it stopped.
 type Page struct {
 	Status   int
 	Header   http.Header
-	URL      string // of the page; for a redirect, of what redirected
+	URL      string // of the page, or of the response that redirected
 	Body     string
-	Location string // where a redirect that leaves the server leads, to the byte; "" for a page
+	Location string // of a redirect that leaves the server, unchanged; "" for a page
 	Browser  *Browser
 
 	asked url.Values // the authorization request that led here
@@ -160,19 +157,18 @@ type Form struct {
 	Inputs []Input
 }
 
-// Input is a control of a form, buttons among them.
+// Input is a control of a form, including buttons.
 type Input struct {
 	Type, Name, Value string
 	Checked           bool
 }
 
-// Has reports whether a control is named name.
+// Has reports whether the form has a control with that name.
 func (f *Form) Has(name string) bool {
 	return slices.ContainsFunc(f.Inputs, func(i Input) bool { return i.Name == name })
 }
 
-// Values returns what a browser would send: every control but buttons, and
-// checkboxes that are not ticked.
+// Values returns what a browser would send: every control except buttons and unticked checkboxes.
 func (f *Form) Values() url.Values {
 	values := url.Values{}
 	for _, i := range f.Inputs {
@@ -213,15 +209,15 @@ func (p *Page) Forms() []*Form {
 			}
 			if form != nil {
 				_, checked := attr["checked"]
-				form.Inputs = append(form.Inputs, Input{Type: kind, Name: attr["name"], Value: attr["value"], Checked: checked})
+				form.Inputs = append(form.Inputs,
+					Input{Type: kind, Name: attr["name"], Value: attr["value"], Checked: checked})
 			}
 		}
 	})
 	return forms
 }
 
-// Links returns where the page's elements point: href, src, action, formaction,
-// and the target of a meta refresh.
+// Links returns the targets of the page's elements: href, src, action, formaction, and the content of a meta refresh.
 func (p *Page) Links() []string {
 	p.Browser.t.Helper()
 	var links []string
@@ -238,8 +234,7 @@ func (p *Page) Links() []string {
 	return links
 }
 
-// elements visits the tags of the page in their order; the name of an end tag
-// begins with a slash.
+// elements visits the tags of the page in order. The name of an end tag begins with a slash.
 func (p *Page) elements(visit func(name string, attr map[string]string)) {
 	p.Browser.t.Helper()
 	d := xml.NewDecoder(strings.NewReader(p.Body))
@@ -266,8 +261,7 @@ func (p *Page) elements(visit func(name string, attr map[string]string)) {
 	}
 }
 
-// Form returns the form with a control of that name, for which the test fails if
-// there is none.
+// Form returns the form that has a control with that name. The test fails if there is none.
 func (p *Page) Form(control string) *Form {
 	p.Browser.t.Helper()
 	for _, f := range p.Forms() {
@@ -275,7 +269,8 @@ func (p *Page) Form(control string) *Form {
 			return f
 		}
 	}
-	p.Browser.t.Fatalf("no form with %q on %s (status %d, Location %q):\n%s", control, p.URL, p.Status, p.Location, p.Body)
+	p.Browser.t.Fatalf("no form with %q on %s (status %d, Location %q):\n%s", control, p.URL, p.Status, p.Location,
+		p.Body)
 	return nil
 }
 
@@ -285,7 +280,7 @@ func (p *Page) Has(control string) bool {
 	return slices.ContainsFunc(p.Forms(), func(f *Form) bool { return f.Has(control) })
 }
 
-// Submit posts a form of the page as it stands, changed by tweaks.
+// Submit posts a form of the page with its current values, changed by tweaks.
 func (p *Page) Submit(f *Form, tweaks ...Tweak) *Page {
 	p.Browser.t.Helper()
 	if f.Method != http.MethodPost {
@@ -304,14 +299,14 @@ func (p *Page) Follow(href string) *Page {
 	return p.Browser.open(p.asked, newRequest(http.MethodGet, p.Browser.resolve(href), nil, nil))
 }
 
-// SignIn fills in the sign-in form and sends it.
+// SignIn fills in and submits the sign-in form.
 func (p *Page) SignIn(who *Person, tweaks ...Tweak) *Page {
 	p.Browser.t.Helper()
-	return p.Submit(p.Form("password"), append([]Tweak{With("email", who.Email), With("password", who.Password)}, tweaks...)...)
+	return p.Submit(p.Form("password"), append([]Tweak{With("email", who.Email), With("password", who.Password)},
+		tweaks...)...)
 }
 
-// Allow consents. With scopes it leaves only those ticked; without, the form
-// stays as it is.
+// Allow consents. If scopes are given, only those are ticked; otherwise the form is sent as it is.
 func (p *Page) Allow(scopes ...string) *Page {
 	p.Browser.t.Helper()
 	form := p.Form("decision")
@@ -327,7 +322,7 @@ func (p *Page) Deny() *Page {
 	return p.Submit(p.Form("decision"), With("decision", "deny"))
 }
 
-// Through signs in as who and allows all, where a page asks for it.
+// Through signs in as who and allows everything, if a page asks for it.
 func (p *Page) Through(who *Person) *Page {
 	p.Browser.t.Helper()
 	if p.Location == "" && p.Has("password") {
@@ -345,14 +340,13 @@ func (p *Page) IsSignIn() bool { return p.Location == "" && p.Has("password") }
 // IsConsent reports whether the page asks for consent.
 func (p *Page) IsConsent() bool { return p.Location == "" && p.Has("decision") }
 
-// response returns the parameters of the redirect to the client, and checks what
-// every response must be: 302 or 303, to the redirect URI of the request, each
-// parameter once, state as it was sent, iss (OAuth 2.1 §4.1.2, RFC 9207).
+// response returns the parameters of the redirect to the client. It checks what holds for every response: status 302 or
+// 303, the redirect URI of the request, no parameter twice, state as it was sent, and iss (OAuth 2.1 §4.1.2, RFC 9207).
 func (p *Page) response() url.Values {
 	p.Browser.t.Helper()
 	t := p.Browser.t
 	if p.Location == "" {
-		t.Fatalf("no redirect to the client, but %s (status %d):\n%s", p.URL, p.Status, p.Body)
+		t.Fatalf("got %s (status %d), want a redirect to the client:\n%s", p.URL, p.Status, p.Body)
 	}
 	if p.Status != http.StatusFound && p.Status != http.StatusSeeOther {
 		t.Errorf("the redirect to the client has the status %d", p.Status)
@@ -388,13 +382,12 @@ func (p *Page) Code() string {
 	p.Browser.t.Helper()
 	params := p.response()
 	if params.Get("code") == "" || params.Has("error") {
-		p.Browser.t.Fatalf("no code, but %s", p.Location)
+		p.Browser.t.Fatalf("got %s, want a code", p.Location)
 	}
 	return params.Get("code")
 }
 
-// Refused checks that the redirect to the client carries the error and no code
-// (OAuth 2.1 §4.1.2.1).
+// Refused checks that the redirect to the client has the error and no code (OAuth 2.1 §4.1.2.1).
 func (p *Page) Refused(code string) {
 	p.Browser.t.Helper()
 	params := p.response()
@@ -402,13 +395,12 @@ func (p *Page) Refused(code string) {
 		p.Browser.t.Errorf("the response is %s, want the error %s", p.Location, code)
 	}
 	if params.Get("error_description") == "" {
-		p.Browser.t.Errorf("the refusal does not say how to mend the request: %s", p.Location)
+		p.Browser.t.Errorf("the error has no description: %s", p.Location)
 	}
 }
 
-// ReturnPage checks that the page names the error and the host that a form on it returns
-// to (RFC 9700 §4.11.2), and that nothing leads there by itself. It returns what the
-// form leads to: the response with the error.
+// ReturnPage checks that the page names the error and the host that its form returns to (RFC 9700 §4.11.2), and that it
+// does not redirect there by itself. It submits the form and returns the redirect with the error.
 func (p *Page) ReturnPage(status int, code, host string) *Page {
 	p.Browser.t.Helper()
 	p.ErrorPage(status)
@@ -420,9 +412,8 @@ func (p *Page) ReturnPage(status int, code, host string) *Page {
 	return returned
 }
 
-// ErrorPage checks that the page is an error page of that status that leads
-// nowhere else (OAuth 2.1 §4.1.2.1): no redirect, no link that leaves the server,
-// a content security policy, no script.
+// ErrorPage checks that the page is an error page with that status (OAuth 2.1 §4.1.2.1). It must have a content
+// security policy, but neither a redirect, a link that leaves the server, nor a script.
 func (p *Page) ErrorPage(status int) {
 	p.Browser.t.Helper()
 	t := p.Browser.t
@@ -434,7 +425,8 @@ func (p *Page) ErrorPage(status int) {
 		t.Errorf("Content-Type of the error page is %q: %.200s", got, p.Body)
 		return
 	}
-	if policy := p.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+	if policy := p.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") ||
+		strings.Contains(policy, "unsafe") {
 		t.Errorf("Content-Security-Policy is %q", policy)
 	}
 	for _, link := range p.Links() {

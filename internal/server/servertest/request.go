@@ -12,24 +12,24 @@ import (
 	"testing"
 )
 
-// Request is a request that is about to be sent, for tweaks to change.
+// Request is a request before it is sent, for tweaks to change.
 type Request struct {
 	Method string
 	URL    string
 	Header http.Header
 	Params url.Values // in the query of a GET, in the body of a POST
-	Raw    string     // in place of Params, to the byte
+	Raw    string     // sent unchanged in place of Params
 }
 
 // A Tweak changes a request before it is sent.
 type Tweak func(*Request)
 
-// With sets a parameter to the values, each of which is sent.
+// With sets a parameter to values; each one is sent.
 func With(name string, values ...string) Tweak {
 	return func(r *Request) { r.Params[name] = values }
 }
 
-// Without takes parameters away.
+// Without removes parameters.
 func Without(names ...string) Tweak {
 	return func(r *Request) {
 		for _, name := range names {
@@ -38,8 +38,7 @@ func Without(names ...string) Tweak {
 	}
 }
 
-// Header sets a header field to the values; none leaves it out, even if a browser
-// would send it.
+// Header sets a header field to values. Without values the field is omitted, even if a browser would send it.
 func Header(name string, values ...string) Tweak {
 	return func(r *Request) {
 		r.Header[http.CanonicalHeaderKey(name)] = append([]string{}, values...)
@@ -51,7 +50,7 @@ func Method(method string) Tweak {
 	return func(r *Request) { r.Method = method }
 }
 
-// Raw sends this query or body in place of the parameters.
+// Raw sends text as the query or body in place of the parameters.
 func Raw(text string) Tweak {
 	return func(r *Request) { r.Raw = text }
 }
@@ -72,7 +71,7 @@ func clone(params url.Values) url.Values {
 	return copied
 }
 
-// encoded is what stands in the query or the body.
+// encoded returns the query or body of the request.
 func (r *Request) encoded() string {
 	if r.Raw != "" {
 		return r.Raw
@@ -80,7 +79,7 @@ func (r *Request) encoded() string {
 	return r.Params.Encode()
 }
 
-// http returns the request as net/http sends it.
+// http converts the request for net/http.
 func (r *Request) http(t testing.TB) (*http.Request, error) {
 	target, body := r.URL, io.Reader(nil)
 	if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
@@ -106,8 +105,7 @@ func (r *Request) http(t testing.TB) (*http.Request, error) {
 	return req, nil
 }
 
-// send sends a request and reads the answer. An answer that does not come fails
-// the test, and so does one of 5xx.
+// send sends a request and returns the reply. The test fails if there is none, or if its status is 5xx.
 func (s *Server) send(t testing.TB, client *http.Client, r *Request) *Reply {
 	t.Helper()
 	none := &Reply{s: s, t: t, Header: http.Header{}}
@@ -129,12 +127,13 @@ func (s *Server) send(t testing.TB, client *http.Client, r *Request) *Reply {
 	case reply.Status >= 500 && !s.MayFault:
 		t.Errorf("servertest: %s %s: status %d: %s\n%s", r.Method, req.URL.Path, reply.Status, reply.Body, s.Log())
 	case reply.Status == http.StatusTemporaryRedirect, reply.Status == http.StatusPermanentRedirect:
-		t.Errorf("servertest: %s %s: status %d would send what was posted on to %s", r.Method, req.URL.Path, reply.Status, reply.Header.Get("Location"))
+		t.Errorf("servertest: %s %s: status %d would forward the posted form to %s", r.Method, req.URL.Path,
+			reply.Status, reply.Header.Get("Location"))
 	}
 	return reply
 }
 
-// Reply is an answer to an agent.
+// Reply is a response to an agent.
 type Reply struct {
 	Status int
 	Header http.Header
@@ -144,17 +143,17 @@ type Reply struct {
 	t testing.TB
 }
 
-// JSON returns the body as a JSON object; nil, and the test fails, if it is none.
+// JSON returns the body as a JSON object. If it is not one, the test fails and JSON returns nil.
 func (r *Reply) JSON() map[string]any {
 	r.t.Helper()
 	var object map[string]any
 	if err := json.NewDecoder(bytes.NewReader(r.Body)).Decode(&object); err != nil {
-		r.t.Errorf("the answer (%d) is not a JSON object: %v: %.500s", r.Status, err, r.Body)
+		r.t.Errorf("the response (%d) is not a JSON object: %v: %.500s", r.Status, err, r.Body)
 	}
 	return object
 }
 
-// Text returns a member of the JSON object that is a string, else "".
+// Text returns a string member of the JSON object, or "" if it is missing or not a string.
 func (r *Reply) Text(name string) string {
 	r.t.Helper()
 	text, _ := r.JSON()[name].(string)
@@ -175,7 +174,7 @@ func (r *Reply) Tokens() Tokens {
 	r.t.Helper()
 	var tokens Tokens
 	if r.Status != http.StatusOK {
-		r.t.Fatalf("no tokens, but status %d: %.500s", r.Status, r.Body)
+		r.t.Fatalf("got status %d, want tokens: %.500s", r.Status, r.Body)
 	}
 	r.uncached()
 	if err := json.Unmarshal(r.Body, &tokens); err != nil || tokens.Access == "" || tokens.Type != "Bearer" {
@@ -186,26 +185,25 @@ func (r *Reply) Tokens() Tokens {
 	return tokens
 }
 
-// Refused checks that the answer is an OAuth error of that status and code
-// (RFC 6749 §5.2).
+// Refused checks that the reply is an OAuth error with that status and code (RFC 6749 §5.2).
 func (r *Reply) Refused(status int, code string) {
 	r.t.Helper()
 	if r.Status != status || r.Text("error") != code {
-		r.t.Errorf("answer %d %.500s, want %d %s", r.Status, r.Body, status, code)
+		r.t.Errorf("got %d %.500s, want %d %s", r.Status, r.Body, status, code)
 		return
 	}
 	r.uncached()
 	for name := range r.JSON() {
 		if name != "error" && name != "error_description" {
-			r.t.Errorf("the refusal has the member %q: %s", name, r.Body)
+			r.t.Errorf("the error has the member %q: %s", name, r.Body)
 		}
 	}
 	if r.Text("error_description") == "" {
-		r.t.Errorf("the refusal does not say how to mend the request: %s", r.Body)
+		r.t.Errorf("the error has no description: %s", r.Body)
 	}
 }
 
-// uncached checks the header of an answer that nobody may keep.
+// uncached checks the header of a response that must not be cached.
 func (r *Reply) uncached() {
 	r.t.Helper()
 	if got := r.Header.Get("Cache-Control"); !strings.Contains(got, "no-store") {
@@ -219,8 +217,7 @@ func (r *Reply) uncached() {
 	}
 }
 
-// AtOnce sends n requests at one moment, the i-th by send(i), and returns the
-// answers.
+// AtOnce sends n requests at the same time, the i-th with send(i), and returns the replies.
 func AtOnce(n int, send func(i int) *Reply) []*Reply {
 	answers := make([]*Reply, n)
 	begin := make(chan struct{})

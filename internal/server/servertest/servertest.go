@@ -1,5 +1,5 @@
-// Package servertest runs a whole Cardea inside a test and plays those who meet
-// it: a person with a browser, an agent, and whoever poses as either.
+// Package servertest runs a complete Cardea server inside a test, and provides its counterparts: a person with a
+// browser, an agent, and attackers that pose as either.
 //
 //	s := servertest.StartMCP(t)                     // on SQLite, with the resource MCP; New takes any database
 //	ada := s.User("ada@example.com")
@@ -11,30 +11,25 @@
 //	tokens := agent.Exchange(code).Tokens()
 //	agent.Exchange(code).Refused(400, "invalid_grant")
 //
-// The server is the real one, behind a real listener on 127.0.0.1, with limits
-// off and its clock in the test's hands: s.Clock.Advance(61 * time.Second). An
-// edit of the configuration is the last argument of Start and New:
+// The server is the real one, behind a real listener on 127.0.0.1. Limits are off, and the test controls the clock:
+// s.Clock.Advance(61 * time.Second). The last arguments of Start and New change the configuration:
 //
 //	servertest.Start(t, func(c *config.Config) { c.Limits.Enabled = true })
 //
-// A Browser keeps cookies, follows redirects as long as they stay on the server,
-// and stops where one leads to a client: Page.Location is that redirect, to the
-// byte. Its steps return the Page it is on then; several pages at a time are
-// several tabs. Page.Form and Page.Submit post any form in any altered way.
+// A Browser keeps cookies, follows redirects within the server, and stops at a redirect to a client, whose target is
+// Page.Location, unchanged. Each step returns the resulting Page; several pages at a time are several tabs. Page.Form
+// and Page.Submit post any form, with any changes.
 //
-// An Agent makes authorization requests and calls the endpoints. Every request
-// of either can be altered by tweaks: With and Without change its parameters,
-// Header its header. What the roles check themselves, and fail the test for:
+// An Agent makes authorization requests and calls the endpoints. Tweaks change the requests of both: With and Without
+// change parameters, Header changes the header. Browser and Agent check by themselves, and fail the test otherwise,
+// that:
 //
-//   - no answer is 5xx, unless Server.MayFault is set;
+//   - no response is 5xx, unless Server.MayFault is set;
 //   - no redirect is 307 or 308;
-//   - no code, token, verifier, password, secret or cookie they had is in the log,
-//     and no panic;
-//   - Page.Code, Page.Refused, Page.ErrorPage, Reply.Tokens, Reply.Refused: the
-//     whole form of that answer, not its status alone.
+//   - the log has no panic, and no code, token, verifier, password, secret or cookie;
+//   - Page.Code, Page.Refused, Page.ErrorPage, Reply.Tokens and Reply.Refused get a response that is valid as a whole.
 //
-// Roles belong to the test they were made for, so that a subtest that fails is
-// the one that is named: make them with the subtest's own t.
+// Create browsers and agents with the t of the subtest that uses them, because failures are reported to that t.
 package servertest
 
 import (
@@ -60,42 +55,42 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// MCP is the identifier of the resource that tests use when any will do.
+// MCP is the identifier of the resource that most tests use.
 const MCP = "https://mcp.example.com/mcp"
 
-// Callback is the redirect URI of clients that were given none.
+// Callback is the default redirect URI of clients.
 const Callback = "https://agent.example.com/callback"
 
-// Password is the password of every User.
+// Password is the password of accounts made by User.
 const Password = "correct horse battery staple"
 
 // Server is a running Cardea.
 type Server struct {
-	URL    string // the issuer, without a slash at the end
+	URL    string // the issuer, without a trailing slash
 	DB     *store.DB
 	Clock  *storetest.Clock
 	Server *server.Server
-	// MayFault tells the roles that an answer of 5xx does not fail the test.
+	// MayFault allows 5xx responses and panics without failing the test.
 	MayFault bool
 
 	t      testing.TB
 	web    *httptest.Server
 	log    *journal
-	issuer string // URL, unless an edit says otherwise
+	issuer string // equal to URL unless an edit changed it
 
 	mu      sync.Mutex
-	secrets map[string]string // what must not be in the log, and what it is
+	secrets map[string]string // kind of secret by value; none may be in the log
 }
 
-// Start runs a Cardea on a fresh SQLite database.
+// Start runs a server on a new SQLite database.
 func Start(t testing.TB, edits ...func(*config.Config)) *Server {
 	t.Helper()
 	db, clock := storetest.Open(t, storetest.SQLite)
 	return New(t, db, clock, edits...)
 }
 
-// StartMCP is Start with the resource MCP, as most tests want it: the scope
-// mcp:tools:weather is its default, and there is mcp:tools:email:send.
+// StartMCP is Start with the resource MCP, which has the default scope mcp:tools:weather and the scope
+// mcp:tools:email:send.
 func StartMCP(t testing.TB, edits ...func(*config.Config)) *Server {
 	t.Helper()
 	s := Start(t, edits...)
@@ -103,7 +98,7 @@ func StartMCP(t testing.TB, edits ...func(*config.Config)) *Server {
 	return s
 }
 
-// StartWeather is StartMCP with the default scope alone.
+// StartWeather is StartMCP with only the default scope.
 func StartWeather(t testing.TB, edits ...func(*config.Config)) *Server {
 	t.Helper()
 	s := Start(t, edits...)
@@ -111,14 +106,13 @@ func StartWeather(t testing.TB, edits ...func(*config.Config)) *Server {
 	return s
 }
 
-// New runs a Cardea on db until t ends. Limits are off unless an edit of the
-// configuration turns them on.
+// New runs a server on db until t ends. Limits are off unless an edit of the configuration turns them on.
 func New(t testing.TB, db *store.DB, clock *storetest.Clock, edits ...func(*config.Config)) *Server {
 	t.Helper()
 	return run(t, db, clock, false, edits)
 }
 
-// NewTLS is New behind HTTPS.
+// NewTLS is New with HTTPS.
 func NewTLS(t testing.TB, db *store.DB, clock *storetest.Clock, edits ...func(*config.Config)) *Server {
 	t.Helper()
 	return run(t, db, clock, true, edits)
@@ -132,7 +126,8 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 	if https {
 		s.URL = "https://" + s.web.Listener.Addr().String()
 	}
-	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": s.URL, "data_dir": t.TempDir(), "limits.enabled": "false"}})
+	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": s.URL, "data_dir": t.TempDir(),
+		"limits.enabled": "false"}})
 	if err != nil {
 		t.Fatalf("servertest: %v", err)
 	}
@@ -140,7 +135,8 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 		edit(&loaded.Config)
 	}
 	s.issuer = loaded.Issuer
-	s.Server, err = server.New(t.Context(), loaded.Config, db, master, slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s.Server, err = server.New(t.Context(), loaded.Config, db, master,
+		slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatalf("servertest: %v", err)
 	}
@@ -161,20 +157,20 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 		log := s.Log()
 		for secret, what := range s.secrets {
 			if strings.Contains(log, secret) {
-				t.Errorf("servertest: the log holds a %s: %s", what, secret)
+				t.Errorf("servertest: the log contains a %s: %s", what, secret)
 			}
 		}
 	})
 	return s
 }
 
-// master is the master key of all servers, so that two on one database agree.
+// master is the master key of all servers, so that two of them can share a database.
 var master, _ = keys.NewMaster()
 
 // Log returns what the server has logged so far.
 func (s *Server) Log() string { return s.log.String() }
 
-// secret remembers what must not be in the log.
+// secret registers a value that must not be in the log.
 func (s *Server) secret(what, value string) {
 	if value == "" {
 		return
@@ -184,7 +180,7 @@ func (s *Server) secret(what, value string) {
 	s.secrets[value] = what
 }
 
-// client returns an HTTP client that follows no redirect.
+// client returns an HTTP client that does not follow redirects.
 func (s *Server) client(jar http.CookieJar) *http.Client {
 	return &http.Client{
 		Transport:     s.web.Client().Transport,
@@ -193,11 +189,12 @@ func (s *Server) client(jar http.CookieJar) *http.Client {
 	}
 }
 
-// Resource registers a resource. Each scope is "name=description" or a name
-// alone; with a star before it, it is a default scope.
+// Resource registers a resource. Each scope is "name=description" or just a name; a leading star makes it a default
+// scope.
 func (s *Server) Resource(identifier string, scopes ...string) *oauth.Resource {
 	s.t.Helper()
-	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier, Name: "Example MCP", CreatedAt: s.DB.Now(), UpdatedAt: s.DB.Now()}
+	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier, Name: "Example MCP", CreatedAt: s.DB.Now(),
+		UpdatedAt: s.DB.Now()}
 	for _, text := range scopes {
 		text, isDefault := strings.CutPrefix(text, "*")
 		name, description, _ := strings.Cut(text, "=")
@@ -221,9 +218,8 @@ type Client struct {
 	Secret string
 }
 
-// Client registers a client as an operator does: approved, public, with the code
-// flow and refresh tokens and the redirect URI Callback, unless an edit says
-// otherwise. One whose Method takes a secret gets one.
+// Client registers a client as an operator would. Unless an edit changes it, the client is public and approved, may use
+// the code flow and refresh tokens, and has the redirect URI Callback. It gets a secret if its Method needs one.
 func (s *Server) Client(edits ...func(*oauth.Client)) *Client {
 	s.t.Helper()
 	c := &Client{Client: &oauth.Client{
@@ -251,43 +247,42 @@ func (s *Server) Client(edits ...func(*oauth.Client)) *Client {
 	return c
 }
 
-// RedirectURIs is an edit for Client.
+// RedirectURIs is an edit for Client: it sets the redirect URIs.
 func RedirectURIs(uris ...string) func(*oauth.Client) {
 	return func(c *oauth.Client) { c.RedirectURIs = uris }
 }
 
-// Confidential is an edit for Client: it authenticates with a secret.
+// Confidential is an edit for Client: the client authenticates with a secret.
 func Confidential(c *oauth.Client) { c.Method = oauth.MethodBasic }
 
-// ResourceServer is an edit for Client: it is the resource itself, asking about
-// its tokens (RFC 7662 §2.1).
+// ResourceServer is an edit for Client: the client is the resource server itself, which introspects its tokens (RFC
+// 7662 §2.1).
 func ResourceServer(identifier string) func(*oauth.Client) {
 	return func(c *oauth.Client) {
 		c.ResourceServer, c.RedirectURIs, c.GrantTypes, c.ResponseTypes = identifier, nil, nil, nil
 	}
 }
 
-// Unapproved is an edit for Client: no operator vouches for it, as if it had
-// registered itself.
+// Unapproved is an edit for Client: no operator approved the client, as if it had registered itself.
 func Unapproved(c *oauth.Client) { c.ApprovedAt, c.Origin = time.Time{}, oauth.ByRegistration }
 
-// Person is somebody with an account.
+// Person is a person with an account.
 type Person struct {
 	ID       string
 	Email    string
 	Password string
 }
 
-// passwords remembers hashes, because making one is slow on purpose.
+// passwords caches hashes by password, because hashing is slow on purpose.
 var passwords sync.Map
 
-// User creates an account, whose password is Password.
+// User creates an account with the password Password.
 func (s *Server) User(email string) *Person {
 	s.t.Helper()
 	return s.UserWithPassword(email, Password)
 }
 
-// UserWithPassword creates an account.
+// UserWithPassword creates an account with the given password.
 func (s *Server) UserWithPassword(email, password string) *Person {
 	s.t.Helper()
 	hash, ok := passwords.Load(password)
@@ -302,12 +297,13 @@ func (s *Server) UserWithPassword(email, password string) *Person {
 	s.secret("password", password)
 	p := &Person{ID: oauth.NewID("usr_"), Email: email, Password: password}
 	s.Update(func(tx *store.Tx) error {
-		return tx.CreateUser(&identity.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash.(string), CreatedAt: tx.Now()})
+		return tx.CreateUser(&identity.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash.(string),
+			CreatedAt: tx.Now()})
 	})
 	return p
 }
 
-// journal is a log that many goroutines write and tests read.
+// journal is a log that is safe for concurrent use.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -325,19 +321,18 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// readAll reads a response whole, and closes it.
+// readAll reads and closes the body of a response.
 func readAll(t testing.TB, resp *http.Response) []byte {
 	t.Helper()
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Errorf("servertest: reading the answer: %v", err)
+		t.Errorf("servertest: reading the response: %v", err)
 	}
 	return body
 }
 
-// Events returns the newest audit events, a thousand at most, whose action begins
-// with action, newest first.
+// Events returns the newest audit events, at most 1,000, whose action begins with action, newest first.
 func (s *Server) Events(action string) []audit.Event {
 	s.t.Helper()
 	var events []audit.Event
