@@ -188,6 +188,13 @@ func TestIssuerWithPath(t *testing.T) {
 			t.Errorf("JWKS: %d %s", jwks.Status, jwks.Body)
 		}
 	})
+	for _, path := range []string{"/tenants/one", "/tenants/one/"} {
+		t.Run("the issuer itself "+path, func(t *testing.T) {
+			if reply := get(path); reply.Status != http.StatusOK || !strings.Contains(string(reply.Body), "/tenants/one/login") {
+				t.Errorf("%d %s, want the page that says what runs here", reply.Status, reply.Body)
+			}
+		})
+	}
 }
 
 func TestEverythingAdvertisedWorks(t *testing.T) {

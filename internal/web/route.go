@@ -55,6 +55,8 @@ func (rt Route) Paths(base string) []string {
 			paths = append(paths, path)
 		case rt.Place == WellKnown:
 			paths = append(paths, base+path, path+base)
+		case path == "/":
+			paths = append(paths, base) // a slash at the end of a path is ignored
 		default:
 			paths = append(paths, base+path)
 		}
