@@ -106,9 +106,9 @@ func checkPrompt(q *interaction.Request, p *parameters) error {
 
 // grantable returns the scopes that the person will be asked for (RFC 6749 §3.3).
 func grantable(target *oauth.Resource, c *oauth.Client, asked string) (scope.Set, error) {
-	requested, err := scope.Parse(asked)
+	requested, err := oauth.ParseScope(asked)
 	if err != nil {
-		return nil, oauth.Refuse(oauth.InvalidScope, "scope is not a list of scope names separated by spaces (RFC 6749 section 3.3)")
+		return nil, err
 	}
 	return target.Grantable(c, requested, c.May(oauth.RefreshToken))
 }

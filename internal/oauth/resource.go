@@ -144,6 +144,17 @@ func (r *Resource) Permitted(client *Client, granted scope.Set) (left scope.Set,
 	return left, !OnlyTolerated(left) || len(granted) == 0 || OnlyTolerated(granted) && len(r.Scopes) == 0
 }
 
+// ParseScope parses the scope parameter of a request (RFC 6749 §3.3). It refuses with invalid_scope what is not a list of
+// scope names, and what is longer than one may be, and says which of them it is.
+func ParseScope(text string) (scope.Set, error) {
+	names, err := scope.Parse(text)
+	if err != nil {
+		detail := strings.TrimPrefix(err.Error(), scope.ErrSyntax.Error()+": ")
+		return nil, Refuse(InvalidScope, "scope must be scope names separated by spaces (RFC 6749 section 3.3): %s", detail)
+	}
+	return names, nil
+}
+
 // Grantable returns the scopes that client may be granted at r if it requests requested: those that r has and client is
 // allowed, in the requested order; it drops the others (RFC 6749 §3.3). A client that requests none, or only tolerated
 // ones such as openid, gets the defaults of r. The error is invalid_scope if no scope is left. offline_access is kept

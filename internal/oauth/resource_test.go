@@ -1,6 +1,8 @@
 package oauth_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -60,5 +62,23 @@ func TestCheckIdentifier(t *testing.T) {
 		if got, err := oauth.CheckIdentifier(identifier); err == nil {
 			t.Errorf("CheckIdentifier(%q) = %q, want a refusal", identifier, got)
 		}
+	}
+}
+
+func TestParseScope(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"too many", strings.TrimSpace(strings.Repeat("a:b ", 257)), "more than 256 names"},
+		{"too long", strings.Repeat("a", 257), "name 1 is longer than 256 bytes"},
+		{"not a name", `a:b "c"`, "name 2 has a character"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := oauth.ParseScope(tt.text)
+			if refusal := (*oauth.Refusal)(nil); !errors.As(err, &refusal) || refusal.Code != oauth.InvalidScope || !strings.Contains(refusal.Description, tt.want) {
+				t.Errorf("%v, want invalid_scope that says %q", err, tt.want)
+			}
+		})
+	}
+	if got, err := oauth.ParseScope("a:b  c a:b"); err != nil || got.String() != "a:b c" {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -3,7 +3,6 @@ package token
 import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/scope"
 )
 
 func init() { exchanges[oauth.ClientCredentials] = (*Endpoint).clientCredentials }
@@ -20,9 +19,9 @@ func (e *Endpoint) clientCredentials(_ *store.Tx, req *Request) (*Granted, error
 	if err != nil {
 		return nil, err
 	}
-	asked, err := scope.Parse(req.Form.Get("scope"))
+	asked, err := oauth.ParseScope(req.Form.Get("scope"))
 	if err != nil {
-		return nil, oauth.Refuse(oauth.InvalidScope, "scope is not a list of scope names separated by spaces")
+		return nil, err
 	}
 	granted := &Granted{Client: req.Client, Resource: resource, Subject: req.Client.ID}
 	granted.Scope, err = resource.Grantable(req.Client, asked, false)

@@ -68,9 +68,9 @@ var errUnknownToken = oauth.Refuse(oauth.InvalidGrant, "the refresh token is unk
 // to what was asked for (RFC 6749 §6). Asking for more is no error, and gives nothing;
 // asking for nothing but what every client asks for is asking for all.
 func (req *Request) narrow(standing *client.Standing) (scope.Set, error) {
-	asked, err := scope.Parse(req.Form.Get("scope"))
+	asked, err := oauth.ParseScope(req.Form.Get("scope"))
 	if err != nil {
-		return nil, oauth.Refuse(oauth.InvalidScope, "scope is not a list of scope names separated by spaces")
+		return nil, err
 	}
 	if oauth.OnlyTolerated(asked) {
 		return standing.Scope, nil
