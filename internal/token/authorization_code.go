@@ -11,11 +11,10 @@ import (
 
 func init() { exchanges[oauth.AuthorizationCode] = (*Endpoint).authorizationCode }
 
-// authorizationCode redeems a code (OAuth 2.1 §4.1.3). A request that names the
-// wrong client, redirect URI or resource leaves the code as it is, and so does one that
-// relies on what does not stand any more; one with a wrong verifier spends it. A second
-// use by the code's own client ends the grant and every token that came of it (§4.1.2).
-// To any other client a code is unknown.
+// authorizationCode redeems a code (OAuth 2.1 §4.1.3). A request with the wrong client, redirect URI or resource does
+// not spend the code, and neither does one whose client, person or resource is no longer allowed; one with a wrong
+// verifier does. A second use by the code's own client revokes the grant and every token issued from it (§4.1.2). For
+// any other client the code is unknown.
 func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, error) {
 	presented, verifier := req.Form.Get("code"), req.Form.Get("code_verifier")
 	if presented == "" {
@@ -45,7 +44,7 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 	case err != nil:
 		return nil, err
 	case req.Form.Has("redirect_uri") && !oauth.SameRedirectURI(code.RedirectURI, req.Form.Get("redirect_uri")):
-		return nil, oauth.Refuse(oauth.InvalidGrant, "redirect_uri is not the one of the authorization request")
+		return nil, oauth.Refuse(oauth.InvalidGrant, "redirect_uri differs from the one in the authorization request")
 	case verifier == "":
 		return nil, oauth.Refuse(oauth.InvalidGrant, "code_verifier is missing (RFC 7636 section 4.5)")
 	}
@@ -70,10 +69,12 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 		if _, err := tx.RevokeGrant(grant.ID, "wrong_verifier"); err != nil {
 			return nil, err
 		}
-		return nil, oauth.Refuse(oauth.InvalidGrant, "code_verifier does not match the code_challenge; the code is spent")
+		return nil, oauth.Refuse(oauth.InvalidGrant,
+			"code_verifier does not match the code_challenge; the code cannot be used again")
 	}
 
-	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID, Scope: standing.Scope}
+	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID,
+		Scope: standing.Scope}
 	deadline := tx.Now().Add(e.accessTTL(standing.Client, standing.Resource))
 	if grant.Refreshable && standing.Client.May(oauth.RefreshToken) {
 		granted.Generation, deadline = 1, e.idleDeadline(grant, standing.Resource, tx.Now())
@@ -92,26 +93,28 @@ func (e *Endpoint) authorizationCode(tx *store.Tx, req *Request) (*Granted, erro
 }
 
 var (
-	errUnknownCode = oauth.Refuse(oauth.InvalidGrant, "the code is unknown, or was issued too long ago")
-	errCodeExpired = oauth.Refuse(oauth.InvalidGrant, "the code has expired: codes must be redeemed at once")
-	// errNotIts is why a code or a refresh token is unknown to a client: for the audit
-	// log, not for the client.
+	errUnknownCode = oauth.Refuse(oauth.InvalidGrant,
+		"the code is unknown, or was issued too long ago: start a new authorization request")
+	errCodeExpired = oauth.Refuse(oauth.InvalidGrant,
+		"the code has expired: start a new authorization request, and redeem its code at once")
+	// errNotIts is the cause that the audit log gives for a code or a refresh token of another client. The client is
+	// not told.
 	errNotIts = errors.New("it was issued to another client")
 )
 
 func (e *Endpoint) codeReused(tx *store.Tx, g *oauth.Grant) error {
-	return e.reused(tx, g, "code_reuse", "the code was used before; the tokens that came of it are revoked")
+	return e.reused(tx, g, "code_reuse", "the code was used before; the tokens issued from it are revoked")
 }
 
-// reused ends a grant one of whose credentials was used twice: either the client
-// or a thief used it first, and nobody can tell which (RFC 9700 §4.14.2).
+// reused revokes a grant if one of its credentials was used twice, because one of the two uses may be a thief's and the
+// server cannot tell which (RFC 9700 §4.14.2).
 func (e *Endpoint) reused(tx *store.Tx, g *oauth.Grant, what, description string) error {
 	alive, err := tx.RevokeGrant(g.ID, what)
 	if err != nil {
 		return err
 	}
 	refusal := oauth.Refuse(oauth.InvalidGrant, "%s", description)
-	if !alive { // the alarm is recorded once, however often a thief comes again
+	if !alive { // the reuse is recorded only once
 		return refusal
 	}
 	return tx.Conclude(audit.Reuse(g.ClientID, g.UserID, g.ID, what), refusal)

@@ -7,13 +7,13 @@ import (
 
 func init() { exchanges[oauth.ClientCredentials] = (*Endpoint).clientCredentials }
 
-// clientCredentials grants a client access in its own name (OAuth 2.1 §4.2). The
-// resource may be named by resource, by audience (as other servers call it), or
-// be the client's own or the only one. There is never a refresh token.
+// clientCredentials grants a client access in its own name (OAuth 2.1 §4.2). The resource is the one that the parameter
+// resource names, or audience, as other servers call it; without either it is the client's own or the only one. It
+// never issues a refresh token.
 //
-// Nothing is written but the event, so that no transaction is waited for: client and
-// resource are those in memory, which follows other processes within a second. A token
-// that was issued to one that ended in that second is worth nothing at introspection.
+// It writes only the audit event and so waits for no transaction. It uses the client and the resource in memory, which
+// may be up to a second older than the database. If either has ended in that second, introspection answers that the
+// token is not active.
 func (e *Endpoint) clientCredentials(_ *store.Tx, req *Request) (*Granted, error) {
 	resource, err := oauth.TargetOf(req.Client, req.Resources, append(req.Form["resource"], req.Form["audience"]...))
 	if err != nil {

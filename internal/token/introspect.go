@@ -12,8 +12,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Introspection is the answer about a token (RFC 7662 §2.2). Of a token that is
-// not active, or that the asker has no business with, it says nothing else.
+// Introspection is the introspection response (RFC 7662 §2.2). All fields but Active are empty if the token is not
+// active, or not related to the client that asks.
 type Introspection struct {
 	Active    bool   `json:"active"`
 	Scope     string `json:"scope,omitempty"`
@@ -27,13 +27,12 @@ type Introspection struct {
 	ID        string `json:"jti,omitempty"`
 }
 
-// Introspect answers POST /oauth2/introspect (RFC 7662 §2.1). The asker is the
-// resource that the token is for, or the client it was issued to; everybody else
-// hears that it is not active. The database is asked each time, so a revocation
-// shows at once; when it does not answer, neither does this.
+// Introspect answers POST /oauth2/introspect (RFC 7662 §2.1). It answers the resource that the token is for and the
+// client that it was issued to; any other client is told that the token is not active. It reads the database each time,
+// so that a revocation takes effect at once, and fails if the database does not answer.
 func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	form, err := web.Form(r)
-	tooLong := errors.Is(err, web.ErrFormTooLong) // no token is: what is active is known without it
+	tooLong := errors.Is(err, web.ErrFormTooLong) // no active token is that long
 	if err != nil && !tooLong {
 		return nil, e.Strangers.Refuse(r, audit.Introspection("", ""), err)
 	}
@@ -42,7 +41,8 @@ func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	case err != nil:
 		return nil, e.Strangers.Refuse(r, audit.Introspection(client.Claimed(form), ""), err)
 	case method == oauth.MethodNone:
-		err = oauth.RefuseClient(false, "introspection is for clients that authenticate, with a secret or by private_key_jwt")
+		err = oauth.RefuseClient(false, "introspection is only for clients that authenticate: use a client secret "+
+			"or private_key_jwt")
 		return nil, e.Strangers.Refuse(r, audit.Introspection(asker.ID, ""), err)
 	case tooLong:
 		return &Introspection{}, e.Strangers.Note(r, audit.Introspection(asker.ID, "inactive"))
@@ -101,8 +101,8 @@ func (e *Endpoint) look(r *http.Request, asker *oauth.Client, token string) (*In
 	}, nil
 }
 
-// lookAtRefreshToken answers about a refresh token, which is its client's
-// business alone. Only the newest generation is active.
+// lookAtRefreshToken introspects a refresh token. It answers only the client that the token was issued to. Only the
+// newest generation is active.
 func (e *Endpoint) lookAtRefreshToken(r *http.Request, asker *oauth.Client, token string) (*Introspection, error) {
 	answer := &Introspection{}
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
@@ -110,21 +110,23 @@ func (e *Endpoint) lookAtRefreshToken(r *http.Request, asker *oauth.Client, toke
 		if err != nil || g == nil || !g.IsOf(asker) || !g.Live(tx.Now()) || g.Generation != generation {
 			return err
 		}
-		standing, err := e.Clients.Directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.RefreshToken, Scope: g.Scope})
+		standing, err := e.Clients.Directory.Standing(parties,
+			client.Permission{Grant: g, GrantType: oauth.RefreshToken, Scope: g.Scope})
 		switch {
 		case oauth.IsRefusal(err):
 			return nil
 		case err != nil:
 			return err
 		}
-		*answer = Introspection{Active: true, Scope: standing.Scope.String(), ClientID: g.ClientID, Subject: g.UserID, Issuer: e.Issuer, Expiry: g.ExpiresAt.Unix()}
+		*answer = Introspection{Active: true, Scope: standing.Scope.String(), ClientID: g.ClientID, Subject: g.UserID,
+			Issuer: e.Issuer, Expiry: g.ExpiresAt.Unix()}
 		return nil
 	})
 	return answer, err
 }
 
-// grantOf returns the grant of an authentic refresh token with its parties, and the
-// token's generation; a nil grant if it is none of ours.
+// grantOf returns the grant of an authentic refresh token with its parties, and the token's generation. The grant is
+// nil if the token was not issued here.
 func (e *Endpoint) grantOf(tx *store.Tx, token string) (*oauth.Grant, *store.Parties, int64, error) {
 	id, generation, ok := oauth.ParseRefreshToken(token)
 	if !ok {

@@ -12,11 +12,10 @@ import (
 
 func init() { exchanges[oauth.RefreshToken] = (*Endpoint).refreshToken }
 
-// refreshToken rotates a refresh token (OAuth 2.1 §4.3). The grant is the family:
-// its generation rises by one with each use. The generation before is answered
-// with the same successor for a short grace, because processes that share a token
-// race, and responses get lost; after that, or once the successor was used, it is
-// a thief's, and the family ends.
+// refreshToken rotates a refresh token (OAuth 2.1 §4.3). Each use raises the grant's generation by one. For a short
+// grace period the previous generation is answered with the same successor, because processes that share a token race
+// and responses get lost. After that, or once the successor has been used, a second use counts as theft and revokes the
+// grant.
 func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	presented := req.Form.Get("refresh_token")
 	if presented == "" {
@@ -41,7 +40,8 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	if err := req.agree(standing.Resource); err != nil {
 		return nil, err
 	}
-	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID, Generation: generation + 1}
+	granted := &Granted{Grant: grant, Client: standing.Client, Resource: standing.Resource, Subject: grant.UserID,
+		Generation: generation + 1}
 	if granted.Scope, err = req.narrow(standing); err != nil {
 		return nil, err
 	}
@@ -57,16 +57,18 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	case !grant.Live(tx.Now()):
 		return nil, client.ErrRevoked
 	case grant.Generation == generation+1 && tx.Now().Sub(grant.RotatedAt) < e.Lifetimes.Grace:
-		return granted, tx.Conclude(audit.Grace(grant.ClientID, grant.UserID, grant.ID, grant.RotatedFrom == tx.Address()), nil)
+		return granted, tx.Conclude(audit.Grace(grant.ClientID, grant.UserID, grant.ID,
+			grant.RotatedFrom == tx.Address()), nil)
 	}
-	return nil, e.reused(tx, grant, "refresh_token_reuse", "the refresh token was used before; its grant is revoked: authorize again")
+	return nil, e.reused(tx, grant, "refresh_token_reuse",
+		"the refresh token was used before; its grant is revoked: authorize again")
 }
 
-var errUnknownToken = oauth.Refuse(oauth.InvalidGrant, "the refresh token is unknown")
+var errUnknownToken = oauth.Refuse(oauth.InvalidGrant, "the refresh token is unknown: authorize again")
 
-// narrow returns the scopes of a refreshed token: those that are left of the grant, cut
-// to what was asked for (RFC 6749 §6). Asking for more is no error, and gives nothing;
-// asking for nothing but what every client asks for is asking for all.
+// narrow returns the scopes of a refreshed token: those of the grant's remaining scopes that the request names (RFC
+// 6749 §6), or all of them if it names none or only tolerated ones (see oauth.OnlyTolerated). It ignores scopes that
+// the grant does not have, and refuses with invalid_scope if none is left.
 func (req *Request) narrow(standing *client.Standing) (scope.Set, error) {
 	asked, err := oauth.ParseScope(req.Form.Get("scope"))
 	if err != nil {
@@ -87,7 +89,8 @@ func (req *Request) narrow(standing *client.Standing) (scope.Set, error) {
 		}
 	}
 	if oauth.OnlyTolerated(granted) {
-		return nil, oauth.Refuse(oauth.InvalidScope, "nothing of the requested scope belongs to this grant: %s", standing.Scope)
+		return nil, oauth.Refuse(oauth.InvalidScope,
+			"none of the requested scopes belongs to this grant: request some of %s", standing.Scope)
 	}
 	return granted, nil
 }

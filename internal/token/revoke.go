@@ -13,9 +13,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Revoke answers POST /oauth2/revoke (RFC 7009 §2.1). A refresh token takes its
-// whole grant with it; an access token goes alone. A token that is unknown, or
-// another client's, is answered like one that was revoked, and stays as it is.
+// Revoke answers POST /oauth2/revoke (RFC 7009 §2.1). For a refresh token it revokes the whole grant; for an access
+// token, only that token. It answers a token that is unknown or belongs to another client as if it had revoked it, and
+// changes nothing.
 func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -40,10 +40,10 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 	} else {
 		err = e.revokeAccessToken(r, c, token)
 	}
-	return web.Reply{Body: struct{}{}}, err // some clients parse every answer as JSON
+	return web.Reply{Body: struct{}{}}, err // an empty object, because some clients parse every response as JSON
 }
 
-// revokeGrant ends the grant of a refresh token, if it is c's.
+// revokeGrant revokes the grant of a refresh token if it belongs to c.
 func (e *Endpoint) revokeGrant(r *http.Request, c *oauth.Client, token string) error {
 	return e.revoke(r, c, func(tx *store.Tx) (audit.Event, error) {
 		g, _, _, err := e.grantOf(tx, token)
@@ -55,7 +55,7 @@ func (e *Endpoint) revokeGrant(r *http.Request, c *oauth.Client, token string) e
 	})
 }
 
-// revokeAccessToken ends one access token, if it is c's.
+// revokeAccessToken revokes one access token if it was issued to c.
 func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token string) error {
 	claims, err := e.Keys.Verify(r.Context(), token)
 	if err != nil && !errors.Is(err, keys.ErrNotOurs) {
@@ -73,8 +73,7 @@ func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token str
 	})
 }
 
-// owns reports whether an access token was issued to c, and not to one that had its
-// client_id before.
+// owns reports whether an access token was issued to c. One issued to an earlier client with the same id was not.
 func owns(tx *store.Tx, c *oauth.Client, claims *oauth.Claims) (bool, error) {
 	if claims.ClientID != c.ID {
 		return false, nil
@@ -93,8 +92,8 @@ func owns(tx *store.Tx, c *oauth.Client, claims *oauth.Claims) (bool, error) {
 	return err == nil && claims.IsOwnToken(c, r), err
 }
 
-// revoke runs end in a transaction and records what it ended: the zero Event is
-// nothing, because the token is unknown.
+// revoke runs end in a transaction and records the event that it returns. A zero Event means that the token is unknown,
+// and is not recorded.
 func (e *Endpoint) revoke(r *http.Request, c *oauth.Client, end func(*store.Tx) (audit.Event, error)) error {
 	known := false
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {

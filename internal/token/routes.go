@@ -2,8 +2,8 @@ package token
 
 import "github.com/cardea-auth/cardea/internal/web"
 
-// Routes are the token endpoint and those that ask about tokens and end them. /token is what clients of MCP 2025-03-26
-// call when they find no metadata.
+// Routes returns the routes of the token, introspection and revocation endpoints. Clients of MCP 2025-03-26 call /token
+// if they find no metadata.
 func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
 		{ // RFC 6749 §3.2

@@ -1,6 +1,6 @@
-// Package token answers where tokens are made, asked about and ended: /oauth2/token,
-// a file for each grant type; /oauth2/introspect; /oauth2/revoke. RFC 6749 §3.2,
-// OAuth 2.1 §3.2, RFC 9068, RFC 7662, RFC 7009.
+// Package token implements the endpoints that issue tokens (/oauth2/token, with a file for each grant type), introspect
+// them (/oauth2/introspect) and revoke them (/oauth2/revoke). RFC 6749 §3.2, OAuth 2.1 §3.2, RFC 9068, RFC 7662, RFC
+// 7009.
 package token
 
 import (
@@ -18,43 +18,43 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Endpoint answers the three paths. All fields are set.
+// Endpoint implements the three endpoints. All fields must be set.
 type Endpoint struct {
 	DB        *store.DB
 	Keys      *keys.Ring
 	Clients   *client.Authenticator
 	Strangers *strangers.Recorder
 	Issuer    string
-	// RefreshKey is the server's half of every refresh token.
+	// RefreshKey is the server key from which every refresh token is computed.
 	RefreshKey []byte
 	Lifetimes  Lifetimes
 	SigningAlg string // of resources that name none
 }
 
-// Lifetimes are the server's defaults; a resource or a client may have its own.
+// Lifetimes are the server's defaults. A resource or a client may have others.
 type Lifetimes struct {
 	Access      time.Duration
 	RefreshIdle time.Duration // of a refresh token that is not used
-	Grace       time.Duration // in which the last refresh token is answered again
+	Grace       time.Duration // in which the previous refresh token is answered again
 }
 
-// Request is a token request whose client has proven who it is.
+// Request is a token request with an authenticated client.
 type Request struct {
 	Client    *oauth.Client
-	Method    oauth.Method // by which it did
+	Method    oauth.Method // with which the client authenticated
 	GrantType oauth.GrantType
 	Form      url.Values
 	Resources []*oauth.Resource // all that are registered
 }
 
-// Granted is what an exchange decided: what the tokens will say.
+// Granted is the decision of an exchange: what the tokens will contain.
 type Granted struct {
 	Grant    *oauth.Grant // nil for a client's own token
 	Client   *oauth.Client
 	Resource *oauth.Resource
 	Subject  string
 	Scope    scope.Set
-	// Generation of the refresh token to hand out; 0: none.
+	// Generation is that of the refresh token to issue; 0: none.
 	Generation int64
 }
 
@@ -67,11 +67,11 @@ type Response struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
-// An exchange says what is granted to a request of its grant type, or refuses; it neither signs nor answers. tx is nil
-// if the grant type is stateless.
+// An exchange decides what is granted to a request of its grant type, or refuses it. It neither signs tokens nor writes
+// the response. tx is nil if the grant type is stateless.
 type exchange func(e *Endpoint, tx *store.Tx, req *Request) (*Granted, error)
 
-// exchanges has the exchange of each grant type of oauth.GrantTypes; the file of each puts it here.
+// exchanges has the exchange of each of oauth.GrantTypes. The file of each grant type adds its own.
 var exchanges = map[oauth.GrantType]exchange{}
 
 // Token answers POST /oauth2/token (RFC 6749 §3.2).
@@ -101,7 +101,7 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 	return e.issue(r, granted)
 }
 
-// read authenticates the client and checks what all grant types share.
+// read authenticates the client and makes the checks that all grant types share.
 func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	form, err := web.Form(r, "resource", "audience")
 	if err != nil {
@@ -123,7 +123,7 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	case !served:
 		err = oauth.Refuse(oauth.UnsupportedGrantType, "grant_type is not one of %s", oauth.Listed(oauth.GrantTypes()))
 	case rule.Authenticated && method == oauth.MethodNone:
-		err = oauth.Refuse(oauth.UnauthorizedClient, "%s is for clients that authenticate", grantType)
+		err = oauth.Refuse(oauth.UnauthorizedClient, "%s can only be used by clients that authenticate", grantType)
 	case !c.May(grantType):
 		err = oauth.Refuse(oauth.UnauthorizedClient, "the client is not registered for the grant type %s", grantType)
 	}
@@ -133,7 +133,7 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	return &Request{Client: c, Method: method, GrantType: grantType, Form: form, Resources: resources}, nil
 }
 
-// event tells the audit log of the answer to req; granted is nil for a refusal.
+// event returns the audit event of the answer to req; granted is nil for a refusal.
 func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
 	event := audit.TokenRequest(req.Client.ID, string(req.GrantType))
 	if granted != nil {
@@ -145,9 +145,10 @@ func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
 	return event
 }
 
-// standing says what the grant that req relies on is worth now. redirectURI is where its
-// code went, "" if that does not matter.
-func (e *Endpoint) standing(req *Request, grant *oauth.Grant, parties *store.Parties, redirectURI string) (*client.Standing, error) {
+// standing returns what the grant that req relies on still allows, or a refusal. redirectURI is where its code was
+// sent, or "" if that does not matter.
+func (e *Endpoint) standing(req *Request, grant *oauth.Grant, parties *store.Parties,
+	redirectURI string) (*client.Standing, error) {
 	standing, err := e.Clients.Directory.Standing(parties, client.Permission{
 		Client: req.Client, Grant: grant, GrantType: req.GrantType, Method: req.Method, RedirectURI: redirectURI, Scope: grant.Scope,
 	})
@@ -157,7 +158,7 @@ func (e *Endpoint) standing(req *Request, grant *oauth.Grant, parties *store.Par
 	return standing, err
 }
 
-// issue signs what was granted (RFC 9068 §2). A local key does not fail.
+// issue returns the signed tokens for what was granted (RFC 9068 §2).
 func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 	now := e.DB.Now()
 	ttl := e.accessTTL(granted.Client, granted.Resource)
@@ -188,8 +189,7 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 	return resp, err
 }
 
-// accessTTL is the life of an access token: the client's own, the resource's, or
-// the server's.
+// accessTTL returns the lifetime of an access token: the client's own, else the resource's, else the server's.
 func (e *Endpoint) accessTTL(c *oauth.Client, r *oauth.Resource) time.Duration {
 	switch {
 	case c.AccessTTL > 0:
@@ -200,7 +200,7 @@ func (e *Endpoint) accessTTL(c *oauth.Client, r *oauth.Resource) time.Duration {
 	return e.Lifetimes.Access
 }
 
-// idleDeadline is when a grant that is used now ends unless it is used again.
+// idleDeadline returns when a grant that is used now ends unless it is used again.
 func (e *Endpoint) idleDeadline(g *oauth.Grant, r *oauth.Resource, now time.Time) time.Time {
 	idle := e.Lifetimes.RefreshIdle
 	if r.RefreshIdleTTL > 0 {
@@ -213,8 +213,8 @@ func (e *Endpoint) idleDeadline(g *oauth.Grant, r *oauth.Resource, now time.Time
 	return deadline
 }
 
-// agree checks that the resource parameter, if there is one, names no other
-// resource than the grant's (RFC 8707 §2.2).
+// agree refuses a resource parameter that names a resource other than the grant's (RFC 8707 §2.2). It accepts a request
+// without one.
 func (req *Request) agree(r *oauth.Resource) error {
 	named, err := oauth.FindResource(req.Resources, req.Form["resource"])
 	switch {
