@@ -7,12 +7,12 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// ClientCard is a client as people are shown it.
+// ClientCard is a client as it is shown to people.
 type ClientCard struct {
-	Name        string // client_name as the client gave it; "" is shown as an unnamed application
-	ID          string // client_id; of a URL the host is set out
+	Name        string // client_name as the client states it; "" is shown as an unnamed application
+	ID          string // client_id; the host of a URL is shown separately
 	Approved    bool   // an operator vouches for it; else it is called unverified
-	Logo        string // path of ours where its picture is; "": none is shown
+	Logo        string // path on this server of its logo; "": none is shown
 	Destination Destination
 }
 
@@ -26,8 +26,8 @@ func (a *Authorization) Card() *ClientCard {
 	}
 }
 
-// Host is the host of a client_id that is a URL, "" of any other: the one part of
-// what a client says of itself that it could not make up.
+// Host returns the host of a client_id that is a URL, or "". It is the only part of the card that the client cannot
+// choose freely.
 func (c ClientCard) Host() string {
 	u, err := url.Parse(c.ID)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
@@ -36,14 +36,14 @@ func (c ClientCard) Host() string {
 	return u.Host
 }
 
-// Destination is where the answer to an authorization request goes.
+// Destination is where the answer to an authorization request is sent.
 type Destination struct {
 	Host     string // of an http or https redirect URI, "agent.example"; else ""
 	Scheme   string // of a private-use redirect URI, "cursor"; else ""
 	Loopback bool   // Host is this computer
 }
 
-// DestinationOf returns the destination that a checked redirect URI is.
+// DestinationOf returns the destination of a checked redirect URI.
 func DestinationOf(redirectURI string) Destination {
 	u, err := url.Parse(redirectURI)
 	switch {
@@ -57,11 +57,11 @@ func DestinationOf(redirectURI string) Destination {
 	return Destination{Host: strings.ToLower(u.Host)}
 }
 
-// OnDevice reports whether the answer goes to a program on the person's own device,
-// where another could have taken the place of the one that asks (RFC 8252 §8.6).
+// OnDevice reports whether the answer goes to a program on the person's own device, where another program could
+// impersonate the client (RFC 8252 §8.6).
 func (d Destination) OnDevice() bool { return d.Loopback || d.Scheme != "" }
 
-// ResourceCard is an MCP server as people are shown it.
+// ResourceCard is an MCP server as it is shown to people.
 type ResourceCard struct {
 	Name       string // "" is shown as an MCP server
 	Identifier string

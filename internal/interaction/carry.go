@@ -16,26 +16,27 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// MaxSealed is how long a sealed request may be: it travels in the address of a page,
-// and many proxies refuse a line of more than 8 KB.
+// MaxSealed is the longest sealed request, in bytes. It is limited because the request travels in the address of a
+// page, and many proxies refuse a request line of more than 8 KB.
 const MaxSealed = 6 << 10
 
-// Bounds of what a person is asked to allow at once, in scopes and in bytes of their
-// names: the form that lists them has to come back.
+// How much a person can be asked to allow at once, in scopes and in bytes of their names. It is limited because the
+// browser sends the form that lists them back.
 const (
 	maxScopes    = 500
 	maxScopeText = 32 << 10
 )
 
-var errTooManyScopes = oauth.Refuse(oauth.InvalidScope, "these are too many scopes to allow at once: ask for at most %d", maxScopes)
+var errTooManyScopes = oauth.Refuse(oauth.InvalidScope, "scope has too many scopes: request at most %d at once",
+	maxScopes)
 
-// errTooLong refuses a request that cannot be carried.
-var errTooLong = oauth.Refuse(oauth.InvalidRequest, "the request is too long to be carried through sign-in: send a shorter state, or ask for fewer scopes")
+// errTooLong refuses a request that is too long for MaxSealed.
+var errTooLong = oauth.Refuse(oauth.InvalidRequest,
+	"the request is too long: send a shorter state, or request fewer scopes")
 
-// carried is what is sealed of an authorization: the request, and marks of what client
-// and resource know already. A mark is a few bytes of a keyed hash: it finds its
-// value in their lists as they are by then, in whatever order, and finds nothing if the
-// value is gone. What is in none of the lists travels as it is.
+// carried is the part of an authorization that is sealed: the request, with marks in place of values that are stored
+// with the client and the resource. A mark is a few bytes of a keyed hash. It is looked up in the lists as they are
+// then, in any order, and matches nothing if the value is gone. A value that is in none of the lists is sealed in full.
 type carried struct {
 	*Request
 	clientID    string
@@ -47,12 +48,11 @@ type carried struct {
 	names       scope.Set // of the others
 }
 
-// A mark is the beginning of the hash of a value under the id of its request, which
-// nobody outside knows.
+// A mark is the first bytes of the hash of a value, keyed with the id of its request, which is secret.
 type mark string
 
 const (
-	scopeMark    = 3 // bytes; that two scopes of one resource share one is seen when it is made
+	scopeMark    = 3 // bytes; carry notices if two scopes of a resource have the same
 	redirectMark = 8
 )
 
@@ -61,7 +61,7 @@ func markOf(requestID, value string, size int) mark {
 	return mark(sum[:size])
 }
 
-// carry returns what is sealed of a.
+// carry returns the part of a that is sealed.
 func carry(a *Authorization) *carried {
 	c := &carried{Request: a.Request, clientID: a.Client.ID, resourceID: a.Resource.ID, state: a.Reply.State}
 	if c.redirect = markOf(a.ID, a.Reply.RedirectURI, redirectMark); c.findRedirect(a.Client) != a.Reply.RedirectURI {
@@ -76,7 +76,7 @@ func carry(a *Authorization) *carried {
 	return c
 }
 
-// findRedirect returns the redirect URI, "" if the client has it no longer.
+// findRedirect returns the redirect URI, or "" if the client no longer has it.
 func (c *carried) findRedirect(client *oauth.Client) string {
 	if c.redirectURI != "" {
 		return c.redirectURI
@@ -89,8 +89,7 @@ func (c *carried) findRedirect(client *oauth.Client) string {
 	return ""
 }
 
-// findScopes returns the scopes that were asked for, but for those that the resource has
-// no longer.
+// findScopes returns the requested scopes without those that the resource no longer has.
 func (c *carried) findScopes(resource *oauth.Resource) scope.Set {
 	if len(c.marks) == 0 {
 		return c.names
@@ -117,14 +116,14 @@ const (
 	hasMaxAge
 )
 
-// format is the version of the encoding, for requests that were sealed by a server of
-// another version.
+// format is the version of the encoding. It lets a server refuse requests that another version sealed differently.
 const format = 1
 
 // encode returns the bytes that decodeCarried reads.
 func (c *carried) encode() []byte {
 	var flags byte
-	for bit, set := range map[byte]bool{promptNone: c.PromptNone, promptLogin: c.PromptLogin, promptConsent: c.PromptConsent, crossSite: c.CrossSite, hasMaxAge: c.MaxAge != nil} {
+	for bit, set := range map[byte]bool{promptNone: c.PromptNone, promptLogin: c.PromptLogin,
+		promptConsent: c.PromptConsent, crossSite: c.CrossSite, hasMaxAge: c.MaxAge != nil} {
 		if set {
 			flags |= bit
 		}
@@ -152,8 +151,7 @@ func (c *carried) encode() []byte {
 	return w.b
 }
 
-// decodeCarried reads what encode wrote. What it did not write is refused: it was
-// sealed by a server of another version.
+// decodeCarried reads what encode wrote. It refuses anything else, which was sealed by another version of the server.
 func decodeCarried(plain []byte) (*carried, error) {
 	r := &reader{b: plain}
 	c := &carried{Request: new(Request)}
@@ -205,13 +203,14 @@ const (
 	deflated
 )
 
-// packed appends s in the shortest of several forms: hashes, challenges and most states
-// are the text form of bytes, and what is long has repetitions.
+// packed appends s in the shortest of several forms. Hashes, challenges and most states are encoded bytes, which it
+// decodes; longer text often has repetitions, which it compresses.
 func (w *writer) packed(s string) {
 	form, short := plainText, []byte(s)
 	if b, err := hex.DecodeString(s); err == nil && hex.EncodeToString(b) == s {
 		form, short = hexText, b
-	} else if b, err := base64.RawURLEncoding.Strict().DecodeString(s); err == nil && base64.RawURLEncoding.EncodeToString(b) == s {
+	} else if b, err := base64.RawURLEncoding.Strict().DecodeString(s); err == nil &&
+		base64.RawURLEncoding.EncodeToString(b) == s {
 		form, short = base64Text, b
 	}
 	if form != hexText && len(s) > 128 {
@@ -223,8 +222,8 @@ func (w *writer) packed(s string) {
 	w.text(string(short))
 }
 
-// reader takes values from the front of b. Once something is missing it is broken and
-// returns zero values.
+// reader takes values from the front of b. If a value is missing, the reader is broken and returns only zero values
+// from then on.
 type reader struct {
 	b      []byte
 	broken bool
@@ -274,7 +273,7 @@ func (r *reader) packed() string {
 	return short
 }
 
-// deflaters are expensive to make.
+// deflaters are reused because they are expensive to make.
 var deflaters = sync.Pool{New: func() any {
 	w, err := flate.NewWriter(nil, flate.BestCompression)
 	if err != nil {

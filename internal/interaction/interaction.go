@@ -1,12 +1,10 @@
-// Package interaction holds what lies between an authorization request and its answer:
-// the request, which waits in the browser; the browser, which it is bound to; and the
-// person who is signed in there.
+// Package interaction keeps an authorization request from its arrival until its answer: the request, which waits in the
+// browser, the browser that it is bound to, and the person who is signed in there.
 //
-// A request waits for sign-in and consent sealed in the address of those pages, so that
-// a stranger's request costs the server neither memory nor a write. An Authorization is
-// the request with everything it stands for at this moment. It is made by Desk.Open when
-// the request comes in and by Desk.Resume on each page that follows; no other code looks
-// up its client, resource or session.
+// While it waits for sign-in and consent, a request is sealed in the address of those pages, so that a stranger's
+// request takes neither memory nor a write to the database. An Authorization is the request with the current state of
+// everything that it refers to. Desk.Open makes it when the request arrives, and Desk.Resume on each page that follows;
+// no other code looks up its client, resource or session.
 package interaction
 
 import (
@@ -24,7 +22,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Desk opens authorizations. All fields are set.
+// Desk opens authorizations. All fields must be set.
 type Desk struct {
 	*Sessions
 	Clients *client.Directory
@@ -32,35 +30,36 @@ type Desk struct {
 	Issuer  string
 }
 
-// Authorization is an authorization request that waits for its answer, and what it
-// stands for: its client and redirect URI are proven, its resource is there, its scopes
-// are what the client may ask for at most, and the browser is the one that it began in.
+// Authorization is an authorization request that waits for its answer, with what it refers to. Its client and redirect
+// URI are verified, its resource exists, its scopes are among those that the client may request, and the browser is the
+// one in which it began.
 type Authorization struct {
 	*Request
 	Visitor
 	Client   *oauth.Client
 	Resource *oauth.Resource
 	Reply    Reply
-	Sealed   string // what Resume makes it of again
+	Sealed   string // what Resume restores it from
 }
 
-// Ready reports whether somebody is signed in, as freshly as the request asks.
+// Ready reports whether a person is signed in, and recently enough for the request.
 func (a *Authorization) Ready(now time.Time) bool {
 	return a.SignedIn() && a.Satisfied(a.Session.SignedInAt, now)
 }
 
-// Hinted returns the e-mail address of the person whom the client expects, if somebody
-// else is signed in; else "".
+// Hinted returns the e-mail address of the person whom the client expects if another person is signed in, and otherwise
+// "".
 func (a *Authorization) Hinted() string {
 	hint := a.LoginHint
-	if hint == "" || a.Person == nil || !strings.Contains(hint, "@") || identity.EmailKey(hint) == identity.EmailKey(a.Person.Email) {
+	if hint == "" || a.Person == nil || !strings.Contains(hint, "@") ||
+		identity.EmailKey(hint) == identity.EmailKey(a.Person.Email) {
 		return ""
 	}
 	return hint
 }
 
-// Purpose names the forms that decide on a: a token of one that was shown for another
-// request or person, or for another client with the same id, is worth nothing.
+// Purpose returns the purpose of the tokens in forms that decide on a. A token of a form for another request or person,
+// or for another client with the same id, is not valid for it.
 func (a *Authorization) Purpose() []string {
 	purpose := []string{"consent", a.ID, a.PersonID()}
 	if a.Client.Origin != oauth.ByDocument { // which has no incarnation before its first grant
@@ -69,9 +68,9 @@ func (a *Authorization) Purpose() []string {
 	return purpose
 }
 
-// Find proves client and redirect URI, and returns the client and where its answer
-// goes. It refuses what is not proven: nothing may be sent there (OAuth 2.1 §4.1.2.1).
-// An empty redirect URI is the client's only one.
+// Find verifies the client and the redirect URI, and returns the client and where its answer goes. If it refuses
+// either, nothing may be sent to the redirect URI (OAuth 2.1 §4.1.2.1). An empty redirect URI stands for the client's
+// only one.
 func (d *Desk) Find(r *http.Request, v Visitor, clientID, redirectURI, state string) (*oauth.Client, Reply, error) {
 	asked := d.DB.Now()
 	c, err := d.find(r, v, clientID)
@@ -112,22 +111,26 @@ func (d *Desk) reply(c *oauth.Client, redirectURI, state string) Reply {
 	}
 }
 
-// errUnknownClient tells a person how to mend a registration that is gone: no
-// client can, for nothing is sent back to it.
-var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient, "This application is not registered here, or no longer. "+
-	"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will register anew.")
+// errUnknownClient tells the person how to replace a registration that is gone. The client cannot do that by itself,
+// because nothing is sent to it.
+var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient,
+	"This application is not, or no longer, registered here. "+
+		"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will "+
+		"register anew.")
 
 var (
-	errDisabledClient = oauth.Refuse(oauth.UnauthorizedClient, "this application has been disabled here by an administrator")
-	errRedirectURI    = oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not one that this application has registered")
+	errDisabledClient = oauth.Refuse(oauth.UnauthorizedClient,
+		"this application has been disabled here by an administrator")
+	errRedirectURI = oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not registered for this application")
 )
 
-// sealPurpose is what authorization requests are sealed for.
+// sealPurpose is the purpose for which authorization requests are sealed.
 const sealPurpose = "authorization request"
 
-// Open returns the authorization that a checked request begins in the browser of v. A
-// request that is too long to be carried from page to page is refused.
-func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Resource, q *Request) (*Authorization, error) {
+// Open returns the authorization for a checked request that begins in the browser of v. It refuses a request that is
+// too long to be carried from page to page.
+func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Resource, q *Request) (*Authorization,
+	error) {
 	if len(q.Scope) > maxScopes || len(q.Scope.String()) > maxScopeText {
 		return nil, errTooManyScopes
 	}
@@ -140,10 +143,10 @@ func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Res
 	return a, err
 }
 
-// Resume returns the authorization that was sealed, as things are now: client, redirect
-// URI and resource may have changed since, and so may what the client is allowed there;
-// what it is not is asked for no longer. What was altered, is too old, or began in
-// another browser is refused. A refusal that the client may hear is an Answerable.
+// Resume returns the authorization that was sealed, in its current state. Client, redirect URI and resource may have
+// changed since, and so may the scopes that the client is allowed; scopes that it is no longer allowed are left out.
+// Resume refuses a request that was altered, is too old, or began in another browser. A refusal that may be sent to the
+// client is an Answerable.
 func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 	plain, err := d.Sealer.Open(sealPurpose, sealed)
 	if err != nil {
@@ -171,23 +174,27 @@ func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 	if err != nil {
 		return nil, &Answerable{c.ID, reply, err}
 	}
-	return &Authorization{Request: q.Request, Visitor: v, Client: c, Resource: resource, Reply: reply, Sealed: sealed}, nil
+	return &Authorization{Request: q.Request, Visitor: v, Client: c, Resource: resource, Reply: reply, Sealed: sealed},
+		nil
 }
 
-var errTooOld = oauth.Refuse(oauth.InvalidRequest, "this page was open for too long: go back to the application and start again")
+var errTooOld = oauth.Refuse(oauth.InvalidRequest,
+	"this page was open for too long: go back to the application and start again")
 
-// mine refuses what is bound to another browser.
+// mine refuses a request that is bound to another browser.
 func mine(browser web.Browser, hash string) error {
 	switch {
 	case !browser.Known():
-		return oauth.Refuse(oauth.AccessDenied, "the browser did not send its cookie: allow cookies for this site, go back to the application and start again")
+		return oauth.Refuse(oauth.AccessDenied, "the browser did not send its cookie: allow cookies for this site, "+
+			"go back to the application and start again")
 	case !browser.Is(hash):
-		return oauth.Refuse(oauth.AccessDenied, "this page belongs to another browser: go back to the application and start again")
+		return oauth.Refuse(oauth.AccessDenied, "this page belongs to another browser: go back to the application "+
+			"and start again")
 	}
 	return nil
 }
 
-// findCarried is Find for what was sealed.
+// findCarried is like Find, for a sealed request.
 func (d *Desk) findCarried(r *http.Request, v Visitor, q *carried) (*oauth.Client, Reply, error) {
 	c, err := d.find(r, v, q.clientID)
 	if err != nil {
@@ -200,8 +207,7 @@ func (d *Desk) findCarried(r *http.Request, v Visitor, q *carried) (*oauth.Clien
 	return c, d.reply(c, redirectURI, q.state), nil
 }
 
-// stands returns the resource that was asked for, and brings the scopes of q down to
-// what the client may ask for there.
+// stands returns the requested resource, and reduces the scopes of q to those that the client may request there.
 func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, q *carried) (*oauth.Resource, error) {
 	resources, err := d.DB.Resources(r.Context())
 	if err != nil {
@@ -214,7 +220,7 @@ func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, 
 	}
 	standing, err := d.Clients.Standing(parties, permission(c, reply, q.Request, ""))
 	if err == nil && len(q.Scope) < len(q.marks) && len(q.Wanted()) == 0 {
-		err = client.ErrNoScope // the resource has none of those any more
+		err = client.ErrNoScope // the resource no longer has any of them
 	}
 	if err != nil {
 		return nil, told(err)
@@ -223,19 +229,18 @@ func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, 
 	return standing.Resource, nil
 }
 
-// permission is what a client asks for by a request.
+// permission returns what a client asks for with a request.
 func permission(c *oauth.Client, reply Reply, q *Request, userID string) client.Permission {
-	return client.Permission{Client: c, UserID: userID, GrantType: oauth.AuthorizationCode, RedirectURI: reply.RedirectURI, Scope: q.Scope}
+	return client.Permission{Client: c, UserID: userID, GrantType: oauth.AuthorizationCode,
+		RedirectURI: reply.RedirectURI, Scope: q.Scope}
 }
 
-// ErrSignedOut tells that the session of an authorization has ended since it was
-// resumed.
+// ErrSignedOut means that the session of an authorization has ended since it was resumed.
 var ErrSignedOut = errors.New("interaction: the session has ended")
 
-// Confirm is Resume inside the transaction that writes the decision, by what the
-// database says there: it returns those of the allowed scopes that still are the
-// client's, or a refusal as Resume does, or ErrSignedOut. What it confirmed of the
-// session stays true until tx ends.
+// Confirm repeats the checks of Resume inside the transaction that writes the decision. It returns those of the allowed
+// scopes that the client may still have, or a refusal as Resume does, or ErrSignedOut. The session cannot end before tx
+// does.
 func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope.Set, error) {
 	err := d.Sessions.Confirm(tx, a.Visitor)
 	if errors.Is(err, store.ErrNotFound) {
@@ -253,14 +258,15 @@ func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope
 	case !oauth.IsRefusal(err):
 		return nil, err
 	}
-	if err = told(err); slices.Contains([]error{ErrSignedOut, errUnknownClient, errDisabledClient, errRedirectURI}, err) {
+	if err = told(err); slices.Contains([]error{ErrSignedOut, errUnknownClient, errDisabledClient, errRedirectURI},
+		err) {
 		return nil, err // nothing may be sent to the client
 	}
 	return nil, &Answerable{a.Client.ID, a.Reply, err}
 }
 
-// told returns what a person, or the client, is told of an answer of
-// client.Directory.Standing, which speaks to the callers of the token endpoint.
+// told rewords an error of client.Directory.Standing, which is meant for callers of the token endpoint, for the person
+// or the client in an authorization.
 func told(err error) error {
 	switch {
 	case errors.Is(err, client.ErrGone), errors.Is(err, client.ErrNotAdmitted):
@@ -274,11 +280,12 @@ func told(err error) error {
 	case errors.Is(err, client.ErrNoResource):
 		return errNoResource
 	case errors.Is(err, client.ErrUnbound):
-		return oauth.Refuse(oauth.InvalidTarget, "the application is not allowed to use this MCP server any more")
+		return oauth.Refuse(oauth.InvalidTarget, "the application is no longer allowed to use this MCP server")
 	case errors.Is(err, client.ErrNoScope):
-		return oauth.Refuse(oauth.InvalidScope, "nothing that the application asked for is allowed to it any more")
+		return oauth.Refuse(oauth.InvalidScope, "the application is no longer allowed any of the scopes that it "+
+			"requested")
 	}
 	return err
 }
 
-var errNoResource = oauth.Refuse(oauth.InvalidTarget, "the MCP server that was asked for is no longer registered here")
+var errNoResource = oauth.Refuse(oauth.InvalidTarget, "the requested MCP server is no longer registered here")

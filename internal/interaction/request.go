@@ -19,21 +19,20 @@ type Request struct {
 	PromptConsent bool   // ask even if asked before
 	CrossSite     bool   // another site sent the browser here
 	MaxAge        *int64 // seconds since the last sign-in
-	LoginHint     string // who the client believes will sign in, "" if it does not say
+	LoginHint     string // the person whom the client expects to sign in; "" if it does not say
 
 	BoundTo string // web.Browser.Hash of the browser that began it
 	BegunAt time.Time
 }
 
-// Lifetime is how long a person has for sign-in and consent.
+// Lifetime is the time a person has for sign-in and consent.
 const Lifetime = 30 * time.Minute
 
 // EndsAt returns when the request is too old to be answered.
 func (q *Request) EndsAt() time.Time { return q.BegunAt.Add(Lifetime) }
 
-// Satisfied reports whether a sign-in at signedInAt is fresh enough for prompt and
-// max_age at now (OpenID Connect Core §3.1.2.1): one that followed the request always
-// is.
+// Satisfied reports whether a sign-in at signedInAt is recent enough for prompt and max_age at now (OpenID Connect Core
+// §3.1.2.1). One that followed the request always is.
 func (q *Request) Satisfied(signedInAt, now time.Time) bool {
 	switch {
 	case !signedInAt.Before(q.BegunAt):
@@ -46,6 +45,5 @@ func (q *Request) Satisfied(signedInAt, now time.Time) bool {
 	return true
 }
 
-// Wanted returns the scopes of the request that stand for something at its resource:
-// all but the wish to stay connected.
+// Wanted returns the scopes of the request that belong to its resource: all but offline_access.
 func (q *Request) Wanted() scope.Set { return q.Scope.Minus(scope.Of(oauth.OfflineAccess)) }

@@ -13,10 +13,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Sealer hides values in URLs and forms, so that a stranger's interaction costs
-// the server no memory. The holder of a sealed value can neither read nor change it,
-// nor use it for another purpose, but can use it again: what must happen once is
-// for the caller to see to, and so is its age.
+// Sealer encrypts values that travel in URLs and forms, so that a stranger's interaction takes no memory of the server.
+// The holder of a sealed value can neither read nor change it, nor use it for another purpose. It can use the value
+// more than once and at any time, so the caller must check the age, and prevent a second use where that matters.
 type Sealer struct {
 	key []byte
 }
@@ -26,8 +25,8 @@ func NewSealer(key []byte) *Sealer { return &Sealer{key: key} }
 
 const saltSize = 16
 
-// aead returns AES-256-GCM under a key of its own for each sealed value: strangers
-// have as many sealed as they like, and random nonces bear 2³² under one key.
+// aead returns AES-256-GCM with a separate key for each sealed value, because random nonces are safe only for 2³²
+// values under one key, and strangers can have any number sealed.
 func (s *Sealer) aead(purpose string, salt []byte) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, s.key, salt, purpose, 32)
 	if err != nil {
@@ -40,11 +39,10 @@ func (s *Sealer) aead(purpose string, salt []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// Seal returns plain sealed for a purpose: base64url text, longer than plain by a third
-// and 60 bytes.
+// Seal returns plain sealed for a purpose, as base64url text that is a third and 60 bytes longer than plain.
 func (s *Sealer) Seal(purpose string, plain []byte) (string, error) {
 	salt := make([]byte, saltSize)
-	_, _ = rand.Read(salt) // never fails, crypto/rand
+	_, _ = rand.Read(salt) // crypto/rand.Read never fails
 	aead, err := s.aead(purpose, salt)
 	if err != nil {
 		return "", err
@@ -52,11 +50,11 @@ func (s *Sealer) Seal(purpose string, plain []byte) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(aead.Seal(salt, nil, plain, []byte(purpose))), nil
 }
 
-// errSealed refuses what was not sealed here.
-var errSealed = oauth.Refuse(oauth.InvalidRequest, "the address of this page is not complete, or was not made here: start again from your application")
+// errSealed refuses a value that was not sealed here.
+var errSealed = oauth.Refuse(oauth.InvalidRequest,
+	"the address of this page is incomplete, or was not made by this server: start again from your application")
 
-// Open returns what Seal sealed for the same purpose. Anything else is refused with
-// invalid_request.
+// Open returns the value that Seal sealed for the same purpose. It refuses anything else with invalid_request.
 func (s *Sealer) Open(purpose, sealed string) ([]byte, error) {
 	if len(sealed) > MaxSealed || !web.IsBase64URL(sealed) { // the decoder skips line breaks
 		return nil, errSealed

@@ -13,25 +13,25 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Sessions are the signed-in browsers. All fields are set.
+// Sessions manages the sessions of signed-in browsers. All fields must be set.
 type Sessions struct {
 	DB    *store.DB
 	Pages *web.Pages
-	// Idle and Max are how long a session lives unused, and at all.
+	// Idle is how long a session lasts without being used, and Max how long it lasts at most.
 	Idle, Max time.Duration
 }
 
-// Visitor is a browser and who is signed in there.
+// Visitor is a browser and the person who is signed in there.
 type Visitor struct {
 	Browser web.Browser
 	Session *identity.Session // nil: nobody is signed in
 	Person  *identity.User    // whose Session it is
 }
 
-// SignedIn reports whether somebody is signed in.
+// SignedIn reports whether a person is signed in.
 func (v Visitor) SignedIn() bool { return v.Session != nil }
 
-// PersonID returns the id of the person who is signed in, "" for nobody.
+// PersonID returns the id of the person who is signed in, or "" if nobody is.
 func (v Visitor) PersonID() string {
 	if v.Person == nil {
 		return ""
@@ -39,10 +39,10 @@ func (v Visitor) PersonID() string {
 	return v.Person.ID
 }
 
-// seenEvery is how often at most a session in use is written down as such.
+// seenEvery is the shortest time after which the use of a session is written to the database again.
 const seenEvery = 5 * time.Minute
 
-// Visitor returns the browser that sent r and who is signed in there.
+// Visitor returns the browser that sent r and the person who is signed in there.
 func (s *Sessions) Visitor(r *http.Request) (Visitor, error) {
 	v := Visitor{Browser: s.Pages.Browser(r)}
 	cookie := s.Pages.SessionCookie(r)
@@ -66,8 +66,8 @@ func (s *Sessions) seen(tx *store.Tx, session *identity.Session) error {
 	return tx.SeenSession(session.Hash, earlier(tx.Now().Add(s.Idle), session.EndsAt))
 }
 
-// Confirm returns store.ErrNotFound if the session of v has ended since it was looked
-// up, or its account is shut or gone. Until tx ends, nobody else can end it.
+// Confirm returns store.ErrNotFound if the session of v has ended since it was looked up, or its account is disabled or
+// deleted. Otherwise the session cannot end before tx does.
 func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
 	if err := s.seen(tx, v.Session); err != nil {
 		return err
@@ -76,9 +76,8 @@ func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
 	return err
 }
 
-// Begin ends the session that the browser of r has, and begins one of the person, who
-// has just proven who they are by the methods amr (RFC 8176). It returns the cookie that
-// gives it to the browser.
+// Begin ends the session that the browser of r has, and begins one for the person, who has just signed in with the
+// methods amr (RFC 8176). It returns the session cookie for the browser.
 func (s *Sessions) Begin(tx *store.Tx, r *http.Request, person *identity.User, amr ...string) (*http.Cookie, error) {
 	if old := s.Pages.SessionCookie(r); old != "" {
 		if err := tx.EndSession(oauth.Hash(old)); err != nil {
@@ -105,17 +104,16 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// soon is how long after a sign-in a browser should have come back with its cookie.
+// soon is the time after a sign-in within which the browser should have sent its new cookie.
 const soon = time.Minute
 
-// SignedInNow returns the query parameter that tells the page to which a sign-in leads
-// that it has just happened, for JustSignedIn.
+// SignedInNow returns a query parameter for the page that follows a sign-in. JustSignedIn reads it.
 func (s *Sessions) SignedInNow() string {
 	return "signed_in=" + strconv.FormatInt(s.DB.Now().Unix(), 10)
 }
 
-// JustSignedIn reports whether the query is that of a page to which a sign-in has just
-// led: if nobody is signed in there, the browser did not keep the cookie.
+// JustSignedIn reports whether the query is that of a page that follows a sign-in of a moment ago. If nobody is signed
+// in there, the browser did not keep the cookie.
 func (s *Sessions) JustSignedIn(query url.Values) bool {
 	at, err := strconv.ParseInt(query.Get("signed_in"), 10, 64)
 	since := s.DB.Now().Sub(time.Unix(at, 0))
