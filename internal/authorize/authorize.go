@@ -1,6 +1,5 @@
-// Package authorize answers /oauth2/authorize: it checks the request, has the
-// person sign in and consent, and sends the code. OAuth 2.1 §4.1, RFC 7636,
-// RFC 8707, RFC 9207.
+// Package authorize implements /oauth2/authorize: it checks the request, asks the person to sign in and consent, and
+// sends the code. OAuth 2.1 §4.1, RFC 7636, RFC 8707, RFC 9207.
 package authorize
 
 import (
@@ -18,22 +17,20 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Endpoint answers the authorize endpoint and the consent page. All fields are
-// set.
+// Endpoint implements the authorization endpoint and the consent page. All fields must be set.
 type Endpoint struct {
 	DB        *store.DB
 	Desk      *interaction.Desk
 	Strangers *strangers.Recorder
 	Pages     *web.Pages
 	Logos     *client.Logos
-	CodeKey   []byte // of which codes are made
+	CodeKey   []byte // from which codes are computed
 	CodeTTL   time.Duration
-	GrantMax  time.Duration // how long a grant lives at most, unless its resource says otherwise
+	GrantMax  time.Duration // longest life of a grant, unless its resource has its own
 }
 
-// Authorize answers GET and POST /oauth2/authorize (OAuth 2.1 §4.1.1). While
-// client and redirect URI are not proven, every refusal is a page that leads nowhere;
-// from then on it is for the client (§4.1.2.1).
+// Authorize answers GET and POST /oauth2/authorize (OAuth 2.1 §4.1.1). Until client and redirect URI are verified, it
+// shows refusals only on a page; after that, it sends them to the client (§4.1.2.1).
 func (e *Endpoint) Authorize(r *http.Request) (web.Answer, error) {
 	if r.Method == http.MethodPost && web.CrossSite(r) {
 		return e.askAgain(r)
@@ -61,17 +58,17 @@ func (e *Endpoint) Authorize(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(answer, v.Browser.Cookie()), nil
 }
 
-// maxQuery bounds the address of the GET form of a POST, in bytes.
+// maxQuery is the longest query to which a POST is redirected, in bytes.
 const maxQuery = 8 << 10
 
-// askAgain answers a POST from another site, which comes without our cookies, by the
-// GET form of the same request, which comes with them. It sets no cookie: it would
-// take the place of one that the browser has.
+// askAgain redirects a POST from another site to a GET of the same request, because the browser sends our cookies only
+// with the GET. It sets no cookie, which would replace the one that the browser has.
 func (e *Endpoint) askAgain(r *http.Request) (web.Answer, error) {
 	values, err := web.FormAsItIs(r)
 	location := "/oauth2/authorize?" + values.Encode()
 	if err == nil && len(location) > maxQuery {
-		err = oauth.Refuse(oauth.InvalidRequest, "the parameters are longer than %d bytes: send fewer, or a shorter state", maxQuery)
+		err = oauth.Refuse(oauth.InvalidRequest,
+			"the parameters are longer than %d bytes: send fewer of them, or a shorter state", maxQuery)
 	}
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
@@ -79,30 +76,31 @@ func (e *Endpoint) askAgain(r *http.Request) (web.Answer, error) {
 	return web.SeeOther(location), nil
 }
 
-// client proves client and redirect URI, or refuses with a page that leads
-// nowhere (OAuth 2.1 §4.1.2.1).
-func (e *Endpoint) client(r *http.Request, v interaction.Visitor, p *parameters) (*oauth.Client, interaction.Reply, error) {
+// client verifies client and redirect URI. Its refusals must not be sent to the redirect URI (OAuth 2.1 §4.1.2.1).
+func (e *Endpoint) client(r *http.Request, v interaction.Visitor, p *parameters) (*oauth.Client, interaction.Reply,
+	error) {
 	switch {
 	case p.repeated("client_id"), p.repeated("redirect_uri"):
-		return nil, interaction.Reply{}, oauth.Refuse(oauth.InvalidRequest, "client_id and redirect_uri must each be there once")
+		return nil, interaction.Reply{}, oauth.Refuse(oauth.InvalidRequest,
+			"client_id and redirect_uri must not appear more than once")
 	case p.get("client_id") == "":
 		return nil, interaction.Reply{}, oauth.Refuse(oauth.InvalidRequest, "client_id is missing")
 	}
 	return e.Desk.Find(r, v, p.get("client_id"), p.get("redirect_uri"), p.get("state"))
 }
 
-// open judges what the client asks for, in the order of the specifications, and opens
-// the authorization.
-func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c *oauth.Client, reply interaction.Reply) (*interaction.Authorization, error) {
+// open checks the request, in the order of the specifications, and opens the authorization.
+func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c *oauth.Client,
+	reply interaction.Reply) (*interaction.Authorization, error) {
 	q := &interaction.Request{ID: oauth.NewID("req_"), BegunAt: e.DB.Now(), CrossSite: web.CrossSite(r)}
 	if hint := p.get("login_hint"); len(hint) <= maxHint {
 		q.LoginHint = hint
 	}
 	switch {
 	case p.anyRepeated(): // OAuth 2.1 §3.1
-		return nil, oauth.Refuse(oauth.InvalidRequest, "%s is there more than once", p.firstRepeated())
+		return nil, oauth.Refuse(oauth.InvalidRequest, "%s must not appear more than once", p.firstRepeated())
 	case !p.onlyText():
-		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not UTF-8 text")
+		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters must be UTF-8 text")
 	case len(p.get("state")) > maxState:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "state is longer than %d bytes", maxState)
 	case p.get("request") != "": // OpenID Connect Core §6
@@ -116,7 +114,8 @@ func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c
 	case p.get("response_mode") != "" && p.get("response_mode") != "query":
 		return nil, oauth.Refuse(oauth.InvalidRequest, "response_mode must be query")
 	case !c.May(oauth.AuthorizationCode):
-		return nil, oauth.Refuse(oauth.UnauthorizedClient, "the client is not registered for the grant type authorization_code")
+		return nil, oauth.Refuse(oauth.UnauthorizedClient,
+			"the client is not registered for the grant type authorization_code")
 	}
 	var err error
 	if q.Challenge, err = oauth.ParseChallenge(p.get("code_challenge"), p.get("code_challenge_method")); err != nil {
@@ -139,13 +138,13 @@ func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c
 	return e.Desk.Open(v, c, reply, target, q)
 }
 
-// proceed takes an open authorization to where it waits next: for a sign-in, for
-// consent, or for nothing more.
+// proceed takes an open authorization to its next step: sign-in, consent, or the answer.
 func (e *Endpoint) proceed(r *http.Request, a *interaction.Authorization) (web.Answer, error) {
 	event := audit.AuthorizationRequest(a.Client.ID)
 	switch {
 	case !a.Ready(e.DB.Now()) && a.PromptNone:
-		return e.refuse(r, a.Visitor, event, a.Reply, oauth.Refuse(oauth.LoginRequired, "nobody is signed in, and prompt is none"))
+		return e.refuse(r, a.Visitor, event, a.Reply,
+			oauth.Refuse(oauth.LoginRequired, "nobody is signed in, and prompt=none does not allow asking"))
 	case !a.Ready(e.DB.Now()):
 		return page("/login", a), nil
 	}
@@ -157,20 +156,24 @@ func (e *Endpoint) proceed(r *http.Request, a *interaction.Authorization) (web.A
 	case remembered:
 		return e.grant(r, a, a.Scope, true)
 	case a.PromptNone && a.Hinted() != "":
-		return e.refuse(r, a.Visitor, event, a.Reply, oauth.Refuse(oauth.LoginRequired, "another person than login_hint names is signed in, and prompt is none"))
+		return e.refuse(r, a.Visitor, event, a.Reply,
+			oauth.Refuse(oauth.LoginRequired, "the person who is signed in is not the one in login_hint, and "+
+				"prompt=none does not allow asking"))
 	case a.PromptNone:
-		return e.refuse(r, a.Visitor, event, a.Reply, oauth.Refuse(oauth.ConsentRequired, "consent is needed, and prompt is none"))
+		return e.refuse(r, a.Visitor, event, a.Reply,
+			oauth.Refuse(oauth.ConsentRequired, "consent is needed, and prompt=none does not allow asking"))
 	}
 	return page("/consent", a), nil
 }
 
-// page sends the browser to one of the pages of the interaction.
+// page redirects the browser to one of the pages of the interaction.
 func page(path string, a *interaction.Authorization) web.Answer {
 	return web.SeeOther(path + "?request=" + url.QueryEscape(a.Sealed))
 }
 
-// refuse records a refusal that is for the client, and tells it. A fault stays here.
-func (e *Endpoint) refuse(r *http.Request, v interaction.Visitor, event audit.Event, reply interaction.Reply, err error) (web.Answer, error) {
+// refuse records a refusal and sends it to the client. It returns a fault as it is.
+func (e *Endpoint) refuse(r *http.Request, v interaction.Visitor, event audit.Event, reply interaction.Reply,
+	err error) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
@@ -181,9 +184,10 @@ func (e *Endpoint) refuse(r *http.Request, v interaction.Visitor, event audit.Ev
 	return e.tell(r, v, reply, refusal)
 }
 
-// tell sends a refusal to the client: by itself if Reply.Automatic, else by a form on a
-// page that names it.
-func (e *Endpoint) tell(r *http.Request, v interaction.Visitor, reply interaction.Reply, err error) (web.Answer, error) {
+// tell sends a refusal to the client: at once if Reply.Automatic is true, and otherwise with a form on a page that
+// names the client.
+func (e *Endpoint) tell(r *http.Request, v interaction.Visitor, reply interaction.Reply, err error) (web.Answer,
+	error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
@@ -211,11 +215,11 @@ func (e *Endpoint) tell(r *http.Request, v interaction.Visitor, reply interactio
 	return web.WithCookie(answer, v.Browser.Cookie()), nil
 }
 
-// returnPurpose is the purpose of the token of the form that returns to a client.
+// returnPurpose is the purpose of the token in the form that returns to a client.
 const returnPurpose = "return"
 
-// Return answers POST /consent/return: a person sends a refusal on to the client, at the
-// place that the page named (RFC 9700 §4.11.2).
+// Return answers POST /consent/return: the person confirms that a refusal is sent to the client, at the address that
+// the page named (RFC 9700 §4.11.2).
 func (e *Endpoint) Return(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -224,7 +228,8 @@ func (e *Endpoint) Return(r *http.Request) (web.Answer, error) {
 	browser := e.Pages.Browser(r)
 	location, err := e.Desk.Held(browser, form.Get("return"))
 	if err == nil && !e.Pages.Check(browser, form.Get("csrf"), returnPurpose) {
-		err = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page: go back to the application and start again")
+		err = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page: go back to the application and "+
+			"start again")
 	}
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)

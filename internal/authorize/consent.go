@@ -14,12 +14,13 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Consent answers GET /consent: the page that asks a person whether this agent
-// may. A person who is not signed in freshly enough is sent to sign in first.
+// Consent answers GET /consent with the page that asks the person whether to allow the client. If the person is not
+// signed in recently enough, it redirects to the sign-in page first.
 func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r, "scope")
 	if err == nil && (query.Has("decision") || query.Has("csrf")) {
-		err = oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, "consent is given by the form of this page alone")
+		err = oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest,
+			"the query must not contain decision or csrf: consent is given with the form on this page")
 	}
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
@@ -42,12 +43,13 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	})
 }
 
-// resume answers by the authorization that was sealed. What has become of it since is a
-// refusal.
-func (e *Endpoint) resume(r *http.Request, sealed string, answer func(*interaction.Authorization) (web.Answer, error)) (web.Answer, error) {
+// resume answers with the authorization that was sealed, or refuses if it is no longer valid.
+func (e *Endpoint) resume(r *http.Request, sealed string,
+	answer func(*interaction.Authorization) (web.Answer, error)) (web.Answer, error) {
 	a, err := e.Desk.Resume(r, sealed)
 	if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
-		return e.refuse(r, interaction.Visitor{Browser: e.Pages.Browser(r)}, audit.AuthorizationRequest(answerable.ClientID), answerable.Reply, answerable.Err)
+		return e.refuse(r, interaction.Visitor{Browser: e.Pages.Browser(r)},
+			audit.AuthorizationRequest(answerable.ClientID), answerable.Reply, answerable.Err)
 	}
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
@@ -55,9 +57,10 @@ func (e *Endpoint) resume(r *http.Request, sealed string, answer func(*interacti
 	return answer(a)
 }
 
-// ask shows the page: with the scopes that are ticked, all if ticked is nil, and a
-// sentence on why it is shown again, "" if it is not.
-func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []string, failure string) (web.Answer, error) {
+// ask returns the page. ticked are the scopes whose boxes are ticked; nil ticks all. failure is a sentence that says
+// why the page is shown again, or "".
+func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []string, failure string) (web.Answer,
+	error) {
 	before, err := e.consented(r, a)
 	if err != nil {
 		return nil, err
@@ -86,8 +89,9 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []s
 	return page, nil
 }
 
-// askAnew is ask for a form that cannot be a decision. It records why.
-func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, ticked []string, err error, failure string) (web.Answer, error) {
+// askAnew is like ask, for a form that cannot be accepted as a decision. It records err.
+func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, ticked []string, err error,
+	failure string) (web.Answer, error) {
 	event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
 	refusal, _ := oauth.AsRefusal(err)
 	if err := e.Strangers.Refuse(r, event, err); !errors.Is(err, refusal) {
@@ -100,7 +104,7 @@ func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, ticked
 	return web.WithRefusal(answer, refusal), nil
 }
 
-// Logo answers GET /consent/logo: the picture of the client on the consent page.
+// Logo answers GET /consent/logo with the client's logo for the consent page.
 func (e *Endpoint) Logo(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
@@ -116,15 +120,15 @@ func (e *Endpoint) Logo(r *http.Request) (web.Answer, error) {
 	})
 }
 
-// Why a form is no decision.
+// The reasons why a form cannot be accepted as a decision.
 var (
 	errForeignForm = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page, browser or account")
-	errNothing     = oauth.Refuse(oauth.InvalidRequest, "offline_access alone is no grant")
+	errNothing     = oauth.Refuse(oauth.InvalidRequest, "offline_access cannot be granted alone")
 	errUndecided   = oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny")
 )
 
-// Decide answers POST /consent: the person's decision. The first counts, and the same
-// decision again has the same answer. To allow nothing is a no.
+// Decide answers POST /consent: the person's decision. The first decision counts, and sending the same one again gets
+// the same answer. Allowing none of the scopes denies the request.
 func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r, "scope")
 	if err != nil {
@@ -137,20 +141,24 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 		case !a.Ready(e.DB.Now()): // the page comes again after the sign-in
 			return page("/login", a), nil
 		case !e.Pages.Check(a.Browser, form.Get("csrf"), a.Purpose()...):
-			return e.askAnew(r, a, nil, errForeignForm, "The page before this one was for another request or account. Check who is signed in and what is asked for, then decide.")
+			return e.askAnew(r, a, nil, errForeignForm,
+				"The previous page was for another request or account. Check who is signed in and what the "+
+					"application asks for, then decide.")
 		case decision == "deny", decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
 			return e.deny(r, a)
 		case decision != "allow":
 			return e.askAnew(r, a, ticked, errUndecided, "Choose Allow or Deny.")
 		case len(a.Wanted()) > 0 && len(allowed.Minus(scope.Of(oauth.OfflineAccess))) == 0:
-			return e.askAnew(r, a, ticked, errNothing, "To stay connected it needs something to be connected for. Tick at least one permission more, or choose Deny.")
+			return e.askAnew(r, a, ticked, errNothing,
+				"Staying connected is not useful without another permission. Tick at least one more permission, or "+
+					"choose Deny.")
 		}
 		return e.grant(r, a, allowed, false)
 	})
 }
 
-// ticked returns the scopes of the request that were left ticked; whatever else
-// the form names was never asked for.
+// ticked returns the scopes of the request that are ticked. It ignores names in the form that are not scopes of the
+// request.
 func ticked(a *interaction.Authorization, names []string) scope.Set {
 	var allowed scope.Set
 	for _, name := range a.Scope {
@@ -161,22 +169,22 @@ func ticked(a *interaction.Authorization, names []string) scope.Set {
 	return allowed
 }
 
-// remembered reports whether no page is needed: the person allowed this client, at
-// this resource and redirect URI, everything it asks for, and that still stands;
-// an operator vouches for the client; the answer goes to the web, where no program on the
-// person's own device can pose as the client; no other site sent the browser here, which
-// may act for somebody else; and the client does not expect another person.
+// remembered reports whether the page can be left out, which takes all of the following. The person has allowed this
+// client, at this resource and redirect URI, everything that it requests, and those consents are still valid. An
+// operator vouches for the client. The answer is sent to a web server, because a program on the person's own device
+// could pose as the client. The browser was not sent here by another site, which may act for somebody else. The client
+// neither asks for the page nor expects another person.
 func (e *Endpoint) remembered(r *http.Request, a *interaction.Authorization) (bool, error) {
-	if !a.Client.Approved() || interaction.DestinationOf(a.Reply.RedirectURI).OnDevice() || a.PromptConsent || a.CrossSite || a.Hinted() != "" {
+	if !a.Client.Approved() || interaction.DestinationOf(a.Reply.RedirectURI).OnDevice() || a.PromptConsent ||
+		a.CrossSite || a.Hinted() != "" {
 		return false, nil
 	}
 	before, err := e.consented(r, a)
 	return len(before) > 0 && before.CoversAll(a.Scope...), err
 }
 
-// consented returns the scopes of the standing consents to the same request. What
-// was allowed to a client with other redirect URIs or keys was not allowed to this
-// one.
+// consented returns the scopes of the valid consents to the same request. Consents from before the client's redirect
+// URIs or keys changed do not count.
 func (e *Endpoint) consented(r *http.Request, a *interaction.Authorization) (scope.Set, error) {
 	var all scope.Set
 	err := e.DB.View(r.Context(), func(tx *store.Tx) error {

@@ -204,7 +204,7 @@ func TestConsentForm(t *testing.T) {
 		agent := s.Agent(t, c)
 		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "mcp:tools:weather offline_access"), servertest.With("prompt", "consent"))).SignIn(ada)
 		again := page.Allow("offline_access")
-		if again.Status != http.StatusBadRequest || !again.IsConsent() || !strings.Contains(visible(again.Body), "Tick at least one permission more") {
+		if again.Status != http.StatusBadRequest || !again.IsConsent() || !strings.Contains(visible(again.Body), "Tick at least one more permission") {
 			t.Fatalf("status %d, Location %q", again.Status, again.Location)
 		}
 		for _, i := range again.Form("decision").Inputs {

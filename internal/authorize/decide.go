@@ -13,18 +13,20 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Why a decision has no answer of its own: another came first.
+// The reasons why a decision is refused: another one came first.
 var (
-	errAllowedBefore = oauth.Refuse(oauth.InvalidRequest, "this request was allowed before, and its code has been redeemed")
-	errOtherAnswer   = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, in another way")
-	errOver          = oauth.Refuse(oauth.InvalidRequest, "this request was allowed before, and what was allowed has ended since")
-	errOtherPerson   = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, by somebody else")
+	errAllowedBefore = oauth.Refuse(oauth.InvalidRequest,
+		"this request was allowed before, and its code has been redeemed")
+	errOtherAnswer = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, with another decision")
+	errOver        = oauth.Refuse(oauth.InvalidRequest,
+		"this request was allowed before, and that access has ended since")
+	errOtherPerson = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, by somebody else")
 )
 
-// grant records what the person allowed, or allowed before if remembered, and sends the
-// code (OAuth 2.1 §4.1.2). The same answer given again sends the same code as long as
-// it is not redeemed.
-func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed scope.Set, remembered bool) (web.Answer, error) {
+// grant records what the person allowed, or allowed before if remembered is true, and sends the code (OAuth 2.1
+// §4.1.2). If the same decision is sent again, it sends the same code until that is redeemed.
+func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed scope.Set, remembered bool) (web.Answer,
+	error) {
 	var code string
 	var before store.Decision
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
@@ -41,7 +43,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 			return err
 		case !first:
 			if code, err = e.codeAgain(tx, a, before, allowed); errors.Is(err, errAllowedBefore) {
-				return nil // nothing is refused: the client has what it asked for
+				return nil // not a refusal: the client has what it asked for
 			}
 			return e.Strangers.Conclude(tx, r, event, err)
 		}
@@ -73,8 +75,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 	return web.SeeOther(a.Reply.Code(code)), nil
 }
 
-// newGrant returns the grant of what was allowed, which ends with its first code unless
-// that is redeemed.
+// newGrant returns the grant of the allowed scopes. It expires with its first code unless that is redeemed.
 func (e *Endpoint) newGrant(tx *store.Tx, a *interaction.Authorization, allowed scope.Set) *oauth.Grant {
 	g := &oauth.Grant{
 		ID:          oauth.NewID("grt_"),
@@ -109,11 +110,11 @@ func (e *Endpoint) newCode(tx *store.Tx, a *interaction.Authorization, g *oauth.
 	})
 }
 
-// codeAgain returns the code of a decision that was taken before, if it was the same: the
-// one that was sent, or another if that expired before it was redeemed. Once a code is
-// redeemed it is never sent again, for a client that redeems it again would lose its
-// tokens.
-func (e *Endpoint) codeAgain(tx *store.Tx, a *interaction.Authorization, before store.Decision, allowed scope.Set) (string, error) {
+// codeAgain returns the code for a decision that was made before, if it was the same: the code that was sent, or
+// another if that expired before it was redeemed. It never returns a redeemed code, because a client that redeems one
+// again loses its tokens.
+func (e *Endpoint) codeAgain(tx *store.Tx, a *interaction.Authorization, before store.Decision,
+	allowed scope.Set) (string, error) {
 	switch {
 	case before.UserID != a.Person.ID:
 		return "", errOtherPerson
@@ -143,20 +144,20 @@ func (e *Endpoint) codeAgain(tx *store.Tx, a *interaction.Authorization, before 
 		return "", err
 	}
 	code, err := e.newCode(tx, a, g, now.Codes)
-	if errors.Is(err, store.ErrConflict) { // somebody else made it at the same moment
+	if errors.Is(err, store.ErrConflict) { // another request made it at the same time
 		err = nil
 	}
 	return code, err
 }
 
-// declined reports whether the person unticked the wish to stay connected.
+// declined reports whether the person unticked offline_access.
 func declined(a *interaction.Authorization, allowed scope.Set) bool {
 	return a.Scope.Has(oauth.OfflineAccess) && !allowed.Has(oauth.OfflineAccess)
 }
 
-// deny records a no and tells the client (OAuth 2.1 §4.1.2.1).
+// deny records that the person denied the request, and tells the client (OAuth 2.1 §4.1.2.1).
 func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answer, error) {
-	denial := oauth.Refuse(oauth.AccessDenied, "the person did not allow it")
+	denial := oauth.Refuse(oauth.AccessDenied, "the person denied the request")
 	var before store.Decision
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
 		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
@@ -184,10 +185,12 @@ func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answ
 	return web.SeeOther(a.Reply.Refusal(refusal)), nil
 }
 
-// undecided answers a decision that could not be taken: because the session has ended,
-// because another was taken before, or for what is refused to the client.
-func (e *Endpoint) undecided(r *http.Request, a *interaction.Authorization, before store.Decision, err error) (web.Answer, error) {
-	answered := Answered{Client: a.Card(), Resource: interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier}, Allowed: before.GrantID != ""}
+// undecided answers a decision that could not be recorded: because the session has ended, because another decision was
+// made before, or because the request is refused.
+func (e *Endpoint) undecided(r *http.Request, a *interaction.Authorization, before store.Decision,
+	err error) (web.Answer, error) {
+	answered := Answered{Client: a.Card(), Resource: interaction.ResourceCard{Name: a.Resource.Name,
+		Identifier: a.Resource.Identifier}, Allowed: before.GrantID != ""}
 	answerable := (*interaction.Answerable)(nil)
 	switch {
 	case errors.As(err, &answerable): // and recorded

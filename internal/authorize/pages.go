@@ -15,31 +15,30 @@ var files embed.FS
 
 var templates = web.ParseTemplates(files)
 
-// Consent is the page that asks whether a client may act for the person. Its
-// form is posted to /consent with decision=allow or decision=deny and, of each
-// scope that is left ticked, scope=NAME. A person who is not Email is led back to /login
-// with the request.
+// Consent is the page that asks whether a client may act for the person. Its form is posted to /consent with
+// decision=allow or decision=deny and with scope=NAME for each ticked scope. A link leads a person who is not Email to
+// /login with the request.
 type Consent struct {
 	Client   *interaction.ClientCard
 	Email    string // of the person who is signed in
-	Hinted   string // of the person whom the client expects, if that is another; else ""
+	Hinted   string // of the person whom the client expects if it is not Email; else ""
 	Resource interaction.ResourceCard
-	Scopes   []ScopeLine // in the order they are shown; none: it only connects
+	Scopes   []ScopeLine // in the order in which they are shown; if empty, the client only connects
 	Error    string      // a sentence on why the page is shown again; "": none
 	Request  string      // sealed authorization request, handed back as request
 	CSRF     string      // token of the form, handed back as csrf
 }
 
-// ScopeLine is a scope that may be unticked.
+// ScopeLine is a scope that the person can untick.
 type ScopeLine struct {
 	Name        string
 	Description string // in words; equal to Name when there are none
-	New         bool   // the person has not allowed it to this client before, but others
+	New         bool   // the person has allowed this client other scopes before, but not this one
 	Ticked      bool
 	Risk        oauth.Risk // "": not said
 }
 
-// ScopeGroup is some of the scopes of a page, under a heading of their own.
+// ScopeGroup is a group of scopes under one heading.
 type ScopeGroup struct {
 	Heading string
 	Lines   []ScopeLine
@@ -47,9 +46,9 @@ type ScopeGroup struct {
 	Grave   bool // they let the client act in the person's name
 }
 
-// Groups returns the scopes as they stand on the page. Where some are new, they come
-// first, and those that were allowed before are folded away; else they are set apart
-// by their risk, the gravest first, if that is said.
+// Groups returns the scopes as they are grouped on the page. If some are new, these come first, and those that were
+// allowed before are folded. Otherwise they are grouped by risk, the highest first, and those without a stated risk
+// last.
 func (v Consent) Groups() []ScopeGroup {
 	pick := func(heading string, belongs func(ScopeLine) bool) ScopeGroup {
 		group := ScopeGroup{Heading: heading}
@@ -82,8 +81,7 @@ func (v Consent) Groups() []ScopeGroup {
 	return slices.DeleteFunc(groups, func(group ScopeGroup) bool { return len(group.Lines) == 0 })
 }
 
-// New returns how many of the scopes the person has not allowed before, where others
-// were.
+// New returns the number of new scopes (see ScopeLine).
 func (v Consent) New() (n int) {
 	for _, line := range v.Scopes {
 		if line.New {
@@ -96,7 +94,7 @@ func (v Consent) New() (n int) {
 // Page returns the page, with status 200.
 func (v Consent) Page() web.Page { return templates.Page("consent.html", v).AnswersClient() }
 
-// Answered says that a request was answered before, and how.
+// Answered is the page that says that a request was answered before, and how.
 type Answered struct {
 	Client   *interaction.ClientCard
 	Resource interaction.ResourceCard
@@ -108,12 +106,12 @@ type Answered struct {
 // Page returns the page, with status 200.
 func (v Answered) Page() web.Page { return templates.Page("answered.html", v) }
 
-// Return says what is wrong with a request, and offers a form that is posted to
-// /consent/return and tells the client.
+// Return is the page that says what is wrong with a request. Its form is posted to /consent/return and sends the
+// refusal to the client.
 type Return struct {
 	Message   string // what is wrong, a sentence
 	Code      string // OAuth error code, for developers
-	RequestID string // by which the log knows the request
+	RequestID string // the id of the request in the log
 	To        interaction.Destination
 	Held      string // sealed redirect, handed back as return
 	CSRF      string // token of the form, handed back as csrf

@@ -13,16 +13,15 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Bounds in bytes: of state, beyond which a request is refused, and of login_hint,
-// beyond which it is ignored, for no e-mail address is as long. Both travel in the
-// URL of the pages.
+// The longest state and login_hint, in bytes, because both travel in the URL of the pages. A request with a longer
+// state is refused. A longer login_hint is ignored, because it cannot be an e-mail address.
 const (
 	maxState = 4096
 	maxHint  = 320
 )
 
-// parameters are those of one request, from the query of a GET or the body of a
-// POST. Empty ones count as absent (RFC 6749 §3.1).
+// parameters are the parameters of one request, from the query of a GET or the body of a POST. Empty ones count as
+// absent (RFC 6749 §3.1).
 type parameters struct {
 	values url.Values
 }
@@ -45,11 +44,11 @@ func (p *parameters) get(name string) string { return p.values.Get(name) }
 
 func (p *parameters) repeated(name string) bool { return len(p.values[name]) > 1 }
 
-// repeatable may be there more than once (RFC 8707 §2).
+// repeatable is the one parameter that may appear more than once (RFC 8707 §2).
 const repeatable = "resource"
 
-// firstRepeated returns the first name, by alphabet, that is there more than once
-// and must not be; "" if there is none (OAuth 2.1 §3.1).
+// firstRepeated returns the alphabetically first parameter that appears more than once and must not, or "" if there is
+// none (OAuth 2.1 §3.1).
 func (p *parameters) firstRepeated() string {
 	var names []string
 	for name := range p.values {
@@ -63,11 +62,12 @@ func (p *parameters) firstRepeated() string {
 	return slices.Min(names)
 }
 
-// onlyText reports whether all is text but state, which goes back as it came, and
-// scope, which has rules of its own.
+// onlyText reports whether all parameters are valid text. It does not look at state, which is returned unchanged, and
+// at scope, which has its own rules.
 func (p *parameters) onlyText() bool {
 	for name, values := range p.values {
-		if name != "state" && name != "scope" && (!web.IsText(name) || slices.ContainsFunc(values, func(value string) bool { return !web.IsText(value) })) {
+		if name != "state" && name != "scope" &&
+			(!web.IsText(name) || slices.ContainsFunc(values, func(value string) bool { return !web.IsText(value) })) {
 			return false
 		}
 	}
@@ -85,14 +85,15 @@ func checkPrompt(q *interaction.Request, p *parameters) error {
 			q.PromptNone = true
 		case "login":
 			q.PromptLogin = true
-		case "consent", "select_account": // the consent page shows the account, and offers another
+		case "consent", "select_account": // the consent page shows the account and offers to change it
 			q.PromptConsent = true
 		default:
-			return oauth.Refuse(oauth.InvalidRequest, "prompt must be made of none, login, consent, select_account")
+			return oauth.Refuse(oauth.InvalidRequest,
+				"prompt must be a list of the values none, login, consent and select_account")
 		}
 	}
 	if q.PromptNone && len(prompts) > 1 {
-		return oauth.Refuse(oauth.InvalidRequest, "prompt none stands alone")
+		return oauth.Refuse(oauth.InvalidRequest, "prompt=none cannot be combined with other values")
 	}
 	if text := p.get("max_age"); text != "" {
 		seconds, err := strconv.ParseInt(text, 10, 32)
@@ -104,7 +105,7 @@ func checkPrompt(q *interaction.Request, p *parameters) error {
 	return nil
 }
 
-// grantable returns the scopes that the person will be asked for (RFC 6749 §3.3).
+// grantable returns the scopes that the person will be asked to allow (RFC 6749 §3.3).
 func grantable(target *oauth.Resource, c *oauth.Client, asked string) (scope.Set, error) {
 	requested, err := oauth.ParseScope(asked)
 	if err != nil {

@@ -290,7 +290,7 @@ func checkWords(m *oauth.Metadata) error {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "contacts has at most %d entries of at most %d bytes", maxContacts, maxText)
 	}
 	if _, err := scope.Parse(m.Scope); err != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "scope is not a list of scope names separated by spaces (RFC 6749 section 3.3)")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "scope must be a list of scope names separated by spaces (RFC 6749 section 3.3)")
 	}
 	return nil
 }

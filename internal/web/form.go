@@ -128,7 +128,7 @@ func checkValues(values url.Values, repeatable []string) error {
 	repeated := ""
 	for name, all := range values {
 		if !IsText(name) || slices.ContainsFunc(all, func(value string) bool { return !IsText(value) }) {
-			return oauth.Refuse(oauth.InvalidRequest, "the parameters are not UTF-8 text")
+			return oauth.Refuse(oauth.InvalidRequest, "the parameters must be UTF-8 text")
 		}
 		if len(all) > 1 && !slices.Contains(repeatable, name) {
 			repeated = max(repeated, name)
