@@ -12,12 +12,11 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
-// Kind is a kind of things that processes remember, with a version in the
-// database that rises when one of them changes.
+// Kind is a kind of records that processes keep in memory. Its version in the database rises if one of them changes.
 type Kind string
 
-// The kinds. Creating a client is no change of Clients: nobody remembers that
-// there was none.
+// The kinds. Creating a client does not raise the version of Clients, because processes do not remember that a client
+// does not exist.
 const (
 	Clients   Kind = "clients"
 	Keys      Kind = "keys"
@@ -25,24 +24,24 @@ const (
 )
 
 const (
-	askEvery    = 100 * time.Millisecond // how long the versions are believed
-	believeUpTo = 500 * time.Millisecond // after so long everybody waits for the answer, not one caller alone
-	waitAtMost  = time.Second            // for the answer; then what is in memory is good
+	askEvery    = 100 * time.Millisecond // how long the versions are valid
+	believeUpTo = 500 * time.Millisecond // after which all callers wait for the answer, and not only one
+	waitAtMost  = time.Second            // for the answer; after that, what is in memory is used
 	giveUpAfter = 5 * time.Second        // asking
-	heardAfter  = askEvery + askEvery/2  // everybody whom the database answers, an answer under way included
+	heardAfter  = askEvery + askEvery/2  // every process that the database answers, including an answer under way
 )
 
-// versions are what this process knows of the versions in the database.
+// versions holds what this process knows of the versions in the database.
 type versions struct {
 	db *DB
 
 	mu      sync.Mutex
 	known   map[Kind]int64
 	raised  time.Time     // when this process last changed something
-	askedAt time.Time     // when the last answer was asked for
-	triedAt time.Time     // when the last question was
-	asking  chan struct{} // closed with the answer; nil: nobody asks
-	silent  bool          // the last question was not answered
+	askedAt time.Time     // when the last answered query was sent
+	triedAt time.Time     // when the last query was sent
+	asking  chan struct{} // closed with the answer; nil: no query is under way
+	silent  bool          // the last query was not answered
 	stopped bool
 	asked   sync.WaitGroup
 }
@@ -51,10 +50,9 @@ func newVersions(db *DB) *versions {
 	return &versions{db: db, known: make(map[Kind]int64)}
 }
 
-// current returns the newest known version of kind and whether the database
-// answers. It asks the database when it was last asked more than askEvery ago, on
-// the machine's own clock: a test's clock that stands still must not keep others
-// from being heard.
+// current returns the newest known version of kind and whether the database answers. It queries the database if it last
+// did so more than askEvery ago. It uses the machine's clock, because a test's clock that stands still must not hide
+// the changes of other processes.
 func (v *versions) current(ctx context.Context, kind Kind) (version int64, answers bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -63,7 +61,7 @@ func (v *versions) current(ctx context.Context, kind Kind) (version int64, answe
 		return v.known[kind], true
 	}
 	first := v.asking == nil && now.Sub(v.triedAt) >= askEvery
-	idle := first && now.Sub(v.triedAt) >= believeUpTo // nobody has tried for long: silence is old news too
+	idle := first && now.Sub(v.triedAt) >= believeUpTo // no recent query: what is known of the database is old, too
 	if first {
 		v.triedAt, v.asking = now, make(chan struct{})
 		v.asked.Add(1)
@@ -80,14 +78,14 @@ func (v *versions) current(ctx context.Context, kind Kind) (version int64, answe
 		}
 		patience.Stop()
 		v.mu.Lock()
-		if v.asking == wait && ctx.Err() == nil { // nobody else shall wait in vain
+		if v.asking == wait && ctx.Err() == nil { // no other caller should wait in vain
 			v.setSilent(true, context.DeadlineExceeded)
 		}
 	}
 	return v.known[kind], !v.silent
 }
 
-// ask reads the versions.
+// ask queries the versions.
 func (v *versions) ask(began time.Time, answered chan struct{}) {
 	defer v.asked.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
@@ -114,19 +112,19 @@ func (v *versions) ask(began time.Time, answered chan struct{}) {
 	close(answered)
 }
 
-// setSilent notes whether the database answers, and logs it when that changed.
+// setSilent records whether the database answers, and logs a change.
 func (v *versions) setSilent(silent bool, err error) {
 	switch {
 	case v.stopped:
 	case silent && !v.silent:
-		v.db.log.Warn("the database does not answer: what is in memory is used on", "error", err)
+		v.db.log.Warn("the database does not answer: continuing with what is in memory", "error", err)
 	case !silent && v.silent:
 		v.db.log.Info("the database answers again")
 	}
 	v.silent = silent
 }
 
-// raise notes a version that this process has committed.
+// raise records a version that this process has committed.
 func (v *versions) raise(kind Kind, version int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -134,9 +132,8 @@ func (v *versions) raise(kind Kind, version int64) {
 	v.raised = time.Now()
 }
 
-// AwaitOthers returns when other processes on the same database have heard of what
-// this one changed: after 150 ms at most, and at once if it changed nothing that
-// is remembered.
+// AwaitOthers returns when other processes on the same database have seen the changes of this one: after at most 150
+// ms, and at once if it changed nothing that they keep in memory.
 func (db *DB) AwaitOthers() {
 	db.versions.mu.Lock()
 	raised := db.versions.raised
@@ -144,7 +141,7 @@ func (db *DB) AwaitOthers() {
 	time.Sleep(heardAfter - time.Since(raised))
 }
 
-// stop ends asking and waits for a question under way.
+// stop prevents further queries and waits for one under way.
 func (v *versions) stop() {
 	v.mu.Lock()
 	v.stopped = true
@@ -158,8 +155,8 @@ func (tx *Tx) readVersion(kind Kind) (version int64, err error) {
 	return version, err
 }
 
-// Cached is a value made of the things of one kind, kept in memory until one of
-// them changes. Make it with NewCached; it is safe for concurrent use.
+// Cached is a value made from the records of one kind and kept in memory until one of them changes. Make it with
+// NewCached. It is safe for concurrent use.
 type Cached[T any] struct {
 	db      *DB
 	kind    Kind
@@ -173,17 +170,16 @@ type versioned[T any] struct {
 	version int64
 }
 
-// NewCached returns a Cached that load makes the value of, when it is first asked
-// for and after each change of kind. load reads in a View.
+// NewCached returns a Cached whose value load makes, when it is first needed and after each change of kind. load runs
+// in a View.
 func NewCached[T any](db *DB, kind Kind, load func(*Tx) (T, error)) *Cached[T] {
 	return &Cached[T]{db: db, kind: kind, read: load, loading: make(chan struct{}, 1)}
 }
 
-// Load returns the value from memory, or makes it anew when something of its kind
-// changed. A change is seen at once if this process made it, else within a
-// second. While the database does not answer, the value in memory is good; the
-// error is that of the first loading, of a load function that fails, or of ctx.
-// The value is shared.
+// Load returns the value from memory, or makes it again if a record of its kind has changed. A change is visible at
+// once if this process made it, and otherwise within a second. While the database does not answer, Load returns the
+// value in memory. The error is that of the first load, of a load function that fails, or of ctx. The value is shared:
+// do not change it.
 func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	version, answers := c.db.versions.current(ctx, c.kind)
 	old := c.value.Load()
@@ -202,7 +198,7 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	}
 	fresh := new(versioned[T])
 	err := c.db.View(ctx, func(tx *Tx) (err error) {
-		// The version first: what changes after it was read is loaded once more.
+		// The version is read first, so that a change after that is loaded again.
 		if fresh.version, err = tx.readVersion(c.kind); err == nil {
 			fresh.value, err = c.read(tx)
 		}
@@ -218,10 +214,10 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	return none, err
 }
 
-// maxClients bounds the clients in memory.
+// maxClients is the largest number of clients in memory.
 const maxClients = 10_000
 
-// clientCache holds the clients that were used last.
+// clientCache holds the most recently used clients.
 type clientCache struct {
 	mu     sync.Mutex
 	byID   map[string]*list.Element

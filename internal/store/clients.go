@@ -9,25 +9,28 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation"
+const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, " +
+	"secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, " +
+	"approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation"
 
-// CreateClient stores a new client, CreatedAt and all, with two secrets at most,
-// the newest first, and gives it an Incarnation unless it has one. fingerprint tells metadata apart: two clients never have the
-// same, "" is none. ErrConflict if id or fingerprint is taken.
+// CreateClient stores a new client with all its fields, including CreatedAt and up to two secrets, the newest first. It
+// sets Incarnation if that is empty. fingerprint identifies the metadata, and no two clients have the same; "" means
+// none. CreateClient returns ErrConflict if the id or the fingerprint is taken.
 func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	metadata, err := asJSON(c.Metadata)
 	if err != nil {
 		return err
 	}
 	if len(c.Secrets) > 2 {
-		return errors.New("store: a client has two secrets at most")
+		return errors.New("store: a client must not have more than two secrets")
 	}
 	if c.Incarnation == "" {
 		c.Incarnation = oauth.NewID("inc_")
 	}
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
-	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING", args{
+	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "+
+		"$9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING", args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
@@ -36,29 +39,27 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	})
 }
 
-// Client returns the client with the given id. ErrNotFound if there is none.
+// Client returns the client with the given id, or ErrNotFound.
 func (tx *Tx) Client(id string) (*oauth.Client, error) {
 	found, err := all(tx, "SELECT "+clientColumns+" FROM clients WHERE id = $1", args{id}, scanClient)
 	return only(found, err)
 }
 
-// ClientByFingerprint returns the client that was created with fingerprint.
-// ErrNotFound if there is none.
+// ClientByFingerprint returns the client that was created with fingerprint, or ErrNotFound.
 func (tx *Tx) ClientByFingerprint(fingerprint string) (*oauth.Client, error) {
 	found, err := all(tx, "SELECT "+clientColumns+" FROM clients WHERE fingerprint = $1", args{fingerprint}, scanClient)
 	return only(found, err)
 }
 
-// Clients returns a page of the clients and the cursor of the next, "" for none.
+// Clients returns a page of the clients and the cursor of the next page, or "".
 func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err error) {
 	return paged(tx, "SELECT "+clientColumns+" FROM clients", new(where), page, "created_at", "id", scanClient,
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
-// UpdateClient stores what may change of c: metadata, Allowed, Resources,
-// AccessTTL, ApprovedAt, RegistrationToken and FetchedAt. With other metadata than
-// before it loses its fingerprint. If redirect URIs or keys are others than
-// before, it notes the time in ChangedAt. ErrNotFound if there is no c.ID.
+// UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
+// RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its redirect URIs or
+// keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
@@ -77,10 +78,9 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt)})
 }
 
-// ReplaceMetadata stores what the client c.ID says of itself now, c.Metadata, and
-// c.FetchedAt, and touches nothing an operator said of it, but that its approval
-// ends unless keepApproval. If redirect URIs or keys are others than before, it
-// notes the time in ChangedAt. ErrNotFound if there is no such client.
+// ReplaceMetadata stores c.Metadata and c.FetchedAt. It changes nothing that an operator has set, except that the
+// approval ends unless keepApproval is true. If the redirect URIs or keys change, it sets ChangedAt. It returns
+// ErrNotFound if there is no such client.
 func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
@@ -103,22 +103,21 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 		args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
 }
 
-// DisableClient shuts a client out, and its grants with it, until EnableClient. A
-// client that is disabled stays so since the first time. ErrNotFound if there is
-// none.
+// DisableClient disables a client and its grants until EnableClient. If it is disabled already, DisabledAt does not
+// change. DisableClient returns ErrNotFound if there is no such client.
 func (tx *Tx) DisableClient(id string) error {
 	tx.Touch(Clients)
 	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1", args{id, micros(tx.now)})
 }
 
-// EnableClient ends DisableClient. ErrNotFound if there is no such client.
+// EnableClient undoes DisableClient. It returns ErrNotFound if there is no such client.
 func (tx *Tx) EnableClient(id string) error {
 	tx.Touch(Clients)
 	return tx.one("UPDATE clients SET disabled_at = NULL WHERE id = $1", args{id})
 }
 
-// DeleteClient deletes a client with its secrets and revokes its grants with the
-// reason "client_deleted". ErrNotFound if there is none.
+// DeleteClient deletes a client with its secrets and revokes its grants with the reason "client_deleted". It returns
+// ErrNotFound if there is no such client.
 func (tx *Tx) DeleteClient(id string) error {
 	tx.Touch(Clients)
 	if err := tx.one("DELETE FROM clients WHERE id = $1", args{id}); err != nil {
@@ -127,9 +126,9 @@ func (tx *Tx) DeleteClient(id string) error {
 	return tx.revokeGrants("client_id", id, "client_deleted")
 }
 
-// ReplaceSecret gives a client a new secret, by its hash, and lets the newest so
-// far live on until oldExpiresAt, or as long as it was to live if that is
-// shorter; one that is older ends. ErrNotFound if there is no such client.
+// ReplaceSecret gives a client a new secret, of which it stores the hash. The secret that was the newest expires at
+// oldExpiresAt, or earlier if it was to; an older one ends at once. ReplaceSecret returns ErrNotFound if there is no
+// such client.
 func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET old_secret_hash = secret_hash, old_secret_created_at = secret_created_at,
@@ -137,9 +136,8 @@ func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
 		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL WHERE id = $1`, args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
 }
 
-// ClientUsed notes that a client completed its first flow. Later ones, and
-// unknown clients, change nothing. Other processes learn of it when they next
-// load the client.
+// ClientUsed records that a client completed its first flow. It does nothing for later flows and unknown clients. Other
+// processes see the change when they next load the client.
 func (tx *Tx) ClientUsed(id string) error {
 	n, err := tx.exec("UPDATE clients SET used_at = $2 WHERE id = $1 AND used_at IS NULL", args{id, micros(tx.now)})
 	if n > 0 {
@@ -148,36 +146,36 @@ func (tx *Tx) ClientUsed(id string) error {
 	return err
 }
 
-// unused is the condition that nobody has any use for a client yet: no flow was
-// completed, no operator decided about it.
+// unused is the condition for a client that has not been used yet: it has not completed a flow, and no operator
+// created, approved or disabled it.
 const unused = "used_at IS NULL AND approved_at IS NULL AND disabled_at IS NULL AND origin <> 'operator'"
 
-// UnusedClients returns how many clients came by themselves and never completed a
-// flow, nor did an operator decide about them.
+// UnusedClients returns the number of clients that were not created, approved or disabled by an operator and have not
+// completed a flow.
 func (tx *Tx) UnusedClients() (n int, err error) {
 	err = tx.row("SELECT COUNT(*) FROM clients WHERE "+unused, nil, &n)
 	return n, err
 }
 
-// cameAt is when an unused client registered last.
+// cameAt is the time at which an unused client last registered.
 const cameAt = "COALESCE(renewed_at, created_at)"
 
-// RenewalDue reports whether an unused client (see UnusedClients) registered before the
-// given time, and not since.
+// RenewalDue reports whether an unused client (see UnusedClients) last registered before the given time.
 func (tx *Tx) RenewalDue(id string, before time.Time) (bool, error) {
 	var n int
-	err := tx.row("SELECT COUNT(*) FROM clients WHERE id = $1 AND "+unused+" AND "+cameAt+" < $2", args{id, before.UnixMicro()}, &n)
+	err := tx.row("SELECT COUNT(*) FROM clients WHERE id = $1 AND "+unused+" AND "+cameAt+" < $2",
+		args{id, before.UnixMicro()}, &n)
 	return n > 0, err
 }
 
-// RenewClient notes that a client registered once more, so that it is forgotten as late
-// as if it were new. ErrNotFound if there is no such client.
+// RenewClient records that a client registered again, so that it is kept as long as a new one. It returns ErrNotFound
+// if there is no such client.
 func (tx *Tx) RenewClient(id string) error {
 	return tx.one("UPDATE clients SET renewed_at = $2 WHERE id = $1", args{id, micros(tx.now)})
 }
 
-// ForgetUnusedClients deletes unused clients (see UnusedClients) that registered before
-// the given time, the oldest first, and returns how many: limit at most.
+// ForgetUnusedClients deletes at most limit unused clients (see UnusedClients) that last registered before the given
+// time, the oldest first, and returns how many it deleted.
 func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
 	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+unused+" AND "+cameAt+" < $1 ORDER BY "+cameAt+" LIMIT $2)",
 		args{before.UnixMicro(), limit})
@@ -190,7 +188,8 @@ func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
 func scanClient(scan func(...any) error) (*oauth.Client, error) {
 	c := new(oauth.Client)
 	var secrets [2]oauth.Secret
-	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources}, &c.ResourceServer,
+	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources},
+		&c.ResourceServer,
 		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
 		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
 		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt},

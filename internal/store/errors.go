@@ -2,11 +2,10 @@ package store
 
 import "errors"
 
-// ErrNotFound is in the error of a method that looks up, changes or spends one
-// thing which is not there, or is not in the state that the method asks for.
+// ErrNotFound is returned by a method that looks up, changes or spends a record if the record does not exist, or is not
+// in the state that the method requires.
 var ErrNotFound = errors.New("not found")
 
-// ErrConflict is in the error of a method that creates a thing whose id, hash,
-// e-mail address, identifier or fingerprint another one has. The transaction
-// goes on.
+// ErrConflict is returned by a method that creates a record if its id, hash, e-mail address, identifier or fingerprint
+// is taken. The transaction can continue.
 var ErrConflict = errors.New("already exists")

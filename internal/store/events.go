@@ -11,19 +11,21 @@ import (
 )
 
 const (
-	eventColumns = "at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail, request_id, address, user_agent, actor_type, actor_id, actor_name"
+	eventColumns = "at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, " +
+		"detail, request_id, address, user_agent, actor_type, actor_id, actor_name"
 	eventWidth   = 18
 	eventsAtOnce = 16 // rows in one INSERT: more are slower on SQLite, which looks parameters up one by one
 )
 
-// insertEvents dates the events and writes them, eventsAtOnce with one statement.
+// insertEvents sets the times of the events and writes them, eventsAtOnce in one statement.
 func (db *DB) insertEvents(tx *engine.Tx, events []audit.Event) error {
 	db.date(events)
 	for len(events) > 0 {
 		n := min(len(events), eventsAtOnce)
 		a := make(args, 0, n*eventWidth)
 		for _, e := range events[:n] {
-			a = append(a, e.At.UnixMicro(), e.ID, e.Action, string(e.Outcome), e.Reason, e.Description, e.ClientID, e.UserID, e.GrantID,
+			a = append(a, e.At.UnixMicro(), e.ID, e.Action, string(e.Outcome), e.Reason, e.Description, e.ClientID,
+				e.UserID, e.GrantID,
 				e.Resource, e.Scope, e.DetailJSON(), e.RequestID, e.Address, e.UserAgent,
 				string(e.Actor.Type), e.Actor.ID, e.Actor.Name)
 		}
@@ -63,7 +65,7 @@ func insertOf(n int) string {
 	return insert.text
 }
 
-// EventFilter says which events a list shows. The zero EventFilter shows all.
+// EventFilter selects the events of a list. The zero EventFilter shows all.
 type EventFilter struct {
 	Action                    string // the beginning of it: "token." shows all about tokens
 	ClientID, UserID, GrantID string
@@ -71,11 +73,11 @@ type EventFilter struct {
 	Since, Until              time.Time // from Since on, before Until; zero: no bound
 }
 
-// Events returns a page of the events that filter shows and the cursor of the
-// next, "" for none. An event recorded in this transaction is not among them.
+// Events returns a page of the events that filter shows and the cursor of the next page, or "". It does not return
+// events that were recorded in this transaction.
 func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next string, err error) {
 	w := new(where)
-	// A partial index is used only if its condition is there word for word.
+	// A partial index is used only if the query contains its condition word for word.
 	if filter.ClientID != "" {
 		w.add("client_id = ? AND client_id <> ''", filter.ClientID)
 	}
@@ -85,7 +87,7 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 	if filter.GrantID != "" {
 		w.add("grant_id = ? AND grant_id <> ''", filter.GrantID)
 	}
-	if filter.Action != "" { // LIKE minds case on one engine only, and has wildcards
+	if filter.Action != "" { // LIKE is case-sensitive on only one of the databases, and has wildcards
 		w.add("substr(action, 1, ?) = ?", len(filter.Action), filter.Action)
 	}
 	if filter.Outcome != "" {
@@ -102,7 +104,8 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 }
 
 func scanEvent(scan func(...any) error) (e audit.Event, err error) {
-	err = scan(instant{&e.At}, &e.ID, &e.Action, &e.Outcome, &e.Reason, &e.Description, &e.ClientID, &e.UserID, &e.GrantID,
+	err = scan(instant{&e.At}, &e.ID, &e.Action, &e.Outcome, &e.Reason, &e.Description, &e.ClientID, &e.UserID,
+		&e.GrantID,
 		&e.Resource, &e.Scope, object{&e.Detail}, &e.RequestID, &e.Address, &e.UserAgent, &e.Actor.Type, &e.Actor.ID, &e.Actor.Name)
 	return e, err
 }

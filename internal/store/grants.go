@@ -13,11 +13,10 @@ const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resour
 	grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at, grants.amr, grants.created_at, grants.last_used_at,
 	grants.expires_at, grants.ends_at, grants.revoked_at, grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from`
 
-// CreateGrant stores a new grant, CreatedAt and all. Its LastUsedAt is zero until
-// RedeemGrant, and its ExpiresAt is when its code expires: one that is not
-// redeemed by then is over. It sets ClientIncarnation to that of the client as it is
-// stored: a grant of a client that is not there is nobody's. ErrConflict if its id is
-// taken.
+// CreateGrant stores a new grant with all its fields, including CreatedAt. Its LastUsedAt is zero until RedeemGrant,
+// and its ExpiresAt is when its code expires: it ends then unless it is redeemed. CreateGrant sets ClientIncarnation to
+// that of the stored client; a grant of a client that is not stored belongs to no client. It returns ErrConflict if its
+// id is taken.
 func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 	refreshable := 0
 	if g.Refreshable {
@@ -37,8 +36,7 @@ func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 	return err
 }
 
-// Grant returns the grant with the given id, live or not. ErrNotFound if there is
-// none.
+// Grant returns the grant with the given id, live or not, or ErrNotFound.
 func (tx *Tx) Grant(id string) (*oauth.Grant, error) {
 	found, err := all(tx, "SELECT "+grantColumns+" FROM grants WHERE grants.id = $1", args{id}, scanGrant)
 	return only(found, err)
@@ -47,7 +45,7 @@ func (tx *Tx) Grant(id string) (*oauth.Grant, error) {
 // GrantFilter says which grants a list shows. The zero GrantFilter shows all.
 type GrantFilter struct {
 	UserID, ClientID, ResourceID string // "": any
-	// Live leaves out those that are revoked, over, or not redeemed.
+	// Live leaves out grants that are revoked, expired or not redeemed.
 	Live bool
 }
 
@@ -68,8 +66,7 @@ func (f GrantFilter) where(tx *Tx) *where {
 	return w
 }
 
-// GrantListing is a grant with the names of what it refers to, "" for what is
-// gone.
+// GrantListing is a grant with the names of what it refers to. The name of something that was deleted is "".
 type GrantListing struct {
 	oauth.Grant
 	UserEmail  string
@@ -77,8 +74,7 @@ type GrantListing struct {
 	Resource   string // the identifier
 }
 
-// Grants returns a page of the grants that filter shows and the cursor of the
-// next, "" for none.
+// Grants returns a page of the grants that filter shows and the cursor of the next page, or "".
 func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, next string, err error) {
 	w := filter.where(tx)
 	query := "SELECT " + grantColumns + `, users.email, clients.metadata, resources.identifier FROM grants
@@ -87,7 +83,7 @@ func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, nex
 		func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID })
 }
 
-// LiveGrants returns how many grants that filter shows still allow something.
+// LiveGrants returns the number of live grants that filter shows.
 func (tx *Tx) LiveGrants(filter GrantFilter) (n int, err error) {
 	filter.Live = true
 	w := filter.where(tx)
@@ -95,41 +91,39 @@ func (tx *Tx) LiveGrants(filter GrantFilter) (n int, err error) {
 	return n, err
 }
 
-// RevokeUserGrants ends all grants of a person, as RevokeGrant ends one.
+// RevokeUserGrants revokes all grants of a person, as RevokeGrant revokes one.
 func (tx *Tx) RevokeUserGrants(userID, reason string) error {
 	return tx.revokeGrants("user_id", userID, reason)
 }
 
-// RevokeGrant ends a grant, and with it every code and token that hangs from it,
-// and tells whether it did: one that is revoked, or not there, stays as it is. One
-// that is over is revoked too, so that a list can say why.
+// RevokeGrant revokes a grant, and with it all its codes and tokens. It returns false if the grant does not exist or
+// was revoked before. A grant that has expired is revoked too, so that a list can show the reason.
 func (tx *Tx) RevokeGrant(id, reason string) (bool, error) {
-	n, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = $3 WHERE id = $1 AND revoked_at IS NULL", args{id, micros(tx.now), reason})
+	n, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = $3 WHERE id = $1 AND revoked_at IS NULL",
+		args{id, micros(tx.now), reason})
 	return n > 0, err
 }
 
 // revokeGrants revokes the grants whose column has the given value.
 func (tx *Tx) revokeGrants(column, value, reason string) error {
-	_, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = $3 WHERE "+column+" = $1 AND revoked_at IS NULL", args{value, micros(tx.now), reason})
+	_, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = $3 WHERE "+column+" = $1 AND revoked_at "+
+		"IS NULL", args{value, micros(tx.now), reason})
 	return err
 }
 
-// RedeemGrant notes that the code of a grant was redeemed: generation is that of
-// the refresh token that is now issued, 0 for none, and expiresAt when the grant
-// ends unless it is refreshed, which is never after its EndsAt; method is how the
-// client proved who it is. ErrNotFound if the grant is over, or was redeemed
-// before.
+// RedeemGrant records that the code of a grant was redeemed. generation is that of the refresh token that is issued, or
+// 0 for none; expiresAt is when the grant ends unless it is refreshed, but not after its EndsAt; method is how the
+// client authenticated. RedeemGrant returns ErrNotFound if the grant has ended, or was redeemed before.
 func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, method oauth.Method) error {
 	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END, method = $5
 		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3`,
 		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method)})
 }
 
-// RotateGrant makes the refresh token of the next generation the grant's newest,
-// if from is its newest now and the grant is live; one statement decides, so of any
-// number of callers one succeeds. expiresAt is when it ends unless it is refreshed again, never
-// after its EndsAt. It returns the grant as it is then. ErrNotFound if the grant is
-// not so: Grant tells why.
+// RotateGrant raises the grant's generation by one if it equals from and the grant is live, and returns the grant as it
+// is then. One statement decides, so only one of several callers succeeds. expiresAt is when the grant ends unless it
+// is refreshed again, but not after its EndsAt. RotateGrant returns ErrNotFound if the condition is false; Grant then
+// shows why.
 func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Grant, error) {
 	found, err := all(tx, `UPDATE grants SET generation = generation + 1, rotated_at = $3, last_used_at = $3, rotated_from = $5,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
@@ -139,15 +133,13 @@ func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Gr
 	return only(found, err)
 }
 
-// consents is how many of a person's consents to one thing ConsentedScopes looks
-// at.
+// consents is the largest number of consents that ConsentedScopes reads.
 const consents = 32
 
-// ConsentedScopes returns the scopes of the live, redeemed grants that a person gave
-// a client for a resource with that redirect URI, newest first. Those from before
-// the client's redirect URIs or keys changed are not among them, nor those given to
-// a client that had the id before. It looks at the newest consents alone, so that
-// its cost does not grow with their number.
+// ConsentedScopes returns the scopes of the live, redeemed grants that a person gave a client for a resource with that
+// redirect URI, newest first. It leaves out grants from before the client's redirect URIs or keys changed, and those of
+// an earlier client with the same id. It reads only the newest consents, so that its cost does not grow with their
+// number.
 func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) ([]scope.Set, error) {
 	return all(tx, `SELECT scope FROM (
 			SELECT scope, created_at, last_used_at, revoked_at, expires_at, client_incarnation FROM grants
@@ -162,26 +154,27 @@ func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) 
 		})
 }
 
-// RevokeToken ends one access token before its time; the note of it is kept until
-// expiresAt, when the token ends by itself. Doing it twice does it once.
+// RevokeToken revokes one access token. The record is kept until expiresAt, when the token expires. Revoking a token
+// again changes nothing.
 func (tx *Tx) RevokeToken(jti string, expiresAt time.Time) error {
-	_, err := tx.exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", args{jti, expiresAt.UnixMicro()})
+	_, err := tx.exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+		args{jti, expiresAt.UnixMicro()})
 	return err
 }
 
-// CreateCode stores a new code of a grant that was created before. ErrConflict if
-// its hash is taken.
+// CreateCode stores a new code of an existing grant. It returns ErrConflict if its hash is taken.
 func (tx *Tx) CreateCode(c *oauth.Code) error {
-	return tx.create("INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+	return tx.create("INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) VALUES ($1, "+
+		"$2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
 		args{c.Hash, c.GrantID, c.RedirectURI, string(c.Challenge), c.ExpiresAt.UnixMicro(), micros(c.SpentAt)})
 }
 
-// Code returns the code with the given hash, spent, expired or neither.
-// ErrNotFound if there is none. A spent code stays as long as its grant's row, so
-// that a replay is seen.
+// Code returns the code with the given hash, even if it is spent or expired, or ErrNotFound. A spent code is kept as
+// long as its grant's row, so that a replay is noticed.
 func (tx *Tx) Code(hash string) (*oauth.Code, error) {
 	c := new(oauth.Code)
-	err := tx.row("SELECT hash, grant_id, redirect_uri, challenge, expires_at, spent_at FROM codes WHERE hash = $1", args{hash},
+	err := tx.row("SELECT hash, grant_id, redirect_uri, challenge, expires_at, spent_at FROM codes WHERE hash = $1",
+		args{hash},
 		&c.Hash, &c.GrantID, &c.RedirectURI, &c.Challenge, instant{&c.ExpiresAt}, instant{&c.SpentAt})
 	if err != nil {
 		return nil, err
@@ -189,9 +182,8 @@ func (tx *Tx) Code(hash string) (*oauth.Code, error) {
 	return c, nil
 }
 
-// SpendCode spends a code and tells whether it did: not if it was spent before, has
-// expired at Tx.Now, or if its grant is over. One statement decides, so a code is
-// spent once.
+// SpendCode spends a code. It returns false if the code was spent before or has expired at Tx.Now, or if its grant has
+// ended. One statement decides, so a code is spent only once.
 func (tx *Tx) SpendCode(hash string) (bool, error) {
 	n, err := tx.exec(`UPDATE codes SET spent_at = $2 WHERE hash = $1 AND spent_at IS NULL AND expires_at > $2
 		AND EXISTS (SELECT 1 FROM grants WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2)`,
@@ -208,7 +200,8 @@ func scanGrant(scan func(...any) error) (*oauth.Grant, error) {
 func scanListing(scan func(...any) error) (*GrantListing, error) {
 	g := new(GrantListing)
 	var metadata string
-	if err := scan(append(grantFields(&g.Grant), maybe{&g.UserEmail}, maybe{&metadata}, maybe{&g.Resource})...); err != nil {
+	if err := scan(append(grantFields(&g.Grant), maybe{&g.UserEmail}, maybe{&metadata},
+		maybe{&g.Resource})...); err != nil {
 		return nil, err
 	}
 	var client oauth.Metadata
@@ -217,9 +210,10 @@ func scanListing(scan func(...any) error) (*GrantListing, error) {
 	return g, err
 }
 
-// grantFields are where the columns of a grant are scanned to.
+// grantFields returns the destinations to which the columns of a grant are scanned.
 func grantFields(g *oauth.Grant) []any {
-	return []any{&g.ID, &g.ClientID, &g.UserID, &g.ResourceID, &g.RedirectURI, words[scope.Set]{&g.Scope}, flag{&g.Refreshable},
+	return []any{&g.ID, &g.ClientID, &g.UserID, &g.ResourceID, &g.RedirectURI, words[scope.Set]{&g.Scope},
+		flag{&g.Refreshable},
 		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR}, instant{&g.CreatedAt}, instant{&g.LastUsedAt},
 		instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt}, &g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom}
 }

@@ -9,11 +9,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Page says which part of a list is wanted. The zero Page is the first hundred,
-// oldest first.
+// Page selects a part of a list. The zero Page is the first hundred entries, oldest first.
 type Page struct {
-	After  string // the cursor that the page before came with; "": from the start
-	Limit  int    // how many at most: 0 is 100, more than 1000 is 1000
+	After  string // the cursor that came with the previous page; "": from the start
+	Limit  int    // the largest number of entries: 0 means 100, more than 1000 means 1000
 	Newest bool   // newest first
 }
 
@@ -29,9 +28,10 @@ func (p Page) limit() int {
 	return min(p.Limit, maxLimit)
 }
 
-// paged runs a list: query is a SELECT without its WHERE, at and id name the
-// columns it is ordered by. cursor is "" when nothing follows.
-func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan func(func(...any) error) (T, error), key func(T) (time.Time, string)) (page []T, cursor string, err error) {
+// paged returns a page of a list. query is a SELECT without its WHERE; at and id name the columns by which it is
+// ordered. cursor is "" if there is no next page.
+func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan func(func(...any) error) (T, error),
+	key func(T) (time.Time, string)) (page []T, cursor string, err error) {
 	than, direction := ">", "ASC"
 	if p.Newest {
 		than, direction = "<", "DESC"
@@ -44,23 +44,26 @@ func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan fu
 		w.add("("+at+", "+id+") "+than+" (?, ?)", afterAt, afterID)
 	}
 	limit := p.limit()
-	text := query + w.String() + " ORDER BY " + at + " " + direction + ", " + id + " " + direction + " LIMIT " + strconv.Itoa(limit+1)
+	text := query + w.String() + " ORDER BY " + at + " " + direction + ", " + id + " " + direction + " LIMIT " +
+		strconv.Itoa(limit+1)
 	page, err = all(tx, text, w.args, scan)
 	if err != nil || len(page) <= limit {
 		return page, "", err
 	}
 	page = page[:limit]
 	lastAt, lastID := key(page[limit-1])
-	return page, base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(lastAt.UnixMicro(), 10) + "," + lastID)), nil
+	return page, base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(lastAt.UnixMicro(), 10) + "," + lastID)),
+		nil
 }
 
-// readCursor reads what paged wrote. Another is a refusal: it came from outside.
+// readCursor reads a cursor that paged wrote. It refuses any other, because cursors come from outside.
 func readCursor(cursor string) (at int64, id string, err error) {
 	text, err := base64.RawURLEncoding.DecodeString(cursor)
 	first, id, found := strings.Cut(string(text), ",")
 	at, notNumber := strconv.ParseInt(first, 10, 64)
 	if err != nil || !found || notNumber != nil {
-		return 0, "", oauth.Refuse(oauth.InvalidRequest, "the cursor is not one that this list gave")
+		return 0, "", oauth.Refuse(oauth.InvalidRequest,
+			"cursor is not valid: use the one that came with the previous page")
 	}
 	return at, id, nil
 }

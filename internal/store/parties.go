@@ -8,21 +8,21 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Parties are those whom a token, a code or a consent is about, as they are stored at
-// one moment; nil is what is not there. They are shared: do not change them. Whether
-// they still count is for client.Directory to say.
+// Parties are the client, the resource and the person of a token, a code or a consent, as they are stored at one
+// moment. One that does not exist is nil. They are shared: do not change them. client.Directory decides whether they
+// are still allowed.
 type Parties struct {
 	Client   *oauth.Client
 	Resource *oauth.Resource
-	User     *identity.User // its ID, Email and DisabledAt alone
+	User     *identity.User // only its ID, Email and DisabledAt
 }
 
-// partyColumns are what is read of the parties themselves: the versions of the kinds
-// say whether client and resource are as they are in memory.
+// partyColumns are the columns that are read of the parties. The versions show whether the client and the resource in
+// memory are up to date.
 const partyColumns = `(SELECT version FROM versions WHERE kind = 'clients'), (SELECT version FROM versions WHERE kind = 'resources'),
 	users.id, users.email, users.disabled_at`
 
-// partyRow is what partyColumns are scanned to.
+// partyRow is the destination to which partyColumns are scanned.
 type partyRow struct {
 	clients, resources int64
 	user               identity.User
@@ -36,18 +36,20 @@ func (p *partyRow) fields() []any {
 // identifier, and the person with the given id.
 func (tx *Tx) Parties(clientID, resource, userID string) (*Parties, error) {
 	p := new(partyRow)
-	err := tx.row("SELECT "+partyColumns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = $1", args{userID}, p.fields()...)
+	err := tx.row("SELECT "+partyColumns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = $1",
+		args{userID}, p.fields()...)
 	if err != nil {
 		return nil, err
 	}
 	return tx.parties(p, clientID, resource)
 }
 
-// GrantParties returns the grant with the given id, live or not, and its parties.
-// ErrNotFound if there is no such grant; its parties may be gone.
+// GrantParties returns the grant with the given id, live or not, and its parties. It returns ErrNotFound if there is no
+// such grant. Its parties may have been deleted.
 func (tx *Tx) GrantParties(id string) (*oauth.Grant, *Parties, error) {
 	g, p := new(oauth.Grant), new(partyRow)
-	err := tx.row("SELECT "+grantColumns+", "+partyColumns+" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $1",
+	err := tx.row("SELECT "+grantColumns+", "+partyColumns+" FROM grants LEFT JOIN users ON users.id = "+
+		"grants.user_id WHERE grants.id = $1",
 		args{id}, append(grantFields(g), p.fields()...)...)
 	if err != nil {
 		return nil, nil, err
@@ -56,16 +58,16 @@ func (tx *Tx) GrantParties(id string) (*oauth.Grant, *Parties, error) {
 	return g, parties, err
 }
 
-// TokenParties returns the grant that an access token hangs from, nil for a client's
-// own token, and the parties. Of the grant it reads whose it is, its Method and whether
-// it is revoked, for resources ask at every call. revoked reports whether the token was ended by
-// RevokeToken. ErrNotFound if there is no such grant.
+// TokenParties returns the grant that an access token belongs to, or nil for a client's own token, and the parties. It
+// reads only the grant's id, client, user, resource, Method and RevokedAt, because resources call it for every request.
+// revoked reports whether the token was revoked by RevokeToken. It returns ErrNotFound if there is no such grant.
 func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parties, revoked bool, err error) {
 	const columns = partyColumns + ", (SELECT COUNT(*) FROM revoked_tokens WHERE jti = $1)"
 	p, n := new(partyRow), 0
 	id := claims.GrantID()
 	if id == "" {
-		err = tx.row("SELECT "+columns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = ''", args{claims.ID}, append(p.fields(), &n)...)
+		err = tx.row("SELECT "+columns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = ''",
+			args{claims.ID}, append(p.fields(), &n)...)
 		if err == nil {
 			parties, err = tx.parties(p, claims.ClientID, claims.Audience)
 		}
@@ -74,7 +76,8 @@ func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parti
 	g = new(oauth.Grant)
 	err = tx.row(`SELECT grants.id, grants.client_id, grants.client_incarnation, grants.user_id, grants.resource_id, grants.method, grants.revoked_at, `+columns+
 		" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $2", args{claims.ID, id},
-		append([]any{&g.ID, &g.ClientID, &g.ClientIncarnation, &g.UserID, &g.ResourceID, &g.Method, instant{&g.RevokedAt}}, append(p.fields(), &n)...)...)
+		append([]any{&g.ID, &g.ClientID, &g.ClientIncarnation, &g.UserID, &g.ResourceID, &g.Method,
+			instant{&g.RevokedAt}}, append(p.fields(), &n)...)...)
 	if err == nil {
 		parties, err = tx.parties(p, g.ClientID, g.ResourceID)
 	}
@@ -94,11 +97,11 @@ func (tx *Tx) parties(p *partyRow, clientID, resource string) (*Parties, error) 
 	return parties, err
 }
 
-// clientAt returns the client with the given id in this transaction, in which the
-// version of Clients is the given one: from memory if that is not older. nil if there
-// is none.
+// clientAt returns the client with the given id, or nil if there is none. version is the version of Clients in this
+// transaction: the client comes from memory if it is not older there.
 func (tx *Tx) clientAt(id string, version int64) (*oauth.Client, error) {
-	if known := tx.db.clients.find(id); known != nil && known.version >= version && !slices.Contains(tx.touched, Clients) {
+	if known := tx.db.clients.find(id); known != nil && known.version >= version &&
+		!slices.Contains(tx.touched, Clients) {
 		return known.value, nil
 	}
 	c, err := tx.Client(id)
@@ -108,13 +111,13 @@ func (tx *Tx) clientAt(id string, version int64) (*oauth.Client, error) {
 	case err != nil:
 		return nil, err
 	}
-	if tx.readOnly { // else it may not be committed yet
+	if tx.readOnly { // otherwise it may not be committed yet
 		tx.db.clients.keep(&versioned[*oauth.Client]{c, version})
 	}
 	return c, nil
 }
 
-// resourceAt is clientAt for a resource, by its id or identifier.
+// resourceAt is like clientAt, for a resource by its id or identifier.
 func (tx *Tx) resourceAt(idOrIdentifier string, version int64) (*oauth.Resource, error) {
 	known := tx.db.catalog.value.Load()
 	if known == nil || known.version < version || slices.Contains(tx.touched, Resources) {

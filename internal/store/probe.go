@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	probeEvery  = time.Second     // how long the outcome of a probe counts
-	probeWithin = 5 * time.Second // after so long the database takes no writes
+	probeEvery  = time.Second     // how long the outcome of a probe is valid
+	probeWithin = 5 * time.Second // longest time that a write may take
 )
 
 // probe is the last attempt to write, which all callers of Probe share.
@@ -16,13 +16,11 @@ type probe struct {
 	mu      sync.Mutex
 	at      time.Time     // when it ended
 	err     error         // its outcome
-	running chan struct{} // closed when the one under way ends; nil: there is none
+	running chan struct{} // closed when the probe under way ends; nil: none is under way
 }
 
-// Probe writes a row and returns nil if the database has taken it, or the error of
-// the attempt. It writes once a second at most, on the machine's clock, however many
-// ask: a caller within that second gets the same outcome. If ctx ends first, Probe
-// returns its error.
+// Probe writes a row and returns nil if that succeeded, or the error. It writes at most once a second, by the machine's
+// clock; callers within that second get the same outcome. If ctx ends first, Probe returns its error.
 func (db *DB) Probe(ctx context.Context) error {
 	p := &db.probe
 	p.mu.Lock()

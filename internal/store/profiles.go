@@ -2,7 +2,7 @@ package store
 
 import "time"
 
-// ProfileUse is how often a client profile was needed.
+// ProfileUse is the number of times that a client profile was used.
 type ProfileUse struct {
 	Name       string
 	Uses       int64
@@ -16,10 +16,11 @@ func (tx *Tx) ProfileUsed(name string) error {
 	return err
 }
 
-// ProfileUses returns the profiles that were ever used, in no order.
+// ProfileUses returns the profiles that were ever used, in no particular order.
 func (tx *Tx) ProfileUses() ([]ProfileUse, error) {
-	return all(tx, "SELECT name, uses, last_used_at FROM profile_uses", nil, func(scan func(...any) error) (u ProfileUse, err error) {
-		err = scan(&u.Name, &u.Uses, instant{&u.LastUsedAt})
-		return u, err
-	})
+	return all(tx, "SELECT name, uses, last_used_at FROM profile_uses", nil,
+		func(scan func(...any) error) (u ProfileUse, err error) {
+			err = scan(&u.Name, &u.Uses, instant{&u.LastUsedAt})
+			return u, err
+		})
 }

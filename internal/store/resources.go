@@ -4,38 +4,40 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, created_at, updated_at"
+const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
+	"created_at, updated_at"
 
-// CreateResource stores a new resource, CreatedAt and all. ErrConflict if its id
-// or its identifier is taken.
+// CreateResource stores a new resource with all its fields, including CreatedAt. It returns ErrConflict if its id or
+// its identifier is taken.
 func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
 	if err != nil {
 		return err
 	}
 	tx.Touch(Resources)
-	return tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING", args{
+	return tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "+
+		"ON CONFLICT DO NOTHING", args{
 		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(),
 		r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(),
 	})
 }
 
-// UpdateResource stores all of r but its identifier and CreatedAt, which stay as
-// they are: tokens and clients name it by them. ErrNotFound if there is no r.ID.
+// UpdateResource stores all of r but its identifier and CreatedAt, which cannot change because tokens and clients refer
+// to them. It returns ErrNotFound if there is no resource with this id.
 func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
 	if err != nil {
 		return err
 	}
 	tx.Touch(Resources)
-	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl = $6, refresh_max_ttl = $7, updated_at = $8 WHERE id = $1", args{
+	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
+		"= $6, refresh_max_ttl = $7, updated_at = $8 WHERE id = $1", args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(), r.UpdatedAt.UnixMicro(),
 	})
 }
 
-// DeleteResource deletes the resource with the given id and revokes its grants
-// with the reason "resource_deleted". Clients that are bound to it stay bound:
-// they get no other in its place. ErrNotFound if there is none.
+// DeleteResource deletes the resource with the given id and revokes its grants with the reason "resource_deleted".
+// Clients that are bound to it stay bound and do not get another in its place. It returns ErrNotFound if there is none.
 func (tx *Tx) DeleteResource(id string) error {
 	tx.Touch(Resources)
 	if err := tx.one("DELETE FROM resources WHERE id = $1", args{id}); err != nil {
@@ -44,10 +46,10 @@ func (tx *Tx) DeleteResource(id string) error {
 	return tx.revokeGrants("resource_id", id, "resource_deleted")
 }
 
-// Resource returns the resource with the given id or identifier. ErrNotFound if
-// there is none.
+// Resource returns the resource with the given id or identifier, or ErrNotFound.
 func (tx *Tx) Resource(idOrIdentifier string) (*oauth.Resource, error) {
-	found, err := all(tx, "SELECT "+resourceColumns+" FROM resources WHERE id = $1 OR identifier = $1", args{idOrIdentifier}, scanResource)
+	found, err := all(tx, "SELECT "+resourceColumns+" FROM resources WHERE id = $1 OR identifier = $1",
+		args{idOrIdentifier}, scanResource)
 	return only(found, err)
 }
 
@@ -58,12 +60,13 @@ func (tx *Tx) Resources() ([]*oauth.Resource, error) {
 
 func scanResource(scan func(...any) error) (*oauth.Resource, error) {
 	r := new(oauth.Resource)
-	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL}, span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
+	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL},
+		span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
 		instant{&r.CreatedAt}, instant{&r.UpdatedAt})
 	return r, err
 }
 
-// only returns the one row that was found. ErrNotFound if none was.
+// only returns the one row that was found, or ErrNotFound.
 func only[T any](found []*T, err error) (*T, error) {
 	switch {
 	case err != nil:

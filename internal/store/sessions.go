@@ -6,24 +6,22 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 )
 
-// SessionFilter says which sessions a list shows. The zero SessionFilter shows all that
-// are not over.
+// SessionFilter says which sessions a list shows. The zero SessionFilter shows all that have not ended.
 type SessionFilter struct {
 	UserID string // "": any
 }
 
-// SessionListing is a session with what names it and whose it is.
+// SessionListing is a session with its id and its user.
 type SessionListing struct {
 	identity.Session
-	ID        string // "ses_…"; it opens nothing
+	ID        string // "ses_…"; not a credential
 	UserEmail string
-	Address   string // from where the person signed in
+	Address   string // the network address from which the person signed in
 	UserAgent string
 }
 
-// Sessions returns a page of the sessions that filter shows, in the order in which they
-// expire, and the cursor of the next, "" for none. Their hashes are not among what it
-// returns. One that is used while the list is read may be in it twice.
+// Sessions returns a page of the sessions that filter shows, in the order in which they expire, and the cursor of the
+// next page, or "". It does not return their hashes. A session that is used while the list is read may appear twice.
 func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionListing, next string, err error) {
 	w := new(where)
 	w.add("sessions.expires_at > ?", micros(tx.now))
@@ -36,16 +34,18 @@ func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionList
 		func(s *SessionListing) (time.Time, string) { return s.ExpiresAt, s.ID })
 }
 
-// RevokeSession deletes the session with the given id and returns whose it was.
-// ErrNotFound if there is none, or if it was over.
+// RevokeSession deletes the session with the given id and returns its user. It returns ErrNotFound if there is none, or
+// if it has ended.
 func (tx *Tx) RevokeSession(id string) (userID string, err error) {
-	err = tx.row("DELETE FROM sessions WHERE id = $1 AND expires_at > $2 RETURNING user_id", args{id, micros(tx.now)}, &userID)
+	err = tx.row("DELETE FROM sessions WHERE id = $1 AND expires_at > $2 RETURNING user_id", args{id, micros(tx.now)},
+		&userID)
 	return userID, err
 }
 
 func scanSession(scan func(...any) error) (*SessionListing, error) {
 	s := new(SessionListing)
-	err := scan(&s.ID, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt}, instant{&s.ExpiresAt}, instant{&s.EndsAt},
+	err := scan(&s.ID, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt},
+		instant{&s.ExpiresAt}, instant{&s.EndsAt},
 		&s.Address, &s.UserAgent, &s.UserEmail)
 	return s, err
 }

@@ -1,10 +1,9 @@
-// Package store keeps everything that must outlive the process, in SQLite or in
-// PostgreSQL: clients, resources, people and their sessions, grants, codes,
-// revoked tokens, signing keys and the audit log. One SQL text serves both.
+// Package store stores everything that must outlive the process, in SQLite or PostgreSQL: clients, resources, people
+// and their sessions, grants, codes, revoked tokens, signing keys and the audit log. Both databases run the same SQL.
 //
-// All work is done in functions that get a Tx: Update runs those that write, View
-// those that only read. What Update and Append have answered for is on disk. How
-// each database runs them is in package engine; here are the records.
+// All work is done in functions that are passed a Tx: Update runs those that write, and View those that only read. What
+// Update and Append wrote is on disk when they return nil. Package engine implements how each database runs the
+// functions; this package defines the records.
 package store
 
 import (
@@ -20,7 +19,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
-// Options are what Open may be told. The zero Options are good.
+// Options are the options of Open. The zero Options are valid.
 type Options struct {
 	Clock  func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: slog.Default()
@@ -43,12 +42,11 @@ type DB struct {
 
 // Open opens the database that dsn names:
 //
-//	sqlite:PATH       a file; it and its directory are made if need be, for their owner alone (0600, 0700)
+//	sqlite:PATH       a file; it and its directory are created if needed, for their owner only (0600, 0700)
 //	postgres://…      PostgreSQL 14 or later; the parameters are those of libpq
 //
-// It does not touch the schema: Migrate does. A database that does not answer is
-// an error for SQLite; PostgreSQL is first asked when it is needed, so that a
-// server may start before its database does.
+// Open does not change the schema; Migrate does. It returns an error if a SQLite file cannot be opened. It does not
+// connect to PostgreSQL until a connection is needed, so that a server may start before its database does.
 func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 	db := &DB{clock: options.Clock, log: options.Logger}
 	if db.clock == nil {
@@ -58,7 +56,8 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 		db.log = slog.Default()
 	}
 	var err error
-	if db.engine, err = engine.Open(ctx, dsn, engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace}); err != nil {
+	if db.engine, err = engine.Open(ctx, dsn,
+		engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace}); err != nil {
 		return nil, err
 	}
 	db.versions = newVersions(db)
@@ -79,32 +78,30 @@ func migrations() fs.FS {
 	return files
 }
 
-// Migrate brings the schema up to date and returns the names of the migrations it
-// applied, none if there was nothing to do. Each is a transaction: all or
-// nothing. Processes that migrate at once wait for each other. A schema newer
-// than this program is an error.
+// Migrate brings the schema up to date and returns the names of the migrations that it applied. Each migration is a
+// transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
+// newer than this program.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 	return db.engine.Migrate(ctx, migrations())
 }
 
-// Pending returns the names of the migrations that Migrate would apply. It
-// changes nothing. A schema newer than this program is an error.
+// Pending returns the names of the migrations that Migrate would apply. It changes nothing. It returns an error if the
+// schema is newer than this program.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	return db.engine.Pending(ctx, migrations())
 }
 
-// trace is told every statement, for tests.
+// trace, which tests set, is called with every statement.
 var trace func(query string, args []any)
 
-// Close lets everything that was asked for before finish and be answered, and
-// closes the database. What is asked later gets oauth.ErrUnavailable.
+// Close waits until all calls under way have returned, and closes the database. Later calls return
+// oauth.ErrUnavailable.
 func (db *DB) Close() error {
 	db.versions.stop()
 	return db.engine.Close()
 }
 
-// Ping tells whether the database answers; its error wraps oauth.ErrUnavailable
-// if not.
+// Ping returns nil if the database answers, and otherwise an error that wraps oauth.ErrUnavailable.
 func (db *DB) Ping(ctx context.Context) error {
 	return db.View(ctx, func(tx *Tx) error {
 		var one int
@@ -112,22 +109,19 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// Now returns the time on the database's clock: UTC, in whole microseconds.
+// Now returns the time of the database's clock, in UTC and whole microseconds.
 func (db *DB) Now() time.Time { return db.clock().UTC().Truncate(time.Microsecond) }
 
-// Update runs fn in a transaction and commits it if fn returns nil or a refusal:
-// a refusal is a decision, and what was recorded of it must stand. Any other
-// error, or a panic, rolls back what fn wrote. Update returns fn's error as it
-// is, after the commit is on disk; a panic becomes an error.
+// Update runs fn in a transaction and commits it if fn returns nil or a refusal, because a refusal is a decision that
+// has to be recorded. If fn returns any other error or panics, Update rolls back what fn wrote. It returns fn's error
+// unchanged, once the commit is on disk; it returns a panic as an error.
 //
-// If the database cannot be reached, or cannot write, the error wraps
-// oauth.ErrUnavailable, and nothing is to be promised to anybody. A ctx that ends
-// before fn has begun is the error; later it is not heeded on SQLite and rolls
-// back on PostgreSQL.
+// If the database cannot be reached or cannot write, the error wraps oauth.ErrUnavailable, and the caller must not
+// answer as if the transaction were committed. If ctx ends before fn begins, Update returns its error; if it ends
+// later, SQLite ignores it and PostgreSQL rolls back.
 //
-// fn runs once. On SQLite it runs alone, so it must be quick: sign, hash and fetch
-// outside. It must not call a method of the DB, only of its Tx, and not keep the
-// Tx.
+// fn runs once. On SQLite no other fn runs at the same time, so fn must be quick: sign, hash and fetch outside it. It
+// must call methods of its Tx only, not of the DB, and must not keep the Tx.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	return db.engine.Update(ctx, func(on *engine.Tx) error {
 		tx := &Tx{db: db, on: on, ctx: ctx, now: on.Now}
@@ -143,18 +137,17 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	})
 }
 
-// View runs fn with a Tx that only reads and returns its error. On SQLite it sees
-// one state of the database, on PostgreSQL each statement sees the newest.
+// View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database; on
+// PostgreSQL each statement sees the newest.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	return db.engine.View(ctx, func(on *engine.Tx) error {
 		return fn(&Tx{db: db, on: on, ctx: ctx, now: on.Now, readOnly: true})
 	})
 }
 
-// Append records events that belong to no transaction and returns when they are
-// on disk. Those that wait are written together. Each gets its id, its time and
-// the request of ctx. When ctx ends first, Append returns its error, and the
-// events are written none the less.
+// Append records events that belong to no transaction, and returns when they are on disk. It writes them together with
+// others that wait. Each event gets an id, the time and the request of ctx. If ctx ends first, Append returns its
+// error, and the events are still written.
 func (db *DB) Append(ctx context.Context, events ...audit.Event) error {
 	stamped := make([]audit.Event, len(events))
 	for i, event := range events {
@@ -163,10 +156,9 @@ func (db *DB) Append(ctx context.Context, events ...audit.Event) error {
 	return db.engine.Append(ctx, stamped)
 }
 
-// Conclude is Tx.Conclude for a decision that writes nothing else: it appends
-// event with the outcome that err says and returns err. A fault is returned
-// unrecorded; so is, in the place of err, a failure to record: nothing may be
-// answered without its event.
+// Conclude is like Tx.Conclude, for a decision that writes nothing else: it appends event with the outcome of err and
+// returns err. It returns a fault without recording it. If the event cannot be recorded, it returns that error instead
+// of err, because a decision must not be answered without its event.
 func (db *DB) Conclude(ctx context.Context, event audit.Event, err error) error {
 	event, decided := conclude(event, err)
 	if !decided {
@@ -178,30 +170,28 @@ func (db *DB) Conclude(ctx context.Context, event audit.Event, err error) error 
 	return err
 }
 
-// Client returns the client with the given id from memory, or from the database
-// when it is not there. A change is seen at once if this process made it, else
-// within a second; while the database does not answer, what is in memory is good.
-// The client is shared: do not change it. ErrNotFound if there is none.
+// Client returns the client with the given id from memory, or from the database when it is not there. A change is
+// visible at once if this process made it, and otherwise within a second. While the database does not answer, the
+// client in memory is used. The client is shared: do not change it. Client returns ErrNotFound if there is none.
 func (db *DB) Client(ctx context.Context, id string) (*oauth.Client, error) {
 	return db.clients.load(ctx, db, id)
 }
 
-// Resources returns all resources, oldest first, from memory, as Client does. The
-// slice and what it holds are shared: do not change them.
+// Resources returns all resources, oldest first, from memory as Client does. The slice and its elements are shared: do
+// not change them.
 func (db *DB) Resources(ctx context.Context) ([]*oauth.Resource, error) {
 	return db.catalog.Load(ctx)
 }
 
-// stamp gives an event its id and its request. Its time is given when it is
-// written.
+// stamp adds the id and the request to an event. The time is added when the event is written.
 func stamp(ctx context.Context, event audit.Event) audit.Event {
 	event = event.Stamp(ctx)
 	event.ID = oauth.NewID("evt_")
 	return event
 }
 
-// date gives the events their times: the clock's, but each at least a microsecond
-// after the one before, so that their order within a process is exact.
+// date sets the times of the events to that of the clock, but each at least a microsecond after the one before, so that
+// their order within a process is exact.
 func (db *DB) date(events []audit.Event) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -214,8 +204,7 @@ func (db *DB) date(events []audit.Event) {
 	}
 }
 
-// conclude gives an event the outcome that err says. It tells false for a fault,
-// which is no decision.
+// conclude returns an event with the outcome of err. It returns false for a fault, which is not a decision.
 func conclude(event audit.Event, err error) (audit.Event, bool) {
 	refusal, refused := oauth.AsRefusal(err)
 	switch {

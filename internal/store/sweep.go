@@ -8,30 +8,28 @@ import (
 )
 
 const (
-	keepGrants     = 30 * 24 * time.Hour // after their end, so that a list can tell of them
-	keepUnredeemed = 30 * time.Minute    // grants whose code expired: until no answer to their request can renew them
+	keepGrants     = 30 * 24 * time.Hour // after their end, so that lists can show them
+	keepUnredeemed = 30 * time.Minute    // grants whose code expired, until their request can no longer renew them
 	keepUnused     = 24 * time.Hour      // clients that registered and never completed a flow
 	sweepBatch     = 200                 // rows deleted in one transaction
 )
 
-// Swept is how much Sweep deleted.
+// Swept is the number of rows that Sweep deleted.
 type Swept struct {
 	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys int
 }
 
-// Sweep deletes what is over: expired sessions, decisions, and notes of revoked
-// tokens and of used assertions; grants that were never redeemed half an hour after
-// their code has expired, and others thirty days after their end, with their codes; clients
-// that registered more than a day ago and never completed a flow; keys that have
-// left the JWKS. It finds each by an index, and deletes a few rows at a time, each
-// lot in its own Update, so that it delays nobody. On an error it returns what it
-// had deleted by then.
+// Sweep deletes what is no longer needed: expired sessions, decisions, and records of revoked tokens and used
+// assertions; grants that were never redeemed half an hour after their code has expired, and others thirty days after
+// their end, with their codes; clients that registered more than a day ago and never completed a flow; keys that have
+// left the JWKS. It finds the rows by an index and deletes a few at a time, each batch in its own Update, so that it
+// does not delay others. On an error it also returns what it had deleted by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	now := db.Now()
 	for _, s := range []struct {
 		count            *int
-		table, key, over string // rows of table that are over at the time $1; an index finds them
+		table, key, over string // condition for the rows of table to delete at the time $1, which an index finds
 		at               time.Time
 		touch            Kind
 	}{
@@ -58,17 +56,17 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	return swept, nil
 }
 
-// sweep deletes one lot and returns how many rows there were. They are looked for
-// in a View, which holds nobody up however long it looks.
+// sweep deletes one batch and returns the number of rows. It finds them in a View, which does not make others wait.
 func (db *DB) sweep(ctx context.Context, table, key, over string, at time.Time, touch Kind) (n int, err error) {
 	var found []any
 	err = db.View(ctx, func(tx *Tx) error {
-		return tx.rows("SELECT "+key+" FROM "+table+" WHERE "+over+" LIMIT "+strconv.Itoa(sweepBatch), args{at.UnixMicro()}, func(scan func(...any) error) error {
-			var id string
-			err := scan(&id)
-			found = append(found, id)
-			return err
-		})
+		return tx.rows("SELECT "+key+" FROM "+table+" WHERE "+over+" LIMIT "+strconv.Itoa(sweepBatch),
+			args{at.UnixMicro()}, func(scan func(...any) error) error {
+				var id string
+				err := scan(&id)
+				found = append(found, id)
+				return err
+			})
 	})
 	if err != nil || len(found) == 0 {
 		return 0, err
@@ -79,7 +77,8 @@ func (db *DB) sweep(ctx context.Context, table, key, over string, at time.Time, 
 			places[i] = "$" + strconv.Itoa(i+2)
 		}
 		// A client may have been used since it was found.
-		deleted, err := tx.exec("DELETE FROM "+table+" WHERE "+key+" IN ("+strings.Join(places, ", ")+") AND "+over, append(args{at.UnixMicro()}, found...))
+		deleted, err := tx.exec("DELETE FROM "+table+" WHERE "+key+" IN ("+strings.Join(places, ", ")+") AND "+over,
+			append(args{at.UnixMicro()}, found...))
 		if n = int(deleted); n > 0 && touch != "" {
 			tx.Touch(touch)
 		}

@@ -13,9 +13,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
-// Tx is a transaction, good while the function runs that it was given to. Its
-// methods return ErrNotFound and ErrConflict where they say so, and otherwise
-// faults of the database; after a fault the function should return it.
+// Tx is a transaction. It is valid until the function that it was passed to returns. Its methods return ErrNotFound and
+// ErrConflict where their comments say so; any other error is a fault of the database, which the function should
+// return.
 type Tx struct {
 	db  *DB
 	on  *engine.Tx
@@ -29,22 +29,19 @@ type Tx struct {
 	used    []string       // clients of which this process must forget its copy
 }
 
-// Now returns the time at which the transaction began. It stands still.
+// Now returns the time at which the transaction began.
 func (tx *Tx) Now() time.Time { return tx.now }
 
-// Address returns the network address that the request of the transaction came from, ""
-// for none.
+// Address returns the network address that the request of the transaction came from, or "" if there is none.
 func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
 
-// Record writes an event into the audit log with the transaction: it stands if
-// the transaction is committed. It is stamped with the request of the context.
+// Record writes an event to the audit log as part of the transaction. It adds the request of the context to the event.
 func (tx *Tx) Record(event audit.Event) error {
 	return tx.on.Append(stamp(tx.ctx, event))
 }
 
-// Conclude records event with the outcome that err says and returns err: nil is
-// Allowed, a refusal is Refused with its code and description. A fault is
-// returned unrecorded.
+// Conclude records event with the outcome of err and returns err. The outcome of nil is Allowed; that of a refusal is
+// Refused, with its code and description. A fault is returned without being recorded.
 func (tx *Tx) Conclude(event audit.Event, err error) error {
 	event, decided := conclude(event, err)
 	if !decided {
@@ -56,22 +53,22 @@ func (tx *Tx) Conclude(event audit.Event, err error) error {
 	return err
 }
 
-// Touch tells every process, when the transaction is committed, to forget what it
-// remembers of kind. The methods that change what is remembered call it.
+// Touch makes every process discard what it has in memory of kind once the transaction is committed. The methods that
+// change such data call it.
 func (tx *Tx) Touch(kind Kind) {
 	if !slices.Contains(tx.touched, kind) {
 		tx.touched = append(tx.touched, kind)
 	}
 }
 
-// settle writes what a transaction leaves for its end. The versions come last and
-// in one order, so that other transactions on PostgreSQL wait for them shortly
-// and never for each other.
+// settle writes what a transaction leaves for its end. The versions come last and always in the same order, so that
+// other transactions on PostgreSQL wait only briefly for them and do not deadlock.
 func (tx *Tx) settle() error {
 	slices.Sort(tx.touched)
 	for _, kind := range tx.touched {
 		var version int64
-		if err := tx.row("UPDATE versions SET version = version + 1 WHERE kind = $1 RETURNING version", args{string(kind)}, &version); err != nil {
+		if err := tx.row("UPDATE versions SET version = version + 1 WHERE kind = $1 RETURNING version",
+			args{string(kind)}, &version); err != nil {
 			return err
 		}
 		if tx.raised == nil {
@@ -82,7 +79,7 @@ func (tx *Tx) settle() error {
 	return nil
 }
 
-// committed makes this process forget what the transaction changed.
+// committed makes this process discard what the transaction changed.
 func (tx *Tx) committed() {
 	for kind, version := range tx.raised {
 		tx.db.versions.raise(kind, version)
@@ -99,7 +96,7 @@ func (tx *Tx) exec(query string, a args) (int64, error) {
 	return tx.on.Exec(query, a)
 }
 
-// one is exec for a statement that must change a row. ErrNotFound if it does not.
+// one is like exec, for a statement that must change a row. It returns ErrNotFound if the statement changes none.
 func (tx *Tx) one(query string, a args) error {
 	n, err := tx.exec(query, a)
 	if err == nil && n == 0 {
@@ -108,8 +105,8 @@ func (tx *Tx) one(query string, a args) error {
 	return err
 }
 
-// create is exec for an INSERT … ON CONFLICT DO NOTHING. ErrConflict if it did
-// nothing. (An INSERT that fails would end the transaction on PostgreSQL.)
+// create is like exec, for an INSERT … ON CONFLICT DO NOTHING, because an INSERT that fails would end the transaction
+// on PostgreSQL. It returns ErrConflict if the statement inserts nothing.
 func (tx *Tx) create(query string, a args) error {
 	n, err := tx.exec(query, a)
 	if err == nil && n == 0 {
@@ -118,8 +115,7 @@ func (tx *Tx) create(query string, a args) error {
 	return err
 }
 
-// row runs a statement and scans its first row into dest. ErrNotFound if it has
-// none.
+// row runs a statement and scans its first row into dest. It returns ErrNotFound if there is none.
 func (tx *Tx) row(query string, a args, dest ...any) error {
 	found := false
 	err := tx.rows(query, a, func(scan func(...any) error) error {
@@ -135,8 +131,8 @@ func (tx *Tx) row(query string, a args, dest ...any) error {
 	return err
 }
 
-// rows runs a statement and calls each with every row of its answer. The
-// statement is at its end when rows returns, so one that writes has written.
+// rows runs a statement and calls each for every row of its result. The statement has ended when rows returns, so one
+// that writes has written.
 func (tx *Tx) rows(query string, a args, each func(scan func(...any) error) error) error {
 	return tx.on.Query(query, a, each)
 }
@@ -155,7 +151,7 @@ func all[T any](tx *Tx, query string, a args, scan func(scan func(...any) error)
 	return found, nil
 }
 
-// micros is a time as it is stored; the zero time is NULL.
+// micros returns a time in the form in which it is stored; the zero time is NULL.
 func micros(t time.Time) any {
 	if t.IsZero() {
 		return nil
@@ -163,7 +159,7 @@ func micros(t time.Time) any {
 	return t.UnixMicro()
 }
 
-// orNull is a text as it is stored where "" is NULL.
+// orNull returns a text in the form in which it is stored where "" is NULL.
 func orNull(s string) any {
 	if s == "" {
 		return nil
@@ -213,7 +209,7 @@ func (f flag) Scan(src any) error {
 	return nil
 }
 
-// words scans a stored list of words into s; none are nil.
+// words scans a stored list of words into s; an empty list is nil.
 type words[S ~[]string] struct{ s *S }
 
 // Scan implements sql.Scanner.
@@ -264,14 +260,14 @@ func asJSON(v any) (string, error) {
 	return string(b), nil
 }
 
-// where collects conditions and their values for a list.
+// where collects the conditions of a list and their values.
 type where struct {
 	conditions []string
 	args       args
 }
 
-// add adds a condition in which each ? stands for the next of values. A value is
-// always passed as a parameter, never put into the text.
+// add adds a condition in which each ? stands for the next of values. Values are always passed as parameters and never
+// become part of the SQL text.
 func (w *where) add(condition string, values ...any) {
 	for _, v := range values {
 		w.args = append(w.args, v)
@@ -280,7 +276,7 @@ func (w *where) add(condition string, values ...any) {
 	w.conditions = append(w.conditions, condition)
 }
 
-// String returns the WHERE clause, "" for no condition.
+// String returns the WHERE clause, or "" if there is no condition.
 func (w *where) String() string {
 	if len(w.conditions) == 0 {
 		return ""

@@ -11,62 +11,67 @@ import (
 
 const userColumns = "id, email, name, password_hash, created_at, disabled_at"
 
-// CreateUser stores a new account, CreatedAt and all. ErrConflict if its id is
-// taken, or its e-mail address in the form of identity.EmailKey.
+// CreateUser stores a new account with all its fields, including CreatedAt. It returns ErrConflict if its id is taken,
+// or its e-mail address, compared by identity.EmailKey.
 func (tx *Tx) CreateUser(u *identity.User) error {
-	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-		args{u.ID, u.Email, u.Name, u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt), identity.EmailKey(u.Email)})
+	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7) ON "+
+		"CONFLICT DO NOTHING",
+		args{u.ID, u.Email, u.Name, u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt),
+			identity.EmailKey(u.Email)})
 }
 
-// User returns the account with the given id. ErrNotFound if there is none.
+// User returns the account with the given id, or ErrNotFound.
 func (tx *Tx) User(id string) (*identity.User, error) {
 	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE id = $1", args{id}, scanUser)
 	return only(found, err)
 }
 
-// UserByEmail returns the account with the given e-mail address, in any spelling
-// that identity.EmailKey holds for the same. ErrNotFound if there is none.
+// UserByEmail returns the account with the given e-mail address, or ErrNotFound. Addresses are compared by
+// identity.EmailKey.
 func (tx *Tx) UserByEmail(email string) (*identity.User, error) {
-	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key IN ($1, $2) ORDER BY CASE WHEN email_key = $1 THEN 0 ELSE 1 END LIMIT 1",
+	found, err := all(tx, "SELECT "+userColumns+" FROM users WHERE email_key IN ($1, $2) ORDER BY CASE WHEN "+
+		"email_key = $1 THEN 0 ELSE 1 END LIMIT 1",
 		args{identity.EmailKey(email), identity.OldEmailKey(email)}, scanUser)
 	return only(found, err)
 }
 
-// Users returns a page of the accounts and the cursor of the next, "" for none.
+// Users returns a page of the accounts and the cursor of the next page, or "".
 func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) {
 	return paged(tx, "SELECT "+userColumns+" FROM users", new(where), page, "created_at", "id", scanUser,
 		func(u *identity.User) (time.Time, string) { return u.CreatedAt, u.ID })
 }
 
-// SetPassword stores a password hash. ErrNotFound if there is no such account.
+// SetPassword stores a password hash. It returns ErrNotFound if there is no such account.
 func (tx *Tx) SetPassword(id, hash string) error {
 	return tx.one("UPDATE users SET password_hash = $2 WHERE id = $1", args{id, hash})
 }
 
-// ConfirmPassword replaces the password hash old, by which a person has just proven who
-// they are, by hash, which may be the same. ErrNotFound if the account is gone, is
-// disabled, or has another hash by now; else nobody else can change that until tx ends.
+// ConfirmPassword replaces the password hash old, with which the person has just signed in, with hash, which may be the
+// same. It returns ErrNotFound if the account has been deleted or disabled, or has another hash by now. Otherwise no
+// other transaction can change the account until tx ends.
 func (tx *Tx) ConfirmPassword(id, old, hash string) error {
-	return tx.one("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL", args{id, old, hash})
+	return tx.one("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL",
+		args{id, old, hash})
 }
 
-// DisableUser shuts an account: its sessions end, and its grants do not work until
-// EnableUser. ErrNotFound if there is none.
+// DisableUser disables an account: its sessions end, and its grants do not work until EnableUser. It returns
+// ErrNotFound if there is no such account.
 func (tx *Tx) DisableUser(id string) error {
-	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1", args{id, micros(tx.now)}); err != nil {
+	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1",
+		args{id, micros(tx.now)}); err != nil {
 		return err
 	}
 	return tx.EndSessions(id)
 }
 
-// EnableUser ends DisableUser; the sessions do not come back. ErrNotFound if there
-// is no such account.
+// EnableUser undoes DisableUser, except that the sessions stay ended. It returns ErrNotFound if there is no such
+// account.
 func (tx *Tx) EnableUser(id string) error {
 	return tx.one("UPDATE users SET disabled_at = NULL WHERE id = $1", args{id})
 }
 
-// DeleteUser deletes an account with its sessions and revokes its grants with the
-// reason "user_deleted". ErrNotFound if there is none.
+// DeleteUser deletes an account with its sessions and revokes its grants with the reason "user_deleted". It returns
+// ErrNotFound if there is no such account.
 func (tx *Tx) DeleteUser(id string) error {
 	if err := tx.one("DELETE FROM users WHERE id = $1", args{id}); err != nil {
 		return err
@@ -80,19 +85,20 @@ func scanUser(scan func(...any) error) (*identity.User, error) {
 	return u, err
 }
 
-// CreateSession stores a new session, with where the request of the transaction comes
-// from. ErrConflict if its hash is taken.
+// CreateSession stores a new session, with the network address of the transaction's request. It returns ErrConflict if
+// its hash is taken.
 func (tx *Tx) CreateSession(s *identity.Session) error {
 	from := audit.Event{}.Stamp(tx.ctx)
 	return tx.create(`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at, id, address, user_agent)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`, args{
-		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(), earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(),
+		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(), earlier(s.ExpiresAt,
+			s.EndsAt), s.EndsAt.UnixMicro(),
 		oauth.NewID("ses_"), from.Address, from.UserAgent,
 	})
 }
 
-// Session returns the session with the given hash and whose it is. ErrNotFound if
-// there is none, if it is over at Tx.Now, or if its account is disabled.
+// Session returns the session with the given hash and its user. It returns ErrNotFound if there is none, if it has
+// ended at Tx.Now, or if its account is disabled.
 func (tx *Tx) Session(hash string) (*identity.Session, *identity.User, error) {
 	s, u := new(identity.Session), new(identity.User)
 	err := tx.row(`SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at,
@@ -107,14 +113,14 @@ func (tx *Tx) Session(hash string) (*identity.Session, *identity.User, error) {
 	return s, u, nil
 }
 
-// SeenSession notes that a session is used now and moves its deadline to
-// expiresAt, but not past its end. ErrNotFound if it is over.
+// SeenSession records that a session is used now and moves its deadline to expiresAt, but not past its EndsAt. It
+// returns ErrNotFound if the session has ended.
 func (tx *Tx) SeenSession(hash string, expiresAt time.Time) error {
 	return tx.one(`UPDATE sessions SET seen_at = $2, expires_at = CASE WHEN ends_at < $3 THEN ends_at ELSE $3 END
 		WHERE hash = $1 AND expires_at > $2`, args{hash, micros(tx.now), expiresAt.UnixMicro()})
 }
 
-// EndSession deletes a session. One that is not there is over already.
+// EndSession deletes a session. It is not an error if there is none.
 func (tx *Tx) EndSession(hash string) error {
 	_, err := tx.exec("DELETE FROM sessions WHERE hash = $1", args{hash})
 	return err
@@ -126,5 +132,5 @@ func (tx *Tx) EndSessions(userID string) error {
 	return err
 }
 
-// earlier returns the earlier of two times as it is stored.
+// earlier returns the earlier of two times, in the form in which it is stored.
 func earlier(a, b time.Time) int64 { return min(a.UnixMicro(), b.UnixMicro()) }

@@ -11,14 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// connector opens connections to PostgreSQL, directly or through a pooler such as
-// PgBouncer. A pooler that hands out a session for one transaction at a time does
-// not keep prepared statements: there statements are sent whole, which costs
-// PostgreSQL some time to parse and plan each anew. A direct connection prepares
-// them.
+// connector opens connections to PostgreSQL, directly or through a pooler such as PgBouncer. A direct connection
+// prepares statements. Through a pooler it sends them in full, which makes PostgreSQL parse and plan each one again,
+// because with transaction pooling a prepared statement may be in another session.
 type connector struct {
 	direct, pooled sqldriver.Connector
-	behindPooler   atomic.Bool // once found out
+	behindPooler   atomic.Bool // set once it is known
 }
 
 func newConnector(config pgx.ConnConfig) *connector {
@@ -57,8 +55,8 @@ func (c *connector) Connect(ctx context.Context) (sqldriver.Conn, error) {
 // Driver implements driver.Connector.
 func (c *connector) Driver() sqldriver.Driver { return c.direct.Driver() }
 
-// isDirect reports whether the process that answers is the one that the connection
-// was announced to lead to. A pooler announces an identity of its own.
+// isDirect reports whether the server process that answers is the one that was announced when the connection was made.
+// A pooler announces a process of its own.
 func isDirect(ctx context.Context, conn sqldriver.Conn) (bool, error) {
 	pg, ok := conn.(*stdlib.Conn)
 	if !ok {

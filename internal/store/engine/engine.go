@@ -1,10 +1,8 @@
-// Package engine runs functions in transactions, on a SQLite file or on
-// PostgreSQL, and answers once what they wrote is on disk. It knows nothing of
-// what is stored: package store, above it, does.
+// Package engine runs functions in transactions, on a SQLite file or on PostgreSQL, and returns once what they wrote is
+// on disk. It does not know what is stored; package store, above it, does.
 //
-// On SQLite one goroutine writes. It runs the functions that wait one after
-// another, each in a savepoint, and commits them together, so that a hundred of
-// them cost one fsync. On PostgreSQL functions run side by side at READ COMMITTED,
+// On SQLite one goroutine writes. It runs the waiting functions one after another, each in a savepoint, and commits
+// them together, so that a hundred of them take one fsync. On PostgreSQL functions run side by side at READ COMMITTED,
 // and only audit events that belong to no function are written together.
 package engine
 
@@ -21,22 +19,22 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Config is what Open needs to know. All fields but Trace are set.
+// Config is the configuration of an Engine. All fields but Trace must be set.
 type Config struct {
 	Now func() time.Time
 	// Insert writes audit events. The engine calls it as the last act of a
 	// transaction, with the events of every function in it.
 	Insert func(tx *Tx, events []audit.Event) error
-	// AtOnce is how many events Insert writes with one statement.
+	// AtOnce is the number of events that Insert writes in one statement.
 	AtOnce int
-	// Trace, for tests, is told every statement before it runs.
+	// Trace, for tests, is called with every statement before it runs.
 	Trace func(query string, args []any)
 }
 
 // Engine is an open database. Make it with Open; it is safe for concurrent use.
 type Engine struct{ driver }
 
-// driver is what SQLite and PostgreSQL do differently.
+// driver has the methods in which SQLite and PostgreSQL differ.
 type driver interface {
 	update(ctx context.Context, fn func(*Tx) error) error
 	view(ctx context.Context, fn func(*Tx) error) error
@@ -65,28 +63,26 @@ func Open(ctx context.Context, dsn string, config Config) (*Engine, error) {
 	return &e, nil
 }
 
-// Update runs fn in a transaction and commits it if Decided reports true of fn's
-// error; otherwise, and if fn panics, it rolls back. It returns fn's error once the
-// commit is on disk. A database that cannot be reached or cannot write gives
-// oauth.ErrUnavailable.
+// Update runs fn in a transaction and commits it if Decided reports true of fn's error; otherwise, and if fn panics, it
+// rolls back. It returns fn's error once the commit is on disk. If the database cannot be reached or cannot write, the
+// error wraps oauth.ErrUnavailable.
 //
 // fn runs once. If ctx ends before fn has begun, Update returns its error; later
 // SQLite pays no attention to ctx, and PostgreSQL rolls back.
 func (e *Engine) Update(ctx context.Context, fn func(*Tx) error) error { return e.update(ctx, fn) }
 
-// View runs fn with a Tx that only reads, and returns its error. On SQLite fn sees
-// one state of the database, on PostgreSQL each statement sees the newest.
+// View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database, on
+// PostgreSQL each statement sees the newest.
 func (e *Engine) View(ctx context.Context, fn func(*Tx) error) error { return e.view(ctx, fn) }
 
-// Append writes events that belong to no transaction, together with others that
-// wait, and returns when they are on disk. If ctx ends first, Append returns its
-// error and the events are written nevertheless.
+// Append writes events that belong to no transaction, together with others that wait, and returns when they are on
+// disk. If ctx ends first, Append returns its error, and the events are still written.
 func (e *Engine) Append(ctx context.Context, events []audit.Event) error {
 	return e.append(ctx, events)
 }
 
-// Close lets everything asked for before it finish and closes the database. What
-// is asked for later gets oauth.ErrUnavailable.
+// Close waits until all calls under way have returned, and closes the database. Later calls return
+// oauth.ErrUnavailable.
 func (e *Engine) Close() error { return Fault("close", e.close()) }
 
 // Decided reports whether a function that returned err has decided something, so
@@ -117,8 +113,7 @@ type job struct {
 	done   chan struct{}
 }
 
-// gather appends first to batch, and the jobs that wait behind it: maxBatch in all
-// at most.
+// gather appends first and the jobs that wait behind it to batch, at most maxBatch in all.
 func gather(jobs <-chan *job, first *job, batch []*job) []*job {
 	batch = append(batch, first)
 	for len(batch) < maxBatch {

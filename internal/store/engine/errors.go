@@ -17,8 +17,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Fault adds to an error of the database where it happened, and marks it with
-// oauth.ErrUnavailable if trying again later may succeed. nil stays nil.
+// Fault returns an error of the database with the place where it happened, marked with oauth.ErrUnavailable if trying
+// again later may succeed. Fault of nil is nil.
 func Fault(place string, err error) error {
 	var connect *pgconn.ConnectError
 	switch {
@@ -29,13 +29,12 @@ func Fault(place string, err error) error {
 	case passing(err):
 		return fmt.Errorf("store: %s: %w: %w", place, oauth.ErrUnavailable, err)
 	case errors.As(err, &connect): // a wrong name or password, or no such database
-		return fmt.Errorf("store: PostgreSQL refuses this URL: %w", err)
+		return fmt.Errorf("store: PostgreSQL rejected the connection: %w", err)
 	}
 	return fmt.Errorf("store: %s: %w", place, err)
 }
 
-// passing reports whether err says that the database does not answer at present:
-// it is unreachable, stopping, overloaded, out of space or busy.
+// passing reports whether err is temporary: the database is unreachable, stopping, overloaded, out of space or busy.
 func passing(err error) bool {
 	var lite *modernc.Error
 	if errors.As(err, &lite) {
@@ -52,12 +51,13 @@ func passing(err error) bool {
 		case "08", "40", "53", "55", "57", "58": // connection, rollback, resources, not in state, operator, system
 			return true
 		}
-		return pg.Code == "25006" // a standby that is not promoted yet takes no writes
+		return pg.Code == "25006" // a standby accepts no writes until it is promoted
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error
 	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sqldriver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sqldriver.ErrBadConn) ||
+		errors.Is(err, sql.ErrConnDone) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, pgx.ErrTxClosed)
 }

@@ -20,14 +20,13 @@ type migrations struct {
 	dialect goose.Dialect
 	open    func() (*sql.DB, error) // a handle of its own, closed afterwards
 	exists  string                  // a SELECT with a row if versionTable is there
-	// lock keeps other processes from migrating until release is called; nil if the
-	// database does that by itself.
+	// lock keeps other processes from migrating until release is called. It is nil if the database does that by itself.
 	lock func(ctx context.Context, handle *sql.DB) (release func(), err error)
 }
 
-// Migrate applies those of files that the schema does not have yet, in the order of
-// their numbers, and returns their names. Each is a transaction. Processes that
-// migrate at once share the work. A schema newer than files is an error.
+// Migrate applies those of files that the schema does not have yet, in the order of their numbers, and returns their
+// names. Each file is a transaction. Processes that migrate at the same time share the work. Migrate returns an error
+// if the schema is newer than files.
 func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, err error) {
 	for {
 		pending, err := e.Pending(ctx, files)
@@ -39,7 +38,7 @@ func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, er
 		if err == nil {
 			return applied, nil
 		}
-		// Another process may have been quicker with the next one.
+		// Another process may have applied the next one first.
 		if left, again := e.Pending(ctx, files); again != nil || len(left) >= len(pending) {
 			return applied, Fault("migrate", err)
 		}
@@ -76,8 +75,8 @@ func (e *Engine) up(ctx context.Context, files fs.FS) (applied []string, err err
 	return applied, err
 }
 
-// Pending returns the names of the files that Migrate would apply. It changes
-// nothing. A schema newer than files is an error.
+// Pending returns the names of the files that Migrate would apply. It changes nothing. It returns an error if the
+// schema is newer than files.
 func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
@@ -93,7 +92,8 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 		if err != nil || !there {
 			return err
 		}
-		return tx.Query("SELECT COALESCE(MAX(version_id), 0) FROM "+versionTable, nil, func(scan func(...any) error) error { return scan(&current) })
+		return tx.Query("SELECT COALESCE(MAX(version_id), 0) FROM "+versionTable, nil,
+			func(scan func(...any) error) error { return scan(&current) })
 	})
 	if err != nil {
 		return nil, err
@@ -111,7 +111,8 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 		}
 	}
 	if current > newest {
-		return nil, fmt.Errorf("store: the schema of the database has version %d, and this cardea knows %d: use a newer cardea", current, newest)
+		return nil, fmt.Errorf("store: the schema of the database has version %d, and this cardea knows %d: use a "+
+			"newer cardea", current, newest)
 	}
 	return pending, nil
 }

@@ -17,11 +17,11 @@ import (
 const (
 	maxConns       = 20
 	connectTimeout = 2 * time.Second  // unless the DSN says otherwise
-	answerWithin   = 10 * time.Second // a transaction; a database that is slower is not there
+	answerWithin   = 10 * time.Second // longest time of a transaction; a slower database counts as unavailable
 )
 
-// postgres is the driver of PostgreSQL. Transactions run side by side at READ
-// COMMITTED; one goroutine, write, writes the events that belong to none.
+// postgres is the driver of PostgreSQL. Transactions run side by side at READ COMMITTED; one goroutine, write, writes
+// the events that belong to no transaction.
 type postgres struct {
 	config  Config
 	through *connector
@@ -36,8 +36,9 @@ type postgres struct {
 
 func openPostgres(config Config, dsn string) (*postgres, error) {
 	connect, err := pgx.ParseConfig(dsn)
-	if err != nil { // the error repeats the DSN, and with it a password
-		return nil, errors.New("store: the database URL is not one of PostgreSQL: write postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full")
+	if err != nil { // the error contains the DSN, which may hold a password
+		return nil, errors.New("store: the database URL is not a PostgreSQL URL: write " +
+			"postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full")
 	}
 	if connect.ConnectTimeout == 0 {
 		connect.ConnectTimeout = connectTimeout
@@ -46,7 +47,8 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 		connect.RuntimeParams["application_name"] = "cardea"
 	}
 	through := newConnector(*connect)
-	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), jobs: make(chan *job, maxBatch), drained: make(chan struct{})}
+	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), jobs: make(chan *job, maxBatch),
+		drained: make(chan struct{})}
 	p.pool.SetMaxOpenConns(maxConns)
 	p.pool.SetMaxIdleConns(maxConns)
 	p.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -69,10 +71,9 @@ const (
 	askUpTo       = 2 * time.Minute
 )
 
-// lockMigrations waits until no other process migrates, and keeps others from it
-// until release is called. The lock belongs to a transaction, because a session may
-// be another one for each transaction behind a pooler. A process that waits holds no
-// connection meanwhile, because the one that migrates needs two of the pooler's.
+// lockMigrations waits until no other process migrates, and keeps others from migrating until release is called. The
+// lock belongs to a transaction, because behind a pooler each transaction may run in another session. A process that
+// waits holds no connection meanwhile, because the one that migrates needs two of the pooler's.
 func lockMigrations(ctx context.Context, handle *sql.DB) (release func(), err error) {
 	for began := time.Now(); ; {
 		tx, err := handle.BeginTx(ctx, nil)
@@ -88,7 +89,8 @@ func lockMigrations(ctx context.Context, handle *sql.DB) (release func(), err er
 			return nil, err
 		}
 		if time.Since(began) > askUpTo {
-			return nil, fmt.Errorf("another process has been migrating for %s: see whether it still runs", askUpTo)
+			return nil, fmt.Errorf("another process has been migrating for %s: check whether it is still running",
+				askUpTo)
 		}
 		select {
 		case <-ctx.Done():
@@ -131,8 +133,8 @@ func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {
 	return err
 }
 
-// view begins no transaction: at READ COMMITTED it would see nothing else, and cost
-// two more round trips.
+// view does not begin a transaction, because at READ COMMITTED that would make no difference to fn and cost two more
+// round trips.
 func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
 	if err := p.enter(); err != nil {
 		return err
@@ -143,7 +145,7 @@ func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
 	return call(fn, &Tx{Now: p.config.Now(), trace: p.config.Trace, on: p.pool, io: ctx, readOnly: true})
 }
 
-// enter counts one more function that runs, or returns that the database is closed.
+// enter counts one more running function, or returns an error if the database is closed.
 func (p *postgres) enter() error {
 	p.gate.RLock()
 	defer p.gate.RUnlock()
@@ -177,8 +179,7 @@ func (p *postgres) queue(j *job) error {
 	return nil
 }
 
-// write writes the events that wait, up to maxBatch jobs at once, until the queue
-// is closed and empty.
+// write writes the waiting events, up to maxBatch jobs at once, until the queue is closed and empty.
 func (p *postgres) write() {
 	defer close(p.drained)
 	for first := range p.jobs {

@@ -41,18 +41,19 @@ type sqlite struct {
 
 func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("store: the directory of the database cannot be made: %w", err)
+		return nil, fmt.Errorf("store: cannot create the directory of the database: %w", err)
 	}
-	// SQLite gives its -wal and -shm files the mode of the database, so making that
-	// one for its owner alone is enough, whatever the umask.
+	// SQLite gives its -wal and -shm files the mode of the database, so it is enough to create the database with access
+	// for its owner only, whatever the umask.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- the operator's path
 	if err == nil {
 		err = errors.Join(file.Chmod(0o600), file.Close())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store: the database file cannot be opened for writing: %w", err)
+		return nil, fmt.Errorf("store: cannot open the database file for writing: %w", err)
 	}
-	s := &sqlite{config: config, path: path, jobs: make(chan *job, maxBatch), closing: make(chan struct{}), drained: make(chan struct{}), idle: make(chan *conn, readers)}
+	s := &sqlite{config: config, path: path, jobs: make(chan *job, maxBatch), closing: make(chan struct{}),
+		drained: make(chan struct{}), idle: make(chan *conn, readers)}
 	for range readers {
 		s.idle <- nil
 	}
@@ -63,7 +64,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 		return nil, errors.Join(Fault("open", err), s.writing.Close())
 	}
 	if s.writer, err = newConn(ctx, s.writing); err != nil {
-		return nil, errors.Join(fmt.Errorf("store: %s cannot be used as a database: %w", path, err), s.writing.Close(), s.reading.Close())
+		return nil, errors.Join(fmt.Errorf("store: %s cannot be used as a database: %w", path, err), s.writing.Close(),
+			s.reading.Close())
 	}
 	go s.write()
 	return s, nil
@@ -72,7 +74,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 // handle opens a handle whose connections wait for other processes (a command that
 // runs beside the server), enforce foreign keys, and have pragma set.
 func (s *sqlite) handle(pragma string) (*sql.DB, error) {
-	parameters := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)", pragma}}
+	parameters := url.Values{"_txlock": {"immediate"},
+		"_pragma": {"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)", pragma}}
 	uri := url.URL{Scheme: "file", OmitHost: true, Path: s.path, RawQuery: parameters.Encode()}
 	if !filepath.IsAbs(s.path) {
 		uri.Path, uri.Opaque = "", (&url.URL{Path: s.path}).EscapedPath()
@@ -100,7 +103,7 @@ func (s *sqlite) update(ctx context.Context, fn func(*Tx) error) error {
 		if j.taken.CompareAndSwap(false, true) {
 			return Fault("wait", ctx.Err())
 		}
-		<-j.done // fn runs, and uses what belongs to the caller
+		<-j.done // fn is running, and may use variables of the caller
 		return j.err
 	}
 }
@@ -134,8 +137,7 @@ func (s *sqlite) queue(ctx context.Context, j *job) error {
 
 var errClosed = fmt.Errorf("store: the database is closed: %w", oauth.ErrUnavailable)
 
-// write commits what waits, up to maxBatch jobs at a time, until the queue is
-// closed and empty.
+// write commits the waiting jobs, up to maxBatch at a time, until the queue is closed and empty.
 func (s *sqlite) write() {
 	var batch []*job
 	finished := false
@@ -151,7 +153,7 @@ func (s *sqlite) write() {
 		s.abandon(batch)
 	}()
 	for first := range s.jobs {
-		runtime.Gosched() // callers that are about to ask come along: fewer commits, each for more of them
+		runtime.Gosched() // lets more callers join the batch: fewer commits, each for more of them
 		batch = gather(s.jobs, first, batch[:0])
 		s.commit(batch)
 		for _, j := range batch {
@@ -161,10 +163,9 @@ func (s *sqlite) write() {
 	finished = true
 }
 
-// commit runs the functions of a batch one after another in one transaction and
-// commits it: one fsync for all of them. Each has a savepoint, to which a fault
-// rolls back, so that the others are not affected. A function that is alone needs
-// no savepoint. If the transaction itself fails, every job of the batch fails.
+// commit runs the functions of a batch one after another in one transaction and commits it: one fsync for all of them.
+// Each has a savepoint, to which a fault rolls back, so that the others are not affected. A single function needs no
+// savepoint. If the transaction itself fails, every job of the batch fails.
 func (s *sqlite) commit(batch []*job) {
 	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
 		s.fail(batch, Fault("begin", err))
@@ -227,8 +228,8 @@ func (j *job) run(s *sqlite) {
 	j.err = call(j.fn, j.tx)
 }
 
-// savepoint runs a job so that it alone is undone if it fails. keep reports whether
-// it is to be committed. An error ends the whole transaction.
+// savepoint runs a job so that only this job is undone if it fails. keep reports whether it is to be committed. An
+// error ends the whole transaction.
 func (s *sqlite) savepoint(j *job) (keep bool, err error) {
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
 		return false, Fault("savepoint", err)
@@ -252,8 +253,8 @@ func (s *sqlite) fail(batch []*job, err error) {
 	}
 }
 
-// rollBack ends a transaction that is not to be committed. If the disk is full,
-// SQLite has ended it already, and the error says nothing new.
+// rollBack ends a transaction that is not to be committed. It ignores the error, because SQLite may have ended the
+// transaction already, for example if the disk is full.
 func (s *sqlite) rollBack() { _ = s.writer.run("ROLLBACK") }
 
 // abandon fails a batch that was cut short.
@@ -301,7 +302,7 @@ func (s *sqlite) close() error {
 		return nil
 	}
 	var errs []error
-	for range readers { // those in use come back first
+	for range readers { // waits for those in use
 		if c := <-s.idle; c != nil {
 			errs = append(errs, c.close())
 		}
@@ -309,9 +310,8 @@ func (s *sqlite) close() error {
 	return errors.Join(append(errs, s.writer.close(), s.reading.Close(), s.writing.Close())...)
 }
 
-// conn is a connection with the statements it has prepared. One goroutine uses it
-// at a time. The SQL of package store is a fixed set of texts, so there are few
-// statements.
+// conn is a connection with the statements that it has prepared. One goroutine uses it at a time. The SQL of package
+// store is a fixed set of texts, so there are few statements.
 type conn struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
@@ -346,7 +346,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args ...any) (sql.
 	return stmt.ExecContext(ctx, args...)
 }
 
-// QueryContext runs a statement that answers with rows.
+// QueryContext runs a statement that returns rows.
 func (c *conn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	stmt, err := c.prepare(query)
 	if err != nil {
@@ -355,7 +355,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args ...any) (*sq
 	return stmt.QueryContext(ctx, args...)
 }
 
-// run runs a statement that has no parameters.
+// run runs a statement without parameters.
 func (c *conn) run(query string) error {
 	_, err := c.ExecContext(context.Background(), query)
 	return err

@@ -35,8 +35,7 @@ type connection interface {
 
 var errReadOnly = errors.New("store: a View cannot write")
 
-// Append adds an event to the audit log. It stands if the transaction is
-// committed.
+// Append adds an event to the audit log, as part of the transaction.
 func (tx *Tx) Append(event audit.Event) error {
 	if tx.readOnly {
 		return errReadOnly
@@ -60,8 +59,8 @@ func (tx *Tx) Exec(query string, args []any) (int64, error) {
 	return n, failed(query, err)
 }
 
-// Query runs a statement and calls each with every row of its answer. The
-// statement has ended when Query returns, so one that writes has written.
+// Query runs a statement and calls each for every row of its result. The statement has ended when Query returns, so one
+// that writes has written.
 func (tx *Tx) Query(query string, args []any, each func(scan func(...any) error) error) error {
 	if !strings.HasPrefix(query, "SELECT") && !strings.HasPrefix(query, "WITH") {
 		if tx.readOnly {
@@ -89,22 +88,22 @@ func (tx *Tx) tell(query string, args []any) {
 	}
 }
 
-// failed is Fault for a statement.
+// failed is like Fault, for a statement.
 func failed(query string, err error) error {
-	if err == nil { // most often, and then finding its name would be wasted
+	if err == nil { // the usual case, which does not need the verb
 		return nil
 	}
 	return Fault(verb(query), err)
 }
 
-// verb names a statement in an error by its first words, which hold no value.
+// verb returns the first words of a statement, which name it in an error because they hold no value.
 func verb(query string) string {
 	words := strings.Fields(query)
 	return strings.ToLower(strings.Join(words[:min(3, len(words))], " "))
 }
 
-// clean replaces what PostgreSQL cannot keep in a text, NUL and invalid UTF-8, by
-// U+FFFD. Strangers send both in what is looked up and recorded; no id holds it.
+// clean replaces what PostgreSQL cannot store in a text, NUL and invalid UTF-8, with U+FFFD. Strangers send both in
+// values that are looked up and recorded; no id contains U+FFFD.
 func clean(args []any) []any {
 	for i, v := range args {
 		if s, ok := v.(string); ok && (strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s)) {

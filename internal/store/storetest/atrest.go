@@ -13,9 +13,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// SecretsAtRest fails the test for every secret that can be found in what db has
-// written: as it is, in hex or in base64. secrets maps names, which are told, to
-// values, which are not. db must be one that Open or Connect opened.
+// SecretsAtRest fails the test for every secret that it finds in what db has written: as it is, in hex or in base64.
+// secrets maps names, which it reports, to values, which it does not. db must have been opened by Open or Connect.
 func SecretsAtRest(t testing.TB, db *store.DB, secrets map[string]string) {
 	t.Helper()
 	written := AtRest(t, db)
@@ -70,7 +69,7 @@ func AtRest(t testing.TB, db *store.DB) []byte {
 	return all.Bytes()
 }
 
-// column returns the one column of a query's answer.
+// column returns the only column of a query's result.
 func column(t testing.TB, handle *sql.DB, query string) (values []string) {
 	t.Helper()
 	rows, err := handle.QueryContext(context.Background(), query)

@@ -14,21 +14,20 @@ import (
 	"time"
 )
 
-// newPgBouncer starts a PgBouncer of the test's own before the database at dsn, which
-// lends its sessions for a transaction at a time, and returns the DSN through it. It
-// lends few, so that transactions of one connection meet several sessions.
+// newPgBouncer starts a PgBouncer for the test in front of the database at dsn, with transaction pooling, and returns
+// the DSN through it. Its pool is small, so that the transactions of one connection run in several sessions.
 func newPgBouncer(t testing.TB, dsn string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		program = "/usr/sbin/pgbouncer" // not in everybody's PATH
+		program = "/usr/sbin/pgbouncer" // not in the PATH of every user
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
 		t.Fatal("CARDEA_TEST_POSTGRES is not a PostgreSQL URL")
 	}
 	password, _ := u.User.Password()
-	dir, err := os.MkdirTemp("", "cardea-pgbouncer-") // nobody gets into t.TempDir
+	dir, err := os.MkdirTemp("", "cardea-pgbouncer-") // other users cannot read t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +55,7 @@ server_lifetime = 60
 	}
 	cmd := exec.Command(program, "-q", filepath.Join(dir, "pgbouncer.ini"))
 	cmd.Stderr = t.Output()
-	if os.Geteuid() == 0 { // which PgBouncer refuses to run as
+	if os.Geteuid() == 0 { // PgBouncer refuses to run as root
 		const nobody = 65534
 		for _, path := range []string{dir, filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")} {
 			if err := os.Chown(path, nobody, nobody); err != nil {
@@ -95,7 +94,7 @@ server_lifetime = 60
 	return u.String()
 }
 
-// freePort returns a port of the loopback that is free now.
+// freePort returns a loopback port that is free now.
 func freePort(t testing.TB) int {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

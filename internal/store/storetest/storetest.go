@@ -1,11 +1,10 @@
-// Package storetest opens databases for tests: real ones, each test's own.
+// Package storetest opens databases for tests: real ones, a separate one for each test.
 //
 //	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) { … })
 //
-// SQLite is a file in the test's directory. PostgreSQL is the cluster that
-// CARDEA_TEST_POSTGRES names, as a superuser; each test gets a database, copied
-// from a migrated one, that is dropped at its end. `make test` starts a cluster.
-// PgBouncer is a pooler of the test's own before such a database.
+// SQLite is a file in the test's directory. PostgreSQL is the cluster that CARDEA_TEST_POSTGRES names, as a superuser;
+// each test gets a database, copied from a migrated one, that is dropped at its end. `make test` starts a cluster.
+// PgBouncer is a separate pooler in front of such a database.
 package storetest
 
 import (
@@ -31,10 +30,10 @@ type Engine string
 const (
 	SQLite    Engine = "SQLite"
 	Postgres  Engine = "PostgreSQL"
-	PgBouncer Engine = "PgBouncer" // before PostgreSQL, with transaction pooling
+	PgBouncer Engine = "PgBouncer" // in front of PostgreSQL, with transaction pooling
 )
 
-// Engines are all of them.
+// Engines returns all engines.
 func Engines() []Engine { return []Engine{SQLite, Postgres, PgBouncer} }
 
 // Start is the time at which every Clock starts.
@@ -78,8 +77,7 @@ func Each(t *testing.T, test func(t *testing.T, db *store.DB, clock *Clock)) {
 	each(t, []Engine{SQLite, Postgres}, test)
 }
 
-// All is Each with PgBouncer too, for what depends on how statements reach the
-// database.
+// All is like Each, and runs test with PgBouncer too, for tests that depend on how statements reach the database.
 func All(t *testing.T, test func(t *testing.T, db *store.DB, clock *Clock)) {
 	t.Helper()
 	each(t, Engines(), test)
@@ -95,15 +93,14 @@ func each(t *testing.T, engines []Engine, test func(t *testing.T, db *store.DB, 
 	}
 }
 
-// Open opens a migrated, empty database of the test's own, with a clock of its
-// own, until the test ends.
+// Open opens a new, migrated, empty database with its own clock, until the test ends.
 func Open(t testing.TB, engine Engine) (*store.DB, *Clock) {
 	t.Helper()
 	clock := NewClock()
 	return Connect(t, New(t, engine), clock), clock
 }
 
-// New makes a migrated, empty database of the test's own and returns its DSN.
+// New creates a migrated, empty database for the test and returns its DSN.
 func New(t testing.TB, engine Engine) string {
 	t.Helper()
 	switch engine {
@@ -117,8 +114,7 @@ func New(t testing.TB, engine Engine) string {
 	return dsn
 }
 
-// Bare makes a database of the test's own that was never migrated and returns its
-// DSN.
+// Bare creates a database for the test that was never migrated, and returns its DSN.
 func Bare(t testing.TB, engine Engine) string {
 	t.Helper()
 	switch engine {
@@ -130,11 +126,11 @@ func Bare(t testing.TB, engine Engine) string {
 	return "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
 }
 
-// Connect opens the database at dsn until the test ends: once more, for a second
-// node. What is logged goes to the test's log.
+// Connect opens the database at dsn again, as a second node would, until the test ends. It logs to the test's log.
 func Connect(t testing.TB, dsn string, clock *Clock) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), dsn, store.Options{Clock: clock.Now, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	db, err := store.Open(t.Context(), dsn, store.Options{Clock: clock.Now,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +160,7 @@ func migrate(t testing.TB, dsn string) {
 	}
 }
 
-// empty is a template for newPostgres with nothing in it.
+// empty is an empty template for newPostgres.
 func empty(testing.TB, *sql.DB, string) string { return "template0" }
 
 func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn string) string) string {
@@ -180,7 +176,8 @@ func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn st
 	defer func() { _ = admin.Close() }()
 
 	name := strings.ToLower(oauth.NewID("cardea_test_"))
-	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template(t, admin, dsn)); err != nil {
+	if _, err := admin.ExecContext(t.Context(),
+		"CREATE DATABASE "+name+" TEMPLATE "+template(t, admin, dsn)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -21,11 +21,10 @@ import (
 // time from making a template twice.
 const templateLock = 0x636172646561
 
-var making sync.Mutex // this binary asks once at a time
+var making sync.Mutex // one caller at a time in this binary
 
-// template returns the name of the migrated database that those of the tests are
-// copied from, and makes it unless it is there. Its name tells its migrations, so
-// that several working copies can share a cluster.
+// template returns the name of the migrated database from which those of the tests are copied, and creates it if it
+// does not exist. Its name contains a hash of the migrations, so that several working copies can share a cluster.
 func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
 	t.Helper()
 	name = "cardea_template_" + migrationsHash(t)
@@ -36,7 +35,7 @@ func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
 	if err != nil {
 		t.Fatalf("PostgreSQL does not answer: %v", err)
 	}
-	defer func() { _ = conn.Close() }() // and with it the lock
+	defer func() { _ = conn.Close() }() // which releases the lock
 	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", templateLock); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +62,7 @@ func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
 	return name
 }
 
-// migrationsHash tells a template from one that was made of other migrations.
+// migrationsHash returns a hash of the migrations.
 func migrationsHash(t testing.TB) string {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
