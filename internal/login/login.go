@@ -1,5 +1,4 @@
-// Package login finds out who the person at the browser is: accounts with e-mail and
-// password, the pages for signing in and out.
+// Package login signs people in and out: accounts with e-mail address and password, and the pages for them.
 package login
 
 import (
@@ -19,18 +18,18 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Endpoint answers /login and /logout.
+// Endpoint implements /login and /logout.
 type Endpoint struct {
 	DB    *store.DB
 	Pages *web.Pages
 	Desk  *interaction.Desk
 	// Next is where a sign-in within an authorization request leads.
 	Next string
-	// Accounts and Addresses slow down the guessing of passwords, by account and
-	// by network address; nil: without limit.
+	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
+	// limit.
 	Accounts, Addresses *limit.Backoff
-	// Refuse records a refusal and returns it, or turns away a sender that is refused
-	// too often (strangers.Recorder.Refuse).
+	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
+	// (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
@@ -55,17 +54,17 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 // signIn is the purpose of the token of the sign-in form.
 const signIn = "sign in"
 
-// What a person reads above the form after a sign-in that did not work. Nothing of it
-// tells whether the account exists.
+// The sentences above the form after a failed sign-in. None of them reveals whether the account exists.
 const (
 	failed     = "That did not work. Check the e-mail address and the password."
-	cookieLost = "You signed in, but your browser did not keep the cookie that says so. Allow cookies for this site, then sign in again."
-	noCookie   = "Your browser did not send the cookie of this page. Allow cookies for this site, then sign in again."
-	oldForm    = "This page was open for too long, or was meant for another browser. Please sign in again."
+	cookieLost = "You signed in, but your browser did not keep the cookie for it. Allow cookies for this site, then " +
+		"sign in again."
+	noCookie = "Your browser did not send the cookie of this page. Allow cookies for this site, then sign in again."
+	oldForm  = "This page was open for too long, or was meant for another browser. Please sign in again."
 )
 
-// form shows the sign-in form. With a sealed request it says which agent it is
-// for, and takes the e-mail address from login_hint.
+// form returns the sign-in form. For a sealed request the form names the client, and takes the e-mail address from
+// login_hint.
 func (e *Endpoint) form(r *http.Request, v interaction.Visitor, sealed, email, failure string) (web.Answer, error) {
 	page := SignIn{Email: email, Error: failure, Request: sealed, CSRF: e.Pages.Token(v.Browser, signIn)}
 	if sealed != "" {
@@ -85,12 +84,12 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, sealed, email, f
 	return web.WithCookie(page, v.Browser.Cookie()), nil
 }
 
-// Home answers GET /: what runs here.
+// Home answers GET / with a page that says what this server is.
 func (e *Endpoint) Home(*http.Request) (web.Answer, error) { return Home{}, nil }
 
-// again shows the sign-in form again after a refusal, which it records, with a sentence
-// that says why.
-func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, userID string, err error, why string) (web.Answer, error) {
+// again records a refusal and returns the sign-in form with a sentence that says why it is shown again.
+func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, userID string, err error,
+	why string) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
@@ -105,10 +104,9 @@ func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values
 	return web.WithRefusal(answer, refusal), nil
 }
 
-// Post answers POST /login. A sign-in makes a new session and ends the one that
-// the browser had. An account and an address that fail often are slowed down,
-// before their password is looked at; a browser that signed in to the account
-// before is counted apart, so that a stranger cannot lock its owner out.
+// Post answers POST /login. A sign-in begins a new session and ends the one that the browser had. After many failures,
+// attempts at the account or from the network address have to wait, before the password is checked. Attempts from a
+// browser that signed in to the account before are counted separately, so that a stranger cannot lock the owner out.
 func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -142,10 +140,10 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(answer, e.Pages.NewDevice(key)), nil
 }
 
-// next is where the request waits that a person signs in for.
+// next returns the address of the page that follows the sign-in for a request.
 func (e *Endpoint) next(sealed string) string { return e.Next + "?request=" + url.QueryEscape(sealed) }
 
-// maxEmail bounds an e-mail address, in bytes.
+// maxEmail is the longest e-mail address that is accepted, in bytes.
 const maxEmail = 320
 
 var (
@@ -153,7 +151,7 @@ var (
 	errWrong = oauth.Refuse(oauth.AccessDenied, "wrong e-mail address or password")
 )
 
-// why returns what a person reads of a refusal.
+// why returns the sentence that tells a person why err was returned.
 func why(err error) string {
 	refusal, ok := oauth.AsRefusal(err)
 	switch {
@@ -162,12 +160,13 @@ func why(err error) string {
 	case errors.Is(err, errBusy):
 		return "Too many people are signing in at this moment. Try again in a few seconds."
 	case refusal.Code == oauth.TooManyRequests:
-		return "Too many sign-ins with this e-mail address, or from this network, have failed. Wait " + inWords(refusal.RetryAfter) + ", then try again."
+		return "Too many sign-ins with this e-mail address, or from this network, have failed. Wait " +
+			inWords(refusal.RetryAfter) + ", then try again."
 	}
 	return web.Sentence(refusal.Description)
 }
 
-// inWords returns a length of time, rounded up, as people say it.
+// inWords returns a duration in words, rounded up.
 func inWords(d time.Duration) string {
 	count, unit := (d+time.Second-1)/time.Second, "second"
 	if count > 90 {
@@ -179,9 +178,9 @@ func inWords(d time.Duration) string {
 	return strconv.Itoa(int(count)) + " " + unit + "s"
 }
 
-// try is prove, counted by network address and account, or refused for the time that
-// either has to wait.
-func (e *Endpoint) try(r *http.Request, key string, user *identity.User, password string) (cookie *http.Cookie, err error) {
+// try calls prove and counts the attempt by network address and account. It refuses the attempt if either has to wait.
+func (e *Endpoint) try(r *http.Request, key string, user *identity.User, password string) (cookie *http.Cookie,
+	err error) {
 	address, err := attempt(r, e.Addresses, addressKey(r))
 	if err != nil {
 		return nil, err
@@ -196,7 +195,7 @@ func (e *Endpoint) try(r *http.Request, key string, user *identity.User, passwor
 	return e.prove(r, user, password)
 }
 
-// errUnfinished is the outcome of a try that panicked.
+// errUnfinished is the outcome of an attempt that panicked.
 var errUnfinished = errors.New("login: the sign-in was not finished")
 
 func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, error) {
@@ -207,22 +206,22 @@ func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, er
 	return a, err
 }
 
-// count ends the attempts of a try that had the outcome err.
+// count ends the two attempts of a sign-in with the outcome err.
 func count(address, account *limit.Attempt, err error) {
 	switch {
 	case errors.Is(err, errWrong):
 		address.Fail()
 		account.Fail()
 	case err == nil:
-		address.Return() // the owner of one account may guess at others
+		address.Return() // not a success, because the owner of one account may guess at others
 		account.Succeed()
-	default: // nothing was guessed
+	default: // the attempt was not a guess
 		address.Return()
 		account.Return()
 	}
 }
 
-// addressKey is what tries from a network are counted under.
+// addressKey returns the key under which attempts from a network are counted.
 func addressKey(r *http.Request) string {
 	text := audit.RequestFrom(r.Context()).Address
 	addr, err := netip.ParseAddr(text)
@@ -232,14 +231,13 @@ func addressKey(r *http.Request) string {
 	return limit.Address(addr)
 }
 
-// accountKey is what tries at an account are counted under: the account, or the
-// account on a device whose owner signed in to it before.
+// accountKey returns the key under which attempts at an account are counted: the account, or the account on a device
+// that has signed in to it before.
 func (e *Endpoint) accountKey(r *http.Request, key string) string {
 	return key + " " + e.Pages.KnownDevice(r, key)
 }
 
-// account returns the person with this e-mail address; nobody, who has no
-// password, if there is none.
+// account returns the user with this e-mail address, or a user without a password if there is none.
 func (e *Endpoint) account(r *http.Request, key string) (*identity.User, error) {
 	var user *identity.User
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
@@ -252,10 +250,9 @@ func (e *Endpoint) account(r *http.Request, key string) (*identity.User, error) 
 	return user, err
 }
 
-// prove begins a session of user and returns its cookie if the password is theirs, and
-// errWrong if it is not. The wrong password of nobody takes as long as any other. What
-// the password was compared with must still be so when the session begins: an operator
-// may have changed it, or shut the account, in the meantime.
+// prove begins a session of user and returns its cookie if the password is theirs, and errWrong if it is not. It takes
+// as long for a user who does not exist as for any other. It confirms the password hash when the session begins,
+// because an operator may have changed it or disabled the account in the meantime.
 func (e *Endpoint) prove(r *http.Request, user *identity.User, password string) (cookie *http.Cookie, err error) {
 	ok, outdated, err := verifyPassword(r.Context(), user.PasswordHash, password)
 	switch {
@@ -266,7 +263,7 @@ func (e *Endpoint) prove(r *http.Request, user *identity.User, password string) 
 	}
 	hash := user.PasswordHash
 	if outdated {
-		if better, err := HashPassword(r.Context(), password); err == nil { // else the old one still serves
+		if better, err := HashPassword(r.Context(), password); err == nil { // otherwise the old hash stays in use
 			hash = better
 		}
 	}
@@ -286,7 +283,7 @@ func (e *Endpoint) prove(r *http.Request, user *identity.User, password string) 
 	return cookie, err
 }
 
-// signedIn shows who is signed in, and offers to sign out.
+// signedIn returns the page that says who is signed in and offers to sign out.
 func (e *Endpoint) signedIn(v interaction.Visitor, failure string) web.Answer {
 	page := SignedIn{Email: v.Person.Email, Error: failure, CSRF: e.Pages.Token(v.Browser, signOut(v)...)}
 	return web.WithCookie(page, v.Browser.Cookie())
@@ -312,7 +309,8 @@ func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 			return nil, err
 		}
 		refusal, _ := oauth.AsRefusal(errForm)
-		return web.WithRefusal(e.signedIn(v, "You signed in again since this page was shown. Sign out here if you want to."), refusal), nil
+		return web.WithRefusal(e.signedIn(v, "You have signed in again since this page was opened. Sign out here if "+
+			"you want to."), refusal), nil
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		if err := tx.EndSession(v.Session.Hash); err != nil {
@@ -326,8 +324,8 @@ func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(SignedOut{}, e.Pages.NoSession()), nil
 }
 
-// ConfirmSignOut answers GET /logout: a page that asks, because a link alone must not
-// sign anybody out.
+// ConfirmSignOut answers GET /logout with a page that asks for confirmation, because following a link must not sign a
+// person out.
 func (e *Endpoint) ConfirmSignOut(r *http.Request) (web.Answer, error) {
 	v, err := e.Desk.Visitor(r)
 	switch {

@@ -15,7 +15,7 @@ var templates = web.ParseTemplates(files)
 // SignIn is the page that asks who the person is: a form with the inputs email
 // and password that is posted to /login.
 type SignIn struct {
-	Client   *interaction.ClientCard   // that sent the person here; nil: none, they came by themselves
+	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none
 	Email    string                    // filled in
 	Error    string                    // a sentence on why the last attempt failed; "": none
@@ -32,8 +32,7 @@ func (v SignIn) Page() web.Page {
 	return page
 }
 
-// SignedIn says who is signed in, and offers to sign out: a form that is posted
-// to /logout.
+// SignedIn is the page that says who is signed in. Its form to sign out is posted to /logout.
 type SignedIn struct {
 	Email string
 	Error string // a sentence on why the last form did nothing; "": none
@@ -43,13 +42,13 @@ type SignedIn struct {
 // Page returns the page, with status 200.
 func (v SignedIn) Page() web.Page { return templates.Page("signed-in.html", v) }
 
-// Home says what runs here. It is for people who look at the address by themselves.
+// Home is the page that says what this server is, for people who open its address.
 type Home struct{}
 
 // Page returns the page, with status 200.
 func (v Home) Page() web.Page { return templates.Page("home.html", v) }
 
-// SignedOut says that nobody is signed in any more.
+// SignedOut is the page that says that the person is signed out.
 type SignedOut struct{}
 
 // Page returns the page, with status 200.

@@ -2,7 +2,7 @@ package login
 
 import "github.com/cardea-auth/cardea/internal/web"
 
-// Routes are the pages by which a person signs in and out.
+// Routes returns the routes of the pages for signing in and out.
 func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
 		{Path: "/", Methods: web.Methods{"GET": e.Pages.HTML(e.Home)}, Caller: web.People},
@@ -11,8 +11,9 @@ func (e *Endpoint) Routes() []web.Route {
 			Methods: web.Methods{"GET": e.Pages.HTML(e.SignIn), "POST": e.Pages.HTML(e.Post)}, Caller: web.People,
 		},
 		{
-			Path:    "/logout",
-			Methods: web.Methods{"GET": e.Pages.HTML(e.ConfirmSignOut), "POST": e.Pages.HTML(e.SignOut)}, Caller: web.People,
+			Path: "/logout",
+			Methods: web.Methods{"GET": e.Pages.HTML(e.ConfirmSignOut),
+				"POST": e.Pages.HTML(e.SignOut)}, Caller: web.People,
 		},
 	}
 }
