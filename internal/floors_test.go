@@ -308,7 +308,7 @@ func excesses(pkgs []pkg) (found []string) {
 }
 
 // drawn is a line of the tree in docs/design.md: a package with what it is, or below it one of its files.
-var drawn = regexp.MustCompile("(?m)^(  )?([a-z_/]+(?:\\.go|\\.yaml)?) {2,}\\S")
+var drawn = regexp.MustCompile(`(?m)^(  )?([a-z_/]+(?:\.go|\.yaml)?) {2,}\S`)
 
 // TestTree holds the one drawn tree to the packages and files that there are.
 func TestTree(t *testing.T) {

@@ -123,7 +123,7 @@ func (sh *shell) fail(err error) int {
 	switch {
 	case err == nil:
 		return exitFine
-	case err == errVerdict:
+	case errors.Is(err, errVerdict):
 		return exitFailed
 	case errors.As(err, &usage):
 		code, sentence = exitUsage, usage.Error()

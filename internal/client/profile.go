@@ -30,21 +30,29 @@ type Profile struct {
 	LookAgain     time.Time `yaml:"look_again" json:"look_again"`
 }
 
-// Profiles are all profiles, in the order in which they are tried. Schemes are the private-use schemes without a dot
-// that a redirect URI may have.
-var Profiles, Schemes = readProfiles(profilesYAML)
+var shipped = readProfiles(profilesYAML)
 
-func readProfiles(text []byte) ([]Profile, []string) {
+// Profiles are all profiles, in the order in which they are tried.
+var Profiles = shipped.Profiles
+
+// Schemes are the private-use schemes without a dot that a redirect URI may have.
+var Schemes = shipped.Schemes
+
+func readProfiles(text []byte) (file struct {
+	Profiles []Profile
+	Schemes  []string
+}) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
-	var file struct {
+	var read struct {
 		Schemes  map[string]string `yaml:"schemes"` // and what uses them
 		Profiles []Profile         `yaml:"profiles"`
 	}
-	if err := decoder.Decode(&file); err != nil {
+	if err := decoder.Decode(&read); err != nil {
 		panic("client: profiles.yaml: " + err.Error()) // it is part of the program
 	}
-	return file.Profiles, slices.Sorted(maps.Keys(file.Schemes))
+	file.Profiles, file.Schemes = read.Profiles, slices.Sorted(maps.Keys(read.Schemes))
+	return file
 }
 
 // MatchRedirectURI reports whether the client may be answered at the requested redirect URI: by the rule for all

@@ -82,7 +82,7 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 		return nil, ErrNotAdmitted
 	case p.Grant != nil && !p.Grant.IsOf(c):
 		return nil, ErrGone
-	case p.Method != "" && !c.Accepts(p.Method) && !(p.Method.IsSecret() && c.Method.IsSecret()):
+	case p.Method != "" && !c.Accepts(p.Method) && (!p.Method.IsSecret() || !c.Method.IsSecret()):
 		return nil, ErrMethod
 	case p.Grant != nil && p.Method == oauth.MethodNone && p.Grant.Method != "" && p.Grant.Method != oauth.MethodNone:
 		return nil, ErrWeaker // whoever took its token may offer nothing better

@@ -3,6 +3,7 @@ package interaction_test
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -256,8 +257,8 @@ func TestResume(t *testing.T) {
 	t.Run("the resource has none of the scopes any more", func(t *testing.T) {
 		update(t, "new:first")
 		_, err := desk.Resume(from(cookie), a.Sealed)
-		answerable, ok := err.(*interaction.Answerable)
-		if !ok || answerable.Reply.RedirectURI != reply.RedirectURI || answerable.ClientID != c.ID {
+		var answerable *interaction.Answerable
+		if !errors.As(err, &answerable) || answerable.Reply.RedirectURI != reply.RedirectURI || answerable.ClientID != c.ID {
 			t.Fatalf("%v", err)
 		}
 		if refusal, _ := oauth.AsRefusal(err); refusal.Code != oauth.InvalidScope {

@@ -68,10 +68,14 @@ server_lifetime = 60
 		t.Fatalf("PgBouncer does not start (make test installs it): %v", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended <- cmd.Wait()
+	}()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		<-ended
+		<-done
 	})
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	for deadline := time.Now().Add(20 * time.Second); ; {

@@ -108,10 +108,11 @@ func New(t testing.TB, engine Engine) string {
 		return newPostgres(t, template)
 	case PgBouncer:
 		return newPgBouncer(t, newPostgres(t, template))
+	default:
+		dsn := Bare(t, engine)
+		migrate(t, dsn)
+		return dsn
 	}
-	dsn := Bare(t, engine)
-	migrate(t, dsn)
-	return dsn
 }
 
 // Bare creates a database for the test that was never migrated, and returns its DSN.
@@ -122,8 +123,9 @@ func Bare(t testing.TB, engine Engine) string {
 		return newPostgres(t, empty)
 	case PgBouncer:
 		return newPgBouncer(t, newPostgres(t, empty))
+	default:
+		return "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
 	}
-	return "sqlite:" + filepath.Join(t.TempDir(), "cardea.db")
 }
 
 // Connect opens the database at dsn again, as a second node would, until the test ends. It logs to the test's log.

@@ -2,6 +2,7 @@
 package webtest
 
 import (
+	"context"
 	"html"
 	"net/http"
 	"net/http/httptest"
@@ -30,7 +31,7 @@ var Probes = []string{
 // Answer returns how a page is answered to GET /.
 func Answer(page web.Answer) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	Pages.HTML(func(*http.Request) (web.Answer, error) { return page, nil }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	Pages.HTML(func(*http.Request) (web.Answer, error) { return page, nil }).ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil))
 	return w
 }
 
