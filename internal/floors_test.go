@@ -64,6 +64,8 @@ var floors = map[string]int{
 	"internal/limit": 0,
 	"internal/dpop":  0,
 	"scope":          0,
+
+	"internal/completion": 0,
 }
 
 // support is what only tests import, by the highest floor it may import itself.
@@ -90,6 +92,8 @@ var alone = map[string][]string{
 	"internal/gateway": {"guard", "scope"},
 	"internal/doctor":  {"guard", "scope"},
 	"internal/agent":   {},
+
+	"internal/completion": {},
 }
 
 // nameless are names that say nothing about what is inside.

@@ -33,7 +33,7 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 		folder = *sh.DataDir
 	}
 	return adviseOnPath(demo.Run(ctx, demo.Options{
-		Listen: c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: version, Program: os.Args[0], Out: sh.out,
+		Listen: c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: thisBuild().Version, Program: os.Args[0], Out: sh.out,
 		Configure: func(flags map[string]string) (config.Config, error) {
 			loaded, err := sh.load(flags)
 			if err != nil {

@@ -40,6 +40,8 @@ type commands struct {
 	Demo     demoCommand      `cmd:"" help:"Try it: an authorization server, and an MCP server behind it."`
 	Config   configCommands   `cmd:"" help:"The effective configuration."`
 	Version  versionCommand   `cmd:"" help:"Print the version."`
+
+	Completion completionCommand `cmd:"" help:"Print a script with which a shell completes commands and flags."`
 }
 
 // Exit codes.
@@ -76,7 +78,7 @@ func run(ctx context.Context, args []string, sh *shell) int {
 		kong.Description("OAuth 2.1 authorization server for MCP servers."),
 		kong.Writers(sh.out, sh.errs),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeSpan)),
-		kong.Vars{"version": "cardea " + version},
+		kong.Vars{"version": "cardea " + thisBuild().Version},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(sh),

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"io"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/cardea-auth/cardea/internal/completion"
+)
+
+// completionCommand prints a script that makes a shell complete what cardea
+// understands.
+type completionCommand struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+// Help is shown below the usage.
+func (*completionCommand) Help() string {
+	return `bash, for this session and for every one:
+
+	source <(cardea completion bash)
+	cardea completion bash > ~/.local/share/bash-completion/completions/cardea
+
+zsh, in ~/.zshrc after compinit:
+
+	source <(cardea completion zsh)
+
+fish:
+
+	cardea completion fish > ~/.config/fish/completions/cardea.fish`
+}
+
+func (c *completionCommand) Run(sh *shell, app *kong.Kong) error {
+	_, err := io.WriteString(sh.out, completion.Script(c.Shell, app.Model.Node))
+	return err
+}
