@@ -33,6 +33,16 @@ func clientState(v admin.Client) string {
 	return "approved"
 }
 
+// clientResources names the resources that a client is bound to. A machine that is
+// bound to none may ask for tokens for any.
+func clientResources(v admin.Client) string {
+	ownName := func(rule oauth.GrantRule) bool { return rule.OwnName }
+	if len(v.Resources) == 0 && oauth.AnyGrant(v.GrantTypes, ownName) {
+		return "any"
+	}
+	return orDash(strings.Join(v.Resources, " "))
+}
+
 func drawClient(v admin.Client, t *table) {
 	t.row("client id", v.ID)
 	if v.Secret != "" {
@@ -57,7 +67,7 @@ func drawClient(v admin.Client, t *table) {
 		t.row("resource server", v.ResourceServer)
 	} else {
 		t.row("scope", orDash(v.Scope))
-		t.row("resources", orDash(strings.Join(v.Resources, " ")))
+		t.row("resources", clientResources(v))
 		t.row("access token ttl", v.AccessTokenTTL.String())
 	}
 	t.row("made by", string(v.Origin))
@@ -160,9 +170,9 @@ func (c *clientList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawClients(views []admin.Client, t *table) {
-	t.row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED")
+	t.row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
 	for _, v := range views {
-		t.row(v.ID, orDash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(), v.UsedAt.String())
+		t.row(v.ID, orDash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(), v.UsedAt.String(), clientResources(v))
 	}
 }
 

@@ -138,5 +138,15 @@ func (sh *shell) newLogger(c config.Log) *slog.Logger {
 	if c.Format == "text" || c.Format == "auto" && terminal {
 		return slog.New(slog.NewTextHandler(sh.errs, options))
 	}
+	options.ReplaceAttr = withUnit
 	return slog.New(slog.NewJSONHandler(sh.errs, options))
+}
+
+// withUnit names the unit of a duration, which is a bare number in JSON: "duration"
+// becomes "duration_ms".
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindDuration {
+		return a
+	}
+	return slog.Float64(a.Key+"_ms", float64(a.Value.Duration().Microseconds())/1000)
 }
