@@ -1,5 +1,5 @@
-// Package client knows who asks for tokens: it finds clients, among them those that are known by a metadata document on
-// their own web site, reads what they say of themselves (RFC 7591 §2), and authenticates them (RFC 6749 §2.3).
+// Package client finds clients, including those with a metadata document on their own web site, reads their metadata
+// (RFC 7591 §2), and authenticates them (RFC 6749 §2.3).
 package client
 
 import (

@@ -1,7 +1,6 @@
-// Package fetch gets documents from URLs that strangers chose: Client ID Metadata
-// Documents, key sets and logos. Such a URL may lead into the network that the
-// server stands in, and what answers may be slow, huge or lying; so everything
-// here is refused unless it is known to be harmless, and everything has a bound.
+// Package fetch fetches documents from URLs that strangers choose: Client ID Metadata Documents, key sets and logos.
+// Such a URL may point into the server's own network, and the response may be slow, huge or false. Therefore everything
+// that is not known to be harmless is refused, and everything has a limit.
 package fetch
 
 import (
@@ -27,7 +26,7 @@ import (
 var (
 	ErrNotAllowed  = errors.New("the URL may not be fetched")
 	ErrUnavailable = errors.New("the URL could not be fetched")
-	// ErrBusy is a refusal, for what is fetched has no part in it.
+	// ErrBusy is a refusal, because it does not depend on the document.
 	ErrBusy = oauth.RefuseBusy(patience, "this server has too much to fetch at the moment")
 )
 

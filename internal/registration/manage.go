@@ -14,15 +14,13 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// errRegistrationToken refuses whoever does not own the registration. It is the
-// same for a client that is not there, is disabled, or manages itself with another
-// token: nobody learns which clients there are.
+// errRegistrationToken refuses a request without the registration access token of the client. It is the same if the
+// client does not exist or is disabled, so that it does not reveal which clients exist.
 var errRegistrationToken = oauth.Refuse(oauth.InvalidToken, "send the registration access token of this client as Authorization: Bearer; if the client is gone, register it again")
 
-// Read answers GET /oauth2/register/{client_id} (RFC 7592 §2.1) with what is
-// registered. The client secret is not among it, for only its hash is kept. The
-// registration access token is the one that was sent: it stays the same for as
-// long as the client lives.
+// Read answers GET /oauth2/register/{client_id} (RFC 7592 §2.1) with what is registered. It does not return the client
+// secret, because only its hash is stored. The registration access token is the one that was sent: it stays the same
+// for as long as the client lives.
 func (e *Endpoint) Read(r *http.Request) (web.Reply, error) {
 	c, token, err := e.owned(r)
 	if err != nil {

@@ -2,8 +2,8 @@ package registration
 
 import "github.com/cardea-auth/cardea/internal/web"
 
-// Routes are registration and what stands below it. /register is what clients of MCP 2025-03-26 call when they find no
-// metadata.
+// Routes returns the routes of client registration and management. Clients of MCP 2025-03-26 call /register if they
+// find no metadata.
 func (e *Endpoint) Routes() []web.Route {
 	return []web.Route{
 		{ // RFC 7591 §3.1
