@@ -41,6 +41,24 @@ func (sh *shell) operateKeys(ctx context.Context, fn func(*admin.Operations, adm
 	return errors.Join(err, i.close())
 }
 
+// operateResources is operate with the signing keys, if the master key is at hand, because an algorithm that is new
+// here needs a key. Without the master key a running server creates that key, and a note says so.
+func (sh *shell) operateResources(ctx context.Context, fn func(*admin.Operations, admin.Caller) error) error {
+	i, err := sh.open(ctx)
+	if err != nil {
+		return err
+	}
+	operations := i.operations()
+	ring, _, err := i.ring(ctx, sh)
+	if err == nil {
+		operations.Ring = ring
+	} else {
+		fmt.Fprintln(sh.errs, "cardea: note: without the master key here, a running server creates a key for a new algorithm "+
+			"within a minute:", plain(err.Error()))
+	}
+	return errors.Join(fn(operations, caller()), i.close())
+}
+
 func (i *installation) operations() *admin.Operations {
 	return &admin.Operations{
 		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg, AllowLoopback: i.config.Registration.AllowLoopback,

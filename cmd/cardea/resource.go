@@ -75,6 +75,24 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 	return t
 }
 
+// change runs an operation on a resource and prints the resource. It opens the signing keys only for a resource with an
+// algorithm of its own.
+func (f resourceTerms) change(
+	ctx context.Context, sh *shell, o output, do func(*admin.Operations, admin.Caller) (admin.Resource, error),
+) error {
+	operate := sh.operate
+	if f.SigningAlg != nil && *f.SigningAlg != "" {
+		operate = sh.operateResources
+	}
+	return operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
+		view, err := do(operations, by)
+		if err != nil {
+			return err
+		}
+		return o.print(sh, view, func(t *table) { drawResource(view, t) })
+	})
+}
+
 type resourceCreate struct {
 	Identifier string  `required:"" placeholder:"URL" help:"URL of the MCP server, as its clients know it: the aud of its tokens."`
 	Name       *string `placeholder:"NAME" help:"Name shown to people; the host of the identifier if none is given."`
@@ -85,7 +103,7 @@ type resourceCreate struct {
 func (c *resourceCreate) Run(ctx context.Context, sh *shell) error {
 	n := admin.NewResource{Identifier: c.Identifier, ResourceTerms: c.terms()}
 	n.Name = c.Name
-	return one(ctx, sh, c.output, drawResource, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
+	return c.change(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
 		return o.CreateResource(ctx, by, n)
 	})
 }
@@ -131,7 +149,7 @@ func (c *resourceUpdate) Help() string {
 func (c *resourceUpdate) Run(ctx context.Context, sh *shell) error {
 	terms := c.terms()
 	terms.Name = c.Name
-	return one(ctx, sh, c.output, drawResource, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
+	return c.change(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
 		return o.UpdateResource(ctx, by, c.Resource, terms)
 	})
 }

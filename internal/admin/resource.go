@@ -143,6 +143,9 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 	if err := n.apply(r); err != nil {
 		return Resource{}, err
 	}
+	if err := o.ensureKey(ctx, by, r.SigningAlg); err != nil {
+		return Resource{}, err
+	}
 	err = o.change(ctx, by, Resources, "resource.create", func(tx *store.Tx) (audit.Event, error) {
 		r.CreatedAt, r.UpdatedAt = tx.Now(), tx.Now()
 		err := tx.CreateResource(r)
@@ -152,6 +155,16 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 		return audit.Resource("create", identifier), err
 	})
 	return viewResource(r), err
+}
+
+// ensureKey creates the first key of alg, if there is a Ring to create it with, so that the key is published before the
+// first token is signed with it. Without a Ring, a running server creates the key within a minute. It does nothing for
+// the default algorithm "", or for a caller that may not change resources.
+func (o *Operations) ensureKey(ctx context.Context, by Caller, alg string) error {
+	if o.Ring == nil || alg == "" || by.may(Resources, write) != nil {
+		return nil
+	}
+	return o.Ring.Ensure(audit.WithActor(ctx, by.Actor), alg)
 }
 
 func hostOf(identifier string) string {
@@ -189,6 +202,11 @@ func (o *Operations) Resource(ctx context.Context, by Caller, name string) (view
 
 // UpdateResource changes the MCP server with the given id or identifier.
 func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string, terms ResourceTerms) (view Resource, err error) {
+	if alg := terms.SigningAlg; alg != nil && oauth.IsSigningAlg(*alg) {
+		if err := o.ensureKey(ctx, by, *alg); err != nil {
+			return Resource{}, err
+		}
+	}
 	err = o.change(ctx, by, Resources, "resource.update", func(tx *store.Tx) (event audit.Event, err error) {
 		r, err := findResource(tx.LockResource, name)
 		if err != nil {
