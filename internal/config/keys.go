@@ -126,7 +126,8 @@ var fields = []field{
 		"failed sign-ins from one network address without a delay; each further one doubles the delay"},
 		func(c *Config) any { return &c.Limits.AddressFailures }, nil},
 
-	{Key{"log.format", "auto", "`text`, `json`, or `auto`: `text` on a terminal, otherwise `json`"},
+	{Key{"log.format", "auto", "`text`, `json`, or `auto`: `text` on a terminal, otherwise `json`; " +
+		"in JSON a duration is in milliseconds, and its name ends in `_ms`"},
 		func(c *Config) any { return &c.Log.Format }, nil},
 	{Key{"log.level", "info", "`debug`, `info`, `warn` or `error`"},
 		func(c *Config) any { return &c.Log.Level }, nil},
