@@ -47,7 +47,7 @@ var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello, %s", guard.FromContext(r.Context()).Subject)
 })
 
-// Token validation middleware: only requests with a valid token reach the MCP server, which learns who is calling.
+// Token validation middleware: only requests with a valid token reach the MCP server, which is given the identity of the caller.
 func ExampleGuard_Protect() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -320,7 +320,7 @@ func run(tool string) error {
 	return nil
 }
 
-// A health check that tells whether the authorization server can be reached.
+// A health check that reports whether the authorization server can be reached.
 func ExampleGuard_Health() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()

@@ -110,7 +110,7 @@ func eventRow(e audit.Event) []string {
 	return []string{admin.Moment{Time: e.At}.String(), e.Action, string(e.Outcome), strings.Join(who, " "), strings.Join(what, " ")}
 }
 
-// actorText returns who asked for what an event tells of: "command:ada@host".
+// actorText returns the actor of an event as text: "command:ada@host".
 func actorText(a audit.Actor) string {
 	if a.Type == "" {
 		return ""

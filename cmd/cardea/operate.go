@@ -146,7 +146,7 @@ var next = map[admin.Kind]map[admin.Noun]string{
 	},
 }
 
-// whatNext returns what e says, with the flags and commands that mend it.
+// whatNext returns the text of e, with the flags to use and the command to run next.
 func whatNext(e *admin.Error) string {
 	text := e.Text(flagOf)
 	if step := next[e.Kind][e.Noun]; step != "" {

@@ -83,8 +83,8 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	return &installation{config: c.Config, db: db}, nil
 }
 
-// close closes the database, as soon as servers that run on it have heard of what
-// the command changed: whoever runs a command may rely on it at once.
+// close closes the database. It waits first until the servers that run on it have seen what the command changed, so that
+// the change holds when the command returns.
 func (i *installation) close() error {
 	i.db.AwaitOthers()
 	return i.db.Close()
