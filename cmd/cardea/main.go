@@ -44,7 +44,9 @@ type commands struct {
 	Completion completionCommand `cmd:"" help:"Print a script with which a shell completes commands and flags."`
 }
 
-// Exit codes.
+// Exit codes. exitUsage says that the command line itself is wrong: it fails again, whatever is stored. A thing that is
+// not found, a conflict, a database or a configuration that cannot be used, and a negative verdict are exitFailed.
+// exitCode decides between them.
 const (
 	exitFine = iota
 	exitFailed
@@ -121,19 +123,14 @@ func (sh *shell) fail(err error) int {
 	var advice advice
 	var undone *admin.Error
 	refusal, refused := oauth.AsRefusal(err)
-	code, sentence := exitFailed, ""
+	code, sentence := exitCode(err), ""
 	switch {
-	case err == nil:
-		return exitFine
-	case errors.Is(err, errVerdict):
-		return exitFailed
+	case err == nil, errors.Is(err, errVerdict):
+		return code
 	case errors.As(err, &usage):
-		code, sentence = exitUsage, usage.Error()
+		sentence = usage.Error()
 	case errors.As(err, &undone):
 		sentence = whatNext(undone)
-		if undone.Kind == admin.Invalid {
-			code = exitUsage
-		}
 	case errors.As(err, &advice):
 		sentence = advice.Error()
 	case refused: // its code is for clients of the protocol
@@ -145,6 +142,18 @@ func (sh *shell) fail(err error) int {
 	}
 	fmt.Fprintln(sh.errs, "cardea:", plain(strings.Join(strings.Fields(sentence), " ")))
 	return code
+}
+
+// exitCode returns the exit code of a command that ended with err.
+func exitCode(err error) int {
+	usage, undone := usageError(""), (*admin.Error)(nil)
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.As(err, &usage), errors.As(err, &undone) && undone.Kind == admin.Invalid:
+		return exitUsage
+	}
+	return exitFailed
 }
 
 // aloneNoun returns the context of a command line that names a noun and no verb, nil for

@@ -117,6 +117,7 @@ var flags = map[string]string{
 	"redirect_uris":              "redirect-uri",
 	"resources":                  "resource",
 	"scopes":                     "scope",
+	"scope_risks":                "scope-risk",
 	"default_scopes":             "default-scope",
 	"token_endpoint_auth_method": "auth-method",
 	"max_uses":                   "uses",

@@ -45,8 +45,13 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 			file = path
 		}
 	}
-	c, err := config.Load(config.Sources{File: file, Environ: sh.environ, Flags: flags})
+	sources := config.Sources{File: file, Environ: sh.environ, Flags: flags}
+	c, err := config.Load(sources)
 	if err != nil {
+		sources.Flags = nil
+		if _, without := config.Load(sources); without == nil { // the flags are at fault
+			err = usageError(err.Error())
+		}
 		return nil, err
 	}
 	for _, warning := range c.Warnings {

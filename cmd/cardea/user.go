@@ -73,7 +73,7 @@ func (sh *shell) readLine(what string) (string, error) {
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if strings.ContainsAny(line, "\r\n") {
-		return "", advise("standard input holds more than one line; one is expected")
+		return "", usageError("standard input holds more than one line; one is expected")
 	}
 	return line, nil
 }

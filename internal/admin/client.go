@@ -373,9 +373,10 @@ func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id strin
 	view, err := o.changeClient(ctx, by, "rotate_secret", id, func(tx *store.Tx, c *oauth.Client) error {
 		switch {
 		case c.Method == oauth.MethodPrivateKeyJWT:
-			return invalid("client_id", "the client %s authenticates with private_key_jwt: it has no secret; give it new keys with {jwks} of an update", id)
+			return conflict("", "client_id", id, "the client %s authenticates with private_key_jwt: it has no secret; give it "+
+				"new keys with {jwks} of an update")
 		case c.Public():
-			return invalid("client_id", "the client %s is public: it has no secret to rotate", id)
+			return conflict("", "client_id", id, "the client %s is public: it has no secret to rotate")
 		}
 		return tx.ReplaceSecret(id, oauth.Hash(secret), tx.Now().Add(overlap))
 	})
@@ -459,6 +460,8 @@ func viewInitialAccessToken(t *oauth.InitialAccessToken, now time.Time) InitialA
 // once.
 func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, name string, uses int, ttl time.Duration) (view InitialAccessToken, err error) {
 	switch {
+	case strings.TrimSpace(name) == "":
+		return view, invalid("name", "{name} is empty; say what the token is for, such as the team that gets it")
 	case uses < 0:
 		return view, invalid("max_uses", "{max_uses} must not be negative; 0 is any number")
 	case ttl < 0:

@@ -14,14 +14,14 @@ type Kind int
 const (
 	Invalid   Kind = iota // an input is wrong: the same request fails again
 	NotFound              // the thing to operate on is not there
-	Conflict              // the thing to make is there already
+	Conflict              // the thing to make is there already, or the thing to operate on is not of a kind that allows it
 	Forbidden             // the caller may not
 )
 
 // Error says why an operation was not done, and what to do. Nothing was changed.
 type Error struct {
 	Kind  Kind
-	Noun  Noun   // with NotFound and Conflict, the kind of thing; otherwise ""
+	Noun  Noun   // with NotFound, and with Conflict if the thing is there already, the kind of thing; otherwise ""
 	ID    string // and its name as it was given
 	Field string // JSON name of the input at fault; "" if it is not one
 	// format has the JSON names of inputs in braces, because flags and members have
