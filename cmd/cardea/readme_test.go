@@ -41,7 +41,14 @@ func TestREADME(t *testing.T) {
 	})
 
 	t.Run("what it links to is there", func(t *testing.T) {
+		headings := strings.ToLower(readme)
 		for _, link := range regexp.MustCompile(`\]\(([^):]+)\)`).FindAllStringSubmatch(readme, -1) {
+			if heading, isHere := strings.CutPrefix(link[1], "#"); isHere {
+				if !strings.Contains(headings, "\n## "+strings.ReplaceAll(heading, "-", " ")+"\n") {
+					t.Errorf("no heading for the link to %s", link[1])
+				}
+				continue
+			}
 			if _, err := os.Stat("../../" + link[1]); err != nil {
 				t.Error(err)
 			}
