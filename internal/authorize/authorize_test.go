@@ -55,7 +55,7 @@ func TestClientMustBeProven(t *testing.T) {
 		agent := s.Agent(t, s.Client(servertest.RedirectURIs("https://a.example/cb", "https://b.example/cb")))
 		s.Browser(t).Authorize(agent.Authorization(servertest.Without("redirect_uri"))).ErrorPage(http.StatusBadRequest)
 	})
-	t.Run("redirect_uri left out by a client with one that could not be registered any more", func(t *testing.T) {
+	t.Run("redirect_uri left out by a client with one that could no longer be registered", func(t *testing.T) {
 		agent := s.Agent(t, s.Client(servertest.RedirectURIs("search-ms:query=x")))
 		s.Browser(t).Authorize(agent.Authorization(servertest.Without("redirect_uri"))).ErrorPage(http.StatusBadRequest)
 	})

@@ -22,24 +22,23 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // Bounds of a client assertion.
 const (
 	maxJTI  = 256         // bytes
-	maxLife = time.Hour   // of which exp may be ahead
-	skew    = time.Minute // between the client's clock and ours
+	maxLife = time.Hour   // until exp
+	skew    = time.Minute // tolerated between the client's clock and ours
 )
 
-// hasAssertion reports whether the client authenticates by an assertion, or tries to.
+// hasAssertion reports whether the request has a client assertion, complete or not.
 func hasAssertion(form url.Values) bool {
 	return form.Has("client_assertion") || form.Has("client_assertion_type")
 }
 
-// byAssertion returns the client that proves by a signed assertion that it sent r
-// (RFC 7523 §3). The assertion is used up when all else is right: nobody but its
-// client can use it up.
+// byAssertion authenticates the client by the signed assertion of r and returns it (RFC 7523 §3). The assertion is
+// spent after all other checks have passed, so that only its client can spend it.
 func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Client, error) {
 	header, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	basic := strings.EqualFold(header, "Basic")
 	switch {
 	case r.Header.Get("Authorization") != "" || form.Has("client_secret"):
-		return nil, oauth.RefuseClient(basic, "the client must authenticate in one way only: send no secret and no Authorization header beside client_assertion")
+		return nil, oauth.RefuseClient(basic, "the client must use one authentication method only: do not send a secret or an Authorization header together with client_assertion")
 	case form.Get("client_assertion_type") != assertionType:
 		return nil, oauth.RefuseClient(false, "client_assertion_type must be %s", assertionType)
 	}
@@ -71,19 +70,19 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	return c, a.spend(r, c, said)
 }
 
-// readAssertion reads the client assertion of a request.
+// readAssertion parses the client assertion of a request. It does not verify the signature.
 func readAssertion(form url.Values) (*assertion.Assertion, error) {
 	return assertion.Read(form.Get("client_assertion"), "", "JWT", "client-authentication+jwt")
 }
 
-// errNoKeySet is the one answer whatever kept the keys away: a stranger must not
-// learn from it what listens where.
+// errNoKeySet is the answer whatever the cause, because different answers would tell a stranger which addresses are
+// reachable from this server.
 var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public https URL that answers with status 200 and JSON, without a redirect")
 
-// keySet returns the keys at the client's jwks_uri, not fetched before newerThan if
-// newer ones can be had.
+// keySet returns the keys at the client's jwks_uri. If they were fetched before newerThan, it fetches them again and
+// falls back on the old ones if that fails.
 func (a *Authenticator) keySet(r *http.Request, c *oauth.Client, newerThan time.Time) ([]jose.JSONWebKey, error) {
-	take := func() (func(), error) { return a.Fetches.Take(r, "") } // nothing is proven yet
+	take := func() (func(), error) { return a.Fetches.Take(r, "") } // the client is not authenticated yet
 	keys, err := a.Keys.Load(r.Context(), c.JWKSURI, newerThan, take)
 	switch {
 	case err == nil, oauth.IsRefusal(err), r.Context().Err() != nil:
@@ -94,7 +93,7 @@ func (a *Authenticator) keySet(r *http.Request, c *oauth.Client, newerThan time.
 	return nil, oauth.RefuseClient(false, "the keys at the client's jwks_uri cannot be used: %v", err)
 }
 
-// checkClaims refuses what no client may say (RFC 7523 §3).
+// checkClaims refuses an assertion whose claims are invalid for every client (RFC 7523 §3).
 func (a *Authenticator) checkClaims(r *http.Request, form url.Values, claims *assertion.Claims) error {
 	now, slack := float64(a.DB.Now().UnixMicro())/1e6, skew.Seconds()
 	switch {
@@ -103,17 +102,17 @@ func (a *Authenticator) checkClaims(r *http.Request, form url.Values, claims *as
 	case form.Has("client_id") && form.Get("client_id") != claims.Issuer:
 		return refuseAssertion("its iss is not the client_id of the request")
 	case len(claims.Audience) != 1 || !slices.Contains(a.audiences(r), claims.Audience[0]):
-		return refuseAssertion("its aud must be %s alone", a.Issuer)
+		return refuseAssertion("its aud must be %s and nothing else", a.Issuer)
 	case claims.Expiry == nil:
 		return refuseAssertion("it has no exp")
 	case *claims.Expiry+slack <= now:
 		return refuseAssertion("it has expired")
 	case *claims.Expiry-slack > now+maxLife.Seconds():
-		return refuseAssertion("its exp is more than %d minutes ahead", int(maxLife.Minutes()))
+		return refuseAssertion("its exp is more than %d minutes in the future", int(maxLife.Minutes()))
 	case claims.NotBefore != nil && *claims.NotBefore-slack > now:
-		return refuseAssertion("its nbf is ahead of the clock of this server")
+		return refuseAssertion("its nbf is in the future by the clock of this server")
 	case claims.IssuedAt != nil && *claims.IssuedAt-slack > now:
-		return refuseAssertion("its iat is ahead of the clock of this server")
+		return refuseAssertion("its iat is in the future by the clock of this server")
 	case claims.ID == "" || len(claims.ID) > maxJTI:
 		return refuseAssertion("it needs a jti of at most %d bytes", maxJTI)
 	}
@@ -124,9 +123,8 @@ func refuseAssertion(format string, args ...any) error {
 	return oauth.RefuseClient(false, "the client assertion is refused: "+format, args...)
 }
 
-// audiences are the values of aud that mean this server: the issuer, with a slash
-// at its end or without, the token endpoint, and the endpoint that was called
-// (RFC 7523 §3).
+// audiences returns the accepted values of aud: the issuer, with or without a slash at its end, the token endpoint, and
+// the endpoint that was called (RFC 7523 §3).
 func (a *Authenticator) audiences(r *http.Request) []string {
 	values := []string{a.Issuer, a.Issuer + "/", a.Issuer + "/oauth2/token"}
 	if called, err := url.Parse(a.Issuer); err == nil {
@@ -136,8 +134,8 @@ func (a *Authenticator) audiences(r *http.Request) []string {
 	return values
 }
 
-// verify checks the signature by the client's keys. Keys that were fetched before
-// asked are asked for anew when they will not do: the client may have new ones.
+// verify checks the signature with the client's keys. If none of them matches and they were fetched before asked, it
+// fetches them again, because the client may have new ones.
 func (a *Authenticator) verify(r *http.Request, c *oauth.Client, said *assertion.Assertion, asked time.Time) error {
 	if c.SigningAlg != "" && said.Alg != c.SigningAlg {
 		return refuseAssertion("its alg is not %s, for which the client is registered", c.SigningAlg)
@@ -170,13 +168,12 @@ func verified(said *assertion.Assertion, keys []jose.JSONWebKey) error {
 	return nil
 }
 
-// spend uses the assertion up, on every node and for as long as any of them would
-// take it (RFC 7523 §3, jti).
+// spend marks the assertion as used, on every node and for as long as any node would accept it (RFC 7523 §3, jti).
 func (a *Authenticator) spend(r *http.Request, c *oauth.Client, said *assertion.Assertion) error {
 	if ok, after := a.Assertions.Allow(c.ID); !ok {
 		return oauth.RefuseForNow(after, "the client sends too many assertions: use each access token until it expires")
 	}
-	if c.UsedAt.IsZero() && !c.Approved() { // of such clients a stranger has as many as they like
+	if c.UsedAt.IsZero() && !c.Approved() { // a stranger can register any number of such clients
 		if ok, after := a.Unused.Admit(r); !ok {
 			return oauth.RefuseForNow(after, "too many assertions of clients that nobody has used yet: try again later")
 		}
@@ -186,7 +183,7 @@ func (a *Authenticator) spend(r *http.Request, c *oauth.Client, said *assertion.
 	return a.DB.Update(r.Context(), func(tx *store.Tx) error {
 		err := tx.SpendAssertion(hash, until)
 		if errors.Is(err, store.ErrConflict) {
-			return refuseAssertion("it was used before: sign a new one, with a jti of its own, for each request")
+			return refuseAssertion("it was used before: sign a new one, with a new jti, for each request")
 		}
 		return err
 	})

@@ -35,7 +35,7 @@ import (
 
 const weather = "mcp:tools:weather"
 
-// machine is an edit for Client: it asks for tokens in its own name.
+// machine is an edit for Client: the client uses client_credentials.
 func machine(c *oauth.Client) {
 	c.GrantTypes, c.RedirectURIs, c.ResponseTypes = []oauth.GrantType{oauth.ClientCredentials}, nil, nil
 }
@@ -72,8 +72,7 @@ func ask(a *servertest.Agent, assertion string, tweaks ...servertest.Tweak) *ser
 	return a.Post("/oauth2/token", url.Values{"grant_type": {"client_credentials"}}, append([]servertest.Tweak{servertest.Assert(assertion)}, tweaks...)...)
 }
 
-// refused checks that the client has not proven who it is, and that the audit log
-// tells why, and under whose name.
+// refused checks that authentication failed, and that the audit event has the reason.
 func refused(t *testing.T, s *servertest.Server, reply *servertest.Reply, why string) {
 	t.Helper()
 	reply.Refused(http.StatusUnauthorized, "invalid_client")
@@ -82,7 +81,7 @@ func refused(t *testing.T, s *servertest.Server, reply *servertest.Reply, why st
 	}
 	said := reply.Text("error_description")
 	if !strings.Contains(said, why) {
-		t.Errorf("the client hears %q, want something about %q", said, why)
+		t.Errorf("the description is %q, want one that contains %q", said, why)
 	}
 	if event := s.Events("token.request")[0]; event.Outcome != audit.Refused || event.Description != said || event.Reason != "invalid_client" {
 		t.Errorf("the audit log has %+v", event)
@@ -148,7 +147,7 @@ func jwk(t testing.TB, k *servertest.Key) json.RawMessage {
 	return text
 }
 
-// highS returns the other signature that says the same.
+// highS returns the other valid ECDSA signature for the same text.
 func highS(sig []byte) []byte {
 	order := elliptic.P256().Params().N
 	s := new(big.Int).SetBytes(sig[32:])
@@ -214,8 +213,8 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-07 exp text", []edit{claim("exp", "4102444800")}, ""},
 		{"CA-07 expired, the skew over", []edit{claim("exp", now-60)}, "expired"},
 		{"CA-07 expired long ago", []edit{claim("exp", -1e300)}, "expired"},
-		{"CA-11 exp too far ahead", []edit{claim("exp", now+3700)}, "ahead"},
-		{"CA-11 exp as far as can be", []edit{claim("exp", math.MaxFloat64)}, "ahead"},
+		{"CA-11 exp too far ahead", []edit{claim("exp", now+3700)}, "in the future"},
+		{"CA-11 exp as far as can be", []edit{claim("exp", math.MaxFloat64)}, "in the future"},
 		{"CA-08 nbf ahead", []edit{claim("nbf", now+61)}, "nbf"},
 		{"CA-08 iat ahead", []edit{claim("iat", now+61)}, "iat"},
 		{"CA-08 iat text", []edit{claim("iat", "now")}, ""},
@@ -361,7 +360,7 @@ func TestAssertionAttacks(t *testing.T) {
 		} {
 			refused(t, s, ask(a, text), "")
 		}
-		ask(a, good).Tokens() // none of these has used it up
+		ask(a, good).Tokens() // none of the refused requests has spent it
 	})
 	t.Run("CA-20 access tokens, and an assertion as a grant", func(t *testing.T) {
 		refused(t, s, ask(a, a.ClientCredentials().Tokens().Access), "typ")
@@ -381,7 +380,7 @@ func TestAssertionAlone(t *testing.T) {
 	basic := func(id, secret string) servertest.Tweak {
 		return servertest.Header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(id+":"+secret)))
 	}
-	const twoWays = "one way only"
+	const twoWays = "one authentication method only"
 	t.Run("CA-22 an unsigned assertion and a valid secret", func(t *testing.T) {
 		unsigned := a.Assertion(header("alg", "none"), fixed(nil), claim("iss", secret.ID), claim("sub", secret.ID))
 		reply := ask(s.Agent(t, nil), unsigned, basic(secret.ID, secret.Secret))
@@ -402,7 +401,7 @@ func TestAssertionAlone(t *testing.T) {
 	})
 	t.Run("CA-22 a secret, or nothing, where an assertion is required", func(t *testing.T) {
 		const must = "must authenticate with a client_assertion"
-		left := signed(t, s, key, func(c *oauth.Client) { // a secret that is left over
+		left := signed(t, s, key, func(c *oauth.Client) { // a secret from before the change of method
 			c.Secrets = []oauth.Secret{{Hash: oauth.Hash("left-over"), CreatedAt: c.CreatedAt}}
 		})
 		left.Key = nil
@@ -457,7 +456,7 @@ func TestAssertionEndpoints(t *testing.T) {
 		rs.Introspect(tokens.Access, servertest.Assert(rs.Assertion(claim("exp", 1)))).Refused(http.StatusUnauthorized, "invalid_client")
 		a.Revoke(tokens.Access, servertest.Assert(a.Assertion(claim("aud", s.URL+"/oauth2/introspect")))).Refused(http.StatusUnauthorized, "invalid_client")
 		if !rs.Active(tokens.Access) {
-			t.Error("a client that did not prove who it is revoked a token")
+			t.Error("a client that did not authenticate revoked a token")
 		}
 	})
 	t.Run("CA-09 one assertion at two endpoints", func(t *testing.T) {
@@ -483,20 +482,19 @@ func TestAssertionEndpoints(t *testing.T) {
 		tokens := either.Connect(s.Browser(t), ada)
 		thief := *either
 		thief.Key = nil
-		refused(t, s, thief.Refresh(tokens.Refresh), "must go on doing so")
+		refused(t, s, thief.Refresh(tokens.Refresh), "must still authenticate")
 		thief.ClientCredentials().Refused(http.StatusBadRequest, "unauthorized_client")
-		refused(t, s, ask(&thief, either.Assertion(fixed(nil))), "signature") // no falling back to none
+		refused(t, s, ask(&thief, either.Assertion(fixed(nil))), "signature") // it cannot fall back to the method none
 		fresh := either.Refresh(tokens.Refresh).Tokens()
 
 		began := thief.Connect(s.Browser(t), ada) // the same client elsewhere, without a key
 		thief.Refresh(began.Refresh).Tokens()
-		refused(t, s, thief.Refresh(fresh.Refresh), "must go on doing so")
+		refused(t, s, thief.Refresh(fresh.Refresh), "must still authenticate")
 		either.Refresh(fresh.Refresh).Tokens()
 	})
 }
 
-// TestAssertionFlood keeps a client that anybody may register from filling the
-// database with what was used.
+// TestAssertionFlood checks that a client that anybody can register cannot fill the database with spent assertions.
 func TestAssertionFlood(t *testing.T) {
 	s := servertest.StartWeather(t, func(c *config.Config) {
 		c.Limits.Enabled, c.Limits.Assertions = true, limit.Rate{Every: time.Minute, Burst: 3}
@@ -510,11 +508,10 @@ func TestAssertionFlood(t *testing.T) {
 	ask(a, a.Assertion(fixed(nil))).Refused(http.StatusUnauthorized, "invalid_client")
 	other.ClientCredentials().Tokens()
 	s.Clock.Advance(time.Minute)
-	ask(a, once).Tokens() // it was not used up
+	ask(a, once).Tokens() // it was not spent
 }
 
-// TestAssertionsOfUnusedClients keeps a stranger from doing with many clients what one
-// client may not.
+// TestAssertionsOfUnusedClients checks that a stranger cannot get around the limit of one client by registering many.
 func TestAssertionsOfUnusedClients(t *testing.T) {
 	s := servertest.StartWeather(t, func(c *config.Config) {
 		c.Limits.Enabled, c.Limits.Failures = true, limit.Rate{Every: time.Minute, Burst: 6}
@@ -622,8 +619,8 @@ func TestAssertionReplay(t *testing.T) {
 	})
 }
 
-// FuzzAssertion sends anything as an assertion: it is refused, and neither fails
-// nor takes the server down, unless it says what the one says that is good.
+// FuzzAssertion sends arbitrary text as an assertion. It must be refused, without a fault or a panic, unless it is
+// equivalent to the valid one.
 func FuzzAssertion(f *testing.F) {
 	s := servertest.StartWeather(f)
 	a := signed(f, s, servertest.NewKey(f, "k", "ES256"))
@@ -646,7 +643,7 @@ func FuzzAssertion(f *testing.F) {
 		c, method, err := authenticator.Authenticate(r, form)
 		switch refusal, refused := oauth.AsRefusal(err); {
 		case err == nil && (c.ID != a.ClientID || method != oauth.MethodPrivateKeyJWT):
-			t.Errorf("%q proved to be %s by %s", text, c.ID, method)
+			t.Errorf("%q authenticates as %s by %s", text, c.ID, method)
 		case err != nil && (!refused || refusal.Code != oauth.InvalidClient || c != nil || method != ""):
 			t.Errorf("%q: %v, with client %v", text, err, c)
 		}

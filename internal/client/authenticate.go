@@ -15,36 +15,33 @@ import (
 	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
-// maxCredentials bounds a client's credentials, in bytes.
+// maxCredentials is the maximum length of a client_id or a client secret, in bytes.
 const maxCredentials = 4096
 
-// Authenticator proves who a client is at the endpoints that clients call
-// (RFC 6749 §2.3).
+// Authenticator authenticates clients at the endpoints that they call (RFC 6749 §2.3).
 type Authenticator struct {
 	DB        *store.DB
 	Directory *Directory
 	Issuer    string
 	Keys      *assertion.KeySets
-	Fetches   *strangers.Fetches // of key sets; nil: without limit
-	// Assertions bounds those of one client: each is noted until it expires; nil:
-	// without limit.
+	Fetches   *strangers.Fetches // of key sets; nil: unlimited
+	// Assertions limits the assertions of one client, because each is stored until it expires; nil: unlimited.
 	Assertions *limit.Limiter
-	// Unused bounds, by sender and for all, those of clients that anybody may have registered and nobody has used; nil:
-	// without limit.
+	// Unused limits, by sender and in total, the assertions of clients that nobody has used or approved, because
+	// anybody can register them; nil: unlimited.
 	Unused *strangers.Shares
 }
 
-// credentials is what a request says of its client.
+// credentials are the client_id and the secret of a request.
 type credentials struct {
-	ids     []string // of Basic: decoded and raw; else one
-	secrets []string // likewise; empty: none given
+	ids     []string // with Basic, decoded and raw; otherwise one
+	secrets []string // likewise; empty if the request has none
 	basic   bool
 }
 
-// Authenticate returns the client that sent r, whose form is given, and the method
-// by which it proved so: a public one by its client_id alone, a confidential one
-// by a secret in the header or the body, or by a signed assertion. Anything else
-// is invalid_client; it touches no code and no token.
+// Authenticate returns the client that sent r and the method with which it authenticated. form is the form of r. A
+// public client sends only its client_id; a confidential one sends a secret, in the header or in the body, or a signed
+// assertion. If authentication fails, the error is an invalid_client refusal, and no code or token is changed.
 func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.Client, oauth.Method, error) {
 	if hasAssertion(form) {
 		c, err := a.byAssertion(r, form)
@@ -82,8 +79,8 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 	return nil, "", oauth.RefuseClient(cred.basic, "the client secret is wrong or has expired")
 }
 
-// Claimed returns the client_id that the body of a request names, itself or by an
-// assertion, whether that was proven or not; "" if it names none.
+// Claimed returns the client_id in the body of a request, or the issuer of its assertion, without authenticating it. It
+// returns "" if there is neither.
 func Claimed(form url.Values) string {
 	if hasAssertion(form) {
 		if said, err := readAssertion(form); err == nil {
@@ -93,7 +90,7 @@ func Claimed(form url.Values) string {
 	return form.Get("client_id")
 }
 
-// find returns the first client that ids name, nil if none does.
+// find returns the first client with one of ids, or nil if there is none.
 func (a *Authenticator) find(r *http.Request, ids []string) (*oauth.Client, error) {
 	for _, id := range ids {
 		c, err := a.Directory.FindUsed(r, id)
@@ -107,8 +104,8 @@ func (a *Authenticator) find(r *http.Request, ids []string) (*oauth.Client, erro
 	return nil, nil
 }
 
-// read takes the credentials from the request. The body may repeat the client_id
-// of the header, but a secret comes one way only.
+// read returns the credentials of the request. The body may repeat the client_id of the header, but the secret must be
+// in one place only.
 func read(r *http.Request, form url.Values) (credentials, error) {
 	id, secret := form.Get("client_id"), form.Get("client_secret")
 	header := r.Header.Values("Authorization")
@@ -116,7 +113,7 @@ func read(r *http.Request, form url.Values) (credentials, error) {
 	basic := strings.EqualFold(scheme, "Basic")
 	switch {
 	case len(header) > 1:
-		return credentials{}, oauth.RefuseClient(basic, "there must be one Authorization header")
+		return credentials{}, oauth.RefuseClient(basic, "the request must have only one Authorization header")
 	case !basic && id == "":
 		return credentials{}, oauth.RefuseClient(false, "client_id is missing")
 	case len(id) > maxCredentials || len(secret) > maxCredentials || basic && len(encoded) > 2*maxCredentials:
@@ -133,18 +130,18 @@ func read(r *http.Request, form url.Values) (credentials, error) {
 	case err != nil:
 		return credentials{}, err
 	case len(cred.secrets) > 0 && secret != "":
-		return credentials{}, oauth.RefuseClient(true, "the client secret must come one way only, in the header or in the body")
+		return credentials{}, oauth.RefuseClient(true, "the client secret must be in the header or in the body, not in both")
 	case id != "" && id != cred.ids[0] && id != cred.ids[len(cred.ids)-1]:
-		return credentials{}, oauth.RefuseClient(true, "client_id in the body is not that of the Authorization header")
+		return credentials{}, oauth.RefuseClient(true, "client_id in the body differs from client_id in the Authorization header")
 	case secret != "":
 		cred.secrets = []string{secret}
 	}
 	return cred, nil
 }
 
-// readBasic reads HTTP Basic credentials. RFC 6749 §2.3.1 has id and secret
-// form-encoded first; many clients do not, so the raw form counts too. An empty
-// secret is none: so do public clients that insist on the header.
+// readBasic reads HTTP Basic credentials. RFC 6749 §2.3.1 requires id and secret to be form-encoded first, but many
+// clients do not do so, so the raw form is accepted too. An empty secret counts as absent, because some public clients
+// always send the header.
 func readBasic(encoded string) (credentials, error) {
 	plain, err := base64.StdEncoding.DecodeString(encoded)
 	id, secret, colon := strings.Cut(string(plain), ":")

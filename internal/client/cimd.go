@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+	"github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
 
 	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -27,44 +27,42 @@ import (
 // maxDocuments bounds the metadata documents in memory.
 const maxDocuments = 1000
 
-// goodInStore is how long the document of a client that people use is good when
-// no newer one can be had.
+// goodInStore is how long the stored document of a client in use serves if no newer one can be fetched.
 const goodInStore = 30 * 24 * time.Hour
 
-// Documents finds the metadata of clients whose client_id is the URL of it
-// (draft-ietf-oauth-client-id-metadata-document). Make it with NewDocuments.
+// Documents finds the metadata of clients whose client_id is the URL of their metadata document
+// (draft-ietf-oauth-client-id-metadata-document). Use NewDocuments to make one.
 type Documents struct {
 	db     *store.DB
 	issuer string
 	policy Policy
 	pinned map[string]*oauth.Metadata // by client_id
 	cache  *fetch.Cache[*oauth.Metadata]
-	again  *limit.Limiter // by client_id
+	again  *limit.Limiter // by client_id: fetches before the cached document is stale
 
 	fetcher *fetch.Client
 	log     *slog.Logger
-	reached atomic.Bool    // a document was fetched since the start
-	hints   *limit.Limiter // to the operator
+	reached atomic.Bool    // whether a document was fetched since the start
+	hints   *limit.Limiter // of unfetched, to the operator
 }
 
-// hintEvery is how often an operator is told what to do when no document can be
-// fetched.
+// hintEvery is how often the log tells an operator what to do if no document can be fetched.
 const hintEvery = time.Hour
 
-// Policy says whose metadata documents count.
+// Policy says which metadata documents are accepted.
 type Policy struct {
-	// Listed leaves only the hosts of Allow; else any public host will do but
-	// those of Deny.
+	// Listed accepts only documents on the hosts of Allow. If it is false, every public host is accepted. The hosts of
+	// Deny are refused in both cases.
 	Listed        bool
 	Allow, Deny   HostList
-	AllowLoopback bool               // http and https URLs of loopback hosts too
-	Fetches       *strangers.Fetches // nil: without limit
+	AllowLoopback bool               // also accept http and https URLs of loopback hosts
+	Fetches       *strangers.Fetches // nil: unlimited
 }
 
-// NewDocuments returns the documents that fetcher fetches, on a server with the
-// given issuer; log, unless nil, has why one is not there. Those in the folder pinnedDir, "" for none, are not fetched but
-// taken as they are; an error names the file among them that is no metadata
-// document.
+// NewDocuments returns Documents that uses fetcher, for a server with the given issuer. If log is not nil, it receives
+// the reasons for which documents could not be fetched. The documents in the folder pinnedDir, unless it is "", are
+// used as they are and never fetched. NewDocuments returns an error that names the file if one of them is not a valid
+// metadata document.
 func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client, log *slog.Logger) (*Documents, error) {
 	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: assertion.NewRefetches(db.Now)}
 	d.fetcher = fetcher
@@ -95,7 +93,7 @@ func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, 
 	return d, nil
 }
 
-// pin takes over one document of the folder of pinned ones.
+// pin reads one document from the folder of pinned documents.
 func (d *Documents) pin(file string) error {
 	text, err := os.ReadFile(file) // #nosec G304 -- the operator names the folder
 	if err != nil {
@@ -111,7 +109,7 @@ func (d *Documents) pin(file string) error {
 		return fmt.Errorf("its client_id cannot be the URL of a metadata document: %w", err)
 	}
 	m, err := d.parse(named.ClientID, text)
-	if refusal, ok := oauth.AsRefusal(err); ok { // which would be printed without the name of the file
+	if refusal, ok := oauth.AsRefusal(err); ok { // a refusal would be printed without the name of the file
 		return errors.New(refusal.Description)
 	}
 	if err != nil {
@@ -124,8 +122,8 @@ func (d *Documents) pin(file string) error {
 	return nil
 }
 
-// WarnOfNoWay logs a warning if this machine has no way to the internet, so that no
-// document can be fetched that is not pinned.
+// WarnOfNoWay logs a warning if this machine has no route to the internet, because then only pinned documents can be
+// used.
 func (d *Documents) WarnOfNoWay(ctx context.Context) {
 	if d.policy.AllowLoopback || d.fetcher.Routed(ctx) {
 		return
@@ -133,21 +131,20 @@ func (d *Documents) WarnOfNoWay(ctx context.Context) {
 	d.log.WarnContext(ctx, "this machine has no route to the internet: no client metadata document can be fetched, and clients that rely on one cannot connect. "+noWayOut)
 }
 
-// noWayOut is what an operator can do about it.
+// noWayOut tells an operator what to do on a machine without a route to the internet.
 const noWayOut = "If this server cannot reach the internet, set registration.cimd to off, so that clients register instead, " +
 	"or put their documents into registration.cimd_pinned_dir"
 
-// IsDocumentURL reports whether a client_id can only be that of a client with a
-// metadata document: no client_id that is made here looks like it.
+// IsDocumentURL reports whether id has the form of a metadata document's URL. No client_id that this server generates
+// has that form.
 func IsDocumentURL(id string) bool {
 	return strings.HasPrefix(id, "https://") || strings.HasPrefix(id, "http://")
 }
 
-// check refuses a client_id whose document does not count here, by its text
-// alone.
+// check refuses a client_id whose document is not accepted here. It looks at the URL only and fetches nothing.
 func (d *Documents) check(id string) error {
 	if err := fetch.CheckURL(id, d.policy.AllowLoopback); err != nil {
-		return oauth.Refuse(oauth.InvalidRequest, "client_id cannot be that of a client metadata document: %v", err)
+		return oauth.Refuse(oauth.InvalidRequest, "client_id cannot be the URL of a client metadata document: %v", err)
 	}
 	switch {
 	case d.policy.Deny.coversAnyPort(id), d.policy.Listed && !d.policy.Allow.Covers(id) && d.pinned[id] == nil:
@@ -156,15 +153,14 @@ func (d *Documents) check(id string) error {
 	return nil
 }
 
-// errNoDocument is the one answer whatever kept the document away: a stranger must
-// not learn from it what listens where. It blames nobody, for it may be this server
-// that has no way to the internet.
-var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "This server could not fetch the metadata document of the application, or what came is not one. "+
-	"The application may be in order: the administrator of this server finds the cause in its log.")
+// errNoDocument is the answer whatever the cause, because different answers would tell a stranger which addresses are
+// reachable from this server. It does not blame the document, because this server may be the one that has no route to
+// the internet.
+var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "This server could not fetch the metadata document of the application, or the response was not a valid one. "+
+	"The application itself may be fine. The administrator of this server can find the cause in its log.")
 
-// unfetched logs why the document at the URL id is not there. While none could be
-// fetched since the start, it also says what an operator can do about a server that
-// has no way to the internet.
+// unfetched logs why the document at the URL id could not be fetched. If no document could be fetched since the start,
+// it also logs what an operator can do if this server has no route to the internet.
 func (d *Documents) unfetched(r *http.Request, id string, cause error) {
 	level, message := slog.LevelInfo, "a client metadata document could not be fetched"
 	if ok, _ := d.hints.Allow(""); ok && !d.reached.Load() {
@@ -174,10 +170,9 @@ func (d *Documents) unfetched(r *http.Request, id string, cause error) {
 	d.log.Log(r.Context(), level, message, "client_id", id, "cause", cause, "request_id", audit.RequestFrom(r.Context()).ID)
 }
 
-// find returns the metadata of the client with the given id, and when its document
-// was read: not before newerThan, if a newer one can be had. known is the client
-// as it is stored, nil if nobody has used it yet. person is who is signed in, ""
-// for nobody.
+// find returns the metadata of the client with the given id and the time when its document was fetched. If the document
+// was fetched before newerThan, find fetches it again and falls back on the old one if that fails. known is the client
+// as it is stored, or nil if it is not stored yet. person is the ID of the signed-in person, or "".
 func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client, newerThan time.Time) (*oauth.Metadata, time.Time, error) {
 	if err := d.check(id); err != nil {
 		return nil, time.Time{}, err
@@ -189,7 +184,7 @@ func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client
 		d.cache.Seed(id, &known.Metadata, known.FetchedAt, known.FetchedAt.Add(goodInStore))
 	}
 	m, fetchedAt, err := d.cache.Load(r.Context(), id, newerThan, func() (func(), error) {
-		if !newerThan.IsZero() { // before its time
+		if !newerThan.IsZero() { // a fetch before the document is stale
 			if ok, after := d.again.Allow(id); !ok {
 				return nil, oauth.RefuseForNow(after, "the metadata document was fetched too often: try again later")
 			}
@@ -215,7 +210,7 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	var said members // more than a registration says, and what a document must not say
+	var said members // for the members that Read ignores
 	if err := json.Unmarshal(text, &said); err != nil {
 		return nil, ErrNotObject
 	}
@@ -223,11 +218,11 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	_, expires := said["client_secret_expires_at"]
 	switch {
 	case assertion.HasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "token_endpoint_auth_methods_supported", "jwks", "jwks_uri"):
-		return nil, bad("a member is there in another case: names are compared byte for byte")
+		return nil, bad("a member has a name in another case: names are compared byte for byte")
 	case said.text("client_id") != id:
-		return nil, bad("its client_id is not its own URL, byte for byte")
+		return nil, bad("its client_id is not equal to its own URL, byte for byte")
 	case secret || expires:
-		return nil, bad("it must not have a client_secret: everybody can read it")
+		return nil, bad("it must not contain client_secret or client_secret_expires_at, because the document is public")
 	case strings.TrimSpace(m.Name) == "":
 		return nil, bad("client_name is missing, or longer than %d bytes", maxText)
 	case len(m.RedirectURIs) == 0:
@@ -246,9 +241,9 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	return m, nil
 }
 
-// chooseMethods leaves of the methods that a document names those that are served
-// here: the one it prefers, and those it could use as well
-// (token_endpoint_auth_methods_supported). One that names none is public.
+// chooseMethods sets Method to the first of the document's authentication methods that this server supports, and
+// Methods to all that it supports (token_endpoint_auth_methods_supported) if there are several. A document that names
+// none is that of a public client.
 func chooseMethods(m *oauth.Metadata) error {
 	offered := m.Methods
 	if m.Method != "" {
@@ -282,7 +277,7 @@ func chooseMethods(m *oauth.Metadata) error {
 	}
 	switch {
 	case m.Method == "":
-		return errors.New("it names no token_endpoint_auth_method that is served here: use none, or private_key_jwt with jwks or jwks_uri")
+		return errors.New("it names no token_endpoint_auth_method that this server supports: use none, or private_key_jwt with jwks or jwks_uri")
 	case len(m.Methods) == 1:
 		m.Methods = nil
 	}

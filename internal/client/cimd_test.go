@@ -31,7 +31,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// publisher is the web site of a client: it serves its metadata document.
+// publisher is a client's web site, which serves its metadata document.
 type publisher struct {
 	URL string // of the document: its client_id
 	t   testing.TB
@@ -41,8 +41,7 @@ type publisher struct {
 	fetches atomic.Int64
 }
 
-// publish starts a publisher whose document is the least there can be, changed by
-// members.
+// publish starts a publisher whose document is the shortest valid one, changed by members.
 func publish(t testing.TB, members map[string]any) *publisher {
 	t.Helper()
 	p := &publisher{t: t}
@@ -59,8 +58,7 @@ func publish(t testing.TB, members map[string]any) *publisher {
 	return p
 }
 
-// document is the document at the publisher's URL, changed by members; nil takes
-// one away.
+// document returns the shortest valid document for the publisher's URL, changed by members; nil removes a member.
 func (p *publisher) document(members map[string]any) string {
 	doc := map[string]any{
 		"client_id":                  p.URL,
@@ -81,12 +79,12 @@ func (p *publisher) document(members map[string]any) string {
 	return string(text)
 }
 
-// say publishes the document, changed by members.
+// say publishes the shortest valid document, changed by members.
 func (p *publisher) say(members map[string]any) {
 	p.text("application/json", p.document(members))
 }
 
-// text publishes any text.
+// text publishes text as the document.
 func (p *publisher) text(mediaType, text string) {
 	p.do(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", mediaType)
@@ -101,7 +99,7 @@ func (p *publisher) do(answer http.HandlerFunc) {
 	p.answer = answer
 }
 
-// fetched fails the test unless the document was asked for n times since last.
+// fetched fails the test unless the document was fetched n times since the last call.
 func (p *publisher) fetched(n int64) {
 	p.t.Helper()
 	if got := p.fetches.Swap(0); got != n {
@@ -109,10 +107,10 @@ func (p *publisher) fetched(n int64) {
 	}
 }
 
-// loopback lets documents on loopback hosts count.
+// loopback makes the server accept documents on loopback hosts.
 func loopback(c *config.Config) { c.Registration.AllowLoopback = true }
 
-// agentOf returns the agent whose client_id is the publisher's URL.
+// agentOf returns an agent whose client_id is the publisher's URL.
 func agentOf(t testing.TB, s *servertest.Server, p *publisher) *servertest.Agent {
 	a := s.Agent(t, nil)
 	a.ClientID = p.URL
@@ -294,7 +292,7 @@ func TestBadDocument(t *testing.T) {
 				t.Errorf("%s: %s, but a document that is missing: %s", name, got, want)
 			}
 		}
-		moved.fetched(1) // CM-12: and not elsewhere
+		moved.fetched(1) // CM-12: the redirect was not followed
 		events := s.Events("authorize.request")
 		if last := events[0]; last.Detail["cause"] == "" {
 			t.Errorf("the event does not tell the cause: %+v", last)
@@ -302,7 +300,7 @@ func TestBadDocument(t *testing.T) {
 	})
 }
 
-// A server that has no way to the internet.
+// The page and the log explain what to do on a server without a route to the internet.
 func TestNoWayOut(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	try := func(p *publisher) *servertest.Page { return s.Browser(t).Authorize(agentOf(t, s, p).Authorization()) }
@@ -312,7 +310,7 @@ func TestNoWayOut(t *testing.T) {
 		page := try(closed)
 		page.ErrorPage(http.StatusBadRequest)
 		if !strings.Contains(page.Body, "This server could not fetch the metadata document") || !strings.Contains(page.Body, "administrator") {
-			t.Errorf("the page does not tell the truth: %s", page.Body)
+			t.Errorf("the page does not name the cause: %s", page.Body)
 		}
 	}
 	hints := func() int { return strings.Count(s.Log(), "registration.cimd to off") }
@@ -328,11 +326,11 @@ func TestNoWayOut(t *testing.T) {
 	s.Clock.Advance(2 * time.Hour)
 	try(closed)
 	if hints() != 2 {
-		t.Error("a hint, though a document was fetched")
+		t.Error("there is a hint although a document was fetched")
 	}
 }
 
-// A machine without a route to the internet is warned of at the start.
+// At the start, the log has a warning if the machine has no route to the internet.
 func TestWarnOfNoWay(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -349,7 +347,7 @@ func TestWarnOfNoWay(t *testing.T) {
 			db, _ := storetest.Open(t, storetest.SQLite)
 			fetcher := fetch.New(fetch.Options{Now: db.Now, Dial: func(_ context.Context, network, _ string) (net.Conn, error) {
 				if network != "udp" {
-					t.Errorf("something is sent, by %s", network)
+					t.Errorf("a packet is sent, by %s", network)
 				}
 				here, there := net.Pipe()
 				_ = there.Close()
@@ -389,7 +387,7 @@ func TestDocumentWithUnknownParts(t *testing.T) {
 	}
 }
 
-// Many people allow a client at once that nobody has used before.
+// Many people give consent to a new client at the same time.
 func TestDocumentRace(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock, loopback)
@@ -415,12 +413,13 @@ func TestDocumentRace(t *testing.T) {
 	})
 }
 
-// What an operator registers under the URL of a document is the operator's word, also for who reads the document meanwhile.
+// A client that an operator registers under the URL of a document replaces it, also for requests that are reading the
+// document.
 func TestOperatorTakesDocumentOver(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	p := publish(t, nil)
 	page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).SignIn(s.User("ada@example.com"))
-	s.Clock.Advance(10 * time.Minute) // the document is not fresh any more
+	s.Clock.Advance(10 * time.Minute) // the document is no longer fresh
 	answer := p.answer
 	p.do(func(w http.ResponseWriter, r *http.Request) {
 		s.Client(func(c *oauth.Client) { c.ID, c.Name = p.URL, "The operator's" })
@@ -584,7 +583,7 @@ func TestDocumentCache(t *testing.T) {
 		revived.Connect(again.Browser(t), ada)
 		p.say(nil)
 		s.Clock.Advance(28 * 24 * time.Hour)
-		tokens = revived.Refresh(tokens.Refresh).Tokens() // it was there meanwhile
+		tokens = revived.Refresh(tokens.Refresh).Tokens() // because it was stored
 		p.do(http.NotFound)
 		again = servertest.New(t, s.DB, s.Clock, loopback)
 		revived = agentOf(t, again, p)
@@ -616,9 +615,9 @@ func TestDocumentBudget(t *testing.T) {
 			}
 		}
 		if fetches := p.fetches.Swap(0); fetches > 40 || turned < 50 {
-			t.Errorf("%d fetches, %d turned away", fetches, turned)
+			t.Errorf("%d fetches, %d refused", fetches, turned)
 		}
-		// Who is signed in has a share of their own.
+		// A signed-in person has a separate budget.
 		agent := agentOf(t, s, p)
 		agent.ClientID += "/mine"
 		p.do(func(w http.ResponseWriter, _ *http.Request) {
@@ -659,7 +658,7 @@ func TestDocumentPolicy(t *testing.T) {
 			p.fetches.Store(0)
 
 			s := servertest.New(t, db, clock, loopback, func(c *config.Config) {
-				c.Issuer = before.URL // its tokens are still ours
+				c.Issuer = before.URL // so that the tokens of before remain valid
 				test.edit(&c.Registration)
 			})
 			agent := agentOf(t, s, p)
@@ -744,7 +743,7 @@ func TestDocumentConsent(t *testing.T) {
 		agent, browser := agentOf(t, s, p), s.Browser(t)
 		agent.Connect(browser, ada)
 		if page := browser.Authorize(agent.Authorization()); !page.IsConsent() {
-			t.Errorf("a client that nobody vouches for is not asked about: %d %s", page.Status, page.Location)
+			t.Errorf("there is no consent page for an unapproved client: %d %s", page.Status, page.Location)
 		}
 		approve(p)
 		agent.Exchange(browser.Authorize(agent.Authorization()).Code()).Tokens()
@@ -768,11 +767,11 @@ func TestDocumentConsent(t *testing.T) {
 				t.Fatalf("not asked: %d %s", page.Status, page.Location)
 			}
 			agent.Exchange(page.Allow("mcp:tools:weather").Code()).Tokens()
-			agent.Exchange(browser.Authorize(agent.Authorization()).Code()).Tokens() // asked once
+			agent.Exchange(browser.Authorize(agent.Authorization()).Code()).Tokens() // consent is remembered
 			if page := others.Authorize(agent.Authorization()); !page.IsConsent() {
 				t.Errorf("the other person is not asked: %d %s", page.Status, page.Location)
 			}
-			agent.Refresh(tokens.Refresh).Tokens() // what was allowed stands
+			agent.Refresh(tokens.Refresh).Tokens() // the earlier grant remains
 		})
 	}
 	t.Run("a second device leaves the first alone", func(t *testing.T) {
@@ -843,7 +842,7 @@ func TestPinnedDocument(t *testing.T) {
 			if _, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher, nil); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("NewDocuments says %v", err)
 			} else if _, refusal := oauth.AsRefusal(err); refusal {
-				t.Error("the refusal is all that the operator would read")
+				t.Error("the error is a refusal, which is printed without the file name")
 			}
 		})
 	}
@@ -891,7 +890,7 @@ func TestDocumentWithKeys(t *testing.T) {
 		agent.Key = first
 		agent.Refresh(tokens.Refresh).Refused(http.StatusUnauthorized, "invalid_client")
 		p.fetched(2)
-		for range 20 { // a stranger cannot have it fetched at will
+		for range 20 { // a stranger cannot cause a fetch for each request
 			agent.Refresh(tokens.Refresh).Refused(http.StatusUnauthorized, "invalid_client")
 		}
 		p.fetched(0)

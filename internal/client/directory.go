@@ -10,25 +10,23 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Directory finds clients by their client_id: those that are registered, and those
-// whose client_id is the URL of a metadata document.
+// Directory finds clients by their client_id: registered clients, and clients whose client_id is the URL of a metadata
+// document.
 type Directory struct {
 	DB        *store.DB
-	Documents *Documents // nil: documents do not count
+	Documents *Documents // nil: metadata documents are not accepted
 }
 
-// Find returns the client with the given id. person is the id of who is signed in,
-// "" for nobody. A client that is registered under a URL is that client, whatever
-// its document says. It is store.ErrNotFound if there is none, and a refusal if its
-// document does not count or cannot be had.
+// Find returns the client with the given id. person is the ID of the signed-in person, or "". If a client is registered
+// under a URL, Find returns that client and ignores the document. It returns store.ErrNotFound if there is no such
+// client, and a refusal if its document is not accepted or cannot be fetched.
 func (d *Directory) Find(r *http.Request, id, person string) (*oauth.Client, error) {
 	return d.find(r, id, person, time.Time{})
 }
 
-// FindAgain is Find with the document fetched again, unless that was done since
-// asked, for a client that does not say what it is said to say. A client without
-// one is c as it was, and so is one that was fetched again too often: anybody can
-// have it looked at.
+// FindAgain is Find for a client whose metadata does not match its request. It fetches the metadata document again,
+// unless that was done since asked or too often, because anybody can cause it. It returns c itself if c has no metadata
+// document.
 func (d *Directory) FindAgain(r *http.Request, c *oauth.Client, person string, asked time.Time) (*oauth.Client, error) {
 	if c.Origin != oauth.ByDocument {
 		return c, nil
@@ -36,8 +34,7 @@ func (d *Directory) FindAgain(r *http.Request, c *oauth.Client, person string, a
 	return d.find(r, c.ID, person, asked)
 }
 
-// FindUsed is Find for a client that people have used: a stranger who names a
-// document that nobody has, has it not fetched.
+// FindUsed is Find for stored clients only. It never fetches the document of an unknown client.
 func (d *Directory) FindUsed(r *http.Request, id string) (*oauth.Client, error) {
 	if _, err := d.DB.Client(r.Context(), id); err != nil {
 		return nil, err
@@ -72,23 +69,22 @@ func (d *Directory) find(r *http.Request, id, person string, newerThan time.Time
 	return c, err
 }
 
-// rememberEvery is how often it is written down that a document is as it was.
+// rememberEvery is how often the time of the last fetch is stored for a document that did not change.
 const rememberEvery = 24 * time.Hour
 
-// isNews reports whether a client whose document was just read is to be stored
-// again.
+// isNews reports whether a client whose document was just read must be stored again.
 func isNews(c, stored *oauth.Client) bool {
 	return c.FetchedAt.Sub(stored.FetchedAt) >= rememberEvery || c.FetchedAt.After(stored.FetchedAt) && !reflect.DeepEqual(c.Metadata, stored.Metadata)
 }
 
-// Admits reports whether a client that was found once would be found still, by what
-// is in memory alone.
+// Admits reports whether Find would still accept the client. It uses the configuration only and neither fetches nor
+// reads the database.
 func (d *Directory) Admits(c *oauth.Client) bool {
 	return c.Origin != oauth.ByDocument || d.Documents != nil && d.Documents.check(c.ID) == nil
 }
 
-// Save stores a client with a document as it is now, for a grant to hang from. A
-// registered one is stored already.
+// Save stores a client with a metadata document, so that a grant can refer to it. It does nothing for a registered
+// client, which is stored already.
 func Save(tx *store.Tx, c *oauth.Client) error {
 	if c.Origin != oauth.ByDocument {
 		return nil
@@ -99,13 +95,13 @@ func Save(tx *store.Tx, c *oauth.Client) error {
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
-		stored, err = tx.Client(c.ID) // somebody else was first
+		stored, err = tx.Client(c.ID) // a concurrent transaction stored it first
 	}
 	if err != nil {
 		return err
 	}
-	if stored.Origin != oauth.ByDocument || !isNews(c, stored) { // an operator's client is not what a document says
+	if stored.Origin != oauth.ByDocument || !isNews(c, stored) { // a document does not change an operator's client
 		return nil
 	}
-	return tx.ReplaceMetadata(c, true) // what an operator changes meanwhile stands
+	return tx.ReplaceMetadata(c, true) // keeps what an operator has changed meanwhile
 }

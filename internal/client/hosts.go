@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// HostList is a list of hosts: "example.com" is that host on the port of its
-// scheme, "example.com:8443" on that port, "*.example.com" every host below it.
-// All are in lower case.
+// HostList is a list of hosts in lower case: "example.com" is that host on the default port of the scheme,
+// "example.com:8443" is that host on that port, and "*.example.com" is every host below it.
 type HostList []string
 
 // Covers reports whether the host of a URL is on the list.
@@ -17,8 +16,7 @@ func (l HostList) Covers(uri string) bool {
 	return err == nil && slices.ContainsFunc(l, func(entry string) bool { return covers(entry, u.Host) })
 }
 
-// coversAnyPort is Covers, with the port counting for nothing where the list
-// names none.
+// coversAnyPort is Covers, except that an entry without a port covers every port.
 func (l HostList) coversAnyPort(uri string) bool {
 	u, err := url.Parse(uri)
 	return err == nil && slices.ContainsFunc(l, func(entry string) bool { return covers(entry, u.Host) || covers(entry, u.Hostname()) })

@@ -2,28 +2,26 @@ package client
 
 import (
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+	"github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
 
 	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// maxKeySet bounds a key set that is registered, in bytes; of one that is fetched, see
-// fetch.KeySet.
+// maxKeySet is the maximum length of a registered key set in bytes; fetch.KeySet has that of a fetched one.
 const maxKeySet = 16 << 10
 
-// CheckKeys refuses keys that m must not register, as invalid_client_metadata
-// (RFC 7591 §2), and takes away those that it has no use for: a client that does
-// not authenticate with private_key_jwt has none. One that does has a key set,
-// which CheckKeys brings into one form, or the URL of one.
+// CheckKeys refuses keys that m must not register, as invalid_client_metadata (RFC 7591 §2). It brings the key set of a
+// client that authenticates with private_key_jwt into canonical form, and removes the keys of any other client, because
+// they have no use.
 func CheckKeys(m *oauth.Metadata) error {
 	if string(m.JWKS) == "null" {
 		m.JWKS = nil
 	}
 	switch {
 	case len(m.JWKS) > 0 && m.JWKSURI != "":
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be there (RFC 7591 section 2)")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be present (RFC 7591 section 2)")
 	case len(m.JWKS) > maxKeySet:
 		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is longer than %d bytes", maxKeySet)
 	}
@@ -56,17 +54,16 @@ func CheckKeys(m *oauth.Metadata) error {
 	return nil
 }
 
-// CheckKeySetURI refuses a URL from which keys are never fetched: whoever can
-// change them on their way is the client.
+// CheckKeySetURI refuses a URL from which keys are never fetched, such as http, because anybody who can change keys in
+// transit can act as the client.
 func CheckKeySetURI(uri string, allowLoopback bool) error {
 	if fetch.Check(uri, allowLoopback) != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without user name and fragment")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without a user name or a fragment")
 	}
 	return nil
 }
 
-// KeyIDs returns the kid of each key of a set that CheckKeys let pass; "" is a key
-// that has none.
+// KeyIDs returns the kid of each key in m.JWKS, which CheckKeys has accepted; "" for a key without one.
 func KeyIDs(m *oauth.Metadata) []string {
 	var set jose.JSONWebKeySet
 	if len(m.JWKS) == 0 || json.Unmarshal(m.JWKS, &set) != nil {

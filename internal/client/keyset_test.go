@@ -56,7 +56,7 @@ func (k *keySite) publish(set []byte) {
 	k.set = set
 }
 
-// fetched returns how often the set was fetched since it was last asked.
+// fetched returns how often the set was fetched since the last call.
 func (k *keySite) fetched() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,7 +65,7 @@ func (k *keySite) fetched() int {
 	return n
 }
 
-// publishes is an edit for Client: its keys are on the site.
+// publishes is an edit for Client: its jwks_uri is on the site.
 func (k *keySite) publishes(c *oauth.Client) {
 	c.Method, c.JWKSURI, c.JWKS = oauth.MethodPrivateKeyJWT, k.URL+"/jwks.json", nil
 }
@@ -189,7 +189,7 @@ func TestKeysAtURI(t *testing.T) {
 		s.Clock.Advance(time.Minute)
 		site.publish(servertest.KeySet(t, old))
 		a.ClientCredentials().Tokens()
-		site.publish(secret) // does not take the place of what is good
+		site.publish(secret) // an invalid set does not replace a valid one
 		s.Clock.Advance(2 * time.Hour)
 		a.ClientCredentials().Tokens()
 	})
@@ -207,8 +207,8 @@ func TestKeysAtURI(t *testing.T) {
 		if fetches := site.fetched(); fetches > 40 || answers[401] > 40 || answers[401]+answers[429] != 300 {
 			t.Errorf("%d fetches, answers %v", fetches, answers)
 		}
-		s.MayFault = true // 503 is no fault; every status is looked at
-		// A whole network uses up what there is for everyone; who comes from elsewhere is served.
+		s.MayFault = true // 503 is expected here; every status is checked
+		// One network uses up the common budget; senders from other networks are still served.
 		for i := range 300 {
 			a := signed(t, s, next, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/again/%d/jwks.json", site.URL, i) })
 			reply := ask(a, a.Assertion(header("kid", "made-up")), from(fmt.Sprintf("203.0.113.%d", i%250)))
@@ -225,7 +225,7 @@ func TestKeysAtURI(t *testing.T) {
 		}
 		a := signed(t, s, old, site.publishes)
 		ask(a, a.Assertion(), from("198.51.100.5")).Tokens()
-		// And who is not, is told that it is this server's doing.
+		// A sender that is not served gets an error that names this server as the cause.
 		late := agentOf(t, s, publish(t, nil))
 		reply := late.Post("/oauth2/authorize", late.Authorization(), from("203.0.113.251"))
 		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" || !strings.Contains(string(reply.Body), "has too much to fetch") {
@@ -239,7 +239,7 @@ func TestKeysAtURI(t *testing.T) {
 			a := signed(t, s, old, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, uri })
 			refused(t, s, ask(a, a.Assertion()), "could not fetch the client's jwks_uri")
 			if s.Events("token.request")[0].Detail["cause"] == "" {
-				t.Error("the operator does not learn why")
+				t.Error("the audit event does not have the cause")
 			}
 		}
 		count(t, site, 0)
@@ -454,7 +454,7 @@ func TestRegisteredKeys(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the key of another is known to all", func(t *testing.T) { // a public key is no secret, and no proof
+	t.Run("the key of another is known to all", func(t *testing.T) { // a public key is not a secret, and having it proves nothing
 		key := servertest.NewKey(t, "k", "ES256")
 		victim, thief := s.Agent(t, nil), s.Agent(t, nil)
 		for _, a := range []*servertest.Agent{victim, thief} {

@@ -19,26 +19,27 @@ import (
 	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
-// Bounds of logos. What a decoder costs follows from pixels and passes over them, not from bytes: a JPEG of 256 KB can
-// ask for thousands of passes.
+// Bounds of logos. The cost of decoding depends on the number of pixels and of passes over them, not on the number of
+// bytes: a JPEG of 256 KB can require thousands of passes.
 const (
 	maxLogos       = 200             // in memory
 	logoSize       = 96              // pixels of the longer side, as shown
-	maxLogo        = 1024            // pixels of either side, as fetched
-	maxScans       = 32              // of a JPEG; cameras and editors make ten or so
+	maxLogo        = 1024            // pixels of either side, of the fetched picture
+	maxScans       = 32              // of a JPEG; cameras and editors write about ten
 	decodePatience = time.Second     // for one picture
 	logoPatience   = 5 * time.Second // for a fetch and the decoding
 )
 
-// Logos are the pictures that clients show of themselves (RFC 7591 §2, logo_uri): fetched, made anew pixel by pixel, and
-// served from here, so that no stranger learns who looks, and nothing but a picture comes along. Make it with NewLogos.
+// Logos fetches the logos of clients (RFC 7591 §2, logo_uri), draws each one again pixel by pixel, and serves the copy.
+// So the client's web site does not learn who looks at a page, and nothing but the picture is passed on. Use NewLogos
+// to make one.
 type Logos struct {
-	cache    *fetch.Cache[[]byte] // nil: what is there is not a picture that can be shown
+	cache    *fetch.Cache[[]byte] // nil if the document is not a picture that can be shown
 	fetches  *strangers.Fetches
 	decoding chan struct{} // holds one token while a picture is decoded
 }
 
-// NewLogos returns the logos that fetcher fetches. fetches is their budget; nil: without limit.
+// NewLogos returns Logos that uses fetcher. fetches is the budget; nil means unlimited.
 func NewLogos(fetcher *fetch.Client, fetches *strangers.Fetches) *Logos {
 	l := &Logos{fetches: fetches, decoding: make(chan struct{}, 1)}
 	l.cache = fetch.NewCache(fetcher, fetch.Logo, maxLogos, func(_ string, d *fetch.Document) ([]byte, error) {
@@ -49,14 +50,14 @@ func NewLogos(fetcher *fetch.Client, fetches *strangers.Fetches) *Logos {
 	return l
 }
 
-// Has reports whether a logo of the client may be shown. A client that made its whole metadata up has none: a picture
-// would be the easiest part of another's face to put on.
+// Has reports whether a logo of the client may be shown. That of a client that registered itself is not shown until the
+// client is approved, because it could easily imitate another client with a copied picture.
 func (l *Logos) Has(c *oauth.Client) bool {
 	return c.LogoURI != "" && (c.Origin != oauth.ByRegistration || c.Approved())
 }
 
-// PNG returns the logo of a client for the person who looks at it, nil if it has none that can be shown. It blocks while
-// the logo is fetched and decoded, for five seconds at most.
+// PNG returns the logo of a client, or nil if it has none that can be shown. person is the person who looks at it, for
+// the budget. PNG blocks while the logo is fetched and decoded, for at most five seconds.
 func (l *Logos) PNG(r *http.Request, c *oauth.Client, person string) []byte {
 	if !l.Has(c) {
 		return nil
@@ -65,13 +66,13 @@ func (l *Logos) PNG(r *http.Request, c *oauth.Client, person string) []byte {
 	defer cancel()
 	picture, _, err := l.cache.Load(ctx, c.LogoURI, time.Time{}, func() (func(), error) { return l.fetches.Take(r, person) })
 	if err != nil {
-		return nil // the page does without
+		return nil // the page is shown without a logo
 	}
 	return picture
 }
 
-// remake decodes a picture and encodes it as a PNG of the size that is shown; nil if it is not a picture, or costs too
-// much. That is remembered like a picture, so that it costs once.
+// remake decodes a picture and encodes it as a PNG of the size that is shown. It returns nil if it is not a picture, or
+// costs too much to decode. The caller caches that result too, so that the cost is paid once.
 func remake(picture []byte) []byte {
 	ctx, cancel := context.WithTimeout(context.Background(), decodePatience)
 	defer cancel()
@@ -81,7 +82,7 @@ func remake(picture []byte) []byte {
 		return nil
 	case config.Width < 1 || config.Height < 1 || config.Width > maxLogo || config.Height > maxLogo:
 		return nil
-	case format == "jpeg" && bytes.Count(picture, []byte{0xff, 0xda}) > maxScans: // each scan begins with these
+	case format == "jpeg" && bytes.Count(picture, []byte{0xff, 0xda}) > maxScans: // the bytes with which each scan begins
 		return nil
 	}
 	from, _, err := image.Decode(&untilDone{ctx, bytes.NewReader(picture)})
@@ -99,7 +100,7 @@ func remake(picture []byte) []byte {
 	return out.Bytes()
 }
 
-// untilDone reads until ctx ends, a little at a time, so that a decoder that works long on what it has read fails soon.
+// untilDone is a reader that fails once ctx has ended. It reads in small pieces, so that a slow decoder soon notices.
 type untilDone struct {
 	ctx context.Context
 	r   io.Reader

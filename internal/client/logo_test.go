@@ -19,7 +19,7 @@ import (
 
 var logoTag = regexp.MustCompile(`<img class="logo" src="([^"]*)"`)
 
-// drawn is a PNG of the given size.
+// drawn returns a PNG of the given size.
 func drawn(t *testing.T, width, height int) []byte {
 	t.Helper()
 	picture := image.NewNRGBA(image.Rect(0, 0, width, height))
@@ -33,7 +33,7 @@ func drawn(t *testing.T, width, height int) []byte {
 	return out.Bytes()
 }
 
-// claimed is a PNG whose header says it is as large as that.
+// claimed returns a small PNG whose header declares the given size.
 func claimed(picture []byte, width, height uint32) []byte {
 	lying := bytes.Clone(picture)
 	binary.BigEndian.PutUint32(lying[16:], width)
@@ -42,7 +42,7 @@ func claimed(picture []byte, width, height uint32) []byte {
 	return lying
 }
 
-// scans is a progressive JPEG of 16 by 16 grey pixels that passes over them so often.
+// scans returns a progressive JPEG of 16 by 16 grey pixels with the given number of passes.
 func scans(n int) []byte {
 	table := func(class byte) []byte { // one code of one bit, for the symbol 0
 		return append([]byte{0xff, 0xc4, 0, 20, class, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0)
@@ -61,7 +61,7 @@ func scans(n int) []byte {
 func TestLogo(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
-	// consent returns the page for an agent whose logo is answered like that.
+	// consent returns the consent page for an agent whose logo handler serves.
 	consent := func(t *testing.T, answer http.HandlerFunc) *servertest.Page {
 		t.Helper()
 		site := httptest.NewServer(answer)
@@ -82,7 +82,7 @@ func TestLogo(t *testing.T) {
 			_, _ = w.Write(body)
 		}
 	}
-	// show asks for the logo as the page names it.
+	// show requests the logo at the address in the page.
 	show := func(t *testing.T, page *servertest.Page) *servertest.Page {
 		t.Helper()
 		tag := logoTag.FindStringSubmatch(page.Body)
@@ -141,7 +141,7 @@ func TestLogo(t *testing.T) {
 			t.Errorf("%v, %v", picture.Bounds(), err)
 		}
 		if strings.Contains(shown.Body, "script") {
-			t.Error("what was behind the picture comes along")
+			t.Error("the data after the picture is passed on")
 		}
 		if other := s.Browser(t).Get(logoTag.FindStringSubmatch(page.Body)[1]); other.Status == http.StatusOK {
 			t.Error("another browser has it")
@@ -180,10 +180,10 @@ func TestLogo(t *testing.T) {
 			return s.Browser(t).Authorize(s.Agent(t, c).Authorization()).SignIn(ada)
 		}
 		if page := page(servertest.Unapproved); logoTag.MatchString(page.Body) || asked {
-			t.Error("the picture of a client that nobody vouches for is shown")
+			t.Error("the logo of an unapproved client is shown")
 		}
 		if page := page(); !logoTag.MatchString(page.Body) {
-			t.Error("the picture of an approved client is not shown")
+			t.Error("the logo of an approved client is not shown")
 		}
 	})
 }

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	strict "github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+	strict "github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Bounds of what a client may say of itself.
+// Bounds of a client's metadata.
 const (
 	maxText         = 512     // bytes of a name or a URI
 	maxScope        = 8 << 10 // bytes
@@ -24,19 +24,19 @@ const (
 	maxContacts     = 8
 )
 
-// Methods are the client authentication methods that are served, in the order
-// in which the metadata lists them.
+// Methods are the client authentication methods that this server supports, in the order in which its metadata lists
+// them.
 var Methods = []oauth.Method{oauth.MethodNone, oauth.MethodBasic, oauth.MethodPost, oauth.MethodPrivateKeyJWT}
 
-// ErrNotObject is what Read fails with if the text is not one JSON object with each name once.
-var ErrNotObject = errors.New("client: the metadata are not one JSON object with each name once")
+// ErrNotObject is the error of Read if the text is not a JSON object, or has a duplicate name.
+var ErrNotObject = errors.New("client: the metadata must be one JSON object without duplicate names")
 
-// Read returns what a client says of itself in a registration request or a metadata document (RFC 7591 §2).
+// Read parses the client metadata of a registration request or a metadata document (RFC 7591 §2).
 //
-// An optional member that is of no use here is left out, as if it had not been sent: one of another type or too long, a
-// link that is not a web address, a grant type that is not served or that only an operator gives. What decides who the
-// client is and where its codes go is refused instead: redirect_uris, the authentication method and the keys, if they
-// are of another type, and grant_types, if none is left. The result is not complete before Check.
+// Read ignores an optional member that this server cannot use: one of the wrong type or too long, a link that is not a
+// web address, or a grant type that is not supported or that only an operator can give. It returns a refusal if
+// redirect_uris, the authentication methods or jwks_uri are of the wrong type, or if no grant type is left, because
+// these decide who the client is and where its codes go. The result must still pass Check.
 func Read(text []byte) (*oauth.Metadata, error) {
 	var said members
 	if err := strict.Unmarshal(text, &said); err != nil || said == nil {
@@ -93,13 +93,13 @@ func Read(text []byte) (*oauth.Metadata, error) {
 		}
 	}
 	if len(named) > 0 && len(m.GrantTypes) == 0 {
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names none that a client can register here: use authorization_code and refresh_token; "+
-			"an operator makes clients with %s", oauth.Listed(operatorsGrants()))
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types contains none that a client can register here: use authorization_code and refresh_token; "+
+			"an operator can create clients with %s", oauth.Listed(operatorsGrants()))
 	}
 	return m, nil
 }
 
-// operatorsGrants are the grant types that only an operator gives.
+// operatorsGrants returns the grant types that only an operator can give to a client.
 func operatorsGrants() []oauth.GrantType {
 	return slices.DeleteFunc(oauth.GrantTypes(), func(g oauth.GrantType) bool {
 		rule, _ := g.Rule()
@@ -107,16 +107,16 @@ func operatorsGrants() []oauth.GrantType {
 	})
 }
 
-// members are those of a JSON object, not parsed yet.
+// members are the members of a JSON object, not parsed yet.
 type members map[string]json.RawMessage
 
-// present reports whether a member is there and is neither null nor the empty text.
+// present reports whether a member exists and is neither null nor the empty string.
 func (m members) present(name string) bool {
 	value := string(m[name])
 	return value != "" && value != "null" && value != `""`
 }
 
-// text returns a member that is text, "" if it is anything else.
+// text returns a member that is a string, or "" if it is missing or of another type.
 func (m members) text(name string) string {
 	value, ok := m[name]
 	var text string
@@ -126,7 +126,7 @@ func (m members) text(name string) string {
 	return text
 }
 
-// list returns those elements of a member that are text; none if the member is not a list.
+// list returns the elements of a member that are non-empty strings, or nil if the member is not a list.
 func (m members) list(name string) []string {
 	value, ok := m[name]
 	var elements []json.RawMessage
@@ -142,7 +142,7 @@ func (m members) list(name string) []string {
 	return texts
 }
 
-// words returns a member that is shown to people, "" if it cannot be.
+// words returns a member that is shown to people, or "" if it is too long or not UTF-8.
 func (m members) words(name string) string {
 	text := m.text(name)
 	if checkText(name, text) != nil {
@@ -151,7 +151,7 @@ func (m members) words(name string) string {
 	return text
 }
 
-// link returns a member that is a web address, "" if it is not.
+// link returns a member that is a web address, or "" if it is not one.
 func (m members) link(name string) string {
 	text := m.text(name)
 	if oauth.CheckWebURI(name, text) != nil {
@@ -160,15 +160,15 @@ func (m members) link(name string) string {
 	return text
 }
 
-// Check fills in what m leaves out and refuses what it must not say (RFC 7591 §2): invalid_redirect_uri or
-// invalid_client_metadata. issuer is this server's own URL, to which nothing may redirect.
+// Check fills in the defaults of m (RFC 7591 §2). It returns an invalid_redirect_uri or invalid_client_metadata refusal
+// if m is not acceptable. issuer is this server's own URL; redirect URIs must not point to it.
 //
-//   - grant_types defaults to the code flow with refresh tokens; types that are not served are dropped.
-//   - response_types defaults to code, and is empty without the code flow.
-//   - token_endpoint_auth_method defaults to none for a client with a redirect to the user's own computer, which can
-//     keep no secret, and to client_secret_basic for any other.
-//   - application_type follows the redirects: a client with one to loopback or a private-use scheme is native, whatever
-//     it says.
+//   - grant_types defaults to authorization_code and refresh_token; unsupported types are removed.
+//   - response_types defaults to code; it is empty if no grant type uses redirects.
+//   - token_endpoint_auth_method defaults to none for a client with a redirect to the user's own computer, because it
+//     cannot keep a secret, and otherwise to client_secret_basic.
+//   - application_type is native if a redirect URI is on loopback or has a private-use scheme, otherwise web, whatever
+//     the client sent.
 func Check(m *oauth.Metadata, issuer string) error {
 	if err := checkGrantTypes(m); err != nil {
 		return err
@@ -218,13 +218,13 @@ func checkGrantTypes(m *oauth.Metadata) error {
 	redirected := oauth.AnyGrant(known, func(rule oauth.GrantRule) bool { return rule.Redirect })
 	switch {
 	case !oauth.AnyGrant(known, func(rule oauth.GrantRule) bool { return !rule.Follows }):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "grant_types names nothing that starts here: register authorization_code")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "grant_types contains none with which a client can start: register authorization_code")
 	case !redirected && len(m.RedirectURIs) > 0:
-		return oauth.Refuse(oauth.InvalidClientMetadata, "redirect_uris are for the authorization_code grant, which grant_types does not name")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "redirect_uris need the authorization_code grant, which grant_types does not contain")
 	case !redirected:
 		m.ResponseTypes = nil
 	case len(m.ResponseTypes) > 0 && !slices.Contains(m.ResponseTypes, "code"):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "response_types must contain code: this server has no other")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "response_types must contain code, because this server supports no other")
 	default:
 		m.ResponseTypes = []string{"code"}
 	}
@@ -256,8 +256,8 @@ func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
 	return nil
 }
 
-// origin returns the origin of an absolute URL in one way of writing it: lower
-// case, with the port, without the dot at the end of a host (RFC 6454 §4).
+// origin returns the origin of an absolute URL in canonical form: in lower case, with the port, without the dot at the
+// end of a host (RFC 6454 §4).
 func origin(u *url.URL) string {
 	port := u.Port()
 	switch {
@@ -270,7 +270,7 @@ func origin(u *url.URL) string {
 	return u.Scheme + "://" + strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + port
 }
 
-// checkWords refuses what cannot be shown to people.
+// checkWords checks the members that are shown to people, and scope.
 func checkWords(m *oauth.Metadata) error {
 	for _, text := range []struct{ name, value string }{
 		{"client_name", m.Name}, {"software_id", m.SoftwareID}, {"software_version", m.SoftwareVersion},
@@ -287,7 +287,7 @@ func checkWords(m *oauth.Metadata) error {
 		}
 	}
 	if len(m.Contacts) > maxContacts || slices.ContainsFunc(m.Contacts, func(c string) bool { return len(c) > maxText }) {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "contacts has at most %d entries of at most %d bytes", maxContacts, maxText)
+		return oauth.Refuse(oauth.InvalidClientMetadata, "contacts must have at most %d entries of at most %d bytes", maxContacts, maxText)
 	}
 	if _, err := scope.Parse(m.Scope); err != nil {
 		return oauth.Refuse(oauth.InvalidClientMetadata, "scope must be a list of scope names separated by spaces (RFC 6749 section 3.3)")
@@ -302,7 +302,7 @@ func checkText(name, value string) error {
 	return nil
 }
 
-// signs reports whether the client may authenticate by a key.
+// signs reports whether the client may authenticate with private_key_jwt.
 func signs(m *oauth.Metadata) bool {
 	return m.Method == oauth.MethodPrivateKeyJWT || slices.Contains(m.Methods, oauth.MethodPrivateKeyJWT)
 }

@@ -18,8 +18,7 @@ import (
 //go:embed profiles.yaml
 var profilesYAML []byte
 
-// Profile is what single clients are allowed beyond the rules: an entry of
-// profiles.yaml, where the clients are named.
+// Profile is an entry of profiles.yaml: additional redirect URIs that certain clients may use.
 type Profile struct {
 	Name          string    `yaml:"name" json:"name"`
 	ClientIDs     []string  `yaml:"client_ids" json:"client_ids,omitempty"`
@@ -45,19 +44,19 @@ func readProfiles(text []byte) (file struct {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	var read struct {
-		Schemes  map[string]string `yaml:"schemes"` // and what uses them
+		Schemes  map[string]string `yaml:"schemes"` // with the programs that use them
 		Profiles []Profile         `yaml:"profiles"`
 	}
 	if err := decoder.Decode(&read); err != nil {
-		panic("client: profiles.yaml: " + err.Error()) // it is part of the program
+		panic("client: profiles.yaml: " + err.Error()) // the file is embedded in the program
 	}
 	file.Profiles, file.Schemes = read.Profiles, slices.Sorted(maps.Keys(read.Schemes))
 	return file
 }
 
-// MatchRedirectURI reports whether the client may be answered at the requested redirect URI: by the rule for all
-// (oauth.MatchRedirectURI), then profile is "", or by a profile, whose name it returns. A URI that could not be
-// registered any more is not one, even if it once was.
+// MatchRedirectURI reports whether codes for the client may be sent to the requested redirect URI. If the URI matches
+// by the general rule (oauth.MatchRedirectURI), profile is ""; if it matches by a profile, profile is its name. A URI
+// that could no longer be registered does not match, even if it is registered.
 func MatchRedirectURI(c *oauth.Client, requested string) (ok bool, profile string) {
 	if _, err := oauth.CheckRedirectURI(requested, Schemes); err != nil {
 		return false, ""
@@ -80,7 +79,7 @@ func (p *Profile) appliesTo(c *oauth.Client) bool {
 	})
 }
 
-// lastSegment is a path segment that can mean nothing but itself.
+// lastSegment is a path segment without characters that a program could interpret.
 var lastSegment = regexp.MustCompile(`/[A-Za-z0-9_-]{1,128}$`)
 
 func (p *Profile) allows(registered []string, requested string) bool {

@@ -15,8 +15,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// profiled says of each profile, by name, which client needs it, where that client
-// is answered with it, and where it still is not.
+// profiled has, for each profile by name, the client that needs it, the redirect URIs that it allows and some that it
+// does not.
 var profiled = map[string]struct {
 	id         string
 	registered []string
@@ -55,7 +55,7 @@ func TestProfiles(t *testing.T) {
 		t.Run(p.Name, func(t *testing.T) {
 			want, ok := profiled[p.Name]
 			if !ok || p.Reason == "" || p.LookAgain.IsZero() || len(p.ClientIDs)+len(p.RedirectHosts) == 0 {
-				t.Fatalf("a profile needs a reason, a day to look again, somebody it is for, and a case here: %+v", p)
+				t.Fatalf("a profile needs a reason, look_again, a client to which it applies, and a case here: %+v", p)
 			}
 			pinned := t.TempDir()
 			document := `{"client_id":"` + want.id + `","client_name":"Agent","redirect_uris":["` + strings.Join(want.registered, `","`) + `"]}`
@@ -88,10 +88,10 @@ func TestProfiles(t *testing.T) {
 				t.Errorf("counted %v, want %d of %s", uses, len(want.answered), p.Name)
 			}
 			if events := s.Events("authorize.code"); events[1].Detail["profile"] != p.Name || events[0].Detail["profile"] != "" {
-				t.Errorf("the audit log does not tell: %+v", events[:2])
+				t.Errorf("the audit event does not name the profile: %+v", events[:2])
 			}
 
-			// Nobody else has it.
+			// The profile does not apply to other clients.
 			other := s.Agent(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/", "http://localhost/", "https://agent.example.com/callback")))
 			for _, other.RedirectURI = range want.answered {
 				s.Browser(t).Authorize(other.Authorization()).ErrorPage(400)
@@ -110,10 +110,11 @@ func TestProfiles(t *testing.T) {
 	})
 }
 
-// products are clients in use.
+// products are names of clients in use.
 var products = regexp.MustCompile(`(?i)\b(claude|chatgpt|codex|copilot|vs ?code|gemini|antigravity|opencode|zed|perplexity|windsurf)\b`)
 
-// TestNoClientInTheCode finds what belongs into profiles.yaml. The demo tells people how to connect their clients.
+// TestNoClientInTheCode finds exceptions for certain clients outside profiles.yaml. The demo may name them because it
+// tells people how to connect their clients.
 func TestNoClientInTheCode(t *testing.T) {
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
 		if path == filepath.Join("..", "demo") {
@@ -125,7 +126,7 @@ func TestNoClientInTheCode(t *testing.T) {
 		text, err := os.ReadFile(path)
 		if err == nil {
 			if found := products.Find(text); found != nil {
-				t.Errorf("%s names %s: what a single client needs is an entry of profiles.yaml", path, found)
+				t.Errorf("%s names %s: an exception for one client must be an entry of profiles.yaml", path, found)
 			}
 		}
 		return err

@@ -9,52 +9,52 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Permission is what a client was allowed once, or asks to be allowed: what
-// Directory.Standing judges. What a zero field would say is not judged.
+// Permission describes what a client was allowed, or asks to be allowed. Directory.Standing checks it. A zero field is
+// not checked.
 type Permission struct {
-	// Client is the client as the Directory found it. One with a metadata document may
-	// be newer than what is stored of it, or not be stored at all.
+	// Client is the client as the Directory found it. A client with a metadata document may be newer than the stored
+	// one, or not stored yet.
 	Client *oauth.Client
-	// Grant is the consent that the permission rests on.
+	// Grant is the consent on which the permission is based.
 	Grant *oauth.Grant
-	// UserID is the person's, if there is no Grant yet.
+	// UserID is the ID of the person who is asked, if there is no Grant yet.
 	UserID string
-	// GrantType is that by which the client acts.
+	// GrantType is the grant type that the client uses.
 	GrantType oauth.GrantType
-	// Method is that by which the client proved who it is.
+	// Method is the method with which the client authenticated.
 	Method oauth.Method
-	// RedirectURI is where the code goes, or went.
+	// RedirectURI is the URI to which the code is sent, or was sent.
 	RedirectURI string
-	// Scope is what was granted, or is about to be.
+	// Scope is the scope that was granted or is about to be granted.
 	Scope scope.Set
 }
 
-// Standing is what a permission is worth now.
+// Standing is what a permission still allows.
 type Standing struct {
 	Client   *oauth.Client
 	Resource *oauth.Resource
-	Scope    scope.Set // what is left of the permission's
+	Scope    scope.Set // the part of the permission's scope that is still allowed
 }
 
-// Why a permission is worth nothing. Each is a refusal as the token endpoint answers
-// it: invalid_client if the client itself does not count, else invalid_grant.
+// Errors of Standing. Each is a refusal with the code that the token endpoint answers: invalid_client if the client is
+// not accepted, unauthorized_client if it may not use the grant type, otherwise invalid_grant.
 var (
-	ErrGone        = oauth.RefuseClient(false, "the client is not registered here, or no longer: register it again")
+	ErrGone        = oauth.RefuseClient(false, "the client is not registered here, or no longer registered: register it again")
 	ErrDisabled    = oauth.RefuseClient(false, "the client is disabled: an administrator of this server can enable it")
 	ErrNotAdmitted = oauth.RefuseClient(false, "the operator of this server does not accept clients with a metadata document at this client_id")
-	ErrMethod      = oauth.RefuseClient(false, "the client is registered for another token_endpoint_auth_method than it uses")
-	ErrWeaker      = oauth.RefuseClient(false, "the client authenticated when this grant began, and must go on doing so: send its secret or a client_assertion")
-	ErrGrantType   = oauth.Refuse(oauth.UnauthorizedClient, "the client is not registered for this grant type any more")
-	ErrRedirectURI = oauth.Refuse(oauth.InvalidGrant, "redirect_uri is not one that the client has registered any more: authorize again")
+	ErrMethod      = oauth.RefuseClient(false, "the client did not use the token_endpoint_auth_method for which it is registered")
+	ErrWeaker      = oauth.RefuseClient(false, "the client authenticated when it received this grant and must still authenticate: send its secret or a client_assertion")
+	ErrGrantType   = oauth.Refuse(oauth.UnauthorizedClient, "the client is no longer registered for this grant type")
+	ErrRedirectURI = oauth.Refuse(oauth.InvalidGrant, "redirect_uri is no longer registered for the client: authorize again")
 	ErrRevoked     = oauth.Refuse(oauth.InvalidGrant, "the grant has ended: authorize again")
-	ErrNoPerson    = oauth.Refuse(oauth.InvalidGrant, "the account of the person who allowed this is disabled or gone")
+	ErrNoPerson    = oauth.Refuse(oauth.InvalidGrant, "the account of the person who gave consent is disabled or deleted")
 	ErrNoResource  = oauth.Refuse(oauth.InvalidGrant, "the resource is no longer registered here: authorize again")
-	ErrUnbound     = oauth.Refuse(oauth.InvalidGrant, "the client may not ask for tokens for this resource any more")
-	ErrNoScope     = oauth.Refuse(oauth.InvalidGrant, "none of the scopes of this grant is allowed to the client at this resource any more: authorize again")
+	ErrUnbound     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer request tokens for this resource")
+	ErrNoScope     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer use any scope of this grant at this resource: authorize again")
 )
 
-// Known passes on a client that was looked up: ErrGone if there is none, ErrDisabled if
-// an operator has shut it out.
+// Known returns the result of a client lookup. It returns ErrGone if there is no such client and ErrDisabled if an
+// operator has disabled it.
 func Known(c *oauth.Client, err error) (*oauth.Client, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && c == nil:
@@ -67,10 +67,9 @@ func Known(c *oauth.Client, err error) (*oauth.Client, error) {
 	return c, nil
 }
 
-// Standing says what p is worth by what the database holds of its parties. It is the one
-// place that decides whether a client, at a resource, with these scopes and for this
-// person, still counts: who writes asks it inside the transaction. The error is one of
-// those above, the first that holds.
+// Standing returns what p still allows, according to parties. It is the only function that decides whether a client may
+// still act at a resource, with these scopes and for this person. Code that writes calls it inside the transaction. If
+// p allows nothing, the error is the first of those above that applies.
 func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, error) {
 	c, err := Known(d.newest(parties.Client, p))
 	if err != nil {
@@ -85,7 +84,7 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 	case p.Method != "" && !c.Accepts(p.Method) && (!p.Method.IsSecret() || !c.Method.IsSecret()):
 		return nil, ErrMethod
 	case p.Grant != nil && p.Method == oauth.MethodNone && p.Grant.Method != "" && p.Grant.Method != oauth.MethodNone:
-		return nil, ErrWeaker // whoever took its token may offer nothing better
+		return nil, ErrWeaker // a thief of the refresh token could not authenticate either
 	case p.GrantType != "" && !c.May(p.GrantType):
 		return nil, ErrGrantType
 	case p.Grant != nil && !p.Grant.RevokedAt.IsZero():
@@ -106,18 +105,18 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 	return &Standing{Client: c, Resource: r, Scope: left}, nil
 }
 
-// newest returns the client of p: what an operator says of it as it is stored, and what
-// its metadata document says as it was read last.
+// newest returns the client of p, with the operator's settings as they are stored and the metadata of the document that
+// was fetched last.
 func (d *Directory) newest(stored *oauth.Client, p Permission) (*oauth.Client, error) {
 	found := p.Client
 	switch {
 	case found == nil, stored != nil && found.Origin != oauth.ByDocument:
 		return replaced(stored, found)
 	case stored == nil && found.Origin == oauth.ByDocument && p.Grant == nil:
-		return found, nil // its document vouches for it; it is stored with its first grant
+		return found, nil // its document was just checked; it is stored with its first grant
 	case stored == nil:
 		return nil, store.ErrNotFound
-	case stored.Origin != oauth.ByDocument: // an operator registered another under its URL
+	case stored.Origin != oauth.ByDocument: // an operator registered another client under its URL
 		return nil, store.ErrNotFound
 	case found.FetchedAt.After(stored.FetchedAt):
 		merged := *stored
@@ -127,8 +126,8 @@ func (d *Directory) newest(stored *oauth.Client, p Permission) (*oauth.Client, e
 	return replaced(stored, found)
 }
 
-// replaced returns stored, unless it has taken the place of another client with the same
-// id since that was found.
+// replaced returns stored, or store.ErrNotFound if the client that was found has been deleted since, even if another
+// one with the same id was created.
 func replaced(stored, found *oauth.Client) (*oauth.Client, error) {
 	if stored == nil || found != nil && found.Incarnation != "" && found.Incarnation != stored.Incarnation {
 		return nil, store.ErrNotFound
@@ -141,9 +140,8 @@ func matches(c *oauth.Client, redirectURI string) bool {
 	return ok
 }
 
-// Confirm is Standing inside the transaction that writes what p is worth: for the
-// resource with the given id or identifier, without a Grant, and by what the database
-// says at that moment, in one statement.
+// Confirm is Standing for a permission without a Grant, inside the transaction that writes. resource is the id or the
+// identifier of the resource. The parties are read in one statement.
 func (d *Directory) Confirm(tx *store.Tx, p Permission, resource string) (*Standing, error) {
 	parties, err := tx.Parties(p.Client.ID, resource, p.UserID)
 	if err != nil {
@@ -155,14 +153,13 @@ func (d *Directory) Confirm(tx *store.Tx, p Permission, resource string) (*Stand
 // Errors of AccessToken.
 var (
 	ErrTokenRevoked = oauth.Refuse(oauth.InvalidToken, "the token was revoked")
-	// ErrReplaced says that the client or the resource of a client's own token is not
-	// the one it was issued for, but has its name.
-	ErrReplaced = oauth.Refuse(oauth.InvalidToken, "the client or the resource was deleted since the token was issued, and made anew")
+	// ErrReplaced says that the client or the resource of a token is not the one for which it was issued, but a later
+	// one with the same name.
+	ErrReplaced = oauth.Refuse(oauth.InvalidToken, "the client or the resource was deleted and created again after the token was issued")
 )
 
-// AccessToken says what an access token is worth that this server signed: nothing has
-// ended it before its time, and what it allows is allowed still. Its expiry is for the
-// caller to judge. The error is one of those above, the first that holds.
+// AccessToken returns what an access token that this server signed still allows. It does not check the signature or the
+// expiry. The error is the first of those above that applies.
 func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, error) {
 	grant, parties, revoked, err := tx.TokenParties(claims)
 	switch {

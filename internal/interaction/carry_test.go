@@ -254,7 +254,7 @@ func TestResume(t *testing.T) {
 			t.Error(d)
 		}
 	})
-	t.Run("the resource has none of the scopes any more", func(t *testing.T) {
+	t.Run("the resource no longer has any of the scopes", func(t *testing.T) {
 		update(t, "new:first")
 		_, err := desk.Resume(from(cookie), a.Sealed)
 		var answerable *interaction.Answerable

@@ -443,7 +443,7 @@ func TestUpdateAndConsent(t *testing.T) {
 		code := browser.Authorize(a.Authorization()).Through(ada).Code()
 		change(a, map[string]any{"redirect_uris": []string{"https://elsewhere.example/cb"}})
 		a.Exchange(code, servertest.With("redirect_uri", "https://elsewhere.example/cb")).Refused(400, "invalid_grant")
-		a.Exchange(code).Refused(400, "invalid_grant") // where it went is not the client's any more
+		a.Exchange(code).Refused(400, "invalid_grant") // its redirect URI is no longer the client's
 	})
 	t.Run("DC-21 a consent page that is open", func(t *testing.T) {
 		s := servertest.StartWeather(t)

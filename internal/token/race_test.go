@@ -30,7 +30,7 @@ func winners(answers []*servertest.Reply) []servertest.Tokens {
 	return won
 }
 
-// ended checks that none of the tokens is worth anything any more.
+// ended checks that all the tokens have been revoked.
 func ended(t *testing.T, agent *servertest.Agent, tokens ...servertest.Tokens) {
 	t.Helper()
 	for _, each := range tokens {
