@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -40,16 +41,36 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
 	v, err := e.Desk.Visitor(r)
+	back := ours(query.Get("return"))
 	switch {
 	case err != nil:
 		return nil, err
-	case v.SignedIn() && !query.Has("request"):
+	case v.SignedIn() && !query.Has("request") && back == "":
 		return e.signedIn(v, ""), nil
 	case !v.SignedIn() && e.Desk.JustSignedIn(query):
-		return e.form(r, v, query.Get("request"), "", cookieLost)
+		return e.form(r, v, query, "", cookieLost)
+	case v.SignedIn() && back != "" && e.Desk.JustSignedIn(query):
+		return web.SeeOther(back), nil
 	}
-	return e.form(r, v, query.Get("request"), "", "")
+	return e.form(r, v, query, "", "")
 }
+
+// ours returns path if it is that of a page of ours to which a sign-in may lead back, and otherwise "".
+func ours(path string) string {
+	page, _, _ := strings.Cut(path, "?")
+	if len(path) > maxReturn || strings.ContainsAny(path, "\\#") || strings.Contains(page, "//") {
+		return ""
+	}
+	for _, start := range []string{"/admin", "/account"} {
+		if rest, ok := strings.CutPrefix(page, start); ok && (rest == "" || rest[0] == '/') {
+			return path
+		}
+	}
+	return ""
+}
+
+// maxReturn bounds the path that a sign-in leads back to, in bytes.
+const maxReturn = 2048
 
 // signIn is the purpose of the token of the sign-in form.
 const signIn = "sign in"
@@ -63,10 +84,16 @@ const (
 	oldForm  = "This page was open for too long, or was meant for another browser. Please sign in again."
 )
 
-// form returns the sign-in form. For a sealed request the form names the client, and takes the e-mail address from
-// login_hint.
-func (e *Endpoint) form(r *http.Request, v interaction.Visitor, sealed, email, failure string) (web.Answer, error) {
-	page := SignIn{Email: email, Error: failure, Request: sealed, CSRF: e.Pages.Token(v.Browser, signIn)}
+// form returns the sign-in form. values may have a sealed authorization request: then the form names the client, and
+// takes the e-mail address from login_hint. Or they have the path of the page of ours that the sign-in leads back to;
+// somebody who is signed in already is asked to do it again.
+func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Values, email, failure string) (web.Answer,
+	error) {
+	sealed, back := values.Get("request"), ours(values.Get("return"))
+	page := SignIn{Email: email, Error: failure, Request: sealed, Return: back, CSRF: e.Pages.Token(v.Browser, signIn)}
+	if back != "" && v.SignedIn() && email == "" {
+		page.Email, page.Again = v.Person.Email, true
+	}
 	if sealed != "" {
 		a, err := e.Desk.Resume(r, sealed)
 		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
@@ -97,7 +124,7 @@ func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values
 	if err := e.Refuse(r, audit.SignIn(userID), err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	answer, err := e.form(r, v, form.Get("request"), form.Get("email"), why)
+	answer, err := e.form(r, v, form, form.Get("email"), why)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +160,10 @@ func (e *Endpoint) Post(r *http.Request) (web.Answer, error) {
 		return e.again(r, v, form, user.ID, err, why(err))
 	}
 	next := "/login?" + e.Desk.SignedInNow()
-	if sealed := form.Get("request"); sealed != "" {
+	if sealed, back := form.Get("request"), ours(form.Get("return")); sealed != "" {
 		next = e.next(sealed) + "&" + e.Desk.SignedInNow()
+	} else if back != "" {
+		next += "&return=" + url.QueryEscape(back) // by way of the page that notices a lost cookie
 	}
 	answer := web.WithCookie(web.SeeOther(next), cookie)
 	return web.WithCookie(answer, e.Pages.NewDevice(key)), nil

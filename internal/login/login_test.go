@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -44,6 +45,37 @@ func TestHome(t *testing.T) {
 	}
 	if strings.Contains(page.Body, "mcp.example") || strings.Contains(page.Body, "Example MCP") {
 		t.Errorf("it tells which MCP servers there are:\n%s", page.Body)
+	}
+}
+
+// A page of ours that needs a sign-in is where it leads, and no other address is.
+func TestReturn(t *testing.T) {
+	s := servertest.StartWeather(t)
+	ada := s.User("ada@example.com")
+	for path, leads := range map[string]bool{
+		"/admin":                              true,
+		"/admin/clients?q=a%20b":              true,
+		"/account":                            true,
+		"":                                    false,
+		"/":                                   false,
+		"/logout":                             false,
+		"/adminx":                             false,
+		"//admin":                             false,
+		"/admin//evil.example":                false,
+		"/admin\\\\evil.example":              false,
+		"https://evil.example/admin":          false,
+		"/consent?request=x":                  false,
+		"/admin/" + strings.Repeat("a", 3000): false,
+	} {
+		t.Run(path[:min(len(path), 40)], func(t *testing.T) {
+			page := s.Browser(t).Get("/login?return=" + url.QueryEscape(path))
+			if page.Has("return") != leads {
+				t.Errorf("the form hands the path back: %t", page.Has("return"))
+			}
+			if at := strings.TrimPrefix(page.SignIn(ada).URL, s.URL); (at == path) != leads {
+				t.Errorf("the sign-in leads to %s", at)
+			}
+		})
 	}
 }
 

@@ -22,6 +22,7 @@ type asset struct {
 // kinds are their media types; the operating system is not asked.
 var kinds = map[string]string{
 	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
 }
 
@@ -51,7 +52,7 @@ var assets = func() map[string]asset {
 
 func assetPath(name string) string { return assets[name].path }
 
-// Assets is the style sheet and the images of the pages, below /assets/. The files are small and go out whole: a Range
+// Assets is the style sheets, scripts and images of the pages, below /assets/. The files are small and go out whole: a Range
 // is not looked at.
 func Assets() Route {
 	byPath := map[string]asset{}

@@ -42,6 +42,7 @@ type Page struct {
 	view     any    // what template shows
 	picture  []byte // PNG, instead of a page
 	within   bool   // a form on it may end in a redirect to a client
+	scripted bool   // it runs the scripts of ours that it links to
 }
 
 // Page returns p, so that a Page is an Answer.
@@ -51,6 +52,19 @@ func (p Page) Page() Page { return p }
 // client: what a browser checks on the way there is left out of its policy.
 func (p Page) AnswersClient() Page {
 	p.within = true
+	return p
+}
+
+// Scripted returns p for a page that runs scripts from /assets/, which may call this
+// server. No other script runs on it: none inline, and none from elsewhere.
+func (p Page) Scripted() Page {
+	p.scripted = true
+	return p
+}
+
+// WithStatus returns p with a status other than 200.
+func (p Page) WithStatus(status int) Page {
+	p.status = status
 	return p
 }
 
@@ -215,6 +229,9 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 // from elsewhere, runs nothing, and is shown in no frame.
 func (p Page) protect(h http.Header) {
 	policy := "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+	if p.scripted {
+		policy += "; script-src 'self'; connect-src 'self'"
+	}
 	opener := "same-origin"
 	if p.within {
 		// Chrome holds form-action against every redirect that follows a form, so it

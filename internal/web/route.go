@@ -3,6 +3,7 @@ package web
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -19,6 +20,8 @@ type Route struct {
 	Place   Place
 	Methods Methods
 	Caller  Caller
+	// Escapes lets a segment in braces hold escapes, which the handler reads decoded: it may be a URL.
+	Escapes bool
 	CORS    bool   // scripts of every origin may call it, without credentials
 	Cache   string // Cache-Control of what it answers, unless that is an error or a page; "" is "no-store"
 }
@@ -94,7 +97,8 @@ func (rt Route) handler() http.Handler {
 //
 // Doubled and trailing slashes in a path are ignored, and handlers see the path without them: no redirect is needed,
 // and none of ours can begin with two slashes, which is another host. Otherwise a path is what it says: dot segments
-// and needless escapes lead nowhere, and an escaped slash is not a slash.
+// and needless escapes lead nowhere, and an escaped slash separates nothing. Only in a segment in braces, on a route
+// that says so, escapes are decoded.
 type Router struct {
 	base     string
 	paths    map[string]http.Handler
@@ -107,6 +111,7 @@ type Router struct {
 // pattern is a path with segments in braces, and what answers there.
 type pattern struct {
 	segments []string
+	escapes  bool
 	answers  http.Handler
 }
 
@@ -129,7 +134,7 @@ func NewRouter(pages *Pages, routes ...Route) *Router {
 			}
 			taken[path] = true
 			if strings.Contains(path, "{") {
-				rt.patterns = append(rt.patterns, pattern{strings.Split(path, "/"), answers})
+				rt.patterns = append(rt.patterns, pattern{strings.Split(path, "/"), route.Escapes, answers})
 			} else {
 				rt.paths[path] = answers
 			}
@@ -140,19 +145,20 @@ func NewRouter(pages *Pages, routes ...Route) *Router {
 
 // ServeHTTP hands the request to the handler of its route, or answers with 404: people with a page, programs with JSON.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Path
-	if r.URL.RawPath == "" {
-		if path = plain(path); path != r.URL.Path {
+	path := plain(r.URL.Path)
+	escaped := r.URL.RawPath != ""
+	if !escaped {
+		if path != r.URL.Path {
 			r = withPath(r, path)
 		}
 		if answers, ok := rt.paths[path]; ok {
 			answers.ServeHTTP(w, r)
 			return
 		}
-		if answers := rt.match(path, r); answers != nil {
-			answers.ServeHTTP(w, r)
-			return
-		}
+	}
+	if answers := rt.match(r, escaped); answers != nil {
+		answers.ServeHTTP(w, r)
+		return
 	}
 	switch {
 	case strings.Contains(path+"/", "/.well-known/"):
@@ -165,21 +171,32 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // match returns what answers a path that fits a pattern, nil if there is none, and sets the path values of r.
-func (rt *Router) match(path string, r *http.Request) http.Handler {
+func (rt *Router) match(r *http.Request, escaped bool) http.Handler {
+	path := r.URL.Path
+	if escaped {
+		path = plain(r.URL.EscapedPath())
+	}
 	segments := strings.Split(path, "/")
 	for _, pattern := range rt.patterns {
-		if len(pattern.segments) != len(segments) {
+		if len(pattern.segments) != len(segments) || escaped && !pattern.escapes {
 			continue
 		}
 		fits := true
 		for i, want := range pattern.segments {
 			name, wild := strings.CutPrefix(want, "{")
-			if wild && segments[i] != "" {
-				r.SetPathValue(strings.TrimSuffix(name, "}"), segments[i])
-			} else if segments[i] != want {
-				fits = false
-				break
+			if !wild {
+				fits = fits && segments[i] == want
+				continue
 			}
+			value := segments[i]
+			if escaped {
+				var err error
+				if value, err = url.PathUnescape(value); err != nil {
+					return nil
+				}
+			}
+			fits = fits && value != "" && value != "." && value != ".."
+			r.SetPathValue(strings.TrimSuffix(name, "}"), value)
 		}
 		if fits {
 			return pattern.answers

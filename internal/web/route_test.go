@@ -50,6 +50,7 @@ func TestRouter(t *testing.T) {
 		{Path: "/oauth2/token", Also: []string{"/token"}, Methods: web.Methods{"POST": echo("token")}},
 		{Path: "/things/{id}", Methods: web.Methods{"GET": echo("thing")}},
 		{Path: "/things/all", Methods: web.Methods{"GET": echo("all")}},
+		{Path: "/clients/{id}", Methods: web.Methods{"GET": echo("client")}, Escapes: true},
 		{Path: "/things/{id}/undo", Methods: web.Methods{"POST": echo("undo")}},
 		{Path: "/.well-known/about", Place: web.WellKnown, Methods: web.Methods{"GET": echo("about")}, Cache: "public, max-age=300"},
 		{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": echo("health")}},
@@ -76,6 +77,13 @@ func TestRouter(t *testing.T) {
 		{root, "POST /things/1/undo", "undo /things/1/undo 1"},
 		{root, "GET /things/%7Bid%7D", "thing /things/{id} {id}"},
 
+		{root, "GET /clients/https:%2F%2Fa.example%2Fb", "client /clients/https://a.example/b https://a.example/b"},
+		{root, "GET //clients/https%3A%2F%2Fa.example//", "client //clients/https://a.example// https://a.example"},
+
+		{root, "GET /clients/%2e%2e", ""},
+		{root, "GET /clients/..", ""},
+		{root, "GET /client%73/a%2Fb", ""},
+		{root, "GET /clients/a%2Fb/c", ""},
 		{root, "GET /things", ""},
 		{root, "GET /things/", ""},
 		{root, "GET /things/1/2", ""},

@@ -18,9 +18,12 @@ type Templates struct{ all *template.Template }
 // the files. It panics if one does not parse, because they are part of the program.
 // A template sees the path of the issuer as .Base and the view as .View; names that
 // strangers chose go through display, and are set apart by <bdi> from the text around
-// them.
-func ParseTemplates(files fs.FS) Templates {
+// them. It may call the functions in more.
+func ParseTemplates(files fs.FS, more ...template.FuncMap) Templates {
 	all := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"asset": assetPath, "display": DisplayName})
+	for _, functions := range more {
+		all.Funcs(functions)
+	}
 	template.Must(all.ParseFS(layout, "templates/layout.html"))
 	return Templates{template.Must(all.ParseFS(files, "templates/*.html"))}
 }
