@@ -1,10 +1,9 @@
-// Package admin is what operators do: one function per verb, which checks that the
-// caller may, validates what is asked for, writes it, and records it, in one
-// transaction. Commands, and whatever else lets somebody operate an installation,
-// are thin layers over it. The views it returns are JSON with the field names of
-// `cardea … -o json`.
+// Package admin has the operations of an operator: one function per verb, which checks
+// the caller's right, validates the input, writes it, and records an audit event, in one
+// transaction. Commands and other interfaces for operators are thin layers over it. The
+// views that it returns are JSON with the field names of `cardea … -o json`.
 //
-// A function returns an *Error if it refuses, in words for the person who asked; any
+// A function that refuses returns an *Error, whose text is for the person who asked; any
 // other error is a fault.
 package admin
 
@@ -17,7 +16,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Operations are what can be done to one installation. Safe for concurrent use.
+// Operations are the operations on one installation. They are safe for concurrent use.
 type Operations struct {
 	DB     *store.DB
 	Issuer string
@@ -25,17 +24,17 @@ type Operations struct {
 	AllowLoopback bool
 	// SigningAlg is the algorithm of a key that is rotated without naming one.
 	SigningAlg string
-	// Ring is needed by the operations on keys and tokens, and may be nil without them.
+	// Ring is needed only by the operations on keys and tokens; it may be nil for the others.
 	Ring *keys.Ring
-	// RefreshKey is what refresh tokens are made with, and Directory says which clients
-	// count. Only InspectToken needs them.
+	// RefreshKey is the key that refresh tokens are made with, and Directory decides which
+	// clients may still act. Only InspectToken needs them.
 	RefreshKey []byte
 	Directory  *client.Directory
 }
 
 // change runs fn in a transaction if by may write noun, and records the event that
-// fn returns, unless that is the zero Event, because there was nothing to do. If by may
-// not, it is refused, and the refusal is recorded as action.
+// fn returns. It records nothing if that is the zero Event, which means that nothing was
+// changed. If by may not write noun, change refuses and records the refusal as action.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, fn func(*store.Tx) (audit.Event, error)) error {
 	return o.DB.Update(audit.WithActor(ctx, by.Actor), func(tx *store.Tx) error {
 		if err := by.may(noun, write); err != nil {
@@ -57,7 +56,7 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.DB.View(ctx, fn)
 }
 
-// permit returns nil if by may do to noun what to says. Otherwise it records the refusal
+// permit returns nil if by has the access to to noun. Otherwise it records the refusal
 // as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {
 	err := by.may(noun, to)
@@ -67,7 +66,7 @@ func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access
 	return o.DB.Conclude(audit.WithActor(ctx, by.Actor), audit.Event{Action: action}, err)
 }
 
-// viewed returns a page of views of what list gives.
+// viewed returns the views of a page of items, with the cursor and the error of that page.
 func viewed[T, V any](view func(T) V, items []T, next string, err error) ([]V, string, error) {
 	views := make([]V, len(items))
 	for i, item := range items {

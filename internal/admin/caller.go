@@ -8,25 +8,25 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Caller is whoever asks for an operation, and the right to it. The address it comes from
-// is in the audit.Request of the context. The zero Caller may do nothing.
+// Caller is the person, client or command that asks for an operation, with its rights. The
+// address of the caller is in the audit.Request of the context. The zero Caller may do nothing.
 type Caller struct {
 	Actor audit.Actor
-	// Role is a person's.
+	// Role is the role of a person; "" for others.
 	Role Role
 	// Scopes are those of the access token that a program presented, for itself or
 	// for a person; nil if there was none.
 	Scopes scope.Set
 }
 
-// Command returns the caller of a command on the machine of the installation, who
-// may do everything: id is the account of the operating system.
+// Command returns the caller for a command that runs on the machine of the installation
+// and may do everything. id is the account of the operating system.
 func Command(id, name string) Caller {
 	return Caller{Actor: audit.Actor{Type: audit.ByCommand, ID: id, Name: name}}
 }
 
-// Noun is a kind of thing that is operated on, as the paths of an API and the
-// scopes of its tokens have it.
+// Noun is a kind of record that operations work on, by its name in the paths of the API
+// and in the scopes of its tokens.
 type Noun string
 
 // The nouns.
@@ -42,10 +42,10 @@ const (
 	InitialAccessTokens Noun = "initial_access_tokens"
 )
 
-// one returns the noun in the singular, as the actions of events begin.
+// one returns the noun in the singular, which the actions of events begin with.
 func (n Noun) one() string { return string(n[:len(n)-1]) }
 
-// access is what is done to a noun.
+// access is the kind of access to a noun.
 type access string
 
 const (
@@ -53,7 +53,7 @@ const (
 	write access = "write" // it includes read
 )
 
-// Role is what a person may do here. "" is nothing.
+// Role says what a person may do. "" lets a person do nothing.
 type Role string
 
 // The roles.
@@ -63,7 +63,7 @@ const (
 	Auditor  Role = "auditor"
 )
 
-// rights are what each role may do.
+// rights are the nouns that each role may read or write.
 var rights = map[Role]map[access][]Noun{
 	Owner: {
 		write: {Resources, Clients, Users, Grants, Sessions, Keys, Events},
@@ -77,8 +77,8 @@ var rights = map[Role]map[access][]Noun{
 	},
 }
 
-// may returns nil if the caller has the right, and a refusal that says what is missing
-// otherwise. A person who acts through a program needs both the role and the scope.
+// may returns nil if the caller has the right. Otherwise it returns a refusal that says
+// what is missing. A person who acts through a client needs both the role and the scope.
 func (c Caller) may(noun Noun, to access) error {
 	if noun == InitialAccessTokens {
 		noun = Clients

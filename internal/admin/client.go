@@ -19,17 +19,17 @@ import (
 // Client is an application as operators see it.
 type Client struct {
 	ID             string            `json:"client_id"`
-	Secret         string            `json:"client_secret,omitempty"` // only when it was made just now
+	Secret         string            `json:"client_secret,omitempty"` // only if it was just made
 	Name           string            `json:"client_name"`
 	Method         oauth.Method      `json:"token_endpoint_auth_method"`
-	KeyIDs         []string          `json:"key_ids,omitempty"`  // of the keys it registered, with private_key_jwt; "" is a key without a kid
-	JWKSURI        string            `json:"jwks_uri,omitempty"` // or where they are
+	KeyIDs         []string          `json:"key_ids,omitempty"`  // of its registered keys, with private_key_jwt; "" is a key without a kid
+	JWKSURI        string            `json:"jwks_uri,omitempty"` // or the URL of its keys
 	GrantTypes     []oauth.GrantType `json:"grant_types"`
 	RedirectURIs   []string          `json:"redirect_uris"`
-	Scope          string            `json:"scope"`            // what it is limited to; "" is whatever the resource offers
-	Resources      []string          `json:"resources"`        // that it is bound to; empty is any
-	ResourceServer string            `json:"resource_server"`  // whose own credentials these are; "" for an ordinary client
-	AccessTokenTTL Span              `json:"access_token_ttl"` // 0 is the resource's
+	Scope          string            `json:"scope"`            // the scopes it is limited to; "" is every scope of the resource
+	Resources      []string          `json:"resources"`        // that it is bound to; empty means any
+	ResourceServer string            `json:"resource_server"`  // the resource that has these credentials; "" for an ordinary client
+	AccessTokenTTL Span              `json:"access_token_ttl"` // 0 is the resource's default
 	Origin         oauth.Origin      `json:"origin"`
 	CreatedAt      Moment            `json:"created_at"`
 	ApprovedAt     Moment            `json:"approved_at"`
@@ -50,7 +50,7 @@ func viewClient(c *oauth.Client) Client {
 	}
 }
 
-// ClientTerms say what a client is and what it may do. What is nil stays as it is.
+// ClientTerms say what a client is and what it may do. A field that is nil changes nothing.
 type ClientTerms struct {
 	Name         *string           `json:"client_name"`
 	GrantTypes   []oauth.GrantType `json:"grant_types"`
@@ -58,36 +58,36 @@ type ClientTerms struct {
 	JWKS         json.RawMessage   `json:"jwks"` // its public keys, with private_key_jwt
 	JWKSURI      *string           `json:"jwks_uri"`
 	Scope        *string           `json:"scope"`
-	Resources    []string          `json:"resources"` // ids or identifiers; the first is its default
-	// AnyResource says that a machine may ask for tokens for every resource; without
-	// it a machine must be bound to some.
+	Resources    []string          `json:"resources"` // ids or identifiers; the first is the client's default
+	// AnyResource lets a machine's client ask for tokens for every resource; without it,
+	// such a client must be bound to at least one.
 	AnyResource    bool  `json:"any_resource"`
 	AccessTokenTTL *Span `json:"access_token_ttl"`
 }
 
-// NewClient is a client that is to be made.
+// NewClient describes a client to create.
 type NewClient struct {
 	ClientTerms
-	// ID is the URL that the client sends as its client_id; "" has an id made.
+	// ID is the URL that the client sends as its client_id. If it is "", an id is generated.
 	ID string `json:"client_id"`
-	// Method is how it authenticates. "" is private_key_jwt with keys, and a secret
-	// without.
+	// Method is how the client authenticates. "" is private_key_jwt if keys are given, and
+	// client_secret_basic otherwise.
 	Method oauth.Method `json:"token_endpoint_auth_method"`
-	// ResourceServer is the resource that introspects tokens with these credentials,
-	// which are then for nothing else.
+	// ResourceServer is the resource that introspects tokens with these credentials. If it
+	// is set, the client may do nothing else.
 	ResourceServer string `json:"resource_server"`
 }
 
-// CreateClient makes a client that is approved. If it has a secret, the view shows
-// it, once.
+// CreateClient creates an approved client. The view contains the client's secret, if it has
+// one; no later view does.
 func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (view Client, err error) {
 	if n.Name == nil || strings.TrimSpace(*n.Name) == "" {
-		return view, invalid("client_name", "{client_name} is empty; people see it when the client asks them, so call it what they would")
+		return view, invalid("client_name", "{client_name} is empty; give the name by which people know the application, because the consent page shows it")
 	}
 	made := &oauth.Client{ID: oauth.NewID("mcp_"), Origin: oauth.ByOperator}
 	if n.ID != "" {
 		if !client.IsDocumentURL(n.ID) {
-			return view, invalid("client_id", "{client_id} must be the https URL that the client sends as its client_id; leave it out to have an id made")
+			return view, invalid("client_id", "{client_id} must be the https URL that the client sends as its client_id; leave it out to have an id generated")
 		}
 		made.ID = n.ID
 	}
@@ -113,7 +113,7 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		}
 		err = tx.CreateClient(made, "")
 		if errors.Is(err, store.ErrConflict) {
-			err = conflict(Clients, "client_id", made.ID, "there is a client %s already")
+			err = conflict(Clients, "client_id", made.ID, "the client %s already exists")
 		}
 		return audit.Client("create", made.ID), err
 	})
@@ -137,7 +137,7 @@ func (n *NewClient) method() (oauth.Method, error) {
 	return n.Method, nil
 }
 
-// serve makes c the credentials of a resource server.
+// serve makes c the credentials of the resource server that n names.
 func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource {
 		return invalid("resource_server", "{resource_server} makes credentials for introspection only; make a second client for {grant_types}, {redirect_uris}, {scope} or {resources}")
@@ -153,15 +153,15 @@ func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 // hasKeys reports whether keys are given.
 func (t *ClientTerms) hasKeys() bool { return len(t.JWKS) > 0 || t.JWKSURI != nil }
 
-// applyKeys gives m the keys that are given, if any; without them it must have
-// some, if it is to sign.
+// applyKeys sets the keys of m to those of t, if t has any. It refuses if m authenticates
+// with private_key_jwt and has no keys then.
 func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	signs := m.Method == oauth.MethodPrivateKeyJWT
 	switch {
 	case len(t.JWKS) > 0 && t.JWKSURI != nil:
-		return invalid("jwks", "{jwks} and {jwks_uri} say the same in two ways; give one of them")
+		return invalid("jwks", "{jwks} and {jwks_uri} exclude each other; give one of them")
 	case t.hasKeys() && !signs:
-		return invalid("jwks", "{jwks} and {jwks_uri} are for {token_endpoint_auth_method} private_key_jwt, and this client has %s", m.Method)
+		return invalid("jwks", "{jwks} and {jwks_uri} need {token_endpoint_auth_method} private_key_jwt, but this client has %s; leave the keys out, or make a client with private_key_jwt", m.Method)
 	case len(t.JWKS) > 0:
 		m.JWKS, m.JWKSURI = t.JWKS, ""
 	case t.JWKSURI != nil:
@@ -171,13 +171,13 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	}
 	if t.JWKSURI != nil {
 		if u, err := url.Parse(*t.JWKSURI); err == nil && oauth.IsLoopback(u.Hostname()) && !o.AllowLoopback {
-			return invalid("jwks_uri", "{jwks_uri} is on this machine, and keys are fetched from there only with registration.cimd_allow_loopback; use {jwks}")
+			return invalid("jwks_uri", "{jwks_uri} is on a loopback host, and keys are fetched from there only if registration.cimd_allow_loopback is true; give the keys themselves with {jwks}")
 		}
 	}
 	return refused("jwks", client.CheckKeys(m))
 }
 
-// apply changes c to the terms that are given; those that are not stay.
+// apply changes c to the terms that are given. The others stay as they are.
 func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if t.Name != nil {
 		c.Name = *t.Name
@@ -229,12 +229,12 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	return checkAllowed(tx, c)
 }
 
-// isMachine reports whether c asks for tokens in its own name.
+// isMachine reports whether c may ask for tokens in its own name.
 func isMachine(c *oauth.Client) bool {
 	return oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName })
 }
 
-// applyResources binds c to the resources that are given.
+// applyResources binds c to the resources that t names, if it names any.
 func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client) error {
 	switch {
 	case t.AnyResource && len(t.Resources) > 0:
@@ -254,13 +254,13 @@ func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client) error {
 	return nil
 }
 
-// checkAllowed refuses scopes that none of the client's resources knows: such a
-// client would be given nothing.
+// checkAllowed refuses a scope that none of the client's resources has, because the
+// client could never be granted it.
 func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 	var known scope.Set
 	for _, identifier := range c.Resources {
 		switch r, err := tx.Resource(identifier); {
-		case errors.Is(err, store.ErrNotFound): // it was deleted, and the client stayed bound to it
+		case errors.Is(err, store.ErrNotFound): // it was deleted, and the client is still bound to it
 		case err != nil:
 			return err
 		default:
@@ -269,13 +269,14 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 	}
 	for _, name := range c.Allowed {
 		if len(c.Resources) > 0 && !known.Covers(name) && !scope.Of(name).CoversAny(known...) && name != oauth.OfflineAccess {
-			return invalid("scope", "the scope %s is known to none of the client's resources; they know: %s", name, known)
+			return invalid("scope", "{scope} %s is not a scope of the client's resources; use some of: %s", name, known)
 		}
 	}
 	return nil
 }
 
-// Clients returns a page of the clients and the cursor of the next, "" for none.
+// Clients returns a page of the clients and the cursor of the next page, "" if there
+// is none.
 func (o *Operations) Clients(ctx context.Context, by Caller, page store.Page) (views []Client, next string, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
 		clients, cursor, err := tx.Clients(page)
@@ -297,8 +298,8 @@ func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Cli
 	return view, err
 }
 
-// changeClient runs fn on the client with the given id, which no other transaction
-// changes meanwhile, records the verb, and returns the client as it is then.
+// changeClient locks the client with the given id, runs fn on it, records the verb as an
+// event, and returns the changed client.
 func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client."+verb, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
@@ -318,17 +319,18 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 	return view, err
 }
 
-// UpdateClient changes a client to the terms that are given.
+// UpdateClient changes a client to the terms that are given. A client with a metadata
+// document and the credentials of a resource server accept only some of them.
 func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, terms ClientTerms) (Client, error) {
 	return o.changeClient(ctx, by, "update", id, func(tx *store.Tx, c *oauth.Client) error {
 		var err error
 		switch {
 		case c.Origin == oauth.ByDocument && (terms.Name != nil || terms.hasKeys() || terms.GrantTypes != nil || terms.RedirectURIs != nil):
-			err = invalid("", "name, grants, redirect URIs and keys of this client come from the document at %s; {scope}, {resources} and {access_token_ttl} can be changed here", c.ID)
+			err = invalid("", "{client_name}, {grant_types}, {redirect_uris} and keys of this client come from its document at %s; change them there; only {scope}, {resources} and {access_token_ttl} can be changed here", c.ID)
 		case c.ResourceServer == "":
 			err = terms.apply(tx, c, o)
 		case len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 || terms.Scope != nil || terms.AnyResource:
-			err = invalid("", "these are a resource server's credentials for introspection; only their {client_name} and their keys can change")
+			err = invalid("", "this client has a resource server's credentials for introspection; only its {client_name} and its keys can be changed; make another client for {grant_types}, {redirect_uris}, {scope} or {resources}")
 		default:
 			if terms.Name != nil {
 				c.Name = *terms.Name
@@ -342,7 +344,7 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 	})
 }
 
-// ApproveClient vouches for a client that registered itself.
+// ApproveClient marks a client that registered itself as approved.
 func (o *Operations) ApproveClient(ctx context.Context, by Caller, id string) (Client, error) {
 	return o.changeClient(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
 		if c.Approved() {
@@ -353,7 +355,7 @@ func (o *Operations) ApproveClient(ctx context.Context, by Caller, id string) (C
 	})
 }
 
-// DisableClient shuts a client out until EnableClient.
+// DisableClient refuses the client and its tokens until EnableClient is called.
 func (o *Operations) DisableClient(ctx context.Context, by Caller, id string) (Client, error) {
 	return o.changeClient(ctx, by, "disable", id, func(tx *store.Tx, c *oauth.Client) error { return tx.DisableClient(c.ID) })
 }
@@ -363,20 +365,21 @@ func (o *Operations) EnableClient(ctx context.Context, by Caller, id string) (Cl
 	return o.changeClient(ctx, by, "enable", id, func(tx *store.Tx, c *oauth.Client) error { return tx.EnableClient(c.ID) })
 }
 
-// RotateClientSecret gives a client a new secret, which the view shows once. The
-// old one lives on for overlap.
+// RotateClientSecret gives a client a new secret, which only this view contains. The old
+// secret stays valid for overlap.
 func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id string, overlap time.Duration) (Client, error) {
 	if overlap < 0 {
-		return Client{}, invalid("overlap", "{overlap} must not be negative")
+		return Client{}, invalid("overlap", "{overlap} must not be negative; 0 ends the old secret at once")
 	}
 	secret := oauth.NewSecret(oauth.SecretPrefix)
 	view, err := o.changeClient(ctx, by, "rotate_secret", id, func(tx *store.Tx, c *oauth.Client) error {
 		switch {
 		case c.Method == oauth.MethodPrivateKeyJWT:
-			return conflict("", "client_id", id, "the client %s authenticates with private_key_jwt: it has no secret; give it "+
-				"new keys with {jwks} of an update")
+			return conflict("", "client_id", id, "the client %s authenticates with private_key_jwt and has no secret; "+
+				"to change its keys, update it with {jwks} or {jwks_uri}")
 		case c.Public():
-			return conflict("", "client_id", id, "the client %s is public: it has no secret to rotate")
+			return conflict("", "client_id", id, "the client %s is public and has no secret; to have one, make a new client "+
+				"that is not public")
 		}
 		return tx.ReplaceSecret(id, oauth.Hash(secret), tx.Now().Add(overlap))
 	})
@@ -384,7 +387,7 @@ func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id strin
 	return view, err
 }
 
-// DeleteClient deletes a client and ends every grant it has.
+// DeleteClient deletes a client and ends all its grants.
 func (o *Operations) DeleteClient(ctx context.Context, by Caller, id string) (done Deletion, err error) {
 	err = o.change(ctx, by, Clients, "client.delete", func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
@@ -408,12 +411,12 @@ func findClient(find func(string) (*oauth.Client, error), id string) (*oauth.Cli
 	return c, err
 }
 
-// Profile is what single clients are allowed beyond the rules, with its use here.
+// Profile is an exception to the rules for clients that are named, with how often it was used here.
 type Profile struct {
 	client.Profile
 	Uses       int64  `json:"uses"`
 	LastUsedAt Moment `json:"last_used_at"`
-	Due        bool   `json:"due"` // the day to look whether it is still needed has come
+	Due        bool   `json:"due"` // it is time to check whether it is still needed
 }
 
 // Profiles returns all client profiles.
@@ -434,15 +437,15 @@ func (o *Operations) Profiles(ctx context.Context, by Caller) ([]Profile, error)
 	return views, err
 }
 
-// InitialAccessToken lets its holder register clients (RFC 7591 §3), as operators
+// InitialAccessToken is a token with which clients register (RFC 7591 §3), as operators
 // see it.
 type InitialAccessToken struct {
 	ID        string `json:"id"`
-	Token     string `json:"token,omitempty"` // only when it was made just now
+	Token     string `json:"token,omitempty"` // only if it was just made
 	Name      string `json:"name"`
 	State     string `json:"state"` // "live", "revoked", "expired" or "used up"
 	Uses      int    `json:"uses"`
-	MaxUses   int    `json:"max_uses"` // 0: any number
+	MaxUses   int    `json:"max_uses"` // 0 means any number
 	CreatedAt Moment `json:"created_at"`
 	ExpiresAt Moment `json:"expires_at"`
 	RevokedAt Moment `json:"revoked_at"`
@@ -455,17 +458,17 @@ func viewInitialAccessToken(t *oauth.InitialAccessToken, now time.Time) InitialA
 	}
 }
 
-// CreateInitialAccessToken makes a token that registers up to uses clients, any
-// number if uses is 0, and lives for ttl, for ever if that is 0. The view shows it,
-// once.
+// CreateInitialAccessToken creates a token that registers up to uses clients and expires
+// after ttl. 0 uses means any number of clients, and a ttl of 0 means that it does not
+// expire. Only this view contains the token.
 func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, name string, uses int, ttl time.Duration) (view InitialAccessToken, err error) {
 	switch {
 	case strings.TrimSpace(name) == "":
 		return view, invalid("name", "{name} is empty; say what the token is for, such as the team that gets it")
 	case uses < 0:
-		return view, invalid("max_uses", "{max_uses} must not be negative; 0 is any number")
+		return view, invalid("max_uses", "{max_uses} must not be negative; 0 means any number of clients")
 	case ttl < 0:
-		return view, invalid("ttl", "{ttl} must not be negative; 0 is for ever")
+		return view, invalid("ttl", "{ttl} must not be negative; 0 means that the token does not expire")
 	}
 	token := oauth.NewSecret(oauth.InitialTokenPrefix)
 	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: name, MaxUses: uses}
@@ -481,8 +484,8 @@ func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, na
 	return view, err
 }
 
-// InitialAccessTokens returns a page of the tokens and the cursor of the next, ""
-// for none.
+// InitialAccessTokens returns a page of the tokens and the cursor of the next page, "" if
+// there is none.
 func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller, page store.Page) (views []InitialAccessToken, next string, err error) {
 	err = o.look(ctx, by, InitialAccessTokens, func(tx *store.Tx) error {
 		tokens, cursor, err := tx.InitialTokens(page)
@@ -493,8 +496,8 @@ func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller, page st
 	return views, next, err
 }
 
-// RevokeInitialAccessToken ends a token; the clients it registered stay. One that
-// was revoked before stays as it is.
+// RevokeInitialAccessToken revokes a token. The clients that were registered with it stay.
+// A token that was already revoked stays as it is.
 func (o *Operations) RevokeInitialAccessToken(ctx context.Context, by Caller, id string) (view InitialAccessToken, err error) {
 	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.revoke", func(tx *store.Tx) (event audit.Event, err error) {
 		revoked, err := tx.RevokeInitialToken(id)

@@ -12,29 +12,29 @@ type Kind int
 
 // The kinds.
 const (
-	Invalid   Kind = iota // an input is wrong: the same request fails again
-	NotFound              // the thing to operate on is not there
-	Conflict              // the thing to make is there already, or the thing to operate on is not of a kind that allows it
-	Forbidden             // the caller may not
+	Invalid   Kind = iota // an input is wrong, so the same request would fail again
+	NotFound              // the record does not exist
+	Conflict              // the record to create already exists, or the operation does not apply to this record
+	Forbidden             // the caller does not have the right
 )
 
-// Error says why an operation was not done, and what to do. Nothing was changed.
+// Error says why an operation was not done and what to do about it. Nothing was changed.
 type Error struct {
 	Kind  Kind
-	Noun  Noun   // with NotFound, and with Conflict if the thing is there already, the kind of thing; otherwise ""
-	ID    string // and its name as it was given
-	Field string // JSON name of the input at fault; "" if it is not one
-	// format has the JSON names of inputs in braces, because flags and members have
+	Noun  Noun   // the kind of record, with NotFound, and with Conflict if the record already exists; otherwise ""
+	ID    string // the name of the record as it was given, or ""
+	Field string // the JSON name of the wrong input; "" if it is not a single input
+	// format has the JSON names of inputs in braces, because flags and JSON members have
 	// different names.
 	format string
 	args   []any
 	cause  error
 }
 
-// Error returns the sentence with inputs by their JSON names.
+// Error returns the text with inputs by their JSON names.
 func (e *Error) Error() string { return e.Text(func(field string) string { return field }) }
 
-// Text returns the sentence with inputs by the names that name gives them.
+// Text returns the text with each input called by what name returns for its JSON name.
 func (e *Error) Text(name func(field string) string) string {
 	format := fields.ReplaceAllStringFunc(e.format, func(match string) string { return name(match[1 : len(match)-1]) })
 	return fmt.Sprintf(format, e.args...)
@@ -42,8 +42,8 @@ func (e *Error) Text(name func(field string) string) string {
 
 var fields = regexp.MustCompile(`\{[a-z_]+\}`)
 
-// Unwrap returns the refusal that the audit log records for a Forbidden, else nil:
-// a transaction that ends with one of the others is rolled back.
+// Unwrap returns the refusal that the audit log records if e is Forbidden. Otherwise it
+// returns nil, so that the transaction is rolled back.
 func (e *Error) Unwrap() error { return e.cause }
 
 func invalid(field, format string, args ...any) error {
@@ -58,8 +58,8 @@ func conflict(noun Noun, field, id, format string) error {
 	return &Error{Kind: Conflict, Noun: noun, ID: id, Field: field, format: format, args: []any{id}}
 }
 
-// refused makes a refusal of the rules that clients of the protocol meet an Error
-// about field. Other errors stay what they are.
+// refused returns an Error about field if err is a refusal of the protocol. Other errors
+// are returned as they are.
 func refused(field string, err error) error {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {

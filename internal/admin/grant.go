@@ -8,11 +8,11 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Grant is what a person allowed a client at a resource, as operators see it.
+// Grant is what a person has allowed a client to do at a resource, as operators see it.
 type Grant struct {
 	ID            string `json:"id"`
 	ClientID      string `json:"client_id"`
-	ClientName    string `json:"client_name"` // "" if the client is gone; so are user and resource
+	ClientName    string `json:"client_name"` // "" if the client is deleted; the same holds for user and resource
 	User          string `json:"user"`        // e-mail address
 	Resource      string `json:"resource"`    // identifier
 	Scope         string `json:"scope"`
@@ -31,12 +31,12 @@ func viewGrant(g *store.GrantListing) Grant {
 	}
 }
 
-// GrantQuery says which grants are meant. "" is any.
+// GrantQuery selects grants. "" matches any.
 type GrantQuery struct {
 	User     string // id or e-mail address
 	Client   string // id
 	Resource string // id or identifier
-	Live     bool   // only those that still allow something
+	Live     bool   // only grants that are still in force
 }
 
 func (q GrantQuery) filter(tx *store.Tx) (store.GrantFilter, error) {
@@ -65,8 +65,8 @@ func (q GrantQuery) filter(tx *store.Tx) (store.GrantFilter, error) {
 	return filter, nil
 }
 
-// Grants returns a page of the grants that query means and the cursor of the next,
-// "" for none.
+// Grants returns a page of the grants that match query, and the cursor of the next page,
+// "" if there is none.
 func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery, page store.Page) (views []Grant, next string, err error) {
 	err = o.look(ctx, by, Grants, func(tx *store.Tx) error {
 		filter, err := query.filter(tx)
@@ -80,16 +80,16 @@ func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery, pa
 	return views, next, err
 }
 
-// Revocation is a grant that is over.
+// Revocation is a revoked grant.
 type Revocation struct {
 	ID            string `json:"id"`
-	Revoked       bool   `json:"revoked"` // now, not before
+	Revoked       bool   `json:"revoked"` // true if this call revoked it, false if it was revoked before
 	RevokedAt     Moment `json:"revoked_at"`
 	RevokedReason string `json:"revoked_reason"`
 }
 
-// RevokeGrant ends a grant: its tokens are refused from now on. One that was
-// revoked before stays as it is.
+// RevokeGrant revokes a grant, so that its tokens are refused from now on. A grant that was
+// already revoked stays as it is.
 func (o *Operations) RevokeGrant(ctx context.Context, by Caller, id string) (done Revocation, err error) {
 	err = o.change(ctx, by, Grants, "grant.revoke", func(tx *store.Tx) (event audit.Event, err error) {
 		revoked, err := tx.RevokeGrant(id, "operator")

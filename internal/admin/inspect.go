@@ -16,19 +16,19 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Inspection is what is found out about a token.
+// Inspection is the result of inspecting a token.
 type Inspection struct {
 	// Kind is "access_token", "refresh_token", "authorization_code", "client_secret",
 	// "registration_access_token", "initial_access_token" or "unknown".
 	Kind     string         `json:"kind"`
 	Accepted bool           `json:"accepted"` // every check passed
-	Reason   string         `json:"reason"`   // why it is not accepted; "" if it is
+	Reason   string         `json:"reason"`   // why it is not accepted; "" if it is accepted
 	Header   map[string]any `json:"header,omitempty"`
-	Claims   map[string]any `json:"claims,omitempty"` // as they stand in the token, verified or not
-	Checks   []Check        `json:"checks"`           // in the order in which they are made
+	Claims   map[string]any `json:"claims,omitempty"` // as written in the token, whether verified or not
+	Checks   []Check        `json:"checks"`           // in the order in which they were made
 }
 
-// Check is one thing that must be so.
+// Check is one condition that a token must meet.
 type Check struct {
 	Name   string `json:"check"`
 	Result Result `json:"result"`
@@ -42,10 +42,10 @@ type Result string
 const (
 	Passed  Result = "ok"
 	Failed  Result = "failed"
-	Skipped Result = "skipped" // what it needs is not there
+	Skipped Result = "skipped" // it could not be made
 )
 
-// say notes a check: good is what there is to say when it passed, bad when not.
+// say adds a check, with the detail good if ok, and bad otherwise.
 func (n *Inspection) say(name string, ok bool, good, bad string) {
 	if ok {
 		n.Checks = append(n.Checks, Check{name, Passed, good})
@@ -54,7 +54,7 @@ func (n *Inspection) say(name string, ok bool, good, bad string) {
 	}
 }
 
-// conclude sets Accepted and Reason by the checks.
+// conclude sets Accepted and Reason according to the checks.
 func (n *Inspection) conclude() {
 	if c := n.Failed(); c != nil {
 		n.Reason = c.Name + ": " + c.Detail
@@ -62,8 +62,8 @@ func (n *Inspection) conclude() {
 	n.Accepted = n.Reason == ""
 }
 
-// Failed returns the check for which the token is not accepted: the first that
-// failed, or else that could not be made; nil if it is accepted.
+// Failed returns the check because of which the token is not accepted: the first that
+// failed, or else the first that was skipped. It returns nil if the token is accepted.
 func (n *Inspection) Failed() *Check {
 	for _, r := range []Result{Failed, Skipped} {
 		if i := slices.IndexFunc(n.Checks, func(c Check) bool { return c.Result == r }); i >= 0 {
@@ -73,7 +73,7 @@ func (n *Inspection) Failed() *Check {
 	return nil
 }
 
-// InspectToken decodes, verifies and explains a token as the server would judge it.
+// InspectToken decodes and verifies a token and explains whether the server would accept it.
 func (o *Operations) InspectToken(ctx context.Context, by Caller, token string) (*Inspection, error) {
 	if err := o.permit(ctx, by, Keys, read, "token.inspect"); err != nil {
 		return nil, err
@@ -99,7 +99,8 @@ func (o *Operations) InspectToken(ctx context.Context, by Caller, token string) 
 	return n, err
 }
 
-// DecodeToken is InspectToken without a database: why says why there is none.
+// DecodeToken is InspectToken without a database. why is the detail of the check that was
+// skipped for that.
 func DecodeToken(issuer, token, why string) *Inspection {
 	n := begin(issuer, token)
 	if n.needsDatabase() {
@@ -109,14 +110,14 @@ func DecodeToken(issuer, token, why string) *Inspection {
 	return n
 }
 
-// begin looks at what can be seen without a database.
+// begin makes the checks that need no database.
 func begin(issuer, token string) *Inspection {
 	n := &Inspection{Kind: kindOf(token), Checks: []Check{}}
 	switch n.Kind {
 	case "unknown":
-		n.say("form", false, "", "it is neither a signed JWT (three base64url parts joined by dots) nor does it begin like a token of Cardea")
+		n.say("form", false, "", "it is not a signed JWT (three base64url parts joined by dots), and it does not begin like a token of Cardea")
 	case "client_secret":
-		n.say("form", false, "", "it is a client secret, which is sent only to the token endpoint; if others saw it, give the client a new one")
+		n.say("form", false, "", "it is a client secret, which a client sends only to the token endpoint; if others have seen it, give the client a new one")
 	case "registration_access_token":
 		n.say("form", false, "", "it is a registration access token, with which a client manages its own registration and nothing else")
 	case "initial_access_token":
@@ -128,7 +129,7 @@ func begin(issuer, token string) *Inspection {
 	return n
 }
 
-// needsDatabase reports whether more can be said with a database.
+// needsDatabase reports whether there are checks that need a database.
 func (n *Inspection) needsDatabase() bool {
 	return slices.Contains([]string{"access_token", "refresh_token", "authorization_code"}, n.Kind)
 }
@@ -148,8 +149,8 @@ func kindOf(token string) string {
 	return "unknown"
 }
 
-// decodeJWT returns header and claims of a token as they stand there. Nothing is
-// proven by it.
+// decodeJWT returns header and claims of a token as they are written there. It does not
+// verify the token.
 func decodeJWT(token string) (header, claims map[string]any, ok bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -169,13 +170,13 @@ func decodeJWT(token string) (header, claims map[string]any, ok bool) {
 	return header, claims, true
 }
 
-// claim returns a claim that is a string, "" if it is not there or no string.
+// claim returns a claim that is a string; "" if it is missing or not a string.
 func (n *Inspection) claim(name string) string {
 	text, _ := n.Claims[name].(string)
 	return text
 }
 
-// checkForm looks at what the token says of itself.
+// checkForm checks what the token says about itself.
 func (n *Inspection) checkForm(issuer string) {
 	typ, _ := n.Header["typ"].(string)
 	n.say("typ", typ == "at+jwt", "at+jwt, an access token (RFC 9068 section 2.1)",
@@ -185,7 +186,7 @@ func (n *Inspection) checkForm(issuer string) {
 	n.say("iss", n.claim("iss") == issuer, issuer, fmt.Sprintf("the token is from %q, this issuer is %s", n.claim("iss"), issuer))
 }
 
-// checkSignature looks the key up and verifies the signature.
+// checkSignature finds the key and verifies the signature.
 func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token string) error {
 	infos, err := ring.List(ctx)
 	if err != nil {
@@ -198,7 +199,7 @@ func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token 
 		n.say("kid", false, "", fmt.Sprintf("no key in this database has the kid %q", kid))
 		return nil
 	case infos[i].State == "retired":
-		n.say("kid", false, "", "its key left the key set at "+Moment{infos[i].ExpiresAt}.String())
+		n.say("kid", false, "", "its key has not been in the key set since "+Moment{infos[i].ExpiresAt}.String())
 		return nil
 	}
 	n.say("kid", true, "a published key ("+infos[i].State+")", "")
@@ -206,17 +207,17 @@ func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token 
 	if err != nil && !errors.Is(err, keys.ErrNotOurs) {
 		return err
 	}
-	n.say("signature", err == nil, "made by that key", strings.TrimPrefix(fmt.Sprint(err), keys.ErrNotOurs.Error()+": "))
+	n.say("signature", err == nil, "made with that key", strings.TrimPrefix(fmt.Sprint(err), keys.ErrNotOurs.Error()+": "))
 	return nil
 }
 
-// checkClaims compares the claims with the clock and asks the directory, as the server
-// does, what they are worth.
+// checkClaims compares the expiry with the clock, and asks the directory, as the server
+// does, whether the token is accepted.
 func (n *Inspection) checkClaims(tx *store.Tx, directory *client.Directory) error {
 	n.checkExpiry(tx.Now())
 	text, err := json.Marshal(n.Claims)
 	if err != nil {
-		return err // it was JSON a moment ago
+		return err // cannot happen: it was decoded from JSON
 	}
 	claims := new(oauth.Claims)
 	if err := json.Unmarshal(text, claims); err != nil {
@@ -255,10 +256,10 @@ func (n *Inspection) checkExpiry(now time.Time) {
 	n.say("exp", seconds > now.Unix(), "expires in "+lengthOf(left), "expired "+lengthOf(-left)+" ago")
 }
 
-// checkRefreshToken follows a refresh token to its grant.
+// checkRefreshToken checks a refresh token and its grant.
 func (n *Inspection) checkRefreshToken(tx *store.Tx, directory *client.Directory, key []byte, token string) error {
 	id, generation, ok := oauth.ParseRefreshToken(token)
-	n.say("form", ok, "a refresh token", "it begins like a refresh token, but is cut or altered")
+	n.say("form", ok, "a refresh token", "it begins like a refresh token, but was cut off or altered")
 	if !ok {
 		return nil
 	}
@@ -270,26 +271,26 @@ func (n *Inspection) checkRefreshToken(tx *store.Tx, directory *client.Directory
 	if err != nil {
 		return err
 	}
-	n.say("signature", oauth.IsRefreshTokenOf(key, g, generation, token), "made by this server", "it is altered, or was made under another master key")
+	n.say("signature", oauth.IsRefreshTokenOf(key, g, generation, token), "made by this server", "it was altered, or was made with another master key")
 	n.say("generation", generation == g.Generation, fmt.Sprintf("%d, the newest", generation),
-		fmt.Sprintf("it is number %d, the newest is %d since %s: sent again after its grace it ends the grant", generation, g.Generation, Moment{g.RotatedAt}))
-	n.say("expiry", tx.Now().Before(g.ExpiresAt), "lives until "+Moment{g.ExpiresAt}.String()+" unless it is used before", "over since "+Moment{g.ExpiresAt}.String())
+		fmt.Sprintf("it is number %d, and the newest has been %d since %s: if it is sent again after tokens.refresh_grace, the grant ends", generation, g.Generation, Moment{g.RotatedAt}))
+	n.say("expiry", tx.Now().Before(g.ExpiresAt), "valid until "+Moment{g.ExpiresAt}.String()+" unless it is used before", "expired at "+Moment{g.ExpiresAt}.String())
 	_, err = directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.RefreshToken, Scope: g.Scope})
 	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
 }
 
-// checkCode follows an authorization code to its grant.
+// checkCode checks an authorization code and its grant.
 func (n *Inspection) checkCode(tx *store.Tx, directory *client.Directory, token string) error {
 	code, err := tx.Code(oauth.Hash(token))
 	if errors.Is(err, store.ErrNotFound) {
-		n.say("code", false, "", "it is none that this server knows")
+		n.say("code", false, "", "this server does not know it")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	n.say("expiry", tx.Now().Before(code.ExpiresAt), "lives until "+Moment{code.ExpiresAt}.String(), "expired at "+Moment{code.ExpiresAt}.String())
-	n.say("spent", code.SpentAt.IsZero(), "not redeemed yet", "redeemed at "+Moment{code.SpentAt}.String()+"; a code is good for once")
+	n.say("expiry", tx.Now().Before(code.ExpiresAt), "valid until "+Moment{code.ExpiresAt}.String(), "expired at "+Moment{code.ExpiresAt}.String())
+	n.say("spent", code.SpentAt.IsZero(), "not redeemed yet", "redeemed at "+Moment{code.SpentAt}.String()+"; a code can be redeemed once")
 	g, parties, err := tx.GrantParties(code.GrantID)
 	if err != nil {
 		return err
@@ -298,13 +299,12 @@ func (n *Inspection) checkCode(tx *store.Tx, directory *client.Directory, token 
 	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
 }
 
-// named are the names by which a token knows its parties, whether they are there or not,
-// and its own, which only an access token has.
+// named has the names that a token uses for its client and its resource, whether these
+// exist or not, and the jti of an access token.
 type named struct{ client, resource, jti string }
 
-// judge notes what is known of the parties of a token, and the verdict: nil, or the
-// refusal that the directory gives, which is the detail of the check it belongs to.
-// Another error is a fault, and is returned.
+// judge adds a check for each party of a token that exists, and one for the verdict if that
+// is a refusal of the directory. It returns any other error.
 func (n *Inspection) judge(parties *store.Parties, g *oauth.Grant, by named, verdict error) error {
 	refusal, refused := oauth.AsRefusal(verdict)
 	if verdict != nil && !refused {
@@ -312,7 +312,7 @@ func (n *Inspection) judge(parties *store.Parties, g *oauth.Grant, by named, ver
 	}
 	c, r, u := parties.Client, parties.Resource, parties.User
 	failed, why := "", ""
-	switch { // most say more than the refusal
+	switch { // most cases say more than the refusal does
 	case !refused:
 	case errors.Is(verdict, client.ErrTokenRevoked):
 		failed, why = "jti", refusal.Description
@@ -321,7 +321,7 @@ func (n *Inspection) judge(parties *store.Parties, g *oauth.Grant, by named, ver
 	case errors.Is(verdict, client.ErrNoPerson) && u == nil:
 		failed, why = "user", "the account is deleted"
 	case errors.Is(verdict, client.ErrNoPerson):
-		failed, why = "user", u.Email+" is disabled since "+Moment{u.DisabledAt}.String()
+		failed, why = "user", u.Email+" has been disabled since "+Moment{u.DisabledAt}.String()
 	case errors.Is(verdict, client.ErrNoResource):
 		failed, why = "aud", fmt.Sprintf("no resource %q is registered", by.resource)
 	case errors.Is(verdict, client.ErrUnbound):
@@ -329,9 +329,9 @@ func (n *Inspection) judge(parties *store.Parties, g *oauth.Grant, by named, ver
 	case errors.Is(verdict, client.ErrNoScope):
 		failed, why = "scope", refusal.Description
 	case errors.Is(verdict, client.ErrGone) && c == nil:
-		failed, why = "client", fmt.Sprintf("there is no client %q; it was deleted, or never here", by.client)
+		failed, why = "client", fmt.Sprintf("there is no client %q; it was deleted, or never existed", by.client)
 	case errors.Is(verdict, client.ErrDisabled):
-		failed, why = "client", "the client is disabled since "+Moment{c.DisabledAt}.String()
+		failed, why = "client", "the client has been disabled since "+Moment{c.DisabledAt}.String()
 	default:
 		failed, why = "client", refusal.Description
 	}

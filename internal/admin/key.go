@@ -19,14 +19,14 @@ func (o *Operations) Keys(ctx context.Context, by Caller) ([]keys.Info, error) {
 	return append([]keys.Info{}, infos...), err
 }
 
-// RotateKey publishes a new signing key of alg, "" for the usual algorithm. It
-// signs as soon as every verifier had time to fetch it, or at once if now is set.
+// RotateKey publishes a new signing key of alg; "" is the default algorithm. The key signs
+// as soon as every verifier has had time to fetch it, or at once if now is true.
 func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now bool) (keys.Info, error) {
 	if alg == "" {
 		alg = o.SigningAlg
 	}
 	if !oauth.IsSigningAlg(alg) {
-		return keys.Info{}, invalid("alg", "{alg} is unknown; use one of %s", strings.Join(oauth.SigningAlgs, ", "))
+		return keys.Info{}, invalid("alg", "{alg} %q is unknown; use one of %s", alg, strings.Join(oauth.SigningAlgs, ", "))
 	}
 	if err := o.permit(ctx, by, Keys, write, "key.rotate"); err != nil {
 		return keys.Info{}, err
@@ -34,7 +34,7 @@ func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now b
 	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now)
 }
 
-// RetireKey takes a key out of the key set at once: every token it signed is
+// RetireKey removes a key from the key set at once, so that every token signed with it is
 // refused.
 func (o *Operations) RetireKey(ctx context.Context, by Caller, kid string) (keys.Info, error) {
 	if err := o.permit(ctx, by, Keys, write, "key.retire"); err != nil {

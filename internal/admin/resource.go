@@ -37,20 +37,20 @@ func viewResource(r *oauth.Resource) Resource {
 	}
 }
 
-// ResourceTerms say what a resource is called and what its tokens are like. What
-// is nil stays as it is. Without a name it is called by the host of its identifier.
+// ResourceTerms say what a resource is called and what its tokens are like. A field that
+// is nil changes nothing. A resource without a name gets the host of its identifier.
 type ResourceTerms struct {
 	Name           *string               `json:"name"`
 	Scopes         []oauth.ResourceScope `json:"scopes"`         // all of them
-	DefaultScopes  []string              `json:"default_scopes"` // which of them are granted to a client that asks for none
-	ScopeRisks     map[string]oauth.Risk `json:"scope_risks"`    // the risk of each scope that is named
+	DefaultScopes  []string              `json:"default_scopes"` // those that are granted to a client that asks for none
+	ScopeRisks     map[string]oauth.Risk `json:"scope_risks"`    // by the name of the scope
 	AccessTokenTTL *Span                 `json:"access_token_ttl"`
 	RefreshIdleTTL *Span                 `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  *Span                 `json:"refresh_max_ttl"`
 	SigningAlg     *string               `json:"signing_alg"`
 }
 
-// apply changes r to the terms that are given.
+// apply changes r to the terms that are given. The others stay as they are.
 func (t ResourceTerms) apply(r *oauth.Resource) error {
 	if t.Name != nil {
 		r.Name = *t.Name
@@ -63,9 +63,9 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		for _, s := range t.Scopes {
 			switch {
 			case !scope.Valid(s.Name):
-				return invalid("scopes", "{scopes} %q is not a scope name: it has no spaces, quotation marks or backslashes (RFC 6749 section 3.3)", s.Name)
+				return invalid("scopes", "{scopes} %q is not a scope name; use printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)", s.Name)
 			case r.ScopeNames().Has(s.Name):
-				return invalid("scopes", "{scopes} %s stands there twice", s.Name)
+				return invalid("scopes", "{scopes} %s is given twice; give it once", s.Name)
 			case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
 				return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk, oauth.Listed(oauth.Risks))
 			}
@@ -78,7 +78,7 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 			case len(r.Scopes) == 0:
 				return invalid("default_scopes", "{default_scopes} %s: this resource has no scopes; name them with {scopes}", name)
 			case !r.ScopeNames().Has(name):
-				return invalid("default_scopes", "{default_scopes} %s is none of the scopes of this resource: %s", name, r.ScopeNames())
+				return invalid("default_scopes", "{default_scopes} %s is not a scope of this resource; use some of: %s", name, r.ScopeNames())
 			}
 		}
 		for i := range r.Scopes {
@@ -89,7 +89,7 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		i := slices.IndexFunc(r.Scopes, func(s oauth.ResourceScope) bool { return s.Name == name })
 		switch {
 		case i < 0:
-			return invalid("scope_risks", "{scope_risks} %s is none of the scopes of this resource: %s", name, r.ScopeNames())
+			return invalid("scope_risks", "{scope_risks} %s is not a scope of this resource; use some of: %s", name, r.ScopeNames())
 		case !slices.Contains(oauth.Risks, risk):
 			return invalid("scope_risks", "{scope_risks} %s=%s: the risk must be one of %s", name, risk, oauth.Listed(oauth.Risks))
 		}
@@ -111,7 +111,8 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 	return nil
 }
 
-// setSpan sets to to span unless that is nil; 0 as most is no bound.
+// setSpan sets *to to span unless span is nil. It refuses a span that is longer than most,
+// unless most is 0.
 func setSpan(field string, to *time.Duration, span *Span, most time.Duration) error {
 	if span == nil {
 		return nil
@@ -127,7 +128,7 @@ func setSpan(field string, to *time.Duration, span *Span, most time.Duration) er
 	return nil
 }
 
-// NewResource is a resource that is to be registered.
+// NewResource describes a resource to register.
 type NewResource struct {
 	Identifier string `json:"identifier"`
 	ResourceTerms
@@ -150,7 +151,7 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 		r.CreatedAt, r.UpdatedAt = tx.Now(), tx.Now()
 		err := tx.CreateResource(r)
 		if errors.Is(err, store.ErrConflict) {
-			err = conflict(Resources, "identifier", identifier, "a resource %s is there already")
+			err = conflict(Resources, "identifier", identifier, "the resource %s already exists")
 		}
 		return audit.Resource("create", identifier), err
 	})
@@ -222,8 +223,8 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 	return view, err
 }
 
-// DeleteResource deletes the MCP server with the given id or identifier, and ends
-// every grant at it.
+// DeleteResource deletes the MCP server with the given id or identifier, and ends all
+// grants for it.
 func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.change(ctx, by, Resources, "resource.delete", func(tx *store.Tx) (event audit.Event, err error) {
 		r, err := findResource(tx.LockResource, name)
@@ -239,7 +240,7 @@ func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string)
 	return done, err
 }
 
-// endedGrants returns the event with the number of grants that ended.
+// endedGrants returns e with the number of grants that ended, if any did.
 func endedGrants(e audit.Event, n int) audit.Event {
 	if n == 0 {
 		return e
@@ -247,7 +248,7 @@ func endedGrants(e audit.Event, n int) audit.Event {
 	return e.With("grants_ended", strconv.Itoa(n))
 }
 
-// findResource returns the resource that an operator names by id or identifier.
+// findResource returns the resource with the given id or identifier.
 func findResource(find func(string) (*oauth.Resource, error), name string) (*oauth.Resource, error) {
 	if canonical, err := oauth.CheckIdentifier(name); err == nil {
 		name = canonical

@@ -12,11 +12,11 @@ import (
 type Session struct {
 	ID         string   `json:"id"`
 	User       string   `json:"user"` // e-mail address
-	AMR        []string `json:"amr"`  // by which methods the person signed in (RFC 8176)
+	AMR        []string `json:"amr"`  // the methods with which the person signed in (RFC 8176)
 	CreatedAt  Moment   `json:"created_at"`
 	LastUsedAt Moment   `json:"last_used_at"`
 	ExpiresAt  Moment   `json:"expires_at"` // unless it is used before
-	Address    string   `json:"address"`    // from where the person signed in
+	Address    string   `json:"address"`    // the address from which the person signed in
 	UserAgent  string   `json:"user_agent"`
 }
 
@@ -27,8 +27,8 @@ func viewSession(s *store.SessionListing) Session {
 	}
 }
 
-// Sessions returns a page of the sessions that are not over, and the cursor of the next,
-// "" for none. user is an id or an e-mail address, "" for everybody.
+// Sessions returns a page of the live sessions, and the cursor of the next page, "" if there
+// is none. user is an id or an e-mail address; "" selects everybody's sessions.
 func (o *Operations) Sessions(ctx context.Context, by Caller, user string, page store.Page) (views []Session, next string, err error) {
 	err = o.look(ctx, by, Sessions, func(tx *store.Tx) error {
 		var filter store.SessionFilter
@@ -46,14 +46,14 @@ func (o *Operations) Sessions(ctx context.Context, by Caller, user string, page 
 	return views, next, err
 }
 
-// EndedSession is a session that is over.
+// EndedSession is a session that was ended.
 type EndedSession struct {
 	ID      string `json:"id"`
 	Revoked bool   `json:"revoked"`
 }
 
-// RevokeSession signs a person out of the browser whose session has the given id. Their
-// agents stay connected.
+// RevokeSession ends the session with the given id, which signs the person out of that
+// browser. The person's agents stay connected.
 func (o *Operations) RevokeSession(ctx context.Context, by Caller, id string) (EndedSession, error) {
 	err := o.change(ctx, by, Sessions, "session.revoke", func(tx *store.Tx) (audit.Event, error) {
 		userID, err := tx.RevokeSession(id)

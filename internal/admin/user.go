@@ -25,14 +25,14 @@ func viewUser(u *identity.User) User {
 	return User{ID: u.ID, Email: u.Email, Name: u.Name, CreatedAt: Moment{u.CreatedAt}, DisabledAt: Moment{u.DisabledAt}}
 }
 
-// NewUser is an account that is to be made.
+// NewUser describes an account to create.
 type NewUser struct {
 	Email    string `json:"email"`
 	Name     string `json:"name"`
 	Password string `json:"password"`
 }
 
-// CreateUser makes an account.
+// CreateUser creates an account.
 func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view User, err error) {
 	if a, err := mail.ParseAddress(n.Email); err != nil || a.Address != n.Email || len(n.Email) > 320 {
 		return view, invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
@@ -46,14 +46,15 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 		u.CreatedAt = tx.Now()
 		err := tx.CreateUser(u)
 		if errors.Is(err, store.ErrConflict) {
-			err = conflict(Users, "email", n.Email, "there is an account %s already")
+			err = conflict(Users, "email", n.Email, "the account %s already exists")
 		}
 		return audit.User("create", u.ID), err
 	})
 	return viewUser(u), err
 }
 
-// Users returns a page of the accounts and the cursor of the next, "" for none.
+// Users returns a page of the accounts and the cursor of the next page, "" if there
+// is none.
 func (o *Operations) Users(ctx context.Context, by Caller, page store.Page) (views []User, next string, err error) {
 	err = o.look(ctx, by, Users, func(tx *store.Tx) error {
 		users, cursor, err := tx.Users(page)
@@ -75,8 +76,8 @@ func (o *Operations) User(ctx context.Context, by Caller, name string) (view Use
 	return view, err
 }
 
-// changeUser runs fn on the account with the given id or e-mail address, which no
-// other transaction changes meanwhile, and records the event it returns.
+// changeUser locks the account with the given id or e-mail address, runs fn on it, records
+// the event that fn returns, and returns the changed account.
 func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name string, fn func(*store.Tx, *identity.User) (audit.Event, error)) (view User, err error) {
 	err = o.change(ctx, by, Users, "user."+verb, func(tx *store.Tx) (event audit.Event, err error) {
 		u, err := tx.LockUser(name)
@@ -98,30 +99,30 @@ func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name strin
 	return view, err
 }
 
-// DisableUser shuts an account until EnableUser: the person is signed out
-// everywhere, and the tokens of their agents are refused meanwhile.
+// DisableUser disables an account until EnableUser is called. The person is signed out
+// everywhere, and the tokens of the person's agents are refused.
 func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "disable", name, func(tx *store.Tx, u *identity.User) (audit.Event, error) {
 		return audit.User("disable", u.ID), tx.DisableUser(u.ID)
 	})
 }
 
-// EnableUser opens a disabled account again.
+// EnableUser enables a disabled account again.
 func (o *Operations) EnableUser(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "enable", name, func(tx *store.Tx, u *identity.User) (audit.Event, error) {
 		return audit.User("enable", u.ID), tx.EnableUser(u.ID)
 	})
 }
 
-// PasswordReset is an account with a new password, and what ended with the old one.
+// PasswordReset is an account with a new password, and how many grants ended with the old one.
 type PasswordReset struct {
 	User
-	Grants int `json:"grants_ended"` // of those that still allowed something
+	Grants int `json:"grants_ended"` // those that were in force
 }
 
-// ResetPassword sets a new password, which ends the person's sessions, and, unless
-// keepGrants, their grants with all their tokens, because somebody else who knew the
-// old password may have signed in and connected agents.
+// ResetPassword sets a new password and ends the person's sessions. Unless keepGrants is
+// true, it also ends the person's grants with all their tokens, because somebody else who
+// knew the old password may have signed in and connected agents.
 func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string, keepGrants bool) (done PasswordReset, err error) {
 	hash, err := login.HashPassword(ctx, password)
 	if err != nil {
@@ -143,7 +144,7 @@ func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, passwor
 	return done, err
 }
 
-// DeleteUser deletes an account and ends every grant of it.
+// DeleteUser deletes an account and ends all its grants.
 func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.change(ctx, by, Users, "user.delete", func(tx *store.Tx) (event audit.Event, err error) {
 		u, err := tx.LockUser(name)
@@ -162,7 +163,7 @@ func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (do
 	return done, err
 }
 
-// findUser returns the person whom an operator names by e-mail address or id.
+// findUser returns the person with the given id or e-mail address.
 func findUser(tx *store.Tx, name string) (*identity.User, error) {
 	u, err := tx.User(name)
 	if errors.Is(err, store.ErrNotFound) {

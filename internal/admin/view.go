@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Moment is a point in time in JSON; the zero Moment is null.
+// Moment is a point in time, in JSON as RFC 3339 has it. The zero Moment is null.
 type Moment struct{ time.Time }
 
 // MarshalJSON implements json.Marshaler.
@@ -17,7 +17,7 @@ func (m Moment) MarshalJSON() ([]byte, error) {
 	return m.UTC().MarshalJSON()
 }
 
-// String returns the time for people to read, or a dash for the zero Moment.
+// String returns the time in UTC for people to read; the zero Moment is a dash.
 func (m Moment) String() string {
 	if m.IsZero() {
 		return "-"
@@ -25,7 +25,7 @@ func (m Moment) String() string {
 	return m.UTC().Format("2006-01-02 15:04:05Z")
 }
 
-// Span is a length of time in JSON: whole seconds.
+// Span is a length of time, in JSON a whole number of seconds.
 type Span time.Duration
 
 // MarshalJSON implements json.Marshaler.
@@ -41,8 +41,8 @@ func (s *Span) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// String returns the length for people to read, as it is written in the
-// configuration: 10m, not 10m0s. Zero is a dash.
+// String returns the length for people to read, as in the configuration: 10m, not 10m0s.
+// Zero is a dash.
 func (s Span) String() string {
 	if s == 0 {
 		return "-"
@@ -61,10 +61,10 @@ func lengthOf(d time.Duration) string {
 	return text
 }
 
-// Deletion is what was deleted, and what ended with it.
+// Deletion is a deleted record, and how many grants ended with it.
 type Deletion struct {
 	What   string `json:"deleted"` // "client", "resource" or "user"
 	ID     string `json:"id"`
 	Name   string `json:"name"`
-	Grants int    `json:"grants_ended"` // of those that still allowed something
+	Grants int    `json:"grants_ended"` // those that were in force
 }
