@@ -10,7 +10,7 @@ import (
 	"github.com/cardea-auth/cardea/guard/guardtest"
 )
 
-// bearer sends an access token with every request, as an agent does that has one.
+// bearer is a transport that adds an access token to every request, as an agent does.
 type bearer string
 
 func (token bearer) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -14,14 +14,14 @@ const firstScopes = ['mcp:tools:weather']; // what an agent asks for at first; i
 const metadata = new URL('/.well-known/oauth-protected-resource' + resource.pathname, resource);
 const keys = createRemoteJWKSet(new URL(issuer + '/.well-known/jwks'));
 
-// challenge refuses a request and tells the client how to get a token that will do (RFC 6750 §3).
+// challenge refuses a request and tells the client how to get a sufficient token (RFC 6750 §3).
 function challenge(res, status, scopes, error, description) {
   const parts = [`resource_metadata="${metadata}"`, `scope="${scopes.join(' ')}"`];
   if (error) parts.unshift(`error="${error}"`, `error_description="${description}"`);
   res.status(status).set('WWW-Authenticate', 'Bearer ' + parts.join(', ')).json({ error, error_description: description });
 }
 
-// authenticate lets a request pass with a valid access token alone (RFC 9068 §4), and puts its claims into req.auth.
+// authenticate refuses a request without a valid access token (RFC 9068 §4), and puts the claims into req.auth.
 async function authenticate(req, res, next) {
   const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(req.headers.authorization ?? '')?.[1];
   if (!token) return challenge(res, 401, firstScopes);
@@ -29,15 +29,15 @@ async function authenticate(req, res, next) {
     const { payload } = await jwtVerify(token, keys, { issuer, audience: resource.href, typ: 'at+jwt', requiredClaims: ['exp', 'sub', 'client_id'] });
     req.auth = { token, clientId: payload.client_id, scopes: (payload.scope ?? '').split(' '), expiresAt: payload.exp, extra: { user: payload.sub } };
   } catch (error) {
-    const unreachable = ['ERR_JWKS_TIMEOUT', 'ERR_JOSE_GENERIC', undefined].includes(error.code); // the keys, not the token
+    const unreachable = ['ERR_JWKS_TIMEOUT', 'ERR_JOSE_GENERIC', undefined].includes(error.code); // no keys; the token may be valid
     if (unreachable) return res.status(503).json({ error: 'temporarily_unavailable' });
     return challenge(res, 401, firstScopes, 'invalid_token', 'The access token is invalid or has expired');
   }
   next();
 }
 
-// authorize refuses a tool call that the token has no scope for; the client then asks the person for it (step-up). A tool
-// without a line in scopesOf is refused. The message that is judged here is the very object that the SDK acts on.
+// authorize refuses a tool call if the token lacks its scope; the client then asks the person for it (step-up). A tool
+// without a line in scopesOf is refused. authorize checks the very object that the SDK acts on.
 function authorize(req, res, next) {
   if (Array.isArray(req.body)) return res.status(400).json({ error: 'Send one message at a time' });
   if (req.body?.method !== 'tools/call') return next();

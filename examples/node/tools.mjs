@@ -1,4 +1,4 @@
-// The tools of the example. They know nothing of tokens: server.mjs lets a call through, or does not.
+// The tools of the example. They do not check tokens, because server.mjs refuses a call that its token does not allow.
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { z } from 'zod';
 
