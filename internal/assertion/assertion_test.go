@@ -12,7 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/assertion"
 )
 
-// A statement of one kind is not one of another (RFC 8725 §3.11).
+// A JWT of one kind is not accepted as one of another (RFC 8725 §3.11).
 func TestRead(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

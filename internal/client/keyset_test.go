@@ -228,7 +228,7 @@ func TestKeysAtURI(t *testing.T) {
 		// A sender that is not served gets an error that names this server as the cause.
 		late := agentOf(t, s, publish(t, nil))
 		reply := late.Post("/oauth2/authorize", late.Authorization(), from("203.0.113.251"))
-		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" || !strings.Contains(string(reply.Body), "has too much to fetch") {
+		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" || !strings.Contains(string(reply.Body), "is running too many fetches") {
 			t.Errorf("status %d, Retry-After %q: %s", reply.Status, reply.Header.Get("Retry-After"), reply.Body)
 		}
 	})

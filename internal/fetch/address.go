@@ -6,9 +6,9 @@ import (
 	"net/netip"
 )
 
-// special are the address ranges that no document is fetched from: the special
-// purpose registries of IANA (RFC 6890), multicast, and what is special without
-// being registered. The first that fits is named.
+// special are the address ranges from which no document is fetched: the special purpose registries of IANA (RFC 6890),
+// multicast, and special addresses that are not registered. vet returns the use of the first range that contains an
+// address.
 var special = []struct {
 	network netip.Prefix
 	use     string
@@ -53,10 +53,10 @@ var special = []struct {
 	{netip.MustParsePrefix("ff00::/8"), "multicast, RFC 4291 §2.7"},
 }
 
-// allocated is all that IANA hands out of the IPv6 addresses, RFC 4291 §2.4.
+// allocated contains all IPv6 addresses that IANA allocates, RFC 4291 §2.4.
 var allocated = netip.MustParsePrefix("2000::/3")
 
-// vet returns why addr may not be connected to, or "" if it may.
+// vet returns the reason for which connections to addr are not allowed, or "" if they are.
 func vet(addr netip.Addr) (use string) {
 	if !addr.IsValid() || addr.Zone() != "" {
 		return "not an address of the internet"
@@ -72,11 +72,12 @@ func vet(addr netip.Addr) (use string) {
 	return ""
 }
 
-// A stranger's name server must not make one fetch knock at many doors.
+// triesPerFamily bounds the addresses of each family that one fetch tries, because a stranger's name server may return
+// many.
 const triesPerFamily = 2
 
-// addresses returns the addresses to try for host, in order. One that may not be
-// connected to refuses them all: who mixes them in means no good.
+// addresses returns the addresses to try for host, in order. If one of them is not allowed, all are refused, because a
+// mix of allowed and forbidden addresses suggests an attack.
 func (c *Client) addresses(ctx context.Context, host string) (tries []netip.Addr, err error) {
 	found, err := c.lookupIP(ctx, host)
 	if err != nil {
@@ -102,8 +103,8 @@ func (c *Client) addresses(ctx context.Context, host string) (tries []netip.Addr
 	return tries, nil
 }
 
-// loopback returns the addresses of a loopback host, which nobody is asked for. A
-// server on localhost may listen on either.
+// loopback returns the addresses of a loopback host, without a name lookup. A name gets both the IPv4 and the IPv6
+// address, because a server on localhost may listen on either.
 func loopback(host string) []netip.Addr {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}
@@ -111,9 +112,8 @@ func loopback(host string) []netip.Addr {
 	return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 }
 
-// Routed reports whether this machine has a route to the internet, as far as that can be
-// told without sending anything: connecting a UDP socket asks for the route alone. A
-// firewall on the way may still keep everything back.
+// Routed reports whether this machine has a route to the internet. It sends nothing: connecting a UDP socket only looks
+// up the route. A firewall may still block all traffic.
 func (c *Client) Routed(ctx context.Context) bool {
 	for _, documentation := range []string{"192.0.2.1:443", "[2001:db8::1]:443"} { // RFC 5737, RFC 3849
 		if conn, err := c.dial(ctx, "udp", documentation); err == nil {
@@ -124,8 +124,8 @@ func (c *Client) Routed(ctx context.Context) bool {
 	return false
 }
 
-// lookupIP asks the system. The dot at the end keeps search domains out: they
-// would turn the name into one of this network.
+// lookupIP resolves host with the system's resolver. The dot at the end prevents the use of search domains, with which
+// the name could become one of the local network.
 func lookupIP(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host+".")
 }

@@ -18,9 +18,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/fetch"
 )
 
-// Nothing special may be reached, however it is spelled: not by a literal in the
-// URL, and not by a name that resolves to it. The canaries are a listener on
-// loopback and a dialler that counts.
+// TestSpecialAddresses checks that no special address can be reached in any spelling, neither by a literal in the URL
+// nor by a name that resolves to it. The canaries are a listener on loopback and a dialler that counts.
 func TestSpecialAddresses(t *testing.T) {
 	canary, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -67,7 +66,7 @@ func TestSpecialAddresses(t *testing.T) {
 		if dialled := web.dials(); dialled != nil {
 			t.Errorf("canary: dialled %v", dialled)
 		}
-		// The canary would have sung.
+		// Control: the canary notices an allowed connection.
 		web.name("control.example", "93.184.216.34")
 		_, _ = client.Get(t.Context(), "https://control.example/c", fetch.Metadata)
 		if diff := cmp.Diff([]string{"93.184.216.34:443"}, web.dials()); diff != "" {
@@ -88,12 +87,12 @@ func TestSpecialAddresses(t *testing.T) {
 	}
 	defer first.Close()
 	if first.RemoteAddr().String() != mine.LocalAddr().String() {
-		t.Error("canary: somebody connected")
+		t.Error("canary: a connection was made")
 	}
 }
 
-// One address at least of every special range, the first and last of the large
-// ones, and what is known to answer on clouds.
+// The list has at least one address of every special range, the first and last of the large ones, and the metadata
+// services of clouds.
 var specialIPv4 = []string{
 	"0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254",
 	"168.63.129.16", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.31.196.1",
@@ -107,8 +106,7 @@ var specialIPv6 = []string{
 	"3fff::1", "3fff:fff::1", "4000::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "febf::1", "fec0::1", "ff02::1",
 }
 
-// spellings returns addr as browsers, C libraries and people have written it in
-// URLs.
+// spellings returns addr in the spellings that browsers and C libraries accept in URLs.
 func spellings(addr netip.Addr) []string {
 	b := addr.As4()
 	n := binary.BigEndian.Uint32(b[:])
@@ -117,7 +115,7 @@ func spellings(addr netip.Addr) []string {
 	digits := func(first rune) string {
 		return strings.Map(func(r rune) rune {
 			switch {
-			case r == '0' && first == '①': // there is no circled zero in the row
+			case r == '0' && first == '①': // the circled zero is not next to the other digits
 				return '⓪'
 			case r == '.':
 				return r
@@ -165,7 +163,7 @@ func spellings(addr netip.Addr) []string {
 	}
 }
 
-// embedded returns addr as a name server may answer it.
+// embedded returns addr in the forms in which a name server may return it.
 func embedded(addr netip.Addr) []string {
 	b := addr.As4()
 	n := binary.BigEndian.Uint32(b[:])
@@ -197,7 +195,7 @@ func TestAddresses(t *testing.T) {
 		{"CM-09 private of the other family", []string{"93.184.216.34", "fd00::1"}, fetch.ErrNotAllowed, nil},
 		{"CM-09 private after many public ones", []string{"93.184.216.34", "8.8.8.1", "8.8.8.2", "8.8.8.3", "192.168.0.1"}, fetch.ErrNotAllowed, nil},
 		{"CM-09 with a zone", []string{"2606::1%eth0"}, fetch.ErrNotAllowed, nil},
-		// A CNAME into the inside is an answer with the address of the inside.
+		// A CNAME to an internal name gives the internal address.
 		{"CM-09 CNAME to the inside", []string{"172.20.0.5"}, fetch.ErrNotAllowed, nil},
 	}
 	for _, tt := range tests {
@@ -246,7 +244,7 @@ func TestAddresses(t *testing.T) {
 			}
 		})
 	})
-	t.Run("an address that swallows everything leaves time for the next", func(t *testing.T) {
+	t.Run("an address that does not respond leaves time for the next", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			web := newInternet(t)
 			web.site("client.example", answer(200, "application/json", "{}"))
@@ -260,7 +258,7 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
-// filtered is a dialler for which nothing ever comes back from address.
+// filtered is a dialler for which address never responds.
 func filtered(i *internet, address string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, to string) (net.Conn, error) {
 		if to == address {

@@ -8,12 +8,10 @@ import (
 	"time"
 )
 
-// restAfterFailure is how long a host that failed is left alone while there is an
-// older value to use.
+// restAfterFailure is how long a document is not fetched again after a failure while an older value can be used.
 const restAfterFailure = 30 * time.Second
 
-// Cache keeps what was made of the documents that were used last. Make it with
-// NewCache; it is safe for concurrent use.
+// Cache keeps the values of the most recently used documents. Use NewCache to make one. It is safe for concurrent use.
 type Cache[T any] struct {
 	client *Client
 	kind   Kind
@@ -22,31 +20,30 @@ type Cache[T any] struct {
 
 	mu       sync.Mutex
 	entries  map[string]*list.Element
-	recent   *list.List           // of *entry[T], the last used in front
+	recent   *list.List           // of *entry[T], most recently used first
 	underWay map[string]*fetch[T] // at most one for each URL
 }
 
-// An entry is a value that check let pass.
+// An entry is a value that check has accepted.
 type entry[T any] struct {
 	url        string
 	value      T
 	fetchedAt  time.Time
 	freshUntil time.Time
-	goodUntil  time.Time // unless a newer one is had
-	restUntil  time.Time // after a failure to have a newer one
+	goodUntil  time.Time // the end of its use, fresh or stale
+	restUntil  time.Time // no new fetch before, after a failure
 }
 
-// A fetch is what all wait for that want the same document.
+// A fetch is a fetch under way. All callers that load the same document wait for the same one.
 type fetch[T any] struct {
-	done  chan struct{} // closed when the rest is set
-	entry *entry[T]     // nil: err says why
+	done  chan struct{} // closed when entry and err are set
+	entry *entry[T]     // nil if err is set
 	err   error
 }
 
-// NewCache returns a Cache of at most maxEntries documents of kind, fetched by
-// client. check makes a value of a document or refuses it with an error, which
-// unlike a failed fetch is told at once, so that whoever wrote the document can
-// mend it; it may run for several URLs at once.
+// NewCache returns a Cache of at most maxEntries documents of kind, fetched by client. check converts a document to a
+// value, or returns an error if the document is invalid. Unlike the error of a failed fetch, that error is returned
+// without delay, so that the author of the document can correct it. check may run for several URLs at the same time.
 func NewCache[T any](client *Client, kind Kind, maxEntries int, check func(url string, d *Document) (T, error)) *Cache[T] {
 	return &Cache[T]{
 		client: client, kind: kind, most: maxEntries, check: check,
@@ -54,9 +51,8 @@ func NewCache[T any](client *Client, kind Kind, maxEntries int, check func(url s
 	}
 }
 
-// Seed remembers a value that was kept elsewhere, made of the document at url
-// fetched at fetchedAt: not fresh, but good until goodUntil when a newer one
-// cannot be had. A value in memory that is no older stays.
+// Seed adds the value of the document at url, fetched at fetchedAt, that was stored elsewhere. The value counts as
+// stale, and is used until goodUntil if a newer one cannot be fetched. Seed keeps a value in memory that is not older.
 func (c *Cache[T]) Seed(url string, value T, fetchedAt, goodUntil time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,21 +61,18 @@ func (c *Cache[T]) Seed(url string, value T, fetchedAt, goodUntil time.Time) {
 	}
 }
 
-// Load returns the value of the document at url and when the document was
-// fetched: from memory if it is fresh and not fetched before newerThan (zero asks
-// for nothing newer), else by a fetch, which all share that ask meanwhile and
-// which goes on without them.
+// Load returns the value of the document at url and the time when the document was fetched. It uses the value in memory
+// if it is fresh and was not fetched before newerThan; the zero time accepts every value. Otherwise it fetches the
+// document. Concurrent calls share one fetch, which continues if their contexts end.
 //
-// allow, unless nil, is asked just before a fetch begins, by the one Load that
-// begins it; an error from it comes back as it is, and there is no fetch. It must
-// be quick and must not use the Cache. done is called once the fetch has ended and
-// its document was checked.
+// allow, if not nil, is called just before a fetch begins, by the call of Load that begins it. If it returns an error,
+// there is no fetch. It must return quickly and must not use the Cache. done is called when the fetch has ended and
+// check has returned.
 //
-// When there is no new value, a value that is not fresh any more or fetched before
-// newerThan is still good for Kind.MaxStale after its freshness; then the server
-// is asked again after 30 seconds at the earliest. Otherwise the error is allow's,
-// check's, one of Client.Get, or that of ctx. No error is remembered. The value is
-// shared.
+// If a fetch fails or is not allowed, Load returns the value in memory, even if it is stale or was fetched before
+// newerThan, for up to Kind.MaxStale after it became stale; after a failure, the next fetch begins after 30 seconds at
+// the earliest. If there is no such value, the error is that of allow, of check, of Client.Get or of ctx. Errors are
+// not cached. All callers get the same value and must not change it.
 func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (value T, fetchedAt time.Time, err error) {
 	known, f, err := c.find(ctx, url, newerThan, allow)
 	switch {
@@ -99,7 +92,7 @@ func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, al
 	return f.entry.value, f.entry.fetchedAt, nil
 }
 
-// find returns the entry of url if it will do, or else the fetch to wait for.
+// find returns the entry of url if it can be used, and otherwise the fetch to wait for.
 func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (*entry[T], *fetch[T], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,7 +127,7 @@ func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, al
 	return nil, f, nil
 }
 
-// fetch fetches url for all that wait for f.
+// fetch fetches url and sets the result of f.
 func (c *Cache[T]) fetch(ctx context.Context, url string, f *fetch[T]) {
 	fresh, err := c.load(ctx, url)
 	c.mu.Lock()
@@ -148,7 +141,7 @@ func (c *Cache[T]) fetch(ctx context.Context, url string, f *fetch[T]) {
 		c.keep(fresh)
 		f.entry = fresh
 	case known != nil:
-		// Replaced, not changed: others may be reading it.
+		// Replace the entry instead of changing it, because others may be reading it.
 		rested := *known
 		rested.restUntil = now.Add(restAfterFailure)
 		c.keep(&rested)
@@ -158,9 +151,9 @@ func (c *Cache[T]) fetch(ctx context.Context, url string, f *fetch[T]) {
 	}
 }
 
-// load gets the document and checks it.
+// load fetches the document and checks it.
 func (c *Cache[T]) load(ctx context.Context, url string) (e *entry[T], err error) {
-	// In this goroutine a panic over a stranger's bytes would end the whole server.
+	// A panic in this goroutine, caused by a stranger's document, would end the whole server.
 	defer func() {
 		if p := recover(); p != nil {
 			err = unavailable(fmt.Sprintf("its check panicked: %v", p), nil)
@@ -196,8 +189,7 @@ func (c *Cache[T]) good(url string, now time.Time) *entry[T] {
 	return e
 }
 
-// keep puts e in the place of the entry of its URL, or of the one that was not
-// used for longest.
+// keep stores e, replacing the entry of its URL, and removes the least recently used entries if there are too many.
 func (c *Cache[T]) keep(e *entry[T]) {
 	if element, ok := c.entries[e.url]; ok {
 		element.Value = e

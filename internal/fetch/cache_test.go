@@ -16,7 +16,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/fetch"
 )
 
-// origin is the server of a document that a test changes. It counts requests.
+// origin is the server of a document that a test can change. It counts requests.
 type origin struct {
 	web      *internet
 	client   *fetch.Client
@@ -60,7 +60,7 @@ func (o *origin) set(status int, body string) {
 
 var errNonsense = errors.New("nonsense")
 
-// words refuses documents that say nonsense.
+// words is a check that refuses documents that begin with "nonsense".
 func words(_ string, d *fetch.Document) (string, error) {
 	if strings.HasPrefix(string(d.Body), "nonsense") {
 		return "", errNonsense
@@ -73,7 +73,7 @@ var quick = fetch.Kind{
 	MinFresh: time.Minute, MaxFresh: time.Hour, MaxStale: time.Hour,
 }
 
-// load expects value after so many requests in all.
+// load checks that the result is value, after the given number of requests in total.
 func load(t *testing.T, c *fetch.Cache[string], o *origin, newerThan time.Time, value string, requests int64) (fetchedAt time.Time) {
 	t.Helper()
 	got, fetchedAt, err := c.Load(t.Context(), there, newerThan, nil)
@@ -92,7 +92,7 @@ func loadFails(t *testing.T, c *fetch.Cache[string], o *origin, want error, requ
 }
 
 func TestFreshness(t *testing.T) {
-	date := func(d time.Duration) string { // as seen from the beginning of a bubble's time
+	date := func(d time.Duration) string { // relative to the start of a bubble's time
 		return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(d).Format(http.TimeFormat)
 	}
 	tests := []struct {
@@ -281,7 +281,7 @@ func TestCache(t *testing.T) {
 		}
 		get(1)
 		get(2)
-		get(1) // 2 is now what was not used for longest
+		get(1) // 2 is now the least recently used
 		expect(2)
 		get(3)
 		get(1)
@@ -323,7 +323,7 @@ func TestCache(t *testing.T) {
 			loadFails(t, c, o, fetch.ErrNotAllowed, 1)
 		})
 	})
-	t.Run("a check that panics ends nothing", func(t *testing.T) {
+	t.Run("a check that panics does not end the program", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t)
 			c := fetch.NewCache(o.client, quick, 2, func(string, *fetch.Document) (string, error) { panic("bug") })

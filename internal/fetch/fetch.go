@@ -1,6 +1,6 @@
 // Package fetch fetches documents from URLs that strangers choose: Client ID Metadata Documents, key sets and logos.
-// Such a URL may point into the server's own network, and the response may be slow, huge or false. Therefore everything
-// that is not known to be harmless is refused, and everything has a limit.
+// Such a URL may point into the server's own network, and the response may be slow, huge or malicious. Therefore the
+// package refuses everything that is not known to be harmless, and limits everything else.
 package fetch
 
 import (
@@ -19,54 +19,51 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// What a fetch may fail with, by identity. The first two come with details for the log:
-// addresses, states of connections. What a stranger is told about a URL that
-// CheckURL lets pass should be one sentence, for the details are a map of the
-// network.
+// Errors of Client.Get. The first two are wrapped with details for the log, such as addresses and states of
+// connections. A stranger should get the same message in all cases, because the details reveal what the network looks
+// like.
 var (
 	ErrNotAllowed  = errors.New("the URL may not be fetched")
 	ErrUnavailable = errors.New("the URL could not be fetched")
 	// ErrBusy is a refusal, because it does not depend on the document.
-	ErrBusy = oauth.RefuseBusy(patience, "this server has too much to fetch at the moment")
+	ErrBusy = oauth.RefuseBusy(patience, "this server is running too many fetches at the moment: try again later")
 )
 
 const (
-	patience = 5 * time.Second // for a whole fetch, waiting for its turn included
+	patience = 5 * time.Second // for a whole fetch, including the wait for its turn
 
-	maxHeader  = 16 << 10 // bytes of all headers of an answer, those of 1xx answers included
-	maxPending = 1024     // fetches begun and not answered
+	maxHeader  = 16 << 10 // bytes of all headers of a response, including those of 1xx responses
+	maxPending = 1024     // fetches under way or waiting
 
 	userAgent = "Cardea (+https://github.com/cardea-auth/cardea)"
 )
 
-// Options are what a Client is made of.
+// Options configure a Client.
 type Options struct {
-	// AllowLoopback lets documents on loopback hosts (oauth.IsLoopback, as the URL
-	// spells them) be fetched, with http and https.
+	// AllowLoopback allows fetches from loopback hosts (oauth.IsLoopback of the host in the URL), with http and https.
 	AllowLoopback bool
 	// Now is the clock, for caching and for certificates. It must be set.
 	Now func() time.Time
-	// LookupIP resolves a domain name; nil asks the system.
+	// LookupIP resolves a domain name; nil uses the system's resolver.
 	LookupIP func(ctx context.Context, host string) ([]netip.Addr, error)
-	// Dial connects to an IP address that was vetted, as net.Dialer.DialContext
-	// does; nil is that.
+	// Dial connects to an IP address that was checked; nil uses net.Dialer.DialContext.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// RootCAs verify servers; nil are those of the system.
+	// RootCAs verify servers; nil uses those of the system.
 	RootCAs *x509.CertPool
 }
 
-// Client fetches. Make it with New; it is safe for concurrent use.
+// Client fetches documents. Use New to make one. It is safe for concurrent use.
 type Client struct {
 	allowLoopback bool
 	now           func() time.Time
 	lookupIP      func(ctx context.Context, host string) ([]netip.Addr, error)
 	dial          func(ctx context.Context, network, address string) (net.Conn, error)
 	transport     *http.Transport
-	pending       chan struct{} // holds one token for each fetch begun
+	pending       chan struct{} // holds one token for each fetch under way or waiting
 	turns         *turns
 }
 
-// New returns a Client.
+// New returns a Client with the given options.
 func New(o Options) *Client {
 	c := &Client{
 		allowLoopback: o.AllowLoopback,
@@ -82,7 +79,7 @@ func New(o Options) *Client {
 	if c.dial == nil {
 		c.dial = new(net.Dialer).DialContext
 	}
-	// Without Proxy, for the environment must not lead requests elsewhere.
+	// Proxy is not set, because the environment must not redirect requests.
 	c.transport = &http.Transport{
 		DialContext:            c.connect,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs, Time: o.Now},
@@ -95,15 +92,12 @@ func New(o Options) *Client {
 	return c
 }
 
-// Get fetches url once, as one document of kind. The error is ErrNotAllowed when
-// the URL may not be fetched, by its text or because of an address of its host,
-// ErrBusy when other fetches take too long, and ErrUnavailable for everything else,
-// ctx ending among it.
+// Get fetches the document at url once. It returns ErrNotAllowed if the URL or an address of its host is not allowed,
+// ErrBusy if too many other fetches are under way, and ErrUnavailable for all other failures, including the end of ctx.
 //
-// It takes 5 seconds at most. A failure of a URL that CheckURL would let pass
-// takes exactly so long, unless its host is loopback, ctx ends or too many fetches
-// are under way: how soon a fetch fails would tell a stranger whether a port is
-// closed or filtered, and whether a name resolves.
+// Get takes at most 5 seconds. A failure for a URL that CheckURL accepts takes exactly 5 seconds, unless the host is
+// loopback, ctx ends or too many fetches are under way, because the time of a failure would tell a stranger whether a
+// port is closed or filtered and whether a name resolves.
 func (c *Client) Get(ctx context.Context, url string, kind Kind) (*Document, error) {
 	t, err := parse(url, c.allowLoopback)
 	if err != nil {
@@ -128,13 +122,13 @@ func (c *Client) get(ctx context.Context, t target, kind Kind) (*Document, error
 	leave, err := c.turns.wait(ctx, t.host)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return nil, unavailable("nobody waits for it any more", err)
+		return nil, unavailable("the caller stopped waiting", err)
 	case err != nil:
 		return nil, ErrBusy
 	}
 	defer leave()
 
-	began := c.now() // what is fetched is no newer than its request
+	began := c.now() // the document may be as old as the request
 	conn, err := c.transport.NewClientConn(ctx, t.url.Scheme, net.JoinHostPort(t.host, t.port))
 	switch {
 	case errors.Is(err, ErrNotAllowed), errors.Is(err, ErrUnavailable):
@@ -154,38 +148,38 @@ func (c *Client) get(ctx context.Context, t target, kind Kind) (*Document, error
 	response, err := conn.RoundTrip(request)
 	switch {
 	case ctx.Err() != nil:
-		return nil, unavailable("it does not answer", ctx.Err())
-	case err != nil: // which may quote what came
-		return nil, unavailable("it does not answer in HTTP", nil)
+		return nil, unavailable("the server does not respond", ctx.Err())
+	case err != nil: // err is left out because it may quote the response
+		return nil, unavailable("the server does not respond with HTTP", nil)
 	}
 	defer response.Body.Close()
 
 	mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
 	case response.StatusCode != http.StatusOK:
-		return nil, unavailable(fmt.Sprintf("it answers with status %d", response.StatusCode), nil)
+		return nil, unavailable(fmt.Sprintf("the response has status %d", response.StatusCode), nil)
 	case err != nil || !kind.Types(mediaType):
-		return nil, unavailable("it answers with a Content-Type other than "+kind.Accept, nil)
+		return nil, unavailable("the response has a Content-Type other than "+kind.Accept, nil)
 	case response.Header.Get("Content-Encoding") != "":
-		return nil, unavailable("it answers with a Content-Encoding nobody asked for", nil)
+		return nil, unavailable("the response has a Content-Encoding, which was not requested", nil)
 	case response.ContentLength > kind.MaxBytes:
-		return nil, unavailable(fmt.Sprintf("it is longer than %d bytes", kind.MaxBytes), nil)
+		return nil, unavailable(fmt.Sprintf("the document is longer than %d bytes", kind.MaxBytes), nil)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, kind.MaxBytes+1))
 	switch {
 	case ctx.Err() != nil:
-		return nil, unavailable("it takes too long", ctx.Err())
+		return nil, unavailable("the response took too long", ctx.Err())
 	case err != nil:
-		return nil, unavailable("it breaks off", nil)
+		return nil, unavailable("the response ended early", nil)
 	case int64(len(body)) > kind.MaxBytes:
-		return nil, unavailable(fmt.Sprintf("it is longer than %d bytes", kind.MaxBytes), nil)
+		return nil, unavailable(fmt.Sprintf("the document is longer than %d bytes", kind.MaxBytes), nil)
 	}
 	fresh := min(max(freshness(response.Header, began), kind.MinFresh), kind.MaxFresh)
 	return &Document{Body: body, MediaType: mediaType, FetchedAt: began, FreshUntil: began.Add(fresh)}, nil
 }
 
-// connect resolves the host and connects to one of the addresses that were
-// vetted, so that a second answer of its name server changes nothing.
+// connect resolves the host once and connects to one of the addresses that were checked, so that a different second
+// answer of its name server has no effect.
 func (c *Client) connect(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -198,7 +192,7 @@ func (c *Client) connect(ctx context.Context, network, address string) (conn net
 		return nil, err
 	}
 	for _, addr := range tries {
-		// An address that swallows everything leaves time for the others.
+		// Leave time for the other addresses if this one does not respond.
 		trying, cancel := context.WithTimeout(ctx, patience/time.Duration(len(tries)))
 		conn, err = c.dial(trying, network, net.JoinHostPort(addr.String(), port))
 		cancel()
@@ -206,7 +200,7 @@ func (c *Client) connect(ctx context.Context, network, address string) (conn net
 			return conn, nil
 		}
 	}
-	return nil, unavailable("nothing listens there", err)
+	return nil, unavailable("connecting failed", err)
 }
 
 func unavailable(why string, err error) error {

@@ -23,7 +23,7 @@ import (
 
 const there = "https://client.example/c"
 
-// CM-33: every test runs in an environment that names a proxy which is not there.
+// CM-33: every test runs in an environment with a proxy that does not exist.
 func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		if err := os.Setenv(name, "http://127.0.0.1:1"); err != nil {
@@ -107,7 +107,7 @@ func TestGetLoopback(t *testing.T) {
 	})
 }
 
-// A server that answers anything but one whole document of the kind is not believed.
+// A response that is not one complete document of the kind is refused.
 func TestAnswers(t *testing.T) {
 	const limit = 5 << 10
 	json := func(n int) string { return `"` + strings.Repeat("a", n-2) + `"` }
@@ -159,9 +159,9 @@ func TestAnswers(t *testing.T) {
 		{"CM-14 5 KB without Content-Length", raw("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json(limit)), fetch.Metadata, ""},
 		{"CM-14 5 KB + 1 without Content-Length", raw("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json(limit+1)), fetch.Metadata, "longer than 5120 bytes"},
 		{"CM-14 Content-Length too small", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" + json(limit)), fetch.Metadata, ""},
-		{"CM-14 Content-Length too large", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{}"), fetch.Metadata, "breaks off"},
+		{"CM-14 Content-Length too large", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{}"), fetch.Metadata, "ended early"},
 		{"CM-14 Content-Length that is a lie", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999999999\r\n\r\n{}"), fetch.Metadata, "longer than 5120 bytes"},
-		{"CM-14 two Content-Lengths", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), fetch.Metadata, "not answer in HTTP"},
+		{"CM-14 two Content-Lengths", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), fetch.Metadata, "not respond with HTTP"},
 		{"CM-14 gzip bomb", typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			fmt.Fprint(w, "\x1f\x8b\x08")
@@ -177,19 +177,19 @@ func TestAnswers(t *testing.T) {
 		{"a key set of 64 KB + 1", answer(200, "application/json", json(64<<10+1)), fetch.KeySet, "longer than 65536 bytes"},
 		{"CM-34 a header of 1 MB", typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Large", strings.Repeat("a", 1<<20))
-		}), fetch.Metadata, "not answer in HTTP"},
-		{"CM-34 many headers", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + strings.Repeat("A: b\r\n", 10_000) + "\r\n{}"), fetch.Metadata, "not answer in HTTP"},
+		}), fetch.Metadata, "not respond with HTTP"},
+		{"CM-34 many headers", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + strings.Repeat("A: b\r\n", 10_000) + "\r\n{}"), fetch.Metadata, "not respond with HTTP"},
 		{"CM-34 a few 1xx", raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 4) + "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"), fetch.Metadata, ""},
 		{"CM-34 1xx for ever", func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			for err == nil {
 				_, err = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\n\r\n")
 			}
-		}, fetch.Metadata, "not answer in HTTP"},
-		{"CM-34 HTTP/2 from the start", raw("\x00\x00\x00\x04\x00\x00\x00\x00\x00" + strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 1000)), fetch.Metadata, "not answer in HTTP"},
+		}, fetch.Metadata, "not respond with HTTP"},
+		{"CM-34 HTTP/2 from the start", raw("\x00\x00\x00\x04\x00\x00\x00\x00\x00" + strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 1000)), fetch.Metadata, "not respond with HTTP"},
 		{"CM-34 another protocol", raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), fetch.Metadata, "status 101"},
-		{"a banner that is not quoted", raw("SSH-2.0-secret\r\n"), fetch.Metadata, "not answer in HTTP"},
-		{"nothing", raw(""), fetch.Metadata, "not answer in HTTP"},
+		{"a banner that is not quoted", raw("SSH-2.0-secret\r\n"), fetch.Metadata, "not respond with HTTP"},
+		{"nothing", raw(""), fetch.Metadata, "not respond with HTTP"},
 		{"CM-41 picture", answer(200, "image/png", "\x89PNG"), fetch.Logo, ""},
 		{"CM-41 SVG", answer(200, "image/svg+xml", "<svg><script/></svg>"), fetch.Logo, "Content-Type"},
 		{"CM-41 HTML", answer(200, "text/html", "GIF89a<script>"), fetch.Logo, "Content-Type"},
@@ -220,10 +220,10 @@ func TestAnswers(t *testing.T) {
 				case !strings.Contains(err.Error(), tt.want):
 					t.Errorf("got %q, want it to say %q", err, tt.want)
 				case strings.Contains(err.Error(), "secret"):
-					t.Errorf("%q quotes what came", err)
+					t.Errorf("%q quotes the response", err)
 				}
 				if time.Since(began) != 0 {
-					t.Error("only the time stopped it")
+					t.Error("only the timeout ended the fetch")
 				}
 				if diff := cmp.Diff([]string{"127.0.0.1:80"}, web.dials()); diff != "" {
 					t.Errorf("dialled (-want +got):\n%s", diff)
@@ -233,7 +233,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// What is longer than allowed is not read to its end.
+// A document that is too long is not read to its end.
 func TestReadsNoMoreThanItKeeps(t *testing.T) {
 	t.Run("CM-14 5 MB without Content-Length", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -261,8 +261,7 @@ func TestReadsNoMoreThanItKeeps(t *testing.T) {
 	})
 }
 
-// Whatever fails, fails alike: a stranger who may choose the URL learns nothing of
-// the network from when he is answered.
+// All failures take the same time, so that a stranger who chooses the URL learns nothing about the network from it.
 func TestFailuresTakeTheSameTime(t *testing.T) {
 	certificate := authority.issue(leaf{host: "client.example"})
 	stranger := authority.issue(leaf{host: "client.example", selfSigned: true})
@@ -322,7 +321,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 			})
 		})
 	}
-	t.Run("who leaves does not wait", func(t *testing.T) {
+	t.Run("a caller whose context ends does not wait", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
@@ -378,7 +377,7 @@ func TestTLS(t *testing.T) {
 }
 
 func TestRequest(t *testing.T) {
-	t.Run("CM-33 says who it is and nothing more", func(t *testing.T) {
+	t.Run("CM-33 the request has only the necessary headers", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var (
 				got     http.Header
@@ -436,10 +435,10 @@ func TestRequest(t *testing.T) {
 	})
 }
 
-// One host gets two fetches at a time, all together 32; who waits, waits 5 seconds.
+// At most 2 fetches of one host and 32 in total run at once; the others wait for up to 5 seconds.
 func TestTurns(t *testing.T) {
-	// gather begins n fetches of hosts that never answer, and returns how many were
-	// served at once when all else waits, and how many failed in the end.
+	// gather begins n fetches from hosts that never respond, and returns how many ran at once and how many failed in
+	// the end.
 	gather := func(t *testing.T, n int, host func(int) string) (atOnce, failed int64) {
 		var serving, failures atomic.Int64
 		web := newInternet(t)
@@ -481,7 +480,7 @@ func TestTurns(t *testing.T) {
 			}
 		})
 	})
-	t.Run("CM-29 one that had no turn is no fault of what it asked for", func(t *testing.T) {
+	t.Run("CM-29 a fetch that got no turn fails with ErrBusy", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			web := newInternet(t)
 			web.name("slow.example", "8.8.8.8")
@@ -515,7 +514,7 @@ func TestTurns(t *testing.T) {
 			}
 		})
 	})
-	t.Run("CM-29 more than are worth remembering", func(t *testing.T) {
+	t.Run("CM-29 more fetches than may wait", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			web := newInternet(t)
 			client := web.client(false)

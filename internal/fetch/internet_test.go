@@ -23,8 +23,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/fetch"
 )
 
-// internet is a small one in memory: a name server, and what listens at which
-// address. In a synctest bubble its time is the bubble's.
+// internet is a small internet in memory: a name server, and servers by address. In a synctest bubble, its clock is the
+// bubble's.
 type internet struct {
 	t *testing.T
 
@@ -39,14 +39,14 @@ func newInternet(t *testing.T) *internet {
 	return &internet{t: t, names: make(map[string][][]netip.Addr), serve: make(map[string]func(net.Conn))}
 }
 
-// client fetches from this internet. Its certificates are the test authority's.
+// client returns a Client that fetches from this internet and trusts the test authority.
 func (i *internet) client(allowLoopback bool) *fetch.Client {
 	return fetch.New(fetch.Options{
 		AllowLoopback: allowLoopback, Now: time.Now, LookupIP: i.lookup, Dial: i.dial, RootCAs: authority.pool,
 	})
 }
 
-// name lets the name server answer addrs.
+// name makes the name server return addrs.
 func (i *internet) name(host string, addrs ...string) {
 	var answer []netip.Addr
 	for _, addr := range addrs {
@@ -102,7 +102,7 @@ func (i *internet) dial(ctx context.Context, network, address string) (net.Conn,
 	return newEager(near), nil
 }
 
-// dials returns and forgets the addresses that were connected to.
+// dials returns the addresses of all connections since the last call.
 func (i *internet) dials() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -111,8 +111,8 @@ func (i *internet) dials() []string {
 	return dialled
 }
 
-// eager is the end of a pipe that does not wait for the other end to read: both
-// may write at once, as with TCP.
+// eager is one end of a pipe whose writes do not wait for the other end to read, so that both can write at once, as
+// with TCP.
 type eager struct {
 	net.Conn
 	out    chan []byte
@@ -149,8 +149,7 @@ func (e *eager) Close() error {
 	return e.Conn.Close()
 }
 
-// abrupt is a TLS connection that is closed without a word: on a pipe nobody may be
-// there to hear it.
+// abrupt is a TLS connection that is closed without a TLS alert, because the other end of a pipe may not be reading.
 type abrupt struct {
 	net.Conn
 	pipe net.Conn
@@ -158,7 +157,7 @@ type abrupt struct {
 
 func (a abrupt) Close() error { return a.pipe.Close() }
 
-// line is a listener for connections that are put into it.
+// line is a listener that accepts the connections that are sent to it.
 type line chan net.Conn
 
 func (l line) Accept() (net.Conn, error) {
@@ -171,7 +170,7 @@ func (l line) Accept() (net.Conn, error) {
 func (l line) Close() error   { close(l); return nil }
 func (l line) Addr() net.Addr { return &net.TCPAddr{} }
 
-// answer is a handler that always answers the same.
+// answer returns a handler that always sends the same response.
 func answer(status int, contentType, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
@@ -180,7 +179,7 @@ func answer(status int, contentType, body string) http.HandlerFunc {
 	}
 }
 
-// swallow reads for ever and never answers.
+// swallow reads forever and never responds.
 func swallow(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 // authority is a certificate authority.

@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
-// Kind is what is fetched: how long it may be, of which types, and how long it is
-// good. A document is fresh as long as its server says (RFC 9111 §4.2), but no
-// shorter than MinFresh and no longer than MaxFresh; after that, for MaxStale
-// more, it is used when a newer one cannot be had (RFC 5861 §4).
+// Kind says how long a kind of document may be, which types it may have, and how long it may be used. A document is
+// fresh for as long as its server says (RFC 9111 §4.2), but at least for MinFresh and at most for MaxFresh. For
+// MaxStale after that, it is used if a newer one cannot be fetched (RFC 5861 §4).
 type Kind struct {
 	MaxBytes                     int64
-	Accept                       string // the header
+	Accept                       string // header of the request
 	Types                        func(mediaType string) bool
 	MinFresh, MaxFresh, MaxStale time.Duration
 }
 
-// The kinds.
+// The kinds of documents.
 var (
 	// Metadata is a Client ID Metadata Document.
 	Metadata = Kind{
@@ -35,9 +34,8 @@ var (
 		Types:    isJSON,
 		MinFresh: 5 * time.Minute, MaxFresh: time.Hour, MaxStale: 6 * time.Hour,
 	}
-	// Logo is a picture of a type that cannot carry a script. Whether its bytes are
-	// what its type says is left to whoever shows it: serve it with that very type
-	// and nosniff.
+	// Logo is a picture of a type that cannot contain a script. The package does not check whether the bytes have that
+	// type, so a caller that serves them unchanged must send exactly that type and nosniff.
 	Logo = Kind{
 		MaxBytes: 256 << 10,
 		Accept:   "image/png, image/jpeg, image/gif, image/webp",
@@ -46,7 +44,7 @@ var (
 	}
 )
 
-// isJSON tells application/json and application/…+json.
+// isJSON reports whether mediaType is application/json or ends with +json.
 func isJSON(mediaType string) bool {
 	return mediaType == "application/json" ||
 		strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
@@ -56,7 +54,7 @@ func isPicture(mediaType string) bool {
 	return slices.Contains([]string{"image/png", "image/jpeg", "image/gif", "image/webp"}, mediaType)
 }
 
-// Document is what was fetched. FetchedAt is when it was asked for.
+// Document is a fetched document. FetchedAt is the time when its request began.
 type Document struct {
 	Body       []byte
 	MediaType  string // in lower case, without parameters
@@ -64,9 +62,9 @@ type Document struct {
 	FreshUntil time.Time
 }
 
-// freshness returns how long an answer may be reused by its headers; what it does
-// not say, or not clearly, is zero. s-maxage is for caches that many share; Vary
-// does not matter, for the request is always the same. RFC 9111 §4.2.1.
+// freshness returns how long a response may be reused according to its headers (RFC 9111 §4.2.1), or zero if they do
+// not say so clearly. It ignores s-maxage, which is for shared caches, and Vary, because the request is always the
+// same.
 func freshness(h http.Header, now time.Time) (lifetime time.Duration) {
 	if expires, err := http.ParseTime(h.Get("Expires")); err == nil {
 		sent, err := http.ParseTime(h.Get("Date"))
@@ -87,7 +85,7 @@ func freshness(h http.Header, now time.Time) (lifetime time.Duration) {
 	return lifetime - seconds(h.Get("Age"))
 }
 
-// seconds reads delta-seconds, RFC 9111 §1.2.2: too many are 2^31, nonsense is none.
+// seconds parses delta-seconds (RFC 9111 §1.2.2). It returns at most 2^31 seconds, and 0 if s is not a number.
 func seconds(s string) time.Duration {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil && !isDigits(s) {

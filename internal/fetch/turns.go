@@ -10,8 +10,7 @@ const (
 	atOncePerHost = 2
 )
 
-// turns makes fetches wait for each other, so that neither this server nor one
-// host has too many connections of them.
+// turns bounds concurrent fetches, in total and for each host. Other fetches wait.
 type turns struct {
 	all chan struct{} // holds one token for each fetch
 
@@ -20,19 +19,19 @@ type turns struct {
 }
 
 type hostTurns struct {
-	fetching chan struct{} // as all
-	users    int           // fetching or waiting; with none the host is forgotten
+	fetching chan struct{} // like turns.all, for this host
+	users    int           // fetching or waiting; if 0, the host is deleted
 }
 
 func newTurns() *turns {
 	return &turns{all: make(chan struct{}, atOnce), hosts: make(map[string]*hostTurns)}
 }
 
-// wait returns when a document of host may be fetched; leave ends that. The error
-// is that of ctx.
+// wait blocks until a document of host may be fetched. The caller must call leave after the fetch. The error is that of
+// ctx.
 func (t *turns) wait(ctx context.Context, host string) (leave func(), err error) {
 	h := t.join(host)
-	// The host first: a fetch that waits for a slow host takes no turn from others.
+	// The host comes first, so that a fetch that waits for a slow host does not take a turn from others.
 	if err := take(ctx, h.fetching); err != nil {
 		t.part(host)
 		return nil, err

@@ -16,13 +16,11 @@ const (
 	maxClientID = 512  // bytes of a URL that is a client identifier: it is stored, shown and logged
 )
 
-// CheckURL decides from the text alone, without looking anything up, whether raw
-// may be the URL of a Client ID Metadata Document: https, a domain name in lower
-// case, a path, and no userinfo, fragment, query, dot segment or needless port;
-// at most 512 bytes. With allowLoopback, http and https URLs of loopback hosts
-// (oauth.IsLoopback) may be too. Nothing is repaired, for client identifiers
-// are compared byte for byte. The error is ErrNotAllowed with the rule that raw
-// breaks; it quotes nothing of raw. Client ID Metadata Document §3.
+// CheckURL checks whether raw may be the URL of a Client ID Metadata Document, without looking anything up: https, a
+// domain name in lower case, a path, and no userinfo, fragment, query, dot segment or default port; at most 512 bytes.
+// With allowLoopback, it also accepts http and https URLs of loopback hosts (oauth.IsLoopback). It does not normalise
+// raw, because client identifiers are compared byte for byte. The error is ErrNotAllowed with the rule that raw breaks;
+// it does not quote raw. Client ID Metadata Document §3.
 func CheckURL(raw string, allowLoopback bool) error {
 	t, err := parse(raw, allowLoopback)
 	if err != nil {
@@ -43,37 +41,37 @@ func CheckURL(raw string, allowLoopback bool) error {
 	return nil
 }
 
-// Check decides from the text alone whether raw may be fetched: by the rules for
-// every URL that a stranger chose, of which CheckURL has more. Errors are as there.
+// Check checks whether raw may be fetched, without looking anything up. It applies the rules for every URL that a
+// stranger may choose; CheckURL applies additional ones. The error is as that of CheckURL.
 func Check(raw string, allowLoopback bool) error {
 	_, err := parse(raw, allowLoopback)
 	return err
 }
 
-// A backslash here was written %5C; some servers take it for a slash.
+// A backslash here was %5C in the URL. Some servers treat it as a slash.
 func isSlash(r rune) bool        { return r == '/' || r == '\\' }
 func isDots(segment string) bool { return segment == "." || segment == ".." }
 
-// A target is a URL that may be fetched, as far as its text tells.
+// A target is a URL that parse has accepted.
 type target struct {
 	url      *url.URL
-	host     string // a domain name, or without brackets the IP address of a loopback host
+	host     string // a domain name, or the IP address of a loopback host without brackets
 	port     string
 	loopback bool
 }
 
-// outsideURI tells the characters that no URI has, RFC 3986 §2.
+// outsideURI reports whether r cannot be in a URI, RFC 3986 §2.
 func outsideURI(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"<>\\^`{|}", r)
 }
 
-// parse applies the rules for every URL that a stranger chose.
+// parse parses raw and applies the rules for every URL that a stranger may choose.
 func parse(raw string, allowLoopback bool) (target, error) {
 	switch {
 	case len(raw) > maxURL:
 		return target{}, notAllowed("it is longer than %d bytes", maxURL)
 	case strings.ContainsFunc(raw, outsideURI):
-		return target{}, notAllowed("it has a character that no URL has")
+		return target{}, notAllowed("it has a character that is not allowed in a URL")
 	case strings.Contains(raw, "#"):
 		return target{}, notAllowed("it has a fragment")
 	}
@@ -121,8 +119,8 @@ func defaultPort(scheme string) string {
 	return "443"
 }
 
-// domainName begins its last label with a letter, so that no spelling of an IPv4
-// address is one: neither 127.0.0.1 nor 127.1, 2130706433, 0177.0.0.1 or 0x7f.1.
+// domainName requires a letter at the beginning of the last label, so that it matches no spelling of an IPv4 address,
+// such as 127.0.0.1, 127.1, 2130706433, 0177.0.0.1 or 0x7f.1.
 var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`)
 
 func isDomainName(host string) bool {

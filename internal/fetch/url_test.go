@@ -164,7 +164,7 @@ func FuzzCheckURL(f *testing.F) {
 		}
 		u, err := url.Parse(raw)
 		if err != nil {
-			t.Fatalf("allowed %q, which is no URL: %v", raw, err)
+			t.Fatalf("allowed %q, which is not a URL: %v", raw, err)
 		}
 		host := u.Hostname()
 		lastLabel := host[strings.LastIndexByte(host, '.')+1:]

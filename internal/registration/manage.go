@@ -29,11 +29,9 @@ func (e *Endpoint) Read(r *http.Request) (web.Reply, error) {
 	return web.Reply{Body: e.information(c, "", token)}, nil
 }
 
-// Update answers PUT /oauth2/register/{client_id} (RFC 7592 §2.2): what is sent
-// replaces all that was registered, and what is left out has its default again. An
-// operator's approval ends when people or codes would meet another client than
-// the one that was approved: with other redirect URIs, keys, names or links, or with
-// one more grant type.
+// Update answers PUT /oauth2/register/{client_id} (RFC 7592 §2.2): the metadata of the request replaces the registered
+// metadata, and members that are missing return to their defaults. The operator's approval ends if the redirect URIs,
+// keys, names or links change or a grant type is added, because the operator approved a client with other ones.
 func (e *Endpoint) Update(r *http.Request) (web.Reply, error) {
 	event := audit.Management("update", r.PathValue("client_id"))
 	_, token, err := e.owned(r)
@@ -58,8 +56,8 @@ func (e *Endpoint) Update(r *http.Request) (web.Reply, error) {
 	return web.Reply{Body: e.information(c, u.Secret, token)}, nil
 }
 
-// Delete answers DELETE /oauth2/register/{client_id} (RFC 7592 §2.3): the client,
-// its grants and all their tokens are gone.
+// Delete answers DELETE /oauth2/register/{client_id} (RFC 7592 §2.3). It deletes the client and its grants, and thereby
+// ends all their tokens.
 func (e *Endpoint) Delete(r *http.Request) (web.Reply, error) {
 	event := audit.Management("delete", r.PathValue("client_id"))
 	if _, _, err := e.owned(r); err != nil {
@@ -69,23 +67,22 @@ func (e *Endpoint) Delete(r *http.Request) (web.Reply, error) {
 	return web.Reply{Status: http.StatusNoContent}, err
 }
 
-// change runs do on the client that r is about, as it is now, and records how that
-// ended.
+// change locks the client of r, runs do on its current state, and records the outcome.
 func (e *Endpoint) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
 	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		c, err := enabled(tx.LockClient(r.PathValue("client_id"))) // whose approval depends on what it was
+		c, err := enabled(tx.LockClient(r.PathValue("client_id"))) // locked, because sameFace compares it with its old state
 		if err == nil {
 			err = do(tx, c)
 		}
-		if errors.Is(err, store.ErrNotFound) { // deleted just now
+		if errors.Is(err, store.ErrNotFound) { // deleted in the meantime
 			err = errRegistrationToken
 		}
 		return e.Strangers.Conclude(tx, r, event, err)
 	})
 }
 
-// owned returns the client that r is about, if r shows its registration access
-// token, and the token (RFC 7592 §3).
+// owned returns the client in the path of r and its registration access token. It returns errRegistrationToken if r
+// does not have that token (RFC 7592 §3).
 func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 	token := bearer(r)
 	c, err := enabled(e.DB.Client(r.Context(), r.PathValue("client_id")))
@@ -98,7 +95,7 @@ func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 	return c, token, nil
 }
 
-// enabled passes on a client that was looked up, unless it is gone or disabled.
+// enabled returns the result of a client lookup, or errRegistrationToken if the client does not exist or is disabled.
 func enabled(c *oauth.Client, err error) (*oauth.Client, error) {
 	c, err = client.Known(c, err)
 	if errors.Is(err, client.ErrGone) || errors.Is(err, client.ErrDisabled) {
@@ -107,26 +104,27 @@ func enabled(c *oauth.Client, err error) (*oauth.Client, error) {
 	return c, err
 }
 
-// update is what a client wants to be registered as from now on.
+// update is the body of an update request.
 type update struct {
 	metadata *oauth.Metadata
 
 	ClientID string `json:"client_id"`
 	Secret   string `json:"client_secret"`
-	// What the server alone says (RFC 7592 §2.2).
+	// Members that only the server sets (RFC 7592 §2.2).
 	RegistrationURI   *ignored `json:"registration_client_uri"`
 	RegistrationToken *ignored `json:"registration_access_token"`
 	SecretExpiresAt   *ignored `json:"client_secret_expires_at"`
 	IssuedAt          *ignored `json:"client_id_issued_at"`
 }
 
-// ignored is a value that is not parsed, however deep it is; nil is none, or null.
+// ignored is a JSON value that is not parsed, so that its nesting costs nothing. A nil *ignored means that the member
+// is missing or null.
 type ignored struct{}
 
-// UnmarshalJSON takes any value.
+// UnmarshalJSON accepts every value.
 func (*ignored) UnmarshalJSON([]byte) error { return nil }
 
-// readUpdate parses and checks what can be checked without the client as it is.
+// readUpdate parses the request and makes the checks that do not depend on the stored client.
 func (e *Endpoint) readUpdate(r *http.Request) (*update, error) {
 	body, err := readObject(r)
 	if err != nil {
@@ -138,31 +136,31 @@ func (e *Endpoint) readUpdate(r *http.Request) (*update, error) {
 	}
 	switch err := json.Unmarshal(body, u); {
 	case err != nil:
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id and client_secret must be text")
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id and client_secret must be strings")
 	case u.ClientID == "":
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id is missing: an update names its client (RFC 7592 section 2.2)")
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id is missing: an update must contain the client_id (RFC 7592 section 2.2)")
 	case u.ClientID != r.PathValue("client_id"):
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id is not that of the address")
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id differs from the one in the URL")
 	case u.RegistrationURI != nil, u.RegistrationToken != nil, u.SecretExpiresAt != nil, u.IssuedAt != nil:
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "registration_client_uri, registration_access_token, client_secret_expires_at and client_id_issued_at must be left out (RFC 7592 section 2.2)")
 	}
 	return u, nil
 }
 
-// apply makes c what u says, or refuses what c may not become.
+// apply changes c to what u contains, or returns a refusal if the change is not allowed.
 func (u *update) apply(tx *store.Tx, c *oauth.Client) error {
 	before := c.Metadata
 	switch {
 	case u.Secret != "" && !c.MatchSecret(u.Secret, tx.Now()):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "client_secret is not the one that was issued: send that, or none")
+		return oauth.Refuse(oauth.InvalidClientMetadata, "client_secret is not the one that was issued: send that one, or leave client_secret out")
 	case kind(u.metadata.Method) != kind(before.Method):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method would change from %s to %s: say %s, or register a new client", before.Method, u.metadata.Method, before.Method)
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method cannot change from %s to %s: send %s, or register a new client", before.Method, u.metadata.Method, before.Method)
 	}
 	c.Metadata = *u.metadata
 	return tx.ReplaceMetadata(c, sameFace(&before, u.metadata))
 }
 
-// kind tells methods apart by what proves the client: nothing, a secret, or a key.
+// kind groups authentication methods by the credential that they use: none, a secret, or a key.
 func kind(m oauth.Method) oauth.Method {
 	if m == oauth.MethodPost {
 		return oauth.MethodBasic
@@ -170,8 +168,8 @@ func kind(m oauth.Method) oauth.Method {
 	return m
 }
 
-// sameFace reports whether people, and those who vouched for a, would take b for
-// it: codes and keys make no difference between them, and b may do no more.
+// sameFace reports whether an approval of a also holds for b: b has the same names, links, redirect URIs and keys, and
+// no additional grant types.
 func sameFace(a, b *oauth.Metadata) bool {
 	more := slices.ContainsFunc(b.GrantTypes, func(g oauth.GrantType) bool { return !slices.Contains(a.GrantTypes, g) })
 	return !more && a.SameTrust(b) && a.Name == b.Name && a.URI == b.URI && a.LogoURI == b.LogoURI && a.TOSURI == b.TOSURI && a.PolicyURI == b.PolicyURI

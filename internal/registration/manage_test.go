@@ -20,7 +20,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// secretive is a registration of a client with a secret, changed by members.
+// secretive returns the metadata of a client with a secret, changed by members.
 func secretive(members map[string]any) map[string]any {
 	m := servertest.Metadata(map[string]any{"token_endpoint_auth_method": "client_secret_basic"})
 	for name, value := range members {
@@ -39,7 +39,7 @@ func manager(t testing.TB, s *servertest.Server, members map[string]any) *server
 	return a
 }
 
-// change replaces the registration of a by that of members.
+// change replaces the registration of a with members.
 func change(a *servertest.Agent, members map[string]any, tweaks ...servertest.Tweak) *servertest.Reply {
 	m := secretive(members)
 	if _, ok := members["client_id"]; !ok {
@@ -48,7 +48,7 @@ func change(a *servertest.Agent, members map[string]any, tweaks ...servertest.Tw
 	return a.Registration(http.MethodPut, m, tweaks...)
 }
 
-// read returns what a is registered as.
+// read returns the registration of a.
 func read(t testing.TB, a *servertest.Agent) map[string]any {
 	t.Helper()
 	reply := a.Registration(http.MethodGet, nil)
@@ -62,7 +62,7 @@ func TestReadRegistration(t *testing.T) {
 	s := servertest.StartWeather(t)
 	a := s.Agent(t, nil)
 	info := servertest.Registered(t, a.Register(secretive(map[string]any{"client_uri": "https://a.example/", "contacts": []string{"a@a.example"}})))
-	delete(info, "client_secret") // only its hash is kept
+	delete(info, "client_secret") // because only its hash is stored
 	delete(info, "client_secret_expires_at")
 	if diff := cmp.Diff(info, read(t, a)); diff != "" {
 		t.Errorf("what is read is not what was registered (-want +got):\n%s", diff)
@@ -137,7 +137,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 						want = reply
 					}
 					if string(reply.Body) != string(want.Body) {
-						t.Errorf("it tells clients apart: %s", reply.Body)
+						t.Errorf("the response depends on whether the client exists: %s", reply.Body)
 					}
 				})
 			}
@@ -168,7 +168,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 			}
 		}
 	})
-	t.Run("DC-18 guessing is turned away, and does not fill the log", func(t *testing.T) {
+	t.Run("DC-18 guessing is limited, and does not fill the log", func(t *testing.T) {
 		s := servertest.StartWeather(t, func(c *config.Config) { c.Limits.Enabled = true })
 		a := manager(t, s, nil)
 		turned := 0
@@ -178,7 +178,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 			}
 		}
 		if events := len(s.Events("client.read")); turned == 0 || events > 310 {
-			t.Errorf("%d turned away, %d audit events", turned, events)
+			t.Errorf("%d refused with 429, %d audit events", turned, events)
 		}
 		read(t, a)
 	})
@@ -186,7 +186,7 @@ func TestStrangersAtRegistration(t *testing.T) {
 
 func TestUpdateRegistration(t *testing.T) {
 	s := servertest.StartWeather(t)
-	t.Run("what is left out is gone, or has its default again", func(t *testing.T) {
+	t.Run("members that are left out are removed or return to their defaults", func(t *testing.T) {
 		a := manager(t, s, map[string]any{"client_uri": "https://a.example/", "grant_types": []string{"authorization_code"}, "scope": "mcp:tools:weather"})
 		reply := change(a, map[string]any{"client_name": "Better", "token_endpoint_auth_method": nil})
 		want := map[string]any{
@@ -202,7 +202,7 @@ func TestUpdateRegistration(t *testing.T) {
 		}
 		a.Connect(s.Browser(t), s.User("update@example.com"))
 	})
-	t.Run("the secret may be repeated, and not be chosen", func(t *testing.T) {
+	t.Run("the secret may be repeated but not chosen", func(t *testing.T) {
 		a := manager(t, s, nil)
 		if reply := change(a, map[string]any{"client_secret": a.Secret}); reply.Status != http.StatusOK || reply.Text("client_secret") != a.Secret || reply.JSON()["client_secret_expires_at"] != 0. {
 			t.Errorf("status %d: %s", reply.Status, reply.Body)
@@ -211,7 +211,7 @@ func TestUpdateRegistration(t *testing.T) {
 		change(a, map[string]any{"client_secret": 5}).Refused(400, "invalid_client_metadata")
 		other := manager(t, s, nil)
 		change(a, map[string]any{"client_secret": other.Secret}).Refused(400, "invalid_client_metadata")
-		a.Exchange("cardea_ac_x").Refused(400, "invalid_grant") // the secret is as it was
+		a.Exchange("cardea_ac_x").Refused(400, "invalid_grant") // the secret did not change
 	})
 	refused := map[string]map[string]any{
 		"client_id left out":                   {"client_id": nil},
@@ -347,12 +347,13 @@ func TestUpdateRegistration(t *testing.T) {
 			}
 		}
 		if turned < 30 {
-			t.Errorf("%d turned away", turned)
+			t.Errorf("%d refused with 429", turned)
 		}
 	})
 }
 
-// A registration costs its sender a share once, and can be updated for ever: updates have a bound for all senders too.
+// A registration counts against its sender's share only once but can be updated forever, so updates also have a common
+// limit.
 func TestUpdateFlood(t *testing.T) {
 	s := servertest.StartWeather(t, func(c *config.Config) {
 		c.Limits.Enabled, c.Limits.AllRegistrations = true, limit.Rate{Every: time.Minute, Burst: 10}
@@ -430,7 +431,7 @@ func TestUpdateAndConsent(t *testing.T) {
 			if c.kept {
 				return
 			}
-			approve(s, a) // the operator looked at it again
+			approve(s, a) // the operator approved it again
 			if page, moved := browser.Authorize(a.Authorization()), c.members["redirect_uris"] != nil; page.IsConsent() != moved {
 				t.Errorf("consent is asked for: %v, want it for other redirect URIs alone", page.IsConsent())
 			}
@@ -498,7 +499,7 @@ func TestDeleteRegistration(t *testing.T) {
 	})
 }
 
-// admit makes an initial access token.
+// admit creates an initial access token.
 func admit(s *servertest.Server, edit func(*oauth.InitialAccessToken)) (token, id string) {
 	token = oauth.NewSecret(oauth.InitialTokenPrefix)
 	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: "Test", CreatedAt: s.DB.Now()}
@@ -509,7 +510,7 @@ func admit(s *servertest.Server, edit func(*oauth.InitialAccessToken)) (token, i
 	return token, made.ID
 }
 
-// byToken is an edit of the configuration.
+// byToken is an edit of the configuration: registration needs an initial access token.
 func byToken(c *config.Config) { c.Registration.DCR = "token" }
 
 func TestInitialAccessToken(t *testing.T) {
@@ -544,7 +545,7 @@ func TestInitialAccessToken(t *testing.T) {
 	}
 	for name, token := range refused {
 		t.Run("DC-17 "+name, func(t *testing.T) {
-			for _, body := range []map[string]any{servertest.Metadata(nil), secretive(nil), {"redirect_uris": 5}} { // nobody learns what is wrong with the body
+			for _, body := range []map[string]any{servertest.Metadata(nil), secretive(nil), {"redirect_uris": 5}} { // the response does not depend on the body
 				reply := s.Agent(t, nil).Register(body, token)
 				reply.Refused(http.StatusUnauthorized, "invalid_token")
 				if got := reply.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, "Bearer ") {
@@ -552,7 +553,7 @@ func TestInitialAccessToken(t *testing.T) {
 				}
 			}
 			if event := s.Events("client.register")[0]; event.Detail["cause"] == "" {
-				t.Errorf("the event does not tell the cause: %+v", event)
+				t.Errorf("the event does not have the cause: %+v", event)
 			}
 		})
 	}
@@ -683,7 +684,7 @@ func TestManageByKey(t *testing.T) {
 	signed := map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": set}
 	info := servertest.Registered(t, a.Register(secretive(signed)))
 	if _, ok := info["jwks"]; ok {
-		t.Error("the answer to a registration has jwks, with which the Go SDK cannot do")
+		t.Error("the response to a registration has jwks, on which the Go SDK fails")
 	}
 	t.Run("what is read can be sent back", func(t *testing.T) {
 		m := read(t, a)

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-jose/go-jose/v4/json" // tells apart names by case, refuses a name given twice
+	"github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -22,15 +22,15 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// maxRegistration bounds the body of a registration request, in bytes.
+// maxRegistration is the maximum length of the body of a registration request, in bytes.
 const maxRegistration = 64 << 10
 
-// maxBearer bounds a token in the Authorization header, in bytes.
+// maxBearer is the maximum length of a token in the Authorization header, in bytes.
 const maxBearer = 4096
 
-// Never-used registrations: how many are kept at most, but for a lot at each node;
-// how many each node registers before it counts again; how old the oldest must be
-// before a newer one may push it out; and how long they are kept at all.
+// Bounds of registrations that were never used. At most maxUnused are kept, plus up to lot for each node, because a
+// node counts them only once per lot of registrations. A new one may replace one that is older than settleTime.
+// ForgetUnused is the age at which they are deleted.
 const (
 	maxUnused    = 10_000
 	lot          = 100
@@ -38,21 +38,21 @@ const (
 	ForgetUnused = 24 * time.Hour
 )
 
-// Endpoint is POST /oauth2/register (RFC 7591), and what stands
-// below it for clients that manage their own registration (RFC 7592).
+// Endpoint implements POST /oauth2/register (RFC 7591), and the paths below it with which clients manage their own
+// registration (RFC 7592).
 type Endpoint struct {
 	DB        *store.DB
 	Issuer    string
 	Strangers *strangers.Recorder
-	// InitialTokens reports that a registration needs an initial access token
-	// (RFC 7591 §3); otherwise one that is shown is not looked at.
+	// InitialTokens says whether a registration needs an initial access token (RFC 7591 §3). If it is false, a token in
+	// the request is ignored.
 	InitialTokens bool
-	AllowLoopback bool              // lets a jwks_uri be on a loopback host
-	Admission     *strangers.Shares // of new clients; nil: without limit
-	Updates       *strangers.Shares // of clients that there are; nil: without limit
+	AllowLoopback bool              // accept a jwks_uri on a loopback host
+	Admission     *strangers.Shares // of new clients; nil: unlimited
+	Updates       *strangers.Shares // of updates; nil: unlimited
 
 	room   atomic.Int64 // registrations until the unused clients are counted again
-	fullAt atomic.Int64 // when there was no room, in microseconds since 1970; 0: there was
+	fullAt atomic.Int64 // when there was no room, in microseconds since 1970; 0 if there was room
 }
 
 // Information is the client information response (RFC 7591 §3.2.1, RFC 7592 §3).
@@ -60,33 +60,32 @@ type Information struct {
 	ClientID string `json:"client_id"`
 	IssuedAt int64  `json:"client_id_issued_at"`
 	oauth.Metadata
-	Secret          string `json:"client_secret,omitempty"`            // only when it was made just now, or sent by the client
+	Secret          string `json:"client_secret,omitempty"`            // only if it is new, or was sent by the client
 	SecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never; only with a secret
-	// RegistrationURI and RegistrationToken are where and with what the client
-	// manages its registration; both empty for one that cannot.
+	// RegistrationURI is where the client manages its registration, and RegistrationToken the token for it. Both are ""
+	// for a client that cannot.
 	RegistrationURI   string `json:"registration_client_uri,omitempty"`
 	RegistrationToken string `json:"registration_access_token,omitempty"`
 }
 
-// registration is a registration on its way: what was asked for, and what became
-// of it.
+// registration is a registration in progress: the request and its outcome.
 type registration struct {
 	*oauth.Metadata
-	fingerprint string // of a public client, which is the same for the same metadata
-	looked      bool   // no client had the fingerprint a moment ago; CreateClient tells if one has it now
-	initial     string // Hash of the initial access token, "" where none is needed
-	secret      string // the new client's; "": it has none
-	token       string // the new client's registration access token; "": it has none
+	fingerprint string // of the metadata of a public client; otherwise ""
+	looked      bool   // no client had the fingerprint before the transaction; CreateClient fails if one has it by now
+	initial     string // hash of the initial access token, "" if none is needed
+	secret      string // of the new client; "" if it has none
+	token       string // registration access token of the new client; "" if it has none
 
 	client    *oauth.Client
-	known     bool   // it was registered before
+	known     bool   // whether the client was registered before
 	initialID string // of the initial access token that was spent
 }
 
-// Register answers POST /oauth2/register. A public client that says the same of
-// itself as another did is that client, and no second one; so it has no
-// registration access token, which anybody would get. A confidential client is
-// always new, and has one. Nobody vouches for either until an operator approves it.
+// Register answers POST /oauth2/register. If a public client with the same metadata is already registered, Register
+// returns that client instead of a second one; therefore public clients have no registration access token, because
+// anybody could get it. A confidential client is always new and has such a token. Both are unapproved until an operator
+// approves them.
 func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	g := new(registration)
 	var err error
@@ -105,7 +104,7 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	case oauth.MethodPrivateKeyJWT:
 		g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
 	}
-	if g.fingerprint != "" && !e.InitialTokens { // most are known, and cost no transaction
+	if g.fingerprint != "" && !e.InitialTokens { // most are already registered and need no write
 		known, err := e.known(r, g.fingerprint)
 		if err != nil || known != nil {
 			return e.created(known, "", ""), err
@@ -115,7 +114,7 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 		return web.Reply{}, err
 	}
 	g.looked = g.fingerprint != "" && !e.InitialTokens
-	for range 2 { // again when the same registration came in at the same time
+	for range 2 { // again if the same registration was made at the same time
 		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 			event := audit.Registration("", g.Name, false)
 			err := e.enter(tx, g)
@@ -138,12 +137,12 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	return e.created(g.client, g.secret, g.token), nil
 }
 
-// errInitialToken refuses a registration that nobody allowed, whatever is wrong
-// with the token.
-var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an initial access token: send one as Authorization: Bearer; the operator makes it with cardea initial-access-token create")
+// errInitialToken refuses a registration without a valid initial access token. It is the same whatever is wrong with
+// the token.
+var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an initial access token: send one as Authorization: Bearer; an operator can create one with cardea initial-access-token create")
 
-// initialToken returns the Hash of the initial access token that r must show, ""
-// where it need not (RFC 7591 §3). Nothing is spent yet.
+// initialToken returns the hash of the initial access token of r, or "" if none is needed (RFC 7591 §3). It checks the
+// token but does not spend it.
 func (e *Endpoint) initialToken(r *http.Request) (string, error) {
 	if !e.InitialTokens {
 		return "", nil
@@ -163,8 +162,7 @@ func (e *Endpoint) initialToken(r *http.Request) (string, error) {
 	return hash, err
 }
 
-// bearer returns the token of the Authorization header, "" if there is none or
-// anything else (RFC 6750 §2.1).
+// bearer returns the token of the Authorization header, or "" if the request has no bearer token (RFC 6750 §2.1).
 func bearer(r *http.Request) string {
 	header := r.Header.Values("Authorization")
 	if len(header) != 1 {
@@ -177,8 +175,8 @@ func bearer(r *http.Request) string {
 	return strings.TrimLeft(token, " ")
 }
 
-// enter finds or stores the client, and spends the initial access token, last of
-// what can be refused: a registration that fails costs no use of it.
+// enter finds or stores the client, and spends the initial access token. It spends the token after all other checks, so
+// that a refused registration does not use it up.
 func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	if g.fingerprint != "" && !g.looked {
 		known, err := tx.ClientByFingerprint(g.fingerprint)
@@ -216,8 +214,8 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	return tx.CreateClient(c, g.fingerprint)
 }
 
-// read parses and checks the request (RFC 7591 §3.1). Members that are of no use
-// are ignored, whatever privilege they ask for; the answer tells what was kept.
+// read parses and checks the request (RFC 7591 §3.1). Members that this server does not use are ignored. The response
+// contains the members that were registered.
 func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
 	body, err := readObject(r)
 	if err != nil {
@@ -226,7 +224,7 @@ func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
 	return e.parse(body)
 }
 
-// readObject returns the body of a request that is to be a JSON object.
+// readObject returns the body of a request with the type application/json. It does not parse it.
 func readObject(r *http.Request) ([]byte, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidClientMetadata, "send the registration as application/json")
@@ -241,16 +239,16 @@ func readObject(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// parse returns the metadata that body holds, checked and filled in.
+// parse returns the metadata in body, checked and with its defaults filled in.
 func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	m, err := client.Read(body)
 	if errors.Is(err, client.ErrNotObject) {
-		err = oauth.Refuse(oauth.InvalidClientMetadata, "the body must be one JSON object as in RFC 7591 section 2, with each name once")
+		err = oauth.Refuse(oauth.InvalidClientMetadata, "the body must be one JSON object without duplicate names (RFC 7591 section 2)")
 	}
 	if err != nil {
 		return nil, err
 	}
-	m.Methods = nil // of metadata documents alone: a registration names one
+	m.Methods = nil // only metadata documents may name several
 	if err := client.Check(m, e.Issuer); err != nil {
 		return nil, err
 	}
@@ -262,11 +260,11 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	return m, nil
 }
 
-// renewEvery is how often it is written down that a client registered once more.
+// renewEvery is how often a repeated registration of the same client is stored.
 const renewEvery = 5 * time.Minute
 
-// known returns the public client that registered the same metadata before, nil
-// if there is none. It is kept for another day from now, if nobody uses it yet.
+// known returns the public client that is registered with the same metadata, or nil if there is none. If the client has
+// not been used yet, known keeps it for another day.
 func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, error) {
 	var c *oauth.Client
 	due := false
@@ -277,7 +275,7 @@ func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, er
 		due, err = tx.RenewalDue(c.ID, e.DB.Now().Add(-renewEvery))
 		return err
 	})
-	if err == nil && due { // unless it was forgotten just now
+	if err == nil && due { // does nothing if the client was deleted meanwhile
 		err = e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.RenewClient(c.ID) })
 	}
 	switch {
@@ -289,7 +287,7 @@ func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, er
 	return c, e.Strangers.Note(r, audit.Registration(c.ID, c.Name, true))
 }
 
-// admit turns away a sender that registers too much, or all if they do together.
+// admit returns a refusal if the sender, or all senders together, registered too many clients.
 func (e *Endpoint) admit(r *http.Request) error {
 	if ok, after := e.Admission.Admit(r); !ok {
 		return e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
@@ -297,15 +295,15 @@ func (e *Endpoint) admit(r *http.Request) error {
 	return nil
 }
 
-// fullFor is how long registrations are refused without counting again whether there is
-// room: counting is what costs.
+// fullFor is how long registrations are refused without counting the unused clients again, because counting is
+// expensive.
 const fullFor = time.Second
 
-var errFull = oauth.RefuseForNow(settleTime, "too many clients registered and never used: try again later")
+var errFull = oauth.RefuseForNow(settleTime, "too many registered clients have never been used: try again later")
 
-// makeRoom keeps the number of clients that never completed a flow within bounds:
-// the oldest make room, unless all of them are fresh. Counting them takes longer
-// than all the rest of a registration, so they are counted once in a lot.
+// makeRoom bounds the number of clients that never completed a flow. If there are too many, it deletes the oldest, or
+// returns errFull if all of them are younger than settleTime. It counts them only once per lot of registrations,
+// because counting takes longer than the rest of a registration.
 func (e *Endpoint) makeRoom(tx *store.Tx) error {
 	if e.room.Add(-1) >= 0 {
 		return nil
@@ -333,19 +331,17 @@ func (e *Endpoint) makeRoom(tx *store.Tx) error {
 	return nil
 }
 
-// created is the answer to a registration, with the secret and the registration
-// access token that were made.
+// created returns the response to a registration, with the new secret and the new registration access token.
 func (e *Endpoint) created(c *oauth.Client, secret, token string) web.Reply {
 	if c == nil {
 		return web.Reply{}
 	}
 	info := e.information(c, secret, token)
-	info.JWKS = nil // the Go SDK of MCP reads it as a string, and gives up on an object
+	info.JWKS = nil // the Go SDK of MCP expects a string here and fails on an object
 	return web.Reply{Status: http.StatusCreated, Body: info}
 }
 
-// information says what is registered. Clients read only what they may need: what
-// they sent is echoed, and what is not set is left out.
+// information returns the client information response for c. Members that are not set are left out.
 func (e *Endpoint) information(c *oauth.Client, secret, token string) Information {
 	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret, RegistrationToken: token}
 	if secret != "" {
@@ -357,7 +353,8 @@ func (e *Endpoint) information(c *oauth.Client, secret, token string) Informatio
 	return info
 }
 
-// fingerprintOf tells metadata apart: two are alike when they say the same.
+// fingerprintOf returns a hash of the metadata. It is the same for metadata that differs only in the order of its
+// lists.
 func fingerprintOf(m *oauth.Metadata) string {
 	same := *m
 	same.RedirectURIs = slices.Sorted(slices.Values(m.RedirectURIs))

@@ -88,7 +88,7 @@ func TestClientsInTheWild(t *testing.T) {
 		})
 	}
 
-	t.Run("one who comes again is the same client", func(t *testing.T) {
+	t.Run("the same public registration again returns the same client", func(t *testing.T) {
 		first, second := s.Agent(t, nil), s.Agent(t, nil)
 		servertest.Registered(t, first.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1", "https://a.example/2"}})))
 		servertest.Registered(t, second.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/2", "https://a.example/1"}})))
@@ -98,7 +98,7 @@ func TestClientsInTheWild(t *testing.T) {
 		third := s.Agent(t, nil)
 		servertest.Registered(t, third.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1"}})))
 		if third.ClientID == first.ClientID {
-			t.Error("other redirect URIs, same client")
+			t.Error("a registration with other redirect URIs returned the same client")
 		}
 	})
 }
@@ -123,7 +123,7 @@ func TestRegistrationRedirects(t *testing.T) {
 		})
 	}
 	for _, uri := range []string{"http://localho%C5%BFt/cb", "http://localho\u017ft/cb", "http://%C5%BF.localhost/cb", "https://%E2%84%AA.example/cb"} {
-		t.Run("DC-02 a letter that folds, "+uri, func(t *testing.T) {
+		t.Run("DC-02 a letter that folds to ASCII, "+uri, func(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
 		})
 	}
@@ -159,7 +159,7 @@ func TestRegistrationRedirects(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{s.URL + path}})).Refused(400, "invalid_redirect_uri")
 		})
 	}
-	t.Run("DC-04 the own origin, written otherwise", func(t *testing.T) {
+	t.Run("DC-04 the server's own origin in another spelling", func(t *testing.T) {
 		s := servertest.StartWeather(t, func(c *config.Config) { c.Issuer = "https://login.example.com" })
 		for _, uri := range []string{
 			"https://login.example.com/consent", "https://LOGIN.example.com/consent", "HTTPS://login.example.com/", "https://login.example.com:443/consent",
@@ -207,7 +207,7 @@ func TestRegistrationBody(t *testing.T) {
 			s.Agent(t, nil).RegisterRaw(kind, plain+"}").Refused(415, "invalid_client_metadata")
 		})
 	}
-	t.Run("DC-22 a charset is no other type", func(t *testing.T) {
+	t.Run("DC-22 a charset does not change the type", func(t *testing.T) {
 		servertest.Registered(t, s.Agent(t, nil).RegisterRaw("application/json; charset=utf-8", plain+"}"))
 	})
 	bodies := map[string]string{
@@ -241,7 +241,7 @@ func TestRegistrationBody(t *testing.T) {
 
 func TestRegistrationWords(t *testing.T) {
 	s := servertest.StartWeather(t)
-	t.Run("DC-06 a client_name that nobody can read", func(t *testing.T) {
+	t.Run("DC-06 a client_name that cannot be shown", func(t *testing.T) {
 		for _, name := range []any{strings.Repeat("a", 10<<10), map[string]any{}, 5} {
 			info := servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"client_name": name})))
 			if got, ok := info["client_name"]; ok {
@@ -255,7 +255,7 @@ func TestRegistrationWords(t *testing.T) {
 			want := servertest.Registered(t, plain.Register(servertest.Metadata(nil)))
 			got := servertest.Registered(t, odd.Register(servertest.Metadata(useless.Said)))
 			if useless.Kept == nil && odd.ClientID != plain.ClientID {
-				t.Error("it is another client than the one that left it out")
+				t.Error("it is not the same client as without the member")
 			}
 			maps.Copy(want, useless.Kept)
 			want["client_id"] = got["client_id"]
@@ -264,7 +264,7 @@ func TestRegistrationWords(t *testing.T) {
 			}
 		})
 	}
-	t.Run("DC-06 client_name that deceives", func(t *testing.T) {
+	t.Run("DC-06 a client_name with misleading characters", func(t *testing.T) {
 		ada := s.User("ada@example.com")
 		agent := s.Agent(t, nil)
 		reply := agent.Register(servertest.Metadata(map[string]any{"client_name": "Good\u202eevil\x00\x1b[31m<script>alert(1)</script>\u200b"}))
@@ -412,7 +412,7 @@ func TestRegisteredSecret(t *testing.T) {
 			}
 		}
 	})
-	t.Run("DC-28 ids are no URLs", func(t *testing.T) {
+	t.Run("DC-28 generated client_ids are not URLs", func(t *testing.T) {
 		seen := map[string]bool{}
 		for i := range 50 {
 			agent := s.Agent(t, nil)
@@ -471,7 +471,7 @@ func TestRegistrationFlood(t *testing.T) {
 		}
 	})
 	for _, tokens := range []string{"open", "token"} {
-		t.Run("DC-29 who registers again is kept for another day, "+tokens, func(t *testing.T) {
+		t.Run("DC-29 a client that registers again is kept for another day, "+tokens, func(t *testing.T) {
 			s := servertest.StartWeather(t, func(c *config.Config) { c.Registration.DCR = tokens })
 			var tweaks []servertest.Tweak
 			if tokens == "token" {

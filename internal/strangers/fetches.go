@@ -9,32 +9,32 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// How many fetches go on at once: for one address or one person, for one network, and for all that have some going on
-// already. What is left of all is for those that have none, so that a few whose fetches are never answered keep nobody
-// out.
+// Bounds of concurrent fetches: for one address or one person, for one network, and for all. FetchesAtOnce minus
+// ofThoseAtIt are reserved for networks without a fetch under way, so that slow fetches for a few networks do not block
+// the others.
 const (
 	FetchesAtOnce  = 32 // of all
 	ofAddress      = 8
 	ofNetwork      = 16
 	ofThoseAtIt    = 24
-	fetchesEndSoon = 5 * time.Second // as long as fetch has patience
+	fetchesEndSoon = 5 * time.Second // as long as a fetch may take
 )
 
-// Fetches bounds what strangers have this server fetch: metadata documents, key sets and logos alike. All of it is
-// taken before a fetch begins. The zero value bounds how many go on at once alone. It is safe for concurrent use.
+// Fetches limits the fetches that strangers cause: of metadata documents, key sets and logos together. The limits are
+// checked before a fetch begins. The zero value limits only concurrent fetches. It is safe for concurrent use.
 type Fetches struct {
-	Shares *Shares        // of senders that are not signed in; nil: without limit
-	People *limit.Limiter // by person who is signed in; nil: without limit
+	Shares *Shares        // of senders that are not signed in; nil: unlimited
+	People *limit.Limiter // by signed-in person; nil: unlimited
 
 	mu        sync.Mutex
-	addresses map[string]int // going on
+	addresses map[string]int // fetches under way
 	networks  map[string]int
 	all       int
 }
 
-// Take takes one fetch for the sender of r from the budget; person is the id of who is signed in, "" for nobody. done
-// ends it. A refusal is 429 if the sender has had its share, and 503 if this server has too much to fetch: that is
-// nobody's fault whose document it is.
+// Take takes one fetch from the budget of the sender of r. person is the ID of the signed-in person, or "". The caller
+// must call done when the fetch has ended. The error is a refusal with status 429 if the sender has used up its share,
+// and with 503 if this server is running too many fetches, which is not the fault of the document.
 func (f *Fetches) Take(r *http.Request, person string) (done func(), err error) {
 	if f == nil {
 		return func() {}, nil
@@ -55,12 +55,12 @@ func (f *Fetches) Take(r *http.Request, person string) (done func(), err error) 
 		done()
 	}
 	if v == shareUsed {
-		return nil, oauth.RefuseForNow(after, "this server had to fetch too much for this sender: try again later")
+		return nil, oauth.RefuseForNow(after, "this server fetched too many documents for this sender: try again later")
 	}
-	return nil, oauth.RefuseBusy(after, "this server has too much to fetch at the moment")
+	return nil, oauth.RefuseBusy(after, "this server is running too many fetches at the moment: try again later")
 }
 
-// spend takes one from the rate of the sender.
+// spend takes one fetch from the rate of the sender.
 func (f *Fetches) spend(r *http.Request, person string) (verdict, time.Duration) {
 	if person == "" {
 		return f.Shares.admit(r)
@@ -71,7 +71,7 @@ func (f *Fetches) spend(r *http.Request, person string) (verdict, time.Duration)
 	return admitted, 0
 }
 
-// begin counts one more that goes on until done.
+// begin counts one fetch as under way until done is called.
 func (f *Fetches) begin(address, network string) (done func(), v verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,7 +96,7 @@ func (f *Fetches) begin(address, network string) (done func(), v verdict) {
 	}, admitted
 }
 
-// less counts one less under key, and forgets a key that has none.
+// less decrements the count of key and deletes the key if it reaches zero.
 func less(counts map[string]int, key string) {
 	if counts[key]--; counts[key] == 0 {
 		delete(counts, key)

@@ -9,9 +9,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
-// Fetches from servers that do not answer, which go on and on.
+// TestFetchesAtOnce checks the limits with fetches that never end.
 func TestFetchesAtOnce(t *testing.T) {
-	// hold takes as many as there are for the addresses, and returns how many, and what the last one was refused with.
+	// hold takes fetches for the addresses until one is refused, and returns how many it took and the last refusal.
 	hold := func(f *strangers.Fetches, addresses int, format string) (n int, last error) {
 		for i := range addresses {
 			for range 100 {
@@ -46,7 +46,7 @@ func TestFetchesAtOnce(t *testing.T) {
 		t.Run(attack.name, func(t *testing.T) {
 			f := new(strangers.Fetches)
 			if n, last := hold(f, attack.addresses, attack.format); n != attack.of || code(last) != attack.last {
-				t.Errorf("%d go on, want %d; the last was refused with %v", n, attack.of, last)
+				t.Errorf("%d are under way, want %d; the last was refused with %v", n, attack.of, last)
 			}
 			for i := range 8 {
 				if _, err := f.Take(sender(t, fmt.Sprintf("203.0.%d.7", i)), ""); err != nil {
@@ -58,7 +58,7 @@ func TestFetchesAtOnce(t *testing.T) {
 	t.Run("several networks leave room for others", func(t *testing.T) {
 		f := new(strangers.Fetches)
 		if n, last := hold(f, 5, "192.0.%d.1"); n > 27 || code(last) != oauth.TemporarilyUnavailable {
-			t.Errorf("%d go on; the last was refused with %v", n, last)
+			t.Errorf("%d are under way; the last was refused with %v", n, last)
 		}
 		if _, err := f.Take(sender(t, "203.0.113.7"), ""); err != nil {
 			t.Errorf("another network is refused: %v", err)
@@ -67,7 +67,7 @@ func TestFetchesAtOnce(t *testing.T) {
 			t.Errorf("a person who is signed in is refused: %v", err)
 		}
 	})
-	t.Run("what is done makes room", func(t *testing.T) {
+	t.Run("a fetch that ends makes room", func(t *testing.T) {
 		f := new(strangers.Fetches)
 		for range 1000 {
 			done, err := f.Take(sender(t, "192.0.2.1"), "")
@@ -77,7 +77,7 @@ func TestFetchesAtOnce(t *testing.T) {
 			done()
 		}
 		if n, _ := hold(f, 1, "192.0.2.%d"); n != 8 {
-			t.Errorf("%d go on", n)
+			t.Errorf("%d are under way", n)
 		}
 	})
 	t.Run("without a budget", func(t *testing.T) {

@@ -7,21 +7,22 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 )
 
-// Shares bounds what costs more than an answer, such as new clients. Each sender has its share of what there is for
-// everyone. When that is used up, by however many senders, a tenth of it more is there for networks that took hardly
-// anything lately, so that a few networks do not shut out everybody else. Make it with NewShares; it is safe for
-// concurrent use, and a nil *Shares admits all.
+// Shares limits expensive operations, such as registrations. Each sender has a share of the common rate. Once the
+// common rate is used up, another tenth of it is reserved for networks that sent hardly anything lately, so that a few
+// networks do not block all others. Use NewShares to make one. It is safe for concurrent use, and a nil *Shares admits
+// everything.
 type Shares struct {
 	by                  func(*http.Request) string
 	share, everyone     *limit.Limiter
-	newcomers, newcomer *limit.Limiter // all of them together, and by network
+	newcomers, newcomer *limit.Limiter // for all of them together, and by network
 }
 
-// newcomer is how often a network may come and still be new: one that is refused, and comes again as it was told, is.
+// newcomer is how often a network may send requests and still count as new. The burst leaves room for a network that is
+// refused and tries again later.
 var newcomer = limit.Rate{Every: 10 * time.Minute, Burst: 3}
 
-// NewShares returns Shares with the share of each sender, by Address or Network, and the rate of everyone, which tells at
-// most so many senders apart, on the given clock.
+// NewShares returns Shares with the given rates for each sender and for everyone. by returns the key of a sender:
+// Address or Network. At most senders keys are counted separately.
 func NewShares(by func(*http.Request) string, share, everyone limit.Rate, senders int, now func() time.Time) *Shares {
 	tenth := limit.Rate{Every: 10 * everyone.Every, Burst: max(1, everyone.Burst/10)}
 	return &Shares{
@@ -30,16 +31,16 @@ func NewShares(by func(*http.Request) string, share, everyone limit.Rate, sender
 	}
 }
 
-// A verdict says whose budget allows one more, or does not.
+// A verdict is the result of a check: admitted, or the budget that is used up.
 type verdict int
 
 const (
 	admitted     verdict = iota
 	shareUsed            // the sender's own
-	everyoneUsed         // that of all together
+	everyoneUsed         // the common one
 )
 
-// Admit reports whether the sender of r may have one more now, and else after what time.
+// Admit takes one operation from the budgets and reports whether there was one. If not, retryAfter is the time to wait.
 func (s *Shares) Admit(r *http.Request) (ok bool, retryAfter time.Duration) {
 	v, retryAfter := s.admit(r)
 	return v == admitted, retryAfter
@@ -50,7 +51,7 @@ func (s *Shares) admit(r *http.Request) (verdict, time.Duration) {
 		return admitted, 0
 	}
 	isNew, _ := s.newcomer.Allow(Network(r))
-	// One that is new may share its bucket with thousands that are not (limit.New).
+	// A new network may share its bucket with thousands of others (limit.New).
 	if ok, retryAfter := s.share.Allow(s.by(r)); !ok && !isNew {
 		return shareUsed, retryAfter
 	}

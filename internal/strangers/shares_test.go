@@ -30,8 +30,7 @@ func TestShares(t *testing.T) {
 		}
 		return ok
 	}
-	// flood sends as much as it can from so many addresses, and returns how many
-	// were admitted.
+	// flood sends as many requests as it can from the given number of addresses, and returns how many were admitted.
 	flood := func(a *strangers.Shares, addresses int, format string) (n int) {
 		for i := range addresses {
 			for range 100 {
@@ -59,7 +58,7 @@ func TestShares(t *testing.T) {
 		{"a /48 of 65,536 networks", "2001:db8:0:%x::1", 2000},
 		{"ten addresses of ten networks", "192.0.%d.1", 10},
 	} {
-		t.Run("DC-14 the others are admitted beside "+attack.name, func(t *testing.T) {
+		t.Run("DC-14 other networks are admitted during "+attack.name, func(t *testing.T) {
 			a := begin()
 			if n := flood(a, attack.addresses, attack.format); n < 600 || n > 603 {
 				t.Errorf("%d were admitted, want 600", n)

@@ -1,5 +1,5 @@
-// Package strangers answers requests whose sender has proven nothing yet: it
-// records refusals within bounds and turns away a sender that is refused too often.
+// Package strangers limits what senders that have not authenticated can cause: it bounds the refusals in the audit log,
+// refuses senders that were refused too often, and limits expensive operations and fetches.
 package strangers
 
 import (
@@ -15,27 +15,26 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Recorder answers requests whose sender has proven nothing yet. Each refusal is
-// recorded, as every decision is, within bounds, so that no stranger can fill the
-// audit log: a sender that is refused too often is turned away with 429, and what a network
-// or all together are refused beyond what Recorded allows is answered like any
-// other and not recorded singly. Of both a count is recorded once a minute.
+// Recorder records refusals of requests whose sender has not authenticated. A sender that was refused too often gets
+// 429, and its requests are not recorded. Refusals beyond Recorded, by network and in total, are answered as usual but
+// not recorded. So no stranger can fill the audit log. The number of requests that were not recorded is recorded once a
+// minute.
 type Recorder struct {
 	DB       *store.DB
-	Failures *limit.Limiter // refusals by network address; nil: without limit
-	Recorded *Shares        // refusals that are recorded singly; nil: without limit
+	Failures *limit.Limiter // refusals by network address; nil: unlimited
+	Recorded *Shares        // refusals with an event of their own; nil: unlimited
 
 	mu     sync.Mutex
-	untold int       // refusals that were not recorded, since that was told
-	last   string    // what the last of them was
-	toldAt time.Time // when their count was last recorded
+	untold int       // refusals that were neither recorded nor counted in an event
+	last   string    // the action of the last of them
+	toldAt time.Time // when a count was last recorded
 }
 
-// tellEvery is how often at most the count of what was not recorded is recorded.
+// tellEvery is the least time between two events with the count of refusals that were not recorded.
 const tellEvery = time.Minute
 
-// Refuse records event as refused for err and returns err, or turns the sender
-// of r away. A fault is returned as it is.
+// Refuse records event as refused because of err and returns err, or a refusal with status 429 if the sender of r was
+// refused too often. If err is a fault, Refuse returns it and records nothing.
 func (s *Recorder) Refuse(r *http.Request, event audit.Event, err error) error {
 	if !oauth.IsRefusal(err) {
 		return err
@@ -50,9 +49,9 @@ func (s *Recorder) Refuse(r *http.Request, event audit.Event, err error) error {
 	return s.DB.Conclude(toTheEnd(r), event, err)
 }
 
-// Conclude is tx.Conclude for a request whose sender may be anybody: it records
-// the outcome of the transaction and returns err, or turns the sender away. What
-// the transaction changed stands.
+// Conclude is tx.Conclude for a request whose sender may not have authenticated. It records the outcome of the
+// transaction and returns err, or a refusal with status 429 if the sender was refused too often. Neither refusal rolls
+// the transaction back.
 func (s *Recorder) Conclude(tx *store.Tx, r *http.Request, event audit.Event, err error) error {
 	if oauth.IsRefusal(err) {
 		switch singly, turned := s.judge(r, err); {
@@ -65,8 +64,8 @@ func (s *Recorder) Conclude(tx *store.Tx, r *http.Request, event audit.Event, er
 	return tx.Conclude(event, err)
 }
 
-// Note records event, an answer that gave nothing away, unless there were too many
-// of them: then only their count is recorded. The answer stands either way.
+// Note records event, for a successful request that gave the sender nothing secret. If there were too many, it records
+// only their number. It never refuses the request.
 func (s *Recorder) Note(r *http.Request, event audit.Event) error {
 	if singly, turned := s.judge(r, nil); !singly || turned != nil {
 		return s.count(func(event audit.Event) error { return s.DB.Append(toTheEnd(r), event) }, event.Action, nil)
@@ -74,15 +73,15 @@ func (s *Recorder) Note(r *http.Request, event audit.Event) error {
 	return s.DB.Conclude(toTheEnd(r), event, nil)
 }
 
-// TurnAway refuses r with 429 (RFC 6585 §4): it may come again after the given
-// time. what names the limit in the audit log.
+// TurnAway returns a refusal with status 429 (RFC 6585 §4) and the given time to wait. what is the name of the limit in
+// the audit log.
 func (s *Recorder) TurnAway(r *http.Request, what string, after time.Duration, description string) error {
 	record := func(event audit.Event) error { return s.DB.Append(toTheEnd(r), event) }
 	return s.count(record, what, oauth.RefuseForNow(after, "%s", description))
 }
 
-// Tell records the count of what was not recorded and not told yet, if there is any
-// and a minute has gone by: nobody comes after the last of a flood.
+// Tell records the number of refusals that were not recorded, if there are any and the last such event is at least a
+// minute old. The server calls it regularly, because no request may follow the last one of a flood.
 func (s *Recorder) Tell(ctx context.Context) error {
 	s.mu.Lock()
 	event, due := s.due()
@@ -93,9 +92,8 @@ func (s *Recorder) Tell(ctx context.Context) error {
 	return s.DB.Append(ctx, event)
 }
 
-// judge takes one refusal from the budgets of r's sender. turned is the refusal of a
-// sender that has none left, err being the last one; singly reports whether it is
-// recorded by itself.
+// judge takes one refusal from the budgets of the sender of r. If the sender has none left, turned is the refusal to
+// send instead of err. Otherwise singly reports whether the refusal gets an event of its own.
 func (s *Recorder) judge(r *http.Request, err error) (singly bool, turned error) {
 	if ok, after := s.Failures.Allow(Address(r)); !ok {
 		description := ""
@@ -108,8 +106,8 @@ func (s *Recorder) judge(r *http.Request, err error) (singly bool, turned error)
 	return singly, nil
 }
 
-// count counts one that is not recorded and returns answer; once a minute record has
-// the count.
+// count counts one request that is not recorded and returns answer. Once a minute it calls record with an event that
+// has the count.
 func (s *Recorder) count(record func(audit.Event) error, what string, answer error) error {
 	s.mu.Lock()
 	s.untold++
@@ -124,7 +122,7 @@ func (s *Recorder) count(record func(audit.Event) error, what string, answer err
 	return answer
 }
 
-// due returns the event that tells the count, if it is due.
+// due returns the event with the count, and whether it is due.
 func (s *Recorder) due() (event audit.Event, due bool) {
 	now := s.DB.Now()
 	if s.untold == 0 || now.Sub(s.toldAt) < tellEvery {
@@ -135,11 +133,11 @@ func (s *Recorder) due() (event audit.Event, due bool) {
 	return event, true
 }
 
-// toTheEnd returns the context of r without its end: a sender that hangs up is recorded too.
+// toTheEnd returns the context of r without its cancellation, so that a request is recorded even if its sender closes
+// the connection.
 func toTheEnd(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
 
-// Address returns the key under which the sender of r is counted: its network
-// address, of IPv6 the /64.
+// Address returns the key under which the sender of r is counted: its IPv4 address or its IPv6 /64.
 func Address(r *http.Request) string {
 	text := audit.RequestFrom(r.Context()).Address
 	addr, err := netip.ParseAddr(text)
@@ -149,8 +147,8 @@ func Address(r *http.Request) string {
 	return limit.Address(addr)
 }
 
-// Network returns the network of the sender of r, as one site gets it: of IPv6 the
-// /48, of IPv4 the /24.
+// Network returns the network of the sender of r, of the size that one site usually gets: the /48 for IPv6 and the /24
+// for IPv4.
 func Network(r *http.Request) string {
 	text := audit.RequestFrom(r.Context()).Address
 	addr, err := netip.ParseAddr(text)
@@ -164,7 +162,7 @@ func Network(r *http.Request) string {
 	}
 	prefix, err := addr.Prefix(bits)
 	if err != nil {
-		return addr.String() // every address has so many bits
+		return addr.String() // cannot happen: every address has that many bits
 	}
 	return prefix.String()
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/strangers"
 )
 
-// events returns how many events of an action there are, and the sum of what they say was refused.
+// events returns the number of events of an action, and the sum of their counts.
 func events(t *testing.T, db *store.DB, action string) (n, refused int) {
 	t.Helper()
 	err := db.View(t.Context(), func(tx *store.Tx) error {
@@ -75,14 +75,14 @@ func TestRecorder(t *testing.T) {
 			if singly > 110 || singly < 90 {
 				t.Errorf("%d of %d are recorded singly", singly, flood)
 			}
-			// Everybody else is answered and recorded as ever.
+			// Other networks are answered and recorded as before.
 			for i := range 5 {
 				_ = way(s, db, fmt.Sprintf("203.0.%d.7", i))
 			}
 			if got, _ := events(t, db, event.Action); got != singly+5 {
 				t.Errorf("%d of 5 others are recorded", got-singly)
 			}
-			// A second network is bounded by what is left for all.
+			// A second network is limited by the rest of the common budget.
 			for i := range flood {
 				_ = way(s, db, fmt.Sprintf("2001:db8:1:%x::1", i))
 			}
@@ -93,20 +93,20 @@ func TestRecorder(t *testing.T) {
 			if singly > 230 {
 				t.Errorf("%d are recorded singly", singly)
 			}
-			// The rest is a number.
+			// The other refusals are only counted.
 			clock.Advance(time.Minute)
 			if err := s.Tell(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if told, refused := events(t, db, "limit."+event.Action); told > 3 || singly+refused != 3*flood+5 {
-				t.Errorf("%d events tell of %d, %d are recorded singly; want %d together", told, refused, singly, 3*flood+5)
+				t.Errorf("%d events count %d refusals, %d have their own event; want %d together", told, refused, singly, 3*flood+5)
 			}
 			if err := s.Tell(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
-	t.Run("one address is turned away", func(t *testing.T) {
+	t.Run("one address gets 429", func(t *testing.T) {
 		db, clock := storetest.Open(t, storetest.SQLite)
 		s := &strangers.Recorder{DB: db, Failures: limit.New(limit.Rate{Every: time.Second, Burst: 10}, 100, clock.Now)}
 		for i := range 20 {
