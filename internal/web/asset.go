@@ -19,20 +19,20 @@ type asset struct {
 	body []byte
 }
 
-// kinds are their media types; the operating system is not asked.
+// kinds are the media types of the assets by extension. The operating system's table is not used.
 var kinds = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
 }
 
-// assets are the files of the pages, by name. The path of each changes with its
-// content, so that a browser may keep it for ever.
+// assets are the files of the pages, by name. Each path contains a hash of the content, so that a browser may cache it
+// forever.
 var assets = func() map[string]asset {
 	found := map[string]asset{}
 	entries, err := assetFiles.ReadDir("assets")
 	if err != nil {
-		panic(err) // they are part of the program
+		panic(err) // cannot happen: the files are embedded in the program
 	}
 	for _, entry := range entries {
 		body, err := assetFiles.ReadFile("assets/" + entry.Name())
@@ -52,8 +52,8 @@ var assets = func() map[string]asset {
 
 func assetPath(name string) string { return assets[name].path }
 
-// Assets is the style sheets, scripts and images of the pages, below /assets/. The files are small and go out whole: a Range
-// is not looked at.
+// Assets returns the route of the style sheets, scripts and images of the pages, below /assets/. It ignores Range,
+// because the files are small.
 func Assets() Route {
 	byPath := map[string]asset{}
 	for _, a := range assets {
@@ -71,10 +71,10 @@ func Assets() Route {
 		h.Set("Content-Security-Policy", "default-src 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		_, _ = w.Write(a.body) // if the browser went away, no answer is needed
+		_, _ = w.Write(a.body) // an error means that the browser has disconnected
 	})
 	return Route{
 		Path: "/assets/{file}", Methods: Methods{http.MethodGet: serve}, Caller: Anybody,
-		Cache: "public, max-age=31536000, immutable", // because a file that changes has another name
+		Cache: "public, max-age=31536000, immutable", // because a changed file has another name
 	}
 }

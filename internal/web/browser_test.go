@@ -63,7 +63,7 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// from returns a request of a browser with cookies.
+// from returns a request with cookies.
 func from(cookies ...*http.Cookie) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
 	for _, c := range cookies {
@@ -74,7 +74,7 @@ func from(cookies ...*http.Cookie) *http.Request {
 	return r
 }
 
-// browserOf is the browser that has these cookies and no other.
+// browserOf returns the browser that has exactly these cookies.
 func browserOf(cookies ...*http.Cookie) web.Browser { return pages.Browser(from(cookies...)) }
 
 func TestBrowser(t *testing.T) {
@@ -83,7 +83,7 @@ func TestBrowser(t *testing.T) {
 	if first.Known() || len(cookie.Value) < 26 || !strings.HasPrefix(cookie.Name, "__Host-cardea_browser_") || cookie.MaxAge < 3600 {
 		t.Fatalf("a new browser has %v", cookie)
 	}
-	t.Run("one that comes again", func(t *testing.T) {
+	t.Run("a browser that returns", func(t *testing.T) {
 		again := browserOf(cookie)
 		if renewed := again.Cookie(); !again.Known() || !again.Is(first.Hash()) || again.Hash() != first.Hash() || renewed.String() != cookie.String() {
 			t.Errorf("its cookie is %v, want %v", again.Cookie(), cookie)
@@ -92,36 +92,36 @@ func TestBrowser(t *testing.T) {
 	t.Run("another", func(t *testing.T) {
 		other := browserOf()
 		if other.Cookie().Name == cookie.Name || other.Hash() == first.Hash() || browserOf(other.Cookie()).Is(first.Hash()) {
-			t.Error("two browsers are one")
+			t.Error("two browsers are the same")
 		}
 	})
-	t.Run("one that came first with several requests at once", func(t *testing.T) {
+	t.Run("a new browser that sent several requests at once", func(t *testing.T) {
 		second := browserOf()
 		both := browserOf(cookie, second.Cookie())
 		if !both.Is(first.Hash()) || !both.Is(second.Hash()) || both.Is("") {
-			t.Error("it is not known by each of its cookies")
+			t.Error("it is not recognised by each of its cookies")
 		}
 		if swapped := browserOf(second.Cookie(), cookie); swapped.Hash() != both.Hash() {
 			t.Error("which cookie is used depends on their order")
 		}
 	})
-	t.Run("one from before cookies had names of their own", func(t *testing.T) {
+	t.Run("a cookie from before cookies had different names", func(t *testing.T) {
 		old := &http.Cookie{Name: "__Host-cardea_browser", Value: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 		if b := browserOf(old); !b.Known() || b.Cookie().Name != old.Name || b.Cookie().Value != old.Value {
 			t.Errorf("it has %v", b.Cookie())
 		}
 	})
-	t.Run("LG-16 a cookie that is there twice is none, but others count", func(t *testing.T) {
+	t.Run("LG-16 a duplicate cookie is ignored, others are not", func(t *testing.T) {
 		planted := &http.Cookie{Name: cookie.Name, Value: "AAAA"}
 		if browserOf(planted, cookie).Known() {
-			t.Error("one of two was believed")
+			t.Error("one of two duplicates was used")
 		}
 		second := browserOf().Cookie()
 		if b := browserOf(planted, cookie, second); b.Cookie().Value != second.Value {
 			t.Errorf("it has %v", b.Cookie())
 		}
 	})
-	t.Run("LG-17 very many cookies of ours", func(t *testing.T) {
+	t.Run("LG-17 very many browser cookies", func(t *testing.T) {
 		var many []*http.Cookie
 		for range 200 {
 			many = append(many, browserOf().Cookie())
@@ -134,7 +134,7 @@ func TestBrowser(t *testing.T) {
 			}
 		}
 		if known != 32 {
-			t.Errorf("%d were looked at, want 32", known)
+			t.Errorf("%d were read, want 32", known)
 		}
 	})
 }
@@ -253,14 +253,14 @@ func TestForeignForms(t *testing.T) {
 				t.Errorf("%d, want %d", w.Code, c.want)
 			}
 		})
-		t.Run("AZ-53 where other sites may post: "+c.name, func(t *testing.T) {
+		t.Run("AZ-53 if other sites may post: "+c.name, func(t *testing.T) {
 			h := pages.HTMLFromAnySite(func(*http.Request) (web.Answer, error) { return page("x"), nil })
 			if w, _ := send(h, r()); w.Code != http.StatusOK {
 				t.Errorf("%d", w.Code)
 			}
 		})
 	}
-	t.Run("LG-12 one from another site is recorded as what it is", func(t *testing.T) {
+	t.Run("LG-12 a form from another site is recorded", func(t *testing.T) {
 		recording := *pages
 		var events []audit.Event
 		refusal := oauth.RefuseForNow(time.Minute, "too often")

@@ -10,50 +10,48 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// The cookies. They go to this host alone, are hidden from scripts, and do not
-// come along when another site posts a form. What is in them is random, or a MAC,
-// and means nothing to anybody who reads it.
+// The cookies. Browsers send them to this host only, hide them from scripts, and do not send them with a form that
+// another site posts. Their values are random text or a MAC and contain no data.
 const (
 	sessionCookie = "session" // of a signed-in person
-	browserCookie = "browser" // of the browser itself: an interaction stays in the one that began it
-	deviceCookie  = "device"  // of the account that signed in here last
+	browserCookie = "browser" // of the browser: an interaction is bound to the browser that began it
+	deviceCookie  = "device"  // of the account that signed in last in this browser
 )
 
 const (
-	rememberBrowser = 24 * time.Hour       // since its last visit; no interaction takes as long
-	rememberDevice  = 365 * 24 * time.Hour // since its owner signed in
+	rememberBrowser = 24 * time.Hour       // since the last visit; interactions are shorter
+	rememberDevice  = 365 * 24 * time.Hour // since the owner signed in
 )
 
-// SessionCookie returns the secret of the browser's session, "" if it sent none.
+// SessionCookie returns the secret of the browser's session, or "" if r has no valid session cookie.
 func (p *Pages) SessionCookie(r *http.Request) string {
 	return readCookies(r).value(p.cookieName(sessionCookie))
 }
 
-// NewSession returns the cookie that gives the browser its session, until it is
-// closed. The secret is base64url, at most 256 bytes.
+// NewSession returns a session cookie with secret, which lasts until the browser is closed. The secret must be
+// base64url of at most 256 bytes.
 func (p *Pages) NewSession(secret string) *http.Cookie { return p.newCookie(sessionCookie, secret, 0) }
 
-// NoSession returns the cookie that takes the session from the browser.
+// NoSession returns a cookie that deletes the session cookie.
 func (p *Pages) NoSession() *http.Cookie {
 	cookie := p.newCookie(sessionCookie, "", 0)
 	cookie.MaxAge = -1
 	return cookie
 }
 
-// Browser is by what a browser is known again. A browser that comes for the first time
-// with several requests at once, as one that restores its tabs does, is given a cookie
-// in each answer. Each has a name of its own, so that none takes another's place, and
-// the browser is known by any of them.
+// Browser identifies a browser by its cookies. A new browser that sends several requests at once, for example when it
+// restores its tabs, gets a cookie in each response. The cookies have different names, so that none replaces another,
+// and each of them identifies the browser.
 type Browser struct {
-	ids    []string // that it sent; the first is used on
+	ids    []string // from its cookies; the first one is renewed
 	cookie *http.Cookie
 }
 
-// maxBrowserIDs bounds how many cookies of one browser are looked at.
+// maxBrowserIDs is the maximum number of cookies of one browser that are read.
 const maxBrowserIDs = 32
 
-// Browser returns the browser that sent r. One that sent no cookie has a new id, which
-// it is known by once it is given Browser.Cookie.
+// Browser returns the browser that sent r. If r has no browser cookie, the Browser has a new id; the caller must send
+// Browser.Cookie for it to be recognised later.
 func (p *Pages) Browser(r *http.Request) Browser {
 	sent := readCookies(r)
 	prefix := p.cookieName(browserCookie)
@@ -79,19 +77,16 @@ func (p *Pages) Browser(r *http.Request) Browser {
 	return b
 }
 
-// Known reports whether the browser sent a cookie of ours.
+// Known reports whether the browser sent a browser cookie.
 func (b Browser) Known() bool { return len(b.ids) > 0 }
 
-// Cookie returns the cookie by which the browser is known again: a new one, or the one
-// it sent with its life renewed.
+// Cookie returns the cookie that identifies the browser: a new one, or the one that it sent with a renewed lifetime.
 func (b Browser) Cookie() *http.Cookie { return b.cookie }
 
-// Hash returns the hash of the id that Cookie holds, for something to be bound to this
-// browser.
+// Hash returns the hash of the id in Cookie. Store it to bind something to this browser.
 func (b Browser) Hash() string { return oauth.Hash(b.cookie.Value) }
 
-// Is reports whether hash is the Hash that the browser has, or had in an answer that it
-// got at the same time as others.
+// Is reports whether hash is the Hash of one of the cookies that the browser sent.
 func (b Browser) Is(hash string) bool {
 	found := false
 	for _, id := range b.ids {
@@ -103,15 +98,15 @@ func (b Browser) Is(hash string) bool {
 // deviceID is the length of the random part of a device cookie.
 const deviceID = 26
 
-// NewDevice returns the cookie by which KnownDevice finds out that the owner of account
-// has signed in on a browser.
+// NewDevice returns a cookie with which KnownDevice recognises that the owner of account has signed in with this
+// browser.
 func (p *Pages) NewDevice(account string) *http.Cookie {
 	id := rand.Text()
 	return p.newCookie(deviceCookie, id+p.mac("device", account, id), rememberDevice)
 }
 
-// KnownDevice returns by what the browser that sent r is known to be one on which the
-// owner of account was the last to sign in, "" if it is not.
+// KnownDevice returns the id in the device cookie of the browser that sent r, or "" if the last person who signed in
+// with the browser was not the owner of account.
 func (p *Pages) KnownDevice(r *http.Request, account string) string {
 	value := readCookies(r).value(p.cookieName(deviceCookie))
 	if len(value) <= deviceID || !equal(value[deviceID:], p.mac("device", account, value[:deviceID])) {
@@ -127,11 +122,11 @@ func (p *Pages) cookieName(name string) string {
 	return "cardea_" + name
 }
 
-// sentCookies are the cookies of a request by name, each as often as it came.
+// sentCookies are the cookies of a request by name, duplicates included.
 type sentCookies map[string][]*http.Cookie
 
-// readCookies returns the cookies of r. A name counts in whatever disguise it came, so that
-// one that was planted by a neighbouring site beside ours shows.
+// readCookies returns the cookies of r. It removes spaces and characters that are not printable ASCII around names
+// before it counts duplicates, so that a cookie that a neighbouring site has set under a disguised name is noticed.
 func readCookies(r *http.Request) sentCookies {
 	sent := sentCookies{}
 	for _, line := range r.Header["Cookie"] {
@@ -151,8 +146,8 @@ func readCookies(r *http.Request) sentCookies {
 	return sent
 }
 
-// value returns the value of a cookie, "" if the browser sent none. A cookie that is
-// there twice counts as none: one of the two may have been planted.
+// value returns the value of a cookie, or "" if it is missing or malformed. A duplicate cookie counts as missing,
+// because an attacker may have set one of the two.
 func (s sentCookies) value(name string) string {
 	found := s[name]
 	if len(found) != 1 || found[0] == nil || found[0].Quoted || len(found[0].Value) > maxCookie || !IsBase64URL(found[0].Value) {
@@ -161,17 +156,15 @@ func (s sentCookies) value(name string) string {
 	return found[0].Value
 }
 
-// maxCookie bounds the value of a cookie, in bytes.
+// maxCookie is the maximum length of the value of a cookie, in bytes.
 const maxCookie = 256
 
-// IsBase64URL reports whether s has no character outside the alphabet of RFC 4648 §5.
-// It may be empty.
+// IsBase64URL reports whether all characters of s are in the alphabet of RFC 4648 §5. The empty string is.
 func IsBase64URL(s string) bool {
 	return strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
-// newCookie returns the cookie that gives the browser value to keep for life,
-// until it is closed if life is 0.
+// newCookie returns a cookie with the given value and lifetime. If life is 0, it lasts until the browser is closed.
 func (p *Pages) newCookie(name, value string, life time.Duration) *http.Cookie {
 	return &http.Cookie{
 		Name:     p.cookieName(name),
@@ -180,6 +173,6 @@ func (p *Pages) newCookie(name, value string, life time.Duration) *http.Cookie {
 		MaxAge:   int(life / time.Second),
 		Secure:   p.Secure,
 		HttpOnly: true,
-		SameSite: http.SameSiteLaxMode, // Strict would not come along when a client sends the browser here
+		SameSite: http.SameSiteLaxMode, // browsers do not send Strict cookies when a client redirects here
 	}
 }

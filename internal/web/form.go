@@ -14,15 +14,14 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Bounds of a form: its length in bytes, and how many parameters it may have.
+// Bounds of a form: its length in bytes and its number of parameters.
 const (
 	maxForm       = 64 << 10
 	maxParameters = 1000
 )
 
-// Form returns the parameters of a body of type application/x-www-form-urlencoded,
-// as Query does those of the query. Any other type, or a body too long, is
-// refused.
+// Form returns the parameters of a body of type application/x-www-form-urlencoded, by the same rules as Query. It
+// refuses any other type and a body that is too long.
 func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 	values, err := FormAsItIs(r)
 	if err != nil {
@@ -34,10 +33,9 @@ func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 	return values, nil
 }
 
-// Query returns the parameters of the request's query. One without a value is
-// left out, because it counts as absent (RFC 6749 §3.1); one that comes twice is
-// refused, unless it is among repeatable. Broken escapes, semicolons, and what is
-// not UTF-8 text are refused.
+// Query returns the parameters of the request's query. Parameters without a value are left out, because they count as
+// absent (RFC 6749 §3.1). Query refuses duplicate parameters, unless they are in repeatable, and invalid escapes,
+// semicolons and text that is not UTF-8.
 func Query(r *http.Request, repeatable ...string) (url.Values, error) {
 	values, err := QueryAsItIs(r)
 	if err != nil {
@@ -49,19 +47,19 @@ func Query(r *http.Request, repeatable ...string) (url.Values, error) {
 	return values, nil
 }
 
-// ErrFormTooLong is the refusal of a body that is too long.
+// ErrFormTooLong is the error of Form if the body is too long.
 var ErrFormTooLong = oauth.Refuse(oauth.InvalidRequest, "the form is longer than %d bytes", maxForm)
 
 // formType is the media type of a form.
 const formType = "application/x-www-form-urlencoded"
 
-// FormAsItIs is Form for an endpoint that judges repeated parameters, and those that are not UTF-8 text, for itself.
+// FormAsItIs is Form without the checks for duplicate parameters and UTF-8, for an endpoint that makes them itself.
 func FormAsItIs(r *http.Request) (url.Values, error) {
 	if err := checkType(r, formType); err != nil {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "%s", err)
 	}
 	var body bytes.Buffer
-	if r.ContentLength > 0 { // which is no more than a promise yet
+	if r.ContentLength > 0 { // the client may send less than it declares
 		body.Grow(int(min(r.ContentLength, 4<<10)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxForm))
@@ -74,12 +72,12 @@ func FormAsItIs(r *http.Request) (url.Values, error) {
 	return parse(body.String())
 }
 
-// checkType returns a sentence on why the body of r is not of the media type kind, in UTF-8. It is if Content-Type
-// names that type, alone or among others: a client that sets the header twice, in two layers, sends "application/json,
-// application/x-www-form-urlencoded".
+// checkType returns an error if the body of r does not have the media type kind in UTF-8. Content-Type may have other
+// types too, because a client that sets the header in two layers sends "application/json,
+// application/x-www-form-urlencoded". The error is an instruction for the client's developer.
 func checkType(r *http.Request, kind string) error {
 	header := r.Header["Content-Type"]
-	if len(header) == 1 && header[0] == kind { // as it nearly always is
+	if len(header) == 1 && header[0] == kind { // the common case
 		return nil
 	}
 	named := false
@@ -100,7 +98,7 @@ func checkType(r *http.Request, kind string) error {
 	return nil
 }
 
-// QueryAsItIs is Query for an endpoint that judges repeated parameters, and those that are not UTF-8 text, for itself.
+// QueryAsItIs is Query without the checks for duplicate parameters and UTF-8, for an endpoint that makes them itself.
 func QueryAsItIs(r *http.Request) (url.Values, error) { return parse(r.URL.RawQuery) }
 
 func parse(text string) (url.Values, error) {
@@ -109,7 +107,7 @@ func parse(text string) (url.Values, error) {
 	}
 	values, err := url.ParseQuery(text)
 	if err != nil {
-		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not form-encoded: separate them by & and escape with %%")
+		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not form-encoded: separate them with & and escape special characters with %%")
 	}
 	for name, all := range values {
 		if all = slices.DeleteFunc(all, func(value string) bool { return value == "" }); len(all) > 0 {
@@ -135,13 +133,13 @@ func checkValues(values url.Values, repeatable []string) error {
 		}
 	}
 	if repeated != "" {
-		return oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be there twice", repeated)
+		return oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be repeated", repeated)
 	}
 	return nil
 }
 
-// EncodeQuery returns values as a query, sorted by name. A space is %20, which every decoder reads; + is a space only
-// to those that decode forms.
+// EncodeQuery encodes values as a query, sorted by name. It encodes a space as %20, which every decoder understands,
+// because + means a space only to form decoders.
 func EncodeQuery(values url.Values) string {
-	return strings.ReplaceAll(values.Encode(), "+", "%20") // a plus sign of a value is %2B
+	return strings.ReplaceAll(values.Encode(), "+", "%20") // a plus sign in a value is already %2B
 }

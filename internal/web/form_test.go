@@ -83,14 +83,14 @@ func TestForm(t *testing.T) {
 			}
 		})
 	}
-	t.Run("in a header of its own", func(t *testing.T) {
+	t.Run("in a second header", func(t *testing.T) {
 		r := post("application/json", "a=1")
 		r.Header.Add("Content-Type", formType)
 		if got, err := web.Form(r); err != nil || got.Get("a") != "1" {
 			t.Errorf("%v, %v", got, err)
 		}
 	})
-	t.Run("refused: a body that breaks off", func(t *testing.T) {
+	t.Run("refused: an incomplete body", func(t *testing.T) {
 		r := post(formType, "")
 		r.Body = io.NopCloser(io.MultiReader(strings.NewReader("a=1"), broken{}))
 		if _, err := web.Form(r); !isRefusal(err) {
@@ -127,7 +127,7 @@ func TestQuery(t *testing.T) {
 			t.Error(d, err)
 		}
 	})
-	t.Run("AZ-36 state comes through byte for byte", func(t *testing.T) {
+	t.Run("AZ-36 state is returned byte for byte", func(t *testing.T) {
 		var state strings.Builder
 		for c := ' '; c <= '~'; c++ {
 			state.WriteRune(c)
@@ -147,7 +147,7 @@ func FuzzForm(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		values, err := web.Form(post(formType, text), "resource")
 		if err != nil && !isRefusal(err) {
-			t.Fatalf("a stranger's form is a fault: %v", err)
+			t.Fatalf("an invalid form is a fault: %v", err)
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL.RawQuery = text

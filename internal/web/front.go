@@ -13,20 +13,19 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Front stands before every handler of the server. It gives the request an id
-// and finds out where it comes from, for the log and the audit event
-// (audit.RequestFrom); it logs the request when it is answered; and it outlives
-// a handler's panic.
+// Front wraps the handlers of the server. It gives each request an id and determines its network address, for the log
+// and the audit events (audit.RequestFrom). It logs each request after the response, and recovers from panics of
+// handlers.
 type Front struct {
 	Logger         *slog.Logger   // nil: slog.Default()
-	TrustedProxies []netip.Prefix // peers that may name the address they ask for; none by default
-	HTTPS          bool           // the issuer's scheme: browsers are told to stay with it (RFC 6797)
+	TrustedProxies []netip.Prefix // peers whose forwarding headers are used; none by default
+	HTTPS          bool           // whether the issuer's scheme is https; browsers are told to use only https (RFC 6797)
 	Now            func() time.Time
 
-	untrusted, stranger sync.Once // what warn said
+	untrusted, stranger sync.Once // the warnings that warn has logged
 }
 
-// Wrap returns next behind f.
+// Wrap returns a handler that calls next as described for Front.
 func (f *Front) Wrap(next http.Handler) http.Handler {
 	log := f.Logger
 	if log == nil {
@@ -34,7 +33,7 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := f.Now()
-		// A client's own X-Request-Id is not believed: it would end up in the log.
+		// A client's X-Request-Id is not used, because it would be written to the log.
 		request := audit.Request{ID: oauth.NewID(""), Address: f.address(log, r), UserAgent: r.UserAgent()}
 		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), loggerKey{}, log))
 
@@ -43,7 +42,7 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 		if f.HTTPS {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
-		// Where two readers may disagree on the end of a body, nothing follows it.
+		// A proxy and this server may disagree about the end of a chunked body, so the connection is not used again.
 		if len(r.TransferEncoding) > 0 {
 			h.Set("Connection", "close")
 		}
@@ -55,15 +54,15 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 			}
 			f.note(log, rec, r, request, began)
 			if p != nil && (p == http.ErrAbortHandler || rec.torn) {
-				panic(http.ErrAbortHandler) // cuts the connection: half an answer must not look whole
+				panic(http.ErrAbortHandler) // closes the connection, so that a partial response does not look complete
 			}
 		}()
 		next.ServeHTTP(rec, r)
 	})
 }
 
-// note logs an answered request. It hands the line to the handler itself: a Logger
-// would look up the caller first, which is always this function.
+// note logs a request after its response. It calls the slog handler directly, because a Logger would first look up the
+// caller, which is always this function.
 func (f *Front) note(log *slog.Logger, w *recorder, r *http.Request, request audit.Request, began time.Time) {
 	level := slog.LevelInfo
 	if w.quiet {
@@ -81,25 +80,25 @@ func (f *Front) note(log *slog.Logger, w *recorder, r *http.Request, request aud
 		slog.Duration("duration", now.Sub(began)),
 		slog.String("request_id", request.ID),
 		slog.String("address", request.Address))
-	_ = log.Handler().Handle(r.Context(), line) // where would it be told?
+	_ = log.Handler().Handle(r.Context(), line) // there is no other place to report an error
 }
 
-// rescue answers a request whose handler panicked.
+// rescue responds to a request whose handler panicked.
 func (f *Front) rescue(w *recorder, r *http.Request, p any) {
 	err := panicked(p)
 	if w.status != 0 {
 		w.torn = true
-		_ = verdict(r, err) // for the log
+		_ = verdict(r, err) // logs the fault
 		return
 	}
 	failJSON(w, r, err)
 }
 
-// recorder remembers how a request was answered.
+// recorder records the status of a response.
 type recorder struct {
 	http.ResponseWriter
-	status int  // 0: not yet
-	torn   bool // the handler panicked in the middle of the answer
+	status int  // 0: not written yet
+	torn   bool // the handler panicked after it began the response
 	quiet  bool // see Reply
 }
 
@@ -130,7 +129,7 @@ func logger(ctx context.Context) *slog.Logger {
 	return slog.Default()
 }
 
-// cut bounds what a stranger writes into the log.
+// cut bounds the length of text from a request in the log.
 func cut(s string) string {
 	const limit = 256
 	if len(s) > limit {
@@ -139,17 +138,16 @@ func cut(s string) string {
 	return s
 }
 
-// address returns the network address a request comes from: the peer's, or if
-// that is a trusted proxy the one it names, "" if there is none. Of several hops
-// the last that is not a trusted proxy counts, because anybody can write what stands
-// before it. When Forwarded (RFC 7239) and X-Forwarded-For are both there and do
-// not agree, one of them was sent by the client, and neither counts.
+// address returns the network address of the sender of r: the peer's or, if that is a trusted proxy, the one in its
+// forwarding header; "" if the peer has none. Of several hops it returns the last one that is not a trusted proxy,
+// because the sender can invent the ones before. If Forwarded (RFC 7239) and X-Forwarded-For are both present and
+// differ, the client sent one of them, so address ignores both.
 func (f *Front) address(log *slog.Logger, r *http.Request) string {
 	peer, ok := parseAddress(r.RemoteAddr)
 	if !ok {
 		return ""
 	}
-	if !f.trusts(peer) { // what it says is not even read
+	if !f.trusts(peer) { // its headers are ignored
 		if r.Header["Forwarded"] != nil || r.Header["X-Forwarded-For"] != nil {
 			f.warn(log, peer)
 		}
@@ -168,22 +166,22 @@ func (f *Front) address(log *slog.Logger, r *http.Request) string {
 	return peer.String()
 }
 
-// warn tells the operator, once, that a peer which is not trusted names others: most likely it is a proxy, and the
-// limits take everybody behind it for one. A public address, which may be anybody's who sends such a header, is told
-// apart from one of a private network, so that no stranger makes the warning about the proxy go missing.
+// warn logs, once, that a peer that is not trusted sent a forwarding header. The peer is probably a proxy, and then the
+// limits count everybody behind it as one sender. There is a separate warning for public addresses, because any
+// stranger can send such a header and must not use up the warning about the proxy.
 func (f *Front) warn(log *slog.Logger, peer netip.Addr) {
 	once := &f.stranger
 	if peer.IsPrivate() || peer.IsLoopback() || peer.IsLinkLocalUnicast() {
 		once = &f.untrusted
 	}
 	once.Do(func() {
-		log.Warn("requests were forwarded by a peer that trusted_proxies does not name; if it is a proxy of yours, add it, "+
-			"because the limits and the audit log take everybody behind it for one sender",
+		log.Warn("requests were forwarded by a peer that is not in trusted_proxies; if it is your proxy, add it, "+
+			"because the limits and the audit log treat everybody behind it as one sender",
 			"peer", peer.String(), "setting", "trusted_proxies: "+peer.String())
 	})
 }
 
-// origin walks the hops back from the nearest, as long as they are trusted.
+// origin returns the nearest hop that is not trusted, starting with peer.
 func (f *Front) origin(peer netip.Addr, hops []string) netip.Addr {
 	for i := len(hops) - 1; i >= 0 && f.trusts(peer); i-- {
 		hop, ok := parseAddress(strings.TrimSpace(hops[i]))
@@ -204,7 +202,7 @@ func (f *Front) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// parseAddress reads an address with or without port and brackets.
+// parseAddress parses an address with or without a port and brackets.
 func parseAddress(s string) (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
@@ -214,9 +212,8 @@ func parseAddress(s string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), err == nil
 }
 
-// elements returns the elements of a list header (RFC 9110 §5.6.1). Commas in
-// quotes split too: a client's unclosed quote must not swallow what the proxy
-// added after it.
+// elements returns the elements of a list header (RFC 9110 §5.6.1). It also splits at commas in quotes, because a quote
+// that a client left open must not hide what the proxy added after it.
 func elements(values []string) []string {
 	list := strings.Join(values, ",")
 	if strings.TrimSpace(list) == "" {
@@ -225,8 +222,7 @@ func elements(values []string) []string {
 	return strings.Split(list, ",")
 }
 
-// forwardedFor returns the for parameter of each element of Forwarded (RFC 7239
-// §4), "" for one without.
+// forwardedFor returns the for parameter of each element of Forwarded (RFC 7239 §4), or "" for an element without one.
 func forwardedFor(elements []string) []string {
 	var hops []string
 	for _, element := range elements {

@@ -104,7 +104,7 @@ func TestUntrustedProxy(t *testing.T) {
 }
 
 func TestFront(t *testing.T) {
-	t.Run("every answer has an id, which the handler and the log know", func(t *testing.T) {
+	t.Run("every response has an id, which the handler and the log have too", func(t *testing.T) {
 		var seen audit.Request
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			seen = audit.RequestFrom(r.Context())
@@ -124,7 +124,7 @@ func TestFront(t *testing.T) {
 			t.Errorf("log: %v, want %v", line, want)
 		}
 	})
-	t.Run("a quiet answer is logged at debug level, an error in its place is not", func(t *testing.T) {
+	t.Run("a quiet response is logged at debug level, an error instead of it is not", func(t *testing.T) {
 		for level, err := range map[string]error{"DEBUG": nil, "INFO": oauth.Refuse(oauth.InvalidRequest, "no")} {
 			w, log := get(jsonOf(web.Reply{Quiet: true}, err), "/")
 			line := logLine(t, log, "request")
@@ -149,7 +149,7 @@ func TestFront(t *testing.T) {
 			t.Errorf("log: %v", line)
 		}
 	})
-	t.Run("HT-01 HSTS over https alone", func(t *testing.T) {
+	t.Run("HT-01 HSTS only with https", func(t *testing.T) {
 		f := front(new(bytes.Buffer))
 		for https, want := range map[bool]string{true: "max-age=31536000", false: ""} {
 			f.HTTPS = https
@@ -158,7 +158,7 @@ func TestFront(t *testing.T) {
 			wantHeader(t, w, map[string]string{"Strict-Transport-Security": want})
 		}
 	})
-	t.Run("a handler that writes nothing still has its status in the log", func(t *testing.T) {
+	t.Run("the log has the status of a handler that writes nothing", func(t *testing.T) {
 		_, log := get(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }), "/")
 		if line := logLine(t, log, "request"); line["status"] != 200.0 {
 			t.Errorf("log: %v", line)
@@ -166,8 +166,8 @@ func TestFront(t *testing.T) {
 	})
 }
 
-// TestSmuggling sends what two servers in a row may read differently: there is
-// one answer, and the connection ends.
+// TestSmuggling sends requests that a proxy and a server may read differently. There must be one response, and the
+// connection must end.
 func TestSmuggling(t *testing.T) {
 	s := httptest.NewServer(front(new(bytes.Buffer)).Wrap(web.JSON(func(r *http.Request) (any, error) {
 		form, err := web.Form(r)
@@ -202,7 +202,7 @@ func TestSmuggling(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = conn.Close() }()
-			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // a server that waits for more fails the test
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // the test fails if the server waits for more
 				t.Fatal(err)
 			}
 			if _, err := io.WriteString(conn, request); err != nil {

@@ -5,13 +5,12 @@ import (
 	"unicode"
 )
 
-// maxName bounds a displayed name, in characters.
+// maxName is the maximum length of a displayed name, in characters.
 const maxName = 80
 
-// DisplayName returns a stranger's text in the form in which it may be shown
-// beside our own: on one line, at most 80 characters, without what is invisible,
-// turns the direction of writing, or piles up on its neighbours. It may be "". It
-// does not make lookalikes differ: never show a name alone.
+// DisplayName returns a stranger's text in a form that is safe to show inside a page: on one line, at most 80
+// characters, without characters that are invisible, change the direction of writing, or stack on others. The result
+// may be "". It does not distinguish lookalike names, so never show a name alone.
 func DisplayName(s string) string {
 	var name []rune
 	space, marks := false, 0
@@ -41,8 +40,8 @@ func DisplayName(s string) string {
 	return string(name)
 }
 
-// invisible reports whether c takes no room though it counts as graphic: fillers,
-// joiners, variation selectors.
+// invisible reports whether c has no visible form although it counts as graphic: fillers, joiners and variation
+// selectors.
 func invisible(c rune) bool {
 	return unicode.In(c, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

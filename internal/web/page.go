@@ -15,48 +15,46 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Pages is what the pages of one server share. All fields but Base are set.
+// Pages has what all pages of a server need. All fields except Base must be set.
 type Pages struct {
-	Base    string // path of the issuer, "" if it has none: it stands before every path of ours
-	Secure  bool   // the issuer's scheme is https
+	Base    string // path of the issuer, or "" if it has none; a prefix of every path of this server
+	Secure  bool   // whether the issuer's scheme is https
 	CSRFKey []byte // 32 bytes
-	// Refuse records a refusal and returns it, or turns away a sender that is refused
-	// too often (strangers.Recorder.Refuse).
+	// Refuse records a refusal and returns the error to send (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
-// Answer is what a person's browser is answered with: a view that its flow made a
-// page of by Templates.Page, a Failure, a Picture, or SeeOther.
+// Answer is a response to a person's browser: a Page from Templates.Page, a Failure, a Picture, or the result of
+// SeeOther.
 type Answer interface {
 	Page() Page
 }
 
-// Page is an answer with all that goes along with it. The zero Page is none, and
-// a fault.
+// Page is a response with its headers and cookies. The zero Page is a fault.
 type Page struct {
 	status   int         // 0: 200
-	header   http.Header // added to the headers of every page
+	header   http.Header // in addition to those of every page
 	cookies  []*http.Cookie
 	location string // of a redirect
 	template *template.Template
-	view     any    // what template shows
+	view     any    // data of the template
 	picture  []byte // PNG, instead of a page
-	within   bool   // a form on it may end in a redirect to a client
-	scripted bool   // it runs the scripts of ours that it links to
+	within   bool   // whether a form on it may lead to a redirect to a client
+	scripted bool   // whether it runs the scripts of this server to which it links
 }
 
 // Page returns p, so that a Page is an Answer.
 func (p Page) Page() Page { return p }
 
-// AnswersClient returns p for a page with a form that may end in a redirect to a
-// client: what a browser checks on the way there is left out of its policy.
+// AnswersClient returns p for a page with a form that may lead to a redirect to a client. Its Content-Security-Policy
+// has no form-action, which would block the redirect.
 func (p Page) AnswersClient() Page {
 	p.within = true
 	return p
 }
 
-// Scripted returns p for a page that runs scripts from /assets/, which may call this
-// server. No other script runs on it: none inline, and none from elsewhere.
+// Scripted returns p for a page that runs scripts from /assets/, which may call this server. No other scripts run on it,
+// neither inline nor from elsewhere.
 func (p Page) Scripted() Page {
 	p.scripted = true
 	return p
@@ -68,37 +66,35 @@ func (p Page) WithStatus(status int) Page {
 	return p
 }
 
-// SeeOther sends the browser to a path of ours, or to a URI elsewhere, with 303,
-// so that it never posts what it posted here to somebody else (RFC 9700 §4.12).
+// SeeOther redirects the browser to a path of this server or to another URI. The status is 303, so that the browser
+// does not post the form again to the target (RFC 9700 §4.12).
 func SeeOther(location string) Answer { return Page{location: location} }
 
-// Picture is a PNG image that a page shows.
+// Picture is a PNG image for a page.
 type Picture []byte
 
-// Page returns the picture, with status 200. One without bytes is a fault.
+// Page returns the picture, with status 200. An empty picture is a fault.
 func (v Picture) Page() Page { return Page{picture: v} }
 
-// WithCookie returns the answer with one more cookie; nil adds none.
+// WithCookie returns the answer with one more cookie, or unchanged if cookie is nil.
 func WithCookie(a Answer, cookie *http.Cookie) Answer {
 	page := a.Page()
 	if cookie != nil {
-		page.cookies = append(slices.Clip(page.cookies), cookie) // others may add to a too
+		page.cookies = append(slices.Clip(page.cookies), cookie) // because a may be used again
 	}
 	return page
 }
 
-// WithRefusal returns a page that says why something was refused, with the status
-// and the headers of the refusal.
+// WithRefusal returns a with the status and the headers of the refusal.
 func WithRefusal(a Answer, refusal *oauth.Refusal) Answer {
 	page := a.Page()
 	page.status, page.header = refusal.Status(), refusalHeader(refusal)
 	return page
 }
 
-// HTML adapts an endpoint that people's browsers call. An error becomes an HTML
-// page with the status of the refusal, or a 500 that tells nothing; it links
-// nowhere. A form that another site made the browser post is refused with 403, and
-// recorded.
+// HTML adapts an endpoint for people's browsers. It shows a refusal as a page with the refusal's status, and a fault as
+// a page with status 500 and no details; neither page has links. It refuses a form from another site with 403 and
+// records that.
 func (p *Pages) HTML(handle func(*http.Request) (Answer, error)) http.Handler {
 	return p.adapt(false, func(r *http.Request) (Answer, error) {
 		if err := checkSite(r); err != nil {
@@ -113,7 +109,7 @@ func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http
 	return p.adapt(true, handle)
 }
 
-// page is an adapted endpoint, and whether other sites may post to it.
+// page is an adapted endpoint. anySite says whether other sites may post to it.
 type page struct {
 	http.Handler
 	anySite bool
@@ -142,8 +138,8 @@ func (p *Pages) adapt(anySite bool, handle func(*http.Request) (Answer, error)) 
 	})}
 }
 
-// head answers HEAD: the page is there. The endpoint is not asked, because what a GET may do, such as sending a code where
-// consent is remembered, HEAD must not (RFC 9110 §9.3.2).
+// head responds to HEAD with status 200. It does not call the endpoint, because a GET may have an effect that HEAD must
+// not have, such as issuing a code if consent is remembered (RFC 9110 §9.3.2).
 func head(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -154,8 +150,7 @@ func head(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// NotFound answers every request with 404: people with a page, programs with
-// JSON.
+// NotFound responds to every request with 404, with a page for browsers and JSON for programs.
 func (p *Pages) NotFound() http.Handler {
 	page := p.HTMLFromAnySite(func(*http.Request) (Answer, error) { return nil, errNothing })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -167,19 +162,19 @@ func (p *Pages) NotFound() http.Handler {
 	})
 }
 
-// shown is what a template sees.
+// shown is the data of a template.
 type shown struct {
 	Base string
 	View any
 }
 
-// write sends the page. If it returns an error, it has sent nothing.
+// write sends the page. If it returns an error, nothing has been sent.
 func (p Page) write(w http.ResponseWriter, base string) error {
 	var body bytes.Buffer
 	switch {
 	case p.location != "":
 		if !printable(p.location) {
-			return errors.New("web: redirect to something that is no URI")
+			return errors.New("web: the target of the redirect is not a URI")
 		}
 	case p.template != nil:
 		if err := p.template.Execute(&body, shown{base, p.view}); err != nil {
@@ -221,12 +216,12 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		p.status = http.StatusOK
 	}
 	w.WriteHeader(p.status)
-	_, _ = w.Write(body.Bytes()) // a browser that went away needs no answer
+	_, _ = w.Write(body.Bytes()) // an error means that the browser has disconnected
 	return nil
 }
 
-// protect sets the headers under which a browser shows a page: it loads nothing
-// from elsewhere, runs nothing, and is shown in no frame.
+// protect sets the headers that keep a page from loading anything from other sites, running scripts other than those of
+// a Scripted page, and being shown in a frame.
 func (p Page) protect(h http.Header) {
 	policy := "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 	if p.scripted {
@@ -234,10 +229,9 @@ func (p Page) protect(h http.Header) {
 	}
 	opener := "same-origin"
 	if p.within {
-		// Chrome holds form-action against every redirect that follows a form, so it
-		// would stop the answer on its way to a client. And a client that opened
-		// this page in a popup waits for word from it through window.opener, which
-		// same-origin takes away for good.
+		// Chrome applies form-action to every redirect that follows a form, and would block the response to a client. A
+		// client that opened this page in a popup waits for a message through window.opener, which same-origin would
+		// remove permanently.
 		opener = "unsafe-none"
 	} else {
 		policy += "; form-action 'self'"
@@ -250,7 +244,7 @@ func (p Page) protect(h http.Header) {
 	h.Set("Pragma", "no-cache")
 }
 
-// printable reports whether s is printable ASCII without spaces, as a URI is.
+// printable reports whether s is printable ASCII without spaces, as URIs are.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -260,14 +254,14 @@ func printable(s string) bool {
 	return true
 }
 
-// ForProgram reports whether a program looks at a page before it opens a browser: it says
-// that it wants JSON.
+// ForProgram reports whether r comes from a program rather than a browser: it accepts JSON and not HTML. Some clients
+// request a page before they open a browser.
 func ForProgram(r *http.Request) bool {
 	accept := r.Header.Get("Accept")
 	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
 }
 
-// fail answers with the error page.
+// fail responds with the error page, or with JSON for a program.
 func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if ForProgram(r) {
 		failJSON(w, r, err)
@@ -277,11 +271,11 @@ func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	view := FailureOf(refusal)
 	view.RequestID = audit.RequestFrom(r.Context()).ID
 	if err := WithRefusal(view, refusal).Page().write(w, p.Base); err != nil {
-		failJSON(w, r, err) // a page of our own that does not render
+		failJSON(w, r, err) // the error page itself could not be rendered
 	}
 }
 
-// FailureOf says a refusal in a person's words.
+// FailureOf returns the page that explains a refusal to a person.
 func FailureOf(refusal *oauth.Refusal) Failure {
 	f := Failure{Status: refusal.Status(), Code: string(refusal.Code), Message: Sentence(refusal.Description)}
 	switch f.Status {
@@ -294,16 +288,16 @@ func FailureOf(refusal *oauth.Refusal) Failure {
 	case http.StatusServiceUnavailable:
 		f.Title, f.Hint = "Not available right now", "This usually passes quickly: try again in a moment."
 	case http.StatusInternalServerError:
-		f.Title, f.Message = "Something went wrong", "The mistake is ours, not yours. It has been recorded."
-		f.Hint = "Try again. If it happens again, tell whoever runs this server the reference below."
+		f.Title, f.Message = "Something went wrong", "This is an error of the server, not yours. It has been recorded."
+		f.Hint = "Try again. If it happens again, send the reference below to the administrator of this server."
 	default:
-		f.Title, f.Hint = "This request cannot be answered", "If going back to the application and starting again does not help, its developers can mend it with what this page says."
+		f.Title, f.Hint = "This request cannot be answered", "If going back to the application and starting again does not help, send this page to its developers."
 	}
 	return f
 }
 
-// Sentence makes a refusal's description a sentence. It leaves the name of a
-// parameter at its front as it is.
+// Sentence returns a refusal's description as a sentence, with a capital letter and a full stop. It does not change
+// text that begins with the name of a parameter.
 func Sentence(text string) string {
 	first, _, _ := strings.Cut(text, " ")
 	if text == "" || strings.ContainsAny(first, "_=") {

@@ -17,15 +17,15 @@ import (
 	"github.com/cardea-auth/cardea/internal/web/webtest"
 )
 
-// page is a page with probe in what it shows; templates are as a flow has them.
+// page returns a page of a flow's template with probe in its view.
 func page(probe string) web.Page { return templates.Page("page.html", probe) }
 
 var templates = web.ParseTemplates(fstest.MapFS{"templates/page.html": {Data: []byte(
 	`{{template "top" .}}<title>{{.View}}</title></head><body>{{template "mark" $}}<form method="post" action="{{$.Base}}/login"><p>{{display .View}}</p></form></body></html>`)}})
 
 func TestPageHeaders(t *testing.T) {
-	t.Run("HT-01 CN-18 a page of its own", func(t *testing.T) { webtest.Headers(t, page("x"), false) })
-	t.Run("HT-01 CN-18 one that answers a client", func(t *testing.T) { webtest.Headers(t, page("x").AnswersClient(), true) })
+	t.Run("HT-01 CN-18 an ordinary page", func(t *testing.T) { webtest.Headers(t, page("x"), false) })
+	t.Run("HT-01 CN-18 a page that answers a client", func(t *testing.T) { webtest.Headers(t, page("x").AnswersClient(), true) })
 	t.Run("HT-01 CN-18 a failure", func(t *testing.T) { webtest.Headers(t, web.Failure{Title: "x"}, false) })
 	t.Run("HT-17 pages are not compressed", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -42,7 +42,7 @@ func TestPageHeaders(t *testing.T) {
 		}
 		wantHeader(t, w, map[string]string{"Retry-After": "7", "Set-Cookie": "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax"})
 	})
-	t.Run("one answer with this cookie, one with that", func(t *testing.T) {
+	t.Run("one answer with different cookies", func(t *testing.T) {
 		var both web.Answer = page("x")
 		for range 3 {
 			both = web.WithCookie(both, pages.NewSession("a"))
@@ -55,7 +55,7 @@ func TestPageHeaders(t *testing.T) {
 			}
 		}
 	})
-	t.Run("no page is a fault", func(t *testing.T) {
+	t.Run("an empty page is a fault", func(t *testing.T) {
 		for _, answer := range []web.Answer{nil, web.Page{}} {
 			if w, _ := get(pageOf(answer, nil), "/"); w.Code != http.StatusInternalServerError {
 				t.Errorf("%d", w.Code)
@@ -76,7 +76,7 @@ func TestRedirect(t *testing.T) {
 				"Location":                   "cursor://x/cb?code=1&state=a%20b",
 				"Cache-Control":              "no-store",
 				"Referrer-Policy":            "no-referrer",
-				"Cross-Origin-Opener-Policy": "", // it would part a client from its popup
+				"Cross-Origin-Opener-Policy": "", // it would separate a client from its popup
 				"Set-Cookie":                 "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax",
 			})
 		}
@@ -116,7 +116,7 @@ func TestErrorPage(t *testing.T) {
 	const evil = "https://evil.example/cb?\"><script>"
 	w, _ := get(pageOf(nil, oauth.Refuse(oauth.InvalidRequest, "redirect URI %q is not registered", evil)), "/")
 	body := w.Body.String()
-	t.Run("AZ-57 no way out", func(t *testing.T) {
+	t.Run("AZ-57 a page without links or forms", func(t *testing.T) {
 		if w.Code != http.StatusBadRequest || w.Header().Get("Location") != "" {
 			t.Errorf("%d %v", w.Code, w.Header())
 		}
@@ -126,10 +126,10 @@ func TestErrorPage(t *testing.T) {
 			}
 		}
 		if !strings.Contains(html.UnescapeString(body), `evil.example/cb?`) {
-			t.Error("the page does not say what is wrong")
+			t.Error("the page does not have the message")
 		}
 	})
-	t.Run("names the request", func(t *testing.T) {
+	t.Run("shows the request id", func(t *testing.T) {
 		if id := w.Header().Get("X-Request-Id"); !strings.Contains(body, id) || !strings.Contains(body, "invalid_request") {
 			t.Error("no reference on the page")
 		}
@@ -233,7 +233,7 @@ func TestAssets(t *testing.T) {
 			}
 		})
 	}
-	t.Run("HT-13 a range is not looked at", func(t *testing.T) {
+	t.Run("HT-13 Range is ignored", func(t *testing.T) {
 		whole, _ := get(assets, paths[0])
 		r := httptest.NewRequest(http.MethodGet, paths[0], nil)
 		r.Header.Set("Range", "bytes="+strings.Repeat("0-,", 1000)+"0-")
@@ -243,13 +243,13 @@ func TestAssets(t *testing.T) {
 		}
 	})
 	for _, path := range []string{"/assets/", "/assets/cardea.css", "/assets/../view.go", "/assets/x"} {
-		t.Run("nothing else: "+path, func(t *testing.T) {
+		t.Run("not found: "+path, func(t *testing.T) {
 			if w, _ := get(assets, path); w.Code != http.StatusNotFound {
 				t.Errorf("%d", w.Code)
 			}
 		})
 	}
-	t.Run("no posting", func(t *testing.T) {
+	t.Run("POST is refused", func(t *testing.T) {
 		if w, _ := send(assets, httptest.NewRequest(http.MethodPost, paths[0], nil)); w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%d", w.Code)
 		}

@@ -10,46 +10,45 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Route is something that the server answers: where, by which methods, for whom and under which policy. Each endpoint
-// returns its own; a Router serves them. The policy of pages is in their adapter, Pages.HTML or Pages.HTMLFromAnySite.
+// Route describes paths of the server: their methods, callers and policies. Each endpoint package returns its routes,
+// and a Router serves them. The policy of pages is in their adapter, Pages.HTML or Pages.HTMLFromAnySite.
 type Route struct {
-	// Path begins with a slash. A segment in braces, as in "/things/{id}", stands for any one segment, which the
-	// handler reads by r.PathValue("id").
+	// Path begins with a slash. A segment in braces, as in "/things/{id}", matches any one segment, which the handler
+	// reads with r.PathValue("id").
 	Path    string
-	Also    []string // other paths with the same answers
+	Also    []string // other paths with the same handlers
 	Place   Place
 	Methods Methods
 	Caller  Caller
-	// Escapes lets a segment in braces hold escapes, which the handler reads decoded: it may be a URL.
+	// Escapes allows escapes in a segment in braces, for example of a URL. The handler reads the segment decoded.
 	Escapes bool
 	CORS    bool   // scripts of every origin may call it, without credentials
-	Cache   string // Cache-Control of what it answers, unless that is an error or a page; "" is "no-store"
+	Cache   string // Cache-Control of responses other than errors and pages; "" means "no-store"
 }
 
-// Place is where the paths of a route stand when the issuer has a path of its own. Without one, all places are the
-// same.
+// Place says where the paths of a route are if the issuer has a path. Otherwise all places are the same.
 type Place int
 
 // The places.
 const (
-	BelowIssuer Place = iota // the issuer's path, then the route's
-	WellKnown                // that, and the route's path, then the issuer's (RFC 8414 §3.1)
-	AtRoot                   // the route's path alone
+	BelowIssuer Place = iota // the issuer's path, then the route's path
+	WellKnown                // both BelowIssuer and the route's path, then the issuer's path (RFC 8414 §3.1)
+	AtRoot                   // only the route's path
 )
 
-// Caller is whom a route answers. It states what the handlers ask for, each at the beginning; the router asks for
-// nothing.
+// Caller says who may call a route. It only documents the check, which each handler makes first; the router does not
+// check it.
 type Caller string
 
 // The callers.
 const (
 	Anybody    Caller = "anybody"
-	Clients    Caller = "clients"    // with client_id and, unless the client is public, proof of it (RFC 6749 §2.3)
+	Clients    Caller = "clients"    // with client_id and, unless the client is public, authentication (RFC 6749 §2.3)
 	Registered Caller = "registered" // clients with a registration access token (RFC 7592 §3)
-	People     Caller = "people"     // in a browser: every answer is a page
+	People     Caller = "people"     // in a browser: every response is a page
 )
 
-// Paths returns the full paths of the route on a server whose issuer has the path base, "" for none.
+// Paths returns the full paths of the route on a server whose issuer has the path base, or "" for none.
 func (rt Route) Paths(base string) []string {
 	var paths []string
 	for _, path := range append([]string{rt.Path}, rt.Also...) {
@@ -77,7 +76,7 @@ func (rt Route) FromAnySite() bool {
 	return true
 }
 
-// handler returns what answers the route under its policy.
+// handler returns the handler of the route with its policy applied.
 func (rt Route) handler() http.Handler {
 	var answers http.Handler = rt.Methods
 	if rt.CORS {
@@ -88,17 +87,17 @@ func (rt Route) handler() http.Handler {
 	}
 	cache := []string{rt.Cache}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Cache-Control"] = cache // which an error replaces
+		w.Header()["Cache-Control"] = cache // an error replaces it
 		answers.ServeHTTP(w, r)
 	})
 }
 
-// Router hands each request to its route. Make it with NewRouter.
+// Router passes each request to its route. Use NewRouter to make one.
 //
-// Doubled and trailing slashes in a path are ignored, and handlers see the path without them: no redirect is needed,
-// and none of ours can begin with two slashes, which is another host. Otherwise a path is what it says: dot segments
-// and needless escapes lead nowhere, and an escaped slash separates nothing. Only in a segment in braces, on a route
-// that says so, escapes are decoded.
+// Router ignores repeated and trailing slashes in a path, and handlers see the path without them. So no redirect is
+// needed, and no redirect can have a path that begins with two slashes, which would be another host. Otherwise paths
+// must match exactly: dot segments and unnecessary escapes match nothing, and an escaped slash does not separate
+// segments. Escapes are decoded only in segments in braces of routes with Escapes.
 type Router struct {
 	base     string
 	paths    map[string]http.Handler
@@ -108,7 +107,7 @@ type Router struct {
 	document http.Handler // for programs that look for a well-known document
 }
 
-// pattern is a path with segments in braces, and what answers there.
+// pattern is a path with segments in braces, and its handler.
 type pattern struct {
 	segments []string
 	escapes  bool
@@ -205,7 +204,7 @@ func (rt *Router) match(r *http.Request, escaped bool) http.Handler {
 	return nil
 }
 
-// plain returns path with single slashes, and without one at its end unless it is the whole path.
+// plain returns path without repeated slashes and, unless it is "/", without a slash at the end.
 func plain(path string) string {
 	if !strings.Contains(path, "//") && (path == "/" || !strings.HasSuffix(path, "/")) {
 		return path
@@ -223,7 +222,7 @@ func plain(path string) string {
 	return b.String()
 }
 
-// withPath returns r as if it were for another path.
+// withPath returns a copy of r with another path.
 func withPath(r *http.Request, path string) *http.Request {
 	copied, target := *r, *r.URL
 	target.Path = path
@@ -231,11 +230,11 @@ func withPath(r *http.Request, path string) *http.Request {
 	return &copied
 }
 
-// Methods is what a path answers, by HTTP method. HEAD goes where GET goes, and net/http leaves out the body (RFC 9110
-// §9.3.2). Any other method that is not there is refused with 405.
+// Methods has the handlers of a path by HTTP method. HEAD uses the handler of GET, and net/http leaves out the body
+// (RFC 9110 §9.3.2). Other methods are refused with 405.
 type Methods map[string]http.Handler
 
-// ServeHTTP hands the request to the handler of its method.
+// ServeHTTP passes the request to the handler of its method.
 func (m Methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	method := r.Method
 	if method == http.MethodHead {
@@ -247,11 +246,11 @@ func (m Methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	allowed := strings.Join(m.Names(), ", ")
 	w.Header().Set("Allow", allowed)
-	const answers = "this address answers %s"
+	const answers = "this address supports only %s"
 	failJSON(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, answers, allowed))
 }
 
-// Names returns the methods that are answered, sorted; HEAD is among them if GET is.
+// Names returns the supported methods, sorted. They include HEAD if they include GET.
 func (m Methods) Names() []string {
 	names := slices.Collect(maps.Keys(m))
 	if m[http.MethodGet] != nil && m[http.MethodHead] == nil {
@@ -261,16 +260,15 @@ func (m Methods) Names() []string {
 	return names
 }
 
-// errNothing refuses a request for what is not there.
+// errNothing refuses a request for an unknown path.
 var errNothing = oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address")
 
-// notFound answers every request with 404.
+// notFound responds to every request with 404.
 func notFound() http.Handler {
 	return JSON(func(*http.Request) (Reply, error) { return Reply{}, errNothing })
 }
 
-// The values of headers that many answers have. They are shared: a header is
-// replaced, never changed in its place.
+// Header values that many responses share. They must not be modified in place.
 var (
 	anyOrigin = []string{"*"}
 	exposed   = []string{"WWW-Authenticate, Retry-After, X-Request-Id"}
@@ -280,10 +278,9 @@ var (
 	noCache   = []string{"no-cache"}
 )
 
-// CORS lets scripts of every origin call a path, without credentials: the answer
-// depends on what the request says, never on who the browser's user is. Errors
-// carry the headers too. Preflights are answered with 204 and ask for no proof of
-// anything (Fetch §3.2). A path that is not wrapped has no CORS at all.
+// CORS allows scripts of every origin to call a path without credentials. This is safe because the response depends
+// only on the request, never on the browser's user. Errors have the headers too. Preflights are answered with 204,
+// without authentication (Fetch §3.2). Paths without this wrapper send no CORS headers.
 func CORS(m Methods) http.Handler { return cors(m.Names(), m) }
 
 func cors(names []string, next http.Handler) http.Handler {
@@ -300,7 +297,7 @@ func cors(names []string, next http.Handler) http.Handler {
 		h.Set("Access-Control-Allow-Methods", methods)
 		h.Set("Access-Control-Max-Age", "7200")
 		h.Set("Vary", "Access-Control-Request-Headers")
-		// MCP clients send headers of their own, and * does not cover Authorization.
+		// MCP clients send custom headers, and * does not include Authorization.
 		if names := r.Header.Get("Access-Control-Request-Headers"); fieldNames(names) {
 			h.Set("Access-Control-Allow-Headers", names)
 		}
@@ -308,8 +305,7 @@ func cors(names []string, next http.Handler) http.Handler {
 	})
 }
 
-// fieldNames reports whether list is a list of header names (RFC 9110 §5.1) of
-// bearable length.
+// fieldNames reports whether list is a list of header names (RFC 9110 §5.1) of at most 2048 bytes.
 func fieldNames(list string) bool {
 	if list == "" || len(list) > 2048 {
 		return false

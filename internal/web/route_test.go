@@ -22,14 +22,14 @@ func TestMethods(t *testing.T) {
 			wantHeader(t, w, map[string]string{"Allow": "GET, HEAD, POST", "Access-Control-Allow-Origin": ""})
 		})
 	}
-	for method, answer := range map[string]string{"GET": "got", "HEAD": "got", "POST": "posted"} { // net/http cuts the body off HEAD
+	for method, answer := range map[string]string{"GET": "got", "HEAD": "got", "POST": "posted"} { // net/http removes the body of HEAD
 		t.Run(method, func(t *testing.T) {
 			if w, _ := send(h, httptest.NewRequest(method, "/", nil)); w.Code != http.StatusOK || w.Body.String() != `"`+answer+"\"\n" {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})
 	}
-	t.Run("HEAD where there is nothing to get", func(t *testing.T) {
+	t.Run("HEAD without GET", func(t *testing.T) {
 		post := web.Methods{http.MethodPost: jsonOf("posted", nil)}
 		w, _ := send(post, httptest.NewRequest(http.MethodHead, "/", nil))
 		if w.Code != http.StatusMethodNotAllowed || w.Result().Header.Get("Allow") != "POST" {
@@ -38,7 +38,7 @@ func TestMethods(t *testing.T) {
 	})
 }
 
-// echo answers with the path that it sees, and the path value id.
+// echo returns a handler that responds with the path that it sees and the path value id.
 func echo(name string) http.Handler {
 	return web.JSON(func(r *http.Request) (string, error) {
 		return name + " " + r.URL.Path + " " + r.PathValue("id"), nil
@@ -61,8 +61,8 @@ func TestRouter(t *testing.T) {
 	root, below := web.NewRouter(pages, routes...), web.NewRouter(&at, routes...)
 	for _, test := range []struct {
 		router *web.Router
-		target string // as it is on the request line
-		want   string // "": nothing is there
+		target string // of the request line
+		want   string // "": not found
 	}{
 		{root, "POST /oauth2/token", "token /oauth2/token "},
 		{root, "POST /token?a=b//c/", "token /token "},
@@ -128,7 +128,7 @@ func TestRouter(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what may be cached, and its errors", func(t *testing.T) {
+	t.Run("a response that may be cached, and its errors", func(t *testing.T) {
 		for target, want := range map[string]string{"/.well-known/about": "public, max-age=300", "/things/1": "no-store", "/.well-known/nothing": "no-store"} {
 			w, _ := get(root, target)
 			wantHeader(t, w, map[string]string{"Cache-Control": want})
@@ -136,7 +136,7 @@ func TestRouter(t *testing.T) {
 		w, _ := send(root, httptest.NewRequest(http.MethodPost, "/.well-known/about", nil))
 		wantHeader(t, w, map[string]string{"Cache-Control": "no-store"})
 	})
-	t.Run("a script may learn that a document is not there", func(t *testing.T) {
+	t.Run("a script can read that a document does not exist", func(t *testing.T) {
 		w, _ := get(root, "/.well-known/nothing")
 		wantHeader(t, w, map[string]string{"Access-Control-Allow-Origin": "*"})
 		w, _ = send(root, httptest.NewRequest(http.MethodOptions, "/.well-known/nothing", nil))
@@ -173,7 +173,7 @@ func FuzzRouter(f *testing.F) {
 		case reached == "":
 			return
 		}
-		// What is reached is what was asked for, less some slashes.
+		// The path that is reached is the requested one without additional slashes.
 		if strings.Contains(reached, "//") || strings.HasSuffix(reached, "/") || !strings.HasPrefix(reached, "/") ||
 			strings.ReplaceAll(reached, "/", "") != strings.ReplaceAll(asked, "/", "") || r.URL.RawPath != "" {
 			t.Fatalf("%q reaches %q", target, reached)
@@ -252,7 +252,7 @@ func TestCORS(t *testing.T) {
 		"too long": strings.Repeat("x", 5000),
 		"none":     "",
 	} {
-		t.Run("HT-22 a preflight reflects header names alone: "+name, func(t *testing.T) {
+		t.Run("HT-22 a preflight reflects only header names: "+name, func(t *testing.T) {
 			r := request(http.MethodOptions, "https://inspector.test")
 			r.Header["Access-Control-Request-Headers"] = []string{headers}
 			w, _ := send(refused, r)
@@ -262,7 +262,7 @@ func TestCORS(t *testing.T) {
 			wantHeader(t, w, map[string]string{"Access-Control-Allow-Headers": ""})
 		})
 	}
-	t.Run("HT-04 what is not wrapped has none", func(t *testing.T) {
+	t.Run("HT-04 a route without CORS sends no CORS headers", func(t *testing.T) {
 		w, _ := send(pageOf(page("x"), nil), request(http.MethodGet, "https://inspector.test"))
 		for name := range w.Header() {
 			if strings.HasPrefix(name, "Access-Control-") {

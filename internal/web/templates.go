@@ -9,16 +9,14 @@ import (
 //go:embed templates/*.html
 var layout embed.FS
 
-// Templates are the templates of the pages of one flow. They share what the layout
-// defines: "top" begins a page, "mark" is our sign, "client" and "resource" name what
-// has a Name.
+// Templates are the templates of the pages of one flow. They can use the templates of the layout: "top" begins a page,
+// "mark" is the logo, and "client" and "resource" show the Name of their argument.
 type Templates struct{ all *template.Template }
 
-// ParseTemplates returns the templates in the files templates/*.html, by the names of
-// the files. It panics if one does not parse, because they are part of the program.
-// A template sees the path of the issuer as .Base and the view as .View; names that
-// strangers chose go through display, and are set apart by <bdi> from the text around
-// them. It may call the functions in more.
+// ParseTemplates returns the templates in the files templates/*.html, by file name. It panics if one does not parse,
+// because they are part of the program. A template gets the path of the issuer as .Base and the view as .View. It must
+// pass names that strangers chose through display, and isolate them from the surrounding text with <bdi>. It may call
+// the functions in more.
 func ParseTemplates(files fs.FS, more ...template.FuncMap) Templates {
 	all := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"asset": assetPath, "display": DisplayName})
 	for _, functions := range more {
@@ -28,22 +26,21 @@ func ParseTemplates(files fs.FS, more ...template.FuncMap) Templates {
 	return Templates{template.Must(all.ParseFS(files, "templates/*.html"))}
 }
 
-// Page returns the page that the template with the given name makes of a view, with
-// status 200.
+// Page returns a page of the template with the given name and view, with status 200.
 func (t Templates) Page(name string, view any) Page {
 	return Page{template: t.all.Lookup(name), view: view}
 }
 
 var failures = ParseTemplates(layout)
 
-// Failure says why there is nothing else to show. It links nowhere.
+// Failure is an error page. It has no links.
 type Failure struct {
 	Status    int    // of the response
 	Title     string // a few words
-	Message   string // what is wrong, a sentence; may quote the request
-	Hint      string // what the person can do, "" for nothing
+	Message   string // what is wrong, as a sentence; may quote the request
+	Hint      string // what the person can do; may be ""
 	Code      string // OAuth error code, for developers
-	RequestID string // by which the log knows the request
+	RequestID string // of the request, as in the log
 }
 
 // Page returns the page, with Status.

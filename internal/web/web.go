@@ -1,8 +1,7 @@
-// Package web is what stands between HTTP and the endpoints. Endpoints return
-// what to answer; one adapter writes it: JSON for programs, HTML for people. So
-// nobody can forget to return after an error was written, and every answer has
-// the headers it needs. The rest of the package is what pages need to be safe:
-// cookies, CSRF tokens, sealed parameters, strict parsing, and the pages.
+// Package web connects the endpoints to HTTP. Endpoints return values, and an adapter writes the response: JSON for
+// programs, HTML for people. So an endpoint cannot continue after it has written an error, and every response has the
+// required headers. The package also provides cookies, CSRF tokens, strict parsing of parameters, and the common parts
+// of pages.
 package web
 
 import (
@@ -23,20 +22,18 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Reply is an answer that says more than its JSON body. The zero Reply is an
-// empty 200.
+// Reply is a response with a status or headers of its own. The zero Reply is a 200 without a body.
 type Reply struct {
 	Status int         // 0: 200
 	Header http.Header // replaces the default headers of the same name
-	Body   any         // what becomes JSON; nil: no body; json.RawMessage goes out as it is
-	Quiet  bool        // the log of requests has it at level debug: machines ask for it all day
+	Body   any         // encoded as JSON; nil: no body; json.RawMessage is sent unchanged
+	Quiet  bool        // log the request at level debug, because machines send it regularly
 }
 
-// JSON adapts an endpoint that programs call. What handle returns is sent as
-// JSON with status 200, or as the Reply it is; it must not be cached unless Route.Cache says so.
-// A refusal is sent as RFC 6749 §5.2 says, with its own status. Any other error
-// is a fault: it is logged whole and answered with a bare server_error, or with
-// temporarily_unavailable if a later try may succeed.
+// JSON adapts an endpoint for programs. It sends the result of handle as JSON with status 200, or as described by a
+// Reply; the response must not be cached unless Route.Cache is set. It sends a refusal as in RFC 6749 §5.2, with the
+// refusal's status. It logs any other error as a fault and sends only server_error, or temporarily_unavailable if a
+// later attempt may succeed.
 func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, err := call(r, handle)
@@ -60,8 +57,7 @@ func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
 	})
 }
 
-// call runs handle on a request that is fit for it, and turns a panic into a
-// fault.
+// call checks the request and calls handle. It returns a panic of handle as a fault.
 func call[T any](r *http.Request, handle func(*http.Request) (T, error)) (answer T, err error) {
 	if err := checkRequest(r); err != nil {
 		return answer, err
@@ -74,8 +70,8 @@ func call[T any](r *http.Request, handle func(*http.Request) (T, error)) (answer
 	return handle(r)
 }
 
-// panicked returns the fault that a recovered panic is. A handler that aborts
-// its answer on purpose is let go on doing so.
+// panicked returns a recovered panic as a fault. It panics again with http.ErrAbortHandler, with which a handler aborts
+// its response on purpose.
 func panicked(p any) error {
 	if p == http.ErrAbortHandler {
 		panic(p)
@@ -83,32 +79,32 @@ func panicked(p any) error {
 	return fmt.Errorf("web: panic: %v\n%s", p, debug.Stack())
 }
 
-// Bounds of a request: the length of its target in bytes, how many header fields
-// it may have, and the length of its cookies in bytes.
+// Bounds of a request: the length of its target in bytes, the number of header fields, and the length of its cookies in
+// bytes.
 const (
 	maxURI     = 16 << 10
 	maxFields  = 256
 	maxCookies = 32 << 10
 )
 
-// checkRequest refuses what no endpoint takes.
+// checkRequest refuses requests that no endpoint accepts.
 func checkRequest(r *http.Request) error {
 	switch {
 	case len(r.RequestURI) > maxURI:
 		return oauth.RefuseStatus(http.StatusRequestURITooLong, oauth.InvalidRequest, "the request URI is longer than %d bytes", maxURI)
 	case fields(r.Header) > maxFields:
-		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "there are more than %d header fields", maxFields)
+		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "the request has more than %d header fields", maxFields)
 	case cookies(r.Header) > maxCookies:
 		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "the cookies are longer than %d bytes", maxCookies)
-	case r.URL.Host != "": // allowed by RFC 9112 §3.2.2, and used by those that want the host repeated somewhere
-		return oauth.Refuse(oauth.InvalidRequest, "this server is not a proxy: name the path alone")
+	case r.URL.Host != "": // RFC 9112 §3.2.2 allows it, but attackers use it to get the host repeated
+		return oauth.Refuse(oauth.InvalidRequest, "this server is not a proxy: send only the path in the request line")
 	case r.Header.Get("Content-Encoding") != "":
 		return oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidRequest, "send the body without Content-Encoding")
 	}
 	return nil
 }
 
-// fields returns how many fields a header has; one that comes twice is two.
+// fields returns the number of fields of a header, counting duplicates.
 func fields(header http.Header) (n int) {
 	for _, values := range header {
 		n += len(values)
@@ -116,7 +112,7 @@ func fields(header http.Header) (n int) {
 	return n
 }
 
-// cookies returns how many bytes the cookies of a header have.
+// cookies returns the length of the cookies of a header, in bytes.
 func cookies(header http.Header) (n int) {
 	for _, text := range header["Cookie"] {
 		n += len(text)
@@ -133,9 +129,9 @@ func encode(v any) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // the type is application/json, and never sniffed
+	e.SetEscapeHTML(false) // the type is application/json and is never sniffed
 	if err := e.Encode(v); err != nil {
-		return nil, fmt.Errorf("web: encode the answer: %w", err)
+		return nil, fmt.Errorf("web: encode the response: %w", err)
 	}
 	return b.Bytes(), nil
 }
@@ -143,7 +139,7 @@ func encode(v any) ([]byte, error) {
 func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byte) {
 	h := w.Header()
 	h["X-Content-Type-Options"] = noSniff
-	if h["Cache-Control"] == nil { // by Route.Cache
+	if h["Cache-Control"] == nil { // unless Route.Cache has set it
 		h["Cache-Control"] = noStore
 	}
 	if body != nil {
@@ -160,13 +156,13 @@ func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byt
 		status = http.StatusOK
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that went away needs no answer
+	_, _ = w.Write(body) // an error means that the client has disconnected
 }
 
 func failJSON(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := verdict(r, err)
 	header := refusalHeader(refusal)
-	if refusal.Code == oauth.InvalidToken && r.Header.Get("Authorization") == "" { // RFC 6750 §3.1: no error where no token was
+	if refusal.Code == oauth.InvalidToken && r.Header.Get("Authorization") == "" { // RFC 6750 §3.1: no error code if no token was sent
 		header.Set("WWW-Authenticate", `Bearer realm="cardea"`)
 	}
 	body, err := encode(struct {
@@ -174,13 +170,13 @@ func failJSON(w http.ResponseWriter, r *http.Request, err error) {
 		Description string          `json:"error_description,omitempty"`
 	}{refusal.Code, ErrorDescription(refusal.Description)})
 	if err != nil {
-		body = []byte(`{"error":"server_error"}`) // two strings always encode
+		body = []byte(`{"error":"server_error"}`) // cannot happen: strings always encode
 	}
 	w.Header()["Cache-Control"] = noStore
 	writeJSON(w, refusal.Status(), header, body)
 }
 
-// refusalHeader returns the headers that go with a refusal.
+// refusalHeader returns the response headers of a refusal.
 func refusalHeader(refusal *oauth.Refusal) http.Header {
 	header := http.Header{}
 	status := refusal.Status()
@@ -197,10 +193,10 @@ func refusalHeader(refusal *oauth.Refusal) http.Header {
 	return header
 }
 
-// pause is how long a client should wait after a fault that may pass.
+// pause is how long a client should wait after a temporary fault.
 const pause = 5 * time.Second
 
-// verdict returns what the client is told of err. A fault is logged.
+// verdict returns the refusal to send for err. If err is a fault, verdict logs it.
 func verdict(r *http.Request, err error) *oauth.Refusal {
 	if refusal, ok := oauth.AsRefusal(err); ok {
 		return refusal
@@ -208,9 +204,9 @@ func verdict(r *http.Request, err error) *oauth.Refusal {
 	ctx := r.Context()
 	level, answer := slog.LevelError, &oauth.Refusal{Code: oauth.ServerError}
 	switch {
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // the client went away, or half of it
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil: // the client has disconnected, at least for reading
 		level = slog.LevelDebug
-		answer = &oauth.Refusal{Code: oauth.InvalidRequest, Description: "the connection ended before the answer"}
+		answer = &oauth.Refusal{Code: oauth.InvalidRequest, Description: "the connection ended before the response"}
 	case errors.Is(err, oauth.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		answer = &oauth.Refusal{Code: oauth.TemporarilyUnavailable, RetryAfter: pause}
 	}
@@ -223,8 +219,8 @@ func verdict(r *http.Request, err error) *oauth.Refusal {
 }
 
 // ErrorDescription returns text in the characters of error_description (RFC 6749 §4.1.2.1, §5.2): printable ASCII
-// without quotation mark and backslash. Quotation marks, dashes and the like become their ASCII neighbours; any other
-// character is percent-encoded, so that nothing of it is lost: "caf\u00e9" is "caf%C3%A9".
+// without quotation mark and backslash. It replaces quotation marks, dashes and similar characters by ASCII ones, and
+// percent-encodes all others, so that no information is lost: "caf\u00e9" becomes "caf%C3%A9".
 func ErrorDescription(text string) string {
 	plain := func(c rune) bool { return ' ' <= c && c <= '~' && c != '"' && c != '\\' }
 	if !strings.ContainsFunc(text, func(c rune) bool { return !plain(c) }) {
@@ -248,7 +244,7 @@ func ErrorDescription(text string) string {
 	return b.String()
 }
 
-// neighbours are characters that ASCII has something like.
+// neighbours are the ASCII replacements of similar characters.
 var neighbours = map[rune]string{
 	'"': "'", '\u201c': "'", '\u201d': "'", '\u2018': "'", '\u2019': "'",
 	'\u2013': "-", '\u2014': "-", '\u2026': "...", '\u00a0': " ", '\t': " ", '\r': " ", '\n': " ",

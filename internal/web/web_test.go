@@ -21,7 +21,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// get sends a GET for target, through a front whose log is returned.
+// get sends a GET for target through a Front and returns the response and the log.
 func get(h http.Handler, target string) (*httptest.ResponseRecorder, string) {
 	return send(h, httptest.NewRequest(http.MethodGet, target, nil))
 }
@@ -95,7 +95,7 @@ func TestJSON(t *testing.T) {
 		}
 		wantHeader(t, w, map[string]string{"Content-Type": ""})
 	})
-	t.Run("what does not encode is a fault", func(t *testing.T) {
+	t.Run("a value that does not encode is a fault", func(t *testing.T) {
 		w, log := get(jsonOf(func() {}, nil), "/")
 		if w.Code != http.StatusInternalServerError || !strings.Contains(log, "encode") {
 			t.Errorf("%d, log %s", w.Code, log)
@@ -144,7 +144,7 @@ func TestRefusals(t *testing.T) {
 			answer{400, `{"error":"invalid_request","error_description":"bad 'x%5Cy'   Set-Cookie: a=b %C3%A9%E2%80%AE%00"}`, "", "", "no-store", "application/json"},
 		},
 		{
-			"the database is away", fmt.Errorf("store: %w", oauth.ErrUnavailable),
+			"the database is unavailable", fmt.Errorf("store: %w", oauth.ErrUnavailable),
 			answer{503, `{"error":"temporarily_unavailable"}`, "", "5", "no-store", "application/json"},
 		},
 		{
@@ -172,7 +172,7 @@ func TestRefusals(t *testing.T) {
 func TestFaults(t *testing.T) {
 	boom := errors.New("sql: disk is full")
 	for name, h := range map[string]http.Handler{"JSON": jsonOf(nil, boom), "HTML": pageOf(nil, boom)} {
-		t.Run("a fault is logged whole, with the request id: "+name, func(t *testing.T) {
+		t.Run("a fault is logged with its details and the request id: "+name, func(t *testing.T) {
 			w, log := get(h, "/oauth2/token?code=cardea_ac_secret")
 			if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "disk") {
 				t.Errorf("%d %s", w.Code, w.Body)
@@ -186,7 +186,7 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a client that went away is no error", func(t *testing.T) {
+	t.Run("a client that disconnected is not an error", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		w, log := send(jsonOf(nil, context.Canceled), httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
@@ -215,7 +215,7 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
-	t.Run("HT-16 the process serves on, and a torn answer does not look whole", func(t *testing.T) {
+	t.Run("HT-16 the process continues, and a partial response does not look complete", func(t *testing.T) {
 		var log bytes.Buffer
 		mux := http.NewServeMux()
 		mux.HandleFunc("/torn", func(w http.ResponseWriter, _ *http.Request) {
@@ -227,12 +227,12 @@ func TestFaults(t *testing.T) {
 		s := httptest.NewServer(front(&log).Wrap(mux))
 		defer s.Close()
 		if _, err := fetch(t, s, "/torn"); err == nil {
-			t.Error("half an answer was read without an error")
+			t.Error("a partial response was read without an error")
 		}
 		if body, err := fetch(t, s, "/whole"); err != nil || body != "\"fine\"\n" {
 			t.Errorf("%q, %v", body, err)
 		}
-		s.Close() // waits for the log
+		s.Close() // waits until the log is complete
 		if line := logLine(t, log.String(), "fault"); !strings.Contains(fmt.Sprint(line["error"]), "in the middle") {
 			t.Errorf("log: %v", line)
 		}
@@ -255,7 +255,7 @@ func fetch(t *testing.T, s *httptest.Server, path string) (string, error) {
 	return b.String(), err
 }
 
-// logLine returns the one line of log that has the message.
+// logLine returns the only line of log with the message.
 func logLine(t *testing.T, log, message string) map[string]any {
 	t.Helper()
 	var found []map[string]any

@@ -1,4 +1,4 @@
-// Package webtest checks what every page must be, whichever flow it belongs to.
+// Package webtest has checks that every page must pass.
 package webtest
 
 import (
@@ -15,20 +15,20 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Pages are those of a server at the root of an https issuer.
+// Pages are the pages of a server whose issuer is https and has no path.
 var Pages = &web.Pages{
 	Secure:  true,
 	CSRFKey: []byte("fedcba9876543210fedcba9876543210"),
 	Refuse:  func(_ *http.Request, _ audit.Event, err error) error { return err },
 }
 
-// Probes are texts that would be more than text if a page did not escape them.
+// Probes are texts that would act as markup or code if a page did not escape them.
 var Probes = []string{
 	`"><script>alert(1)</script>`, `'><img src=x onerror=alert(1)>`, `</title><svg/onload=alert(1)>`, "`${alert(1)}`",
 	`javascript:alert(1)`, `{{.CSRF}}`, "&lt;script&gt;", `" autofocus onfocus=alert(1) x="`, "\r\nSet-Cookie: a=b", `<meta http-equiv=refresh content=0;url=//evil>`,
 }
 
-// Answer returns how a page is answered to GET /.
+// Answer returns the response to GET / with page.
 func Answer(page web.Answer) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	Pages.HTML(func(*http.Request) (web.Answer, error) { return page, nil }).ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil))
@@ -50,13 +50,12 @@ var (
 	attribute = regexp.MustCompile(`\s([a-z-]+)(?:="([^"]*)")?`)
 )
 
-// Text returns what a page says, without markup.
+// Text returns the text of a page, without markup.
 func Text(page string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(tag.ReplaceAllString(page, " "))), " ")
 }
 
-// Headers checks the headers of a page. One that answers a client has a form that may
-// end in a redirect to it.
+// Headers checks the headers of a page. answersClient says whether a form on it may lead to a redirect to a client.
 func Headers(t testing.TB, page web.Answer, answersClient bool) {
 	t.Helper()
 	policy, opener := "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'", "unsafe-none" // CN-29
@@ -82,11 +81,11 @@ func Headers(t testing.TB, page web.Answer, answersClient bool) {
 	}
 }
 
-// elements are those that pages are made of.
+// elements are the HTML elements that pages may contain.
 var elements = strings.Fields("!doctype html head meta link title body main header img h1 p strong bdi span a form input div label button dl dt dd code fieldset legend ul li details summary")
 
-// Inert checks that a page, in whose every text there is probe, loads and runs nothing,
-// and leads and posts to our own paths alone.
+// Inert checks that a page with probe in all its texts loads and runs nothing, and links and posts only to paths of
+// this server.
 func Inert(t testing.TB, page web.Answer, probe string) {
 	t.Helper()
 	for _, m := range tag.FindAllStringSubmatch(Answer(page).Body.String(), -1) {
