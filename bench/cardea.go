@@ -22,18 +22,18 @@ const (
 	redirectURI = "http://127.0.0.1/callback"
 )
 
-// party is a client as the commands and the token endpoint print it.
+// party has the members that the bench needs from a command's output or a token response.
 type party struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
 }
 
-// basic is the header of RFC 6749 §2.3.1. Neither part has a character to escape.
+// basic returns the header of RFC 6749 §2.3.1. Neither part has characters that need escaping.
 func (p party) basic() string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(p.ClientID+":"+p.ClientSecret)) + "\r\n"
 }
 
-// command runs a command of Cardea and decodes the JSON it prints into result.
+// command runs a command of Cardea and decodes its JSON output into result.
 func command(ctx context.Context, binary string, env []string, result any, arguments ...string) error {
 	c := exec.CommandContext(ctx, binary, append(arguments, "-o", "json")...) // #nosec G204 -- the operator's binary
 	c.Env, c.Stderr = env, os.Stderr
@@ -44,7 +44,7 @@ func command(ctx context.Context, binary string, env []string, result any, argum
 	return json.Unmarshal(out, result)
 }
 
-// parties are all that the load needs to be somebody.
+// parties are the clients that the load uses.
 type parties struct{ bot, server, app party }
 
 func provision(ctx context.Context, binary string, env []string) (p parties, err error) {
@@ -63,7 +63,7 @@ type tokens struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// grants has people connect the client 64 times and returns the refresh tokens.
+// grants connects the client 64 times, each with a person's consent, and returns the refresh tokens.
 func grants(address string, app party, c *cohort) ([]string, error) {
 	chains := make([]string, connections)
 	walk := flow(app, c)
@@ -87,7 +87,7 @@ func grants(address string, app party, c *cohort) ([]string, error) {
 	return chains, nil
 }
 
-// redeem asks the token endpoint. authorization is empty or a whole header line.
+// redeem sends a request to the token endpoint. authorization is "" or a complete header line.
 func redeem(ctx context.Context, issuer, authorization string, form url.Values) (t tokens, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, issuer+"/oauth2/token", strings.NewReader(form.Encode()))
 	if err != nil {
@@ -104,7 +104,7 @@ func redeem(ctx context.Context, issuer, authorization string, form url.Values) 
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("the token endpoint says %s: %s", resp.Status, body)
+		err = fmt.Errorf("the token endpoint returned %s: %s", resp.Status, body)
 	}
 	if err != nil {
 		return t, err
@@ -117,7 +117,7 @@ var (
 	inputTag = regexp.MustCompile(`<input[^>]*>`)
 )
 
-// fill answers the consent form of a page: where to send what.
+// fill fills in the consent form of a page and returns its action and its values.
 func fill(page string) (path string, form url.Values, err error) {
 	for _, text := range formTag.FindAllString(page, -1) {
 		if !strings.Contains(text, `name="decision"`) {
@@ -131,10 +131,10 @@ func fill(page string) (path string, form url.Values, err error) {
 		}
 		return attribute(text, "action"), form, nil
 	}
-	return "", nil, errors.New("the page has no form to consent with")
+	return "", nil, errors.New("the page has no consent form")
 }
 
-// attribute returns the value of the first attribute of that name.
+// attribute returns the value of the first attribute with the given name.
 func attribute(tag, name string) string {
 	_, rest, _ := strings.Cut(tag, " "+name+`="`)
 	value, _, _ := strings.Cut(rest, `"`)

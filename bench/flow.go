@@ -21,21 +21,19 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// A cohort is people who are signed in, each of whom allowed the client that often
-// before. A flow adds a grant, so the shorter their history is, the more of them
-// take turns.
+// A cohort is a group of signed-in people who each have the same number of earlier grants. A flow adds a grant, so the
+// fewer grants they have, the more people take turns.
 type cohort struct {
 	people, grants int
-	sessions       []string // of each
+	sessions       []string // one for each person
 }
 
 func cohorts() []*cohort {
 	return []*cohort{{people: 4000, grants: 1}, {people: 20, grants: 1000}, {people: 1, grants: 100_000}}
 }
 
-// history writes what people allowed before, and their sessions, into the database
-// that the server will open: as many grants, spent codes and events as their flows
-// would have left.
+// history writes the earlier grants of people, and their sessions, to the database that the server will open, with the
+// spent codes and events that their flows would have left.
 func history(ctx context.Context, dir string, app party, cohorts []*cohort) (err error) {
 	db, err := store.Open(ctx, "sqlite:"+filepath.Join(dir, "cardea.db"), store.Options{})
 	if err != nil {
@@ -53,7 +51,7 @@ func history(ctx context.Context, dir string, app party, cohorts []*cohort) (err
 	}); err != nil {
 		return err
 	}
-	const together = 2000 // grants in a transaction
+	const together = 2000 // grants per transaction
 	for _, c := range cohorts {
 		var users []string
 		if err := db.Update(ctx, func(tx *store.Tx) error {
@@ -89,7 +87,7 @@ func history(ctx context.Context, dir string, app party, cohorts []*cohort) (err
 	return nil
 }
 
-// allowed stores a grant that was made and redeemed at that time.
+// allowed stores a grant that was created and redeemed at the given time.
 func allowed(tx *store.Tx, user, client string, target *oauth.Resource, at time.Time) error {
 	g := &oauth.Grant{ID: oauth.NewID("grt_"), ClientID: client, UserID: user, ResourceID: target.ID, RedirectURI: redirectURI, Scope: scope.Of(weather),
 		Refreshable: true, Secret: oauth.NewSecret(""), Generation: 1, SignedInAt: at, AMR: []string{"pwd"}, CreatedAt: at, LastUsedAt: at,
@@ -104,16 +102,16 @@ func allowed(tx *store.Tx, user, client string, target *oauth.Resource, at time.
 	return tx.Conclude(audit.Code(client, user, g.ID, resource, weather, false), nil)
 }
 
-// step is what a connection's flow waits for.
+// step is the state of a connection's flow.
 type step struct {
 	verifier string
 	jar      map[string]string
-	post     bool // the consent form was sent
-	redeem   bool // the code was
+	post     bool // whether the consent form was sent
+	redeem   bool // whether the code was sent to the token endpoint
 }
 
-// flow is the code flow of people who are signed in: the authorization request, the
-// consent page, its form, and the code's redemption.
+// flow runs the code flow of signed-in people: the authorization request, the consent page, its form, and the
+// redemption of the code.
 func flow(app party, c *cohort) next {
 	var turn atomic.Int64
 	steps := make([]step, flows)
@@ -121,7 +119,7 @@ func flow(app party, c *cohort) next {
 		s := &steps[connection]
 		if last == nil || s.redeem {
 			if last != nil && last.status != 200 {
-				return nil, false, fmt.Errorf("the token endpoint answers %d", last.status)
+				return nil, false, fmt.Errorf("the token endpoint returned status %d", last.status)
 			}
 			verifier := rand.Text() + rand.Text()
 			*s = step{verifier: verifier, jar: map[string]string{"cardea_session": c.sessions[turn.Add(1)%int64(len(c.sessions))]}}
@@ -150,11 +148,11 @@ func flow(app party, c *cohort) next {
 			path, form, err := fill(string(last.body))
 			return []byte(formRequest(path, s.cookies(), form.Encode())), false, err
 		}
-		return nil, false, fmt.Errorf("the flow ends with %d %s %.300s", last.status, last.location, last.body)
+		return nil, false, fmt.Errorf("the flow ended with status %d %s %.300s", last.status, last.location, last.body)
 	}
 }
 
-// cookies is the Cookie header.
+// cookies returns the Cookie header.
 func (s *step) cookies() string {
 	var pairs []string
 	for name, value := range s.jar {
@@ -163,16 +161,16 @@ func (s *step) cookies() string {
 	return "Cookie: " + strings.Join(pairs, "; ") + "\r\n"
 }
 
-// registrations is how many there are in a turn: the server keeps ten thousand that
-// were never used.
+// registrations is the number of registrations in a turn. It is small because the server keeps at most ten thousand
+// clients that were never used.
 const registrations = 1000
 
-// registration registers one client after another, each another one.
+// registration registers clients with different names.
 func registration() next {
 	var count atomic.Int64
 	return func(_ int, last *reply) ([]byte, bool, error) {
 		if last != nil && last.status != 201 {
-			return nil, false, fmt.Errorf("the registration endpoint answers %d", last.status)
+			return nil, false, fmt.Errorf("the registration endpoint returned status %d", last.status)
 		}
 		body, err := json.Marshal(map[string]any{
 			"client_name": "Agent " + strconv.FormatInt(count.Add(1), 10), "redirect_uris": []string{redirectURI},

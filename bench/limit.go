@@ -15,12 +15,12 @@ import (
 	"runtime"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver that Cardea links too
+	_ "modernc.org/sqlite" // the same driver as in Cardea
 )
 
-// A limit is the least that can be called a token endpoint: one ES256 signature
-// and one durable row for each request, on a bare net/http server. It checks
-// nothing. What Cardea does beyond it is what a share of it measures.
+// A limit is a minimal token endpoint: one ES256 signature and one durable row for each request, on a plain net/http
+// server, without any checks. The share of its rate that Cardea reaches measures the cost of all that Cardea does in
+// addition.
 type limit struct {
 	key  *ecdsa.PrivateKey
 	db   *sql.DB
@@ -55,7 +55,7 @@ func serveLimit(address, dir string) error {
 	return server.ListenAndServe()
 }
 
-// token answers when the row is on the disk.
+// token responds when the row is on the disk.
 func (l *limit) token(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		return
@@ -78,16 +78,16 @@ func (l *limit) token(w http.ResponseWriter, r *http.Request) {
 	sr.FillBytes(signature[:32])
 	ss.FillBytes(signature[32:])
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{ // the client is gone if this fails
+	_ = json.NewEncoder(w).Encode(map[string]any{ // an error means that the client has disconnected
 		"access_token": signed + "." + base64.RawURLEncoding.EncodeToString(signature[:]), "token_type": "Bearer", "expires_in": 600,
 	})
 }
 
-// write commits all rows that wait with one transaction: one fsync for them.
+// write commits all waiting rows in one transaction, with one fsync.
 func (l *limit) write() {
 	for first := range l.rows {
 		batch := []row{first}
-		runtime.Gosched() // those who are about to ask come along, as in Cardea
+		runtime.Gosched() // lets other requests add their rows first, as in Cardea
 		for more := true; more && len(batch) < connections; {
 			select {
 			case next := <-l.rows:
@@ -108,7 +108,7 @@ func (l *limit) commit(batch []row) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	defer func() { _ = tx.Rollback() }() // does nothing after a commit
 	insert, err := tx.PrepareContext(context.Background(), "INSERT INTO events VALUES (?, ?, 'token.request')")
 	if err != nil {
 		return err

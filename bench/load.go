@@ -18,36 +18,33 @@ import (
 
 const (
 	connections = 64
-	flows       = 16                     // connections of people at work
+	flows       = 16                     // connections that run code flows
 	warmUp      = 300 * time.Millisecond // before counting begins
 )
 
-// next makes a connection's next request, of the reply to its last one, which is
-// nil at first. finished reports whether that reply ended a piece of work, of which
-// there may be several requests.
+// next returns the next request of a connection. It gets the reply to the previous request, or nil for the first one.
+// finished reports whether that reply completed a piece of work, which may take several requests.
 type next func(connection int, last *reply) (wire []byte, finished bool, err error)
 
-// reply is what a server answered; its memory is used again for the next one.
+// reply is a response. Its memory is reused for the next one.
 type reply struct {
 	status   int
 	location string
-	cookies  []string // NAME=VALUE of each that is set
+	cookies  []string // NAME=VALUE of each Set-Cookie header
 	body     []byte
 }
 
-// figures are what a turn of load says of a server, for each piece of work.
+// figures are the results of a turn of load, per piece of work.
 type figures struct {
-	rate    float64 // how many were done in a second
-	cpu     float64 // microseconds of processor time, the user's and the system's
-	written float64 // bytes that went to the disk
+	rate    float64 // pieces of work per second
+	cpu     float64 // microseconds of processor time, user and system
+	written float64 // bytes written to the disk
 }
 
-// load sends requests to a server on that many connections, one at a time on each.
-// It writes and reads HTTP/1.1 by hand: a client that costs more than the server
-// would measure itself.
+// load sends requests to a server on the given number of connections, one at a time on each. It writes and parses
+// HTTP/1.1 itself, because a client that costs more than the server would distort the result.
 //
-// It measures for that long, or until about so many pieces of work are done; 0 is
-// any number.
+// It measures for the given time, or until about the given number of pieces of work are done; 0 means any number.
 func load(s server, seconds time.Duration, most, connections int, request next) (figures, error) {
 	var done atomic.Int64
 	var stop atomic.Bool
@@ -91,13 +88,13 @@ func load(s server, seconds time.Duration, most, connections int, request next) 
 	}, errors.Join(append(errs, err, alsoErr)...)
 }
 
-// usage is what a process has used since it began.
+// usage is the resources that a process has used since its start.
 type usage struct {
 	cpu     time.Duration
 	written int64 // bytes
 }
 
-// used returns what a process has used (proc(5), stat and io).
+// used returns the usage of a process (proc(5), stat and io).
 func used(pid int) (u usage, err error) {
 	if u.cpu, err = busy(pid); err != nil {
 		return u, err
@@ -111,7 +108,7 @@ func used(pid int) (u usage, err error) {
 	return u, err
 }
 
-// busy returns how much processor time a process has taken (proc(5), stat).
+// busy returns the processor time of a process (proc(5), stat).
 func busy(pid int) (time.Duration, error) {
 	const tick = time.Second / 100 // USER_HZ
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -119,7 +116,7 @@ func busy(pid int) (time.Duration, error) {
 		return 0, err
 	}
 	var user, system int64
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // the name before may hold anything
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // the name before it may contain any characters
 	if len(fields) > 12 {
 		_, err = fmt.Sscan(string(fields[11])+" "+string(fields[12]), &user, &system)
 	} else {
@@ -128,8 +125,8 @@ func busy(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * tick, err
 }
 
-// talk sends what request makes until that is io.EOF. Every request is answered
-// and its reply handed to request, so that no refresh token is lost.
+// talk sends the requests that request returns until it returns io.EOF. It reads each reply and passes it to request,
+// so that no refresh token is lost.
 func talk(address string, request func(last *reply) ([]byte, error)) error {
 	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", address)
 	if err != nil {
@@ -157,14 +154,14 @@ func talk(address string, request func(last *reply) ([]byte, error)) error {
 	}
 }
 
-// read reads one answer. A status other than 200, 201 and 303 is an error.
+// read reads one response. It returns an error if the status is not 200, 201 or 303.
 func (a *reply) read(r *bufio.Reader) error {
 	line, err := r.ReadSlice('\n')
 	if err != nil {
 		return err
 	}
 	if len(line) < 12 {
-		return fmt.Errorf("an answer begins with %q", line)
+		return fmt.Errorf("a response begins with %q", line)
 	}
 	if a.status, err = strconv.Atoi(string(line[9:12])); err != nil {
 		return err
@@ -191,7 +188,7 @@ func (a *reply) read(r *bufio.Reader) error {
 		}
 	}
 	if length < 0 {
-		return fmt.Errorf("an answer of status %d has no Content-Length", a.status)
+		return fmt.Errorf("a response with status %d has no Content-Length", a.status)
 	}
 	if cap(a.body) < length {
 		a.body = make([]byte, length)
@@ -207,15 +204,15 @@ func (a *reply) read(r *bufio.Reader) error {
 	return fmt.Errorf("status %d: %s", a.status, a.body)
 }
 
-// same is the same request again and again.
+// same returns the same request each time.
 func same(wire string) next {
 	return func(_ int, last *reply) ([]byte, bool, error) { return []byte(wire), last != nil, nil }
 }
 
-// get is the same GET again and again.
+// get returns the same GET request each time.
 func get(path string) next { return same(getRequest(path, "")) }
 
-// post is the same form again and again; header is none or lines that end in CRLF.
+// post returns the same POST of a form each time. header is "" or lines that end with CRLF.
 func post(path, header, form string) next { return same(formRequest(path, header, form)) }
 
 func getRequest(path, header string) string {

@@ -1,9 +1,8 @@
-// Command bench measures Cardea beside the least that could do the same work
-// (limit.go), in turns within one run and on the same core, so that a share is
-// good on any machine. It runs the real binary with its default settings, except
-// that the rate limits are off, and fails when a share is below its floor.
+// Command bench compares Cardea with a minimal server for the same work (limit.go), alternating in one run and on the
+// same core, so that the ratio is comparable between machines. It runs the real binary with its default settings,
+// except that the rate limits are off, and fails if a ratio is below its floor.
 //
-// Linux only: the servers are kept on core 0 and the load on core 1 by taskset.
+// Linux only: it uses taskset to run the servers on core 0 and the load on core 1.
 package main
 
 import (
@@ -25,12 +24,12 @@ import (
 
 func main() {
 	var (
-		limitAt = flag.String("limit", "", "serve the limit on this `address`, and nothing else")
+		limitAt = flag.String("limit", "", "only serve the limit on this `address`")
 		binary  = flag.String("cardea", "bin/cardea", "the `program` to measure")
 		dir     = flag.String("dir", "", "`folder` of the databases, on the disk to measure (default: a temporary one)")
 		seconds = flag.Duration("time", 2*time.Second, "length of one turn")
-		turns   = flag.Int("turns", 7, "turns of each side, which alternate; the medians count")
-		only    = flag.Bool("pieces", false, "the second table alone")
+		turns   = flag.Int("turns", 7, "number of turns of each side, which alternate; the results are medians")
+		only    = flag.Bool("pieces", false, "print only the second table")
 	)
 	flag.Parse()
 	err := error(nil)
@@ -45,7 +44,7 @@ func main() {
 	}
 }
 
-// contest is one line of the first table: ours against the bare one.
+// contest is one line of the first table: Cardea compared with the minimal server.
 type contest struct {
 	name       string
 	ours, bare next
@@ -53,14 +52,13 @@ type contest struct {
 	floor      float64
 }
 
-// piece is one line of the second table: work of ours whose processor time is told
-// as a multiple of another's.
+// piece is one line of the second table: work whose processor time is given as a multiple of that of another one.
 type piece struct {
 	name        string
 	connections int
-	most        int // how often in a turn; 0: as often as it can be done
+	most        int // maximum number in a turn; 0: as many as possible
 	work        next
-	times       string // of whose processor time: a piece before it, or "limit"
+	times       string // the piece of work to compare with: an earlier piece, or "limit"
 	ceiling     float64
 }
 
@@ -113,7 +111,7 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 
 // compare prints the first table.
 func compare(ours, bare server, contests []contest, seconds time.Duration, turns int) error {
-	fmt.Printf("%d connections, %d turns of %s each, medians; requests a second, and microseconds of the server's processor for one\n\n", connections, turns, seconds)
+	fmt.Printf("%d connections, %d turns of %s each, medians; requests per second, and the server's processor time per request\n\n", connections, turns, seconds)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tcardea\tbare\tshare\tfloor\t\tcardea\tbare\t")
 	below := false
@@ -130,7 +128,7 @@ func compare(ours, bare server, contests []contest, seconds time.Duration, turns
 			}
 			ourRates, ourCPU = append(ourRates, our.rate), append(ourCPU, our.cpu)
 			bareRates, bareCPU = append(bareRates, least.rate), append(bareCPU, least.cpu)
-			// Of two neighbouring turns, so that what else the machine does weighs on both.
+			// Use two neighbouring turns, so that other load of the machine affects both.
 			shares = append(shares, our.rate/least.rate)
 		}
 		share, verdict := median(shares), "ok"
@@ -149,8 +147,7 @@ func compare(ours, bare server, contests []contest, seconds time.Duration, turns
 	return nil
 }
 
-// weigh prints the second table. The pieces take turns, so that what else the
-// machine does weighs on all of them.
+// weigh prints the second table. The pieces take turns, so that other load of the machine affects all of them.
 func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) error {
 	cpu, written, rates, multiples := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	for range turns {
@@ -169,7 +166,7 @@ func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) 
 			multiples[p.name] = append(multiples[p.name], f.cpu/turn[p.times])
 		}
 	}
-	fmt.Printf("\nmedians; for each piece of work the processor's time, also as a multiple of another's, and what was written\n\n")
+	fmt.Printf("\nmedians; for each piece of work, the processor time, also as a multiple of another one, and the bytes written\n\n")
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tconnections\ta second\tprocessor\tmultiple\tceiling\t\twritten\t")
 	above := false
@@ -190,7 +187,7 @@ func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) 
 	return nil
 }
 
-// pieces are a code flow of people with more and more history, and a registration.
+// pieces returns code flows of people with more and more earlier grants, and a registration.
 func pieces(who parties, people []*cohort) []piece {
 	var all []piece
 	against, ceiling := "limit", 39.0
@@ -204,7 +201,7 @@ func pieces(who parties, people []*cohort) []piece {
 	return append(all, piece{"registration", connections, registrations, registration(), "limit", 3.3})
 }
 
-// prepare makes the requests, each of which must be answered with 200.
+// prepare returns the requests, each of which must have the status 200.
 func prepare(ctx context.Context, ours server, who parties, people *cohort) ([]contest, error) {
 	chains, err := grants(ours.address, who.app, people)
 	if err != nil {
@@ -236,16 +233,16 @@ func prepare(ctx context.Context, ours server, who parties, people *cohort) ([]c
 	}, nil
 }
 
-// server is one that start has started.
+// server is a server that start has started.
 type server struct {
 	address string
 	pid     int
 	stop    func()
 }
 
-// start runs a server on core 0 and waits until it answers a GET of ready.
+// start runs a server on core 0 and waits until it responds to a GET of ready.
 func start(ctx context.Context, env []string, log, address, ready, program string, arguments ...string) (s server, err error) {
-	out, err := os.Create(log) // #nosec G304 -- in our own temporary folder
+	out, err := os.Create(log) // #nosec G304 -- in the temporary folder of the bench
 	if err != nil {
 		return s, err
 	}
@@ -257,7 +254,7 @@ func start(ctx context.Context, env []string, log, address, ready, program strin
 	}
 	s = server{address, process.Process.Pid, func() { // taskset becomes the program
 		_ = process.Process.Kill()
-		_ = process.Wait() // it was killed, and says so
+		_ = process.Wait() // returns an error because the process was killed
 	}}
 	for range 100 {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+ready, nil)
@@ -275,10 +272,10 @@ func start(ctx context.Context, env []string, log, address, ready, program strin
 	}
 	s.stop()
 	said, _ := os.ReadFile(log) // #nosec G304 -- as above
-	return s, fmt.Errorf("%s does not answer: %s", program, said)
+	return s, fmt.Errorf("%s does not respond: %s", program, said)
 }
 
-// addresses returns two free ones on the loopback.
+// addresses returns two free loopback addresses.
 func addresses(ctx context.Context) (first, second string, err error) {
 	var free [2]string
 	for i := range free {

@@ -1,6 +1,5 @@
-// Package agent is an MCP client written with net/http alone, to be read as a
-// description of the protocol: from the address of an MCP server, which is all it
-// is given, to a tool call, and to the end of its access.
+// Package agent is an MCP client written only with net/http, as a readable description of the protocol. It starts with
+// only the address of an MCP server, calls tools, and gives up its access at the end.
 package agent
 
 import (
@@ -18,36 +17,36 @@ import (
 	"strings"
 )
 
-// Agent plays one session. Its steps are in the order in which they happen.
+// Agent plays one session. Its methods are in the order of the steps.
 type Agent struct {
-	mcpServer   string      // the one thing a person types into an agent
-	person      *Person     // who sits at the keyboard
-	introspects Credentials // the MCP server's own; no agent has these
+	mcpServer   string      // the only thing that a person gives to the agent
+	person      *Person     // who uses the browser
+	introspects Credentials // of the MCP server; a real agent does not have them
 
 	http *http.Client
 	says *Transcript
 
-	metadata  string // where the MCP server's metadata is
+	metadata  string // URL of the MCP server's metadata
 	resource  resourceMetadata
 	server    serverMetadata
 	client    registration
-	scope     []string // what to ask for next
+	scope     []string // to request next
 	pending   authorizationRequest
 	page      *Page // what the person's browser shows
 	tokens    tokens
-	earlier   []string // refresh tokens that newer ones took the place of
+	earlier   []string // refresh tokens that newer ones have replaced
 	requestID int
 }
 
-// The documents an agent reads, cut down to what this one needs.
+// The documents that an agent reads, with only the members that this agent needs.
 type (
-	// resourceMetadata is what an MCP server says of itself (RFC 9728 §2).
+	// resourceMetadata is the metadata of an MCP server (RFC 9728 §2).
 	resourceMetadata struct {
 		Resource             string   `json:"resource"`
 		AuthorizationServers []string `json:"authorization_servers"`
 		ScopesSupported      []string `json:"scopes_supported"`
 	}
-	// serverMetadata is what an authorization server says of itself (RFC 8414 §2).
+	// serverMetadata is the metadata of an authorization server (RFC 8414 §2).
 	serverMetadata struct {
 		Issuer                        string   `json:"issuer"`
 		AuthorizationEndpoint         string   `json:"authorization_endpoint"`
@@ -57,66 +56,65 @@ type (
 		IntrospectionEndpoint         string   `json:"introspection_endpoint"`
 		CodeChallengeMethodsSupported []string `json:"code_challenge_methods_supported"`
 	}
-	// registration is the answer to a client's registration (RFC 7591 §3.2.1).
+	// registration is the response to a client's registration (RFC 7591 §3.2.1).
 	registration struct {
 		ClientID string `json:"client_id"`
 	}
-	// tokens is the answer of the token endpoint (OAuth 2.1 §3.2.3).
+	// tokens is the response of the token endpoint (OAuth 2.1 §3.2.3).
 	tokens struct {
 		AccessToken  string `json:"access_token"`
 		RefreshToken string `json:"refresh_token"`
 		ExpiresIn    int    `json:"expires_in"`
 		Scope        string `json:"scope"`
 	}
-	// authorizationRequest is what must be remembered between the request and
-	// its answer, which comes back through the person's browser.
+	// authorizationRequest is what the agent must keep between the request and its response, which arrives through the
+	// person's browser.
 	authorizationRequest struct {
 		state, verifier string
 	}
-	// Credentials are those of an MCP server, with which it asks whether a token is
-	// still good (RFC 7662 §2.1).
+	// Credentials are the credentials with which an MCP server introspects tokens (RFC 7662 §2.1).
 	Credentials struct{ ID, Secret string }
 )
 
-// RedirectURI is where the browser brings the answer. A real agent listens
-// there. The port is free to change (RFC 8252 §7.3), so it is registered without.
+// RedirectURI is where the browser is sent with the response. A real agent listens there. It is registered without the
+// port, because the port may be different each time (RFC 8252 §7.3).
 const (
 	registeredRedirectURI = "http://127.0.0.1/callback"
 	RedirectURI           = "http://127.0.0.1:41337/callback"
 )
 
-// session is the whole of it.
+// session has the steps of the session.
 var session = []struct {
 	title, source string
 	play          func(*Agent, context.Context) error
 }{
 	{"The agent calls the MCP server, without a token", "RFC 6750 §3", (*Agent).knock},
-	{"It asks the MCP server who can give it one", "RFC 9728 §3", (*Agent).discoverResource},
-	{"It asks the authorization server what that can do", "RFC 8414 §3", (*Agent).discoverServer},
-	{"It registers itself: nobody has to know it beforehand", "RFC 7591 §3", (*Agent).register},
-	{"It sends the person's browser off to authorize, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707", (*Agent).authorize},
+	{"It asks the MCP server which server issues its tokens", "RFC 9728 §3", (*Agent).discoverResource},
+	{"It asks the authorization server what it supports", "RFC 8414 §3", (*Agent).discoverServer},
+	{"It registers itself: no administrator has to do it", "RFC 7591 §3", (*Agent).register},
+	{"It opens the authorization page in the person's browser, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707", (*Agent).authorize},
 	{"The person signs in", "", (*Agent).signIn},
-	{"The person consents, and the browser comes back with a code", "OAuth 2.1 §4.1.2, RFC 9207", (*Agent).consent},
+	{"The person consents, and the browser returns with a code", "OAuth 2.1 §4.1.2, RFC 9207", (*Agent).consent},
 	{"The agent redeems the code for tokens", "OAuth 2.1 §4.1.3", (*Agent).redeem},
 	{"It calls a tool", "RFC 6750 §2.1", (*Agent).callForecast},
-	{"It calls a tool that its token is not good for", "RFC 6750 §3.1", (*Agent).callEmailTooEarly},
-	{"It asks the person for more: step-up", "MCP authorization, RFC 6750 §3.1", (*Agent).authorize},
-	{"The person, signed in already, consents to that too", "", (*Agent).consent},
+	{"It calls a tool that its token does not allow", "RFC 6750 §3.1", (*Agent).callEmailTooEarly},
+	{"It asks the person for more scopes: step-up", "MCP authorization, RFC 6750 §3.1", (*Agent).authorize},
+	{"The person, who is still signed in, consents to that too", "", (*Agent).consent},
 	{"The agent redeems the new code", "OAuth 2.1 §4.1.3", (*Agent).redeem},
 	{"It calls that tool again", "", (*Agent).callEmail},
 	{"Time passes; it refreshes its tokens", "OAuth 2.1 §4.3", (*Agent).refresh},
 	{"It calls another tool with the fresh token", "", (*Agent).callEvents},
-	{"It is done and gives its access back", "RFC 7009 §2", (*Agent).revoke},
-	{"The revoked refresh token is worth nothing", "OAuth 2.1 §4.3", (*Agent).refreshRevoked},
-	{"The MCP server asks about the access token, and learns that it is dead", "RFC 7662 §2", (*Agent).introspect},
-	{"So it turns the agent away", "RFC 6750 §3.1", (*Agent).callRevoked},
+	{"It is finished and revokes its tokens", "RFC 7009 §2", (*Agent).revoke},
+	{"The revoked refresh token is refused", "OAuth 2.1 §4.3", (*Agent).refreshRevoked},
+	{"The MCP server asks about the access token, and it is no longer active", "RFC 7662 §2", (*Agent).introspect},
+	{"So the MCP server refuses the agent", "RFC 6750 §3.1", (*Agent).callRevoked},
 }
 
-// Steps is how many steps a session has.
+// Steps is the number of steps of a session.
 var Steps = len(session)
 
-// New returns an agent that is given the address of an MCP server. introspects are
-// that server's own credentials, for the step in which it asks about a token.
+// New returns an agent that connects to the MCP server at mcpServer. introspects are the credentials of the MCP server,
+// for the step in which it introspects a token.
 func New(mcpServer string, who *Person, introspects Credentials, says *Transcript) *Agent {
 	return &Agent{
 		mcpServer: mcpServer, person: who, introspects: introspects, says: says,
@@ -146,14 +144,14 @@ func (a *Agent) knock(ctx context.Context) error {
 	case err != nil:
 		return err
 	case answer.status != http.StatusUnauthorized:
-		return fmt.Errorf("the answer is %d, not 401", answer.status)
+		return fmt.Errorf("the status is %d, not 401", answer.status)
 	case parameter(challenge, "resource_metadata") == "":
-		return fmt.Errorf("the challenge %q does not say where the metadata is", challenge)
+		return fmt.Errorf("the challenge %q does not have the address of the metadata", challenge)
 	default:
 		a.metadata = parameter(challenge, "resource_metadata")
 		a.scope = strings.Fields(parameter(challenge, "scope"))
 	}
-	a.says.done("The challenge says where to read on, and which scopes to begin with.")
+	a.says.done("The challenge has the address of the metadata and the first scopes to request.")
 	return nil
 }
 
@@ -162,10 +160,10 @@ func (a *Agent) discoverResource(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case a.resource.Resource != a.mcpServer: // RFC 9728 §3.3: or it speaks for somebody else
-		return fmt.Errorf("the metadata is that of %s", a.resource.Resource)
+	case a.resource.Resource != a.mcpServer: // RFC 9728 §3.3: it would be the metadata of another server
+		return fmt.Errorf("the metadata is for %s", a.resource.Resource)
 	case len(a.resource.AuthorizationServers) == 0:
-		return fmt.Errorf("the metadata names no authorization server")
+		return fmt.Errorf("the metadata does not name an authorization server")
 	case len(a.scope) == 0:
 		a.scope = a.resource.ScopesSupported
 	}
@@ -180,13 +178,13 @@ func (a *Agent) discoverServer(ctx context.Context) error {
 	}
 	switch {
 	case a.server.Issuer != issuer: // RFC 8414 §3.3
-		return fmt.Errorf("the metadata is that of %s", a.server.Issuer)
+		return fmt.Errorf("the metadata is for %s", a.server.Issuer)
 	case !slices.Contains(a.server.CodeChallengeMethodsSupported, "S256"):
-		return fmt.Errorf("the server does not know PKCE with S256")
+		return fmt.Errorf("the server does not support PKCE with S256")
 	case a.server.RegistrationEndpoint == "":
 		return fmt.Errorf("agents cannot register themselves here")
 	}
-	a.says.done("It knows PKCE, and agents may register themselves.")
+	a.says.done("It supports PKCE, and agents may register themselves.")
 	return nil
 }
 
@@ -196,7 +194,7 @@ func (a *Agent) register(ctx context.Context) error {
 		"redirect_uris":              []string{registeredRedirectURI},
 		"grant_types":                []string{"authorization_code", "refresh_token"},
 		"response_types":             []string{"code"},
-		"token_endpoint_auth_method": "none", // it runs on the person's computer, where no secret is safe
+		"token_endpoint_auth_method": "none", // it runs on the person's computer and cannot keep a secret
 	})
 	if err != nil {
 		return err
@@ -204,7 +202,7 @@ func (a *Agent) register(ctx context.Context) error {
 	if err := answer.decode(http.StatusCreated, &a.client); err != nil {
 		return err
 	}
-	a.says.done("It is %s from now on: a public client, which PKCE protects instead of a secret.", a.client.ClientID)
+	a.says.done("Its client_id is %s. It is a public client: PKCE protects it instead of a secret.", a.client.ClientID)
 	return nil
 }
 
@@ -219,7 +217,7 @@ func (a *Agent) authorize(ctx context.Context) error {
 		"state":                 {a.pending.state},
 		"code_challenge":        {base64.RawURLEncoding.EncodeToString(hash[:])},
 		"code_challenge_method": {"S256"},
-		"resource":              {a.resource.Resource}, // the token will be good for this server only
+		"resource":              {a.resource.Resource}, // the token will be valid at this server only
 	}
 	var err error
 	a.page, err = a.person.Open(ctx, a.server.AuthorizationEndpoint+"?"+query.Encode())
@@ -241,7 +239,7 @@ func (a *Agent) signIn(ctx context.Context) (err error) {
 	return nil
 }
 
-// consent allows everything: every box comes ticked, and a person may untick some.
+// consent allows everything: every box is ticked at first, and a person may untick some.
 func (a *Agent) consent(ctx context.Context) (err error) {
 	var allowed []string
 	if a.page, allowed, err = a.person.Allow(ctx, a.page); err != nil {
@@ -249,20 +247,20 @@ func (a *Agent) consent(ctx context.Context) (err error) {
 	}
 	switch answer := a.page.URL.Query(); {
 	case !strings.HasPrefix(a.page.URL.String(), RedirectURI+"?"):
-		return fmt.Errorf("the browser is at %s, not at the agent", a.page.URL.Path)
+		return fmt.Errorf("the browser is at %s, not at the redirect URI", a.page.URL.Path)
 	case answer.Has("error"):
 		return fmt.Errorf("%s: %s", answer.Get("error"), answer.Get("error_description"))
-	case answer.Get("state") != a.pending.state: // another request's answer, slipped in
-		return fmt.Errorf("the answer belongs to another request: its state differs")
-	case answer.Get("iss") != a.server.Issuer: // RFC 9207 §2.4: another server's answer, slipped in
-		return fmt.Errorf("the answer is from %s", answer.Get("iss"))
+	case answer.Get("state") != a.pending.state: // an attacker may have sent the response to another request
+		return fmt.Errorf("the response belongs to another request: its state differs")
+	case answer.Get("iss") != a.server.Issuer: // RFC 9207 §2.4: an attacker may have sent another server's response
+		return fmt.Errorf("the response is from %s", answer.Get("iss"))
 	}
-	a.says.done("Allowed: %s. state is the agent's own and iss is right, so the code is meant for it.", strings.Join(allowed, ", "))
+	a.says.done("Allowed: %s. The agent checks state and iss, so the code is the answer to its own request.", strings.Join(allowed, ", "))
 	return nil
 }
 
 func (a *Agent) redeem(ctx context.Context) error {
-	if a.tokens.RefreshToken != "" { // of an earlier consent, which stands beside the new one
+	if a.tokens.RefreshToken != "" { // of an earlier consent, which remains beside the new one
 		a.earlier = append(a.earlier, a.tokens.RefreshToken)
 	}
 	answer, err := a.postForm(ctx, a.server.TokenEndpoint, url.Values{
@@ -270,7 +268,7 @@ func (a *Agent) redeem(ctx context.Context) error {
 		"code":          {a.page.URL.Query().Get("code")},
 		"redirect_uri":  {RedirectURI},
 		"client_id":     {a.client.ClientID},
-		"code_verifier": {a.pending.verifier}, // proves that this agent began it
+		"code_verifier": {a.pending.verifier}, // proves that this agent began the flow
 		"resource":      {a.resource.Resource},
 	})
 	if err != nil {
@@ -299,18 +297,18 @@ func (a *Agent) refresh(ctx context.Context) error {
 	return nil
 }
 
-// keep takes the tokens out of an answer of the token endpoint.
+// keep stores the tokens of a response of the token endpoint.
 func (a *Agent) keep(answer *answer) error {
 	a.tokens = tokens{}
 	switch err := answer.decode(http.StatusOK, &a.tokens); {
 	case err != nil:
 		return err
 	case a.tokens.AccessToken == "" || a.tokens.RefreshToken == "":
-		return fmt.Errorf("the answer lacks an access token or a refresh token")
+		return fmt.Errorf("the response has no access token or no refresh token")
 	}
 	a.scope = strings.Fields(a.tokens.Scope)
 	a.says.claims(a.tokens.AccessToken)
-	a.says.done("An access token for %d seconds, and a refresh token for the time after.", a.tokens.ExpiresIn)
+	a.says.done("An access token for %d seconds, and a refresh token to get the next one.", a.tokens.ExpiresIn)
 	return nil
 }
 
@@ -334,18 +332,18 @@ func (a *Agent) callEmailTooEarly(ctx context.Context) error {
 	case err != nil:
 		return err
 	case answer.status != http.StatusForbidden:
-		return fmt.Errorf("the answer is %d, not 403", answer.status)
+		return fmt.Errorf("the status is %d, not 403", answer.status)
 	case parameter(challenge, "error") != "insufficient_scope":
 		return fmt.Errorf("the challenge is %q, not insufficient_scope", challenge)
 	default:
-		// What it has, it keeps: a challenge may name no more than what was missing.
+		// Request the scopes that the agent has too, because a challenge may name only the missing ones.
 		for _, name := range strings.Fields(parameter(challenge, "scope")) {
 			if !slices.Contains(a.scope, name) {
 				a.scope = append(a.scope, name)
 			}
 		}
 	}
-	a.says.done("The challenge names the scopes that it takes. The tool was not run.")
+	a.says.done("The challenge names the scopes that the tool needs. The tool did not run.")
 	return nil
 }
 
@@ -363,7 +361,7 @@ func (a *Agent) revoke(ctx context.Context) error {
 			return answer.unexpected(http.StatusOK)
 		}
 	}
-	a.says.done("One refresh token for each consent. With it go all access tokens that came from the same consent.")
+	a.says.done("There is one refresh token for each consent. Revoking it also ends all access tokens of that consent.")
 	return nil
 }
 
@@ -410,7 +408,7 @@ func (a *Agent) introspect(ctx context.Context) error {
 	case state.Active == nil || *state.Active:
 		return fmt.Errorf("the token is still active")
 	}
-	a.says.done("Not active, at once. The demo's MCP server asks so on every request; one that\n      checks signatures alone would honour the token until it expires.")
+	a.says.done("Not active, immediately. The demo's MCP server asks on every request; a server that\n      checks only signatures would accept the token until it expires.")
 	return nil
 }
 
@@ -420,18 +418,18 @@ func (a *Agent) callRevoked(ctx context.Context) error {
 	case err != nil:
 		return err
 	case answer.status != http.StatusUnauthorized:
-		return fmt.Errorf("the answer is %d, not 401", answer.status)
+		return fmt.Errorf("the status is %d, not 401", answer.status)
 	case parameter(challenge, "error") != "invalid_token":
 		return fmt.Errorf("the challenge is %q, not invalid_token", challenge)
 	}
-	a.says.done("Turned away. To come back, it would have to ask the person again.")
+	a.says.done("Refused. To get access again, it would have to ask the person.")
 	return nil
 }
 
-// mcpVersion is the version of the Model Context Protocol that the agent speaks.
+// mcpVersion is the version of the Model Context Protocol that the agent uses.
 const mcpVersion = "2025-11-25"
 
-// callTool calls a tool and takes its result.
+// callTool calls a tool and shows its result.
 func (a *Agent) callTool(ctx context.Context, name string, arguments map[string]any) error {
 	answer, err := a.call(ctx, "tools/call", map[string]any{"name": name, "arguments": arguments})
 	if err != nil {
@@ -448,16 +446,16 @@ func (a *Agent) callTool(ctx context.Context, name string, arguments map[string]
 	case err != nil:
 		return err
 	case reply.Error != nil:
-		return fmt.Errorf("the MCP server answers: %s", reply.Error.Message)
+		return fmt.Errorf("the MCP server returned an error: %s", reply.Error.Message)
 	case reply.Result.IsError, len(reply.Result.StructuredContent) == 0:
 		return fmt.Errorf("the tool failed")
 	}
-	a.says.done("%s answers %s", name, cutAt(160, string(reply.Result.StructuredContent)))
+	a.says.done("%s returns %s", name, cutAt(160, string(reply.Result.StructuredContent)))
 	return nil
 }
 
-// call sends one JSON-RPC request to the MCP server, with the access token if
-// there is one. The answer is never nil.
+// call sends one JSON-RPC request to the MCP server, with the access token if there is one. The returned answer is
+// never nil.
 func (a *Agent) call(ctx context.Context, method string, params map[string]any) (*answer, error) {
 	a.requestID++
 	body, err := json.Marshal(struct {
@@ -482,7 +480,7 @@ func (a *Agent) call(ctx context.Context, method string, params map[string]any) 
 	return a.send(req)
 }
 
-// read fetches a metadata document into v.
+// read fetches a metadata document and decodes it into v.
 func (a *Agent) read(ctx context.Context, address string, v any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -516,7 +514,7 @@ func (a *Agent) post(ctx context.Context, address, kind, body string) (*answer, 
 	return a.send(req)
 }
 
-// send sends a request and shows it and its answer, which is never nil.
+// send sends a request and shows it and the response. The returned answer is never nil.
 func (a *Agent) send(req *http.Request) (*answer, error) {
 	a.says.request(req)
 	resp, err := a.http.Do(req)
@@ -532,30 +530,29 @@ func (a *Agent) send(req *http.Request) (*answer, error) {
 	return &answer{resp.StatusCode, resp.Header, body}, nil
 }
 
-// answer is an HTTP response, read to its end.
+// answer is a complete HTTP response.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// decode reads the JSON of an answer that has the status it should have.
+// decode decodes the JSON body into v. It returns an error if the status is not the given one.
 func (r *answer) decode(status int, v any) error {
 	if r.status != status {
 		return r.unexpected(status)
 	}
 	if err := json.Unmarshal(r.body, v); err != nil {
-		return fmt.Errorf("the answer is not the JSON it should be: %w", err)
+		return fmt.Errorf("the response is not the expected JSON: %w", err)
 	}
 	return nil
 }
 
 func (r *answer) unexpected(status int) error {
-	return fmt.Errorf("the answer is %d, not %d: %.200s", r.status, status, r.body)
+	return fmt.Errorf("the status is %d, not %d: %.200s", r.status, status, r.body)
 }
 
-// parameter returns a parameter of a Bearer challenge (RFC 6750 §3), "" if it
-// has none of that name.
+// parameter returns a parameter of a Bearer challenge (RFC 6750 §3), or "" if there is none with that name.
 func parameter(challenge, name string) string {
 	match := regexp.MustCompile(`[ ,]` + name + `="((?:[^"\\]|\\.)*)"`).FindStringSubmatch(challenge)
 	if match == nil {

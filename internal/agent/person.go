@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Person sits at a browser: it keeps cookies, follows redirects, and submits the
-// forms it is shown. It stops where the browser leaves the authorization server.
+// Person acts as a person with a browser: it keeps cookies, follows redirects and submits forms. It stops when a
+// redirect leaves the authorization server.
 type Person struct {
 	email, password string
 
@@ -37,22 +37,21 @@ func NewPerson(email, password, issuer string, says *Transcript) (*Person, error
 	}}, says}, nil
 }
 
-// Page is what the browser shows, or the address it was sent away to.
+// Page is the page that the browser shows, or the address outside the server to which it was redirected.
 type Page struct {
 	URL   *url.URL
 	Title string
 	forms []*Form
 }
 
-// Form is an HTML form: where it goes, the names of its fields, and the values of
-// its hidden inputs and ticked boxes.
+// Form is an HTML form: its action, the names of its fields, and the values of its hidden inputs and ticked boxes.
 type Form struct {
 	Values url.Values
 	action string
 	fields []string
 }
 
-// Open has the browser go to an address.
+// Open opens an address in the browser.
 func (p *Person) Open(ctx context.Context, address string) (*Page, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -72,7 +71,7 @@ func (p *Person) SignIn(ctx context.Context, on *Page) (*Page, error) {
 	return p.Submit(ctx, form)
 }
 
-// Allow submits the page's consent form with every box that is ticked.
+// Allow submits the page's consent form with all ticked boxes.
 func (p *Person) Allow(ctx context.Context, on *Page) (page *Page, allowed []string, err error) {
 	form, err := on.Form("decision")
 	if err != nil {
@@ -114,7 +113,7 @@ func (p *Person) load(req *http.Request) (*Page, error) {
 	return shown, nil
 }
 
-// Form returns the page's form that has a field of that name.
+// Form returns the form of the page that has the field with the given name.
 func (p *Page) Form(field string) (*Form, error) {
 	for _, f := range p.forms {
 		if slices.Contains(f.fields, field) {
@@ -124,7 +123,7 @@ func (p *Page) Form(field string) (*Form, error) {
 	return nil, fmt.Errorf("the page %q at %s has no form with the field %s", p.Title, p.URL.Path, field)
 }
 
-// parse takes title and forms out of the HTML of the page at address.
+// parse reads the title and the forms from the HTML of the page at address.
 func parse(address *url.URL, text io.Reader) (*Page, error) {
 	p := &Page{URL: address}
 	d := xml.NewDecoder(text)

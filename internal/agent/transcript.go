@@ -15,15 +15,13 @@ import (
 	"golang.org/x/term"
 )
 
-// Transcript prints a conversation over HTTP for people to read. Secrets are cut
-// short.
+// Transcript prints HTTP requests and responses for people to read. It shortens secrets.
 type Transcript struct {
 	w      io.Writer
 	colour bool
 }
 
-// NewTranscript returns a transcript that is written to w, in colour if that is a
-// terminal and NO_COLOR is not set.
+// NewTranscript returns a transcript that writes to w, in colour if w is a terminal and NO_COLOR is not set.
 func NewTranscript(w io.Writer) *Transcript {
 	f, ok := w.(*os.File)
 	return &Transcript{w: w, colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""} // #nosec G115 -- a file descriptor is small
@@ -59,8 +57,7 @@ func (t *Transcript) failed(err error) {
 	fmt.Fprintf(t.w, "    %s %s\n", t.paint(red, "✗"), err)
 }
 
-// request shows what is sent: method, address, the token if there is one, and
-// the parameters, one a line.
+// request shows a request: its method, address, token if there is one, and parameters, one per line.
 func (t *Transcript) request(r *http.Request) {
 	t.address(r.Method, r.URL)
 	if kind, credential, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
@@ -83,7 +80,7 @@ func (t *Transcript) request(r *http.Request) {
 	}
 }
 
-// response shows what came back: status, challenge, and the members of the JSON.
+// response shows a response: its status, challenge, and the members of its JSON.
 func (t *Transcript) response(r *http.Response, body []byte) {
 	fmt.Fprintf(t.w, "    ← %s\n", r.Status)
 	if challenge := r.Header.Get("WWW-Authenticate"); challenge != "" {
@@ -94,7 +91,7 @@ func (t *Transcript) response(r *http.Response, body []byte) {
 	}
 }
 
-// redirect shows where a browser is sent.
+// redirect shows the target of a redirect.
 func (t *Transcript) redirect(to *url.URL) { t.address("redirected to", to) }
 
 func (t *Transcript) address(verb string, u *url.URL) {
@@ -102,8 +99,8 @@ func (t *Transcript) address(verb string, u *url.URL) {
 	t.parameters(u.RawQuery)
 }
 
-// claims shows what is in an access token (RFC 9068 §2.2). Only the server that
-// it is for has any business in there; we are curious.
+// claims shows the claims of an access token (RFC 9068 §2.2). A real agent must not read them, because they are only
+// for the MCP server.
 func (t *Transcript) claims(token string) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -130,7 +127,7 @@ func (t *Transcript) parameters(query string) {
 	}
 }
 
-// members shows the members of a JSON object in their order.
+// members shows the members of a JSON object in the order of the text.
 func (t *Transcript) members(object []byte) {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
@@ -163,14 +160,13 @@ func cutAt(width int, text string) string {
 	return text
 }
 
-// secrets are the parameters and members that are never shown whole.
+// secrets are the parameters and members that are always shortened.
 var secrets = []string{
 	"access_token", "refresh_token", "token", "code", "code_verifier", "client_secret",
 	"password", "csrf", "request",
 }
 
-// shorten leaves enough of a secret to tell it from others, and not enough to
-// use it.
+// shorten returns a part of a secret that is enough to recognise it, but not enough to use it.
 func shorten(secret string) string {
 	if len(secret) < 40 {
 		return "…"

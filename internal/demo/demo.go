@@ -1,5 +1,5 @@
-// Package demo is Cardea to try: an authorization server, an MCP server behind it,
-// a person who may sign in, and an agent that plays a whole session with them.
+// Package demo runs Cardea for a first try: an authorization server, an MCP server that it protects, an account to sign
+// in with, and an agent that can play a complete session.
 package demo
 
 import (
@@ -26,29 +26,29 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Options say how the demo runs.
+// Options configure the demo.
 type Options struct {
-	// Listen and ToolsListen are the addresses of the authorization server and the MCP
-	// server; "" is the usual one, or with Script a free one.
+	// Listen and ToolsListen are the addresses of the authorization server and the MCP server. "" means the default
+	// port, or with Script a free one.
 	Listen, ToolsListen string
-	// Script plays a session and ends.
+	// Script makes the demo play a session and end.
 	Script bool
-	// DataDir is where the data stay; "" throws them away at the end.
+	// DataDir is the folder of the data. If it is "", the data is deleted at the end.
 	DataDir string
-	// Version is the program's own.
+	// Version is the version of the program.
 	Version string
-	// Program is what it was called as.
+	// Program is the name with which the program was called.
 	Program string
 	Out     io.Writer
 	// Configure returns the configuration with the given keys set.
 	Configure func(map[string]string) (config.Config, error)
-	// MasterKey returns the master key of that configuration and database.
+	// MasterKey returns the master key for a configuration and its database.
 	MasterKey func(context.Context, config.Config, *store.DB) (keys.Master, error)
-	// Logger returns the log as it is configured.
+	// Logger returns a logger for a configuration.
 	Logger func(config.Log) *slog.Logger
 }
 
-// Run serves until ctx is done; with Script, until the session is over.
+// Run runs the demo until ctx is done or, with Script, until the session has ended.
 func Run(ctx context.Context, o Options) (err error) {
 	d := &demo{Options: o, email: "demo@example.com"}
 	defer func() { err = errors.Join(err, d.close()) }()
@@ -70,7 +70,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return running.Wait()
 }
 
-// demo is two servers that listen, and what they know of each other.
+// demo has the two servers, their listeners, and their configuration.
 type demo struct {
 	Options
 	issuer, mcpServer string // their URLs
@@ -81,7 +81,7 @@ type demo struct {
 	server  *server.Server
 	tools   http.Handler
 	at      struct{ server, tools net.Listener }
-	closing []func() error // what close does, the last first
+	closing []func() error // called by close, in reverse order
 }
 
 func (d *demo) start(ctx context.Context) (err error) {
@@ -96,9 +96,9 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.issuer = settings.Issuer // unless --issuer says otherwise, what it was
+	d.issuer = settings.Issuer // it is different if --issuer is set
 	if d.Script {
-		settings.Log.Level = max(settings.Log.Level, slog.LevelWarn) // the session says enough
+		settings.Log.Level = max(settings.Log.Level, slog.LevelWarn) // the session is printed anyway
 	}
 	log := d.Logger(settings.Log)
 	if d.db, err = store.Open(ctx, settings.Database, store.Options{Logger: log}); err != nil {
@@ -122,8 +122,8 @@ func (d *demo) start(ctx context.Context) (err error) {
 	return err
 }
 
-// listen opens the address, or the usual one, or any free one, and returns the
-// URL under which a browser on this computer reaches it.
+// listen opens address, or the usual one if address is "", or with Script any free one. It also returns the URL of the
+// listener for a browser on this computer.
 func (d *demo) listen(ctx context.Context, address, usual string) (net.Listener, string, error) {
 	switch {
 	case address != "":
@@ -146,14 +146,13 @@ func (d *demo) listen(ctx context.Context, address, usual string) (net.Listener,
 	return l, "http://localhost:" + port, err
 }
 
-// configure reads the configuration, but for what would lead the demo to data or
-// to a name that are not its own.
+// configure reads the configuration, except for the keys that could make the demo use other data or another name.
 func (d *demo) configure() (config.Config, error) {
 	folder := d.DataDir
 	if folder == "" {
 		var err error
 		if folder, err = os.MkdirTemp("", "cardea-demo-"); err != nil {
-			return config.Config{}, fmt.Errorf("there is no place for the demo's data: %w", err)
+			return config.Config{}, fmt.Errorf("the folder for the demo's data could not be created: %w", err)
 		}
 		d.closing = append(d.closing, func() error { return os.RemoveAll(folder) })
 	}
@@ -165,13 +164,12 @@ func (d *demo) configure() (config.Config, error) {
 		"tls.cert": "",
 		"tls.key":  "",
 
-		"registration.cimd_allow_loopback": "true", // agents under development are on this machine too
+		"registration.cimd_allow_loopback": "true", // because agents under development run on this machine too
 	})
 }
 
-// provision makes the resource, the person and the MCP server's credentials, or
-// finds those that an earlier demo on the same data made. Passwords and secrets
-// are new every time.
+// provision creates the resource, the account and the MCP server's credentials, or finds those of an earlier demo with
+// the same data. Passwords and secrets are new each time.
 func (d *demo) provision(ctx context.Context) error {
 	o, by := &admin.Operations{DB: d.db, Issuer: d.issuer}, admin.Command("demo", "cardea demo")
 	d.password = strings.ToLower(rand.Text()[:4] + "-" + rand.Text()[:4] + "-" + rand.Text()[:4])
@@ -183,8 +181,8 @@ func (d *demo) provision(ctx context.Context) error {
 	case err == nil:
 	case !isNotFound(err):
 		return err
-	case len(resources) > 0: // the demo's person, whose password is printed, gets into no data but a demo's
-		return errors.New("the data folder holds other data than a demo's; choose another with --data-dir")
+	case len(resources) > 0: // do not create an account with a printed password in data that is not a demo's
+		return errors.New("the data folder contains data that is not a demo's: choose another one with --data-dir")
 	default:
 		if _, err := o.CreateUser(ctx, by, admin.NewUser{Email: d.email, Name: "Demo", Password: d.password}); err != nil {
 			return err
@@ -202,8 +200,8 @@ func (d *demo) provision(ctx context.Context) error {
 	return d.provisionCredentials(ctx, o, by)
 }
 
-// provisionCredentials makes those with which the MCP server asks whether a token
-// is still good (RFC 7662), in the place of those of an earlier demo.
+// provisionCredentials creates the credentials with which the MCP server introspects tokens (RFC 7662). They replace
+// those of an earlier demo.
 func (d *demo) provisionCredentials(ctx context.Context, o *admin.Operations, by admin.Caller) error {
 	for page := (store.Page{Limit: 1000}); ; {
 		clients, next, err := o.Clients(ctx, by, page)
@@ -233,7 +231,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &undone) && undone.Kind == admin.NotFound
 }
 
-// serve serves both until ctx is done.
+// serve runs both servers until ctx is done.
 func (d *demo) serve(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return d.server.Serve(ctx, d.at.server) })
@@ -246,7 +244,7 @@ func (d *demo) serve(ctx context.Context) error {
 	})
 	running.Go(func() error {
 		<-ctx.Done()
-		return tools.Close() // agents keep streams open that would end by themselves never
+		return tools.Close() // agents keep streams open that never end by themselves
 	})
 	return running.Wait()
 }
@@ -259,9 +257,9 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
-// introduce says how to use the demo.
+// introduce prints how to use the demo.
 func (d *demo) introduce() {
-	data := "thrown away at the end (--data-dir DIR keeps them)"
+	data := "deleted at the end (use --data-dir DIR to keep it)"
 	if d.DataDir != "" {
 		data = "kept in " + d.DataDir
 	}
@@ -272,7 +270,7 @@ func (d *demo) introduce() {
   Sign in as            %[3]s with password %[4]s
   Data                  %[5]s
 
-Connect an agent. It opens your browser, where you sign in and say what it may do:
+Connect an agent. It opens your browser, where you sign in and choose what it may do:
 
   Claude Code   claude mcp add --transport http cardea-demo %[2]s
                 then type /mcp in a session and choose cardea-demo
@@ -282,10 +280,10 @@ Connect an agent. It opens your browser, where you sign in and say what it may d
                 with transport Streamable HTTP and URL %[2]s
   By hand       curl -i %[2]s
 
-Ask it for the weather in Rome, or what is in your calendar. Then have it send an e-mail:
-that takes a scope it does not have yet, and it comes back to ask you.
+Ask it for the weather in Rome, or what is in your calendar. Then ask it to send an e-mail:
+it needs a scope that it does not have yet, so it asks you again.
 
-The same session without you:  %[6]s demo --script
+To see a complete session:  %[6]s demo --script
 Ctrl-C ends the demo.
 `, d.issuer, d.mcpServer, d.email, d.password, data, d.Program)
 }
@@ -297,10 +295,10 @@ func (d *demo) play(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(d.Out, "An agent is given the address of an MCP server, %s, and nothing else.\nSecrets are cut short (…).\n", d.mcpServer)
+	fmt.Fprintf(d.Out, "An agent gets only the address of an MCP server: %s\nSecrets are shortened (…).\n", d.mcpServer)
 	if err := agent.New(d.mcpServer, who, d.introspects, says).Play(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.Out, "\nAll %d steps went as they should.\n", agent.Steps)
+	fmt.Fprintf(d.Out, "\nAll %d steps succeeded.\n", agent.Steps)
 	return nil
 }

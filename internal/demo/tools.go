@@ -17,12 +17,11 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// serverName is what people see the demo's MCP server called.
+// serverName is the name of the demo's MCP server.
 const serverName = "Demo assistant"
 
-// scopes are what the demo's MCP server lets an agent ask for. Only the
-// harmless ones are granted to an agent that asks for none, so that the others
-// show how an agent comes back to ask for more.
+// scopes are the scopes of the demo's MCP server. An agent that requests none gets only the harmless ones, so that the
+// others show how an agent asks for more later.
 var scopes = []oauth.ResourceScope{
 	{Name: "mcp:tools:weather", Description: "Look up the weather forecast", Default: true, Risk: oauth.RiskRead},
 	{Name: "mcp:tools:calendar:read", Description: "See what is in your calendar", Default: true, Risk: oauth.RiskRead},
@@ -30,10 +29,9 @@ var scopes = []oauth.ResourceScope{
 	{Name: "mcp:tools:email:send", Description: "Send e-mail in your name", Risk: oauth.RiskAct},
 }
 
-// newTools returns the demo's MCP server, made with the official SDK and
-// protected as any other: a guard in front of it, which asks the issuer about
-// each token, so that revocation shows at once. It keeps no sessions, so agents
-// survive its restarts.
+// newTools returns the demo's MCP server, which uses the official SDK and a guard like any other server. The guard
+// introspects each token, so that a revocation takes effect immediately. The server keeps no sessions, so agents can
+// continue after it was restarted.
 func newTools(issuer, resource, version string, own agent.Credentials, log *slog.Logger) (http.Handler, error) {
 	served := oauth.Resource{Scopes: scopes}
 	g, err := guard.New(guard.Config{
