@@ -15,17 +15,18 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Agents on SDKs that do not know step-up: they sign in, call a tool, are told why another one is refused, and refresh.
+// Agents with SDKs that do not support step-up sign in, call a tool, get the reason for which another tool is refused,
+// and refresh.
 func TestAgentsWithoutStepUp(t *testing.T) {
 	d := startDemo(t)
 	type told = map[string]any
-	// demoServer is the MCP server of the demo, which is the only resource until another one is asked for.
+	// demoServer means the MCP server of the demo, which is the only resource until a test adds another one.
 	demoServer := func(*testing.T, *demo) string { return d.MCP }
 	tests := []struct {
 		name, script string
 		args         []string
 		server       func(*testing.T, *demo) string
-		asks         told // with what, in the authorization request
+		asks         told // parameters of the authorization request
 		careful      []told
 	}{
 		{"TypeScript SDK 1.12.3", "typescript-older.mjs", []string{"1.12"}, demoServer,
@@ -58,7 +59,8 @@ func TestAgentsWithoutStepUp(t *testing.T) {
 }
 
 // startOlderServer runs an MCP server of 2024-11-05, with server-sent events, as another resource of the demo's
-// authorization server, and returns its URL. Clients of that time know neither resource nor its metadata.
+// authorization server, and returns its URL. Clients of that time know neither the parameter resource nor the resource
+// metadata.
 func startOlderServer(t *testing.T, d *demo) string {
 	t.Helper()
 	mux := http.NewServeMux()

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A codex is a running `codex app-server`, which editors speak to by JSON-RPC, a message a line.
+// A codex is a running `codex app-server`, with which editors exchange JSON-RPC messages, one per line.
 type codex struct {
 	t    *testing.T
 	in   *json.Encoder
@@ -23,7 +23,7 @@ type codex struct {
 	sent int
 }
 
-// A codexMessage is an answer, if it has an ID, or a notification.
+// A codexMessage is a response if it has an ID, and otherwise a notification.
 type codexMessage struct {
 	ID     int             `json:"id"`
 	Method string          `json:"method"`
@@ -32,7 +32,7 @@ type codexMessage struct {
 	Error  json.RawMessage `json:"error"`
 }
 
-// startCodex starts Codex with the demo's MCP server in its configuration, and nothing that it could ask a model with.
+// startCodex starts Codex with the demo's MCP server in its configuration, and without access to a model.
 func startCodex(t *testing.T, d *demo) *codex {
 	t.Helper()
 	programs, err := filepath.Glob(filepath.Join(needed(t, "CARDEA_CLIENTS"), "nightly/node_modules/@openai/codex-linux-*/vendor/*/bin/codex"))
@@ -61,7 +61,7 @@ func startCodex(t *testing.T, d *demo) *codex {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Wait() // the test's context is over, which killed it
+		_ = cmd.Wait() // the end of the test's context has killed it
 		if t.Failed() {
 			t.Logf("codex said:\n%s", complaint.String())
 		}
@@ -74,7 +74,7 @@ func startCodex(t *testing.T, d *demo) *codex {
 	return c
 }
 
-// ask sends a request and reads its answer into result.
+// ask sends a request and decodes the response into result.
 func (c *codex) ask(method string, params, result any) {
 	c.t.Helper()
 	c.sent++
@@ -93,7 +93,7 @@ func (c *codex) ask(method string, params, result any) {
 	}
 }
 
-// await reads messages until one is wanted.
+// await reads messages until wanted accepts one.
 func (c *codex) await(wanted func(codexMessage) bool) (m codexMessage) {
 	c.t.Helper()
 	for {
@@ -107,11 +107,11 @@ func (c *codex) await(wanted func(codexMessage) bool) (m codexMessage) {
 	}
 }
 
-// login signs in for scopes; nil are the scopes that Codex finds by itself.
+// login signs in for scopes; nil means the scopes that Codex finds by itself.
 func (c *codex) login(ada *person, scopes []string) {
 	c.t.Helper()
 	var began struct{ AuthorizationURL string }
-	params := map[string]any{"name": "demo", "clientRegistration": "dcr"} // its metadata document is on the internet
+	params := map[string]any{"name": "demo", "clientRegistration": "dcr"} // because its metadata document is on the internet
 	if scopes != nil {
 		params["scopes"] = scopes
 	}
@@ -133,7 +133,7 @@ func (c *codex) login(ada *person, scopes []string) {
 	}
 }
 
-// tools are the tools of the demo's MCP server, as Codex lists them.
+// tools returns the tools of the demo's MCP server, as Codex lists them.
 func (c *codex) tools() (names []string) {
 	c.t.Helper()
 	var status struct {
@@ -154,8 +154,8 @@ func (c *codex) tools() (names []string) {
 	return names
 }
 
-// Codex signs in through its app server, which needs no model, and lists the tools; it signs in again for the scopes that
-// the person names.
+// Codex signs in through its app server, which does not need a model, and lists the tools. It signs in again for the
+// scopes that the person names.
 func TestCodex(t *testing.T) {
 	d := startDemo(t)
 	c := startCodex(t, d)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// The MCP conformance tool plays both of its authorization server scenarios against Cardea.
+// The MCP conformance tool runs both its authorization server scenarios against Cardea.
 func TestConformance(t *testing.T) {
 	d := startDemo(t)
 	_, port, err := net.SplitHostPort(freeAddress(t))
@@ -45,7 +45,7 @@ func TestConformance(t *testing.T) {
 		back, err := ada.Visit(line)
 		if err != nil {
 			t.Error(err)
-			_ = cmd.Process.Kill() // it would wait five minutes for the answer
+			_ = cmd.Process.Kill() // it would wait five minutes for the response
 			break
 		}
 		resp, err := http.Get(back) // the tool listens there

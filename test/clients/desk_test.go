@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// deskVariable tells this test binary that a client runs it as the browser, and where the desk is.
+// deskVariable tells this test binary that a client has started it as a browser. Its value is the address of the desk.
 const deskVariable = "CLIENTS_TEST_DESK"
 
-// A desk is where a person sits whose clients open a browser: what a client hands to the browser, the person visits, and
-// follows the answer to where the client waits for it.
+// A desk acts as a person whose clients open a browser: it visits each URL that a client opens, and follows the
+// redirect to the address at which the client listens.
 type desk struct {
 	who    *person
 	server *httptest.Server
-	waits  context.Context // of the clients: over when the person cannot do what a client wants
+	waits  context.Context // context of the clients; it ends if the person cannot do what a client requests
 
 	mu     sync.Mutex
 	opened []url.Values // the authorization requests
@@ -47,7 +47,7 @@ func newDesk(t *testing.T, who *person) *desk {
 	return d
 }
 
-// visit does what the person does in the browser.
+// visit opens a URL as the person would in the browser.
 func (d *desk) visit(ctx context.Context, address string) error {
 	opened, err := url.Parse(address)
 	if err != nil {
@@ -61,7 +61,7 @@ func (d *desk) visit(ctx context.Context, address string) error {
 	return reach(ctx, back)
 }
 
-// reach opens url as soon as somebody listens there: mcp-remote does only some time after it has opened the browser.
+// reach opens url and retries until a program listens there, because mcp-remote opens the browser before it listens.
 func reach(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -84,12 +84,12 @@ func reach(ctx context.Context, url string) error {
 	}
 }
 
-// env makes the program that `open` of npm starts (xdg-open, which asks BROWSER) this test binary.
+// env returns the environment in which npm's `open` (through xdg-open and BROWSER) starts this test binary.
 func (d *desk) env() []string {
 	return []string{"BROWSER=" + os.Args[0], deskVariable + "=" + d.server.URL, "DISPLAY="}
 }
 
-// browse is what the test binary does as a browser: it tells the desk what was opened.
+// browse is the main function of the test binary as a browser: it sends the opened URL to the desk.
 func browse(desk string) {
 	resp, err := http.Post(desk, "text/plain", strings.NewReader(os.Args[len(os.Args)-1]))
 	if err == nil {
@@ -97,7 +97,7 @@ func browse(desk string) {
 	}
 }
 
-// requests are the authorization requests that clients opened so far.
+// requests returns the authorization requests that clients have opened so far.
 func (d *desk) requests() []url.Values {
 	d.mu.Lock()
 	defer d.mu.Unlock()

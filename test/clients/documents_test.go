@@ -13,7 +13,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/auth"
 )
 
-// Clients that can name themselves by the URL of a metadata document do so, and none of them registers.
+// Clients that support metadata documents use the URL of one as client_id and do not register.
 func TestClientIDMetadataDocument(t *testing.T) {
 	documents, authority := publishDocuments(t)
 	d := startDemo(t, "SSL_CERT_FILE="+authority)
@@ -61,8 +61,8 @@ func TestClientIDMetadataDocument(t *testing.T) {
 	}
 }
 
-// publishDocuments serves a metadata document at every path of an https origin of this machine, and returns the origin and
-// the file with the certificate that it is to be trusted by.
+// publishDocuments serves a metadata document at every path of an https origin of this machine. It returns the origin
+// and the file with the certificate to trust.
 func publishDocuments(t *testing.T) (origin, authority string) {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -23,8 +23,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// GW-17 An Express server behind a guard and a reverse proxy reads some messages otherwise than they look. Sent to it
-// directly, each of these calls the tool; through the guard, with a token for another tool, none does.
+// GW-17 An Express server behind a guard and a reverse proxy interprets some messages differently from what they seem
+// to be. Sent directly, each of them calls the tool; through the guard, with a token for another tool, none does.
 func TestExpressBehindGuard(t *testing.T) {
 	cmd := node(t.Context(), t, "express.mjs")
 	cmd.Env = environ()
@@ -36,7 +36,7 @@ func TestExpressBehindGuard(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // it was told to stop
+	t.Cleanup(func() { _ = cmd.Wait() }) // it is stopped by now
 	port, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatalf("express.mjs did not say where it listens: %v", err)
@@ -64,7 +64,7 @@ func TestExpressBehindGuard(t *testing.T) {
 	})(proxy)))
 	token := issuer.Token(guardtest.Claims{Audience: front.URL + "/mcp", Scope: "mcp:tools:weather"})
 
-	// send returns the tools that the message ran.
+	// send sends a message and returns the tools that it called.
 	send := func(t *testing.T, to *url.URL, method string, header http.Header, message string) (status int, ran []string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), method, to.JoinPath("mcp").String(), strings.NewReader(message))

@@ -13,8 +13,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// The session of TestTypeScriptSDK through the official Go SDK. Its token source takes a token for expired ten seconds
-// early, so tokens of five seconds make it refresh before every single request.
+// The session of TestTypeScriptSDK with the official Go SDK. The SDK treats a token as expired ten seconds early, so
+// tokens of five seconds make it refresh before each request.
 func TestGoSDK(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -47,7 +47,7 @@ func TestGoSDK(t *testing.T) {
 	}
 }
 
-// playGoSession plays the session of an agent that is known to the authorization server in the way that identify sets.
+// playGoSession plays the session of an agent whose way of identification identify sets.
 func playGoSession(t *testing.T, d *demo, identify func(*auth.AuthorizationCodeHandlerConfig)) (wire *tap) {
 	t.Helper()
 	ada := newPerson(t, d.Email, d.Password)
@@ -96,7 +96,7 @@ func playGoSession(t *testing.T, d *demo, identify func(*auth.AuthorizationCodeH
 	return wire
 }
 
-// A tap looks at what goes over the wire and changes nothing.
+// A tap observes requests and responses without changing them.
 type tap struct {
 	mu                 sync.Mutex
 	refused, refreshed int

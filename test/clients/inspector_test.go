@@ -14,14 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// An inspector is a person's MCP Inspector on the command line, which keeps what it knows in a home folder.
+// An inspector is a person's MCP Inspector command line, which stores its state in a home folder.
 type inspector struct {
 	d    *demo
 	at   *desk
 	home string
 }
 
-// inspected is what the Inspector prints.
+// inspected is the output of the Inspector.
 type inspected struct {
 	Result struct {
 		IsError bool
@@ -30,7 +30,8 @@ type inspected struct {
 	}
 }
 
-// run runs the Inspector on the demo's MCP server, or on that of the configuration in args. Its callback is at another port every time.
+// run runs the Inspector on the demo's MCP server, or on the server of the configuration in args. Its callback has
+// another port each time.
 func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 	t.Helper()
 	if !slices.Contains(args, "--config") {
@@ -52,8 +53,8 @@ func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 	return printed
 }
 
-// The Inspector's command line signs in, comes back with what it has stored, refreshes when the access token in the store
-// is of no more use, and signs in afresh when it is told to.
+// The Inspector's command line signs in, reuses its stored tokens, refreshes if the stored access token no longer
+// works, and signs in again on request.
 func TestInspector(t *testing.T) {
 	d := startDemo(t)
 	ada := newPerson(t, d.Email, d.Password)
@@ -78,7 +79,7 @@ func TestInspector(t *testing.T) {
 	if len(opened) != 1 {
 		t.Fatalf("the browser was opened %d times, want once", len(opened))
 	}
-	// It asks for all scopes in the resource's metadata, whatever the challenge says, so the metadata has but few.
+	// It requests all scopes in the resource's metadata, whatever the challenge says, so the metadata has only a few.
 	scopes := "mcp:tools:weather mcp:tools:calendar:read offline_access"
 	if got := opened[0].Get("scope"); got != scopes {
 		t.Errorf("it asks for %q, want %q", got, scopes)
@@ -102,7 +103,7 @@ func TestInspector(t *testing.T) {
 	}
 }
 
-// The Inspector's command line does not step up; its person names in its configuration what it should ask for.
+// The Inspector's command line does not step up; its configuration has the scopes to request.
 func TestInspectorAsksForMore(t *testing.T) {
 	d := startDemo(t)
 	i := &inspector{d, newDesk(t, newPerson(t, d.Email, d.Password)), t.TempDir()}
@@ -122,7 +123,7 @@ func TestInspectorAsksForMore(t *testing.T) {
 	}
 }
 
-// spoilToken puts an access token that is none into the Inspector's store.
+// spoilToken replaces the access token in the Inspector's store with an invalid one.
 func (i *inspector) spoilToken(t *testing.T) {
 	t.Helper()
 	file := filepath.Join(i.home, ".mcp-inspector", "secrets.json")

@@ -15,7 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// play runs a script to its end, has the person go wherever it sends them, and returns the other steps that it tells.
+// play runs a script to its end, lets the person visit each authorization URL, and returns the other steps that the
+// script prints.
 func play(t *testing.T, who *person, env []string, script string, args ...string) (told []map[string]any) {
 	t.Helper()
 	a := startProgram(t, env, script, args...)
@@ -29,11 +30,11 @@ func play(t *testing.T, who *person, env []string, script string, args ...string
 	return told
 }
 
-// OAuth libraries that do not know MCP go through their whole repertoire, and say what a refusal looks like to them.
+// OAuth libraries without MCP support use all their functions, and print how they report a refusal.
 func TestLibraries(t *testing.T) {
 	d := startDemo(t)
 	const weather = "mcp:tools:weather"
-	redirect := "http://" + freeAddress(t) + "/callback" // nobody listens there: the answer comes by standard input
+	redirect := "http://" + freeAddress(t) + "/callback" // no program listens there: the response is sent by standard input
 	public, private := newKey(t)
 	app := d.createClient(t, "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", redirect)
 	bot := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", weather, "--resource", d.MCP)
@@ -108,7 +109,7 @@ func TestLibraries(t *testing.T) {
 	}
 }
 
-// newKey makes a key for assertions, and returns the file with its public half and the whole as a JWK.
+// newKey makes a key for assertions. It returns a file with the public key, and the private key as a JWK.
 func newKey(t *testing.T) (publicFile, private string) {
 	t.Helper()
 	made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -131,15 +132,15 @@ func newKey(t *testing.T) (publicFile, private string) {
 	return publicFile, string(whole)
 }
 
-// Libraries that verify access tokens learn everything from the issuer's discovery documents, the algorithms too, of
-// which every resource may have its own. They accept a token for its own resource, and for no other.
+// Libraries that verify access tokens take everything from the issuer's discovery documents, including the algorithms,
+// which may differ between resources. They accept a token only for its own resource.
 func TestVerifiers(t *testing.T) {
 	d := startDemo(t)
 	type judged struct {
 		Alg      string `json:"alg"`
 		Resource string `json:"resource"`
 		Token    string `json:"token"`
-		Audience string `json:"audience"` // who is to judge it
+		Audience string `json:"audience"` // of the verifier
 	}
 	var tokens []judged
 	const scope = "mcp:tools:weather"

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The guide's programs run as they stand there: a machine makes a key, is registered with it, and uses a tool, by hand
-// and through the official TypeScript SDK.
+// The programs of the guide run unchanged: a machine makes a key, is registered with it, and uses a tool, by hand and
+// with the official TypeScript SDK.
 func TestMachineGuide(t *testing.T) {
 	guide, err := os.ReadFile("../../docs/guides/machine-clients.md")
 	if err != nil {

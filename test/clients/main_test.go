@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// needed is the value of an environment variable that make test sets.
+// needed returns the value of an environment variable that make test sets.
 func needed(t *testing.T, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
@@ -61,7 +61,7 @@ func needed(t *testing.T, name string) string {
 	return value
 }
 
-// node is a command that runs one of the scripts in this folder, or below it, with a Node that is new enough.
+// node returns a command that runs a script in or below this folder with a recent Node.
 func node(ctx context.Context, t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, needed(t, "CARDEA_NODE"), append([]string{filepath.Join(needed(t, "CARDEA_CLIENTS"), script)}, args...)...)
@@ -69,7 +69,7 @@ func node(ctx context.Context, t *testing.T, script string, args ...string) *exe
 	return cmd
 }
 
-// freeAddress is an address of this machine that nobody listens on.
+// freeAddress returns a loopback address on which no program listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,7 +80,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A demo is a running `cardea demo`, or a `cardea serve` that a test has provisioned.
+// A demo is a running `cardea demo`, or a running `cardea serve` that a test has provisioned.
 type demo struct {
 	Issuer, MCP     string // as the demo prints them
 	Email, Password string
@@ -93,13 +93,13 @@ var (
 	printedPerson = regexp.MustCompile(`Sign in as +(\S+) with password (\S+)`)
 )
 
-// startDemo runs `cardea demo` with limits off until the test ends, and waits until it has said how to use it.
+// startDemo runs `cardea demo` without limits until the test ends. It returns when the demo has printed how to use it.
 func startDemo(t *testing.T, env ...string) *demo {
 	t.Helper()
 	return runDemo(t, env, "--listen", "127.0.0.1:0")
 }
 
-// startDemoBehind is startDemo with a proxy of the test between everybody and the authorization server.
+// startDemoBehind is startDemo with a proxy of the test in front of the authorization server.
 func startDemoBehind(t *testing.T, proxy func(next http.Handler) http.Handler) *demo {
 	t.Helper()
 	listen := freeAddress(t)
@@ -127,7 +127,7 @@ func runDemo(t *testing.T, env []string, args ...string) *demo {
 	return nil
 }
 
-// startServer runs `cardea serve` with limits off until the test ends, with an account for a person and nothing else.
+// startServer runs `cardea serve` without limits until the test ends, with only an account for a person.
 func startServer(t *testing.T) *demo {
 	t.Helper()
 	listen := freeAddress(t)
@@ -144,7 +144,7 @@ func startServer(t *testing.T) *demo {
 	return d
 }
 
-// await asks url until it answers 200.
+// await requests url until the status is 200.
 func await(t *testing.T, url string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -167,13 +167,14 @@ func await(t *testing.T, url string) {
 	}
 }
 
-// environ is this process's environment without the variables of the tests, which are not cardea's, and with more.
+// environ returns this process's environment with more added and without the variables of the tests, which are not for
+// cardea.
 func environ(more ...string) []string {
 	own := func(variable string) bool { return strings.HasPrefix(variable, "CARDEA_") }
 	return append(slices.DeleteFunc(os.Environ(), own), more...)
 }
 
-// start runs a cardea command until the test ends and hands on the lines of its standard output.
+// start runs a cardea command until the test ends and returns a channel of the lines of its standard output.
 func start(t *testing.T, env []string, args ...string) <-chan string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), cardea, args...)
@@ -200,9 +201,9 @@ func start(t *testing.T, env []string, args ...string) <-chan string {
 			}
 		}
 	}()
-	t.Cleanup(func() { // the test's context is over by now, which asked the command to stop
+	t.Cleanup(func() { // the end of the test's context has asked the command to stop
 		<-ended
-		_ = cmd.Wait() // it was told to stop; how it says so is not this test's business
+		_ = cmd.Wait() // the command was stopped; its exit status does not matter here
 		if t.Failed() {
 			t.Logf("what `cardea %s` logged:\n%s", strings.Join(args, " "), logged.String())
 		}
@@ -210,7 +211,7 @@ func start(t *testing.T, env []string, args ...string) <-chan string {
 	return lines
 }
 
-// drain reads lines that nobody wants, so that the pipe they come through does not fill.
+// drain discards lines, so that the pipe does not fill.
 func drain(lines <-chan string) {
 	go func() {
 		for range lines {
@@ -218,7 +219,7 @@ func drain(lines <-chan string) {
 	}()
 }
 
-// command runs a cardea command that prints JSON, and reads it into v.
+// command runs a cardea command that prints JSON, and decodes it into v.
 func command(t *testing.T, env []string, v any, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), cardea, args...)
@@ -234,13 +235,13 @@ func command(t *testing.T, env []string, v any, args ...string) {
 	}
 }
 
-// A credential is what `cardea client create` and `cardea client rotate-secret` print.
+// A credential is the output of `cardea client create` and `cardea client rotate-secret`.
 type credential struct {
 	ID     string `json:"client_id"`
 	Secret string `json:"client_secret"`
 }
 
-// createClient registers a client by command.
+// createClient registers a client with a command.
 func (d *demo) createClient(t *testing.T, flags ...string) (c credential) {
 	t.Helper()
 	command(t, d.env, &c, append([]string{"client", "create", "-o", "json"}, flags...)...)
@@ -255,7 +256,7 @@ type grant struct {
 	RevokedAt *string `json:"revoked_at"`
 }
 
-// liveGrants is how many grants of the client live.
+// liveGrants returns the number of the client's grants that are not revoked.
 func (d *demo) liveGrants(t *testing.T, client string) (live int) {
 	t.Helper()
 	var grants []grant
@@ -268,7 +269,7 @@ func (d *demo) liveGrants(t *testing.T, client string) (live int) {
 	return live
 }
 
-// A client is what `cardea client show` tells of one.
+// A client is the output of `cardea client show`.
 type client struct {
 	ID           string   `json:"client_id"`
 	Origin       string   `json:"origin"`
@@ -276,14 +277,14 @@ type client struct {
 	RedirectURIs []string `json:"redirect_uris"`
 }
 
-// client is the client of an authorization request.
+// client returns the client of an authorization request.
 func (d *demo) client(t *testing.T, request url.Values) (c client) {
 	t.Helper()
 	command(t, d.env, &c, "client", "show", request.Get("client_id"), "-o", "json")
 	return c
 }
 
-// refreshed is how often the client of an authorization request has refreshed.
+// refreshed returns how often the client of an authorization request has refreshed.
 func (d *demo) refreshed(t *testing.T, request url.Values) (times int) {
 	t.Helper()
 	var events []struct {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// An mcpc is a person's mcpc, a command line that keeps what it knows in a home folder.
+// An mcpc is a person's mcpc command line, which stores its state in a home folder.
 type mcpc struct {
 	d    *demo
 	at   *desk
@@ -43,17 +43,17 @@ func newMCPC(t *testing.T, d *demo) *mcpc {
 	return c
 }
 
-// run runs a command that prints JSON, and returns what it prints.
+// run runs a command that prints JSON, and returns its output.
 func (c *mcpc) run(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
 	for range 5 {
 		cmd := node(c.at.waits, t, "node_modules/@apify/mcpc/bin/mcpc", append(args, "--json")...)
-		// Without a session bus there is no keychain, and it keeps its tokens in a file.
+		// Without a session bus there is no keychain, so it stores its tokens in a file.
 		cmd.Env = append(environ(c.at.env()...), "HOME="+c.home, "MCPC_HOME_DIR="+c.home, "PATH="+c.path,
 			"DBUS_SESSION_BUS_ADDRESS=unix:path="+filepath.Join(c.home, "none"))
 		var all []byte
 		all, err = cmd.CombinedOutput()
-		// It gives the process of a session five seconds to start, which a busy machine may not have.
+		// It waits only five seconds for the process of a session to start, which may not be enough on a busy machine.
 		if out = string(all); !strings.Contains(out, "Bridge failed to start") {
 			break
 		}
@@ -61,10 +61,10 @@ func (c *mcpc) run(t *testing.T, args ...string) (out string, err error) {
 	return out, err
 }
 
-// mcpc signs in once for all of its sessions, which are processes that live on in the background. It refreshes where the
-// MCP server's own origin tells it to, and signs in anew for another scope when the person says so.
+// mcpc signs in once for all its sessions, which are background processes. It refreshes at the token endpoint that the
+// MCP server's origin names, and signs in again for another scope on request.
 func TestMCPC(t *testing.T) {
-	d := startDemo(t, "CARDEA_TOKENS_ACCESS_TTL=30s") // it takes a token for expired a minute early
+	d := startDemo(t, "CARDEA_TOKENS_ACCESS_TTL=30s") // it treats a token as expired a minute early
 	c := newMCPC(t, d)
 	do := func(args ...string) string {
 		t.Helper()
@@ -76,7 +76,7 @@ func TestMCPC(t *testing.T) {
 	}
 	do("login", d.MCP)
 	do("connect", d.MCP, "@demo")
-	defer do("@demo", "close") // its process would live on
+	defer do("@demo", "close") // its process would keep running
 	if out := do("@demo", "tools-call", "get_forecast", "city:=Lisbon"); !strings.Contains(out, "Lisbon") {
 		t.Errorf("get_forecast:\n%s", out)
 	}
@@ -87,7 +87,7 @@ func TestMCPC(t *testing.T) {
 	// The process of a session is sometimes given the client and the tokens of an earlier sign-in, and then says to sign in
 	// again, as the person does here.
 	for attempt := 1; ; attempt++ {
-		_, _ = c.run(t, "@demo", "close") // which fails if it did not connect
+		_, _ = c.run(t, "@demo", "close") // fails if it did not connect
 		do("login", d.MCP, "--scope", "mcp:tools:weather mcp:tools:calendar:write")
 		out, err := c.run(t, "connect", d.MCP, "@demo")
 		if err == nil {

@@ -10,14 +10,14 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
-// mcp-go registers, asks for the scopes that its application names, and refreshes when a token has expired. A call that
-// lacks a scope is an error, which says so.
+// mcp-go registers, requests the scopes that its application names, and refreshes an expired token. A call without the
+// needed scope returns an error that says so.
 func TestMCPGo(t *testing.T) {
 	d := startDemo(t, "CARDEA_TOKENS_ACCESS_TTL=10m")
 	ada := newPerson(t, d.Email, d.Password)
 	store := mcpgo.NewMemoryTokenStore()
 	agent, err := mcpgo.NewOAuthStreamableHttpClient(d.MCP, mcpgo.OAuthConfig{
-		RedirectURI: "http://localhost:43119/oauth/callback", // nobody listens there
+		RedirectURI: "http://localhost:43119/oauth/callback", // no program listens there
 		TokenStore:  store,
 		PKCEEnabled: true,
 	})
@@ -76,7 +76,7 @@ func TestMCPGo(t *testing.T) {
 	}
 }
 
-// authorizeMCPGo does what mcp-go leaves to the application.
+// authorizeMCPGo does the part of authorization that mcp-go leaves to the application.
 func authorizeMCPGo(t *testing.T, ada *person, h *transport.OAuthHandler) {
 	t.Helper()
 	if err := h.RegisterClient(t.Context(), "Cardea test agent"); err != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// startRemote runs mcp-remote as an MCP host does that speaks stdio only, with its files in folder, and connects to it.
+// startRemote runs mcp-remote with its files in folder and connects to it, as an MCP host does that supports only
+// stdio.
 func startRemote(t *testing.T, d *demo, at *desk, folder string, args ...string) (*mcp.ClientSession, error) {
 	t.Helper()
 	cmd := node(at.waits, t, "node_modules/mcp-remote/dist/proxy.js", append([]string{d.MCP}, args...)...)
@@ -31,7 +32,7 @@ func startRemote(t *testing.T, d *demo, at *desk, folder string, args ...string)
 		return nil, fmt.Errorf("mcp-remote: %w; it said:\n%s", err, said.String())
 	}
 	t.Cleanup(func() {
-		_ = session.Close() // it ends the process too
+		_ = session.Close() // ends the process too
 		if t.Failed() {
 			t.Logf("mcp-remote said:\n%s", said.String())
 		}
@@ -39,7 +40,7 @@ func startRemote(t *testing.T, d *demo, at *desk, folder string, args ...string)
 	return session, nil
 }
 
-// callTool calls a tool and wants a result.
+// callTool calls a tool and fails the test unless it returns a result.
 func callTool(t *testing.T, session *mcp.ClientSession, tool string, args map[string]any) {
 	t.Helper()
 	switch result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args}); {
@@ -50,14 +51,14 @@ func callTool(t *testing.T, session *mcp.ClientSession, tool string, args map[st
 	}
 }
 
-// mcp-remote registers, opens the browser, calls a tool, and opens the browser again when a tool needs another scope.
+// mcp-remote registers, opens the browser, calls a tool, and opens the browser again if a tool needs another scope.
 func TestMCPRemote(t *testing.T) {
 	d := startDemo(t)
 	const weather, read, write = "mcp:tools:weather", "mcp:tools:calendar:read", "mcp:tools:calendar:write"
 	tests := []struct {
 		name          string
 		args          []string
-		first, stepUp []string // the scopes it asks for
+		first, stepUp []string // the scopes that it requests
 	}{
 		{"the scopes of the challenge", nil,
 			[]string{weather, read, "offline_access"}, []string{weather, read, "offline_access", write}},
@@ -97,8 +98,8 @@ func TestMCPRemote(t *testing.T) {
 	}
 }
 
-// Where its registration is no longer known, mcp-remote is told so at the token endpoint, registers again and has the
-// person sign in once more.
+// If its registration was deleted, mcp-remote gets an error from the token endpoint, registers again and asks the
+// person to sign in again.
 func TestMCPRemoteRegistrationVanished(t *testing.T) {
 	d := startDemo(t)
 	at := newDesk(t, newPerson(t, d.Email, d.Password))
@@ -127,13 +128,13 @@ func TestMCPRemoteRegistrationVanished(t *testing.T) {
 	d.client(t, opened[1])
 }
 
-// Five processes of mcp-remote begin with the tokens of one file, and the access token is of no more use.
+// Five processes of mcp-remote start with the tokens of one file, whose access token no longer works.
 func TestMCPRemoteProcessesShareTokenFile(t *testing.T) {
 	const processes = 5
 	tests := []struct {
 		name    string
-		expires time.Time // as the file has it
-		meet    int       // how many refreshes wait for each other
+		expires time.Time // according to the file
+		meet    int       // number of refreshes that wait for each other
 	}{
 		{"it has expired: whoever is first refreshes for all", time.Unix(1, 0), 1},
 		{"it is refused: all refresh at once", time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), processes},
@@ -185,7 +186,8 @@ func TestMCPRemoteProcessesShareTokenFile(t *testing.T) {
 	}
 }
 
-// spoilTokens puts an access token that is none into mcp-remote's file, and returns the refresh token in it.
+// spoilTokens replaces the access token in mcp-remote's file with an invalid one, and returns the refresh token in the
+// file.
 func spoilTokens(t *testing.T, folder string, expires time.Time) (refreshToken string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "*", "*_tokens.json"))
@@ -210,10 +212,10 @@ func spoilTokens(t *testing.T, folder string, expires time.Time) (refreshToken s
 	return tokens["refresh_token"].(string)
 }
 
-// refreshes are the refresh requests that come through a proxy, the first of which wait until there are enough of them.
+// refreshes collects the refresh requests that pass a proxy. The first ones wait until there are enough.
 type refreshes struct {
 	meet     int
-	together chan struct{} // closed when so many have come
+	together chan struct{} // closed when enough have arrived
 
 	mu   sync.Mutex
 	seen []string // their refresh tokens

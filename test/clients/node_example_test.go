@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// nodeExample is the MCP server of examples/node behind `cardea serve`, provisioned by command as its README says.
+// nodeExample is the MCP server of examples/node behind `cardea serve`, provisioned with the commands of its README.
 func nodeExample(t *testing.T) *demo {
 	t.Helper()
 	d := startServer(t)
@@ -26,8 +26,8 @@ func nodeExample(t *testing.T) *demo {
 	return d
 }
 
-// A server on the official TypeScript SDK that anybody can copy: the SDK's own clients sign in, call a tool, step up for
-// another and refresh; the Inspector signs in and steps up.
+// The example server for the official TypeScript SDK: the SDK's clients sign in, call a tool, step up for another and
+// refresh; the Inspector signs in and steps up.
 func TestNodeExample(t *testing.T) {
 	d := nodeExample(t)
 	for _, version := range []string{"v1", "v2"} {
@@ -54,7 +54,7 @@ func TestNodeExample(t *testing.T) {
 	})
 }
 
-// What no client of good will sends.
+// Requests that only an attacker sends.
 func TestNodeExampleRefuses(t *testing.T) {
 	d := nodeExample(t)
 	machine := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", d.MCP)
@@ -90,7 +90,7 @@ func TestNodeExampleRefuses(t *testing.T) {
 		{"a batch", "Bearer " + token, "application/json", "[" + event + "]", 400, ""},
 		{"another character set", "Bearer " + token, "application/json; charset=utf-7", strings.ReplaceAll(event, "/", "+AC8-"), 403, `error="insufficient_scope"`},
 		{"a tool that nobody listed", "Bearer " + token, "application/json", strings.ReplaceAll(forecast, "get_forecast", "toString"), 403, ""},
-		{"a method with a NUL", "Bearer " + token, "application/json", strings.ReplaceAll(event, "tools/call", `tools/call\u0000`), 200, ""}, // which the SDK does not know
+		{"a method with a NUL", "Bearer " + token, "application/json", strings.ReplaceAll(event, "tools/call", `tools/call\u0000`), 200, ""}, // a method that the SDK does not know
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestNodeExampleRefuses(t *testing.T) {
 	}
 }
 
-// machineToken is an access token that a client gets with its secret.
+// machineToken returns an access token that a client gets with its secret.
 func machineToken(t *testing.T, issuer, id, secret string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer+"/oauth2/token", strings.NewReader("grant_type=client_credentials"))
@@ -139,7 +139,7 @@ func startNode(t *testing.T, env []string, script string) {
 	}
 	t.Cleanup(func() {
 		stop()
-		_ = cmd.Wait() // ended by us
+		_ = cmd.Wait() // it was killed
 		if t.Failed() {
 			t.Logf("%s:\n%s", script, logged.String())
 		}

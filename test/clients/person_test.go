@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A person is somebody with a browser who signs in, allows what is asked, and follows every redirect: a cookie jar
-// and the forms as they come, no script.
+// A person acts as somebody with a browser who signs in, gives consent, and follows every redirect. It keeps cookies
+// and submits forms but runs no scripts.
 type person struct {
 	email, password string
 	browser         *http.Client
@@ -35,8 +35,8 @@ func newPerson(t *testing.T, email, password string) *person {
 	}}
 }
 
-// Visit opens an authorization URL, signs in and allows, and returns the URL of the client that the authorization
-// server sends the browser to in the end. That URL is not opened.
+// Visit opens an authorization URL, signs in and gives consent. It returns the URL of the client to which the
+// authorization server redirects the browser, without opening it.
 func (p *person) Visit(authorizationURL string) (string, error) {
 	start, err := url.Parse(authorizationURL)
 	if err != nil {
@@ -72,15 +72,15 @@ func (p *person) Visit(authorizationURL string) (string, error) {
 	return "", errors.New("still no redirect to the client after a dozen pages")
 }
 
-// A page is what a browser got.
+// A page is the response that a browser received.
 type page struct {
 	url    *url.URL
 	status int
-	next   *url.URL // where a redirect points to, else nil
+	next   *url.URL // target of a redirect, or nil
 	body   string
 }
 
-// load reads what the browser got, and closes it.
+// load reads and closes a response.
 func load(resp *http.Response, err error) (*page, error) {
 	if err != nil {
 		return nil, err
@@ -97,14 +97,14 @@ func load(resp *http.Response, err error) (*page, error) {
 	return &page{resp.Request.URL, resp.StatusCode, next, string(body)}, nil
 }
 
-// A form is what the person is about to send.
+// A form is a filled-in form.
 type form struct {
 	action string
 	values url.Values
 	names  []string // of all inputs and buttons
 }
 
-// fill finds the page's form for signing in or for consent and fills it.
+// fill finds the page's sign-in or consent form and fills it in.
 func (p *person) fill(page string) (*form, error) {
 	forms, err := read(page)
 	if err != nil {
@@ -126,7 +126,7 @@ func (p *person) fill(page string) (*form, error) {
 	return nil, errors.New("neither a sign-in nor a consent form")
 }
 
-// read returns the forms of a page with what a browser would send: hidden inputs, and checkboxes that are ticked.
+// read returns the forms of a page with the values that a browser would send: hidden inputs and ticked checkboxes.
 func read(page string) (forms []*form, err error) {
 	dec := xml.NewDecoder(strings.NewReader(page))
 	dec.Strict, dec.AutoClose, dec.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity

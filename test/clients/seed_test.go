@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// The JavaScript of an introduction to OAuth for MCP servers, an Express server and its agents with nothing but the
-// addresses changed, against `cardea serve`.
+// The JavaScript of an introduction to OAuth for MCP servers, an Express server and its agents, runs against `cardea
+// serve` with only the addresses changed.
 func TestSeed(t *testing.T) {
 	d := startServer(t)
 	env, server, app := d.env, "http://"+freeAddress(t), "http://"+freeAddress(t)
@@ -95,7 +95,7 @@ func TestSeed(t *testing.T) {
 		{"step": "refreshed", "rotated": true, "status": 200.0, "events": events},
 		{"step": "rate limit", "calls": 51.0, "status": 429.0, "error": "rate_limit_exceeded", "error_description": "Too many requests from this client"},
 	}
-	// What differs from run to run, and what a registration may say besides.
+	// Remove members that differ between runs, and additional members of a registration.
 	incidental := cmpopts.IgnoreMapEntries(func(key string, _ any) bool {
 		switch key {
 		case "user", "client_id_issued_at", "client_secret_expires_at", "application_type", "registration_client_uri":
@@ -108,7 +108,7 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// authorize has the person visit url and come back to the app with the answer.
+// authorize lets the person visit url and returns to the app with the response.
 func authorize(t *testing.T, ada *person, url string) {
 	t.Helper()
 	back, err := ada.Visit(url)

@@ -30,7 +30,7 @@ type step struct {
 	Times     int    // refreshed
 }
 
-// An agent is a running program that tells its steps by steps.mjs.
+// An agent is a running program that prints its steps with steps.mjs.
 type agent struct {
 	t         *testing.T
 	cmd       *exec.Cmd
@@ -40,13 +40,13 @@ type agent struct {
 	complaint strings.Builder
 }
 
-// startAgent starts a session through an SDK; session.mjs names the arguments.
+// startAgent starts a session with an SDK; session.mjs documents the arguments.
 func startAgent(t *testing.T, version string, args ...string) *agent {
 	t.Helper()
 	return startProgram(t, nil, "typescript-"+version+".mjs", args...)
 }
 
-// startProgram starts a script that tells its steps by steps.mjs.
+// startProgram starts a script that prints its steps with steps.mjs.
 func startProgram(t *testing.T, env []string, script string, args ...string) *agent {
 	t.Helper()
 	a := &agent{t: t, cmd: node(t.Context(), t, script, args...)}
@@ -67,7 +67,7 @@ func startProgram(t *testing.T, env []string, script string, args ...string) *ag
 	return a
 }
 
-// next is the next step, or false when the agent has ended.
+// next returns the next step, or false if the agent has ended.
 func (a *agent) next() (s step, ok bool) {
 	for a.out.Scan() {
 		a.trail = append(a.trail, a.out.Text())
@@ -80,12 +80,13 @@ func (a *agent) next() (s step, ok bool) {
 	return step{}, false
 }
 
-// answer sends the agent the line it waits for.
+// answer sends the agent the line for which it waits.
 func (a *agent) answer(line string) {
 	fmt.Fprintln(a.in, line)
 }
 
-// session has the person go wherever the agent sends them until it ends, and returns its steps, and how it told them.
+// session lets the person visit each authorization URL until the agent ends. It returns the agent's steps and its
+// output.
 func (a *agent) session(who *person) (steps []step, trail string) {
 	a.t.Helper()
 	for s, ok := a.next(); ok; s, ok = a.next() {
@@ -108,7 +109,7 @@ func (a *agent) session(who *person) (steps []step, trail string) {
 	return steps, trail
 }
 
-// The same session through both official TypeScript SDKs: discovery, registration, PKCE, sign-in, consent, a tool call,
+// The same session with both official TypeScript SDKs: discovery, registration, PKCE, sign-in, consent, a tool call,
 // step-up for a second tool, refresh.
 func TestTypeScriptSDK(t *testing.T) {
 	d := startDemo(t)
@@ -117,7 +118,7 @@ func TestTypeScriptSDK(t *testing.T) {
 	}
 }
 
-// playSession plays the whole session of an agent, whose arguments session.mjs names.
+// playSession plays the complete session of an agent; session.mjs documents the arguments.
 func playSession(t *testing.T, d *demo, version string, args ...string) {
 	t.Helper()
 	ada := newPerson(t, d.Email, d.Password)
@@ -163,9 +164,9 @@ func playSession(t *testing.T, d *demo, version string, args ...string) {
 	}
 }
 
-// Five processes hold the same tokens and refresh with the same refresh token at the same moment; one of them dies before
-// its answer reaches it. The others have tokens that work, and refresh with what they got; a process that begins again
-// with what the dead one had gets in too; the grant lives.
+// Five processes refresh with the same refresh token at the same time, and one of them is killed before it gets its
+// response. The others get tokens that work and can refresh again. A process that starts with the tokens of the killed
+// one can refresh too, and the grant is not revoked.
 func TestTypeScriptSDKProcessesShareRefreshToken(t *testing.T) {
 	d := startDemo(t)
 	for _, version := range []string{"v1", "v2"} {
@@ -212,7 +213,7 @@ func TestTypeScriptSDKProcessesShareRefreshToken(t *testing.T) {
 	}
 }
 
-// refreshTogether waits until every agent is about to refresh, and lets all of them.
+// refreshTogether waits until every agent is about to refresh, and then lets all of them continue.
 func refreshTogether(t *testing.T, agents []*agent) {
 	t.Helper()
 	each(agents, func(a *agent) { expect(a, "refreshing") })
@@ -221,7 +222,7 @@ func refreshTogether(t *testing.T, agents []*agent) {
 	}
 }
 
-// expect reads as many steps as are named, which are to be those, and no tool call that failed.
+// expect reads the next steps and fails the test unless they have the given names and no tool call failed.
 func expect(a *agent, steps ...string) {
 	a.t.Helper()
 	for _, want := range steps {
@@ -233,7 +234,7 @@ func expect(a *agent, steps ...string) {
 	}
 }
 
-// each does something with every agent at the same time.
+// each calls do with every agent concurrently.
 func each(agents []*agent, do func(*agent)) {
 	var wg sync.WaitGroup
 	for _, a := range agents {

@@ -1,7 +1,7 @@
-// Command report turns the output of `go test -json` into what a person wants to read: a line for each package
-// and, in full, what the failed tests printed. It exits with 1 when a test failed or was skipped.
+// Command report prints the output of `go test -json` in a short form: one line for each package and the full output of
+// failed tests. It exits with 1 if a test failed or was skipped.
 //
-// With -count it prints the totals alone, as the line `N passed, N failed`.
+// With -count it prints only the totals, as the line `N passed, N failed`.
 package main
 
 import (
@@ -25,7 +25,7 @@ type event struct {
 	FailedBuild string
 }
 
-// A tally counts tests, subtests included; a package that failed outside of its tests counts as one.
+// A tally counts tests, including subtests. A package that failed outside its tests counts as one test.
 type tally struct{ passed, failed, skipped int }
 
 func main() {
@@ -49,7 +49,7 @@ func main() {
 }
 
 func report(in io.Reader, out io.Writer) (total tally, err error) {
-	printed := map[string]*strings.Builder{} // by package and test: kept until it is known to have failed
+	printed := map[string]*strings.Builder{} // by package and test, until its result is known
 	counts := map[string]*tally{}
 	lines := bufio.NewReader(in)
 	for {
@@ -57,7 +57,7 @@ func report(in io.Reader, out io.Writer) (total tally, err error) {
 		if len(line) > 0 {
 			var e event
 			if json.Unmarshal(line, &e) != nil {
-				fmt.Fprintf(out, "%s", line) // what the go command itself says
+				fmt.Fprintf(out, "%s", line) // output of the go command itself
 			} else {
 				e.tell(out, &total, counts, printed)
 			}
@@ -82,7 +82,7 @@ func (e event) tell(out io.Writer, total *tally, counts map[string]*tally, print
 		fmt.Fprint(out, e.Output)
 	case "output":
 		if strings.HasPrefix(e.Output, "=== ") || e.Test == "" && strings.HasPrefix(e.Output, "FAIL") {
-			return // the line of the package says it
+			return // it is in the line of the package
 		}
 		if printed[here] == nil {
 			printed[here] = new(strings.Builder)
@@ -106,7 +106,7 @@ func (e event) tell(out io.Writer, total *tally, counts map[string]*tally, print
 			count.failed++
 			total.failed++
 			fmt.Fprint(out, said)
-		case "skip": // a skipped test proves nothing, so nobody may rely on it
+		case "skip": // a skipped test counts as failed, because it proves nothing
 			count.skipped++
 			total.skipped++
 			fmt.Fprint(out, said)

@@ -63,14 +63,14 @@ func TestReport(t *testing.T) {
 			}
 			for _, part := range tt.says {
 				if !strings.Contains(out, part) {
-					t.Errorf("it says\n%s\nwhich lacks %q", out, part)
+					t.Errorf("the output is\n%s\nwithout %q", out, part)
 				}
 			}
 			if strings.Contains(out, "quiet") || strings.Contains(out, "=== RUN") {
-				t.Errorf("it repeats what a passed test printed:\n%s", out)
+				t.Errorf("it prints the output of a test that passed:\n%s", out)
 			}
 			if count, _ := run("-count"); count != tt.count+"\n" {
-				t.Errorf("-count says %q, want %q", count, tt.count)
+				t.Errorf("-count prints %q, want %q", count, tt.count)
 			}
 		})
 	}
