@@ -9,11 +9,11 @@ import (
 	"github.com/cardea-auth/cardea/guard/guardtest"
 )
 
-// BenchmarkVerify shows side by side what a token costs the first time and then.
+// BenchmarkVerify compares the cost of a token's first verification and of later ones.
 func BenchmarkVerify(b *testing.B) {
 	b.Run("first", func(b *testing.B) {
 		w := newWorld(b, func(c *guard.Config) { c.Remember = 2 })
-		tokens := make([]string, 64) // more than are remembered
+		tokens := make([]string, 64) // more than the cache holds
 		for n := range tokens {
 			tokens[n] = w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
 		}
@@ -38,7 +38,7 @@ func BenchmarkVerify(b *testing.B) {
 	})
 }
 
-// BenchmarkProtect is a whole request with a token known already, against one without a guard.
+// BenchmarkProtect compares a complete request with a cached token with one without a guard.
 func BenchmarkProtect(b *testing.B) {
 	w := newWorld(b)
 	bare := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})

@@ -18,7 +18,7 @@ import (
 	"github.com/cardea-auth/cardea/guard/guardtest"
 )
 
-// The agent's side of it: what goes over the wire, with nothing but net/http.
+// The agent's side of the protocol, with net/http alone.
 
 // tokens is a token response (RFC 6749 §5.1) or error response (§5.2).
 type tokens struct {
@@ -29,7 +29,7 @@ type tokens struct {
 	Error        string `json:"error"`
 }
 
-// post sends a form and decodes the answer.
+// post sends a form and decodes the response.
 func post(endpoint string, form url.Values, answer any) error {
 	resp, err := http.PostForm(endpoint, form)
 	if err != nil {
@@ -39,7 +39,7 @@ func post(endpoint string, form url.Values, answer any) error {
 	return json.NewDecoder(resp.Body).Decode(answer)
 }
 
-// newServer is an MCP server of its own, protected by a guard of issuer.
+// newServer starts an MCP server that is protected by a guard of issuer.
 func newServer(issuer *guardtest.Issuer) (url string, stop func()) {
 	mux := http.NewServeMux()
 	s := httptest.NewServer(mux)
@@ -51,7 +51,7 @@ func newServer(issuer *guardtest.Issuer) (url string, stop func()) {
 
 var errUnauthorized = errors.New("the server wants another token")
 
-// callServer sends a message with the token.
+// callServer sends a message with the token to the server.
 func callServer(server, token string) (string, error) {
 	r, err := http.NewRequest(http.MethodPost, server, strings.NewReader(`{"method":"weather/get_forecast","params":{"location":"San Francisco"}}`))
 	if err != nil {
@@ -71,7 +71,7 @@ func callServer(server, token string) (string, error) {
 	return resp.Status + " " + string(body), err
 }
 
-// Test of an integration: get a token, call the server.
+// An integration test: get a token and call the server.
 func Example_integrationTest() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -93,7 +93,7 @@ func Example_integrationTest() {
 	// Output: 200 OK hello, test-client <nil>
 }
 
-// Client credentials, for agents that act for nobody but themselves.
+// Client credentials, for agents that act on their own behalf.
 func Example_clientCredentials() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -114,7 +114,7 @@ func Example_clientCredentials() {
 	// Output: mcp:tools:inventory:check mcp:resources:store-data 600 <nil>
 }
 
-// The authorization code flow with PKCE, for agents that act for a person.
+// The authorization code flow with PKCE, for agents that act on behalf of a person.
 func Example_authorizationCode() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -207,7 +207,7 @@ func Example_dynamicClientRegistration() {
 	// Output: 201 AI Sales Assistant true true
 }
 
-// Token introspection by hand; a guard with Config.Introspection does it at every request.
+// Token introspection by hand. A guard with Config.Introspection does it for every request.
 func Example_introspection() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -243,8 +243,8 @@ func Example_introspection() {
 	// false
 }
 
-// Refresh token management: use the token until the server refuses it, refresh, try once more. Keep the new refresh
-// token; the old one is spent.
+// Refresh token management: use the token until the server refuses it, then refresh and try again. Store the new
+// refresh token, because the old one is spent.
 func Example_refresh() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -252,7 +252,7 @@ func Example_refresh() {
 	defer stop()
 
 	stored := authorize(issuer, server)
-	stored.AccessToken = issuer.Token(guardtest.Claims{Audience: server, Scope: "mcp:tools:weather", TTL: -1}) // time passes
+	stored.AccessToken = issuer.Token(guardtest.Claims{Audience: server, Scope: "mcp:tools:weather", TTL: -1}) // expired
 
 	call := func() (string, error) {
 		answer, err := callServer(server, stored.AccessToken)
@@ -269,7 +269,7 @@ func Example_refresh() {
 		switch {
 		case err != nil:
 			return "", err
-		case fresh.Error != "": // invalid_grant: the person has to consent anew
+		case fresh.Error != "": // invalid_grant: the person must consent again
 			return "", errors.New(fresh.Error)
 		}
 		stored = fresh
@@ -283,7 +283,7 @@ func Example_refresh() {
 	// rotated: true
 }
 
-// authorize is Example_authorizationCode in short.
+// authorize does the steps of Example_authorizationCode.
 func authorize(issuer *guardtest.Issuer, resource string) (got tokens) {
 	verifier := rand.Text() + rand.Text()
 	challenge := sha256.Sum256([]byte(verifier))

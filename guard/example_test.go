@@ -20,7 +20,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// The examples have an issuer of guardtest; in a program Issuer is your Cardea.
+// The examples use an issuer of guardtest. In a program, Issuer is the URL of your Cardea server.
 const server = "https://mcp.example.com/mcp"
 
 func mustNew(config guard.Config) *guard.Guard {
@@ -31,7 +31,7 @@ func mustNew(config guard.Config) *guard.Guard {
 	return g
 }
 
-// send plays a client of handler.
+// send sends a request to handler.
 func send(handler http.Handler, method, target, token, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
@@ -47,7 +47,8 @@ var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello, %s", guard.FromContext(r.Context()).Subject)
 })
 
-// Token validation middleware: only requests with a valid token reach the MCP server, which is given the identity of the caller.
+// Token validation middleware: only requests with a valid token reach the MCP server, which gets the identity of the
+// caller.
 func ExampleGuard_Protect() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -68,7 +69,7 @@ func ExampleGuard_Protect() {
 	// 200 user user-1, client test-client, scopes mcp:tools:weather
 }
 
-// Scope-based authorization: each path needs a scope of its own.
+// Scope-based authorization: each path needs a different scope.
 func ExampleGuard_RequireScope() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -89,8 +90,8 @@ func ExampleGuard_RequireScope() {
 	// 403 {"error":"insufficient_scope","error_description":"This needs the scope mcp:tools:email:send.","scope":"mcp:tools:weather mcp:tools:email:send"}
 }
 
-// Scopes for each tool of an MCP server whose tools share one URL: a call without the scope makes the client ask the
-// person for it, and come again.
+// Scopes for each tool of an MCP server whose tools share one URL. After a call without the scope, the client asks the
+// person for it and calls again.
 func ExampleGuard_RequireToolScopes() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -112,7 +113,8 @@ func ExampleGuard_RequireToolScopes() {
 	// delete_all 403
 }
 
-// Protected resource metadata, by which MCP clients find the authorization server. It names the scopes to begin with.
+// Protected resource metadata, with which MCP clients find the authorization server. It has the scopes to request
+// first.
 func ExampleWellKnown() {
 	g := mustNew(guard.Config{
 		Issuer:        "https://id.example.com",
@@ -148,7 +150,7 @@ func ExampleWellKnown() {
 	// }
 }
 
-// Clients of MCP 2025-03-26 look for the authorization server's metadata at the MCP server; WellKnown has it for them.
+// Clients of MCP 2025-03-26 request the authorization server's metadata from the MCP server. WellKnown serves it there.
 func ExampleWellKnown_legacyClients() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -210,7 +212,7 @@ func ExampleGuard_RequireScope_wildcards() {
 	// 403 mcp:tools:*
 }
 
-// Scope validation inside a handler, when the request decides which scope is needed.
+// Scope validation inside a handler, if the needed scope depends on the request.
 func ExampleGuard_CheckScope() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -235,7 +237,8 @@ func ExampleGuard_CheckScope() {
 	// 403 mcp:tools:calendar:read
 }
 
-// Strict validation: besides verifying the token the issuer is asked whether it is still active, at every request.
+// Strict validation: in addition to verifying the token, the guard asks the issuer for each request whether it is still
+// active.
 func ExampleConfig_introspection() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -289,7 +292,7 @@ func ExampleGuard_LogToolCall() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
 	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey || a.Key == "issuer" { // they differ from run to run
+		if a.Key == slog.TimeKey || a.Key == "issuer" { // they differ between runs
 			return slog.Attr{}
 		}
 		return a
@@ -360,7 +363,7 @@ func ExampleGuard_Explain() {
 	// exp: The token has expired; refresh it.
 }
 
-// Which granted scope covers what is required.
+// Which granted scope covers each required one.
 func ExampleExplainScopes() {
 	granted := scope.Of("mcp:tools:calendar:*", "mcp:tools:weather")
 	fmt.Print(guard.ExplainScopes(granted, "mcp:tools:weather", "mcp:tools:calendar:write", "mcp:tools:email:send"))
@@ -370,7 +373,7 @@ func ExampleExplainScopes() {
 	// mcp:tools:email:send: missing
 }
 
-// CORS for endpoints beside the MCP server; Protect and WellKnown have it built in.
+// CORS for other endpoints of the server. Protect and WellKnown include it.
 func ExampleCORS() {
 	handler := guard.CORS(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "tools") }))
 
@@ -384,7 +387,7 @@ func ExampleCORS() {
 	// Output: 204 * authorization, mcp-protocol-version
 }
 
-// Error responses in the form of OAuth: a handler's own ones, and whatever else went wrong.
+// Error responses in the form of OAuth, for a handler's own errors and for all others.
 func ExampleGuard_WriteError() {
 	g := mustNew(guard.Config{Issuer: "https://id.example.com", Resource: server, Logger: slog.New(slog.DiscardHandler)})
 
@@ -403,7 +406,7 @@ func ExampleGuard_WriteError() {
 	// 500 {"error":"server_error","error_description":"The server failed."}
 }
 
-// Scopes mapped to permissions of the server's own.
+// Scopes mapped to the server's own permissions.
 func ExamplePermissions() {
 	permissions := guard.Permissions{
 		"mcp:tools:weather":           {"weather:read"},
@@ -420,7 +423,8 @@ func ExamplePermissions() {
 	// false
 }
 
-// A server in another language behind a reverse proxy: it gets the messages that were judged, and no token.
+// A server in another language behind a reverse proxy. It gets exactly the messages that the guard checked, and not the
+// token.
 func ExampleGuard_RequireToolScopes_proxy() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()

@@ -51,7 +51,7 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// toolCalls are messages that some program reads otherwise than another.
+// toolCalls are messages that different programs read differently.
 var toolCalls = []string{
 	call("get_forecast"), call("send_email"), `[` + call("get_forecast") + `]`,
 	`{"method":"tools/call","Params":{"name":"x"}}`,
@@ -63,7 +63,7 @@ var toolCalls = []string{
 	`{"method":"ping","params":{"a":[1e400,-0,1E+2,"\ud83d\ude00","\ud83d"]}}`,
 }
 
-// What passes is read by the server, whose reader may be encoding/json: it must find the tool that was checked.
+// The server may decode a message that passes with encoding/json. It must find the tool that the guard checked.
 func FuzzToolCall(f *testing.F) {
 	w := newWorld(f)
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
@@ -96,7 +96,8 @@ type lenientMessage struct {
 	Params struct{ Name string }
 }
 
-// lenient reads a message or a batch as encoding/json does into a struct: in any case of letters, the last one counts.
+// lenient decodes a message or a batch with encoding/json into a struct: names match in any case, and the last
+// duplicate wins.
 func lenient(t *testing.T, message string) []lenientMessage {
 	var one struct {
 		Method string
@@ -115,14 +116,14 @@ func lenient(t *testing.T, message string) []lenientMessage {
 			t.Errorf("%q passed, but encoding/json says %v", message, err)
 		}
 		m := lenientMessage{Method: one.Method}
-		_ = json.Unmarshal(one.Params, &m.Params) // whose name may be another value than a string
+		_ = json.Unmarshal(one.Params, &m.Params) // the name may not be a string
 		all = append(all, m)
 	}
 	return all
 }
 
-// What passes as JSON is what a strict reader of RFC 7493, written by others, takes for JSON, but for three bounds of
-// the guard's own.
+// The guard accepts the same texts as an independent strict parser of RFC 7493, except for the three bounds of
+// withinBounds.
 func FuzzStrictJSON(f *testing.F) {
 	w := newWorld(f)
 	token := w.Token(guardtest.Claims{Audience: resource})
@@ -147,8 +148,8 @@ func FuzzStrictJSON(f *testing.F) {
 	})
 }
 
-// withinBounds reports whether no name in value, which is valid, has a control character, no number is beyond float64,
-// and nothing nests too deep for params.a.
+// withinBounds reports whether in value, which is valid JSON, no name has a control character, all numbers fit in a
+// float64, and the nesting below params.a is not too deep.
 func withinBounds(value string) bool {
 	d := jsontext.NewDecoder(strings.NewReader(value))
 	for {

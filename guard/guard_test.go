@@ -34,7 +34,7 @@ const (
 	metadataURL = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
 )
 
-// clock is a clock that stands still until told.
+// clock is a clock that stands still until it is moved.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -52,7 +52,7 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// world is an issuer, a guard and the clock both live by.
+// world is an issuer and a guard with a common clock.
 type world struct {
 	*guardtest.Issuer
 	*clock
@@ -89,7 +89,7 @@ func strict(w *guardtest.Issuer) func(*guard.Config) {
 	}
 }
 
-// ask sends a request with the token, or none, to handler.
+// ask sends a request to handler, with the token unless it is "".
 func ask(handler http.Handler, token string, adjust ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodPost, resource, strings.NewReader(`{}`))
 	r.Header.Set("Content-Type", "application/json")
@@ -104,7 +104,7 @@ func ask(handler http.Handler, token string, adjust ...func(*http.Request)) *htt
 	return w
 }
 
-// counter is a handler that knows how often it was reached.
+// counter is a handler that counts its requests.
 type counter struct {
 	mu sync.Mutex
 	n  int
@@ -299,7 +299,7 @@ func TestProtectRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var reached counter
-			for range 2 { // and not remembered as good either
+			for range 2 { // the second time to check that it was not cached as valid
 				resp := ask(w.Guard.Protect(&reached), token)
 				challenge := resp.Header().Get("WWW-Authenticate")
 				if resp.Code != http.StatusUnauthorized || !strings.HasPrefix(challenge, `Bearer error="invalid_token", error_description="`) ||
@@ -338,7 +338,7 @@ func TestProtectRefuses(t *testing.T) {
 		{"GW-06 100 KB", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+strings.Repeat("a", 100<<10)) }, 400, "invalid_request"},
 		{"nothing after Bearer", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }, 400, "invalid_request"},
 		{"a line break", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\r\n") }, 400, "invalid_request"},
-		{"padding alone", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ==") }, 400, "invalid_request"},
+		{"only padding", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ==") }, 400, "invalid_request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var reached counter
@@ -347,7 +347,7 @@ func TestProtectRefuses(t *testing.T) {
 				t.Errorf("status %d", resp.Code)
 			}
 			want := ""
-			if c.status == 401 { // who sent no token is told of no error (RFC 6750 §3.1)
+			if c.status == 401 { // RFC 6750 §3.1: no error code if no token was sent
 				want = `Bearer resource_metadata="` + metadataURL + `", scope="mcp:tools:weather"`
 			}
 			if got := resp.Header().Get("WWW-Authenticate"); got != want {
@@ -453,7 +453,7 @@ func TestKeys(t *testing.T) {
 			wg.Wait()
 			w.Advance(time.Second)
 		}
-		if n := w.Fetches(jwks) - before; n != 2 { // ten seconds are two intervals
+		if n := w.Fetches(jwks) - before; n != 2 { // two intervals in ten seconds
 			t.Errorf("%d fetches", n)
 		}
 	})
@@ -494,7 +494,7 @@ func TestKeys(t *testing.T) {
 		w.Advance(5 * time.Second)
 		accepted(t, w, fresh(w))
 	})
-	t.Run("an unknown key while the issuer is down is no fault of the token", func(t *testing.T) {
+	t.Run("an unknown key while the issuer is down is not blamed on the token", func(t *testing.T) {
 		w := newWorld(t)
 		accepted(t, w, fresh(w))
 		w.SetDown(true)
@@ -507,7 +507,7 @@ func TestKeys(t *testing.T) {
 		accepted(t, w, token)
 		w.Rotate()
 		w.Withdraw()
-		accepted(t, w, fresh(w)) // has the keys fetched
+		accepted(t, w, fresh(w)) // fetches the keys
 		refused(t, w, token, 401)
 	})
 	t.Run("JK-02 rotation without a withdrawal forgets nothing", func(t *testing.T) {
@@ -520,9 +520,9 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// The issuer's documents may lie or be sick. Each of these would lead to keys that verify the token.
+// The issuer's documents may be false or malformed. Each of these would lead to keys that verify the token.
 func TestIssuerThatIsNotWhatItSays(t *testing.T) {
-	inside := guardtest.NewIssuer() // stands for an internal service
+	inside := guardtest.NewIssuer() // represents an internal service
 	t.Cleanup(inside.Close)
 	keys := func() string {
 		resp, err := http.Get(inside.URL + "/.well-known/jwks")
@@ -538,11 +538,11 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 	}()
 	before := inside.Fetches("/.well-known/jwks")
 
-	// answer is what the metadata is, with %[1]s for the issuer.
+	// answer is the metadata document, with %[1]s for the issuer.
 	for name, c := range map[string]struct {
 		answer  string
-		kind    string // Content-Type; zero: JSON
-		keys    string // zero: those that verify
+		kind    string // Content-Type; "": JSON
+		keys    string // key set; "": the right one
 		status  int
 		trusted bool
 	}{
@@ -589,7 +589,7 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 			plain := httptest.NewServer(mux)
 			defer plain.Close()
 
-			// Every host is the issuer, so that whatever the guard goes to answers.
+			// The issuer responds on every host, so that a fetch from a wrong host would succeed.
 			client := issuer.Client()
 			transport, _ := client.Transport.(*http.Transport)
 			transport.TLSClientConfig.InsecureSkipVerify = true
@@ -624,7 +624,7 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 	}
 }
 
-// Every algorithm that is accepted, and keys that are not used although the issuer publishes them.
+// All accepted algorithms, and published keys that the guard does not use.
 func TestAlgorithms(t *testing.T) {
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -715,7 +715,7 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
-// Keys are fetched again in the background when Cache-Control says so, within bounds.
+// Keys are fetched again in the background as Cache-Control says, within bounds.
 func TestFreshness(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"":                            5 * time.Minute,
@@ -797,7 +797,7 @@ func TestStrictValidation(t *testing.T) {
 			t.Error("the issuer was asked")
 		}
 	})
-	t.Run("an issuer that cannot be asked lets nobody in", func(t *testing.T) {
+	t.Run("all tokens are refused while the issuer is down", func(t *testing.T) {
 		w.SetDown(true)
 		defer w.SetDown(false)
 		resp := ask(handler, token)
@@ -805,7 +805,7 @@ func TestStrictValidation(t *testing.T) {
 			t.Errorf("status %d", resp.Code)
 		}
 	})
-	t.Run("wrong credentials let nobody in", func(t *testing.T) {
+	t.Run("all tokens are refused with wrong credentials", func(t *testing.T) {
 		bad := newWorld(t, func(c *guard.Config) {
 			c.Issuer, c.Now = w.URL, w.Now
 			c.Introspection = &guard.Credentials{ClientID: w.ClientID, ClientSecret: "wrong"}
@@ -905,13 +905,13 @@ func TestRequireScope(t *testing.T) {
 			}
 		})
 	}
-	t.Run("outside Protect nobody gets through", func(t *testing.T) {
+	t.Run("requests outside Protect are refused", func(t *testing.T) {
 		var reached counter
 		if resp := ask(w.Guard.RequireScope()(&reached), w.Token(guardtest.Claims{Audience: resource})); resp.Code != 401 || reached.n != 0 {
 			t.Error(resp.Code)
 		}
 	})
-	t.Run("GW-41 a token let in by another server's guard does not count", func(t *testing.T) {
+	t.Run("GW-41 a token verified by another server's guard is not accepted", func(t *testing.T) {
 		var reached counter
 		other := newWorld(t, func(c *guard.Config) { c.Resource, c.Issuer, c.Now = "https://other.example.com", w.URL, w.Now })
 		handler := other.Guard.Protect(w.Guard.RequireScope("a")(&reached))
@@ -952,7 +952,7 @@ func TestPreflightNeedsNoToken(t *testing.T) {
 			}
 		})
 	}
-	t.Run("HT-22 what is no list of header names is not repeated", func(t *testing.T) {
+	t.Run("HT-22 only a list of header names is repeated", func(t *testing.T) {
 		for _, bad := range []string{"a\r\nSet-Cookie: x", "a\x00", "<script>", strings.Repeat("a", 4097), "ä"} {
 			resp := ask(ok, "", func(r *http.Request) {
 				r.Method = http.MethodOptions
@@ -1106,7 +1106,7 @@ func TestWriteError(t *testing.T) {
 			t.Errorf("%d %v %s", resp.Code, resp.Header(), diff)
 		}
 	})
-	t.Run("a fault is not told", func(t *testing.T) {
+	t.Run("the details of a fault are not sent", func(t *testing.T) {
 		resp := answer(context.DeadlineExceeded)
 		want := map[string]any{"error": "server_error", "error_description": "The server failed."}
 		if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 500 {
@@ -1122,12 +1122,12 @@ func TestWriteError(t *testing.T) {
 	})
 }
 
-// What a client is told to ask for first is the same in both places where it looks.
+// The challenge and the metadata have the same scopes to request first.
 func TestDefaultScopes(t *testing.T) {
 	all := scope.Of("a", "b", "c:*")
 	for name, c := range map[string]struct {
 		known, byDefault, advertised scope.Set
-		challenge, metadata          string // scopes; empty: not there
+		challenge, metadata          string // scopes; "": missing
 	}{
 		"the default scopes":                 {all, scope.Of("a"), nil, "a", "a"},
 		"no default scopes":                  {all, nil, nil, "a b", "a b"},
@@ -1166,7 +1166,7 @@ func TestDefaultScopes(t *testing.T) {
 	}
 }
 
-// A misspelled scope shows when the server starts, with the one that was meant.
+// New returns an error for a misspelled scope, with the one that was probably meant.
 func TestScopesThatAreNotKnown(t *testing.T) {
 	w := newWorld(t)
 	g := w.Guard
@@ -1199,7 +1199,7 @@ func TestScopesThatAreNotKnown(t *testing.T) {
 	}
 }
 
-// No token, and nothing a token holds, may be found in the log.
+// The log must not contain any token or part of one.
 func TestTheLogHasNoToken(t *testing.T) {
 	var log strings.Builder
 	w := newWorld(t, func(c *guard.Config) {

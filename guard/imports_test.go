@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// An MCP server that links guard links no more than it must.
+// A program that imports guard links only the necessary packages.
 func TestGuardImportsLittle(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
 	if err != nil {

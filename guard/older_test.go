@@ -56,14 +56,14 @@ func TestOlderClients(t *testing.T) {
 			}
 		}
 	})
-	t.Run("CN-07 authorize leads to the issuer alone", func(t *testing.T) {
+	t.Run("CN-07 authorize redirects only to the issuer", func(t *testing.T) {
 		for _, target := range []string{"/authorize?https://evil.example/", "/authorize?redirect_uri=//evil.example", "/authorize?@evil.example/"} {
 			if got := call(t, http.MethodGet, target, "").Header().Get("Location"); !strings.HasPrefix(got, w.URL+"/oauth2/authorize?") {
 				t.Errorf("%s: %s", target, got)
 			}
 		}
 	})
-	t.Run("a client that knows nothing but the origin gets a token", func(t *testing.T) {
+	t.Run("a client that knows only the origin gets a token", func(t *testing.T) {
 		registered := call(t, http.MethodPost, "/register", `{"client_name":"Old","redirect_uris":["http://127.0.0.1:3334/callback"]}`, header("Content-Type", "application/json"))
 		id, _ := body(t, registered)["client_id"].(string)
 		if id == "" {
@@ -104,7 +104,7 @@ func TestOlderClients(t *testing.T) {
 	})
 }
 
-// What goes to the issuer and comes back, seen from an issuer whose token endpoint is answer.
+// The requests to the issuer and its responses, for an issuer whose token endpoint is answer.
 func TestOlderClientsHandOn(t *testing.T) {
 	call := func(t *testing.T, answer http.HandlerFunc, method, path, body string) *httptest.ResponseRecorder {
 		t.Helper()

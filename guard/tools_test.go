@@ -216,7 +216,7 @@ func TestRequireToolScopes(t *testing.T) {
 	})
 }
 
-// What a server might read otherwise than the guard never reaches it, whatever the message is.
+// A message that the server could read differently from the guard never reaches it.
 func TestRequestsThatAnotherProgramReadsOtherwise(t *testing.T) {
 	w := newWorld(t)
 	var reached counter
@@ -277,7 +277,7 @@ func TestRequestsThatAnotherProgramReadsOtherwise(t *testing.T) {
 	}
 }
 
-// Programs on the way route and count by these headers, so they must say what the message says.
+// Proxies route and count by these headers, so they must agree with the message.
 func TestHeadersThatRepeatTheMessage(t *testing.T) {
 	w := newWorld(t)
 	var reached counter
@@ -373,7 +373,7 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 	})
 }
 
-// GW-26: a method that MCP does not know may be another name for a tool, so it is closed until the server says that it is not.
+// GW-26: a method that is not in MCP may run a tool, so it is refused unless the configuration allows it.
 func TestMethodsThatMCPDoesNotKnow(t *testing.T) {
 	w := newWorld(t)
 	var reached counter
@@ -409,7 +409,7 @@ func TestMethodsThatMCPDoesNotKnow(t *testing.T) {
 	}
 }
 
-// The server gets the bytes that were judged and nothing beside them, however they came.
+// The server gets exactly the bytes that were checked, whatever the transfer encoding.
 func TestTheServerGetsWhatWasJudged(t *testing.T) {
 	w := newWorld(t)
 	type request struct {
@@ -473,7 +473,7 @@ func TestTheServerGetsWhatWasJudged(t *testing.T) {
 	}
 }
 
-// A connection that becomes one of another protocol would carry requests that nobody judges.
+// After an upgrade to another protocol, the connection could carry requests that the guard does not check.
 func TestNoOtherProtocolBehindTheGuard(t *testing.T) {
 	w := newWorld(t)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -548,7 +548,7 @@ func TestLimitRate(t *testing.T) {
 		{"another person with the same application", token("dan", "c1", ""), 1},
 		{"the same person with another application", token("eve", "c2", ""), 1},
 		{"a budget is used up", token("kim", "c1", "mcp:tools:premium"), 4},
-		{"a token of another tier brings no second budget", token("kim", "c1", "mcp:tools:basic"), 0},
+		{"a token of another tier does not add a second budget", token("kim", "c1", "mcp:tools:basic"), 0},
 		{"nor does one of no tier", token("kim", "c1", ""), 0},
 	} {
 		if got := allowed(c.token); got != c.want {
@@ -573,7 +573,7 @@ func TestLimitRate(t *testing.T) {
 		t.Errorf("%d requests after a quarter of the time", got)
 	}
 
-	t.Run("a zero rate lets nothing through", func(t *testing.T) {
+	t.Run("a zero rate refuses everything", func(t *testing.T) {
 		handler := w.Guard.Protect(w.Guard.LimitRate(guard.RateLimits{})(&reached))
 		if resp := ask(handler, token("ada", "c1", "")); resp.Code != 429 {
 			t.Error(resp.Code)
@@ -602,7 +602,7 @@ func TestLimitRate(t *testing.T) {
 	})
 }
 
-// mallocs is what verifying token costs in allocations: few for a token that is remembered, many for one that is not.
+// mallocs returns the number of allocations of a verification: few for a cached token, many for another one.
 func mallocs(t *testing.T, w *world, token string) uint64 {
 	t.Helper()
 	var before, after runtime.MemStats
@@ -617,7 +617,7 @@ func mallocs(t *testing.T, w *world, token string) uint64 {
 
 func TestRememberedTokens(t *testing.T) {
 	w := newWorld(t, func(c *guard.Config) { c.Remember = 4 })
-	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil { // has the keys fetched
+	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil { // fetches the keys
 		t.Fatal(err)
 	}
 	token := w.Token(guardtest.Claims{Audience: resource})

@@ -24,7 +24,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// world is an MCP server of the official SDK behind a guard, and its issuer.
+// world is an MCP server with the official SDK behind a guard, and its issuer.
 type world struct {
 	*guardtest.Issuer
 	guard *guard.Guard
@@ -100,7 +100,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// agent is the SDK's client, whose person consents to everything; asked collects what it asks consent for.
+// agent connects the SDK's client for a person who consents to everything. asked collects the requested scopes.
 func (w *world) agent(t *testing.T, asked *[]string) *mcp.ClientSession {
 	t.Helper()
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
@@ -180,7 +180,7 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 	if err != nil {
 		t.Fatalf("GW-24 step-up: %v", err)
 	}
-	// The session is that of the first token; what the tool sees is the token of its own request.
+	// The session began with the first token, but the tool sees the token of its own request.
 	if diff := cmp.Diff([]string{"mcp:tools:email:send", "mcp:tools:weather"}, got.Scopes); diff != "" {
 		t.Error(diff)
 	}
@@ -325,7 +325,7 @@ func TestVerifier(t *testing.T) {
 	}
 }
 
-// A call that no guard has looked at may lack what a call has.
+// A call that did not pass a guard may be incomplete.
 func TestLogToolCallsOfBrokenCalls(t *testing.T) {
 	w := newWorld(t)
 	server := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1"}, nil)

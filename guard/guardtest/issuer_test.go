@@ -14,7 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/guard/guardtest"
 )
 
-// The test of an MCP server: a token of the right kind gets in, others do not.
+// A test of an MCP server: a valid token is accepted, others are refused.
 func Example() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
@@ -43,7 +43,7 @@ func Example() {
 	// 401 The token speaks for nobody: sub is missing.
 }
 
-// A code, a refresh token and a wrong verifier are good for nothing, or once.
+// A code and a refresh token work only once, and a wrong verifier is refused.
 func TestGrants(t *testing.T) {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()

@@ -15,7 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// start runs a server with one resource of two scopes, the first a default.
+// start runs a server with one resource that has two scopes, the first of which is a default.
 func TestClientMustBeProven(t *testing.T) {
 	s := servertest.StartMCP(t)
 	c := s.Client()
@@ -176,7 +176,7 @@ func TestRedirectURI(t *testing.T) {
 	}
 }
 
-// What may not be requested may not be registered either.
+// A URI that cannot be requested cannot be registered either.
 func TestRegisteredRedirectURI(t *testing.T) {
 	s := servertest.StartMCP(t)
 	for name, uri := range map[string]string{
@@ -206,7 +206,7 @@ func TestRegisteredRedirectURI(t *testing.T) {
 	}
 }
 
-// From here on the client is proven: whatever is wrong, it hears of it.
+// From here on, client and redirect URI are valid, so all errors are sent to the client.
 func TestRequestIsChecked(t *testing.T) {
 	s := servertest.StartMCP(t)
 	s.Resource("https://other.example.com/mcp", "*other")
@@ -244,11 +244,11 @@ func TestRequestIsChecked(t *testing.T) {
 		{"response_mode fragment", public, with("response_mode", "fragment"), "invalid_request"},
 		{"AZ-37 state of 8 KB", public, with("state", strings.Repeat("s", 8<<10)), "invalid_request"},
 		{"AZ-38 line breaks in scope", public, with("scope", "mcp:tools:weather\r\nX-Injected: 1"), "invalid_scope"},
-		{"AZ-40 an unknown scope alone", public, with("scope", "mcp:tools:unknown"), "invalid_scope"},
+		{"AZ-40 only an unknown scope", public, with("scope", "mcp:tools:unknown"), "invalid_scope"},
 		{"AZ-40 a quotation mark in scope", public, with("scope", `mcp:tools:"weather"`), "invalid_scope"},
 		{"AZ-40 a backslash in scope", public, with("scope", `mcp:tools:\weather`), "invalid_scope"},
 		{"AZ-40 an umlaut in scope", public, with("scope", "mcp:tools:wetterö"), "invalid_scope"},
-		{"AZ-40 no text in scope", public, with("scope", "mcp:tools:weather\xff"), "invalid_scope"},
+		{"AZ-40 an empty scope", public, with("scope", "mcp:tools:weather\xff"), "invalid_scope"},
 		{"AZ-40 NUL in scope", public, with("scope", "mcp:tools:weather\x00"), "invalid_scope"},
 		{"NUL in login_hint", public, with("login_hint", "ada\x00"), "invalid_request"},
 		{"AZ-40 a tab in scope", public, with("scope", "mcp:tools:weather\tmcp:tools:email:send"), "invalid_scope"},
@@ -314,7 +314,7 @@ func TestRequestIsChecked(t *testing.T) {
 	})
 }
 
-// canary is a listener that stands for an internal service.
+// canary is a listener that represents an internal service.
 type canary struct {
 	address     string
 	connections atomic.Int64
@@ -374,7 +374,7 @@ func TestState(t *testing.T) {
 				t.Error("state is not escaped in the page")
 			}
 			page = page.Allow()
-			page.Code() // compares state
+			page.Code() // also checks state
 			if page.Header.Get("X-Injected") != "" {
 				t.Error("state wrote a header")
 			}
@@ -410,7 +410,7 @@ func TestScopeAndResource(t *testing.T) {
 		{"AZ-40 spaces too many do no harm", servertest.With("scope", " mcp:tools:email:send  mcp:tools:weather "), "mcp:tools:email:send mcp:tools:weather"},
 		{"D6 unknown scopes are dropped", servertest.With("scope", "mcp:tools:unknown mcp:tools:email:send"), "mcp:tools:email:send"},
 		{"D6 openid and its kin are tolerated", servertest.With("scope", "openid profile email mcp:tools:weather"), "mcp:tools:weather"},
-		{"D6 openid alone: the defaults", servertest.With("scope", "openid"), "mcp:tools:weather"},
+		{"D6 only openid: the defaults", servertest.With("scope", "openid"), "mcp:tools:weather"},
 		{"AZ-41 upper-case host", servertest.With("resource", "HTTPS://MCP.EXAMPLE.COM/mcp"), "mcp:tools:weather"},
 		{"D7 a trailing slash", servertest.With("resource", servertest.MCP+"/"), "mcp:tools:weather"},
 		{"D7 a default port", servertest.With("resource", "https://mcp.example.com:443/mcp"), "mcp:tools:weather"},
@@ -454,7 +454,7 @@ func TestPrompt(t *testing.T) {
 	t.Run("AZ-46 prompt consent with remembered consent", func(t *testing.T) {
 		agent, browser := s.Agent(t, c), s.Browser(t)
 		agent.Connect(browser, ada)
-		browser.Authorize(agent.Authorization()).Code() // remembered
+		browser.Authorize(agent.Authorization()).Code() // consent is remembered
 		if page := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent"))); !page.IsConsent() {
 			t.Errorf("no consent page, but %d %s", page.Status, page.Location)
 		}
@@ -496,14 +496,14 @@ func TestLoginHint(t *testing.T) {
 			t.Errorf("the form is filled in with %q", got)
 		}
 	})
-	t.Run("AZ-48 another's name signs nobody in and tells nothing", func(t *testing.T) {
+	t.Run("AZ-48 login_hint with another person's address signs nobody in and reveals nothing", func(t *testing.T) {
 		known := s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("login_hint", ada.Email)))
 		unknown := s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("login_hint", "eve@example.com")))
 		if !known.IsSignIn() || !unknown.IsSignIn() {
 			t.Fatal("no sign-in page")
 		}
 		if a, b := shape(known, ada.Email), shape(unknown, "eve@example.com"); a != b {
-			t.Errorf("the page tells whether the account exists:\n%s\n%s", a, b)
+			t.Errorf("the page reveals whether the account exists:\n%s\n%s", a, b)
 		}
 	})
 	t.Run("AZ-38 line breaks", func(t *testing.T) {
@@ -527,8 +527,7 @@ func TestLoginHint(t *testing.T) {
 	})
 }
 
-// shape is a page without what differs by nature: hidden values and the e-mail
-// address itself.
+// shape returns a page without the parts that always differ: hidden values and the e-mail address.
 func shape(page *servertest.Page, email string) string {
 	text := strings.ReplaceAll(page.Body, email, "")
 	for _, form := range page.Forms() {

@@ -41,7 +41,7 @@ func TestConsentForm(t *testing.T) {
 		}
 	})
 	t.Run("a resource that is deleted while the person decides", func(t *testing.T) {
-		deep := s.Resource(servertest.MCP+"/deep", "*weather") // without it, its identifier names the one above
+		deep := s.Resource(servertest.MCP+"/deep", "*weather") // without it, its identifier matches the parent resource
 		agent := s.Agent(t, c)
 		agent.Resource = deep.Identifier
 		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("prompt", "consent"))).SignIn(ada)
@@ -118,7 +118,7 @@ func TestConsentForm(t *testing.T) {
 			}
 		})
 	}
-	t.Run("CN-05 somebody who knows the request alone", func(t *testing.T) {
+	t.Run("CN-05 somebody who knows only the request", func(t *testing.T) {
 		_, page := asked(t)
 		request := page.Form("decision").Values().Get("request")
 		other := s.Browser(t)
@@ -225,7 +225,7 @@ func TestConsentForm(t *testing.T) {
 	})
 }
 
-// D8: what spares a person the page.
+// D8: when the consent page is not shown again.
 func TestRememberedConsent(t *testing.T) {
 	s := servertest.StartMCP(t)
 	s.Resource("https://other.example.com/mcp", "*mcp:tools:weather")
@@ -296,7 +296,7 @@ func TestRememberedConsent(t *testing.T) {
 			t.Errorf("no consent page, but status %d %s", page.Status, page.Location)
 		}
 	})
-	t.Run("CN-12 a client on loopback alone, though approved", func(t *testing.T) {
+	t.Run("CN-12 an approved client with only loopback redirects", func(t *testing.T) {
 		again(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/cb", "http://localhost/cb")), nil)
 	})
 	t.Run("CN-12 a client's redirect to loopback, though it has others", func(t *testing.T) {
@@ -357,7 +357,7 @@ func TestRememberedConsent(t *testing.T) {
 		}
 	})
 	t.Run("CN-28 the same client on a second device", func(t *testing.T) {
-		// Registration of a public client is idempotent: both devices are one client.
+		// Registration of a public client is idempotent: both devices have the same client.
 		a, b := s.Agent(t, nil), s.Agent(t, nil)
 		a.RedirectURI, b.RedirectURI = "http://127.0.0.1/device", "http://127.0.0.1/device"
 		a.Register(nil)
@@ -456,7 +456,7 @@ func TestConsentPage(t *testing.T) {
 			t.Errorf("a loopback warning for an agent on the web:\n%s", text)
 		}
 	})
-	t.Run("CN-17 a warning for loopback alone", func(t *testing.T) {
+	t.Run("CN-17 a warning only for loopback", func(t *testing.T) {
 		page := show(t, "Local Agent", "http://127.0.0.1/callback")
 		if text := visible(page.Body); !strings.Contains(text, "this computer") {
 			t.Errorf("no warning:\n%s", text)
@@ -479,7 +479,7 @@ func TestConsentPage(t *testing.T) {
 	})
 }
 
-// visible is the text of a page.
+// visible returns the text of a page.
 func visible(html string) string {
 	var text strings.Builder
 	inTag := false

@@ -19,7 +19,7 @@ func TestMethods(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	agent, browser := s.Agent(t, s.Client()), s.Browser(t)
-	agent.Connect(browser, ada) // a session and a remembered consent: a GET would send a code at once
+	agent.Connect(browser, ada) // a session and a remembered consent: a GET would send a code immediately
 
 	t.Run("AZ-52 HEAD", func(t *testing.T) {
 		codes := len(s.Events("authorize.code"))
@@ -184,7 +184,7 @@ func TestCode(t *testing.T) {
 				}
 			}
 		}
-		for bit, got := range ones { // six standard deviations: one run in two million errs
+		for bit, got := range ones { // six standard deviations: fails by chance in one of two million runs
 			if math.Abs(float64(got)-n/2) > 6*math.Sqrt(n)/2 {
 				t.Errorf("bit %d is set in %d of %d codes", bit, got, n)
 			}
@@ -215,8 +215,7 @@ func TestCode(t *testing.T) {
 	})
 }
 
-// The interaction belongs to the browser that began it, and client and redirect
-// URI must still stand when it ends.
+// The interaction is bound to the browser that began it, and client and redirect URI must still be valid when it ends.
 func TestInteraction(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada, eve := s.User("ada@example.com"), s.User("eve@example.com")
@@ -234,7 +233,7 @@ func TestInteraction(t *testing.T) {
 		other.Get("/login").SignIn(eve)
 		other.Get(page.URL).ErrorPage(http.StatusForbidden)
 		other.Post("/consent", page.Form("decision").Values(), servertest.With("decision", "allow")).ErrorPage(http.StatusForbidden)
-		page.Allow().Code() // nothing changed for the one who began it
+		page.Allow().Code() // the browser that began it can still finish it
 	})
 	t.Run("AZ-65 client disabled between request and consent", func(t *testing.T) {
 		c := s.Client()
@@ -300,7 +299,7 @@ func TestInteraction(t *testing.T) {
 	})
 }
 
-// secretBytes returns the random part of a code, of which there must be 256 bits.
+// secretBytes returns the random part of a code, which must have 256 bits.
 func secretBytes(t *testing.T, code string) []byte {
 	t.Helper()
 	secret, ok := strings.CutPrefix(code, oauth.CodePrefix)
@@ -311,7 +310,7 @@ func secretBytes(t *testing.T, code string) []byte {
 	return b
 }
 
-// A program that holds an old registration asks before it opens a browser.
+// A program with an old registration sends a request before it opens a browser.
 func TestRefusalForPrograms(t *testing.T) {
 	s := servertest.StartMCP(t)
 	agent := s.Agent(t, s.Client())
@@ -327,7 +326,7 @@ func TestRefusalForPrograms(t *testing.T) {
 	}
 }
 
-// A refusal is a decision, and none goes unrecorded, however little was asked.
+// Every refusal is recorded, even of an incomplete request.
 func TestRefusedPagesAreRecorded(t *testing.T) {
 	s := servertest.StartMCP(t)
 	for path, action := range map[string]string{

@@ -11,7 +11,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// A session that ends while its decision is on the way allows nothing, whenever that is.
+// A decision is refused if its session ends while it is being processed, whenever that happens.
 func TestSessionThatEndsMeanwhile(t *testing.T) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		t.Run(string(engine), func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestSessionThatEndsMeanwhile(t *testing.T) {
 			ada := s.User("ada@example.com")
 			agent := s.Agent(t, s.Client())
 			codes, signIns := 0, 0
-			for look := range int64(12) { // at the clock, after which the session is over
+			for look := range int64(12) { // the session ends after this reading of the clock
 				page := s.Browser(t).Authorize(agent.Authorization(consentAnew)).SignIn(ada)
 				over := clock.Now().Add(idle)
 				form := page.Form("decision")

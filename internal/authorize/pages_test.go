@@ -12,7 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/web/webtest"
 )
 
-// views is every page of the flow, with probe in everything it shows.
+// views returns all pages of the flow, with probe in all their texts.
 func views(probe string) map[string]web.Answer {
 	card := &interaction.ClientCard{Name: probe, ID: probe, Destination: interaction.Destination{Host: probe, Loopback: true}}
 	resource := interaction.ResourceCard{Name: probe, Identifier: probe}
@@ -42,7 +42,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// cardOf returns the card of a client that is answered at a redirect URI.
+// cardOf returns the card of a client with the given redirect URI.
 func cardOf(c *oauth.Client, redirectURI string) *interaction.ClientCard {
 	return (&interaction.Authorization{Client: c, Reply: interaction.Reply{RedirectURI: redirectURI}}).Card()
 }
@@ -138,7 +138,7 @@ func TestConsentView(t *testing.T) {
 			t.Error("the name was not cleaned")
 		}
 		if !strings.Contains(page, "<bdi>gro.live Cl\u0430ude Code and more") || !strings.Contains(webtest.Text(page), "claude.ai") {
-			t.Error("the name is not isolated, or stands alone")
+			t.Error("the name is not isolated, or shown without the host")
 		}
 	})
 	t.Run("a name of nothing", func(t *testing.T) {

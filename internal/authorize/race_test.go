@@ -11,8 +11,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// CN-20 with everybody at once: one answer to a request counts, on both databases, and
-// whoever gave the same answer hears the same.
+// CN-20 with concurrent decisions on both databases: one decision counts, and the same decision again gets the same
+// response.
 func TestOneAnswerCounts(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
@@ -45,7 +45,7 @@ func TestOneAnswerCounts(t *testing.T) {
 	})
 }
 
-// D18: a code that expired is followed by one other, however many ask for it at once.
+// D18: an expired code is replaced by exactly one other code, however many concurrent requests there are.
 func TestAnotherCodeAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
@@ -73,7 +73,7 @@ func TestAnotherCodeAtOnce(t *testing.T) {
 	})
 }
 
-// atOnce does n things at one moment and returns what came of them.
+// atOnce runs n calls concurrently and returns their results.
 func atOnce(n int, do func(i int) *servertest.Page) []*servertest.Page {
 	pages := make([]*servertest.Page, n)
 	begin := make(chan struct{})

@@ -38,7 +38,7 @@ func TestTabs(t *testing.T) {
 				agents[i].Exchange(pages[i].Allow().Code()).Tokens()
 			}
 		})
-		t.Run("D18 first visits at once", func(t *testing.T) {
+		t.Run("D18 concurrent first visits", func(t *testing.T) {
 			browser := s.Browser(t)
 			const tabs = 18
 			agents := make([]*servertest.Agent, tabs)
@@ -56,7 +56,7 @@ func TestTabs(t *testing.T) {
 				agents[i].Exchange(pages[i].Allow().Code()).Tokens()
 			}
 		})
-		t.Run("D18 sign-in pages opened at once", func(t *testing.T) {
+		t.Run("D18 sign-in pages opened concurrently", func(t *testing.T) {
 			browser := s.Browser(t)
 			for _, page := range atOnce(8, func(int) *servertest.Page { return browser.Get("/login") }) {
 				if signedIn := page.SignIn(ada); signedIn.Status != http.StatusOK || signedIn.IsSignIn() {
@@ -96,7 +96,7 @@ func request(t *testing.T, page *servertest.Page) string {
 	return page.Form("decision").Values().Get("request")
 }
 
-// D18: the first decision counts, and the same decision again has the same answer.
+// D18: the first decision counts, and the same decision again gets the same response.
 func TestSameDecisionAgain(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
@@ -162,7 +162,7 @@ func TestSameDecisionAgain(t *testing.T) {
 			if after := len(s.Events("authorize")); after != events {
 				t.Errorf("%d events tell of a page", after-events)
 			}
-			agent.Refresh(tokens.Refresh).Tokens() // no spent code was sent to the client
+			agent.Refresh(tokens.Refresh).Tokens() // the client did not get a spent code
 		})
 		t.Run("D18 Allow again when the grant was revoked", func(t *testing.T) {
 			agent, page := asked(t)
@@ -224,7 +224,7 @@ func TestSameDecisionAgain(t *testing.T) {
 	})
 }
 
-// What was read when the page was shown is confirmed when the decision is written.
+// Everything that was read when the page was shown is checked again when the decision is stored.
 func TestDecidedByWhatIsTrueThen(t *testing.T) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		t.Run(string(engine), func(t *testing.T) {
@@ -233,8 +233,8 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 			ada, elsewhere := s.User("ada@example.com"), storetest.Connect(t, dsn, clock)
 			c := s.Client()
 			n := 0
-			// meanwhile shows a page, changes something by another process, of which the
-			// memory of this one has not heard, and allows.
+			// meanwhile shows a page, changes something through another process, before the cache of this one is
+			// updated, and then allows.
 			meanwhile := func(t *testing.T, change func(tx *store.Tx, resource string) error) (*servertest.Agent, *servertest.Page) {
 				t.Helper()
 				n++
@@ -291,7 +291,7 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 	}
 }
 
-// RFC 9700 §4.11.2: who may be sent on without a person's doing.
+// RFC 9700 §4.11.2: which errors are redirected without an action of a person.
 func TestErrorsReturnToTheClient(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
@@ -342,7 +342,7 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 		agent.Connect(browser, ada)
 		browser.Authorize(agent.Authorization(with("prompt", "none"))).ReturnPage(http.StatusBadRequest, "consent_required", "agent.example.com")
 	})
-	t.Run("a no of the person is sent by itself", func(t *testing.T) {
+	t.Run("a refusal by the person is redirected without another click", func(t *testing.T) {
 		s.Browser(t).Authorize(s.Agent(t, s.Client(servertest.Unapproved)).Authorization()).SignIn(ada).Deny().Refused("access_denied")
 	})
 	t.Run("what ended while the person decided", func(t *testing.T) {
@@ -354,7 +354,7 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 		s.Update(func(tx *store.Tx) error { return tx.DeleteResource(resource.ID) })
 		page.Submit(form, with("decision", "allow")).ReturnPage(http.StatusBadRequest, "invalid_target", "agent.example.com")
 	})
-	t.Run("a program hears JSON", func(t *testing.T) {
+	t.Run("a program gets JSON", func(t *testing.T) {
 		agent := s.Agent(t, s.Client(servertest.Unapproved))
 		query := agent.Authorization(with("response_type", "token")).Encode()
 		agent.Get("/oauth2/authorize?"+query, servertest.Header("Accept", "application/json")).Refused(http.StatusBadRequest, "unsupported_response_type")
@@ -390,7 +390,7 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 	})
 }
 
-// AZ-53: a POST from another site comes without our cookies.
+// AZ-53: a POST from another site comes without the cookies of this server.
 func TestPostFromAnotherSite(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
@@ -414,7 +414,7 @@ func TestPostFromAnotherSite(t *testing.T) {
 			}
 			agent.Exchange(page.Allow().Code()).Tokens()
 		})
-		t.Run("from a browser that says no more than Origin, "+path, func(t *testing.T) {
+		t.Run("from a browser that sends only Origin, "+path, func(t *testing.T) {
 			reply := s.Agent(t, nil).Post(path, agent.Authorization(), servertest.Header("Origin", "https://evil.example"))
 			if reply.Status != http.StatusSeeOther || len(reply.Header.Values("Set-Cookie")) > 0 {
 				t.Errorf("status %d, Set-Cookie %q", reply.Status, reply.Header.Values("Set-Cookie"))
@@ -432,7 +432,7 @@ func TestPostFromAnotherSite(t *testing.T) {
 	}
 }
 
-// A client that expects one person, in the browser of another.
+// A client that expects one person uses the browser of another.
 func TestHintOfAnotherPerson(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada, eve := s.User("ada@example.com"), s.User("eve@example.com")
@@ -466,7 +466,7 @@ func TestHintOfAnotherPerson(t *testing.T) {
 	})
 }
 
-// D8: no program on the person's own device is believed to be the client.
+// D8: consent for a program on the person's own device is not remembered, because another program could imitate it.
 func TestNotRememberedOnDevices(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
@@ -492,7 +492,7 @@ func TestNotRememberedOnDevices(t *testing.T) {
 	}
 }
 
-// A browser that does not keep what it is given is told so.
+// A browser that does not keep cookies gets a page that says so.
 func TestCookiesThatAreNotKept(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
@@ -526,7 +526,7 @@ func TestCookiesThatAreNotKept(t *testing.T) {
 	})
 }
 
-// What travels in our redirects stays short, and what cannot travel is refused.
+// Sealed requests in redirects stay short, and a request that is too long is refused.
 func TestRedirectsAreShort(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
@@ -562,7 +562,7 @@ func TestRedirectsAreShort(t *testing.T) {
 	})
 }
 
-// oauthID returns a name that does not compress.
+// oauthID returns a random name, which does not compress.
 func oauthID(i int) string {
 	return strings.ToLower(servertest.Challenge(fmt.Sprint(i)))[:40]
 }

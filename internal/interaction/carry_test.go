@@ -23,7 +23,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// start returns a desk, its clock, a client and a resource with n scopes.
+// start returns a Desk, its clock, a client and a resource with n scopes.
 func start(t testing.TB, n int) (*interaction.Desk, *storetest.Clock, *oauth.Client, *oauth.Resource) {
 	t.Helper()
 	db, clock := storetest.Open(t, storetest.SQLite)
@@ -51,7 +51,7 @@ func start(t testing.TB, n int) (*interaction.Desk, *storetest.Clock, *oauth.Cli
 	return &interaction.Desk{Sessions: sessions, Clients: &client.Directory{DB: db}, Sealer: sealer, Issuer: "https://auth.example.com"}, clock, c, resource
 }
 
-// from returns a request of the browser that has these cookies.
+// from returns a request with the given cookies.
 func from(cookies ...*http.Cookie) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	for _, c := range cookies {
@@ -83,7 +83,7 @@ const (
 	challenge = oauth.Challenge("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
 )
 
-// What is sealed comes back as it was, whatever it is made of.
+// A sealed request is opened unchanged, whatever it contains.
 func TestCarried(t *testing.T) {
 	desk, _, c, resource := start(t, 100)
 	resource.Scopes = append(resource.Scopes, oauth.ResourceScope{Name: "mcp:files:*"})
@@ -140,7 +140,7 @@ func TestCarried(t *testing.T) {
 	}
 }
 
-// A redirect of ours must pass proxies that take 4 KB of headers, cookies and all.
+// Redirects must pass proxies that accept 4 KB of headers, including cookies.
 func TestSealedIsShort(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -187,7 +187,7 @@ func TestSealedIsShort(t *testing.T) {
 	})
 }
 
-// What became of client and resource while the request waited.
+// Client or resource change while the request waits.
 func TestResume(t *testing.T) {
 	desk, clock, c, resource := start(t, 4)
 	begun := clock.Now()

@@ -21,10 +21,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// lead is how long a new key must be published before it signs, at the least.
+// lead is the minimum time for which a new key must be published before it signs.
 const lead = keys.CacheFor
 
-// longest is how long after the last signature a key must stay published.
+// longest is how long a key must stay published after its last signature.
 const longest = oauth.MaxAccessTTL
 
 func newRing(t testing.TB) (*keys.Ring, *store.DB, *storetest.Clock) {
@@ -300,11 +300,11 @@ func TestRotate(t *testing.T) {
 		}
 		var signed []string
 		for range 4 {
-			ring := keys.New(db, master) // the process began anew
+			ring := keys.New(db, master) // as after a restart
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			dead, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, _ = ring.Rotate(dead, "ES256", false) // cut off before it was stored, or after: either is right
+			_, _ = ring.Rotate(dead, "ES256", false) // interrupted before or after it was stored: both are correct
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			rotate(t, ring, false)
 			clock.Advance(5 * time.Minute)
@@ -397,7 +397,7 @@ func TestRetire(t *testing.T) {
 	})
 }
 
-// A kid is an argument of cardea key retire, where a dash begins a flag.
+// A kid must not begin with a dash, because cardea key retire would read it as a flag.
 func TestKeyIDs(t *testing.T) {
 	ring, _, _ := newRing(t)
 	for range 300 {
@@ -556,7 +556,7 @@ func TestMasterKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The end of PKCS #8 is the public point; the scalar stands before it.
+		// The end of PKCS #8 is the public point; the scalar is before it.
 		storetest.SecretsAtRest(t, db, map[string]string{
 			"private key": string(pkcs8), "private scalar": string(pkcs8[36:68]), "master key": string(raw), "derived key": string(master.RefreshKey()),
 		})
@@ -594,7 +594,7 @@ func TestSeal(t *testing.T) {
 					t.Fatalf("it opens with bit %d of byte %d flipped: %q", bit, i, got)
 				}
 				if strings.Contains(err.Error(), plain) {
-					t.Fatalf("the error tells the secret: %v", err)
+					t.Fatalf("the error contains the secret: %v", err)
 				}
 			}
 			if _, err := master.Open(place, base64.RawStdEncoding.EncodeToString(b[:i])); err == nil {
@@ -656,7 +656,7 @@ func next(r rune) rune {
 	return 'A'
 }
 
-// Nodes and operators that change the keys at once do it one after another.
+// Concurrent changes of the keys by nodes and operators run one after another.
 func TestChangesAtOnce(t *testing.T) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		t.Run(string(engine), func(t *testing.T) {
@@ -695,7 +695,7 @@ func TestChangesAtOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			last := map[string]int{} // by algorithm, how many keys have no end
+			last := map[string]int{} // number of keys without an end, by algorithm
 			for _, k := range infos {
 				if k.RetiredAt.IsZero() {
 					last[k.Alg]++
@@ -717,7 +717,7 @@ func TestChangesAtOnce(t *testing.T) {
 	}
 }
 
-// The key of a resource's algorithm is published before the resource's first token.
+// The key for a resource's algorithm is published before the resource's first token.
 func TestEnsureResources(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		master, _ := keys.NewMaster()

@@ -21,22 +21,22 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// limited turns on the limits, with three free tries.
+// limited turns on the limits, with three free attempts.
 func limited(c *config.Config) {
 	c.Limits.Enabled = true
 	c.Limits.AccountFailures = 3
 	c.Limits.AddressFailures = 10_000
 }
 
-// wrong is p with another password.
+// wrong returns p with another password.
 func wrong(p *servertest.Person) *servertest.Person {
 	return &servertest.Person{Email: p.Email, Password: "not the password at all"}
 }
 
-// signedIn tells whether the browser has a session.
+// signedIn reports whether the browser has a session.
 func signedIn(b *servertest.Browser) bool { return !b.Get("/login").Has("password") }
 
-// A person who looks at the address learns what runs here, and nothing else.
+// The start page says what runs here, and nothing else.
 func TestHome(t *testing.T) {
 	s := servertest.StartWeather(t)
 	page := s.Browser(t).Get("/")
@@ -44,7 +44,7 @@ func TestHome(t *testing.T) {
 		t.Errorf("status %d:\n%s", page.Status, page.Body)
 	}
 	if strings.Contains(page.Body, "mcp.example") || strings.Contains(page.Body, "Example MCP") {
-		t.Errorf("it tells which MCP servers there are:\n%s", page.Body)
+		t.Errorf("the page reveals which MCP servers exist:\n%s", page.Body)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestSignIn(t *testing.T) {
 		unknown := allocated(func() {
 			s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: "nobody@example.com", Password: "whatever it is"})
 		})
-		// argon2id takes the memory it was told to, which shows that a hash was made.
+		// argon2id allocates the configured memory, which shows that a hash was computed.
 		const hash = 19 << 20
 		if known < hash || unknown < hash || known > 2*hash || unknown > 2*hash {
 			t.Errorf("a wrong password takes %d bytes, an unknown account %d; one hash is %d", known, unknown, hash)
@@ -160,9 +160,9 @@ func TestSignIn(t *testing.T) {
 		for _, evil := range []string{"//evil.example", `/\evil.example`, "https:evil.example", "javascript:alert(1)", "/%09/evil.example", "/..//evil.example", "https://evil.example"} {
 			for _, name := range []string{"return_to", "back", "rd", "next", "redirect_uri", "request"} {
 				browser := s.Browser(t)
-				browser.Get("/login") // the cookie
+				browser.Get("/login") // sets the cookie
 				page := browser.Get("/login", servertest.With(name, evil))
-				if name == "request" { // not one of ours
+				if name == "request" { // not a sealed request
 					page.ErrorPage(http.StatusBadRequest)
 					continue
 				}
@@ -174,7 +174,7 @@ func TestSignIn(t *testing.T) {
 	})
 }
 
-// shape is a page without what differs by nature.
+// shape returns a page without the parts that always differ.
 func shape(page *servertest.Page) string {
 	text := page.Body
 	for _, form := range page.Forms() {
@@ -231,7 +231,7 @@ func TestBackoff(t *testing.T) {
 			return shape(s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: email, Password: "another guess"}))
 		}
 		if a, b := page(ada.Email), page("nobody@example.com"); a != b || !strings.Contains(a, "have failed") {
-			t.Errorf("the page tells that there is an account:\n%s\n%s", a, b)
+			t.Errorf("the page reveals that there is an account:\n%s\n%s", a, b)
 		}
 	})
 	t.Run("LG-06 variants of a name share one counter", func(t *testing.T) {
@@ -244,7 +244,7 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("status %d", page.Status)
 		}
 	})
-	t.Run("LG-08 500 guesses at once", func(t *testing.T) {
+	t.Run("LG-08 500 concurrent guesses", func(t *testing.T) {
 		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		page := s.Browser(t).Get("/login")
@@ -263,12 +263,12 @@ func TestBackoff(t *testing.T) {
 		}
 		close(begin)
 		wg.Wait()
-		// Three are free, and the one that follows them begins the first delay.
+		// Three attempts are free, and the next one starts the first delay.
 		if evaluated := statuses[http.StatusForbidden]; evaluated > 4 || evaluated+statuses[http.StatusTooManyRequests] != 500 {
 			t.Errorf("answers by status: %v", statuses)
 		}
 	})
-	t.Run("D12 twelve right passwords at once", func(t *testing.T) {
+	t.Run("D12 twelve concurrent sign-ins with right passwords", func(t *testing.T) {
 		s := servertest.StartWeather(t, limited)
 		ada := s.User("ada@example.com")
 		var wg sync.WaitGroup
@@ -316,8 +316,7 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// tries guesses n times at an account, each time in a new browser, and returns
-// the statuses.
+// tries makes n guesses for an account, each in a new browser, and returns the statuses.
 func tries(t *testing.T, s *servertest.Server, email string, n int) (statuses []int) {
 	t.Helper()
 	for range n {
@@ -391,11 +390,11 @@ func TestRecordsOfSignIn(t *testing.T) {
 			t.Error(d)
 		}
 	})
-	t.Run("CS-20 they say nothing of a person who is deleted", func(t *testing.T) {
+	t.Run("CS-20 events have no data of a deleted person", func(t *testing.T) {
 		s.Update(func(tx *store.Tx) error { return tx.DeleteUser(ada.ID) })
 		for _, e := range s.Events("") {
 			if text := fmt.Sprint(e); strings.Contains(text, "@") || strings.Contains(text, "wrong input") {
-				t.Errorf("an event tells %s", text)
+				t.Errorf("an event contains %s", text)
 			}
 		}
 	})
@@ -435,7 +434,7 @@ func TestForms(t *testing.T) {
 		page.ErrorPage(http.StatusForbidden)
 		agent.Exchange(page.SignIn(ada).Allow().Code()).Tokens()
 	})
-	t.Run("LG-12 a browser that sends no cookie is told so", func(t *testing.T) {
+	t.Run("LG-12 a browser that sends no cookie gets an explanation", func(t *testing.T) {
 		form := s.Browser(t).Get("/login").Form("password").Values()
 		page := s.Browser(t).Post("/login", form, servertest.With("email", ada.Email), servertest.With("password", ada.Password))
 		page.ErrorPage(http.StatusForbidden)
@@ -443,7 +442,7 @@ func TestForms(t *testing.T) {
 			t.Errorf("the page does not say what to do:\n%s", page.Body)
 		}
 	})
-	t.Run("a browser that keeps no session is told so", func(t *testing.T) {
+	t.Run("a browser that keeps no session gets an explanation", func(t *testing.T) {
 		browser := s.Browser(t)
 		landed := browser.Get("/login").SignIn(ada).URL
 		browser.SetCookie("cardea_session", "")
@@ -634,7 +633,7 @@ func TestSession(t *testing.T) {
 	})
 }
 
-// A session that ends between one look at it and the next is over, and no fault.
+// A session that ends between two reads has ended, which is not a fault.
 func TestSessionThatEndsMeanwhile(t *testing.T) {
 	clock, calls := storetest.NewClock(), new(atomic.Int64)
 	db, err := store.Open(t.Context(), storetest.New(t, storetest.SQLite), store.Options{Clock: func() time.Time {
@@ -655,7 +654,7 @@ func TestSessionThatEndsMeanwhile(t *testing.T) {
 	browser := s.Browser(t)
 	browser.Get("/login").SignIn(s.User("ada@example.com"))
 	clock.Advance(59 * time.Minute)
-	calls.Store(3) // it is found, it is not new, and is to live on: an hour later
+	calls.Store(3) // it is found, is not new and is renewed: an hour later
 	if page := browser.Get("/login"); page.Status != http.StatusOK || !page.Has("password") {
 		t.Errorf("status %d: %s", page.Status, page.Body)
 	}
@@ -687,7 +686,7 @@ func TestPassword(t *testing.T) {
 		browser := s.Browser(t)
 		browser.Get("/login").SignIn(&servertest.Person{Email: bob.Email, Password: prefix + "2"})
 		if signedIn(browser) {
-			t.Error("another password with the same beginning is as good")
+			t.Error("another password with the same beginning is accepted")
 		}
 		browser.Get("/login").SignIn(bob)
 		if !signedIn(browser) {
@@ -728,7 +727,7 @@ func TestPasswordHash(t *testing.T) {
 		})
 		return hash
 	}
-	t.Run("CS-05 a stored hash costs no more than a few of ours", func(t *testing.T) {
+	t.Run("CS-05 the cost of a stored hash is limited", func(t *testing.T) {
 		before, b64, salt := stored(), base64.RawStdEncoding.EncodeToString, []byte("a salt of its own")
 		for _, cost := range []struct {
 			passes  uint32
@@ -748,7 +747,7 @@ func TestPasswordHash(t *testing.T) {
 			t.Errorf("stored as %.40s…", hash)
 		}
 	})
-	t.Run("CS-05 a cheaper hash is made anew at sign-in", func(t *testing.T) {
+	t.Run("CS-05 a cheaper hash is replaced at sign-in", func(t *testing.T) {
 		b64 := base64.RawStdEncoding.EncodeToString
 		salt := []byte("a salt of its own")
 		cheap := "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(ada.Password), salt, 1, 64, 1, 32))

@@ -26,8 +26,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web/webtest"
 )
 
-// A sign-in reads the account, and then its password is hashed, which takes a while. What
-// an operator changes at that moment counts.
+// A sign-in reads the account and then hashes the password, which takes time. An operator's change in between takes
+// effect.
 func TestChangedWhileThePasswordIsHashed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		hash := func(password string) string {
@@ -53,7 +53,7 @@ func TestChangedWhileThePasswordIsHashed(t *testing.T) {
 					ada := &identity.User{ID: oauth.NewID("usr_"), Email: oauth.NewID("") + "@example.com", PasswordHash: hash, CreatedAt: db.Now()}
 					update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
 					changed := false
-					// The account has been read when its failures are looked up.
+					// When its failures are looked up, the account has been read already.
 					accounts := limit.NewBackoff(limit.Delays{Free: 100, First: time.Second, Longest: time.Second, Forget: time.Hour}, 10, func() time.Time {
 						if !changed {
 							changed = true
@@ -70,7 +70,7 @@ func TestChangedWhileThePasswordIsHashed(t *testing.T) {
 					view(t, db, func(tx *store.Tx) error {
 						user, err := tx.User(ada.ID)
 						if name == "S4 reset-password" && user.PasswordHash != other {
-							t.Error("the old password is back")
+							t.Error("the old password was restored")
 						}
 						if name == "S4 delete" {
 							return nil
@@ -104,7 +104,7 @@ func endpoint(db *store.DB, accounts *limit.Backoff) *login.Endpoint {
 		Refuse: func(_ *http.Request, _ audit.Event, err error) error { return err }}
 }
 
-// post signs in, and returns the cookies that the browser is given.
+// post signs in and returns the cookies of the response.
 func post(t *testing.T, e *login.Endpoint, email, password string) map[string]string {
 	t.Helper()
 	browser := webtest.Pages.Browser(httptest.NewRequest(http.MethodGet, "/login", nil))

@@ -10,7 +10,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/web/webtest"
 )
 
-// views is every page of the flow, with probe in everything it shows.
+// views returns all pages of the flow, with probe in all their texts.
 func views(probe string) map[string]web.Answer {
 	card := &interaction.ClientCard{Name: probe, ID: probe, Destination: interaction.Destination{Host: probe}}
 	return map[string]web.Answer{

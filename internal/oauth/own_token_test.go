@@ -7,11 +7,11 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// A client's own token is of the client and the resource as they were when it was issued.
+// A client's own token belongs to the client and the resource that existed when it was issued.
 func TestIsOwnToken(t *testing.T) {
 	made := time.Unix(1_900_000_000, 0)
 	client := &oauth.Client{ID: "mcp_1", Incarnation: "inc_1", CreatedAt: made}
-	older := &oauth.Client{ID: "mcp_1", CreatedAt: made} // from before there were incarnations
+	older := &oauth.Client{ID: "mcp_1", CreatedAt: made} // from before incarnations existed
 	resource := &oauth.Resource{ID: "res_1", CreatedAt: made}
 	again := &oauth.Client{ID: "mcp_1", Incarnation: "inc_2", CreatedAt: made}
 	elsewhere := &oauth.Resource{ID: "res_2", CreatedAt: made.Add(time.Minute)}
@@ -24,9 +24,9 @@ func TestIsOwnToken(t *testing.T) {
 		want   bool
 	}{
 		{"its own", oauth.Claims{ID: marked}, client, resource, true},
-		{"the client was made anew", oauth.Claims{ID: marked}, again, resource, false},
+		{"the client was created again", oauth.Claims{ID: marked}, again, resource, false},
 		{"the client is older", oauth.Claims{ID: marked}, older, resource, false},
-		{"the resource was made anew", oauth.Claims{ID: marked}, client, elsewhere, false},
+		{"the resource was created again", oauth.Claims{ID: marked}, client, elsewhere, false},
 		{"unmarked, of an older client", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, older, resource, true},
 		{"unmarked, of a newer client", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, client, resource, false},
 		{"unmarked, from before its resource", oauth.Claims{ID: "tok_x", IssuedAt: made.Unix()}, older, elsewhere,

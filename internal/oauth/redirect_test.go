@@ -8,7 +8,7 @@ import (
 
 func TestCheckRedirectURI(t *testing.T) {
 	schemes := []string{"cursor"}
-	accepted := map[string]string{ // and as what
+	accepted := map[string]string{ // and their normalised form
 		"https://a.example/cb":                               "https://a.example/cb",
 		"HTTPS://A.Example:443/CB?X=%2F":                     "https://a.example:443/CB?X=%2F",
 		"http://LOCALHOST/":                                  "http://localhost/",
@@ -60,8 +60,8 @@ func TestSameRedirectURI(t *testing.T) {
 	}
 }
 
-// FuzzRedirectURI looks for a URI that is registered in a form that it does not match, or that is not kept as it is the
-// second time.
+// FuzzRedirectURI looks for a URI that does not match its own registered form, or whose registered form changes when it
+// is registered again.
 func FuzzRedirectURI(f *testing.F) {
 	for _, uri := range []string{"https://a.example/cb", "HTTP://LOCALHOST:80", "com.example.app:/cb",
 		"http://localho%C5%BFt/", "https://a.example?x", "http://[::1]:1/"} {

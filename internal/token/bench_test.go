@@ -19,8 +19,8 @@ func processor(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkEndpoint measures the requests that agents and resources send all day, over
-// HTTP, with the processor time of both ends.
+// BenchmarkEndpoint measures the most frequent requests of agents and resources over HTTP, including the processor time
+// of the client.
 func BenchmarkEndpoint(b *testing.B) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		db, clock := storetest.Open(b, engine)

@@ -13,8 +13,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// A node whose database does not answer says so, and nothing else; another node
-// serves the same code and tokens as if nothing had been asked.
+// A node without a database connection responds with 503 only; another node accepts the same code and tokens as if
+// nothing had happened.
 func TestFaults(t *testing.T) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		t.Run(string(engine), func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TK-29, TK-30: what a node knows of a family is in the database, all of it.
+// TK-29, TK-30: all state of a token family is in the database.
 func TestRestart(t *testing.T) {
 	dsn, clock := storetest.New(t, storetest.SQLite), storetest.NewClock()
 	s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
@@ -90,8 +90,7 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// Such a code is never issued; one that is in the database all the same is worth
-// nothing.
+// Such a code is never issued; if one is in the database nevertheless, it is refused.
 func TestCodeWithoutChallenge(t *testing.T) {
 	s := open(t)
 	for _, verifier := range []string{"", strings.Repeat("v", 43)} {

@@ -50,7 +50,7 @@ func TestIntrospect(t *testing.T) {
 			t.Error("not active")
 		}
 	})
-	t.Run("a refresh token is no business of the resource", func(t *testing.T) {
+	t.Run("a resource cannot introspect refresh tokens", func(t *testing.T) {
 		inactive(t, s.Agent(t, resource).Introspect(tokens.Refresh))
 	})
 	for _, test := range []struct {
@@ -134,7 +134,7 @@ func TestIntrospect(t *testing.T) {
 		s := open(t, func(c *config.Config) { c.Limits.Enabled = true })
 		agent := s.Agent(t, s.Client(servertest.Confidential))
 		tokens := agent.Connect(s.browser, s.ada)
-		for range 400 { // what is good is never limited
+		for range 400 { // active tokens are not limited
 			if !agent.Active(tokens.Access) {
 				t.Fatal("not active")
 			}
@@ -145,7 +145,7 @@ func TestIntrospect(t *testing.T) {
 				return
 			}
 		}
-		t.Error("never turned away")
+		t.Error("never refused with 429")
 	})
 }
 
@@ -159,7 +159,7 @@ func TestRevoke(t *testing.T) {
 			ended(t, w.nodes[0], first, second)
 			ended(t, w.nodes[1], first, second)
 		})
-		t.Run("RV-02 an access token alone, at both nodes/"+string(engine), func(t *testing.T) {
+		t.Run("RV-02 only an access token, at both nodes/"+string(engine), func(t *testing.T) {
 			w := start(t, engine, 30*time.Second)
 			first := w.connect()
 			second := w.nodes[0].Refresh(first.Refresh).Tokens()
@@ -170,7 +170,7 @@ func TestRevoke(t *testing.T) {
 			if !w.nodes[0].Active(second.Access) || !w.nodes[1].Active(second.Refresh) {
 				t.Error("more than the access token ended")
 			}
-			status(t, w.nodes[0].Revoke(first.Access), http.StatusOK) // once more is no error
+			status(t, w.nodes[0].Revoke(first.Access), http.StatusOK) // revoking again is not an error
 		})
 	}
 

@@ -16,8 +16,7 @@ import (
 
 const racers = 64
 
-// winners returns the tokens of the answers that are a success, and checks that
-// all others are invalid_grant.
+// winners returns the tokens of the successful replies, and checks that all others are invalid_grant.
 func winners(answers []*servertest.Reply) []servertest.Tokens {
 	var won []servertest.Tokens
 	for _, answer := range answers {
@@ -44,8 +43,8 @@ func ended(t *testing.T, agent *servertest.Agent, tokens ...servertest.Tokens) {
 	}
 }
 
-// A code and a refresh token meet everybody at once, on both databases, at two
-// nodes that share one.
+// A code and a refresh token are used many times concurrently, with both databases, at two nodes that share one
+// database.
 func TestRaces(t *testing.T) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		for _, test := range []struct {
@@ -71,7 +70,7 @@ func TestRaces(t *testing.T) {
 	}
 }
 
-// On PostgreSQL an operator's transaction can be under way while a code is spent.
+// On PostgreSQL, an operator's transaction can run while a code is redeemed.
 func TestRevokedWhileRedeemed(t *testing.T) {
 	dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
 	s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
@@ -108,7 +107,7 @@ func TestRevokedWhileRedeemed(t *testing.T) {
 	(<-answer).Refused(http.StatusBadRequest, "invalid_grant")
 }
 
-// world is one client and one person at two nodes.
+// world has one client and one person at two nodes.
 type world struct {
 	clock   *storetest.Clock
 	nodes   [2]*servertest.Agent
@@ -142,7 +141,7 @@ func redeemedAtOnce(t *testing.T, w *world) {
 	ended(t, w.nodes[0], won...)
 	ended(t, w.nodes[1], won...)
 	if len(w.s.Events("token.reuse")) == alarms {
-		t.Error("a code was used twice, and nobody is told")
+		t.Error("a code was used twice, and there is no event")
 	}
 }
 
@@ -172,11 +171,10 @@ func refreshedAtOnceWithoutGrace(t *testing.T, w *world) {
 	ended(t, w.nodes[0], append(won, old)...)
 }
 
-// Five processes of one agent share a token; the answer to one of them was lost,
-// so that it asks again.
+// Five processes of one agent share a refresh token. One of them did not receive its response and asks again.
 func fiveProcesses(t *testing.T, w *world) {
 	old := w.connect()
-	w.nodes[0].Refresh(old.Refresh).Tokens() // lost on its way
+	w.nodes[0].Refresh(old.Refresh).Tokens() // the response was lost
 	w.clock.Advance(10 * time.Second)
 	answers := make([]*servertest.Reply, 5)
 	var wg sync.WaitGroup
@@ -193,7 +191,7 @@ func fiveProcesses(t *testing.T, w *world) {
 			t.Fatal("TK-22 the processes have different successors")
 		}
 	}
-	// TK-24: the successor is as good as if its predecessor had never come again.
+	// TK-24: the successor is still valid after its predecessor was used again.
 	newest := w.nodes[1].Refresh(won[0].Refresh).Tokens()
 	if !w.nodes[0].Active(newest.Access) || !w.nodes[0].Active(newest.Refresh) {
 		t.Error("TK-24 the family did not survive the race")

@@ -12,17 +12,17 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// word is what could be a secret, or the hash or id of one.
+// word matches text that could be a secret, or the hash or id of one.
 var word = regexp.MustCompile(`[A-Za-z0-9_.=/+-]{20,}`)
 
-// TestDatabaseAlone gives a thief everything that is stored.
+// TestDatabaseAlone checks that everything in the database is not enough to get a token.
 func TestDatabaseAlone(t *testing.T) {
 	s := open(t)
 	client := s.Client(servertest.Confidential, func(c *oauth.Client) { c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials) })
 	agent := s.Agent(t, client)
 	tokens := agent.Exchange(s.code(agent)).Tokens()
 	agent.Refresh(tokens.Refresh).Tokens()
-	s.code(agent) // one that is not redeemed
+	s.code(agent) // an unredeemed code
 	own := s.Agent(t, nil)
 	own.Register(map[string]any{"client_name": "Own", "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "client_secret_post"})
 
@@ -35,7 +35,7 @@ func TestDatabaseAlone(t *testing.T) {
 		}
 	}
 	if len(words) < 50 {
-		t.Fatalf("only %d words are stored: this test looks in the wrong place", len(words))
+		t.Fatalf("only %d words are stored: this test does not find the data", len(words))
 	}
 	t.Run("CS-02 what is stored opens nothing", func(t *testing.T) {
 		for _, stolen := range words {
@@ -100,7 +100,7 @@ func TestMethods(t *testing.T) {
 		return func(c *oauth.Client) { c.Method, c.GrantTypes = method, []oauth.GrantType{oauth.ClientCredentials} }
 	}
 	resource := servertest.With("resource", servertest.MCP)
-	t.Run("TK-44 a secret in the header and in the body", func(t *testing.T) { // either will do, whichever of the two was registered
+	t.Run("TK-44 a secret in the header and in the body", func(t *testing.T) { // both are accepted, whichever was registered
 		for _, method := range []oauth.Method{oauth.MethodBasic, oauth.MethodPost} {
 			agent := s.Agent(t, s.Client(machine(method)))
 			agent.ClientCredentials(resource).Tokens()

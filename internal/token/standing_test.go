@@ -15,7 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// clientAs changes a client as a command does.
+// clientAs changes a client as a command would.
 func clientAs(edit func(*oauth.Client)) func(*store.Tx, string) error {
 	return func(tx *store.Tx, id string) error {
 		c, err := tx.Client(id)
@@ -27,7 +27,7 @@ func clientAs(edit func(*oauth.Client)) func(*store.Tx, string) error {
 	}
 }
 
-// resourceAs changes the resource MCP as a command does.
+// resourceAs changes the resource MCP as a command would.
 func resourceAs(edit func(*oauth.Resource)) func(*store.Tx, string) error {
 	return func(tx *store.Tx, _ string) error {
 		r, err := tx.Resource(servertest.MCP)
@@ -39,16 +39,15 @@ func resourceAs(edit func(*oauth.Resource)) func(*store.Tx, string) error {
 	}
 }
 
-// What an operator changes holds for what was allowed before: for a code on its way, for
-// the next refresh, and for tokens in use. So it does when another process changed it and
-// this one's memory has not heard.
+// An operator's change also applies to earlier grants: to issued codes, to the next refresh and to tokens in use. This
+// also holds if another process made the change and this one's cache is not updated yet.
 func TestStanding(t *testing.T) {
 	const nothing = "-"
 	for _, test := range []struct {
 		name   string
 		change func(tx *store.Tx, client string) error
-		left   string // of "weather mail"; nothing: code and refresh are refused
-		code   string // with this error, and refresh too
+		left   string // what is left of "weather mail"; "": code and refresh are refused
+		code   string // the error of both
 	}{
 		{"nothing changes", func(*store.Tx, string) error { return nil }, "weather mail", ""},
 		{"the client is bound to another resource", clientAs(func(c *oauth.Client) { c.Resources = []string{other} }), nothing, "invalid_grant"},
@@ -58,7 +57,7 @@ func TestStanding(t *testing.T) {
 		{"the resource loses a scope", resourceAs(func(r *oauth.Resource) { r.Scopes = r.Scopes[:1] }), "weather", ""},
 		{"the resource has other scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = []oauth.ResourceScope{{Name: "files"}} }), nothing, "invalid_grant"},
 		{"the resource loses all scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = nil }), nothing, "invalid_grant"},
-		{"the resource is deleted and made anew", func(tx *store.Tx, _ string) error {
+		{"the resource is deleted and created again", func(tx *store.Tx, _ string) error {
 			r, err := tx.Resource(servertest.MCP)
 			if err != nil {
 				return err
@@ -110,18 +109,18 @@ func TestStanding(t *testing.T) {
 			}
 		}
 		t.Run(test.name, func(t *testing.T) { follows(t, false) })
-		t.Run("elsewhere, "+test.name, func(t *testing.T) { follows(t, true) })
+		t.Run("by another process, "+test.name, func(t *testing.T) { follows(t, true) })
 	}
 }
 
-// What a client loses of itself.
+// Changes of the client itself.
 func TestClientChanges(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		edit          func(*oauth.Client)
 		status        int
-		code, refresh string // the errors of both; "": none
-		active        bool   // the access token, that of before
+		code, refresh string // the errors; "": none
+		active        bool   // whether the earlier access token is active
 	}{
 		{"the grant type refresh_token", func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode} }, 400, "", "unauthorized_client", true},
 		{"the grant type authorization_code", func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.RefreshToken} }, 400, "unauthorized_client", "", false},
@@ -162,11 +161,11 @@ func TestClientChanges(t *testing.T) {
 			}
 		}
 		t.Run(test.name, func(t *testing.T) { follows(t, false) })
-		t.Run("elsewhere, "+test.name, func(t *testing.T) { follows(t, true) })
+		t.Run("by another process, "+test.name, func(t *testing.T) { follows(t, true) })
 	}
 }
 
-// A client known by its metadata document goes with the server's mind about documents.
+// A client with a metadata document is refused if the server no longer accepts its document.
 func TestDocumentsCountNoLonger(t *testing.T) {
 	const id = "https://agent.example.com/client.json"
 	dir := t.TempDir()
@@ -204,7 +203,7 @@ func TestDocumentsCountNoLonger(t *testing.T) {
 	}
 }
 
-// A name that is given again gives nothing of what the one before it had.
+// A client or resource with a reused name gets none of the grants of its predecessor.
 func TestIncarnation(t *testing.T) {
 	machine := func(c *oauth.Client) {
 		c.Method, c.GrantTypes = oauth.MethodBasic, []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials}
@@ -257,7 +256,7 @@ func TestIncarnation(t *testing.T) {
 					}
 					status(t, agent.Revoke(token), http.StatusOK)
 				}
-				if elsewhere { // the client this process remembers may be the one before
+				if elsewhere { // the cache of this process may have the earlier client
 					if reply := agent.Refresh(tokens.Refresh); reply.Status == http.StatusOK {
 						t.Error("refreshed")
 					}
@@ -288,8 +287,8 @@ func TestIncarnation(t *testing.T) {
 	})
 }
 
-// client_credentials reads memory: what another process ended a moment ago may get a token
-// still, and it is worth nothing.
+// client_credentials reads the cache, so a client that another process has just disabled may still get a token, but the
+// token is not active.
 func TestOwnTokenOfOneThatEnded(t *testing.T) {
 	for name, end := range map[string]func(*store.Tx, string) error{
 		"client disabled": func(tx *store.Tx, client string) error { return tx.DisableClient(client) },
@@ -333,7 +332,7 @@ func TestOwnTokenOfOneThatEnded(t *testing.T) {
 	}
 }
 
-// A code and a refresh token of another client are answered as unknown ones, byte for byte.
+// The response to another client's code or refresh token is the same as to an unknown one, byte for byte.
 func TestAnotherClients(t *testing.T) {
 	s := open(t)
 	owner, stranger := s.Client(servertest.Confidential), s.Client(servertest.Confidential)

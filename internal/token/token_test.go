@@ -19,7 +19,7 @@ import (
 
 const other = "https://other.example.com/mcp"
 
-// site is a server with two resources, and one person who is signed in.
+// site is a server with two resources and one signed-in person.
 type site struct {
 	*servertest.Server
 	ada     *servertest.Person
@@ -33,7 +33,7 @@ func open(t *testing.T, edits ...func(*config.Config)) *site {
 	return &site{Server: s, ada: s.User("ada@example.com"), browser: s.Browser(t)}
 }
 
-// code takes agent the whole way to a code.
+// code runs the authorization flow of agent and returns a code.
 func (s *site) code(agent *servertest.Agent, tweaks ...servertest.Tweak) string {
 	return s.browser.Authorize(agent.Authorization(tweaks...)).Through(s.ada).Code()
 }
@@ -94,7 +94,7 @@ func TestCode(t *testing.T) {
 		agent.Exchange(code).Refused(http.StatusBadRequest, grant)
 	})
 
-	// None of these spends the code: what it was issued for still works after.
+	// None of these spends the code: it can still be redeemed afterwards.
 	agent := s.Agent(t, client)
 	for _, test := range []struct {
 		name  string
@@ -154,7 +154,7 @@ func TestCode(t *testing.T) {
 			agent = s.Agent(t, client)
 			code := s.code(agent)
 			agent.Exchange(code, servertest.With("code_verifier", verifier())).Refused(http.StatusBadRequest, grant)
-			agent.Exchange(code).Refused(http.StatusBadRequest, grant) // one guess, no more
+			agent.Exchange(code).Refused(http.StatusBadRequest, grant) // only one guess is possible
 		})
 	}
 	for name, verifier := range map[string]string{
@@ -184,7 +184,7 @@ func TestCode(t *testing.T) {
 	})
 }
 
-// mutations are texts that are almost the credential.
+// mutations returns texts that differ slightly from the credential.
 func mutations(text string) []string {
 	last := "A"
 	if strings.HasSuffix(text, last) {
@@ -225,7 +225,7 @@ func TestRefresh(t *testing.T) {
 		agent.Refresh(tokens.Refresh).Tokens()
 	})
 
-	// None of these rotates the token or ends its family.
+	// None of these rotates the token or revokes its family.
 	for _, test := range []struct {
 		name  string
 		tweak servertest.Tweak
@@ -280,7 +280,7 @@ func TestRefresh(t *testing.T) {
 		if !strings.Contains(refused.Text("error_description"), "weather mail") {
 			t.Errorf("it does not say what there is: %s", refused.Body)
 		}
-		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "weather mail offline_access" { // narrowing lasts for one token
+		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "weather mail offline_access" { // narrowing affects only one token
 			t.Errorf("then %q", tokens.Scope)
 		}
 	})
@@ -364,7 +364,7 @@ func TestRefresh(t *testing.T) {
 			tokens = agent.Refresh(tokens.Refresh).Tokens()
 		}
 		s.Clock.Advance(24*time.Hour - time.Second)
-		tokens = agent.Refresh(tokens.Refresh).Tokens() // TK-64: the last second
+		tokens = agent.Refresh(tokens.Refresh).Tokens() // TK-64: in the last second
 		if tokens.ExpiresIn <= 0 {
 			t.Errorf("TK-64 expires_in %d", tokens.ExpiresIn)
 		}
@@ -388,8 +388,8 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
-// TK-16, TK-32: what ends while an agent is connected, by this process and by
-// another one, of which this one's memory has not heard.
+// TK-16, TK-32: a client, resource, person or grant ends while an agent is connected, through this process or through
+// another one, before this one's cache is updated.
 func TestEnds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -427,7 +427,7 @@ func TestEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			agent.Refresh(tokens.Refresh).Refused(test.code, test.error)
-			if test.name != "consent revoked" { // the code's grant is another
+			if test.name != "consent revoked" { // the code has a different grant
 				agent.Exchange(code).Refused(test.code, test.error)
 			}
 			if asker.Active(tokens.Access) {
@@ -438,7 +438,7 @@ func TestEnds(t *testing.T) {
 			}
 		}
 		t.Run("TK-32 "+test.name, func(t *testing.T) { ends(t, false) })
-		t.Run("TK-32 elsewhere, "+test.name, func(t *testing.T) { ends(t, true) })
+		t.Run("TK-32 by another process, "+test.name, func(t *testing.T) { ends(t, true) })
 	}
 }
 
@@ -504,7 +504,7 @@ func TestClientAuthentication(t *testing.T) {
 		{"TK-45 long", header("Basic " + encoded(pair+strings.Repeat("A", 12000))), 401},
 		{"TK-42 Bearer", header("Bearer " + client.Secret), 401},
 		{"TK-42 none", header(""), 401},
-		{"TK-42 id alone", servertest.With("client_id", client.ID), 401},
+		{"TK-42 only the id", servertest.With("client_id", client.ID), 401},
 		{"TK-42 a public client with a secret", header("Basic " + encoded(public.ID+":"+client.Secret)), 401},
 		{"TK-42 a secret, wrong", header("Basic " + encoded(client.ID+":wrong")), 401},
 		{"TK-42 unknown client", header("Basic " + encoded("mcp_nobody:"+client.Secret)), 401},
@@ -567,7 +567,7 @@ func TestClientAuthentication(t *testing.T) {
 		}
 		tokens = agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "openid profile email offline_access")).Tokens()
 		if tokens.Scope != "weather" {
-			t.Errorf("who asks for what everybody asks for got %q", tokens.Scope)
+			t.Errorf("a request for only common scopes got %q", tokens.Scope)
 		}
 	})
 	t.Run("TK-18 client credentials of a public client", func(t *testing.T) {
@@ -632,6 +632,6 @@ func TestLimit(t *testing.T) {
 			}
 			reply.Refused(http.StatusBadRequest, "invalid_grant")
 		}
-		t.Error("never turned away")
+		t.Error("never refused with 429")
 	})
 }
