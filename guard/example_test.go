@@ -453,5 +453,5 @@ func ExampleGuard_RequireToolScopes_proxy() {
 	// Output:
 	// got 79 bytes, token ""
 	// {"error":"invalid_request","error_description":"The method is almost one of MCP; write it as MCP does."}
-	// {"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"There is no such method, or it is open to nobody."}}
+	// {"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"There is no such method, or no client may call it."}}
 }

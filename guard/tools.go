@@ -196,7 +196,7 @@ func (g *Guard) checkBody(r *http.Request, body []byte, tools ToolScopes, extra 
 				return &Error{
 					Status:      http.StatusForbidden,
 					Code:        "access_denied",
-					Description: "There is no such tool, or it is open to nobody.",
+					Description: "There is no such tool, or no client may call it.",
 				}
 			}
 			needed = needed.Union(scopes)
@@ -220,5 +220,5 @@ func noMethod(m message, version string) error {
 	case m.id == nil:
 		status = http.StatusBadRequest
 	}
-	return rpcRefusal(status, m.id, codeMethodNotFound, "There is no such method, or it is open to nobody.")
+	return rpcRefusal(status, m.id, codeMethodNotFound, "There is no such method, or no client may call it.")
 }

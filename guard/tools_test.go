@@ -389,7 +389,7 @@ func TestMethodsThatMCPDoesNotKnow(t *testing.T) {
 	closed := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached))
 	for version, want := range map[string]int{"2025-03-26": 200, "2025-11-25": 200, "2026-07-28": 404} {
 		resp := post(closed, version, search)
-		got := `{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"There is no such method, or it is open to nobody."}}`
+		got := `{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"There is no such method, or no client may call it."}}`
 		if resp.Code != want || reached.n != 0 || resp.Body.String() != got {
 			t.Errorf("%s: %d %s", version, resp.Code, resp.Body)
 		}

@@ -263,7 +263,7 @@ var claimRules = []rule{
 			"The token was issued in the future, or iat is missing.")
 	}},
 	{"sub", func(_ *Guard, c *candidate) string {
-		return unless(c.claims.Subject != "", "The token speaks for nobody: sub is missing.")
+		return unless(c.claims.Subject != "", "The token has no subject: sub is missing.")
 	}},
 	{"client_id", func(_ *Guard, c *candidate) string {
 		return unless(c.claims.ClientID != "", "The token names no client: client_id is missing.")

@@ -40,7 +40,7 @@ func Example() {
 	// ada
 	// 401 The token's audience is not https://mcp.example.com/mcp alone.
 	// 401 The token has expired; refresh it.
-	// 401 The token speaks for nobody: sub is missing.
+	// 401 The token has no subject: sub is missing.
 }
 
 // A code and a refresh token work only once, and a wrong verifier is refused.

@@ -169,7 +169,8 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// match returns what answers a path that fits a pattern, nil if there is none, and sets the path values of r.
+// match returns the handler of the first pattern that matches the path and sets the path values of r. It returns nil if
+// no pattern matches. If escaped is true, it matches only patterns that allow escapes.
 func (rt *Router) match(r *http.Request, escaped bool) http.Handler {
 	path := r.URL.Path
 	if escaped {

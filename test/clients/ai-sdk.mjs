@@ -1,5 +1,5 @@
-// node ai-sdk.mjs MCP_URL: a session through the MCP client of the AI SDK, which binds what it holds to the authorization
-// server, sends only what the challenge asks for, and knows no step-up.
+// node ai-sdk.mjs MCP_URL: a session with the MCP client of the AI SDK, which binds its client and tokens to the
+// authorization server, requests only the scopes of the challenge, and does not support step-up.
 
 import { auth, createMCPClient, UnauthorizedError } from '@ai-sdk/mcp';
 import { Agent, event } from './session.mjs';

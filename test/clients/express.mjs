@@ -1,5 +1,5 @@
-// An MCP server in Express that knows nothing of tokens: whatever stands in front of it decides who may call a tool. It
-// reads messages as Express does, and is lenient with the method.
+// An MCP server in Express that does not check tokens: the guard in front of it decides which tools may be called. It
+// parses messages as Express does, and is lenient with the method.
 
 import express from 'express';
 

@@ -1,4 +1,4 @@
-// An agent on oauth4webapi, which checks every answer by the letter of the RFCs: discovery from the MCP server on,
+// An agent with oauth4webapi, which checks every response strictly by the RFCs: discovery from the MCP server,
 // registration, code flow with PKCE, calls, refresh, introspection, revocation, and a machine's own token.
 
 import * as oauth from 'oauth4webapi';
@@ -23,7 +23,7 @@ const metadata = { client_name: 'Agent', redirect_uris: [REDIRECT], token_endpoi
 const client = await oauth.processDynamicClientRegistrationResponse(await oauth.dynamicClientRegistrationRequest(server, metadata, insecure));
 tell('registered', { secret: client.client_secret !== undefined, method: client.token_endpoint_auth_method });
 
-// authorize has the person allow scope, and returns what it takes to redeem the code.
+// authorize lets the person allow scope, and returns the values that are needed to redeem the code.
 async function authorize(scope) {
   const verifier = oauth.generateRandomCodeVerifier();
   const state = oauth.generateRandomState();
@@ -66,7 +66,7 @@ const refresh = async (token) => oauth.processRefreshTokenResponse(server, clien
 const refreshed = await refresh(granted.refresh_token);
 tell('refreshed', { scope: refreshed.scope, rotated: refreshed.refresh_token !== granted.refresh_token });
 
-// What the MCP server is told of a token (RFC 7662), before and after the client revokes it (RFC 7009).
+// The MCP server introspects a token (RFC 7662), before and after the client revokes it (RFC 7009).
 const rs = { client_id: RS_ID };
 const introspect = async (token) => {
   const { active, aud, client_id, scope } = await oauth.processIntrospectionResponse(server, rs,

@@ -1,5 +1,5 @@
-// An application on openid-client: discovery by both documents, registration, code flow with PKCE, refresh,
-// introspection, revocation, and machines that prove themselves by secret and by key.
+// An application with openid-client: discovery with both documents, registration, code flow with PKCE, refresh,
+// introspection, revocation, and machines that authenticate with a secret and with a key.
 
 import * as client from 'openid-client';
 import { refused, tell, visit } from './steps.mjs';

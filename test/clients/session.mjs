@@ -1,6 +1,5 @@
-// One agent's session through an official SDK, told step by step: a line of JSON on standard output for each step.
-// When the SDK sends the person to the authorization server, the line {"step":"authorize","url":…} says where; the
-// answer, a line on standard input, is the URL that the person's browser came back with.
+// One agent's session with an official SDK. It prints a line of JSON for each step. For an authorization, it prints
+// {"step":"authorize","url":…} and reads a line with the URL to which the person's browser was redirected.
 //
 //   MCP_URL                     the whole session
 //   MCP_URL --document URL      the whole session of a client whose metadata document is at URL
@@ -20,7 +19,7 @@ function refreshes(init) {
   return init?.method === 'POST' && new URLSearchParams(init.body).get('grant_type') === 'refresh_token';
 }
 
-// Agent is what an application has to bring for the SDKs: a place to keep things, and a way to the person.
+// Agent is the part that an application must provide for the SDKs: storage, and access to the person's browser.
 export class Agent {
   redirectUrl = redirectUrl;
   clientMetadata = {
@@ -44,8 +43,8 @@ export class Agent {
     tell('registered', { client_id: client.client_id, secret: client.client_secret !== undefined });
   }
   tokens() {
-    // An SDK that tries a refresh before it asks the person for more never gets more, for a refresh cannot widen a grant
-    // (RFC 6749 §6): its application steps up by not offering the refresh token.
+    // An SDK that refreshes before it asks the person never gets more scopes, because a refresh cannot widen a grant
+    // (RFC 6749 §6). Its application steps up by hiding the refresh token.
     return this.refreshesFirst && this.stepUp && this.held ? { ...this.held, refresh_token: undefined } : this.held;
   }
   saveTokens(tokens) {
@@ -70,7 +69,7 @@ export class Agent {
     this.asked = url;
   }
 
-  // fetch lets everything through and only looks at it; a refresh of several processes waits for the others.
+  // fetch passes everything on unchanged and observes it; a refresh of several processes waits for the others.
   fetch = async (input, init) => {
     if (this.shares && refreshes(init)) {
       tell('refreshing');
@@ -86,7 +85,7 @@ export class Agent {
     return response;
   };
 
-  // person sends the person to where the SDK wants them, and returns the parameters they came back with.
+  // person sends the person to the URL of the SDK, and returns the parameters of the redirect back.
   async person() {
     const params = (await visit(this.asked)).searchParams;
     if ((params.get('state') ?? undefined) !== this.sent) throw new Error(`state ${params.get('state')} came back, ${this.sent} was sent`);
@@ -95,8 +94,8 @@ export class Agent {
   }
 }
 
-// run plays the session that the command line names. finish hands the callback's parameters to the SDK; refreshesFirst
-// tells that the SDK answers insufficient_scope with a refresh.
+// run plays the session of the command line. finish passes the callback's parameters to the SDK; refreshesFirst says
+// that the SDK refreshes after insufficient_scope.
 export async function run({ Client, StreamableHTTPClientTransport, UnauthorizedError, finish, refreshesFirst = false }) {
   const { values: options, positionals: [url] } = parseArgs({
     allowPositionals: true,

@@ -1,4 +1,4 @@
-// A web application on simple-oauth2: sign in, refresh, log out by revokeAll; and a machine's own token.
+// A web application with simple-oauth2: sign in, refresh, log out with revokeAll; and a machine's own token.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { AuthorizationCode, ClientCredentials } from 'simple-oauth2';

@@ -1,5 +1,5 @@
-// How a program in this folder speaks with its test: each step is a line of JSON on standard output, and what the test
-// has to say is a line on standard input.
+// How a program in this folder communicates with its test: it prints each step as a line of JSON, and reads a line for
+// each reply of the test.
 
 import { createInterface } from 'node:readline';
 
@@ -9,14 +9,14 @@ export function tell(step, facts = {}) {
   process.stdout.write(JSON.stringify({ step, ...facts }) + '\n');
 }
 
-// visit sends the person to url, and returns the URL that their browser came back with.
+// visit sends the person to url, and returns the URL to which their browser was redirected.
 export async function visit(url) {
   tell('authorize', { url: String(url) });
   const { value } = await answers.next();
   return new URL(value);
 }
 
-// refused returns what describe says of the error that attempt ends with, and throws if it succeeds.
+// refused returns describe(error) for the error of attempt, and throws if attempt succeeds.
 export async function refused(attempt, describe) {
   let result;
   try {

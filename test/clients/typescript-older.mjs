@@ -1,5 +1,5 @@
-// node typescript-older.mjs VERSION MCP_URL: a session through an older release of the TypeScript SDK v1, by the alias
-// mcp-sdk-VERSION of package.json. It knows no step-up: a call that lacks a scope fails.
+// node typescript-older.mjs VERSION MCP_URL: a session with an older release of the TypeScript SDK v1, with the alias
+// mcp-sdk-VERSION of package.json. It does not support step-up: a call without the needed scope fails.
 
 import { Agent, event } from './session.mjs';
 import { refused, tell } from './steps.mjs';

@@ -1,4 +1,4 @@
-// node typescript-v2.mjs MCP_URL [OPTIONS]: a session through the official TypeScript SDK v2, which checks `iss` too.
+// node typescript-v2.mjs MCP_URL [OPTIONS]: a session with the official TypeScript SDK v2, which also checks `iss`.
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
 import { run } from './session.mjs';
 

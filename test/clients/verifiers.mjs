@@ -1,5 +1,5 @@
-// Libraries that verify access tokens are given the issuer alone and find the rest by discovery. TOKENS is a list of
-// {alg, resource, token, audience}: does an API that is audience accept the token?
+// Libraries that verify access tokens get only the issuer and find the rest by discovery. TOKENS is a list of {alg,
+// resource, token, audience}: does an API with that audience accept the token?
 
 import express from 'express';
 import { auth } from 'express-oauth2-jwt-bearer';
@@ -13,7 +13,7 @@ const discovered = await oauth.discoveryRequest(new URL(ISSUER), insecure);
 const server = await oauth.processDiscoveryResponse(new URL(ISSUER), discovered);
 const keys = createRemoteJWKSet(new URL(server.jwks_uri));
 
-// Each is handed a token and returns normally if it accepts it.
+// Each function returns normally if it accepts the token.
 const verifiers = {
   async jose(token, audience) {
     await jwtVerify(token, keys, { issuer: ISSUER, audience, typ: 'at+jwt', algorithms: server.id_token_signing_alg_values_supported });
