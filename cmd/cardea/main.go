@@ -74,7 +74,7 @@ type shell struct {
 func run(ctx context.Context, args []string, sh *shell) int {
 	var all commands
 	sh.settings = &all.settings
-	ctx = audit.WithRequest(ctx, audit.Request{ID: oauth.NewID("cli-"), Address: "local"})
+	ctx = audit.WithRequest(ctx, audit.Request{ID: oauth.NewTimedID("cli-", time.Now()), Address: "local"})
 	parser, err := kong.New(&all,
 		kong.Name("cardea"),
 		kong.Description("OAuth 2.1 authorization server for MCP servers."),

@@ -34,7 +34,7 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := f.Now()
 		// A client's X-Request-Id is not used, because it would be written to the log.
-		request := audit.Request{ID: oauth.NewID(""), Address: f.address(log, r), UserAgent: r.UserAgent()}
+		request := audit.Request{ID: oauth.NewTimedID("", began), Address: f.address(log, r), UserAgent: r.UserAgent()}
 		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), loggerKey{}, log))
 
 		h := w.Header()
