@@ -115,7 +115,7 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Clients, "client_id", made.ID, "the client %s already exists")
 		}
-		return audit.Client("create", made.ID), err
+		return audit.Client("create", made.ID).Changed(nil, viewClient(made)), err
 	})
 	view = viewClient(made)
 	view.Secret = secret
@@ -306,6 +306,7 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 		if err != nil {
 			return event, err
 		}
+		before := viewClient(c) // fn changes c
 		if err := fn(tx, c); err != nil {
 			return event, err
 		}
@@ -314,7 +315,7 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 			return event, err
 		}
 		view = viewClient(c)
-		return audit.Client(verb, id), nil
+		return audit.Client(verb, id).Changed(before, view), nil
 	})
 	return view, err
 }
@@ -398,7 +399,8 @@ func (o *Operations) DeleteClient(ctx context.Context, by Caller, id string) (do
 		if done.Grants, err = tx.LiveGrants(store.GrantFilter{ClientID: c.ID}); err != nil {
 			return event, err
 		}
-		return endedGrants(audit.Client("delete", c.ID), done.Grants), tx.DeleteClient(c.ID)
+		event = audit.Client("delete", c.ID).Changed(viewClient(c), nil)
+		return endedGrants(event, done.Grants), tx.DeleteClient(c.ID)
 	})
 	return done, err
 }
@@ -478,8 +480,9 @@ func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, na
 			made.ExpiresAt = tx.Now().Add(ttl)
 		}
 		view = viewInitialAccessToken(made, tx.Now())
+		event := audit.InitialAccessToken("create", made.ID, made.Name).Changed(nil, view)
 		view.Token = token
-		return audit.InitialAccessToken("create", made.ID, made.Name), tx.CreateInitialToken(made)
+		return event, tx.CreateInitialToken(made)
 	})
 	return view, err
 }
@@ -513,7 +516,9 @@ func (o *Operations) RevokeInitialAccessToken(ctx context.Context, by Caller, id
 		}
 		view = viewInitialAccessToken(t, tx.Now())
 		if revoked {
-			event = audit.InitialAccessToken("revoke", t.ID, t.Name)
+			before := *t
+			before.RevokedAt = time.Time{}
+			event = audit.InitialAccessToken("revoke", t.ID, t.Name).Changed(viewInitialAccessToken(&before, tx.Now()), view)
 		}
 		return event, nil
 	})

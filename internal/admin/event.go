@@ -2,25 +2,132 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Events returns a page of the events that match filter, and the cursor of the next page,
-// "" if there is none. The filter's UserID may be an e-mail address.
+// Events returns a page of the events that match filter, and the cursor of the next page, "" if there is none. A page
+// may have fewer events than page.Limit although a next page follows, as store.Tx.Events says. The filter's UserID may
+// be an e-mail address, and its Resource an id.
 func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFilter, page store.Page) (events []audit.Event, next string, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) (err error) {
-		if strings.Contains(filter.UserID, "@") { // an id is not looked up, because its person may be deleted
-			u, err := findUser(tx, filter.UserID)
-			if err != nil {
-				return err
-			}
-			filter.UserID = u.ID
+		if filter, err = resolved(tx, filter); err == nil {
+			events, next, err = tx.Events(filter, page)
 		}
-		events, next, err = tx.Events(filter, page)
 		return err
 	})
 	return events, next, err
+}
+
+// resolved returns the filter with a person by id and a resource by identifier.
+func resolved(tx *store.Tx, filter store.EventFilter) (store.EventFilter, error) {
+	if strings.Contains(filter.UserID, "@") { // an id is not looked up, because its person may be deleted
+		u, err := findUser(tx, filter.UserID)
+		if err != nil {
+			return filter, err
+		}
+		filter.UserID = u.ID
+	}
+	if filter.Resource != "" {
+		switch r, err := findResource(tx.Resource, filter.Resource); {
+		case err == nil:
+			filter.Resource = r.Identifier
+		case !errors.As(err, new(*Error)): // one that is deleted has events too
+			return filter, err
+		}
+	}
+	return filter, nil
+}
+
+// Overview is what happened in a time.
+type Overview struct {
+	Since      Moment           `json:"since"`       // the begin of the first part
+	Until      Moment           `json:"until"`       // the end of the last
+	Step       Span             `json:"step"`        // the length of each part
+	CompleteTo Moment           `json:"complete_to"` // events after that are not counted yet
+	Parts      []OverviewPart   `json:"parts"`
+	Reasons    map[string]int64 `json:"reasons"` // refusals by reason, of all parts
+}
+
+// OverviewPart is what happened in a part of the time.
+type OverviewPart struct {
+	Begins  Moment           `json:"begins"`
+	Tokens  int64            `json:"tokens"`   // answers of the token endpoint with a token
+	SignIns int64            `json:"sign_ins"` // of people
+	Refused int64            `json:"refused"`  // decisions, of all kinds
+	Reasons map[string]int64 `json:"reasons"`  // of these, by their error code; "" has none
+	// Agents is the number of clients that obtained tokens: in a day, if parts are
+	// days, or the most in one day of the part if they are longer, and likewise in an
+	// hour if they are shorter.
+	Agents int64 `json:"agents"`
+}
+
+// steps are the lengths that parts of an overview may have.
+var steps = []time.Duration{
+	time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 2 * 24 * time.Hour,
+	7 * 24 * time.Hour, 14 * 24 * time.Hour, 28 * 24 * time.Hour,
+}
+
+// maxParts is the largest number of parts of an overview.
+const maxParts = 60
+
+// Overview counts what happened from since to until, in 60 parts at most, each of an
+// hour or more; the first begins at a full hour, or day (UTC).
+func (o *Operations) Overview(ctx context.Context, by Caller, since, until time.Time) (view Overview, err error) {
+	if !since.Before(until) {
+		return view, invalid("since", "{since} must be before {until}")
+	}
+	if first := until.AddDate(-50, 0, 0); since.Before(first) { // the log begins later
+		since = first
+	}
+	step := steps[0]
+	for i := 0; ; i++ {
+		if i < len(steps) {
+			step = steps[i]
+		} else {
+			step *= 2
+		}
+		since = since.Truncate(min(step, 24*time.Hour)).UTC()
+		if until.Sub(since) <= maxParts*step {
+			break
+		}
+	}
+	n := int((until.Sub(since) + step - 1) / step)
+	view = Overview{
+		Since: Moment{since}, Until: Moment{since.Add(time.Duration(n) * step)}, Step: Span(step), Parts: make([]OverviewPart, n),
+		Reasons: map[string]int64{},
+	}
+	for i := range view.Parts {
+		view.Parts[i] = OverviewPart{Begins: Moment{since.Add(time.Duration(i) * step)}, Reasons: map[string]int64{}}
+	}
+	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
+		counts, complete, err := tx.Tallies(since, view.Until.Time, step)
+		if err != nil {
+			return err
+		}
+		view.CompleteTo = Moment{complete}
+		for _, c := range counts {
+			part := &view.Parts[c.Part]
+			switch {
+			case c.Outcome == string(audit.Refused):
+				part.Refused += c.N
+				part.Reasons[c.Reason] += c.N
+				view.Reasons[c.Reason] += c.N
+			case c.Action == audit.Issued:
+				part.Tokens += c.N
+			case c.Action == audit.SignedIn:
+				part.SignIns += c.N
+			}
+		}
+		agents, err := tx.ActiveClients(since, view.Until.Time, step)
+		for i, n := range agents {
+			view.Parts[i].Agents = n
+		}
+		return err
+	})
+	return view, err
 }

@@ -105,7 +105,7 @@ func (o *Operations) RevokeGrant(ctx context.Context, by Caller, id string) (don
 		}
 		done = Revocation{ID: g.ID, Revoked: revoked, RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason}
 		if revoked {
-			event = audit.Grant(g.ID, g.ClientID, g.UserID, "operator")
+			event = audit.Grant(g.ID, g.ClientID, g.UserID, "operator").Changed(Revocation{ID: g.ID}, done)
 		}
 		return event, nil
 	})

@@ -153,7 +153,7 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Resources, "identifier", identifier, "the resource %s already exists")
 		}
-		return audit.Resource("create", identifier), err
+		return audit.Resource("create", identifier).Changed(nil, viewResource(r)), err
 	})
 	return viewResource(r), err
 }
@@ -213,12 +213,13 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 		if err != nil {
 			return event, err
 		}
+		before := viewResource(r) // apply changes r
 		if err := terms.apply(r); err != nil {
 			return event, err
 		}
 		r.UpdatedAt = tx.Now()
 		view = viewResource(r)
-		return audit.Resource("update", r.Identifier), tx.UpdateResource(r)
+		return audit.Resource("update", r.Identifier).Changed(before, view), tx.UpdateResource(r)
 	})
 	return view, err
 }
@@ -235,7 +236,8 @@ func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string)
 		if done.Grants, err = tx.LiveGrants(store.GrantFilter{ResourceID: r.ID}); err != nil {
 			return event, err
 		}
-		return endedGrants(audit.Resource("delete", r.Identifier), done.Grants), tx.DeleteResource(r.ID)
+		event = audit.Resource("delete", r.Identifier).Changed(viewResource(r), nil)
+		return endedGrants(event, done.Grants), tx.DeleteResource(r.ID)
 	})
 	return done, err
 }

@@ -54,13 +54,14 @@ type EndedSession struct {
 
 // RevokeSession ends the session with the given id, which signs the person out of that
 // browser. The person's agents stay connected.
-func (o *Operations) RevokeSession(ctx context.Context, by Caller, id string) (EndedSession, error) {
-	err := o.change(ctx, by, Sessions, "session.revoke", func(tx *store.Tx) (audit.Event, error) {
+func (o *Operations) RevokeSession(ctx context.Context, by Caller, id string) (done EndedSession, err error) {
+	err = o.change(ctx, by, Sessions, "session.revoke", func(tx *store.Tx) (audit.Event, error) {
 		userID, err := tx.RevokeSession(id)
 		if errors.Is(err, store.ErrNotFound) {
 			err = notFound(Sessions, id, "there is no session %s")
 		}
-		return audit.Session("revoke", id, userID), err
+		done = EndedSession{ID: id, Revoked: err == nil}
+		return audit.Session("revoke", id, userID).Changed(EndedSession{ID: id}, done), err
 	})
-	return EndedSession{ID: id, Revoked: err == nil}, err
+	return done, err
 }

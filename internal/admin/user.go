@@ -48,7 +48,7 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Users, "email", n.Email, "the account %s already exists")
 		}
-		return audit.User("create", u.ID), err
+		return audit.User("create", u.ID).Changed(nil, viewUser(u)), err
 	})
 	return viewUser(u), err
 }
@@ -87,12 +87,14 @@ func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name strin
 		if err != nil {
 			return event, err
 		}
+		before := viewUser(u) // fn may change u
 		if event, err = fn(tx, u); err != nil {
 			return event, err
 		}
 		u, err = tx.User(u.ID)
 		if err == nil {
 			view = viewUser(u)
+			event = event.Changed(before, view)
 		}
 		return event, err
 	})
@@ -158,7 +160,8 @@ func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (do
 		if done.Grants, err = tx.LiveGrants(store.GrantFilter{UserID: u.ID}); err != nil {
 			return event, err
 		}
-		return endedGrants(audit.User("delete", u.ID), done.Grants), tx.DeleteUser(u.ID)
+		event = audit.User("delete", u.ID).Changed(viewUser(u), nil)
+		return endedGrants(event, done.Grants), tx.DeleteUser(u.ID)
 	})
 	return done, err
 }

@@ -21,7 +21,7 @@ const (
 // Event is one decision. Only ID, At, Action and Outcome are always set. It never holds a secret: neither a token, a
 // code or a password, nor the hash of one.
 type Event struct {
-	ID      string    `json:"id"`     // "evt_" and 128 random bits; set by the store
+	ID      string    `json:"id"`     // "evt_", the time and 75 random bits; set by the store
 	At      time.Time `json:"at"`     // by the store's clock; set by the store
 	Action  string    `json:"action"` // what was decided, such as "token.request"
 	Outcome Outcome   `json:"outcome"`
@@ -39,6 +39,10 @@ type Event struct {
 	Resource string            `json:"resource,omitempty"` // the identifier of the resource
 	Scope    string            `json:"scope,omitempty"`
 	Detail   map[string]string `json:"detail,omitempty"` // facts that only this action has
+
+	// Before and After are JSON objects with the members that an operator's change made different; Changed sets them.
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
 
 	RequestID string `json:"request_id,omitempty"`
 	Address   string `json:"address,omitempty"` // the client's network address
@@ -107,7 +111,7 @@ func (e Event) Allow() Event {
 // removes the actor if authentication failed, because the identity is then only a claim.
 func (e Event) Refuse(code, description string) Event {
 	e.Outcome, e.Reason, e.Description = Refused, code, description
-	if code == "invalid_client" || code == "invalid_token" || e.Action == signIn {
+	if code == "invalid_client" || code == "invalid_token" || e.Action == SignedIn {
 		e.Actor = Actor{}
 	}
 	return e

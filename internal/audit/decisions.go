@@ -29,10 +29,14 @@ func Code(clientID, userID, grantID, resource, scope string, remembered bool) Ev
 // The address that was typed is not recorded, because it may be somebody else's, or a password typed into the wrong
 // field, and because an event outlives the account.
 func SignIn(userID string) Event {
-	return Event{Action: signIn, Actor: user(userID), UserID: userID}
+	return Event{Action: SignedIn, Actor: user(userID), UserID: userID}
 }
 
-const signIn = "login.sign_in"
+// The actions of what is counted: allowed, they are a token that was issued and a person who signed in.
+const (
+	Issued   = "token.request"
+	SignedIn = "login.sign_in"
+)
 
 // SignOut records that a person ended their browser session.
 func SignOut(userID string) Event {
@@ -53,7 +57,7 @@ func ForeignForm(path, origin string) Event {
 // TokenRequest records the answer to a request at /oauth2/token (RFC 6749 §3.2). clientID is empty if the client was
 // not authenticated.
 func TokenRequest(clientID, grantType string) Event {
-	return Event{Action: "token.request", Actor: client(clientID), ClientID: clientID}.With("grant_type", grantType)
+	return Event{Action: Issued, Actor: client(clientID), ClientID: clientID}.With("grant_type", grantType)
 }
 
 // Reuse records the second use of a code, or of a refresh token after its grace period. It is an alarm, because either

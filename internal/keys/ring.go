@@ -293,7 +293,8 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 	if err := tx.CreateKey(next); err != nil {
 		return Info{}, err
 	}
-	return describe([]store.Key{next}, tx.Now())[0], tx.Conclude(audit.Key("rotate", next.KID, next.Alg), nil)
+	made := describe([]store.Key{next}, tx.Now())[0]
+	return made, tx.Conclude(audit.Key("rotate", next.KID, next.Alg).Changed(nil, made), nil)
 }
 
 // Retire removes a leaked key from the JWKS at once. The tokens that it signed are refused as soon as verifiers fetch
@@ -326,6 +327,7 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 		if info = describe(rows[there:there+1], tx.Now())[0]; info.State == "retired" {
 			return nil
 		}
+		before := info
 		var heir *store.Key // the key that signs when kid is gone
 		last := true        // whether heir has no successor
 		for i := range rows {
@@ -363,7 +365,7 @@ func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 		if err != nil {
 			return err
 		}
-		return tx.Conclude(audit.Key("retire", kid, info.Alg), nil)
+		return tx.Conclude(audit.Key("retire", kid, info.Alg).Changed(before, info), nil)
 	})
 	return info, err
 }
@@ -404,7 +406,8 @@ func (r *Ring) signer(ctx context.Context, alg string) (*key, error) {
 		if err := tx.CreateKey(first); err != nil {
 			return err
 		}
-		return tx.Conclude(audit.Key("create", first.KID, alg), nil)
+		made := describe([]store.Key{first}, tx.Now())[0]
+		return tx.Conclude(audit.Key("create", first.KID, alg).Changed(nil, made), nil)
 	})
 	if err != nil {
 		return nil, err

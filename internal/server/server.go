@@ -223,13 +223,16 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // tidyEvery is how often the janitor comes.
 const tidyEvery = time.Minute
 
-// tidy deletes what is over and rotates the keys that are due, until ctx is done.
+// tidy deletes what is over, tallies the audit log and rotates the keys that are due, until ctx is done.
 func (s *Server) tidy(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
 	for {
 		if _, err := s.db.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("sweeping the database failed; it is tried again in a minute", "error", err)
+		}
+		if _, err := s.db.Tally(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("counting the audit log failed; it is tried again in a minute", "error", err)
 		}
 		if err := s.strangers.Tell(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the number of refusals that were not recorded could not be recorded; it is lost", "error", err)

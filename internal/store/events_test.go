@@ -155,8 +155,18 @@ func TestEvents(t *testing.T) {
 				e.Outcome = audit.Allowed
 			}
 			e = e.With("n", fmt.Sprint(i))
+			ctx := audit.WithRequest(t.Context(), audit.Request{ID: fmt.Sprint("req_", i/4), Address: fmt.Sprint("192.0.2.", i%5)})
+			switch i {
+			case 4:
+				e.Resource = "https://mcp.example.com"
+			case 5: // an operator's program that acts on a client
+				e.ClientID = "mcp_b"
+				ctx = audit.WithActor(ctx, audit.Actor{Type: audit.ByClient, ID: "mcp_a"})
+			case 7:
+				ctx = audit.WithActor(ctx, audit.Actor{Type: audit.ByCommand, ID: "usr_a"})
+			}
 			clock.Set(storetest.Start.Add(time.Duration(i) * time.Minute))
-			if err := db.Append(t.Context(), e); err != nil {
+			if err := db.Append(ctx, e); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -175,7 +185,18 @@ func TestEvents(t *testing.T) {
 			"by outcome":              {store.EventFilter{Outcome: audit.Refused}, "0 3 6 9"},
 			"since and until":         {store.EventFilter{Since: minute(3), Until: minute(6)}, "3 4 5"},
 			"all together":            {store.EventFilter{Action: "login", UserID: "usr_a", GrantID: "grt_a", Outcome: audit.Refused, Since: minute(4), Until: minute(10)}, "9"},
-			"nothing":                 {store.EventFilter{ClientID: "mcp_b"}, ""},
+			"by request":              {store.EventFilter{RequestID: "req_1"}, "4 5 6 7"},
+			"by address":              {store.EventFilter{Address: "192.0.2.1"}, "1 6 11"},
+			"by resource":             {store.EventFilter{Resource: "https://mcp.example.com"}, "4"},
+			"by actor":                {store.EventFilter{Actor: "mcp_a"}, "0 2 4 5 6 8 10"},
+			"by actor of a type":      {store.EventFilter{Actor: "command:usr_a"}, "7"},
+			"a person as actor":       {store.EventFilter{Actor: "user:usr_a"}, "1 3 9 11"},
+			"a client as actor":       {store.EventFilter{Actor: "client:mcp_a", Action: "token"}, "0 2 4 6 8 10"},
+			"a program on a client":   {store.EventFilter{Actor: "client:mcp_a", ClientID: "mcp_b"}, "5"},
+			"request and outcome":     {store.EventFilter{RequestID: "req_1", Outcome: audit.Allowed}, "4 5 7"},
+			"address and actor":       {store.EventFilter{Address: "192.0.2.1", Actor: "mcp_a"}, "6"},
+			"all actions":             {store.EventFilter{Action: "l", Outcome: audit.Allowed}, "1 5 7 11"},
+			"nothing":                 {store.EventFilter{ClientID: "mcp_c"}, ""},
 			"an injection is a value": {store.EventFilter{ClientID: "' OR 1=1 --"}, ""},
 		} {
 			t.Run(name, func(t *testing.T) {

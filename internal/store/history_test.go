@@ -17,6 +17,7 @@ import (
 	"modernc.org/libc"
 	lite "modernc.org/sqlite/lib"
 
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -132,6 +133,30 @@ func acts(now time.Time) []act {
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{ClientID: "mcp_1"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{UserID: "usr_1"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{GrantID: "grt_1"}, few)) }, none},
+		{"Event", func(tx *store.Tx) error {
+			if _, err := tx.Event(oauth.NewTimedID("evt_", now)); !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			return nil
+		}, none},
+		{"Events", func(tx *store.Tx) error {
+			return listed(tx.Events(store.EventFilter{Resource: "https://mcp.example.com"}, few))
+		}, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Address: "192.0.2.1"}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{RequestID: "req"}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Actor: "command:ada"}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Action: "token."}, few)) }, none},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Outcome: audit.Refused}, few)) }, none},
+		{"Events", func(tx *store.Tx) error {
+			return listed(tx.Events(store.EventFilter{ClientID: "mcp_1", Resource: "https://mcp.example.com"}, few))
+		}, "it looks at 5,000 events at most"},
+		{"Tallies", func(tx *store.Tx) error {
+			_, _, err := tx.Tallies(now.Truncate(time.Hour), later, time.Hour)
+			return err
+		}, "it counts what is not tallied yet, 50,000 events at most"},
+		{"ActiveClients", func(tx *store.Tx) error {
+			return ok(tx.ActiveClients(now.Truncate(time.Hour), later, time.Hour))
+		}, "it counts what is not tallied yet, 50,000 events at most"},
 		{"RenewalDue", func(tx *store.Tx) error { return ok(tx.RenewalDue("mcp_1", later)) }, none},
 		{"RenewClient", func(tx *store.Tx) error { return tx.RenewClient("mcp_1") }, none},
 		{"ForgetUnusedClients", func(tx *store.Tx) error { return ok(tx.ForgetUnusedClients(later, 5)) }, none},

@@ -52,11 +52,15 @@ func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan fu
 	}
 	page = page[:limit]
 	lastAt, lastID := key(page[limit-1])
-	return page, base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(lastAt.UnixMicro(), 10) + "," + lastID)),
-		nil
+	return page, cursorAfter(lastAt.UnixMicro(), lastID), nil
 }
 
-// readCursor reads a cursor that paged wrote. It refuses any other, because cursors come from outside.
+// cursorAfter returns the cursor of the page that begins after the row with the given time and id.
+func cursorAfter(at int64, id string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(at, 10) + "," + id))
+}
+
+// readCursor reads a cursor that cursorAfter wrote. It refuses any other, because cursors come from outside.
 func readCursor(cursor string) (at int64, id string, err error) {
 	text, err := base64.RawURLEncoding.DecodeString(cursor)
 	first, id, found := strings.Cut(string(text), ",")

@@ -151,7 +151,7 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 func (db *DB) Append(ctx context.Context, events ...audit.Event) error {
 	stamped := make([]audit.Event, len(events))
 	for i, event := range events {
-		stamped[i] = stamp(ctx, event)
+		stamped[i] = event.Stamp(ctx)
 	}
 	return db.engine.Append(ctx, stamped)
 }
@@ -183,15 +183,11 @@ func (db *DB) Resources(ctx context.Context) ([]*oauth.Resource, error) {
 	return db.catalog.Load(ctx)
 }
 
-// stamp adds the id and the request to an event. The time is added when the event is written.
-func stamp(ctx context.Context, event audit.Event) audit.Event {
-	event = event.Stamp(ctx)
-	event.ID = oauth.NewID("evt_")
-	return event
-}
+// eventPrefix begins the ids of events.
+const eventPrefix = "evt_"
 
 // date sets the times of the events to that of the clock, but each at least a microsecond after the one before, so that
-// their order within a process is exact.
+// their order within a process is exact. It sets their ids, which tell the time, so that an event is found by its id.
 func (db *DB) date(events []audit.Event) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -201,6 +197,7 @@ func (db *DB) date(events []audit.Event) {
 			at = db.lastEvent.Add(time.Microsecond)
 		}
 		events[i].At, db.lastEvent = at, at
+		events[i].ID = oauth.NewTimedID(eventPrefix, at)
 	}
 }
 

@@ -37,7 +37,7 @@ func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
 
 // Record writes an event to the audit log as part of the transaction. It adds the request of the context to the event.
 func (tx *Tx) Record(event audit.Event) error {
-	return tx.on.Append(stamp(tx.ctx, event))
+	return tx.on.Append(event.Stamp(tx.ctx))
 }
 
 // Conclude records event with the outcome of err and returns err. The outcome of nil is Allowed; that of a refusal is

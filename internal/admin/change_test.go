@@ -1,0 +1,140 @@
+package admin_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+)
+
+// Every change that an operator makes is recorded with what it made different, and without secrets.
+func TestChanges(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	ctx, by := t.Context(), root
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := func(s string) *string { return &s }
+	last := func() (e audit.Event, was, is map[string]any) {
+		t.Helper()
+		events, _, err := o.Events(ctx, by, store.EventFilter{}, store.Page{Limit: 1, Newest: true})
+		must(err)
+		e = events[0]
+		for _, of := range []struct {
+			text json.RawMessage
+			to   *map[string]any
+		}{{e.Before, &was}, {e.After, &is}} {
+			if of.text != nil {
+				must(json.Unmarshal(of.text, of.to))
+			}
+		}
+		return e, was, is
+	}
+
+	r, err := o.CreateResource(ctx, by, admin.NewResource{Identifier: "https://weather.example.com/mcp",
+		ResourceTerms: admin.ResourceTerms{Name: text("Weather"), Scopes: []oauth.ResourceScope{{Name: "a"}}}})
+	must(err)
+	if _, was, is := last(); was != nil || is["name"] != "Weather" || is["id"] != r.ID {
+		t.Errorf("created: %v, %v", was, is)
+	}
+	_, err = o.UpdateResource(ctx, by, r.ID, admin.ResourceTerms{Name: text("Forecasts"), DefaultScopes: []string{"a"}})
+	must(err)
+	_, was, is := last()
+	for name, diff := range map[string]string{
+		"name": cmp.Diff([]any{"Weather", "Forecasts"}, []any{was["name"], is["name"]}),
+		"only": cmp.Diff([]int{2, 2}, []int{len(was), len(is)}),
+	} {
+		if diff != "" {
+			t.Errorf("updated, %s: %s (%v, %v)", name, diff, was, is)
+		}
+	}
+	_, err = o.UpdateResource(ctx, by, r.ID, admin.ResourceTerms{Name: text(strings.Repeat("x", 5000))})
+	must(err)
+	if _, _, is := last(); is["name"] != "(5002 bytes)" {
+		t.Errorf("a long name: %v", is)
+	}
+
+	c, err := o.CreateClient(ctx, by, admin.NewClient{ClientTerms: admin.ClientTerms{Name: text("Bot"),
+		GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{r.ID}}})
+	must(err)
+	_, err = o.RotateClientSecret(ctx, by, c.ID, time.Hour)
+	must(err)
+	_, err = o.DisableClient(ctx, by, c.ID)
+	must(err)
+	if _, was, is := last(); was["disabled_at"] != nil || is["disabled_at"] == nil || len(is) != 1 {
+		t.Errorf("disabled: %v, %v", was, is)
+	}
+	_, err = o.DeleteClient(ctx, by, c.ID)
+	must(err)
+	if _, was, is := last(); is != nil || was["client_name"] != "Bot" {
+		t.Errorf("deleted: %v, %v", was, is)
+	}
+	u, err := o.CreateUser(ctx, by, admin.NewUser{Email: "ada@example.com", Name: "Ada", Password: "correct horse battery"})
+	must(err)
+	_, err = o.DisableUser(ctx, by, u.ID)
+	must(err)
+	_, err = o.DeleteUser(ctx, by, u.ID)
+	must(err)
+	iat, err := o.CreateInitialAccessToken(ctx, by, "CI", 1, 0)
+	must(err)
+	_, err = o.RevokeInitialAccessToken(ctx, by, iat.ID)
+	must(err)
+	_, err = o.DeleteResource(ctx, by, r.ID)
+	must(err)
+
+	events, _, err := o.Events(ctx, by, store.EventFilter{}, store.Page{})
+	must(err)
+	for _, e := range events {
+		if e.Before == nil && e.After == nil && e.Action != "client.rotate_secret" { // of which nobody may see anything
+			t.Errorf("%s is recorded without what it changed", e.Action)
+		}
+		for _, secret := range []string{"cardea_cs_", "cardea_iat_", "argon2", "battery"} {
+			if strings.Contains(string(e.Before)+string(e.After), secret) {
+				t.Errorf("%s: %s %s", e.Action, e.Before, e.After)
+			}
+		}
+	}
+}
+
+// An overview has what the log has, in parts.
+func TestOverview(t *testing.T) {
+	db, clock := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	ctx, by := t.Context(), root
+	if err := o.DB.Append(ctx, audit.TokenRequest("mcp_1", "refresh_token").Allow(), audit.SignIn("usr_1").Allow(),
+		audit.TokenRequest("mcp_1", "refresh_token").Refuse("invalid_grant", "over")); err != nil {
+		t.Fatal(err)
+	}
+	now := clock.Now()
+	for step, since := range map[time.Duration]time.Time{
+		time.Hour: now.Add(-24 * time.Hour), 24 * time.Hour: now.Add(-30 * 24 * time.Hour), 7 * 24 * time.Hour: now.AddDate(-1, 0, 0),
+		0: {}, // the beginning of time is not before the log's
+	} {
+		view, err := o.Overview(ctx, by, since, now.Add(time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := view.Parts[len(view.Parts)-1]
+		if last.Tokens != 1 || last.SignIns != 1 || last.Refused != 1 || last.Agents != 1 || view.Reasons["invalid_grant"] != 1 {
+			t.Errorf("since %v: %+v", since, last)
+		}
+		if len(view.Parts) > 60 || !since.IsZero() && time.Duration(view.Step) != step {
+			t.Errorf("since %v: %d parts of %v, want %v", since, len(view.Parts), view.Step, step)
+		}
+	}
+	if _, err := o.Overview(ctx, by, now, now); err == nil {
+		t.Error("an overview of no time")
+	}
+}

@@ -1,0 +1,308 @@
+package store
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// EventFilter selects the events of a list. The zero EventFilter shows all.
+type EventFilter struct {
+	Action                    string // the beginning of it: "token." shows all about tokens
+	Actor                     string // the id of who asked for it, or its type and id, such as "command:ada"
+	ClientID, UserID, GrantID string
+	Resource                  string // identifier
+	Outcome                   audit.Outcome
+	Address                   string
+	RequestID                 string
+	Since, Until              time.Time // from Since on, before Until; zero: no bound
+}
+
+// most is the number of events that Events looks at for one page, at most.
+const most = 5000
+
+// A way is an index by which events are found in their order. arms are conditions of which each is one range of the
+// index, and together they are what the filter asks for.
+type way struct {
+	arms []condition
+	// rest is the same in a form that no index serves, for when another way is taken.
+	rest condition
+}
+
+type condition struct {
+	text   string
+	values []any
+}
+
+// column returns the way by the index of a column that holds value.
+func column(name, value string) way {
+	// A partial index is used only if the query contains its condition word for word, and no index by ||.
+	return way{
+		arms: []condition{{name + " = ? AND " + name + " <> ''", []any{value}}},
+		rest: condition{name + " || '' = ?", []any{value}},
+	}
+}
+
+// ways returns the ways that filter leaves open, and the conditions that are no way.
+func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error) {
+	for _, c := range []struct{ name, value string }{
+		{"request_id", filter.RequestID}, {"grant_id", filter.GrantID}, {"user_id", filter.UserID},
+		{"client_id", filter.ClientID}, {"resource", filter.Resource}, {"address", filter.Address},
+	} {
+		if c.value != "" {
+			open = append(open, column(c.name, c.value))
+		}
+	}
+	if filter.Actor != "" {
+		open = append(open, byActor(filter.Actor))
+	}
+	switch filter.Outcome {
+	case "":
+	case audit.Refused:
+		open = append(open, way{
+			arms: []condition{{"outcome = 'refused'", nil}}, rest: condition{"outcome || '' = 'refused'", nil},
+		})
+	default: // most events: an index would be none the quicker
+		rest = append(rest, condition{"outcome || '' = ?", []any{string(filter.Outcome)}})
+	}
+	if filter.Action != "" {
+		w, err := tx.byAction(filter.Action)
+		if err != nil {
+			return nil, nil, err
+		}
+		open = append(open, w)
+	}
+	return open, rest, nil
+}
+
+// byActor returns the way to what an actor asked for. What a client asked for itself is in the index of the clients.
+func byActor(actor string) way {
+	kind, id, found := strings.Cut(actor, ":")
+	switch audit.ActorType(kind) {
+	case audit.ByUser, audit.ByClient, audit.ByCommand:
+	default:
+		found = false
+	}
+	if !found {
+		return way{
+			arms: []condition{
+				{"actor_id = ? AND actor_id <> '' AND actor_id <> client_id", []any{actor}},
+				{"client_id = ? AND client_id <> '' AND actor_id || '' = ?", []any{actor, actor}},
+			},
+			rest: condition{"actor_id || '' = ?", []any{actor}},
+		}
+	}
+	w := way{
+		arms: []condition{{"actor_id = ? AND actor_id <> '' AND actor_id <> client_id AND actor_type = ?", []any{id, kind}}},
+		rest: condition{"actor_id || '' = ? AND actor_type = ?", []any{id, kind}},
+	}
+	if kind == string(audit.ByClient) {
+		w.arms = append(w.arms, condition{"client_id = ? AND client_id <> '' AND actor_id || '' = ? AND actor_type = ?",
+			[]any{id, id, kind}})
+	}
+	return w
+}
+
+// byAction returns the way to the actions that begin with prefix. LIKE is case-sensitive on only one of the databases,
+// and which texts lie between two others depends on the language of the other, so the actions there are are asked for:
+// the index tells them at once, because there are few.
+func (tx *Tx) byAction(prefix string) (way, error) {
+	actions, err := all(tx, `WITH RECURSIVE known (action) AS (
+			SELECT MIN(action) FROM events
+			UNION ALL SELECT (SELECT MIN(action) FROM events WHERE action > known.action) FROM known WHERE action IS NOT NULL
+		) SELECT action FROM known WHERE action IS NOT NULL`, nil,
+		func(scan func(...any) error) (action string, err error) { return action, scan(&action) })
+	if err != nil {
+		return way{}, err
+	}
+	w := way{rest: condition{"substr(action, 1, ?) = ?", []any{len(prefix), prefix}}}
+	for _, action := range actions {
+		if strings.HasPrefix(action, prefix) {
+			w.arms = append(w.arms, condition{"action = ?", []any{action}})
+		}
+	}
+	return w, nil
+}
+
+// A reach is a range of time in microseconds, both ends included.
+type reach struct{ first, last int64 }
+
+// Events returns a page of the events that filter shows and the cursor of the next page, or "". It does not return
+// events that were recorded in this transaction.
+//
+// Events is quick however long the log is. It finds the events by the condition of the filter that goes back furthest,
+// and looks at 5,000 of those for one page at most. So a page may have fewer events than page.Limit, even none, although
+// a next page follows.
+func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next string, err error) {
+	within := reach{0, math.MaxInt64}
+	if !filter.Since.IsZero() {
+		within.first = filter.Since.UnixMicro()
+	}
+	if !filter.Until.IsZero() {
+		within.last = filter.Until.UnixMicro() - 1
+	}
+	after := condition{}
+	if page.After != "" {
+		at, id, err := readCursor(page.After)
+		if err != nil {
+			return nil, "", err
+		}
+		if page.Newest {
+			within.last = min(within.last, at)
+			after = condition{"(at < ? OR at = ? AND id < ?)", []any{at, at, id}}
+		} else {
+			within.first = max(within.first, at)
+			after = condition{"(at > ? OR at = ? AND id > ?)", []any{at, at, id}}
+		}
+	}
+	open, rest, err := tx.ways(filter)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(open) == 0 {
+		open = []way{{arms: []condition{{}}}}
+	}
+	best, full := 0, false
+	if len(open)+len(rest) > 1 { // otherwise every event that is looked at is shown
+		if best, within, full, err = tx.furthest(open, within, page.Newest); err != nil {
+			return nil, "", err
+		}
+	}
+	for i, w := range open {
+		if i != best {
+			rest = append(rest, w.rest)
+		}
+	}
+	if after.text != "" {
+		rest = append(rest, after)
+	}
+	limit := page.limit()
+	for _, arm := range open[best].arms {
+		found, err := tx.eventsOf(arm, rest, within, page.Newest, limit+1)
+		if err != nil {
+			return nil, "", err
+		}
+		events = append(events, found...)
+	}
+	slices.SortFunc(events, func(a, b audit.Event) int {
+		if page.Newest {
+			a, b = b, a
+		}
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID))
+	})
+	switch {
+	case len(events) > limit:
+		events = events[:limit]
+		return events, cursorAfter(events[limit-1].At.UnixMicro(), events[limit-1].ID), nil
+	case full && page.Newest:
+		return events, cursorAfter(within.first-1, pastAll), nil
+	case full:
+		return events, cursorAfter(within.last+1, ""), nil
+	}
+	return events, "", nil
+}
+
+// pastAll is an id that comes after that of every event, in all languages.
+const pastAll = "zzzz"
+
+// furthest returns the way whose events, as many as one page may look at, go furthest from the end of within at which
+// the page begins; the part of within in which these lie; and whether there may be more beyond it.
+func (tx *Tx) furthest(open []way, within reach, newest bool) (best int, part reach, full bool, err error) {
+	for i, w := range open {
+		seen, n, err := tx.extent(w, within, newest)
+		if err != nil {
+			return 0, part, false, err
+		}
+		if n < most { // it has all: nothing goes further
+			return i, seen, false, nil
+		}
+		if !full || newest && seen.first < part.first || !newest && seen.last > part.last {
+			best, part, full = i, seen, true
+		}
+	}
+	return best, part, full, nil
+}
+
+// extent returns in which part of within the next events of a way lie, and their number. If that is most, there may be
+// more beyond. The part is the one that all arms were seen in.
+func (tx *Tx) extent(w way, within reach, newest bool) (part reach, n int, err error) {
+	part = reach{math.MaxInt64, 0}
+	bound, full := within, false
+	for _, arm := range w.arms {
+		inner := new(where)
+		inner.adds(arm)
+		inner.add("at >= ? AND at <= ?", within.first, within.last)
+		var seen reach
+		count := 0
+		err = tx.row("SELECT COUNT(*), COALESCE(MIN(at), 0), COALESCE(MAX(at), 0) FROM (SELECT at FROM events"+
+			inner.String()+" ORDER BY at"+direction(newest)+" LIMIT "+strconv.Itoa(most)+") AS next",
+			inner.args, &count, &seen.first, &seen.last)
+		if err != nil {
+			return part, 0, err
+		}
+		n += count
+		if count == 0 {
+			continue
+		}
+		part.first, part.last = min(part.first, seen.first), max(part.last, seen.last)
+		switch {
+		case count < most:
+		case newest:
+			bound.first, full = max(bound.first, seen.first), true
+		default:
+			bound.last, full = min(bound.last, seen.last), true
+		}
+	}
+	part.first, part.last = max(part.first, bound.first), min(part.last, bound.last)
+	if !full {
+		n = min(n, most-1)
+	}
+	return part, n, nil
+}
+
+// eventsOf returns the first events within a range of time that an arm of a way finds and that fulfil the rest.
+func (tx *Tx) eventsOf(arm condition, rest []condition, within reach, newest bool, limit int) ([]audit.Event, error) {
+	w := new(where)
+	w.adds(arm)
+	w.add("at >= ? AND at <= ?", within.first, within.last)
+	for _, c := range rest {
+		w.adds(c)
+	}
+	return all(tx, "SELECT "+eventColumns+" FROM events"+w.String()+" ORDER BY at"+direction(newest)+", id"+
+		direction(newest)+" LIMIT "+strconv.Itoa(limit), w.args, scanEvent)
+}
+
+func (w *where) adds(c condition) {
+	if c.text != "" {
+		w.add(c.text, c.values...)
+	}
+}
+
+func direction(newest bool) string {
+	if newest {
+		return " DESC"
+	}
+	return ""
+}
+
+// Event returns the event with the given id, or ErrNotFound. The time in the id finds it.
+func (tx *Tx) Event(id string) (audit.Event, error) {
+	at, ok := oauth.TimeOfID(id, eventPrefix)
+	if !ok {
+		return audit.Event{}, ErrNotFound
+	}
+	found, err := all(tx, "SELECT "+eventColumns+" FROM events WHERE at = $1 AND id = $2", args{at.UnixMicro(), id}, scanEvent)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return audit.Event{}, err
+	}
+	return found[0], nil
+}
