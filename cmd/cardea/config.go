@@ -1,28 +1,44 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/server"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 type configCommands struct {
-	Check configCheck `cmd:"" help:"Say whether the configuration is in order, without starting anything."`
+	Check configCheck `cmd:"" help:"Say whether the configuration is in order and the database answers, without starting anything."`
 	Print configPrint `cmd:"" help:"Show every setting and where it is from, secrets masked."`
 }
 
 type configCheck struct{}
 
-func (c *configCheck) Run(sh *shell) error {
+// Help is what `cardea config check --help` adds.
+func (*configCheck) Help() string {
+	return "It connects to the database, and creates and migrates nothing."
+}
+
+func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 	loaded, err := sh.load(nil)
 	if err != nil {
 		return err
 	}
 	if err := checkFiles(loaded.Config, sh.warn); err != nil {
 		return err
+	}
+	notes, err := server.CheckDatabase(ctx, loaded.Config, func(db *store.DB) (keys.Master, error) {
+		return sh.masterKeyOr(ctx, loaded.Config, db, keys.FindMaster)
+	})
+	if err != nil {
+		return err
+	}
+	for _, note := range notes {
+		fmt.Fprintln(sh.out, "note:", plain(note))
 	}
 	_, err = fmt.Fprintln(sh.out, "the configuration is in order")
 	return err

@@ -32,7 +32,7 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 	if sh.DataDir != nil {
 		folder = *sh.DataDir
 	}
-	return adviseOnPath(demo.Run(ctx, demo.Options{
+	return demo.Run(ctx, demo.Options{
 		Listen: c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: thisBuild().Version, Program: os.Args[0], Out: sh.out,
 		Configure: func(flags map[string]string) (config.Config, error) {
 			loaded, err := sh.load(flags)
@@ -43,5 +43,5 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 		},
 		MasterKey: sh.masterKey,
 		Logger:    sh.newLogger,
-	}))
+	})
 }

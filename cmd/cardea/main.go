@@ -19,6 +19,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // commands are what cardea can be told to do, a file for each noun.
@@ -123,7 +124,7 @@ func (sh *shell) fail(err error) int {
 	var advice advice
 	var undone *admin.Error
 	refusal, refused := oauth.AsRefusal(err)
-	code, sentence := exitCode(err), ""
+	code, sentence, cause := exitCode(err), "", store.Cause(err)
 	switch {
 	case err == nil, errors.Is(err, errVerdict):
 		return code
@@ -135,6 +136,8 @@ func (sh *shell) fail(err error) int {
 		sentence = advice.Error()
 	case refused: // its code is for clients of the protocol
 		sentence = refusal.Description
+	case cause != "":
+		sentence = cause
 	case errors.Is(err, oauth.ErrUnavailable):
 		sentence = "the database cannot be used at this moment; cardea config print shows which it is: " + err.Error()
 	default:

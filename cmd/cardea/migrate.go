@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 type migrateCommand struct {
@@ -16,7 +18,7 @@ func (c *migrateCommand) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, loaded.Config, slog.New(slog.DiscardHandler))
+	db, err := store.Open(ctx, loaded.Database, store.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

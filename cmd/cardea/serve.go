@@ -25,7 +25,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		return err
 	}
 	log := sh.newLogger(loaded.Log)
-	db, err := openDatabase(ctx, loaded.Config, log)
+	db, err := store.Open(ctx, loaded.Database, store.Options{Logger: log})
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -74,7 +73,7 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 		return nil, err
 	}
 	quiet := slog.New(slog.NewTextHandler(sh.errs, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	db, err := openDatabase(ctx, c.Config, quiet)
+	db, err := store.Open(ctx, c.Database, store.Options{Logger: quiet})
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +81,7 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if len(applied) > 0 && strings.HasPrefix(applied[0], "0001_") {
+	if store.Begins(applied) {
 		fmt.Fprintln(sh.errs, "cardea: note: this is a new, empty database; cardea config print says where")
 	}
 	return &installation{config: c.Config, db: db}, nil
@@ -93,20 +92,6 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 func (i *installation) close() error {
 	i.db.AwaitOthers()
 	return i.db.Close()
-}
-
-// openDatabase opens the database, whatever its schema.
-func openDatabase(ctx context.Context, c config.Config, log *slog.Logger) (*store.DB, error) {
-	db, err := store.Open(ctx, c.Database, store.Options{Logger: log})
-	return db, adviseOnPath(err)
-}
-
-// adviseOnPath says what to do about a path that cannot be used.
-func adviseOnPath(err error) error {
-	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return advise("%v; name one that you may write to, with --data-dir or --database", err)
-	}
-	return err
 }
 
 // ring returns the signing keys and the key of refresh tokens, opened with the
@@ -123,13 +108,19 @@ func (i *installation) ring(ctx context.Context, sh *shell) (ring *keys.Ring, re
 // masterKey returns the configured master key. With SQLite and none configured it
 // is in the data folder, and made there on the first start.
 func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (keys.Master, error) {
+	return sh.masterKeyOr(ctx, c, db, keys.OwnMaster)
+}
+
+// masterKeyOr returns the configured master key, or what own returns for the one in the data folder.
+func (sh *shell) masterKeyOr(ctx context.Context, c config.Config, db *store.DB,
+	own func(context.Context, string, *store.DB) (keys.Master, error)) (keys.Master, error) {
 	switch {
 	case c.MasterKey != "":
 		return keys.ParseMaster(c.MasterKey)
 	case c.MasterKeyFile != "":
 		return keys.ReadMaster(c.MasterKeyFile, sh.warn)
 	}
-	return keys.OwnMaster(ctx, filepath.Join(c.DataDir, "master.key"), db)
+	return own(ctx, filepath.Join(c.DataDir, "master.key"), db)
 }
 
 // warn writes a sentence about what does no harm yet to standard error.
@@ -138,13 +129,18 @@ func (sh *shell) warn(sentence string) { fmt.Fprintln(sh.errs, "cardea: warning:
 // newLogger returns the log as it is configured, to standard error.
 func (sh *shell) newLogger(c config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
-	file, ok := sh.errs.(*os.File)
-	terminal := ok && term.IsTerminal(int(file.Fd()))
-	if c.Format == "text" || c.Format == "auto" && terminal {
+	if sh.logsText(c) {
 		return slog.New(slog.NewTextHandler(sh.errs, options))
 	}
 	options.ReplaceAttr = withUnit
 	return slog.New(slog.NewJSONHandler(sh.errs, options))
+}
+
+// logsText reports whether the log is text, for a person to read, and not JSON.
+func (sh *shell) logsText(c config.Log) bool {
+	file, ok := sh.errs.(*os.File)
+	terminal := ok && term.IsTerminal(int(file.Fd()))
+	return c.Format == "text" || c.Format == "auto" && terminal
 }
 
 // withUnit names the unit of a duration, which is a bare number in JSON: "duration"

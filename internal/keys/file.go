@@ -31,10 +31,24 @@ func ReadMaster(path string, warn func(sentence string)) (Master, error) {
 // have access to it. If the file does not exist, OwnMaster creates it, unless db already contains keys sealed with a
 // master key.
 func OwnMaster(ctx context.Context, path string, db *store.DB) (Master, error) {
+	master, err := FindMaster(ctx, path, db)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return master, err
+	}
+	_, text := NewMaster()
+	if err := writeOnce(path, text+"\n"); err != nil {
+		return Master{}, err
+	}
+	return FindMaster(ctx, path, db)
+}
+
+// FindMaster is like OwnMaster, and creates nothing: its error wraps fs.ErrNotExist where OwnMaster creates the file.
+func FindMaster(ctx context.Context, path string, db *store.DB) (Master, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := makeMaster(ctx, path, db); err != nil {
-			return Master{}, err
+		if sealed := checkUnsealed(ctx, path, db); sealed != nil {
+			return Master{}, sealed
 		}
+		return Master{}, err
 	}
 	return readMaster(path, func(mode fs.FileMode) error {
 		if mode&0o077 != 0 {
@@ -77,9 +91,9 @@ func readMaster(path string, judge func(fs.FileMode) error) (Master, error) {
 	return master, nil
 }
 
-// makeMaster writes a new master key to path. It fails if db contains keys, because those are sealed with another one.
-func makeMaster(ctx context.Context, path string, db *store.DB) error {
-	err := db.View(ctx, func(tx *store.Tx) error {
+// checkUnsealed returns an error if db contains keys, because those are sealed with the master key that is missing.
+func checkUnsealed(ctx context.Context, path string, db *store.DB) error {
+	return db.View(ctx, func(tx *store.Tx) error {
 		sealed, err := tx.Keys()
 		if err == nil && len(sealed) > 0 {
 			return fmt.Errorf("the master key %s is missing, but the keys in the database are sealed with it; "+
@@ -87,11 +101,6 @@ func makeMaster(ctx context.Context, path string, db *store.DB) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	_, text := NewMaster()
-	return writeOnce(path, text+"\n")
 }
 
 // writeOnce atomically creates the file with its content, readable only by its owner. If the file exists, because

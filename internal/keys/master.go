@@ -4,9 +4,11 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -49,6 +51,13 @@ func (m Master) Derive(purpose string) []byte {
 
 // RefreshKey returns the 32-byte key that authenticates refresh tokens.
 func (m Master) RefreshKey() []byte { return m.Derive("refresh") }
+
+// fingerprint returns a text that differs for every master key and does not reveal it.
+func (m Master) fingerprint() string {
+	mac := hmac.New(sha256.New, m.Derive("check"))
+	mac.Write([]byte("cardea"))
+	return hex.EncodeToString(mac.Sum(nil))
+}
 
 // Seal encrypts plain with AES-256-GCM and binds it to place, the table, row and column where it is stored. Open fails
 // if the value was moved to another place.

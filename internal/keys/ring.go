@@ -9,13 +9,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,21 +73,35 @@ func New(db *store.DB, master Master) *Ring {
 // Check returns an error unless the master key is the one that the database was created with. In a new database it
 // records the master key's fingerprint.
 func (r *Ring) Check(ctx context.Context) error {
-	mac := hmac.New(sha256.New, r.master.Derive("check"))
-	mac.Write([]byte("cardea"))
-	want := hex.EncodeToString(mac.Sum(nil))
+	want := r.master.fingerprint()
 	return r.db.Update(ctx, func(tx *store.Tx) error {
-		got, err := tx.SetSettingOnce("master_key_check", want)
-		if err != nil {
-			return err
+		got, err := tx.SetSettingOnce(fingerprintSetting, want)
+		if err == nil && got != want {
+			err = errWrongMaster
 		}
-		if got != want {
-			return errors.New("the master key is not the one that this database was created with, and nothing was " +
-				"changed; set master_key or master_key_file to the right one")
-		}
-		return nil
+		return err
 	})
 }
+
+// Examine is like Check, and records nothing.
+func (r *Ring) Examine(ctx context.Context) error {
+	return r.db.View(ctx, func(tx *store.Tx) error {
+		got, err := tx.Setting(fingerprintSetting)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return nil
+		case err == nil && got != r.master.fingerprint():
+			return errWrongMaster
+		}
+		return err
+	})
+}
+
+// fingerprintSetting is the name of the setting that holds the fingerprint of the master key.
+const fingerprintSetting = "master_key_check"
+
+var errWrongMaster = errors.New("the master key is not the one that this database was created with, and nothing was " +
+	"changed; set master_key or master_key_file to the right one")
 
 // Ensure creates a key for alg if there is none that signs. The first key signs at once.
 func (r *Ring) Ensure(ctx context.Context, alg string) error {

@@ -95,9 +95,9 @@ func TestOpenErrors(t *testing.T) {
 		"nothing":            {"", "sqlite:PATH or postgres://"},
 		"no path":            {"sqlite:", "sqlite:PATH or postgres://"},
 		"another database":   {"mysql://root:hunter2@localhost/x", "sqlite:PATH or postgres://"},
-		"a directory":        {"sqlite:" + dir, "cannot open"},
-		"below a file":       {"sqlite:" + junk + "/x/cardea.db", "directory"},
-		"no database":        {"sqlite:" + junk, "cannot be used as a database"},
+		"a directory":        {"sqlite:" + dir, "is a directory"},
+		"below a file":       {"sqlite:" + junk + "/x/cardea.db", "create the folder"},
+		"no database":        {"sqlite:" + junk, junk},
 		"a broken URL":       {"postgres://u:hunter2@localhost:port/x", "postgres://USER"},
 		"a broken parameter": {"postgres://u:hunter2@localhost/x?sslmode=maybe", "postgres://USER"},
 	} {

@@ -11,6 +11,7 @@ import (
 	"embed"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,6 +49,24 @@ type DB struct {
 // Open does not change the schema; Migrate does. It returns an error if a SQLite file cannot be opened. It does not
 // connect to PostgreSQL until a connection is needed, so that a server may start before its database does.
 func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
+	return open(ctx, dsn, options, engine.Open)
+}
+
+// Inspect opens a database that exists, only to read it: it creates, changes and migrates nothing, and Update and
+// Append return an error. Unlike Open it connects to PostgreSQL at once, and it returns an error within seconds if the
+// database cannot be read, or would not accept a write. It returns ErrNoFile if there is no SQLite file yet, and Open
+// can create it.
+func Inspect(ctx context.Context, dsn string, options Options) (*DB, error) {
+	return open(ctx, dsn, options, engine.Inspect)
+}
+
+// Cause returns one sentence for the operator about an error of this package: why the database cannot be used, and
+// what to do. It begins with "database", the key of the configuration, and contains no password. Cause returns "" if
+// the error does not say why, or is not about the database as a whole.
+func Cause(err error) string { return engine.Cause(err) }
+
+func open(ctx context.Context, dsn string, options Options,
+	with func(context.Context, string, engine.Config) (*engine.Engine, error)) (*DB, error) {
 	db := &DB{clock: options.Clock, log: options.Logger}
 	if db.clock == nil {
 		db.clock = time.Now
@@ -56,7 +75,7 @@ func Open(ctx context.Context, dsn string, options Options) (*DB, error) {
 		db.log = slog.Default()
 	}
 	var err error
-	if db.engine, err = engine.Open(ctx, dsn,
+	if db.engine, err = with(ctx, dsn,
 		engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace}); err != nil {
 		return nil, err
 	}
@@ -89,6 +108,12 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 // schema is newer than this program.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	return db.engine.Pending(ctx, migrations())
+}
+
+// Begins reports whether migrations that Pending or Migrate returned begin with the first one, which means that the
+// database is empty, or was.
+func Begins(migrations []string) bool {
+	return len(migrations) > 0 && strings.HasPrefix(migrations[0], "0001_")
 }
 
 // trace, which tests set, is called with every statement.

@@ -46,12 +46,12 @@ type driver interface {
 // Open opens the database that dsn names, sqlite:PATH or postgres://…, as
 // store.Open describes.
 func Open(ctx context.Context, dsn string, config Config) (*Engine, error) {
-	scheme, rest, _ := strings.Cut(dsn, ":")
 	var e Engine
 	var err error
-	switch {
-	case scheme == "sqlite" && rest != "":
-		e.driver, err = openSQLite(ctx, config, rest)
+	path, isSQLite := sqlitePath(dsn)
+	switch scheme, _, _ := strings.Cut(dsn, ":"); {
+	case isSQLite:
+		e.driver, err = openSQLite(ctx, config, path)
 	case scheme == "postgres" || scheme == "postgresql":
 		e.driver, err = openPostgres(config, dsn)
 	default: // the value may hold a password, so it is not repeated
@@ -61,6 +61,12 @@ func Open(ctx context.Context, dsn string, config Config) (*Engine, error) {
 		return nil, err
 	}
 	return &e, nil
+}
+
+// sqlitePath returns the path of the file that dsn names, if it names one.
+func sqlitePath(dsn string) (string, bool) {
+	path, found := strings.CutPrefix(dsn, "sqlite:")
+	return path, found && path != ""
 }
 
 // Update runs fn in a transaction and commits it if Decided reports true of fn's error; otherwise, and if fn panics, it

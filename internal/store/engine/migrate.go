@@ -20,13 +20,15 @@ type migrations struct {
 	dialect goose.Dialect
 	open    func() (*sql.DB, error) // a handle of its own, closed afterwards
 	exists  string                  // a SELECT with a row if versionTable is there
+	// supported returns an error if the database is too old. It is nil if none is.
+	supported func(*Tx) error
 	// lock keeps other processes from migrating until release is called. It is nil if the database does that by itself.
 	lock func(ctx context.Context, handle *sql.DB) (release func(), err error)
 }
 
 // Migrate applies those of files that the schema does not have yet, in the order of their numbers, and returns their
 // names. Each file is a transaction. Processes that migrate at the same time share the work. Migrate returns an error
-// if the schema is newer than files.
+// if the schema is newer than files or the database is too old.
 func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, err error) {
 	for {
 		pending, err := e.Pending(ctx, files)
@@ -85,7 +87,13 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 	var current, newest int64
 	err = e.View(ctx, func(tx *Tx) error {
 		there := false
-		err := tx.Query(e.migrations().exists, nil, func(func(...any) error) error {
+		m := e.migrations()
+		if m.supported != nil {
+			if err := m.supported(tx); err != nil {
+				return err
+			}
+		}
+		err := tx.Query(m.exists, nil, func(func(...any) error) error {
 			there = true
 			return nil
 		})
@@ -111,7 +119,7 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 		}
 	}
 	if current > newest {
-		return nil, fmt.Errorf("store: the schema of the database has version %d, and this cardea knows %d: use a "+
+		return nil, fmt.Errorf("database: its schema has version %d, and this cardea knows only up to %d; use a "+
 			"newer cardea", current, newest)
 	}
 	return pending, nil

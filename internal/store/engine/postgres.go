@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
 	"sync"
 	"time"
 
@@ -36,6 +39,9 @@ type postgres struct {
 
 func openPostgres(config Config, dsn string) (*postgres, error) {
 	connect, err := pgx.ParseConfig(dsn)
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		return nil, fmt.Errorf("database: a file that the URL names cannot be read; correct its path: %w", file)
+	}
 	if err != nil { // the error contains the DSN, which may hold a password
 		return nil, errors.New("store: the database URL is not a PostgreSQL URL: write " +
 			"postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full")
@@ -58,11 +64,35 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 
 func (p *postgres) migrations() migrations {
 	return migrations{
-		dialect: goose.DialectPostgres,
-		open:    func() (*sql.DB, error) { return sql.OpenDB(p.through), nil },
-		exists:  "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = '" + versionTable + "'",
-		lock:    lockMigrations,
+		dialect:   goose.DialectPostgres,
+		open:      func() (*sql.DB, error) { return sql.OpenDB(p.through), nil },
+		exists:    "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = '" + versionTable + "'",
+		supported: supportedVersion,
+		lock:      lockMigrations,
 	}
+}
+
+const oldest = 14 // major version of PostgreSQL
+
+// released matches the version of PostgreSQL itself. Databases compatible with it count their versions differently.
+var released = regexp.MustCompile(`^PostgreSQL (\d+)[.\d]*[ ,]`)
+
+// supportedVersion returns an error if PostgreSQL is older than oldest.
+func supportedVersion(tx *Tx) error {
+	version := ""
+	if err := tx.Query("SELECT version()", nil,
+		func(scan func(...any) error) error { return scan(&version) }); err != nil {
+		return err
+	}
+	found := released.FindStringSubmatch(version)
+	if found == nil {
+		return nil
+	}
+	if major, err := strconv.Atoi(found[1]); err == nil && major < oldest {
+		return fmt.Errorf("database: PostgreSQL there is version %d, and Cardea needs %d or newer; upgrade it", major,
+			oldest)
+	}
+	return nil
 }
 
 const (

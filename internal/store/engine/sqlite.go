@@ -41,7 +41,7 @@ type sqlite struct {
 
 func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("store: cannot create the directory of the database: %w", err)
+		return nil, Fault("create the folder of the database", &fileError{path, err})
 	}
 	// SQLite gives its -wal and -shm files the mode of the database, so it is enough to create the database with access
 	// for its owner only, whatever the umask.
@@ -50,7 +50,7 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 		err = errors.Join(file.Chmod(0o600), file.Close())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store: cannot open the database file for writing: %w", err)
+		return nil, Fault("open", &fileError{path, err})
 	}
 	s := &sqlite{config: config, path: path, jobs: make(chan *job, maxBatch), closing: make(chan struct{}),
 		drained: make(chan struct{}), idle: make(chan *conn, readers)}
@@ -64,8 +64,7 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 		return nil, errors.Join(Fault("open", err), s.writing.Close())
 	}
 	if s.writer, err = newConn(ctx, s.writing); err != nil {
-		return nil, errors.Join(fmt.Errorf("store: %s cannot be used as a database: %w", path, err), s.writing.Close(),
-			s.reading.Close())
+		return nil, errors.Join(Fault("open", &fileError{path, err}), s.writing.Close(), s.reading.Close())
 	}
 	go s.write()
 	return s, nil
@@ -74,20 +73,31 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 // handle opens a handle whose connections wait for other processes (a command that
 // runs beside the server), enforce foreign keys, and have pragma set.
 func (s *sqlite) handle(pragma string) (*sql.DB, error) {
-	parameters := url.Values{"_txlock": {"immediate"},
-		"_pragma": {"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)", pragma}}
-	uri := url.URL{Scheme: "file", OmitHost: true, Path: s.path, RawQuery: parameters.Encode()}
-	if !filepath.IsAbs(s.path) {
-		uri.Path, uri.Opaque = "", (&url.URL{Path: s.path}).EscapedPath()
+	return openFile(s.path, "_txlock", "immediate", "_pragma", "busy_timeout(10000)", "_pragma", "foreign_keys(1)",
+		"_pragma", "journal_mode(WAL)", "_pragma", pragma)
+}
+
+// openFile opens a handle of the file at path with the given parameters, names and values in turn.
+func openFile(path string, parameters ...string) (*sql.DB, error) {
+	query := url.Values{}
+	for i := 0; i+1 < len(parameters); i += 2 {
+		query.Add(parameters[i], parameters[i+1])
+	}
+	uri := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}
+	if !filepath.IsAbs(path) {
+		uri.Path, uri.Opaque = "", (&url.URL{Path: path}).EscapedPath()
 	}
 	return sql.Open("sqlite", uri.String())
 }
+
+// sqliteExists is the SELECT that has a row if versionTable is there.
+const sqliteExists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '" + versionTable + "'"
 
 func (s *sqlite) migrations() migrations {
 	return migrations{
 		dialect: goose.DialectSQLite3,
 		open:    func() (*sql.DB, error) { return s.handle("synchronous(FULL)") },
-		exists:  "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '" + versionTable + "'",
+		exists:  sqliteExists,
 	}
 }
 
@@ -168,7 +178,7 @@ func (s *sqlite) write() {
 // savepoint. If the transaction itself fails, every job of the batch fails.
 func (s *sqlite) commit(batch []*job) {
 	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
-		s.fail(batch, Fault("begin", err))
+		s.fail(batch, Fault("begin", &fileError{s.path, err}))
 		return
 	}
 	var events []audit.Event
@@ -278,11 +288,11 @@ func (s *sqlite) view(ctx context.Context, fn func(*Tx) error) (err error) {
 	if c == nil {
 		if c, err = newConn(ctx, s.reading); err != nil {
 			c = nil
-			return Fault("open", err)
+			return Fault("open", &fileError{s.path, err})
 		}
 	}
 	if err := c.run("BEGIN"); err != nil {
-		return Fault("begin", err)
+		return Fault("begin", &fileError{s.path, err})
 	}
 	defer func() { _ = c.run("ROLLBACK") }() // nothing was written
 	return call(fn, &Tx{Now: s.config.Now(), trace: s.config.Trace, on: c, io: context.Background(), readOnly: true})
