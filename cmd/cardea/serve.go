@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -52,32 +54,36 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := hint(ctx, db, log); err != nil {
+	step, err := server.Lacks(ctx, db)
+	if err != nil {
 		return err
 	}
+	listener, err := srv.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	sh.announce(ctx, loaded.Config, listener.Addr().String(), step, log)
 	// What is alive is a few megabytes. The garbage collector comes whenever as much
 	// again was used, and looking through it so often takes a tenth of the processor.
 	// Memory that nobody writes to is never taken from the machine; it only lets twice
 	// its size gather between two collections.
 	ballast := make([]byte, 16<<20)
 	defer runtime.KeepAlive(ballast)
-	return srv.Run(ctx)
+	return srv.Serve(ctx, listener)
 }
 
-// hint logs what a new installation lacks before an agent can use it.
-func hint(ctx context.Context, db *store.DB, log *slog.Logger) error {
-	return db.View(ctx, func(tx *store.Tx) error {
-		resources, err := tx.Resources()
-		if err != nil {
-			return err
+// announce says where the server answers and what to do next: in plain lines for a person, as one record in JSON.
+func (sh *shell) announce(ctx context.Context, c config.Config, listen, step string, log *slog.Logger) {
+	if !sh.logsText(c.Log) {
+		fields := []any{"issuer", c.Issuer, "listen", listen}
+		if step != "" {
+			fields = append(fields, "next", step)
 		}
-		if len(resources) == 0 {
-			log.InfoContext(ctx, "no MCP server is registered yet", "next", "cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION")
-		}
-		users, _, err := tx.Users(store.Page{Limit: 1})
-		if err == nil && len(users) == 0 {
-			log.InfoContext(ctx, "nobody can sign in yet", "next", "cardea user create --email ADDRESS --password-stdin")
-		}
-		return err
-	})
+		log.InfoContext(ctx, "serving", fields...)
+		return
+	}
+	fmt.Fprintf(sh.errs, "Cardea answers at %s (it listens on %s)\n", plain(c.Issuer), plain(listen))
+	if step != "" {
+		fmt.Fprintln(sh.errs, "Next,", step)
+	}
 }

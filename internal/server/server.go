@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/assertion"
@@ -154,17 +155,35 @@ type limits struct {
 	accounts, addresses                               *limit.Backoff
 }
 
-// Run serves until ctx is done, then finishes what it began and returns nil. An
-// address that cannot be listened on is an error at once.
-func (s *Server) Run(ctx context.Context) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Listen)
-	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w; choose another address with --listen", s.config.Listen, err)
+// Listen listens on the configured address. From then on connections are accepted, and they are answered when Serve
+// runs. The error says what to do if the address cannot be used; it is also returned if the TLS certificate cannot be
+// loaded.
+func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	if s.config.TLS.Cert != "" {
+		if _, err := loadCertificate(s.config.TLS.Cert, s.config.TLS.Key, s.log); err != nil {
+			return nil, err
+		}
 	}
-	return s.Serve(ctx, listener)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Listen)
+	var dns *net.DNSError
+	switch {
+	case err == nil:
+		return listener, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listen: another program uses %s; end that program, or choose another address with "+
+			"--listen", s.config.Listen)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("listen: this account may not use the port of %s; choose a port from 1024 on with "+
+			"--listen", s.config.Listen)
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
+		return nil, fmt.Errorf("listen: this machine does not have the address %s; choose one that it has with "+
+			"--listen, or :PORT for all", s.config.Listen)
+	}
+	return nil, fmt.Errorf("listen: %w; choose another address with --listen", err)
 }
 
-// Serve is Run on a listener that is there already; it closes it.
+// Serve answers the connections of listener until ctx is done, then finishes the requests that have begun, and returns
+// nil. It closes listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	hs := &http.Server{
 		Handler: s.Handler(),
@@ -187,7 +206,6 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	if s.documents != nil {
 		s.documents.WarnOfNoWay(ctx)
 	}
-	s.log.InfoContext(ctx, "serving", "issuer", s.config.Issuer, "listen", listener.Addr().String())
 
 	work, stop := context.WithCancel(ctx)
 	defer stop()
