@@ -155,11 +155,11 @@ func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) 
 }
 
 // RevokeToken revokes one access token. The record is kept until expiresAt, when the token expires. Revoking a token
-// again changes nothing.
-func (tx *Tx) RevokeToken(jti string, expiresAt time.Time) error {
-	_, err := tx.exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+// again changes nothing, and returns false.
+func (tx *Tx) RevokeToken(jti string, expiresAt time.Time) (bool, error) {
+	n, err := tx.exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
 		args{jti, expiresAt.UnixMicro()})
-	return err
+	return n > 0, err
 }
 
 // CreateCode stores a new code of an existing grant. It returns ErrConflict if its hash is taken.

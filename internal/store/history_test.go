@@ -194,7 +194,7 @@ func acts(now time.Time) []act {
 			}
 			return nil
 		}, "an operator names it by its id alone, so it is looked for among those that are not over"},
-		{"RevokeToken", func(tx *store.Tx) error { return tx.RevokeToken("jti another", later) }, none},
+		{"RevokeToken", func(tx *store.Tx) error { return ok(tx.RevokeToken("jti another", later)) }, none},
 		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") }, "it ends every live grant of the account"},
 		{"RotateGrant", func(tx *store.Tx) error { return ok(tx.RotateGrant("grt_1", 1, later)) }, none},
 		{"SeenSession", func(tx *store.Tx) error { return tx.SeenSession("session 1", later) }, none},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
@@ -184,6 +185,22 @@ func TestRevoke(t *testing.T) {
 			t.Error("the tokens are no longer active")
 		}
 	}
+	t.Run("a repeated revocation is not recorded again", func(t *testing.T) {
+		storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+			s := servertest.New(t, db, clock)
+			s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
+			agent := s.Agent(t, s.Client())
+			tokens := agent.Connect(s.Browser(t), s.User("ada@example.com"))
+			for i, token := range []string{tokens.Access, tokens.Refresh} {
+				for range 3 {
+					status(t, agent.Revoke(token), http.StatusOK)
+				}
+				if n := len(s.Events("token.revoke")); n != i+1 {
+					t.Errorf("%d events after %d revocations that changed something", n, i+1)
+				}
+			}
+		})
+	})
 	t.Run("RV-04 unknown tokens", func(t *testing.T) {
 		for _, token := range append(mutations(tokens.Refresh), "x", "a.b.c", tokens.Access+"A") {
 			reply := s.Agent(t, owner).Revoke(token)

@@ -45,13 +45,13 @@ func (e *Endpoint) Revoke(r *http.Request) (web.Reply, error) {
 
 // revokeGrant revokes the grant of a refresh token if it belongs to c.
 func (e *Endpoint) revokeGrant(r *http.Request, c *oauth.Client, token string) error {
-	return e.revoke(r, c, func(tx *store.Tx) (audit.Event, error) {
+	return e.revoke(r, c, func(tx *store.Tx) (event audit.Event, first bool, err error) {
 		g, _, _, err := e.grantOf(tx, token)
 		if err != nil || g == nil || !g.IsOf(c) {
-			return audit.Event{}, err
+			return event, false, err
 		}
-		_, err = tx.RevokeGrant(g.ID, "client_revoked")
-		return audit.Revocation(c.ID, g.ID, "refresh_token"), err
+		first, err = tx.RevokeGrant(g.ID, "client_revoked")
+		return audit.Revocation(c.ID, g.ID, "refresh_token"), first, err
 	})
 }
 
@@ -61,15 +61,15 @@ func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token str
 	if err != nil && !errors.Is(err, keys.ErrNotOurs) {
 		return err
 	}
-	return e.revoke(r, c, func(tx *store.Tx) (audit.Event, error) {
+	return e.revoke(r, c, func(tx *store.Tx) (event audit.Event, first bool, _ error) {
 		if err != nil || claims.Expiry <= tx.Now().Unix() {
-			return audit.Event{}, nil
+			return event, false, nil
 		}
 		if owns, err := owns(tx, c, claims); err != nil || !owns {
-			return audit.Event{}, err
+			return event, false, err
 		}
-		err := tx.RevokeToken(claims.ID, time.Unix(claims.Expiry, 0))
-		return audit.Revocation(c.ID, claims.GrantID(), "access_token"), err
+		first, err := tx.RevokeToken(claims.ID, time.Unix(claims.Expiry, 0))
+		return audit.Revocation(c.ID, claims.GrantID(), "access_token"), first, err
 	})
 }
 
@@ -92,13 +92,15 @@ func owns(tx *store.Tx, c *oauth.Client, claims *oauth.Claims) (bool, error) {
 	return err == nil && claims.IsOwnToken(c, r), err
 }
 
-// revoke runs end in a transaction and records the event that it returns. A zero Event means that the token is unknown,
-// and is not recorded.
-func (e *Endpoint) revoke(r *http.Request, c *oauth.Client, end func(*store.Tx) (audit.Event, error)) error {
+// revoke runs end in a transaction and records the event that it returns, if this is the first revocation of the token.
+// A repeated one changes nothing, and is not recorded: otherwise a client could fill the audit log. A zero Event means
+// that the token is unknown.
+func (e *Endpoint) revoke(r *http.Request, c *oauth.Client,
+	end func(*store.Tx) (event audit.Event, first bool, err error)) error {
 	known := false
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		event, err := end(tx)
-		if known = event.Action != ""; err != nil || !known {
+		event, first, err := end(tx)
+		if known = event.Action != ""; err != nil || !first {
 			return err
 		}
 		return tx.Conclude(event, nil)
