@@ -253,6 +253,33 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// A resource has no more scopes than a client can request at once, with offline_access.
+func TestTooManyScopes(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	terms := func(n int) (t admin.ResourceTerms) {
+		for i := range n {
+			t.Scopes = append(t.Scopes, oauth.ResourceScope{Name: fmt.Sprint("mcp:tools:", i)})
+		}
+		return t
+	}
+	refused := func(err error) {
+		t.Helper()
+		var e *admin.Error
+		if !errors.As(err, &e) || e.Kind != admin.Invalid || e.Field != "scopes" || !strings.Contains(e.Error(), "too many") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+	_, err := o.CreateResource(t.Context(), root, admin.NewResource{Identifier: "https://a.example", ResourceTerms: terms(400)})
+	refused(err)
+	r, err := o.CreateResource(t.Context(), root, admin.NewResource{Identifier: "https://a.example", ResourceTerms: terms(255)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = o.UpdateResource(t.Context(), root, r.ID, terms(256))
+	refused(err)
+}
+
 // Only any_resource lets a machine ask for tokens for every resource.
 func TestAnyResource(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)

@@ -71,6 +71,11 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 			}
 			r.Scopes = append(r.Scopes, s)
 		}
+		// A client may request all of them at once, and offline_access with them.
+		if _, err := scope.Parse(scope.Of(append(r.ScopeNames(), oauth.OfflineAccess)...).String()); err != nil {
+			return invalid("scopes", "{scopes} are too many: %d, and a request can carry only 256 names, one of which may be "+
+				"%s; register fewer, and let one that ends in :* stand for several", len(r.Scopes), oauth.OfflineAccess)
+		}
 	}
 	if t.DefaultScopes != nil {
 		for _, name := range t.DefaultScopes {
