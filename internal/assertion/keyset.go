@@ -56,6 +56,9 @@ func (k *member) verifies() bool {
 	return kind && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || oauth.IsSigningAlg(k.Alg))
 }
 
+// ErrSecretKey means that a key set contains a private or symmetric key.
+var ErrSecretKey = errors.New("it must contain public keys only: never send a private or symmetric key")
+
 // readKeySet parses a JSON Web Key Set. Its errors, and those of usableKeys, are phrases for the client's developer.
 func readKeySet(text []byte) ([]member, error) {
 	var set struct {
@@ -65,17 +68,18 @@ func readKeySet(text []byte) ([]member, error) {
 		return nil, errors.New("it is not a JSON Web Key Set, which is an object whose member keys is a list of keys (RFC 7517 section 5)")
 	}
 	var members []member
+	var malformed error
 	for _, text := range set.Keys {
 		k := member{whole: text}
 		if err := json.Unmarshal(text, &k); err != nil {
-			return nil, errors.New("a key is not a JSON Web Key (RFC 7517 section 4)")
+			malformed = errors.New("a key is not a JSON Web Key (RFC 7517 section 4)")
 		}
 		if k.secret() {
-			return nil, errors.New("it must contain public keys only: never send a private or symmetric key")
+			return nil, ErrSecretKey
 		}
 		members = append(members, k)
 	}
-	return members, nil
+	return members, malformed
 }
 
 // usableKeys returns the keys that can verify assertions. It returns an error if there is none.
@@ -112,7 +116,7 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// CheckPublic returns an error if text is not a key set or contains a secret. It accepts keys that cannot verify
+// CheckPublic returns an error if text is not a key set, or ErrSecretKey if it contains a secret. It accepts keys that cannot verify
 // assertions. The error is a phrase.
 func CheckPublic(text []byte) error {
 	_, err := readKeySet(text)

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"errors"
+
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
 
@@ -14,7 +16,7 @@ const maxKeySet = 16 << 10
 
 // CheckKeys refuses keys that m must not register, as invalid_client_metadata (RFC 7591 §2). It brings the key set of a
 // client that authenticates with private_key_jwt into canonical form, and removes the keys of any other client, because
-// they have no use.
+// they have no use. Those may be malformed, but must not give a secret away.
 func CheckKeys(m *oauth.Metadata) error {
 	if string(m.JWKS) == "null" {
 		m.JWKS = nil
@@ -29,7 +31,8 @@ func CheckKeys(m *oauth.Metadata) error {
 		return err
 	}
 	if len(m.JWKS) > 0 {
-		if err := assertion.CheckPublic(m.JWKS); err != nil {
+		err := assertion.CheckPublic(m.JWKS)
+		if err != nil && (signs(m) || errors.Is(err, assertion.ErrSecretKey)) {
 			return oauth.Refuse(oauth.InvalidClientMetadata, "jwks: %v", err)
 		}
 	}

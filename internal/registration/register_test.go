@@ -359,10 +359,18 @@ func TestRegistrationWords(t *testing.T) {
 		} {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{key}}})).Refused(400, "invalid_client_metadata")
 		}
-		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": "keys"})).Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{"key", map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}})).Refused(400, "invalid_client_metadata")
 		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{
 			map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
 		}}})))
+	})
+	t.Run("D11 malformed keys of a client that has no use for them are dropped", func(t *testing.T) {
+		for _, keys := range []any{"keys", 1, []any{}, map[string]any{}, map[string]any{"keys": []any{"key"}}} {
+			info := servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": keys})))
+			if _, ok := info["jwks"]; ok {
+				t.Errorf("%v is registered", keys)
+			}
+		}
 	})
 	t.Run("DC-25 jwks and jwks_uri", func(t *testing.T) {
 		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"})).Refused(400, "invalid_client_metadata")
