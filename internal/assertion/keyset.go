@@ -116,8 +116,8 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// CheckPublic returns an error if text is not a key set, or ErrSecretKey if it contains a secret. It accepts keys that cannot verify
-// assertions. The error is a phrase.
+// CheckPublic returns ErrSecretKey if text contains a secret, and another error if it is not a key set. It accepts keys
+// that cannot verify assertions. The error is a phrase.
 func CheckPublic(text []byte) error {
 	_, err := readKeySet(text)
 	return err

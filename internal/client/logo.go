@@ -50,16 +50,26 @@ func NewLogos(fetcher *fetch.Client, fetches *strangers.Fetches) *Logos {
 	return l
 }
 
-// Has reports whether a logo of the client may be shown. That of a client that registered itself is not shown until the
-// client is approved, because it could easily imitate another client with a copied picture.
+// Has reports whether a logo of the client may be shown, and is not known to be something else than a picture. It
+// fetches nothing, so a logo that nobody has looked at yet may turn out not to be a picture.
 func (l *Logos) Has(c *oauth.Client) bool {
+	if !mayShow(c) {
+		return false
+	}
+	picture, known := l.cache.Fresh(c.LogoURI)
+	return !known || picture != nil
+}
+
+// mayShow reports whether a logo of the client may be shown. That of a client that registered itself is not shown until
+// the client is approved, because it could easily imitate another client with a copied picture.
+func mayShow(c *oauth.Client) bool {
 	return c.LogoURI != "" && (c.Origin != oauth.ByRegistration || c.Approved())
 }
 
 // PNG returns the logo of a client, or nil if it has none that can be shown. person is the person who looks at it, for
 // the budget. PNG blocks while the logo is fetched and decoded, for at most five seconds.
 func (l *Logos) PNG(r *http.Request, c *oauth.Client, person string) []byte {
-	if !l.Has(c) {
+	if !mayShow(c) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)

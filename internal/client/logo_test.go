@@ -120,6 +120,9 @@ func TestLogo(t *testing.T) {
 		if asked != 1 {
 			t.Errorf("it was fetched %d times", asked)
 		}
+		if again := page.Follow(page.URL); !again.IsConsent() || logoTag.MatchString(again.Body) {
+			t.Error("the page still asks for it")
+		}
 	})
 	t.Run("a progressive JPEG", func(t *testing.T) {
 		if shown := show(t, consent(t, serve("image/jpeg", scans(10)))); shown.Status != http.StatusOK {

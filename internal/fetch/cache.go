@@ -92,6 +92,17 @@ func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, al
 	return f.entry.value, f.entry.fetchedAt, nil
 }
 
+// Fresh returns the value of the document at url if it is in memory and fresh. It fetches nothing.
+func (c *Cache[T]) Fresh(url string) (value T, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.client.now()
+	if known := c.good(url, now); known != nil && now.Before(known.freshUntil) {
+		return known.value, true
+	}
+	return value, false
+}
+
 // find returns the entry of url if it can be used, and otherwise the fetch to wait for.
 func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (*entry[T], *fetch[T], error) {
 	c.mu.Lock()
