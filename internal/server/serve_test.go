@@ -25,7 +25,9 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
@@ -69,6 +71,12 @@ func (n *pipes) dial(ctx context.Context) (net.Conn, error) {
 func serve(t *testing.T, edit func(*config.Config)) (n *pipes, stop func() error) {
 	t.Helper()
 	db, _ := storetest.Open(t, storetest.SQLite)
+	return serveFrom(t, db, edit)
+}
+
+// serveFrom is serve with a database of the test's.
+func serveFrom(t *testing.T, db *store.DB, edit func(*config.Config)) (n *pipes, stop func() error) {
+	t.Helper()
 	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://cardea.example", "data_dir": t.TempDir(), "limits.enabled": "false"}})
 	if err != nil {
 		t.Fatal(err)
@@ -439,6 +447,36 @@ func TestShutdown(t *testing.T) {
 		dripping.Wait()
 		if waited := time.Since(began); waited > 31*time.Second {
 			t.Errorf("it took %v: %v", waited, err)
+		}
+	})
+}
+
+// A resource that was registered beside a running server, by a command without the master key, has its key soon.
+func TestKeyOfNewResource(t *testing.T) {
+	bubbled(t, "without a restart", func(t *testing.T) {
+		db, _ := storetest.Open(t, storetest.SQLite)
+		n, _ := serveFrom(t, db, nil)
+		published := func() string {
+			conn := connect(t, n)
+			if _, err := io.WriteString(conn, "GET /.well-known/jwks HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			answer, _ := readAll(conn)
+			return answer
+		}
+		synctest.Wait() // the janitor's first round is over
+		if err := db.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.CreateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com/mcp", SigningAlg: "EdDSA",
+				CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if before := published(); !strings.Contains(before, `"P-256"`) || strings.Contains(before, "Ed25519") {
+			t.Fatalf("the keys before are %s", before)
+		}
+		time.Sleep(61 * time.Second)
+		if after := published(); !strings.Contains(after, "Ed25519") {
+			t.Errorf("the keys after a minute are %s", after)
 		}
 	})
 }
