@@ -656,6 +656,63 @@ func next(r rune) rune {
 	return 'A'
 }
 
+// Several nodes that start on a new database at once, with connections that are open already, make one key for each
+// algorithm.
+func TestFirstStartsAtOnce(t *testing.T) {
+	for round := range 3 {
+		t.Run(fmt.Sprint("round ", round), func(t *testing.T) {
+			const nodes = 4
+			algs := []string{"ES256", "EdDSA"} // RSA keys take too long to make
+			master, _ := keys.NewMaster()
+			dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+			var rings [nodes]*keys.Ring
+			for i := range rings {
+				db := storetest.Connect(t, dsn, clock)
+				rings[i] = keys.New(db, master)
+				var warm sync.WaitGroup
+				for range algs {
+					warm.Go(func() {
+						if err := db.Update(t.Context(), func(tx *store.Tx) error {
+							_, err := tx.Resources()
+							return err
+						}); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				warm.Wait()
+			}
+			begin := make(chan struct{})
+			var wg sync.WaitGroup
+			for _, ring := range rings {
+				for _, alg := range algs {
+					wg.Go(func() {
+						<-begin
+						if err := ring.Ensure(t.Context(), alg); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			close(begin)
+			wg.Wait()
+			infos, err := rings[0].List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			made := map[string]int{}
+			for _, k := range infos {
+				made[k.Alg]++
+			}
+			for _, alg := range algs {
+				if made[alg] != 1 {
+					t.Errorf("%d keys for %s were made, want 1", made[alg], alg)
+				}
+			}
+		})
+	}
+}
+
 // Concurrent changes of the keys by nodes and operators run one after another.
 func TestChangesAtOnce(t *testing.T) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
