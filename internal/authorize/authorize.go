@@ -58,7 +58,7 @@ func (e *Endpoint) Authorize(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(answer, v.Browser.Cookie()), nil
 }
 
-// maxQuery is the longest query to which a POST is redirected, in bytes.
+// maxQuery is the longest query to which a POST is redirected, or with which a request is offered again, in bytes.
 const maxQuery = 8 << 10
 
 // askAgain redirects a POST from another site to a GET of the same request, because the browser sends our cookies only
@@ -181,52 +181,59 @@ func (e *Endpoint) refuse(r *http.Request, v interaction.Visitor, event audit.Ev
 	if err := e.Strangers.Refuse(r, event, err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	return e.tell(r, v, reply, refusal)
+	return e.tell(r, v, reply, err)
 }
 
-// tell sends a refusal to the client: at once if Reply.Automatic is true, and otherwise with a form on a page that
-// names the client.
+// tell sends a refusal to the client: at once if Reply.Automatic is true and the request is not too old, and otherwise
+// with a form on a page that names the host.
 func (e *Endpoint) tell(r *http.Request, v interaction.Visitor, reply interaction.Reply, err error) (web.Answer,
 	error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
 	}
-	location := reply.Refusal(refusal)
-	if reply.Automatic {
-		return web.SeeOther(location), nil
-	}
-	if web.ForProgram(r) {
+	tooOld := (*interaction.TooOld)(nil)
+	switch late := errors.As(err, &tooOld); {
+	case reply.Automatic && !late:
+		return web.SeeOther(reply.Refusal(refusal)), nil
+	case web.ForProgram(r):
 		return nil, refusal
 	}
-	held, err := e.Desk.Hold(v, location)
+	held, err := e.Desk.Hold(v, reply, refusal)
 	if err != nil {
 		return nil, err
 	}
 	said := web.FailureOf(refusal)
-	answer := web.WithRefusal(Return{
+	page := Return{
 		Message:   said.Message,
 		Code:      said.Code,
 		RequestID: audit.RequestFrom(r.Context()).ID,
 		To:        interaction.DestinationOf(reply.RedirectURI),
 		Held:      held,
 		CSRF:      e.Pages.Token(v.Browser, returnPurpose),
-	}, refusal)
-	return web.WithCookie(answer, v.Browser.Cookie()), nil
+	}
+	if tooOld != nil && tooOld.Again != "" && len(tooOld.Again) <= maxQuery {
+		page.Again = "/oauth2/authorize?" + tooOld.Again
+	}
+	return web.WithCookie(web.WithRefusal(page, refusal), v.Browser.Cookie()), nil
 }
 
 // returnPurpose is the purpose of the token in the form that returns to a client.
 const returnPurpose = "return"
 
 // Return answers POST /consent/return: the person confirms that a refusal is sent to the client, at the address that
-// the page named (RFC 9700 §4.11.2).
+// the page named (RFC 9700 §4.11.2). If the page was open for too long, it is shown again.
 func (e *Endpoint) Return(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)
 	}
 	browser := e.Pages.Browser(r)
-	location, err := e.Desk.Held(browser, form.Get("return"))
+	location, err := e.Desk.Held(r, form.Get("return"))
+	if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
+		return e.refuse(r, interaction.Visitor{Browser: browser}, audit.AuthorizationRequest(answerable.Reply.ClientID),
+			answerable.Reply, answerable.Err)
+	}
 	if err == nil && !e.Pages.Check(browser, form.Get("csrf"), returnPurpose) {
 		err = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page: go back to the application and "+
 			"start again")

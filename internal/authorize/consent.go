@@ -49,7 +49,7 @@ func (e *Endpoint) resume(r *http.Request, sealed string,
 	a, err := e.Desk.Resume(r, sealed)
 	if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
 		return e.refuse(r, interaction.Visitor{Browser: e.Pages.Browser(r)},
-			audit.AuthorizationRequest(answerable.ClientID), answerable.Reply, answerable.Err)
+			audit.AuthorizationRequest(answerable.Reply.ClientID), answerable.Reply, answerable.Err)
 	}
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.AuthorizationRequest(""), err)

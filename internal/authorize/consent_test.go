@@ -153,7 +153,7 @@ func TestConsentForm(t *testing.T) {
 	t.Run("CN-21 approved too late", func(t *testing.T) {
 		_, page := asked(t)
 		s.Clock.Advance(30*time.Minute + time.Second)
-		page.Allow().ErrorPage(http.StatusBadRequest)
+		page.Allow().ReturnPage(http.StatusBadRequest, "access_denied", "agent.example.com")
 	})
 	t.Run("CN-21 approved in time", func(t *testing.T) {
 		_, page := asked(t)

@@ -115,6 +115,7 @@ type Return struct {
 	To        interaction.Destination
 	Held      string // sealed redirect, handed back as return
 	CSRF      string // token of the form, handed back as csrf
+	Again     string // for a request that is too old: the path and query of the same request; "" if it cannot be made
 }
 
 // Page returns the page, with status 200.

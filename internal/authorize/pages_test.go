@@ -25,6 +25,7 @@ func views(probe string) map[string]web.Answer {
 		"over":            authorize.Answered{Client: card, Resource: resource, Allowed: true, Over: true},
 		"by another":      authorize.Answered{Client: card, Resource: resource, Other: true},
 		"return":          authorize.Return{Message: probe, Code: probe, RequestID: probe, To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe},
+		"return, late":    authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe, Again: "/oauth2/authorize?state=" + probe},
 		"return, scheme":  authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Scheme: probe}, Held: probe, CSRF: probe},
 	}
 }

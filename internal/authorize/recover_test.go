@@ -380,6 +380,16 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 	t.Run("the form, too late", func(t *testing.T) {
 		page := refused(t)
 		s.Clock.Advance(30 * time.Minute)
+		page.Submit(page.Form("return")).ReturnPage(http.StatusBadRequest, "access_denied", "agent.example.com")
+	})
+	t.Run("the client has another redirect URI by then", func(t *testing.T) {
+		c := s.Client(servertest.Unapproved)
+		page := s.Browser(t).Authorize(s.Agent(t, c).Authorization(with("response_type", "token")))
+		changed := *c.Client
+		changed.RedirectURIs = []string{"https://agent.example.com/another"}
+		s.Update(func(tx *store.Tx) error { return tx.UpdateClient(&changed) })
+		page.Submit(page.Form("return")).ErrorPage(http.StatusBadRequest)
+		s.Update(func(tx *store.Tx) error { return tx.DeleteClient(c.ID) })
 		page.Submit(page.Form("return")).ErrorPage(http.StatusBadRequest)
 	})
 	t.Run("a redirect that was made up", func(t *testing.T) {
@@ -387,6 +397,81 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 		for _, held := range []string{"", "https://evil.example/", request(t, s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada))} {
 			page.Submit(page.Form("return"), with("return", held)).ErrorPage(http.StatusBadRequest)
 		}
+	})
+}
+
+// A request that is too old leads back to the client, or begins again.
+func TestTooOld(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		s := servertest.New(t, db, clock)
+		s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts", "mcp:tools:email:send=Send e-mail")
+		ada, eve := s.User("ada@example.com"), s.User("eve@example.com")
+		const title = "This request cannot be answered"
+		again := func(t *testing.T, page *servertest.Page) string {
+			t.Helper()
+			for _, link := range page.Links() {
+				if strings.HasPrefix(link, "/oauth2/authorize?") {
+					return strings.ReplaceAll(link, "&amp;", "&")
+				}
+			}
+			return ""
+		}
+		for name, c := range map[string]*servertest.Client{
+			"an approved client": s.Client(), "a stranger": s.Client(servertest.Unapproved),
+		} {
+			late := func(t *testing.T) (*servertest.Agent, *servertest.Page) {
+				t.Helper()
+				agent := s.Agent(t, c)
+				page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", both), consentAnew))
+				s.Clock.Advance(31 * time.Minute)
+				return agent, page
+			}
+			t.Run("the sign-in page, "+name, func(t *testing.T) {
+				_, page := late(t)
+				page.Follow(page.URL).ReturnPage(http.StatusBadRequest, "access_denied", title)
+			})
+			t.Run("a sign-in on it, "+name, func(t *testing.T) {
+				agent, page := late(t)
+				page = page.SignIn(ada)
+				page.ErrorPage(http.StatusBadRequest)
+				consent := page.Follow(again(t, page))
+				if !consent.IsConsent() {
+					t.Fatalf("status %d:\n%s", consent.Status, visible(consent.Body))
+				}
+				if tokens := agent.Exchange(consent.Allow().Code()).Tokens(); tokens.Scope != both {
+					t.Errorf("scope %q", tokens.Scope)
+				}
+			})
+			t.Run("Allow, "+name, func(t *testing.T) {
+				agent, page := late(t)
+				page = page.Follow(again(t, page.Follow(page.URL))).SignIn(ada)
+				s.Clock.Advance(31 * time.Minute)
+				page = page.Allow()
+				page.ErrorPage(http.StatusBadRequest)
+				agent.Exchange(page.Follow(again(t, page)).Allow().Code()).Tokens()
+			})
+			t.Run("another browser learns nothing of it, "+name, func(t *testing.T) {
+				_, page := late(t)
+				other := s.Browser(t)
+				other.Get("/login").SignIn(eve)
+				page = other.Get(page.URL)
+				page.ErrorPage(http.StatusBadRequest)
+				if !strings.Contains(page.Body, "too old") || strings.Contains(page.Body, "agent.example.com") {
+					t.Errorf("the page says:\n%s", visible(page.Body))
+				}
+			})
+		}
+		t.Run("a client that is gone", func(t *testing.T) {
+			c := s.Client()
+			page := s.Browser(t).Authorize(s.Agent(t, c).Authorization())
+			s.Clock.Advance(31 * time.Minute)
+			s.Update(func(tx *store.Tx) error { return tx.DeleteClient(c.ID) })
+			page = page.Follow(page.URL)
+			page.ErrorPage(http.StatusBadRequest)
+			if strings.Contains(page.Body, `name="return"`) {
+				t.Error("the page offers to return to a client that is gone")
+			}
+		})
 	})
 }
 

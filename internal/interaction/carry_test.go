@@ -258,7 +258,7 @@ func TestResume(t *testing.T) {
 		update(t, "new:first")
 		_, err := desk.Resume(from(cookie), a.Sealed)
 		var answerable *interaction.Answerable
-		if !errors.As(err, &answerable) || answerable.Reply.RedirectURI != reply.RedirectURI || answerable.ClientID != c.ID {
+		if !errors.As(err, &answerable) || answerable.Reply.RedirectURI != reply.RedirectURI || answerable.Reply.ClientID != c.ID {
 			t.Fatalf("%v", err)
 		}
 		if refusal, _ := oauth.AsRefusal(err); refusal.Code != oauth.InvalidScope {

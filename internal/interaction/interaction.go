@@ -10,7 +10,9 @@ package interaction
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,6 +106,7 @@ func (d *Desk) find(r *http.Request, v Visitor, clientID string) (*oauth.Client,
 
 func (d *Desk) reply(c *oauth.Client, redirectURI, state string) Reply {
 	return Reply{
+		ClientID:    c.ID,
 		RedirectURI: redirectURI,
 		State:       state,
 		Issuer:      d.Issuer,
@@ -146,7 +149,7 @@ func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Res
 // Resume returns the authorization that was sealed, in its current state. Client, redirect URI and resource may have
 // changed since, and so may the scopes that the client is allowed; scopes that it is no longer allowed are left out.
 // Resume refuses a request that was altered, is too old, or began in another browser. A refusal that may be sent to the
-// client is an Answerable.
+// client is an Answerable; that of a request that is too old is one of TooOld.
 func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 	plain, err := d.Sealer.Open(sealPurpose, sealed)
 	if err != nil {
@@ -157,13 +160,14 @@ func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 		return nil, err
 	}
 	v, err := d.Visitor(r)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !d.DB.Now().Before(q.EndsAt()):
-		return nil, errTooOld
 	}
+	tooOld := !d.DB.Now().Before(q.EndsAt())
 	if err := mine(v.Browser, q.BoundTo); err != nil {
+		if tooOld { // the browser may have dropped its cookie by now, and to say so would be of no help
+			err = errTooOld
+		}
 		return nil, err
 	}
 	c, reply, err := d.findCarried(r, v, q)
@@ -171,15 +175,41 @@ func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 		return nil, err
 	}
 	resource, err := d.stands(r, v, c, reply, q)
-	if err != nil {
-		return nil, &Answerable{c.ID, reply, err}
+	switch {
+	case tooOld && err == nil:
+		return nil, &Answerable{reply, &TooOld{Again: again(reply, resource, q.Request)}}
+	case tooOld && oauth.IsRefusal(err):
+		return nil, &Answerable{reply, new(TooOld)}
+	case err != nil:
+		return nil, &Answerable{reply, err}
 	}
 	return &Authorization{Request: q.Request, Visitor: v, Client: c, Resource: resource, Reply: reply, Sealed: sealed},
 		nil
 }
 
-var errTooOld = oauth.Refuse(oauth.InvalidRequest,
-	"this page was open for too long: go back to the application and start again")
+// again returns the query of a request equal to q. If another site sent the browser, the new request asks for the
+// consent page, because the browser will come from one of our pages.
+func again(reply Reply, resource *oauth.Resource, q *Request) string {
+	values := url.Values{"response_type": {"code"}, "client_id": {reply.ClientID}, "redirect_uri": {reply.RedirectURI},
+		"code_challenge": {string(q.Challenge)}, "code_challenge_method": {"S256"}, "resource": {resource.Identifier}}
+	var prompt []string
+	if q.PromptLogin {
+		prompt = append(prompt, "login")
+	}
+	if q.PromptConsent || q.CrossSite {
+		prompt = append(prompt, "consent")
+	}
+	for name, value := range map[string]string{"state": reply.State, "scope": q.Scope.String(), "login_hint": q.LoginHint,
+		"prompt": strings.Join(prompt, " ")} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	if q.MaxAge != nil {
+		values.Set("max_age", strconv.FormatInt(*q.MaxAge, 10))
+	}
+	return values.Encode()
+}
 
 // mine refuses a request that is bound to another browser.
 func mine(browser web.Browser, hash string) error {
@@ -188,8 +218,8 @@ func mine(browser web.Browser, hash string) error {
 		return oauth.Refuse(oauth.AccessDenied, "the browser did not send its cookie: allow cookies for this site, "+
 			"go back to the application and start again")
 	case !browser.Is(hash):
-		return oauth.Refuse(oauth.AccessDenied, "this page belongs to another browser: go back to the application "+
-			"and start again")
+		return oauth.Refuse(oauth.AccessDenied, "this page belongs to another browser, or this one has forgotten "+
+			"it among too many others: go back to the application and start again")
 	}
 	return nil
 }
@@ -262,7 +292,7 @@ func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope
 		err) {
 		return nil, err // nothing may be sent to the client
 	}
-	return nil, &Answerable{a.Client.ID, a.Reply, err}
+	return nil, &Answerable{a.Reply, err}
 }
 
 // told rewords an error of client.Directory.Standing, which is meant for callers of the token endpoint, for the person

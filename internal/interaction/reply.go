@@ -1,6 +1,7 @@
 package interaction
 
 import (
+	"net/http"
 	"net/url"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 // Reply builds the answer to the client (OAuth 2.1 §4.1.2, RFC 9207). Its client and redirect URI are verified.
 type Reply struct {
+	ClientID    string
 	RedirectURI string
 	State       string // as the client sent it, byte for byte; "": none
 	Issuer      string
@@ -44,9 +46,8 @@ func (b *Reply) to(params url.Values) string {
 
 // Answerable is a refusal that may be sent to the client, because client and redirect URI are verified.
 type Answerable struct {
-	ClientID string
-	Reply    Reply
-	Err      error
+	Reply Reply
+	Err   error
 }
 
 func (a *Answerable) Error() string { return a.Err.Error() }
@@ -57,30 +58,62 @@ func (a *Answerable) Unwrap() error { return a.Err }
 // holdPurpose is the purpose for which redirects are sealed.
 const holdPurpose = "return to the client"
 
-// Hold returns the redirect of a refusal sealed for the browser of v. A form keeps it until the person submits it.
-func (d *Desk) Hold(v Visitor, location string) (string, error) {
+// TooOld is the refusal of an authentic request that is too old to be answered. Reply.Automatic does not apply to it:
+// the client may have stopped waiting long ago, and then only the person can tell how to go on.
+type TooOld struct {
+	// Again is the query with which /oauth2/authorize takes the same request again. It is "" if the client may no
+	// longer make it.
+	Again string
+}
+
+func (t *TooOld) Error() string { return errTooOld.Error() }
+
+// Unwrap returns the refusal.
+func (t *TooOld) Unwrap() error { return errTooOld }
+
+var errTooOld = oauth.RefuseStatus(http.StatusBadRequest, oauth.AccessDenied,
+	"this request is too old, because it was not answered within %d minutes: start again from the application",
+	int(Lifetime.Minutes()))
+
+// Hold returns a refusal and where it goes, sealed for the browser of v. A form keeps it until the person submits it.
+func (d *Desk) Hold(v Visitor, reply Reply, refusal *oauth.Refusal) (string, error) {
 	w := new(writer)
 	w.number(uint64(d.DB.Now().UnixMicro()))
 	w.packed(v.Browser.Hash())
-	w.packed(location)
+	for _, s := range []string{reply.ClientID, reply.RedirectURI, reply.State, string(refusal.Code), refusal.Description} {
+		w.packed(s)
+	}
 	return d.Sealer.Seal(holdPurpose, w.b)
 }
 
-// Held returns the redirect that Hold sealed. It refuses one that was altered, is too old, or belongs to another
-// browser.
-func (d *Desk) Held(browser web.Browser, sealed string) (location string, err error) {
+// Held returns the redirect that sends the refusal that Hold sealed. It verifies client and redirect URI again, because
+// they may have changed since, and refuses a value that was altered or belongs to another browser. If the value is too
+// old, the refusal is an Answerable.
+func (d *Desk) Held(r *http.Request, sealed string) (location string, err error) {
 	plain, err := d.Sealer.Open(holdPurpose, sealed)
 	if err != nil {
 		return "", err
 	}
-	r := &reader{b: plain}
-	heldAt := time.UnixMicro(int64(r.number()))
-	hash, location := r.packed(), r.packed()
-	switch {
-	case r.broken:
+	b := &reader{b: plain}
+	heldAt := time.UnixMicro(int64(b.number()))
+	hash, clientID, redirectURI, state := b.packed(), b.packed(), b.packed(), b.packed()
+	refusal := &oauth.Refusal{Code: oauth.ErrorCode(b.packed()), Description: b.packed()}
+	if b.broken {
 		return "", errSealed
-	case d.DB.Now().Sub(heldAt) >= Lifetime:
-		return "", errTooOld
 	}
-	return location, mine(browser, hash)
+	v, err := d.Visitor(r)
+	if err != nil {
+		return "", err
+	}
+	if err := mine(v.Browser, hash); err != nil {
+		return "", err
+	}
+	_, reply, err := d.Find(r, v, clientID, redirectURI, state)
+	switch {
+	case err != nil:
+		return "", err
+	case d.DB.Now().Sub(heldAt) >= Lifetime:
+		return "", &Answerable{reply, &TooOld{}}
+	}
+	return reply.Refusal(refusal), nil
 }

@@ -133,8 +133,8 @@ func TestBrowser(t *testing.T) {
 				known++
 			}
 		}
-		if known != 32 {
-			t.Errorf("%d were read, want 32", known)
+		if known != 180 {
+			t.Errorf("%d were read, want 180", known)
 		}
 	})
 }

@@ -47,8 +47,9 @@ type Browser struct {
 	cookie *http.Cookie
 }
 
-// maxBrowserIDs is the maximum number of cookies of one browser that are read.
-const maxBrowserIDs = 32
+// maxBrowserIDs is the maximum number of cookies of one browser that are read: as many as browsers keep of
+// one site.
+const maxBrowserIDs = 180
 
 // Browser returns the browser that sent r. If r has no browser cookie, the Browser has a new id; the caller must send
 // Browser.Cookie for it to be recognised later.
