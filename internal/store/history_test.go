@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +28,14 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// past is how many rows each table of TestHistory has, all of one person, one client
-// and one resource.
-const past = 4000
+// past is how many rows each table of TestHistory has, all of one person, one client and one resource: 4,000, or the
+// number in CARDEA_TEST_PAST.
+var past = func() int {
+	if n, err := strconv.Atoi(os.Getenv("CARDEA_TEST_PAST")); err == nil {
+		return n
+	}
+	return 4000
+}()
 
 // pastOf fills the tables. $T is the microsecond at which the test begins, $S is a
 // second, i counts up to past.
@@ -268,7 +276,7 @@ func TestHistory(t *testing.T) {
 			dsn := storetest.New(t, engine)
 			db := storetest.Connect(t, dsn, storetest.NewClock())
 			fill(t, dsn, db.Now())
-			cost := meter(t, dsn)
+			cost, handle := meter(t, dsn), raw(t, dsn)
 			known := map[string]bool{"Now": true, "Record": true, "Address": true, "Conclude": true}
 			for _, a := range acts(db.Now()) {
 				known[a.method] = true
@@ -285,6 +293,9 @@ func TestHistory(t *testing.T) {
 					if n := cost(statement); a.whole == "" && n > bounds[engine] {
 						t.Errorf("%s costs %d, want at most %d: %s", a.method, n, bounds[engine], statement)
 					}
+					if scanned := scans(t, handle, engine, statement); a.whole == "" && scanned != "" {
+						t.Errorf("%s looks at every row of %s: %s", a.method, scanned, statement)
+					}
 				}
 			}
 			for method := range reflect.TypeFor[*store.Tx]().Methods() {
@@ -299,6 +310,9 @@ func TestHistory(t *testing.T) {
 			for _, statement := range take() {
 				if n := cost(statement); n > bounds[engine] {
 					t.Errorf("sweeping costs %d, want at most %d: %s", n, bounds[engine], statement)
+				}
+				if scanned := scans(t, handle, engine, statement); scanned != "" {
+					t.Errorf("sweeping looks at every row of %s: %s", scanned, statement)
 				}
 			}
 		})
@@ -349,6 +363,46 @@ func spelledOut(query string, args []any) string {
 		query = strings.ReplaceAll(query, "$"+strconv.Itoa(i+1), literal)
 	}
 	return query
+}
+
+// short are the tables that have few rows in any installation, and the subqueries that return few.
+var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "newest", "one"}
+
+// A scan is a step of a plan that looks at every row of a table, as SQLite and PostgreSQL print it.
+var scan = map[storetest.Engine]*regexp.Regexp{
+	storetest.SQLite:   regexp.MustCompile(`^SCAN (\w+)$`),
+	storetest.Postgres: regexp.MustCompile(`Seq Scan on (\w+)`),
+}
+
+// scans returns a long table of which the database looks at every row for a statement, or "".
+func scans(t *testing.T, handle *sql.DB, engine storetest.Engine, statement string) string {
+	t.Helper()
+	explain := "EXPLAIN "
+	if engine == storetest.SQLite {
+		explain = "EXPLAIN QUERY PLAN "
+	}
+	rows, err := handle.QueryContext(t.Context(), explain+statement)
+	if err != nil {
+		t.Fatalf("%v: %s", err, statement)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var line string
+		into := []any{&line}
+		if engine == storetest.SQLite {
+			into = []any{new(any), new(any), new(any), &line}
+		}
+		if err := rows.Scan(into...); err != nil {
+			t.Fatal(err)
+		}
+		if m := scan[engine].FindStringSubmatch(line); m != nil && !slices.Contains(short, m[1]) {
+			return m[1]
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return ""
 }
 
 // meter returns a function that runs a statement, undoes it, and returns its cost.
