@@ -14,7 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Routes returns everything that the server answers.
+// Routes returns all routes of the server.
 func (s *Server) Routes() []web.Route {
 	routes := slices.Concat(s.discovery.Routes(), s.authorization.Routes(), s.token.Routes(), s.login.Routes())
 	if s.registration != nil {
@@ -27,7 +27,7 @@ func (s *Server) Routes() []web.Route {
 	)
 }
 
-// Handler returns what answers the routes, behind what every request passes through.
+// Handler returns the handler of all routes, behind the middleware that every request passes through.
 func (s *Server) Handler() http.Handler {
 	front := &web.Front{
 		Logger:         s.log,
@@ -38,7 +38,7 @@ func (s *Server) Handler() http.Handler {
 	return front.Wrap(web.NewRouter(s.pages, s.Routes()...))
 }
 
-// health is the answer of the two health endpoints.
+// health is the response of the two health endpoints.
 type health struct {
 	Status string `json:"status"`
 }
@@ -46,8 +46,8 @@ type health struct {
 // alive answers GET /healthz: the process serves requests.
 func (s *Server) alive(*http.Request) (health, error) { return health{"ok"}, nil }
 
-// ready answers GET /readyz: the database answers and takes writes, and there are
-// keys to sign with; otherwise 503 with the reason.
+// ready answers GET /readyz: 200 if the database can be read and written and there are keys to sign with, otherwise 503
+// with the reason.
 func (s *Server) ready(r *http.Request) (health, error) {
 	if err := s.db.Ping(r.Context()); err != nil {
 		s.log.WarnContext(r.Context(), "not ready: the database does not answer", "error", err)
@@ -68,10 +68,10 @@ func (s *Server) ready(r *http.Request) (health, error) {
 	return health{"ok"}, nil
 }
 
-// senders is how many senders each limit tells apart.
+// senders is the number of senders that each limit counts separately.
 const senders = 100_000
 
-// newLimits returns the limits of the configuration, on the server's clock.
+// newLimits returns the limits of c. now is their clock.
 func newLimits(c config.Config, now func() time.Time) limits {
 	if !c.Limits.Enabled {
 		return limits{}

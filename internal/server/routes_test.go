@@ -33,7 +33,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// answers checks what a stranger meets who sends nothing but the method.
+// answers checks the answer to a request without parameters, credentials and body.
 func answers(t *testing.T, s *servertest.Server, route web.Route, path, method string) {
 	t.Helper()
 	stranger := s.Agent(t, nil)
@@ -79,7 +79,7 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 			}
 		}
 	default:
-		t.Errorf("it does not say who may call it")
+		t.Errorf("Caller is not set")
 	}
 	if got := reply.Header.Get("Cache-Control"); got != cache {
 		t.Errorf("%s: Cache-Control is %q, want %q", method, got, cache)
@@ -208,7 +208,7 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// A server that is told not to register clients has nothing there.
+// If registration.dcr is off, there is no registration endpoint.
 func TestNoRegistration(t *testing.T) {
 	s := servertest.Start(t, func(c *config.Config) { c.Registration.DCR = "off" })
 	for _, path := range []string{"/oauth2/register", "/register", "/oauth2/register/mcp_1"} {
@@ -245,7 +245,7 @@ func TestSlashes(t *testing.T) {
 	}
 }
 
-// An agent comes through the whole flow by addresses with slashes that somebody typed, or joined, too many.
+// An agent completes the whole flow at addresses with doubled and trailing slashes.
 func TestSlashesInFlow(t *testing.T) {
 	s := servertest.Start(t, func(c *config.Config) { c.Issuer += "/auth" })
 	s.Resource(servertest.MCP, "*mcp:tools:weather")

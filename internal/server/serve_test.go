@@ -105,7 +105,7 @@ func serveFrom(t *testing.T, db *store.DB, edit func(*config.Config)) (n *pipes,
 				t.Error(err)
 			}
 		}
-		time.Sleep(6 * time.Second) // as long as TLS tries to say goodbye to who does not listen
+		time.Sleep(6 * time.Second) // as long as TLS tries to send its close notification to a client that does not read
 	})
 	return n, stop
 }
@@ -173,7 +173,7 @@ func TestPatience(t *testing.T) {
 			if !strings.HasPrefix(answer, c.answer) || c.answer == "" && strings.Contains(answer, "HTTP/1.1 200") {
 				t.Errorf("the answer is %q", answer)
 			}
-			// Go waits half a second more for who may still be sending.
+			// Go waits half a second longer, because the client may still be sending.
 			if after > c.closed+time.Second {
 				t.Errorf("closed after %v, want %v", after, c.closed)
 			}

@@ -64,7 +64,7 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%v, %v", after, err)
 			}
 		})
-		t.Run("FL-38 that there is no such client is not remembered", func(t *testing.T) {
+		t.Run("FL-38 an unknown client is not cached", func(t *testing.T) {
 			for range 2 {
 				if _, err := db.Client(t.Context(), "mcp_new"); !errors.Is(err, store.ErrNotFound) {
 					t.Fatal(err)
@@ -105,7 +105,7 @@ func TestMemory(t *testing.T) {
 				t.Errorf("deleted: %v", got)
 			}
 		})
-		t.Run("a value is made once for all who ask", func(t *testing.T) {
+		t.Run("concurrent callers share one load", func(t *testing.T) {
 			var made atomic.Int64
 			cached := store.NewCached(db, store.Keys, func(tx *store.Tx) (int, error) {
 				made.Add(1)

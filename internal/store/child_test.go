@@ -19,8 +19,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// What a process must survive needs a process to die: this test binary plays it
-// when CARDEA_STORE_CHILD names a part.
+// Some tests kill a process. This test binary runs as that process if CARDEA_STORE_CHILD names a part.
 func TestMain(m *testing.M) {
 	parts := map[string]func(ctx context.Context, db *store.DB) error{"writer": writer, "one": one, "full disk": fullDisk}
 	part := parts[os.Getenv("CARDEA_STORE_CHILD")]
@@ -98,7 +97,7 @@ func one(ctx context.Context, db *store.DB) error {
 	return err
 }
 
-// FL-01: what was acknowledged is there after kill -9, and what is there is whole.
+// FL-01: acknowledged writes survive kill -9, and no write is stored in part.
 func TestKill(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -135,7 +134,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// checkWhole checks that all that was acknowledged is there, and nothing by half.
+// checkWhole checks that every acknowledged write is stored, and none in part.
 func checkWhole(t *testing.T, db *store.DB, acknowledged map[string]bool) (whole int) {
 	t.Helper()
 	found := map[string]bool{}
@@ -272,7 +271,7 @@ func fullDisk(ctx context.Context, db *store.DB) error {
 	wg.Wait()
 	switch {
 	case wrong != nil:
-		return fmt.Errorf("a full disk is no fault that may pass: %w", wrong)
+		return fmt.Errorf("a full disk is not reported as temporary: %w", wrong)
 	case failures == 0:
 		return errors.New("the disk was never full")
 	}

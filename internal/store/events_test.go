@@ -40,7 +40,7 @@ func TestConclude(t *testing.T) {
 				}
 				got := events(t, db, store.EventFilter{})[before:]
 				if len(got) != 2 {
-					t.Fatalf("%d events, want 2: a fault is no decision", len(got))
+					t.Fatalf("%d events, want 2: a fault is not a decision", len(got))
 				}
 				allowed, refused := want, want
 				allowed.Outcome = audit.Allowed
@@ -230,7 +230,7 @@ func TestEvents(t *testing.T) {
 				}
 			})
 		}
-		t.Run("a cursor of somebody's own making is refused", func(t *testing.T) {
+		t.Run("a forged cursor is refused", func(t *testing.T) {
 			for _, cursor := range []string{"x", "!", "MTIz", "LCw"} {
 				err := db.View(t.Context(), func(tx *store.Tx) error {
 					_, _, err := tx.Events(store.EventFilter{}, store.Page{After: cursor})

@@ -99,7 +99,7 @@ func TestSpendCode(t *testing.T) {
 			}
 		})
 		if spend("none") {
-			t.Error("a code that is not there was spent")
+			t.Error("an unknown code was spent")
 		}
 		for name, kill := range deaths {
 			t.Run(name, func(t *testing.T) {

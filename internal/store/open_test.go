@@ -57,7 +57,7 @@ func TestCS13FilesAreForTheirOwnerAlone(t *testing.T) {
 		}
 		return info.Mode().Perm()
 	}
-	for _, name := range []string{"new", "made by somebody careless"} {
+	for _, name := range []string{"new", "readable by all"} {
 		t.Run(name, func(t *testing.T) {
 			db, err := store.Open(t.Context(), "sqlite:"+path, store.Options{})
 			if err != nil {
@@ -108,14 +108,13 @@ func TestOpenErrors(t *testing.T) {
 				t.Fatal("opened")
 			}
 			if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%v; want %q, and no password", err, c.want)
+				t.Errorf("%v; want %q, without the password", err, c.want)
 			}
 		})
 	}
 }
 
-// FL-08, TK-62: a database that is not there is a fault that may pass, not a
-// reason to refuse or to crash.
+// FL-08, TK-62: an unreachable database is a temporary fault, neither a refusal nor a panic.
 func TestUnreachable(t *testing.T) {
 	db, err := store.Open(t.Context(), "postgres://u:hunter2@127.0.0.1:1/x", store.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
@@ -158,7 +157,7 @@ func TestMigrate(t *testing.T) {
 				same(t, migrations(t), pending)
 			}
 			if err := db.Update(t.Context(), set("x", nil)); err == nil {
-				t.Error("a write before the migration went through")
+				t.Error("a write before the migration succeeded")
 			}
 			var wg sync.WaitGroup
 			for range 3 { // nodes that start at once
@@ -207,7 +206,7 @@ func TestMigrate(t *testing.T) {
 	})
 }
 
-// CS-01: what is kept is hashed, sealed, or no secret.
+// CS-01: secrets are stored hashed or sealed.
 func TestSecretsAtRest(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		secret := oauth.NewSecret(oauth.SecretPrefix)
@@ -219,7 +218,7 @@ func TestSecretsAtRest(t *testing.T) {
 			"the refresh token": oauth.RefreshTokenOf([]byte("key"), g, 1),
 		})
 		if written := string(storetest.AtRest(t, db)); !strings.Contains(written, oauth.Hash(secret)) || !strings.Contains(written, g.ID) {
-			t.Error("what is written was not found, so what is not proves nothing")
+			t.Error("values that are stored were not found, so the search finds nothing")
 		}
 	})
 }

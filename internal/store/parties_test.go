@@ -67,7 +67,7 @@ func TestParties(t *testing.T) {
 				t.Errorf("no grant: %v", err)
 			}
 			if _, _, _, err := tx.TokenParties(&oauth.Claims{ID: "grt_none.x"}); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("a token of no grant: %v", err)
+				t.Errorf("a token without a grant: %v", err)
 			}
 			return nil
 		})
@@ -117,7 +117,7 @@ func TestParties(t *testing.T) {
 				}
 			}
 		})
-		t.Run("who is gone", func(t *testing.T) {
+		t.Run("deleted parties", func(t *testing.T) {
 			update(t, db, func(tx *store.Tx) error {
 				return errors.Join(tx.DeleteClient(client.ID), tx.DeleteResource(resource.ID), tx.DeleteUser(user.ID))
 			})
@@ -178,7 +178,7 @@ func TestIncarnation(t *testing.T) {
 		nobodys := &oauth.Grant{ID: oauth.NewID("grt_"), ClientID: "nobody", CreatedAt: db.Now(), EndsAt: db.Now()}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateGrant(nobodys) })
 		if nobodys.IsOf(&oauth.Client{ID: "nobody"}) {
-			t.Error("the grant of a client that is not there is of one from before there were incarnations")
+			t.Error("the grant of a deleted client counts as one from before incarnations")
 		}
 	})
 }

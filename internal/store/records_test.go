@@ -370,7 +370,7 @@ func TestSessions(t *testing.T) {
 			}
 			expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.SeenSession("h", tx.Now().Add(time.Hour)) })
 		})
-		t.Run("LG-18 an ended session is no session", func(t *testing.T) {
+		t.Run("LG-18 an ended session is not found", func(t *testing.T) {
 			clock.Set(begin)
 			update(t, db, func(tx *store.Tx) error { return tx.EndSession("h") })
 			if _, err := find(); !errors.Is(err, store.ErrNotFound) {

@@ -83,7 +83,7 @@ func TestUpdate(t *testing.T) {
 				t.Error("committed")
 			}
 			if err := db.View(t.Context(), func(*store.Tx) error { panic("poison") }); err == nil {
-				t.Error("a panic in a View is no error")
+				t.Error("a panic in a View is not returned as an error")
 			}
 		})
 		t.Run("a goroutine that ends rolls back and others go on", func(t *testing.T) {
@@ -280,7 +280,7 @@ func TestClose(t *testing.T) {
 			again := storetest.Connect(t, dsn, storetest.NewClock())
 			for i := range 200 {
 				if !isSet(t, again, fmt.Sprint(i)) {
-					t.Fatalf("%d was acknowledged and is not there", i)
+					t.Fatalf("%d was acknowledged and is not stored", i)
 				}
 			}
 		})
@@ -327,7 +327,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// FL-33: many writers, readers and a second process beside them hear of no lock.
+// FL-33: many writers and readers and a second process never get an error about a lock.
 func TestManyWriters(t *testing.T) {
 	for _, engine := range storetest.Engines() {
 		t.Run("FL-33 "+string(engine), func(t *testing.T) {

@@ -74,7 +74,7 @@ func sqlitePath(dsn string) (string, bool) {
 // error wraps oauth.ErrUnavailable.
 //
 // fn runs once. If ctx ends before fn has begun, Update returns its error; later
-// SQLite pays no attention to ctx, and PostgreSQL rolls back.
+// SQLite ignores ctx, and PostgreSQL rolls back.
 func (e *Engine) Update(ctx context.Context, fn func(*Tx) error) error { return e.update(ctx, fn) }
 
 // View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database, on

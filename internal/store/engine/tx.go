@@ -11,7 +11,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 )
 
-// Tx is a transaction. It is good until the function that it was given to returns.
+// Tx is a transaction. It is valid until the function that it was passed to returns.
 // After a fault of the database the function should return it.
 type Tx struct {
 	// Now is when the transaction began.
