@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"internal/registration": 9,
 	"internal/discovery":    9,
 	"internal/account":      9,
+	"internal/console":      9,
 
 	"internal/admin": 8,
 
@@ -101,7 +102,7 @@ var nameless = []string{"util", "utils", "common", "helpers", "models", "service
 
 // The bounds of the house, which keep it calm (docs/design.md).
 const (
-	maxPackages        = 36
+	maxPackages        = 36   // without those that only tests import, which are not rooms of the program
 	maxLines           = 2200 // of a package, without its tests
 	maxEndpointImports = 10   // of packages of ours
 	maxServerImports   = 20
@@ -252,6 +253,7 @@ func TestExcesses(t *testing.T) {
 		want []string
 	}{
 		{"36 packages, and what is outside", append(alone(many(36)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
+		{"36 packages, and what tests import", append(alone(many(36)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
 		{"37 packages", alone(many(37)...), []string{"there are 37 packages, more than 36: which two are one?"}},
 		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
 			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
@@ -282,7 +284,9 @@ func excesses(pkgs []pkg) (found []string) {
 		if outside(p.Name) {
 			continue
 		}
-		house++
+		if _, isSupport := support[p.Name]; !isSupport {
+			house++
+		}
 		for _, to := range p.Imports {
 			if !slices.Contains(vocabularies, to) {
 				imports++
