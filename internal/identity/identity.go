@@ -1,14 +1,18 @@
-// Package identity defines people, the form of their e-mail addresses by which accounts are looked up, and their
-// browser sessions.
+// Package identity defines people, the form of their e-mail addresses by which accounts are looked up, their roles and
+// groups, and their browser sessions.
 package identity
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // User is a person who signs in.
 type User struct {
 	ID           string // "usr_…"; the sub of their tokens
 	Email        string // as entered
 	Name         string
+	Role         Role   // what they may do to this installation; "": nothing
 	PasswordHash string // argon2id in PHC format; "" if the user has no password
 	CreatedAt    time.Time
 	DisabledAt   time.Time // zero if enabled
@@ -16,6 +20,30 @@ type User struct {
 
 // Disabled reports whether an operator has disabled the account.
 func (u *User) Disabled() bool { return !u.DisabledAt.IsZero() }
+
+// Role is what a person may do to the installation, beyond signing in. "" is nothing.
+type Role string
+
+// The roles. package admin says what each may do.
+const (
+	Owner    Role = "owner"
+	Operator Role = "operator"
+	Auditor  Role = "auditor"
+)
+
+// Roles are all roles, the one that may do most first.
+var Roles = []Role{Owner, Operator, Auditor}
+
+// Valid reports whether r is a role, or "".
+func (r Role) Valid() bool { return r == "" || slices.Contains(Roles, r) }
+
+// Group is a number of people under one name.
+type Group struct {
+	ID          string // "grp_…"; another group that is given the name later has another
+	Name        string
+	Description string // for operators; may be empty
+	CreatedAt   time.Time
+}
 
 // Session is a browser in which a person is signed in.
 type Session struct {

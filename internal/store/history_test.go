@@ -40,8 +40,12 @@ var past = func() int {
 // pastOf fills the tables. $T is the microsecond at which the test begins, $S is a
 // second, i counts up to past.
 var pastOf = []string{
-	`INSERT INTO users (id, email, email_key, name, password_hash, created_at)
-		SELECT 'usr_' || i, i || '@example.com', i || '@example.com', 'Ada', '', $T - i FROM n`,
+	`INSERT INTO users (id, email, email_key, name, role, password_hash, created_at)
+		SELECT 'usr_' || i, i || '@example.com', i || '@example.com', 'Ada', 'owner', '', $T - i FROM n`,
+	`INSERT INTO groups (id, name, description, created_at) SELECT 'grp_' || i, 'group ' || i, '', $T - i FROM n`,
+	`INSERT INTO groups (id, name, description, created_at) VALUES ('grp_crowd', 'crowd', '', $T)`,
+	`INSERT INTO group_members (group_id, user_id, added_at) SELECT 'grp_crowd', 'usr_' || i, $T - i FROM n`,
+	`INSERT INTO group_members (group_id, user_id, added_at) SELECT 'grp_' || i, 'usr_2', $T - i FROM n`,
 	`INSERT INTO resources (id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, created_at, updated_at)
 		VALUES ('res_1', 'https://mcp.example.com', 'Weather', '[]', '', 0, 0, 0, $T, $T)`,
 	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at)
@@ -98,6 +102,7 @@ func acts(now time.Time) []act {
 		{"ClientUsed", func(tx *store.Tx) error { return tx.ClientUsed("mcp_2") }, none},
 		{"Clients", func(tx *store.Tx) error { return listed(tx.Clients(few)) }, none},
 		{"Code", func(tx *store.Tx) error { return ok(tx.Code("code new")) }, none},
+		{"CompleteSetup", func(tx *store.Tx) error { return ok(tx.CompleteSetup("setup")) }, none},
 		{"ConsentedScopes", func(tx *store.Tx) error {
 			return ok(tx.ConsentedScopes("usr_1", "mcp_1", "res_1", "https://app.example/cb"))
 		}, none},
@@ -105,6 +110,9 @@ func acts(now time.Time) []act {
 		{"CreateGrant", func(tx *store.Tx) error { return tx.CreateGrant(grant) }, none},
 		{"CreateCode", func(tx *store.Tx) error {
 			return tx.CreateCode(&oauth.Code{Hash: "code another", GrantID: "grt_1", ExpiresAt: later})
+		}, none},
+		{"CreateGroup", func(tx *store.Tx) error {
+			return tx.CreateGroup(&identity.Group{ID: "grp_another", Name: "another", CreatedAt: now})
 		}, none},
 		{"CreateInitialToken", func(tx *store.Tx) error {
 			return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_another", Hash: "iat another", CreatedAt: now})
@@ -117,6 +125,7 @@ func acts(now time.Time) []act {
 		{"CreateUser", func(tx *store.Tx) error {
 			return tx.CreateUser(&identity.User{ID: "usr_another", Email: "another@example.com", CreatedAt: now})
 		}, none},
+		{"AddMember", func(tx *store.Tx) error { return ok(tx.AddMember("grp_2", "usr_1")) }, none},
 		{"ConfirmPassword", func(tx *store.Tx) error {
 			user, err := tx.User("usr_1")
 			if err != nil {
@@ -129,12 +138,15 @@ func acts(now time.Time) []act {
 			return err
 		}, none},
 		{"DeleteClient", func(tx *store.Tx) error { return tx.DeleteClient("mcp_1") }, "it ends every live grant of the client"},
+		{"DeleteGroup", func(tx *store.Tx) error { return tx.DeleteGroup("grp_crowd") }, "it ends every membership of the group"},
 		{"DeleteResource", func(tx *store.Tx) error { return tx.DeleteResource("res_1") }, "it ends every live grant of the resource"},
 		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") }, "it ends every live grant and session of the account"},
+		{"DescribeGroup", func(tx *store.Tx) error { return tx.DescribeGroup("grp_crowd", "everybody") }, none},
 		{"DisableClient", func(tx *store.Tx) error { return tx.DisableClient("mcp_1") }, none},
 		{"DisableUser", func(tx *store.Tx) error { return tx.DisableUser("usr_1") }, "it ends every session of the account"},
 		{"EnableClient", func(tx *store.Tx) error { return tx.EnableClient("mcp_1") }, none},
 		{"EnableUser", func(tx *store.Tx) error { return tx.EnableUser("usr_1") }, none},
+		{"EndSetup", func(tx *store.Tx) error { return tx.EndSetup() }, none},
 		{"EndSession", func(tx *store.Tx) error { return tx.EndSession("session 1") }, none},
 		{"EndSessions", func(tx *store.Tx) error { return tx.EndSessions("usr_1") }, "it ends every session of the account"},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{}, few)) }, none},
@@ -176,6 +188,8 @@ func acts(now time.Time) []act {
 		{"Grants", func(tx *store.Tx) error {
 			return listed(tx.Grants(store.GrantFilter{UserID: "usr_1", ClientID: "mcp_1", Live: true}, few))
 		}, none},
+		{"Group", func(tx *store.Tx) error { return ok(tx.Group("crowd")) }, none},
+		{"Groups", func(tx *store.Tx) error { return listed(tx.Groups(few)) }, none},
 		{"GrantParties", func(tx *store.Tx) error { _, _, err := tx.GrantParties("grt_1"); return err }, none},
 		{"InitialToken", func(tx *store.Tx) error { return ok(tx.InitialToken("iat_1")) }, none},
 		{"InitialTokens", func(tx *store.Tx) error { return listed(tx.InitialTokens(few)) }, none},
@@ -183,13 +197,18 @@ func acts(now time.Time) []act {
 		{"LiveGrants", func(tx *store.Tx) error { return ok(tx.LiveGrants(store.GrantFilter{UserID: "usr_1"})) }, "an operator is told what a reset ended"},
 		{"LiveInitialToken", func(tx *store.Tx) error { return ok(tx.LiveInitialToken("iat 1")) }, none},
 		{"LockClient", func(tx *store.Tx) error { return ok(tx.LockClient("mcp_1")) }, none},
+		{"LockGroup", func(tx *store.Tx) error { return ok(tx.LockGroup("crowd")) }, none},
 		{"LockKeys", func(tx *store.Tx) error { return ok(tx.LockKeys()) }, none},
+		{"LockOwners", func(tx *store.Tx) error { return ok(tx.LockOwners()) }, none},
 		{"LockResource", func(tx *store.Tx) error { return ok(tx.LockResource("https://mcp.example.com")) }, none},
 		{"LockUser", func(tx *store.Tx) error { return ok(tx.LockUser("1@example.com")) }, none},
+		{"Members", func(tx *store.Tx) error { return listed(tx.Members("grp_crowd", few)) }, none},
+		{"OfferSetup", func(tx *store.Tx) error { return ok(tx.OfferSetup("setup", later)) }, none},
 		{"Parties", func(tx *store.Tx) error { return ok(tx.Parties("mcp_1", "res_1", "usr_1")) }, none},
 		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},
 		{"ProfileUses", func(tx *store.Tx) error { return ok(tx.ProfileUses()) }, none},
 		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) }, none},
+		{"RemoveMember", func(tx *store.Tx) error { return ok(tx.RemoveMember("grp_crowd", "usr_1")) }, none},
 		{"ReplaceMetadata", func(tx *store.Tx) error { return tx.ReplaceMetadata(known, false) }, none},
 		{"ReplaceSecret", func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_1", "hash", later) }, none},
 		{"Resource", func(tx *store.Tx) error { return ok(tx.Resource("https://mcp.example.com")) }, none},
@@ -219,6 +238,7 @@ func acts(now time.Time) []act {
 			}
 			return nil
 		}, none},
+		{"Setup", func(tx *store.Tx) error { return ok(tx.Setup()) }, none},
 		{"SpendAssertion", func(tx *store.Tx) error { return tx.SpendAssertion("assertion another", later) }, none},
 		{"SpendCode", func(tx *store.Tx) error { return ok(tx.SpendCode("code new")) }, none},
 		{"SpendInitialToken", func(tx *store.Tx) error { return ok(tx.SpendInitialToken("iat 1")) }, none},
@@ -240,7 +260,9 @@ func acts(now time.Time) []act {
 			return nil
 		}, none},
 		{"UpdateResource", func(tx *store.Tx) error { return tx.UpdateResource(&oauth.Resource{ID: "res_1"}) }, none},
+		{"UpdateUser", func(tx *store.Tx) error { return tx.UpdateUser(&identity.User{ID: "usr_1"}) }, none},
 		{"User", func(tx *store.Tx) error { return ok(tx.User("usr_1")) }, none},
+		{"UserGroups", func(tx *store.Tx) error { return ok(tx.UserGroups("usr_1", "usr_3")) }, none},
 		{"UserByEmail", func(tx *store.Tx) error { return ok(tx.UserByEmail("1@example.com")) }, none},
 		{"Users", func(tx *store.Tx) error { return listed(tx.Users(few)) }, none},
 	}

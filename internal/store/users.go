@@ -9,14 +9,24 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-const userColumns = "id, email, name, password_hash, created_at, disabled_at"
+const userColumns = "id, email, name, role, password_hash, created_at, disabled_at"
+
+// userColumnsOf returns userColumns of the table with the given name in a join.
+func userColumnsOf(table string) string {
+	return table + "." + strings.ReplaceAll(userColumns, ", ", ", "+table+".")
+}
+
+// userFields are where userColumns are scanned into.
+func userFields(u *identity.User) []any {
+	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}}
+}
 
 // CreateUser stores a new account with all its fields, including CreatedAt. It returns ErrConflict if its id is taken,
 // or its e-mail address, compared by identity.EmailKey.
 func (tx *Tx) CreateUser(u *identity.User) error {
-	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7) ON "+
+	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON "+
 		"CONFLICT DO NOTHING",
-		args{u.ID, u.Email, u.Name, u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt),
+		args{u.ID, u.Email, u.Name, string(u.Role), u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt),
 			identity.EmailKey(u.Email)})
 }
 
@@ -39,6 +49,11 @@ func (tx *Tx) UserByEmail(email string) (*identity.User, error) {
 func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) {
 	return paged(tx, "SELECT "+userColumns+" FROM users", new(where), page, "created_at", "id", scanUser,
 		func(u *identity.User) (time.Time, string) { return u.CreatedAt, u.ID })
+}
+
+// UpdateUser stores the name and the role of an account. It returns ErrNotFound if there is no such account.
+func (tx *Tx) UpdateUser(u *identity.User) error {
+	return tx.one("UPDATE users SET name = $2, role = $3 WHERE id = $1", args{u.ID, u.Name, string(u.Role)})
 }
 
 // SetPassword stores a password hash. It returns ErrNotFound if there is no such account.
@@ -70,7 +85,7 @@ func (tx *Tx) EnableUser(id string) error {
 	return tx.one("UPDATE users SET disabled_at = NULL WHERE id = $1", args{id})
 }
 
-// DeleteUser deletes an account with its sessions and revokes its grants with the reason "user_deleted". It returns
+// DeleteUser deletes an account with its sessions and its memberships of groups, and revokes its grants with the reason "user_deleted". It returns
 // ErrNotFound if there is no such account.
 func (tx *Tx) DeleteUser(id string) error {
 	if err := tx.one("DELETE FROM users WHERE id = $1", args{id}); err != nil {
@@ -81,7 +96,7 @@ func (tx *Tx) DeleteUser(id string) error {
 
 func scanUser(scan func(...any) error) (*identity.User, error) {
 	u := new(identity.User)
-	err := scan(&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt})
+	err := scan(userFields(u)...)
 	return u, err
 }
 
@@ -101,12 +116,12 @@ func (tx *Tx) CreateSession(s *identity.Session) error {
 // ended at Tx.Now, or if its account is disabled.
 func (tx *Tx) Session(hash string) (*identity.Session, *identity.User, error) {
 	s, u := new(identity.Session), new(identity.User)
-	err := tx.row(`SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at,
-		u.id, u.email, u.name, u.password_hash, u.created_at, u.disabled_at
-		FROM sessions s JOIN users u ON u.id = s.user_id
-		WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL`, args{hash, micros(tx.now)},
-		&s.Hash, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt}, instant{&s.ExpiresAt}, instant{&s.EndsAt},
-		&u.ID, &u.Email, &u.Name, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt})
+	into := []any{&s.Hash, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt},
+		instant{&s.ExpiresAt}, instant{&s.EndsAt}}
+	err := tx.row("SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at, "+
+		userColumnsOf("u")+" FROM sessions s JOIN users u ON u.id = s.user_id "+
+		"WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL", args{hash, micros(tx.now)},
+		append(into, userFields(u)...)...)
 	if err != nil {
 		return nil, nil, err
 	}
