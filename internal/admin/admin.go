@@ -34,13 +34,18 @@ type Operations struct {
 
 // change runs fn in a transaction if by may write noun, and records the event that
 // fn returns. It records nothing if that is the zero Event, which means that nothing was
-// changed. If by may not write noun, change refuses and records the refusal as action.
+// changed. If by may not write noun, or fn
+// says so, change refuses and records the refusal as action; fn asks for rights before it writes,
+// because a refusal is committed.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, fn func(*store.Tx) (audit.Event, error)) error {
 	return o.DB.Update(audit.WithActor(ctx, by.Actor), func(tx *store.Tx) error {
-		if err := by.may(noun, write); err != nil {
+		if err := by.check(tx, noun, write); err != nil {
 			return tx.Conclude(audit.Event{Action: action}, err)
 		}
 		event, err := fn(tx)
+		if isForbidden(err) {
+			return tx.Conclude(audit.Event{Action: action}, err)
+		}
 		if err != nil || event.Action == "" {
 			return err
 		}
@@ -50,18 +55,26 @@ func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action st
 
 // look runs fn if by may read noun, and refuses otherwise.
 func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*store.Tx) error) error {
-	if err := o.permit(ctx, by, noun, read, noun.one()+".read"); err != nil {
-		return err
-	}
-	return o.DB.View(ctx, fn)
+	err := o.DB.View(ctx, func(tx *store.Tx) error {
+		if err := by.check(tx, noun, read); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	return o.refusal(ctx, by, noun.one()+".read", err)
 }
 
 // permit returns nil if by has the access to to noun. Otherwise it records the refusal
 // as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {
-	err := by.may(noun, to)
-	if err == nil {
-		return nil
+	err := o.DB.View(ctx, func(tx *store.Tx) error { return by.check(tx, noun, to) })
+	return o.refusal(ctx, by, action, err)
+}
+
+// refusal returns err, and records it as action if it says that by may not.
+func (o *Operations) refusal(ctx context.Context, by Caller, action string, err error) error {
+	if !isForbidden(err) {
+		return err
 	}
 	return o.DB.Conclude(audit.WithActor(ctx, by.Actor), audit.Event{Action: action}, err)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -35,6 +36,22 @@ func operate(t *testing.T, db *store.DB) *admin.Operations {
 	return o
 }
 
+// account makes an account without a password.
+func account(t *testing.T, db *store.DB, role identity.Role) *identity.User {
+	t.Helper()
+	u := &identity.User{ID: oauth.NewID("usr_"), Name: "Ada", Role: role, CreatedAt: db.Now()}
+	u.Email = u.ID + "@example.com"
+	update(t, db, func(tx *store.Tx) error { return tx.CreateUser(u) })
+	return u
+}
+
+func update(t *testing.T, db *store.DB, fn func(*store.Tx) error) {
+	t.Helper()
+	if err := db.Update(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // lastEvent returns the newest event of the audit log.
@@ -50,12 +67,13 @@ func lastEvent(t *testing.T, o *admin.Operations) audit.Event {
 func TestCaller(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o := operate(t, db)
-	person := func(role admin.Role, scopes scope.Set) admin.Caller {
-		return admin.Caller{Actor: audit.Actor{Type: audit.ByUser, ID: "usr_1", Name: "Ada"}, Role: role, Scopes: scopes}
-	}
-	program := func(scopes ...string) admin.Caller {
-		return admin.Caller{Actor: audit.Actor{Type: audit.ByClient, ID: "mcp_1"}, Scopes: scopes}
-	}
+	person := func(role identity.Role, scopes scope.Set) admin.Caller { return admin.Person(account(t, db, role), scopes) }
+	program := func(scopes ...string) admin.Caller { return admin.Program("mcp_1", "Robot", scopes) }
+	gone := account(t, db, identity.Owner)
+	update(t, db, func(tx *store.Tx) error { return tx.DeleteUser(gone.ID) })
+	disabled := account(t, db, identity.Owner)
+	update(t, db, func(tx *store.Tx) error { return tx.DisableUser(disabled.ID) })
+	account(t, db, identity.Owner) // whom nothing below touches
 	reads := map[admin.Noun]func(context.Context, admin.Caller) error{
 		admin.Resources: func(ctx context.Context, by admin.Caller) error {
 			_, err := o.Resources(ctx, by)
@@ -67,6 +85,10 @@ func TestCaller(t *testing.T) {
 		},
 		admin.Users: func(ctx context.Context, by admin.Caller) error {
 			_, _, err := o.Users(ctx, by, store.Page{})
+			return err
+		},
+		admin.Groups: func(ctx context.Context, by admin.Caller) error {
+			_, _, err := o.Groups(ctx, by, store.Page{})
 			return err
 		},
 		admin.Grants: func(ctx context.Context, by admin.Caller) error {
@@ -100,6 +122,10 @@ func TestCaller(t *testing.T) {
 			_, err := o.DisableUser(ctx, by, "eve@example.com")
 			return err
 		},
+		admin.Groups: func(ctx context.Context, by admin.Caller) error {
+			_, err := o.DeleteGroup(ctx, by, "none")
+			return err
+		},
 		admin.Sessions: func(ctx context.Context, by admin.Caller) error {
 			_, err := o.RevokeSession(ctx, by, "ses_none")
 			return err
@@ -109,7 +135,7 @@ func TestCaller(t *testing.T) {
 			return err
 		},
 	}
-	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Grants, admin.Sessions, admin.Events}
+	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Groups, admin.Grants, admin.Sessions, admin.Events}
 	for _, tt := range []struct {
 		who           string
 		by            admin.Caller
@@ -117,13 +143,15 @@ func TestCaller(t *testing.T) {
 	}{
 		{"nobody", admin.Caller{}, nil, nil},
 		{"a command", root, all, all},
-		{"an owner", person(admin.Owner, nil), all, all},
-		{"an operator", person(admin.Operator, nil), all, []admin.Noun{admin.Resources, admin.Clients, admin.Grants, admin.Sessions}},
-		{"an auditor", person(admin.Auditor, nil), all, nil},
+		{"an owner", person(identity.Owner, nil), all, all},
+		{"an operator", person(identity.Operator, nil), all, []admin.Noun{admin.Resources, admin.Clients, admin.Grants, admin.Sessions}},
+		{"an auditor", person(identity.Auditor, nil), all, nil},
 		{"a person without a role", person("", nil), nil, nil},
-		{"an owner's program for clients", person(admin.Owner, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, []admin.Noun{admin.Clients}},
-		{"an auditor's program for clients", person(admin.Auditor, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, nil},
-		{"an owner's program for nothing", person(admin.Owner, scope.Set{}), nil, nil},
+		{"an owner whose account is deleted", admin.Person(gone, nil), nil, nil},
+		{"an owner whose account is disabled", admin.Person(disabled, nil), nil, nil},
+		{"an owner's program for clients", person(identity.Owner, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, []admin.Noun{admin.Clients}},
+		{"an auditor's program for clients", person(identity.Auditor, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, nil},
+		{"an owner's program for nothing", person(identity.Owner, scope.Set{}), nil, nil},
 		{"a program without scopes", program(), nil, nil},
 		{"a program that reads grants", program("cardea:grants:read"), []admin.Noun{admin.Grants}, nil},
 		{"a program that writes resources", program("cardea:resources:write"), []admin.Noun{admin.Resources}, []admin.Noun{admin.Resources}},
@@ -162,7 +190,7 @@ func TestCaller(t *testing.T) {
 func TestActor(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o := operate(t, db)
-	ada := admin.Caller{Actor: audit.Actor{Type: audit.ByUser, ID: "usr_1", Name: "Ada"}, Role: admin.Operator}
+	ada := admin.Person(account(t, db, identity.Operator), nil)
 	ctx := audit.WithRequest(t.Context(), audit.Request{ID: "req_1", Address: "192.0.2.1"})
 	if _, err := o.UpdateResource(ctx, ada, servertest.MCP, admin.ResourceTerms{Name: ptr("Weather")}); err != nil {
 		t.Fatal(err)

@@ -1,32 +1,49 @@
 package admin
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Caller is the person, client or command that asks for an operation, with its rights. The
-// address of the caller is in the audit.Request of the context. The zero Caller may do nothing.
+// Caller is the person, client or command that asks for an operation, with its rights. The address of the caller is in the
+// audit.Request of the context. The zero Caller may do nothing.
 type Caller struct {
 	Actor audit.Actor
-	// Role is the role of a person; "" for others.
-	Role Role
-	// Scopes are those of the access token that a program presented, for itself or
-	// for a person; nil if there was none.
+	// Scopes are those of the access token that a program presented, for itself or for a person; nil if there was none.
 	Scopes scope.Set
+	// role is a person's, as the transaction has it that judges them.
+	role identity.Role
 }
 
-// Command returns the caller for a command that runs on the machine of the installation
-// and may do everything. id is the account of the operating system.
+// Command returns the caller for a command that runs on the machine of the installation and may do everything. id is the
+// account of the operating system.
 func Command(id, name string) Caller {
 	return Caller{Actor: audit.Actor{Type: audit.ByCommand, ID: id, Name: name}}
 }
 
-// Noun is a kind of record that operations work on, by its name in the paths of the API
-// and in the scopes of its tokens.
+// Person returns a person as a caller: signed in to the console if scopes is nil, and otherwise through a program whose
+// access token has these scopes. What the person may do is decided by the role and the state that their account has in
+// the transaction of the operation.
+func Person(user *identity.User, scopes scope.Set) Caller {
+	return Caller{
+		Actor:  audit.Actor{Type: audit.ByUser, ID: user.ID, Name: cmp.Or(user.Name, user.Email)},
+		Scopes: scopes,
+	}
+}
+
+// Program returns a client as a caller, which has proved by an access token of its own that it may do what scopes say.
+func Program(clientID, name string, scopes scope.Set) Caller {
+	return Caller{Actor: audit.Actor{Type: audit.ByClient, ID: clientID, Name: name}, Scopes: scopes}
+}
+
+// Noun is a kind of record that operations work on, by its name in the paths of the API and in the scopes of its tokens.
 type Noun string
 
 // The nouns.
@@ -34,13 +51,19 @@ const (
 	Resources Noun = "resources"
 	Clients   Noun = "clients" // and their profiles
 	Users     Noun = "users"
+	Groups    Noun = "groups" // and who is in them
 	Grants    Noun = "grants"
 	Sessions  Noun = "sessions"
 	Keys      Noun = "keys" // and what they signed
+	Providers Noun = "providers"
 	Events    Noun = "events"
+	Settings  Noun = "settings"
 	// InitialAccessTokens need the rights of Clients.
 	InitialAccessTokens Noun = "initial_access_tokens"
 )
+
+// Nouns are the nouns that have rights and scopes of their own.
+var Nouns = []Noun{Resources, Clients, Users, Groups, Grants, Sessions, Keys, Providers, Events, Settings}
 
 // one returns the noun in the singular, which the actions of events begin with.
 func (n Noun) one() string { return string(n[:len(n)-1]) }
@@ -53,54 +76,85 @@ const (
 	write access = "write" // it includes read
 )
 
-// Role says what a person may do. "" lets a person do nothing.
-type Role string
-
-// The roles.
-const (
-	Owner    Role = "owner"
-	Operator Role = "operator"
-	Auditor  Role = "auditor"
-)
+// scopeFor returns the scope that gives a client the access to to noun.
+func scopeFor(noun Noun, to access) string { return "cardea:" + string(noun) + ":" + string(to) }
 
 // rights are the nouns that each role may read or write.
-var rights = map[Role]map[access][]Noun{
-	Owner: {
-		write: {Resources, Clients, Users, Grants, Sessions, Keys, Events},
+var rights = map[identity.Role]map[access][]Noun{
+	identity.Owner: {
+		write: Nouns,
 	},
-	Operator: {
+	identity.Operator: {
 		write: {Resources, Clients, Grants, Sessions},
-		read:  {Users, Keys, Events},
+		read:  {Users, Groups, Keys, Events},
 	},
-	Auditor: {
-		read: {Resources, Clients, Users, Grants, Sessions, Keys, Events},
+	identity.Auditor: {
+		read: Nouns,
 	},
 }
 
-// may returns nil if the caller has the right. Otherwise it returns a refusal that says
-// what is missing. A person who acts through a client needs both the role and the scope.
+// now returns c with the role that tx has of a person. It refuses a person whose account is deleted or disabled by now.
+func (c Caller) now(tx *store.Tx) (Caller, error) {
+	if c.Actor.Type != audit.ByUser {
+		return c, nil
+	}
+	u, err := tx.User(c.Actor.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && u.Disabled():
+		return Caller{}, forbidden("your account is disabled or deleted; ask an owner of this installation")
+	case err != nil:
+		return Caller{}, err
+	}
+	c.role = u.Role
+	return c, nil
+}
+
+// check returns nil if c, as tx knows it, has the access to to noun. Otherwise it returns a refusal.
+func (c Caller) check(tx *store.Tx, noun Noun, to access) error {
+	c, err := c.now(tx)
+	if err != nil {
+		return err
+	}
+	return c.may(noun, to)
+}
+
+// may returns nil if c, which comes from now, has the right. Otherwise it returns a refusal that says what is missing. A
+// person who acts through a client needs both the role and the scope.
 func (c Caller) may(noun Noun, to access) error {
 	if noun == InitialAccessTokens {
 		noun = Clients
 	}
-	needs := "cardea:" + string(noun) + ":"
 	switch {
 	case c.Actor.Type == audit.ByCommand:
 		return nil
-	case c.Actor.Type == audit.ByUser && !c.Role.may(noun, to):
+	case c.Actor.Type == audit.ByUser && !mayRole(c.role, noun, to):
 		return forbidden("your role does not let you %s %s; ask an owner of this installation", to, noun)
 	case c.Actor.Type == audit.ByUser && c.Scopes == nil:
 		return nil
 	case c.Actor.Type != audit.ByUser && c.Actor.Type != audit.ByClient:
 		return forbidden("this needs a person or a client that has proved who it is; sign in first")
-	case c.Scopes.Covers(needs + string(to)), c.Scopes.Covers(needs + string(write)):
+	case c.Scopes.Covers(scopeFor(noun, to)), c.Scopes.Covers(scopeFor(noun, write)):
 		return nil
 	}
-	return forbidden("the access token lacks the scope %s%s; ask for one that has it", needs, to)
+	return forbidden("the access token lacks the scope %s; ask for one that has it", scopeFor(noun, to))
 }
 
-func (r Role) may(noun Noun, to access) bool {
+func mayRole(r identity.Role, noun Noun, to access) bool {
 	return slices.Contains(rights[r][write], noun) || to == read && slices.Contains(rights[r][read], noun)
+}
+
+// mayRoles returns nil if c, which comes from now, may decide who has a role, and about the accounts of those who have
+// one: it is a command, or an owner, because whoever can sign in as an owner is one. A client in its own name may not,
+// whatever its scopes.
+func (c Caller) mayRoles() error {
+	switch {
+	case c.Actor.Type == audit.ByCommand, c.Actor.Type == audit.ByUser && c.role == identity.Owner:
+		return nil
+	case c.Actor.Type == audit.ByUser:
+		return forbidden("only an owner of this installation gives roles and changes the accounts of those who have one; ask one")
+	}
+	return forbidden("no access token without a person gives roles or changes the accounts of those who have one; an owner does, " +
+		"or a command on the machine")
 }
 
 func forbidden(format string, args ...any) error {

@@ -104,6 +104,9 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		} else {
 			err = n.apply(tx, made, o)
 		}
+		if err == nil {
+			err = o.withinRights(tx, by, made)
+		}
 		if err != nil {
 			return event, err
 		}
@@ -338,6 +341,9 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 			}
 			err = terms.applyKeys(&c.Metadata, o)
 		}
+		if err == nil {
+			err = o.withinRights(tx, by, c)
+		}
 		if err != nil {
 			return err
 		}
@@ -363,7 +369,12 @@ func (o *Operations) DisableClient(ctx context.Context, by Caller, id string) (C
 
 // EnableClient lets a disabled client in again.
 func (o *Operations) EnableClient(ctx context.Context, by Caller, id string) (Client, error) {
-	return o.changeClient(ctx, by, "enable", id, func(tx *store.Tx, c *oauth.Client) error { return tx.EnableClient(c.ID) })
+	return o.changeClient(ctx, by, "enable", id, func(tx *store.Tx, c *oauth.Client) error {
+		if err := o.withinRights(tx, by, c); err != nil {
+			return err
+		}
+		return tx.EnableClient(c.ID)
+	})
 }
 
 // RotateClientSecret gives a client a new secret, which only this view contains. The old
@@ -381,6 +392,9 @@ func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id strin
 		case c.Public():
 			return conflict("", "client_id", id, "the client %s is public and has no secret; to have one, make a new client "+
 				"that is not public")
+		}
+		if err := o.withinRights(tx, by, c); err != nil {
+			return err
 		}
 		return tx.ReplaceSecret(id, oauth.Hash(secret), tx.Now().Add(overlap))
 	})

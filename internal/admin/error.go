@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 
@@ -56,6 +57,12 @@ func notFound(noun Noun, id, format string) error {
 
 func conflict(noun Noun, field, id, format string) error {
 	return &Error{Kind: Conflict, Noun: noun, ID: id, Field: field, format: format, args: []any{id}}
+}
+
+// isForbidden reports whether err says that the caller does not have the right.
+func isForbidden(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == Forbidden
 }
 
 // refused returns an Error about field if err is a refusal of the protocol. Other errors

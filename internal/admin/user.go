@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/mail"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -12,45 +16,155 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// User is a person who signs in, as operators see them.
+// User is a person who signs in, as operators see it.
 type User struct {
-	ID         string `json:"id"`
-	Email      string `json:"email"`
-	Name       string `json:"name"`
-	CreatedAt  Moment `json:"created_at"`
-	DisabledAt Moment `json:"disabled_at"`
+	ID         string        `json:"id"`
+	Email      string        `json:"email"`
+	Name       string        `json:"name"`
+	Role       identity.Role `json:"role"`   // "": none
+	Groups     []string      `json:"groups"` // names
+	CreatedAt  Moment        `json:"created_at"`
+	DisabledAt Moment        `json:"disabled_at"`
 }
 
-func viewUser(u *identity.User) User {
-	return User{ID: u.ID, Email: u.Email, Name: u.Name, CreatedAt: Moment{u.CreatedAt}, DisabledAt: Moment{u.DisabledAt}}
+// viewUsers returns the views of accounts, with the groups that tx has of them.
+func viewUsers(tx *store.Tx, users ...*identity.User) ([]User, error) {
+	ids := make([]string, len(users))
+	for i, u := range users {
+		ids[i] = u.ID
+	}
+	groups, err := tx.UserGroups(ids...)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]User, len(users))
+	for i, u := range users {
+		views[i] = User{
+			ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Groups: append([]string{}, groups[u.ID]...),
+			CreatedAt: Moment{u.CreatedAt}, DisabledAt: Moment{u.DisabledAt},
+		}
+	}
+	return views, nil
+}
+
+func viewUser(tx *store.Tx, u *identity.User) (User, error) {
+	views, err := viewUsers(tx, u)
+	if err != nil {
+		return User{}, err
+	}
+	return views[0], nil
 }
 
 // NewUser describes an account to create.
 type NewUser struct {
-	Email    string `json:"email"`
-	Name     string `json:"name"`
-	Password string `json:"password"`
+	Email    string        `json:"email"`
+	Name     string        `json:"name"`
+	Password string        `json:"password"`
+	Role     identity.Role `json:"role"`   // "" or "none": none
+	Groups   []string      `json:"groups"` // names of groups that it is put into
 }
 
-// CreateUser creates an account.
-func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view User, err error) {
-	if a, err := mail.ParseAddress(n.Email); err != nil || a.Address != n.Email || len(n.Email) > 320 {
-		return view, invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
+// account returns the account that n describes, with its password hashed.
+func (n NewUser) account(ctx context.Context) (*identity.User, error) {
+	if a, err := mail.ParseAddress(n.Email); err != nil || a.Address != n.Email || len(n.Email) > maxEmail {
+		return nil, invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
+	}
+	if err := checkName(n.Name); err != nil {
+		return nil, err
+	}
+	role, err := parseRole(n.Role)
+	if err != nil {
+		return nil, err
 	}
 	hash, err := login.HashPassword(ctx, n.Password)
 	if err != nil {
-		return view, refused("password", err)
+		return nil, refused("password", err)
 	}
-	u := &identity.User{ID: oauth.NewID("usr_"), Email: n.Email, Name: n.Name, PasswordHash: hash}
-	err = o.change(ctx, by, Users, "user.create", func(tx *store.Tx) (audit.Event, error) {
-		u.CreatedAt = tx.Now()
-		err := tx.CreateUser(u)
-		if errors.Is(err, store.ErrConflict) {
-			err = conflict(Users, "email", n.Email, "the account %s already exists")
+	return &identity.User{ID: oauth.NewID("usr_"), Email: n.Email, Name: n.Name, Role: role, PasswordHash: hash}, nil
+}
+
+// The longest e-mail address and name of a person, in bytes.
+const (
+	maxEmail = 320
+	maxName  = 200
+)
+
+func checkName(name string) error {
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return invalid("name", "{name} must be one line of at most %d bytes", maxName)
+	}
+	return nil
+}
+
+// noRole is how a command or a request says that a person is to have no role.
+const noRole identity.Role = "none"
+
+func parseRole(role identity.Role) (identity.Role, error) {
+	if role == noRole {
+		role = ""
+	}
+	if !role.Valid() {
+		return "", invalid("role", "{role} %q is unknown; use one of %s", string(role), oauth.Listed(append(slices.Clone(identity.Roles), noRole)))
+	}
+	return role, nil
+}
+
+// insertUser stores a new account with the groups that it is put into.
+func insertUser(tx *store.Tx, u *identity.User, groups []string) error {
+	u.CreatedAt = tx.Now()
+	err := tx.CreateUser(u)
+	if errors.Is(err, store.ErrConflict) {
+		err = conflict(Users, "email", u.Email, "the account %s already exists")
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range groups {
+		g, err := findGroup(tx.LockGroup, name)
+		if err != nil {
+			return err
 		}
-		return audit.User("create", u.ID).Changed(nil, viewUser(u)), err
+		if _, err := tx.AddMember(g.ID, u.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateUser creates an account. An owner completes the setup of the installation.
+func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view User, err error) {
+	u, err := n.account(ctx)
+	if err != nil {
+		return view, err
+	}
+	err = o.change(ctx, by, Users, "user.create", func(tx *store.Tx) (event audit.Event, err error) {
+		event = audit.User("create", u.ID)
+		by, err := by.now(tx)
+		if err != nil {
+			return event, err
+		}
+		if u.Role != "" {
+			if err := by.mayRoles(); err != nil {
+				return event, err
+			}
+		}
+		if len(n.Groups) > 0 {
+			if err := by.may(Groups, write); err != nil {
+				return event, err
+			}
+		}
+		if u.Role == identity.Owner {
+			if err := tx.EndSetup(); err != nil {
+				return event, err
+			}
+		}
+		if err := insertUser(tx, u, n.Groups); err != nil {
+			return event, err
+		}
+		view, err = viewUser(tx, u)
+		return event.Changed(nil, view), err
 	})
-	return viewUser(u), err
+	return view, err
 }
 
 // Users returns a page of the accounts and the cursor of the next page, "" if there
@@ -58,7 +172,11 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 func (o *Operations) Users(ctx context.Context, by Caller, page store.Page) (views []User, next string, err error) {
 	err = o.look(ctx, by, Users, func(tx *store.Tx) error {
 		users, cursor, err := tx.Users(page)
-		views, next, err = viewed(viewUser, users, cursor, err)
+		if err != nil {
+			return err
+		}
+		next = cursor
+		views, err = viewUsers(tx, users...)
 		return err
 	})
 	return views, next, err
@@ -68,43 +186,136 @@ func (o *Operations) Users(ctx context.Context, by Caller, page store.Page) (vie
 func (o *Operations) User(ctx context.Context, by Caller, name string) (view User, err error) {
 	err = o.look(ctx, by, Users, func(tx *store.Tx) error {
 		u, err := findUser(tx, name)
-		if err == nil {
-			view = viewUser(u)
+		if err != nil {
+			return err
 		}
+		view, err = viewUser(tx, u)
 		return err
 	})
 	return view, err
 }
 
-// changeUser locks the account with the given id or e-mail address, runs fn on it, records
-// the event that fn returns, and returns the changed account.
+// lockUser returns the account with the given id or e-mail address, which no other transaction changes until tx ends, if
+// by may change it.
+func lockUser(tx *store.Tx, by Caller, name string) (*identity.User, error) {
+	u, err := tx.LockUser(name)
+	if errors.Is(err, store.ErrNotFound) {
+		err = noUser(name)
+	}
+	if err != nil || u.Role == "" {
+		return u, err
+	}
+	if by, err = by.now(tx); err != nil {
+		return nil, err
+	}
+	return u, by.mayRoles()
+}
+
+// spareOwner returns a Conflict if u is the last owner whose account is enabled, and nil otherwise. Until tx ends, no
+// other transaction takes an owner away, and by is still one of those who may.
+func spareOwner(tx *store.Tx, by Caller, u *identity.User) error {
+	if u.Role != identity.Owner {
+		return nil
+	}
+	several, err := tx.LockOwners()
+	if err != nil {
+		return err
+	}
+	if by, err = by.now(tx); err != nil { // another owner may have been faster
+		return err
+	}
+	if err := by.mayRoles(); err != nil {
+		return err
+	}
+	if !several && !u.Disabled() {
+		return conflict("", "", u.Email, "%s is the last owner of this installation; make another owner first")
+	}
+	return nil
+}
+
+// changeUser locks the account with the given id or e-mail address, runs fn on it, records the event that fn returns, and
+// returns the changed account.
 func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name string, fn func(*store.Tx, *identity.User) (audit.Event, error)) (view User, err error) {
 	err = o.change(ctx, by, Users, "user."+verb, func(tx *store.Tx) (event audit.Event, err error) {
-		u, err := tx.LockUser(name)
-		if errors.Is(err, store.ErrNotFound) {
-			err = noUser(name)
-		}
+		u, err := lockUser(tx, by, name)
 		if err != nil {
 			return event, err
 		}
-		before := viewUser(u) // fn may change u
+		before, err := viewUser(tx, u) // fn may change u
+		if err != nil {
+			return event, err
+		}
 		if event, err = fn(tx, u); err != nil {
 			return event, err
 		}
-		u, err = tx.User(u.ID)
-		if err == nil {
-			view = viewUser(u)
-			event = event.Changed(before, view)
+		if u, err = tx.User(u.ID); err != nil {
+			return event, err
 		}
-		return event, err
+		view, err = viewUser(tx, u)
+		return event.Changed(before, view), err
 	})
 	return view, err
 }
 
-// DisableUser disables an account until EnableUser is called. The person is signed out
-// everywhere, and the tokens of the person's agents are refused.
+// UserTerms say what is to change in an account. What is nil stays as it is.
+type UserTerms struct {
+	Name *string        `json:"name"`
+	Role *identity.Role `json:"role"` // "" or "none": none
+}
+
+// UpdateUser changes an account to the terms that are given. An owner completes the setup of the installation. The last
+// owner stays one.
+func (o *Operations) UpdateUser(ctx context.Context, by Caller, name string, terms UserTerms) (User, error) {
+	return o.changeUser(ctx, by, "update", name, func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
+		event = audit.User("update", u.ID)
+		if terms.Name != nil {
+			if err := checkName(*terms.Name); err != nil {
+				return event, err
+			}
+			u.Name = *terms.Name
+		}
+		if terms.Role != nil {
+			role, err := parseRole(*terms.Role)
+			if err != nil {
+				return event, err
+			}
+			if err := giveRole(tx, by, u, role); err != nil {
+				return event, err
+			}
+		}
+		return event, tx.UpdateUser(u)
+	})
+}
+
+// giveRole changes the role of u, unless it is the one that u has.
+func giveRole(tx *store.Tx, by Caller, u *identity.User, role identity.Role) error {
+	if role == u.Role {
+		return nil
+	}
+	by, err := by.now(tx)
+	if err != nil {
+		return err
+	}
+	if err := by.mayRoles(); err != nil {
+		return err
+	}
+	if err := spareOwner(tx, by, u); err != nil {
+		return err
+	}
+	u.Role = role
+	if role != identity.Owner {
+		return nil
+	}
+	return tx.EndSetup()
+}
+
+// DisableUser disables an account until EnableUser is called. The person is signed out everywhere, and the tokens of the
+// person's agents are refused. The last owner cannot be disabled.
 func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "disable", name, func(tx *store.Tx, u *identity.User) (audit.Event, error) {
+		if err := spareOwner(tx, by, u); err != nil {
+			return audit.Event{}, err
+		}
 		return audit.User("disable", u.ID), tx.DisableUser(u.ID)
 	})
 }
@@ -146,22 +357,23 @@ func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, passwor
 	return done, err
 }
 
-// DeleteUser deletes an account and ends all its grants.
+// DeleteUser deletes an account with its memberships of groups, and ends all its grants. The last owner cannot be deleted.
 func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.change(ctx, by, Users, "user.delete", func(tx *store.Tx) (event audit.Event, err error) {
-		u, err := tx.LockUser(name)
-		if errors.Is(err, store.ErrNotFound) {
-			err = noUser(name)
-		}
+		u, err := lockUser(tx, by, name)
 		if err != nil {
+			return event, err
+		}
+		if err := spareOwner(tx, by, u); err != nil {
 			return event, err
 		}
 		done = Deletion{What: "user", ID: u.ID, Name: u.Email}
 		if done.Grants, err = tx.LiveGrants(store.GrantFilter{UserID: u.ID}); err != nil {
 			return event, err
 		}
-		event = audit.User("delete", u.ID).Changed(viewUser(u), nil)
-		return endedGrants(event, done.Grants), tx.DeleteUser(u.ID)
+		before, err := viewUser(tx, u)
+		event = audit.User("delete", u.ID).Changed(before, nil)
+		return endedGrants(event, done.Grants), errors.Join(err, tx.DeleteUser(u.ID))
 	})
 	return done, err
 }

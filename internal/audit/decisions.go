@@ -116,9 +116,15 @@ func Client(verb, clientID string) Event {
 	return Event{Action: "client." + verb, ClientID: clientID}
 }
 
-// User records an operator's change to an account. verb is "create", "disable", "enable", "delete" or "reset_password".
+// User records an operator's change to an account. verb is "create", "update", "disable", "enable", "delete" or "reset_password".
 func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
+}
+
+// Group records an operator's change to a group, or with userID to who is in it. verb is "create", "update", "delete",
+// "add" or "remove".
+func Group(verb, name, userID string) Event {
+	return Event{Action: "group." + verb, UserID: userID}.With("group", name)
 }
 
 // Resource records an operator's change to a resource. verb is "create", "update" or "delete".

@@ -1,0 +1,193 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// Group is a number of people under one name, as operators see it.
+type Group struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	CreatedAt   Moment `json:"created_at"`
+}
+
+func viewGroup(g *identity.Group) Group {
+	return Group{ID: g.ID, Name: g.Name, Description: g.Description, CreatedAt: Moment{g.CreatedAt}}
+}
+
+// Member is a person in a group.
+type Member struct {
+	ID         string `json:"id"`
+	Email      string `json:"email"`
+	Name       string `json:"name"`
+	AddedAt    Moment `json:"added_at"`
+	DisabledAt Moment `json:"disabled_at"`
+}
+
+func viewMember(m *store.Member) Member {
+	return Member{ID: m.ID, Email: m.Email, Name: m.Name, AddedAt: Moment{m.AddedAt}, DisabledAt: Moment{m.DisabledAt}}
+}
+
+// GroupMembers is a group with a page of the people in it.
+type GroupMembers struct {
+	Group
+	Members []Member `json:"members"`
+}
+
+// Membership is a person and a group after the person was put into it, or taken out of it.
+type Membership struct {
+	Group  string `json:"group"`
+	User   string `json:"user"` // e-mail address
+	Member bool   `json:"member"`
+}
+
+// groupName is what a group may be called: names stand in addresses, tokens and flags.
+var groupName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// maxDescription is the longest description of a group, in bytes.
+const maxDescription = 500
+
+func checkDescription(text string) error {
+	if len(text) > maxDescription || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		return invalid("description", "{description} must be one line of at most %d bytes", maxDescription)
+	}
+	return nil
+}
+
+// CreateGroup creates an empty group.
+func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, description string) (Group, error) {
+	if !groupName.MatchString(name) {
+		return Group{}, invalid("name", "{name} of a group is 1 to 64 letters (a to z), digits, dots, dashes and underscores, and begins with a letter or a digit")
+	}
+	if err := checkDescription(description); err != nil {
+		return Group{}, err
+	}
+	made := &identity.Group{ID: oauth.NewID("grp_"), Name: name, Description: description}
+	err := o.change(ctx, by, Groups, "group.create", func(tx *store.Tx) (audit.Event, error) {
+		made.CreatedAt = tx.Now()
+		err := tx.CreateGroup(made)
+		if errors.Is(err, store.ErrConflict) {
+			err = conflict(Groups, "name", name, "the group %s already exists")
+		}
+		return audit.Group("create", name, "").Changed(nil, viewGroup(made)), err
+	})
+	return viewGroup(made), err
+}
+
+// Groups returns a page of the groups and the cursor of the next, "" for none.
+func (o *Operations) Groups(ctx context.Context, by Caller, page store.Page) (views []Group, next string, err error) {
+	err = o.look(ctx, by, Groups, func(tx *store.Tx) error {
+		groups, cursor, err := tx.Groups(page)
+		views, next, err = viewed(viewGroup, groups, cursor, err)
+		return err
+	})
+	return views, next, err
+}
+
+// Group returns the group with the given name with a page of its members, in the order in which they were added, and the
+// cursor of the next page, "" for none.
+func (o *Operations) Group(ctx context.Context, by Caller, name string, page store.Page) (view GroupMembers, next string, err error) {
+	err = o.look(ctx, by, Groups, func(tx *store.Tx) error {
+		g, err := findGroup(tx.Group, name)
+		if err != nil {
+			return err
+		}
+		view.Group = viewGroup(g)
+		members, cursor, err := tx.Members(g.ID, page)
+		view.Members, next, err = viewed(viewMember, members, cursor, err)
+		return err
+	})
+	return view, next, err
+}
+
+// changeGroup runs fn on the group with the given name, which no other transaction changes or deletes meanwhile, and
+// records the event that fn returns.
+func (o *Operations) changeGroup(ctx context.Context, by Caller, verb, name string, fn func(*store.Tx, *identity.Group) (audit.Event, error)) error {
+	return o.change(ctx, by, Groups, "group."+verb, func(tx *store.Tx) (audit.Event, error) {
+		g, err := findGroup(tx.LockGroup, name)
+		if err != nil {
+			return audit.Event{}, err
+		}
+		return fn(tx, g)
+	})
+}
+
+// GroupTerms say what is to change in a group. What is nil stays as it is.
+type GroupTerms struct {
+	Description *string `json:"description"`
+}
+
+// UpdateGroup changes a group to the terms that are given. It keeps its name, because tokens and resources speak of it
+// by that.
+func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string, terms GroupTerms) (view Group, err error) {
+	err = o.changeGroup(ctx, by, "update", name, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
+		before := viewGroup(g)
+		if terms.Description != nil {
+			if err := checkDescription(*terms.Description); err != nil {
+				return audit.Event{}, err
+			}
+			g.Description = *terms.Description
+		}
+		view = viewGroup(g)
+		return audit.Group("update", g.Name, "").Changed(before, view), tx.DescribeGroup(g.ID, g.Description)
+	})
+	return view, err
+}
+
+// DeleteGroup deletes a group. The people in it stay.
+func (o *Operations) DeleteGroup(ctx context.Context, by Caller, name string) (done Deletion, err error) {
+	err = o.changeGroup(ctx, by, "delete", name, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
+		done = Deletion{What: "group", ID: g.ID, Name: g.Name}
+		return audit.Group("delete", g.Name, "").Changed(viewGroup(g), nil), tx.DeleteGroup(g.ID)
+	})
+	return done, err
+}
+
+// AddMember puts the person with the given id or e-mail address into a group. One who is in it stays there.
+func (o *Operations) AddMember(ctx context.Context, by Caller, name, user string) (Membership, error) {
+	return o.changeMember(ctx, by, "add", name, user, (*store.Tx).AddMember)
+}
+
+// RemoveMember takes the person with the given id or e-mail address out of a group. It is not an error if they are not
+// in it.
+func (o *Operations) RemoveMember(ctx context.Context, by Caller, name, user string) (Membership, error) {
+	return o.changeMember(ctx, by, "remove", name, user, (*store.Tx).RemoveMember)
+}
+
+func (o *Operations) changeMember(ctx context.Context, by Caller, verb, name, user string, do func(tx *store.Tx, groupID, userID string) (bool, error)) (m Membership, err error) {
+	err = o.changeGroup(ctx, by, verb, name, func(tx *store.Tx, g *identity.Group) (event audit.Event, err error) {
+		u, err := tx.LockUser(user) // so that it is not deleted meanwhile
+		if errors.Is(err, store.ErrNotFound) {
+			err = noUser(user)
+		}
+		if err != nil {
+			return event, err
+		}
+		m = Membership{Group: g.Name, User: u.Email, Member: verb == "add"}
+		changed, err := do(tx, g.ID, u.ID)
+		if changed {
+			event = audit.Group(verb, g.Name, u.ID).Changed(Membership{g.Name, u.Email, !m.Member}, m)
+		}
+		return event, err
+	})
+	return m, err
+}
+
+func findGroup(find func(string) (*identity.Group, error), name string) (*identity.Group, error) {
+	g, err := find(name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, notFound(Groups, name, "there is no group %s")
+	}
+	return g, err
+}
