@@ -32,6 +32,7 @@ type commands struct {
 	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`
 	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register where registration.dcr is token."`
 	User     userCommands     `cmd:"" help:"People who sign in."`
+	Group    groupCommands    `cmd:"" help:"Groups of people."`
 	Grant    grantCommands    `cmd:"" help:"What people allowed which client at which MCP server."`
 	Session  sessionCommands  `cmd:"" help:"Who is signed in, and where."`
 	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`

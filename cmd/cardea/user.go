@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -18,6 +19,7 @@ type userCommands struct {
 	Create        userCreate        `cmd:"" help:"Make an account; the password comes from standard input."`
 	List          userList          `cmd:"" help:"List the accounts."`
 	Show          userShow          `cmd:"" help:"Show an account."`
+	Update        userUpdate        `cmd:"" help:"Change the name or the role of an account."`
 	Disable       userDisable       `cmd:"" help:"Shut an account: it is signed out, and its agents' tokens are refused while it is shut."`
 	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
 	Delete        userDelete        `cmd:"" help:"Delete an account, and end every grant of it."`
@@ -35,6 +37,8 @@ func drawUser(v admin.User, t *table) {
 	t.row("id", v.ID)
 	t.row("e-mail", v.Email)
 	t.row("name", orDash(v.Name))
+	t.row("role", orDash(string(v.Role)))
+	t.row("groups", orDash(strings.Join(v.Groups, " ")))
 	t.row("state", userState(v))
 	t.row("created", v.CreatedAt.String())
 }
@@ -79,8 +83,10 @@ func (sh *shell) readLine(what string) (string, error) {
 }
 
 type userCreate struct {
-	Email string `required:"" placeholder:"ADDRESS" help:"E-mail address to sign in with."`
-	Name  string `placeholder:"NAME" help:"The person's name."`
+	Email string        `required:"" placeholder:"ADDRESS" help:"E-mail address to sign in with."`
+	Name  string        `placeholder:"NAME" help:"The person's name."`
+	Role  identity.Role `placeholder:"ROLE" help:"What the person may do to this installation: owner, operator or auditor; nothing if it is not given."`
+	Group []string      `sep:"none" placeholder:"NAME" help:"Group to put the person into; repeatable."`
 	password
 	output
 }
@@ -91,7 +97,7 @@ func (c *userCreate) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	return one(ctx, sh, c.output, drawUser, func(o *admin.Operations, by admin.Caller) (admin.User, error) {
-		return o.CreateUser(ctx, by, admin.NewUser{Email: c.Email, Name: c.Name, Password: password})
+		return o.CreateUser(ctx, by, admin.NewUser{Email: c.Email, Name: c.Name, Password: password, Role: c.Role, Groups: c.Group})
 	})
 }
 
@@ -104,9 +110,9 @@ func (c *userList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawUsers(views []admin.User, t *table) {
-	t.row("ID", "E-MAIL", "NAME", "STATE", "CREATED")
+	t.row("ID", "E-MAIL", "NAME", "ROLE", "STATE", "CREATED")
 	for _, v := range views {
-		t.row(v.ID, v.Email, orDash(v.Name), userState(v), v.CreatedAt.String())
+		t.row(v.ID, v.Email, orDash(v.Name), orDash(string(v.Role)), userState(v), v.CreatedAt.String())
 	}
 }
 
@@ -127,6 +133,21 @@ type userShow struct{ namedUser }
 
 func (c *userShow) Run(ctx context.Context, sh *shell) error {
 	return c.run(ctx, sh, (*admin.Operations).User)
+}
+
+type userUpdate struct {
+	namedUser
+	Name *string        `placeholder:"NAME" help:"The person's name."`
+	Role *identity.Role `placeholder:"ROLE" help:"What the person may do to this installation: owner, operator, auditor, or none."`
+}
+
+func (c *userUpdate) Run(ctx context.Context, sh *shell) error {
+	if c.Name == nil && c.Role == nil {
+		return usageError("nothing to change; say what, with --name or --role")
+	}
+	return c.run(ctx, sh, func(o *admin.Operations, ctx context.Context, by admin.Caller, name string) (admin.User, error) {
+		return o.UpdateUser(ctx, by, name, admin.UserTerms{Name: c.Name, Role: c.Role})
+	})
 }
 
 type userDisable struct{ namedUser }

@@ -67,7 +67,9 @@ func lastEvent(t *testing.T, o *admin.Operations) audit.Event {
 func TestCaller(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o := operate(t, db)
-	person := func(role identity.Role, scopes scope.Set) admin.Caller { return admin.Person(account(t, db, role), scopes) }
+	person := func(role identity.Role, scopes scope.Set) admin.Caller {
+		return admin.Person(account(t, db, role), scopes)
+	}
 	program := func(scopes ...string) admin.Caller { return admin.Program("mcp_1", "Robot", scopes) }
 	gone := account(t, db, identity.Owner)
 	update(t, db, func(tx *store.Tx) error { return tx.DeleteUser(gone.ID) })
