@@ -7,7 +7,8 @@ LINT := $(GO) tool -modfile=tools/go.mod
 .PHONY: build demo test nightly check bench vuln
 
 build: ## one static binary, bin/cardea
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/cardea ./cmd/cardea
+	@test -e bin/cardea || echo 'building bin/cardea: the first build takes about a minute, and names each package when it is compiled…'
+	CGO_ENABLED=0 $(GO) build -v -trimpath -ldflags='-s -w' -o bin/cardea ./cmd/cardea
 
 demo: build ## the authorization server on :8080 and an MCP server behind it on :8081
 	@bin/cardea demo

@@ -7,26 +7,28 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type auditCommands struct {
-	List auditList `cmd:"" help:"Show the last events, the newest at the end."`
-	Tail auditTail `cmd:"" help:"Show the last events, and those that come until interrupted."`
+	List auditList `cmd:"" help:"Show the last events, the newest last."`
+	Tail auditTail `cmd:"" help:"Show the last events, and new ones until it is interrupted."`
 }
 
-// auditFilter are the flags that say which events are shown.
+// auditFilter has the flags that select events.
 type auditFilter struct {
-	Action  string `placeholder:"PREFIX" help:"Only actions that begin so: token. shows all about tokens."`
-	Client  string `placeholder:"ID" help:"Only this client's."`
-	User    string `placeholder:"E-MAIL|ID" help:"Only this person's."`
-	Grant   string `placeholder:"ID" help:"Only this grant's."`
-	Outcome string `enum:",allowed,refused" default:"" placeholder:"OUTCOME" help:"Only what was allowed, or only what was refused."`
+	Action  string `placeholder:"PREFIX" help:"Only actions that begin with this: token. selects all actions on tokens."`
+	Client  string `placeholder:"ID" help:"Only events of this client."`
+	User    string `placeholder:"E-MAIL|ID" help:"Only events of this person."`
+	Grant   string `placeholder:"ID" help:"Only events of this grant."`
+	Outcome string `enum:",allowed,refused" default:"" placeholder:"OUTCOME" help:"Only events with this outcome: allowed or refused."`
 	output
 }
 
@@ -36,38 +38,45 @@ func (f auditFilter) filter() store.EventFilter {
 
 type auditList struct {
 	auditFilter
-	Since string `placeholder:"TIME" help:"From then on: 2026-01-31T08:00:00Z, or 24h or 1d for a day ago."`
-	Until string `placeholder:"TIME" help:"Before then, written like --since."`
-	Limit int    `default:"100" placeholder:"N" help:"How many at most; 0 for all."`
+	Since string `placeholder:"TIME" help:"Only events from this time on: 2026-01-31T08:00:00Z, or 24h for a day ago."`
+	Until string `placeholder:"TIME" help:"Only events before this time, written like --since."`
+	Limit int    `default:"100" placeholder:"N" help:"How many events at most; 0 means all."`
 }
 
 func (c *auditList) Run(ctx context.Context, sh *shell) error {
 	if c.Limit < 0 {
-		return usageError("--limit must not be negative")
+		return usageError("--limit must not be negative; 0 means all events")
 	}
-	return one(ctx, sh, c.output, drawEvents, func(o *admin.Operations, by admin.Caller) (events []audit.Event, err error) {
+	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) (err error) {
 		filter := c.filter()
 		if filter.Since, err = parseMoment("--since", c.Since, o.DB.Now()); err != nil {
-			return nil, err
+			return err
 		}
 		if filter.Until, err = parseMoment("--until", c.Until, o.DB.Now()); err != nil {
-			return nil, err
+			return err
 		}
-		return lastEvents(ctx, o, by, filter, c.Limit)
+		events, err := lastEvents(ctx, o, by, filter, c.Limit)
+		if err != nil {
+			return err
+		}
+		empty := emptyList(filter != store.EventFilter{}, "event", "no decision is recorded yet; every one will be shown here")
+		return printList(c.output, sh, events, empty, drawEvents)
 	})
 }
 
-func drawEvents(events []audit.Event, t *table) {
-	t.row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
+func drawEvents(events []admin.Event, t *table.Table) {
+	t.Row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
+	t.Fold(16, "WHO")
+	t.Fold(40, "WHAT") // the name and an id
 	for _, e := range events {
-		t.row(eventRow(e)...)
+		t.Row(eventRow(e)...)
 	}
 }
 
-// lastEvents returns the newest events, as many as limit says, 0 for all; the
-// oldest of them first.
-func lastEvents(ctx context.Context, o *admin.Operations, by admin.Caller, filter store.EventFilter, limit int) ([]audit.Event, error) {
-	events := []audit.Event{}
+// lastEvents returns the newest events that match filter, at most limit of them, or all if
+// limit is 0. The oldest of them is the first.
+func lastEvents(ctx context.Context, o *admin.Operations, by admin.Caller, filter store.EventFilter, limit int) ([]admin.Event, error) {
+	events := []admin.Event{}
 	page := store.Page{Limit: 1000, Newest: true}
 	for {
 		if limit > 0 {
@@ -86,43 +95,40 @@ func lastEvents(ctx context.Context, o *admin.Operations, by admin.Caller, filte
 	}
 }
 
-// eventRow returns an event as a row of a table: when, what, how it ended, who,
-// and what else there is to say.
-func eventRow(e audit.Event) []string {
+// eventRow returns an event as a row of a table: time, action, outcome, actor, and details.
+func eventRow(e admin.Event) []string {
 	var who, what []string
 	say := func(to *[]string, name, value string) {
 		if value != "" {
 			*to = append(*to, name+"="+value)
 		}
 	}
-	say(&who, "by", actorText(e.Actor))
+	say(&who, "by", e.Actor.String())
 	say(&who, "from", e.Address)
-	say(&what, "client", e.ClientID)
-	say(&what, "user", e.UserID)
+	named := func(name, id, called string) {
+		if called != "" && !strings.Contains(id, called) { // a resource may be called by its host
+			id += " " + strconv.Quote(called)
+		}
+		say(&what, name, id)
+	}
+	named("client", e.ClientID, e.ClientName)
+	named("user", e.UserID, e.User)
 	say(&what, "grant", e.GrantID)
-	say(&what, "resource", e.Resource)
+	named("resource", e.Resource, e.ResourceName)
 	say(&what, "scope", e.Scope)
 	for _, name := range slices.Sorted(maps.Keys(e.Detail)) {
 		say(&what, name, e.Detail[name])
 	}
 	say(&what, "reason", e.Reason)
 	say(&what, "description", e.Description)
-	return []string{admin.Moment{Time: e.At}.String(), e.Action, string(e.Outcome), strings.Join(who, " "), strings.Join(what, " ")}
+	outcome := string(e.Outcome)
+	if e.Outcome == audit.Refused {
+		outcome = table.Alarm
+	}
+	return []string{admin.Moment{Time: e.At}.String(), e.Action, outcome, strings.Join(who, " "), strings.Join(what, " ")}
 }
 
-// actorText returns the actor of an event as text: "command:ada@host".
-func actorText(a audit.Actor) string {
-	if a.Type == "" {
-		return ""
-	}
-	name := a.Name
-	if name == "" {
-		name = a.ID
-	}
-	return string(a.Type) + ":" + name
-}
-
-// parseMoment reads a point in time, or how long before now it was; "" is none.
+// parseMoment parses a point in time, or a duration before now. It returns the zero time for "".
 func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -140,24 +146,24 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 
 type auditTail struct {
 	auditFilter
-	Lines int `short:"n" default:"10" placeholder:"N" help:"How many of the events before now are shown first."`
+	Lines int `short:"n" default:"10" placeholder:"N" help:"How many earlier events are shown first."`
 }
 
 // tailEvery is how often tail looks for new events.
 const tailEvery = 500 * time.Millisecond
 
-// settle is how long an event may take from its date to its commit, when another
-// process writes it: tail looks back so far for late ones.
+// settle is how long another process may take from the time of an event to its commit. Tail
+// looks back as long, so that it misses no event.
 const settle = 5 * time.Second
 
 func (c *auditTail) Run(ctx context.Context, sh *shell) error {
 	if c.Lines < 0 {
-		return usageError("--lines must not be negative")
+		return usageError("--lines must not be negative; 0 shows new events only")
 	}
 	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
 		err := c.follow(ctx, sh, o, by)
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			err = nil // interrupted, as it is meant to be
+			err = nil // an interrupt is the usual end
 		}
 		return err
 	})
@@ -167,7 +173,7 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 	filter := c.filter()
 	started := o.DB.Now()
 	shown := map[string]time.Time{} // by id, since filter.Since
-	show := func(events []audit.Event) error {
+	show := func(events []admin.Event) error {
 		for _, e := range events {
 			if _, again := shown[e.ID]; again {
 				continue
@@ -211,11 +217,11 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 	}
 }
 
-// line writes one event: as a line of JSON, or of text.
-func (c *auditTail) line(sh *shell, e audit.Event) error {
+// line writes one event as a line of JSON or of text.
+func (c *auditTail) line(sh *shell, e admin.Event) error {
 	if c.Output == "json" {
 		return json.NewEncoder(sh.out).Encode(e)
 	}
-	_, err := fmt.Fprintln(sh.out, plain(strings.Join(eventRow(e), "  ")))
+	_, err := fmt.Fprintln(sh.out, table.StyleOf(sh.out, sh.environ).Line(eventRow(e)...))
 	return err
 }

@@ -8,19 +8,20 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type clientCommands struct {
-	Create       clientCreate  `cmd:"" help:"Make a client; its secret is shown once."`
+	Create       clientCreate  `cmd:"" help:"Create a client. Its secret is shown once."`
 	List         clientList    `cmd:"" help:"List the clients."`
 	Show         clientShow    `cmd:"" help:"Show a client."`
 	Update       clientUpdate  `cmd:"" help:"Change a client."`
-	Approve      clientApprove `cmd:"" help:"Vouch for a client that registered itself: people are told so, and asked once only."`
-	RotateSecret clientRotate  `cmd:"" help:"Give a client a new secret; the old one lives on for a while."`
-	Disable      clientDisable `cmd:"" help:"Shut a client out; enable lets it in again."`
-	Enable       clientEnable  `cmd:"" help:"Let a disabled client in again."`
-	Delete       clientDelete  `cmd:"" help:"Delete a client, and end every grant it has."`
-	Profiles     profileList   `cmd:"" help:"List what single clients are allowed beyond the rules, why, and how often it was needed."`
+	Approve      clientApprove `cmd:"" help:"Approve a client that registered itself. The consent page says so, and people are asked only once."`
+	RotateSecret clientRotate  `cmd:"" help:"Give a client a new secret. The old one stays valid for a while."`
+	Disable      clientDisable `cmd:"" help:"Refuse a client and its tokens until it is enabled again."`
+	Enable       clientEnable  `cmd:"" help:"Enable a disabled client."`
+	Delete       clientDelete  `cmd:"" help:"Delete a client and end all its grants."`
+	Profiles     profileList   `cmd:"" help:"List the exceptions to the rules for certain clients, with the reason and how often each was used."`
 }
 
 func clientState(v admin.Client) string {
@@ -33,51 +34,51 @@ func clientState(v admin.Client) string {
 	return "approved"
 }
 
-// clientResources names the resources that a client is bound to. A machine that is
-// bound to none may ask for tokens for any.
+// clientResources returns the resources that a client is bound to. "any" is for a machine's
+// client that is bound to none, because it may ask for tokens for every resource.
 func clientResources(v admin.Client) string {
 	ownName := func(rule oauth.GrantRule) bool { return rule.OwnName }
 	if len(v.Resources) == 0 && oauth.AnyGrant(v.GrantTypes, ownName) {
 		return "any"
 	}
-	return orDash(strings.Join(v.Resources, " "))
+	return table.Dash(strings.Join(v.Resources, " "))
 }
 
-func drawClient(v admin.Client, t *table) {
-	t.row("client id", v.ID)
+func drawClient(v admin.Client, t *table.Table) {
+	t.Row("client id", v.ID)
 	if v.Secret != "" {
-		t.row("client secret", v.Secret+"  (shown this once: keep it)")
+		t.Row("client secret", v.Secret+"  (shown this once: keep it)")
 	}
-	t.row("name", orDash(v.Name))
-	t.row("state", clientState(v))
-	t.row("authentication", string(v.Method))
+	t.Row("name", table.Dash(v.Name))
+	t.Row("state", clientState(v))
+	t.Row("authentication", string(v.Method))
 	for _, id := range v.KeyIDs {
-		t.row("key", orDash(id))
+		t.Row("key", table.Dash(id))
 	}
 	if v.JWKSURI != "" {
-		t.row("keys at", v.JWKSURI)
+		t.Row("keys at", v.JWKSURI)
 	}
 	for _, g := range v.GrantTypes {
-		t.row("grant type", string(g))
+		t.Row("grant type", string(g))
 	}
 	for _, uri := range v.RedirectURIs {
-		t.row("redirect uri", uri)
+		t.Row("redirect uri", uri)
 	}
 	if v.ResourceServer != "" {
-		t.row("resource server", v.ResourceServer)
+		t.Row("resource server", v.ResourceServer)
 	} else {
-		t.row("scope", orDash(v.Scope))
-		t.row("resources", clientResources(v))
-		t.row("access token ttl", v.AccessTokenTTL.String())
+		t.Row("scope", table.Dash(v.Scope))
+		t.Row("resources", clientResources(v))
+		t.Row("access token ttl", v.AccessTokenTTL.String())
 	}
-	t.row("made by", string(v.Origin))
-	t.row("created", v.CreatedAt.String())
-	t.row("first used", v.UsedAt.String())
-	t.row("redirect uris or keys changed", v.ChangedAt.String())
+	t.Row("made by", string(v.Origin))
+	t.Row("created", v.CreatedAt.String())
+	t.Row("first used", v.UsedAt.String())
+	t.Row("redirect uris or keys changed", v.ChangedAt.String())
 	if v.ManagesItself {
-		t.row("manages itself", "yes: it may change and delete its registration")
+		t.Row("manages itself", "yes: it may change and delete its registration")
 	} else {
-		t.row("manages itself", "no")
+		t.Row("manages itself", "no")
 	}
 }
 
@@ -93,7 +94,7 @@ type clientTerms struct {
 	JWKSURI        string         `name:"jwks-uri" placeholder:"URL" help:"Where it publishes its keys, in place of --jwks."`
 }
 
-// terms returns the flags as the terms they are.
+// terms returns the terms that the flags give.
 func (f clientTerms) terms() admin.ClientTerms {
 	t := admin.ClientTerms{
 		RedirectURIs:   f.RedirectURI,
@@ -118,14 +119,14 @@ func (f clientTerms) terms() admin.ClientTerms {
 type clientCreate struct {
 	Name string `required:"" placeholder:"NAME" help:"Name shown to people."`
 	clientTerms
-	ClientID       string `name:"client-id" placeholder:"URL" help:"Register it under this URL, whose metadata document does not count then; an id is made if none is given."`
-	Public         bool   `help:"It can keep no secret: an installed application, or one in the browser."`
-	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (as --public). A client with a secret may use either of the first two."`
-	ResourceServer string `placeholder:"URL" help:"Make credentials with which this resource introspects tokens, and nothing else."`
+	ClientID       string `name:"client-id" placeholder:"URL" help:"Use this URL as the client's id, and ignore the metadata document there. By default an id is generated."`
+	Public         bool   `help:"The client cannot keep a secret: it is installed on people's devices, or runs in the browser."`
+	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (the same as --public). A client with a secret may use either of the first two."`
+	ResourceServer string `placeholder:"URL" help:"Create credentials with which this resource introspects tokens. They allow nothing else."`
 	output
 }
 
-// Help is shown below the usage.
+// Help returns what the help shows below the usage.
 func (c *clientCreate) Help() string {
 	return `An application for people:
 
@@ -137,7 +138,7 @@ A machine:
 	cardea client create --name Bot --grant client_credentials \
 	    --scope mcp:tools:weather --resource https://mcp.example.com/mcp
 
-A machine that keeps no secret here, but signs with a key of its own (RFC 7523):
+A machine that has no secret, but signs with its own key (RFC 7523):
 
 	cardea client create --name Signed --grant client_credentials \
 	    --resource https://mcp.example.com/mcp --auth-method private_key_jwt --jwks keys.json
@@ -152,7 +153,7 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 	n.Name = &c.Name
 	if c.Public {
 		if c.AuthMethod != "" && n.Method != oauth.MethodNone {
-			return usageError("--public means --auth-method none; give one of them")
+			return usageError("--public means --auth-method none; give only one of the two")
 		}
 		n.Method = oauth.MethodNone
 	}
@@ -164,15 +165,18 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 type clientList struct{ output }
 
 func (c *clientList) Run(ctx context.Context, sh *shell) error {
-	return every(ctx, sh, c.output, drawClients, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Client, string, error) {
+	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
+		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
+	return every(ctx, sh, c.output, none, drawClients, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Client, string, error) {
 		return o.Clients(ctx, by, p)
 	})
 }
 
-func drawClients(views []admin.Client, t *table) {
-	t.row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
+func drawClients(views []admin.Client, t *table.Table) {
+	t.Row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
+	t.Fold(16, "NAME", "RESOURCES")
 	for _, v := range views {
-		t.row(v.ID, orDash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(), v.UsedAt.String(), clientResources(v))
+		t.Row(v.ID, table.Dash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(), v.UsedAt.String(), clientResources(v))
 	}
 }
 
@@ -183,9 +187,11 @@ type clientUpdate struct {
 	output
 }
 
-// Help is shown below the usage.
+// Help returns what the help shows below the usage.
 func (c *clientUpdate) Help() string {
-	return "What is not given stays as it is; what is given replaces all there was: every --redirect-uri, every --scope."
+	return `What is not given stays as it is. A list that is given replaces the whole list: give every --redirect-uri and every --scope.
+
+	cardea client update CLIENT_ID --redirect-uri https://app.example.com/callback`
 }
 
 func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
@@ -198,7 +204,7 @@ func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 
 type clientRotate struct {
 	ID      string        `arg:"" name:"client_id" help:"The client."`
-	Overlap time.Duration `default:"24h" placeholder:"DURATION" help:"How long the old secret lives on; 0 ends it at once."`
+	Overlap time.Duration `default:"24h" placeholder:"DURATION" help:"How long the old secret stays valid; 0 ends it at once."`
 	output
 }
 
@@ -208,23 +214,23 @@ func (c *clientRotate) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func (c *clientRotate) draw(v admin.Client, t *table) {
-	t.row("client id", v.ID)
-	t.row("client secret", v.Secret+"  (shown this once: keep it)")
+func (c *clientRotate) draw(v admin.Client, t *table.Table) {
+	t.Row("client id", v.ID)
+	t.Row("client secret", v.Secret+"  (shown this once: keep it)")
 	if c.Overlap == 0 {
-		t.row("old secret", "ended")
+		t.Row("old secret", "ended")
 	} else {
-		t.row("old secret", "ends in "+admin.Span(c.Overlap).String())
+		t.Row("old secret", "ends in "+admin.Span(c.Overlap).String())
 	}
 }
 
-// namedClient is what a command takes that has nothing but its verb to say.
+// namedClient has the inputs of a command that takes only a client.
 type namedClient struct {
 	ID string `arg:"" name:"client_id" help:"The client."`
 	output
 }
 
-// run does the verb, and prints the client.
+// run calls verb and prints the client.
 func (c *namedClient) run(ctx context.Context, sh *shell, verb func(*admin.Operations, context.Context, admin.Caller, string) (admin.Client, error)) error {
 	return one(ctx, sh, c.output, drawClient, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
 		return verb(o, ctx, by, c.ID)

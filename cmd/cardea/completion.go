@@ -8,15 +8,14 @@ import (
 	"github.com/cardea-auth/cardea/internal/completion"
 )
 
-// completionCommand prints a script that makes a shell complete what cardea
-// understands.
+// completionCommand prints a script with which a shell completes commands and flags.
 type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// Help is shown below the usage.
+// Help returns what the help shows below the usage.
 func (*completionCommand) Help() string {
-	return `bash, for this session and for every one:
+	return `bash, for this session, or for every session:
 
 	source <(cardea completion bash)
 	cardea completion bash > ~/.local/share/bash-completion/completions/cardea

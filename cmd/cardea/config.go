@@ -9,11 +9,12 @@ import (
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type configCommands struct {
-	Check configCheck `cmd:"" help:"Say whether the configuration is in order and the database answers, without starting anything."`
-	Print configPrint `cmd:"" help:"Show every setting and where it is from, secrets masked."`
+	Check configCheck `cmd:"" help:"Check the configuration, and that the database answers, without starting anything."`
+	Print configPrint `cmd:"" help:"Show every setting and where it comes from. Secrets are masked."`
 }
 
 type configCheck struct{}
@@ -38,13 +39,13 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	for _, note := range notes {
-		fmt.Fprintln(sh.out, "note:", plain(note))
+		fmt.Fprintln(sh.out, "note:", table.Plain(note))
 	}
 	_, err = fmt.Fprintln(sh.out, "the configuration is in order")
 	return err
 }
 
-// checkFiles reads what the configuration refers to, as serve would.
+// checkFiles reads the files that the configuration names, as serve would.
 func checkFiles(c config.Config, warn func(string)) error {
 	switch {
 	case c.MasterKeyFile != "":
@@ -73,10 +74,11 @@ func (c *configPrint) Run(sh *shell) error {
 		return err
 	}
 	settings := loaded.Settings()
-	return c.print(sh, settings, func(t *table) {
-		t.row("KEY", "VALUE", "FROM")
+	return c.print(sh, settings, func(t *table.Table) {
+		t.Row("KEY", "VALUE", "FROM")
+		t.Fold(16, "VALUE", "FROM")
 		for _, s := range settings {
-			t.row(s.Key, orDash(s.Value), s.From)
+			t.Row(s.Key, table.Dash(s.Value), s.From)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -9,17 +10,17 @@ import (
 	"github.com/cardea-auth/cardea/internal/demo"
 )
 
-// demoCommand is `cardea demo`: an authorization server, an MCP server behind it
-// and a person who may sign in, with nothing to prepare.
+// demoCommand runs an authorization server, an MCP server that it protects, and an account to
+// sign in with, without any preparation.
 type demoCommand struct {
-	Listen    string `placeholder:"ADDRESS" help:"Address of the authorization server, 127.0.0.1:8080 if not given; port 0 takes a free one."`
-	MCPListen string `name:"mcp-listen" placeholder:"ADDRESS" help:"Address of the MCP server, 127.0.0.1:8081 if not given."`
-	Script    bool   `help:"Play a whole agent session without a person, show what is sent and what comes back, and end. Takes free ports."`
+	Listen    string `placeholder:"ADDRESS" help:"Address of the authorization server, 127.0.0.1:8080 by default; port 0 takes a free one."`
+	MCPListen string `name:"mcp-listen" placeholder:"ADDRESS" help:"Address of the MCP server, 127.0.0.1:8081 by default."`
+	Script    bool   `help:"Play a whole agent session without a person, show all requests and responses, and end. It takes free ports."`
 }
 
-// Help is what `cardea demo --help` adds.
+// Help returns what the help shows below the usage.
 func (*demoCommand) Help() string {
-	return "The data are thrown away at the end, unless --data-dir names a folder for them."
+	return "The data is deleted at the end, unless --data-dir names a folder for it."
 }
 
 func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
@@ -42,6 +43,6 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 			return loaded.Config, nil
 		},
 		MasterKey: sh.masterKey,
-		Logger:    sh.newLogger,
+		Logger:    func(c config.Log) *slog.Logger { return c.Logger(sh.errs) },
 	})
 }

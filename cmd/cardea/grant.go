@@ -5,32 +5,36 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type grantCommands struct {
 	List   grantList   `cmd:"" help:"List the grants."`
-	Revoke grantRevoke `cmd:"" help:"End a grant: its tokens are refused from now on."`
+	Revoke grantRevoke `cmd:"" help:"Revoke a grant, so that its tokens are refused from now on."`
 }
 
 type grantList struct {
-	User     string `placeholder:"E-MAIL|ID" help:"Only this person's."`
-	Client   string `placeholder:"ID" help:"Only this client's."`
-	Resource string `placeholder:"URL|ID" help:"Only those at this resource."`
-	Live     bool   `help:"Only those that still allow something."`
+	User     string `placeholder:"E-MAIL|ID" help:"Only grants of this person."`
+	Client   string `placeholder:"ID" help:"Only grants of this client."`
+	Resource string `placeholder:"URL|ID" help:"Only grants for this resource."`
+	Live     bool   `help:"Only grants that are in force."`
 	output
 }
 
 func (c *grantList) Run(ctx context.Context, sh *shell) error {
 	query := admin.GrantQuery{User: c.User, Client: c.Client, Resource: c.Resource, Live: c.Live}
-	return every(ctx, sh, c.output, drawGrants, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Grant, string, error) {
+	empty := emptyList(query != admin.GrantQuery{}, "grant",
+		"there is no grant yet; one is created when a person allows an agent what it asks for")
+	return every(ctx, sh, c.output, empty, drawGrants, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Grant, string, error) {
 		return o.Grants(ctx, by, query, p)
 	})
 }
 
-func drawGrants(views []admin.Grant, t *table) {
-	t.row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "REVOKED", "SCOPE")
+func drawGrants(views []admin.Grant, t *table.Table) {
+	t.Row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "REVOKED", "SCOPE")
+	t.Fold(16, "CLIENT", "USER", "RESOURCE", "SCOPE")
 	for _, v := range views {
-		t.row(v.ID, v.ClientID, orDash(v.ClientName), orDash(v.User), orDash(v.Resource), v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String(), orDash(v.Scope))
+		t.Row(v.ID, v.ClientID, table.Dash(v.ClientName), table.Dash(v.User), table.Dash(v.Resource), v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String(), table.Dash(v.Scope))
 	}
 }
 
@@ -45,10 +49,10 @@ func (c *grantRevoke) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func drawRevocation(r admin.Revocation, t *table) {
+func drawRevocation(r admin.Revocation, t *table.Table) {
 	if r.Revoked {
-		t.row("revoked " + r.ID + "; its tokens are refused from now on")
+		t.Row("revoked " + r.ID + "; its tokens are refused from now on")
 	} else {
-		t.row(r.ID + " was revoked before, at " + r.RevokedAt.String() + " (" + r.RevokedReason + ")")
+		t.Row(r.ID + " was revoked before, at " + r.RevokedAt.String() + " (" + r.RevokedReason + ")")
 	}
 }

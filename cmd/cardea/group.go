@@ -5,6 +5,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type groupCommands struct {
@@ -22,10 +23,10 @@ type namedGroup struct {
 	output
 }
 
-func drawGroup(v admin.Group, t *table) {
-	t.row("name", v.Name)
-	t.row("description", orDash(v.Description))
-	t.row("created", v.CreatedAt.String())
+func drawGroup(v admin.Group, t *table.Table) {
+	t.Row("name", v.Name)
+	t.Row("description", table.Dash(v.Description))
+	t.Row("created", v.CreatedAt.String())
 }
 
 type groupCreate struct {
@@ -42,15 +43,17 @@ func (c *groupCreate) Run(ctx context.Context, sh *shell) error {
 type groupList struct{ output }
 
 func (c *groupList) Run(ctx context.Context, sh *shell) error {
-	return every(ctx, sh, c.output, drawGroups, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Group, string, error) {
+	none := "there is no group yet; create one with: cardea group create NAME"
+	return every(ctx, sh, c.output, none, drawGroups, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Group, string, error) {
 		return o.Groups(ctx, by, p)
 	})
 }
 
-func drawGroups(views []admin.Group, t *table) {
-	t.row("NAME", "DESCRIPTION", "CREATED")
+func drawGroups(views []admin.Group, t *table.Table) {
+	t.Row("NAME", "DESCRIPTION", "CREATED")
+	t.Fold(16, "DESCRIPTION")
 	for _, v := range views {
-		t.row(v.Name, orDash(v.Description), v.CreatedAt.String())
+		t.Row(v.Name, table.Dash(v.Description), v.CreatedAt.String())
 	}
 }
 
@@ -72,11 +75,11 @@ func (c *groupShow) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func drawMembers(v admin.GroupMembers, t *table) {
+func drawMembers(v admin.GroupMembers, t *table.Table) {
 	drawGroup(v.Group, t)
-	t.row("members", count(len(v.Members), "member"))
+	t.Row("members", count(len(v.Members), "member"))
 	for _, m := range v.Members {
-		t.row("", m.Email, orDash(m.Name))
+		t.Row("", m.Email, table.Dash(m.Name))
 	}
 }
 
@@ -95,11 +98,11 @@ type membership struct {
 	output
 }
 
-func drawMembership(v admin.Membership, t *table) {
+func drawMembership(v admin.Membership, t *table.Table) {
 	if v.Member {
-		t.row(v.User + " is in " + v.Group)
+		t.Row(v.User + " is in " + v.Group)
 	} else {
-		t.row(v.User + " is not in " + v.Group)
+		t.Row(v.User + " is not in " + v.Group)
 	}
 }
 

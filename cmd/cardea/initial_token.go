@@ -7,12 +7,13 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type initialCommands struct {
-	Create initialCreate `cmd:"" help:"Make a token; it is shown once."`
+	Create initialCreate `cmd:"" help:"Create a token. It is shown once."`
 	List   initialList   `cmd:"" help:"List the tokens."`
-	Revoke initialRevoke `cmd:"" help:"End a token; the clients it registered stay."`
+	Revoke initialRevoke `cmd:"" help:"Revoke a token. The clients that were registered with it stay."`
 }
 
 func uses(v admin.InitialAccessToken) string {
@@ -22,28 +23,28 @@ func uses(v admin.InitialAccessToken) string {
 	return strconv.Itoa(v.Uses) + " of " + strconv.Itoa(v.MaxUses)
 }
 
-func drawInitialToken(v admin.InitialAccessToken, t *table) {
-	t.row("id", v.ID)
+func drawInitialToken(v admin.InitialAccessToken, t *table.Table) {
+	t.Row("id", v.ID)
 	if v.Token != "" {
-		t.row("token", v.Token+"  (shown this once: keep it)")
+		t.Row("token", v.Token+"  (shown this once: keep it)")
 	}
-	t.row("name", v.Name)
-	t.row("state", v.State)
-	t.row("used", uses(v))
-	t.row("created", v.CreatedAt.String())
-	t.row("expires", v.ExpiresAt.String())
+	t.Row("name", v.Name)
+	t.Row("state", v.State)
+	t.Row("used", uses(v))
+	t.Row("created", v.CreatedAt.String())
+	t.Row("expires", v.ExpiresAt.String())
 }
 
 type initialCreate struct {
 	Name string        `required:"" placeholder:"NAME" help:"What it is for, such as the team that gets it."`
-	Uses int           `default:"1" placeholder:"N" help:"How many clients it registers; 0 is any number."`
-	TTL  time.Duration `name:"ttl" default:"24h" placeholder:"DURATION" help:"How long it lives; 0 is for ever."`
+	Uses int           `default:"1" placeholder:"N" help:"How many clients it registers; 0 means any number."`
+	TTL  time.Duration `name:"ttl" default:"24h" placeholder:"DURATION" help:"How long it is valid; 0 means that it does not expire."`
 	output
 }
 
-// Help is shown below the usage.
+// Help returns what the help shows below the usage.
 func (c *initialCreate) Help() string {
-	return `With registration.dcr set to token, clients register with such a token only:
+	return `If registration.dcr is token, clients can register only with such a token:
 
 	curl https://auth.example.com/oauth2/register -H "Authorization: Bearer cardea_iat_…" \
 	    -H "Content-Type: application/json" -d '{"client_name":"App","redirect_uris":["https://app.example.com/callback"]}'`
@@ -58,15 +59,17 @@ func (c *initialCreate) Run(ctx context.Context, sh *shell) error {
 type initialList struct{ output }
 
 func (c *initialList) Run(ctx context.Context, sh *shell) error {
-	return every(ctx, sh, c.output, drawInitialTokens, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.InitialAccessToken, string, error) {
+	none := "there is no initial access token yet; make one with: cardea initial-access-token create --name NAME"
+	return every(ctx, sh, c.output, none, drawInitialTokens, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.InitialAccessToken, string, error) {
 		return o.InitialAccessTokens(ctx, by, p)
 	})
 }
 
-func drawInitialTokens(views []admin.InitialAccessToken, t *table) {
-	t.row("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
+func drawInitialTokens(views []admin.InitialAccessToken, t *table.Table) {
+	t.Row("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
+	t.Fold(16, "NAME")
 	for _, v := range views {
-		t.row(v.ID, v.Name, v.State, uses(v), v.CreatedAt.String(), v.ExpiresAt.String())
+		t.Row(v.ID, v.Name, v.State, uses(v), v.CreatedAt.String(), v.ExpiresAt.String())
 	}
 }
 

@@ -5,21 +5,21 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type keyCommands struct {
 	List   keyList   `cmd:"" help:"List the signing keys."`
-	Rotate keyRotate `cmd:"" help:"Publish a new signing key; it signs as soon as every verifier had time to fetch it."`
-	Retire keyRetire `cmd:"" help:"Take a key that leaked out of the key set at once: every token it signed is refused."`
+	Rotate keyRotate `cmd:"" help:"Publish a new signing key. It signs as soon as every verifier has had time to fetch it."`
+	Retire keyRetire `cmd:"" help:"Remove a leaked key from the key set at once, so that every token signed with it is refused."`
 }
 
-func drawKeys(infos ...keys.Info) func(*table) {
-	return func(t *table) {
-		t.row("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
-		for _, k := range infos {
-			t.row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(), admin.Moment{Time: k.ExpiresAt}.String())
-		}
+func drawKeys(infos []keys.Info, t *table.Table) {
+	t.Row("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
+	for _, k := range infos {
+		t.Row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(), admin.Moment{Time: k.ExpiresAt}.String())
 	}
+	t.Fold(0) // nothing, but a row fits a narrow terminal as a block
 }
 
 type keyList struct{ output }
@@ -30,37 +30,40 @@ func (c *keyList) Run(ctx context.Context, sh *shell) error {
 		if err != nil {
 			return err
 		}
-		return c.print(sh, infos, drawKeys(infos...))
+		return printList(c.output, sh, infos, "there is no signing key yet; cardea serve makes the first one when it starts", drawKeys)
+	})
+}
+
+// oneKey runs an operation on a signing key, and prints the key.
+func oneKey(ctx context.Context, sh *shell, out output, do func(*admin.Operations, admin.Caller) (keys.Info, error)) error {
+	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
+		info, err := do(o, by)
+		if err != nil {
+			return err
+		}
+		return out.print(sh, info, func(t *table.Table) { drawKeys([]keys.Info{info}, t) })
 	})
 }
 
 type keyRotate struct {
-	Alg string `placeholder:"ALG" help:"Algorithm whose key is rotated; tokens.signing_alg if none is given."`
-	Now bool   `help:"Let the new key sign at once, for an emergency: verifiers that cache the key set may refuse its tokens for some minutes."`
+	Alg string `placeholder:"ALG" help:"Algorithm of the new key; tokens.signing_alg by default."`
+	Now bool   `help:"Let the new key sign at once, in an emergency. Verifiers that cache the key set may refuse its tokens for some minutes."`
 	output
 }
 
 func (c *keyRotate) Run(ctx context.Context, sh *shell) error {
-	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
-		info, err := o.RotateKey(ctx, by, c.Alg, c.Now)
-		if err != nil {
-			return err
-		}
-		return c.print(sh, info, drawKeys(info))
+	return oneKey(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (keys.Info, error) {
+		return o.RotateKey(ctx, by, c.Alg, c.Now)
 	})
 }
 
 type keyRetire struct {
-	KID string `arg:"" name:"kid" help:"The key."`
+	KID string `arg:"" name:"kid" help:"The kid of the key."`
 	output
 }
 
 func (c *keyRetire) Run(ctx context.Context, sh *shell) error {
-	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
-		info, err := o.RetireKey(ctx, by, c.KID)
-		if err != nil {
-			return err
-		}
-		return c.print(sh, info, drawKeys(info))
+	return oneKey(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (keys.Info, error) {
+		return o.RetireKey(ctx, by, c.KID)
 	})
 }

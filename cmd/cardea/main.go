@@ -20,27 +20,28 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
-// commands are what cardea can be told to do, a file for each noun.
+// commands is the tree of commands. Each noun has a file.
 type commands struct {
 	settings
-	ShowVersion kong.VersionFlag `name:"version" help:"Print the version, and end."`
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve    serveCommand     `cmd:"" help:"Run the authorization server."`
 	Resource resourceCommands `cmd:"" help:"MCP servers that Cardea protects."`
 	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`
-	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register where registration.dcr is token."`
+	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register if registration.dcr is token."`
 	User     userCommands     `cmd:"" help:"People who sign in."`
 	Group    groupCommands    `cmd:"" help:"Groups of people."`
-	Grant    grantCommands    `cmd:"" help:"What people allowed which client at which MCP server."`
-	Session  sessionCommands  `cmd:"" help:"Who is signed in, and where."`
+	Grant    grantCommands    `cmd:"" help:"What people have allowed clients to do at MCP servers."`
+	Session  sessionCommands  `cmd:"" help:"Browsers in which people are signed in."`
 	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`
 	Audit    auditCommands    `cmd:"" help:"The record of every decision."`
-	Token    tokenCommands    `cmd:"" help:"Look into tokens."`
-	Migrate  migrateCommand   `cmd:"" help:"Bring the database schema up to date (serve does it too, unless --no-migrate)."`
-	Demo     demoCommand      `cmd:"" help:"Try it: an authorization server, and an MCP server behind it."`
-	Config   configCommands   `cmd:"" help:"The effective configuration."`
+	Token    tokenCommands    `cmd:"" help:"Inspect tokens."`
+	Migrate  migrateCommand   `cmd:"" help:"Bring the database schema up to date (serve does this too, unless it has --no-migrate)."`
+	Demo     demoCommand      `cmd:"" help:"Run a demo: an authorization server and an MCP server that it protects."`
+	Config   configCommands   `cmd:"" help:"Check or show the configuration."`
 	Version  versionCommand   `cmd:"" help:"Print the version."`
 
 	Completion completionCommand `cmd:"" help:"Print a script with which a shell completes commands and flags."`
@@ -57,13 +58,13 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal does not wait for anybody
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], &shell{in: os.Stdin, out: os.Stdout, errs: os.Stderr, environ: os.Environ()})
 	stop()
 	os.Exit(code)
 }
 
-// shell is what every command runs in.
+// shell is the environment of a command: its flags, its streams and its environment variables.
 type shell struct {
 	*settings
 	in        io.Reader
@@ -71,8 +72,8 @@ type shell struct {
 	environ   []string
 }
 
-// run does what args say and returns the exit code. An error is one sentence on
-// standard error, which says what to do next.
+// run runs the command that args name and returns the exit code. It writes an error as one
+// sentence to standard error.
 func run(ctx context.Context, args []string, sh *shell) int {
 	var all commands
 	sh.settings = &all.settings
@@ -103,23 +104,23 @@ func run(ctx context.Context, args []string, sh *shell) int {
 	return sh.fail(command.Run())
 }
 
-// usageError is a sentence about a command that was called wrongly.
+// usageError says that a command was called wrongly, and how to call it.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// errVerdict is a negative verdict, which the command has printed.
+// errVerdict says that the command has printed a negative verdict.
 var errVerdict = errors.New("the verdict is negative")
 
-// advice is a sentence about what could not be done, with what to do next. It is
-// printed without what it was wrapped in on its way.
+// advice says what could not be done and what to do next. It is printed without the errors
+// that wrap it.
 type advice string
 
 func (a advice) Error() string { return string(a) }
 
 func advise(format string, args ...any) error { return advice(fmt.Sprintf(format, args...)) }
 
-// fail reports err and returns the exit code that goes with it.
+// fail writes err to standard error and returns its exit code.
 func (sh *shell) fail(err error) int {
 	var usage usageError
 	var advice advice
@@ -135,7 +136,7 @@ func (sh *shell) fail(err error) int {
 		sentence = whatNext(undone)
 	case errors.As(err, &advice):
 		sentence = advice.Error()
-	case refused: // its code is for clients of the protocol
+	case refused: // the code of a refusal is for clients only
 		sentence = refusal.Description
 	case cause != "":
 		sentence = cause
@@ -144,7 +145,7 @@ func (sh *shell) fail(err error) int {
 	default:
 		sentence = err.Error()
 	}
-	fmt.Fprintln(sh.errs, "cardea:", plain(strings.Join(strings.Fields(sentence), " ")))
+	fmt.Fprintln(sh.errs, "cardea:", table.Plain(strings.Join(strings.Fields(sentence), " ")))
 	return code
 }
 
@@ -160,11 +161,11 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// aloneNoun returns the context of a command line that names a noun and no verb, nil for
-// any other error.
+// aloneNoun returns the context of a command line that names a noun without a verb. It returns
+// nil for any other error.
 func aloneNoun(err error) *kong.Context {
 	parse := (*kong.ParseError)(nil)
-	if !errors.As(err, &parse) || !strings.HasPrefix(err.Error(), "expected one of") {
+	if !errors.As(err, &parse) || !strings.HasPrefix(err.Error(), "expected ") {
 		return nil
 	}
 	if noun := parse.Context.Selected(); noun == nil || noun.Leaf() {
@@ -173,7 +174,7 @@ func aloneNoun(err error) *kong.Context {
 	return parse.Context
 }
 
-// helpFor says which command explains what was called wrongly.
+// helpFor names the help of the command that was called wrongly.
 func helpFor(err error) string {
 	words := "cardea"
 	if parse := (*kong.ParseError)(nil); errors.As(err, &parse) {

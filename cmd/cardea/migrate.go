@@ -6,10 +6,11 @@ import (
 	"log/slog"
 
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type migrateCommand struct {
-	DryRun bool `help:"Only say what would be done."`
+	DryRun bool `help:"Only show what would be done."`
 	output
 }
 
@@ -38,15 +39,15 @@ func (c *migrateCommand) Run(ctx context.Context, sh *shell) error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	return c.print(sh, answer, func(t *table) {
+	return c.print(sh, answer, func(t *table.Table) {
 		if len(answer.Applied)+len(answer.Pending) == 0 {
-			t.row("the schema is up to date")
+			t.Row("the schema is up to date")
 		}
 		for _, name := range answer.Applied {
-			t.row("applied", name)
+			t.Row("applied", name)
 		}
 		for _, name := range answer.Pending {
-			t.row("pending", name)
+			t.Row("pending", name)
 		}
 	})
 }

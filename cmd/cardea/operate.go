@@ -12,9 +12,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
-// operate runs fn on the configured installation, as a caller who may do
+// operate runs fn on the configured installation, with a caller that may do
 // everything.
 func (sh *shell) operate(ctx context.Context, fn func(*admin.Operations, admin.Caller) error) error {
 	i, err := sh.open(ctx)
@@ -24,7 +25,7 @@ func (sh *shell) operate(ctx context.Context, fn func(*admin.Operations, admin.C
 	return errors.Join(fn(i.operations(), caller()), i.close())
 }
 
-// operateKeys is operate with the signing keys, which the master key opens.
+// operateKeys is operate with the signing keys. It needs the master key.
 func (sh *shell) operateKeys(ctx context.Context, fn func(*admin.Operations, admin.Caller) error) error {
 	i, err := sh.open(ctx)
 	if err != nil {
@@ -54,7 +55,7 @@ func (sh *shell) operateResources(ctx context.Context, fn func(*admin.Operations
 		operations.Ring = ring
 	} else {
 		fmt.Fprintln(sh.errs, "cardea: note: without the master key here, a running server creates a key for a new algorithm "+
-			"within a minute:", plain(err.Error()))
+			"within a minute:", table.Plain(err.Error()))
 	}
 	return errors.Join(fn(operations, caller()), i.close())
 }
@@ -65,7 +66,7 @@ func (i *installation) operations() *admin.Operations {
 	}
 }
 
-// caller is who runs this command: an account of this machine.
+// caller returns the caller of this command: the account of the operating system that runs it.
 func caller() admin.Caller {
 	name := fmt.Sprint("uid ", os.Getuid())
 	if account, err := user.Current(); err == nil {
@@ -78,19 +79,20 @@ func caller() admin.Caller {
 	return admin.Command(name, name+"@"+host)
 }
 
-// one runs an operation that returns one thing, and prints that.
-func one[T any](ctx context.Context, sh *shell, o output, draw func(T, *table), do func(*admin.Operations, admin.Caller) (T, error)) error {
+// one runs an operation that returns one record, and prints it.
+func one[T any](ctx context.Context, sh *shell, o output, draw func(T, *table.Table), do func(*admin.Operations, admin.Caller) (T, error)) error {
 	return sh.operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
 		view, err := do(operations, by)
 		if err != nil {
 			return err
 		}
-		return o.print(sh, view, func(t *table) { draw(view, t) })
+		return o.print(sh, view, func(t *table.Table) { draw(view, t) })
 	})
 }
 
-// every runs an operation that lists things page by page, and prints all of them.
-func every[T any](ctx context.Context, sh *shell, o output, draw func([]T, *table), list func(*admin.Operations, admin.Caller, store.Page) ([]T, string, error)) error {
+// every runs an operation that lists records page by page, and prints all of them. empty is the
+// note for an empty list.
+func every[T any](ctx context.Context, sh *shell, o output, empty string, draw func([]T, *table.Table), list func(*admin.Operations, admin.Caller, store.Page) ([]T, string, error)) error {
 	return sh.operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
 		all := []T{}
 		for page := (store.Page{Limit: 1000}); ; {
@@ -100,17 +102,17 @@ func every[T any](ctx context.Context, sh *shell, o output, draw func([]T, *tabl
 			}
 			all = append(all, views...)
 			if page.After = next; next == "" {
-				return o.print(sh, all, func(t *table) { draw(all, t) })
+				return printList(o, sh, all, empty, draw)
 			}
 		}
 	})
 }
 
-func drawDeletion(d admin.Deletion, t *table) {
-	t.row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))
+func drawDeletion(d admin.Deletion, t *table.Table) {
+	t.Row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))
 }
 
-// flags are the names of inputs as flags, where they are not those of the JSON.
+// flags has the flags of the inputs whose JSON names are different.
 var flags = map[string]string{
 	"client_name":                "name",
 	"grant_types":                "grant",
@@ -123,13 +125,12 @@ var flags = map[string]string{
 	"max_uses":                   "uses",
 }
 
-// flagOf returns the flag that gives the input of that name.
+// flagOf returns the flag for the input with the given JSON name.
 func flagOf(input string) string {
 	return "--" + cmp.Or(flags[input], strings.ReplaceAll(input, "_", "-"))
 }
 
-// next says which command helps after an operation was not done; %s is what it was
-// about.
+// next has the command that helps after an operation was not done; %s stands for the record.
 var next = map[admin.Kind]map[admin.Noun]string{
 	admin.NotFound: {
 		admin.Resources:           "cardea resource list shows them",
@@ -143,12 +144,12 @@ var next = map[admin.Kind]map[admin.Noun]string{
 	},
 	admin.Conflict: {
 		admin.Resources: "change it with: cardea resource update %s",
-		admin.Clients:   "see it with: cardea client show %s; delete it first if another is to have that id",
+		admin.Clients:   "see it with: cardea client show %s; to use the id for another client, delete this one first",
 		admin.Users:     "set another password with: cardea user reset-password %s --password-stdin",
 	},
 }
 
-// whatNext returns the text of e, with the flags to use and the command to run next.
+// whatNext returns the text of e with inputs by their flags, and with the command that helps.
 func whatNext(e *admin.Error) string {
 	text := e.Text(flagOf)
 	if step := next[e.Kind][e.Noun]; step != "" {

@@ -2,32 +2,48 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"reflect"
 	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // output is the flag of a command that prints data.
 type output struct {
-	Output string `short:"o" enum:"table,json" default:"table" placeholder:"FORMAT" help:"table, or json for machines."`
+	Output string `short:"o" enum:"table,json" default:"table" placeholder:"FORMAT" help:"table, or json for programs."`
 }
 
 // print writes value as JSON, or has draw write it for people.
-func (o output) print(sh *shell, value any, draw func(*table)) error {
+func (o output) print(sh *shell, value any, draw func(*table.Table)) error {
 	if o.Output == "json" {
 		return printJSON(sh.out, value)
 	}
-	t := newTable(sh.out)
+	t := table.New(sh.out, table.StyleOf(sh.out, sh.environ))
 	draw(t)
-	return t.w.Flush()
+	return t.Flush()
+}
+
+// printList is print for a list. If the list is empty, a note on standard error says why, or
+// what to do.
+func printList[T any](o output, sh *shell, list []T, empty string, draw func([]T, *table.Table)) error {
+	if len(list) == 0 && o.Output != "json" {
+		fmt.Fprintln(sh.errs, "cardea:", empty)
+	}
+	return o.print(sh, list, func(t *table.Table) { draw(list, t) })
+}
+
+// emptyList returns why a list is empty: nothing matches its filters, or else what none says.
+func emptyList(filtered bool, noun, none string) string {
+	if filtered {
+		return "no " + noun + " matches these filters"
+	}
+	return none
 }
 
 func printJSON(out io.Writer, value any) error {
@@ -37,33 +53,8 @@ func printJSON(out io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// table is written row by row. What it shows comes from strangers in part, so it
-// passes nothing on that a terminal would obey.
-type table struct{ w *tabwriter.Writer }
-
-func newTable(out io.Writer) *table {
-	return &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
-}
-
-func (t *table) row(cells ...string) {
-	for i, cell := range cells {
-		cells[i] = plain(cell)
-	}
-	_, _ = io.WriteString(t.w, strings.TrimRight(strings.Join(cells, "\t"), "\t")+"\n") // Flush reports it
-}
-
-// plain returns s with everything that is not a visible character replaced.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
-}
-
-// parseSpan reads a duration as it is written in the configuration. One below zero
-// is for the command to refuse.
+// parseSpan parses a duration, as the configuration has it. It accepts a negative one, which
+// the command refuses.
 func parseSpan(text string) (time.Duration, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, nil
@@ -71,7 +62,7 @@ func parseSpan(text string) (time.Duration, error) {
 	return config.ParseDuration(text)
 }
 
-// decodeSpan reads the duration that a flag was given.
+// decodeSpan parses the value of a flag that is a duration.
 func decodeSpan(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
 	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
@@ -82,15 +73,7 @@ func decodeSpan(ctx *kong.DecodeContext, target reflect.Value) error {
 	return err
 }
 
-// orDash returns s, or a dash for the empty string.
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// count returns "1 grant", "2 grants".
+// count returns a number with its noun: "1 grant", "2 grants".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

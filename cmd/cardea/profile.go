@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type profileList struct{ output }
@@ -17,13 +18,14 @@ func (c *profileList) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func drawProfiles(views []admin.Profile, t *table) {
-	t.row("PROFILE", "USES", "LAST USED", "LOOK AGAIN", "FOR", "REASON")
+func drawProfiles(views []admin.Profile, t *table.Table) {
+	t.Row("PROFILE", "USES", "LAST USED", "LOOK AGAIN", "FOR", "REASON")
+	t.Fold(16, "FOR", "REASON")
 	for _, v := range views {
 		again := v.LookAgain.Format(time.DateOnly)
 		if v.Due {
 			again += " (due)"
 		}
-		t.row(v.Name, strconv.FormatInt(v.Uses, 10), v.LastUsedAt.String(), again, strings.Join(append(v.ClientIDs, v.RedirectHosts...), " "), v.Reason)
+		t.Row(v.Name, strconv.FormatInt(v.Uses, 10), v.LastUsedAt.String(), again, strings.Join(append(v.ClientIDs, v.RedirectHosts...), " "), v.Reason)
 	}
 }

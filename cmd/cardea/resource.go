@@ -7,6 +7,8 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type resourceCommands struct {
@@ -14,18 +16,18 @@ type resourceCommands struct {
 	List   resourceList   `cmd:"" help:"List the registered MCP servers."`
 	Show   resourceShow   `cmd:"" help:"Show one of them."`
 	Update resourceUpdate `cmd:"" help:"Change one of them."`
-	Delete resourceDelete `cmd:"" help:"Delete one of them, and end every grant at it."`
+	Delete resourceDelete `cmd:"" help:"Delete one of them and end all grants for it."`
 }
 
-func drawResource(v admin.Resource, t *table) {
-	t.row("id", v.ID)
-	t.row("identifier", v.Identifier)
-	t.row("name", v.Name)
-	t.row("signing alg", orDash(v.SigningAlg))
-	t.row("access token ttl", v.AccessTokenTTL.String())
-	t.row("refresh idle ttl", v.RefreshIdleTTL.String())
-	t.row("refresh max ttl", v.RefreshMaxTTL.String())
-	t.row("created", v.CreatedAt.String())
+func drawResource(v admin.Resource, t *table.Table) {
+	t.Row("id", v.ID)
+	t.Row("identifier", v.Identifier)
+	t.Row("name", v.Name)
+	t.Row("signing alg", table.Dash(v.SigningAlg))
+	t.Row("access token ttl", v.AccessTokenTTL.String())
+	t.Row("refresh idle ttl", v.RefreshIdleTTL.String())
+	t.Row("refresh max ttl", v.RefreshMaxTTL.String())
+	t.Row("created", v.CreatedAt.String())
 	for _, s := range v.Scopes {
 		words := s.Name
 		if s.Description != "" {
@@ -37,22 +39,22 @@ func drawResource(v admin.Resource, t *table) {
 		if s.Risk != "" {
 			words += "  (" + string(s.Risk) + ")"
 		}
-		t.row("scope", words)
+		t.Row("scope", words)
 	}
 }
 
-// resourceTerms are the flags that say what a resource's tokens are like.
+// resourceTerms has the flags for the scopes and the tokens of a resource.
 type resourceTerms struct {
 	Scope          []string       `sep:"none" placeholder:"NAME[=DESCRIPTION]" help:"Scope the server understands; the description is shown to people. Repeatable."`
 	DefaultScope   []string       `sep:"none" placeholder:"NAME" help:"Scope granted to a client that asks for none. Repeatable."`
 	ScopeRisk      []string       `sep:"none" placeholder:"NAME=RISK" help:"What a client can do with a scope, for the consent page: read, change or act (in the person's name). Repeatable."`
-	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"Life of its access tokens; 0 is the server's default."`
-	RefreshIdleTTL *time.Duration `name:"refresh-idle-ttl" placeholder:"DURATION" help:"Life of an unused refresh token; 0 is the server's default."`
-	RefreshMaxTTL  *time.Duration `name:"refresh-max-ttl" placeholder:"DURATION" help:"Life of a grant, however it is used; 0 is the server's default."`
+	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"How long its access tokens are valid; 0 means the server's default."`
+	RefreshIdleTTL *time.Duration `name:"refresh-idle-ttl" placeholder:"DURATION" help:"How long an unused refresh token is valid; 0 means the server's default."`
+	RefreshMaxTTL  *time.Duration `name:"refresh-max-ttl" placeholder:"DURATION" help:"How long a grant lasts at most; 0 means the server's default."`
 	SigningAlg     *string        `placeholder:"ALG" help:"ES256, RS256, PS256 or EdDSA."`
 }
 
-// terms returns the flags as the terms they are.
+// terms returns the terms that the flags give.
 func (f resourceTerms) terms() admin.ResourceTerms {
 	t := admin.ResourceTerms{
 		DefaultScopes:  f.DefaultScope,
@@ -89,12 +91,12 @@ func (f resourceTerms) change(
 		if err != nil {
 			return err
 		}
-		return o.print(sh, view, func(t *table) { drawResource(view, t) })
+		return o.print(sh, view, func(t *table.Table) { drawResource(view, t) })
 	})
 }
 
 type resourceCreate struct {
-	Identifier string  `required:"" placeholder:"URL" help:"URL of the MCP server, as its clients know it: the aud of its tokens."`
+	Identifier string  `required:"" placeholder:"URL" help:"URL of the MCP server, as its clients know it. It is the aud of its tokens."`
 	Name       *string `placeholder:"NAME" help:"Name shown to people; the host of the identifier if none is given."`
 	resourceTerms
 	output
@@ -111,15 +113,20 @@ func (c *resourceCreate) Run(ctx context.Context, sh *shell) error {
 type resourceList struct{ output }
 
 func (c *resourceList) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawResources, func(o *admin.Operations, by admin.Caller) ([]admin.Resource, error) {
-		return o.Resources(ctx, by)
-	})
+	none := "no MCP server is registered yet; add one with: " +
+		"cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION"
+	return every(ctx, sh, c.output, none, drawResources,
+		func(o *admin.Operations, by admin.Caller, _ store.Page) ([]admin.Resource, string, error) {
+			resources, err := o.Resources(ctx, by)
+			return resources, "", err
+		})
 }
 
-func drawResources(views []admin.Resource, t *table) {
-	t.row("ID", "IDENTIFIER", "NAME", "SCOPES")
+func drawResources(views []admin.Resource, t *table.Table) {
+	t.Row("ID", "IDENTIFIER", "NAME", "SCOPES")
+	t.Fold(16, "IDENTIFIER", "NAME", "SCOPES")
 	for _, v := range views {
-		t.row(v.ID, v.Identifier, v.Name, (&oauth.Resource{Scopes: v.Scopes}).ScopeNames().String())
+		t.Row(v.ID, v.Identifier, v.Name, (&oauth.Resource{Scopes: v.Scopes}).ScopeNames().String())
 	}
 }
 
@@ -141,9 +148,9 @@ type resourceUpdate struct {
 	output
 }
 
-// Help is shown below the usage.
+// Help returns what the help shows below the usage.
 func (c *resourceUpdate) Help() string {
-	return "What is not given stays as it is. Scopes are given all together: --scope replaces the list, and --default-scope then says which are the defaults."
+	return "What is not given stays as it is. --scope replaces the whole list of scopes, and --default-scope the list of defaults."
 }
 
 func (c *resourceUpdate) Run(ctx context.Context, sh *shell) error {

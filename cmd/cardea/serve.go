@@ -10,10 +10,11 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type serveCommand struct {
-	Listen    *string `placeholder:"ADDRESS" help:"Address to serve on; :8080 for all."`
+	Listen    *string `placeholder:"ADDRESS" help:"Address to listen on; :8080 listens on all interfaces."`
 	NoMigrate bool    `help:"Do not bring the database schema up to date; refuse to start if it is behind."`
 }
 
@@ -26,7 +27,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
-	log := sh.newLogger(loaded.Log)
+	log := loaded.Log.Logger(sh.errs)
 	db, err := store.Open(ctx, loaded.Database, store.Options{Logger: log})
 	if err != nil {
 		return err
@@ -63,10 +64,9 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		return err
 	}
 	sh.announce(ctx, loaded.Config, listener.Addr().String(), step, log)
-	// What is alive is a few megabytes. The garbage collector comes whenever as much
-	// again was used, and looking through it so often takes a tenth of the processor.
-	// Memory that nobody writes to is never taken from the machine; it only lets twice
-	// its size gather between two collections.
+	// The live heap is a few megabytes, and the garbage collector runs whenever as much again
+	// is allocated, which would take a tenth of the processor. The ballast makes it run less
+	// often. It takes no memory from the machine, because nothing writes to it.
 	ballast := make([]byte, 16<<20)
 	defer runtime.KeepAlive(ballast)
 	return srv.Serve(ctx, listener)
@@ -74,7 +74,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 
 // announce says where the server answers and what to do next: in plain lines for a person, as one record in JSON.
 func (sh *shell) announce(ctx context.Context, c config.Config, listen, step string, log *slog.Logger) {
-	if !sh.logsText(c.Log) {
+	if !c.Log.Text(sh.errs) {
 		fields := []any{"issuer", c.Issuer, "listen", listen}
 		if step != "" {
 			fields = append(fields, "next", step)
@@ -82,7 +82,7 @@ func (sh *shell) announce(ctx context.Context, c config.Config, listen, step str
 		log.InfoContext(ctx, "serving", fields...)
 		return
 	}
-	fmt.Fprintf(sh.errs, "Cardea answers at %s (it listens on %s)\n", plain(c.Issuer), plain(listen))
+	fmt.Fprintf(sh.errs, "Cardea answers at %s (it listens on %s)\n", table.Plain(c.Issuer), table.Plain(listen))
 	if step != "" {
 		fmt.Fprintln(sh.errs, "Next,", step)
 	}

@@ -5,28 +5,31 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type sessionCommands struct {
-	List   sessionList   `cmd:"" help:"List who is signed in, and where."`
-	Revoke sessionRevoke `cmd:"" help:"Sign a person out of one browser; their agents stay connected."`
+	List   sessionList   `cmd:"" help:"List the browsers in which people are signed in."`
+	Revoke sessionRevoke `cmd:"" help:"Sign a person out of one browser. The person's agents stay connected."`
 }
 
 type sessionList struct {
-	User string `placeholder:"E-MAIL|ID" help:"Only this person's."`
+	User string `placeholder:"E-MAIL|ID" help:"Only sessions of this person."`
 	output
 }
 
 func (c *sessionList) Run(ctx context.Context, sh *shell) error {
-	return every(ctx, sh, c.output, drawSessions, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Session, string, error) {
+	empty := emptyList(c.User != "", "session", "nobody is signed in; a session begins when a person signs in")
+	return every(ctx, sh, c.output, empty, drawSessions, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Session, string, error) {
 		return o.Sessions(ctx, by, c.User, p)
 	})
 }
 
-func drawSessions(views []admin.Session, t *table) {
-	t.row("ID", "USER", "SIGNED IN", "LAST USED", "EXPIRES", "FROM", "BROWSER")
+func drawSessions(views []admin.Session, t *table.Table) {
+	t.Row("ID", "USER", "SIGNED IN", "LAST USED", "EXPIRES", "FROM", "BROWSER")
+	t.Fold(16, "USER", "BROWSER")
 	for _, v := range views {
-		t.row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), orDash(v.Address), orDash(v.UserAgent))
+		t.Row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), table.Dash(v.Address), table.Dash(v.UserAgent))
 	}
 }
 
@@ -41,6 +44,6 @@ func (c *sessionRevoke) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func drawEndedSession(s admin.EndedSession, t *table) {
-	t.row("revoked " + s.ID + "; the browser has to sign in again")
+func drawEndedSession(s admin.EndedSession, t *table.Table) {
+	t.Row("revoked " + s.ID + "; the browser has to sign in again")
 }

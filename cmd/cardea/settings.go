@@ -5,27 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/term"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
-// settings are the flags that every command takes. They stand above the file and
-// the environment.
+// settings has the flags that every command takes. They override the file and the
+// environment.
 type settings struct {
-	ConfigFile string  `name:"config" placeholder:"FILE" help:"Configuration file (YAML); CARDEA_CONFIG if it is not given."`
+	ConfigFile string  `name:"config" placeholder:"FILE" help:"Configuration file (YAML). The default is CARDEA_CONFIG."`
 	DataDir    *string `placeholder:"DIR" help:"Folder of the SQLite file and the master key."`
 	Database   *string `placeholder:"URL" help:"sqlite:PATH or postgres://HOST/NAME, without a password."`
 	Issuer     *string `placeholder:"URL" help:"Public URL of the server."`
 }
 
-// load reads the configuration. flags are those that only this command has.
+// load reads the configuration. flags has the values of flags that only this command takes.
 func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 	if flags == nil {
 		flags = map[string]string{}
@@ -36,7 +34,7 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 		}
 	}
 	if config.HoldsPassword(flags["database"]) {
-		return nil, usageError("--database holds a password, and a command line can be read by every user of this machine; set CARDEA_DATABASE instead, or database in the file")
+		return nil, usageError("--database holds a password, and every user of this machine can read a command line; set CARDEA_DATABASE, or database in the file, instead")
 	}
 	file := sh.ConfigFile
 	for _, variable := range sh.environ {
@@ -87,15 +85,15 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	return &installation{config: c.Config, db: db}, nil
 }
 
-// close closes the database. It waits first until the servers that run on it have seen what the command changed, so that
+// close closes the database. It first waits until the servers that run on it have seen what the command changed, so that
 // the change holds when the command returns.
 func (i *installation) close() error {
 	i.db.AwaitOthers()
 	return i.db.Close()
 }
 
-// ring returns the signing keys and the key of refresh tokens, opened with the
-// master key of this installation.
+// ring returns the signing keys and the key of refresh tokens. It needs the master key of the
+// installation.
 func (i *installation) ring(ctx context.Context, sh *shell) (ring *keys.Ring, refreshKey []byte, err error) {
 	master, err := sh.masterKey(ctx, i.config, i.db)
 	if err != nil {
@@ -105,8 +103,8 @@ func (i *installation) ring(ctx context.Context, sh *shell) (ring *keys.Ring, re
 	return ring, master.RefreshKey(), ring.Check(ctx)
 }
 
-// masterKey returns the configured master key. With SQLite and none configured it
-// is in the data folder, and made there on the first start.
+// masterKey returns the configured master key. If none is configured, it returns the one in
+// the data folder, and creates it on the first start.
 func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (keys.Master, error) {
 	return sh.masterKeyOr(ctx, c, db, keys.OwnMaster)
 }
@@ -123,31 +121,7 @@ func (sh *shell) masterKeyOr(ctx context.Context, c config.Config, db *store.DB,
 	return own(ctx, filepath.Join(c.DataDir, "master.key"), db)
 }
 
-// warn writes a sentence about what does no harm yet to standard error.
-func (sh *shell) warn(sentence string) { fmt.Fprintln(sh.errs, "cardea: warning:", plain(sentence)) }
-
-// newLogger returns the log as it is configured, to standard error.
-func (sh *shell) newLogger(c config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level}
-	if sh.logsText(c) {
-		return slog.New(slog.NewTextHandler(sh.errs, options))
-	}
-	options.ReplaceAttr = withUnit
-	return slog.New(slog.NewJSONHandler(sh.errs, options))
-}
-
-// logsText reports whether the log is text, for a person to read, and not JSON.
-func (sh *shell) logsText(c config.Log) bool {
-	file, ok := sh.errs.(*os.File)
-	terminal := ok && term.IsTerminal(int(file.Fd()))
-	return c.Format == "text" || c.Format == "auto" && terminal
-}
-
-// withUnit names the unit of a duration, which is a bare number in JSON: "duration"
-// becomes "duration_ms".
-func withUnit(_ []string, a slog.Attr) slog.Attr {
-	if a.Value.Kind() != slog.KindDuration {
-		return a
-	}
-	return slog.Float64(a.Key+"_ms", float64(a.Value.Duration().Microseconds())/1000)
+// warn writes a warning to standard error.
+func (sh *shell) warn(sentence string) {
+	fmt.Fprintln(sh.errs, "cardea: warning:", table.Plain(sentence))
 }

@@ -13,14 +13,15 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type tokenCommands struct {
-	Inspect tokenInspect `cmd:"" help:"Decode, verify and explain a token: why it is or is not accepted."`
+	Inspect tokenInspect `cmd:"" help:"Decode and verify a token, and explain why it is or is not accepted."`
 }
 
 type tokenInspect struct {
-	Token string `arg:"" optional:"" help:"The token; read from standard input if it is not given, where other users of the machine cannot see it."`
+	Token string `arg:"" optional:"" help:"The token. If it is not given, it is read from standard input, where other users of the machine cannot see it."`
 	output
 }
 
@@ -34,7 +35,7 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 	}
 	token = strings.TrimSpace(token)
 	if scheme, rest, found := strings.Cut(token, " "); found && strings.EqualFold(scheme, "bearer") {
-		token = strings.TrimSpace(rest) // a whole Authorization header's worth
+		token = strings.TrimSpace(rest) // it is the value of an Authorization header
 	}
 	if token == "" {
 		return usageError("give the token as an argument or on standard input")
@@ -43,7 +44,7 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	if err := c.print(sh, found, func(t *table) { drawInspection(found, t) }); err != nil {
+	if err := c.print(sh, found, func(t *table.Table) { drawInspection(found, t) }); err != nil {
 		return err
 	}
 	if !found.Accepted {
@@ -52,8 +53,7 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 	return nil
 }
 
-// inspect finds out what there is to say about token, with the database's help if
-// there is one.
+// inspect inspects token, with the database if there is one.
 func inspect(ctx context.Context, sh *shell, token string) (found *admin.Inspection, err error) {
 	c, err := sh.load(nil)
 	if err != nil {
@@ -69,30 +69,30 @@ func inspect(ctx context.Context, sh *shell, token string) (found *admin.Inspect
 	return found, err
 }
 
-func drawInspection(n *admin.Inspection, t *table) {
-	t.row("kind", strings.ReplaceAll(n.Kind, "_", " "))
+func drawInspection(n *admin.Inspection, t *table.Table) {
+	t.Row("kind", strings.ReplaceAll(n.Kind, "_", " "))
 	for _, part := range []struct {
 		name   string
 		values map[string]any
 	}{{"header", n.Header}, {"claim", n.Claims}} {
 		for _, name := range slices.Sorted(maps.Keys(part.values)) {
-			t.row(part.name, name, textOf(name, part.values[name]))
+			t.Row(part.name, name, textOf(name, part.values[name]))
 		}
 	}
 	for _, c := range n.Checks {
-		t.row(string(c.Result), c.Name, c.Detail)
+		t.Row(string(c.Result), c.Name, c.Detail)
 	}
 	if n.Accepted {
-		t.row("accepted")
+		t.Row("accepted")
 	} else {
-		t.row("not accepted", n.Reason)
+		t.Row("not accepted", n.Reason)
 		if step := helps[n.Failed().Name]; step != "" {
-			t.row("what helps", step)
+			t.Row("what helps", step)
 		}
 	}
 }
 
-// textOf returns a member of a token as people read it: points in time as such.
+// textOf returns a member of a token for people to read. A time is shown as a date too.
 func textOf(name string, value any) string {
 	switch value := value.(type) {
 	case string:
@@ -105,13 +105,13 @@ func textOf(name string, value any) string {
 	}
 	text, err := json.Marshal(value)
 	if err != nil {
-		return "?" // it was JSON a moment ago
+		return "?" // cannot happen: it was decoded from JSON
 	}
 	return string(text)
 }
 
-// helps says which command helps after a check of a token has failed, by the name
-// of the check.
+// helps has the command that helps after a check of a token has failed, by the name of the
+// check.
 var helps = map[string]string{
 	"kid":    "cardea key list shows the keys",
 	"aud":    "cardea resource list shows the resources",
@@ -120,8 +120,8 @@ var helps = map[string]string{
 	"grant":  "cardea grant list shows the grants; the person has to be asked again",
 }
 
-// missingDatabase returns the SQLite file that is not there, "" if it is: looking
-// at a token makes no database.
+// missingDatabase returns the path of the SQLite file if it does not exist, and "" if it does.
+// Inspecting a token must not create a database.
 func missingDatabase(c config.Config) string {
 	path, sqlite := strings.CutPrefix(c.Database, "sqlite:")
 	if _, err := os.Stat(path); sqlite && errors.Is(err, fs.ErrNotExist) {

@@ -13,17 +13,18 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type userCommands struct {
-	Create        userCreate        `cmd:"" help:"Make an account; the password comes from standard input."`
+	Create        userCreate        `cmd:"" help:"Create an account. The password is read from standard input."`
 	List          userList          `cmd:"" help:"List the accounts."`
 	Show          userShow          `cmd:"" help:"Show an account."`
 	Update        userUpdate        `cmd:"" help:"Change the name or the role of an account."`
-	Disable       userDisable       `cmd:"" help:"Shut an account: it is signed out, and its agents' tokens are refused while it is shut."`
-	Enable        userEnable        `cmd:"" help:"Open a disabled account again."`
-	Delete        userDelete        `cmd:"" help:"Delete an account, and end every grant of it."`
-	ResetPassword userResetPassword `cmd:"" help:"Set a new password, sign the person out everywhere, and end their grants."`
+	Disable       userDisable       `cmd:"" help:"Disable an account: the person is signed out, and the tokens of the person's agents are refused."`
+	Enable        userEnable        `cmd:"" help:"Enable a disabled account."`
+	Delete        userDelete        `cmd:"" help:"Delete an account and end all its grants."`
+	ResetPassword userResetPassword `cmd:"" help:"Set a new password, sign the person out everywhere, and end the person's grants."`
 }
 
 func userState(v admin.User) string {
@@ -33,26 +34,26 @@ func userState(v admin.User) string {
 	return "disabled"
 }
 
-func drawUser(v admin.User, t *table) {
-	t.row("id", v.ID)
-	t.row("e-mail", v.Email)
-	t.row("name", orDash(v.Name))
-	t.row("role", orDash(string(v.Role)))
-	t.row("groups", orDash(strings.Join(v.Groups, " ")))
-	t.row("state", userState(v))
-	t.row("created", v.CreatedAt.String())
+func drawUser(v admin.User, t *table.Table) {
+	t.Row("id", v.ID)
+	t.Row("e-mail", v.Email)
+	t.Row("name", table.Dash(v.Name))
+	t.Row("role", table.Dash(string(v.Role)))
+	t.Row("groups", table.Dash(strings.Join(v.Groups, " ")))
+	t.Row("state", userState(v))
+	t.Row("created", v.CreatedAt.String())
 }
 
-// password is the only way a command takes one: on the command line every user of
-// the machine could read it.
+// password is the flag with which a command reads a password from standard input. It is not
+// taken from the command line, because every user of the machine could read it there.
 type password struct {
-	PasswordStdin bool `help:"Read the password from standard input: one line."`
+	PasswordStdin bool `help:"Read the password from standard input, as one line."`
 }
 
-// maxLine bounds what is read from standard input, in bytes.
+// maxLine is the most that is read from standard input, in bytes.
 const maxLine = 64 << 10
 
-// read returns the password.
+// read reads the password from standard input.
 func (p password) read(sh *shell) (string, error) {
 	if !p.PasswordStdin {
 		return "", usageError("give the password on standard input with --password-stdin; it is not taken from the command line, where others could read it")
@@ -60,8 +61,8 @@ func (p password) read(sh *shell) (string, error) {
 	return sh.readLine("Password")
 }
 
-// readLine returns the one line that standard input holds, without its end. On a
-// terminal it asks for what it waits for, and does not show what is typed.
+// readLine returns the line that standard input holds, without its end. It refuses more than
+// one line. On a terminal it prompts for what, and does not show what is typed.
 func (sh *shell) readLine(what string) (string, error) {
 	var text []byte
 	var err error
@@ -77,7 +78,7 @@ func (sh *shell) readLine(what string) (string, error) {
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if strings.ContainsAny(line, "\r\n") {
-		return "", usageError("standard input holds more than one line; one is expected")
+		return "", usageError("standard input holds more than one line; give one line")
 	}
 	return line, nil
 }
@@ -104,25 +105,27 @@ func (c *userCreate) Run(ctx context.Context, sh *shell) error {
 type userList struct{ output }
 
 func (c *userList) Run(ctx context.Context, sh *shell) error {
-	return every(ctx, sh, c.output, drawUsers, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.User, string, error) {
+	none := "nobody can sign in yet; make an account with: cardea user create --email ADDRESS --password-stdin"
+	return every(ctx, sh, c.output, none, drawUsers, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.User, string, error) {
 		return o.Users(ctx, by, p)
 	})
 }
 
-func drawUsers(views []admin.User, t *table) {
-	t.row("ID", "E-MAIL", "NAME", "ROLE", "STATE", "CREATED")
+func drawUsers(views []admin.User, t *table.Table) {
+	t.Row("ID", "E-MAIL", "NAME", "ROLE", "STATE", "CREATED")
+	t.Fold(16, "E-MAIL", "NAME")
 	for _, v := range views {
-		t.row(v.ID, v.Email, orDash(v.Name), orDash(string(v.Role)), userState(v), v.CreatedAt.String())
+		t.Row(v.ID, v.Email, table.Dash(v.Name), table.Dash(string(v.Role)), userState(v), v.CreatedAt.String())
 	}
 }
 
-// namedUser is what a command takes that has nothing but its verb to say.
+// namedUser has the inputs of a command that takes only an account.
 type namedUser struct {
 	User string `arg:"" help:"E-mail address or id."`
 	output
 }
 
-// run does the verb, and prints the account.
+// run calls verb and prints the account.
 func (c *namedUser) run(ctx context.Context, sh *shell, verb func(*admin.Operations, context.Context, admin.Caller, string) (admin.User, error)) error {
 	return one(ctx, sh, c.output, drawUser, func(o *admin.Operations, by admin.Caller) (admin.User, error) {
 		return verb(o, ctx, by, c.User)
@@ -165,7 +168,7 @@ func (c *userEnable) Run(ctx context.Context, sh *shell) error {
 type userResetPassword struct {
 	namedUser
 	password
-	KeepGrants bool `help:"Leave the person's agents connected: their grants and tokens stay."`
+	KeepGrants bool `help:"Keep the person's grants, so that the agents stay connected."`
 }
 
 func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
@@ -178,12 +181,12 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func (c *userResetPassword) draw(v admin.PasswordReset, t *table) {
+func (c *userResetPassword) draw(v admin.PasswordReset, t *table.Table) {
 	drawUser(v.User, t)
 	if c.KeepGrants {
-		t.row("grants", "kept")
+		t.Row("grants", "kept")
 	} else {
-		t.row("grants", count(v.Grants, "grant")+" ended")
+		t.Row("grants", count(v.Grants, "grant")+" ended")
 	}
 }
 

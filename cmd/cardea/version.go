@@ -3,12 +3,14 @@ package main
 import (
 	"runtime/debug"
 	"strings"
+
+	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=v1.2.3".
 var version = "dev"
 
-// build is what a program knows of how it was built.
+// build describes how the program was built.
 type build struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"` // of the source; "" if it is not known
@@ -17,8 +19,8 @@ type build struct {
 	Go       string `json:"go"`
 }
 
-// thisBuild returns what this program knows of its build. Without a version of its
-// own it has the one by which the Go command names its source.
+// thisBuild describes the build of this program. If no version was set, it has the version of
+// the module, if that is known.
 func thisBuild() build {
 	b := build{Version: version}
 	info, ok := debug.ReadBuildInfo()
@@ -46,14 +48,14 @@ type versionCommand struct{ output }
 
 func (c *versionCommand) Run(sh *shell) error {
 	b := thisBuild()
-	return c.print(sh, b, func(t *table) {
-		revision := orDash(b.Revision)
+	return c.print(sh, b, func(t *table.Table) {
+		revision := table.Dash(b.Revision)
 		if b.Modified {
 			revision += " (modified)"
 		}
-		t.row("cardea " + b.Version)
-		t.row("revision " + revision)
-		t.row("date " + orDash(b.Date))
-		t.row(b.Go)
+		t.Row("cardea " + b.Version)
+		t.Row("revision " + revision)
+		t.Row("date " + table.Dash(b.Date))
+		t.Row(b.Go)
 	})
 }

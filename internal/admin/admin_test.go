@@ -61,7 +61,7 @@ func lastEvent(t *testing.T, o *admin.Operations) audit.Event {
 	if err != nil || len(events) != 1 {
 		t.Fatalf("%d events, %v", len(events), err)
 	}
-	return events[0]
+	return events[0].Event
 }
 
 func TestCaller(t *testing.T) {

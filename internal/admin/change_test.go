@@ -31,7 +31,7 @@ func TestChanges(t *testing.T) {
 		t.Helper()
 		events, _, err := o.Events(ctx, by, store.EventFilter{}, store.Page{Limit: 1, Newest: true})
 		must(err)
-		e = events[0]
+		e = events[0].Event
 		for _, of := range []struct {
 			text json.RawMessage
 			to   *map[string]any

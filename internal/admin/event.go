@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,17 +11,55 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
+// Event is an audit event with the present names of what it refers to. A name is "" if the event
+// does not refer to such a record, or if the record is deleted.
+type Event struct {
+	audit.Event
+	ClientName   string `json:"client_name,omitempty"`
+	User         string `json:"user,omitempty"` // e-mail address
+	ResourceName string `json:"resource_name,omitempty"`
+}
+
 // Events returns a page of the events that match filter, and the cursor of the next page, "" if there is none. A page
 // may have fewer events than page.Limit although a next page follows, as store.Tx.Events says. The filter's UserID may
 // be an e-mail address, and its Resource an id.
-func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFilter, page store.Page) (events []audit.Event, next string, err error) {
+func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFilter, page store.Page) (views []Event, next string, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) (err error) {
-		if filter, err = resolved(tx, filter); err == nil {
-			events, next, err = tx.Events(filter, page)
+		if filter, err = resolved(tx, filter); err != nil {
+			return err
 		}
+		events, cursor, err := tx.Events(filter, page)
+		if err != nil {
+			return err
+		}
+		next = cursor
+		views, err = viewEvents(tx, events)
 		return err
 	})
-	return events, next, err
+	return views, next, err
+}
+
+// viewEvents returns the views of a page of events. It looks their names up all at once.
+func viewEvents(tx *store.Tx, events []audit.Event) ([]Event, error) {
+	referred := func(key func(audit.Event) string) (keys []string) {
+		for _, e := range events {
+			keys = append(keys, key(e))
+		}
+		slices.Sort(keys)
+		return slices.DeleteFunc(slices.Compact(keys), func(key string) bool { return key == "" })
+	}
+	names, err := tx.Names(
+		referred(func(e audit.Event) string { return e.ClientID }),
+		referred(func(e audit.Event) string { return e.UserID }),
+		referred(func(e audit.Event) string { return e.Resource }),
+	)
+	views := make([]Event, len(events))
+	for i, e := range events {
+		views[i] = Event{
+			Event: e, ClientName: names.Clients[e.ClientID], User: names.Emails[e.UserID], ResourceName: names.Resources[e.Resource],
+		}
+	}
+	return views, err
 }
 
 // resolved returns the filter with a person by id and a resource by identifier.

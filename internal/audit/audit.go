@@ -56,6 +56,17 @@ type Actor struct {
 	Name string    `json:"name,omitempty"` // for display, as it was at the time
 }
 
+// String returns the actor for people to read, such as "command:ada@host"; "" for the zero Actor.
+func (a Actor) String() string {
+	switch {
+	case a.Type == "":
+		return ""
+	case a.Name == "":
+		return string(a.Type) + ":" + a.ID
+	}
+	return string(a.Type) + ":" + a.Name
+}
+
 // ActorType says what kind of party the ID of an Actor names.
 type ActorType string
 

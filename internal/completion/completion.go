@@ -1,5 +1,5 @@
-// Package completion writes the scripts with which a shell completes a command line.
-// A script holds the whole tree of commands and runs nothing.
+// Package completion writes scripts with which a shell completes a command line. A script
+// contains the whole tree of commands, so that completing runs no program.
 package completion
 
 import (
@@ -10,28 +10,28 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Script returns the completion of the command cardea, whose tree is root, for
-// shell: "bash", "zsh" or "fish".
+// Script returns the script that completes the command cardea in shell, which is "bash", "zsh"
+// or "fish". root is the tree of commands.
 func Script(shell string, root *kong.Node) string {
 	places := placesOf(root)
 	switch shell {
 	case "bash":
 		return bashCompletion(places)
-	case "zsh": // its own emulation of bash's completion reads the same script
+	case "zsh": // it emulates the completion of bash, and reads the same script
 		return "autoload -U +X bashcompinit && bashcompinit\n" + bashCompletion(places)
 	}
 	return fishCompletion(places)
 }
 
-// place is a point in the tree of commands, and what may be written there.
+// place is a command, and what may follow it.
 type place struct {
 	path  string       // the words after cardea: "client create"
 	nouns []*kong.Node // commands that may follow
-	flags []*kong.Flag // its own and those that every command takes
-	words []string     // values of its argument, if they are few
+	flags []*kong.Flag // its own flags and those that every command takes
+	words []string     // the values of its argument, if they are listed
 }
 
-// placesOf returns every place at and below node, those above before those below.
+// placesOf returns the places of node and of all commands below it, node first.
 func placesOf(node *kong.Node) []place {
 	p := place{path: strings.Join(pathOf(node), " ")}
 	for _, child := range node.Children {
@@ -52,7 +52,7 @@ func placesOf(node *kong.Node) []place {
 	return places
 }
 
-// pathOf returns the words that lead to node.
+// pathOf returns the names of the commands from the root to node.
 func pathOf(node *kong.Node) []string {
 	if node.Parent == nil {
 		return nil
@@ -60,7 +60,7 @@ func pathOf(node *kong.Node) []string {
 	return append(pathOf(node.Parent), node.Name)
 }
 
-// choices returns the values that an argument or a flag may have, if they are
+// choices returns the values that an argument or a flag may have, or nil if they are not
 // listed.
 func choices(v *kong.Value) []string {
 	if v.Enum == "" {
@@ -69,7 +69,7 @@ func choices(v *kong.Value) []string {
 	return slices.DeleteFunc(strings.Split(v.Enum, ","), func(s string) bool { return s == "" })
 }
 
-// spellings returns how a flag may be written.
+// spellings returns the forms in which a flag may be written.
 func spellings(f *kong.Flag) []string {
 	all := []string{"--" + f.Name}
 	if f.Short != 0 {
@@ -78,8 +78,8 @@ func spellings(f *kong.Flag) []string {
 	return all
 }
 
-// bashCompletion walks the words of the line down the tree, and offers what the
-// place it ends at understands. A flag that takes a value offers its choices, or
+// bashCompletion returns a script that follows the words of the line down the tree and offers
+// what may come next. After a flag that takes a value, it offers the choices of the flag, or
 // file names.
 func bashCompletion(places []place) string {
 	var below, offers, values, takers []string
@@ -140,7 +140,7 @@ complete -F _cardea cardea
 `, strings.Join(below, " | "), strings.Join(takers, " | "), strings.Join(values, "\n"), strings.Join(offers, "\n"))
 }
 
-// fishCompletion says for every place what may follow it.
+// fishCompletion returns a script with the completions of every place.
 func fishCompletion(places []place) string {
 	var b strings.Builder
 	b.WriteString("# Completion of cardea for fish, printed by: cardea completion fish\ncomplete -c cardea -f\n")

@@ -85,6 +85,7 @@ type demo struct {
 }
 
 func (d *demo) start(ctx context.Context) (err error) {
+	fmt.Fprintln(d.Out, "Starting an authorization server, an MCP server and an account to sign in with…")
 	if d.at.server, d.issuer, err = d.listen(ctx, d.Listen, "127.0.0.1:8080"); err != nil {
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}

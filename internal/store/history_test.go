@@ -203,6 +203,9 @@ func acts(now time.Time) []act {
 		{"LockResource", func(tx *store.Tx) error { return ok(tx.LockResource("https://mcp.example.com")) }, none},
 		{"LockUser", func(tx *store.Tx) error { return ok(tx.LockUser("1@example.com")) }, none},
 		{"Members", func(tx *store.Tx) error { return listed(tx.Members("grp_crowd", few)) }, none},
+		{"Names", func(tx *store.Tx) error {
+			return ok(tx.Names([]string{"mcp_1", "mcp_gone"}, []string{"usr_1", "usr_2"}, []string{"https://mcp.example.com"}))
+		}, none},
 		{"OfferSetup", func(tx *store.Tx) error { return ok(tx.OfferSetup("setup", later)) }, none},
 		{"Parties", func(tx *store.Tx) error { return ok(tx.Parties("mcp_1", "res_1", "usr_1")) }, none},
 		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},

@@ -1,0 +1,36 @@
+package config
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// Logger returns a logger that writes to out as c says. The format "auto" is text if out is a
+// terminal, and JSON otherwise.
+func (c Log) Logger(out io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level}
+	if c.Text(out) {
+		return slog.New(slog.NewTextHandler(out, options))
+	}
+	options.ReplaceAttr = withUnit
+	return slog.New(slog.NewJSONHandler(out, options))
+}
+
+// Text reports whether a log that is written to out is text, and not JSON.
+func (c Log) Text(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	terminal := ok && term.IsTerminal(int(file.Fd())) // #nosec G115 -- a file descriptor is small
+	return c.Format == "text" || c.Format == "auto" && terminal
+}
+
+// withUnit adds the unit to the name of a duration, because in JSON a duration is only a number:
+// "duration" becomes "duration_ms".
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindDuration {
+		return a
+	}
+	return slog.Float64(a.Key+"_ms", float64(a.Value.Duration().Microseconds())/1000)
+}

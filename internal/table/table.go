@@ -1,0 +1,298 @@
+// Package table prints tables that fit the terminal.
+//
+// The text of a cell may come from strangers: what is not printable is replaced, so that
+// no escape sequence and no line break reaches the terminal.
+package table
+
+import (
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"golang.org/x/term"
+	"golang.org/x/text/width"
+)
+
+// gap is the space between two columns.
+const gap = "  "
+
+// Style is how tables look on an output. The zero Style is for files and pipes: a row is one
+// line, without colors.
+type Style struct {
+	Width  int  // in columns of a terminal; 0 means that nothing is folded
+	Colors bool // whether the output shows colors
+}
+
+// StyleOf returns the style for out and the given environment. The width is COLUMNS if that is
+// set, and otherwise the width of the terminal, if out is one. A terminal has colors unless
+// NO_COLOR is set or TERM is "dumb".
+func StyleOf(out io.Writer, environ []string) Style {
+	value := func(name string) string {
+		for _, variable := range slices.Backward(environ) {
+			if text, found := strings.CutPrefix(variable, name+"="); found {
+				return text
+			}
+		}
+		return ""
+	}
+	var s Style
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) { // #nosec G115 -- a file descriptor is small
+		s.Colors = value("NO_COLOR") == "" && value("TERM") != "dumb"
+		if columns, _, err := term.GetSize(int(file.Fd())); err == nil { // #nosec G115 -- as above
+			s.Width = columns
+		}
+	}
+	if columns, err := strconv.Atoi(value("COLUMNS")); err == nil && columns > 0 {
+		s.Width = columns
+	}
+	return s
+}
+
+// Alarm is the text of a cell that is red on an output with colors.
+const Alarm = "REFUSED"
+
+// paint returns a cell, red if it is Alarm and s has colors.
+func (s Style) paint(cell string) string {
+	if s.Colors && strings.TrimRight(cell, " ") == Alarm {
+		return "\x1b[31m" + Alarm + "\x1b[0m" + strings.TrimPrefix(cell, Alarm)
+	}
+	return cell
+}
+
+// Line returns a row as one line without its end, whatever the width.
+func (s Style) Line(cells ...string) string {
+	line := make([]string, len(cells))
+	for i, cell := range cells {
+		line[i] = s.paint(Plain(cell))
+	}
+	return strings.TrimRight(strings.Join(line, gap), " ")
+}
+
+// Table collects rows, and Flush prints them.
+type Table struct {
+	out   io.Writer
+	style Style
+	fold  map[string]int // the least width of a folded column, by its heading; nil if the table is not fitted
+	rows  [][]string
+}
+
+// New returns an empty table that is printed to out.
+func New(out io.Writer, style Style) *Table { return &Table{out: out, style: style} }
+
+// Row adds a row. The first row of a table whose columns are folded is its heading. A row of
+// one cell is a sentence, which belongs to no column.
+func (t *Table) Row(cells ...string) {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = Plain(cell)
+	}
+	t.rows = append(t.rows, row)
+}
+
+// Fold names columns, by their headings, whose cells may be folded to several lines if the table
+// is wider than the terminal. A folded column is at least as wide as its longest word, or least
+// if that is less. If the table is still too wide, each row becomes a block, with a line for each
+// cell. A table on which Fold is not called is never changed.
+func (t *Table) Fold(least int, headings ...string) {
+	if t.fold == nil {
+		t.fold = map[string]int{}
+	}
+	for _, heading := range headings {
+		t.fold[heading] = least
+	}
+}
+
+// Flush prints the rows.
+func (t *Table) Flush() error {
+	widths := t.widths()
+	var b strings.Builder
+	switch fitted, fits := t.fit(widths); {
+	case fits:
+		for _, row := range t.rows {
+			t.print(&b, row, fitted)
+		}
+	default:
+		t.printBlocks(&b)
+	}
+	_, err := io.WriteString(t.out, b.String())
+	return err
+}
+
+// widths returns the width of each column. The last cell of a row ends the line, so that it
+// counts only in a table whose columns are folded.
+func (t *Table) widths() (widths []int) {
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			if i < len(row)-1 || t.fold != nil {
+				widths[i] = max(widths[i], Width(cell))
+			}
+		}
+	}
+	return widths
+}
+
+// fit returns the widths with which the table fits the terminal, and whether there are any.
+func (t *Table) fit(widths []int) ([]int, bool) {
+	if t.style.Width == 0 || t.fold == nil || len(t.rows) == 0 {
+		return widths, true
+	}
+	fitted := slices.Clone(widths)
+	left := t.style.Width - len(gap)*(len(widths)-1)
+	var folded []int
+	for i, heading := range t.rows[0] {
+		if least, ok := t.fold[heading]; ok {
+			folded = append(folded, i)
+			fitted[i] = min(least, t.longestWord(i))
+		}
+		left -= fitted[i]
+	}
+	if left < 0 {
+		return nil, false
+	}
+	for wider := true; wider; { // what is left goes to the folded columns in turn
+		wider = false
+		for _, i := range folded {
+			if left > 0 && fitted[i] < widths[i] {
+				fitted[i]++
+				left--
+				wider = true
+			}
+		}
+	}
+	return fitted, true
+}
+
+// longestWord returns the width of the longest word of column i.
+func (t *Table) longestWord(i int) (longest int) {
+	for _, row := range t.rows {
+		if i < len(row) {
+			for word := range strings.FieldsSeq(row[i]) {
+				longest = max(longest, Width(word))
+			}
+		}
+	}
+	return longest
+}
+
+// print writes one row, with a line for each line of its highest cell.
+func (t *Table) print(b *strings.Builder, row []string, widths []int) {
+	cells := make([][]string, len(row))
+	height := 0
+	for i, cell := range row {
+		cells[i] = []string{cell}
+		if t.fold != nil && t.style.Width > 0 {
+			cells[i] = folded(cell, widths[i])
+		}
+		height = max(height, len(cells[i]))
+	}
+	for n := range height {
+		var line strings.Builder
+		for i, lines := range cells {
+			cell := ""
+			if n < len(lines) {
+				cell = lines[n]
+			}
+			line.WriteString(t.style.paint(cell))
+			if i < len(cells)-1 {
+				line.WriteString(strings.Repeat(" ", max(0, widths[i]-Width(cell))) + gap)
+			}
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+}
+
+// printBlocks writes every row as a block: a line with heading and cell for each column.
+func (t *Table) printBlocks(b *strings.Builder) {
+	heading := t.rows[0]
+	side := 0
+	for _, cell := range heading {
+		side = max(side, Width(cell))
+	}
+	for n, row := range t.rows[1:] {
+		if n > 0 {
+			b.WriteString("\n")
+		}
+		for i, cell := range row {
+			for j, line := range folded(cell, max(1, t.style.Width-side-len(gap))) {
+				name := heading[i]
+				if j > 0 {
+					name = ""
+				}
+				b.WriteString(strings.TrimRight(name+strings.Repeat(" ", side-Width(name))+gap+t.style.paint(line), " ") + "\n")
+			}
+		}
+	}
+}
+
+// folded returns text in lines of at most most columns. A line ends between two words; only a
+// word that is longer than a line is broken.
+func folded(text string, most int) (lines []string) {
+	if Width(text) <= most {
+		return []string{text}
+	}
+	line, used := "", 0
+	end := func() {
+		lines = append(lines, line)
+		line, used = "", 0
+	}
+	for word := range strings.FieldsSeq(text) {
+		if used > 0 && used+1+Width(word) <= most {
+			line, used = line+" ", used+1
+		} else if used > 0 {
+			end()
+		}
+		for _, r := range word {
+			if n := runeWidth(r); used > 0 && used+n > most {
+				end()
+			}
+			line += string(r)
+			used += runeWidth(r)
+		}
+	}
+	end()
+	return lines
+}
+
+// Plain returns s with everything that is not a visible character or a space replaced by
+// U+FFFD.
+func Plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// Dash returns s, or a dash for the empty string.
+func Dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// Width returns how many columns of a terminal s takes.
+func Width(s string) (n int) {
+	for _, r := range s {
+		n += runeWidth(r)
+	}
+	return n
+}
+
+func runeWidth(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0 // it is drawn over the character before it
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
