@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/discovery":    9,
 	"internal/account":      9,
 	"internal/console":      9,
+	"internal/adminapi":     9,
 
 	"internal/admin": 8,
 

@@ -116,9 +116,8 @@ func (c *resourceList) Run(ctx context.Context, sh *shell) error {
 	none := "no MCP server is registered yet; add one with: " +
 		"cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION"
 	return every(ctx, sh, c.output, none, drawResources,
-		func(o *admin.Operations, by admin.Caller, _ store.Page) ([]admin.Resource, string, error) {
-			resources, err := o.Resources(ctx, by)
-			return resources, "", err
+		func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Resource, string, error) {
+			return o.Resources(ctx, by, p)
 		})
 }
 

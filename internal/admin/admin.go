@@ -64,6 +64,16 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.refusal(ctx, by, noun.one()+".read", err)
 }
 
+// Permit returns nil if by may read noun, or, if writes is set, write it. Otherwise it records the refusal as action and
+// returns it. The operations ask for themselves; it spares a caller without the right the reading of what it sent.
+func (o *Operations) Permit(ctx context.Context, by Caller, noun Noun, writes bool, action string) error {
+	to := read
+	if writes {
+		to = write
+	}
+	return o.permit(ctx, by, noun, to, action)
+}
+
 // permit returns nil if by has the access to to noun. Otherwise it records the refusal
 // as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {

@@ -78,7 +78,7 @@ func TestCaller(t *testing.T) {
 	account(t, db, identity.Owner) // whom nothing below touches
 	reads := map[admin.Noun]func(context.Context, admin.Caller) error{
 		admin.Resources: func(ctx context.Context, by admin.Caller) error {
-			_, err := o.Resources(ctx, by)
+			_, _, err := o.Resources(ctx, by, store.Page{})
 			return err
 		},
 		admin.Clients: func(ctx context.Context, by admin.Caller) error {

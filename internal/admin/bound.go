@@ -7,17 +7,11 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// The built-in resources: the administration itself, by HTTP and by MCP.
-const (
-	apiPath = "/admin/api"
-	mcpPath = "/admin/mcp"
-)
-
 // withinRights returns nil if by may do all that c may do to this installation in its own name. Otherwise it returns a
 // refusal, because nobody gives others, or a client whose secret they learn, more than they hold. Clients that act for a
 // person are bounded by that person's role.
 func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) error {
-	if !isMachine(c) || len(c.Resources) > 0 && !slices.Contains(c.Resources, o.Issuer+apiPath) && !slices.Contains(c.Resources, o.Issuer+mcpPath) {
+	if !isMachine(c) || !slices.Contains(c.Resources, o.Issuer+APIPath) && !slices.Contains(c.Resources, o.Issuer+MCPPath) {
 		return nil
 	}
 	by, err := by.now(tx)

@@ -136,7 +136,9 @@ func (c Caller) may(noun Noun, to access) error {
 	case c.Scopes.Covers(scopeFor(noun, to)), c.Scopes.Covers(scopeFor(noun, write)):
 		return nil
 	}
-	return forbidden("the access token lacks the scope %s; ask for one that has it", scopeFor(noun, to))
+	err := forbidden("the access token lacks the scope %s; ask for one that has it", scopeFor(noun, to))
+	err.Scope = scopeFor(noun, to)
+	return err
 }
 
 func mayRole(r identity.Role, noun Noun, to access) bool {
@@ -157,7 +159,7 @@ func (c Caller) mayRoles() error {
 		"or a command on the machine")
 }
 
-func forbidden(format string, args ...any) error {
+func forbidden(format string, args ...any) *Error {
 	e := &Error{Kind: Forbidden, format: format, args: args}
 	e.cause = oauth.Refuse(oauth.AccessDenied, "%s", e.Error())
 	return e

@@ -210,7 +210,7 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	if err := client.Check(&c.Metadata, o.Issuer); err != nil {
 		return refused("grant_types", err)
 	}
-	if err := t.applyResources(tx, c); err != nil {
+	if err := t.applyResources(tx, c, o); err != nil {
 		return err
 	}
 	if isMachine(c) && len(c.Resources) == 0 && !t.AnyResource && (!machine || t.Resources != nil) {
@@ -238,7 +238,7 @@ func isMachine(c *oauth.Client) bool {
 }
 
 // applyResources binds c to the resources that t names, if it names any.
-func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client) error {
+func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	switch {
 	case t.AnyResource && len(t.Resources) > 0:
 		return invalid("any_resource", "{any_resource} and {resources} exclude each other; give one of them")
@@ -246,7 +246,7 @@ func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client) error {
 		c.Resources = nil
 	}
 	for _, name := range t.Resources {
-		r, err := findResource(tx.Resource, name)
+		r, err := o.findTarget(tx, name)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ type Error struct {
 	Noun  Noun   // the kind of record, with NotFound, and with Conflict if the record already exists; otherwise ""
 	ID    string // the name of the record as it was given, or ""
 	Field string // the JSON name of the wrong input; "" if it is not a single input
+	Scope string // with Forbidden, the scope that the access token lacks; "" if that is not the reason
 	// format has the JSON names of inputs in braces, because flags and JSON members have
 	// different names.
 	format string

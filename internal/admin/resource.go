@@ -26,14 +26,16 @@ type Resource struct {
 	RefreshIdleTTL Span                  `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  Span                  `json:"refresh_max_ttl"`
 	CreatedAt      Moment                `json:"created_at"`
+	BuiltIn        bool                  `json:"built_in,omitempty"` // it is a part of this server and cannot be changed
 	UpdatedAt      Moment                `json:"updated_at"`
+	version        int64
 }
 
 func viewResource(r *oauth.Resource) Resource {
 	return Resource{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
 		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL), RefreshMaxTTL: Span(r.RefreshMaxTTL),
-		CreatedAt: Moment{r.CreatedAt}, UpdatedAt: Moment{r.UpdatedAt},
+		BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt}, UpdatedAt: Moment{r.UpdatedAt}, version: r.Version,
 	}
 }
 
@@ -181,17 +183,15 @@ func hostOf(identifier string) string {
 	return u.Host
 }
 
-// Resources returns all registered MCP servers, oldest first.
-func (o *Operations) Resources(ctx context.Context, by Caller) ([]Resource, error) {
-	views := []Resource{}
-	err := o.look(ctx, by, Resources, func(tx *store.Tx) error {
-		resources, err := tx.Resources()
-		for _, r := range resources {
-			views = append(views, viewResource(r))
-		}
+// Resources returns a page of the registered MCP servers and the cursor of the next, "" for none. What is built into this
+// server is not among them.
+func (o *Operations) Resources(ctx context.Context, by Caller, page store.Page) (views []Resource, next string, err error) {
+	err = o.look(ctx, by, Resources, func(tx *store.Tx) error {
+		resources, cursor, err := tx.ResourcePage(page)
+		views, next, err = viewed(viewResource, resources, cursor, err)
 		return err
 	})
-	return views, err
+	return views, next, err
 }
 
 // Resource returns the MCP server with the given id or identifier.
@@ -214,7 +214,7 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 		}
 	}
 	err = o.change(ctx, by, Resources, "resource.update", func(tx *store.Tx) (event audit.Event, err error) {
-		r, err := findResource(tx.LockResource, name)
+		r, err := alterable(findResource(tx.LockResource, name))
 		if err != nil {
 			return event, err
 		}
@@ -233,7 +233,7 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 // grants for it.
 func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.change(ctx, by, Resources, "resource.delete", func(tx *store.Tx) (event audit.Event, err error) {
-		r, err := findResource(tx.LockResource, name)
+		r, err := alterable(findResource(tx.LockResource, name))
 		if err != nil {
 			return event, err
 		}

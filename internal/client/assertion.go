@@ -50,7 +50,7 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 		return nil, err
 	}
 	asked := a.DB.Now()
-	c, err := Known(a.find(r, []string{said.Claims.Issuer}))
+	c, err := a.Directory.Known(a.find(r, []string{said.Claims.Issuer}))
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 	if err != nil {
 		return nil, "", err
 	}
-	c, err := Known(a.find(r, cred.ids))
+	c, err := a.Directory.Known(a.find(r, cred.ids))
 	if refusal, ok := oauth.AsRefusal(err); ok && refusal.Code == oauth.InvalidClient {
 		return nil, "", oauth.Because(oauth.RefuseClient(cred.basic, "%s", refusal.Description), refusal.Cause)
 	}

@@ -41,6 +41,7 @@ type Standing struct {
 var (
 	ErrGone        = oauth.RefuseClient(false, "the client is not registered here, or no longer registered: register it again")
 	ErrDisabled    = oauth.RefuseClient(false, "the client is disabled: an administrator of this server can enable it")
+	ErrExpired     = oauth.RefuseClient(false, "the client has expired: an administrator of this server can make another")
 	ErrNotAdmitted = oauth.RefuseClient(false, "the operator of this server does not accept clients with a metadata document at this client_id")
 	ErrMethod      = oauth.RefuseClient(false, "the client did not use the token_endpoint_auth_method for which it is registered")
 	ErrWeaker      = oauth.RefuseClient(false, "the client authenticated when it received this grant and must still authenticate: send its secret or a client_assertion")
@@ -53,9 +54,9 @@ var (
 	ErrNoScope     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer use any scope of this grant at this resource: authorize again")
 )
 
-// Known returns the result of a client lookup. It returns ErrGone if there is no such client and ErrDisabled if an
-// operator has disabled it.
-func Known(c *oauth.Client, err error) (*oauth.Client, error) {
+// Known returns the result of a client lookup. It returns ErrGone if there is no such client ErrDisabled if an operator has
+// disabled it, and ErrExpired if it has ended.
+func (d *Directory) Known(c *oauth.Client, err error) (*oauth.Client, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && c == nil:
 		return nil, ErrGone
@@ -63,6 +64,8 @@ func Known(c *oauth.Client, err error) (*oauth.Client, error) {
 		return nil, err
 	case c.Disabled():
 		return nil, ErrDisabled
+	case c.Expired(d.DB.Now()):
+		return nil, ErrExpired
 	}
 	return c, nil
 }
@@ -71,7 +74,7 @@ func Known(c *oauth.Client, err error) (*oauth.Client, error) {
 // still act at a resource, with these scopes and for this person. Code that writes calls it inside the transaction. If
 // p allows nothing, the error is the first of those above that applies.
 func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, error) {
-	c, err := Known(d.newest(parties.Client, p))
+	c, err := d.Known(d.newest(parties.Client, p))
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +183,8 @@ func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, 
 		return nil, err
 	case grant == nil && !oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
 		return nil, ErrGrantType
+	case grant == nil && !standing.Client.OwnTokens(standing.Resource):
+		return nil, ErrUnbound
 	case standing.Client.ID != claims.ClientID, standing.Resource.Identifier != claims.Audience,
 		grant == nil && !claims.IsOwnToken(standing.Client, standing.Resource):
 		return nil, ErrReplaced

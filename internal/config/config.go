@@ -34,6 +34,7 @@ type Config struct {
 	Keys         Rotation
 	Registration Registration
 	Login        Login
+	Admin        Admin
 	Limits       Limits
 	Log          Log
 }
@@ -72,6 +73,11 @@ type Registration struct {
 type Login struct {
 	IdleTTL time.Duration // of a session that is not used
 	MaxTTL  time.Duration // of a session, used or not
+}
+
+// Admin says whether operators work over HTTP.
+type Admin struct {
+	Enabled bool
 }
 
 // Limits are the bounds on what one sender may ask for.

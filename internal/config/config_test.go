@@ -43,6 +43,7 @@ func TestDefaults(t *testing.T) {
 		Keys:         config.Rotation{RotateEvery: 720 * time.Hour},
 		Registration: config.Registration{DCR: "open", CIMD: "open"},
 		Login:        config.Login{IdleTTL: 24 * time.Hour, MaxTTL: 168 * time.Hour},
+		Admin:        config.Admin{Enabled: true},
 		Limits: config.Limits{
 			Enabled:          true,
 			Failures:         limit.Rate{Every: 200 * time.Millisecond, Burst: 300},

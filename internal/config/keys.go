@@ -98,6 +98,10 @@ var fields = []field{
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},
 		func(c *Config) any { return &c.Login.MaxTTL }, nil},
 
+	{Key{"admin.enabled", "true", "`false` turns the administration over HTTP off: all its addresses answer 404; commands still " +
+		"work"},
+		func(c *Config) any { return &c.Admin.Enabled }, nil},
+
 	{Key{"limits.enabled", "true", "`false` turns all limits off, for tests"},
 		func(c *Config) any { return &c.Limits.Enabled }, nil},
 	{Key{"limits.failures", "300/1m", "refused requests from one network address; further ones are answered 429"},

@@ -174,7 +174,7 @@ func (d *demo) configure() (config.Config, error) {
 func (d *demo) provision(ctx context.Context) error {
 	o, by := &admin.Operations{DB: d.db, Issuer: d.issuer}, admin.Command("demo", "cardea demo")
 	d.password = strings.ToLower(rand.Text()[:4] + "-" + rand.Text()[:4] + "-" + rand.Text()[:4])
-	resources, err := o.Resources(ctx, by)
+	resources, _, err := o.Resources(ctx, by, store.Page{Limit: 1})
 	if err != nil {
 		return err
 	}

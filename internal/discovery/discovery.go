@@ -63,6 +63,9 @@ func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 		document := base
 		document.ScopesSupported = scope.Set{}
 		for _, r := range resources {
+			if r.BuiltIn { // a client that asks for all that is supported must not ask to operate this server
+				continue
+			}
 			document.ScopesSupported = document.ScopesSupported.Union(r.ScopeNames())
 		}
 		document.IDTokenSigningAlgValuesSupported = slices.DeleteFunc(slices.Clone(oauth.SigningAlgs), func(alg string) bool {

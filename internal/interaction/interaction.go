@@ -97,7 +97,7 @@ func (d *Desk) Find(r *http.Request, v Visitor, clientID, redirectURI, state str
 }
 
 func (d *Desk) find(r *http.Request, v Visitor, clientID string) (*oauth.Client, error) {
-	c, err := client.Known(d.Clients.Find(r, clientID, v.PersonID()))
+	c, err := d.Clients.Known(d.Clients.Find(r, clientID, v.PersonID()))
 	if err != nil {
 		return nil, told(err)
 	}

@@ -90,11 +90,13 @@ type Client struct {
 	ApprovedAt time.Time // zero: unverified
 	DisabledAt time.Time // zero: enabled
 	UsedAt     time.Time // when it first completed a flow; zero: never
+	ExpiresAt  time.Time // when it ends; zero: never
 	// ChangedAt is when its redirect URIs or keys last changed; zero: never. Earlier consents are not remembered.
 	ChangedAt time.Time
 	// FetchedAt is when its metadata document was read; zero for a client without
 	// one.
 	FetchedAt time.Time
+	Version   int64 // rises with each change that operators see
 }
 
 // Secret is a client secret as it is stored.
@@ -115,6 +117,11 @@ func (c *Client) Approved() bool { return !c.ApprovedAt.IsZero() }
 
 // Disabled reports whether an operator has disabled the client.
 func (c *Client) Disabled() bool { return !c.DisabledAt.IsZero() }
+
+// Expired reports whether the client has ended at now.
+func (c *Client) Expired(now time.Time) bool {
+	return !c.ExpiresAt.IsZero() && !now.Before(c.ExpiresAt)
+}
 
 // May reports whether the client registered the grant type.
 func (c *Client) May(g GrantType) bool { return slices.Contains(c.GrantTypes, g) }
@@ -144,6 +151,12 @@ func (c *Client) MatchSecret(secret string, now time.Time) bool {
 // constant time and returns false for a client without one.
 func (c *Client) MatchRegistrationToken(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(Hash(token)), []byte(c.RegistrationToken)) == 1
+}
+
+// OwnTokens reports whether the client may ask in its own name for tokens for r. A resource that is built in must be one
+// that an operator bound it to, because its tokens let a program operate this server.
+func (c *Client) OwnTokens(r *Resource) bool {
+	return c.BoundTo(r.Identifier) && (!r.BuiltIn || len(c.Resources) > 0)
 }
 
 // BoundTo reports whether the client may ask for tokens for the resource.

@@ -22,8 +22,13 @@ type Resource struct {
 	RefreshIdleTTL time.Duration
 	RefreshMaxTTL  time.Duration
 
+	// BuiltIn is whether the resource is a part of this server, such as its Admin API. Such a resource is never meant
+	// by a request that does not name it.
+	BuiltIn bool
+
 	CreatedAt time.Time
 	UpdatedAt time.Time
+	Version   int64 // rises with each change
 }
 
 // ResourceScope is a scope of a resource.
@@ -57,8 +62,11 @@ func (r *Resource) ScopeNames() scope.Set {
 }
 
 // DefaultScopes returns the scopes that are granted to a client that requests none: those marked as default, or, if
-// none is marked, all but the wildcards.
+// none is marked, all but the wildcards. A resource that is built in has none.
 func (r *Resource) DefaultScopes() scope.Set {
+	if r.BuiltIn {
+		return nil
+	}
 	var marked, plain scope.Set
 	for _, s := range r.Scopes {
 		if s.Default {
@@ -179,7 +187,7 @@ func (r *Resource) Grantable(client *Client, requested scope.Set, offline bool) 
 				granted = append(granted, name)
 			}
 		}
-		if len(granted) == 0 { // none of the client's allowed scopes is a default
+		if len(granted) == 0 && !r.BuiltIn { // none of the client's allowed scopes is a default
 			for _, name := range client.Allowed {
 				if known.Covers(name) {
 					granted = append(granted, name)
@@ -288,7 +296,7 @@ func findOne(registered []*Resource, identifier string) (*Resource, error) {
 	var onOrigin []*Resource
 	var longest *Resource
 	for _, r := range registered {
-		if origin(r.Identifier) == u.Scheme+"://"+u.Host {
+		if !r.BuiltIn && origin(r.Identifier) == u.Scheme+"://"+u.Host {
 			onOrigin = append(onOrigin, r)
 		}
 		if strings.HasPrefix(path, strings.TrimSuffix(r.Identifier, "/")+"/") &&
@@ -320,17 +328,18 @@ func origin(identifier string) string {
 const MaxAccessTTL = 24 * time.Hour
 
 // TargetOf returns the resource that a client's request is for: the one that identifiers name, else the first that the
-// client is bound to, else the only one that is registered. The error is invalid_target if none of these applies, or if
+// client is bound to, else the only one that is registered beside those that are built in. The error is invalid_target if none of these applies, or if
 // the client is bound to other resources. A request is never for all resources.
 func TargetOf(client *Client, registered []*Resource, identifiers []string) (*Resource, error) {
 	named, err := FindResource(registered, identifiers)
+	others := slices.DeleteFunc(slices.Clone(registered), func(r *Resource) bool { return r.BuiltIn })
 	switch {
 	case err != nil:
 		return nil, err
 	case named == nil && len(client.Resources) > 0:
 		named, err = FindResource(registered, client.Resources[:1])
-	case named == nil && len(registered) == 1:
-		named = registered[0]
+	case named == nil && len(others) == 1:
+		named = others[0]
 	case named == nil:
 		return nil, Refuse(InvalidTarget, "resource is missing and has no default: send the URL of the MCP server")
 	}

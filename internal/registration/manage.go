@@ -70,7 +70,7 @@ func (e *Endpoint) Delete(r *http.Request) (web.Reply, error) {
 // change locks the client of r, runs do on its current state, and records the outcome.
 func (e *Endpoint) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
 	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		c, err := enabled(tx.LockClient(r.PathValue("client_id"))) // locked, because sameFace compares it with its old state
+		c, err := e.enabled(tx.LockClient(r.PathValue("client_id"))) // locked, because sameFace compares it with its old state
 		if err == nil {
 			err = do(tx, c)
 		}
@@ -85,7 +85,7 @@ func (e *Endpoint) change(r *http.Request, event audit.Event, do func(*store.Tx,
 // does not have that token (RFC 7592 §3).
 func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 	token := bearer(r)
-	c, err := enabled(e.DB.Client(r.Context(), r.PathValue("client_id")))
+	c, err := e.enabled(e.DB.Client(r.Context(), r.PathValue("client_id")))
 	switch {
 	case err != nil:
 		return nil, "", err
@@ -95,10 +95,10 @@ func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 	return c, token, nil
 }
 
-// enabled returns the result of a client lookup, or errRegistrationToken if the client does not exist or is disabled.
-func enabled(c *oauth.Client, err error) (*oauth.Client, error) {
-	c, err = client.Known(c, err)
-	if errors.Is(err, client.ErrGone) || errors.Is(err, client.ErrDisabled) {
+// enabled returns the result of a client lookup, or errRegistrationToken if the client does not exist, is disabled or has expired.
+func (e *Endpoint) enabled(c *oauth.Client, err error) (*oauth.Client, error) {
+	c, err = (&client.Directory{DB: e.DB}).Known(c, err)
+	if errors.Is(err, client.ErrGone) || errors.Is(err, client.ErrDisabled) || errors.Is(err, client.ErrExpired) {
 		return nil, errRegistrationToken
 	}
 	return c, err

@@ -20,6 +20,9 @@ func (s *Server) Routes() []web.Route {
 	if s.registration != nil {
 		routes = append(routes, s.registration.Routes()...)
 	}
+	if s.adminapi != nil {
+		routes = append(routes, s.adminapi.Routes()...)
+	}
 	return append(routes,
 		web.Assets(),
 		web.Route{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.alive)}, Caller: web.Anybody},

@@ -58,6 +58,11 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 		if reply.Status != http.StatusUnauthorized || reply.Text("error") == "" {
 			t.Errorf("%s: %d %.300s, though no client has proven itself", method, reply.Status, reply.Body)
 		}
+	case web.Operators:
+		kind = "application/problem+json"
+		if reply.Status != http.StatusUnauthorized || reply.Text("error") == "" {
+			t.Errorf("%s: %d %.300s, though there was no access token", method, reply.Status, reply.Body)
+		}
 	case web.People:
 		kind = "text/html; charset=utf-8"
 		for name, want := range map[string]string{
@@ -187,12 +192,14 @@ func TestPolicies(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ got, want []string }{
 		"scripts of every origin may call": {open, []string{
-			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
+			"/.well-known/oauth-protected-resource/admin/api", "/.well-known/openid-configuration",
 			"/oauth2/register", "/oauth2/register/{client_id}", "/oauth2/revoke", "/oauth2/token", "/register", "/token",
 		}},
 		"caches may keep": {cached, []string{
-			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
-			"/assets/{file}",
+			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
+			"/.well-known/oauth-protected-resource/admin/api", "/.well-known/openid-configuration",
+			"/admin/api/openapi.json", "/assets/{file}",
 		}},
 		"pages of other sites may post to": {anySite, []string{"/authorize", "/oauth2/authorize"}},
 	} {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/authorize"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -47,6 +49,7 @@ type Server struct {
 	token         *token.Endpoint
 	login         *login.Endpoint
 	discovery     *discovery.Endpoint
+	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
 	pages         *web.Pages
 }
 
@@ -105,8 +108,26 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations, Updates: limits.updates,
 		}
 	}
+	if c.Admin.Enabled {
+		if err := s.administer(ctx, c, master, directory); err != nil {
+			return nil, err
+		}
+	}
 	s.discovery = discovery.New(db, ring, metadata(c))
 	return s, nil
+}
+
+// administer puts the Admin API together.
+func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, directory *client.Directory) error {
+	operations := &admin.Operations{
+		DB: s.db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
+		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: directory,
+	}
+	s.adminapi = &adminapi.Endpoint{
+		DB: s.db, Keys: s.keys, Clients: directory, Strangers: s.strangers, Issuer: c.Issuer,
+		Admin: operations, CursorKey: master.Derive("cursors"),
+	}
+	return operations.EnsureBuiltIn(ctx)
 }
 
 // metadata is what the server says of itself, but for its scopes.

@@ -11,10 +11,10 @@ import (
 
 const clientColumns = "id, origin, metadata, allowed, resources, resource_server, secret_hash, secret_created_at, " +
 	"secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, " +
-	"approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation"
+	"approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation, expires_at, version"
 
 // CreateClient stores a new client with all its fields, including CreatedAt and up to two secrets, the newest first. It
-// sets Incarnation if that is empty. fingerprint identifies the metadata, and no two clients have the same; "" means
+// sets Version, and Incarnation if that is empty. fingerprint identifies the metadata, and no two clients have the same; "" means
 // none. CreateClient returns ErrConflict if the id or the fingerprint is taken.
 func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	metadata, err := asJSON(c.Metadata)
@@ -27,15 +27,17 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	if c.Incarnation == "" {
 		c.Incarnation = oauth.NewID("inc_")
 	}
+	c.Version = 1
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
 	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "+
-		"$9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) ON CONFLICT DO NOTHING", args{
+		"$9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23, 1, $22) ON CONFLICT DO NOTHING", args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
 		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt), micros(c.UsedAt),
 		c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), c.Incarnation, orNull(fingerprint),
+		micros(c.ExpiresAt),
 	})
 }
 
@@ -58,13 +60,14 @@ func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err erro
 }
 
 // UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
-// RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its redirect URIs or
+// ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its redirect URIs or
 // keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
 		return err
 	}
+	c.Version = before.Version + 1
 	if c.ChangedAt = before.ChangedAt; !c.SameTrust(&before.Metadata) {
 		c.ChangedAt = tx.Now()
 	}
@@ -74,8 +77,8 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	}
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6, registration_token = $7,
-		changed_at = $8, fetched_at = $9, fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
-		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt)})
+		changed_at = $8, fetched_at = $9, expires_at = $10, version = version + 1, fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
+		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), micros(c.ExpiresAt)})
 }
 
 // ReplaceMetadata stores c.Metadata and c.FetchedAt. It changes nothing that an operator has set, except that the
@@ -99,7 +102,7 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	if keepApproval {
 		approval = "approved_at"
 	}
-	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, approved_at = "+approval+" WHERE id = $1",
+	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, version = version + 1, approved_at = "+approval+" WHERE id = $1",
 		args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
 }
 
@@ -107,13 +110,13 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 // change. DisableClient returns ErrNotFound if there is no such client.
 func (tx *Tx) DisableClient(id string) error {
 	tx.Touch(Clients)
-	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1", args{id, micros(tx.now)})
+	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), version = version + 1 WHERE id = $1", args{id, micros(tx.now)})
 }
 
 // EnableClient undoes DisableClient. It returns ErrNotFound if there is no such client.
 func (tx *Tx) EnableClient(id string) error {
 	tx.Touch(Clients)
-	return tx.one("UPDATE clients SET disabled_at = NULL WHERE id = $1", args{id})
+	return tx.one("UPDATE clients SET disabled_at = NULL, version = version + 1 WHERE id = $1", args{id})
 }
 
 // DeleteClient deletes a client with its secrets and revokes its grants with the reason "client_deleted". It returns
@@ -133,7 +136,7 @@ func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET old_secret_hash = secret_hash, old_secret_created_at = secret_created_at,
 		old_secret_expires_at = CASE WHEN secret_expires_at < $4 THEN secret_expires_at ELSE $4 END,
-		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL WHERE id = $1`, args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
+		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL, version = version + 1 WHERE id = $1`, args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
 }
 
 // ClientUsed records that a client completed its first flow. It does nothing for later flows and unknown clients. Other
@@ -193,7 +196,8 @@ func scanClient(scan func(...any) error) (*oauth.Client, error) {
 		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
 		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
 		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt},
-		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt}, &c.Incarnation)
+		&c.RegistrationToken, instant{&c.ChangedAt}, instant{&c.FetchedAt}, &c.Incarnation,
+		instant{&c.ExpiresAt}, &c.Version)
 	for _, secret := range secrets {
 		if secret.Hash != "" {
 			c.Secrets = append(c.Secrets, secret)

@@ -62,7 +62,7 @@ func TestResources(t *testing.T) {
 		changed.Name, changed.Scopes, changed.AccessTTL, changed.UpdatedAt = "Rain", nil, 0, clock.Now().Add(time.Hour)
 		changed.Identifier, changed.CreatedAt = "https://elsewhere.example.com", clock.Now().Add(time.Hour)
 		update(t, db, func(tx *store.Tx) error { return tx.UpdateResource(&changed) })
-		changed.Identifier, changed.CreatedAt = full.Identifier, full.CreatedAt
+		changed.Identifier, changed.CreatedAt, changed.Version = full.Identifier, full.CreatedAt, 2
 		view(t, db, func(tx *store.Tx) error {
 			got, err := tx.Resource(full.ID)
 			same(t, &changed, got)
@@ -134,6 +134,7 @@ func TestClients(t *testing.T) {
 			loud := changed
 			loud.Origin, loud.Secrets, loud.DisabledAt, loud.UsedAt = oauth.ByOperator, nil, now, now
 			update(t, db, func(tx *store.Tx) error { return tx.UpdateClient(&loud) })
+			changed.Version = 2
 			view(t, db, func(tx *store.Tx) error {
 				got, err := tx.Client("mcp_1")
 				same(t, &changed, got)

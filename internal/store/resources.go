@@ -1,13 +1,16 @@
 package store
 
 import (
+	"errors"
+	"time"
+
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
-	"created_at, updated_at"
+	"created_at, updated_at, built_in, version"
 
-// CreateResource stores a new resource with all its fields, including CreatedAt. It returns ErrConflict if its id or
+// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version. It returns ErrConflict if its id or
 // its identifier is taken.
 func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
@@ -15,10 +18,11 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 		return err
 	}
 	tx.Touch(Resources)
-	return tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "+
+	r.Version = 1
+	return tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1) "+
 		"ON CONFLICT DO NOTHING", args{
 		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(),
-		r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(),
+		r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
 	})
 }
 
@@ -31,9 +35,31 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	}
 	tx.Touch(Resources)
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
-		"= $6, refresh_max_ttl = $7, updated_at = $8 WHERE id = $1", args{
+		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1", args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(), r.UpdatedAt.UnixMicro(),
 	})
+}
+
+// PutBuiltIn stores a resource that is built in, in place of what is stored under its ID, and reports whether there was
+// nothing.
+func (tx *Tx) PutBuiltIn(r *oauth.Resource) (created bool, err error) {
+	scopes, err := asJSON(r.Scopes)
+	if err != nil {
+		return false, err
+	}
+	tx.Touch(Resources)
+	n, err := tx.exec("UPDATE resources SET identifier = $2, name = $3, scopes = $4, updated_at = $5, built_in = 1, "+
+		"version = version + 1 WHERE id = $1", args{r.ID, r.Identifier, r.Name, scopes, micros(tx.now)})
+	if err != nil || n > 0 {
+		return false, err
+	}
+	stored := *r
+	stored.CreatedAt, stored.UpdatedAt, stored.BuiltIn = tx.now, tx.now, true
+	err = tx.CreateResource(&stored)
+	if errors.Is(err, ErrConflict) { // another process was first
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // DeleteResource deletes the resource with the given id and revokes its grants with the reason "resource_deleted".
@@ -53,7 +79,15 @@ func (tx *Tx) Resource(idOrIdentifier string) (*oauth.Resource, error) {
 	return only(found, err)
 }
 
-// Resources returns all resources, oldest first.
+// ResourcePage returns a page of the resources that operators registered and the cursor of the next page, or "".
+func (tx *Tx) ResourcePage(page Page) (resources []*oauth.Resource, next string, err error) {
+	w := new(where)
+	w.add("built_in = 0")
+	return paged(tx, "SELECT "+resourceColumns+" FROM resources", w, page, "created_at", "id", scanResource,
+		func(r *oauth.Resource) (time.Time, string) { return r.CreatedAt, r.ID })
+}
+
+// Resources returns all resources, also those that are built in, oldest first.
 func (tx *Tx) Resources() ([]*oauth.Resource, error) {
 	return all(tx, "SELECT "+resourceColumns+" FROM resources ORDER BY created_at, id", nil, scanResource)
 }
@@ -62,7 +96,7 @@ func scanResource(scan func(...any) error) (*oauth.Resource, error) {
 	r := new(oauth.Resource)
 	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL},
 		span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
-		instant{&r.CreatedAt}, instant{&r.UpdatedAt})
+		instant{&r.CreatedAt}, instant{&r.UpdatedAt}, flag{&r.BuiltIn}, &r.Version)
 	return r, err
 }
 

@@ -209,6 +209,14 @@ func (f flag) Scan(src any) error {
 	return nil
 }
 
+// bit returns a flag in the form in which it is stored.
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // words scans a stored list of words into s; an empty list is nil.
 type words[S ~[]string] struct{ s *S }
 

@@ -46,6 +46,7 @@ const (
 	Clients    Caller = "clients"    // with client_id and, unless the client is public, authentication (RFC 6749 §2.3)
 	Registered Caller = "registered" // clients with a registration access token (RFC 7592 §3)
 	People     Caller = "people"     // in a browser: every response is a page
+	Operators  Caller = "operators"  // with an access token for the route's own resource; refusals are problems (RFC 9457)
 )
 
 // Paths returns the full paths of the route on a server whose issuer has the path base, or "" for none.
@@ -162,7 +163,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.Contains(path+"/", "/.well-known/"):
 		rt.document.ServeHTTP(w, r)
-	case strings.HasPrefix(path+"/", rt.base+"/oauth2/"):
+	case strings.HasPrefix(path+"/", rt.base+"/oauth2/"), strings.HasPrefix(path+"/", rt.base+"/admin/api/"):
 		rt.unknown.ServeHTTP(w, r)
 	default:
 		rt.nothing.ServeHTTP(w, r)

@@ -35,10 +35,15 @@ type Reply struct {
 // refusal's status. It logs any other error as a fault and sends only server_error, or temporarily_unavailable if a
 // later attempt may succeed.
 func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
+	return adapt(handle, failJSON)
+}
+
+// adapt adapts handle; fail writes its errors.
+func adapt[T any](handle func(*http.Request) (T, error), fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, err := call(r, handle)
 		if err != nil {
-			failJSON(w, r, err)
+			fail(w, r, err)
 			return
 		}
 		reply, ok := any(answer).(Reply)
@@ -47,7 +52,7 @@ func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
 		}
 		body, err := encode(reply.Body)
 		if err != nil {
-			failJSON(w, r, err)
+			fail(w, r, err)
 			return
 		}
 		if rec, ok := w.(*recorder); ok {

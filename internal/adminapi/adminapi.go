@@ -1,0 +1,251 @@
+// Package adminapi serves the Admin API: the operations of package admin as JSON over HTTP, for programs with an access
+// token of this server. One table has every operation; its routes and its OpenAPI document are made from it.
+package adminapi
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
+	"github.com/cardea-auth/cardea/internal/web"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Prefix is the path below the issuer under which the operations are.
+const Prefix = admin.APIPath + "/v1"
+
+// Endpoint serves the API. All fields must be set.
+type Endpoint struct {
+	DB        *store.DB
+	Keys      *keys.Ring
+	Clients   *client.Directory
+	Strangers *strangers.Recorder
+	Issuer    string
+	Admin     *admin.Operations
+	// CursorKey seals the cursors of lists.
+	CursorKey []byte
+}
+
+// metadata is the protected resource metadata (RFC 9728 §2).
+type metadata struct {
+	Resource             string    `json:"resource"`
+	AuthorizationServers []string  `json:"authorization_servers"`
+	ScopesSupported      scope.Set `json:"scopes_supported"`
+	BearerMethods        []string  `json:"bearer_methods_supported"`
+	Name                 string    `json:"resource_name"`
+}
+
+// Routes returns the routes of the operations, of the document that describes them, and of the metadata by which a
+// client finds out where tokens come from.
+func (e *Endpoint) Routes() []web.Route {
+	document := Document(e.Issuer)
+	routes := []web.Route{
+		{
+			Path: admin.APIPath + "/openapi.json", Caller: web.Anybody, Cache: "no-cache",
+			Methods: web.Methods{"GET": web.JSON(func(*http.Request) (json.RawMessage, error) { return document, nil })},
+		},
+		{ // RFC 9728 §3.1
+			Path: "/.well-known/oauth-protected-resource" + e.base() + admin.APIPath, Place: web.AtRoot,
+			Methods: web.Methods{"GET": web.JSON(e.metadata)}, Caller: web.Anybody, CORS: true, Cache: "no-cache",
+		},
+	}
+	at := map[string]int{}
+	for _, op := range entries {
+		path := Prefix + op.spec().Path
+		i, known := at[path]
+		if !known {
+			i = len(routes)
+			at[path] = i
+			routes = append(routes, web.Route{Path: path, Escapes: true, Methods: web.Methods{}, Caller: web.Operators})
+		}
+		routes[i].Methods[op.spec().Method] = web.Problems(func(r *http.Request) (web.Reply, error) { return e.serve(r, op) })
+	}
+	return routes
+}
+
+// base returns the path of the issuer, "" for none.
+func (e *Endpoint) base() string {
+	u, err := url.Parse(e.Issuer)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(u.Path, "/")
+}
+
+// resource is the identifier of the API as a resource.
+func (e *Endpoint) resource() string { return e.Issuer + admin.APIPath }
+
+func (e *Endpoint) metadata(*http.Request) (metadata, error) {
+	return metadata{
+		Resource: e.resource(), AuthorizationServers: []string{e.Issuer}, ScopesSupported: admin.Scopes(),
+		BearerMethods: []string{"header"}, Name: "Cardea administration",
+	}, nil
+}
+
+// metadataURL is where the metadata is.
+func (e *Endpoint) metadataURL() string {
+	return strings.TrimSuffix(e.Issuer, e.base()) + "/.well-known/oauth-protected-resource" + e.base() + admin.APIPath
+}
+
+// serve answers a request for the operation op.
+func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
+	s := op.spec()
+	by, err := e.caller(r, s)
+	if err != nil {
+		return web.Reply{}, err
+	}
+	if err := e.Admin.Permit(r.Context(), by, s.Noun, s.Writes, s.action()); err != nil {
+		return web.Reply{}, e.problem(err)
+	}
+	in, _, err := read(r, s)
+	if err != nil {
+		return web.Reply{}, err
+	}
+	seal, err := e.openCursor(r, in)
+	if err != nil {
+		return web.Reply{}, err
+	}
+	out, err := op.do(r.Context(), e.Admin, by, in)
+	if err != nil {
+		return web.Reply{}, e.problem(err)
+	}
+	if page, ok := out.(interface {
+		sealed(func(string) string) any
+	}); ok {
+		out = page.sealed(seal)
+	}
+	return web.Reply{Status: s.Status, Body: out}, nil
+}
+
+// caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for this API and count
+// still.
+func (e *Endpoint) caller(r *http.Request, s *Spec) (admin.Caller, error) {
+	header := r.Header.Values("Authorization")
+	scheme, token, _ := strings.Cut(strings.Join(header, ","), " ")
+	if len(header) != 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return admin.Caller{}, e.unauthorized(r, s, "", "send an access token for this API in the header Authorization: Bearer …")
+	}
+	claims, err := e.Keys.Verify(r.Context(), token)
+	switch {
+	case errors.Is(err, keys.ErrNotOurs):
+		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token was not issued here, or the key that signed it is gone")
+	case err != nil:
+		return admin.Caller{}, err
+	case claims.Issuer != e.Issuer, claims.Audience != e.resource():
+		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token is for another resource than "+e.resource())
+	case claims.Expiry <= e.DB.Now().Unix():
+		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token has expired")
+	}
+	by := admin.Caller{}
+	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
+		standing, err := e.Clients.AccessToken(tx, claims)
+		if err != nil {
+			return err
+		}
+		// Not nil, which would stand for a person at the console.
+		scopes := append(scope.Set{}, standing.Scope...)
+		if claims.GrantID() == "" {
+			by = admin.Program(standing.Client.ID, standing.Client.Name, scopes)
+			return nil
+		}
+		u, err := tx.User(claims.Subject)
+		if err == nil {
+			by = admin.Person(u, scopes)
+		}
+		return err
+	})
+	if refusal, ok := oauth.AsRefusal(err); ok {
+		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token does not count any more: "+refusal.Description)
+	}
+	return by, err
+}
+
+// unauthorized records that r has no access token that counts, and returns the refusal (RFC 6750 §3, RFC 9728 §5.1).
+func (e *Endpoint) unauthorized(r *http.Request, s *Spec, code, detail string) error {
+	err := e.Strangers.Refuse(r, audit.Event{Action: s.action()}, oauth.RefuseStatus(http.StatusUnauthorized, oauth.InvalidToken, "%s", detail))
+	refused, ok := oauth.AsRefusal(err)
+	if !ok || refused.Status() != http.StatusUnauthorized {
+		return err
+	}
+	challenge := fmt.Sprintf(`Bearer realm="cardea", resource_metadata="%s"`, e.metadataURL())
+	if code != "" {
+		challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, code, web.ErrorDescription(detail))
+	}
+	return &web.Problem{Status: http.StatusUnauthorized, Code: oauth.InvalidToken, Detail: detail, Challenge: challenge}
+}
+
+// statuses are those of the kinds of refusal.
+var statuses = map[admin.Kind]int{
+	admin.Invalid: http.StatusUnprocessableEntity, admin.NotFound: http.StatusNotFound,
+	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden,
+}
+
+// problem returns what is told of an error of package admin. A fault stays what it is.
+func (e *Endpoint) problem(err error) error {
+	refused := (*admin.Error)(nil)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	p := &web.Problem{Status: statuses[refused.Kind], Code: oauth.InvalidRequest, Detail: refused.Error()}
+	if refused.Field != "" {
+		p.Errors = []web.Fault{{Location: "body." + refused.Field, Message: refused.Error()}}
+	}
+	switch {
+	case refused.Scope != "":
+		p.Code = "insufficient_scope"
+		p.Challenge = fmt.Sprintf(`Bearer realm="cardea", error="insufficient_scope", scope="%s", resource_metadata="%s", error_description="%s"`,
+			refused.Scope, e.metadataURL(), web.ErrorDescription(p.Detail))
+	case refused.Kind == admin.Forbidden:
+		p.Code = oauth.AccessDenied
+	case refused.Kind == admin.NotFound:
+		p.Code = "not_found"
+	case refused.Kind == admin.Conflict:
+		p.Code = "conflict"
+	}
+	return p
+}
+
+// openCursor replaces the cursor of a list that in asks for by that of the store, bounds its limit, and returns what
+// seals the next cursor. A cursor belongs to the list and the filters that it came with.
+func (e *Endpoint) openCursor(r *http.Request, in any) (seal func(string) string, err error) {
+	list, ok := in.(interface{ listing() *Listing })
+	if !ok {
+		return nil, nil
+	}
+	l := list.listing()
+	if l.Limit == 0 {
+		l.Limit = usualLimit
+	}
+	l.Limit = min(l.Limit, maxLimit)
+	filters := r.URL.Query()
+	filters.Del("cursor")
+	filters.Del("limit")
+	mac := func(inner string) []byte {
+		h := hmac.New(sha256.New, e.CursorKey)
+		h.Write([]byte(strings.Trim(r.URL.Path, "/") + "\x00" + filters.Encode() + "\x00" + inner))
+		return h.Sum(nil)[:16]
+	}
+	if l.Cursor != "" {
+		text, err := base64.RawURLEncoding.DecodeString(l.Cursor)
+		if err != nil || len(text) < 16 || !hmac.Equal(mac(string(text[16:])), text[:16]) {
+			return nil, refusal(http.StatusBadRequest, "query.cursor", "cursor does not fit: use the one that came with the page before, with the same filters")
+		}
+		l.Cursor = string(text[16:])
+	}
+	return func(inner string) string {
+		return base64.RawURLEncoding.EncodeToString(append(mac(inner), inner...))
+	}, nil
+}

@@ -1,0 +1,132 @@
+package adminapi
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// Spec is what there is to say of an operation without its types. From it and the types come its route, its part of the
+// OpenAPI document, and whatever else offers the operation.
+type Spec struct {
+	Method string
+	Path   string // below Prefix; segments in braces are the fields of In with the tag path
+	Noun   admin.Noun
+	// Verb is the command that does the same, as it is typed: "client rotate-secret".
+	Verb    string
+	Summary string
+	// Writes is whether it needs the right to write the Noun. Destroys is whether it ends or deletes something that
+	// cannot be brought back.
+	Writes, Destroys bool
+	Status           int // of its answer when it succeeds
+
+	In, Out reflect.Type
+}
+
+// Name returns the Verb as a name: "client_rotate_secret".
+func (s *Spec) Name() string { return strings.NewReplacer(" ", "_", "-", "_").Replace(s.Verb) }
+
+// Scopes returns the scopes of which one lets a token do the operation.
+func (s *Spec) Scopes() []string {
+	noun := s.Noun
+	if noun == admin.InitialAccessTokens {
+		noun = admin.Clients
+	}
+	if s.Writes {
+		return []string{"cardea:" + string(noun) + ":write"}
+	}
+	return []string{"cardea:" + string(noun) + ":read", "cardea:" + string(noun) + ":write"}
+}
+
+// action is the operation as the audit log names it: "client.rotate_secret".
+func (s *Spec) action() string {
+	noun, verb, _ := strings.Cut(s.Verb, " ")
+	return strings.ReplaceAll(noun, "-", "_") + "." + strings.ReplaceAll(verb, "-", "_")
+}
+
+// An Operation is one thing that operators do. In is a struct whose fields have the tag path, query or header with the
+// name of a parameter, and, if there is a body, a field named Body: it is required unless it is a pointer. Out is what
+// the answer has as JSON.
+type Operation[In, Out any] struct {
+	Spec
+	Do func(context.Context, *admin.Operations, admin.Caller, In) (Out, error)
+}
+
+// entry is an Operation of any types.
+type entry interface {
+	spec() *Spec
+	do(ctx context.Context, o *admin.Operations, by admin.Caller, in any) (any, error)
+}
+
+func (op *Operation[In, Out]) spec() *Spec { return &op.Spec }
+
+// do calls Do; in is a *In.
+func (op *Operation[In, Out]) do(ctx context.Context, o *admin.Operations, by admin.Caller, in any) (any, error) {
+	return op.Do(ctx, o, by, *in.(*In))
+}
+
+// entries are all operations, in the order of the document.
+var entries []entry
+
+// Specs returns the specs of all operations, in the order of the document.
+func Specs() []*Spec {
+	specs := make([]*Spec, len(entries))
+	for i, e := range entries {
+		specs[i] = e.spec()
+	}
+	return specs
+}
+
+// add adds a row to the table.
+func add[In, Out any](s Spec, do func(context.Context, *admin.Operations, admin.Caller, In) (Out, error)) *Operation[In, Out] {
+	s.In, s.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
+	s.Writes = s.Writes || s.Method != http.MethodGet
+	if s.Status == 0 {
+		s.Status = http.StatusOK
+	}
+	op := &Operation[In, Out]{s, do}
+	entries = append(entries, op)
+	return op
+}
+
+// Listing is what every list takes.
+type Listing struct {
+	Limit  int    `query:"limit" doc:"The largest number of items, 50 if it is not given; a larger one than 200 counts as 200."`
+	Cursor string `query:"cursor" doc:"The value next of the page before, with the same filters."`
+}
+
+func (l *Listing) listing() *Listing { return l }
+
+// page returns what the store is asked for.
+func (l Listing) page() store.Page { return store.Page{After: l.Cursor, Limit: l.Limit} }
+
+const (
+	usualLimit = 50
+	maxLimit   = 200
+)
+
+// Page is a part of a list.
+type Page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty" jsonschema:"the cursor of the next page; absent on the last one"`
+}
+
+// sealed returns the page with the cursor that clients see.
+func (p Page[T]) sealed(seal func(string) string) any {
+	if p.Items == nil {
+		p.Items = []T{}
+	}
+	if p.Next != "" {
+		p.Next = seal(p.Next)
+	}
+	return p
+}
+
+// paged makes a Page of what a list returns.
+func paged[T any](items []T, next string, err error) (Page[T], error) {
+	return Page[T]{Items: items, Next: next}, err
+}

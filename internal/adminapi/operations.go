@@ -1,0 +1,257 @@
+package adminapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+type (
+	none struct{}
+	byID struct {
+		ID string `path:"id"`
+	}
+	byKID struct {
+		KID string `path:"kid"`
+	}
+	// change is what a change of one thing takes.
+	change[T any] struct {
+		ID   string `path:"id"`
+		Body T
+	}
+	// creation is what making a thing takes.
+	creation[T any] struct{ Body T }
+
+	ctx = context.Context
+	ops = *admin.Operations
+	who = admin.Caller
+)
+
+// Resources: MCP servers.
+var (
+	ListResources = add(Spec{Method: "GET", Path: "/resources", Noun: admin.Resources, Verb: "resource list",
+		Summary: "List the MCP servers, oldest first. What is built into this server is not among them."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Resource], error) {
+			return paged(o.Resources(c, by, in.page()))
+		})
+	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create", Status: http.StatusCreated,
+		Summary: "Register an MCP server."},
+		func(c ctx, o ops, by who, in creation[admin.NewResource]) (admin.Resource, error) {
+			return o.CreateResource(c, by, in.Body)
+		})
+	ShowResource = add(Spec{Method: "GET", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource show",
+		Summary: "Show an MCP server by its id or identifier."},
+		func(c ctx, o ops, by who, in byID) (admin.Resource, error) { return o.Resource(c, by, in.ID) })
+	UpdateResource = add(Spec{Method: "PATCH", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource update",
+		Summary: "Change an MCP server."},
+		func(c ctx, o ops, by who, in change[admin.ResourceTerms]) (admin.Resource, error) {
+			return o.UpdateResource(c, by, in.ID, in.Body)
+		})
+	DeleteResource = add(Spec{Method: "DELETE", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource delete", Destroys: true,
+		Summary: "Delete an MCP server, and end every grant at it."},
+		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteResource(c, by, in.ID) })
+)
+
+// overlap is what rotating a secret takes.
+type overlap struct {
+	Overlap *admin.Span `json:"overlap,omitempty" jsonschema:"how long the old secret lives on, in seconds; a day if it is not given"`
+}
+
+// Clients.
+var (
+	ListClients = add(Spec{Method: "GET", Path: "/clients", Noun: admin.Clients, Verb: "client list",
+		Summary: "List the clients, oldest first."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Client], error) {
+			return paged(o.Clients(c, by, in.page()))
+		})
+	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create", Status: http.StatusCreated,
+		Summary: "Make a client; its secret is in the answer, this once."},
+		func(c ctx, o ops, by who, in creation[admin.NewClient]) (admin.Client, error) {
+			return o.CreateClient(c, by, in.Body)
+		})
+	ShowClient = add(Spec{Method: "GET", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client show",
+		Summary: "Show a client."},
+		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.Client(c, by, in.ID) })
+	UpdateClient = add(Spec{Method: "PATCH", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client update",
+		Summary: "Change a client."},
+		func(c ctx, o ops, by who, in change[admin.ClientTerms]) (admin.Client, error) {
+			return o.UpdateClient(c, by, in.ID, in.Body)
+		})
+	DeleteClient = add(Spec{Method: "DELETE", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client delete", Destroys: true,
+		Summary: "Delete a client, and end every grant it has."},
+		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteClient(c, by, in.ID) })
+	ApproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/approve", Noun: admin.Clients, Verb: "client approve",
+		Summary: "Vouch for a client that registered itself: people are told so, and asked once only."},
+		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.ApproveClient(c, by, in.ID) })
+	DisableClient = add(Spec{Method: "POST", Path: "/clients/{id}/disable", Noun: admin.Clients, Verb: "client disable", Destroys: true,
+		Summary: "Shut a client out, until it is enabled."},
+		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DisableClient(c, by, in.ID) })
+	EnableClient = add(Spec{Method: "POST", Path: "/clients/{id}/enable", Noun: admin.Clients, Verb: "client enable",
+		Summary: "Let a disabled client in again."},
+		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.EnableClient(c, by, in.ID) })
+	RotateClientSecret = add(Spec{Method: "POST", Path: "/clients/{id}/rotate_secret", Noun: admin.Clients, Verb: "client rotate-secret", Destroys: true,
+		Summary: "Give a client a new secret, which is in the answer, this once; the old one lives on for a while."},
+		func(c ctx, o ops, by who, in change[*overlap]) (admin.Client, error) {
+			lives := 24 * time.Hour
+			if in.Body != nil && in.Body.Overlap != nil {
+				lives = time.Duration(*in.Body.Overlap)
+			}
+			return o.RotateClientSecret(c, by, in.ID, lives)
+		})
+)
+
+// newInitialToken is an initial access token that is to be made.
+type newInitialToken struct {
+	Name    string     `json:"name,omitempty"`
+	MaxUses int        `json:"max_uses,omitempty" jsonschema:"how many clients it may register; 0 is any number"`
+	TTL     admin.Span `json:"ttl,omitempty" jsonschema:"how long it lives, in seconds; 0 is for ever"`
+}
+
+// Initial access tokens, with which clients register.
+var (
+	ListInitialAccessTokens = add(Spec{Method: "GET", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens, Verb: "initial-access-token list",
+		Summary: "List the tokens with which clients register."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.InitialAccessToken], error) {
+			return paged(o.InitialAccessTokens(c, by, in.page()))
+		})
+	CreateInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens, Verb: "initial-access-token create", Status: http.StatusCreated,
+		Summary: "Make a token with which clients register; it is in the answer, this once."},
+		func(c ctx, o ops, by who, in creation[newInitialToken]) (admin.InitialAccessToken, error) {
+			return o.CreateInitialAccessToken(c, by, in.Body.Name, in.Body.MaxUses, time.Duration(in.Body.TTL))
+		})
+	RevokeInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens/{id}/revoke", Noun: admin.InitialAccessTokens, Verb: "initial-access-token revoke", Destroys: true,
+		Summary: "End such a token; the clients that it registered stay."},
+		func(c ctx, o ops, by who, in byID) (admin.InitialAccessToken, error) {
+			return o.RevokeInitialAccessToken(c, by, in.ID)
+		})
+)
+
+// newPassword is what resetting a password takes.
+type newPassword struct {
+	Password   string `json:"password"`
+	KeepGrants bool   `json:"keep_grants,omitempty" jsonschema:"whether the person's agents stay connected"`
+}
+
+// People.
+var (
+	ListUsers = add(Spec{Method: "GET", Path: "/users", Noun: admin.Users, Verb: "user list",
+		Summary: "List the accounts, oldest first."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.User], error) {
+			return paged(o.Users(c, by, in.page()))
+		})
+	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create", Status: http.StatusCreated,
+		Summary: "Make an account."},
+		func(c ctx, o ops, by who, in creation[admin.NewUser]) (admin.User, error) {
+			return o.CreateUser(c, by, in.Body)
+		})
+	ShowUser = add(Spec{Method: "GET", Path: "/users/{id}", Noun: admin.Users, Verb: "user show",
+		Summary: "Show an account by its id or e-mail address."},
+		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.User(c, by, in.ID) })
+	DeleteUser = add(Spec{Method: "DELETE", Path: "/users/{id}", Noun: admin.Users, Verb: "user delete", Destroys: true,
+		Summary: "Delete an account, and end everything that the person allowed."},
+		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteUser(c, by, in.ID) })
+	DisableUser = add(Spec{Method: "POST", Path: "/users/{id}/disable", Noun: admin.Users, Verb: "user disable", Destroys: true,
+		Summary: "Shut an account, until it is enabled: the person is signed out, and the tokens of their agents are refused."},
+		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.DisableUser(c, by, in.ID) })
+	EnableUser = add(Spec{Method: "POST", Path: "/users/{id}/enable", Noun: admin.Users, Verb: "user enable",
+		Summary: "Open a disabled account again."},
+		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
+	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users, Verb: "user reset-password", Destroys: true,
+		Summary: "Set a new password, which ends the person's sessions and, unless told otherwise, grants."},
+		func(c ctx, o ops, by who, in change[newPassword]) (admin.PasswordReset, error) {
+			return o.ResetPassword(c, by, in.ID, in.Body.Password, in.Body.KeepGrants)
+		})
+)
+
+// grantListing is what the list of grants takes.
+type grantListing struct {
+	Listing
+	User     string `query:"user" doc:"Only of this person, by id or e-mail address."`
+	Client   string `query:"client" doc:"Only of this client."`
+	Resource string `query:"resource" doc:"Only at this MCP server, by id or identifier."`
+	Live     bool   `query:"live" doc:"Only those that still allow something."`
+}
+
+// Grants.
+var (
+	ListGrants = add(Spec{Method: "GET", Path: "/grants", Noun: admin.Grants, Verb: "grant list",
+		Summary: "List what people have allowed clients, oldest first."},
+		func(c ctx, o ops, by who, in grantListing) (Page[admin.Grant], error) {
+			return paged(o.Grants(c, by, admin.GrantQuery{User: in.User, Client: in.Client, Resource: in.Resource, Live: in.Live}, in.page()))
+		})
+	RevokeGrant = add(Spec{Method: "POST", Path: "/grants/{id}/revoke", Noun: admin.Grants, Verb: "grant revoke", Destroys: true,
+		Summary: "End a grant: its tokens are refused from now on."},
+		func(c ctx, o ops, by who, in byID) (admin.Revocation, error) { return o.RevokeGrant(c, by, in.ID) })
+)
+
+// sessionListing is what the list of sessions takes.
+type sessionListing struct {
+	Listing
+	User string `query:"user" doc:"Only of this person, by id or e-mail address."`
+}
+
+// Sessions.
+var (
+	ListSessions = add(Spec{Method: "GET", Path: "/sessions", Noun: admin.Sessions, Verb: "session list",
+		Summary: "List the browsers in which people are signed in."},
+		func(c ctx, o ops, by who, in sessionListing) (Page[admin.Session], error) {
+			return paged(o.Sessions(c, by, in.User, in.page()))
+		})
+	RevokeSession = add(Spec{Method: "POST", Path: "/sessions/{id}/revoke", Noun: admin.Sessions, Verb: "session revoke", Destroys: true,
+		Summary: "Sign a person out of a browser; their agents stay connected."},
+		func(c ctx, o ops, by who, in byID) (admin.EndedSession, error) { return o.RevokeSession(c, by, in.ID) })
+)
+
+// rotation is what rotating the signing key takes.
+type rotation struct {
+	Alg string `json:"alg,omitempty" jsonschema:"the algorithm; the usual one if it is not given"`
+	Now bool   `json:"now,omitempty" jsonschema:"whether the new key signs at once, before every verifier had time to fetch it"`
+}
+
+// Keys.
+var (
+	ListKeys = add(Spec{Method: "GET", Path: "/keys", Noun: admin.Keys, Verb: "key list",
+		Summary: "List the signing keys, oldest first."},
+		func(c ctx, o ops, by who, in Listing) (Page[keys.Info], error) {
+			infos, err := o.Keys(c, by)
+			return Page[keys.Info]{Items: infos}, err
+		})
+	RotateKey = add(Spec{Method: "POST", Path: "/keys/rotate", Noun: admin.Keys, Verb: "key rotate", Status: http.StatusCreated,
+		Summary: "Publish a new signing key."},
+		func(c ctx, o ops, by who, in creation[*rotation]) (keys.Info, error) {
+			if in.Body == nil {
+				in.Body = &rotation{}
+			}
+			return o.RotateKey(c, by, in.Body.Alg, in.Body.Now)
+		})
+	RetireKey = add(Spec{Method: "POST", Path: "/keys/{kid}/retire", Noun: admin.Keys, Verb: "key retire", Destroys: true,
+		Summary: "Take a key out of the key set at once: every token it signed is refused."},
+		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
+)
+
+// eventListing is what the list of events takes.
+type eventListing struct {
+	Listing
+	Action  string    `query:"action" doc:"Only those whose action begins like this."`
+	User    string    `query:"user" doc:"Only of this person, by id or e-mail address."`
+	Client  string    `query:"client" doc:"Only of this client."`
+	Grant   string    `query:"grant" doc:"Only of this grant."`
+	Outcome string    `query:"outcome" enum:"allowed,refused" doc:"Only allowed ones, or only refused ones."`
+	Since   time.Time `query:"since" doc:"Only from this time on."`
+	Until   time.Time `query:"until" doc:"Only before this time."`
+}
+
+// Events: the audit log.
+var ListEvents = add(Spec{Method: "GET", Path: "/events", Noun: admin.Events, Verb: "audit list",
+	Summary: "List the audit log, newest first."},
+	func(c ctx, o ops, by who, in eventListing) (Page[admin.Event], error) {
+		page := in.page()
+		page.Newest = true
+		return paged(o.Events(c, by, store.EventFilter{Action: in.Action, ClientID: in.Client, UserID: in.User, GrantID: in.Grant,
+			Outcome: audit.Outcome(in.Outcome), Since: in.Since, Until: in.Until}, page))
+	})
