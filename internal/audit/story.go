@@ -1,0 +1,327 @@
+package audit
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Names are what the parties of an event are called now. "" is one that is not known, or deleted: the event's id is
+// used instead.
+type Names struct{ Client, Person, Resource string }
+
+// stories has a sentence for what was allowed and one for what was refused, by action. A word in braces stands for what
+// it names, and text in brackets is left out if a word in it stands for nothing.
+var stories = map[string][2]string{
+	"authorize.request": {"{client} began to ask a person for access",
+		"A request of {client} to be let in was refused[ because {why}]"},
+	"authorize.consent": {"{person} allowed {client} to use {scope}[ at {resource}]",
+		"{person} did not let {client} in[ at {resource}][, because {why}]"},
+	"authorize.code": {"{person} allowed {client} to use {scope}[ at {resource}][ for {for}][, as before, and was not asked again{remembered}]",
+		"{client} was not let in[ at {resource}][, because {why}]"},
+
+	"login.sign_in":  {"{person} signed in", "Signing in[ as {person?}] was refused[ because {why}]"},
+	"login.sign_out": {"{person} signed out", "Signing out[ of {person?}] was refused[ because {why}]"},
+	"page.foreign_form": {"A form came from another site[, {origin}]",
+		"A form[ for {page}] was refused because it came from another site[, {origin}]"},
+
+	Issued: {"{client} obtained a token[ for {person?}][ at {resource}][ with {scope}][ ({how})]",
+		"{credential} of {client}[ for {person?}] was refused[ because {why}]"},
+	"token.reuse": {"{what} of {client}[ for {person?}] was used a second time",
+		"{what} of {client}[ for {person?}] was used a second time, perhaps by a thief[; it was refused because {why}]"},
+	"token.refresh_grace": {"{client} sent a refresh token again[ for {person?}] and received the same answer[, from another address{elsewhere}]",
+		"A refresh token that {client} sent again[ for {person?}] was refused[ because {why}]"},
+	"token.introspect": {"{client} asked about a token[ and heard that it is {answer}]",
+		"{client} asked about a token and was refused[ because {why}]"},
+	"token.revoke":  {"{client} gave up {what}", "{client} tried to give up a token and was refused[ because {why}]"},
+	"token.inspect": {"{actor} looked into a token", "{actor} may not look into tokens[: {why}]"},
+
+	"client.register": {"{client} registered itself[, as it had before{known}]",
+		"The registration of a client[ {name}] was refused[ because {why}]"},
+	"grant.revoke": {"The access of {client}[ for {person?}] ended because {end}",
+		"{actor} may not end the access of {client}[ for {person?}][: {why}]"},
+}
+
+// things are what operators change, by the first part of an action.
+var things = map[string]string{
+	"client": "the client {client}", "user": "the account of {person}", "resource": "the MCP server {resource}",
+	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {name}]",
+	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log", "grant": "the access of {client}[ for {person?}]",
+	"setting": "the settings", "provider": "the identity provider[ {id}]", "instance": "this installation",
+	"setup_link": "the link to set this installation up", "invitation": "the invitation of {person}",
+}
+
+// verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
+// thing; without one the thing follows.
+var verbs = map[string][2]string{
+	"create": {"created", "create"}, "update": {"changed[ {changed} of]", "change"}, "delete": {"deleted", "delete"},
+	"approve": {"approved", "approve"}, "disable": {"disabled", "disable"}, "enable": {"enabled % again", "enable"},
+	"rotate_secret": {"gave % a new secret", "give % a new secret"}, "reset_password": {"set a new password for", "set a password for"},
+	"revoke": {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
+	"read": {"looked at", "look at"}, "invite": {"invited", "invite"}, "add": {"added[ {member}] to", "add to"},
+	"remove": {"removed[ {member}] from", "remove from"}, "set_up": {"set up %", "set up"}, "review": {"reviewed", "review"},
+	"undo": {"brought back", "bring back"}, "setup": {"set up", "set up"}, "apply": {"applied a file to", "apply a file to"},
+}
+
+// ends says why grants end.
+var ends = map[string]string{
+	"operator": "{actor} ended it", "code_reuse": "its code was used twice", "refresh_token_reuse": "a refresh token was used twice",
+	"client_revoked": "{client} gave it up",
+}
+
+// Sentence tells the event in plain English, as one sentence that begins with a capital letter and has no period. What
+// strangers chose is in it with every character that is not visible removed, and cut; it must still be escaped for
+// HTML.
+func (e Event) Sentence(names Names) string {
+	text, _ := e.story()
+	told := strings.TrimSpace(e.fill(text, names))
+	for i, r := range told {
+		if i == 0 {
+			told = string(unicode.ToUpper(r)) + told[len(string(r)):]
+		}
+		break
+	}
+	return told
+}
+
+// Told reports whether the package has words for the action of e. Other actions are told by their name.
+func (e Event) Told() bool {
+	_, ok := e.story()
+	return ok
+}
+
+// story returns the sentence of e with its words in braces.
+func (e Event) story() (text string, known bool) {
+	noun, verb, _ := strings.Cut(e.Action, ".")
+	if noun == "limit" {
+		return "[{refused} ]requests were refused because there were too many of them ({limit})", true
+	}
+	own := e.Detail["by"] == "client" // RFC 7592
+	if s, ok := stories[e.Action]; ok && !own {
+		if e.Outcome == Refused {
+			return s[1], true
+		}
+		return s[0], true
+	}
+	thing, ok := things[noun]
+	does, ok2 := verbs[verb]
+	if !ok || !ok2 {
+		return "{actor}: {action} [{client?} ][{person?} ][{resource}][, refused because {why}]", false
+	}
+	who := "{actor} "
+	if own {
+		who, thing = "{client} ", "its own registration"
+	}
+	form := who + does[0]
+	if e.Outcome == Refused {
+		form = who + "may not " + does[1]
+	}
+	if !strings.Contains(form, "%") {
+		form += " %"
+	}
+	form = strings.Replace(form, "%", thing, 1)
+	if e.Outcome == Refused {
+		return form + "[: {why}]", true
+	}
+	return form + "[; {grants_ended} ended with it]", true
+}
+
+var (
+	optional = regexp.MustCompile(`\[[^\[\]]*\]`)
+	word     = regexp.MustCompile(`\{[a-z_]+\??\}`)
+)
+
+// fill puts what the words in braces stand for into text. It looks at each part of text once, because what a word stands
+// for may have braces too.
+func (e Event) fill(text string, names Names) string {
+	var told strings.Builder
+	put := func(part string) (filled string, whole bool) {
+		whole = true
+		return word.ReplaceAllStringFunc(part, func(w string) string {
+			value, ok := e.value(w[1:len(w)-1], names)
+			whole = whole && ok
+			return value
+		}), whole
+	}
+	for text != "" {
+		at := optional.FindStringIndex(text)
+		if at == nil {
+			at = []int{len(text), len(text)}
+		}
+		filled, _ := put(text[:at[0]])
+		told.WriteString(filled)
+		if part := text[at[0]:at[1]]; part != "" {
+			if filled, whole := put(part[1 : len(part)-1]); whole {
+				told.WriteString(filled)
+			}
+		}
+		text = text[at[1]:]
+	}
+	return told.String()
+}
+
+// value returns what a word stands for, and false if that is nothing. A word with a question mark is nothing if it
+// would stand for somebody unknown.
+func (e Event) value(name string, names Names) (string, bool) {
+	switch name {
+	case "client", "client?":
+		value := Clean(cmp.Or(names.Client, e.ClientID, e.Detail["name"]))
+		return cmp.Or(value, "a client"), value != "" || name == "client"
+	case "person", "person?":
+		value := Clean(cmp.Or(names.Person, e.UserID))
+		return cmp.Or(value, "somebody"), value != "" || name == "person"
+	case "resource":
+		value := Clean(cmp.Or(names.Resource, e.Resource))
+		return value, value != ""
+	case "actor":
+		value := e.Actor.Name
+		if value == "" && e.Actor.ID == e.UserID {
+			value = names.Person
+		}
+		if value == "" && e.Actor.ID == e.ClientID {
+			value = names.Client
+		}
+		return cmp.Or(Clean(cmp.Or(value, e.Actor.ID)), "Somebody"), true
+	case "scope":
+		scopes := strings.Fields(e.Scope)
+		if len(scopes) > 6 {
+			scopes = append(scopes[:5], strconv.Itoa(len(scopes)-5)+" more scopes")
+		}
+		for i, s := range scopes {
+			scopes[i] = Clean(s)
+		}
+		return cmp.Or(listed(scopes), "what it asked for"), len(scopes) > 0
+	case "why":
+		value := cleaned(cmp.Or(e.Description, e.Reason), 300)
+		return value, value != ""
+	case "end":
+		why := e.Detail["why"]
+		if text, ok := ends[why]; ok {
+			return e.fill(text, names), true
+		}
+		return cmp.Or(Clean(strings.ReplaceAll(why, "_", " ")), "it was over"), true
+	case "action":
+		return Clean(e.Action), true
+	case "limit":
+		return Clean(strings.ReplaceAll(strings.TrimPrefix(e.Action, "limit."), "_", " ")), true
+	case "credential":
+		return cmp.Or(credentials[e.Detail["grant_type"]], "A token request"), true
+	case "how":
+		value := ways[e.Detail["grant_type"]]
+		return value, value != ""
+	case "what":
+		value := strings.ReplaceAll(Clean(e.Detail["what"]), "_", " ")
+		switch value {
+		case "":
+			return "a token", true
+		case "unknown":
+			return "a token that is not known", true
+		case "access token", "authorization code":
+			return "an " + value, true
+		}
+		return "a " + value, true
+	case "changed":
+		value := listed(e.members())
+		return value, value != ""
+	case "grants_ended":
+		switch n := e.Detail["grants_ended"]; n {
+		case "":
+			return "", false
+		case "1":
+			return "1 grant", true
+		default:
+			return Clean(n) + " grants", true
+		}
+	case "remembered":
+		return "", e.Detail["consent"] == "remembered"
+	case "elsewhere":
+		return "", e.Detail["address"] == "other"
+	case "known":
+		return "", e.Detail["known"] == "true"
+	}
+	value := Clean(e.Detail[name])
+	return value, value != ""
+}
+
+// credentials and ways say what a client comes to the token endpoint with, by its grant type.
+var (
+	credentials = map[string]string{
+		"authorization_code": "The code", "refresh_token": "The refresh token", "client_credentials": "The request for a token of its own",
+		"urn:ietf:params:oauth:grant-type:device_code":    "The device code",
+		"urn:ietf:params:oauth:grant-type:jwt-bearer":     "The assertion",
+		"urn:ietf:params:oauth:grant-type:token-exchange": "The token to exchange",
+	}
+	ways = map[string]string{
+		"authorization_code": "with its code", "refresh_token": "with its refresh token", "client_credentials": "in its own name",
+		"urn:ietf:params:oauth:grant-type:device_code":    "with its device code",
+		"urn:ietf:params:oauth:grant-type:jwt-bearer":     "with an assertion",
+		"urn:ietf:params:oauth:grant-type:token-exchange": "in exchange for another",
+	}
+)
+
+// members returns the names of the members that a change made different, as words.
+func (e Event) members() []string {
+	var names []string
+	for _, text := range []json.RawMessage{e.Before, e.After} {
+		var members map[string]json.RawMessage
+		if json.Unmarshal(text, &members) != nil {
+			continue
+		}
+		for name := range maps.Keys(members) {
+			names = append(names, strings.ReplaceAll(Clean(name), "_", " "))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// listed joins words: "a", "a and b", "a, b and c".
+func listed(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
+// Clean returns s, which a stranger may have chosen, as one line that a terminal or a page can show: without control and
+// format characters, which could hide or reorder what follows, and cut after 80 characters.
+func Clean(s string) string { return cleaned(s, 80) }
+
+func cleaned(s string, most int) string {
+	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, s)), " ")
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
+// Later says how much later something happened: "14 minutes later". Less than a second is "".
+func Later(d time.Duration) string {
+	for _, unit := range []struct {
+		name string
+		d    time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}} {
+		switch n := int(d / unit.d); {
+		case n == 1:
+			return "1 " + unit.name + " later"
+		case n > 1:
+			return strconv.Itoa(n) + " " + unit.name + "s later"
+		}
+	}
+	return ""
+}
