@@ -170,6 +170,9 @@ func acts(now time.Time) []act {
 		{"Events", func(tx *store.Tx) error {
 			return listed(tx.Events(store.EventFilter{ClientID: "mcp_1", Resource: "https://mcp.example.com"}, few))
 		}, "it looks at 5,000 events at most"},
+		{"Flow", func(tx *store.Tx) error {
+			return ok(tx.Flow(audit.Event{ID: "evt_1", At: now, GrantID: "grt_1"}, few))
+		}, none},
 		{"Tallies", func(tx *store.Tx) error {
 			_, _, err := tx.Tallies(now.Truncate(time.Hour), later, time.Hour)
 			return err
