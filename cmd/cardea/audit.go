@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,7 +20,10 @@ import (
 
 type auditCommands struct {
 	List auditList `cmd:"" help:"Show the last events, the newest last."`
-	Tail auditTail `cmd:"" help:"Show the last events, and new ones until it is interrupted."`
+	Tail auditTail `cmd:"" help:"Tell the last events, and new ones until it is interrupted."`
+	Show auditShow `cmd:"" help:"Tell all that belongs to one event."`
+
+	Export auditExport `cmd:"" help:"Write events to standard output, for other programs."`
 }
 
 // auditFilter has the flags that select events.
@@ -29,18 +33,52 @@ type auditFilter struct {
 	User    string `placeholder:"E-MAIL|ID" help:"Only events of this person."`
 	Grant   string `placeholder:"ID" help:"Only events of this grant."`
 	Outcome string `enum:",allowed,refused" default:"" placeholder:"OUTCOME" help:"Only events with this outcome: allowed or refused."`
-	output
+	Refused bool   `help:"The same as --outcome refused."`
+
+	Resource string `placeholder:"ID|URL" help:"Only events at this MCP server."`
+	Actor    string `placeholder:"ID" help:"Only what this person, client or command asked for: an id, also as user:ID, client:ID or command:NAME."`
+	Address  string `placeholder:"IP" help:"Only requests from this network address."`
+	Request  string `placeholder:"ID" help:"Only this request, by the X-Request-Id of its response."`
+}
+
+// Validate returns an error if flags contradict each other.
+func (f auditFilter) Validate() error {
+	if f.Refused && f.Outcome == string(audit.Allowed) {
+		return errors.New("--refused and --outcome allowed exclude each other; give one of them")
+	}
+	return nil
 }
 
 func (f auditFilter) filter() store.EventFilter {
-	return store.EventFilter{Action: f.Action, ClientID: f.Client, UserID: f.User, GrantID: f.Grant, Outcome: audit.Outcome(f.Outcome)}
+	if f.Refused {
+		f.Outcome = string(audit.Refused)
+	}
+	return store.EventFilter{
+		Action: f.Action, ClientID: f.Client, UserID: f.User, GrantID: f.Grant, Outcome: audit.Outcome(f.Outcome),
+		Resource: f.Resource, Actor: f.Actor, Address: f.Address, RequestID: f.Request,
+	}
+}
+
+// auditTime has the flags that select events by time.
+type auditTime struct {
+	Since string `placeholder:"TIME" help:"Only events from this time on: 2026-01-31T08:00:00Z, or 24h for a day ago."`
+	Until string `placeholder:"TIME" help:"Only events before this time, written like --since."`
+}
+
+// limit sets the times of a filter.
+func (c auditTime) limit(filter *store.EventFilter, now time.Time) (err error) {
+	if filter.Since, err = parseMoment("--since", c.Since, now); err != nil {
+		return err
+	}
+	filter.Until, err = parseMoment("--until", c.Until, now)
+	return err
 }
 
 type auditList struct {
 	auditFilter
-	Since string `placeholder:"TIME" help:"Only events from this time on: 2026-01-31T08:00:00Z, or 24h for a day ago."`
-	Until string `placeholder:"TIME" help:"Only events before this time, written like --since."`
-	Limit int    `default:"100" placeholder:"N" help:"How many events at most; 0 means all."`
+	auditTime
+	output
+	Limit int `default:"100" placeholder:"N" help:"How many events at most; 0 means all."`
 }
 
 func (c *auditList) Run(ctx context.Context, sh *shell) error {
@@ -49,10 +87,7 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 	}
 	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) (err error) {
 		filter := c.filter()
-		if filter.Since, err = parseMoment("--since", c.Since, o.DB.Now()); err != nil {
-			return err
-		}
-		if filter.Until, err = parseMoment("--until", c.Until, o.DB.Now()); err != nil {
+		if err := c.limit(&filter, o.DB.Now()); err != nil {
 			return err
 		}
 		events, err := lastEvents(ctx, o, by, filter, c.Limit)
@@ -146,6 +181,7 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 
 type auditTail struct {
 	auditFilter
+	output
 	Lines int `short:"n" default:"10" placeholder:"N" help:"How many earlier events are shown first."`
 }
 
@@ -154,7 +190,7 @@ const tailEvery = 500 * time.Millisecond
 
 // settle is how long another process may take from the time of an event to its commit. Tail
 // looks back as long, so that it misses no event.
-const settle = 5 * time.Second
+const settle = 15 * time.Second
 
 func (c *auditTail) Run(ctx context.Context, sh *shell) error {
 	if c.Lines < 0 {
@@ -185,6 +221,14 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 		}
 		return nil
 	}
+	// An event from before may appear only now, so the recent ones are looked for again; those that are there already are
+	// not new.
+	filter.Since = started.Add(-settle)
+	recent, err := lastEvents(ctx, o, by, filter, 0)
+	if err != nil {
+		return err
+	}
+	filter.Since = time.Time{}
 	if c.Lines > 0 {
 		filter.Until = started
 		first, err := lastEvents(ctx, o, by, filter, c.Lines)
@@ -192,7 +236,10 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 			return err
 		}
 	}
-	filter.Since, filter.Until = started, time.Time{}
+	for _, e := range recent {
+		shown[e.ID] = e.At
+	}
+	filter.Since, filter.Until = started.Add(-settle), time.Time{}
 	ticker := time.NewTicker(tailEvery)
 	defer ticker.Stop()
 	for {
@@ -222,6 +269,81 @@ func (c *auditTail) line(sh *shell, e admin.Event) error {
 	if c.Output == "json" {
 		return json.NewEncoder(sh.out).Encode(e)
 	}
-	_, err := fmt.Fprintln(sh.out, table.StyleOf(sh.out, sh.environ).Line(eventRow(e)...))
+	_, err := fmt.Fprintln(sh.out, tell(sh, e, e.At.UTC().Format("2006-01-02 15:04:05"), e.Tell()))
+	return err
+}
+
+// tell returns an event as a line: when, how it ended, what happened, and the id for cardea audit show.
+func tell(sh *shell, e admin.Event, when, told string) string {
+	outcome := "allowed"
+	if e.Outcome == audit.Refused {
+		outcome = table.Alarm
+	}
+	return table.StyleOf(sh.out, sh.environ).Line(when, outcome, told, e.ID)
+}
+
+type auditShow struct {
+	Event string `arg:"" help:"Id of the event."`
+	Limit int    `default:"100" placeholder:"N" help:"How many events of the grant at most; 0 means 100."`
+	output
+}
+
+// Help returns what the help shows below the usage.
+func (c *auditShow) Help() string {
+	return "These are the events of the same grant and of the same requests, from the consent on. If there are more than --limit, it shows " +
+		"the first ones and those around the event."
+}
+
+func (c *auditShow) Run(ctx context.Context, sh *shell) error {
+	if c.Limit < 0 {
+		return usageError("--limit must not be negative; 0 means 100 events")
+	}
+	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
+		flow, err := o.Flow(ctx, by, c.Event, store.Page{Limit: c.Limit})
+		if err != nil {
+			return err
+		}
+		if c.Output == "json" {
+			return printJSON(sh.out, flow)
+		}
+		return c.tell(sh, flow)
+	})
+}
+
+// tell prints a flow as a story, with what is recorded of the event itself below.
+func (c *auditShow) tell(sh *shell, flow admin.Flow) error {
+	var text strings.Builder
+	var grant string
+	for i, step := range flow.Steps {
+		when := step.Later
+		if i == 0 || step.Gap {
+			when = step.At.UTC().Format("2006-01-02 15:04:05")
+		}
+		if step.Gap {
+			text.WriteString("  …\n")
+		}
+		mark := "  "
+		if step.ID == c.Event {
+			mark, grant = "> ", step.GrantID
+		}
+		fmt.Fprintf(&text, "%s%s\n", mark, tell(sh, step.Event, fmt.Sprintf("%-19s", when), step.Told))
+	}
+	if flow.Next != "" && grant != "" {
+		fmt.Fprintf(&text, "  …\nmore: cardea audit list --grant %s\n", table.Plain(grant))
+	}
+	for _, step := range flow.Steps {
+		if step.ID != c.Event {
+			continue
+		}
+		event := step.Event
+		text.WriteString("\n" + table.Plain(strings.Join(eventRow(event), "  ")) + "\n")
+		for _, fact := range [][2]string{{"request", event.RequestID}, {"user agent", event.UserAgent}, {"before", string(event.Before)},
+			{"after", string(event.After)}} {
+			if fact[1] != "" {
+				text.WriteString(fact[0] + ": " + table.Plain(fact[1]) + "\n")
+			}
+		}
+	}
+	_, err := io.WriteString(sh.out, text.String())
 	return err
 }

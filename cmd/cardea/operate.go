@@ -139,6 +139,7 @@ var next = map[admin.Kind]map[admin.Noun]string{
 		admin.Groups:              "cardea group list shows them",
 		admin.Grants:              "cardea grant list shows them",
 		admin.Sessions:            "cardea session list shows them",
+		admin.Events:              "cardea audit list shows them",
 		admin.Keys:                "cardea key list shows them",
 		admin.InitialAccessTokens: "cardea initial-access-token list shows them",
 	},

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -16,7 +17,8 @@ import (
 type Event struct {
 	audit.Event
 	ClientName   string `json:"client_name,omitempty"`
-	User         string `json:"user,omitempty"` // e-mail address
+	User         string `json:"user,omitempty"`      // e-mail address
+	UserName     string `json:"user_name,omitempty"` // "" also if the person gave none
 	ResourceName string `json:"resource_name,omitempty"`
 }
 
@@ -56,10 +58,58 @@ func viewEvents(tx *store.Tx, events []audit.Event) ([]Event, error) {
 	views := make([]Event, len(events))
 	for i, e := range events {
 		views[i] = Event{
-			Event: e, ClientName: names.Clients[e.ClientID], User: names.Emails[e.UserID], ResourceName: names.Resources[e.Resource],
+			Event: e, ClientName: names.Clients[e.ClientID], User: names.Emails[e.UserID],
+			UserName: names.People[e.UserID], ResourceName: names.Resources[e.Resource],
 		}
 	}
 	return views, err
+}
+
+// Tell returns the event as a sentence, as audit.Event.Sentence says.
+func (e Event) Tell() string {
+	return e.Sentence(audit.Names{Client: e.ClientName, Person: cmp.Or(e.UserName, e.User), Resource: e.ResourceName})
+}
+
+// Step is an event of a flow.
+type Step struct {
+	Event
+	Told  string `json:"told"`            // as a sentence
+	Later string `json:"later,omitempty"` // than the step before: "14 minutes later"
+	Gap   bool   `json:"gap,omitempty"`   // steps before this one are left out
+}
+
+// Flow is what happened before and after an event: all of its grant, and of the same requests.
+type Flow struct {
+	Steps []Step `json:"steps"` // the oldest first
+	Next  string `json:"next,omitempty"`
+}
+
+// Flow returns a page of what belongs to the event with the given id. The first page is the part around the event, after
+// the first steps; each later page goes on from there, and may repeat a step.
+func (o *Operations) Flow(ctx context.Context, by Caller, id string, page store.Page) (view Flow, err error) {
+	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
+		e, err := tx.Event(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return notFound(Events, id, "there is no event %s")
+		}
+		if err != nil {
+			return err
+		}
+		flow, err := tx.Flow(e, page)
+		if err != nil {
+			return err
+		}
+		events, err := viewEvents(tx, flow.Events)
+		view = Flow{Steps: make([]Step, len(events)), Next: flow.Next}
+		for i, e := range events {
+			view.Steps[i] = Step{Event: e, Told: e.Tell(), Gap: i > 0 && i == flow.Gap}
+			if i > 0 {
+				view.Steps[i].Later = audit.Later(e.At.Sub(events[i-1].At))
+			}
+		}
+		return err
+	})
+	return view, err
 }
 
 // resolved returns the filter with a person by id and a resource by identifier.

@@ -312,15 +312,23 @@ func cleaned(s string, most int) string {
 
 // Later says how much later something happened: "14 minutes later". Less than a second is "".
 func Later(d time.Duration) string {
+	if text := Lasting(d); text != "" {
+		return text + " later"
+	}
+	return ""
+}
+
+// Lasting returns a length of time in its largest whole unit: "14 minutes". Less than a second is "".
+func Lasting(d time.Duration) string {
 	for _, unit := range []struct {
 		name string
 		d    time.Duration
 	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}} {
 		switch n := int(d / unit.d); {
 		case n == 1:
-			return "1 " + unit.name + " later"
+			return "1 " + unit.name
 		case n > 1:
-			return strconv.Itoa(n) + " " + unit.name + "s later"
+			return strconv.Itoa(n) + " " + unit.name + "s"
 		}
 	}
 	return ""

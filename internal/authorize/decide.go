@@ -57,7 +57,8 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 		if err != nil {
 			return err
 		}
-		event = audit.Code(a.Client.ID, g.UserID, g.ID, a.Resource.Identifier, allowed.String(), remembered)
+		event = audit.Code(a.Client.ID, g.UserID, g.ID, a.Resource.Identifier, allowed.String(), remembered).
+			With("for", audit.Lasting(g.EndsAt.Sub(tx.Now())))
 		if _, profile := client.MatchRedirectURI(a.Client, a.Reply.RedirectURI); profile != "" {
 			event = event.With("profile", profile)
 			if err := tx.ProfileUsed(profile); err != nil {

@@ -11,22 +11,23 @@ import (
 type Names struct {
 	Clients   map[string]string // by client id
 	Emails    map[string]string // of users, by id
+	People    map[string]string // names of users that have one, by id
 	Resources map[string]string // by identifier
 }
 
 // Names returns the names of the clients and the users with these ids, and of the resources with
 // these identifiers. It asks the database once, whatever their number.
 func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
-	names := Names{map[string]string{}, map[string]string{}, map[string]string{}}
+	names := Names{map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}}
 	var parts []string
 	var a args
 	for _, part := range []struct {
 		query string
 		keys  []string
 	}{
-		{"SELECT 'client', id, metadata FROM clients WHERE id IN (", clients},
-		{"SELECT 'user', id, email FROM users WHERE id IN (", users},
-		{"SELECT 'resource', identifier, name FROM resources WHERE identifier IN (", resources},
+		{"SELECT 'client', id, metadata, '' FROM clients WHERE id IN (", clients},
+		{"SELECT 'user', id, email, name FROM users WHERE id IN (", users},
+		{"SELECT 'resource', identifier, name, '' FROM resources WHERE identifier IN (", resources},
 	} {
 		var places []string
 		for _, key := range part.keys {
@@ -41,8 +42,8 @@ func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
 		return names, nil
 	}
 	err := tx.rows(strings.Join(parts, " UNION ALL "), a, func(scan func(...any) error) error {
-		var kind, key, name string
-		if err := scan(&kind, &key, &name); err != nil {
+		var kind, key, name, called string
+		if err := scan(&kind, &key, &name, &called); err != nil {
 			return err
 		}
 		switch kind {
@@ -54,6 +55,9 @@ func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
 			names.Clients[key] = metadata.Name
 		case "user":
 			names.Emails[key] = name
+			if called != "" {
+				names.People[key] = called
+			}
 		case "resource":
 			names.Resources[key] = name
 		}
