@@ -168,11 +168,13 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 	if len(open) == 0 {
 		open = []way{{arms: []condition{{}}}}
 	}
-	best, full := 0, false
-	if len(open)+len(rest) > 1 { // otherwise every event that is looked at is shown
-		if best, within, full, err = tx.furthest(open, within, page.Newest); err != nil {
-			return nil, "", err
-		}
+	look, limit := most, page.limit()
+	if len(open)+len(rest) == 1 { // every event that is looked at is shown
+		look = limit + 1
+	}
+	best, within, full, err := tx.furthest(open, within, page.Newest, look)
+	if err != nil {
+		return nil, "", err
 	}
 	for i, w := range open {
 		if i != best {
@@ -182,7 +184,6 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 	if after.text != "" {
 		rest = append(rest, after)
 	}
-	limit := page.limit()
 	for _, arm := range open[best].arms {
 		found, err := tx.eventsOf(arm, rest, within, page.Newest, limit+1)
 		if err != nil {
@@ -211,15 +212,15 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 // pastAll is an id that comes after that of every event, in all languages.
 const pastAll = "zzzz"
 
-// furthest returns the way whose events, as many as one page may look at, go furthest from the end of within at which
+// furthest returns the way whose events, look of them, go furthest from the end of within at which
 // the page begins; the part of within in which these lie; and whether there may be more beyond it.
-func (tx *Tx) furthest(open []way, within reach, newest bool) (best int, part reach, full bool, err error) {
+func (tx *Tx) furthest(open []way, within reach, newest bool, look int) (best int, part reach, full bool, err error) {
 	for i, w := range open {
-		seen, n, err := tx.extent(w, within, newest)
+		seen, n, err := tx.extent(w, within, newest, look)
 		if err != nil {
 			return 0, part, false, err
 		}
-		if n < most { // it has all: nothing goes further
+		if n < look { // it has all: nothing goes further
 			return i, seen, false, nil
 		}
 		if !full || newest && seen.first < part.first || !newest && seen.last > part.last {
@@ -229,9 +230,10 @@ func (tx *Tx) furthest(open []way, within reach, newest bool) (best int, part re
 	return best, part, full, nil
 }
 
-// extent returns in which part of within the next events of a way lie, and their number. If that is most, there may be
-// more beyond. The part is the one that all arms were seen in.
-func (tx *Tx) extent(w way, within reach, newest bool) (part reach, n int, err error) {
+// extent returns in which part of within the next events of a way lie, look of them, and their number. If that is look,
+// there may be more beyond. The part is the one that all arms were seen in. It reads an index only, and it keeps PostgreSQL
+// from looking for what is frequent in the log where it is not.
+func (tx *Tx) extent(w way, within reach, newest bool, look int) (part reach, n int, err error) {
 	part = reach{math.MaxInt64, 0}
 	bound, full := within, false
 	for _, arm := range w.arms {
@@ -241,7 +243,7 @@ func (tx *Tx) extent(w way, within reach, newest bool) (part reach, n int, err e
 		var seen reach
 		count := 0
 		err = tx.row("SELECT COUNT(*), COALESCE(MIN(at), 0), COALESCE(MAX(at), 0) FROM (SELECT at FROM events"+
-			inner.String()+" ORDER BY at"+direction(newest)+" LIMIT "+strconv.Itoa(most)+") AS next",
+			inner.String()+" ORDER BY at"+direction(newest)+" LIMIT "+strconv.Itoa(look)+") AS next",
 			inner.args, &count, &seen.first, &seen.last)
 		if err != nil {
 			return part, 0, err
@@ -252,7 +254,7 @@ func (tx *Tx) extent(w way, within reach, newest bool) (part reach, n int, err e
 		}
 		part.first, part.last = min(part.first, seen.first), max(part.last, seen.last)
 		switch {
-		case count < most:
+		case count < look:
 		case newest:
 			bound.first, full = max(bound.first, seen.first), true
 		default:
@@ -261,7 +263,7 @@ func (tx *Tx) extent(w way, within reach, newest bool) (part reach, n int, err e
 	}
 	part.first, part.last = max(part.first, bound.first), min(part.last, bound.last)
 	if !full {
-		n = min(n, most-1)
+		n = min(n, look-1)
 	}
 	return part, n, nil
 }

@@ -1,9 +1,14 @@
 package store_test
 
 import (
+	"database/sql"
 	"fmt"
+	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +80,181 @@ func TestRareEvents(t *testing.T) {
 					if len(seen) != want {
 						t.Errorf("%+v, newest %v: %d events on %d pages, want %d", filter, newest, len(seen), pages, want)
 					}
+				}
+			}
+		})
+	}
+}
+
+// manyEvents writes n events of the thirty days before now, of ten thousandth as many people and a thousandth as many clients, or
+// more if there are many. $N is their number, and i counts up to it.
+const manyEvents = `INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail,
+		request_id, address, user_agent, actor_type, actor_id, actor_name)
+	SELECT $T - ($N - i) * (2592000000000 / $N), 'evt_' || (1000000000 + i),
+		CASE i % 100 WHEN 0 THEN 'login.sign_in' WHEN 1 THEN 'authorize.code' WHEN 2 THEN CASE WHEN i % 10000 = 2 THEN 'client.update' ELSE
+			'token.introspect' END ELSE 'token.request' END,
+		CASE WHEN i % 50 = 7 THEN 'refused' ELSE 'allowed' END, CASE WHEN i % 50 = 7 THEN 'invalid_grant' ELSE '' END, '',
+		'mcp_' || (i * 7919 % ($N / 10)), CASE WHEN i % 10 < 7 THEN 'usr_' || (i * 7919 % ($N / 100)) ELSE '' END,
+		CASE WHEN i % 10 < 7 THEN 'grt_' || (i * 7919 % ($N / 10)) ELSE '' END, 'https://r' || (i % 10) || '.example/mcp', 'mcp:tools:weather', '',
+		'r' || (1000000000 + i), '192.0.' || (i * 31 % 251) || '.' || (i * 17 % 253), 'agent/1.0',
+		CASE WHEN i % 10000 = 2 THEN 'command' ELSE 'client' END,
+		CASE WHEN i % 10000 = 2 THEN 'ada' ELSE 'mcp_' || (i * 7919 % ($N / 10)) END, '' FROM n`
+
+// large fills the log with n events and returns filters that each find some, by name, with the index that finds them.
+func large(t testing.TB, dsn string, now time.Time, n int) map[string]store.EventFilter {
+	t.Helper()
+	handle := raw(t, dsn)
+	insert := strings.NewReplacer("$T", strconv.FormatInt(now.UnixMicro(), 10), "$N", strconv.Itoa(n)).Replace(manyEvents)
+	into, _, _ := strings.Cut(insert, " FROM n")
+	for begin := 1; begin <= n; begin += 500000 { // each a transaction
+		_, err := handle.ExecContext(t.Context(), fmt.Sprintf("WITH RECURSIVE n (i) AS (SELECT CAST(%d AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < %d) %s FROM n",
+			begin, min(begin+499999, n), into))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := handle.ExecContext(t.Context(), "ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+	client := fmt.Sprint("mcp_", 7919*13%(n/10))
+	return map[string]store.EventFilter{
+		"events_client":   {ClientID: client},
+		"events_user":     {UserID: fmt.Sprint("usr_", 7919*13%(n/100))},
+		"events_grant":    {GrantID: fmt.Sprint("grt_", 7919*13%(n/10))},
+		"events_request":  {RequestID: fmt.Sprint("r", 1000000000+n/2)},
+		"events_resource": {Resource: "https://r3.example/mcp"},
+		"events_address":  {Address: fmt.Sprint("192.0.", 31*13%251, ".", 17*13%253)},
+		"events_actor":    {Actor: "command:ada"},
+		"events_refused":  {Outcome: audit.Refused},
+		"events_action":   {Action: "client."},
+		"events_client, and refused at a resource": {ClientID: client, Outcome: audit.Refused, Resource: "https://r3.example/mcp"},
+		"events_re, for what is rare":              {Resource: "https://r2.example/mcp", Outcome: audit.Refused, Action: "token."},
+		"events_action, and allowed":               {Action: "client.", Outcome: audit.Allowed},
+		"events_actor, long ago":                   {Actor: "command:ada", Since: now.Add(-20 * 24 * time.Hour), Until: now.Add(-19 * 24 * time.Hour)},
+	}
+}
+
+// Every filter is served by its index, and neither reads nor sorts more than a page may.
+func TestEventIndexes(t *testing.T) {
+	var mu sync.Mutex
+	var statements []string
+	store.Trace(func(query string, args []any) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasPrefix(query, "SELECT at, id") || strings.HasPrefix(query, "SELECT COUNT(*), COALESCE(MIN(at)") {
+			statements = append(statements, spelledOut(query, args))
+		}
+	})
+	defer store.Trace(nil)
+	for _, engine := range engines {
+		t.Run(string(engine), func(t *testing.T) {
+			dsn := storetest.New(t, engine)
+			db := storetest.Connect(t, dsn, storetest.NewClock())
+			handle := raw(t, dsn)
+			for name, filter := range large(t, dsn, db.Now(), 100000) {
+				mu.Lock()
+				statements = nil
+				mu.Unlock()
+				view(t, db, func(tx *store.Tx) error {
+					found, _, err := tx.Events(filter, store.Page{Limit: 50, Newest: true})
+					if len(found) == 0 && strings.HasPrefix(name, "events_") && !strings.Contains(name, ",") {
+						t.Errorf("%s: no event", name)
+					}
+					return err
+				})
+				mu.Lock()
+				asked := slices.Clone(statements)
+				mu.Unlock()
+				index, _, _ := strings.Cut(name, ",")
+				found := false
+				for _, statement := range asked {
+					explain := "EXPLAIN "
+					if engine == storetest.SQLite {
+						explain = "EXPLAIN QUERY PLAN "
+					}
+					plan := planOf(t, handle, explain+statement)
+					// Where a page lies is found by the index; in that time there may be nothing else to skip.
+					found = found || strings.Contains(plan, index)
+					if strings.Contains(plan, "Seq Scan") || strings.Contains(plan, "SCAN events") {
+						t.Errorf("%s: %s\n%s", name, statement, plan)
+					}
+				}
+				if !found {
+					t.Errorf("%s: the index is not used: %s", name, strings.Join(asked, "\n"))
+				}
+			}
+		})
+	}
+}
+
+func planOf(t testing.TB, handle *sql.DB, statement string) string {
+	t.Helper()
+	rows, err := handle.QueryContext(t.Context(), statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan strings.Builder
+	for rows.Next() {
+		cells := make([]any, len(columns))
+		for i := range cells {
+			cells[i] = new(any)
+		}
+		if err := rows.Scan(cells...); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&plan, *cells[len(cells)-1].(*any))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return plan.String()
+}
+
+// BenchmarkEvents measures a page of each filter and an overview, with as many events as CARDEA_EVENTS says.
+func BenchmarkEvents(b *testing.B) {
+	n, err := strconv.Atoi(os.Getenv("CARDEA_EVENTS"))
+	if err != nil {
+		n = 100000
+	}
+	for _, engine := range engines {
+		dsn := storetest.New(b, engine)
+		db := storetest.Connect(b, dsn, storetest.NewClock())
+		began := time.Now()
+		filters := large(b, dsn, db.Now(), n)
+		filled := time.Now()
+		if _, err := db.Tally(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.Logf("%s: %d events written in %s, tallied in %s", engine, n, filled.Sub(began).Round(time.Second), time.Since(filled).Round(time.Second))
+		filters["all"] = store.EventFilter{}
+		for _, name := range slices.Sorted(maps.Keys(filters)) {
+			b.Run(string(engine)+"/"+name, func(b *testing.B) {
+				for b.Loop() {
+					if err := db.View(b.Context(), func(tx *store.Tx) error {
+						_, _, err := tx.Events(filters[name], store.Page{Limit: 50, Newest: true})
+						return err
+					}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		b.Run(string(engine)+"/overview", func(b *testing.B) {
+			for b.Loop() {
+				if err := db.View(b.Context(), func(tx *store.Tx) error {
+					since := db.Now().Add(-30 * 24 * time.Hour).Truncate(24 * time.Hour)
+					if _, _, err := tx.Tallies(since, db.Now(), 12*time.Hour); err != nil {
+						return err
+					}
+					_, err := tx.ActiveClients(since, db.Now(), 12*time.Hour)
+					return err
+				}); err != nil {
+					b.Fatal(err)
 				}
 			}
 		})
