@@ -51,10 +51,9 @@ var stories = map[string][2]string{
 // things are what operators change, by the first part of an action.
 var things = map[string]string{
 	"client": "the client {client}", "user": "the account of {person}", "resource": "the MCP server {resource}",
-	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {name}]",
+	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {group}]",
 	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log", "grant": "the access of {client}[ for {person?}]",
-	"setting": "the settings", "provider": "the identity provider[ {id}]", "instance": "this installation",
-	"setup_link": "the link to set this installation up", "invitation": "the invitation of {person}",
+	"setting": "the settings",
 }
 
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
@@ -64,9 +63,8 @@ var verbs = map[string][2]string{
 	"approve": {"approved", "approve"}, "disable": {"disabled", "disable"}, "enable": {"enabled % again", "enable"},
 	"rotate_secret": {"gave % a new secret", "give % a new secret"}, "reset_password": {"set a new password for", "set a password for"},
 	"revoke": {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
-	"read": {"looked at", "look at"}, "invite": {"invited", "invite"}, "add": {"added[ {member}] to", "add to"},
-	"remove": {"removed[ {member}] from", "remove from"}, "set_up": {"set up %", "set up"}, "review": {"reviewed", "review"},
-	"undo": {"brought back", "bring back"}, "setup": {"set up", "set up"}, "apply": {"applied a file to", "apply a file to"},
+	"read": {"looked at", "look at"}, "add": {"added[ {person?}] to", "add[ {person?}] to"},
+	"remove": {"removed[ {person?}] from", "remove[ {person?}] from"},
 }
 
 // ends says why grants end.

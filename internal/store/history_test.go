@@ -394,7 +394,8 @@ func spelledOut(query string, args []any) string {
 }
 
 // short are the tables that have few rows in any installation, and the subqueries that return few.
-var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "newest", "one", "known"}
+var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "setup", "tallied", "newest", "next", "fresh",
+	"one", "known"}
 
 // A scan is a step of a plan that looks at every row of a table, as SQLite and PostgreSQL print it.
 var scan = map[storetest.Engine]*regexp.Regexp{
