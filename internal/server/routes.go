@@ -21,7 +21,7 @@ func (s *Server) Routes() []web.Route {
 		routes = append(routes, s.registration.Routes()...)
 	}
 	if s.adminapi != nil {
-		routes = append(routes, s.adminapi.Routes()...)
+		routes = slices.Concat(routes, s.adminapi.Routes(), s.console.Routes())
 	}
 	return append(routes,
 		web.Assets(),

@@ -21,6 +21,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/authorize"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/console"
 	"github.com/cardea-auth/cardea/internal/discovery"
 	"github.com/cardea-auth/cardea/internal/fetch"
 	"github.com/cardea-auth/cardea/internal/interaction"
@@ -50,6 +51,7 @@ type Server struct {
 	login         *login.Endpoint
 	discovery     *discovery.Endpoint
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
+	console       *console.Endpoint  // likewise
 	pages         *web.Pages
 }
 
@@ -109,7 +111,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	if c.Admin.Enabled {
-		if err := s.administer(ctx, c, master, directory); err != nil {
+		if err := s.administer(ctx, c, master, directory, desk.Sessions); err != nil {
 			return nil, err
 		}
 	}
@@ -117,8 +119,8 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	return s, nil
 }
 
-// administer puts the Admin API together.
-func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, directory *client.Directory) error {
+// administer puts the Admin API and the console together.
+func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, directory *client.Directory, sessions *interaction.Sessions) error {
 	operations := &admin.Operations{
 		DB: s.db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
 		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: directory,
@@ -127,6 +129,7 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 		DB: s.db, Keys: s.keys, Clients: directory, Strangers: s.strangers, Issuer: c.Issuer,
 		Admin: operations, CursorKey: master.Derive("cursors"),
 	}
+	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: sessions, Operations: operations, Refuse: s.strangers.Refuse}
 	return operations.EnsureBuiltIn(ctx)
 }
 

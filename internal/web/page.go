@@ -41,6 +41,7 @@ type Page struct {
 	picture  []byte // PNG, instead of a page
 	within   bool   // whether a form on it may lead to a redirect to a client
 	scripted bool   // whether it runs the scripts of this server to which it links
+	whole    bool   // whether a script is told location, so that the browser loads the page there
 }
 
 // Page returns p, so that a Page is an Answer.
@@ -64,6 +65,15 @@ func (p Page) Scripted() Page {
 func (p Page) WithStatus(status int) Page {
 	p.status = status
 	return p
+}
+
+// Away is SeeOther for the answer to a script that asked for a part of a page: the browser loads the whole page that it
+// is sent to.
+func Away(r *http.Request, location string) Answer {
+	if r.Header.Get("HX-Request") == "" {
+		return SeeOther(location)
+	}
+	return Page{location: location, whole: true}
 }
 
 // SeeOther redirects the browser to a path of this server or to another URI. The status is 303, so that the browser
@@ -107,6 +117,20 @@ func (p *Pages) HTML(handle func(*http.Request) (Answer, error)) http.Handler {
 // HTMLFromAnySite is HTML for an endpoint that other sites may post to.
 func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http.Handler {
 	return p.adapt(true, handle)
+}
+
+// Reading is HTML for a page that is asked for by GET and changes nothing: HEAD is answered by the same handler, so that
+// it says the same about who may see the page.
+func (p *Pages) Reading(handle func(*http.Request) (Answer, error)) http.Handler {
+	page := p.HTML(handle)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead { // net/http leaves the body out
+			copied := *r
+			copied.Method = http.MethodGet
+			r = &copied
+		}
+		page.ServeHTTP(w, r)
+	})
 }
 
 // page is an adapted endpoint. anySite says whether other sites may post to it.
@@ -199,6 +223,11 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 	if p.location != "" {
 		if strings.HasPrefix(p.location, "/") {
 			p.location = base + p.location
+		}
+		if p.whole {
+			h.Set("Hx-Redirect", p.location)
+			w.WriteHeader(http.StatusNoContent)
+			return nil
 		}
 		h.Set("Location", p.location)
 		w.WriteHeader(http.StatusSeeOther)

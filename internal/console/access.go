@@ -1,0 +1,86 @@
+package console
+
+import (
+	"net/url"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// accessRoutes are the pages of the grants and the sessions.
+func (e *Endpoint) accessRoutes() []web.Route {
+	return []web.Route{
+		e.route("/admin/grants", e.show(e.grants), nil),
+		e.route("/admin/grants/{id}/revoke", e.show(e.confirmRevokeGrant), e.do(e.revokeGrant)),
+		e.route("/admin/sessions", e.show(e.sessions), nil),
+		e.route("/admin/sessions/{id}/revoke", e.show(e.confirmRevokeSession), e.do(e.revokeSession)),
+	}
+}
+
+// grantList is the body of the list of grants.
+type grantList struct {
+	Grants []admin.Grant
+	admin.GrantQuery
+	All  bool // those that are over are shown too
+	Next string
+}
+
+func (l grantList) next() string { return l.Next }
+
+func (e *Endpoint) grants(v *visit) (outcome, error) {
+	list := grantList{All: v.query.Has("all"), GrantQuery: admin.GrantQuery{
+		User: v.query.Get("user"), Client: v.query.Get("client"), Resource: v.query.Get("resource"), Live: !v.query.Has("all"),
+	}}
+	var err error
+	list.Grants, list.Next, err = e.Operations.Grants(v.Context(), v.caller, list.GrantQuery, v.page())
+	return screen{template: "grants.html", title: "Grants", body: list}, err
+}
+
+func (e *Endpoint) confirmRevokeGrant(v *visit) (outcome, error) {
+	return screen{template: "confirm.html", title: "Revoke a grant", body: confirmation{
+		Question: "Revoke this grant?",
+		Ends: []string{
+			"The client’s access tokens from this grant are refused at once, and its refresh token too.",
+			"The person can allow the client again, and is asked when they next use it.",
+			"The person stays signed in here. What they allowed other clients, or this client at other MCP servers, stays.",
+		},
+		Button: "Revoke it", Back: "/admin/grants",
+	}}, nil
+}
+
+func (e *Endpoint) revokeGrant(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.RevokeGrant(v.Context(), v.caller, v.id())
+	return redirect{"/admin/grants", "grant.revoked"}, err
+}
+
+// sessionList is the body of the list of sessions.
+type sessionList struct {
+	Sessions []admin.Session
+	User     string
+	Next     string
+}
+
+func (l sessionList) next() string { return l.Next }
+
+func (e *Endpoint) sessions(v *visit) (outcome, error) {
+	list := sessionList{User: v.query.Get("user")}
+	var err error
+	list.Sessions, list.Next, err = e.Operations.Sessions(v.Context(), v.caller, list.User, v.page())
+	return screen{template: "sessions.html", title: "Sessions", body: list}, err
+}
+
+func (e *Endpoint) confirmRevokeSession(v *visit) (outcome, error) {
+	return screen{template: "confirm.html", title: "End a session", body: confirmation{
+		Question: "End this session?",
+		Ends: []string{
+			"The person is signed out in that browser and has to sign in again there.",
+			"Agents that the person connected stay connected: revoke their grants to end them.",
+		},
+		Button: "End it", Back: "/admin/sessions",
+	}}, nil
+}
+
+func (e *Endpoint) revokeSession(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.RevokeSession(v.Context(), v.caller, v.id())
+	return redirect{"/admin/sessions", "session.revoked"}, err
+}

@@ -1,0 +1,324 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// clientRoutes are the pages of the clients.
+func (e *Endpoint) clientRoutes() []web.Route {
+	return []web.Route{
+		e.route("/admin/clients", e.show(e.clients), e.do(e.createClient)),
+		e.route("/admin/clients/new", e.show(e.newClient), nil),
+		e.route("/admin/clients/{id}", e.show(e.client), nil),
+		e.route("/admin/clients/{id}/edit", e.show(e.editClient), e.do(e.changeClient)),
+		e.route("/admin/clients/{id}/approve", nil, e.do(e.onClient("client.approved", e.Operations.ApproveClient))),
+		e.route("/admin/clients/{id}/enable", nil, e.do(e.onClient("client.enabled", e.Operations.EnableClient))),
+		e.route("/admin/clients/{id}/disable", e.show(e.confirmDisableClient), e.do(e.onClient("client.disabled", e.Operations.DisableClient))),
+		e.route("/admin/clients/{id}/rotate-secret", e.show(e.confirmRotate), e.do(e.rotateSecret)),
+		e.route("/admin/clients/{id}/delete", e.show(e.confirmDeleteClient), e.do(e.deleteClient)),
+	}
+}
+
+// clientPath returns the path of the page of a client, whose id may be a URL.
+func clientPath(id string) string { return "/admin/clients/" + url.PathEscape(id) }
+
+// clientList is the body of the list of clients.
+type clientList struct {
+	Clients []folded
+	Query   string
+	Origin  string
+	Next    string
+}
+
+func (l clientList) next() string { return l.Next }
+
+// folded are clients that registered with the same name and the same addresses, as programs do that register again for
+// each person or each start: one line of the list.
+type folded struct {
+	admin.Client
+	Others []admin.Client
+}
+
+// fold puts identical registrations that are on the same page of the list together. The first of them keeps its place.
+func fold(clients []admin.Client) []folded {
+	var lines []folded
+	at := map[string]int{}
+	for _, c := range clients {
+		key := c.Name + "\n" + strings.Join(c.RedirectURIs, "\n")
+		i, known := at[key]
+		if known && c.Origin == oauth.ByRegistration && c.ApprovedAt.IsZero() && c.DisabledAt.IsZero() && lines[i].Origin == c.Origin &&
+			lines[i].ApprovedAt.IsZero() && lines[i].DisabledAt.IsZero() {
+			lines[i].Others = append(lines[i].Others, c)
+			continue
+		}
+		at[key] = len(lines)
+		lines = append(lines, folded{Client: c})
+	}
+	return lines
+}
+
+func (e *Endpoint) clients(v *visit) (outcome, error) {
+	clients, next, err := e.Operations.Clients(v.Context(), v.caller, v.page())
+	list := clientList{Clients: fold(clients), Query: v.query.Get("q"), Origin: v.query.Get("origin"), Next: next}
+	return screen{template: "clients.html", title: "Clients", body: list}, err
+}
+
+// clientForm is the body of the page that creates or changes a client.
+type clientForm struct {
+	ID           string // "" if it is new
+	Name         string
+	Kind         string // "app", "public", "machine" or "server"
+	RedirectURIs string // one a line
+	Scope        string
+	Resources    []string // identifiers
+	Servers      []admin.Resource
+	Described    bool // by its metadata document, so that only scopes and MCP servers can be changed here
+	Machine      bool
+	Field        string
+}
+
+// kinds are what a client can be made for, with the words of the form.
+var kinds = []struct{ Value, Name, Hint string }{
+	{"public", "An application without a secret", "A program on people’s computers or phones, or in a browser. Most agents are this, and register by themselves."},
+	{"app", "An application with a secret", "A web application whose server keeps the secret and sends people here to sign in."},
+	{"machine", "A machine", "A program that asks for tokens in its own name (client credentials)."},
+	{"server", "An MCP server", "Credentials with which an MCP server asks whether a token is still valid (introspection)."},
+}
+
+func (f *clientForm) Kinds() any { return kinds }
+
+// maxServers bounds how many MCP servers a form offers to choose from.
+const maxServers = 200
+
+func (e *Endpoint) clientScreen(v *visit, f *clientForm, title, problem string) (outcome, error) {
+	var err error
+	if f.Servers, _, err = e.Operations.Resources(v.Context(), v.caller, store.Page{Limit: maxServers}); err != nil {
+		return nil, err
+	}
+	s := screen{template: "client-form.html", title: title, body: f, problem: problem}
+	if problem != "" {
+		s.status = http.StatusUnprocessableEntity
+	}
+	return s, nil
+}
+
+func (e *Endpoint) newClient(v *visit) (outcome, error) {
+	return e.clientScreen(v, &clientForm{Kind: "public"}, "Create a client", "")
+}
+
+// read fills the form in as it was posted.
+func (f *clientForm) read(form url.Values) {
+	f.Name, f.Kind = strings.TrimSpace(form.Get("name")), form.Get("kind")
+	f.RedirectURIs, f.Scope, f.Resources = form.Get("redirect_uris"), form.Get("scopes"), form["resource"]
+}
+
+// terms returns what the form states.
+func (f *clientForm) terms() admin.ClientTerms {
+	uris := strings.Fields(f.RedirectURIs)
+	words := strings.Join(strings.Fields(f.Scope), " ")
+	terms := admin.ClientTerms{Scope: &words, Resources: append([]string{}, f.Resources...)}
+	if !f.Described {
+		terms.Name = &f.Name
+		terms.RedirectURIs = append([]string{}, uris...)
+	}
+	return terms
+}
+
+func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
+	f := &clientForm{}
+	f.read(form)
+	n := admin.NewClient{ClientTerms: f.terms()}
+	switch f.Kind {
+	case "public", "app":
+		n.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}
+		n.Method = oauth.MethodBasic
+		if f.Kind == "public" {
+			n.Method = oauth.MethodNone
+		}
+	case "machine":
+		n.GrantTypes, n.RedirectURIs = inOwnName(), nil
+	case "server":
+		n.ClientTerms = admin.ClientTerms{Name: &f.Name}
+		if len(f.Resources) != 1 {
+			f.Field = "resources"
+			return e.clientScreen(v, f, "Create a client", "Choose the one MCP server that these credentials are for.")
+		}
+		n.ResourceServer = f.Resources[0]
+	default:
+		return e.clientScreen(v, f, "Create a client", "Choose what the client is.")
+	}
+	made, err := e.Operations.CreateClient(v.Context(), v.caller, n)
+	if err != nil {
+		return e.typedClient(v, f, "Create a client", err)
+	}
+	if made.Secret == "" {
+		return redirect{clientPath(made.ID), "client.created"}, nil
+	}
+	return secretScreen(made, "The client is created and approved."), nil
+}
+
+// inOwnName returns the grant types by which a client asks for tokens in its own name.
+func inOwnName() (found []oauth.GrantType) {
+	for _, g := range oauth.GrantTypes() {
+		if rule, _ := g.Rule(); rule.OwnName {
+			found = append(found, g)
+		}
+	}
+	return found
+}
+
+// typedClient returns the form again with the sentence on what is wrong, if an operation refused what was typed.
+func (e *Endpoint) typedClient(v *visit, f *clientForm, title string, err error) (outcome, error) {
+	refused := (*admin.Error)(nil)
+	if !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound {
+		return nil, err
+	}
+	f.Field = refused.Field
+	return e.clientScreen(v, f, title, web.Sentence(refused.Text(label)))
+}
+
+// newSecret is the body of the page that shows a secret, once.
+type newSecret struct {
+	admin.Client
+	Done string
+	Back string
+}
+
+// secretScreen shows the secret of a client. It answers the form itself, because a redirect would have to carry the
+// secret, and no page shows it again.
+func secretScreen(c admin.Client, text string) screen {
+	return screen{template: "secret.html", title: "The secret of " + c.Name, body: newSecret{c, text, clientPath(c.ID)}}
+}
+
+// clientPage is the body of the page of one client.
+type clientPage struct {
+	admin.Client
+	Grants  []admin.Grant
+	More    bool // it has more grants than are shown
+	Own     bool // a person can edit what it says of itself here
+	Secrets bool // it has a secret
+}
+
+// fewGrants is how many grants the page of a thing shows; the rest is a page of its own.
+const fewGrants = 10
+
+func (e *Endpoint) client(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	page := v.page()
+	page.After, page.Limit = "", fewGrants
+	grants, next, err := e.Operations.Grants(v.Context(), v.caller, admin.GrantQuery{Client: c.ID, Live: true}, page)
+	body := clientPage{Client: c, Grants: grants, More: next != "",
+		Secrets: c.Method == oauth.MethodBasic || c.Method == oauth.MethodPost}
+	return screen{template: "client.html", title: c.Name, body: body}, err
+}
+
+func (e *Endpoint) editClient(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	f := formOf(c)
+	f.Name, f.RedirectURIs, f.Scope, f.Resources = c.Name, strings.Join(c.RedirectURIs, "\n"), c.Scope, c.Resources
+	return e.clientScreen(v, f, "Change "+c.Name, "")
+}
+
+// formOf returns the form that changes c, without what was typed.
+func formOf(c admin.Client) *clientForm {
+	f := &clientForm{ID: c.ID, Kind: "app", Described: c.Origin == oauth.ByDocument}
+	switch {
+	case c.ResourceServer != "":
+		f.Kind = "server"
+	case oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
+		f.Kind, f.Machine = "machine", true
+	}
+	return f
+}
+
+func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	f := formOf(c)
+	kind := f.Kind
+	f.read(form)
+	f.Kind = kind
+	terms := f.terms()
+	switch {
+	case kind == "server":
+		terms = admin.ClientTerms{Name: &f.Name}
+	case f.Machine:
+		terms.RedirectURIs = nil
+	}
+	if _, err := e.Operations.UpdateClient(v.Context(), v.caller, c.ID, terms); err != nil {
+		return e.typedClient(v, f, "Change "+c.Name, err)
+	}
+	return redirect{clientPath(c.ID), "client.changed"}, nil
+}
+
+func (e *Endpoint) confirmDisableClient(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	return screen{template: "confirm.html", title: "Disable " + c.Name, body: confirmation{
+		Question: "Disable the client " + c.Name + "?",
+		Ends: []string{
+			"Its access tokens are refused at once by introspection, and it gets no new ones.",
+			"Nobody can allow it anything while it is disabled.",
+			"Its grants stay. If you enable it again, they work as before.",
+		},
+		Button: "Disable it", Back: clientPath(c.ID),
+	}}, err
+}
+
+func (e *Endpoint) confirmRotate(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	return screen{template: "confirm.html", title: "A new secret for " + c.Name, body: confirmation{
+		Question: "Make a new secret for " + c.Name + "?",
+		Ends:     []string{"The new secret is shown once.", "The old secret works for another 24 hours, so that you can change it where it is used."},
+		Button:   "Make a new secret", Back: clientPath(c.ID),
+	}}, err
+}
+
+// overlap is how long the old secret of a client works beside a new one.
+const overlap = 24 * time.Hour
+
+func (e *Endpoint) rotateSecret(v *visit, _ url.Values) (outcome, error) {
+	c, err := e.Operations.RotateClientSecret(v.Context(), v.caller, v.id(), overlap)
+	if err != nil {
+		return nil, err
+	}
+	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours."), nil
+}
+
+func (e *Endpoint) confirmDeleteClient(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	return screen{template: "confirm.html", title: "Delete " + c.Name, body: confirmation{
+		Question: "Delete the client " + c.Name + "?",
+		Ends: []string{
+			"Every grant that people gave it ends, and its tokens are refused at once.",
+			"A program that still uses it has to register again, if registration is open.",
+			"The audit log keeps what happened.",
+		},
+		Button: "Delete it", Back: clientPath(c.ID),
+	}}, err
+}
+
+func (e *Endpoint) deleteClient(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.DeleteClient(v.Context(), v.caller, v.id())
+	return redirect{"/admin/clients", "client.deleted"}, err
+}
+
+// Has reports whether the client is bound to the MCP server with that identifier.
+func (f *clientForm) Has(identifier string) bool { return slices.Contains(f.Resources, identifier) }

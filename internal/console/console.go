@@ -1,0 +1,328 @@
+// Package console is the pages of operators: the set-up of an installation at /setup, and the console under /admin, with a
+// section for each kind of thing that internal/admin operates on and a page for each thing. A page is a thin layer over an
+// operation of admin, which judges the person's role and records the change. Every page and every action works without
+// JavaScript; htmx only spares loading whole pages.
+package console
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+//go:embed templates/*.html
+var files embed.FS
+
+var templates = web.ParseTemplates(files, template.FuncMap{
+	"machine": func(m admin.Moment) string { return m.UTC().Format(time.RFC3339) },
+	"human":   func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04 UTC") },
+	"join":    func(words []string) string { return strings.Join(words, ", ") },
+	"path":    url.PathEscape,
+})
+
+// Endpoint implements the console. All fields must be set.
+type Endpoint struct {
+	DB         *store.DB
+	Pages      *web.Pages
+	Sessions   *interaction.Sessions
+	Operations *admin.Operations
+	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
+	// (strangers.Recorder.Refuse).
+	Refuse func(r *http.Request, event audit.Event, err error) error
+}
+
+// section is an entry of the menu.
+type section struct{ path, name string }
+
+// menu is the sections, in the order of an operator's day.
+var menu = []section{
+	{"/admin", "Overview"},
+	{"/admin/servers", "MCP servers"},
+	{"/admin/clients", "Clients"},
+	{"/admin/people", "People"},
+	{"/admin/groups", "Groups"},
+	{"/admin/grants", "Grants"},
+	{"/admin/sessions", "Sessions"},
+	{"/admin/keys", "Keys"},
+}
+
+// visit is a request of a person who is signed in and has a role.
+type visit struct {
+	*http.Request
+	interaction.Visitor
+	caller admin.Caller
+	query  url.Values
+}
+
+// id returns the segment {id} of the path.
+func (v *visit) id() string { return v.PathValue("id") }
+
+// onClient adapts an operation on the client that the path names.
+func (e *Endpoint) onClient(deed string, operate func(context.Context, admin.Caller, string) (admin.Client, error)) func(*visit, url.Values) (outcome, error) {
+	return func(v *visit, _ url.Values) (outcome, error) {
+		_, err := operate(v.Context(), v.caller, v.id())
+		return redirect{clientPath(v.id()), deed}, err
+	}
+}
+
+// page returns the part of a list that the query asks for, newest first.
+func (v *visit) page() store.Page {
+	return store.Page{After: v.query.Get("after"), Limit: perPage, Newest: true}
+}
+
+// perPage is the number of things on one page of a list.
+const perPage = 50
+
+// outcome is what a page function returns: a screen, or a redirect.
+type outcome interface {
+	answer(e *Endpoint, v *visit) web.Answer
+}
+
+// screen is a page of the console.
+type screen struct {
+	template string // the name of its file
+	title    string
+	body     any    // what the template sees as .View.Body
+	problem  string // a sentence on why what was asked for was not done; "": none
+	status   int    // 0: 200
+}
+
+// shell is what every template of the console sees as .View.
+type shell struct {
+	Title   string
+	Menu    []entry
+	Who     string
+	Role    string
+	CSRF    string
+	Done    *done  // what was just done; nil: nothing
+	Problem string // why it was not done; "": it was
+	Pages   *pages // of a list that has more than one page, else nil
+	Body    any
+}
+
+// entry is a line of the menu.
+type entry struct {
+	Path, Name string
+	Here       bool
+	Count      int // of what waits there for a decision
+}
+
+// pages are the links below a list.
+type pages struct{ First, Next string }
+
+// paged is implemented by the body of a screen that shows a part of a list.
+type paged interface{ next() string }
+
+func (s screen) answer(e *Endpoint, v *visit) web.Answer {
+	view := shell{
+		Title: s.title, Who: v.Person.Email, Role: string(v.Person.Role), CSRF: e.token(v), Problem: s.problem,
+		Done: doneOf(v), Body: s.body,
+	}
+	for _, m := range menu {
+		here := v.URL.Path == m.path || m.path != "/admin" && strings.HasPrefix(v.URL.Path, m.path+"/")
+		view.Menu = append(view.Menu, entry{Path: m.path, Name: m.name, Here: here})
+	}
+	if list, ok := s.body.(paged); ok && (list.next() != "" || v.query.Has("after")) {
+		view.Pages = &pages{}
+		if v.query.Has("after") {
+			view.Pages.First = e.Pages.Base + v.with("after", "")
+		}
+		if list.next() != "" {
+			view.Pages.Next = e.Pages.Base + v.with("after", list.next())
+		}
+	}
+	page := templates.Page(s.template, view).Scripted()
+	if s.status != 0 {
+		page = page.WithStatus(s.status)
+	}
+	return web.WithCookie(page, v.Browser.Cookie())
+}
+
+// with returns the address of the page with one parameter of its query changed, or removed if value is "".
+func (v *visit) with(name, value string) string {
+	query := url.Values{}
+	for n, values := range v.query {
+		if n != "done" {
+			query[n] = values
+		}
+	}
+	query.Del(name)
+	if value != "" {
+		query.Set(name, value)
+	}
+	if len(query) == 0 {
+		return v.URL.Path
+	}
+	return v.URL.Path + "?" + query.Encode()
+}
+
+// redirect sends the browser to a page of the console after a change.
+type redirect struct {
+	path string
+	done string // key of what was done, "" for nothing
+}
+
+func (to redirect) answer(*Endpoint, *visit) web.Answer {
+	if to.done != "" {
+		to.path += "?done=" + url.QueryEscape(to.done)
+	}
+	return web.SeeOther(to.path)
+}
+
+// show adapts a function that shows a page.
+func (e *Endpoint) show(page func(*visit) (outcome, error)) http.Handler {
+	return e.Pages.Reading(func(r *http.Request) (web.Answer, error) {
+		v, answer, err := e.enter(r)
+		if err != nil || answer != nil {
+			return answer, err
+		}
+		return e.finish(v, page)
+	})
+}
+
+// finish returns the answer of page, in which a refusal of an operation becomes a page that says so.
+func (e *Endpoint) finish(v *visit, page func(*visit) (outcome, error)) (web.Answer, error) {
+	out, err := page(v)
+	if err != nil {
+		return nil, told(err)
+	}
+	return out.answer(e, v), nil
+}
+
+// told returns the refusal that tells err to a person: an operation that was refused has a status of its own.
+func told(err error) error {
+	refused := (*admin.Error)(nil)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.Kind {
+	case admin.Forbidden:
+		return oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied, "%s", refused)
+	case admin.NotFound:
+		return oauth.RefuseStatus(http.StatusNotFound, "not_found", "%s", refused)
+	case admin.Conflict:
+		return oauth.RefuseStatus(http.StatusConflict, "conflict", "%s", refused)
+	}
+	return oauth.Refuse(oauth.InvalidRequest, "%s", refused)
+}
+
+// do adapts a function that changes something: the form is from a page of the console that this session was shown.
+func (e *Endpoint) do(change func(*visit, url.Values) (outcome, error)) http.Handler {
+	return e.Pages.HTML(func(r *http.Request) (web.Answer, error) {
+		v, answer, err := e.enter(r)
+		if err != nil || answer != nil {
+			return answer, err
+		}
+		form, err := web.Form(r, "resource", "group")
+		if err != nil {
+			return nil, err
+		}
+		if !e.Pages.Check(v.Browser, form.Get("csrf"), e.purpose(v)...) {
+			return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+		}
+		return e.finish(v, func(v *visit) (outcome, error) { return change(v, form) })
+	})
+}
+
+var errForm = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
+	"this page was open for too long, or you have signed in again since: go back, reload the page and try again")
+
+// token returns the token of the forms that the session of v is shown.
+func (e *Endpoint) token(v *visit) string { return e.Pages.Token(v.Browser, e.purpose(v)...) }
+
+func (e *Endpoint) purpose(v *visit) []string { return []string{"console", v.Session.Hash} }
+
+// enter returns the visit that r is, or where to sign in first.
+func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
+	query, err := web.Query(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	visitor, err := e.Sessions.Visitor(r)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !visitor.SignedIn():
+		return nil, signIn(r, ""), nil
+	case visitor.Person.Role == "":
+		return nil, nil, oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
+			"%s has no role in this installation: ask an owner for one, or sign out and sign in with another account",
+			visitor.Person.Email)
+	}
+	return &visit{Request: r, Visitor: visitor, caller: admin.Person(visitor.Person, nil), query: query}, nil, nil
+}
+
+// freshFor is how long after a sign-in a person may change what decides about others: keys, roles, API credentials.
+const freshFor = 15 * time.Minute
+
+// fresh adapts a page function that needs a sign-in not older than freshFor.
+func (e *Endpoint) fresh(page func(*visit) (outcome, error)) func(*visit) (outcome, error) {
+	return func(v *visit) (outcome, error) {
+		if e.stale(v) {
+			return away{signIn(v.Request, "again")}, nil
+		}
+		return page(v)
+	}
+}
+
+// freshly is fresh for a change.
+func (e *Endpoint) freshly(change func(*visit, url.Values) (outcome, error)) func(*visit, url.Values) (outcome, error) {
+	return func(v *visit, form url.Values) (outcome, error) {
+		return e.fresh(func(v *visit) (outcome, error) { return change(v, form) })(v)
+	}
+}
+
+// stale reports whether the sign-in of v is older than freshFor.
+func (e *Endpoint) stale(v *visit) bool { return e.DB.Now().Sub(v.Session.SignedInAt) > freshFor }
+
+// away is an outcome that leads out of the console.
+type away struct{ web.Answer }
+
+func (a away) answer(*Endpoint, *visit) web.Answer { return a.Answer }
+
+// signIn sends the browser to the sign-in page, and from there back to where r is, or for a form to the page above it.
+// A script that fetches a part of a page is told to load the whole page there, because a sign-in form must not appear
+// in the middle of a list.
+func signIn(r *http.Request, again string) web.Answer {
+	back := r.URL.Path
+	if r.Method == http.MethodGet && r.URL.RawQuery != "" {
+		back += "?" + r.URL.RawQuery
+	}
+	query := url.Values{"return": {back}}
+	if again != "" {
+		query.Set("again", "1")
+	}
+	return web.Away(r, "/login?"+query.Encode())
+}
+
+// Routes returns the routes of the console.
+func (e *Endpoint) Routes() []web.Route {
+	return slices.Concat(
+		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.accessRoutes(), e.peopleRoutes(), e.keyRoutes(),
+	)
+}
+
+// route returns the route of a page; show or do may be nil.
+func (e *Endpoint) route(path string, show, do http.Handler) web.Route {
+	methods := web.Methods{}
+	if show != nil {
+		methods["GET"] = show
+	}
+	if do != nil {
+		methods["POST"] = do
+	}
+	return web.Route{Path: path, Methods: methods, Caller: web.Staff, Escapes: strings.Contains(path, "{")}
+}

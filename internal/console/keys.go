@@ -1,0 +1,66 @@
+package console
+
+import (
+	"net/url"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// keyRoutes are the pages of the signing keys and the settings.
+func (e *Endpoint) keyRoutes() []web.Route {
+	return []web.Route{
+		e.route("/admin/keys", e.show(e.keys), nil),
+		e.route("/admin/keys/rotate", e.show(e.fresh(e.askRotation)), e.do(e.freshly(e.rotateKey))),
+		e.route("/admin/keys/{id}/retire", e.show(e.fresh(e.confirmRetire)), e.do(e.freshly(e.retireKey))),
+	}
+}
+
+// keyList is the body of the list of keys.
+type keyList struct{ Keys []keyLine }
+
+// keyLine is a key with its times in words.
+type keyLine struct {
+	keys.Info
+	Created, Active, Retired admin.Moment
+}
+
+func (e *Endpoint) keys(v *visit) (outcome, error) {
+	infos, err := e.Operations.Keys(v.Context(), v.caller)
+	var list keyList
+	for _, k := range infos {
+		list.Keys = append(list.Keys, keyLine{k, admin.Moment{Time: k.CreatedAt}, admin.Moment{Time: k.ActiveAt}, admin.Moment{Time: k.RetiredAt}})
+	}
+	return screen{template: "keys.html", title: "Keys", body: list}, err
+}
+
+// rotation is the body of the page that asks which key to make.
+type rotation struct{ Algs []string }
+
+func (e *Endpoint) askRotation(*visit) (outcome, error) {
+	return screen{template: "rotate.html", title: "Rotate a key", body: rotation{oauth.SigningAlgs}}, nil
+}
+
+func (e *Endpoint) rotateKey(v *visit, form url.Values) (outcome, error) {
+	_, err := e.Operations.RotateKey(v.Context(), v.caller, form.Get("alg"), form.Get("now") != "")
+	return redirect{"/admin/keys", "key.rotated"}, err
+}
+
+func (e *Endpoint) confirmRetire(v *visit) (outcome, error) {
+	return screen{template: "confirm.html", title: "Retire a key", body: confirmation{
+		Question: "Retire the key " + v.id() + "?",
+		Ends: []string{
+			"The key leaves the key set at once, and every access token that it signed is refused from then on, within the time that verifiers keep the key set.",
+			"Agents refresh by themselves and get a token signed by the current key.",
+			"Do this if the key may have leaked. Otherwise keys retire by themselves after a rotation.",
+		},
+		Button: "Retire it", Back: "/admin/keys",
+	}}, nil
+}
+
+func (e *Endpoint) retireKey(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.RetireKey(v.Context(), v.caller, v.id())
+	return redirect{"/admin/keys", "key.retired"}, err
+}

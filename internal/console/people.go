@@ -1,0 +1,308 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// peopleRoutes are the pages of the people and their groups.
+func (e *Endpoint) peopleRoutes() []web.Route {
+	return []web.Route{
+		e.route("/admin/people", e.show(e.people), e.do(e.createPerson)),
+		e.route("/admin/people/new", e.show(e.newPerson), nil),
+		e.route("/admin/people/{id}", e.show(e.person), nil),
+		e.route("/admin/people/{id}/edit", e.show(e.fresh(e.editPerson)), e.do(e.freshly(e.changePerson))),
+		e.route("/admin/people/{id}/enable", nil, e.do(e.onPerson("person.enabled", e.Operations.EnableUser))),
+		e.route("/admin/people/{id}/disable", e.show(e.confirmDisablePerson), e.do(e.onPerson("person.disabled", e.Operations.DisableUser))),
+		e.route("/admin/people/{id}/password", e.show(e.fresh(e.askPassword)), e.do(e.freshly(e.resetPassword))),
+		e.route("/admin/people/{id}/delete", e.show(e.confirmDeletePerson), e.do(e.deletePerson)),
+
+		e.route("/admin/groups", e.show(e.groups), e.do(e.createGroup)),
+		e.route("/admin/groups/{id}", e.show(e.group), e.do(e.addMember)),
+		e.route("/admin/groups/{id}/remove", nil, e.do(e.removeMember)),
+		e.route("/admin/groups/{id}/delete", e.show(e.confirmDeleteGroup), e.do(e.deleteGroup)),
+	}
+}
+
+// personList is the body of the list of people.
+type personList struct {
+	People []admin.User
+	Query  string
+	Next   string
+}
+
+func (l personList) next() string { return l.Next }
+
+func (e *Endpoint) people(v *visit) (outcome, error) {
+	list := personList{Query: v.query.Get("q")}
+	var err error
+	list.People, list.Next, err = e.Operations.Users(v.Context(), v.caller, v.page())
+	return screen{template: "people.html", title: "People", body: list}, err
+}
+
+// personForm is the body of the page that creates or changes an account.
+type personForm struct {
+	ID          string // "" if it is new
+	Email, Name string
+	Role        string
+	Groups      []string
+	All         []admin.Group // to choose from
+	Field       string
+}
+
+// Roles are the roles to choose from, with the words of the form.
+func (f *personForm) Roles() any {
+	return []struct{ Value, Name string }{
+		{"", "none: signs in to use agents"},
+		{string(identity.Auditor), "auditor: reads everything here"},
+		{string(identity.Operator), "operator: MCP servers, clients, grants and sessions"},
+		{string(identity.Owner), "owner: everything"},
+	}
+}
+
+// In reports whether the person is in the group.
+func (f *personForm) In(group string) bool {
+	for _, name := range f.Groups {
+		if name == group {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Endpoint) personScreen(v *visit, f *personForm, title string, err error) (outcome, error) {
+	s := screen{template: "person-form.html", title: title, body: f}
+	if err != nil {
+		refused := (*admin.Error)(nil)
+		if !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound {
+			return nil, err
+		}
+		f.Field, s.problem, s.status = refused.Field, web.Sentence(refused.Text(label)), http.StatusUnprocessableEntity
+	}
+	f.All, _, err = e.Operations.Groups(v.Context(), v.caller, store.Page{})
+	return s, err
+}
+
+func (e *Endpoint) newPerson(v *visit) (outcome, error) {
+	return e.personScreen(v, &personForm{}, "Add a person", nil)
+}
+
+func (f *personForm) read(form url.Values) {
+	f.Email, f.Name, f.Role = strings.TrimSpace(form.Get("email")), strings.TrimSpace(form.Get("name")), form.Get("role")
+	f.Groups = form["group"]
+}
+
+func (e *Endpoint) createPerson(v *visit, form url.Values) (outcome, error) {
+	f := &personForm{}
+	f.read(form)
+	made, err := e.Operations.CreateUser(v.Context(), v.caller, admin.NewUser{
+		Email: f.Email, Name: f.Name, Password: form.Get("password"), Role: identity.Role(f.Role), Groups: f.Groups,
+	})
+	if err != nil {
+		return e.personScreen(v, f, "Add a person", err)
+	}
+	return redirect{"/admin/people/" + made.ID, "person.created"}, nil
+}
+
+// personPage is the body of the page of one person.
+type personPage struct {
+	admin.User
+	Self     bool // it is the visitor
+	Grants   []admin.Grant
+	More     bool
+	Sessions []admin.Session
+}
+
+func (e *Endpoint) person(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	body := personPage{User: u, Self: u.ID == v.Person.ID}
+	few := store.Page{Newest: true, Limit: fewGrants}
+	grants, next, err := e.Operations.Grants(v.Context(), v.caller, admin.GrantQuery{User: u.ID, Live: true}, few)
+	if err != nil {
+		return nil, err
+	}
+	body.Grants, body.More = grants, next != ""
+	body.Sessions, _, err = e.Operations.Sessions(v.Context(), v.caller, u.ID, few)
+	return screen{template: "person.html", title: personName(u), body: body}, err
+}
+
+// personName returns what a person is called.
+func personName(u admin.User) string {
+	if u.Name != "" {
+		return u.Name
+	}
+	return u.Email
+}
+
+func (e *Endpoint) editPerson(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	f := &personForm{ID: u.ID, Email: u.Email, Name: u.Name, Role: string(u.Role)}
+	return e.personScreen(v, f, "Change "+personName(u), nil)
+}
+
+func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
+	f := &personForm{ID: v.id()}
+	f.read(form)
+	role := identity.Role(f.Role)
+	if role == "" {
+		role = "none"
+	}
+	_, err := e.Operations.UpdateUser(v.Context(), v.caller, v.id(), admin.UserTerms{Name: &f.Name, Role: &role})
+	if err != nil {
+		return e.personScreen(v, f, "Change "+f.Name, err)
+	}
+	return redirect{"/admin/people/" + v.id(), "person.changed"}, nil
+}
+
+// onPerson adapts an operation on the account that the path names.
+func (e *Endpoint) onPerson(deed string, operate func(context.Context, admin.Caller, string) (admin.User, error)) func(*visit, url.Values) (outcome, error) {
+	return func(v *visit, _ url.Values) (outcome, error) {
+		_, err := operate(v.Context(), v.caller, v.id())
+		return redirect{"/admin/people/" + v.id(), deed}, err
+	}
+}
+
+func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	return screen{template: "confirm.html", title: "Disable " + personName(u), body: confirmation{
+		Question: "Disable the account of " + personName(u) + "?",
+		Ends: []string{
+			"The person is signed out everywhere and cannot sign in.",
+			"The tokens of their agents are refused while the account is disabled.",
+			"What they allowed stays, and works again if you enable the account.",
+		},
+		Button: "Disable it", Back: "/admin/people/" + u.ID,
+	}}, err
+}
+
+// passwordForm is the body of the page that sets a new password for a person.
+type passwordForm struct{ admin.User }
+
+func (e *Endpoint) askPassword(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	return screen{template: "password.html", title: "A new password for " + personName(u), body: passwordForm{u}}, err
+}
+
+func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
+	_, err := e.Operations.ResetPassword(v.Context(), v.caller, v.id(), form.Get("password"), form.Get("keep") != "")
+	refused := (*admin.Error)(nil)
+	if errors.As(err, &refused) && refused.Kind == admin.Invalid {
+		again, err := e.askPassword(v)
+		if err != nil {
+			return nil, err
+		}
+		s := again.(screen)
+		s.problem, s.status = web.Sentence(refused.Text(label)), http.StatusUnprocessableEntity
+		return s, nil
+	}
+	return redirect{"/admin/people/" + v.id(), "person.reset"}, err
+}
+
+func (e *Endpoint) confirmDeletePerson(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	return screen{template: "confirm.html", title: "Delete " + personName(u), body: confirmation{
+		Question: "Delete the account of " + personName(u) + "?",
+		Ends: []string{
+			"The person is signed out everywhere, and every grant they gave ends: the tokens of their agents are refused at once.",
+			"The account cannot be brought back. The audit log keeps what happened.",
+		},
+		Button: "Delete it", Back: "/admin/people/" + u.ID,
+	}}, err
+}
+
+func (e *Endpoint) deletePerson(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.DeleteUser(v.Context(), v.caller, v.id())
+	return redirect{"/admin/people", "person.deleted"}, err
+}
+
+// groupList is the body of the list of groups.
+type groupList struct {
+	Groups            []admin.Group
+	Name, Description string // typed, and refused
+	Next              string
+}
+
+func (l groupList) next() string { return l.Next }
+
+func (e *Endpoint) groups(v *visit) (outcome, error) { return e.groupScreen(v, groupList{}, "") }
+
+func (e *Endpoint) groupScreen(v *visit, list groupList, problem string) (outcome, error) {
+	var err error
+	list.Groups, list.Next, err = e.Operations.Groups(v.Context(), v.caller, v.page())
+	s := screen{template: "groups.html", title: "Groups", body: list, problem: problem}
+	if problem != "" {
+		s.status = http.StatusUnprocessableEntity
+	}
+	return s, err
+}
+
+func (e *Endpoint) createGroup(v *visit, form url.Values) (outcome, error) {
+	list := groupList{Name: strings.TrimSpace(form.Get("name")), Description: strings.TrimSpace(form.Get("description"))}
+	made, err := e.Operations.CreateGroup(v.Context(), v.caller, list.Name, list.Description)
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind != admin.Forbidden {
+		return e.groupScreen(v, list, web.Sentence(refused.Text(label)))
+	}
+	return redirect{"/admin/groups/" + made.Name, "group.created"}, err
+}
+
+// groupPage is the body of the page of one group.
+type groupPage struct {
+	admin.GroupMembers
+	User string // typed, and refused
+	Next string
+}
+
+func (p groupPage) next() string { return p.Next }
+
+func (e *Endpoint) group(v *visit) (outcome, error) { return e.memberScreen(v, "", "") }
+
+func (e *Endpoint) memberScreen(v *visit, user, problem string) (outcome, error) {
+	g, next, err := e.Operations.Group(v.Context(), v.caller, v.id(), v.page())
+	s := screen{template: "group.html", title: g.Name, body: groupPage{g, user, next}, problem: problem}
+	if problem != "" {
+		s.status = http.StatusUnprocessableEntity
+	}
+	return s, err
+}
+
+func (e *Endpoint) addMember(v *visit, form url.Values) (outcome, error) {
+	user := strings.TrimSpace(form.Get("user"))
+	_, err := e.Operations.AddMember(v.Context(), v.caller, v.id(), user)
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Noun == admin.Users {
+		return e.memberScreen(v, user, web.Sentence(refused.Text(label)))
+	}
+	return redirect{"/admin/groups/" + v.id(), "group.changed"}, err
+}
+
+func (e *Endpoint) removeMember(v *visit, form url.Values) (outcome, error) {
+	_, err := e.Operations.RemoveMember(v.Context(), v.caller, v.id(), form.Get("user"))
+	return redirect{"/admin/groups/" + v.id(), "group.changed"}, err
+}
+
+func (e *Endpoint) confirmDeleteGroup(v *visit) (outcome, error) {
+	g, _, err := e.Operations.Group(v.Context(), v.caller, v.id(), store.Page{Limit: 1})
+	return screen{template: "confirm.html", title: "Delete " + g.Name, body: confirmation{
+		Question: "Delete the group " + g.Name + "?",
+		Ends:     []string{"The people in it keep their accounts.", "Whatever was open to this group alone is closed to them."},
+		Button:   "Delete it", Back: "/admin/groups/" + g.Name,
+	}}, err
+}
+
+func (e *Endpoint) deleteGroup(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.DeleteGroup(v.Context(), v.caller, v.id())
+	return redirect{"/admin/groups", "group.deleted"}, err
+}

@@ -1,0 +1,235 @@
+package console
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// serverRoutes are the pages of the MCP servers, which the protocol calls resources.
+func (e *Endpoint) serverRoutes() []web.Route {
+	return []web.Route{
+		e.route("/admin/servers", e.show(e.servers), e.do(e.createServer)),
+		e.route("/admin/servers/new", e.show(e.newServer), nil),
+		e.route("/admin/servers/{id}", e.show(e.server), nil),
+		e.route("/admin/servers/{id}/edit", e.show(e.editServer), e.do(e.changeServer)),
+		e.route("/admin/servers/{id}/delete", e.show(e.confirmDeleteServer), e.do(e.deleteServer)),
+	}
+}
+
+// serverList is the body of the list of MCP servers.
+type serverList struct {
+	Servers []admin.Resource
+	Query   string
+	Next    string
+}
+
+func (l serverList) next() string { return l.Next }
+
+func (e *Endpoint) servers(v *visit) (outcome, error) {
+	list := serverList{Query: v.query.Get("q")}
+	var err error
+	list.Servers, list.Next, err = e.Operations.Resources(v.Context(), v.caller, v.page())
+	return screen{template: "servers.html", title: "MCP servers", body: list}, err
+}
+
+// serverForm is the body of the page that creates or changes an MCP server.
+type serverForm struct {
+	ID         string // "" if it is new
+	Identifier string
+	Name       string
+	Scopes     []scopeLine
+	TTL        string
+	SigningAlg string
+	Algs       []string
+	Field      string // the input that is at fault, "" for none
+	Problem    string // what is wrong with it
+}
+
+// scopeLine is a line of the form: a scope with its words.
+type scopeLine struct {
+	Name, Description, Risk string
+	Default                 bool
+}
+
+// emptyLines is how many empty lines for scopes a form has; saving it gives as many again.
+const emptyLines = 3
+
+func (f *serverForm) screen(title, problem string) screen {
+	for range emptyLines {
+		f.Scopes = append(f.Scopes, scopeLine{})
+	}
+	f.Algs = oauth.SigningAlgs
+	s := screen{template: "server-form.html", title: title, body: f}
+	if problem != "" {
+		s.status, s.problem = http.StatusUnprocessableEntity, problem
+	}
+	return s
+}
+
+func (e *Endpoint) newServer(*visit) (outcome, error) {
+	return (&serverForm{}).screen("Add an MCP server", ""), nil
+}
+
+// maxScopeLines bounds the lines of a form.
+const maxScopeLines = 300
+
+// readServer returns the form as it was filled in, and the terms it states. A line without a name is left out.
+func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
+	f := &serverForm{
+		Identifier: strings.TrimSpace(form.Get("identifier")), Name: strings.TrimSpace(form.Get("name")),
+		TTL: form.Get("ttl"), SigningAlg: form.Get("signing_alg"),
+	}
+	scopes, defaults := []oauth.ResourceScope{}, []string{}
+	for i := range maxScopeLines {
+		n := strconv.Itoa(i)
+		line := scopeLine{
+			Name: strings.TrimSpace(form.Get("scope-name-" + n)), Description: strings.TrimSpace(form.Get("scope-description-" + n)),
+			Risk: form.Get("scope-risk-" + n), Default: form.Get("scope-default-"+n) != "",
+		}
+		if line.Name == "" {
+			continue
+		}
+		f.Scopes = append(f.Scopes, line)
+		scopes = append(scopes, oauth.ResourceScope{Name: line.Name, Description: line.Description, Risk: oauth.Risk(line.Risk), Default: line.Default})
+		if line.Default {
+			defaults = append(defaults, line.Name)
+		}
+	}
+	terms := admin.ResourceTerms{Name: &f.Name, Scopes: scopes, DefaultScopes: defaults, SigningAlg: &f.SigningAlg}
+	return f, terms
+}
+
+// ttl returns the length of time that was typed, such as 10m; "" is the default.
+func ttl(text string) (*admin.Span, error) {
+	if text = strings.TrimSpace(text); text == "" {
+		zero := admin.Span(0)
+		return &zero, nil
+	}
+	d, err := time.ParseDuration(text)
+	span := admin.Span(d)
+	return &span, err
+}
+
+// typed returns the form again with the sentence on what is wrong, if an operation refused what was typed, and
+// otherwise the error.
+func (f *serverForm) typed(title string, err error) (outcome, error) {
+	refused := (*admin.Error)(nil)
+	if !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound {
+		return nil, err
+	}
+	f.Field, f.Problem = refused.Field, web.Sentence(refused.Text(label))
+	return f.screen(title, f.Problem), nil
+}
+
+// label returns what a form calls the field of an operation.
+func label(field string) string {
+	if name, ok := labels[field]; ok {
+		return "“" + name + "”"
+	}
+	return "“" + strings.ReplaceAll(field, "_", " ") + "”"
+}
+
+var labels = map[string]string{
+	"identifier": "Address", "name": "Name", "scopes": "Scope", "default_scopes": "Granted by default",
+	"access_token_ttl": "Access tokens live for", "signing_alg": "Signing algorithm",
+	"client_name": "Name", "redirect_uris": "Redirect URIs", "resources": "MCP servers", "scope": "Scopes",
+	"grant_types": "Kind", "email": "E-mail", "password": "Password", "role": "Role",
+}
+
+func (e *Endpoint) createServer(v *visit, form url.Values) (outcome, error) {
+	const title = "Add an MCP server"
+	f, terms := readServer(form)
+	var err error
+	if terms.AccessTokenTTL, err = ttl(f.TTL); err != nil {
+		f.Field = "access_token_ttl"
+		return f.screen(title, "“Access tokens live for” is a length of time such as 10m or 1h30m."), nil
+	}
+	made, err := e.Operations.CreateResource(v.Context(), v.caller, admin.NewResource{Identifier: f.Identifier, ResourceTerms: terms})
+	if err != nil {
+		return f.typed(title, err)
+	}
+	return redirect{"/admin/servers/" + made.ID, "server.created"}, nil
+}
+
+// serverPage is the body of the page of one MCP server.
+type serverPage struct {
+	admin.Resource
+	*guide
+}
+
+func (e *Endpoint) server(v *visit) (outcome, error) {
+	r, err := e.Operations.Resource(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	how, err := guideFor(r, e.Operations.Issuer, e.Operations.SigningAlg)
+	return screen{template: "server.html", title: r.Name, body: serverPage{r, how}}, err
+}
+
+func (e *Endpoint) editServer(v *visit) (outcome, error) {
+	r, err := e.Operations.Resource(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	f := &serverForm{ID: r.ID, Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg}
+	if r.AccessTokenTTL != 0 {
+		f.TTL = r.AccessTokenTTL.String()
+	}
+	for _, s := range r.Scopes {
+		f.Scopes = append(f.Scopes, scopeLine{s.Name, s.Description, string(s.Risk), s.Default})
+	}
+	return f.screen("Change "+r.Name, ""), nil
+}
+
+func (e *Endpoint) changeServer(v *visit, form url.Values) (outcome, error) {
+	f, terms := readServer(form)
+	f.ID = v.id()
+	title := "Change " + f.Name
+	var err error
+	if terms.AccessTokenTTL, err = ttl(f.TTL); err != nil {
+		f.Field = "access_token_ttl"
+		return f.screen(title, "“Access tokens live for” is a length of time such as 10m or 1h30m."), nil
+	}
+	if _, err := e.Operations.UpdateResource(v.Context(), v.caller, v.id(), terms); err != nil {
+		return f.typed(title, err)
+	}
+	return redirect{"/admin/servers/" + v.id(), "server.changed"}, nil
+}
+
+// confirmation is the body of a page that asks before it ends something.
+type confirmation struct {
+	Question string
+	Ends     []string // what ends with it, a sentence each
+	Button   string
+	Back     string // the path that leaves things as they are
+	Retype   string // what must be typed to confirm, "" for nothing
+}
+
+func (e *Endpoint) confirmDeleteServer(v *visit) (outcome, error) {
+	r, err := e.Operations.Resource(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	return screen{template: "confirm.html", title: "Delete " + r.Name, body: confirmation{
+		Question: "Delete the MCP server " + r.Name + "?",
+		Ends: []string{
+			"Every grant at it ends, and the access tokens and refresh tokens of those grants are refused at once.",
+			"Clients that are bound to it alone get no more tokens.",
+			"The audit log keeps what happened.",
+		},
+		Button: "Delete it", Back: "/admin/servers/" + r.ID,
+	}}, nil
+}
+
+func (e *Endpoint) deleteServer(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.DeleteResource(v.Context(), v.caller, v.id())
+	return redirect{"/admin/servers", "server.deleted"}, err
+}
