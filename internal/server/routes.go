@@ -37,6 +37,7 @@ func (s *Server) Handler() http.Handler {
 		TrustedProxies: s.config.TrustedProxies,
 		HTTPS:          s.pages.Secure,
 		Now:            time.Now,
+		Dates:          s.db.Now,
 	}
 	return front.Wrap(web.NewRouter(s.pages, s.Routes()...))
 }

@@ -144,7 +144,10 @@ func TestEventsAreInOrder(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		var requests [12]string
 		for i := range 12 {
+			clock.Set(storetest.Start.Add(time.Duration(i) * time.Minute))
+			requests[i] = oauth.NewTimedID("", clock.Now())
 			e := audit.TokenRequest("mcp_a", "refresh_token")
 			if i%2 == 1 {
 				e = audit.SignIn("usr_a")
@@ -155,7 +158,7 @@ func TestEvents(t *testing.T) {
 				e.Outcome = audit.Allowed
 			}
 			e = e.With("n", fmt.Sprint(i))
-			ctx := audit.WithRequest(t.Context(), audit.Request{ID: fmt.Sprint("req_", i/4), Address: fmt.Sprint("192.0.2.", i%5)})
+			ctx := audit.WithRequest(t.Context(), audit.Request{ID: requests[i], Address: fmt.Sprint("192.0.2.", i%5)})
 			switch i {
 			case 4:
 				e.Resource = "https://mcp.example.com"
@@ -165,7 +168,6 @@ func TestEvents(t *testing.T) {
 			case 7:
 				ctx = audit.WithActor(ctx, audit.Actor{Type: audit.ByCommand, ID: "usr_a"})
 			}
-			clock.Set(storetest.Start.Add(time.Duration(i) * time.Minute))
 			if err := db.Append(ctx, e); err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +187,9 @@ func TestEvents(t *testing.T) {
 			"by outcome":              {store.EventFilter{Outcome: audit.Refused}, "0 3 6 9"},
 			"since and until":         {store.EventFilter{Since: minute(3), Until: minute(6)}, "3 4 5"},
 			"all together":            {store.EventFilter{Action: "login", UserID: "usr_a", GrantID: "grt_a", Outcome: audit.Refused, Since: minute(4), Until: minute(10)}, "9"},
-			"by request":              {store.EventFilter{RequestID: "req_1"}, "4 5 6 7"},
+			"by request":              {store.EventFilter{RequestID: requests[5]}, "5"},
+			"a token by request":      {store.EventFilter{RequestID: requests[6]}, "6"},
+			"by no request":           {store.EventFilter{RequestID: "req_1"}, ""},
 			"by address":              {store.EventFilter{Address: "192.0.2.1"}, "1 6 11"},
 			"by resource":             {store.EventFilter{Resource: "https://mcp.example.com"}, "4"},
 			"by actor":                {store.EventFilter{Actor: "mcp_a"}, "0 2 4 5 6 8 10"},
@@ -193,7 +197,7 @@ func TestEvents(t *testing.T) {
 			"a person as actor":       {store.EventFilter{Actor: "user:usr_a"}, "1 3 9 11"},
 			"a client as actor":       {store.EventFilter{Actor: "client:mcp_a", Action: "token"}, "0 2 4 6 8 10"},
 			"a program on a client":   {store.EventFilter{Actor: "client:mcp_a", ClientID: "mcp_b"}, "5"},
-			"request and outcome":     {store.EventFilter{RequestID: "req_1", Outcome: audit.Allowed}, "4 5 7"},
+			"request and outcome":     {store.EventFilter{RequestID: requests[5], Outcome: audit.Allowed}, "5"},
 			"address and actor":       {store.EventFilter{Address: "192.0.2.1", Actor: "mcp_a"}, "6"},
 			"all actions":             {store.EventFilter{Action: "l", Outcome: audit.Allowed}, "1 5 7 11"},
 			"nothing":                 {store.EventFilter{ClientID: "mcp_c"}, ""},

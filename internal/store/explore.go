@@ -52,12 +52,15 @@ func column(name, value string) way {
 // ways returns the ways that filter leaves open, and the conditions that are no way.
 func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error) {
 	for _, c := range []struct{ name, value string }{
-		{"request_id", filter.RequestID}, {"grant_id", filter.GrantID}, {"user_id", filter.UserID},
+		{"grant_id", filter.GrantID}, {"user_id", filter.UserID},
 		{"client_id", filter.ClientID}, {"resource", filter.Resource}, {"address", filter.Address},
 	} {
 		if c.value != "" {
 			open = append(open, column(c.name, c.value))
 		}
+	}
+	if filter.RequestID != "" {
+		open = append(open, byRequest(filter.RequestID))
 	}
 	if filter.Actor != "" {
 		open = append(open, byActor(filter.Actor))
@@ -71,7 +74,11 @@ func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error)
 	default: // most events: an index would be none the quicker
 		rest = append(rest, condition{"outcome || '' = ?", []any{string(filter.Outcome)}})
 	}
-	if filter.Action != "" {
+	switch {
+	case filter.Action == "":
+	case strings.HasPrefix(audit.Issued, filter.Action): // most events
+		rest = append(rest, hasAction(filter.Action))
+	default:
 		w, err := tx.byAction(filter.Action)
 		if err != nil {
 			return nil, nil, err
@@ -109,22 +116,48 @@ func byActor(actor string) way {
 	return w
 }
 
+// indexed is the condition for the events that the indexes of actions and requests have.
+const indexed = "action <> '" + audit.Issued + "'"
+
+// The events of a request are dated in this time around that in its id.
+const (
+	beforeRequest = time.Second
+	afterRequest  = 15 * time.Second
+)
+
+// byRequest returns the way to the events of a request. An answer of the token endpoint is found by the time in the id.
+func byRequest(id string) way {
+	w := way{
+		arms: []condition{{"request_id = ? AND request_id <> '' AND " + indexed, []any{id}}},
+		rest: condition{"request_id || '' = ?", []any{id}},
+	}
+	if at, ok := oauth.TimeOfID(id, ""); ok {
+		w.arms = append(w.arms, condition{"action = '" + audit.Issued + "' AND at > ? AND at < ? AND request_id || '' = ?",
+			[]any{at.Add(-beforeRequest).UnixMicro(), at.Add(afterRequest).UnixMicro(), id}})
+	}
+	return w
+}
+
+func hasAction(prefix string) condition {
+	return condition{"substr(action, 1, ?) = ?", []any{len(prefix), prefix}}
+}
+
 // byAction returns the way to the actions that begin with prefix. LIKE is case-sensitive on only one of the databases,
 // and which texts lie between two others depends on the language of the other, so the actions there are are asked for:
 // the index tells them at once, because there are few.
 func (tx *Tx) byAction(prefix string) (way, error) {
 	actions, err := all(tx, `WITH RECURSIVE known (action) AS (
-			SELECT MIN(action) FROM events
-			UNION ALL SELECT (SELECT MIN(action) FROM events WHERE action > known.action) FROM known WHERE action IS NOT NULL
+			SELECT MIN(action) FROM events WHERE `+indexed+`
+			UNION ALL SELECT (SELECT MIN(action) FROM events WHERE action > known.action AND `+indexed+`) FROM known WHERE action IS NOT NULL
 		) SELECT action FROM known WHERE action IS NOT NULL`, nil,
 		func(scan func(...any) error) (action string, err error) { return action, scan(&action) })
 	if err != nil {
 		return way{}, err
 	}
-	w := way{rest: condition{"substr(action, 1, ?) = ?", []any{len(prefix), prefix}}}
+	w := way{rest: hasAction(prefix)}
 	for _, action := range actions {
 		if strings.HasPrefix(action, prefix) {
-			w.arms = append(w.arms, condition{"action = ?", []any{action}})
+			w.arms = append(w.arms, condition{"action = ? AND " + indexed, []any{action}})
 		}
 	}
 	return w, nil

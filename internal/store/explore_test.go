@@ -272,9 +272,14 @@ func TestFlow(t *testing.T) {
 			}
 		}
 		of := func(grant, n string) audit.Event {
-			e := audit.TokenRequest("mcp_1", "refresh_token").With("n", n).Allow()
+			e := audit.TokenRequest("mcp_1", "refresh_token")
+			if grant == "" {
+				e = audit.SignIn("usr_1")
+			} else if n == "reuse" {
+				e = audit.Reuse("mcp_1", "usr_1", grant, "refresh_token")
+			}
 			e.GrantID = grant
-			return e
+			return e.With("n", n).Allow()
 		}
 		record("r1", of("", "sign"), of("grt_1", "code"))
 		for i := range 30 {

@@ -75,7 +75,8 @@ func (tx *Tx) Flow(e audit.Event, page Page) (flow Flow, err error) {
 	return flow, err
 }
 
-// together returns events with the others of the same requests, the oldest first.
+// together returns events with the others of the same requests, the oldest first, but not the answers of the token
+// endpoint, each of which has its own request.
 func (tx *Tx) together(events []audit.Event) ([]audit.Event, error) {
 	var places []string
 	var a args
@@ -91,7 +92,7 @@ func (tx *Tx) together(events []audit.Event) ([]audit.Event, error) {
 	if len(a) == 0 {
 		return events, nil
 	}
-	others, err := all(tx, "SELECT "+eventColumns+" FROM events WHERE request_id <> '' AND request_id IN ("+strings.Join(places, ", ")+
+	others, err := all(tx, "SELECT "+eventColumns+" FROM events WHERE request_id <> '' AND "+indexed+" AND request_id IN ("+strings.Join(places, ", ")+
 		") ORDER BY at, id LIMIT "+strconv.Itoa(companions), a, scanEvent)
 	for _, e := range others {
 		if !known[e.ID] {
