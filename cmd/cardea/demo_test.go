@@ -100,7 +100,7 @@ func TestDemo(t *testing.T) {
 		command(t, "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Real", "--scope", "mcp:tools:weather=Weather", "--data-dir", folder)
 		var errs strings.Builder
 		code := run(t.Context(), []string{"demo", "--script", "--data-dir", folder}, &shell{out: io.Discard, errs: &errs})
-		if code != exitFailed || !strings.Contains(errs.String(), "choose another with --data-dir") {
+		if code != exitFailed || !strings.Contains(errs.String(), "choose another one with --data-dir") {
 			t.Errorf("exit %d, %s", code, errs.String())
 		}
 	})

@@ -29,6 +29,7 @@ type commands struct {
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Serve    serveCommand     `cmd:"" help:"Run the authorization server."`
+	Setup    setupCommand     `cmd:"" name:"setup-link" help:"Print a fresh one-time link that makes the first owner; the link before it ends."`
 	Resource resourceCommands `cmd:"" help:"MCP servers that Cardea protects."`
 	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`
 	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register if registration.dcr is token."`

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -63,7 +64,11 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
-	sh.announce(ctx, loaded.Config, listener.Addr().String(), step, log)
+	setup, err := sh.setup(ctx, loaded.Config, db)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	sh.announce(ctx, loaded.Config, listener.Addr().String(), setup, step, log)
 	// The live heap is a few megabytes, and the garbage collector runs whenever as much again
 	// is allocated, which would take a tenth of the processor. The ballast makes it run less
 	// often. It takes no memory from the machine, because nothing writes to it.
@@ -72,17 +77,45 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	return srv.Serve(ctx, listener)
 }
 
+// setup returns how the first owner is made, "" if the installation is set up, or is operated by commands alone. The
+// one-time link is for a person at a terminal only, because logs are kept and shipped.
+func (sh *shell) setup(ctx context.Context, c config.Config, db *store.DB) (string, error) {
+	if !c.Admin.Enabled {
+		return "", nil
+	}
+	var s store.Setup
+	err := db.View(ctx, func(tx *store.Tx) (err error) {
+		s, err = tx.Setup()
+		return err
+	})
+	switch {
+	case err != nil || s.Done():
+		return "", err
+	case !c.Log.ForPerson(sh.errs):
+		return "this instance is not set up; cardea setup-link prints a one-time link to make its first owner", nil
+	}
+	operations := &admin.Operations{DB: db, Issuer: c.Issuer}
+	link, err := operations.SetupLink(ctx, caller())
+	return "To set it up, open this link within an hour (it works once): " + link.Link, err
+}
+
 // announce says where the server answers and what to do next: in plain lines for a person, as one record in JSON.
-func (sh *shell) announce(ctx context.Context, c config.Config, listen, step string, log *slog.Logger) {
+func (sh *shell) announce(ctx context.Context, c config.Config, listen, setup, step string, log *slog.Logger) {
 	if !c.Log.Text(sh.errs) {
 		fields := []any{"issuer", c.Issuer, "listen", listen}
 		if step != "" {
 			fields = append(fields, "next", step)
 		}
+		if setup != "" {
+			fields = append(fields, "setup", setup)
+		}
 		log.InfoContext(ctx, "serving", fields...)
 		return
 	}
 	fmt.Fprintf(sh.errs, "Cardea answers at %s (it listens on %s)\n", table.Plain(c.Issuer), table.Plain(listen))
+	if setup != "" {
+		fmt.Fprintln(sh.errs, setup)
+	}
 	if step != "" {
 		fmt.Fprintln(sh.errs, "Next,", step)
 	}

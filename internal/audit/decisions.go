@@ -121,6 +121,12 @@ func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }
 
+// Setup records that a link for the setup of the installation was made ("link"), or that its first owner was ("complete"),
+// who is userID.
+func Setup(verb, userID string) Event {
+	return Event{Action: "setup." + verb, Actor: user(userID), UserID: userID}
+}
+
 // Group records an operator's change to a group, or with userID to who is in it. verb is "create", "update", "delete",
 // "add" or "remove".
 func Group(verb, name, userID string) Event {

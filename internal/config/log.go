@@ -21,9 +21,15 @@ func (c Log) Logger(out io.Writer) *slog.Logger {
 
 // Text reports whether a log that is written to out is text, and not JSON.
 func (c Log) Text(out io.Writer) bool {
+	return c.Format == "text" || c.Format == "auto" && isTerminal(out)
+}
+
+// ForPerson reports whether what is written to out is text on a terminal, where a person reads it and no program keeps it.
+func (c Log) ForPerson(out io.Writer) bool { return isTerminal(out) && c.Text(out) }
+
+func isTerminal(out io.Writer) bool {
 	file, ok := out.(*os.File)
-	terminal := ok && term.IsTerminal(int(file.Fd())) // #nosec G115 -- a file descriptor is small
-	return c.Format == "text" || c.Format == "auto" && terminal
+	return ok && term.IsTerminal(int(file.Fd())) // #nosec G115 -- a file descriptor is small
 }
 
 // withUnit adds the unit to the name of a duration, because in JSON a duration is only a number:

@@ -21,6 +21,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/agent"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -180,12 +181,16 @@ func (d *demo) provision(ctx context.Context) error {
 	}
 	switch _, err := o.ResetPassword(ctx, by, d.email, d.password, true); {
 	case err == nil:
+		owner := identity.Owner // which it was not in older versions
+		if _, err := o.UpdateUser(ctx, by, d.email, admin.UserTerms{Role: &owner}); err != nil {
+			return err
+		}
 	case !isNotFound(err):
 		return err
 	case len(resources) > 0: // do not create an account with a printed password in data that is not a demo's
 		return errors.New("the data folder contains data that is not a demo's: choose another one with --data-dir")
 	default:
-		if _, err := o.CreateUser(ctx, by, admin.NewUser{Email: d.email, Name: "Demo", Password: d.password}); err != nil {
+		if _, err := o.CreateUser(ctx, by, admin.NewUser{Email: d.email, Name: "Demo", Password: d.password, Role: identity.Owner}); err != nil {
 			return err
 		}
 	}

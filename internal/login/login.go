@@ -26,6 +26,8 @@ type Endpoint struct {
 	Desk  *interaction.Desk
 	// Next is where a sign-in within an authorization request leads.
 	Next string
+	// Setup reports whether the first owner is made at /setup.
+	Setup bool
 	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
 	// limit.
 	Accounts, Addresses *limit.Backoff
@@ -111,8 +113,18 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 	return web.WithCookie(page, v.Browser.Cookie()), nil
 }
 
-// Home answers GET / with a page that says what this server is.
-func (e *Endpoint) Home(*http.Request) (web.Answer, error) { return Home{}, nil }
+// Home answers GET / with a page that says what this server is, and whether it still has to be set up.
+func (e *Endpoint) Home(r *http.Request) (web.Answer, error) {
+	if !e.Setup {
+		return Home{}, nil
+	}
+	var s store.Setup
+	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		s, err = tx.Setup()
+		return err
+	})
+	return Home{New: !s.Done()}, err
+}
 
 // again records a refusal and returns the sign-in form with a sentence that says why it is shown again.
 func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, userID string, err error,

@@ -45,7 +45,9 @@ type SignedIn struct {
 func (v SignedIn) Page() web.Page { return templates.Page("signed-in.html", v) }
 
 // Home is the page that says what this server is, for people who open its address.
-type Home struct{}
+type Home struct {
+	New bool // it has no owner yet
+}
 
 // Page returns the page, with status 200.
 func (v Home) Page() web.Page { return templates.Page("home.html", v) }

@@ -83,6 +83,7 @@ func TestAccessibility(t *testing.T) {
 				look(page)
 			}
 			visit("home", s.URL+"/", "h1")
+			visit("setup", s.URL+"/setup", `input[name="token"]`)
 			visit("failure", authorize+"client_id=nobody", "h1")
 			visit("sign-in", authorize+params.Encode(), `input[name="password"]`)
 			err := chromedp.Do(ctx, chromedp.KeyEvent(ada.Email), press("\t", 1), chromedp.KeyEvent("wrong"), press("\r", 1),

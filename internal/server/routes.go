@@ -23,6 +23,9 @@ func (s *Server) Routes() []web.Route {
 	if s.adminapi != nil {
 		routes = slices.Concat(routes, s.adminapi.Routes(), s.console.Routes())
 	}
+	if s.setup != nil {
+		routes = append(routes, s.setup.Routes()...)
+	}
 	return append(routes,
 		web.Assets(),
 		web.Route{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.alive)}, Caller: web.Anybody},

@@ -49,6 +49,7 @@ type Server struct {
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
 	login         *login.Endpoint
+	setup         *console.Setup // nil: there is no administration over HTTP
 	discovery     *discovery.Endpoint
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
 	console       *console.Endpoint  // likewise
@@ -92,7 +93,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Issuer:   c.Issuer,
 	}
 	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Desk: desk, Next: "/consent",
+		DB: db, Pages: s.pages, Desk: desk, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
@@ -111,7 +112,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	if c.Admin.Enabled {
-		if err := s.administer(ctx, c, master, directory, desk.Sessions); err != nil {
+		if err := s.administer(ctx, c, master, desk, limits.addresses); err != nil {
 			return nil, err
 		}
 	}
@@ -119,17 +120,20 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	return s, nil
 }
 
-// administer puts the Admin API and the console together.
-func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, directory *client.Directory, sessions *interaction.Sessions) error {
+// administer puts the Admin API, the console and the setup together.
+func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, desk *interaction.Desk, addresses *limit.Backoff) error {
 	operations := &admin.Operations{
 		DB: s.db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
-		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: directory,
+		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: desk.Clients,
 	}
 	s.adminapi = &adminapi.Endpoint{
-		DB: s.db, Keys: s.keys, Clients: directory, Strangers: s.strangers, Issuer: c.Issuer,
+		DB: s.db, Keys: s.keys, Clients: desk.Clients, Strangers: s.strangers, Issuer: c.Issuer,
 		Admin: operations, CursorKey: master.Derive("cursors"),
 	}
-	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: sessions, Operations: operations, Refuse: s.strangers.Refuse}
+	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Refuse: s.strangers.Refuse}
+	s.setup = &console.Setup{
+		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Addresses: addresses, Refuse: s.strangers.Refuse,
+	}
 	return operations.EnsureBuiltIn(ctx)
 }
 

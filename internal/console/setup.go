@@ -1,0 +1,166 @@
+package console
+
+import (
+	"embed"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/strangers"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+//go:embed templates/setup.html
+var setupFiles embed.FS
+
+var setupTemplates = web.ParseTemplates(setupFiles)
+
+// Setup implements /setup, where the one-time link of the first start leads. Its token is in the fragment, which a script
+// copies into the form; without scripts, the person pastes it.
+type Setup struct {
+	DB         *store.DB
+	Pages      *web.Pages
+	Sessions   *interaction.Sessions
+	Operations *admin.Operations
+	// Addresses slows down guessing by network address; nil means no limit.
+	Addresses *limit.Backoff
+	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
+	// (strangers.Recorder.Refuse).
+	Refuse func(r *http.Request, event audit.Event, err error) error
+}
+
+// Routes returns the route of the page.
+func (e *Setup) Routes() []web.Route {
+	return []web.Route{{
+		Path:    "/setup",
+		Methods: web.Methods{"GET": e.Pages.HTML(e.Show), "POST": e.Pages.HTML(e.Post)}, Caller: web.People,
+	}}
+}
+
+// setupForm is the form that makes the first owner.
+type setupForm struct {
+	Done  bool   // the installation is set up, and there is no form
+	Email string // filled in; or of who is signed in, if Done
+	Name  string // filled in
+	Token string // a good one, to send again
+	Error string // a sentence on why the last attempt failed; "": none
+	CSRF  string // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v setupForm) Page() web.Page { return setupTemplates.Page("setup.html", v).Scripted() }
+
+// setUp is the purpose of the token of the form.
+const setUp = "set up"
+
+// Show answers GET /setup: the form, or what comes next if the installation is set up. It spends nothing.
+func (e *Setup) Show(r *http.Request) (web.Answer, error) {
+	var s store.Setup
+	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		s, err = tx.Setup()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	v, err := e.Sessions.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	page := setupForm{Done: s.Done(), CSRF: e.Pages.Token(v.Browser, setUp)}
+	if page.Done && v.SignedIn() {
+		page.Email = v.Person.Email
+	}
+	return web.WithCookie(page, v.Browser.Cookie()), nil
+}
+
+var errSetupForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
+
+// Post answers POST /setup: it makes the first owner and signs that person in. After many failures, a network address has
+// to wait.
+func (e *Setup) Post(r *http.Request) (web.Answer, error) {
+	form, err := web.Form(r)
+	if err != nil {
+		return nil, e.Refuse(r, audit.Setup("complete", ""), err)
+	}
+	browser := e.Pages.Browser(r)
+	page := setupForm{Email: form.Get("email"), Name: form.Get("name"), CSRF: e.Pages.Token(browser, setUp)}
+	var cookie *http.Cookie
+	if !e.Pages.Check(browser, form.Get("csrf"), setUp) {
+		err = errSetupForm
+	} else {
+		n := admin.NewUser{Email: page.Email, Name: page.Name, Password: form.Get("password")}
+		cookie, err = e.try(r, form.Get("token"), n)
+	}
+	var undone *admin.Error
+	refusal, refused := oauth.AsRefusal(err)
+	switch {
+	case err == nil:
+		answer := web.WithCookie(web.SeeOther("/setup"), cookie)
+		return web.WithCookie(answer, e.Pages.NewDevice(identity.EmailKey(page.Email))), nil
+	case errors.As(err, &undone):
+		page.Token, page.Error = form.Get("token"), web.Sentence(undone.Error())
+		if undone.Kind == admin.Conflict {
+			page.Error = "There is an account with this e-mail address already. Use another address, or make that account an owner with: cardea user update " +
+				page.Email + " --role owner"
+		}
+		refusal, _ = oauth.AsRefusal(oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error()))
+		return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
+	case !refused:
+		return nil, err
+	}
+	if err := e.Refuse(r, audit.Setup("complete", ""), err); !errors.Is(err, refusal) {
+		return nil, err
+	}
+	page.Done = errors.Is(err, admin.ErrSetupDone)
+	page.Error = whySetup(refusal)
+	return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
+}
+
+// try makes the first owner with a session, whose cookie it returns. A token that is not good counts as a guess.
+func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (cookie *http.Cookie, err error) {
+	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), "setup "+strangers.Network(r))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, oauth.RefuseForNow(wait, "too many attempts")
+	}
+	defer func() {
+		if errors.Is(err, admin.ErrSetupUnknown) {
+			attempt.Fail()
+		} else {
+			attempt.Return()
+		}
+	}()
+	err = e.Operations.SetUp(r.Context(), token, n, func(tx *store.Tx, owner *identity.User) (err error) {
+		cookie, err = e.Sessions.Begin(tx, r, owner, "pwd")
+		return err
+	})
+	return cookie, err
+}
+
+// whySetup returns the sentence that tells a person why the setup was refused.
+func whySetup(refusal *oauth.Refusal) string {
+	const again = " Print a fresh link with: cardea setup-link"
+	switch {
+	case errors.Is(refusal, admin.ErrSetupDone):
+		return "This link was used, or the installation was set up in another way. Another owner is made with: cardea user create --role owner"
+	case errors.Is(refusal, admin.ErrSetupExpired):
+		return "This link has expired: it is good for an hour." + again
+	case errors.Is(refusal, admin.ErrSetupUnknown):
+		return "This is not the newest link, or it was cut." + again
+	case errors.Is(refusal, errSetupForm):
+		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this site, and open the link again."
+	case refusal.Code == oauth.TooManyRequests:
+		return "There were too many attempts from this network. Wait " + refusal.RetryAfter.Round(time.Second).String() + ", then try again."
+	}
+	return web.Sentence(refusal.Description)
+}
