@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -55,7 +57,7 @@ func Lacks(ctx context.Context, db *store.DB) (step string, err error) {
 		if err != nil {
 			return err
 		}
-		if len(resources) == 0 {
+		if !slices.ContainsFunc(resources, func(r *oauth.Resource) bool { return !r.BuiltIn }) {
 			step = "register an MCP server: " +
 				"cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION"
 			return nil
