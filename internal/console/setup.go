@@ -4,6 +4,7 @@ import (
 	"embed"
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -13,7 +14,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -126,7 +126,7 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 
 // try makes the first owner with a session, whose cookie it returns. A token that is not good counts as a guess.
 func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (cookie *http.Cookie, err error) {
-	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), "setup "+strangers.Network(r))
+	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey(r))
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +145,15 @@ func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (cookie *htt
 		return err
 	})
 	return cookie, err
+}
+
+// networkKey returns the key under which attempts from a network are counted.
+func networkKey(r *http.Request) string {
+	text := audit.RequestFrom(r.Context()).Address
+	if addr, err := netip.ParseAddr(text); err == nil {
+		text = limit.Address(addr)
+	}
+	return "setup " + text
 }
 
 // whySetup returns the sentence that tells a person why the setup was refused.
