@@ -14,6 +14,18 @@ func Consent(clientID, userID, resource, scope string) Event {
 		Resource: resource, Scope: scope}
 }
 
+// Waiting records that a person asks for a client that an operator has to approve first, or that such a request was
+// refused.
+func Waiting(clientID, userID, resource, scope string) Event {
+	return Event{Action: "client.wait", Actor: user(userID), ClientID: clientID, UserID: userID, Resource: resource,
+		Scope: scope}
+}
+
+// Block records that an operator blocked or unblocked a client. verb is "block" or "unblock".
+func Block(verb, clientID, blockID string) Event {
+	return Event{Action: "client." + verb, ClientID: clientID}.With("block", blockID)
+}
+
 // Code records that an authorization code was sent to a client (OAuth 2.1 §4.1.2). remembered means that the consent
 // page was not shown because of an earlier consent.
 func Code(clientID, userID, grantID, resource, scope string, remembered bool) Event {
@@ -110,8 +122,8 @@ func InitialAccessToken(verb, id, name string) Event {
 	return Event{Action: "initial_access_token." + verb}.With("id", id).With("name", name)
 }
 
-// Client records an operator's change to a client. verb is "create", "update", "approve", "rotate_secret", "disable",
-// "enable" or "delete".
+// Client records an operator's change to a client. verb is "create", "update", "approve", "dismiss", "rotate_secret",
+// "disable", "enable" or "delete".
 func Client(verb, clientID string) Event {
 	return Event{Action: "client." + verb, ClientID: clientID}
 }

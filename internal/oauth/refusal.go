@@ -32,6 +32,7 @@ const (
 	InvalidToken            ErrorCode = "invalid_token"             // RFC 6750 §3.1
 	LoginRequired           ErrorCode = "login_required"            // OpenID Connect Core §3.1.2.6
 	ConsentRequired         ErrorCode = "consent_required"          // OpenID Connect Core §3.1.2.6
+	InteractionRequired     ErrorCode = "interaction_required"      // OpenID Connect Core §3.1.2.6
 	RequestNotSupported     ErrorCode = "request_not_supported"     // OpenID Connect Core §3.1.2.6
 	RequestURINotSupported  ErrorCode = "request_uri_not_supported"
 	TooManyRequests         ErrorCode = "too_many_requests" // with HTTP 429, RFC 6585 §4

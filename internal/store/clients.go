@@ -81,8 +81,8 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), micros(c.ExpiresAt)})
 }
 
-// ReplaceMetadata stores c.Metadata and c.FetchedAt. It changes nothing that an operator has set, except that the
-// approval ends unless keepApproval is true. If the redirect URIs or keys change, it sets ChangedAt. It returns
+// ReplaceMetadata stores c.Metadata and c.FetchedAt. It changes nothing that an operator has set, except that
+// every approval ends unless keepApproval is true. If the redirect URIs or keys change, it sets ChangedAt. It returns
 // ErrNotFound if there is no such client.
 func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	before, err := tx.Client(c.ID)
@@ -101,6 +101,8 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	approval := "NULL"
 	if keepApproval {
 		approval = "approved_at"
+	} else if err := tx.EndApprovals(c.ID); err != nil {
+		return err
 	}
 	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, version = version + 1, approved_at = "+approval+" WHERE id = $1",
 		args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
@@ -153,6 +155,10 @@ func (tx *Tx) ClientUsed(id string) error {
 // created, approved or disabled it.
 const unused = "used_at IS NULL AND approved_at IS NULL AND disabled_at IS NULL AND origin <> 'operator'"
 
+// forgettable is the condition for an unused client that neither waits for an operator nor may be used by some.
+const forgettable = unused + " AND NOT EXISTS (SELECT 1 FROM waiting_clients w WHERE w.client_id = clients.id AND " + isOpen + ")" +
+	" AND NOT EXISTS (SELECT 1 FROM client_approvals a WHERE a.client_id = clients.id)"
+
 // UnusedClients returns the number of clients that were not created, approved or disabled by an operator and have not
 // completed a flow.
 func (tx *Tx) UnusedClients() (n int, err error) {
@@ -178,9 +184,10 @@ func (tx *Tx) RenewClient(id string) error {
 }
 
 // ForgetUnusedClients deletes at most limit unused clients (see UnusedClients) that last registered before the given
-// time, the oldest first, and returns how many it deleted.
+// time, the oldest first, and returns how many it deleted. It keeps those that wait for an operator, and those that some
+// people may use.
 func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
-	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+unused+" AND "+cameAt+" < $1 ORDER BY "+cameAt+" LIMIT $2)",
+	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+forgettable+" AND "+cameAt+" < $1 ORDER BY "+cameAt+" LIMIT $2)",
 		args{before.UnixMicro(), limit})
 	if n > 0 {
 		tx.Touch(Clients)

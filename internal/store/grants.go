@@ -96,6 +96,11 @@ func (tx *Tx) RevokeUserGrants(userID, reason string) error {
 	return tx.revokeGrants("user_id", userID, reason)
 }
 
+// RevokeClientGrants revokes all grants of a client, as RevokeGrant revokes one.
+func (tx *Tx) RevokeClientGrants(clientID, reason string) error {
+	return tx.revokeGrants("client_id", clientID, reason)
+}
+
 // RevokeGrant revokes a grant, and with it all its codes and tokens. It returns false if the grant does not exist or
 // was revoked before. A grant that has expired is revoked too, so that a list can show the reason.
 func (tx *Tx) RevokeGrant(id, reason string) (bool, error) {

@@ -65,6 +65,16 @@ var pastOf = []string{
 	`INSERT INTO decisions (interaction_id, expires_at) SELECT 'req_' || i, $T + $S * i FROM n`,
 	`INSERT INTO assertions (hash, expires_at) SELECT 'assertion ' || i, $T + $S * i FROM n`,
 	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at) SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
+	// A thousand clients wait at most, and operators make few blocks.
+	`INSERT INTO waiting_clients (client_id, first_at, last_at, people, user_id, resource_id, scope, redirect_uri)
+		SELECT id, created_at, created_at, 1, 'usr_1', 'res_1', '', 'https://app.example/cb' FROM clients WHERE created_at >= $T - 1000`,
+	`INSERT INTO waiting_people (client_id, user_id) SELECT client_id, 'usr_1' FROM waiting_clients`,
+	`INSERT INTO waiting_people (client_id, user_id) SELECT 'mcp_1', id FROM users WHERE id <> 'usr_1'`,
+	`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on)
+		SELECT 'apr_' || id, id, 'usr_1', $T, $T + 9000000000, '' FROM clients WHERE created_at >= $T - 1000`,
+	`INSERT INTO client_approvals (id, client_id, group_id, created_at, spent_on) SELECT 'apr_' || id, 'mcp_2', id, $T, '' FROM groups`,
+	`INSERT INTO client_blocks (id, client_id, name, reason, marks, created_at)
+		SELECT 'blk_' || id, id, '', '', '{}', created_at FROM clients WHERE created_at >= $T - 50`,
 	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail, request_id, address, user_agent)
 		SELECT $T - i, 'evt_' || i, 'token.request', 'allowed', '', '', 'mcp_1', 'usr_1', 'grt_1', 'https://mcp.example.com', '', '', '', '', '' FROM n`,
 }
@@ -90,6 +100,29 @@ func acts(now time.Time) []act {
 	ok := func(_ any, err error) error { return err }
 	listed := func(_ any, _ string, err error) error { return err }
 	return []act{
+		{"Approval", func(tx *store.Tx) error { return ok(tx.Approval("mcp_1", "usr_1", "req_1")) }, none},
+		{"ApproveForGroup", func(tx *store.Tx) error { return tx.ApproveForGroup("mcp_1", "grp_crowd") }, none},
+		{"ApproveOnce", func(tx *store.Tx) error { return tx.ApproveOnce("mcp_1", "usr_1", later) }, none},
+		{"ApprovedGroups", func(tx *store.Tx) error { return ok(tx.ApprovedGroups("mcp_1")) }, "an operator sees them all"},
+		{"Block", func(tx *store.Tx) error { return ok(tx.Block("mcp_1")) }, none},
+		{"Blocks", func(tx *store.Tx) error { return listed(tx.Blocks(few)) }, none},
+		{"BlocksNow", func(tx *store.Tx) error { return ok(tx.BlocksNow()) }, "operators make few blocks, and memory has them"},
+		{"CreateBlock", func(tx *store.Tx) error {
+			return tx.CreateBlock(&oauth.Block{ID: "blk_another", ClientID: "mcp_another", CreatedAt: now})
+		}, none},
+		{"DeleteBlock", func(tx *store.Tx) error { return tx.DeleteBlock("blk_mcp_1") }, none},
+		{"Dismiss", func(tx *store.Tx) error { return ok(tx.Dismiss("mcp_1")) }, "it forgets everybody who waits for the client"},
+		{"EndApprovals", func(tx *store.Tx) error { return tx.EndApprovals("mcp_1") }, "it ends every approval of the client"},
+		{"EndWaiting", func(tx *store.Tx) error { return tx.EndWaiting("mcp_1") }, "it forgets everybody who waits for the client"},
+		{"RevokeClientGrants", func(tx *store.Tx) error { return tx.RevokeClientGrants("mcp_1", "client_blocked") }, "it ends every live grant of the client"},
+		{"SpendApproval", func(tx *store.Tx) error { return ok(tx.SpendApproval("mcp_1", "usr_1", "req_1", later)) }, none},
+		{"Wait", func(tx *store.Tx) error {
+			return ok(tx.Wait(&store.Waiting{ClientID: "mcp_2", UserID: "usr_2"}))
+		}, none},
+		{"Waiting", func(tx *store.Tx) error { _, _, err := tx.Waiting("mcp_1", "usr_1"); return err }, none},
+		{"WaitingClients", func(tx *store.Tx) error { return listed(tx.WaitingClients(few)) }, none},
+		{"WaitingCount", func(tx *store.Tx) error { return ok(tx.WaitingCount()) }, "a thousand clients wait at most"},
+		{"WaitingOf", func(tx *store.Tx) error { return ok(tx.WaitingOf("usr_2")) }, "a person makes twenty clients wait at most"},
 		{"AnotherCode", func(tx *store.Tx) error {
 			begun := store.Decision{UserID: "usr_1", GrantID: "grt_new"}
 			if _, _, err := tx.Decide("req_new", begun, later); err != nil {
@@ -213,11 +246,13 @@ func acts(now time.Time) []act {
 		{"Parties", func(tx *store.Tx) error { return ok(tx.Parties("mcp_1", "res_1", "usr_1")) }, none},
 		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},
 		{"ProfileUses", func(tx *store.Tx) error { return ok(tx.ProfileUses()) }, none},
+		{"PutBuiltIn", func(tx *store.Tx) error { return ok(tx.PutBuiltIn(resource)) }, none},
 		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) }, none},
 		{"RemoveMember", func(tx *store.Tx) error { return ok(tx.RemoveMember("grp_crowd", "usr_1")) }, none},
 		{"ReplaceMetadata", func(tx *store.Tx) error { return tx.ReplaceMetadata(known, false) }, none},
 		{"ReplaceSecret", func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_1", "hash", later) }, none},
 		{"Resource", func(tx *store.Tx) error { return ok(tx.Resource("https://mcp.example.com")) }, none},
+		{"ResourcePage", func(tx *store.Tx) error { return listed(tx.ResourcePage(few)) }, none},
 		{"Resources", func(tx *store.Tx) error { return ok(tx.Resources()) }, none},
 		{"RevokeGrant", func(tx *store.Tx) error { return ok(tx.RevokeGrant("grt_1", "operator")) }, none},
 		{"RevokeInitialToken", func(tx *store.Tx) error { return ok(tx.RevokeInitialToken("iat_1")) }, none},
@@ -395,6 +430,7 @@ func spelledOut(query string, args []any) string {
 
 // short are the tables that have few rows in any installation, and the subqueries that return few.
 var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "setup", "tallied", "newest", "next", "fresh",
+	"client_blocks", "waiting_clients",
 	"one", "known"}
 
 // A scan is a step of a plan that looks at every row of a table, as SQLite and PostgreSQL print it.

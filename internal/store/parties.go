@@ -15,6 +15,9 @@ type Parties struct {
 	Client   *oauth.Client
 	Resource *oauth.Resource
 	User     *identity.User // only its ID, Email and DisabledAt
+	Blocks   []*oauth.Block
+	// Approval is that of User for Client, if Client is not approved for everybody; Tx.Approval reads it.
+	Approval Approval
 }
 
 // partyColumns are the columns that are read of the parties. The versions show whether the client and the resource in
@@ -91,6 +94,9 @@ func (tx *Tx) parties(p *partyRow, clientID, resource string) (*Parties, error) 
 	}
 	var err error
 	if parties.Client, err = tx.clientAt(clientID, p.clients); err != nil {
+		return nil, err
+	}
+	if parties.Blocks, err = tx.blocksAt(p.clients); err != nil {
 		return nil, err
 	}
 	parties.Resource, err = tx.resourceAt(resource, p.resources)

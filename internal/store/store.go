@@ -34,6 +34,7 @@ type DB struct {
 	versions *versions
 	clients  *clientCache
 	catalog  *Cached[[]*oauth.Resource]
+	blocks   *Cached[[]*oauth.Block] // whoever changes them touches Clients
 
 	probe probe
 
@@ -82,6 +83,7 @@ func open(ctx context.Context, dsn string, options Options,
 	db.versions = newVersions(db)
 	db.clients = newClientCache()
 	db.catalog = NewCached(db, Resources, (*Tx).Resources)
+	db.blocks = NewCached(db, Clients, (*Tx).allBlocks)
 	return db, nil
 }
 
@@ -206,6 +208,12 @@ func (db *DB) Client(ctx context.Context, id string) (*oauth.Client, error) {
 // not change them.
 func (db *DB) Resources(ctx context.Context) ([]*oauth.Resource, error) {
 	return db.catalog.Load(ctx)
+}
+
+// Blocks returns all blocks of clients, oldest first, from memory as Client does. The slice and its elements are shared:
+// do not change them.
+func (db *DB) Blocks(ctx context.Context) ([]*oauth.Block, error) {
+	return db.blocks.Load(ctx)
 }
 
 // eventPrefix begins the ids of events.

@@ -11,18 +11,20 @@ const (
 	keepGrants     = 30 * 24 * time.Hour // after their end, so that lists can show them
 	keepUnredeemed = 30 * time.Minute    // grants whose code expired, until their request can no longer renew them
 	keepUnused     = 24 * time.Hour      // clients that registered and never completed a flow
+	keepWaiting    = 30 * 24 * time.Hour // entries of the inbox for which nobody asked again
 	sweepBatch     = 200                 // rows deleted in one transaction
 )
 
 // Swept is the number of rows that Sweep deleted.
 type Swept struct {
-	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys int
+	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals int
 }
 
 // Sweep deletes what is no longer needed: expired sessions, decisions, and records of revoked tokens and used
 // assertions; grants that were never redeemed half an hour after their code has expired, and others thirty days after
-// their end, with their codes; clients that registered more than a day ago and never completed a flow; keys that have
-// left the JWKS. It finds the rows by an index and deletes a few at a time, each batch in its own Update, so that it
+// their end, with their codes; clients that registered more than a day ago, never completed a flow and do not wait for an
+// operator; entries of the inbox for which nobody asked in thirty days; approvals for one time that have expired; keys
+// that have left the JWKS. It finds the rows by an index and deletes a few at a time, each batch in its own Update, so that it
 // does not delay others. On an error it also returns what it had deleted by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
@@ -39,7 +41,9 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
 		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now.Add(-keepUnredeemed), ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},
-		{&swept.Clients, "clients", "id", unused + " AND " + cameAt + " <= $1", now.Add(-keepUnused), Clients},
+		{&swept.Waiting, "waiting_clients", "client_id", "last_at <= $1", now.Add(-keepWaiting), ""},
+		{&swept.Approvals, "client_approvals", "id", "expires_at <= $1", now, ""},
+		{&swept.Clients, "clients", "id", forgettable + " AND " + cameAt + " <= $1", now.Add(-keepUnused), Clients},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
 	} {
 		for {

@@ -1,0 +1,21 @@
+package oauth
+
+import "time"
+
+// Block keeps a client out that an operator has blocked, and others by which it might return.
+type Block struct {
+	ID        string // "blk_…"
+	ClientID  string // of the client that was blocked; it may be deleted since
+	Name      string // as that client called itself
+	Reason    string // for operators; may be ""
+	Marks     Marks
+	CreatedAt time.Time
+}
+
+// Marks are what a blocked client is recognised by if it returns under another client_id.
+type Marks struct {
+	// Sites are the domains of its document and its redirect URIs, such as "evil.example", each with all hosts below it.
+	Sites []string `json:"sites"`
+	// Fingerprint is a hash of its name, its redirect URIs and its software_id.
+	Fingerprint string `json:"fingerprint"`
+}
