@@ -149,16 +149,24 @@ func (e *Endpoint) proceed(r *http.Request, a *interaction.Authorization) (web.A
 		return page("/login", a), nil
 	}
 	event.UserID = a.Person.ID
+	waits, err := e.Desk.MustWait(r, a)
+	if err != nil {
+		return nil, err
+	}
 	remembered, err := e.remembered(r, a)
 	switch {
 	case err != nil:
 		return nil, err
-	case remembered:
+	case remembered && !waits:
 		return e.grant(r, a, a.Scope, true)
 	case a.PromptNone && a.Hinted() != "":
 		return e.refuse(r, a.Visitor, event, a.Reply,
 			oauth.Refuse(oauth.LoginRequired, "the person who is signed in is not the one in login_hint, and "+
 				"prompt=none does not allow asking"))
+	case a.PromptNone && waits:
+		return e.refuse(r, a.Visitor, event, a.Reply,
+			oauth.Refuse(oauth.InteractionRequired, "an administrator has to approve the application first, and "+
+				"prompt=none does not allow a page on which the person waits"))
 	case a.PromptNone:
 		return e.refuse(r, a.Visitor, event, a.Reply,
 			oauth.Refuse(oauth.ConsentRequired, "consent is needed, and prompt=none does not allow asking"))

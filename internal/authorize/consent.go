@@ -32,6 +32,13 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 		case !a.Ready(e.DB.Now()):
 			return page("/login", a), nil
 		}
+		waits, err := e.Desk.MustWait(r, a)
+		switch {
+		case err != nil:
+			return nil, err
+		case waits:
+			return e.wait(r, a)
+		}
 		remembered, err := e.remembered(r, a)
 		switch {
 		case err != nil:

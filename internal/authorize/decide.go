@@ -31,13 +31,14 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 	var before store.Decision
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
 		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, allowed.String())
-		allowed, err := e.Desk.Confirm(tx, a, allowed)
+		standing, err := e.Desk.Confirm(tx, a, allowed)
 		if err != nil {
 			return e.Strangers.Conclude(tx, r, event, err)
 		}
+		allowed := standing.Scope
 		g := e.newGrant(tx, a, allowed)
 		first := false
-		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID, GrantID: g.ID}, a.EndsAt())
+		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID, GrantID: g.ID}, e.Desk.AnswerableUntil(a.Request))
 		switch {
 		case err != nil:
 			return err
@@ -46,6 +47,15 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 				return nil // not a refusal: the client has what it asked for
 			}
 			return e.Strangers.Conclude(tx, r, event, err)
+		}
+		if standing.Once {
+			spent, err := tx.SpendApproval(a.Client.ID, a.Person.ID, a.ID, e.Desk.AnswerableUntil(a.Request))
+			if err != nil {
+				return err
+			}
+			if !spent {
+				return errSpent
+			}
 		}
 		if err := client.Save(tx, a.Client); err != nil {
 			return err
@@ -162,11 +172,11 @@ func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answ
 	var before store.Decision
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) (err error) {
 		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
-		if _, err := e.Desk.Confirm(tx, a, nil); err != nil {
+		if _, err := e.Desk.Confirm(tx, a, nil); err != nil && !errors.Is(err, client.ErrWaiting) {
 			return e.Strangers.Conclude(tx, r, event, err)
 		}
 		first := false
-		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID}, a.EndsAt())
+		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID}, e.Desk.AnswerableUntil(a.Request))
 		switch {
 		case err != nil:
 			return err
@@ -198,6 +208,8 @@ func (e *Endpoint) undecided(r *http.Request, a *interaction.Authorization, befo
 		return e.tell(r, a.Visitor, answerable.Reply, answerable.Err)
 	case errors.Is(err, interaction.ErrSignedOut):
 		return page("/login", a), nil
+	case errors.Is(err, client.ErrWaiting), errors.Is(err, errSpent): // the page says that the person has to wait
+		return page("/consent", a), nil
 	case errors.Is(err, errAllowedBefore):
 		return answered, nil
 	case errors.Is(err, errOver):

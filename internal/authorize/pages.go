@@ -94,6 +94,21 @@ func (v Consent) New() (n int) {
 // Page returns the page, with status 200.
 func (v Consent) Page() web.Page { return templates.Page("consent.html", v).AnswersClient() }
 
+// Wait is the page that says that an operator has to approve the client. It loads itself again until one has decided. Its
+// form is posted to /consent/stop and denies the request.
+type Wait struct {
+	Client   *interaction.ClientCard
+	Email    string // of the person who is signed in
+	Resource interaction.ResourceCard
+	Request  string // sealed authorization request, handed back as request
+	CSRF     string // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v Wait) Page() web.Page {
+	return templates.Page("wait.html", v).AnswersClient().LoadsAgain(lookAgain)
+}
+
 // Answered is the page that says that a request was answered before, and how.
 type Answered struct {
 	Client   *interaction.ClientCard

@@ -15,6 +15,9 @@ import (
 type Directory struct {
 	DB        *store.DB
 	Documents *Documents // nil: metadata documents are not accepted
+	// ApprovalRequired says that a person can allow a client something only if an operator has approved it for everybody,
+	// for a group of the person, or for the person once.
+	ApprovalRequired bool
 }
 
 // Find returns the client with the given id. person is the ID of the signed-in person, or "". If a client is registered
@@ -52,6 +55,16 @@ func (d *Directory) find(r *http.Request, id, person string, newerThan time.Time
 		return known, nil
 	case d.Documents == nil:
 		return nil, store.ErrNotFound
+	}
+	probe := known
+	if unknown {
+		probe = &oauth.Client{ID: id, Origin: oauth.ByDocument}
+	}
+	switch err := d.Unblocked(r.Context(), probe); {
+	case errors.Is(err, ErrBlocked) && known != nil:
+		return known, nil // Standing refuses it; nothing is fetched for it
+	case err != nil:
+		return nil, err
 	}
 	m, fetchedAt, err := d.Documents.find(r, id, person, known, newerThan)
 	if err != nil {

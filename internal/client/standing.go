@@ -19,6 +19,8 @@ type Permission struct {
 	Grant *oauth.Grant
 	// UserID is the ID of the person who is asked, if there is no Grant yet.
 	UserID string
+	// RequestID is the ID of the authorization request with which the person is asked.
+	RequestID string
 	// GrantType is the grant type that the client uses.
 	GrantType oauth.GrantType
 	// Method is the method with which the client authenticated.
@@ -34,14 +36,18 @@ type Standing struct {
 	Client   *oauth.Client
 	Resource *oauth.Resource
 	Scope    scope.Set // the part of the permission's scope that is still allowed
+	// Once reports whether the person may give consent once only, so that the approval must be spent with it.
+	Once bool
 }
 
 // Errors of Standing. Each is a refusal with the code that the token endpoint answers: invalid_client if the client is
-// not accepted, unauthorized_client if it may not use the grant type, otherwise invalid_grant.
+// not accepted, unauthorized_client if it may not use the grant type, otherwise invalid_grant. Only ErrWaiting is never an
+// answer of the token endpoint, because it is about a consent that is yet to be given.
 var (
 	ErrGone        = oauth.RefuseClient(false, "the client is not registered here, or no longer registered: register it again")
 	ErrDisabled    = oauth.RefuseClient(false, "the client is disabled: an administrator of this server can enable it")
 	ErrExpired     = oauth.RefuseClient(false, "the client has expired: an administrator of this server can make another")
+	ErrBlocked     = oauth.RefuseClient(false, "an administrator of this server has blocked the client")
 	ErrNotAdmitted = oauth.RefuseClient(false, "the operator of this server does not accept clients with a metadata document at this client_id")
 	ErrMethod      = oauth.RefuseClient(false, "the client did not use the token_endpoint_auth_method for which it is registered")
 	ErrWeaker      = oauth.RefuseClient(false, "the client authenticated when it received this grant and must still authenticate: send its secret or a client_assertion")
@@ -51,6 +57,7 @@ var (
 	ErrNoPerson    = oauth.Refuse(oauth.InvalidGrant, "the account of the person who gave consent is disabled or deleted")
 	ErrNoResource  = oauth.Refuse(oauth.InvalidGrant, "the resource is no longer registered here: authorize again")
 	ErrUnbound     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer request tokens for this resource")
+	ErrWaiting     = oauth.Refuse(oauth.AccessDenied, "an administrator of this server has to approve the client first")
 	ErrNoScope     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer use any scope of this grant at this resource: authorize again")
 )
 
@@ -80,6 +87,8 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 	}
 	r := parties.Resource
 	switch {
+	case BlockOf(parties.Blocks, c) != nil:
+		return nil, ErrBlocked
 	case !d.Admits(c):
 		return nil, ErrNotAdmitted
 	case p.Grant != nil && !p.Grant.IsOf(c):
@@ -105,7 +114,11 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 	if !ok {
 		return nil, ErrNoScope
 	}
-	return &Standing{Client: c, Resource: r, Scope: left}, nil
+	asked := d.ApprovalRequired && p.Grant == nil && p.UserID != "" && !c.Approved()
+	if asked && parties.Approval == "" { // a grant that was made stays, because somebody approved of it then
+		return nil, ErrWaiting
+	}
+	return &Standing{Client: c, Resource: r, Scope: left, Once: asked && parties.Approval == store.Once}, nil
 }
 
 // newest returns the client of p, with the operator's settings as they are stored and the metadata of the document that
@@ -144,9 +157,13 @@ func matches(c *oauth.Client, redirectURI string) bool {
 }
 
 // Confirm is Standing for a permission without a Grant, inside the transaction that writes. resource is the id or the
-// identifier of the resource. The parties are read in one statement.
+// identifier of the resource. The parties are read in one statement, and the approval of the person in another if clients
+// need one.
 func (d *Directory) Confirm(tx *store.Tx, p Permission, resource string) (*Standing, error) {
 	parties, err := tx.Parties(p.Client.ID, resource, p.UserID)
+	if err == nil && d.ApprovalRequired && p.UserID != "" {
+		parties.Approval, err = tx.Approval(p.Client.ID, p.UserID, p.RequestID)
+	}
 	if err != nil {
 		return nil, err
 	}

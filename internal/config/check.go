@@ -153,6 +153,7 @@ func checkChoices(c *Config) error {
 		{"tokens.signing_alg", c.Tokens.SigningAlg, oauth.SigningAlgs},
 		{"registration.dcr", c.Registration.DCR, []string{"open", "token", "off"}},
 		{"registration.cimd", c.Registration.CIMD, []string{"open", "allowlist", "off"}},
+		{"registration.approval", c.Registration.Approval, []string{"off", "required"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {

@@ -60,6 +60,8 @@ type Registration struct {
 	DCR string // "open", "token" or "off": RFC 7591
 	// CIMD is "open", "allowlist" or "off". It applies to clients whose id is the URL of a metadata document.
 	CIMD string
+	// Approval is "off" or "required": a client that no operator has approved waits for one.
+	Approval string
 	// Allow and Deny are hosts of such URLs, in the syntax of client.HostList. Deny always applies, Allow only with
 	// "allowlist".
 	Allow, Deny []string

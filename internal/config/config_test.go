@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 			RefreshMaxTTL: 2160 * time.Hour, RefreshGrace: time.Minute, SigningAlg: "ES256",
 		},
 		Keys:         config.Rotation{RotateEvery: 720 * time.Hour},
-		Registration: config.Registration{DCR: "open", CIMD: "open"},
+		Registration: config.Registration{DCR: "open", CIMD: "open", Approval: "off"},
 		Login:        config.Login{IdleTTL: 24 * time.Hour, MaxTTL: 168 * time.Hour},
 		Admin:        config.Admin{Enabled: true},
 		Limits: config.Limits{

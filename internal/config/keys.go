@@ -82,6 +82,9 @@ var fields = []field{
 	{Key{"registration.cimd", "open", "clients whose id is the URL of a metadata document; `open`: on any public " +
 		"host; `allowlist`: on the hosts in `registration.cimd_allow`; `off`: none"},
 		func(c *Config) any { return &c.Registration.CIMD }, nil},
+	{Key{"registration.approval", "off", "`required`: people can allow a client something only after an operator has approved " +
+		"it; until then it waits (`cardea client list --waiting`)"},
+		func(c *Config) any { return &c.Registration.Approval }, nil},
 	{Key{"registration.cimd_allow", "", "hosts whose documents `allowlist` accepts, such as `agents.example.org, " +
 		"*.example.com`; a port other than 443 must be given"},
 		func(c *Config) any { return &c.Registration.Allow }, nil},

@@ -112,11 +112,11 @@ func TestCarried(t *testing.T) {
 						}
 					}
 					v := visitor(from())
-					q := &interaction.Request{ID: oauth.NewID("req_"), Scope: names, Challenge: challenge, PromptLogin: state == "", PromptConsent: true, CrossSite: true, LoginHint: "ada@example.com", BegunAt: desk.DB.Now()}
+					q := &interaction.Request{ID: oauth.NewID("req_"), Scope: names, Challenge: challenge, PromptLogin: state == "", PromptConsent: true, CrossSite: true, Waited: state == "hex", LoginHint: "ada@example.com", BegunAt: desk.DB.Now()}
 					if state == "" {
 						q.MaxAge = &seconds
 					}
-					reply := interaction.Reply{RedirectURI: redirectURI, State: state, Issuer: desk.Issuer, Automatic: true}
+					reply := interaction.Reply{ClientID: c.ID, RedirectURI: redirectURI, State: state, Issuer: desk.Issuer, Automatic: true}
 					a, err := desk.Open(v, c, reply, resource, q)
 					if err != nil {
 						t.Fatal(err)

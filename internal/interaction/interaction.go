@@ -72,11 +72,16 @@ func (a *Authorization) Purpose() []string {
 
 // Find verifies the client and the redirect URI, and returns the client and where its answer goes. If it refuses
 // either, nothing may be sent to the redirect URI (OAuth 2.1 §4.1.2.1). An empty redirect URI stands for the client's
-// only one.
+// only one. If a block keeps the client out, Find returns them together with ErrBlocked: then nothing may be sent but that.
 func (d *Desk) Find(r *http.Request, v Visitor, clientID, redirectURI, state string) (*oauth.Client, Reply, error) {
 	asked := d.DB.Now()
 	c, err := d.find(r, v, clientID)
 	switch {
+	case errors.Is(err, ErrBlocked) && c != nil:
+		if ok, _ := client.MatchRedirectURI(c, redirectURI); ok {
+			return c, d.reply(c, redirectURI, state), err
+		}
+		return nil, Reply{}, err
 	case err != nil:
 		return nil, Reply{}, err
 	case redirectURI == "" && len(c.RedirectURIs) == 1:
@@ -90,16 +95,23 @@ func (d *Desk) Find(r *http.Request, v Visitor, clientID, redirectURI, state str
 	if c, err = d.Clients.FindAgain(r, c, v.PersonID(), asked); err != nil { // its document may have changed
 		return nil, Reply{}, err
 	}
+	if err := d.Clients.Unblocked(r.Context(), c); err != nil {
+		return nil, Reply{}, told(err)
+	}
 	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
 		return nil, Reply{}, errRedirectURI
 	}
 	return c, d.reply(c, redirectURI, state), nil
 }
 
+// find returns the client with the given id. If a block keeps it out, find returns it together with ErrBlocked.
 func (d *Desk) find(r *http.Request, v Visitor, clientID string) (*oauth.Client, error) {
 	c, err := d.Clients.Known(d.Clients.Find(r, clientID, v.PersonID()))
+	if err == nil {
+		err = d.Clients.Unblocked(r.Context(), c)
+	}
 	if err != nil {
-		return nil, told(err)
+		return c, told(err)
 	}
 	return c, nil
 }
@@ -127,6 +139,9 @@ var (
 	errRedirectURI = oauth.Refuse(oauth.InvalidRequest, "redirect_uri is not registered for this application")
 )
 
+// ErrBlocked refuses a client that an operator has blocked.
+var ErrBlocked = oauth.Refuse(oauth.AccessDenied, "an administrator of this server has blocked this application")
+
 // sealPurpose is the purpose for which authorization requests are sealed.
 const sealPurpose = "authorization request"
 
@@ -139,11 +154,39 @@ func (d *Desk) Open(v Visitor, c *oauth.Client, reply Reply, resource *oauth.Res
 	}
 	q.BoundTo = v.Browser.Hash()
 	a := &Authorization{Request: q, Visitor: v, Client: c, Resource: resource, Reply: reply}
-	var err error
+	return a, d.seal(a)
+}
+
+func (d *Desk) seal(a *Authorization) (err error) {
 	if a.Sealed, err = d.Sealer.Seal(sealPurpose, carry(a).encode()); err == nil && len(a.Sealed) > MaxSealed {
 		err = errTooLong
 	}
-	return a, err
+	return err
+}
+
+// Prolong returns a with a longer lifetime, because its client has to wait for an operator. Nothing else changes: it is
+// the same request, and bound to the same browser.
+func (d *Desk) Prolong(a *Authorization) (*Authorization, error) {
+	q, longer := *a.Request, *a
+	q.Waited = true
+	longer.Request = &q
+	return &longer, d.seal(&longer)
+}
+
+// endsAt returns when a request is too old to be answered.
+func (d *Desk) endsAt(q *Request) time.Time {
+	if q.Waited && d.Clients.ApprovalRequired {
+		return q.BegunAt.Add(WaitingLifetime)
+	}
+	return q.BegunAt.Add(Lifetime)
+}
+
+// AnswerableUntil returns when a request is too old to be answered, also if it is prolonged. Its decision must be kept
+// until then.
+func (d *Desk) AnswerableUntil(q *Request) time.Time {
+	prolonged := *q
+	prolonged.Waited = true
+	return d.endsAt(&prolonged)
 }
 
 // Resume returns the authorization that was sealed, in its current state. Client, redirect URI and resource may have
@@ -163,7 +206,7 @@ func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 	if err != nil {
 		return nil, err
 	}
-	tooOld := !d.DB.Now().Before(q.EndsAt())
+	tooOld := !d.DB.Now().Before(d.endsAt(q.Request))
 	if err := mine(v.Browser, q.BoundTo); err != nil {
 		if tooOld { // the browser may have dropped its cookie by now, and to say so would be of no help
 			err = errTooOld
@@ -177,9 +220,9 @@ func (d *Desk) Resume(r *http.Request, sealed string) (*Authorization, error) {
 	resource, err := d.stands(r, v, c, reply, q)
 	switch {
 	case tooOld && err == nil:
-		return nil, &Answerable{reply, &TooOld{Again: again(reply, resource, q.Request)}}
+		return nil, &Answerable{reply, &TooOld{Again: again(reply, resource, q.Request), Waited: q.Waited}}
 	case tooOld && oauth.IsRefusal(err):
-		return nil, &Answerable{reply, new(TooOld)}
+		return nil, &Answerable{reply, &TooOld{Waited: q.Waited}}
 	case err != nil:
 		return nil, &Answerable{reply, err}
 	}
@@ -227,14 +270,22 @@ func mine(browser web.Browser, hash string) error {
 // findCarried is like Find, for a sealed request.
 func (d *Desk) findCarried(r *http.Request, v Visitor, q *carried) (*oauth.Client, Reply, error) {
 	c, err := d.find(r, v, q.clientID)
-	if err != nil {
+	blocked := errors.Is(err, ErrBlocked) && c != nil
+	if err != nil && !blocked {
 		return nil, Reply{}, err
 	}
 	redirectURI := q.findRedirect(c)
-	if ok, _ := client.MatchRedirectURI(c, redirectURI); !ok {
+	ok, _ := client.MatchRedirectURI(c, redirectURI)
+	reply := d.reply(c, redirectURI, q.state)
+	switch {
+	case !ok && blocked:
+		return nil, Reply{}, ErrBlocked
+	case !ok:
 		return nil, Reply{}, errRedirectURI
+	case blocked: // since the request came
+		return nil, Reply{}, &Answerable{reply, ErrBlocked}
 	}
-	return c, d.reply(c, redirectURI, q.state), nil
+	return c, reply, nil
 }
 
 // stands returns the requested resource, and reduces the scopes of q to those that the client may request there.
@@ -243,7 +294,11 @@ func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, 
 	if err != nil {
 		return nil, err
 	}
-	parties := &store.Parties{Client: c, User: v.Person}
+	blocks, err := d.DB.Blocks(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	parties := &store.Parties{Client: c, User: v.Person, Blocks: blocks}
 	if i := slices.IndexFunc(resources, func(resource *oauth.Resource) bool { return resource.ID == q.resourceID }); i >= 0 {
 		parties.Resource = resources[i]
 		q.Scope = q.findScopes(parties.Resource)
@@ -261,17 +316,35 @@ func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, 
 
 // permission returns what a client asks for with a request.
 func permission(c *oauth.Client, reply Reply, q *Request, userID string) client.Permission {
-	return client.Permission{Client: c, UserID: userID, GrantType: oauth.AuthorizationCode,
+	return client.Permission{Client: c, UserID: userID, RequestID: q.ID, GrantType: oauth.AuthorizationCode,
 		RedirectURI: reply.RedirectURI, Scope: q.Scope}
 }
 
 // ErrSignedOut means that the session of an authorization has ended since it was resumed.
 var ErrSignedOut = errors.New("interaction: the session has ended")
 
-// Confirm repeats the checks of Resume inside the transaction that writes the decision. It returns those of the allowed
-// scopes that the client may still have, or a refusal as Resume does, or ErrSignedOut. The session cannot end before tx
-// does.
-func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope.Set, error) {
+// MustWait reports whether an operator has to approve the client before the person can allow it anything.
+func (d *Desk) MustWait(r *http.Request, a *Authorization) (bool, error) {
+	if !d.Clients.ApprovalRequired || a.Client.Approved() {
+		return false, nil
+	}
+	err := d.DB.View(r.Context(), func(tx *store.Tx) error {
+		_, err := d.Clients.Confirm(tx, permission(a.Client, a.Reply, a.Request, a.Person.ID), a.Resource.ID)
+		return err
+	})
+	switch {
+	case errors.Is(err, client.ErrWaiting):
+		return true, nil
+	case oauth.IsRefusal(err): // Confirm says so again
+		return false, nil
+	}
+	return false, err
+}
+
+// Confirm repeats the checks of Resume inside the transaction that writes the decision, and checks that the client need
+// not wait for an operator. It returns what the client may still have of the allowed scopes, or a refusal as Resume does,
+// client.ErrWaiting, or ErrSignedOut. The session cannot end before tx does.
+func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (*client.Standing, error) {
 	err := d.Sessions.Confirm(tx, a.Visitor)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrSignedOut
@@ -284,8 +357,8 @@ func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (scope
 	standing, err := d.Clients.Confirm(tx, p, a.Resource.ID)
 	switch {
 	case err == nil:
-		return standing.Scope, nil
-	case !oauth.IsRefusal(err):
+		return standing, nil
+	case !oauth.IsRefusal(err), errors.Is(err, client.ErrWaiting):
 		return nil, err
 	}
 	if err = told(err); slices.Contains([]error{ErrSignedOut, errUnknownClient, errDisabledClient, errRedirectURI},
@@ -303,6 +376,8 @@ func told(err error) error {
 		return errUnknownClient
 	case errors.Is(err, client.ErrDisabled):
 		return errDisabledClient
+	case errors.Is(err, client.ErrBlocked):
+		return ErrBlocked
 	case errors.Is(err, client.ErrRedirectURI):
 		return errRedirectURI
 	case errors.Is(err, client.ErrNoPerson):

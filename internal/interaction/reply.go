@@ -1,6 +1,7 @@
 package interaction
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -64,16 +65,27 @@ type TooOld struct {
 	// Again is the query with which /oauth2/authorize takes the same request again. It is "" if the client may no
 	// longer make it.
 	Again string
+	// Waited reports whether the client had to wait for an operator.
+	Waited bool
 }
 
-func (t *TooOld) Error() string { return errTooOld.Error() }
+func (t *TooOld) Error() string { return t.Unwrap().Error() }
 
 // Unwrap returns the refusal.
-func (t *TooOld) Unwrap() error { return errTooOld }
+func (t *TooOld) Unwrap() error {
+	if t.Waited {
+		return errWaitedTooLong
+	}
+	return errTooOld
+}
 
 var errTooOld = oauth.RefuseStatus(http.StatusBadRequest, oauth.AccessDenied,
 	"this request is too old, because it was not answered within %d minutes: start again from the application",
 	int(Lifetime.Minutes()))
+
+var errWaitedTooLong = oauth.RefuseStatus(http.StatusBadRequest, oauth.AccessDenied,
+	"this request is too old, because it was not answered within %d hours: start again from the application",
+	int(WaitingLifetime.Hours()))
 
 // Hold returns a refusal and where it goes, sealed for the browser of v. A form keeps it until the person submits it.
 func (d *Desk) Hold(v Visitor, reply Reply, refusal *oauth.Refusal) (string, error) {
@@ -110,6 +122,8 @@ func (d *Desk) Held(r *http.Request, sealed string) (location string, err error)
 	}
 	_, reply, err := d.Find(r, v, clientID, redirectURI, state)
 	switch {
+	case errors.Is(err, ErrBlocked) && reply.RedirectURI != "":
+		return reply.Refusal(refusal), nil // the client is told that it is blocked, or why it was refused before
 	case err != nil:
 		return "", err
 	case d.DB.Now().Sub(heldAt) >= Lifetime:

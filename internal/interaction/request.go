@@ -18,6 +18,7 @@ type Request struct {
 	PromptLogin   bool   // sign in anew
 	PromptConsent bool   // ask even if asked before
 	CrossSite     bool   // another site sent the browser here
+	Waited        bool   // its client had to wait for an operator
 	MaxAge        *int64 // seconds since the last sign-in
 	LoginHint     string // the person whom the client expects to sign in; "" if it does not say
 
@@ -25,11 +26,12 @@ type Request struct {
 	BegunAt time.Time
 }
 
-// Lifetime is the time a person has for sign-in and consent.
-const Lifetime = 30 * time.Minute
-
-// EndsAt returns when the request is too old to be answered.
-func (q *Request) EndsAt() time.Time { return q.BegunAt.Add(Lifetime) }
+// Lifetime is the time a person has for sign-in and consent, and WaitingLifetime the time if the client has to wait for an
+// operator. Both are counted from the arrival of the request.
+const (
+	Lifetime        = 30 * time.Minute
+	WaitingLifetime = 24 * time.Hour
+)
 
 // Satisfied reports whether a sign-in at signedInAt is recent enough for prompt and max_age at now (OpenID Connect Core
 // §3.1.2.1). One that followed the request always is.

@@ -150,7 +150,15 @@ func (e *Endpoint) readUpdate(r *http.Request) (*update, error) {
 // apply changes c to what u contains, or returns a refusal if the change is not allowed.
 func (u *update) apply(tx *store.Tx, c *oauth.Client) error {
 	before := c.Metadata
+	blocks, err := tx.BlocksNow()
+	if err != nil {
+		return err
+	}
+	renewed := *c
+	renewed.Metadata = *u.metadata
 	switch {
+	case client.BlockOf(blocks, &renewed) != nil:
+		return errBlocked
 	case u.Secret != "" && !c.MatchSecret(u.Secret, tx.Now()):
 		return oauth.Refuse(oauth.InvalidClientMetadata, "client_secret is not the one that was issued: send that one, or leave client_secret out")
 	case kind(u.metadata.Method) != kind(before.Method):

@@ -95,6 +95,13 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Registration("", "", false), err)
 	}
+	blocks, err := e.DB.Blocks(r.Context())
+	if err == nil {
+		err = blocked(blocks, g.candidate())
+	}
+	if err != nil {
+		return web.Reply{}, e.Strangers.Refuse(r, audit.Registration("", g.Name, false), err)
+	}
 	switch g.Method {
 	case oauth.MethodNone:
 		g.fingerprint = fingerprintOf(g.Metadata)
@@ -175,6 +182,23 @@ func bearer(r *http.Request) string {
 	return strings.TrimLeft(token, " ")
 }
 
+// candidate returns the client that is to be registered, as far as blocks look at it.
+func (g *registration) candidate() *oauth.Client {
+	return &oauth.Client{Metadata: *g.Metadata, Origin: oauth.ByRegistration}
+}
+
+// errBlocked refuses a client that an operator has blocked, or that resembles one.
+var errBlocked = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
+	"an administrator of this server has blocked this application, or another one on the same site: ask them if that is a mistake")
+
+// blocked returns errBlocked if one of blocks keeps c out.
+func blocked(blocks []*oauth.Block, c *oauth.Client) error {
+	if client.BlockOf(blocks, c) != nil {
+		return errBlocked
+	}
+	return nil
+}
+
 // enter finds or stores the client, and spends the initial access token. It spends the token after all other checks, so
 // that a refused registration does not use it up.
 func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
@@ -184,6 +208,13 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 			return err
 		}
 		g.client, g.known = known, known != nil
+	}
+	blocks, err := tx.BlocksNow()
+	if err == nil {
+		err = blocked(blocks, g.candidate())
+	}
+	if err != nil {
+		return err
 	}
 	if !g.known {
 		if err := e.makeRoom(tx); err != nil {

@@ -77,7 +77,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.strangers = recorder
 	fetches := &strangers.Fetches{Shares: limits.fetches, People: limits.people}
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
-	directory := &client.Directory{DB: db}
+	directory := &client.Directory{DB: db, ApprovalRequired: c.Registration.Approval == "required"}
 	if c.Registration.CIMD != "off" {
 		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir, fetcher, log); err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -58,6 +59,17 @@ func (p Page) AnswersClient() Page {
 // neither inline nor from elsewhere.
 func (p Page) Scripted() Page {
 	p.scripted = true
+	return p
+}
+
+// LoadsAgain returns p for a page that the browser loads again after the given time, in whole seconds.
+func (p Page) LoadsAgain(after time.Duration) Page {
+	header := p.header.Clone()
+	if header == nil {
+		header = make(http.Header)
+	}
+	header.Set("Refresh", strconv.Itoa(int(after.Seconds())))
+	p.header = header
 	return p
 }
 

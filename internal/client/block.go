@@ -1,0 +1,106 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// MarksOf returns what c is recognised by if it is blocked and returns under another client_id.
+func MarksOf(c *oauth.Client) oauth.Marks {
+	return oauth.Marks{Sites: sites(c), Fingerprint: fingerprint(&c.Metadata)}
+}
+
+// BlockOf returns the block that keeps c out, or nil if there is none. A client is kept out if it is the one that was
+// blocked. Unless an operator vouches for it, it is also kept out if its document or one of its redirect URIs is on a
+// site of a blocked client, or if it has the name, the redirect URIs and the software_id of one. It is not enough that
+// both have a redirect URI on the person's own device, because most clients do.
+func BlockOf(blocks []*oauth.Block, c *oauth.Client) *oauth.Block {
+	if len(blocks) == 0 || c.Origin == oauth.ByOperator {
+		return nil
+	}
+	own := func(b *oauth.Block) bool { return b.ClientID == c.ID }
+	if i := slices.IndexFunc(blocks, own); i >= 0 {
+		return blocks[i]
+	}
+	if c.Approved() {
+		return nil
+	}
+	marks := MarksOf(c)
+	alike := func(b *oauth.Block) bool {
+		return b.Marks.Fingerprint == marks.Fingerprint ||
+			slices.ContainsFunc(marks.Sites, func(site string) bool { return slices.Contains(b.Marks.Sites, site) })
+	}
+	if i := slices.IndexFunc(blocks, alike); i >= 0 {
+		return blocks[i]
+	}
+	return nil
+}
+
+// Unblocked returns ErrBlocked if a block keeps c out, by what is in memory.
+func (d *Directory) Unblocked(ctx context.Context, c *oauth.Client) error {
+	blocks, err := d.DB.Blocks(ctx)
+	if err == nil && BlockOf(blocks, c) != nil {
+		err = ErrBlocked
+	}
+	return err
+}
+
+// sites returns the sites of the document and of the redirect URIs of c, without those on the person's own device.
+func sites(c *oauth.Client) []string {
+	var all []string
+	uris := c.RedirectURIs
+	if c.Origin == oauth.ByDocument {
+		uris = append([]string{c.ID}, uris...)
+	}
+	for _, uri := range uris {
+		u, err := url.Parse(uri)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || oauth.IsLoopback(u.Hostname()) {
+			continue
+		}
+		if site := siteOf(u.Hostname()); !slices.Contains(all, site) {
+			all = append(all, site)
+		}
+	}
+	return all
+}
+
+// siteOf returns the domain that somebody had to register to have the host: the public suffix and one name before it. It
+// returns an address, and a name that has no other before it, as it is.
+func siteOf(host string) string {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host
+	}
+	site, err := publicsuffix.EffectiveTLDPlusOne(host)
+	if err != nil {
+		return host
+	}
+	return site
+}
+
+// fingerprint returns a hash of the name, the redirect URIs and the software_id. It is the same if the name is written
+// with other capitals or spaces, and if a redirect URI on a loopback host has another port.
+func fingerprint(m *oauth.Metadata) string {
+	uris := make([]string, len(m.RedirectURIs))
+	for i, uri := range m.RedirectURIs {
+		uris[i] = uri
+		if u, err := url.Parse(uri); err == nil && u.Port() != "" && oauth.IsLoopback(u.Hostname()) {
+			u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
+			uris[i] = u.String()
+		}
+	}
+	slices.Sort(uris)
+	name := strings.ToLower(strings.Join(strings.Fields(m.Name), " "))
+	text := strings.Join(append([]string{name, m.SoftwareID}, slices.Compact(uris)...), "\x00")
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
