@@ -16,7 +16,11 @@ type clientCommands struct {
 	List         clientList    `cmd:"" help:"List the clients."`
 	Show         clientShow    `cmd:"" help:"Show a client."`
 	Update       clientUpdate  `cmd:"" help:"Change a client."`
-	Approve      clientApprove `cmd:"" help:"Approve a client that registered itself. The consent page says so, and people are asked only once."`
+	Approve      clientApprove `cmd:"" help:"Approve a client for everybody, for a group, or for one person once."`
+	Dismiss      clientDismiss `cmd:"" help:"Refuse all who wait for the approval of a client. It may ask again."`
+	Block        clientBlock   `cmd:"" help:"End all that a client has, and keep it and its sites from coming back."`
+	Unblock      clientUnblock `cmd:"" help:"Let a blocked client come again."`
+	Blocks       clientBlocks  `cmd:"" help:"List the blocks."`
 	RotateSecret clientRotate  `cmd:"" help:"Give a client a new secret. The old one stays valid for a while."`
 	Disable      clientDisable `cmd:"" help:"Refuse a client and its tokens until it is enabled again."`
 	Enable       clientEnable  `cmd:"" help:"Enable a disabled client."`
@@ -162,9 +166,17 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-type clientList struct{ output }
+type clientList struct {
+	Waiting bool `help:"Only those that wait for approval, with who asked and for what."`
+	output
+}
 
 func (c *clientList) Run(ctx context.Context, sh *shell) error {
+	if c.Waiting {
+		return every(ctx, sh, c.output, "no client waits for approval", drawWaiting, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.WaitingClient, string, error) {
+			return o.WaitingClients(ctx, by, p)
+		})
+	}
 	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
 		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
 	return every(ctx, sh, c.output, none, drawClients, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Client, string, error) {
@@ -241,12 +253,6 @@ type clientShow struct{ namedClient }
 
 func (c *clientShow) Run(ctx context.Context, sh *shell) error {
 	return c.run(ctx, sh, (*admin.Operations).Client)
-}
-
-type clientApprove struct{ namedClient }
-
-func (c *clientApprove) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).ApproveClient)
 }
 
 type clientDisable struct{ namedClient }

@@ -123,6 +123,7 @@ var flags = map[string]string{
 	"default_scopes":             "default-scope",
 	"token_endpoint_auth_method": "auth-method",
 	"max_uses":                   "uses",
+	"sites":                      "site",
 }
 
 // flagOf returns the flag for the input with the given JSON name.

@@ -351,17 +351,6 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 	})
 }
 
-// ApproveClient marks a client that registered itself as approved.
-func (o *Operations) ApproveClient(ctx context.Context, by Caller, id string) (Client, error) {
-	return o.changeClient(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
-		if c.Approved() {
-			return nil
-		}
-		c.ApprovedAt = tx.Now()
-		return tx.UpdateClient(c)
-	})
-}
-
 // DisableClient refuses the client and its tokens until EnableClient is called.
 func (o *Operations) DisableClient(ctx context.Context, by Caller, id string) (Client, error) {
 	return o.changeClient(ctx, by, "disable", id, func(tx *store.Tx, c *oauth.Client) error { return tx.DisableClient(c.ID) })

@@ -86,8 +86,37 @@ var (
 		Summary: "Delete a client, and end every grant it has."},
 		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteClient(c, by, in.ID) })
 	ApproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/approve", Noun: admin.Clients, Verb: "client approve",
-		Summary: "Vouch for a client that registered itself: people are told so, and asked once only."},
-		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.ApproveClient(c, by, in.ID) })
+		Summary: "Approve a client for everybody, for a group, or for one person once."},
+		func(c ctx, o ops, by who, in change[*admin.Approval]) (admin.Client, error) {
+			if in.Body == nil || *in.Body == (admin.Approval{}) {
+				return o.ApproveClient(c, by, in.ID)
+			}
+			return o.ApproveClientFor(c, by, in.ID, *in.Body)
+		})
+	ListWaitingClients = add(Spec{Method: "GET", Path: "/clients/waiting", Noun: admin.Clients, Verb: "client waiting",
+		Summary: "List the clients that wait for approval, with who asked and for what."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.WaitingClient], error) {
+			return paged(o.WaitingClients(c, by, in.page()))
+		})
+	DismissClient = add(Spec{Method: "POST", Path: "/clients/{id}/dismiss", Noun: admin.Clients, Verb: "client dismiss",
+		Summary: "Refuse all who wait for the approval of a client; it may ask again."},
+		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DismissClient(c, by, in.ID) })
+	BlockClient = add(Spec{Method: "POST", Path: "/clients/{id}/block", Noun: admin.Clients, Verb: "client block", Destroys: true,
+		Summary: "End all that a client has, and keep it and its sites from coming back."},
+		func(c ctx, o ops, by who, in change[*admin.BlockTerms]) (admin.Block, error) {
+			if in.Body == nil {
+				return o.BlockClient(c, by, in.ID, admin.BlockTerms{})
+			}
+			return o.BlockClient(c, by, in.ID, *in.Body)
+		})
+	UnblockClient = add(Spec{Method: "POST", Path: "/clients/{id}/unblock", Noun: admin.Clients, Verb: "client unblock",
+		Summary: "Let a blocked client come again."},
+		func(c ctx, o ops, by who, in byID) (admin.Block, error) { return o.UnblockClient(c, by, in.ID) })
+	ListBlocks = add(Spec{Method: "GET", Path: "/clients/blocks", Noun: admin.Clients, Verb: "client blocks",
+		Summary: "List the blocks of clients, oldest first."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Block], error) {
+			return paged(o.Blocks(c, by, in.page()))
+		})
 	DisableClient = add(Spec{Method: "POST", Path: "/clients/{id}/disable", Noun: admin.Clients, Verb: "client disable", Destroys: true,
 		Summary: "Shut a client out, until it is enabled."},
 		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DisableClient(c, by, in.ID) })

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/table"
+)
+
+type clientApprove struct {
+	ID    string `arg:"" name:"client_id" help:"The client."`
+	Group string `placeholder:"NAME" xor:"whom" help:"Only for the members of this group, as long as they are in it."`
+	Once  string `placeholder:"USER" xor:"whom" help:"Only for this person, by e-mail or id, and one consent within a week."`
+	output
+}
+
+// Help returns what the help shows below the usage.
+func (c *clientApprove) Help() string {
+	return "Without --group and --once, the client is approved for everybody. Whoever waits for the approval of the client goes on " +
+		"at once, where the approval is for them (registration.approval)."
+}
+
+func (c *clientApprove) Run(ctx context.Context, sh *shell) error {
+	return one(ctx, sh, c.output, drawClient, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
+		if c.Group == "" && c.Once == "" {
+			return o.ApproveClient(ctx, by, c.ID)
+		}
+		return o.ApproveClientFor(ctx, by, c.ID, admin.Approval{Group: c.Group, Once: c.Once})
+	})
+}
+
+type clientDismiss struct{ namedClient }
+
+func (c *clientDismiss) Run(ctx context.Context, sh *shell) error {
+	return c.run(ctx, sh, (*admin.Operations).DismissClient)
+}
+
+func drawWaiting(views []admin.WaitingClient, t *table.Table) {
+	t.Row("CLIENT ID", "NAME", "SITES", "WHO", "MCP SERVER", "SCOPE", "PEOPLE", "FIRST ASKED", "LAST ASKED")
+	t.Fold(16, "NAME", "SITES", "MCP SERVER", "SCOPE")
+	for _, v := range views {
+		t.Row(v.ID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), table.Dash(v.User), table.Dash(v.Resource), table.Dash(v.Scope),
+			strconv.FormatInt(v.People, 10), v.FirstAskedAt.String(), v.LastAskedAt.String())
+	}
+}
+
+type clientBlock struct {
+	ID      string   `arg:"" name:"client_id" help:"The client: its id, or the URL of its metadata document."`
+	Site    []string `sep:"none" placeholder:"DOMAIN" xor:"sites" help:"Site of the client to shut out with it. Repeatable; all its sites if none is given."`
+	NoSites bool     `xor:"sites" help:"Shut out only the client itself, and all with its name, redirect URIs and software_id."`
+	Reason  string   `placeholder:"TEXT" help:"Why, for other operators."`
+	output
+}
+
+// Help returns what the help shows below the usage.
+func (c *clientBlock) Help() string {
+	return `Every grant of the client and every token ends at once, and it cannot come back under another id: no client is let in that has a
+redirect URI or a metadata document on one of its sites, or the same name, redirect URIs and software_id, unless it is approved.
+The sites are printed. If one of them belongs to somebody else, unblock the client and block it with --site or --no-sites.`
+}
+
+func (c *clientBlock) Run(ctx context.Context, sh *shell) error {
+	terms := admin.BlockTerms{Sites: c.Site, Reason: c.Reason}
+	if c.NoSites {
+		terms.Sites = []string{}
+	}
+	return one(ctx, sh, c.output, drawBlock, func(o *admin.Operations, by admin.Caller) (admin.Block, error) {
+		return o.BlockClient(ctx, by, c.ID, terms)
+	})
+}
+
+func drawBlock(v admin.Block, t *table.Table) {
+	t.Row("block", v.ID)
+	t.Row("client id", v.ClientID)
+	t.Row("name", table.Dash(v.Name))
+	for _, site := range v.Sites {
+		t.Row("site", site)
+	}
+	t.Row("reason", table.Dash(v.Reason))
+	t.Row("blocked", v.CreatedAt.String())
+	if v.GrantsEnded > 0 {
+		t.Row("ended", count(v.GrantsEnded, "grant"))
+	}
+}
+
+type clientUnblock struct {
+	ID string `arg:"" name:"client_id" help:"The client that was blocked, or the id of the block."`
+	output
+}
+
+func (c *clientUnblock) Run(ctx context.Context, sh *shell) error {
+	return one(ctx, sh, c.output, drawBlock, func(o *admin.Operations, by admin.Caller) (admin.Block, error) {
+		return o.UnblockClient(ctx, by, c.ID)
+	})
+}
+
+type clientBlocks struct{ output }
+
+func (c *clientBlocks) Run(ctx context.Context, sh *shell) error {
+	return every(ctx, sh, c.output, "no client is blocked", drawBlocks, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Block, string, error) {
+		return o.Blocks(ctx, by, p)
+	})
+}
+
+func drawBlocks(views []admin.Block, t *table.Table) {
+	t.Row("BLOCK", "CLIENT ID", "NAME", "SITES", "BLOCKED", "REASON")
+	t.Fold(16, "NAME", "SITES", "REASON")
+	for _, v := range views {
+		t.Row(v.ID, v.ClientID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), v.CreatedAt.String(), table.Dash(v.Reason))
+	}
+}

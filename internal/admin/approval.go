@@ -1,0 +1,301 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// WaitingClient is a client that waits for an operator, with what the person asked for who came with it last.
+type WaitingClient struct {
+	ID           string       `json:"client_id"`
+	Name         string       `json:"client_name"`
+	Origin       oauth.Origin `json:"origin"`
+	RedirectURIs []string     `json:"redirect_uris"`
+	Sites        []string     `json:"sites"` // of its document and its redirect URIs; none if all are on people's own devices
+	FirstAskedAt Moment       `json:"first_asked_at"`
+	LastAskedAt  Moment       `json:"last_asked_at"`
+	People       int64        `json:"people"`   // how many asked since it was dismissed
+	User         string       `json:"user"`     // e-mail address of the last; "" if the account is deleted
+	Resource     string       `json:"resource"` // identifier; "" if it is deleted
+	ResourceName string       `json:"resource_name"`
+	Scope        string       `json:"scope"`
+	RedirectURI  string       `json:"redirect_uri"` // where the answer is to go
+	ApprovedFor  []string     `json:"approved_for"` // groups for which it is approved already
+}
+
+func viewWaiting(w *store.WaitingListing) WaitingClient {
+	marks := client.MarksOf(w.Client)
+	return WaitingClient{
+		ID: w.ClientID, Name: w.Client.Name, Origin: w.Client.Origin,
+		RedirectURIs: append([]string{}, w.Client.RedirectURIs...), Sites: append([]string{}, marks.Sites...),
+		FirstAskedAt: Moment{w.FirstAt}, LastAskedAt: Moment{w.LastAt}, People: w.People, User: w.UserEmail,
+		Resource: w.Resource, ResourceName: w.ResourceName, Scope: w.Scope.String(), RedirectURI: w.RedirectURI,
+		ApprovedFor: []string{},
+	}
+}
+
+// WaitingClients returns a page of the clients that wait for an operator, in the order in which they first asked, and the
+// cursor of the next page, "" if there is none.
+func (o *Operations) WaitingClients(ctx context.Context, by Caller, page store.Page) (views []WaitingClient, next string, err error) {
+	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
+		waiting, cursor, err := tx.WaitingClients(page)
+		if views, next, err = viewed(viewWaiting, waiting, cursor, err); err != nil {
+			return err
+		}
+		for i := range views {
+			groups, err := tx.ApprovedGroups(views[i].ID)
+			if err != nil {
+				return err
+			}
+			views[i].ApprovedFor = append(views[i].ApprovedFor, groups...)
+		}
+		return nil
+	})
+	return views, next, err
+}
+
+// WaitingCount returns the number of clients that wait for an operator.
+func (o *Operations) WaitingCount(ctx context.Context, by Caller) (n int, err error) {
+	err = o.look(ctx, by, Clients, func(tx *store.Tx) (err error) {
+		n, err = tx.WaitingCount()
+		return err
+	})
+	return n, err
+}
+
+// Approval says for whom a client is approved. One of the two is set.
+type Approval struct {
+	Group string `json:"group,omitempty" jsonschema:"the name of a group whose members may use it"`
+	Once  string `json:"once,omitempty" jsonschema:"the id or e-mail address of a person who may allow it something once"`
+}
+
+// onceFor is how long an approval for one time can be used.
+const onceFor = 7 * 24 * time.Hour
+
+// ApproveClient marks a client that registered itself, or has a metadata document, as approved for everybody.
+func (o *Operations) ApproveClient(ctx context.Context, by Caller, id string) (Client, error) {
+	return o.decideOn(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
+		if c.Approved() {
+			return nil
+		}
+		c.ApprovedAt = tx.Now()
+		return tx.UpdateClient(c)
+	}, "", "")
+}
+
+// ApproveClientFor approves a client for the members of a group, as long as they are in it, or for one person and one
+// consent, within a week. Grants that were given then stay when the person leaves the group.
+func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string, a Approval) (Client, error) {
+	if (a.Group == "") == (a.Once == "") {
+		return Client{}, invalid("group", "give one of {group} and {once}; without both, the client is approved for everybody")
+	}
+	what, who := "group", a.Group
+	if a.Once != "" {
+		what, who = "once", a.Once
+	}
+	return o.decideOn(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
+		if a.Group != "" {
+			g, err := findGroup(tx.Group, a.Group)
+			if err != nil {
+				return err
+			}
+			return tx.ApproveForGroup(c.ID, g.ID)
+		}
+		u, err := findUser(tx, a.Once)
+		if err != nil {
+			return err
+		}
+		return tx.ApproveOnce(c.ID, u.ID, tx.Now().Add(onceFor))
+	}, what, who)
+}
+
+// decideOn locks a client, runs fn on it, takes it out of the inbox, and records the verb as an event with one detail. It
+// refuses if the client is blocked.
+func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error,
+	detail, value string) (view Client, err error) {
+	err = o.change(ctx, by, Clients, "client."+verb, func(tx *store.Tx) (event audit.Event, err error) {
+		c, err := findClient(tx.LockClient, id)
+		if err != nil {
+			return event, err
+		}
+		if b, err := tx.Block(id); err == nil && c.Origin != oauth.ByOperator {
+			return event, conflict("", "client_id", b.ClientID, "the client %s is blocked; unblock it first")
+		} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return event, err
+		}
+		before := viewClient(c)
+		if err := fn(tx, c); err != nil {
+			return event, err
+		}
+		if err := tx.EndWaiting(id); err != nil { // whoever is not covered asks again
+			return event, err
+		}
+		if c, err = tx.Client(id); err != nil {
+			return event, err
+		}
+		view = viewClient(c)
+		return audit.Client(verb, id).With(detail, value).Changed(before, view), nil
+	})
+	return view, err
+}
+
+// DismissClient refuses all who wait for an operator to approve the client. Whoever starts again from the client asks
+// anew; BlockClient keeps the client out for good.
+func (o *Operations) DismissClient(ctx context.Context, by Caller, id string) (view Client, err error) {
+	err = o.change(ctx, by, Clients, "client.dismiss", func(tx *store.Tx) (event audit.Event, err error) {
+		c, err := findClient(tx.LockClient, id)
+		if err != nil {
+			return event, err
+		}
+		view = viewClient(c)
+		switch waits, err := tx.Dismiss(id); {
+		case err != nil:
+			return event, err
+		case !waits:
+			return event, conflict("", "client_id", id, "the client %s does not wait for approval")
+		}
+		return audit.Client("dismiss", id), nil
+	})
+	return view, err
+}
+
+// Block is a block as operators see it.
+type Block struct {
+	ID        string   `json:"id"`
+	ClientID  string   `json:"client_id"`
+	Name      string   `json:"client_name"`
+	Sites     []string `json:"sites"` // no client on these comes in, unless an operator approves it
+	Reason    string   `json:"reason"`
+	CreatedAt Moment   `json:"created_at"`
+	// GrantsEnded is how many grants were in force. Only BlockClient sets it.
+	GrantsEnded int `json:"grants_ended"`
+}
+
+func viewBlock(b *oauth.Block) Block {
+	return Block{ID: b.ID, ClientID: b.ClientID, Name: b.Name, Sites: append([]string{}, b.Marks.Sites...), Reason: b.Reason,
+		CreatedAt: Moment{b.CreatedAt}}
+}
+
+// BlockTerms say what a block covers beside the client and all that have its name, redirect URIs and software_id.
+type BlockTerms struct {
+	// Sites are the domains that are shut out with it. They must be among those of its document and redirect URIs; nil
+	// means all of these.
+	Sites  []string `json:"sites,omitzero" jsonschema:"the domains that are shut out with it; all of its document and redirect URIs if it is not given"`
+	Reason string   `json:"reason,omitempty" jsonschema:"why, for operators"`
+}
+
+// maxReason is the longest reason, in bytes.
+const maxReason = 500
+
+// BlockClient ends all grants of a client that registered itself or has a metadata document, with their tokens and its
+// approvals, and keeps it from coming back under another client_id. A client with a metadata document need not be
+// stored.
+func (o *Operations) BlockClient(ctx context.Context, by Caller, id string, terms BlockTerms) (view Block, err error) {
+	if len(terms.Reason) > maxReason {
+		return view, invalid("reason", "{reason} is longer than %d bytes", maxReason)
+	}
+	err = o.change(ctx, by, Clients, "client.block", func(tx *store.Tx) (event audit.Event, err error) {
+		c, err := findClient(tx.LockClient, id)
+		stored := err == nil
+		if e := (*Error)(nil); errors.As(err, &e) && e.Kind == NotFound && client.IsDocumentURL(id) {
+			c, err = &oauth.Client{ID: id, Origin: oauth.ByDocument}, nil
+		}
+		switch {
+		case err != nil:
+			return event, err
+		case c.Origin == oauth.ByOperator:
+			return event, conflict("", "client_id", id, "the client %s was made by an operator; disable or delete it instead")
+		}
+		b := &oauth.Block{ID: oauth.NewID("blk_"), ClientID: c.ID, Name: c.Name, Reason: terms.Reason, Marks: client.MarksOf(c),
+			CreatedAt: tx.Now()}
+		if terms.Sites != nil {
+			for _, site := range terms.Sites {
+				if !slices.Contains(b.Marks.Sites, site) {
+					return event, invalid("sites", "{sites} has %q, which is not a site of the client; its sites are: %s", site,
+						orNone(b.Marks.Sites))
+				}
+			}
+			b.Marks.Sites = terms.Sites
+		}
+		if err := tx.CreateBlock(b); errors.Is(err, store.ErrConflict) {
+			return event, conflict("", "client_id", id, "the client %s is blocked already; unblock it first to block it anew")
+		} else if err != nil {
+			return event, err
+		}
+		view = viewBlock(b)
+		if stored {
+			if view.GrantsEnded, err = endClient(tx, c); err != nil {
+				return event, err
+			}
+		}
+		event = audit.Block("block", c.ID, b.ID).With("sites", strings.Join(b.Marks.Sites, " ")).With("reason", b.Reason)
+		return event.With("grants_ended", strconv.Itoa(view.GrantsEnded)), nil
+	})
+	return view, err
+}
+
+// endClient ends the grants and the approvals of a client, takes it out of the inbox, and returns how many grants were in
+// force.
+func endClient(tx *store.Tx, c *oauth.Client) (int, error) {
+	live, err := tx.LiveGrants(store.GrantFilter{ClientID: c.ID})
+	if err != nil {
+		return 0, err
+	}
+	if err := tx.RevokeClientGrants(c.ID, "client_blocked"); err != nil {
+		return 0, err
+	}
+	if err := tx.EndApprovals(c.ID); err != nil {
+		return 0, err
+	}
+	if err := tx.EndWaiting(c.ID); err != nil {
+		return 0, err
+	}
+	c.ApprovedAt = time.Time{}
+	return live, tx.UpdateClient(c)
+}
+
+func orNone(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}
+
+// UnblockClient ends the block with the given id, or of the client with the given id. The client may come again, as one
+// that nobody has approved. Grants that the block ended stay ended.
+func (o *Operations) UnblockClient(ctx context.Context, by Caller, id string) (view Block, err error) {
+	err = o.change(ctx, by, Clients, "client.unblock", func(tx *store.Tx) (event audit.Event, err error) {
+		b, err := tx.Block(id)
+		if err == nil {
+			err = tx.DeleteBlock(b.ID)
+		}
+		if errors.Is(err, store.ErrNotFound) { // or another operator was faster
+			return event, notFound(Clients, id, "there is no block of the client %s")
+		}
+		if err != nil {
+			return event, err
+		}
+		view = viewBlock(b)
+		return audit.Block("unblock", b.ClientID, b.ID), nil
+	})
+	return view, err
+}
+
+// Blocks returns a page of the blocks and the cursor of the next page, "" if there is none.
+func (o *Operations) Blocks(ctx context.Context, by Caller, page store.Page) (views []Block, next string, err error) {
+	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
+		blocks, cursor, err := tx.Blocks(page)
+		views, next, err = viewed(viewBlock, blocks, cursor, err)
+		return err
+	})
+	return views, next, err
+}
