@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -15,13 +16,64 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// axe-core finds nothing on the pages, in light and in dark, on a phone and on a desktop.
-func TestAccessibility(t *testing.T) {
+// screens are what the pages are looked at on.
+var screens = []struct {
+	name          string
+	width, height int64
+	scheme        string
+}{{"light desktop", 1280, 800, "light"}, {"dark phone", 360, 740, "dark"}}
+
+// lens starts a browser with scripts and the screen of that size. look reports what axe-core finds on the page that is
+// open, and visit opens a page, waits until an element is there, and looks at it.
+func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context, look func(page string), visit func(page, url, wait string)) {
+	t.Helper()
 	file := filepath.Join(os.Getenv("CARDEA_CLIENTS"), "node_modules/axe-core/axe.min.js")
 	axe, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatalf("%v: run make test, which installs axe-core and sets CARDEA_CLIENTS", err)
 	}
+	ctx = chromium(t)
+	for _, err := range []error{
+		call(chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+			Width: width, Height: height, DeviceScaleFactor: 1})),
+		call(chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})),
+		call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	look = func(page string) {
+		t.Helper()
+		yes := true
+		got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
+			Expression:   string(axe) + `; axe.run().then(r => JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
+			AwaitPromise: &yes, ReturnByValue: &yes,
+		})
+		if err != nil || got.ExceptionDetails != nil {
+			t.Fatalf("%s: axe: %v %+v", page, err, got.ExceptionDetails)
+		}
+		var found string
+		if err := json.Unmarshal(got.Result.Value, &found); err != nil {
+			t.Fatal(err)
+		}
+		if found != "[]" {
+			t.Errorf("%s: %s", page, found)
+		}
+	}
+	visit = func(page, url, wait string) {
+		t.Helper()
+		if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS(wait))); err != nil {
+			t.Fatalf("%s: %v", page, err)
+		}
+		look(page)
+	}
+	return ctx, look, visit
+}
+
+// axe-core finds nothing on the pages, in light and in dark, on a phone and on a desktop.
+func TestAccessibility(t *testing.T) {
 	s := servertest.StartMCP(t)
 	s.Update(func(tx *store.Tx) error {
 		r, err := tx.Resource(servertest.MCP)
@@ -39,49 +91,9 @@ func TestAccessibility(t *testing.T) {
 	agent.Register(nil)
 	params := agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send offline_access"))
 	authorize := s.URL + "/oauth2/authorize?"
-	for _, screen := range []struct {
-		name          string
-		width, height int64
-		scheme        string
-	}{{"light desktop", 1280, 800, "light"}, {"dark phone", 360, 740, "dark"}} {
+	for _, screen := range screens {
 		t.Run(screen.name, func(t *testing.T) {
-			ctx := chromium(t)
-			for _, err := range []error{
-				call(chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
-					Width: screen.width, Height: screen.height, DeviceScaleFactor: 1})),
-				call(chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: screen.scheme}}})),
-				call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})),
-			} {
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			look := func(page string) {
-				t.Helper()
-				yes := true
-				got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
-					Expression:   string(axe) + `; axe.run().then(r => JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
-					AwaitPromise: &yes, ReturnByValue: &yes,
-				})
-				if err != nil || got.ExceptionDetails != nil {
-					t.Fatalf("%s: axe: %v %+v", page, err, got.ExceptionDetails)
-				}
-				var found string
-				if err := json.Unmarshal(got.Result.Value, &found); err != nil {
-					t.Fatal(err)
-				}
-				if found != "[]" {
-					t.Errorf("%s: %s", page, found)
-				}
-			}
-			visit := func(page, url, wait string) {
-				t.Helper()
-				if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS(wait))); err != nil {
-					t.Fatalf("%s: %v", page, err)
-				}
-				look(page)
-			}
+			ctx, look, visit := lens(t, screen.width, screen.height, screen.scheme)
 			visit("home", s.URL+"/", "h1")
 			visit("setup", s.URL+"/setup", `input[name="token"]`)
 			visit("failure", authorize+"client_id=nobody", "h1")
