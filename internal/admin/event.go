@@ -41,6 +41,25 @@ func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFi
 	return views, next, err
 }
 
+// Event returns the event with the given id.
+func (o *Operations) Event(ctx context.Context, by Caller, id string) (view Event, err error) {
+	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
+		e, err := tx.Event(id)
+		if errors.Is(err, store.ErrNotFound) {
+			err = notFound(Events, id, "there is no event %s")
+		}
+		if err != nil {
+			return err
+		}
+		views, err := viewEvents(tx, []audit.Event{e})
+		if err == nil {
+			view = views[0]
+		}
+		return err
+	})
+	return view, err
+}
+
 // viewEvents returns the views of a page of events. It looks their names up all at once.
 func viewEvents(tx *store.Tx, events []audit.Event) ([]Event, error) {
 	referred := func(key func(audit.Event) string) (keys []string) {

@@ -292,6 +292,9 @@ func listed(words []string) string {
 // format characters, which could hide or reorder what follows, and cut after 80 characters.
 func Clean(s string) string { return cleaned(s, 80) }
 
+// Plain is Clean for a text that is shown whole, such as what a browser says of itself.
+func Plain(s string) string { return cleaned(s, 2000) }
+
 func cleaned(s string, most int) string {
 	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		switch {

@@ -29,6 +29,8 @@ var files embed.FS
 var templates = web.ParseTemplates(files, template.FuncMap{
 	"machine": func(m admin.Moment) string { return m.UTC().Format(time.RFC3339) },
 	"human":   func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04 UTC") },
+	"exact":   func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
+	"plain":   audit.Plain,
 	"join":    func(words []string) string { return strings.Join(words, ", ") },
 	"path":    url.PathEscape,
 })
@@ -56,6 +58,7 @@ var menu = []section{
 	{"/admin/groups", "Groups"},
 	{"/admin/grants", "Grants"},
 	{"/admin/sessions", "Sessions"},
+	{"/admin/audit", "Audit"},
 	{"/admin/keys", "Keys"},
 }
 
@@ -311,7 +314,7 @@ func signIn(r *http.Request, again string) web.Answer {
 // Routes returns the routes of the console.
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
-		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.accessRoutes(), e.peopleRoutes(), e.keyRoutes(),
+		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.accessRoutes(), e.peopleRoutes(), e.auditRoutes(), e.keyRoutes(),
 	)
 }
 

@@ -24,8 +24,11 @@ document.addEventListener("click", async (event) => {
 
 // Pages tell times in UTC. A script knows where the reader is; UTC stays in the title.
 function localize(root) {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  for (const time of root.querySelectorAll("time[datetime]")) time.textContent = format.format(new Date(time.dateTime));
+  const formatOf = (timeStyle) => new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle });
+  const short = formatOf("short"), exact = formatOf("medium");
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    time.textContent = (time.classList.contains("exact") ? exact : short).format(new Date(time.dateTime));
+  }
 }
 
 function improve(root) {
@@ -35,7 +38,59 @@ function improve(root) {
 
 document.addEventListener("DOMContentLoaded", () => improve(document));
 document.addEventListener("htmx:afterSwap", () => improve(document));
-document.addEventListener("htmx:afterSettle", () => {
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (event.target.id === "fresh") return;
   const list = document.getElementById("list");
   if (list && list.dataset.says) say(list.dataset.says);
 });
+
+// The audit log can be followed: new events are fetched without moving the focus, and wait while somebody reads the list.
+const followEvery = 3000;
+let follower = 0;
+
+function follow() {
+  const button = document.getElementById("follow");
+  if (!button) return;
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const on = !follower;
+    button.setAttribute("aria-pressed", String(on));
+    clearInterval(follower);
+    follower = on ? setInterval(fetchNews, followEvery) : 0;
+    document.getElementById("follow-says").textContent = on ? "New events appear by themselves." : "";
+    if (on) fetchNews();
+  });
+}
+
+function fetchNews() {
+  if (document.hidden) return;
+  htmx.ajax("GET", location.href, { target: "#fresh", select: "#events", swap: "innerHTML" });
+}
+
+function reads(list) {
+  const selection = getSelection();
+  return list.matches(":hover") || list.contains(document.activeElement) || (!selection.isCollapsed && list.contains(selection.anchorNode));
+}
+
+function showNews() {
+  const fresh = document.getElementById("fresh"), list = document.getElementById("list");
+  const all = [...fresh.querySelectorAll("#events > li")];
+  const known = new Set([...list.querySelectorAll("#events > li")].map((line) => line.id));
+  const news = all.filter((line) => !known.has(line.id));
+  const says = document.getElementById("follow-says");
+  if (news.length && !reads(list)) {
+    const events = list.querySelector("#events");
+    if (events) events.prepend(...news);
+    else list.replaceChildren(fresh.firstElementChild);
+    says.textContent = news.length === all.length && known.size ? "Many new events: the page shows the newest." : count(news.length) + ".";
+    if (news.length === all.length) for (const line of [...list.querySelectorAll("#events > li")].slice(all.length)) line.remove();
+  } else if (news.length) {
+    says.textContent = count(news.length) + ": shown when you leave the list.";
+  }
+  fresh.replaceChildren();
+}
+
+function count(n) { return n === 1 ? "1 new event" : n + " new events"; }
+
+document.addEventListener("DOMContentLoaded", follow);
+document.addEventListener("htmx:afterSwap", (event) => { if (event.target.id === "fresh") showNews(); });
