@@ -74,6 +74,22 @@ func (o *Operations) Permit(ctx context.Context, by Caller, noun Noun, writes bo
 	return o.permit(ctx, by, noun, to, action)
 }
 
+// Allows returns a function that reports whether by may, at this moment, read a noun or, if writes is set, write it. It
+// records nothing, because it only says what is worth offering; the operations ask for themselves.
+func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, writes bool) bool, error) {
+	err := o.DB.View(ctx, func(tx *store.Tx) (err error) {
+		by, err = by.now(tx)
+		return err
+	})
+	return func(noun Noun, writes bool) bool {
+		to := read
+		if writes {
+			to = write
+		}
+		return err == nil && by.may(noun, to) == nil
+	}, err
+}
+
 // permit returns nil if by has the access to to noun. Otherwise it records the refusal
 // as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {

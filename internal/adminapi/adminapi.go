@@ -1,5 +1,6 @@
 // Package adminapi serves the Admin API: the operations of package admin as JSON over HTTP, for programs with an access
-// token of this server. One table has every operation; its routes and its OpenAPI document are made from it.
+// token of this server, and as tools of an MCP server, for agents. One table has every operation; its routes, its OpenAPI
+// document and its tools are made from it.
 package adminapi
 
 import (
@@ -48,8 +49,15 @@ type metadata struct {
 	Name                 string    `json:"resource_name"`
 }
 
-// Routes returns the routes of the operations, of the document that describes them, and of the metadata by which a
-// client finds out where tokens come from.
+// door is one of the two resources of this server through which programs do operations.
+type door struct {
+	path   string // below the issuer
+	name   string
+	scopes scope.Set // that a client should ask for
+}
+
+// Routes returns the routes of the operations, of the document that describes them, of the MCP server that has them as
+// tools, and of the metadata by which a client finds out where tokens come from.
 func (e *Endpoint) Routes() []web.Route {
 	document := Document(e.Issuer)
 	routes := []web.Route{
@@ -57,10 +65,9 @@ func (e *Endpoint) Routes() []web.Route {
 			Path: admin.APIPath + "/openapi.json", Caller: web.Anybody, Cache: "no-cache",
 			Methods: web.Methods{"GET": web.JSON(func(*http.Request) (json.RawMessage, error) { return document, nil })},
 		},
-		{ // RFC 9728 §3.1
-			Path: "/.well-known/oauth-protected-resource" + e.base() + admin.APIPath, Place: web.AtRoot,
-			Methods: web.Methods{"GET": web.JSON(e.metadata)}, Caller: web.Anybody, CORS: true, Cache: "no-cache",
-		},
+		e.describe(door{path: admin.APIPath, name: "Cardea administration", scopes: admin.Scopes()}),
+		e.describe(door{path: admin.MCPPath, name: "Cardea administration for agents", scopes: eachScope()}),
+		{Path: admin.MCPPath, Methods: web.Methods{"POST": e.agents()}, Caller: web.Operators, CORS: true},
 	}
 	at := map[string]int{}
 	for _, op := range entries {
@@ -85,69 +92,67 @@ func (e *Endpoint) base() string {
 	return strings.TrimSuffix(u.Path, "/")
 }
 
-// resource is the identifier of the API as a resource.
-func (e *Endpoint) resource() string { return e.Issuer + admin.APIPath }
-
-func (e *Endpoint) metadata(*http.Request) (metadata, error) {
-	return metadata{
-		Resource: e.resource(), AuthorizationServers: []string{e.Issuer}, ScopesSupported: admin.Scopes(),
-		BearerMethods: []string{"header"}, Name: "Cardea administration",
-	}, nil
+// describe returns the route of the metadata of d (RFC 9728 §3.1).
+func (e *Endpoint) describe(d door) web.Route {
+	m := metadata{
+		Resource: e.Issuer + d.path, AuthorizationServers: []string{e.Issuer}, ScopesSupported: d.scopes,
+		BearerMethods: []string{"header"}, Name: d.name,
+	}
+	return web.Route{
+		Path: "/.well-known/oauth-protected-resource" + e.base() + d.path, Place: web.AtRoot,
+		Methods: web.Methods{"GET": web.JSON(func(*http.Request) (metadata, error) { return m, nil })},
+		Caller:  web.Anybody, CORS: true, Cache: "no-cache",
+	}
 }
 
-// metadataURL is where the metadata is.
-func (e *Endpoint) metadataURL() string {
-	return strings.TrimSuffix(e.Issuer, e.base()) + "/.well-known/oauth-protected-resource" + e.base() + admin.APIPath
+// metadataURL is where the metadata of the resource at path is.
+func (e *Endpoint) metadataURL(path string) string {
+	return strings.TrimSuffix(e.Issuer, e.base()) + "/.well-known/oauth-protected-resource" + e.base() + path
 }
 
 // serve answers a request for the operation op.
 func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	s := op.spec()
-	by, err := e.caller(r, s)
+	by, err := e.caller(r, admin.APIPath, s.action())
 	if err != nil {
 		return web.Reply{}, err
 	}
 	if err := e.Admin.Permit(r.Context(), by, s.Noun, s.Writes, s.action()); err != nil {
-		return web.Reply{}, e.problem(err)
+		return web.Reply{}, e.problem(admin.APIPath, err)
 	}
 	in, _, err := read(r, s)
 	if err != nil {
 		return web.Reply{}, err
 	}
-	seal, err := e.openCursor(r, in)
+	seal, err := e.openCursor(r.URL.Path, r.URL.Query(), in)
 	if err != nil {
 		return web.Reply{}, err
 	}
 	out, err := op.do(r.Context(), e.Admin, by, in)
 	if err != nil {
-		return web.Reply{}, e.problem(err)
+		return web.Reply{}, e.problem(admin.APIPath, err)
 	}
-	if page, ok := out.(interface {
-		sealed(func(string) string) any
-	}); ok {
-		out = page.sealed(seal)
-	}
-	return web.Reply{Status: s.Status, Body: out}, nil
+	return web.Reply{Status: s.Status, Body: sealed(out, seal)}, nil
 }
 
-// caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for this API and count
-// still.
-func (e *Endpoint) caller(r *http.Request, s *Spec) (admin.Caller, error) {
+// caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for the resource at path
+// and count still. A refusal is recorded as action.
+func (e *Endpoint) caller(r *http.Request, path, action string) (admin.Caller, error) {
 	header := r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(header, ","), " ")
 	if len(header) != 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return admin.Caller{}, e.unauthorized(r, s, "", "send an access token for this API in the header Authorization: Bearer …")
+		return admin.Caller{}, e.unauthorized(r, path, action, "", "send an access token for this resource in the header Authorization: Bearer …")
 	}
 	claims, err := e.Keys.Verify(r.Context(), token)
 	switch {
 	case errors.Is(err, keys.ErrNotOurs):
-		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token was not issued here, or the key that signed it is gone")
+		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token was not issued here, or the key that signed it is gone")
 	case err != nil:
 		return admin.Caller{}, err
-	case claims.Issuer != e.Issuer, claims.Audience != e.resource():
-		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token is for another resource than "+e.resource())
+	case claims.Issuer != e.Issuer, claims.Audience != e.Issuer+path:
+		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token is for another resource than "+e.Issuer+path)
 	case claims.Expiry <= e.DB.Now().Unix():
-		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token has expired")
+		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token has expired")
 	}
 	by := admin.Caller{}
 	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
@@ -168,19 +173,19 @@ func (e *Endpoint) caller(r *http.Request, s *Spec) (admin.Caller, error) {
 		return err
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok {
-		return admin.Caller{}, e.unauthorized(r, s, "invalid_token", "the access token does not count any more: "+refusal.Description)
+		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token does not count any more: "+refusal.Description)
 	}
 	return by, err
 }
 
 // unauthorized records that r has no access token that counts, and returns the refusal (RFC 6750 §3, RFC 9728 §5.1).
-func (e *Endpoint) unauthorized(r *http.Request, s *Spec, code, detail string) error {
-	err := e.Strangers.Refuse(r, audit.Event{Action: s.action()}, oauth.RefuseStatus(http.StatusUnauthorized, oauth.InvalidToken, "%s", detail))
+func (e *Endpoint) unauthorized(r *http.Request, path, action, code, detail string) error {
+	err := e.Strangers.Refuse(r, audit.Event{Action: action}, oauth.RefuseStatus(http.StatusUnauthorized, oauth.InvalidToken, "%s", detail))
 	refused, ok := oauth.AsRefusal(err)
 	if !ok || refused.Status() != http.StatusUnauthorized {
 		return err
 	}
-	challenge := fmt.Sprintf(`Bearer realm="cardea", resource_metadata="%s"`, e.metadataURL())
+	challenge := fmt.Sprintf(`Bearer realm="cardea", resource_metadata="%s"`, e.metadataURL(path))
 	if code != "" {
 		challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, code, web.ErrorDescription(detail))
 	}
@@ -193,8 +198,8 @@ var statuses = map[admin.Kind]int{
 	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden,
 }
 
-// problem returns what is told of an error of package admin. A fault stays what it is.
-func (e *Endpoint) problem(err error) error {
+// problem returns what is told at path of an error of package admin. A fault stays what it is.
+func (e *Endpoint) problem(path string, err error) error {
 	refused := (*admin.Error)(nil)
 	if !errors.As(err, &refused) {
 		return err
@@ -207,7 +212,7 @@ func (e *Endpoint) problem(err error) error {
 	case refused.Scope != "":
 		p.Code = "insufficient_scope"
 		p.Challenge = fmt.Sprintf(`Bearer realm="cardea", error="insufficient_scope", scope="%s", resource_metadata="%s", error_description="%s"`,
-			refused.Scope, e.metadataURL(), web.ErrorDescription(p.Detail))
+			refused.Scope, e.metadataURL(path), web.ErrorDescription(p.Detail))
 	case refused.Kind == admin.Forbidden:
 		p.Code = oauth.AccessDenied
 	case refused.Kind == admin.NotFound:
@@ -219,8 +224,9 @@ func (e *Endpoint) problem(err error) error {
 }
 
 // openCursor replaces the cursor of a list that in asks for by that of the store, bounds its limit, and returns what
-// seals the next cursor. A cursor belongs to the list and the filters that it came with.
-func (e *Endpoint) openCursor(r *http.Request, in any) (seal func(string) string, err error) {
+// seals the next cursor. A cursor belongs to the list and the filters that it came with; filters may have the cursor and
+// the limit too.
+func (e *Endpoint) openCursor(place string, filters url.Values, in any) (seal func(string) string, err error) {
 	list, ok := in.(interface{ listing() *Listing })
 	if !ok {
 		return nil, nil
@@ -230,12 +236,11 @@ func (e *Endpoint) openCursor(r *http.Request, in any) (seal func(string) string
 		l.Limit = usualLimit
 	}
 	l.Limit = min(l.Limit, maxLimit)
-	filters := r.URL.Query()
 	filters.Del("cursor")
 	filters.Del("limit")
 	mac := func(inner string) []byte {
 		h := hmac.New(sha256.New, e.CursorKey)
-		h.Write([]byte(strings.Trim(r.URL.Path, "/") + "\x00" + filters.Encode() + "\x00" + inner))
+		h.Write([]byte(strings.Trim(place, "/") + "\x00" + filters.Encode() + "\x00" + inner))
 		return h.Sum(nil)[:16]
 	}
 	if l.Cursor != "" {
@@ -248,4 +253,14 @@ func (e *Endpoint) openCursor(r *http.Request, in any) (seal func(string) string
 	return func(inner string) string {
 		return base64.RawURLEncoding.EncodeToString(append(mac(inner), inner...))
 	}, nil
+}
+
+// sealed returns out, if it is a page with its cursor sealed.
+func sealed(out any, seal func(string) string) any {
+	if page, ok := out.(interface {
+		sealed(func(string) string) any
+	}); ok {
+		return page.sealed(seal)
+	}
+	return out
 }

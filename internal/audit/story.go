@@ -44,6 +44,7 @@ var stories = map[string][2]string{
 
 	"client.register": {"{client} registered itself[, as it had before{known}]",
 		"The registration of a client[ {name}] was refused[ because {why}]"},
+	"admin.request": {"{actor} operated this server", "A request to operate this server was refused[ because {why}]"},
 	"grant.revoke": {"The access of {client}[ for {person?}] ended because {end}",
 		"{actor} may not end the access of {client}[ for {person?}][: {why}]"},
 }

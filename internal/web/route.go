@@ -47,7 +47,7 @@ const (
 	Registered Caller = "registered" // clients with a registration access token (RFC 7592 §3)
 	People     Caller = "people"     // in a browser: every response is a page
 	Staff      Caller = "staff"      // people who are signed in and have a role; others are led to the sign-in
-	Operators  Caller = "operators"  // with an access token for the route's own resource; refusals are problems (RFC 9457)
+	Operators  Caller = "operators"  // with an access token for the route's own resource; refusals of it are problems (RFC 9457)
 )
 
 // Paths returns the full paths of the route on a server whose issuer has the path base, or "" for none.
@@ -164,7 +164,8 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.Contains(path+"/", "/.well-known/"):
 		rt.document.ServeHTTP(w, r)
-	case strings.HasPrefix(path+"/", rt.base+"/oauth2/"), strings.HasPrefix(path+"/", rt.base+"/admin/api/"):
+	case strings.HasPrefix(path+"/", rt.base+"/oauth2/"), strings.HasPrefix(path+"/", rt.base+"/admin/api/"),
+		strings.HasPrefix(path+"/", rt.base+"/admin/mcp/"):
 		rt.unknown.ServeHTTP(w, r)
 	default:
 		rt.nothing.ServeHTTP(w, r)
