@@ -123,7 +123,7 @@ func (e *Endpoint) Home(r *http.Request) (web.Answer, error) {
 		s, err = tx.Setup()
 		return err
 	})
-	return Home{New: !s.Done()}, err
+	return Home{New: !s.Done(), Admin: true}, err
 }
 
 // again records a refusal and returns the sign-in form with a sentence that says why it is shown again.

@@ -46,7 +46,8 @@ func (v SignedIn) Page() web.Page { return templates.Page("signed-in.html", v) }
 
 // Home is the page that says what this server is, for people who open its address.
 type Home struct {
-	New bool // it has no owner yet
+	Admin bool // there is a console
+	New   bool // it has no owner yet
 }
 
 // Page returns the page, with status 200.
