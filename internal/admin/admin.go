@@ -9,6 +9,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -30,6 +31,73 @@ type Operations struct {
 	// clients may still act. Only InspectToken needs them.
 	RefreshKey []byte
 	Directory  *client.Directory
+
+	shared *shared // with the other operations of a Together
+}
+
+// shared is what the operations of a Together have in common.
+type shared struct {
+	tx      *store.Tx
+	refused audit.Event // the first that the caller had no right to, with
+	err     error
+}
+
+// Together runs fn with operations that belong to one transaction of by, so that either all that they do is done, or
+// nothing. It is done if fn returns nil; otherwise Together returns the error of fn, and if one of the operations was
+// refused, records that. fn does not change the database in another way, and does not wait for anything, as
+// store.DB.Update says. The operations create no signing keys; call EnsureKeys first.
+func (o *Operations) Together(ctx context.Context, by Caller, fn func(*Operations) error) error {
+	all := new(shared)
+	bound := *o
+	bound.Ring, bound.shared = nil, all
+	ctx = audit.WithActor(ctx, by.Actor)
+	var undone error
+	err := o.DB.Update(ctx, func(tx *store.Tx) error {
+		all.tx = tx
+		if undone = fn(&bound); undone != nil {
+			return errUndone
+		}
+		return nil
+	})
+	if !errors.Is(err, errUndone) {
+		return err
+	}
+	if all.err != nil {
+		if err := o.DB.Conclude(ctx, all.refused, all.err); !isForbidden(err) {
+			return err
+		}
+	}
+	return undone
+}
+
+// errUndone rolls a transaction back; a refusal would commit it.
+var errUndone = errors.New("admin: not all of it can be done")
+
+// update runs fn in the transaction of o, or in one of its own.
+func (o *Operations) update(ctx context.Context, by Caller, fn func(*store.Tx) error) error {
+	if o.shared != nil {
+		return fn(o.shared.tx)
+	}
+	return o.DB.Update(audit.WithActor(ctx, by.Actor), fn)
+}
+
+// view is update for a function that only reads.
+func (o *Operations) view(ctx context.Context, fn func(*store.Tx) error) error {
+	if o.shared != nil {
+		return fn(o.shared.tx)
+	}
+	return o.DB.View(ctx, fn)
+}
+
+// refuse records in tx that by may not do what event says, and returns err.
+func (o *Operations) refuse(tx *store.Tx, event audit.Event, err error) error {
+	if o.shared == nil {
+		return tx.Conclude(event, err)
+	}
+	if o.shared.err == nil { // Together records it, because tx will be rolled back
+		o.shared.refused, o.shared.err = event, err
+	}
+	return err
 }
 
 // change runs fn in a transaction if by may write noun, and records the event that
@@ -38,13 +106,13 @@ type Operations struct {
 // says so, change refuses and records the refusal as action; fn asks for rights before it writes,
 // because a refusal is committed.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, fn func(*store.Tx) (audit.Event, error)) error {
-	return o.DB.Update(audit.WithActor(ctx, by.Actor), func(tx *store.Tx) error {
+	return o.update(ctx, by, func(tx *store.Tx) error {
 		if err := by.check(tx, noun, write); err != nil {
-			return tx.Conclude(audit.Event{Action: action}, err)
+			return o.refuse(tx, audit.Event{Action: action}, err)
 		}
 		event, err := fn(tx)
 		if isForbidden(err) {
-			return tx.Conclude(audit.Event{Action: action}, err)
+			return o.refuse(tx, audit.Event{Action: action}, err)
 		}
 		if err != nil || event.Action == "" {
 			return err
@@ -55,7 +123,7 @@ func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action st
 
 // look runs fn if by may read noun, and refuses otherwise.
 func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*store.Tx) error) error {
-	err := o.DB.View(ctx, func(tx *store.Tx) error {
+	err := o.view(ctx, func(tx *store.Tx) error {
 		if err := by.check(tx, noun, read); err != nil {
 			return err
 		}
@@ -93,7 +161,7 @@ func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, wri
 // permit returns nil if by has the access to to noun. Otherwise it records the refusal
 // as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {
-	err := o.DB.View(ctx, func(tx *store.Tx) error { return by.check(tx, noun, to) })
+	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, noun, to) })
 	return o.refusal(ctx, by, action, err)
 }
 
@@ -101,6 +169,9 @@ func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access
 func (o *Operations) refusal(ctx context.Context, by Caller, action string, err error) error {
 	if !isForbidden(err) {
 		return err
+	}
+	if o.shared != nil {
+		return o.refuse(o.shared.tx, audit.Event{Action: action}, err)
 	}
 	return o.DB.Conclude(audit.WithActor(ctx, by.Actor), audit.Event{Action: action}, err)
 }

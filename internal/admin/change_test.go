@@ -2,6 +2,8 @@ package admin_test
 
 import (
 	"encoding/json"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +12,9 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -136,5 +140,94 @@ func TestOverview(t *testing.T) {
 	}
 	if _, err := o.Overview(ctx, by, now, now); err == nil {
 		t.Error("an overview of no time")
+	}
+}
+
+// Operations that belong together are all done, or none of them is; a refusal is recorded all the same.
+func TestTogether(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o := operate(t, db)
+		ctx := t.Context()
+		group := func(by admin.Caller, names ...string) error {
+			return o.Together(ctx, by, func(o *admin.Operations) error {
+				for _, name := range names {
+					if _, err := o.CreateGroup(ctx, by, name, ""); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		names := func() (names []string) {
+			groups, _, err := o.Groups(ctx, root, store.Page{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, g := range groups {
+				names = append(names, g.Name)
+			}
+			slices.Sort(names)
+			return names
+		}
+		if err := group(root, "a", "b"); err != nil {
+			t.Fatal(err)
+		}
+		before := lastEvent(t, o)
+		if err := group(root, "c", "a"); kind(err) != admin.Conflict {
+			t.Errorf("a group that exists: %v", err)
+		}
+		if after := lastEvent(t, o); after.ID != before.ID {
+			t.Errorf("recorded what was not done: %v", after)
+		}
+		operator := admin.Person(account(t, db, identity.Operator), nil)
+		if err := group(operator, "d"); kind(err) != admin.Forbidden {
+			t.Errorf("an operator made a group: %v", err)
+		}
+		if e := lastEvent(t, o); e.Action != "group.create" || e.Outcome != audit.Refused || e.Actor != operator.Actor {
+			t.Errorf("recorded %+v", e)
+		}
+		if diff := cmp.Diff([]string{"a", "b"}, names()); diff != "" {
+			t.Errorf("groups (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// What changes nothing is not recorded, and does not raise updated_at.
+func TestUpdateChangesNothing(t *testing.T) {
+	db, clock := storetest.Open(t, storetest.SQLite)
+	o := operate(t, db)
+	ctx := t.Context()
+	keys := json.RawMessage(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`)
+	terms := admin.ClientTerms{
+		Name: ptr("Robot"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{servertest.MCP}, Scope: ptr(""), JWKS: keys,
+	}
+	c, err := o.CreateClient(ctx, root, admin.NewClient{ID: "mcp_robot", ClientTerms: terms})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.CreateGroup(ctx, root, "staff", "All"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.Resource(ctx, root, servertest.MCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Hour)
+	before := lastEvent(t, o)
+	same, err := o.UpdateResource(ctx, root, r.ID, admin.ResourceTerms{Name: &r.Name, Scopes: r.Scopes, AccessTokenTTL: &r.AccessTokenTTL})
+	if err != nil || !reflect.DeepEqual(r, same) {
+		t.Errorf("resource: %v %+v, want %+v", err, same, r)
+	}
+	terms.JWKS = append(json.RawMessage(" "), keys...)
+	unchanged, err := o.UpdateClient(ctx, root, c.ID, terms)
+	c.Secret = ""
+	if err != nil || !reflect.DeepEqual(c, unchanged) {
+		t.Errorf("client: %v %+v, want %+v", err, unchanged, c)
+	}
+	if _, err := o.UpdateGroup(ctx, root, "staff", admin.GroupTerms{Description: ptr("All")}); err != nil {
+		t.Error(err)
+	}
+	if after := lastEvent(t, o); after.ID != before.ID {
+		t.Errorf("recorded %+v", after)
 	}
 }

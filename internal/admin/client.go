@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,6 +25,7 @@ type Client struct {
 	Name           string            `json:"client_name"`
 	Method         oauth.Method      `json:"token_endpoint_auth_method"`
 	KeyIDs         []string          `json:"key_ids,omitempty"`  // of its registered keys, with private_key_jwt; "" is a key without a kid
+	JWKS           json.RawMessage   `json:"jwks,omitempty"`     // these keys
 	JWKSURI        string            `json:"jwks_uri,omitempty"` // or the URL of its keys
 	GrantTypes     []oauth.GrantType `json:"grant_types"`
 	RedirectURIs   []string          `json:"redirect_uris"`
@@ -41,7 +44,7 @@ type Client struct {
 
 func viewClient(c *oauth.Client) Client {
 	return Client{
-		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: client.KeyIDs(&c.Metadata), JWKSURI: c.JWKSURI,
+		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: client.KeyIDs(&c.Metadata), JWKS: c.JWKS, JWKSURI: c.JWKSURI,
 		GrantTypes: append([]oauth.GrantType{}, c.GrantTypes...), RedirectURIs: append([]string{}, c.RedirectURIs...),
 		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
 		AccessTokenTTL: Span(c.AccessTTL), Origin: c.Origin,
@@ -68,7 +71,8 @@ type ClientTerms struct {
 // NewClient describes a client to create.
 type NewClient struct {
 	ClientTerms
-	// ID is the URL that the client sends as its client_id. If it is "", an id is generated.
+	// ID is the URL that the client sends as its client_id, or "mcp_" and a name, for an id that is the same wherever the
+	// client is created. If it is "", an id is generated.
 	ID string `json:"client_id"`
 	// Method is how the client authenticates. "" is private_key_jwt if keys are given, and
 	// client_secret_basic otherwise.
@@ -78,6 +82,10 @@ type NewClient struct {
 	ResourceServer string `json:"resource_server"`
 }
 
+// chosenID is an id that an operator may choose. It begins as generated ones do, because a client's id stands in tokens
+// where a person's id stands (RFC 9068 §2.2), and must not be mistaken for one.
+var chosenID = regexp.MustCompile(`^mcp_[A-Za-z0-9._-]{1,100}$`)
+
 // CreateClient creates an approved client. The view contains the client's secret, if it has
 // one; no later view does.
 func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (view Client, err error) {
@@ -86,8 +94,8 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 	}
 	made := &oauth.Client{ID: oauth.NewID("mcp_"), Origin: oauth.ByOperator}
 	if n.ID != "" {
-		if !client.IsDocumentURL(n.ID) {
-			return view, invalid("client_id", "{client_id} must be the https URL that the client sends as its client_id; leave it out to have an id generated")
+		if !client.IsDocumentURL(n.ID) && !chosenID.MatchString(n.ID) {
+			return view, invalid("client_id", "{client_id} must be the https URL that the client sends as its client_id, or mcp_ and up to 100 letters, digits, dots, dashes and underscores; leave it out to have an id generated")
 		}
 		made.ID = n.ID
 	}
@@ -166,7 +174,10 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	case t.hasKeys() && !signs:
 		return invalid("jwks", "{jwks} and {jwks_uri} need {token_endpoint_auth_method} private_key_jwt, but this client has %s; leave the keys out, or make a client with private_key_jwt", m.Method)
 	case len(t.JWKS) > 0:
-		m.JWKS, m.JWKSURI = t.JWKS, ""
+		if !sameJSON(t.JWKS, m.JWKS) {
+			m.JWKS = t.JWKS
+		}
+		m.JWKSURI = ""
 	case t.JWKSURI != nil:
 		m.JWKS, m.JWKSURI = nil, *t.JWKSURI
 	case signs && len(m.JWKS) == 0 && m.JWKSURI == "":
@@ -178,6 +189,12 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 		}
 	}
 	return refused("jwks", client.CheckKeys(m))
+}
+
+// sameJSON reports whether a and b mean the same, however they are written.
+func sameJSON(a, b json.RawMessage) bool {
+	var left, right any
+	return json.Unmarshal(a, &left) == nil && json.Unmarshal(b, &right) == nil && reflect.DeepEqual(left, right)
 }
 
 // apply changes c to the terms that are given. The others stay as they are.
@@ -289,6 +306,16 @@ func (o *Operations) Clients(ctx context.Context, by Caller, page store.Page) (v
 	return views, next, err
 }
 
+// OperatorClients is Clients for those that operators made.
+func (o *Operations) OperatorClients(ctx context.Context, by Caller, page store.Page) (views []Client, next string, err error) {
+	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
+		clients, cursor, err := tx.OperatorClients(page)
+		views, next, err = viewed(viewClient, clients, cursor, err)
+		return err
+	})
+	return views, next, err
+}
+
 // Client returns the client with the given id.
 func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Client, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
@@ -301,8 +328,11 @@ func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Cli
 	return view, err
 }
 
+// errSame means that an operation found its record as it was to become.
+var errSame = errors.New("admin: there is nothing to change")
+
 // changeClient locks the client with the given id, runs fn on it, records the verb as an
-// event, and returns the changed client.
+// event, unless fn returns errSame, and returns the changed client.
 func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client."+verb, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
@@ -310,7 +340,10 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 			return event, err
 		}
 		before := viewClient(c) // fn changes c
-		if err := fn(tx, c); err != nil {
+		if err := fn(tx, c); errors.Is(err, errSame) {
+			view = before
+			return event, nil
+		} else if err != nil {
 			return event, err
 		}
 		c, err = tx.Client(id)
@@ -324,10 +357,12 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 }
 
 // UpdateClient changes a client to the terms that are given. A client with a metadata
-// document and the credentials of a resource server accept only some of them.
+// document and the credentials of a resource server accept only some of them. If the client has these terms already,
+// nothing is written or recorded.
 func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, terms ClientTerms) (Client, error) {
 	return o.changeClient(ctx, by, "update", id, func(tx *store.Tx, c *oauth.Client) error {
 		var err error
+		before := viewClient(c)
 		switch {
 		case c.Origin == oauth.ByDocument && (terms.Name != nil || terms.hasKeys() || terms.GrantTypes != nil || terms.RedirectURIs != nil):
 			err = invalid("", "{client_name}, {grant_types}, {redirect_uris} and keys of this client come from its document at %s; change them there; only {scope}, {resources} and {access_token_ttl} can be changed here", c.ID)
@@ -346,6 +381,9 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 		}
 		if err != nil {
 			return err
+		}
+		if reflect.DeepEqual(before, viewClient(c)) {
+			return errSame
 		}
 		return tx.UpdateClient(c)
 	})

@@ -129,7 +129,7 @@ type GroupTerms struct {
 }
 
 // UpdateGroup changes a group to the terms that are given. It keeps its name, because tokens and resources speak of it
-// by that.
+// by that. If the group has these terms already, nothing is written or recorded.
 func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string, terms GroupTerms) (view Group, err error) {
 	err = o.changeGroup(ctx, by, "update", name, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
 		before := viewGroup(g)
@@ -139,7 +139,9 @@ func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string, te
 			}
 			g.Description = *terms.Description
 		}
-		view = viewGroup(g)
+		if view = viewGroup(g); view == before {
+			return audit.Event{}, nil
+		}
 		return audit.Group("update", g.Name, "").Changed(before, view), tx.DescribeGroup(g.ID, g.Description)
 	})
 	return view, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -169,10 +170,28 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 // first token is signed with it. Without a Ring, a running server creates the key within a minute. It does nothing for
 // the default algorithm "", or for a caller that may not change resources.
 func (o *Operations) ensureKey(ctx context.Context, by Caller, alg string) error {
-	if o.Ring == nil || alg == "" || by.may(Resources, write) != nil {
+	if o.Ring == nil || alg == "" {
 		return nil
 	}
+	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, Resources, write) })
+	if err != nil {
+		return nil //nolint:nilerr // the operation itself refuses
+	}
 	return o.Ring.Ensure(audit.WithActor(ctx, by.Actor), alg)
+}
+
+// EnsureKeys creates the first key of each of the signing algorithms algs, as CreateResource and UpdateResource do
+// outside a Together.
+func (o *Operations) EnsureKeys(ctx context.Context, by Caller, algs ...string) error {
+	for _, alg := range algs {
+		if !oauth.IsSigningAlg(alg) {
+			continue
+		}
+		if err := o.ensureKey(ctx, by, alg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func hostOf(identifier string) string {
@@ -206,7 +225,8 @@ func (o *Operations) Resource(ctx context.Context, by Caller, name string) (view
 	return view, err
 }
 
-// UpdateResource changes the MCP server with the given id or identifier.
+// UpdateResource changes the MCP server with the given id or identifier. If it has these terms already, nothing is
+// written or recorded.
 func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string, terms ResourceTerms) (view Resource, err error) {
 	if alg := terms.SigningAlg; alg != nil && oauth.IsSigningAlg(*alg) {
 		if err := o.ensureKey(ctx, by, *alg); err != nil {
@@ -221,6 +241,9 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 		before := viewResource(r) // apply changes r
 		if err := terms.apply(r); err != nil {
 			return event, err
+		}
+		if view = viewResource(r); reflect.DeepEqual(before, view) {
+			return event, nil
 		}
 		r.UpdatedAt = tx.Now()
 		view = viewResource(r)

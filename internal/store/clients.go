@@ -59,6 +59,14 @@ func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err erro
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
+// OperatorClients is Clients for those that operators made.
+func (tx *Tx) OperatorClients(page Page) (clients []*oauth.Client, next string, err error) {
+	w := new(where)
+	w.add("origin = 'operator'")
+	return paged(tx, "SELECT "+clientColumns+" FROM clients", w, page, "created_at", "id", scanClient,
+		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
+}
+
 // UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
 // ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its redirect URIs or
 // keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.

@@ -134,6 +134,7 @@ func acts(now time.Time) []act {
 		{"ClientByFingerprint", func(tx *store.Tx) error { return ok(tx.ClientByFingerprint("print 1")) }, none},
 		{"ClientUsed", func(tx *store.Tx) error { return tx.ClientUsed("mcp_2") }, none},
 		{"Clients", func(tx *store.Tx) error { return listed(tx.Clients(few)) }, none},
+		{"OperatorClients", func(tx *store.Tx) error { return listed(tx.OperatorClients(few)) }, none},
 		{"Code", func(tx *store.Tx) error { return ok(tx.Code("code new")) }, none},
 		{"CompleteSetup", func(tx *store.Tx) error { return ok(tx.CompleteSetup("setup")) }, none},
 		{"ConsentedScopes", func(tx *store.Tx) error {
