@@ -328,6 +328,27 @@ func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Cli
 	return view, err
 }
 
+// CheckClient returns nil if a client with the terms of this one could be created. Otherwise it returns an Error that
+// says which resource or scope was deleted that the client is bound or limited to.
+func (o *Operations) CheckClient(ctx context.Context, by Caller, id string) error {
+	return o.look(ctx, by, Clients, func(tx *store.Tx) error {
+		c, err := findClient(tx.Client, id)
+		if err != nil {
+			return err
+		}
+		names := slices.Clone(c.Resources)
+		if c.ResourceServer != "" {
+			names = append(names, c.ResourceServer)
+		}
+		for _, name := range names {
+			if _, err := findResource(tx.Resource, name); err != nil {
+				return err
+			}
+		}
+		return checkAllowed(tx, c)
+	})
+}
+
 // errSame means that an operation found its record as it was to become.
 var errSame = errors.New("admin: there is nothing to change")
 

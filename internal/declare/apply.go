@@ -1,0 +1,343 @@
+package declare
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// Options say how a file is applied.
+type Options struct {
+	// DryRun changes nothing, but finds out what would be changed, and which faults there are.
+	DryRun bool
+	// Prune deletes what the file could declare and does not, but only of the kinds that the file has a list of. It
+	// spares clients that registered or have a metadata document, API credentials, and what is built in.
+	Prune bool
+}
+
+// Outcome is what was changed, or would be.
+type Outcome struct {
+	Changes []Change `json:"changes"`
+	Notes   []string `json:"notes"`   // what could not be done yet
+	Secrets []Secret `json:"-"`       // of the clients that were created
+	Applied bool     `json:"applied"` // false for a dry run
+}
+
+// Secret is the secret of a new client. It is shown once.
+type Secret struct {
+	ClientID string `json:"client_id"`
+	Name     string `json:"client_name"`
+	Secret   string `json:"client_secret"`
+}
+
+// Apply makes the installation what f says, in one transaction: after an error, nothing was changed. What f does not
+// say of a record gets its default, but for the members of a group, and whether a client is disabled. What is so already
+// is not written or recorded, so that applying a file again changes nothing.
+//
+// If f cannot be applied, the error is Faults, with all of them. If by may not do what f needs, it is an *admin.Error.
+func Apply(ctx context.Context, o *admin.Operations, by admin.Caller, f *File, options Options) (Outcome, error) {
+	if !options.DryRun {
+		var algs []string
+		for _, r := range f.Resources {
+			algs = append(algs, r.SigningAlg)
+		}
+		if err := o.EnsureKeys(ctx, by, algs...); err != nil {
+			return Outcome{}, err
+		}
+	}
+	a := &applier{file: f, failed: map[string]bool{}, reader: reader{name: f.name}}
+	a.out = Outcome{Changes: []Change{}, Notes: []string{}, Applied: !options.DryRun}
+	err := o.Together(ctx, by, func(o *admin.Operations) error {
+		a.installation = installation{o, ctx, by}
+		if err := a.all(options.Prune); err != nil {
+			return err
+		}
+		switch {
+		case len(a.faults) > 0:
+			return a.sorted()
+		case options.DryRun:
+			return errDryRun
+		}
+		return nil
+	})
+	if errors.Is(err, errDryRun) {
+		a.out.Secrets, err = nil, nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	return a.out, nil
+}
+
+// errDryRun undoes what was done to find out what it would be.
+var errDryRun = errors.New("declare: this is a dry run")
+
+// applier applies a file.
+type applier struct {
+	installation
+	reader
+	file   *File
+	failed map[string]bool // identifiers of resources that have faults
+	out    Outcome
+}
+
+// all applies the whole file. First it deletes, so that nothing in the file can depend on what goes.
+func (a *applier) all(prune bool) error {
+	if prune {
+		if err := errors.Join(a.pruneClients(), a.pruneResources()); err != nil {
+			return err
+		}
+	}
+	for _, want := range a.file.Groups {
+		if err := a.group(want); err != nil {
+			return err
+		}
+	}
+	for _, want := range a.file.Resources {
+		if err := a.resource(want); err != nil {
+			return err
+		}
+	}
+	for _, want := range a.file.Clients {
+		if err := a.client(want); err != nil {
+			return err
+		}
+	}
+	if prune {
+		return a.pruneGroups()
+	}
+	return nil
+}
+
+// undone makes a fault of an error that the record at at causes, and returns any other error.
+func (a *applier) undone(err error, at place, what string) error {
+	undone := (*admin.Error)(nil)
+	switch {
+	case !errors.As(err, &undone) || undone.Kind == admin.Forbidden:
+		return err
+	case undone.Noun == admin.Resources && a.failed[undone.ID]: // its own fault says enough
+		return nil
+	}
+	a.fault(at.of(undone.Field), "%s: %s", what, undone.Error())
+	return nil
+}
+
+// isMissing reports whether err says that there is no such record.
+func isMissing(err error) bool {
+	undone := (*admin.Error)(nil)
+	return errors.As(err, &undone) && undone.Kind == admin.NotFound
+}
+
+// changed adds what became of a record to the outcome, unless nothing did.
+func changed[T any](a *applier, isNew bool, noun, id, name string, before, after T) {
+	c := Change{Verb: Update, Noun: noun, ID: id, Name: name, Differences: differences(before, after)}
+	if isNew {
+		c.Verb = Create
+	}
+	if isNew || len(c.Differences) > 0 {
+		a.out.Changes = append(a.out.Changes, c)
+	}
+}
+
+func (a *applier) deleted(d admin.Deletion, id string, err error) error {
+	if err == nil {
+		c := Change{Verb: Delete, Noun: d.What, ID: id, Name: d.Name, Differences: []Difference{}, Grants: d.Grants}
+		a.out.Changes = append(a.out.Changes, c)
+	}
+	return err
+}
+
+func (a *applier) group(want Group) error {
+	before, err := a.installation.group(want.Name)
+	isNew := isMissing(err)
+	if isNew {
+		before = Group{Members: &[]string{}}
+		_, err = a.CreateGroup(a.ctx, a.by, want.Name, want.Description)
+	} else if err == nil {
+		_, err = a.UpdateGroup(a.ctx, a.by, want.Name, admin.GroupTerms{Description: &want.Description})
+	}
+	if err != nil {
+		return a.undone(err, want.at, "group "+want.Name)
+	}
+	after := Group{Description: want.Description, Members: before.Members}
+	if want.Members != nil {
+		if after.Members, err = a.members(want, *before.Members); err != nil {
+			return err
+		}
+	}
+	changed(a, isNew, "group", want.Name, "", before, after)
+	return nil
+}
+
+// members puts those into a group who are to be in it, takes the others out, and returns who is in it then.
+func (a *applier) members(want Group, before []string) (*[]string, error) {
+	wanted := map[string]bool{}
+	for _, email := range *want.Members {
+		wanted[identity.EmailKey(email)] = true
+	}
+	there := map[string]bool{}
+	after := []string{}
+	for _, email := range before {
+		if key := identity.EmailKey(email); wanted[key] {
+			there[key] = true
+			after = append(after, email)
+		} else if _, err := a.RemoveMember(a.ctx, a.by, want.Name, email); err != nil {
+			return nil, err
+		}
+	}
+	for _, email := range *want.Members {
+		if there[identity.EmailKey(email)] {
+			continue
+		}
+		added, err := a.AddMember(a.ctx, a.by, want.Name, email)
+		switch {
+		case isMissing(err):
+			a.out.Notes = append(a.out.Notes, fmt.Sprintf("nobody has the account %s yet, so it is not in the group %s; "+
+				"apply the file again when it is there", email, want.Name))
+		case err != nil:
+			return nil, err
+		case !slices.Contains(after, added.User):
+			after = append(after, added.User)
+		}
+	}
+	return &after, nil
+}
+
+func (a *applier) resource(want Resource) error {
+	before, err := a.Resource(a.ctx, a.by, want.Identifier)
+	isNew := isMissing(err)
+	after, was := before, Resource{}
+	if isNew {
+		after, err = a.CreateResource(a.ctx, a.by, admin.NewResource{Identifier: want.Identifier, ResourceTerms: want.terms()})
+	} else if err == nil {
+		was = ofResource(before)
+		after, err = a.UpdateResource(a.ctx, a.by, before.ID, want.terms())
+	}
+	if err != nil {
+		a.failed[want.Identifier] = true
+		return a.undone(err, want.at, "resource "+want.Identifier)
+	}
+	changed(a, isNew, "resource", want.Identifier, after.Name, was, ofResource(after))
+	return nil
+}
+
+func (a *applier) client(want Client) error {
+	before, err := a.Client(a.ctx, a.by, want.ID)
+	isNew := isMissing(err)
+	if err != nil && !isNew {
+		return err
+	}
+	if key, why := a.forbids(want, before, isNew); why != "" {
+		a.fault(want.at.of(key), "client %s: %s", want.ID, why)
+		return nil
+	}
+	after, was := before, Client{}
+	if isNew {
+		after, err = a.CreateClient(a.ctx, a.by, admin.NewClient{
+			ID: want.ID, Method: oauth.Method(want.Method), ResourceServer: want.ResourceServer, ClientTerms: want.terms(),
+		})
+		if after.Secret != "" {
+			a.out.Secrets = append(a.out.Secrets, Secret{after.ID, after.Name, after.Secret})
+		}
+	} else {
+		was = ofClient(before)
+		after, err = a.UpdateClient(a.ctx, a.by, want.ID, want.terms())
+	}
+	if err != nil {
+		return a.undone(err, want.at, "client "+want.ID)
+	}
+	if want.Disabled != nil && *want.Disabled == after.DisabledAt.IsZero() {
+		change := a.EnableClient
+		if *want.Disabled {
+			change = a.DisableClient
+		}
+		if after, err = change(a.ctx, a.by, want.ID); err != nil {
+			return err
+		}
+	}
+	changed(a, isNew, "client", want.ID, after.Name, was, ofClient(after))
+	return nil
+}
+
+// forbids returns why a file must not declare a client as it does, with the key that is at fault, or "".
+func (a *applier) forbids(want Client, before admin.Client, isNew bool) (key, why string) {
+	method := cmp.Or(oauth.Method(want.Method), oauth.MethodBasic)
+	if want.Method == "" && (len(want.JWKS) > 0 || want.JWKSURI != "") {
+		method = oauth.MethodPrivateKeyJWT
+	}
+	switch {
+	case a.IsCredentials(admin.Client{Resources: want.Resources}), !isNew && a.IsCredentials(before):
+		return "resources", "a client for the administration of Cardea cannot stand in a file, so that a file does not give rights over " +
+			"the installation; make it with: cardea client create"
+	case isNew:
+		return "", ""
+	case before.Origin != oauth.ByOperator:
+		return "client_id", "this client registered itself or has a metadata document, and only clients that an operator made can stand in a " +
+			"file; remove it here, and change it with: cardea client update"
+	case before.Method != method:
+		return "token_endpoint_auth_method", fmt.Sprintf("it authenticates with %s, and that cannot be changed to %s; give the new client another "+
+			"client_id", before.Method, method)
+	case before.ResourceServer != want.ResourceServer:
+		return "resource_server", "resource_server cannot be changed; give the new client another client_id"
+	}
+	return "", ""
+}
+
+func (a *applier) pruneClients() error {
+	if a.file.Clients == nil {
+		return nil
+	}
+	clients, _, err := a.clients()
+	for _, c := range clients {
+		if slices.ContainsFunc(a.file.Clients, func(d Client) bool { return d.ID == c.ID }) {
+			continue
+		}
+		done, err := a.DeleteClient(a.ctx, a.by, c.ID)
+		if err = a.deleted(done, c.ID, err); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (a *applier) pruneResources() error {
+	if a.file.Resources == nil {
+		return nil
+	}
+	resources, err := a.resources()
+	for _, r := range resources {
+		if slices.ContainsFunc(a.file.Resources, func(d Resource) bool { return d.Identifier == r.Identifier }) {
+			continue
+		}
+		done, err := a.DeleteResource(a.ctx, a.by, r.ID)
+		done.Name = r.Name
+		if err = a.deleted(done, r.Identifier, err); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (a *applier) pruneGroups() error {
+	if a.file.Groups == nil {
+		return nil
+	}
+	groups, err := a.groups()
+	for _, g := range groups {
+		if slices.ContainsFunc(a.file.Groups, func(d Group) bool { return d.Name == g.Name }) {
+			continue
+		}
+		done, err := a.DeleteGroup(a.ctx, a.by, g.Name)
+		done.Name = ""
+		if err = a.deleted(done, g.Name, err); err != nil {
+			return err
+		}
+	}
+	return err
+}
