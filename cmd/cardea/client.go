@@ -123,7 +123,7 @@ func (f clientTerms) terms() admin.ClientTerms {
 type clientCreate struct {
 	Name string `required:"" placeholder:"NAME" help:"Name shown to people."`
 	clientTerms
-	ClientID       string `name:"client-id" placeholder:"URL" help:"Use this URL as the client's id, and ignore the metadata document there. By default an id is generated."`
+	ClientID       string `name:"client-id" placeholder:"URL|mcp_NAME" help:"The client's id: a URL, whose metadata document is ignored, or mcp_ and a name. By default an id is generated."`
 	Public         bool   `help:"The client cannot keep a secret: it is installed on people's devices, or runs in the browser."`
 	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (the same as --public). A client with a secret may use either of the first two."`
 	ResourceServer string `placeholder:"URL" help:"Create credentials with which this resource introspects tokens. They allow nothing else."`

@@ -39,6 +39,8 @@ type commands struct {
 	Session  sessionCommands  `cmd:"" help:"Browsers in which people are signed in."`
 	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`
 	Audit    auditCommands    `cmd:"" help:"The record of every decision."`
+	Apply    applyCommand     `cmd:"" help:"Make groups, MCP servers and clients what a file says."`
+	Export   exportCommand    `cmd:"" help:"Print that file as things are."`
 	Token    tokenCommands    `cmd:"" help:"Inspect tokens."`
 	Migrate  migrateCommand   `cmd:"" help:"Bring the database schema up to date (serve does this too, unless it has --no-migrate)."`
 	Demo     demoCommand      `cmd:"" help:"Run a demo: an authorization server and an MCP server that it protects."`
@@ -55,6 +57,7 @@ const (
 	exitFine = iota
 	exitFailed
 	exitUsage
+	exitDifferent = exitUsage // apply --dry-run, as diff programs do
 )
 
 func main() {
@@ -129,7 +132,7 @@ func (sh *shell) fail(err error) int {
 	refusal, refused := oauth.AsRefusal(err)
 	code, sentence, cause := exitCode(err), "", store.Cause(err)
 	switch {
-	case err == nil, errors.Is(err, errVerdict):
+	case err == nil, errors.Is(err, errVerdict), errors.Is(err, errDifference):
 		return code
 	case errors.As(err, &usage):
 		sentence = usage.Error()
@@ -156,6 +159,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitFine
+	case errors.Is(err, errDifference):
+		return exitDifferent
 	case errors.As(err, &usage), errors.As(err, &undone) && undone.Kind == admin.Invalid:
 		return exitUsage
 	}
