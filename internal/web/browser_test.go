@@ -1,8 +1,10 @@
 package web_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +62,24 @@ func TestCookies(t *testing.T) {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// The work for the cookies of a request does not grow with the square of their number. What it costs is counted in
+// bytes of memory, because time depends on the machine.
+func TestLG17ManyCookiesOfOurs(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	var cookies strings.Builder
+	for i := range 2600 {
+		fmt.Fprintf(&cookies, "cardea_%x=; ", i)
+	}
+	r.Header.Set("Cookie", cookies.String())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	pages.Browser(r)
+	runtime.ReadMemStats(&after)
+	if spent := after.TotalAlloc - before.TotalAlloc; spent > 4<<20 {
+		t.Errorf("%d bytes of cookies cost %d bytes of memory", cookies.Len(), spent)
 	}
 }
 

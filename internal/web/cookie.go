@@ -139,8 +139,15 @@ func readCookies(r *http.Request) sentCookies {
 			}
 		}
 	}
+	if len(sent) == 0 {
+		return sent
+	}
+	named := map[string][]*http.Cookie{}
+	for _, cookie := range r.Cookies() { // once for all names, because a request may have thousands
+		named[cookie.Name] = append(named[cookie.Name], cookie)
+	}
 	for name, all := range sent {
-		if found := r.CookiesNamed(name); len(found) == len(all) {
+		if found := named[name]; len(found) == len(all) {
 			sent[name] = found
 		}
 	}
