@@ -60,8 +60,13 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 // ours returns path if it is that of a page of ours to which a sign-in may lead back, and otherwise "".
 func ours(path string) string {
 	page, _, _ := strings.Cut(path, "?")
-	if len(path) > maxReturn || strings.ContainsAny(path, "\\#") || strings.Contains(page, "//") {
+	if len(path) > maxReturn || strings.ContainsAny(path, "\\#") || strings.Contains(page, "//") || !web.Printable(path) {
 		return ""
+	}
+	for segment := range strings.SplitSeq(page, "/") { // browsers also resolve dot segments with escapes
+		if name, err := url.PathUnescape(segment); err != nil || name == "." || name == ".." {
+			return ""
+		}
 	}
 	for _, start := range []string{"/admin", "/account"} {
 		if rest, ok := strings.CutPrefix(page, start); ok && (rest == "" || rest[0] == '/') {

@@ -209,7 +209,7 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 	var body bytes.Buffer
 	switch {
 	case p.location != "":
-		if !printable(p.location) {
+		if !Printable(p.location) {
 			return errors.New("web: the target of the redirect is not a URI")
 		}
 	case p.template != nil:
@@ -285,8 +285,8 @@ func (p Page) protect(h http.Header) {
 	h.Set("Pragma", "no-cache")
 }
 
-// printable reports whether s is printable ASCII without spaces, as URIs are.
-func printable(s string) bool {
+// Printable reports whether s is printable ASCII without spaces, as URIs are.
+func Printable(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
 			return false
