@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -24,13 +25,16 @@ func (e *Endpoint) clientRoutes() []web.Route {
 		e.route("/admin/clients/{id}/approve", nil, e.do(e.onClient("client.approved", e.Operations.ApproveClient))),
 		e.route("/admin/clients/{id}/enable", nil, e.do(e.onClient("client.enabled", e.Operations.EnableClient))),
 		e.route("/admin/clients/{id}/disable", e.show(e.confirmDisableClient), e.do(e.onClient("client.disabled", e.Operations.DisableClient))),
-		e.route("/admin/clients/{id}/rotate-secret", e.show(e.confirmRotate), e.do(e.rotateSecret)),
+		e.route("/admin/clients/{id}/rotate-secret", e.show(e.fresh(e.confirmRotate)), e.do(e.freshly(e.rotateSecret))),
 		e.route("/admin/clients/{id}/delete", e.show(e.confirmDeleteClient), e.do(e.deleteClient)),
 	}
 }
 
 // clientPath returns the path of the page of a client, whose id may be a URL.
 func clientPath(id string) string { return "/admin/clients/" + url.PathEscape(id) }
+
+// clientName returns what a client is called in a sentence. It may have chosen its name itself.
+func clientName(c admin.Client) string { return cmp.Or(web.DisplayName(c.Name), c.ID) }
 
 // clientList is the body of the list of clients.
 type clientList struct {
@@ -146,6 +150,9 @@ func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
 			n.Method = oauth.MethodNone
 		}
 	case "machine":
+		if e.stale(v) { // what it is allowed may be the Admin API
+			return away{e.signIn(v.Request)}, nil
+		}
 		n.GrantTypes, n.RedirectURIs = inOwnName(), nil
 	case "server":
 		n.ClientTerms = admin.ClientTerms{Name: &f.Name}
@@ -197,7 +204,7 @@ type newSecret struct {
 // secretScreen shows the secret of a client. It answers the form itself, because a redirect would have to carry the
 // secret, and no page shows it again.
 func secretScreen(c admin.Client, text string) screen {
-	return screen{template: "secret.html", title: "The secret of " + c.Name, body: newSecret{c, text, clientPath(c.ID)}}
+	return screen{template: "secret.html", title: "The secret of " + clientName(c), body: newSecret{c, text, clientPath(c.ID)}}
 }
 
 // clientPage is the body of the page of one client.
@@ -222,7 +229,7 @@ func (e *Endpoint) client(v *visit) (outcome, error) {
 	grants, next, err := e.Operations.Grants(v.Context(), v.caller, admin.GrantQuery{Client: c.ID, Live: true}, page)
 	body := clientPage{Client: c, Grants: grants, More: next != "",
 		Secrets: c.Method == oauth.MethodBasic || c.Method == oauth.MethodPost}
-	return screen{template: "client.html", title: c.Name, body: body}, err
+	return screen{template: "client.html", title: clientName(c), body: body}, err
 }
 
 func (e *Endpoint) editClient(v *visit) (outcome, error) {
@@ -232,7 +239,7 @@ func (e *Endpoint) editClient(v *visit) (outcome, error) {
 	}
 	f := formOf(c)
 	f.Name, f.RedirectURIs, f.Scope, f.Resources = c.Name, strings.Join(c.RedirectURIs, "\n"), c.Scope, c.Resources
-	return e.clientScreen(v, f, "Change "+c.Name, "")
+	return e.clientScreen(v, f, "Change "+clientName(c), "")
 }
 
 // formOf returns the form that changes c, without what was typed.
@@ -260,19 +267,21 @@ func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
 	switch {
 	case kind == "server":
 		terms = admin.ClientTerms{Name: &f.Name}
+	case f.Machine && e.stale(v): // what it is allowed may be the Admin API
+		return away{e.signIn(v.Request)}, nil
 	case f.Machine:
 		terms.RedirectURIs = nil
 	}
 	if _, err := e.Operations.UpdateClient(v.Context(), v.caller, c.ID, terms); err != nil {
-		return e.typedClient(v, f, "Change "+c.Name, err)
+		return e.typedClient(v, f, "Change "+clientName(c), err)
 	}
 	return redirect{clientPath(c.ID), "client.changed"}, nil
 }
 
 func (e *Endpoint) confirmDisableClient(v *visit) (outcome, error) {
 	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "Disable " + c.Name, body: confirmation{
-		Question: "Disable the client " + c.Name + "?",
+	return screen{template: "confirm.html", title: "Disable " + clientName(c), body: confirmation{
+		Question: "Disable the client " + clientName(c) + "?",
 		Ends: []string{
 			"Its access tokens are refused at once by introspection, and it gets no new ones.",
 			"Nobody can allow it anything while it is disabled.",
@@ -284,8 +293,8 @@ func (e *Endpoint) confirmDisableClient(v *visit) (outcome, error) {
 
 func (e *Endpoint) confirmRotate(v *visit) (outcome, error) {
 	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "A new secret for " + c.Name, body: confirmation{
-		Question: "Make a new secret for " + c.Name + "?",
+	return screen{template: "confirm.html", title: "A new secret for " + clientName(c), body: confirmation{
+		Question: "Make a new secret for " + clientName(c) + "?",
 		Ends:     []string{"The new secret is shown once.", "The old secret works for another 24 hours, so that you can change it where it is used."},
 		Button:   "Make a new secret", Back: clientPath(c.ID),
 	}}, err
@@ -304,8 +313,8 @@ func (e *Endpoint) rotateSecret(v *visit, _ url.Values) (outcome, error) {
 
 func (e *Endpoint) confirmDeleteClient(v *visit) (outcome, error) {
 	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "Delete " + c.Name, body: confirmation{
-		Question: "Delete the client " + c.Name + "?",
+	return screen{template: "confirm.html", title: "Delete " + clientName(c), body: confirmation{
+		Question: "Delete the client " + clientName(c) + "?",
 		Ends: []string{
 			"Every grant that people gave it ends, and its tokens are refused at once.",
 			"A program that still uses it has to register again, if registration is open.",

@@ -67,6 +67,7 @@ type visit struct {
 	*http.Request
 	interaction.Visitor
 	caller admin.Caller
+	path   string // below the path of the issuer, with its escapes
 	query  url.Values
 }
 
@@ -135,7 +136,7 @@ func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 		Done: doneOf(v), Body: s.body,
 	}
 	for _, m := range menu {
-		here := v.URL.Path == m.path || m.path != "/admin" && strings.HasPrefix(v.URL.Path, m.path+"/")
+		here := v.path == m.path || m.path != "/admin" && strings.HasPrefix(v.path, m.path+"/")
 		view.Menu = append(view.Menu, entry{Path: m.path, Name: m.name, Here: here})
 	}
 	if list, ok := s.body.(paged); ok && (list.next() != "" || v.query.Has("after")) {
@@ -154,7 +155,7 @@ func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 	return web.WithCookie(page, v.Browser.Cookie())
 }
 
-// with returns the address of the page with one parameter of its query changed, or removed if value is "".
+// with returns the path and query of the page with one parameter of its query changed, or removed if value is "".
 func (v *visit) with(name, value string) string {
 	query := url.Values{}
 	for n, values := range v.query {
@@ -167,9 +168,9 @@ func (v *visit) with(name, value string) string {
 		query.Set(name, value)
 	}
 	if len(query) == 0 {
-		return v.URL.Path
+		return v.path
 	}
-	return v.URL.Path + "?" + query.Encode()
+	return v.path + "?" + query.Encode()
 }
 
 // redirect sends the browser to a page of the console after a change.
@@ -259,13 +260,18 @@ func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
 	case err != nil:
 		return nil, nil, err
 	case !visitor.SignedIn():
-		return nil, signIn(r, ""), nil
+		return nil, e.signIn(r), nil
 	case visitor.Person.Role == "":
 		return nil, nil, oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
 			"%s has no role in this installation: ask an owner for one, or sign out and sign in with another account",
 			visitor.Person.Email)
 	}
-	return &visit{Request: r, Visitor: visitor, caller: admin.Person(visitor.Person, nil), query: query}, nil, nil
+	return &visit{Request: r, Visitor: visitor, caller: admin.Person(visitor.Person, nil), path: e.path(r), query: query}, nil, nil
+}
+
+// path returns the path of r below the path of the issuer, with its escapes.
+func (e *Endpoint) path(r *http.Request) string {
+	return strings.TrimPrefix(r.URL.EscapedPath(), e.Pages.Base)
 }
 
 // freshFor is how long after a sign-in a person may change what decides about others: keys, roles, API credentials.
@@ -275,7 +281,7 @@ const freshFor = 15 * time.Minute
 func (e *Endpoint) fresh(page func(*visit) (outcome, error)) func(*visit) (outcome, error) {
 	return func(v *visit) (outcome, error) {
 		if e.stale(v) {
-			return away{signIn(v.Request, "again")}, nil
+			return away{e.signIn(v.Request)}, nil
 		}
 		return page(v)
 	}
@@ -296,19 +302,15 @@ type away struct{ web.Answer }
 
 func (a away) answer(*Endpoint, *visit) web.Answer { return a.Answer }
 
-// signIn sends the browser to the sign-in page, and from there back to where r is, or for a form to the page above it.
-// A script that fetches a part of a page is told to load the whole page there, because a sign-in form must not appear
-// in the middle of a list.
-func signIn(r *http.Request, again string) web.Answer {
-	back := r.URL.Path
+// signIn sends the browser to the sign-in page, and from there back to where r is; where r posted something, to the page
+// that has the form. A script that fetches a part of a page is told to load the whole page there, because a sign-in form
+// must not appear in the middle of a list.
+func (e *Endpoint) signIn(r *http.Request) web.Answer {
+	back := e.path(r)
 	if r.Method == http.MethodGet && r.URL.RawQuery != "" {
 		back += "?" + r.URL.RawQuery
 	}
-	query := url.Values{"return": {back}}
-	if again != "" {
-		query.Set("again", "1")
-	}
-	return web.Away(r, "/login?"+query.Encode())
+	return web.Away(r, "/login?return="+url.QueryEscape(back))
 }
 
 // Routes returns the routes of the console.
@@ -318,14 +320,19 @@ func (e *Endpoint) Routes() []web.Route {
 	)
 }
 
-// route returns the route of a page; show or do may be nil.
+// route returns the route of a page; show or do may be nil. If show is nil, a sign-in that comes back leads to above.
 func (e *Endpoint) route(path string, show, do http.Handler) web.Route {
-	methods := web.Methods{}
-	if show != nil {
-		methods["GET"] = show
+	if show == nil {
+		show = e.show(above)
 	}
+	methods := web.Methods{"GET": show}
 	if do != nil {
 		methods["POST"] = do
 	}
 	return web.Route{Path: path, Methods: methods, Caller: web.Staff, Escapes: strings.Contains(path, "{")}
+}
+
+// above leads to the page whose path is one segment shorter.
+func above(v *visit) (outcome, error) {
+	return redirect{path: v.path[:strings.LastIndexByte(v.path, '/')]}, nil
 }

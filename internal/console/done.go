@@ -45,7 +45,7 @@ func doneOf(v *visit) *done {
 	}
 	d := &done{Text: deed.text}
 	if deed.undo != "" {
-		d.Undo = &undo{Path: v.URL.EscapedPath() + "/" + deed.undo, Name: deed.name}
+		d.Undo = &undo{Path: v.path + "/" + deed.undo, Name: deed.name}
 	}
 	return d
 }

@@ -36,11 +36,8 @@ func (e *Endpoint) keys(v *visit) (outcome, error) {
 	return screen{template: "keys.html", title: "Keys", body: list}, err
 }
 
-// rotation is the body of the page that asks which key to make.
-type rotation struct{ Algs []string }
-
 func (e *Endpoint) askRotation(*visit) (outcome, error) {
-	return screen{template: "rotate.html", title: "Rotate a key", body: rotation{oauth.SigningAlgs}}, nil
+	return screen{template: "rotate.html", title: "Rotate a key", body: oauth.SigningAlgs}, nil
 }
 
 func (e *Endpoint) rotateKey(v *visit, form url.Values) (outcome, error) {

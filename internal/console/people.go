@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -16,8 +17,8 @@ import (
 // peopleRoutes are the pages of the people and their groups.
 func (e *Endpoint) peopleRoutes() []web.Route {
 	return []web.Route{
-		e.route("/admin/people", e.show(e.people), e.do(e.createPerson)),
-		e.route("/admin/people/new", e.show(e.newPerson), nil),
+		e.route("/admin/people", e.show(e.people), e.do(e.freshly(e.createPerson))),
+		e.route("/admin/people/new", e.show(e.fresh(e.newPerson)), nil),
 		e.route("/admin/people/{id}", e.show(e.person), nil),
 		e.route("/admin/people/{id}/edit", e.show(e.fresh(e.editPerson)), e.do(e.freshly(e.changePerson))),
 		e.route("/admin/people/{id}/enable", nil, e.do(e.onPerson("person.enabled", e.Operations.EnableUser))),
@@ -69,14 +70,7 @@ func (f *personForm) Roles() any {
 }
 
 // In reports whether the person is in the group.
-func (f *personForm) In(group string) bool {
-	for _, name := range f.Groups {
-		if name == group {
-			return true
-		}
-	}
-	return false
-}
+func (f *personForm) In(group string) bool { return slices.Contains(f.Groups, group) }
 
 func (e *Endpoint) personScreen(v *visit, f *personForm, title string, err error) (outcome, error) {
 	s := screen{template: "person-form.html", title: title, body: f}
@@ -189,12 +183,9 @@ func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
 	}}, err
 }
 
-// passwordForm is the body of the page that sets a new password for a person.
-type passwordForm struct{ admin.User }
-
 func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "password.html", title: "A new password for " + personName(u), body: passwordForm{u}}, err
+	return screen{template: "password.html", title: "A new password for " + personName(u), body: u}, err
 }
 
 func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
