@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,6 +80,8 @@ func drawClient(v admin.Client, t *table.Table) {
 	t.Row("made by", string(v.Origin))
 	t.Row("created", v.CreatedAt.String())
 	t.Row("first used", v.UsedAt.String())
+	t.Row("last used", v.LastUsedAt.String())
+	t.Row("expires", v.ExpiresAt.String())
 	t.Row("redirect uris or keys changed", v.ChangedAt.String())
 	if v.ManagesItself {
 		t.Row("manages itself", "yes: it may change and delete its registration")
@@ -94,8 +98,27 @@ type clientTerms struct {
 	Resource       []string       `sep:"none" placeholder:"URL" help:"Identifier of a resource it is bound to; the first is its default. Repeatable."`
 	AnyResource    bool           `help:"Let a machine ask for tokens for every resource, now and later."`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"Life of its access tokens; 0 is the resource's."`
+	ExpiresIn      *days          `name:"expires-in" placeholder:"DURATION" help:"Life of the client, such as 90d or 12h, from now on; 0 is for ever."`
 	JWKS           []byte         `name:"jwks" type:"filecontent" placeholder:"FILE" help:"Its public keys, a JSON Web Key Set, for private_key_jwt; - reads them from standard input."`
 	JWKSURI        string         `name:"jwks-uri" placeholder:"URL" help:"Where it publishes its keys, in place of --jwks."`
+}
+
+// days is a length of time that may be written in days: 90d.
+type days time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *days) UnmarshalText(text []byte) error {
+	if number, ok := strings.CutSuffix(string(text), "d"); ok {
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			return fmt.Errorf("%q is not a number of days such as 90d", text)
+		}
+		*d = days(time.Duration(n) * 24 * time.Hour)
+		return nil
+	}
+	parsed, err := time.ParseDuration(string(text))
+	*d = days(parsed)
+	return err
 }
 
 // terms returns the terms that the flags give.
@@ -106,6 +129,7 @@ func (f clientTerms) terms() admin.ClientTerms {
 		Resources:      f.Resource,
 		AnyResource:    f.AnyResource,
 		AccessTokenTTL: (*admin.Span)(f.AccessTokenTTL),
+		ExpiresIn:      (*admin.Span)(f.ExpiresIn),
 	}
 	for _, g := range f.Grant {
 		t.GrantTypes = append(t.GrantTypes, oauth.GrantType(g))

@@ -32,7 +32,8 @@ type Operations struct {
 	RefreshKey []byte
 	Directory  *client.Directory
 
-	shared *shared // with the other operations of a Together
+	shared  *shared // with the other operations of a Together
+	request Request // see For
 }
 
 // shared is what the operations of a Together have in common.
@@ -100,19 +101,24 @@ func (o *Operations) refuse(tx *store.Tx, event audit.Event, err error) error {
 	return err
 }
 
-// change runs fn in a transaction if by may write noun, and records the event that
-// fn returns. It records nothing if that is the zero Event, which means that nothing was
-// changed. If by may not write noun, or fn
-// says so, change refuses and records the refusal as action; fn asks for rights before it writes,
-// because a refusal is committed.
-func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, fn func(*store.Tx) (audit.Event, error)) error {
+// change runs fn in a transaction if by may write noun, and records the event that fn returns. It records nothing if that
+// is the zero Event, which means that nothing was changed. If by may not write noun, or fn says so, change refuses and
+// records the refusal as action; fn asks for rights before it writes, because a refusal is committed. view points to what
+// the operation returns, without secrets, as fn leaves it: it is kept if the Request has a key.
+func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, view any, fn func(*store.Tx) (audit.Event, error)) error {
 	return o.update(ctx, by, func(tx *store.Tx) error {
 		if err := by.check(tx, noun, write); err != nil {
 			return o.refuse(tx, audit.Event{Action: action}, err)
 		}
+		if err := o.answered(tx); err != nil {
+			return err
+		}
 		event, err := fn(tx)
 		if isForbidden(err) {
 			return o.refuse(tx, audit.Event{Action: action}, err)
+		}
+		if err == nil {
+			err = o.keep(tx, view)
 		}
 		if err != nil || event.Action == "" {
 			return err

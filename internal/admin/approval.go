@@ -122,7 +122,7 @@ func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string,
 // refuses if the client is blocked.
 func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error,
 	detail, value string) (view Client, err error) {
-	err = o.change(ctx, by, Clients, "client."+verb, func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client."+verb, &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		if err != nil {
 			return event, err
@@ -133,6 +133,9 @@ func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, f
 			return event, err
 		}
 		before := viewClient(c)
+		if err := o.matches(before); err != nil {
+			return event, err
+		}
 		if err := fn(tx, c); err != nil {
 			return event, err
 		}
@@ -151,7 +154,7 @@ func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, f
 // DismissClient refuses all who wait for an operator to approve the client. Whoever starts again from the client asks
 // anew; BlockClient keeps the client out for good.
 func (o *Operations) DismissClient(ctx context.Context, by Caller, id string) (view Client, err error) {
-	err = o.change(ctx, by, Clients, "client.dismiss", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client.dismiss", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		if err != nil {
 			return event, err
@@ -203,7 +206,7 @@ func (o *Operations) BlockClient(ctx context.Context, by Caller, id string, term
 	if len(terms.Reason) > maxReason {
 		return view, invalid("reason", "{reason} is longer than %d bytes", maxReason)
 	}
-	err = o.change(ctx, by, Clients, "client.block", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client.block", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		stored := err == nil
 		if e := (*Error)(nil); errors.As(err, &e) && e.Kind == NotFound && client.IsDocumentURL(id) {
@@ -273,7 +276,7 @@ func orNone(words []string) string {
 // UnblockClient ends the block with the given id, or of the client with the given id. The client may come again, as one
 // that nobody has approved. Grants that the block ended stay ended.
 func (o *Operations) UnblockClient(ctx context.Context, by Caller, id string) (view Block, err error) {
-	err = o.change(ctx, by, Clients, "client.unblock", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client.unblock", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		b, err := tx.Block(id)
 		if err == nil {
 			err = tx.DeleteBlock(b.ID)

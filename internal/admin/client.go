@@ -40,6 +40,9 @@ type Client struct {
 	UsedAt         Moment            `json:"used_at"`        // when it first completed a flow
 	ManagesItself  bool              `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
 	ChangedAt      Moment            `json:"changed_at"`     // when its redirect URIs or keys last changed
+	ExpiresAt      Moment            `json:"expires_at"`     // when it ends; null is never
+	LastUsedAt     Moment            `json:"last_used_at"`   // when it was last given a token, as far as its newest events tell
+	version        int64
 }
 
 func viewClient(c *oauth.Client) Client {
@@ -50,6 +53,7 @@ func viewClient(c *oauth.Client) Client {
 		AccessTokenTTL: Span(c.AccessTTL), Origin: c.Origin,
 		CreatedAt: Moment{c.CreatedAt}, ApprovedAt: Moment{c.ApprovedAt}, DisabledAt: Moment{c.DisabledAt}, UsedAt: Moment{c.UsedAt},
 		ManagesItself: c.RegistrationToken != "", ChangedAt: Moment{c.ChangedAt},
+		ExpiresAt: Moment{c.ExpiresAt}, version: c.Version,
 	}
 }
 
@@ -66,6 +70,7 @@ type ClientTerms struct {
 	// such a client must be bound to at least one.
 	AnyResource    bool  `json:"any_resource"`
 	AccessTokenTTL *Span `json:"access_token_ttl"`
+	ExpiresIn      *Span `json:"expires_in"` // when the client ends, from now on; 0 is never
 }
 
 // NewClient describes a client to create.
@@ -106,7 +111,7 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 	if made.Method == oauth.MethodBasic || made.Method == oauth.MethodPost {
 		secret = oauth.NewSecret(oauth.SecretPrefix)
 	}
-	err = o.change(ctx, by, Clients, "client.create", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client.create", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		if n.ResourceServer != "" {
 			err = n.serve(tx, made, o)
 		} else {
@@ -126,9 +131,9 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Clients, "client_id", made.ID, "the client %s already exists")
 		}
-		return audit.Client("create", made.ID).Changed(nil, viewClient(made)), err
+		view = viewClient(made)
+		return audit.Client("create", made.ID).Changed(nil, view), err
 	})
-	view = viewClient(made)
 	view.Secret = secret
 	return view, err
 }
@@ -240,6 +245,16 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 		}
 		c.Allowed = allowed
 	}
+	if t.ExpiresIn != nil {
+		in := time.Duration(*t.ExpiresIn)
+		if in != 0 && in < time.Second || in > maxExpiry {
+			return invalid("expires_in", "{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
+		}
+		c.ExpiresAt = time.Time{}
+		if in != 0 {
+			c.ExpiresAt = tx.Now().Add(in)
+		}
+	}
 	if t.AccessTokenTTL != nil {
 		if ttl := time.Duration(*t.AccessTokenTTL); ttl != 0 && ttl < time.Second || ttl > oauth.MaxAccessTTL {
 			return invalid("access_token_ttl", "{access_token_ttl} must be from 1s to %s, or 0 for the resource's", lengthOf(oauth.MaxAccessTTL))
@@ -248,6 +263,9 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	}
 	return checkAllowed(tx, c)
 }
+
+// maxExpiry is the furthest end that a client may be given.
+const maxExpiry = 10 * 366 * 24 * time.Hour
 
 // isMachine reports whether c may ask for tokens in its own name.
 func isMachine(c *oauth.Client) bool {
@@ -300,8 +318,10 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 func (o *Operations) Clients(ctx context.Context, by Caller, page store.Page) (views []Client, next string, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
 		clients, cursor, err := tx.Clients(page)
-		views, next, err = viewed(viewClient, clients, cursor, err)
-		return err
+		if views, next, err = viewed(viewClient, clients, cursor, err); err != nil {
+			return err
+		}
+		return showUse(tx, views)
 	})
 	return views, next, err
 }
@@ -316,13 +336,29 @@ func (o *Operations) OperatorClients(ctx context.Context, by Caller, page store.
 	return views, next, err
 }
 
+// showUse sets LastUsedAt of the views.
+func showUse(tx *store.Tx, views []Client) error {
+	ids := make([]string, len(views))
+	for i, v := range views {
+		ids[i] = v.ID
+	}
+	used, err := tx.ClientsLastUsed(ids...)
+	for i, v := range views {
+		views[i].LastUsedAt = Moment{used[v.ID]}
+	}
+	return err
+}
+
 // Client returns the client with the given id.
 func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Client, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
 		c, err := findClient(tx.Client, id)
-		if err == nil {
-			view = viewClient(c)
+		if err != nil {
+			return err
 		}
+		views := []Client{viewClient(c)}
+		err = showUse(tx, views)
+		view = views[0]
 		return err
 	})
 	return view, err
@@ -355,12 +391,15 @@ var errSame = errors.New("admin: there is nothing to change")
 // changeClient locks the client with the given id, runs fn on it, records the verb as an
 // event, unless fn returns errSame, and returns the changed client.
 func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
-	err = o.change(ctx, by, Clients, "client."+verb, func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client."+verb, &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		if err != nil {
 			return event, err
 		}
 		before := viewClient(c) // fn changes c
+		if err := o.matches(before); err != nil {
+			return event, err
+		}
 		if err := fn(tx, c); errors.Is(err, errSame) {
 			view = before
 			return event, nil
@@ -452,9 +491,12 @@ func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id strin
 
 // DeleteClient deletes a client and ends all its grants.
 func (o *Operations) DeleteClient(ctx context.Context, by Caller, id string) (done Deletion, err error) {
-	err = o.change(ctx, by, Clients, "client.delete", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Clients, "client.delete", &done, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		if err != nil {
+			return event, err
+		}
+		if err := o.matches(viewClient(c)); err != nil {
 			return event, err
 		}
 		done = Deletion{What: "client", ID: c.ID, Name: c.Name}
@@ -536,16 +578,15 @@ func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, na
 	}
 	token := oauth.NewSecret(oauth.InitialTokenPrefix)
 	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: name, MaxUses: uses}
-	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.create", func(tx *store.Tx) (audit.Event, error) {
+	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.create", &view, func(tx *store.Tx) (audit.Event, error) {
 		made.CreatedAt = tx.Now()
 		if ttl > 0 {
 			made.ExpiresAt = tx.Now().Add(ttl)
 		}
 		view = viewInitialAccessToken(made, tx.Now())
-		event := audit.InitialAccessToken("create", made.ID, made.Name).Changed(nil, view)
-		view.Token = token
-		return event, tx.CreateInitialToken(made)
+		return audit.InitialAccessToken("create", made.ID, made.Name).Changed(nil, view), tx.CreateInitialToken(made)
 	})
+	view.Token = token
 	return view, err
 }
 
@@ -561,19 +602,42 @@ func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller, page st
 	return views, next, err
 }
 
+// InitialAccessToken returns the token with the given id, without what opens with it.
+func (o *Operations) InitialAccessToken(ctx context.Context, by Caller, id string) (view InitialAccessToken, err error) {
+	err = o.look(ctx, by, InitialAccessTokens, func(tx *store.Tx) error {
+		t, err := findInitialToken(tx, id)
+		if err == nil {
+			view = viewInitialAccessToken(t, tx.Now())
+		}
+		return err
+	})
+	return view, err
+}
+
+func findInitialToken(tx *store.Tx, id string) (*oauth.InitialAccessToken, error) {
+	t, err := tx.InitialToken(id)
+	if errors.Is(err, store.ErrNotFound) {
+		err = notFound(InitialAccessTokens, id, "there is no initial access token %s")
+	}
+	return t, err
+}
+
 // RevokeInitialAccessToken revokes a token. The clients that were registered with it stay.
 // A token that was already revoked stays as it is.
 func (o *Operations) RevokeInitialAccessToken(ctx context.Context, by Caller, id string) (view InitialAccessToken, err error) {
-	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.revoke", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.revoke", &view, func(tx *store.Tx) (event audit.Event, err error) {
+		t, err := findInitialToken(tx, id)
+		if err == nil {
+			err = o.matches(viewInitialAccessToken(t, tx.Now()))
+		}
+		if err != nil {
+			return event, err
+		}
 		revoked, err := tx.RevokeInitialToken(id)
 		if err != nil {
 			return event, err
 		}
-		t, err := tx.InitialToken(id)
-		if errors.Is(err, store.ErrNotFound) {
-			return event, notFound(InitialAccessTokens, id, "there is no initial access token %s")
-		}
-		if err != nil {
+		if t, err = tx.InitialToken(id); err != nil {
 			return event, err
 		}
 		view = viewInitialAccessToken(t, tx.Now())

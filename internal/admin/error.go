@@ -17,6 +17,7 @@ const (
 	NotFound              // the record does not exist
 	Conflict              // the record to create already exists, or the operation does not apply to this record
 	Forbidden             // the caller does not have the right
+	Stale                 // the record has been changed since the caller read it
 )
 
 // Error says why an operation was not done and what to do about it. Nothing was changed.

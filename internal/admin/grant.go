@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -80,6 +79,26 @@ func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery, pa
 	return views, next, err
 }
 
+// Grant returns the grant with the given id.
+func (o *Operations) Grant(ctx context.Context, by Caller, id string) (view Grant, err error) {
+	err = o.look(ctx, by, Grants, func(tx *store.Tx) (err error) {
+		view, err = findGrant(tx, id)
+		return err
+	})
+	return view, err
+}
+
+func findGrant(tx *store.Tx, id string) (Grant, error) {
+	grants, _, err := tx.Grants(store.GrantFilter{ID: id}, store.Page{Limit: 1})
+	switch {
+	case err != nil:
+		return Grant{}, err
+	case len(grants) == 0 || id == "":
+		return Grant{}, notFound(Grants, id, "there is no grant %s")
+	}
+	return viewGrant(grants[0]), nil
+}
+
 // Revocation is a revoked grant.
 type Revocation struct {
 	ID            string `json:"id"`
@@ -91,15 +110,19 @@ type Revocation struct {
 // RevokeGrant revokes a grant, so that its tokens are refused from now on. A grant that was
 // already revoked stays as it is.
 func (o *Operations) RevokeGrant(ctx context.Context, by Caller, id string) (done Revocation, err error) {
-	err = o.change(ctx, by, Grants, "grant.revoke", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Grants, "grant.revoke", &done, func(tx *store.Tx) (event audit.Event, err error) {
+		before, err := findGrant(tx, id)
+		if err == nil {
+			err = o.matches(before)
+		}
+		if err != nil {
+			return event, err
+		}
 		revoked, err := tx.RevokeGrant(id, "operator")
 		if err != nil {
 			return event, err
 		}
 		g, err := tx.Grant(id)
-		if errors.Is(err, store.ErrNotFound) {
-			err = notFound(Grants, id, "there is no grant %s")
-		}
 		if err != nil {
 			return event, err
 		}

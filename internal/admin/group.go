@@ -66,7 +66,7 @@ func checkDescription(text string) error {
 }
 
 // CreateGroup creates an empty group.
-func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, description string) (Group, error) {
+func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, description string) (view Group, err error) {
 	if !groupName.MatchString(name) {
 		return Group{}, invalid("name", "{name} of a group is 1 to 64 letters (a to z), digits, dots, dashes and underscores, and begins with a letter or a digit")
 	}
@@ -74,15 +74,16 @@ func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, descripti
 		return Group{}, err
 	}
 	made := &identity.Group{ID: oauth.NewID("grp_"), Name: name, Description: description}
-	err := o.change(ctx, by, Groups, "group.create", func(tx *store.Tx) (audit.Event, error) {
+	err = o.change(ctx, by, Groups, "group.create", &view, func(tx *store.Tx) (audit.Event, error) {
 		made.CreatedAt = tx.Now()
 		err := tx.CreateGroup(made)
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Groups, "name", name, "the group %s already exists")
 		}
-		return audit.Group("create", name, "").Changed(nil, viewGroup(made)), err
+		view = viewGroup(made)
+		return audit.Group("create", name, "").Changed(nil, view), err
 	})
-	return viewGroup(made), err
+	return view, err
 }
 
 // Groups returns a page of the groups and the cursor of the next, "" for none.
@@ -113,9 +114,12 @@ func (o *Operations) Group(ctx context.Context, by Caller, name string, page sto
 
 // changeGroup runs fn on the group with the given name, which no other transaction changes or deletes meanwhile, and
 // records the event that fn returns.
-func (o *Operations) changeGroup(ctx context.Context, by Caller, verb, name string, fn func(*store.Tx, *identity.Group) (audit.Event, error)) error {
-	return o.change(ctx, by, Groups, "group."+verb, func(tx *store.Tx) (audit.Event, error) {
+func (o *Operations) changeGroup(ctx context.Context, by Caller, verb, name string, view any, fn func(*store.Tx, *identity.Group) (audit.Event, error)) error {
+	return o.change(ctx, by, Groups, "group."+verb, view, func(tx *store.Tx) (audit.Event, error) {
 		g, err := findGroup(tx.LockGroup, name)
+		if err == nil {
+			err = o.matches(viewGroup(g))
+		}
 		if err != nil {
 			return audit.Event{}, err
 		}
@@ -131,7 +135,7 @@ type GroupTerms struct {
 // UpdateGroup changes a group to the terms that are given. It keeps its name, because tokens and resources speak of it
 // by that. If the group has these terms already, nothing is written or recorded.
 func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string, terms GroupTerms) (view Group, err error) {
-	err = o.changeGroup(ctx, by, "update", name, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
+	err = o.changeGroup(ctx, by, "update", name, &view, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
 		before := viewGroup(g)
 		if terms.Description != nil {
 			if err := checkDescription(*terms.Description); err != nil {
@@ -149,7 +153,7 @@ func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string, te
 
 // DeleteGroup deletes a group. The people in it stay.
 func (o *Operations) DeleteGroup(ctx context.Context, by Caller, name string) (done Deletion, err error) {
-	err = o.changeGroup(ctx, by, "delete", name, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
+	err = o.changeGroup(ctx, by, "delete", name, &done, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
 		done = Deletion{What: "group", ID: g.ID, Name: g.Name}
 		return audit.Group("delete", g.Name, "").Changed(viewGroup(g), nil), tx.DeleteGroup(g.ID)
 	})
@@ -168,7 +172,7 @@ func (o *Operations) RemoveMember(ctx context.Context, by Caller, name, user str
 }
 
 func (o *Operations) changeMember(ctx context.Context, by Caller, verb, name, user string, do func(tx *store.Tx, groupID, userID string) (bool, error)) (m Membership, err error) {
-	err = o.changeGroup(ctx, by, verb, name, func(tx *store.Tx, g *identity.Group) (event audit.Event, err error) {
+	err = o.changeGroup(ctx, by, verb, name, &m, func(tx *store.Tx, g *identity.Group) (event audit.Event, err error) {
 		u, err := tx.LockUser(user) // so that it is not deleted meanwhile
 		if errors.Is(err, store.ErrNotFound) {
 			err = noUser(user)

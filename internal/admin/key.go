@@ -8,6 +8,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // Keys returns all signing keys, oldest first.
@@ -17,6 +18,20 @@ func (o *Operations) Keys(ctx context.Context, by Caller) ([]keys.Info, error) {
 	}
 	infos, err := o.Ring.List(ctx)
 	return append([]keys.Info{}, infos...), err
+}
+
+// Key returns the signing key with the given kid.
+func (o *Operations) Key(ctx context.Context, by Caller, kid string) (keys.Info, error) {
+	infos, err := o.Keys(ctx, by)
+	for _, info := range infos {
+		if info.KID == kid {
+			return info, err
+		}
+	}
+	if err == nil {
+		err = notFound(Keys, kid, "there is no key %s")
+	}
+	return keys.Info{}, err
 }
 
 // RotateKey publishes a new signing key of alg; "" is the default algorithm. The key signs
@@ -31,7 +46,10 @@ func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now b
 	if err := o.permit(ctx, by, Keys, write, "key.rotate"); err != nil {
 		return keys.Info{}, err
 	}
-	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now)
+	if err := o.DB.View(ctx, o.answered); err != nil {
+		return keys.Info{}, err
+	}
+	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now, func(tx *store.Tx, info keys.Info) error { return o.keep(tx, info) })
 }
 
 // RetireKey removes a key from the key set at once, so that every token signed with it is
@@ -40,7 +58,20 @@ func (o *Operations) RetireKey(ctx context.Context, by Caller, kid string) (keys
 	if err := o.permit(ctx, by, Keys, write, "key.retire"); err != nil {
 		return keys.Info{}, err
 	}
+	if err := o.DB.View(ctx, o.answered); err != nil {
+		return keys.Info{}, err
+	}
+	before, err := o.Key(ctx, by, kid)
+	if err == nil {
+		err = o.matches(before)
+	}
+	if err != nil {
+		return keys.Info{}, err
+	}
 	info, err := o.Ring.Retire(audit.WithActor(ctx, by.Actor), kid)
+	if err == nil && o.request.Key != "" { // retiring again would change nothing
+		err = o.DB.Update(ctx, func(tx *store.Tx) error { return o.keep(tx, info) })
+	}
 	if errors.Is(err, keys.ErrNoKey) {
 		err = notFound(Keys, kid, "there is no key %s")
 	}

@@ -143,27 +143,28 @@ type NewResource struct {
 }
 
 // CreateResource registers an MCP server.
-func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResource) (Resource, error) {
+func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResource) (view Resource, err error) {
 	identifier, err := oauth.CheckIdentifier(n.Identifier)
 	if err != nil {
-		return Resource{}, refused("identifier", err)
+		return view, refused("identifier", err)
 	}
 	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier}
 	if err := n.apply(r); err != nil {
-		return Resource{}, err
+		return view, err
 	}
 	if err := o.ensureKey(ctx, by, r.SigningAlg); err != nil {
-		return Resource{}, err
+		return view, err
 	}
-	err = o.change(ctx, by, Resources, "resource.create", func(tx *store.Tx) (audit.Event, error) {
+	err = o.change(ctx, by, Resources, "resource.create", &view, func(tx *store.Tx) (audit.Event, error) {
 		r.CreatedAt, r.UpdatedAt = tx.Now(), tx.Now()
 		err := tx.CreateResource(r)
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Resources, "identifier", identifier, "the resource %s already exists")
 		}
-		return audit.Resource("create", identifier).Changed(nil, viewResource(r)), err
+		view = viewResource(r)
+		return audit.Resource("create", identifier).Changed(nil, view), err
 	})
-	return viewResource(r), err
+	return view, err
 }
 
 // ensureKey creates the first key of alg, if there is a Ring to create it with, so that the key is published before the
@@ -233,12 +234,15 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 			return Resource{}, err
 		}
 	}
-	err = o.change(ctx, by, Resources, "resource.update", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Resources, "resource.update", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		r, err := alterable(findResource(tx.LockResource, name))
 		if err != nil {
 			return event, err
 		}
 		before := viewResource(r) // apply changes r
+		if err := o.matches(before); err != nil {
+			return event, err
+		}
 		if err := terms.apply(r); err != nil {
 			return event, err
 		}
@@ -246,8 +250,9 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 			return event, nil
 		}
 		r.UpdatedAt = tx.Now()
+		err = tx.UpdateResource(r)
 		view = viewResource(r)
-		return audit.Resource("update", r.Identifier).Changed(before, view), tx.UpdateResource(r)
+		return audit.Resource("update", r.Identifier).Changed(before, view), err
 	})
 	return view, err
 }
@@ -255,9 +260,12 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 // DeleteResource deletes the MCP server with the given id or identifier, and ends all
 // grants for it.
 func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string) (done Deletion, err error) {
-	err = o.change(ctx, by, Resources, "resource.delete", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Resources, "resource.delete", &done, func(tx *store.Tx) (event audit.Event, err error) {
 		r, err := alterable(findResource(tx.LockResource, name))
 		if err != nil {
+			return event, err
+		}
+		if err := o.matches(viewResource(r)); err != nil {
 			return event, err
 		}
 		done = Deletion{What: "resource", ID: r.ID, Name: r.Identifier}

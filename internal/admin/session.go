@@ -46,6 +46,26 @@ func (o *Operations) Sessions(ctx context.Context, by Caller, user string, page 
 	return views, next, err
 }
 
+// Session returns the session with the given id, if it is not over.
+func (o *Operations) Session(ctx context.Context, by Caller, id string) (view Session, err error) {
+	err = o.look(ctx, by, Sessions, func(tx *store.Tx) (err error) {
+		view, err = findSession(tx, id)
+		return err
+	})
+	return view, err
+}
+
+func findSession(tx *store.Tx, id string) (Session, error) {
+	sessions, _, err := tx.Sessions(store.SessionFilter{ID: id}, store.Page{Limit: 1})
+	switch {
+	case err != nil:
+		return Session{}, err
+	case len(sessions) == 0 || id == "":
+		return Session{}, notFound(Sessions, id, "there is no session %s")
+	}
+	return viewSession(sessions[0]), nil
+}
+
 // EndedSession is a session that was ended.
 type EndedSession struct {
 	ID      string `json:"id"`
@@ -55,7 +75,14 @@ type EndedSession struct {
 // RevokeSession ends the session with the given id, which signs the person out of that
 // browser. The person's agents stay connected.
 func (o *Operations) RevokeSession(ctx context.Context, by Caller, id string) (done EndedSession, err error) {
-	err = o.change(ctx, by, Sessions, "session.revoke", func(tx *store.Tx) (audit.Event, error) {
+	err = o.change(ctx, by, Sessions, "session.revoke", &done, func(tx *store.Tx) (audit.Event, error) {
+		before, err := findSession(tx, id)
+		if err == nil {
+			err = o.matches(before)
+		}
+		if err != nil {
+			return audit.Event{}, err
+		}
 		userID, err := tx.RevokeSession(id)
 		if errors.Is(err, store.ErrNotFound) {
 			err = notFound(Sessions, id, "there is no session %s")

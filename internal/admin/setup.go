@@ -24,7 +24,7 @@ type SetupLink struct {
 // the installation is set up. Only a command may make one.
 func (o *Operations) SetupLink(ctx context.Context, by Caller) (link SetupLink, err error) {
 	token := oauth.NewSecret("")
-	err = o.change(ctx, by, Users, "setup.link", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Users, "setup.link", nil, func(tx *store.Tx) (event audit.Event, err error) {
 		if by.Actor.Type != audit.ByCommand {
 			return event, forbidden("only a command on the machine of the installation makes a setup link")
 		}

@@ -25,6 +25,7 @@ type User struct {
 	Groups     []string      `json:"groups"` // names
 	CreatedAt  Moment        `json:"created_at"`
 	DisabledAt Moment        `json:"disabled_at"`
+	version    int64
 }
 
 // viewUsers returns the views of accounts, with the groups that tx has of them.
@@ -41,7 +42,7 @@ func viewUsers(tx *store.Tx, users ...*identity.User) ([]User, error) {
 	for i, u := range users {
 		views[i] = User{
 			ID: u.ID, Email: u.Email, Name: u.Name, Role: u.Role, Groups: append([]string{}, groups[u.ID]...),
-			CreatedAt: Moment{u.CreatedAt}, DisabledAt: Moment{u.DisabledAt},
+			CreatedAt: Moment{u.CreatedAt}, DisabledAt: Moment{u.DisabledAt}, version: u.Version,
 		}
 	}
 	return views, nil
@@ -137,7 +138,7 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 	if err != nil {
 		return view, err
 	}
-	err = o.change(ctx, by, Users, "user.create", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Users, "user.create", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		event = audit.User("create", u.ID)
 		by, err := by.now(tx)
 		if err != nil {
@@ -236,7 +237,15 @@ func spareOwner(tx *store.Tx, by Caller, u *identity.User) error {
 // changeUser locks the account with the given id or e-mail address, runs fn on it, records the event that fn returns, and
 // returns the changed account.
 func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name string, fn func(*store.Tx, *identity.User) (audit.Event, error)) (view User, err error) {
-	err = o.change(ctx, by, Users, "user."+verb, func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.alterUser(ctx, by, verb, name, &view, &view, fn)
+	return view, err
+}
+
+// alterUser is changeUser for an operation that returns more than the account: it sets view, which may be a part of
+// answer, which is what the operation returns.
+func (o *Operations) alterUser(ctx context.Context, by Caller, verb, name string, view *User, answer any,
+	fn func(*store.Tx, *identity.User) (audit.Event, error)) error {
+	return o.change(ctx, by, Users, "user."+verb, answer, func(tx *store.Tx) (event audit.Event, err error) {
 		u, err := lockUser(tx, by, name)
 		if err != nil {
 			return event, err
@@ -245,16 +254,18 @@ func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name strin
 		if err != nil {
 			return event, err
 		}
+		if err := o.matches(before); err != nil {
+			return event, err
+		}
 		if event, err = fn(tx, u); err != nil {
 			return event, err
 		}
 		if u, err = tx.User(u.ID); err != nil {
 			return event, err
 		}
-		view, err = viewUser(tx, u)
-		return event.Changed(before, view), err
+		*view, err = viewUser(tx, u)
+		return event.Changed(before, *view), err
 	})
-	return view, err
 }
 
 // UserTerms say what is to change in an account. What is nil stays as it is.
@@ -341,7 +352,7 @@ func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, passwor
 	if err != nil {
 		return done, refused("password", err)
 	}
-	done.User, err = o.changeUser(ctx, by, "reset_password", name, func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
+	err = o.alterUser(ctx, by, "reset_password", name, &done.User, &done, func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
 		event = audit.User("reset_password", u.ID)
 		if err := errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID)); err != nil {
 			return event, err
@@ -359,7 +370,7 @@ func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, passwor
 
 // DeleteUser deletes an account with its memberships of groups, and ends all its grants. The last owner cannot be deleted.
 func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (done Deletion, err error) {
-	err = o.change(ctx, by, Users, "user.delete", func(tx *store.Tx) (event audit.Event, err error) {
+	err = o.change(ctx, by, Users, "user.delete", &done, func(tx *store.Tx) (event audit.Event, err error) {
 		u, err := lockUser(tx, by, name)
 		if err != nil {
 			return event, err
@@ -372,8 +383,14 @@ func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (do
 			return event, err
 		}
 		before, err := viewUser(tx, u)
+		if err == nil {
+			err = o.matches(before)
+		}
+		if err != nil {
+			return event, err
+		}
 		event = audit.User("delete", u.ID).Changed(before, nil)
-		return endedGrants(event, done.Grants), errors.Join(err, tx.DeleteUser(u.ID))
+		return endedGrants(event, done.Grants), tx.DeleteUser(u.ID)
 	})
 	return done, err
 }

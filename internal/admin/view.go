@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 )
@@ -36,6 +37,10 @@ func (s *Span) UnmarshalJSON(text []byte) error {
 	var seconds int64
 	if err := json.Unmarshal(text, &seconds); err != nil {
 		return err
+	}
+	const most = 100 * 366 * 24 * 60 * 60 // years, so that no sum of times overflows
+	if seconds < -most || seconds > most {
+		return errors.New("a length of time is more than a hundred years")
 	}
 	*s = Span(time.Duration(seconds) * time.Second)
 	return nil

@@ -28,6 +28,8 @@ import (
 // Prefix is the path below the issuer under which the operations are.
 const Prefix = admin.APIPath + "/v1"
 
+const maxKey = 255 // bytes of an Idempotency-Key
+
 // Endpoint serves the API. All fields must be set.
 type Endpoint struct {
 	DB        *store.DB
@@ -113,14 +115,14 @@ func (e *Endpoint) metadataURL(path string) string {
 // serve answers a request for the operation op.
 func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	s := op.spec()
-	by, err := e.caller(r, admin.APIPath, s.action())
+	by, client, err := e.caller(r, admin.APIPath, s.action())
 	if err != nil {
 		return web.Reply{}, err
 	}
 	if err := e.Admin.Permit(r.Context(), by, s.Noun, s.Writes, s.action()); err != nil {
 		return web.Reply{}, e.problem(admin.APIPath, err)
 	}
-	in, _, err := read(r, s)
+	in, text, err := read(r, s)
 	if err != nil {
 		return web.Reply{}, err
 	}
@@ -128,38 +130,80 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, err
 	}
-	out, err := op.do(r.Context(), e.Admin, by, in)
+	request, err := conditions(r, s, by, client, text)
+	if err != nil {
+		return web.Reply{}, err
+	}
+	out, err := op.do(r.Context(), e.Admin.For(request), by, in)
+	if replay := (*admin.Replay)(nil); errors.As(err, &replay) {
+		return web.Reply{Status: replay.Status, Body: replay.Body, Header: http.Header{"Idempotency-Replayed": {"true"}}}, nil
+	}
 	if err != nil {
 		return web.Reply{}, e.problem(admin.APIPath, err)
 	}
-	return web.Reply{Status: s.Status, Body: sealed(out, seal)}, nil
+	header := http.Header{}
+	record := out
+	if part, ok := out.(interface{ tagged() any }); ok {
+		record = part.tagged()
+	}
+	if tag, ok := admin.ETag(record); ok {
+		header.Set("ETag", tag)
+	}
+	return web.Reply{Status: s.Status, Body: sealed(out, seal), Header: header}, nil
+}
+
+// conditions returns what the header of r says about the change that it asks for: whose request it is and by which client,
+// for a key, and which state of the record it is about.
+func conditions(r *http.Request, s *Spec, by admin.Caller, client string, text []byte) (admin.Request, error) {
+	request := admin.Request{Status: s.Status}
+	if s.Method == http.MethodGet {
+		return request, nil
+	}
+	for tag := range strings.SplitSeq(strings.Join(r.Header.Values("If-Match"), ","), ",") {
+		if tag = strings.TrimSpace(tag); tag != "" {
+			request.Match = append(request.Match, tag)
+		}
+	}
+	key := strings.Join(r.Header.Values("Idempotency-Key"), ",")
+	if s.Method != http.MethodPost || key == "" {
+		return request, nil
+	}
+	plain := func(c rune) bool { return ' ' <= c && c <= '~' }
+	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return !plain(c) }) {
+		return request, refusal(http.StatusBadRequest, "header.Idempotency-Key", "Idempotency-Key must be at most %d printable ASCII characters", maxKey)
+	}
+	hash := sha256.Sum256(text)
+	request.Key, request.Route, request.BodyHash = key, r.Method+" "+r.URL.Path, base64.RawURLEncoding.EncodeToString(hash[:])
+	request.Caller = string(by.Actor.Type) + " " + by.Actor.ID + " " + client
+	return request, nil
 }
 
 // caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for the resource at path
-// and count still. A refusal is recorded as action.
-func (e *Endpoint) caller(r *http.Request, path, action string) (admin.Caller, error) {
+// and count still, and what tells the client that the token was issued to from every other, also from one of the same
+// name. A refusal is recorded as action.
+func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller, client string, err error) {
 	header := r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(header, ","), " ")
 	if len(header) != 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return admin.Caller{}, e.unauthorized(r, path, action, "", "send an access token for this resource in the header Authorization: Bearer …")
+		return by, "", e.unauthorized(r, path, action, "", "send an access token for this resource in the header Authorization: Bearer …")
 	}
 	claims, err := e.Keys.Verify(r.Context(), token)
 	switch {
 	case errors.Is(err, keys.ErrNotOurs):
-		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token was not issued here, or the key that signed it is gone")
+		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token was not issued here, or the key that signed it is gone")
 	case err != nil:
-		return admin.Caller{}, err
+		return by, "", err
 	case claims.Issuer != e.Issuer, claims.Audience != e.Issuer+path:
-		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token is for another resource than "+e.Issuer+path)
+		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token is for another resource than "+e.Issuer+path)
 	case claims.Expiry <= e.DB.Now().Unix():
-		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token has expired")
+		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token has expired")
 	}
-	by := admin.Caller{}
 	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
 		standing, err := e.Clients.AccessToken(tx, claims)
 		if err != nil {
 			return err
 		}
+		client = standing.Client.ID + " " + standing.Client.Incarnation
 		// Not nil, which would stand for a person at the console.
 		scopes := append(scope.Set{}, standing.Scope...)
 		if claims.GrantID() == "" {
@@ -173,9 +217,9 @@ func (e *Endpoint) caller(r *http.Request, path, action string) (admin.Caller, e
 		return err
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok {
-		return admin.Caller{}, e.unauthorized(r, path, action, "invalid_token", "the access token does not count any more: "+refusal.Description)
+		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token does not count any more: "+refusal.Description)
 	}
-	return by, err
+	return by, client, err
 }
 
 // unauthorized records that r has no access token that counts, and returns the refusal (RFC 6750 §3, RFC 9728 §5.1).
@@ -195,7 +239,7 @@ func (e *Endpoint) unauthorized(r *http.Request, path, action, code, detail stri
 // statuses are those of the kinds of refusal.
 var statuses = map[admin.Kind]int{
 	admin.Invalid: http.StatusUnprocessableEntity, admin.NotFound: http.StatusNotFound,
-	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden,
+	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden, admin.Stale: http.StatusPreconditionFailed,
 }
 
 // problem returns what is told at path of an error of package admin. A fault stays what it is.
@@ -219,6 +263,8 @@ func (e *Endpoint) problem(path string, err error) error {
 		p.Code = "not_found"
 	case refused.Kind == admin.Conflict:
 		p.Code = "conflict"
+	case refused.Kind == admin.Stale:
+		p.Code = "stale"
 	}
 	return p
 }

@@ -77,7 +77,7 @@ func (e *Endpoint) agents() http.Handler {
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true, DisableLocalhostProtection: true},
 	)))
 	return web.Problems(func(r *http.Request) (web.Reply, error) {
-		by, err := e.caller(r, admin.MCPPath, "admin.request")
+		by, _, err := e.caller(r, admin.MCPPath, "admin.request")
 		if err != nil {
 			return web.Reply{}, err
 		}
@@ -322,7 +322,7 @@ func readArguments(text []byte, s *Spec) (in any, parameters url.Values, err err
 	}
 	rest, err := json.Marshal(object)
 	if err == nil {
-		err = decode(rest, v.Elem().FieldByIndex(field.Index), s.Method == http.MethodPatch)
+		err = decode(rest, v.Elem().FieldByIndex(field.Index), s.Method == http.MethodPatch, strings.Fields(s.Required))
 	}
 	return v.Interface(), parameters, err
 }

@@ -60,6 +60,7 @@ func bodySchema(s *Spec, field reflect.StructField) *jsonschema.Schema {
 		t = t.Elem()
 	}
 	of := schema(t)
+	of.Required = strings.Fields(s.Required)
 	for name, member := range fields(t) {
 		property := of.Properties[name]
 		if property == nil {
@@ -69,13 +70,6 @@ func bodySchema(s *Spec, field reflect.StructField) *jsonschema.Schema {
 		if !optional {
 			continue
 		}
-		kept := of.Required[:0]
-		for _, required := range of.Required {
-			if required != name {
-				kept = append(kept, required)
-			}
-		}
-		of.Required = kept
 		if property.Type != "" {
 			property.Types, property.Type = []string{"null", property.Type}, ""
 		}

@@ -22,7 +22,8 @@ type Spec struct {
 	// Writes is whether it needs the right to write the Noun. Destroys is whether it ends or deletes something that
 	// cannot be brought back.
 	Writes, Destroys bool
-	Status           int // of its answer when it succeeds
+	Status           int    // of its answer when it succeeds
+	Required         string // names of the members that the body must have, separated by spaces
 
 	In, Out reflect.Type
 }

@@ -39,7 +39,7 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.Resource], error) {
 			return paged(o.Resources(c, by, in.page()))
 		})
-	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create", Status: http.StatusCreated,
+	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create", Status: http.StatusCreated, Required: "identifier",
 		Summary: "Register an MCP server."},
 		func(c ctx, o ops, by who, in creation[admin.NewResource]) (admin.Resource, error) {
 			return o.CreateResource(c, by, in.Body)
@@ -69,7 +69,7 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.Client], error) {
 			return paged(o.Clients(c, by, in.page()))
 		})
-	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create", Status: http.StatusCreated,
+	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create", Status: http.StatusCreated, Required: "client_name",
 		Summary: "Make a client; its secret is in the answer, this once."},
 		func(c ctx, o ops, by who, in creation[admin.NewClient]) (admin.Client, error) {
 			return o.CreateClient(c, by, in.Body)
@@ -148,10 +148,15 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.InitialAccessToken], error) {
 			return paged(o.InitialAccessTokens(c, by, in.page()))
 		})
-	CreateInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens, Verb: "initial-access-token create", Status: http.StatusCreated,
+	CreateInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens, Verb: "initial-access-token create", Status: http.StatusCreated, Required: "name",
 		Summary: "Make a token with which clients register; it is in the answer, this once."},
 		func(c ctx, o ops, by who, in creation[newInitialToken]) (admin.InitialAccessToken, error) {
 			return o.CreateInitialAccessToken(c, by, in.Body.Name, in.Body.MaxUses, time.Duration(in.Body.TTL))
+		})
+	ShowInitialAccessToken = add(Spec{Method: "GET", Path: "/initial_access_tokens/{id}", Noun: admin.InitialAccessTokens, Verb: "initial-access-token show",
+		Summary: "Show such a token, but for what opens with it."},
+		func(c ctx, o ops, by who, in byID) (admin.InitialAccessToken, error) {
+			return o.InitialAccessToken(c, by, in.ID)
 		})
 	RevokeInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens/{id}/revoke", Noun: admin.InitialAccessTokens, Verb: "initial-access-token revoke", Destroys: true,
 		Summary: "End such a token; the clients that it registered stay."},
@@ -173,7 +178,7 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.User], error) {
 			return paged(o.Users(c, by, in.page()))
 		})
-	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create", Status: http.StatusCreated,
+	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create", Status: http.StatusCreated, Required: "email password",
 		Summary: "Make an account."},
 		func(c ctx, o ops, by who, in creation[admin.NewUser]) (admin.User, error) {
 			return o.CreateUser(c, by, in.Body)
@@ -181,6 +186,11 @@ var (
 	ShowUser = add(Spec{Method: "GET", Path: "/users/{id}", Noun: admin.Users, Verb: "user show",
 		Summary: "Show an account by its id or e-mail address."},
 		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.User(c, by, in.ID) })
+	UpdateUser = add(Spec{Method: "PATCH", Path: "/users/{id}", Noun: admin.Users, Verb: "user update",
+		Summary: "Change a person's name or role."},
+		func(c ctx, o ops, by who, in change[admin.UserTerms]) (admin.User, error) {
+			return o.UpdateUser(c, by, in.ID, in.Body)
+		})
 	DeleteUser = add(Spec{Method: "DELETE", Path: "/users/{id}", Noun: admin.Users, Verb: "user delete", Destroys: true,
 		Summary: "Delete an account, and end everything that the person allowed."},
 		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteUser(c, by, in.ID) })
@@ -190,10 +200,88 @@ var (
 	EnableUser = add(Spec{Method: "POST", Path: "/users/{id}/enable", Noun: admin.Users, Verb: "user enable",
 		Summary: "Open a disabled account again."},
 		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
-	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users, Verb: "user reset-password", Destroys: true,
+	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users, Verb: "user reset-password", Destroys: true, Required: "password",
 		Summary: "Set a new password, which ends the person's sessions and, unless told otherwise, grants."},
 		func(c ctx, o ops, by who, in change[newPassword]) (admin.PasswordReset, error) {
 			return o.ResetPassword(c, by, in.ID, in.Body.Password, in.Body.KeepGrants)
+		})
+)
+
+// newGroup is a group that is to be made.
+type newGroup struct {
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+}
+
+// byName is a group and what of it is to be shown or changed.
+type (
+	byName struct {
+		Name string `path:"name"`
+	}
+	groupMembers struct {
+		Listing
+		Name string `path:"name"`
+	}
+	changeGroup struct {
+		Name string `path:"name"`
+		Body admin.GroupTerms
+	}
+	membership struct {
+		Name string `path:"name"`
+		User string `path:"user" doc:"The person's id or e-mail address."`
+	}
+)
+
+// Members is a group with a page of its members.
+type Members struct {
+	admin.GroupMembers
+	Next string `json:"next,omitempty" jsonschema:"the cursor of the next page of members; absent on the last one"`
+}
+
+func (m Members) tagged() any { return m.GroupMembers }
+
+func (m Members) sealed(seal func(string) string) any {
+	if m.Next != "" {
+		m.Next = seal(m.Next)
+	}
+	return m
+}
+
+// Groups.
+var (
+	ListGroups = add(Spec{Method: "GET", Path: "/groups", Noun: admin.Groups, Verb: "group list",
+		Summary: "List the groups, oldest first."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Group], error) {
+			return paged(o.Groups(c, by, in.page()))
+		})
+	CreateGroup = add(Spec{Method: "POST", Path: "/groups", Noun: admin.Groups, Verb: "group create", Status: http.StatusCreated, Required: "name",
+		Summary: "Make an empty group."},
+		func(c ctx, o ops, by who, in creation[newGroup]) (admin.Group, error) {
+			return o.CreateGroup(c, by, in.Body.Name, in.Body.Description)
+		})
+	ShowGroup = add(Spec{Method: "GET", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group show",
+		Summary: "Show a group with its members, in the order in which they were added."},
+		func(c ctx, o ops, by who, in groupMembers) (Members, error) {
+			view, next, err := o.Group(c, by, in.Name, in.page())
+			return Members{view, next}, err
+		})
+	UpdateGroup = add(Spec{Method: "PATCH", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group update",
+		Summary: "Change what a group is described as."},
+		func(c ctx, o ops, by who, in changeGroup) (admin.Group, error) {
+			return o.UpdateGroup(c, by, in.Name, in.Body)
+		})
+	DeleteGroup = add(Spec{Method: "DELETE", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group delete", Destroys: true,
+		Summary: "Delete a group; the people in it stay."},
+		func(c ctx, o ops, by who, in byName) (admin.Deletion, error) { return o.DeleteGroup(c, by, in.Name) })
+	AddMember = add(Spec{Method: "PUT", Path: "/groups/{name}/members/{user}", Noun: admin.Groups, Verb: "group add",
+		Summary: "Put a person into a group."},
+		func(c ctx, o ops, by who, in membership) (admin.Membership, error) {
+			return o.AddMember(c, by, in.Name, in.User)
+		})
+	RemoveMember = add(Spec{Method: "DELETE", Path: "/groups/{name}/members/{user}", Noun: admin.Groups, Verb: "group remove", Destroys: true,
+		Summary: "Take a person out of a group."},
+		func(c ctx, o ops, by who, in membership) (admin.Membership, error) {
+			return o.RemoveMember(c, by, in.Name, in.User)
 		})
 )
 
@@ -213,6 +301,9 @@ var (
 		func(c ctx, o ops, by who, in grantListing) (Page[admin.Grant], error) {
 			return paged(o.Grants(c, by, admin.GrantQuery{User: in.User, Client: in.Client, Resource: in.Resource, Live: in.Live}, in.page()))
 		})
+	ShowGrant = add(Spec{Method: "GET", Path: "/grants/{id}", Noun: admin.Grants, Verb: "grant show",
+		Summary: "Show what a person allowed a client."},
+		func(c ctx, o ops, by who, in byID) (admin.Grant, error) { return o.Grant(c, by, in.ID) })
 	RevokeGrant = add(Spec{Method: "POST", Path: "/grants/{id}/revoke", Noun: admin.Grants, Verb: "grant revoke", Destroys: true,
 		Summary: "End a grant: its tokens are refused from now on."},
 		func(c ctx, o ops, by who, in byID) (admin.Revocation, error) { return o.RevokeGrant(c, by, in.ID) })
@@ -231,6 +322,9 @@ var (
 		func(c ctx, o ops, by who, in sessionListing) (Page[admin.Session], error) {
 			return paged(o.Sessions(c, by, in.User, in.page()))
 		})
+	ShowSession = add(Spec{Method: "GET", Path: "/sessions/{id}", Noun: admin.Sessions, Verb: "session show",
+		Summary: "Show a browser in which a person is signed in."},
+		func(c ctx, o ops, by who, in byID) (admin.Session, error) { return o.Session(c, by, in.ID) })
 	RevokeSession = add(Spec{Method: "POST", Path: "/sessions/{id}/revoke", Noun: admin.Sessions, Verb: "session revoke", Destroys: true,
 		Summary: "Sign a person out of a browser; their agents stay connected."},
 		func(c ctx, o ops, by who, in byID) (admin.EndedSession, error) { return o.RevokeSession(c, by, in.ID) })
@@ -258,6 +352,9 @@ var (
 			}
 			return o.RotateKey(c, by, in.Body.Alg, in.Body.Now)
 		})
+	ShowKey = add(Spec{Method: "GET", Path: "/keys/{kid}", Noun: admin.Keys, Verb: "key show",
+		Summary: "Show a signing key."},
+		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.Key(c, by, in.KID) })
 	RetireKey = add(Spec{Method: "POST", Path: "/keys/{kid}/retire", Noun: admin.Keys, Verb: "key retire", Destroys: true,
 		Summary: "Take a key out of the key set at once: every token it signed is refused."},
 		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
@@ -266,21 +363,30 @@ var (
 // eventListing is what the list of events takes.
 type eventListing struct {
 	Listing
-	Action  string    `query:"action" doc:"Only those whose action begins like this."`
-	User    string    `query:"user" doc:"Only of this person, by id or e-mail address."`
-	Client  string    `query:"client" doc:"Only of this client."`
-	Grant   string    `query:"grant" doc:"Only of this grant."`
-	Outcome string    `query:"outcome" enum:"allowed,refused" doc:"Only allowed ones, or only refused ones."`
-	Since   time.Time `query:"since" doc:"Only from this time on."`
-	Until   time.Time `query:"until" doc:"Only before this time."`
+	Action    string    `query:"action" doc:"Only those whose action begins like this."`
+	User      string    `query:"user" doc:"Only of this person, by id or e-mail address."`
+	Client    string    `query:"client" doc:"Only of this client."`
+	Grant     string    `query:"grant" doc:"Only of this grant."`
+	Actor     string    `query:"actor" doc:"Only what this person, client or command asked for, by id, or by type and id, such as command:ada."`
+	Resource  string    `query:"resource" doc:"Only about this MCP server, by id or identifier."`
+	Address   string    `query:"address" doc:"Only from this network address."`
+	RequestID string    `query:"request_id" doc:"Only of this request."`
+	Outcome   string    `query:"outcome" enum:"allowed,refused" doc:"Only allowed ones, or only refused ones."`
+	Since     time.Time `query:"since" doc:"Only from this time on."`
+	Until     time.Time `query:"until" doc:"Only before this time."`
 }
 
 // Events: the audit log.
-var ListEvents = add(Spec{Method: "GET", Path: "/events", Noun: admin.Events, Verb: "audit list",
-	Summary: "List the audit log, newest first."},
-	func(c ctx, o ops, by who, in eventListing) (Page[admin.Event], error) {
-		page := in.page()
-		page.Newest = true
-		return paged(o.Events(c, by, store.EventFilter{Action: in.Action, ClientID: in.Client, UserID: in.User, GrantID: in.Grant,
-			Outcome: audit.Outcome(in.Outcome), Since: in.Since, Until: in.Until}, page))
-	})
+var (
+	ShowEvent = add(Spec{Method: "GET", Path: "/events/{id}", Noun: admin.Events, Verb: "audit show",
+		Summary: "Show an event of the audit log."},
+		func(c ctx, o ops, by who, in byID) (admin.Event, error) { return o.Event(c, by, in.ID) })
+	ListEvents = add(Spec{Method: "GET", Path: "/events", Noun: admin.Events, Verb: "audit list",
+		Summary: "List the audit log, newest first."},
+		func(c ctx, o ops, by who, in eventListing) (Page[admin.Event], error) {
+			page := in.page()
+			page.Newest = true
+			return paged(o.Events(c, by, store.EventFilter{Action: in.Action, ClientID: in.Client, UserID: in.User, GrantID: in.Grant,
+				Actor: in.Actor, Resource: in.Resource, Address: in.Address, RequestID: in.RequestID, Outcome: audit.Outcome(in.Outcome), Since: in.Since, Until: in.Until}, page))
+		})
+)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -99,7 +100,7 @@ func read(r *http.Request, s *Spec) (in any, text []byte, err error) {
 		return nil, nil, refusal(http.StatusBadRequest, "body", "this operation takes no body")
 	}
 	if len(text) > 0 {
-		err = decode(text, v.Elem().FieldByIndex(field.Index), s.Method == http.MethodPatch)
+		err = decode(text, v.Elem().FieldByIndex(field.Index), s.Method == http.MethodPatch, strings.Fields(s.Required))
 	}
 	return v.Interface(), text, err
 }
@@ -190,7 +191,7 @@ func readBody(r *http.Request, s *Spec, required bool) ([]byte, error) {
 // decode reads text, which must be an object with the members of the struct that field is or points to, each once and
 // spelled as it is. A member that is null is left out, unless patch: then it stands for the empty value, which is the
 // default (RFC 7396 §2).
-func decode(text []byte, field reflect.Value, patch bool) error {
+func decode(text []byte, field reflect.Value, patch bool, required []string) error {
 	if err := scan(text); err != nil {
 		return err
 	}
@@ -198,9 +199,14 @@ func decode(text []byte, field reflect.Value, patch bool) error {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	text = withoutNull(text, t, patch)
+	text, names := withoutNull(text, t, patch)
 	err := json.Unmarshal(text, field.Addr().Interface(), json.RejectUnknownMembers(true))
 	if err == nil {
+		for _, name := range required {
+			if !slices.Contains(names, name) {
+				return refusal(http.StatusUnprocessableEntity, "body."+name, "the member %q is missing", name)
+			}
+		}
 		return nil
 	}
 	semantic := (*json.SemanticError)(nil)
@@ -246,7 +252,7 @@ func expected(e *json.SemanticError) string {
 // scan refuses what is not JSON, or goes beyond the bounds.
 func scan(text []byte) error {
 	d := jsontext.NewDecoder(bytes.NewReader(text))
-	for first := true; ; first = false {
+	for first, done := true, false; ; first = false {
 		token, err := d.ReadToken()
 		location := "body" + path(d.StackPointer())
 		switch {
@@ -260,6 +266,8 @@ func scan(text []byte) error {
 			return refusal(http.StatusBadRequest, location, "a member comes more than once")
 		case err != nil:
 			return refusal(http.StatusBadRequest, location, "the body is not valid JSON in UTF-8")
+		case done:
+			return refusal(http.StatusBadRequest, "body", "the body has something after its end")
 		case d.StackDepth() > maxDepth:
 			return refusal(http.StatusBadRequest, "body", "objects and arrays stand in one another more than %d deep", maxDepth)
 		case first && token.Kind() != '{':
@@ -267,15 +275,16 @@ func scan(text []byte) error {
 		case token.Kind() == '"' && strings.ContainsRune(token.String(), 0):
 			return refusal(http.StatusBadRequest, location, "a text has the character NUL")
 		}
+		done = d.StackDepth() == 0
 	}
 }
 
 // withoutNull returns an object without its members that are null, or, for a patch, with the empty value of the member
-// of t.
-func withoutNull(text []byte, t reflect.Type, patch bool) []byte {
+// of t, and the names of the members that are left.
+func withoutNull(text []byte, t reflect.Type, patch bool) (_ []byte, names []string) {
 	var object map[string]jsontext.Value
 	if json.Unmarshal(text, &object) != nil {
-		return text
+		return text, nil
 	}
 	changed := false
 	for name, value := range object {
@@ -292,13 +301,10 @@ func withoutNull(text []byte, t reflect.Type, patch bool) []byte {
 			changed = true
 		}
 	}
-	if !changed {
-		return text
-	}
-	if rewritten, err := json.Marshal(object); err == nil {
+	if rewritten, err := json.Marshal(object); changed && err == nil {
 		text = rewritten
 	}
-	return text
+	return text, slices.Collect(maps.Keys(object))
 }
 
 // empty returns the empty value of a type as JSON.

@@ -16,6 +16,7 @@ type User struct {
 	PasswordHash string // argon2id in PHC format; "" if the user has no password
 	CreatedAt    time.Time
 	DisabledAt   time.Time // zero if enabled
+	Version      int64     // rises with each change that operators see
 }
 
 // Disabled reports whether an operator has disabled the account.

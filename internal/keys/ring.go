@@ -238,8 +238,9 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 }
 
 // Rotate publishes a new key for alg. The key begins to sign when every verifier has had time to fetch it, or at once
-// if now is set, for an emergency. The key that it replaces stays published until its last token has expired.
-func (r *Ring) Rotate(ctx context.Context, alg string, now bool) (Info, error) {
+// if now is set, for an emergency. The key that it replaces stays published until its last token has expired. then, if
+// it is not nil, is called at the end of the transaction; its error undoes the rotation.
+func (r *Ring) Rotate(ctx context.Context, alg string, now bool, then func(*store.Tx, Info) error) (Info, error) {
 	next, err := r.generate(alg)
 	if err != nil {
 		return Info{}, err
@@ -247,6 +248,9 @@ func (r *Ring) Rotate(ctx context.Context, alg string, now bool) (Info, error) {
 	var info Info
 	err = r.db.Update(ctx, func(tx *store.Tx) error {
 		info, err = r.rotate(tx, next, now)
+		if err == nil && then != nil {
+			err = then(tx, info)
+		}
 		return err
 	})
 	return info, err

@@ -77,7 +77,7 @@ func published(t testing.TB, r *keys.Ring) []string {
 
 func rotate(t testing.TB, r *keys.Ring, now bool) keys.Info {
 	t.Helper()
-	info, err := r.Rotate(t.Context(), "ES256", now)
+	info, err := r.Rotate(t.Context(), "ES256", now, nil)
 	if err != nil {
 		t.Fatalf("Rotate: %v", err)
 	}
@@ -183,7 +183,7 @@ func TestJWKS(t *testing.T) {
 		}
 	})
 	t.Run("an unknown algorithm", func(t *testing.T) {
-		if _, err := ring.Rotate(t.Context(), "HS256", false); err == nil {
+		if _, err := ring.Rotate(t.Context(), "HS256", false, nil); err == nil {
 			t.Error("HS256 makes a key")
 		}
 	})
@@ -304,7 +304,7 @@ func TestRotate(t *testing.T) {
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			dead, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, _ = ring.Rotate(dead, "ES256", false) // interrupted before or after it was stored: both are correct
+			_, _ = ring.Rotate(dead, "ES256", false, nil) // interrupted before or after it was stored: both are correct
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			rotate(t, ring, false)
 			clock.Advance(5 * time.Minute)
@@ -401,7 +401,7 @@ func TestRetire(t *testing.T) {
 func TestKeyIDs(t *testing.T) {
 	ring, _, _ := newRing(t)
 	for range 300 {
-		made, err := ring.Rotate(t.Context(), "EdDSA", true)
+		made, err := ring.Rotate(t.Context(), "EdDSA", true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -628,7 +628,7 @@ func TestSeal(t *testing.T) {
 			if err := keys.New(db, master).Ensure(t.Context(), "ES256"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := keys.New(db, master).Rotate(t.Context(), "ES256", false); err != nil {
+			if _, err := keys.New(db, master).Rotate(t.Context(), "ES256", false, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := db.Update(t.Context(), func(tx *store.Tx) error {
@@ -747,7 +747,7 @@ func TestChangesAtOnce(t *testing.T) {
 				t.Errorf("first starts made the keys %v, want one for each algorithm", first)
 			}
 
-			atOnce(func(r *keys.Ring) error { _, err := r.Rotate(t.Context(), "ES256", false); return err })
+			atOnce(func(r *keys.Ring) error { _, err := r.Rotate(t.Context(), "ES256", false, nil); return err })
 			infos, err := rings[0].List(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -147,6 +148,35 @@ func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
 	return tx.one(`UPDATE clients SET old_secret_hash = secret_hash, old_secret_created_at = secret_created_at,
 		old_secret_expires_at = CASE WHEN secret_expires_at < $4 THEN secret_expires_at ELSE $4 END,
 		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL, version = version + 1 WHERE id = $1`, args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
+}
+
+// newest is the number of events of a client that ClientsLastUsed looks at.
+const newest = 50
+
+// ClientsLastUsed returns when each of the clients last got a token, by its newest events. A client that got none, or whose
+// newest events are all of something else, is left out.
+func (tx *Tx) ClientsLastUsed(ids ...string) (map[string]time.Time, error) {
+	used := make(map[string]time.Time, len(ids))
+	if len(ids) == 0 {
+		return used, nil
+	}
+	w, values := new(where), make([]any, len(ids))
+	for i, id := range ids {
+		values[i] = id
+	}
+	w.add("clients.id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", values...)
+	query := "SELECT clients.id, (SELECT MAX(at) FROM (SELECT at, action, outcome FROM events WHERE client_id = clients.id AND " +
+		"client_id <> '' ORDER BY at DESC LIMIT " + strconv.Itoa(newest) + ") AS newest WHERE action = 'token.request' AND outcome = 'allowed') FROM clients"
+	err := tx.rows(query+w.String(), w.args, func(scan func(...any) error) error {
+		var id string
+		var at time.Time
+		err := scan(&id, instant{&at})
+		if !at.IsZero() {
+			used[id] = at
+		}
+		return err
+	})
+	return used, err
 }
 
 // ClientUsed records that a client completed its first flow. It does nothing for later flows and unknown clients. Other

@@ -44,6 +44,7 @@ func (tx *Tx) Grant(id string) (*oauth.Grant, error) {
 
 // GrantFilter says which grants a list shows. The zero GrantFilter shows all.
 type GrantFilter struct {
+	ID                           string // "": any
 	UserID, ClientID, ResourceID string // "": any
 	// Live leaves out grants that are revoked, expired or not redeemed.
 	Live bool
@@ -51,6 +52,9 @@ type GrantFilter struct {
 
 func (f GrantFilter) where(tx *Tx) *where {
 	w := new(where)
+	if f.ID != "" {
+		w.add("grants.id = ?", f.ID)
+	}
 	if f.UserID != "" {
 		w.add("grants.user_id = ?", f.UserID)
 	}

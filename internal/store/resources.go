@@ -27,13 +27,14 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 }
 
 // UpdateResource stores all of r but its identifier and CreatedAt, which cannot change because tokens and clients refer
-// to them. It returns ErrNotFound if there is no resource with this id.
+// to them, and raises its Version. It returns ErrNotFound if there is no resource with this id.
 func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
 	if err != nil {
 		return err
 	}
 	tx.Touch(Resources)
+	r.Version++
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
 		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1", args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(), r.UpdatedAt.UnixMicro(),

@@ -8,7 +8,7 @@ import (
 
 // SessionFilter says which sessions a list shows. The zero SessionFilter shows all that have not ended.
 type SessionFilter struct {
-	UserID string // "": any
+	ID, UserID string // "": any
 }
 
 // SessionListing is a session with its id and its user.
@@ -25,6 +25,9 @@ type SessionListing struct {
 func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionListing, next string, err error) {
 	w := new(where)
 	w.add("sessions.expires_at > ?", micros(tx.now))
+	if filter.ID != "" {
+		w.add("sessions.id = ?", filter.ID)
+	}
 	if filter.UserID != "" {
 		w.add("sessions.user_id = ?", filter.UserID)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-const userColumns = "id, email, name, role, password_hash, created_at, disabled_at"
+const userColumns = "id, email, name, role, password_hash, created_at, disabled_at, version"
 
 // userColumnsOf returns userColumns of the table with the given name in a join.
 func userColumnsOf(table string) string {
@@ -18,16 +18,17 @@ func userColumnsOf(table string) string {
 
 // userFields are where userColumns are scanned into.
 func userFields(u *identity.User) []any {
-	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}}
+	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}, &u.Version}
 }
 
-// CreateUser stores a new account with all its fields, including CreatedAt. It returns ErrConflict if its id is taken,
-// or its e-mail address, compared by identity.EmailKey.
+// CreateUser stores a new account with all its fields, including CreatedAt, and sets its Version. It returns ErrConflict if its id
+// is taken, or its e-mail address, compared by identity.EmailKey.
 func (tx *Tx) CreateUser(u *identity.User) error {
-	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON "+
+	u.Version = 1
+	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $8) ON "+
 		"CONFLICT DO NOTHING",
 		args{u.ID, u.Email, u.Name, string(u.Role), u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt),
-			identity.EmailKey(u.Email)})
+			identity.EmailKey(u.Email), u.Version})
 }
 
 // User returns the account with the given id, or ErrNotFound.
@@ -53,12 +54,12 @@ func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) 
 
 // UpdateUser stores the name and the role of an account. It returns ErrNotFound if there is no such account.
 func (tx *Tx) UpdateUser(u *identity.User) error {
-	return tx.one("UPDATE users SET name = $2, role = $3 WHERE id = $1", args{u.ID, u.Name, string(u.Role)})
+	return tx.one("UPDATE users SET name = $2, role = $3, version = version + 1 WHERE id = $1", args{u.ID, u.Name, string(u.Role)})
 }
 
 // SetPassword stores a password hash. It returns ErrNotFound if there is no such account.
 func (tx *Tx) SetPassword(id, hash string) error {
-	return tx.one("UPDATE users SET password_hash = $2 WHERE id = $1", args{id, hash})
+	return tx.one("UPDATE users SET password_hash = $2, version = version + 1 WHERE id = $1", args{id, hash})
 }
 
 // ConfirmPassword replaces the password hash old, with which the person has just signed in, with hash, which may be the
@@ -72,7 +73,7 @@ func (tx *Tx) ConfirmPassword(id, old, hash string) error {
 // DisableUser disables an account: its sessions end, and its grants do not work until EnableUser. It returns
 // ErrNotFound if there is no such account.
 func (tx *Tx) DisableUser(id string) error {
-	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1",
+	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2), version = version + 1 WHERE id = $1",
 		args{id, micros(tx.now)}); err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (tx *Tx) DisableUser(id string) error {
 // EnableUser undoes DisableUser, except that the sessions stay ended. It returns ErrNotFound if there is no such
 // account.
 func (tx *Tx) EnableUser(id string) error {
-	return tx.one("UPDATE users SET disabled_at = NULL WHERE id = $1", args{id})
+	return tx.one("UPDATE users SET disabled_at = NULL, version = version + 1 WHERE id = $1", args{id})
 }
 
 // DeleteUser deletes an account with its sessions and its memberships of groups, and revokes its grants with the reason "user_deleted". It returns

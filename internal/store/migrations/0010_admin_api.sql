@@ -28,3 +28,6 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_caller ON idempotency_keys (caller, at);
 CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
+
+-- A session is found by its id.
+CREATE INDEX sessions_id ON sessions (id);

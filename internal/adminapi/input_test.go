@@ -1,0 +1,238 @@
+package adminapi_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+)
+
+const resource = `{"identifier":"https://mcp.example.com/mcp","name":"Weather","scopes":[{"name":"mcp:tools:weather"}]}`
+
+// AD-05: what is not what the document says is refused, and the place is named.
+func TestInput(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	id := ops.call("POST", "/resources", resource).Text("id")
+	for _, tt := range []struct {
+		name, method, path, body string
+		status                   int
+		location, message        string
+	}{
+		{"AD-05 unknown", "POST", "/clients", `{"client_name":"A","secret_hash":"x"}`, 422, "body.secret_hash", "unknown"},
+		{"AD-05 mistyped", "POST", "/clients", `{"client_nam":"A","client_name":"B"}`, 422, "body.client_nam", `the nearest is "client_name"`},
+		{"AD-05 deeper", "POST", "/resources", `{"identifier":"https://a.example","scopes":[{"nam":"x"}]}`, 422, "body.scopes[0].nam", `the nearest is "name"`},
+		{"AD-05 another case", "POST", "/clients", `{"client_name":"A","Scope":"x"}`, 422, "body.Scope", `the nearest is "scope"`},
+		{"AD-05 twice", "POST", "/clients", `{"client_name":"A","client_name":"B"}`, 400, "body.client_name", "more than once"},
+		{"AD-05 twice, escaped", "POST", "/clients", `{"client_name":"A","client\u005fname":"B"}`, 400, "body.client_name", "more than once"},
+		{"bad UTF-8", "POST", "/clients", "{\"client_name\":\"\xff\"}", 400, "body.client_name", "not valid JSON in UTF-8"},
+		{"NUL", "POST", "/clients", `{"client_name":"a\u0000b"}`, 400, "body.client_name", "NUL"},
+		{"deep", "POST", "/clients", `{"jwks":` + strings.Repeat(`{"a":`, 10000) + "1" + strings.Repeat("}", 10000) + "}", 400, "body", "deep"},
+		{"long", "POST", "/clients", `{"client_name":"` + strings.Repeat("a", 1<<20) + `"}`, 413, "body", "longer"},
+		{"another type", "POST", "/clients", `{"client_name":1}`, 422, "body.client_name", "must be a string"},
+		{"an array", "POST", "/clients", `[]`, 400, "body", "object"},
+		{"two values", "POST", "/clients", `{"client_name":"A"}{}`, 400, "body", ""},
+		{"nothing", "POST", "/clients", "", 400, "body", "missing"},
+		{"a member is missing", "POST", "/clients", "{}", 422, "body.client_name", "missing"},
+		{"a rule", "POST", "/clients", `{"client_name":"A","grant_types":["password"]}`, 422, "body.grant_types", "unknown"},
+		{"a length of time", "PATCH", "/resources/" + id, `{"access_token_ttl":9223372036854775807}`, 422, "body.access_token_ttl", ""},
+		{"unknown parameter", "GET", "/clients?limt=3", "", 400, "query.limt", `the nearest is "limit"`},
+		{"a parameter twice", "GET", "/clients?limit=3&limit=4", "", 400, "query.limit", "more than once"},
+		{"no number", "GET", "/clients?limit=x", "", 400, "query.limit", "number"},
+		{"negative", "GET", "/clients?limit=-1", "", 400, "query.limit", "number"},
+		{"no cursor of ours", "GET", "/clients?cursor=" + strings.Repeat("A", 1000), "", 400, "query.cursor", "cursor"},
+		{"NUL in a parameter", "GET", "/events?client=%00", "", 400, "query.client", "NUL"},
+		{"year 10000", "GET", "/events?since=10000-01-01T00:00:00Z", "", 400, "query.since", "RFC 3339"},
+		{"none of the outcomes", "GET", "/events?outcome=maybe", "", 400, "query.outcome", "allowed, refused"},
+		{"a body where none is", "POST", "/clients/x/enable", "{}", 400, "body", "no body"},
+		{"not there", "GET", "/resources/res_nothing", "", 404, "", ""},
+		{"there already", "POST", "/resources", resource, 409, "body.identifier", "already"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			reply := ops.call(tt.method, tt.path, tt.body)
+			if reply.Status != tt.status || reply.Header.Get("Content-Type") != "application/problem+json" {
+				t.Fatalf("%d %s %.300s, want %d", reply.Status, reply.Header.Get("Content-Type"), reply.Body, tt.status)
+			}
+			location, message := "", ""
+			if faults, ok := reply.JSON()["errors"].([]any); ok && len(faults) > 0 {
+				location = faults[0].(map[string]any)["location"].(string)
+				message = faults[0].(map[string]any)["message"].(string)
+			}
+			if location != tt.location || !strings.Contains(message, tt.message) {
+				t.Errorf("%s: %s; want %s: … %s", location, message, tt.location, tt.message)
+			}
+			for _, leak := range []string{"SQL", "goroutine", ".go:", "sqlite", "internal/"} { // AD-21
+				if strings.Contains(string(reply.Body), leak) {
+					t.Errorf("AD-21: %s", reply.Body)
+				}
+			}
+		})
+	}
+	if reply := ops.call("POST", "/clients", "a=b", servertest.Header("Content-Type", "application/x-www-form-urlencoded")); reply.Status != http.StatusUnsupportedMediaType {
+		t.Errorf("a form: %d %s", reply.Status, reply.Body)
+	}
+}
+
+// AD-06: a patch changes what it names, null is the default, and the rules judge the result.
+func TestPatch(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	id := ops.call("POST", "/resources", resource).Text("id")
+	made := ops.call("POST", "/clients", `{"client_name":"App","grant_types":["authorization_code"],"redirect_uris":["https://a.example/cb"],"scope":"mcp:tools:weather","access_token_ttl":60}`)
+	client := made.Text("client_id")
+	patch := func(path, body string, status int) *servertest.Reply {
+		t.Helper()
+		reply := ops.call("PATCH", path, body, servertest.Header("Content-Type", "application/merge-patch+json"))
+		if reply.Status != status {
+			t.Errorf("%s: %d %s, want %d", body, reply.Status, reply.Body, status)
+		}
+		return reply
+	}
+	if reply := patch("/clients/"+client, `{"client_name":"New"}`, 200); reply.Text("client_name") != "New" || reply.Text("scope") != "mcp:tools:weather" || reply.JSON()["access_token_ttl"] != 60.0 {
+		t.Errorf("%s", reply.Body)
+	}
+	if reply := patch("/clients/"+client, `{"scope":null,"access_token_ttl":null}`, 200); reply.Text("scope") != "" || reply.JSON()["access_token_ttl"] != 0.0 {
+		t.Errorf("%s", reply.Body)
+	}
+	patch("/clients/"+client, `{"redirect_uris":null}`, 422)                       // what is left could do nothing
+	patch("/clients/"+client, `{"grant_types":["client_credentials"]}`, 422)       // AD-06: a machine is bound to resources
+	patch("/clients/"+client, `{"token_endpoint_auth_method":"none"}`, 422)        // AD-06: it does not become public
+	patch("/clients/"+client, `{"origin":"registration","approved_at":null}`, 422) // AD-05
+	if reply := patch("/resources/"+id, `{"name":null}`, 200); reply.Text("name") != "mcp.example.com" {
+		t.Errorf("%s", reply.Body)
+	}
+	// A client whose id is a URL is found by it.
+	made = ops.call("POST", "/clients", `{"client_id":"https://app.example.com/client.json","client_name":"By URL","redirect_uris":["https://app.example.com/cb"]}`)
+	if reply := ops.call("GET", "/clients/https%3A%2F%2Fapp.example.com%2Fclient.json", ""); made.Status != 201 || reply.Status != 200 {
+		t.Errorf("%d %s, %d %s", made.Status, made.Body, reply.Status, reply.Body)
+	}
+}
+
+// AD-16: of two who change the same thing at once, the second is told.
+func TestIfMatch(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	s.User("ada@example.com")
+	ops.call("POST", "/groups", `{"name":"staff"}`)
+	for path, change := range map[string]string{
+		"/resources/" + ops.call("POST", "/resources", resource).Text("id"):                                                          `{"name":"B"}`,
+		"/clients/" + ops.call("POST", "/clients", `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`).Text("client_id"): `{"client_name":"B"}`,
+		"/users/ada@example.com": `{"name":"B"}`,
+		"/groups/staff":          `{"description":"B"}`,
+	} {
+		t.Run("AD-16 "+strings.Split(path, "/")[1], func(t *testing.T) {
+			tag := ops.call("GET", path, "").Header.Get("ETag")
+			first := ops.call("PATCH", path, change, servertest.Header("If-Match", tag))
+			if tag == "" || first.Status != 200 || first.Header.Get("ETag") == tag || first.Header.Get("ETag") != ops.call("GET", path, "").Header.Get("ETag") {
+				t.Fatalf("%s: %d %s %s", tag, first.Status, first.Header.Get("ETag"), first.Body)
+			}
+			for _, method := range []string{"PATCH", "DELETE"} {
+				body := change
+				if method == "DELETE" {
+					body = ""
+				}
+				if reply := ops.call(method, path, body, servertest.Header("If-Match", tag)); reply.Status != http.StatusPreconditionFailed || reply.Text("error") != "stale" {
+					t.Errorf("%s: %d %s", method, reply.Status, reply.Body)
+				}
+			}
+			if reply := ops.call("PATCH", path, change, servertest.Header("If-Match", `"other", `+first.Header.Get("ETag"))); reply.Status != 200 {
+				t.Errorf("one of two: %d %s", reply.Status, reply.Body)
+			}
+			if reply := ops.call("DELETE", path, "", servertest.Header("If-Match", "*")); reply.Status != 200 {
+				t.Errorf("any: %d %s", reply.Status, reply.Body)
+			}
+		})
+	}
+}
+
+// A request that is sent again with its key is done once.
+func TestIdempotency(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	other := program(t, s, "cardea:clients:write")
+	key := servertest.Header("Idempotency-Key", "k-1")
+	const body = `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`
+	refused := ops.call("POST", "/clients", `{"client_name":""}`, key)
+	first := ops.call("POST", "/clients", body, key) // what was refused used up no key
+	again := ops.call("POST", "/clients", body, key)
+	if refused.Status != 422 || first.Status != 201 || first.Text("client_secret") == "" {
+		t.Fatalf("%d %s, %d %s", refused.Status, refused.Body, first.Status, first.Body)
+	}
+	if again.Status != 201 || again.Text("client_id") != first.Text("client_id") || strings.Contains(string(again.Body), "client_secret\"") {
+		t.Errorf("again: %d %s", again.Status, again.Body)
+	}
+	if reply := ops.call("POST", "/clients", `{"client_name":"B","redirect_uris":["https://a.example/cb"]}`, key); reply.Status != 422 {
+		t.Errorf("another body: %d %s", reply.Status, reply.Body)
+	}
+	if reply := other.call("POST", "/clients", body, key); reply.Status != 201 || reply.Text("client_id") == first.Text("client_id") {
+		t.Errorf("another caller: %d %s", reply.Status, reply.Body)
+	}
+	if reply := ops.call("POST", "/clients/"+first.Text("client_id")+"/rotate_secret", "", key); reply.Status != 200 || reply.Text("client_secret") == "" {
+		t.Errorf("another route: %d %s", reply.Status, reply.Body)
+	}
+	rotated := ops.call("POST", "/keys/rotate", "", key)
+	if reply := ops.call("POST", "/keys/rotate", "", key); rotated.Status != 201 || reply.Status != 201 || reply.Text("kid") != rotated.Text("kid") {
+		t.Errorf("a key: %d %s, %d %s", rotated.Status, rotated.Body, reply.Status, reply.Body)
+	}
+}
+
+// AD-10: no answer has a secret but the one that was made by it.
+func TestSecrets(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	s.User("ada@example.com")
+	made := ops.call("POST", "/clients", `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`)
+	token := ops.call("POST", "/initial_access_tokens", `{"name":"Team"}`)
+	for _, path := range []string{"/clients", "/clients/" + made.Text("client_id"), "/initial_access_tokens", "/initial_access_tokens/" + token.Text("id"), "/users",
+		"/users/ada@example.com", "/keys", "/events", "/sessions", "/grants"} {
+		reply := ops.call("GET", path, "")
+		if reply.Status != 200 {
+			t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
+		}
+		for _, secret := range []string{made.Text("client_secret"), token.Text("token"), ops.Secret, "argon2", "secret_hash", "password", `"d":`, "sealed"} {
+			if strings.Contains(string(reply.Body), secret) {
+				t.Errorf("AD-10 %s has %q: %s", path, secret, reply.Body)
+			}
+		}
+	}
+}
+
+// Pages: nothing is missed or shown twice, and a cursor is for its own list.
+func TestPages(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	for range 5 {
+		s.Client()
+	}
+	seen := map[string]bool{}
+	cursor, next := "", ""
+	for pages := 0; pages < 10; pages++ {
+		reply := ops.call("GET", "/clients?limit=2"+cursor, "")
+		for _, item := range reply.JSON()["items"].([]any) {
+			id := item.(map[string]any)["client_id"].(string)
+			if seen[id] {
+				t.Errorf("%s is shown twice", id)
+			}
+			seen[id] = true
+		}
+		if next = reply.Text("next"); next == "" {
+			break
+		}
+		cursor = "&cursor=" + next
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d clients, want 6", len(seen))
+	}
+	first := ops.call("GET", "/events?limit=1", "").Text("next")
+	for path, status := range map[string]int{
+		"/events?limit=2&cursor=" + first: 200, "/events?limit=1&action=token&cursor=" + first: 400, "/clients?cursor=" + first: 400,
+	} {
+		if reply := ops.call("GET", path, ""); reply.Status != status {
+			t.Errorf("%s: %d %s, want %d", path, reply.Status, reply.Body, status)
+		}
+	}
+	if reply := ops.call("GET", "/clients?limit=100000", ""); reply.Status != 200 {
+		t.Errorf("a long page: %d %s", reply.Status, reply.Body)
+	}
+}
