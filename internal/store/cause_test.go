@@ -113,6 +113,8 @@ func TestCausePostgres(t *testing.T) {
 		"unknown host": {"postgres://cardea:hunter2@db.invalid/cardea", `"db.invalid"`},
 		"root certificate missing": {on("cardea:hunter2", "postgres?sslmode=verify-full&sslrootcert=/nowhere/root.crt"),
 			"/nowhere/root.crt"},
+		"no such sslmode": {on("cardea:hunter2", "postgres?sslmode=bogus"),
+			"database: PostgreSQL does not understand the URL; write it like postgres://USER:PASSWORD@HOST"},
 		"too old": {old, "database: PostgreSQL there is version 13, and Cardea needs 14 or newer; upgrade it"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,8 +43,9 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 		return nil, fmt.Errorf("database: a file that the URL names cannot be read; correct its path: %w", file)
 	}
 	if err != nil { // the error contains the DSN, which may hold a password
-		return nil, errors.New("store: the database URL is not a PostgreSQL URL: write " +
-			"postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full")
+		return nil, errors.New("database: PostgreSQL does not understand the URL; write it like " +
+			"postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full, and escape special characters of the " +
+			"password with %")
 	}
 	if connect.ConnectTimeout == 0 {
 		connect.ConnectTimeout = connectTimeout
