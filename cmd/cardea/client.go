@@ -204,7 +204,7 @@ func (c *clientList) Run(ctx context.Context, sh *shell) error {
 	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
 		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
 	return every(ctx, sh, c.output, none, drawClients, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Client, string, error) {
-		return o.Clients(ctx, by, p)
+		return o.Clients(ctx, by, admin.ClientQuery{}, p)
 	})
 }
 

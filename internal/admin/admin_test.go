@@ -82,7 +82,7 @@ func TestCaller(t *testing.T) {
 			return err
 		},
 		admin.Clients: func(ctx context.Context, by admin.Caller) error {
-			_, _, err := o.Clients(ctx, by, store.Page{})
+			_, _, err := o.Clients(ctx, by, admin.ClientQuery{}, store.Page{})
 			return err
 		},
 		admin.Users: func(ctx context.Context, by admin.Caller) error {

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"context"
 	"slices"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // isBuiltIn reports whether one of the identifiers is of a built-in resource.
@@ -26,16 +28,36 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 	if err != nil {
 		return err
 	}
+	if noun, to, over := by.exceeded(c.Allowed); over {
+		return forbidden("the client could %s %s of this installation, which you may not; limit its scope to what you may do, or bind it to other resources",
+			to, noun)
+	}
+	return nil
+}
+
+// exceeded returns what a client with the scopes could do to this installation and c, which comes from now, may not. over
+// is false if there is nothing. No scopes are all of them.
+func (c Caller) exceeded(scopes scope.Set) (noun Noun, to access, over bool) {
 	for _, noun := range Nouns {
 		for _, to := range []access{read, write} {
-			if len(c.Allowed) > 0 && !c.Allowed.Covers(scopeFor(noun, to)) {
-				continue
-			}
-			if by.may(noun, to) != nil {
-				return forbidden("the client could %s %s of this installation, which you may not; limit its scope to what you may do, or bind it to other resources",
-					to, noun)
+			if (len(scopes) == 0 || scopes.Covers(scopeFor(noun, to))) && c.may(noun, to) != nil {
+				return noun, to, true
 			}
 		}
 	}
-	return nil
+	return "", "", false
+}
+
+// OwnScopes returns the scopes of the administration API that by may give to API credentials: those for what by may do.
+func (o *Operations) OwnScopes(ctx context.Context, by Caller) (scopes []oauth.ResourceScope, err error) {
+	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
+		by, err := by.now(tx)
+		for _, s := range builtInScopes {
+			if _, _, over := by.exceeded(scope.Of(s.Name)); !over && err == nil {
+				scopes = append(scopes, s)
+			}
+		}
+		return err
+	})
+	return scopes, err
 }

@@ -313,25 +313,28 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 	return nil
 }
 
-// Clients returns a page of the clients and the cursor of the next page, "" if there
-// is none.
-func (o *Operations) Clients(ctx context.Context, by Caller, page store.Page) (views []Client, next string, err error) {
+// ClientQuery selects clients. "" matches any.
+type ClientQuery struct {
+	Origin   oauth.Origin
+	Resource string // id or identifier; only clients that operators made are found by it
+}
+
+// Clients returns a page of the clients that match query and the cursor of the next page, "" if there is none.
+func (o *Operations) Clients(ctx context.Context, by Caller, query ClientQuery, page store.Page) (views []Client, next string, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
-		clients, cursor, err := tx.Clients(page)
+		filter := store.ClientFilter{Origin: query.Origin}
+		if query.Resource != "" {
+			r, err := o.findTarget(tx, query.Resource)
+			if err != nil {
+				return err
+			}
+			filter.Resource = r.Identifier
+		}
+		clients, cursor, err := tx.Clients(filter, page)
 		if views, next, err = viewed(viewClient, clients, cursor, err); err != nil {
 			return err
 		}
 		return showUse(tx, views)
-	})
-	return views, next, err
-}
-
-// OperatorClients is Clients for those that operators made.
-func (o *Operations) OperatorClients(ctx context.Context, by Caller, page store.Page) (views []Client, next string, err error) {
-	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
-		clients, cursor, err := tx.OperatorClients(page)
-		views, next, err = viewed(viewClient, clients, cursor, err)
-		return err
 	})
 	return views, next, err
 }

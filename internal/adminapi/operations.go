@@ -8,6 +8,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -62,12 +63,19 @@ type overlap struct {
 	Overlap *admin.Span `json:"overlap,omitempty" jsonschema:"how long the old secret lives on, in seconds; a day if it is not given"`
 }
 
+// clientListing is what the list of clients takes.
+type clientListing struct {
+	Listing
+	Origin   string `query:"origin" enum:"operator,registration,document" doc:"Only those that operators made, that registered themselves, or that have a metadata document."`
+	Resource string `query:"resource" doc:"Only those that operators made and bound to this MCP server, by id or address."`
+}
+
 // Clients.
 var (
 	ListClients = add(Spec{Method: "GET", Path: "/clients", Noun: admin.Clients, Verb: "client list",
 		Summary: "List the clients, oldest first."},
-		func(c ctx, o ops, by who, in Listing) (Page[admin.Client], error) {
-			return paged(o.Clients(c, by, in.page()))
+		func(c ctx, o ops, by who, in clientListing) (Page[admin.Client], error) {
+			return paged(o.Clients(c, by, admin.ClientQuery{Origin: oauth.Origin(in.Origin), Resource: in.Resource}, in.page()))
 		})
 	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create", Status: http.StatusCreated, Required: "client_name",
 		Summary: "Make a client; its secret is in the answer, this once."},

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/url"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -37,12 +38,19 @@ func (e *Endpoint) grants(v *visit) (outcome, error) {
 }
 
 func (e *Endpoint) confirmRevokeGrant(v *visit) (outcome, error) {
+	g, err := e.Operations.Grant(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	person, client := cmp.Or(g.User, "a deleted account"), calledClient(g.ClientName, g.ClientID)
+	server, scopes := cmp.Or(g.Resource, "a deleted MCP server"), cmp.Or(g.Scope, "no scope, only to connect")
 	return screen{template: "confirm.html", title: "Revoke a grant", body: confirmation{
-		Question: "Revoke this grant?",
+		Question: "Revoke what " + person + " allowed " + client + "?",
 		Ends: []string{
-			"The client’s access tokens from this grant are refused at once, and its refresh token too.",
-			"The person can allow the client again, and is asked when they next use it.",
-			"The person stays signed in here. What they allowed other clients, or this client at other MCP servers, stays.",
+			"It is the grant " + g.ID + " at " + server + ", with: " + scopes + ".",
+			"The access tokens of " + client + " from this grant are refused at once, and its refresh token too.",
+			person + " can allow " + client + " again, and is asked when they next use it.",
+			person + " stays signed in here. What they allowed other clients, or this client at other MCP servers, stays.",
 		},
 		Button: "Revoke it", Back: "/admin/grants",
 	}}, nil
@@ -70,11 +78,20 @@ func (e *Endpoint) sessions(v *visit) (outcome, error) {
 }
 
 func (e *Endpoint) confirmRevokeSession(v *visit) (outcome, error) {
+	found, err := e.Operations.Session(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	where := cmp.Or(web.DisplayName(found.UserAgent), "an unknown browser")
+	if found.Address != "" {
+		where += " from " + found.Address
+	}
 	return screen{template: "confirm.html", title: "End a session", body: confirmation{
-		Question: "End this session?",
+		Question: "End the session of " + found.User + "?",
 		Ends: []string{
-			"The person is signed out in that browser and has to sign in again there.",
-			"Agents that the person connected stay connected: revoke their grants to end them.",
+			"It is in " + where + ", signed in " + human(found.CreatedAt) + ".",
+			found.User + " is signed out in that browser and has to sign in again there.",
+			"Agents that " + found.User + " connected stay connected: revoke their grants to end them.",
 		},
 		Button: "End it", Back: "/admin/sessions",
 	}}, nil

@@ -47,6 +47,14 @@ func text(set func(f *store.EventFilter, value string)) func(*store.EventFilter,
 	}
 }
 
+// at returns a filter of a time.
+func at(of func(*store.EventFilter) *time.Time) func(*store.EventFilter, string, time.Time) string {
+	return func(f *store.EventFilter, value string, now time.Time) (problem string) {
+		*of(f), problem = momentOf(value, now)
+		return problem
+	}
+}
+
 // eventFilters are the conditions, in the order of the form.
 var eventFilters = []eventFilter{
 	{Name: "action", Label: "Action begins with", Hint: "token. or login.sign_in",
@@ -58,19 +66,18 @@ var eventFilters = []eventFilter{
 		}
 		return ""
 	}},
-	{Name: "since", Label: "Since", Hint: "24h, 7d or 2026-01-31T08:00Z", set: func(f *store.EventFilter, value string, now time.Time) (problem string) {
-		f.Since, problem = momentOf(value, now)
-		return problem
-	}},
-	{Name: "until", Label: "Before", Hint: "1h or 2026-02-01", set: func(f *store.EventFilter, value string, now time.Time) (problem string) {
-		f.Until, problem = momentOf(value, now)
-		return problem
-	}},
-	{Name: "user", Label: "Person", Hint: "e-mail address or id", set: text(func(f *store.EventFilter, value string) { f.UserID = value })},
-	{Name: "client", Label: "Client", Hint: "id", set: text(func(f *store.EventFilter, value string) { f.ClientID = value })},
-	{Name: "resource", Label: "MCP server", Hint: "address or id", set: text(func(f *store.EventFilter, value string) { f.Resource = value })},
-	{Name: "grant", Label: "Grant", Hint: "id", set: text(func(f *store.EventFilter, value string) { f.GrantID = value })},
-	{Name: "actor", Label: "Asked for by", Hint: "id, or command:NAME", set: text(func(f *store.EventFilter, value string) { f.Actor = value })},
+	{Name: "since", Label: "Since", Hint: "24h, 7d or 2026-01-31T08:00Z", set: at(func(f *store.EventFilter) *time.Time { return &f.Since })},
+	{Name: "until", Label: "Before", Hint: "1h or 2026-02-01", set: at(func(f *store.EventFilter) *time.Time { return &f.Until })},
+	{Name: "user", Label: "Person", Hint: "e-mail address or id",
+		set: text(func(f *store.EventFilter, value string) { f.UserID = value })},
+	{Name: "client", Label: "Client", Hint: "id",
+		set: text(func(f *store.EventFilter, value string) { f.ClientID = value })},
+	{Name: "resource", Label: "MCP server", Hint: "address or id",
+		set: text(func(f *store.EventFilter, value string) { f.Resource = value })},
+	{Name: "grant", Label: "Grant", Hint: "id",
+		set: text(func(f *store.EventFilter, value string) { f.GrantID = value })},
+	{Name: "actor", Label: "Asked for by", Hint: "id, or command:NAME",
+		set: text(func(f *store.EventFilter, value string) { f.Actor = value })},
 	{Name: "address", Label: "Network address", Hint: "192.0.2.7", set: func(f *store.EventFilter, value string, _ time.Time) string {
 		f.Address = value
 		if _, err := netip.ParseAddr(value); err != nil {
@@ -78,7 +85,8 @@ var eventFilters = []eventFilter{
 		}
 		return ""
 	}},
-	{Name: "request", Label: "Request", Hint: "X-Request-Id of the response", set: text(func(f *store.EventFilter, value string) { f.RequestID = value })},
+	{Name: "request", Label: "Request", Hint: "X-Request-Id of the response",
+		set: text(func(f *store.EventFilter, value string) { f.RequestID = value })},
 }
 
 // momentOf returns the time that a person wrote, in UTC unless it says otherwise, or as a length of time before now.
@@ -86,7 +94,8 @@ func momentOf(value string, now time.Time) (at time.Time, problem string) {
 	if value == "" {
 		return at, ""
 	}
-	if unit := (map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour})[value[len(value)-1]]; unit != 0 {
+	units := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': day}
+	if unit := units[value[len(value)-1]]; unit != 0 {
 		if n, err := strconv.ParseUint(value[:len(value)-1], 10, 16); err == nil {
 			return now.Add(-time.Duration(n) * unit), ""
 		}
@@ -271,7 +280,8 @@ func (e *Endpoint) event(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	flow, err := e.Operations.Flow(v.Context(), v.caller, v.id(), store.Page{After: v.query.Get("after"), Limit: perPage})
+	page := store.Page{After: v.query.Get("after"), Limit: perPage}
+	flow, err := e.Operations.Flow(v.Context(), v.caller, v.id(), page)
 	if err != nil {
 		return nil, err
 	}

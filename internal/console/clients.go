@@ -33,8 +33,11 @@ func (e *Endpoint) clientRoutes() []web.Route {
 // clientPath returns the path of the page of a client, whose id may be a URL.
 func clientPath(id string) string { return "/admin/clients/" + url.PathEscape(id) }
 
-// clientName returns what a client is called in a sentence. It may have chosen its name itself.
-func clientName(c admin.Client) string { return cmp.Or(web.DisplayName(c.Name), c.ID) }
+// clientName returns what a client is called on a page.
+func clientName(c admin.Client) string { return calledClient(c.Name, c.ID) }
+
+// calledClient is clientName for a client that may be deleted.
+func calledClient(name, id string) string { return cmp.Or(web.DisplayName(name), id) }
 
 // clientList is the body of the list of clients.
 type clientList struct {
@@ -72,7 +75,8 @@ func fold(clients []admin.Client) []folded {
 }
 
 func (e *Endpoint) clients(v *visit) (outcome, error) {
-	clients, next, err := e.Operations.Clients(v.Context(), v.caller, v.page())
+	query := admin.ClientQuery{Origin: oauth.Origin(v.query.Get("origin"))}
+	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.page())
 	list := clientList{Clients: fold(clients), Query: v.query.Get("q"), Origin: v.query.Get("origin"), Next: next}
 	return screen{template: "clients.html", title: "Clients", body: list}, err
 }
@@ -171,7 +175,7 @@ func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
 	if made.Secret == "" {
 		return redirect{clientPath(made.ID), "client.created"}, nil
 	}
-	return secretScreen(made, "The client is created and approved."), nil
+	return secretScreen(made, "The client is created and approved.", clientPath(made.ID)), nil
 }
 
 // inOwnName returns the grant types by which a client asks for tokens in its own name.
@@ -203,8 +207,8 @@ type newSecret struct {
 
 // secretScreen shows the secret of a client. It answers the form itself, because a redirect would have to carry the
 // secret, and no page shows it again.
-func secretScreen(c admin.Client, text string) screen {
-	return screen{template: "secret.html", title: "The secret of " + clientName(c), body: newSecret{c, text, clientPath(c.ID)}}
+func secretScreen(c admin.Client, text, back string) screen {
+	return screen{template: "secret.html", title: "The secret of " + clientName(c), body: newSecret{c, text, back}}
 }
 
 // clientPage is the body of the page of one client.
@@ -308,7 +312,7 @@ func (e *Endpoint) rotateSecret(v *visit, _ url.Values) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours."), nil
+	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.", clientPath(c.ID)), nil
 }
 
 func (e *Endpoint) confirmDeleteClient(v *visit) (outcome, error) {

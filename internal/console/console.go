@@ -28,12 +28,15 @@ var files embed.FS
 
 var templates = web.ParseTemplates(files, template.FuncMap{
 	"machine": func(m admin.Moment) string { return m.UTC().Format(time.RFC3339) },
-	"human":   func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04 UTC") },
+	"human":   human,
 	"exact":   func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
 	"plain":   audit.Plain,
 	"join":    func(words []string) string { return strings.Join(words, ", ") },
 	"path":    url.PathEscape,
 })
+
+// human returns a time for people to read.
+func human(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04 UTC") }
 
 // Endpoint implements the console. All fields must be set.
 type Endpoint struct {
@@ -60,6 +63,7 @@ var menu = []section{
 	{"/admin/sessions", "Sessions"},
 	{"/admin/audit", "Audit"},
 	{"/admin/keys", "Keys"},
+	{"/admin/credentials", "API credentials"},
 }
 
 // visit is a request of a person who is signed in and has a role.
@@ -230,7 +234,7 @@ func (e *Endpoint) do(change func(*visit, url.Values) (outcome, error)) http.Han
 		if err != nil || answer != nil {
 			return answer, err
 		}
-		form, err := web.Form(r, "resource", "group")
+		form, err := web.Form(r, "resource", "group", "scope")
 		if err != nil {
 			return nil, err
 		}
@@ -316,7 +320,7 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 // Routes returns the routes of the console.
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
-		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.accessRoutes(), e.peopleRoutes(), e.auditRoutes(), e.keyRoutes(),
+		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.accessRoutes(), e.peopleRoutes(), e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(),
 	)
 }
 

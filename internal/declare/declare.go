@@ -251,7 +251,9 @@ func (i installation) resources() ([]admin.Resource, error) {
 // which of the operators' clients could not be, and why. API credentials are not among either, because what applies the
 // file must not be changed by it.
 func (i installation) clients() (all []admin.Client, left []string, err error) {
-	made, err := every(func(p store.Page) ([]admin.Client, string, error) { return i.OperatorClients(i.ctx, i.by, p) })
+	made, err := every(func(p store.Page) ([]admin.Client, string, error) {
+		return i.Clients(i.ctx, i.by, admin.ClientQuery{Origin: oauth.ByOperator}, p)
+	})
 	for _, c := range made {
 		if i.IsCredentials(c) {
 			continue

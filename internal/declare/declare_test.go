@@ -383,7 +383,7 @@ func TestPrune(t *testing.T) {
 				t.Errorf("%+v (-want +got):\n%s", options, diff)
 			}
 		}
-		clients, _, err := o.Clients(t.Context(), root, store.Page{})
+		clients, _, err := o.Clients(t.Context(), root, admin.ClientQuery{}, store.Page{})
 		var left []string
 		for _, c := range clients {
 			left = append(left, c.ID)

@@ -210,7 +210,7 @@ func (d *demo) provision(ctx context.Context) error {
 // those of an earlier demo.
 func (d *demo) provisionCredentials(ctx context.Context, o *admin.Operations, by admin.Caller) error {
 	for page := (store.Page{Limit: 1000}); ; {
-		clients, next, err := o.Clients(ctx, by, page)
+		clients, next, err := o.Clients(ctx, by, admin.ClientQuery{}, page)
 		if err != nil {
 			return err
 		}

@@ -54,16 +54,31 @@ func (tx *Tx) ClientByFingerprint(fingerprint string) (*oauth.Client, error) {
 	return only(found, err)
 }
 
-// Clients returns a page of the clients and the cursor of the next page, or "".
-func (tx *Tx) Clients(page Page) (clients []*oauth.Client, next string, err error) {
-	return paged(tx, "SELECT "+clientColumns+" FROM clients", new(where), page, "created_at", "id", scanClient,
-		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
+// ClientFilter selects clients. The zero ClientFilter selects all.
+type ClientFilter struct {
+	Origin oauth.Origin // "": any
+	// Resource is the identifier of a resource to which the client is bound; "": any. Only clients that operators made are
+	// looked at, which are few.
+	Resource string
 }
 
-// OperatorClients is Clients for those that operators made.
-func (tx *Tx) OperatorClients(page Page) (clients []*oauth.Client, next string, err error) {
+// Clients returns a page of the clients that filter selects and the cursor of the next page, or "".
+func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
 	w := new(where)
-	w.add("origin = 'operator'")
+	if filter.Resource != "" {
+		if filter.Origin != "" && filter.Origin != oauth.ByOperator {
+			return nil, "", nil
+		}
+		filter.Origin = oauth.ByOperator
+		w.add("' ' || resources || ' ' <> replace(' ' || resources || ' ', ?, '')", " "+filter.Resource+" ")
+	}
+	switch filter.Origin { // each has an index, which is used only if its condition is in the query word for word
+	case "":
+	case oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument:
+		w.add("origin = '" + string(filter.Origin) + "'")
+	default:
+		return nil, "", nil
+	}
 	return paged(tx, "SELECT "+clientColumns+" FROM clients", w, page, "created_at", "id", scanClient,
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }

@@ -133,8 +133,13 @@ func acts(now time.Time) []act {
 		{"Client", func(tx *store.Tx) error { return ok(tx.Client("mcp_1")) }, none},
 		{"ClientByFingerprint", func(tx *store.Tx) error { return ok(tx.ClientByFingerprint("print 1")) }, none},
 		{"ClientUsed", func(tx *store.Tx) error { return tx.ClientUsed("mcp_2") }, none},
-		{"Clients", func(tx *store.Tx) error { return listed(tx.Clients(few)) }, none},
-		{"OperatorClients", func(tx *store.Tx) error { return listed(tx.OperatorClients(few)) }, none},
+		{"Clients", func(tx *store.Tx) error { return listed(tx.Clients(store.ClientFilter{}, few)) }, none},
+		{"Clients by origin", func(tx *store.Tx) error {
+			return listed(tx.Clients(store.ClientFilter{Origin: oauth.ByRegistration}, few))
+		}, none},
+		{"Clients by resource", func(tx *store.Tx) error {
+			return listed(tx.Clients(store.ClientFilter{Resource: "https://mcp.example.com"}, few))
+		}, none},
 		{"Code", func(tx *store.Tx) error { return ok(tx.Code("code new")) }, none},
 		{"CompleteSetup", func(tx *store.Tx) error { return ok(tx.CompleteSetup("setup")) }, none},
 		{"ConsentedScopes", func(tx *store.Tx) error {

@@ -409,7 +409,7 @@ func TestPages(t *testing.T) {
 				return n + 1, ids, next, err
 			},
 			"clients": func(tx *store.Tx, p store.Page) (int, []string, string, error) {
-				clients, next, err := tx.Clients(p)
+				clients, next, err := tx.Clients(store.ClientFilter{}, p)
 				var ids []string
 				for _, c := range clients {
 					ids = append(ids, c.CreatedAt.String()+c.ID)
