@@ -25,6 +25,8 @@ type Operations struct {
 	AllowLoopback bool
 	// SigningAlg is the algorithm of a key that is rotated without naming one.
 	SigningAlg string
+	// Configuration is what Settings returns.
+	Configuration []Setting
 	// Ring is needed only by the operations on keys and tokens; it may be nil for the others.
 	Ring *keys.Ring
 	// RefreshKey is the key that refresh tokens are made with, and Directory decides which

@@ -34,6 +34,7 @@ var rights = map[string]string{
 	"session_list": "sessions:read", "session_show": "sessions:read", "session_revoke": "sessions:write",
 	"key_list": "keys:read", "key_show": "keys:read", "key_rotate": "keys:write", "key_retire": "keys:write",
 	"audit_list": "events:read", "audit_show": "events:read",
+	"config_print": "settings:read",
 }
 
 // roles says what each role may do. Writing includes reading.

@@ -384,6 +384,14 @@ type eventListing struct {
 	Until     time.Time `query:"until" doc:"Only before this time."`
 }
 
+// Settings: the configuration.
+var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settings, Verb: "config print",
+	Summary: "Show the effective configuration of the server that answers, and where each value comes from. Secrets are masked."},
+	func(c ctx, o ops, by who, in Listing) (Page[admin.Setting], error) {
+		settings, err := o.Settings(c, by)
+		return Page[admin.Setting]{Items: settings}, err
+	})
+
 // Events: the audit log.
 var (
 	ShowEvent = add(Spec{Method: "GET", Path: "/events/{id}", Noun: admin.Events, Verb: "audit show",

@@ -12,6 +12,8 @@ import (
 
 // Config is a checked configuration, as returned by Load. The zero Config is not valid.
 type Config struct {
+	from map[string]string // the source of each key that is not at its default
+
 	// Issuer is the server's public URL, without trailing slash, and byte for byte the iss of its tokens.
 	Issuer string
 	// Listen is the address to serve on, "host:port"; an empty host means all addresses.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
@@ -57,7 +58,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Log: config.Log{Format: "auto", Level: slog.LevelInfo},
 	}
-	if diff := cmp.Diff(want, got.Config); diff != "" {
+	if diff := cmp.Diff(want, got.Config, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 }

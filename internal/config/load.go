@@ -24,13 +24,12 @@ type Loaded struct {
 	Config
 	// Warnings are sentences about problems that do not prevent a start.
 	Warnings []string
-	from     map[string]string
 }
 
 // Load reads and checks the configuration. An error is one sentence that names the place (file and line, variable or
 // flag) and says how to fix it; it never quotes a secret.
 func Load(s Sources) (*Loaded, error) {
-	l := &Loaded{from: map[string]string{}}
+	l := &Loaded{Config: Config{from: map[string]string{}}}
 	for _, f := range fields {
 		if err := l.set(f, f.Default, "default"); err != nil {
 			return nil, err
@@ -77,14 +76,14 @@ type Setting struct {
 }
 
 // Settings returns all keys with their values, in the order of Keys. Secrets are masked.
-func (l *Loaded) Settings() []Setting {
+func (c *Config) Settings() []Setting {
 	all := make([]Setting, len(fields))
 	for i, f := range fields {
-		value := format(f.at(&l.Config))
+		value := format(f.at(c))
 		if f.mask != nil && value != "" {
 			value = f.mask(value)
 		}
-		from := l.from[f.Name]
+		from := c.from[f.Name]
 		if from == "" {
 			from = "default"
 		}

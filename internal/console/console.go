@@ -64,6 +64,7 @@ var menu = []section{
 	{"/admin/audit", "Audit"},
 	{"/admin/keys", "Keys"},
 	{"/admin/credentials", "API credentials"},
+	{"/admin/settings", "Settings"},
 }
 
 // visit is a request of a person who is signed in and has a role.

@@ -14,6 +14,7 @@ func (e *Endpoint) keyRoutes() []web.Route {
 	return []web.Route{
 		e.route("/admin/keys", e.show(e.keys), nil),
 		e.route("/admin/keys/rotate", e.show(e.fresh(e.askRotation)), e.do(e.freshly(e.rotateKey))),
+		e.route("/admin/settings", e.show(e.settings), nil),
 		e.route("/admin/keys/{id}/retire", e.show(e.fresh(e.confirmRetire)), e.do(e.freshly(e.retireKey))),
 	}
 }
@@ -60,4 +61,21 @@ func (e *Endpoint) confirmRetire(v *visit) (outcome, error) {
 func (e *Endpoint) retireKey(v *visit, _ url.Values) (outcome, error) {
 	_, err := e.Operations.RetireKey(v.Context(), v.caller, v.id())
 	return redirect{"/admin/keys", "key.retired"}, err
+}
+
+// settingList is the body of the page of the settings.
+type settingList struct {
+	Settings []admin.Setting
+	Changed  int // of them are not at their default
+}
+
+func (e *Endpoint) settings(v *visit) (outcome, error) {
+	settings, err := e.Operations.Settings(v.Context(), v.caller)
+	list := settingList{Settings: settings}
+	for _, s := range settings {
+		if s.From != "default" {
+			list.Changed++
+		}
+	}
+	return screen{template: "settings.html", title: "Settings", body: list}, err
 }

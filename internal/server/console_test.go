@@ -54,6 +54,7 @@ func TestConsoleAccessibility(t *testing.T) {
 		"/admin/grants":   {""},
 		"/admin/sessions": {""},
 		"/admin/keys":     {"", "/rotate"},
+		"/admin/settings": {""},
 	}
 	for _, screen := range screens {
 		t.Run(screen.name, func(t *testing.T) {
@@ -103,6 +104,7 @@ func TestConsoleRoles(t *testing.T) {
 		{"/admin/clients", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
 		{"/admin/people", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
 		{"/admin/keys", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
+		{"/admin/settings", []identity.Role{identity.Auditor, identity.Owner}},
 	} {
 		for r, b := range browsers {
 			want := http.StatusForbidden

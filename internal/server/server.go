@@ -126,6 +126,9 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 		DB: s.db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
 		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: desk.Clients,
 	}
+	for _, setting := range c.Settings() {
+		operations.Configuration = append(operations.Configuration, admin.Setting(setting))
+	}
 	s.adminapi = &adminapi.Endpoint{
 		DB: s.db, Keys: s.keys, Clients: desk.Clients, Strangers: s.strangers, Issuer: c.Issuer,
 		Admin: operations, CursorKey: master.Derive("cursors"),
