@@ -196,6 +196,11 @@ type BlockTerms struct {
 	Reason string   `json:"reason,omitempty" jsonschema:"why, for operators"`
 }
 
+// Sites returns the sites that blocking the client shuts out with it.
+func Sites(c Client) []string {
+	return client.MarksOf(&oauth.Client{ID: c.ID, Origin: c.Origin, Metadata: oauth.Metadata{RedirectURIs: c.RedirectURIs}}).Sites
+}
+
 // maxReason is the longest reason, in bytes.
 const maxReason = 500
 

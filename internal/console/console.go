@@ -142,7 +142,11 @@ func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 	}
 	for _, m := range menu {
 		here := v.path == m.path || m.path != "/admin" && strings.HasPrefix(v.path, m.path+"/")
-		view.Menu = append(view.Menu, entry{Path: m.path, Name: m.name, Here: here})
+		line := entry{Path: m.path, Name: m.name, Here: here}
+		if m.path == "/admin/clients" {
+			line.Count = e.waitingCount(v)
+		}
+		view.Menu = append(view.Menu, line)
 	}
 	if list, ok := s.body.(paged); ok && (list.next() != "" || v.query.Has("after")) {
 		view.Pages = &pages{}
@@ -321,7 +325,8 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 // Routes returns the routes of the console.
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
-		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.accessRoutes(), e.peopleRoutes(), e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(),
+		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(), e.auditRoutes(),
+		e.keyRoutes(), e.credentialRoutes(),
 	)
 }
 

@@ -74,7 +74,8 @@ func (e *Endpoint) overview(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := overview{Range: chosen.Key, Ranges: ranges, Empty: len(servers) == 0, Until: counts.CompleteTo}
+	body := overview{Range: chosen.Key, Ranges: ranges, Empty: len(servers) == 0, Until: counts.CompleteTo,
+		Attention: e.attention(v)}
 	var tokens, refused, signIns, agents int64
 	series := map[string][]bar{}
 	for _, part := range counts.Parts {

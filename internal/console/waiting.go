@@ -1,0 +1,164 @@
+package console
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// waitingPath is the path of the inbox.
+const waitingPath = "/admin/clients/waiting"
+
+// waitingRoutes are the pages of the clients that wait for a decision, and of those that are blocked.
+func (e *Endpoint) waitingRoutes() []web.Route {
+	return []web.Route{
+		e.route(waitingPath, e.show(e.waiting), nil),
+		e.route("/admin/clients/{id}/decide", nil, e.do(e.decide)),
+		e.route("/admin/clients/{id}/block", e.show(e.confirmBlock), e.do(e.block)),
+		e.route("/admin/clients/blocks", e.show(e.blocks), nil),
+		e.route("/admin/clients/{id}/unblock", nil, e.do(e.unblock)),
+	}
+}
+
+// waitingList is the body of the inbox.
+type waitingList struct {
+	Clients []waitingClient
+	Groups  []admin.Group
+	Next    string
+}
+
+func (l waitingList) next() string { return l.Next }
+
+// waitingClient is a client in the inbox.
+type waitingClient struct {
+	admin.WaitingClient
+	To   interaction.Destination // where the answer goes
+	Seen string                  // what the operator is shown of it, so that no other client is approved
+}
+
+// seen returns what an operator decides about.
+func seen(name string, redirectURIs []string) string {
+	return strings.Join(append([]string{name}, slices.Sorted(slices.Values(redirectURIs))...), " ")
+}
+
+// maxGroups bounds how many groups a form offers to choose from.
+const maxGroups = 200
+
+func (e *Endpoint) waiting(v *visit) (outcome, error) {
+	page := v.page()
+	page.Newest = false
+	clients, next, err := e.Operations.WaitingClients(v.Context(), v.caller, page)
+	if err != nil {
+		return nil, err
+	}
+	list := waitingList{Next: next}
+	for _, c := range clients {
+		list.Clients = append(list.Clients, waitingClient{c, interaction.DestinationOf(c.RedirectURI), seen(c.Name, c.RedirectURIs)})
+	}
+	list.Groups, _, err = e.Operations.Groups(v.Context(), v.caller, store.Page{Limit: maxGroups})
+	return screen{template: "waiting.html", title: "Clients that wait", body: list}, err
+}
+
+// waitingCount returns the number of clients in the inbox, 0 if the person may not see it.
+func (e *Endpoint) waitingCount(v *visit) int {
+	n, err := e.Operations.WaitingCount(v.Context(), v.caller)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+var (
+	errChanged = oauth.RefuseStatus(409, "conflict",
+		"the client has changed since you looked at it: look at it again, then decide")
+	errUndecided = oauth.Refuse(oauth.InvalidRequest, "choose what to do with the client")
+)
+
+// decide answers the form of an entry of the inbox.
+func (e *Endpoint) decide(v *visit, form url.Values) (outcome, error) {
+	if form.Get("decision") == "dismiss" {
+		_, err := e.Operations.DismissClient(v.Context(), v.caller, v.id())
+		return redirect{waitingPath, "client.dismissed"}, err
+	}
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	switch {
+	case err != nil:
+		return nil, err
+	case form.Get("seen") != seen(c.Name, c.RedirectURIs):
+		return nil, errChanged
+	}
+	switch form.Get("decision") {
+	case "everybody":
+		_, err = e.Operations.ApproveClient(v.Context(), v.caller, c.ID)
+	case "group":
+		_, err = e.Operations.ApproveClientFor(v.Context(), v.caller, c.ID, admin.Approval{Group: form.Get("group")})
+	case "once":
+		_, err = e.Operations.ApproveClientFor(v.Context(), v.caller, c.ID, admin.Approval{Once: form.Get("person")})
+	default:
+		err = errUndecided
+	}
+	return redirect{waitingPath, "client.let_in"}, err
+}
+
+func (e *Endpoint) confirmBlock(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	ends := []string{
+		"Every grant that people gave it ends, and its tokens are refused at once.",
+		"People who wait for it are told that it is blocked.",
+		"It does not come back under another id: no client is let in with the same name and redirect addresses.",
+	}
+	for _, site := range admin.Sites(c) {
+		ends = append(ends, "No other client that returns to "+site+" or a host below it is let in, unless you approve that one. "+
+			"To leave a site out, use cardea client block with --site.")
+	}
+	return screen{template: "confirm.html", title: "Block " + c.Name, body: confirmation{
+		Question: "Block the client " + c.Name + "?", Ends: ends, Button: "Block it", Back: clientPath(c.ID),
+	}}, nil
+}
+
+func (e *Endpoint) block(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.BlockClient(v.Context(), v.caller, v.id(), admin.BlockTerms{})
+	return redirect{"/admin/clients/blocks", "client.blocked"}, err
+}
+
+// blockList is the body of the list of blocks.
+type blockList struct {
+	Blocks []admin.Block
+	Next   string
+}
+
+func (l blockList) next() string { return l.Next }
+
+func (e *Endpoint) blocks(v *visit) (outcome, error) {
+	var list blockList
+	var err error
+	list.Blocks, list.Next, err = e.Operations.Blocks(v.Context(), v.caller, v.page())
+	return screen{template: "blocks.html", title: "Blocked clients", body: list}, err
+}
+
+func (e *Endpoint) unblock(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.UnblockClient(v.Context(), v.caller, v.id())
+	return redirect{"/admin/clients/blocks", "client.unblocked"}, err
+}
+
+// attention returns what an operator should look at.
+func (e *Endpoint) attention(v *visit) []notice {
+	switch n := e.waitingCount(v); n {
+	case 0:
+		return nil
+	case 1:
+		return []notice{{"A client waits to be approved", waitingPath}}
+	default:
+		return []notice{{strconv.Itoa(n) + " clients wait to be approved", waitingPath}}
+	}
+}
