@@ -107,7 +107,7 @@ type userList struct{ output }
 func (c *userList) Run(ctx context.Context, sh *shell) error {
 	none := "nobody can sign in yet; make an account with: cardea user create --email ADDRESS --password-stdin"
 	return every(ctx, sh, c.output, none, drawUsers, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.User, string, error) {
-		return o.Users(ctx, by, p)
+		return o.Users(ctx, by, "", p)
 	})
 }
 

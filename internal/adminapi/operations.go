@@ -184,7 +184,7 @@ var (
 	ListUsers = add(Spec{Method: "GET", Path: "/users", Noun: admin.Users, Verb: "user list",
 		Summary: "List the accounts, oldest first."},
 		func(c ctx, o ops, by who, in Listing) (Page[admin.User], error) {
-			return paged(o.Users(c, by, in.page()))
+			return paged(o.Users(c, by, "", in.page()))
 		})
 	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create", Status: http.StatusCreated, Required: "email password",
 		Summary: "Make an account."},

@@ -75,9 +75,9 @@ func fold(clients []admin.Client) []folded {
 }
 
 func (e *Endpoint) clients(v *visit) (outcome, error) {
-	query := admin.ClientQuery{Origin: oauth.Origin(v.query.Get("origin"))}
+	query := admin.ClientQuery{Origin: oauth.Origin(v.query.Get("origin")), Begins: strings.TrimSpace(v.query.Get("q"))}
 	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.page())
-	list := clientList{Clients: fold(clients), Query: v.query.Get("q"), Origin: v.query.Get("origin"), Next: next}
+	list := clientList{Clients: fold(clients), Query: query.Begins, Origin: v.query.Get("origin"), Next: next}
 	return screen{template: "clients.html", title: "Clients", body: list}, err
 }
 
