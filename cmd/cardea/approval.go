@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -24,18 +24,14 @@ func (c *clientApprove) Help() string {
 }
 
 func (c *clientApprove) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawClient, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
-		if c.Group == "" && c.Once == "" {
-			return o.ApproveClient(ctx, by, c.ID)
-		}
-		return o.ApproveClientFor(ctx, by, c.ID, admin.Approval{Group: c.Group, Once: c.Once})
-	})
+	in := adminapi.Change[*admin.Approval]{ID: c.ID, Body: &admin.Approval{Group: c.Group, Once: c.Once}}
+	return ask(ctx, sh, c.output, drawClient, adminapi.ApproveClient, in)
 }
 
 type clientDismiss struct{ namedClient }
 
 func (c *clientDismiss) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).DismissClient)
+	return c.run(ctx, sh, adminapi.DismissClient)
 }
 
 func drawWaiting(views []admin.WaitingClient, t *table.Table) {
@@ -67,9 +63,7 @@ func (c *clientBlock) Run(ctx context.Context, sh *shell) error {
 	if c.NoSites {
 		terms.Sites = []string{}
 	}
-	return one(ctx, sh, c.output, drawBlock, func(o *admin.Operations, by admin.Caller) (admin.Block, error) {
-		return o.BlockClient(ctx, by, c.ID, terms)
-	})
+	return ask(ctx, sh, c.output, drawBlock, adminapi.BlockClient, adminapi.Change[*admin.BlockTerms]{ID: c.ID, Body: &terms})
 }
 
 func drawBlock(v admin.Block, t *table.Table) {
@@ -92,17 +86,13 @@ type clientUnblock struct {
 }
 
 func (c *clientUnblock) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawBlock, func(o *admin.Operations, by admin.Caller) (admin.Block, error) {
-		return o.UnblockClient(ctx, by, c.ID)
-	})
+	return ask(ctx, sh, c.output, drawBlock, adminapi.UnblockClient, adminapi.ByID{ID: c.ID})
 }
 
 type clientBlocks struct{ output }
 
 func (c *clientBlocks) Run(ctx context.Context, sh *shell) error {
-	return every(ctx, sh, c.output, "no client is blocked", drawBlocks, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Block, string, error) {
-		return o.Blocks(ctx, by, p)
-	})
+	return list(ctx, sh, sh.operate, c.output, "no client is blocked", drawBlocks, adminapi.ListBlocks, plainListing)
 }
 
 func drawBlocks(views []admin.Block, t *table.Table) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/table"
@@ -85,12 +86,15 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 	if c.Limit < 0 {
 		return usageError("--limit must not be negative; 0 means all events")
 	}
-	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) (err error) {
-		filter := c.filter()
-		if err := c.limit(&filter, o.DB.Now()); err != nil {
+	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
+		filter, now := c.filter(), time.Now()
+		if t.Operations != nil {
+			now = t.Operations.DB.Now()
+		}
+		if err := c.limit(&filter, now); err != nil {
 			return err
 		}
-		events, err := lastEvents(ctx, o, by, filter, c.Limit)
+		events, err := lastEvents(ctx, t, filter, c.Limit)
 		if err != nil {
 			return err
 		}
@@ -110,23 +114,28 @@ func drawEvents(events []admin.Event, t *table.Table) {
 
 // lastEvents returns the newest events that match filter, at most limit of them, or all if
 // limit is 0. The oldest of them is the first.
-func lastEvents(ctx context.Context, o *admin.Operations, by admin.Caller, filter store.EventFilter, limit int) ([]admin.Event, error) {
+func lastEvents(ctx context.Context, t adminapi.Target, filter store.EventFilter, limit int) ([]admin.Event, error) {
 	events := []admin.Event{}
-	page := store.Page{Limit: 1000, Newest: true}
+	in := adminapi.EventListing{
+		Listing: adminapi.Listing{Limit: 1000},
+		Action:  filter.Action, User: filter.UserID, Client: filter.ClientID, Grant: filter.GrantID, Actor: filter.Actor,
+		Resource: filter.Resource, Address: filter.Address, RequestID: filter.RequestID, Outcome: string(filter.Outcome),
+		Since: filter.Since, Until: filter.Until,
+	}
 	for {
 		if limit > 0 {
-			page.Limit = min(1000, limit-len(events))
+			in.Limit = min(1000, limit-len(events))
 		}
-		more, next, err := o.Events(ctx, by, filter, page)
+		more, err := adminapi.ListEvents.Call(ctx, t, in)
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, more...)
-		if next == "" || limit > 0 && len(events) >= limit {
+		events = append(events, more.Items...)
+		if more.Next == "" || limit > 0 && len(events) >= limit {
 			slices.Reverse(events)
 			return events, nil
 		}
-		page.After = next
+		in.Cursor = more.Next
 	}
 }
 
@@ -224,14 +233,14 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 	// An event from before may appear only now, so the recent ones are looked for again; those that are there already are
 	// not new.
 	filter.Since = started.Add(-settle)
-	recent, err := lastEvents(ctx, o, by, filter, 0)
+	recent, err := lastEvents(ctx, adminapi.Target{Operations: o, By: by}, filter, 0)
 	if err != nil {
 		return err
 	}
 	filter.Since = time.Time{}
 	if c.Lines > 0 {
 		filter.Until = started
-		first, err := lastEvents(ctx, o, by, filter, c.Lines)
+		first, err := lastEvents(ctx, adminapi.Target{Operations: o, By: by}, filter, c.Lines)
 		if err = errors.Join(err, show(first)); err != nil {
 			return err
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/oauth"
-	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -185,9 +185,7 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 		}
 		n.Method = oauth.MethodNone
 	}
-	return one(ctx, sh, c.output, drawClient, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
-		return o.CreateClient(ctx, by, n)
-	})
+	return ask(ctx, sh, c.output, drawClient, adminapi.CreateClient, adminapi.Creation[admin.NewClient]{Body: n})
 }
 
 type clientList struct {
@@ -197,14 +195,12 @@ type clientList struct {
 
 func (c *clientList) Run(ctx context.Context, sh *shell) error {
 	if c.Waiting {
-		return every(ctx, sh, c.output, "no client waits for approval", drawWaiting, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.WaitingClient, string, error) {
-			return o.WaitingClients(ctx, by, p)
-		})
+		return list(ctx, sh, sh.operate, c.output, "no client waits for approval", drawWaiting, adminapi.ListWaitingClients, plainListing)
 	}
 	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
 		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
-	return every(ctx, sh, c.output, none, drawClients, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Client, string, error) {
-		return o.Clients(ctx, by, admin.ClientQuery{}, p)
+	return list(ctx, sh, sh.operate, c.output, none, drawClients, adminapi.ListClients, func(l adminapi.Listing) adminapi.ClientListing {
+		return adminapi.ClientListing{Listing: l}
 	})
 }
 
@@ -233,9 +229,7 @@ func (c *clientUpdate) Help() string {
 func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 	terms := c.terms()
 	terms.Name = c.Name
-	return one(ctx, sh, c.output, drawClient, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
-		return o.UpdateClient(ctx, by, c.ID, terms)
-	})
+	return ask(ctx, sh, c.output, drawClient, adminapi.UpdateClient, adminapi.Change[admin.ClientTerms]{ID: c.ID, Body: terms})
 }
 
 type clientRotate struct {
@@ -245,9 +239,8 @@ type clientRotate struct {
 }
 
 func (c *clientRotate) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, c.draw, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
-		return o.RotateClientSecret(ctx, by, c.ID, c.Overlap)
-	})
+	overlap := admin.Span(c.Overlap)
+	return ask(ctx, sh, c.output, c.draw, adminapi.RotateClientSecret, adminapi.Change[*adminapi.Overlap]{ID: c.ID, Body: &adminapi.Overlap{Overlap: &overlap}})
 }
 
 func (c *clientRotate) draw(v admin.Client, t *table.Table) {
@@ -266,35 +259,31 @@ type namedClient struct {
 	output
 }
 
-// run calls verb and prints the client.
-func (c *namedClient) run(ctx context.Context, sh *shell, verb func(*admin.Operations, context.Context, admin.Caller, string) (admin.Client, error)) error {
-	return one(ctx, sh, c.output, drawClient, func(o *admin.Operations, by admin.Caller) (admin.Client, error) {
-		return verb(o, ctx, by, c.ID)
-	})
+// run does an operation on the client and prints it.
+func (c *namedClient) run(ctx context.Context, sh *shell, op *adminapi.Operation[adminapi.ByID, admin.Client]) error {
+	return ask(ctx, sh, c.output, drawClient, op, adminapi.ByID{ID: c.ID})
 }
 
 type clientShow struct{ namedClient }
 
 func (c *clientShow) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).Client)
+	return c.run(ctx, sh, adminapi.ShowClient)
 }
 
 type clientDisable struct{ namedClient }
 
 func (c *clientDisable) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).DisableClient)
+	return c.run(ctx, sh, adminapi.DisableClient)
 }
 
 type clientEnable struct{ namedClient }
 
 func (c *clientEnable) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).EnableClient)
+	return c.run(ctx, sh, adminapi.EnableClient)
 }
 
 type clientDelete struct{ namedClient }
 
 func (c *clientDelete) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawDeletion, func(o *admin.Operations, by admin.Caller) (admin.Deletion, error) {
-		return o.DeleteClient(ctx, by, c.ID)
-	})
+	return ask(ctx, sh, c.output, drawDeletion, adminapi.DeleteClient, adminapi.ByID{ID: c.ID})
 }

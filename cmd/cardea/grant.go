@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -25,8 +25,8 @@ func (c *grantList) Run(ctx context.Context, sh *shell) error {
 	query := admin.GrantQuery{User: c.User, Client: c.Client, Resource: c.Resource, Live: c.Live}
 	empty := emptyList(query != admin.GrantQuery{}, "grant",
 		"there is no grant yet; one is created when a person allows an agent what it asks for")
-	return every(ctx, sh, c.output, empty, drawGrants, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Grant, string, error) {
-		return o.Grants(ctx, by, query, p)
+	return list(ctx, sh, sh.operate, c.output, empty, drawGrants, adminapi.ListGrants, func(l adminapi.Listing) adminapi.GrantListing {
+		return adminapi.GrantListing{Listing: l, User: c.User, Client: c.Client, Resource: c.Resource, Live: c.Live}
 	})
 }
 
@@ -44,9 +44,7 @@ type grantRevoke struct {
 }
 
 func (c *grantRevoke) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawRevocation, func(o *admin.Operations, by admin.Caller) (admin.Revocation, error) {
-		return o.RevokeGrant(ctx, by, c.ID)
-	})
+	return ask(ctx, sh, c.output, drawRevocation, adminapi.RevokeGrant, adminapi.ByID{ID: c.ID})
 }
 
 func drawRevocation(r admin.Revocation, t *table.Table) {

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -35,18 +35,15 @@ type groupCreate struct {
 }
 
 func (c *groupCreate) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawGroup, func(o *admin.Operations, by admin.Caller) (admin.Group, error) {
-		return o.CreateGroup(ctx, by, c.Group, c.Description)
-	})
+	in := adminapi.NewGroup{Name: c.Group, Description: c.Description}
+	return ask(ctx, sh, c.output, drawGroup, adminapi.CreateGroup, adminapi.Creation[adminapi.NewGroup]{Body: in})
 }
 
 type groupList struct{ output }
 
 func (c *groupList) Run(ctx context.Context, sh *shell) error {
 	none := "there is no group yet; create one with: cardea group create NAME"
-	return every(ctx, sh, c.output, none, drawGroups, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Group, string, error) {
-		return o.Groups(ctx, by, p)
-	})
+	return list(ctx, sh, sh.operate, c.output, none, drawGroups, adminapi.ListGroups, plainListing)
 }
 
 func drawGroups(views []admin.Group, t *table.Table) {
@@ -60,16 +57,16 @@ func drawGroups(views []admin.Group, t *table.Table) {
 type groupShow struct{ namedGroup }
 
 func (c *groupShow) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawMembers, func(o *admin.Operations, by admin.Caller) (whole admin.GroupMembers, err error) {
-		for page := (store.Page{Limit: 1000}); ; {
-			part, next, err := o.Group(ctx, by, c.Group, page)
+	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
+		in, whole := adminapi.GroupMembers{Listing: adminapi.Listing{Limit: 1000}, Name: c.Group}, admin.GroupMembers{}
+		for {
+			part, err := adminapi.ShowGroup.Call(ctx, t, in)
 			if err != nil {
-				return whole, err
+				return err
 			}
-			part.Members = append(whole.Members, part.Members...)
-			whole = part
-			if page.After = next; next == "" {
-				return whole, nil
+			whole = admin.GroupMembers{Group: part.Group, Members: append(whole.Members, part.Members...)}
+			if in.Cursor = part.Next; part.Next == "" {
+				return c.print(sh, whole, func(t *table.Table) { drawMembers(whole, t) })
 			}
 		}
 	})
@@ -86,9 +83,7 @@ func drawMembers(v admin.GroupMembers, t *table.Table) {
 type groupDelete struct{ namedGroup }
 
 func (c *groupDelete) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawDeletion, func(o *admin.Operations, by admin.Caller) (admin.Deletion, error) {
-		return o.DeleteGroup(ctx, by, c.Group)
-	})
+	return ask(ctx, sh, c.output, drawDeletion, adminapi.DeleteGroup, adminapi.ByName{Name: c.Group})
 }
 
 // membership is the arguments of a command about one person in a group.
@@ -109,15 +104,11 @@ func drawMembership(v admin.Membership, t *table.Table) {
 type groupAdd struct{ membership }
 
 func (c *groupAdd) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawMembership, func(o *admin.Operations, by admin.Caller) (admin.Membership, error) {
-		return o.AddMember(ctx, by, c.Group, c.User)
-	})
+	return ask(ctx, sh, c.output, drawMembership, adminapi.AddMember, adminapi.Membership{Name: c.Group, User: c.User})
 }
 
 type groupRemove struct{ membership }
 
 func (c *groupRemove) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawMembership, func(o *admin.Operations, by admin.Caller) (admin.Membership, error) {
-		return o.RemoveMember(ctx, by, c.Group, c.User)
-	})
+	return ask(ctx, sh, c.output, drawMembership, adminapi.RemoveMember, adminapi.Membership{Name: c.Group, User: c.User})
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -51,18 +51,15 @@ func (c *initialCreate) Help() string {
 }
 
 func (c *initialCreate) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawInitialToken, func(o *admin.Operations, by admin.Caller) (admin.InitialAccessToken, error) {
-		return o.CreateInitialAccessToken(ctx, by, c.Name, c.Uses, c.TTL)
-	})
+	in := adminapi.NewInitialToken{Name: c.Name, MaxUses: c.Uses, TTL: admin.Span(c.TTL)}
+	return ask(ctx, sh, c.output, drawInitialToken, adminapi.CreateInitialAccessToken, adminapi.Creation[adminapi.NewInitialToken]{Body: in})
 }
 
 type initialList struct{ output }
 
 func (c *initialList) Run(ctx context.Context, sh *shell) error {
 	none := "there is no initial access token yet; make one with: cardea initial-access-token create --name NAME"
-	return every(ctx, sh, c.output, none, drawInitialTokens, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.InitialAccessToken, string, error) {
-		return o.InitialAccessTokens(ctx, by, p)
-	})
+	return list(ctx, sh, sh.operate, c.output, none, drawInitialTokens, adminapi.ListInitialAccessTokens, plainListing)
 }
 
 func drawInitialTokens(views []admin.InitialAccessToken, t *table.Table) {
@@ -79,7 +76,5 @@ type initialRevoke struct {
 }
 
 func (c *initialRevoke) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawInitialToken, func(o *admin.Operations, by admin.Caller) (admin.InitialAccessToken, error) {
-		return o.RevokeInitialAccessToken(ctx, by, c.ID)
-	})
+	return ask(ctx, sh, c.output, drawInitialToken, adminapi.RevokeInitialAccessToken, adminapi.ByID{ID: c.ID})
 }

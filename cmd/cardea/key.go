@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/table"
 )
@@ -25,25 +26,11 @@ func drawKeys(infos []keys.Info, t *table.Table) {
 type keyList struct{ output }
 
 func (c *keyList) Run(ctx context.Context, sh *shell) error {
-	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
-		infos, err := o.Keys(ctx, by)
-		if err != nil {
-			return err
-		}
-		return printList(c.output, sh, infos, "there is no signing key yet; cardea serve makes the first one when it starts", drawKeys)
-	})
+	const none = "there is no signing key yet; cardea serve makes the first one when it starts"
+	return list(ctx, sh, sh.operateKeys, c.output, none, drawKeys, adminapi.ListKeys, plainListing)
 }
 
-// oneKey runs an operation on a signing key, and prints the key.
-func oneKey(ctx context.Context, sh *shell, out output, do func(*admin.Operations, admin.Caller) (keys.Info, error)) error {
-	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
-		info, err := do(o, by)
-		if err != nil {
-			return err
-		}
-		return out.print(sh, info, func(t *table.Table) { drawKeys([]keys.Info{info}, t) })
-	})
-}
+func drawKey(info keys.Info, t *table.Table) { drawKeys([]keys.Info{info}, t) }
 
 type keyRotate struct {
 	Alg string `placeholder:"ALG" help:"Algorithm of the new key; tokens.signing_alg by default."`
@@ -52,9 +39,8 @@ type keyRotate struct {
 }
 
 func (c *keyRotate) Run(ctx context.Context, sh *shell) error {
-	return oneKey(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (keys.Info, error) {
-		return o.RotateKey(ctx, by, c.Alg, c.Now)
-	})
+	in := adminapi.Creation[*adminapi.Rotation]{Body: &adminapi.Rotation{Alg: c.Alg, Now: c.Now}}
+	return askWith(ctx, sh, sh.operateKeys, c.output, drawKey, adminapi.RotateKey, in)
 }
 
 type keyRetire struct {
@@ -63,7 +49,5 @@ type keyRetire struct {
 }
 
 func (c *keyRetire) Run(ctx context.Context, sh *shell) error {
-	return oneKey(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (keys.Info, error) {
-		return o.RetireKey(ctx, by, c.KID)
-	})
+	return askWith(ctx, sh, sh.operateKeys, c.output, drawKey, adminapi.RetireKey, adminapi.ByKID{KID: c.KID})
 }

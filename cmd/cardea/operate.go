@@ -5,13 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/user"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
-	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -79,10 +81,79 @@ func caller() admin.Caller {
 	return admin.Command(name, name+"@"+host)
 }
 
-// one runs an operation that returns one record, and prints it.
-func one[T any](ctx context.Context, sh *shell, o output, draw func(T, *table.Table), do func(*admin.Operations, admin.Caller) (T, error)) error {
-	return sh.operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
-		view, err := do(operations, by)
+// opener opens the configured installation and runs a function on it.
+type opener func(context.Context, func(*admin.Operations, admin.Caller) error) error
+
+// reach runs fn where the operations of this command are done: at the server that --server names, or on the installation
+// that open opens.
+func (sh *shell) reach(ctx context.Context, open opener, fn func(adminapi.Target) error) error {
+	if sh.server() == "" {
+		return open(ctx, func(o *admin.Operations, by admin.Caller) error { return fn(adminapi.Target{Operations: o, By: by}) })
+	}
+	remote, err := sh.remote()
+	if err != nil {
+		return err
+	}
+	return fn(adminapi.Target{Remote: remote})
+}
+
+// server returns the server that --server or the environment names, "" for the configured installation.
+func (sh *shell) server() string {
+	return strings.TrimSuffix(cmp.Or(sh.Server, sh.variable("CARDEA_SERVER")), "/")
+}
+
+// remote returns the server that --server names, with the credentials of the environment.
+func (sh *shell) remote() (*adminapi.Remote, error) {
+	for name, given := range map[string]bool{
+		"--config": sh.ConfigFile != "", "--data-dir": sh.DataDir != nil, "--database": sh.Database != nil, "--issuer": sh.Issuer != nil,
+	} {
+		if given {
+			return nil, usageError(name + " is of this machine, and --server of another; give only one of them")
+		}
+	}
+	u, err := url.Parse(sh.server())
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, usageError("--server is not the public URL of a server; write it like https://auth.example.com")
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopback(u.Hostname())) {
+		return nil, usageError("--server must be https, because secrets are sent over it; http is for this machine only")
+	}
+	r := &adminapi.Remote{Issuer: sh.server(), ClientID: sh.variable("CARDEA_CLIENT_ID")}
+	if r.Token, err = sh.secret("CARDEA_TOKEN"); err != nil {
+		return nil, err
+	}
+	if r.ClientSecret, err = sh.secret("CARDEA_CLIENT_SECRET"); err != nil {
+		return nil, err
+	}
+	if r.Token == "" && (r.ClientID == "" || r.ClientSecret == "") {
+		return nil, advise("--server needs API credentials: set CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET, or CARDEA_TOKEN; make them there with: "+
+			"cardea client create --name NAME --grant client_credentials --resource %s%s --scope 'cardea:*'", r.Issuer, admin.APIPath)
+	}
+	return r, nil
+}
+
+// secret returns an environment variable, or what is in the file that the variable of the same name with _FILE names.
+func (sh *shell) secret(name string) (string, error) {
+	file := sh.variable(name + "_FILE")
+	if value := sh.variable(name); value != "" || file == "" {
+		return value, nil
+	}
+	text, err := os.ReadFile(file) // #nosec G304 -- the operator names it
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// ask does an operation that returns one record, and prints it.
+func ask[In, Out any](ctx context.Context, sh *shell, o output, draw func(Out, *table.Table), op *adminapi.Operation[In, Out], in In) error {
+	return askWith(ctx, sh, sh.operate, o, draw, op, in)
+}
+
+// askWith is ask on the installation that open opens.
+func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output, draw func(Out, *table.Table), op *adminapi.Operation[In, Out], in In) error {
+	return sh.reach(ctx, open, func(t adminapi.Target) error {
+		view, err := op.Call(ctx, t, in)
 		if err != nil {
 			return err
 		}
@@ -90,23 +161,26 @@ func one[T any](ctx context.Context, sh *shell, o output, draw func(T, *table.Ta
 	})
 }
 
-// every runs an operation that lists records page by page, and prints all of them. empty is the
-// note for an empty list.
-func every[T any](ctx context.Context, sh *shell, o output, empty string, draw func([]T, *table.Table), list func(*admin.Operations, admin.Caller, store.Page) ([]T, string, error)) error {
-	return sh.operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
+// list does an operation that lists records page by page, and prints all of them. with returns its input for a page, and
+// empty is the note for an empty list.
+func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empty string, draw func([]T, *table.Table), op *adminapi.Operation[In, adminapi.Page[T]], with func(adminapi.Listing) In) error {
+	return sh.reach(ctx, open, func(t adminapi.Target) error {
 		all := []T{}
-		for page := (store.Page{Limit: 1000}); ; {
-			views, next, err := list(operations, by, page)
+		for page := (adminapi.Listing{Limit: 1000}); ; {
+			part, err := op.Call(ctx, t, with(page))
 			if err != nil {
 				return err
 			}
-			all = append(all, views...)
-			if page.After = next; next == "" {
+			all = append(all, part.Items...)
+			if page.Cursor = part.Next; part.Next == "" {
 				return printList(o, sh, all, empty, draw)
 			}
 		}
 	})
 }
+
+// plainListing is the input of a list without filters.
+func plainListing(l adminapi.Listing) adminapi.Listing { return l }
 
 func drawDeletion(d admin.Deletion, t *table.Table) {
 	t.Row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))

@@ -13,8 +13,12 @@ import (
 type profileList struct{ output }
 
 func (c *profileList) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawProfiles, func(o *admin.Operations, by admin.Caller) ([]admin.Profile, error) {
-		return o.Profiles(ctx, by)
+	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
+		profiles, err := o.Profiles(ctx, by)
+		if err != nil {
+			return err
+		}
+		return c.print(sh, profiles, func(t *table.Table) { drawProfiles(profiles, t) })
 	})
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/oauth"
-	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -77,22 +77,12 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 	return t
 }
 
-// change runs an operation on a resource and prints the resource. It opens the signing keys only for a resource with an
-// algorithm of its own.
-func (f resourceTerms) change(
-	ctx context.Context, sh *shell, o output, do func(*admin.Operations, admin.Caller) (admin.Resource, error),
-) error {
-	operate := sh.operate
+// open returns how the installation is opened: with the signing keys only for a resource with an algorithm of its own.
+func (f resourceTerms) open(sh *shell) opener {
 	if f.SigningAlg != nil && *f.SigningAlg != "" {
-		operate = sh.operateResources
+		return sh.operateResources
 	}
-	return operate(ctx, func(operations *admin.Operations, by admin.Caller) error {
-		view, err := do(operations, by)
-		if err != nil {
-			return err
-		}
-		return o.print(sh, view, func(t *table.Table) { drawResource(view, t) })
-	})
+	return sh.operate
 }
 
 type resourceCreate struct {
@@ -105,9 +95,7 @@ type resourceCreate struct {
 func (c *resourceCreate) Run(ctx context.Context, sh *shell) error {
 	n := admin.NewResource{Identifier: c.Identifier, ResourceTerms: c.terms()}
 	n.Name = c.Name
-	return c.change(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
-		return o.CreateResource(ctx, by, n)
-	})
+	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.CreateResource, adminapi.Creation[admin.NewResource]{Body: n})
 }
 
 type resourceList struct{ output }
@@ -115,10 +103,7 @@ type resourceList struct{ output }
 func (c *resourceList) Run(ctx context.Context, sh *shell) error {
 	none := "no MCP server is registered yet; add one with: " +
 		"cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION"
-	return every(ctx, sh, c.output, none, drawResources,
-		func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Resource, string, error) {
-			return o.Resources(ctx, by, p)
-		})
+	return list(ctx, sh, sh.operate, c.output, none, drawResources, adminapi.ListResources, plainListing)
 }
 
 func drawResources(views []admin.Resource, t *table.Table) {
@@ -135,9 +120,7 @@ type resourceShow struct {
 }
 
 func (c *resourceShow) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawResource, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
-		return o.Resource(ctx, by, c.Resource)
-	})
+	return ask(ctx, sh, c.output, drawResource, adminapi.ShowResource, adminapi.ByID{ID: c.Resource})
 }
 
 type resourceUpdate struct {
@@ -155,9 +138,7 @@ func (c *resourceUpdate) Help() string {
 func (c *resourceUpdate) Run(ctx context.Context, sh *shell) error {
 	terms := c.terms()
 	terms.Name = c.Name
-	return c.change(ctx, sh, c.output, func(o *admin.Operations, by admin.Caller) (admin.Resource, error) {
-		return o.UpdateResource(ctx, by, c.Resource, terms)
-	})
+	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.UpdateResource, adminapi.Change[admin.ResourceTerms]{ID: c.Resource, Body: terms})
 }
 
 type resourceDelete struct {
@@ -166,7 +147,5 @@ type resourceDelete struct {
 }
 
 func (c *resourceDelete) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawDeletion, func(o *admin.Operations, by admin.Caller) (admin.Deletion, error) {
-		return o.DeleteResource(ctx, by, c.Resource)
-	})
+	return ask(ctx, sh, c.output, drawDeletion, adminapi.DeleteResource, adminapi.ByID{ID: c.Resource})
 }

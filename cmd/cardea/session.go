@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -20,8 +20,8 @@ type sessionList struct {
 
 func (c *sessionList) Run(ctx context.Context, sh *shell) error {
 	empty := emptyList(c.User != "", "session", "nobody is signed in; a session begins when a person signs in")
-	return every(ctx, sh, c.output, empty, drawSessions, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.Session, string, error) {
-		return o.Sessions(ctx, by, c.User, p)
+	return list(ctx, sh, sh.operate, c.output, empty, drawSessions, adminapi.ListSessions, func(l adminapi.Listing) adminapi.SessionListing {
+		return adminapi.SessionListing{Listing: l, User: c.User}
 	})
 }
 
@@ -39,9 +39,7 @@ type sessionRevoke struct {
 }
 
 func (c *sessionRevoke) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawEndedSession, func(o *admin.Operations, by admin.Caller) (admin.EndedSession, error) {
-		return o.RevokeSession(ctx, by, c.ID)
-	})
+	return ask(ctx, sh, c.output, drawEndedSession, adminapi.RevokeSession, adminapi.ByID{ID: c.ID})
 }
 
 func drawEndedSession(s admin.EndedSession, t *table.Table) {

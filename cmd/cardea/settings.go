@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,10 +22,14 @@ type settings struct {
 	DataDir    *string `placeholder:"DIR" help:"Folder of the SQLite file and the master key."`
 	Database   *string `placeholder:"URL" help:"sqlite:PATH or postgres://HOST/NAME, without a password."`
 	Issuer     *string `placeholder:"URL" help:"Public URL of the server."`
+	Server     string  `placeholder:"URL" help:"Run a command for operators at the server with this public URL, over its Admin API. The default is CARDEA_SERVER. The credentials are CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET, or CARDEA_TOKEN."`
 }
 
 // load reads the configuration. flags has the values of flags that only this command takes.
 func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
+	if server := sh.server(); server != "" {
+		return nil, usageError("this command does not work over the Admin API of " + server + "; run it on that machine, without --server and CARDEA_SERVER")
+	}
 	if flags == nil {
 		flags = map[string]string{}
 	}
@@ -36,12 +41,7 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 	if config.HoldsPassword(flags["database"]) {
 		return nil, usageError("--database holds a password, and every user of this machine can read a command line; set CARDEA_DATABASE, or database in the file, instead")
 	}
-	file := sh.ConfigFile
-	for _, variable := range sh.environ {
-		if path, found := strings.CutPrefix(variable, "CARDEA_CONFIG="); found && file == "" {
-			file = path
-		}
-	}
+	file := cmp.Or(sh.ConfigFile, sh.variable("CARDEA_CONFIG"))
 	sources := config.Sources{File: file, Environ: sh.environ, Flags: flags}
 	c, err := config.Load(sources)
 	if err != nil {
@@ -55,6 +55,16 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 		sh.warn(warning)
 	}
 	return c, nil
+}
+
+// variable returns the value of an environment variable, "" if it is not set.
+func (sh *shell) variable(name string) (value string) {
+	for _, variable := range sh.environ {
+		if text, found := strings.CutPrefix(variable, name+"="); found {
+			value = text
+		}
+	}
+	return value
 }
 
 // installation is a configured Cardea with its database open.

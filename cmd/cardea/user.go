@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/identity"
-	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
@@ -97,18 +97,15 @@ func (c *userCreate) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	return one(ctx, sh, c.output, drawUser, func(o *admin.Operations, by admin.Caller) (admin.User, error) {
-		return o.CreateUser(ctx, by, admin.NewUser{Email: c.Email, Name: c.Name, Password: password, Role: c.Role, Groups: c.Group})
-	})
+	n := admin.NewUser{Email: c.Email, Name: c.Name, Password: password, Role: c.Role, Groups: c.Group}
+	return ask(ctx, sh, c.output, drawUser, adminapi.CreateUser, adminapi.Creation[admin.NewUser]{Body: n})
 }
 
 type userList struct{ output }
 
 func (c *userList) Run(ctx context.Context, sh *shell) error {
 	none := "nobody can sign in yet; make an account with: cardea user create --email ADDRESS --password-stdin"
-	return every(ctx, sh, c.output, none, drawUsers, func(o *admin.Operations, by admin.Caller, p store.Page) ([]admin.User, string, error) {
-		return o.Users(ctx, by, "", p)
-	})
+	return list(ctx, sh, sh.operate, c.output, none, drawUsers, adminapi.ListUsers, plainListing)
 }
 
 func drawUsers(views []admin.User, t *table.Table) {
@@ -125,17 +122,15 @@ type namedUser struct {
 	output
 }
 
-// run calls verb and prints the account.
-func (c *namedUser) run(ctx context.Context, sh *shell, verb func(*admin.Operations, context.Context, admin.Caller, string) (admin.User, error)) error {
-	return one(ctx, sh, c.output, drawUser, func(o *admin.Operations, by admin.Caller) (admin.User, error) {
-		return verb(o, ctx, by, c.User)
-	})
+// run does an operation on the account and prints it.
+func (c *namedUser) run(ctx context.Context, sh *shell, op *adminapi.Operation[adminapi.ByID, admin.User]) error {
+	return ask(ctx, sh, c.output, drawUser, op, adminapi.ByID{ID: c.User})
 }
 
 type userShow struct{ namedUser }
 
 func (c *userShow) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).User)
+	return c.run(ctx, sh, adminapi.ShowUser)
 }
 
 type userUpdate struct {
@@ -148,21 +143,20 @@ func (c *userUpdate) Run(ctx context.Context, sh *shell) error {
 	if c.Name == nil && c.Role == nil {
 		return usageError("nothing to change; say what, with --name or --role")
 	}
-	return c.run(ctx, sh, func(o *admin.Operations, ctx context.Context, by admin.Caller, name string) (admin.User, error) {
-		return o.UpdateUser(ctx, by, name, admin.UserTerms{Name: c.Name, Role: c.Role})
-	})
+	terms := admin.UserTerms{Name: c.Name, Role: c.Role}
+	return ask(ctx, sh, c.output, drawUser, adminapi.UpdateUser, adminapi.Change[admin.UserTerms]{ID: c.User, Body: terms})
 }
 
 type userDisable struct{ namedUser }
 
 func (c *userDisable) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).DisableUser)
+	return c.run(ctx, sh, adminapi.DisableUser)
 }
 
 type userEnable struct{ namedUser }
 
 func (c *userEnable) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, (*admin.Operations).EnableUser)
+	return c.run(ctx, sh, adminapi.EnableUser)
 }
 
 type userResetPassword struct {
@@ -176,9 +170,8 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	return one(ctx, sh, c.output, c.draw, func(o *admin.Operations, by admin.Caller) (admin.PasswordReset, error) {
-		return o.ResetPassword(ctx, by, c.User, password, c.KeepGrants)
-	})
+	in := adminapi.NewPassword{Password: password, KeepGrants: c.KeepGrants}
+	return ask(ctx, sh, c.output, c.draw, adminapi.ResetPassword, adminapi.Change[adminapi.NewPassword]{ID: c.User, Body: in})
 }
 
 func (c *userResetPassword) draw(v admin.PasswordReset, t *table.Table) {
@@ -193,7 +186,5 @@ func (c *userResetPassword) draw(v admin.PasswordReset, t *table.Table) {
 type userDelete struct{ namedUser }
 
 func (c *userDelete) Run(ctx context.Context, sh *shell) error {
-	return one(ctx, sh, c.output, drawDeletion, func(o *admin.Operations, by admin.Caller) (admin.Deletion, error) {
-		return o.DeleteUser(ctx, by, c.User)
-	})
+	return ask(ctx, sh, c.output, drawDeletion, adminapi.DeleteUser, adminapi.ByID{ID: c.User})
 }

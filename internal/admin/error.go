@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
@@ -48,6 +49,20 @@ var fields = regexp.MustCompile(`\{[a-z_]+\}`)
 // Unwrap returns the refusal that the audit log records if e is Forbidden. Otherwise it
 // returns nil, so that the transaction is rolled back.
 func (e *Error) Unwrap() error { return e.cause }
+
+// Refused returns the Error that another server told with text, about the field if it is not "".
+func Refused(kind Kind, noun Noun, field, text string) *Error {
+	e := &Error{Kind: kind, Field: field, format: strings.ReplaceAll(text, "%", "%%")}
+	if kind == NotFound && field == "" {
+		e.Noun = noun
+	}
+	if word, err := regexp.Compile(`\b` + regexp.QuoteMeta(field) + `\b`); err == nil && fields.MatchString("{"+field+"}") {
+		if at := word.FindStringIndex(e.format); at != nil {
+			e.format = e.format[:at[0]] + "{" + field + "}" + e.format[at[1]:]
+		}
+	}
+	return e
+}
 
 func invalid(field, format string, args ...any) error {
 	return &Error{Kind: Invalid, Field: field, format: format, args: args}

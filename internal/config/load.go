@@ -191,6 +191,11 @@ func scalar(node *yaml.Node) (string, error) {
 	return strings.Join(items, ","), nil
 }
 
+// commandVariables are read by the commands themselves.
+var commandVariables = []string{
+	"CARDEA_CONFIG", "CARDEA_SERVER", "CARDEA_TOKEN", "CARDEA_TOKEN_FILE", "CARDEA_CLIENT_ID", "CARDEA_CLIENT_SECRET", "CARDEA_CLIENT_SECRET_FILE",
+}
+
 func (l *Loaded) readEnvironment(environ []string) error {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
@@ -203,7 +208,7 @@ func (l *Loaded) readEnvironment(environ []string) error {
 			if err := l.set(fields[at], value, "environment"); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-		case name == "CARDEA_CONFIG", strings.HasPrefix(name, "CARDEA_TEST_"):
+		case slices.Contains(commandVariables, name), strings.HasPrefix(name, "CARDEA_TEST_"):
 		default:
 			l.Warnings = append(l.Warnings, fmt.Sprintf("the environment variable %s is unknown and ignored; the "+
 				"nearest known one is %s", name, nearest(name, variables())))

@@ -1,0 +1,237 @@
+package adminapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+)
+
+// Target is where an operation is done: on the installation of this machine, or by the server that Remote calls, if it is
+// not nil.
+type Target struct {
+	Operations *admin.Operations
+	By         admin.Caller
+	Remote     *Remote
+}
+
+// Call does the operation. A refusal is an *admin.Error in both places.
+func (op *Operation[In, Out]) Call(ctx context.Context, t Target, in In) (out Out, err error) {
+	if t.Remote == nil {
+		return op.Do(ctx, t.Operations, t.By, in)
+	}
+	err = t.Remote.do(ctx, &op.Spec, reflect.ValueOf(in), &out)
+	return out, err
+}
+
+// Remote calls the Admin API of a server. It is for one goroutine.
+type Remote struct {
+	Issuer string
+	// Token is an access token for the API. If it is "", each operation gets one with the client credentials, which has
+	// the scope that it needs (RFC 6749 §4.4).
+	Token, ClientID, ClientSecret string
+}
+
+const (
+	patience  = time.Minute
+	maxAnswer = 64 << 20 // bytes
+)
+
+// remoteClient follows no redirect, because it sends secrets.
+var remoteClient = &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// do sends the request of an operation and reads the answer into out.
+func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) error {
+	r, err := c.request(ctx, s, in)
+	if err != nil {
+		return err
+	}
+	token, err := c.token(ctx, s)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	status, header, body, err := c.send(r)
+	switch {
+	case err != nil:
+		return err
+	case status/100 != 2:
+		return c.refusal(s, status, header, body)
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("the answer of %s is not that of this version's Admin API; use the same version of cardea on both machines", c.Issuer)
+	}
+	return nil
+}
+
+// request returns the request that read reads as in.
+func (c *Remote) request(ctx context.Context, s *Spec, in reflect.Value) (*http.Request, error) {
+	path, query, header := s.Path, url.Values{}, http.Header{}
+	for _, p := range params(s.In) {
+		field := in.FieldByIndex(p.field.Index)
+		value := format(field)
+		switch {
+		case p.in == "path":
+			path = strings.Replace(path, "{"+p.name+"}", url.PathEscape(value), 1)
+		case field.IsZero():
+		case p.in == "query":
+			query.Set(p.name, value)
+		default:
+			header.Set(p.name, value)
+		}
+	}
+	var sent io.Reader
+	if field, ok := body(s.In); ok {
+		text, err := encodeBody(in.FieldByIndex(field.Index))
+		if err != nil {
+			return nil, err
+		}
+		if text != nil {
+			sent = bytes.NewReader(text)
+			header.Set("Content-Type", "application/json")
+		}
+	}
+	address := c.Issuer + Prefix + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	r, err := http.NewRequestWithContext(ctx, s.Method, address, sent)
+	if err != nil {
+		return nil, err
+	}
+	r.Header = header
+	return r, nil
+}
+
+// format returns a parameter as text.
+func format(field reflect.Value) string {
+	switch v := field.Interface().(type) {
+	case int:
+		return strconv.Itoa(v)
+	case bool:
+		return strconv.FormatBool(v)
+	case time.Time:
+		return v.UTC().Format(time.RFC3339Nano)
+	}
+	return field.String()
+}
+
+// encodeBody returns a body as JSON without what is not given, because a member that is null would stand for the default.
+func encodeBody(v reflect.Value) ([]byte, error) {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return nil, nil
+		}
+		v = v.Elem()
+	}
+	object := map[string]any{}
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if field := v.FieldByIndex(f.Index); name != "" && name != "-" && !f.Anonymous && !field.IsZero() {
+			object[name] = field.Interface()
+		}
+	}
+	return json.Marshal(object)
+}
+
+// send sends a request and returns the answer. An error says that there was none.
+func (c *Remote) send(r *http.Request) (status int, header http.Header, body []byte, err error) {
+	r.Header.Set("Accept", "application/json, application/problem+json")
+	resp, err := remoteClient.Do(r)
+	if err == nil {
+		defer resp.Body.Close() //nolint:errcheck // it is read to its end
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	}
+	if err != nil {
+		cause := err
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			cause = wrapped.Err // which does not repeat the address
+		}
+		return 0, nil, nil, fmt.Errorf("%s cannot be reached: %w; check --server, and that cardea serve runs there", c.Issuer, cause)
+	}
+	return resp.StatusCode, resp.Header, body, nil
+}
+
+// token returns an access token for an operation.
+func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
+	if c.Token != "" {
+		return c.Token, nil
+	}
+	form := url.Values{"grant_type": {"client_credentials"}, "resource": {c.Issuer + admin.APIPath}, "scope": {strings.Join(s.Scopes(), " ")}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Issuer+"/oauth2/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret)) // RFC 6749 §2.3.1
+	status, header, body, err := c.send(r)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Token       string `json:"access_token"`
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	err = json.Unmarshal(body, &answer)
+	switch {
+	case answer.Code == "invalid_client":
+		return "", fmt.Errorf("%s does not accept the credentials; check CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET", c.Issuer)
+	case answer.Code == "invalid_scope":
+		return "", fmt.Errorf("the credentials lack the scope %s; an operator of the server gives it with: cardea client update %s --scope …", s.Scopes()[0], c.ClientID)
+	case answer.Code != "" && status != http.StatusOK:
+		return "", fmt.Errorf("%s gives no access token: %s (%s)", c.Issuer, answer.Description, answer.Code)
+	case err != nil || answer.Token == "":
+		return "", c.strange(status, header)
+	}
+	return answer.Token, nil
+}
+
+// strange returns the error for an answer that is not one of Cardea, or of a fault.
+func (c *Remote) strange(status int, header http.Header) error {
+	if id := header.Get("X-Request-Id"); status/100 == 5 && id != "" {
+		return fmt.Errorf("%s failed with status %d; its log has the reason, with request_id %s", c.Issuer, status, id)
+	}
+	return fmt.Errorf("%s answers with status %d, which the Admin API does not; check --server, and that admin.enabled is true there", c.Issuer, status)
+}
+
+// refusal returns the error of a problem (RFC 9457).
+func (c *Remote) refusal(s *Spec, status int, header http.Header, body []byte) error {
+	var p struct {
+		Code   string `json:"error"`
+		Detail string `json:"detail"`
+		Errors []struct {
+			Location string `json:"location"`
+		} `json:"errors"`
+	}
+	if err := json.Unmarshal(body, &p); err != nil || p.Detail == "" || status/100 != 4 {
+		return c.strange(status, header)
+	}
+	kind := admin.Invalid
+	for k, of := range statuses {
+		if of == status {
+			kind = k
+		}
+	}
+	field := ""
+	if len(p.Errors) > 0 {
+		_, field, _ = strings.Cut(p.Errors[0].Location, ".")
+	}
+	switch {
+	case status == http.StatusUnauthorized:
+		return fmt.Errorf("%s does not accept the access token: %s", c.Issuer, p.Detail)
+	case status == http.StatusTooManyRequests:
+		return errors.New(p.Detail)
+	}
+	return admin.Refused(kind, s.Noun, field, p.Detail)
+}
