@@ -274,6 +274,7 @@ func (d *demo) introduce() {
   Authorization server  %[1]s
   MCP server            %[2]s
   Console               %[1]s/admin
+  For agents            %[1]s/admin/mcp, where an agent does what the console does
   Sign in as            %[3]s with password %[4]s
   Data                  %[5]s
 
