@@ -181,7 +181,7 @@ func TestKeysAtURI(t *testing.T) {
 	t.Run("what is published is no key set, or gives a key away", func(t *testing.T) {
 		s, site, a := begin(t, old)
 		secret := []byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`)
-		for set, why := range map[string]string{"[]": "not a JSON Web Key Set", string(secret): "public keys alone", `{"keys":[]}`: "none of its keys"} {
+		for set, why := range map[string]string{"[]": "not a JSON Web Key Set", string(secret): "public keys only", `{"keys":[]}`: "none of its keys"} {
 			s.Clock.Advance(time.Minute)
 			site.publish([]byte(set))
 			refused(t, s, ask(a, a.Assertion()), why)

@@ -17,7 +17,8 @@ var snippetFiles embed.FS
 // snippets are programs to copy, in which what an operator chose is quoted as a string of the language: a string of
 // JSON is one of Go, JavaScript and Python too.
 var snippets = template.Must(template.New("").Funcs(template.FuncMap{
-	"q": quoted,
+	"q":  quoted,
+	"sh": word,
 	"args": func(words []string) string {
 		all := make([]string, len(words))
 		for i, word := range words {
@@ -71,7 +72,7 @@ func guideFor(r admin.Resource, issuer, alg string) (*guide, error) {
 	}
 	facts := map[string]any{
 		"Issuer": issuer, "Identifier": r.Identifier, "Name": r.Name, "Path": path, "Origin": origin, "Alg": alg,
-		"JWKS": issuer + "/.well-known/jwks", "All": all, "First": first,
+		"JWKS": issuer + "/.well-known/jwks", "All": all, "First": first, "Slug": slug(r.Name),
 	}
 	g := &guide{MetadataURL: origin + "/.well-known/oauth-protected-resource" + strings.TrimSuffix(path, "/")}
 	for name, to := range map[string]*string{"go.tmpl": &g.Go, "node.tmpl": &g.Node, "python.tmpl": &g.Python} {
@@ -95,18 +96,14 @@ func guideFor(r admin.Resource, issuer, alg string) (*guide, error) {
 	if len(first) > 0 {
 		g.Challenge += `, scope="` + strings.Join(first, " ") + `"`
 	}
-	name := slug(r.Name)
-	entry := quoted(name) + `: {"url": ` + quoted(r.Identifier) + "}"
-	vscode, err := json.Marshal(map[string]string{"name": name, "type": "http", "url": r.Identifier})
-	if err != nil {
+	var text strings.Builder
+	if err := snippets.ExecuteTemplate(&text, "connect.tmpl", facts); err != nil {
 		return nil, err
 	}
-	g.Connect = []connection{
-		{"Claude Code", "Then type /mcp in a session, choose " + name + " and Authenticate.",
-			"claude mcp add --transport http " + name + " " + word(r.Identifier)},
-		{"VS Code", "", "code --add-mcp " + word(string(vscode))},
-		{"Cursor", "In ~/.cursor/mcp.json; Cursor then shows a button to sign in.", `{"mcpServers": {` + entry + "}}"},
-		{"MCP Inspector", "", "npx @modelcontextprotocol/inspector --cli --server-url " + word(r.Identifier) + " --method tools/list"},
+	// Of each program there are its name, the command, and perhaps what to do then, a line each.
+	for _, lines := range strings.Split(strings.TrimSpace(text.String()), "\n\n") {
+		line := append(strings.Split(lines, "\n"), "")
+		g.Connect = append(g.Connect, connection{Name: line[0], Command: line[1], How: line[2]})
 	}
 	return g, nil
 }

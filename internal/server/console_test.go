@@ -55,6 +55,9 @@ func TestConsoleAccessibility(t *testing.T) {
 		"/admin/sessions": {""},
 		"/admin/keys":     {"", "/rotate"},
 		"/admin/settings": {""},
+
+		"/admin/audit":       {"", "?first=refused&since=nonsense&address=192.0.2.1", "/" + s.Events("authorize.code")[0].ID},
+		"/admin/credentials": {"", "/new"},
 	}
 	for _, screen := range screens {
 		t.Run(screen.name, func(t *testing.T) {
@@ -104,6 +107,8 @@ func TestConsoleRoles(t *testing.T) {
 		{"/admin/clients", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
 		{"/admin/people", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
 		{"/admin/keys", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
+		{"/admin/audit", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
+		{"/admin/credentials", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
 		{"/admin/settings", []identity.Role{identity.Auditor, identity.Owner}},
 	} {
 		for r, b := range browsers {

@@ -133,6 +133,7 @@ func TestReplaceMetadata(t *testing.T) {
 		replace := func(keepApproval bool) {
 			t.Helper()
 			said := &oauth.Client{ID: c.ID, Metadata: c.Metadata, FetchedAt: c.FetchedAt} // and nothing of what an operator says
+			c.Version++
 			update(t, db, func(tx *store.Tx) error { return tx.ReplaceMetadata(said, keepApproval) })
 		}
 		c.Metadata = oauth.Metadata{Name: "Agent 2", RedirectURIs: []string{"https://a.example/cb"}, Method: oauth.MethodPost}
