@@ -29,7 +29,7 @@ var builtInScopes = []oauth.ResourceScope{
 	{Name: "cardea:clients:read", Description: "See the clients that are known here", Risk: oauth.RiskRead},
 	{Name: "cardea:clients:write", Description: "Add, approve, change, disable and delete clients", Risk: oauth.RiskChange},
 	{Name: "cardea:users:read", Description: "See the people who have an account here", Risk: oauth.RiskRead},
-	{Name: "cardea:users:write", Description: "Add, change, disable and delete people's accounts", Risk: oauth.RiskChange},
+	{Name: "cardea:users:write", Description: "Add, change, disable and delete people's accounts, and give roles if you are an owner", Risk: oauth.RiskAct},
 	{Name: "cardea:groups:read", Description: "See the groups and who is in them", Risk: oauth.RiskRead},
 	{Name: "cardea:groups:write", Description: "Add, change and delete groups and who is in them", Risk: oauth.RiskChange},
 	{Name: "cardea:grants:read", Description: "See what people have allowed which clients", Risk: oauth.RiskRead},
@@ -37,11 +37,11 @@ var builtInScopes = []oauth.ResourceScope{
 	{Name: "cardea:sessions:read", Description: "See where people are signed in", Risk: oauth.RiskRead},
 	{Name: "cardea:sessions:write", Description: "Sign people out", Risk: oauth.RiskChange},
 	{Name: "cardea:keys:read", Description: "See the signing keys and explain tokens", Risk: oauth.RiskRead},
-	{Name: "cardea:keys:write", Description: "Replace the signing keys", Risk: oauth.RiskChange},
+	{Name: "cardea:keys:write", Description: "Replace the signing keys", Risk: oauth.RiskAct},
 	{Name: "cardea:providers:read", Description: "See where people sign in from", Risk: oauth.RiskRead},
 	{Name: "cardea:events:read", Description: "Read the audit log", Risk: oauth.RiskRead},
 	{Name: "cardea:settings:read", Description: "See how this server is configured", Risk: oauth.RiskRead},
-	{Name: "cardea:*", Description: "Operate this server in every way", Risk: oauth.RiskChange},
+	{Name: "cardea:*", Description: "Operate this server in every way", Risk: oauth.RiskAct},
 }
 
 // builtIn returns the resources that are built into the server with that issuer.

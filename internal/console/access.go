@@ -34,7 +34,7 @@ func (e *Endpoint) grants(v *visit) (outcome, error) {
 	}}
 	var err error
 	list.Grants, list.Next, err = e.Operations.Grants(v.Context(), v.caller, list.GrantQuery, v.page())
-	return screen{template: "grants.html", title: "Grants", body: list}, err
+	return screen{template: "grants.html", title: "Grants", body: list}.unknown(err)
 }
 
 func (e *Endpoint) confirmRevokeGrant(v *visit) (outcome, error) {
@@ -74,7 +74,7 @@ func (e *Endpoint) sessions(v *visit) (outcome, error) {
 	list := sessionList{User: v.query.Get("user")}
 	var err error
 	list.Sessions, list.Next, err = e.Operations.Sessions(v.Context(), v.caller, list.User, v.page())
-	return screen{template: "sessions.html", title: "Sessions", body: list}, err
+	return screen{template: "sessions.html", title: "Sessions", body: list}.unknown(err)
 }
 
 func (e *Endpoint) confirmRevokeSession(v *visit) (outcome, error) {

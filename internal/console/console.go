@@ -206,30 +206,39 @@ func (e *Endpoint) show(page func(*visit) (outcome, error)) http.Handler {
 	})
 }
 
-// finish returns the answer of page, in which a refusal of an operation becomes a page that says so.
+// finish returns the answer of page, in which a refusal of an operation becomes a page of the console that says so.
 func (e *Endpoint) finish(v *visit, page func(*visit) (outcome, error)) (web.Answer, error) {
 	out, err := page(v)
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) {
+		out, err = refusal(refused), nil
+	}
 	if err != nil {
-		return nil, told(err)
+		return nil, err
 	}
 	return out.answer(e, v), nil
 }
 
-// told returns the refusal that tells err to a person: an operation that was refused has a status of its own.
-func told(err error) error {
-	refused := (*admin.Error)(nil)
-	if !errors.As(err, &refused) {
-		return err
-	}
-	switch refused.Kind {
+// refusal is the page that tells a person why an operation was refused. The menu beside it is the way on.
+func refusal(err *admin.Error) screen {
+	s := screen{template: "refusal.html", title: "This cannot be done", status: http.StatusBadRequest, problem: web.Sentence(err.Text(label))}
+	switch err.Kind {
 	case admin.Forbidden:
-		return oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied, "%s", refused)
+		s.title, s.status = "This is not allowed", http.StatusForbidden
 	case admin.NotFound:
-		return oauth.RefuseStatus(http.StatusNotFound, "not_found", "%s", refused)
+		s.title, s.status = "Nothing here", http.StatusNotFound
 	case admin.Conflict:
-		return oauth.RefuseStatus(http.StatusConflict, "conflict", "%s", refused)
+		s.status = http.StatusConflict
 	}
-	return oauth.Refuse(oauth.InvalidRequest, "%s", refused)
+	return s
+}
+
+// unknown returns s with the sentence of err instead of an error if err says that what a filter names is not there.
+func (s screen) unknown(err error) (outcome, error) {
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind == admin.NotFound {
+		s.problem, s.status = web.Sentence(refused.Text(label)), http.StatusUnprocessableEntity
+		return s, nil
+	}
+	return s, err
 }
 
 // do adapts a function that changes something: the form is from a page of the console that this session was shown.
