@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Names are what the parties of an event are called now. "" is one that is not known, or deleted: the event's id is
@@ -44,6 +45,12 @@ var stories = map[string][2]string{
 
 	"client.register": {"{client} registered itself[, as it had before{known}]",
 		"The registration of a client[ {name}] was refused[ because {why}]"},
+	"client.wait": {"{person} asked to let {client} in[ at {resource}][ with {scope}], which waits for an operator",
+		"{client} was not let in[, because {why}]"},
+	"setup.link": {"{actor} made a link to set the installation up",
+		"A link to set the installation up was refused[ because {why}]"},
+	"setup.complete": {"{person} set the installation up and is its first owner",
+		"An attempt to set the installation up was refused[ because {why}]"},
 	"admin.request": {"{actor} operated this server", "A request to operate this server was refused[ because {why}]"},
 	"grant.revoke": {"The access of {client}[ for {person?}] ended because {end}",
 		"{actor} may not end the access of {client}[ for {person?}][: {why}]"},
@@ -65,6 +72,7 @@ var verbs = map[string][2]string{
 	"rotate_secret": {"gave % a new secret", "give % a new secret"}, "reset_password": {"set a new password for", "set a password for"},
 	"revoke": {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
 	"read": {"looked at", "look at"}, "add": {"added[ {person?}] to", "add[ {person?}] to"},
+	"block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"}, "dismiss": {"dismissed the request of", "dismiss the request of"},
 	"remove": {"removed[ {person?}] from", "remove[ {person?}] from"},
 }
 
@@ -74,19 +82,18 @@ var ends = map[string]string{
 	"client_revoked": "{client} gave it up",
 }
 
-// Sentence tells the event in plain English, as one sentence that begins with a capital letter and has no period. What
-// strangers chose is in it with every character that is not visible removed, and cut; it must still be escaped for
-// HTML.
+// Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would change
+// an address or an id, and has no period. What strangers chose is in it with every character that is not visible
+// removed, and cut; it must still be escaped for HTML.
 func (e Event) Sentence(names Names) string {
 	text, _ := e.story()
 	told := strings.TrimSpace(e.fill(text, names))
-	for i, r := range told {
-		if i == 0 {
-			told = string(unicode.ToUpper(r)) + told[len(string(r)):]
-		}
-		break
+	first, _, _ := strings.Cut(told, " ")
+	if told == "" || strings.ContainsAny(first, "@_") { // an address or an id stays as it is
+		return told
 	}
-	return told
+	r, size := utf8.DecodeRuneInString(told)
+	return string(unicode.ToUpper(r)) + told[size:]
 }
 
 // Told reports whether the package has words for the action of e. Other actions are told by their name.
