@@ -113,7 +113,7 @@ type runningDemo struct {
 	stop func() // and wait until it has; it is stopped at the end of the test anyway
 }
 
-var introduced = regexp.MustCompile(`(?s)Authorization server +(\S+)\n +MCP server +(\S+)\n +Console +\S+/admin\n +Sign in as +(\S+) with password (\S+)\n.*Ctrl-C ends the demo`)
+var introduced = regexp.MustCompile(`(?s)Authorization server +(\S+)\n +MCP server +(\S+)\n +Console +\S+/admin\n.*?Sign in as +(\S+) with password (\S+)\n.*Ctrl-C ends the demo`)
 
 func startDemo(t *testing.T, args ...string) *runningDemo {
 	t.Helper()
