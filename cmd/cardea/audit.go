@@ -33,7 +33,7 @@ type auditFilter struct {
 	Client  string `placeholder:"ID" help:"Only events of this client."`
 	User    string `placeholder:"E-MAIL|ID" help:"Only events of this person."`
 	Grant   string `placeholder:"ID" help:"Only events of this grant."`
-	Outcome string `placeholder:"OUTCOME" help:"Only events with this outcome: allowed or refused."`
+	Outcome string `enum:",allowed,refused" default:"" placeholder:"OUTCOME" help:"Only events with this outcome: allowed or refused."`
 	Refused bool   `help:"The same as --outcome refused."`
 
 	Resource string `placeholder:"ID|URL" help:"Only events at this MCP server."`
@@ -42,11 +42,8 @@ type auditFilter struct {
 	Request  string `placeholder:"ID" help:"Only this request, by the X-Request-Id of its response."`
 }
 
-// Validate returns an error if a flag has an unknown value, or flags contradict each other.
+// Validate returns an error if flags contradict each other.
 func (f auditFilter) Validate() error {
-	if f.Outcome != "" && f.Outcome != string(audit.Allowed) && f.Outcome != string(audit.Refused) {
-		return fmt.Errorf("--outcome %q is not an outcome; use allowed or refused", f.Outcome)
-	}
 	if f.Refused && f.Outcome == string(audit.Allowed) {
 		return errors.New("--refused and --outcome allowed exclude each other; give one of them")
 	}
