@@ -25,9 +25,8 @@ type ToolScopes map[string][]string
 // RequireToolScopes lets a tools/call through only if the token covers the scopes of the tool in params.name, which it
 // compares byte for byte. If a scope is missing, it answers 403 insufficient_scope over HTTP, which makes clients step
 // up (MCP authorization, "Step-Up Authorization Flow"), with the scopes of all calls in a batch; a batch is refused as
-// a whole. Other requests of MCP, notifications and responses get through. A method that MCP does not know is closed,
-// because it may be another name for a tool: the answer is that there is no such method. The methods in extra are open
-// to every valid token.
+// a whole. Other requests of MCP, notifications and responses get through. A method that MCP does not know is refused
+// as not found, because it may be another name for a tool. The methods in extra are open to every valid token.
 //
 // RequireToolScopes reads the whole message before next does. So that both read the same message, next gets the same
 // bytes, with their length, without an offer to go on in another protocol (Upgrade), and everything that next could read

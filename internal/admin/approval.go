@@ -151,8 +151,8 @@ func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, f
 	return view, err
 }
 
-// DismissClient refuses all who wait for an operator to approve the client. Whoever starts again from the client asks
-// anew; BlockClient keeps the client out for good.
+// DismissClient refuses all requests that wait for an operator to approve the client. A later request of the client
+// waits again; use BlockClient to refuse those too.
 func (o *Operations) DismissClient(ctx context.Context, by Caller, id string) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client.dismiss", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)

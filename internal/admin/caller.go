@@ -145,9 +145,9 @@ func mayRole(r identity.Role, noun Noun, to access) bool {
 	return slices.Contains(rights[r][write], noun) || to == read && slices.Contains(rights[r][read], noun)
 }
 
-// mayRoles returns nil if c, which comes from now, may decide who has a role, and about the accounts of those who have
-// one: it is a command, or an owner, because whoever can sign in as an owner is one. A client in its own name may not,
-// whatever its scopes.
+// mayRoles returns nil if c, which comes from now, may give roles and change the accounts of people with a role.
+// Only a command or an owner may, because anybody who controls an owner's account has all rights. A client in its own
+// name may not, whatever its scopes.
 func (c Caller) mayRoles() error {
 	switch {
 	case c.Actor.Type == audit.ByCommand, c.Actor.Type == audit.ByUser && c.role == identity.Owner:

@@ -160,7 +160,8 @@ func (o *Operations) DeleteGroup(ctx context.Context, by Caller, name string) (d
 	return done, err
 }
 
-// AddMember puts the person with the given id or e-mail address into a group. One who is in it stays there.
+// AddMember puts the person with the given id or e-mail address into a group. It changes nothing if the
+// person is in the group already.
 func (o *Operations) AddMember(ctx context.Context, by Caller, name, user string) (Membership, error) {
 	return o.changeMember(ctx, by, "add", name, user, (*store.Tx).AddMember)
 }

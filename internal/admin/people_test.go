@@ -56,7 +56,7 @@ func TestLastOwner(t *testing.T) {
 				}
 			})
 		}
-		// One who is disabled already is no owner to count.
+		// A disabled owner does not count.
 		if _, err := o.DeleteUser(t.Context(), root, out.ID); err != nil {
 			t.Error(err)
 		}
@@ -165,7 +165,7 @@ func TestRoles(t *testing.T) {
 	})
 }
 
-// Somebody who is demoted, disabled or deleted loses the right at once.
+// A person who is demoted, disabled or deleted loses their rights at once.
 func TestDemoted(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		o := operate(t, db)
