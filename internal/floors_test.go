@@ -109,13 +109,14 @@ var nameless = []string{"util", "utils", "common", "helpers", "models", "service
 const (
 	maxPackages        = 36   // without those that only tests import, which are not rooms of the program
 	maxLines           = 2200 // of a package, without its tests
+	maxFile            = 700  // lines of a file that is not a test
 	maxEndpointImports = 10   // of packages of ours
 	maxServerImports   = 20
 	maxMeanImports     = 2.2 // beyond the vocabularies
 )
 
-// large are the packages that may have more lines: store, admin, console and cmd/cardea have a file for each noun, and
-// guard is a product of its own.
+// large are the packages that may have more lines: store, admin, console and cmd/cardea have a file for each noun
+// (docs/decisions/0024-wide-packages.md), and guard is a product of its own.
 var large = []string{"internal/store", "internal/admin", "internal/console", "cmd/cardea", "guard"}
 
 // vocabularies are the packages whose words everybody uses: importing them ties nobody to anybody.
@@ -126,6 +127,7 @@ var vocabularies = []string{"internal/oauth", "internal/identity", "internal/sto
 type pkg struct {
 	Name        string
 	Lines       int
+	Longest     int // lines of its longest file that is not a test
 	Imports     []string
 	TestImports []string
 }
@@ -263,6 +265,8 @@ func TestExcesses(t *testing.T) {
 		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
 			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
 		{"long, as it may be", []pkg{{Name: "internal/store", Lines: 5000}, {Name: "guard", Lines: 5000}}, nil},
+		{"a long file, also where the package may be", []pkg{{Name: "internal/store", Longest: 701}, {Name: "internal/token", Longest: 700}},
+			[]string{"internal/store has a file of 701 lines, more than 700: what in it is a file of its own?"}},
 		{"an endpoint", beside(calm, pkg{Name: "internal/token", Imports: many(10)}), nil},
 		{"an endpoint that imports much", beside(calm, pkg{Name: "internal/token", Imports: many(11)}),
 			[]string{"internal/token imports 11 packages of ours, more than 10"}},
@@ -300,6 +304,9 @@ func excesses(pkgs []pkg) (found []string) {
 		}
 		if p.Lines > maxLines && !slices.Contains(large, p.Name) {
 			fault("%s has %d lines, more than %d: what in it is a package of its own?", p.Name, p.Lines, maxLines)
+		}
+		if p.Longest > maxFile {
+			fault("%s has a file of %d lines, more than %d: what in it is a file of its own?", p.Name, p.Longest, maxFile)
 		}
 		most := len(p.Imports)
 		switch {
@@ -404,7 +411,9 @@ func list(t *testing.T) (pkgs []pkg) {
 			found[folder] = p
 		}
 		if !strings.HasSuffix(path, "_test.go") {
-			p.Lines += bytes.Count(source, []byte("\n"))
+			lines := bytes.Count(source, []byte("\n"))
+			p.Lines += lines
+			p.Longest = max(p.Longest, lines)
 		}
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)

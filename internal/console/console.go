@@ -1,5 +1,5 @@
-// Package console is the pages of operators: the set-up of an installation at /setup, and the console under /admin, with a
-// section for each kind of thing that internal/admin operates on and a page for each thing. A page is a thin layer over an
+// Package console is the pages of operators under /admin, with a section for each kind of thing that internal/admin
+// operates on and a page for each thing. A page is a thin layer over an
 // operation of admin, which judges the person's role and records the change. Every page and every action works without
 // JavaScript; htmx only spares loading whole pages.
 package console

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/account"
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/assertion"
@@ -49,7 +50,7 @@ type Server struct {
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
 	login         *login.Endpoint
-	setup         *console.Setup // nil: there is no administration over HTTP
+	setup         *account.Setup // nil: there is no administration over HTTP
 	discovery     *discovery.Endpoint
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
 	console       *console.Endpoint  // likewise
@@ -134,7 +135,7 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 		Admin: operations, CursorKey: master.Derive("cursors"),
 	}
 	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Refuse: s.strangers.Refuse}
-	s.setup = &console.Setup{
+	s.setup = &account.Setup{
 		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Addresses: addresses, Refuse: s.strangers.Refuse,
 	}
 	return operations.EnsureBuiltIn(ctx)

@@ -1,4 +1,6 @@
-package console
+// Package account is the pages on which people make and keep their accounts. There is one so far: /setup, where the
+// one-time link of the first start makes the first owner.
+package account
 
 import (
 	"embed"
@@ -17,10 +19,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-//go:embed templates/setup.html
-var setupFiles embed.FS
+//go:embed templates/*.html
+var files embed.FS
 
-var setupTemplates = web.ParseTemplates(setupFiles)
+var templates = web.ParseTemplates(files)
 
 // Setup implements /setup, where the one-time link of the first start leads. Its token is in the fragment, which a script
 // copies into the form; without scripts, the person pastes it.
@@ -55,7 +57,7 @@ type setupForm struct {
 }
 
 // Page returns the page, with status 200.
-func (v setupForm) Page() web.Page { return setupTemplates.Page("setup.html", v).Scripted() }
+func (v setupForm) Page() web.Page { return templates.Page("setup.html", v).Scripted() }
 
 // setUp is the purpose of the token of the form.
 const setUp = "set up"
