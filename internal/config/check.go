@@ -161,6 +161,11 @@ func checkChoices(c *Config) error {
 				strings.Join(choice.of, ", "))
 		}
 	}
+	for _, method := range c.Login.Methods {
+		if !slices.Contains(LoginMethods, method) {
+			return fmt.Errorf("login.methods: %.40q is unknown; use %s", method, strings.Join(LoginMethods, ", "))
+		}
+	}
 	if c.Registration.CIMD == "allowlist" && len(c.Registration.Allow) == 0 && c.Registration.PinnedDir == "" {
 		return errors.New("registration.cimd: allowlist permits no client while registration.cimd_allow is empty; " +
 			"list hosts there, or set registration.cimd to off")

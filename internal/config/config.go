@@ -73,11 +73,19 @@ type Registration struct {
 	PinnedDir string
 }
 
-// Login says how long a person stays signed in.
+// Words are names separated by commas or spaces.
+type Words []string
+
+// Login says how people sign in, and how long they stay signed in.
 type Login struct {
+	// Methods are the ways in which people prove who they are, each one of LoginMethods.
+	Methods Words
 	IdleTTL time.Duration // of a session that is not used
 	MaxTTL  time.Duration // of a session, used or not
 }
+
+// LoginMethods are what Login.Methods may have.
+var LoginMethods = []string{"password"}
 
 // Admin says whether operators work over HTTP.
 type Admin struct {

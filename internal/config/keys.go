@@ -96,6 +96,8 @@ var fields = []field{
 	{Key{"registration.cimd_pinned_dir", "", "folder of `*.json` metadata documents that are used instead of " +
 		"fetching them, for hosts that cannot be reached; read at startup"},
 		func(c *Config) any { return &c.Registration.PinnedDir }, nil},
+	{Key{"login.methods", "password", "how people sign in: `password`"},
+		func(c *Config) any { return &c.Login.Methods }, nil},
 	{Key{"login.idle_ttl", "24h", "time after which an unused browser session ends"},
 		func(c *Config) any { return &c.Login.IdleTTL }, nil},
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},

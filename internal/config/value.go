@@ -41,6 +41,8 @@ func parse(at any, text string) error {
 		*at, err = parsePrefixes(text)
 	case *[]string:
 		*at, err = parseHosts(text)
+	case *Words:
+		*at = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	default:
 		panic(fmt.Sprintf("config: cannot parse %T", at))
 	}
@@ -64,6 +66,8 @@ func format(at any) string {
 		}
 		return strings.Join(all, ", ")
 	case *[]string:
+		return strings.Join(*at, ", ")
+	case *Words:
 		return strings.Join(*at, ", ")
 	case *string:
 		return *at

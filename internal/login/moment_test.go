@@ -100,7 +100,7 @@ func endpoint(db *store.DB, accounts *limit.Backoff) *login.Endpoint {
 		Sealer:   interaction.NewSealer([]byte("0123456789abcdef0123456789abcdef")),
 		Issuer:   "https://auth.example.com",
 	}
-	return &login.Endpoint{DB: db, Pages: webtest.Pages, Desk: desk, Next: "/consent", Accounts: accounts,
+	return &login.Endpoint{DB: db, Pages: webtest.Pages, Desk: desk, Methods: []string{"password"}, Next: "/consent", Accounts: accounts,
 		Refuse: func(_ *http.Request, _ audit.Event, err error) error { return err }}
 }
 
@@ -113,7 +113,7 @@ func post(t *testing.T, e *login.Endpoint, email, password string) map[string]st
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.AddCookie(browser.Cookie())
 	w := httptest.NewRecorder()
-	webtest.Pages.HTML(func(r *http.Request) (web.Answer, error) { return e.Post(r) }).ServeHTTP(w, r)
+	web.NewRouter(webtest.Pages, e.Routes()...).ServeHTTP(w, r)
 	if w.Code >= 500 {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}

@@ -12,9 +12,10 @@ var files embed.FS
 
 var templates = web.ParseTemplates(files)
 
-// SignIn is the page that asks who the person is: a form with the inputs email
-// and password that is posted to /login.
+// SignIn is the page that asks who the person is. The form of passwords, with the inputs email and password, is posted to
+// /login.
 type SignIn struct {
+	Password bool                      // whether it has that form
 	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none
 	Email    string                    // filled in

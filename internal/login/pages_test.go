@@ -14,8 +14,8 @@ import (
 func views(probe string) map[string]web.Answer {
 	card := &interaction.ClientCard{Name: probe, ID: probe, Destination: interaction.Destination{Host: probe}}
 	return map[string]web.Answer{
-		"within a request": login.SignIn{Client: card, Email: probe, Error: probe, Request: "sealed" + probe, CSRF: probe},
-		"plain sign-in":    login.SignIn{CSRF: probe},
+		"within a request": login.SignIn{Password: true, Client: card, Email: probe, Error: probe, Request: "sealed" + probe, CSRF: probe},
+		"plain sign-in":    login.SignIn{Password: true, CSRF: probe},
 		"signed in":        login.SignedIn{Email: probe, Error: probe, CSRF: probe},
 		"signed out":       login.SignedOut{},
 	}
@@ -35,8 +35,9 @@ func TestPages(t *testing.T) {
 func TestSignInPage(t *testing.T) {
 	t.Run("within a request", func(t *testing.T) {
 		page := webtest.Show(t, login.SignIn{
-			Client: &interaction.ClientCard{Name: "Claude Code", ID: "mcp_1"},
-			Email:  "ada@example.com", Request: "sealed", CSRF: "token",
+			Password: true,
+			Client:   &interaction.ClientCard{Name: "Claude Code", ID: "mcp_1"},
+			Email:    "ada@example.com", Request: "sealed", CSRF: "token",
 		})
 		for _, want := range []string{`name="request" value="sealed"`, `name="csrf" value="token"`, `name="email" type="email" value="ada@example.com" autocomplete="username"`, `name="password" type="password" autocomplete="current-password"`, `for="email"`, `for="password"`} {
 			if !strings.Contains(page, want) {
@@ -51,7 +52,7 @@ func TestSignInPage(t *testing.T) {
 		}
 	})
 	t.Run("after an error", func(t *testing.T) {
-		page := webtest.Show(t, login.SignIn{Error: "E-mail or password is wrong."})
+		page := webtest.Show(t, login.SignIn{Password: true, Error: "E-mail or password is wrong."})
 		if !strings.Contains(page, `id="error" role="alert">E-mail or password is wrong.`) || strings.Count(page, `aria-describedby="error"`) != 2 {
 			t.Error(page)
 		}

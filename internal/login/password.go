@@ -1,149 +1,101 @@
 package login
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/subtle"
-	"encoding/base64"
-	"fmt"
-	"runtime"
-	"strings"
-	"time"
-	"unicode/utf8"
+	"errors"
+	"net/http"
 
-	"golang.org/x/crypto/argon2"
-	"golang.org/x/text/unicode/norm"
-
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// The shortest password, in characters, and the longest, in bytes.
-const (
-	minPassword = 8
-	maxPassword = 1024
-)
+// passwords is the method of an e-mail address and a password.
+type passwords struct{ *Endpoint }
 
-// cost is the cost of argon2id for a password (RFC 9106 §4, reduced to the memory of a small machine). Hashes of
-// another cost are replaced at sign-in.
-var cost = argon{memory: 19 * 1024, time: 2, threads: 1}
+// Name is the method's name in login.methods.
+func (passwords) Name() string { return "password" }
 
-type argon struct {
-	memory, time uint32 // KiB, passes
-	threads      uint8
-}
+// Offer shows the form.
+func (passwords) Offer(page *SignIn) { page.Password = true }
 
-// The highest cost of a stored hash. A hash beyond it was not made here and matches no password, because the database
-// must not decide how much this server spends.
-const (
-	maxMemory  = 256 * 1024 // KiB
-	maxTime    = 10         // passes
-	maxThreads = 16
-)
+// Routes returns none of its own, because the sign-in page is at the address of its form.
+func (passwords) Routes() []web.Route { return nil }
 
-// bulkhead limits how many passwords are hashed at a time, so that sign-ins cannot use up all processors or memory, and
-// how many wait for their turn.
-var bulkhead = struct{ running, waiting chan struct{} }{
-	running: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-	waiting: make(chan struct{}, 64),
-}
-
-// errBusy refuses a sign-in if too many others are waiting.
-var errBusy = oauth.RefuseForNow(5*time.Second, "too many people are signing in at this moment: try again")
-
-// enter waits for a turn to hash.
-func enter(ctx context.Context) (leave func(), err error) {
-	select {
-	case bulkhead.waiting <- struct{}{}:
-	default:
-		return nil, errBusy
-	}
-	defer func() { <-bulkhead.waiting }()
-	select {
-	case bulkhead.running <- struct{}{}:
-		return func() { <-bulkhead.running }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// HashPassword returns the argon2id hash of a password in PHC form. It refuses a password that is too short, too long
-// or not text. It blocks while others hash.
-func HashPassword(ctx context.Context, password string) (string, error) {
-	password, err := normalise(password)
+// Post answers POST /login. A sign-in begins a new session and ends the one that the browser had. After many failures,
+// attempts at the account or from the network address have to wait, before the password is checked. Attempts from a
+// browser that signed in to the account before are counted separately, so that a stranger cannot lock the owner out.
+func (m passwords) Post(r *http.Request) (web.Answer, error) {
+	form, err := web.Form(r)
 	if err != nil {
-		return "", err
+		return nil, m.Refuse(r, audit.SignIn(""), err)
 	}
-	if utf8.RuneCountInString(password) < minPassword {
-		return "", oauth.Refuse(oauth.InvalidRequest, "the password must have at least %d characters", minPassword)
+	v := interaction.Visitor{Browser: m.Pages.Browser(r)}
+	email, password := form.Get("email"), form.Get("password")
+	switch {
+	case !v.Browser.Known():
+		return m.again(r, v, form, "", errForm, noCookie)
+	case !m.Pages.Check(v.Browser, form.Get("csrf"), signIn):
+		return m.again(r, v, form, "", errForm, oldForm)
+	case len(email) > maxEmail:
+		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address is longer than %d bytes", maxEmail)
+		return nil, m.Refuse(r, audit.SignIn(""), err)
 	}
-	leave, err := enter(ctx)
+	key := identity.EmailKey(email)
+	user, err := m.account(r, key)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	defer leave()
-	salt := make([]byte, 16)
-	_, _ = rand.Read(salt) // never fails, crypto/rand
-	return cost.format(salt, cost.key(password, salt)), nil
-}
-
-// verifyPassword reports whether hash is the hash of password, and whether it should be replaced by one of the current
-// cost. An empty or malformed hash takes as long to check as a valid one, and matches no password.
-func verifyPassword(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
-	password, err = normalise(password)
+	answer, err := m.try(r, key, func() (web.Answer, error) {
+		proof, err := m.prove(r, user, password)
+		if err != nil {
+			return nil, err
+		}
+		return m.arrive(r, destinationOf(form), proof)
+	})
 	if err != nil {
-		return false, false, err
+		return m.again(r, v, form, user.ID, err, why(err))
 	}
-	leave, err := enter(ctx)
-	if err != nil {
-		return false, false, err
-	}
-	defer leave()
-	a, salt, key, err := parsePHC(hash)
-	if err != nil {
-		a, salt, key = cost, dummySalt, nil
-	}
-	ok = subtle.ConstantTimeCompare(a.key(password, salt), key) == 1
-	return ok, a != cost, nil
+	return answer, nil
 }
 
-// dummySalt is the salt for an account that does not exist.
-var dummySalt = make([]byte, 16)
-
-// normalise returns a password in a form that does not depend on how it was typed (RFC 8265 §4.2.2).
-func normalise(password string) (string, error) {
-	if len(password) > maxPassword || !utf8.ValidString(password) || strings.ContainsRune(password, 0) {
-		return "", oauth.Refuse(oauth.InvalidRequest, "the password must be text of at most %d bytes", maxPassword)
+// account returns the user with this e-mail address, or a user without a password if there is none.
+func (m passwords) account(r *http.Request, key string) (*identity.User, error) {
+	var user *identity.User
+	err := m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		user, err = tx.UserByEmail(key)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return &identity.User{}, nil
 	}
-	return norm.NFC.String(password), nil
+	return user, err
 }
 
-func (a argon) key(password string, salt []byte) []byte {
-	return argon2.IDKey([]byte(password), salt, a.time, a.memory, a.threads, 32)
-}
-
-func (a argon) format(salt, key []byte) string {
-	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, a.memory, a.time, a.threads,
-		b64.EncodeToString(salt), b64.EncodeToString(key))
-}
-
-func parsePHC(hash string) (a argon, salt, key []byte, err error) {
-	parts := strings.Split(hash, "$")
-	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
-		return a, nil, nil, fmt.Errorf("login: not an argon2id hash")
+// prove returns the proof that the password is the user's, and errWrong if it is not. It takes as long for a user who
+// does not exist as for any other. The proof confirms the password hash, because an operator may have changed it or
+// disabled the account in the meantime, and replaces one of an outdated cost.
+func (m passwords) prove(r *http.Request, user *identity.User, password string) (Proof, error) {
+	ok, outdated, err := verifyPassword(r.Context(), user.PasswordHash, password)
+	switch {
+	case err != nil:
+		return Proof{}, err
+	case !ok, user.Disabled():
+		return Proof{}, errWrong
 	}
-	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &a.memory, &a.time, &a.threads); err != nil {
-		return a, nil, nil, fmt.Errorf("login: argon2id parameters: %w", err)
+	hash := user.PasswordHash
+	if outdated {
+		if better, err := HashPassword(r.Context(), password); err == nil { // otherwise the old hash stays in use
+			hash = better
+		}
 	}
-	if a.memory == 0 || a.memory > maxMemory || a.time == 0 || a.time > maxTime || a.threads == 0 ||
-		a.threads > maxThreads {
-		return a, nil, nil, fmt.Errorf("login: argon2id parameters out of bounds")
-	}
-	if salt, err = base64.RawStdEncoding.DecodeString(parts[4]); err == nil {
-		key, err = base64.RawStdEncoding.DecodeString(parts[5])
-	}
-	if err != nil || len(key) == 0 {
-		return a, nil, nil, fmt.Errorf("login: argon2id salt or key is not base64")
-	}
-	return a, salt, key, nil
+	return Proof{Person: user, AMR: []string{"pwd"}, Confirm: func(tx *store.Tx) error {
+		err := tx.ConfirmPassword(user.ID, user.PasswordHash, hash)
+		if errors.Is(err, store.ErrNotFound) {
+			return errWrong
+		}
+		return err
+	}}, nil
 }

@@ -4,11 +4,11 @@ import "github.com/cardea-auth/cardea/internal/web"
 
 // Routes returns the routes of the pages for signing in and out.
 func (e *Endpoint) Routes() []web.Route {
-	return []web.Route{
+	routes := []web.Route{
 		{Path: "/", Methods: web.Methods{"GET": e.Pages.HTML(e.Home)}, Caller: web.People},
 		{
 			Path:    "/login",
-			Methods: web.Methods{"GET": e.Pages.HTML(e.SignIn), "POST": e.Pages.HTML(e.Post)}, Caller: web.People,
+			Methods: web.Methods{"GET": e.Pages.HTML(e.SignIn), "POST": e.Pages.HTML(passwords{e}.Post)}, Caller: web.People,
 		},
 		{
 			Path: "/logout",
@@ -16,4 +16,8 @@ func (e *Endpoint) Routes() []web.Route {
 				"POST": e.Pages.HTML(e.SignOut)}, Caller: web.People,
 		},
 	}
+	for _, method := range e.methods() {
+		routes = append(routes, method.Routes()...)
+	}
+	return routes
 }

@@ -94,7 +94,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Issuer:   c.Issuer,
 	}
 	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Desk: desk, Next: "/consent", Setup: c.Admin.Enabled,
+		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{

@@ -1,0 +1,100 @@
+package login
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// try runs sign, which checks something that can be guessed, and counts the attempt by network address and account. It
+// refuses the attempt if either has to wait. key is the identity.EmailKey of the account.
+func (e *Endpoint) try(r *http.Request, key string, sign func() (web.Answer, error)) (answer web.Answer, err error) {
+	address, err := attempt(r, e.Addresses, addressKey(r))
+	if err != nil {
+		return nil, err
+	}
+	account, err := attempt(r, e.Accounts, e.accountKey(r, key))
+	if err != nil {
+		address.Return()
+		return nil, err
+	}
+	err = errUnfinished
+	defer func() { count(address, account, err) }()
+	return sign()
+}
+
+// errUnfinished is the outcome of an attempt that panicked.
+var errUnfinished = errors.New("login: the sign-in was not finished")
+
+func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, error) {
+	a, ok, wait, err := of.Begin(r.Context(), key)
+	if err == nil && !ok {
+		err = oauth.RefuseForNow(wait, "too many failed sign-ins")
+	}
+	return a, err
+}
+
+// count ends the two attempts of a sign-in with the outcome err.
+func count(address, account *limit.Attempt, err error) {
+	switch {
+	case errors.Is(err, errWrong):
+		address.Fail()
+		account.Fail()
+	case err == nil:
+		address.Return() // not a success, because the owner of one account may guess at others
+		account.Succeed()
+	default: // the attempt was not a guess
+		address.Return()
+		account.Return()
+	}
+}
+
+// addressKey returns the key under which attempts from a network are counted.
+func addressKey(r *http.Request) string {
+	text := audit.RequestFrom(r.Context()).Address
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
+	return limit.Address(addr)
+}
+
+// accountKey returns the key under which attempts at an account are counted: the account, or the account on a device
+// that has signed in to it before.
+func (e *Endpoint) accountKey(r *http.Request, key string) string {
+	return key + " " + e.Pages.KnownDevice(r, key)
+}
+
+// why returns the sentence that tells a person why err was returned.
+func why(err error) string {
+	refusal, ok := oauth.AsRefusal(err)
+	switch {
+	case !ok || errors.Is(err, errWrong):
+		return failed
+	case errors.Is(err, errBusy):
+		return "Too many people are signing in at this moment. Try again in a few seconds."
+	case refusal.Code == oauth.TooManyRequests:
+		return "Too many sign-ins with this e-mail address, or from this network, have failed. Wait " +
+			inWords(refusal.RetryAfter) + ", then try again."
+	}
+	return web.Sentence(refusal.Description)
+}
+
+// inWords returns a duration in words, rounded up.
+func inWords(d time.Duration) string {
+	count, unit := (d+time.Second-1)/time.Second, "second"
+	if count > 90 {
+		count, unit = (d+time.Minute-1)/time.Minute, "minute"
+	}
+	if count == 1 {
+		return "a " + unit
+	}
+	return strconv.Itoa(int(count)) + " " + unit + "s"
+}

@@ -1,0 +1,81 @@
+package login
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Method is a way in which people prove who they are. Each has a file of its own, and methods lists them.
+type Method interface {
+	// Name is the method's name in login.methods.
+	Name() string
+	// Offer adds to the sign-in page what begins the method.
+	Offer(page *SignIn)
+	// Routes returns the routes by which the method begins and ends.
+	Routes() []web.Route
+}
+
+// methods returns the methods that people may use, in the order in which the sign-in page shows them.
+func (e *Endpoint) methods() []Method {
+	all := []Method{passwords{e}}
+	return slices.DeleteFunc(all, func(m Method) bool { return !slices.Contains(e.Methods, m.Name()) })
+}
+
+// Proof is what a method has shown about a person.
+type Proof struct {
+	Person *identity.User // as it was read
+	AMR    []string       // by what: the values of RFC 8176
+	// Confirm repeats in tx what was read before tx, and spends what may be used once. It refuses if that no longer
+	// holds. Afterwards no other transaction can disable or delete the account until tx ends.
+	Confirm func(tx *store.Tx) error
+}
+
+// arrive ends a sign-in: it begins a session, which replaces the one that the browser had, and leads to where the
+// person wanted to go. It returns what p.Confirm refuses.
+func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer, error) {
+	var cookie *http.Cookie
+	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
+		if err := p.Confirm(tx); err != nil {
+			return err
+		}
+		var err error
+		if cookie, err = e.Desk.Begin(tx, r, p.Person, p.AMR...); err != nil {
+			return err
+		}
+		return tx.Conclude(audit.SignIn(p.Person.ID), nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer := web.WithCookie(web.SeeOther(e.after(to)), cookie)
+	return web.WithCookie(answer, e.Pages.NewDevice(identity.EmailKey(p.Person.Email))), nil
+}
+
+// destination is where a sign-in leads: on with a request, or back to a page of ours, or nowhere in particular.
+type destination struct {
+	request string // the sealed authorization request; "": none
+	back    string // the path of the page; "": none
+}
+
+// destinationOf returns the destination that the parameters request and return name. It ignores a path that is not ours.
+func destinationOf(values url.Values) destination {
+	return destination{request: values.Get("request"), back: ours(values.Get("return"))}
+}
+
+// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if the
+// browser did not keep the cookie.
+func (e *Endpoint) after(to destination) string {
+	switch {
+	case to.request != "":
+		return e.next(to.request) + "&" + e.Desk.SignedInNow()
+	case to.back != "":
+		return "/login?" + e.Desk.SignedInNow() + "&return=" + url.QueryEscape(to.back)
+	}
+	return "/login?" + e.Desk.SignedInNow()
+}
