@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -65,10 +64,9 @@ func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
 // migrationsHash returns a hash of the migrations.
 func migrationsHash(t testing.TB) string {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(here), "..", "migrations", "*.sql"))
+	files, err := filepath.Glob(filepath.Join(moduleRoot(t), "internal", "store", "migrations", "*.sql"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("the migrations are not beside %s (-trimpath hides them): %v", here, err)
+		t.Fatalf("the migrations are not found: %v", err)
 	}
 	hash := sha256.New()
 	for _, file := range files {
@@ -79,4 +77,23 @@ func migrationsHash(t testing.TB) string {
 		hash.Write(text)
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:8])
+}
+
+// moduleRoot returns the folder of go.mod, above the package whose test runs.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	folder, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
+			return folder
+		}
+		above := filepath.Dir(folder)
+		if above == folder {
+			t.Fatal("no go.mod is above the folder of the test")
+		}
+		folder = above
+	}
 }
