@@ -39,7 +39,7 @@ type auditFilter struct {
 	Resource string `placeholder:"ID|URL" help:"Only events at this MCP server."`
 	Actor    string `placeholder:"ID" help:"Only what this person, client or command asked for: an id, also as user:ID, client:ID or command:NAME."`
 	Address  string `placeholder:"IP" help:"Only requests from this network address."`
-	Request  string `placeholder:"ID" help:"Only this request, by the X-Request-Id of its response."`
+	Request  string `aliases:"request-id" placeholder:"ID" help:"Only this request, by the X-Request-Id of its response."`
 }
 
 // Validate returns an error if flags contradict each other.

@@ -190,17 +190,22 @@ func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 
 type clientList struct {
 	Waiting bool `help:"Only those that wait for approval, with who asked and for what."`
+	searched
 	output
 }
 
 func (c *clientList) Run(ctx context.Context, sh *shell) error {
+	if c.Waiting && c.Begins != "" {
+		return usageError("--waiting and --begins exclude each other; give one of them")
+	}
 	if c.Waiting {
 		return list(ctx, sh, sh.operate, c.output, "no client waits for approval", drawWaiting, adminapi.ListWaitingClients, plainListing)
 	}
 	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
 		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
-	return list(ctx, sh, sh.operate, c.output, none, drawClients, adminapi.ListClients, func(l adminapi.Listing) adminapi.ClientListing {
-		return adminapi.ClientListing{Listing: l}
+	empty := emptyList(c.Begins != "", "client", none)
+	return list(ctx, sh, sh.operate, c.output, empty, drawClients, adminapi.ListClients, func(l adminapi.Listing) adminapi.ClientListing {
+		return adminapi.ClientListing{Search: c.listing(l)}
 	})
 }
 

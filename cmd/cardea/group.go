@@ -39,11 +39,14 @@ func (c *groupCreate) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawGroup, adminapi.CreateGroup, adminapi.Creation[adminapi.NewGroup]{Body: in})
 }
 
-type groupList struct{ output }
+type groupList struct {
+	searched
+	output
+}
 
 func (c *groupList) Run(ctx context.Context, sh *shell) error {
 	none := "there is no group yet; create one with: cardea group create NAME"
-	return list(ctx, sh, sh.operate, c.output, none, drawGroups, adminapi.ListGroups, plainListing)
+	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "group", none), drawGroups, adminapi.ListGroups, c.listing)
 }
 
 func drawGroups(views []admin.Group, t *table.Table) {

@@ -182,6 +182,16 @@ func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empt
 // plainListing is the input of a list without filters.
 func plainListing(l adminapi.Listing) adminapi.Listing { return l }
 
+// searched has the flag of a list that is searched.
+type searched struct {
+	Begins string `placeholder:"TEXT" help:"Only those that have a name, an address or an id that begins with this, in whatever case."`
+}
+
+// listing returns the input of a page of what is searched for.
+func (s searched) listing(l adminapi.Listing) adminapi.Search {
+	return adminapi.Search{Listing: l, Q: s.Begins}
+}
+
 func drawDeletion(d admin.Deletion, t *table.Table) {
 	t.Row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))
 }
@@ -198,6 +208,7 @@ var flags = map[string]string{
 	"token_endpoint_auth_method": "auth-method",
 	"max_uses":                   "uses",
 	"sites":                      "site",
+	"q":                          "begins",
 }
 
 // flagOf returns the flag for the input with the given JSON name.

@@ -98,12 +98,15 @@ func (c *resourceCreate) Run(ctx context.Context, sh *shell) error {
 	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.CreateResource, adminapi.Creation[admin.NewResource]{Body: n})
 }
 
-type resourceList struct{ output }
+type resourceList struct {
+	searched
+	output
+}
 
 func (c *resourceList) Run(ctx context.Context, sh *shell) error {
 	none := "no MCP server is registered yet; add one with: " +
 		"cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION"
-	return list(ctx, sh, sh.operate, c.output, none, drawResources, adminapi.ListResources, plainListing)
+	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "MCP server", none), drawResources, adminapi.ListResources, c.listing)
 }
 
 func drawResources(views []admin.Resource, t *table.Table) {

@@ -101,11 +101,14 @@ func (c *userCreate) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawUser, adminapi.CreateUser, adminapi.Creation[admin.NewUser]{Body: n})
 }
 
-type userList struct{ output }
+type userList struct {
+	searched
+	output
+}
 
 func (c *userList) Run(ctx context.Context, sh *shell) error {
 	none := "nobody can sign in yet; make an account with: cardea user create --email ADDRESS --password-stdin"
-	return list(ctx, sh, sh.operate, c.output, none, drawUsers, adminapi.ListUsers, plainListing)
+	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "account", none), drawUsers, adminapi.ListUsers, c.listing)
 }
 
 func drawUsers(views []admin.User, t *table.Table) {

@@ -184,6 +184,14 @@ func (o *Operations) refusal(ctx context.Context, by Caller, action string, err 
 	return o.DB.Conclude(audit.WithActor(ctx, by.Actor), audit.Event{Action: action}, err)
 }
 
+// checkBegins returns nil if a list can be searched for page.Begins.
+func checkBegins(page store.Page) error {
+	if len(page.Begins) > store.MaxBegins {
+		return invalid("q", "{q} is longer than %d bytes; search for less of the name", store.MaxBegins)
+	}
+	return nil
+}
+
 // viewed returns the views of a page of items, with the cursor and the error of that page.
 func viewed[T, V any](view func(T) V, items []T, next string, err error) ([]V, string, error) {
 	views := make([]V, len(items))

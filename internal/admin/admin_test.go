@@ -86,7 +86,7 @@ func TestCaller(t *testing.T) {
 			return err
 		},
 		admin.Users: func(ctx context.Context, by admin.Caller) error {
-			_, _, err := o.Users(ctx, by, "", store.Page{})
+			_, _, err := o.Users(ctx, by, store.Page{})
 			return err
 		},
 		admin.Groups: func(ctx context.Context, by admin.Caller) error {

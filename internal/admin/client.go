@@ -317,12 +317,10 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 type ClientQuery struct {
 	Origin   oauth.Origin
 	Resource string // id or identifier; only clients that operators made are found by it
-	// Begins is the begin of a name or of an id. An id that is whole is found at once; of others, search says what a page
-	// has.
-	Begins string
 }
 
-// Clients returns a page of the clients that match query and the cursor of the next page, "" if there is none.
+// Clients returns a page of the clients that match query and the cursor of the next page, "" if there is none. With both
+// query.Resource and page.Begins, a page may have fewer clients than page.Limit although a next one follows.
 func (o *Operations) Clients(ctx context.Context, by Caller, query ClientQuery, page store.Page) (views []Client, next string, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
 		filter := store.ClientFilter{Origin: query.Origin}
@@ -333,17 +331,10 @@ func (o *Operations) Clients(ctx context.Context, by Caller, query ClientQuery, 
 			}
 			filter.Resource = r.Identifier
 		}
-		list := func(page store.Page) ([]*oauth.Client, string, error) { return tx.Clients(filter, page) }
-		if query.Begins != "" {
-			all, matches := list, func(c *oauth.Client) bool { return anyBegins(query.Begins, c.Name, c.ID) }
-			list = func(page store.Page) ([]*oauth.Client, string, error) {
-				if c, err := tx.Client(query.Begins); err == nil && filter == (store.ClientFilter{}) {
-					return []*oauth.Client{c}, "", nil
-				}
-				return search(page, all, matches)
-			}
+		if err := checkBegins(page); err != nil {
+			return err
 		}
-		clients, cursor, err := list(page)
+		clients, cursor, err := tx.Clients(filter, page)
 		if views, next, err = viewed(viewClient, clients, cursor, err); err != nil {
 			return err
 		}

@@ -89,6 +89,9 @@ func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, descripti
 // Groups returns a page of the groups and the cursor of the next, "" for none.
 func (o *Operations) Groups(ctx context.Context, by Caller, page store.Page) (views []Group, next string, err error) {
 	err = o.look(ctx, by, Groups, func(tx *store.Tx) error {
+		if err := checkBegins(page); err != nil {
+			return err
+		}
 		groups, cursor, err := tx.Groups(page)
 		views, next, err = viewed(viewGroup, groups, cursor, err)
 		return err

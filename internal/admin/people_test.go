@@ -173,13 +173,13 @@ func TestDemoted(t *testing.T) {
 		for name, part := range partings(t, o) {
 			eve := account(t, db, identity.Owner)
 			by := admin.Person(eve, nil)
-			if _, _, err := o.Users(t.Context(), by, "", store.Page{}); err != nil {
+			if _, _, err := o.Users(t.Context(), by, store.Page{}); err != nil {
 				t.Fatal(err)
 			}
 			if err := part(root, eve.ID); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := o.Users(t.Context(), by, "", store.Page{}); kind(err) != admin.Forbidden {
+			if _, _, err := o.Users(t.Context(), by, store.Page{}); kind(err) != admin.Forbidden {
 				t.Errorf("%s, and then reads: %v", name, err)
 			}
 			if _, err := o.CreateGroup(t.Context(), by, "staff", ""); kind(err) != admin.Forbidden {

@@ -207,6 +207,9 @@ func hostOf(identifier string) string {
 // server is not among them.
 func (o *Operations) Resources(ctx context.Context, by Caller, page store.Page) (views []Resource, next string, err error) {
 	err = o.look(ctx, by, Resources, func(tx *store.Tx) error {
+		if err := checkBegins(page); err != nil {
+			return err
+		}
 		resources, cursor, err := tx.ResourcePage(page)
 		views, next, err = viewed(viewResource, resources, cursor, err)
 		return err

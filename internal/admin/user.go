@@ -168,22 +168,13 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 	return view, err
 }
 
-// Users returns a page of the accounts and the cursor of the next page, "" if there is none. If begins is not "", it
-// returns those whose e-mail address, name or id begins with it: one that has it as its address or id at once; of
-// others, search says what a page has.
-func (o *Operations) Users(ctx context.Context, by Caller, begins string, page store.Page) (views []User, next string, err error) {
+// Users returns a page of the accounts and the cursor of the next page, "" if there is none.
+func (o *Operations) Users(ctx context.Context, by Caller, page store.Page) (views []User, next string, err error) {
 	err = o.look(ctx, by, Users, func(tx *store.Tx) error {
-		list := tx.Users
-		if begins != "" {
-			list = func(page store.Page) ([]*identity.User, string, error) {
-				if u, err := findUser(tx, begins); !errors.As(err, new(*Error)) {
-					return []*identity.User{u}, "", err
-				}
-				matches := func(u *identity.User) bool { return anyBegins(begins, u.Email, u.Name, u.ID) }
-				return search(page, tx.Users, matches)
-			}
+		if err := checkBegins(page); err != nil {
+			return err
 		}
-		users, cursor, err := list(page)
+		users, cursor, err := tx.Users(page)
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 		return web.Reply{}, err
 	}
 	if err := e.Admin.Permit(r.Context(), by, s.Noun, s.Writes, s.action()); err != nil {
-		return web.Reply{}, e.problem(admin.APIPath, err)
+		return web.Reply{}, e.problem(admin.APIPath, s, err)
 	}
 	in, text, err := read(r, s)
 	if err != nil {
@@ -139,7 +139,7 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 		return web.Reply{Status: replay.Status, Body: replay.Body, Header: http.Header{"Idempotency-Replayed": {"true"}}}, nil
 	}
 	if err != nil {
-		return web.Reply{}, e.problem(admin.APIPath, err)
+		return web.Reply{}, e.problem(admin.APIPath, s, err)
 	}
 	header := http.Header{}
 	record := out
@@ -242,15 +242,19 @@ var statuses = map[admin.Kind]int{
 	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden, admin.Stale: http.StatusPreconditionFailed,
 }
 
-// problem returns what is told at path of an error of package admin. A fault stays what it is.
-func (e *Endpoint) problem(path string, err error) error {
+// problem returns what is told at path of an error of package admin in an operation. A fault stays what it is.
+func (e *Endpoint) problem(path string, s *Spec, err error) error {
 	refused := (*admin.Error)(nil)
 	if !errors.As(err, &refused) {
 		return err
 	}
 	p := &web.Problem{Status: statuses[refused.Kind], Code: oauth.InvalidRequest, Detail: refused.Error()}
 	if refused.Field != "" {
-		p.Errors = []web.Fault{{Location: "body." + refused.Field, Message: refused.Error()}}
+		place := "body."
+		if s.Method == http.MethodGet {
+			place = "query."
+		}
+		p.Errors = []web.Fault{{Location: place + refused.Field, Message: refused.Error()}}
 	}
 	switch {
 	case refused.Scope != "":

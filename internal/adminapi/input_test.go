@@ -2,8 +2,10 @@ package adminapi_test
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 )
@@ -234,5 +236,116 @@ func TestPages(t *testing.T) {
 	}
 	if reply := ops.call("GET", "/clients?limit=100000", ""); reply.Status != 200 {
 		t.Errorf("a long page: %d %s", reply.Status, reply.Body)
+	}
+}
+
+// A list whose entries have names is searched by their beginning; no other list takes q.
+func TestSearch(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	s.User("ada@example.com")
+	s.User("adam@example.com")
+	ops.call("POST", "/resources", resource)
+	ops.call("POST", "/groups", `{"name":"staff"}`)
+	ops.call("POST", "/clients", `{"client_name":"App of Ada","redirect_uris":["https://a.example/cb"]}`)
+	found := func(path string) (names []string) {
+		t.Helper()
+		for next := ""; ; {
+			reply := ops.call("GET", path+"&limit=1"+next, "")
+			if reply.Status != http.StatusOK {
+				t.Fatalf("%s: %d %s", path, reply.Status, reply.Body)
+			}
+			for _, item := range reply.JSON()["items"].([]any) {
+				of := item.(map[string]any)
+				for _, key := range []string{"email", "client_name", "name"} {
+					if name, ok := of[key].(string); ok && name != "" {
+						names = append(names, name)
+						break
+					}
+				}
+			}
+			if next = reply.Text("next"); next == "" {
+				return names
+			}
+			next = "&cursor=" + next
+		}
+	}
+	for path, want := range map[string]string{
+		"/users?q=ADA": "ada@example.com adam@example.com", "/users?q=ada%40": "ada@example.com", "/users?q=da": "",
+		"/resources?q=weath": "Weather", "/resources?q=https://mcp.example.": "Weather", "/resources?q=rain": "",
+		"/groups?q=St": "staff", "/groups?q=t": "",
+		"/clients?q=app%20of": "App of Ada", "/clients?q=app&origin=operator": "App of Ada", "/clients?q=app&origin=document": "",
+		"/clients?q=of": "",
+	} {
+		if got := strings.Join(found(path), " "); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	for _, path := range []string{"/grants", "/sessions", "/keys", "/events", "/initial_access_tokens", "/clients/waiting", "/clients/blocks", "/settings"} {
+		if reply := ops.call("GET", path+"?q=a", ""); reply.Status != http.StatusBadRequest || !strings.Contains(string(reply.Body), `"query.q"`) {
+			t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
+		}
+	}
+	if reply := ops.call("GET", "/users?q="+strings.Repeat("a", 201), ""); reply.Status != http.StatusUnprocessableEntity || !strings.Contains(string(reply.Body), `"query.q"`) {
+		t.Errorf("a long text: %d %s", reply.Status, reply.Body)
+	}
+	cursor := ops.call("GET", "/users?q=ada&limit=1", "").Text("next")
+	if reply := ops.call("GET", "/users?q=adam&limit=1&cursor="+cursor, ""); reply.Status != http.StatusBadRequest {
+		t.Errorf("the cursor of another search: %d %s", reply.Status, reply.Body)
+	}
+}
+
+// Events are filtered by everything that surface and commands know, alone and all together.
+func TestEventFilters(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	made := ops.call("POST", "/resources", resource)
+	ops.call("GET", "/users/nobody", "")
+	program(t, s, "cardea:clients:read").call("GET", "/users", "") // which is refused
+	list := func(query string) []any {
+		t.Helper()
+		reply := ops.call("GET", "/events?"+query, "")
+		if reply.Status != http.StatusOK {
+			t.Fatalf("%s: %d %s", query, reply.Status, reply.Body)
+		}
+		return reply.JSON()["items"].([]any)
+	}
+	event := list("action=resource.create")[0].(map[string]any)
+	if event["resource"] != "https://mcp.example.com/mcp" || event["request_id"] != made.Header.Get("X-Request-Id") {
+		t.Fatalf("%v", event)
+	}
+	at, err := time.Parse(time.RFC3339Nano, event["at"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := "since=" + url.QueryEscape(at.Format(time.RFC3339Nano))
+	until := "until=" + url.QueryEscape(at.Add(time.Microsecond).Format(time.RFC3339Nano))
+	address := "address=" + url.QueryEscape(event["address"].(string))
+	request := "request_id=" + url.QueryEscape(event["request_id"].(string))
+	all := []string{"action=resource.create", "actor=client:" + ops.ClientID, "resource=" + made.Text("id"), "outcome=allowed", address, request, since, until}
+	for _, filter := range append(all, strings.Join(all, "&"), "actor="+ops.ClientID+"&outcome=allowed&action=resource.") {
+		found := false
+		for _, one := range list(filter) {
+			found = found || one.(map[string]any)["id"] == event["id"]
+		}
+		if !found {
+			t.Errorf("%s does not find the event", filter)
+		}
+	}
+	if got := list(strings.Join(all, "&")); len(got) != 1 {
+		t.Errorf("all filters together: %v", got)
+	}
+	for _, filter := range []string{"action=resource.delete", "actor=client:nobody", "user=usr_nobody", "client=nobody", "resource=https://none.example", "grant=grt_none",
+		"address=192.0.2.77", "request_id=none", "until=" + url.QueryEscape(at.Add(-time.Hour).Format(time.RFC3339)),
+		"action=resource.create&outcome=refused"} {
+		if got := list(filter); len(got) != 0 {
+			t.Errorf("%s: %v", filter, got)
+		}
+	}
+	if got := list("outcome=refused&action=users."); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	if got := list("outcome=refused"); len(got) == 0 || got[0].(map[string]any)["reason"] != "access_denied" {
+		t.Errorf("refused: %v", got)
 	}
 }

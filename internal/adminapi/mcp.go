@@ -158,7 +158,7 @@ func (e *Endpoint) permitMessage(ctx context.Context, call *agentCall, body []by
 			call.refused = refused // and no other access token would help
 			return nil
 		}
-		return e.problem(admin.MCPPath, err)
+		return e.problem(admin.MCPPath, s, err)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (e *Endpoint) showAllowed(next mcp.MethodHandler) mcp.MethodHandler {
 		call, _ := ctx.Value(agentCallKey{}).(*agentCall)
 		allows, err := e.Admin.Allows(ctx, call.by)
 		if err != nil {
-			call.failed = e.problem(admin.MCPPath, err)
+			call.failed = e.problem(admin.MCPPath, &Spec{}, err)
 			return nil, err
 		}
 		shown := *list

@@ -102,6 +102,19 @@ type Listing struct {
 
 func (l *Listing) listing() *Listing { return l }
 
+// Search is what a list takes whose entries have names.
+type Search struct {
+	Listing
+	Q string `query:"q" doc:"Only those that have a name, an address or an id that begins with this, in whatever case, in the order of those."`
+}
+
+// page returns what the store is asked for.
+func (s Search) page() store.Page {
+	page := s.Listing.page()
+	page.Begins = s.Q
+	return page
+}
+
 // page returns what the store is asked for.
 func (l Listing) page() store.Page { return store.Page{After: l.Cursor, Limit: l.Limit} }
 

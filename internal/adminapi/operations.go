@@ -37,7 +37,7 @@ type (
 var (
 	ListResources = add(Spec{Method: "GET", Path: "/resources", Noun: admin.Resources, Verb: "resource list",
 		Summary: "List the MCP servers, oldest first. What is built into this server is not among them."},
-		func(c ctx, o ops, by who, in Listing) (Page[admin.Resource], error) {
+		func(c ctx, o ops, by who, in Search) (Page[admin.Resource], error) {
 			return paged(o.Resources(c, by, in.page()))
 		})
 	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create", Status: http.StatusCreated, Required: "identifier",
@@ -65,7 +65,7 @@ type overlap struct {
 
 // clientListing is what the list of clients takes.
 type clientListing struct {
-	Listing
+	Search
 	Origin   string `query:"origin" enum:"operator,registration,document" doc:"Only those that operators made, that registered themselves, or that have a metadata document."`
 	Resource string `query:"resource" doc:"Only those that operators made and bound to this MCP server, by id or address."`
 }
@@ -183,8 +183,8 @@ type newPassword struct {
 var (
 	ListUsers = add(Spec{Method: "GET", Path: "/users", Noun: admin.Users, Verb: "user list",
 		Summary: "List the accounts, oldest first."},
-		func(c ctx, o ops, by who, in Listing) (Page[admin.User], error) {
-			return paged(o.Users(c, by, "", in.page()))
+		func(c ctx, o ops, by who, in Search) (Page[admin.User], error) {
+			return paged(o.Users(c, by, in.page()))
 		})
 	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create", Status: http.StatusCreated, Required: "email password",
 		Summary: "Make an account."},
@@ -259,7 +259,7 @@ func (m Members) sealed(seal func(string) string) any {
 var (
 	ListGroups = add(Spec{Method: "GET", Path: "/groups", Noun: admin.Groups, Verb: "group list",
 		Summary: "List the groups, oldest first."},
-		func(c ctx, o ops, by who, in Listing) (Page[admin.Group], error) {
+		func(c ctx, o ops, by who, in Search) (Page[admin.Group], error) {
 			return paged(o.Groups(c, by, in.page()))
 		})
 	CreateGroup = add(Spec{Method: "POST", Path: "/groups", Noun: admin.Groups, Verb: "group create", Status: http.StatusCreated, Required: "name",

@@ -75,9 +75,10 @@ func fold(clients []admin.Client) []folded {
 }
 
 func (e *Endpoint) clients(v *visit) (outcome, error) {
-	query := admin.ClientQuery{Origin: oauth.Origin(v.query.Get("origin")), Begins: strings.TrimSpace(v.query.Get("q"))}
-	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.page())
-	list := clientList{Clients: fold(clients), Query: query.Begins, Origin: v.query.Get("origin"), Next: next}
+	list := clientList{Query: strings.TrimSpace(v.query.Get("q")), Origin: v.query.Get("origin")}
+	query := admin.ClientQuery{Origin: oauth.Origin(list.Origin)}
+	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.searched(list.Query))
+	list.Clients, list.Next = fold(clients), next
 	return screen{template: "clients.html", title: "Clients", body: list}, err
 }
 

@@ -92,6 +92,13 @@ func (v *visit) page() store.Page {
 	return store.Page{After: v.query.Get("after"), Limit: perPage, Newest: true}
 }
 
+// searched is page of what has a name that begins with begins, or of all if that is "".
+func (v *visit) searched(begins string) store.Page {
+	page := v.page()
+	page.Begins = begins
+	return page
+}
+
 // perPage is the number of things on one page of a list.
 const perPage = 50
 

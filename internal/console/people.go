@@ -45,7 +45,7 @@ func (l personList) next() string { return l.Next }
 func (e *Endpoint) people(v *visit) (outcome, error) {
 	list := personList{Query: strings.TrimSpace(v.query.Get("q"))}
 	var err error
-	list.People, list.Next, err = e.Operations.Users(v.Context(), v.caller, list.Query, v.page())
+	list.People, list.Next, err = e.Operations.Users(v.Context(), v.caller, v.searched(list.Query))
 	return screen{template: "people.html", title: "People", body: list}, err
 }
 

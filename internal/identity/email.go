@@ -15,10 +15,10 @@ func EmailKey(email string) string {
 	email = strings.TrimSpace(norm.NFKC.String(strings.TrimSpace(email)))
 	if at := strings.LastIndexByte(email, '@'); at >= 0 {
 		if domain, err := idna.Lookup.ToASCII(email[at+1:]); err == nil { // case folding would turn ß into ss
-			return fold(email[:at+1]) + domain
+			return Fold(email[:at+1]) + domain
 		}
 	}
-	return fold(email)
+	return Fold(email)
 }
 
 // OldEmailKey returns the key that earlier versions stored, with the domain in its Unicode form. It differs from
@@ -29,9 +29,10 @@ func OldEmailKey(email string) string {
 			email = email[:at+1] + domain
 		}
 	}
-	return fold(email)
+	return Fold(email)
 }
 
-func fold(email string) string {
-	return strings.TrimSpace(cases.Fold().String(norm.NFKC.String(strings.TrimSpace(email))))
+// Fold returns the form of a text in which all its spellings are the same: trimmed, NFKC-normalized and case-folded.
+func Fold(text string) string {
+	return strings.TrimSpace(cases.Fold().String(norm.NFKC.String(strings.TrimSpace(text))))
 }

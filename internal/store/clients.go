@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	c.Version = 1
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
-	return tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "+
+	err = tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "+
 		"$9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23, 1, $22) ON CONFLICT DO NOTHING", args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
@@ -40,6 +41,18 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 		c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), c.Incarnation, orNull(fingerprint),
 		micros(c.ExpiresAt),
 	})
+	if err != nil {
+		return err
+	}
+	return clientNames.add(tx, namesOfClient(c))
+}
+
+// renameClient stores the names by which a client is searched, if its name is another than before.
+func (tx *Tx) renameClient(before, c *oauth.Client) error {
+	if before.Name == c.Name {
+		return nil
+	}
+	return clientNames.replace(tx, named{before.ID, string(before.Origin), []string{c.Name, before.ID}})
 }
 
 // Client returns the client with the given id, or ErrNotFound.
@@ -64,6 +77,9 @@ type ClientFilter struct {
 
 // Clients returns a page of the clients that filter selects and the cursor of the next page, or "".
 func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
+	if page.Begins != "" {
+		return tx.clientsBeginning(filter, page)
+	}
 	w := new(where)
 	if filter.Resource != "" {
 		if filter.Origin != "" && filter.Origin != oauth.ByOperator {
@@ -83,6 +99,23 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
+// clientsBeginning is Clients with page.Begins. Only clients that operators made are looked at for a resource, as Clients
+// does, and so a page for one may be short.
+func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
+	if filter.Resource != "" {
+		if filter.Origin != "" && filter.Origin != oauth.ByOperator {
+			return nil, "", nil
+		}
+		filter.Origin = oauth.ByOperator
+	}
+	clients, next, err = begun(tx, clientNames, string(filter.Origin), page, clientColumns, scanClient,
+		func(c *oauth.Client) string { return c.ID })
+	if filter.Resource != "" {
+		clients = slices.DeleteFunc(clients, func(c *oauth.Client) bool { return !slices.Contains(c.Resources, filter.Resource) })
+	}
+	return clients, next, err
+}
+
 // UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
 // ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its redirect URIs or
 // keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.
@@ -97,6 +130,9 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	}
 	metadata, err := asJSON(c.Metadata)
 	if err != nil {
+		return err
+	}
+	if err := tx.renameClient(before, c); err != nil {
 		return err
 	}
 	tx.Touch(Clients)
@@ -119,6 +155,9 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	}
 	metadata, err := asJSON(c.Metadata)
 	if err != nil {
+		return err
+	}
+	if err := tx.renameClient(before, c); err != nil {
 		return err
 	}
 	tx.Touch(Clients)

@@ -13,8 +13,11 @@ const groupColumns = "id, name, description, created_at"
 // CreateGroup stores a new group with all its fields, including CreatedAt. It returns ErrConflict if its id or its name
 // is taken.
 func (tx *Tx) CreateGroup(g *identity.Group) error {
-	return tx.create("INSERT INTO groups ("+groupColumns+") VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-		args{g.ID, g.Name, g.Description, g.CreatedAt.UnixMicro()})
+	if err := tx.create("INSERT INTO groups ("+groupColumns+") VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+		args{g.ID, g.Name, g.Description, g.CreatedAt.UnixMicro()}); err != nil {
+		return err
+	}
+	return groupNames.add(tx, namesOfGroup(g))
 }
 
 // Group returns the group with the given name, or ErrNotFound.
@@ -31,6 +34,9 @@ func (tx *Tx) LockGroup(name string) (*identity.Group, error) {
 
 // Groups returns a page of the groups and the cursor of the next page, or "".
 func (tx *Tx) Groups(page Page) (groups []*identity.Group, next string, err error) {
+	if page.Begins != "" {
+		return begun(tx, groupNames, "", page, groupColumns, scanGroup, func(g *identity.Group) string { return g.ID })
+	}
 	return paged(tx, "SELECT "+groupColumns+" FROM groups", new(where), page, "created_at", "id", scanGroup,
 		func(g *identity.Group) (time.Time, string) { return g.CreatedAt, g.ID })
 }
@@ -69,7 +75,7 @@ type Member struct {
 func (tx *Tx) Members(groupID string, page Page) (members []*Member, next string, err error) {
 	w := new(where)
 	w.add("m.group_id = ?", groupID)
-	query := "SELECT m.added_at, " + userColumnsOf("u") + " FROM group_members m JOIN users u ON u.id = m.user_id"
+	query := "SELECT m.added_at, " + columnsOf("u", userColumns) + " FROM group_members m JOIN users u ON u.id = m.user_id"
 	scanMember := func(scan func(...any) error) (*Member, error) {
 		m := new(Member)
 		err := scan(append([]any{instant{&m.AddedAt}}, userFields(&m.User)...)...)

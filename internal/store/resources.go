@@ -19,11 +19,15 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	}
 	tx.Touch(Resources)
 	r.Version = 1
-	return tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1) "+
+	err = tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1) "+
 		"ON CONFLICT DO NOTHING", args{
 		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(),
 		r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
 	})
+	if err != nil || r.BuiltIn {
+		return err
+	}
+	return resourceNames.add(tx, namesOfResource(r))
 }
 
 // UpdateResource stores all of r but its identifier and CreatedAt, which cannot change because tokens and clients refer
@@ -34,6 +38,16 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 		return err
 	}
 	tx.Touch(Resources)
+	stored, err := tx.Resource(r.ID)
+	if err != nil {
+		return err
+	}
+	if stored.Name != r.Name {
+		stored.Name = r.Name
+		if err := resourceNames.replace(tx, namesOfResource(stored)); err != nil {
+			return err
+		}
+	}
 	r.Version++
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
 		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1", args{
@@ -82,6 +96,9 @@ func (tx *Tx) Resource(idOrIdentifier string) (*oauth.Resource, error) {
 
 // ResourcePage returns a page of the resources that operators registered and the cursor of the next page, or "".
 func (tx *Tx) ResourcePage(page Page) (resources []*oauth.Resource, next string, err error) {
+	if page.Begins != "" {
+		return begun(tx, resourceNames, "", page, resourceColumns, scanResource, func(r *oauth.Resource) string { return r.ID })
+	}
 	w := new(where)
 	w.add("built_in = 0")
 	return paged(tx, "SELECT "+resourceColumns+" FROM resources", w, page, "created_at", "id", scanResource,

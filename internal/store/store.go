@@ -103,7 +103,11 @@ func migrations() fs.FS {
 // transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
 // newer than this program.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
-	return db.engine.Migrate(ctx, migrations())
+	applied, err = db.engine.Migrate(ctx, migrations())
+	if err == nil {
+		err = db.fillNames(ctx)
+	}
+	return applied, err
 }
 
 // Pending returns the names of the migrations that Migrate would apply. It changes nothing. It returns an error if the

@@ -11,11 +11,6 @@ import (
 
 const userColumns = "id, email, name, role, password_hash, created_at, disabled_at, version"
 
-// userColumnsOf returns userColumns of the table with the given name in a join.
-func userColumnsOf(table string) string {
-	return table + "." + strings.ReplaceAll(userColumns, ", ", ", "+table+".")
-}
-
 // userFields are where userColumns are scanned into.
 func userFields(u *identity.User) []any {
 	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}, &u.Version}
@@ -25,10 +20,14 @@ func userFields(u *identity.User) []any {
 // is taken, or its e-mail address, compared by identity.EmailKey.
 func (tx *Tx) CreateUser(u *identity.User) error {
 	u.Version = 1
-	return tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $8) ON "+
+	err := tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $8) ON "+
 		"CONFLICT DO NOTHING",
 		args{u.ID, u.Email, u.Name, string(u.Role), u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt),
 			identity.EmailKey(u.Email), u.Version})
+	if err != nil {
+		return err
+	}
+	return userNames.add(tx, namesOfUser(u))
 }
 
 // User returns the account with the given id, or ErrNotFound.
@@ -48,12 +47,25 @@ func (tx *Tx) UserByEmail(email string) (*identity.User, error) {
 
 // Users returns a page of the accounts and the cursor of the next page, or "".
 func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) {
+	if page.Begins != "" {
+		return begun(tx, userNames, "", page, userColumns, scanUser, func(u *identity.User) string { return u.ID })
+	}
 	return paged(tx, "SELECT "+userColumns+" FROM users", new(where), page, "created_at", "id", scanUser,
 		func(u *identity.User) (time.Time, string) { return u.CreatedAt, u.ID })
 }
 
 // UpdateUser stores the name and the role of an account. It returns ErrNotFound if there is no such account.
 func (tx *Tx) UpdateUser(u *identity.User) error {
+	stored, err := tx.User(u.ID)
+	if err != nil {
+		return err
+	}
+	if stored.Name != u.Name {
+		stored.Name = u.Name
+		if err := userNames.replace(tx, namesOfUser(stored)); err != nil {
+			return err
+		}
+	}
 	return tx.one("UPDATE users SET name = $2, role = $3, version = version + 1 WHERE id = $1", args{u.ID, u.Name, string(u.Role)})
 }
 
@@ -120,7 +132,7 @@ func (tx *Tx) Session(hash string) (*identity.Session, *identity.User, error) {
 	into := []any{&s.Hash, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt},
 		instant{&s.ExpiresAt}, instant{&s.EndsAt}}
 	err := tx.row("SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at, "+
-		userColumnsOf("u")+" FROM sessions s JOIN users u ON u.id = s.user_id "+
+		columnsOf("u", userColumns)+" FROM sessions s JOIN users u ON u.id = s.user_id "+
 		"WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL", args{hash, micros(tx.now)},
 		append(into, userFields(u)...)...)
 	if err != nil {
