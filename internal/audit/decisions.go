@@ -128,13 +128,14 @@ func Client(verb, clientID string) Event {
 	return Event{Action: "client." + verb, ClientID: clientID}
 }
 
-// User records an operator's change to an account. verb is "create", "update", "disable", "enable", "delete" or "reset_password".
+// User records an operator's change to an account. verb is "create", "update", "disable", "enable", "delete" or
+// "reset_password".
 func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }
 
-// Setup records that a link for the setup of the installation was made ("link"), or that its first owner was ("complete"),
-// who is userID.
+// Setup records that a link for the setup of the installation was made ("link"), or that its first owner was
+// ("complete"), who is userID.
 func Setup(verb, userID string) Event {
 	return Event{Action: "setup." + verb, Actor: user(userID), UserID: userID}
 }

@@ -24,7 +24,8 @@ var stories = map[string][2]string{
 		"A request of {client} to be let in was refused[ because {why}]"},
 	"authorize.consent": {"{person} allowed {client} to use {scope}[ at {resource}]",
 		"{person} did not let {client} in[ at {resource}][, because {why}]"},
-	"authorize.code": {"{person} allowed {client} to use {scope}[ at {resource}][ for {for}][, as before, and was not asked again{remembered}]",
+	"authorize.code": {"{person} allowed {client} to use {scope}[ at {resource}][ for {for}]" +
+		"[, as before, and was not asked again{remembered}]",
 		"{client} was not let in[ at {resource}][, because {why}]"},
 
 	"login.sign_in":  {"{person} signed in", "Signing in[ as {person?}] was refused[ because {why}]"},
@@ -35,8 +36,10 @@ var stories = map[string][2]string{
 	Issued: {"{client} obtained a token[ for {person?}][ at {resource}][ with {scope}][ ({how})]",
 		"{credential} of {client}[ for {person?}] was refused[ because {why}]"},
 	"token.reuse": {"{what} of {client}[ for {person?}] was used a second time",
-		"{what} of {client}[ for {person?}] was used a second time, perhaps by a thief[; it was refused because {why}]"},
-	"token.refresh_grace": {"{client} sent a refresh token again[ for {person?}] and received the same answer[, from another address{elsewhere}]",
+		"{what} of {client}[ for {person?}] was used a second time, perhaps by a thief" +
+			"[; it was refused because {why}]"},
+	"token.refresh_grace": {"{client} sent a refresh token again[ for {person?}] and received the same answer" +
+		"[, from another address{elsewhere}]",
 		"A refresh token that {client} sent again[ for {person?}] was refused[ because {why}]"},
 	"token.introspect": {"{client} asked about a token[ and heard that it is {answer}]",
 		"{client} asked about a token and was refused[ because {why}]"},
@@ -60,8 +63,8 @@ var stories = map[string][2]string{
 var things = map[string]string{
 	"client": "the client {client}", "user": "the account of {person}", "resource": "the MCP server {resource}",
 	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {group}]",
-	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log", "grant": "the access of {client}[ for {person?}]",
-	"setting": "the settings",
+	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log",
+	"grant": "the access of {client}[ for {person?}]", "setting": "the settings",
 }
 
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
@@ -69,21 +72,25 @@ var things = map[string]string{
 var verbs = map[string][2]string{
 	"create": {"created", "create"}, "update": {"changed[ {changed} of]", "change"}, "delete": {"deleted", "delete"},
 	"approve": {"approved", "approve"}, "disable": {"disabled", "disable"}, "enable": {"enabled % again", "enable"},
-	"rotate_secret": {"gave % a new secret", "give % a new secret"}, "reset_password": {"set a new password for", "set a password for"},
-	"revoke": {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
-	"read": {"looked at", "look at"}, "add": {"added[ {person?}] to", "add[ {person?}] to"},
-	"block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"}, "dismiss": {"dismissed the request of", "dismiss the request of"},
-	"remove": {"removed[ {person?}] from", "remove[ {person?}] from"},
+	"rotate_secret":  {"gave % a new secret", "give % a new secret"},
+	"reset_password": {"set a new password for", "set a password for"},
+	"revoke":         {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
+	"read": {"looked at", "look at"}, "block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"},
+	"dismiss": {"dismissed the request of", "dismiss the request of"},
+	"add":     {"added[ {person?}] to", "add[ {person?}] to"},
+	"remove":  {"removed[ {person?}] from", "remove[ {person?}] from"},
 }
 
 // ends says why grants end.
 var ends = map[string]string{
-	"operator": "{actor} ended it", "code_reuse": "its code was used twice", "refresh_token_reuse": "a refresh token was used twice",
-	"client_revoked": "{client} gave it up",
+	"operator":            "{actor} ended it",
+	"code_reuse":          "its code was used twice",
+	"refresh_token_reuse": "a refresh token was used twice",
+	"client_revoked":      "{client} gave it up",
 }
 
-// Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would change
-// an address or an id, and has no period. What strangers chose is in it with every character that is not visible
+// Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would
+// change an address or an id, and has no period. What strangers chose is in it with every character that is not visible
 // removed, and cut; it must still be escaped for HTML.
 func (e Event) Sentence(names Names) string {
 	text, _ := e.story()
@@ -143,8 +150,8 @@ var (
 	word     = regexp.MustCompile(`\{[a-z_]+\??\}`)
 )
 
-// fill puts what the words in braces stand for into text. It looks at each part of text once, because what a word stands
-// for may have braces too.
+// fill puts what the words in braces stand for into text. It looks at each part of text once, because what a word
+// stands for may have braces too.
 func (e Event) fill(text string, names Names) string {
 	var told strings.Builder
 	put := func(part string) (filled string, whole bool) {
@@ -258,14 +265,15 @@ func (e Event) value(name string, names Names) (string, bool) {
 // credentials and ways say what a client comes to the token endpoint with, by its grant type.
 var (
 	credentials = map[string]string{
-		"authorization_code": "The code", "refresh_token": "The refresh token", "client_credentials": "The request for a token of its own",
+		"authorization_code": "The code", "refresh_token": "The refresh token",
+		"client_credentials":                              "The request for a token of its own",
 		"urn:ietf:params:oauth:grant-type:device_code":    "The device code",
 		"urn:ietf:params:oauth:grant-type:jwt-bearer":     "The assertion",
 		"urn:ietf:params:oauth:grant-type:token-exchange": "The token to exchange",
 	}
 	ways = map[string]string{
-		"authorization_code": "with its code", "refresh_token": "with its refresh token", "client_credentials": "in its own name",
-		"urn:ietf:params:oauth:grant-type:device_code":    "with its device code",
+		"authorization_code": "with its code", "refresh_token": "with its refresh token",
+		"client_credentials": "in its own name", "urn:ietf:params:oauth:grant-type:device_code": "with its device code",
 		"urn:ietf:params:oauth:grant-type:jwt-bearer":     "with an assertion",
 		"urn:ietf:params:oauth:grant-type:token-exchange": "in exchange for another",
 	}
@@ -296,8 +304,8 @@ func listed(words []string) string {
 	return strings.Join(words[:last], ", ") + " and " + words[last]
 }
 
-// Clean returns s, which a stranger may have chosen, as one line that a terminal or a page can show: without control and
-// format characters, which could hide or reorder what follows, and cut after 80 characters.
+// Clean returns s, which a stranger may have chosen, as one line that a terminal or a page can show: without control
+// and format characters, which could hide or reorder what follows, and cut after 80 characters.
 func Clean(s string) string { return cleaned(s, 80) }
 
 // Plain is Clean for a text that is shown whole, such as what a browser says of itself.

@@ -28,7 +28,8 @@ func (w *Waiting) Open() bool { return w.LastAt.After(w.DismissedAt) }
 // isOpen is the condition for Waiting.Open.
 const isOpen = "(w.dismissed_at IS NULL OR w.last_at > w.dismissed_at)"
 
-const waitingColumns = "w.client_id, w.first_at, w.last_at, w.people, w.user_id, w.resource_id, w.scope, w.redirect_uri, w.dismissed_at"
+const waitingColumns = "w.client_id, w.first_at, w.last_at, w.people, w.user_id, w.resource_id, w.scope, " +
+	"w.redirect_uri, w.dismissed_at"
 
 // waitingFields are where waitingColumns are scanned into.
 func waitingFields(w *Waiting) []any {
@@ -36,12 +37,13 @@ func waitingFields(w *Waiting) []any {
 		words[scope.Set]{&w.Scope}, &w.RedirectURI, instant{&w.DismissedAt}}
 }
 
-// Waiting returns the entry of a client in the inbox, also if it was dismissed, and whether the person is among those who
-// asked since. It returns ErrNotFound if nobody ever asked.
+// Waiting returns the entry of a client in the inbox, also if it was dismissed, and whether the person is among those
+// who asked since. It returns ErrNotFound if nobody ever asked.
 func (tx *Tx) Waiting(clientID, userID string) (w *Waiting, asked bool, err error) {
 	w, n := new(Waiting), 0
-	err = tx.row("SELECT "+waitingColumns+", (SELECT COUNT(*) FROM waiting_people p WHERE p.client_id = w.client_id AND "+
-		"p.user_id = $2) FROM waiting_clients w WHERE w.client_id = $1", args{clientID, userID},
+	err = tx.row("SELECT "+waitingColumns+
+		", (SELECT COUNT(*) FROM waiting_people p WHERE p.client_id = w.client_id AND p.user_id = $2) "+
+		"FROM waiting_clients w WHERE w.client_id = $1", args{clientID, userID},
 		append(waitingFields(w), &n)...)
 	return w, n > 0, err
 }
@@ -50,9 +52,10 @@ func (tx *Tx) Waiting(clientID, userID string) (w *Waiting, asked bool, err erro
 // People and DismissedAt. The client and the person must be stored. first reports whether the person had not asked
 // before, or not since the client was dismissed.
 func (tx *Tx) Wait(w *Waiting) (first bool, err error) {
-	_, err = tx.exec(`INSERT INTO waiting_clients (client_id, first_at, last_at, people, user_id, resource_id, scope, redirect_uri)
-		VALUES ($1, $2, $2, 0, $3, $4, $5, $6) ON CONFLICT (client_id) DO UPDATE SET last_at = excluded.last_at,
-		user_id = excluded.user_id, resource_id = excluded.resource_id, scope = excluded.scope, redirect_uri = excluded.redirect_uri`,
+	_, err = tx.exec(`INSERT INTO waiting_clients (client_id, first_at, last_at, people, user_id, resource_id, scope,
+		redirect_uri) VALUES ($1, $2, $2, 0, $3, $4, $5, $6) ON CONFLICT (client_id) DO UPDATE
+		SET last_at = excluded.last_at, user_id = excluded.user_id, resource_id = excluded.resource_id,
+		scope = excluded.scope, redirect_uri = excluded.redirect_uri`,
 		args{w.ClientID, micros(tx.now), w.UserID, w.ResourceID, w.Scope.String(), w.RedirectURI})
 	if err != nil {
 		return false, err
@@ -95,7 +98,8 @@ func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string,
 		LEFT JOIN users ON users.id = w.user_id LEFT JOIN resources ON resources.id = w.resource_id`
 	scanWaiting := func(scan func(...any) error) (*WaitingListing, error) {
 		l := new(WaitingListing)
-		err := scan(append(waitingFields(&l.Waiting), maybe{&l.UserEmail}, maybe{&l.Resource}, maybe{&l.ResourceName})...)
+		err := scan(append(waitingFields(&l.Waiting), maybe{&l.UserEmail}, maybe{&l.Resource},
+			maybe{&l.ResourceName})...)
 		return l, err
 	}
 	waiting, next, err = paged(tx, query, w, page, "w.first_at", "w.client_id", scanWaiting,
@@ -146,9 +150,11 @@ const (
 // time counts until it is spent, and then for the authorization request that spent it.
 func (tx *Tx) Approval(clientID, userID, requestID string) (Approval, error) {
 	var groups, once int
-	err := tx.row(`SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM client_approvals a JOIN group_members m ON m.group_id = a.group_id
+	err := tx.row(`SELECT (SELECT COUNT(*) FROM (
+			SELECT 1 FROM client_approvals a JOIN group_members m ON m.group_id = a.group_id
 			WHERE a.client_id = $1 AND m.user_id = $2 LIMIT 1) AS one),
-		(SELECT COUNT(*) FROM client_approvals WHERE client_id = $1 AND user_id = $2 AND expires_at > $4 AND spent_on IN ('', $3))`,
+		(SELECT COUNT(*) FROM client_approvals
+			WHERE client_id = $1 AND user_id = $2 AND expires_at > $4 AND spent_on IN ('', $3))`,
 		args{clientID, userID, requestID, micros(tx.now)}, &groups, &once)
 	switch {
 	case err != nil:
@@ -163,14 +169,16 @@ func (tx *Tx) Approval(clientID, userID, requestID string) (Approval, error) {
 
 // ApproveForGroup lets the members of a group allow a client something. It changes nothing if they may already.
 func (tx *Tx) ApproveForGroup(clientID, groupID string) error {
-	_, err := tx.exec("INSERT INTO client_approvals (id, client_id, group_id, created_at, spent_on) VALUES ($1, $2, $3, $4, '') "+
-		"ON CONFLICT DO NOTHING", args{oauth.NewID("apr_"), clientID, groupID, micros(tx.now)})
+	_, err := tx.exec("INSERT INTO client_approvals (id, client_id, group_id, created_at, spent_on) "+
+		"VALUES ($1, $2, $3, $4, '') ON CONFLICT DO NOTHING",
+		args{oauth.NewID("apr_"), clientID, groupID, micros(tx.now)})
 	return err
 }
 
 // ApproveOnce lets a person allow a client something once, before expiresAt.
 func (tx *Tx) ApproveOnce(clientID, userID string, expiresAt time.Time) error {
-	_, err := tx.exec(`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on) VALUES ($1, $2, $3, $4, $5, '')
+	_, err := tx.exec(`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on)
+		VALUES ($1, $2, $3, $4, $5, '')
 		ON CONFLICT (client_id, user_id) WHERE user_id IS NOT NULL DO UPDATE SET created_at = excluded.created_at,
 		expires_at = excluded.expires_at, spent_on = ''`,
 		args{oauth.NewID("apr_"), clientID, userID, micros(tx.now), expiresAt.UnixMicro()})
@@ -181,7 +189,8 @@ func (tx *Tx) ApproveOnce(clientID, userID string, expiresAt time.Time) error {
 // expiresAt. It returns false if the approval was spent on another before, or has expired. One statement decides, so an
 // approval is spent only once.
 func (tx *Tx) SpendApproval(clientID, userID, requestID string, expiresAt time.Time) (bool, error) {
-	n, err := tx.exec(`UPDATE client_approvals SET spent_on = $3, expires_at = CASE WHEN expires_at > $5 THEN expires_at ELSE $5 END
+	n, err := tx.exec(`UPDATE client_approvals
+		SET spent_on = $3, expires_at = CASE WHEN expires_at > $5 THEN expires_at ELSE $5 END
 		WHERE client_id = $1 AND user_id = $2 AND expires_at > $4 AND spent_on = ''`,
 		args{clientID, userID, requestID, micros(tx.now), expiresAt.UnixMicro()})
 	return n > 0, err
@@ -189,11 +198,11 @@ func (tx *Tx) SpendApproval(clientID, userID, requestID string, expiresAt time.T
 
 // ApprovedGroups returns the names of the groups whose members may allow the client something, in alphabetical order.
 func (tx *Tx) ApprovedGroups(clientID string) ([]string, error) {
-	return all(tx, "SELECT g.name FROM client_approvals a JOIN groups g ON g.id = a.group_id WHERE a.client_id = $1 ORDER BY g.name",
-		args{clientID}, func(scan func(...any) error) (name string, err error) {
-			err = scan(&name)
-			return name, err
-		})
+	return all(tx, "SELECT g.name FROM client_approvals a JOIN groups g ON g.id = a.group_id WHERE a.client_id = $1 "+
+		"ORDER BY g.name", args{clientID}, func(scan func(...any) error) (name string, err error) {
+		err = scan(&name)
+		return name, err
+	})
 }
 
 // EndApprovals deletes the approvals of a client that are not for everybody.
@@ -211,7 +220,8 @@ func (tx *Tx) CreateBlock(b *oauth.Block) error {
 		return err
 	}
 	tx.Touch(Clients)
-	return tx.create("INSERT INTO client_blocks ("+blockColumns+") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+	return tx.create("INSERT INTO client_blocks ("+blockColumns+
+		") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
 		args{b.ID, b.ClientID, b.Name, b.Reason, marks, b.CreatedAt.UnixMicro()})
 }
 
@@ -223,7 +233,8 @@ func (tx *Tx) DeleteBlock(id string) error {
 
 // Block returns the block with the given id, or of the client with the given id, or ErrNotFound.
 func (tx *Tx) Block(idOrClientID string) (*oauth.Block, error) {
-	found, err := all(tx, "SELECT "+blockColumns+" FROM client_blocks WHERE id = $1 OR client_id = $1", args{idOrClientID}, scanBlock)
+	found, err := all(tx, "SELECT "+blockColumns+" FROM client_blocks WHERE id = $1 OR client_id = $1",
+		args{idOrClientID}, scanBlock)
 	return only(found, err)
 }
 
@@ -238,8 +249,8 @@ func (tx *Tx) allBlocks() ([]*oauth.Block, error) {
 	return all(tx, "SELECT "+blockColumns+" FROM client_blocks ORDER BY created_at, id", nil, scanBlock)
 }
 
-// BlocksNow returns all blocks as they are in this transaction, from memory if they are not older there. They are shared:
-// do not change them.
+// BlocksNow returns all blocks as they are in this transaction, from memory if they are not older there. They are
+// shared: do not change them.
 func (tx *Tx) BlocksNow() ([]*oauth.Block, error) {
 	version, err := tx.readVersion(Clients)
 	if err != nil {

@@ -16,8 +16,8 @@ const clientColumns = "id, origin, metadata, allowed, resources, resource_server
 	"approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation, expires_at, version"
 
 // CreateClient stores a new client with all its fields, including CreatedAt and up to two secrets, the newest first. It
-// sets Version, and Incarnation if that is empty. fingerprint identifies the metadata, and no two clients have the same; "" means
-// none. CreateClient returns ErrConflict if the id or the fingerprint is taken.
+// sets Version, and Incarnation if that is empty. fingerprint identifies the metadata, and no two clients have the
+// same; "" means none. CreateClient returns ErrConflict if the id or the fingerprint is taken.
 func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	metadata, err := asJSON(c.Metadata)
 	if err != nil {
@@ -37,9 +37,9 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
-		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt), micros(c.UsedAt),
-		c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), c.Incarnation, orNull(fingerprint),
-		micros(c.ExpiresAt),
+		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt),
+		micros(c.UsedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), c.Incarnation,
+		orNull(fingerprint), micros(c.ExpiresAt),
 	})
 	if err != nil {
 		return err
@@ -70,8 +70,8 @@ func (tx *Tx) ClientByFingerprint(fingerprint string) (*oauth.Client, error) {
 // ClientFilter selects clients. The zero ClientFilter selects all.
 type ClientFilter struct {
 	Origin oauth.Origin // "": any
-	// Resource is the identifier of a resource to which the client is bound; "": any. Only clients that operators made are
-	// looked at, which are few.
+	// Resource is the identifier of a resource to which the client is bound; "": any. Only clients that operators made
+	// are looked at, which are few.
 	Resource string
 }
 
@@ -117,8 +117,8 @@ func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth
 }
 
 // UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
-// ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its redirect URIs or
-// keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.
+// ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its
+// redirect URIs or keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
@@ -136,9 +136,13 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		return err
 	}
 	tx.Touch(Clients)
-	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6, registration_token = $7,
-		changed_at = $8, fetched_at = $9, expires_at = $10, version = version + 1, fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, args{c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
-		c.AccessTTL.Microseconds(), micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), micros(c.ExpiresAt)})
+	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6,
+		registration_token = $7, changed_at = $8, fetched_at = $9, expires_at = $10, version = version + 1,
+		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, args{
+		c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.AccessTTL.Microseconds(),
+		micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt),
+		micros(c.ExpiresAt),
+	})
 }
 
 // ReplaceMetadata stores c.Metadata and c.FetchedAt. It changes nothing that an operator has set, except that
@@ -167,15 +171,16 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	} else if err := tx.EndApprovals(c.ID); err != nil {
 		return err
 	}
-	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, version = version + 1, approved_at = "+approval+" WHERE id = $1",
-		args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
+	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, version = version + 1, "+
+		"approved_at = "+approval+" WHERE id = $1", args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
 }
 
 // DisableClient disables a client and its grants until EnableClient. If it is disabled already, DisabledAt does not
 // change. DisableClient returns ErrNotFound if there is no such client.
 func (tx *Tx) DisableClient(id string) error {
 	tx.Touch(Clients)
-	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), version = version + 1 WHERE id = $1", args{id, micros(tx.now)})
+	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), version = version + 1 WHERE id = $1",
+		args{id, micros(tx.now)})
 }
 
 // EnableClient undoes DisableClient. It returns ErrNotFound if there is no such client.
@@ -201,14 +206,15 @@ func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET old_secret_hash = secret_hash, old_secret_created_at = secret_created_at,
 		old_secret_expires_at = CASE WHEN secret_expires_at < $4 THEN secret_expires_at ELSE $4 END,
-		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL, version = version + 1 WHERE id = $1`, args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
+		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL, version = version + 1 WHERE id = $1`,
+		args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
 }
 
 // newest is the number of events of a client that ClientsLastUsed looks at.
 const newest = 50
 
-// ClientsLastUsed returns when each of the clients last got a token, by its newest events. A client that got none, or whose
-// newest events are all of something else, is left out.
+// ClientsLastUsed returns when each of the clients last got a token, by its newest events. A client that got none, or
+// whose newest events are all of something else, is left out.
 func (tx *Tx) ClientsLastUsed(ids ...string) (map[string]time.Time, error) {
 	used := make(map[string]time.Time, len(ids))
 	if len(ids) == 0 {
@@ -219,8 +225,9 @@ func (tx *Tx) ClientsLastUsed(ids ...string) (map[string]time.Time, error) {
 		values[i] = id
 	}
 	w.add("clients.id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", values...)
-	query := "SELECT clients.id, (SELECT MAX(at) FROM (SELECT at, action, outcome FROM events WHERE client_id = clients.id AND " +
-		"client_id <> '' ORDER BY at DESC LIMIT " + strconv.Itoa(newest) + ") AS newest WHERE action = 'token.request' AND outcome = 'allowed') FROM clients"
+	query := "SELECT clients.id, (SELECT MAX(at) FROM (SELECT at, action, outcome FROM events " +
+		"WHERE client_id = clients.id AND client_id <> '' ORDER BY at DESC LIMIT " + strconv.Itoa(newest) +
+		") AS newest WHERE action = 'token.request' AND outcome = 'allowed') FROM clients"
 	err := tx.rows(query+w.String(), w.args, func(scan func(...any) error) error {
 		var id string
 		var at time.Time
@@ -248,8 +255,8 @@ func (tx *Tx) ClientUsed(id string) error {
 const unused = "used_at IS NULL AND approved_at IS NULL AND disabled_at IS NULL AND origin <> 'operator'"
 
 // forgettable is the condition for an unused client that neither waits for an operator nor may be used by some.
-const forgettable = unused + " AND NOT EXISTS (SELECT 1 FROM waiting_clients w WHERE w.client_id = clients.id AND " + isOpen + ")" +
-	" AND NOT EXISTS (SELECT 1 FROM client_approvals a WHERE a.client_id = clients.id)"
+const forgettable = unused + " AND NOT EXISTS (SELECT 1 FROM waiting_clients w WHERE w.client_id = clients.id AND " +
+	isOpen + ") AND NOT EXISTS (SELECT 1 FROM client_approvals a WHERE a.client_id = clients.id)"
 
 // UnusedClients returns the number of clients that were not created, approved or disabled by an operator and have not
 // completed a flow.
@@ -276,10 +283,11 @@ func (tx *Tx) RenewClient(id string) error {
 }
 
 // ForgetUnusedClients deletes at most limit unused clients (see UnusedClients) that last registered before the given
-// time, the oldest first, and returns how many it deleted. It keeps those that wait for an operator, and those that some
-// people may use.
+// time, the oldest first, and returns how many it deleted. It keeps those that wait for an operator, and those that
+// some people may use.
 func (tx *Tx) ForgetUnusedClients(before time.Time, limit int) (int, error) {
-	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+forgettable+" AND "+cameAt+" < $1 ORDER BY "+cameAt+" LIMIT $2)",
+	n, err := tx.exec("DELETE FROM clients WHERE "+unused+" AND id IN (SELECT id FROM clients WHERE "+forgettable+
+		" AND "+cameAt+" < $1 ORDER BY "+cameAt+" LIMIT $2)",
 		args{before.UnixMicro(), limit})
 	if n > 0 {
 		tx.Touch(Clients)

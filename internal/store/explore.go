@@ -106,7 +106,8 @@ func byActor(actor string) way {
 		}
 	}
 	w := way{
-		arms: []condition{{"actor_id = ? AND actor_id <> '' AND actor_id <> client_id AND actor_type = ?", []any{id, kind}}},
+		arms: []condition{{"actor_id = ? AND actor_id <> '' AND actor_id <> client_id AND actor_type = ?",
+			[]any{id, kind}}},
 		rest: condition{"actor_id || '' = ? AND actor_type = ?", []any{id, kind}},
 	}
 	if kind == string(audit.ByClient) {
@@ -132,8 +133,9 @@ func byRequest(id string) way {
 		rest: condition{"request_id || '' = ?", []any{id}},
 	}
 	if at, ok := oauth.TimeOfID(id, ""); ok {
-		w.arms = append(w.arms, condition{"action = '" + audit.Issued + "' AND at > ? AND at < ? AND request_id || '' = ?",
-			[]any{at.Add(-beforeRequest).UnixMicro(), at.Add(afterRequest).UnixMicro(), id}})
+		w.arms = append(w.arms,
+			condition{"action = '" + audit.Issued + "' AND at > ? AND at < ? AND request_id || '' = ?",
+				[]any{at.Add(-beforeRequest).UnixMicro(), at.Add(afterRequest).UnixMicro(), id}})
 	}
 	return w
 }
@@ -148,7 +150,8 @@ func hasAction(prefix string) condition {
 func (tx *Tx) byAction(prefix string) (way, error) {
 	actions, err := all(tx, `WITH RECURSIVE known (action) AS (
 			SELECT MIN(action) FROM events WHERE `+indexed+`
-			UNION ALL SELECT (SELECT MIN(action) FROM events WHERE action > known.action AND `+indexed+`) FROM known WHERE action IS NOT NULL
+			UNION ALL SELECT (SELECT MIN(action) FROM events WHERE action > known.action AND `+indexed+`)
+			FROM known WHERE action IS NOT NULL
 		) SELECT action FROM known WHERE action IS NOT NULL`, nil,
 		func(scan func(...any) error) (action string, err error) { return action, scan(&action) })
 	if err != nil {
@@ -170,8 +173,8 @@ type reach struct{ first, last int64 }
 // events that were recorded in this transaction.
 //
 // Events is quick however long the log is. It finds the events by the condition of the filter that goes back furthest,
-// and looks at 5,000 of those for one page at most. So a page may have fewer events than page.Limit, even none, although
-// a next page follows.
+// and looks at 5,000 of those for one page at most. So a page may have fewer events than page.Limit, even none,
+// although a next page follows.
 func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next string, err error) {
 	within := reach{0, math.MaxInt64}
 	if !filter.Since.IsZero() {
@@ -264,8 +267,8 @@ func (tx *Tx) furthest(open []way, within reach, newest bool, look int) (best in
 }
 
 // extent returns in which part of within the next events of a way lie, look of them, and their number. If that is look,
-// there may be more beyond. The part is the one that all arms were seen in. It reads an index only, and it keeps PostgreSQL
-// from looking for what is frequent in the log where it is not.
+// there may be more beyond. The part is the one that all arms were seen in. It reads an index only, and it keeps
+// PostgreSQL from looking for what is frequent in the log where it is not.
 func (tx *Tx) extent(w way, within reach, newest bool, look int) (part reach, n int, err error) {
 	part = reach{math.MaxInt64, 0}
 	bound, full := within, false
@@ -332,7 +335,8 @@ func (tx *Tx) Event(id string) (audit.Event, error) {
 	if !ok {
 		return audit.Event{}, ErrNotFound
 	}
-	found, err := all(tx, "SELECT "+eventColumns+" FROM events WHERE at = $1 AND id = $2", args{at.UnixMicro(), id}, scanEvent)
+	found, err := all(tx, "SELECT "+eventColumns+" FROM events WHERE at = $1 AND id = $2", args{at.UnixMicro(), id},
+		scanEvent)
 	if err == nil && len(found) == 0 {
 		err = ErrNotFound
 	}

@@ -44,7 +44,8 @@ func (tx *Tx) Flow(e audit.Event, page Page) (flow Flow, err error) {
 	}
 	filter := EventFilter{GrantID: grant}
 	if page.After == "" {
-		back, more, err := tx.Events(filter, Page{Limit: max(page.limit()/2, 1), Newest: true, After: cursorAfter(e.At.UnixMicro(), e.ID)})
+		back, more, err := tx.Events(filter,
+			Page{Limit: max(page.limit()/2, 1), Newest: true, After: cursorAfter(e.At.UnixMicro(), e.ID)})
 		if err != nil {
 			return flow, err
 		}
@@ -92,8 +93,10 @@ func (tx *Tx) together(events []audit.Event) ([]audit.Event, error) {
 	if len(a) == 0 {
 		return events, nil
 	}
-	others, err := all(tx, "SELECT "+eventColumns+" FROM events WHERE request_id <> '' AND "+indexed+" AND request_id IN ("+strings.Join(places, ", ")+
-		") ORDER BY at, id LIMIT "+strconv.Itoa(companions), a, scanEvent)
+	others, err := all(tx,
+		"SELECT "+eventColumns+" FROM events WHERE request_id <> '' AND "+indexed+" AND request_id IN ("+
+			strings.Join(places, ", ")+
+			") ORDER BY at, id LIMIT "+strconv.Itoa(companions), a, scanEvent)
 	for _, e := range others {
 		if !known[e.ID] {
 			events = append(events, e)

@@ -9,9 +9,10 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resource_id, grants.redirect_uri, grants.scope, grants.refreshable,
-	grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at, grants.amr, grants.created_at, grants.last_used_at,
-	grants.expires_at, grants.ends_at, grants.revoked_at, grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from`
+const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resource_id, grants.redirect_uri,
+	grants.scope, grants.refreshable, grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at,
+	grants.amr, grants.created_at, grants.last_used_at, grants.expires_at, grants.ends_at, grants.revoked_at,
+	grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from`
 
 // CreateGrant stores a new grant with all its fields, including CreatedAt. Its LastUsedAt is zero until RedeemGrant,
 // and its ExpiresAt is when its code expires: it ends then unless it is redeemed. CreateGrant sets ClientIncarnation to
@@ -22,13 +23,16 @@ func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 	if g.Refreshable {
 		refreshable = 1
 	}
-	err := tx.row(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, rotated_at,
-		signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method, client_incarnation)
+	err := tx.row(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret,
+		generation, rotated_at, signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at,
+		revoked_reason, method, client_incarnation)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-		COALESCE((SELECT incarnation FROM clients WHERE id = $2), 'none')) ON CONFLICT DO NOTHING RETURNING client_incarnation`, args{
-		g.ID, g.ClientID, g.UserID, g.ResourceID, g.RedirectURI, g.Scope.String(), refreshable, g.Secret, g.Generation, micros(g.RotatedAt),
-		micros(g.SignedInAt), strings.Join(g.AMR, " "), g.CreatedAt.UnixMicro(), micros(g.LastUsedAt),
-		earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt), g.RevokedReason, string(g.Method),
+		COALESCE((SELECT incarnation FROM clients WHERE id = $2), 'none'))
+		ON CONFLICT DO NOTHING RETURNING client_incarnation`, args{
+		g.ID, g.ClientID, g.UserID, g.ResourceID, g.RedirectURI, g.Scope.String(), refreshable, g.Secret, g.Generation,
+		micros(g.RotatedAt), micros(g.SignedInAt), strings.Join(g.AMR, " "), g.CreatedAt.UnixMicro(),
+		micros(g.LastUsedAt), earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt),
+		g.RevokedReason, string(g.Method),
 	}, &g.ClientIncarnation)
 	if errors.Is(err, ErrNotFound) {
 		return ErrConflict
@@ -82,7 +86,8 @@ type GrantListing struct {
 func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, next string, err error) {
 	w := filter.where(tx)
 	query := "SELECT " + grantColumns + `, users.email, clients.metadata, resources.identifier FROM grants
-		LEFT JOIN users ON users.id = grants.user_id LEFT JOIN clients ON clients.id = grants.client_id LEFT JOIN resources ON resources.id = grants.resource_id`
+		LEFT JOIN users ON users.id = grants.user_id LEFT JOIN clients ON clients.id = grants.client_id
+		LEFT JOIN resources ON resources.id = grants.resource_id`
 	return paged(tx, query, w, page, "grants.created_at", "grants.id", scanListing,
 		func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID })
 }
@@ -124,7 +129,8 @@ func (tx *Tx) revokeGrants(column, value, reason string) error {
 // 0 for none; expiresAt is when the grant ends unless it is refreshed, but not after its EndsAt; method is how the
 // client authenticated. RedeemGrant returns ErrNotFound if the grant has ended, or was redeemed before.
 func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, method oauth.Method) error {
-	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END, method = $5
+	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, method = $5,
+		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
 		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3`,
 		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method)})
 }
@@ -134,7 +140,8 @@ func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, meth
 // is refreshed again, but not after its EndsAt. RotateGrant returns ErrNotFound if the condition is false; Grant then
 // shows why.
 func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Grant, error) {
-	found, err := all(tx, `UPDATE grants SET generation = generation + 1, rotated_at = $3, last_used_at = $3, rotated_from = $5,
+	found, err := all(tx, `UPDATE grants
+		SET generation = generation + 1, rotated_at = $3, last_used_at = $3, rotated_from = $5,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
 		WHERE id = $1 AND generation = $2 AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $3
 		RETURNING `+grantColumns,
@@ -152,10 +159,12 @@ const consents = 32
 func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) ([]scope.Set, error) {
 	return all(tx, `SELECT scope FROM (
 			SELECT scope, created_at, last_used_at, revoked_at, expires_at, client_incarnation FROM grants
-			WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4 ORDER BY created_at DESC LIMIT $6
+			WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4
+			ORDER BY created_at DESC LIMIT $6
 		) AS newest
 		WHERE last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $5
-		AND EXISTS (SELECT 1 FROM clients WHERE id = $2 AND incarnation = newest.client_incarnation AND COALESCE(changed_at, 0) <= newest.created_at)`,
+		AND EXISTS (SELECT 1 FROM clients WHERE id = $2 AND incarnation = newest.client_incarnation
+			AND COALESCE(changed_at, 0) <= newest.created_at)`,
 		args{userID, clientID, resourceID, redirectURI, micros(tx.now), consents},
 		func(scan func(...any) error) (set scope.Set, err error) {
 			err = scan(words[scope.Set]{&set})
@@ -195,7 +204,8 @@ func (tx *Tx) Code(hash string) (*oauth.Code, error) {
 // ended. One statement decides, so a code is spent only once.
 func (tx *Tx) SpendCode(hash string) (bool, error) {
 	n, err := tx.exec(`UPDATE codes SET spent_at = $2 WHERE hash = $1 AND spent_at IS NULL AND expires_at > $2
-		AND EXISTS (SELECT 1 FROM grants WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2)`,
+		AND EXISTS (SELECT 1 FROM grants
+			WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2)`,
 		args{hash, micros(tx.now)})
 	return n > 0, err
 }
@@ -223,6 +233,7 @@ func scanListing(scan func(...any) error) (*GrantListing, error) {
 func grantFields(g *oauth.Grant) []any {
 	return []any{&g.ID, &g.ClientID, &g.UserID, &g.ResourceID, &g.RedirectURI, words[scope.Set]{&g.Scope},
 		flag{&g.Refreshable},
-		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR}, instant{&g.CreatedAt}, instant{&g.LastUsedAt},
-		instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt}, &g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom}
+		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR},
+		instant{&g.CreatedAt}, instant{&g.LastUsedAt}, instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt},
+		&g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom}
 }

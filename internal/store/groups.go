@@ -53,8 +53,8 @@ func (tx *Tx) DeleteGroup(id string) error {
 
 // AddMember puts a user into a group. It returns false if the user was in it before. Both must be there.
 func (tx *Tx) AddMember(groupID, userID string) (bool, error) {
-	n, err := tx.exec("INSERT INTO group_members (group_id, user_id, added_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-		args{groupID, userID, micros(tx.now)})
+	n, err := tx.exec("INSERT INTO group_members (group_id, user_id, added_at) VALUES ($1, $2, $3) "+
+		"ON CONFLICT DO NOTHING", args{groupID, userID, micros(tx.now)})
 	return n > 0, err
 }
 
@@ -95,7 +95,8 @@ func (tx *Tx) UserGroups(userIDs ...string) (map[string][]string, error) {
 	for i, id := range userIDs {
 		places[i], values[i] = "$"+strconv.Itoa(i+1), id
 	}
-	err := tx.rows("SELECT m.user_id, g.name FROM group_members m JOIN groups g ON g.id = m.group_id WHERE m.user_id IN ("+
+	err := tx.rows("SELECT m.user_id, g.name FROM group_members m JOIN groups g ON g.id = m.group_id "+
+		"WHERE m.user_id IN ("+
 		strings.Join(places, ", ")+") ORDER BY g.name", values, func(scan func(...any) error) error {
 		var user, name string
 		err := scan(&user, &name)

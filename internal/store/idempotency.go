@@ -17,19 +17,19 @@ type Answer struct {
 // Answer returns what a caller's request at a route was answered that had the key in the last day, or ErrNotFound.
 func (tx *Tx) Answer(caller, route, key string) (*Answer, error) {
 	a := new(Answer)
-	err := tx.row("SELECT body_hash, status, body FROM idempotency_keys WHERE caller = $1 AND route = $2 AND key = $3 AND expires_at > $4",
-		args{caller, route, key, micros(tx.now)}, &a.BodyHash, &a.Status, &a.Body)
+	err := tx.row("SELECT body_hash, status, body FROM idempotency_keys WHERE caller = $1 AND route = $2 "+
+		"AND key = $3 AND expires_at > $4", args{caller, route, key, micros(tx.now)}, &a.BodyHash, &a.Status, &a.Body)
 	if err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// KeepAnswer keeps an answer for a day, or until the caller has a thousand newer ones. It returns ErrConflict if another
-// request with the same key has been answered meanwhile.
+// KeepAnswer keeps an answer for a day, or until the caller has a thousand newer ones. It returns ErrConflict if
+// another request with the same key has been answered meanwhile.
 func (tx *Tx) KeepAnswer(caller, route, key string, a *Answer) error {
-	if _, err := tx.exec("DELETE FROM idempotency_keys WHERE caller = $1 AND (at <= $2 OR at < (SELECT at FROM idempotency_keys "+
-		"WHERE caller = $1 ORDER BY at DESC LIMIT 1 OFFSET $3))",
+	if _, err := tx.exec("DELETE FROM idempotency_keys WHERE caller = $1 AND (at <= $2 OR at < (SELECT at "+
+		"FROM idempotency_keys WHERE caller = $1 ORDER BY at DESC LIMIT 1 OFFSET $3))",
 		args{caller, micros(tx.now.Add(-keepAnswers)), answersAtMost - 1}); err != nil {
 		return err
 	}

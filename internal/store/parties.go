@@ -22,7 +22,8 @@ type Parties struct {
 
 // partyColumns are the columns that are read of the parties. The versions show whether the client and the resource in
 // memory are up to date.
-const partyColumns = `(SELECT version FROM versions WHERE kind = 'clients'), (SELECT version FROM versions WHERE kind = 'resources'),
+const partyColumns = `(SELECT version FROM versions WHERE kind = 'clients'),
+	(SELECT version FROM versions WHERE kind = 'resources'),
 	users.id, users.email, users.disabled_at`
 
 // partyRow is the destination to which partyColumns are scanned.
@@ -77,7 +78,8 @@ func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parti
 		return nil, parties, n > 0, err
 	}
 	g = new(oauth.Grant)
-	err = tx.row(`SELECT grants.id, grants.client_id, grants.client_incarnation, grants.user_id, grants.resource_id, grants.method, grants.revoked_at, `+columns+
+	err = tx.row("SELECT grants.id, grants.client_id, grants.client_incarnation, grants.user_id, grants.resource_id, "+
+		"grants.method, grants.revoked_at, "+columns+
 		" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $2", args{claims.ID, id},
 		append([]any{&g.ID, &g.ClientID, &g.ClientIncarnation, &g.UserID, &g.ResourceID, &g.Method,
 			instant{&g.RevokedAt}}, append(p.fields(), &n)...)...)

@@ -12,7 +12,8 @@ type ProfileUse struct {
 // ProfileUsed counts one more use of a profile.
 func (tx *Tx) ProfileUsed(name string) error {
 	_, err := tx.exec(`INSERT INTO profile_uses (name, uses, last_used_at) VALUES ($1, 1, $2)
-		ON CONFLICT (name) DO UPDATE SET uses = profile_uses.uses + 1, last_used_at = excluded.last_used_at`, args{name, micros(tx.now)})
+		ON CONFLICT (name) DO UPDATE SET uses = profile_uses.uses + 1, last_used_at = excluded.last_used_at`,
+		args{name, micros(tx.now)})
 	return err
 }
 

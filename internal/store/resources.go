@@ -10,8 +10,8 @@ import (
 const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
 	"created_at, updated_at, built_in, version"
 
-// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version. It returns ErrConflict if its id or
-// its identifier is taken.
+// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version. It returns
+// ErrConflict if its id or its identifier is taken.
 func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
 	if err != nil {
@@ -51,7 +51,8 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	r.Version++
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
 		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1", args{
-		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(), r.UpdatedAt.UnixMicro(),
+		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
+		r.RefreshMaxTTL.Microseconds(), r.UpdatedAt.UnixMicro(),
 	})
 }
 

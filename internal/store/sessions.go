@@ -31,8 +31,9 @@ func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionList
 	if filter.UserID != "" {
 		w.add("sessions.user_id = ?", filter.UserID)
 	}
-	query := `SELECT sessions.id, sessions.user_id, sessions.signed_in_at, sessions.amr, sessions.seen_at, sessions.expires_at, sessions.ends_at,
-		sessions.address, sessions.user_agent, users.email FROM sessions JOIN users ON users.id = sessions.user_id`
+	query := `SELECT sessions.id, sessions.user_id, sessions.signed_in_at, sessions.amr, sessions.seen_at,
+		sessions.expires_at, sessions.ends_at, sessions.address, sessions.user_agent, users.email
+		FROM sessions JOIN users ON users.id = sessions.user_id`
 	return paged(tx, query, w, page, "sessions.expires_at", "sessions.id", scanSession,
 		func(s *SessionListing) (time.Time, string) { return s.ExpiresAt, s.ID })
 }

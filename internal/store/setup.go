@@ -33,7 +33,8 @@ func (tx *Tx) OfferSetup(hash string, expiresAt time.Time) (bool, error) {
 // CompleteSetup marks the installation as set up, for ever, if the hash is that of the token of the last OfferSetup and
 // has not expired. It returns false otherwise, or if the installation is set up. Only one of several callers gets true.
 func (tx *Tx) CompleteSetup(hash string) (bool, error) {
-	n, err := tx.exec("UPDATE setup SET done_at = $2 WHERE id = 1 AND hash = $1 AND expires_at > $2 AND done_at IS NULL",
+	n, err := tx.exec("UPDATE setup SET done_at = $2 "+
+		"WHERE id = 1 AND hash = $1 AND expires_at > $2 AND done_at IS NULL",
 		args{hash, micros(tx.now)})
 	return n > 0, err
 }
@@ -50,7 +51,8 @@ func (tx *Tx) LockOwners() (several bool, err error) {
 		return false, err
 	}
 	var second string
-	err = tx.row("SELECT id FROM users WHERE role <> '' AND role = 'owner' AND disabled_at IS NULL ORDER BY id LIMIT 1 OFFSET 1", nil,
+	err = tx.row("SELECT id FROM users WHERE role <> '' AND role = 'owner' AND disabled_at IS NULL ORDER BY id "+
+		"LIMIT 1 OFFSET 1", nil,
 		&second)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil

@@ -214,8 +214,8 @@ func (db *DB) Resources(ctx context.Context) ([]*oauth.Resource, error) {
 	return db.catalog.Load(ctx)
 }
 
-// Blocks returns all blocks of clients, oldest first, from memory as Client does. The slice and its elements are shared:
-// do not change them.
+// Blocks returns all blocks of clients, oldest first, from memory as Client does. The slice and its elements are
+// shared: do not change them.
 func (db *DB) Blocks(ctx context.Context) ([]*oauth.Block, error) {
 	return db.blocks.Load(ctx)
 }

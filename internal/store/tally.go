@@ -25,9 +25,9 @@ const (
 	obtained = "action = 'token.request' AND outcome = 'allowed' AND client_id <> ''"
 )
 
-// Tally adds the events that were recorded since it last ran, and are a minute old, to the tallies. It counts each event
-// once, also if several nodes call it at the same time, and a few thousand in one Update, so that it does not delay
-// others. It returns the number of events it counted; on an error, until then.
+// Tally adds the events that were recorded since it last ran, and are a minute old, to the tallies. It counts each
+// event once, also if several nodes call it at the same time, and a few thousand in one Update, so that it does not
+// delay others. It returns the number of events it counted; on an error, until then.
 func (db *DB) Tally(ctx context.Context) (counted int, err error) {
 	for {
 		n, err := db.tally(ctx)
@@ -46,13 +46,15 @@ func (db *DB) tally(ctx context.Context) (n int, err error) {
 		if from, err = tx.talliedUntil(); err != nil {
 			return err
 		}
-		if err = tx.row("SELECT COUNT(*), COALESCE(MAX(at), 0) FROM (SELECT at FROM events WHERE at > $1 AND at <= $2 ORDER "+
-			"BY at LIMIT $3) AS next", args{from, tx.Now().Add(-settled).UnixMicro(), tallyBatch}, &n, &to); err != nil {
+		if err = tx.row("SELECT COUNT(*), COALESCE(MAX(at), 0) FROM (SELECT at FROM events WHERE at > $1 "+
+			"AND at <= $2 ORDER BY at LIMIT $3) AS next", args{from, tx.Now().Add(-settled).UnixMicro(), tallyBatch},
+			&n, &to); err != nil {
 			return err
 		}
 		// Nobody adds to what has settled, so this may be counted outside of the Update.
-		counts, err = all(tx, `SELECT at - at % $3, action, outcome, reason, COUNT(*) FROM events WHERE at > $1 AND at <= $2
-			GROUP BY at - at % $3, action, outcome, reason`, args{from, to, hour}, scanTallied)
+		counts, err = all(tx, `SELECT at - at % $3, action, outcome, reason, COUNT(*) FROM events
+			WHERE at > $1 AND at <= $2 GROUP BY at - at % $3, action, outcome, reason`,
+			args{from, to, hour}, scanTallied)
 		return err
 	})
 	if err != nil || n == 0 {
@@ -70,8 +72,9 @@ func (db *DB) tally(ctx context.Context) (n int, err error) {
 				return err
 			}
 			for _, c := range append(fresh, counts...) {
-				if _, err := tx.exec("INSERT INTO tallies (span, begins, action, outcome, reason, n) VALUES ($1, $2, $3, $4, $5, "+
-					"$6) ON CONFLICT (span, begins, action, outcome, reason) DO UPDATE SET n = tallies.n + excluded.n",
+				if _, err := tx.exec("INSERT INTO tallies (span, begins, action, outcome, reason, n) "+
+					"VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (span, begins, action, outcome, reason) DO UPDATE "+
+					"SET n = tallies.n + excluded.n",
 					args{span, c.begins - c.begins%span, c.action, c.outcome, c.reason, c.n}); err != nil {
 					return err
 				}
@@ -85,13 +88,15 @@ func (db *DB) tally(ctx context.Context) (n int, err error) {
 // activate adds the clients that are active for the first time in their span and returns their numbers. It forgets
 // some of those whose span is over.
 func (tx *Tx) activate(span, from, to int64) ([]tallied, error) {
-	if _, err := tx.exec("DELETE FROM active_clients WHERE (span, begins, client_id) IN (SELECT span, begins, client_id FROM "+
-		"active_clients WHERE span = $1 AND begins < $2 LIMIT $3)", args{span, from - from%span, tallyBatch}); err != nil {
+	if _, err := tx.exec("DELETE FROM active_clients WHERE (span, begins, client_id) IN (SELECT span, begins, "+
+		"client_id FROM active_clients WHERE span = $1 AND begins < $2 LIMIT $3)",
+		args{span, from - from%span, tallyBatch}); err != nil {
 		return nil, err
 	}
 	numbers := map[int64]int64{}
-	err := tx.rows("INSERT INTO active_clients (span, begins, client_id) SELECT DISTINCT CAST($1 AS BIGINT), at - at % $1, client_id "+
-		"FROM events WHERE at > $2 AND at <= $3 AND "+obtained+" ON CONFLICT DO NOTHING RETURNING begins",
+	err := tx.rows("INSERT INTO active_clients (span, begins, client_id) SELECT DISTINCT CAST($1 AS BIGINT), at - at "+
+		"% $1, client_id FROM events WHERE at > $2 AND at <= $3 AND "+obtained+
+		" ON CONFLICT DO NOTHING RETURNING begins",
 		args{span, from, to}, func(scan func(...any) error) error {
 			var begins int64
 			err := scan(&begins)
@@ -137,17 +142,20 @@ func (tx *Tx) Tallies(since, until time.Time, step time.Duration) (counts []Coun
 	if err != nil {
 		return nil, complete, err
 	}
-	counts, err = all(tx, "SELECT (begins - $1) / $2, action, outcome, reason, CAST(SUM(n) AS BIGINT) FROM tallies WHERE span = $3 AND "+
-		"begins >= $1 AND begins < $4 AND action <> '"+active+"' GROUP BY (begins - $1) / $2, action, outcome, reason",
+	counts, err = all(tx,
+		"SELECT (begins - $1) / $2, action, outcome, reason, CAST(SUM(n) AS BIGINT) FROM tallies WHERE span = $3 "+
+			"AND begins >= $1 AND begins < $4 AND action <> '"+active+
+			"' GROUP BY (begins - $1) / $2, action, outcome, reason",
 		args{from, width, spanOf(width), to}, scanCount)
 	if err != nil {
 		return nil, complete, err
 	}
 	var n int
 	var last int64
-	const fresh = "(SELECT at, action, outcome, reason, client_id FROM events WHERE at > $1 AND at >= $2 AND at < $3 ORDER BY at " +
-		"LIMIT $4) AS fresh"
-	if err = tx.row("SELECT COUNT(*), COALESCE(MAX(at), 0) FROM "+fresh, args{tallied, from, to, freshest}, &n, &last); err != nil {
+	const fresh = "(SELECT at, action, outcome, reason, client_id FROM events WHERE at > $1 AND at >= $2 AND at < $3 " +
+		"ORDER BY at LIMIT $4) AS fresh"
+	err = tx.row("SELECT COUNT(*), COALESCE(MAX(at), 0) FROM "+fresh, args{tallied, from, to, freshest}, &n, &last)
+	if err != nil {
 		return nil, complete, err
 	}
 	complete = tx.Now()
@@ -159,9 +167,9 @@ func (tx *Tx) Tallies(since, until time.Time, step time.Duration) (counts []Coun
 	return append(counts, news...), complete, err
 }
 
-// ActiveClients returns the number of clients that obtained tokens, for the parts of a time as Tallies has them, without
-// those in which there was none. In a part of several days it is the largest number of one day, in one of several hours
-// that of one hour.
+// ActiveClients returns the number of clients that obtained tokens, for the parts of a time as Tallies has them,
+// without those in which there was none. In a part of several days it is the largest number of one day, in one of
+// several hours that of one hour.
 func (tx *Tx) ActiveClients(since, until time.Time, step time.Duration) (numbers map[int]int64, err error) {
 	from, to, width := since.UnixMicro(), until.UnixMicro(), step.Microseconds()
 	span := spanOf(width)
@@ -177,7 +185,8 @@ func (tx *Tx) ActiveClients(since, until time.Time, step time.Duration) (numbers
 		numbers[part] = max(numbers[part], n)
 		return err
 	}
-	if err := tx.rows("SELECT (begins - $1) / $2, MAX(n) FROM tallies WHERE span = $3 AND begins >= $1 AND begins < $4 AND action = '"+
+	if err := tx.rows("SELECT (begins - $1) / $2, MAX(n) FROM tallies WHERE span = $3 AND begins >= $1 "+
+		"AND begins < $4 AND action = '"+
 		active+"' GROUP BY (begins - $1) / $2", args{from, width, span, to}, most); err != nil {
 		return nil, err
 	}

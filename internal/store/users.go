@@ -13,11 +13,12 @@ const userColumns = "id, email, name, role, password_hash, created_at, disabled_
 
 // userFields are where userColumns are scanned into.
 func userFields(u *identity.User) []any {
-	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt}, &u.Version}
+	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt},
+		&u.Version}
 }
 
-// CreateUser stores a new account with all its fields, including CreatedAt, and sets its Version. It returns ErrConflict if its id
-// is taken, or its e-mail address, compared by identity.EmailKey.
+// CreateUser stores a new account with all its fields, including CreatedAt, and sets its Version. It returns
+// ErrConflict if its id is taken, or its e-mail address, compared by identity.EmailKey.
 func (tx *Tx) CreateUser(u *identity.User) error {
 	u.Version = 1
 	err := tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $8) ON "+
@@ -98,8 +99,8 @@ func (tx *Tx) EnableUser(id string) error {
 	return tx.one("UPDATE users SET disabled_at = NULL, version = version + 1 WHERE id = $1", args{id})
 }
 
-// DeleteUser deletes an account with its sessions and its memberships of groups, and revokes its grants with the reason "user_deleted". It returns
-// ErrNotFound if there is no such account.
+// DeleteUser deletes an account with its sessions and its memberships of groups, and revokes its grants with the reason
+// "user_deleted". It returns ErrNotFound if there is no such account.
 func (tx *Tx) DeleteUser(id string) error {
 	if err := tx.one("DELETE FROM users WHERE id = $1", args{id}); err != nil {
 		return err
@@ -117,11 +118,11 @@ func scanUser(scan func(...any) error) (*identity.User, error) {
 // its hash is taken.
 func (tx *Tx) CreateSession(s *identity.Session) error {
 	from := audit.Event{}.Stamp(tx.ctx)
-	return tx.create(`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at, id, address, user_agent)
+	return tx.create(`INSERT INTO sessions
+		(hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at, id, address, user_agent)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`, args{
-		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(), earlier(s.ExpiresAt,
-			s.EndsAt), s.EndsAt.UnixMicro(),
-		oauth.NewID("ses_"), from.Address, from.UserAgent,
+		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(),
+		earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(), oauth.NewID("ses_"), from.Address, from.UserAgent,
 	})
 }
 

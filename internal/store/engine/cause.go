@@ -83,7 +83,8 @@ func postgresCause(err error) string {
 	case errors.As(err, &name):
 		return at + " has a TLS certificate for another host; use the host of the certificate in the URL"
 	case errors.As(err, &certificate):
-		return fmt.Sprintf("%s has a TLS certificate that is not valid: %v; replace the certificate", at, certificate.Err)
+		return fmt.Sprintf("%s has a TLS certificate that is not valid: %v; replace the certificate", at,
+			certificate.Err)
 	case strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no value for it
 		return at + " does not offer TLS, and sslmode demands it; turn TLS on there (ssl = on), or set " +
 			"sslmode=disable in the URL if the network is trusted"
@@ -108,7 +109,8 @@ func answered(pg *pgconn.PgError, at, user, database string, password, encrypted
 		return fmt.Sprintf("%s asks for the password of the user %q, and the URL has none; add it to the URL in the "+
 			"environment or the file", at, user)
 	case pg.Code == "28P01":
-		return fmt.Sprintf("%s does not accept the password of the user %q; correct user and password in the URL", at, user)
+		return fmt.Sprintf("%s does not accept the password of the user %q; correct user and password in the URL", at,
+			user)
 	case pg.Code == "28000" && pg.Routine == "InitializeSessionUserId":
 		return fmt.Sprintf("%s has no user %q that may log in; correct the user in the URL, or create it with: "+
 			"createuser --pwprompt %s", at, user, user)
