@@ -50,11 +50,13 @@ type parties struct{ bot, server, app party }
 func provision(ctx context.Context, binary string, env []string) (p parties, err error) {
 	var ignored any
 	return p, errors.Join(
-		command(ctx, binary, env, &ignored, "resource", "create", "--identifier", resource, "--name", "Weather", "--scope", weather+"=Forecasts"),
-		command(ctx, binary, env, &p.bot, "client", "create", "--name", "Bot", "--grant", "client_credentials", "--scope", weather, "--resource", resource),
+		command(ctx, binary, env, &ignored, "resource", "create", "--identifier", resource, "--name", "Weather",
+			"--scope", weather+"=Forecasts"),
+		command(ctx, binary, env, &p.bot, "client", "create", "--name", "Bot", "--grant", "client_credentials",
+			"--scope", weather, "--resource", resource),
 		command(ctx, binary, env, &p.server, "client", "create", "--name", "Weather-RS", "--resource-server", resource),
-		command(ctx, binary, env, &p.app, "client", "create", "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token",
-			"--redirect-uri", redirectURI, "--public"),
+		command(ctx, binary, env, &p.app, "client", "create", "--name", "App", "--grant", "authorization_code",
+			"--grant", "refresh_token", "--redirect-uri", redirectURI, "--public"),
 	)
 }
 
@@ -89,7 +91,8 @@ func grants(address string, app party, c *cohort) ([]string, error) {
 
 // redeem sends a request to the token endpoint. authorization is "" or a complete header line.
 func redeem(ctx context.Context, issuer, authorization string, form url.Values) (t tokens, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, issuer+"/oauth2/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, issuer+"/oauth2/token",
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		return t, err
 	}

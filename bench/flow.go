@@ -58,9 +58,11 @@ func history(ctx context.Context, dir string, app party, cohorts []*cohort) (err
 			for range c.people {
 				user, secret := oauth.NewID("usr_"), oauth.NewSecret("")
 				users, c.sessions = append(users, user), append(c.sessions, secret)
-				err := tx.CreateUser(&identity.User{ID: user, Email: user + "@example.com", Name: "Ada", CreatedAt: tx.Now()})
+				err := tx.CreateUser(&identity.User{ID: user, Email: user + "@example.com", Name: "Ada",
+					CreatedAt: tx.Now()})
 				if err == nil {
-					err = tx.CreateSession(&identity.Session{Hash: oauth.Hash(secret), UserID: user, SignedInAt: tx.Now(), AMR: []string{"pwd"},
+					err = tx.CreateSession(&identity.Session{Hash: oauth.Hash(secret), UserID: user,
+						SignedInAt: tx.Now(), AMR: []string{"pwd"},
 						SeenAt: tx.Now(), ExpiresAt: tx.Now().Add(time.Hour), EndsAt: tx.Now().Add(time.Hour)})
 				}
 				if err != nil {
@@ -74,7 +76,8 @@ func history(ctx context.Context, dir string, app party, cohorts []*cohort) (err
 		for from := 0; from < c.people*c.grants; from += together {
 			if err := db.Update(ctx, func(tx *store.Tx) error {
 				for i := from; i < min(from+together, c.people*c.grants); i++ {
-					if err := allowed(tx, users[i%c.people], app.ClientID, target, tx.Now().Add(-24*time.Hour).Add(time.Duration(i)*100*time.Millisecond)); err != nil {
+					if err := allowed(tx, users[i%c.people], app.ClientID, target,
+						tx.Now().Add(-24*time.Hour).Add(time.Duration(i)*100*time.Millisecond)); err != nil {
 						return err
 					}
 				}
@@ -89,13 +92,15 @@ func history(ctx context.Context, dir string, app party, cohorts []*cohort) (err
 
 // allowed stores a grant that was created and redeemed at the given time.
 func allowed(tx *store.Tx, user, client string, target *oauth.Resource, at time.Time) error {
-	g := &oauth.Grant{ID: oauth.NewID("grt_"), ClientID: client, UserID: user, ResourceID: target.ID, RedirectURI: redirectURI, Scope: scope.Of(weather),
-		Refreshable: true, Secret: oauth.NewSecret(""), Generation: 1, SignedInAt: at, AMR: []string{"pwd"}, CreatedAt: at, LastUsedAt: at,
+	g := &oauth.Grant{ID: oauth.NewID("grt_"), ClientID: client, UserID: user, ResourceID: target.ID,
+		RedirectURI: redirectURI, Scope: scope.Of(weather), Refreshable: true, Secret: oauth.NewSecret(""),
+		Generation: 1, SignedInAt: at, AMR: []string{"pwd"}, CreatedAt: at, LastUsedAt: at,
 		ExpiresAt: at.Add(30 * 24 * time.Hour), EndsAt: at.Add(90 * 24 * time.Hour)}
 	if err := tx.CreateGrant(g); err != nil {
 		return err
 	}
-	code := &oauth.Code{Hash: oauth.Hash(oauth.NewSecret(oauth.CodePrefix)), GrantID: g.ID, RedirectURI: redirectURI, ExpiresAt: at.Add(time.Minute), SpentAt: at}
+	code := &oauth.Code{Hash: oauth.Hash(oauth.NewSecret(oauth.CodePrefix)), GrantID: g.ID, RedirectURI: redirectURI,
+		ExpiresAt: at.Add(time.Minute), SpentAt: at}
 	if err := tx.CreateCode(code); err != nil {
 		return err
 	}
@@ -122,11 +127,13 @@ func flow(app party, c *cohort) next {
 				return nil, false, fmt.Errorf("the token endpoint returned status %d", last.status)
 			}
 			verifier := rand.Text() + rand.Text()
-			*s = step{verifier: verifier, jar: map[string]string{"cardea_session": c.sessions[turn.Add(1)%int64(len(c.sessions))]}}
+			*s = step{verifier: verifier,
+				jar: map[string]string{"cardea_session": c.sessions[turn.Add(1)%int64(len(c.sessions))]}}
 			hash := sha256.Sum256([]byte(verifier))
 			return []byte(getRequest("/oauth2/authorize?"+url.Values{
-				"response_type": {"code"}, "client_id": {app.ClientID}, "redirect_uri": {redirectURI}, "scope": {weather}, "resource": {resource},
-				"state": {verifier[:16]}, "code_challenge_method": {"S256"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(hash[:])},
+				"response_type": {"code"}, "client_id": {app.ClientID}, "redirect_uri": {redirectURI},
+				"scope": {weather}, "resource": {resource}, "state": {verifier[:16]}, "code_challenge_method": {"S256"},
+				"code_challenge": {base64.RawURLEncoding.EncodeToString(hash[:])},
 			}.Encode(), s.cookies())), last != nil, nil
 		}
 		for _, pair := range last.cookies {
@@ -139,8 +146,10 @@ func flow(app party, c *cohort) next {
 			return nil, false, err
 		case last.status == 303 && to.Query().Get("code") != "":
 			s.redeem = true
-			return []byte(formRequest("/oauth2/token", "", url.Values{"grant_type": {"authorization_code"}, "code": {to.Query().Get("code")},
-				"redirect_uri": {redirectURI}, "client_id": {app.ClientID}, "code_verifier": {s.verifier}, "resource": {resource}}.Encode())), false, nil
+			return []byte(formRequest("/oauth2/token", "",
+				url.Values{"grant_type": {"authorization_code"}, "code": {to.Query().Get("code")},
+					"redirect_uri": {redirectURI}, "client_id": {app.ClientID}, "code_verifier": {s.verifier},
+					"resource": {resource}}.Encode())), false, nil
 		case last.status == 303 && !s.post && to.Query().Get("error") == "":
 			return []byte(getRequest(to.RequestURI(), s.cookies())), false, nil
 		case last.status == 200 && !s.post:
@@ -177,7 +186,8 @@ func registration() next {
 			"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
 			"token_endpoint_auth_method": "none", "scope": weather,
 		})
-		return []byte("POST /oauth2/register HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
+		return []byte("POST /oauth2/register HTTP/1.1\r\nHost: localhost\r\nContent-Type: " +
+			"application/json\r\nContent-Length: " +
 			strconv.Itoa(len(body)) + "\r\n\r\n" + string(body)), last != nil, err
 	}
 }

@@ -38,12 +38,14 @@ func serveLimit(address, dir string) error {
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "limit.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate")
+	db, err := sql.Open("sqlite",
+		"file:"+filepath.Join(dir, "limit.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate")
 	if err != nil {
 		return err
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(context.Background(), "CREATE TABLE events (at INTEGER NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL)"); err != nil {
+	if _, err := db.ExecContext(context.Background(),
+		"CREATE TABLE events (at INTEGER NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL)"); err != nil {
 		return err
 	}
 	l := &limit{key, db, make(chan row, connections)}
@@ -62,7 +64,8 @@ func (l *limit) token(w http.ResponseWriter, r *http.Request) {
 	}
 	id := rand.Text()
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt","alg":"ES256"}`)) + "." +
-		base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"http://localhost","sub":"bot","aud":"`+resource+`","jti":"`+id+`"}`))
+		base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"http://localhost","sub":"bot","aud":"`+resource+
+			`","jti":"`+id+`"}`))
 	hash := sha256.Sum256([]byte(signed))
 	sr, ss, err := ecdsa.Sign(rand.Reader, l.key, hash[:])
 	if err == nil {
@@ -79,7 +82,8 @@ func (l *limit) token(w http.ResponseWriter, r *http.Request) {
 	ss.FillBytes(signature[32:])
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{ // an error means that the client has disconnected
-		"access_token": signed + "." + base64.RawURLEncoding.EncodeToString(signature[:]), "token_type": "Bearer", "expires_in": 600,
+		"access_token": signed + "." + base64.RawURLEncoding.EncodeToString(signature[:]), "token_type": "Bearer",
+		"expires_in": 600,
 	})
 }
 

@@ -221,5 +221,6 @@ func getRequest(path, header string) string {
 
 func formRequest(path, header, form string) string {
 	return "POST " + path + " HTTP/1.1\r\nHost: localhost\r\n" + header +
-		"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " + strconv.Itoa(len(form)) + "\r\n\r\n" + form
+		"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: " + strconv.Itoa(len(form)) + "\r\n\r\n" +
+		form
 }

@@ -75,7 +75,8 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 		return err
 	}
 	issuer := "http://" + ourAddress
-	env := append(os.Environ(), "GOMAXPROCS=1", "CARDEA_DATA_DIR="+filepath.Join(dir, "cardea"), "CARDEA_LISTEN="+ourAddress, "CARDEA_ISSUER="+issuer,
+	env := append(os.Environ(), "GOMAXPROCS=1", "CARDEA_DATA_DIR="+filepath.Join(dir, "cardea"),
+		"CARDEA_LISTEN="+ourAddress, "CARDEA_ISSUER="+issuer,
 		"CARDEA_LIMITS_ENABLED=false")
 	who, err := provision(ctx, binary, env)
 	if err != nil {
@@ -94,7 +95,8 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 		return err
 	}
 	defer ours.stop()
-	bare, err := start(ctx, env, filepath.Join(dir, "limit.log"), bareAddress, "/hello", self, "-limit", bareAddress, "-dir", dir)
+	bare, err := start(ctx, env, filepath.Join(dir, "limit.log"), bareAddress, "/hello", self, "-limit", bareAddress,
+		"-dir", dir)
 	if err != nil {
 		return err
 	}
@@ -106,12 +108,14 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 	if only {
 		contests = nil
 	}
-	return errors.Join(compare(ours, bare, contests, seconds, turns), weigh(ours, bare, pieces(who, people), seconds, turns))
+	return errors.Join(compare(ours, bare, contests, seconds, turns),
+		weigh(ours, bare, pieces(who, people), seconds, turns))
 }
 
 // compare prints the first table.
 func compare(ours, bare server, contests []contest, seconds time.Duration, turns int) error {
-	fmt.Printf("%d connections, %d turns of %s each, medians; requests per second, and the server's processor time per request\n\n", connections, turns, seconds)
+	fmt.Printf("%d connections, %d turns of %s each, medians; requests per second, and the server's processor time "+
+		"per request\n\n", connections, turns, seconds)
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tcardea\tbare\tshare\tfloor\t\tcardea\tbare\t")
 	below := false
@@ -149,7 +153,8 @@ func compare(ours, bare server, contests []contest, seconds time.Duration, turns
 
 // weigh prints the second table. The pieces take turns, so that other load of the machine affects all of them.
 func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) error {
-	cpu, written, rates, multiples := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
+	cpu, written := map[string][]float64{}, map[string][]float64{}
+	rates, multiples := map[string][]float64{}, map[string][]float64{}
 	for range turns {
 		least, err := load(bare, seconds, 0, connections, post("/token", "", "grant_type=client_credentials"))
 		if err != nil {
@@ -162,11 +167,13 @@ func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) 
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			turn[p.name] = f.cpu
-			cpu[p.name], written[p.name], rates[p.name] = append(cpu[p.name], f.cpu), append(written[p.name], f.written), append(rates[p.name], f.rate)
+			cpu[p.name], written[p.name] = append(cpu[p.name], f.cpu), append(written[p.name], f.written)
+			rates[p.name] = append(rates[p.name], f.rate)
 			multiples[p.name] = append(multiples[p.name], f.cpu/turn[p.times])
 		}
 	}
-	fmt.Printf("\nmedians; for each piece of work, the processor time, also as a multiple of another one, and the bytes written\n\n")
+	fmt.Printf("\nmedians; for each piece of work, the processor time, also as a multiple of another one, and the " +
+		"bytes written\n\n")
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tconnections\ta second\tprocessor\tmultiple\tceiling\t\twritten\t")
 	above := false
@@ -175,8 +182,8 @@ func weigh(ours, bare server, pieces []piece, seconds time.Duration, turns int) 
 		if multiple > p.ceiling {
 			above, verdict = true, "ABOVE"
 		}
-		fmt.Fprintf(table, "%s / %s\t%d\t%.0f\t%.0f µs\t%.2f\t%.2f\t%s\t%.1f KB\t\n", p.name, p.times, p.connections, median(rates[p.name]), median(cpu[p.name]),
-			multiple, p.ceiling, verdict, median(written[p.name])/1000)
+		fmt.Fprintf(table, "%s / %s\t%d\t%.0f\t%.0f µs\t%.2f\t%.2f\t%s\t%.1f KB\t\n", p.name, p.times, p.connections,
+			median(rates[p.name]), median(cpu[p.name]), multiple, p.ceiling, verdict, median(written[p.name])/1000)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -241,13 +248,15 @@ type server struct {
 }
 
 // start runs a server on core 0 and waits until it responds to a GET of ready.
-func start(ctx context.Context, env []string, log, address, ready, program string, arguments ...string) (s server, err error) {
+func start(ctx context.Context, env []string, log, address, ready, program string,
+	arguments ...string) (s server, err error) {
 	out, err := os.Create(log) // #nosec G304 -- in the temporary folder of the bench
 	if err != nil {
 		return s, err
 	}
 	defer func() { _ = out.Close() }()
-	process := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", program}, arguments...)...) // #nosec G204 -- the operator's binary
+	arguments = append([]string{"-c", "0", program}, arguments...)
+	process := exec.CommandContext(ctx, "taskset", arguments...) // #nosec G204 -- the operator's binary
 	process.Env, process.Stdout, process.Stderr = env, out, out
 	if err := process.Start(); err != nil {
 		return s, err

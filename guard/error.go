@@ -58,9 +58,10 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.cause }
 
 var errNoToken = &Error{
-	Status:      http.StatusUnauthorized,
-	Code:        "unauthorized",
-	Description: "This server needs an access token in the Authorization header; resource_metadata says where to get one.",
+	Status: http.StatusUnauthorized,
+	Code:   "unauthorized",
+	Description: "This server needs an access token in the Authorization header; resource_metadata says where to " +
+		"get one.",
 }
 
 func invalidRequest(description string) error {

@@ -97,13 +97,15 @@ func New(config Config) (*Guard, error) {
 	for _, field := range []struct {
 		name string
 		set  scope.Set
-	}{{"Scopes", config.Scopes}, {"DefaultScopes", config.DefaultScopes}, {"AdvertisedScopes", config.AdvertisedScopes}} {
+	}{{"Scopes", config.Scopes}, {"DefaultScopes", config.DefaultScopes},
+		{"AdvertisedScopes", config.AdvertisedScopes}} {
 		for _, name := range field.set {
 			switch {
 			case !scope.Valid(name):
 				return nil, fmt.Errorf("guard: %s: %q is not a scope name (RFC 6749 §3.3)", field.name, name)
 			case name == offlineAccess:
-				return nil, fmt.Errorf("guard: %s: %s is asked of the issuer, not of this server; leave it out", field.name, name)
+				return nil, fmt.Errorf("guard: %s: %s is asked of the issuer, not of this server; leave it out",
+					field.name, name)
 			}
 		}
 		if err := checkScopes(config.Scopes, field.set...); err != nil {

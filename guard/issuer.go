@@ -69,9 +69,10 @@ func newIssuer(id string, u *url.URL, client *http.Client, now func() time.Time,
 	failed := func(err error) { log.Warn("guard: issuer cannot be reached", "issuer", id, "error", err) }
 
 	i := &issuer{id: id, client: &own, local: u.Scheme == "http"}
-	i.metadata = &source[metadata]{now: now, failed: failed, fetch: func(ctx context.Context) (metadata, time.Duration, error) {
-		return i.fetchMetadata(ctx, insert(u, authorizationServer))
-	}}
+	i.metadata = &source[metadata]{now: now, failed: failed,
+		fetch: func(ctx context.Context) (metadata, time.Duration, error) {
+			return i.fetchMetadata(ctx, insert(u, authorizationServer))
+		}}
 	i.keys = &source[keySet]{now: now, failed: failed, fetch: i.fetchKeys}
 	return i
 }
@@ -91,7 +92,8 @@ func (i *issuer) fetchMetadata(ctx context.Context, url string) (metadata, time.
 	case !i.trusts(m.JWKS):
 		return metadata{}, 0, fmt.Errorf("guard: %s: jwks_uri %q is not an https URL", url, m.JWKS)
 	case m.Introspection != "" && !i.trusts(m.Introspection):
-		return metadata{}, 0, fmt.Errorf("guard: %s: introspection_endpoint %q is not an https URL", url, m.Introspection)
+		return metadata{}, 0, fmt.Errorf("guard: %s: introspection_endpoint %q is not an https URL", url,
+			m.Introspection)
 	}
 	return m, freshness(header), nil
 }

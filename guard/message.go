@@ -242,7 +242,8 @@ func checkHeaders(h http.Header, m message) error {
 	if !ofMCP { // an extension may give Mcp-Name its own meaning
 		return nil
 	}
-	return checkHeader(h, "Mcp-Name", m.name, required && (member == "name" || member == "uri")) // tasks are an extension
+	required = required && (member == "name" || member == "uri") // tasks are an extension
+	return checkHeader(h, "Mcp-Name", m.name, required)
 }
 
 func checkHeader(h http.Header, name, value string, required bool) error {

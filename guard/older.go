@@ -56,7 +56,8 @@ func (g *Guard) OlderClients() http.Handler {
 			return
 		case r.Method != e.method && (r.Method != http.MethodHead || e.method != http.MethodGet):
 			w.Header().Set("Allow", e.method+", OPTIONS")
-			(&Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "Use " + e.method + " here."}).write(w)
+			(&Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request",
+				Description: "Use " + e.method + " here."}).write(w)
 			return
 		}
 		m, err := g.issuer.metadata.current(r.Context())
@@ -132,7 +133,8 @@ func (g *Guard) handOn(w http.ResponseWriter, r *http.Request, endpoint string) 
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	on, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), http.MaxBytesReader(w, r.Body, maxForm))
+	on, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(),
+		http.MaxBytesReader(w, r.Body, maxForm))
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
@@ -147,7 +149,8 @@ func (g *Guard) handOn(w http.ResponseWriter, r *http.Request, endpoint string) 
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request", Description: "The request is too long.", cause: err}
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "invalid_request",
+			Description: "The request is too long.", cause: err}
 	case err != nil:
 		return fmt.Errorf("guard: %w", err)
 	}

@@ -29,8 +29,8 @@ type ToolScopes map[string][]string
 // as not found, because it may be another name for a tool. The methods in extra are open to every valid token.
 //
 // RequireToolScopes reads the whole message before next does. So that both read the same message, next gets the same
-// bytes, with their length, without an offer to go on in another protocol (Upgrade), and everything that next could read
-// differently is refused:
+// bytes, with their length, without an offer to go on in another protocol (Upgrade), and everything that next could
+// read differently is refused:
 //
 //   - 415: the body is not application/json in UTF-8, or it is compressed.
 //   - 400: two JSON readers could read the body differently, because it is not UTF-8, or has a member twice, a member
@@ -127,7 +127,8 @@ func checkForm(r *http.Request) error {
 	for name := range r.Header {
 		switch plain := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")); {
 		case slices.Contains(overrides, plain):
-			return invalidRequest("The header " + plain + " overrides the method; send the request with the method itself.")
+			return invalidRequest("The header " + plain +
+				" overrides the method; send the request with the method itself.")
 		case plain != name && (slices.Contains(decisive, plain) || strings.HasPrefix(plain, "Mcp-")):
 			// CGI and its successors do not tell the two apart.
 			return invalidRequest("A header's name is almost " + plain + "; write it with hyphens.")

@@ -223,7 +223,8 @@ const expired = "The token has expired; refresh it."
 var headerRules = []rule{
 	{"typ", func(_ *Guard, c *candidate) string { // RFC 9068 §4
 		kind := strings.ToLower(c.header.Type)
-		return unless(kind == "at+jwt" || kind == "application/at+jwt", "The token is not an access token: its typ is not at+jwt.")
+		return unless(kind == "at+jwt" || kind == "application/at+jwt",
+			"The token is not an access token: its typ is not at+jwt.")
 	}},
 	{"alg", func(_ *Guard, c *candidate) string { // RFC 8725 §3.1
 		return unless(slices.Contains(algorithms, jose.SignatureAlgorithm(c.header.Algorithm)),
@@ -256,7 +257,8 @@ var claimRules = []rule{
 		return unless(g.now().Before(c.claims.Expiry.Time), expired)
 	}},
 	{"nbf", func(g *Guard, c *candidate) string {
-		return unless(c.claims.NotBefore == nil || !g.now().Add(skew).Before(c.claims.NotBefore.Time), "The token is not valid yet.")
+		return unless(c.claims.NotBefore == nil || !g.now().Add(skew).Before(c.claims.NotBefore.Time),
+			"The token is not valid yet.")
 	}},
 	{"iat", func(g *Guard, c *candidate) string {
 		return unless(c.claims.IssuedAt != nil && !g.now().Add(skew).Before(c.claims.IssuedAt.Time),

@@ -22,7 +22,8 @@ func describe(config Config) []byte {
 		Methods       []string  `json:"bearer_methods_supported"`
 		Name          string    `json:"resource_name,omitempty"`
 		Documentation string    `json:"resource_documentation,omitempty"`
-	}{config.Resource, []string{config.Issuer}, config.AdvertisedScopes, []string{"header"}, config.Name, config.Documentation})
+	}{config.Resource, []string{config.Issuer}, config.AdvertisedScopes, []string{"header"}, config.Name,
+		config.Documentation})
 	if err != nil {
 		panic(err) // strings marshal
 	}
@@ -54,7 +55,8 @@ func WellKnown(guards ...*Guard) http.Handler {
 			refusal = errNothing
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-			refusal = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "This can only be read: use GET."}
+			refusal = &Error{Status: http.StatusMethodNotAllowed, Code: "invalid_request",
+				Description: "This can only be read: use GET."}
 		case !found:
 			m, err := guards[0].issuer.metadata.current(r.Context())
 			if err != nil {

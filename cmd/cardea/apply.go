@@ -82,7 +82,8 @@ func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
 	}
 	if c.Secrets == "" {
 		for _, s := range out.Secrets {
-			out.Notes = append(out.Notes, "nobody has seen the secret of the client "+s.ClientID+"; make one with: cardea client rotate-secret "+s.ClientID)
+			out.Notes = append(out.Notes, "nobody has seen the secret of the client "+s.ClientID+"; make one with: "+
+				"cardea client rotate-secret "+s.ClientID)
 		}
 	}
 	if c.Output != "json" {

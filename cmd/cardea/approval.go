@@ -19,8 +19,8 @@ type clientApprove struct {
 
 // Help returns what the help shows below the usage.
 func (c *clientApprove) Help() string {
-	return "Without --group and --once, the client is approved for everybody. Whoever waits for the approval of the client goes on " +
-		"at once, where the approval is for them (registration.approval)."
+	return "Without --group and --once, the client is approved for everybody. Whoever waits for the approval of the " +
+		"client goes on at once, where the approval is for them (registration.approval)."
 }
 
 func (c *clientApprove) Run(ctx context.Context, sh *shell) error {
@@ -38,8 +38,9 @@ func drawWaiting(views []admin.WaitingClient, t *table.Table) {
 	t.Row("CLIENT ID", "NAME", "SITES", "WHO", "MCP SERVER", "SCOPE", "PEOPLE", "FIRST ASKED", "LAST ASKED")
 	t.Fold(16, "NAME", "SITES", "MCP SERVER", "SCOPE")
 	for _, v := range views {
-		t.Row(v.ID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), table.Dash(v.User), table.Dash(v.Resource), table.Dash(v.Scope),
-			strconv.FormatInt(v.People, 10), v.FirstAskedAt.String(), v.LastAskedAt.String())
+		t.Row(v.ID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), table.Dash(v.User),
+			table.Dash(v.Resource), table.Dash(v.Scope), strconv.FormatInt(v.People, 10), v.FirstAskedAt.String(),
+			v.LastAskedAt.String())
 	}
 }
 
@@ -63,7 +64,8 @@ func (c *clientBlock) Run(ctx context.Context, sh *shell) error {
 	if c.NoSites {
 		terms.Sites = []string{}
 	}
-	return ask(ctx, sh, c.output, drawBlock, adminapi.BlockClient, adminapi.Change[*admin.BlockTerms]{ID: c.ID, Body: &terms})
+	return ask(ctx, sh, c.output, drawBlock, adminapi.BlockClient,
+		adminapi.Change[*admin.BlockTerms]{ID: c.ID, Body: &terms})
 }
 
 func drawBlock(v admin.Block, t *table.Table) {
@@ -99,6 +101,7 @@ func drawBlocks(views []admin.Block, t *table.Table) {
 	t.Row("BLOCK", "CLIENT ID", "NAME", "SITES", "BLOCKED", "REASON")
 	t.Fold(16, "NAME", "SITES", "REASON")
 	for _, v := range views {
-		t.Row(v.ID, v.ClientID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), v.CreatedAt.String(), table.Dash(v.Reason))
+		t.Row(v.ID, v.ClientID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), v.CreatedAt.String(),
+			table.Dash(v.Reason))
 	}
 }

@@ -98,7 +98,8 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 		if err != nil {
 			return err
 		}
-		empty := emptyList(filter != store.EventFilter{}, "event", "no decision is recorded yet; every one will be shown here")
+		empty := emptyList(filter != store.EventFilter{}, "event",
+			"no decision is recorded yet; every one will be shown here")
 		return printList(c.output, sh, events, empty, drawEvents)
 	})
 }
@@ -118,9 +119,9 @@ func lastEvents(ctx context.Context, t adminapi.Target, filter store.EventFilter
 	events := []admin.Event{}
 	in := adminapi.EventListing{
 		Listing: adminapi.Listing{Limit: 1000},
-		Action:  filter.Action, User: filter.UserID, Client: filter.ClientID, Grant: filter.GrantID, Actor: filter.Actor,
-		Resource: filter.Resource, Address: filter.Address, RequestID: filter.RequestID, Outcome: string(filter.Outcome),
-		Since: filter.Since, Until: filter.Until,
+		Action:  filter.Action, User: filter.UserID, Client: filter.ClientID, Grant: filter.GrantID,
+		Actor: filter.Actor, Resource: filter.Resource, Address: filter.Address, RequestID: filter.RequestID,
+		Outcome: string(filter.Outcome), Since: filter.Since, Until: filter.Until,
 	}
 	for {
 		if limit > 0 {
@@ -169,7 +170,8 @@ func eventRow(e admin.Event) []string {
 	if e.Outcome == audit.Refused {
 		outcome = table.Alarm
 	}
-	return []string{admin.Moment{Time: e.At}.String(), e.Action, outcome, strings.Join(who, " "), strings.Join(what, " ")}
+	return []string{admin.Moment{Time: e.At}.String(), e.Action, outcome, strings.Join(who, " "),
+		strings.Join(what, " ")}
 }
 
 // parseMoment parses a point in time, or a duration before now. It returns the zero time for "".
@@ -185,7 +187,8 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return time.Time{}, usageError(flag + " is not a time; write it like 2026-01-31T08:00:00Z, 2026-01-31, or 24h for a day ago")
+	return time.Time{}, usageError(flag +
+		" is not a time; write it like 2026-01-31T08:00:00Z, 2026-01-31, or 24h for a day ago")
 }
 
 type auditTail struct {
@@ -230,8 +233,8 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 		}
 		return nil
 	}
-	// An event from before may appear only now, so the recent ones are looked for again; those that are there already are
-	// not new.
+	// An event from before may appear only now, so the recent ones are looked for again; those that are there already
+	// are not new.
 	filter.Since = started.Add(-settle)
 	recent, err := lastEvents(ctx, adminapi.Target{Operations: o, By: by}, filter, 0)
 	if err != nil {
@@ -299,8 +302,8 @@ type auditShow struct {
 
 // Help returns what the help shows below the usage.
 func (c *auditShow) Help() string {
-	return "These are the events of the same grant and of the same requests, from the consent on. If there are more than --limit, it shows " +
-		"the first ones and those around the event."
+	return "These are the events of the same grant and of the same requests, from the consent on. If there are more " +
+		"than --limit, it shows the first ones and those around the event."
 }
 
 func (c *auditShow) Run(ctx context.Context, sh *shell) error {
@@ -346,7 +349,8 @@ func (c *auditShow) tell(sh *shell, flow admin.Flow) error {
 		}
 		event := step.Event
 		text.WriteString("\n" + table.Plain(strings.Join(eventRow(event), "  ")) + "\n")
-		for _, fact := range [][2]string{{"request", event.RequestID}, {"user agent", event.UserAgent}, {"before", string(event.Before)},
+		for _, fact := range [][2]string{{"request", event.RequestID}, {"user agent", event.UserAgent},
+			{"before", string(event.Before)},
 			{"after", string(event.After)}} {
 			if fact[1] != "" {
 				text.WriteString(fact[0] + ": " + table.Plain(fact[1]) + "\n")

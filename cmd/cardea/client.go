@@ -177,7 +177,8 @@ The credentials with which an MCP server introspects tokens:
 }
 
 func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
-	n := admin.NewClient{ClientTerms: c.terms(), ID: c.ClientID, Method: oauth.Method(c.AuthMethod), ResourceServer: c.ResourceServer}
+	n := admin.NewClient{ClientTerms: c.terms(), ID: c.ClientID, Method: oauth.Method(c.AuthMethod),
+		ResourceServer: c.ResourceServer}
 	n.Name = &c.Name
 	if c.Public {
 		if c.AuthMethod != "" && n.Method != oauth.MethodNone {
@@ -199,7 +200,8 @@ func (c *clientList) Run(ctx context.Context, sh *shell) error {
 		return usageError("--waiting and --begins exclude each other; give one of them")
 	}
 	if c.Waiting {
-		return list(ctx, sh, sh.operate, c.output, "no client waits for approval", drawWaiting, adminapi.ListWaitingClients, plainListing)
+		return list(ctx, sh, sh.operate, c.output, "no client waits for approval", drawWaiting,
+			adminapi.ListWaitingClients, plainListing)
 	}
 	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
 		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
@@ -213,7 +215,8 @@ func drawClients(views []admin.Client, t *table.Table) {
 	t.Row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
 	t.Fold(16, "NAME", "RESOURCES")
 	for _, v := range views {
-		t.Row(v.ID, table.Dash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(), v.UsedAt.String(), clientResources(v))
+		t.Row(v.ID, table.Dash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(),
+			v.UsedAt.String(), clientResources(v))
 	}
 }
 
@@ -234,7 +237,8 @@ func (c *clientUpdate) Help() string {
 func (c *clientUpdate) Run(ctx context.Context, sh *shell) error {
 	terms := c.terms()
 	terms.Name = c.Name
-	return ask(ctx, sh, c.output, drawClient, adminapi.UpdateClient, adminapi.Change[admin.ClientTerms]{ID: c.ID, Body: terms})
+	return ask(ctx, sh, c.output, drawClient, adminapi.UpdateClient,
+		adminapi.Change[admin.ClientTerms]{ID: c.ID, Body: terms})
 }
 
 type clientRotate struct {
@@ -245,7 +249,8 @@ type clientRotate struct {
 
 func (c *clientRotate) Run(ctx context.Context, sh *shell) error {
 	overlap := admin.Span(c.Overlap)
-	return ask(ctx, sh, c.output, c.draw, adminapi.RotateClientSecret, adminapi.Change[*adminapi.Overlap]{ID: c.ID, Body: &adminapi.Overlap{Overlap: &overlap}})
+	return ask(ctx, sh, c.output, c.draw, adminapi.RotateClientSecret,
+		adminapi.Change[*adminapi.Overlap]{ID: c.ID, Body: &adminapi.Overlap{Overlap: &overlap}})
 }
 
 func (c *clientRotate) draw(v admin.Client, t *table.Table) {

@@ -34,8 +34,8 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 		folder = *sh.DataDir
 	}
 	return demo.Run(ctx, demo.Options{
-		Listen: c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: thisBuild().Version, Program: os.Args[0], Out: sh.out,
-		Configure: func(flags map[string]string) (config.Config, error) {
+		Listen: c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: thisBuild().Version,
+		Program: os.Args[0], Out: sh.out, Configure: func(flags map[string]string) (config.Config, error) {
 			loaded, err := sh.load(flags)
 			if err != nil {
 				return config.Config{}, err

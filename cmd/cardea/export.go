@@ -25,7 +25,8 @@ type auditExport struct {
 
 // Help returns what the help shows below the usage.
 func (c *auditExport) Help() string {
-	return "The oldest event comes first. In CSV, a cell that a spreadsheet would run as a formula begins with an apostrophe."
+	return "The oldest event comes first. In CSV, a cell that a spreadsheet would run as a formula begins with an " +
+		"apostrophe."
 }
 
 func (c *auditExport) Run(ctx context.Context, sh *shell) error {
@@ -95,14 +96,15 @@ func escaped(text []byte) []byte {
 // commaSeparated returns functions that write events as CSV (RFC 4180), with a header.
 func commaSeparated(out io.Writer) (write func(admin.Event) error, flush func() error) {
 	w := csv.NewWriter(out)
-	header := []string{"at", "id", "action", "outcome", "reason", "description", "actor_type", "actor_id", "actor_name", "client_id",
-		"client_name", "user_id", "user", "grant_id", "resource", "resource_name", "scope", "detail", "before", "after", "request_id",
-		"address", "user_agent"}
+	header := []string{"at", "id", "action", "outcome", "reason", "description", "actor_type", "actor_id", "actor_name",
+		"client_id", "client_name", "user_id", "user", "grant_id", "resource", "resource_name", "scope", "detail",
+		"before", "after", "request_id", "address", "user_agent"}
 	_ = w.Write(header) // Flush reports it
 	write = func(e admin.Event) error {
-		row := []string{e.At.UTC().Format(time.RFC3339Nano), e.ID, e.Action, string(e.Outcome), e.Reason, e.Description, string(e.Actor.Type),
-			e.Actor.ID, e.Actor.Name, e.ClientID, e.ClientName, e.UserID, e.User, e.GrantID, e.Resource, e.ResourceName, e.Scope,
-			e.DetailJSON(), string(e.Before), string(e.After), e.RequestID, e.Address, e.UserAgent}
+		row := []string{e.At.UTC().Format(time.RFC3339Nano), e.ID, e.Action, string(e.Outcome), e.Reason, e.Description,
+			string(e.Actor.Type), e.Actor.ID, e.Actor.Name, e.ClientID, e.ClientName, e.UserID, e.User, e.GrantID,
+			e.Resource, e.ResourceName, e.Scope, e.DetailJSON(), string(e.Before), string(e.After), e.RequestID,
+			e.Address, e.UserAgent}
 		for i, cell := range row {
 			row[i] = inert(cell)
 		}
@@ -114,8 +116,8 @@ func commaSeparated(out io.Writer) (write func(admin.Event) error, flush func() 
 	}
 }
 
-// inert returns the text of a cell with an apostrophe before it if a spreadsheet would take it for a formula, and without
-// characters that are not visible.
+// inert returns the text of a cell with an apostrophe before it if a spreadsheet would take it for a formula, and
+// without characters that are not visible.
 func inert(cell string) string {
 	cell = table.Plain(cell)
 	first, size := utf8.DecodeRuneInString(strings.TrimLeft(cell, " "))

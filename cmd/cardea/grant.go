@@ -25,16 +25,18 @@ func (c *grantList) Run(ctx context.Context, sh *shell) error {
 	query := admin.GrantQuery{User: c.User, Client: c.Client, Resource: c.Resource, Live: c.Live}
 	empty := emptyList(query != admin.GrantQuery{}, "grant",
 		"there is no grant yet; one is created when a person allows an agent what it asks for")
-	return list(ctx, sh, sh.operate, c.output, empty, drawGrants, adminapi.ListGrants, func(l adminapi.Listing) adminapi.GrantListing {
-		return adminapi.GrantListing{Listing: l, User: c.User, Client: c.Client, Resource: c.Resource, Live: c.Live}
-	})
+	return list(ctx, sh, sh.operate, c.output, empty, drawGrants, adminapi.ListGrants,
+		func(l adminapi.Listing) adminapi.GrantListing {
+			return adminapi.GrantListing{Listing: l, User: c.User, Client: c.Client, Resource: c.Resource, Live: c.Live}
+		})
 }
 
 func drawGrants(views []admin.Grant, t *table.Table) {
 	t.Row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "REVOKED", "SCOPE")
 	t.Fold(16, "CLIENT", "USER", "RESOURCE", "SCOPE")
 	for _, v := range views {
-		t.Row(v.ID, v.ClientID, table.Dash(v.ClientName), table.Dash(v.User), table.Dash(v.Resource), v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String(), table.Dash(v.Scope))
+		t.Row(v.ID, v.ClientID, table.Dash(v.ClientName), table.Dash(v.User), table.Dash(v.Resource),
+			v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String(), table.Dash(v.Scope))
 	}
 }
 

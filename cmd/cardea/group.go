@@ -113,5 +113,6 @@ func (c *groupAdd) Run(ctx context.Context, sh *shell) error {
 type groupRemove struct{ membership }
 
 func (c *groupRemove) Run(ctx context.Context, sh *shell) error {
-	return ask(ctx, sh, c.output, drawMembership, adminapi.RemoveMember, adminapi.Membership{Name: c.Group, User: c.User})
+	return ask(ctx, sh, c.output, drawMembership, adminapi.RemoveMember,
+		adminapi.Membership{Name: c.Group, User: c.User})
 }

@@ -52,7 +52,8 @@ func (c *initialCreate) Help() string {
 
 func (c *initialCreate) Run(ctx context.Context, sh *shell) error {
 	in := adminapi.NewInitialToken{Name: c.Name, MaxUses: c.Uses, TTL: admin.Span(c.TTL)}
-	return ask(ctx, sh, c.output, drawInitialToken, adminapi.CreateInitialAccessToken, adminapi.Creation[adminapi.NewInitialToken]{Body: in})
+	return ask(ctx, sh, c.output, drawInitialToken, adminapi.CreateInitialAccessToken,
+		adminapi.Creation[adminapi.NewInitialToken]{Body: in})
 }
 
 type initialList struct{ output }

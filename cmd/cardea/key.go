@@ -18,7 +18,8 @@ type keyCommands struct {
 func drawKeys(infos []keys.Info, t *table.Table) {
 	t.Row("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
 	for _, k := range infos {
-		t.Row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(), admin.Moment{Time: k.ExpiresAt}.String())
+		t.Row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(),
+			admin.Moment{Time: k.ExpiresAt}.String())
 	}
 	t.Fold(0) // nothing, but a row fits a narrow terminal as a block
 }

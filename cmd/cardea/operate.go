@@ -56,15 +56,17 @@ func (sh *shell) operateResources(ctx context.Context, fn func(*admin.Operations
 	if err == nil {
 		operations.Ring = ring
 	} else {
-		fmt.Fprintln(sh.errs, "cardea: note: without the master key here, a running server creates a key for a new algorithm "+
-			"within a minute:", table.Plain(err.Error()))
+		fmt.Fprintln(sh.errs,
+			"cardea: note: without the master key here, a running server creates a key for a new algorithm within a "+
+				"minute:", table.Plain(err.Error()))
 	}
 	return errors.Join(fn(operations, caller()), i.close())
 }
 
 func (i *installation) operations() *admin.Operations {
 	return &admin.Operations{
-		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg, AllowLoopback: i.config.Registration.AllowLoopback,
+		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg,
+		AllowLoopback: i.config.Registration.AllowLoopback,
 	}
 }
 
@@ -84,11 +86,12 @@ func caller() admin.Caller {
 // opener opens the configured installation and runs a function on it.
 type opener func(context.Context, func(*admin.Operations, admin.Caller) error) error
 
-// reach runs fn where the operations of this command are done: at the server that --server names, or on the installation
-// that open opens.
+// reach runs fn where the operations of this command are done: at the server that --server names, or on the
+// installation that open opens.
 func (sh *shell) reach(ctx context.Context, open opener, fn func(adminapi.Target) error) error {
 	if sh.server() == "" {
-		return open(ctx, func(o *admin.Operations, by admin.Caller) error { return fn(adminapi.Target{Operations: o, By: by}) })
+		return open(ctx,
+			func(o *admin.Operations, by admin.Caller) error { return fn(adminapi.Target{Operations: o, By: by}) })
 	}
 	remote, err := sh.remote()
 	if err != nil {
@@ -105,7 +108,8 @@ func (sh *shell) server() string {
 // remote returns the server that --server names, with the credentials of the environment.
 func (sh *shell) remote() (*adminapi.Remote, error) {
 	for name, given := range map[string]bool{
-		"--config": sh.ConfigFile != "", "--data-dir": sh.DataDir != nil, "--database": sh.Database != nil, "--issuer": sh.Issuer != nil,
+		"--config": sh.ConfigFile != "", "--data-dir": sh.DataDir != nil, "--database": sh.Database != nil,
+		"--issuer": sh.Issuer != nil,
 	} {
 		if given {
 			return nil, usageError(name + " is of this machine, and --server of another; give only one of them")
@@ -116,7 +120,8 @@ func (sh *shell) remote() (*adminapi.Remote, error) {
 		return nil, usageError("--server is not the public URL of a server; write it like https://auth.example.com")
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopback(u.Hostname())) {
-		return nil, usageError("--server must be https, because secrets are sent over it; http is for this machine only")
+		return nil, usageError("--server must be https, because secrets are sent over it; " +
+			"http is for this machine only")
 	}
 	r := &adminapi.Remote{Issuer: sh.server(), ClientID: sh.variable("CARDEA_CLIENT_ID")}
 	if r.Token, err = sh.secret("CARDEA_TOKEN"); err != nil {
@@ -126,8 +131,9 @@ func (sh *shell) remote() (*adminapi.Remote, error) {
 		return nil, err
 	}
 	if r.Token == "" && (r.ClientID == "" || r.ClientSecret == "") {
-		return nil, advise("--server needs API credentials: set CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET, or CARDEA_TOKEN; make them there with: "+
-			"cardea client create --name NAME --grant client_credentials --resource %s%s --scope 'cardea:*'", r.Issuer, admin.APIPath)
+		return nil, advise("--server needs API credentials: set CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET, or "+
+			"CARDEA_TOKEN; make them there with: cardea client create --name NAME --grant client_credentials "+
+			"--resource %s%s --scope 'cardea:*'", r.Issuer, admin.APIPath)
 	}
 	return r, nil
 }
@@ -146,12 +152,14 @@ func (sh *shell) secret(name string) (string, error) {
 }
 
 // ask does an operation that returns one record, and prints it.
-func ask[In, Out any](ctx context.Context, sh *shell, o output, draw func(Out, *table.Table), op *adminapi.Operation[In, Out], in In) error {
+func ask[In, Out any](ctx context.Context, sh *shell, o output, draw func(Out, *table.Table),
+	op *adminapi.Operation[In, Out], in In) error {
 	return askWith(ctx, sh, sh.operate, o, draw, op, in)
 }
 
 // askWith is ask on the installation that open opens.
-func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output, draw func(Out, *table.Table), op *adminapi.Operation[In, Out], in In) error {
+func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output, draw func(Out, *table.Table),
+	op *adminapi.Operation[In, Out], in In) error {
 	return sh.reach(ctx, open, func(t adminapi.Target) error {
 		view, err := op.Call(ctx, t, in)
 		if err != nil {
@@ -161,9 +169,10 @@ func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output,
 	})
 }
 
-// list does an operation that lists records page by page, and prints all of them. with returns its input for a page, and
-// empty is the note for an empty list.
-func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empty string, draw func([]T, *table.Table), op *adminapi.Operation[In, adminapi.Page[T]], with func(adminapi.Listing) In) error {
+// list does an operation that lists records page by page, and prints all of them. with returns its input for a page,
+// and empty is the note for an empty list.
+func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empty string, draw func([]T, *table.Table),
+	op *adminapi.Operation[In, adminapi.Page[T]], with func(adminapi.Listing) In) error {
 	return sh.reach(ctx, open, func(t adminapi.Target) error {
 		all := []T{}
 		for page := (adminapi.Listing{Limit: 1000}); ; {

@@ -30,6 +30,7 @@ func drawProfiles(views []admin.Profile, t *table.Table) {
 		if v.Due {
 			again += " (due)"
 		}
-		t.Row(v.Name, strconv.FormatInt(v.Uses, 10), v.LastUsedAt.String(), again, strings.Join(append(v.ClientIDs, v.RedirectHosts...), " "), v.Reason)
+		t.Row(v.Name, strconv.FormatInt(v.Uses, 10), v.LastUsedAt.String(), again,
+			strings.Join(append(v.ClientIDs, v.RedirectHosts...), " "), v.Reason)
 	}
 }

@@ -95,7 +95,8 @@ type resourceCreate struct {
 func (c *resourceCreate) Run(ctx context.Context, sh *shell) error {
 	n := admin.NewResource{Identifier: c.Identifier, ResourceTerms: c.terms()}
 	n.Name = c.Name
-	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.CreateResource, adminapi.Creation[admin.NewResource]{Body: n})
+	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.CreateResource,
+		adminapi.Creation[admin.NewResource]{Body: n})
 }
 
 type resourceList struct {
@@ -135,13 +136,15 @@ type resourceUpdate struct {
 
 // Help returns what the help shows below the usage.
 func (c *resourceUpdate) Help() string {
-	return "What is not given stays as it is. --scope replaces the whole list of scopes, and --default-scope the list of defaults."
+	return "What is not given stays as it is. --scope replaces the whole list of scopes, and --default-scope the " +
+		"list of defaults."
 }
 
 func (c *resourceUpdate) Run(ctx context.Context, sh *shell) error {
 	terms := c.terms()
 	terms.Name = c.Name
-	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.UpdateResource, adminapi.Change[admin.ResourceTerms]{ID: c.Resource, Body: terms})
+	return askWith(ctx, sh, c.open(sh), c.output, drawResource, adminapi.UpdateResource,
+		adminapi.Change[admin.ResourceTerms]{ID: c.Resource, Body: terms})
 }
 
 type resourceDelete struct {

@@ -41,7 +41,8 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		case err != nil:
 			return err
 		case len(pending) > 0:
-			return advise("the database schema is behind by %s; run cardea migrate, or leave out --no-migrate", count(len(pending), "migration"))
+			return advise("the database schema is behind by %s; run cardea migrate, or leave out --no-migrate",
+				count(len(pending), "migration"))
 		}
 	} else if applied, err := db.Migrate(ctx); err != nil {
 		return err

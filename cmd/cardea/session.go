@@ -20,16 +20,18 @@ type sessionList struct {
 
 func (c *sessionList) Run(ctx context.Context, sh *shell) error {
 	empty := emptyList(c.User != "", "session", "nobody is signed in; a session begins when a person signs in")
-	return list(ctx, sh, sh.operate, c.output, empty, drawSessions, adminapi.ListSessions, func(l adminapi.Listing) adminapi.SessionListing {
-		return adminapi.SessionListing{Listing: l, User: c.User}
-	})
+	return list(ctx, sh, sh.operate, c.output, empty, drawSessions, adminapi.ListSessions,
+		func(l adminapi.Listing) adminapi.SessionListing {
+			return adminapi.SessionListing{Listing: l, User: c.User}
+		})
 }
 
 func drawSessions(views []admin.Session, t *table.Table) {
 	t.Row("ID", "USER", "SIGNED IN", "LAST USED", "EXPIRES", "FROM", "BROWSER")
 	t.Fold(16, "USER", "BROWSER")
 	for _, v := range views {
-		t.Row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), table.Dash(v.Address), table.Dash(v.UserAgent))
+		t.Row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), table.Dash(v.Address),
+			table.Dash(v.UserAgent))
 	}
 }
 

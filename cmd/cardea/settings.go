@@ -28,7 +28,8 @@ type settings struct {
 // load reads the configuration. flags has the values of flags that only this command takes.
 func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 	if server := sh.server(); server != "" {
-		return nil, usageError("this command does not work over the Admin API of " + server + "; run it on that machine, without --server and CARDEA_SERVER")
+		return nil, usageError("this command does not work over the Admin API of " + server +
+			"; run it on that machine, without --server and CARDEA_SERVER")
 	}
 	if flags == nil {
 		flags = map[string]string{}
@@ -39,7 +40,8 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 		}
 	}
 	if config.HoldsPassword(flags["database"]) {
-		return nil, usageError("--database holds a password, and every user of this machine can read a command line; set CARDEA_DATABASE, or database in the file, instead")
+		return nil, usageError("--database holds a password, and every user of this machine can read a command line; " +
+			"set CARDEA_DATABASE, or database in the file, instead")
 	}
 	file := cmp.Or(sh.ConfigFile, sh.variable("CARDEA_CONFIG"))
 	sources := config.Sources{File: file, Environ: sh.environ, Flags: flags}
@@ -95,8 +97,8 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	return &installation{config: c.Config, db: db}, nil
 }
 
-// close closes the database. It first waits until the servers that run on it have seen what the command changed, so that
-// the change holds when the command returns.
+// close closes the database. It first waits until the servers that run on it have seen what the command changed, so
+// that the change holds when the command returns.
 func (i *installation) close() error {
 	i.db.AwaitOthers()
 	return i.db.Close()

@@ -20,7 +20,8 @@ func (c *setupCommand) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	if !loaded.Admin.Enabled {
-		return advise("admin.enabled is false, so there is no setup page; make an owner with cardea user create --role owner")
+		return advise("admin.enabled is false, so there is no setup page; make an owner with cardea user create " +
+			"--role owner")
 	}
 	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
 		link, err := o.SetupLink(ctx, by)

@@ -60,7 +60,8 @@ func inspect(ctx context.Context, sh *shell, token string) (found *admin.Inspect
 		return nil, err
 	}
 	if missing := missingDatabase(c.Config); missing != "" {
-		return admin.DecodeToken(c.Issuer, token, "there is none at "+missing+", so signature and grant are not checked; name it with --data-dir or --database"), nil
+		return admin.DecodeToken(c.Issuer, token, "there is none at "+missing+", so signature and grant are not "+
+			"checked; name it with --data-dir or --database"), nil
 	}
 	err = sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
 		found, err = o.InspectToken(ctx, by, token)

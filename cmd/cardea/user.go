@@ -56,7 +56,8 @@ const maxLine = 64 << 10
 // read reads the password from standard input.
 func (p password) read(sh *shell) (string, error) {
 	if !p.PasswordStdin {
-		return "", usageError("give the password on standard input with --password-stdin; it is not taken from the command line, where others could read it")
+		return "", usageError("give the password on standard input with --password-stdin; it is not taken from the " +
+			"command line, where others could read it")
 	}
 	return sh.readLine("Password")
 }
@@ -147,7 +148,8 @@ func (c *userUpdate) Run(ctx context.Context, sh *shell) error {
 		return usageError("nothing to change; say what, with --name or --role")
 	}
 	terms := admin.UserTerms{Name: c.Name, Role: c.Role}
-	return ask(ctx, sh, c.output, drawUser, adminapi.UpdateUser, adminapi.Change[admin.UserTerms]{ID: c.User, Body: terms})
+	return ask(ctx, sh, c.output, drawUser, adminapi.UpdateUser,
+		adminapi.Change[admin.UserTerms]{ID: c.User, Body: terms})
 }
 
 type userDisable struct{ namedUser }
@@ -174,7 +176,8 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	in := adminapi.NewPassword{Password: password, KeepGrants: c.KeepGrants}
-	return ask(ctx, sh, c.output, c.draw, adminapi.ResetPassword, adminapi.Change[adminapi.NewPassword]{ID: c.User, Body: in})
+	return ask(ctx, sh, c.output, c.draw, adminapi.ResetPassword,
+		adminapi.Change[adminapi.NewPassword]{ID: c.User, Body: in})
 }
 
 func (c *userResetPassword) draw(v admin.PasswordReset, t *table.Table) {

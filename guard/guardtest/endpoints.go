@@ -18,7 +18,8 @@ type grant struct {
 func (i *Issuer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", i.metadata)
-	mux.HandleFunc("GET /.well-known/jwks", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, i.keySet()) })
+	mux.HandleFunc("GET /.well-known/jwks",
+		func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, i.keySet()) })
 	mux.HandleFunc("GET /oauth2/authorize", i.authorize)
 	mux.HandleFunc("POST /oauth2/token", i.token)
 	mux.HandleFunc("POST /oauth2/register", i.register)
@@ -28,14 +29,15 @@ func (i *Issuer) handler() http.Handler {
 
 func (i *Issuer) metadata(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{
-		"issuer":                                         i.URL,
-		"jwks_uri":                                       i.URL + "/.well-known/jwks",
-		"authorization_endpoint":                         i.URL + "/oauth2/authorize",
-		"token_endpoint":                                 i.URL + "/oauth2/token",
-		"registration_endpoint":                          i.URL + "/oauth2/register",
-		"introspection_endpoint":                         i.URL + "/oauth2/introspect",
-		"response_types_supported":                       []string{"code"},
-		"grant_types_supported":                          []string{"authorization_code", "refresh_token", "client_credentials"},
+		"issuer":                   i.URL,
+		"jwks_uri":                 i.URL + "/.well-known/jwks",
+		"authorization_endpoint":   i.URL + "/oauth2/authorize",
+		"token_endpoint":           i.URL + "/oauth2/token",
+		"registration_endpoint":    i.URL + "/oauth2/register",
+		"introspection_endpoint":   i.URL + "/oauth2/introspect",
+		"response_types_supported": []string{"code"},
+		"grant_types_supported": []string{"authorization_code", "refresh_token",
+			"client_credentials"},
 		"token_endpoint_auth_methods_supported":          []string{"none", "client_secret_basic", "client_secret_post"},
 		"code_challenge_methods_supported":               []string{"S256"},
 		"authorization_response_iss_parameter_supported": true,
@@ -105,12 +107,14 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 	var found bool
 	switch kind {
 	case "client_credentials":
-		g = grant{client: client, resource: or(r.PostFormValue("resource"), r.PostFormValue("audience")), scope: r.PostFormValue("scope")}
+		g = grant{client: client, resource: or(r.PostFormValue("resource"), r.PostFormValue("audience")),
+			scope: r.PostFormValue("scope")}
 		found = secret
 	case "authorization_code":
 		g, found = i.spend(i.codes, r.PostFormValue("code"))
 		sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-		found = found && g.challenge == base64.RawURLEncoding.EncodeToString(sum[:]) && g.redirectURI == r.PostFormValue("redirect_uri")
+		found = found && g.challenge == base64.RawURLEncoding.EncodeToString(sum[:]) &&
+			g.redirectURI == r.PostFormValue("redirect_uri")
 	case "refresh_token":
 		g, found = i.spend(i.refresh, r.PostFormValue("refresh_token"))
 	default:

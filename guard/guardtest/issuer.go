@@ -175,7 +175,8 @@ func (i *Issuer) Sign(header, claims map[string]any) string {
 	for name, value := range header {
 		extra[jose.HeaderKey(name)] = value
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key.private}, &jose.SignerOptions{ExtraHeaders: extra})
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key.private},
+		&jose.SignerOptions{ExtraHeaders: extra})
 	if err != nil {
 		panic(err)
 	}
@@ -199,7 +200,8 @@ func (i *Issuer) keySet() jose.JSONWebKeySet {
 	defer i.mu.Unlock()
 	var set jose.JSONWebKeySet
 	for _, key := range i.keys {
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.private.Public(), KeyID: key.id, Algorithm: "ES256", Use: "sig"})
+		set.Keys = append(set.Keys,
+			jose.JSONWebKey{Key: key.private.Public(), KeyID: key.id, Algorithm: "ES256", Use: "sig"})
 	}
 	return set
 }
