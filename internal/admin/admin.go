@@ -103,11 +103,12 @@ func (o *Operations) refuse(tx *store.Tx, event audit.Event, err error) error {
 	return err
 }
 
-// change runs fn in a transaction if by may write noun, and records the event that fn returns. It records nothing if that
-// is the zero Event, which means that nothing was changed. If by may not write noun, or fn says so, change refuses and
-// records the refusal as action; fn asks for rights before it writes, because a refusal is committed. view points to what
-// the operation returns, without secrets, as fn leaves it: it is kept if the Request has a key.
-func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, view any, fn func(*store.Tx) (audit.Event, error)) error {
+// change runs fn in a transaction if by may write noun, and records the event that fn returns. It records nothing if
+// that is the zero Event, which means that nothing was changed. If by may not write noun, or fn says so, change refuses
+// and records the refusal as action; fn asks for rights before it writes, because a refusal is committed. view points
+// to what the operation returns, without secrets, as fn leaves it: it is kept if the Request has a key.
+func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, view any,
+	fn func(*store.Tx) (audit.Event, error)) error {
 	return o.update(ctx, by, func(tx *store.Tx) error {
 		if err := by.check(tx, noun, write); err != nil {
 			return o.refuse(tx, audit.Event{Action: action}, err)
@@ -140,8 +141,8 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.refusal(ctx, by, noun.one()+".read", err)
 }
 
-// Permit returns nil if by may read noun, or, if writes is set, write it. Otherwise it records the refusal as action and
-// returns it. The operations ask for themselves; it spares a caller without the right the reading of what it sent.
+// Permit returns nil if by may read noun, or, if writes is set, write it. Otherwise it records the refusal as action
+// and returns it. The operations ask for themselves; it spares a caller without the right the reading of what it sent.
 func (o *Operations) Permit(ctx context.Context, by Caller, noun Noun, writes bool, action string) error {
 	to := read
 	if writes {

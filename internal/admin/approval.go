@@ -43,9 +43,10 @@ func viewWaiting(w *store.WaitingListing) WaitingClient {
 	}
 }
 
-// WaitingClients returns a page of the clients that wait for an operator, in the order in which they first asked, and the
-// cursor of the next page, "" if there is none.
-func (o *Operations) WaitingClients(ctx context.Context, by Caller, page store.Page) (views []WaitingClient, next string, err error) {
+// WaitingClients returns a page of the clients that wait for an operator, in the order in which they first asked, and
+// the cursor of the next page, "" if there is none.
+func (o *Operations) WaitingClients(ctx context.Context, by Caller,
+	page store.Page) (views []WaitingClient, next string, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
 		waiting, cursor, err := tx.WaitingClients(page)
 		if views, next, err = viewed(viewWaiting, waiting, cursor, err); err != nil {
@@ -96,7 +97,8 @@ func (o *Operations) ApproveClient(ctx context.Context, by Caller, id string) (C
 // consent, within a week. Grants that were given then stay when the person leaves the group.
 func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string, a Approval) (Client, error) {
 	if (a.Group == "") == (a.Once == "") {
-		return Client{}, invalid("group", "give one of {group} and {once}; without both, the client is approved for everybody")
+		return Client{}, invalid("group",
+			"give one of {group} and {once}; without both, the client is approved for everybody")
 	}
 	what, who := "group", a.Group
 	if a.Once != "" {
@@ -118,8 +120,8 @@ func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string,
 	}, what, who)
 }
 
-// decideOn locks a client, runs fn on it, takes it out of the inbox, and records the verb as an event with one detail. It
-// refuses if the client is blocked.
+// decideOn locks a client, runs fn on it, takes it out of the inbox, and records the verb as an event with one detail.
+// It refuses if the client is blocked.
 func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error,
 	detail, value string) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client."+verb, &view, func(tx *store.Tx) (event audit.Event, err error) {
@@ -184,8 +186,8 @@ type Block struct {
 }
 
 func viewBlock(b *oauth.Block) Block {
-	return Block{ID: b.ID, ClientID: b.ClientID, Name: b.Name, Sites: append([]string{}, b.Marks.Sites...), Reason: b.Reason,
-		CreatedAt: Moment{b.CreatedAt}}
+	return Block{ID: b.ID, ClientID: b.ClientID, Name: b.Name, Sites: append([]string{}, b.Marks.Sites...),
+		Reason: b.Reason, CreatedAt: Moment{b.CreatedAt}}
 }
 
 // BlockTerms say what a block covers beside the client and all that have its name, redirect URIs and software_id.
@@ -198,7 +200,8 @@ type BlockTerms struct {
 
 // Sites returns the sites that blocking the client shuts out with it.
 func Sites(c Client) []string {
-	return client.MarksOf(&oauth.Client{ID: c.ID, Origin: c.Origin, Metadata: oauth.Metadata{RedirectURIs: c.RedirectURIs}}).Sites
+	return client.MarksOf(&oauth.Client{ID: c.ID, Origin: c.Origin,
+		Metadata: oauth.Metadata{RedirectURIs: c.RedirectURIs}}).Sites
 }
 
 // maxReason is the longest reason, in bytes.
@@ -221,21 +224,24 @@ func (o *Operations) BlockClient(ctx context.Context, by Caller, id string, term
 		case err != nil:
 			return event, err
 		case c.Origin == oauth.ByOperator:
-			return event, conflict("", "client_id", id, "the client %s was made by an operator; disable or delete it instead")
+			return event, conflict("", "client_id", id,
+				"the client %s was made by an operator; disable or delete it instead")
 		}
-		b := &oauth.Block{ID: oauth.NewID("blk_"), ClientID: c.ID, Name: c.Name, Reason: terms.Reason, Marks: client.MarksOf(c),
-			CreatedAt: tx.Now()}
+		b := &oauth.Block{ID: oauth.NewID("blk_"), ClientID: c.ID, Name: c.Name, Reason: terms.Reason,
+			Marks: client.MarksOf(c), CreatedAt: tx.Now()}
 		if terms.Sites != nil {
 			for _, site := range terms.Sites {
 				if !slices.Contains(b.Marks.Sites, site) {
-					return event, invalid("sites", "{sites} has %q, which is not a site of the client; its sites are: %s", site,
+					return event, invalid("sites",
+						"{sites} has %q, which is not a site of the client; its sites are: %s", site,
 						orNone(b.Marks.Sites))
 				}
 			}
 			b.Marks.Sites = terms.Sites
 		}
 		if err := tx.CreateBlock(b); errors.Is(err, store.ErrConflict) {
-			return event, conflict("", "client_id", id, "the client %s is blocked already; unblock it first to block it anew")
+			return event, conflict("", "client_id", id,
+				"the client %s is blocked already; unblock it first to block it anew")
 		} else if err != nil {
 			return event, err
 		}
@@ -245,14 +251,15 @@ func (o *Operations) BlockClient(ctx context.Context, by Caller, id string, term
 				return event, err
 			}
 		}
-		event = audit.Block("block", c.ID, b.ID).With("sites", strings.Join(b.Marks.Sites, " ")).With("reason", b.Reason)
+		event = audit.Block("block", c.ID, b.ID).With("sites", strings.Join(b.Marks.Sites, " ")).
+			With("reason", b.Reason)
 		return event.With("grants_ended", strconv.Itoa(view.GrantsEnded)), nil
 	})
 	return view, err
 }
 
-// endClient ends the grants and the approvals of a client, takes it out of the inbox, and returns how many grants were in
-// force.
+// endClient ends the grants and the approvals of a client, takes it out of the inbox, and returns how many grants were
+// in force.
 func endClient(tx *store.Tx, c *oauth.Client) (int, error) {
 	live, err := tx.LiveGrants(store.GrantFilter{ClientID: c.ID})
 	if err != nil {

@@ -18,8 +18,8 @@ func (o *Operations) isBuiltIn(identifiers ...string) bool {
 func (o *Operations) IsCredentials(c Client) bool { return o.isBuiltIn(c.Resources...) }
 
 // withinRights returns nil if by may do all that c may do to this installation in its own name. Otherwise it returns a
-// refusal, because nobody gives others, or a client whose secret they learn, more than they hold. Clients that act for a
-// person are bounded by that person's role.
+// refusal, because nobody gives others, or a client whose secret they learn, more than they hold. Clients that act for
+// a person are bounded by that person's role.
 func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) error {
 	if !isMachine(c) || !o.isBuiltIn(c.Resources...) {
 		return nil
@@ -29,14 +29,14 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 		return err
 	}
 	if noun, to, over := by.exceeded(c.Allowed); over {
-		return forbidden("the client could %s %s of this installation, which you may not; limit its scope to what you may do, or bind it to other resources",
-			to, noun)
+		return forbidden("the client could %s %s of this installation, which you may not; limit its scope to what "+
+			"you may do, or bind it to other resources", to, noun)
 	}
 	return nil
 }
 
-// exceeded returns what a client with the scopes could do to this installation and c, which comes from now, may not. over
-// is false if there is nothing. No scopes are all of them.
+// exceeded returns what a client with the scopes could do to this installation and c, which comes from now, may not.
+// over is false if there is nothing. No scopes are all of them.
 func (c Caller) exceeded(scopes scope.Set) (noun Noun, to access, over bool) {
 	for _, noun := range Nouns {
 		for _, to := range []access{read, write} {

@@ -27,11 +27,14 @@ var builtInScopes = []oauth.ResourceScope{
 	{Name: "cardea:resources:read", Description: "See the MCP servers that are protected here", Risk: oauth.RiskRead},
 	{Name: "cardea:resources:write", Description: "Add, change and delete MCP servers", Risk: oauth.RiskChange},
 	{Name: "cardea:clients:read", Description: "See the clients that are known here", Risk: oauth.RiskRead},
-	{Name: "cardea:clients:write", Description: "Add, approve, change, disable and delete clients", Risk: oauth.RiskChange},
+	{Name: "cardea:clients:write", Description: "Add, approve, change, disable and delete clients",
+		Risk: oauth.RiskChange},
 	{Name: "cardea:users:read", Description: "See the people who have an account here", Risk: oauth.RiskRead},
-	{Name: "cardea:users:write", Description: "Add, change, disable and delete people's accounts, and give roles if you are an owner", Risk: oauth.RiskAct},
+	{Name: "cardea:users:write", Description: "Add, change, disable and delete people's accounts, and give roles if " +
+		"you are an owner", Risk: oauth.RiskAct},
 	{Name: "cardea:groups:read", Description: "See the groups and who is in them", Risk: oauth.RiskRead},
-	{Name: "cardea:groups:write", Description: "Add, change and delete groups and who is in them", Risk: oauth.RiskChange},
+	{Name: "cardea:groups:write", Description: "Add, change and delete groups and who is in them",
+		Risk: oauth.RiskChange},
 	{Name: "cardea:grants:read", Description: "See what people have allowed which clients", Risk: oauth.RiskRead},
 	{Name: "cardea:grants:write", Description: "End what people have allowed", Risk: oauth.RiskChange},
 	{Name: "cardea:sessions:read", Description: "See where people are signed in", Risk: oauth.RiskRead},
@@ -47,8 +50,10 @@ var builtInScopes = []oauth.ResourceScope{
 // builtIn returns the resources that are built into the server with that issuer.
 func builtIn(issuer string) []*oauth.Resource {
 	return []*oauth.Resource{
-		{ID: "res_admin_api", Identifier: issuer + APIPath, Name: "Cardea administration", Scopes: builtInScopes, BuiltIn: true},
-		{ID: "res_admin_mcp", Identifier: issuer + MCPPath, Name: "Cardea administration for agents", Scopes: builtInScopes, BuiltIn: true},
+		{ID: "res_admin_api", Identifier: issuer + APIPath, Name: "Cardea administration", Scopes: builtInScopes,
+			BuiltIn: true},
+		{ID: "res_admin_mcp", Identifier: issuer + MCPPath, Name: "Cardea administration for agents",
+			Scopes: builtInScopes, BuiltIn: true},
 	}
 }
 
@@ -61,7 +66,8 @@ func (o *Operations) EnsureBuiltIn(ctx context.Context) error {
 	}
 	missing := func(r *oauth.Resource) bool {
 		for _, s := range stored {
-			if s.ID == r.ID && s.Identifier == r.Identifier && s.Name == r.Name && reflect.DeepEqual(s.Scopes, r.Scopes) {
+			if s.ID == r.ID && s.Identifier == r.Identifier && s.Name == r.Name &&
+				reflect.DeepEqual(s.Scopes, r.Scopes) {
 				return false
 			}
 		}
@@ -83,8 +89,8 @@ func ensure(tx *store.Tx, r *oauth.Resource) error {
 	taken, err := tx.Resource(r.Identifier)
 	switch {
 	case err == nil && !taken.BuiltIn:
-		return fmt.Errorf("the resource %s is at the address of a part of this server: delete it with: cardea resource delete %s",
-			r.Identifier, taken.ID)
+		return fmt.Errorf("the resource %s is at the address of a part of this server: delete it with: cardea "+
+			"resource delete %s", r.Identifier, taken.ID)
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Caller is the person, client or command that asks for an operation, with its rights. The address of the caller is in the
-// audit.Request of the context. The zero Caller may do nothing.
+// Caller is the person, client or command that asks for an operation, with its rights. The address of the caller is in
+// the audit.Request of the context. The zero Caller may do nothing.
 type Caller struct {
 	Actor audit.Actor
 	// Scopes are those of the access token that a program presented, for itself or for a person; nil if there was none.
@@ -22,8 +22,8 @@ type Caller struct {
 	role identity.Role
 }
 
-// Command returns the caller for a command that runs on the machine of the installation and may do everything. id is the
-// account of the operating system.
+// Command returns the caller for a command that runs on the machine of the installation and may do everything. id is
+// the account of the operating system.
 func Command(id, name string) Caller {
 	return Caller{Actor: audit.Actor{Type: audit.ByCommand, ID: id, Name: name}}
 }
@@ -43,7 +43,8 @@ func Program(clientID, name string, scopes scope.Set) Caller {
 	return Caller{Actor: audit.Actor{Type: audit.ByClient, ID: clientID, Name: name}, Scopes: scopes}
 }
 
-// Noun is a kind of record that operations work on, by its name in the paths of the API and in the scopes of its tokens.
+// Noun is a kind of record that operations work on, by its name in the paths of the API and in the scopes of its
+// tokens.
 type Noun string
 
 // The nouns.
@@ -118,8 +119,8 @@ func (c Caller) check(tx *store.Tx, noun Noun, to access) error {
 	return c.may(noun, to)
 }
 
-// may returns nil if c, which comes from now, has the right. Otherwise it returns a refusal that says what is missing. A
-// person who acts through a client needs both the role and the scope.
+// may returns nil if c, which comes from now, has the right. Otherwise it returns a refusal that says what is missing.
+// A person who acts through a client needs both the role and the scope.
 func (c Caller) may(noun Noun, to access) error {
 	if noun == InitialAccessTokens {
 		noun = Clients
@@ -153,10 +154,11 @@ func (c Caller) mayRoles() error {
 	case c.Actor.Type == audit.ByCommand, c.Actor.Type == audit.ByUser && c.role == identity.Owner:
 		return nil
 	case c.Actor.Type == audit.ByUser:
-		return forbidden("only an owner of this installation gives roles and changes the accounts of those who have one; ask one")
+		return forbidden("only an owner of this installation gives roles and changes the accounts of those who have " +
+			"one; ask one")
 	}
-	return forbidden("no access token without a person gives roles or changes the accounts of those who have one; an owner does, " +
-		"or a command on the machine")
+	return forbidden("no access token without a person gives roles or changes the accounts of those who have one; an " +
+		"owner does, or a command on the machine")
 }
 
 func forbidden(format string, args ...any) *Error {

@@ -51,8 +51,8 @@ func viewClient(c *oauth.Client) Client {
 		GrantTypes: append([]oauth.GrantType{}, c.GrantTypes...), RedirectURIs: append([]string{}, c.RedirectURIs...),
 		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
 		AccessTokenTTL: Span(c.AccessTTL), Origin: c.Origin,
-		CreatedAt: Moment{c.CreatedAt}, ApprovedAt: Moment{c.ApprovedAt}, DisabledAt: Moment{c.DisabledAt}, UsedAt: Moment{c.UsedAt},
-		ManagesItself: c.RegistrationToken != "", ChangedAt: Moment{c.ChangedAt},
+		CreatedAt: Moment{c.CreatedAt}, ApprovedAt: Moment{c.ApprovedAt}, DisabledAt: Moment{c.DisabledAt},
+		UsedAt: Moment{c.UsedAt}, ManagesItself: c.RegistrationToken != "", ChangedAt: Moment{c.ChangedAt},
 		ExpiresAt: Moment{c.ExpiresAt}, version: c.Version,
 	}
 }
@@ -76,8 +76,8 @@ type ClientTerms struct {
 // NewClient describes a client to create.
 type NewClient struct {
 	ClientTerms
-	// ID is the URL that the client sends as its client_id, or "mcp_" and a name, for an id that is the same wherever the
-	// client is created. If it is "", an id is generated.
+	// ID is the URL that the client sends as its client_id, or "mcp_" and a name, for an id that is the same wherever
+	// the client is created. If it is "", an id is generated.
 	ID string `json:"client_id"`
 	// Method is how the client authenticates. "" is private_key_jwt if keys are given, and
 	// client_secret_basic otherwise.
@@ -95,12 +95,15 @@ var chosenID = regexp.MustCompile(`^mcp_[A-Za-z0-9._-]{1,100}$`)
 // one; no later view does.
 func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (view Client, err error) {
 	if n.Name == nil || strings.TrimSpace(*n.Name) == "" {
-		return view, invalid("client_name", "{client_name} is empty; give the name by which people know the application, because the consent page shows it")
+		return view, invalid("client_name", "{client_name} is empty; give the name by which people know the "+
+			"application, because the consent page shows it")
 	}
 	made := &oauth.Client{ID: oauth.NewID("mcp_"), Origin: oauth.ByOperator}
 	if n.ID != "" {
 		if !client.IsDocumentURL(n.ID) && !chosenID.MatchString(n.ID) {
-			return view, invalid("client_id", "{client_id} must be the https URL that the client sends as its client_id, or mcp_ and up to 100 letters, digits, dots, dashes and underscores; leave it out to have an id generated")
+			return view, invalid("client_id", "{client_id} must be the https URL that the client sends as its "+
+				"client_id, or mcp_ and up to 100 letters, digits, dots, dashes and underscores; leave it out to "+
+				"have an id generated")
 		}
 		made.ID = n.ID
 	}
@@ -146,9 +149,11 @@ func (n *NewClient) method() (oauth.Method, error) {
 	case n.Method == "":
 		return oauth.MethodBasic, nil
 	case !slices.Contains(client.Methods, n.Method):
-		return "", invalid("token_endpoint_auth_method", "{token_endpoint_auth_method} %q is unknown; use one of %s", n.Method, oauth.Listed(client.Methods))
+		return "", invalid("token_endpoint_auth_method", "{token_endpoint_auth_method} %q is unknown; use one of %s",
+			n.Method, oauth.Listed(client.Methods))
 	case n.Method == oauth.MethodNone && n.ResourceServer != "":
-		return "", invalid("token_endpoint_auth_method", "a resource server must authenticate to introspect tokens; it cannot be public")
+		return "", invalid("token_endpoint_auth_method",
+			"a resource server must authenticate to introspect tokens; it cannot be public")
 	}
 	return n.Method, nil
 }
@@ -156,7 +161,8 @@ func (n *NewClient) method() (oauth.Method, error) {
 // serve makes c the credentials of the resource server that n names.
 func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource {
-		return invalid("resource_server", "{resource_server} makes credentials for introspection only; make a second client for {grant_types}, {redirect_uris}, {scope} or {resources}")
+		return invalid("resource_server", "{resource_server} makes credentials for introspection only; make a second "+
+			"client for {grant_types}, {redirect_uris}, {scope} or {resources}")
 	}
 	r, err := findResource(tx.Resource, n.ResourceServer)
 	if err != nil {
@@ -177,7 +183,8 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	case len(t.JWKS) > 0 && t.JWKSURI != nil:
 		return invalid("jwks", "{jwks} and {jwks_uri} exclude each other; give one of them")
 	case t.hasKeys() && !signs:
-		return invalid("jwks", "{jwks} and {jwks_uri} need {token_endpoint_auth_method} private_key_jwt, but this client has %s; leave the keys out, or make a client with private_key_jwt", m.Method)
+		return invalid("jwks", "{jwks} and {jwks_uri} need {token_endpoint_auth_method} private_key_jwt, but this "+
+			"client has %s; leave the keys out, or make a client with private_key_jwt", m.Method)
 	case len(t.JWKS) > 0:
 		if !sameJSON(t.JWKS, m.JWKS) {
 			m.JWKS = t.JWKS
@@ -186,11 +193,13 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	case t.JWKSURI != nil:
 		m.JWKS, m.JWKSURI = nil, *t.JWKSURI
 	case signs && len(m.JWKS) == 0 && m.JWKSURI == "":
-		return invalid("jwks", "{token_endpoint_auth_method} private_key_jwt needs the client's public keys: {jwks} with a JSON Web Key Set, or {jwks_uri} with the URL of one")
+		return invalid("jwks", "{token_endpoint_auth_method} private_key_jwt needs the client's public keys: {jwks} "+
+			"with a JSON Web Key Set, or {jwks_uri} with the URL of one")
 	}
 	if t.JWKSURI != nil {
 		if u, err := url.Parse(*t.JWKSURI); err == nil && oauth.IsLoopback(u.Hostname()) && !o.AllowLoopback {
-			return invalid("jwks_uri", "{jwks_uri} is on a loopback host, and keys are fetched from there only if registration.cimd_allow_loopback is true; give the keys themselves with {jwks}")
+			return invalid("jwks_uri", "{jwks_uri} is on a loopback host, and keys are fetched from there only if "+
+				"registration.cimd_allow_loopback is true; give the keys themselves with {jwks}")
 		}
 	}
 	return refused("jwks", client.CheckKeys(m))
@@ -212,7 +221,8 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 		c.GrantTypes = nil
 		for _, g := range t.GrantTypes {
 			if _, served := g.Rule(); !served {
-				return invalid("grant_types", "{grant_types} %q is unknown; use one of %s", g, oauth.Listed(oauth.GrantTypes()))
+				return invalid("grant_types", "{grant_types} %q is unknown; use one of %s", g,
+					oauth.Listed(oauth.GrantTypes()))
 			}
 			c.GrantTypes = append(c.GrantTypes, g)
 		}
@@ -222,9 +232,12 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	}
 	switch {
 	case len(c.GrantTypes) == 0 && len(c.RedirectURIs) == 0:
-		return invalid("grant_types", "say what the client is for: {grant_types} authorization_code with {redirect_uris} for people, {grant_types} client_credentials for a machine, or {resource_server} for introspection")
+		return invalid("grant_types", "say what the client is for: {grant_types} authorization_code with "+
+			"{redirect_uris} for people, {grant_types} client_credentials for a machine, or {resource_server} for "+
+			"introspection")
 	case c.May(oauth.AuthorizationCode) && len(c.RedirectURIs) == 0:
-		return invalid("redirect_uris", "{grant_types} authorization_code needs {redirect_uris}: where the client receives its codes, such as http://127.0.0.1/callback")
+		return invalid("redirect_uris", "{grant_types} authorization_code needs {redirect_uris}: where the client "+
+			"receives its codes, such as http://127.0.0.1/callback")
 	}
 	if err := t.applyKeys(&c.Metadata, o); err != nil {
 		return err
@@ -236,7 +249,8 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 		return err
 	}
 	if isMachine(c) && len(c.Resources) == 0 && !t.AnyResource && (!machine || t.Resources != nil) {
-		return invalid("resources", "a machine's client needs {resources}: the MCP servers that it may ask for tokens for; {any_resource} lets it ask for all")
+		return invalid("resources", "a machine's client needs {resources}: the MCP servers that it may ask for "+
+			"tokens for; {any_resource} lets it ask for all")
 	}
 	if t.Scope != nil {
 		allowed, err := scope.Parse(*t.Scope)
@@ -248,7 +262,8 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	if t.ExpiresIn != nil {
 		in := time.Duration(*t.ExpiresIn)
 		if in != 0 && in < time.Second || in > maxExpiry {
-			return invalid("expires_in", "{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
+			return invalid("expires_in",
+				"{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
 		}
 		c.ExpiresAt = time.Time{}
 		if in != 0 {
@@ -257,7 +272,8 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	}
 	if t.AccessTokenTTL != nil {
 		if ttl := time.Duration(*t.AccessTokenTTL); ttl != 0 && ttl < time.Second || ttl > oauth.MaxAccessTTL {
-			return invalid("access_token_ttl", "{access_token_ttl} must be from 1s to %s, or 0 for the resource's", lengthOf(oauth.MaxAccessTTL))
+			return invalid("access_token_ttl", "{access_token_ttl} must be from 1s to %s, or 0 for the resource's",
+				lengthOf(oauth.MaxAccessTTL))
 		}
 		c.AccessTTL = time.Duration(*t.AccessTokenTTL)
 	}
@@ -306,7 +322,8 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 		}
 	}
 	for _, name := range c.Allowed {
-		if len(c.Resources) > 0 && !known.Covers(name) && !scope.Of(name).CoversAny(known...) && name != oauth.OfflineAccess {
+		if len(c.Resources) > 0 && !known.Covers(name) && !scope.Of(name).CoversAny(known...) &&
+			name != oauth.OfflineAccess {
 			return invalid("scope", "{scope} %s is not a scope of the client's resources; use some of: %s", name, known)
 		}
 	}
@@ -397,7 +414,8 @@ var errSame = errors.New("admin: there is nothing to change")
 
 // changeClient locks the client with the given id, runs fn on it, records the verb as an
 // event, unless fn returns errSame, and returns the changed client.
-func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
+func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string,
+	fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client."+verb, &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		if err != nil {
@@ -431,12 +449,18 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 		var err error
 		before := viewClient(c)
 		switch {
-		case c.Origin == oauth.ByDocument && (terms.Name != nil || terms.hasKeys() || terms.GrantTypes != nil || terms.RedirectURIs != nil):
-			err = invalid("", "{client_name}, {grant_types}, {redirect_uris} and keys of this client come from its document at %s; change them there; only {scope}, {resources} and {access_token_ttl} can be changed here", c.ID)
+		case c.Origin == oauth.ByDocument &&
+			(terms.Name != nil || terms.hasKeys() || terms.GrantTypes != nil || terms.RedirectURIs != nil):
+			err = invalid("", "{client_name}, {grant_types}, {redirect_uris} and keys of this client come from its "+
+				"document at %s; change them there; only {scope}, {resources} and {access_token_ttl} can be "+
+				"changed here", c.ID)
 		case c.ResourceServer == "":
 			err = terms.apply(tx, c, o)
-		case len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 || terms.Scope != nil || terms.AnyResource:
-			err = invalid("", "this client has a resource server's credentials for introspection; only its {client_name} and its keys can be changed; make another client for {grant_types}, {redirect_uris}, {scope} or {resources}")
+		case len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 || terms.Scope != nil ||
+			terms.AnyResource:
+			err = invalid("", "this client has a resource server's credentials for introspection; only its "+
+				"{client_name} and its keys can be changed; make another client for {grant_types}, {redirect_uris}, "+
+				"{scope} or {resources}")
 		default:
 			if terms.Name != nil {
 				c.Name = *terms.Name
@@ -458,7 +482,8 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 
 // DisableClient refuses the client and its tokens until EnableClient is called.
 func (o *Operations) DisableClient(ctx context.Context, by Caller, id string) (Client, error) {
-	return o.changeClient(ctx, by, "disable", id, func(tx *store.Tx, c *oauth.Client) error { return tx.DisableClient(c.ID) })
+	return o.changeClient(ctx, by, "disable", id,
+		func(tx *store.Tx, c *oauth.Client) error { return tx.DisableClient(c.ID) })
 }
 
 // EnableClient lets a disabled client in again.
@@ -473,7 +498,8 @@ func (o *Operations) EnableClient(ctx context.Context, by Caller, id string) (Cl
 
 // RotateClientSecret gives a client a new secret, which only this view contains. The old
 // secret stays valid for overlap.
-func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id string, overlap time.Duration) (Client, error) {
+func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id string,
+	overlap time.Duration) (Client, error) {
 	if overlap < 0 {
 		return Client{}, invalid("overlap", "{overlap} must not be negative; 0 ends the old secret at once")
 	}
@@ -484,8 +510,8 @@ func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id strin
 			return conflict("", "client_id", id, "the client %s authenticates with private_key_jwt and has no secret; "+
 				"to change its keys, update it with {jwks} or {jwks_uri}")
 		case c.Public():
-			return conflict("", "client_id", id, "the client %s is public and has no secret; to have one, make a new client "+
-				"that is not public")
+			return conflict("", "client_id", id,
+				"the client %s is public and has no secret; to have one, make a new client that is not public")
 		}
 		if err := o.withinRights(tx, by, c); err != nil {
 			return err
@@ -574,7 +600,8 @@ func viewInitialAccessToken(t *oauth.InitialAccessToken, now time.Time) InitialA
 // CreateInitialAccessToken creates a token that registers up to uses clients and expires
 // after ttl. 0 uses means any number of clients, and a ttl of 0 means that it does not
 // expire. Only this view contains the token.
-func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, name string, uses int, ttl time.Duration) (view InitialAccessToken, err error) {
+func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, name string, uses int,
+	ttl time.Duration) (view InitialAccessToken, err error) {
 	switch {
 	case strings.TrimSpace(name) == "":
 		return view, invalid("name", "{name} is empty; say what the token is for, such as the team that gets it")
@@ -585,21 +612,24 @@ func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, na
 	}
 	token := oauth.NewSecret(oauth.InitialTokenPrefix)
 	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: name, MaxUses: uses}
-	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.create", &view, func(tx *store.Tx) (audit.Event, error) {
-		made.CreatedAt = tx.Now()
-		if ttl > 0 {
-			made.ExpiresAt = tx.Now().Add(ttl)
-		}
-		view = viewInitialAccessToken(made, tx.Now())
-		return audit.InitialAccessToken("create", made.ID, made.Name).Changed(nil, view), tx.CreateInitialToken(made)
-	})
+	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.create", &view,
+		func(tx *store.Tx) (audit.Event, error) {
+			made.CreatedAt = tx.Now()
+			if ttl > 0 {
+				made.ExpiresAt = tx.Now().Add(ttl)
+			}
+			view = viewInitialAccessToken(made, tx.Now())
+			return audit.InitialAccessToken("create", made.ID, made.Name).
+				Changed(nil, view), tx.CreateInitialToken(made)
+		})
 	view.Token = token
 	return view, err
 }
 
 // InitialAccessTokens returns a page of the tokens and the cursor of the next page, "" if
 // there is none.
-func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller, page store.Page) (views []InitialAccessToken, next string, err error) {
+func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller,
+	page store.Page) (views []InitialAccessToken, next string, err error) {
 	err = o.look(ctx, by, InitialAccessTokens, func(tx *store.Tx) error {
 		tokens, cursor, err := tx.InitialTokens(page)
 		view := func(t *oauth.InitialAccessToken) InitialAccessToken { return viewInitialAccessToken(t, tx.Now()) }
@@ -610,7 +640,8 @@ func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller, page st
 }
 
 // InitialAccessToken returns the token with the given id, without what opens with it.
-func (o *Operations) InitialAccessToken(ctx context.Context, by Caller, id string) (view InitialAccessToken, err error) {
+func (o *Operations) InitialAccessToken(ctx context.Context, by Caller,
+	id string) (view InitialAccessToken, err error) {
 	err = o.look(ctx, by, InitialAccessTokens, func(tx *store.Tx) error {
 		t, err := findInitialToken(tx, id)
 		if err == nil {
@@ -631,29 +662,32 @@ func findInitialToken(tx *store.Tx, id string) (*oauth.InitialAccessToken, error
 
 // RevokeInitialAccessToken revokes a token. The clients that were registered with it stay.
 // A token that was already revoked stays as it is.
-func (o *Operations) RevokeInitialAccessToken(ctx context.Context, by Caller, id string) (view InitialAccessToken, err error) {
-	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.revoke", &view, func(tx *store.Tx) (event audit.Event, err error) {
-		t, err := findInitialToken(tx, id)
-		if err == nil {
-			err = o.matches(viewInitialAccessToken(t, tx.Now()))
-		}
-		if err != nil {
-			return event, err
-		}
-		revoked, err := tx.RevokeInitialToken(id)
-		if err != nil {
-			return event, err
-		}
-		if t, err = tx.InitialToken(id); err != nil {
-			return event, err
-		}
-		view = viewInitialAccessToken(t, tx.Now())
-		if revoked {
-			before := *t
-			before.RevokedAt = time.Time{}
-			event = audit.InitialAccessToken("revoke", t.ID, t.Name).Changed(viewInitialAccessToken(&before, tx.Now()), view)
-		}
-		return event, nil
-	})
+func (o *Operations) RevokeInitialAccessToken(ctx context.Context, by Caller,
+	id string) (view InitialAccessToken, err error) {
+	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.revoke", &view,
+		func(tx *store.Tx) (event audit.Event, err error) {
+			t, err := findInitialToken(tx, id)
+			if err == nil {
+				err = o.matches(viewInitialAccessToken(t, tx.Now()))
+			}
+			if err != nil {
+				return event, err
+			}
+			revoked, err := tx.RevokeInitialToken(id)
+			if err != nil {
+				return event, err
+			}
+			if t, err = tx.InitialToken(id); err != nil {
+				return event, err
+			}
+			view = viewInitialAccessToken(t, tx.Now())
+			if revoked {
+				before := *t
+				before.RevokedAt = time.Time{}
+				event = audit.InitialAccessToken("revoke", t.ID, t.Name).
+					Changed(viewInitialAccessToken(&before, tx.Now()), view)
+			}
+			return event, nil
+		})
 	return view, err
 }

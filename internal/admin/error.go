@@ -56,7 +56,8 @@ func Refused(kind Kind, noun Noun, field, text string) *Error {
 	if kind == NotFound && field == "" {
 		e.Noun = noun
 	}
-	if word, err := regexp.Compile(`\b` + regexp.QuoteMeta(field) + `\b`); err == nil && fields.MatchString("{"+field+"}") {
+	word, err := regexp.Compile(`\b` + regexp.QuoteMeta(field) + `\b`)
+	if err == nil && fields.MatchString("{"+field+"}") {
 		if at := word.FindStringIndex(e.format); at != nil {
 			e.format = e.format[:at[0]] + "{" + field + "}" + e.format[at[1]:]
 		}

@@ -25,7 +25,8 @@ type Event struct {
 // Events returns a page of the events that match filter, and the cursor of the next page, "" if there is none. A page
 // may have fewer events than page.Limit although a next page follows, as store.Tx.Events says. The filter's UserID may
 // be an e-mail address, and its Resource an id.
-func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFilter, page store.Page) (views []Event, next string, err error) {
+func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFilter,
+	page store.Page) (views []Event, next string, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) (err error) {
 		if filter, err = resolved(tx, filter); err != nil {
 			return err
@@ -103,8 +104,8 @@ type Flow struct {
 	Next  string `json:"next,omitempty"`
 }
 
-// Flow returns a page of what belongs to the event with the given id. The first page is the part around the event, after
-// the first steps; each later page goes on from there, and may repeat a step.
+// Flow returns a page of what belongs to the event with the given id. The first page is the part around the event,
+// after the first steps; each later page goes on from there, and may repeat a step.
 func (o *Operations) Flow(ctx context.Context, by Caller, id string, page store.Page) (view Flow, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
 		e, err := tx.Event(id)
@@ -176,8 +177,8 @@ type OverviewPart struct {
 
 // steps are the lengths that parts of an overview may have.
 var steps = []time.Duration{
-	time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 2 * 24 * time.Hour,
-	7 * 24 * time.Hour, 14 * 24 * time.Hour, 28 * 24 * time.Hour,
+	time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour,
+	2 * 24 * time.Hour, 7 * 24 * time.Hour, 14 * 24 * time.Hour, 28 * 24 * time.Hour,
 }
 
 // maxParts is the largest number of parts of an overview.
@@ -206,8 +207,8 @@ func (o *Operations) Overview(ctx context.Context, by Caller, since, until time.
 	}
 	n := int((until.Sub(since) + step - 1) / step)
 	view = Overview{
-		Since: Moment{since}, Until: Moment{since.Add(time.Duration(n) * step)}, Step: Span(step), Parts: make([]OverviewPart, n),
-		Reasons: map[string]int64{},
+		Since: Moment{since}, Until: Moment{since.Add(time.Duration(n) * step)}, Step: Span(step),
+		Parts: make([]OverviewPart, n), Reasons: map[string]int64{},
 	}
 	for i := range view.Parts {
 		view.Parts[i] = OverviewPart{Begins: Moment{since.Add(time.Duration(i) * step)}, Reasons: map[string]int64{}}

@@ -24,9 +24,9 @@ type Grant struct {
 
 func viewGrant(g *store.GrantListing) Grant {
 	return Grant{
-		ID: g.ID, ClientID: g.ClientID, ClientName: g.ClientName, User: g.UserEmail, Resource: g.Resource, Scope: g.Scope.String(),
-		CreatedAt: Moment{g.CreatedAt}, LastUsedAt: Moment{g.LastUsedAt}, ExpiresAt: Moment{g.ExpiresAt},
-		RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason,
+		ID: g.ID, ClientID: g.ClientID, ClientName: g.ClientName, User: g.UserEmail, Resource: g.Resource,
+		Scope: g.Scope.String(), CreatedAt: Moment{g.CreatedAt}, LastUsedAt: Moment{g.LastUsedAt},
+		ExpiresAt: Moment{g.ExpiresAt}, RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason,
 	}
 }
 
@@ -66,7 +66,8 @@ func (q GrantQuery) filter(tx *store.Tx) (store.GrantFilter, error) {
 
 // Grants returns a page of the grants that match query, and the cursor of the next page,
 // "" if there is none.
-func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery, page store.Page) (views []Grant, next string, err error) {
+func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery,
+	page store.Page) (views []Grant, next string, err error) {
 	err = o.look(ctx, by, Grants, func(tx *store.Tx) error {
 		filter, err := query.filter(tx)
 		if err != nil {

@@ -68,7 +68,8 @@ func checkDescription(text string) error {
 // CreateGroup creates an empty group.
 func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, description string) (view Group, err error) {
 	if !groupName.MatchString(name) {
-		return Group{}, invalid("name", "{name} of a group is 1 to 64 letters (a to z), digits, dots, dashes and underscores, and begins with a letter or a digit")
+		return Group{}, invalid("name", "{name} of a group is 1 to 64 letters (a to z), digits, dots, dashes and "+
+			"underscores, and begins with a letter or a digit")
 	}
 	if err := checkDescription(description); err != nil {
 		return Group{}, err
@@ -99,9 +100,10 @@ func (o *Operations) Groups(ctx context.Context, by Caller, page store.Page) (vi
 	return views, next, err
 }
 
-// Group returns the group with the given name with a page of its members, in the order in which they were added, and the
-// cursor of the next page, "" for none.
-func (o *Operations) Group(ctx context.Context, by Caller, name string, page store.Page) (view GroupMembers, next string, err error) {
+// Group returns the group with the given name with a page of its members, in the order in which they were added, and
+// the cursor of the next page, "" for none.
+func (o *Operations) Group(ctx context.Context, by Caller, name string,
+	page store.Page) (view GroupMembers, next string, err error) {
 	err = o.look(ctx, by, Groups, func(tx *store.Tx) error {
 		g, err := findGroup(tx.Group, name)
 		if err != nil {
@@ -117,7 +119,8 @@ func (o *Operations) Group(ctx context.Context, by Caller, name string, page sto
 
 // changeGroup runs fn on the group with the given name, which no other transaction changes or deletes meanwhile, and
 // records the event that fn returns.
-func (o *Operations) changeGroup(ctx context.Context, by Caller, verb, name string, view any, fn func(*store.Tx, *identity.Group) (audit.Event, error)) error {
+func (o *Operations) changeGroup(ctx context.Context, by Caller, verb, name string, view any,
+	fn func(*store.Tx, *identity.Group) (audit.Event, error)) error {
 	return o.change(ctx, by, Groups, "group."+verb, view, func(tx *store.Tx) (audit.Event, error) {
 		g, err := findGroup(tx.LockGroup, name)
 		if err == nil {
@@ -137,7 +140,8 @@ type GroupTerms struct {
 
 // UpdateGroup changes a group to the terms that are given. It keeps its name, because tokens and resources speak of it
 // by that. If the group has these terms already, nothing is written or recorded.
-func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string, terms GroupTerms) (view Group, err error) {
+func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string,
+	terms GroupTerms) (view Group, err error) {
 	err = o.changeGroup(ctx, by, "update", name, &view, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
 		before := viewGroup(g)
 		if terms.Description != nil {
@@ -175,7 +179,8 @@ func (o *Operations) RemoveMember(ctx context.Context, by Caller, name, user str
 	return o.changeMember(ctx, by, "remove", name, user, (*store.Tx).RemoveMember)
 }
 
-func (o *Operations) changeMember(ctx context.Context, by Caller, verb, name, user string, do func(tx *store.Tx, groupID, userID string) (bool, error)) (m Membership, err error) {
+func (o *Operations) changeMember(ctx context.Context, by Caller, verb, name, user string,
+	do func(tx *store.Tx, groupID, userID string) (bool, error)) (m Membership, err error) {
 	err = o.changeGroup(ctx, by, verb, name, &m, func(tx *store.Tx, g *identity.Group) (event audit.Event, err error) {
 		u, err := tx.LockUser(user) // so that it is not deleted meanwhile
 		if errors.Is(err, store.ErrNotFound) {

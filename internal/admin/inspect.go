@@ -115,11 +115,14 @@ func begin(issuer, token string) *Inspection {
 	n := &Inspection{Kind: kindOf(token), Checks: []Check{}}
 	switch n.Kind {
 	case "unknown":
-		n.say("form", false, "", "it is not a signed JWT (three base64url parts joined by dots), and it does not begin like a token of Cardea")
+		n.say("form", false, "", "it is not a signed JWT (three base64url parts joined by dots), and it does not "+
+			"begin like a token of Cardea")
 	case "client_secret":
-		n.say("form", false, "", "it is a client secret, which a client sends only to the token endpoint; if others have seen it, give the client a new one")
+		n.say("form", false, "", "it is a client secret, which a client sends only to the token endpoint; if others "+
+			"have seen it, give the client a new one")
 	case "registration_access_token":
-		n.say("form", false, "", "it is a registration access token, with which a client manages its own registration and nothing else")
+		n.say("form", false, "",
+			"it is a registration access token, with which a client manages its own registration and nothing else")
 	case "initial_access_token":
 		n.say("form", false, "", "it is an initial access token, with which clients register and nothing else")
 	case "access_token":
@@ -136,8 +139,9 @@ func (n *Inspection) needsDatabase() bool {
 
 func kindOf(token string) string {
 	for prefix, kind := range map[string]string{
-		oauth.RefreshPrefix: "refresh_token", oauth.CodePrefix: "authorization_code", oauth.SecretPrefix: "client_secret",
-		oauth.RegistrationTokenPrefix: "registration_access_token", oauth.InitialTokenPrefix: "initial_access_token",
+		oauth.RefreshPrefix: "refresh_token", oauth.CodePrefix: "authorization_code",
+		oauth.SecretPrefix: "client_secret", oauth.RegistrationTokenPrefix: "registration_access_token",
+		oauth.InitialTokenPrefix: "initial_access_token",
 	} {
 		if strings.HasPrefix(token, prefix) {
 			return kind
@@ -180,10 +184,13 @@ func (n *Inspection) claim(name string) string {
 func (n *Inspection) checkForm(issuer string) {
 	typ, _ := n.Header["typ"].(string)
 	n.say("typ", typ == "at+jwt", "at+jwt, an access token (RFC 9068 section 2.1)",
-		fmt.Sprintf("it is %q, not at+jwt: an ID token or another JWT is not an access token (RFC 9068 section 2.1)", typ))
+		fmt.Sprintf("it is %q, not at+jwt: an ID token or another JWT is not an access token (RFC 9068 section 2.1)",
+			typ))
 	alg, _ := n.Header["alg"].(string)
-	n.say("alg", oauth.IsSigningAlg(alg), alg, fmt.Sprintf("it is %q; access tokens are signed with one of %s", alg, strings.Join(oauth.SigningAlgs, ", ")))
-	n.say("iss", n.claim("iss") == issuer, issuer, fmt.Sprintf("the token is from %q, this issuer is %s", n.claim("iss"), issuer))
+	n.say("alg", oauth.IsSigningAlg(alg), alg,
+		fmt.Sprintf("it is %q; access tokens are signed with one of %s", alg, strings.Join(oauth.SigningAlgs, ", ")))
+	n.say("iss", n.claim("iss") == issuer, issuer,
+		fmt.Sprintf("the token is from %q, this issuer is %s", n.claim("iss"), issuer))
 }
 
 // checkSignature finds the key and verifies the signature.
@@ -207,7 +214,8 @@ func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token 
 	if err != nil && !errors.Is(err, keys.ErrNotOurs) {
 		return err
 	}
-	n.say("signature", err == nil, "made with that key", strings.TrimPrefix(fmt.Sprint(err), keys.ErrNotOurs.Error()+": "))
+	n.say("signature", err == nil, "made with that key",
+		strings.TrimPrefix(fmt.Sprint(err), keys.ErrNotOurs.Error()+": "))
 	return nil
 }
 
@@ -271,10 +279,13 @@ func (n *Inspection) checkRefreshToken(tx *store.Tx, directory *client.Directory
 	if err != nil {
 		return err
 	}
-	n.say("signature", oauth.IsRefreshTokenOf(key, g, generation, token), "made by this server", "it was altered, or was made with another master key")
+	n.say("signature", oauth.IsRefreshTokenOf(key, g, generation, token), "made by this server",
+		"it was altered, or was made with another master key")
 	n.say("generation", generation == g.Generation, fmt.Sprintf("%d, the newest", generation),
-		fmt.Sprintf("it is number %d, and the newest has been %d since %s: if it is sent again after tokens.refresh_grace, the grant ends", generation, g.Generation, Moment{g.RotatedAt}))
-	n.say("expiry", tx.Now().Before(g.ExpiresAt), "valid until "+Moment{g.ExpiresAt}.String()+" unless it is used before", "expired at "+Moment{g.ExpiresAt}.String())
+		fmt.Sprintf("it is number %d, and the newest has been %d since %s: if it is sent again after "+
+			"tokens.refresh_grace, the grant ends", generation, g.Generation, Moment{g.RotatedAt}))
+	n.say("expiry", tx.Now().Before(g.ExpiresAt), "valid until "+Moment{g.ExpiresAt}.String()+" unless it is "+
+		"used before", "expired at "+Moment{g.ExpiresAt}.String())
 	_, err = directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.RefreshToken, Scope: g.Scope})
 	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
 }
@@ -289,13 +300,16 @@ func (n *Inspection) checkCode(tx *store.Tx, directory *client.Directory, token 
 	if err != nil {
 		return err
 	}
-	n.say("expiry", tx.Now().Before(code.ExpiresAt), "valid until "+Moment{code.ExpiresAt}.String(), "expired at "+Moment{code.ExpiresAt}.String())
-	n.say("spent", code.SpentAt.IsZero(), "not redeemed yet", "redeemed at "+Moment{code.SpentAt}.String()+"; a code can be redeemed once")
+	n.say("expiry", tx.Now().Before(code.ExpiresAt), "valid until "+Moment{code.ExpiresAt}.String(),
+		"expired at "+Moment{code.ExpiresAt}.String())
+	n.say("spent", code.SpentAt.IsZero(), "not redeemed yet",
+		"redeemed at "+Moment{code.SpentAt}.String()+"; a code can be redeemed once")
 	g, parties, err := tx.GrantParties(code.GrantID)
 	if err != nil {
 		return err
 	}
-	_, err = directory.Standing(parties, client.Permission{Grant: g, GrantType: oauth.AuthorizationCode, RedirectURI: code.RedirectURI, Scope: g.Scope})
+	_, err = directory.Standing(parties,
+		client.Permission{Grant: g, GrantType: oauth.AuthorizationCode, RedirectURI: code.RedirectURI, Scope: g.Scope})
 	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
 }
 

@@ -41,7 +41,8 @@ func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now b
 		alg = o.SigningAlg
 	}
 	if !oauth.IsSigningAlg(alg) {
-		return keys.Info{}, invalid("alg", "{alg} %q is unknown; use one of %s", alg, strings.Join(oauth.SigningAlgs, ", "))
+		return keys.Info{}, invalid("alg", "{alg} %q is unknown; use one of %s", alg,
+			strings.Join(oauth.SigningAlgs, ", "))
 	}
 	if err := o.permit(ctx, by, Keys, write, "key.rotate"); err != nil {
 		return keys.Info{}, err
@@ -49,7 +50,8 @@ func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now b
 	if err := o.DB.View(ctx, o.answered); err != nil {
 		return keys.Info{}, err
 	}
-	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now, func(tx *store.Tx, info keys.Info) error { return o.keep(tx, info) })
+	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now,
+		func(tx *store.Tx, info keys.Info) error { return o.keep(tx, info) })
 }
 
 // RetireKey removes a key from the key set at once, so that every token signed with it is

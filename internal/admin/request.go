@@ -69,7 +69,8 @@ func (o *Operations) keep(tx *store.Tx, view any) error {
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
-	err = tx.KeepAnswer(r.Caller, r.Route, r.Key, &store.Answer{BodyHash: r.BodyHash, Status: r.Status, Body: string(body)})
+	err = tx.KeepAnswer(r.Caller, r.Route, r.Key,
+		&store.Answer{BodyHash: r.BodyHash, Status: r.Status, Body: string(body)})
 	if errors.Is(err, store.ErrConflict) {
 		return conflict("", "", r.Key, "another request with the Idempotency-Key %s is being answered; ask again")
 	}
@@ -85,8 +86,8 @@ func (o *Operations) matches(view any) error {
 	return &Error{Kind: Stale, format: "it was changed since you read it; read it again, and change what is there now"}
 }
 
-// ETag returns the entity tag of a view: another each time that something of the record changes. ok is false if the view
-// is not one of a record.
+// ETag returns the entity tag of a view: another each time that something of the record changes. ok is false if the
+// view is not one of a record.
 func ETag(view any) (tag string, ok bool) {
 	version := int64(0)
 	switch v := view.(type) {

@@ -35,8 +35,9 @@ type Resource struct {
 func viewResource(r *oauth.Resource) Resource {
 	return Resource{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
-		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL), RefreshMaxTTL: Span(r.RefreshMaxTTL),
-		BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt}, UpdatedAt: Moment{r.UpdatedAt}, version: r.Version,
+		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
+		RefreshMaxTTL: Span(r.RefreshMaxTTL), BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt},
+		UpdatedAt: Moment{r.UpdatedAt}, version: r.Version,
 	}
 }
 
@@ -66,27 +67,32 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		for _, s := range t.Scopes {
 			switch {
 			case !scope.Valid(s.Name):
-				return invalid("scopes", "{scopes} %q is not a scope name; use printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)", s.Name)
+				return invalid("scopes", "{scopes} %q is not a scope name; use printable ASCII without spaces, "+
+					"quotation marks and backslashes (RFC 6749 section 3.3)", s.Name)
 			case r.ScopeNames().Has(s.Name):
 				return invalid("scopes", "{scopes} %s is given twice; give it once", s.Name)
 			case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
-				return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk, oauth.Listed(oauth.Risks))
+				return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk,
+					oauth.Listed(oauth.Risks))
 			}
 			r.Scopes = append(r.Scopes, s)
 		}
 		// A client may request all of them at once, and offline_access with them.
 		if _, err := scope.Parse(scope.Of(append(r.ScopeNames(), oauth.OfflineAccess)...).String()); err != nil {
-			return invalid("scopes", "{scopes} are too many: %d, and a request can carry only 256 names, one of which may be "+
-				"%s; register fewer, and let one that ends in :* stand for several", len(r.Scopes), oauth.OfflineAccess)
+			return invalid("scopes",
+				"{scopes} are too many: %d, and a request can carry only 256 names, one of which may be %s; register "+
+					"fewer, and let one that ends in :* stand for several", len(r.Scopes), oauth.OfflineAccess)
 		}
 	}
 	if t.DefaultScopes != nil {
 		for _, name := range t.DefaultScopes {
 			switch {
 			case len(r.Scopes) == 0:
-				return invalid("default_scopes", "{default_scopes} %s: this resource has no scopes; name them with {scopes}", name)
+				return invalid("default_scopes",
+					"{default_scopes} %s: this resource has no scopes; name them with {scopes}", name)
 			case !r.ScopeNames().Has(name):
-				return invalid("default_scopes", "{default_scopes} %s is not a scope of this resource; use some of: %s", name, r.ScopeNames())
+				return invalid("default_scopes", "{default_scopes} %s is not a scope of this resource; use some of: %s",
+					name, r.ScopeNames())
 			}
 		}
 		for i := range r.Scopes {
@@ -97,9 +103,11 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		i := slices.IndexFunc(r.Scopes, func(s oauth.ResourceScope) bool { return s.Name == name })
 		switch {
 		case i < 0:
-			return invalid("scope_risks", "{scope_risks} %s is not a scope of this resource; use some of: %s", name, r.ScopeNames())
+			return invalid("scope_risks", "{scope_risks} %s is not a scope of this resource; use some of: %s", name,
+				r.ScopeNames())
 		case !slices.Contains(oauth.Risks, risk):
-			return invalid("scope_risks", "{scope_risks} %s=%s: the risk must be one of %s", name, risk, oauth.Listed(oauth.Risks))
+			return invalid("scope_risks", "{scope_risks} %s=%s: the risk must be one of %s", name, risk,
+				oauth.Listed(oauth.Risks))
 		}
 		r.Scopes[i].Risk = risk
 	}
@@ -112,7 +120,8 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 	}
 	if t.SigningAlg != nil {
 		if *t.SigningAlg != "" && !oauth.IsSigningAlg(*t.SigningAlg) {
-			return invalid("signing_alg", "{signing_alg} %q is unknown; use one of %s", *t.SigningAlg, strings.Join(oauth.SigningAlgs, ", "))
+			return invalid("signing_alg", "{signing_alg} %q is unknown; use one of %s", *t.SigningAlg,
+				strings.Join(oauth.SigningAlgs, ", "))
 		}
 		r.SigningAlg = *t.SigningAlg
 	}
@@ -203,9 +212,10 @@ func hostOf(identifier string) string {
 	return u.Host
 }
 
-// Resources returns a page of the registered MCP servers and the cursor of the next, "" for none. What is built into this
-// server is not among them.
-func (o *Operations) Resources(ctx context.Context, by Caller, page store.Page) (views []Resource, next string, err error) {
+// Resources returns a page of the registered MCP servers and the cursor of the next, "" for none. What is built into
+// this server is not among them.
+func (o *Operations) Resources(ctx context.Context, by Caller,
+	page store.Page) (views []Resource, next string, err error) {
 	err = o.look(ctx, by, Resources, func(tx *store.Tx) error {
 		if err := checkBegins(page); err != nil {
 			return err
@@ -231,7 +241,8 @@ func (o *Operations) Resource(ctx context.Context, by Caller, name string) (view
 
 // UpdateResource changes the MCP server with the given id or identifier. If it has these terms already, nothing is
 // written or recorded.
-func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string, terms ResourceTerms) (view Resource, err error) {
+func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
+	terms ResourceTerms) (view Resource, err error) {
 	if alg := terms.SigningAlg; alg != nil && oauth.IsSigningAlg(*alg) {
 		if err := o.ensureKey(ctx, by, *alg); err != nil {
 			return Resource{}, err

@@ -29,7 +29,8 @@ func viewSession(s *store.SessionListing) Session {
 
 // Sessions returns a page of the live sessions, and the cursor of the next page, "" if there
 // is none. user is an id or an e-mail address; "" selects everybody's sessions.
-func (o *Operations) Sessions(ctx context.Context, by Caller, user string, page store.Page) (views []Session, next string, err error) {
+func (o *Operations) Sessions(ctx context.Context, by Caller, user string,
+	page store.Page) (views []Session, next string, err error) {
 	err = o.look(ctx, by, Sessions, func(tx *store.Tx) error {
 		var filter store.SessionFilter
 		if user != "" {

@@ -19,9 +19,9 @@ type SetupLink struct {
 	ExpiresAt Moment `json:"expires_at"`
 }
 
-// SetupLink makes a link with which the first owner of the installation is made, once, and ends the one made before. The
-// token of 256 bits is in the fragment, which browsers send to nobody; only its hash is stored. It returns a Conflict if
-// the installation is set up. Only a command may make one.
+// SetupLink makes a link with which the first owner of the installation is made, once, and ends the one made before.
+// The token of 256 bits is in the fragment, which browsers send to nobody; only its hash is stored. It returns a
+// Conflict if the installation is set up. Only a command may make one.
 func (o *Operations) SetupLink(ctx context.Context, by Caller) (link SetupLink, err error) {
 	token := oauth.NewSecret("")
 	err = o.change(ctx, by, Users, "setup.link", nil, func(tx *store.Tx) (event audit.Event, err error) {
@@ -31,7 +31,8 @@ func (o *Operations) SetupLink(ctx context.Context, by Caller) (link SetupLink, 
 		link = SetupLink{Link: o.Issuer + "/setup#" + token, ExpiresAt: Moment{tx.Now().Add(setupTTL)}}
 		offered, err := tx.OfferSetup(oauth.Hash(token), link.ExpiresAt.Time)
 		if err == nil && !offered {
-			err = &Error{Kind: Conflict, format: "this instance is set up; make an owner with cardea user create --role owner"}
+			err = &Error{Kind: Conflict,
+				format: "this instance is set up; make an owner with cardea user create --role owner"}
 		}
 		return audit.Setup("link", ""), err
 	})
@@ -69,7 +70,8 @@ func checkSetup(tx *store.Tx, token string) error {
 // It calls begin in the same transaction. It refuses with ErrSetupDone, ErrSetupExpired or ErrSetupUnknown, and with an
 // *Error if the account cannot be made, after which the link still works. It hashes the password only if the token is
 // good.
-func (o *Operations) SetUp(ctx context.Context, token string, n NewUser, begin func(*store.Tx, *identity.User) error) error {
+func (o *Operations) SetUp(ctx context.Context, token string, n NewUser,
+	begin func(*store.Tx, *identity.User) error) error {
 	if err := o.CheckSetup(ctx, token); err != nil {
 		return err
 	}

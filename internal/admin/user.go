@@ -105,7 +105,8 @@ func parseRole(role identity.Role) (identity.Role, error) {
 		role = ""
 	}
 	if !role.Valid() {
-		return "", invalid("role", "{role} %q is unknown; use one of %s", string(role), oauth.Listed(append(slices.Clone(identity.Roles), noRole)))
+		return "", invalid("role", "{role} %q is unknown; use one of %s", string(role),
+			oauth.Listed(append(slices.Clone(identity.Roles), noRole)))
 	}
 	return role, nil
 }
@@ -198,8 +199,8 @@ func (o *Operations) User(ctx context.Context, by Caller, name string) (view Use
 	return view, err
 }
 
-// lockUser returns the account with the given id or e-mail address, which no other transaction changes until tx ends, if
-// by may change it.
+// lockUser returns the account with the given id or e-mail address, which no other transaction changes until tx ends,
+// if by may change it.
 func lockUser(tx *store.Tx, by Caller, name string) (*identity.User, error) {
 	u, err := tx.LockUser(name)
 	if errors.Is(err, store.ErrNotFound) {
@@ -236,9 +237,10 @@ func spareOwner(tx *store.Tx, by Caller, u *identity.User) error {
 	return nil
 }
 
-// changeUser locks the account with the given id or e-mail address, runs fn on it, records the event that fn returns, and
-// returns the changed account.
-func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name string, fn func(*store.Tx, *identity.User) (audit.Event, error)) (view User, err error) {
+// changeUser locks the account with the given id or e-mail address, runs fn on it, records the event that fn returns,
+// and returns the changed account.
+func (o *Operations) changeUser(ctx context.Context, by Caller, verb, name string,
+	fn func(*store.Tx, *identity.User) (audit.Event, error)) (view User, err error) {
 	err = o.alterUser(ctx, by, verb, name, &view, &view, fn)
 	return view, err
 }
@@ -322,8 +324,8 @@ func giveRole(tx *store.Tx, by Caller, u *identity.User, role identity.Role) err
 	return tx.EndSetup()
 }
 
-// DisableUser disables an account until EnableUser is called. The person is signed out everywhere, and the tokens of the
-// person's agents are refused. The last owner cannot be disabled.
+// DisableUser disables an account until EnableUser is called. The person is signed out everywhere, and the tokens of
+// the person's agents are refused. The last owner cannot be disabled.
 func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "disable", name, func(tx *store.Tx, u *identity.User) (audit.Event, error) {
 		if err := spareOwner(tx, by, u); err != nil {
@@ -349,28 +351,31 @@ type PasswordReset struct {
 // ResetPassword sets a new password and ends the person's sessions. Unless keepGrants is
 // true, it also ends the person's grants with all their tokens, because somebody else who
 // knew the old password may have signed in and connected agents.
-func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string, keepGrants bool) (done PasswordReset, err error) {
+func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string,
+	keepGrants bool) (done PasswordReset, err error) {
 	hash, err := login.HashPassword(ctx, password)
 	if err != nil {
 		return done, refused("password", err)
 	}
-	err = o.alterUser(ctx, by, "reset_password", name, &done.User, &done, func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
-		event = audit.User("reset_password", u.ID)
-		if err := errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID)); err != nil {
-			return event, err
-		}
-		if keepGrants {
-			return event.With("grants", "kept"), nil
-		}
-		if done.Grants, err = tx.LiveGrants(store.GrantFilter{UserID: u.ID}); err != nil {
-			return event, err
-		}
-		return endedGrants(event, done.Grants), tx.RevokeUserGrants(u.ID, "password_reset")
-	})
+	err = o.alterUser(ctx, by, "reset_password", name, &done.User, &done,
+		func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
+			event = audit.User("reset_password", u.ID)
+			if err := errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID)); err != nil {
+				return event, err
+			}
+			if keepGrants {
+				return event.With("grants", "kept"), nil
+			}
+			if done.Grants, err = tx.LiveGrants(store.GrantFilter{UserID: u.ID}); err != nil {
+				return event, err
+			}
+			return endedGrants(event, done.Grants), tx.RevokeUserGrants(u.ID, "password_reset")
+		})
 	return done, err
 }
 
-// DeleteUser deletes an account with its memberships of groups, and ends all its grants. The last owner cannot be deleted.
+// DeleteUser deletes an account with its memberships of groups, and ends all its grants. The last owner cannot be
+// deleted.
 func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.change(ctx, by, Users, "user.delete", &done, func(tx *store.Tx) (event audit.Event, err error) {
 		u, err := lockUser(tx, by, name)

@@ -1,6 +1,6 @@
 // Package adminapi serves the Admin API: the operations of package admin as JSON over HTTP, for programs with an access
-// token of this server, and as tools of an MCP server, for agents. One table has every operation; its routes, its OpenAPI
-// document and its tools are made from it.
+// token of this server, and as tools of an MCP server, for agents. One table has every operation; its routes, its
+// OpenAPI document and its tools are made from it.
 package adminapi
 
 import (
@@ -65,7 +65,9 @@ func (e *Endpoint) Routes() []web.Route {
 	routes := []web.Route{
 		{
 			Path: admin.APIPath + "/openapi.json", Caller: web.Anybody, Cache: "no-cache",
-			Methods: web.Methods{"GET": web.JSON(func(*http.Request) (json.RawMessage, error) { return document, nil })},
+			Methods: web.Methods{"GET": web.JSON(func(*http.Request) (json.RawMessage, error) {
+				return document, nil
+			})},
 		},
 		e.describe(door{path: admin.APIPath, name: "Cardea administration", scopes: admin.Scopes()}),
 		e.describe(door{path: admin.MCPPath, name: "Cardea administration for agents", scopes: eachScope()}),
@@ -80,7 +82,9 @@ func (e *Endpoint) Routes() []web.Route {
 			at[path] = i
 			routes = append(routes, web.Route{Path: path, Escapes: true, Methods: web.Methods{}, Caller: web.Operators})
 		}
-		routes[i].Methods[op.spec().Method] = web.Problems(func(r *http.Request) (web.Reply, error) { return e.serve(r, op) })
+		routes[i].Methods[op.spec().Method] = web.Problems(func(r *http.Request) (web.Reply, error) {
+			return e.serve(r, op)
+		})
 	}
 	return routes
 }
@@ -136,7 +140,8 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	}
 	out, err := op.do(r.Context(), e.Admin.For(request), by, in)
 	if replay := (*admin.Replay)(nil); errors.As(err, &replay) {
-		return web.Reply{Status: replay.Status, Body: replay.Body, Header: http.Header{"Idempotency-Replayed": {"true"}}}, nil
+		return web.Reply{Status: replay.Status, Body: replay.Body,
+			Header: http.Header{"Idempotency-Replayed": {"true"}}}, nil
 	}
 	if err != nil {
 		return web.Reply{}, e.problem(admin.APIPath, s, err)
@@ -152,8 +157,8 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	return web.Reply{Status: s.Status, Body: sealed(out, seal), Header: header}, nil
 }
 
-// conditions returns what the header of r says about the change that it asks for: whose request it is and by which client,
-// for a key, and which state of the record it is about.
+// conditions returns what the header of r says about the change that it asks for: whose request it is and by which
+// client, for a key, and which state of the record it is about.
 func conditions(r *http.Request, s *Spec, by admin.Caller, client string, text []byte) (admin.Request, error) {
 	request := admin.Request{Status: s.Status}
 	if s.Method == http.MethodGet {
@@ -170,10 +175,12 @@ func conditions(r *http.Request, s *Spec, by admin.Caller, client string, text [
 	}
 	plain := func(c rune) bool { return ' ' <= c && c <= '~' }
 	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return !plain(c) }) {
-		return request, refusal(http.StatusBadRequest, "header.Idempotency-Key", "Idempotency-Key must be at most %d printable ASCII characters", maxKey)
+		return request, refusal(http.StatusBadRequest, "header.Idempotency-Key",
+			"Idempotency-Key must be at most %d printable ASCII characters", maxKey)
 	}
 	hash := sha256.Sum256(text)
-	request.Key, request.Route, request.BodyHash = key, r.Method+" "+r.URL.Path, base64.RawURLEncoding.EncodeToString(hash[:])
+	request.Key, request.Route = key, r.Method+" "+r.URL.Path
+	request.BodyHash = base64.RawURLEncoding.EncodeToString(hash[:])
 	request.Caller = string(by.Actor.Type) + " " + by.Actor.ID + " " + client
 	return request, nil
 }
@@ -185,16 +192,19 @@ func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller
 	header := r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(header, ","), " ")
 	if len(header) != 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return by, "", e.unauthorized(r, path, action, "", "send an access token for this resource in the header Authorization: Bearer …")
+		return by, "", e.unauthorized(r, path, action, "",
+			"send an access token for this resource in the header Authorization: Bearer …")
 	}
 	claims, err := e.Keys.Verify(r.Context(), token)
 	switch {
 	case errors.Is(err, keys.ErrNotOurs):
-		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token was not issued here, or the key that signed it is gone")
+		return by, "", e.unauthorized(r, path, action, "invalid_token",
+			"the access token was not issued here, or the key that signed it is gone")
 	case err != nil:
 		return by, "", err
 	case claims.Issuer != e.Issuer, claims.Audience != e.Issuer+path:
-		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token is for another resource than "+e.Issuer+path)
+		return by, "", e.unauthorized(r, path, action, "invalid_token",
+			"the access token is for another resource than "+e.Issuer+path)
 	case claims.Expiry <= e.DB.Now().Unix():
 		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token has expired")
 	}
@@ -217,14 +227,16 @@ func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller
 		return err
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok {
-		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token does not count any more: "+refusal.Description)
+		return by, "", e.unauthorized(r, path, action, "invalid_token",
+			"the access token does not count any more: "+refusal.Description)
 	}
 	return by, client, err
 }
 
 // unauthorized records that r has no access token that counts, and returns the refusal (RFC 6750 §3, RFC 9728 §5.1).
 func (e *Endpoint) unauthorized(r *http.Request, path, action, code, detail string) error {
-	err := e.Strangers.Refuse(r, audit.Event{Action: action}, oauth.RefuseStatus(http.StatusUnauthorized, oauth.InvalidToken, "%s", detail))
+	err := e.Strangers.Refuse(r, audit.Event{Action: action},
+		oauth.RefuseStatus(http.StatusUnauthorized, oauth.InvalidToken, "%s", detail))
 	refused, ok := oauth.AsRefusal(err)
 	if !ok || refused.Status() != http.StatusUnauthorized {
 		return err
@@ -239,7 +251,8 @@ func (e *Endpoint) unauthorized(r *http.Request, path, action, code, detail stri
 // statuses are those of the kinds of refusal.
 var statuses = map[admin.Kind]int{
 	admin.Invalid: http.StatusUnprocessableEntity, admin.NotFound: http.StatusNotFound,
-	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden, admin.Stale: http.StatusPreconditionFailed,
+	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden,
+	admin.Stale: http.StatusPreconditionFailed,
 }
 
 // problem returns what is told at path of an error of package admin in an operation. A fault stays what it is.
@@ -259,8 +272,9 @@ func (e *Endpoint) problem(path string, s *Spec, err error) error {
 	switch {
 	case refused.Scope != "":
 		p.Code = "insufficient_scope"
-		p.Challenge = fmt.Sprintf(`Bearer realm="cardea", error="insufficient_scope", scope="%s", resource_metadata="%s", error_description="%s"`,
-			refused.Scope, e.metadataURL(path), web.ErrorDescription(p.Detail))
+		p.Challenge = fmt.Sprintf(`Bearer realm="cardea", error="insufficient_scope", scope="%s", `+
+			`resource_metadata="%s", error_description="%s"`, refused.Scope, e.metadataURL(path),
+			web.ErrorDescription(p.Detail))
 	case refused.Kind == admin.Forbidden:
 		p.Code = oauth.AccessDenied
 	case refused.Kind == admin.NotFound:
@@ -274,8 +288,8 @@ func (e *Endpoint) problem(path string, s *Spec, err error) error {
 }
 
 // openCursor replaces the cursor of a list that in asks for by that of the store, bounds its limit, and returns what
-// seals the next cursor. A cursor belongs to the list and the filters that it came with; filters may have the cursor and
-// the limit too.
+// seals the next cursor. A cursor belongs to the list and the filters that it came with; filters may have the cursor
+// and the limit too.
 func (e *Endpoint) openCursor(place string, filters url.Values, in any) (seal func(string) string, err error) {
 	list, ok := in.(interface{ listing() *Listing })
 	if !ok {
@@ -296,7 +310,8 @@ func (e *Endpoint) openCursor(place string, filters url.Values, in any) (seal fu
 	if l.Cursor != "" {
 		text, err := base64.RawURLEncoding.DecodeString(l.Cursor)
 		if err != nil || len(text) < 16 || !hmac.Equal(mac(string(text[16:])), text[:16]) {
-			return nil, refusal(http.StatusBadRequest, "query.cursor", "cursor does not fit: use the one that came with the page before, with the same filters")
+			return nil, refusal(http.StatusBadRequest, "query.cursor",
+				"cursor does not fit: use the one that came with the page before, with the same filters")
 		}
 		l.Cursor = string(text[16:])
 	}

@@ -23,8 +23,9 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-const instructions = "Each tool does what the command of the same name does: resource_create is cardea resource create. " +
-	"A resource is an MCP server that is protected here. To find out why a call was refused, list events with the outcome refused, " +
+const instructions = "Each tool does what the command of the same name does: resource_create is cardea resource " +
+	"create. A resource is an MCP server that is protected here. To find out why a call was refused, list events " +
+	"with the outcome refused, " +
 	"and those of the same grant. Ask the person before a tool that is annotated as destructive."
 
 // served are the methods of MCP that are answered, beside notifications and answers.
@@ -53,9 +54,9 @@ func eachScope() (names scope.Set) {
 }
 
 // agents returns the handler of the MCP server that offers the operations as tools (MCP 2025-06-18, Streamable HTTP,
-// without sessions). Four stand in a row, and each sees the bytes that the one before has judged: the check of the access
-// token; the guard, which refuses what two programs could read differently; the check of the right to call the tool,
-// whose refusal as 403 insufficient_scope lets a client step up; and the MCP server.
+// without sessions). Four stand in a row, and each sees the bytes that the one before has judged: the check of the
+// access token; the guard, which refuses what two programs could read differently; the check of the right to call the
+// tool, whose refusal as 403 insufficient_scope lets a client step up; and the MCP server.
 func (e *Endpoint) agents() http.Handler {
 	resource := e.Issuer + admin.MCPPath
 	tools := guard.ToolScopes{}
@@ -88,7 +89,8 @@ func (e *Endpoint) agents() http.Handler {
 		if call.failed != nil {
 			return web.Reply{}, call.failed
 		}
-		return web.Reply{Status: answer.status, Header: answer.header, Body: stdjson.RawMessage(answer.body.Bytes())}, nil
+		return web.Reply{Status: answer.status, Header: answer.header,
+			Body: stdjson.RawMessage(answer.body.Bytes())}, nil
 	})
 }
 
@@ -163,8 +165,8 @@ func (e *Endpoint) permitMessage(ctx context.Context, call *agentCall, body []by
 	return nil
 }
 
-// showAllowed is the middleware that leaves out of the list of tools what the caller may not use, and refuses the methods
-// that are not served.
+// showAllowed is the middleware that leaves out of the list of tools what the caller may not use, and refuses the
+// methods that are not served.
 func (e *Endpoint) showAllowed(next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 		if !slices.Contains(served, method) && !strings.HasPrefix(method, "notifications/") {
@@ -197,7 +199,8 @@ func (e *Endpoint) showAllowed(next mcp.MethodHandler) mcp.MethodHandler {
 // tool returns the tool that does an operation.
 func tool(s *Spec) *mcp.Tool {
 	yes, no := true, false
-	of := &mcp.ToolAnnotations{Title: s.Verb, ReadOnlyHint: !s.Writes, IdempotentHint: !s.Writes || s.repeats(), OpenWorldHint: &no}
+	of := &mcp.ToolAnnotations{Title: s.Verb, ReadOnlyHint: !s.Writes, IdempotentHint: !s.Writes || s.repeats(),
+		OpenWorldHint: &no}
 	if s.Writes {
 		// MCP calls everything but an addition destructive.
 		of.DestructiveHint = &no
@@ -205,7 +208,8 @@ func tool(s *Spec) *mcp.Tool {
 			of.DestructiveHint = &yes
 		}
 	}
-	return &mcp.Tool{Name: s.Name(), Title: s.Verb, Description: s.Summary, Annotations: of, InputSchema: InputSchema(s), OutputSchema: OutputSchema(s)}
+	return &mcp.Tool{Name: s.Name(), Title: s.Verb, Description: s.Summary, Annotations: of,
+		InputSchema: InputSchema(s), OutputSchema: OutputSchema(s)}
 }
 
 // repeats reports whether doing the operation again with the same input changes nothing.
@@ -231,14 +235,16 @@ func (e *Endpoint) runner(op entry) mcp.ToolHandler {
 		refused, p := (*admin.Error)(nil), (*web.Problem)(nil)
 		switch {
 		case errors.As(err, &refused):
-			return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: refused.Error()}}}, nil
+			return &mcp.CallToolResult{IsError: true,
+				Content: []mcp.Content{&mcp.TextContent{Text: refused.Error()}}}, nil
 		case errors.As(err, &p):
 			return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: p.Detail}}}, nil
 		case err != nil:
 			call.failed = err
 			return nil, err
 		}
-		return &mcp.CallToolResult{StructuredContent: out, Content: []mcp.Content{&mcp.TextContent{Text: string(out)}}}, nil
+		return &mcp.CallToolResult{StructuredContent: out,
+			Content: []mcp.Content{&mcp.TextContent{Text: string(out)}}}, nil
 	}
 }
 
@@ -314,7 +320,8 @@ func readArguments(text []byte, s *Spec) (in any, parameters url.Values, err err
 	field, has := body(s.In)
 	for name := range object {
 		if !has {
-			return nil, nil, refusal(http.StatusUnprocessableEntity, name, "the argument %q is unknown%s", name, hint(name, names))
+			return nil, nil, refusal(http.StatusUnprocessableEntity, name, "the argument %q is unknown%s", name,
+				hint(name, names))
 		}
 	}
 	if !has || len(object) == 0 && field.Type.Kind() == reflect.Pointer {

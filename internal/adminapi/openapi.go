@@ -32,7 +32,8 @@ func schema(t reflect.Type) *jsonschema.Schema {
 
 // InputSchema returns the schema of an object with all parameters of an operation and the members of its body.
 func InputSchema(s *Spec) *jsonschema.Schema {
-	merged := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
+	merged := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{},
+		AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
 	for _, p := range params(s.In) {
 		merged.Properties[p.name] = paramSchema(p)
 		merged.Properties[p.name].Description = p.field.Tag.Get("doc")
@@ -66,7 +67,8 @@ func bodySchema(s *Spec, field reflect.StructField) *jsonschema.Schema {
 		if property == nil {
 			continue
 		}
-		optional := s.Method == http.MethodPatch || member.Kind() == reflect.Pointer || member.Kind() == reflect.Slice || member.Kind() == reflect.Map
+		optional := s.Method == http.MethodPatch || member.Kind() == reflect.Pointer ||
+			member.Kind() == reflect.Slice || member.Kind() == reflect.Map
 		if !optional {
 			continue
 		}
@@ -101,8 +103,9 @@ func Document(issuer string) json.RawMessage {
 		"properties": object{
 			"title": object{"type": "string"}, "status": object{"type": "integer"}, "detail": object{"type": "string"},
 			"error": object{"type": "string"},
-			"errors": object{"type": "array", "items": object{"type": "object", "required": []string{"location", "message"},
-				"properties": object{"location": object{"type": "string"}, "message": object{"type": "string"}}}},
+			"errors": object{"type": "array",
+				"items": object{"type": "object", "required": []string{"location", "message"},
+					"properties": object{"location": object{"type": "string"}, "message": object{"type": "string"}}}},
 		},
 	}}
 	for _, e := range entries {
@@ -135,8 +138,10 @@ func Document(issuer string) json.RawMessage {
 		name := s.Name() + "_answer"
 		schemas[name] = OutputSchema(s)
 		operation["responses"] = object{
-			strconv.Itoa(s.Status): object{"description": "Done.", "content": object{"application/json": reference(name)}},
-			"default":              object{"description": "Refused.", "content": object{"application/problem+json": reference("Problem")}},
+			strconv.Itoa(s.Status): object{"description": "Done.",
+				"content": object{"application/json": reference(name)}},
+			"default": object{"description": "Refused.",
+				"content": object{"application/problem+json": reference("Problem")}},
 		}
 		if paths[s.Path] == nil {
 			paths[s.Path] = object{}
@@ -149,14 +154,17 @@ func Document(issuer string) json.RawMessage {
 	}
 	text, err := json.Marshal(object{
 		"openapi": "3.1.0",
-		"info":    object{"title": "Cardea Admin API", "version": "1", "description": "What operators of Cardea do, for programs."},
+		"info": object{"title": "Cardea Admin API", "version": "1",
+			"description": "What operators of Cardea do, for programs."},
 		"servers": []object{{"url": issuer + Prefix}},
 		"paths":   paths,
 		"components": object{"schemas": schemas, "securitySchemes": object{"token": object{
-			"type": "oauth2", "description": "An access token of this server for the resource " + issuer + admin.APIPath + ".",
+			"type":        "oauth2",
+			"description": "An access token of this server for the resource " + issuer + admin.APIPath + ".",
 			"flows": object{
 				"clientCredentials": object{"tokenUrl": issuer + "/oauth2/token", "scopes": scopes},
-				"authorizationCode": object{"authorizationUrl": issuer + "/oauth2/authorize", "tokenUrl": issuer + "/oauth2/token", "scopes": scopes},
+				"authorizationCode": object{"authorizationUrl": issuer + "/oauth2/authorize",
+					"tokenUrl": issuer + "/oauth2/token", "scopes": scopes},
 			},
 		}}},
 	})

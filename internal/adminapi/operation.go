@@ -83,7 +83,8 @@ func Specs() []*Spec {
 }
 
 // add adds a row to the table.
-func add[In, Out any](s Spec, do func(context.Context, *admin.Operations, admin.Caller, In) (Out, error)) *Operation[In, Out] {
+func add[In, Out any](s Spec,
+	do func(context.Context, *admin.Operations, admin.Caller, In) (Out, error)) *Operation[In, Out] {
 	s.In, s.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
 	s.Writes = s.Writes || s.Method != http.MethodGet
 	if s.Status == 0 {

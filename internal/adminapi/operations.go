@@ -40,8 +40,8 @@ var (
 		func(c ctx, o ops, by who, in Search) (Page[admin.Resource], error) {
 			return paged(o.Resources(c, by, in.page()))
 		})
-	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create", Status: http.StatusCreated, Required: "identifier",
-		Summary: "Register an MCP server."},
+	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create",
+		Status: http.StatusCreated, Required: "identifier", Summary: "Register an MCP server."},
 		func(c ctx, o ops, by who, in creation[admin.NewResource]) (admin.Resource, error) {
 			return o.CreateResource(c, by, in.Body)
 		})
@@ -53,8 +53,8 @@ var (
 		func(c ctx, o ops, by who, in change[admin.ResourceTerms]) (admin.Resource, error) {
 			return o.UpdateResource(c, by, in.ID, in.Body)
 		})
-	DeleteResource = add(Spec{Method: "DELETE", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource delete", Destroys: true,
-		Summary: "Delete an MCP server, and end every grant at it."},
+	DeleteResource = add(Spec{Method: "DELETE", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource delete",
+		Destroys: true, Summary: "Delete an MCP server, and end every grant at it."},
 		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteResource(c, by, in.ID) })
 )
 
@@ -75,9 +75,11 @@ var (
 	ListClients = add(Spec{Method: "GET", Path: "/clients", Noun: admin.Clients, Verb: "client list",
 		Summary: "List the clients, oldest first."},
 		func(c ctx, o ops, by who, in clientListing) (Page[admin.Client], error) {
-			return paged(o.Clients(c, by, admin.ClientQuery{Origin: oauth.Origin(in.Origin), Resource: in.Resource}, in.page()))
+			return paged(o.Clients(c, by, admin.ClientQuery{Origin: oauth.Origin(in.Origin), Resource: in.Resource},
+				in.page()))
 		})
-	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create", Status: http.StatusCreated, Required: "client_name",
+	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create",
+		Status: http.StatusCreated, Required: "client_name",
 		Summary: "Make a client; its secret is in the answer, this once."},
 		func(c ctx, o ops, by who, in creation[admin.NewClient]) (admin.Client, error) {
 			return o.CreateClient(c, by, in.Body)
@@ -90,8 +92,8 @@ var (
 		func(c ctx, o ops, by who, in change[admin.ClientTerms]) (admin.Client, error) {
 			return o.UpdateClient(c, by, in.ID, in.Body)
 		})
-	DeleteClient = add(Spec{Method: "DELETE", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client delete", Destroys: true,
-		Summary: "Delete a client, and end every grant it has."},
+	DeleteClient = add(Spec{Method: "DELETE", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client delete",
+		Destroys: true, Summary: "Delete a client, and end every grant it has."},
 		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteClient(c, by, in.ID) })
 	ApproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/approve", Noun: admin.Clients, Verb: "client approve",
 		Summary: "Approve a client for everybody, for a group, or for one person once."},
@@ -109,8 +111,8 @@ var (
 	DismissClient = add(Spec{Method: "POST", Path: "/clients/{id}/dismiss", Noun: admin.Clients, Verb: "client dismiss",
 		Summary: "Refuse all who wait for the approval of a client; it may ask again."},
 		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DismissClient(c, by, in.ID) })
-	BlockClient = add(Spec{Method: "POST", Path: "/clients/{id}/block", Noun: admin.Clients, Verb: "client block", Destroys: true,
-		Summary: "End all that a client has, and keep it and its sites from coming back."},
+	BlockClient = add(Spec{Method: "POST", Path: "/clients/{id}/block", Noun: admin.Clients, Verb: "client block",
+		Destroys: true, Summary: "End all that a client has, and keep it and its sites from coming back."},
 		func(c ctx, o ops, by who, in change[*admin.BlockTerms]) (admin.Block, error) {
 			if in.Body == nil {
 				return o.BlockClient(c, by, in.ID, admin.BlockTerms{})
@@ -125,14 +127,15 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.Block], error) {
 			return paged(o.Blocks(c, by, in.page()))
 		})
-	DisableClient = add(Spec{Method: "POST", Path: "/clients/{id}/disable", Noun: admin.Clients, Verb: "client disable", Destroys: true,
-		Summary: "Shut a client out, until it is enabled."},
+	DisableClient = add(Spec{Method: "POST", Path: "/clients/{id}/disable", Noun: admin.Clients, Verb: "client disable",
+		Destroys: true, Summary: "Shut a client out, until it is enabled."},
 		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DisableClient(c, by, in.ID) })
 	EnableClient = add(Spec{Method: "POST", Path: "/clients/{id}/enable", Noun: admin.Clients, Verb: "client enable",
 		Summary: "Let a disabled client in again."},
 		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.EnableClient(c, by, in.ID) })
-	RotateClientSecret = add(Spec{Method: "POST", Path: "/clients/{id}/rotate_secret", Noun: admin.Clients, Verb: "client rotate-secret", Destroys: true,
-		Summary: "Give a client a new secret, which is in the answer, this once; the old one lives on for a while."},
+	RotateClientSecret = add(Spec{Method: "POST", Path: "/clients/{id}/rotate_secret", Noun: admin.Clients,
+		Verb: "client rotate-secret", Destroys: true, Summary: "Give a client a new secret, which is in the answer, " +
+			"this once; the old one lives on for a while."},
 		func(c ctx, o ops, by who, in change[*overlap]) (admin.Client, error) {
 			lives := 24 * time.Hour
 			if in.Body != nil && in.Body.Overlap != nil {
@@ -151,22 +154,25 @@ type newInitialToken struct {
 
 // Initial access tokens, with which clients register.
 var (
-	ListInitialAccessTokens = add(Spec{Method: "GET", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens, Verb: "initial-access-token list",
-		Summary: "List the tokens with which clients register."},
+	ListInitialAccessTokens = add(Spec{Method: "GET", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens,
+		Verb: "initial-access-token list", Summary: "List the tokens with which clients register."},
 		func(c ctx, o ops, by who, in Listing) (Page[admin.InitialAccessToken], error) {
 			return paged(o.InitialAccessTokens(c, by, in.page()))
 		})
-	CreateInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens, Verb: "initial-access-token create", Status: http.StatusCreated, Required: "name",
+	CreateInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens,
+		Verb: "initial-access-token create", Status: http.StatusCreated, Required: "name",
 		Summary: "Make a token with which clients register; it is in the answer, this once."},
 		func(c ctx, o ops, by who, in creation[newInitialToken]) (admin.InitialAccessToken, error) {
 			return o.CreateInitialAccessToken(c, by, in.Body.Name, in.Body.MaxUses, time.Duration(in.Body.TTL))
 		})
-	ShowInitialAccessToken = add(Spec{Method: "GET", Path: "/initial_access_tokens/{id}", Noun: admin.InitialAccessTokens, Verb: "initial-access-token show",
+	ShowInitialAccessToken = add(Spec{Method: "GET", Path: "/initial_access_tokens/{id}",
+		Noun: admin.InitialAccessTokens, Verb: "initial-access-token show",
 		Summary: "Show such a token, but for what opens with it."},
 		func(c ctx, o ops, by who, in byID) (admin.InitialAccessToken, error) {
 			return o.InitialAccessToken(c, by, in.ID)
 		})
-	RevokeInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens/{id}/revoke", Noun: admin.InitialAccessTokens, Verb: "initial-access-token revoke", Destroys: true,
+	RevokeInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens/{id}/revoke",
+		Noun: admin.InitialAccessTokens, Verb: "initial-access-token revoke", Destroys: true,
 		Summary: "End such a token; the clients that it registered stay."},
 		func(c ctx, o ops, by who, in byID) (admin.InitialAccessToken, error) {
 			return o.RevokeInitialAccessToken(c, by, in.ID)
@@ -186,7 +192,8 @@ var (
 		func(c ctx, o ops, by who, in Search) (Page[admin.User], error) {
 			return paged(o.Users(c, by, in.page()))
 		})
-	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create", Status: http.StatusCreated, Required: "email password",
+	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create",
+		Status: http.StatusCreated, Required: "email password",
 		Summary: "Make an account."},
 		func(c ctx, o ops, by who, in creation[admin.NewUser]) (admin.User, error) {
 			return o.CreateUser(c, by, in.Body)
@@ -202,13 +209,15 @@ var (
 	DeleteUser = add(Spec{Method: "DELETE", Path: "/users/{id}", Noun: admin.Users, Verb: "user delete", Destroys: true,
 		Summary: "Delete an account, and end everything that the person allowed."},
 		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteUser(c, by, in.ID) })
-	DisableUser = add(Spec{Method: "POST", Path: "/users/{id}/disable", Noun: admin.Users, Verb: "user disable", Destroys: true,
-		Summary: "Shut an account, until it is enabled: the person is signed out, and the tokens of their agents are refused."},
+	DisableUser = add(Spec{Method: "POST", Path: "/users/{id}/disable", Noun: admin.Users, Verb: "user disable",
+		Destroys: true, Summary: "Shut an account, until it is enabled: the person is signed out, and the tokens of " +
+			"their agents are refused."},
 		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.DisableUser(c, by, in.ID) })
 	EnableUser = add(Spec{Method: "POST", Path: "/users/{id}/enable", Noun: admin.Users, Verb: "user enable",
 		Summary: "Open a disabled account again."},
 		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
-	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users, Verb: "user reset-password", Destroys: true, Required: "password",
+	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
+		Verb: "user reset-password", Destroys: true, Required: "password",
 		Summary: "Set a new password, which ends the person's sessions and, unless told otherwise, grants."},
 		func(c ctx, o ops, by who, in change[newPassword]) (admin.PasswordReset, error) {
 			return o.ResetPassword(c, by, in.ID, in.Body.Password, in.Body.KeepGrants)
@@ -262,8 +271,8 @@ var (
 		func(c ctx, o ops, by who, in Search) (Page[admin.Group], error) {
 			return paged(o.Groups(c, by, in.page()))
 		})
-	CreateGroup = add(Spec{Method: "POST", Path: "/groups", Noun: admin.Groups, Verb: "group create", Status: http.StatusCreated, Required: "name",
-		Summary: "Make an empty group."},
+	CreateGroup = add(Spec{Method: "POST", Path: "/groups", Noun: admin.Groups, Verb: "group create",
+		Status: http.StatusCreated, Required: "name", Summary: "Make an empty group."},
 		func(c ctx, o ops, by who, in creation[newGroup]) (admin.Group, error) {
 			return o.CreateGroup(c, by, in.Body.Name, in.Body.Description)
 		})
@@ -278,16 +287,16 @@ var (
 		func(c ctx, o ops, by who, in changeGroup) (admin.Group, error) {
 			return o.UpdateGroup(c, by, in.Name, in.Body)
 		})
-	DeleteGroup = add(Spec{Method: "DELETE", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group delete", Destroys: true,
-		Summary: "Delete a group; the people in it stay."},
+	DeleteGroup = add(Spec{Method: "DELETE", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group delete",
+		Destroys: true, Summary: "Delete a group; the people in it stay."},
 		func(c ctx, o ops, by who, in byName) (admin.Deletion, error) { return o.DeleteGroup(c, by, in.Name) })
 	AddMember = add(Spec{Method: "PUT", Path: "/groups/{name}/members/{user}", Noun: admin.Groups, Verb: "group add",
 		Summary: "Put a person into a group."},
 		func(c ctx, o ops, by who, in membership) (admin.Membership, error) {
 			return o.AddMember(c, by, in.Name, in.User)
 		})
-	RemoveMember = add(Spec{Method: "DELETE", Path: "/groups/{name}/members/{user}", Noun: admin.Groups, Verb: "group remove", Destroys: true,
-		Summary: "Take a person out of a group."},
+	RemoveMember = add(Spec{Method: "DELETE", Path: "/groups/{name}/members/{user}", Noun: admin.Groups,
+		Verb: "group remove", Destroys: true, Summary: "Take a person out of a group."},
 		func(c ctx, o ops, by who, in membership) (admin.Membership, error) {
 			return o.RemoveMember(c, by, in.Name, in.User)
 		})
@@ -307,13 +316,14 @@ var (
 	ListGrants = add(Spec{Method: "GET", Path: "/grants", Noun: admin.Grants, Verb: "grant list",
 		Summary: "List what people have allowed clients, oldest first."},
 		func(c ctx, o ops, by who, in grantListing) (Page[admin.Grant], error) {
-			return paged(o.Grants(c, by, admin.GrantQuery{User: in.User, Client: in.Client, Resource: in.Resource, Live: in.Live}, in.page()))
+			return paged(o.Grants(c, by,
+				admin.GrantQuery{User: in.User, Client: in.Client, Resource: in.Resource, Live: in.Live}, in.page()))
 		})
 	ShowGrant = add(Spec{Method: "GET", Path: "/grants/{id}", Noun: admin.Grants, Verb: "grant show",
 		Summary: "Show what a person allowed a client."},
 		func(c ctx, o ops, by who, in byID) (admin.Grant, error) { return o.Grant(c, by, in.ID) })
-	RevokeGrant = add(Spec{Method: "POST", Path: "/grants/{id}/revoke", Noun: admin.Grants, Verb: "grant revoke", Destroys: true,
-		Summary: "End a grant: its tokens are refused from now on."},
+	RevokeGrant = add(Spec{Method: "POST", Path: "/grants/{id}/revoke", Noun: admin.Grants, Verb: "grant revoke",
+		Destroys: true, Summary: "End a grant: its tokens are refused from now on."},
 		func(c ctx, o ops, by who, in byID) (admin.Revocation, error) { return o.RevokeGrant(c, by, in.ID) })
 )
 
@@ -333,7 +343,8 @@ var (
 	ShowSession = add(Spec{Method: "GET", Path: "/sessions/{id}", Noun: admin.Sessions, Verb: "session show",
 		Summary: "Show a browser in which a person is signed in."},
 		func(c ctx, o ops, by who, in byID) (admin.Session, error) { return o.Session(c, by, in.ID) })
-	RevokeSession = add(Spec{Method: "POST", Path: "/sessions/{id}/revoke", Noun: admin.Sessions, Verb: "session revoke", Destroys: true,
+	RevokeSession = add(Spec{Method: "POST", Path: "/sessions/{id}/revoke", Noun: admin.Sessions,
+		Verb: "session revoke", Destroys: true,
 		Summary: "Sign a person out of a browser; their agents stay connected."},
 		func(c ctx, o ops, by who, in byID) (admin.EndedSession, error) { return o.RevokeSession(c, by, in.ID) })
 )
@@ -352,8 +363,8 @@ var (
 			infos, err := o.Keys(c, by)
 			return Page[keys.Info]{Items: infos}, err
 		})
-	RotateKey = add(Spec{Method: "POST", Path: "/keys/rotate", Noun: admin.Keys, Verb: "key rotate", Status: http.StatusCreated,
-		Summary: "Publish a new signing key."},
+	RotateKey = add(Spec{Method: "POST", Path: "/keys/rotate", Noun: admin.Keys, Verb: "key rotate",
+		Status: http.StatusCreated, Summary: "Publish a new signing key."},
 		func(c ctx, o ops, by who, in creation[*rotation]) (keys.Info, error) {
 			if in.Body == nil {
 				in.Body = &rotation{}
@@ -363,8 +374,8 @@ var (
 	ShowKey = add(Spec{Method: "GET", Path: "/keys/{kid}", Noun: admin.Keys, Verb: "key show",
 		Summary: "Show a signing key."},
 		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.Key(c, by, in.KID) })
-	RetireKey = add(Spec{Method: "POST", Path: "/keys/{kid}/retire", Noun: admin.Keys, Verb: "key retire", Destroys: true,
-		Summary: "Take a key out of the key set at once: every token it signed is refused."},
+	RetireKey = add(Spec{Method: "POST", Path: "/keys/{kid}/retire", Noun: admin.Keys, Verb: "key retire",
+		Destroys: true, Summary: "Take a key out of the key set at once: every token it signed is refused."},
 		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
 )
 
@@ -386,7 +397,8 @@ type eventListing struct {
 
 // Settings: the configuration.
 var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settings, Verb: "config print",
-	Summary: "Show the effective configuration of the server that answers, and where each value comes from. Secrets are masked."},
+	Summary: "Show the effective configuration of the server that answers, and where each value comes from. Secrets " +
+		"are masked."},
 	func(c ctx, o ops, by who, in Listing) (Page[admin.Setting], error) {
 		settings, err := o.Settings(c, by)
 		return Page[admin.Setting]{Items: settings}, err
@@ -402,7 +414,9 @@ var (
 		func(c ctx, o ops, by who, in eventListing) (Page[admin.Event], error) {
 			page := in.page()
 			page.Newest = true
-			return paged(o.Events(c, by, store.EventFilter{Action: in.Action, ClientID: in.Client, UserID: in.User, GrantID: in.Grant,
-				Actor: in.Actor, Resource: in.Resource, Address: in.Address, RequestID: in.RequestID, Outcome: audit.Outcome(in.Outcome), Since: in.Since, Until: in.Until}, page))
+			return paged(o.Events(c, by,
+				store.EventFilter{Action: in.Action, ClientID: in.Client, UserID: in.User, GrantID: in.Grant,
+					Actor: in.Actor, Resource: in.Resource, Address: in.Address, RequestID: in.RequestID,
+					Outcome: audit.Outcome(in.Outcome), Since: in.Since, Until: in.Until}, page))
 		})
 )

@@ -89,7 +89,8 @@ func read(r *http.Request, s *Spec) (in any, text []byte, err error) {
 	}
 	for name := range query {
 		if !slices.Contains(known, name) {
-			return nil, nil, refusal(http.StatusBadRequest, "query."+name, "the query parameter %q is unknown%s", name, hint(name, known))
+			return nil, nil, refusal(http.StatusBadRequest, "query."+name, "the query parameter %q is unknown%s", name,
+				hint(name, known))
 		}
 	}
 	field, has := body(s.In)
@@ -109,14 +110,16 @@ func read(r *http.Request, s *Spec) (in any, text []byte, err error) {
 func parseQuery(raw string) (url.Values, error) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, refusal(http.StatusBadRequest, "", "the query is not valid: escape special characters with percent signs")
+		return nil, refusal(http.StatusBadRequest, "",
+			"the query is not valid: escape special characters with percent signs")
 	}
 	for name, values := range query {
 		switch {
 		case !utf8.ValidString(name), strings.ContainsRune(name, 0):
 			return nil, refusal(http.StatusBadRequest, "", "the query has a parameter whose name is not UTF-8 text")
 		case len(values) > 1:
-			return nil, refusal(http.StatusBadRequest, "query."+name, "the query parameter %q comes more than once", name)
+			return nil, refusal(http.StatusBadRequest, "query."+name, "the query parameter %q comes more than once",
+				name)
 		}
 	}
 	return query, nil
@@ -183,7 +186,8 @@ func readBody(r *http.Request, s *Spec, required bool) ([]byte, error) {
 	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || !slices.Contains(kinds, kind) {
-		return nil, refusal(http.StatusUnsupportedMediaType, "header.Content-Type", "send the body as %s", strings.Join(kinds, " or "))
+		return nil, refusal(http.StatusUnsupportedMediaType, "header.Content-Type", "send the body as %s",
+			strings.Join(kinds, " or "))
 	}
 	return text, nil
 }
@@ -216,7 +220,8 @@ func decode(text []byte, field reflect.Value, patch bool, required []string) err
 	location := "body" + path(semantic.JSONPointer)
 	if errors.Is(err, json.ErrUnknownName) {
 		name := semantic.JSONPointer.LastToken()
-		return refusal(http.StatusUnprocessableEntity, location, "the member %q is unknown%s", name, hint(name, members(t, semantic.JSONPointer.Parent())))
+		return refusal(http.StatusUnprocessableEntity, location, "the member %q is unknown%s", name,
+			hint(name, members(t, semantic.JSONPointer.Parent())))
 	}
 	return refusal(http.StatusUnprocessableEntity, location, "%s", expected(semantic))
 }
@@ -269,7 +274,8 @@ func scan(text []byte) error {
 		case done:
 			return refusal(http.StatusBadRequest, "body", "the body has something after its end")
 		case d.StackDepth() > maxDepth:
-			return refusal(http.StatusBadRequest, "body", "objects and arrays stand in one another more than %d deep", maxDepth)
+			return refusal(http.StatusBadRequest, "body", "objects and arrays stand in one another more than %d deep",
+				maxDepth)
 		case first && token.Kind() != '{':
 			return refusal(http.StatusBadRequest, "body", "the body must be a JSON object")
 		case token.Kind() == '"' && strings.ContainsRune(token.String(), 0):

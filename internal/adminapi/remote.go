@@ -17,8 +17,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 )
 
-// Target is where an operation is done: on the installation of this machine, or by the server that Remote calls, if it is
-// not nil.
+// Target is where an operation is done: on the installation of this machine, or by the server that Remote calls, if it
+// is not nil.
 type Target struct {
 	Operations *admin.Operations
 	By         admin.Caller
@@ -48,7 +48,8 @@ const (
 )
 
 // remoteClient follows no redirect, because it sends secrets.
-var remoteClient = &http.Client{Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+var remoteClient = &http.Client{Timeout: patience,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // do sends the request of an operation and reads the answer into out.
 func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) error {
@@ -69,7 +70,8 @@ func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) err
 		return c.refusal(s, status, header, body)
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("the answer of %s is not that of this version's Admin API; use the same version of cardea on both machines", c.Issuer)
+		return fmt.Errorf("the answer of %s is not that of this version's Admin API; use the same version of cardea "+
+			"on both machines", c.Issuer)
 	}
 	return nil
 }
@@ -126,7 +128,8 @@ func format(field reflect.Value) string {
 	return field.String()
 }
 
-// encodeBody returns a body as JSON without what is not given, because a member that is null would stand for the default.
+// encodeBody returns a body as JSON without what is not given, because a member that is null would stand for the
+// default.
 func encodeBody(v reflect.Value) ([]byte, error) {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -157,7 +160,8 @@ func (c *Remote) send(r *http.Request) (status int, header http.Header, body []b
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 			cause = wrapped.Err // which does not repeat the address
 		}
-		return 0, nil, nil, fmt.Errorf("%s cannot be reached: %w; check --server, and that cardea serve runs there", c.Issuer, cause)
+		return 0, nil, nil, fmt.Errorf("%s cannot be reached: %w; check --server, and that cardea serve runs there",
+			c.Issuer, cause)
 	}
 	return resp.StatusCode, resp.Header, body, nil
 }
@@ -167,8 +171,10 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	if c.Token != "" {
 		return c.Token, nil
 	}
-	form := url.Values{"grant_type": {"client_credentials"}, "resource": {c.Issuer + admin.APIPath}, "scope": {strings.Join(s.Scopes(), " ")}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Issuer+"/oauth2/token", strings.NewReader(form.Encode()))
+	form := url.Values{"grant_type": {"client_credentials"}, "resource": {c.Issuer + admin.APIPath},
+		"scope": {strings.Join(s.Scopes(), " ")}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Issuer+"/oauth2/token",
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", err
 	}
@@ -186,9 +192,11 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	err = json.Unmarshal(body, &answer)
 	switch {
 	case answer.Code == "invalid_client":
-		return "", fmt.Errorf("%s does not accept the credentials; check CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET", c.Issuer)
+		return "", fmt.Errorf("%s does not accept the credentials; check CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET",
+			c.Issuer)
 	case answer.Code == "invalid_scope":
-		return "", fmt.Errorf("the credentials lack the scope %s; an operator of the server gives it with: cardea client update %s --scope …", s.Scopes()[0], c.ClientID)
+		return "", fmt.Errorf("the credentials lack the scope %s; an operator of the server gives it with: cardea "+
+			"client update %s --scope …", s.Scopes()[0], c.ClientID)
 	case answer.Code != "" && status != http.StatusOK:
 		return "", fmt.Errorf("%s gives no access token: %s (%s)", c.Issuer, answer.Description, answer.Code)
 	case err != nil || answer.Token == "":
@@ -202,7 +210,8 @@ func (c *Remote) strange(status int, header http.Header) error {
 	if id := header.Get("X-Request-Id"); status/100 == 5 && id != "" {
 		return fmt.Errorf("%s failed with status %d; its log has the reason, with request_id %s", c.Issuer, status, id)
 	}
-	return fmt.Errorf("%s answers with status %d, which the Admin API does not; check --server, and that admin.enabled is true there", c.Issuer, status)
+	return fmt.Errorf("%s answers with status %d, which the Admin API does not; check --server, and that "+
+		"admin.enabled is true there", c.Issuer, status)
 }
 
 // refusal returns the error of a problem (RFC 9457).

@@ -30,7 +30,8 @@ func (l grantList) next() string { return l.Next }
 
 func (e *Endpoint) grants(v *visit) (outcome, error) {
 	list := grantList{All: v.query.Has("all"), GrantQuery: admin.GrantQuery{
-		User: v.query.Get("user"), Client: v.query.Get("client"), Resource: v.query.Get("resource"), Live: !v.query.Has("all"),
+		User: v.query.Get("user"), Client: v.query.Get("client"), Resource: v.query.Get("resource"),
+		Live: !v.query.Has("all"),
 	}}
 	var err error
 	list.Grants, list.Next, err = e.Operations.Grants(v.Context(), v.caller, list.GrantQuery, v.page())
@@ -50,7 +51,8 @@ func (e *Endpoint) confirmRevokeGrant(v *visit) (outcome, error) {
 			"It is the grant " + g.ID + " at " + server + ", with: " + scopes + ".",
 			"The access tokens of " + client + " from this grant are refused at once, and its refresh token too.",
 			person + " can allow " + client + " again, and is asked when they next use it.",
-			person + " stays signed in here. What they allowed other clients, or this client at other MCP servers, stays.",
+			person + " stays signed in here. What they allowed other clients, or this client at other MCP " +
+				"servers, stays.",
 		},
 		Button: "Revoke it", Back: "/admin/grants",
 	}}, nil

@@ -66,8 +66,10 @@ var eventFilters = []eventFilter{
 		}
 		return ""
 	}},
-	{Name: "since", Label: "Since", Hint: "24h, 7d or 2026-01-31T08:00Z", set: at(func(f *store.EventFilter) *time.Time { return &f.Since })},
-	{Name: "until", Label: "Before", Hint: "1h or 2026-02-01", set: at(func(f *store.EventFilter) *time.Time { return &f.Until })},
+	{Name: "since", Label: "Since", Hint: "24h, 7d or 2026-01-31T08:00Z",
+		set: at(func(f *store.EventFilter) *time.Time { return &f.Since })},
+	{Name: "until", Label: "Before", Hint: "1h or 2026-02-01",
+		set: at(func(f *store.EventFilter) *time.Time { return &f.Until })},
 	{Name: "user", Label: "Person", Hint: "e-mail address or id",
 		set: text(func(f *store.EventFilter, value string) { f.UserID = value })},
 	{Name: "client", Label: "Client", Hint: "id",
@@ -78,13 +80,14 @@ var eventFilters = []eventFilter{
 		set: text(func(f *store.EventFilter, value string) { f.GrantID = value })},
 	{Name: "actor", Label: "Asked for by", Hint: "id, or command:NAME",
 		set: text(func(f *store.EventFilter, value string) { f.Actor = value })},
-	{Name: "address", Label: "Network address", Hint: "192.0.2.7", set: func(f *store.EventFilter, value string, _ time.Time) string {
-		f.Address = value
-		if _, err := netip.ParseAddr(value); err != nil {
-			return "This is not a network address: write it like 192.0.2.7 or 2001:db8::7."
-		}
-		return ""
-	}},
+	{Name: "address", Label: "Network address", Hint: "192.0.2.7",
+		set: func(f *store.EventFilter, value string, _ time.Time) string {
+			f.Address = value
+			if _, err := netip.ParseAddr(value); err != nil {
+				return "This is not a network address: write it like 192.0.2.7 or 2001:db8::7."
+			}
+			return ""
+		}},
 	{Name: "request", Label: "Request", Hint: "X-Request-Id of the response",
 		set: text(func(f *store.EventFilter, value string) { f.RequestID = value })},
 }
@@ -255,7 +258,8 @@ type eventPage struct {
 
 func (p eventPage) next() string { return p.Next }
 
-// visible returns a JSON text in which every character that is invisible, or changes the direction of writing, is escaped.
+// visible returns a JSON text in which every character that is invisible, or changes the direction of writing, is
+// escaped.
 func visible(text []byte) string {
 	var b strings.Builder
 	for _, r := range string(text) {

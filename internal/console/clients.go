@@ -24,7 +24,8 @@ func (e *Endpoint) clientRoutes() []web.Route {
 		e.route("/admin/clients/{id}/edit", e.show(e.editClient), e.do(e.changeClient)),
 		e.route("/admin/clients/{id}/approve", nil, e.do(e.onClient("client.approved", e.Operations.ApproveClient))),
 		e.route("/admin/clients/{id}/enable", nil, e.do(e.onClient("client.enabled", e.Operations.EnableClient))),
-		e.route("/admin/clients/{id}/disable", e.show(e.confirmDisableClient), e.do(e.onClient("client.disabled", e.Operations.DisableClient))),
+		e.route("/admin/clients/{id}/disable", e.show(e.confirmDisableClient),
+			e.do(e.onClient("client.disabled", e.Operations.DisableClient))),
 		e.route("/admin/clients/{id}/rotate-secret", e.show(e.fresh(e.confirmRotate)), e.do(e.freshly(e.rotateSecret))),
 		e.route("/admin/clients/{id}/delete", e.show(e.confirmDeleteClient), e.do(e.deleteClient)),
 	}
@@ -63,7 +64,8 @@ func fold(clients []admin.Client) []folded {
 	for _, c := range clients {
 		key := c.Name + "\n" + strings.Join(c.RedirectURIs, "\n")
 		i, known := at[key]
-		if known && c.Origin == oauth.ByRegistration && c.ApprovedAt.IsZero() && c.DisabledAt.IsZero() && lines[i].Origin == c.Origin &&
+		if known && c.Origin == oauth.ByRegistration && c.ApprovedAt.IsZero() && c.DisabledAt.IsZero() &&
+			lines[i].Origin == c.Origin &&
 			lines[i].ApprovedAt.IsZero() && lines[i].DisabledAt.IsZero() {
 			lines[i].Others = append(lines[i].Others, c)
 			continue
@@ -98,10 +100,13 @@ type clientForm struct {
 
 // kinds are what a client can be made for, with the words of the form.
 var kinds = []struct{ Value, Name, Hint string }{
-	{"public", "An application without a secret", "A program on people’s computers or phones, or in a browser. Most agents are this, and register by themselves."},
-	{"app", "An application with a secret", "A web application whose server keeps the secret and sends people here to sign in."},
+	{"public", "An application without a secret", "A program on people’s computers or phones, or in a browser. Most " +
+		"agents are this, and register by themselves."},
+	{"app", "An application with a secret",
+		"A web application whose server keeps the secret and sends people here to sign in."},
 	{"machine", "A machine", "A program that asks for tokens in its own name (client credentials)."},
-	{"server", "An MCP server", "Credentials with which an MCP server asks whether a token is still valid (introspection)."},
+	{"server", "An MCP server",
+		"Credentials with which an MCP server asks whether a token is still valid (introspection)."},
 }
 
 func (f *clientForm) Kinds() any { return kinds }
@@ -300,8 +305,9 @@ func (e *Endpoint) confirmRotate(v *visit) (outcome, error) {
 	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
 	return screen{template: "confirm.html", title: "A new secret for " + clientName(c), body: confirmation{
 		Question: "Make a new secret for " + clientName(c) + "?",
-		Ends:     []string{"The new secret is shown once.", "The old secret works for another 24 hours, so that you can change it where it is used."},
-		Button:   "Make a new secret", Back: clientPath(c.ID),
+		Ends: []string{"The new secret is shown once.",
+			"The old secret works for another 24 hours, so that you can change it where it is used."},
+		Button: "Make a new secret", Back: clientPath(c.ID),
 	}}, err
 }
 
@@ -313,7 +319,8 @@ func (e *Endpoint) rotateSecret(v *visit, _ url.Values) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.", clientPath(c.ID)), nil
+	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.",
+		clientPath(c.ID)), nil
 }
 
 func (e *Endpoint) confirmDeleteClient(v *visit) (outcome, error) {

@@ -80,7 +80,9 @@ type visit struct {
 func (v *visit) id() string { return v.PathValue("id") }
 
 // onClient adapts an operation on the client that the path names.
-func (e *Endpoint) onClient(deed string, operate func(context.Context, admin.Caller, string) (admin.Client, error)) func(*visit, url.Values) (outcome, error) {
+func (e *Endpoint) onClient(deed string,
+	operate func(context.Context, admin.Caller, string) (admin.Client, error),
+) func(*visit, url.Values) (outcome, error) {
 	return func(v *visit, _ url.Values) (outcome, error) {
 		_, err := operate(v.Context(), v.caller, v.id())
 		return redirect{clientPath(v.id()), deed}, err
@@ -227,7 +229,8 @@ func (e *Endpoint) finish(v *visit, page func(*visit) (outcome, error)) (web.Ans
 
 // refusal is the page that tells a person why an operation was refused. The menu beside it is the way on.
 func refusal(err *admin.Error) screen {
-	s := screen{template: "refusal.html", title: "This cannot be done", status: http.StatusBadRequest, problem: web.Sentence(err.Text(label))}
+	s := screen{template: "refusal.html", title: "This cannot be done", status: http.StatusBadRequest,
+		problem: web.Sentence(err.Text(label))}
 	switch err.Kind {
 	case admin.Forbidden:
 		s.title, s.status = "This is not allowed", http.StatusForbidden
@@ -291,7 +294,8 @@ func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
 			"%s has no role in this installation: ask an owner for one, or sign out and sign in with another account",
 			visitor.Person.Email)
 	}
-	return &visit{Request: r, Visitor: visitor, caller: admin.Person(visitor.Person, nil), path: e.path(r), query: query}, nil, nil
+	return &visit{Request: r, Visitor: visitor, caller: admin.Person(visitor.Person, nil), path: e.path(r),
+		query: query}, nil, nil
 }
 
 // path returns the path of r below the path of the issuer, with its escapes.
@@ -327,9 +331,9 @@ type away struct{ web.Answer }
 
 func (a away) answer(*Endpoint, *visit) web.Answer { return a.Answer }
 
-// signIn sends the browser to the sign-in page, and from there back to where r is; where r posted something, to the page
-// that has the form. A script that fetches a part of a page is told to load the whole page there, because a sign-in form
-// must not appear in the middle of a list.
+// signIn sends the browser to the sign-in page, and from there back to where r is; where r posted something, to the
+// page that has the form. A script that fetches a part of a page is told to load the whole page there, because a
+// sign-in form must not appear in the middle of a list.
 func (e *Endpoint) signIn(r *http.Request) web.Answer {
 	back := e.path(r)
 	if r.Method == http.MethodGet && r.URL.RawQuery != "" {
@@ -341,8 +345,8 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 // Routes returns the routes of the console.
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
-		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(), e.auditRoutes(),
-		e.keyRoutes(), e.credentialRoutes(),
+		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(),
+		e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(),
 	)
 }
 

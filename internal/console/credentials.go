@@ -131,7 +131,8 @@ func (e *Endpoint) createCredential(v *visit, form url.Values) (outcome, error) 
 	in, ok := f.expiry()
 	switch {
 	case len(f.Scopes) == 0: // which would be all of them
-		return e.credentialScreen(v, f, "scope", "Choose at least one scope: what the credentials are for, and no more.")
+		return e.credentialScreen(v, f, "scope",
+			"Choose at least one scope: what the credentials are for, and no more.")
 	case !ok:
 		return e.credentialScreen(v, f, "days", "“Days” is a whole number from 1 to "+strconv.Itoa(maxDays)+".")
 	}
@@ -174,7 +175,8 @@ func (e *Endpoint) rollCredential(v *visit, _ url.Values) (outcome, error) {
 		return nil, err
 	}
 	c, err := e.Operations.RotateClientSecret(v.Context(), v.caller, v.id(), overlap)
-	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.", credentialsPath), err
+	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.",
+		credentialsPath), err
 }
 
 func (e *Endpoint) confirmDeleteCredential(v *visit) (outcome, error) {

@@ -11,13 +11,15 @@ type undo struct{ Path, Name string }
 
 // deeds are the sentences for what was done, by the key that a redirect carries.
 var deeds = map[string]struct{ text, undo, name string }{
-	"server.created":   {text: "The MCP server is registered. This page says how to protect it and how to connect to it."},
-	"server.changed":   {text: "Saved. Tokens that are issued from now on follow it."},
-	"server.deleted":   {text: "The MCP server is deleted, and every grant at it has ended."},
-	"client.created":   {text: "The client is created and approved."},
-	"client.changed":   {text: "Saved."},
-	"client.approved":  {text: "The client is approved."},
-	"client.disabled":  {text: "The client is disabled: its tokens are refused from now on.", undo: "enable", name: "Enable it again"},
+	"server.created": {text: "The MCP server is registered. This page says how to protect it and how to " +
+		"connect to it."},
+	"server.changed":  {text: "Saved. Tokens that are issued from now on follow it."},
+	"server.deleted":  {text: "The MCP server is deleted, and every grant at it has ended."},
+	"client.created":  {text: "The client is created and approved."},
+	"client.changed":  {text: "Saved."},
+	"client.approved": {text: "The client is approved."},
+	"client.disabled": {text: "The client is disabled: its tokens are refused from now on.", undo: "enable",
+		name: "Enable it again"},
 	"client.enabled":   {text: "The client is enabled again.", undo: "disable", name: "Disable it again"},
 	"client.let_in":    {text: "The client is approved. Whoever it is approved for and waits, goes on."},
 	"client.dismissed": {text: "The people who waited are refused. The client can ask again."},
@@ -26,19 +28,22 @@ var deeds = map[string]struct{ text, undo, name string }{
 	"client.deleted":   {text: "The client is deleted, and every grant of it has ended."},
 	"person.created":   {text: "The account is created."},
 	"person.changed":   {text: "Saved."},
-	"person.disabled":  {text: "The account is disabled: the person is signed out, and their agents are refused.", undo: "enable", name: "Enable it again"},
-	"person.enabled":   {text: "The account is enabled again.", undo: "disable", name: "Disable it again"},
-	"person.deleted":   {text: "The account is deleted, and every grant of it has ended."},
-	"person.reset":     {text: "The password is changed. The person is signed out everywhere."},
-	"group.created":    {text: "The group is created."},
-	"group.changed":    {text: "Saved."},
-	"group.deleted":    {text: "The group is deleted."},
-	"grant.revoked":    {text: "The grant is revoked. Its access tokens and its refresh token are refused from now on; the person and the client stay as they are."},
-	"session.revoked":  {text: "The session has ended. The person has to sign in again in that browser; agents that are connected stay connected."},
-	"key.rotated":      {text: "A new key is published. It signs as soon as every verifier can know it."},
-	"key.retired":      {text: "The key is retired: tokens signed with it are refused."},
-	"token.revoked":    {text: "The token is revoked. Clients that registered with it stay."},
-	"credential.gone":  {text: "The API credentials are deleted: they are refused from now on."},
+	"person.disabled": {text: "The account is disabled: the person is signed out, and their agents are refused.",
+		undo: "enable", name: "Enable it again"},
+	"person.enabled": {text: "The account is enabled again.", undo: "disable", name: "Disable it again"},
+	"person.deleted": {text: "The account is deleted, and every grant of it has ended."},
+	"person.reset":   {text: "The password is changed. The person is signed out everywhere."},
+	"group.created":  {text: "The group is created."},
+	"group.changed":  {text: "Saved."},
+	"group.deleted":  {text: "The group is deleted."},
+	"grant.revoked": {text: "The grant is revoked. Its access tokens and its refresh token are refused from now " +
+		"on; the person and the client stay as they are."},
+	"session.revoked": {text: "The session has ended. The person has to sign in again in that browser; agents that " +
+		"are connected stay connected."},
+	"key.rotated":     {text: "A new key is published. It signs as soon as every verifier can know it."},
+	"key.retired":     {text: "The key is retired: tokens signed with it are refused."},
+	"token.revoked":   {text: "The token is revoked. Clients that registered with it stay."},
+	"credential.gone": {text: "The API credentials are deleted: they are refused from now on."},
 }
 
 // doneOf returns what the query of v says was done, nil for nothing.

@@ -32,7 +32,9 @@ func (e *Endpoint) keys(v *visit) (outcome, error) {
 	infos, err := e.Operations.Keys(v.Context(), v.caller)
 	var list keyList
 	for _, k := range infos {
-		list.Keys = append(list.Keys, keyLine{k, admin.Moment{Time: k.CreatedAt}, admin.Moment{Time: k.ActiveAt}, admin.Moment{Time: k.RetiredAt}})
+		list.Keys = append(list.Keys,
+			keyLine{k, admin.Moment{Time: k.CreatedAt}, admin.Moment{Time: k.ActiveAt},
+				admin.Moment{Time: k.RetiredAt}})
 	}
 	return screen{template: "keys.html", title: "Keys", body: list}, err
 }
@@ -50,7 +52,8 @@ func (e *Endpoint) confirmRetire(v *visit) (outcome, error) {
 	return screen{template: "confirm.html", title: "Retire a key", body: confirmation{
 		Question: "Retire the key " + v.id() + "?",
 		Ends: []string{
-			"The key leaves the key set at once, and every access token that it signed is refused from then on, within the time that verifiers keep the key set.",
+			"The key leaves the key set at once, and every access token that it signed is refused from then on, " +
+				"within the time that verifiers keep the key set.",
 			"Agents refresh by themselves and get a token signed by the current key.",
 			"Do this if the key may have leaked. Otherwise keys retire by themselves after a rotation.",
 		},

@@ -79,8 +79,11 @@ func (e *Endpoint) overview(v *visit) (outcome, error) {
 	var tokens, refused, signIns, agents int64
 	series := map[string][]bar{}
 	for _, part := range counts.Parts {
-		tokens, refused, signIns, agents = tokens+part.Tokens, refused+part.Refused, signIns+part.SignIns, max(agents, part.Agents)
-		for name, n := range map[string]int64{"tokens": part.Tokens, "refused": part.Refused, "sign-ins": part.SignIns, "agents": part.Agents} {
+		tokens, refused = tokens+part.Tokens, refused+part.Refused
+		signIns, agents = signIns+part.SignIns, max(agents, part.Agents)
+		for name, n := range map[string]int64{
+			"tokens": part.Tokens, "refused": part.Refused, "sign-ins": part.SignIns, "agents": part.Agents,
+		} {
 			series[name] = append(series[name], bar{At: part.Begins, N: n})
 		}
 	}

@@ -22,7 +22,8 @@ func (e *Endpoint) peopleRoutes() []web.Route {
 		e.route("/admin/people/{id}", e.show(e.person), nil),
 		e.route("/admin/people/{id}/edit", e.show(e.fresh(e.editPerson)), e.do(e.freshly(e.changePerson))),
 		e.route("/admin/people/{id}/enable", nil, e.do(e.onPerson("person.enabled", e.Operations.EnableUser))),
-		e.route("/admin/people/{id}/disable", e.show(e.confirmDisablePerson), e.do(e.onPerson("person.disabled", e.Operations.DisableUser))),
+		e.route("/admin/people/{id}/disable", e.show(e.confirmDisablePerson),
+			e.do(e.onPerson("person.disabled", e.Operations.DisableUser))),
 		e.route("/admin/people/{id}/password", e.show(e.fresh(e.askPassword)), e.do(e.freshly(e.resetPassword))),
 		e.route("/admin/people/{id}/delete", e.show(e.confirmDeletePerson), e.do(e.deletePerson)),
 
@@ -90,8 +91,8 @@ func (e *Endpoint) newPerson(v *visit) (outcome, error) {
 }
 
 func (f *personForm) read(form url.Values) {
-	f.Email, f.Name, f.Role = strings.TrimSpace(form.Get("email")), strings.TrimSpace(form.Get("name")), form.Get("role")
-	f.Groups = form["group"]
+	f.Email, f.Name = strings.TrimSpace(form.Get("email")), strings.TrimSpace(form.Get("name"))
+	f.Role, f.Groups = form.Get("role"), form["group"]
 }
 
 func (e *Endpoint) createPerson(v *visit, form url.Values) (outcome, error) {
@@ -163,7 +164,9 @@ func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
 }
 
 // onPerson adapts an operation on the account that the path names.
-func (e *Endpoint) onPerson(deed string, operate func(context.Context, admin.Caller, string) (admin.User, error)) func(*visit, url.Values) (outcome, error) {
+func (e *Endpoint) onPerson(deed string,
+	operate func(context.Context, admin.Caller, string) (admin.User, error),
+) func(*visit, url.Values) (outcome, error) {
 	return func(v *visit, _ url.Values) (outcome, error) {
 		_, err := operate(v.Context(), v.caller, v.id())
 		return redirect{"/admin/people/" + v.id(), deed}, err
@@ -208,7 +211,8 @@ func (e *Endpoint) confirmDeletePerson(v *visit) (outcome, error) {
 	return screen{template: "confirm.html", title: "Delete " + personName(u), body: confirmation{
 		Question: "Delete the account of " + personName(u) + "?",
 		Ends: []string{
-			"The person is signed out everywhere, and every grant they gave ends: the tokens of their agents are refused at once.",
+			"The person is signed out everywhere, and every grant they gave ends: the tokens of their agents are " +
+				"refused at once.",
 			"The account cannot be brought back. The audit log keeps what happened.",
 		},
 		Button: "Delete it", Back: "/admin/people/" + u.ID,
@@ -242,7 +246,8 @@ func (e *Endpoint) groupScreen(v *visit, list groupList, problem string) (outcom
 }
 
 func (e *Endpoint) createGroup(v *visit, form url.Values) (outcome, error) {
-	list := groupList{Name: strings.TrimSpace(form.Get("name")), Description: strings.TrimSpace(form.Get("description"))}
+	list := groupList{Name: strings.TrimSpace(form.Get("name")),
+		Description: strings.TrimSpace(form.Get("description"))}
 	made, err := e.Operations.CreateGroup(v.Context(), v.caller, list.Name, list.Description)
 	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind != admin.Forbidden {
 		return e.groupScreen(v, list, web.Sentence(refused.Text(label)))
@@ -288,8 +293,9 @@ func (e *Endpoint) confirmDeleteGroup(v *visit) (outcome, error) {
 	g, _, err := e.Operations.Group(v.Context(), v.caller, v.id(), store.Page{Limit: 1})
 	return screen{template: "confirm.html", title: "Delete " + g.Name, body: confirmation{
 		Question: "Delete the group " + g.Name + "?",
-		Ends:     []string{"The people in it keep their accounts.", "Whatever was open to this group alone is closed to them."},
-		Button:   "Delete it", Back: "/admin/groups/" + g.Name,
+		Ends: []string{"The people in it keep their accounts.",
+			"Whatever was open to this group alone is closed to them."},
+		Button: "Delete it", Back: "/admin/groups/" + g.Name,
 	}}, err
 }
 

@@ -91,14 +91,17 @@ func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 	for i := range maxScopeLines {
 		n := strconv.Itoa(i)
 		line := scopeLine{
-			Name: strings.TrimSpace(form.Get("scope-name-" + n)), Description: strings.TrimSpace(form.Get("scope-description-" + n)),
-			Risk: form.Get("scope-risk-" + n), Default: form.Get("scope-default-"+n) != "",
+			Name:        strings.TrimSpace(form.Get("scope-name-" + n)),
+			Description: strings.TrimSpace(form.Get("scope-description-" + n)),
+			Risk:        form.Get("scope-risk-" + n), Default: form.Get("scope-default-"+n) != "",
 		}
 		if line.Name == "" {
 			continue
 		}
 		f.Scopes = append(f.Scopes, line)
-		scopes = append(scopes, oauth.ResourceScope{Name: line.Name, Description: line.Description, Risk: oauth.Risk(line.Risk), Default: line.Default})
+		scopes = append(scopes,
+			oauth.ResourceScope{Name: line.Name, Description: line.Description, Risk: oauth.Risk(line.Risk),
+				Default: line.Default})
 		if line.Default {
 			defaults = append(defaults, line.Name)
 		}
@@ -152,7 +155,8 @@ func (e *Endpoint) createServer(v *visit, form url.Values) (outcome, error) {
 		f.Field = "access_token_ttl"
 		return f.screen(title, "“Access tokens live for” is a length of time such as 10m or 1h30m."), nil
 	}
-	made, err := e.Operations.CreateResource(v.Context(), v.caller, admin.NewResource{Identifier: f.Identifier, ResourceTerms: terms})
+	made, err := e.Operations.CreateResource(v.Context(), v.caller,
+		admin.NewResource{Identifier: f.Identifier, ResourceTerms: terms})
 	if err != nil {
 		return f.typed(title, err)
 	}

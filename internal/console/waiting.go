@@ -60,7 +60,8 @@ func (e *Endpoint) waiting(v *visit) (outcome, error) {
 	}
 	list := waitingList{Next: next}
 	for _, c := range clients {
-		list.Clients = append(list.Clients, waitingClient{c, interaction.DestinationOf(c.RedirectURI), seen(c.Name, c.RedirectURIs)})
+		list.Clients = append(list.Clients,
+			waitingClient{c, interaction.DestinationOf(c.RedirectURI), seen(c.Name, c.RedirectURIs)})
 	}
 	list.Groups, _, err = e.Operations.Groups(v.Context(), v.caller, store.Page{Limit: maxGroups})
 	return screen{template: "waiting.html", title: "Clients that wait", body: list}, err
@@ -118,8 +119,9 @@ func (e *Endpoint) confirmBlock(v *visit) (outcome, error) {
 		"It does not come back under another id: no client is let in with the same name and redirect addresses.",
 	}
 	for _, site := range admin.Sites(c) {
-		ends = append(ends, "No other client that returns to "+site+" or a host below it is let in, unless you approve that one. "+
-			"To leave a site out, use cardea client block with --site.")
+		ends = append(ends,
+			"No other client that returns to "+site+" or a host below it is let in, unless you approve that one. To "+
+				"leave a site out, use cardea client block with --site.")
 	}
 	return screen{template: "confirm.html", title: "Block " + c.Name, body: confirmation{
 		Question: "Block the client " + c.Name + "?", Ends: ends, Button: "Block it", Back: clientPath(c.ID),

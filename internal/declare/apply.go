@@ -37,8 +37,8 @@ type Secret struct {
 }
 
 // Apply makes the installation what f says, in one transaction: after an error, nothing was changed. What f does not
-// say of a record gets its default, but for the members of a group, and whether a client is disabled. What is so already
-// is not written or recorded, so that applying a file again changes nothing.
+// say of a record gets its default, but for the members of a group, and whether a client is disabled. What is so
+// already is not written or recorded, so that applying a file again changes nothing.
 //
 // If f cannot be applied, the error is Faults, with all of them. If by may not do what f needs, it is an *admin.Error.
 func Apply(ctx context.Context, o *admin.Operations, by admin.Caller, f *File, options Options) (Outcome, error) {
@@ -198,8 +198,9 @@ func (a *applier) members(want Group, before []string) (*[]string, error) {
 		added, err := a.AddMember(a.ctx, a.by, want.Name, email)
 		switch {
 		case isMissing(err):
-			a.out.Notes = append(a.out.Notes, fmt.Sprintf("nobody has the account %s yet, so it is not in the group %s; "+
-				"apply the file again when it is there", email, want.Name))
+			a.out.Notes = append(a.out.Notes,
+				fmt.Sprintf("nobody has the account %s yet, so it is not in the group %s; apply the file again when "+
+					"it is there", email, want.Name))
 		case err != nil:
 			return nil, err
 		case !slices.Contains(after, added.User):
@@ -214,7 +215,8 @@ func (a *applier) resource(want Resource) error {
 	isNew := isMissing(err)
 	after, was := before, Resource{}
 	if isNew {
-		after, err = a.CreateResource(a.ctx, a.by, admin.NewResource{Identifier: want.Identifier, ResourceTerms: want.terms()})
+		after, err = a.CreateResource(a.ctx, a.by,
+			admin.NewResource{Identifier: want.Identifier, ResourceTerms: want.terms()})
 	} else if err == nil {
 		was = ofResource(before)
 		after, err = a.UpdateResource(a.ctx, a.by, before.ID, want.terms())
@@ -240,7 +242,8 @@ func (a *applier) client(want Client) error {
 	after, was := before, Client{}
 	if isNew {
 		after, err = a.CreateClient(a.ctx, a.by, admin.NewClient{
-			ID: want.ID, Method: oauth.Method(want.Method), ResourceServer: want.ResourceServer, ClientTerms: want.terms(),
+			ID: want.ID, Method: oauth.Method(want.Method), ResourceServer: want.ResourceServer,
+			ClientTerms: want.terms(),
 		})
 		if after.Secret != "" {
 			a.out.Secrets = append(a.out.Secrets, Secret{after.ID, after.Name, after.Secret})
@@ -273,16 +276,17 @@ func (a *applier) forbids(want Client, before admin.Client, isNew bool) (key, wh
 	}
 	switch {
 	case a.IsCredentials(admin.Client{Resources: want.Resources}), !isNew && a.IsCredentials(before):
-		return "resources", "a client for the administration of Cardea cannot stand in a file, so that a file does not give rights over " +
-			"the installation; make it with: cardea client create"
+		return "resources", "a client for the administration of Cardea cannot stand in a file, so that a file does " +
+			"not give rights over the installation; make it with: cardea client create"
 	case isNew:
 		return "", ""
 	case before.Origin != oauth.ByOperator:
-		return "client_id", "this client registered itself or has a metadata document, and only clients that an operator made can stand in a " +
-			"file; remove it here, and change it with: cardea client update"
+		return "client_id", "this client registered itself or has a metadata document, and only clients that an " +
+			"operator made can stand in a file; remove it here, and change it with: cardea client update"
 	case before.Method != method:
-		return "token_endpoint_auth_method", fmt.Sprintf("it authenticates with %s, and that cannot be changed to %s; give the new client another "+
-			"client_id", before.Method, method)
+		return "token_endpoint_auth_method",
+			fmt.Sprintf("it authenticates with %s, and that cannot be changed to %s; give the new client another "+
+				"client_id", before.Method, method)
 	case before.ResourceServer != want.ResourceServer:
 		return "resource_server", "resource_server cannot be changed; give the new client another client_id"
 	}

@@ -1,6 +1,6 @@
 // Package declare keeps what an installation protects in a file: MCP servers, the clients that operators made, and
-// groups. Export writes the file, Read checks one, and Apply makes the installation what it says, with the operations of
-// package admin, so that the same rights are needed and the same events are recorded as for each change alone.
+// groups. Export writes the file, Read checks one, and Apply makes the installation what it says, with the operations
+// of package admin, so that the same rights are needed and the same events are recorded as for each change alone.
 //
 // The members of the file are called as in the JSON of package admin. Secrets are never in it.
 package declare
@@ -139,10 +139,12 @@ func ofGroup(g admin.Group, members []string) Group {
 func ofResource(r admin.Resource) Resource {
 	d := Resource{
 		Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg,
-		AccessTokenTTL: Span(r.AccessTokenTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL), RefreshMaxTTL: Span(r.RefreshMaxTTL),
+		AccessTokenTTL: Span(r.AccessTokenTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
+		RefreshMaxTTL: Span(r.RefreshMaxTTL),
 	}
 	for _, s := range r.Scopes {
-		d.Scopes = append(d.Scopes, Scope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: string(s.Risk)})
+		d.Scopes = append(d.Scopes,
+			Scope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: string(s.Risk)})
 	}
 	return d
 }
@@ -150,18 +152,21 @@ func ofResource(r admin.Resource) Resource {
 func (r Resource) terms() admin.ResourceTerms {
 	terms := admin.ResourceTerms{
 		Name: &r.Name, SigningAlg: &r.SigningAlg, Scopes: []oauth.ResourceScope{},
-		AccessTokenTTL: (*admin.Span)(&r.AccessTokenTTL), RefreshIdleTTL: (*admin.Span)(&r.RefreshIdleTTL), RefreshMaxTTL: (*admin.Span)(&r.RefreshMaxTTL),
+		AccessTokenTTL: (*admin.Span)(&r.AccessTokenTTL), RefreshIdleTTL: (*admin.Span)(&r.RefreshIdleTTL),
+		RefreshMaxTTL: (*admin.Span)(&r.RefreshMaxTTL),
 	}
 	for _, s := range r.Scopes {
-		terms.Scopes = append(terms.Scopes, oauth.ResourceScope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: oauth.Risk(s.Risk)})
+		terms.Scopes = append(terms.Scopes,
+			oauth.ResourceScope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: oauth.Risk(s.Risk)})
 	}
 	return terms
 }
 
 func ofClient(c admin.Client) Client {
 	d := Client{
-		ID: c.ID, Name: c.Name, Method: string(c.Method), JWKS: Keys(c.JWKS), JWKSURI: c.JWKSURI, RedirectURIs: c.RedirectURIs,
-		Scope: c.Scope, Resources: c.Resources, ResourceServer: c.ResourceServer, AccessTokenTTL: Span(c.AccessTokenTTL),
+		ID: c.ID, Name: c.Name, Method: string(c.Method), JWKS: Keys(c.JWKS), JWKSURI: c.JWKSURI,
+		RedirectURIs: c.RedirectURIs, Scope: c.Scope, Resources: c.Resources, ResourceServer: c.ResourceServer,
+		AccessTokenTTL: Span(c.AccessTokenTTL),
 	}
 	for _, g := range c.GrantTypes {
 		d.GrantTypes = append(d.GrantTypes, string(g))
@@ -247,9 +252,9 @@ func (i installation) resources() ([]admin.Resource, error) {
 	return every(func(p store.Page) ([]admin.Resource, string, error) { return i.Resources(i.ctx, i.by, p) })
 }
 
-// clients returns the clients that a file can declare: those that operators made, and that could be made again. left says
-// which of the operators' clients could not be, and why. API credentials are not among either, because what applies the
-// file must not be changed by it.
+// clients returns the clients that a file can declare: those that operators made, and that could be made again. left
+// says which of the operators' clients could not be, and why. API credentials are not among either, because what
+// applies the file must not be changed by it.
 func (i installation) clients() (all []admin.Client, left []string, err error) {
 	made, err := every(func(p store.Page) ([]admin.Client, string, error) {
 		return i.Clients(i.ctx, i.by, admin.ClientQuery{Origin: oauth.ByOperator}, p)
@@ -263,7 +268,8 @@ func (i installation) clients() (all []admin.Client, left []string, err error) {
 		case err == nil:
 			all = append(all, c)
 		case errors.As(err, &lost) && lost.Kind != admin.Forbidden:
-			left = append(left, fmt.Sprintf("the client %s (%s) is left out, because %s; change it, or delete it", c.ID, c.Name, lost))
+			left = append(left,
+				fmt.Sprintf("the client %s (%s) is left out, because %s; change it, or delete it", c.ID, c.Name, lost))
 		default:
 			return nil, nil, err
 		}

@@ -29,8 +29,8 @@ type Change struct {
 	Grants      int          `json:"grants_ended"` // those that were in force
 }
 
-// Difference is what becomes of one member of a record, or of one item of a list, which is "" before it is added, and ""
-// after it is removed. If only the order of a list changes, Before and After have all of it.
+// Difference is what becomes of one member of a record, or of one item of a list, which is "" before it is added, and
+// "" after it is removed. If only the order of a list changes, Before and After have all of it.
 type Difference struct {
 	Path   string `json:"path"` // such as client_name, or scopes[mcp:tools:weather].description
 	Before string `json:"before"`

@@ -13,8 +13,8 @@ import (
 )
 
 // Export returns the file that declares what there is: groups with their members, MCP servers, and the clients that
-// operators made, but for API credentials, each sorted by what the file knows it by. It needs the right to read all of them. The notes say what the file cannot
-// declare. What somebody changes meanwhile may be in the file or not.
+// operators made, but for API credentials, each sorted by what the file knows it by. It needs the right to read all of
+// them. The notes say what the file cannot declare. What somebody changes meanwhile may be in the file or not.
 func Export(ctx context.Context, o *admin.Operations, by admin.Caller) (file []byte, notes []string, err error) {
 	i := installation{o, ctx, by}
 	f := File{Version: version, Groups: []Group{}, Resources: []Resource{}, Clients: []Client{}}

@@ -117,7 +117,8 @@ func (r *reader) value(v reflect.Value, node *yaml.Node, what string) {
 	case *Span:
 		d, err := time.ParseDuration(node.Value)
 		if node.Kind != yaml.ScalarNode || err != nil || d < 0 || d%time.Second != 0 {
-			r.fault(node.Line, "%s must be a length of time in whole seconds; write it like 90s, 10m, 1h30m or 720h", what)
+			r.fault(node.Line, "%s must be a length of time in whole seconds; write it like 90s, 10m, 1h30m or 720h",
+				what)
 			return
 		}
 		*to = Span(d)
@@ -188,7 +189,8 @@ func (r *reader) mapping(v reflect.Value, node *yaml.Node, what string) {
 		field := fieldOf(v, key.Value)
 		switch first, again := keys[key.Value]; {
 		case key.Kind != yaml.ScalarNode || !field.IsValid():
-			r.fault(key.Line, "unknown key %.60q; the nearest known one is %q", key.Value, nearest(key.Value, keysOf(v.Type())))
+			r.fault(key.Line, "unknown key %.60q; the nearest known one is %q", key.Value,
+				nearest(key.Value, keysOf(v.Type())))
 		case again:
 			r.fault(key.Line, "%s is given twice, first on line %d; remove one", key.Value, first)
 		default:
@@ -313,7 +315,8 @@ func asJSON(node *yaml.Node, depth int) (json.RawMessage, error) {
 	switch {
 	case depth > maxDepth:
 		return nil, errors.New("declare: nested too deeply")
-	case node.Kind == yaml.ScalarNode && (node.Tag == "!!int" || node.Tag == "!!float") && json.Valid([]byte(node.Value)):
+	case node.Kind == yaml.ScalarNode && (node.Tag == "!!int" || node.Tag == "!!float") &&
+		json.Valid([]byte(node.Value)):
 		return json.RawMessage(node.Value), nil
 	case node.Kind == yaml.ScalarNode && node.Tag == "!!str":
 		value = node.Value
