@@ -206,9 +206,10 @@ func (c *clientList) Run(ctx context.Context, sh *shell) error {
 	none := "no client is registered yet; most agents register themselves when they connect; make one with: " +
 		"cardea client create --name NAME --grant authorization_code --redirect-uri URL --public"
 	empty := emptyList(c.Begins != "", "client", none)
-	return list(ctx, sh, sh.operate, c.output, empty, drawClients, adminapi.ListClients, func(l adminapi.Listing) adminapi.ClientListing {
-		return adminapi.ClientListing{Search: c.listing(l)}
-	})
+	return list(ctx, sh, sh.operate, c.output, empty, drawClients, adminapi.ListClients,
+		func(l adminapi.Listing) adminapi.ClientListing {
+			return adminapi.ClientListing{Search: c.listing(l)}
+		})
 }
 
 func drawClients(views []admin.Client, t *table.Table) {

@@ -46,7 +46,8 @@ type groupList struct {
 
 func (c *groupList) Run(ctx context.Context, sh *shell) error {
 	none := "there is no group yet; create one with: cardea group create NAME"
-	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "group", none), drawGroups, adminapi.ListGroups, c.listing)
+	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "group", none), drawGroups,
+		adminapi.ListGroups, c.listing)
 }
 
 func drawGroups(views []admin.Group, t *table.Table) {

@@ -107,7 +107,8 @@ type resourceList struct {
 func (c *resourceList) Run(ctx context.Context, sh *shell) error {
 	none := "no MCP server is registered yet; add one with: " +
 		"cardea resource create --identifier https://mcp.example.com/mcp --scope NAME=DESCRIPTION"
-	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "MCP server", none), drawResources, adminapi.ListResources, c.listing)
+	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "MCP server", none), drawResources,
+		adminapi.ListResources, c.listing)
 }
 
 func drawResources(views []admin.Resource, t *table.Table) {

@@ -109,7 +109,8 @@ type userList struct {
 
 func (c *userList) Run(ctx context.Context, sh *shell) error {
 	none := "nobody can sign in yet; make an account with: cardea user create --email ADDRESS --password-stdin"
-	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "account", none), drawUsers, adminapi.ListUsers, c.listing)
+	return list(ctx, sh, sh.operate, c.output, emptyList(c.Begins != "", "account", none), drawUsers,
+		adminapi.ListUsers, c.listing)
 }
 
 func drawUsers(views []admin.User, t *table.Table) {

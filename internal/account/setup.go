@@ -24,8 +24,8 @@ var files embed.FS
 
 var templates = web.ParseTemplates(files)
 
-// Setup implements /setup, where the one-time link of the first start leads. Its token is in the fragment, which a script
-// copies into the form; without scripts, the person pastes it.
+// Setup implements /setup, where the one-time link of the first start leads. Its token is in the fragment, which a
+// script copies into the form; without scripts, the person pastes it.
 type Setup struct {
 	DB         *store.DB
 	Pages      *web.Pages
@@ -85,8 +85,8 @@ func (e *Setup) Show(r *http.Request) (web.Answer, error) {
 
 var errSetupForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
 
-// Post answers POST /setup: it makes the first owner and signs that person in. After many failures, a network address has
-// to wait.
+// Post answers POST /setup: it makes the first owner and signs that person in. After many failures, a network address
+// has to wait.
 func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -110,7 +110,8 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	case errors.As(err, &undone):
 		page.Token, page.Error = form.Get("token"), web.Sentence(undone.Error())
 		if undone.Kind == admin.Conflict {
-			page.Error = "There is an account with this e-mail address already. Use another address, or make that account an owner with: cardea user update " +
+			page.Error = "There is an account with this e-mail address already. Use another address, or make that " +
+				"account an owner with: cardea user update " +
 				page.Email + " --role owner"
 		}
 		refusal, _ = oauth.AsRefusal(oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error()))
@@ -163,15 +164,18 @@ func whySetup(refusal *oauth.Refusal) string {
 	const again = " Print a fresh link with: cardea setup-link"
 	switch {
 	case errors.Is(refusal, admin.ErrSetupDone):
-		return "This link was used, or the installation was set up in another way. Another owner is made with: cardea user create --role owner"
+		return "This link was used, or the installation was set up in another way. Another owner is made with: " +
+			"cardea user create --role owner"
 	case errors.Is(refusal, admin.ErrSetupExpired):
 		return "This link has expired: it is good for an hour." + again
 	case errors.Is(refusal, admin.ErrSetupUnknown):
 		return "This is not the newest link, or it was cut." + again
 	case errors.Is(refusal, errSetupForm):
-		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this site, and open the link again."
+		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
+			"site, and open the link again."
 	case refusal.Code == oauth.TooManyRequests:
-		return "There were too many attempts from this network. Wait " + refusal.RetryAfter.Round(time.Second).String() + ", then try again."
+		return "There were too many attempts from this network. Wait " +
+			refusal.RetryAfter.Round(time.Second).String() + ", then try again."
 	}
 	return web.Sentence(refusal.Description)
 }

@@ -336,9 +336,10 @@ type ClientQuery struct {
 	Resource string // id or identifier; only clients that operators made are found by it
 }
 
-// Clients returns a page of the clients that match query and the cursor of the next page, "" if there is none. With both
-// query.Resource and page.Begins, a page may have fewer clients than page.Limit although a next one follows.
-func (o *Operations) Clients(ctx context.Context, by Caller, query ClientQuery, page store.Page) (views []Client, next string, err error) {
+// Clients returns a page of the clients that match query and the cursor of the next page, "" if there is none. With
+// both query.Resource and page.Begins, a page may have fewer clients than page.Limit although a next one follows.
+func (o *Operations) Clients(ctx context.Context, by Caller, query ClientQuery,
+	page store.Page) (views []Client, next string, err error) {
 	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
 		filter := store.ClientFilter{Origin: query.Origin}
 		if query.Resource != "" {

@@ -92,7 +92,8 @@ var session = []struct {
 	{"It asks the MCP server which server issues its tokens", "RFC 9728 §3", (*Agent).discoverResource},
 	{"It asks the authorization server what it supports", "RFC 8414 §3", (*Agent).discoverServer},
 	{"It registers itself: no administrator has to do it", "RFC 7591 §3", (*Agent).register},
-	{"It opens the authorization page in the person's browser, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707", (*Agent).authorize},
+	{"It opens the authorization page in the person's browser, with PKCE", "OAuth 2.1 §4.1.1, RFC 7636, RFC 8707",
+		(*Agent).authorize},
 	{"The person signs in", "", (*Agent).signIn},
 	{"The person consents, and the browser returns with a code", "OAuth 2.1 §4.1.2, RFC 9207", (*Agent).consent},
 	{"The agent redeems the code for tokens", "OAuth 2.1 §4.1.3", (*Agent).redeem},
@@ -118,7 +119,9 @@ var Steps = len(session)
 func New(mcpServer string, who *Person, introspects Credentials, says *Transcript) *Agent {
 	return &Agent{
 		mcpServer: mcpServer, person: who, introspects: introspects, says: says,
-		http: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		http: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
 	}
 }
 
@@ -255,7 +258,8 @@ func (a *Agent) consent(ctx context.Context) (err error) {
 	case answer.Get("iss") != a.server.Issuer: // RFC 9207 §2.4: an attacker may have sent another server's response
 		return fmt.Errorf("the response is from %s", answer.Get("iss"))
 	}
-	a.says.done("Allowed: %s. The agent checks state and iss, so the code is the answer to its own request.", strings.Join(allowed, ", "))
+	a.says.done("Allowed: %s. The agent checks state and iss, so the code is the answer to its own request.",
+		strings.Join(allowed, ", "))
 	return nil
 }
 
@@ -389,7 +393,8 @@ func (a *Agent) refreshRevoked(ctx context.Context) error {
 
 func (a *Agent) introspect(ctx context.Context) error {
 	form := url.Values{"token": {a.tokens.AccessToken}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.server.IntrospectionEndpoint, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.server.IntrospectionEndpoint,
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		return err
 	}
@@ -408,7 +413,8 @@ func (a *Agent) introspect(ctx context.Context) error {
 	case state.Active == nil || *state.Active:
 		return fmt.Errorf("the token is still active")
 	}
-	a.says.done("Not active, immediately. The demo's MCP server asks on every request; a server that\n      checks only signatures would accept the token until it expires.")
+	a.says.done("Not active, immediately. The demo's MCP server asks on every request; a server that\n      checks " +
+		"only signatures would accept the token until it expires.")
 	return nil
 }
 

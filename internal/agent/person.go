@@ -28,13 +28,14 @@ func NewPerson(email, password, issuer string, says *Transcript) (*Person, error
 	if err != nil {
 		return nil, err
 	}
-	return &Person{email, password, &http.Client{Jar: jar, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
-		if !strings.HasPrefix(next.URL.String(), issuer+"/") {
-			return http.ErrUseLastResponse
-		}
-		says.redirect(next.URL)
-		return nil
-	}}, says}, nil
+	return &Person{email, password,
+		&http.Client{Jar: jar, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
+			if !strings.HasPrefix(next.URL.String(), issuer+"/") {
+				return http.ErrUseLastResponse
+			}
+			says.redirect(next.URL)
+			return nil
+		}}, says}, nil
 }
 
 // Page is the page that the browser shows, or the address outside the server to which it was redirected.

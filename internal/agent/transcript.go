@@ -24,7 +24,8 @@ type Transcript struct {
 // NewTranscript returns a transcript that writes to w, in colour if w is a terminal and NO_COLOR is not set.
 func NewTranscript(w io.Writer) *Transcript {
 	f, ok := w.(*os.File)
-	return &Transcript{w: w, colour: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""} // #nosec G115 -- a file descriptor is small
+	terminal := ok && term.IsTerminal(int(f.Fd())) // #nosec G115 -- a file descriptor is small
+	return &Transcript{w: w, colour: terminal && os.Getenv("NO_COLOR") == ""}
 }
 
 const (

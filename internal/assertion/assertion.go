@@ -66,12 +66,14 @@ func Read(text string, types ...string) (*Assertion, error) {
 	_, b64 := header.ExtraHeaders["b64"]
 	switch {
 	case !isOneOf(typ, types):
-		return nil, fmt.Errorf("its typ is not %s", strings.Join(slices.DeleteFunc(slices.Clone(types), func(t string) bool { return t == "" }), " or "))
+		return nil, fmt.Errorf("its typ is not %s",
+			strings.Join(slices.DeleteFunc(slices.Clone(types), func(t string) bool { return t == "" }), " or "))
 	case crit || b64:
 		return nil, errors.New("its header has crit or b64, but no extensions are supported")
 	}
 	encoded, _, _ := strings.Cut(text, ".")
-	if raw, err := base64.RawURLEncoding.DecodeString(encoded); err != nil || HasTwin(raw, "alg", "kid", "typ", "crit", "b64") {
+	raw, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil || HasTwin(raw, "alg", "kid", "typ", "crit", "b64") {
 		return nil, errors.New("a member of its header has a name in another case: names are compared byte for byte")
 	}
 	switch err := json.Unmarshal(jws.UnsafePayloadWithoutVerification(), &said.Claims); {
@@ -95,7 +97,8 @@ func HasTwin(object []byte, names ...string) bool {
 		return false // the code that parses the object reports it
 	}
 	for member := range members {
-		if slices.ContainsFunc(names, func(name string) bool { return member != name && strings.EqualFold(member, name) }) {
+		twin := func(name string) bool { return member != name && strings.EqualFold(member, name) }
+		if slices.ContainsFunc(names, twin) {
 			return true
 		}
 	}

@@ -46,7 +46,8 @@ type member struct {
 
 // secret reports whether the key contains a secret (RFC 7518 §6.2.2, §6.3.2, §6.4).
 func (k *member) secret() bool {
-	return slices.ContainsFunc([]json.RawMessage{k.D, k.P, k.Q, k.DP, k.DQ, k.QI, k.Others, k.K}, func(v json.RawMessage) bool { return v != nil })
+	return slices.ContainsFunc([]json.RawMessage{k.D, k.P, k.Q, k.DP, k.DQ, k.QI, k.Others, k.K},
+		func(v json.RawMessage) bool { return v != nil })
 }
 
 // verifies reports whether the key can verify assertions. A set may also contain other keys, such as keys for
@@ -65,7 +66,8 @@ func readKeySet(text []byte) ([]member, error) {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(text, &set); err != nil || set.Keys == nil {
-		return nil, errors.New("it is not a JSON Web Key Set, which is an object whose member keys is a list of keys (RFC 7517 section 5)")
+		return nil, errors.New("it is not a JSON Web Key Set, which is an object whose member keys is a list of keys " +
+			"(RFC 7517 section 5)")
 	}
 	var members []member
 	var malformed error
@@ -109,7 +111,8 @@ func usableKeys(members []member) ([]jose.JSONWebKey, error) {
 	}
 	switch {
 	case len(keys) == 0:
-		return nil, fmt.Errorf("none of its keys can verify a signature with one of %s", oauth.Listed(oauth.SigningAlgs))
+		return nil, fmt.Errorf("none of its keys can verify a signature with one of %s",
+			oauth.Listed(oauth.SigningAlgs))
 	case len(keys) > 1 && seen[""]:
 		return nil, errors.New("if there are several keys, each needs a kid")
 	}
@@ -144,7 +147,8 @@ func parseKey(text []byte) (jose.JSONWebKey, error) {
 		case bits < minRSA || bits > maxRSA:
 			return k, fmt.Errorf("an RSA key has %d bits: it must have from %d to %d", bits, minRSA, maxRSA)
 		case key.E < minRSAExp || key.E%2 == 0 || key.N.Bit(0) == 0:
-			return k, fmt.Errorf("the exponent of an RSA key must be %d or more, and its exponent and modulus must be odd", minRSAExp)
+			return k, fmt.Errorf("the exponent of an RSA key must be %d or more, and its exponent and modulus "+
+				"must be odd", minRSAExp)
 		}
 	}
 	return jose.JSONWebKey{Key: k.Key, KeyID: k.KeyID, Algorithm: k.Algorithm, Use: k.Use}, nil
@@ -192,14 +196,16 @@ func NewRefetches(now func() time.Time) *limit.Limiter {
 // that are not in memory (KeySetRate); nil means unlimited.
 func NewKeySets(f *fetch.Client, now func() time.Time, fetches *limit.Limiter) *KeySets {
 	read := func(_ string, d *fetch.Document) ([]jose.JSONWebKey, error) { return ParseKeySet(d.Body) }
-	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches, again: NewRefetches(now)}
+	return &KeySets{cache: fetch.NewCache(f, fetch.KeySet, maxKeySets, read), fetches: fetches,
+		again: NewRefetches(now)}
 }
 
 // Load returns the keys at uri, from memory unless they were fetched before newerThan. take takes one fetch from the
 // budget of the sender, as the allow function of fetch.Cache.Load. The error is a refusal if the keys were requested
 // too often or the budget is used up, fetch.ErrNotAllowed or fetch.ErrUnavailable if they could not be fetched, and
 // otherwise a phrase that says why they cannot be used.
-func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time, take func() (done func(), err error)) ([]jose.JSONWebKey, error) {
+func (s *KeySets) Load(ctx context.Context, uri string, newerThan time.Time,
+	take func() (done func(), err error)) ([]jose.JSONWebKey, error) {
 	keys, _, err := s.cache.Load(ctx, uri, newerThan, func() (func(), error) {
 		budget := s.fetches
 		if !newerThan.IsZero() {

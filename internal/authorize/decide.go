@@ -38,7 +38,8 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 		allowed := standing.Scope
 		g := e.newGrant(tx, a, allowed)
 		first := false
-		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID, GrantID: g.ID}, e.Desk.AnswerableUntil(a.Request))
+		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID, GrantID: g.ID},
+			e.Desk.AnswerableUntil(a.Request))
 		switch {
 		case err != nil:
 			return err

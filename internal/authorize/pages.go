@@ -94,8 +94,8 @@ func (v Consent) New() (n int) {
 // Page returns the page, with status 200.
 func (v Consent) Page() web.Page { return templates.Page("consent.html", v).AnswersClient() }
 
-// Wait is the page that says that an operator has to approve the client. It loads itself again until one has decided. Its
-// form is posted to /consent/stop and denies the request.
+// Wait is the page that says that an operator has to approve the client. It loads itself again until one has decided.
+// Its form is posted to /consent/stop and denies the request.
 type Wait struct {
 	Client   *interaction.ClientCard
 	Email    string // of the person who is signed in

@@ -19,8 +19,8 @@ const (
 	maxWaiting   = 1000 // clients that wait
 )
 
-// lookAgain is how often the page looks whether an operator has decided, and askAgain how often an entry of the inbox is
-// told that the person still waits.
+// lookAgain is how often the page looks whether an operator has decided, and askAgain how often an entry of the inbox
+// is told that the person still waits.
 const (
 	lookAgain = 5 * time.Second
 	askAgain  = 5 * time.Minute
@@ -30,15 +30,16 @@ var (
 	errDismissed = oauth.Refuse(oauth.AccessDenied,
 		"an administrator of this server has looked at this application and decided not to approve it")
 	errYouWaitForMany = oauth.Refuse(oauth.AccessDenied,
-		"you already wait for %d applications to be approved: ask an administrator of this server to look at them", maxWaitingOf)
+		"you already wait for %d applications to be approved: ask an administrator of this server to look at them",
+		maxWaitingOf)
 	errManyWait = oauth.RefuseBusy(time.Hour,
 		"too many applications wait to be approved: ask an administrator of this server to look at them")
 	// errSpent rolls the transaction back; it is not a refusal.
 	errSpent = errors.New("authorize: the approval for one time was spent by another request")
 )
 
-// wait answers for a client that an operator has to approve first. It enters the client in the inbox, and returns a page
-// that loads itself again until an operator has decided.
+// wait answers for a client that an operator has to approve first. It enters the client in the inbox, and returns a
+// page that loads itself again until an operator has decided.
 func (e *Endpoint) wait(r *http.Request, a *interaction.Authorization) (web.Answer, error) {
 	event := audit.Waiting(a.Client.ID, a.Person.ID, a.Resource.Identifier, a.Scope.String())
 	err := e.enter(r, a, event)
@@ -131,7 +132,8 @@ func (e *Endpoint) Stop(r *http.Request) (web.Answer, error) {
 		case !a.Ready(e.DB.Now()):
 			return page("/login", a), nil
 		case !e.Pages.Check(a.Browser, form.Get("csrf"), a.Purpose()...):
-			return nil, e.Strangers.Refuse(r, audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, ""), errForeignForm)
+			return nil, e.Strangers.Refuse(r, audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, ""),
+				errForeignForm)
 		}
 		return e.deny(r, a)
 	})

@@ -38,7 +38,8 @@ func (a *Authenticator) byAssertion(r *http.Request, form url.Values) (*oauth.Cl
 	basic := strings.EqualFold(header, "Basic")
 	switch {
 	case r.Header.Get("Authorization") != "" || form.Has("client_secret"):
-		return nil, oauth.RefuseClient(basic, "the client must use one authentication method only: do not send a secret or an Authorization header together with client_assertion")
+		return nil, oauth.RefuseClient(basic, "the client must use one authentication method only: do not send a "+
+			"secret or an Authorization header together with client_assertion")
 	case form.Get("client_assertion_type") != assertionType:
 		return nil, oauth.RefuseClient(false, "client_assertion_type must be %s", assertionType)
 	}
@@ -77,7 +78,8 @@ func readAssertion(form url.Values) (*assertion.Assertion, error) {
 
 // errNoKeySet is the answer whatever the cause, because different answers would tell a stranger which addresses are
 // reachable from this server.
-var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public https URL that answers with status 200 and JSON, without a redirect")
+var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public "+
+	"https URL that answers with status 200 and JSON, without a redirect")
 
 // keySet returns the keys at the client's jwks_uri. If they were fetched before newerThan, it fetches them again and
 // falls back on the old ones if that fails.

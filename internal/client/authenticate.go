@@ -63,11 +63,13 @@ func (a *Authenticator) Authenticate(r *http.Request, form url.Values) (*oauth.C
 	}
 	switch {
 	case c.Public() && len(cred.secrets) > 0:
-		return nil, "", oauth.RefuseClient(cred.basic, "the client is public (token_endpoint_auth_method none) and must not send a secret")
+		return nil, "", oauth.RefuseClient(cred.basic,
+			"the client is public (token_endpoint_auth_method none) and must not send a secret")
 	case c.Public():
 		return c, oauth.MethodNone, nil
 	case c.Accepts(oauth.MethodPrivateKeyJWT):
-		return nil, "", oauth.RefuseClient(cred.basic, "the client must authenticate with a client_assertion (token_endpoint_auth_method private_key_jwt)")
+		return nil, "", oauth.RefuseClient(cred.basic,
+			"the client must authenticate with a client_assertion (token_endpoint_auth_method private_key_jwt)")
 	case len(cred.secrets) == 0:
 		return nil, "", oauth.RefuseClient(cred.basic, "the client must authenticate with its secret")
 	}
@@ -130,9 +132,11 @@ func read(r *http.Request, form url.Values) (credentials, error) {
 	case err != nil:
 		return credentials{}, err
 	case len(cred.secrets) > 0 && secret != "":
-		return credentials{}, oauth.RefuseClient(true, "the client secret must be in the header or in the body, not in both")
+		return credentials{}, oauth.RefuseClient(true,
+			"the client secret must be in the header or in the body, not in both")
 	case id != "" && id != cred.ids[0] && id != cred.ids[len(cred.ids)-1]:
-		return credentials{}, oauth.RefuseClient(true, "client_id in the body differs from client_id in the Authorization header")
+		return credentials{}, oauth.RefuseClient(true,
+			"client_id in the body differs from client_id in the Authorization header")
 	case secret != "":
 		cred.secrets = []string{secret}
 	}
@@ -147,7 +151,8 @@ func readBasic(encoded string) (credentials, error) {
 	id, secret, colon := strings.Cut(string(plain), ":")
 	switch {
 	case err != nil || !colon:
-		return credentials{}, oauth.RefuseClient(true, "the Authorization header is not Basic with base64 of client_id:client_secret")
+		return credentials{}, oauth.RefuseClient(true,
+			"the Authorization header is not Basic with base64 of client_id:client_secret")
 	case !utf8.Valid(plain) || strings.ContainsRune(string(plain), 0):
 		return credentials{}, oauth.RefuseClient(true, "the Basic credentials are not UTF-8 text")
 	case id == "":

@@ -73,8 +73,8 @@ func sites(c *oauth.Client) []string {
 	return all
 }
 
-// siteOf returns the domain that somebody had to register to have the host: the public suffix and one name before it. It
-// returns an address, and a name that has no other before it, as it is.
+// siteOf returns the domain that somebody had to register to have the host: the public suffix and one name before it.
+// It returns an address, and a name that has no other before it, as it is.
 func siteOf(host string) string {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if _, err := netip.ParseAddr(host); err == nil {

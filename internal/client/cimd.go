@@ -63,17 +63,20 @@ type Policy struct {
 // the reasons for which documents could not be fetched. The documents in the folder pinnedDir, unless it is "", are
 // used as they are and never fetched. NewDocuments returns an error that names the file if one of them is not a valid
 // metadata document.
-func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client, log *slog.Logger) (*Documents, error) {
-	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata), again: assertion.NewRefetches(db.Now)}
+func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, fetcher *fetch.Client,
+	log *slog.Logger) (*Documents, error) {
+	d := &Documents{db: db, issuer: issuer, policy: policy, pinned: make(map[string]*oauth.Metadata),
+		again: assertion.NewRefetches(db.Now)}
 	d.fetcher = fetcher
 	d.hints, d.log = limit.New(limit.Rate{Every: hintEvery, Burst: 1}, 1, db.Now), log
 	if log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	d.cache = fetch.NewCache(fetcher, fetch.Metadata, maxDocuments, func(url string, doc *fetch.Document) (*oauth.Metadata, error) {
-		d.reached.Store(true)
-		return d.parse(url, doc.Body)
-	})
+	d.cache = fetch.NewCache(fetcher, fetch.Metadata, maxDocuments,
+		func(url string, doc *fetch.Document) (*oauth.Metadata, error) {
+			d.reached.Store(true)
+			return d.parse(url, doc.Body)
+		})
 	if pinnedDir == "" {
 		return d, nil
 	}
@@ -128,12 +131,13 @@ func (d *Documents) WarnOfNoWay(ctx context.Context) {
 	if d.policy.AllowLoopback || d.fetcher.Routed(ctx) {
 		return
 	}
-	d.log.WarnContext(ctx, "this machine has no route to the internet: no client metadata document can be fetched, and clients that rely on one cannot connect. "+noWayOut)
+	d.log.WarnContext(ctx, "this machine has no route to the internet: no client metadata document can be fetched, "+
+		"and clients that rely on one cannot connect. "+noWayOut)
 }
 
 // noWayOut tells an operator what to do on a machine without a route to the internet.
-const noWayOut = "If this server cannot reach the internet, set registration.cimd to off, so that clients register instead, " +
-	"or put their documents into registration.cimd_pinned_dir"
+const noWayOut = "If this server cannot reach the internet, set registration.cimd to off, so that clients register " +
+	"instead, or put their documents into registration.cimd_pinned_dir"
 
 // IsDocumentURL reports whether id has the form of a metadata document's URL. No client_id that this server generates
 // has that form.
@@ -148,7 +152,8 @@ func (d *Documents) check(id string) error {
 	}
 	switch {
 	case d.policy.Deny.coversAnyPort(id), d.policy.Listed && !d.policy.Allow.Covers(id) && d.pinned[id] == nil:
-		return oauth.Refuse(oauth.UnauthorizedClient, "the operator of this server does not accept applications from the host of this client_id")
+		return oauth.Refuse(oauth.UnauthorizedClient,
+			"the operator of this server does not accept applications from the host of this client_id")
 	}
 	return nil
 }
@@ -156,8 +161,9 @@ func (d *Documents) check(id string) error {
 // errNoDocument is the answer whatever the cause, because different answers would tell a stranger which addresses are
 // reachable from this server. It does not blame the document, because this server may be the one that has no route to
 // the internet.
-var errNoDocument = oauth.Refuse(oauth.InvalidRequest, "This server could not fetch the metadata document of the application, or the response was not a valid one. "+
-	"The application itself may be fine. The administrator of this server can find the cause in its log.")
+var errNoDocument = oauth.Refuse(oauth.InvalidRequest,
+	"This server could not fetch the metadata document of the application, or the response was not a valid one. The "+
+		"application itself may be fine. The administrator of this server can find the cause in its log.")
 
 // unfetched logs why the document at the URL id could not be fetched. If no document could be fetched since the start,
 // it also logs what an operator can do if this server has no route to the internet.
@@ -167,13 +173,15 @@ func (d *Documents) unfetched(r *http.Request, id string, cause error) {
 		level = slog.LevelWarn
 		message += ", nor any other since the start: clients that rely on one cannot connect. " + noWayOut
 	}
-	d.log.Log(r.Context(), level, message, "client_id", id, "cause", cause, "request_id", audit.RequestFrom(r.Context()).ID)
+	d.log.Log(r.Context(), level, message, "client_id", id, "cause", cause, "request_id",
+		audit.RequestFrom(r.Context()).ID)
 }
 
 // find returns the metadata of the client with the given id and the time when its document was fetched. If the document
 // was fetched before newerThan, find fetches it again and falls back on the old one if that fails. known is the client
 // as it is stored, or nil if it is not stored yet. person is the ID of the signed-in person, or "".
-func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client, newerThan time.Time) (*oauth.Metadata, time.Time, error) {
+func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client,
+	newerThan time.Time) (*oauth.Metadata, time.Time, error) {
 	if err := d.check(id); err != nil {
 		return nil, time.Time{}, err
 	}
@@ -201,7 +209,8 @@ func (d *Documents) find(r *http.Request, id, person string, known *oauth.Client
 // parse reads the document at the URL id.
 func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	bad := func(format string, args ...any) error {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "The metadata document at this client_id is not valid: "+format, args...)
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"The metadata document at this client_id is not valid: "+format, args...)
 	}
 	m, err := Read(text)
 	if refusal, ok := oauth.AsRefusal(err); ok {
@@ -217,7 +226,8 @@ func (d *Documents) parse(id string, text []byte) (*oauth.Metadata, error) {
 	_, secret := said["client_secret"]
 	_, expires := said["client_secret_expires_at"]
 	switch {
-	case assertion.HasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method", "token_endpoint_auth_methods_supported", "jwks", "jwks_uri"):
+	case assertion.HasTwin(text, "client_id", "redirect_uris", "token_endpoint_auth_method",
+		"token_endpoint_auth_methods_supported", "jwks", "jwks_uri"):
 		return nil, bad("a member has a name in another case: names are compared byte for byte")
 	case said.text("client_id") != id:
 		return nil, bad("its client_id is not equal to its own URL, byte for byte")
@@ -257,7 +267,8 @@ func chooseMethods(m *oauth.Metadata) error {
 		switch method {
 		case "client_secret_basic", "client_secret_post", "client_secret_jwt":
 			if method == offered[0] {
-				return fmt.Errorf("token_endpoint_auth_method %s needs a secret, which a public document cannot keep", method)
+				return fmt.Errorf("token_endpoint_auth_method %s needs a secret, which a public document cannot keep",
+					method)
 			}
 			continue
 		case oauth.MethodPrivateKeyJWT:
@@ -277,7 +288,8 @@ func chooseMethods(m *oauth.Metadata) error {
 	}
 	switch {
 	case m.Method == "":
-		return errors.New("it names no token_endpoint_auth_method that this server supports: use none, or private_key_jwt with jwks or jwks_uri")
+		return errors.New("it names no token_endpoint_auth_method that this server supports: use none, or " +
+			"private_key_jwt with jwks or jwks_uri")
 	case len(m.Methods) == 1:
 		m.Methods = nil
 	}

@@ -15,8 +15,8 @@ import (
 type Directory struct {
 	DB        *store.DB
 	Documents *Documents // nil: metadata documents are not accepted
-	// ApprovalRequired says that a person can allow a client something only if an operator has approved it for everybody,
-	// for a group of the person, or for the person once.
+	// ApprovalRequired says that a person can allow a client something only if an operator has approved it for
+	// everybody, for a group of the person, or for the person once.
 	ApprovalRequired bool
 }
 
@@ -87,7 +87,8 @@ const rememberEvery = 24 * time.Hour
 
 // isNews reports whether a client whose document was just read must be stored again.
 func isNews(c, stored *oauth.Client) bool {
-	return c.FetchedAt.Sub(stored.FetchedAt) >= rememberEvery || c.FetchedAt.After(stored.FetchedAt) && !reflect.DeepEqual(c.Metadata, stored.Metadata)
+	return c.FetchedAt.Sub(stored.FetchedAt) >= rememberEvery ||
+		c.FetchedAt.After(stored.FetchedAt) && !reflect.DeepEqual(c.Metadata, stored.Metadata)
 }
 
 // Admits reports whether Find would still accept the client. It uses the configuration only and neither fetches nor

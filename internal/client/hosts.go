@@ -19,7 +19,8 @@ func (l HostList) Covers(uri string) bool {
 // coversAnyPort is Covers, except that an entry without a port covers every port.
 func (l HostList) coversAnyPort(uri string) bool {
 	u, err := url.Parse(uri)
-	return err == nil && slices.ContainsFunc(l, func(entry string) bool { return covers(entry, u.Host) || covers(entry, u.Hostname()) })
+	return err == nil &&
+		slices.ContainsFunc(l, func(entry string) bool { return covers(entry, u.Host) || covers(entry, u.Hostname()) })
 }
 
 func covers(entry, host string) bool {

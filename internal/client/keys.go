@@ -23,7 +23,8 @@ func CheckKeys(m *oauth.Metadata) error {
 	}
 	switch {
 	case len(m.JWKS) > 0 && m.JWKSURI != "":
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks and jwks_uri must not both be present (RFC 7591 section 2)")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"jwks and jwks_uri must not both be present (RFC 7591 section 2)")
 	case len(m.JWKS) > maxKeySet:
 		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks is longer than %d bytes", maxKeySet)
 	}
@@ -41,9 +42,11 @@ func CheckKeys(m *oauth.Metadata) error {
 		m.JWKS, m.JWKSURI, m.SigningAlg = nil, "", ""
 		return nil
 	case len(m.JWKS) == 0 && m.JWKSURI == "":
-		return oauth.Refuse(oauth.InvalidClientMetadata, "private_key_jwt needs the client's public keys: register jwks or jwks_uri")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"private_key_jwt needs the client's public keys: register jwks or jwks_uri")
 	case m.SigningAlg != "" && !oauth.IsSigningAlg(m.SigningAlg):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: use one of %s", m.SigningAlg, oauth.Listed(oauth.SigningAlgs))
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg %+.20q is not supported: "+
+			"use one of %s", m.SigningAlg, oauth.Listed(oauth.SigningAlgs))
 	case m.JWKSURI != "":
 		return CheckKeySetURI(m.JWKSURI, true)
 	}
@@ -61,7 +64,8 @@ func CheckKeys(m *oauth.Metadata) error {
 // transit can act as the client.
 func CheckKeySetURI(uri string, allowLoopback bool) error {
 	if fetch.Check(uri, allowLoopback) != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "jwks_uri must be an https URL of a public host, without a user name or a fragment")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"jwks_uri must be an https URL of a public host, without a user name or a fragment")
 	}
 	return nil
 }

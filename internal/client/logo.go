@@ -74,7 +74,8 @@ func (l *Logos) PNG(r *http.Request, c *oauth.Client, person string) []byte {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), logoPatience)
 	defer cancel()
-	picture, _, err := l.cache.Load(ctx, c.LogoURI, time.Time{}, func() (func(), error) { return l.fetches.Take(r, person) })
+	picture, _, err := l.cache.Load(ctx, c.LogoURI, time.Time{},
+		func() (func(), error) { return l.fetches.Take(r, person) })
 	if err != nil {
 		return nil // the page is shown without a logo
 	}
@@ -92,7 +93,7 @@ func remake(picture []byte) []byte {
 		return nil
 	case config.Width < 1 || config.Height < 1 || config.Width > maxLogo || config.Height > maxLogo:
 		return nil
-	case format == "jpeg" && bytes.Count(picture, []byte{0xff, 0xda}) > maxScans: // the bytes with which each scan begins
+	case format == "jpeg" && bytes.Count(picture, []byte{0xff, 0xda}) > maxScans: // with these bytes a scan begins
 		return nil
 	}
 	from, _, err := image.Decode(&untilDone{ctx, bytes.NewReader(picture)})

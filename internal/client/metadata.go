@@ -84,7 +84,8 @@ func Read(text []byte) (*oauth.Metadata, error) {
 	}
 	m.SigningAlg = said.text("token_endpoint_auth_signing_alg")
 	if m.SigningAlg == "" && said.present("token_endpoint_auth_signing_alg") && signs(m) {
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg must be one of %s", oauth.Listed(oauth.SigningAlgs))
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_signing_alg must be one of %s",
+			oauth.Listed(oauth.SigningAlgs))
 	}
 	named := said.list("grant_types")
 	for _, name := range named {
@@ -93,8 +94,9 @@ func Read(text []byte) (*oauth.Metadata, error) {
 		}
 	}
 	if len(named) > 0 && len(m.GrantTypes) == 0 {
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "grant_types contains none that a client can register here: use authorization_code and refresh_token; "+
-			"an operator can create clients with %s", oauth.Listed(operatorsGrants()))
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata,
+			"grant_types contains none that a client can register here: use authorization_code and refresh_token; an "+
+				"operator can create clients with %s", oauth.Listed(operatorsGrants()))
 	}
 	return m, nil
 }
@@ -183,12 +185,14 @@ func Check(m *oauth.Metadata, issuer string) error {
 	case m.Method == "":
 		m.Method = oauth.MethodBasic
 	case !slices.Contains(Methods, m.Method):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method %.40q is not supported: use one of %s", m.Method, oauth.Listed(Methods))
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"token_endpoint_auth_method %.40q is not supported: use one of %s", m.Method, oauth.Listed(Methods))
 	}
 	if m.Method == oauth.MethodNone {
 		for _, g := range m.GrantTypes {
 			if rule, _ := g.Rule(); rule.Authenticated {
-				return oauth.Refuse(oauth.InvalidClientMetadata, "%s needs a client that can authenticate: token_endpoint_auth_method cannot be none", g)
+				return oauth.Refuse(oauth.InvalidClientMetadata,
+					"%s needs a client that can authenticate: token_endpoint_auth_method cannot be none", g)
 			}
 		}
 	}
@@ -218,13 +222,16 @@ func checkGrantTypes(m *oauth.Metadata) error {
 	redirected := oauth.AnyGrant(known, func(rule oauth.GrantRule) bool { return rule.Redirect })
 	switch {
 	case !oauth.AnyGrant(known, func(rule oauth.GrantRule) bool { return !rule.Follows }):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "grant_types contains none with which a client can start: register authorization_code")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"grant_types contains none with which a client can start: register authorization_code")
 	case !redirected && len(m.RedirectURIs) > 0:
-		return oauth.Refuse(oauth.InvalidClientMetadata, "redirect_uris need the authorization_code grant, which grant_types does not contain")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"redirect_uris need the authorization_code grant, which grant_types does not contain")
 	case !redirected:
 		m.ResponseTypes = nil
 	case len(m.ResponseTypes) > 0 && !slices.Contains(m.ResponseTypes, "code"):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "response_types must contain code, because this server supports no other")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"response_types must contain code, because this server supports no other")
 	default:
 		m.ResponseTypes = []string{"code"}
 	}
@@ -234,7 +241,8 @@ func checkGrantTypes(m *oauth.Metadata) error {
 func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
 	switch redirected := oauth.AnyGrant(m.GrantTypes, func(rule oauth.GrantRule) bool { return rule.Redirect }); {
 	case redirected && len(m.RedirectURIs) == 0:
-		return oauth.Refuse(oauth.InvalidRedirectURI, "redirect_uris is missing: the authorization_code grant needs at least one")
+		return oauth.Refuse(oauth.InvalidRedirectURI,
+			"redirect_uris is missing: the authorization_code grant needs at least one")
 	case len(m.RedirectURIs) > maxRedirectURIs:
 		return oauth.Refuse(oauth.InvalidRedirectURI, "redirect_uris has more than %d entries", maxRedirectURIs)
 	}
@@ -250,7 +258,8 @@ func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
 		}
 		m.RedirectURIs[i] = uri
 		if u, err := url.Parse(uri); err == nil && origin(u) == origin(own) {
-			return oauth.Refuse(oauth.InvalidRedirectURI, "redirect URI %.200q points to this authorization server itself", uri)
+			return oauth.Refuse(oauth.InvalidRedirectURI,
+				"redirect URI %.200q points to this authorization server itself", uri)
 		}
 	}
 	return nil
@@ -286,11 +295,14 @@ func checkWords(m *oauth.Metadata) error {
 			return err
 		}
 	}
-	if len(m.Contacts) > maxContacts || slices.ContainsFunc(m.Contacts, func(c string) bool { return len(c) > maxText }) {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "contacts must have at most %d entries of at most %d bytes", maxContacts, maxText)
+	long := func(c string) bool { return len(c) > maxText }
+	if len(m.Contacts) > maxContacts || slices.ContainsFunc(m.Contacts, long) {
+		return oauth.Refuse(oauth.InvalidClientMetadata, "contacts must have at most %d entries of at most %d bytes",
+			maxContacts, maxText)
 	}
 	if _, err := scope.Parse(m.Scope); err != nil {
-		return oauth.Refuse(oauth.InvalidClientMetadata, "scope must be a list of scope names separated by spaces (RFC 6749 section 3.3)")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"scope must be a list of scope names separated by spaces (RFC 6749 section 3.3)")
 	}
 	return nil
 }

@@ -87,5 +87,6 @@ func (p *Profile) allows(registered []string, requested string) bool {
 		return true
 	}
 	above := lastSegment.ReplaceAllString(requested, "")
-	return p.SegmentBelow && above != requested && strings.HasPrefix(above, "http://") && oauth.MatchRedirectURI(registered, above)
+	return p.SegmentBelow && above != requested && strings.HasPrefix(above, "http://") &&
+		oauth.MatchRedirectURI(registered, above)
 }

@@ -41,28 +41,36 @@ type Standing struct {
 }
 
 // Errors of Standing. Each is a refusal with the code that the token endpoint answers: invalid_client if the client is
-// not accepted, unauthorized_client if it may not use the grant type, otherwise invalid_grant. Only ErrWaiting is never an
-// answer of the token endpoint, because it is about a consent that is yet to be given.
+// not accepted, unauthorized_client if it may not use the grant type, otherwise invalid_grant. Only ErrWaiting is never
+// an answer of the token endpoint, because it is about a consent that is yet to be given.
 var (
-	ErrGone        = oauth.RefuseClient(false, "the client is not registered here, or no longer registered: register it again")
-	ErrDisabled    = oauth.RefuseClient(false, "the client is disabled: an administrator of this server can enable it")
-	ErrExpired     = oauth.RefuseClient(false, "the client has expired: an administrator of this server can make another")
+	ErrGone = oauth.RefuseClient(false,
+		"the client is not registered here, or no longer registered: register it again")
+	ErrDisabled = oauth.RefuseClient(false, "the client is disabled: an administrator of this server can enable it")
+	ErrExpired  = oauth.RefuseClient(false,
+		"the client has expired: an administrator of this server can make another")
 	ErrBlocked     = oauth.RefuseClient(false, "an administrator of this server has blocked the client")
-	ErrNotAdmitted = oauth.RefuseClient(false, "the operator of this server does not accept clients with a metadata document at this client_id")
-	ErrMethod      = oauth.RefuseClient(false, "the client did not use the token_endpoint_auth_method for which it is registered")
-	ErrWeaker      = oauth.RefuseClient(false, "the client authenticated when it received this grant and must still authenticate: send its secret or a client_assertion")
+	ErrNotAdmitted = oauth.RefuseClient(false,
+		"the operator of this server does not accept clients with a metadata document at this client_id")
+	ErrMethod = oauth.RefuseClient(false,
+		"the client did not use the token_endpoint_auth_method for which it is registered")
+	ErrWeaker = oauth.RefuseClient(false, "the client authenticated when it received this grant and must still "+
+		"authenticate: send its secret or a client_assertion")
 	ErrGrantType   = oauth.Refuse(oauth.UnauthorizedClient, "the client is no longer registered for this grant type")
-	ErrRedirectURI = oauth.Refuse(oauth.InvalidGrant, "redirect_uri is no longer registered for the client: authorize again")
-	ErrRevoked     = oauth.Refuse(oauth.InvalidGrant, "the grant has ended: authorize again")
-	ErrNoPerson    = oauth.Refuse(oauth.InvalidGrant, "the account of the person who gave consent is disabled or deleted")
-	ErrNoResource  = oauth.Refuse(oauth.InvalidGrant, "the resource is no longer registered here: authorize again")
-	ErrUnbound     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer request tokens for this resource")
-	ErrWaiting     = oauth.Refuse(oauth.AccessDenied, "an administrator of this server has to approve the client first")
-	ErrNoScope     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer use any scope of this grant at this resource: authorize again")
+	ErrRedirectURI = oauth.Refuse(oauth.InvalidGrant,
+		"redirect_uri is no longer registered for the client: authorize again")
+	ErrRevoked  = oauth.Refuse(oauth.InvalidGrant, "the grant has ended: authorize again")
+	ErrNoPerson = oauth.Refuse(oauth.InvalidGrant,
+		"the account of the person who gave consent is disabled or deleted")
+	ErrNoResource = oauth.Refuse(oauth.InvalidGrant, "the resource is no longer registered here: authorize again")
+	ErrUnbound    = oauth.Refuse(oauth.InvalidGrant, "the client may no longer request tokens for this resource")
+	ErrWaiting    = oauth.Refuse(oauth.AccessDenied, "an administrator of this server has to approve the client first")
+	ErrNoScope    = oauth.Refuse(oauth.InvalidGrant,
+		"the client may no longer use any scope of this grant at this resource: authorize again")
 )
 
-// Known returns the result of a client lookup. It returns ErrGone if there is no such client ErrDisabled if an operator has
-// disabled it, and ErrExpired if it has ended.
+// Known returns the result of a client lookup. It returns ErrGone if there is no such client, ErrDisabled if an
+// operator has disabled it, and ErrExpired if it has ended.
 func (d *Directory) Known(c *oauth.Client, err error) (*oauth.Client, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && c == nil:
@@ -157,8 +165,8 @@ func matches(c *oauth.Client, redirectURI string) bool {
 }
 
 // Confirm is Standing for a permission without a Grant, inside the transaction that writes. resource is the id or the
-// identifier of the resource. The parties are read in one statement, and the approval of the person in another if clients
-// need one.
+// identifier of the resource. The parties are read in one statement, and the approval of the person in another if
+// clients need one.
 func (d *Directory) Confirm(tx *store.Tx, p Permission, resource string) (*Standing, error) {
 	parties, err := tx.Parties(p.Client.ID, resource, p.UserID)
 	if err == nil && d.ApprovalRequired && p.UserID != "" {
@@ -175,7 +183,8 @@ var (
 	ErrTokenRevoked = oauth.Refuse(oauth.InvalidToken, "the token was revoked")
 	// ErrReplaced says that the client or the resource of a token is not the one for which it was issued, but a later
 	// one with the same name.
-	ErrReplaced = oauth.Refuse(oauth.InvalidToken, "the client or the resource was deleted and created again after the token was issued")
+	ErrReplaced = oauth.Refuse(oauth.InvalidToken,
+		"the client or the resource was deleted and created again after the token was issued")
 )
 
 // AccessToken returns what an access token that this server signed still allows. It does not check the signature or the
@@ -198,7 +207,8 @@ func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, 
 	switch {
 	case err != nil:
 		return nil, err
-	case grant == nil && !oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
+	case grant == nil &&
+		!oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
 		return nil, ErrGrantType
 	case grant == nil && !standing.Client.OwnTokens(standing.Resource):
 		return nil, ErrUnbound

@@ -82,8 +82,9 @@ var fields = []field{
 	{Key{"registration.cimd", "open", "clients whose id is the URL of a metadata document; `open`: on any public " +
 		"host; `allowlist`: on the hosts in `registration.cimd_allow`; `off`: none"},
 		func(c *Config) any { return &c.Registration.CIMD }, nil},
-	{Key{"registration.approval", "off", "`required`: people can allow a client something only after an operator has approved " +
-		"it; until then it waits (`cardea client list --waiting`)"},
+	{Key{"registration.approval", "off",
+		"`required`: people can allow a client something only after an operator has approved it; until then it waits " +
+			"(`cardea client list --waiting`)"},
 		func(c *Config) any { return &c.Registration.Approval }, nil},
 	{Key{"registration.cimd_allow", "", "hosts whose documents `allowlist` accepts, such as `agents.example.org, " +
 		"*.example.com`; a port other than 443 must be given"},
@@ -103,8 +104,8 @@ var fields = []field{
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},
 		func(c *Config) any { return &c.Login.MaxTTL }, nil},
 
-	{Key{"admin.enabled", "true", "`false` turns the administration over HTTP off: all its addresses answer 404; commands still " +
-		"work"},
+	{Key{"admin.enabled", "true",
+		"`false` turns the administration over HTTP off: all its addresses answer 404; commands still work"},
 		func(c *Config) any { return &c.Admin.Enabled }, nil},
 
 	{Key{"limits.enabled", "true", "`false` turns all limits off, for tests"},
@@ -114,10 +115,12 @@ var fields = []field{
 	{Key{"limits.all_failures", "1200/1m", "refused requests from all addresses together that are recorded one by " +
 		"one in the audit log, at most half of them from one network; of further ones only the number is recorded"},
 		func(c *Config) any { return &c.Limits.AllFailures }, nil},
-	{Key{"limits.registrations", "60/1m", "new clients from one network address, and as many updates of clients by themselves"},
+	{Key{"limits.registrations", "60/1m",
+		"new clients from one network address, and as many updates of clients by themselves"},
 		func(c *Config) any { return &c.Limits.Registrations }, nil},
 	{Key{"limits.all_registrations", "600/1m",
-		"new clients from all addresses together, and as many updates; another tenth is reserved for networks that registered few"},
+		"new clients from all addresses together, and as many updates; another tenth is reserved for networks that " +
+			"registered few"},
 		func(c *Config) any { return &c.Limits.AllRegistrations }, nil},
 	{Key{"limits.documents", "30/1m",
 		"client metadata documents fetched for one network address, or for one person who is signed in"},
@@ -126,7 +129,8 @@ var fields = []field{
 		"client metadata documents fetched for all senders together that are not signed in"},
 		func(c *Config) any { return &c.Limits.AllDocuments }, nil},
 	{Key{"limits.assertions", "6000/1m", "signed assertions of one client (`private_key_jwt`); each is stored until " +
-		"it expires, so that it is used only once; those of clients that nobody has used yet count as refused requests do, by address and together"},
+		"it expires, so that it is used only once; those of clients that nobody has used yet count as refused " +
+		"requests do, by address and together"},
 		func(c *Config) any { return &c.Limits.Assertions }, nil},
 	{Key{"limits.account_failures", "5",
 		"failed sign-ins of one account without a delay; each further one doubles the delay"},

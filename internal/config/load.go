@@ -193,7 +193,8 @@ func scalar(node *yaml.Node) (string, error) {
 
 // commandVariables are read by the commands themselves.
 var commandVariables = []string{
-	"CARDEA_CONFIG", "CARDEA_SERVER", "CARDEA_TOKEN", "CARDEA_TOKEN_FILE", "CARDEA_CLIENT_ID", "CARDEA_CLIENT_SECRET", "CARDEA_CLIENT_SECRET_FILE",
+	"CARDEA_CONFIG", "CARDEA_SERVER", "CARDEA_TOKEN", "CARDEA_TOKEN_FILE", "CARDEA_CLIENT_ID", "CARDEA_CLIENT_SECRET",
+	"CARDEA_CLIENT_SECRET_FILE",
 }
 
 func (l *Loaded) readEnvironment(environ []string) error {

@@ -24,7 +24,8 @@ func (c Log) Text(out io.Writer) bool {
 	return c.Format == "text" || c.Format == "auto" && isTerminal(out)
 }
 
-// ForPerson reports whether what is written to out is text on a terminal, where a person reads it and no program keeps it.
+// ForPerson reports whether what is written to out is text on a terminal, where a person reads it and no program keeps
+// it.
 func (c Log) ForPerson(out io.Writer) bool { return isTerminal(out) && c.Text(out) }
 
 func isTerminal(out io.Writer) bool {

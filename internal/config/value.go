@@ -135,7 +135,8 @@ func parseLevel(at *slog.Level, text string) error {
 }
 
 // host matches a name of ASCII labels, optionally with a leading "*." and a port.
-var host = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$`)
+var host = regexp.MustCompile(
+	`^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$`)
 
 // parseHosts parses host names separated by commas or spaces.
 func parseHosts(text string) ([]string, error) {

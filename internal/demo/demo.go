@@ -190,13 +190,15 @@ func (d *demo) provision(ctx context.Context) error {
 	case len(resources) > 0: // do not create an account with a printed password in data that is not a demo's
 		return errors.New("the data folder contains data that is not a demo's: choose another one with --data-dir")
 	default:
-		if _, err := o.CreateUser(ctx, by, admin.NewUser{Email: d.email, Name: "Demo", Password: d.password, Role: identity.Owner}); err != nil {
+		if _, err := o.CreateUser(ctx, by,
+			admin.NewUser{Email: d.email, Name: "Demo", Password: d.password, Role: identity.Owner}); err != nil {
 			return err
 		}
 	}
 	if _, err := o.Resource(ctx, by, d.mcpServer); isNotFound(err) {
 		name := serverName
-		_, err = o.CreateResource(ctx, by, admin.NewResource{Identifier: d.mcpServer, ResourceTerms: admin.ResourceTerms{Name: &name, Scopes: scopes}})
+		_, err = o.CreateResource(ctx, by,
+			admin.NewResource{Identifier: d.mcpServer, ResourceTerms: admin.ResourceTerms{Name: &name, Scopes: scopes}})
 		if err != nil {
 			return err
 		}
@@ -227,7 +229,8 @@ func (d *demo) provisionCredentials(ctx context.Context, o *admin.Operations, by
 		}
 	}
 	name := "Demo MCP server"
-	c, err := o.CreateClient(ctx, by, admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name}, ResourceServer: d.mcpServer})
+	c, err := o.CreateClient(ctx, by,
+		admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name}, ResourceServer: d.mcpServer})
 	d.introspects = agent.Credentials{ID: c.ID, Secret: c.Secret}
 	return err
 }

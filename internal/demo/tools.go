@@ -66,9 +66,14 @@ func newServer(g *guard.Guard, version string) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "cardea-demo", Title: serverName, Version: version}, nil)
 	s.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(g))
 	readOnly := &mcp.ToolAnnotations{ReadOnlyHint: true}
-	mcp.AddTool(s, &mcp.Tool{Name: "get_forecast", Description: "The weather forecast of a city for the next days.", Annotations: readOnly}, getForecast)
-	mcp.AddTool(s, &mcp.Tool{Name: "list_events", Description: "The events in the person's calendar on one day.", Annotations: readOnly}, listEvents)
-	mcp.AddTool(s, &mcp.Tool{Name: "create_event", Description: "Put an event into the person's calendar."}, createEvent)
+	mcp.AddTool(s,
+		&mcp.Tool{Name: "get_forecast", Description: "The weather forecast of a city for the next days.",
+			Annotations: readOnly}, getForecast)
+	mcp.AddTool(s,
+		&mcp.Tool{Name: "list_events", Description: "The events in the person's calendar on one day.",
+			Annotations: readOnly}, listEvents)
+	mcp.AddTool(s, &mcp.Tool{Name: "create_event", Description: "Put an event into the person's calendar."},
+		createEvent)
 	mcp.AddTool(s, &mcp.Tool{Name: "send_email", Description: "Send an e-mail in the person's name."}, sendEmail)
 	return s
 }
@@ -137,9 +142,12 @@ func listEvents(_ context.Context, _ *mcp.CallToolRequest, q eventsQuery) (*mcp.
 	}
 	n := madeUp(q.Date)
 	return nil, events{Date: q.Date, Events: []event{
-		{ID: eventID(q.Date, 1), Title: []string{"Stand-up", "Design review", "Team coffee"}[n%3], Start: q.Date + "T09:30", Minutes: 15},
-		{ID: eventID(q.Date, 2), Title: []string{"Lunch with Ada", "Lunch with Grace", "Lunch with Alan"}[n/3%3], Start: q.Date + "T12:30", Minutes: 60},
-		{ID: eventID(q.Date, 3), Title: []string{"Dentist", "Piano lesson", "Call with the bank"}[n/9%3], Start: q.Date + "T16:00", Minutes: 45},
+		{ID: eventID(q.Date, 1), Title: []string{"Stand-up", "Design review", "Team coffee"}[n%3],
+			Start: q.Date + "T09:30", Minutes: 15},
+		{ID: eventID(q.Date, 2), Title: []string{"Lunch with Ada", "Lunch with Grace", "Lunch with Alan"}[n/3%3],
+			Start: q.Date + "T12:30", Minutes: 60},
+		{ID: eventID(q.Date, 3), Title: []string{"Dentist", "Piano lesson", "Call with the bank"}[n/9%3],
+			Start: q.Date + "T16:00", Minutes: 45},
 	}}, nil
 }
 
@@ -179,7 +187,8 @@ func sendEmail(_ context.Context, _ *mcp.CallToolRequest, m email) (*mcp.CallToo
 		return nil, sentEmail{}, fmt.Errorf("to must be an e-mail address")
 	}
 	id := fmt.Sprintf("%08x@demo.invalid", madeUp(m.To+m.Subject+m.Body))
-	return nil, sentEmail{MessageID: id, To: m.To, Subject: m.Subject, Status: "sent (this is a demo: nothing left your computer)"}, nil
+	return nil, sentEmail{MessageID: id, To: m.To, Subject: m.Subject,
+		Status: "sent (this is a demo: nothing left your computer)"}, nil
 }
 
 // madeUp returns a number that looks random and is the same for the same text.

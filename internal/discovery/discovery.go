@@ -68,10 +68,12 @@ func New(db *store.DB, ring *keys.Ring, base Metadata) *Endpoint {
 			}
 			document.ScopesSupported = document.ScopesSupported.Union(r.ScopeNames())
 		}
-		document.IDTokenSigningAlgValuesSupported = slices.DeleteFunc(slices.Clone(oauth.SigningAlgs), func(alg string) bool {
-			own := func(r *oauth.Resource) bool { return r.SigningAlg == alg }
-			return !slices.Contains(base.IDTokenSigningAlgValuesSupported, alg) && !slices.ContainsFunc(resources, own)
-		})
+		document.IDTokenSigningAlgValuesSupported = slices.DeleteFunc(slices.Clone(oauth.SigningAlgs),
+			func(alg string) bool {
+				own := func(r *oauth.Resource) bool { return r.SigningAlg == alg }
+				return !slices.Contains(base.IDTokenSigningAlgValuesSupported, alg) &&
+					!slices.ContainsFunc(resources, own)
+			})
 		document.ScopesSupported = document.ScopesSupported.Union(scope.Of(oauth.OfflineAccess))
 		text, err := json.Marshal(document)
 		if err != nil {

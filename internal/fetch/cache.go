@@ -44,7 +44,8 @@ type fetch[T any] struct {
 // NewCache returns a Cache of at most maxEntries documents of kind, fetched by client. check converts a document to a
 // value, or returns an error if the document is invalid. Unlike the error of a failed fetch, that error is returned
 // without delay, so that the author of the document can correct it. check may run for several URLs at the same time.
-func NewCache[T any](client *Client, kind Kind, maxEntries int, check func(url string, d *Document) (T, error)) *Cache[T] {
+func NewCache[T any](client *Client, kind Kind, maxEntries int,
+	check func(url string, d *Document) (T, error)) *Cache[T] {
 	return &Cache[T]{
 		client: client, kind: kind, most: maxEntries, check: check,
 		entries: make(map[string]*list.Element), recent: list.New(), underWay: make(map[string]*fetch[T]),
@@ -73,7 +74,8 @@ func (c *Cache[T]) Seed(url string, value T, fetchedAt, goodUntil time.Time) {
 // newerThan, for up to Kind.MaxStale after it became stale; after a failure, the next fetch begins after 30 seconds at
 // the earliest. If there is no such value, the error is that of allow, of check, of Client.Get or of ctx. Errors are
 // not cached. All callers get the same value and must not change it.
-func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (value T, fetchedAt time.Time, err error) {
+func (c *Cache[T]) Load(ctx context.Context, url string, newerThan time.Time,
+	allow func() (done func(), err error)) (value T, fetchedAt time.Time, err error) {
 	known, f, err := c.find(ctx, url, newerThan, allow)
 	switch {
 	case err != nil:
@@ -104,7 +106,8 @@ func (c *Cache[T]) Fresh(url string) (value T, ok bool) {
 }
 
 // find returns the entry of url if it can be used, and otherwise the fetch to wait for.
-func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time, allow func() (done func(), err error)) (*entry[T], *fetch[T], error) {
+func (c *Cache[T]) find(ctx context.Context, url string, newerThan time.Time,
+	allow func() (done func(), err error)) (*entry[T], *fetch[T], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.client.now()

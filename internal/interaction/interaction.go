@@ -72,7 +72,8 @@ func (a *Authorization) Purpose() []string {
 
 // Find verifies the client and the redirect URI, and returns the client and where its answer goes. If it refuses
 // either, nothing may be sent to the redirect URI (OAuth 2.1 §4.1.2.1). An empty redirect URI stands for the client's
-// only one. If a block keeps the client out, Find returns them together with ErrBlocked: then nothing may be sent but that.
+// only one. If a block keeps the client out, Find returns them together with ErrBlocked: then nothing may be sent but
+// that.
 func (d *Desk) Find(r *http.Request, v Visitor, clientID, redirectURI, state string) (*oauth.Client, Reply, error) {
 	asked := d.DB.Now()
 	c, err := d.find(r, v, clientID)
@@ -242,8 +243,8 @@ func again(reply Reply, resource *oauth.Resource, q *Request) string {
 	if q.PromptConsent || q.CrossSite {
 		prompt = append(prompt, "consent")
 	}
-	for name, value := range map[string]string{"state": reply.State, "scope": q.Scope.String(), "login_hint": q.LoginHint,
-		"prompt": strings.Join(prompt, " ")} {
+	for name, value := range map[string]string{"state": reply.State, "scope": q.Scope.String(),
+		"login_hint": q.LoginHint, "prompt": strings.Join(prompt, " ")} {
 		if value != "" {
 			values.Set(name, value)
 		}
@@ -299,7 +300,8 @@ func (d *Desk) stands(r *http.Request, v Visitor, c *oauth.Client, reply Reply, 
 		return nil, err
 	}
 	parties := &store.Parties{Client: c, User: v.Person, Blocks: blocks}
-	if i := slices.IndexFunc(resources, func(resource *oauth.Resource) bool { return resource.ID == q.resourceID }); i >= 0 {
+	i := slices.IndexFunc(resources, func(resource *oauth.Resource) bool { return resource.ID == q.resourceID })
+	if i >= 0 {
 		parties.Resource = resources[i]
 		q.Scope = q.findScopes(parties.Resource)
 	}
@@ -342,8 +344,8 @@ func (d *Desk) MustWait(r *http.Request, a *Authorization) (bool, error) {
 }
 
 // Confirm repeats the checks of Resume inside the transaction that writes the decision, and checks that the client need
-// not wait for an operator. It returns what the client may still have of the allowed scopes, or a refusal as Resume does,
-// client.ErrWaiting, or ErrSignedOut. The session cannot end before tx does.
+// not wait for an operator. It returns what the client may still have of the allowed scopes, or a refusal as Resume
+// does, client.ErrWaiting, or ErrSignedOut. The session cannot end before tx does.
 func (d *Desk) Confirm(tx *store.Tx, a *Authorization, allowed scope.Set) (*client.Standing, error) {
 	err := d.Sessions.Confirm(tx, a.Visitor)
 	if errors.Is(err, store.ErrNotFound) {

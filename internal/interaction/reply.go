@@ -92,7 +92,8 @@ func (d *Desk) Hold(v Visitor, reply Reply, refusal *oauth.Refusal) (string, err
 	w := new(writer)
 	w.number(uint64(d.DB.Now().UnixMicro()))
 	w.packed(v.Browser.Hash())
-	for _, s := range []string{reply.ClientID, reply.RedirectURI, reply.State, string(refusal.Code), refusal.Description} {
+	for _, s := range []string{reply.ClientID, reply.RedirectURI, reply.State, string(refusal.Code),
+		refusal.Description} {
 		w.packed(s)
 	}
 	return d.Sealer.Seal(holdPurpose, w.b)

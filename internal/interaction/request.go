@@ -26,8 +26,8 @@ type Request struct {
 	BegunAt time.Time
 }
 
-// Lifetime is the time a person has for sign-in and consent, and WaitingLifetime the time if the client has to wait for an
-// operator. Both are counted from the arrival of the request.
+// Lifetime is the time a person has for sign-in and consent, and WaitingLifetime the time if the client has to wait for
+// an operator. Both are counted from the arrival of the request.
 const (
 	Lifetime        = 30 * time.Minute
 	WaitingLifetime = 24 * time.Hour

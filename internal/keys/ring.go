@@ -315,8 +315,8 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 
 // Retire removes a leaked key from the JWKS at once. The tokens that it signed are refused as soon as verifiers fetch
 // the JWKS again. If the key was signing, its successor begins to sign at once; if it has none, a new key does. If the
-// key was the successor of the signing key, a new key takes its place. A key that was retired before is left unchanged. The error
-// wraps ErrNoKey if kid is unknown.
+// key was the successor of the signing key, a new key takes its place. A key that was retired before is left unchanged.
+// The error wraps ErrNoKey if kid is unknown.
 func (r *Ring) Retire(ctx context.Context, kid string) (Info, error) {
 	infos, err := r.List(ctx)
 	if err != nil {

@@ -58,7 +58,8 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 // ours returns path if it is that of a page of ours to which a sign-in may lead back, and otherwise "".
 func ours(path string) string {
 	page, _, _ := strings.Cut(path, "?")
-	if len(path) > maxReturn || strings.ContainsAny(path, "\\#") || strings.Contains(page, "//") || !web.Printable(path) {
+	if len(path) > maxReturn || strings.ContainsAny(path, "\\#") || strings.Contains(page, "//") ||
+		!web.Printable(path) {
 		return ""
 	}
 	for segment := range strings.SplitSeq(page, "/") { // browsers also resolve dot segments with escapes
@@ -95,7 +96,8 @@ const (
 func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Values, email, failure string) (web.Answer,
 	error) {
 	to := destinationOf(values)
-	page := SignIn{Email: email, Error: failure, Request: to.request, Return: to.back, CSRF: e.Pages.Token(v.Browser, signIn)}
+	page := SignIn{Email: email, Error: failure, Request: to.request, Return: to.back,
+		CSRF: e.Pages.Token(v.Browser, signIn)}
 	for _, method := range e.methods() {
 		method.Offer(&page)
 	}

@@ -63,13 +63,14 @@ type destination struct {
 	back    string // the path of the page; "": none
 }
 
-// destinationOf returns the destination that the parameters request and return name. It ignores a path that is not ours.
+// destinationOf returns the destination that the parameters request and return name. It ignores a path that is not
+// ours.
 func destinationOf(values url.Values) destination {
 	return destination{request: values.Get("request"), back: ours(values.Get("return"))}
 }
 
-// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if the
-// browser did not keep the cookie.
+// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if
+// the browser did not keep the cookie.
 func (e *Endpoint) after(to destination) string {
 	switch {
 	case to.request != "":

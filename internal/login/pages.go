@@ -12,8 +12,8 @@ var files embed.FS
 
 var templates = web.ParseTemplates(files)
 
-// SignIn is the page that asks who the person is. The form of passwords, with the inputs email and password, is posted to
-// /login.
+// SignIn is the page that asks who the person is. The form of passwords, with the inputs email and password, is posted
+// to /login.
 type SignIn struct {
 	Password bool                      // whether it has that form
 	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one

@@ -8,7 +8,8 @@ func (e *Endpoint) Routes() []web.Route {
 		{Path: "/", Methods: web.Methods{"GET": e.Pages.HTML(e.Home)}, Caller: web.People},
 		{
 			Path:    "/login",
-			Methods: web.Methods{"GET": e.Pages.HTML(e.SignIn), "POST": e.Pages.HTML(passwords{e}.Post)}, Caller: web.People,
+			Methods: web.Methods{"GET": e.Pages.HTML(e.SignIn), "POST": e.Pages.HTML(passwords{e}.Post)},
+			Caller:  web.People,
 		},
 		{
 			Path: "/logout",

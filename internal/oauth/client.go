@@ -153,8 +153,8 @@ func (c *Client) MatchRegistrationToken(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(Hash(token)), []byte(c.RegistrationToken)) == 1
 }
 
-// OwnTokens reports whether the client may ask in its own name for tokens for r. A resource that is built in must be one
-// that an operator bound it to, because its tokens let a program operate this server.
+// OwnTokens reports whether the client may ask in its own name for tokens for r. A resource that is built in must be
+// one that an operator bound it to, because its tokens let a program operate this server.
 func (c *Client) OwnTokens(r *Resource) bool {
 	return c.BoundTo(r.Identifier) && (!r.BuiltIn || len(c.Resources) > 0)
 }

@@ -59,7 +59,8 @@ func parseRedirectURI(uri string) (*url.URL, string) {
 		return nil, "is longer than " + strconv.Itoa(maxRedirectURI) + " bytes"
 	}
 	for i := range len(uri) {
-		if c := uri[i]; c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '<' || c == '>' || c == '`' || c == '^' || c == '{' || c == '}' || c == '|' {
+		if c := uri[i]; c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '<' || c == '>' || c == '`' ||
+			c == '^' || c == '{' || c == '}' || c == '|' {
 			return nil, "has a character that a URI cannot have (RFC 3986 section 2)"
 		}
 	}

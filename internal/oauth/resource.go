@@ -152,13 +152,14 @@ func (r *Resource) Permitted(client *Client, granted scope.Set) (left scope.Set,
 	return left, !OnlyTolerated(left) || len(granted) == 0 || OnlyTolerated(granted) && len(r.Scopes) == 0
 }
 
-// ParseScope parses the scope parameter of a request (RFC 6749 §3.3). It refuses with invalid_scope what is not a list of
-// scope names, and what is longer than one may be, and says which of them it is.
+// ParseScope parses the scope parameter of a request (RFC 6749 §3.3). It refuses with invalid_scope what is not a list
+// of scope names, and what is longer than one may be, and says which of them it is.
 func ParseScope(text string) (scope.Set, error) {
 	names, err := scope.Parse(text)
 	if err != nil {
 		detail := strings.TrimPrefix(err.Error(), scope.ErrSyntax.Error()+": ")
-		return nil, Refuse(InvalidScope, "scope must be scope names separated by spaces (RFC 6749 section 3.3): %s", detail)
+		return nil, Refuse(InvalidScope, "scope must be scope names separated by spaces (RFC 6749 section 3.3): %s",
+			detail)
 	}
 	return names, nil
 }
@@ -328,8 +329,8 @@ func origin(identifier string) string {
 const MaxAccessTTL = 24 * time.Hour
 
 // TargetOf returns the resource that a client's request is for: the one that identifiers name, else the first that the
-// client is bound to, else the only one that is registered beside those that are built in. The error is invalid_target if none of these applies, or if
-// the client is bound to other resources. A request is never for all resources.
+// client is bound to, else the only one that is registered beside those that are built in. The error is invalid_target
+// if none of these applies, or if the client is bound to other resources. A request is never for all resources.
 func TargetOf(client *Client, registered []*Resource, identifiers []string) (*Resource, error) {
 	named, err := FindResource(registered, identifiers)
 	others := slices.DeleteFunc(slices.Clone(registered), func(r *Resource) bool { return r.BuiltIn })

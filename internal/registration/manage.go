@@ -16,7 +16,8 @@ import (
 
 // errRegistrationToken refuses a request without the registration access token of the client. It is the same if the
 // client does not exist or is disabled, so that it does not reveal which clients exist.
-var errRegistrationToken = oauth.Refuse(oauth.InvalidToken, "send the registration access token of this client as Authorization: Bearer; if the client is gone, register it again")
+var errRegistrationToken = oauth.Refuse(oauth.InvalidToken, "send the registration access token of this client as "+
+	"Authorization: Bearer; if the client is gone, register it again")
 
 // Read answers GET /oauth2/register/{client_id} (RFC 7592 §2.1) with what is registered. It does not return the client
 // secret, because only its hash is stored. The registration access token is the one that was sent: it stays the same
@@ -70,7 +71,8 @@ func (e *Endpoint) Delete(r *http.Request) (web.Reply, error) {
 // change locks the client of r, runs do on its current state, and records the outcome.
 func (e *Endpoint) change(r *http.Request, event audit.Event, do func(*store.Tx, *oauth.Client) error) error {
 	return e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		c, err := e.enabled(tx.LockClient(r.PathValue("client_id"))) // locked, because sameFace compares it with its old state
+		// The client is locked, because sameFace compares it with its old state.
+		c, err := e.enabled(tx.LockClient(r.PathValue("client_id")))
 		if err == nil {
 			err = do(tx, c)
 		}
@@ -95,7 +97,8 @@ func (e *Endpoint) owned(r *http.Request) (*oauth.Client, string, error) {
 	return c, token, nil
 }
 
-// enabled returns the result of a client lookup, or errRegistrationToken if the client does not exist, is disabled or has expired.
+// enabled returns the result of a client lookup, or errRegistrationToken if the client does not exist, is disabled or
+// has expired.
 func (e *Endpoint) enabled(c *oauth.Client, err error) (*oauth.Client, error) {
 	c, err = (&client.Directory{DB: e.DB}).Known(c, err)
 	if errors.Is(err, client.ErrGone) || errors.Is(err, client.ErrDisabled) || errors.Is(err, client.ErrExpired) {
@@ -138,11 +141,13 @@ func (e *Endpoint) readUpdate(r *http.Request) (*update, error) {
 	case err != nil:
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id and client_secret must be strings")
 	case u.ClientID == "":
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id is missing: an update must contain the client_id (RFC 7592 section 2.2)")
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata,
+			"client_id is missing: an update must contain the client_id (RFC 7592 section 2.2)")
 	case u.ClientID != r.PathValue("client_id"):
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "client_id differs from the one in the URL")
 	case u.RegistrationURI != nil, u.RegistrationToken != nil, u.SecretExpiresAt != nil, u.IssuedAt != nil:
-		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "registration_client_uri, registration_access_token, client_secret_expires_at and client_id_issued_at must be left out (RFC 7592 section 2.2)")
+		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "registration_client_uri, registration_access_token, "+
+			"client_secret_expires_at and client_id_issued_at must be left out (RFC 7592 section 2.2)")
 	}
 	return u, nil
 }
@@ -160,9 +165,11 @@ func (u *update) apply(tx *store.Tx, c *oauth.Client) error {
 	case client.BlockOf(blocks, &renewed) != nil:
 		return errBlocked
 	case u.Secret != "" && !c.MatchSecret(u.Secret, tx.Now()):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "client_secret is not the one that was issued: send that one, or leave client_secret out")
+		return oauth.Refuse(oauth.InvalidClientMetadata,
+			"client_secret is not the one that was issued: send that one, or leave client_secret out")
 	case kind(u.metadata.Method) != kind(before.Method):
-		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method cannot change from %s to %s: send %s, or register a new client", before.Method, u.metadata.Method, before.Method)
+		return oauth.Refuse(oauth.InvalidClientMetadata, "token_endpoint_auth_method cannot change from %s to %s: "+
+			"send %s, or register a new client", before.Method, u.metadata.Method, before.Method)
 	}
 	c.Metadata = *u.metadata
 	return tx.ReplaceMetadata(c, sameFace(&before, u.metadata))
@@ -180,5 +187,6 @@ func kind(m oauth.Method) oauth.Method {
 // no additional grant types.
 func sameFace(a, b *oauth.Metadata) bool {
 	more := slices.ContainsFunc(b.GrantTypes, func(g oauth.GrantType) bool { return !slices.Contains(a.GrantTypes, g) })
-	return !more && a.SameTrust(b) && a.Name == b.Name && a.URI == b.URI && a.LogoURI == b.LogoURI && a.TOSURI == b.TOSURI && a.PolicyURI == b.PolicyURI
+	return !more && a.SameTrust(b) && a.Name == b.Name && a.URI == b.URI && a.LogoURI == b.LogoURI &&
+		a.TOSURI == b.TOSURI && a.PolicyURI == b.PolicyURI
 }

@@ -146,7 +146,8 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 
 // errInitialToken refuses a registration without a valid initial access token. It is the same whatever is wrong with
 // the token.
-var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an initial access token: send one as Authorization: Bearer; an operator can create one with cardea initial-access-token create")
+var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an initial access token: send one as "+
+	"Authorization: Bearer; an operator can create one with cardea initial-access-token create")
 
 // initialToken returns the hash of the initial access token of r, or "" if none is needed (RFC 7591 §3). It checks the
 // token but does not spend it.
@@ -189,7 +190,8 @@ func (g *registration) candidate() *oauth.Client {
 
 // errBlocked refuses a client that an operator has blocked, or that resembles one.
 var errBlocked = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
-	"an administrator of this server has blocked this application, or another one on the same site: ask them if that is a mistake")
+	"an administrator of this server has blocked this application, or another one on the same site: ask them if that "+
+		"is a mistake")
 
 // blocked returns errBlocked if one of blocks keeps c out.
 func blocked(blocks []*oauth.Block, c *oauth.Client) error {
@@ -234,7 +236,8 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	if g.known {
 		return tx.RenewClient(g.client.ID)
 	}
-	c := &oauth.Client{ID: oauth.NewID("mcp_"), Metadata: *g.Metadata, Origin: oauth.ByRegistration, CreatedAt: tx.Now()}
+	c := &oauth.Client{ID: oauth.NewID("mcp_"), Metadata: *g.Metadata, Origin: oauth.ByRegistration,
+		CreatedAt: tx.Now()}
 	if g.secret != "" {
 		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(g.secret), CreatedAt: tx.Now()}}
 	}
@@ -258,11 +261,13 @@ func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
 // readObject returns the body of a request with the type application/json. It does not parse it.
 func readObject(r *http.Request) ([]byte, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidClientMetadata, "send the registration as application/json")
+		return nil, oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidClientMetadata,
+			"send the registration as application/json")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxRegistration))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		return nil, oauth.RefuseStatus(http.StatusRequestEntityTooLarge, oauth.InvalidClientMetadata, "the registration is longer than %d bytes", maxRegistration)
+		return nil, oauth.RefuseStatus(http.StatusRequestEntityTooLarge, oauth.InvalidClientMetadata,
+			"the registration is longer than %d bytes", maxRegistration)
 	}
 	if err != nil {
 		return nil, oauth.Refuse(oauth.InvalidClientMetadata, "the body could not be read")
@@ -274,7 +279,8 @@ func readObject(r *http.Request) ([]byte, error) {
 func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	m, err := client.Read(body)
 	if errors.Is(err, client.ErrNotObject) {
-		err = oauth.Refuse(oauth.InvalidClientMetadata, "the body must be one JSON object without duplicate names (RFC 7591 section 2)")
+		err = oauth.Refuse(oauth.InvalidClientMetadata,
+			"the body must be one JSON object without duplicate names (RFC 7591 section 2)")
 	}
 	if err != nil {
 		return nil, err
@@ -339,7 +345,8 @@ func (e *Endpoint) makeRoom(tx *store.Tx) error {
 	if e.room.Add(-1) >= 0 {
 		return nil
 	}
-	if full := e.fullAt.Load(); full != 0 && tx.Now().UnixMicro()-full < fullFor.Microseconds() && tx.Now().UnixMicro() >= full {
+	if full := e.fullAt.Load(); full != 0 && tx.Now().UnixMicro()-full < fullFor.Microseconds() &&
+		tx.Now().UnixMicro() >= full {
 		return errFull
 	}
 	unused, err := tx.UnusedClients()
@@ -374,7 +381,8 @@ func (e *Endpoint) created(c *oauth.Client, secret, token string) web.Reply {
 
 // information returns the client information response for c. Members that are not set are left out.
 func (e *Endpoint) information(c *oauth.Client, secret, token string) Information {
-	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret, RegistrationToken: token}
+	info := Information{ClientID: c.ID, IssuedAt: c.CreatedAt.Unix(), Metadata: c.Metadata, Secret: secret,
+		RegistrationToken: token}
 	if secret != "" {
 		info.SecretExpiresAt = new(int64)
 	}

@@ -28,8 +28,10 @@ func (s *Server) Routes() []web.Route {
 	}
 	return append(routes,
 		web.Assets(),
-		web.Route{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.alive)}, Caller: web.Anybody},
-		web.Route{Path: "/readyz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.ready)}, Caller: web.Anybody},
+		web.Route{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.alive)},
+			Caller: web.Anybody},
+		web.Route{Path: "/readyz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.ready)},
+			Caller: web.Anybody},
 	)
 }
 
@@ -87,17 +89,20 @@ func newLimits(c config.Config, now func() time.Time) limits {
 		return limit.Delays{Free: free, First: time.Second, Longest: 5 * time.Minute, Forget: time.Hour}
 	}
 	return limits{
-		failures:      limit.New(c.Limits.Failures, senders, now),
-		recorded:      strangers.NewShares(strangers.Network, half(c.Limits.AllFailures), c.Limits.AllFailures, senders, now),
-		registrations: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
-		updates:       strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders, now),
-		fetches:       strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
-		people:        limit.New(c.Limits.Documents, senders, now),
-		keySets:       limit.New(assertion.KeySetRate, senders, now),
-		assertions:    limit.New(c.Limits.Assertions, senders, now),
-		unused:        strangers.NewShares(strangers.Address, c.Limits.Failures, c.Limits.AllFailures, senders, now),
-		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
-		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
+		failures: limit.New(c.Limits.Failures, senders, now),
+		recorded: strangers.NewShares(strangers.Network, half(c.Limits.AllFailures), c.Limits.AllFailures, senders,
+			now),
+		registrations: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations,
+			senders, now),
+		updates: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders,
+			now),
+		fetches:    strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
+		people:     limit.New(c.Limits.Documents, senders, now),
+		keySets:    limit.New(assertion.KeySetRate, senders, now),
+		assertions: limit.New(c.Limits.Assertions, senders, now),
+		unused:     strangers.NewShares(strangers.Address, c.Limits.Failures, c.Limits.AllFailures, senders, now),
+		accounts:   limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
+		addresses:  limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
 }
 

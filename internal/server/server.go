@@ -80,13 +80,18 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
 	directory := &client.Directory{DB: db, ApprovalRequired: c.Registration.Approval == "required"}
 	if c.Registration.CIMD != "off" {
-		if directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir, fetcher, log); err != nil {
+		directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir,
+			fetcher, log)
+		if err != nil {
 			return nil, err
 		}
 	}
 	s.documents = directory.Documents
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer, Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions, Unused: limits.unused}
-	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https", CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
+	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer,
+		Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions,
+		Unused: limits.unused}
+	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https",
+		CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
 	desk := &interaction.Desk{
 		Sessions: &interaction.Sessions{DB: db, Pages: s.pages, Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL},
 		Clients:  directory,
@@ -104,7 +109,8 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.token = &token.Endpoint{
 		DB: db, Keys: ring, Clients: clients, Strangers: recorder,
 		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
-		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL, Grace: c.Tokens.RefreshGrace},
+		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL,
+			Grace: c.Tokens.RefreshGrace},
 	}
 	if c.Registration.DCR != "off" {
 		s.registration = &registration.Endpoint{
@@ -122,7 +128,8 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 }
 
 // administer puts the Admin API, the console and the setup together.
-func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, desk *interaction.Desk, addresses *limit.Backoff) error {
+func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, desk *interaction.Desk,
+	addresses *limit.Backoff) error {
 	operations := &admin.Operations{
 		DB: s.db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
 		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: desk.Clients,
@@ -134,9 +141,11 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 		DB: s.db, Keys: s.keys, Clients: desk.Clients, Strangers: s.strangers, Issuer: c.Issuer,
 		Admin: operations, CursorKey: master.Derive("cursors"),
 	}
-	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Refuse: s.strangers.Refuse}
+	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations,
+		Refuse: s.strangers.Refuse}
 	s.setup = &account.Setup{
-		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Addresses: addresses, Refuse: s.strangers.Refuse,
+		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Addresses: addresses,
+		Refuse: s.strangers.Refuse,
 	}
 	return operations.EnsureBuiltIn(ctx)
 }
@@ -155,7 +164,8 @@ func metadata(c config.Config) discovery.Metadata {
 		GrantTypesSupported:               oauth.GrantTypes(),
 		TokenEndpointAuthMethodsSupported: client.Methods,
 		RevocationEndpointAuthMethods:     client.Methods,
-		IntrospectionEndpointAuthMethods:  []oauth.Method{oauth.MethodBasic, oauth.MethodPost, oauth.MethodPrivateKeyJWT},
+		IntrospectionEndpointAuthMethods: []oauth.Method{oauth.MethodBasic, oauth.MethodPost,
+			oauth.MethodPrivateKeyJWT},
 		TokenEndpointAuthSigningAlgs:      oauth.SigningAlgs,
 		RevocationEndpointAuthSigningAlgs: oauth.SigningAlgs,
 		IntrospectionEndpointSigningAlgs:  oauth.SigningAlgs,

@@ -99,8 +99,8 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
-// clientsBeginning is Clients with page.Begins. Only clients that operators made are looked at for a resource, as Clients
-// does, and so a page for one may be short.
+// clientsBeginning is Clients with page.Begins. Only clients that operators made are looked at for a resource, as
+// Clients does, and so a page for one may be short.
 func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
 	if filter.Resource != "" {
 		if filter.Origin != "" && filter.Origin != oauth.ByOperator {
@@ -111,7 +111,8 @@ func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth
 	clients, next, err = begun(tx, clientNames, string(filter.Origin), page, clientColumns, scanClient,
 		func(c *oauth.Client) string { return c.ID })
 	if filter.Resource != "" {
-		clients = slices.DeleteFunc(clients, func(c *oauth.Client) bool { return !slices.Contains(c.Resources, filter.Resource) })
+		clients = slices.DeleteFunc(clients,
+			func(c *oauth.Client) bool { return !slices.Contains(c.Resources, filter.Resource) })
 	}
 	return clients, next, err
 }

@@ -75,7 +75,8 @@ type Member struct {
 func (tx *Tx) Members(groupID string, page Page) (members []*Member, next string, err error) {
 	w := new(where)
 	w.add("m.group_id = ?", groupID)
-	query := "SELECT m.added_at, " + columnsOf("u", userColumns) + " FROM group_members m JOIN users u ON u.id = m.user_id"
+	query := "SELECT m.added_at, " + columnsOf("u", userColumns) +
+		" FROM group_members m JOIN users u ON u.id = m.user_id"
 	scanMember := func(scan func(...any) error) (*Member, error) {
 		m := new(Member)
 		err := scan(append([]any{instant{&m.AddedAt}}, userFields(&m.User)...)...)

@@ -19,10 +19,10 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	}
 	tx.Touch(Resources)
 	r.Version = 1
-	err = tx.create("INSERT INTO resources ("+resourceColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1) "+
-		"ON CONFLICT DO NOTHING", args{
-		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(), r.RefreshMaxTTL.Microseconds(),
-		r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
+	err = tx.create("INSERT INTO resources ("+resourceColumns+
+		") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1) ON CONFLICT DO NOTHING", args{
+		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
+		r.RefreshMaxTTL.Microseconds(), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
 	})
 	if err != nil || r.BuiltIn {
 		return err
@@ -98,7 +98,8 @@ func (tx *Tx) Resource(idOrIdentifier string) (*oauth.Resource, error) {
 // ResourcePage returns a page of the resources that operators registered and the cursor of the next page, or "".
 func (tx *Tx) ResourcePage(page Page) (resources []*oauth.Resource, next string, err error) {
 	if page.Begins != "" {
-		return begun(tx, resourceNames, "", page, resourceColumns, scanResource, func(r *oauth.Resource) string { return r.ID })
+		return begun(tx, resourceNames, "", page, resourceColumns, scanResource,
+			func(r *oauth.Resource) string { return r.ID })
 	}
 	w := new(where)
 	w.add("built_in = 0")

@@ -69,7 +69,8 @@ func (n names) add(tx *Tx, records ...named) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	_, err := tx.exec("INSERT INTO "+n.table+" ("+columns+") VALUES "+strings.Join(rows, ", ")+" ON CONFLICT DO NOTHING", values)
+	_, err := tx.exec("INSERT INTO "+n.table+" ("+columns+") VALUES "+strings.Join(rows, ", ")+
+		" ON CONFLICT DO NOTHING", values)
 	return err
 }
 
@@ -82,8 +83,8 @@ func (n names) replace(tx *Tx, r named) error {
 }
 
 // begun returns a page of the records of which a name begins with page.Begins, each once, in the order of these names,
-// and the cursor of the next page, or "". columns are those of the record. If origin is not "", it returns only those that
-// have it.
+// and the cursor of the next page, or "". columns are those of the record. If origin is not "", it returns only those
+// that have it.
 func begun[T any](tx *Tx, n names, origin string, page Page, columns string, scan func(func(...any) error) (T, error),
 	id func(T) string) (found []T, cursor string, err error) {
 	first := nameKey(page.Begins)
@@ -97,7 +98,8 @@ func begun[T any](tx *Tx, n names, origin string, page Page, columns string, sca
 		w.add("n.origin = ?", origin)
 	}
 	w.add("n.key >= ? AND n.key < ?", first, end)
-	w.add("NOT EXISTS (SELECT 1 FROM "+n.table+" o WHERE o."+n.id+" = n."+n.id+" AND o.key >= ? AND o.key < n.key)", first)
+	w.add("NOT EXISTS (SELECT 1 FROM "+n.table+" o WHERE o."+n.id+" = n."+n.id+" AND o.key >= ? AND o.key < n.key)",
+		first)
 	if page.After != "" {
 		key, after, err := readNameCursor(page.After)
 		if err != nil {
@@ -107,7 +109,8 @@ func begun[T any](tx *Tx, n names, origin string, page Page, columns string, sca
 	}
 	limit := page.limit()
 	var keys [][]byte
-	query := "SELECT n.key, " + columnsOf(n.of, columns) + " FROM " + n.table + " n JOIN " + n.of + " ON " + n.of + ".id = n." + n.id + w.String() +
+	query := "SELECT n.key, " + columnsOf(n.of, columns) + " FROM " + n.table + " n JOIN " + n.of + " ON " + n.of +
+		".id = n." + n.id + w.String() +
 		" ORDER BY n.key, n." + n.id + " LIMIT " + strconv.Itoa(limit+1)
 	found, err = all(tx, query, w.args, func(s func(...any) error) (T, error) {
 		var key []byte
@@ -131,7 +134,8 @@ func readNameCursor(cursor string) (key []byte, id string, err error) {
 	text, err := base64.RawURLEncoding.DecodeString(cursor)
 	id, last, found := strings.Cut(string(text), "\x00")
 	if err != nil || !found {
-		return nil, "", oauth.Refuse(oauth.InvalidRequest, "cursor is not valid: use the one that came with the previous page")
+		return nil, "", oauth.Refuse(oauth.InvalidRequest,
+			"cursor is not valid: use the one that came with the previous page")
 	}
 	return []byte(last), id, nil
 }
@@ -158,7 +162,9 @@ func (db *DB) fillNames(ctx context.Context) error {
 		return err
 	}
 	for _, fill := range []func(*Tx, Page) (next string, err error){
-		filler(clientNames, func(tx *Tx, p Page) ([]*oauth.Client, string, error) { return tx.Clients(ClientFilter{}, p) }, namesOfClient),
+		filler(clientNames, func(tx *Tx, p Page) ([]*oauth.Client, string, error) {
+			return tx.Clients(ClientFilter{}, p)
+		}, namesOfClient),
 		filler(userNames, (*Tx).Users, namesOfUser),
 		filler(resourceNames, (*Tx).ResourcePage, namesOfResource),
 		filler(groupNames, (*Tx).Groups, namesOfGroup),
@@ -182,7 +188,8 @@ func (db *DB) fillNames(ctx context.Context) error {
 }
 
 // filler returns a function that stores the names of a page of records and returns the cursor of the next page.
-func filler[T any](n names, list func(*Tx, Page) ([]T, string, error), of func(T) named) func(*Tx, Page) (string, error) {
+func filler[T any](n names, list func(*Tx, Page) ([]T, string, error),
+	of func(T) named) func(*Tx, Page) (string, error) {
 	return func(tx *Tx, page Page) (string, error) {
 		records, next, err := list(tx, page)
 		if err != nil {

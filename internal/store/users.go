@@ -67,7 +67,8 @@ func (tx *Tx) UpdateUser(u *identity.User) error {
 			return err
 		}
 	}
-	return tx.one("UPDATE users SET name = $2, role = $3, version = version + 1 WHERE id = $1", args{u.ID, u.Name, string(u.Role)})
+	return tx.one("UPDATE users SET name = $2, role = $3, version = version + 1 WHERE id = $1",
+		args{u.ID, u.Name, string(u.Role)})
 }
 
 // SetPassword stores a password hash. It returns ErrNotFound if there is no such account.

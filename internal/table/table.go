@@ -224,7 +224,8 @@ func (t *Table) printBlocks(b *strings.Builder) {
 				if j > 0 {
 					name = ""
 				}
-				b.WriteString(strings.TrimRight(name+strings.Repeat(" ", side-Width(name))+gap+t.style.paint(line), " ") + "\n")
+				b.WriteString(strings.TrimRight(name+strings.Repeat(" ", side-Width(name))+gap+t.style.paint(line),
+					" ") + "\n")
 			}
 		}
 	}

@@ -20,7 +20,8 @@ func (e *Endpoint) clientCredentials(_ *store.Tx, req *Request) (*Granted, error
 		return nil, err
 	}
 	if !req.Client.OwnTokens(resource) {
-		return nil, oauth.Refuse(oauth.InvalidTarget, "this client is not bound to %s: an operator must name it as a resource of the client", resource.Identifier)
+		return nil, oauth.Refuse(oauth.InvalidTarget,
+			"this client is not bound to %s: an operator must name it as a resource of the client", resource.Identifier)
 	}
 	asked, err := oauth.ParseScope(req.Form.Get("scope"))
 	if err != nil {

@@ -150,7 +150,8 @@ func (e *Endpoint) event(req *Request, granted *Granted) audit.Event {
 func (e *Endpoint) standing(req *Request, grant *oauth.Grant, parties *store.Parties,
 	redirectURI string) (*client.Standing, error) {
 	standing, err := e.Clients.Directory.Standing(parties, client.Permission{
-		Client: req.Client, Grant: grant, GrantType: req.GrantType, Method: req.Method, RedirectURI: redirectURI, Scope: grant.Scope,
+		Client: req.Client, Grant: grant, GrantType: req.GrantType, Method: req.Method, RedirectURI: redirectURI,
+		Scope: grant.Scope,
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok && refusal.Code == oauth.InvalidClient {
 		return nil, oauth.RefuseClient(req.Method == oauth.MethodBasic, "%s", refusal.Description)

@@ -158,7 +158,8 @@ func readCookies(r *http.Request) sentCookies {
 // because an attacker may have set one of the two.
 func (s sentCookies) value(name string) string {
 	found := s[name]
-	if len(found) != 1 || found[0] == nil || found[0].Quoted || len(found[0].Value) > maxCookie || !IsBase64URL(found[0].Value) {
+	if len(found) != 1 || found[0] == nil || found[0].Quoted || len(found[0].Value) > maxCookie ||
+		!IsBase64URL(found[0].Value) {
 		return ""
 	}
 	return found[0].Value

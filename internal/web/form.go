@@ -107,7 +107,8 @@ func parse(text string) (url.Values, error) {
 	}
 	values, err := url.ParseQuery(text)
 	if err != nil {
-		return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters are not form-encoded: separate them with & and escape special characters with %%")
+		return nil, oauth.Refuse(oauth.InvalidRequest,
+			"the parameters are not form-encoded: separate them with & and escape special characters with %%")
 	}
 	for name, all := range values {
 		if all = slices.DeleteFunc(all, func(value string) bool { return value == "" }); len(all) > 0 {

@@ -19,7 +19,7 @@ import (
 type Front struct {
 	Logger         *slog.Logger   // nil: slog.Default()
 	TrustedProxies []netip.Prefix // peers whose forwarding headers are used; none by default
-	HTTPS          bool           // whether the issuer's scheme is https; browsers are told to use only https (RFC 6797)
+	HTTPS          bool           // whether the issuer has https; browsers are told to use nothing else (RFC 6797)
 	Now            func() time.Time
 	Dates          func() time.Time // the clock of the audit log, for the time in request ids; nil: Now
 
@@ -39,7 +39,8 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := f.Now()
 		// A client's X-Request-Id is not used, because it would be written to the log.
-		request := audit.Request{ID: oauth.NewTimedID("", dates()), Address: f.address(log, r), UserAgent: r.UserAgent()}
+		request := audit.Request{ID: oauth.NewTimedID("", dates()), Address: f.address(log, r),
+			UserAgent: r.UserAgent()}
 		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), loggerKey{}, log))
 
 		h := w.Header()

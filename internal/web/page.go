@@ -55,8 +55,8 @@ func (p Page) AnswersClient() Page {
 	return p
 }
 
-// Scripted returns p for a page that runs scripts from /assets/, which may call this server. No other scripts run on it,
-// neither inline nor from elsewhere.
+// Scripted returns p for a page that runs scripts from /assets/, which may call this server. No other scripts run on
+// it, neither inline nor from elsewhere.
 func (p Page) Scripted() Page {
 	p.scripted = true
 	return p
@@ -131,8 +131,8 @@ func (p *Pages) HTMLFromAnySite(handle func(*http.Request) (Answer, error)) http
 	return p.adapt(true, handle)
 }
 
-// Reading is HTML for a page that is asked for by GET and changes nothing: HEAD is answered by the same handler, so that
-// it says the same about who may see the page.
+// Reading is HTML for a page that is asked for by GET and changes nothing: HEAD is answered by the same handler, so
+// that it says the same about who may see the page.
 func (p *Pages) Reading(handle func(*http.Request) (Answer, error)) http.Handler {
 	page := p.HTML(handle)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -280,7 +280,8 @@ func (p Page) protect(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Cross-Origin-Opener-Policy", opener)
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()")
+	h.Set("Permissions-Policy", "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), "+
+		"hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=()")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Pragma", "no-cache")
 }
@@ -321,7 +322,8 @@ func FailureOf(refusal *oauth.Refusal) Failure {
 	f := Failure{Status: refusal.Status(), Code: string(refusal.Code), Message: Sentence(refusal.Description)}
 	switch f.Status {
 	case http.StatusForbidden:
-		f.Title, f.Hint = "This is not allowed", "If you did not expect this, close the page and start again from the application you came from."
+		f.Title, f.Hint = "This is not allowed", "If you did not expect this, close the page and start again from "+
+			"the application you came from."
 	case http.StatusNotFound:
 		f.Title, f.Hint = "Nothing here", "Check the address, or go back to where you came from."
 	case http.StatusTooManyRequests:
@@ -332,7 +334,8 @@ func FailureOf(refusal *oauth.Refusal) Failure {
 		f.Title, f.Message = "Something went wrong", "This is an error of the server, not yours. It has been recorded."
 		f.Hint = "Try again. If it happens again, send the reference below to the administrator of this server."
 	default:
-		f.Title, f.Hint = "This request cannot be answered", "If going back to the application and starting again does not help, send this page to its developers."
+		f.Title, f.Hint = "This request cannot be answered", "If going back to the application and starting again "+
+			"does not help, send this page to its developers."
 	}
 	return f
 }

@@ -47,7 +47,7 @@ const (
 	Registered Caller = "registered" // clients with a registration access token (RFC 7592 §3)
 	People     Caller = "people"     // in a browser: every response is a page
 	Staff      Caller = "staff"      // people who are signed in and have a role; others are led to the sign-in
-	Operators  Caller = "operators"  // with an access token for the route's own resource; refusals of it are problems (RFC 9457)
+	Operators  Caller = "operators"  // with an access token for the route's resource; refusals are problems (RFC 9457)
 )
 
 // Paths returns the full paths of the route on a server whose issuer has the path base, or "" for none.
@@ -316,7 +316,8 @@ func fieldNames(list string) bool {
 	}
 	for _, c := range []byte(list) {
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~, ", c) >= 0:
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			strings.IndexByte("!#$%&'*+-.^_`|~, ", c) >= 0:
 		default:
 			return false
 		}

@@ -18,7 +18,8 @@ type Templates struct{ all *template.Template }
 // pass names that strangers chose through display, and isolate them from the surrounding text with <bdi>. It may call
 // the functions in more.
 func ParseTemplates(files fs.FS, more ...template.FuncMap) Templates {
-	all := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"asset": assetPath, "display": DisplayName})
+	all := template.New("").Option("missingkey=error").
+		Funcs(template.FuncMap{"asset": assetPath, "display": DisplayName})
 	for _, functions := range more {
 		all.Funcs(functions)
 	}

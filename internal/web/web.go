@@ -39,7 +39,8 @@ func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
 }
 
 // adapt adapts handle; fail writes its errors.
-func adapt[T any](handle func(*http.Request) (T, error), fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
+func adapt[T any](handle func(*http.Request) (T, error),
+	fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, err := call(r, handle)
 		if err != nil {
@@ -96,15 +97,19 @@ const (
 func checkRequest(r *http.Request) error {
 	switch {
 	case len(r.RequestURI) > maxURI:
-		return oauth.RefuseStatus(http.StatusRequestURITooLong, oauth.InvalidRequest, "the request URI is longer than %d bytes", maxURI)
+		return oauth.RefuseStatus(http.StatusRequestURITooLong, oauth.InvalidRequest,
+			"the request URI is longer than %d bytes", maxURI)
 	case fields(r.Header) > maxFields:
-		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "the request has more than %d header fields", maxFields)
+		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest,
+			"the request has more than %d header fields", maxFields)
 	case cookies(r.Header) > maxCookies:
-		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest, "the cookies are longer than %d bytes", maxCookies)
+		return oauth.RefuseStatus(http.StatusRequestHeaderFieldsTooLarge, oauth.InvalidRequest,
+			"the cookies are longer than %d bytes", maxCookies)
 	case r.URL.Host != "": // RFC 9112 §3.2.2 allows it, but attackers use it to get the host repeated
 		return oauth.Refuse(oauth.InvalidRequest, "this server is not a proxy: send only the path in the request line")
 	case r.Header.Get("Content-Encoding") != "":
-		return oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidRequest, "send the body without Content-Encoding")
+		return oauth.RefuseStatus(http.StatusUnsupportedMediaType, oauth.InvalidRequest,
+			"send the body without Content-Encoding")
 	}
 	return nil
 }
@@ -167,7 +172,8 @@ func writeJSON(w http.ResponseWriter, status int, header http.Header, body []byt
 func failJSON(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := verdict(r, err)
 	header := refusalHeader(refusal)
-	if refusal.Code == oauth.InvalidToken && r.Header.Get("Authorization") == "" { // RFC 6750 §3.1: no error code if no token was sent
+	// RFC 6750 §3.1: no error code if no token was sent
+	if refusal.Code == oauth.InvalidToken && r.Header.Get("Authorization") == "" {
 		header.Set("WWW-Authenticate", `Bearer realm="cardea"`)
 	}
 	body, err := encode(struct {

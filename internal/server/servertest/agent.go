@@ -52,7 +52,8 @@ func (a *Agent) Register(metadata any, tweaks ...Tweak) *Reply {
 	reply := a.Post("/oauth2/register", nil,
 		append([]Tweak{a.object(metadata), Header("Content-Type", "application/json")}, tweaks...)...)
 	if reply.Status == http.StatusCreated {
-		a.ClientID, a.Secret, a.RegistrationToken = reply.Text("client_id"), reply.Text("client_secret"), reply.Text("registration_access_token")
+		a.ClientID, a.Secret = reply.Text("client_id"), reply.Text("client_secret")
+		a.RegistrationToken = reply.Text("registration_access_token")
 		a.s.secret("client secret", a.Secret)
 		a.s.secret("registration access token", a.RegistrationToken)
 	}

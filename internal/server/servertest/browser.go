@@ -84,7 +84,8 @@ func (b *Browser) Post(ref string, params url.Values, tweaks ...Tweak) *Page {
 }
 
 func (b *Browser) resolve(ref string) string {
-	if path := b.base().Path; path != "" && strings.HasPrefix(ref, path+"/") { // the server's own links have the issuer's path
+	// The server's own links have the issuer's path.
+	if path := b.base().Path; path != "" && strings.HasPrefix(ref, path+"/") {
 		return b.origin() + ref
 	}
 	if strings.HasPrefix(ref, "/") {

@@ -56,11 +56,13 @@ var Useless = map[string]struct{ Said, Kept map[string]any }{
 		"refresh_token", map[string]any{}}}},
 	"grant_types of others": {Said: map[string]any{"grant_types": []string{"authorization_code", "refresh_token",
 		"implicit", "password", "client_credentials",
-		"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:device_code"}}},
+		"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange",
+		"urn:ietf:params:oauth:grant-type:device_code"}}},
 	"a signing algorithm without keys": {Said: map[string]any{"token_endpoint_auth_signing_alg": 256}},
 	"members of other standards": {Said: map[string]any{"default_max_age": "never", "require_auth_time": 1,
 		"subject_type": "pairwise", "sector_identifier_uri": "x", "id_token_signed_response_alg": nil,
-		"request_uris": "x", "initiate_login_uri": "javascript:x", "post_logout_redirect_uris": []string{"javascript:x"}, "client_name#fr": 5, "dpop_bound_access_tokens": "no"}},
+		"request_uris": "x", "initiate_login_uri": "javascript:x",
+		"post_logout_redirect_uris": []string{"javascript:x"}, "client_name#fr": 5, "dpop_bound_access_tokens": "no"}},
 }
 
 // RegisterRaw sends body unchanged as a registration.

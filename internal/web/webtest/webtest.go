@@ -25,13 +25,15 @@ var Pages = &web.Pages{
 // Probes are texts that would act as markup or code if a page did not escape them.
 var Probes = []string{
 	`"><script>alert(1)</script>`, `'><img src=x onerror=alert(1)>`, `</title><svg/onload=alert(1)>`, "`${alert(1)}`",
-	`javascript:alert(1)`, `{{.CSRF}}`, "&lt;script&gt;", `" autofocus onfocus=alert(1) x="`, "\r\nSet-Cookie: a=b", `<meta http-equiv=refresh content=0;url=//evil>`,
+	`javascript:alert(1)`, `{{.CSRF}}`, "&lt;script&gt;", `" autofocus onfocus=alert(1) x="`, "\r\nSet-Cookie: a=b",
+	`<meta http-equiv=refresh content=0;url=//evil>`,
 }
 
 // Answer returns the response to GET / with page.
 func Answer(page web.Answer) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	Pages.HTML(func(*http.Request) (web.Answer, error) { return page, nil }).ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil))
+	Pages.HTML(func(*http.Request) (web.Answer, error) { return page, nil }).
+		ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil))
 	return w
 }
 
@@ -58,7 +60,8 @@ func Text(page string) string {
 // Headers checks the headers of a page. answersClient says whether a form on it may lead to a redirect to a client.
 func Headers(t testing.TB, page web.Answer, answersClient bool) {
 	t.Helper()
-	policy, opener := "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'", "unsafe-none" // CN-29
+	policy := "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+	opener := "unsafe-none"
 	if !answersClient {
 		policy, opener = policy+"; form-action 'self'", "same-origin"
 	}
@@ -82,7 +85,8 @@ func Headers(t testing.TB, page web.Answer, answersClient bool) {
 }
 
 // elements are the HTML elements that pages may contain.
-var elements = strings.Fields("!doctype html head meta link title body main header img h1 p strong bdi span a form input div label button dl dt dd code fieldset legend ul li details summary")
+var elements = strings.Fields("!doctype html head meta link title body main header img h1 p strong bdi span a form " +
+	"input div label button dl dt dd code fieldset legend ul li details summary")
 
 // Inert checks that a page with probe in all its texts loads and runs nothing, and links and posts only to paths of
 // this server.
