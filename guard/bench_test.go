@@ -45,7 +45,8 @@ func BenchmarkProtect(b *testing.B) {
 	for name, handler := range map[string]http.Handler{"guarded": w.Guard.Protect(bare), "bare": bare} {
 		b.Run(name, func(b *testing.B) {
 			r := httptest.NewRequest(http.MethodPost, resource, nil)
-			r.Header.Set("Authorization", "Bearer "+w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"}))
+			r.Header.Set("Authorization",
+				"Bearer "+w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"}))
 			b.ReportAllocs()
 			for b.Loop() {
 				handler.ServeHTTP(nopWriter{}, r)

@@ -21,7 +21,8 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, header string) {
 		var reached counter
-		resp := ask(w.Guard.Protect(&reached), "", func(r *http.Request) { r.Header["Authorization"] = []string{header} })
+		resp := ask(w.Guard.Protect(&reached), "",
+			func(r *http.Request) { r.Header["Authorization"] = []string{header} })
 		good := strings.EqualFold(strings.Join(strings.Fields(header), " "), "Bearer "+token)
 		switch {
 		case reached.n == 1 && !good:
@@ -135,7 +136,8 @@ func FuzzStrictJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		var reached counter
 		message := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":` + value + `}}`
-		ask(w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached)), token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(message)) })
+		ask(w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached)), token,
+			func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(message)) })
 		valid := jsontext.Value(value).IsValid() && withinBounds(value)
 		switch {
 		case reached.n == 1 && !jsontext.Value(message).IsValid():

@@ -135,25 +135,27 @@ func body(t testing.TB, resp *httptest.ResponseRecorder) map[string]any {
 
 func TestNewRefusesWhatItCannotProtect(t *testing.T) {
 	for name, config := range map[string]guard.Config{
-		"MW-01 no resource":           {Issuer: "https://id.example.com"},
-		"MW-01 no issuer":             {Resource: resource},
-		"MW-01 nothing":               {},
-		"issuer without TLS":          {Resource: resource, Issuer: "http://id.example.com"},
-		"resource without TLS":        {Resource: "http://mcp.example.com/mcp", Issuer: "https://id.example.com"},
-		"loopback look-alike":         {Resource: resource, Issuer: "http://127.0.0.1.example.com"},
-		"localhost look-alike":        {Resource: resource, Issuer: "http://localhost.example.com"},
-		"localhost by U+017F":         {Resource: resource, Issuer: "http://localho%C5%BFt"},
-		"a name that ends alike":      {Resource: resource, Issuer: "http://mylocalhost"},
-		"resource with fragment":      {Resource: resource + "#x", Issuer: "https://id.example.com"},
-		"resource with empty frag":    {Resource: resource + "#", Issuer: "https://id.example.com"},
-		"resource with query":         {Resource: resource + "?x=1", Issuer: "https://id.example.com"},
-		"resource with user":          {Resource: "https://ada@mcp.example.com/mcp", Issuer: "https://id.example.com"},
-		"relative resource":           {Resource: "/mcp", Issuer: "https://id.example.com"},
-		"resource that is a urn":      {Resource: "urn:mcp", Issuer: "https://id.example.com"},
-		"issuer with query":           {Resource: resource, Issuer: "https://id.example.com?x"},
-		"a scope that is none":        {Resource: resource, Issuer: "https://id.example.com", Scopes: scope.Set{"a b"}},
-		"offline_access":              {Resource: resource, Issuer: "https://id.example.com", Scopes: scope.Of("offline_access")},
-		"introspection without proof": {Resource: resource, Issuer: "https://id.example.com", Introspection: &guard.Credentials{ClientID: "rs"}},
+		"MW-01 no resource":        {Issuer: "https://id.example.com"},
+		"MW-01 no issuer":          {Resource: resource},
+		"MW-01 nothing":            {},
+		"issuer without TLS":       {Resource: resource, Issuer: "http://id.example.com"},
+		"resource without TLS":     {Resource: "http://mcp.example.com/mcp", Issuer: "https://id.example.com"},
+		"loopback look-alike":      {Resource: resource, Issuer: "http://127.0.0.1.example.com"},
+		"localhost look-alike":     {Resource: resource, Issuer: "http://localhost.example.com"},
+		"localhost by U+017F":      {Resource: resource, Issuer: "http://localho%C5%BFt"},
+		"a name that ends alike":   {Resource: resource, Issuer: "http://mylocalhost"},
+		"resource with fragment":   {Resource: resource + "#x", Issuer: "https://id.example.com"},
+		"resource with empty frag": {Resource: resource + "#", Issuer: "https://id.example.com"},
+		"resource with query":      {Resource: resource + "?x=1", Issuer: "https://id.example.com"},
+		"resource with user":       {Resource: "https://ada@mcp.example.com/mcp", Issuer: "https://id.example.com"},
+		"relative resource":        {Resource: "/mcp", Issuer: "https://id.example.com"},
+		"resource that is a urn":   {Resource: "urn:mcp", Issuer: "https://id.example.com"},
+		"issuer with query":        {Resource: resource, Issuer: "https://id.example.com?x"},
+		"a scope that is none":     {Resource: resource, Issuer: "https://id.example.com", Scopes: scope.Set{"a b"}},
+		"offline_access": {Resource: resource, Issuer: "https://id.example.com",
+			Scopes: scope.Of("offline_access")},
+		"introspection without proof": {Resource: resource, Issuer: "https://id.example.com",
+			Introspection: &guard.Credentials{ClientID: "rs"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if g, err := guard.New(config); err == nil || g != nil {
@@ -181,8 +183,8 @@ func TestProtectLetsInWhoMayCome(t *testing.T) {
 	if resp.Code != http.StatusOK || got == nil {
 		t.Fatalf("status %d, token %v", resp.Code, got)
 	}
-	want := &guard.Token{Issuer: w.URL, Subject: "ada", ClientID: "c1", Audience: resource, Scopes: scope.Of("a", "b:*"),
-		ID: "grt_1.x", IssuedAt: w.Now(), Expiry: w.Now().Add(10 * time.Minute)}
+	want := &guard.Token{Issuer: w.URL, Subject: "ada", ClientID: "c1", Audience: resource,
+		Scopes: scope.Of("a", "b:*"), ID: "grt_1.x", IssuedAt: w.Now(), Expiry: w.Now().Add(10 * time.Minute)}
 	if diff := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "payload" }, cmp.Ignore())); diff != "" {
 		t.Error(diff)
 	}
@@ -213,7 +215,8 @@ func TestProtectLetsInWhoMayCome(t *testing.T) {
 		}
 	})
 	t.Run("typ as a media type", func(t *testing.T) {
-		c := map[string]any{"iss": w.URL, "sub": "a", "aud": resource, "client_id": "c", "jti": "j", "iat": w.Now().Unix(), "exp": float64(w.Now().Unix()) + 60.5}
+		c := map[string]any{"iss": w.URL, "sub": "a", "aud": resource, "client_id": "c", "jti": "j",
+			"iat": w.Now().Unix(), "exp": float64(w.Now().Unix()) + 60.5}
 		if resp := ask(handler, w.Sign(map[string]any{"typ": "application/AT+JWT"}, c)); resp.Code != http.StatusOK {
 			t.Error(resp.Code, body(t, resp))
 		}
@@ -245,57 +248,60 @@ func TestProtectRefuses(t *testing.T) {
 	cut := good(nil)
 
 	for name, token := range map[string]string{
-		"GW-02 token for another resource":      good(map[string]any{"aud": "https://other.example.com/mcp"}),
-		"GW-02 token for a path below":          good(map[string]any{"aud": resource + "/x"}),
-		"GW-02 token with a slash more":         good(map[string]any{"aud": resource + "/"}),
-		"GW-02 no audience":                     good(map[string]any{"aud": nil}),
-		"GW-02 empty audience":                  good(map[string]any{"aud": []string{}}),
-		"GW-02 ours and another audience":       good(map[string]any{"aud": []string{resource, "https://other.example.com"}}),
-		"GW-02 audience is no string":           good(map[string]any{"aud": 1}),
-		"GW-04 expired":                         good(map[string]any{"exp": w.Now().Unix()}),
-		"GW-04 no expiry":                       good(map[string]any{"exp": nil}),
-		"GW-04 expiry is text":                  good(map[string]any{"exp": "9999999999"}),
-		"GW-04 expiry beyond all dates":         good(map[string]any{"exp": 1e300}),
-		"GW-04 expiry before all dates":         good(map[string]any{"exp": -1}),
-		"GW-04 not valid yet":                   good(map[string]any{"nbf": w.Now().Unix() + 61}),
-		"GW-04 issued in the future":            good(map[string]any{"iat": w.Now().Unix() + 61}),
-		"GW-04 no iat":                          good(map[string]any{"iat": nil}),
-		"GW-04 wrong issuer":                    good(map[string]any{"iss": "https://id.example.com"}),
-		"GW-04 issuer with a slash more":        good(map[string]any{"iss": w.URL + "/"}),
-		"GW-04 no issuer":                       good(map[string]any{"iss": nil}),
-		"GW-04 no subject":                      good(map[string]any{"sub": nil}),
-		"GW-04 no client":                       good(map[string]any{"client_id": nil}),
-		"GW-04 no jti":                          good(map[string]any{"jti": nil}),
-		"GW-04 bound to a key":                  good(map[string]any{"cnf": map[string]string{"jkt": "x"}}),
-		"GW-04 scope is an array":               good(map[string]any{"scope": []string{"a"}}),
-		"GW-04 scope with a quotation mark":     good(map[string]any{"scope": `a"b`}),
-		"GW-04 an ID token":                     signed(map[string]any{"typ": "JWT"}),
-		"GW-04 no typ":                          signed(map[string]any{"typ": ""}),
-		"GW-04 a logout token":                  signed(map[string]any{"typ": "logout+jwt"}),
-		"JK-05 unknown key":                     signed(map[string]any{"kid": "other"}),
-		"no kid":                                signed(map[string]any{"kid": ""}),
-		"JK-06 alg none":                        forged(`{"alg":"none","typ":"at+jwt"}`),
-		"JK-06 alg None":                        forged(`{"alg":"None","typ":"at+jwt","kid":"` + kid + `"}`),
-		"JK-06 HS256 by the public key":         forged(`{"alg":"HS256","typ":"at+jwt","kid":"` + kid + `"}`),
-		"JK-06 RS256 by an EC key":              forged(`{"alg":"RS256","typ":"at+jwt","kid":"` + kid + `"}`),
-		"JK-06 embedded jwk":                    signed(map[string]any{"jwk": map[string]string{"kty": "EC"}}),
-		"JK-06 jku":                             signed(map[string]any{"jku": other.URL + "/.well-known/jwks"}),
-		"JK-06 x5u":                             signed(map[string]any{"x5u": other.URL}),
-		"JK-06 x5c":                             signed(map[string]any{"x5c": []string{"AA=="}}),
-		"JK-06 crit":                            signed(map[string]any{"crit": []string{"b64"}, "b64": true}),
-		"JK-06 header keys twice":               forged(`{"alg":"ES256","alg":"none","typ":"at+jwt","kid":"` + kid + `"}`),
-		"JK-08 issuer B's token, same key id":   other.Sign(map[string]any{"kid": kid}, claims),
-		"JK-08 issuer B's token":                other.Token(guardtest.Claims{Audience: resource}),
-		"signature cut off":                     cut[:strings.LastIndexByte(cut, '.')+1],
-		"signature cut short":                   cut[:len(cut)-4],
-		"IR-10 signature spelled another way":   cut[:len(cut)-1] + string(cut[len(cut)-1]+1),
-		"one part":                              "garbage",
-		"five parts":                            "a.b.c.d.e",
-		"header is no JSON":                     forged("x"),
-		"header is an array":                    forged("[]"),
-		"GW-06 a token of the greatest length":  strings.Repeat("a", 16<<10),
-		"claims that are no JSON":               cut[:strings.IndexByte(cut, '.')+1] + "eA" + cut[strings.LastIndexByte(cut, '.'):],
-		"payload of somebody else's good token": strings.Split(cut, ".")[0] + "." + strings.Split(good(map[string]any{"sub": "eve"}), ".")[1] + "." + strings.Split(cut, ".")[2],
+		"GW-02 token for another resource": good(map[string]any{"aud": "https://other.example.com/mcp"}),
+		"GW-02 token for a path below":     good(map[string]any{"aud": resource + "/x"}),
+		"GW-02 token with a slash more":    good(map[string]any{"aud": resource + "/"}),
+		"GW-02 no audience":                good(map[string]any{"aud": nil}),
+		"GW-02 empty audience":             good(map[string]any{"aud": []string{}}),
+		"GW-02 ours and another audience": good(map[string]any{"aud": []string{resource,
+			"https://other.example.com"}}),
+		"GW-02 audience is no string":          good(map[string]any{"aud": 1}),
+		"GW-04 expired":                        good(map[string]any{"exp": w.Now().Unix()}),
+		"GW-04 no expiry":                      good(map[string]any{"exp": nil}),
+		"GW-04 expiry is text":                 good(map[string]any{"exp": "9999999999"}),
+		"GW-04 expiry beyond all dates":        good(map[string]any{"exp": 1e300}),
+		"GW-04 expiry before all dates":        good(map[string]any{"exp": -1}),
+		"GW-04 not valid yet":                  good(map[string]any{"nbf": w.Now().Unix() + 61}),
+		"GW-04 issued in the future":           good(map[string]any{"iat": w.Now().Unix() + 61}),
+		"GW-04 no iat":                         good(map[string]any{"iat": nil}),
+		"GW-04 wrong issuer":                   good(map[string]any{"iss": "https://id.example.com"}),
+		"GW-04 issuer with a slash more":       good(map[string]any{"iss": w.URL + "/"}),
+		"GW-04 no issuer":                      good(map[string]any{"iss": nil}),
+		"GW-04 no subject":                     good(map[string]any{"sub": nil}),
+		"GW-04 no client":                      good(map[string]any{"client_id": nil}),
+		"GW-04 no jti":                         good(map[string]any{"jti": nil}),
+		"GW-04 bound to a key":                 good(map[string]any{"cnf": map[string]string{"jkt": "x"}}),
+		"GW-04 scope is an array":              good(map[string]any{"scope": []string{"a"}}),
+		"GW-04 scope with a quotation mark":    good(map[string]any{"scope": `a"b`}),
+		"GW-04 an ID token":                    signed(map[string]any{"typ": "JWT"}),
+		"GW-04 no typ":                         signed(map[string]any{"typ": ""}),
+		"GW-04 a logout token":                 signed(map[string]any{"typ": "logout+jwt"}),
+		"JK-05 unknown key":                    signed(map[string]any{"kid": "other"}),
+		"no kid":                               signed(map[string]any{"kid": ""}),
+		"JK-06 alg none":                       forged(`{"alg":"none","typ":"at+jwt"}`),
+		"JK-06 alg None":                       forged(`{"alg":"None","typ":"at+jwt","kid":"` + kid + `"}`),
+		"JK-06 HS256 by the public key":        forged(`{"alg":"HS256","typ":"at+jwt","kid":"` + kid + `"}`),
+		"JK-06 RS256 by an EC key":             forged(`{"alg":"RS256","typ":"at+jwt","kid":"` + kid + `"}`),
+		"JK-06 embedded jwk":                   signed(map[string]any{"jwk": map[string]string{"kty": "EC"}}),
+		"JK-06 jku":                            signed(map[string]any{"jku": other.URL + "/.well-known/jwks"}),
+		"JK-06 x5u":                            signed(map[string]any{"x5u": other.URL}),
+		"JK-06 x5c":                            signed(map[string]any{"x5c": []string{"AA=="}}),
+		"JK-06 crit":                           signed(map[string]any{"crit": []string{"b64"}, "b64": true}),
+		"JK-06 header keys twice":              forged(`{"alg":"ES256","alg":"none","typ":"at+jwt","kid":"` + kid + `"}`),
+		"JK-08 issuer B's token, same key id":  other.Sign(map[string]any{"kid": kid}, claims),
+		"JK-08 issuer B's token":               other.Token(guardtest.Claims{Audience: resource}),
+		"signature cut off":                    cut[:strings.LastIndexByte(cut, '.')+1],
+		"signature cut short":                  cut[:len(cut)-4],
+		"IR-10 signature spelled another way":  cut[:len(cut)-1] + string(cut[len(cut)-1]+1),
+		"one part":                             "garbage",
+		"five parts":                           "a.b.c.d.e",
+		"header is no JSON":                    forged("x"),
+		"header is an array":                   forged("[]"),
+		"GW-06 a token of the greatest length": strings.Repeat("a", 16<<10),
+		"claims that are no JSON": cut[:strings.IndexByte(cut, '.')+1] + "eA" +
+			cut[strings.LastIndexByte(cut, '.'):],
+		"payload of somebody else's good token": strings.Split(cut, ".")[0] + "." +
+			strings.Split(good(map[string]any{"sub": "eve"}), ".")[1] + "." + strings.Split(cut, ".")[2],
 	} {
 		t.Run(name, func(t *testing.T) {
 			var reached counter
@@ -325,19 +331,25 @@ func TestProtectRefuses(t *testing.T) {
 	}{
 		{"GW-01 no token", func(*http.Request) {}, 401, "unauthorized"},
 		{"another scheme", func(r *http.Request) { r.SetBasicAuth("a", "b") }, 401, "unauthorized"},
-		{"a scheme that begins alike", func(r *http.Request) { r.Header.Set("Authorization", "Bearerx "+token) }, 401, "unauthorized"},
-		{"GW-05 token in the query", func(r *http.Request) { r.URL.RawQuery = "access_token=" + token }, 401, "unauthorized"},
+		{"a scheme that begins alike", func(r *http.Request) { r.Header.Set("Authorization", "Bearerx "+token) }, 401,
+			"unauthorized"},
+		{"GW-05 token in the query", func(r *http.Request) { r.URL.RawQuery = "access_token=" + token }, 401,
+			"unauthorized"},
 		{"GW-05 token in the body", func(r *http.Request) {
 			r.Body = io.NopCloser(strings.NewReader("access_token=" + token))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		}, 401, "unauthorized"},
 		{"GW-06 two headers", func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token} }, 400, "invalid_request"},
 		{"GW-06 two headers, one empty", func(r *http.Request) { r.Header["Authorization"] = []string{"", "Bearer " + token} }, 400, "invalid_request"},
-		{"GW-06 two tokens", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+", Bearer "+token) }, 400, "invalid_request"},
-		{"GW-06 NUL", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\x00") }, 400, "invalid_request"},
+		{"GW-06 two tokens", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+", Bearer "+token) },
+			400, "invalid_request"},
+		{"GW-06 NUL", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\x00") }, 400,
+			"invalid_request"},
 		{"GW-06 100 KB", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+strings.Repeat("a", 100<<10)) }, 400, "invalid_request"},
-		{"nothing after Bearer", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }, 400, "invalid_request"},
-		{"a line break", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\r\n") }, 400, "invalid_request"},
+		{"nothing after Bearer", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }, 400,
+			"invalid_request"},
+		{"a line break", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\r\n") }, 400,
+			"invalid_request"},
 		{"only padding", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ==") }, 400, "invalid_request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -371,7 +383,8 @@ func TestProtectRefuses(t *testing.T) {
 
 func TestClocksMayDifferAMinute(t *testing.T) {
 	w := newWorld(t)
-	token := w.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"iat": w.Now().Unix() + 60, "nbf": w.Now().Unix() + 60}})
+	token := w.Token(guardtest.Claims{Audience: resource,
+		Extra: map[string]any{"iat": w.Now().Unix() + 60, "nbf": w.Now().Unix() + 60}})
 	if _, err := w.Guard.Verify(t.Context(), token); err != nil {
 		t.Error(err)
 	}
@@ -447,7 +460,8 @@ func TestKeys(t *testing.T) {
 		for second := range 10 {
 			var wg sync.WaitGroup
 			for n := range 20 {
-				token := w.Sign(map[string]any{"kid": fmt.Sprint("no-", second, "-", n)}, map[string]any{"iss": w.URL, "aud": resource})
+				token := w.Sign(map[string]any{"kid": fmt.Sprint("no-", second, "-", n)},
+					map[string]any{"iss": w.URL, "aud": resource})
 				wg.Go(func() { refused(t, w, token, 401) })
 			}
 			wg.Wait()
@@ -546,22 +560,24 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 		status  int
 		trusted bool
 	}{
-		"what it should be":                {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, trusted: true},
-		"keys on another host with TLS":    {answer: `{"issuer":"%[1]s","jwks_uri":"https://keys.example.com/jwks"}`, trusted: true},
-		"MW-06 another issuer":             {answer: `{"issuer":"https://evil.example.com","jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 issuer with a slash more":   {answer: `{"issuer":"%[1]s/","jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 no issuer":                  {answer: `{"jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 issuer twice":               {answer: `{"issuer":"https://evil.example.com","issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 keys without TLS":           {answer: `{"issuer":"%[1]s","jwks_uri":"http://keys.example.com/jwks"}`},
-		"MW-06 keys on loopback":           {answer: `{"issuer":"%[1]s","jwks_uri":"http://127.0.0.1/jwks"}`},
-		"MW-06 keys from a file":           {answer: `{"issuer":"%[1]s","jwks_uri":"file:///etc/passwd"}`},
-		"MW-06 introspection without TLS":  {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks","introspection_endpoint":"http://keys.example.com/i"}`},
-		"MW-06 redirect to another origin": {answer: inside.URL + "/.well-known/oauth-authorization-server", status: http.StatusFound},
-		"no jwks_uri":                      {answer: `{"issuer":"%[1]s"}`},
-		"not 200":                          {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, status: http.StatusAccepted},
-		"a page":                           {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, kind: "text/html"},
-		"without end":                      {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}` + strings.Repeat(" ", 1<<20)},
-		"no keys":                          {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, keys: `{"keys":[]}`},
+		"what it should be": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, trusted: true},
+		"keys on another host with TLS": {answer: `{"issuer":"%[1]s","jwks_uri":"https://keys.example.com/jwks"}`,
+			trusted: true},
+		"MW-06 another issuer":            {answer: `{"issuer":"https://evil.example.com","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 issuer with a slash more":  {answer: `{"issuer":"%[1]s/","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 no issuer":                 {answer: `{"jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 issuer twice":              {answer: `{"issuer":"https://evil.example.com","issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 keys without TLS":          {answer: `{"issuer":"%[1]s","jwks_uri":"http://keys.example.com/jwks"}`},
+		"MW-06 keys on loopback":          {answer: `{"issuer":"%[1]s","jwks_uri":"http://127.0.0.1/jwks"}`},
+		"MW-06 keys from a file":          {answer: `{"issuer":"%[1]s","jwks_uri":"file:///etc/passwd"}`},
+		"MW-06 introspection without TLS": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks","introspection_endpoint":"http://keys.example.com/i"}`},
+		"MW-06 redirect to another origin": {answer: inside.URL + "/.well-known/oauth-authorization-server",
+			status: http.StatusFound},
+		"no jwks_uri": {answer: `{"issuer":"%[1]s"}`},
+		"not 200":     {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, status: http.StatusAccepted},
+		"a page":      {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, kind: "text/html"},
+		"without end": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}` + strings.Repeat(" ", 1<<20)},
+		"no keys":     {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, keys: `{"keys":[]}`},
 		"keys that are none": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`,
 			keys: `{"keys":[7,{"kty":"oct","kid":"a","k":"AAAA"},{"kty":"XX","kid":"b"}]}`},
 	} {
@@ -602,12 +618,14 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 				}
 				return (&net.Dialer{}).DialContext(ctx, network, address)
 			}
-			g, err := guard.New(guard.Config{Issuer: issuer.URL, Resource: resource, HTTPClient: client, Logger: slog.New(slog.DiscardHandler)})
+			g, err := guard.New(guard.Config{Issuer: issuer.URL, Resource: resource, HTTPClient: client,
+				Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			var reached counter
-			resp := ask(g.Protect(&reached), inside.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"iss": issuer.URL}}))
+			resp := ask(g.Protect(&reached),
+				inside.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"iss": issuer.URL}}))
 			switch {
 			case c.trusted && resp.Code != 200:
 				t.Errorf("status %d %s", resp.Code, resp.Body)
@@ -751,7 +769,8 @@ func TestFreshness(t *testing.T) {
 				_, _ = io.Copy(rw, resp.Body)
 			})
 			g := newWorld(t, func(c *guard.Config) { c.Issuer, c.Now = front.URL, w.Now }).Guard
-			token := w.Token(guardtest.Claims{Audience: resource, TTL: 48 * time.Hour, Extra: map[string]any{"iss": front.URL}})
+			token := w.Token(guardtest.Claims{Audience: resource, TTL: 48 * time.Hour,
+				Extra: map[string]any{"iss": front.URL}})
 			verify := func() {
 				if _, err := g.Verify(t.Context(), token); err != nil {
 					t.Fatal(err)
@@ -831,7 +850,8 @@ func TestStrictValidationOfAnswers(t *testing.T) {
 	w := newWorld(t)
 	mux.HandleFunc("/.well-known/oauth-authorization-server", func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(rw, `{"issuer":%q,"jwks_uri":"%s/.well-known/jwks","introspection_endpoint":"%s/i"}`, server.URL, w.URL, server.URL)
+		fmt.Fprintf(rw, `{"issuer":%q,"jwks_uri":"%s/.well-known/jwks","introspection_endpoint":"%s/i"}`, server.URL,
+			w.URL, server.URL)
 	})
 	mux.HandleFunc("/i", func(rw http.ResponseWriter, r *http.Request) {
 		if id, secret, _ := r.BasicAuth(); id != "r%3As" || secret != "s%2B+%25" {
@@ -913,7 +933,8 @@ func TestRequireScope(t *testing.T) {
 	})
 	t.Run("GW-41 a token verified by another server's guard is not accepted", func(t *testing.T) {
 		var reached counter
-		other := newWorld(t, func(c *guard.Config) { c.Resource, c.Issuer, c.Now = "https://other.example.com", w.URL, w.Now })
+		other := newWorld(t,
+			func(c *guard.Config) { c.Resource, c.Issuer, c.Now = "https://other.example.com", w.URL, w.Now })
 		handler := other.Guard.Protect(w.Guard.RequireScope("a")(&reached))
 		if resp := ask(handler, w.Token(guardtest.Claims{Audience: "https://other.example.com", Scope: "a"})); resp.Code != 401 || reached.n != 0 {
 			t.Error(resp.Code)
@@ -1006,10 +1027,10 @@ func TestWellKnown(t *testing.T) {
 	}
 	t.Run("MD-06 other paths", func(t *testing.T) {
 		for _, path := range []string{
-			"/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp/", "/.well-known/oauth-protected-resource/",
-			"/.well-known/oauth-protected-resource/mcp/..%2fmcp", "/.well-known/oauth-protected-resource/%6dcp",
-			"/.well-known/oauth-protected-resource/x/../mcp", "/.well-known/oauth-authorization-server/mcp",
-			"/.well-known/jwks", "/.well-known/", "/",
+			"/.well-known/oauth-protected-resource/other", "/.well-known/oauth-protected-resource/mcp/",
+			"/.well-known/oauth-protected-resource/", "/.well-known/oauth-protected-resource/mcp/..%2fmcp",
+			"/.well-known/oauth-protected-resource/%6dcp", "/.well-known/oauth-protected-resource/x/../mcp",
+			"/.well-known/oauth-authorization-server/mcp", "/.well-known/jwks", "/.well-known/", "/",
 		} {
 			resp := get(t, one, path)
 			if got := body(t, resp); resp.Code != 404 || got["error"] != "not_found" || resp.Header().Get("Content-Type") != "application/json" {
@@ -1100,8 +1121,11 @@ func TestWriteError(t *testing.T) {
 		return rec
 	}
 	t.Run("what the handler meant", func(t *testing.T) {
-		resp := answer(fmt.Errorf("booking: %w", &guard.Error{Status: 409, Code: "conflict", Description: "Taken.", URI: "https://mcp.example.com/docs/errors", RetryAfter: 1500 * time.Millisecond}))
-		want := map[string]any{"error": "conflict", "error_description": "Taken.", "error_uri": "https://mcp.example.com/docs/errors"}
+		resp := answer(fmt.Errorf("booking: %w",
+			&guard.Error{Status: 409, Code: "conflict", Description: "Taken.",
+				URI: "https://mcp.example.com/docs/errors", RetryAfter: 1500 * time.Millisecond}))
+		want := map[string]any{"error": "conflict", "error_description": "Taken.",
+			"error_uri": "https://mcp.example.com/docs/errors"}
 		if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 409 || resp.Header().Get("Retry-After") != "2" || resp.Header().Get("WWW-Authenticate") != "" {
 			t.Errorf("%d %v %s", resp.Code, resp.Header(), diff)
 		}
@@ -1115,7 +1139,8 @@ func TestWriteError(t *testing.T) {
 	})
 	t.Run("MD-08 the challenge is quoted", func(t *testing.T) {
 		resp := answer(&guard.Error{Status: 401, Code: "invalid_token", Description: "a\"b\\c\r\nSet-Cookie: x ü"})
-		want := `Bearer error="invalid_token", error_description="a\"b\\c??Set-Cookie: x ?", resource_metadata="` + metadataURL + `", scope="mcp:tools:weather"`
+		want := `Bearer error="invalid_token", error_description="a\"b\\c??Set-Cookie: x ?", resource_metadata="` +
+			metadataURL + `", scope="mcp:tools:weather"`
 		if got := resp.Header().Get("WWW-Authenticate"); got != want {
 			t.Error(got)
 		}
@@ -1175,14 +1200,16 @@ func TestScopesThatAreNotKnown(t *testing.T) {
 		f()
 		return ""
 	}
-	config := guard.Config{Issuer: w.URL, Resource: resource, Scopes: scope.Of("mcp:tools:weather", "mcp:tools:email:send", "mcp:resources:*")}
+	config := guard.Config{Issuer: w.URL, Resource: resource,
+		Scopes: scope.Of("mcp:tools:weather", "mcp:tools:email:send", "mcp:resources:*")}
 	_, byDefault := guard.New(func(c guard.Config) guard.Config { c.DefaultScopes = scope.Of("mcp:tool:weather"); return c }(config))
 	_, advertised := guard.New(func(c guard.Config) guard.Config { c.AdvertisedScopes = scope.Of("mcp:tools:*"); return c }(config))
 	for want, got := range map[string]string{
 		`guard: DefaultScopes: "mcp:tool:weather" is not among Scopes; did you mean "mcp:tools:weather"?`: fmt.Sprint(byDefault),
 		`guard: AdvertisedScopes: "mcp:tools:*" is not among Scopes; did you mean "mcp:tools:weather"?`:   fmt.Sprint(advertised),
 		`guard: RequireToolScopes: tool "send": "mcp:tools:e-mail:send" is not among Scopes; did you mean "mcp:tools:email:send"?`: panicking(func() {
-			g.RequireToolScopes(guard.ToolScopes{"ok": {"mcp:resources:x"}, "send": {"mcp:tools:weather", "mcp:tools:e-mail:send"}})
+			g.RequireToolScopes(guard.ToolScopes{"ok": {"mcp:resources:x"},
+				"send": {"mcp:tools:weather", "mcp:tools:e-mail:send"}})
 		}),
 		`guard: RequireScope: "mcp:tools:Weather" is not among Scopes; did you mean "mcp:tools:weather"?`: panicking(func() { g.RequireScope("mcp:tools:Weather") }),
 		`guard: LimitRate: "mcp:resource:x" is not among Scopes; did you mean "mcp:resources:*"?`: panicking(func() {

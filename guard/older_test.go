@@ -36,7 +36,8 @@ func TestOlderClients(t *testing.T) {
 	t.Run("metadata of the issuer, but for the authorization endpoint", func(t *testing.T) {
 		got := body(t, call(t, http.MethodGet, "/.well-known/oauth-authorization-server", ""))
 		rec := httptest.NewRecorder()
-		guard.WellKnown(w.Guard).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/.well-known/oauth-authorization-server", nil))
+		guard.WellKnown(w.Guard).
+			ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/.well-known/oauth-authorization-server", nil))
 		want := body(t, rec)
 		want["authorization_endpoint"] = "https://mcp.example.com/authorize"
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -45,7 +46,8 @@ func TestOlderClients(t *testing.T) {
 	})
 	t.Run("authorize is for this server", func(t *testing.T) {
 		for _, tt := range []struct{ query, want string }{
-			{"?response_type=code&state=a%2Bb%20c", "response_type=code&state=a%2Bb%20c&resource=https%3A%2F%2Fmcp.example.com%2Fmcp"},
+			{"?response_type=code&state=a%2Bb%20c",
+				"response_type=code&state=a%2Bb%20c&resource=https%3A%2F%2Fmcp.example.com%2Fmcp"},
 			{"?state=x&resource=https%3A%2F%2Fmcp.example.com%2F", "state=x&resource=https%3A%2F%2Fmcp.example.com%2F"},
 			{"?resource=", "resource=&resource=https%3A%2F%2Fmcp.example.com%2Fmcp"},
 			{"", "resource=https%3A%2F%2Fmcp.example.com%2Fmcp"},
@@ -64,17 +66,22 @@ func TestOlderClients(t *testing.T) {
 		}
 	})
 	t.Run("a client that knows only the origin gets a token", func(t *testing.T) {
-		registered := call(t, http.MethodPost, "/register", `{"client_name":"Old","redirect_uris":["http://127.0.0.1:3334/callback"]}`, header("Content-Type", "application/json"))
+		registered := call(t, http.MethodPost, "/register",
+			`{"client_name":"Old","redirect_uris":["http://127.0.0.1:3334/callback"]}`,
+			header("Content-Type", "application/json"))
 		id, _ := body(t, registered)["client_id"].(string)
 		if id == "" {
 			t.Fatalf("%d %s", registered.Code, registered.Body)
 		}
-		token := call(t, http.MethodPost, "/token", url.Values{"grant_type": {"authorization_code"}, "client_id": {id}, "code": {"none"}}.Encode(), form)
+		token := call(t, http.MethodPost, "/token",
+			url.Values{"grant_type": {"authorization_code"}, "client_id": {id}, "code": {"none"}}.Encode(), form)
 		if got := body(t, token); token.Code != http.StatusBadRequest || got["error"] != "invalid_grant" {
 			t.Errorf("%d %v", token.Code, got)
 		}
 		basic := base64.StdEncoding.EncodeToString([]byte(w.ClientID + ":" + w.ClientSecret))
-		token = call(t, http.MethodPost, "/token", url.Values{"grant_type": {"client_credentials"}, "resource": {resource}}.Encode(), form, header("Authorization", "Basic "+basic))
+		token = call(t, http.MethodPost, "/token",
+			url.Values{"grant_type": {"client_credentials"}, "resource": {resource}}.Encode(), form,
+			header("Authorization", "Basic "+basic))
 		if got := body(t, token); token.Code != http.StatusOK || got["access_token"] == nil || token.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%d %v", token.Code, got)
 		}
@@ -84,8 +91,10 @@ func TestOlderClients(t *testing.T) {
 			method, target string
 			status         int
 		}{
-			{http.MethodGet, "/token", 405}, {http.MethodGet, "/register", 405}, {http.MethodPost, "/authorize", 405}, {http.MethodDelete, "/register", 405},
-			{http.MethodPost, "/token/", 404}, {http.MethodPost, "/oauth2/token", 404}, {http.MethodPost, "/%74oken", 404}, {http.MethodGet, "/", 404},
+			{http.MethodGet, "/token", 405}, {http.MethodGet, "/register", 405}, {http.MethodPost, "/authorize", 405},
+			{http.MethodDelete, "/register", 405},
+			{http.MethodPost, "/token/", 404}, {http.MethodPost, "/oauth2/token", 404},
+			{http.MethodPost, "/%74oken", 404}, {http.MethodGet, "/", 404},
 			{http.MethodOptions, "/token", 204}, {http.MethodHead, "/authorize", 302},
 		} {
 			resp := call(t, tt.method, tt.target, "")
@@ -114,7 +123,8 @@ func TestOlderClientsHandOn(t *testing.T) {
 		mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(map[string]any{
-				"issuer": issuer.URL, "jwks_uri": issuer.URL + "/jwks", "token_endpoint": issuer.URL + "/token", "authorization_endpoint": "http://plain.example/authorize",
+				"issuer": issuer.URL, "jwks_uri": issuer.URL + "/jwks", "token_endpoint": issuer.URL + "/token",
+				"authorization_endpoint": "http://plain.example/authorize",
 			})
 		})
 		mux.HandleFunc("/token", answer)
@@ -125,7 +135,8 @@ func TestOlderClientsHandOn(t *testing.T) {
 		r := httptest.NewRequest(method, "https://mcp.example.com"+path, strings.NewReader(body))
 		r.Header = http.Header{
 			"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"},
-			"Cookie": {"session=secret"}, "X-Forwarded-For": {"10.0.0.1"}, "Forwarded": {"for=10.0.0.1"}, "X-Other": {"x"},
+			"Cookie": {"session=secret"}, "X-Forwarded-For": {"10.0.0.1"}, "Forwarded": {"for=10.0.0.1"},
+			"X-Other": {"x"},
 		}
 		rec := httptest.NewRecorder()
 		g.OlderClients().ServeHTTP(rec, r)
@@ -159,12 +170,14 @@ func TestOlderClientsHandOn(t *testing.T) {
 		answer             http.HandlerFunc
 		status             int
 	}{
-		"a long request": {http.MethodPost, "/token", strings.Repeat("x", 64<<10+1), func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }, 413},
+		"a long request": {http.MethodPost, "/token", strings.Repeat("x", 64<<10+1),
+			func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }, 413},
 		"a long answer": {http.MethodPost, "/token", "a=b", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write(make([]byte, 256<<10+1))
 		}, 502},
-		"a page": {http.MethodPost, "/token", "a=b", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<title>Hello</title>") }, 502},
+		"a page": {http.MethodPost, "/token", "a=b",
+			func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<title>Hello</title>") }, 502},
 		"a redirect": {http.MethodPost, "/token", "a=b", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Location", "https://evil.example/token")

@@ -30,7 +30,8 @@ var tools = guard.ToolScopes{
 
 func call(tool string) string {
 	name, _ := json.Marshal(tool)
-	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":` + string(name) + `,"arguments":{"city":"Zürich"}}}`
+	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":` + string(name) +
+		`,"arguments":{"city":"Zürich"}}}`
 }
 
 func TestRequireToolScopes(t *testing.T) {
@@ -94,8 +95,9 @@ func TestRequireToolScopes(t *testing.T) {
 	}
 
 	for name, tool := range map[string]string{
-		"unknown": "delete_all", "other case": "Get_forecast", "a space after": "get_forecast ", "empty": "", "full width": "ｇet_forecast",
-		"zero width": "get_\u200bforecast", "homoglyph": "get_forecаst", "NUL": "get_forecast\x00", "long s": "ſend_email",
+		"unknown": "delete_all", "other case": "Get_forecast", "a space after": "get_forecast ", "empty": "",
+		"full width": "ｇet_forecast", "zero width": "get_\u200bforecast", "homoglyph": "get_forecаst",
+		"NUL": "get_forecast\x00", "long s": "ſend_email",
 	} {
 		t.Run("GW-18 tool name "+name, func(t *testing.T) {
 			if resp := post(call(tool)); resp.Code != 403 || reached != 0 || body(t, resp)["error"] != "access_denied" {
@@ -105,14 +107,15 @@ func TestRequireToolScopes(t *testing.T) {
 	}
 
 	for name, message := range map[string]string{
-		"GW-17 a member twice":                  `{"method":"ping","method":"tools/call","params":{"name":"send_email"}}`,
-		"GW-17 a name twice":                    `{"method":"tools/call","params":{"name":"get_forecast","name":"send_email"}}`,
-		"GW-17 a name twice, once escaped":      `{"method":"tools/call","params":{"name":"get_forecast","n\u0061me":"send_email"}}`,
-		"GW-25 an argument twice":               `{"method":"tools/call","params":{"name":"get_forecast","arguments":{"a":1,"a":2}}}`,
-		"GW-17 Method":                          `{"Method":"tools/call","params":{"name":"send_email"}}`,
-		"GW-17 NAME":                            `{"method":"tools/call","params":{"name":"get_forecast","NAME":"send_email"}}`,
-		"GW-17 paramſ":                          `{"method":"tools/call","params":{"name":"get_forecast"},"param\u017f":{"name":"send_email"}}`,
-		"GW-17 U+212A":                          `{"method":"tools/call","params":{"name":"get_forecast","` + "argument\u017f" + `":{}}}`,
+		"GW-17 a member twice":             `{"method":"ping","method":"tools/call","params":{"name":"send_email"}}`,
+		"GW-17 a name twice":               `{"method":"tools/call","params":{"name":"get_forecast","name":"send_email"}}`,
+		"GW-17 a name twice, once escaped": `{"method":"tools/call","params":{"name":"get_forecast","n\u0061me":"send_email"}}`,
+		"GW-25 an argument twice":          `{"method":"tools/call","params":{"name":"get_forecast","arguments":{"a":1,"a":2}}}`,
+		"GW-17 Method":                     `{"Method":"tools/call","params":{"name":"send_email"}}`,
+		"GW-17 NAME":                       `{"method":"tools/call","params":{"name":"get_forecast","NAME":"send_email"}}`,
+		"GW-17 paramſ":                     `{"method":"tools/call","params":{"name":"get_forecast"},"param\u017f":{"name":"send_email"}}`,
+		"GW-17 U+212A": `{"method":"tools/call","params":{"name":"get_forecast","` +
+			"argument\u017f" + `":{}}}`,
 		"GW-17 name and NUL":                    `{"method":"tools/call","params":{"name":"get_forecast","name\u0000":"send_email"}}`,
 		"GW-17 method and NUL":                  `{"method":"ping","method\u0000":"tools/call","params":{"name":"send_email"}}`,
 		"GW-17 Tools/Call":                      `{"method":"Tools/Call","params":{"name":"send_email"}}`,
@@ -134,8 +137,10 @@ func TestRequireToolScopes(t *testing.T) {
 		"name is missing":                       `{"method":"tools/call","params":{}}`,
 		"GW-25 nested without end":              strings.Repeat(`{"a":`, 100_000),
 		"GW-25 nested without end, well-formed": strings.Repeat(`[`, 100_000) + strings.Repeat(`]`, 100_000),
-		"GW-25 an argument nested too deep":     `{"method":"ping","params":{"a":` + strings.Repeat(`[`, 127) + strings.Repeat(`]`, 127) + `}}`,
-		"GW-25 objects nested too deep":         `{"method":"ping","params":` + strings.Repeat(`{"a":`, 128) + `1` + strings.Repeat(`}`, 128) + `}`,
+		"GW-25 an argument nested too deep": `{"method":"ping","params":{"a":` +
+			strings.Repeat(`[`, 127) + strings.Repeat(`]`, 127) + `}}`,
+		"GW-25 objects nested too deep": `{"method":"ping","params":` + strings.Repeat(`{"a":`, 128) + `1` +
+			strings.Repeat(`}`, 128) + `}`,
 		"GW-17 a NUL after the method":          `{"method":"tools/call\u0000","params":{"name":"send_email"}}`,
 		"GW-17 a slash after the method":        `{"method":"tools/call/","params":{"name":"send_email"}}`,
 		"GW-17 two slashes in the method":       `{"method":"tools//call","params":{"name":"send_email"}}`,
@@ -230,17 +235,19 @@ func TestRequestsThatAnotherProgramReadsOtherwise(t *testing.T) {
 		change func(*http.Request)
 		status int
 	}{
-		"as it should be":                     {func(*http.Request) {}, 200},
-		"charset utf-8":                       {set("Content-Type", "application/json; charset=utf-8"), 200},
-		"charset UTF-8 in quotation marks":    {set("Content-Type", `Application/JSON ;Charset="UTF-8"`), 200},
-		"GW-17 charset utf-7":                 {set("Content-Type", "application/json; charset=utf-7"), 415},
-		"GW-17 charset utf-16le":              {set("Content-Type", "application/json; charset=utf-16le"), 415},
-		"GW-17 charset iso-8859-1":            {set("Content-Type", "application/json;charset=iso-8859-1"), 415},
-		"GW-17 two charsets":                  {set("Content-Type", "application/json; charset=utf-8; charset=utf-7"), 415},
-		"GW-17 a charset inside a parameter":  {set("Content-Type", `application/json; x="; charset=utf-7"`), 415},
-		"GW-17 a charset of RFC 2231":         {set("Content-Type", "application/json; charset*=us-ascii''utf-7"), 415},
-		"GW-17 two content types":             {set("Content-Type", "application/json", "application/json; charset=utf-7"), 415},
-		"GW-17 two content types in one":      {set("Content-Type", "application/json, application/json; charset=utf-7"), 415},
+		"as it should be":                    {func(*http.Request) {}, 200},
+		"charset utf-8":                      {set("Content-Type", "application/json; charset=utf-8"), 200},
+		"charset UTF-8 in quotation marks":   {set("Content-Type", `Application/JSON ;Charset="UTF-8"`), 200},
+		"GW-17 charset utf-7":                {set("Content-Type", "application/json; charset=utf-7"), 415},
+		"GW-17 charset utf-16le":             {set("Content-Type", "application/json; charset=utf-16le"), 415},
+		"GW-17 charset iso-8859-1":           {set("Content-Type", "application/json;charset=iso-8859-1"), 415},
+		"GW-17 two charsets":                 {set("Content-Type", "application/json; charset=utf-8; charset=utf-7"), 415},
+		"GW-17 a charset inside a parameter": {set("Content-Type", `application/json; x="; charset=utf-7"`), 415},
+		"GW-17 a charset of RFC 2231":        {set("Content-Type", "application/json; charset*=us-ascii''utf-7"), 415},
+		"GW-17 two content types": {set("Content-Type", "application/json",
+			"application/json; charset=utf-7"), 415},
+		"GW-17 two content types in one": {set("Content-Type",
+			"application/json, application/json; charset=utf-7"), 415},
 		"GW-17 no content type":               {set("Content-Type"), 415},
 		"a form":                              {set("Content-Type", "application/x-www-form-urlencoded"), 415},
 		"text":                                {set("Content-Type", "text/plain"), 415},
@@ -296,30 +303,52 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 		headers headers
 		fits    bool
 	}{
-		"before there were such headers":       {weather, headers{}, true},
-		"2025-11-25 without them":              {weather, headers{"Mcp-Protocol-Version": "2025-11-25"}, true},
-		"2026-07-28 with them":                 {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
-		"2026-07-28 in the body too":           {modern, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
-		"a method without a name":              {list, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}, true},
-		"a name that is not ASCII":             {read, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "resources/read", "Mcp-Name": "=?base64?ZmlsZTovLy/DpA==?="}, true},
-		"a task":                               {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t1"}, true},
-		"a task without a name":                {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get"}, true},
-		"GW-20 another task":                   {task, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t2"}, false},
-		"a notification needs none":            {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
-		"a response needs none":                {`{"jsonrpc":"2.0","id":1,"result":{}}`, headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
-		"GW-20 another name":                   {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "ping_me"}, false},
-		"GW-20 another name, before 2026":      {weather, headers{"Mcp-Protocol-Version": "2025-06-18", "Mcp-Name": "ping_me"}, false},
-		"GW-20 another name in base64":         {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?cGluZ19tZQ==?="}, false},
-		"GW-20 base64 that is none":            {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?!?="}, false},
-		"GW-20 another method":                 {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "get_forecast"}, false},
-		"GW-20 a method in capitals":           {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "Tools/call", "Mcp-Name": "get_forecast"}, false},
-		"GW-20 no method":                      {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Name": "get_forecast"}, false},
-		"GW-20 no name":                        {weather, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call"}, false},
+		"before there were such headers": {weather, headers{}, true},
+		"2025-11-25 without them":        {weather, headers{"Mcp-Protocol-Version": "2025-11-25"}, true},
+		"2026-07-28 with them": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
+		"2026-07-28 in the body too": {modern,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
+		"a method without a name": {list,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}, true},
+		"a name that is not ASCII": {read,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "resources/read",
+				"Mcp-Name": "=?base64?ZmlsZTovLy/DpA==?="}, true},
+		"a task": {task,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t1"}, true},
+		"a task without a name": {task,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get"}, true},
+		"GW-20 another task": {task,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": "t2"}, false},
+		"a notification needs none": {`{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+			headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
+		"a response needs none": {`{"jsonrpc":"2.0","id":1,"result":{}}`,
+			headers{"Mcp-Protocol-Version": "2026-07-28"}, true},
+		"GW-20 another name": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "ping_me"}, false},
+		"GW-20 another name, before 2026": {weather,
+			headers{"Mcp-Protocol-Version": "2025-06-18", "Mcp-Name": "ping_me"}, false},
+		"GW-20 another name in base64": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call",
+				"Mcp-Name": "=?base64?cGluZ19tZQ==?="}, false},
+		"GW-20 base64 that is none": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?!?="}, false},
+		"GW-20 another method": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 a method in capitals": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "Tools/call", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 no method": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 no name": {weather,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call"}, false},
 		"GW-20 no headers, by the body's word": {modern, headers{}, false},
 		"GW-20 a version after 2026":           {weather, headers{"Mcp-Protocol-Version": "2027-01-01"}, false},
-		"GW-20 two versions":                   {modern, headers{"Mcp-Protocol-Version": "2025-11-25", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, false},
-		"GW-20 a name where there is none":     {list, headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "send_email"}, false},
-		"GW-20 a method for a response":        {`{"jsonrpc":"2.0","id":"a\"1","result":{}}`, headers{"Mcp-Method": "tools/call"}, false},
+		"GW-20 two versions": {modern,
+			headers{"Mcp-Protocol-Version": "2025-11-25", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, false},
+		"GW-20 a name where there is none": {list,
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "send_email"}, false},
+		"GW-20 a method for a response": {`{"jsonrpc":"2.0","id":"a\"1","result":{}}`,
+			headers{"Mcp-Method": "tools/call"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reached.n = 0
@@ -366,7 +395,8 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 				t.Errorf("%q: %d", version, resp.Code)
 			}
 		}
-		resp := ask(handler, token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`[` + modern + `]`)) })
+		resp := ask(handler, token,
+			func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`[` + modern + `]`)) })
 		if resp.Code != 400 {
 			t.Errorf("2026-07-28 in the body alone: %d", resp.Code)
 		}
@@ -424,7 +454,8 @@ func TestTheServerGetsWhatWasJudged(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		got = request{Method: r.Method, Body: string(message), Length: r.ContentLength, Transfer: r.TransferEncoding, Trailer: r.Trailer}
+		got = request{Method: r.Method, Body: string(message), Length: r.ContentLength, Transfer: r.TransferEncoding,
+			Trailer: r.Trailer}
 		if names := r.Header.Values("Trailer"); len(names) > 0 {
 			got.Declare = http.Header{"Trailer": names}
 		}
@@ -440,18 +471,23 @@ func TestTheServerGetsWhatWasJudged(t *testing.T) {
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
 	message := " " + call("get_forecast") + "\n"
 
-	const head = " /mcp HTTP/1.1\r\nHost: mcp.example.com\r\nContent-Type: application/json\r\nConnection: close\r\nAuthorization: Bearer "
+	const head = " /mcp HTTP/1.1\r\nHost: mcp.example.com\r\nContent-Type: application/json\r\nConnection: " +
+		"close\r\nAuthorization: Bearer "
 	for name, c := range map[string]struct {
 		raw  string
 		want request
 	}{
-		"with its length": {"POST" + head + token + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(message)) + message,
+		"with its length": {"POST" +
+			head + token + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(message)) + message,
 			request{Method: "POST", Body: message, Length: int64(len(message))}},
-		"GW-17 in chunks, with a trailer": {"POST" + head + token + fmt.Sprintf("\r\nTransfer-Encoding: chunked\r\nTrailer: Mcp-Name\r\n\r\n1\r\n \r\n%x\r\n%s\r\n0\r\nMcp-Name: send_email\r\n\r\n",
+		"GW-17 in chunks, with a trailer": {"POST" + head + token + fmt.Sprintf("\r\nTransfer-Encoding: "+
+			"chunked\r\nTrailer: Mcp-Name\r\n\r\n1\r\n \r\n%x\r\n%s\r\n0\r\nMcp-Name: send_email\r\n\r\n",
 			len(message)-1, message[1:]), request{Method: "POST", Body: message, Length: int64(len(message))}},
-		"a stream":                  {"GET" + head + token + "\r\n\r\n", request{Method: "GET"}},
-		"a stream, an empty chunk":  {"GET" + head + token + "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", request{Method: "GET"}},
-		"GW-17 a stream and a call": {"GET" + head + token + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(message)) + message, request{}},
+		"a stream": {"GET" + head + token + "\r\n\r\n", request{Method: "GET"}},
+		"a stream, an empty chunk": {"GET" + head + token + "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			request{Method: "GET"}},
+		"GW-17 a stream and a call": {"GET" +
+			head + token + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n", len(message)) + message, request{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got = request{}
@@ -486,7 +522,8 @@ func TestNoOtherProtocolBehindTheGuard(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\n")
+		_, _ = io.WriteString(conn,
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("Upgrade")+"\r\n\r\n")
 	}))
 	t.Cleanup(server.Close)
 	target, err := url.Parse(server.URL)
@@ -498,8 +535,10 @@ func TestNoOtherProtocolBehindTheGuard(t *testing.T) {
 	t.Cleanup(front.Close)
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
 	for name, c := range map[string]struct{ request, body string }{
-		"HTTP/2 as Java offers it": {"POST /mcp HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\nContent-Type: application/json\r\n", call("get_forecast")},
-		"a WebSocket":              {"GET /mcp HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""},
+		"HTTP/2 as Java offers it": {"POST /mcp HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " +
+			"h2c\r\nHTTP2-Settings: AAEAAEAA\r\nContent-Type: application/json\r\n", call("get_forecast")},
+		"a WebSocket": {"GET /mcp HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: " +
+			"13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", front.Listener.Addr().String())
@@ -523,7 +562,8 @@ func TestLimitRate(t *testing.T) {
 	w := newWorld(t, func(c *guard.Config) { c.Scopes = scope.Of("mcp:tools:*"); c.DefaultScopes = nil })
 	var reached counter
 	handler := w.Guard.Protect(w.Guard.LimitRate(guard.RateLimits{
-		Tiers:   []guard.Tier{{"mcp:tools:premium", guard.Rate{Requests: 4, Per: time.Minute}}, {"mcp:tools:basic", guard.Rate{Requests: 2, Per: time.Minute}}},
+		Tiers: []guard.Tier{{"mcp:tools:premium", guard.Rate{Requests: 4, Per: time.Minute}},
+			{"mcp:tools:basic", guard.Rate{Requests: 2, Per: time.Minute}}},
 		Default: guard.Rate{Requests: 1, Per: time.Minute},
 	})(&reached))
 	token := func(subject, client, scopes string) string {
@@ -564,7 +604,8 @@ func TestLimitRate(t *testing.T) {
 		}
 	})
 	resp := ask(handler, token("ada", "c1", "mcp:tools:*"))
-	want := map[string]any{"error": "rate_limit_exceeded", "error_description": "Too many requests from this client; Retry-After says how many seconds to wait."}
+	want := map[string]any{"error": "rate_limit_exceeded",
+		"error_description": "Too many requests from this client; Retry-After says how many seconds to wait."}
 	if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 429 || resp.Header().Get("Retry-After") != "15" {
 		t.Errorf("%d, Retry-After %s %s", resp.Code, resp.Header().Get("Retry-After"), diff)
 	}
@@ -592,7 +633,8 @@ func TestLimitRate(t *testing.T) {
 		}
 	})
 	t.Run("many clients do not fill the memory", func(t *testing.T) {
-		handler := w.Guard.LimitRate(guard.RateLimits{Default: guard.Rate{Requests: 1, Per: time.Hour}, Clients: 2})(&reached)
+		handler := w.Guard.LimitRate(guard.RateLimits{Default: guard.Rate{Requests: 1, Per: time.Hour},
+			Clients: 2})(&reached)
 		from := func(address string) int {
 			return ask(handler, "", func(r *http.Request) { r.RemoteAddr = address }).Code
 		}
@@ -655,7 +697,8 @@ func TestPermissions(t *testing.T) {
 	}{
 		{"mcp:tools:calendar:read", []string{"calendar:events:read"}},
 		{"mcp:tools:calendar:*", []string{"calendar:events:read", "calendar:events:write"}},
-		{"mcp:tools:email:send mcp:tools:calendar:read", []string{"calendar:events:read", "contacts:read", "email:send"}},
+		{"mcp:tools:email:send mcp:tools:calendar:read",
+			[]string{"calendar:events:read", "contacts:read", "email:send"}},
 		{"mcp:other", nil},
 		{"", nil},
 	} {
@@ -679,7 +722,8 @@ func TestLogToolCall(t *testing.T) {
 		w.Guard.LogToolCall(r.Context(), "get_forecast", nil)
 		w.Guard.LogToolCall(r.Context(), "send_email\n", io.ErrUnexpectedEOF)
 	}))
-	ask(handler, w.Token(guardtest.Claims{Audience: resource, Subject: "ada", ClientID: "c1", ID: "grt_1.x", Scope: "a b"}),
+	ask(handler,
+		w.Token(guardtest.Claims{Audience: resource, Subject: "ada", ClientID: "c1", ID: "grt_1.x", Scope: "a b"}),
 		func(r *http.Request) { r.Header.Set("User-Agent", "agent/1") })
 	var got []map[string]any
 	for line := range strings.Lines(log.String()) {
@@ -690,8 +734,9 @@ func TestLogToolCall(t *testing.T) {
 		delete(record, "time")
 		got = append(got, record)
 	}
-	who := map[string]any{"msg": "mcp_tool_access", "level": "INFO", "user_id": "ada", "issuer": w.URL, "client_id": "c1", "token_id": "grt_1.x",
-		"tool_name": "get_forecast", "scopes": "a b", "success": true, "ip_address": "192.0.2.1", "user_agent": "agent/1"}
+	who := map[string]any{"msg": "mcp_tool_access", "level": "INFO", "user_id": "ada", "issuer": w.URL,
+		"client_id": "c1", "token_id": "grt_1.x", "tool_name": "get_forecast", "scopes": "a b", "success": true,
+		"ip_address": "192.0.2.1", "user_agent": "agent/1"}
 	failed := map[string]any{}
 	for k, v := range who {
 		failed[k] = v
@@ -768,8 +813,9 @@ func TestExplain(t *testing.T) {
 		{"a good one", w.Token(guardtest.Claims{Audience: resource}), nil},
 		{"all that is wrong shows", w.Sign(map[string]any{"typ": "JWT"}, map[string]any{"iss": "x", "aud": "y"}),
 			[]string{"typ", "iss", "aud", "exp", "iat", "sub", "client_id", "jti"}},
-		{"a foreign signature", w.Sign(map[string]any{"kid": "x"}, map[string]any{"iss": w.URL, "aud": resource, "exp": w.Now().Unix() + 60,
-			"iat": w.Now().Unix(), "sub": "a", "client_id": "c", "jti": "j"}), []string{"signature"}},
+		{"a foreign signature",
+			w.Sign(map[string]any{"kid": "x"}, map[string]any{"iss": w.URL, "aud": resource, "exp": w.Now().Unix() + 60,
+				"iat": w.Now().Unix(), "sub": "a", "client_id": "c", "jti": "j"}), []string{"signature"}},
 		{"no token", "", []string{"format"}},
 		{"garbage", "a.b.c", []string{"format"}},
 		{"without end", strings.Repeat("a", 1<<20), []string{"format"}},

@@ -259,23 +259,28 @@ func TestExcesses(t *testing.T) {
 		pkgs []pkg
 		want []string
 	}{
-		{"36 packages, and what is outside", append(alone(many(36)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
-		{"36 packages, and what tests import", append(alone(many(36)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
+		{"36 packages, and what is outside",
+			append(alone(many(36)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
+		{"36 packages, and what tests import",
+			append(alone(many(36)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
 		{"37 packages", alone(many(37)...), []string{"there are 37 packages, more than 36: which two are one?"}},
 		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
 			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
 		{"long, as it may be", []pkg{{Name: "internal/store", Lines: 5000}, {Name: "guard", Lines: 5000}}, nil},
-		{"a long file, also where the package may be", []pkg{{Name: "internal/store", Longest: 701}, {Name: "internal/token", Longest: 700}},
+		{"a long file, also where the package may be",
+			[]pkg{{Name: "internal/store", Longest: 701}, {Name: "internal/token", Longest: 700}},
 			[]string{"internal/store has a file of 701 lines, more than 700: what in it is a file of its own?"}},
 		{"an endpoint", beside(calm, pkg{Name: "internal/token", Imports: many(10)}), nil},
 		{"an endpoint that imports much", beside(calm, pkg{Name: "internal/token", Imports: many(11)}),
 			[]string{"internal/token imports 11 packages of ours, more than 10"}},
 		{"the server imports much", beside(calm, pkg{Name: "internal/server", Imports: many(21)}),
 			[]string{"internal/server imports 21 packages of ours, more than 20"}},
-		{"tangled", []pkg{{Name: "internal/login", Imports: []string{"internal/a", "internal/b", "internal/c", "internal/web", "internal/store"}}},
+		{"tangled", []pkg{{Name: "internal/login",
+			Imports: []string{"internal/a", "internal/b", "internal/c", "internal/web", "internal/store"}}},
 			[]string{"packages import 3.00 others on average beyond the vocabularies, more than 2.20"}},
 		{"tests may", beside(alone(many(2)...), pkg{Name: "internal/server/servertest", Imports: many(9)}), nil},
-		{"all know the words", []pkg{{Name: "internal/login", Imports: slices.Concat(vocabularies, []string{"internal/a", "internal/b"})}}, nil},
+		{"all know the words",
+			[]pkg{{Name: "internal/login", Imports: slices.Concat(vocabularies, []string{"internal/a", "internal/b"})}}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -369,7 +374,8 @@ func TestTree(t *testing.T) {
 
 // outside reports whether a package is not part of the house: it uses the house as anybody would.
 func outside(name string) bool {
-	return name == "internal" || name == "bench" || strings.HasPrefix(name, "examples/") || strings.HasPrefix(name, "test/")
+	return name == "internal" || name == "bench" || strings.HasPrefix(name, "examples/") ||
+		strings.HasPrefix(name, "test/")
 }
 
 func listed(names []string) string {

@@ -14,8 +14,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// TestGrantTypes shows what a grant type is made of: a row of the table in oauth, a file of internal/token that is named
-// by its wire value, and a row of docs/rfc.md. Nothing else names one that is not a part of the code flow itself.
+// TestGrantTypes shows what a grant type is made of: a row of the table in oauth, a file of internal/token that is
+// named by its wire value, and a row of docs/rfc.md. Nothing else names one that is not a part of the code flow itself.
 func TestGrantTypes(t *testing.T) {
 	standards, err := os.ReadFile("../docs/rfc.md")
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 )
 
 // rfcRow is a row of docs/rfc.md: section, what, `package.Symbol` or `package.Type.Method`, `test`.
-var rfcRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| [^|]+ \\| `([^`.]+)\\.([A-Z][A-Za-z0-9]*(?:\\.[A-Z][A-Za-z0-9]*)?)` \\| `([^`]+)` \\|$")
+var rfcRow = regexp.MustCompile("(?m)^\\| ([^|]+) \\| [^|]+ \\| " +
+	"`([^`.]+)\\.([A-Z][A-Za-z0-9]*(?:\\.[A-Z][A-Za-z0-9]*)?)` \\| `([^`]+)` \\|$")
 
 // TestRFC reads docs/rfc.md: each row names a symbol and a test that exist. A symbol is exported and declared at the
 // top level of its package: a function, a type, a constant, a variable, or a method named after its type.

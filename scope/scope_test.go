@@ -178,7 +178,8 @@ func FuzzCovers(f *testing.F) {
 			return
 		}
 		if !slices.ContainsFunc(set, func(w string) bool {
-			return strings.HasSuffix(w, ":*") && len(w) > 2 && strings.HasPrefix(name, w[:len(w)-1]) && len(name) > len(w)-1
+			return strings.HasSuffix(w, ":*") && len(w) > 2 && strings.HasPrefix(name, w[:len(w)-1]) &&
+				len(name) > len(w)-1
 		}) {
 			t.Fatalf("%q covers %q", granted, name)
 		}

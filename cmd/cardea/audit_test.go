@@ -29,7 +29,8 @@ func TestAuditTail(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"audit", "tail", "-n", "1", "-o", "json", "--data-dir", folder}, &shell{out: in, errs: t.Output()})
+		ended <- run(ctx, []string{"audit", "tail", "-n", "1", "-o", "json", "--data-dir", folder},
+			&shell{out: in, errs: t.Output()})
 		in.Close()
 	}()
 	lines := bufio.NewScanner(out)

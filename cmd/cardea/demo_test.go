@@ -22,46 +22,47 @@ import (
 )
 
 func TestDemo(t *testing.T) {
-	t.Run("an agent made with the official Go SDK calls every tool, stepping up once for each scope it lacks", func(t *testing.T) {
-		d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
-		a := connect(t, d)
-		tools, err := a.ListTools(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var names []string
-		for _, tool := range tools.Tools {
-			names = append(names, tool.Name)
-			if tool.Description == "" || tool.InputSchema == nil {
-				t.Errorf("%s has no description or no input schema", tool.Name)
+	t.Run("an agent made with the official Go SDK calls every tool, stepping up once for each scope it lacks",
+		func(t *testing.T) {
+			d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
+			a := connect(t, d)
+			tools, err := a.ListTools(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		slices.Sort(names)
-		if diff := cmp.Diff([]string{"create_event", "get_forecast", "list_events", "send_email"}, names); diff != "" {
-			t.Errorf("tools (-want +got):\n%s", diff)
-		}
-		for _, call := range []struct {
-			tool      string
-			arguments map[string]any
-			consents  int // so far
-		}{
-			{"get_forecast", map[string]any{"city": "Rome"}, 1},
-			{"list_events", map[string]any{"date": "2031-05-04"}, 1},
-			{"create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"}, 2},
-			{"send_email", map[string]any{"to": "ada@example.com", "subject": "Tea", "body": "At three?"}, 3},
-			{"get_forecast", map[string]any{"city": "Lisbon", "days": 7}, 3},
-		} {
-			result, err := a.CallTool(t.Context(), &mcp.CallToolParams{Name: call.tool, Arguments: call.arguments})
-			switch {
-			case err != nil:
-				t.Fatalf("%s: %v", call.tool, err)
-			case result.IsError || result.StructuredContent == nil:
-				t.Errorf("%s answers %v", call.tool, result.Content)
-			case a.consents != call.consents:
-				t.Errorf("after %s the person was asked %d times, want %d", call.tool, a.consents, call.consents)
+			var names []string
+			for _, tool := range tools.Tools {
+				names = append(names, tool.Name)
+				if tool.Description == "" || tool.InputSchema == nil {
+					t.Errorf("%s has no description or no input schema", tool.Name)
+				}
 			}
-		}
-	})
+			slices.Sort(names)
+			if diff := cmp.Diff([]string{"create_event", "get_forecast", "list_events", "send_email"}, names); diff != "" {
+				t.Errorf("tools (-want +got):\n%s", diff)
+			}
+			for _, call := range []struct {
+				tool      string
+				arguments map[string]any
+				consents  int // so far
+			}{
+				{"get_forecast", map[string]any{"city": "Rome"}, 1},
+				{"list_events", map[string]any{"date": "2031-05-04"}, 1},
+				{"create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"}, 2},
+				{"send_email", map[string]any{"to": "ada@example.com", "subject": "Tea", "body": "At three?"}, 3},
+				{"get_forecast", map[string]any{"city": "Lisbon", "days": 7}, 3},
+			} {
+				result, err := a.CallTool(t.Context(), &mcp.CallToolParams{Name: call.tool, Arguments: call.arguments})
+				switch {
+				case err != nil:
+					t.Fatalf("%s: %v", call.tool, err)
+				case result.IsError || result.StructuredContent == nil:
+					t.Errorf("%s answers %v", call.tool, result.Content)
+				case a.consents != call.consents:
+					t.Errorf("after %s the person was asked %d times, want %d", call.tool, a.consents, call.consents)
+				}
+			}
+		})
 
 	t.Run("its data are thrown away", func(t *testing.T) {
 		t.Setenv("TMPDIR", t.TempDir())
@@ -79,7 +80,8 @@ func TestDemo(t *testing.T) {
 		folder := t.TempDir()
 		first := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0", "--data-dir", folder)
 		first.stop()
-		second := startDemo(t, "--listen", first.address(t, first.issuer), "--mcp-listen", first.address(t, first.mcpServer), "--data-dir", folder)
+		second := startDemo(t, "--listen", first.address(t, first.issuer), "--mcp-listen",
+			first.address(t, first.mcpServer), "--data-dir", folder)
 		if second.password == first.password {
 			t.Error("the password is the old one")
 		}
@@ -97,9 +99,11 @@ func TestDemo(t *testing.T) {
 
 	t.Run("it keeps out of data that are not a demo's", func(t *testing.T) {
 		folder := t.TempDir()
-		command(t, "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Real", "--scope", "mcp:tools:weather=Weather", "--data-dir", folder)
+		command(t, "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Real", "--scope",
+			"mcp:tools:weather=Weather", "--data-dir", folder)
 		var errs strings.Builder
-		code := run(t.Context(), []string{"demo", "--script", "--data-dir", folder}, &shell{out: io.Discard, errs: &errs})
+		code := run(t.Context(), []string{"demo", "--script", "--data-dir", folder},
+			&shell{out: io.Discard, errs: &errs})
 		if code != exitFailed || !strings.Contains(errs.String(), "choose another one with --data-dir") {
 			t.Errorf("exit %d, %s", code, errs.String())
 		}
@@ -193,7 +197,8 @@ func connect(t *testing.T, d *runningDemo) *sdkAgent {
 				return nil, err
 			}
 			answer := shown.URL.Query()
-			return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
+			return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"),
+				Iss: answer.Get("iss")}, nil
 		},
 	})
 	if err != nil {

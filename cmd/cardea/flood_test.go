@@ -97,7 +97,8 @@ func (f *flooded) there(id string) bool {
 
 func TestRegistrationFlood(t *testing.T) {
 	db, clock := storetest.Open(t, storetest.SQLite)
-	f := &flooded{&endpoint.Endpoint{DB: db, Issuer: "https://auth.example.com", Strangers: &strangers.Recorder{DB: db}}, t, clock}
+	f := &flooded{&endpoint.Endpoint{DB: db, Issuer: "https://auth.example.com",
+		Strangers: &strangers.Recorder{DB: db}}, t, clock}
 
 	used := f.honest("Used")
 	if err := db.Update(t.Context(), func(tx *store.Tx) error { return tx.ClientUsed(used) }); err != nil {

@@ -36,12 +36,15 @@ func newProcess(t *testing.T) *process {
 	w := &process{folder: filepath.Join(t.TempDir(), "data"), listen: l.Addr().String()}
 	w.issuer = "http://" + w.listen
 	l.Close()
-	w.command(t, "", "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Weather", "--scope", "mcp:tools:weather=Weather")
-	w.command(t, "correct horse battery", "user", "create", "--email", "ada@example.com", "--name", "Ada", "--password-stdin")
+	w.command(t, "", "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Weather",
+		"--scope", "mcp:tools:weather=Weather")
+	w.command(t, "correct horse battery", "user", "create", "--email", "ada@example.com", "--name", "Ada",
+		"--password-stdin")
 	var made struct {
 		ClientID string `json:"client_id"`
 	}
-	text := w.command(t, "", "client", "create", "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", "http://127.0.0.1/callback", "--public", "-o", "json")
+	text := w.command(t, "", "client", "create", "--name", "App", "--grant", "authorization_code", "--grant",
+		"refresh_token", "--redirect-uri", "http://127.0.0.1/callback", "--public", "-o", "json")
 	if err := json.Unmarshal([]byte(text), &made); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +55,8 @@ func newProcess(t *testing.T) *process {
 // command runs the binary on the data folder, and returns what it prints.
 func (w *process) command(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "cardea", append([]string{"--data-dir", w.folder, "--issuer", w.issuer}, args...)...)
+	c := exec.CommandContext(t.Context(), "cardea",
+		append([]string{"--data-dir", w.folder, "--issuer", w.issuer}, args...)...)
 	c.Stdin, c.Stderr = strings.NewReader(stdin), os.Stderr
 	out, err := c.Output()
 	if err != nil {
@@ -100,8 +104,9 @@ func (w *process) codes(t *testing.T, n int) []string {
 	}
 	sum := sha256.Sum256([]byte(verifier))
 	address := w.issuer + "/oauth2/authorize?" + url.Values{
-		"response_type": {"code"}, "client_id": {w.client}, "redirect_uri": {"http://127.0.0.1/callback"}, "state": {"s"},
-		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
+		"response_type": {"code"}, "client_id": {w.client}, "redirect_uri": {"http://127.0.0.1/callback"},
+		"state": {"s"}, "code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])},
+		"code_challenge_method": {"S256"},
 	}.Encode()
 	var codes []string
 	for range n {
@@ -137,7 +142,8 @@ func (w *process) refresh(t *testing.T, token string) (refreshToken string, stat
 // answer; status 0 when none came.
 func (w *process) token(t *testing.T, form url.Values) (refreshToken string, status int) {
 	form.Set("client_id", w.client)
-	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost, w.issuer+"/oauth2/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost,
+		w.issuer+"/oauth2/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Error(err)
 		return "", 0

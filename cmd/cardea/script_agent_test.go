@@ -103,7 +103,8 @@ func setStage(env *testscript.Env) {
 	if !ok {
 		return // not run by go test
 	}
-	env.Values[stageKey{}] = &stage{t: t, agents: map[string]*servertest.Agent{}, browser: map[string]*servertest.Browser{}, documents: map[string]map[string]any{}}
+	env.Values[stageKey{}] = &stage{t: t, agents: map[string]*servertest.Agent{},
+		browser: map[string]*servertest.Browser{}, documents: map[string]map[string]any{}}
 }
 
 func verb(do func(*stage, []string)) func(*testscript.TestScript, bool, []string) {
@@ -238,7 +239,8 @@ func (s *stage) act(role string, args []string) {
 			args = args[2:]
 		}
 		target.RegistrationToken = cmp.Or(token(""), a.RegistrationToken)
-		method := map[string]string{"reads": http.MethodGet, "updates": http.MethodPut, "deletes": http.MethodDelete}[does]
+		method := map[string]string{"reads": http.MethodGet, "updates": http.MethodPut,
+			"deletes": http.MethodDelete}[does]
 		var body any
 		if does == "updates" {
 			body = metadata(append([]string{"client_id=" + target.ClientID}, args...))
@@ -391,7 +393,8 @@ func (s *stage) operator(args []string) {
 		token := oauth.NewSecret(oauth.InitialTokenPrefix)
 		s.server.Update(func(tx *store.Tx) error {
 			return tx.CreateInitialToken(&oauth.InitialAccessToken{
-				ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), MaxUses: uses, CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(time.Hour),
+				ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), MaxUses: uses, CreatedAt: tx.Now(),
+				ExpiresAt: tx.Now().Add(time.Hour),
 			})
 		})
 		s.ts.Setenv("initial_access_token", token)

@@ -262,7 +262,8 @@ func signVerb(ts *testscript.TestScript, neg bool, args []string) {
 	onData(ts, func(ctx context.Context, c config.Config, db *store.DB, ring *keys.Ring) error {
 		now := db.Now()
 		typ, lives := "at+jwt", 10*time.Minute
-		claims := oauth.Claims{Issuer: c.Issuer, Audience: "https://mcp.example.com/mcp", IssuedAt: now.Unix(), Scope: "mcp:tools:weather"}
+		claims := oauth.Claims{Issuer: c.Issuer, Audience: "https://mcp.example.com/mcp", IssuedAt: now.Unix(),
+			Scope: "mcp:tools:weather"}
 		for _, arg := range args[1:] {
 			var err error
 			switch name, value, _ := strings.Cut(arg, "="); name {
@@ -317,9 +318,10 @@ func consentedVerb(ts *testscript.TestScript, neg bool, args []string) {
 				return err
 			}
 			g := &oauth.Grant{
-				ID: oauth.NewID("grt_"), ClientID: args[1], UserID: u.ID, ResourceID: r.ID, RedirectURI: "http://127.0.0.1/callback",
-				Scope: []string{"mcp:tools:weather"}, Refreshable: true, Secret: oauth.NewSecret(""),
-				SignedInAt: tx.Now(), AMR: []string{"pwd"}, CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(time.Hour), EndsAt: tx.Now().Add(24 * time.Hour),
+				ID: oauth.NewID("grt_"), ClientID: args[1], UserID: u.ID, ResourceID: r.ID,
+				RedirectURI: "http://127.0.0.1/callback", Scope: []string{"mcp:tools:weather"}, Refreshable: true,
+				Secret: oauth.NewSecret(""), SignedInAt: tx.Now(), AMR: []string{"pwd"}, CreatedAt: tx.Now(),
+				ExpiresAt: tx.Now().Add(time.Hour), EndsAt: tx.Now().Add(24 * time.Hour),
 			}
 			ts.Setenv(args[0], g.ID)
 			if err := tx.CreateGrant(g); err != nil {

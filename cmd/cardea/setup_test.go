@@ -50,8 +50,11 @@ func TestSetupLinkOnTerminal(t *testing.T) {
 			defer stop()
 			ended := make(chan int, 1)
 			go func() {
-				ended <- run(ctx, []string{"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--issuer", "https://auth.example.com"},
-					&shell{in: strings.NewReader(""), out: program, errs: program, environ: []string{"CARDEA_LOG_FORMAT=" + format}})
+				ended <- run(ctx,
+					[]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", dir, "--issuer",
+						"https://auth.example.com"},
+					&shell{in: strings.NewReader(""), out: program, errs: program,
+						environ: []string{"CARDEA_LOG_FORMAT=" + format}})
 			}()
 			link := ""
 			for lines := bufio.NewScanner(person); lines.Scan(); {

@@ -26,13 +26,16 @@ func TestStop(t *testing.T) {
 		ClientID     string `json:"client_id"`
 		ClientSecret string `json:"client_secret"`
 	}
-	made := w.command(t, "", "client", "create", "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", "https://mcp.example.com/mcp", "-o", "json")
+	made := w.command(t, "", "client", "create", "--name", "Bot", "--grant", "client_credentials", "--scope",
+		"mcp:tools:weather", "--resource", "https://mcp.example.com/mcp", "-o", "json")
 	if err := json.Unmarshal([]byte(made), &bot); err != nil {
 		t.Fatal(err)
 	}
 	w.start(t)
-	body := url.Values{"grant_type": {"client_credentials"}, "client_id": {bot.ClientID}, "client_secret": {bot.ClientSecret}}.Encode()
-	head := fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", w.listen, len(body))
+	body := url.Values{"grant_type": {"client_credentials"}, "client_id": {bot.ClientID},
+		"client_secret": {bot.ClientSecret}}.Encode()
+	head := fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: "+
+		"application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", w.listen, len(body))
 
 	var begun, ended sync.WaitGroup
 	stopping := make(chan struct{})
@@ -80,7 +83,8 @@ func TestStop(t *testing.T) {
 func TestStopAtOnce(t *testing.T) {
 	w := newProcess(t)
 	w.start(t)
-	head := fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n", w.listen)
+	head := fmt.Sprintf("POST /oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: "+
+		"application/x-www-form-urlencoded\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n", w.listen)
 	conn, _, err := begin(t, w.listen, head)
 	if err != nil {
 		t.Fatal(err)

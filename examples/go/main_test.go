@@ -66,7 +66,8 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	want := `Bearer resource_metadata="` + front.URL + `/.well-known/oauth-protected-resource/mcp", scope="mcp:tools:weather"`
+	want := `Bearer resource_metadata="` + front.URL +
+		`/.well-known/oauth-protected-resource/mcp", scope="mcp:tools:weather"`
 	if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != http.StatusUnauthorized || got != want {
 		t.Errorf("without a token the answer is %d, %s\nwant 401, %s", resp.StatusCode, got, want)
 	}

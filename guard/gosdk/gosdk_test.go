@@ -82,13 +82,15 @@ func newWorld(t *testing.T) *world {
 	server.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(w.guard))
 	who := func(ctx context.Context, req *mcp.CallToolRequest, _ nothing) (*mcp.CallToolResult, identity, error) {
 		token, info := guard.FromContext(ctx), req.Extra.TokenInfo
-		return nil, identity{User: info.UserID, TokenUser: token.Principal(), Client: token.ClientID, Scopes: token.Scopes}, nil
+		return nil, identity{User: info.UserID, TokenUser: token.Principal(), Client: token.ClientID,
+			Scopes: token.Scopes}, nil
 	}
 	mcp.AddTool(server, &mcp.Tool{Name: "get_forecast"}, who)
 	mcp.AddTool(server, &mcp.Tool{Name: "send_email"}, who)
-	mcp.AddTool(server, &mcp.Tool{Name: "fail"}, func(context.Context, *mcp.CallToolRequest, nothing) (*mcp.CallToolResult, any, error) {
-		return nil, nil, errors.New("secret detail")
-	})
+	mcp.AddTool(server, &mcp.Tool{Name: "fail"},
+		func(context.Context, *mcp.CallToolRequest, nothing) (*mcp.CallToolResult, any, error) {
+			return nil, nil, errors.New("secret detail")
+		})
 	mcp.AddTool(server, &mcp.Tool{Name: "delete_all"}, who)
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)
 	mux.Handle("/mcp", gosdk.Protect(w.guard, handler, w.guard.RequireToolScopes(guard.ToolScopes{
@@ -134,7 +136,8 @@ func (w *world) agent(t *testing.T, asked *[]string) *mcp.ClientSession {
 		t.Fatal(err)
 	}
 	client := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: w.url, OAuthHandler: handler, MaxRetries: -1}, nil)
+	session, err := client.Connect(t.Context(),
+		&mcp.StreamableClientTransport{Endpoint: w.url, OAuthHandler: handler, MaxRetries: -1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,13 +257,14 @@ func TestASessionBelongsToItsUser(t *testing.T) {
 		token  string
 		status int
 	}{
-		"GW-29 another user":                    {token("eve"), 403},
-		"MW-05 another user's delete":           {token("eve"), 403},
-		"a new token of the same user":          {token("ada"), 200},
-		"no token":                              {"", 401},
-		"GW-02 a token for another server":      {w.Token(guardtest.Claims{Audience: "https://other", Subject: "ada"}), 401},
-		"GW-24 a token without the scope: 403":  {w.Token(guardtest.Claims{Audience: w.url, Subject: "ada"}), 403},
-		"the same subject, another client's id": {w.Token(guardtest.Claims{Audience: w.url, Subject: "ada", ClientID: "c2", Scope: "mcp:tools:weather"}), 200},
+		"GW-29 another user":                   {token("eve"), 403},
+		"MW-05 another user's delete":          {token("eve"), 403},
+		"a new token of the same user":         {token("ada"), 200},
+		"no token":                             {"", 401},
+		"GW-02 a token for another server":     {w.Token(guardtest.Claims{Audience: "https://other", Subject: "ada"}), 401},
+		"GW-24 a token without the scope: 403": {w.Token(guardtest.Claims{Audience: w.url, Subject: "ada"}), 403},
+		"the same subject, another client's id": {w.Token(guardtest.Claims{Audience: w.url, Subject: "ada",
+			ClientID: "c2", Scope: "mcp:tools:weather"}), 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			method, message := http.MethodPost, call
@@ -330,13 +334,15 @@ func TestLogToolCallsOfBrokenCalls(t *testing.T) {
 	w := newWorld(t)
 	server := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1"}, nil)
 	server.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(w.guard))
-	mcp.AddTool(server, &mcp.Tool{Name: "get_forecast"}, func(context.Context, *mcp.CallToolRequest, nothing) (*mcp.CallToolResult, any, error) {
-		return nil, nil, nil
-	})
+	mcp.AddTool(server, &mcp.Tool{Name: "get_forecast"},
+		func(context.Context, *mcp.CallToolRequest, nothing) (*mcp.CallToolResult, any, error) {
+			return nil, nil, nil
+		})
 	handler := gosdk.Protect(w.guard, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}))
 	for _, params := range []string{"", `,"params":null`, `,"params":{}`, `,"params":[]`, `,"params":{"name":7}`, `,"params":{"name":"get_forecast","arguments":[]}`} {
-		r := httptest.NewRequest(http.MethodPost, w.url, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call"`+params+`}`))
+		r := httptest.NewRequest(http.MethodPost, w.url,
+			strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call"`+params+`}`))
 		r.Header.Set("Authorization", "Bearer "+w.Token(guardtest.Claims{Audience: w.url}))
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Accept", "application/json, text/event-stream")

@@ -76,13 +76,16 @@ func TestGrants(t *testing.T) {
 		return value
 	}
 	const verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-	once := form("grant_type", "authorization_code", "redirect_uri", "http://127.0.0.1/cb", "code_verifier", verifier, "code", code())
+	once := form("grant_type", "authorization_code", "redirect_uri", "http://127.0.0.1/cb", "code_verifier", verifier,
+		"code", code())
 	for name, c := range map[string]struct {
 		form url.Values
 		want int
 	}{
-		"wrong verifier":     {form("grant_type", "authorization_code", "redirect_uri", "http://127.0.0.1/cb", "code_verifier", "x", "code", code()), 400},
-		"wrong redirect":     {form("grant_type", "authorization_code", "redirect_uri", "http://127.0.0.1/x", "code_verifier", verifier, "code", code()), 400},
+		"wrong verifier": {form("grant_type", "authorization_code", "redirect_uri", "http://127.0.0.1/cb",
+			"code_verifier", "x", "code", code()), 400},
+		"wrong redirect": {form("grant_type", "authorization_code", "redirect_uri", "http://127.0.0.1/x",
+			"code_verifier", verifier, "code", code()), 400},
 		"no secret":          {form("grant_type", "client_credentials"), 400},
 		"client credentials": {form("grant_type", "client_credentials", "client_secret", issuer.ClientSecret), 200},
 		"unknown grant":      {form("grant_type", "password"), 400},

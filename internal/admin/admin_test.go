@@ -27,8 +27,9 @@ func operate(t *testing.T, db *store.DB) *admin.Operations {
 	t.Helper()
 	o := &admin.Operations{DB: db, Issuer: "https://auth.example.com", SigningAlg: "ES256"}
 	_, err := o.CreateResource(t.Context(), root, admin.NewResource{
-		Identifier:    servertest.MCP,
-		ResourceTerms: admin.ResourceTerms{Scopes: []oauth.ResourceScope{{Name: "mcp:tools:weather"}, {Name: "mcp:tools:email:send"}}},
+		Identifier: servertest.MCP,
+		ResourceTerms: admin.ResourceTerms{Scopes: []oauth.ResourceScope{{Name: "mcp:tools:weather"},
+			{Name: "mcp:tools:email:send"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +113,8 @@ func TestCaller(t *testing.T) {
 			return err
 		},
 		admin.Clients: func(ctx context.Context, by admin.Caller) error {
-			n := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("App"), RedirectURIs: []string{"http://127.0.0.1/callback"}}}
+			n := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("App"),
+				RedirectURIs: []string{"http://127.0.0.1/callback"}}}
 			_, err := o.CreateClient(ctx, by, n)
 			return err
 		},
@@ -146,17 +148,21 @@ func TestCaller(t *testing.T) {
 		{"nobody", admin.Caller{}, nil, nil},
 		{"a command", root, all, all},
 		{"an owner", person(identity.Owner, nil), all, all},
-		{"an operator", person(identity.Operator, nil), all, []admin.Noun{admin.Resources, admin.Clients, admin.Grants, admin.Sessions}},
+		{"an operator", person(identity.Operator, nil), all,
+			[]admin.Noun{admin.Resources, admin.Clients, admin.Grants, admin.Sessions}},
 		{"an auditor", person(identity.Auditor, nil), all, nil},
 		{"a person without a role", person("", nil), nil, nil},
 		{"an owner whose account is deleted", admin.Person(gone, nil), nil, nil},
 		{"an owner whose account is disabled", admin.Person(disabled, nil), nil, nil},
-		{"an owner's program for clients", person(identity.Owner, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, []admin.Noun{admin.Clients}},
-		{"an auditor's program for clients", person(identity.Auditor, scope.Set{"cardea:clients:write"}), []admin.Noun{admin.Clients}, nil},
+		{"an owner's program for clients", person(identity.Owner, scope.Set{"cardea:clients:write"}),
+			[]admin.Noun{admin.Clients}, []admin.Noun{admin.Clients}},
+		{"an auditor's program for clients", person(identity.Auditor, scope.Set{"cardea:clients:write"}),
+			[]admin.Noun{admin.Clients}, nil},
 		{"an owner's program for nothing", person(identity.Owner, scope.Set{}), nil, nil},
 		{"a program without scopes", program(), nil, nil},
 		{"a program that reads grants", program("cardea:grants:read"), []admin.Noun{admin.Grants}, nil},
-		{"a program that writes resources", program("cardea:resources:write"), []admin.Noun{admin.Resources}, []admin.Noun{admin.Resources}},
+		{"a program that writes resources", program("cardea:resources:write"), []admin.Noun{admin.Resources},
+			[]admin.Noun{admin.Resources}},
 		{"a program for everything", program("cardea:*"), all, all},
 		{"a program for something else", program("mcp:tools:weather", "cardea:clients"), nil, nil},
 	} {
@@ -208,7 +214,8 @@ func TestChangesAtOnce(t *testing.T) {
 		o := operate(t, db)
 		for round := range 10 {
 			made, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{
-				Name: ptr("App"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{servertest.MCP},
+				Name: ptr("App"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
+				Resources: []string{servertest.MCP},
 			}})
 			if err != nil {
 				t.Fatal(err)
@@ -219,19 +226,23 @@ func TestChangesAtOnce(t *testing.T) {
 					return err
 				},
 				func() error {
-					_, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{Scope: ptr("mcp:tools:weather")})
+					_, err := o.UpdateClient(t.Context(), root, made.ID,
+						admin.ClientTerms{Scope: ptr("mcp:tools:weather")})
 					return err
 				},
 				func() error {
-					_, err := o.UpdateClient(t.Context(), root, made.ID, admin.ClientTerms{AccessTokenTTL: ptr(admin.Span(time.Minute))})
+					_, err := o.UpdateClient(t.Context(), root, made.ID,
+						admin.ClientTerms{AccessTokenTTL: ptr(admin.Span(time.Minute))})
 					return err
 				},
 				func() error {
-					_, err := o.UpdateResource(t.Context(), root, servertest.MCP, admin.ResourceTerms{Name: ptr(fmt.Sprint("Weather ", round))})
+					_, err := o.UpdateResource(t.Context(), root, servertest.MCP,
+						admin.ResourceTerms{Name: ptr(fmt.Sprint("Weather ", round))})
 					return err
 				},
 				func() error {
-					_, err := o.UpdateResource(t.Context(), root, servertest.MCP, admin.ResourceTerms{AccessTokenTTL: ptr(admin.Span(time.Duration(round+1) * time.Minute))})
+					_, err := o.UpdateResource(t.Context(), root, servertest.MCP,
+						admin.ResourceTerms{AccessTokenTTL: ptr(admin.Span(time.Duration(round+1) * time.Minute))})
 					return err
 				},
 			}
@@ -276,7 +287,8 @@ func TestErrors(t *testing.T) {
 		t.Errorf("it says %q, want %q …", e.Text(func(f string) string { return "--" + f }), want)
 	}
 	_, err = o.CreateResource(t.Context(), root, admin.NewResource{
-		Identifier: "https://b.example", ResourceTerms: admin.ResourceTerms{Scopes: []oauth.ResourceScope{{Name: "{scopes} %s"}}},
+		Identifier:    "https://b.example",
+		ResourceTerms: admin.ResourceTerms{Scopes: []oauth.ResourceScope{{Name: "{scopes} %s"}}},
 	})
 	if !errors.As(err, &e) || !strings.Contains(e.Error(), `"{scopes} %s" is not a scope name`) {
 		t.Errorf("what was given is quoted as %q", err)
@@ -300,9 +312,11 @@ func TestTooManyScopes(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 	}
-	_, err := o.CreateResource(t.Context(), root, admin.NewResource{Identifier: "https://a.example", ResourceTerms: terms(400)})
+	_, err := o.CreateResource(t.Context(), root,
+		admin.NewResource{Identifier: "https://a.example", ResourceTerms: terms(400)})
 	refused(err)
-	r, err := o.CreateResource(t.Context(), root, admin.NewResource{Identifier: "https://a.example", ResourceTerms: terms(255)})
+	r, err := o.CreateResource(t.Context(), root,
+		admin.NewResource{Identifier: "https://a.example", ResourceTerms: terms(255)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +328,8 @@ func TestTooManyScopes(t *testing.T) {
 func TestAnyResource(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o := operate(t, db)
-	bot := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Bot"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}}}
+	bot := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Bot"),
+		GrantTypes: []oauth.GrantType{oauth.ClientCredentials}}}
 	refused := func(what string, err error) {
 		t.Helper()
 		var e *admin.Error
@@ -338,11 +353,14 @@ func TestAnyResource(t *testing.T) {
 	if err != nil || len(renamed.Resources) != 0 {
 		t.Errorf("renamed, it is bound to %v, %v", renamed.Resources, err)
 	}
-	people, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("App"), RedirectURIs: []string{"https://a.example/cb"}}})
+	people, err := o.CreateClient(t.Context(), root,
+		admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("App"),
+			RedirectURIs: []string{"https://a.example/cb"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = o.UpdateClient(t.Context(), root, people.ID, admin.ClientTerms{GrantTypes: []oauth.GrantType{oauth.AuthorizationCode, oauth.ClientCredentials}})
+	_, err = o.UpdateClient(t.Context(), root, people.ID,
+		admin.ClientTerms{GrantTypes: []oauth.GrantType{oauth.AuthorizationCode, oauth.ClientCredentials}})
 	refused("changed to a machine", err)
 	r, err := o.UpdateResource(t.Context(), root, servertest.MCP, admin.ResourceTerms{Name: ptr("")})
 	if err != nil || r.Name != "mcp.example.com" {
@@ -397,7 +415,8 @@ func TestResetPassword(t *testing.T) {
 func TestSessions(t *testing.T) {
 	s := servertest.StartWeather(t)
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
-	agent, ada, bob := s.Agent(t, s.Client(servertest.Confidential)), s.User("ada@example.com"), s.User("bob@example.com")
+	agent, ada, bob := s.Agent(t,
+		s.Client(servertest.Confidential)), s.User("ada@example.com"), s.User("bob@example.com")
 	desk, phone, bobs := s.Browser(t), s.Browser(t), s.Browser(t)
 	tokens := agent.Connect(desk, ada)
 	phone.Get("/login", servertest.Header("User-Agent", "Phone")).SignIn(ada, servertest.Header("User-Agent", "Phone"))
@@ -480,7 +499,8 @@ func TestResetPasswordAtOnce(t *testing.T) {
 			if sessions, _, err := o.Sessions(t.Context(), root, ada.Email, store.Page{}); err != nil || len(sessions) > 0 {
 				t.Errorf("%d sessions are left, %v", len(sessions), err)
 			}
-			grants, next, err := o.Grants(t.Context(), root, admin.GrantQuery{User: ada.Email}, store.Page{Limit: 1000, Newest: true})
+			grants, next, err := o.Grants(t.Context(), root, admin.GrantQuery{User: ada.Email},
+				store.Page{Limit: 1000, Newest: true})
 			if err != nil || next != "" || len(grants) == 0 {
 				t.Fatalf("%d grants, %v", len(grants), err)
 			}

@@ -85,7 +85,8 @@ func TestChanges(t *testing.T) {
 	if _, was, is := last(); is != nil || was["client_name"] != "Bot" {
 		t.Errorf("deleted: %v, %v", was, is)
 	}
-	u, err := o.CreateUser(ctx, by, admin.NewUser{Email: "ada@example.com", Name: "Ada", Password: "correct horse battery"})
+	u, err := o.CreateUser(ctx, by,
+		admin.NewUser{Email: "ada@example.com", Name: "Ada", Password: "correct horse battery"})
 	must(err)
 	_, err = o.DisableUser(ctx, by, u.ID)
 	must(err)
@@ -123,8 +124,9 @@ func TestOverview(t *testing.T) {
 	}
 	now := clock.Now()
 	for step, since := range map[time.Duration]time.Time{
-		time.Hour: now.Add(-24 * time.Hour), 24 * time.Hour: now.Add(-30 * 24 * time.Hour), 7 * 24 * time.Hour: now.AddDate(-1, 0, 0),
-		0: {}, // the beginning of time is not before the log's
+		time.Hour: now.Add(-24 * time.Hour), 24 * time.Hour: now.Add(-30 * 24 * time.Hour),
+		7 * 24 * time.Hour: now.AddDate(-1, 0, 0),
+		0:                  {}, // the beginning of time is not before the log's
 	} {
 		view, err := o.Overview(ctx, by, since, now.Add(time.Second))
 		if err != nil {
@@ -199,7 +201,8 @@ func TestUpdateChangesNothing(t *testing.T) {
 	ctx := t.Context()
 	keys := json.RawMessage(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`)
 	terms := admin.ClientTerms{
-		Name: ptr("Robot"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{servertest.MCP}, Scope: ptr(""), JWKS: keys,
+		Name: ptr("Robot"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{servertest.MCP},
+		Scope: ptr(""), JWKS: keys,
 	}
 	c, err := o.CreateClient(ctx, root, admin.NewClient{ID: "mcp_robot", ClientTerms: terms})
 	if err != nil {
@@ -214,7 +217,8 @@ func TestUpdateChangesNothing(t *testing.T) {
 	}
 	clock.Advance(time.Hour)
 	before := lastEvent(t, o)
-	same, err := o.UpdateResource(ctx, root, r.ID, admin.ResourceTerms{Name: &r.Name, Scopes: r.Scopes, AccessTokenTTL: &r.AccessTokenTTL})
+	same, err := o.UpdateResource(ctx, root, r.ID,
+		admin.ResourceTerms{Name: &r.Name, Scopes: r.Scopes, AccessTokenTTL: &r.AccessTokenTTL})
 	if err != nil || !reflect.DeepEqual(r, same) {
 		t.Errorf("resource: %v %+v, want %+v", err, same, r)
 	}

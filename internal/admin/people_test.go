@@ -131,7 +131,8 @@ func TestRoles(t *testing.T) {
 					}
 				}
 				for _, role := range identity.Roles {
-					_, err := o.CreateUser(t.Context(), tt.by, admin.NewUser{Email: string(role) + oauth.NewID("") + "@example.com", Password: "correct horse", Role: role})
+					_, err := o.CreateUser(t.Context(), tt.by,
+						admin.NewUser{Email: string(role) + oauth.NewID("") + "@example.com", Password: "correct horse", Role: role})
 					judge("makes an "+string(role), err)
 					_, err = o.UpdateUser(t.Context(), tt.by, account(t, db, "").ID, admin.UserTerms{Role: &role})
 					judge("gives "+string(role), err)
@@ -151,7 +152,8 @@ func TestRoles(t *testing.T) {
 		}
 		// Without roles, the scope is enough.
 		robot := admin.Program("mcp_1", "Robot", scope.Set{"cardea:users:write"})
-		made, err := o.CreateUser(t.Context(), robot, admin.NewUser{Email: "bob@example.com", Password: "correct horse", Role: "none"})
+		made, err := o.CreateUser(t.Context(), robot,
+			admin.NewUser{Email: "bob@example.com", Password: "correct horse", Role: "none"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +216,8 @@ func TestGroups(t *testing.T) {
 		if _, err := o.UpdateGroup(ctx, root, "staff", admin.GroupTerms{Description: ptr("a\nb")}); kind(err) != admin.Invalid {
 			t.Error(err)
 		}
-		ada, err := o.CreateUser(ctx, root, admin.NewUser{Email: "ada@example.com", Password: "correct horse", Groups: []string{"staff"}})
+		ada, err := o.CreateUser(ctx, root,
+			admin.NewUser{Email: "ada@example.com", Password: "correct horse", Groups: []string{"staff"}})
 		if err != nil || !slices.Equal(ada.Groups, []string{"staff"}) {
 			t.Fatalf("%+v, %v", ada, err)
 		}
@@ -308,7 +311,8 @@ func TestWithinRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	machine := func(resource, allowed string) admin.NewClient {
-		n := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Ops"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}}}
+		n := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Ops"),
+			GrantTypes: []oauth.GrantType{oauth.ClientCredentials}}}
 		if n.Scope = &allowed; allowed == "" {
 			n.Scope = nil
 		}

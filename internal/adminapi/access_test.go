@@ -19,17 +19,18 @@ var rights = map[string]string{
 	"resource_list": "resources:read", "resource_show": "resources:read",
 	"resource_create": "resources:write", "resource_update": "resources:write", "resource_delete": "resources:write",
 	"client_list": "clients:read", "client_show": "clients:read",
-	"client_create": "clients:write", "client_update": "clients:write", "client_delete": "clients:write", "client_approve": "clients:write",
-	"client_disable": "clients:write", "client_enable": "clients:write", "client_rotate_secret": "clients:write",
-	"client_waiting": "clients:read", "client_blocks": "clients:read",
+	"client_create": "clients:write", "client_update": "clients:write", "client_delete": "clients:write",
+	"client_approve": "clients:write", "client_disable": "clients:write", "client_enable": "clients:write",
+	"client_rotate_secret": "clients:write", "client_waiting": "clients:read", "client_blocks": "clients:read",
 	"client_dismiss": "clients:write", "client_block": "clients:write", "client_unblock": "clients:write",
 	"initial_access_token_list": "clients:read", "initial_access_token_show": "clients:read",
 	"initial_access_token_create": "clients:write", "initial_access_token_revoke": "clients:write",
 	"user_list": "users:read", "user_show": "users:read",
-	"user_create": "users:write", "user_update": "users:write", "user_delete": "users:write", "user_disable": "users:write",
-	"user_enable": "users:write", "user_reset_password": "users:write",
+	"user_create": "users:write", "user_update": "users:write", "user_delete": "users:write",
+	"user_disable": "users:write", "user_enable": "users:write", "user_reset_password": "users:write",
 	"group_list": "groups:read", "group_show": "groups:read",
-	"group_create": "groups:write", "group_update": "groups:write", "group_delete": "groups:write", "group_add": "groups:write", "group_remove": "groups:write",
+	"group_create": "groups:write", "group_update": "groups:write", "group_delete": "groups:write",
+	"group_add": "groups:write", "group_remove": "groups:write",
 	"grant_list": "grants:read", "grant_show": "grants:read", "grant_revoke": "grants:write",
 	"session_list": "sessions:read", "session_show": "sessions:read", "session_revoke": "sessions:write",
 	"key_list": "keys:read", "key_show": "keys:read", "key_rotate": "keys:write", "key_retire": "keys:write",
@@ -39,10 +40,13 @@ var rights = map[string]string{
 
 // roles says what each role may do. Writing includes reading.
 var roles = map[identity.Role]string{
-	identity.Owner:    "resources:write clients:write users:write groups:write grants:write sessions:write keys:write events:write settings:write",
-	identity.Operator: "resources:write clients:write grants:write sessions:write users:read groups:read keys:read events:read",
-	identity.Auditor:  "resources:read clients:read users:read groups:read grants:read sessions:read keys:read events:read settings:read",
-	"":                "",
+	identity.Owner: "resources:write clients:write users:write groups:write grants:write sessions:write " +
+		"keys:write events:write settings:write",
+	identity.Operator: "resources:write clients:write grants:write sessions:write users:read groups:read keys:read " +
+		"events:read",
+	identity.Auditor: "resources:read clients:read users:read groups:read grants:read sessions:read keys:read " +
+		"events:read settings:read",
+	"": "",
 }
 
 // has reports whether what somebody holds includes the right to do what is needed.
@@ -78,7 +82,9 @@ func TestAccess(t *testing.T) {
 			c.GrantTypes, c.RedirectURIs = []oauth.GrantType{oauth.ClientCredentials}, nil
 		})
 		agent := s.Agent(t, c)
-		return api{agent, agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "mcp:tools:weather")).Tokens().Access}
+		return api{agent,
+			agent.ClientCredentials(servertest.With("resource", servertest.MCP),
+				servertest.With("scope", "mcp:tools:weather")).Tokens().Access}
 	}()
 	type caller struct {
 		api
@@ -90,13 +96,17 @@ func TestAccess(t *testing.T) {
 		{elsewhere, "a token for another resource", "", http.StatusUnauthorized},
 	}
 	for role, held := range roles {
-		callers = append(callers, caller{personal(t, s, role, "cardea:*"), "a person whose role is " + string(role), held, http.StatusForbidden})
+		callers = append(callers,
+			caller{personal(t, s, role, "cardea:*"), "a person whose role is " + string(role), held,
+				http.StatusForbidden})
 	}
-	callers = append(callers, caller{personal(t, s, identity.Owner, "cardea:grants:read cardea:keys:write"), "an owner who allowed little",
-		"grants:read keys:write", http.StatusForbidden})
+	callers = append(callers,
+		caller{personal(t, s, identity.Owner, "cardea:grants:read cardea:keys:write"), "an owner who allowed little",
+			"grants:read keys:write", http.StatusForbidden})
 	for _, held := range []string{"resources:read", "resources:write", "clients:write", "users:read", "groups:write", "grants:write", "sessions:read", "keys:read",
 		"events:read", "settings:read"} {
-		callers = append(callers, caller{program(t, s, "cardea:"+held), "a program with " + held, held, http.StatusForbidden})
+		callers = append(callers,
+			caller{program(t, s, "cardea:"+held), "a program with " + held, held, http.StatusForbidden})
 	}
 	for _, spec := range adminapi.Specs() {
 		needed, listed := rights[spec.Name()]
@@ -104,7 +114,8 @@ func TestAccess(t *testing.T) {
 			t.Errorf("%s: say in rights which right it needs", spec.Name())
 			continue
 		}
-		path := strings.NewReplacer("{id}", "nothing", "{kid}", "nothing", "{name}", "nothing", "{user}", "nobody").Replace(spec.Path)
+		path := strings.NewReplacer("{id}", "nothing", "{kid}", "nothing", "{name}", "nothing", "{user}", "nobody").
+			Replace(spec.Path)
 		body := ""
 		if spec.Required != "" {
 			body = "{}"
@@ -126,7 +137,8 @@ func TestAccess(t *testing.T) {
 			// AD-02: another spelling of the path is the same, or nothing.
 			for _, spelling := range []string{path + "/", "/" + path, strings.ToUpper(path), strings.Replace(path, "/", "%2f", 1)} {
 				for _, header := range []string{"", "GET"} {
-					reply := stranger.call(spec.Method, spelling, body, servertest.Header("X-HTTP-Method-Override", header))
+					reply := stranger.call(spec.Method, spelling, body,
+						servertest.Header("X-HTTP-Method-Override", header))
 					if reply.Status != http.StatusUnauthorized && reply.Status != http.StatusNotFound {
 						t.Errorf("AD-02 %s: %d", spelling, reply.Status)
 					}
@@ -197,7 +209,8 @@ func TestBuiltIn(t *testing.T) {
 		c.GrantTypes, c.RedirectURIs = []oauth.GrantType{oauth.ClientCredentials}, nil
 	})
 	agent := s.Agent(t, any)
-	agent.ClientCredentials(servertest.With("resource", s.URL+"/admin/api"), servertest.With("scope", "cardea:*")).Refused(http.StatusBadRequest, "invalid_target")
+	agent.ClientCredentials(servertest.With("resource", s.URL+"/admin/api"), servertest.With("scope", "cardea:*")).
+		Refused(http.StatusBadRequest, "invalid_target")
 	if tokens := agent.ClientCredentials().Tokens(); servertest.Claims(t, tokens.Access).Audience != servertest.MCP {
 		t.Errorf("without resource: %v", servertest.Claims(t, tokens.Access))
 	}

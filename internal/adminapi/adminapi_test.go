@@ -25,7 +25,8 @@ func program(t testing.TB, s *servertest.Server, scopes ...string) api {
 	})
 	agent := s.Agent(t, c)
 	agent.Resource = s.URL + "/admin/api"
-	reply := agent.ClientCredentials(servertest.With("resource", agent.Resource), servertest.With("scope", strings.Join(scopes, " ")))
+	reply := agent.ClientCredentials(servertest.With("resource", agent.Resource),
+		servertest.With("scope", strings.Join(scopes, " ")))
 	if reply.Status != http.StatusOK {
 		t.Fatalf("token: %d %s", reply.Status, reply.Body)
 	}
@@ -44,7 +45,8 @@ func (a api) call(method, path, body string, tweaks ...servertest.Tweak) *server
 func TestSkeleton(t *testing.T) {
 	s := servertest.Start(t)
 	ops := program(t, s, "cardea:resources:write", "cardea:clients:write")
-	made := ops.call("POST", "/resources", `{"identifier":"https://mcp.example.com/mcp","name":"Weather","scopes":[{"name":"mcp:tools:weather"}]}`)
+	made := ops.call("POST", "/resources",
+		`{"identifier":"https://mcp.example.com/mcp","name":"Weather","scopes":[{"name":"mcp:tools:weather"}]}`)
 	if made.Status != http.StatusCreated || made.Text("id") == "" {
 		t.Fatalf("create: %d %s", made.Status, made.Body)
 	}
@@ -56,7 +58,8 @@ func TestSkeleton(t *testing.T) {
 	if changed.Status != http.StatusOK || changed.Text("name") != "mcp.example.com" {
 		t.Errorf("patch: %d %s", changed.Status, changed.Body)
 	}
-	client := ops.call("POST", "/clients", `{"client_name":"Bot","grant_types":["client_credentials"],"resources":["https://mcp.example.com/mcp"],"scope":"mcp:tools:weather"}`)
+	client := ops.call("POST", "/clients",
+		`{"client_name":"Bot","grant_types":["client_credentials"],"resources":["https://mcp.example.com/mcp"],"scope":"mcp:tools:weather"}`)
 	if client.Status != http.StatusCreated || client.Text("client_secret") == "" {
 		t.Fatalf("create a client: %d %s", client.Status, client.Body)
 	}

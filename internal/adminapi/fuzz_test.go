@@ -18,8 +18,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// Whatever is sent by the schema, or nearly so, is not a fault of the server. CARDEA_API_FUZZ is the number of requests for
-// each operation.
+// Whatever is sent by the schema, or nearly so, is not a fault of the server. CARDEA_API_FUZZ is the number of requests
+// for each operation.
 func TestNoFault(t *testing.T) {
 	n := 40
 	if text := os.Getenv("CARDEA_API_FUZZ"); text != "" {
@@ -42,10 +42,12 @@ func TestNoFault(t *testing.T) {
 					path, query, body := g.request(spec)
 					var own []servertest.Tweak
 					if g.IntN(4) == 0 {
-						own = append(own, servertest.Header("Idempotency-Key", g.pick("a", "b", "💥", strings.Repeat("x", 300))))
+						own = append(own,
+							servertest.Header("Idempotency-Key", g.pick("a", "b", "💥", strings.Repeat("x", 300))))
 					}
 					if g.IntN(4) == 0 {
-						own = append(own, servertest.Header("If-Match", g.pick(`"a"`, "*", ",", "\\", strings.Repeat("x", 3000))))
+						own = append(own,
+							servertest.Header("If-Match", g.pick(`"a"`, "*", ",", "\\", strings.Repeat("x", 3000))))
 					}
 					if spec.Path == "/clients/{id}" || strings.HasPrefix(spec.Path, "/clients/{id}/") { // not itself
 						path = strings.ReplaceAll(path, ops.ClientID, "mcp_1")
@@ -74,10 +76,12 @@ func (g generator) pick(from ...string) string { return from[g.IntN(len(from))] 
 
 // word returns a text that somebody could send, or that is meant to break something.
 func (g generator) word() string {
-	return g.pick("", "a", "staff", "ada@example.com", g.client, "res_1", "Weather", "https://a.example/mcp", servertest.MCP, "mcp:tools:weather",
-		"cardea:*", "a b", "'; DROP TABLE clients; --", "%", "_", "\\", `"*"`, "*", "null", "0", "-1", "9223372036854775808", "1e400",
-		"\u0000", "\ufeff", "\u202e", "💥", strings.Repeat("x", 300), strings.Repeat("é", 3000), "../..", "//", "http://[::1", "javascript:alert(1)",
-		"2026-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "ES256", "none", "owner", "client_credentials",
+	return g.pick("", "a", "staff", "ada@example.com", g.client, "res_1", "Weather", "https://a.example/mcp",
+		servertest.MCP, "mcp:tools:weather", "cardea:*", "a b", "'; DROP TABLE clients; --", "%", "_", "\\", `"*"`, "*",
+		"null", "0", "-1", "9223372036854775808", "1e400",
+		"\u0000", "\ufeff", "\u202e", "💥", strings.Repeat("x", 300), strings.Repeat("é", 3000), "../..", "//",
+		"http://[::1", "javascript:alert(1)", "2026-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "10000-01-01T00:00:00Z",
+		"0001-01-01T00:00:00Z", "ES256", "none", "owner", "client_credentials",
 		"authorization_code", "private_key_jwt", "\r\n", "\xff")
 }
 

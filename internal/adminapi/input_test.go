@@ -23,14 +23,21 @@ func TestInput(t *testing.T) {
 		location, message        string
 	}{
 		{"AD-05 unknown", "POST", "/clients", `{"client_name":"A","secret_hash":"x"}`, 422, "body.secret_hash", "unknown"},
-		{"AD-05 mistyped", "POST", "/clients", `{"client_nam":"A","client_name":"B"}`, 422, "body.client_nam", `the nearest is "client_name"`},
-		{"AD-05 deeper", "POST", "/resources", `{"identifier":"https://a.example","scopes":[{"nam":"x"}]}`, 422, "body.scopes[0].nam", `the nearest is "name"`},
-		{"AD-05 another case", "POST", "/clients", `{"client_name":"A","Scope":"x"}`, 422, "body.Scope", `the nearest is "scope"`},
-		{"AD-05 twice", "POST", "/clients", `{"client_name":"A","client_name":"B"}`, 400, "body.client_name", "more than once"},
-		{"AD-05 twice, escaped", "POST", "/clients", `{"client_name":"A","client\u005fname":"B"}`, 400, "body.client_name", "more than once"},
-		{"bad UTF-8", "POST", "/clients", "{\"client_name\":\"\xff\"}", 400, "body.client_name", "not valid JSON in UTF-8"},
+		{"AD-05 mistyped", "POST", "/clients", `{"client_nam":"A","client_name":"B"}`, 422, "body.client_nam",
+			`the nearest is "client_name"`},
+		{"AD-05 deeper", "POST", "/resources", `{"identifier":"https://a.example","scopes":[{"nam":"x"}]}`, 422,
+			"body.scopes[0].nam", `the nearest is "name"`},
+		{"AD-05 another case", "POST", "/clients", `{"client_name":"A","Scope":"x"}`, 422, "body.Scope",
+			`the nearest is "scope"`},
+		{"AD-05 twice", "POST", "/clients", `{"client_name":"A","client_name":"B"}`, 400, "body.client_name",
+			"more than once"},
+		{"AD-05 twice, escaped", "POST", "/clients", `{"client_name":"A","client\u005fname":"B"}`, 400,
+			"body.client_name", "more than once"},
+		{"bad UTF-8", "POST", "/clients", "{\"client_name\":\"\xff\"}", 400, "body.client_name",
+			"not valid JSON in UTF-8"},
 		{"NUL", "POST", "/clients", `{"client_name":"a\u0000b"}`, 400, "body.client_name", "NUL"},
-		{"deep", "POST", "/clients", `{"jwks":` + strings.Repeat(`{"a":`, 10000) + "1" + strings.Repeat("}", 10000) + "}", 400, "body", "deep"},
+		{"deep", "POST", "/clients",
+			`{"jwks":` + strings.Repeat(`{"a":`, 10000) + "1" + strings.Repeat("}", 10000) + "}", 400, "body", "deep"},
 		{"long", "POST", "/clients", `{"client_name":"` + strings.Repeat("a", 1<<20) + `"}`, 413, "body", "longer"},
 		{"another type", "POST", "/clients", `{"client_name":1}`, 422, "body.client_name", "must be a string"},
 		{"an array", "POST", "/clients", `[]`, 400, "body", "object"},
@@ -38,7 +45,8 @@ func TestInput(t *testing.T) {
 		{"nothing", "POST", "/clients", "", 400, "body", "missing"},
 		{"a member is missing", "POST", "/clients", "{}", 422, "body.client_name", "missing"},
 		{"a rule", "POST", "/clients", `{"client_name":"A","grant_types":["password"]}`, 422, "body.grant_types", "unknown"},
-		{"a length of time", "PATCH", "/resources/" + id, `{"access_token_ttl":9223372036854775807}`, 422, "body.access_token_ttl", ""},
+		{"a length of time", "PATCH", "/resources/" + id, `{"access_token_ttl":9223372036854775807}`, 422,
+			"body.access_token_ttl", ""},
 		{"unknown parameter", "GET", "/clients?limt=3", "", 400, "query.limt", `the nearest is "limit"`},
 		{"a parameter twice", "GET", "/clients?limit=3&limit=4", "", 400, "query.limit", "more than once"},
 		{"no number", "GET", "/clients?limit=x", "", 400, "query.limit", "number"},
@@ -81,7 +89,8 @@ func TestPatch(t *testing.T) {
 	s := servertest.Start(t)
 	ops := program(t, s, "cardea:*")
 	id := ops.call("POST", "/resources", resource).Text("id")
-	made := ops.call("POST", "/clients", `{"client_name":"App","grant_types":["authorization_code"],"redirect_uris":["https://a.example/cb"],"scope":"mcp:tools:weather","access_token_ttl":60}`)
+	made := ops.call("POST", "/clients",
+		`{"client_name":"App","grant_types":["authorization_code"],"redirect_uris":["https://a.example/cb"],"scope":"mcp:tools:weather","access_token_ttl":60}`)
 	client := made.Text("client_id")
 	patch := func(path, body string, status int) *servertest.Reply {
 		t.Helper()
@@ -105,7 +114,8 @@ func TestPatch(t *testing.T) {
 		t.Errorf("%s", reply.Body)
 	}
 	// A client whose id is a URL is found by it.
-	made = ops.call("POST", "/clients", `{"client_id":"https://app.example.com/client.json","client_name":"By URL","redirect_uris":["https://app.example.com/cb"]}`)
+	made = ops.call("POST", "/clients",
+		`{"client_id":"https://app.example.com/client.json","client_name":"By URL","redirect_uris":["https://app.example.com/cb"]}`)
 	if reply := ops.call("GET", "/clients/https%3A%2F%2Fapp.example.com%2Fclient.json", ""); made.Status != 201 || reply.Status != 200 {
 		t.Errorf("%d %s, %d %s", made.Status, made.Body, reply.Status, reply.Body)
 	}
@@ -118,8 +128,10 @@ func TestIfMatch(t *testing.T) {
 	s.User("ada@example.com")
 	ops.call("POST", "/groups", `{"name":"staff"}`)
 	for path, change := range map[string]string{
-		"/resources/" + ops.call("POST", "/resources", resource).Text("id"):                                                          `{"name":"B"}`,
-		"/clients/" + ops.call("POST", "/clients", `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`).Text("client_id"): `{"client_name":"B"}`,
+		"/resources/" + ops.call("POST", "/resources", resource).
+			Text("id"): `{"name":"B"}`,
+		"/clients/" + ops.call("POST", "/clients", `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`).
+			Text("client_id"): `{"client_name":"B"}`,
 		"/users/ada@example.com": `{"name":"B"}`,
 		"/groups/staff":          `{"description":"B"}`,
 	} {
@@ -228,7 +240,8 @@ func TestPages(t *testing.T) {
 	}
 	first := ops.call("GET", "/events?limit=1", "").Text("next")
 	for path, status := range map[string]int{
-		"/events?limit=2&cursor=" + first: 200, "/events?limit=1&action=token&cursor=" + first: 400, "/clients?cursor=" + first: 400,
+		"/events?limit=2&cursor=" + first: 200, "/events?limit=1&action=token&cursor=" + first: 400,
+		"/clients?cursor=" + first: 400,
 	} {
 		if reply := ops.call("GET", path, ""); reply.Status != status {
 			t.Errorf("%s: %d %s, want %d", path, reply.Status, reply.Body, status)
@@ -274,8 +287,8 @@ func TestSearch(t *testing.T) {
 		"/users?q=ADA": "ada@example.com adam@example.com", "/users?q=ada%40": "ada@example.com", "/users?q=da": "",
 		"/resources?q=weath": "Weather", "/resources?q=https://mcp.example.": "Weather", "/resources?q=rain": "",
 		"/groups?q=St": "staff", "/groups?q=t": "",
-		"/clients?q=app%20of": "App of Ada", "/clients?q=app&origin=operator": "App of Ada", "/clients?q=app&origin=document": "",
-		"/clients?q=of": "",
+		"/clients?q=app%20of": "App of Ada", "/clients?q=app&origin=operator": "App of Ada",
+		"/clients?q=app&origin=document": "", "/clients?q=of": "",
 	} {
 		if got := strings.Join(found(path), " "); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
@@ -322,7 +335,8 @@ func TestEventFilters(t *testing.T) {
 	until := "until=" + url.QueryEscape(at.Add(time.Microsecond).Format(time.RFC3339Nano))
 	address := "address=" + url.QueryEscape(event["address"].(string))
 	request := "request_id=" + url.QueryEscape(event["request_id"].(string))
-	all := []string{"action=resource.create", "actor=client:" + ops.ClientID, "resource=" + made.Text("id"), "outcome=allowed", address, request, since, until}
+	all := []string{"action=resource.create", "actor=client:" + ops.ClientID, "resource=" + made.Text("id"),
+		"outcome=allowed", address, request, since, until}
 	for _, filter := range append(all, strings.Join(all, "&"), "actor="+ops.ClientID+"&outcome=allowed&action=resource.") {
 		found := false
 		for _, one := range list(filter) {

@@ -77,7 +77,8 @@ func connect(t testing.TB, s *servertest.Server, who *servertest.Person, ticked 
 		t.Fatal(err)
 	}
 	client := mcp.NewClient(&mcp.Implementation{Name: "agent", Version: "1"}, nil)
-	a.ClientSession, err = client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: s.URL + "/admin/mcp", OAuthHandler: handler, MaxRetries: -1}, nil)
+	a.ClientSession, err = client.Connect(t.Context(),
+		&mcp.StreamableClientTransport{Endpoint: s.URL + "/admin/mcp", OAuthHandler: handler, MaxRetries: -1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +249,8 @@ func TestAnAgentStepsUp(t *testing.T) {
 	if _, refused := a.use("resource_list", nil); refused != "" {
 		t.Errorf("resource_list: %s", refused)
 	}
-	result, err := a.CallTool(t.Context(), &mcp.CallToolParams{Name: "resource_create", Arguments: args{"identifier": "https://mcp.example.com/mcp"}})
+	result, err := a.CallTool(t.Context(),
+		&mcp.CallToolParams{Name: "resource_create", Arguments: args{"identifier": "https://mcp.example.com/mcp"}})
 	if err != nil || result.IsError {
 		t.Fatalf("resource_create: %v %+v", err, result)
 	}
@@ -259,7 +261,8 @@ func TestAnAgentStepsUp(t *testing.T) {
 
 // message posts a JSON-RPC message to the MCP server.
 func (a api) message(body string, tweaks ...servertest.Tweak) *servertest.Reply {
-	own := []servertest.Tweak{servertest.Method("POST"), servertest.Raw(body), servertest.Header("Content-Type", "application/json"),
+	own := []servertest.Tweak{servertest.Method("POST"), servertest.Raw(body),
+		servertest.Header("Content-Type", "application/json"),
 		servertest.Header("Accept", "application/json, text/event-stream")}
 	if a.token != "" {
 		own = append(own, servertest.Bearer(a.token))
@@ -276,7 +279,8 @@ func machine(t testing.TB, s *servertest.Server, scopes ...string) api {
 	})
 	agent := s.Agent(t, c)
 	agent.Resource = s.URL + "/admin/mcp"
-	reply := agent.ClientCredentials(servertest.With("resource", agent.Resource), servertest.With("scope", strings.Join(scopes, " ")))
+	reply := agent.ClientCredentials(servertest.With("resource", agent.Resource),
+		servertest.With("scope", strings.Join(scopes, " ")))
 	return api{agent, reply.Text("access_token")}
 }
 
@@ -297,18 +301,25 @@ func TestMessages(t *testing.T) {
 		want       string // in the body or the challenge
 	}{
 		{"AD-01 no token", list, api{ops.Agent, ""}, http.StatusUnauthorized, `resource_metadata="` + metadata + `"`},
-		{"AD-01 a token for the API", list, program(t, s, "cardea:*"), http.StatusUnauthorized, `error="invalid_token"`},
-		{"a scope that is missing", create, ops, http.StatusForbidden, `error="insufficient_scope", scope="cardea:resources:write"`},
-		{"a member twice", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","name":"resource_create","arguments":{}}}`,
+		{"AD-01 a token for the API", list, program(t, s, "cardea:*"), http.StatusUnauthorized,
+			`error="invalid_token"`},
+		{"a scope that is missing", create, ops, http.StatusForbidden,
+			`error="insufficient_scope", scope="cardea:resources:write"`},
+		{"a member twice",
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","name":"resource_create","arguments":{}}}`,
 			ops, http.StatusBadRequest, "member"},
-		{"a member that is almost one that decides", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","Name":"resource_create"}}`,
+		{"a member that is almost one that decides",
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","Name":"resource_create"}}`,
 			ops, http.StatusBadRequest, "almost"},
 		{"a batch", "[" + list + "]", ops, http.StatusBadRequest, "batch"},
-		{"no such tool", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"format_disk"}}`, ops, http.StatusForbidden, "There is no such tool"},
+		{"no such tool", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"format_disk"}}`, ops,
+			http.StatusForbidden, "There is no such tool"},
 		{"no such method", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}`, ops, http.StatusOK, `-32601`},
-		{"an argument twice", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":1,"limit":2}}}`,
+		{"an argument twice",
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":1,"limit":2}}}`,
 			ops, http.StatusBadRequest, "member"},
-		{"an argument of another kind", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":{}}}}`,
+		{"an argument of another kind",
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":{}}}}`,
 			ops, http.StatusOK, "limit must not be an object or an array"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -42,13 +42,16 @@ func TestSentence(t *testing.T) {
 		{token.Refuse("invalid_grant", "the grant has ended"), audit.Names{},
 			"The refresh token of mcp_1 for usr_1 was refused because the grant has ended"},
 		{audit.Reuse("mcp_1", "usr_1", "grt_1", "refresh_token").Refuse("invalid_grant", "it was used before"), names,
-			"A refresh token of Claude Code for Ada was used a second time, perhaps by a thief; it was refused because it was used before"},
+			"A refresh token of Claude Code for Ada was used a second time, perhaps by a thief; it was refused " +
+				"because it was used before"},
 		{audit.SignIn("").Refuse("access_denied", "the password is wrong"), audit.Names{},
 			"Signing in was refused because the password is wrong"},
 		{operator(audit.Client("approve", "mcp_1").Allow()), names, "root@host approved the client Claude Code"},
-		{operator(audit.Client("rotate_secret", "mcp_1").Allow()), names, "root@host gave the client Claude Code a new secret"},
+		{operator(audit.Client("rotate_secret", "mcp_1").Allow()), names,
+			"root@host gave the client Claude Code a new secret"},
 		{operator(audit.User("enable", "usr_1").Allow()), names, "root@host enabled the account of Ada again"},
-		{operator(audit.Resource("update", mcp).Changed(map[string]string{"name": "a", "alg": "x"}, map[string]string{"name": "b", "alg": "x"}).Allow()),
+		{operator(audit.Resource("update", mcp).
+			Changed(map[string]string{"name": "a", "alg": "x"}, map[string]string{"name": "b", "alg": "x"}).Allow()),
 			names, "root@host changed name of the MCP server Weather"},
 		{operator(audit.User("delete", "usr_1").With("grants_ended", "2").Allow()), audit.Names{},
 			"root@host deleted the account of usr_1; 2 grants ended with it"},
@@ -61,7 +64,8 @@ func TestSentence(t *testing.T) {
 		{audit.Limited("address", 12), names, "12 requests were refused because there were too many of them (address)"},
 		{audit.SignIn("usr_1").Refuse("access_denied", "wrong"), audit.Names{Person: "{why} [x {actor}]"},
 			"Signing in as {why} [x {actor}] was refused because wrong"},
-		{audit.Event{Action: "x.unheard_of", Outcome: audit.Allowed, Actor: by}, audit.Names{}, "root@host: x.unheard_of"},
+		{audit.Event{Action: "x.unheard_of", Outcome: audit.Allowed, Actor: by}, audit.Names{},
+			"root@host: x.unheard_of"},
 	} {
 		if got := c.event.Sentence(c.names); got != c.want {
 			t.Errorf("%s:\n got %q\nwant %q", c.event.Action, got, c.want)
@@ -75,7 +79,8 @@ func TestAD08SentenceIsClean(t *testing.T) {
 	for _, outcome := range []audit.Outcome{audit.Allowed, audit.Refused} {
 		for _, e := range []audit.Event{
 			audit.Registration(evil, evil, true), audit.TokenRequest(evil, evil), audit.ForeignForm(evil, evil),
-			audit.Revocation(evil, evil, evil), audit.InitialAccessToken("create", evil, evil), {Action: evil, Reason: evil},
+			audit.Revocation(evil, evil, evil), audit.InitialAccessToken("create", evil, evil),
+			{Action: evil, Reason: evil},
 		} {
 			e.Outcome, e.Scope, e.Resource, e.UserID, e.Description = outcome, evil, evil, evil, evil
 			e.Actor = audit.Actor{Type: audit.ByClient, ID: evil, Name: evil}
@@ -94,8 +99,9 @@ func TestAD08SentenceIsClean(t *testing.T) {
 
 func TestLater(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "", 999 * time.Millisecond: "", time.Second: "1 second later", 14*time.Minute + 30*time.Second: "14 minutes later",
-		26 * time.Hour: "1 day later", -time.Hour: "",
+		0: "", 999 * time.Millisecond: "", time.Second: "1 second later",
+		14*time.Minute + 30*time.Second: "14 minutes later",
+		26 * time.Hour:                  "1 day later", -time.Hour: "",
 	} {
 		if got := audit.Later(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
@@ -103,8 +109,8 @@ func TestLater(t *testing.T) {
 	}
 }
 
-// Every action that the code records has words. The actions are those that the constructors of the package make with the
-// verbs they are called with, and those that package admin passes on for a refusal.
+// Every action that the code records has words. The actions are those that the constructors of the package make with
+// the verbs they are called with, and those that package admin passes on for a refusal.
 func TestEveryActionIsTold(t *testing.T) {
 	constructors := map[string]string{} // by name, the begin of the action if a verb follows
 	text, err := os.ReadFile("decisions.go")

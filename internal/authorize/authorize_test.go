@@ -37,19 +37,22 @@ func TestClientMustBeProven(t *testing.T) {
 	t.Run("AZ-26 client_id twice", func(t *testing.T) {
 		agent := s.Agent(t, c)
 		for _, ids := range [][]string{{c.ID, "mcp_evil"}, {"mcp_evil", c.ID}, {c.ID, c.ID}} {
-			s.Browser(t).Authorize(agent.Authorization(servertest.With("client_id", ids...))).ErrorPage(http.StatusBadRequest)
+			s.Browser(t).Authorize(agent.Authorization(servertest.With("client_id", ids...))).
+				ErrorPage(http.StatusBadRequest)
 		}
 	})
 	t.Run("AZ-26 redirect_uri twice", func(t *testing.T) {
 		agent := s.Agent(t, c)
 		evil := "https://evil.example/callback"
 		for _, uris := range [][]string{{servertest.Callback, evil}, {evil, servertest.Callback}, {servertest.Callback, servertest.Callback}} {
-			s.Browser(t).Authorize(agent.Authorization(servertest.With("redirect_uri", uris...))).ErrorPage(http.StatusBadRequest)
+			s.Browser(t).Authorize(agent.Authorization(servertest.With("redirect_uri", uris...))).
+				ErrorPage(http.StatusBadRequest)
 		}
 	})
 	t.Run("redirect_uri left out by a client with one", func(t *testing.T) {
 		agent := s.Agent(t, c)
-		s.Browser(t).Authorize(agent.Authorization(servertest.Without("redirect_uri", "response_type"))).Refused("invalid_request")
+		s.Browser(t).Authorize(agent.Authorization(servertest.Without("redirect_uri", "response_type"))).
+			Refused("invalid_request")
 	})
 	t.Run("redirect_uri left out by a client with several", func(t *testing.T) {
 		agent := s.Agent(t, s.Client(servertest.RedirectURIs("https://a.example/cb", "https://b.example/cb")))
@@ -221,8 +224,10 @@ func TestRequestIsChecked(t *testing.T) {
 		want   string
 	}{
 		{"AZ-28 public client without code_challenge", public, without("code_challenge"), "invalid_request"},
-		{"AZ-28 public client without any PKCE", public, without("code_challenge", "code_challenge_method"), "invalid_request"},
-		{"AZ-29 confidential client without code_challenge", confidential, without("code_challenge", "code_challenge_method"), "invalid_request"},
+		{"AZ-28 public client without any PKCE", public, without("code_challenge", "code_challenge_method"),
+			"invalid_request"},
+		{"AZ-29 confidential client without code_challenge", confidential,
+			without("code_challenge", "code_challenge_method"), "invalid_request"},
 		{"AZ-30 method plain", public, with("code_challenge_method", "plain"), "invalid_request"},
 		{"AZ-30 method left out, which means plain", public, without("code_challenge_method"), "invalid_request"},
 		{"AZ-32 method s256", public, with("code_challenge_method", "s256"), "invalid_request"},
@@ -257,10 +262,14 @@ func TestRequestIsChecked(t *testing.T) {
 		{"AZ-41 resource without scheme", public, with("resource", "mcp.example.com"), "invalid_target"},
 		{"AZ-41 resource over http", public, with("resource", "http://mcp.example.com/mcp"), "invalid_target"},
 		{"AZ-41 resource unknown", public, with("resource", "https://unknown.example.com/mcp"), "invalid_target"},
-		{"AZ-41 two resources", public, with("resource", servertest.MCP, "https://other.example.com/mcp"), "invalid_target"},
-		{"AZ-41 a good and a bad resource", public, with("resource", servertest.MCP, "https://unknown.example.com/mcp"), "invalid_target"},
-		{"AZ-41 resource with user information", public, with("resource", "https://a@mcp.example.com/mcp"), "invalid_target"},
-		{"AZ-41 resource with dot segments", public, with("resource", "https://mcp.example.com/mcp/../mcp"), "invalid_target"},
+		{"AZ-41 two resources", public, with("resource", servertest.MCP, "https://other.example.com/mcp"),
+			"invalid_target"},
+		{"AZ-41 a good and a bad resource", public, with("resource", servertest.MCP, "https://unknown.example.com/mcp"),
+			"invalid_target"},
+		{"AZ-41 resource with user information", public, with("resource", "https://a@mcp.example.com/mcp"),
+			"invalid_target"},
+		{"AZ-41 resource with dot segments", public, with("resource", "https://mcp.example.com/mcp/../mcp"),
+			"invalid_target"},
 		{"AZ-42 resource missing, several registered", public, without("resource"), "invalid_target"},
 		{"AZ-44 prompt none login", public, with("prompt", "none login"), "invalid_request"},
 		{"AZ-44 prompt unknown", public, with("prompt", "create"), "invalid_request"},
@@ -268,8 +277,10 @@ func TestRequestIsChecked(t *testing.T) {
 		{"max_age negative", public, with("max_age", "-1"), "invalid_request"},
 		{"prompt none, nobody signed in", public, with("prompt", "none"), "login_required"},
 		{"AZ-50 a request object", public, with("request", "eyJhbGciOiJub25lIn0.e30."), "request_not_supported"},
-		{"OAuth 2.1 §3.1 scope twice", public, with("scope", "mcp:tools:weather", "mcp:tools:weather"), "invalid_request"},
-		{"OAuth 2.1 §3.1 code_challenge twice", public, with("code_challenge", challenge, challenge), "invalid_request"},
+		{"OAuth 2.1 §3.1 scope twice", public, with("scope", "mcp:tools:weather", "mcp:tools:weather"),
+			"invalid_request"},
+		{"OAuth 2.1 §3.1 code_challenge twice", public, with("code_challenge", challenge, challenge),
+			"invalid_request"},
 		{"OAuth 2.1 §3.1 response_type twice", public, with("response_type", "code", "token"), "invalid_request"},
 		{"OAuth 2.1 §3.1 an unknown parameter twice", public, with("unknown", "1", "2"), "invalid_request"},
 	}
@@ -306,7 +317,8 @@ func TestRequestIsChecked(t *testing.T) {
 	})
 	t.Run("AZ-50 request_uri is not fetched", func(t *testing.T) {
 		canary := listen(t)
-		page := s.Browser(t).Authorize(s.Agent(t, public).Authorization(with("request_uri", "http://"+canary.address+"/request.jwt")))
+		page := s.Browser(t).
+			Authorize(s.Agent(t, public).Authorization(with("request_uri", "http://"+canary.address+"/request.jwt")))
 		page.Refused("request_uri_not_supported")
 		if n := canary.connections.Load(); n != 0 {
 			t.Errorf("the server connected to it %d times", n)
@@ -365,7 +377,8 @@ func TestState(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			agent := s.Agent(t, c)
-			page := s.Browser(t).Authorize(agent.Authorization(servertest.With("state", state)), servertest.Method(http.MethodPost))
+			page := s.Browser(t).
+				Authorize(agent.Authorization(servertest.With("state", state)), servertest.Method(http.MethodPost))
 			if strings.Contains(page.Body, "<script>") {
 				t.Error("state is not escaped in the page")
 			}
@@ -407,9 +420,12 @@ func TestScopeAndResource(t *testing.T) {
 	}{
 		{"D6 none asked: the defaults", servertest.Without("scope"), "mcp:tools:weather"},
 		{"AZ-40 empty: the defaults", servertest.With("scope", ""), "mcp:tools:weather"},
-		{"AZ-40 spaces too many do no harm", servertest.With("scope", " mcp:tools:email:send  mcp:tools:weather "), "mcp:tools:email:send mcp:tools:weather"},
-		{"D6 unknown scopes are dropped", servertest.With("scope", "mcp:tools:unknown mcp:tools:email:send"), "mcp:tools:email:send"},
-		{"D6 openid and its kin are tolerated", servertest.With("scope", "openid profile email mcp:tools:weather"), "mcp:tools:weather"},
+		{"AZ-40 spaces too many do no harm", servertest.With("scope", " mcp:tools:email:send  mcp:tools:weather "),
+			"mcp:tools:email:send mcp:tools:weather"},
+		{"D6 unknown scopes are dropped", servertest.With("scope", "mcp:tools:unknown mcp:tools:email:send"),
+			"mcp:tools:email:send"},
+		{"D6 openid and its kin are tolerated", servertest.With("scope", "openid profile email mcp:tools:weather"),
+			"mcp:tools:weather"},
 		{"D6 only openid: the defaults", servertest.With("scope", "openid"), "mcp:tools:weather"},
 		{"AZ-41 upper-case host", servertest.With("resource", "HTTPS://MCP.EXAMPLE.COM/mcp"), "mcp:tools:weather"},
 		{"D7 a trailing slash", servertest.With("resource", servertest.MCP+"/"), "mcp:tools:weather"},
@@ -513,7 +529,9 @@ func TestLoginHint(t *testing.T) {
 		}
 	})
 	t.Run("a hint longer than any e-mail address is ignored", func(t *testing.T) {
-		page := s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("login_hint", strings.Repeat("<", 12_000))), servertest.Method(http.MethodPost))
+		page := s.Browser(t).
+			Authorize(s.Agent(t, c).Authorization(servertest.With("login_hint", strings.Repeat("<", 12_000))),
+				servertest.Method(http.MethodPost))
 		if got := page.Form("email").Values().Get("email"); got != "" {
 			t.Errorf("the form is filled in with %d bytes", len(got))
 		}
@@ -523,7 +541,9 @@ func TestLoginHint(t *testing.T) {
 		if !page.IsSignIn() {
 			t.Errorf("status %d %s", page.Status, page.Location)
 		}
-		s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("ui_locales", strings.Repeat("en ", 34_000)))).ErrorPage(http.StatusRequestURITooLong)
+		s.Browser(t).
+			Authorize(s.Agent(t, c).Authorization(servertest.With("ui_locales", strings.Repeat("en ", 34_000)))).
+			ErrorPage(http.StatusRequestURITooLong)
 	})
 }
 

@@ -20,7 +20,8 @@ func TestConsentForm(t *testing.T) {
 	asked := func(t *testing.T) (*servertest.Agent, *servertest.Page) {
 		t.Helper()
 		agent := s.Agent(t, c)
-		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", both), servertest.With("prompt", "consent"))).SignIn(ada)
+		page := s.Browser(t).
+			Authorize(agent.Authorization(servertest.With("scope", both), servertest.With("prompt", "consent"))).SignIn(ada)
 		if !page.IsConsent() {
 			t.Fatalf("no consent page: %d %s", page.Status, page.Location)
 		}
@@ -82,7 +83,8 @@ func TestConsentForm(t *testing.T) {
 	t.Run("CN-01 posted by another site", func(t *testing.T) {
 		_, page := asked(t)
 		page.Submit(page.Form("decision"), allow,
-			servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site", "cross-site")).ErrorPage(http.StatusForbidden)
+			servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site", "cross-site")).
+			ErrorPage(http.StatusForbidden)
 	})
 	t.Run("CN-02 the token of another request", func(t *testing.T) {
 		agent, page := asked(t)
@@ -134,7 +136,8 @@ func TestConsentForm(t *testing.T) {
 	t.Run("CN-06 more scopes than were asked for", func(t *testing.T) {
 		agent := s.Agent(t, c)
 		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("prompt", "consent"))).SignIn(ada)
-		tokens := agent.Exchange(page.Allow("mcp:tools:weather", "mcp:tools:email:send", "mcp:*", "admin").Code()).Tokens()
+		tokens := agent.Exchange(page.Allow("mcp:tools:weather", "mcp:tools:email:send", "mcp:*",
+			"admin").Code()).Tokens()
 		if tokens.Scope != "mcp:tools:weather" {
 			t.Errorf("scope is %q", tokens.Scope)
 		}
@@ -179,7 +182,8 @@ func TestConsentForm(t *testing.T) {
 	})
 	t.Run("CN-22 not you: another account, same request", func(t *testing.T) {
 		agent, page := asked(t)
-		other := slices.IndexFunc(page.Links(), func(link string) bool { return strings.HasPrefix(link, "/login?request=") })
+		other := slices.IndexFunc(page.Links(),
+			func(link string) bool { return strings.HasPrefix(link, "/login?request=") })
 		if other < 0 {
 			t.Fatal("no way to sign in as somebody else")
 		}
@@ -202,7 +206,9 @@ func TestConsentForm(t *testing.T) {
 	})
 	t.Run("D6 nothing but the wish to stay connected is asked about again", func(t *testing.T) {
 		agent := s.Agent(t, c)
-		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "mcp:tools:weather offline_access"), servertest.With("prompt", "consent"))).SignIn(ada)
+		page := s.Browser(t).
+			Authorize(agent.Authorization(servertest.With("scope", "mcp:tools:weather offline_access"),
+				servertest.With("prompt", "consent"))).SignIn(ada)
 		again := page.Allow("offline_access")
 		if again.Status != http.StatusBadRequest || !again.IsConsent() || !strings.Contains(visible(again.Body), "Tick at least one more permission") {
 			t.Fatalf("status %d, Location %q", again.Status, again.Location)
@@ -271,7 +277,8 @@ func TestRememberedConsent(t *testing.T) {
 		}
 	})
 	t.Run("CN-09 another redirect URI", func(t *testing.T) {
-		again(t, s.Client(servertest.RedirectURIs("https://a.example/cb", "https://b.example/cb")), func(a *servertest.Agent) { a.RedirectURI = "https://b.example/cb" })
+		again(t, s.Client(servertest.RedirectURIs("https://a.example/cb", "https://b.example/cb")),
+			func(a *servertest.Agent) { a.RedirectURI = "https://b.example/cb" })
 	})
 	t.Run("CN-09 another resource", func(t *testing.T) {
 		again(t, s.Client(), func(a *servertest.Agent) { a.Resource = "https://other.example.com/mcp" })
@@ -286,7 +293,8 @@ func TestRememberedConsent(t *testing.T) {
 	t.Run("CN-10 a link on another site, prompt none", func(t *testing.T) {
 		agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 		agent.Connect(browser, ada)
-		browser.Authorize(agent.Authorization(with("prompt", "none")), servertest.Header("Sec-Fetch-Site", "cross-site")).Refused("consent_required")
+		browser.Authorize(agent.Authorization(with("prompt", "none")),
+			servertest.Header("Sec-Fetch-Site", "cross-site")).Refused("consent_required")
 	})
 	t.Run("CN-12 a client that registered itself", func(t *testing.T) {
 		agent, browser := s.Agent(t, nil), s.Browser(t)
@@ -344,8 +352,9 @@ func TestRememberedConsent(t *testing.T) {
 	t.Run("CN-26 privileges that a client gives itself", func(t *testing.T) {
 		agent, browser := s.Agent(t, nil), s.Browser(t)
 		reply := agent.Register(map[string]any{
-			"client_name": "Pushy", "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none",
-			"skip_consent": true, "trusted": true, "first_party": true, "approved": true, "approved_at": 1,
+			"client_name": "Pushy", "redirect_uris": []string{servertest.Callback},
+			"token_endpoint_auth_method": "none", "skip_consent": true, "trusted": true, "first_party": true,
+			"approved": true, "approved_at": 1,
 		})
 		if reply.Status != http.StatusCreated {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
@@ -381,7 +390,8 @@ func TestRememberedConsent(t *testing.T) {
 			if page := victim.Authorize(attacker.Authorization(), servertest.Header("Sec-Fetch-Site", site)); !page.IsConsent() {
 				t.Errorf("%s: no consent page, but status %d %s", site, page.Status, page.Location)
 			}
-			victim.Authorize(attacker.Authorization(with("prompt", "none")), servertest.Header("Sec-Fetch-Site", site)).ReturnPage(http.StatusBadRequest, "consent_required", "evil.example")
+			victim.Authorize(attacker.Authorization(with("prompt", "none")), servertest.Header("Sec-Fetch-Site", site)).
+				ReturnPage(http.StatusBadRequest, "consent_required", "evil.example")
 		}
 	})
 }
@@ -395,7 +405,8 @@ func TestConsentPage(t *testing.T) {
 		agent.RedirectURI = uris[0]
 		reply := agent.Register(map[string]any{
 			"client_name": name, "redirect_uris": uris, "token_endpoint_auth_method": "none",
-			"logo_uri": "https://tracker.example/pixel.svg", "client_uri": "https://tracker.example/", "policy_uri": "https://tracker.example/policy",
+			"logo_uri": "https://tracker.example/pixel.svg", "client_uri": "https://tracker.example/",
+			"policy_uri": "https://tracker.example/policy",
 		})
 		if reply.Status != http.StatusCreated {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
@@ -409,8 +420,8 @@ func TestConsentPage(t *testing.T) {
 
 	t.Run("CN-14 a name that tries to deceive", func(t *testing.T) {
 		for _, name := range []string{
-			"safe\u202egnp.exe", "zero\u200bwidth\u200d\ufeff", "\u2066isolate\u2069", strings.Repeat("n", 500), "two\nlines\r\tand\x00more",
-			"<b>bold</b>", "Cаrdea",
+			"safe\u202egnp.exe", "zero\u200bwidth\u200d\ufeff", "\u2066isolate\u2069", strings.Repeat("n", 500),
+			"two\nlines\r\tand\x00more", "<b>bold</b>", "Cаrdea",
 		} {
 			page := show(t, name, "https://agent.example.com/cb")
 			for _, bad := range []string{"\u202e", "\u200b", "\u200d", "\ufeff", "\u2066", "<b>bold", strings.Repeat("n", 100)} {

@@ -43,7 +43,8 @@ func TestMethods(t *testing.T) {
 		browser.Authorize(agent.Authorization(), servertest.Method(http.MethodPost)).Code()
 	})
 	t.Run("POST of another type", func(t *testing.T) {
-		browser.Authorize(agent.Authorization(), servertest.Method(http.MethodPost), servertest.Header("Content-Type", "application/json")).ErrorPage(http.StatusBadRequest)
+		browser.Authorize(agent.Authorization(), servertest.Method(http.MethodPost),
+			servertest.Header("Content-Type", "application/json")).ErrorPage(http.StatusBadRequest)
 	})
 	t.Run("AZ-53 cross-site POST", func(t *testing.T) {
 		page := browser.Authorize(agent.Authorization(), servertest.Method(http.MethodPost),
@@ -68,7 +69,8 @@ func TestCookies(t *testing.T) {
 	t.Run("AZ-68 attributes", func(t *testing.T) {
 		browser := s.Browser(t)
 		page := browser.Authorize(s.Agent(t, s.Client()).Authorization())
-		signedIn := page.Submit(page.Form("password"), servertest.With("email", ada.Email), servertest.With("password", ada.Password))
+		signedIn := page.Submit(page.Form("password"), servertest.With("email", ada.Email),
+			servertest.With("password", ada.Password))
 		if !signedIn.IsConsent() {
 			t.Fatalf("status %d", signedIn.Status)
 		}
@@ -90,7 +92,8 @@ func TestCookies(t *testing.T) {
 	})
 	t.Run("AZ-68 sign-in posted by another site", func(t *testing.T) {
 		page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization())
-		page = page.SignIn(ada, servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site", "cross-site"))
+		page = page.SignIn(ada, servertest.Header("Origin", "https://evil.example"),
+			servertest.Header("Sec-Fetch-Site", "cross-site"))
 		page.ErrorPage(http.StatusForbidden)
 	})
 }
@@ -101,8 +104,9 @@ func TestErrorPage(t *testing.T) {
 	probe := `"><img src=x onerror=alert(1)></title><script>alert(1)</script>'"`
 
 	for _, name := range []string{
-		"client_id", "redirect_uri", "response_type", "scope", "state", "resource", "code_challenge", "code_challenge_method",
-		"login_hint", "prompt", "max_age", "error_description", "error", "ui_locales", "unknown", probe,
+		"client_id", "redirect_uri", "response_type", "scope", "state", "resource", "code_challenge",
+		"code_challenge_method", "login_hint", "prompt", "max_age", "error_description", "error", "ui_locales",
+		"unknown", probe,
 	} {
 		t.Run("AZ-56 "+strings.ReplaceAll(name, "/", "_"), func(t *testing.T) {
 			params := s.Agent(t, c).Authorization(servertest.With(name, probe))
@@ -117,7 +121,8 @@ func TestErrorPage(t *testing.T) {
 		})
 	}
 	t.Run("AZ-57 after a bad redirect URI", func(t *testing.T) {
-		page := s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("redirect_uri", "https://evil.example/callback")))
+		page := s.Browser(t).
+			Authorize(s.Agent(t, c).Authorization(servertest.With("redirect_uri", "https://evil.example/callback")))
 		page.ErrorPage(http.StatusBadRequest)
 		for _, link := range page.Links() {
 			if strings.Contains(link, "evil") {
@@ -130,7 +135,8 @@ func TestErrorPage(t *testing.T) {
 	})
 	t.Run("AZ-60 long queries", func(t *testing.T) {
 		for _, size := range []int{8 << 10, 64 << 10, 1 << 20} {
-			params := s.Agent(t, c).Authorization(servertest.With("redirect_uri", "https://evil.example/"+strings.Repeat("x", size)))
+			params := s.Agent(t, c).
+				Authorization(servertest.With("redirect_uri", "https://evil.example/"+strings.Repeat("x", size)))
 			page := s.Browser(t).Authorize(params)
 			switch page.Status {
 			case http.StatusBadRequest, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
@@ -232,7 +238,8 @@ func TestInteraction(t *testing.T) {
 		other := s.Browser(t)
 		other.Get("/login").SignIn(eve)
 		other.Get(page.URL).ErrorPage(http.StatusForbidden)
-		other.Post("/consent", page.Form("decision").Values(), servertest.With("decision", "allow")).ErrorPage(http.StatusForbidden)
+		other.Post("/consent", page.Form("decision").Values(), servertest.With("decision", "allow")).
+			ErrorPage(http.StatusForbidden)
 		page.Allow().Code() // the browser that began it can still finish it
 	})
 	t.Run("AZ-65 client disabled between request and consent", func(t *testing.T) {
@@ -322,7 +329,8 @@ func TestRefusalForPrograms(t *testing.T) {
 		t.Errorf("it leads to %s", location)
 	}
 	for _, accept := range []string{"", "*/*", "text/html,application/json;q=0.9"} {
-		s.Browser(t).Get("/oauth2/authorize?"+query, servertest.Header("Accept", accept)).ErrorPage(http.StatusBadRequest)
+		s.Browser(t).Get("/oauth2/authorize?"+query, servertest.Header("Accept", accept)).
+			ErrorPage(http.StatusBadRequest)
 	}
 }
 

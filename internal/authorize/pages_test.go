@@ -14,19 +14,25 @@ import (
 
 // views returns all pages of the flow, with probe in all their texts.
 func views(probe string) map[string]web.Answer {
-	card := &interaction.ClientCard{Name: probe, ID: probe, Destination: interaction.Destination{Host: probe, Loopback: true}}
+	card := &interaction.ClientCard{Name: probe, ID: probe,
+		Destination: interaction.Destination{Host: probe, Loopback: true}}
 	resource := interaction.ResourceCard{Name: probe, Identifier: probe}
 	return map[string]web.Answer{
-		"consent": authorize.Consent{Client: card, Email: probe, Hinted: probe, Resource: resource, Error: probe, Request: probe, CSRF: probe,
+		"consent": authorize.Consent{Client: card, Email: probe, Hinted: probe, Resource: resource, Error: probe,
+			Request: probe, CSRF: probe,
 			Scopes: []authorize.ScopeLine{{Name: probe, Description: probe, New: true, Ticked: true}}},
-		"consent, scheme": authorize.Consent{Client: &interaction.ClientCard{ID: "https://" + probe, Destination: interaction.Destination{Scheme: probe}}},
-		"allowed":         authorize.Answered{Client: card, Resource: resource, Allowed: true},
-		"denied":          authorize.Answered{Client: card, Resource: resource},
-		"over":            authorize.Answered{Client: card, Resource: resource, Allowed: true, Over: true},
-		"by another":      authorize.Answered{Client: card, Resource: resource, Other: true},
-		"return":          authorize.Return{Message: probe, Code: probe, RequestID: probe, To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe},
-		"return, late":    authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe, Again: "/oauth2/authorize?state=" + probe},
-		"return, scheme":  authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Scheme: probe}, Held: probe, CSRF: probe},
+		"consent, scheme": authorize.Consent{Client: &interaction.ClientCard{ID: "https://" + probe,
+			Destination: interaction.Destination{Scheme: probe}}},
+		"allowed":    authorize.Answered{Client: card, Resource: resource, Allowed: true},
+		"denied":     authorize.Answered{Client: card, Resource: resource},
+		"over":       authorize.Answered{Client: card, Resource: resource, Allowed: true, Over: true},
+		"by another": authorize.Answered{Client: card, Resource: resource, Other: true},
+		"return": authorize.Return{Message: probe, Code: probe, RequestID: probe,
+			To: interaction.Destination{Host: probe}, Held: probe, CSRF: probe},
+		"return, late": authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Host: probe},
+			Held: probe, CSRF: probe, Again: "/oauth2/authorize?state=" + probe},
+		"return, scheme": authorize.Return{Message: probe, Code: probe, To: interaction.Destination{Scheme: probe},
+			Held: probe, CSRF: probe},
 	}
 }
 
@@ -50,7 +56,8 @@ func cardOf(c *oauth.Client, redirectURI string) *interaction.ClientCard {
 
 func TestConsentView(t *testing.T) {
 	consent := authorize.Consent{
-		Client:   cardOf(&oauth.Client{ID: "https://claude.ai/oauth/metadata", Metadata: oauth.Metadata{Name: "Claude Code"}}, "http://127.0.0.1:5000/cb"),
+		Client: cardOf(&oauth.Client{ID: "https://claude.ai/oauth/metadata",
+			Metadata: oauth.Metadata{Name: "Claude Code"}}, "http://127.0.0.1:5000/cb"),
 		Email:    "ada@example.com",
 		Resource: interaction.ResourceCard{Name: "Weather", Identifier: "https://mcp.example.com/mcp"},
 		Scopes: []authorize.ScopeLine{
@@ -62,8 +69,10 @@ func TestConsentView(t *testing.T) {
 	page := webtest.Show(t, consent)
 	t.Run("CN-17 what it says", func(t *testing.T) {
 		for _, want := range []string{
-			"Claude Code", "claude.ai", "unverified", "ada@example.com", "An app on this computer", "127.0.0.1", "any program could be the one that asks",
-			"Weather", "https://mcp.example.com/mcp", "Look up forecasts", "mcp:tools:weather", "Send e-mail new mcp:tools:email:send",
+			"Claude Code", "claude.ai", "unverified", "ada@example.com", "An app on this computer", "127.0.0.1",
+			"any program could be the one that asks",
+			"Weather", "https://mcp.example.com/mcp", "Look up forecasts", "mcp:tools:weather",
+			"Send e-mail new mcp:tools:email:send",
 		} {
 			if !strings.Contains(webtest.Text(page), want) {
 				t.Errorf("the page does not say %q: %s", want, webtest.Text(page))
@@ -72,8 +81,10 @@ func TestConsentView(t *testing.T) {
 	})
 	t.Run("the form", func(t *testing.T) {
 		for _, want := range []string{
-			`<form method="post" action="/consent">`, `<input type="hidden" name="request" value="sealed">`, `<input type="hidden" name="csrf" value="token">`,
-			`<input type="checkbox" name="scope" value="mcp:tools:weather" checked>`, `<input type="checkbox" name="scope" value="mcp:tools:email:send" checked>`,
+			`<form method="post" action="/consent">`, `<input type="hidden" name="request" value="sealed">`,
+			`<input type="hidden" name="csrf" value="token">`,
+			`<input type="checkbox" name="scope" value="mcp:tools:weather" checked>`,
+			`<input type="checkbox" name="scope" value="mcp:tools:email:send" checked>`,
 			`name="decision" value="deny"`, `name="decision" value="allow"`,
 			`<a href="/login?request=sealed">Not you?</a>`,
 		} {
@@ -90,7 +101,8 @@ func TestConsentView(t *testing.T) {
 	})
 	t.Run("a step up: what is new comes first, the rest is folded away and stays ticked", func(t *testing.T) {
 		said := webtest.Text(page)
-		fresh, before := strings.Index(said, "It asks for one more permission: "), strings.Index(said, "You allowed before: ")
+		fresh, before := strings.Index(said, "It asks for one more permission: "), strings.Index(said,
+			"You allowed before: ")
 		if fresh < 0 || before < fresh || !strings.Contains(said, "Allow Claude Code to do more at Weather ?") ||
 			strings.Index(said, "Send e-mail") > before || strings.Index(said, "Look up forecasts") < before {
 			t.Error(said)
@@ -103,7 +115,8 @@ func TestConsentView(t *testing.T) {
 		c := consent
 		c.Scopes = []authorize.ScopeLine{
 			{Name: "act", Description: "Send e-mail", Risk: oauth.RiskAct}, {Name: "plain", Description: "Something"},
-			{Name: "change", Description: "Change events", Risk: oauth.RiskChange}, {Name: "read", Description: "Read events", Risk: oauth.RiskRead},
+			{Name: "change", Description: "Change events", Risk: oauth.RiskChange},
+			{Name: "read", Description: "Read events", Risk: oauth.RiskRead},
 		}
 		said, at := webtest.Text(webtest.Show(t, c)), 0
 		for _, want := range []string{"act in your name: ", "Send e-mail", "to change: ", "Change events", "look at: ", "Read events", "able to: ", "Something"} {
@@ -116,7 +129,8 @@ func TestConsentView(t *testing.T) {
 	})
 	t.Run("an approved client that answers on the web", func(t *testing.T) {
 		c := consent
-		c.Client = cardOf(&oauth.Client{ID: "mcp_1", Metadata: oauth.Metadata{Name: "Bot"}, ApprovedAt: time.Unix(1, 0)}, "https://Bot.example:8443/cb")
+		c.Client = cardOf(&oauth.Client{ID: "mcp_1", Metadata: oauth.Metadata{Name: "Bot"},
+			ApprovedAt: time.Unix(1, 0)}, "https://Bot.example:8443/cb")
 		c.Scopes = nil
 		said := webtest.Text(webtest.Show(t, c))
 		for _, want := range []string{"mcp_1", "approved", "bot.example:8443", "only to connect"} {

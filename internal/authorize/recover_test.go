@@ -113,7 +113,8 @@ func TestSameDecisionAgain(t *testing.T) {
 		said := func(t *testing.T, page *servertest.Page, status int, text string) {
 			t.Helper()
 			if page.Status != status || page.Location != "" || !strings.Contains(visible(page.Body), text) {
-				t.Errorf("status %d, Location %q, want %d and %q:\n%s", page.Status, page.Location, status, text, visible(page.Body))
+				t.Errorf("status %d, Location %q, want %d and %q:\n%s", page.Status, page.Location, status, text,
+					visible(page.Body))
 			}
 		}
 
@@ -238,7 +239,8 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 			meanwhile := func(t *testing.T, change func(tx *store.Tx, resource string) error) (*servertest.Agent, *servertest.Page) {
 				t.Helper()
 				n++
-				resource := s.Resource(fmt.Sprintf("https://mcp-%d.example.com/mcp", n), "*mcp:tools:weather", "*mcp:tools:email:send")
+				resource := s.Resource(fmt.Sprintf("https://mcp-%d.example.com/mcp", n), "*mcp:tools:weather",
+					"*mcp:tools:email:send")
 				agent := s.Agent(t, c)
 				agent.Resource = resource.Identifier
 				page := s.Browser(t).Authorize(agent.Authorization(consentAnew)).SignIn(ada)
@@ -304,9 +306,11 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 		*servertest.Client
 		named string
 	}{
-		"unverified on the web":            {s.Client(servertest.Unapproved), "agent.example.com"},
-		"unverified with a query":          {s.Client(servertest.Unapproved, servertest.RedirectURIs("https://agent.example.com/callback?a=1&b=2")), "agent.example.com"},
-		"unverified by private-use scheme": {s.Client(servertest.Unapproved, servertest.RedirectURIs("com.example.agent:/callback")), "com.example.agent"},
+		"unverified on the web": {s.Client(servertest.Unapproved), "agent.example.com"},
+		"unverified with a query": {s.Client(servertest.Unapproved,
+			servertest.RedirectURIs("https://agent.example.com/callback?a=1&b=2")), "agent.example.com"},
+		"unverified by private-use scheme": {s.Client(servertest.Unapproved,
+			servertest.RedirectURIs("com.example.agent:/callback")), "com.example.agent"},
 	}
 	faults := map[string]struct {
 		tweak servertest.Tweak
@@ -340,10 +344,12 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 	t.Run("prompt none when signed in, by a stranger", func(t *testing.T) {
 		agent, browser := s.Agent(t, s.Client(servertest.Unapproved)), s.Browser(t)
 		agent.Connect(browser, ada)
-		browser.Authorize(agent.Authorization(with("prompt", "none"))).ReturnPage(http.StatusBadRequest, "consent_required", "agent.example.com")
+		browser.Authorize(agent.Authorization(with("prompt", "none"))).
+			ReturnPage(http.StatusBadRequest, "consent_required", "agent.example.com")
 	})
 	t.Run("a refusal by the person is redirected without another click", func(t *testing.T) {
-		s.Browser(t).Authorize(s.Agent(t, s.Client(servertest.Unapproved)).Authorization()).SignIn(ada).Deny().Refused("access_denied")
+		s.Browser(t).Authorize(s.Agent(t, s.Client(servertest.Unapproved)).Authorization()).SignIn(ada).Deny().
+			Refused("access_denied")
 	})
 	t.Run("what ended while the person decided", func(t *testing.T) {
 		resource := s.Resource("https://gone.example.com/mcp", "*weather")
@@ -352,17 +358,20 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 		page := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada)
 		form := page.Form("decision")
 		s.Update(func(tx *store.Tx) error { return tx.DeleteResource(resource.ID) })
-		page.Submit(form, with("decision", "allow")).ReturnPage(http.StatusBadRequest, "invalid_target", "agent.example.com")
+		page.Submit(form, with("decision", "allow")).
+			ReturnPage(http.StatusBadRequest, "invalid_target", "agent.example.com")
 	})
 	t.Run("a program gets JSON", func(t *testing.T) {
 		agent := s.Agent(t, s.Client(servertest.Unapproved))
 		query := agent.Authorization(with("response_type", "token")).Encode()
-		agent.Get("/oauth2/authorize?"+query, servertest.Header("Accept", "application/json")).Refused(http.StatusBadRequest, "unsupported_response_type")
+		agent.Get("/oauth2/authorize?"+query, servertest.Header("Accept", "application/json")).
+			Refused(http.StatusBadRequest, "unsupported_response_type")
 	})
 
 	refused := func(t *testing.T) *servertest.Page {
 		t.Helper()
-		return s.Browser(t).Authorize(s.Agent(t, s.Client(servertest.Unapproved)).Authorization(with("response_type", "token")))
+		return s.Browser(t).
+			Authorize(s.Agent(t, s.Client(servertest.Unapproved)).Authorization(with("response_type", "token")))
 	}
 	t.Run("the form in another browser", func(t *testing.T) {
 		page, other := refused(t), s.Browser(t)
@@ -371,7 +380,8 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 	})
 	t.Run("the form posted by another site", func(t *testing.T) {
 		page := refused(t)
-		page.Submit(page.Form("return"), servertest.Header("Sec-Fetch-Site", "cross-site"), servertest.Header("Origin", "https://evil.example")).ErrorPage(http.StatusForbidden)
+		page.Submit(page.Form("return"), servertest.Header("Sec-Fetch-Site", "cross-site"),
+			servertest.Header("Origin", "https://evil.example")).ErrorPage(http.StatusForbidden)
 	})
 	t.Run("the form without its token", func(t *testing.T) {
 		page := refused(t)
@@ -481,7 +491,9 @@ func TestPostFromAnotherSite(t *testing.T) {
 	ada := s.User("ada@example.com")
 	agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 	browser.Get("/login").SignIn(ada)
-	foreign := []servertest.Tweak{servertest.Method(http.MethodPost), servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site", "cross-site"), servertest.Header("Cookie")}
+	foreign := []servertest.Tweak{servertest.Method(http.MethodPost),
+		servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site", "cross-site"),
+		servertest.Header("Cookie")}
 	for _, path := range []string{"/oauth2/authorize", "/authorize"} {
 		t.Run(path, func(t *testing.T) {
 			params := agent.Authorization(servertest.With("state", "a b&c=\xff"), consentAnew)
@@ -500,16 +512,20 @@ func TestPostFromAnotherSite(t *testing.T) {
 			agent.Exchange(page.Allow().Code()).Tokens()
 		})
 		t.Run("from a browser that sends only Origin, "+path, func(t *testing.T) {
-			reply := s.Agent(t, nil).Post(path, agent.Authorization(), servertest.Header("Origin", "https://evil.example"))
+			reply := s.Agent(t, nil).
+				Post(path, agent.Authorization(), servertest.Header("Origin", "https://evil.example"))
 			if reply.Status != http.StatusSeeOther || len(reply.Header.Values("Set-Cookie")) > 0 {
 				t.Errorf("status %d, Set-Cookie %q", reply.Status, reply.Header.Values("Set-Cookie"))
 			}
 		})
 		t.Run("too long to be a GET, "+path, func(t *testing.T) {
-			browser.Post(path, agent.Authorization(servertest.With("x", strings.Repeat("y", 9000))), foreign...).ErrorPage(http.StatusBadRequest)
+			browser.Post(path, agent.Authorization(servertest.With("x", strings.Repeat("y", 9000))), foreign...).
+				ErrorPage(http.StatusBadRequest)
 		})
 		t.Run("from a neighbouring site, whose forms carry our cookies, "+path, func(t *testing.T) {
-			page := browser.Post(path, agent.Authorization(consentAnew), servertest.Header("Origin", "https://app.example.com"), servertest.Header("Sec-Fetch-Site", "same-site"))
+			page := browser.Post(path, agent.Authorization(consentAnew),
+				servertest.Header("Origin", "https://app.example.com"),
+				servertest.Header("Sec-Fetch-Site", "same-site"))
 			if !page.IsConsent() {
 				t.Errorf("status %d, Location %q", page.Status, page.Location)
 			}
@@ -547,7 +563,8 @@ func TestHintOfAnotherPerson(t *testing.T) {
 	})
 	t.Run("another, and prompt none", func(t *testing.T) {
 		browser.Get("/login?request=" + request(t, browser.Authorize(agent.Authorization(consentAnew)))).SignIn(ada)
-		browser.Authorize(agent.Authorization(hint(eve.Email), servertest.With("prompt", "none"))).Refused("login_required")
+		browser.Authorize(agent.Authorization(hint(eve.Email), servertest.With("prompt", "none"))).
+			Refused("login_required")
 	})
 }
 
@@ -624,7 +641,9 @@ func TestRedirectsAreShort(t *testing.T) {
 	agent := s.Agent(t, s.Client())
 	agent.Resource = wide.Identifier
 	state := strings.Repeat("0aZ-", 250)
-	page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", strings.Join(names, " ")), servertest.With("state", state)))
+	page := s.Browser(t).
+		Authorize(agent.Authorization(servertest.With("scope", strings.Join(names, " ")),
+			servertest.With("state", state)))
 	if got := len(page.URL); got > 2000 {
 		t.Errorf("the sign-in page of %d scopes and a state of 1,000 characters has an address of %d", n, got)
 	}
@@ -643,7 +662,8 @@ func TestRedirectsAreShort(t *testing.T) {
 		for i := range 250 {
 			made = append(made, "mcp:"+oauthID(i))
 		}
-		s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", strings.Join(made, " ")))).Refused("invalid_request")
+		s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", strings.Join(made, " ")))).
+			Refused("invalid_request")
 	})
 }
 

@@ -56,7 +56,8 @@ func (i *inbox) asks(t *testing.T, agent *servertest.Agent, who *servertest.Pers
 func waits(t *testing.T, page *servertest.Page) {
 	t.Helper()
 	if page.Location != "" || page.Status != http.StatusOK || !strings.Contains(page.Body, "Waiting for an administrator") {
-		t.Fatalf("status %d %s %s, want the page that waits:\n%s", page.Status, page.URL, page.Location, visible(page.Body))
+		t.Fatalf("status %d %s %s, want the page that waits:\n%s", page.Status, page.URL, page.Location,
+			visible(page.Body))
 	}
 	if got := page.Header.Get("Refresh"); got != "5" {
 		t.Errorf("Refresh is %q", got)
@@ -138,20 +139,21 @@ func TestWaiting(t *testing.T) {
 				t.Errorf("the request was answered twice: %d %s", answered.Status, answered.Location)
 			}
 		})
-		t.Run("a request that did not wait is too old after half an hour, one that did after a day", func(t *testing.T) {
-			approved := i.Agent(t, i.Client())
-			page := i.asks(t, approved, i.ada)
-			i.Clock.Advance(interaction.Lifetime)
-			if late := again(page); !strings.Contains(late.Body, "too old") {
-				t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
-			}
-			agent := i.registered(t, "Agent", "https://three.example/callback")
-			page = i.asks(t, agent, i.ada)
-			i.Clock.Advance(interaction.WaitingLifetime)
-			if late := again(page); !strings.Contains(late.Body, "within 24 hours") {
-				t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
-			}
-		})
+		t.Run("a request that did not wait is too old after half an hour, one that did after a day",
+			func(t *testing.T) {
+				approved := i.Agent(t, i.Client())
+				page := i.asks(t, approved, i.ada)
+				i.Clock.Advance(interaction.Lifetime)
+				if late := again(page); !strings.Contains(late.Body, "too old") {
+					t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
+				}
+				agent := i.registered(t, "Agent", "https://three.example/callback")
+				page = i.asks(t, agent, i.ada)
+				i.Clock.Advance(interaction.WaitingLifetime)
+				if late := again(page); !strings.Contains(late.Body, "within 24 hours") {
+					t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
+				}
+			})
 		t.Run("dismissed", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://four.example/callback")
 			page := i.asks(t, agent, i.ada)
@@ -181,7 +183,8 @@ func TestWaiting(t *testing.T) {
 		})
 		t.Run("a form that was made before does not decide", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://six.example/callback")
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: i.ada.ID}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Once: i.ada.ID}))
 			first, second := i.asks(t, agent, i.ada), i.asks(t, agent, i.ada)
 			first.Allow().Code()
 			waits(t, second.Allow())
@@ -206,7 +209,8 @@ func TestApprovedForSome(t *testing.T) {
 			hers, mine := i.asks(t, agent, i.eve), i.asks(t, agent, i.ada)
 			waits(t, mine)
 			waits(t, hers)
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: "staff"}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Group: "staff"}))
 			tokens := agent.Exchange(again(mine).Allow().Code()).Tokens()
 			waits(t, again(hers))
 			if entries := i.waiting(); len(entries) != 1 || entries[0].User != i.eve.Email || entries[0].ApprovedFor[0] != "staff" {
@@ -225,7 +229,8 @@ func TestApprovedForSome(t *testing.T) {
 		t.Run("once", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://once.example/callback")
 			mine, tab, hers := i.asks(t, agent, i.ada), i.asks(t, agent, i.ada), i.asks(t, agent, i.eve)
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: i.ada.Email}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Once: i.ada.Email}))
 			waits(t, again(hers)) // it is not hers
 			mine, tab = again(mine), again(tab)
 			tokens := atOnce(2, func(n int) *servertest.Page { return []*servertest.Page{mine, tab}[n].Allow() })
@@ -246,7 +251,8 @@ func TestApprovedForSome(t *testing.T) {
 		t.Run("the same decision sent again has the same answer", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://twice.example/callback")
 			page := i.asks(t, agent, i.ada)
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: i.ada.ID}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Once: i.ada.ID}))
 			page = again(page)
 			if first, second := page.Allow().Code(), page.Allow().Code(); first != second {
 				t.Error("another code")
@@ -254,7 +260,8 @@ func TestApprovedForSome(t *testing.T) {
 		})
 		t.Run("an approval for one time that is too old", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://week.example/callback")
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: i.ada.ID}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Once: i.ada.ID}))
 			i.Clock.Advance(7 * 24 * time.Hour)
 			waits(t, i.asks(t, agent, i.ada))
 		})
@@ -265,10 +272,12 @@ func TestApprovedForSome(t *testing.T) {
 			errs := make([]error, 4)
 			decide := func(n int) error {
 				if n%2 == 0 {
-					_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: i.eve.ID})
+					_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+						admin.Approval{Once: i.eve.ID})
 					return err
 				}
-				_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: "staff"})
+				_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+					admin.Approval{Group: "staff"})
 				return err
 			}
 			for n := range errs {
@@ -286,11 +295,14 @@ func TestApprovedForSome(t *testing.T) {
 		t.Run("an approval ends with the redirect URIs that were approved", func(t *testing.T) {
 			agent := i.Agent(t, nil)
 			agent.RedirectURI = "https://changes.example/callback"
-			agent.Register(map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "client_secret_basic"})
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: i.ada.ID}))
+			agent.Register(map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI},
+				"token_endpoint_auth_method": "client_secret_basic"})
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Once: i.ada.ID}))
 			agent.RedirectURI = "https://elsewhere.example/callback"
-			reply := agent.Registration(http.MethodPut, map[string]any{"client_id": agent.ClientID, "client_name": "Agent",
-				"redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "client_secret_basic"})
+			reply := agent.Registration(http.MethodPut,
+				map[string]any{"client_id": agent.ClientID, "client_name": "Agent",
+					"redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "client_secret_basic"})
 			if reply.Status != http.StatusOK {
 				t.Fatalf("status %d: %s", reply.Status, reply.Body)
 			}
@@ -346,12 +358,14 @@ func TestBlocked(t *testing.T) {
 		native := i.registered(t, "Native", local)
 		tokens := map[*servertest.Agent]servertest.Tokens{}
 		for _, a := range []*servertest.Agent{agent, sibling, honest, native} {
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, a.ClientID, admin.Approval{Once: i.ada.ID}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, a.ClientID,
+				admin.Approval{Once: i.ada.ID}))
 			tokens[a] = a.Exchange(i.asks(t, a, i.ada).Allow().Code()).Tokens()
 		}
 		open := i.asks(t, agent, i.eve)
 		waits(t, open)
-		block := must[admin.Block](t)(i.operations.BlockClient(t.Context(), i.by, agent.ClientID, admin.BlockTerms{Reason: "phishing"}))
+		block := must[admin.Block](t)(i.operations.BlockClient(t.Context(), i.by, agent.ClientID,
+			admin.BlockTerms{Reason: "phishing"}))
 		if block.GrantsEnded != 1 || len(block.Sites) != 1 || block.Sites[0] != "evil.example" {
 			t.Errorf("%+v", block)
 		}
@@ -376,10 +390,16 @@ func TestBlocked(t *testing.T) {
 		})
 		t.Run("it does not register again", func(t *testing.T) {
 			for name, m := range map[string]map[string]any{
-				"the same":                       {"client_name": "Evil", "redirect_uris": []string{evil}, "token_endpoint_auth_method": "none"},
-				"another name on the same site":  {"client_name": "Fresh", "redirect_uris": []string{"https://fresh.evil.example/cb"}, "token_endpoint_auth_method": "none"},
-				"with a secret":                  {"client_name": "Fresh", "redirect_uris": []string{"https://EVIL.example./cb"}, "token_endpoint_auth_method": "client_secret_basic"},
-				"beside another site, or a port": {"client_name": "Fresh", "redirect_uris": []string{"https://fine.example/cb", "https://evil.example:8443/cb"}, "token_endpoint_auth_method": "none"},
+				"the same": {"client_name": "Evil", "redirect_uris": []string{evil},
+					"token_endpoint_auth_method": "none"},
+				"another name on the same site": {"client_name": "Fresh",
+					"redirect_uris": []string{"https://fresh.evil.example/cb"}, "token_endpoint_auth_method": "none"},
+				"with a secret": {"client_name": "Fresh",
+					"redirect_uris":              []string{"https://EVIL.example./cb"},
+					"token_endpoint_auth_method": "client_secret_basic"},
+				"beside another site, or a port": {"client_name": "Fresh",
+					"redirect_uris":              []string{"https://fine.example/cb", "https://evil.example:8443/cb"},
+					"token_endpoint_auth_method": "none"},
 			} {
 				i.Agent(t, nil).Register(m).Refused(http.StatusForbidden, "access_denied")
 				t.Log(name)
@@ -389,7 +409,8 @@ func TestBlocked(t *testing.T) {
 		})
 		t.Run("it does not come back by an update", func(t *testing.T) {
 			a := i.Agent(t, nil)
-			m := map[string]any{"client_name": "Harmless", "redirect_uris": []string{"https://harmless.example/cb"}, "token_endpoint_auth_method": "client_secret_basic"}
+			m := map[string]any{"client_name": "Harmless", "redirect_uris": []string{"https://harmless.example/cb"},
+				"token_endpoint_auth_method": "client_secret_basic"}
 			a.Register(m)
 			m["client_id"], m["redirect_uris"] = a.ClientID, []string{evil}
 			a.Registration(http.MethodPut, m).Refused(http.StatusForbidden, "access_denied")
@@ -413,8 +434,10 @@ func TestBlocked(t *testing.T) {
 		})
 		t.Run("a client on the person's computer", func(t *testing.T) {
 			must[admin.Block](t)(i.operations.BlockClient(t.Context(), i.by, native.ClientID, admin.BlockTerms{}))
-			i.Agent(t, nil).Register(map[string]any{"client_name": " NATIVE ", "redirect_uris": []string{"http://127.0.0.1:9999/callback"},
-				"token_endpoint_auth_method": "none"}).Refused(http.StatusForbidden, "access_denied")
+			i.Agent(t, nil).
+				Register(map[string]any{"client_name": " NATIVE ",
+					"redirect_uris":              []string{"http://127.0.0.1:9999/callback"},
+					"token_endpoint_auth_method": "none"}).Refused(http.StatusForbidden, "access_denied")
 			i.registered(t, "Another program", local)
 		})
 	})

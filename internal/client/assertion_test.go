@@ -69,7 +69,8 @@ func fixed(sig []byte) func(*servertest.Assertion) {
 
 // ask sends one assertion with a request for a token.
 func ask(a *servertest.Agent, assertion string, tweaks ...servertest.Tweak) *servertest.Reply {
-	return a.Post("/oauth2/token", url.Values{"grant_type": {"client_credentials"}}, append([]servertest.Tweak{servertest.Assert(assertion)}, tweaks...)...)
+	return a.Post("/oauth2/token", url.Values{"grant_type": {"client_credentials"}},
+		append([]servertest.Tweak{servertest.Assert(assertion)}, tweaks...)...)
 }
 
 // refused checks that authentication failed, and that the audit event has the reason.
@@ -117,10 +118,13 @@ func TestAssertion(t *testing.T) {
 		{"no iat", []func(*servertest.Assertion){noClaim("iat")}},
 		{"typ client-authentication+jwt", []func(*servertest.Assertion){header("typ", "client-authentication+jwt")}},
 		{"no typ", []func(*servertest.Assertion){func(a *servertest.Assertion) { delete(a.Header, "typ") }}},
-		{"no kid, for the client has one key", []func(*servertest.Assertion){func(a *servertest.Assertion) { delete(a.Header, "kid") }}},
+		{"no kid, for the client has one key",
+			[]func(*servertest.Assertion){func(a *servertest.Assertion) { delete(a.Header, "kid") }}},
 		{"other claims", []func(*servertest.Assertion){claim("client_id", a.ClientID), claim("scope", "admin")}},
-		{"CA-13 another key in the header", []func(*servertest.Assertion){header("jwk", jwk(t, servertest.NewKey(t, "", "ES256")))}},
-		{"CA-17 high s", []func(*servertest.Assertion){signature(func(input []byte) []byte { return highS(key.Sign(t, input)) })}},
+		{"CA-13 another key in the header",
+			[]func(*servertest.Assertion){header("jwk", jwk(t, servertest.NewKey(t, "", "ES256")))}},
+		{"CA-17 high s",
+			[]func(*servertest.Assertion){signature(func(input []byte) []byte { return highS(key.Sign(t, input)) })}},
 	} {
 		t.Run("accepted: "+test.name, func(t *testing.T) {
 			ask(s.Agent(t, nil), a.Assertion(test.edits...)).Tokens()
@@ -161,8 +165,10 @@ func TestAssertionAttacks(t *testing.T) {
 	canary := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the server fetched %s", r.URL) }))
 	t.Cleanup(canary.Close)
 	s := servertest.StartWeather(t, loopback)
-	ec, edwards, rsaKey := servertest.NewKey(t, "ec", "ES256"), servertest.NewKey(t, "ed", "EdDSA"), servertest.NewKey(t, "rsa", "RS256")
-	agents := map[string]*servertest.Agent{"ES256": signed(t, s, ec), "EdDSA": signed(t, s, edwards), "RS256": signed(t, s, rsaKey)}
+	ec, edwards, rsaKey := servertest.NewKey(t, "ec", "ES256"), servertest.NewKey(t, "ed",
+		"EdDSA"), servertest.NewKey(t, "rsa", "RS256")
+	agents := map[string]*servertest.Agent{"ES256": signed(t, s, ec), "EdDSA": signed(t, s, edwards),
+		"RS256": signed(t, s, rsaKey)}
 	a := agents["ES256"]
 	now := s.Clock.Now().Unix()
 
@@ -176,7 +182,8 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-01 alg none", []edit{header("alg", "none"), fixed(nil)}, "alg"},
 		{"CA-01 alg None", []edit{header("alg", "None"), fixed(nil)}, "alg"},
 		{"CA-01 alg nOnE", []edit{header("alg", "nOnE"), fixed(nil)}, "alg"},
-		{"CA-01 alg none with the signature kept", []edit{header("alg", "none"), signature(func(input []byte) []byte { return ec.Sign(t, input) })}, "alg"},
+		{"CA-01 alg none with the signature kept",
+			[]edit{header("alg", "none"), signature(func(input []byte) []byte { return ec.Sign(t, input) })}, "alg"},
 		{"CA-01 empty signature", []edit{fixed(nil)}, "signature"},
 		{"CA-01 no alg", []edit{func(a *servertest.Assertion) { delete(a.Header, "alg") }}, "alg"},
 		{"CA-01 alg is a list", []edit{header("alg", []string{"ES256"})}, ""},
@@ -200,7 +207,8 @@ func TestAssertionAttacks(t *testing.T) {
 
 		{"CA-06 iss is not sub", []edit{claim("iss", "https://other.example.com")}, "iss"},
 		{"CA-06 sub another client", []edit{claim("sub", agents["EdDSA"].ClientID)}, "iss"},
-		{"CA-06 both another client", []edit{claim("iss", agents["EdDSA"].ClientID), claim("sub", agents["EdDSA"].ClientID)}, "kid"},
+		{"CA-06 both another client",
+			[]edit{claim("iss", agents["EdDSA"].ClientID), claim("sub", agents["EdDSA"].ClientID)}, "kid"},
 		{"CA-06 both nobody", []edit{claim("iss", "mcp_nobody"), claim("sub", "mcp_nobody")}, "not registered"},
 		{"CA-06 no iss", []edit{noClaim("iss")}, "iss"},
 		{"CA-06 no sub", []edit{noClaim("sub")}, "sub"},
@@ -227,10 +235,12 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-13 signed by the key in the header", []edit{header("jwk", jwk(t, edwards)), header("alg", "EdDSA"), signature(func(input []byte) []byte { return edwards.Sign(t, input) })}, "alg"},
 		{"CA-13 signed by another key in the header", func() []edit {
 			own := servertest.NewKey(t, "ec", "ES256")
-			return []edit{header("jwk", jwk(t, own)), signature(func(input []byte) []byte { return own.Sign(t, input) })}
+			return []edit{header("jwk", jwk(t, own)),
+				signature(func(input []byte) []byte { return own.Sign(t, input) })}
 		}(), "signature"},
 		{"CA-13 private key in the header", []edit{header("jwk", map[string]any{"kty": "oct", "k": "c2VjcmV0"})}, ""},
-		{"CA-13 jku, x5u", []edit{header("jku", canary.URL+"/jku"), header("x5u", canary.URL+"/x5u"), header("kid", "other")}, "kid"},
+		{"CA-13 jku, x5u",
+			[]edit{header("jku", canary.URL+"/jku"), header("x5u", canary.URL+"/x5u"), header("kid", "other")}, "kid"},
 		{"CA-13 x5c is nonsense", []edit{header("x5c", []string{"AAAA"})}, ""},
 
 		{"CA-16 Alg beside alg", []edit{header("Alg", "none")}, "another case"},
@@ -247,10 +257,12 @@ func TestAssertionAttacks(t *testing.T) {
 
 		{"CA-17 r and s are zero", []edit{fixed(make([]byte, 64))}, "signature"},
 		{"CA-17 s is zero", []edit{signature(func(input []byte) []byte { return append(ec.Sign(t, input)[:32], make([]byte, 32)...) })}, "signature"},
-		{"CA-17 r and s are the order", []edit{fixed(append(elliptic.P256().Params().N.Bytes(), elliptic.P256().Params().N.Bytes()...))}, "signature"},
+		{"CA-17 r and s are the order",
+			[]edit{fixed(append(elliptic.P256().Params().N.Bytes(), elliptic.P256().Params().N.Bytes()...))}, "signature"},
 		{"CA-17 DER", []edit{signature(func(input []byte) []byte {
 			sig := ec.Sign(t, input)
-			der, _ := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])})
+			der, _ := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:32]),
+				new(big.Int).SetBytes(sig[32:])})
 			return der
 		})}, "signature"},
 		{"CA-17 a byte more", []edit{signature(func(input []byte) []byte { return append(ec.Sign(t, input), 0) })}, "signature"},
@@ -311,7 +323,8 @@ func TestAssertionAttacks(t *testing.T) {
 		b.ClientCredentials().Tokens()
 	})
 	t.Run("CA-04 another alg than the key's", func(t *testing.T) {
-		set, _ := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: rsaKey.Private.Public(), Algorithm: "PS256"}}})
+		set, _ := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: rsaKey.Private.Public(),
+			Algorithm: "PS256"}}})
 		b := s.Agent(t, s.Client(machine, servertest.Signed(set)))
 		b.Key = &servertest.Key{Alg: "RS256", Private: rsaKey.Private}
 		refused(t, s, ask(b, b.Assertion()), "alg")
@@ -327,7 +340,8 @@ func TestAssertionAttacks(t *testing.T) {
 	})
 	t.Run("CA-16 claims and header members twice", func(t *testing.T) {
 		sign := func(head, payload string) string {
-			input := base64.RawURLEncoding.EncodeToString([]byte(head)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+			input := base64.RawURLEncoding.EncodeToString([]byte(head)) + "." +
+				base64.RawURLEncoding.EncodeToString([]byte(payload))
 			return input + "." + base64.RawURLEncoding.EncodeToString(ec.Sign(t, []byte(input)))
 		}
 		claims, _ := json.Marshal(map[string]any{"iss": a.ClientID, "aud": s.URL, "exp": now + 60, "jti": rand.Text()})
@@ -354,9 +368,11 @@ func TestAssertionAttacks(t *testing.T) {
 		good := a.Assertion()
 		parts := strings.Split(good, ".")
 		for _, text := range []string{
-			"x", ".", "..", "...", "a.b.c", good + ".", good + ".e30", "." + good, parts[0] + "." + parts[1], parts[0] + ".." + parts[2], "." + parts[1] + "." + parts[2],
-			`{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, strings.ReplaceAll(good, ".", ". "), good[:9] + "\n" + good[9:], good + "\r\n", good + "=", strings.Repeat("A", 9<<10),
-			good[:len(good)-8], strings.Replace(good, ".", "%2E", 1),
+			"x", ".", "..", "...", "a.b.c", good + ".", good + ".e30", "." + good, parts[0] + "." + parts[1],
+			parts[0] + ".." + parts[2], "." + parts[1] + "." + parts[2],
+			`{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`,
+			strings.ReplaceAll(good, ".", ". "), good[:9] + "\n" + good[9:], good + "\r\n", good + "=",
+			strings.Repeat("A", 9<<10), good[:len(good)-8], strings.Replace(good, ".", "%2E", 1),
 		} {
 			refused(t, s, ask(a, text), "")
 		}
@@ -364,7 +380,8 @@ func TestAssertionAttacks(t *testing.T) {
 	})
 	t.Run("CA-20 access tokens, and an assertion as a grant", func(t *testing.T) {
 		refused(t, s, ask(a, a.ClientCredentials().Tokens().Access), "typ")
-		a.Token(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {a.Assertion()}}).Refused(http.StatusBadRequest, "unsupported_grant_type")
+		a.Token(url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"},
+			"assertion": {a.Assertion()}}).Refused(http.StatusBadRequest, "unsupported_grant_type")
 	})
 	t.Run("a client that is disabled", func(t *testing.T) {
 		b := signed(t, s, ec, func(c *oauth.Client) { c.DisabledAt = s.Clock.Now() })
@@ -392,12 +409,18 @@ func TestAssertionAlone(t *testing.T) {
 	})
 	t.Run("CA-22 a good assertion and anything else", func(t *testing.T) {
 		refused(t, s, ask(a, a.Assertion(), servertest.With("client_secret", "x")), twoWays)
-		refused(t, s, ask(a, a.Assertion(), servertest.With("client_secret", secret.Secret), servertest.With("client_id", secret.ID)), twoWays)
+		refused(t, s,
+			ask(a, a.Assertion(), servertest.With("client_secret", secret.Secret),
+				servertest.With("client_id", secret.ID)), twoWays)
 		refused(t, s, ask(a, a.Assertion(), servertest.Header("Authorization", "Bearer x")), twoWays)
 		ask(a, a.Assertion(), basic(a.ClientID, "")).Refused(http.StatusUnauthorized, "invalid_client")
 		refused(t, s, ask(a, a.Assertion(), servertest.Without("client_assertion_type")), "client_assertion_type")
-		refused(t, s, ask(a, a.Assertion(), servertest.With("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")), "client_assertion_type")
-		refused(t, s, ask(a, a.Assertion(), servertest.Without("client_assertion"), servertest.With("client_id", a.ClientID)), "signed JWT")
+		refused(t, s,
+			ask(a, a.Assertion(),
+				servertest.With("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")),
+			"client_assertion_type")
+		refused(t, s,
+			ask(a, a.Assertion(), servertest.Without("client_assertion"), servertest.With("client_id", a.ClientID)), "signed JWT")
 	})
 	t.Run("CA-22 a secret, or nothing, where an assertion is required", func(t *testing.T) {
 		const must = "must authenticate with a client_assertion"
@@ -446,15 +469,19 @@ func TestAssertionEndpoints(t *testing.T) {
 	})
 	t.Run("as a resource server", func(t *testing.T) {
 		tokens := a.ClientCredentials().Tokens()
-		rs := s.Agent(t, s.Client(servertest.ResourceServer(servertest.MCP), servertest.Signed(servertest.KeySet(t, key))))
+		rs := s.Agent(t,
+			s.Client(servertest.ResourceServer(servertest.MCP), servertest.Signed(servertest.KeySet(t, key))))
 		rs.Key = key
 		if !rs.Active(tokens.Access) {
 			t.Error("the token is not active")
 		}
 		rs.Introspect(tokens.Access, servertest.Assert(rs.Assertion(claim("aud", s.URL+"/oauth2/introspect")))).JSON()
-		rs.Introspect(tokens.Access, servertest.Assert(rs.Assertion(claim("aud", s.URL+"/oauth2/revoke")))).Refused(http.StatusUnauthorized, "invalid_client")
-		rs.Introspect(tokens.Access, servertest.Assert(rs.Assertion(claim("exp", 1)))).Refused(http.StatusUnauthorized, "invalid_client")
-		a.Revoke(tokens.Access, servertest.Assert(a.Assertion(claim("aud", s.URL+"/oauth2/introspect")))).Refused(http.StatusUnauthorized, "invalid_client")
+		rs.Introspect(tokens.Access, servertest.Assert(rs.Assertion(claim("aud", s.URL+"/oauth2/revoke")))).
+			Refused(http.StatusUnauthorized, "invalid_client")
+		rs.Introspect(tokens.Access, servertest.Assert(rs.Assertion(claim("exp", 1)))).
+			Refused(http.StatusUnauthorized, "invalid_client")
+		a.Revoke(tokens.Access, servertest.Assert(a.Assertion(claim("aud", s.URL+"/oauth2/introspect")))).
+			Refused(http.StatusUnauthorized, "invalid_client")
 		if !rs.Active(tokens.Access) {
 			t.Error("a client that did not authenticate revoked a token")
 		}
@@ -520,7 +547,8 @@ func TestAssertionsOfUnusedClients(t *testing.T) {
 	register := func(name string) *servertest.Agent {
 		a := s.Agent(t, nil)
 		a.Key = key
-		a.Register(servertest.Metadata(map[string]any{"client_name": name, "token_endpoint_auth_method": "private_key_jwt", "jwks": servertest.KeySet(t, key)}))
+		a.Register(servertest.Metadata(map[string]any{"client_name": name,
+			"token_endpoint_auth_method": "private_key_jwt", "jwks": servertest.KeySet(t, key)}))
 		return a
 	}
 	revoke := func(a *servertest.Agent) *servertest.Reply {
@@ -534,7 +562,8 @@ func TestAssertionsOfUnusedClients(t *testing.T) {
 		}
 	}
 	if counts[http.StatusOK] > 10 || counts[http.StatusTooManyRequests] == 0 {
-		t.Errorf("answers by status: %v, want 429 once the share of the sender is used up, whatever the number of its clients", counts)
+		t.Errorf("answers by status: %v, want 429 once the share of the sender is used up, whatever the number of "+
+			"its clients", counts)
 	}
 	approved := signed(t, s, key)
 	approved.ClientCredentials().Tokens()
@@ -552,7 +581,8 @@ func TestAssertionReplay(t *testing.T) {
 				first := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
 				first.Resource(servertest.MCP, "*"+weather)
 				a := signed(t, first, servertest.NewKey(t, "", "ES256"))
-				second := servertest.New(t, storetest.Connect(t, dsn, clock), clock, func(c *config.Config) { c.Issuer = first.URL })
+				second := servertest.New(t, storetest.Connect(t, dsn, clock), clock,
+					func(c *config.Config) { c.Issuer = first.URL })
 				once := a.Assertion()
 				b := second.Agent(t, nil)
 				ask(a, once).Tokens()
@@ -567,7 +597,8 @@ func TestAssertionReplay(t *testing.T) {
 				}
 				refused(t, first, ask(a, once), before)
 				refused(t, second, ask(b, once), before)
-				restarted := servertest.New(t, storetest.Connect(t, dsn, clock), clock, func(c *config.Config) { c.Issuer = first.URL })
+				restarted := servertest.New(t, storetest.Connect(t, dsn, clock), clock,
+					func(c *config.Config) { c.Issuer = first.URL })
 				refused(t, restarted, ask(restarted.Agent(t, nil), once), before)
 				clock.Advance(30 * time.Second)
 				refused(t, second, ask(b, once), "expired")
@@ -581,7 +612,8 @@ func TestAssertionReplay(t *testing.T) {
 				first := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
 				first.Resource(servertest.MCP, "*"+weather)
 				a := signed(t, first, servertest.NewKey(t, "", "ES256"))
-				second := servertest.New(t, storetest.Connect(t, dsn, clock), clock, func(c *config.Config) { c.Issuer = first.URL })
+				second := servertest.New(t, storetest.Connect(t, dsn, clock), clock,
+					func(c *config.Config) { c.Issuer = first.URL })
 				b := second.Agent(t, nil)
 				for round := range 12 {
 					once := a.Assertion()
@@ -608,7 +640,8 @@ func TestAssertionReplay(t *testing.T) {
 		once := a.Assertion(jti)
 		stranger := s.Agent(t, nil)
 		for _, edits := range [][]func(*servertest.Assertion){
-			{jti, fixed(make([]byte, 64))}, {jti, claim("aud", "https://other.example.com")}, {jti, claim("exp", 1)}, {jti, header("kid", "x")},
+			{jti, fixed(make([]byte, 64))}, {jti, claim("aud", "https://other.example.com")}, {jti, claim("exp", 1)},
+			{jti, header("kid", "x")},
 		} {
 			refused(t, s, ask(stranger, a.Assertion(edits...)), "")
 		}
@@ -628,17 +661,21 @@ func FuzzAssertion(f *testing.F) {
 	parts := strings.Split(good, ".")
 	part := base64.RawURLEncoding.EncodeToString
 	for _, seed := range []string{
-		"", "a.b.c", good, good + "A", strings.ToUpper(good), a.Assertion(header("alg", "none"), fixed(nil)), a.Assertion(header("crit", []string{"b64"}), header("b64", false)),
+		"", "a.b.c", good, good + "A", strings.ToUpper(good), a.Assertion(header("alg", "none"), fixed(nil)),
+		a.Assertion(header("crit", []string{"b64"}), header("b64", false)),
 		part([]byte(`{"alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}`)) + "." + parts[1] + "." + parts[2],
-		part([]byte(`{"alg":"ES256","x5c":["MIIB"],"zip":"DEF","epk":{}}`)) + "." + part([]byte(`{"iss":[],"aud":{"":0},"exp":1e999}`)) + "." + parts[2],
-		part([]byte(`{"alg":"ES256"}`)) + "." + part([]byte(`{"iss":"\u0000","sub":"\ud800","aud":[[[]]],"exp":-0,"jti":null}`)) + ".",
+		part([]byte(`{"alg":"ES256","x5c":["MIIB"],"zip":"DEF","epk":{}}`)) + "." +
+			part([]byte(`{"iss":[],"aud":{"":0},"exp":1e999}`)) + "." + parts[2],
+		part([]byte(`{"alg":"ES256"}`)) + "." +
+			part([]byte(`{"iss":"\u0000","sub":"\ud800","aud":[[[]]],"exp":-0,"jti":null}`)) + ".",
 		`{"payload":"e30","signatures":[]}`,
 	} {
 		f.Add(seed)
 	}
 	authenticator := &client.Authenticator{DB: s.DB, Directory: &client.Directory{DB: s.DB}, Issuer: s.URL}
 	f.Fuzz(func(t *testing.T, text string) {
-		form := url.Values{"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {text}}
+		form := url.Values{"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+			"client_assertion": {text}}
 		r := httptest.NewRequest(http.MethodPost, "/oauth2/token", nil)
 		c, method, err := authenticator.Authenticate(r, form)
 		switch refusal, refused := oauth.AsRefusal(err); {

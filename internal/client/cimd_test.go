@@ -164,8 +164,11 @@ func TestDocument(t *testing.T) {
 		"CM-08 a decimal address":     func(u *url.URL) string { return "http://2130706433:" + u.Port() + u.Path },
 		"CM-08 a short address":       func(u *url.URL) string { return "http://127.1:" + u.Port() + u.Path },
 		"CM-08 an octal address":      func(u *url.URL) string { return "http://0177.0.0.1:" + u.Port() + u.Path },
-		"CM-08 a mapped address":      func(u *url.URL) string { return "http://[::ffff:127.0.0.1]:" + u.Port() + u.Path },
-		"dot segments":                func(u *url.URL) string { return "http://" + u.Host + "/x/.." + u.Path },
+		"CM-08 a mapped address": func(u *url.URL) string {
+			return "http://[::ffff:127.0.0.1]:" +
+				u.Port() + u.Path
+		},
+		"dot segments": func(u *url.URL) string { return "http://" + u.Host + "/x/.." + u.Path },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := publish(t, nil)
@@ -207,23 +210,25 @@ func TestBadDocument(t *testing.T) {
 		"CM-20 client_secret":              {"client_secret": "x"},
 		"CM-20 client_secret that is null": {"client_secret": json.RawMessage("null")},
 		"CM-20 client_secret_expires_at":   {"client_secret_expires_at": 0},
-		"CM-21 a symmetric key":            {"token_endpoint_auth_method": "private_key_jwt", "jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}},
-		"CM-21 a key nobody needs":         {"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}},
-		"CM-22 one bad redirect URI":       {"redirect_uris": []string{servertest.Callback, "javascript:alert(1)"}},
-		"no name":                          {"client_name": " "},
-		"no redirect URI":                  {"redirect_uris": []string{}},
-		"a redirect URI that is no text":   {"redirect_uris": []any{1}},
-		"client_credentials alone":         {"grant_types": []string{"client_credentials"}},
-		"no grant type that is served":     {"grant_types": []string{"client_credentials", "urn:example"}},
-		"no method that is served":         {"token_endpoint_auth_method": "tls_client_auth"},
-		"private_key_jwt without keys":     {"token_endpoint_auth_method": "private_key_jwt"},
-		"response_types without code":      {"response_types": []string{"token"}},
-		"a name that is too long":          {"client_name": strings.Repeat("a", 600)},
-		"a method that is no text":         {"token_endpoint_auth_method": 1},
-		"methods that are no list":         {"token_endpoint_auth_methods_supported": "private_key_jwt"},
-		"CM-17 a twin that folds to s":     {"redirect_uri\u017f": []string{"https://evil.example/cb"}},
-		"CM-17 a twin that folds to k":     {"jw\u212as": 1},
-		"CM-17 a twin of an optional one":  {"Token_endpoint_auth_methods_supported": []string{"none"}},
+		"CM-21 a symmetric key": {"token_endpoint_auth_method": "private_key_jwt",
+			"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}},
+		"CM-21 a key nobody needs": {"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct",
+			"k": "c2VjcmV0"}}}},
+		"CM-22 one bad redirect URI":      {"redirect_uris": []string{servertest.Callback, "javascript:alert(1)"}},
+		"no name":                         {"client_name": " "},
+		"no redirect URI":                 {"redirect_uris": []string{}},
+		"a redirect URI that is no text":  {"redirect_uris": []any{1}},
+		"client_credentials alone":        {"grant_types": []string{"client_credentials"}},
+		"no grant type that is served":    {"grant_types": []string{"client_credentials", "urn:example"}},
+		"no method that is served":        {"token_endpoint_auth_method": "tls_client_auth"},
+		"private_key_jwt without keys":    {"token_endpoint_auth_method": "private_key_jwt"},
+		"response_types without code":     {"response_types": []string{"token"}},
+		"a name that is too long":         {"client_name": strings.Repeat("a", 600)},
+		"a method that is no text":        {"token_endpoint_auth_method": 1},
+		"methods that are no list":        {"token_endpoint_auth_methods_supported": "private_key_jwt"},
+		"CM-17 a twin that folds to s":    {"redirect_uri\u017f": []string{"https://evil.example/cb"}},
+		"CM-17 a twin that folds to k":    {"jw\u212as": 1},
+		"CM-17 a twin of an optional one": {"Token_endpoint_auth_methods_supported": []string{"none"}},
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, publish(t, members)) })
 	}
@@ -340,7 +345,8 @@ func TestWarnOfNoWay(t *testing.T) {
 	}{
 		{"no route", client.Policy{}, syscall.ENETUNREACH, true},
 		{"a route", client.Policy{}, nil, false},
-		{"for development, where documents are on this machine", client.Policy{AllowLoopback: true}, syscall.ENETUNREACH, false},
+		{"for development, where documents are on this machine", client.Policy{AllowLoopback: true},
+			syscall.ENETUNREACH, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -353,7 +359,8 @@ func TestWarnOfNoWay(t *testing.T) {
 				_ = there.Close()
 				return here, test.dial
 			}})
-			documents, err := client.NewDocuments(db, "https://auth.example.com", test.policy, "", fetcher, slog.New(slog.NewTextHandler(&log, nil)))
+			documents, err := client.NewDocuments(db, "https://auth.example.com", test.policy, "", fetcher,
+				slog.New(slog.NewTextHandler(&log, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -369,14 +376,22 @@ func TestDocumentWithUnknownParts(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	for name, members := range map[string]map[string]any{
-		"unknown members":               {"x": 1, "software_statement": "a.b.c", "post_logout_redirect_uris": []string{"https://a.example/"}},
-		"grant types of others":         {"grant_types": []string{"authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "client_credentials"}},
-		"no grant types, no method":     {"grant_types": nil, "token_endpoint_auth_method": nil},
-		"a method of others, and none":  {"token_endpoint_auth_method": "tls_client_auth", "token_endpoint_auth_methods_supported": []string{"tls_client_auth", "none"}},
-		"private_key_jwt, and none":     {"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "token_endpoint_auth_signing_alg": "RS256", "jwks_uri": "https://client.example/jwks.json"},
-		"redirect URIs of many kinds":   {"redirect_uris": []string{servertest.Callback, "http://127.0.0.1/callback", "http://localhost/callback", "cursor://x/callback"}},
-		"private_key_jwt, jwks null":    {"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": json.RawMessage("null")},
-		"private_key_jwt without a key": {"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}},
+		"unknown members": {"x": 1, "software_statement": "a.b.c",
+			"post_logout_redirect_uris": []string{"https://a.example/"}},
+		"grant types of others": {"grant_types": []string{"authorization_code", "refresh_token",
+			"urn:ietf:params:oauth:grant-type:jwt-bearer", "client_credentials"}},
+		"no grant types, no method": {"grant_types": nil, "token_endpoint_auth_method": nil},
+		"a method of others, and none": {"token_endpoint_auth_method": "tls_client_auth",
+			"token_endpoint_auth_methods_supported": []string{"tls_client_auth", "none"}},
+		"private_key_jwt, and none": {"token_endpoint_auth_method": "private_key_jwt",
+			"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"},
+			"token_endpoint_auth_signing_alg":       "RS256", "jwks_uri": "https://client.example/jwks.json"},
+		"redirect URIs of many kinds": {"redirect_uris": []string{servertest.Callback, "http://127.0.0.1/callback",
+			"http://localhost/callback", "cursor://x/callback"}},
+		"private_key_jwt, jwks null": {"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"},
+			"jwks": json.RawMessage("null")},
+		"private_key_jwt without a key": {"token_endpoint_auth_method": "private_key_jwt",
+			"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			agent := agentOf(t, s, publish(t, members))
@@ -398,7 +413,8 @@ func TestDocumentRace(t *testing.T) {
 			pages, agents := make([]*servertest.Page, people), make([]*servertest.Agent, people)
 			for i := range people {
 				agents[i] = agentOf(t, s, p)
-				pages[i] = s.Browser(t).Authorize(agents[i].Authorization()).SignIn(s.User(fmt.Sprintf("%d@%d.example", i, round)))
+				pages[i] = s.Browser(t).Authorize(agents[i].Authorization()).
+					SignIn(s.User(fmt.Sprintf("%d@%d.example", i, round)))
 			}
 			var wg sync.WaitGroup
 			for i := range people {
@@ -540,7 +556,8 @@ func TestDocumentCache(t *testing.T) {
 		}
 		p := publish(t, nil)
 		members := map[string]any{
-			"token_endpoint_auth_method": nil, "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": "KEYS",
+			"token_endpoint_auth_method":            nil,
+			"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": "KEYS",
 			"contacts": []string{}, "client_name": "A <b> & \u2028",
 		}
 		p.text("application/json", strings.Replace(p.document(members), `"KEYS"`, keys.String(), 1))
@@ -728,7 +745,8 @@ func TestDocumentConsent(t *testing.T) {
 		})
 	}
 	t.Run("CM-36 CM-37 a client of this computer is asked about each time", func(t *testing.T) {
-		p := publish(t, map[string]any{"redirect_uris": []string{"http://localhost/callback", "http://127.0.0.1/callback"}})
+		p := publish(t,
+			map[string]any{"redirect_uris": []string{"http://localhost/callback", "http://127.0.0.1/callback"}})
 		agent, browser := agentOf(t, s, p), s.Browser(t)
 		agent.RedirectURI = "http://localhost:4711/callback"
 		agent.Connect(browser, ada)
@@ -750,7 +768,8 @@ func TestDocumentConsent(t *testing.T) {
 	})
 	for name, change := range map[string]map[string]any{
 		"redirect URIs": {"redirect_uris": []string{servertest.Callback, "https://elsewhere.example/callback"}},
-		"keys":          {"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks_uri": "https://client.example/jwks.json"},
+		"keys": {"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"},
+			"jwks_uri": "https://client.example/jwks.json"},
 	} {
 		t.Run("with other "+name+" it is asked about again", func(t *testing.T) {
 			p := publish(t, nil)
@@ -814,7 +833,8 @@ func TestPinnedDocument(t *testing.T) {
 	t.Run("used without being fetched", func(t *testing.T) {
 		dir := t.TempDir()
 		write(t, dir, "agent.json", document)
-		s := servertest.StartWeather(t, func(c *config.Config) { c.Registration.CIMD, c.Registration.PinnedDir = "allowlist", dir })
+		s := servertest.StartWeather(t,
+			func(c *config.Config) { c.Registration.CIMD, c.Registration.PinnedDir = "allowlist", dir })
 		agent := s.Agent(t, nil)
 		agent.ClientID = id
 		tokens := agent.Connect(s.Browser(t), s.User("ada@example.com"))
@@ -897,7 +917,8 @@ func TestDocumentWithKeys(t *testing.T) {
 	})
 	t.Run("CM-21 a private key", func(t *testing.T) {
 		members := jwks(first)
-		members["jwks"] = map[string]any{"keys": []any{map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}}}
+		members["jwks"] = map[string]any{"keys": []any{map[string]any{"kty": "OKP", "crv": "Ed25519",
+			"x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}}}
 		s.Browser(t).Authorize(agentOf(t, s, publish(t, members)).Authorization()).ErrorPage(http.StatusBadRequest)
 	})
 }

@@ -72,7 +72,8 @@ func (k *keySite) publishes(c *oauth.Client) {
 
 func TestKeysAtURI(t *testing.T) {
 	begin := func(t *testing.T, keys ...*servertest.Key) (*servertest.Server, *keySite, *servertest.Agent) {
-		s, site := servertest.StartWeather(t, loopback, func(c *config.Config) { c.Limits.Enabled = true }), newKeySite(t, keys...)
+		s, site := servertest.StartWeather(t, loopback,
+			func(c *config.Config) { c.Limits.Enabled = true }), newKeySite(t, keys...)
 		return s, site, signed(t, s, keys[0], site.publishes)
 	}
 	old, next := servertest.NewKey(t, "old", "ES256"), servertest.NewKey(t, "next", "EdDSA")
@@ -201,7 +202,8 @@ func TestKeysAtURI(t *testing.T) {
 		from := func(address string) servertest.Tweak { return servertest.Header("X-Forwarded-For", address) }
 		answers := map[int]int{}
 		for i := range 300 {
-			a := signed(t, s, next, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/%d/jwks.json", site.URL, i) })
+			a := signed(t, s, next,
+				func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/%d/jwks.json", site.URL, i) })
 			answers[ask(a, a.Assertion(header("kid", "made-up")), from("203.0.113.7")).Status]++
 		}
 		if fetches := site.fetched(); fetches > 40 || answers[401] > 40 || answers[401]+answers[429] != 300 {
@@ -210,7 +212,8 @@ func TestKeysAtURI(t *testing.T) {
 		s.MayFault = true // 503 is expected here; every status is checked
 		// One network uses up the common budget; senders from other networks are still served.
 		for i := range 300 {
-			a := signed(t, s, next, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/again/%d/jwks.json", site.URL, i) })
+			a := signed(t, s, next,
+				func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/again/%d/jwks.json", site.URL, i) })
 			reply := ask(a, a.Assertion(header("kid", "made-up")), from(fmt.Sprintf("203.0.113.%d", i%250)))
 			if answers[reply.Status]++; reply.Status == 503 && (reply.Text("error") != "temporarily_unavailable" || reply.Header.Get("Retry-After") == "") {
 				t.Fatalf("%s, Retry-After %q", reply.Body, reply.Header.Get("Retry-After"))
@@ -259,7 +262,8 @@ func TestRegisteredKeys(t *testing.T) {
 	s := servertest.StartWeather(t, loopback)
 	ada := s.User("ada@example.com")
 	encode := base64.RawURLEncoding.EncodeToString
-	ec := jwkOf("kty", "EC", "crv", "P-256", "x", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0")
+	ec := jwkOf("kty", "EC", "crv", "P-256", "x", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y",
+		"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0")
 	with := func(k map[string]any, members ...string) map[string]any {
 		changed := jwkOf(members...)
 		for name, value := range k {
@@ -310,18 +314,21 @@ func TestRegisteredKeys(t *testing.T) {
 		{"CA-18 RSA with e=3", set(rsaOf(2048, 3)), nil},
 		{"CA-18 RSA with an even e", set(rsaOf(2048, 1, 0, 2)), nil},
 		{"CA-18 RSA with an endless e", set(rsaOf(2048, bytes.Repeat([]byte{0xff}, 64)...)), nil},
-		{"CA-18 RSA with an even n", set(with(rsaOf(2048, good...), "n", encode(append(bytes.Repeat([]byte{0xff}, 255), 0xfe)))), nil},
+		{"CA-18 RSA with an even n",
+			set(with(rsaOf(2048, good...), "n", encode(append(bytes.Repeat([]byte{0xff}, 255), 0xfe)))), nil},
 		{"CA-18 RSA without e", set(jwkOf("kty", "RSA", "n", encode(make([]byte, 256)))), nil},
 		{"CA-18 EC off its curve", set(with(ec, "y", ec["x"].(string))), nil},
 		{"CA-18 EC at infinity", set(with(ec, "x", encode(make([]byte, 32)), "y", encode(make([]byte, 32)))), nil},
-		{"CA-17 CA-18 EC on P-384 alone", set(jwkOf("kty", "EC", "crv", "P-384", "x", encode(p384.X.Bytes()), "y", encode(p384.Y.Bytes()))), nil},
+		{"CA-17 CA-18 EC on P-384 alone",
+			set(jwkOf("kty", "EC", "crv", "P-384", "x", encode(p384.X.Bytes()), "y", encode(p384.Y.Bytes()))), nil},
 		{"CA-18 DC-24 oct", set(jwkOf("kty", "oct", "k", "c2VjcmV0")), nil},
 		{"CA-18 DC-24 oct beside a good one", set(ec, jwkOf("kty", "oct", "k", "c2VjcmV0")), nil},
 		{"DC-24 a private EC key", set(with(ec, "d", "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI")), nil},
 		{"DC-24 a private Ed25519 key", set(with(edwards, "d", "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")), nil},
 		{"DC-24 a private RSA key", set(with(rsaOf(2048, good...), "d", encode([]byte{1}))), nil},
 		{"DC-24 a prime of an RSA key", set(with(rsaOf(2048, good...), "p", encode([]byte{1}))), nil},
-		{"DC-24 a private key of another kind", set(ec, jwkOf("kty", "OKP", "crv", "X25519", "x", "hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo", "d", "x")), nil},
+		{"DC-24 a private key of another kind",
+			set(ec, jwkOf("kty", "OKP", "crv", "X25519", "x", "hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo", "d", "x")), nil},
 		{"Ed25519 of the wrong length", set(with(edwards, "x", encode(make([]byte, 31)))), nil},
 		{"for encryption alone", set(with(ec, "use", "enc")), nil},
 		{"for another alg alone", set(with(ec, "alg", "ECDH-ES")), nil},
@@ -330,7 +337,8 @@ func TestRegisteredKeys(t *testing.T) {
 		{"two without a kid", set(ec, edwards), nil},
 		{"a long kid", set(with(ec, "kid", strings.Repeat("k", 513))), nil},
 		{"seventeen", many(17), nil},
-		{"too long", set(with(ec, "kid", "1"), with(edwards, "kid", "2", "use", "enc", "x5u", strings.Repeat("x", 17<<10))), nil},
+		{"too long",
+			set(with(ec, "kid", "1"), with(edwards, "kid", "2", "use", "enc", "x5u", strings.Repeat("x", 17<<10))), nil},
 		{"kty missing", set(jwkOf("x", "1")), nil},
 		{"DC-25 jwks and jwks_uri", set(ec), map[string]any{"jwks_uri": "https://agent.example.com/jwks"}},
 		{"DC-01 jwks_uri javascript:", nil, map[string]any{"jwks_uri": "javascript:alert(1)"}},
@@ -353,11 +361,13 @@ func TestRegisteredKeys(t *testing.T) {
 	for _, uri := range []string{"http://localhost:3000/jwks", "https://127.0.0.1/jwks", "https://[::1]/jwks"} {
 		t.Run("jwks_uri on this machine "+uri, func(t *testing.T) {
 			m := servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": uri})
-			servertest.StartWeather(t).Agent(t, nil).Register(m).Refused(http.StatusBadRequest, "invalid_client_metadata")
+			servertest.StartWeather(t).Agent(t, nil).Register(m).
+				Refused(http.StatusBadRequest, "invalid_client_metadata")
 		})
 	}
 	t.Run("CA-16 a JWK that says its kind twice", func(t *testing.T) {
-		body := `{"redirect_uris":["` + servertest.Callback + `"],"token_endpoint_auth_method":"private_key_jwt","jwks":{"keys":[{"kty":"oct","kty":"EC"}]}}`
+		body := `{"redirect_uris":["` + servertest.Callback +
+			`"],"token_endpoint_auth_method":"private_key_jwt","jwks":{"keys":[{"kty":"oct","kty":"EC"}]}}`
 		s.Agent(t, nil).RegisterRaw("application/json", body).Refused(http.StatusBadRequest, "invalid_client_metadata")
 	})
 
@@ -370,11 +380,15 @@ func TestRegisteredKeys(t *testing.T) {
 		{"RSA", set(with(rsaOf(2048, good...), "alg", "PS256")), []string{""}},
 		{"Ed25519", set(with(edwards, "use", "sig", "alg", "EdDSA", "kid", "e")), []string{"e"}},
 		{"sixteen", many(16), strings.Fields("0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15")},
-		{"others beside it", set(with(ec, "use", "enc"), jwkOf("kty", "EC", "crv", "P-521", "x", "1"), jwkOf("kty", "new"), with(edwards, "kid", "e")), []string{"e"}},
+		{"others beside it",
+			set(with(ec, "use", "enc"), jwkOf("kty", "EC", "crv", "P-521", "x", "1"), jwkOf("kty", "new"),
+				with(edwards, "kid", "e")), []string{"e"}},
 	} {
 		t.Run("accepted: "+test.name, func(t *testing.T) {
 			a := s.Agent(t, nil)
-			servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": map[string]any{"keys": test.keys}})))
+			servertest.Registered(t,
+				a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt",
+					"jwks": map[string]any{"keys": test.keys}})))
 			if diff := cmp.Diff(test.kids, client.KeyIDs(&s.ClientOf(a.ClientID).Metadata)); diff != "" {
 				t.Errorf("kids (-want +got):\n%s", diff)
 			}
@@ -384,13 +398,15 @@ func TestRegisteredKeys(t *testing.T) {
 		key := servertest.NewKey(t, "k", "EdDSA")
 		a, again := s.Agent(t, nil), s.Agent(t, nil)
 		said := servertest.Metadata(map[string]any{
-			"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "EdDSA", "jwks": servertest.KeySet(t, key),
+			"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "EdDSA",
+			"jwks":                                  servertest.KeySet(t, key),
 			"token_endpoint_auth_methods_supported": []string{"none", "client_secret_basic"},
 		})
 		info := servertest.Registered(t, a.Register(said))
 		for name, want := range map[string]any{
 			"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "EdDSA",
-			"jwks": nil, "client_secret": nil, "client_secret_expires_at": nil, "token_endpoint_auth_methods_supported": nil,
+			"jwks": nil, "client_secret": nil, "client_secret_expires_at": nil,
+			"token_endpoint_auth_methods_supported": nil,
 		} {
 			if info[name] != want {
 				t.Errorf("%s is %v, want %v", name, info[name], want)
@@ -432,7 +448,9 @@ func TestRegisteredKeys(t *testing.T) {
 		key := servertest.NewKey(t, "k", "ES256")
 		site := newKeySite(t, key)
 		a := s.Agent(t, nil)
-		info := servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": site.URL + "/jwks.json"})))
+		info := servertest.Registered(t,
+			a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt",
+				"jwks_uri": site.URL + "/jwks.json"})))
 		if info["jwks_uri"] != site.URL+"/jwks.json" || site.fetched() != 0 {
 			t.Errorf("jwks_uri is %v", info["jwks_uri"])
 		}
@@ -442,7 +460,8 @@ func TestRegisteredKeys(t *testing.T) {
 	t.Run("keys of who does not sign are left out", func(t *testing.T) {
 		for _, method := range []string{"none", "client_secret_basic"} {
 			for _, keys := range []map[string]any{
-				{"jwks": map[string]any{"keys": set(with(rsaOf(1024, 3), "kid", "x"), jwkOf("kty", "new"))}}, {"jwks_uri": "https://agent.example.com/jwks"}, {"token_endpoint_auth_signing_alg": "RS512"},
+				{"jwks": map[string]any{"keys": set(with(rsaOf(1024, 3), "kid", "x"), jwkOf("kty", "new"))}},
+				{"jwks_uri": "https://agent.example.com/jwks"}, {"token_endpoint_auth_signing_alg": "RS512"},
 			} {
 				keys["token_endpoint_auth_method"] = method
 				a := s.Agent(t, nil)
@@ -458,9 +477,12 @@ func TestRegisteredKeys(t *testing.T) {
 		key := servertest.NewKey(t, "k", "ES256")
 		victim, thief := s.Agent(t, nil), s.Agent(t, nil)
 		for _, a := range []*servertest.Agent{victim, thief} {
-			servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": servertest.KeySet(t, key)})))
+			servertest.Registered(t,
+				a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt",
+					"jwks": servertest.KeySet(t, key)})))
 		}
 		victim.Key, thief.Key = key, key
-		thief.Introspect("x", servertest.Assert(victim.Assertion(claim("sub", thief.ClientID)))).Refused(http.StatusUnauthorized, "invalid_client")
+		thief.Introspect("x", servertest.Assert(victim.Assertion(claim("sub", thief.ClientID)))).
+			Refused(http.StatusUnauthorized, "invalid_client")
 	})
 }

@@ -152,16 +152,21 @@ func TestLogo(t *testing.T) {
 	})
 	good := drawn(t, 10, 10)
 	for name, answer := range map[string]http.HandlerFunc{
-		"an SVG with a script":   serve("image/svg+xml", []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)),
-		"an SVG called a PNG":    serve("image/png", []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)),
-		"HTML called a GIF":      serve("image/gif", []byte("GIF89a<html><script>alert(1)</script>")),
-		"a PNG called HTML":      serve("text/html", good),
-		"50 MB":                  serve("image/png", append(bytes.Clone(good), make([]byte, 50<<20)...)),
-		"a header of 2^31 by 1":  serve("image/png", claimed(good, 1<<31-1, 1)),
-		"60,000 by 60,000":       serve("image/png", claimed(good, 60_000, 60_000)),
-		"1,025 pixels wide":      serve("image/png", drawn(t, 1025, 2)),
-		"a picture cut short":    serve("image/png", good[:len(good)-20]),
-		"a redirect":             func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) },
+		"an SVG with a script": serve("image/svg+xml",
+			[]byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)),
+		"an SVG called a PNG": serve("image/png",
+			[]byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`)),
+		"HTML called a GIF":     serve("image/gif", []byte("GIF89a<html><script>alert(1)</script>")),
+		"a PNG called HTML":     serve("text/html", good),
+		"50 MB":                 serve("image/png", append(bytes.Clone(good), make([]byte, 50<<20)...)),
+		"a header of 2^31 by 1": serve("image/png", claimed(good, 1<<31-1, 1)),
+		"60,000 by 60,000":      serve("image/png", claimed(good, 60_000, 60_000)),
+		"1,025 pixels wide":     serve("image/png", drawn(t, 1025, 2)),
+		"a picture cut short":   serve("image/png", good[:len(good)-20]),
+		"a redirect": func(w http.ResponseWriter,
+			r *http.Request) {
+			http.Redirect(w, r, "/other", http.StatusFound)
+		},
 		"nothing":                http.NotFound,
 		"a connection cut short": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {

@@ -28,9 +28,12 @@ var profiled = map[string]struct {
 		registered: []string{"http://127.0.0.1/callback", "http://localhost/callback"},
 		answered:   []string{"http://127.0.0.1:41234/callback/Xy_-9", "http://localhost:1/callback/a"},
 		not: []string{
-			"http://127.0.0.1:41234/callback/", "http://127.0.0.1:41234/callback/a/b", "http://127.0.0.1:41234/other/a", "http://127.0.0.1:41234/callback/..",
-			"http://127.0.0.1:41234/callback/%2e%2e", "http://127.0.0.1:41234/callback/a?x=1", "http://127.0.0.1:41234/callback/a#x", "http://evil.example/callback/a",
-			"https://127.0.0.1/callback/a", "http://127.0.0.1:41234/callbacka", "http://127.0.0.1@evil.example/callback/a", "http://[::1]:1/callback/a",
+			"http://127.0.0.1:41234/callback/", "http://127.0.0.1:41234/callback/a/b", "http://127.0.0.1:41234/other/a",
+			"http://127.0.0.1:41234/callback/..",
+			"http://127.0.0.1:41234/callback/%2e%2e", "http://127.0.0.1:41234/callback/a?x=1",
+			"http://127.0.0.1:41234/callback/a#x", "http://evil.example/callback/a",
+			"https://127.0.0.1/callback/a", "http://127.0.0.1:41234/callbacka",
+			"http://127.0.0.1@evil.example/callback/a", "http://[::1]:1/callback/a",
 		},
 	},
 	"callback-path-that-is-not-listed": {
@@ -38,7 +41,8 @@ var profiled = map[string]struct {
 		registered: []string{"http://127.0.0.1:33418/"},
 		answered:   []string{"http://127.0.0.1:41234/callback"},
 		not: []string{
-			"http://127.0.0.1:41234/callback/", "http://127.0.0.1:41234/callback/a", "http://127.0.0.1:41234/other", "http://localhost:41234/callback",
+			"http://127.0.0.1:41234/callback/", "http://127.0.0.1:41234/callback/a", "http://127.0.0.1:41234/other",
+			"http://localhost:41234/callback",
 			"https://127.0.0.1:41234/callback", "http://127.0.0.1.evil.example/callback",
 		},
 	},
@@ -46,7 +50,8 @@ var profiled = map[string]struct {
 		id:         "https://claude.ai/oauth/mcp-oauth-client-metadata",
 		registered: []string{"https://claude.ai/api/mcp/auth_callback"},
 		answered:   []string{"https://claude.com/api/mcp/auth_callback"},
-		not:        []string{"https://claude.com/api/mcp/auth_callback/", "https://claude.com/", "https://claude.com.evil.example/api/mcp/auth_callback", "http://claude.com/api/mcp/auth_callback"},
+		not: []string{"https://claude.com/api/mcp/auth_callback/", "https://claude.com/",
+			"https://claude.com.evil.example/api/mcp/auth_callback", "http://claude.com/api/mcp/auth_callback"},
 	},
 }
 
@@ -58,7 +63,8 @@ func TestProfiles(t *testing.T) {
 				t.Fatalf("a profile needs a reason, look_again, a client to which it applies, and a case here: %+v", p)
 			}
 			pinned := t.TempDir()
-			document := `{"client_id":"` + want.id + `","client_name":"Agent","redirect_uris":["` + strings.Join(want.registered, `","`) + `"]}`
+			document := `{"client_id":"` + want.id + `","client_name":"Agent","redirect_uris":["` +
+				strings.Join(want.registered, `","`) + `"]}`
 			if err := os.WriteFile(filepath.Join(pinned, "agent.json"), []byte(document), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -92,14 +98,17 @@ func TestProfiles(t *testing.T) {
 			}
 
 			// The profile does not apply to other clients.
-			other := s.Agent(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/", "http://localhost/", "https://agent.example.com/callback")))
+			other := s.Agent(t,
+				s.Client(servertest.RedirectURIs("http://127.0.0.1/", "http://localhost/",
+					"https://agent.example.com/callback")))
 			for _, other.RedirectURI = range want.answered {
 				s.Browser(t).Authorize(other.Authorization()).ErrorPage(400)
 			}
 		})
 	}
 	t.Run("by the host of a registered redirect URI", func(t *testing.T) {
-		c := &oauth.Client{ID: "mcp_1", Metadata: oauth.Metadata{RedirectURIs: []string{"https://claude.ai/api/mcp/auth_callback"}}}
+		c := &oauth.Client{ID: "mcp_1",
+			Metadata: oauth.Metadata{RedirectURIs: []string{"https://claude.ai/api/mcp/auth_callback"}}}
 		if ok, profile := client.MatchRedirectURI(c, "https://claude.com/api/mcp/auth_callback"); !ok || profile == "" {
 			t.Errorf("%v %q", ok, profile)
 		}

@@ -75,17 +75,19 @@ log:
   level: debug
 `)
 	_, err := config.Load(config.Sources{
-		File:    path,
-		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com", "CARDEA_TOKENS_CODE_TTL=", "HOME=/root"},
-		Flags:   map[string]string{"issuer": "https://flag.example.com"},
+		File: path,
+		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com",
+			"CARDEA_TOKENS_CODE_TTL=", "HOME=/root"},
+		Flags: map[string]string{"issuer": "https://flag.example.com"},
 	})
 	if err == nil || !strings.Contains(err.Error(), "tokens.access_ttl: it must be at most 24h") {
 		t.Fatalf("an access token of 36 hours: %v", err)
 	}
 	got, err := config.Load(config.Sources{
-		File:    path,
-		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com", "CARDEA_TOKENS_ACCESS_TTL=5m", "CARDEA_TOKENS_CODE_TTL="},
-		Flags:   map[string]string{"issuer": "https://flag.example.com"},
+		File: path,
+		Environ: []string{"CARDEA_DATA_DIR=/srv/env", "CARDEA_ISSUER=https://env.example.com",
+			"CARDEA_TOKENS_ACCESS_TTL=5m", "CARDEA_TOKENS_CODE_TTL="},
+		Flags: map[string]string{"issuer": "https://flag.example.com"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,12 +119,17 @@ log:
 
 func TestFileErrorsNamePlaceAndNearestKey(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"unknown section", "issuer: https://a.example\n\ntoken:\n  access_ttl: 5m\n", `:3: unknown key "token"; the nearest known one is "`},
-		{"unknown key in a section", "tokens:\n  acces_ttl: 5m\n", `:2: unknown key "tokens.acces_ttl"; the nearest known one is "tokens.access_ttl"`},
-		{"key outside its section", "# hm\nrefresh_grace: 5m\n", `:2: unknown key "refresh_grace"; the nearest known one is "tokens.refresh_grace"`},
-		{"not built yet", "metrics_listen: :9090\n", `:1: unknown key "metrics_listen"; the nearest known one is "listen"`},
+		{"unknown section", "issuer: https://a.example\n\ntoken:\n  access_ttl: 5m\n",
+			`:3: unknown key "token"; the nearest known one is "`},
+		{"unknown key in a section", "tokens:\n  acces_ttl: 5m\n",
+			`:2: unknown key "tokens.acces_ttl"; the nearest known one is "tokens.access_ttl"`},
+		{"key outside its section", "# hm\nrefresh_grace: 5m\n",
+			`:2: unknown key "refresh_grace"; the nearest known one is "tokens.refresh_grace"`},
+		{"not built yet", "metrics_listen: :9090\n",
+			`:1: unknown key "metrics_listen"; the nearest known one is "listen"`},
 		{"twice", "issuer: https://a.example\nissuer: https://b.example\n", ":2: issuer is set twice"},
-		{"wrong value", "tokens:\n  access_ttl: soon\n", `:2: tokens.access_ttl: "soon" is not a duration; write it like 90s`},
+		{"wrong value", "tokens:\n  access_ttl: soon\n",
+			`:2: tokens.access_ttl: "soon" is not a duration; write it like 90s`},
 		{"value where a section belongs", "tokens: 5m\n", ":1: expected keys with values"},
 		{"section where a value belongs", "issuer:\n  url: x\n", ":1: issuer: expected one value or a list of values"},
 		{"a list of sections", "trusted_proxies:\n- a: b\n", ":1: trusted_proxies: expected a list of plain values"},
@@ -154,7 +161,8 @@ func TestUnknownVariableIsAWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"the environment variable CARDEA_TOKEN_ACCESS_TTL is unknown and ignored; the nearest known one is CARDEA_TOKENS_ACCESS_TTL"}
+	want := []string{"the environment variable CARDEA_TOKEN_ACCESS_TTL is unknown and ignored; the nearest known one " +
+		"is CARDEA_TOKENS_ACCESS_TTL"}
 	if diff := cmp.Diff(want, got.Warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
@@ -170,7 +178,8 @@ func TestCheck(t *testing.T) {
 		{"issuer=http://id.localhost:9000", ""},
 		{"issuer=http://localho%C5%BFt:9000", "issuer: it must be https, because tokens are sent over it"},
 		{"issuer=auth.example.com", `issuer: "auth.example.com" is not a URL; write it like https://auth.example.com`},
-		{"issuer=http://auth.example.com", "issuer: it must be https, because tokens are sent over it; write https://auth.example.com"},
+		{"issuer=http://auth.example.com",
+			"issuer: it must be https, because tokens are sent over it; write https://auth.example.com"},
 		{"issuer=ftp://auth.example.com", "issuer: it must be an https URL, not ftp"},
 		{"issuer=https://auth.example.com/", "issuer: it must not end in a slash; write https://auth.example.com"},
 		{"issuer=https://auth.example.com?a=b", "issuer: it must not have a query or fragment"},
@@ -178,14 +187,16 @@ func TestCheck(t *testing.T) {
 		{"issuer=https://me:pw@auth.example.com", "issuer: it must not contain a user name or password"},
 		{"issuer=https://auth.example.com/a/../b", "issuer: its path must not have empty segments"},
 		{"issuer=https://auth.example.com/a%20b", "issuer: its path must not have empty segments"},
-		{"issuer=https://Auth.example.com", "issuer: scheme and host must be in lower case; write https://auth.example.com"},
+		{"issuer=https://Auth.example.com",
+			"issuer: scheme and host must be in lower case; write https://auth.example.com"},
 		{"issuer=https://auth.example.com:443", "issuer: remove the port"},
 		{"issuer=https://auth.example.com:", "issuer: it ends in a colon without a port"},
 		{"listen=:8080", ""},
 		{"listen=8080", `listen: "8080" is not an address; write it like 127.0.0.1:8080, or :8080 for all`},
 		{"listen=localhost:http", "listen: "},
 		{"data_dir=", "data_dir: it must not be empty"},
-		{"database=mysql://x:hunter2@db/cardea", "database: it must begin with sqlite: or postgres://; write a file like sqlite:/var/lib/cardea/cardea.db"},
+		{"database=mysql://x:hunter2@db/cardea",
+			"database: it must begin with sqlite: or postgres://; write a file like sqlite:/var/lib/cardea/cardea.db"},
 		{"database=sqlite:", "database: the path of the SQLite file is missing"},
 		{"database=" + postgres, "master_key is required with PostgreSQL"},
 		{"database=" + postgres + " master_key=hunter2", ""},
@@ -213,12 +224,16 @@ func TestCheck(t *testing.T) {
 		{"registration.dcr=closed", `registration.dcr: "closed" is unknown; use one of open, token, off`},
 		{"registration.cimd=off", ""},
 		{"registration.cimd=closed", `registration.cimd: "closed" is unknown; use one of open, allowlist, off`},
-		{"registration.cimd=allowlist", `registration.cimd: allowlist permits no client while registration.cimd_allow is empty; list hosts there, or set registration.cimd to off`},
+		{"registration.cimd=allowlist",
+			`registration.cimd: allowlist permits no client while registration.cimd_allow is empty; list hosts there, or set registration.cimd to off`},
 		{"registration.cimd=allowlist registration.cimd_allow=claude.ai,*.Example.com:8443", ""},
-		{"registration.cimd_deny=https://evil.example/", `--registration-cimd-deny: "https://evil.example/" is not a host; write it like example.com, *.example.com or example.com:8443`},
-		{"registration.cimd_deny=*.Bücher.example:8443", `--registration-cimd-deny: "*.Bücher.example:8443" is an internationalized name; write its DNS form: *.xn--bcher-kva.example:8443`},
+		{"registration.cimd_deny=https://evil.example/",
+			`--registration-cimd-deny: "https://evil.example/" is not a host; write it like example.com, *.example.com or example.com:8443`},
+		{"registration.cimd_deny=*.Bücher.example:8443",
+			`--registration-cimd-deny: "*.Bücher.example:8443" is an internationalized name; write its DNS form: *.xn--bcher-kva.example:8443`},
 		{"registration.cimd_deny=bü/cher.example", `--registration-cimd-deny: "bü/cher.example" is not a host`},
-		{"issuer=https://bücher.example", "issuer: an internationalized host must be in its DNS form, because clients compare it byte for byte; write https://xn--bcher-kva.example"},
+		{"issuer=https://bücher.example", "issuer: an internationalized host must be in its DNS form, because " +
+			"clients compare it byte for byte; write https://xn--bcher-kva.example"},
 		{"issuer=https://BÜCHER.example:8443/auth", "; write https://xn--bcher-kva.example:8443/auth"},
 		{"issuer=https://b%C3%BCcher.example", "; write https://xn--bcher-kva.example"},
 		{"issuer=https://xn--bcher-kva.example", ""},

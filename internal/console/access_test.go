@@ -21,8 +21,10 @@ func TestConfirmationsNameWhatEnds_AD08(t *testing.T) {
 
 	b := staff(t, s, identity.Operator)
 	for list, want := range map[string][]string{
-		"/admin/grants":                        {"Revoke what ada@example.com allowed Evil &lt;script&gt;", "at " + servertest.MCP, "with: mcp:tools:weather"},
-		"/admin/sessions?user=ada@example.com": {"End the session of ada@example.com?", "It is in Browser &lt;script&gt;", "from 127.0.0.1"},
+		"/admin/grants": {"Revoke what ada@example.com allowed Evil &lt;script&gt;",
+			"at " + servertest.MCP, "with: mcp:tools:weather"},
+		"/admin/sessions?user=ada@example.com": {"End the session of ada@example.com?",
+			"It is in Browser &lt;script&gt;", "from 127.0.0.1"},
 	} {
 		page := b.Get(list)
 		says(t, page, 200, "&lt;script&gt;")

@@ -67,7 +67,8 @@ func TestAuditExplorer(t *testing.T) {
 	for _, role := range []identity.Role{identity.Owner, identity.Operator, identity.Auditor} {
 		t.Run(string(role), func(t *testing.T) {
 			b := staff(t, s, role)
-			says(t, b.Get("/admin/audit"), 200, "allowed", "token.request", `aria-current="page">Audit`, `class="refused"`)
+			says(t, b.Get("/admin/audit"), 200, "allowed", "token.request", `aria-current="page">Audit`,
+				`class="refused"`)
 			says(t, b.Get(pathOf(s, audit.Issued)), 200, "The whole story", "this event", "As JSON", "same client")
 		})
 	}
@@ -131,7 +132,8 @@ func TestAuditShowsStrangersText_AD08(t *testing.T) {
 	client := s.Client(func(c *oauth.Client) { c.Name = script + "\u202e" })
 	event := audit.TokenRequest(client.ID, "refresh_token").With("what", script)
 	event.Outcome, event.Reason, event.Description = audit.Refused, "invalid_grant", script
-	ctx := audit.WithRequest(t.Context(), audit.Request{ID: `"><script>`, Address: "192.0.2.1", UserAgent: "curl\x1b[31m\r\n" + script + "\u202egpj"})
+	ctx := audit.WithRequest(t.Context(),
+		audit.Request{ID: `"><script>`, Address: "192.0.2.1", UserAgent: "curl\x1b[31m\r\n" + script + "\u202egpj"})
 	if err := s.DB.Append(ctx, event); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +147,8 @@ func TestAuditShowsStrangersText_AD08(t *testing.T) {
 
 func TestAuditShowsChanges(t *testing.T) {
 	s := servertest.StartMCP(t)
-	event := audit.Client("update", "mcp_1").Changed(map[string]any{"client_name": "Old", "scopes": nil}, map[string]any{"client_name": "<b>New"})
+	event := audit.Client("update", "mcp_1").
+		Changed(map[string]any{"client_name": "Old", "scopes": nil}, map[string]any{"client_name": "<b>New"})
 	event.Outcome = audit.Allowed
 	if err := s.DB.Append(t.Context(), event); err != nil {
 		t.Fatal(err)

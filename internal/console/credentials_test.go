@@ -34,9 +34,11 @@ func TestCredentials(t *testing.T) {
 	t.Run("what is wrong is told on the form", func(t *testing.T) {
 		says(t, create("Bot", nil), 422, "Choose at least one scope", `value="Bot"`)
 		for _, days := range []string{"", "0", "-1", "3651", "1.5", "many"} {
-			says(t, create("Bot", url.Values{"scope": {"cardea:clients:read"}, "expiry": {"custom"}, "days": {days}}), 422, "“Days” is a whole number")
+			says(t, create("Bot", url.Values{"scope": {"cardea:clients:read"}, "expiry": {"custom"}, "days": {days}}),
+				422, "“Days” is a whole number")
 		}
-		says(t, create("Bot", url.Values{"scope": {"cardea:clients:read"}, "expiry": {"never"}}), 422, "“Days” is a whole number")
+		says(t, create("Bot", url.Values{"scope": {"cardea:clients:read"}, "expiry": {"never"}}), 422,
+			"“Days” is a whole number")
 		says(t, create("", url.Values{"scope": {"cardea:clients:read"}}), 422, "“Name”")
 	})
 	t.Run("nobody gives more than they hold", func(t *testing.T) {

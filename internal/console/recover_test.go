@@ -76,7 +76,8 @@ func TestOldSignIn(t *testing.T) {
 	csrf := b.Get("/admin/clients/new").Form("csrf").Values().Get("csrf")
 	s.Clock.Advance(16 * time.Minute)
 	for path, form := range map[string]url.Values{
-		"/admin/people": {"email": {"new@example.com"}, "password": {"correct horse battery staple"}, "role": {"owner"}},
+		"/admin/people": {"email": {"new@example.com"}, "password": {"correct horse battery staple"},
+			"role": {"owner"}},
 		"/admin/clients": {"name": {"Bot"}, "kind": {"machine"}, "scopes": {"cardea:*"},
 			"resource": {s.URL + "/admin/api"}},
 		"/admin/clients/" + client.ID + "/edit":          {"name": {"Bot"}, "resource": {s.URL + "/admin/api"}},

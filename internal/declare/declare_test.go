@@ -154,8 +154,9 @@ const jwks = `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1","made":
 
 // texts are names and descriptions, with what YAML finds special.
 var texts = []string{
-	"Weather", "yes", "null", "1.5", "0x10", "2024-01-01", "~", "a: b", "- a", "#", "'", `"`, "*a", "&a", "!!int 1", "{a}", " begins", "ends ",
-	"two\nlines", "\x1b[31mred", "tab\t", "\u00e4\u4e16\U0001F600", "\u202eright to left", "\u0085", "\ufeff", "<<", "%", "\\", "\r\n", "|", "=", "\x7f",
+	"Weather", "yes", "null", "1.5", "0x10", "2024-01-01", "~", "a: b", "- a", "#", "'", `"`, "*a", "&a", "!!int 1",
+	"{a}", " begins", "ends ", "two\nlines", "\x1b[31mred", "tab\t", "\u00e4\u4e16\U0001F600", "\u202eright to left",
+	"\u0085", "\ufeff", "<<", "%", "\\", "\r\n", "|", "=", "\x7f",
 	"very long " + strings.Repeat("word ", 40),
 }
 
@@ -197,12 +198,15 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 		for _, name := range []string{"mcp:tools:weather", "mcp:tools:email:send", "a:*", "yes"} {
 			if n == 0 || maybe() {
 				terms.Scopes = append(terms.Scopes, oauth.ResourceScope{
-					Name: name, Description: text(), Default: maybe(), Risk: append([]oauth.Risk{""}, oauth.Risks...)[random.IntN(4)],
+					Name: name, Description: text(), Default: maybe(),
+					Risk: append([]oauth.Risk{""}, oauth.Risks...)[random.IntN(4)],
 				})
 			}
 		}
-		random.Shuffle(len(terms.Scopes), func(i, j int) { terms.Scopes[i], terms.Scopes[j] = terms.Scopes[j], terms.Scopes[i] })
-		r, err := o.CreateResource(ctx, root, admin.NewResource{Identifier: fmt.Sprintf("https://mcp%d.example.com/mcp", n), ResourceTerms: terms})
+		random.Shuffle(len(terms.Scopes),
+			func(i, j int) { terms.Scopes[i], terms.Scopes[j] = terms.Scopes[j], terms.Scopes[i] })
+		r, err := o.CreateResource(ctx, root,
+			admin.NewResource{Identifier: fmt.Sprintf("https://mcp%d.example.com/mcp", n), ResourceTerms: terms})
 		must(err)
 		identifiers = append(identifiers, r.Identifier)
 	}
@@ -245,7 +249,8 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 	must(err)
 	must(db.Update(ctx, func(tx *store.Tx) error {
 		return tx.CreateClient(&oauth.Client{ID: "mcp_registered", Origin: oauth.ByRegistration, CreatedAt: tx.Now(), Metadata: oauth.Metadata{
-			Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}, RedirectURIs: []string{"http://127.0.0.1/cb"},
+			Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+			RedirectURIs: []string{"http://127.0.0.1/cb"},
 		}}, "")
 	}))
 }
@@ -305,8 +310,9 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("secrets of %d clients", len(out.Secrets))
 	}
 
-	edited := strings.NewReplacer("[ada@example.com, nobody@example.com]", "[Bob@example.com]", "10m", "0s", "description: Forecasts", "description: Rain",
-		"      - name: mcp:tools:email:send\n", "", "    scope: mcp:tools:weather\n", "    disabled: true\n").Replace(small)
+	edited := strings.NewReplacer("[ada@example.com, nobody@example.com]", "[Bob@example.com]", "10m", "0s",
+		"description: Forecasts", "description: Rain", "      - name: mcp:tools:email:send\n", "",
+		"    scope: mcp:tools:weather\n", "    disabled: true\n").Replace(small)
 	want = []string{
 		`update group staff`,
 		`  members: "ada@example.com" to ""`,
@@ -325,8 +331,8 @@ func TestDifferences(t *testing.T) {
 		}
 	}
 	// What is left out: members and disabled stay, a list that is not there is not pruned.
-	rest := "groups: [{name: staff, description: All}]\nclients: [{client_id: mcp_bot, client_name: Bot, grant_types: [client_credentials]," +
-		" resources: ['https://mcp.example.com/mcp']}]"
+	rest := "groups: [{name: staff, description: All}]\nclients: [{client_id: mcp_bot, client_name: Bot, " +
+		"grant_types: [client_credentials], resources: ['https://mcp.example.com/mcp']}]"
 	if out := apply(t, o, rest, declare.Options{Prune: true}); len(out.Changes) > 0 {
 		t.Errorf("changed %q", summary(out))
 	}
@@ -352,7 +358,8 @@ func TestPrune(t *testing.T) {
 		}
 		if err := db.Update(t.Context(), func(tx *store.Tx) error {
 			err := tx.CreateClient(&oauth.Client{ID: "mcp_agent", Origin: oauth.ByRegistration, CreatedAt: tx.Now(), Metadata: oauth.Metadata{
-				Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}, RedirectURIs: []string{"http://127.0.0.1/cb"},
+				Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+				RedirectURIs: []string{"http://127.0.0.1/cb"},
 			}}, "")
 			if err != nil {
 				return err
@@ -363,8 +370,9 @@ func TestPrune(t *testing.T) {
 				return err
 			}
 			g := &oauth.Grant{
-				ID: "grt_1", ClientID: "mcp_agent", UserID: u.ID, ResourceID: r.ID, RedirectURI: "http://127.0.0.1/cb", Secret: "s", Refreshable: true,
-				CreatedAt: tx.Now(), SignedInAt: tx.Now(), ExpiresAt: tx.Now().Add(1e15), EndsAt: tx.Now().Add(1e15),
+				ID: "grt_1", ClientID: "mcp_agent", UserID: u.ID, ResourceID: r.ID, RedirectURI: "http://127.0.0.1/cb",
+				Secret: "s", Refreshable: true, CreatedAt: tx.Now(), SignedInAt: tx.Now(),
+				ExpiresAt: tx.Now().Add(1e15), EndsAt: tx.Now().Add(1e15),
 			}
 			if err := tx.CreateGrant(g); err != nil {
 				return err
@@ -377,7 +385,8 @@ func TestPrune(t *testing.T) {
 		if out := apply(t, o, none, declare.Options{}); len(out.Changes) > 0 {
 			t.Errorf("without pruning: %q", summary(out))
 		}
-		want := []string{"delete client mcp_bot", "delete resource https://mcp.example.com/mcp, ends 1", "delete group staff"}
+		want := []string{"delete client mcp_bot", "delete resource https://mcp.example.com/mcp, ends 1",
+			"delete group staff"}
 		for _, options := range []declare.Options{{DryRun: true, Prune: true}, {Prune: true}} {
 			if diff := cmp.Diff(want, summary(apply(t, o, none, options))); diff != "" {
 				t.Errorf("%+v (-want +got):\n%s", options, diff)
@@ -401,7 +410,8 @@ func TestFaults(t *testing.T) {
 	o := operations(db)
 	apply(t, o, small, declare.Options{})
 	if err := db.Update(t.Context(), func(tx *store.Tx) error {
-		return tx.CreateClient(&oauth.Client{ID: "mcp_agent", Origin: oauth.ByRegistration, CreatedAt: tx.Now(), Metadata: oauth.Metadata{Name: "Agent"}}, "")
+		return tx.CreateClient(&oauth.Client{ID: "mcp_agent", Origin: oauth.ByRegistration, CreatedAt: tx.Now(),
+			Metadata: oauth.Metadata{Name: "Agent"}}, "")
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -410,10 +420,14 @@ func TestFaults(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"empty", "# nothing", []string{`o:1: the file is empty; it begins with version: 1, and cardea export writes one`}},
-		{"not YAML", "version: 1\n a: [", []string{`o:2: this is not YAML: mapping values are not allowed in this context`}},
-		{"another version", "version: 2", []string{`o:1: version 2 of the format is unknown; this program knows version 1`}},
-		{"two documents", "version: 1\n---\nversion: 1", []string{`o:2: a second document begins here; write everything into one`}},
+		{"empty", "# nothing",
+			[]string{`o:1: the file is empty; it begins with version: 1, and cardea export writes one`}},
+		{"not YAML", "version: 1\n a: [",
+			[]string{`o:2: this is not YAML: mapping values are not allowed in this context`}},
+		{"another version", "version: 2",
+			[]string{`o:1: version 2 of the format is unknown; this program knows version 1`}},
+		{"two documents", "version: 1\n---\nversion: 1",
+			[]string{`o:2: a second document begins here; write everything into one`}},
 		{"a list", "- a", []string{`o:1: the file must have members, each written as name: value`}},
 		{"unknown keys", "resource: []\nclients:\n  - client_id: mcp_a\n    client_name: A\n    redirect_uri: x\n    secret: y\n", []string{
 			`o:1: unknown key "resource"; the nearest known one is "resources"`,
@@ -421,8 +435,10 @@ func TestFaults(t *testing.T) {
 			`o:6: unknown key "secret"; the nearest known one is "scope"`,
 		}},
 		{"a key twice", "groups: []\ngroups: []", []string{`o:2: groups is given twice, first on line 1; remove one`}},
-		{"aliases", "groups: &a\n  - name: b\nclients: *a", []string{`o:3: aliases (*) and merge keys (<<) are not read; write the value out`}},
-		{"a bomb", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]", []string{`o:2: aliases (*) and merge keys (<<) are not read; write the value out`}},
+		{"aliases", "groups: &a\n  - name: b\nclients: *a",
+			[]string{`o:3: aliases (*) and merge keys (<<) are not read; write the value out`}},
+		{"a bomb", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]",
+			[]string{`o:2: aliases (*) and merge keys (<<) are not read; write the value out`}},
 		{"wrong kinds", "groups:\n  name: a\nresources:\n  - identifier: https://a.example\n    name: 5\n    access_token_ttl: 10\n    scopes:\n      - name: a\n        default: yes please\nclients: [{client_id: mcp_a, client_name: !!binary aGk=, jwks: [], redirect_uris: [~]}]", []string{
 			`o:2: groups must be a list; begin each of its items with a dash`,
 			`o:5: name must be text; put it in quotes`,
@@ -432,13 +448,15 @@ func TestFaults(t *testing.T) {
 			`o:10: jwks must be a JSON Web Key Set (RFC 7517): keys, and below it a list`,
 			`o:10: an item of redirect_uris is empty; remove it`,
 		}},
-		{"U+0000", `groups: [{name: "a\0"}]`, []string{`o:1: name has the character U+0000; remove it`, `o:1: an item of groups needs name`}},
+		{"U+0000", `groups: [{name: "a\0"}]`,
+			[]string{`o:1: name has the character U+0000; remove it`, `o:1: an item of groups needs name`}},
 		{"twice", "resources:\n  - identifier: https://a.example/\n  - identifier: HTTPS://a.example\nclients:\n  - {client_id: mcp_a, client_name: A}\n  - {client_id: mcp_a, client_name: A}\ngroups:\n  - {name: a, members: [a@b.c, a@b.c]}", []string{
 			`o:3: the resource "https://a.example" is declared twice, first on line 2; remove one`,
 			`o:6: the client "mcp_a" is declared twice, first on line 5; remove one`,
 			`o:8: members has "a@b.c" twice; remove one`,
 		}},
-		{"an id for an identifier", "resources:\n  - identifier: res_1", []string{`o:2: resource "res_1" is not an absolute URI, such as https://mcp.example.com/mcp`}},
+		{"an id for an identifier", "resources:\n  - identifier: res_1",
+			[]string{`o:2: resource "res_1" is not an absolute URI, such as https://mcp.example.com/mcp`}},
 		{"what operations refuse", `
 groups:
   - name: our staff
@@ -542,7 +560,8 @@ func TestExportLeavesOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, notes, err := declare.Export(t.Context(), o, root)
-	want := []string{"the client mcp_bot (Bot) is left out, because there is no resource https://mcp.example.com/mcp; change it, or delete it"}
+	want := []string{"the client mcp_bot (Bot) is left out, because there is no resource " +
+		"https://mcp.example.com/mcp; change it, or delete it"}
 	if diff := cmp.Diff(want, notes); err != nil || diff != "" {
 		t.Errorf("notes: %v %s", err, diff)
 	}

@@ -43,17 +43,19 @@ func TestMetadata(t *testing.T) {
 	methods := []any{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
 	algs := []any{"ES256", "RS256", "PS256", "EdDSA"}
 	want := map[string]any{
-		"issuer":                                                   s.URL,
-		"authorization_endpoint":                                   s.URL + "/oauth2/authorize",
-		"token_endpoint":                                           s.URL + "/oauth2/token",
-		"registration_endpoint":                                    s.URL + "/oauth2/register",
-		"revocation_endpoint":                                      s.URL + "/oauth2/revoke",
-		"introspection_endpoint":                                   s.URL + "/oauth2/introspect",
-		"jwks_uri":                                                 s.URL + "/.well-known/jwks",
-		"scopes_supported":                                         []any{"mcp:tools:weather", "mcp:tools:email:send", "offline_access"},
-		"response_types_supported":                                 []any{"code"},
-		"response_modes_supported":                                 []any{"query"},
-		"grant_types_supported":                                    []any{"authorization_code", "refresh_token", "client_credentials"},
+		"issuer":                 s.URL,
+		"authorization_endpoint": s.URL + "/oauth2/authorize",
+		"token_endpoint":         s.URL + "/oauth2/token",
+		"registration_endpoint":  s.URL + "/oauth2/register",
+		"revocation_endpoint":    s.URL + "/oauth2/revoke",
+		"introspection_endpoint": s.URL + "/oauth2/introspect",
+		"jwks_uri":               s.URL + "/.well-known/jwks",
+		"scopes_supported": []any{"mcp:tools:weather", "mcp:tools:email:send",
+			"offline_access"},
+		"response_types_supported": []any{"code"},
+		"response_modes_supported": []any{"query"},
+		"grant_types_supported": []any{"authorization_code", "refresh_token",
+			"client_credentials"},
 		"token_endpoint_auth_methods_supported":                    methods,
 		"revocation_endpoint_auth_methods_supported":               methods,
 		"introspection_endpoint_auth_methods_supported":            methods[1:],
@@ -121,9 +123,12 @@ func TestForgedHeaders(t *testing.T) {
 		documents[path] = string(a.Get(path).Body)
 	}
 	headers := map[string]string{
-		"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil.example",
-		"Forwarded": "for=1.2.3.4;host=evil.example;proto=https", "X-Original-Url": "/evil", "X-Original-Host": "evil.example", "X-Rewrite-Url": "/evil", "X-Host": "evil.example",
-		"X-Http-Host-Override": "evil.example", "Cf-Connecting-Ip": "1.2.3.4", "True-Client-Ip": "1.2.3.4", "X-Envoy-Original-Path": "/evil", "Origin": "https://evil.example",
+		"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https",
+		"X-Forwarded-Port": "1", "X-Forwarded-Prefix": "/evil", "X-Forwarded-Server": "evil.example",
+		"Forwarded": "for=1.2.3.4;host=evil.example;proto=https", "X-Original-Url": "/evil",
+		"X-Original-Host": "evil.example", "X-Rewrite-Url": "/evil", "X-Host": "evil.example",
+		"X-Http-Host-Override": "evil.example", "Cf-Connecting-Ip": "1.2.3.4", "True-Client-Ip": "1.2.3.4",
+		"X-Envoy-Original-Path": "/evil", "Origin": "https://evil.example",
 	}
 	for name, value := range headers {
 		t.Run("MD-01 MD-10 "+name, func(t *testing.T) {
@@ -165,8 +170,9 @@ func TestIssuerWithPath(t *testing.T) {
 		})
 	}
 	for _, path := range []string{
-		oauthDocument + "/tenants/two", openidDocument + "/tenants/two", "/tenants/two" + openidDocument, oauthDocument + "/tenants",
-		oauthDocument + "/tenants/one/x", oauthDocument + "/tenants/%6fne", oauthDocument + "/tenants%2fone", oauthDocument + "/x/../tenants/one", oauthDocument + "/TENANTS/one",
+		oauthDocument + "/tenants/two", openidDocument + "/tenants/two", "/tenants/two" + openidDocument,
+		oauthDocument + "/tenants", oauthDocument + "/tenants/one/x", oauthDocument + "/tenants/%6fne",
+		oauthDocument + "/tenants%2fone", oauthDocument + "/x/../tenants/one", oauthDocument + "/TENANTS/one",
 		"/tenants/two/oauth2/token", "/oauth2/authorize",
 	} {
 		t.Run("MD-02 unknown "+path, func(t *testing.T) {
@@ -203,7 +209,8 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 	document := s.Agent(t, nil).Get(oauthDocument).JSON()
 
 	t.Run("MD-04 grants", func(t *testing.T) {
-		confidential := s.Client(servertest.Confidential, func(c *oauth.Client) { c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials) })
+		confidential := s.Client(servertest.Confidential,
+			func(c *oauth.Client) { c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials) })
 		agent := s.Agent(t, confidential)
 		tokens := agent.Connect(s.Browser(t), ada)
 		requests := map[string]func() *servertest.Reply{
@@ -227,11 +234,15 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 			})
 		}
 		for _, grant := range []string{
-			"password", "implicit", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:saml2-bearer",
+			"password", "implicit", "urn:ietf:params:oauth:grant-type:token-exchange",
+			"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:saml2-bearer",
 			"urn:ietf:params:oauth:grant-type:device_code", "urn:openid:params:grant-type:ciba", "Authorization_Code", "nonsense",
 		} {
 			t.Run("refused "+grant, func(t *testing.T) {
-				s.Agent(t, confidential).Token(url.Values{"grant_type": {grant}, "username": {ada.Email}, "password": {ada.Password}, "assertion": {tokens.Access}, "subject_token": {tokens.Access}}).Refused(400, "unsupported_grant_type")
+				s.Agent(t, confidential).
+					Token(url.Values{"grant_type": {grant}, "username": {ada.Email}, "password": {ada.Password},
+						"assertion": {tokens.Access}, "subject_token": {tokens.Access}}).
+					Refused(400, "unsupported_grant_type")
 			})
 		}
 	})
@@ -263,7 +274,8 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 				}))
 				agent.Key = key
 				path := strings.TrimPrefix(document[endpoint+"_endpoint"].(string), s.URL)
-				params := url.Values{"token": {"nothing"}, "grant_type": {"client_credentials"}, "resource": {servertest.MCP}}
+				params := url.Values{"token": {"nothing"}, "grant_type": {"client_credentials"},
+					"resource": {servertest.MCP}}
 				if reply := agent.Post(path, params, servertest.Assert(agent.Assertion())); reply.Status != http.StatusOK {
 					t.Errorf("%d %s", reply.Status, reply.Body)
 				}
@@ -286,7 +298,8 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 				switch endpoint {
 				case "token":
 					code := s.Browser(t).Authorize(agent.Authorization()).Through(ada).Code()
-					params = url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {agent.RedirectURI}, "code_verifier": {agent.Verifier}}
+					params = url.Values{"grant_type": {"authorization_code"}, "code": {code},
+						"redirect_uri": {agent.RedirectURI}, "code_verifier": {agent.Verifier}}
 				default:
 					params = url.Values{"token": {"nothing"}}
 				}
@@ -323,16 +336,19 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 	t.Run("MD-04 response types, modes and challenges", func(t *testing.T) {
 		agent := s.Agent(t, s.Client())
 		for _, kind := range []string{"token", "id_token", "code token", "code id_token", "none"} {
-			s.Browser(t).Authorize(agent.Authorization(servertest.With("response_type", kind))).Refused("unsupported_response_type")
+			s.Browser(t).Authorize(agent.Authorization(servertest.With("response_type", kind))).
+				Refused("unsupported_response_type")
 		}
 		for _, mode := range []string{"fragment", "form_post", "query.jwt", "web_message"} {
-			s.Browser(t).Authorize(agent.Authorization(servertest.With("response_mode", mode))).Refused("invalid_request")
+			s.Browser(t).Authorize(agent.Authorization(servertest.With("response_mode", mode))).
+				Refused("invalid_request")
 		}
 		for _, mode := range list(t, document, "response_modes_supported") {
 			s.Browser(t).Authorize(agent.Authorization(servertest.With("response_mode", mode))).Through(ada).Code()
 		}
 		for _, method := range []string{"plain", "s256", "S512"} {
-			s.Browser(t).Authorize(agent.Authorization(servertest.With("code_challenge_method", method))).Refused("invalid_request")
+			s.Browser(t).Authorize(agent.Authorization(servertest.With("code_challenge_method", method))).
+				Refused("invalid_request")
 		}
 	})
 }
@@ -342,9 +358,11 @@ func TestDocumentHeaders(t *testing.T) {
 	for _, path := range []string{oauthDocument, openidDocument, "/.well-known/jwks", "/.well-known/jwks.json"} {
 		t.Run("MD-09 MD-10 "+path, func(t *testing.T) {
 			a := s.Agent(t, nil)
-			reply := a.Get(path, servertest.Header("Origin", "https://inspector.example"), servertest.Header("Cookie", "a=b"))
+			reply := a.Get(path, servertest.Header("Origin", "https://inspector.example"),
+				servertest.Header("Cookie", "a=b"))
 			for name, want := range map[string]string{
-				"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "", "Cache-Control": "public, max-age=300", "Set-Cookie": "",
+				"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "",
+				"Cache-Control": "public, max-age=300", "Set-Cookie": "",
 			} {
 				if got := reply.Header.Get(name); got != want {
 					t.Errorf("%s is %q, want %q", name, got, want)
@@ -356,8 +374,10 @@ func TestDocumentHeaders(t *testing.T) {
 			if !json.Valid(reply.Body) {
 				t.Errorf("no JSON: %s", reply.Body)
 			}
-			preflight := a.Get(path, servertest.Method(http.MethodOptions), servertest.Header("Origin", "https://inspector.example"),
-				servertest.Header("Access-Control-Request-Method", "GET"), servertest.Header("Access-Control-Request-Headers", "mcp-protocol-version"))
+			preflight := a.Get(path, servertest.Method(http.MethodOptions),
+				servertest.Header("Origin", "https://inspector.example"),
+				servertest.Header("Access-Control-Request-Method", "GET"),
+				servertest.Header("Access-Control-Request-Headers", "mcp-protocol-version"))
 			if preflight.Status != http.StatusNoContent || preflight.Header.Get("Access-Control-Allow-Origin") != "*" || preflight.Header.Get("Access-Control-Allow-Headers") != "mcp-protocol-version" {
 				t.Errorf("preflight: %d %v", preflight.Status, preflight.Header)
 			}

@@ -102,8 +102,9 @@ var specialIPv4 = []string{
 
 var specialIPv6 = []string{
 	"::", "::1", "::2", "::ffff:0:7f00:1", "64:ff9b::1", "64:ff9b:1::a00:1", "100::1", "100:0:0:1::1", "200::1", "1000::1",
-	"2001::1", "2001:1::1", "2001:2::1", "2001:20::1", "2001:1ff:ffff::1", "2001:db8::1", "2002:7f00:1::", "2620:4f:8000::1",
-	"3fff::1", "3fff:fff::1", "4000::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "febf::1", "fec0::1", "ff02::1",
+	"2001::1", "2001:1::1", "2001:2::1", "2001:20::1", "2001:1ff:ffff::1", "2001:db8::1", "2002:7f00:1::",
+	"2620:4f:8000::1", "3fff::1", "3fff:fff::1", "4000::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "febf::1",
+	"fec0::1", "ff02::1",
 }
 
 // spellings returns addr in the spellings that browsers and C libraries accept in URLs.
@@ -187,13 +188,14 @@ func TestAddresses(t *testing.T) {
 		{"public, mapped", []string{"::ffff:93.184.216.34"}, nil, []string{"93.184.216.34:443"}},
 		{"the first does not listen", []string{"2606:2800:220:1::1", "93.184.216.34"}, nil,
 			[]string{"[2606:2800:220:1::1]:443", "93.184.216.34:443"}},
-		{"two of a family at most", []string{"8.8.8.1", "8.8.8.2", "93.184.216.34", "2606::1", "2606::2", "2606::3"}, fetch.ErrUnavailable,
-			[]string{"8.8.8.1:443", "8.8.8.2:443", "[2606::1]:443", "[2606::2]:443"}},
+		{"two of a family at most", []string{"8.8.8.1", "8.8.8.2", "93.184.216.34", "2606::1", "2606::2", "2606::3"},
+			fetch.ErrUnavailable, []string{"8.8.8.1:443", "8.8.8.2:443", "[2606::1]:443", "[2606::2]:443"}},
 		{"no address", []string{}, fetch.ErrUnavailable, nil},
 		{"CM-09 private behind public", []string{"93.184.216.34", "10.0.0.1"}, fetch.ErrNotAllowed, nil},
 		{"CM-09 private before public", []string{"127.0.0.1", "93.184.216.34"}, fetch.ErrNotAllowed, nil},
 		{"CM-09 private of the other family", []string{"93.184.216.34", "fd00::1"}, fetch.ErrNotAllowed, nil},
-		{"CM-09 private after many public ones", []string{"93.184.216.34", "8.8.8.1", "8.8.8.2", "8.8.8.3", "192.168.0.1"}, fetch.ErrNotAllowed, nil},
+		{"CM-09 private after many public ones",
+			[]string{"93.184.216.34", "8.8.8.1", "8.8.8.2", "8.8.8.3", "192.168.0.1"}, fetch.ErrNotAllowed, nil},
 		{"CM-09 with a zone", []string{"2606::1%eth0"}, fetch.ErrNotAllowed, nil},
 		// A CNAME to an internal name gives the internal address.
 		{"CM-09 CNAME to the inside", []string{"172.20.0.5"}, fetch.ErrNotAllowed, nil},
@@ -250,7 +252,8 @@ func TestAddresses(t *testing.T) {
 			web.site("client.example", answer(200, "application/json", "{}"))
 			web.names["client.example"] = nil
 			web.name("client.example", "8.8.8.8", "93.184.216.34")
-			client := fetch.New(fetch.Options{Now: time.Now, LookupIP: web.lookup, RootCAs: authority.pool, Dial: filtered(web, "8.8.8.8:443")})
+			client := fetch.New(fetch.Options{Now: time.Now, LookupIP: web.lookup, RootCAs: authority.pool,
+				Dial: filtered(web, "8.8.8.8:443")})
 			if _, err := client.Get(t.Context(), "https://client.example/c", fetch.Metadata); err != nil {
 				t.Error(err)
 			}

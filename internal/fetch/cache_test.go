@@ -107,16 +107,20 @@ func TestFreshness(t *testing.T) {
 		{"CM-24 max-age too large for any integer", http.Header{"Cache-Control": {"max-age=99999999999999999999999"}}, time.Hour},
 		{"CM-24 max-age of nonsense", http.Header{"Cache-Control": {"max-age=-5"}}, time.Minute},
 		{"CM-24 max-age in quotes", http.Header{"Cache-Control": {`Max-Age="1800"`}}, 30 * time.Minute},
-		{"CM-24 max-age in the second header", http.Header{"Cache-Control": {"public", "max-age=1800"}}, 30 * time.Minute},
+		{"CM-24 max-age in the second header", http.Header{"Cache-Control": {"public", "max-age=1800"}},
+			30 * time.Minute},
 		{"CM-24 s-maxage", http.Header{"Cache-Control": {"s-maxage=1800"}}, time.Minute},
 		{"CM-24 no-store", http.Header{"Cache-Control": {"max-age=1800, no-store"}}, time.Minute},
 		{"CM-24 no-cache", http.Header{"Cache-Control": {"no-cache, max-age=1800"}}, time.Minute},
 		{"CM-24 Age", http.Header{"Cache-Control": {"max-age=1800"}, "Age": {"600"}}, 20 * time.Minute},
 		{"CM-24 Age beyond max-age", http.Header{"Cache-Control": {"max-age=1800"}, "Age": {"99999999999999999999999"}}, time.Minute},
 		{"CM-24 Expires", http.Header{"Expires": {date(20 * time.Minute)}}, 20 * time.Minute},
-		{"CM-24 Expires by another clock", http.Header{"Expires": {date(25 * time.Hour)}, "Date": {date(24*time.Hour + 40*time.Minute)}}, 20 * time.Minute},
+		{"CM-24 Expires by another clock",
+			http.Header{"Expires": {date(25 * time.Hour)}, "Date": {date(24*time.Hour + 40*time.Minute)}},
+			20 * time.Minute},
 		{"CM-24 Expires of nonsense", http.Header{"Expires": {"0"}}, time.Minute},
-		{"CM-24 max-age before Expires", http.Header{"Cache-Control": {"max-age=1800"}, "Expires": {date(20 * time.Minute)}}, 30 * time.Minute},
+		{"CM-24 max-age before Expires",
+			http.Header{"Cache-Control": {"max-age=1800"}, "Expires": {date(20 * time.Minute)}}, 30 * time.Minute},
 		{"CM-24 Vary", http.Header{"Cache-Control": {"max-age=1800"}, "Vary": {"*"}}, 30 * time.Minute},
 	}
 	for _, tt := range tests {
@@ -213,7 +217,8 @@ func TestCache(t *testing.T) {
 		o.hold = make(chan struct{})
 		for range 1000 {
 			wait.Go(func() {
-				got, _, err := c.Load(t.Context(), there, time.Time{}, func() (func(), error) { allowed.Add(1); return func() {}, nil })
+				got, _, err := c.Load(t.Context(), there, time.Time{},
+					func() (func(), error) { allowed.Add(1); return func() {}, nil })
 				if got != "one" || err != nil {
 					t.Errorf("got %q, %v", got, err)
 				}
@@ -314,7 +319,8 @@ func TestCache(t *testing.T) {
 	t.Run("CM-10 a host that moves inside keeps its stale value only", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			o := newOrigin(t)
-			o.web.names["client.example"] = append(o.web.names["client.example"], []netip.Addr{netip.MustParseAddr("10.0.0.1")})
+			o.web.names["client.example"] = append(o.web.names["client.example"],
+				[]netip.Addr{netip.MustParseAddr("10.0.0.1")})
 			c := fetch.NewCache(o.client, quick, 2, words)
 			load(t, c, o, time.Time{}, "one", 1)
 			time.Sleep(time.Minute)

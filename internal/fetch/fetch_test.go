@@ -156,12 +156,19 @@ func TestAnswers(t *testing.T) {
 		{"CM-14 5 KB", answer(200, "application/json", json(limit)), fetch.Metadata, ""},
 		{"CM-14 5 KB + 1", answer(200, "application/json", json(limit+1)), fetch.Metadata, "longer than 5120 bytes"},
 		{"CM-14 5 MB", answer(200, "application/json", json(5<<20)), fetch.Metadata, "longer than 5120 bytes"},
-		{"CM-14 5 KB without Content-Length", raw("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json(limit)), fetch.Metadata, ""},
-		{"CM-14 5 KB + 1 without Content-Length", raw("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json(limit+1)), fetch.Metadata, "longer than 5120 bytes"},
-		{"CM-14 Content-Length too small", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}" + json(limit)), fetch.Metadata, ""},
-		{"CM-14 Content-Length too large", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{}"), fetch.Metadata, "ended early"},
-		{"CM-14 Content-Length that is a lie", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999999999\r\n\r\n{}"), fetch.Metadata, "longer than 5120 bytes"},
-		{"CM-14 two Content-Lengths", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), fetch.Metadata, "not respond with HTTP"},
+		{"CM-14 5 KB without Content-Length",
+			raw("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json(limit)), fetch.Metadata, ""},
+		{"CM-14 5 KB + 1 without Content-Length",
+			raw("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + json(limit+1)), fetch.Metadata,
+			"longer than 5120 bytes"},
+		{"CM-14 Content-Length too small", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
+			"2\r\n\r\n{}" + json(limit)), fetch.Metadata, ""},
+		{"CM-14 Content-Length too large", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
+			"20\r\n\r\n{}"), fetch.Metadata, "ended early"},
+		{"CM-14 Content-Length that is a lie", raw("HTTP/1.1 200 OK\r\nContent-Type: " +
+			"application/json\r\nContent-Length: 9999999999\r\n\r\n{}"), fetch.Metadata, "longer than 5120 bytes"},
+		{"CM-14 two Content-Lengths", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " +
+			"2\r\nContent-Length: 3\r\n\r\n{}"), fetch.Metadata, "not respond with HTTP"},
 		{"CM-14 gzip bomb", typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			fmt.Fprint(w, "\x1f\x8b\x08")
@@ -174,20 +181,29 @@ func TestAnswers(t *testing.T) {
 		{"CM-16 application/x+json", answer(200, "application/x+json", "{}"), fetch.Metadata, ""},
 		{"CM-16 key set", answer(200, "application/jwk-set+json", "{}"), fetch.KeySet, ""},
 		{"a key set of 64 KB", answer(200, "application/json", json(64<<10)), fetch.KeySet, ""},
-		{"a key set of 64 KB + 1", answer(200, "application/json", json(64<<10+1)), fetch.KeySet, "longer than 65536 bytes"},
+		{"a key set of 64 KB + 1", answer(200, "application/json", json(64<<10+1)), fetch.KeySet,
+			"longer than 65536 bytes"},
 		{"CM-34 a header of 1 MB", typed(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Large", strings.Repeat("a", 1<<20))
 		}), fetch.Metadata, "not respond with HTTP"},
-		{"CM-34 many headers", raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + strings.Repeat("A: b\r\n", 10_000) + "\r\n{}"), fetch.Metadata, "not respond with HTTP"},
-		{"CM-34 a few 1xx", raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 4) + "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"), fetch.Metadata, ""},
+		{"CM-34 many headers",
+			raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + strings.Repeat("A: b\r\n", 10_000) +
+				"\r\n{}"), fetch.Metadata, "not respond with HTTP"},
+		{"CM-34 a few 1xx", raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 4) + "HTTP/1.1 200 " +
+			"OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"), fetch.Metadata, ""},
 		{"CM-34 1xx for ever", func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			for err == nil {
 				_, err = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\n\r\n")
 			}
 		}, fetch.Metadata, "not respond with HTTP"},
-		{"CM-34 HTTP/2 from the start", raw("\x00\x00\x00\x04\x00\x00\x00\x00\x00" + strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 1000)), fetch.Metadata, "not respond with HTTP"},
-		{"CM-34 another protocol", raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), fetch.Metadata, "status 101"},
+		{"CM-34 HTTP/2 from the start",
+			raw("\x00\x00\x00\x04\x00\x00\x00\x00\x00" +
+				strings.Repeat("\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", 1000)), fetch.Metadata,
+			"not respond with HTTP"},
+		{"CM-34 another protocol",
+			raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), fetch.Metadata,
+			"status 101"},
 		{"a banner that is not quoted", raw("SSH-2.0-secret\r\n"), fetch.Metadata, "not respond with HTTP"},
 		{"nothing", raw(""), fetch.Metadata, "not respond with HTTP"},
 		{"CM-41 picture", answer(200, "image/png", "\x89PNG"), fetch.Logo, ""},
@@ -201,7 +217,8 @@ func TestAnswers(t *testing.T) {
 		if code == 301 || code == 303 || code == 307 || code == 308 {
 			id = "CM-12"
 		}
-		tests = append(tests, test{fmt.Sprintf("%s %d", id, code), status(code), fetch.Metadata, fmt.Sprintf("status %d", code)})
+		tests = append(tests,
+			test{fmt.Sprintf("%s %d", id, code), status(code), fetch.Metadata, fmt.Sprintf("status %d", code)})
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -275,7 +292,8 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 		{"CM-30 filtered port", func(i *internet) { i.name("client.example", "8.8.8.8") }, fetch.ErrUnavailable},
 		{"CM-30 no such name", func(*internet) {}, fetch.ErrUnavailable},
 		{"CM-30 private address", func(i *internet) { i.name("client.example", "10.0.0.1") }, fetch.ErrNotAllowed},
-		{"CM-30 404", func(i *internet) { i.site("client.example", answer(404, "text/plain", "")) }, fetch.ErrUnavailable},
+		{"CM-30 404", func(i *internet) { i.site("client.example", answer(404, "text/plain", "")) },
+			fetch.ErrUnavailable},
 		{"CM-30 TLS error", func(i *internet) {
 			i.name("client.example", "93.184.216.34")
 			i.listen("93.184.216.34:443", hangs, &tls.Config{Certificates: []tls.Certificate{stranger}})
@@ -342,13 +360,24 @@ func TestTLS(t *testing.T) {
 		want   string
 	}{
 		{"CM-32 TLS 1.3", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}}, ""},
-		{"CM-32 TLS 1.2", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}, MaxVersion: tls.VersionTLS12}, ""},
-		{"CM-32 HTTP/2 on offer", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}, NextProtos: []string{"h2", "http/1.1"}}, ""},
-		{"CM-32 self-signed", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example", selfSigned: true})}}, "unknown authority"},
+		{"CM-32 TLS 1.2",
+			&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})},
+				MaxVersion: tls.VersionTLS12}, ""},
+		{"CM-32 HTTP/2 on offer",
+			&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})},
+				NextProtos: []string{"h2", "http/1.1"}}, ""},
+		{"CM-32 self-signed",
+			&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example",
+				selfSigned: true})}}, "unknown authority"},
 		{"CM-32 expired", &tls.Config{Certificates: []tls.Certificate{authority.issue(expired)}}, "expired"},
-		{"CM-32 wrong name", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "other.example"})}}, "other.example"},
-		{"CM-32 TLS 1.1", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "protocol version"},
-		{"CM-32 TLS 1.0", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, "protocol version"},
+		{"CM-32 wrong name", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "other.example"})}},
+			"other.example"},
+		{"CM-32 TLS 1.1",
+			&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})},
+				MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "protocol version"},
+		{"CM-32 TLS 1.0",
+			&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})},
+				MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}, "protocol version"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

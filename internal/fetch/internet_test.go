@@ -58,7 +58,8 @@ func (i *internet) name(host string, addrs ...string) {
 // site is an https server on a public address, with a name and a certificate for it.
 func (i *internet) site(host string, handler http.HandlerFunc) {
 	i.name(host, "93.184.216.34")
-	i.listen("93.184.216.34:443", handler, &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: host})}})
+	i.listen("93.184.216.34:443", handler,
+		&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: host})}})
 }
 
 // listen serves HTTP at address; without TLS if config is nil.

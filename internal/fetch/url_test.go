@@ -153,7 +153,8 @@ func checkRefusal(t *testing.T, err error, want string) {
 func FuzzCheckURL(f *testing.F) {
 	for _, raw := range []string{
 		"https://client.example/c", "https://client.example:8443/a%20b", "http://localhost:1/c", "http://[::1]/c",
-		"https://a@b/c", `https:\\a\b`, "https://[fe80::1%25eth0]/c", "https://127.1/c", "https://client.example/%2e%2e",
+		"https://a@b/c", `https:\\a\b`, "https://[fe80::1%25eth0]/c", "https://127.1/c",
+		"https://client.example/%2e%2e",
 	} {
 		f.Add(raw, false)
 		f.Add(raw, true)

@@ -36,7 +36,8 @@ func TestEmailKey(t *testing.T) {
 
 func TestOldEmailKey(t *testing.T) {
 	for email, want := range map[string]string{
-		"Ada@Example.COM": "ada@example.com", "ada@xn--bcher-kva.example": "ada@bücher.example", "ada@Bücher.example": "ada@bücher.example", "ada": "ada",
+		"Ada@Example.COM": "ada@example.com", "ada@xn--bcher-kva.example": "ada@bücher.example",
+		"ada@Bücher.example": "ada@bücher.example", "ada": "ada",
 	} {
 		if got := identity.OldEmailKey(email); got != want {
 			t.Errorf("%q becomes %q, want %q", email, got, want)

@@ -28,15 +28,17 @@ func start(t testing.TB, n int) (*interaction.Desk, *storetest.Clock, *oauth.Cli
 	t.Helper()
 	db, clock := storetest.Open(t, storetest.SQLite)
 	c := &oauth.Client{
-		ID:         "https://agent.example.com/oauth/client-metadata.json",
-		Origin:     oauth.ByOperator,
-		Metadata:   oauth.Metadata{RedirectURIs: []string{"https://other.example.com/callback", "https://agent.example.com/callback"}, GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}},
+		ID:     "https://agent.example.com/oauth/client-metadata.json",
+		Origin: oauth.ByOperator,
+		Metadata: oauth.Metadata{RedirectURIs: []string{"https://other.example.com/callback",
+			"https://agent.example.com/callback"}, GrantTypes: []oauth.GrantType{oauth.AuthorizationCode}},
 		CreatedAt:  db.Now(),
 		ApprovedAt: db.Now(),
 	}
 	resource := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: "https://mcp.example.com/mcp"}
 	for i := range n {
-		resource.Scopes = append(resource.Scopes, oauth.ResourceScope{Name: fmt.Sprintf("mcp:tools:department-%d:read", i)})
+		resource.Scopes = append(resource.Scopes,
+			oauth.ResourceScope{Name: fmt.Sprintf("mcp:tools:department-%d:read", i)})
 	}
 	err := db.Update(t.Context(), func(tx *store.Tx) error {
 		if err := tx.CreateClient(c, ""); err != nil {
@@ -48,7 +50,8 @@ func start(t testing.TB, n int) (*interaction.Desk, *storetest.Clock, *oauth.Cli
 		t.Fatal(err)
 	}
 	sessions := &interaction.Sessions{DB: db, Pages: webtest.Pages, Idle: time.Hour, Max: time.Hour}
-	return &interaction.Desk{Sessions: sessions, Clients: &client.Directory{DB: db}, Sealer: sealer, Issuer: "https://auth.example.com"}, clock, c, resource
+	return &interaction.Desk{Sessions: sessions, Clients: &client.Directory{DB: db}, Sealer: sealer,
+		Issuer: "https://auth.example.com"}, clock, c, resource
 }
 
 // from returns a request with the given cookies.
@@ -92,8 +95,10 @@ func TestCarried(t *testing.T) {
 	}
 	seconds := int64(0)
 	states := map[string]string{
-		"no state": "", "one byte": "x", "bytes that are no text": "\x00\xff\xfe\r\n", "text": "é\U0001F511 & state=1", "hex": "00ff10ab", "hex in upper case": "00FF10AB",
-		"base64url": random(t, 43, base64url), "base64url with bits that are never set": "AB", "much of everything": strings.Repeat("\x00a{\"", 500), "long hex": random(t, 4096, "0123456789abcdef"),
+		"no state": "", "one byte": "x", "bytes that are no text": "\x00\xff\xfe\r\n", "text": "é\U0001F511 & state=1",
+		"hex": "00ff10ab", "hex in upper case": "00FF10AB", "base64url": random(t, 43, base64url), "base64url with " +
+			"bits that are never set": "AB", "much of everything": strings.Repeat("\x00a{\"", 500),
+		"long hex": random(t, 4096, "0123456789abcdef"),
 	}
 	for name, state := range states {
 		for _, redirectURI := range []string{"https://agent.example.com/callback", "http://127.0.0.1:49152/callback"} {
@@ -112,11 +117,14 @@ func TestCarried(t *testing.T) {
 						}
 					}
 					v := visitor(from())
-					q := &interaction.Request{ID: oauth.NewID("req_"), Scope: names, Challenge: challenge, PromptLogin: state == "", PromptConsent: true, CrossSite: true, Waited: state == "hex", LoginHint: "ada@example.com", BegunAt: desk.DB.Now()}
+					q := &interaction.Request{ID: oauth.NewID("req_"), Scope: names, Challenge: challenge,
+						PromptLogin: state == "", PromptConsent: true, CrossSite: true, Waited: state == "hex",
+						LoginHint: "ada@example.com", BegunAt: desk.DB.Now()}
 					if state == "" {
 						q.MaxAge = &seconds
 					}
-					reply := interaction.Reply{ClientID: c.ID, RedirectURI: redirectURI, State: state, Issuer: desk.Issuer, Automatic: true}
+					reply := interaction.Reply{ClientID: c.ID, RedirectURI: redirectURI, State: state,
+						Issuer: desk.Issuer, Automatic: true}
 					a, err := desk.Open(v, c, reply, resource, q)
 					if err != nil {
 						t.Fatal(err)
@@ -152,13 +160,17 @@ func TestSealedIsShort(t *testing.T) {
 		{"100 scopes and a state of 1,000 characters", 100, random(t, 1000, base64url), 2000},
 		{"80 scopes", 80, random(t, 43, base64url), 1000},
 		{"a state of 2,000 characters", 4, random(t, 2000, base64url), 2500},
-		{"a state of 2,000 characters that JSON in base64 is", 4, base64.RawURLEncoding.EncodeToString([]byte(`{"csrf":"` + random(t, 32, base64url) + `","return":"/` + random(t, 1400, base64url) + `"}`)), 2600},
+		{"a state of 2,000 characters that JSON in base64 is", 4,
+			base64.RawURLEncoding.EncodeToString([]byte(`{"csrf":"` + random(t, 32, base64url) + `","return":"/` +
+				random(t, 1400, base64url) + `"}`)), 2600},
 		{"400 scopes", 400, random(t, 43, base64url), 2100},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			desk, _, client, resource := start(t, c.scopes)
-			q := &interaction.Request{ID: oauth.NewID("req_"), Scope: resource.ScopeNames(), Challenge: challenge, BegunAt: desk.DB.Now()}
-			a, err := desk.Open(visitor(from()), client, interaction.Reply{RedirectURI: client.RedirectURIs[1], State: c.state}, resource, q)
+			q := &interaction.Request{ID: oauth.NewID("req_"), Scope: resource.ScopeNames(), Challenge: challenge,
+				BegunAt: desk.DB.Now()}
+			a, err := desk.Open(visitor(from()), client,
+				interaction.Reply{RedirectURI: client.RedirectURIs[1], State: c.state}, resource, q)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +182,8 @@ func TestSealedIsShort(t *testing.T) {
 	t.Run("more scopes than a form can list are refused", func(t *testing.T) {
 		desk, _, client, resource := start(t, 501)
 		for n, want := range map[int]oauth.ErrorCode{500: "", 501: oauth.InvalidScope} {
-			q := &interaction.Request{ID: oauth.NewID("req_"), Scope: resource.ScopeNames()[:n], Challenge: challenge, BegunAt: desk.DB.Now()}
+			q := &interaction.Request{ID: oauth.NewID("req_"), Scope: resource.ScopeNames()[:n], Challenge: challenge,
+				BegunAt: desk.DB.Now()}
 			_, err := desk.Open(visitor(from()), client, interaction.Reply{RedirectURI: client.RedirectURIs[1]}, resource, q)
 			if refusal, ok := oauth.AsRefusal(err); ok != (want != "") || ok && refusal.Code != want {
 				t.Errorf("%d scopes: %v", n, err)
@@ -180,7 +193,8 @@ func TestSealedIsShort(t *testing.T) {
 	t.Run("what cannot be carried is refused", func(t *testing.T) {
 		desk, _, client, resource := start(t, 4)
 		q := &interaction.Request{ID: oauth.NewID("req_"), Challenge: challenge, BegunAt: desk.DB.Now()}
-		_, err := desk.Open(visitor(from()), client, interaction.Reply{RedirectURI: client.RedirectURIs[1], State: random(t, 8000, base64url)}, resource, q)
+		_, err := desk.Open(visitor(from()), client,
+			interaction.Reply{RedirectURI: client.RedirectURIs[1], State: random(t, 8000, base64url)}, resource, q)
 		if refusal, ok := oauth.AsRefusal(err); !ok || refusal.Code != oauth.InvalidRequest {
 			t.Errorf("%v", err)
 		}

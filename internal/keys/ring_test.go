@@ -50,7 +50,8 @@ func sign(t testing.TB, r *keys.Ring, alg string) string {
 // kidOf returns the kid in the header of a token.
 func kidOf(t testing.TB, token string) string {
 	t.Helper()
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, jose.EdDSA})
+	jws, err := jose.ParseSignedCompact(token,
+		[]jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, jose.EdDSA})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +468,8 @@ func TestRotateDue(t *testing.T) {
 	t.Run("many nodes make one first key", func(t *testing.T) {
 		dsn, clock := storetest.New(t, storetest.SQLite), storetest.NewClock()
 		master, _ := keys.NewMaster()
-		rings := []*keys.Ring{keys.New(storetest.Connect(t, dsn, clock), master), keys.New(storetest.Connect(t, dsn, clock), master)}
+		rings := []*keys.Ring{keys.New(storetest.Connect(t, dsn, clock), master),
+			keys.New(storetest.Connect(t, dsn, clock), master)}
 		var wg sync.WaitGroup
 		for i := range 8 {
 			wg.Go(func() {
@@ -558,7 +560,8 @@ func TestMasterKey(t *testing.T) {
 		}
 		// The end of PKCS #8 is the public point; the scalar is before it.
 		storetest.SecretsAtRest(t, db, map[string]string{
-			"private key": string(pkcs8), "private scalar": string(pkcs8[36:68]), "master key": string(raw), "derived key": string(master.RefreshKey()),
+			"private key": string(pkcs8), "private scalar": string(pkcs8[36:68]), "master key": string(raw),
+			"derived key": string(master.RefreshKey()),
 		})
 	})
 }
@@ -621,8 +624,11 @@ func TestSeal(t *testing.T) {
 	})
 	t.Run("CS-08 FL-34 a signing key moved to another row, or altered", func(t *testing.T) {
 		for name, alter := range map[string]func(a, b *store.Key){
-			"moved":   func(a, b *store.Key) { a.Sealed = b.Sealed },
-			"flipped": func(a, _ *store.Key) { a.Sealed = a.Sealed[:40] + strings.Map(next, a.Sealed[40:41]) + a.Sealed[41:] },
+			"moved": func(a, b *store.Key) { a.Sealed = b.Sealed },
+			"flipped": func(a,
+				_ *store.Key) {
+				a.Sealed = a.Sealed[:40] + strings.Map(next, a.Sealed[40:41]) + a.Sealed[41:]
+			},
 		} {
 			db, _ := storetest.Open(t, storetest.SQLite)
 			if err := keys.New(db, master).Ensure(t.Context(), "ES256"); err != nil {
@@ -782,7 +788,8 @@ func TestEnsureResources(t *testing.T) {
 		for i, alg := range []string{"", "EdDSA", "EdDSA"} {
 			id := fmt.Sprint("res_", i)
 			if err := db.Update(t.Context(), func(tx *store.Tx) error {
-				return tx.CreateResource(&oauth.Resource{ID: id, Identifier: "https://" + id + ".example.com", SigningAlg: alg, CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
+				return tx.CreateResource(&oauth.Resource{ID: id, Identifier: "https://" + id + ".example.com",
+					SigningAlg: alg, CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
 			}); err != nil {
 				t.Fatal(err)
 			}

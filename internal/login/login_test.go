@@ -108,7 +108,8 @@ func TestSignIn(t *testing.T) {
 	})
 	t.Run("LG-01 an unknown account and a wrong password look the same", func(t *testing.T) {
 		known := s.Browser(t).Get("/login").SignIn(wrong(ada))
-		unknown := s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: "eve@example.com", Password: ada.Password})
+		unknown := s.Browser(t).Get("/login").
+			SignIn(&servertest.Person{Email: "eve@example.com", Password: ada.Password})
 		if known.Status != unknown.Status || known.Status != http.StatusForbidden {
 			t.Errorf("status %d and %d", known.Status, unknown.Status)
 		}
@@ -134,7 +135,8 @@ func TestSignIn(t *testing.T) {
 	t.Run("LG-02 an unknown account costs what a known one does", func(t *testing.T) {
 		known := allocated(func() { s.Browser(t).Get("/login").SignIn(wrong(ada)) })
 		unknown := allocated(func() {
-			s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: "nobody@example.com", Password: "whatever it is"})
+			s.Browser(t).Get("/login").
+				SignIn(&servertest.Person{Email: "nobody@example.com", Password: "whatever it is"})
 		})
 		// argon2id allocates the configured memory, which shows that a hash was computed.
 		const hash = 19 << 20
@@ -154,15 +156,19 @@ func TestSignIn(t *testing.T) {
 	t.Run("LG-12 from another site", func(t *testing.T) {
 		browser := s.Browser(t)
 		page := browser.Get("/login")
-		page.SignIn(ada, servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site", "cross-site")).ErrorPage(http.StatusForbidden)
-		page.SignIn(ada, servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site")).ErrorPage(http.StatusForbidden)
+		page.SignIn(ada, servertest.Header("Origin", "https://evil.example"),
+			servertest.Header("Sec-Fetch-Site", "cross-site")).ErrorPage(http.StatusForbidden)
+		page.SignIn(ada, servertest.Header("Origin", "https://evil.example"), servertest.Header("Sec-Fetch-Site")).
+			ErrorPage(http.StatusForbidden)
 		if signedIn(browser) {
 			t.Error("the browser was signed in")
 		}
 	})
 	t.Run("LG-12 with no cookie at all", func(t *testing.T) {
 		form := s.Browser(t).Get("/login").Form("password").Values()
-		s.Browser(t).Post("/login", form, servertest.With("email", ada.Email), servertest.With("password", ada.Password)).ErrorPage(http.StatusForbidden)
+		s.Browser(t).
+			Post("/login", form, servertest.With("email", ada.Email), servertest.With("password", ada.Password)).
+			ErrorPage(http.StatusForbidden)
 	})
 	t.Run("LG-25 where to go next is not for strangers to say", func(t *testing.T) {
 		for _, evil := range []string{"//evil.example", `/\evil.example`, "https:evil.example", "javascript:alert(1)", "/%09/evil.example", "/..//evil.example", "https://evil.example"} {
@@ -444,7 +450,8 @@ func TestForms(t *testing.T) {
 	})
 	t.Run("LG-12 a browser that sends no cookie gets an explanation", func(t *testing.T) {
 		form := s.Browser(t).Get("/login").Form("password").Values()
-		page := s.Browser(t).Post("/login", form, servertest.With("email", ada.Email), servertest.With("password", ada.Password))
+		page := s.Browser(t).
+			Post("/login", form, servertest.With("email", ada.Email), servertest.With("password", ada.Password))
 		page.ErrorPage(http.StatusForbidden)
 		if !page.IsSignIn() || !strings.Contains(page.Body, "Allow cookies") {
 			t.Errorf("the page does not say what to do:\n%s", page.Body)
@@ -576,13 +583,15 @@ func TestSession(t *testing.T) {
 		browser.Get("/login").SignIn(ada)
 		page := browser.Get("/logout")
 		page.Submit(page.Form("csrf"), servertest.Without("csrf")).ErrorPage(http.StatusForbidden)
-		page.Submit(page.Form("csrf"), servertest.Header("Sec-Fetch-Site", "cross-site"), servertest.Header("Origin", "https://evil.example")).ErrorPage(http.StatusForbidden)
+		page.Submit(page.Form("csrf"), servertest.Header("Sec-Fetch-Site", "cross-site"),
+			servertest.Header("Origin", "https://evil.example")).ErrorPage(http.StatusForbidden)
 		if !signedIn(browser) {
 			t.Error("signed out")
 		}
 	})
 	t.Run("LG-20 a session that is not used", func(t *testing.T) {
-		s := servertest.StartWeather(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
+		s := servertest.StartWeather(t,
+			func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
 		ada := s.User("ada@example.com")
 		browser, forgotten := s.Browser(t), s.Browser(t)
 		browser.Get("/login").SignIn(ada)
@@ -604,7 +613,8 @@ func TestSession(t *testing.T) {
 		}
 	})
 	t.Run("LG-20 a session that is used for ever", func(t *testing.T) {
-		s := servertest.StartWeather(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 3*time.Hour })
+		s := servertest.StartWeather(t,
+			func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 3*time.Hour })
 		ada := s.User("ada@example.com")
 		browser := s.Browser(t)
 		browser.Get("/login").SignIn(ada)
@@ -620,7 +630,8 @@ func TestSession(t *testing.T) {
 		}
 	})
 	t.Run("LG-20 a superseded cookie extends nothing", func(t *testing.T) {
-		s := servertest.StartWeather(t, func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
+		s := servertest.StartWeather(t,
+			func(c *config.Config) { c.Login.IdleTTL, c.Login.MaxTTL = time.Hour, 24*time.Hour })
 		ada := s.User("ada@example.com")
 		browser := s.Browser(t)
 		browser.Get("/login").SignIn(ada)
@@ -704,7 +715,8 @@ func TestPassword(t *testing.T) {
 	t.Run("LG-26 NUL", func(t *testing.T) {
 		eve := s.UserWithPassword("eve@example.com", "before the zero")
 		browser := s.Browser(t)
-		page := browser.Get("/login").SignIn(&servertest.Person{Email: eve.Email, Password: "before the zero\x00and after"})
+		page := browser.Get("/login").
+			SignIn(&servertest.Person{Email: eve.Email, Password: "before the zero\x00and after"})
 		if page.Status != http.StatusBadRequest || signedIn(browser) {
 			t.Errorf("status %d", page.Status)
 		}
@@ -758,7 +770,8 @@ func TestPasswordHash(t *testing.T) {
 	t.Run("CS-05 a cheaper hash is replaced at sign-in", func(t *testing.T) {
 		b64 := base64.RawStdEncoding.EncodeToString
 		salt := []byte("a salt of its own")
-		cheap := "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(ada.Password), salt, 1, 64, 1, 32))
+		cheap := "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" +
+			b64(argon2.IDKey([]byte(ada.Password), salt, 1, 64, 1, 32))
 		s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, cheap) })
 		agent := s.Agent(t, s.Client())
 		s.Browser(t).Authorize(agent.Authorization()).SignIn(wrong(ada))

@@ -40,17 +40,22 @@ func TestChangedWhileThePasswordIsHashed(t *testing.T) {
 		}
 		good, other := hash(servertest.Password), hash("the new password")
 		b64, salt := base64.RawStdEncoding.EncodeToString, []byte("a salt of its own")
-		cheap := "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(servertest.Password), salt, 1, 64, 1, 32))
+		cheap := "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" +
+			b64(argon2.IDKey([]byte(servertest.Password), salt, 1, 64, 1, 32))
 		for name, change := range map[string]func(tx *store.Tx, id string) error{
-			"nothing":               func(*store.Tx, string) error { return nil },
-			"S4 reset-password":     func(tx *store.Tx, id string) error { return tx.SetPassword(id, other) },
-			"S4 disable":            func(tx *store.Tx, id string) error { return tx.DisableUser(id) },
-			"S4 delete":             func(tx *store.Tx, id string) error { return tx.DeleteUser(id) },
-			"disabled, and enabled": func(tx *store.Tx, id string) error { return firstOf(tx.DisableUser(id), tx.EnableUser(id)) },
+			"nothing":           func(*store.Tx, string) error { return nil },
+			"S4 reset-password": func(tx *store.Tx, id string) error { return tx.SetPassword(id, other) },
+			"S4 disable":        func(tx *store.Tx, id string) error { return tx.DisableUser(id) },
+			"S4 delete":         func(tx *store.Tx, id string) error { return tx.DeleteUser(id) },
+			"disabled, and enabled": func(tx *store.Tx,
+				id string) error {
+				return firstOf(tx.DisableUser(id), tx.EnableUser(id))
+			},
 		} {
 			for cost, hash := range map[string]string{"": good, ", a cheap hash, which is replaced at sign-in": cheap} {
 				t.Run(name+cost, func(t *testing.T) {
-					ada := &identity.User{ID: oauth.NewID("usr_"), Email: oauth.NewID("") + "@example.com", PasswordHash: hash, CreatedAt: db.Now()}
+					ada := &identity.User{ID: oauth.NewID("usr_"), Email: oauth.NewID("") + "@example.com",
+						PasswordHash: hash, CreatedAt: db.Now()}
 					update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
 					changed := false
 					// When its failures are looked up, the account has been read already.
@@ -100,8 +105,8 @@ func endpoint(db *store.DB, accounts *limit.Backoff) *login.Endpoint {
 		Sealer:   interaction.NewSealer([]byte("0123456789abcdef0123456789abcdef")),
 		Issuer:   "https://auth.example.com",
 	}
-	return &login.Endpoint{DB: db, Pages: webtest.Pages, Desk: desk, Methods: []string{"password"}, Next: "/consent", Accounts: accounts,
-		Refuse: func(_ *http.Request, _ audit.Event, err error) error { return err }}
+	return &login.Endpoint{DB: db, Pages: webtest.Pages, Desk: desk, Methods: []string{"password"}, Next: "/consent",
+		Accounts: accounts, Refuse: func(_ *http.Request, _ audit.Event, err error) error { return err }}
 }
 
 // post signs in and returns the cookies of the response.

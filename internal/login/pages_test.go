@@ -14,10 +14,11 @@ import (
 func views(probe string) map[string]web.Answer {
 	card := &interaction.ClientCard{Name: probe, ID: probe, Destination: interaction.Destination{Host: probe}}
 	return map[string]web.Answer{
-		"within a request": login.SignIn{Password: true, Client: card, Email: probe, Error: probe, Request: "sealed" + probe, CSRF: probe},
-		"plain sign-in":    login.SignIn{Password: true, CSRF: probe},
-		"signed in":        login.SignedIn{Email: probe, Error: probe, CSRF: probe},
-		"signed out":       login.SignedOut{},
+		"within a request": login.SignIn{Password: true, Client: card, Email: probe, Error: probe,
+			Request: "sealed" + probe, CSRF: probe},
+		"plain sign-in": login.SignIn{Password: true, CSRF: probe},
+		"signed in":     login.SignedIn{Email: probe, Error: probe, CSRF: probe},
+		"signed out":    login.SignedOut{},
 	}
 }
 

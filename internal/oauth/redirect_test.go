@@ -26,11 +26,16 @@ func TestCheckRedirectURI(t *testing.T) {
 		}
 	}
 	refused := []string{
-		"search-ms:query=x", "ms-msdt:/id", "itms-services://?action=x", "chrome-extension://abc/x", "smb://evil.example/x", "shell:x", "tel:1",
-		"vscode://x/y", "cursors://x", "x-apple.systempreferences:com.apple.preference", "microsoft.windows.camera:", "ms-settings.privacy:x",
-		"z39.50r://a.example/x", "com.:/cb", ".com.example:/cb", "com..example:/cb", "javascript:alert(1)", "c.example:/cb",
-		"http://localho%C5%BFt/", "http://localho\u017ft/", "http://%C5%BF.localhost/", "https://%E2%84%AA.example/", "http://localhost./",
-		"http://-x.localhost/", "http://.localhost/", "http://localhost.evil.example/", "https://a.example:/cb", "cursor://%41/x",
+		"search-ms:query=x", "ms-msdt:/id", "itms-services://?action=x", "chrome-extension://abc/x",
+		"smb://evil.example/x", "shell:x", "tel:1",
+		"vscode://x/y", "cursors://x", "x-apple.systempreferences:com.apple.preference", "microsoft.windows.camera:",
+		"ms-settings.privacy:x",
+		"z39.50r://a.example/x", "com.:/cb", ".com.example:/cb", "com..example:/cb", "javascript:alert(1)",
+		"c.example:/cb",
+		"http://localho%C5%BFt/", "http://localho\u017ft/", "http://%C5%BF.localhost/", "https://%E2%84%AA.example/",
+		"http://localhost./",
+		"http://-x.localhost/", "http://.localhost/", "http://localhost.evil.example/", "https://a.example:/cb",
+		"cursor://%41/x",
 	}
 	for _, uri := range refused {
 		if got, err := oauth.CheckRedirectURI(uri, schemes); err == nil {

@@ -62,7 +62,8 @@ func read(t testing.TB, a *servertest.Agent) map[string]any {
 func TestReadRegistration(t *testing.T) {
 	s := servertest.StartWeather(t)
 	a := s.Agent(t, nil)
-	info := servertest.Registered(t, a.Register(secretive(map[string]any{"client_uri": "https://a.example/", "contacts": []string{"a@a.example"}})))
+	info := servertest.Registered(t,
+		a.Register(secretive(map[string]any{"client_uri": "https://a.example/", "contacts": []string{"a@a.example"}})))
 	delete(info, "client_secret") // because only its hash is stored
 	delete(info, "client_secret_expires_at")
 	if diff := cmp.Diff(info, read(t, a)); diff != "" {
@@ -93,7 +94,8 @@ func TestStrangersAtRegistration(t *testing.T) {
 
 	ids := map[string]string{
 		"a client": victim.ClientID, "a public client": public.ClientID, "a client of the operator": operators.ID,
-		"a deleted client": deleted.ClientID, "a disabled client": disabled.ClientID, "none": "mcp_none", "a strange id": "{client_id}", "a long id": strings.Repeat("a", 5000),
+		"a deleted client": deleted.ClientID, "a disabled client": disabled.ClientID, "none": "mcp_none",
+		"a strange id": "{client_id}", "a long id": strings.Repeat("a", 5000),
 		"a document": "https:example.com",
 	}
 	tokens := map[string]servertest.Tweak{
@@ -106,13 +108,15 @@ func TestStrangersAtRegistration(t *testing.T) {
 		"a disabled one's":  servertest.Bearer(disabled.RegistrationToken),
 		"its client secret": servertest.Bearer(victim.Secret),
 		"its hash":          servertest.Bearer(s.ClientOf(victim.ClientID).RegistrationToken),
-		"two tokens":        servertest.Header("Authorization", "Bearer "+victim.RegistrationToken, "Bearer "+victim.RegistrationToken),
-		"tokens in a list":  servertest.Header("Authorization", "Bearer "+victim.RegistrationToken+", Bearer "+attacker.RegistrationToken),
-		"another scheme":    servertest.Header("Authorization", "Basic "+victim.RegistrationToken),
-		"a token cut":       servertest.Bearer(victim.RegistrationToken[:len(victim.RegistrationToken)-1]),
-		"a token and more":  servertest.Bearer(victim.RegistrationToken + " x"),
-		"no ASCII":          servertest.Header("Authorization", "Bearer \xe9\xff"),
-		"64 KB":             servertest.Bearer(strings.Repeat("a", 64<<10)),
+		"two tokens": servertest.Header("Authorization", "Bearer "+victim.RegistrationToken,
+			"Bearer "+victim.RegistrationToken),
+		"tokens in a list": servertest.Header("Authorization",
+			"Bearer "+victim.RegistrationToken+", Bearer "+attacker.RegistrationToken),
+		"another scheme":   servertest.Header("Authorization", "Basic "+victim.RegistrationToken),
+		"a token cut":      servertest.Bearer(victim.RegistrationToken[:len(victim.RegistrationToken)-1]),
+		"a token and more": servertest.Bearer(victim.RegistrationToken + " x"),
+		"no ASCII":         servertest.Header("Authorization", "Bearer \xe9\xff"),
+		"64 KB":            servertest.Bearer(strings.Repeat("a", 64<<10)),
 	}
 	var want *servertest.Reply
 	for who, id := range ids {
@@ -188,12 +192,16 @@ func TestStrangersAtRegistration(t *testing.T) {
 func TestUpdateRegistration(t *testing.T) {
 	s := servertest.StartWeather(t)
 	t.Run("members that are left out are removed or return to their defaults", func(t *testing.T) {
-		a := manager(t, s, map[string]any{"client_uri": "https://a.example/", "grant_types": []string{"authorization_code"}, "scope": "mcp:tools:weather"})
+		a := manager(t, s,
+			map[string]any{"client_uri": "https://a.example/", "grant_types": []string{"authorization_code"},
+				"scope": "mcp:tools:weather"})
 		reply := change(a, map[string]any{"client_name": "Better", "token_endpoint_auth_method": nil})
 		want := map[string]any{
-			"client_id": a.ClientID, "client_id_issued_at": float64(storetest.Start.Unix()), "client_name": "Better", "redirect_uris": []any{servertest.Callback},
-			"grant_types": []any{"authorization_code", "refresh_token"}, "response_types": []any{"code"}, "application_type": "web",
-			"token_endpoint_auth_method": "client_secret_basic", "registration_access_token": a.RegistrationToken, "registration_client_uri": s.URL + "/oauth2/register/" + a.ClientID,
+			"client_id": a.ClientID, "client_id_issued_at": float64(storetest.Start.Unix()), "client_name": "Better",
+			"redirect_uris": []any{servertest.Callback}, "grant_types": []any{"authorization_code", "refresh_token"},
+			"response_types": []any{"code"}, "application_type": "web",
+			"token_endpoint_auth_method": "client_secret_basic", "registration_access_token": a.RegistrationToken,
+			"registration_client_uri": s.URL + "/oauth2/register/" + a.ClientID,
 		}
 		if diff := cmp.Diff(want, reply.JSON()); diff != "" || reply.Status != http.StatusOK {
 			t.Errorf("status %d (-want +got):\n%s", reply.Status, diff)
@@ -215,16 +223,18 @@ func TestUpdateRegistration(t *testing.T) {
 		a.Exchange("cardea_ac_x").Refused(400, "invalid_grant") // the secret did not change
 	})
 	refused := map[string]map[string]any{
-		"client_id left out":                   {"client_id": nil},
-		"another's client_id":                  {"client_id": "mcp_other"},
-		"client_id as a number":                {"client_id": 5},
-		"registration_access_token":            {"registration_access_token": "x"},
-		"registration_client_uri":              {"registration_client_uri": "https://evil.example/"},
-		"client_secret_expires_at":             {"client_secret_expires_at": 0},
-		"client_id_issued_at":                  {"client_id_issued_at": 0},
-		"DC-20 to a public client":             {"token_endpoint_auth_method": "none"},
-		"DC-20 to a public client by default":  {"token_endpoint_auth_method": nil, "redirect_uris": []string{"http://127.0.0.1/cb"}},
-		"DC-20 to a client with a key":         {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://a.example/jwks"},
+		"client_id left out":        {"client_id": nil},
+		"another's client_id":       {"client_id": "mcp_other"},
+		"client_id as a number":     {"client_id": 5},
+		"registration_access_token": {"registration_access_token": "x"},
+		"registration_client_uri":   {"registration_client_uri": "https://evil.example/"},
+		"client_secret_expires_at":  {"client_secret_expires_at": 0},
+		"client_id_issued_at":       {"client_id_issued_at": 0},
+		"DC-20 to a public client":  {"token_endpoint_auth_method": "none"},
+		"DC-20 to a public client by default": {"token_endpoint_auth_method": nil,
+			"redirect_uris": []string{"http://127.0.0.1/cb"}},
+		"DC-20 to a client with a key": {"token_endpoint_auth_method": "private_key_jwt",
+			"jwks_uri": "https://a.example/jwks"},
 		"DC-20 to a client with a key, no key": {"token_endpoint_auth_method": "private_key_jwt"},
 		"DC-20 to an unknown method":           {"token_endpoint_auth_method": "tls_client_auth"},
 		"DC-20 redirect_uris left out":         {"redirect_uris": nil},
@@ -232,8 +242,9 @@ func TestUpdateRegistration(t *testing.T) {
 		"DC-20 grant_types that start nothing": {"grant_types": []string{"refresh_token"}},
 		"DC-20 response_types":                 {"response_types": []string{"token"}},
 		"DC-01 jwks_uri":                       {"jwks_uri": "file:///etc/passwd"},
-		"DC-24 a secret key":                   {"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}},
-		"DC-25 jwks and jwks_uri":              {"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"},
+		"DC-24 a secret key": {"jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct",
+			"k": "c2VjcmV0"}}}},
+		"DC-25 jwks and jwks_uri": {"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"},
 	}
 	for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "http://a.example/cb", "https://a.example/cb#x", s.URL + "/consent"} {
 		refused["DC-01 DC-02 DC-04 "+uri] = map[string]any{"redirect_uris": []string{servertest.Callback, uri}}
@@ -299,8 +310,9 @@ func TestUpdateRegistration(t *testing.T) {
 		})
 		before := s.ClientOf(a.ClientID)
 		reply := change(a, map[string]any{
-			"approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z", "origin": "operator", "allowed": []string{}, "Allowed": nil,
-			"resources": []string{}, "resource_server": servertest.MCP, "access_token_ttl": 86400, "used_at": 1, "secrets": []string{"x"}, "software_statement": "e30.e30.",
+			"approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z", "origin": "operator",
+			"allowed": []string{}, "Allowed": nil, "resources": []string{}, "resource_server": servertest.MCP,
+			"access_token_ttl": 86400, "used_at": 1, "secrets": []string{"x"}, "software_statement": "e30.e30.",
 		})
 		if reply.Status != http.StatusOK {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
@@ -318,7 +330,8 @@ func TestUpdateRegistration(t *testing.T) {
 		body(good+`,"x":"`+strings.Repeat("a", 1<<20)+`"}`, "application/json").Refused(413, "invalid_client_metadata")
 		body(good+"}", "text/plain").Refused(415, "invalid_client_metadata")
 		body(good+`,"client_id":"mcp_other"}`, "application/json").Refused(400, "invalid_client_metadata")
-		body(good+`,"redirect_uris":["https://evil.example/cb"]}`, "application/json").Refused(400, "invalid_client_metadata")
+		body(good+`,"redirect_uris":["https://evil.example/cb"]}`, "application/json").
+			Refused(400, "invalid_client_metadata")
 		body("[]", "application/json").Refused(400, "invalid_client_metadata")
 		if reply := body(good+"}", "application/json; charset=utf-8"); reply.Status != http.StatusOK {
 			t.Errorf("status %d: %s", reply.Status, reply.Body)
@@ -331,9 +344,12 @@ func TestUpdateRegistration(t *testing.T) {
 		a.Registration(http.MethodDelete, nil)
 		var got []string
 		for _, event := range s.Events("client.")[:4] {
-			got = append(got, fmt.Sprint(event.Action, " ", event.Outcome, " ", event.ClientID == a.ClientID, " ", event.Detail["by"]))
+			got = append(got,
+				fmt.Sprint(event.Action, " ", event.Outcome, " ", event.ClientID == a.ClientID, " ",
+					event.Detail["by"]))
 		}
-		want := []string{"client.delete allowed true client", "client.update refused true client", "client.update allowed true client", "client.register allowed true "}
+		want := []string{"client.delete allowed true client", "client.update refused true client",
+			"client.update allowed true client", "client.register allowed true "}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
@@ -392,10 +408,12 @@ func TestUpdateAndConsent(t *testing.T) {
 		kept    bool
 		from    map[string]any
 	}{
-		"nothing":                 {kept: true},
-		"the contacts":            {members: map[string]any{"contacts": []string{"new@a.example"}, "software_version": "2"}, kept: true},
-		"the redirect URIs":       {members: map[string]any{"redirect_uris": []string{"https://evil.example/cb"}}, kept: false},
-		"one more redirect URI":   {members: map[string]any{"redirect_uris": []string{servertest.Callback, "https://evil.example/cb"}}, kept: false},
+		"nothing": {kept: true},
+		"the contacts": {members: map[string]any{"contacts": []string{"new@a.example"},
+			"software_version": "2"}, kept: true},
+		"the redirect URIs": {members: map[string]any{"redirect_uris": []string{"https://evil.example/cb"}}, kept: false},
+		"one more redirect URI": {members: map[string]any{"redirect_uris": []string{servertest.Callback,
+			"https://evil.example/cb"}}, kept: false},
 		"the name":                {members: map[string]any{"client_name": "Your bank"}, kept: false},
 		"the link":                {members: map[string]any{"client_uri": "https://bank.example/"}, kept: false},
 		"the logo":                {members: map[string]any{"logo_uri": "https://bank.example/logo.png"}, kept: false},
@@ -403,8 +421,9 @@ func TestUpdateAndConsent(t *testing.T) {
 		"the privacy policy":      {members: map[string]any{"policy_uri": "https://bank.example/"}, kept: false},
 		"the redirects' order":    {members: map[string]any{"redirect_uris": []string{servertest.Callback}}, kept: true},
 		"scope that binds nobody": {members: map[string]any{"scope": "admin"}, kept: true},
-		"to one grant type more":  {from: map[string]any{"grant_types": []string{"authorization_code"}}, members: map[string]any{"grant_types": []string{"authorization_code", "refresh_token"}}},
-		"to one grant type less":  {members: map[string]any{"grant_types": []string{"authorization_code"}}, kept: true},
+		"to one grant type more": {from: map[string]any{"grant_types": []string{"authorization_code"}},
+			members: map[string]any{"grant_types": []string{"authorization_code", "refresh_token"}}},
+		"to one grant type less": {members: map[string]any{"grant_types": []string{"authorization_code"}}, kept: true},
 	}
 	for name, c := range changes {
 		t.Run("DC-21 an approved client changes "+name, func(t *testing.T) {
@@ -503,7 +522,8 @@ func TestDeleteRegistration(t *testing.T) {
 // admit creates an initial access token.
 func admit(s *servertest.Server, edit func(*oauth.InitialAccessToken)) (token, id string) {
 	token = oauth.NewSecret(oauth.InitialTokenPrefix)
-	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: "Test", CreatedAt: s.DB.Now()}
+	made := &oauth.InitialAccessToken{ID: oauth.NewID("iat_"), Hash: oauth.Hash(token), Name: "Test",
+		CreatedAt: s.DB.Now()}
 	if edit != nil {
 		edit(made)
 	}
@@ -563,7 +583,8 @@ func TestInitialAccessToken(t *testing.T) {
 			servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(nil), servertest.Bearer(live)))
 			servertest.Registered(t, s.Agent(t, nil).Register(secretive(nil), servertest.Bearer(live)))
 		}
-		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(nil), servertest.Header("Authorization", "bEARER  "+live)))
+		servertest.Registered(t,
+			s.Agent(t, nil).Register(servertest.Metadata(nil), servertest.Header("Authorization", "bEARER  "+live)))
 		if event := s.Events("client.register")[0]; event.Detail["initial_access_token"] != liveID || event.Outcome != "allowed" {
 			t.Errorf("the event does not name the token: %+v", event)
 		}
@@ -572,10 +593,13 @@ func TestInitialAccessToken(t *testing.T) {
 	t.Run("DC-17 what is refused costs no use", func(t *testing.T) {
 		once, _ := admit(s, func(t *oauth.InitialAccessToken) { t.MaxUses = 1 })
 		a := s.Agent(t, nil)
-		a.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"http://a.example/"}}), servertest.Bearer(once)).Refused(400, "invalid_redirect_uri")
+		a.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"http://a.example/"}}),
+			servertest.Bearer(once)).Refused(400, "invalid_redirect_uri")
 		a.RegisterRaw("text/plain", "{}").Refused(401, "invalid_token")
-		servertest.Registered(t, a.Register(servertest.Metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)))
-		a.Register(servertest.Metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)).Refused(401, "invalid_token")
+		servertest.Registered(t,
+			a.Register(servertest.Metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)))
+		a.Register(servertest.Metadata(map[string]any{"client_name": "Once"}), servertest.Bearer(once)).
+			Refused(401, "invalid_token")
 	})
 	t.Run("it expires, and is revoked", func(t *testing.T) {
 		short, id := admit(s, func(t *oauth.InitialAccessToken) { t.ExpiresAt = now.Add(time.Minute) })
@@ -697,7 +721,8 @@ func TestManageByKey(t *testing.T) {
 		}
 	})
 	t.Run("DC-20 its keys left out", func(t *testing.T) {
-		change(a, map[string]any{"token_endpoint_auth_method": "private_key_jwt"}).Refused(400, "invalid_client_metadata")
+		change(a, map[string]any{"token_endpoint_auth_method": "private_key_jwt"}).
+			Refused(400, "invalid_client_metadata")
 	})
 	t.Run("DC-20 to a secret", func(t *testing.T) {
 		change(a, nil).Refused(400, "invalid_client_metadata")
@@ -771,7 +796,8 @@ func TestRegistrationRaces(t *testing.T) {
 				got := race(func(i int) *servertest.Reply {
 					switch i % 3 {
 					case 0:
-						return change(a, map[string]any{"redirect_uris": []string{fmt.Sprintf("https://a.example/%d", i)}})
+						return change(a,
+							map[string]any{"redirect_uris": []string{fmt.Sprintf("https://a.example/%d", i)}})
 					case 1:
 						return a.Registration(http.MethodGet, nil)
 					}

@@ -32,24 +32,33 @@ func TestClientsInTheWild(t *testing.T) {
 		use  string // a redirect URI that it authorizes with
 	}{
 		{"Cursor", map[string]any{
-			"client_name": "Cursor", "token_endpoint_auth_method": "none", "grant_types": both, "response_types": []string{"code"},
-			"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"},
+			"client_name": "Cursor", "token_endpoint_auth_method": "none", "grant_types": both,
+			"response_types": []string{"code"},
+			"redirect_uris": []string{"cursor://anysphere.cursor-mcp/oauth/callback",
+				"https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"},
 		}, "native", "cursor://anysphere.cursor-mcp/oauth/callback"},
 		{"VS Code", map[string]any{
-			"client_name": "Visual Studio Code", "token_endpoint_auth_method": "none", "application_type": "native", "response_types": []string{"code"},
-			"grant_types":   []string{"authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"},
-			"redirect_uris": []string{"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/", "http://127.0.0.1:33418/"},
+			"client_name": "Visual Studio Code", "token_endpoint_auth_method": "none", "application_type": "native",
+			"response_types": []string{"code"},
+			"grant_types": []string{"authorization_code", "refresh_token",
+				"urn:ietf:params:oauth:grant-type:device_code"},
+			"redirect_uris": []string{"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect",
+				"http://127.0.0.1/", "http://127.0.0.1:33418/"},
 		}, "native", "http://127.0.0.1:50123/"},
 		{"Claude Code", map[string]any{
-			"client_name": "Claude Code", "token_endpoint_auth_method": "none", "grant_types": both, "response_types": []string{"code"},
-			"redirect_uris": []string{"http://localhost/callback", "http://127.0.0.1/callback"},
+			"client_name": "Claude Code", "token_endpoint_auth_method": "none", "grant_types": both,
+			"response_types": []string{"code"},
+			"redirect_uris":  []string{"http://localhost/callback", "http://127.0.0.1/callback"},
 		}, "native", "http://localhost:54212/callback"},
 		{"Claude.ai", map[string]any{
-			"client_name": "Claude", "token_endpoint_auth_method": "none", "grant_types": both, "response_types": []string{"code"},
-			"redirect_uris": []string{"https://claude.ai/api/mcp/auth_callback", "https://claude.com/api/mcp/auth_callback"},
+			"client_name": "Claude", "token_endpoint_auth_method": "none", "grant_types": both,
+			"response_types": []string{"code"},
+			"redirect_uris": []string{"https://claude.ai/api/mcp/auth_callback",
+				"https://claude.com/api/mcp/auth_callback"},
 		}, "web", "https://claude.ai/api/mcp/auth_callback"},
 		{"Gemini CLI", map[string]any{
-			"client_name": "Gemini CLI MCP Client", "token_endpoint_auth_method": "none", "grant_types": both, "response_types": []string{"code"}, "scope": "",
+			"client_name": "Gemini CLI MCP Client", "token_endpoint_auth_method": "none", "grant_types": both,
+			"response_types": []string{"code"}, "scope": "",
 			"redirect_uris": []string{"http://localhost:7777/oauth/callback"},
 		}, "native", "http://localhost:7777/oauth/callback"},
 		{"LM Studio", map[string]any{
@@ -57,7 +66,8 @@ func TestClientsInTheWild(t *testing.T) {
 			"redirect_uris": []string{"http://127.0.0.1:33389/callback"},
 		}, "native", "http://127.0.0.1:33389/callback"},
 		{"MCP Inspector", map[string]any{
-			"client_name": "MCP Inspector", "token_endpoint_auth_method": "none", "grant_types": both, "response_types": []string{"code"}, "client_uri": "https://github.com/modelcontextprotocol/inspector",
+			"client_name": "MCP Inspector", "token_endpoint_auth_method": "none", "grant_types": both,
+			"response_types": []string{"code"}, "client_uri": "https://github.com/modelcontextprotocol/inspector",
 			"redirect_uris": []string{"http://localhost:6274/oauth/callback"},
 		}, "native", "http://localhost:6274/oauth/callback"},
 	}
@@ -72,8 +82,8 @@ func TestClientsInTheWild(t *testing.T) {
 				uris = append(uris, uri)
 			}
 			want := map[string]any{
-				"client_name": test.body["client_name"], "redirect_uris": uris, "grant_types": both, "response_types": []any{"code"},
-				"token_endpoint_auth_method": "none", "application_type": test.kind,
+				"client_name": test.body["client_name"], "redirect_uris": uris, "grant_types": both,
+				"response_types": []any{"code"}, "token_endpoint_auth_method": "none", "application_type": test.kind,
 			}
 			if uri, ok := test.body["client_uri"]; ok {
 				want["client_uri"] = uri
@@ -90,13 +100,18 @@ func TestClientsInTheWild(t *testing.T) {
 
 	t.Run("the same public registration again returns the same client", func(t *testing.T) {
 		first, second := s.Agent(t, nil), s.Agent(t, nil)
-		servertest.Registered(t, first.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1", "https://a.example/2"}})))
-		servertest.Registered(t, second.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/2", "https://a.example/1"}})))
+		servertest.Registered(t,
+			first.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1",
+				"https://a.example/2"}})))
+		servertest.Registered(t,
+			second.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/2",
+				"https://a.example/1"}})))
 		if first.ClientID != second.ClientID {
 			t.Errorf("two clients, %s and %s, for the same metadata", first.ClientID, second.ClientID)
 		}
 		third := s.Agent(t, nil)
-		servertest.Registered(t, third.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1"}})))
+		servertest.Registered(t,
+			third.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://a.example/1"}})))
 		if third.ClientID == first.ClientID {
 			t.Error("a registration with other redirect URIs returned the same client")
 		}
@@ -106,30 +121,40 @@ func TestClientsInTheWild(t *testing.T) {
 func TestRegistrationRedirects(t *testing.T) {
 	s := servertest.StartWeather(t)
 	hostile := []string{
-		"javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\tscript:alert(1)", "\x01javascript:alert(1)", " javascript:alert(1)",
-		"data:text/html,x", "DATA:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:https://a.example/1", "about:blank",
-		"search-ms:query=x", "ms-msdt:/id", "itms-services://?action=download-manifest", "chrome-extension://abc/x", "smb://evil.example/x",
+		"javascript:alert(1)", "JaVaScRiPt:alert(1)", "java\tscript:alert(1)", "\x01javascript:alert(1)",
+		" javascript:alert(1)",
+		"data:text/html,x", "DATA:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:https://a.example/1",
+		"about:blank",
+		"search-ms:query=x", "ms-msdt:/id", "itms-services://?action=download-manifest", "chrome-extension://abc/x",
+		"smb://evil.example/x",
 		"shell:startup", "tel:+15550100", "SEARCH-MS:query=x", "myapp://callback",
 	}
 	for _, uri := range hostile {
 		t.Run(fmt.Sprintf("DC-01 %q", uri), func(t *testing.T) {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{servertest.Callback, uri}})).Refused(400, "invalid_redirect_uri")
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks_uri": uri})).Refused(400, "invalid_client_metadata")
+			s.Agent(t, nil).
+				Register(servertest.Metadata(map[string]any{"redirect_uris": []string{servertest.Callback, uri}})).
+				Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks_uri": uri})).
+				Refused(400, "invalid_client_metadata")
 		})
 	}
 	for _, uri := range []string{"http://app.example/cb", "HTTP://app.example/cb", "http://127.0.0.1.evil.example/cb", "http://localhost.evil.example/cb", "http://10.0.0.1/cb", "http://127.0.0.1@evil.example/cb"} {
 		t.Run("DC-02 "+uri, func(t *testing.T) {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
+				Refused(400, "invalid_redirect_uri")
 		})
 	}
 	for _, uri := range []string{"http://localho%C5%BFt/cb", "http://localho\u017ft/cb", "http://%C5%BF.localhost/cb", "https://%E2%84%AA.example/cb"} {
 		t.Run("DC-02 a letter that folds to ASCII, "+uri, func(t *testing.T) {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
+				Refused(400, "invalid_redirect_uri")
 		})
 	}
 	t.Run("registered with scheme and host in lower case", func(t *testing.T) {
 		agent := s.Agent(t, nil)
-		info := servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"HTTP://LOCALHOST:80/CB", "http://App.Localhost/cb", "Com.Example.App:/Cb", "https://A.example"}})))
+		info := servertest.Registered(t,
+			agent.Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"HTTP://LOCALHOST:80/CB",
+				"http://App.Localhost/cb", "Com.Example.App:/Cb", "https://A.example"}})))
 		want := []any{"http://localhost:80/CB", "http://app.localhost/cb", "com.example.app:/Cb", "https://a.example"}
 		if diff := cmp.Diff(want, info["redirect_uris"]); diff != "" {
 			t.Errorf("redirect_uris (-want +got):\n%s", diff)
@@ -142,7 +167,8 @@ func TestRegistrationRedirects(t *testing.T) {
 	})
 	for _, uri := range []string{"https://a.example/cb#fragment", "https://a.example/../cb", "/callback", "", "https://user@a.example/cb", "https://a.example/cb?code=1"} {
 		t.Run(fmt.Sprintf("not a redirect URI %q", uri), func(t *testing.T) {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
+				Refused(400, "invalid_redirect_uri")
 		})
 	}
 	t.Run("none, or too many", func(t *testing.T) {
@@ -151,23 +177,29 @@ func TestRegistrationRedirects(t *testing.T) {
 			many = append(many, fmt.Sprintf("https://a.example/%d", i))
 		}
 		for _, uris := range [][]string{nil, {}, many} {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": uris})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": uris})).
+				Refused(400, "invalid_redirect_uri")
 		}
 	})
 	for _, path := range []string{"/", "/oauth2/authorize", "/consent", "/logout"} {
 		t.Run("DC-04 "+path, func(t *testing.T) {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{s.URL + path}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{s.URL + path}})).
+				Refused(400, "invalid_redirect_uri")
 		})
 	}
 	t.Run("DC-04 the server's own origin in another spelling", func(t *testing.T) {
 		s := servertest.StartWeather(t, func(c *config.Config) { c.Issuer = "https://login.example.com" })
 		for _, uri := range []string{
-			"https://login.example.com/consent", "https://LOGIN.example.com/consent", "HTTPS://login.example.com/", "https://login.example.com:443/consent",
+			"https://login.example.com/consent", "https://LOGIN.example.com/consent", "HTTPS://login.example.com/",
+			"https://login.example.com:443/consent",
 			"https://login.example.com./consent",
 		} {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).Refused(400, "invalid_redirect_uri")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
+				Refused(400, "invalid_redirect_uri")
 		}
-		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://login.example.com:8443/callback"}})))
+		servertest.Registered(t,
+			s.Agent(t, nil).
+				Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://login.example.com:8443/callback"}})))
 	})
 	kinds := []struct{ said, uri, want string }{
 		{"web", "http://127.0.0.1/cb", "native"},
@@ -177,7 +209,10 @@ func TestRegistrationRedirects(t *testing.T) {
 	}
 	for _, kind := range kinds {
 		t.Run("DC-30 "+kind.said+" "+kind.uri, func(t *testing.T) {
-			info := servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"application_type": kind.said, "redirect_uris": []string{kind.uri}})))
+			info := servertest.Registered(t,
+				s.Agent(t, nil).
+					Register(servertest.Metadata(map[string]any{"application_type": kind.said,
+						"redirect_uris": []string{kind.uri}})))
 			if info["application_type"] != kind.want {
 				t.Errorf("application_type is %v, want %s", info["application_type"], kind.want)
 			}
@@ -189,18 +224,25 @@ func TestRegistrationBody(t *testing.T) {
 	s := servertest.StartWeather(t)
 	const plain = `{"redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"`
 	t.Run("DC-05 too long", func(t *testing.T) {
-		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":"`+strings.Repeat("a", 1<<20)+`"}`).Refused(413, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":"`+strings.Repeat("a", 1<<20)+`"}`).
+			Refused(413, "invalid_client_metadata")
 	})
 	t.Run("DC-05 nested deep", func(t *testing.T) {
-		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+"}").Refused(413, "invalid_client_metadata")
-		s.Agent(t, nil).RegisterRaw("application/json", plain+`,"x":`+strings.Repeat("[", 30_000)+strings.Repeat("]", 30_000)+"}").Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).
+			RegisterRaw("application/json",
+				plain+`,"x":`+strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000)+"}").
+			Refused(413, "invalid_client_metadata")
+		s.Agent(t, nil).
+			RegisterRaw("application/json", plain+`,"x":`+strings.Repeat("[", 30_000)+strings.Repeat("]", 30_000)+"}").
+			Refused(400, "invalid_client_metadata")
 	})
 	t.Run("DC-05 many names", func(t *testing.T) {
 		var names strings.Builder
 		for i := range 1_000_000 {
 			fmt.Fprintf(&names, `,"%x":1`, i)
 		}
-		s.Agent(t, nil).RegisterRaw("application/json", plain+names.String()+"}").Refused(413, "invalid_client_metadata")
+		s.Agent(t, nil).RegisterRaw("application/json", plain+names.String()+"}").
+			Refused(413, "invalid_client_metadata")
 	})
 	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json, text/html", "nonsense;;"} {
 		t.Run("DC-22 "+kind, func(t *testing.T) {
@@ -231,8 +273,12 @@ func TestRegistrationBody(t *testing.T) {
 		})
 	}
 	t.Run("DC-22 names differ by case", func(t *testing.T) {
-		s.Agent(t, nil).RegisterRaw("application/json", `{"Redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"}`).Refused(400, "invalid_redirect_uri")
-		info := servertest.Registered(t, s.Agent(t, nil).RegisterRaw("application/json", plain+`,"Redirect_uris":["https://evil.example/cb"]}`))
+		s.Agent(t, nil).
+			RegisterRaw("application/json",
+				`{"Redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"}`).
+			Refused(400, "invalid_redirect_uri")
+		info := servertest.Registered(t,
+			s.Agent(t, nil).RegisterRaw("application/json", plain+`,"Redirect_uris":["https://evil.example/cb"]}`))
 		if diff := cmp.Diff([]any{"https://a.example/cb"}, info["redirect_uris"]); diff != "" {
 			t.Error(diff)
 		}
@@ -243,7 +289,8 @@ func TestRegistrationWords(t *testing.T) {
 	s := servertest.StartWeather(t)
 	t.Run("DC-06 a client_name that cannot be shown", func(t *testing.T) {
 		for _, name := range []any{strings.Repeat("a", 10<<10), map[string]any{}, 5} {
-			info := servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"client_name": name})))
+			info := servertest.Registered(t,
+				s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"client_name": name})))
 			if got, ok := info["client_name"]; ok {
 				t.Errorf("client_name is %.40v", got)
 			}
@@ -285,12 +332,16 @@ func TestRegistrationWords(t *testing.T) {
 	t.Run("DC-08 privileges asked for", func(t *testing.T) {
 		agent := s.Agent(t, nil)
 		info := servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{
-			"client_id": "mcp_admin", "client_secret": "chosen", "client_secret_expires_at": 1, "client_id_issued_at": 1, "skip_consent": true, "trusted": true,
-			"role": "admin", "tenant_id": "other", "created_at": "2001-01-01T00:00:00Z", "approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z",
+			"client_id": "mcp_admin", "client_secret": "chosen", "client_secret_expires_at": 1,
+			"client_id_issued_at": 1, "skip_consent": true, "trusted": true,
+			"role": "admin", "tenant_id": "other", "created_at": "2001-01-01T00:00:00Z",
+			"approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z",
 			"origin": "operator", "resource_server": servertest.MCP, "secrets": []string{"x"}, "software_id": "x-1",
-			"registration_access_token": "chosen", "registration_client_uri": "https://evil.example/", "token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
+			"registration_access_token": "chosen", "registration_client_uri": "https://evil.example/",
+			"token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
 		})))
-		want := []string{"application_type", "client_id", "client_id_issued_at", "client_name", "grant_types", "redirect_uris", "response_types", "software_id", "token_endpoint_auth_method"}
+		want := []string{"application_type", "client_id", "client_id_issued_at", "client_name", "grant_types",
+			"redirect_uris", "response_types", "software_id", "token_endpoint_auth_method"}
 		var got []string
 		for name := range info {
 			got = append(got, name)
@@ -311,30 +362,37 @@ func TestRegistrationWords(t *testing.T) {
 			return
 		}
 		servertest.Registered(t, reply)
-		tokens := agent.Connect(s.Browser(t), s.User("dc09@example.com"), servertest.With("scope", "admin mcp:tools:weather"))
+		tokens := agent.Connect(s.Browser(t), s.User("dc09@example.com"),
+			servertest.With("scope", "admin mcp:tools:weather"))
 		if got := servertest.Claims(t, tokens.Access).Scope; fmt.Sprint(got) != "mcp:tools:weather" || strings.Contains(tokens.Scope, "admin") {
 			t.Errorf("scope is %q, and %q in the token", tokens.Scope, got)
 		}
 	})
 	for _, grant := range []string{"client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer", "password", "implicit"} {
 		t.Run("DC-10 "+grant, func(t *testing.T) {
-			body := servertest.Metadata(map[string]any{"grant_types": []string{grant}, "token_endpoint_auth_method": "client_secret_basic"})
+			body := servertest.Metadata(map[string]any{"grant_types": []string{grant},
+				"token_endpoint_auth_method": "client_secret_basic"})
 			s.Agent(t, nil).Register(body).Refused(400, "invalid_client_metadata")
 			body["grant_types"] = []string{grant, "authorization_code"}
 			agent := s.Agent(t, nil)
 			if info := servertest.Registered(t, agent.Register(body)); !cmp.Equal(info["grant_types"], []any{"authorization_code"}) {
 				t.Errorf("grant_types are %v", info["grant_types"])
 			}
-			agent.Token(url.Values{"grant_type": {grant}}).Refused(400, map[bool]string{true: "unauthorized_client", false: "unsupported_grant_type"}[grant == "client_credentials"])
+			agent.Token(url.Values{"grant_type": {grant}}).
+				Refused(400,
+					map[bool]string{true: "unauthorized_client",
+						false: "unsupported_grant_type"}[grant == "client_credentials"])
 		})
 	}
 	for _, method := range []string{"private_key_jwt", "client_secret_jwt", "tls_client_auth", "NONE"} {
 		t.Run("method "+method, func(t *testing.T) {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})).Refused(400, "invalid_client_metadata")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})).
+				Refused(400, "invalid_client_metadata")
 		})
 	}
 	t.Run("DC-16 software_statement", func(t *testing.T) {
-		none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://evil.example","client_name":"Trusted","redirect_uris":["https://evil.example/cb"]}`)) + "."
+		none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." +
+			base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://evil.example","client_name":"Trusted","redirect_uris":["https://evil.example/cb"]}`)) + "."
 		agent := s.Agent(t, nil)
 		reply := agent.Register(servertest.Metadata(map[string]any{"software_statement": none}))
 		if reply.Status == http.StatusBadRequest {
@@ -355,25 +413,32 @@ func TestRegistrationWords(t *testing.T) {
 	t.Run("DC-24 keys that are secret", func(t *testing.T) {
 		for _, key := range []map[string]any{
 			{"kty": "oct", "k": "c2VjcmV0"},
-			{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"},
+			{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+				"d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"},
 		} {
-			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{key}}})).Refused(400, "invalid_client_metadata")
+			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{key}}})).
+				Refused(400, "invalid_client_metadata")
 		}
-		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{"key", map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}})).Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).
+			Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{"key",
+				map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}})).Refused(400, "invalid_client_metadata")
 		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{
 			map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
 		}}})))
 	})
 	t.Run("D11 malformed keys of a client that has no use for them are dropped", func(t *testing.T) {
 		for _, keys := range []any{"keys", 1, []any{}, map[string]any{}, map[string]any{"keys": []any{"key"}}} {
-			info := servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": keys})))
+			info := servertest.Registered(t,
+				s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": keys})))
 			if _, ok := info["jwks"]; ok {
 				t.Errorf("%v is registered", keys)
 			}
 		}
 	})
 	t.Run("DC-25 jwks and jwks_uri", func(t *testing.T) {
-		s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"})).Refused(400, "invalid_client_metadata")
+		s.Agent(t, nil).
+			Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{}},
+				"jwks_uri": "https://a.example/jwks"})).Refused(400, "invalid_client_metadata")
 	})
 }
 
@@ -388,7 +453,8 @@ func TestRegisteredSecret(t *testing.T) {
 		}
 		web.Connect(s.Browser(t), ada)
 		native := s.Agent(t, nil)
-		info = servertest.Registered(t, native.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1/cb"}}))
+		info = servertest.Registered(t,
+			native.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1/cb"}}))
 		if info["token_endpoint_auth_method"] != "none" || native.Secret != "" {
 			t.Errorf("a native client is not public: %v", info)
 		}
@@ -398,18 +464,21 @@ func TestRegisteredSecret(t *testing.T) {
 	for _, method := range []string{"client_secret_basic", "client_secret_post"} {
 		t.Run("DC-13 "+method, func(t *testing.T) {
 			agent, again := s.Agent(t, nil), s.Agent(t, nil)
-			info := servertest.Registered(t, agent.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})))
+			info := servertest.Registered(t,
+				agent.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})))
 			if expires, ok := info["client_secret_expires_at"].(float64); !ok || expires != 0 {
 				t.Errorf("client_secret_expires_at is %v, want 0", info["client_secret_expires_at"])
 			}
 			if len(strings.TrimPrefix(agent.Secret, oauth.SecretPrefix)) < 43 {
 				t.Errorf("the secret has fewer than 256 bits: %q", agent.Secret)
 			}
-			servertest.Registered(t, again.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})))
+			servertest.Registered(t,
+				again.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": method})))
 			if again.ClientID == agent.ClientID || again.Secret == agent.Secret {
 				t.Error("a stranger with the same metadata is the same confidential client")
 			}
-			storetest.SecretsAtRest(t, s.DB, map[string]string{"client secret": agent.Secret, "registration access token": info["registration_access_token"].(string)})
+			storetest.SecretsAtRest(t, s.DB, map[string]string{"client secret": agent.Secret, "registration " +
+				"access token": info["registration_access_token"].(string)})
 		})
 	}
 	t.Run("DC-26 no secret for a public client", func(t *testing.T) {
@@ -440,7 +509,8 @@ func TestRegistrationFlood(t *testing.T) {
 		created, turned := 0, 0
 		for i := range 300 {
 			reply := agent.Post("/oauth2/register", nil, servertest.Header("Content-Type", "application/json"),
-				servertest.Header("X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i%250)), servertest.Header("Forwarded", fmt.Sprintf("for=203.0.113.%d", i%250)),
+				servertest.Header("X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i%250)),
+				servertest.Header("Forwarded", fmt.Sprintf("for=203.0.113.%d", i%250)),
 				servertest.Raw(fmt.Sprintf(`{"client_name":"Flood %d","redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"}`, i)))
 			switch reply.Status {
 			case http.StatusCreated:

@@ -38,7 +38,8 @@ func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context
 			Width: width, Height: height, DeviceScaleFactor: 1})),
 		call(chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})),
-		call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: false})),
+		call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+			emulation.SetScriptExecutionDisabledParams{Value: false})),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -48,7 +49,8 @@ func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context
 		t.Helper()
 		yes := true
 		got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
-			Expression:   string(axe) + `; axe.run().then(r => JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
+			Expression: string(axe) +
+				`; axe.run().then(r => JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
 			AwaitPromise: &yes, ReturnByValue: &yes,
 		})
 		if err != nil || got.ExceptionDetails != nil {
@@ -98,8 +100,8 @@ func TestAccessibility(t *testing.T) {
 			visit("setup", s.URL+"/setup", `input[name="token"]`)
 			visit("failure", authorize+"client_id=nobody", "h1")
 			visit("sign-in", authorize+params.Encode(), `input[name="password"]`)
-			err := chromedp.Do(ctx, chromedp.KeyEvent(ada.Email), press("\t", 1), chromedp.KeyEvent("wrong"), press("\r", 1),
-				chromedp.WaitVisible(chromedp.CSS(`#error`)))
+			err := chromedp.Do(ctx, chromedp.KeyEvent(ada.Email), press("\t", 1), chromedp.KeyEvent("wrong"),
+				press("\r", 1), chromedp.WaitVisible(chromedp.CSS(`#error`)))
 			if err != nil {
 				t.Fatal(err)
 			}

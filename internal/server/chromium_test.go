@@ -88,7 +88,8 @@ func TestChromium(t *testing.T) {
 				t.Fatal(err)
 			}
 			isAnswer := func(e network.EventRequestWillBeSent) bool { return strings.HasPrefix(e.Request.URL, tt.redirectURI) }
-			answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(tt.allow...)))
+			answer, err := chromedp.Run(ctx,
+				chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(tt.allow...)))
 			if err != nil {
 				t.Fatalf("the answer never arrived at the client: %v", err)
 			}
@@ -132,7 +133,9 @@ func TestEnterOnCheckbox(t *testing.T) {
 	isAnswer := func(e network.EventRequestWillBeSent) bool {
 		return strings.HasPrefix(e.Request.URL, servertest.Callback)
 	}
-	answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(chromedp.Click(chromedp.CSS(`button[value="allow"]`)))))
+	answer, err := chromedp.Run(ctx,
+		chromedp.WaitEvent(network.RequestWillBeSent, isAnswer,
+			chromedp.Steps(chromedp.Click(chromedp.CSS(`button[value="allow"]`)))))
 	if err != nil {
 		t.Fatalf("the answer never arrived at the client: %v", err)
 	}
@@ -153,12 +156,15 @@ func TestReturnInChromium(t *testing.T) {
 			ctx := chromium(t)
 			agent := s.Agent(t, s.Client(servertest.Unapproved, servertest.RedirectURIs(uri)))
 			params := agent.Authorization(servertest.With("response_type", "token"))
-			err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()), chromedp.WaitVisible(chromedp.CSS(`button`)))
+			err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()),
+				chromedp.WaitVisible(chromedp.CSS(`button`)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			isAnswer := func(e network.EventRequestWillBeSent) bool { return strings.HasPrefix(e.Request.URL, uri) }
-			answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(chromedp.Click(chromedp.CSS(`button`)))))
+			answer, err := chromedp.Run(ctx,
+				chromedp.WaitEvent(network.RequestWillBeSent, isAnswer,
+					chromedp.Steps(chromedp.Click(chromedp.CSS(`button`)))))
 			if err != nil {
 				t.Fatalf("the answer never arrived at the client: %v", err)
 			}

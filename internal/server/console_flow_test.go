@@ -21,8 +21,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// From the first start to a revoked agent in a browser alone, without scripts: an operator makes the first owner, adds an
-// MCP server, approves the agent that connects to it, reads what it did, and ends what it was allowed.
+// From the first start to a revoked agent in a browser alone, without scripts: an operator makes the first owner, adds
+// an MCP server, approves the agent that connects to it, reads what it did, and ends what it was allowed.
 func TestConsoleFromFirstStart(t *testing.T) {
 	db, clock := storetest.Open(t, storetest.SQLite)
 	clock.Set(time.Now()) // the MCP server has a clock of its own
@@ -54,25 +54,30 @@ func TestConsoleFromFirstStart(t *testing.T) {
 	}
 
 	const email, password = "ada@example.com", "correct horse battery staple"
-	do("set up", opened("/setup#"), seen(`#token`), typed(`#token`, setupToken(t, s)), typed(`#email`, email), typed(`#name`, "Ada"),
-		typed(`#password`, password+"\r"), seen(`a[href="/admin"]`), click(`a[href="/admin"]`), seen(`body.console a[href="/admin/servers/new"]`))
-	do("add the MCP server", click(`a[href="/admin/servers/new"]`), seen(`#identifier`), typed(`#identifier`, resource), typed(`#name`, "Weather"),
-		typed(`input[name="scope-name-0"]`, "mcp:tools:weather"), typed(`input[name="scope-description-0"]`, "Weather forecasts"),
+	do("set up", opened("/setup#"), seen(`#token`), typed(`#token`, setupToken(t, s)), typed(`#email`, email),
+		typed(`#name`, "Ada"), typed(`#password`, password+"\r"), seen(`a[href="/admin"]`), click(`a[href="/admin"]`),
+		seen(`body.console a[href="/admin/servers/new"]`))
+	do("add the MCP server", click(`a[href="/admin/servers/new"]`), seen(`#identifier`), typed(`#identifier`, resource),
+		typed(`#name`, "Weather"), typed(`input[name="scope-name-0"]`, "mcp:tools:weather"),
+		typed(`input[name="scope-description-0"]`, "Weather forecasts"),
 		click(`input[name="scope-default-0"]`), click(`form.form button.primary`), seen(`a[href$="/edit"]`))
 
 	// The MCP server, protected by the lines that its page shows.
 	g, err := guard.New(guard.Config{
-		Issuer: s.URL, Resource: resource, Scopes: scope.Of("mcp:tools:weather"), DefaultScopes: scope.Of("mcp:tools:weather"),
+		Issuer: s.URL, Resource: resource, Scopes: scope.Of("mcp:tools:weather"),
+		DefaultScopes: scope.Of("mcp:tools:weather"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	weather := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1.0.0"}, nil)
-	mcp.AddTool(weather, &mcp.Tool{Name: "get_forecast"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "sunny"}}}, nil, nil
-	})
+	mcp.AddTool(weather, &mcp.Tool{Name: "get_forecast"},
+		func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "sunny"}}}, nil, nil
+		})
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return weather }, nil)
-	tools.Handle("/mcp", gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})))
+	tools.Handle("/mcp",
+		gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})))
 	tools.Handle("/.well-known/", guard.WellKnown(g))
 
 	// A real MCP client, whose browser is the one in which the owner is signed in.
@@ -96,7 +101,8 @@ func TestConsoleFromFirstStart(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return &auth.AuthorizationResult{Code: u.Query().Get("code"), State: u.Query().Get("state"), Iss: u.Query().Get("iss")}, nil
+			return &auth.AuthorizationResult{Code: u.Query().Get("code"), State: u.Query().Get("state"),
+				Iss: u.Query().Get("iss")}, nil
 		},
 	})
 	if err != nil {
@@ -112,8 +118,8 @@ func TestConsoleFromFirstStart(t *testing.T) {
 		t.Fatalf("the tool answers %+v, %v", got, err)
 	}
 
-	do("approve the agent", opened("/admin/clients"), seen(`.things .name a`), click(`.things .name a`), seen(`form[action$="/approve"] button`),
-		click(`form[action$="/approve"] button`), seen(`.badge.good`))
+	do("approve the agent", opened("/admin/clients"), seen(`.things .name a`), click(`.things .name a`),
+		seen(`form[action$="/approve"] button`), click(`form[action$="/approve"] button`), seen(`.badge.good`))
 	read := func(path string) string {
 		t.Helper()
 		do(path, opened(path), seen("main"))
@@ -126,7 +132,8 @@ func TestConsoleFromFirstStart(t *testing.T) {
 	if story := read("/admin/audit"); !strings.Contains(story, "Forecaster") || !strings.Contains(story, "Weather") {
 		t.Errorf("the audit trail does not tell it:\n%s", story)
 	}
-	do("revoke", opened("/admin/grants"), seen(`.things a.button`), click(`.things a.button`), seen(`button.danger`), click(`button.danger`), seen(`[role="status"]`))
+	do("revoke", opened("/admin/grants"), seen(`.things a.button`), click(`.things a.button`), seen(`button.danger`),
+		click(`button.danger`), seen(`[role="status"]`))
 	if grants := s.Events("grant.revoke"); len(grants) != 1 || grants[0].Actor.Name != "Ada" {
 		t.Errorf("the events are %+v", grants)
 	}

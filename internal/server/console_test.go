@@ -56,7 +56,8 @@ func TestConsoleAccessibility(t *testing.T) {
 		"/admin/keys":     {"", "/rotate"},
 		"/admin/settings": {""},
 
-		"/admin/audit":       {"", "?first=refused&since=nonsense&address=192.0.2.1", "/" + s.Events("authorize.code")[0].ID},
+		"/admin/audit": {"", "?first=refused&since=nonsense&address=192.0.2.1",
+			"/" + s.Events("authorize.code")[0].ID},
 		"/admin/credentials": {"", "/new"},
 	}
 	for _, screen := range screens {
@@ -64,22 +65,26 @@ func TestConsoleAccessibility(t *testing.T) {
 			ctx, look, visit := lens(t, screen.width, screen.height, screen.scheme)
 			visit("sign-in", s.URL+"/admin", `input[name="password"]`)
 			err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email),
-				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"), chromedp.WaitVisible(chromedp.CSS(`body.console`)))
+				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"),
+				chromedp.WaitVisible(chromedp.CSS(`body.console`)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			for section, pages := range paths {
 				for _, page := range pages {
 					visit(section+page, s.URL+section+page, `body.console main h1`)
-					wide, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{Expression: `document.documentElement.scrollWidth > innerWidth`})
+					wide, err := chromedp.Call(ctx, runtime.Evaluate,
+						runtime.EvaluateParams{Expression: `document.documentElement.scrollWidth > innerWidth`})
 					if err != nil || string(wide.Result.Value) != "false" {
 						t.Errorf("%s%s is wider than the screen: %s, %v", section, page, wide.Result.Value, err)
 					}
 				}
 			}
 			visit("nothing there", s.URL+"/admin/servers/res_none", "h1")
-			err = chromedp.Do(ctx, chromedp.Navigate(s.URL+"/admin/servers/new"), chromedp.WaitVisible(chromedp.CSS(`#identifier`)),
-				chromedp.SendKeys(chromedp.CSS(`#identifier`), "http://mcp.example.com/mcp\r"), chromedp.WaitVisible(chromedp.CSS(`.alert`)))
+			err = chromedp.Do(ctx, chromedp.Navigate(s.URL+"/admin/servers/new"),
+				chromedp.WaitVisible(chromedp.CSS(`#identifier`)),
+				chromedp.SendKeys(chromedp.CSS(`#identifier`), "http://mcp.example.com/mcp\r"),
+				chromedp.WaitVisible(chromedp.CSS(`.alert`)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,8 +133,10 @@ func TestConsoleRoles(t *testing.T) {
 			continue
 		}
 		page := b.Get("/admin/servers/new")
-		page = page.Submit(page.Form("identifier"), servertest.With("identifier", "https://"+string(r)+".example.com/mcp"))
-		want := map[identity.Role]int{identity.Auditor: http.StatusForbidden, identity.Operator: http.StatusOK, identity.Owner: http.StatusOK}[r]
+		page = page.Submit(page.Form("identifier"),
+			servertest.With("identifier", "https://"+string(r)+".example.com/mcp"))
+		want := map[identity.Role]int{identity.Auditor: http.StatusForbidden, identity.Operator: http.StatusOK,
+			identity.Owner: http.StatusOK}[r]
 		if page.Status != want {
 			t.Errorf("AD-01 a person with the role %q gets %d for adding an MCP server, want %d", r, page.Status, want)
 		}
@@ -152,7 +159,8 @@ func TestConsoleRoles(t *testing.T) {
 		owner := browsers[identity.Owner]
 		page := owner.Get("/admin/servers/new")
 		for _, token := range []string{"", "x", browsers[identity.Auditor].Get("/admin/servers/new").Form("csrf").Values().Get("csrf")} {
-			answer := page.Submit(page.Form("identifier"), servertest.With("csrf", token), servertest.With("identifier", "https://forged.example.com/mcp"))
+			answer := page.Submit(page.Form("identifier"), servertest.With("csrf", token),
+				servertest.With("identifier", "https://forged.example.com/mcp"))
 			if answer.Status != http.StatusForbidden {
 				t.Errorf("status %d with the token %q", answer.Status, token)
 			}
@@ -177,7 +185,8 @@ func TestConsoleShowsText(t *testing.T) {
 	role(t, s, ada, identity.Owner)
 	agent := s.Agent(t, nil)
 	agent.RedirectURI = "http://127.0.0.1/callback"
-	agent.Register(map[string]any{"client_name": "<script>alert(1)</script>\u202e\"'`{{", "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "none"})
+	agent.Register(map[string]any{"client_name": "<script>alert(1)</script>\u202e\"'`{{",
+		"redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "none"})
 	b := s.Browser(t)
 	b.Get("/login").SignIn(ada)
 	for _, path := range []string{"/admin/clients", "/admin/clients/" + agent.ClientID, "/admin/clients/" + agent.ClientID + "/edit", "/admin/clients/" + agent.ClientID + "/delete"} {

@@ -13,7 +13,8 @@ func loopbackPort(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	agent := s.Agent(t, nil)
-	agent.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1:33418/callback", "http://localhost/callback", "http://[::1]:1/callback"}})
+	agent.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1:33418/callback",
+		"http://localhost/callback", "http://[::1]:1/callback"}})
 	for _, uri := range []string{"http://127.0.0.1:33418/callback", "http://127.0.0.1:52163/callback", "http://localhost:8080/callback", "http://[::1]:49152/callback"} {
 		agent.RedirectURI = uri
 		agent.Connect(s.Browser(t), ada)

@@ -72,16 +72,19 @@ func wellKnownPaths(t *testing.T) {
 	c := newClient(t, s, ada, mcpURL, "2026-07-28")
 	origin := originOf(t, mcpURL)
 	for _, found := range []string{
-		s.URL + metadataPath, s.URL + "/.well-known/openid-configuration", s.URL + "/.well-known/jwks", s.URL + "/.well-known/jwks.json",
-		origin + "/.well-known/oauth-protected-resource/mcp", origin + "/.well-known/oauth-protected-resource", origin + metadataPath,
+		s.URL + metadataPath, s.URL + "/.well-known/openid-configuration", s.URL + "/.well-known/jwks",
+		s.URL + "/.well-known/jwks.json", origin + "/.well-known/oauth-protected-resource/mcp",
+		origin + "/.well-known/oauth-protected-resource", origin + metadataPath,
 	} {
 		if c.find(found) == nil {
 			t.Errorf("nothing at %s", found)
 		}
 	}
 	for _, other := range []string{
-		s.URL + metadataPath + "/mcp", s.URL + "/.well-known/oauth-protected-resource", s.URL + "/mcp/.well-known/openid-configuration", s.URL + "/.well-known/webfinger",
-		origin + "/.well-known/openid-configuration/mcp", origin + metadataPath + "/mcp", origin + "/.well-known/anything",
+		s.URL + metadataPath + "/mcp", s.URL + "/.well-known/oauth-protected-resource",
+		s.URL + "/mcp/.well-known/openid-configuration", s.URL + "/.well-known/webfinger",
+		origin + "/.well-known/openid-configuration/mcp", origin + metadataPath + "/mcp",
+		origin + "/.well-known/anything",
 	} {
 		resp, body := c.send(http.MethodGet, other, "", nil)
 		if resp.StatusCode != http.StatusNotFound || text(body, "error") == "" || resp.Header.Get("Content-Type") != "application/json" {
@@ -110,10 +113,13 @@ func missingCORS(t *testing.T) {
 	c.Header.Set("Origin", "https://app.example.com")
 	asked := "authorization, content-type, mcp-protocol-version, mcp-param-x"
 	for _, target := range []string{
-		mcpURL, originOf(t, mcpURL) + "/.well-known/oauth-protected-resource/mcp", originOf(t, mcpURL) + "/.well-known/nothing", originOf(t, mcpURL) + "/token",
-		s.URL + metadataPath, s.URL + "/.well-known/jwks", s.URL + "/oauth2/register", s.URL + "/oauth2/token", s.URL + "/oauth2/revoke",
+		mcpURL, originOf(t, mcpURL) + "/.well-known/oauth-protected-resource/mcp",
+		originOf(t, mcpURL) + "/.well-known/nothing", originOf(t, mcpURL) + "/token",
+		s.URL + metadataPath, s.URL + "/.well-known/jwks", s.URL + "/oauth2/register", s.URL + "/oauth2/token",
+		s.URL + "/oauth2/revoke",
 	} {
-		resp, _ := c.send(http.MethodOptions, target, "", nil, "Access-Control-Request-Method", http.MethodPost, "Access-Control-Request-Headers", asked)
+		resp, _ := c.send(http.MethodOptions, target, "", nil, "Access-Control-Request-Method", http.MethodPost,
+			"Access-Control-Request-Headers", asked)
 		if resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("Access-Control-Allow-Headers") != asked {
 			t.Errorf("preflight of %s: %d %v", target, resp.StatusCode, resp.Header)
 		}

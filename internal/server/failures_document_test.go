@@ -25,7 +25,8 @@ func documentsWithoutNone(t *testing.T) {
 	for _, path := range []string{metadataPath, "/.well-known/openid-configuration"} {
 		m := s.Agent(t, nil).Get(path).JSON()
 		if m["client_id_metadata_document_supported"] != true || !slices.Contains(list(m, "token_endpoint_auth_methods_supported"), "none") {
-			t.Errorf("%s: %v %v", path, m["client_id_metadata_document_supported"], m["token_endpoint_auth_methods_supported"])
+			t.Errorf("%s: %v %v", path, m["client_id_metadata_document_supported"],
+				m["token_endpoint_auth_methods_supported"])
 		}
 	}
 }
@@ -42,10 +43,14 @@ func strictDocuments(t *testing.T) {
 	site := newSite(t)
 	site.document = map[string]any{
 		"client_id": site.URL, "client_name": "Strange agent", "redirect_uris": []string{servertest.Callback},
-		"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt", "tls_client_auth"},
-		"jwks": jose.JSONWebKeySet{Keys: []jose.JSONWebKey{public}}, "token_endpoint_auth_signing_alg": "ES256",
-		"grant_types":    []string{"authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:example:grant"},
-		"response_types": []string{"code"}, "require_pushed_authorization_requests": false, "x_vendor": map[string]any{"anything": []int{1}},
+		"token_endpoint_auth_method":            "private_key_jwt",
+		"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt", "tls_client_auth"},
+		"jwks":                                  jose.JSONWebKeySet{Keys: []jose.JSONWebKey{public}},
+		"token_endpoint_auth_signing_alg":       "ES256",
+		"grant_types": []string{"authorization_code", "refresh_token",
+			"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:example:grant"},
+		"response_types": []string{"code"}, "require_pushed_authorization_requests": false,
+		"x_vendor": map[string]any{"anything": []int{1}},
 	}
 	agent := s.Agent(t, nil)
 	agent.ClientID = site.URL
@@ -58,7 +63,8 @@ func strictDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := s.Clock.Now().Unix()
-	claims, err := json.Marshal(map[string]any{"iss": site.URL, "sub": site.URL, "aud": s.URL, "iat": now, "exp": now + 60, "jti": rand.Text()})
+	claims, err := json.Marshal(map[string]any{"iss": site.URL, "sub": site.URL, "aud": s.URL, "iat": now,
+		"exp": now + 60, "jti": rand.Text()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +86,8 @@ func unreachableDocument(t *testing.T) {
 	ada := s.User("ada@example.com")
 	known, unknown := newSite(t), newSite(t)
 	for _, site := range []*site{known, unknown} {
-		site.document = map[string]any{"client_id": site.URL, "client_name": "Agent", "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"}
+		site.document = map[string]any{"client_id": site.URL, "client_name": "Agent",
+			"redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"}
 	}
 	agent := s.Agent(t, nil)
 	agent.ClientID = known.URL

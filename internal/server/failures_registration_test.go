@@ -26,7 +26,8 @@ func forgottenClient(t *testing.T) {
 	agent.Register(nil)
 	agent.Connect(s.Browser(t), ada)
 	never := s.Agent(t, nil)
-	never.Register(map[string]any{"client_name": "Never used", "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"})
+	never.Register(map[string]any{"client_name": "Never used", "redirect_uris": []string{servertest.Callback},
+		"token_endpoint_auth_method": "none"})
 	clock.Advance(400 * 24 * time.Hour)
 	if _, err := db.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
@@ -52,7 +53,8 @@ func forgottenClient(t *testing.T) {
 func oneBadRedirect(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
-	uris := []string{"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback", "https://any.example.net:8443/oauth/clients/mcp:1/callback"}
+	uris := []string{"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback",
+		"http://localhost:8787/callback", "https://any.example.net:8443/oauth/clients/mcp:1/callback"}
 	agent := s.Agent(t, nil)
 	agent.Register(map[string]any{"redirect_uris": uris, "token_endpoint_auth_method": "none"})
 	for _, agent.RedirectURI = range uris {
@@ -60,7 +62,8 @@ func oneBadRedirect(t *testing.T) {
 	}
 	for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "vbscript:x", "http://agent.example.com/callback"} {
 		bad := s.Agent(t, nil)
-		bad.Register(map[string]any{"redirect_uris": append([]string{uri}, uris...)}).Refused(http.StatusBadRequest, "invalid_redirect_uri")
+		bad.Register(map[string]any{"redirect_uris": append([]string{uri}, uris...)}).
+			Refused(http.StatusBadRequest, "invalid_redirect_uri")
 		agent.RedirectURI = uri
 		s.Browser(t).Authorize(agent.Authorization()).ErrorPage(http.StatusBadRequest)
 	}
@@ -72,10 +75,13 @@ func emptyMembers(t *testing.T) {
 	for name, metadata := range map[string]map[string]any{
 		"the least": {"redirect_uris": []string{"http://127.0.0.1/callback"}},
 		"empty members": {
-			"redirect_uris": []string{servertest.Callback}, "client_name": "", "client_uri": "", "logo_uri": "", "scope": "", "contacts": []string{}, "token_endpoint_auth_method": "none",
+			"redirect_uris": []string{servertest.Callback}, "client_name": "", "client_uri": "", "logo_uri": "",
+			"scope": "", "contacts": []string{}, "token_endpoint_auth_method": "none",
 		},
-		"null members": {"redirect_uris": []string{servertest.Callback}, "client_name": nil, "scope": nil, "jwks": nil, "grant_types": nil, "token_endpoint_auth_method": "none"},
-		"a secret":     {"redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "client_secret_post"},
+		"null members": {"redirect_uris": []string{servertest.Callback}, "client_name": nil, "scope": nil, "jwks": nil,
+			"grant_types": nil, "token_endpoint_auth_method": "none"},
+		"a secret": {"redirect_uris": []string{servertest.Callback},
+			"token_endpoint_auth_method": "client_secret_post"},
 	} {
 		reply := s.Agent(t, nil).Register(metadata)
 		registration(t, reply, metadata)
@@ -91,7 +97,8 @@ func sharedAddress(t *testing.T) {
 		c.Limits.Enabled = true
 		c.Limits.Registrations = limit.Rate{Every: time.Minute, Burst: 3}
 	})
-	same := map[string]any{"client_name": "Connector", "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"}
+	same := map[string]any{"client_name": "Connector", "redirect_uris": []string{servertest.Callback},
+		"token_endpoint_auth_method": "none"}
 	first := s.Agent(t, nil)
 	first.Register(same)
 	for range 50 { // of whom all but the first are the same client, and cost nothing
@@ -102,7 +109,9 @@ func sharedAddress(t *testing.T) {
 	}
 	var reply *servertest.Reply
 	for i := range 4 {
-		reply = s.Agent(t, nil).Register(map[string]any{"client_name": fmt.Sprint("Connector ", i), "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"})
+		reply = s.Agent(t, nil).
+			Register(map[string]any{"client_name": fmt.Sprint("Connector ", i),
+				"redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"})
 	}
 	if reply.Status != http.StatusTooManyRequests || reply.Header.Get("Retry-After") == "" || reply.Text("error") == "" {
 		t.Errorf("the answer is %d %v %s", reply.Status, reply.Header, reply.Body)

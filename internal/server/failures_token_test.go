@@ -96,7 +96,8 @@ func scopesRefused(t *testing.T) {
 	ada := s.User("ada@example.com")
 	for _, registered := range []string{"", "something else", weather} {
 		agent := s.Agent(t, nil)
-		agent.Register(map[string]any{"redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none", "scope": registered})
+		agent.Register(map[string]any{"redirect_uris": []string{servertest.Callback},
+			"token_endpoint_auth_method": "none", "scope": registered})
 		for asked, granted := range map[string]string{
 			"":                              weather,
 			"openid profile email":          weather,
@@ -130,12 +131,14 @@ func basicAuthentication(t *testing.T) {
 	wrong := basic(agent.ClientID, "wrong")
 	agent.Exchange(code, wrong).Refused(http.StatusUnauthorized, "invalid_client")
 	agent.Exchange(code, servertest.With("client_id", "mcp_another")).Refused(http.StatusUnauthorized, "invalid_client")
-	agent.Exchange(code, servertest.Header("Authorization"), servertest.With("client_id", agent.ClientID)).Refused(http.StatusUnauthorized, "invalid_client")
+	agent.Exchange(code, servertest.Header("Authorization"), servertest.With("client_id", agent.ClientID)).
+		Refused(http.StatusUnauthorized, "invalid_client")
 	agent.Exchange(code, basic(agent.ClientID, agent.Secret), servertest.With("client_id", agent.ClientID)).Tokens() // the code is still good
 
 	public := s.Agent(t, s.Client())
 	code = browser.Authorize(public.Authorization()).Through(ada).Code()
-	public.Exchange(code, basic(strings.Replace(public.ClientID, "_", "%5F", 1), ""), servertest.Without("client_id")).Tokens()
+	public.Exchange(code, basic(strings.Replace(public.ClientID, "_", "%5F", 1), ""),
+		servertest.Without("client_id")).Tokens()
 }
 
 // Failure 18: resource rejected or ignored.
@@ -153,7 +156,8 @@ func resourceIgnored(t *testing.T) {
 			}
 		}
 	}
-	agent.Refresh(agent.Connect(s.Browser(t), ada).Refresh, servertest.With("resource", "https://unknown.example.com/")).Refused(http.StatusBadRequest, "invalid_target")
+	agent.Refresh(agent.Connect(s.Browser(t), ada).Refresh,
+		servertest.With("resource", "https://unknown.example.com/")).Refused(http.StatusBadRequest, "invalid_target")
 }
 
 // Failure 25: token issued but never used.
@@ -167,7 +171,8 @@ func unusedToken(t *testing.T) {
 	target := url.Values{"resource": {text(resource, "resource")}}
 	got := c.redeem(text(m, "token_endpoint"), c.authorize(text(m, "authorization_endpoint"), target).Get("code"), target)
 	if got.Claims.Audience != mcpURL || got.Claims.Issuer != text(m, "issuer") || text(resource, "resource") != mcpURL {
-		t.Errorf("entered %s, described as %v, aud %s, iss %s", mcpURL, resource["resource"], got.Claims.Audience, got.Claims.Issuer)
+		t.Errorf("entered %s, described as %v, aud %s, iss %s", mcpURL, resource["resource"], got.Claims.Audience,
+			got.Claims.Issuer)
 	}
 	c.works(got.Access)
 	// What happened to a client is found under its id.

@@ -35,14 +35,16 @@ func TestTwoContentTypes(t *testing.T) {
 			t.Error("the revocation was not read")
 		}
 	}
-	agent.Exchange("x", servertest.Header("Content-Type", "application/json, text/plain")).Refused(http.StatusBadRequest, "invalid_request")
+	agent.Exchange("x", servertest.Header("Content-Type", "application/json, text/plain")).
+		Refused(http.StatusBadRequest, "invalid_request")
 }
 
 // What a redirect says is read by every decoder: a space is %20.
 func TestDescriptionsInRedirects(t *testing.T) {
 	s := servertest.StartMCP(t)
 	agent := s.Agent(t, s.Client())
-	page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "nothing"), servertest.With("state", "a b+c")))
+	page := s.Browser(t).
+		Authorize(agent.Authorization(servertest.With("scope", "nothing"), servertest.With("state", "a b+c")))
 	if !strings.Contains(page.Location, "error_description=") || strings.Contains(page.Location, "+") || !strings.Contains(page.Location, "state=a%20b%2Bc") {
 		t.Errorf("the redirect is %s", page.Location)
 	}

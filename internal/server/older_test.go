@@ -132,7 +132,8 @@ func (c *client) call(token string, header ...string) *http.Response {
 	if token != "" {
 		header = append(header, "Authorization", "Bearer "+token)
 	}
-	resp, _ := c.send(http.MethodPost, c.MCP, "application/json", []byte(`{"jsonrpc":"2.0","method":"tools/call","id":1}`), header...)
+	resp, _ := c.send(http.MethodPost, c.MCP, "application/json",
+		[]byte(`{"jsonrpc":"2.0","method":"tools/call","id":1}`), header...)
 	return resp
 }
 
@@ -203,7 +204,9 @@ func (c *client) authorize(endpoint string, extra url.Values) url.Values {
 // redeem redeems a code; params of extra are sent too.
 func (c *client) redeem(endpoint, code string, extra url.Values) tokens {
 	c.Helper()
-	return c.token(endpoint, extra, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {c.Callback}, "code_verifier": {verifier}})
+	return c.token(endpoint, extra,
+		url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {c.Callback},
+			"code_verifier": {verifier}})
 }
 
 // refresh redeems a refresh token; params of extra are sent too.
@@ -289,7 +292,8 @@ func TestRevisions(t *testing.T) {
 		}
 		authorize, token, register := base+"/authorize", base+"/token", base+"/register"
 		if m := c.find(base + "/.well-known/oauth-authorization-server"); m != nil {
-			authorize, token, register = text(m, "authorization_endpoint"), text(m, "token_endpoint"), text(m, "registration_endpoint")
+			authorize, token, register = text(m, "authorization_endpoint"), text(m, "token_endpoint"), text(m,
+				"registration_endpoint")
 		}
 		c.register(register, nil)
 		got := c.redeem(token, c.authorize(authorize, nil).Get("code"), nil)
@@ -364,7 +368,9 @@ func TestRevisions(t *testing.T) {
 			m := c.find(issuer + "/.well-known/oauth-authorization-server")
 			c.register(text(m, "registration_endpoint"), nil)
 			first := url.Values{"resource": {text(resource, "resource")}, "scope": {challenge["scope"]}}
-			got := c.redeem(text(m, "token_endpoint"), c.authorize(text(m, "authorization_endpoint"), first).Get("code"), url.Values{"resource": first["resource"]})
+			got := c.redeem(text(m, "token_endpoint"),
+				c.authorize(text(m, "authorization_endpoint"), first).Get("code"),
+				url.Values{"resource": first["resource"]})
 			c.works(got.Access)
 
 			more := c.challenged(c.call(got.Access, "Tool", "email"), http.StatusForbidden)
@@ -372,7 +378,8 @@ func TestRevisions(t *testing.T) {
 				t.Fatalf("challenge %v", more)
 			}
 			again := url.Values{"resource": first["resource"], "scope": {more["scope"]}}
-			got = c.redeem(text(m, "token_endpoint"), c.authorize(text(m, "authorization_endpoint"), again).Get("code"), url.Values{"resource": first["resource"]})
+			got = c.redeem(text(m, "token_endpoint"), c.authorize(text(m, "authorization_endpoint"), again).Get("code"),
+				url.Values{"resource": first["resource"]})
 			c.works(got.Access)
 			c.works(got.Access, "Tool", "email")
 		})
@@ -390,10 +397,12 @@ func TestRevisions(t *testing.T) {
 		c.ID = document.URL
 		document.document = map[string]any{
 			"client_id": c.ID, "client_name": "MCP client", "redirect_uris": []string{"http://127.0.0.1/callback"},
-			"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"}, "token_endpoint_auth_method": "none",
+			"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
+			"token_endpoint_auth_method": "none",
 		}
 		target := url.Values{"resource": {c.MCP}}
-		back := c.authorize(text(m, "authorization_endpoint"), url.Values{"resource": {c.MCP}, "scope": {challenge["scope"]}})
+		back := c.authorize(text(m, "authorization_endpoint"),
+			url.Values{"resource": {c.MCP}, "scope": {challenge["scope"]}})
 		got := c.redeem(text(m, "token_endpoint"), back.Get("code"), target)
 		c.works(got.Access)
 		c.works(c.refresh(text(m, "token_endpoint"), got.Refresh, target).Access)
@@ -418,7 +427,8 @@ func TestRevisions(t *testing.T) {
 			asked += " offline_access"
 		}
 		c.register(text(m, "registration_endpoint"), map[string]any{"application_type": "native", "scope": asked})
-		back := c.authorize(text(m, "authorization_endpoint"), url.Values{"resource": {c.MCP}, "scope": {asked}, "prompt": {"consent"}})
+		back := c.authorize(text(m, "authorization_endpoint"),
+			url.Values{"resource": {c.MCP}, "scope": {asked}, "prompt": {"consent"}})
 		if back.Get("iss") != issuer {
 			t.Fatalf("iss is %q", back.Get("iss"))
 		}

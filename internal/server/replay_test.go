@@ -47,7 +47,8 @@ func TestReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := servertest.StartMCP(t, func(c *config.Config) { c.Registration.PinnedDir, c.Registration.AllowLoopback = pinned, true })
+	s := servertest.StartMCP(t,
+		func(c *config.Config) { c.Registration.PinnedDir, c.Registration.AllowLoopback = pinned, true })
 	ada := s.User("ada@example.com")
 
 	files, err := filepath.Glob(filepath.Join(clients, "*", "sessions.json"))
@@ -99,14 +100,15 @@ func become(t *testing.T, agent *servertest.Agent, said []byte) {
 	agent.ClientID = document.ClientID
 }
 
-// enrol registers agent with a body to the byte, holds the answer against it, and returns how the agent authenticates. A
-// public one that registers twice is the same client.
+// enrol registers agent with a body to the byte, holds the answer against it, and returns how the agent authenticates.
+// A public one that registers twice is the same client.
 func enrol(t *testing.T, agent *servertest.Agent, said []byte) (method string) {
 	t.Helper()
 	var sent map[string]any
 	unmarshal(t, said, &sent)
 	sent["redirect_uris"] = list(sent, "redirect_uris")
-	reply := agent.Post("/oauth2/register", nil, servertest.Raw(string(said)), servertest.Header("Content-Type", "application/json"))
+	reply := agent.Post("/oauth2/register", nil, servertest.Raw(string(said)),
+		servertest.Header("Content-Type", "application/json"))
 	registration(t, reply, sent)
 	for _, name := range []string{"client_name", "client_uri", "token_endpoint_auth_method", "software_id", "software_version", "scope"} {
 		if want := text(sent, name); reply.Text(name) != want {
@@ -123,7 +125,8 @@ func enrol(t *testing.T, agent *servertest.Agent, said []byte) (method string) {
 		t.Errorf("grant_types: %s", diff)
 	}
 	agent.ClientID, agent.Secret = reply.Text("client_id"), reply.Text("client_secret")
-	again := agent.Post("/oauth2/register", nil, servertest.Raw(string(said)), servertest.Header("Content-Type", "application/json"))
+	again := agent.Post("/oauth2/register", nil, servertest.Raw(string(said)),
+		servertest.Header("Content-Type", "application/json"))
 	if same := again.Text("client_id") == agent.ClientID; same != (agent.Secret == "") {
 		t.Errorf("registered again it is %s: %v", again.Text("client_id"), same)
 	}
@@ -147,7 +150,8 @@ func (session *session) play(t *testing.T, agent *servertest.Agent, method strin
 		case "client_secret_post":
 			r.Params.Set("client_secret", agent.Secret)
 		case "client_secret_basic": // as clients send it, not encoded first
-			r.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(agent.ClientID+":"+agent.Secret)))
+			r.Header.Set("Authorization",
+				"Basic "+base64.StdEncoding.EncodeToString([]byte(agent.ClientID+":"+agent.Secret)))
 		}
 	}
 	ask := func(params, more url.Values) servertest.Tokens {
@@ -171,7 +175,8 @@ func (session *session) play(t *testing.T, agent *servertest.Agent, method strin
 		return tokens
 	}
 	tokens := ask(url.Values{
-		"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {agent.Verifier}, "redirect_uri": session.Authorize["redirect_uri"],
+		"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {agent.Verifier},
+		"redirect_uri": session.Authorize["redirect_uri"],
 	}, session.Token)
 	if (tokens.Refresh == "") != (session.Refresh == nil) {
 		t.Fatalf("refresh token %q", tokens.Refresh)

@@ -26,7 +26,8 @@ func TestRoutes(t *testing.T) {
 				}
 				others(t, s, route, path)
 				for _, origin := range []string{"https://app.example.com", "https://localhost.evil.example", "null"} {
-					t.Run("HT-04 HT-05 "+strings.TrimPrefix(origin, "https://"), func(t *testing.T) { cors(t, s.Agent(t, nil), route, path, origin) })
+					t.Run("HT-04 HT-05 "+strings.TrimPrefix(origin, "https://"),
+						func(t *testing.T) { cors(t, s.Agent(t, nil), route, path, origin) })
 				}
 			})
 		}
@@ -78,7 +79,8 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 		}
 		// A form of another site reaches only what says so.
 		if method == http.MethodPost {
-			forged := stranger.Post(path, nil, servertest.Header("Sec-Fetch-Site", "cross-site"), servertest.Header("Origin", "https://evil.example"))
+			forged := stranger.Post(path, nil, servertest.Header("Sec-Fetch-Site", "cross-site"),
+				servertest.Header("Origin", "https://evil.example"))
 			if refused := forged.Status == http.StatusForbidden; refused == route.FromAnySite() {
 				t.Errorf("LG-12: a form of another site is answered with %d", forged.Status)
 			}
@@ -91,7 +93,8 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 			}
 			reply := stranger.Get(path, servertest.Method(method))
 			if reply.Status != http.StatusSeeOther || !strings.HasPrefix(reply.Header.Get("Location"), "/login?") {
-				t.Errorf("AD-01 AD-02 %s: %d to %q, though nobody is signed in", method, reply.Status, reply.Header.Get("Location"))
+				t.Errorf("AD-01 AD-02 %s: %d to %q, though nobody is signed in", method, reply.Status,
+					reply.Header.Get("Location"))
 			}
 		}
 	default:
@@ -130,7 +133,8 @@ func others(t *testing.T, s *servertest.Server, route web.Route, path string) {
 		}
 		reply := s.Agent(t, nil).Get(path, servertest.Method(method))
 		if reply.Status != http.StatusMethodNotAllowed || reply.Header.Get("Allow") != strings.Join(names, ", ") || reply.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: status %d, Allow %q, Cache-Control %q", method, reply.Status, reply.Header.Get("Allow"), reply.Header.Get("Cache-Control"))
+			t.Errorf("%s: status %d, Allow %q, Cache-Control %q", method, reply.Status, reply.Header.Get("Allow"),
+				reply.Header.Get("Cache-Control"))
 		}
 	}
 }
@@ -156,7 +160,8 @@ func cors(t *testing.T, script *servertest.Agent, route web.Route, path, origin 
 	}
 	const headers = "authorization, content-type, mcp-protocol-version"
 	reply := script.Get(path, servertest.Method(http.MethodOptions), from,
-		servertest.Header("Access-Control-Request-Method", names[0]), servertest.Header("Access-Control-Request-Headers", headers))
+		servertest.Header("Access-Control-Request-Method", names[0]),
+		servertest.Header("Access-Control-Request-Headers", headers))
 	if !route.CORS {
 		for name := range reply.Header {
 			if strings.HasPrefix(name, "Access-Control-") {
@@ -205,7 +210,8 @@ func TestPolicies(t *testing.T) {
 		"scripts of every origin may call": {open, []string{
 			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
 			"/.well-known/oauth-protected-resource/admin/api", "/.well-known/oauth-protected-resource/admin/mcp",
-			"/.well-known/openid-configuration", "/admin/mcp", "/oauth2/register", "/oauth2/register/{client_id}", "/oauth2/revoke", "/oauth2/token", "/register", "/token",
+			"/.well-known/openid-configuration", "/admin/mcp", "/oauth2/register", "/oauth2/register/{client_id}",
+			"/oauth2/revoke", "/oauth2/token", "/register", "/token",
 		}},
 		"caches may keep": {cached, []string{
 			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
@@ -249,7 +255,8 @@ func TestSlashes(t *testing.T) {
 					got := stranger.Get(variant, servertest.Method(method))
 					if got.Status != want.Status || got.Header.Get("Location") != want.Header.Get("Location") || got.Header.Get("Access-Control-Allow-Origin") != want.Header.Get("Access-Control-Allow-Origin") ||
 						got.Header.Get("Cache-Control") != want.Header.Get("Cache-Control") || got.Header.Get("Content-Type") != want.Header.Get("Content-Type") {
-						t.Errorf("%s %s: %d %v, want as for %s: %d %v", method, variant, got.Status, got.Header, path, want.Status, want.Header)
+						t.Errorf("%s %s: %d %v, want as for %s: %d %v", method, variant, got.Status, got.Header, path,
+							want.Status, want.Header)
 					}
 				}
 			}
@@ -269,7 +276,8 @@ func TestSlashesInFlow(t *testing.T) {
 	s.Resource(servertest.MCP, "*mcp:tools:weather")
 	stranger := s.Agent(t, nil)
 	for _, path := range []string{
-		"/.well-known/oauth-authorization-server/auth/", "/.well-known//openid-configuration/auth", "/auth//.well-known/openid-configuration",
+		"/.well-known/oauth-authorization-server/auth/", "/.well-known//openid-configuration/auth",
+		"/auth//.well-known/openid-configuration",
 		"/auth/.well-known/jwks/", "//healthz",
 	} {
 		if reply := stranger.Get(path); reply.Status != http.StatusOK {

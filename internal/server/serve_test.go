@@ -77,7 +77,8 @@ func serve(t *testing.T, edit func(*config.Config)) (n *pipes, stop func() error
 // serveFrom is serve with a database of the test's.
 func serveFrom(t *testing.T, db *store.DB, edit func(*config.Config)) (n *pipes, stop func() error) {
 	t.Helper()
-	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://cardea.example", "data_dir": t.TempDir(), "limits.enabled": "false"}})
+	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://cardea.example",
+		"data_dir": t.TempDir(), "limits.enabled": "false"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,8 @@ func drip(conn net.Conn, text, more string) {
 
 const (
 	health = "GET /healthz HTTP/1.1\r\nHost: cardea.example\r\n"
-	form   = "POST /oauth2/token HTTP/1.1\r\nHost: cardea.example\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n"
+	form   = "POST /oauth2/token HTTP/1.1\r\nHost: cardea.example\r\nContent-Type: " +
+		"application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n"
 )
 
 func TestPatience(t *testing.T) {
@@ -213,13 +215,21 @@ func TestSizes(t *testing.T) {
 		name, request string
 		status        int
 	}{
-		{"HT-12 a header of 1 MB", health + "X: " + strings.Repeat("x", 1<<20) + "\r\n" + end, http.StatusRequestHeaderFieldsTooLarge},
+		{"HT-12 a header of 1 MB", health + "X: " + strings.Repeat("x", 1<<20) + "\r\n" + end,
+			http.StatusRequestHeaderFieldsTooLarge},
 		{"HT-12 a header without end", health + strings.Repeat("x", 1<<20), http.StatusRequestHeaderFieldsTooLarge},
-		{"HT-12 10,000 headers", health + strings.Repeat("a: b\r\n", 10_000) + end, http.StatusRequestHeaderFieldsTooLarge},
-		{"HT-12 10,000 long headers", health + strings.Repeat("x-name: some value\r\n", 10_000) + end, http.StatusRequestHeaderFieldsTooLarge},
-		{"HT-12 a URL of 64 KB", "GET /healthz?" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: cardea.example\r\n" + end, http.StatusRequestURITooLong},
-		{"HT-12 a URL of 1 MB", "GET /healthz?" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\nHost: cardea.example\r\n" + end, http.StatusRequestHeaderFieldsTooLarge},
-		{"what a browser with many cookies sends", health + "Cookie: " + strings.Repeat("x", 16<<10) + "\r\n" + end, http.StatusOK},
+		{"HT-12 10,000 headers", health + strings.Repeat("a: b\r\n", 10_000) + end,
+			http.StatusRequestHeaderFieldsTooLarge},
+		{"HT-12 10,000 long headers", health + strings.Repeat("x-name: some value\r\n", 10_000) + end,
+			http.StatusRequestHeaderFieldsTooLarge},
+		{"HT-12 a URL of 64 KB",
+			"GET /healthz?" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: cardea.example\r\n" + end,
+			http.StatusRequestURITooLong},
+		{"HT-12 a URL of 1 MB",
+			"GET /healthz?" + strings.Repeat("x", 1<<20) + " HTTP/1.1\r\nHost: cardea.example\r\n" + end,
+			http.StatusRequestHeaderFieldsTooLarge},
+		{"what a browser with many cookies sends", health + "Cookie: " + strings.Repeat("x", 16<<10) + "\r\n" + end,
+			http.StatusOK},
 	} {
 		bubbled(t, c.name, func(t *testing.T) {
 			n, _ := serve(t, nil)
@@ -259,7 +269,9 @@ func TestNamesOfOthers(t *testing.T) {
 		n, _ := serve(t, nil)
 		for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/nothing", "/oauth2/authorize", "/oauth2/nothing", "/login", "/logout", "/nothing", "/assets/x", "//evil.example/login", "/login/..//evil.example"} {
 			for _, head := range []string{
-				"GET " + path + " HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: host=evil.example;for=evil.example\r\nX-Request-Id: evil.example\r\nOrigin: https://evil.example\r\nReferer: https://evil.example/\r\n",
+				"GET " + path + " HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: " +
+					"host=evil.example;for=evil.example\r\nX-Request-Id: evil.example\r\nOrigin: " +
+					"https://evil.example\r\nReferer: https://evil.example/\r\n",
 				"GET http://evil.example" + path + " HTTP/1.1\r\nHost: cardea.example\r\n",
 				"GET https://cardea.example" + path + " HTTP/1.1\r\nHost: evil.example\r\n",
 			} {
@@ -284,7 +296,8 @@ func issue(t *testing.T, folder string, serial int64, at time.Time) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"cardea.example"}, NotBefore: at.AddDate(-1, 0, 0), NotAfter: at.AddDate(1, 0, 0)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"cardea.example"},
+		NotBefore: at.AddDate(-1, 0, 0), NotAfter: at.AddDate(1, 0, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -466,8 +479,8 @@ func TestKeyOfNewResource(t *testing.T) {
 		}
 		synctest.Wait() // the janitor's first round is over
 		if err := db.Update(t.Context(), func(tx *store.Tx) error {
-			return tx.CreateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com/mcp", SigningAlg: "EdDSA",
-				CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
+			return tx.CreateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com/mcp",
+				SigningAlg: "EdDSA", CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -72,10 +72,12 @@ func TestSetup(t *testing.T) {
 			}
 		}
 		const email, password = "ada@example.com", "correct horse battery"
-		refused("no link was made", fill(b.Get("/setup"), "x", email, password), http.StatusForbidden, "cardea setup-link")
+		refused("no link was made", fill(b.Get("/setup"), "x", email, password), http.StatusForbidden,
+			"cardea setup-link")
 		old := setupToken(t, s)
 		token := setupToken(t, s)
-		refused("an older link", fill(b.Get("/setup"), old, email, password), http.StatusForbidden, "not the newest link")
+		refused("an older link", fill(b.Get("/setup"), old, email, password), http.StatusForbidden,
+			"not the newest link")
 		clock.Advance(time.Hour)
 		refused("an hour later", fill(b.Get("/setup"), token, email, password), http.StatusForbidden, "has expired")
 		token = setupToken(t, s)
@@ -181,7 +183,8 @@ func TestSetupOtherwise(t *testing.T) {
 	if _, err := o.CreateUser(t.Context(), by, admin.NewUser{Email: "ada@example.com", Password: "correct horse", Role: identity.Owner}); err != nil {
 		t.Fatal(err)
 	}
-	err := o.SetUp(t.Context(), token, admin.NewUser{Email: "eve@example.com", Password: "correct horse"}, func(*store.Tx, *identity.User) error { return nil })
+	err := o.SetUp(t.Context(), token, admin.NewUser{Email: "eve@example.com", Password: "correct horse"},
+		func(*store.Tx, *identity.User) error { return nil })
 	if err != admin.ErrSetupDone {
 		t.Errorf("AD-20 the link still works: %v", err)
 	}
@@ -220,7 +223,8 @@ func TestSetupInChromium(t *testing.T) {
 				t.Fatal(err)
 			}
 			steps := []chromedp.Action[chromedp.Void]{
-				chromedp.Navigate(s.URL + "/setup#" + token), chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
+				chromedp.Navigate(s.URL + "/setup#" + token),
+				chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
 			}
 			if !scripts {
 				steps = append(steps, chromedp.SendKeys(chromedp.CSS(`input[name="token"]`), token))

@@ -21,7 +21,8 @@ func startInbox(t *testing.T) (s *servertest.Server, owner, person *servertest.P
 	role(t, s, owner, identity.Owner)
 	agent = s.Agent(t, nil)
 	agent.RedirectURI = "https://agent.evil.example/callback"
-	agent.Register(map[string]any{"client_name": "<b>Agent</b>", "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "none"})
+	agent.Register(map[string]any{"client_name": "<b>Agent</b>", "redirect_uris": []string{agent.RedirectURI},
+		"token_endpoint_auth_method": "none"})
 	return s, owner, person, agent
 }
 
@@ -69,7 +70,8 @@ func TestConsoleInbox(t *testing.T) {
 	if blocks.Status != http.StatusOK || !strings.Contains(blocks.Body, "evil.example") {
 		t.Errorf("status %d:\n%s", blocks.Status, blocks.Body)
 	}
-	again := map[string]any{"client_name": "Fresh", "redirect_uris": []string{"https://fresh.evil.example/cb"}, "token_endpoint_auth_method": "none"}
+	again := map[string]any{"client_name": "Fresh", "redirect_uris": []string{"https://fresh.evil.example/cb"},
+		"token_endpoint_auth_method": "none"}
 	s.Agent(t, nil).Register(again).Refused(http.StatusForbidden, "access_denied")
 	if page := blocks.Submit(blocks.Form("csrf")); page.Status != http.StatusOK || !strings.Contains(page.Body, "No client is blocked") {
 		t.Errorf("unblock: %d\n%s", page.Status, page.Body)

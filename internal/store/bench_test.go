@@ -42,7 +42,8 @@ func BenchmarkAppend(b *testing.B) {
 		for _, n := range []int{1, 64} {
 			b.Run(string(engine)+"/"+strconv.Itoa(n), func(b *testing.B) {
 				db, _ := storetest.Open(b, engine)
-				ctx := audit.WithRequest(b.Context(), audit.Request{ID: oauth.NewID(""), Address: "192.0.2.1", UserAgent: "claude-code/2.0"})
+				ctx := audit.WithRequest(b.Context(),
+					audit.Request{ID: oauth.NewID(""), Address: "192.0.2.1", UserAgent: "claude-code/2.0"})
 				event := audit.TokenRequest("mcp_client", "client_credentials")
 				event.Resource, event.Scope, event.Outcome = "https://mcp.example.com/mcp", "mcp:tools:weather", audit.Allowed
 				callers(b, n, func(int) error { return db.Append(ctx, event) })

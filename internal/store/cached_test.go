@@ -59,7 +59,8 @@ func TestMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = db.Update(t.Context(), func(tx *store.Tx) error { return errors.Join(tx.DisableClient(client.ID), errFault) })
+			_ = db.Update(t.Context(),
+				func(tx *store.Tx) error { return errors.Join(tx.DisableClient(client.ID), errFault) })
 			if after, err := db.Client(t.Context(), client.ID); err != nil || after != before {
 				t.Errorf("%v, %v", after, err)
 			}
@@ -302,7 +303,8 @@ func TestOutage(t *testing.T) {
 	for round := range 2 {
 		read()
 		// What is in memory is used even when it is known to be out of date.
-		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource)) })
+		update(t, db,
+			func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource)) })
 		proxy.cut()
 		eventually(t, func() bool { read(); return log.count("does not answer") == round+1 })
 		for range 3 {

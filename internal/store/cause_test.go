@@ -75,11 +75,13 @@ func TestCausePostgres(t *testing.T) {
 	for dsn, statements := range map[string][]string{
 		old: {
 			"CREATE SCHEMA old",
-			"CREATE FUNCTION old.version() RETURNS text LANGUAGE sql AS $$SELECT 'PostgreSQL 13.4 on x86_64-pc-linux-gnu'$$",
+			"CREATE FUNCTION old.version() RETURNS text LANGUAGE sql AS $$SELECT 'PostgreSQL 13.4 on " +
+				"x86_64-pc-linux-gnu'$$",
 			"DO $$BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET search_path = old, pg_catalog'; END$$",
 		},
 		standby: {
-			"DO $$BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET default_transaction_read_only = on'; END$$",
+			"DO $$BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' " +
+				"SET default_transaction_read_only = on'; END$$",
 		},
 	} {
 		run(t, dsn, statements...)
@@ -164,12 +166,13 @@ func TestCauseSQLite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ path, want string }{
-		"not a database": {junk, "database: " + junk + " is not a SQLite database; name another file, or move this one away"},
-		"damaged":        {damaged, "database: " + damaged + " is damaged; restore it from a backup"},
-		"locked":         {locked, "database: " + locked + " is locked by another program; end that program, or wait"},
-		"a folder":       {dir, "is a directory; name one that you may write to, with --data-dir or --database"},
-		"below a file":   {junk + "/x/cardea.db", "name one that you may write to, with --data-dir or --database"},
-		"not creatable":  {"/proc/cardea/cardea.db", "name one that you may write to, with --data-dir or --database"},
+		"not a database": {junk,
+			"database: " + junk + " is not a SQLite database; name another file, or move this one away"},
+		"damaged":       {damaged, "database: " + damaged + " is damaged; restore it from a backup"},
+		"locked":        {locked, "database: " + locked + " is locked by another program; end that program, or wait"},
+		"a folder":      {dir, "is a directory; name one that you may write to, with --data-dir or --database"},
+		"below a file":  {junk + "/x/cardea.db", "name one that you may write to, with --data-dir or --database"},
+		"not creatable": {"/proc/cardea/cardea.db", "name one that you may write to, with --data-dir or --database"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, err := store.Inspect(t.Context(), "sqlite:"+c.path, store.Options{})

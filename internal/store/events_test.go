@@ -62,14 +62,20 @@ func TestConclude(t *testing.T) {
 			under audit.Actor // of the context
 			want  audit.Actor
 		}{
-			"a client that proved itself":       {audit.TokenRequest("mcp_1", ""), refusal, audit.Actor{}, audit.Actor{Type: audit.ByClient, ID: "mcp_1"}},
-			"a client that only claims its id":  {audit.Introspection("mcp_1", ""), oauth.Refuse(oauth.InvalidClient, "wrong secret"), audit.Actor{}, audit.Actor{}},
-			"a wrong registration access token": {audit.Management("update", "mcp_1"), oauth.Refuse(oauth.InvalidToken, "wrong"), audit.Actor{}, audit.Actor{}},
-			"a client that is not known":        {audit.TokenRequest("", ""), refusal, audit.Actor{}, audit.Actor{}},
-			"a person who consents":             {audit.Consent("mcp_1", "usr_1", "", ""), nil, audit.Actor{}, audit.Actor{Type: audit.ByUser, ID: "usr_1"}},
-			"a person who signs in":             {audit.SignIn("usr_1"), nil, audit.Actor{}, audit.Actor{Type: audit.ByUser, ID: "usr_1"}},
-			"a person who fails to sign in":     {audit.SignIn("usr_1"), refusal, audit.Actor{}, audit.Actor{}},
-			"an operator": {audit.Client("disable", "mcp_1"), nil, audit.Actor{Type: audit.ByCommand, ID: "ada", Name: "ada@host"},
+			"a client that proved itself": {audit.TokenRequest("mcp_1", ""), refusal, audit.Actor{},
+				audit.Actor{Type: audit.ByClient, ID: "mcp_1"}},
+			"a client that only claims its id": {audit.Introspection("mcp_1", ""),
+				oauth.Refuse(oauth.InvalidClient, "wrong secret"), audit.Actor{}, audit.Actor{}},
+			"a wrong registration access token": {audit.Management("update", "mcp_1"),
+				oauth.Refuse(oauth.InvalidToken, "wrong"), audit.Actor{}, audit.Actor{}},
+			"a client that is not known": {audit.TokenRequest("", ""), refusal, audit.Actor{}, audit.Actor{}},
+			"a person who consents": {audit.Consent("mcp_1", "usr_1", "", ""), nil, audit.Actor{},
+				audit.Actor{Type: audit.ByUser, ID: "usr_1"}},
+			"a person who signs in": {audit.SignIn("usr_1"), nil, audit.Actor{},
+				audit.Actor{Type: audit.ByUser, ID: "usr_1"}},
+			"a person who fails to sign in": {audit.SignIn("usr_1"), refusal, audit.Actor{}, audit.Actor{}},
+			"an operator": {audit.Client("disable", "mcp_1"), nil,
+				audit.Actor{Type: audit.ByCommand, ID: "ada", Name: "ada@host"},
 				audit.Actor{Type: audit.ByCommand, ID: "ada", Name: "ada@host"}},
 		} {
 			t.Run("the actor is "+name, func(t *testing.T) {
@@ -110,7 +116,8 @@ func TestEventsAreInOrder(t *testing.T) {
 					if i%2 == 0 {
 						err = db.Append(t.Context(), audit.SignIn(user).With("n", fmt.Sprint(i)), audit.SignOut(user))
 					} else {
-						err = db.Update(t.Context(), func(tx *store.Tx) error { return tx.Record(audit.SignIn(user).With("n", fmt.Sprint(i))) })
+						err = db.Update(t.Context(),
+							func(tx *store.Tx) error { return tx.Record(audit.SignIn(user).With("n", fmt.Sprint(i))) })
 					}
 					if err != nil {
 						t.Error(err)
@@ -177,16 +184,17 @@ func TestEvents(t *testing.T) {
 			filter store.EventFilter
 			want   string
 		}{
-			"all":                     {store.EventFilter{}, "0 1 2 3 4 5 6 7 8 9 10 11"},
-			"by client":               {store.EventFilter{ClientID: "mcp_a"}, "0 2 4 6 8 10"},
-			"by user":                 {store.EventFilter{UserID: "usr_a"}, "1 3 5 7 9 11"},
-			"by grant":                {store.EventFilter{GrantID: "grt_a"}, "0 3 6 9"},
-			"by action":               {store.EventFilter{Action: "token."}, "0 2 4 6 8 10"},
-			"no wildcards":            {store.EventFilter{Action: "t%"}, ""},
-			"case counts":             {store.EventFilter{Action: "TOKEN"}, ""},
-			"by outcome":              {store.EventFilter{Outcome: audit.Refused}, "0 3 6 9"},
-			"since and until":         {store.EventFilter{Since: minute(3), Until: minute(6)}, "3 4 5"},
-			"all together":            {store.EventFilter{Action: "login", UserID: "usr_a", GrantID: "grt_a", Outcome: audit.Refused, Since: minute(4), Until: minute(10)}, "9"},
+			"all":             {store.EventFilter{}, "0 1 2 3 4 5 6 7 8 9 10 11"},
+			"by client":       {store.EventFilter{ClientID: "mcp_a"}, "0 2 4 6 8 10"},
+			"by user":         {store.EventFilter{UserID: "usr_a"}, "1 3 5 7 9 11"},
+			"by grant":        {store.EventFilter{GrantID: "grt_a"}, "0 3 6 9"},
+			"by action":       {store.EventFilter{Action: "token."}, "0 2 4 6 8 10"},
+			"no wildcards":    {store.EventFilter{Action: "t%"}, ""},
+			"case counts":     {store.EventFilter{Action: "TOKEN"}, ""},
+			"by outcome":      {store.EventFilter{Outcome: audit.Refused}, "0 3 6 9"},
+			"since and until": {store.EventFilter{Since: minute(3), Until: minute(6)}, "3 4 5"},
+			"all together": {store.EventFilter{Action: "login", UserID: "usr_a", GrantID: "grt_a",
+				Outcome: audit.Refused, Since: minute(4), Until: minute(10)}, "9"},
 			"by request":              {store.EventFilter{RequestID: requests[5]}, "5"},
 			"a token by request":      {store.EventFilter{RequestID: requests[6]}, "6"},
 			"by no request":           {store.EventFilter{RequestID: "req_1"}, ""},

@@ -86,8 +86,8 @@ func TestRareEvents(t *testing.T) {
 	}
 }
 
-// manyEvents writes n events of the thirty days before now, of ten thousandth as many people and a thousandth as many clients, or
-// more if there are many. $N is their number, and i counts up to it.
+// manyEvents writes n events of the thirty days before now, of ten thousandth as many people and a thousandth as many
+// clients, or more if there are many. $N is their number, and i counts up to it.
 const manyEvents = `INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail,
 		request_id, address, user_agent, actor_type, actor_id, actor_name)
 	SELECT $T - ($N - i) * (2592000000000 / $N), 'evt_' || (1000000000 + i),
@@ -104,10 +104,12 @@ const manyEvents = `INSERT INTO events (at, id, action, outcome, reason, descrip
 func large(t testing.TB, dsn string, now time.Time, n int) map[string]store.EventFilter {
 	t.Helper()
 	handle := raw(t, dsn)
-	insert := strings.NewReplacer("$T", strconv.FormatInt(now.UnixMicro(), 10), "$N", strconv.Itoa(n)).Replace(manyEvents)
+	insert := strings.NewReplacer("$T", strconv.FormatInt(now.UnixMicro(), 10), "$N", strconv.Itoa(n)).
+		Replace(manyEvents)
 	into, _, _ := strings.Cut(insert, " FROM n")
 	for begin := 1; begin <= n; begin += 500000 { // each a transaction
-		_, err := handle.ExecContext(t.Context(), fmt.Sprintf("WITH RECURSIVE n (i) AS (SELECT CAST(%d AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < %d) %s FROM n",
+		_, err := handle.ExecContext(t.Context(), fmt.Sprintf("WITH RECURSIVE n (i) AS (SELECT CAST(%d AS BIGINT) "+
+			"UNION ALL SELECT i + 1 FROM n WHERE i < %d) %s FROM n",
 			begin, min(begin+499999, n), into))
 		if err != nil {
 			t.Fatal(err)
@@ -127,10 +129,12 @@ func large(t testing.TB, dsn string, now time.Time, n int) map[string]store.Even
 		"events_actor":    {Actor: "command:ada"},
 		"events_refused":  {Outcome: audit.Refused},
 		"events_action":   {Action: "client."},
-		"events_client, and refused at a resource": {ClientID: client, Outcome: audit.Refused, Resource: "https://r3.example/mcp"},
-		"events_re, for what is rare":              {Resource: "https://r2.example/mcp", Outcome: audit.Refused, Action: "token."},
-		"events_action, and allowed":               {Action: "client.", Outcome: audit.Allowed},
-		"events_actor, long ago":                   {Actor: "command:ada", Since: now.Add(-20 * 24 * time.Hour), Until: now.Add(-19 * 24 * time.Hour)},
+		"events_client, and refused at a resource": {ClientID: client, Outcome: audit.Refused,
+			Resource: "https://r3.example/mcp"},
+		"events_re, for what is rare": {Resource: "https://r2.example/mcp", Outcome: audit.Refused, Action: "token."},
+		"events_action, and allowed":  {Action: "client.", Outcome: audit.Allowed},
+		"events_actor, long ago": {Actor: "command:ada", Since: now.Add(-20 * 24 * time.Hour),
+			Until: now.Add(-19 * 24 * time.Hour)},
 	}
 }
 
@@ -230,7 +234,8 @@ func BenchmarkEvents(b *testing.B) {
 		if _, err := db.Tally(b.Context()); err != nil {
 			b.Fatal(err)
 		}
-		b.Logf("%s: %d events written in %s, tallied in %s", engine, n, filled.Sub(began).Round(time.Second), time.Since(filled).Round(time.Second))
+		b.Logf("%s: %d events written in %s, tallied in %s", engine, n, filled.Sub(began).Round(time.Second),
+			time.Since(filled).Round(time.Second))
 		filters["all"] = store.EventFilter{}
 		for _, name := range slices.Sorted(maps.Keys(filters)) {
 			b.Run(string(engine)+"/"+name, func(b *testing.B) {
@@ -320,7 +325,8 @@ func TestFlow(t *testing.T) {
 		}
 		for n, want := range map[string]string{
 			"without request": "without request", "alone": "alone", "refused": "sign code 0 1 … 29 reuse refused",
-			"reuse": "sign code 0 1 … 28 29 reuse refused", "code": "sign code 0 1 2 3 4", "20": "sign code 0 1 … 18 19 20 21 22 23",
+			"reuse": "sign code 0 1 … 28 29 reuse refused", "code": "sign code 0 1 2 3 4",
+			"20": "sign code 0 1 … 18 19 20 21 22 23",
 		} {
 			if got, _ := flow(n, store.Page{Limit: 6}); got != want {
 				t.Errorf("%s: %q, want %q", n, got, want)

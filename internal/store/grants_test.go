@@ -21,12 +21,14 @@ func TestGrantIsStoredWhole(t *testing.T) {
 		now := clock.Now()
 		at := func(n int) time.Time { return now.Add(time.Duration(n) * time.Microsecond) }
 		want := &oauth.Grant{
-			ID: "grt_1", ClientID: "mcp_1", UserID: "usr_1", ResourceID: "res_1", RedirectURI: "http://127.0.0.1/cb", Scope: scope.Of("a", "b:*"),
-			Refreshable: true, Secret: "s", Generation: 7, RotatedAt: at(1), SignedInAt: at(2), AMR: []string{"pwd", "otp"}, CreatedAt: at(3),
+			ID: "grt_1", ClientID: "mcp_1", UserID: "usr_1", ResourceID: "res_1", RedirectURI: "http://127.0.0.1/cb",
+			Scope: scope.Of("a", "b:*"), Refreshable: true, Secret: "s", Generation: 7, RotatedAt: at(1),
+			SignedInAt: at(2), AMR: []string{"pwd", "otp"}, CreatedAt: at(3),
 			LastUsedAt: at(4), ExpiresAt: at(5), EndsAt: at(6), RevokedAt: at(7), RevokedReason: "operator",
 		}
 		bare := &oauth.Grant{ID: "grt_2", CreatedAt: at(0), ExpiresAt: at(9), EndsAt: at(8)}
-		code := &oauth.Code{Hash: "h", GrantID: "grt_1", RedirectURI: "http://127.0.0.1/cb", Challenge: "c", ExpiresAt: at(1), SpentAt: at(2)}
+		code := &oauth.Code{Hash: "h", GrantID: "grt_1", RedirectURI: "http://127.0.0.1/cb", Challenge: "c",
+			ExpiresAt: at(1), SpentAt: at(2)}
 		update(t, db, func(tx *store.Tx) error {
 			return errors.Join(tx.CreateGrant(want), tx.CreateGrant(bare), tx.CreateCode(code))
 		})
@@ -58,9 +60,12 @@ var deaths = map[string]func(tx *store.Tx, clock *storetest.Clock, g *oauth.Gran
 		_, err := tx.RevokeGrant(g.ID, "operator")
 		return err
 	},
-	"user deleted":   func(tx *store.Tx, _ *storetest.Clock, g *oauth.Grant) error { return tx.DeleteUser(g.UserID) },
-	"client deleted": func(tx *store.Tx, _ *storetest.Clock, g *oauth.Grant) error { return tx.DeleteClient(g.ClientID) },
-	"expired":        func(_ *store.Tx, clock *storetest.Clock, g *oauth.Grant) error { clock.Set(g.ExpiresAt); return nil },
+	"user deleted": func(tx *store.Tx, _ *storetest.Clock, g *oauth.Grant) error { return tx.DeleteUser(g.UserID) },
+	"client deleted": func(tx *store.Tx, _ *storetest.Clock,
+		g *oauth.Grant) error {
+		return tx.DeleteClient(g.ClientID)
+	},
+	"expired": func(_ *store.Tx, clock *storetest.Clock, g *oauth.Grant) error { clock.Set(g.ExpiresAt); return nil },
 }
 
 func TestSpendCode(t *testing.T) {
@@ -122,19 +127,22 @@ func TestRedeemGrant(t *testing.T) {
 			t.Fatal("not live")
 		}
 		clock.Advance(time.Second)
-		update(t, db, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt.Add(time.Hour), oauth.MethodNone) })
+		update(t, db,
+			func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt.Add(time.Hour), oauth.MethodNone) })
 		g.Generation, g.LastUsedAt, g.ExpiresAt, g.Method = 1, clock.Now(), g.EndsAt, oauth.MethodNone
 		view(t, db, func(tx *store.Tx) error {
 			got, err := tx.Grant(g.ID)
 			same(t, g, got)
 			return err
 		})
-		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone) })
+		expect(t, db, store.ErrNotFound,
+			func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone) })
 		for _, name := range []string{"revoked", "expired"} {
 			t.Run(name, func(t *testing.T) {
 				g, _ := consented(t, db, user, client, resource)
 				update(t, db, func(tx *store.Tx) error { return deaths[name](tx, clock, g) })
-				expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone) })
+				expect(t, db, store.ErrNotFound,
+					func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, g.EndsAt, oauth.MethodNone) })
 			})
 		}
 	})
@@ -390,8 +398,10 @@ func TestSweep(t *testing.T) {
 				tx.ClientUsed(client.ID),
 				tx.CreateClient(&oauth.Client{ID: "mcp_new", Origin: oauth.ByRegistration, CreatedAt: start}, ""),
 				tx.CreateClient(&oauth.Client{ID: "mcp_operator", Origin: oauth.ByOperator, CreatedAt: start}, ""),
-				tx.CreateSession(&identity.Session{Hash: "short", UserID: user.ID, ExpiresAt: start.Add(time.Hour), EndsAt: start.Add(time.Hour)}),
-				tx.CreateSession(&identity.Session{Hash: "long", UserID: user.ID, ExpiresAt: start.Add(60 * day), EndsAt: start.Add(60 * day)}),
+				tx.CreateSession(&identity.Session{Hash: "short", UserID: user.ID, ExpiresAt: start.Add(time.Hour),
+					EndsAt: start.Add(time.Hour)}),
+				tx.CreateSession(&identity.Session{Hash: "long", UserID: user.ID, ExpiresAt: start.Add(60 * day),
+					EndsAt: start.Add(60 * day)}),
 				tx.CreateKey(store.Key{KID: "gone", CreatedAt: start, ExpiresAt: start.Add(time.Hour)}),
 				tx.CreateKey(store.Key{KID: "signing", CreatedAt: start}),
 			}

@@ -93,12 +93,14 @@ type act struct {
 func acts(now time.Time) []act {
 	few := store.Page{Limit: 5, Newest: true}
 	later := now.Add(time.Hour)
-	grant := &oauth.Grant{ID: "grt_another", ClientID: "mcp_1", UserID: "usr_1", ResourceID: "res_1", RedirectURI: "https://app.example/cb",
-		Scope: scope.Of("mcp:tools:weather"), CreatedAt: now, ExpiresAt: now.Add(time.Minute), EndsAt: later}
+	grant := &oauth.Grant{ID: "grt_another", ClientID: "mcp_1", UserID: "usr_1", ResourceID: "res_1",
+		RedirectURI: "https://app.example/cb", Scope: scope.Of("mcp:tools:weather"), CreatedAt: now,
+		ExpiresAt: now.Add(time.Minute), EndsAt: later}
 	client := &oauth.Client{ID: "mcp_another", Origin: oauth.ByRegistration, CreatedAt: now}
 	known := &oauth.Client{ID: "mcp_1"}
 	known.RedirectURIs = []string{"https://app.example/another"}
-	resource := &oauth.Resource{ID: "res_another", Identifier: "https://another.example.com", CreatedAt: now, UpdatedAt: now}
+	resource := &oauth.Resource{ID: "res_another", Identifier: "https://another.example.com", CreatedAt: now,
+		UpdatedAt: now}
 	var none string
 	ok := func(_ any, err error) error { return err }
 	listed := func(_ any, _ string, err error) error { return err }
@@ -106,18 +108,24 @@ func acts(now time.Time) []act {
 		{"Approval", func(tx *store.Tx) error { return ok(tx.Approval("mcp_1", "usr_1", "req_1")) }, none},
 		{"ApproveForGroup", func(tx *store.Tx) error { return tx.ApproveForGroup("mcp_1", "grp_crowd") }, none},
 		{"ApproveOnce", func(tx *store.Tx) error { return tx.ApproveOnce("mcp_1", "usr_1", later) }, none},
-		{"ApprovedGroups", func(tx *store.Tx) error { return ok(tx.ApprovedGroups("mcp_1")) }, "an operator sees them all"},
+		{"ApprovedGroups", func(tx *store.Tx) error { return ok(tx.ApprovedGroups("mcp_1")) },
+			"an operator sees them all"},
 		{"Block", func(tx *store.Tx) error { return ok(tx.Block("mcp_1")) }, none},
 		{"Blocks", func(tx *store.Tx) error { return listed(tx.Blocks(few)) }, none},
-		{"BlocksNow", func(tx *store.Tx) error { return ok(tx.BlocksNow()) }, "operators make few blocks, and memory has them"},
+		{"BlocksNow", func(tx *store.Tx) error { return ok(tx.BlocksNow()) },
+			"operators make few blocks, and memory has them"},
 		{"CreateBlock", func(tx *store.Tx) error {
 			return tx.CreateBlock(&oauth.Block{ID: "blk_another", ClientID: "mcp_another", CreatedAt: now})
 		}, none},
 		{"DeleteBlock", func(tx *store.Tx) error { return tx.DeleteBlock("blk_mcp_1") }, none},
-		{"Dismiss", func(tx *store.Tx) error { return ok(tx.Dismiss("mcp_1")) }, "it forgets everybody who waits for the client"},
-		{"EndApprovals", func(tx *store.Tx) error { return tx.EndApprovals("mcp_1") }, "it ends every approval of the client"},
-		{"EndWaiting", func(tx *store.Tx) error { return tx.EndWaiting("mcp_1") }, "it forgets everybody who waits for the client"},
-		{"RevokeClientGrants", func(tx *store.Tx) error { return tx.RevokeClientGrants("mcp_1", "client_blocked") }, "it ends every live grant of the client"},
+		{"Dismiss", func(tx *store.Tx) error { return ok(tx.Dismiss("mcp_1")) },
+			"it forgets everybody who waits for the client"},
+		{"EndApprovals", func(tx *store.Tx) error { return tx.EndApprovals("mcp_1") },
+			"it ends every approval of the client"},
+		{"EndWaiting", func(tx *store.Tx) error { return tx.EndWaiting("mcp_1") },
+			"it forgets everybody who waits for the client"},
+		{"RevokeClientGrants", func(tx *store.Tx) error { return tx.RevokeClientGrants("mcp_1", "client_blocked") },
+			"it ends every live grant of the client"},
 		{"SpendApproval", func(tx *store.Tx) error { return ok(tx.SpendApproval("mcp_1", "usr_1", "req_1", later)) }, none},
 		{"Wait", func(tx *store.Tx) error {
 			return ok(tx.Wait(&store.Waiting{ClientID: "mcp_2", UserID: "usr_2"}))
@@ -125,7 +133,8 @@ func acts(now time.Time) []act {
 		{"Waiting", func(tx *store.Tx) error { _, _, err := tx.Waiting("mcp_1", "usr_1"); return err }, none},
 		{"WaitingClients", func(tx *store.Tx) error { return listed(tx.WaitingClients(few)) }, none},
 		{"WaitingCount", func(tx *store.Tx) error { return ok(tx.WaitingCount()) }, "a thousand clients wait at most"},
-		{"WaitingOf", func(tx *store.Tx) error { return ok(tx.WaitingOf("usr_2")) }, "a person makes twenty clients wait at most"},
+		{"WaitingOf", func(tx *store.Tx) error { return ok(tx.WaitingOf("usr_2")) },
+			"a person makes twenty clients wait at most"},
 		{"AnotherCode", func(tx *store.Tx) error {
 			begun := store.Decision{UserID: "usr_1", GrantID: "grt_new"}
 			if _, _, err := tx.Decide("req_new", begun, later); err != nil {
@@ -147,10 +156,12 @@ func acts(now time.Time) []act {
 			return listed(tx.Clients(store.ClientFilter{}, store.Page{Limit: 5, Begins: "Agent"}))
 		}, none},
 		{"Clients of an origin that begin", func(tx *store.Tx) error {
-			return listed(tx.Clients(store.ClientFilter{Origin: oauth.ByRegistration}, store.Page{Limit: 5, Begins: "Agent 1"}))
+			return listed(tx.Clients(store.ClientFilter{Origin: oauth.ByRegistration},
+				store.Page{Limit: 5, Begins: "Agent 1"}))
 		}, none},
 		{"Clients of another origin that begin", func(tx *store.Tx) error {
-			return listed(tx.Clients(store.ClientFilter{Origin: oauth.ByOperator}, store.Page{Limit: 5, Begins: "Agent"}))
+			return listed(tx.Clients(store.ClientFilter{Origin: oauth.ByOperator},
+				store.Page{Limit: 5, Begins: "Agent"}))
 		}, none},
 		{"Code", func(tx *store.Tx) error { return ok(tx.Code("code new")) }, none},
 		{"CompleteSetup", func(tx *store.Tx) error { return ok(tx.CompleteSetup("setup")) }, none},
@@ -166,12 +177,14 @@ func acts(now time.Time) []act {
 			return tx.CreateGroup(&identity.Group{ID: "grp_another", Name: "another", CreatedAt: now})
 		}, none},
 		{"CreateInitialToken", func(tx *store.Tx) error {
-			return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_another", Hash: "iat another", CreatedAt: now})
+			return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_another", Hash: "iat another",
+				CreatedAt: now})
 		}, none},
 		{"CreateKey", func(tx *store.Tx) error { return tx.CreateKey(store.Key{KID: "kid", CreatedAt: now, ActiveAt: now}) }, none},
 		{"CreateResource", func(tx *store.Tx) error { return tx.CreateResource(resource) }, none},
 		{"CreateSession", func(tx *store.Tx) error {
-			return tx.CreateSession(&identity.Session{Hash: "session another", UserID: "usr_1", ExpiresAt: later, EndsAt: later})
+			return tx.CreateSession(&identity.Session{Hash: "session another", UserID: "usr_1", ExpiresAt: later,
+				EndsAt: later})
 		}, none},
 		{"CreateUser", func(tx *store.Tx) error {
 			return tx.CreateUser(&identity.User{ID: "usr_another", Email: "another@example.com", CreatedAt: now})
@@ -188,18 +201,24 @@ func acts(now time.Time) []act {
 			_, _, err := tx.Decide("req_another", store.Decision{}, later)
 			return err
 		}, none},
-		{"DeleteClient", func(tx *store.Tx) error { return tx.DeleteClient("mcp_1") }, "it ends every live grant of the client"},
-		{"DeleteGroup", func(tx *store.Tx) error { return tx.DeleteGroup("grp_crowd") }, "it ends every membership of the group"},
-		{"DeleteResource", func(tx *store.Tx) error { return tx.DeleteResource("res_1") }, "it ends every live grant of the resource"},
-		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") }, "it ends every live grant and session of the account"},
+		{"DeleteClient", func(tx *store.Tx) error { return tx.DeleteClient("mcp_1") },
+			"it ends every live grant of the client"},
+		{"DeleteGroup", func(tx *store.Tx) error { return tx.DeleteGroup("grp_crowd") },
+			"it ends every membership of the group"},
+		{"DeleteResource", func(tx *store.Tx) error { return tx.DeleteResource("res_1") },
+			"it ends every live grant of the resource"},
+		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") },
+			"it ends every live grant and session of the account"},
 		{"DescribeGroup", func(tx *store.Tx) error { return tx.DescribeGroup("grp_crowd", "everybody") }, none},
 		{"DisableClient", func(tx *store.Tx) error { return tx.DisableClient("mcp_1") }, none},
-		{"DisableUser", func(tx *store.Tx) error { return tx.DisableUser("usr_1") }, "it ends every session of the account"},
+		{"DisableUser", func(tx *store.Tx) error { return tx.DisableUser("usr_1") },
+			"it ends every session of the account"},
 		{"EnableClient", func(tx *store.Tx) error { return tx.EnableClient("mcp_1") }, none},
 		{"EnableUser", func(tx *store.Tx) error { return tx.EnableUser("usr_1") }, none},
 		{"EndSetup", func(tx *store.Tx) error { return tx.EndSetup() }, none},
 		{"EndSession", func(tx *store.Tx) error { return tx.EndSession("session 1") }, none},
-		{"EndSessions", func(tx *store.Tx) error { return tx.EndSessions("usr_1") }, "it ends every session of the account"},
+		{"EndSessions", func(tx *store.Tx) error { return tx.EndSessions("usr_1") },
+			"it ends every session of the account"},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{ClientID: "mcp_1"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{UserID: "usr_1"}, few)) }, none},
@@ -216,7 +235,8 @@ func acts(now time.Time) []act {
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Address: "192.0.2.1"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{RequestID: "req"}, few)) }, none},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Actor: "command:ada"}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Action: "token."}, few)) }, "it looks at 5,000 events at most"},
+		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Action: "token."}, few)) },
+			"it looks at 5,000 events at most"},
 		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Outcome: audit.Refused}, few)) }, none},
 		{"Events", func(tx *store.Tx) error {
 			return listed(tx.Events(store.EventFilter{ClientID: "mcp_1", Resource: "https://mcp.example.com"}, few))
@@ -244,7 +264,8 @@ func acts(now time.Time) []act {
 		}, none},
 		{"Group", func(tx *store.Tx) error { return ok(tx.Group("crowd")) }, none},
 		{"Groups", func(tx *store.Tx) error { return listed(tx.Groups(few)) }, none},
-		{"Groups that begin", func(tx *store.Tx) error { return listed(tx.Groups(store.Page{Limit: 5, Begins: "group"})) }, none},
+		{"Groups that begin",
+			func(tx *store.Tx) error { return listed(tx.Groups(store.Page{Limit: 5, Begins: "group"})) }, none},
 		{"Answer", func(tx *store.Tx) error {
 			if _, err := tx.Answer("client mcp_1", "POST /things", "another"); !errors.Is(err, store.ErrNotFound) {
 				return err
@@ -254,12 +275,14 @@ func acts(now time.Time) []act {
 		{"KeepAnswer", func(tx *store.Tx) error {
 			return tx.KeepAnswer("client mcp_new", "POST /things", "key", &store.Answer{BodyHash: "hash", Status: 200})
 		}, none},
-		{"ClientsLastUsed", func(tx *store.Tx) error { return ok(tx.ClientsLastUsed("mcp_1")) }, "it looks at the newest events of each client on a page, a fixed number of them"},
+		{"ClientsLastUsed", func(tx *store.Tx) error { return ok(tx.ClientsLastUsed("mcp_1")) },
+			"it looks at the newest events of each client on a page, a fixed number of them"},
 		{"GrantParties", func(tx *store.Tx) error { _, _, err := tx.GrantParties("grt_1"); return err }, none},
 		{"InitialToken", func(tx *store.Tx) error { return ok(tx.InitialToken("iat_1")) }, none},
 		{"InitialTokens", func(tx *store.Tx) error { return listed(tx.InitialTokens(few)) }, none},
 		{"Keys", func(tx *store.Tx) error { return ok(tx.Keys()) }, none},
-		{"LiveGrants", func(tx *store.Tx) error { return ok(tx.LiveGrants(store.GrantFilter{UserID: "usr_1"})) }, "an operator is told what a reset ended"},
+		{"LiveGrants", func(tx *store.Tx) error { return ok(tx.LiveGrants(store.GrantFilter{UserID: "usr_1"})) },
+			"an operator is told what a reset ended"},
 		{"LiveInitialToken", func(tx *store.Tx) error { return ok(tx.LiveInitialToken("iat 1")) }, none},
 		{"LockClient", func(tx *store.Tx) error { return ok(tx.LockClient("mcp_1")) }, none},
 		{"LockGroup", func(tx *store.Tx) error { return ok(tx.LockGroup("crowd")) }, none},
@@ -269,7 +292,8 @@ func acts(now time.Time) []act {
 		{"LockUser", func(tx *store.Tx) error { return ok(tx.LockUser("1@example.com")) }, none},
 		{"Members", func(tx *store.Tx) error { return listed(tx.Members("grp_crowd", few)) }, none},
 		{"Names", func(tx *store.Tx) error {
-			return ok(tx.Names([]string{"mcp_1", "mcp_gone"}, []string{"usr_1", "usr_2"}, []string{"https://mcp.example.com"}))
+			return ok(tx.Names([]string{"mcp_1", "mcp_gone"}, []string{"usr_1", "usr_2"},
+				[]string{"https://mcp.example.com"}))
 		}, none},
 		{"OfferSetup", func(tx *store.Tx) error { return ok(tx.OfferSetup("setup", later)) }, none},
 		{"Parties", func(tx *store.Tx) error { return ok(tx.Parties("mcp_1", "res_1", "usr_1")) }, none},
@@ -282,7 +306,8 @@ func acts(now time.Time) []act {
 		{"ReplaceSecret", func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_1", "hash", later) }, none},
 		{"Resource", func(tx *store.Tx) error { return ok(tx.Resource("https://mcp.example.com")) }, none},
 		{"ResourcePage", func(tx *store.Tx) error { return listed(tx.ResourcePage(few)) }, none},
-		{"ResourcePage that begins", func(tx *store.Tx) error { return listed(tx.ResourcePage(store.Page{Limit: 5, Begins: "w"})) }, none},
+		{"ResourcePage that begins",
+			func(tx *store.Tx) error { return listed(tx.ResourcePage(store.Page{Limit: 5, Begins: "w"})) }, none},
 		{"Resources", func(tx *store.Tx) error { return ok(tx.Resources()) }, none},
 		{"RevokeGrant", func(tx *store.Tx) error { return ok(tx.RevokeGrant("grt_1", "operator")) }, none},
 		{"RevokeInitialToken", func(tx *store.Tx) error { return ok(tx.RevokeInitialToken("iat_1")) }, none},
@@ -293,7 +318,8 @@ func acts(now time.Time) []act {
 			return nil
 		}, "an operator names it by its id alone, so it is looked for among those that are not over"},
 		{"RevokeToken", func(tx *store.Tx) error { return ok(tx.RevokeToken("jti another", later)) }, none},
-		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") }, "it ends every live grant of the account"},
+		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") },
+			"it ends every live grant of the account"},
 		{"RotateGrant", func(tx *store.Tx) error { return ok(tx.RotateGrant("grt_1", 1, later)) }, none},
 		{"SeenSession", func(tx *store.Tx) error { return tx.SeenSession("session 1", later) }, none},
 		{"Session", func(tx *store.Tx) error { _, _, err := tx.Session("session 1"); return err }, none},
@@ -318,11 +344,13 @@ func acts(now time.Time) []act {
 			return err
 		}, none},
 		{"TokenParties", func(tx *store.Tx) error {
-			_, _, _, err := tx.TokenParties(&oauth.Claims{ID: "tok_1.jti", ClientID: "mcp_1", Audience: "https://mcp.example.com"})
+			_, _, _, err := tx.TokenParties(&oauth.Claims{ID: "tok_1.jti", ClientID: "mcp_1",
+				Audience: "https://mcp.example.com"})
 			return err
 		}, none},
 		{"Touch", func(tx *store.Tx) error { tx.Touch(store.Clients); return nil }, none},
-		{"UnusedClients", func(tx *store.Tx) error { return ok(tx.UnusedClients()) }, "ten thousand at most, counted once in a hundred registrations"},
+		{"UnusedClients", func(tx *store.Tx) error { return ok(tx.UnusedClients()) },
+			"ten thousand at most, counted once in a hundred registrations"},
 		{"UpdateClient", func(tx *store.Tx) error { return tx.UpdateClient(known) }, none},
 		{"UpdateKey", func(tx *store.Tx) error {
 			if err := tx.UpdateKey(store.Key{KID: "kid"}); !errors.Is(err, store.ErrNotFound) {
@@ -337,7 +365,8 @@ func acts(now time.Time) []act {
 		{"UserByEmail", func(tx *store.Tx) error { return ok(tx.UserByEmail("1@example.com")) }, none},
 		{"Users", func(tx *store.Tx) error { return listed(tx.Users(few)) }, none},
 		{"Users that begin", func(tx *store.Tx) error { return listed(tx.Users(store.Page{Limit: 5, Begins: "1"})) }, none},
-		{"Users that share a name", func(tx *store.Tx) error { return listed(tx.Users(store.Page{Limit: 5, Begins: "ada"})) }, none},
+		{"Users that share a name",
+			func(tx *store.Tx) error { return listed(tx.Users(store.Page{Limit: 5, Begins: "ada"})) }, none},
 	}
 }
 
@@ -421,9 +450,11 @@ func fill(t testing.TB, dsn string, now time.Time) {
 	t.Helper()
 	handle := raw(t, dsn)
 	for _, insert := range append(pastOf, "ANALYZE") {
-		insert = strings.NewReplacer("$T", strconv.FormatInt(now.UnixMicro(), 10), "$S", "CAST(1000000 AS BIGINT)").Replace(insert)
+		insert = strings.NewReplacer("$T", strconv.FormatInt(now.UnixMicro(), 10), "$S", "CAST(1000000 AS BIGINT)").
+			Replace(insert)
 		if into, _, found := strings.Cut(insert, " FROM n"); found {
-			insert = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(past) + ") " + into + " FROM n"
+			insert = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(past) +
+				") " + into + " FROM n"
 		}
 		if _, err := handle.ExecContext(t.Context(), insert); err != nil {
 			t.Fatalf("%v: %s", err, insert)
@@ -491,8 +522,8 @@ func of(engine storetest.Engine, statement string) string {
 }
 
 // short are the tables that have few rows in any installation, and the subqueries that return few.
-var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "setup", "tallied", "newest", "next", "fresh",
-	"client_blocks", "waiting_clients", "resource_names",
+var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "setup", "tallied", "newest",
+	"next", "fresh", "client_blocks", "waiting_clients", "resource_names",
 	"one", "known"}
 
 // A scan is a step of a plan that looks at every row of a table, as SQLite and PostgreSQL print it.
@@ -546,7 +577,8 @@ func meter(t *testing.T, dsn string) func(statement string) int {
 		}
 		defer func() { _ = tx.Rollback() }()
 		var text string
-		err = tx.QueryRowContext(context.Background(), "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "+statement).Scan(&text)
+		err = tx.QueryRowContext(context.Background(),
+			"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "+statement).Scan(&text)
 		if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "23503" {
 			return 0 // it adds a row to another that a statement before it inserts
 		}

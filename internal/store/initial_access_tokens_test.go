@@ -13,11 +13,13 @@ import (
 func TestInitialTokens(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
-		twice := &oauth.InitialAccessToken{ID: "iat_1", Hash: "twice", Name: "Team ☀", MaxUses: 2, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
+		twice := &oauth.InitialAccessToken{ID: "iat_1", Hash: "twice", Name: "Team ☀", MaxUses: 2, CreatedAt: now,
+			ExpiresAt: now.Add(time.Hour)}
 		always := &oauth.InitialAccessToken{ID: "iat_2", Hash: "always", CreatedAt: now.Add(time.Second)}
 		revoked := &oauth.InitialAccessToken{ID: "iat_3", Hash: "revoked", CreatedAt: now.Add(2 * time.Second)}
 		update(t, db, func(tx *store.Tx) error {
-			return errors.Join(tx.CreateInitialToken(twice), tx.CreateInitialToken(always), tx.CreateInitialToken(revoked))
+			return errors.Join(tx.CreateInitialToken(twice), tx.CreateInitialToken(always),
+				tx.CreateInitialToken(revoked))
 		})
 		revoke := func(id string, want bool) {
 			t.Helper()
@@ -70,7 +72,8 @@ func TestInitialTokens(t *testing.T) {
 		})
 		t.Run("expired", func(t *testing.T) {
 			update(t, db, func(tx *store.Tx) error {
-				return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_5", Hash: "short", CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(time.Minute)})
+				return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_5", Hash: "short", CreatedAt: tx.Now(),
+					ExpiresAt: tx.Now().Add(time.Minute)})
 			})
 			clock.Advance(time.Minute - time.Microsecond)
 			spend(t, "short", "iat_5")
@@ -93,7 +96,8 @@ func TestInitialTokens(t *testing.T) {
 			for range rounds {
 				hash := oauth.NewID("")
 				update(t, nodes[0], func(tx *store.Tx) error {
-					return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: hash, Hash: hash, Uses: 6, MaxUses: 7, CreatedAt: tx.Now()})
+					return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: hash, Hash: hash, Uses: 6, MaxUses: 7,
+						CreatedAt: tx.Now()})
 				})
 				n := race(t, nodes, func(tx *store.Tx) (bool, error) {
 					_, err := tx.SpendInitialToken(hash)
@@ -114,10 +118,12 @@ func TestReplaceMetadata(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		c := &oauth.Client{
-			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: []string{"a"}, Resources: []string{"https://x"}, AccessTTL: time.Minute,
-			CreatedAt: now, ApprovedAt: now, DisabledAt: now, UsedAt: now, RegistrationToken: "hash",
-			Metadata: oauth.Metadata{Name: "Agent", URI: "https://a.example/", RedirectURIs: []string{"https://a.example/cb"}, Method: oauth.MethodBasic},
-			Secrets:  []oauth.Secret{{Hash: "secret", CreatedAt: now}},
+			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: []string{"a"}, Resources: []string{"https://x"},
+			AccessTTL: time.Minute, CreatedAt: now, ApprovedAt: now, DisabledAt: now, UsedAt: now,
+			RegistrationToken: "hash",
+			Metadata: oauth.Metadata{Name: "Agent", URI: "https://a.example/",
+				RedirectURIs: []string{"https://a.example/cb"}, Method: oauth.MethodBasic},
+			Secrets: []oauth.Secret{{Hash: "secret", CreatedAt: now}},
 		}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateClient(c, "") })
 		clock.Advance(time.Hour)
@@ -136,13 +142,15 @@ func TestReplaceMetadata(t *testing.T) {
 			c.Version++
 			update(t, db, func(tx *store.Tx) error { return tx.ReplaceMetadata(said, keepApproval) })
 		}
-		c.Metadata = oauth.Metadata{Name: "Agent 2", RedirectURIs: []string{"https://a.example/cb"}, Method: oauth.MethodPost}
+		c.Metadata = oauth.Metadata{Name: "Agent 2", RedirectURIs: []string{"https://a.example/cb"},
+			Method: oauth.MethodPost}
 		replace(true)
 		check(t)
 		c.RedirectURIs = []string{"https://a.example/cb", "https://b.example/cb"}
 		c.ApprovedAt, c.ChangedAt, c.FetchedAt = time.Time{}, clock.Now(), clock.Now()
 		replace(false)
 		check(t)
-		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.ReplaceMetadata(&oauth.Client{ID: "mcp_2"}, false) })
+		expect(t, db, store.ErrNotFound,
+			func(tx *store.Tx) error { return tx.ReplaceMetadata(&oauth.Client{ID: "mcp_2"}, false) })
 	})
 }

@@ -116,7 +116,8 @@ func TestOpenErrors(t *testing.T) {
 
 // FL-08, TK-62: an unreachable database is a temporary fault, neither a refusal nor a panic.
 func TestUnreachable(t *testing.T) {
-	db, err := store.Open(t.Context(), "postgres://u:hunter2@127.0.0.1:1/x", store.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	db, err := store.Open(t.Context(), "postgres://u:hunter2@127.0.0.1:1/x",
+		store.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

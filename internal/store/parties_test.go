@@ -17,7 +17,8 @@ func TestParties(t *testing.T) {
 		claims := &oauth.Claims{ID: g.ID + ".x", ClientID: client.ID, Audience: resource.Identifier}
 		own := &oauth.Claims{ID: "tok_x.y", ClientID: client.ID, Audience: resource.Identifier}
 		people := func() *store.Parties {
-			return &store.Parties{Client: client, Resource: resource, User: &identity.User{ID: user.ID, Email: user.Email, DisabledAt: user.DisabledAt}}
+			return &store.Parties{Client: client, Resource: resource,
+				User: &identity.User{ID: user.ID, Email: user.Email, DisabledAt: user.DisabledAt}}
 		}
 		// all looks for want in every way, in what only reads and in what writes.
 		all := func(t *testing.T, want *store.Parties) {
@@ -108,7 +109,8 @@ func TestParties(t *testing.T) {
 				update(t, db, func(tx *store.Tx) error { return errOf(tx.RevokeToken(c.ID, clock.Now())) })
 				for _, jti := range []string{c.ID, c.ID + "z"} {
 					view(t, db, func(tx *store.Tx) error {
-						_, _, revoked, err := tx.TokenParties(&oauth.Claims{ID: jti, ClientID: c.ClientID, Audience: c.Audience})
+						_, _, revoked, err := tx.TokenParties(&oauth.Claims{ID: jti, ClientID: c.ClientID,
+							Audience: c.Audience})
 						if revoked != (jti == c.ID) {
 							t.Errorf("%s: revoked is %v", jti, revoked)
 						}

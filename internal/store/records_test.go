@@ -35,11 +35,13 @@ func TestResources(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		full := &oauth.Resource{
 			ID: "res_1", Identifier: "https://mcp.example.com/mcp", Name: "Wetter ☀", SigningAlg: "EdDSA",
-			Scopes:    []oauth.ResourceScope{{Name: "mcp:tools:weather", Description: "Weather \"forecasts\"", Default: true}, {Name: "mcp:*"}},
+			Scopes: []oauth.ResourceScope{{Name: "mcp:tools:weather", Description: "Weather \"forecasts\"",
+				Default: true}, {Name: "mcp:*"}},
 			AccessTTL: 5 * time.Minute, RefreshIdleTTL: time.Hour, RefreshMaxTTL: 36500 * 24 * time.Hour,
 			CreatedAt: clock.Now(), UpdatedAt: clock.Now(),
 		}
-		bare := &oauth.Resource{ID: "res_2", Identifier: "https://two.example.com", CreatedAt: clock.Now().Add(time.Second), UpdatedAt: clock.Now()}
+		bare := &oauth.Resource{ID: "res_2", Identifier: "https://two.example.com",
+			CreatedAt: clock.Now().Add(time.Second), UpdatedAt: clock.Now()}
 		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateResource(full), tx.CreateResource(bare)) })
 		view(t, db, func(tx *store.Tx) error {
 			for _, name := range []string{full.ID, full.Identifier} {
@@ -96,13 +98,17 @@ func TestClients(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
 		full := &oauth.Client{
-			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: scope.Of("a", "b:*"), Resources: []string{"https://x", "https://y"},
-			ResourceServer: "https://rs", AccessTTL: time.Minute, CreatedAt: now, ApprovedAt: now.Add(1 * time.Microsecond), UsedAt: now.Add(2 * time.Microsecond),
+			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: scope.Of("a", "b:*"),
+			Resources:      []string{"https://x", "https://y"},
+			ResourceServer: "https://rs", AccessTTL: time.Minute, CreatedAt: now,
+			ApprovedAt: now.Add(1 * time.Microsecond), UsedAt: now.Add(2 * time.Microsecond),
 			Metadata: oauth.Metadata{
-				Name: "Agent \x00 ☀", RedirectURIs: []string{"http://127.0.0.1/cb"}, GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
-				Method: oauth.MethodBasic, Contacts: []string{"a@example.com"}, Scope: "x y",
+				Name: "Agent \x00 ☀", RedirectURIs: []string{"http://127.0.0.1/cb"},
+				GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+				Method:     oauth.MethodBasic, Contacts: []string{"a@example.com"}, Scope: "x y",
 			},
-			Secrets: []oauth.Secret{{Hash: "new", CreatedAt: now}, {Hash: "old", CreatedAt: now.Add(-time.Hour), ExpiresAt: now.Add(time.Hour)}},
+			Secrets: []oauth.Secret{{Hash: "new", CreatedAt: now},
+				{Hash: "old", CreatedAt: now.Add(-time.Hour), ExpiresAt: now.Add(time.Hour)}},
 		}
 		bare := &oauth.Client{ID: "mcp_2", Origin: oauth.ByOperator, CreatedAt: now}
 		update(t, db, func(tx *store.Tx) error {
@@ -142,7 +148,8 @@ func TestClients(t *testing.T) {
 			})
 		})
 		t.Run("UpdateClient keeps the fingerprint of the same metadata alone", func(t *testing.T) {
-			printed := &oauth.Client{ID: "mcp_4", CreatedAt: now, Metadata: oauth.Metadata{Name: "A", RedirectURIs: []string{"https://a.example/cb"}}}
+			printed := &oauth.Client{ID: "mcp_4", CreatedAt: now,
+				Metadata: oauth.Metadata{Name: "A", RedirectURIs: []string{"https://a.example/cb"}}}
 			update(t, db, func(tx *store.Tx) error { return tx.CreateClient(printed, "another") })
 			find := func(tx *store.Tx) error {
 				_, err := tx.ClientByFingerprint("another")
@@ -222,7 +229,8 @@ func TestUnusedClients(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		update(t, db, func(tx *store.Tx) error {
 			for i := range 6 {
-				c := &oauth.Client{ID: fmt.Sprint("mcp_", i), Origin: oauth.ByRegistration, CreatedAt: clock.Now().Add(time.Duration(-i) * time.Hour)}
+				c := &oauth.Client{ID: fmt.Sprint("mcp_", i), Origin: oauth.ByRegistration,
+					CreatedAt: clock.Now().Add(time.Duration(-i) * time.Hour)}
 				if i == 5 {
 					c.Origin = oauth.ByOperator
 				}
@@ -262,7 +270,8 @@ func TestUnusedClients(t *testing.T) {
 
 func TestUsers(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
-		ada := &identity.User{ID: "usr_1", Email: "Ada@Example.com", Name: "Ada ☀", PasswordHash: "$argon2id$1", CreatedAt: clock.Now()}
+		ada := &identity.User{ID: "usr_1", Email: "Ada@Example.com", Name: "Ada ☀", PasswordHash: "$argon2id$1",
+			CreatedAt: clock.Now()}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
 		t.Run("LG-06 an address is one however it is spelled", func(t *testing.T) {
 			for _, spelling := range []string{"ada@example.com", " ADA@EXAMPLE.COM ", "ａda@example.com"} {
@@ -279,11 +288,12 @@ func TestUsers(t *testing.T) {
 		update(t, db, func(tx *store.Tx) error { return tx.SetPassword("usr_1", "$argon2id$2") })
 		_, client, resource := people(t, db)
 		g := redeemed(t, db, ada, client, resource)
-		session := &identity.Session{Hash: "h1", UserID: "usr_1", SignedInAt: clock.Now(), AMR: []string{"pwd", "otp"}, SeenAt: clock.Now(),
-			ExpiresAt: clock.Now().Add(time.Hour), EndsAt: clock.Now().Add(2 * time.Hour)}
+		session := &identity.Session{Hash: "h1", UserID: "usr_1", SignedInAt: clock.Now(), AMR: []string{"pwd", "otp"},
+			SeenAt: clock.Now(), ExpiresAt: clock.Now().Add(time.Hour), EndsAt: clock.Now().Add(2 * time.Hour)}
 		second := *session
 		second.Hash = "h2"
-		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateSession(session), tx.CreateSession(&second)) })
+		update(t, db,
+			func(tx *store.Tx) error { return errors.Join(tx.CreateSession(session), tx.CreateSession(&second)) })
 		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateSession(session) })
 
 		update(t, db, func(tx *store.Tx) error { return tx.DisableUser("usr_1") })
@@ -310,7 +320,8 @@ func TestUsers(t *testing.T) {
 			}
 			return nil
 		})
-		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateSession(session), tx.DeleteUser("usr_1")) })
+		update(t, db,
+			func(tx *store.Tx) error { return errors.Join(tx.CreateSession(session), tx.DeleteUser("usr_1")) })
 		view(t, db, func(tx *store.Tx) error {
 			if _, _, err := tx.Session("h1"); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("session of a deleted user: %v", err)
@@ -339,7 +350,8 @@ func TestSessions(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, _, _ := people(t, db)
 		begin := clock.Now()
-		s := &identity.Session{Hash: "h", UserID: user.ID, SignedInAt: begin, AMR: []string{"pwd"}, SeenAt: begin, ExpiresAt: begin.Add(time.Hour), EndsAt: begin.Add(90 * time.Minute)}
+		s := &identity.Session{Hash: "h", UserID: user.ID, SignedInAt: begin, AMR: []string{"pwd"}, SeenAt: begin,
+			ExpiresAt: begin.Add(time.Hour), EndsAt: begin.Add(90 * time.Minute)}
 		update(t, db, func(tx *store.Tx) error { return tx.CreateSession(s) })
 		find := func() (*identity.Session, error) {
 			var got *identity.Session
@@ -369,7 +381,8 @@ func TestSessions(t *testing.T) {
 			if _, err := find(); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("at its end: %v", err)
 			}
-			expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.SeenSession("h", tx.Now().Add(time.Hour)) })
+			expect(t, db, store.ErrNotFound,
+				func(tx *store.Tx) error { return tx.SeenSession("h", tx.Now().Add(time.Hour)) })
 		})
 		t.Run("LG-18 an ended session is not found", func(t *testing.T) {
 			clock.Set(begin)
@@ -392,7 +405,8 @@ func TestPages(t *testing.T) {
 				err := errors.Join(
 					tx.CreateUser(&identity.User{ID: fmt.Sprint("usr_", i), Email: fmt.Sprint(i), CreatedAt: at}),
 					tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", i), CreatedAt: at}, ""),
-					tx.CreateGrant(&oauth.Grant{ID: fmt.Sprint("grt_", i), UserID: user.ID, ClientID: client.ID, ResourceID: resource.ID, CreatedAt: at, ExpiresAt: at, EndsAt: at}))
+					tx.CreateGrant(&oauth.Grant{ID: fmt.Sprint("grt_", i), UserID: user.ID, ClientID: client.ID,
+						ResourceID: resource.ID, CreatedAt: at, ExpiresAt: at, EndsAt: at}))
 				if err != nil {
 					return err
 				}
@@ -461,8 +475,10 @@ func TestPages(t *testing.T) {
 func TestKeys(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		now := clock.Now()
-		k := store.Key{KID: "k1", Alg: "ES256", Sealed: "sealed", Public: `{"kty":"EC"}`, CreatedAt: now, ActiveAt: now.Add(time.Minute)}
-		k2 := store.Key{KID: "k2", Alg: "RS256", CreatedAt: now.Add(time.Second), ActiveAt: now, RetiredAt: now, ExpiresAt: now.Add(time.Hour)}
+		k := store.Key{KID: "k1", Alg: "ES256", Sealed: "sealed", Public: `{"kty":"EC"}`, CreatedAt: now,
+			ActiveAt: now.Add(time.Minute)}
+		k2 := store.Key{KID: "k2", Alg: "RS256", CreatedAt: now.Add(time.Second), ActiveAt: now, RetiredAt: now,
+			ExpiresAt: now.Add(time.Hour)}
 		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateKey(k2), tx.CreateKey(k)) })
 		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateKey(k) })
 		changed := k

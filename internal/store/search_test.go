@@ -31,7 +31,8 @@ func beginning[T any](t *testing.T, db *store.DB, begins string, list func(*stor
 	}
 }
 
-// What has a name that begins with a text is found, in whatever case and on pages, once each, and in the order of the names.
+// What has a name that begins with a text is found, in whatever case and on pages, once each, and in the order of the
+// names.
 func TestBegins(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		clientsOf := func(origin oauth.Origin) func(*store.Tx, store.Page) ([]*oauth.Client, string, error) {
@@ -42,7 +43,8 @@ func TestBegins(t *testing.T) {
 		update(t, db, func(tx *store.Tx) error {
 			for _, u := range []identity.User{
 				{ID: "usr_1", Email: "ada@example.com", Name: "Ada Lovelace"}, {ID: "usr_2", Email: "ADAM@example.com"},
-				{ID: "usr_3", Email: "z@bücher.example", Name: "Çelik_%"}, {ID: "usr_4", Email: "aa@example.com", Name: "ab"},
+				{ID: "usr_3", Email: "z@bücher.example", Name: "Çelik_%"},
+				{ID: "usr_4", Email: "aa@example.com", Name: "ab"},
 				{ID: "usr_5", Email: "b@example.com", Name: "ADA"},
 			} {
 				u.CreatedAt = tx.Now()
@@ -66,9 +68,10 @@ func TestBegins(t *testing.T) {
 		})
 		ids := func(u *identity.User) string { return u.ID }
 		for begins, want := range map[string][]string{
-			"ada": {"usr_5", "usr_1", "usr_2"}, "ADA ": {"usr_5", "usr_1", "usr_2"}, "ada l": {"usr_1"}, "usr_": {"usr_1", "usr_2", "usr_3", "usr_4", "usr_5"},
-			"z@BÜCHER": {"usr_3"}, "z@xn--": {"usr_3"}, "çelik_%": {"usr_3"}, "%": nil, "_": nil, "a": {"usr_4", "usr_5", "usr_1", "usr_2"},
-			strings.Repeat("a", store.MaxBegins+1): nil, "da": nil,
+			"ada": {"usr_5", "usr_1", "usr_2"}, "ADA ": {"usr_5", "usr_1", "usr_2"}, "ada l": {"usr_1"},
+			"usr_":     {"usr_1", "usr_2", "usr_3", "usr_4", "usr_5"},
+			"z@BÜCHER": {"usr_3"}, "z@xn--": {"usr_3"}, "çelik_%": {"usr_3"}, "%": nil, "_": nil,
+			"a": {"usr_4", "usr_5", "usr_1", "usr_2"}, strings.Repeat("a", store.MaxBegins+1): nil, "da": nil,
 		} {
 			if got := beginning(t, db, begins, (*store.Tx).Users, ids); !cmp.Equal(got, want) {
 				t.Errorf("people %q: %v, want %v", begins, got, want)
@@ -99,17 +102,20 @@ func TestBegins(t *testing.T) {
 				func() error { return tx.UpdateUser(&identity.User{ID: "usr_1", Name: "Grace"}) },
 				func() error { return tx.DeleteUser("usr_2") },
 				func() error {
-					return tx.UpdateClient(&oauth.Client{ID: "mcp_a", Origin: oauth.ByRegistration, Metadata: oauth.Metadata{Name: "Cursor"}})
+					return tx.UpdateClient(&oauth.Client{ID: "mcp_a", Origin: oauth.ByRegistration,
+						Metadata: oauth.Metadata{Name: "Cursor"}})
 				},
 				func() error {
 					return tx.ReplaceMetadata(&oauth.Client{ID: "mcp_c", Metadata: oauth.Metadata{Name: "Windsurf"}}, false)
 				},
 				func() error { return tx.DeleteClient("mcp_b") },
 				func() error {
-					return tx.CreateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com", Name: "Weather", CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
+					return tx.CreateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com",
+						Name: "Weather", CreatedAt: tx.Now(), UpdatedAt: tx.Now()})
 				},
 				func() error {
-					return tx.UpdateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com", Name: "Wind", UpdatedAt: tx.Now()})
+					return tx.UpdateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com",
+						Name: "Wind", UpdatedAt: tx.Now()})
 				},
 				func() error {
 					return tx.CreateGroup(&identity.Group{ID: "grp_1", Name: "Staff", CreatedAt: tx.Now()})
@@ -153,7 +159,8 @@ func TestNamesOfBefore(t *testing.T) {
 			db := storetest.Connect(t, dsn, storetest.NewClock())
 			update(t, db, func(tx *store.Tx) error {
 				for _, id := range []string{"mcp_1", "mcp_2"} {
-					c := &oauth.Client{ID: id, Origin: oauth.ByRegistration, Metadata: oauth.Metadata{Name: "Claude"}, CreatedAt: tx.Now()}
+					c := &oauth.Client{ID: id, Origin: oauth.ByRegistration, Metadata: oauth.Metadata{Name: "Claude"},
+						CreatedAt: tx.Now()}
 					if err := tx.CreateClient(c, ""); err != nil {
 						return err
 					}
@@ -173,7 +180,8 @@ func TestNamesOfBefore(t *testing.T) {
 				return tx.Clients(store.ClientFilter{Origin: oauth.ByRegistration}, p)
 			}
 			got := beginning(t, db, "claude", list, func(c *oauth.Client) string { return c.ID })
-			got = append(got, beginning(t, db, "ada", (*store.Tx).Users, func(u *identity.User) string { return u.ID })...)
+			got = append(got,
+				beginning(t, db, "ada", (*store.Tx).Users, func(u *identity.User) string { return u.ID })...)
 			if want := []string{"mcp_1", "mcp_2", "usr_1"}; !slices.Equal(got, want) {
 				t.Errorf("%v, want %v", got, want)
 			}

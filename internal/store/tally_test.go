@@ -73,7 +73,8 @@ func TestTally(t *testing.T) {
 			first := slices.Repeat([]audit.Event{issued("mcp_1"), issued("mcp_2"), refused}, 1500)
 			record(begin.Add(90*time.Minute), first...)
 			record(begin.Add(150*time.Minute), issued("mcp_2"), issued("mcp_3"))
-			hours := []string{"1 token.request allowed  3000", "1 token.request refused invalid_grant 1500", "2 token.request allowed  2"}
+			hours := []string{"1 token.request allowed  3000", "1 token.request refused invalid_grant 1500",
+				"2 token.request allowed  2"}
 			check(time.Hour, hours, map[int]int64{1: 2, 2: 2}) // before anything is tallied
 			tally()
 			check(time.Hour, hours, map[int]int64{1: 2, 2: 2})

@@ -37,9 +37,10 @@ func consented(t testing.TB, db *store.DB, user *identity.User, client *oauth.Cl
 	t.Helper()
 	now := db.Now()
 	g := &oauth.Grant{
-		ID: oauth.NewID("grt_"), ClientID: client.ID, UserID: user.ID, ResourceID: resource.ID, RedirectURI: "http://127.0.0.1/callback",
-		Scope: scope.Of("mcp:tools:weather", "offline_access"), Refreshable: true, Secret: oauth.NewSecret(""),
-		SignedInAt: now.Add(-time.Minute), AMR: []string{"pwd"}, CreatedAt: now, ExpiresAt: now.Add(time.Minute), EndsAt: now.Add(90 * 24 * time.Hour),
+		ID: oauth.NewID("grt_"), ClientID: client.ID, UserID: user.ID, ResourceID: resource.ID,
+		RedirectURI: "http://127.0.0.1/callback", Scope: scope.Of("mcp:tools:weather", "offline_access"),
+		Refreshable: true, Secret: oauth.NewSecret(""), SignedInAt: now.Add(-time.Minute), AMR: []string{"pwd"},
+		CreatedAt: now, ExpiresAt: now.Add(time.Minute), EndsAt: now.Add(90 * 24 * time.Hour),
 	}
 	c := &oauth.Code{Hash: oauth.Hash(oauth.NewSecret(oauth.CodePrefix)), GrantID: g.ID, RedirectURI: g.RedirectURI,
 		Challenge: "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", ExpiresAt: g.ExpiresAt}

@@ -188,7 +188,8 @@ func TestBatch(t *testing.T) {
 				case 2:
 					errs[i] = db.Update(t.Context(), set(name, errFault))
 				case 3:
-					errs[i] = db.Update(t.Context(), func(tx *store.Tx) error { _ = set(name, nil)(tx); panic("poison") })
+					errs[i] = db.Update(t.Context(),
+						func(tx *store.Tx) error { _ = set(name, nil)(tx); panic("poison") })
 				case 4:
 					errs[i] = db.Append(t.Context(), audit.SignOut("usr_append"))
 				case 5: // an event of a transaction that fails is no event
@@ -345,7 +346,8 @@ func TestManyWriters(t *testing.T) {
 							err = db.Append(t.Context(), audit.SignOut(name))
 						}
 						if err == nil {
-							err = db.View(t.Context(), func(tx *store.Tx) error { _, err := tx.Setting(name); return err })
+							err = db.View(t.Context(),
+								func(tx *store.Tx) error { _, err := tx.Setting(name); return err })
 						}
 						if err != nil {
 							t.Error(err)

@@ -15,13 +15,15 @@ import (
 
 // sender returns a request from an address.
 func sender(t testing.TB, address string) *http.Request {
-	return httptest.NewRequestWithContext(audit.WithRequest(t.Context(), audit.Request{Address: address}), http.MethodPost, "/oauth2/register", nil)
+	return httptest.NewRequestWithContext(audit.WithRequest(t.Context(), audit.Request{Address: address}),
+		http.MethodPost, "/oauth2/register", nil)
 }
 
 func TestShares(t *testing.T) {
 	clock := storetest.NewClock()
 	begin := func() *strangers.Shares {
-		return strangers.NewShares(strangers.Address, limit.Rate{Every: time.Second, Burst: 60}, limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
+		return strangers.NewShares(strangers.Address, limit.Rate{Every: time.Second, Burst: 60},
+			limit.Rate{Every: 100 * time.Millisecond, Burst: 600}, 1000, clock.Now)
 	}
 	admitted := func(a *strangers.Shares, address string) bool {
 		ok, after := a.Admit(sender(t, address))

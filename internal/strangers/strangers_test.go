@@ -99,7 +99,8 @@ func TestRecorder(t *testing.T) {
 				t.Fatal(err)
 			}
 			if told, refused := events(t, db, "limit."+event.Action); told > 3 || singly+refused != 3*flood+5 {
-				t.Errorf("%d events count %d refusals, %d have their own event; want %d together", told, refused, singly, 3*flood+5)
+				t.Errorf("%d events count %d refusals, %d have their own event; want %d together", told, refused,
+					singly, 3*flood+5)
 			}
 			if err := s.Tell(t.Context()); err != nil {
 				t.Fatal(err)

@@ -22,9 +22,11 @@ func TestFaults(t *testing.T) {
 			s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
 			s.Resource(servertest.MCP, "*weather")
 			client := s.Client(servertest.Confidential)
-			cut := servertest.New(t, storetest.Connect(t, dsn, clock), clock, func(c *config.Config) { c.Issuer = s.URL })
+			cut := servertest.New(t, storetest.Connect(t, dsn, clock), clock,
+				func(c *config.Config) { c.Issuer = s.URL })
 			cut.MayFault = true
-			ada, agent, away, browser := s.User("ada@example.com"), s.Agent(t, client), cut.Agent(t, client), s.Browser(t)
+			ada, agent, away, browser := s.User("ada@example.com"), s.Agent(t, client), cut.Agent(t,
+				client), s.Browser(t)
 			tokens := agent.Connect(browser, ada)
 			code := browser.Authorize(agent.Authorization()).Through(ada).Code()
 			away.Verifier = agent.Verifier
@@ -99,9 +101,11 @@ func TestCodeWithoutChallenge(t *testing.T) {
 			grant := servertest.Claims(t, agent.Connect(s.browser, s.ada).Access)
 			code := oauth.NewSecret(oauth.CodePrefix)
 			s.Update(func(tx *store.Tx) error {
-				return tx.CreateCode(&oauth.Code{Hash: oauth.Hash(code), GrantID: grant.GrantID(), RedirectURI: servertest.Callback, ExpiresAt: tx.Now().Add(time.Minute)})
+				return tx.CreateCode(&oauth.Code{Hash: oauth.Hash(code), GrantID: grant.GrantID(),
+					RedirectURI: servertest.Callback, ExpiresAt: tx.Now().Add(time.Minute)})
 			})
-			agent.Exchange(code, servertest.With("code_verifier", verifier)).Refused(http.StatusBadRequest, "invalid_grant")
+			agent.Exchange(code, servertest.With("code_verifier", verifier)).
+				Refused(http.StatusBadRequest, "invalid_grant")
 		})
 	}
 }

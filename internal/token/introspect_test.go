@@ -36,7 +36,8 @@ func TestIntrospect(t *testing.T) {
 		claims := servertest.Claims(t, tokens.Access)
 		want := map[string]any{
 			"active": true, "scope": "weather mail", "client_id": owner.ID, "token_type": "Bearer", "sub": s.ada.ID,
-			"aud": servertest.MCP, "iss": s.URL, "exp": float64(claims.Expiry), "iat": float64(claims.IssuedAt), "jti": claims.ID,
+			"aud": servertest.MCP, "iss": s.URL, "exp": float64(claims.Expiry), "iat": float64(claims.IssuedAt),
+			"jti": claims.ID,
 		}
 		if diff := cmp.Diff(want, reply.JSON()); diff != "" {
 			t.Errorf("answer (-want +got):\n%s", diff)
@@ -79,7 +80,8 @@ func TestIntrospect(t *testing.T) {
 		t.Run("IR-08 hint "+hint, func(t *testing.T) {
 			agent := s.Agent(t, owner)
 			for _, token := range []string{tokens.Access, tokens.Refresh} {
-				with, without := agent.Introspect(token, servertest.With("token_type_hint", hint)), agent.Introspect(token)
+				with, without := agent.Introspect(token,
+					servertest.With("token_type_hint", hint)), agent.Introspect(token)
 				if diff := cmp.Diff(without.JSON(), with.JSON()); diff != "" {
 					t.Errorf("answer (-without +with):\n%s", diff)
 				}
@@ -92,7 +94,8 @@ func TestIntrospect(t *testing.T) {
 	})
 	t.Run("IR-09 token in the query", func(t *testing.T) {
 		agent := s.Agent(t, resource)
-		agent.Introspect("", func(r *servertest.Request) { r.URL += "?token=" + tokens.Access }, servertest.Without("token")).Refused(http.StatusBadRequest, "invalid_request")
+		agent.Introspect("", func(r *servertest.Request) { r.URL += "?token=" + tokens.Access },
+			servertest.Without("token")).Refused(http.StatusBadRequest, "invalid_request")
 	})
 	t.Run("IR-06 no token", func(t *testing.T) {
 		s.Agent(t, resource).Introspect("").Refused(http.StatusBadRequest, "invalid_request")
@@ -101,7 +104,8 @@ func TestIntrospect(t *testing.T) {
 		parts := strings.Split(tokens.Access, ".")
 		garbage := append(mutations(tokens.Refresh),
 			"x", "..", strings.Repeat("a.", 1000), strings.Repeat("A", 32<<10), "cardea_rt_", "cardea_rt_a_1_b", "\xff",
-			parts[0]+"."+parts[1]+".", parts[0]+"."+parts[1], "."+parts[1]+"."+parts[2], tokens.Access+"A", tokens.Access+".", tokens.Access[:len(tokens.Access)-2],
+			parts[0]+"."+parts[1]+".", parts[0]+"."+parts[1], "."+parts[1]+"."+parts[2], tokens.Access+"A",
+			tokens.Access+".", tokens.Access[:len(tokens.Access)-2],
 			"eyJhbGciOiJub25lIn0."+parts[1]+".", parts[0]+"."+parts[1]+"."+strings.Repeat("A", len(parts[2])))
 		agent := s.Agent(t, owner)
 		for _, token := range garbage {
@@ -229,7 +233,8 @@ func TestRevoke(t *testing.T) {
 		}
 	})
 	t.Run("RV-05 another type", func(t *testing.T) {
-		s.Agent(t, owner).Revoke(tokens.Access, servertest.With("token_type_hint", "saml2")).Refused(http.StatusBadRequest, "unsupported_token_type")
+		s.Agent(t, owner).Revoke(tokens.Access, servertest.With("token_type_hint", "saml2")).
+			Refused(http.StatusBadRequest, "unsupported_token_type")
 		untouched(t)
 	})
 	t.Run("no token", func(t *testing.T) {

@@ -83,7 +83,8 @@ func TestRevokedWhileRedeemed(t *testing.T) {
 	}
 	defer func() { _ = handle.Close() }()
 	waits := func() (waiting bool) {
-		err := handle.QueryRowContext(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waiting)
+		err := handle.QueryRowContext(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_stat_activity "+
+			"WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waiting)
 		if err != nil {
 			t.Error(err)
 		}
@@ -123,7 +124,8 @@ func start(t *testing.T, engine storetest.Engine, grace time.Duration) *world {
 	s.Resource(servertest.MCP, "*weather")
 	w := &world{clock: clock, s: s, ada: s.User("ada@example.com"), browser: s.Browser(t)}
 	client := s.Client(servertest.Confidential)
-	second := servertest.New(t, storetest.Connect(t, dsn, clock), clock, graceIs, func(c *config.Config) { c.Issuer = s.URL })
+	second := servertest.New(t, storetest.Connect(t, dsn, clock), clock, graceIs,
+		func(c *config.Config) { c.Issuer = s.URL })
 	w.nodes = [2]*servertest.Agent{s.Agent(t, client), second.Agent(t, client)}
 	return w
 }

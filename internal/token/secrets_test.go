@@ -18,13 +18,15 @@ var word = regexp.MustCompile(`[A-Za-z0-9_.=/+-]{20,}`)
 // TestDatabaseAlone checks that everything in the database is not enough to get a token.
 func TestDatabaseAlone(t *testing.T) {
 	s := open(t)
-	client := s.Client(servertest.Confidential, func(c *oauth.Client) { c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials) })
+	client := s.Client(servertest.Confidential,
+		func(c *oauth.Client) { c.GrantTypes = append(c.GrantTypes, oauth.ClientCredentials) })
 	agent := s.Agent(t, client)
 	tokens := agent.Exchange(s.code(agent)).Tokens()
 	agent.Refresh(tokens.Refresh).Tokens()
 	s.code(agent) // an unredeemed code
 	own := s.Agent(t, nil)
-	own.Register(map[string]any{"client_name": "Own", "redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "client_secret_post"})
+	own.Register(map[string]any{"client_name": "Own", "redirect_uris": []string{servertest.Callback},
+		"token_endpoint_auth_method": "client_secret_post"})
 
 	var words []string
 	for _, found := range word.FindAllString(string(storetest.AtRest(t, s.DB)), -1) {
@@ -76,7 +78,8 @@ func TestSecretsStayAway(t *testing.T) {
 		tokens := agent.Exchange(code).Tokens()
 		agent.Refresh(tokens.Refresh).Tokens()
 		for name, secret := range map[string]string{
-			"code": code, "access token": tokens.Access, "refresh token": tokens.Refresh, "client secret": agent.Secret, "password": s.ada.Password, "verifier": agent.Verifier,
+			"code": code, "access token": tokens.Access, "refresh token": tokens.Refresh, "client secret": agent.Secret,
+			"password": s.ada.Password, "verifier": agent.Verifier,
 		} {
 			if strings.Contains(s.Log(), secret) {
 				t.Errorf("the %s is in the log", name)
@@ -112,14 +115,18 @@ func TestMethods(t *testing.T) {
 	})
 	t.Run("TK-44 another method than the registered one", func(t *testing.T) {
 		public := s.Agent(t, s.Client())
-		public.Exchange("x", servertest.With("client_secret", "guess")).Refused(http.StatusUnauthorized, "invalid_client")
+		public.Exchange("x", servertest.With("client_secret", "guess")).
+			Refused(http.StatusUnauthorized, "invalid_client")
 		public.Exchange("x", basic(public.ClientID, "guess")).Refused(http.StatusUnauthorized, "invalid_client")
 		key := servertest.NewKey(t, "", "ES256")
-		signing := s.Agent(t, s.Client(machine(oauth.MethodPrivateKeyJWT), servertest.Signed(servertest.KeySet(t, key))))
+		signing := s.Agent(t,
+			s.Client(machine(oauth.MethodPrivateKeyJWT), servertest.Signed(servertest.KeySet(t, key))))
 		signing.ClientCredentials(resource).Refused(http.StatusUnauthorized, "invalid_client")
-		signing.ClientCredentials(resource, servertest.With("client_secret", "guess")).Refused(http.StatusUnauthorized, "invalid_client")
+		signing.ClientCredentials(resource, servertest.With("client_secret", "guess")).
+			Refused(http.StatusUnauthorized, "invalid_client")
 		secretive := s.Agent(t, s.Client(machine(oauth.MethodBasic)))
 		secretive.Key = key
-		secretive.ClientCredentials(resource, servertest.Assert(secretive.Assertion())).Refused(http.StatusUnauthorized, "invalid_client")
+		secretive.ClientCredentials(resource, servertest.Assert(secretive.Assertion())).
+			Refused(http.StatusUnauthorized, "invalid_client")
 	})
 }

@@ -50,13 +50,17 @@ func TestStanding(t *testing.T) {
 		code   string // the error of both
 	}{
 		{"nothing changes", func(*store.Tx, string) error { return nil }, "weather mail", ""},
-		{"the client is bound to another resource", clientAs(func(c *oauth.Client) { c.Resources = []string{other} }), nothing, "invalid_grant"},
-		{"the client is bound to this resource too", clientAs(func(c *oauth.Client) { c.Resources = []string{other, servertest.MCP} }), "weather mail", ""},
+		{"the client is bound to another resource", clientAs(func(c *oauth.Client) { c.Resources = []string{other} }),
+			nothing, "invalid_grant"},
+		{"the client is bound to this resource too",
+			clientAs(func(c *oauth.Client) { c.Resources = []string{other, servertest.MCP} }), "weather mail", ""},
 		{"the client loses a scope", clientAs(func(c *oauth.Client) { c.Allowed = scope.Of("mail", "files") }), "mail", ""},
-		{"the client loses every scope", clientAs(func(c *oauth.Client) { c.Allowed = scope.Of("files") }), nothing, "invalid_grant"},
+		{"the client loses every scope", clientAs(func(c *oauth.Client) { c.Allowed = scope.Of("files") }), nothing,
+			"invalid_grant"},
 		{"the resource loses a scope", resourceAs(func(r *oauth.Resource) { r.Scopes = r.Scopes[:1] }), "weather", ""},
 		{"the resource has other scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = []oauth.ResourceScope{{Name: "files"}} }), nothing, "invalid_grant"},
-		{"the resource loses all scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = nil }), nothing, "invalid_grant"},
+		{"the resource loses all scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = nil }), nothing,
+			"invalid_grant"},
 		{"the resource is deleted and created again", func(tx *store.Tx, _ string) error {
 			r, err := tx.Resource(servertest.MCP)
 			if err != nil {
@@ -75,7 +79,8 @@ func TestStanding(t *testing.T) {
 			s.Resource(servertest.MCP, "*weather", "*mail")
 			s.Resource(other, "*files")
 			asker := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
-			ada, agent, browser := s.User("ada@example.com"), s.Agent(t, s.Client(servertest.Confidential)), s.Browser(t)
+			ada, agent, browser := s.User("ada@example.com"), s.Agent(t,
+				s.Client(servertest.Confidential)), s.Browser(t)
 			tokens := agent.Connect(browser, ada)
 			if tokens.Scope != "weather mail" {
 				t.Fatalf("scope %q", tokens.Scope)
@@ -124,8 +129,10 @@ func TestClientChanges(t *testing.T) {
 	}{
 		{"the grant type refresh_token", func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode} }, 400, "", "unauthorized_client", true},
 		{"the grant type authorization_code", func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.RefreshToken} }, 400, "unauthorized_client", "", false},
-		{"the redirect URI", func(c *oauth.Client) { c.RedirectURIs = []string{"https://agent.example.com/new"} }, 400, "invalid_grant", "", true},
-		{"its freedom from a secret", func(c *oauth.Client) { c.Method = oauth.MethodBasic }, 401, "invalid_client", "invalid_client", true},
+		{"the redirect URI", func(c *oauth.Client) { c.RedirectURIs = []string{"https://agent.example.com/new"} }, 400,
+			"invalid_grant", "", true},
+		{"its freedom from a secret", func(c *oauth.Client) { c.Method = oauth.MethodBasic }, 401, "invalid_client",
+			"invalid_client", true},
 	} {
 		follows := func(t *testing.T, elsewhere bool) {
 			clock, dsn := storetest.NewClock(), storetest.New(t, storetest.SQLite)
@@ -175,9 +182,12 @@ func TestDocumentsCountNoLonger(t *testing.T) {
 	}
 	pinned := func(c *config.Config) { c.Registration.PinnedDir = dir }
 	for name, edit := range map[string]func(*config.Config){
-		"documents are off":         func(c *config.Config) { c.Registration.CIMD = "off" },
-		"its host is denied":        func(c *config.Config) { c.Registration.Deny = []string{"agent.example.com"} },
-		"only other hosts are left": func(c *config.Config) { c.Registration.CIMD, c.Registration.PinnedDir = "allowlist", "" },
+		"documents are off":  func(c *config.Config) { c.Registration.CIMD = "off" },
+		"its host is denied": func(c *config.Config) { c.Registration.Deny = []string{"agent.example.com"} },
+		"only other hosts are left": func(c *config.Config) {
+			c.Registration.CIMD,
+				c.Registration.PinnedDir = "allowlist", ""
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, clock := storetest.Open(t, storetest.SQLite)
@@ -206,7 +216,8 @@ func TestDocumentsCountNoLonger(t *testing.T) {
 // A client or resource with a reused name gets none of the grants of its predecessor.
 func TestIncarnation(t *testing.T) {
 	machine := func(c *oauth.Client) {
-		c.Method, c.GrantTypes = oauth.MethodBasic, []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken, oauth.ClientCredentials}
+		c.Method, c.GrantTypes = oauth.MethodBasic, []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken,
+			oauth.ClientCredentials}
 	}
 	anew := map[string]func(tx *store.Tx, c *oauth.Client) error{
 		"client": func(tx *store.Tx, c *oauth.Client) error {
@@ -235,7 +246,8 @@ func TestIncarnation(t *testing.T) {
 				clock, dsn := storetest.NewClock(), storetest.New(t, storetest.SQLite)
 				s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
 				s.Resource(servertest.MCP, "*weather")
-				asker, client := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))), s.Client(machine)
+				asker, client := s.Agent(t,
+					s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))), s.Client(machine)
 				ada, agent, browser := s.User("ada@example.com"), s.Agent(t, client), s.Browser(t)
 				own := agent.ClientCredentials().Tokens()
 				tokens := agent.Connect(browser, ada)
@@ -316,7 +328,8 @@ func TestOwnTokenOfOneThatEnded(t *testing.T) {
 			if !asker.Active(tokens[0].Access) {
 				t.Fatal("not active before")
 			}
-			err := storetest.Connect(t, dsn, clock).Update(t.Context(), func(tx *store.Tx) error { return end(tx, agent.ClientID) })
+			err := storetest.Connect(t, dsn, clock).
+				Update(t.Context(), func(tx *store.Tx) error { return end(tx, agent.ClientID) })
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -106,15 +106,19 @@ func TestCode(t *testing.T) {
 		{"wrong secret", basic(client.ID, "wrong"), 401, "invalid_client"},
 		{"no secret", servertest.Header("Authorization"), 401, "invalid_client"},
 		{"TK-37 another resource", servertest.With("resource", other), 400, "invalid_target"},
-		{"TK-37 an unknown resource", servertest.With("resource", "https://nobody.example.com/"), 400, "invalid_target"},
+		{"TK-37 an unknown resource", servertest.With("resource", "https://nobody.example.com/"), 400,
+			"invalid_target"},
 		{"TK-38 two resources", servertest.With("resource", servertest.MCP, other), 400, "invalid_target"},
 		{"TK-12 no verifier", servertest.Without("code_verifier"), 400, grant},
 		{"no code", servertest.Without("code"), 400, "invalid_request"},
 		{"TK-17 grant_type missing", servertest.Without("grant_type"), 400, "invalid_request"},
 		{"TK-17 grant_type unknown", servertest.With("grant_type", "password"), 400, "unsupported_grant_type"},
-		{"TK-17 grant_type of another case", servertest.With("grant_type", "Authorization_Code"), 400, "unsupported_grant_type"},
-		{"TK-17 TK-50 grant_type twice", servertest.With("grant_type", "authorization_code", "authorization_code"), 400, "invalid_request"},
-		{"TK-18 a grant type that is not registered", servertest.With("grant_type", "client_credentials"), 400, "unauthorized_client"},
+		{"TK-17 grant_type of another case", servertest.With("grant_type", "Authorization_Code"), 400,
+			"unsupported_grant_type"},
+		{"TK-17 TK-50 grant_type twice", servertest.With("grant_type", "authorization_code", "authorization_code"), 400,
+			"invalid_request"},
+		{"TK-18 a grant type that is not registered", servertest.With("grant_type", "client_credentials"), 400,
+			"unauthorized_client"},
 		{"TK-46 another client_id in the body", servertest.With("client_id", stranger.ID), 401, "invalid_client"},
 	} {
 		t.Run("TK-10 after "+test.name, func(t *testing.T) {
@@ -171,7 +175,8 @@ func TestCode(t *testing.T) {
 	t.Run("TK-13 TK-52 a megabyte", func(t *testing.T) {
 		agent := s.Agent(t, client)
 		code := s.code(agent)
-		status(t, agent.Exchange(code, servertest.With("code_verifier", strings.Repeat("w", 1<<20))), http.StatusBadRequest)
+		status(t, agent.Exchange(code, servertest.With("code_verifier", strings.Repeat("w", 1<<20))),
+			http.StatusBadRequest)
 		agent.Exchange(code).Tokens()
 	})
 	t.Run("TK-04 TK-08 codes that are almost right", func(t *testing.T) {
@@ -193,7 +198,8 @@ func mutations(text string) []string {
 	half := len(text) / 2
 	return []string{
 		text[:len(text)-1], text[1:], text + "A", text + "=", text + " ", " " + text, text + "\n",
-		text[:len(text)-1] + last, strings.ToUpper(text), strings.ToLower(text[:half]) + strings.ToUpper(text[half:]), text[half:] + text[:half],
+		text[:len(text)-1] + last, strings.ToUpper(text), strings.ToLower(text[:half]) + strings.ToUpper(text[half:]),
+		text[half:] + text[:half],
 	}
 }
 
@@ -356,7 +362,8 @@ func TestRefresh(t *testing.T) {
 		}
 	})
 	t.Run("TK-40 used daily to its end", func(t *testing.T) {
-		s := open(t, func(c *config.Config) { c.Tokens.RefreshIdleTTL, c.Tokens.RefreshMaxTTL = 48*time.Hour, 5*24*time.Hour })
+		s := open(t,
+			func(c *config.Config) { c.Tokens.RefreshIdleTTL, c.Tokens.RefreshMaxTTL = 48*time.Hour, 5*24*time.Hour })
 		agent := s.Agent(t, s.Client(servertest.Confidential))
 		tokens := agent.Connect(s.browser, s.ada)
 		for range 4 {
@@ -379,7 +386,8 @@ func TestRefresh(t *testing.T) {
 		agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, grant)
 	})
 	t.Run("TK-65 a client without refresh", func(t *testing.T) {
-		agent := s.Agent(t, s.Client(func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode} }))
+		agent := s.Agent(t,
+			s.Client(func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode} }))
 		for _, scope := range []string{"weather", "weather offline_access"} {
 			if tokens := agent.Connect(s.browser, s.ada, servertest.With("scope", scope)); tokens.Refresh != "" {
 				t.Errorf("asked for %q, a refresh token", scope)
@@ -398,11 +406,16 @@ func TestEnds(t *testing.T) {
 		error  string
 	}{
 		{"consent revoked", func(tx *store.Tx, _, _, grant, _ string) error { _, err := tx.RevokeGrant(grant, "user"); return err }, 400, "invalid_grant"},
-		{"account disabled", func(tx *store.Tx, _, user, _, _ string) error { return tx.DisableUser(user) }, 400, "invalid_grant"},
-		{"account deleted", func(tx *store.Tx, _, user, _, _ string) error { return tx.DeleteUser(user) }, 400, "invalid_grant"},
-		{"resource deleted", func(tx *store.Tx, _, _, _, resource string) error { return tx.DeleteResource(resource) }, 400, "invalid_grant"},
-		{"TK-16 client disabled", func(tx *store.Tx, client, _, _, _ string) error { return tx.DisableClient(client) }, 401, "invalid_client"},
-		{"TK-16 client deleted", func(tx *store.Tx, client, _, _, _ string) error { return tx.DeleteClient(client) }, 401, "invalid_client"},
+		{"account disabled", func(tx *store.Tx, _, user, _, _ string) error { return tx.DisableUser(user) }, 400,
+			"invalid_grant"},
+		{"account deleted", func(tx *store.Tx, _, user, _, _ string) error { return tx.DeleteUser(user) }, 400,
+			"invalid_grant"},
+		{"resource deleted", func(tx *store.Tx, _, _, _, resource string) error { return tx.DeleteResource(resource) },
+			400, "invalid_grant"},
+		{"TK-16 client disabled", func(tx *store.Tx, client, _, _, _ string) error { return tx.DisableClient(client) },
+			401, "invalid_client"},
+		{"TK-16 client deleted", func(tx *store.Tx, client, _, _, _ string) error { return tx.DeleteClient(client) },
+			401, "invalid_client"},
 	} {
 		ends := func(t *testing.T, elsewhere bool) {
 			clock, dsn := storetest.NewClock(), storetest.New(t, storetest.SQLite)
@@ -448,7 +461,8 @@ func TestConfusion(t *testing.T) {
 	tokens := agent.Connect(s.browser, s.ada)
 	code := s.code(agent)
 	const grant = "invalid_grant"
-	t.Run("TK-41 access token as refresh token", func(t *testing.T) { agent.Refresh(tokens.Access).Refused(400, grant) })
+	t.Run("TK-41 access token as refresh token",
+		func(t *testing.T) { agent.Refresh(tokens.Access).Refused(400, grant) })
 	t.Run("TK-41 code as refresh token", func(t *testing.T) { agent.Refresh(code).Refused(400, grant) })
 	t.Run("TK-41 refresh token as code", func(t *testing.T) { agent.Exchange(tokens.Refresh).Refused(400, grant) })
 	t.Run("TK-41 access token as code", func(t *testing.T) { agent.Exchange(tokens.Access).Refused(400, grant) })
@@ -488,7 +502,9 @@ func TestClientAuthentication(t *testing.T) {
 	}{
 		{"TK-45 plain", header("Basic " + encoded(pair)), 200},
 		{"TK-45 lower case", header("basic " + encoded(pair)), 200},
-		{"TK-45 percent-encoded", header("Basic " + encoded(strings.ReplaceAll(client.ID, "_", "%5F")+":"+strings.ReplaceAll(client.Secret, "_", "%5f"))), 200},
+		{"TK-45 percent-encoded",
+			header("Basic " +
+				encoded(strings.ReplaceAll(client.ID, "_", "%5F")+":"+strings.ReplaceAll(client.Secret, "_", "%5f"))), 200},
 		{"TK-45 colon percent-encoded", header("Basic " + encoded(client.ID+"%3A"+client.Secret)), 401},
 		{"TK-45 no colon", header("Basic " + encoded(client.ID)), 401},
 		{"TK-45 no secret", header("Basic " + encoded(client.ID+":")), 401},
@@ -522,7 +538,8 @@ func TestClientAuthentication(t *testing.T) {
 		name, id string
 	}{{"the same", client.ID}, {"another", public.ID}} {
 		t.Run("TK-46 client_id in the body: "+test.name, func(t *testing.T) {
-			reply := s.Agent(t, client).ClientCredentials(servertest.With("client_id", test.id), servertest.With("resource", servertest.MCP))
+			reply := s.Agent(t, client).
+				ClientCredentials(servertest.With("client_id", test.id), servertest.With("resource", servertest.MCP))
 			if test.id == client.ID {
 				reply.Tokens()
 			} else {
@@ -556,23 +573,27 @@ func TestClientAuthentication(t *testing.T) {
 	})
 	t.Run("TK-58 scopes that were not assigned", func(t *testing.T) {
 		agent := s.Agent(t, client)
-		tokens := agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "weather mail unknown offline_access")).Tokens()
+		tokens := agent.ClientCredentials(servertest.With("resource", servertest.MCP),
+			servertest.With("scope", "weather mail unknown offline_access")).Tokens()
 		if tokens.Scope != "weather" || tokens.Refresh != "" {
 			t.Errorf("tokens %+v", tokens)
 		}
-		refused := agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "mail unknown"))
+		refused := agent.ClientCredentials(servertest.With("resource", servertest.MCP),
+			servertest.With("scope", "mail unknown"))
 		refused.Refused(http.StatusBadRequest, "invalid_scope")
 		if !strings.Contains(refused.Text("error_description"), "weather mail") {
 			t.Errorf("it does not say what there is: %s", refused.Body)
 		}
-		tokens = agent.ClientCredentials(servertest.With("resource", servertest.MCP), servertest.With("scope", "openid profile email offline_access")).Tokens()
+		tokens = agent.ClientCredentials(servertest.With("resource", servertest.MCP),
+			servertest.With("scope", "openid profile email offline_access")).Tokens()
 		if tokens.Scope != "weather" {
 			t.Errorf("a request for only common scopes got %q", tokens.Scope)
 		}
 	})
 	t.Run("TK-18 client credentials of a public client", func(t *testing.T) {
 		c := s.Client(func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.ClientCredentials} })
-		s.Agent(t, c).ClientCredentials(servertest.With("resource", servertest.MCP)).Refused(http.StatusBadRequest, "unauthorized_client")
+		s.Agent(t, c).ClientCredentials(servertest.With("resource", servertest.MCP)).
+			Refused(http.StatusBadRequest, "unauthorized_client")
 	})
 }
 
@@ -586,12 +607,14 @@ func TestForms(t *testing.T) {
 		tweak []servertest.Tweak
 		want  []int
 	}{
-		{"TK-49 JSON", []servertest.Tweak{kind("application/json"), servertest.Raw(`{"grant_type":"refresh_token"}`)}, []int{400, 415}},
+		{"TK-49 JSON", []servertest.Tweak{kind("application/json"), servertest.Raw(`{"grant_type":"refresh_token"}`)},
+			[]int{400, 415}},
 		{"TK-49 multipart", []servertest.Tweak{kind("multipart/form-data; boundary=x")}, []int{400, 415}},
 		{"TK-49 text", []servertest.Tweak{kind("text/plain")}, []int{400, 415}},
 		{"TK-49 malformed", []servertest.Tweak{kind("application/x-www-form-urlencoded;;=")}, []int{400, 415}},
 		{"TK-49 absent", []servertest.Tweak{kind("")}, []int{400, 415}},
-		{"TK-49 UTF-16", []servertest.Tweak{kind("application/x-www-form-urlencoded; charset=utf-16")}, []int{400, 415}},
+		{"TK-49 UTF-16", []servertest.Tweak{kind("application/x-www-form-urlencoded; charset=utf-16")},
+			[]int{400, 415}},
 		{"TK-52 10,000 parameters", []servertest.Tweak{servertest.Raw(good + strings.Repeat("&a=", 10000))}, []int{400}},
 		{"TK-52 semicolons", []servertest.Tweak{servertest.Raw(strings.ReplaceAll(good, "&", ";"))}, []int{400}},
 		{"TK-52 broken escape", []servertest.Tweak{servertest.Raw(good + "&a=%zz")}, []int{400}},
@@ -611,7 +634,8 @@ func TestForms(t *testing.T) {
 					found = found || reply.Status == want
 				}
 				if !found || !strings.Contains(reply.Header.Get("Cache-Control"), "no-store") {
-					t.Errorf("%s: status %d, want %v; Cache-Control %q", path, reply.Status, test.want, reply.Header.Get("Cache-Control"))
+					t.Errorf("%s: status %d, want %v; Cache-Control %q", path, reply.Status, test.want,
+						reply.Header.Get("Cache-Control"))
 				}
 			}
 		})

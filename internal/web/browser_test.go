@@ -23,8 +23,10 @@ func TestCookies(t *testing.T) {
 		cookie *http.Cookie
 		want   string
 	}{
-		{"a session over https", pages.NewSession("abc"), "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax"},
-		{"a session over http, on a loopback host", plain.NewSession("abc"), "cardea_session=abc; Path=/; HttpOnly; SameSite=Lax"},
+		{"a session over https", pages.NewSession("abc"),
+			"__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax"},
+		{"a session over http, on a loopback host", plain.NewSession("abc"),
+			"cardea_session=abc; Path=/; HttpOnly; SameSite=Lax"},
 		{"no session", plain.NoSession(), "cardea_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -177,7 +179,8 @@ func TestKnownDevice(t *testing.T) {
 		{"LG-10 a browser that never signed in", nil, "ada@example.com"},
 		{"LG-10 its id alone", &http.Cookie{Name: device.Name, Value: id}, "ada@example.com"},
 		{"LG-10 altered", &http.Cookie{Name: device.Name, Value: "A" + device.Value}, "ada@example.com"},
-		{"LG-10 a form token is no device", &http.Cookie{Name: device.Name, Value: id + pages.TokenFor(id, "ada@example.com")}, "ada@example.com"},
+		{"LG-10 a form token is no device",
+			&http.Cookie{Name: device.Name, Value: id + pages.TokenFor(id, "ada@example.com")}, "ada@example.com"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := pages.KnownDevice(from(c.cookie), c.account); got != "" {
@@ -208,9 +211,11 @@ func TestFormTokens(t *testing.T) {
 		{"CN-02 of another interaction", b, token, []string{"consent", "req_2"}, false},
 		{"CN-02 of another form", b, token, []string{"sign out"}, false},
 		{"CN-05 AZ-64 of another browser", other, token, []string{"consent", "req_1"}, false},
-		{"a browser that is not known", browserOf(), pages.TokenFor("", "consent", "req_1"), []string{"consent", "req_1"}, false},
+		{"a browser that is not known", browserOf(), pages.TokenFor("", "consent", "req_1"),
+			[]string{"consent", "req_1"}, false},
 		{"parts moved over their border", b, pages.Token(b, "consentreq", "_1"), []string{"consent", "req_1"}, false},
-		{"under another key", b, (&web.Pages{Secure: true, CSRFKey: []byte("x")}).Token(b, "consent", "req_1"), []string{"consent", "req_1"}, false},
+		{"under another key", b, (&web.Pages{Secure: true, CSRFKey: []byte("x")}).Token(b, "consent", "req_1"),
+			[]string{"consent", "req_1"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := pages.Check(c.browser, c.token, c.purpose...); got != c.want {
@@ -228,7 +233,8 @@ func TestCrossSite(t *testing.T) {
 	}{
 		{"from no site", nil, false},
 		{"typed in", map[string]string{"Sec-Fetch-Site": "none"}, false},
-		{"from a neighbouring site, whose forms carry our cookies", map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "https://app.example.com"}, false},
+		{"from a neighbouring site, whose forms carry our cookies",
+			map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "https://app.example.com"}, false},
 		{"from this site, in an old browser", map[string]string{"Origin": "http://example.com"}, false},
 		{"from another site", map[string]string{"Sec-Fetch-Site": "cross-site"}, true},
 		{"from another site, in an old browser", map[string]string{"Origin": "https://evil.example"}, true},
@@ -257,7 +263,8 @@ func TestForeignForms(t *testing.T) {
 		{"from this site, by Origin", map[string]string{"Origin": "http://example.com"}, 200},
 		{"from this site, in an old browser under no-referrer", map[string]string{"Origin": "null"}, 200},
 		{"LG-12 AZ-68 from another site", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
-		{"LG-12 from a sandboxed frame of another site", map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "null"}, 403},
+		{"LG-12 from a sandboxed frame of another site",
+			map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "null"}, 403},
 		{"LG-12 from a neighbouring site", map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
 		{"LG-12 from another origin", map[string]string{"Origin": "https://evil.example"}, 403},
 	} {

@@ -31,24 +31,34 @@ func TestAddress(t *testing.T) {
 		{"the peer, IPv6", nil, "[2001:db8::1]:1234", nil, "2001:db8::1"},
 		{"IPv4 in IPv6 is IPv4", proxies, "[::ffff:10.0.0.1]:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.1"},
 		{"no address at all", nil, "@", nil, ""},
-		{"HT-18 nobody is trusted by default", nil, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=192.0.2.1"}}, "10.0.0.1"},
+		{"HT-18 nobody is trusted by default", nil, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=192.0.2.1"}}, "10.0.0.1"},
 		{"HT-18 a stranger is not trusted", proxies, "192.0.2.7:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.7"},
 		{"a proxy is", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.1"},
-		{"HT-18 what the client wrote before it is not", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"198.51.100.9, 192.0.2.1"}}, "192.0.2.1"},
-		{"nor in a header of its own", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"198.51.100.9", "192.0.2.1"}}, "192.0.2.1"},
+		{"HT-18 what the client wrote before it is not", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"198.51.100.9, 192.0.2.1"}}, "192.0.2.1"},
+		{"nor in a header of its own", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"198.51.100.9", "192.0.2.1"}}, "192.0.2.1"},
 		{"two proxies", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"198.51.100.9, 192.0.2.1, 10.0.0.2"}}, "192.0.2.1"},
 		{"proxies alone", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"10.0.0.3, 10.0.0.2"}}, "10.0.0.3"},
 		{"garbage ends the walk", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1, x\", 10.0.0.2"}}, "10.0.0.2"},
 		{"with a port", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1:5555"}}, "192.0.2.1"},
-		{"Forwarded", proxies, "10.0.0.1:1", http.Header{"Forwarded": {`for=198.51.100.9;proto=http, For="192.0.2.1:8080";proto=https;by=10.0.0.1`}}, "192.0.2.1"},
-		{"Forwarded, IPv6", proxies, "[2001:db8:ff::1]:1", http.Header{"Forwarded": {`by=x;for="[2001:db8::9]:4711"`}}, "2001:db8::9"},
+		{"Forwarded", proxies, "10.0.0.1:1",
+			http.Header{"Forwarded": {`for=198.51.100.9;proto=http, For="192.0.2.1:8080";proto=https;by=10.0.0.1`}}, "192.0.2.1"},
+		{"Forwarded, IPv6", proxies, "[2001:db8:ff::1]:1", http.Header{"Forwarded": {`by=x;for="[2001:db8::9]:4711"`}},
+			"2001:db8::9"},
 		{"Forwarded by nobody", proxies, "10.0.0.1:1", http.Header{"Forwarded": {`for=192.0.2.1, proto=https`}}, "10.0.0.1"},
 		{"Forwarded, obfuscated", proxies, "10.0.0.1:1", http.Header{"Forwarded": {`for=192.0.2.1, for=_hidden`}}, "10.0.0.1"},
-		{"HT-18 an unclosed quote hides nothing", proxies, "10.0.0.1:1", http.Header{"Forwarded": {`for="198.51.100.9, for=192.0.2.1`}}, "192.0.2.1"},
-		{"both agree", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=192.0.2.1"}}, "192.0.2.1"},
-		{"HT-18 both disagree: one of them is the client's", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=198.51.100.9"}}, "10.0.0.1"},
-		{"HT-18 a broken one beside a forged one", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"198.51.100.9"}, "Forwarded": {`for=", `}}, "10.0.0.1"},
-		{"a blank one counts as absent", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {" "}}, "192.0.2.1"},
+		{"HT-18 an unclosed quote hides nothing", proxies, "10.0.0.1:1",
+			http.Header{"Forwarded": {`for="198.51.100.9, for=192.0.2.1`}}, "192.0.2.1"},
+		{"both agree", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=192.0.2.1"}}, "192.0.2.1"},
+		{"HT-18 both disagree: one of them is the client's", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=198.51.100.9"}}, "10.0.0.1"},
+		{"HT-18 a broken one beside a forged one", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"198.51.100.9"}, "Forwarded": {`for=", `}}, "10.0.0.1"},
+		{"a blank one counts as absent", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {" "}}, "192.0.2.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := front(new(bytes.Buffer))
@@ -119,7 +129,8 @@ func TestFront(t *testing.T) {
 		}
 		line := logLine(t, log, "request")
 		delete(line, "time")
-		want := map[string]any{"level": "INFO", "msg": "request", "method": "POST", "path": "/oauth2/token", "status": 418.0, "duration": 0.0, "request_id": id, "address": "192.0.2.1"}
+		want := map[string]any{"level": "INFO", "msg": "request", "method": "POST", "path": "/oauth2/token",
+			"status": 418.0, "duration": 0.0, "request_id": id, "address": "192.0.2.1"}
 		if fmt.Sprint(line) != fmt.Sprint(want) {
 			t.Errorf("log: %v, want %v", line, want)
 		}
@@ -177,24 +188,28 @@ func TestSmuggling(t *testing.T) {
 	const head = "POST / HTTP/1.1\r\nHost: cardea.test\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 	const second = "GET /second HTTP/1.1\r\nHost: cardea.test\r\n\r\n"
 	for name, request := range map[string]string{
-		"HT-08 a chunked body":         head + "Transfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 CL.TE":                  head + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 TE.TE":                  head + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a chunked body": head + "Transfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 CL.TE": head +
+			"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 TE.TE": head +
+			"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
 		"HT-08 two lengths":            head + "Content-Length: 3\r\nContent-Length: 0\r\n\r\na=1" + second,
 		"HT-08 a chunk extension":      head + "Transfer-Encoding: chunked\r\n\r\n3;x=\"y\r\na=1\r\n0\r\n\r\n" + second,
 		"HT-09 bare LF in chunk size":  head + "Transfer-Encoding: chunked\r\n\r\n3\na=1\r\n0\r\n\r\n" + second,
 		"HT-14 two hosts":              "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n" + second,
 		"HT-14 no host":                "GET / HTTP/1.1\r\n\r\n" + second,
 		"HT-08 space before the colon": "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length : 3\r\n\r\na=1" + second,
-		"HT-08 TE.CL":                  head + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 two lengths in one":     head + "Content-Length: 3, 3\r\n\r\na=1" + second,
-		"HT-08 a signed length":        head + "Content-Length: +3\r\n\r\na=1" + second,
-		"HT-08 an unknown coding":      head + "Transfer-Encoding: xchunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 a coding on two lines":  head + "Transfer-Encoding:\r\n chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 a coding behind a LF":   head + "Content-Length: 3\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 a coding behind a CR":   head + "Content-Length: 3\r\nX: y\rTransfer-Encoding: chunked\r\n\r\na=1" + second,
-		"HT-08 h2c, outright":          "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + second,
-		"HT-14 a garbled host":         "GET / HTTP/1.1\r\nHost: a\"><script>\r\n\r\n" + second,
+		"HT-08 TE.CL": head +
+			"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 two lengths in one":    head + "Content-Length: 3, 3\r\n\r\na=1" + second,
+		"HT-08 a signed length":       head + "Content-Length: +3\r\n\r\na=1" + second,
+		"HT-08 an unknown coding":     head + "Transfer-Encoding: xchunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a coding on two lines": head + "Transfer-Encoding:\r\n chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a coding behind a LF": head +
+			"Content-Length: 3\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
+		"HT-08 a coding behind a CR": head + "Content-Length: 3\r\nX: y\rTransfer-Encoding: chunked\r\n\r\na=1" + second,
+		"HT-08 h2c, outright":        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + second,
+		"HT-14 a garbled host":       "GET / HTTP/1.1\r\nHost: a\"><script>\r\n\r\n" + second,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
@@ -225,7 +240,8 @@ func TestSmuggling(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
+		r.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"},
+			"Http2-Settings": {"AAMAAABkAARAAAAAAAIAAAAA"}}
 		resp, err := s.Client().Do(r)
 		if err != nil {
 			t.Fatal(err)

@@ -25,7 +25,8 @@ var templates = web.ParseTemplates(fstest.MapFS{"templates/page.html": {Data: []
 
 func TestPageHeaders(t *testing.T) {
 	t.Run("HT-01 CN-18 an ordinary page", func(t *testing.T) { webtest.Headers(t, page("x"), false) })
-	t.Run("HT-01 CN-18 a page that answers a client", func(t *testing.T) { webtest.Headers(t, page("x").AnswersClient(), true) })
+	t.Run("HT-01 CN-18 a page that answers a client",
+		func(t *testing.T) { webtest.Headers(t, page("x").AnswersClient(), true) })
 	t.Run("HT-01 CN-18 a failure", func(t *testing.T) { webtest.Headers(t, web.Failure{Title: "x"}, false) })
 	t.Run("HT-17 pages are not compressed", func(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -40,7 +41,8 @@ func TestPageHeaders(t *testing.T) {
 		if w.Code != http.StatusTooManyRequests || !strings.Contains(w.Body.String(), "Wait.") {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
-		wantHeader(t, w, map[string]string{"Retry-After": "7", "Set-Cookie": "__Host-cardea_session=abc; Path=/; HttpOnly; Secure; SameSite=Lax"})
+		wantHeader(t, w, map[string]string{"Retry-After": "7", "Set-Cookie": "__Host-cardea_session=abc; Path=/; " +
+			"HttpOnly; Secure; SameSite=Lax"})
 	})
 	t.Run("one answer with different cookies", func(t *testing.T) {
 		var both web.Answer = page("x")
@@ -106,7 +108,8 @@ func TestRedirect(t *testing.T) {
 func TestFailureIsInert(t *testing.T) {
 	for _, probe := range webtest.Probes {
 		t.Run("AZ-56 AZ-48 DC-06", func(t *testing.T) {
-			webtest.Inert(t, web.Failure{Status: 400, Title: probe, Message: probe, Hint: probe, Code: probe, RequestID: probe}, probe)
+			webtest.Inert(t,
+				web.Failure{Status: 400, Title: probe, Message: probe, Hint: probe, Code: probe, RequestID: probe}, probe)
 			webtest.Inert(t, page(probe), probe)
 		})
 	}
@@ -139,12 +142,15 @@ func TestErrorPage(t *testing.T) {
 		status int
 		says   string
 	}{
-		"refused by a person":  {oauth.Refuse(oauth.AccessDenied, "this form was sent by another site"), 403, "This form was sent by another site."},
-		"too often":            {oauth.RefuseForNow(0, "wait"), 429, "Too many attempts"},
-		"gone":                 {oauth.RefuseStatus(404, "not_found", "there is nothing at this address"), 404, "Nothing here"},
-		"unavailable":          {oauth.ErrUnavailable, 503, "Not available right now"},
-		"a sentence":           {oauth.Refuse(oauth.InvalidRequest, "Add it again."), 400, ">Add it again.<"},
-		"a parameter's name":   {oauth.Refuse(oauth.InvalidRequest, "client_id is missing"), 400, "client_id is missing"},
+		"refused by a person": {oauth.Refuse(oauth.AccessDenied, "this form was sent by another site"), 403,
+			"This form was sent by another site."},
+		"too often": {oauth.RefuseForNow(0, "wait"), 429, "Too many attempts"},
+		"gone": {oauth.RefuseStatus(404, "not_found", "there is nothing at this address"), 404,
+			"Nothing here"},
+		"unavailable": {oauth.ErrUnavailable, 503, "Not available right now"},
+		"a sentence":  {oauth.Refuse(oauth.InvalidRequest, "Add it again."), 400, ">Add it again.<"},
+		"a parameter's name": {oauth.Refuse(oauth.InvalidRequest, "client_id is missing"), 400,
+			"client_id is missing"},
 		"an empty description": {oauth.Refuse(oauth.InvalidRequest, ""), 400, "This request cannot be answered"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +221,8 @@ func TestAssets(t *testing.T) {
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
 			w, _ := get(assets, path)
-			kind := map[bool]string{true: "text/css; charset=utf-8", false: "image/svg+xml"}[strings.HasSuffix(path, ".css")]
+			kind := map[bool]string{true: "text/css; charset=utf-8",
+				false: "image/svg+xml"}[strings.HasSuffix(path, ".css")]
 			if w.Code != http.StatusOK || w.Body.Len() == 0 {
 				t.Errorf("%d", w.Code)
 			}

@@ -52,7 +52,8 @@ func TestRouter(t *testing.T) {
 		{Path: "/things/all", Methods: web.Methods{"GET": echo("all")}},
 		{Path: "/clients/{id}", Methods: web.Methods{"GET": echo("client")}, Escapes: true},
 		{Path: "/things/{id}/undo", Methods: web.Methods{"POST": echo("undo")}},
-		{Path: "/.well-known/about", Place: web.WellKnown, Methods: web.Methods{"GET": echo("about")}, Cache: "public, max-age=300"},
+		{Path: "/.well-known/about", Place: web.WellKnown, Methods: web.Methods{"GET": echo("about")},
+			Cache: "public, max-age=300"},
 		{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": echo("health")}},
 		{Path: "/", Methods: web.Methods{"GET": echo("home")}},
 	}
@@ -112,7 +113,8 @@ func TestRouter(t *testing.T) {
 		{below, "POST /authtoken", ""},
 	} {
 		t.Run(test.target, func(t *testing.T) {
-			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(test.target + " HTTP/1.1\r\nHost: auth.example\r\n\r\n")))
+			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(test.target +
+				" HTTP/1.1\r\nHost: auth.example\r\n\r\n")))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,9 +160,11 @@ func FuzzRouter(f *testing.F) {
 	}
 	reached := ""
 	h := web.JSON(func(r *http.Request) (string, error) { reached = r.URL.Path; return r.PathValue("id"), nil })
-	router := web.NewRouter(pages, web.Route{Path: "/token", Methods: web.Methods{"GET": h}}, web.Route{Path: "/things/{id}", Methods: web.Methods{"GET": h}})
+	router := web.NewRouter(pages, web.Route{Path: "/token", Methods: web.Methods{"GET": h}},
+		web.Route{Path: "/things/{id}", Methods: web.Methods{"GET": h}})
 	f.Fuzz(func(t *testing.T, target string) {
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: auth.example\r\n\r\n")))
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target +
+			" HTTP/1.1\r\nHost: auth.example\r\n\r\n")))
 		if err != nil {
 			return
 		}

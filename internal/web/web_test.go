@@ -117,7 +117,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{
 			"invalid_request", oauth.Refuse(oauth.InvalidRequest, "code is missing"),
-			answer{400, `{"error":"invalid_request","error_description":"code is missing"}`, "", "", "no-store", "application/json"},
+			answer{400, `{"error":"invalid_request","error_description":"code is missing"}`, "", "", "no-store",
+				"application/json"},
 		},
 		{
 			"wrapped", fmt.Errorf("token: %w", oauth.Refuse(oauth.InvalidGrant, "x")),
@@ -125,22 +126,27 @@ func TestRefusals(t *testing.T) {
 		},
 		{
 			"invalid_client by Basic", oauth.RefuseClient(true, "wrong"),
-			answer{401, `{"error":"invalid_client","error_description":"wrong"}`, `Basic realm="cardea"`, "", "no-store", "application/json"},
+			answer{401, `{"error":"invalid_client","error_description":"wrong"}`, `Basic realm="cardea"`, "",
+				"no-store", "application/json"},
 		},
 		{
 			"invalid_client by body", oauth.RefuseClient(false, "wrong"),
-			answer{401, `{"error":"invalid_client","error_description":"wrong"}`, "", "", "no-store", "application/json"},
+			answer{401, `{"error":"invalid_client","error_description":"wrong"}`, "", "", "no-store",
+				"application/json"},
 		},
 		{
 			"too many requests", oauth.RefuseForNow(1500*time.Millisecond, "wait"),
-			answer{429, `{"error":"too_many_requests","error_description":"wait"}`, "", "2", "no-store", "application/json"},
+			answer{429, `{"error":"too_many_requests","error_description":"wait"}`, "", "2", "no-store",
+				"application/json"},
 		},
 		{
 			"too many requests, for no time", oauth.RefuseForNow(0, "wait"),
-			answer{429, `{"error":"too_many_requests","error_description":"wait"}`, "", "1", "no-store", "application/json"},
+			answer{429, `{"error":"too_many_requests","error_description":"wait"}`, "", "1", "no-store",
+				"application/json"},
 		},
 		{
-			"HT-22 a stranger's text stays within the alphabet of RFC 6749 §5.2", oauth.Refuse(oauth.InvalidRequest, "bad \"x\\y\" \r\nSet-Cookie: a=b é\u202e\x00"),
+			"HT-22 a stranger's text stays within the alphabet of RFC 6749 §5.2",
+			oauth.Refuse(oauth.InvalidRequest, "bad \"x\\y\" \r\nSet-Cookie: a=b é\u202e\x00"),
 			answer{400, `{"error":"invalid_request","error_description":"bad 'x%5Cy'   Set-Cookie: a=b %C3%A9%E2%80%AE%00"}`, "", "", "no-store", "application/json"},
 		},
 		{
@@ -198,9 +204,11 @@ func TestFaults(t *testing.T) {
 		handler http.Handler
 		body    string
 	}{
-		"JSON":  {web.JSON(func(*http.Request) (any, error) { panic("secret canary") }), `{"error":"server_error"}`},
-		"HTML":  {pages.HTML(func(*http.Request) (web.Answer, error) { panic("secret canary") }), "Something went wrong"},
-		"other": {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret canary") }), `{"error":"server_error"}`},
+		"JSON": {web.JSON(func(*http.Request) (any, error) { panic("secret canary") }), `{"error":"server_error"}`},
+		"HTML": {pages.HTML(func(*http.Request) (web.Answer, error) { panic("secret canary") }),
+			"Something went wrong"},
+		"other": {http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret canary") }),
+			`{"error":"server_error"}`},
 	} {
 		t.Run("HT-16 a panic: "+name, func(t *testing.T) {
 			w, log := get(c.handler, "/")

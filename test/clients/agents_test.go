@@ -46,7 +46,8 @@ func TestAgentsWithoutStepUp(t *testing.T) {
 			for _, s := range got {
 				delete(s, "client_id") // differs from run to run
 			}
-			tokens := told{"step": "tokens", "scope": "mcp:tools:weather mcp:tools:calendar:read", "refresh": true, "type": "Bearer"}
+			tokens := told{"step": "tokens", "scope": "mcp:tools:weather mcp:tools:calendar:read", "refresh": true,
+				"type": "Bearer"}
 			called := told{"step": "called", "tool": "get_forecast", "failed": false}
 			tt.asks["step"] = "asked"
 			want := append([]told{{"step": "registered", "secret": false}, tt.asks}, tt.careful...)
@@ -70,8 +71,9 @@ func startOlderServer(t *testing.T, d *demo) string {
 	first := scope.Of("mcp:tools:weather", "mcp:tools:calendar:read")
 	var created any
 	command(t, d.env, &created, "resource", "create", "--identifier", resource, "--name", "Older", "-o", "json",
-		"--scope", "mcp:tools:weather=Weather", "--scope", "mcp:tools:calendar:read=Read", "--scope", "mcp:tools:calendar:write=Write",
-		"--default-scope", "mcp:tools:weather", "--default-scope", "mcp:tools:calendar:read")
+		"--scope", "mcp:tools:weather=Weather", "--scope", "mcp:tools:calendar:read=Read", "--scope",
+		"mcp:tools:calendar:write=Write", "--default-scope", "mcp:tools:weather", "--default-scope",
+		"mcp:tools:calendar:read")
 	g, err := guard.New(guard.Config{
 		Issuer:        d.Issuer,
 		Resource:      resource,
@@ -84,9 +86,10 @@ func startOlderServer(t *testing.T, d *demo) string {
 	}
 	server := mcp.NewServer(&mcp.Implementation{Name: "older", Version: "1.0.0"}, nil)
 	for _, tool := range []string{"get_forecast", "create_event"} {
-		mcp.AddTool(server, &mcp.Tool{Name: tool}, func(context.Context, *mcp.CallToolRequest, map[string]any) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{}, nil, nil
-		})
+		mcp.AddTool(server, &mcp.Tool{Name: tool},
+			func(context.Context, *mcp.CallToolRequest, map[string]any) (*mcp.CallToolResult, any, error) {
+				return &mcp.CallToolResult{}, nil, nil
+			})
 	}
 	events := mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return server }, nil)
 	mux.Handle("/sse", gosdk.Protect(g, events, g.RequireToolScopes(guard.ToolScopes{

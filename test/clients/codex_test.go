@@ -35,7 +35,8 @@ type codexMessage struct {
 // startCodex starts Codex with the demo's MCP server in its configuration, and without access to a model.
 func startCodex(t *testing.T, d *demo) *codex {
 	t.Helper()
-	programs, err := filepath.Glob(filepath.Join(needed(t, "CARDEA_CLIENTS"), "nightly/node_modules/@openai/codex-linux-*/vendor/*/bin/codex"))
+	programs, err := filepath.Glob(filepath.Join(needed(t, "CARDEA_CLIENTS"),
+		"nightly/node_modules/@openai/codex-linux-*/vendor/*/bin/codex"))
 	if err != nil || len(programs) != 1 {
 		t.Fatalf("Codex's binaries are %q (%v), want one; `make nightly` installs it", programs, err)
 	}
@@ -67,7 +68,8 @@ func startCodex(t *testing.T, d *demo) *codex {
 		}
 	})
 	c := &codex{t: t, in: json.NewEncoder(in), out: json.NewDecoder(out)}
-	c.ask("initialize", map[string]any{"clientInfo": map[string]any{"name": "cardea-test", "title": "Cardea test", "version": "1.0.0"}}, nil)
+	c.ask("initialize",
+		map[string]any{"clientInfo": map[string]any{"name": "cardea-test", "title": "Cardea test", "version": "1.0.0"}}, nil)
 	if err := c.in.Encode(map[string]any{"method": "initialized"}); err != nil {
 		t.Fatal(err)
 	}

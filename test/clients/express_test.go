@@ -67,7 +67,8 @@ func TestExpressBehindGuard(t *testing.T) {
 	// send sends a message and returns the tools that it called.
 	send := func(t *testing.T, to *url.URL, method string, header http.Header, message string) (status int, ran []string) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, to.JoinPath("mcp").String(), strings.NewReader(message))
+		r, err := http.NewRequestWithContext(t.Context(), method, to.JoinPath("mcp").String(),
+			strings.NewReader(message))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,22 +119,29 @@ func TestExpressBehindGuard(t *testing.T) {
 		header  http.Header
 		message string
 	}{
-		"a method in UTF-7":         {"POST", charset("utf-7"), strings.Replace(email, "tools/call", "tools+AC8-call", 1)},
-		"a tool's name in UTF-7":    {"POST", charset("utf-7"), strings.Replace(weather, "get_forecast", "+AHM-end+AF8-email", 1)},
-		"a message in UTF-16":       {"POST", charset("utf-16le"), wide.String()},
-		"a message that is zipped":  {"POST", http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"gzip"}}, zipped.String()},
-		"a NUL after the method":    {"POST", plain, strings.Replace(email, "tools/call", `tools/call\u0000`, 1)},
-		"a slash after the method":  {"POST", plain, strings.Replace(email, "tools/call", "tools/call/", 1)},
-		"a method in capitals":      {"POST", plain, strings.Replace(email, "tools/call", "TOOLS/CALL", 1)},
-		"the last of two methods":   {"POST", plain, strings.Replace(email, `"method"`, `"method":"ping","m\u0065thod"`, 1)},
-		"the last of two names":     {"POST", plain, strings.Replace(weather, `"get_forecast"`, `"get_forecast","name":"send_email"`, 1)},
-		"a byte order mark":         {"POST", plain, "\ufeff" + email},
-		"a batch":                   {"POST", plain, "[" + ping + "," + email + "]"},
-		"a call by GET":             {"GET", plain, email},
-		"a call by DELETE":          {"DELETE", plain, email},
-		"a call by PUT":             {"PUT", plain, email},
-		"a call as text":            {"POST", http.Header{"Content-Type": {"text/plain"}}, email},
-		"headers that say it pings": {"POST", http.Header{"Content-Type": {"application/json"}, "Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"ping"}}, email},
+		"a method in UTF-7": {"POST", charset("utf-7"),
+			strings.Replace(email, "tools/call", "tools+AC8-call", 1)},
+		"a tool's name in UTF-7": {"POST", charset("utf-7"),
+			strings.Replace(weather, "get_forecast", "+AHM-end+AF8-email", 1)},
+		"a message in UTF-16": {"POST", charset("utf-16le"), wide.String()},
+		"a message that is zipped": {"POST",
+			http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"gzip"}}, zipped.String()},
+		"a NUL after the method":   {"POST", plain, strings.Replace(email, "tools/call", `tools/call\u0000`, 1)},
+		"a slash after the method": {"POST", plain, strings.Replace(email, "tools/call", "tools/call/", 1)},
+		"a method in capitals":     {"POST", plain, strings.Replace(email, "tools/call", "TOOLS/CALL", 1)},
+		"the last of two methods": {"POST", plain,
+			strings.Replace(email, `"method"`, `"method":"ping","m\u0065thod"`, 1)},
+		"the last of two names": {"POST", plain,
+			strings.Replace(weather, `"get_forecast"`, `"get_forecast","name":"send_email"`, 1)},
+		"a byte order mark": {"POST", plain, "\ufeff" + email},
+		"a batch":           {"POST", plain, "[" + ping + "," + email + "]"},
+		"a call by GET":     {"GET", plain, email},
+		"a call by DELETE":  {"DELETE", plain, email},
+		"a call by PUT":     {"PUT", plain, email},
+		"a call as text":    {"POST", http.Header{"Content-Type": {"text/plain"}}, email},
+		"headers that say it pings": {"POST",
+			http.Header{"Content-Type": {"application/json"}, "Mcp-Protocol-Version": {"2026-07-28"},
+				"Mcp-Method": {"ping"}}, email},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if status, ran := send(t, express, c.method, c.header, c.message); !cmp.Equal(ran, []string{"send_email"}) {

@@ -37,10 +37,12 @@ func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 	if !slices.Contains(args, "--config") {
 		args = append([]string{"--server-url", i.d.MCP}, args...)
 	}
-	args = append([]string{"--cli", "--format", "json", "--callback-url", "http://" + freeAddress(t) + "/oauth/callback"}, args...)
+	args = append([]string{"--cli", "--format", "json", "--callback-url",
+		"http://" + freeAddress(t) + "/oauth/callback"}, args...)
 	cmd := node(i.at.waits, t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", args...)
 	// It opens a browser only from a terminal, unless told otherwise.
-	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file", "MCP_AUTO_OPEN_ENABLED=true")
+	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file",
+		"MCP_AUTO_OPEN_ENABLED=true")
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()
@@ -61,7 +63,8 @@ func TestInspector(t *testing.T) {
 	i := &inspector{d, newDesk(t, ada), t.TempDir()}
 	forecast := func(args ...string) {
 		t.Helper()
-		printed := i.run(t, append([]string{"--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon"}, args...)...)
+		printed := i.run(t,
+			append([]string{"--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon"}, args...)...)
 		if c := printed.Result.Content; printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
 			t.Errorf("get_forecast answers %+v", printed)
 		}
@@ -99,7 +102,8 @@ func TestInspector(t *testing.T) {
 	}
 	forecast("--relogin")
 	if opened := i.at.requests(); len(opened) != 2 || ada.signedIn != 1 || ada.asked != 2 {
-		t.Errorf("the browser was opened %d times, the person signed in %d times and was asked %d times; want 2, 1 and 2", len(opened), ada.signedIn, ada.asked)
+		t.Errorf("the browser was opened %d times, the person signed in %d times and was asked %d times; want 2, "+
+			"1 and 2", len(opened), ada.signedIn, ada.asked)
 	}
 }
 

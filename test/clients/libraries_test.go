@@ -36,7 +36,8 @@ func TestLibraries(t *testing.T) {
 	const weather = "mcp:tools:weather"
 	redirect := "http://" + freeAddress(t) + "/callback" // no program listens there: the response is sent by standard input
 	public, private := newKey(t)
-	app := d.createClient(t, "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", redirect)
+	app := d.createClient(t, "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token",
+		"--redirect-uri", redirect)
 	bot := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", weather, "--resource", d.MCP)
 	rs := d.createClient(t, "--name", "RS", "--resource-server", d.MCP)
 	signed := d.createClient(t, "--name", "Signed", "--grant", "client_credentials", "--scope", weather, "--resource", d.MCP,
@@ -65,7 +66,8 @@ func TestLibraries(t *testing.T) {
 	}{
 		{"simple-oauth2.mjs", []told{
 			{"step": "code", "type": "Bearer", "scope": "mcp:tools:weather mcp:tools:calendar:read", "expired": false},
-			{"step": "refreshed", "rotated": true, "scope": "mcp:tools:weather mcp:tools:calendar:read", "fewer": weather},
+			{"step": "refreshed", "rotated": true, "scope": "mcp:tools:weather mcp:tools:calendar:read",
+				"fewer": weather},
 			{"step": "logged out", "status": 400.0, "error": "invalid_grant"},
 			{"step": "machine", "by": "header", "scope": weather, "refresh": false},
 			{"step": "machine", "by": "body", "scope": weather, "refresh": false},
@@ -147,7 +149,8 @@ func TestVerifiers(t *testing.T) {
 	for _, alg := range []string{"ES256", "RS256"} {
 		resource := "https://" + strings.ToLower(alg) + ".example.com/mcp"
 		var created any
-		command(t, d.env, &created, "resource", "create", "--identifier", resource, "--name", alg, "--scope", scope+"=Weather", "--signing-alg", alg, "-o", "json")
+		command(t, d.env, &created, "resource", "create", "--identifier", resource, "--name", alg, "--scope",
+			scope+"=Weather", "--signing-alg", alg, "-o", "json")
 		bot := d.createClient(t, "--name", alg, "--grant", "client_credentials", "--scope", scope, "--resource", resource)
 		token := machineToken(t, d.Issuer, bot.ID, bot.Secret)
 		tokens = append(tokens,

@@ -1,7 +1,7 @@
 // Package clients_test drives real clients, unmodified, against Cardea's own binary: the official TypeScript and Go
-// SDKs, older releases of the former, the AI SDK, mcp-go, mcp-remote, mcpc, the MCP Inspector, the MCP conformance tool,
-// OAuth libraries, verifiers of tokens, and the Node example. `make test` installs what they need. Codex, which is large,
-// has the build tag nightly: `make nightly`.
+// SDKs, older releases of the former, the AI SDK, mcp-go, mcp-remote, mcpc, the MCP Inspector, the MCP conformance
+// tool, OAuth libraries, verifiers of tokens, and the Node example. `make test` installs what they need. Codex, which
+// is large, has the build tag nightly: `make nightly`.
 package clients_test
 
 import (
@@ -64,7 +64,8 @@ func needed(t *testing.T, name string) string {
 // node returns a command that runs a script in or below this folder with a recent Node.
 func node(ctx context.Context, t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, needed(t, "CARDEA_NODE"), append([]string{filepath.Join(needed(t, "CARDEA_CLIENTS"), script)}, args...)...)
+	cmd := exec.CommandContext(ctx, needed(t, "CARDEA_NODE"),
+		append([]string{filepath.Join(needed(t, "CARDEA_CLIENTS"), script)}, args...)...)
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
@@ -123,7 +124,8 @@ func runDemo(t *testing.T, env []string, args ...string) *demo {
 			return d
 		}
 	}
-	t.Fatalf("cardea demo ended, or did not say its MCP server, its issuer, and the demo user's e-mail and password:\n%s", all.String())
+	t.Fatalf("cardea demo ended, or did not say its MCP server, its issuer, and the demo user's e-mail and "+
+		"password:\n%s", all.String())
 	return nil
 }
 
@@ -132,10 +134,12 @@ func startServer(t *testing.T) *demo {
 	t.Helper()
 	listen := freeAddress(t)
 	d := &demo{Issuer: "http://" + listen, Email: "ada@example.com", Password: "correct horse battery staple"}
-	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer, "CARDEA_LISTEN=" + listen}
+	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer,
+		"CARDEA_LISTEN=" + listen}
 	drain(start(t, d.env, "serve"))
 	await(t, d.Issuer+"/readyz")
-	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", d.Email, "--name", "Ada", "--password-stdin", "-o", "json")
+	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", d.Email, "--name", "Ada",
+		"--password-stdin", "-o", "json")
 	create.Env = environ(d.env...)
 	create.Stdin = strings.NewReader(d.Password + "\n")
 	if out, err := create.CombinedOutput(); err != nil {

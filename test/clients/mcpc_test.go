@@ -84,8 +84,8 @@ func TestMCPC(t *testing.T) {
 	if out, err := c.run(t, event...); err == nil || !strings.Contains(out, "login") {
 		t.Errorf("create_event: %v, want the advice to sign in\n%s", err, out)
 	}
-	// The process of a session is sometimes given the client and the tokens of an earlier sign-in, and then says to sign in
-	// again, as the person does here.
+	// The process of a session is sometimes given the client and the tokens of an earlier sign-in, and then says to
+	// sign in again, as the person does here.
 	for attempt := 1; ; attempt++ {
 		_, _ = c.run(t, "@demo", "close") // fails if it did not connect
 		do("login", d.MCP, "--scope", "mcp:tools:weather mcp:tools:calendar:write")

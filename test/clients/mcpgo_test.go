@@ -41,7 +41,8 @@ func TestMCPGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := func(tool string, args map[string]any) error {
-		_, err := agent.CallTool(t.Context(), mcp.CallToolRequest{Params: mcp.CallToolParams{Name: tool, Arguments: args}})
+		_, err := agent.CallTool(t.Context(),
+			mcp.CallToolRequest{Params: mcp.CallToolParams{Name: tool, Arguments: args}})
 		return err
 	}
 	forecast := map[string]any{"city": "Lisbon"}

@@ -62,7 +62,8 @@ func TestMCPRemote(t *testing.T) {
 	}{
 		{"the scopes of the challenge", nil,
 			[]string{weather, read, "offline_access"}, []string{weather, read, "offline_access", write}},
-		{"its scopes where nobody names any", []string{"--static-oauth-client-metadata", `{"scope":"openid email profile"}`},
+		{"its scopes where nobody names any",
+			[]string{"--static-oauth-client-metadata", `{"scope":"openid email profile"}`},
 			[]string{"openid", "email", "profile"}, nil},
 	}
 	for _, tt := range tests {
@@ -88,7 +89,8 @@ func TestMCPRemote(t *testing.T) {
 				}
 				callback, err := url.Parse(request.Get("redirect_uri"))
 				if err != nil || callback.Hostname() != "localhost" || callback.Path != "/oauth/callback" {
-					t.Errorf("the redirect URI is %q, want one on localhost with the path /oauth/callback", request.Get("redirect_uri"))
+					t.Errorf("the redirect URI is %q, want one on localhost with the path /oauth/callback",
+						request.Get("redirect_uri"))
 				}
 			}
 			if c := d.client(t, opened[0]); c.Origin != "registration" || c.Method != "none" {

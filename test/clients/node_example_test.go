@@ -47,7 +47,8 @@ func TestNodeExample(t *testing.T) {
 		if got, want := i.at.requests()[0].Get("scope"), "mcp:tools:weather offline_access"; got != want {
 			t.Errorf("it asks for %q, want the least, %q", got, want)
 		}
-		printed := i.run(t, "--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon", "--use-stored-auth")
+		printed := i.run(t, "--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon",
+			"--use-stored-auth")
 		if c := printed.Result.Content; printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
 			t.Errorf("get_forecast answers %+v", printed)
 		}
@@ -57,7 +58,8 @@ func TestNodeExample(t *testing.T) {
 // Requests that only an attacker sends.
 func TestNodeExampleRefuses(t *testing.T) {
 	d := nodeExample(t)
-	machine := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", d.MCP)
+	machine := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather",
+		"--resource", d.MCP)
 	token := machineToken(t, d.Issuer, machine.ID, machine.Secret)
 	call := func(authorization, contentType, body string) *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.MCP, strings.NewReader(body))
@@ -86,10 +88,13 @@ func TestNodeExampleRefuses(t *testing.T) {
 		{"no token", "", "application/json", forecast, 401, `scope="mcp:tools:weather"`},
 		{"a token of nobody", "Bearer a.b.c", "application/json", forecast, 401, `error="invalid_token"`},
 		{"a good call", "Bearer " + token, "application/json", forecast, 200, ""},
-		{"a scope that is missing", "Bearer " + token, "application/json", event, 403, `scope="mcp:tools:weather mcp:tools:calendar:write"`},
+		{"a scope that is missing", "Bearer " + token, "application/json", event, 403,
+			`scope="mcp:tools:weather mcp:tools:calendar:write"`},
 		{"a batch", "Bearer " + token, "application/json", "[" + event + "]", 400, ""},
-		{"another character set", "Bearer " + token, "application/json; charset=utf-7", strings.ReplaceAll(event, "/", "+AC8-"), 403, `error="insufficient_scope"`},
-		{"a tool that nobody listed", "Bearer " + token, "application/json", strings.ReplaceAll(forecast, "get_forecast", "toString"), 403, ""},
+		{"another character set", "Bearer " + token, "application/json; charset=utf-7",
+			strings.ReplaceAll(event, "/", "+AC8-"), 403, `error="insufficient_scope"`},
+		{"a tool that nobody listed", "Bearer " + token, "application/json",
+			strings.ReplaceAll(forecast, "get_forecast", "toString"), 403, ""},
 		{"a method with a NUL", "Bearer " + token, "application/json", strings.ReplaceAll(event, "tools/call", `tools/call\u0000`), 200, ""}, // a method that the SDK does not know
 	}
 	for _, tt := range tests {
@@ -105,7 +110,8 @@ func TestNodeExampleRefuses(t *testing.T) {
 // machineToken returns an access token that a client gets with its secret.
 func machineToken(t *testing.T, issuer, id, secret string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer+"/oauth2/token", strings.NewReader("grant_type=client_credentials"))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer+"/oauth2/token",
+		strings.NewReader("grant_type=client_credentials"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,17 +20,19 @@ func TestSeed(t *testing.T) {
 	var resource struct{ Identifier string }
 	command(t, env, &resource, "resource", "create", "--identifier", server, "--name", "Seed",
 		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:calendar:read=Read your calendar",
-		"--scope", "mcp:tools:calendar:write=Change your calendar", "--scope", "mcp:tools:email:send=Send e-mail in your name",
-		"--scope", "mcp:tools:inventory:check=Look up stock", "--scope", "mcp:resources:store-data=Read the store's data", "-o", "json")
+		"--scope", "mcp:tools:calendar:write=Change your calendar", "--scope",
+		"mcp:tools:email:send=Send e-mail in your name", "--scope", "mcp:tools:inventory:check=Look up stock",
+		"--scope", "mcp:resources:store-data=Read the store's data", "-o", "json")
 	if resource.Identifier != server {
 		t.Fatalf("the resource's identifier is %q, want %q", resource.Identifier, server)
 	}
 	ada := newPerson(t, d.Email, d.Password)
 	for name, flags := range map[string][]string{
-		"TEST":    {"--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", server},
-		"SERVICE": {"--grant", "client_credentials", "--scope", "mcp:tools:inventory:check", "--scope", "mcp:resources:store-data", "--resource", server},
-		"APP":     {"--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", app + "/callback", "--public"},
-		"RS":      {"--resource-server", server},
+		"TEST": {"--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", server},
+		"SERVICE": {"--grant", "client_credentials", "--scope", "mcp:tools:inventory:check", "--scope",
+			"mcp:resources:store-data", "--resource", server},
+		"APP": {"--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", app + "/callback", "--public"},
+		"RS":  {"--resource-server", server},
 	} {
 		client := d.createClient(t, append(flags, "--name", name)...)
 		env = append(env, name+"_CLIENT_ID="+client.ID, name+"_CLIENT_SECRET="+client.Secret)
@@ -77,23 +79,29 @@ func TestSeed(t *testing.T) {
 	events := []any{"Stand-up", "Lunch with Ada"}
 	want := []map[string]any{
 		{"step": "MCP Response", "text": "{ location: 'San Francisco', forecast: 'sunny' }"},
-		{"step": "without a token", "status": 401.0, "error": "unauthorized", "error_description": "Bearer token required"},
+		{"step": "without a token", "status": 401.0, "error": "unauthorized",
+			"error_description": "Bearer token required"},
 		{"step": "without the scope", "status": 403.0, "error": "insufficient_scope",
 			"error_description": "Required scope: mcp:tools:email:send", "scope": "mcp:tools:email:send"},
-		{"step": "machine token", "token_type": "Bearer", "expires_in": 600.0, "scope": "mcp:tools:inventory:check mcp:resources:store-data"},
-		{"step": "code flow", "token_type": "Bearer", "expires_in": 600.0, "scope": "mcp:tools:calendar:read mcp:tools:email:send"},
+		{"step": "machine token", "token_type": "Bearer", "expires_in": 600.0,
+			"scope": "mcp:tools:inventory:check mcp:resources:store-data"},
+		{"step": "code flow", "token_type": "Bearer", "expires_in": 600.0,
+			"scope": "mcp:tools:calendar:read mcp:tools:email:send"},
 		{"step": "calendar", "status": 200.0, "events": events},
 		{"step": "e-mail", "status": 200.0, "sent": true},
 		{"step": "strict", "status": 200.0, "events": events},
 		{"step": "revoked", "status": 200.0},
 		{"step": "strict after revocation", "status": 401.0, "error": "Token is not active"},
-		{"step": "registered", "id": true, "secret": true, "manages": true, "client_name": "AI Sales Assistant", "client_uri": "https://sales-ai.company.com",
+		{"step": "registered", "id": true, "secret": true, "manages": true, "client_name": "AI Sales Assistant",
+			"client_uri":    "https://sales-ai.company.com",
 			"redirect_uris": []any{"https://sales-ai.company.com/oauth/callback"}, "response_types": []any{"code"},
-			"grant_types": []any{"authorization_code", "refresh_token"}, "token_endpoint_auth_method": "client_secret_basic",
-			"scope": "mcp:tools:crm:read mcp:tools:email:send"},
+			"grant_types":                []any{"authorization_code", "refresh_token"},
+			"token_endpoint_auth_method": "client_secret_basic",
+			"scope":                      "mcp:tools:crm:read mcp:tools:email:send"},
 		{"step": "code flow of the registered client", "scope": "mcp:tools:calendar:read"},
 		{"step": "refreshed", "rotated": true, "status": 200.0, "events": events},
-		{"step": "rate limit", "calls": 51.0, "status": 429.0, "error": "rate_limit_exceeded", "error_description": "Too many requests from this client"},
+		{"step": "rate limit", "calls": 51.0, "status": 429.0, "error": "rate_limit_exceeded",
+			"error_description": "Too many requests from this client"},
 	}
 	// Remove members that differ between runs, and additional members of a registration.
 	incidental := cmpopts.IgnoreMapEntries(func(key string, _ any) bool {

@@ -227,7 +227,8 @@ func expect(a *agent, steps ...string) {
 	a.t.Helper()
 	for _, want := range steps {
 		if got, ok := a.next(); !ok || got.Step != want || got.Failed {
-			a.t.Errorf("the agent's step is %+v, want %q, after\n%s\n%s", got, want, strings.Join(a.trail, "\n"), a.complaint.String())
+			a.t.Errorf("the agent's step is %+v, want %q, after\n%s\n%s", got, want, strings.Join(a.trail, "\n"),
+				a.complaint.String())
 			_ = a.cmd.Process.Kill() // it would wait for the next line
 			return
 		}

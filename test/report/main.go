@@ -122,9 +122,11 @@ func (e event) conclude(out io.Writer, total, count *tally, said string) {
 			total.failed++
 		}
 		fmt.Fprint(out, said)
-		fmt.Fprintf(out, "FAIL  %-60s %7.1fs  %d passed, %d failed\n", e.Package, e.Elapsed, count.passed, max(count.failed, 1))
+		fmt.Fprintf(out, "FAIL  %-60s %7.1fs  %d passed, %d failed\n", e.Package, e.Elapsed, count.passed,
+			max(count.failed, 1))
 	case count.skipped > 0:
-		fmt.Fprintf(out, "FAIL  %-60s %7.1fs  %d passed, %d skipped: no test may be\n", e.Package, e.Elapsed, count.passed, count.skipped)
+		fmt.Fprintf(out, "FAIL  %-60s %7.1fs  %d passed, %d skipped: no test may be\n", e.Package, e.Elapsed,
+			count.passed, count.skipped)
 	case count.passed > 0:
 		fmt.Fprintf(out, "ok    %-60s %7.1fs  %d passed\n", e.Package, e.Elapsed, count.passed)
 	}
