@@ -11,9 +11,9 @@ import (
 )
 
 type clientApprove struct {
-	ID    string `arg:"" name:"client_id" help:"The client."`
-	Group string `placeholder:"NAME" xor:"whom" help:"Only for the members of this group, as long as they are in it."`
-	Once  string `placeholder:"USER" xor:"whom" help:"Only for this person, by e-mail or id, and one consent within a week."`
+	ID    string  `arg:"" name:"client_id" help:"The client."`
+	Group *string `placeholder:"NAME" xor:"whom" help:"Only for the members of this group, as long as they are in it."`
+	Once  *string `placeholder:"USER" xor:"whom" help:"Only for this person, by e-mail or id, and one consent within a week."`
 	output
 }
 
@@ -26,6 +26,32 @@ func (c *clientApprove) Help() string {
 func (c *clientApprove) Run(ctx context.Context, sh *shell) error {
 	in := adminapi.Change[*admin.Approval]{ID: c.ID, Body: &admin.Approval{Group: c.Group, Once: c.Once}}
 	return ask(ctx, sh, c.output, drawClient, adminapi.ApproveClient, in)
+}
+
+type clientUnapprove struct {
+	ID        string  `arg:"" name:"client_id" help:"The client."`
+	Group     *string `placeholder:"NAME" help:"Only the approval for the members of this group; all approvals if none is given."`
+	EndGrants bool    `help:"End every grant of the client too."`
+	output
+}
+
+// Help returns what the help shows below the usage.
+func (c *clientUnapprove) Help() string {
+	return "Nobody vouches for the client any more: its consent page says so, and no consent is remembered. With " +
+		"registration.approval: required, the next person who comes with it waits. What people have allowed it goes on, " +
+		"unless --end-grants is given."
+}
+
+func (c *clientUnapprove) Run(ctx context.Context, sh *shell) error {
+	in := adminapi.Change[*admin.Withdrawal]{ID: c.ID, Body: &admin.Withdrawal{Group: c.Group, EndGrants: c.EndGrants}}
+	return ask(ctx, sh, c.output, drawUnapproval, adminapi.UnapproveClient, in)
+}
+
+func drawUnapproval(v admin.Unapproval, t *table.Table) {
+	drawClient(v.Client, t)
+	if v.Grants > 0 {
+		t.Row("ended", count(v.Grants, "grant"))
+	}
 }
 
 type clientDismiss struct{ namedClient }

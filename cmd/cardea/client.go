@@ -14,30 +14,21 @@ import (
 )
 
 type clientCommands struct {
-	Create       clientCreate  `cmd:"" help:"Create a client. Its secret is shown once."`
-	List         clientList    `cmd:"" help:"List the clients."`
-	Show         clientShow    `cmd:"" help:"Show a client."`
-	Update       clientUpdate  `cmd:"" help:"Change a client."`
-	Approve      clientApprove `cmd:"" help:"Approve a client for everybody, for a group, or for one person once."`
-	Dismiss      clientDismiss `cmd:"" help:"Refuse all who wait for the approval of a client. It may ask again."`
-	Block        clientBlock   `cmd:"" help:"End all that a client has, and keep it and its sites from coming back."`
-	Unblock      clientUnblock `cmd:"" help:"Let a blocked client come again."`
-	Blocks       clientBlocks  `cmd:"" help:"List the blocks."`
-	RotateSecret clientRotate  `cmd:"" help:"Give a client a new secret. The old one stays valid for a while."`
-	Disable      clientDisable `cmd:"" help:"Refuse a client and its tokens until it is enabled again."`
-	Enable       clientEnable  `cmd:"" help:"Enable a disabled client."`
-	Delete       clientDelete  `cmd:"" help:"Delete a client and end all its grants."`
-	Profiles     profileList   `cmd:"" help:"List the exceptions to the rules for certain clients, with the reason and how often each was used."`
-}
-
-func clientState(v admin.Client) string {
-	switch {
-	case !v.DisabledAt.IsZero():
-		return "disabled"
-	case v.ApprovedAt.IsZero():
-		return "unverified"
-	}
-	return "approved"
+	Create       clientCreate    `cmd:"" help:"Create a client. Its secret is shown once."`
+	List         clientList      `cmd:"" help:"List the clients."`
+	Show         clientShow      `cmd:"" help:"Show a client."`
+	Update       clientUpdate    `cmd:"" help:"Change a client."`
+	Approve      clientApprove   `cmd:"" help:"Approve a client for everybody, for a group, or for one person once."`
+	Unapprove    clientUnapprove `cmd:"" help:"Withdraw the approval of a client."`
+	Dismiss      clientDismiss   `cmd:"" help:"Refuse all who wait for the approval of a client. It may ask again."`
+	Block        clientBlock     `cmd:"" help:"End all that a client has, and keep it and its sites from coming back."`
+	Unblock      clientUnblock   `cmd:"" help:"Let a blocked client come again."`
+	Blocks       clientBlocks    `cmd:"" help:"List the blocks."`
+	RotateSecret clientRotate    `cmd:"" help:"Give a client a new secret. The old one stays valid for a while."`
+	Disable      clientDisable   `cmd:"" help:"Refuse a client and its tokens until it is enabled again."`
+	Enable       clientEnable    `cmd:"" help:"Enable a disabled client."`
+	Delete       clientDelete    `cmd:"" help:"Delete a client and end all its grants."`
+	Profiles     profileList     `cmd:"" help:"List the exceptions to the rules for certain clients, with the reason and how often each was used."`
 }
 
 // clientResources returns the resources that a client is bound to. "any" is for a machine's
@@ -56,7 +47,10 @@ func drawClient(v admin.Client, t *table.Table) {
 		t.Row("client secret", v.Secret+"  (shown this once: keep it)")
 	}
 	t.Row("name", table.Dash(v.Name))
-	t.Row("state", clientState(v))
+	t.Row("state", string(v.State))
+	for _, group := range v.ApprovedFor {
+		t.Row("approved for", group)
+	}
 	t.Row("authentication", string(v.Method))
 	for _, id := range v.KeyIDs {
 		t.Row("key", table.Dash(id))
@@ -216,7 +210,7 @@ func drawClients(views []admin.Client, t *table.Table) {
 	t.Row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
 	t.Fold(16, "NAME", "RESOURCES")
 	for _, v := range views {
-		t.Row(v.ID, table.Dash(v.Name), clientState(v), string(v.Method), string(v.Origin), v.CreatedAt.String(),
+		t.Row(v.ID, table.Dash(v.Name), string(v.State), string(v.Method), string(v.Origin), v.CreatedAt.String(),
 			v.UsedAt.String(), clientResources(v))
 	}
 }

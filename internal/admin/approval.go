@@ -2,6 +2,9 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -30,6 +33,18 @@ type WaitingClient struct {
 	Scope        string       `json:"scope"`
 	RedirectURI  string       `json:"redirect_uri"` // where the answer is to go
 	ApprovedFor  []string     `json:"approved_for"` // groups for which it is approved already
+	// Seen stands for what the client says of itself; see Approval.
+	Seen string `json:"seen"`
+}
+
+// seenOf returns another text for each thing that a client says of itself, among them its name, redirect URIs and keys.
+func seenOf(c *oauth.Client) string {
+	text, err := json.Marshal(c.Metadata)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 func viewWaiting(w *store.WaitingListing) WaitingClient {
@@ -39,7 +54,7 @@ func viewWaiting(w *store.WaitingListing) WaitingClient {
 		RedirectURIs: append([]string{}, w.Client.RedirectURIs...), Sites: append([]string{}, marks.Sites...),
 		FirstAskedAt: Moment{w.FirstAt}, LastAskedAt: Moment{w.LastAt}, People: w.People, User: w.UserEmail,
 		Resource: w.Resource, ResourceName: w.ResourceName, Scope: w.Scope.String(), RedirectURI: w.RedirectURI,
-		ApprovedFor: []string{},
+		ApprovedFor: []string{}, Seen: seenOf(w.Client),
 	}
 }
 
@@ -52,14 +67,15 @@ func (o *Operations) WaitingClients(ctx context.Context, by Caller,
 		if views, next, err = viewed(viewWaiting, waiting, cursor, err); err != nil {
 			return err
 		}
+		ids := make([]string, len(views))
 		for i := range views {
-			groups, err := tx.ApprovedGroups(views[i].ID)
-			if err != nil {
-				return err
-			}
-			views[i].ApprovedFor = append(views[i].ApprovedFor, groups...)
+			ids[i] = views[i].ID
 		}
-		return nil
+		groups, err := tx.ApprovedGroups(ids...)
+		for i := range views {
+			views[i].ApprovedFor = append(views[i].ApprovedFor, groups[views[i].ID]...)
+		}
+		return err
 	})
 	return views, next, err
 }
@@ -73,10 +89,13 @@ func (o *Operations) WaitingCount(ctx context.Context, by Caller) (n int, err er
 	return n, err
 }
 
-// Approval says for whom a client is approved. One of the two is set.
+// Approval says for whom a client is approved: for everybody if neither a group nor a person is given.
 type Approval struct {
-	Group string `json:"group,omitempty" jsonschema:"the name of a group whose members may use it"`
-	Once  string `json:"once,omitempty" jsonschema:"the id or e-mail address of a person who may allow it something once"`
+	Group *string `json:"group,omitempty" jsonschema:"the name of a group whose members may use it"`
+	Once  *string `json:"once,omitempty" jsonschema:"the id or e-mail address of a person who may allow it something once"`
+	// Seen is the WaitingClient.Seen of what the operator looked at. The approval is refused as Stale if the client has
+	// another now. "" is not compared.
+	Seen string `json:"seen,omitempty" jsonschema:"the value seen of the client in the list of those that wait, so that it is not approved if it has changed since"`
 }
 
 // onceFor is how long an approval for one time can be used.
@@ -84,35 +103,45 @@ const onceFor = 7 * 24 * time.Hour
 
 // ApproveClient marks a client that registered itself, or has a metadata document, as approved for everybody.
 func (o *Operations) ApproveClient(ctx context.Context, by Caller, id string) (Client, error) {
-	return o.decideOn(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
-		if c.Approved() {
-			return nil
-		}
-		c.ApprovedAt = tx.Now()
-		return tx.UpdateClient(c)
-	}, "", "")
+	return o.ApproveClientFor(ctx, by, id, Approval{})
 }
 
-// ApproveClientFor approves a client for the members of a group, as long as they are in it, or for one person and one
-// consent, within a week. Grants that were given then stay when the person leaves the group.
+// ApproveClientFor approves a client for everybody, or for the members of a group, as long as they are in it, or for
+// one person and one consent, within a week. Grants that were given then stay when the person leaves the group.
 func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string, a Approval) (Client, error) {
-	if (a.Group == "") == (a.Once == "") {
+	what, who := "", ""
+	switch {
+	case a.Group != nil && a.Once != nil:
 		return Client{}, invalid("group",
 			"give one of {group} and {once}; without both, the client is approved for everybody")
+	case a.Group != nil:
+		what, who = "group", *a.Group
+	case a.Once != nil:
+		what, who = "once", *a.Once
 	}
-	what, who := "group", a.Group
-	if a.Once != "" {
-		what, who = "once", a.Once
+	if what != "" && who == "" {
+		return Client{}, invalid(what, "{"+what+"} is empty; leave it out to approve the client for everybody")
 	}
 	return o.decideOn(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
-		if a.Group != "" {
-			g, err := findGroup(tx.Group, a.Group)
+		if a.Seen != "" && a.Seen != seenOf(c) {
+			return &Error{Kind: Stale,
+				format: "the client has changed since you looked at it: look at it again, then decide"}
+		}
+		if what == "" {
+			if c.Approved() {
+				return nil
+			}
+			c.ApprovedAt = tx.Now()
+			return tx.UpdateClient(c)
+		}
+		if a.Group != nil {
+			g, err := findGroup(tx.Group, who)
 			if err != nil {
 				return err
 			}
 			return tx.ApproveForGroup(c.ID, g.ID)
 		}
-		u, err := findUser(tx, a.Once)
+		u, err := findUser(tx, who)
 		if err != nil {
 			return err
 		}
@@ -148,9 +177,91 @@ func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, f
 			return event, err
 		}
 		view = viewClient(c)
-		return audit.Client(verb, id).With(detail, value).Changed(before, view), nil
+		event = audit.Client(verb, id).With(detail, value).Changed(before, view)
+		return event, describe(tx, &view)
 	})
 	return view, err
+}
+
+// Withdrawal says which approval of a client is withdrawn.
+type Withdrawal struct {
+	Group     *string `json:"group,omitempty" jsonschema:"only the approval for the members of this group; all approvals if it is not given"`
+	EndGrants bool    `json:"end_grants,omitempty" jsonschema:"whether every grant of the client ends with it"`
+}
+
+// Unapproval is a client whose approval was withdrawn, and how many grants ended with it.
+type Unapproval struct {
+	Client
+	Grants int `json:"grants_ended"` // those that were in force
+}
+
+// UnapproveClient withdraws the approval of a client that registered itself or has a metadata document. It is
+// unverified again: no consent is remembered, and if clients must be approved, the next person waits. Grants that were
+// given go on, unless terms end them. It changes and records nothing if there is no such approval, and no grant to end.
+func (o *Operations) UnapproveClient(ctx context.Context, by Caller, id string, terms Withdrawal) (
+	done Unapproval, err error) {
+	err = o.change(ctx, by, Clients, "client.unapprove", &done, func(tx *store.Tx) (event audit.Event, err error) {
+		c, err := findClient(tx.LockClient, id)
+		if err != nil {
+			return event, err
+		}
+		before := viewClient(c)
+		if err := o.matches(before); err != nil {
+			return event, err
+		}
+		if c.Origin == oauth.ByOperator {
+			return event, conflict("", "client_id", id,
+				"the client %s was made by an operator, which approves it; disable or delete it instead")
+		}
+		changed, err := withdraw(tx, c, terms.Group)
+		if err != nil {
+			return event, err
+		}
+		if terms.EndGrants {
+			if done.Grants, err = tx.LiveGrants(store.GrantFilter{ClientID: id}); err != nil {
+				return event, err
+			}
+			if err := tx.RevokeClientGrants(id, "approval_withdrawn"); err != nil {
+				return event, err
+			}
+		}
+		if c, err = tx.Client(id); err != nil {
+			return event, err
+		}
+		done.Client = viewClient(c)
+		if changed || done.Grants > 0 {
+			event = audit.Client("unapprove", id).With("group", valueOf(terms.Group)).Changed(before, done.Client)
+			event = endedGrants(event, done.Grants)
+		}
+		return event, describe(tx, &done.Client)
+	})
+	return done, err
+}
+
+// valueOf returns what text points to, "" for nil.
+func valueOf(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
+}
+
+// withdraw ends the approval of a client for the members of a group, or all approvals if that is nil, and reports
+// whether there was one.
+func withdraw(tx *store.Tx, c *oauth.Client, group *string) (bool, error) {
+	if group != nil {
+		g, err := findGroup(tx.Group, *group)
+		if err != nil {
+			return false, err
+		}
+		return tx.EndGroupApproval(c.ID, g.ID)
+	}
+	n, err := tx.EndApprovals(c.ID)
+	if err != nil || !c.Approved() {
+		return n > 0, err
+	}
+	c.ApprovedAt = time.Time{}
+	return true, tx.UpdateClient(c)
 }
 
 // DismissClient refuses all requests that wait for an operator to approve the client. A later request of the client
@@ -168,7 +279,7 @@ func (o *Operations) DismissClient(ctx context.Context, by Caller, id string) (v
 		case !waits:
 			return event, conflict("", "client_id", id, "the client %s does not wait for approval")
 		}
-		return audit.Client("dismiss", id), nil
+		return audit.Client("dismiss", id), describe(tx, &view)
 	})
 	return view, err
 }
@@ -268,7 +379,7 @@ func endClient(tx *store.Tx, c *oauth.Client) (int, error) {
 	if err := tx.RevokeClientGrants(c.ID, "client_blocked"); err != nil {
 		return 0, err
 	}
-	if err := tx.EndApprovals(c.ID); err != nil {
+	if _, err := tx.EndApprovals(c.ID); err != nil {
 		return 0, err
 	}
 	if err := tx.EndWaiting(c.ID); err != nil {

@@ -42,7 +42,62 @@ type Client struct {
 	ChangedAt      Moment            `json:"changed_at"`     // when its redirect URIs or keys last changed
 	ExpiresAt      Moment            `json:"expires_at"`     // when it ends; null is never
 	LastUsedAt     Moment            `json:"last_used_at"`   // when it was last given a token, as far as its newest events tell
+	State          ClientState       `json:"state,omitempty"`
+	ApprovedFor    []string          `json:"approved_for,omitzero"` // groups for whose members it is approved
 	version        int64
+	client         *oauth.Client // as it is stored
+}
+
+// ClientState is whether a client is let in.
+type ClientState string
+
+// The states, of which a client has the first that applies.
+const (
+	StateDisabled   ClientState = "disabled"   // an operator shut it out
+	StateExpired    ClientState = "expired"    // it has ended
+	StateBlocked    ClientState = "blocked"    // it, or one like it, was blocked
+	StateApproved   ClientState = "approved"   // an operator made or approved it
+	StateWaiting    ClientState = "waiting"    // somebody asks an operator to approve it
+	StateUnverified ClientState = "unverified" // nobody has vouched for it
+)
+
+// describe sets what the views say that is not stored with the clients.
+func describe(tx *store.Tx, views ...*Client) error {
+	ids := make([]string, len(views))
+	for i, v := range views {
+		ids[i] = v.ID
+	}
+	used, err := tx.ClientsLastUsed(ids...)
+	if err != nil {
+		return err
+	}
+	groups, err := tx.ApprovedGroups(ids...)
+	if err != nil {
+		return err
+	}
+	waits, err := tx.InInbox(ids...)
+	if err != nil {
+		return err
+	}
+	blocks, err := tx.BlocksNow()
+	for _, v := range views {
+		v.LastUsedAt, v.ApprovedFor = Moment{used[v.ID]}, append([]string{}, groups[v.ID]...)
+		switch {
+		case !v.DisabledAt.IsZero():
+			v.State = StateDisabled
+		case !v.ExpiresAt.IsZero() && !v.ExpiresAt.After(tx.Now()):
+			v.State = StateExpired
+		case client.BlockOf(blocks, v.client) != nil:
+			v.State = StateBlocked
+		case !v.ApprovedAt.IsZero():
+			v.State = StateApproved
+		case waits[v.ID]:
+			v.State = StateWaiting
+		default:
+			v.State = StateUnverified
+		}
+	}
+	return err
 }
 
 func viewClient(c *oauth.Client) Client {
@@ -53,7 +108,7 @@ func viewClient(c *oauth.Client) Client {
 		AccessTokenTTL: Span(c.AccessTTL), Origin: c.Origin,
 		CreatedAt: Moment{c.CreatedAt}, ApprovedAt: Moment{c.ApprovedAt}, DisabledAt: Moment{c.DisabledAt},
 		UsedAt: Moment{c.UsedAt}, ManagesItself: c.RegistrationToken != "", ChangedAt: Moment{c.ChangedAt},
-		ExpiresAt: Moment{c.ExpiresAt}, version: c.Version,
+		ExpiresAt: Moment{c.ExpiresAt}, version: c.Version, client: c,
 	}
 }
 
@@ -134,8 +189,12 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Clients, "client_id", made.ID, "the client %s already exists")
 		}
+		if err != nil {
+			return event, err
+		}
 		view = viewClient(made)
-		return audit.Client("create", made.ID).Changed(nil, view), err
+		event = audit.Client("create", made.ID).Changed(nil, view)
+		return event, describe(tx, &view)
 	})
 	view.Secret = secret
 	return view, err
@@ -356,22 +415,13 @@ func (o *Operations) Clients(ctx context.Context, by Caller, query ClientQuery,
 		if views, next, err = viewed(viewClient, clients, cursor, err); err != nil {
 			return err
 		}
-		return showUse(tx, views)
+		all := make([]*Client, len(views))
+		for i := range views {
+			all[i] = &views[i]
+		}
+		return describe(tx, all...)
 	})
 	return views, next, err
-}
-
-// showUse sets LastUsedAt of the views.
-func showUse(tx *store.Tx, views []Client) error {
-	ids := make([]string, len(views))
-	for i, v := range views {
-		ids[i] = v.ID
-	}
-	used, err := tx.ClientsLastUsed(ids...)
-	for i, v := range views {
-		views[i].LastUsedAt = Moment{used[v.ID]}
-	}
-	return err
 }
 
 // Client returns the client with the given id.
@@ -381,10 +431,8 @@ func (o *Operations) Client(ctx context.Context, by Caller, id string) (view Cli
 		if err != nil {
 			return err
 		}
-		views := []Client{viewClient(c)}
-		err = showUse(tx, views)
-		view = views[0]
-		return err
+		view = viewClient(c)
+		return describe(tx, &view)
 	})
 	return view, err
 }
@@ -428,7 +476,7 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 		}
 		if err := fn(tx, c); errors.Is(err, errSame) {
 			view = before
-			return event, nil
+			return event, describe(tx, &view)
 		} else if err != nil {
 			return event, err
 		}
@@ -437,7 +485,8 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 			return event, err
 		}
 		view = viewClient(c)
-		return audit.Client(verb, id).Changed(before, view), nil
+		event = audit.Client(verb, id).Changed(before, view)
+		return event, describe(tx, &view)
 	})
 	return view, err
 }
@@ -583,7 +632,7 @@ type InitialAccessToken struct {
 	ID        string `json:"id"`
 	Token     string `json:"token,omitempty"` // only if it was just made
 	Name      string `json:"name"`
-	State     string `json:"state"` // "live", "revoked", "expired" or "used up"
+	State     string `json:"state,omitempty"` // "live", "revoked", "expired" or "used up"
 	Uses      int    `json:"uses"`
 	MaxUses   int    `json:"max_uses"` // 0 means any number
 	CreatedAt Moment `json:"created_at"`

@@ -96,9 +96,12 @@ func ETag(view any) (tag string, ok bool) {
 	case Client:
 		version = v.version
 		v.Secret, v.LastUsedAt = "", Moment{} // which change without anybody changing the client
+		v.State, v.ApprovedFor, v.client = "", nil, nil
 		view = v
 	case User:
 		version = v.version
+	case Unapproval:
+		return ETag(v.Client)
 	case PasswordReset:
 		return ETag(v.User)
 	case GroupMembers:

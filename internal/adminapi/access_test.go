@@ -20,7 +20,7 @@ var rights = map[string]string{
 	"resource_create": "resources:write", "resource_update": "resources:write", "resource_delete": "resources:write",
 	"client_list": "clients:read", "client_show": "clients:read",
 	"client_create": "clients:write", "client_update": "clients:write", "client_delete": "clients:write",
-	"client_approve": "clients:write", "client_disable": "clients:write", "client_enable": "clients:write",
+	"client_approve": "clients:write", "client_unapprove": "clients:write", "client_disable": "clients:write", "client_enable": "clients:write",
 	"client_rotate_secret": "clients:write", "client_waiting": "clients:read", "client_blocks": "clients:read",
 	"client_dismiss": "clients:write", "client_block": "clients:write", "client_unblock": "clients:write",
 	"initial_access_token_list": "clients:read", "initial_access_token_show": "clients:read",

@@ -223,7 +223,7 @@ func (s *Spec) repeats() bool {
 		return !counts
 	}
 	_, verb, _ := strings.Cut(s.Verb, " ")
-	return slices.Contains([]string{"approve", "disable", "enable", "revoke", "retire"}, verb)
+	return slices.Contains([]string{"approve", "unapprove", "disable", "enable", "revoke", "retire"}, verb)
 }
 
 // runner returns the function that does an operation as a tool. What the caller did wrong is the answer of the tool, in

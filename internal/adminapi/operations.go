@@ -98,10 +98,18 @@ var (
 	ApproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/approve", Noun: admin.Clients, Verb: "client approve",
 		Summary: "Approve a client for everybody, for a group, or for one person once."},
 		func(c ctx, o ops, by who, in change[*admin.Approval]) (admin.Client, error) {
-			if in.Body == nil || *in.Body == (admin.Approval{}) {
+			if in.Body == nil {
 				return o.ApproveClient(c, by, in.ID)
 			}
 			return o.ApproveClientFor(c, by, in.ID, *in.Body)
+		})
+	UnapproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/unapprove", Noun: admin.Clients, Verb: "client unapprove", Destroys: true,
+		Summary: "Withdraw the approval of a client for everybody and all groups, or for one group; its grants go on unless end_grants says otherwise."},
+		func(c ctx, o ops, by who, in change[*admin.Withdrawal]) (admin.Unapproval, error) {
+			if in.Body == nil {
+				return o.UnapproveClient(c, by, in.ID, admin.Withdrawal{})
+			}
+			return o.UnapproveClient(c, by, in.ID, *in.Body)
 		})
 	ListWaitingClients = add(Spec{Method: "GET", Path: "/clients/waiting", Noun: admin.Clients, Verb: "client waiting",
 		Summary: "List the clients that wait for approval, with who asked and for what."},

@@ -122,8 +122,8 @@ func InitialAccessToken(verb, id, name string) Event {
 	return Event{Action: "initial_access_token." + verb}.With("id", id).With("name", name)
 }
 
-// Client records an operator's change to a client. verb is "create", "update", "approve", "dismiss", "rotate_secret",
-// "disable", "enable" or "delete".
+// Client records an operator's change to a client. verb is "create", "update", "approve", "unapprove", "dismiss",
+// "rotate_secret", "disable", "enable" or "delete".
 func Client(verb, clientID string) Event {
 	return Event{Action: "client." + verb, ClientID: clientID}
 }

@@ -72,6 +72,7 @@ var things = map[string]string{
 var verbs = map[string][2]string{
 	"create": {"created", "create"}, "update": {"changed[ {changed} of]", "change"}, "delete": {"deleted", "delete"},
 	"approve": {"approved", "approve"}, "disable": {"disabled", "disable"}, "enable": {"enabled % again", "enable"},
+	"unapprove":      {"withdrew the approval of", "withdraw the approval of"},
 	"rotate_secret":  {"gave % a new secret", "give % a new secret"},
 	"reset_password": {"set a new password for", "set a password for"},
 	"revoke":         {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},

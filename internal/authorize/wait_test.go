@@ -1,6 +1,7 @@
 package authorize_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -184,7 +185,7 @@ func TestWaiting(t *testing.T) {
 		t.Run("a form that was made before does not decide", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://six.example/callback")
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-				admin.Approval{Once: i.ada.ID}))
+				admin.Approval{Once: new(i.ada.ID)}))
 			first, second := i.asks(t, agent, i.ada), i.asks(t, agent, i.ada)
 			first.Allow().Code()
 			waits(t, second.Allow())
@@ -210,7 +211,7 @@ func TestApprovedForSome(t *testing.T) {
 			waits(t, mine)
 			waits(t, hers)
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-				admin.Approval{Group: "staff"}))
+				admin.Approval{Group: new("staff")}))
 			tokens := agent.Exchange(again(mine).Allow().Code()).Tokens()
 			waits(t, again(hers))
 			if entries := i.waiting(); len(entries) != 1 || entries[0].User != i.eve.Email || entries[0].ApprovedFor[0] != "staff" {
@@ -230,7 +231,7 @@ func TestApprovedForSome(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://once.example/callback")
 			mine, tab, hers := i.asks(t, agent, i.ada), i.asks(t, agent, i.ada), i.asks(t, agent, i.eve)
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-				admin.Approval{Once: i.ada.Email}))
+				admin.Approval{Once: new(i.ada.Email)}))
 			waits(t, again(hers)) // it is not hers
 			mine, tab = again(mine), again(tab)
 			tokens := atOnce(2, func(n int) *servertest.Page { return []*servertest.Page{mine, tab}[n].Allow() })
@@ -252,7 +253,7 @@ func TestApprovedForSome(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://twice.example/callback")
 			page := i.asks(t, agent, i.ada)
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-				admin.Approval{Once: i.ada.ID}))
+				admin.Approval{Once: new(i.ada.ID)}))
 			page = again(page)
 			if first, second := page.Allow().Code(), page.Allow().Code(); first != second {
 				t.Error("another code")
@@ -261,7 +262,7 @@ func TestApprovedForSome(t *testing.T) {
 		t.Run("an approval for one time that is too old", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://week.example/callback")
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-				admin.Approval{Once: i.ada.ID}))
+				admin.Approval{Once: new(i.ada.ID)}))
 			i.Clock.Advance(7 * 24 * time.Hour)
 			waits(t, i.asks(t, agent, i.ada))
 		})
@@ -273,11 +274,11 @@ func TestApprovedForSome(t *testing.T) {
 			decide := func(n int) error {
 				if n%2 == 0 {
 					_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-						admin.Approval{Once: i.eve.ID})
+						admin.Approval{Once: new(i.eve.ID)})
 					return err
 				}
 				_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-					admin.Approval{Group: "staff"})
+					admin.Approval{Group: new("staff")})
 				return err
 			}
 			for n := range errs {
@@ -298,7 +299,7 @@ func TestApprovedForSome(t *testing.T) {
 			agent.Register(map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI},
 				"token_endpoint_auth_method": "client_secret_basic"})
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
-				admin.Approval{Once: i.ada.ID}))
+				admin.Approval{Once: new(i.ada.ID)}))
 			agent.RedirectURI = "https://elsewhere.example/callback"
 			reply := agent.Registration(http.MethodPut,
 				map[string]any{"client_id": agent.ClientID, "client_name": "Agent",
@@ -307,6 +308,82 @@ func TestApprovedForSome(t *testing.T) {
 				t.Fatalf("status %d: %s", reply.Status, reply.Body)
 			}
 			waits(t, i.asks(t, agent, i.ada))
+		})
+		state := func(t *testing.T, id string) admin.ClientState {
+			t.Helper()
+			return must[admin.Client](t)(i.operations.Client(t.Context(), i.by, id)).State
+		}
+		t.Run("an approval is withdrawn", func(t *testing.T) {
+			agent := i.registered(t, "Agent", "https://withdrawn.example/callback")
+			if got := state(t, agent.ClientID); got != admin.StateUnverified {
+				t.Errorf("state %q", got)
+			}
+			page := i.asks(t, agent, i.ada)
+			if got := state(t, agent.ClientID); got != admin.StateWaiting {
+				t.Errorf("state %q", got)
+			}
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: new("staff")}))
+			approved := must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, agent.ClientID))
+			if approved.State != admin.StateApproved || len(approved.ApprovedFor) != 1 || approved.ApprovedFor[0] != "staff" {
+				t.Errorf("state %q for %v", approved.State, approved.ApprovedFor)
+			}
+			tokens := agent.Exchange(again(page).Allow().Code()).Tokens()
+			unapprove := func(terms admin.Withdrawal) admin.Unapproval {
+				t.Helper()
+				return must[admin.Unapproval](t)(i.operations.UnapproveClient(t.Context(), i.by, agent.ClientID, terms))
+			}
+			if done := unapprove(admin.Withdrawal{Group: new("staff")}); done.State != admin.StateApproved || len(done.ApprovedFor) != 0 {
+				t.Errorf("for a group: state %q for %v", done.State, done.ApprovedFor)
+			}
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: new("staff")}))
+			if done := unapprove(admin.Withdrawal{}); done.State != admin.StateUnverified || len(done.ApprovedFor) != 0 || done.Grants != 0 {
+				t.Errorf("for all: state %q for %v, %d grants", done.State, done.ApprovedFor, done.Grants)
+			}
+			waits(t, i.asks(t, agent, i.ada))
+			tokens = agent.Refresh(tokens.Refresh).Tokens() // what was allowed stays
+			if done := unapprove(admin.Withdrawal{EndGrants: true}); done.Grants != 1 || done.State != admin.StateWaiting {
+				t.Errorf("with grants: %d, state %q", done.Grants, done.State)
+			}
+			agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, "invalid_grant")
+			must[admin.Block](t)(i.operations.BlockClient(t.Context(), i.by, agent.ClientID, admin.BlockTerms{}))
+			if got := state(t, agent.ClientID); got != admin.StateBlocked {
+				t.Errorf("state %q", got)
+			}
+			must[admin.Client](t)(i.operations.DisableClient(t.Context(), i.by, agent.ClientID))
+			if got := state(t, agent.ClientID); got != admin.StateDisabled {
+				t.Errorf("state %q", got)
+			}
+		})
+		t.Run("what is approved is what was looked at", func(t *testing.T) {
+			agent := i.Agent(t, nil)
+			agent.RedirectURI = "https://looked.example/callback"
+			metadata := map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "client_secret_basic"}
+			agent.Register(metadata)
+			page := i.asks(t, agent, i.ada)
+			seen := ""
+			for _, w := range i.waiting() {
+				if w.ID == agent.ClientID {
+					seen = w.Seen
+				}
+			}
+			metadata["client_id"], metadata["client_name"] = agent.ClientID, "Claude"
+			if reply := agent.Registration(http.MethodPut, metadata); reply.Status != http.StatusOK {
+				t.Fatalf("status %d: %s", reply.Status, reply.Body)
+			}
+			refusedAs := func(kind admin.Kind, a admin.Approval) {
+				t.Helper()
+				_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, a)
+				if refused := (*admin.Error)(nil); !errors.As(err, &refused) || refused.Kind != kind {
+					t.Errorf("%+v: %v", a, err)
+				}
+			}
+			refusedAs(admin.Stale, admin.Approval{Seen: seen})
+			refusedAs(admin.Stale, admin.Approval{Seen: seen, Group: new("staff")})
+			refusedAs(admin.Stale, admin.Approval{Seen: seen, Once: new(i.ada.ID)})
+			refusedAs(admin.Invalid, admin.Approval{Group: new("")})
+			refusedAs(admin.Invalid, admin.Approval{Once: new("")})
+			refusedAs(admin.Invalid, admin.Approval{Group: new("staff"), Once: new(i.ada.ID)})
+			waits(t, again(page))
 		})
 	})
 }
@@ -359,7 +436,7 @@ func TestBlocked(t *testing.T) {
 		tokens := map[*servertest.Agent]servertest.Tokens{}
 		for _, a := range []*servertest.Agent{agent, sibling, honest, native} {
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, a.ClientID,
-				admin.Approval{Once: i.ada.ID}))
+				admin.Approval{Once: new(i.ada.ID)}))
 			tokens[a] = a.Exchange(i.asks(t, a, i.ada).Allow().Code()).Tokens()
 		}
 		open := i.asks(t, agent, i.eve)

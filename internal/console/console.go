@@ -236,7 +236,7 @@ func refusal(err *admin.Error) screen {
 		s.title, s.status = "This is not allowed", http.StatusForbidden
 	case admin.NotFound:
 		s.title, s.status = "Nothing here", http.StatusNotFound
-	case admin.Conflict:
+	case admin.Conflict, admin.Stale:
 		s.status = http.StatusConflict
 	}
 	return s

@@ -2,9 +2,7 @@ package console
 
 import (
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/interaction"
@@ -39,13 +37,7 @@ func (l waitingList) next() string { return l.Next }
 // waitingClient is a client in the inbox.
 type waitingClient struct {
 	admin.WaitingClient
-	To   interaction.Destination // where the answer goes
-	Seen string                  // what the operator is shown of it, so that no other client is approved
-}
-
-// seen returns what an operator decides about.
-func seen(name string, redirectURIs []string) string {
-	return strings.Join(append([]string{name}, slices.Sorted(slices.Values(redirectURIs))...), " ")
+	To interaction.Destination // where the answer goes
 }
 
 // maxGroups bounds how many groups a form offers to choose from.
@@ -60,8 +52,7 @@ func (e *Endpoint) waiting(v *visit) (outcome, error) {
 	}
 	list := waitingList{Next: next}
 	for _, c := range clients {
-		list.Clients = append(list.Clients,
-			waitingClient{c, interaction.DestinationOf(c.RedirectURI), seen(c.Name, c.RedirectURIs)})
+		list.Clients = append(list.Clients, waitingClient{c, interaction.DestinationOf(c.RedirectURI)})
 	}
 	list.Groups, _, err = e.Operations.Groups(v.Context(), v.caller, store.Page{Limit: maxGroups})
 	return screen{template: "waiting.html", title: "Clients that wait", body: list}, err
@@ -76,11 +67,7 @@ func (e *Endpoint) waitingCount(v *visit) int {
 	return n
 }
 
-var (
-	errChanged = oauth.RefuseStatus(409, "conflict",
-		"the client has changed since you looked at it: look at it again, then decide")
-	errUndecided = oauth.Refuse(oauth.InvalidRequest, "choose what to do with the client")
-)
+var errUndecided = oauth.Refuse(oauth.InvalidRequest, "choose what to do with the client")
 
 // decide answers the form of an entry of the inbox.
 func (e *Endpoint) decide(v *visit, form url.Values) (outcome, error) {
@@ -88,23 +75,20 @@ func (e *Endpoint) decide(v *visit, form url.Values) (outcome, error) {
 		_, err := e.Operations.DismissClient(v.Context(), v.caller, v.id())
 		return redirect{waitingPath, "client.dismissed"}, err
 	}
-	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
-	switch {
-	case err != nil:
-		return nil, err
-	case form.Get("seen") != seen(c.Name, c.RedirectURIs):
-		return nil, errChanged
-	}
+	a := admin.Approval{Seen: form.Get("seen")}
 	switch form.Get("decision") {
 	case "everybody":
-		_, err = e.Operations.ApproveClient(v.Context(), v.caller, c.ID)
 	case "group":
-		_, err = e.Operations.ApproveClientFor(v.Context(), v.caller, c.ID, admin.Approval{Group: form.Get("group")})
+		a.Group = new(form.Get("group"))
 	case "once":
-		_, err = e.Operations.ApproveClientFor(v.Context(), v.caller, c.ID, admin.Approval{Once: form.Get("person")})
+		a.Once = new(form.Get("person"))
 	default:
-		err = errUndecided
+		return nil, errUndecided
 	}
+	if a.Seen == "" {
+		return nil, errUndecided
+	}
+	_, err := e.Operations.ApproveClientFor(v.Context(), v.caller, v.id(), a)
 	return redirect{waitingPath, "client.let_in"}, err
 }
 

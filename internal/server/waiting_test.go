@@ -51,6 +51,15 @@ func TestConsoleInbox(t *testing.T) {
 	if page := inbox.Submit(form, servertest.With("decision", "everybody"), servertest.With("seen", "another client")); page.Status != http.StatusConflict {
 		t.Errorf("a client that was not looked at was approved: %d", page.Status)
 	}
+	for _, decision := range []string{"group", "once", "everybody"} { // a form that lacks something approves nobody
+		if page := inbox.Submit(form, servertest.With("decision", decision), servertest.With("group", ""), servertest.With("person", ""),
+			servertest.With("seen", "")); page.Status < http.StatusBadRequest {
+			t.Errorf("%s of nobody: %d", decision, page.Status)
+		}
+	}
+	if page := inbox.Submit(inbox.Form("group"), servertest.With("decision", "group"), servertest.With("group", "")); page.Status < http.StatusBadRequest {
+		t.Errorf("a group without a name: %d", page.Status)
+	}
 	if page := inbox.Submit(inbox.Form("group"), servertest.With("decision", "group"), servertest.With("group", "staff")); page.Status != http.StatusOK {
 		t.Errorf("for a group: %d\n%s", page.Status, page.Body)
 	}

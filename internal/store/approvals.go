@@ -196,19 +196,52 @@ func (tx *Tx) SpendApproval(clientID, userID, requestID string, expiresAt time.T
 	return n > 0, err
 }
 
-// ApprovedGroups returns the names of the groups whose members may allow the client something, in alphabetical order.
-func (tx *Tx) ApprovedGroups(clientID string) ([]string, error) {
-	return all(tx, "SELECT g.name FROM client_approvals a JOIN groups g ON g.id = a.group_id WHERE a.client_id = $1 "+
-		"ORDER BY g.name", args{clientID}, func(scan func(...any) error) (name string, err error) {
-		err = scan(&name)
-		return name, err
+// ApprovedGroups returns the names of the groups whose members may allow each of the clients something, in alphabetical
+// order.
+func (tx *Tx) ApprovedGroups(clientIDs ...string) (map[string][]string, error) {
+	groups := map[string][]string{}
+	if len(clientIDs) == 0 {
+		return groups, nil
+	}
+	w := new(where)
+	w.among("a.client_id", clientIDs)
+	query := "SELECT a.client_id, g.name FROM client_approvals a JOIN groups g ON g.id = a.group_id"
+	err := tx.rows(query+w.String()+" ORDER BY g.name", w.args, func(scan func(...any) error) error {
+		var id, name string
+		err := scan(&id, &name)
+		groups[id] = append(groups[id], name)
+		return err
 	})
+	return groups, err
 }
 
-// EndApprovals deletes the approvals of a client that are not for everybody.
-func (tx *Tx) EndApprovals(clientID string) error {
-	_, err := tx.exec("DELETE FROM client_approvals WHERE client_id = $1", args{clientID})
-	return err
+// InInbox returns which of the clients are in the inbox.
+func (tx *Tx) InInbox(clientIDs ...string) (map[string]bool, error) {
+	waits := map[string]bool{}
+	if len(clientIDs) == 0 {
+		return waits, nil
+	}
+	w := new(where)
+	w.among("w.client_id", clientIDs)
+	w.add(isOpen)
+	err := tx.rows("SELECT w.client_id FROM waiting_clients w"+w.String(), w.args, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		waits[id] = true
+		return err
+	})
+	return waits, err
+}
+
+// EndGroupApproval deletes the approval of a client for the members of a group. It returns false if there is none.
+func (tx *Tx) EndGroupApproval(clientID, groupID string) (bool, error) {
+	n, err := tx.exec("DELETE FROM client_approvals WHERE client_id = $1 AND group_id = $2", args{clientID, groupID})
+	return n > 0, err
+}
+
+// EndApprovals deletes the approvals of a client that are not for everybody, and returns how many there were.
+func (tx *Tx) EndApprovals(clientID string) (int64, error) {
+	return tx.exec("DELETE FROM client_approvals WHERE client_id = $1", args{clientID})
 }
 
 const blockColumns = "id, client_id, name, reason, marks, created_at"

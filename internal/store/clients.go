@@ -169,7 +169,7 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	approval := "NULL"
 	if keepApproval {
 		approval = "approved_at"
-	} else if err := tx.EndApprovals(c.ID); err != nil {
+	} else if _, err := tx.EndApprovals(c.ID); err != nil {
 		return err
 	}
 	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, version = version + 1, "+
@@ -221,11 +221,8 @@ func (tx *Tx) ClientsLastUsed(ids ...string) (map[string]time.Time, error) {
 	if len(ids) == 0 {
 		return used, nil
 	}
-	w, values := new(where), make([]any, len(ids))
-	for i, id := range ids {
-		values[i] = id
-	}
-	w.add("clients.id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", values...)
+	w := new(where)
+	w.among("clients.id", ids)
 	query := "SELECT clients.id, (SELECT MAX(at) FROM (SELECT at, action, outcome FROM events " +
 		"WHERE client_id = clients.id AND client_id <> '' ORDER BY at DESC LIMIT " + strconv.Itoa(newest) +
 		") AS newest WHERE action = 'token.request' AND outcome = 'allowed') FROM clients"

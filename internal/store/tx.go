@@ -284,6 +284,15 @@ func (w *where) add(condition string, values ...any) {
 	w.conditions = append(w.conditions, condition)
 }
 
+// among adds the condition that a column holds one of values, of which there is at least one.
+func (w *where) among(column string, values []string) {
+	all := make([]any, len(values))
+	for i, v := range values {
+		all[i] = v
+	}
+	w.add(column+" IN (?"+strings.Repeat(", ?", len(values)-1)+")", all...)
+}
+
 // String returns the WHERE clause, or "" if there is no condition.
 func (w *where) String() string {
 	if len(w.conditions) == 0 {
