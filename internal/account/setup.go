@@ -1,9 +1,6 @@
-// Package account is the pages on which people make and keep their accounts. There is one so far: /setup, where the
-// one-time link of the first start makes the first owner.
 package account
 
 import (
-	"embed"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -18,11 +15,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
-
-//go:embed templates/*.html
-var files embed.FS
-
-var templates = web.ParseTemplates(files)
 
 // Setup implements /setup, where the one-time link of the first start leads. Its token is in the fragment, which a
 // script copies into the form; without scripts, the person pastes it.

@@ -134,6 +134,32 @@ func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }
 
+// PasswordChange records that a person changed their password, which ended a number of sessions in other browsers.
+func PasswordChange(userID string, ended int) Event {
+	e := Event{Action: "user.change_password", Actor: user(userID), UserID: userID}
+	if ended > 0 {
+		e = e.With("sessions_ended", strconv.Itoa(ended))
+	}
+	return e
+}
+
+// Departure records that a person deleted their own account.
+func Departure(userID string) Event {
+	return Event{Action: "user.delete", Actor: user(userID), UserID: userID}
+}
+
+// OwnData records that a person downloaded what is stored about them.
+func OwnData(userID string) Event {
+	return Event{Action: "user.export", Actor: user(userID), UserID: userID}
+}
+
+// OwnSession records that a person ended one of their sessions from another browser.
+func OwnSession(id, userID string) Event {
+	e := Session("revoke", id, userID)
+	e.Actor = user(userID)
+	return e
+}
+
 // Setup records that a link for the setup of the installation was made ("link"), or that its first owner was
 // ("complete"), who is userID.
 func Setup(verb, userID string) Event {
@@ -154,6 +180,23 @@ func Resource(verb, identifier string) Event {
 // Grant records the end of a grant. why is "operator", "code_reuse", "refresh_token_reuse", "client_revoked", …
 func Grant(grantID, clientID, userID, why string) Event {
 	return Event{Action: "grant.revoke", GrantID: grantID, ClientID: clientID, UserID: userID}.With("why", why)
+}
+
+// Disconnection records that a person ended a grant of theirs.
+func Disconnection(grantID, clientID, userID string) Event {
+	e := Grant(grantID, clientID, userID, "person")
+	e.Actor = user(userID)
+	return e
+}
+
+// DisconnectionOfAll records that a person ended all their grants. n is the number of those that were in force.
+func DisconnectionOfAll(userID string, n int) Event {
+	return Event{Action: "grant.revoke_all", Actor: user(userID), UserID: userID}.With("grants_ended", strconv.Itoa(n))
+}
+
+// Restoration records that a person undid a Disconnection, or that this was refused.
+func Restoration(grantID, clientID, userID string) Event {
+	return Event{Action: "grant.restore", Actor: user(userID), GrantID: grantID, ClientID: clientID, UserID: userID}
 }
 
 // Key records a change of the signing keys. verb is "create", "rotate" or "retire".

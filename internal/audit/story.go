@@ -57,6 +57,14 @@ var stories = map[string][2]string{
 	"admin.request": {"{actor} operated this server", "A request to operate this server was refused[ because {why}]"},
 	"grant.revoke": {"The access of {client}[ for {person?}] ended because {end}",
 		"{actor} may not end the access of {client}[ for {person?}][: {why}]"},
+	"grant.revoke_all": {"{person} disconnected every client[; {grants_ended} ended]",
+		"{person} may not disconnect clients[: {why}]"},
+	"grant.restore": {"{person} connected {client} again, as it was",
+		"{client} was not connected again[, because {why}]"},
+	"user.change_password": {"{person} changed the password[; {sessions_ended} in other browsers ended]",
+		"Changing the password[ of {person?}] was refused[ because {why}]"},
+	"user.export": {"{person} downloaded what is stored about their account",
+		"{person} may not download that[: {why}]"},
 }
 
 // things are what operators change, by the first part of an action.
@@ -88,6 +96,7 @@ var ends = map[string]string{
 	"code_reuse":          "its code was used twice",
 	"refresh_token_reuse": "a refresh token was used twice",
 	"client_revoked":      "{client} gave it up",
+	"person":              "{actor} disconnected it",
 }
 
 // Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would
@@ -251,6 +260,15 @@ func (e Event) value(name string, names Names) (string, bool) {
 			return "1 grant", true
 		default:
 			return Clean(n) + " grants", true
+		}
+	case "sessions_ended":
+		switch n := e.Detail["sessions_ended"]; n {
+		case "":
+			return "", false
+		case "1":
+			return "1 session", true
+		default:
+			return Clean(n) + " sessions", true
 		}
 	case "remembered":
 		return "", e.Detail["consent"] == "remembered"

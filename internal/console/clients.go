@@ -160,7 +160,7 @@ func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
 			n.Method = oauth.MethodNone
 		}
 	case "machine":
-		if e.stale(v) { // what it is allowed may be the Admin API
+		if !e.Sessions.Recent(v.Visitor) { // what it is allowed may be the Admin API
 			return away{e.signIn(v.Request)}, nil
 		}
 		n.GrantTypes, n.RedirectURIs = inOwnName(), nil
@@ -277,7 +277,7 @@ func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
 	switch {
 	case kind == "server":
 		terms = admin.ClientTerms{Name: &f.Name}
-	case f.Machine && e.stale(v): // what it is allowed may be the Admin API
+	case f.Machine && !e.Sessions.Recent(v.Visitor): // what it is allowed may be the Admin API
 		return away{e.signIn(v.Request)}, nil
 	case f.Machine:
 		terms.RedirectURIs = nil

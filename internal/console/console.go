@@ -303,13 +303,11 @@ func (e *Endpoint) path(r *http.Request) string {
 	return strings.TrimPrefix(r.URL.EscapedPath(), e.Pages.Base)
 }
 
-// freshFor is how long after a sign-in a person may change what decides about others: keys, roles, API credentials.
-const freshFor = 15 * time.Minute
-
-// fresh adapts a page function that needs a sign-in not older than freshFor.
+// fresh adapts a page function that needs a recent sign-in, because it changes what decides about others: keys, roles,
+// API credentials.
 func (e *Endpoint) fresh(page func(*visit) (outcome, error)) func(*visit) (outcome, error) {
 	return func(v *visit) (outcome, error) {
-		if e.stale(v) {
+		if !e.Sessions.Recent(v.Visitor) {
 			return away{e.signIn(v.Request)}, nil
 		}
 		return page(v)
@@ -322,9 +320,6 @@ func (e *Endpoint) freshly(change func(*visit, url.Values) (outcome, error)) fun
 		return e.fresh(func(v *visit) (outcome, error) { return change(v, form) })(v)
 	}
 }
-
-// stale reports whether the sign-in of v is older than freshFor.
-func (e *Endpoint) stale(v *visit) bool { return e.DB.Now().Sub(v.Session.SignedInAt) > freshFor }
 
 // away is an outcome that leads out of the console.
 type away struct{ web.Answer }

@@ -48,6 +48,7 @@ type Group struct {
 
 // Session is a browser in which a person is signed in.
 type Session struct {
+	ID         string // "ses_…"; not a credential
 	Hash       string // hash of the cookie's value
 	UserID     string
 	SignedInAt time.Time

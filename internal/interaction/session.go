@@ -76,6 +76,13 @@ func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
 	return err
 }
 
+// recent is how long after a sign-in a person may do what a stranger at their unlocked computer must not.
+const recent = 15 * time.Minute
+
+// Recent reports whether the person of v signed in so recently that it is surely them. What decides about the access of
+// others, or cannot be undone, needs it.
+func (s *Sessions) Recent(v Visitor) bool { return s.DB.Now().Sub(v.Session.SignedInAt) <= recent }
+
 // Begin ends the session that the browser of r has, and begins one for the person, who has just signed in with the
 // methods amr (RFC 8176). It returns the session cookie for the browser.
 func (s *Sessions) Begin(tx *store.Tx, r *http.Request, person *identity.User, amr ...string) (*http.Cookie, error) {

@@ -31,7 +31,7 @@ type Grant struct {
 
 	Generation int64     // of its newest refresh token; 0: none yet
 	RotatedAt  time.Time // when Generation last rose
-	// RotatedFrom is the network address of the request that raised it.
+	// RotatedFrom is the network address of the request that raised it last, or that redeemed the code.
 	RotatedFrom string
 
 	SignedInAt time.Time // auth_time: when the person last signed in

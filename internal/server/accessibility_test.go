@@ -113,6 +113,22 @@ func TestAccessibility(t *testing.T) {
 			}
 			look("consent")
 			visit("signed in", s.URL+"/login", `form[action="/logout"]`)
+			disconnect := chromedp.CSS(`form[action$="/revoke"] button`)
+			if screen.name == screens[0].name {
+				agent.Connect(s.Browser(t), ada)
+			}
+			visit("agents", s.URL+"/account", `form[action$="/revoke"]`)
+			if err := chromedp.Do(ctx, chromedp.Click(disconnect), chromedp.WaitVisible(chromedp.CSS(`form[action$="/undo"]`))); err != nil {
+				t.Fatal(err)
+			}
+			look("a disconnected agent")
+			undo := chromedp.CSS(`form[action$="/undo"] button`)
+			if err := chromedp.Do(ctx, chromedp.Click(undo), chromedp.WaitVisible(disconnect)); err != nil {
+				t.Fatal(err)
+			}
+			for _, page := range []string{"sessions", "security", "activity", "data", "delete"} {
+				visit(page, s.URL+"/account/"+page, "h1")
+			}
 		})
 	}
 }

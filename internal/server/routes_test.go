@@ -85,7 +85,7 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 				t.Errorf("LG-12: a form of another site is answered with %d", forged.Status)
 			}
 		}
-	case web.Staff: // whoever is not signed in learns nothing else, by whatever method
+	case web.Staff, web.Members: // whoever is not signed in learns nothing else, by whatever method
 		kind = ""
 		for _, method := range []string{method, http.MethodHead} {
 			if method == http.MethodHead && route.Methods[http.MethodGet] == nil {
@@ -106,7 +106,7 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 	if got := reply.Header.Get("Content-Type"); got != kind {
 		t.Errorf("%s: Content-Type is %q, want %q", method, got, kind)
 	}
-	if method == http.MethodGet && route.Caller != web.Staff { // RFC 9110 §9.3.2
+	if method == http.MethodGet && route.Caller != web.Staff && route.Caller != web.Members { // RFC 9110 §9.3.2
 		head := stranger.Get(path, servertest.Method(http.MethodHead), servertest.Header("Accept", "text/html, */*"))
 		compared := []string{"Content-Type", "Cache-Control", "Content-Length"}
 		if route.Caller == web.People { // where a GET might do something

@@ -50,6 +50,7 @@ type Server struct {
 	authorization *authorize.Endpoint
 	token         *token.Endpoint
 	login         *login.Endpoint
+	account       *account.Endpoint
 	setup         *account.Setup // nil: there is no administration over HTTP
 	discovery     *discovery.Endpoint
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
@@ -101,6 +102,9 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
+	}
+	s.account = &account.Endpoint{
+		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
 	s.authorization = &authorize.Endpoint{
 		DB: db, Desk: desk, Strangers: recorder, Pages: s.pages, Logos: client.NewLogos(fetcher, fetches),

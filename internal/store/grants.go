@@ -85,10 +85,7 @@ type GrantListing struct {
 // Grants returns a page of the grants that filter shows and the cursor of the next page, or "".
 func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, next string, err error) {
 	w := filter.where(tx)
-	query := "SELECT " + grantColumns + `, users.email, clients.metadata, resources.identifier FROM grants
-		LEFT JOIN users ON users.id = grants.user_id LEFT JOIN clients ON clients.id = grants.client_id
-		LEFT JOIN resources ON resources.id = grants.resource_id`
-	return paged(tx, query, w, page, "grants.created_at", "grants.id", scanListing,
+	return paged(tx, listGrants, w, page, "grants.created_at", "grants.id", scanListing,
 		func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID })
 }
 
@@ -129,10 +126,10 @@ func (tx *Tx) revokeGrants(column, value, reason string) error {
 // 0 for none; expiresAt is when the grant ends unless it is refreshed, but not after its EndsAt; method is how the
 // client authenticated. RedeemGrant returns ErrNotFound if the grant has ended, or was redeemed before.
 func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, method oauth.Method) error {
-	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, method = $5,
+	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, method = $5, rotated_from = $6,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
 		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3`,
-		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method)})
+		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method), tx.Address()})
 }
 
 // RotateGrant raises the grant's generation by one if it equals from and the grant is live, and returns the grant as it

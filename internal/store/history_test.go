@@ -62,6 +62,13 @@ var pastOf = []string{
 			CASE WHEN i % 4 = 2 THEN $T - 1000000 ELSE $T + 86400000000 END, $T + 864000000000, CASE WHEN i % 4 = 3 THEN $T - 1000000 END, '', 'none' FROM n`,
 	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, expires_at, ends_at, revoked_reason, method)
 		VALUES ('grt_new', 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 0, 'pwd', $T, $T + 60000000, $T + 864000000000, '', '')`,
+	// Others were disconnected by the person, long ago but for one.
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, last_used_at,
+			expires_at, ends_at, revoked_at, revoked_reason, method)
+		SELECT 'grt_past_' || i, 'mcp_3', 'usr_3', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1, 'pwd', $T - 86400000000 - $S * i, $T - 86400000000,
+			$T + 86400000000, $T + 864000000000, $T - 3600000000 - i, 'person', 'none' FROM n`,
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method)
+		VALUES ('grt_gone', 'mcp_3', 'usr_3', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1, 'pwd', $T - 86400000000, $T - 86400000000, $T + 60000000, $T + 864000000000, $T - 1000000, 'person', '')`,
 	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) SELECT 'code ' || i, 'grt_' || i, 'https://app.example/cb', '', $T - 1, $T - 2 FROM n`,
 	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ('code new', 'grt_new', 'https://app.example/cb', '', $T + 60000000)`,
 	`INSERT INTO revoked_tokens (jti, expires_at) SELECT 'jti ' || i, $T + $S * i FROM n`,
@@ -119,6 +126,18 @@ func acts(now time.Time) []act {
 			return tx.CreateBlock(&oauth.Block{ID: "blk_another", ClientID: "mcp_another", CreatedAt: now})
 		}, none},
 		{"DeleteBlock", func(tx *store.Tx) error { return tx.DeleteBlock("blk_mcp_1") }, none},
+		{"Connected", func(tx *store.Tx) error { return listed(tx.Connected("usr_1", few)) }, none},
+		{"Disconnect", func(tx *store.Tx) error { return ok(tx.Disconnect("usr_1", "grt_1")) }, none},
+		{"DisconnectAll", func(tx *store.Tx) error { return ok(tx.DisconnectAll("usr_1")) }, "it ends every live grant of the person"},
+		{"Disconnected", func(tx *store.Tx) error { return ok(tx.Disconnected("usr_3", now.Add(-10*time.Minute))) }, none},
+		{"EndOtherSessions", func(tx *store.Tx) error { return ok(tx.EndOtherSessions("usr_1", "session 1")) }, "it ends every other session of the person"},
+		{"Restore", func(tx *store.Tx) error { return ok(tx.Restore("usr_3", "grt_gone", now.Add(-10*time.Minute))) }, none},
+		{"RevokeOwnSession", func(tx *store.Tx) error {
+			if err := tx.RevokeOwnSession("usr_1", "ses_another"); !errors.Is(err, store.ErrNotFound) {
+				return fmt.Errorf("a session that is not there: %w", err)
+			}
+			return nil
+		}, none},
 		{"Dismiss", func(tx *store.Tx) error { return ok(tx.Dismiss("mcp_1")) }, "it forgets everybody who waits for the client"},
 		{"EndApprovals", func(tx *store.Tx) error { return ok(tx.EndApprovals("mcp_1")) }, "it ends every approval of the client"},
 		{"EndWaiting", func(tx *store.Tx) error { return tx.EndWaiting("mcp_1") }, "it forgets everybody who waits for the client"},

@@ -11,10 +11,9 @@ type SessionFilter struct {
 	ID, UserID string // "": any
 }
 
-// SessionListing is a session with its id and its user.
+// SessionListing is a session with its user.
 type SessionListing struct {
 	identity.Session
-	ID        string // "ses_…"; not a credential
 	UserEmail string
 	Address   string // the network address from which the person signed in
 	UserAgent string

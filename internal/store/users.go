@@ -115,15 +115,18 @@ func scanUser(scan func(...any) error) (*identity.User, error) {
 	return u, err
 }
 
-// CreateSession stores a new session, with the network address of the transaction's request. It returns ErrConflict if
-// its hash is taken.
+// CreateSession stores a new session, with the network address of the transaction's request. It gives it an id unless
+// it has one. It returns ErrConflict if its hash is taken.
 func (tx *Tx) CreateSession(s *identity.Session) error {
+	if s.ID == "" {
+		s.ID = oauth.NewID("ses_")
+	}
 	from := audit.Event{}.Stamp(tx.ctx)
 	return tx.create(`INSERT INTO sessions
 		(hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at, id, address, user_agent)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`, args{
 		s.Hash, s.UserID, s.SignedInAt.UnixMicro(), strings.Join(s.AMR, " "), s.SeenAt.UnixMicro(),
-		earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(), oauth.NewID("ses_"), from.Address, from.UserAgent,
+		earlier(s.ExpiresAt, s.EndsAt), s.EndsAt.UnixMicro(), s.ID, from.Address, from.UserAgent,
 	})
 }
 
@@ -131,9 +134,9 @@ func (tx *Tx) CreateSession(s *identity.Session) error {
 // ended at Tx.Now, or if its account is disabled.
 func (tx *Tx) Session(hash string) (*identity.Session, *identity.User, error) {
 	s, u := new(identity.Session), new(identity.User)
-	into := []any{&s.Hash, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt},
+	into := []any{&s.ID, &s.Hash, &s.UserID, instant{&s.SignedInAt}, words[[]string]{&s.AMR}, instant{&s.SeenAt},
 		instant{&s.ExpiresAt}, instant{&s.EndsAt}}
-	err := tx.row("SELECT s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at, "+
+	err := tx.row("SELECT s.id, s.hash, s.user_id, s.signed_in_at, s.amr, s.seen_at, s.expires_at, s.ends_at, "+
 		columnsOf("u", userColumns)+" FROM sessions s JOIN users u ON u.id = s.user_id "+
 		"WHERE s.hash = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL", args{hash, micros(tx.now)},
 		append(into, userFields(u)...)...)

@@ -25,8 +25,8 @@ type Pages struct {
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
-// Answer is a response to a person's browser: a Page from Templates.Page, a Failure, a Picture, or the result of
-// SeeOther.
+// Answer is a response to a person's browser: a Page from Templates.Page, a Failure, a Picture, a Download, or the
+// result of SeeOther.
 type Answer interface {
 	Page() Page
 }
@@ -40,6 +40,7 @@ type Page struct {
 	template *template.Template
 	view     any    // data of the template
 	picture  []byte // PNG, instead of a page
+	file     []byte // that the browser saves, instead of a page
 	within   bool   // whether a form on it may lead to a redirect to a client
 	scripted bool   // whether it runs the scripts of this server to which it links
 	whole    bool   // whether a script is told location, so that the browser loads the page there
@@ -97,6 +98,17 @@ type Picture []byte
 
 // Page returns the picture, with status 200. An empty picture is a fault.
 func (v Picture) Page() Page { return Page{picture: v} }
+
+// Download is a JSON document that the browser saves as a file.
+type Download struct {
+	Name string // of the file, in letters, digits, hyphens and dots
+	Body []byte
+}
+
+// Page returns the file, with status 200. An empty file is a fault.
+func (v Download) Page() Page {
+	return Page{file: v.Body, header: http.Header{"Content-Disposition": {`attachment; filename="` + v.Name + `"`}}}
+}
 
 // WithCookie returns the answer with one more cookie, or unchanged if cookie is nil.
 func WithCookie(a Answer, cookie *http.Cookie) Answer {
@@ -218,6 +230,8 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		}
 	case len(p.picture) > 0:
 		body.Write(p.picture)
+	case len(p.file) > 0:
+		body.Write(p.file)
 	default:
 		return errors.New("web: the endpoint answered with no page")
 	}
@@ -245,11 +259,16 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		w.WriteHeader(http.StatusSeeOther)
 		return nil
 	}
-	if len(p.picture) > 0 {
+	switch {
+	case len(p.picture) > 0:
 		h.Set("Content-Type", "image/png")
 		h.Set("Content-Security-Policy", "default-src 'none'")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	} else {
+	case len(p.file) > 0:
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Security-Policy", "default-src 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	default:
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		p.protect(h)
 	}

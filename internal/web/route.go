@@ -46,6 +46,7 @@ const (
 	Clients    Caller = "clients"    // with client_id and, unless the client is public, authentication (RFC 6749 §2.3)
 	Registered Caller = "registered" // clients with a registration access token (RFC 7592 §3)
 	People     Caller = "people"     // in a browser: every response is a page
+	Members    Caller = "members"    // people who are signed in; others are led to the sign-in
 	Staff      Caller = "staff"      // people who are signed in and have a role; others are led to the sign-in
 	Operators  Caller = "operators"  // with an access token for the route's resource; refusals are problems (RFC 9457)
 )

@@ -2,8 +2,10 @@ package web
 
 import (
 	"embed"
+	"fmt"
 	"html/template"
 	"io/fs"
+	"strings"
 )
 
 //go:embed templates/*.html
@@ -25,6 +27,16 @@ func ParseTemplates(files fs.FS, more ...template.FuncMap) Templates {
 	}
 	template.Must(all.ParseFS(layout, "templates/layout.html"))
 	return Templates{template.Must(all.ParseFS(files, "templates/*.html"))}
+}
+
+// Part returns a part of a page: the template with the given name and view, for a template that shows it as it is. base
+// is the path of the issuer.
+func (t Templates) Part(name, base string, view any) (template.HTML, error) {
+	var text strings.Builder
+	if err := t.all.ExecuteTemplate(&text, name, shown{base, view}); err != nil {
+		return "", fmt.Errorf("web: part of a page: %w", err)
+	}
+	return template.HTML(text.String()), nil // #nosec G203 -- the template has escaped it
 }
 
 // Page returns a page of the template with the given name and view, with status 200.

@@ -1,0 +1,72 @@
+package account
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// activityRoutes are the page of what happened in the name of the person.
+func (e *Endpoint) activityRoutes() []web.Route {
+	return []web.Route{route("/account/activity", e.show(e.activity), nil)}
+}
+
+// deed is an event as the person whom it is about reads it.
+type deed struct {
+	When    moment
+	Told    string // a sentence without a period
+	Address string
+	Refused bool
+}
+
+func (e *Endpoint) activity(v *visit) (web.Answer, error) {
+	var list []deed
+	var next string
+	err := v.view(func(tx *store.Tx) error {
+		events, cursor, err := tx.Events(store.EventFilter{UserID: v.Person.ID}, v.page())
+		if err != nil {
+			return err
+		}
+		next = cursor
+		told, err := v.tell(tx, events)
+		for i, event := range events {
+			list = append(list, deed{v.moment(event.At), told[i], event.Address, event.Outcome == audit.Refused})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.answer(screen{template: "activity.html", title: "What happened", here: "/account/activity", body: list,
+		next: next})
+}
+
+// toYou puts what the sentences say of "you" into English.
+var toYou = strings.NewReplacer("the account of you", "your account", "a session of you", "a session of yours")
+
+// tell returns events about the person of v as sentences to that person.
+func (v *visit) tell(tx *store.Tx, events []audit.Event) ([]string, error) {
+	var clients, resources []string
+	for _, event := range events {
+		if event.ClientID != "" {
+			clients = append(clients, event.ClientID)
+		}
+		if event.Resource != "" {
+			resources = append(resources, event.Resource)
+		}
+	}
+	names, err := tx.Names(clients, nil, resources)
+	told := make([]string, len(events))
+	for i, event := range events {
+		if event.Actor.ID == v.Person.ID {
+			event.Actor.Name = ""
+		}
+		sentence := event.Sentence(audit.Names{Client: names.Clients[event.ClientID], Person: "you",
+			Resource: cmp.Or(names.Resources[event.Resource], event.Resource)})
+		told[i] = toYou.Replace(sentence)
+	}
+	return told, err
+}
