@@ -119,36 +119,48 @@ func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth
 
 // UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
 // ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its
-// redirect URIs or keys change, ChangedAt is set. UpdateClient returns ErrNotFound if there is no such client.
+// redirect URIs or keys change, ChangedAt is set. It sets Version, which rises if anything changes. UpdateClient
+// returns ErrNotFound if there is no such client.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
 		return err
 	}
-	c.Version = before.Version + 1
+	c.Version = before.Version
 	if c.ChangedAt = before.ChangedAt; !c.SameTrust(&before.Metadata) {
 		c.ChangedAt = tx.Now()
 	}
-	metadata, err := asJSON(c.Metadata)
+	old, err := changeable(before)
 	if err != nil {
 		return err
 	}
+	values, err := changeable(c)
+	if err != nil || slices.Equal(values, old) {
+		return err
+	}
+	c.Version++
 	if err := tx.renameClient(before, c); err != nil {
 		return err
 	}
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6,
 		registration_token = $7, changed_at = $8, fetched_at = $9, expires_at = $10, version = version + 1,
-		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, args{
+		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, values)
+}
+
+// changeable returns the id of c and the values that UpdateClient stores, in the order of its statement.
+func changeable(c *oauth.Client) (args, error) {
+	metadata, err := asJSON(c.Metadata)
+	return args{
 		c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.AccessTTL.Microseconds(),
 		micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt),
 		micros(c.ExpiresAt),
-	})
+	}, err
 }
 
 // ReplaceMetadata stores c.Metadata and c.FetchedAt. It changes nothing that an operator has set, except that
-// every approval ends unless keepApproval is true. If the redirect URIs or keys change, it sets ChangedAt. It returns
-// ErrNotFound if there is no such client.
+// every approval ends unless keepApproval is true. If the redirect URIs or keys change, it sets ChangedAt. The version
+// rises if the metadata changes or the approval ends. ReplaceMetadata returns ErrNotFound if there is no such client.
 func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	before, err := tx.Client(c.ID)
 	if err != nil {
@@ -172,22 +184,25 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 	} else if _, err := tx.EndApprovals(c.ID); err != nil {
 		return err
 	}
-	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, version = version + 1, "+
-		"approved_at = "+approval+" WHERE id = $1", args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
+	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, approved_at = "+approval+
+		", version = version + CASE WHEN metadata = $2 AND (approved_at IS NULL) = ("+approval+" IS NULL) "+
+		"THEN 0 ELSE 1 END WHERE id = $1", args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
 }
 
 // DisableClient disables a client and its grants until EnableClient. If it is disabled already, DisabledAt does not
 // change. DisableClient returns ErrNotFound if there is no such client.
 func (tx *Tx) DisableClient(id string) error {
 	tx.Touch(Clients)
-	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), version = version + 1 WHERE id = $1",
+	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), "+
+		"version = version + CASE WHEN disabled_at IS NULL THEN 1 ELSE 0 END WHERE id = $1",
 		args{id, micros(tx.now)})
 }
 
 // EnableClient undoes DisableClient. It returns ErrNotFound if there is no such client.
 func (tx *Tx) EnableClient(id string) error {
 	tx.Touch(Clients)
-	return tx.one("UPDATE clients SET disabled_at = NULL, version = version + 1 WHERE id = $1", args{id})
+	return tx.one("UPDATE clients SET disabled_at = NULL, "+
+		"version = version + CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END WHERE id = $1", args{id})
 }
 
 // DeleteClient deletes a client with its secrets and revokes its grants with the reason "client_deleted". It returns

@@ -225,6 +225,73 @@ func TestClients(t *testing.T) {
 	})
 }
 
+// A change that changes nothing does not stand in the way of whoever changes something at the same time.
+func TestVersion(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		user, client, resource := people(t, db)
+		clock.Advance(time.Hour)
+		metadata := func(keepApproval bool, set func(*oauth.Client)) func(*store.Tx) error {
+			return func(tx *store.Tx) error {
+				c, err := tx.Client(client.ID)
+				if err != nil {
+					return err
+				}
+				set(c)
+				return tx.ReplaceMetadata(c, keepApproval)
+			}
+		}
+		steps := []struct {
+			name string
+			do   func(tx *store.Tx) error
+			want string // the versions of the client, the resource and the account afterwards
+		}{
+			{"nothing", func(tx *store.Tx) error {
+				resource.UpdatedAt = clock.Now()
+				return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource), tx.UpdateUser(user))
+			}, "1 1 1"},
+			{"a client is approved", func(tx *store.Tx) error {
+				client.ApprovedAt = clock.Now()
+				return tx.UpdateClient(client)
+			}, "2 1 1"},
+			{"its document is read again", metadata(true, func(c *oauth.Client) { c.FetchedAt = clock.Now() }), "2 1 1"},
+			{"its document differs", metadata(true, func(c *oauth.Client) { c.Name = "Changed" }), "3 1 1"},
+			{"its approval ends", metadata(false, func(*oauth.Client) {}), "4 1 1"},
+			{"its approval has ended", metadata(false, func(*oauth.Client) {}), "4 1 1"},
+			{"a client is enabled that is", func(tx *store.Tx) error { return tx.EnableClient(client.ID) }, "4 1 1"},
+			{"a client is disabled", func(tx *store.Tx) error { return tx.DisableClient(client.ID) }, "5 1 1"},
+			{"a client is disabled that is", func(tx *store.Tx) error { return tx.DisableClient(client.ID) }, "5 1 1"},
+			{"a client is enabled", func(tx *store.Tx) error { return tx.EnableClient(client.ID) }, "6 1 1"},
+			{"a resource is renamed", func(tx *store.Tx) error {
+				resource.Name = "Rain"
+				return tx.UpdateResource(resource)
+			}, "6 2 1"},
+			{"an account is renamed", func(tx *store.Tx) error {
+				user.Name = "Bea"
+				return tx.UpdateUser(user)
+			}, "6 2 2"},
+			{"an account is disabled", func(tx *store.Tx) error { return tx.DisableUser(user.ID) }, "6 2 3"},
+			{"an account is disabled that is", func(tx *store.Tx) error { return tx.DisableUser(user.ID) }, "6 2 3"},
+			{"an account is enabled", func(tx *store.Tx) error { return tx.EnableUser(user.ID) }, "6 2 4"},
+			{"an account is enabled that is", func(tx *store.Tx) error { return tx.EnableUser(user.ID) }, "6 2 4"},
+		}
+		for _, step := range steps {
+			update(t, db, step.do)
+			view(t, db, func(tx *store.Tx) error {
+				c, err1 := tx.Client(client.ID)
+				r, err2 := tx.Resource(resource.ID)
+				u, err3 := tx.User(user.ID)
+				if err := errors.Join(err1, err2, err3); err != nil {
+					return err
+				}
+				if got := fmt.Sprint(c.Version, r.Version, u.Version); got != step.want {
+					t.Errorf("after %s: versions are %s, want %s", step.name, got, step.want)
+				}
+				return nil
+			})
+		}
+	})
+}
+
 func TestUnusedClients(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		update(t, db, func(tx *store.Tx) error {

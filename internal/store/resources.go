@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -31,29 +32,46 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 }
 
 // UpdateResource stores all of r but its identifier and CreatedAt, which cannot change because tokens and clients refer
-// to them, and raises its Version. It returns ErrNotFound if there is no resource with this id.
+// to them. It sets Version, which rises if anything changes; if nothing but UpdatedAt does, that stays too.
+// UpdateResource returns ErrNotFound if there is no resource with this id.
 func (tx *Tx) UpdateResource(r *oauth.Resource) error {
-	scopes, err := asJSON(r.Scopes)
+	before, err := tx.Resource(r.ID)
 	if err != nil {
 		return err
 	}
-	tx.Touch(Resources)
-	stored, err := tx.Resource(r.ID)
+	old, err := terms(before)
 	if err != nil {
 		return err
 	}
-	if stored.Name != r.Name {
-		stored.Name = r.Name
-		if err := resourceNames.replace(tx, namesOfResource(stored)); err != nil {
+	values, err := terms(r)
+	if err != nil {
+		return err
+	}
+	if r.Version = before.Version; slices.Equal(values, old) {
+		r.UpdatedAt = before.UpdatedAt
+		return nil
+	}
+	if before.Name != r.Name {
+		before.Name = r.Name
+		if err := resourceNames.replace(tx, namesOfResource(before)); err != nil {
 			return err
 		}
 	}
 	r.Version++
+	tx.Touch(Resources)
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
-		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1", args{
+		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1",
+		append(values, r.UpdatedAt.UnixMicro()))
+}
+
+// terms returns the id of r and the values that UpdateResource stores, in the order of its statement, but not
+// UpdatedAt.
+func terms(r *oauth.Resource) (args, error) {
+	scopes, err := asJSON(r.Scopes)
+	return args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
-		r.RefreshMaxTTL.Microseconds(), r.UpdatedAt.UnixMicro(),
-	})
+		r.RefreshMaxTTL.Microseconds(),
+	}, err
 }
 
 // PutBuiltIn stores a resource that is built in, in place of what is stored under its ID, and reports whether there was

@@ -67,7 +67,8 @@ func (tx *Tx) UpdateUser(u *identity.User) error {
 			return err
 		}
 	}
-	return tx.one("UPDATE users SET name = $2, role = $3, version = version + 1 WHERE id = $1",
+	return tx.one("UPDATE users SET name = $2, role = $3, "+
+		"version = version + CASE WHEN name = $2 AND role = $3 THEN 0 ELSE 1 END WHERE id = $1",
 		args{u.ID, u.Name, string(u.Role)})
 }
 
@@ -87,7 +88,8 @@ func (tx *Tx) ConfirmPassword(id, old, hash string) error {
 // DisableUser disables an account: its sessions end, and its grants do not work until EnableUser. It returns
 // ErrNotFound if there is no such account.
 func (tx *Tx) DisableUser(id string) error {
-	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2), version = version + 1 WHERE id = $1",
+	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2), "+
+		"version = version + CASE WHEN disabled_at IS NULL THEN 1 ELSE 0 END WHERE id = $1",
 		args{id, micros(tx.now)}); err != nil {
 		return err
 	}
@@ -97,7 +99,8 @@ func (tx *Tx) DisableUser(id string) error {
 // EnableUser undoes DisableUser, except that the sessions stay ended. It returns ErrNotFound if there is no such
 // account.
 func (tx *Tx) EnableUser(id string) error {
-	return tx.one("UPDATE users SET disabled_at = NULL, version = version + 1 WHERE id = $1", args{id})
+	return tx.one("UPDATE users SET disabled_at = NULL, "+
+		"version = version + CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END WHERE id = $1", args{id})
 }
 
 // DeleteUser deletes an account with its sessions and its memberships of groups, and revokes its grants with the reason
