@@ -347,17 +347,23 @@ func TestAssertionAttacks(t *testing.T) {
 		claims, _ := json.Marshal(map[string]any{"iss": a.ClientID, "aud": s.URL, "exp": now + 60, "jti": rand.Text()})
 		once := strings.TrimSuffix(string(claims), "}")
 		ask(a, sign(`{"alg":"ES256"}`, once+`,"sub":"`+a.ClientID+`"}`)).Tokens()
-		for head, payload := range map[string]string{
-			`{"alg":"ES256"}`:                 once + `,"sub":"` + a.ClientID + `","sub":"` + a.ClientID + `"}`,
-			`{"alg":"ES256" }`:                once + `,"sub":"mcp_other","sub":"` + a.ClientID + `"}`,
-			`{"alg":"ES256","alg":"ES256"}`:   once + `,"sub":"` + a.ClientID + `"}`,
-			`{"alg":"none","alg":"ES256"}`:    once + `,"sub":"` + a.ClientID + `"}`,
-			`{"alg":"ES256","typ":"JWT"} {}`:  once + `,"sub":"` + a.ClientID + `"}`,
-			`{"alg":"ES256","kid":"ec"}`:      once + `,"sub":"` + a.ClientID + `"} {}`,
-			`{"alg":"ES256","kid":"ec"  }`:    `[` + once + `,"sub":"` + a.ClientID + `"}]`,
-			`{"alg":"ES256","kid":"ec","x":1`: once + `,"sub":"` + a.ClientID + `"}`,
+		const (
+			head       = `{"alg":"ES256"}`
+			badHeader  = "it is not a signed JWT of three parts without duplicate names in its header"
+			badPayload = "its payload is not a JSON object, or has a claim twice or of the wrong type"
+		)
+		sub := `,"sub":"` + a.ClientID + `"`
+		for _, tt := range []struct{ head, payload, why string }{
+			{head, once + sub + sub + "}", badPayload},
+			{head, once + `,"sub":"mcp_other"` + sub + "}", badPayload},
+			{head, once + sub + "} {}", badPayload},
+			{head, "[" + once + sub + "}]", badPayload},
+			{`{"alg":"ES256","alg":"ES256"}`, once + sub + "}", badHeader},
+			{`{"alg":"none","alg":"ES256"}`, once + sub + "}", badHeader},
+			{`{"alg":"ES256","typ":"JWT"} {}`, once + sub + "}", badHeader},
+			{`{"alg":"ES256","kid":"ec","x":1`, once + sub + "}", badHeader},
 		} {
-			refused(t, s, ask(a, sign(head, payload)), "is not a")
+			refused(t, s, ask(a, sign(tt.head, tt.payload)), tt.why)
 		}
 	})
 	t.Run("CA-16 a claim in upper case", func(t *testing.T) {
