@@ -40,7 +40,7 @@ func TestSignInPage(t *testing.T) {
 			Client:   &interaction.ClientCard{Name: "Claude Code", ID: "mcp_1"},
 			Email:    "ada@example.com", Request: "sealed", CSRF: "token",
 		})
-		for _, want := range []string{`name="request" value="sealed"`, `name="csrf" value="token"`, `name="email" type="email" value="ada@example.com" autocomplete="username"`, `name="password" type="password" autocomplete="current-password"`, `for="email"`, `for="password"`} {
+		for _, want := range []string{`name="request" value="sealed"`, `name="csrf" value="token"`, `name="email" type="text" inputmode="email" value="ada@example.com" autocomplete="username"`, `name="password" type="password" autocomplete="current-password"`, `for="email"`, `for="password"`} {
 			if !strings.Contains(page, want) {
 				t.Errorf("the page has no %s", want)
 			}
