@@ -106,7 +106,14 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 				"account an owner with: cardea user update " +
 				page.Email + " --role owner"
 		}
-		refusal, _ = oauth.AsRefusal(oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error()))
+		err = oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error())
+		if undone.Kind == admin.Conflict { // whose text names the address
+			err = oauth.Refuse(oauth.InvalidRequest, "there is an account with this e-mail address already")
+		}
+		refusal, _ = oauth.AsRefusal(err)
+		if err := e.Refuse(r, audit.Setup("complete", ""), err); !errors.Is(err, refusal) {
+			return nil, err
+		}
 		return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
 	case !refused:
 		return nil, err

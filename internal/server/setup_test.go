@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +93,14 @@ func TestSetup(t *testing.T) {
 			t.Error("the token has to be pasted again")
 		}
 		refused("a bad address", fill(again, token, "ada", password), http.StatusBadRequest, "write it like")
+		for _, why := range []string{"at least 8 characters", "not an e-mail address"} {
+			told := slices.ContainsFunc(s.Events("setup.complete"), func(e audit.Event) bool {
+				return e.Outcome == audit.Refused && strings.Contains(e.Description, why) && !strings.Contains(e.Description, "short")
+			})
+			if !told {
+				t.Errorf("AD-20 no event says %q", why)
+			}
+		}
 
 		done := fill(b.Get("/setup"), token, email, password)
 		if done.Status != http.StatusOK || !strings.Contains(string(done.Body), "Cardea is set up") || !strings.Contains(string(done.Body), email) {
