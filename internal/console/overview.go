@@ -128,8 +128,7 @@ type bar struct {
 
 // The view box of a chart: the bars stand in the height below the top line of text.
 const (
-	chartWidth  = 600
-	chartHeight = 140
+	chartWidth  = 600 // and 144 high
 	chartTop    = 20
 	chartBottom = 118
 )

@@ -31,6 +31,12 @@ function localize(root) {
   }
 }
 
+// On a narrow screen the menu is one line that scrolls: it shows where the reader is.
+document.addEventListener("DOMContentLoaded", () => {
+  const list = document.querySelector(".menu ul"), here = list && list.querySelector("[aria-current]");
+  if (here) list.scrollLeft = here.offsetLeft - (list.clientWidth - here.offsetWidth) / 2;
+});
+
 function improve(root) {
   reveal(root);
   localize(root);
