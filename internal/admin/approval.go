@@ -425,3 +425,52 @@ func (o *Operations) Blocks(ctx context.Context, by Caller, page store.Page) (vi
 	})
 	return views, next, err
 }
+
+// A ClientState says what keeps a client out that an operator has not disabled.
+type ClientState string
+
+// The states.
+const (
+	Waits   ClientState = "waits"   // for an operator to approve it
+	Blocked ClientState = "blocked" // by a block of its own, or of one like it
+)
+
+// ClientStates returns the states of those clients that have one, by id.
+func (o *Operations) ClientStates(ctx context.Context, by Caller, clients ...Client) (states map[string]ClientState, err error) {
+	blocks, err := o.DB.Blocks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	states = map[string]ClientState{}
+	err = o.look(ctx, by, Clients, func(tx *store.Tx) error {
+		waiting, err := tx.WaitingCount()
+		if err != nil || waiting == 0 && len(blocks) == 0 {
+			return err
+		}
+		for _, view := range clients {
+			if view.Origin == oauth.ByOperator {
+				continue
+			}
+			c, err := tx.Client(view.ID)
+			if errors.Is(err, store.ErrNotFound) { // deleted since
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if client.BlockOf(blocks, c) != nil {
+				states[c.ID] = Blocked
+				continue
+			}
+			switch w, _, err := tx.Waiting(c.ID, ""); {
+			case errors.Is(err, store.ErrNotFound):
+			case err != nil:
+				return err
+			case w.Open():
+				states[c.ID] = Waits
+			}
+		}
+		return nil
+	})
+	return states, err
+}

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -46,6 +47,22 @@ func (c Caller) exceeded(scopes scope.Set) (noun Noun, to access, over bool) {
 		}
 	}
 	return "", "", false
+}
+
+// Outranked returns a function that reports whether a client could do more to this installation than by may, so that by
+// may neither change nor enable it, nor make a secret for it. Like Allows, it only says what is worth offering.
+func (o *Operations) Outranked(ctx context.Context, by Caller) (func(Client) bool, error) {
+	err := o.DB.View(ctx, func(tx *store.Tx) (err error) {
+		by, err = by.now(tx)
+		return err
+	})
+	return func(c Client) bool {
+		if !o.IsCredentials(c) || !oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }) {
+			return false
+		}
+		_, _, over := by.exceeded(scope.Of(strings.Fields(c.Scope)...))
+		return over
+	}, err
 }
 
 // OwnScopes returns the scopes of the administration API that by may give to API credentials: those for what by may do.

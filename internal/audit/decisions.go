@@ -66,6 +66,11 @@ func ForeignForm(path, origin string) Event {
 	return Event{Action: "page.foreign_form"}.With("page", path).With("origin", origin)
 }
 
+// Console records that a person without a role asked for a page of the console. path is the page.
+func Console(userID, path string) Event {
+	return Event{Action: "console.open", Actor: user(userID), UserID: userID}.With("page", path)
+}
+
 // TokenRequest records the answer to a request at /oauth2/token (RFC 6749 §3.2). clientID is empty if the client was
 // not authenticated.
 func TokenRequest(clientID, grantType string) Event {

@@ -3,6 +3,8 @@ package console
 import (
 	"cmp"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -12,9 +14,9 @@ import (
 func (e *Endpoint) accessRoutes() []web.Route {
 	return []web.Route{
 		e.route("/admin/grants", e.show(e.grants), nil),
-		e.route("/admin/grants/{id}/revoke", e.show(e.confirmRevokeGrant), e.do(e.revokeGrant)),
+		e.form("/admin/grants/{id}/revoke", admin.Grants, "grant.revoke", e.confirmRevokeGrant, e.revokeGrant),
 		e.route("/admin/sessions", e.show(e.sessions), nil),
-		e.route("/admin/sessions/{id}/revoke", e.show(e.confirmRevokeSession), e.do(e.revokeSession)),
+		e.form("/admin/sessions/{id}/revoke", admin.Sessions, "session.revoke", e.confirmRevokeSession, e.revokeSession),
 	}
 }
 
@@ -61,6 +63,20 @@ func (e *Endpoint) confirmRevokeGrant(v *visit) (outcome, error) {
 func (e *Endpoint) revokeGrant(v *visit, _ url.Values) (outcome, error) {
 	_, err := e.Operations.RevokeGrant(v.Context(), v.caller, v.id())
 	return redirect{"/admin/grants", "grant.revoked"}, err
+}
+
+// proofs are what people prove by that they are who they say, by the names of RFC 8176.
+var proofs = map[string]string{"pwd": "a password", "otp": "a code", "hwk": "a passkey", "swk": "a passkey", "email": "a mailed code"}
+
+// proof returns with what a person signed in.
+func proof(amr []string) string {
+	var named []string
+	for _, name := range amr {
+		if name = cmp.Or(proofs[name], name); name != "mfa" && !slices.Contains(named, name) {
+			named = append(named, name)
+		}
+	}
+	return strings.Join(named, " and ")
 }
 
 // sessionList is the body of the list of sessions.

@@ -18,16 +18,16 @@ import (
 // clientRoutes are the pages of the clients.
 func (e *Endpoint) clientRoutes() []web.Route {
 	return []web.Route{
-		e.route("/admin/clients", e.show(e.clients), e.do(e.createClient)),
-		e.route("/admin/clients/new", e.show(e.newClient), nil),
+		e.route("/admin/clients", e.show(e.clients), e.do(admin.Clients, "client.create", e.createClient)),
+		e.route("/admin/clients/new", e.show(e.offer(admin.Clients, "client.create", e.newClient)), nil),
 		e.route("/admin/clients/{id}", e.show(e.client), nil),
-		e.route("/admin/clients/{id}/edit", e.show(e.editClient), e.do(e.changeClient)),
-		e.route("/admin/clients/{id}/approve", nil, e.do(e.onClient("client.approved", e.Operations.ApproveClient))),
-		e.route("/admin/clients/{id}/enable", nil, e.do(e.onClient("client.enabled", e.Operations.EnableClient))),
-		e.route("/admin/clients/{id}/disable", e.show(e.confirmDisableClient),
-			e.do(e.onClient("client.disabled", e.Operations.DisableClient))),
-		e.route("/admin/clients/{id}/rotate-secret", e.show(e.fresh(e.confirmRotate)), e.do(e.freshly(e.rotateSecret))),
-		e.route("/admin/clients/{id}/delete", e.show(e.confirmDeleteClient), e.do(e.deleteClient)),
+		e.form("/admin/clients/{id}/edit", admin.Clients, "client.update", e.editClient, e.changeClient),
+		e.form("/admin/clients/{id}/approve", admin.Clients, "client.approve", nil, e.onClient("client.approved", e.Operations.ApproveClient)),
+		e.form("/admin/clients/{id}/enable", admin.Clients, "client.enable", nil, e.onClient("client.enabled", e.Operations.EnableClient)),
+		e.form("/admin/clients/{id}/disable", admin.Clients, "client.disable", e.confirmDisableClient,
+			e.onClient("client.disabled", e.Operations.DisableClient)),
+		e.form("/admin/clients/{id}/rotate-secret", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRotate), e.freshly(e.rotateSecret)),
+		e.form("/admin/clients/{id}/delete", admin.Clients, "client.delete", e.confirmDeleteClient, e.deleteClient),
 	}
 }
 
@@ -54,6 +54,7 @@ func (l clientList) next() string { return l.Next }
 // each person or each start: one line of the list.
 type folded struct {
 	admin.Client
+	State  admin.ClientState
 	Others []admin.Client
 }
 
@@ -80,7 +81,14 @@ func (e *Endpoint) clients(v *visit) (outcome, error) {
 	list := clientList{Query: strings.TrimSpace(v.query.Get("q")), Origin: v.query.Get("origin")}
 	query := admin.ClientQuery{Origin: oauth.Origin(list.Origin)}
 	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.searched(list.Query))
+	if err != nil {
+		return nil, err
+	}
 	list.Clients, list.Next = fold(clients), next
+	states, err := e.Operations.ClientStates(v.Context(), v.caller, clients...)
+	for i := range list.Clients {
+		list.Clients[i].State = states[list.Clients[i].ID]
+	}
 	return screen{template: "clients.html", title: "Clients", body: list}, err
 }
 
@@ -160,8 +168,8 @@ func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
 			n.Method = oauth.MethodNone
 		}
 	case "machine":
-		if !e.Sessions.Recent(v.Visitor) { // what it is allowed may be the Admin API
-			return away{e.signIn(v.Request)}, nil
+		if e.stale(v) { // what it is allowed may be the Admin API
+			return away{e.later(v.Request, v.Browser, form, true)}, nil
 		}
 		n.GrantTypes, n.RedirectURIs = inOwnName(), nil
 	case "server":
@@ -220,10 +228,11 @@ func secretScreen(c admin.Client, text, back string) screen {
 // clientPage is the body of the page of one client.
 type clientPage struct {
 	admin.Client
-	Grants  []admin.Grant
-	More    bool // it has more grants than are shown
-	Own     bool // a person can edit what it says of itself here
-	Secrets bool // it has a secret
+	State     admin.ClientState
+	Grants    []admin.Grant
+	More      bool // it has more grants than are shown
+	Secrets   bool // it has a secret
+	Outranked bool // it may do more than the visitor
 }
 
 // fewGrants is how many grants the page of a thing shows; the rest is a page of its own.
@@ -237,8 +246,18 @@ func (e *Endpoint) client(v *visit) (outcome, error) {
 	page := v.page()
 	page.After, page.Limit = "", fewGrants
 	grants, next, err := e.Operations.Grants(v.Context(), v.caller, admin.GrantQuery{Client: c.ID, Live: true}, page)
+	if err != nil {
+		return nil, err
+	}
 	body := clientPage{Client: c, Grants: grants, More: next != "",
 		Secrets: c.Method == oauth.MethodBasic || c.Method == oauth.MethodPost}
+	states, err := e.Operations.ClientStates(v.Context(), v.caller, c)
+	if err != nil {
+		return nil, err
+	}
+	body.State = states[c.ID]
+	outranked, err := e.Operations.Outranked(v.Context(), v.caller)
+	body.Outranked = outranked(c)
 	return screen{template: "client.html", title: clientName(c), body: body}, err
 }
 
@@ -277,8 +296,8 @@ func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
 	switch {
 	case kind == "server":
 		terms = admin.ClientTerms{Name: &f.Name}
-	case f.Machine && !e.Sessions.Recent(v.Visitor): // what it is allowed may be the Admin API
-		return away{e.signIn(v.Request)}, nil
+	case f.Machine && e.stale(v): // what it is allowed may be the Admin API
+		return away{e.later(v.Request, v.Browser, form, true)}, nil
 	case f.Machine:
 		terms.RedirectURIs = nil
 	}

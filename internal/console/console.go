@@ -33,6 +33,8 @@ var templates = web.ParseTemplates(files, template.FuncMap{
 	"plain":   audit.Plain,
 	"join":    func(words []string) string { return strings.Join(words, ", ") },
 	"path":    url.PathEscape,
+	"fields":  strings.Fields,
+	"proof":   proof,
 })
 
 // human returns a time for people to read.
@@ -72,6 +74,7 @@ type visit struct {
 	*http.Request
 	interaction.Visitor
 	caller admin.Caller
+	may    rights
 	path   string // below the path of the issuer, with its escapes
 	query  url.Values
 }
@@ -122,6 +125,7 @@ type screen struct {
 type shell struct {
 	Title   string
 	Menu    []entry
+	May     rights
 	Who     string
 	Role    string
 	CSRF    string
@@ -146,10 +150,13 @@ type paged interface{ next() string }
 
 func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 	view := shell{
-		Title: s.title, Who: v.Person.Email, Role: string(v.Person.Role), CSRF: e.token(v), Problem: s.problem,
+		Title: s.title, May: v.may, Who: v.Person.Email, Role: string(v.Person.Role), CSRF: e.token(v), Problem: s.problem,
 		Done: doneOf(v), Body: s.body,
 	}
 	for _, m := range menu {
+		if m.path == "/admin/settings" && !v.may.Read(admin.Settings) {
+			continue
+		}
 		here := v.path == m.path || m.path != "/admin" && strings.HasPrefix(v.path, m.path+"/")
 		line := entry{Path: m.path, Name: m.name, Here: here}
 		if m.path == "/admin/clients" {
@@ -205,21 +212,29 @@ func (to redirect) answer(*Endpoint, *visit) web.Answer {
 }
 
 // show adapts a function that shows a page.
-func (e *Endpoint) show(page func(*visit) (outcome, error)) http.Handler {
+func (e *Endpoint) show(page pager) http.Handler {
 	return e.Pages.Reading(func(r *http.Request) (web.Answer, error) {
 		v, answer, err := e.enter(r)
-		if err != nil || answer != nil {
-			return answer, err
+		switch {
+		case err != nil:
+			return nil, err
+		case v == nil && answer == nil:
+			return e.signIn(r), nil
+		case v == nil:
+			return answer, nil
 		}
 		return e.finish(v, page)
 	})
 }
 
 // finish returns the answer of page, in which a refusal of an operation becomes a page of the console that says so.
-func (e *Endpoint) finish(v *visit, page func(*visit) (outcome, error)) (web.Answer, error) {
+func (e *Endpoint) finish(v *visit, page pager) (web.Answer, error) {
 	out, err := page(v)
 	if refused := (*admin.Error)(nil); errors.As(err, &refused) {
 		out, err = refusal(refused), nil
+	}
+	if refused, ok := oauth.AsRefusal(err); ok && refused.Status() < http.StatusInternalServerError {
+		out, err = e.refused(v, refused), nil
 	}
 	if err != nil {
 		return nil, err
@@ -229,17 +244,37 @@ func (e *Endpoint) finish(v *visit, page func(*visit) (outcome, error)) (web.Ans
 
 // refusal is the page that tells a person why an operation was refused. The menu beside it is the way on.
 func refusal(err *admin.Error) screen {
-	s := screen{template: "refusal.html", title: "This cannot be done", status: http.StatusBadRequest,
-		problem: web.Sentence(err.Text(label))}
+	status := http.StatusBadRequest
 	switch err.Kind {
 	case admin.Forbidden:
-		s.title, s.status = "This is not allowed", http.StatusForbidden
+		status = http.StatusForbidden
 	case admin.NotFound:
-		s.title, s.status = "Nothing here", http.StatusNotFound
-	case admin.Conflict, admin.Stale:
-		s.status = http.StatusConflict
+		status = http.StatusNotFound
+	case admin.Conflict:
+		status = http.StatusConflict
 	}
-	return s
+	return notDone(status, web.Sentence(err.Text(label)), "")
+}
+
+// refused is refusal for a refusal of the console itself, which leads back to the page that has the form.
+func (e *Endpoint) refused(v *visit, err *oauth.Refusal) screen {
+	back := ""
+	if v.Method == http.MethodPost {
+		back = v.path
+	}
+	return notDone(err.Status(), web.Sentence(err.Description), back)
+}
+
+// notDone is the page that says why something was not done. back is the path of the page to try it from again, or "".
+func notDone(status int, problem, back string) screen {
+	title := "This cannot be done"
+	switch status {
+	case http.StatusForbidden:
+		title = "This is not allowed"
+	case http.StatusNotFound:
+		title = "Nothing here"
+	}
+	return screen{template: "refusal.html", title: title, status: status, problem: problem, body: back}
 }
 
 // unknown returns s with the sentence of err instead of an error if err says that what a filter names is not there.
@@ -251,33 +286,44 @@ func (s screen) unknown(err error) (outcome, error) {
 	return s, err
 }
 
-// do adapts a function that changes something: the form is from a page of the console that this session was shown.
-func (e *Endpoint) do(change func(*visit, url.Values) (outcome, error)) http.Handler {
+// do adapts what a form asks for: it is from a page of the console that this person was shown in this browser, and the
+// person may change the noun. Otherwise the refusal is recorded, as action in the second case.
+func (e *Endpoint) do(noun admin.Noun, action string, change changer) http.Handler {
 	return e.Pages.HTML(func(r *http.Request) (web.Answer, error) {
-		v, answer, err := e.enter(r)
-		if err != nil || answer != nil {
-			return answer, err
-		}
 		form, err := web.Form(r, "resource", "group", "scope")
 		if err != nil {
 			return nil, err
 		}
-		if !e.Pages.Check(v.Browser, form.Get("csrf"), e.purpose(v)...) {
-			return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+		v, answer, err := e.enter(r)
+		switch {
+		case err != nil:
+			return nil, err
+		case v == nil && answer == nil:
+			return e.later(r, e.Pages.Browser(r), form, false), nil
+		case v == nil:
+			return answer, nil
 		}
-		return e.finish(v, func(v *visit) (outcome, error) { return change(v, form) })
+		return e.finish(v, func(v *visit) (outcome, error) {
+			if !e.Pages.Check(v.Browser, form.Get("csrf"), purpose(v)...) {
+				return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+			}
+			return e.offer(noun, action, func(v *visit) (outcome, error) { return change(v, form) })(v)
+		})
 	})
 }
 
 var errForm = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
-	"this page was open for too long, or you have signed in again since: go back, reload the page and try again")
+	"the form is from another browser or account, or its page was open for too long: open the page again, and send it from there")
 
-// token returns the token of the forms that the session of v is shown.
-func (e *Endpoint) token(v *visit) string { return e.Pages.Token(v.Browser, e.purpose(v)...) }
+// token returns the token of the forms that v is shown.
+func (e *Endpoint) token(v *visit) string { return e.Pages.Token(v.Browser, purpose(v)...) }
 
-func (e *Endpoint) purpose(v *visit) []string { return []string{"console", v.Session.Hash} }
+// purpose binds a form to the person, not to the session, so that a form that was open when the session ended can be sent
+// after the same person has signed in again in the same browser.
+func purpose(v *visit) []string { return []string{"console", v.Person.ID} }
 
-// enter returns the visit that r is, or where to sign in first.
+// enter returns the visit that r is, or what a visitor without a role is answered. It returns nothing if nobody is signed
+// in.
 func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
@@ -288,37 +334,22 @@ func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
 	case err != nil:
 		return nil, nil, err
 	case !visitor.SignedIn():
-		return nil, e.signIn(r), nil
+		return nil, nil, nil
 	case visitor.Person.Role == "":
-		return nil, nil, oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
-			"%s has no role in this installation: ask an owner for one, or sign out and sign in with another account",
-			visitor.Person.Email)
+		answer, err := e.turnAway(r, visitor.Person)
+		return nil, answer, err
 	}
-	return &visit{Request: r, Visitor: visitor, caller: admin.Person(visitor.Person, nil), path: e.path(r),
-		query: query}, nil, nil
+	caller := admin.Person(visitor.Person, nil)
+	may, err := e.Operations.Allows(r.Context(), caller)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &visit{Request: r, Visitor: visitor, caller: caller, may: may, path: e.path(r), query: query}, nil, nil
 }
 
 // path returns the path of r below the path of the issuer, with its escapes.
 func (e *Endpoint) path(r *http.Request) string {
 	return strings.TrimPrefix(r.URL.EscapedPath(), e.Pages.Base)
-}
-
-// fresh adapts a page function that needs a recent sign-in, because it changes what decides about others: keys, roles,
-// API credentials.
-func (e *Endpoint) fresh(page func(*visit) (outcome, error)) func(*visit) (outcome, error) {
-	return func(v *visit) (outcome, error) {
-		if !e.Sessions.Recent(v.Visitor) {
-			return away{e.signIn(v.Request)}, nil
-		}
-		return page(v)
-	}
-}
-
-// freshly is fresh for a change.
-func (e *Endpoint) freshly(change func(*visit, url.Values) (outcome, error)) func(*visit, url.Values) (outcome, error) {
-	return func(v *visit, form url.Values) (outcome, error) {
-		return e.fresh(func(v *visit) (outcome, error) { return change(v, form) })(v)
-	}
 }
 
 // away is an outcome that leads out of the console.

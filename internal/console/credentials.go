@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -19,11 +18,11 @@ import (
 // own name.
 func (e *Endpoint) credentialRoutes() []web.Route {
 	return []web.Route{
-		e.route("/admin/credentials", e.show(e.credentials), e.do(e.freshly(e.createCredential))),
-		e.route("/admin/credentials/new", e.show(e.fresh(e.newCredential)), nil),
-		e.route("/admin/credentials/{id}/roll", e.show(e.fresh(e.confirmRoll)), e.do(e.freshly(e.rollCredential))),
-		e.route("/admin/credentials/{id}/delete", e.show(e.fresh(e.confirmDeleteCredential)),
-			e.do(e.freshly(e.deleteCredential))),
+		e.route("/admin/credentials", e.show(e.credentials), e.do(admin.Clients, "client.create", e.freshly(e.createCredential))),
+		e.route("/admin/credentials/new", e.show(e.offer(admin.Clients, "client.create", e.fresh(e.newCredential))), nil),
+		e.form("/admin/credentials/{id}/roll", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRoll), e.freshly(e.rollCredential)),
+		e.form("/admin/credentials/{id}/delete", admin.Clients, "client.delete", e.fresh(e.confirmDeleteCredential),
+			e.freshly(e.deleteCredential)),
 	}
 }
 
@@ -42,23 +41,25 @@ func (l credentialList) next() string { return l.Next }
 // credential is a client as API credentials.
 type credential struct {
 	admin.Client
-	Over bool // it has expired
-	Soon bool // it expires within soon
+	Over      bool // it has expired
+	Soon      bool // it expires within soon
+	Outranked bool // it may do more than the visitor
 }
 
 // soon is how long before their end API credentials are marked.
 const soon = 14 * 24 * time.Hour
 
-// Scopes are the scopes that the credentials are limited to.
-func (c credential) Scopes() []string { return strings.Fields(c.Scope) }
-
 func (e *Endpoint) credentials(v *visit) (outcome, error) {
 	api := e.Operations.Issuer + admin.APIPath
-	list := credentialList{API: api, Changes: v.Person.Role != identity.Auditor}
+	list := credentialList{API: api, Changes: v.may.Change(admin.Clients)}
 	clients, next, err := e.Operations.Clients(v.Context(), v.caller, admin.ClientQuery{Resource: api}, v.page())
+	if err != nil {
+		return nil, err
+	}
+	outranked, err := e.Operations.Outranked(v.Context(), v.caller)
 	for _, c := range clients {
 		ends := c.ExpiresAt.Time
-		list.Credentials = append(list.Credentials, credential{Client: c,
+		list.Credentials = append(list.Credentials, credential{Client: c, Outranked: outranked(c),
 			Over: !ends.IsZero() && !e.DB.Now().Before(ends), Soon: !ends.IsZero() && ends.Sub(e.DB.Now()) < soon})
 	}
 	list.Next = next
@@ -106,9 +107,6 @@ func (f *credentialForm) expiry() (in time.Duration, ok bool) {
 }
 
 func (e *Endpoint) credentialScreen(v *visit, f *credentialForm, field, problem string) (outcome, error) {
-	if err := e.Operations.Permit(v.Context(), v.caller, admin.Clients, true, "client.create"); err != nil {
-		return nil, err
-	}
 	f.Field = field
 	s := screen{template: "credential-form.html", title: "Create API credentials", body: f, problem: problem}
 	if problem != "" {

@@ -13,9 +13,9 @@ import (
 func (e *Endpoint) keyRoutes() []web.Route {
 	return []web.Route{
 		e.route("/admin/keys", e.show(e.keys), nil),
-		e.route("/admin/keys/rotate", e.show(e.fresh(e.askRotation)), e.do(e.freshly(e.rotateKey))),
+		e.form("/admin/keys/rotate", admin.Keys, "key.rotate", e.fresh(e.askRotation), e.freshly(e.rotateKey)),
 		e.route("/admin/settings", e.show(e.settings), nil),
-		e.route("/admin/keys/{id}/retire", e.show(e.fresh(e.confirmRetire)), e.do(e.freshly(e.retireKey))),
+		e.form("/admin/keys/{id}/retire", admin.Keys, "key.retire", e.fresh(e.confirmRetire), e.freshly(e.retireKey)),
 	}
 }
 

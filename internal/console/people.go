@@ -17,20 +17,20 @@ import (
 // peopleRoutes are the pages of the people and their groups.
 func (e *Endpoint) peopleRoutes() []web.Route {
 	return []web.Route{
-		e.route("/admin/people", e.show(e.people), e.do(e.freshly(e.createPerson))),
-		e.route("/admin/people/new", e.show(e.fresh(e.newPerson)), nil),
+		e.route("/admin/people", e.show(e.people), e.do(admin.Users, "user.create", e.freshly(e.createPerson))),
+		e.route("/admin/people/new", e.show(e.offer(admin.Users, "user.create", e.fresh(e.newPerson))), nil),
 		e.route("/admin/people/{id}", e.show(e.person), nil),
-		e.route("/admin/people/{id}/edit", e.show(e.fresh(e.editPerson)), e.do(e.freshly(e.changePerson))),
-		e.route("/admin/people/{id}/enable", nil, e.do(e.onPerson("person.enabled", e.Operations.EnableUser))),
-		e.route("/admin/people/{id}/disable", e.show(e.confirmDisablePerson),
-			e.do(e.onPerson("person.disabled", e.Operations.DisableUser))),
-		e.route("/admin/people/{id}/password", e.show(e.fresh(e.askPassword)), e.do(e.freshly(e.resetPassword))),
-		e.route("/admin/people/{id}/delete", e.show(e.confirmDeletePerson), e.do(e.deletePerson)),
+		e.form("/admin/people/{id}/edit", admin.Users, "user.update", e.fresh(e.editPerson), e.freshly(e.changePerson)),
+		e.form("/admin/people/{id}/enable", admin.Users, "user.enable", nil, e.freshly(e.onPerson("person.enabled", e.Operations.EnableUser))),
+		e.form("/admin/people/{id}/disable", admin.Users, "user.disable", e.fresh(e.confirmDisablePerson),
+			e.freshly(e.onPerson("person.disabled", e.Operations.DisableUser))),
+		e.form("/admin/people/{id}/password", admin.Users, "user.reset_password", e.fresh(e.askPassword), e.freshly(e.resetPassword)),
+		e.form("/admin/people/{id}/delete", admin.Users, "user.delete", e.fresh(e.confirmDeletePerson), e.freshly(e.deletePerson)),
 
-		e.route("/admin/groups", e.show(e.groups), e.do(e.createGroup)),
-		e.route("/admin/groups/{id}", e.show(e.group), e.do(e.addMember)),
-		e.route("/admin/groups/{id}/remove", nil, e.do(e.removeMember)),
-		e.route("/admin/groups/{id}/delete", e.show(e.confirmDeleteGroup), e.do(e.deleteGroup)),
+		e.route("/admin/groups", e.show(e.groups), e.do(admin.Groups, "group.create", e.createGroup)),
+		e.route("/admin/groups/{id}", e.show(e.group), e.do(admin.Groups, "group.add", e.addMember)),
+		e.form("/admin/groups/{id}/remove", admin.Groups, "group.remove", nil, e.removeMember),
+		e.form("/admin/groups/{id}/delete", admin.Groups, "group.delete", e.confirmDeleteGroup, e.deleteGroup),
 	}
 }
 

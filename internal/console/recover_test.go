@@ -3,6 +3,7 @@ package console_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,19 +76,61 @@ func TestOldSignIn(t *testing.T) {
 	b.Get("/login").SignIn(person)
 	csrf := b.Get("/admin/clients/new").Form("csrf").Values().Get("csrf")
 	s.Clock.Advance(16 * time.Minute)
+	const typed = "Ein getippter Name"
 	for path, form := range map[string]url.Values{
-		"/admin/people": {"email": {"new@example.com"}, "password": {"correct horse battery staple"},
-			"role": {"owner"}},
-		"/admin/clients": {"name": {"Bot"}, "kind": {"machine"}, "scopes": {"cardea:*"},
-			"resource": {s.URL + "/admin/api"}},
-		"/admin/clients/" + client.ID + "/edit":          {"name": {"Bot"}, "resource": {s.URL + "/admin/api"}},
+		"/admin/people": {"email": {"new@example.com"}, "password": {servertest.Password}, "role": {"owner"}, "name": {typed}},
+		"/admin/clients": {"name": {typed}, "kind": {"machine"}, "scopes": {"cardea:*"},
+			"resource": {s.URL + "/admin/api", servertest.MCP}},
+		"/admin/clients/" + client.ID + "/edit":          {"name": {typed}, "resource": {s.URL + "/admin/api"}},
 		"/admin/clients/" + client.ID + "/rotate-secret": {},
 	} {
 		form.Set("csrf", csrf)
 		page := b.Post(path, form)
-		if at := strings.TrimPrefix(page.URL, s.URL); !strings.HasPrefix(at, "/login?") || !strings.Contains(page.Body, "Sign in again") {
+		if at := strings.TrimPrefix(page.URL, s.URL); len(form) == 1 && (!strings.HasPrefix(at, "/login?") || !strings.Contains(page.Body, "Sign in again")) {
 			t.Errorf("a form for %s leads to %s (%d)", path, at, page.Status)
 		}
+		if len(form) > 1 {
+			kept(t, page, form)
+		}
+	}
+}
+
+// kept checks that the page keeps what was typed, and says that it was not sent.
+func kept(t *testing.T, page *servertest.Page, form url.Values) {
+	t.Helper()
+	values := page.Form("csrf").Values()
+	for name, want := range form {
+		if name == "password" {
+			want = []string{""}
+		}
+		if !slices.Equal(values[name], want) {
+			t.Errorf("%s of %s is %q, want %q", name, page.URL, values[name], want)
+		}
+	}
+	if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "what you typed is kept") || strings.Contains(page.Body, servertest.Password) {
+		t.Errorf("%s: %d\n%s", page.URL, page.Status, page.Body)
+	}
+}
+
+// A form whose session has ended meanwhile can be sent after the same person has signed in beside it, and by nobody else.
+func TestSessionEndsBeforeAForm(t *testing.T) {
+	s := servertest.StartMCP(t)
+	person := owner(t, s)
+	other := staff(t, s, identity.Owner)
+	b := s.Browser(t)
+	b.Get("/login").SignIn(person)
+	page := b.Get("/admin/groups")
+	s.Clock.Advance(8 * 24 * time.Hour)
+	page = page.Submit(page.Form("name"), servertest.With("name", "staff"), servertest.With("description", "Grüße <b>&amp;"))
+	kept(t, page, url.Values{"name": {"staff"}, "description": {"Grüße <b>&amp;"}})
+	forged := other.Post("/admin/groups", page.Form("csrf").Values())
+	if forged.Status == http.StatusOK || strings.Contains(other.Get("/admin/groups").Body, "staff") {
+		t.Errorf("another person sent it: %d\n%s", forged.Status, forged.Body)
+	}
+	b.Get("/login?return=/admin").SignIn(person)
+	page = page.Submit(page.Form("csrf"))
+	if page.Status != http.StatusOK || !strings.Contains(page.Body, "The group is created") || !strings.Contains(page.Body, "Grüße &lt;b&gt;&amp;amp;") {
+		t.Errorf("%s: %d\n%s", page.URL, page.Status, page.Body)
 	}
 }
 

@@ -16,11 +16,11 @@ import (
 // serverRoutes are the pages of the MCP servers, which the protocol calls resources.
 func (e *Endpoint) serverRoutes() []web.Route {
 	return []web.Route{
-		e.route("/admin/servers", e.show(e.servers), e.do(e.createServer)),
-		e.route("/admin/servers/new", e.show(e.newServer), nil),
+		e.route("/admin/servers", e.show(e.servers), e.do(admin.Resources, "resource.create", e.createServer)),
+		e.route("/admin/servers/new", e.show(e.offer(admin.Resources, "resource.create", e.newServer)), nil),
 		e.route("/admin/servers/{id}", e.show(e.server), nil),
-		e.route("/admin/servers/{id}/edit", e.show(e.editServer), e.do(e.changeServer)),
-		e.route("/admin/servers/{id}/delete", e.show(e.confirmDeleteServer), e.do(e.deleteServer)),
+		e.form("/admin/servers/{id}/edit", admin.Resources, "resource.update", e.editServer, e.changeServer),
+		e.form("/admin/servers/{id}/delete", admin.Resources, "resource.delete", e.confirmDeleteServer, e.deleteServer),
 	}
 }
 

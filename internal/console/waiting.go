@@ -11,17 +11,25 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// waitingPath is the path of the inbox.
-const waitingPath = "/admin/clients/waiting"
+// The paths of the inbox and of the list of blocks.
+const (
+	waitingPath = "/admin/clients/waiting"
+	blocksPath  = "/admin/clients/blocks"
+)
+
+// to returns a page that leads to another.
+func to(path string) pager {
+	return func(*visit) (outcome, error) { return redirect{path: path}, nil }
+}
 
 // waitingRoutes are the pages of the clients that wait for a decision, and of those that are blocked.
 func (e *Endpoint) waitingRoutes() []web.Route {
 	return []web.Route{
 		e.route(waitingPath, e.show(e.waiting), nil),
-		e.route("/admin/clients/{id}/decide", nil, e.do(e.decide)),
-		e.route("/admin/clients/{id}/block", e.show(e.confirmBlock), e.do(e.block)),
-		e.route("/admin/clients/blocks", e.show(e.blocks), nil),
-		e.route("/admin/clients/{id}/unblock", nil, e.do(e.unblock)),
+		e.form("/admin/clients/{id}/decide", admin.Clients, "client.approve", to(waitingPath), e.decide),
+		e.form("/admin/clients/{id}/block", admin.Clients, "client.block", e.confirmBlock, e.block),
+		e.route(blocksPath, e.show(e.blocks), nil),
+		e.form("/admin/clients/{id}/unblock", admin.Clients, "client.unblock", to(blocksPath), e.unblock),
 	}
 }
 
@@ -107,14 +115,14 @@ func (e *Endpoint) confirmBlock(v *visit) (outcome, error) {
 			"No other client that returns to "+site+" or a host below it is let in, unless you approve that one. To "+
 				"leave a site out, use cardea client block with --site.")
 	}
-	return screen{template: "confirm.html", title: "Block " + c.Name, body: confirmation{
-		Question: "Block the client " + c.Name + "?", Ends: ends, Button: "Block it", Back: clientPath(c.ID),
+	return screen{template: "confirm.html", title: "Block " + clientName(c), body: confirmation{
+		Question: "Block the client " + clientName(c) + "?", Ends: ends, Button: "Block it", Back: clientPath(c.ID),
 	}}, nil
 }
 
 func (e *Endpoint) block(v *visit, _ url.Values) (outcome, error) {
 	_, err := e.Operations.BlockClient(v.Context(), v.caller, v.id(), admin.BlockTerms{})
-	return redirect{"/admin/clients/blocks", "client.blocked"}, err
+	return redirect{blocksPath, "client.blocked"}, err
 }
 
 // blockList is the body of the list of blocks.
@@ -134,7 +142,7 @@ func (e *Endpoint) blocks(v *visit) (outcome, error) {
 
 func (e *Endpoint) unblock(v *visit, _ url.Values) (outcome, error) {
 	_, err := e.Operations.UnblockClient(v.Context(), v.caller, v.id())
-	return redirect{"/admin/clients/blocks", "client.unblocked"}, err
+	return redirect{blocksPath, "client.unblocked"}, err
 }
 
 // attention returns what an operator should look at.

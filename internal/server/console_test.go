@@ -1,17 +1,24 @@
 package server_test
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
 )
 
 // role gives a person a role.
@@ -93,89 +100,261 @@ func TestConsoleAccessibility(t *testing.T) {
 	}
 }
 
-// Who may see a page of the console, and who may change something there.
-func TestConsoleRoles(t *testing.T) {
-	s := servertest.StartMCP(t)
-	browsers := map[identity.Role]*servertest.Browser{}
-	for _, r := range []identity.Role{"", identity.Auditor, identity.Operator, identity.Owner} {
-		person := s.User("p" + string(r) + "@example.com")
-		role(t, s, person, r)
-		browsers[r] = s.Browser(t)
-		browsers[r].Get("/login").SignIn(person)
+// writers says which roles besides owner may send each form of the console.
+var writers = map[string][]identity.Role{
+	"/admin/servers":             {identity.Operator},
+	"/admin/servers/{id}/edit":   {identity.Operator},
+	"/admin/servers/{id}/delete": {identity.Operator},
+
+	"/admin/clients":                    {identity.Operator},
+	"/admin/clients/{id}/edit":          {identity.Operator},
+	"/admin/clients/{id}/approve":       {identity.Operator},
+	"/admin/clients/{id}/decide":        {identity.Operator},
+	"/admin/clients/{id}/enable":        {identity.Operator},
+	"/admin/clients/{id}/disable":       {identity.Operator},
+	"/admin/clients/{id}/rotate-secret": {identity.Operator},
+	"/admin/clients/{id}/block":         {identity.Operator},
+	"/admin/clients/{id}/unblock":       {identity.Operator},
+	"/admin/clients/{id}/delete":        {identity.Operator},
+
+	"/admin/credentials":             {identity.Operator},
+	"/admin/credentials/{id}/roll":   {identity.Operator},
+	"/admin/credentials/{id}/delete": {identity.Operator},
+
+	"/admin/people":               nil,
+	"/admin/people/{id}/edit":     nil,
+	"/admin/people/{id}/enable":   nil,
+	"/admin/people/{id}/disable":  nil,
+	"/admin/people/{id}/password": nil,
+	"/admin/people/{id}/delete":   nil,
+	"/admin/groups":               nil,
+	"/admin/groups/{id}":          nil,
+	"/admin/groups/{id}/remove":   nil,
+	"/admin/groups/{id}/delete":   nil,
+
+	"/admin/grants/{id}/revoke":   {identity.Operator},
+	"/admin/sessions/{id}/revoke": {identity.Operator},
+
+	"/admin/keys/rotate":      nil,
+	"/admin/keys/{id}/retire": nil,
+}
+
+// maySend reports whether a role may send a form to the path.
+func maySend(r identity.Role, path string) bool {
+	return r == identity.Owner || slices.Contains(writers[path], r)
+}
+
+// consoleRoutes returns the routes of the console with a method.
+func consoleRoutes(s *servertest.Server, method string) (paths []string) {
+	for _, route := range s.Server.Routes() {
+		if route.Caller == web.Staff && route.Methods[method] != nil {
+			paths = append(paths, route.Path)
+		}
 	}
-	for _, tt := range []struct {
-		path string
-		sees []identity.Role
-	}{
-		{"/admin", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/servers", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/clients", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/people", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/keys", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/audit", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/credentials", []identity.Role{identity.Auditor, identity.Operator, identity.Owner}},
-		{"/admin/settings", []identity.Role{identity.Auditor, identity.Owner}},
-	} {
-		for r, b := range browsers {
-			want := http.StatusForbidden
-			for _, sees := range tt.sees {
-				if r == sees {
-					want = http.StatusOK
+	return paths
+}
+
+// routeOf returns the route of the console that has the path, "" if there is none.
+func routeOf(routes []string, path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	best := ""
+	for _, route := range routes {
+		pattern, at := strings.Split(route, "/"), strings.Split(path, "/")
+		fits := len(pattern) == len(at)
+		for i := range at {
+			fits = fits && (pattern[i] == at[i] || pattern[i] == "{id}")
+		}
+		if fits && (best == "" || !strings.Contains(route, "{")) {
+			best = route
+		}
+	}
+	return best
+}
+
+// installation is a server with one of everything that the console shows, by the first part of its path.
+type installation struct {
+	*servertest.Server
+	owner *servertest.Person
+	ids   map[string]string
+}
+
+// full returns an installation with one of everything. Clients wait there.
+func full(t *testing.T) *installation {
+	t.Helper()
+	s, owner, ada, agent := startInbox(t)
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	root := admin.Command("root", "root@host")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Browser(t).Authorize(agent.Authorization()).SignIn(ada)
+	r, err := o.Resource(t.Context(), root, servertest.MCP)
+	must(err)
+	app := s.Client(servertest.Confidential)
+	s.Agent(t, app).Connect(s.Browser(t), ada)
+	_, err = o.CreateGroup(t.Context(), root, "staff", "People who work here")
+	must(err)
+	_, err = o.AddMember(t.Context(), root, "staff", ada.Email)
+	must(err)
+	name, read, everything := "Reporting", "cardea:clients:read", "cardea:*"
+	bot, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name, Scope: &read,
+		GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{s.URL + admin.APIPath}}})
+	must(err)
+	_, err = o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name, Scope: &everything,
+		GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{s.URL + admin.APIPath}}})
+	must(err)
+	blocked := s.Client(servertest.Unapproved, servertest.RedirectURIs("https://blocked.example.org/cb"))
+	_, err = o.BlockClient(t.Context(), root, blocked.ID, admin.BlockTerms{})
+	must(err)
+	grants, _, err := o.Grants(t.Context(), root, admin.GrantQuery{Live: true}, store.Page{Limit: 1})
+	must(err)
+	sessions, _, err := o.Sessions(t.Context(), root, ada.ID, store.Page{Limit: 1})
+	must(err)
+	var kid string
+	s.Update(func(tx *store.Tx) error {
+		keys, err := tx.Keys()
+		if err == nil {
+			kid = keys[0].KID
+		}
+		return err
+	})
+	return &installation{s, owner, map[string]string{
+		"servers": r.ID, "clients": agent.ClientID, "people": ada.ID, "groups": "staff", "credentials": bot.ID,
+		"grants": grants[0].ID, "sessions": sessions[0].ID, "keys": kid, "audit": s.Events("authorize.code")[0].ID,
+	}}
+}
+
+// path returns the path of a route for the thing that the installation has.
+func (i *installation) path(route string) string {
+	return strings.Replace(route, "{id}", url.PathEscape(i.ids[strings.Split(route+"/", "/")[2]]), 1)
+}
+
+// signedIn returns a browser in which the person is signed in, and the token of the forms that were shown there.
+func (i *installation) signedIn(t *testing.T, p *servertest.Person) (b *servertest.Browser, csrf string) {
+	t.Helper()
+	b = i.Browser(t)
+	b.Get("/login").SignIn(p)
+	return b, b.Get("/admin/servers/new").Form("csrf").Values().Get("csrf")
+}
+
+// Each role is shown what it may do and nothing else, and a form that was not shown to it is refused and recorded.
+func TestConsoleRoles(t *testing.T) {
+	s := full(t)
+	routes, forms := consoleRoutes(s.Server, "GET"), consoleRoutes(s.Server, "POST")
+	for path := range writers {
+		if !slices.Contains(forms, path) {
+			t.Errorf("%s takes no form", path)
+		}
+	}
+	for _, r := range []identity.Role{identity.Auditor, identity.Operator, identity.Owner} {
+		person := s.User("p" + string(r) + "@example.com")
+		role(t, s.Server, person, identity.Owner)
+		b, csrf := s.signedIn(t, person)
+		role(t, s.Server, person, r) // a form that is open from before has a good token
+		t.Run("AD-01 "+string(r)+" is offered what it may do", func(t *testing.T) {
+			seen := map[string]int{}
+			for queue := []string{"/admin"}; len(queue) > 0; queue = queue[1:] {
+				page := b.Get(queue[0])
+				if page.Status != http.StatusOK {
+					t.Errorf("%s is linked and answers with %d", queue[0], page.Status)
+				}
+				for _, form := range page.Forms() {
+					action := cmp.Or(form.Action, queue[0])
+					if form.Method == http.MethodPost && !maySend(r, routeOf(forms, action)) {
+						t.Errorf("%s has a form for %s", queue[0], action)
+					}
+				}
+				for _, link := range page.Links() {
+					route := routeOf(routes, link)
+					if route == "" || strings.HasPrefix(link, "/admin/audit") && strings.Contains(link, "?") {
+						continue
+					}
+					path, _, _ := strings.Cut(link, "?")
+					if seen[path]++; seen[path] > 1 {
+						continue
+					}
+					if seen[route]++; seen[route] < 8 || !strings.Contains(route, "{") {
+						queue = append(queue, link)
+					}
 				}
 			}
-			if page := b.Get(tt.path); page.Status != want {
-				t.Errorf("AD-01 a person with the role %q gets %d at %s, want %d", r, page.Status, tt.path, want)
+		})
+		t.Run("AD-01 what "+string(r)+" sends", func(t *testing.T) {
+			for _, route := range forms {
+				if _, known := writers[route]; !known {
+					t.Errorf("who may send the form of %s?", route)
+				}
+				if r == identity.Owner {
+					continue
+				}
+				before := len(s.refusedTo(person.ID))
+				page := b.Post(s.path(route), url.Values{"csrf": {csrf}, "scope": {"cardea:clients:read"}, "kind": {"public"}, "resource": {servertest.MCP}})
+				switch refused := len(s.refusedTo(person.ID)) - before; {
+				case maySend(r, route) && page.Status == http.StatusForbidden:
+					t.Errorf("%s: %d\n%s", route, page.Status, page.Body)
+				case maySend(r, route):
+				case page.Status != http.StatusForbidden || !strings.Contains(page.Body, "ask an owner"):
+					t.Errorf("%s: %d\n%s", route, page.Status, page.Body)
+				case refused != 1:
+					t.Errorf("%s: %d refusals are recorded", route, refused)
+				}
+			}
+		})
+	}
+	t.Run("AD-01 a person without a role", func(t *testing.T) {
+		nobody := s.User("nobody@example.com")
+		b := s.Browser(t)
+		b.Get("/login").SignIn(nobody)
+		for _, route := range routes {
+			page := b.Get(s.path(route))
+			if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "has no role here") || !slices.Contains(page.Links(), "/logout") {
+				t.Errorf("%s: %d\n%s", route, page.Status, page.Body)
 			}
 		}
-	}
-	for r, b := range browsers {
-		if r == "" {
-			continue
+		if n := len(s.refusedTo(nobody.ID)); n != len(routes) {
+			t.Errorf("%d of %d refusals are recorded", n, len(routes))
 		}
-		page := b.Get("/admin/servers/new")
-		page = page.Submit(page.Form("identifier"),
-			servertest.With("identifier", "https://"+string(r)+".example.com/mcp"))
-		want := map[identity.Role]int{identity.Auditor: http.StatusForbidden, identity.Operator: http.StatusOK,
-			identity.Owner: http.StatusOK}[r]
-		if page.Status != want {
-			t.Errorf("AD-01 a person with the role %q gets %d for adding an MCP server, want %d", r, page.Status, want)
+		for _, route := range forms {
+			if page := b.Post(s.path(route), nil); page.Status != http.StatusForbidden {
+				t.Errorf("%s: %d", route, page.Status)
+			}
 		}
-		page = b.Get("/admin/groups")
-		page = page.Submit(page.Form("name"), servertest.With("name", "of-"+string(r)))
-		if want := map[bool]int{true: http.StatusOK, false: http.StatusForbidden}[r == identity.Owner]; page.Status != want {
-			t.Errorf("AD-01 a person with the role %q gets %d for creating a group, want %d", r, page.Status, want)
-		}
-	}
+	})
 	t.Run("a role that was taken away counts no more, not even for a form that is open", func(t *testing.T) {
-		b := browsers[identity.Operator]
+		person := s.User("late@example.com")
+		role(t, s.Server, person, identity.Operator)
+		b := s.Browser(t)
+		b.Get("/login").SignIn(person)
 		page := b.Get("/admin/servers/new")
-		role(t, s, &servertest.Person{Email: "poperator@example.com"}, "")
+		role(t, s.Server, person, "")
 		page = page.Submit(page.Form("identifier"), servertest.With("identifier", "https://late.example.com/mcp"))
 		if page.Status != http.StatusForbidden {
 			t.Errorf("status %d", page.Status)
 		}
 	})
-	t.Run("a form without its token, or with that of another session", func(t *testing.T) {
-		owner := browsers[identity.Owner]
-		page := owner.Get("/admin/servers/new")
-		for _, token := range []string{"", "x", browsers[identity.Auditor].Get("/admin/servers/new").Form("csrf").Values().Get("csrf")} {
-			answer := page.Submit(page.Form("identifier"), servertest.With("csrf", token),
-				servertest.With("identifier", "https://forged.example.com/mcp"))
-			if answer.Status != http.StatusForbidden {
-				t.Errorf("status %d with the token %q", answer.Status, token)
-			}
-		}
-	})
 	t.Run("a sign-in that is too old is asked for again before keys are rotated", func(t *testing.T) {
-		owner := browsers[identity.Owner]
-		page := owner.Get("/admin/keys/rotate")
-		s.Clock.Advance(16 * 60 * 1e9)
+		b, _ := s.signedIn(t, s.owner)
+		page := b.Get("/admin/keys/rotate")
+		s.Clock.Advance(16 * time.Minute)
 		page = page.Submit(page.Form("alg"))
 		at, err := url.Parse(page.URL)
 		if err != nil || at.Path != "/login" || at.Query().Get("return") != "/admin/keys/rotate" || !strings.Contains(page.Body, "Sign in again") {
 			t.Errorf("it leads to %s", page.URL)
 		}
 	})
+}
+
+// refusedTo returns the refusals whose actor is the person.
+func (i *installation) refusedTo(id string) (found []audit.Event) {
+	for _, e := range i.Events("") {
+		if e.Actor.ID == id && e.Outcome == audit.Refused {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 // What a stranger chose is shown as text.
