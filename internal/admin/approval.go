@@ -436,7 +436,8 @@ const (
 )
 
 // ClientStates returns the states of those clients that have one, by id.
-func (o *Operations) ClientStates(ctx context.Context, by Caller, clients ...Client) (states map[string]ClientState, err error) {
+func (o *Operations) ClientStates(ctx context.Context, by Caller, clients ...Client) (states map[string]ClientState,
+	err error) {
 	blocks, err := o.DB.Blocks(ctx)
 	if err != nil {
 		return nil, err

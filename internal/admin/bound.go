@@ -57,7 +57,8 @@ func (o *Operations) Outranked(ctx context.Context, by Caller) (func(Client) boo
 		return err
 	})
 	return func(c Client) bool {
-		if !o.IsCredentials(c) || !oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }) {
+		own := func(rule oauth.GrantRule) bool { return rule.OwnName }
+		if !o.IsCredentials(c) || !oauth.AnyGrant(c.GrantTypes, own) {
 			return false
 		}
 		_, _, over := by.exceeded(scope.Of(strings.Fields(c.Scope)...))

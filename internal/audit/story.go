@@ -33,7 +33,8 @@ var stories = map[string][2]string{
 	"page.foreign_form": {"A form came from another site[, {origin}]",
 		"A form[ for {page}] was refused because it came from another site[, {origin}]"},
 
-	"console.open": {"{person} opened the console[ at {page}]", "{person} may not open the console[ at {page}][: {why}]"},
+	"console.open": {"{person} opened the console[ at {page}]",
+		"{person} may not open the console[ at {page}][: {why}]"},
 
 	Issued: {"{client} obtained a token[ for {person?}][ at {resource}][ with {scope}][ ({how})]",
 		"{credential} of {client}[ for {person?}] was refused[ because {why}]"},

@@ -66,7 +66,8 @@ func (e *Endpoint) revokeGrant(v *visit, _ url.Values) (outcome, error) {
 }
 
 // proofs are what people prove by that they are who they say, by the names of RFC 8176.
-var proofs = map[string]string{"pwd": "a password", "otp": "a code", "hwk": "a passkey", "swk": "a passkey", "email": "a mailed code"}
+var proofs = map[string]string{"pwd": "a password", "otp": "a code", "hwk": "a passkey", "swk": "a passkey",
+	"email": "a mailed code"}
 
 // proof returns with what a person signed in.
 func proof(amr []string) string {

@@ -22,11 +22,14 @@ func (e *Endpoint) clientRoutes() []web.Route {
 		e.route("/admin/clients/new", e.show(e.offer(admin.Clients, "client.create", e.newClient)), nil),
 		e.route("/admin/clients/{id}", e.show(e.client), nil),
 		e.form("/admin/clients/{id}/edit", admin.Clients, "client.update", e.editClient, e.changeClient),
-		e.form("/admin/clients/{id}/approve", admin.Clients, "client.approve", nil, e.onClient("client.approved", e.Operations.ApproveClient)),
-		e.form("/admin/clients/{id}/enable", admin.Clients, "client.enable", nil, e.onClient("client.enabled", e.Operations.EnableClient)),
+		e.form("/admin/clients/{id}/approve", admin.Clients, "client.approve", nil,
+			e.onClient("client.approved", e.Operations.ApproveClient)),
+		e.form("/admin/clients/{id}/enable", admin.Clients, "client.enable", nil,
+			e.onClient("client.enabled", e.Operations.EnableClient)),
 		e.form("/admin/clients/{id}/disable", admin.Clients, "client.disable", e.confirmDisableClient,
 			e.onClient("client.disabled", e.Operations.DisableClient)),
-		e.form("/admin/clients/{id}/rotate-secret", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRotate), e.freshly(e.rotateSecret)),
+		e.form("/admin/clients/{id}/rotate-secret", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRotate),
+			e.freshly(e.rotateSecret)),
 		e.form("/admin/clients/{id}/delete", admin.Clients, "client.delete", e.confirmDeleteClient, e.deleteClient),
 	}
 }

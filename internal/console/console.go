@@ -150,8 +150,9 @@ type paged interface{ next() string }
 
 func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 	view := shell{
-		Title: s.title, May: v.may, Who: v.Person.Email, Role: string(v.Person.Role), CSRF: e.token(v), Problem: s.problem,
-		Done: doneOf(v), Body: s.body,
+		Title: s.title, May: v.may, Who: v.Person.Email, Role: string(v.Person.Role), CSRF: e.token(v),
+		Problem: s.problem,
+		Done:    doneOf(v), Body: s.body,
 	}
 	for _, m := range menu {
 		if m.path == "/admin/settings" && !v.may.Read(admin.Settings) {
@@ -313,17 +314,18 @@ func (e *Endpoint) do(noun admin.Noun, action string, change changer) http.Handl
 }
 
 var errForm = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
-	"the form is from another browser or account, or its page was open for too long: open the page again, and send it from there")
+	"the form is from another browser or account, or its page was open for too long: open the page again, and send it "+
+		"from there")
 
 // token returns the token of the forms that v is shown.
 func (e *Endpoint) token(v *visit) string { return e.Pages.Token(v.Browser, purpose(v)...) }
 
-// purpose binds a form to the person, not to the session, so that a form that was open when the session ended can be sent
-// after the same person has signed in again in the same browser.
+// purpose binds a form to the person, not to the session, so that a form that was open when the session ended can be
+// sent after the same person has signed in again in the same browser.
 func purpose(v *visit) []string { return []string{"console", v.Person.ID} }
 
-// enter returns the visit that r is, or what a visitor without a role is answered. It returns nothing if nobody is signed
-// in.
+// enter returns the visit that r is, or what a visitor without a role is answered. It returns nothing if nobody is
+// signed in.
 func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {

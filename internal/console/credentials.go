@@ -18,9 +18,12 @@ import (
 // own name.
 func (e *Endpoint) credentialRoutes() []web.Route {
 	return []web.Route{
-		e.route("/admin/credentials", e.show(e.credentials), e.do(admin.Clients, "client.create", e.freshly(e.createCredential))),
-		e.route("/admin/credentials/new", e.show(e.offer(admin.Clients, "client.create", e.fresh(e.newCredential))), nil),
-		e.form("/admin/credentials/{id}/roll", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRoll), e.freshly(e.rollCredential)),
+		e.route("/admin/credentials", e.show(e.credentials),
+			e.do(admin.Clients, "client.create", e.freshly(e.createCredential))),
+		e.route("/admin/credentials/new",
+			e.show(e.offer(admin.Clients, "client.create", e.fresh(e.newCredential))), nil),
+		e.form("/admin/credentials/{id}/roll", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRoll),
+			e.freshly(e.rollCredential)),
 		e.form("/admin/credentials/{id}/delete", admin.Clients, "client.delete", e.fresh(e.confirmDeleteCredential),
 			e.freshly(e.deleteCredential)),
 	}

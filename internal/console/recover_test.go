@@ -78,7 +78,8 @@ func TestOldSignIn(t *testing.T) {
 	s.Clock.Advance(16 * time.Minute)
 	const typed = "Ein getippter Name"
 	for path, form := range map[string]url.Values{
-		"/admin/people": {"email": {"new@example.com"}, "password": {servertest.Password}, "role": {"owner"}, "name": {typed}},
+		"/admin/people": {"email": {"new@example.com"}, "password": {servertest.Password}, "role": {"owner"},
+			"name": {typed}},
 		"/admin/clients": {"name": {typed}, "kind": {"machine"}, "scopes": {"cardea:*"},
 			"resource": {s.URL + "/admin/api", servertest.MCP}},
 		"/admin/clients/" + client.ID + "/edit":          {"name": {typed}, "resource": {s.URL + "/admin/api"}},
@@ -86,7 +87,9 @@ func TestOldSignIn(t *testing.T) {
 	} {
 		form.Set("csrf", csrf)
 		page := b.Post(path, form)
-		if at := strings.TrimPrefix(page.URL, s.URL); len(form) == 1 && (!strings.HasPrefix(at, "/login?") || !strings.Contains(page.Body, "Sign in again")) {
+		at := strings.TrimPrefix(page.URL, s.URL)
+		asks := strings.HasPrefix(at, "/login?") && strings.Contains(page.Body, "Sign in again")
+		if len(form) == 1 && !asks {
 			t.Errorf("a form for %s leads to %s (%d)", path, at, page.Status)
 		}
 		if len(form) > 1 {
@@ -107,12 +110,14 @@ func kept(t *testing.T, page *servertest.Page, form url.Values) {
 			t.Errorf("%s of %s is %q, want %q", name, page.URL, values[name], want)
 		}
 	}
-	if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "what you typed is kept") || strings.Contains(page.Body, servertest.Password) {
+	if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "what you typed is kept") ||
+		strings.Contains(page.Body, servertest.Password) {
 		t.Errorf("%s: %d\n%s", page.URL, page.Status, page.Body)
 	}
 }
 
-// A form whose session has ended meanwhile can be sent after the same person has signed in beside it, and by nobody else.
+// A form whose session has ended meanwhile can be sent after the same person has signed in beside it, and by nobody
+// else.
 func TestSessionEndsBeforeAForm(t *testing.T) {
 	s := servertest.StartMCP(t)
 	person := owner(t, s)
@@ -121,7 +126,8 @@ func TestSessionEndsBeforeAForm(t *testing.T) {
 	b.Get("/login").SignIn(person)
 	page := b.Get("/admin/groups")
 	s.Clock.Advance(8 * 24 * time.Hour)
-	page = page.Submit(page.Form("name"), servertest.With("name", "staff"), servertest.With("description", "Grüße <b>&amp;"))
+	page = page.Submit(page.Form("name"), servertest.With("name", "staff"),
+		servertest.With("description", "Grüße <b>&amp;"))
 	kept(t, page, url.Values{"name": {"staff"}, "description": {"Grüße <b>&amp;"}})
 	forged := other.Post("/admin/groups", page.Form("csrf").Values())
 	if forged.Status == http.StatusOK || strings.Contains(other.Get("/admin/groups").Body, "staff") {
@@ -129,7 +135,8 @@ func TestSessionEndsBeforeAForm(t *testing.T) {
 	}
 	b.Get("/login?return=/admin").SignIn(person)
 	page = page.Submit(page.Form("csrf"))
-	if page.Status != http.StatusOK || !strings.Contains(page.Body, "The group is created") || !strings.Contains(page.Body, "Grüße &lt;b&gt;&amp;amp;") {
+	if page.Status != http.StatusOK || !strings.Contains(page.Body, "The group is created") ||
+		!strings.Contains(page.Body, "Grüße &lt;b&gt;&amp;amp;") {
 		t.Errorf("%s: %d\n%s", page.URL, page.Status, page.Body)
 	}
 }

@@ -75,8 +75,8 @@ func (e *Endpoint) freshly(change changer) changer {
 // stale reports whether the sign-in of v is older than freshFor.
 func (e *Endpoint) stale(v *visit) bool { return e.DB.Now().Sub(v.Session.SignedInAt) > freshFor }
 
-// unsent is the page for a form that came without a sign-in, or with one that is too old. It keeps what was typed, other
-// than passwords, so that the person can sign in beside it and send the form again.
+// unsent is the page for a form that came without a sign-in, or with one that is too old. It keeps what was typed,
+// other than passwords, so that the person can sign in beside it and send the form again.
 type unsent struct {
 	Again     bool // the person is signed in, but for too long
 	Fields    []field
@@ -90,8 +90,8 @@ func (p unsent) Page() web.Page {
 	return templates.Page("unsent.html", p).WithStatus(http.StatusForbidden)
 }
 
-// later answers a form that came without a sign-in, or with one that is too old. If nothing was typed into it, it leads to
-// the sign-in and back to the page of the form.
+// later answers a form that came without a sign-in, or with one that is too old. If nothing was typed into it, it leads
+// to the sign-in and back to the page of the form.
 func (e *Endpoint) later(r *http.Request, browser web.Browser, form url.Values, again bool) web.Answer {
 	page, typed := unsent{Again: again}, false
 	for name, values := range form {
@@ -119,7 +119,8 @@ func (p outsider) Page() web.Page {
 	return templates.Page("outsider.html", p).WithStatus(http.StatusForbidden)
 }
 
-var errOutsider = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied, "the account has no role in this installation")
+var errOutsider = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
+	"the account has no role in this installation")
 
 // turnAway answers a visitor without a role.
 func (e *Endpoint) turnAway(r *http.Request, person *identity.User) (web.Answer, error) {

@@ -200,11 +200,13 @@ func full(t *testing.T) *installation {
 	_, err = o.AddMember(t.Context(), root, "staff", ada.Email)
 	must(err)
 	name, read, everything := "Reporting", "cardea:clients:read", "cardea:*"
-	bot, err := o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name, Scope: &read,
-		GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{s.URL + admin.APIPath}}})
+	credentials := func(scope *string) admin.NewClient {
+		return admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name, Scope: scope,
+			GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{s.URL + admin.APIPath}}}
+	}
+	bot, err := o.CreateClient(t.Context(), root, credentials(&read))
 	must(err)
-	_, err = o.CreateClient(t.Context(), root, admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name, Scope: &everything,
-		GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{s.URL + admin.APIPath}}})
+	_, err = o.CreateClient(t.Context(), root, credentials(&everything))
 	must(err)
 	blocked := s.Client(servertest.Unapproved, servertest.RedirectURIs("https://blocked.example.org/cb"))
 	_, err = o.BlockClient(t.Context(), root, blocked.ID, admin.BlockTerms{})
@@ -291,7 +293,8 @@ func TestConsoleRoles(t *testing.T) {
 					continue
 				}
 				before := len(s.refusedTo(person.ID))
-				page := b.Post(s.path(route), url.Values{"csrf": {csrf}, "scope": {"cardea:clients:read"}, "kind": {"public"}, "resource": {servertest.MCP}})
+				page := b.Post(s.path(route), url.Values{"csrf": {csrf}, "scope": {"cardea:clients:read"}, "kind": {"public"},
+					"resource": {servertest.MCP}})
 				switch refused := len(s.refusedTo(person.ID)) - before; {
 				case maySend(r, route) && page.Status == http.StatusForbidden:
 					t.Errorf("%s: %d\n%s", route, page.Status, page.Body)
@@ -310,7 +313,8 @@ func TestConsoleRoles(t *testing.T) {
 		b.Get("/login").SignIn(nobody)
 		for _, route := range routes {
 			page := b.Get(s.path(route))
-			if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "has no role here") || !slices.Contains(page.Links(), "/logout") {
+			if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "has no role here") ||
+				!slices.Contains(page.Links(), "/logout") {
 				t.Errorf("%s: %d\n%s", route, page.Status, page.Body)
 			}
 		}
