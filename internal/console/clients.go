@@ -57,7 +57,6 @@ func (l clientList) next() string { return l.Next }
 // each person or each start: one line of the list.
 type folded struct {
 	admin.Client
-	State  admin.ClientState
 	Others []admin.Client
 }
 
@@ -68,9 +67,8 @@ func fold(clients []admin.Client) []folded {
 	for _, c := range clients {
 		key := c.Name + "\n" + strings.Join(c.RedirectURIs, "\n")
 		i, known := at[key]
-		if known && c.Origin == oauth.ByRegistration && c.ApprovedAt.IsZero() && c.DisabledAt.IsZero() &&
-			lines[i].Origin == c.Origin &&
-			lines[i].ApprovedAt.IsZero() && lines[i].DisabledAt.IsZero() {
+		if known && c.Origin == oauth.ByRegistration && c.State == admin.StateUnverified &&
+			lines[i].Origin == c.Origin && lines[i].State == c.State {
 			lines[i].Others = append(lines[i].Others, c)
 			continue
 		}
@@ -84,14 +82,7 @@ func (e *Endpoint) clients(v *visit) (outcome, error) {
 	list := clientList{Query: strings.TrimSpace(v.query.Get("q")), Origin: v.query.Get("origin")}
 	query := admin.ClientQuery{Origin: oauth.Origin(list.Origin)}
 	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.searched(list.Query))
-	if err != nil {
-		return nil, err
-	}
 	list.Clients, list.Next = fold(clients), next
-	states, err := e.Operations.ClientStates(v.Context(), v.caller, clients...)
-	for i := range list.Clients {
-		list.Clients[i].State = states[list.Clients[i].ID]
-	}
 	return screen{template: "clients.html", title: "Clients", body: list}, err
 }
 
@@ -231,7 +222,6 @@ func secretScreen(c admin.Client, text, back string) screen {
 // clientPage is the body of the page of one client.
 type clientPage struct {
 	admin.Client
-	State     admin.ClientState
 	Grants    []admin.Grant
 	More      bool // it has more grants than are shown
 	Secrets   bool // it has a secret
@@ -254,11 +244,6 @@ func (e *Endpoint) client(v *visit) (outcome, error) {
 	}
 	body := clientPage{Client: c, Grants: grants, More: next != "",
 		Secrets: c.Method == oauth.MethodBasic || c.Method == oauth.MethodPost}
-	states, err := e.Operations.ClientStates(v.Context(), v.caller, c)
-	if err != nil {
-		return nil, err
-	}
-	body.State = states[c.ID]
 	outranked, err := e.Operations.Outranked(v.Context(), v.caller)
 	body.Outranked = outranked(c)
 	return screen{template: "client.html", title: clientName(c), body: body}, err

@@ -251,7 +251,7 @@ func refusal(err *admin.Error) screen {
 		status = http.StatusForbidden
 	case admin.NotFound:
 		status = http.StatusNotFound
-	case admin.Conflict:
+	case admin.Conflict, admin.Stale:
 		status = http.StatusConflict
 	}
 	return notDone(status, web.Sentence(err.Text(label)), "")
