@@ -26,16 +26,21 @@ type namedGroup struct {
 func drawGroup(v admin.Group, t *table.Table) {
 	t.Row("name", v.Name)
 	t.Row("description", table.Dash(v.Description))
+	if v.SecondFactor {
+		t.Row("second factor", "needed")
+	}
 	t.Row("created", v.CreatedAt.String())
 }
 
 type groupCreate struct {
 	namedGroup
-	Description string `placeholder:"TEXT" help:"What it is for."`
+	Description  string `placeholder:"TEXT" help:"What it is for."`
+	SecondFactor bool   `help:"Its members need a second factor to sign in."`
 }
 
 func (c *groupCreate) Run(ctx context.Context, sh *shell) error {
-	in := adminapi.NewGroup{Name: c.Group, Description: c.Description}
+	in := adminapi.NewGroup{Name: c.Group}
+	in.Description, in.SecondFactor = &c.Description, &c.SecondFactor
 	return ask(ctx, sh, c.output, drawGroup, adminapi.CreateGroup, adminapi.Creation[adminapi.NewGroup]{Body: in})
 }
 

@@ -24,6 +24,9 @@ func drawResource(v admin.Resource, t *table.Table) {
 	t.Row("identifier", v.Identifier)
 	t.Row("name", v.Name)
 	t.Row("signing alg", table.Dash(v.SigningAlg))
+	if v.SecondFactor {
+		t.Row("second factor", "needed")
+	}
 	t.Row("access token ttl", v.AccessTokenTTL.String())
 	t.Row("refresh idle ttl", v.RefreshIdleTTL.String())
 	t.Row("refresh max ttl", v.RefreshMaxTTL.String())
@@ -51,6 +54,7 @@ type resourceTerms struct {
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"How long its access tokens are valid; 0 means the server's default."`
 	RefreshIdleTTL *time.Duration `name:"refresh-idle-ttl" placeholder:"DURATION" help:"How long an unused refresh token is valid; 0 means the server's default."`
 	RefreshMaxTTL  *time.Duration `name:"refresh-max-ttl" placeholder:"DURATION" help:"How long a grant lasts at most; 0 means the server's default."`
+	SecondFactor   *bool          `help:"People need two factors to allow something there; --second-factor=false: no longer."`
 	SigningAlg     *string        `placeholder:"ALG" help:"ES256, RS256, PS256 or EdDSA."`
 }
 
@@ -61,6 +65,7 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 		AccessTokenTTL: (*admin.Span)(f.AccessTokenTTL),
 		RefreshIdleTTL: (*admin.Span)(f.RefreshIdleTTL),
 		RefreshMaxTTL:  (*admin.Span)(f.RefreshMaxTTL),
+		SecondFactor:   f.SecondFactor,
 		SigningAlg:     f.SigningAlg,
 	}
 	for _, text := range f.Scope {

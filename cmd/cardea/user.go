@@ -24,6 +24,7 @@ type userCommands struct {
 	Disable       userDisable       `cmd:"" help:"Disable an account: the person is signed out, and the tokens of the person's agents are refused."`
 	Enable        userEnable        `cmd:"" help:"Enable a disabled account."`
 	Delete        userDelete        `cmd:"" help:"Delete an account and end all its grants."`
+	ResetSecond   userResetSecond   `cmd:"" name:"reset-second-factor" help:"Delete the second factor of a person who has lost it, and sign the person out everywhere."`
 	ResetPassword userResetPassword `cmd:"" help:"Set a new password, sign the person out everywhere, and end the person's grants."`
 }
 
@@ -163,6 +164,12 @@ type userEnable struct{ namedUser }
 
 func (c *userEnable) Run(ctx context.Context, sh *shell) error {
 	return c.run(ctx, sh, adminapi.EnableUser)
+}
+
+type userResetSecond struct{ namedUser }
+
+func (c *userResetSecond) Run(ctx context.Context, sh *shell) error {
+	return c.run(ctx, sh, adminapi.ResetSecondFactor)
 }
 
 type userResetPassword struct {

@@ -153,7 +153,7 @@ func TestTogether(t *testing.T) {
 		group := func(by admin.Caller, names ...string) error {
 			return o.Together(ctx, by, func(o *admin.Operations) error {
 				for _, name := range names {
-					if _, err := o.CreateGroup(ctx, by, name, ""); err != nil {
+					if _, err := o.CreateGroup(ctx, by, name, admin.GroupTerms{}); err != nil {
 						return err
 					}
 				}
@@ -208,7 +208,7 @@ func TestUpdateChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.CreateGroup(ctx, root, "staff", "All"); err != nil {
+	if _, err := o.CreateGroup(ctx, root, "staff", described("All")); err != nil {
 		t.Fatal(err)
 	}
 	r, err := o.Resource(ctx, root, servertest.MCP)

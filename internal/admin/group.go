@@ -19,11 +19,13 @@ type Group struct {
 	ID          string `json:"id"`
 	Name        string `json:"name"`
 	Description string `json:"description"`
-	CreatedAt   Moment `json:"created_at"`
+	// SecondFactor is whether its members need a second factor to sign in.
+	SecondFactor bool   `json:"second_factor"`
+	CreatedAt    Moment `json:"created_at"`
 }
 
 func viewGroup(g *identity.Group) Group {
-	return Group{ID: g.ID, Name: g.Name, Description: g.Description, CreatedAt: Moment{g.CreatedAt}}
+	return Group{ID: g.ID, Name: g.Name, Description: g.Description, SecondFactor: g.SecondFactor, CreatedAt: Moment{g.CreatedAt}}
 }
 
 // Member is a person in a group.
@@ -58,23 +60,31 @@ var groupName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // maxDescription is the longest description of a group, in bytes.
 const maxDescription = 500
 
-func checkDescription(text string) error {
-	if len(text) > maxDescription || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return invalid("description", "{description} must be one line of at most %d bytes", maxDescription)
+// apply changes g to the terms that are given.
+func (t GroupTerms) apply(g *identity.Group) error {
+	if t.Description != nil {
+		text := *t.Description
+		if len(text) > maxDescription || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+			return invalid("description", "{description} must be one line of at most %d bytes", maxDescription)
+		}
+		g.Description = text
+	}
+	if t.SecondFactor != nil {
+		g.SecondFactor = *t.SecondFactor
 	}
 	return nil
 }
 
-// CreateGroup creates an empty group.
-func (o *Operations) CreateGroup(ctx context.Context, by Caller, name, description string) (view Group, err error) {
+// CreateGroup creates an empty group with the terms that are given.
+func (o *Operations) CreateGroup(ctx context.Context, by Caller, name string, terms GroupTerms) (view Group, err error) {
 	if !groupName.MatchString(name) {
 		return Group{}, invalid("name", "{name} of a group is 1 to 64 letters (a to z), digits, dots, dashes and "+
 			"underscores, and begins with a letter or a digit")
 	}
-	if err := checkDescription(description); err != nil {
+	made := &identity.Group{ID: oauth.NewID("grp_"), Name: name}
+	if err := terms.apply(made); err != nil {
 		return Group{}, err
 	}
-	made := &identity.Group{ID: oauth.NewID("grp_"), Name: name, Description: description}
 	err = o.change(ctx, by, Groups, "group.create", &view, func(tx *store.Tx) (audit.Event, error) {
 		made.CreatedAt = tx.Now()
 		err := tx.CreateGroup(made)
@@ -133,9 +143,10 @@ func (o *Operations) changeGroup(ctx context.Context, by Caller, verb, name stri
 	})
 }
 
-// GroupTerms say what is to change in a group. What is nil stays as it is.
+// GroupTerms say what a group is for, and what its members need. What is nil stays as it is.
 type GroupTerms struct {
-	Description *string `json:"description"`
+	Description  *string `json:"description"`
+	SecondFactor *bool   `json:"second_factor"`
 }
 
 // UpdateGroup changes a group to the terms that are given. It keeps its name, because tokens and resources speak of it
@@ -144,16 +155,13 @@ func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string,
 	terms GroupTerms) (view Group, err error) {
 	err = o.changeGroup(ctx, by, "update", name, &view, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
 		before := viewGroup(g)
-		if terms.Description != nil {
-			if err := checkDescription(*terms.Description); err != nil {
-				return audit.Event{}, err
-			}
-			g.Description = *terms.Description
+		if err := terms.apply(g); err != nil {
+			return audit.Event{}, err
 		}
 		if view = viewGroup(g); view == before {
 			return audit.Event{}, nil
 		}
-		return audit.Group("update", g.Name, "").Changed(before, view), tx.DescribeGroup(g.ID, g.Description)
+		return audit.Group("update", g.Name, "").Changed(before, view), tx.UpdateGroup(g)
 	})
 	return view, err
 }

@@ -184,7 +184,7 @@ func TestDemoted(t *testing.T) {
 			if _, _, err := o.Users(t.Context(), by, store.Page{}); kind(err) != admin.Forbidden {
 				t.Errorf("%s, and then reads: %v", name, err)
 			}
-			if _, err := o.CreateGroup(t.Context(), by, "staff", ""); kind(err) != admin.Forbidden {
+			if _, err := o.CreateGroup(t.Context(), by, "staff", admin.GroupTerms{}); kind(err) != admin.Forbidden {
 				t.Errorf("%s, and then writes: %v", name, err)
 			}
 			if _, err := o.RetireKey(t.Context(), by, "none"); kind(err) != admin.Forbidden {
@@ -198,15 +198,15 @@ func TestGroups(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		o := operate(t, db)
 		ctx := t.Context()
-		staff, err := o.CreateGroup(ctx, root, "staff", "Everybody")
+		staff, err := o.CreateGroup(ctx, root, "staff", described("Everybody"))
 		if err != nil || staff.Name != "staff" || staff.Description != "Everybody" {
 			t.Fatalf("%+v, %v", staff, err)
 		}
-		if _, err := o.CreateGroup(ctx, root, "staff", ""); kind(err) != admin.Conflict {
+		if _, err := o.CreateGroup(ctx, root, "staff", admin.GroupTerms{}); kind(err) != admin.Conflict {
 			t.Errorf("a name that is taken: %v", err)
 		}
 		for _, name := range []string{"", "a b", "a/b", "-a", "é", string(make([]byte, 65)), "a\n"} {
-			if _, err := o.CreateGroup(ctx, root, name, ""); kind(err) != admin.Invalid {
+			if _, err := o.CreateGroup(ctx, root, name, admin.GroupTerms{}); kind(err) != admin.Invalid {
 				t.Errorf("%q: %v", name, err)
 			}
 		}
@@ -287,7 +287,7 @@ func TestGroups(t *testing.T) {
 			t.Errorf("%+v, %v", done, err)
 		}
 		// A group that is given the name later is another.
-		if _, err := o.CreateGroup(ctx, root, "staff", ""); err != nil {
+		if _, err := o.CreateGroup(ctx, root, "staff", admin.GroupTerms{}); err != nil {
 			t.Fatal(err)
 		}
 		if v, err := o.User(ctx, root, ada.ID); err != nil || len(v.Groups) != 0 {
@@ -383,3 +383,6 @@ func TestWithinRights(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// described are the terms of a group with a description.
+func described(text string) admin.GroupTerms { return admin.GroupTerms{Description: &text} }

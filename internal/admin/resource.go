@@ -27,6 +27,7 @@ type Resource struct {
 	RefreshIdleTTL Span                  `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  Span                  `json:"refresh_max_ttl"`
 	CreatedAt      Moment                `json:"created_at"`
+	SecondFactor   bool                  `json:"second_factor"`      // people need two factors to allow something there
 	BuiltIn        bool                  `json:"built_in,omitempty"` // it is a part of this server and cannot be changed
 	UpdatedAt      Moment                `json:"updated_at"`
 	version        int64
@@ -36,7 +37,7 @@ func viewResource(r *oauth.Resource) Resource {
 	return Resource{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
 		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
-		RefreshMaxTTL: Span(r.RefreshMaxTTL), BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt},
+		RefreshMaxTTL: Span(r.RefreshMaxTTL), SecondFactor: r.SecondFactor, BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt},
 		UpdatedAt: Moment{r.UpdatedAt}, version: r.Version,
 	}
 }
@@ -52,6 +53,7 @@ type ResourceTerms struct {
 	RefreshIdleTTL *Span                 `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  *Span                 `json:"refresh_max_ttl"`
 	SigningAlg     *string               `json:"signing_alg"`
+	SecondFactor   *bool                 `json:"second_factor"`
 }
 
 // apply changes r to the terms that are given. The others stay as they are.
@@ -117,6 +119,9 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		setSpan("refresh_max_ttl", &r.RefreshMaxTTL, t.RefreshMaxTTL, 0),
 	); err != nil {
 		return err
+	}
+	if t.SecondFactor != nil {
+		r.SecondFactor = *t.SecondFactor
 	}
 	if t.SigningAlg != nil {
 		if *t.SigningAlg != "" && !oauth.IsSigningAlg(*t.SigningAlg) {

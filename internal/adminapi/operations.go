@@ -224,6 +224,10 @@ var (
 	EnableUser = add(Spec{Method: "POST", Path: "/users/{id}/enable", Noun: admin.Users, Verb: "user enable",
 		Summary: "Open a disabled account again."},
 		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
+	ResetSecondFactor = add(Spec{Method: "POST", Path: "/users/{id}/reset_second_factor", Noun: admin.Users,
+		Verb: "user reset-second-factor", Destroys: true,
+		Summary: "Delete the second factor of a person who has lost it, and sign the person out."},
+		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
 	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
 		Verb: "user reset-password", Destroys: true, Required: "password",
 		Summary: "Set a new password, which ends the person's sessions and, unless told otherwise, grants."},
@@ -234,8 +238,8 @@ var (
 
 // newGroup is a group that is to be made.
 type newGroup struct {
-	Name        string `json:"name"`
-	Description string `json:"description,omitempty"`
+	Name string `json:"name"`
+	admin.GroupTerms
 }
 
 // byName is a group and what of it is to be shown or changed.
@@ -282,7 +286,7 @@ var (
 	CreateGroup = add(Spec{Method: "POST", Path: "/groups", Noun: admin.Groups, Verb: "group create",
 		Status: http.StatusCreated, Required: "name", Summary: "Make an empty group."},
 		func(c ctx, o ops, by who, in creation[newGroup]) (admin.Group, error) {
-			return o.CreateGroup(c, by, in.Body.Name, in.Body.Description)
+			return o.CreateGroup(c, by, in.Body.Name, in.Body.GroupTerms)
 		})
 	ShowGroup = add(Spec{Method: "GET", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group show",
 		Summary: "Show a group with its members, in the order in which they were added."},

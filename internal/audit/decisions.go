@@ -50,6 +50,11 @@ const (
 	SignedIn = "login.sign_in"
 )
 
+// SecondFactor records that a person changed their second factor. verb is "set_up", "new_codes" or "remove".
+func SecondFactor(verb, userID string) Event {
+	return Event{Action: "second_factor." + verb, Actor: user(userID), UserID: userID}
+}
+
 // SignOut records that a person ended their browser session.
 func SignOut(userID string) Event {
 	return Event{Action: "login.sign_out", Actor: user(userID), UserID: userID}
@@ -133,8 +138,8 @@ func Client(verb, clientID string) Event {
 	return Event{Action: "client." + verb, ClientID: clientID}
 }
 
-// User records an operator's change to an account. verb is "create", "update", "disable", "enable", "delete" or
-// "reset_password".
+// User records an operator's change to an account. verb is "create", "update", "disable", "enable", "delete",
+// "reset_password" or "reset_second_factor".
 func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }

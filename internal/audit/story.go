@@ -28,8 +28,11 @@ var stories = map[string][2]string{
 		"[, as before, and was not asked again{remembered}]",
 		"{client} was not let in[ at {resource}][, because {why}]"},
 
-	"login.sign_in":  {"{person} signed in", "Signing in[ as {person?}] was refused[ because {why}]"},
-	"login.sign_out": {"{person} signed out", "Signing out[ of {person?}] was refused[ because {why}]"},
+	"login.sign_in":           {"{person} signed in", "Signing in[ as {person?}] was refused[ because {why}]"},
+	"login.sign_out":          {"{person} signed out", "Signing out[ of {person?}] was refused[ because {why}]"},
+	"second_factor.set_up":    {"{person} set up an authenticator app", "{person} could not change their second factor[ because {why}]"},
+	"second_factor.new_codes": {"{person} made new recovery codes", "{person} may not make recovery codes[ because {why}]"},
+	"second_factor.remove":    {"{person} removed their authenticator app", "{person} may not remove their authenticator app[ because {why}]"},
 	"page.foreign_form": {"A form came from another site[, {origin}]",
 		"A form[ for {page}] was refused because it came from another site[, {origin}]"},
 
@@ -88,9 +91,10 @@ var verbs = map[string][2]string{
 	"reset_password": {"set a new password for", "set a password for"},
 	"revoke":         {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
 	"read": {"looked at", "look at"}, "block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"},
-	"dismiss": {"dismissed the request of", "dismiss the request of"},
-	"add":     {"added[ {person?}] to", "add[ {person?}] to"},
-	"remove":  {"removed[ {person?}] from", "remove[ {person?}] from"},
+	"dismiss":             {"dismissed the request of", "dismiss the request of"},
+	"add":                 {"added[ {person?}] to", "add[ {person?}] to"},
+	"remove":              {"removed[ {person?}] from", "remove[ {person?}] from"},
+	"reset_second_factor": {"deleted the second factor of", "delete the second factor of"},
 }
 
 // ends says why grants end.

@@ -76,7 +76,7 @@ func (p *parameters) onlyText() bool {
 
 func (p *parameters) anyRepeated() bool { return p.firstRepeated() != "" }
 
-// checkPrompt reads prompt and max_age (OpenID Connect Core §3.1.2.1).
+// checkPrompt reads prompt, max_age and acr_values (OpenID Connect Core §3.1.2.1).
 func checkPrompt(q *interaction.Request, p *parameters) error {
 	prompts := strings.Fields(p.get("prompt"))
 	for _, prompt := range prompts {
@@ -95,6 +95,7 @@ func checkPrompt(q *interaction.Request, p *parameters) error {
 	if q.PromptNone && len(prompts) > 1 {
 		return oauth.Refuse(oauth.InvalidRequest, "prompt=none cannot be combined with other values")
 	}
+	q.TwoFactors = oauth.WantsTwoFactors(p.get("acr_values"))
 	if text := p.get("max_age"); text != "" {
 		seconds, err := strconv.ParseInt(text, 10, 32)
 		if err != nil || seconds < 0 {

@@ -154,6 +154,7 @@ func checkChoices(c *Config) error {
 		{"registration.dcr", c.Registration.DCR, []string{"open", "token", "off"}},
 		{"registration.cimd", c.Registration.CIMD, []string{"open", "allowlist", "off"}},
 		{"registration.approval", c.Registration.Approval, []string{"off", "required"}},
+		{"login.second_factor", c.Login.SecondFactor, []string{"off", "optional", "required"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {
 		if !slices.Contains(choice.of, choice.value) {

@@ -78,6 +78,8 @@ type Words []string
 
 // Login says how people sign in, and how long they stay signed in.
 type Login struct {
+	// SecondFactor is "off", "optional" or "required".
+	SecondFactor string
 	// Methods are the ways in which people prove who they are, each one of LoginMethods.
 	Methods Words
 	IdleTTL time.Duration // of a session that is not used

@@ -99,6 +99,9 @@ var fields = []field{
 		func(c *Config) any { return &c.Registration.PinnedDir }, nil},
 	{Key{"login.methods", "password", "how people sign in: `password`"},
 		func(c *Config) any { return &c.Login.Methods }, nil},
+	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of people who set it " +
+		"up; `required`: of everybody; `off`: only where a resource, a group or a client demands it"},
+		func(c *Config) any { return &c.Login.SecondFactor }, nil},
 	{Key{"login.idle_ttl", "24h", "time after which an unused browser session ends"},
 		func(c *Config) any { return &c.Login.IdleTTL }, nil},
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},

@@ -251,7 +251,8 @@ func (e *Endpoint) groupScreen(v *visit, list groupList, problem string) (outcom
 func (e *Endpoint) createGroup(v *visit, form url.Values) (outcome, error) {
 	list := groupList{Name: strings.TrimSpace(form.Get("name")),
 		Description: strings.TrimSpace(form.Get("description"))}
-	made, err := e.Operations.CreateGroup(v.Context(), v.caller, list.Name, list.Description)
+	made, err := e.Operations.CreateGroup(v.Context(), v.caller, list.Name,
+		admin.GroupTerms{Description: &list.Description})
 	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind != admin.Forbidden {
 		return e.groupScreen(v, list, web.Sentence(refused.Text(label)))
 	}

@@ -158,9 +158,9 @@ func (a *applier) group(want Group) error {
 	isNew := isMissing(err)
 	if isNew {
 		before = Group{Members: &[]string{}}
-		_, err = a.CreateGroup(a.ctx, a.by, want.Name, want.Description)
+		_, err = a.CreateGroup(a.ctx, a.by, want.Name, want.terms())
 	} else if err == nil {
-		_, err = a.UpdateGroup(a.ctx, a.by, want.Name, admin.GroupTerms{Description: &want.Description})
+		_, err = a.UpdateGroup(a.ctx, a.by, want.Name, want.terms())
 	}
 	if err != nil {
 		return a.undone(err, want.at, "group "+want.Name)

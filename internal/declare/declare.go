@@ -39,9 +39,11 @@ const version = 1
 
 // Group is a group. Members are e-mail addresses; nil leaves alone who is in it.
 type Group struct {
-	Name        string    `yaml:"name" id:""`
-	Description string    `yaml:"description,omitempty"`
-	Members     *[]string `yaml:"members,omitempty"`
+	Name        string `yaml:"name" id:""`
+	Description string `yaml:"description,omitempty"`
+	// SecondFactor is whether its members need a second factor to sign in.
+	SecondFactor bool      `yaml:"second_factor,omitempty"`
+	Members      *[]string `yaml:"members,omitempty"`
 
 	at place
 }
@@ -54,6 +56,7 @@ type Resource struct {
 	AccessTokenTTL Span    `yaml:"access_token_ttl,omitempty"`
 	RefreshIdleTTL Span    `yaml:"refresh_idle_ttl,omitempty"`
 	RefreshMaxTTL  Span    `yaml:"refresh_max_ttl,omitempty"`
+	SecondFactor   bool    `yaml:"second_factor,omitempty"`
 	Scopes         []Scope `yaml:"scopes,omitempty"`
 
 	at place
@@ -133,12 +136,16 @@ func (f Faults) Error() string {
 }
 
 func ofGroup(g admin.Group, members []string) Group {
-	return Group{Name: g.Name, Description: g.Description, Members: &members}
+	return Group{Name: g.Name, Description: g.Description, SecondFactor: g.SecondFactor, Members: &members}
+}
+
+func (g Group) terms() admin.GroupTerms {
+	return admin.GroupTerms{Description: &g.Description, SecondFactor: &g.SecondFactor}
 }
 
 func ofResource(r admin.Resource) Resource {
 	d := Resource{
-		Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg,
+		Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg, SecondFactor: r.SecondFactor,
 		AccessTokenTTL: Span(r.AccessTokenTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
 		RefreshMaxTTL: Span(r.RefreshMaxTTL),
 	}
@@ -151,7 +158,7 @@ func ofResource(r admin.Resource) Resource {
 
 func (r Resource) terms() admin.ResourceTerms {
 	terms := admin.ResourceTerms{
-		Name: &r.Name, SigningAlg: &r.SigningAlg, Scopes: []oauth.ResourceScope{},
+		Name: &r.Name, SigningAlg: &r.SigningAlg, SecondFactor: &r.SecondFactor, Scopes: []oauth.ResourceScope{},
 		AccessTokenTTL: (*admin.Span)(&r.AccessTokenTTL), RefreshIdleTTL: (*admin.Span)(&r.RefreshIdleTTL),
 		RefreshMaxTTL: (*admin.Span)(&r.RefreshMaxTTL),
 	}

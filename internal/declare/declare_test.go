@@ -180,7 +180,7 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 		if maybe() {
 			description = "all - of: 'them'"
 		}
-		_, err := o.CreateGroup(ctx, root, name, description)
+		_, err := o.CreateGroup(ctx, root, name, admin.GroupTerms{Description: &description})
 		must(err)
 		for _, email := range emails {
 			if maybe() {

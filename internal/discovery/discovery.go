@@ -40,6 +40,7 @@ type Metadata struct {
 	CodeChallengeMethodsSupported     []string          `json:"code_challenge_methods_supported"`                // RFC 7636
 	AuthorizationResponseIssParameter bool              `json:"authorization_response_iss_parameter_supported"`  // RFC 9207
 	ClientIDMetadataDocument          bool              `json:"client_id_metadata_document_supported,omitempty"` // Client ID Metadata Document §6
+	ACRValuesSupported                []string          `json:"acr_values_supported"`                            // RFC 9470 §7
 	SubjectTypesSupported             []string          `json:"subject_types_supported"`
 	IDTokenSigningAlgValuesSupported  []string          `json:"id_token_signing_alg_values_supported"`
 	RequestParameterSupported         bool              `json:"request_parameter_supported"`

@@ -65,6 +65,7 @@ func TestMetadata(t *testing.T) {
 		"code_challenge_methods_supported":                         []any{"S256"},
 		"authorization_response_iss_parameter_supported":           true,
 		"client_id_metadata_document_supported":                    true,
+		"acr_values_supported":                                     []any{"aal1", "aal2"},
 		"subject_types_supported":                                  []any{"public"},
 		"id_token_signing_alg_values_supported":                    []any{"ES256"},
 		"request_parameter_supported":                              false,

@@ -43,7 +43,17 @@ type Group struct {
 	ID          string // "grp_…"; another group that is given the name later has another
 	Name        string
 	Description string // for operators; may be empty
-	CreatedAt   time.Time
+	// SecondFactor is whether its members need a second factor to sign in.
+	SecondFactor bool
+	CreatedAt    time.Time
+}
+
+// TOTP is an authenticator app that makes codes for an account (RFC 6238).
+type TOTP struct {
+	UserID    string
+	Sealed    string // its secret
+	LastStep  int64  // time step of the last code that was accepted
+	CreatedAt time.Time
 }
 
 // Session is a browser in which a person is signed in.
@@ -52,8 +62,11 @@ type Session struct {
 	Hash       string // hash of the cookie's value
 	UserID     string
 	SignedInAt time.Time
-	AMR        []string
+	AMR        []string // the methods (RFC 8176)
 	SeenAt     time.Time
 	ExpiresAt  time.Time // end if unused; moves with SeenAt
 	EndsAt     time.Time // end in any case
 }
+
+// TwoFactors reports whether the person proved who they are with two factors.
+func (s *Session) TwoFactors() bool { return slices.Contains(s.AMR, "mfa") }

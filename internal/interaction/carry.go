@@ -115,6 +115,7 @@ const (
 	crossSite
 	hasMaxAge
 	waited
+	twoFactors
 )
 
 // format is the version of the encoding. It lets a server refuse requests that another version sealed differently.
@@ -124,7 +125,7 @@ const format = 1
 func (c *carried) encode() []byte {
 	var flags byte
 	for bit, set := range map[byte]bool{promptNone: c.PromptNone, promptLogin: c.PromptLogin,
-		promptConsent: c.PromptConsent, crossSite: c.CrossSite, hasMaxAge: c.MaxAge != nil, waited: c.Waited} {
+		promptConsent: c.PromptConsent, crossSite: c.CrossSite, hasMaxAge: c.MaxAge != nil, waited: c.Waited, twoFactors: c.TwoFactors} {
 		if set {
 			flags |= bit
 		}
@@ -162,7 +163,7 @@ func decodeCarried(plain []byte) (*carried, error) {
 	flags := r.byte()
 	c.PromptNone, c.PromptLogin = flags&promptNone != 0, flags&promptLogin != 0
 	c.PromptConsent, c.CrossSite = flags&promptConsent != 0, flags&crossSite != 0
-	c.Waited = flags&waited != 0
+	c.Waited, c.TwoFactors = flags&waited != 0, flags&twoFactors != 0
 	if flags&hasMaxAge != 0 {
 		seconds := int64(r.number())
 		c.MaxAge = &seconds

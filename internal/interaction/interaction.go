@@ -44,10 +44,13 @@ type Authorization struct {
 	Sealed   string // what Resume restores it from
 }
 
-// Ready reports whether a person is signed in, and recently enough for the request.
+// Ready reports whether a person is signed in, recently enough for the request and with two factors if it needs them.
 func (a *Authorization) Ready(now time.Time) bool {
-	return a.SignedIn() && a.Satisfied(a.Session.SignedInAt, now)
+	return a.SignedIn() && a.Satisfied(a.Session.SignedInAt, now) && (!a.NeedsTwoFactors() || a.Session.TwoFactors())
 }
+
+// NeedsTwoFactors reports whether the client or the resource demands that the person signs in with two factors.
+func (a *Authorization) NeedsTwoFactors() bool { return a.TwoFactors || a.Resource.SecondFactor }
 
 // Hinted returns the e-mail address of the person whom the client expects if another person is signed in, and otherwise
 // "".

@@ -20,6 +20,7 @@ type Request struct {
 	CrossSite     bool   // another site sent the browser here
 	Waited        bool   // its client had to wait for an operator
 	MaxAge        *int64 // seconds since the last sign-in
+	TwoFactors    bool   // the client demands two factors of the person
 	LoginHint     string // the person whom the client expects to sign in; "" if it does not say
 
 	BoundTo string // web.Browser.Hash of the browser that began it

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -22,6 +23,12 @@ type Endpoint struct {
 	Desk  *interaction.Desk
 	// Methods are the names of the methods that people may use.
 	Methods []string
+	// SecondFactor is login.second_factor: "off", "optional" or "required".
+	SecondFactor string
+	// Name is what authenticator apps call this server.
+	Name string
+	// Master seals the secrets of authenticator apps.
+	Master keys.Master
 	// Next is where a sign-in within an authorization request leads.
 	Next string
 	// Setup reports whether the first owner is made at /setup.
@@ -51,6 +58,10 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 		return e.form(r, v, query, "", cookieLost)
 	case v.SignedIn() && back != "" && e.Desk.JustSignedIn(query):
 		return web.SeeOther(back), nil
+	case v.SignedIn() && query.Has("request") && !query.Has("switch"):
+		if answer, err := e.stepUp(r, v, query); answer != nil || err != nil {
+			return answer, err
+		}
 	}
 	return e.form(r, v, query, "", "")
 }

@@ -1,12 +1,14 @@
 package login
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -36,9 +38,37 @@ type Proof struct {
 	Confirm func(tx *store.Tx) error
 }
 
-// arrive ends a sign-in: it begins a session, which replaces the one that the browser had, and leads to where the
-// person wanted to go. It returns what p.Confirm refuses.
+// arrive ends a sign-in with p, or asks for a second factor if one is needed. It returns what p.Confirm refuses.
 func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer, error) {
+	demanded, err := e.demanded(r, to)
+	if err != nil {
+		return nil, err
+	}
+	var lacks *half
+	confirm := p.Confirm
+	p.Confirm = func(tx *store.Tx) (err error) {
+		if err = confirm(tx); err != nil {
+			return err
+		}
+		if lacks, err = e.missing(tx, r, p, demanded); err == nil && lacks != nil {
+			err = errLacking
+		}
+		return err
+	}
+	answer, err := e.begin(r, to, p)
+	if errors.Is(err, errLacking) {
+		return e.ask(lacks, to)
+	}
+	return answer, err
+}
+
+// errLacking ends a transaction in which a proof was confirmed that is not enough for a session. It is a refusal, so that
+// what the proof has spent stays spent.
+var errLacking = oauth.Refuse(oauth.AccessDenied, "a second factor is needed")
+
+// begin begins a session for the person of p, which replaces the one that the browser had, and leads to where they wanted to
+// go. It returns what p.Confirm refuses.
+func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, error) {
 	var cookie *http.Cookie
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		if err := p.Confirm(tx); err != nil {
@@ -69,8 +99,19 @@ func destinationOf(values url.Values) destination {
 	return destination{request: values.Get("request"), back: ours(values.Get("return"))}
 }
 
-// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if
-// the browser did not keep the cookie.
+// values returns more with the parameters that destinationOf reads.
+func (to destination) values(more url.Values) url.Values {
+	if to.request != "" {
+		more.Set("request", to.request)
+	}
+	if to.back != "" {
+		more.Set("return", to.back)
+	}
+	return more
+}
+
+// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if the
+// browser did not keep the cookie.
 func (e *Endpoint) after(to destination) string {
 	switch {
 	case to.request != "":

@@ -2,6 +2,9 @@ package login
 
 import (
 	"embed"
+	"html/template"
+	"net/url"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -59,3 +62,55 @@ type SignedOut struct{}
 
 // Page returns the page, with status 200.
 func (v SignedOut) Page() web.Page { return templates.Page("signed-out.html", v) }
+
+// Second is the page that asks for the second factor of a sign-in, or for what sets it up. Its form, with the input code,
+// is posted to /login/second.
+type Second struct {
+	Email   string
+	Error   string // a sentence on why the last attempt failed; "": none
+	SetUp   SetUp  // the zero SetUp: the person has a second factor
+	Half    string // the sealed half, handed back as half
+	Request string // sealed authorization request, handed back as request; "": none
+	Return  string // path, handed back as return; "": none
+	CSRF    string // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v Second) Page() web.Page {
+	page := templates.Page("second.html", v)
+	if v.Request != "" {
+		return page.AnswersClient()
+	}
+	return page
+}
+
+// SetUp is what a person needs to set up an authenticator app.
+type SetUp struct {
+	QR     template.HTML // an SVG element
+	Secret string        // the same to type
+	Sealed string        // handed back as set_up
+}
+
+// Factor is the page on which a signed-in person changes their second factor. Its forms are posted to
+// /account/second-factor, with the input code, and below it.
+type Factor struct {
+	Email string
+	Error string    // a sentence on why the last form did nothing; "": none
+	SetUp SetUp     // the zero SetUp: there is an authenticator app
+	Since time.Time // since when
+	Left  int       // recovery codes that were not used
+	CSRF  string    // token of the forms, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v Factor) Page() web.Page { return templates.Page("factor.html", v) }
+
+// RecoveryCodes is the page that shows new recovery codes, once.
+type RecoveryCodes struct {
+	Codes  []string
+	Next   string     // the path that follows
+	Fields url.Values // and its parameters
+}
+
+// Page returns the page, with status 200.
+func (v RecoveryCodes) Page() web.Page { return templates.Page("codes.html", v).AnswersClient() }

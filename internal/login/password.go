@@ -48,7 +48,7 @@ func (m passwords) Post(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := m.try(r, key, func() (web.Answer, error) {
+	answer, err := m.try(r, m.accountKey(r, key), func() (web.Answer, error) {
 		proof, err := m.prove(r, user, password)
 		if err != nil {
 			return nil, err

@@ -20,5 +20,5 @@ func (e *Endpoint) Routes() []web.Route {
 	for _, method := range e.methods() {
 		routes = append(routes, method.Routes()...)
 	}
-	return routes
+	return append(routes, e.factorRoutes()...)
 }

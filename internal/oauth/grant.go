@@ -129,6 +129,7 @@ type Claims struct {
 	ClientID string   `json:"client_id"`
 	Scope    string   `json:"scope"`
 	AuthTime int64    `json:"auth_time,omitempty"`
+	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
 }
 

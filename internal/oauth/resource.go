@@ -22,6 +22,9 @@ type Resource struct {
 	RefreshIdleTTL time.Duration
 	RefreshMaxTTL  time.Duration
 
+	// SecondFactor is whether a person needs a second factor to give consent for it.
+	SecondFactor bool
+
 	// BuiltIn is whether the resource is a part of this server, such as its Admin API. Such a resource is never meant
 	// by a request that does not name it.
 	BuiltIn bool

@@ -100,7 +100,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Issuer:   c.Issuer,
 	}
 	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, Next: "/consent", Setup: c.Admin.Enabled,
+		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor, Name: issuer.Host, Master: master, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	s.account = &account.Endpoint{
@@ -176,6 +176,7 @@ func metadata(c config.Config) discovery.Metadata {
 		CodeChallengeMethodsSupported:     []string{"S256"},
 		AuthorizationResponseIssParameter: true,
 		ClientIDMetadataDocument:          c.Registration.CIMD != "off",
+		ACRValuesSupported:                oauth.ACRs,
 		SubjectTypesSupported:             []string{"public"},
 		IDTokenSigningAlgValuesSupported:  []string{c.Tokens.SigningAlg},
 	}

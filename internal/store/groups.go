@@ -8,13 +8,13 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 )
 
-const groupColumns = "id, name, description, created_at"
+const groupColumns = "id, name, description, created_at, second_factor"
 
 // CreateGroup stores a new group with all its fields, including CreatedAt. It returns ErrConflict if its id or its name
 // is taken.
 func (tx *Tx) CreateGroup(g *identity.Group) error {
-	if err := tx.create("INSERT INTO groups ("+groupColumns+") VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-		args{g.ID, g.Name, g.Description, g.CreatedAt.UnixMicro()}); err != nil {
+	if err := tx.create("INSERT INTO groups ("+groupColumns+") VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+		args{g.ID, g.Name, g.Description, g.CreatedAt.UnixMicro(), bit(g.SecondFactor)}); err != nil {
 		return err
 	}
 	return groupNames.add(tx, namesOfGroup(g))
@@ -41,9 +41,10 @@ func (tx *Tx) Groups(page Page) (groups []*identity.Group, next string, err erro
 		func(g *identity.Group) (time.Time, string) { return g.CreatedAt, g.ID })
 }
 
-// DescribeGroup stores the description of a group. It returns ErrNotFound if there is no such group.
-func (tx *Tx) DescribeGroup(id, description string) error {
-	return tx.one("UPDATE groups SET description = $2 WHERE id = $1", args{id, description})
+// UpdateGroup stores the description of a group and whether its members need a second factor. It returns ErrNotFound if
+// there is no such group.
+func (tx *Tx) UpdateGroup(g *identity.Group) error {
+	return tx.one("UPDATE groups SET description = $2, second_factor = $3 WHERE id = $1", args{g.ID, g.Description, bit(g.SecondFactor)})
 }
 
 // DeleteGroup deletes a group and its memberships. It returns ErrNotFound if there is no such group.
@@ -109,6 +110,6 @@ func (tx *Tx) UserGroups(userIDs ...string) (map[string][]string, error) {
 
 func scanGroup(scan func(...any) error) (*identity.Group, error) {
 	g := new(identity.Group)
-	err := scan(&g.ID, &g.Name, &g.Description, instant{&g.CreatedAt})
+	err := scan(&g.ID, &g.Name, &g.Description, instant{&g.CreatedAt}, flag{&g.SecondFactor})
 	return g, err
 }

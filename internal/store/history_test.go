@@ -78,6 +78,8 @@ var pastOf = []string{
 	// A thousand clients wait at most, and operators make few blocks.
 	`INSERT INTO waiting_clients (client_id, first_at, last_at, people, user_id, resource_id, scope, redirect_uri)
 		SELECT id, created_at, created_at, 1, 'usr_1', 'res_1', '', 'https://app.example/cb' FROM clients WHERE created_at >= $T - 1000`,
+	`INSERT INTO totp (user_id, sealed, last_step, created_at) SELECT 'usr_' || i, '', 1, $T FROM n`,
+	`INSERT INTO recovery_codes (user_id, hash) SELECT 'usr_' || i, 'code ' || i FROM n`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT client_id, 'usr_1' FROM waiting_clients`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT 'mcp_1', id FROM users WHERE id <> 'usr_1'`,
 	`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on)
@@ -249,7 +251,29 @@ func acts(now time.Time) []act {
 			"it ends every live grant of the resource"},
 		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") },
 			"it ends every live grant and session of the account"},
-		{"DescribeGroup", func(tx *store.Tx) error { return tx.DescribeGroup("grp_crowd", "everybody") }, none},
+		{"ConfirmUser", func(tx *store.Tx) error {
+			user, err := tx.User("usr_1")
+			if err != nil {
+				return err
+			}
+			return tx.ConfirmUser("usr_1", user.Version)
+		}, none},
+		{"CreateTOTP", func(tx *store.Tx) error {
+			if err := tx.CreateUser(&identity.User{ID: "usr_app", Email: "app@example.com", CreatedAt: now}); err != nil {
+				return err
+			}
+			return tx.CreateTOTP(&identity.TOTP{UserID: "usr_app", CreatedAt: now})
+		}, none},
+		{"TOTP", func(tx *store.Tx) error { return ok(tx.TOTP("usr_2")) }, none},
+		{"SpendTOTP", func(tx *store.Tx) error { return tx.SpendTOTP("usr_2", 2) }, none},
+		{"SetRecoveryCodes", func(tx *store.Tx) error { return tx.SetRecoveryCodes("usr_1", []string{"a", "b"}) }, none},
+		{"RecoveryCodes", func(tx *store.Tx) error { return ok(tx.RecoveryCodes("usr_2")) }, none},
+		{"SpendRecoveryCode", func(tx *store.Tx) error { return tx.SpendRecoveryCode("usr_2", "code 2") }, none},
+		{"DeleteSecondFactor", func(tx *store.Tx) error { return tx.DeleteSecondFactor("usr_2") }, none},
+		{"InStrictGroup", func(tx *store.Tx) error { return ok(tx.InStrictGroup("usr_2")) }, none},
+		{"UpdateGroup", func(tx *store.Tx) error {
+			return tx.UpdateGroup(&identity.Group{ID: "grp_crowd", Description: "everybody"})
+		}, none},
 		{"DisableClient", func(tx *store.Tx) error { return tx.DisableClient("mcp_1") }, none},
 		{"DisableUser", func(tx *store.Tx) error { return tx.DisableUser("usr_1") },
 			"it ends every session of the account"},

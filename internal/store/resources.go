@@ -9,7 +9,7 @@ import (
 )
 
 const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
-	"created_at, updated_at, built_in, version"
+	"created_at, updated_at, built_in, second_factor, version"
 
 // CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version. It returns
 // ErrConflict if its id or its identifier is taken.
@@ -21,9 +21,10 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	tx.Touch(Resources)
 	r.Version = 1
 	err = tx.create("INSERT INTO resources ("+resourceColumns+
-		") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1) ON CONFLICT DO NOTHING", args{
+		") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1) ON CONFLICT DO NOTHING", args{
 		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
 		r.RefreshMaxTTL.Microseconds(), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
+		bit(r.SecondFactor),
 	})
 	if err != nil || r.BuiltIn {
 		return err
@@ -60,7 +61,7 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	r.Version++
 	tx.Touch(Resources)
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
-		"= $6, refresh_max_ttl = $7, updated_at = $8, version = version + 1 WHERE id = $1",
+		"= $6, refresh_max_ttl = $7, second_factor = $8, updated_at = $9, version = version + 1 WHERE id = $1",
 		append(values, r.UpdatedAt.UnixMicro()))
 }
 
@@ -70,7 +71,7 @@ func terms(r *oauth.Resource) (args, error) {
 	scopes, err := asJSON(r.Scopes)
 	return args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
-		r.RefreshMaxTTL.Microseconds(),
+		r.RefreshMaxTTL.Microseconds(), bit(r.SecondFactor),
 	}, err
 }
 
@@ -134,7 +135,7 @@ func scanResource(scan func(...any) error) (*oauth.Resource, error) {
 	r := new(oauth.Resource)
 	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL},
 		span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
-		instant{&r.CreatedAt}, instant{&r.UpdatedAt}, flag{&r.BuiltIn}, &r.Version)
+		instant{&r.CreatedAt}, instant{&r.UpdatedAt}, flag{&r.BuiltIn}, flag{&r.SecondFactor}, &r.Version)
 	return r, err
 }
 

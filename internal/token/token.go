@@ -176,7 +176,7 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 	resp := &Response{TokenType: "Bearer", ExpiresIn: int64(ttl / time.Second), Scope: claims.Scope}
 	if g := granted.Grant; g != nil {
 		claims.ID = oauth.NewID(g.ID + ".")
-		claims.AuthTime, claims.AMR = g.SignedInAt.Unix(), g.AMR
+		claims.AuthTime, claims.ACR, claims.AMR = g.SignedInAt.Unix(), oauth.ACR(g.AMR), g.AMR
 		if granted.Generation > 0 {
 			resp.RefreshToken = oauth.RefreshTokenOf(e.RefreshKey, g, granted.Generation)
 		}

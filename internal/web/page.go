@@ -119,6 +119,13 @@ func WithCookie(a Answer, cookie *http.Cookie) Answer {
 	return page
 }
 
+// WithCookiesOf returns the answer with the cookies of another.
+func WithCookiesOf(a, other Answer) Answer {
+	page := a.Page()
+	page.cookies = append(slices.Clip(page.cookies), other.Page().cookies...)
+	return page
+}
+
 // WithRefusal returns a with the status and the headers of the refusal.
 func WithRefusal(a Answer, refusal *oauth.Refusal) Answer {
 	page := a.Page()

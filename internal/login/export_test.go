@@ -1,0 +1,4 @@
+package login
+
+// TOTPCode is the code of a time step.
+var TOTPCode = totpCode
