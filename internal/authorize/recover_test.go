@@ -373,6 +373,11 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 		return s.Browser(t).
 			Authorize(s.Agent(t, s.Client(servertest.Unapproved)).Authorization(with("response_type", "token")))
 	}
+	t.Run("the address of a form, opened", func(t *testing.T) {
+		for _, path := range []string{"/consent/return", "/consent/stop"} {
+			s.Browser(t).Get(path).ErrorPage(http.StatusBadRequest)
+		}
+	})
 	t.Run("the form in another browser", func(t *testing.T) {
 		page, other := refused(t), s.Browser(t)
 		other.Get("/login")

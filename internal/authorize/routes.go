@@ -11,8 +11,10 @@ func (e *Endpoint) Routes() []web.Route {
 			Methods: web.Methods{"GET": authorize, "POST": authorize}, Caller: web.People}, // OAuth 2.1 §3.1
 		{Path: "/consent", Methods: web.Methods{"GET": e.Pages.HTML(e.Consent), "POST": e.Pages.HTML(e.Decide)},
 			Caller: web.People},
-		{Path: "/consent/stop", Methods: web.Methods{"POST": e.Pages.HTML(e.Stop)}, Caller: web.People},
-		{Path: "/consent/return", Methods: web.Methods{"POST": e.Pages.HTML(e.Return)}, Caller: web.People},
+		{Path: "/consent/stop", Methods: web.Methods{"GET": e.Pages.HTML(e.again), "POST": e.Pages.HTML(e.Stop)},
+			Caller: web.People},
+		{Path: "/consent/return", Methods: web.Methods{"GET": e.Pages.HTML(e.again), "POST": e.Pages.HTML(e.Return)},
+			Caller: web.People},
 		{Path: "/consent/logo", Methods: web.Methods{"GET": e.Pages.HTML(e.Logo)}, Caller: web.People},
 	}
 }
