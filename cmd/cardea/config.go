@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
@@ -29,7 +31,7 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	if err := checkFiles(loaded.Config, sh.warn); err != nil {
+	if err := checkFiles(ctx, loaded.Config, sh.warn); err != nil {
 		return err
 	}
 	notes, err := server.CheckDatabase(ctx, loaded.Config, func(db *store.DB) (keys.Master, error) {
@@ -46,7 +48,9 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 }
 
 // checkFiles reads the files that the configuration names, as serve would.
-func checkFiles(c config.Config, warn func(string)) error {
+func checkFiles(ctx context.Context, c config.Config, warn func(string)) error {
+	own := filepath.Join(c.DataDir, ownMaster)
+	_, missing := os.Lstat(own)
 	switch {
 	case c.MasterKeyFile != "":
 		if _, err := keys.ReadMaster(c.MasterKeyFile, warn); err != nil {
@@ -54,6 +58,10 @@ func checkFiles(c config.Config, warn func(string)) error {
 		}
 	case c.MasterKey != "":
 		if _, err := keys.ParseMaster(c.MasterKey); err != nil {
+			return err
+		}
+	case missing == nil: // also if there is no database yet, because the first start uses it
+		if _, err := keys.FindMaster(ctx, own, nil); err != nil {
 			return err
 		}
 	}

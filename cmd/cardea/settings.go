@@ -121,6 +121,9 @@ func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (
 	return sh.masterKeyOr(ctx, c, db, keys.OwnMaster)
 }
 
+// ownMaster is the file in the data folder with the master key that the first start makes if none is configured.
+const ownMaster = "master.key"
+
 // masterKeyOr returns the configured master key, or what own returns for the one in the data folder.
 func (sh *shell) masterKeyOr(ctx context.Context, c config.Config, db *store.DB,
 	own func(context.Context, string, *store.DB) (keys.Master, error)) (keys.Master, error) {
@@ -130,7 +133,7 @@ func (sh *shell) masterKeyOr(ctx context.Context, c config.Config, db *store.DB,
 	case c.MasterKeyFile != "":
 		return keys.ReadMaster(c.MasterKeyFile, sh.warn)
 	}
-	return own(ctx, filepath.Join(c.DataDir, "master.key"), db)
+	return own(ctx, filepath.Join(c.DataDir, ownMaster), db)
 }
 
 // warn writes a warning to standard error.
