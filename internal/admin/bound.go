@@ -19,11 +19,15 @@ func (o *Operations) isBuiltIn(identifiers ...string) bool {
 func (o *Operations) IsCredentials(c Client) bool { return o.isBuiltIn(c.Resources...) }
 
 // withinRights returns nil if by may do all that c may do to this installation in its own name. Otherwise it returns a
-// refusal, because nobody gives others, or a client whose secret they learn, more than they hold. Clients that act for
-// a person are bounded by that person's role.
+// refusal, because nobody gives others, or a client whose secret they learn, more than they hold, and nobody with an
+// access token makes what goes on without it. Clients that act for a person are bounded by that person's role.
 func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) error {
 	if !isMachine(c) || !o.isBuiltIn(c.Resources...) {
 		return nil
+	}
+	if by.Scopes != nil {
+		return forbidden("credentials for the administration are made, changed and given secrets in the console or by a " +
+			"command on the machine, not with an access token, because they would outlive it")
 	}
 	by, err := by.now(tx)
 	if err != nil {

@@ -227,8 +227,43 @@ func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if err != nil {
 		return err
 	}
-	c.Name, c.ResourceServer = *n.Name, r.Identifier
-	return n.applyKeys(&c.Metadata, o)
+	if r.BuiltIn {
+		return invalid("resource_server", "%s is a part of this server, and needs no credentials to introspect tokens",
+			r.Identifier)
+	}
+	c.ResourceServer = r.Identifier
+	return n.applyServer(tx, c, o)
+}
+
+// applyServer changes c, which a resource server introspects with, to the terms that are given and that it can have.
+func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
+	if t.AccessTokenTTL != nil && *t.AccessTokenTTL != 0 {
+		return invalid("access_token_ttl", "{access_token_ttl} is of access tokens, and the credentials of a resource server "+
+			"get none; leave it out, or set it for the resource")
+	}
+	if t.Name != nil {
+		c.Name = *t.Name
+	}
+	if err := t.applyExpiry(tx, c); err != nil {
+		return err
+	}
+	return t.applyKeys(&c.Metadata, o)
+}
+
+// applyExpiry sets when c ends, if t says it.
+func (t *ClientTerms) applyExpiry(tx *store.Tx, c *oauth.Client) error {
+	if t.ExpiresIn == nil {
+		return nil
+	}
+	in := time.Duration(*t.ExpiresIn)
+	if in != 0 && in < time.Second || in > maxExpiry {
+		return invalid("expires_in", "{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
+	}
+	c.ExpiresAt = time.Time{}
+	if in != 0 {
+		c.ExpiresAt = tx.Now().Add(in)
+	}
+	return nil
 }
 
 // hasKeys reports whether keys are given.
@@ -318,16 +353,8 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 		}
 		c.Allowed = allowed
 	}
-	if t.ExpiresIn != nil {
-		in := time.Duration(*t.ExpiresIn)
-		if in != 0 && in < time.Second || in > maxExpiry {
-			return invalid("expires_in",
-				"{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
-		}
-		c.ExpiresAt = time.Time{}
-		if in != 0 {
-			c.ExpiresAt = tx.Now().Add(in)
-		}
+	if err := t.applyExpiry(tx, c); err != nil {
+		return err
 	}
 	if t.AccessTokenTTL != nil {
 		if ttl := time.Duration(*t.AccessTokenTTL); ttl != 0 && ttl < time.Second || ttl > oauth.MaxAccessTTL {
@@ -509,13 +536,10 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 		case len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 || terms.Scope != nil ||
 			terms.AnyResource:
 			err = invalid("", "this client has a resource server's credentials for introspection; only its "+
-				"{client_name} and its keys can be changed; make another client for {grant_types}, {redirect_uris}, "+
-				"{scope} or {resources}")
+				"{client_name}, its end and its keys can be changed; make another client for {grant_types}, "+
+				"{redirect_uris}, {scope} or {resources}")
 		default:
-			if terms.Name != nil {
-				c.Name = *terms.Name
-			}
-			err = terms.applyKeys(&c.Metadata, o)
+			err = terms.applyServer(tx, c, o)
 		}
 		if err == nil {
 			err = o.withinRights(tx, by, c)

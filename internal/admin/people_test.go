@@ -340,11 +340,13 @@ func TestWithinRights(t *testing.T) {
 		{operator, api, "cardea:settings:read", false},
 		{operator, servertest.MCP, "", true},
 		{operator, "", "mcp:*", true},
-		{program("cardea:clients:write"), api, "cardea:clients:read", true},
-		{program("cardea:clients:write"), api, "cardea:clients:write", true},
+		{program("cardea:clients:write"), api, "cardea:clients:read", false}, // AD-13: it would outlive the token
+		{program("cardea:clients:write"), api, "cardea:clients:write", false},
 		{program("cardea:clients:write"), api, "cardea:grants:read", false},
 		{program("cardea:clients:write", "cardea:grants:read"), api, "cardea:grants:write", false},
-		{program("cardea:*"), api, "cardea:*", true},
+		{program("cardea:*"), api, "cardea:*", false},
+		{program("cardea:*"), servertest.MCP, "", true},
+		{admin.Person(account(t, db, identity.Owner), scope.Set{"cardea:*"}), api, "cardea:clients:read", false},
 		{admin.Person(account(t, db, identity.Operator), scope.Set{"cardea:clients:write"}), api, "cardea:grants:write", false},
 	} {
 		t.Run(fmt.Sprint(i, " ", tt.by.Actor.Type, " ", tt.resource, " ", tt.allowed), func(t *testing.T) {
