@@ -187,6 +187,11 @@ func Resource(verb, identifier string) Event {
 	return Event{Action: "resource." + verb, Resource: identifier}
 }
 
+// Export records that events were exported in a format: those that the conditions select, or all.
+func Export(format, conditions string) Event {
+	return Event{Action: "event.export"}.With("format", format).With("only", conditions)
+}
+
 // Grant records the end of a grant. why is "operator", "code_reuse", "refresh_token_reuse", "client_revoked", …
 func Grant(grantID, clientID, userID, why string) Event {
 	return Event{Action: "grant.revoke", GrantID: grantID, ClientID: clientID, UserID: userID}.With("why", why)

@@ -90,11 +90,10 @@ var verbs = map[string][2]string{
 	"rotate_secret":  {"gave % a new secret", "give % a new secret"},
 	"reset_password": {"set a new password for", "set a password for"},
 	"revoke":         {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
-	"read": {"looked at", "look at"}, "block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"},
-	"dismiss":             {"dismissed the request of", "dismiss the request of"},
-	"add":                 {"added[ {person?}] to", "add[ {person?}] to"},
-	"remove":              {"removed[ {person?}] from", "remove[ {person?}] from"},
-	"reset_second_factor": {"deleted the second factor of", "delete the second factor of"},
+	"read": {"looked at", "look at"}, "export": {"exported", "export"}, "block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"},
+	"dismiss": {"dismissed the request of", "dismiss the request of"},
+	"add":     {"added[ {person?}] to", "add[ {person?}] to"},
+	"remove":  {"removed[ {person?}] from", "remove[ {person?}] from"},
 }
 
 // ends says why grants end.

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -26,6 +29,7 @@ func (e *Endpoint) auditRoutes() []web.Route {
 	return []web.Route{
 		e.route("/admin/audit", e.show(e.events), nil),
 		e.route("/admin/audit/{id}", e.show(e.event), nil),
+		e.route(exportPath, e.show(e.export), nil),
 	}
 }
 
@@ -165,16 +169,7 @@ func (l eventLine) Bad() bool { return l.Outcome == audit.Refused }
 const afterRefused = "allowed:"
 
 func (e *Endpoint) events(v *visit) (outcome, error) {
-	list := &eventList{First: v.query.Has("first"), Reload: v.with("after", "")}
-	var filter store.EventFilter
-	for i, f := range eventFilters {
-		f.Value = strings.TrimSpace(v.query.Get(f.Name))
-		if f.Value != "" {
-			f.Problem, f.Without = f.set(&filter, f.Value, e.DB.Now()), v.without(f.Name)
-			list.Any, list.More, list.Wrong = true, list.More || i >= mainFilters, list.Wrong || f.Problem != ""
-		}
-		list.Filters = append(list.Filters, &f)
-	}
+	list, filter := e.filtered(v)
 	list.Follow = !v.query.Has("after") && !list.First && filter.Until.IsZero()
 	s := screen{template: "audit.html", title: "Audit", body: list}
 	if !list.Wrong {
@@ -192,6 +187,76 @@ func (e *Endpoint) events(v *visit) (outcome, error) {
 		list.Follow, s.status = false, http.StatusUnprocessableEntity
 	}
 	return s, nil
+}
+
+// filtered returns the filters of the query, and what they select.
+func (e *Endpoint) filtered(v *visit) (*eventList, store.EventFilter) {
+	list := &eventList{First: v.query.Has("first"), Reload: v.with("after", "")}
+	var filter store.EventFilter
+	for i, f := range eventFilters {
+		f.Value = strings.TrimSpace(v.query.Get(f.Name))
+		if f.Value != "" {
+			f.Problem, f.Without = f.set(&filter, f.Value, e.DB.Now()), v.without(f.Name)
+			list.Any, list.More, list.Wrong = true, list.More || i >= mainFilters, list.Wrong || f.Problem != ""
+		}
+		list.Filters = append(list.Filters, &f)
+	}
+	return list, filter
+}
+
+// Export returns the path and query of what the filters select, as a file.
+func (l *eventList) Export(format string) string {
+	query := url.Values{"format": {format}}
+	for _, f := range l.Chips() {
+		query.Set(f.Name, f.Value)
+	}
+	return exportPath + "?" + query.Encode()
+}
+
+const exportPath = "/admin/audit/export"
+
+// Bounds of exports: how many events one has, and how many may run at a time.
+const (
+	maxExported = 100_000
+	maxExports  = 4
+)
+
+// exports are the types of the files, by format.
+var exports = map[admin.Format]string{admin.NDJSON: "application/x-ndjson", admin.CSV: "text/csv; charset=utf-8"}
+
+var (
+	errFiltered = oauth.Refuse(oauth.InvalidRequest,
+		"one of the filters means nothing: correct it on the page of the audit log, and export from there")
+	errElsewhere = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
+		"a page of another site asked for this export: if you want it, open the audit log and export from there")
+	errExporting = oauth.RefuseBusy(time.Minute, "too many exports are running: try again in a minute")
+)
+
+// export answers with what the filters select, as a file. A page of another site cannot ask for it, because an export
+// takes work and is recorded.
+func (e *Endpoint) export(v *visit) (outcome, error) {
+	list, filter := e.filtered(v)
+	switch {
+	case web.CrossSite(v.Request):
+		return nil, e.Refuse(v.Request, audit.ForeignForm(v.URL.Path, v.Header.Get("Origin")), errElsewhere)
+	case list.Wrong:
+		return nil, errFiltered
+	}
+	if e.exporting.Add(1) > maxExports {
+		e.exporting.Add(-1)
+		return nil, errExporting
+	}
+	format := admin.Format(v.query.Get("format"))
+	write, err := e.Operations.Export(v.Context(), v.caller, filter, format, maxExported)
+	if err != nil {
+		e.exporting.Add(-1)
+		return nil, err
+	}
+	name := "audit-" + e.DB.Now().UTC().Format("20060102-150405") + "." + string(format)
+	return away{web.Stream{Name: name, Kind: exports[format], Write: func(out io.Writer) error {
+		defer e.exporting.Add(-1)
+		return write(out)
+	}}}, nil
 }
 
 func (l *eventList) problem(name, text string) {

@@ -87,6 +87,51 @@ func TestAuditExplorer(t *testing.T) {
 		lacks(t, page, `<span class="badge good">allowed`)
 		says(t, b.Get("/admin/audit?user=ada@example.com&since=24h&address=127.0.0.1&action=login"), 200, "signed in")
 	})
+	t.Run("an export has what the filters select, and is recorded", func(t *testing.T) {
+		page := b.Get("/admin/audit?outcome=refused&user=" + url.QueryEscape(ada.Email))
+		says(t, page, 200, "Export as CSV")
+		for _, link := range page.Links() {
+			if !strings.HasPrefix(link, "/admin/audit/export?") {
+				continue
+			}
+			before := len(s.Events("event.export"))
+			file := b.Get(link)
+			lines := strings.Split(strings.TrimSpace(file.Body), "\n")
+			refused := 0
+			for _, e := range s.Events("") {
+				if e.UserID == ada.ID && e.Outcome == audit.Refused {
+					refused++
+				}
+			}
+			if strings.Contains(link, "csv") {
+				refused++ // the header
+			}
+			if file.Status != 200 || len(lines) != refused && refused > 0 || strings.Contains(file.Body, `"allowed"`) {
+				t.Errorf("%s: %d %d lines, want %d:\n%s", link, file.Status, len(lines), refused, file.Body)
+			}
+			for name, want := range map[string]string{"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} {
+				if got := file.Header.Get(name); got != want {
+					t.Errorf("%s is %q", name, got)
+				}
+			}
+			if d := file.Header.Get("Content-Disposition"); !strings.HasPrefix(d, `attachment; filename="audit-`) {
+				t.Errorf("Content-Disposition is %q", d)
+			}
+			events := s.Events("event.export")
+			if len(events) != before+1 || !strings.Contains(events[0].Detail["only"], "user="+ada.ID) || events[0].Actor.ID == "" {
+				t.Errorf("the events are %+v", events)
+			}
+		}
+		before := len(s.Events("event.export"))
+		for query, status := range map[string]int{"format=xml": 400, "format=csv&since=nonsense": 400,
+			"format=csv&user=nobody@example.com": 404} {
+			says(t, b.Get("/admin/audit/export?"+query), status)
+		}
+		says(t, b.Get("/admin/audit/export?format=csv", servertest.Header("Sec-Fetch-Site", "cross-site")), 403)
+		if n := len(s.Events("event.export")); n != before {
+			t.Errorf("%d exports more are recorded", n-before)
+		}
+	})
 	t.Run("an empty filter is not an empty log", func(t *testing.T) {
 		says(t, b.Get("/admin/audit?client=nobody"), 200, "No event matches")
 	})

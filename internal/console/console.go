@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -49,6 +50,8 @@ type Endpoint struct {
 	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
 	// (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
+
+	exporting atomic.Int32 // how many exports are running
 }
 
 // section is an entry of the menu.

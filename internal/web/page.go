@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -25,8 +26,8 @@ type Pages struct {
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
-// Answer is a response to a person's browser: a Page from Templates.Page, a Failure, a Picture, a Download, or the
-// result of SeeOther.
+// Answer is a response to a person's browser: a Page from Templates.Page, a Failure, a Picture, a Download, a Stream,
+// or the result of SeeOther.
 type Answer interface {
 	Page() Page
 }
@@ -41,9 +42,10 @@ type Page struct {
 	view     any    // data of the template
 	picture  []byte // PNG, instead of a page
 	file     []byte // that the browser saves, instead of a page
-	within   bool   // whether a form on it may lead to a redirect to a client
-	scripted bool   // whether it runs the scripts of this server to which it links
-	whole    bool   // whether a script is told location, so that the browser loads the page there
+	stream   *Stream
+	within   bool // whether a form on it may lead to a redirect to a client
+	scripted bool // whether it runs the scripts of this server to which it links
+	whole    bool // whether a script is told location, so that the browser loads the page there
 }
 
 // Page returns p, so that a Page is an Answer.
@@ -109,6 +111,24 @@ type Download struct {
 func (v Download) Page() Page {
 	return Page{file: v.Body, header: http.Header{"Content-Disposition": {`attachment; filename="` + v.Name + `"`}}}
 }
+
+// Stream is a file that the browser saves, and that is written piece by piece because it may be long.
+type Stream struct {
+	Name string // of the file, in letters, digits, hyphens and dots
+	Kind string // media type
+	// Write writes the file, within streamTime. If it fails, the connection is closed, so that what was sent until then
+	// does not look complete.
+	Write func(io.Writer) error
+}
+
+// Page returns the file, with status 200.
+func (v Stream) Page() Page { return Page{stream: &v} }
+
+// streamTime is how long a Stream may take, because the server's limit for other responses is shorter.
+const streamTime = 10 * time.Minute
+
+// errTorn says that a response had begun when its error occurred.
+var errTorn = errors.New("web: the file was not finished")
 
 // WithCookie returns the answer with one more cookie, or unchanged if cookie is nil.
 func WithCookie(a Answer, cookie *http.Cookie) Answer {
@@ -187,6 +207,10 @@ func (p *Pages) adapt(anySite bool, handle func(*http.Request) (Answer, error)) 
 		if err == nil {
 			err = answer.Page().write(w, p.Base)
 		}
+		if errors.Is(err, errTorn) {
+			_ = verdict(r, err)         // logs the fault
+			panic(http.ErrAbortHandler) // closes the connection
+		}
 		if err != nil {
 			p.fail(w, r, err)
 		}
@@ -223,7 +247,7 @@ type shown struct {
 	View any
 }
 
-// write sends the page. If it returns an error, nothing has been sent.
+// write sends the page. If it returns an error other than errTorn, nothing has been sent.
 func (p Page) write(w http.ResponseWriter, base string) error {
 	var body bytes.Buffer
 	switch {
@@ -237,6 +261,7 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 		}
 	case len(p.picture) > 0:
 		body.Write(p.picture)
+	case p.stream != nil:
 	case len(p.file) > 0:
 		body.Write(p.file)
 	default:
@@ -252,6 +277,9 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if p.stream != nil {
+		return p.stream.send(w)
+	}
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	if p.location != "" {
 		if strings.HasPrefix(p.location, "/") {
@@ -284,6 +312,22 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 	}
 	w.WriteHeader(p.status)
 	_, _ = w.Write(body.Bytes()) // an error means that the browser has disconnected
+	return nil
+}
+
+// send sends the file.
+func (v Stream) send(w http.ResponseWriter) error {
+	h := w.Header()
+	h.Set("Content-Type", v.Kind)
+	h.Set("Content-Disposition", `attachment; filename="`+v.Name+`"`)
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("X-Frame-Options", "DENY")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(streamTime)) // or the server's limit holds
+	w.WriteHeader(http.StatusOK)
+	if err := v.Write(w); err != nil {
+		return fmt.Errorf("%w: %w", errTorn, err)
+	}
 	return nil
 }
 

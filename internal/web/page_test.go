@@ -1,7 +1,10 @@
 package web_test
 
 import (
+	"errors"
 	"html"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -64,6 +67,43 @@ func TestPageHeaders(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestStream(t *testing.T) {
+	broken := errors.New("the disk is on fire")
+	for _, tt := range []struct {
+		name string
+		err  error
+	}{{"whole", nil}, {"torn", broken}} {
+		t.Run(tt.name, func(t *testing.T) {
+			answer := web.Stream{Name: "a.csv", Kind: "text/csv", Write: func(out io.Writer) error {
+				for range 1000 {
+					if _, err := io.WriteString(out, strings.Repeat("x", 1000)); err != nil {
+						return err
+					}
+				}
+				return tt.err
+			}}
+			front := &web.Front{Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
+			server := httptest.NewServer(front.Wrap(pageOf(answer, nil)))
+			defer server.Close()
+			resp, err := http.Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			body, err := io.ReadAll(resp.Body)
+			if (err == nil) != (tt.err == nil) || len(body) < 900_000 {
+				t.Errorf("%d bytes, %v", len(body), err)
+			}
+			for name, want := range map[string]string{"Content-Type": "text/csv", "Cache-Control": "no-store",
+				"Content-Disposition": `attachment; filename="a.csv"`, "X-Content-Type-Options": "nosniff"} {
+				if got := resp.Header.Get(name); got != want {
+					t.Errorf("%s is %q, want %q", name, got, want)
+				}
+			}
+		})
+	}
 }
 
 func TestRedirect(t *testing.T) {
