@@ -195,7 +195,8 @@ func full(t *testing.T) *installation {
 	must(err)
 	app := s.Client(servertest.Confidential)
 	s.Agent(t, app).Connect(s.Browser(t), ada)
-	_, err = o.CreateGroup(t.Context(), root, "staff", "People who work here")
+	about := "People who work here"
+	_, err = o.CreateGroup(t.Context(), root, "staff", admin.GroupTerms{Description: &about})
 	must(err)
 	_, err = o.AddMember(t.Context(), root, "staff", ada.Email)
 	must(err)
