@@ -127,7 +127,7 @@ func TestIfMatch(t *testing.T) {
 	ops := program(t, s, "cardea:*")
 	s.User("ada@example.com")
 	ops.call("POST", "/groups", `{"name":"staff"}`)
-	for path, change := range map[string]string{
+	for path, Change := range map[string]string{
 		"/resources/" + ops.call("POST", "/resources", resource).
 			Text("id"): `{"name":"B"}`,
 		"/clients/" + ops.call("POST", "/clients", `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`).
@@ -137,12 +137,12 @@ func TestIfMatch(t *testing.T) {
 	} {
 		t.Run("AD-16 "+strings.Split(path, "/")[1], func(t *testing.T) {
 			tag := ops.call("GET", path, "").Header.Get("ETag")
-			first := ops.call("PATCH", path, change, servertest.Header("If-Match", tag))
+			first := ops.call("PATCH", path, Change, servertest.Header("If-Match", tag))
 			if tag == "" || first.Status != 200 || first.Header.Get("ETag") == tag || first.Header.Get("ETag") != ops.call("GET", path, "").Header.Get("ETag") {
 				t.Fatalf("%s: %d %s %s", tag, first.Status, first.Header.Get("ETag"), first.Body)
 			}
 			for _, method := range []string{"PATCH", "DELETE"} {
-				body := change
+				body := Change
 				if method == "DELETE" {
 					body = ""
 				}
@@ -150,7 +150,7 @@ func TestIfMatch(t *testing.T) {
 					t.Errorf("%s: %d %s", method, reply.Status, reply.Body)
 				}
 			}
-			if reply := ops.call("PATCH", path, change, servertest.Header("If-Match", `"other", `+first.Header.Get("ETag"))); reply.Status != 200 {
+			if reply := ops.call("PATCH", path, Change, servertest.Header("If-Match", `"other", `+first.Header.Get("ETag"))); reply.Status != 200 {
 				t.Errorf("one of two: %d %s", reply.Status, reply.Body)
 			}
 			if reply := ops.call("DELETE", path, "", servertest.Header("If-Match", "*")); reply.Status != 200 {

@@ -12,22 +12,27 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
+// ByID, ByKID, Change and Creation are the inputs of operations on one thing.
 type (
-	none struct{}
-	byID struct {
+	// ByID names it by its id.
+	ByID struct {
 		ID string `path:"id"`
 	}
-	byKID struct {
+	// ByKID names a signing key.
+	ByKID struct {
 		KID string `path:"kid"`
 	}
-	// change is what a change of one thing takes.
-	change[T any] struct {
+	// Change names it by its id and says what becomes of it.
+	Change[T any] struct {
 		ID   string `path:"id"`
 		Body T
 	}
-	// creation is what making a thing takes.
-	creation[T any] struct{ Body T }
+	// Creation says what is to be made.
+	Creation[T any] struct{ Body T }
+)
 
+// These are short, because each row of the table has them.
+type (
 	ctx = context.Context
 	ops = *admin.Operations
 	who = admin.Caller
@@ -42,29 +47,29 @@ var (
 		})
 	CreateResource = add(Spec{Method: "POST", Path: "/resources", Noun: admin.Resources, Verb: "resource create",
 		Status: http.StatusCreated, Required: "identifier", Summary: "Register an MCP server."},
-		func(c ctx, o ops, by who, in creation[admin.NewResource]) (admin.Resource, error) {
+		func(c ctx, o ops, by who, in Creation[admin.NewResource]) (admin.Resource, error) {
 			return o.CreateResource(c, by, in.Body)
 		})
 	ShowResource = add(Spec{Method: "GET", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource show",
 		Summary: "Show an MCP server by its id or identifier."},
-		func(c ctx, o ops, by who, in byID) (admin.Resource, error) { return o.Resource(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Resource, error) { return o.Resource(c, by, in.ID) })
 	UpdateResource = add(Spec{Method: "PATCH", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource update",
 		Summary: "Change an MCP server."},
-		func(c ctx, o ops, by who, in change[admin.ResourceTerms]) (admin.Resource, error) {
+		func(c ctx, o ops, by who, in Change[admin.ResourceTerms]) (admin.Resource, error) {
 			return o.UpdateResource(c, by, in.ID, in.Body)
 		})
 	DeleteResource = add(Spec{Method: "DELETE", Path: "/resources/{id}", Noun: admin.Resources, Verb: "resource delete",
 		Destroys: true, Summary: "Delete an MCP server, and end every grant at it."},
-		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteResource(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Deletion, error) { return o.DeleteResource(c, by, in.ID) })
 )
 
-// overlap is what rotating a secret takes.
-type overlap struct {
+// Overlap is what RotateClientSecret takes.
+type Overlap struct {
 	Overlap *admin.Span `json:"overlap,omitempty" jsonschema:"how long the old secret lives on, in seconds; a day if it is not given"`
 }
 
-// clientListing is what the list of clients takes.
-type clientListing struct {
+// ClientListing is what ListClients takes.
+type ClientListing struct {
 	Search
 	Origin   string `query:"origin" enum:"operator,registration,document" doc:"Only those that operators made, that registered themselves, or that have a metadata document."`
 	Resource string `query:"resource" doc:"Only those that operators made and bound to this MCP server, by id or address."`
@@ -74,30 +79,30 @@ type clientListing struct {
 var (
 	ListClients = add(Spec{Method: "GET", Path: "/clients", Noun: admin.Clients, Verb: "client list",
 		Summary: "List the clients, oldest first."},
-		func(c ctx, o ops, by who, in clientListing) (Page[admin.Client], error) {
+		func(c ctx, o ops, by who, in ClientListing) (Page[admin.Client], error) {
 			return paged(o.Clients(c, by, admin.ClientQuery{Origin: oauth.Origin(in.Origin), Resource: in.Resource},
 				in.page()))
 		})
 	CreateClient = add(Spec{Method: "POST", Path: "/clients", Noun: admin.Clients, Verb: "client create",
 		Status: http.StatusCreated, Required: "client_name",
 		Summary: "Make a client; its secret is in the answer, this once."},
-		func(c ctx, o ops, by who, in creation[admin.NewClient]) (admin.Client, error) {
+		func(c ctx, o ops, by who, in Creation[admin.NewClient]) (admin.Client, error) {
 			return o.CreateClient(c, by, in.Body)
 		})
 	ShowClient = add(Spec{Method: "GET", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client show",
 		Summary: "Show a client."},
-		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.Client(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Client, error) { return o.Client(c, by, in.ID) })
 	UpdateClient = add(Spec{Method: "PATCH", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client update",
 		Summary: "Change a client."},
-		func(c ctx, o ops, by who, in change[admin.ClientTerms]) (admin.Client, error) {
+		func(c ctx, o ops, by who, in Change[admin.ClientTerms]) (admin.Client, error) {
 			return o.UpdateClient(c, by, in.ID, in.Body)
 		})
 	DeleteClient = add(Spec{Method: "DELETE", Path: "/clients/{id}", Noun: admin.Clients, Verb: "client delete",
 		Destroys: true, Summary: "Delete a client, and end every grant it has."},
-		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteClient(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Deletion, error) { return o.DeleteClient(c, by, in.ID) })
 	ApproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/approve", Noun: admin.Clients, Verb: "client approve",
 		Summary: "Approve a client for everybody, for a group, or for one person once."},
-		func(c ctx, o ops, by who, in change[*admin.Approval]) (admin.Client, error) {
+		func(c ctx, o ops, by who, in Change[*admin.Approval]) (admin.Client, error) {
 			if in.Body == nil {
 				return o.ApproveClient(c, by, in.ID)
 			}
@@ -105,7 +110,7 @@ var (
 		})
 	UnapproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/unapprove", Noun: admin.Clients, Verb: "client unapprove", Destroys: true,
 		Summary: "Withdraw the approval of a client for everybody and all groups, or for one group; its grants go on unless end_grants says otherwise."},
-		func(c ctx, o ops, by who, in change[*admin.Withdrawal]) (admin.Unapproval, error) {
+		func(c ctx, o ops, by who, in Change[*admin.Withdrawal]) (admin.Unapproval, error) {
 			if in.Body == nil {
 				return o.UnapproveClient(c, by, in.ID, admin.Withdrawal{})
 			}
@@ -118,10 +123,10 @@ var (
 		})
 	DismissClient = add(Spec{Method: "POST", Path: "/clients/{id}/dismiss", Noun: admin.Clients, Verb: "client dismiss",
 		Summary: "Refuse all who wait for the approval of a client; it may ask again."},
-		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DismissClient(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Client, error) { return o.DismissClient(c, by, in.ID) })
 	BlockClient = add(Spec{Method: "POST", Path: "/clients/{id}/block", Noun: admin.Clients, Verb: "client block",
 		Destroys: true, Summary: "End all that a client has, and keep it and its sites from coming back."},
-		func(c ctx, o ops, by who, in change[*admin.BlockTerms]) (admin.Block, error) {
+		func(c ctx, o ops, by who, in Change[*admin.BlockTerms]) (admin.Block, error) {
 			if in.Body == nil {
 				return o.BlockClient(c, by, in.ID, admin.BlockTerms{})
 			}
@@ -129,7 +134,7 @@ var (
 		})
 	UnblockClient = add(Spec{Method: "POST", Path: "/clients/{id}/unblock", Noun: admin.Clients, Verb: "client unblock",
 		Summary: "Let a blocked client come again."},
-		func(c ctx, o ops, by who, in byID) (admin.Block, error) { return o.UnblockClient(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Block, error) { return o.UnblockClient(c, by, in.ID) })
 	ListBlocks = add(Spec{Method: "GET", Path: "/clients/blocks", Noun: admin.Clients, Verb: "client blocks",
 		Summary: "List the blocks of clients, oldest first."},
 		func(c ctx, o ops, by who, in Listing) (Page[admin.Block], error) {
@@ -137,14 +142,14 @@ var (
 		})
 	DisableClient = add(Spec{Method: "POST", Path: "/clients/{id}/disable", Noun: admin.Clients, Verb: "client disable",
 		Destroys: true, Summary: "Shut a client out, until it is enabled."},
-		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.DisableClient(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Client, error) { return o.DisableClient(c, by, in.ID) })
 	EnableClient = add(Spec{Method: "POST", Path: "/clients/{id}/enable", Noun: admin.Clients, Verb: "client enable",
 		Summary: "Let a disabled client in again."},
-		func(c ctx, o ops, by who, in byID) (admin.Client, error) { return o.EnableClient(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Client, error) { return o.EnableClient(c, by, in.ID) })
 	RotateClientSecret = add(Spec{Method: "POST", Path: "/clients/{id}/rotate_secret", Noun: admin.Clients,
 		Verb: "client rotate-secret", Destroys: true, Summary: "Give a client a new secret, which is in the answer, " +
 			"this once; the old one lives on for a while."},
-		func(c ctx, o ops, by who, in change[*overlap]) (admin.Client, error) {
+		func(c ctx, o ops, by who, in Change[*Overlap]) (admin.Client, error) {
 			lives := 24 * time.Hour
 			if in.Body != nil && in.Body.Overlap != nil {
 				lives = time.Duration(*in.Body.Overlap)
@@ -153,8 +158,8 @@ var (
 		})
 )
 
-// newInitialToken is an initial access token that is to be made.
-type newInitialToken struct {
+// NewInitialToken is an initial access token that is to be made.
+type NewInitialToken struct {
 	Name    string     `json:"name,omitempty"`
 	MaxUses int        `json:"max_uses,omitempty" jsonschema:"how many clients it may register; 0 is any number"`
 	TTL     admin.Span `json:"ttl,omitempty" jsonschema:"how long it lives, in seconds; 0 is for ever"`
@@ -170,25 +175,25 @@ var (
 	CreateInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens", Noun: admin.InitialAccessTokens,
 		Verb: "initial-access-token create", Status: http.StatusCreated, Required: "name",
 		Summary: "Make a token with which clients register; it is in the answer, this once."},
-		func(c ctx, o ops, by who, in creation[newInitialToken]) (admin.InitialAccessToken, error) {
+		func(c ctx, o ops, by who, in Creation[NewInitialToken]) (admin.InitialAccessToken, error) {
 			return o.CreateInitialAccessToken(c, by, in.Body.Name, in.Body.MaxUses, time.Duration(in.Body.TTL))
 		})
 	ShowInitialAccessToken = add(Spec{Method: "GET", Path: "/initial_access_tokens/{id}",
 		Noun: admin.InitialAccessTokens, Verb: "initial-access-token show",
 		Summary: "Show such a token, but for what opens with it."},
-		func(c ctx, o ops, by who, in byID) (admin.InitialAccessToken, error) {
+		func(c ctx, o ops, by who, in ByID) (admin.InitialAccessToken, error) {
 			return o.InitialAccessToken(c, by, in.ID)
 		})
 	RevokeInitialAccessToken = add(Spec{Method: "POST", Path: "/initial_access_tokens/{id}/revoke",
 		Noun: admin.InitialAccessTokens, Verb: "initial-access-token revoke", Destroys: true,
 		Summary: "End such a token; the clients that it registered stay."},
-		func(c ctx, o ops, by who, in byID) (admin.InitialAccessToken, error) {
+		func(c ctx, o ops, by who, in ByID) (admin.InitialAccessToken, error) {
 			return o.RevokeInitialAccessToken(c, by, in.ID)
 		})
 )
 
-// newPassword is what resetting a password takes.
-type newPassword struct {
+// NewPassword is what ResetPassword takes.
+type NewPassword struct {
 	Password   string `json:"password"`
 	KeepGrants bool   `json:"keep_grants,omitempty" jsonschema:"whether the person's agents stay connected"`
 }
@@ -203,51 +208,53 @@ var (
 	CreateUser = add(Spec{Method: "POST", Path: "/users", Noun: admin.Users, Verb: "user create",
 		Status: http.StatusCreated, Required: "email password",
 		Summary: "Make an account."},
-		func(c ctx, o ops, by who, in creation[admin.NewUser]) (admin.User, error) {
+		func(c ctx, o ops, by who, in Creation[admin.NewUser]) (admin.User, error) {
 			return o.CreateUser(c, by, in.Body)
 		})
 	ShowUser = add(Spec{Method: "GET", Path: "/users/{id}", Noun: admin.Users, Verb: "user show",
 		Summary: "Show an account by its id or e-mail address."},
-		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.User(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.User(c, by, in.ID) })
 	UpdateUser = add(Spec{Method: "PATCH", Path: "/users/{id}", Noun: admin.Users, Verb: "user update",
 		Summary: "Change a person's name or role."},
-		func(c ctx, o ops, by who, in change[admin.UserTerms]) (admin.User, error) {
+		func(c ctx, o ops, by who, in Change[admin.UserTerms]) (admin.User, error) {
 			return o.UpdateUser(c, by, in.ID, in.Body)
 		})
 	DeleteUser = add(Spec{Method: "DELETE", Path: "/users/{id}", Noun: admin.Users, Verb: "user delete", Destroys: true,
 		Summary: "Delete an account, and end everything that the person allowed."},
-		func(c ctx, o ops, by who, in byID) (admin.Deletion, error) { return o.DeleteUser(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Deletion, error) { return o.DeleteUser(c, by, in.ID) })
 	DisableUser = add(Spec{Method: "POST", Path: "/users/{id}/disable", Noun: admin.Users, Verb: "user disable",
 		Destroys: true, Summary: "Shut an account, until it is enabled: the person is signed out, and the tokens of " +
 			"their agents are refused."},
-		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.DisableUser(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.DisableUser(c, by, in.ID) })
 	EnableUser = add(Spec{Method: "POST", Path: "/users/{id}/enable", Noun: admin.Users, Verb: "user enable",
 		Summary: "Open a disabled account again."},
-		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
 	ResetSecondFactor = add(Spec{Method: "POST", Path: "/users/{id}/reset_second_factor", Noun: admin.Users,
 		Verb: "user reset-second-factor", Destroys: true,
 		Summary: "Delete the second factor of a person who has lost it, and sign the person out."},
-		func(c ctx, o ops, by who, in byID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
 	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
 		Verb: "user reset-password", Destroys: true, Required: "password",
 		Summary: "Set a new password, which ends the person's sessions and, unless told otherwise, grants."},
-		func(c ctx, o ops, by who, in change[newPassword]) (admin.PasswordReset, error) {
+		func(c ctx, o ops, by who, in Change[NewPassword]) (admin.PasswordReset, error) {
 			return o.ResetPassword(c, by, in.ID, in.Body.Password, in.Body.KeepGrants)
 		})
 )
 
-// newGroup is a group that is to be made.
-type newGroup struct {
+// NewGroup is a group that is to be made.
+type NewGroup struct {
 	Name string `json:"name"`
 	admin.GroupTerms
 }
 
-// byName is a group and what of it is to be shown or changed.
+// ByName, GroupMembers and Membership are the inputs of operations on one group.
 type (
-	byName struct {
+	// ByName names it.
+	ByName struct {
 		Name string `path:"name"`
 	}
-	groupMembers struct {
+	// GroupMembers names it and a page of its members.
+	GroupMembers struct {
 		Listing
 		Name string `path:"name"`
 	}
@@ -255,7 +262,8 @@ type (
 		Name string `path:"name"`
 		Body admin.GroupTerms
 	}
-	membership struct {
+	// Membership names it and one person.
+	Membership struct {
 		Name string `path:"name"`
 		User string `path:"user" doc:"The person's id or e-mail address."`
 	}
@@ -285,12 +293,12 @@ var (
 		})
 	CreateGroup = add(Spec{Method: "POST", Path: "/groups", Noun: admin.Groups, Verb: "group create",
 		Status: http.StatusCreated, Required: "name", Summary: "Make an empty group."},
-		func(c ctx, o ops, by who, in creation[newGroup]) (admin.Group, error) {
+		func(c ctx, o ops, by who, in Creation[NewGroup]) (admin.Group, error) {
 			return o.CreateGroup(c, by, in.Body.Name, in.Body.GroupTerms)
 		})
 	ShowGroup = add(Spec{Method: "GET", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group show",
 		Summary: "Show a group with its members, in the order in which they were added."},
-		func(c ctx, o ops, by who, in groupMembers) (Members, error) {
+		func(c ctx, o ops, by who, in GroupMembers) (Members, error) {
 			view, next, err := o.Group(c, by, in.Name, in.page())
 			return Members{view, next}, err
 		})
@@ -301,21 +309,21 @@ var (
 		})
 	DeleteGroup = add(Spec{Method: "DELETE", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group delete",
 		Destroys: true, Summary: "Delete a group; the people in it stay."},
-		func(c ctx, o ops, by who, in byName) (admin.Deletion, error) { return o.DeleteGroup(c, by, in.Name) })
+		func(c ctx, o ops, by who, in ByName) (admin.Deletion, error) { return o.DeleteGroup(c, by, in.Name) })
 	AddMember = add(Spec{Method: "PUT", Path: "/groups/{name}/members/{user}", Noun: admin.Groups, Verb: "group add",
 		Summary: "Put a person into a group."},
-		func(c ctx, o ops, by who, in membership) (admin.Membership, error) {
+		func(c ctx, o ops, by who, in Membership) (admin.Membership, error) {
 			return o.AddMember(c, by, in.Name, in.User)
 		})
 	RemoveMember = add(Spec{Method: "DELETE", Path: "/groups/{name}/members/{user}", Noun: admin.Groups,
 		Verb: "group remove", Destroys: true, Summary: "Take a person out of a group."},
-		func(c ctx, o ops, by who, in membership) (admin.Membership, error) {
+		func(c ctx, o ops, by who, in Membership) (admin.Membership, error) {
 			return o.RemoveMember(c, by, in.Name, in.User)
 		})
 )
 
-// grantListing is what the list of grants takes.
-type grantListing struct {
+// GrantListing is what ListGrants takes.
+type GrantListing struct {
 	Listing
 	User     string `query:"user" doc:"Only of this person, by id or e-mail address."`
 	Client   string `query:"client" doc:"Only of this client."`
@@ -327,20 +335,20 @@ type grantListing struct {
 var (
 	ListGrants = add(Spec{Method: "GET", Path: "/grants", Noun: admin.Grants, Verb: "grant list",
 		Summary: "List what people have allowed clients, oldest first."},
-		func(c ctx, o ops, by who, in grantListing) (Page[admin.Grant], error) {
+		func(c ctx, o ops, by who, in GrantListing) (Page[admin.Grant], error) {
 			return paged(o.Grants(c, by,
 				admin.GrantQuery{User: in.User, Client: in.Client, Resource: in.Resource, Live: in.Live}, in.page()))
 		})
 	ShowGrant = add(Spec{Method: "GET", Path: "/grants/{id}", Noun: admin.Grants, Verb: "grant show",
 		Summary: "Show what a person allowed a client."},
-		func(c ctx, o ops, by who, in byID) (admin.Grant, error) { return o.Grant(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Grant, error) { return o.Grant(c, by, in.ID) })
 	RevokeGrant = add(Spec{Method: "POST", Path: "/grants/{id}/revoke", Noun: admin.Grants, Verb: "grant revoke",
 		Destroys: true, Summary: "End a grant: its tokens are refused from now on."},
-		func(c ctx, o ops, by who, in byID) (admin.Revocation, error) { return o.RevokeGrant(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Revocation, error) { return o.RevokeGrant(c, by, in.ID) })
 )
 
-// sessionListing is what the list of sessions takes.
-type sessionListing struct {
+// SessionListing is what ListSessions takes.
+type SessionListing struct {
 	Listing
 	User string `query:"user" doc:"Only of this person, by id or e-mail address."`
 }
@@ -349,20 +357,20 @@ type sessionListing struct {
 var (
 	ListSessions = add(Spec{Method: "GET", Path: "/sessions", Noun: admin.Sessions, Verb: "session list",
 		Summary: "List the browsers in which people are signed in."},
-		func(c ctx, o ops, by who, in sessionListing) (Page[admin.Session], error) {
+		func(c ctx, o ops, by who, in SessionListing) (Page[admin.Session], error) {
 			return paged(o.Sessions(c, by, in.User, in.page()))
 		})
 	ShowSession = add(Spec{Method: "GET", Path: "/sessions/{id}", Noun: admin.Sessions, Verb: "session show",
 		Summary: "Show a browser in which a person is signed in."},
-		func(c ctx, o ops, by who, in byID) (admin.Session, error) { return o.Session(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Session, error) { return o.Session(c, by, in.ID) })
 	RevokeSession = add(Spec{Method: "POST", Path: "/sessions/{id}/revoke", Noun: admin.Sessions,
 		Verb: "session revoke", Destroys: true,
 		Summary: "Sign a person out of a browser; their agents stay connected."},
-		func(c ctx, o ops, by who, in byID) (admin.EndedSession, error) { return o.RevokeSession(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.EndedSession, error) { return o.RevokeSession(c, by, in.ID) })
 )
 
-// rotation is what rotating the signing key takes.
-type rotation struct {
+// Rotation is what RotateKey takes.
+type Rotation struct {
 	Alg string `json:"alg,omitempty" jsonschema:"the algorithm; the usual one if it is not given"`
 	Now bool   `json:"now,omitempty" jsonschema:"whether the new key signs at once, before every verifier had time to fetch it"`
 }
@@ -377,22 +385,22 @@ var (
 		})
 	RotateKey = add(Spec{Method: "POST", Path: "/keys/rotate", Noun: admin.Keys, Verb: "key rotate",
 		Status: http.StatusCreated, Summary: "Publish a new signing key."},
-		func(c ctx, o ops, by who, in creation[*rotation]) (keys.Info, error) {
+		func(c ctx, o ops, by who, in Creation[*Rotation]) (keys.Info, error) {
 			if in.Body == nil {
-				in.Body = &rotation{}
+				in.Body = &Rotation{}
 			}
 			return o.RotateKey(c, by, in.Body.Alg, in.Body.Now)
 		})
 	ShowKey = add(Spec{Method: "GET", Path: "/keys/{kid}", Noun: admin.Keys, Verb: "key show",
 		Summary: "Show a signing key."},
-		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.Key(c, by, in.KID) })
+		func(c ctx, o ops, by who, in ByKID) (keys.Info, error) { return o.Key(c, by, in.KID) })
 	RetireKey = add(Spec{Method: "POST", Path: "/keys/{kid}/retire", Noun: admin.Keys, Verb: "key retire",
 		Destroys: true, Summary: "Take a key out of the key set at once: every token it signed is refused."},
-		func(c ctx, o ops, by who, in byKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
+		func(c ctx, o ops, by who, in ByKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
 )
 
-// eventListing is what the list of events takes.
-type eventListing struct {
+// EventListing is what ListEvents takes.
+type EventListing struct {
 	Listing
 	Action    string    `query:"action" doc:"Only those whose action begins like this."`
 	User      string    `query:"user" doc:"Only of this person, by id or e-mail address."`
@@ -407,7 +415,7 @@ type eventListing struct {
 	Until     time.Time `query:"until" doc:"Only before this time."`
 }
 
-// Settings: the configuration.
+// ListSettings is the only operation on the configuration, which cannot be changed while the server runs.
 var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settings, Verb: "config print",
 	Summary: "Show the effective configuration of the server that answers, and where each value comes from. Secrets " +
 		"are masked."},
@@ -420,10 +428,10 @@ var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settin
 var (
 	ShowEvent = add(Spec{Method: "GET", Path: "/events/{id}", Noun: admin.Events, Verb: "audit show",
 		Summary: "Show an event of the audit log."},
-		func(c ctx, o ops, by who, in byID) (admin.Event, error) { return o.Event(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.Event, error) { return o.Event(c, by, in.ID) })
 	ListEvents = add(Spec{Method: "GET", Path: "/events", Noun: admin.Events, Verb: "audit list",
 		Summary: "List the audit log, newest first."},
-		func(c ctx, o ops, by who, in eventListing) (Page[admin.Event], error) {
+		func(c ctx, o ops, by who, in EventListing) (Page[admin.Event], error) {
 			page := in.page()
 			page.Newest = true
 			return paged(o.Events(c, by,

@@ -228,24 +228,22 @@ func decode(text []byte, field reflect.Value, patch bool, required []string) err
 
 // expected says what a value should have been.
 func expected(e *json.SemanticError) string {
-	what := "another value"
-	if e.GoType != nil {
-		t := e.GoType
-		for t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		switch t.Kind() {
-		case reflect.String:
-			what = "a string"
-		case reflect.Bool:
-			what = "true or false"
-		case reflect.Int, reflect.Int64:
-			what = "a whole number"
-		case reflect.Slice:
-			what = "an array"
-		case reflect.Struct, reflect.Map:
-			what = "an object"
-		}
+	what, t := "another value", e.GoType
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == nil:
+	case t.Kind() == reflect.String:
+		what = "a string"
+	case t.Kind() == reflect.Bool:
+		what = "true or false"
+	case t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
+		what = "a whole number"
+	case t.Kind() == reflect.Slice:
+		what = "an array"
+	case t.Kind() == reflect.Struct, t.Kind() == reflect.Map:
+		what = "an object"
 	}
 	name := e.JSONPointer.LastToken()
 	if name == "" {

@@ -236,10 +236,10 @@ func (c *Remote) refusal(s *Spec, status int, header http.Header, body []byte) e
 	if len(p.Errors) > 0 {
 		_, field, _ = strings.Cut(p.Errors[0].Location, ".")
 	}
-	switch {
-	case status == http.StatusUnauthorized:
+	switch status {
+	case http.StatusUnauthorized:
 		return fmt.Errorf("%s does not accept the access token: %s", c.Issuer, p.Detail)
-	case status == http.StatusTooManyRequests:
+	case http.StatusTooManyRequests:
 		return errors.New(p.Detail)
 	}
 	return admin.Refused(kind, s.Noun, field, p.Detail)

@@ -289,16 +289,17 @@ func (e Event) value(name string, names Names) (string, bool) {
 
 // credentials and ways say what a client comes to the token endpoint with, by its grant type.
 var (
-	credentials = map[string]string{
+	credentials = map[string]string{ // #nosec G101 -- words for people, not secrets
 		"authorization_code": "The code", "refresh_token": "The refresh token",
 		"client_credentials":                              "The request for a token of its own",
 		"urn:ietf:params:oauth:grant-type:device_code":    "The device code",
 		"urn:ietf:params:oauth:grant-type:jwt-bearer":     "The assertion",
 		"urn:ietf:params:oauth:grant-type:token-exchange": "The token to exchange",
 	}
-	ways = map[string]string{
+	ways = map[string]string{ // #nosec G101 -- as above
 		"authorization_code": "with its code", "refresh_token": "with its refresh token",
-		"client_credentials": "in its own name", "urn:ietf:params:oauth:grant-type:device_code": "with its device code",
+		"client_credentials":                              "in its own name",
+		"urn:ietf:params:oauth:grant-type:device_code":    "with its device code",
 		"urn:ietf:params:oauth:grant-type:jwt-bearer":     "with an assertion",
 		"urn:ietf:params:oauth:grant-type:token-exchange": "in exchange for another",
 	}

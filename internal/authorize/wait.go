@@ -96,7 +96,7 @@ func (e *Endpoint) askDue(tx *store.Tx, a *interaction.Authorization) (bool, err
 	w, asked, err := tx.Waiting(a.Client.ID, a.Person.ID)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		w, asked = new(store.Waiting), false
+		w = new(store.Waiting)
 	case err != nil:
 		return false, err
 	case !w.DismissedAt.IsZero() && !a.BegunAt.After(w.DismissedAt):

@@ -248,7 +248,7 @@ func (e *Endpoint) finish(v *visit, page pager) (web.Answer, error) {
 
 // refusal is the page that tells a person why an operation was refused. The menu beside it is the way on.
 func refusal(err *admin.Error) screen {
-	status := http.StatusBadRequest
+	var status int
 	switch err.Kind {
 	case admin.Forbidden:
 		status = http.StatusForbidden
@@ -256,6 +256,8 @@ func refusal(err *admin.Error) screen {
 		status = http.StatusNotFound
 	case admin.Conflict, admin.Stale:
 		status = http.StatusConflict
+	case admin.Invalid:
+		status = http.StatusBadRequest
 	}
 	return notDone(status, web.Sentence(err.Text(label)), "")
 }

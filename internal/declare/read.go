@@ -167,7 +167,7 @@ func (r *reader) value(v reflect.Value, node *yaml.Node, what string) {
 			return
 		}
 		v.SetBool(strings.EqualFold(node.Value, "true"))
-	case reflect.Int:
+	default: // reflect.Int: no member is of another kind
 		n, err := strconv.Atoi(node.Value)
 		if node.Kind != yaml.ScalarNode || node.Tag != "!!int" || err != nil {
 			r.fault(node.Line, "%s must be a number", what)

@@ -50,7 +50,8 @@ func Cause(err error) string {
 // postgresCause is Cause for PostgreSQL, without the key. What PostgreSQL answered comes first, because of several
 // addresses one may have answered and another not.
 func postgresCause(err error) string {
-	at, user, database, password, encrypted := "PostgreSQL", "", "", true, false
+	at, user, database := "PostgreSQL", "", ""
+	password, encrypted := true, false // whether there is one, and whether the connection is
 	var connect *pgconn.ConnectError
 	connecting := errors.As(err, &connect)
 	if connecting {
