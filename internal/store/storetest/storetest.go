@@ -3,7 +3,7 @@
 //	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) { … })
 //
 // SQLite is a file in the test's directory. PostgreSQL is the cluster that CARDEA_TEST_POSTGRES names, as a superuser;
-// each test gets a database, copied from a migrated one, that is dropped at its end. `make test` starts a cluster.
+// each test gets a database that is dropped at its end. Both are copied from a migrated one. `make test` starts a cluster.
 // PgBouncer is a separate pooler in front of such a database.
 package storetest
 
@@ -110,7 +110,9 @@ func New(t testing.TB, engine Engine) string {
 		return newPgBouncer(t, newPostgres(t, template))
 	default:
 		dsn := Bare(t, engine)
-		migrate(t, dsn)
+		if err := os.WriteFile(strings.TrimPrefix(dsn, "sqlite:"), migrated(t), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		return dsn
 	}
 }

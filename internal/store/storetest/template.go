@@ -22,6 +22,25 @@ const templateLock = 0x636172646561
 
 var making sync.Mutex // one caller at a time in this binary
 
+var lite []byte // a migrated SQLite file; nil: not made yet
+
+// migrated returns the content of the SQLite file that is copied for each test.
+func migrated(t testing.TB) []byte {
+	t.Helper()
+	making.Lock()
+	defer making.Unlock()
+	if lite == nil {
+		path := filepath.Join(t.TempDir(), "template.db")
+		migrate(t, "sqlite:"+path)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lite = content
+	}
+	return lite
+}
+
 // template returns the name of the migrated database from which those of the tests are copied, and creates it if it
 // does not exist. Its name contains a hash of the migrations, so that several working copies can share a cluster.
 func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
