@@ -194,20 +194,30 @@ func TestKeysAtURI(t *testing.T) {
 		s.Clock.Advance(2 * time.Hour)
 		a.ClientCredentials().Tokens()
 	})
-	t.Run("CA-12 hundreds of clients of one address with made-up assertions", func(t *testing.T) {
+	t.Run("CA-12 a thousand clients of one address with made-up assertions", func(t *testing.T) {
 		s := servertest.StartWeather(t, loopback, func(c *config.Config) {
 			c.Limits.Enabled, c.TrustedProxies = true, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		})
 		site := newKeySite(t, old)
 		from := func(address string) servertest.Tweak { return servertest.Header("X-Forwarded-For", address) }
 		answers := map[int]int{}
-		for i := range 300 {
-			a := signed(t, s, next,
-				func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/%d/jwks.json", site.URL, i) })
-			answers[ask(a, a.Assertion(header("kid", "made-up")), from("203.0.113.7")).Status]++
+		const clients = 1100
+		fetches := 0
+		for i := range clients {
+			a := signed(t, s, next, func(c *oauth.Client) {
+				c.Origin, c.ApprovedAt = oauth.ByRegistration, time.Time{}
+				c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/%d/jwks.json", site.URL, i)
+			})
+			reply := ask(a, a.Assertion(header("kid", "made-up")), from("203.0.113.7"))
+			answers[reply.Status]++
+			made := site.fetched()
+			if fetches += made; made > 0 && reply.Status == http.StatusTooManyRequests {
+				t.Errorf("%d fetches for client %d, which gets 429; want none", made, i)
+			}
 		}
-		if fetches := site.fetched(); fetches > 40 || answers[401] > 40 || answers[401]+answers[429] != 300 {
-			t.Errorf("%d fetches, answers %v", fetches, answers)
+		if fetches == 0 || fetches > 40 || answers[401] > 40 || answers[401]+answers[429] != clients {
+			t.Errorf("%d clients cause %d fetches and the answers %v; want 401 and 40 fetches at most, then 429",
+				clients, fetches, answers)
 		}
 		s.MayFault = true // 503 is expected here; every status is checked
 		// One network uses up the common budget; senders from other networks are still served.
@@ -220,7 +230,7 @@ func TestKeysAtURI(t *testing.T) {
 			}
 		}
 		if fetches := site.fetched(); fetches > 200 || answers[503] == 0 || answers[500] > 0 {
-			t.Errorf("%d fetches, answers %v", fetches, answers)
+			t.Errorf("%d fetches and the answers %v; want 200 fetches at most, 503 for the rest, and no fault", fetches, answers)
 		}
 		honest := agentOf(t, s, publish(t, nil))
 		if reply := honest.Get("/oauth2/authorize?"+honest.Authorization().Encode(), from("198.51.100.4")); reply.Status != http.StatusSeeOther {

@@ -131,6 +131,10 @@ func TestLogo(t *testing.T) {
 		if shown := show(t, consent(t, serve("image/jpeg", scans(200)))); shown.Status != http.StatusNotFound {
 			t.Errorf("one of 200 passes is shown: %d", shown.Status)
 		}
+		big := scans(25_000) // all that a logo may have, 250 KB
+		if shown := show(t, consent(t, serve("image/jpeg", big))); shown.Status != http.StatusNotFound {
+			t.Errorf("one of %d bytes is shown with status %d, want 404", len(big), shown.Status)
+		}
 	})
 	t.Run("a picture is made anew and served from here", func(t *testing.T) {
 		script := []byte("<script>alert(1)</script>")
