@@ -525,7 +525,7 @@ func TestLoginHint(t *testing.T) {
 	t.Run("AZ-38 line breaks", func(t *testing.T) {
 		page := s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("login_hint", "a\r\nX-Injected: 1")))
 		if !page.IsSignIn() || page.Header.Get("X-Injected") != "" {
-			t.Errorf("status %d, header %v", page.Status, page.Header)
+			t.Errorf("status is %d, want the sign-in page without X-Injected: %v", page.Status, page.Header)
 		}
 	})
 	t.Run("a hint longer than any e-mail address is ignored", func(t *testing.T) {
@@ -539,7 +539,7 @@ func TestLoginHint(t *testing.T) {
 	t.Run("AZ-49 ui_locales is ignored", func(t *testing.T) {
 		page := s.Browser(t).Authorize(s.Agent(t, c).Authorization(servertest.With("ui_locales", "../../etc/passwd")))
 		if !page.IsSignIn() {
-			t.Errorf("status %d %s", page.Status, page.Location)
+			t.Errorf("status is %d, want the sign-in page, Location %s", page.Status, page.Location)
 		}
 		s.Browser(t).
 			Authorize(s.Agent(t, c).Authorization(servertest.With("ui_locales", strings.Repeat("en ", 34_000)))).

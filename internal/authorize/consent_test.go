@@ -23,7 +23,7 @@ func TestConsentForm(t *testing.T) {
 		page := s.Browser(t).
 			Authorize(agent.Authorization(servertest.With("scope", both), servertest.With("prompt", "consent"))).SignIn(ada)
 		if !page.IsConsent() {
-			t.Fatalf("no consent page: %d %s", page.Status, page.Location)
+			t.Fatalf("status is %d, want the consent page, Location %q", page.Status, page.Location)
 		}
 		return agent, page
 	}
@@ -77,7 +77,7 @@ func TestConsentForm(t *testing.T) {
 		page.Submit(form, allow).Refused("invalid_scope")
 		limit("mcp:tools:weather")
 		if tokens := agent.Exchange(page.Submit(form, allow).Code()).Tokens(); tokens.Scope != "mcp:tools:weather" {
-			t.Errorf("scope %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "mcp:tools:weather")
 		}
 	})
 	t.Run("CN-01 posted by another site", func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestConsentForm(t *testing.T) {
 			form.Set("decision", "allow")
 			answer := page.Browser.Get("/consent?"+form.Encode(), servertest.Method(method))
 			if answer.Status != status || answer.Location != "" {
-				t.Errorf("status %d, Location %q", answer.Status, answer.Location)
+				t.Errorf("status is %d, want %d, Location %q", answer.Status, status, answer.Location)
 			}
 			if after := len(s.Events("authorize.code")); after != codes {
 				t.Error("a code was issued")
@@ -139,7 +139,7 @@ func TestConsentForm(t *testing.T) {
 		tokens := agent.Exchange(page.Allow("mcp:tools:weather", "mcp:tools:email:send", "mcp:*",
 			"admin").Code()).Tokens()
 		if tokens.Scope != "mcp:tools:weather" {
-			t.Errorf("scope is %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "mcp:tools:weather")
 		}
 	})
 	t.Run("CN-20 denied, then approved", func(t *testing.T) {
@@ -211,15 +211,15 @@ func TestConsentForm(t *testing.T) {
 				servertest.With("prompt", "consent"))).SignIn(ada)
 		again := page.Allow("offline_access")
 		if again.Status != http.StatusBadRequest || !again.IsConsent() || !strings.Contains(visible(again.Body), "Tick at least one more permission") {
-			t.Fatalf("status %d, Location %q", again.Status, again.Location)
+			t.Fatalf("status is %d, want %d, Location %q", again.Status, http.StatusBadRequest, again.Location)
 		}
 		for _, i := range again.Form("decision").Inputs {
 			if i.Name == "scope" && i.Checked != (i.Value == "offline_access") {
-				t.Errorf("%s is ticked: %v", i.Value, i.Checked)
+				t.Errorf("the scope %s is ticked: %v, want %v", i.Value, i.Checked, !i.Checked)
 			}
 		}
 		if tokens := agent.Exchange(again.Allow("mcp:tools:weather").Code()).Tokens(); tokens.Scope != "mcp:tools:weather" || tokens.Refresh != "" {
-			t.Errorf("%+v", tokens)
+			t.Errorf("tokens are %+v, want the scope mcp:tools:weather without a refresh token", tokens)
 		}
 	})
 	t.Run("D6 a resource without scopes is connected to", func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestRememberedConsent(t *testing.T) {
 		agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 		agent.Connect(browser, ada, with("scope", both))
 		if tokens := agent.Exchange(browser.Authorize(agent.Authorization(weather)).Code()).Tokens(); tokens.Scope != "mcp:tools:weather" {
-			t.Errorf("scope is %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "mcp:tools:weather")
 		}
 	})
 
@@ -357,12 +357,12 @@ func TestRememberedConsent(t *testing.T) {
 			"approved": true, "approved_at": 1,
 		})
 		if reply.Status != http.StatusCreated {
-			t.Fatalf("status %d: %s", reply.Status, reply.Body)
+			t.Fatalf("status is %d, want %d: %s", reply.Status, http.StatusCreated, reply.Body)
 		}
 		agent.Connect(browser, ada)
 		page := browser.Authorize(agent.Authorization())
 		if !page.IsConsent() || !strings.Contains(visible(page.Body), "nverified") {
-			t.Errorf("status %d %s", page.Status, page.Location)
+			t.Errorf("status is %d, want the consent page, Location %s", page.Status, page.Location)
 		}
 	})
 	t.Run("CN-28 the same client on a second device", func(t *testing.T) {
@@ -372,7 +372,7 @@ func TestRememberedConsent(t *testing.T) {
 		a.Register(nil)
 		b.Register(nil)
 		if a.ClientID != b.ClientID {
-			t.Fatalf("two clients: %s and %s", a.ClientID, b.ClientID)
+			t.Fatalf("the same metadata made two clients, %s and %s, want one", a.ClientID, b.ClientID)
 		}
 		first := a.Connect(s.Browser(t), ada)
 		second := b.Connect(s.Browser(t), ada)
@@ -409,11 +409,11 @@ func TestConsentPage(t *testing.T) {
 			"policy_uri": "https://tracker.example/policy",
 		})
 		if reply.Status != http.StatusCreated {
-			t.Fatalf("status %d: %s", reply.Status, reply.Body)
+			t.Fatalf("status is %d, want %d: %s", reply.Status, http.StatusCreated, reply.Body)
 		}
 		page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", both))).SignIn(ada)
 		if !page.IsConsent() {
-			t.Fatalf("status %d", page.Status)
+			t.Fatalf("status is %d, want the consent page", page.Status)
 		}
 		return page
 	}
@@ -455,13 +455,13 @@ func TestConsentPage(t *testing.T) {
 		}
 		form := page.Form("decision")
 		if got := form.Options("scope"); !slices.Equal(got, strings.Fields(both)) {
-			t.Errorf("the checkboxes are %q", got)
+			t.Errorf("the checkboxes are %q, want those of %q", got, both)
 		}
 		if got := form.Values()["scope"]; !slices.Equal(got, strings.Fields(both)) {
-			t.Errorf("ticked are %q", got)
+			t.Errorf("ticked are %q, want those of %q", got, both)
 		}
 		if got := form.Options("decision"); !slices.Contains(got, "allow") || !slices.Contains(got, "deny") {
-			t.Errorf("the buttons are %q", got)
+			t.Errorf("the buttons are %q, want allow and deny among them", got)
 		}
 		if strings.Contains(text, "this computer") {
 			t.Errorf("a loopback warning for an agent on the web:\n%s", text)
@@ -470,7 +470,7 @@ func TestConsentPage(t *testing.T) {
 	t.Run("CN-17 a warning only for loopback", func(t *testing.T) {
 		page := show(t, "Local Agent", "http://127.0.0.1/callback")
 		if text := visible(page.Body); !strings.Contains(text, "this computer") {
-			t.Errorf("no warning:\n%s", text)
+			t.Errorf("the page does not name this computer as where the application is:\n%s", text)
 		}
 	})
 	t.Run("CN-18 framing", func(t *testing.T) {
@@ -479,7 +479,7 @@ func TestConsentPage(t *testing.T) {
 			t.Errorf("Content-Security-Policy is %q", policy)
 		}
 		if got := page.Header.Get("X-Frame-Options"); got != "DENY" {
-			t.Errorf("X-Frame-Options is %q", got)
+			t.Errorf("X-Frame-Options is %q, want %q", got, "DENY")
 		}
 	})
 	t.Run("CN-29 form-action does not hold back the answer", func(t *testing.T) {

@@ -25,17 +25,18 @@ func TestMethods(t *testing.T) {
 		codes := len(s.Events("authorize.code"))
 		page := browser.Authorize(agent.Authorization(), servertest.Method(http.MethodHead))
 		if page.Status != http.StatusOK || page.Header.Get("Location") != "" || page.Header.Get("Set-Cookie") != "" || page.Body != "" {
-			t.Errorf("status %d, Location %q", page.Status, page.Header.Get("Location"))
+			t.Errorf("status is %d, want %d, Location %q", page.Status, http.StatusOK, page.Header.Get("Location"))
 		}
 		if after := len(s.Events("authorize.code")); after != codes {
-			t.Errorf("%d codes were issued", after-codes)
+			t.Errorf("%d codes were issued, want none", after-codes)
 		}
 	})
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodTrace, http.MethodPatch} {
 		t.Run("AZ-54 "+method, func(t *testing.T) {
 			page := browser.Authorize(agent.Authorization(), servertest.Method(method))
 			if page.Status != http.StatusMethodNotAllowed || page.Header.Get("Allow") != "GET, HEAD, POST" {
-				t.Errorf("status %d, Allow %q", page.Status, page.Header.Get("Allow"))
+				t.Errorf("status is %d, want %d, Allow %q",
+					page.Status, http.StatusMethodNotAllowed, page.Header.Get("Allow"))
 			}
 		})
 	}
@@ -72,12 +73,12 @@ func TestCookies(t *testing.T) {
 		signedIn := page.Submit(page.Form("password"), servertest.With("email", ada.Email),
 			servertest.With("password", ada.Password))
 		if !signedIn.IsConsent() {
-			t.Fatalf("status %d", signedIn.Status)
+			t.Fatalf("status is %d, want the consent page", signedIn.Status)
 		}
 		reply := s.Agent(t, nil).Get("/login")
 		cookies := reply.Header.Values("Set-Cookie")
 		if len(cookies) == 0 {
-			t.Fatal("no cookie")
+			t.Fatal("the answer sets no cookie, want one")
 		}
 		for _, cookie := range cookies {
 			for _, attribute := range []string{"HttpOnly", "SameSite=Lax", "Path=/"} {
@@ -116,7 +117,7 @@ func TestErrorPage(t *testing.T) {
 			page := s.Browser(t).Authorize(params)
 			page.ErrorPage(http.StatusBadRequest)
 			if strings.Contains(page.Body, "<img src=x") || strings.Contains(page.Body, "<script") {
-				t.Errorf("not escaped:\n%s", page.Body)
+				t.Errorf("the page has markup of the request, want it escaped:\n%s", page.Body)
 			}
 		})
 	}
@@ -141,7 +142,7 @@ func TestErrorPage(t *testing.T) {
 			switch page.Status {
 			case http.StatusBadRequest, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
 			default:
-				t.Errorf("%d bytes: status %d", size, page.Status)
+				t.Errorf("status is %d for %d bytes, want 400, 414 or 431", page.Status, size)
 			}
 		}
 	})
@@ -161,10 +162,10 @@ func TestRedirectAfterCredentials(t *testing.T) {
 	t.Run("AZ-58 sign-in and consent redirect with 303", func(t *testing.T) {
 		consent := page.SignIn(ada) // a 307 or 308 on the way fails the test
 		if !consent.IsConsent() {
-			t.Fatalf("status %d", consent.Status)
+			t.Fatalf("status is %d, want the consent page", consent.Status)
 		}
 		if answer := consent.Allow(); answer.Status != http.StatusSeeOther && answer.Status != http.StatusFound {
-			t.Errorf("status %d", answer.Status)
+			t.Errorf("status is %d, want %d", answer.Status, http.StatusSeeOther)
 		}
 	})
 }
@@ -181,7 +182,7 @@ func TestCode(t *testing.T) {
 		for range n {
 			code := oauth.NewSecret(oauth.CodePrefix)
 			if seen[code] {
-				t.Fatalf("%s twice", code)
+				t.Fatalf("the code %s was issued twice", code)
 			}
 			seen[code] = true
 			for i, b := range secretBytes(t, code) {
@@ -233,7 +234,7 @@ func TestInteraction(t *testing.T) {
 	t.Run("AZ-64 the consent page in another browser", func(t *testing.T) {
 		page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada)
 		if !page.IsConsent() {
-			t.Fatalf("status %d", page.Status)
+			t.Fatalf("status is %d, want the consent page", page.Status)
 		}
 		other := s.Browser(t)
 		other.Get("/login").SignIn(eve)
@@ -326,7 +327,7 @@ func TestRefusalForPrograms(t *testing.T) {
 	reply := agent.Get("/oauth2/authorize?"+query, servertest.Header("Accept", "application/json"))
 	reply.Refused(http.StatusBadRequest, "invalid_client")
 	if location := reply.Header.Get("Location"); location != "" {
-		t.Errorf("it leads to %s", location)
+		t.Errorf("the answer leads to %s, want no Location", location)
 	}
 	for _, accept := range []string{"", "*/*", "text/html,application/json;q=0.9"} {
 		s.Browser(t).Get("/oauth2/authorize?"+query, servertest.Header("Accept", accept)).
@@ -348,7 +349,7 @@ func TestRefusedPagesAreRecorded(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			before := len(s.Events(action))
 			if page := s.Browser(t).Get(path); page.Status < 400 {
-				t.Errorf("status %d", page.Status)
+				t.Errorf("status is %d, want 400 or more", page.Status)
 			}
 			events := s.Events(action)
 			if len(events) != before+1 || events[0].Outcome != "refused" {

@@ -105,7 +105,7 @@ func TestConsentView(t *testing.T) {
 			"You allowed before: ")
 		if fresh < 0 || before < fresh || !strings.Contains(said, "Allow Claude Code to do more at Weather ?") ||
 			strings.Index(said, "Send e-mail") > before || strings.Index(said, "Look up forecasts") < before {
-			t.Error(said)
+			t.Errorf("the page says:\n%s", said)
 		}
 		if !strings.Contains(page[strings.LastIndex(page, "<details"):], `value="mcp:tools:weather" checked`) {
 			t.Error("what was allowed before is not folded away, or not ticked")
@@ -160,7 +160,7 @@ func TestConsentView(t *testing.T) {
 		c := consent
 		c.Client, c.Resource.Name, c.Scopes = &interaction.ClientCard{Name: "\u200b\u3164"}, "", nil
 		if said := webtest.Text(webtest.Show(t, c)); !strings.Contains(said, "Allow An unnamed application to use an MCP server?") {
-			t.Error(said)
+			t.Errorf("the page says:\n%s", said)
 		}
 	})
 }

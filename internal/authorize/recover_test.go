@@ -48,7 +48,7 @@ func TestTabs(t *testing.T) {
 			})
 			for i := range pages {
 				if !pages[i].IsSignIn() {
-					t.Fatalf("tab %d: status %d", i, pages[i].Status)
+					t.Fatalf("tab %d: status is %d, want the sign-in page", i, pages[i].Status)
 				}
 				pages[i] = pages[i].SignIn(ada)
 			}
@@ -60,7 +60,7 @@ func TestTabs(t *testing.T) {
 			browser := s.Browser(t)
 			for _, page := range atOnce(8, func(int) *servertest.Page { return browser.Get("/login") }) {
 				if signedIn := page.SignIn(ada); signedIn.Status != http.StatusOK || signedIn.IsSignIn() {
-					t.Errorf("status %d:\n%s", signedIn.Status, visible(signedIn.Body))
+					t.Errorf("status is %d, want %d:\n%s", signedIn.Status, http.StatusOK, visible(signedIn.Body))
 				}
 			}
 		})
@@ -70,7 +70,7 @@ func TestTabs(t *testing.T) {
 			s.Update(func(tx *store.Tx) error { return tx.EndSessions(ada.ID) })
 			again := page.Allow().SignIn(ada)
 			if !again.IsConsent() {
-				t.Fatalf("status %d, Location %q", again.Status, again.Location)
+				t.Fatalf("status is %d, want the consent page, Location %q", again.Status, again.Location)
 			}
 			agent.Exchange(again.Allow().Code()).Tokens()
 		})
@@ -123,7 +123,7 @@ func TestSameDecisionAgain(t *testing.T) {
 			first := page.Allow()
 			s.Clock.Advance(10 * time.Second)
 			if second := page.Allow(); second.Location != first.Location {
-				t.Errorf("two redirects:\n%s\n%s", first.Location, second.Location)
+				t.Errorf("the second answer leads to\n%s, want as the first\n%s", second.Location, first.Location)
 			}
 			agent.Exchange(first.Code()).Tokens()
 		})
@@ -131,7 +131,7 @@ func TestSameDecisionAgain(t *testing.T) {
 			agent, page := asked(t)
 			first := page.Allow()
 			if second := page.Follow(page.URL).Allow(); second.Location != first.Location {
-				t.Errorf("two redirects:\n%s\n%s", first.Location, second.Location)
+				t.Errorf("the second answer leads to\n%s, want as the first\n%s", second.Location, first.Location)
 			}
 			agent.Exchange(first.Code()).Tokens()
 		})
@@ -175,7 +175,7 @@ func TestSameDecisionAgain(t *testing.T) {
 			code := page.Allow("mcp:tools:weather").Code()
 			said(t, page.Allow(), http.StatusBadRequest, "You have already allowed this")
 			if tokens := agent.Exchange(code).Tokens(); tokens.Scope != "mcp:tools:weather" {
-				t.Errorf("scope %q", tokens.Scope)
+				t.Errorf("scope is %q, want %q", tokens.Scope, "mcp:tools:weather")
 			}
 		})
 		t.Run("D18 Deny twice", func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestSameDecisionAgain(t *testing.T) {
 			first, second := page.Deny(), page.Deny()
 			first.Refused("access_denied")
 			if second.Location != first.Location {
-				t.Errorf("two redirects:\n%s\n%s", first.Location, second.Location)
+				t.Errorf("the second answer leads to\n%s, want as the first\n%s", second.Location, first.Location)
 			}
 			if after := len(s.Events("authorize.consent")); after != events+1 {
 				t.Errorf("%d events, want 1", after-events)
@@ -217,7 +217,7 @@ func TestSameDecisionAgain(t *testing.T) {
 			consent := "/consent?request=" + page.Form("password").Values().Get("request")
 			first := page.SignIn(ada)
 			if second := first.Follow(consent); second.Location != first.Location {
-				t.Errorf("two redirects:\n%s\n%s", first.Location, second.Location)
+				t.Errorf("the second answer leads to\n%s, want as the first\n%s", second.Location, first.Location)
 			}
 			agent.Exchange(first.Code()).Tokens()
 			said(t, first.Follow(consent), http.StatusOK, "You have already allowed this")
@@ -252,12 +252,12 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 			}
 			t.Run("the session ends", func(t *testing.T) {
 				if _, page := meanwhile(t, func(tx *store.Tx, _ string) error { return tx.EndSessions(ada.ID) }); !page.IsSignIn() {
-					t.Errorf("status %d, Location %q", page.Status, page.Location)
+					t.Errorf("status is %d, want the sign-in page, Location %q", page.Status, page.Location)
 				}
 			})
 			t.Run("the resource is deleted", func(t *testing.T) {
 				if _, page := meanwhile(t, func(tx *store.Tx, id string) error { return tx.DeleteResource(id) }); strings.Contains(page.Location, "code=") {
-					t.Errorf("Location %q", page.Location)
+					t.Errorf("Location is %q, want none with a code", page.Location)
 				}
 			})
 			t.Run("the resource loses a scope", func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 					return tx.UpdateResource(resource)
 				})
 				if tokens := agent.Exchange(page.Code()).Tokens(); tokens.Scope != "mcp:tools:weather" {
-					t.Errorf("scope %q", tokens.Scope)
+					t.Errorf("scope is %q, want %q", tokens.Scope, "mcp:tools:weather")
 				}
 			})
 			t.Run("the client is bound to another resource", func(t *testing.T) {
@@ -280,13 +280,13 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 					return tx.UpdateClient(&changed)
 				})
 				if strings.Contains(page.Location, "code=") {
-					t.Errorf("Location %q", page.Location)
+					t.Errorf("Location is %q, want none with a code", page.Location)
 				}
 				s.Update(func(tx *store.Tx) error { return tx.UpdateClient(c.Client) })
 			})
 			t.Run("the account is disabled", func(t *testing.T) {
 				if _, page := meanwhile(t, func(tx *store.Tx, _ string) error { return tx.DisableUser(ada.ID) }); !page.IsSignIn() {
-					t.Errorf("status %d, Location %q", page.Status, page.Location)
+					t.Errorf("status is %d, want the sign-in page, Location %q", page.Status, page.Location)
 				}
 			})
 		})
@@ -335,7 +335,7 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 			t.Run(name+", "+who, func(t *testing.T) {
 				page := s.Browser(t).Authorize(s.Agent(t, c.Client).Authorization(fault.tweak))
 				if page.Location != "" {
-					t.Fatalf("sent on to %s", page.Location)
+					t.Fatalf("the answer leads to %s, want a page", page.Location)
 				}
 				page.ReturnPage(http.StatusBadRequest, fault.code, c.named)
 			})
@@ -451,10 +451,10 @@ func TestTooOld(t *testing.T) {
 				page.ErrorPage(http.StatusBadRequest)
 				consent := page.Follow(again(t, page))
 				if !consent.IsConsent() {
-					t.Fatalf("status %d:\n%s", consent.Status, visible(consent.Body))
+					t.Fatalf("status is %d, want the consent page:\n%s", consent.Status, visible(consent.Body))
 				}
 				if tokens := agent.Exchange(consent.Allow().Code()).Tokens(); tokens.Scope != both {
-					t.Errorf("scope %q", tokens.Scope)
+					t.Errorf("scope is %q, want %q", tokens.Scope, both)
 				}
 			})
 			t.Run("Allow, "+name, func(t *testing.T) {
@@ -504,7 +504,8 @@ func TestPostFromAnotherSite(t *testing.T) {
 			params := agent.Authorization(servertest.With("state", "a b&c=\xff"), consentAnew)
 			reply := s.Agent(t, nil).Post(path, params, foreign...)
 			if reply.Status != http.StatusSeeOther || len(reply.Header.Values("Set-Cookie")) > 0 {
-				t.Fatalf("status %d, Set-Cookie %q", reply.Status, reply.Header.Values("Set-Cookie"))
+				t.Fatalf("status is %d, want %d, Set-Cookie %q",
+					reply.Status, http.StatusSeeOther, reply.Header.Values("Set-Cookie"))
 			}
 			u, err := url.Parse(reply.Header.Get("Location"))
 			if err != nil || u.Path != "/oauth2/authorize" || u.Query().Encode() != params.Encode() {
@@ -512,7 +513,7 @@ func TestPostFromAnotherSite(t *testing.T) {
 			}
 			page := browser.Authorize(u.Query(), servertest.Header("Sec-Fetch-Site", "cross-site"))
 			if !page.IsConsent() {
-				t.Fatalf("status %d, Location %q", page.Status, page.Location)
+				t.Fatalf("status is %d, want the consent page, Location %q", page.Status, page.Location)
 			}
 			agent.Exchange(page.Allow().Code()).Tokens()
 		})
@@ -520,7 +521,8 @@ func TestPostFromAnotherSite(t *testing.T) {
 			reply := s.Agent(t, nil).
 				Post(path, agent.Authorization(), servertest.Header("Origin", "https://evil.example"))
 			if reply.Status != http.StatusSeeOther || len(reply.Header.Values("Set-Cookie")) > 0 {
-				t.Errorf("status %d, Set-Cookie %q", reply.Status, reply.Header.Values("Set-Cookie"))
+				t.Errorf("status is %d, want %d, Set-Cookie %q",
+					reply.Status, http.StatusSeeOther, reply.Header.Values("Set-Cookie"))
 			}
 		})
 		t.Run("too long to be a GET, "+path, func(t *testing.T) {
@@ -532,7 +534,7 @@ func TestPostFromAnotherSite(t *testing.T) {
 				servertest.Header("Origin", "https://app.example.com"),
 				servertest.Header("Sec-Fetch-Site", "same-site"))
 			if !page.IsConsent() {
-				t.Errorf("status %d, Location %q", page.Status, page.Location)
+				t.Errorf("status is %d, want the consent page, Location %q", page.Status, page.Location)
 			}
 		})
 	}
@@ -559,11 +561,11 @@ func TestHintOfAnotherPerson(t *testing.T) {
 		}
 		signIn := page.Follow("/login?request=" + request(t, page))
 		if values := signIn.Form("password").Values(); values.Get("email") != eve.Email {
-			t.Errorf("the form names %q", values.Get("email"))
+			t.Errorf("the form names %q, want %q", values.Get("email"), eve.Email)
 		}
 		claims := servertest.Claims(t, agent.Exchange(signIn.SignIn(eve).Allow().Code()).Tokens().Access)
 		if claims.Subject != eve.ID {
-			t.Errorf("sub is %s", claims.Subject)
+			t.Errorf("sub is %s, want %s", claims.Subject, eve.ID)
 		}
 	})
 	t.Run("another, and prompt none", func(t *testing.T) {
@@ -609,7 +611,7 @@ func TestCookiesThatAreNotKept(t *testing.T) {
 		other := s.Browser(t).Get(page.URL)
 		other.ErrorPage(http.StatusForbidden)
 		if !strings.Contains(visible(other.Body), "allow cookies") {
-			t.Error(visible(other.Body))
+			t.Errorf("the page does not say to allow cookies:\n%s", visible(other.Body))
 		}
 	})
 	t.Run("not that of the session", func(t *testing.T) {
@@ -620,14 +622,14 @@ func TestCookiesThatAreNotKept(t *testing.T) {
 		browser.SetCookie(session, "")
 		again := page.Follow(consent)
 		if !again.IsSignIn() || !strings.Contains(visible(again.Body), "did not keep the cookie") {
-			t.Errorf("status %d:\n%s", again.Status, visible(again.Body))
+			t.Errorf("status is %d, want the sign-in page:\n%s", again.Status, visible(again.Body))
 		}
 		if plain := browser.Get("/consent?request=" + sealed); !plain.IsSignIn() || strings.Contains(visible(plain.Body), "did not keep") {
-			t.Errorf("status %d:\n%s", plain.Status, visible(plain.Body))
+			t.Errorf("status is %d, want the sign-in page:\n%s", plain.Status, visible(plain.Body))
 		}
 		s.Clock.Advance(2 * time.Minute)
 		if late := browser.Get(consent); !late.IsSignIn() || strings.Contains(visible(late.Body), "did not keep") {
-			t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
+			t.Errorf("status is %d, want the sign-in page:\n%s", late.Status, visible(late.Body))
 		}
 		agent.Exchange(again.SignIn(ada).Allow().Code()).Tokens()
 	})
@@ -657,7 +659,7 @@ func TestRedirectsAreShort(t *testing.T) {
 		t.Errorf("the consent page of %d scopes and a state of 1,000 characters has an address of %d", n, got)
 	}
 	if tokens := agent.Exchange(consent.Allow().Code()).Tokens(); len(strings.Fields(tokens.Scope)) != n {
-		t.Errorf("%d scopes were granted", len(strings.Fields(tokens.Scope)))
+		t.Errorf("%d scopes were granted, want %d", len(strings.Fields(tokens.Scope)), n)
 	}
 	t.Run("scopes that no list has and no address can carry", func(t *testing.T) {
 		any := s.Resource("https://any.example.com/mcp", "mcp:*")

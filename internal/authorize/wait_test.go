@@ -42,7 +42,7 @@ func (i *inbox) registered(t *testing.T, name, redirectURI string) *servertest.A
 	agent := i.Agent(t, nil)
 	agent.RedirectURI = redirectURI
 	if reply := agent.Register(map[string]any{"client_name": name, "redirect_uris": []string{redirectURI}, "token_endpoint_auth_method": "none"}); reply.Status != http.StatusCreated {
-		t.Fatalf("status %d: %s", reply.Status, reply.Body)
+		t.Fatalf("status is %d, want %d: %s", reply.Status, http.StatusCreated, reply.Body)
 	}
 	return agent
 }
@@ -61,7 +61,7 @@ func waits(t *testing.T, page *servertest.Page) {
 			visible(page.Body))
 	}
 	if got := page.Header.Get("Refresh"); got != "5" {
-		t.Errorf("Refresh is %q", got)
+		t.Errorf("Refresh is %q, want %q", got, "5")
 	}
 	if page.IsConsent() {
 		t.Error("the page lets the person decide")
@@ -113,7 +113,7 @@ func TestWaiting(t *testing.T) {
 			must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, agent.ClientID))
 			consent := again(page)
 			if !consent.IsConsent() {
-				t.Fatalf("status %d:\n%s", consent.Status, visible(consent.Body))
+				t.Fatalf("status is %d, want the consent page:\n%s", consent.Status, visible(consent.Body))
 			}
 			agent.Exchange(consent.Allow().Code()).Tokens()
 			if n := must[int](t)(i.operations.WaitingCount(t.Context(), i.by)); n != 0 {
@@ -146,13 +146,15 @@ func TestWaiting(t *testing.T) {
 				page := i.asks(t, approved, i.ada)
 				i.Clock.Advance(interaction.Lifetime)
 				if late := again(page); !strings.Contains(late.Body, "too old") {
-					t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
+					t.Errorf("the page of status %d does not say that it is too late:\n%s",
+						late.Status, visible(late.Body))
 				}
 				agent := i.registered(t, "Agent", "https://three.example/callback")
 				page = i.asks(t, agent, i.ada)
 				i.Clock.Advance(interaction.WaitingLifetime)
 				if late := again(page); !strings.Contains(late.Body, "within 24 hours") {
-					t.Errorf("status %d:\n%s", late.Status, visible(late.Body))
+					t.Errorf("the page of status %d does not say that it is too late:\n%s",
+						late.Status, visible(late.Body))
 				}
 			})
 		t.Run("dismissed", func(t *testing.T) {
@@ -224,7 +226,7 @@ func TestApprovedForSome(t *testing.T) {
 			tokens = agent.Refresh(tokens.Refresh).Tokens() // what was allowed stays
 			guard := i.Agent(t, i.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
 			if !guard.Active(tokens.Access) {
-				t.Error("the grant ended")
+				t.Error("the access token is not active, want the grant to stay")
 			}
 		})
 		t.Run("once", func(t *testing.T) {
@@ -256,7 +258,7 @@ func TestApprovedForSome(t *testing.T) {
 				admin.Approval{Once: new(i.ada.ID)}))
 			page = again(page)
 			if first, second := page.Allow().Code(), page.Allow().Code(); first != second {
-				t.Error("another code")
+				t.Error("allowing again gives another code, want the same")
 			}
 		})
 		t.Run("an approval for one time that is too old", func(t *testing.T) {
@@ -305,7 +307,7 @@ func TestApprovedForSome(t *testing.T) {
 				map[string]any{"client_id": agent.ClientID, "client_name": "Agent",
 					"redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "client_secret_basic"})
 			if reply.Status != http.StatusOK {
-				t.Fatalf("status %d: %s", reply.Status, reply.Body)
+				t.Fatalf("status is %d, want %d: %s", reply.Status, http.StatusOK, reply.Body)
 			}
 			waits(t, i.asks(t, agent, i.ada))
 		})
@@ -316,16 +318,17 @@ func TestApprovedForSome(t *testing.T) {
 		t.Run("an approval is withdrawn", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://withdrawn.example/callback")
 			if got := state(t, agent.ClientID); got != admin.StateUnverified {
-				t.Errorf("state %q", got)
+				t.Errorf("state is %q, want %q", got, admin.StateUnverified)
 			}
 			page := i.asks(t, agent, i.ada)
 			if got := state(t, agent.ClientID); got != admin.StateWaiting {
-				t.Errorf("state %q", got)
+				t.Errorf("state is %q, want %q", got, admin.StateWaiting)
 			}
 			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: new("staff")}))
 			approved := must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, agent.ClientID))
 			if approved.State != admin.StateApproved || len(approved.ApprovedFor) != 1 || approved.ApprovedFor[0] != "staff" {
-				t.Errorf("state %q for %v", approved.State, approved.ApprovedFor)
+				t.Errorf("state is %q for %v, want %q for staff",
+					approved.State, approved.ApprovedFor, admin.StateApproved)
 			}
 			tokens := agent.Exchange(again(page).Allow().Code()).Tokens()
 			unapprove := func(terms admin.Withdrawal) admin.Unapproval {
@@ -342,16 +345,17 @@ func TestApprovedForSome(t *testing.T) {
 			waits(t, i.asks(t, agent, i.ada))
 			tokens = agent.Refresh(tokens.Refresh).Tokens() // what was allowed stays
 			if done := unapprove(admin.Withdrawal{EndGrants: true}); done.Grants != 1 || done.State != admin.StateWaiting {
-				t.Errorf("with grants: %d, state %q", done.Grants, done.State)
+				t.Errorf("%d grants ended and the state is %q, want 1 and %q",
+					done.Grants, done.State, admin.StateWaiting)
 			}
 			agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, "invalid_grant")
 			must[admin.Block](t)(i.operations.BlockClient(t.Context(), i.by, agent.ClientID, admin.BlockTerms{}))
 			if got := state(t, agent.ClientID); got != admin.StateBlocked {
-				t.Errorf("state %q", got)
+				t.Errorf("state is %q, want %q", got, admin.StateBlocked)
 			}
 			must[admin.Client](t)(i.operations.DisableClient(t.Context(), i.by, agent.ClientID))
 			if got := state(t, agent.ClientID); got != admin.StateDisabled {
-				t.Errorf("state %q", got)
+				t.Errorf("state is %q, want %q", got, admin.StateDisabled)
 			}
 		})
 		t.Run("what is approved is what was looked at", func(t *testing.T) {
@@ -368,13 +372,13 @@ func TestApprovedForSome(t *testing.T) {
 			}
 			metadata["client_id"], metadata["client_name"] = agent.ClientID, "Claude"
 			if reply := agent.Registration(http.MethodPut, metadata); reply.Status != http.StatusOK {
-				t.Fatalf("status %d: %s", reply.Status, reply.Body)
+				t.Fatalf("status is %d, want %d: %s", reply.Status, http.StatusOK, reply.Body)
 			}
 			refusedAs := func(kind admin.Kind, a admin.Approval) {
 				t.Helper()
 				_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, a)
 				if refused := (*admin.Error)(nil); !errors.As(err, &refused) || refused.Kind != kind {
-					t.Errorf("%+v: %v", a, err)
+					t.Errorf("%+v is answered with %v, want an error of the kind %v", a, err, kind)
 				}
 			}
 			refusedAs(admin.Stale, admin.Approval{Seen: seen})
@@ -444,15 +448,16 @@ func TestBlocked(t *testing.T) {
 		block := must[admin.Block](t)(i.operations.BlockClient(t.Context(), i.by, agent.ClientID,
 			admin.BlockTerms{Reason: "phishing"}))
 		if block.GrantsEnded != 1 || len(block.Sites) != 1 || block.Sites[0] != "evil.example" {
-			t.Errorf("%+v", block)
+			t.Errorf("the block is %+v, want one grant ended and the site evil.example", block)
 		}
 		t.Run("its tokens end at once, and those of its siblings", func(t *testing.T) {
 			for a, live := range map[*servertest.Agent]bool{agent: false, sibling: false, honest: true, native: true} {
 				if got := guard.Active(tokens[a].Access); got != live {
-					t.Errorf("%s: active %v", a.RedirectURI, got)
+					t.Errorf("the token of %s is active: %v, want %v", a.RedirectURI, got, live)
 				}
 				if reply := a.Refresh(tokens[a].Refresh); (reply.Status == http.StatusOK) != live {
-					t.Errorf("%s: status %d: %s", a.RedirectURI, reply.Status, reply.Body)
+					t.Errorf("a refresh of %s has status %d, want success: %v: %s",
+						a.RedirectURI, reply.Status, live, reply.Body)
 				}
 			}
 		})
@@ -497,7 +502,7 @@ func TestBlocked(t *testing.T) {
 				t.Error("it was blocked twice")
 			}
 			if _, err := i.operations.ApproveClient(t.Context(), i.by, agent.ClientID); err == nil {
-				t.Error("it was approved")
+				t.Error("the client was approved, want an error")
 			}
 			must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, sibling.ClientID))
 			if !guard.Active(tokens[sibling].Access) {

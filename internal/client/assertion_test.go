@@ -96,7 +96,7 @@ func TestAssertion(t *testing.T) {
 			for _, kid := range []string{"", "2030-01"} {
 				a := signed(t, s, servertest.NewKey(t, kid, alg))
 				if got := a.ClientCredentials().Tokens().Scope; got != weather {
-					t.Errorf("scope %q", got)
+					t.Errorf("scope is %q, want %q", got, weather)
 				}
 			}
 		})
@@ -137,7 +137,7 @@ func TestAssertion(t *testing.T) {
 	t.Run("the event names the client", func(t *testing.T) {
 		refused(t, s, ask(a, a.Assertion(claim("exp", 1))), "expired")
 		if event := s.Events("token.request")[0]; event.ClientID != a.ClientID {
-			t.Errorf("client_id %q", event.ClientID)
+			t.Errorf("client_id is %q, want %q", event.ClientID, a.ClientID)
 		}
 	})
 }
@@ -467,7 +467,7 @@ func TestAssertionEndpoints(t *testing.T) {
 			t.Error("the tokens are not active")
 		}
 		if reply := a.Revoke(second.Refresh); reply.Status != http.StatusOK {
-			t.Errorf("status %d: %s", reply.Status, reply.Body)
+			t.Errorf("status is %d, want %d: %s", reply.Status, http.StatusOK, reply.Body)
 		}
 		if a.Active(second.Access) {
 			t.Error("the grant was not revoked")
@@ -496,7 +496,7 @@ func TestAssertionEndpoints(t *testing.T) {
 		tokens := a.ClientCredentials().Tokens()
 		once := a.Assertion()
 		if reply := a.Introspect(tokens.Access, servertest.Assert(once)); reply.Status != http.StatusOK {
-			t.Errorf("status %d: %s", reply.Status, reply.Body)
+			t.Errorf("status is %d, want %d: %s", reply.Status, http.StatusOK, reply.Body)
 		}
 		a.Revoke(tokens.Access, servertest.Assert(once)).Refused(http.StatusUnauthorized, "invalid_client")
 		refused(t, s, ask(a, once), "used before")

@@ -138,7 +138,7 @@ func TestDocument(t *testing.T) {
 		agent.Refresh(tokens.Refresh).Tokens()
 		p.fetched(1)
 		if c := s.ClientOf(p.URL); c.Origin != oauth.ByDocument || c.Approved() {
-			t.Errorf("stored as %+v", c)
+			t.Errorf("stored as %+v, want the origin document without an approval", c)
 		}
 	})
 	t.Run("CM-05 a query", func(t *testing.T) {
@@ -481,7 +481,7 @@ func TestDocumentCache(t *testing.T) {
 	signIn := func(t *testing.T, agent *servertest.Agent) {
 		t.Helper()
 		if page := s.Browser(t).Authorize(agent.Authorization()); !page.IsSignIn() {
-			t.Fatalf("status %d: %s", page.Status, page.Body)
+			t.Fatalf("status is %d, want the sign-in page: %s", page.Status, page.Body)
 		}
 	}
 	t.Run("CM-13 CM-25 errors are forgotten at once", func(t *testing.T) {
@@ -642,7 +642,7 @@ func TestDocumentBudget(t *testing.T) {
 			_, _ = w.Write([]byte(strings.ReplaceAll(p.document(nil), p.URL, agent.ClientID)))
 		})
 		if page := signedIn.Authorize(agent.Authorization()); !page.IsConsent() {
-			t.Errorf("status %d: %s", page.Status, page.Body)
+			t.Errorf("status is %d, want the consent page: %s", page.Status, page.Body)
 		}
 	})
 }
@@ -681,14 +681,14 @@ func TestDocumentPolicy(t *testing.T) {
 			agent := agentOf(t, s, p)
 			_, advertised := agent.Get("/.well-known/oauth-authorization-server").JSON()["client_id_metadata_document_supported"]
 			if advertised != (name != "off") {
-				t.Errorf("advertised is %v", advertised)
+				t.Errorf("advertised is %v, want %v", advertised, name != "off")
 			}
 			page := s.Browser(t).Authorize(agent.Authorization())
 			active := s.Agent(t, rs).Active(tokens.Access)
 			if test.ok {
 				agent.Refresh(tokens.Refresh).Tokens()
 				if !page.IsSignIn() || !active {
-					t.Errorf("status %d, active is %v", page.Status, active)
+					t.Errorf("status is %d, want the sign-in page; active is %v, want true", page.Status, active)
 				}
 				return
 			}
@@ -725,7 +725,7 @@ func TestHostList(t *testing.T) {
 	} {
 		t.Run("CM-38 "+test.entry+" "+test.uri, func(t *testing.T) {
 			if got := (client.HostList{test.entry}).Covers(test.uri); got != test.want {
-				t.Errorf("Covers is %v", got)
+				t.Errorf("Covers is %v, want %v", got, test.want)
 			}
 		})
 	}
@@ -783,7 +783,7 @@ func TestDocumentConsent(t *testing.T) {
 			s.Clock.Advance(time.Hour)
 			page := browser.Authorize(agent.Authorization())
 			if !page.IsConsent() {
-				t.Fatalf("not asked: %d %s", page.Status, page.Location)
+				t.Fatalf("status is %d, want the consent page, Location %q", page.Status, page.Location)
 			}
 			agent.Exchange(page.Allow("mcp:tools:weather").Code()).Tokens()
 			agent.Exchange(browser.Authorize(agent.Authorization()).Code()).Tokens() // consent is remembered

@@ -226,7 +226,8 @@ func TestKeysAtURI(t *testing.T) {
 				func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/again/%d/jwks.json", site.URL, i) })
 			reply := ask(a, a.Assertion(header("kid", "made-up")), from(fmt.Sprintf("203.0.113.%d", i%250)))
 			if answers[reply.Status]++; reply.Status == 503 && (reply.Text("error") != "temporarily_unavailable" || reply.Header.Get("Retry-After") == "") {
-				t.Fatalf("%s, Retry-After %q", reply.Body, reply.Header.Get("Retry-After"))
+				t.Fatalf("Retry-After is %q, want one, and the error temporarily_unavailable: %s",
+					reply.Header.Get("Retry-After"), reply.Body)
 			}
 		}
 		if fetches := site.fetched(); fetches > 200 || answers[503] == 0 || answers[500] > 0 {
@@ -242,7 +243,8 @@ func TestKeysAtURI(t *testing.T) {
 		late := agentOf(t, s, publish(t, nil))
 		reply := late.Post("/oauth2/authorize", late.Authorization(), from("203.0.113.251"))
 		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" || !strings.Contains(string(reply.Body), "is running too many fetches") {
-			t.Errorf("status %d, Retry-After %q: %s", reply.Status, reply.Header.Get("Retry-After"), reply.Body)
+			t.Errorf("status is %d, want %d, Retry-After %q: %s",
+				reply.Status, http.StatusServiceUnavailable, reply.Header.Get("Retry-After"), reply.Body)
 		}
 	})
 	t.Run("CM-09 a key set on this machine or next to it", func(t *testing.T) {
@@ -446,7 +448,7 @@ func TestRegisteredKeys(t *testing.T) {
 		update := said(servertest.KeySet(t, next))
 		update["client_id"] = a.ClientID
 		if reply := a.Registration(http.MethodPut, update); reply.Status != http.StatusOK {
-			t.Errorf("%d %s", reply.Status, reply.Body)
+			t.Errorf("status is %d, want %d: %s", reply.Status, http.StatusOK, reply.Body)
 		}
 		delete(update, "jwks")
 		a.Registration(http.MethodPut, update).Refused(http.StatusBadRequest, "invalid_client_metadata")
@@ -462,7 +464,7 @@ func TestRegisteredKeys(t *testing.T) {
 			a.Register(servertest.Metadata(map[string]any{"token_endpoint_auth_method": "private_key_jwt",
 				"jwks_uri": site.URL + "/jwks.json"})))
 		if info["jwks_uri"] != site.URL+"/jwks.json" || site.fetched() != 0 {
-			t.Errorf("jwks_uri is %v", info["jwks_uri"])
+			t.Errorf("jwks_uri is %v, want that of the site, not fetched", info["jwks_uri"])
 		}
 		a.Key = key
 		a.Connect(s.Browser(t), ada)
@@ -478,7 +480,7 @@ func TestRegisteredKeys(t *testing.T) {
 				info := servertest.Registered(t, a.Register(servertest.Metadata(keys)))
 				c := s.ClientOf(a.ClientID)
 				if info["jwks_uri"] != nil || info["jwks"] != nil || c.JWKS != nil || c.JWKSURI != "" || c.SigningAlg != "" {
-					t.Errorf("kept: %v", info)
+					t.Errorf("the registration keeps %v, want no keys", info)
 				}
 			}
 		}

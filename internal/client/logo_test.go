@@ -69,7 +69,7 @@ func TestLogo(t *testing.T) {
 		p := publish(t, map[string]any{"logo_uri": site.URL + "/logo"})
 		page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).SignIn(ada)
 		if !page.IsConsent() {
-			t.Fatalf("no consent: %d %s", page.Status, page.Body)
+			t.Fatalf("status is %d, want the consent page: %s", page.Status, page.Body)
 		}
 		if strings.Contains(page.Body, site.URL) {
 			t.Error("the page names the stranger's picture")
@@ -103,7 +103,7 @@ func TestLogo(t *testing.T) {
 		default:
 		}
 		if shown := show(t, page); shown.Status != http.StatusOK {
-			t.Errorf("status %d", shown.Status)
+			t.Errorf("status is %d, want %d", shown.Status, http.StatusOK)
 		}
 	})
 	t.Run("what is not a picture is remembered too", func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestLogo(t *testing.T) {
 		})
 		for range 3 {
 			if shown := show(t, page); shown.Status != http.StatusNotFound {
-				t.Errorf("status %d", shown.Status)
+				t.Errorf("status is %d, want %d", shown.Status, http.StatusNotFound)
 			}
 		}
 		if asked != 1 {
@@ -141,11 +141,12 @@ func TestLogo(t *testing.T) {
 		page := consent(t, serve("image/png", append(drawn(t, 400, 200), script...)))
 		shown := show(t, page)
 		if shown.Status != http.StatusOK || shown.Header.Get("Content-Type") != "image/png" || shown.Header.Get("X-Content-Type-Options") != "nosniff" || shown.Header.Get("Content-Security-Policy") != "default-src 'none'" {
-			t.Errorf("%d %v", shown.Status, shown.Header)
+			t.Errorf("status is %d with the header %v, want a PNG that is not sniffed and loads nothing",
+				shown.Status, shown.Header)
 		}
 		picture, err := png.Decode(strings.NewReader(shown.Body))
 		if err != nil || picture.Bounds().Size() != image.Pt(96, 48) {
-			t.Errorf("%v, %v", picture.Bounds(), err)
+			t.Errorf("the picture is %v, %v; want 96 by 48", picture.Bounds(), err)
 		}
 		if strings.Contains(shown.Body, "script") {
 			t.Error("the data after the picture is passed on")
@@ -176,7 +177,7 @@ func TestLogo(t *testing.T) {
 	} {
 		t.Run("CM-41 "+name, func(t *testing.T) {
 			if shown := show(t, consent(t, answer)); shown.Status != http.StatusNotFound {
-				t.Errorf("it is shown: %d", shown.Status)
+				t.Errorf("status is %d, want %d", shown.Status, http.StatusNotFound)
 			}
 		})
 	}

@@ -110,7 +110,7 @@ func TestProfiles(t *testing.T) {
 		c := &oauth.Client{ID: "mcp_1",
 			Metadata: oauth.Metadata{RedirectURIs: []string{"https://claude.ai/api/mcp/auth_callback"}}}
 		if ok, profile := client.MatchRedirectURI(c, "https://claude.com/api/mcp/auth_callback"); !ok || profile == "" {
-			t.Errorf("%v %q", ok, profile)
+			t.Errorf("MatchRedirectURI = %v, %q; want true by a profile", ok, profile)
 		}
 		c.RedirectURIs = []string{"https://claude.ai.evil.example/api/mcp/auth_callback"}
 		if ok, _ := client.MatchRedirectURI(c, "https://claude.com/api/mcp/auth_callback"); ok {

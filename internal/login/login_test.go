@@ -41,7 +41,7 @@ func TestHome(t *testing.T) {
 	s := servertest.StartWeather(t)
 	page := s.Browser(t).Get("/")
 	if page.Status != http.StatusOK || !strings.Contains(page.Body, "Cardea") || !strings.Contains(page.Body, `href="/login"`) {
-		t.Errorf("status %d:\n%s", page.Status, page.Body)
+		t.Errorf("status is %d, want %d:\n%s", page.Status, http.StatusOK, page.Body)
 	}
 	if strings.Contains(page.Body, "mcp.example") || strings.Contains(page.Body, "Example MCP") {
 		t.Errorf("the page reveals which MCP servers exist:\n%s", page.Body)
@@ -95,7 +95,7 @@ func TestSignIn(t *testing.T) {
 		browser := s.Browser(t)
 		page := browser.Get("/login").SignIn(ada)
 		if page.Status != http.StatusOK || !strings.Contains(page.Body, ada.Email) || !signedIn(browser) {
-			t.Errorf("status %d:\n%s", page.Status, page.Body)
+			t.Errorf("status is %d, want %d:\n%s", page.Status, http.StatusOK, page.Body)
 		}
 	})
 	t.Run("within a request it says for which client and which MCP server", func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestSignIn(t *testing.T) {
 		unknown := s.Browser(t).Get("/login").
 			SignIn(&servertest.Person{Email: "eve@example.com", Password: ada.Password})
 		if known.Status != unknown.Status || known.Status != http.StatusForbidden {
-			t.Errorf("status %d and %d", known.Status, unknown.Status)
+			t.Errorf("status is %d for an account and %d for none, want the same", known.Status, unknown.Status)
 		}
 		if a, b := shape(known), shape(unknown); a != b {
 			t.Errorf("the pages differ:\n%s\n%s", a, b)
@@ -220,7 +220,8 @@ func TestBackoff(t *testing.T) {
 		}
 		page := browser.Get("/login").SignIn(ada)
 		if page.Status != http.StatusTooManyRequests || page.Header.Get("Retry-After") == "" {
-			t.Errorf("status %d, Retry-After %q", page.Status, page.Header.Get("Retry-After"))
+			t.Errorf("status is %d, want %d, Retry-After %q",
+				page.Status, http.StatusTooManyRequests, page.Header.Get("Retry-After"))
 		}
 		if !strings.Contains(page.Body, "have failed. Wait a second, then try again.") {
 			t.Errorf("the page does not tell that it is the back-off, and how long:\n%s", page.Body)
@@ -255,7 +256,7 @@ func TestBackoff(t *testing.T) {
 			s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: variant, Password: "guess of a stranger"})
 		}
 		if page := s.Browser(t).Get("/login").SignIn(ada); page.Status != http.StatusTooManyRequests {
-			t.Errorf("status %d", page.Status)
+			t.Errorf("status is %d, want %d", page.Status, http.StatusTooManyRequests)
 		}
 	})
 	t.Run("LG-08 500 concurrent guesses", func(t *testing.T) {
@@ -279,7 +280,7 @@ func TestBackoff(t *testing.T) {
 		wg.Wait()
 		// Three attempts are free, and the next one starts the first delay.
 		if evaluated := statuses[http.StatusForbidden]; evaluated > 4 || evaluated+statuses[http.StatusTooManyRequests] != 500 {
-			t.Errorf("answers by status: %v", statuses)
+			t.Errorf("answers by status are %v, want 4 of 403 at most and 429 for the rest", statuses)
 		}
 	})
 	t.Run("D12 twelve concurrent sign-ins with right passwords", func(t *testing.T) {
@@ -293,7 +294,7 @@ func TestBackoff(t *testing.T) {
 			wg.Go(func() {
 				<-begin
 				if page := page.SignIn(ada); page.Status != http.StatusOK || !signedIn(browser) {
-					t.Errorf("status %d", page.Status)
+					t.Errorf("status is %d, want %d", page.Status, http.StatusOK)
 				}
 			})
 		}
@@ -354,17 +355,17 @@ func TestDisabledAccount(t *testing.T) {
 		b := s.Browser(t)
 		b.Get("/login").SignIn(ada)
 		if signedIn(b) {
-			t.Error("signed in")
+			t.Error("the browser is signed in, want it not to be")
 		}
 	})
 	t.Run("LG-09 the session that was there", func(t *testing.T) {
 		if signedIn(browser) {
-			t.Error("still signed in")
+			t.Error("the browser is still signed in, want it signed out")
 		}
 	})
 	t.Run("LG-09 the consent page that was shown", func(t *testing.T) {
 		if page := shown.Allow(); !page.IsSignIn() {
-			t.Errorf("status %d, Location %q", page.Status, page.Location)
+			t.Errorf("status is %d, want the sign-in page, Location %q", page.Status, page.Location)
 		}
 	})
 	t.Run("LG-09 a code that was issued", func(t *testing.T) {
@@ -376,7 +377,7 @@ func TestDisabledAccount(t *testing.T) {
 	t.Run("LG-09 an access token", func(t *testing.T) {
 		rs := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
 		if rs.Active(tokens.Access) {
-			t.Error("still active")
+			t.Error("the access token is still active, want it inactive")
 		}
 	})
 }
@@ -401,7 +402,7 @@ func TestRecordsOfSignIn(t *testing.T) {
 			"refused access_denied ":              2,
 		}
 		if d := cmp.Diff(want, got); d != "" {
-			t.Error(d)
+			t.Errorf("(-want +got):\n%s", d)
 		}
 	})
 	t.Run("CS-20 events have no data of a deleted person", func(t *testing.T) {
@@ -435,7 +436,7 @@ func TestForms(t *testing.T) {
 			t.Fatalf("the page does not say what to do:\n%s", page.Body)
 		}
 		if values := page.Form("password").Values(); values.Get("email") != ada.Email || values.Get("password") != "" {
-			t.Errorf("the form holds %v", values)
+			t.Errorf("the form holds %v, want the address and no password", values)
 		}
 		page.SignIn(ada)
 		if !signedIn(browser) {
@@ -535,7 +536,7 @@ func TestSession(t *testing.T) {
 		} {
 			page := s.Browser(t).Get("/login", servertest.Header("Cookie", header...))
 			if !page.IsSignIn() {
-				t.Errorf("%s: signed in", name)
+				t.Errorf("%s signs in, want the sign-in page", name)
 			}
 		}
 		if page := s.Browser(t).Get("/login", servertest.Header("Cookie", cookie+"="+value)); page.IsSignIn() {
@@ -550,7 +551,7 @@ func TestSession(t *testing.T) {
 		for _, header := range []string{many.String(), "c=" + strings.Repeat("x", 1<<20)} {
 			page := s.Browser(t).Get("/login", servertest.Header("Cookie", header))
 			if page.Status != http.StatusRequestHeaderFieldsTooLarge && page.Status != http.StatusBadRequest {
-				t.Errorf("status %d", page.Status)
+				t.Errorf("status is %d, want %d", page.Status, http.StatusRequestHeaderFieldsTooLarge)
 			}
 		}
 	})
@@ -568,7 +569,7 @@ func TestSession(t *testing.T) {
 			t.Error("the old cookie is still signed in")
 		}
 		if claims := servertest.Claims(t, tokens.Access); claims.Subject != ada.ID {
-			t.Errorf("sub is %q", claims.Subject)
+			t.Errorf("sub is %q, want %q", claims.Subject, ada.ID)
 		}
 	})
 	t.Run("LG-18 an agent stays connected when its person signs out", func(t *testing.T) {
@@ -586,7 +587,7 @@ func TestSession(t *testing.T) {
 		page.Submit(page.Form("csrf"), servertest.Header("Sec-Fetch-Site", "cross-site"),
 			servertest.Header("Origin", "https://evil.example")).ErrorPage(http.StatusForbidden)
 		if !signedIn(browser) {
-			t.Error("signed out")
+			t.Error("the browser is signed out, want it still signed in")
 		}
 	})
 	t.Run("LG-20 a session that is not used", func(t *testing.T) {
@@ -609,7 +610,7 @@ func TestSession(t *testing.T) {
 		}
 		s.Clock.Advance(61 * time.Minute)
 		if signedIn(browser) {
-			t.Error("still signed in")
+			t.Error("the browser is still signed in, want it signed out")
 		}
 	})
 	t.Run("LG-20 a session that is used for ever", func(t *testing.T) {
@@ -626,7 +627,7 @@ func TestSession(t *testing.T) {
 		}
 		s.Clock.Advance(40 * time.Minute)
 		if signedIn(browser) {
-			t.Error("still signed in")
+			t.Error("the browser is still signed in, want it signed out")
 		}
 	})
 	t.Run("LG-20 a superseded cookie extends nothing", func(t *testing.T) {
@@ -675,7 +676,7 @@ func TestSessionThatEndsMeanwhile(t *testing.T) {
 	clock.Advance(59 * time.Minute)
 	calls.Store(3) // it is found, is not new and is renewed: an hour later
 	if page := browser.Get("/login"); page.Status != http.StatusOK || !page.Has("password") {
-		t.Errorf("status %d: %s", page.Status, page.Body)
+		t.Errorf("status is %d, want %d: %s", page.Status, http.StatusOK, page.Body)
 	}
 }
 
@@ -688,7 +689,7 @@ func TestPassword(t *testing.T) {
 		spent := allocated(func() {
 			page := s.Browser(t).Get("/login").SignIn(big)
 			if page.Status != http.StatusBadRequest && page.Status != http.StatusRequestEntityTooLarge {
-				t.Errorf("status %d", page.Status)
+				t.Errorf("status is %d, want %d", page.Status, http.StatusBadRequest)
 			}
 		})
 		if spent > 16<<20 {
@@ -718,7 +719,7 @@ func TestPassword(t *testing.T) {
 		page := browser.Get("/login").
 			SignIn(&servertest.Person{Email: eve.Email, Password: "before the zero\x00and after"})
 		if page.Status != http.StatusBadRequest || signedIn(browser) {
-			t.Errorf("status %d", page.Status)
+			t.Errorf("status is %d, want %d", page.Status, http.StatusBadRequest)
 		}
 	})
 	t.Run("LG-26 two forms of the same letters", func(t *testing.T) {
@@ -726,7 +727,7 @@ func TestPassword(t *testing.T) {
 		browser := s.Browser(t)
 		browser.Get("/login").SignIn(&servertest.Person{Email: dan.Email, Password: "gru\u0308\u00dfe aus Ko\u0308ln"})
 		if !signedIn(browser) {
-			t.Error("not signed in")
+			t.Error("the browser is not signed in, want it to be")
 		}
 	})
 	t.Run("no password is kept in the log", func(t *testing.T) {
@@ -757,7 +758,7 @@ func TestPasswordHash(t *testing.T) {
 			hash := fmt.Sprintf("$argon2id$v=19$m=256,t=%d,p=%d$%s$%s", cost.passes, cost.threads, b64(salt), b64(key))
 			s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, hash) })
 			if page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada); page.IsConsent() || stored() != hash {
-				t.Errorf("%+v: the hash counts", cost)
+				t.Errorf("a hash with %+v signs in or is replaced, want neither", cost)
 			}
 		}
 		s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, before) })
@@ -779,7 +780,7 @@ func TestPasswordHash(t *testing.T) {
 			t.Error("a wrong password changed it")
 		}
 		if page := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada); !page.IsConsent() {
-			t.Fatalf("status %d: %s", page.Status, page.Body)
+			t.Fatalf("status is %d, want the consent page: %s", page.Status, page.Body)
 		}
 		if hash := stored(); !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 			t.Errorf("stored as %.40s…", hash)

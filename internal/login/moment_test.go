@@ -120,7 +120,7 @@ func post(t *testing.T, e *login.Endpoint, email, password string) map[string]st
 	w := httptest.NewRecorder()
 	web.NewRouter(webtest.Pages, e.Routes()...).ServeHTTP(w, r)
 	if w.Code >= 500 {
-		t.Errorf("status %d: %s", w.Code, w.Body)
+		t.Errorf("status is %d, want less than 500: %s", w.Code, w.Body)
 	}
 	cookies := map[string]string{}
 	for _, c := range w.Result().Cookies() {

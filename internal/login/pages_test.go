@@ -46,16 +46,16 @@ func TestSignInPage(t *testing.T) {
 			}
 		}
 		if strings.Count(page, "<form") != 1 || strings.Count(page, "<button") != 1 || strings.Contains(page, "aria-invalid") {
-			t.Error(page)
+			t.Errorf("the page is:\n%s", page)
 		}
 		if said := webtest.Text(page); !strings.Contains(said, "to connect Claude Code unverified") {
-			t.Error(said)
+			t.Errorf("the page says:\n%s", said)
 		}
 	})
 	t.Run("after an error", func(t *testing.T) {
 		page := webtest.Show(t, login.SignIn{Password: true, Error: "E-mail or password is wrong."})
 		if !strings.Contains(page, `id="error" role="alert">E-mail or password is wrong.`) || strings.Count(page, `aria-describedby="error"`) != 2 {
-			t.Error(page)
+			t.Errorf("the page is:\n%s", page)
 		}
 	})
 }

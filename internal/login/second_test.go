@@ -90,7 +90,7 @@ func withApp(t *testing.T, s *servertest.Server, who *servertest.Person) (*app, 
 		codes = append(codes, match[1])
 	}
 	if len(codes) != 10 {
-		t.Fatalf("status %d: %d recovery codes:\n%s", page.Status, len(codes), page.Body)
+		t.Fatalf("the page of status %d has %d recovery codes, want 10:\n%s", page.Status, len(codes), page.Body)
 	}
 	s.Clock.Advance(time.Minute)
 	return a, codes
@@ -155,7 +155,7 @@ func TestSecondFactor(t *testing.T) {
 		b := s.Browser(t)
 		enter(b.Get("/login").SignIn(ada), strings.ToUpper(recovery[0])+" ")
 		if !signedIn(b) {
-			t.Error("not signed in")
+			t.Error("the browser is not signed in, want it to be")
 		}
 		b = s.Browser(t)
 		if page := enter(b.Get("/login").SignIn(ada), recovery[0]); page.Status != http.StatusForbidden || signedIn(b) {
@@ -281,7 +281,7 @@ func TestStepUpToTwoFactors(t *testing.T) {
 			}
 			tokens := agent.Exchange(goOn(enter(page, bobs.code())).Allow().Code(), exchange...).Tokens()
 			if claims := servertest.Claims(t, tokens.Access); claims.ACR != "aal2" || !slices.Contains(claims.AMR, "pwd") {
-				t.Errorf("acr %q, amr %v", claims.ACR, claims.AMR)
+				t.Errorf("acr is %q, want aal2; amr is %v, want pwd in it", claims.ACR, claims.AMR)
 			}
 			if after := weak.Cookies()["cardea_session"]; after == before {
 				t.Error("LG-14: the session kept its cookie")

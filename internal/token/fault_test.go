@@ -50,7 +50,7 @@ func TestFaults(t *testing.T) {
 					reply := ask()
 					status(t, reply, http.StatusServiceUnavailable)
 					if got := reply.Text("error"); got != "temporarily_unavailable" || strings.Contains(string(reply.Body), "active") {
-						t.Errorf("answer %s", reply.Body)
+						t.Errorf("the answer is %s, want temporarily_unavailable", reply.Body)
 					}
 				})
 			}
@@ -82,7 +82,7 @@ func TestRestart(t *testing.T) {
 
 	t.Run("TK-29 the lost response again", func(t *testing.T) {
 		if again := agent.Refresh(first.Refresh).Tokens(); again.Refresh != second.Refresh {
-			t.Error("a second branch")
+			t.Error("the refresh token differs, want the same successor")
 		}
 	})
 	t.Run("TK-30 the old token after the grace", func(t *testing.T) {

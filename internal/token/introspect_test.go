@@ -24,10 +24,10 @@ func TestIntrospect(t *testing.T) {
 		t.Helper()
 		status(t, reply, http.StatusOK)
 		if got := strings.TrimSpace(string(reply.Body)); got != `{"active":false}` {
-			t.Errorf("answer %s", got)
+			t.Errorf("the answer is %s, want that the token is not active", got)
 		}
 		if !strings.Contains(reply.Header.Get("Cache-Control"), "no-store") {
-			t.Errorf("IR-14 Cache-Control %q", reply.Header.Get("Cache-Control"))
+			t.Errorf("IR-14 Cache-Control is %q, want no-store", reply.Header.Get("Cache-Control"))
 		}
 	}
 
@@ -43,13 +43,13 @@ func TestIntrospect(t *testing.T) {
 			t.Errorf("answer (-want +got):\n%s", diff)
 		}
 		if !strings.Contains(reply.Header.Get("Cache-Control"), "no-store") {
-			t.Errorf("IR-14 Cache-Control %q", reply.Header.Get("Cache-Control"))
+			t.Errorf("IR-14 Cache-Control is %q, want no-store", reply.Header.Get("Cache-Control"))
 		}
 	})
 	t.Run("the client itself asks", func(t *testing.T) {
 		agent := s.Agent(t, owner)
 		if !agent.Active(tokens.Access) || !agent.Active(tokens.Refresh) {
-			t.Error("not active")
+			t.Error("a token is not active, want both active")
 		}
 	})
 	t.Run("a resource cannot introspect refresh tokens", func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestIntrospect(t *testing.T) {
 		tokens := agent.Connect(s.browser, s.ada)
 		s.Clock.Advance(time.Duration(tokens.ExpiresIn)*time.Second - time.Second)
 		if !agent.Active(tokens.Access) {
-			t.Error("expired too soon")
+			t.Error("the access token is not active, want it active until it expires")
 		}
 		s.Clock.Advance(time.Second)
 		inactive(t, agent.Introspect(tokens.Access))
@@ -141,7 +141,7 @@ func TestIntrospect(t *testing.T) {
 		tokens := agent.Connect(s.browser, s.ada)
 		for range 400 { // active tokens are not limited
 			if !agent.Active(tokens.Access) {
-				t.Fatal("not active")
+				t.Fatal("the access token is not active, want it active")
 			}
 		}
 		agent.Secret = "wrong"
@@ -210,7 +210,8 @@ func TestRevoke(t *testing.T) {
 			reply := s.Agent(t, owner).Revoke(token)
 			status(t, reply, http.StatusOK)
 			if body := strings.TrimSpace(string(reply.Body)); body != "{}" || reply.Header.Get("Content-Type") != "application/json" {
-				t.Errorf("%s, %q", reply.Header.Get("Content-Type"), body)
+				t.Errorf("the answer is %s %q, want an empty object of application/json",
+					reply.Header.Get("Content-Type"), body)
 			}
 		}
 		untouched(t)
@@ -229,7 +230,7 @@ func TestRevoke(t *testing.T) {
 			}
 		}
 		if events := len(s.Events("token.revoke")); events == 0 || events > 310 {
-			t.Errorf("%d audit events", events)
+			t.Errorf("%d audit events, want 1 to 310", events)
 		}
 	})
 	t.Run("RV-05 another type", func(t *testing.T) {

@@ -92,7 +92,7 @@ func TestSecretsStayAway(t *testing.T) {
 			t.Error("the log has the queries of addresses")
 		}
 		if got := s.Browser(t).Get("/login").Header.Get("Referrer-Policy"); got != "no-referrer" {
-			t.Errorf("Referrer-Policy is %q", got)
+			t.Errorf("Referrer-Policy is %q, want %q", got, "no-referrer")
 		}
 	})
 }

@@ -83,7 +83,7 @@ func TestStanding(t *testing.T) {
 				s.Client(servertest.Confidential)), s.Browser(t)
 			tokens := agent.Connect(browser, ada)
 			if tokens.Scope != "weather mail" {
-				t.Fatalf("scope %q", tokens.Scope)
+				t.Fatalf("scope is %q, want %q", tokens.Scope, "weather mail")
 			}
 			code := browser.Authorize(agent.Authorization()).Through(ada).Code()
 			db := s.DB
@@ -96,10 +96,10 @@ func TestStanding(t *testing.T) {
 			active := test.left != nothing
 			answer := asker.Introspect(tokens.Access)
 			if answer.JSON()["active"] != active || active && answer.Text("scope") != test.left {
-				t.Errorf("the access token: %s", answer.Body)
+				t.Errorf("the access token is %s, want active %v with the scope %q", answer.Body, active, test.left)
 			}
 			if answer = agent.Introspect(tokens.Refresh); answer.JSON()["active"] != active || active && answer.Text("scope") != test.left {
-				t.Errorf("the refresh token: %s", answer.Body)
+				t.Errorf("the refresh token is %s, want active %v with the scope %q", answer.Body, active, test.left)
 			}
 			if !active {
 				agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, test.code)
@@ -199,7 +199,7 @@ func TestDocumentsCountNoLonger(t *testing.T) {
 			tokens := agent.Connect(browser, ada)
 			code := browser.Authorize(agent.Authorization()).Through(ada).Code()
 			if !s.Agent(t, resource).Active(tokens.Access) {
-				t.Fatal("not active before")
+				t.Fatal("a token is not active before the change, want it active")
 			}
 			changed := servertest.New(t, db, clock, pinned, edit, func(c *config.Config) { c.Issuer = s.URL })
 			again := changed.Agent(t, nil)
@@ -253,7 +253,7 @@ func TestIncarnation(t *testing.T) {
 				tokens := agent.Connect(browser, ada)
 				code := browser.Authorize(agent.Authorization()).Through(ada).Code()
 				if !asker.Active(own.Access) || !agent.Active(own.Access) || !asker.Active(tokens.Access) {
-					t.Fatal("not active before")
+					t.Fatal("a token is not active before the change, want it active")
 				}
 				db := s.DB
 				if elsewhere {
@@ -264,16 +264,16 @@ func TestIncarnation(t *testing.T) {
 				}
 				for what, token := range map[string]string{"own token": own.Access, "access token": tokens.Access, "refresh token": tokens.Refresh} {
 					if agent.Active(token) || asker.Active(token) {
-						t.Errorf("the %s is active", what)
+						t.Errorf("the %s is active, want it inactive", what)
 					}
 					status(t, agent.Revoke(token), http.StatusOK)
 				}
 				if elsewhere { // the cache of this process may have the earlier client
 					if reply := agent.Refresh(tokens.Refresh); reply.Status == http.StatusOK {
-						t.Error("refreshed")
+						t.Error("the refresh token was redeemed, want a refusal")
 					}
 					if reply := agent.Exchange(code); reply.Status == http.StatusOK {
-						t.Error("redeemed")
+						t.Error("the code was redeemed, want a refusal")
 					}
 					return
 				}
@@ -292,7 +292,7 @@ func TestIncarnation(t *testing.T) {
 		s.Update(func(tx *store.Tx) error { return tx.DeleteUser(s.ada.ID) })
 		s.User("ada@example.com")
 		if agent.Active(tokens.Access) || agent.Active(tokens.Refresh) {
-			t.Error("a token is active")
+			t.Error("a token is active, want both inactive")
 		}
 		agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, "invalid_grant")
 		agent.Exchange(code).Refused(http.StatusBadRequest, "invalid_grant")
@@ -326,7 +326,7 @@ func TestOwnTokenOfOneThatEnded(t *testing.T) {
 			}))
 			tokens := []servertest.Tokens{agent.ClientCredentials().Tokens()}
 			if !asker.Active(tokens[0].Access) {
-				t.Fatal("not active before")
+				t.Fatal("a token is not active before the change, want it active")
 			}
 			err := storetest.Connect(t, dsn, clock).
 				Update(t.Context(), func(tx *store.Tx) error { return end(tx, agent.ClientID) })
@@ -377,7 +377,7 @@ func TestAnotherClients(t *testing.T) {
 	agent.Exchange(code).Tokens()
 	thief.Exchange(code).Refused(http.StatusBadRequest, "invalid_grant")
 	if alarms := s.Events("token.reuse"); len(alarms) > 0 {
-		t.Errorf("%+v", alarms)
+		t.Errorf("events of reuse are %+v, want none", alarms)
 	}
 	agent.Refresh(tokens.Refresh).Tokens()
 }

@@ -59,13 +59,13 @@ func TestCode(t *testing.T) {
 		reply := agent.Exchange(s.code(agent, servertest.With("scope", "weather mail")))
 		tokens, claims := reply.Tokens(), servertest.Claims(t, reply.Tokens().Access)
 		if tokens.Scope != "weather mail" || claims.Scope != tokens.Scope || tokens.Refresh == "" || tokens.ExpiresIn <= 0 {
-			t.Errorf("tokens %s", reply.Body)
+			t.Errorf("the answer is %s, want the scope weather mail, a refresh token and expires_in", reply.Body)
 		}
 		if claims.Audience != servertest.MCP || claims.Issuer != s.URL || claims.ClientID != client.ID || claims.Subject != s.ada.ID {
-			t.Errorf("claims %+v", claims)
+			t.Errorf("claims are %+v, want those of this client, person, server and MCP server", claims)
 		}
 		if reply.Header.Get("Pragma") != "no-cache" || reply.Header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("header %v", reply.Header)
+			t.Errorf("the header is %v, want Pragma no-cache and X-Content-Type-Options nosniff", reply.Header)
 		}
 	})
 	t.Run("TK-02 second redemption a second later", func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestCode(t *testing.T) {
 		agent := s.Agent(t, client)
 		tokens := agent.Exchange(s.code(agent), servertest.Without("resource")).Tokens()
 		if got := servertest.Claims(t, tokens.Access).Audience; got != servertest.MCP {
-			t.Errorf("aud is %s", got)
+			t.Errorf("aud is %s, want %s", got, servertest.MCP)
 		}
 	})
 	for name, verifier := range map[string]func() string{
@@ -213,10 +213,10 @@ func TestRefresh(t *testing.T) {
 		old := agent.Connect(s.browser, s.ada, servertest.With("scope", "weather mail"))
 		fresh := agent.Refresh(old.Refresh).Tokens()
 		if fresh.Refresh == old.Refresh || fresh.Refresh == "" || fresh.Scope != old.Scope {
-			t.Errorf("refreshed %+v", fresh)
+			t.Errorf("tokens are %+v, want another refresh token and the scope %q", fresh, old.Scope)
 		}
 		if got := servertest.Claims(t, fresh.Access); got.Audience != servertest.MCP || got.Subject != s.ada.ID {
-			t.Errorf("claims %+v", got)
+			t.Errorf("claims are %+v, want the same aud and sub", got)
 		}
 	})
 	t.Run("TK-08 tokens that are almost right", func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestRefresh(t *testing.T) {
 		for _, forged := range append(mutations(tokens.Refresh), strings.Replace(tokens.Refresh, "_1_", "_2_", 1), strings.Replace(tokens.Refresh, "_1_", "_01_", 1), strings.Replace(tokens.Refresh, "_1_", "_+1_", 1)) {
 			agent.Refresh(forged).Refused(http.StatusBadRequest, grant)
 			if agent.Active(forged) {
-				t.Errorf("active: %s", forged)
+				t.Errorf("the forged token %s is active, want it inactive", forged)
 			}
 		}
 		agent.Refresh(tokens.Refresh).Tokens()
@@ -260,14 +260,14 @@ func TestRefresh(t *testing.T) {
 		tokens := agent.Connect(s.browser, s.ada, servertest.With("scope", "weather"))
 		tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "weather mail files")).Tokens()
 		if tokens.Scope != "weather" {
-			t.Errorf("scope %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "weather")
 		}
 	})
 	t.Run("TK-34 what clients ask for out of habit", func(t *testing.T) {
 		agent := s.Agent(t, client)
 		tokens := agent.Connect(s.browser, s.ada, servertest.With("scope", "weather mail openid offline_access"))
 		if tokens.Scope != "weather mail offline_access" {
-			t.Fatalf("scope %q", tokens.Scope)
+			t.Fatalf("scope is %q, want %q", tokens.Scope, "weather mail offline_access")
 		}
 		for _, test := range []struct{ ask, want string }{
 			{"openid profile email offline_access", "weather mail offline_access"},
@@ -287,7 +287,7 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("it does not say what there is: %s", refused.Body)
 		}
 		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "weather mail offline_access" { // narrowing affects only one token
-			t.Errorf("then %q", tokens.Scope)
+			t.Errorf("the scope is then %q, want that of the grant", tokens.Scope)
 		}
 	})
 	t.Run("TK-34 a wildcard that covers the grant", func(t *testing.T) {
@@ -296,7 +296,7 @@ func TestRefresh(t *testing.T) {
 		agent.Resource = "https://wide.example.com/mcp"
 		tokens := agent.Connect(s.browser, s.ada)
 		if tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "tools:*")).Tokens(); tokens.Scope != "tools:a tools:b" {
-			t.Errorf("scope %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "tools:a tools:b")
 		}
 	})
 	t.Run("a wildcard that became narrower", func(t *testing.T) {
@@ -309,7 +309,7 @@ func TestRefresh(t *testing.T) {
 			return tx.UpdateResource(wide)
 		})
 		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "files:read" {
-			t.Errorf("scope %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "files:read")
 		}
 	})
 	t.Run("the grace is in the audit log, with where it was asked from", func(t *testing.T) {
@@ -346,7 +346,7 @@ func TestRefresh(t *testing.T) {
 		tokens := agent.Connect(s.browser, s.ada, servertest.With("scope", "files:*"))
 		tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "files:read files:write")).Tokens()
 		if tokens.Scope != "files:read files:write" {
-			t.Errorf("scope %q", tokens.Scope)
+			t.Errorf("scope is %q, want %q", tokens.Scope, "files:read files:write")
 		}
 		s.Update(func(tx *store.Tx) error {
 			narrowed, err := tx.Client(c.ID)
@@ -373,7 +373,7 @@ func TestRefresh(t *testing.T) {
 		s.Clock.Advance(24*time.Hour - time.Second)
 		tokens = agent.Refresh(tokens.Refresh).Tokens() // TK-64: in the last second
 		if tokens.ExpiresIn <= 0 {
-			t.Errorf("TK-64 expires_in %d", tokens.ExpiresIn)
+			t.Errorf("TK-64 expires_in is %d, want more than 0", tokens.ExpiresIn)
 		}
 		s.Clock.Advance(time.Second)
 		agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, grant)
@@ -425,7 +425,7 @@ func TestEnds(t *testing.T) {
 			ada, agent, browser := s.User("ada@example.com"), s.Agent(t, s.Client()), s.Browser(t)
 			tokens := agent.Connect(browser, ada)
 			if !asker.Active(tokens.Access) {
-				t.Fatal("not active before")
+				t.Fatal("a token is not active before the change, want it active")
 			}
 			claims := servertest.Claims(t, tokens.Access)
 			code := browser.Authorize(agent.Authorization()).Through(ada).Code()
@@ -576,7 +576,7 @@ func TestClientAuthentication(t *testing.T) {
 		tokens := agent.ClientCredentials(servertest.With("resource", servertest.MCP),
 			servertest.With("scope", "weather mail unknown offline_access")).Tokens()
 		if tokens.Scope != "weather" || tokens.Refresh != "" {
-			t.Errorf("tokens %+v", tokens)
+			t.Errorf("tokens are %+v, want the scope weather without a refresh token", tokens)
 		}
 		refused := agent.ClientCredentials(servertest.With("resource", servertest.MCP),
 			servertest.With("scope", "mail unknown"))
@@ -650,7 +650,7 @@ func TestLimit(t *testing.T) {
 			reply := agent.Refresh("wrong")
 			if reply.Status == http.StatusTooManyRequests {
 				if reply.Header.Get("Retry-After") == "" || reply.Text("error") == "" {
-					t.Errorf("answer %v %s", reply.Header, reply.Body)
+					t.Errorf("the answer is %v %s, want Retry-After and an error", reply.Header, reply.Body)
 				}
 				return
 			}
