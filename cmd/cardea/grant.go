@@ -32,11 +32,13 @@ func (c *grantList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawGrants(views []admin.Grant, t *table.Table) {
-	t.Row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "REVOKED", "SCOPE")
+	t.Row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "EXPIRES", "REVOKED",
+		"SCOPE")
 	t.Fold(16, "CLIENT", "USER", "RESOURCE", "SCOPE")
 	for _, v := range views {
 		t.Row(v.ID, v.ClientID, table.Dash(v.ClientName), table.Dash(v.User), table.Dash(v.Resource),
-			v.CreatedAt.String(), v.LastUsedAt.String(), v.RevokedAt.String(), table.Dash(v.Scope))
+			v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), v.RevokedAt.String(),
+			table.Dash(v.Scope))
 	}
 }
 

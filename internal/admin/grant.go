@@ -1,33 +1,46 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // Grant is what a person has allowed a client to do at a resource, as operators see it.
 type Grant struct {
-	ID            string `json:"id"`
-	ClientID      string `json:"client_id"`
-	ClientName    string `json:"client_name"` // "" if the client is deleted; the same holds for user and resource
-	User          string `json:"user"`        // e-mail address
-	Resource      string `json:"resource"`    // identifier
-	Scope         string `json:"scope"`
+	ID         string `json:"id"`
+	ClientID   string `json:"client_id"`
+	ClientName string `json:"client_name"` // "" if the client is deleted; the same holds for user and resource
+	User       string `json:"user"`        // e-mail address
+	Resource   string `json:"resource"`    // identifier
+	Scope      string `json:"scope"`
+	// Duration is how long the person let the client act: "session", "8h", "30d" or "always".
+	Duration      string `json:"duration"`
 	CreatedAt     Moment `json:"created_at"`
 	LastUsedAt    Moment `json:"last_used_at"`
-	ExpiresAt     Moment `json:"expires_at"` // unless it is used before
+	ExpiresAt     Moment `json:"expires_at"` // unless it is used before; null if it ended with its session
 	RevokedAt     Moment `json:"revoked_at"`
 	RevokedReason string `json:"revoked_reason"`
 }
 
 func viewGrant(g *store.GrantListing) Grant {
-	return Grant{
+	view := Grant{
 		ID: g.ID, ClientID: g.ClientID, ClientName: g.ClientName, User: g.UserEmail, Resource: g.Resource,
 		Scope: g.Scope.String(), CreatedAt: Moment{g.CreatedAt}, LastUsedAt: Moment{g.LastUsedAt},
 		ExpiresAt: Moment{g.ExpiresAt}, RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason,
+		Duration: cmp.Or(string(g.Duration), string(oauth.Always)),
 	}
+	switch {
+	case g.SessionID == "" || !g.RevokedAt.IsZero():
+	case g.SessionEndsAt.IsZero():
+		view.ExpiresAt, view.RevokedReason = Moment{}, "session_ended"
+	case g.SessionEndsAt.Before(g.ExpiresAt):
+		view.ExpiresAt = Moment{g.SessionEndsAt}
+	}
+	return view
 }
 
 // GrantQuery selects grants. "" matches any.

@@ -132,7 +132,7 @@ func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c
 	if err != nil {
 		return nil, err // RFC 8707 §2
 	}
-	if q.Scope, err = grantable(target, c, p.get("scope")); err != nil {
+	if q.Scope, q.Named, err = grantable(target, c, p.get("scope")); err != nil {
 		return nil, err
 	}
 	return e.Desk.Open(v, c, reply, target, q)
@@ -153,12 +153,12 @@ func (e *Endpoint) proceed(r *http.Request, a *interaction.Authorization) (web.A
 	if err != nil {
 		return nil, err
 	}
-	remembered, err := e.remembered(r, a)
+	before, remembered, err := e.remembered(r, a)
 	switch {
 	case err != nil:
 		return nil, err
 	case remembered && !waits:
-		return e.grant(r, a, a.Scope, true)
+		return e.grant(r, a, a.Scope, before)
 	case a.PromptNone && a.Hinted() != "":
 		return e.refuse(r, a.Visitor, event, a.Reply,
 			oauth.Refuse(oauth.LoginRequired, "the person who is signed in is not the one in login_hint, and "+

@@ -39,14 +39,14 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 		case waits:
 			return e.wait(r, a)
 		}
-		remembered, err := e.remembered(r, a)
+		before, remembered, err := e.remembered(r, a)
 		switch {
 		case err != nil:
 			return nil, err
 		case remembered: // after a sign-in
-			return e.grant(r, a, a.Scope, true)
+			return e.grant(r, a, a.Scope, before)
 		}
-		return e.ask(r, a, nil, "")
+		return e.ask(r, a, choice{}, "")
 	})
 }
 
@@ -64,22 +64,35 @@ func (e *Endpoint) resume(r *http.Request, sealed string,
 	return answer(a)
 }
 
-// ask returns the page. ticked are the scopes whose boxes are ticked; nil ticks all. failure is a sentence that says
-// why the page is shown again, or "".
-func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []string, failure string) (web.Answer,
+// choice is what the person has chosen on the page so far.
+type choice struct {
+	ticked   []string // the scopes whose boxes are ticked; nil: all
+	duration oauth.Duration
+}
+
+// ask returns the page, with what is chosen. failure is a sentence that says why the page is shown again, or "".
+func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen choice, failure string) (web.Answer,
 	error) {
-	before, err := e.consented(r, a)
+	consents, err := e.consented(r, a)
 	if err != nil {
 		return nil, err
 	}
+	var before scope.Set
+	for _, c := range consents {
+		before = before.Union(c.Scope)
+	}
+	if chosen.duration == "" {
+		chosen.duration = oauth.Always
+	}
 	page := Consent{
-		Client:   a.Card(),
-		Email:    a.Person.Email,
-		Hinted:   a.Hinted(),
-		Resource: interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier},
-		Error:    failure,
-		Request:  a.Sealed,
-		CSRF:     e.Pages.TokenFor(a.BoundTo, a.Purpose()...),
+		Client:    a.Card(),
+		Email:     a.Person.Email,
+		Hinted:    a.Hinted(),
+		Resource:  interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier},
+		Error:     failure,
+		Durations: durationChoices(chosen.duration, e.longest(a)),
+		Request:   a.Sealed,
+		CSRF:      e.Pages.TokenFor(a.BoundTo, a.Purpose()...),
 	}
 	if e.Logos.Has(a.Client) { // the browser asks for it while the person reads
 		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(a.Sealed)
@@ -89,7 +102,8 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []s
 			Name:        name,
 			Description: a.Resource.Describe(name),
 			New:         len(before) > 0 && !before.Covers(name),
-			Ticked:      ticked == nil || slices.Contains(ticked, name),
+			Ticked:      chosen.ticked == nil || slices.Contains(chosen.ticked, name),
+			Named:       a.Named && name != oauth.OfflineAccess,
 			Risk:        a.Resource.Risk(name),
 		})
 	}
@@ -97,14 +111,14 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, ticked []s
 }
 
 // askAnew is like ask, for a form that cannot be accepted as a decision. It records err.
-func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, ticked []string, err error,
+func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, chosen choice, err error,
 	failure string) (web.Answer, error) {
 	event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
 	refusal, _ := oauth.AsRefusal(err)
 	if err := e.Strangers.Refuse(r, event, err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	answer, err := e.ask(r, a, ticked, failure)
+	answer, err := e.ask(r, a, chosen, failure)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +146,7 @@ var (
 	errForeignForm = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page, browser or account")
 	errNothing     = oauth.Refuse(oauth.InvalidRequest, "offline_access cannot be granted alone")
 	errUndecided   = oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny")
+	errDuration    = oauth.Refuse(oauth.InvalidRequest, "duration must be session, 8h, 30d or always")
 )
 
 // Decide answers POST /consent: the person's decision. The first decision counts, and sending the same one again gets
@@ -142,26 +157,45 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
 	return e.resume(r, form.Get("request"), func(a *interaction.Authorization) (web.Answer, error) {
-		allowed, ticked := ticked(a, form["scope"]), append([]string{}, form["scope"]...)
-		decision := form.Get("decision")
+		allowed, decision := ticked(a, form["scope"]), form.Get("decision")
+		duration, known := oauth.ParseDuration(form.Get("duration"))
+		chosen := choice{append([]string{}, form["scope"]...), duration}
 		switch {
 		case !a.Ready(e.DB.Now()): // the page comes again after the sign-in
 			return page("/login", a), nil
 		case !e.Pages.Check(a.Browser, form.Get("csrf"), a.Purpose()...):
-			return e.askAnew(r, a, nil, errForeignForm,
+			return e.askAnew(r, a, choice{}, errForeignForm,
 				"The previous page was for another request or account. Check who is signed in and what the "+
 					"application asks for, then decide.")
+		case form.Has("select"):
+			chosen.ticked = selected(a, form.Get("select"), allowed)
+			return e.ask(r, a, chosen, "")
 		case decision == "deny", decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
 			return e.deny(r, a)
 		case decision != "allow":
-			return e.askAnew(r, a, ticked, errUndecided, "Choose Allow or Deny.")
+			return e.askAnew(r, a, chosen, errUndecided, "Choose Allow or Deny.")
+		case !known:
+			return e.askAnew(r, a, choice{ticked: chosen.ticked}, errDuration, "Choose how long it may do this.")
 		case len(a.Wanted()) > 0 && len(allowed.Minus(scope.Of(oauth.OfflineAccess))) == 0:
-			return e.askAnew(r, a, ticked, errNothing,
+			return e.askAnew(r, a, chosen, errNothing,
 				"Staying connected is not useful without another permission. Tick at least one more permission, or "+
 					"choose Deny.")
 		}
-		return e.grant(r, a, allowed, false)
+		return e.grant(r, a, allowed, lease{duration: duration})
 	})
+}
+
+// selected returns the scopes that one of the buttons beside the boxes ticks: "read" those with which the client can
+// only read, and any other all. Staying connected is not about what the client can do, so "read" leaves it as it is.
+func selected(a *interaction.Authorization, which string, before scope.Set) []string {
+	names := []string{}
+	for _, name := range a.Scope {
+		switch {
+		case which != "read", a.Resource.Risk(name) == oauth.RiskRead, name == oauth.OfflineAccess && before.Has(name):
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // ticked returns the scopes of the request that are ticked. It ignores names in the form that are not scopes of the
@@ -181,20 +215,25 @@ func ticked(a *interaction.Authorization, names []string) scope.Set {
 // operator vouches for the client. The answer is sent to a web server, because a program on the person's own device
 // could pose as the client. The browser was not sent here by another site, which may act for somebody else. The client
 // neither asks for the page nor expects another person.
-func (e *Endpoint) remembered(r *http.Request, a *interaction.Authorization) (bool, error) {
+//
+// If it can, remembered returns how long the new grant lasts.
+func (e *Endpoint) remembered(r *http.Request, a *interaction.Authorization) (lease, bool, error) {
 	if !a.Client.Approved() || interaction.DestinationOf(a.Reply.RedirectURI).OnDevice() || a.PromptConsent ||
 		a.CrossSite || a.Hinted() != "" {
-		return false, nil
+		return lease{}, false, nil
 	}
 	before, err := e.consented(r, a)
-	return len(before) > 0 && before.CoversAll(a.Scope...), err
+	if err != nil {
+		return lease{}, false, err
+	}
+	l, covered := renewed(before, a.Scope)
+	return l, covered, nil
 }
 
-// consented returns the scopes of the valid consents to the same request. Consents from before the client's redirect
-// URIs or keys changed do not count.
-func (e *Endpoint) consented(r *http.Request, a *interaction.Authorization) (scope.Set, error) {
-	var all scope.Set
-	err := e.DB.View(r.Context(), func(tx *store.Tx) error {
+// consented returns the valid consents to the same request. Consents from before the client's redirect URIs or keys
+// changed do not count, and neither do those for another session.
+func (e *Endpoint) consented(r *http.Request, a *interaction.Authorization) (all []store.Consent, err error) {
+	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
 		stored, err := tx.Client(a.Client.ID)
 		if errors.Is(err, store.ErrNotFound) || err == nil && !stored.SameTrust(&a.Client.Metadata) {
 			return nil
@@ -202,10 +241,10 @@ func (e *Endpoint) consented(r *http.Request, a *interaction.Authorization) (sco
 		if err != nil {
 			return err
 		}
-		sets, err := tx.ConsentedScopes(a.Person.ID, a.Client.ID, a.Resource.ID, a.Reply.RedirectURI)
-		for _, set := range sets {
-			all = all.Union(set)
-		}
+		all, err = tx.Consents(a.Person.ID, a.Client.ID, a.Resource.ID, a.Reply.RedirectURI)
+		all = slices.DeleteFunc(all, func(c store.Consent) bool {
+			return c.SessionID != "" && c.SessionID != a.Session.ID
+		})
 		return err
 	})
 	return all, err

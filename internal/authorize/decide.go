@@ -3,6 +3,7 @@ package authorize
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -23,9 +24,9 @@ var (
 	errOtherPerson = oauth.Refuse(oauth.InvalidRequest, "this request was answered before, by somebody else")
 )
 
-// grant records what the person allowed, or allowed before if remembered is true, and sends the code (OAuth 2.1
-// §4.1.2). If the same decision is sent again, it sends the same code until that is redeemed.
-func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed scope.Set, remembered bool) (web.Answer,
+// grant records what the person allowed and for how long, or allowed before, and sends the code (OAuth 2.1 §4.1.2). If
+// the same decision is sent again, it sends the same code until that is redeemed.
+func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed scope.Set, l lease) (web.Answer,
 	error) {
 	var code string
 	var before store.Decision
@@ -36,7 +37,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 			return e.Strangers.Conclude(tx, r, event, err)
 		}
 		allowed := standing.Scope
-		g := e.newGrant(tx, a, allowed)
+		g := e.newGrant(tx, a, allowed, l)
 		first := false
 		before, first, err = tx.Decide(a.ID, store.Decision{UserID: a.Person.ID, GrantID: g.ID},
 			e.Desk.AnswerableUntil(a.Request))
@@ -44,7 +45,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 		case err != nil:
 			return err
 		case !first:
-			if code, err = e.codeAgain(tx, a, before, allowed); errors.Is(err, errAllowedBefore) {
+			if code, err = e.codeAgain(tx, a, before, allowed, l); errors.Is(err, errAllowedBefore) {
 				return nil // not a refusal: the client has what it asked for
 			}
 			return e.Strangers.Conclude(tx, r, event, err)
@@ -68,8 +69,8 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 		if err != nil {
 			return err
 		}
-		event = audit.Code(a.Client.ID, g.UserID, g.ID, a.Resource.Identifier, allowed.String(), remembered).
-			With("for", audit.Lasting(g.EndsAt.Sub(tx.Now())))
+		event = audit.Code(a.Client.ID, g.UserID, g.ID, a.Resource.Identifier, allowed.String(), l.remembered).
+			With("for", lasts(g))
 		if _, profile := client.MatchRedirectURI(a.Client, a.Reply.RedirectURI); profile != "" {
 			event = event.With("profile", profile)
 			if err := tx.ProfileUsed(profile); err != nil {
@@ -88,7 +89,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 }
 
 // newGrant returns the grant of the allowed scopes. It expires with its first code unless that is redeemed.
-func (e *Endpoint) newGrant(tx *store.Tx, a *interaction.Authorization, allowed scope.Set) *oauth.Grant {
+func (e *Endpoint) newGrant(tx *store.Tx, a *interaction.Authorization, allowed scope.Set, l lease) *oauth.Grant {
 	g := &oauth.Grant{
 		ID:          oauth.NewID("grt_"),
 		ClientID:    a.Client.ID,
@@ -102,12 +103,18 @@ func (e *Endpoint) newGrant(tx *store.Tx, a *interaction.Authorization, allowed 
 		AMR:         a.Session.AMR,
 		CreatedAt:   tx.Now(),
 		ExpiresAt:   tx.Now().Add(e.CodeTTL),
-		EndsAt:      tx.Now().Add(e.GrantMax),
+		EndsAt:      tx.Now().Add(e.longest(a)),
 	}
-	if a.Resource.RefreshMaxTTL > 0 {
-		g.EndsAt = tx.Now().Add(a.Resource.RefreshMaxTTL)
-	}
+	l.apply(g, a, tx.Now())
 	return g
+}
+
+// longest returns how long a grant for a lasts at most.
+func (e *Endpoint) longest(a *interaction.Authorization) time.Duration {
+	if a.Resource.RefreshMaxTTL > 0 {
+		return a.Resource.RefreshMaxTTL
+	}
+	return e.GrantMax
 }
 
 // newCode stores the n-th code of g and returns it.
@@ -126,7 +133,7 @@ func (e *Endpoint) newCode(tx *store.Tx, a *interaction.Authorization, g *oauth.
 // another if that expired before it was redeemed. It never returns a redeemed code, because a client that redeems one
 // again loses its tokens.
 func (e *Endpoint) codeAgain(tx *store.Tx, a *interaction.Authorization, before store.Decision,
-	allowed scope.Set) (string, error) {
+	allowed scope.Set, l lease) (string, error) {
 	switch {
 	case before.UserID != a.Person.ID:
 		return "", errOtherPerson
@@ -139,9 +146,9 @@ func (e *Endpoint) codeAgain(tx *store.Tx, a *interaction.Authorization, before 
 		return "", errOver
 	case err != nil:
 		return "", err
-	case g.Scope.String() != allowed.String():
+	case g.Scope.String() != allowed.String(), !l.remembered && g.Duration != l.duration:
 		return "", errOtherAnswer
-	case !g.RevokedAt.IsZero():
+	case !g.RevokedAt.IsZero(), g.SignedOut(tx.Now()):
 		return "", errOver
 	case !g.LastUsedAt.IsZero():
 		return "", errAllowedBefore

@@ -16,7 +16,8 @@ var files embed.FS
 var templates = web.ParseTemplates(files)
 
 // Consent is the page that asks whether a client may act for the person. Its form is posted to /consent with
-// decision=allow or decision=deny and with scope=NAME for each ticked scope. A link leads a person who is not Email to
+// decision=allow or decision=deny, with scope=NAME for each ticked scope and with duration. With select=read or
+// select=all it comes again, with the boxes ticked so. A link leads a person who is not Email to
 // /login with the request.
 type Consent struct {
 	Client   *interaction.ClientCard
@@ -24,9 +25,17 @@ type Consent struct {
 	Hinted   string // of the person whom the client expects if it is not Email; else ""
 	Resource interaction.ResourceCard
 	Scopes   []ScopeLine // in the order in which they are shown; if empty, the client only connects
-	Error    string      // a sentence on why the page is shown again; "": none
-	Request  string      // sealed authorization request, handed back as request
-	CSRF     string      // token of the form, handed back as csrf
+	// Durations are the choices of how long the client may act.
+	Durations []DurationChoice
+	Error     string // a sentence on why the page is shown again; "": none
+	Request   string // sealed authorization request, handed back as request
+	CSRF      string // token of the form, handed back as csrf
+}
+
+// DurationChoice is a length of time for which the person can let the client act.
+type DurationChoice struct {
+	Value, Label string
+	Chosen       bool
 }
 
 // ScopeLine is a scope that the person can untick.
@@ -35,6 +44,7 @@ type ScopeLine struct {
 	Description string // in words; equal to Name when there are none
 	New         bool   // the person has allowed this client other scopes before, but not this one
 	Ticked      bool
+	Named       bool       // the client asked for it by name, so that it may not do without
 	Risk        oauth.Risk // "": not said
 }
 
@@ -79,6 +89,14 @@ func (v Consent) Groups() []ScopeGroup {
 		groups[1].Folded = !slices.ContainsFunc(groups[1].Lines, func(line ScopeLine) bool { return !line.Ticked })
 	}
 	return slices.DeleteFunc(groups, func(group ScopeGroup) bool { return len(group.Lines) == 0 })
+}
+
+// Choosable reports whether the page has more than one kind of scopes to choose from, so that a button ticks one kind.
+func (v Consent) Choosable() bool {
+	read := func(line ScopeLine) bool { return line.Risk == oauth.RiskRead }
+	return slices.ContainsFunc(v.Scopes, read) && slices.ContainsFunc(v.Scopes, func(line ScopeLine) bool {
+		return !read(line) && line.Name != oauth.OfflineAccess
+	})
 }
 
 // New returns the number of new scopes (see ScopeLine).

@@ -106,11 +106,13 @@ func checkPrompt(q *interaction.Request, p *parameters) error {
 	return nil
 }
 
-// grantable returns the scopes that the person will be asked to allow (RFC 6749 §3.3).
-func grantable(target *oauth.Resource, c *oauth.Client, asked string) (scope.Set, error) {
+// grantable returns the scopes that the person will be asked to allow (RFC 6749 §3.3), and whether the client names
+// them.
+func grantable(target *oauth.Resource, c *oauth.Client, asked string) (scopes scope.Set, named bool, err error) {
 	requested, err := oauth.ParseScope(asked)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return target.Grantable(c, requested, c.May(oauth.RefreshToken))
+	scopes, err = target.Grantable(c, requested, c.May(oauth.RefreshToken))
+	return scopes, !oauth.OnlyTolerated(requested), err
 }

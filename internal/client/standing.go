@@ -107,7 +107,7 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 		return nil, ErrWeaker // a thief of the refresh token could not authenticate either
 	case p.GrantType != "" && !c.May(p.GrantType):
 		return nil, ErrGrantType
-	case p.Grant != nil && !p.Grant.RevokedAt.IsZero():
+	case p.Grant != nil && (!p.Grant.RevokedAt.IsZero() || p.Grant.SignedOut(d.DB.Now())):
 		return nil, ErrRevoked
 	case p.RedirectURI != "" && !matches(c, p.RedirectURI):
 		return nil, ErrRedirectURI

@@ -116,6 +116,7 @@ const (
 	hasMaxAge
 	waited
 	twoFactors
+	named
 )
 
 // format is the version of the encoding. It lets a server refuse requests that another version sealed differently.
@@ -125,7 +126,8 @@ const format = 1
 func (c *carried) encode() []byte {
 	var flags byte
 	for bit, set := range map[byte]bool{promptNone: c.PromptNone, promptLogin: c.PromptLogin,
-		promptConsent: c.PromptConsent, crossSite: c.CrossSite, hasMaxAge: c.MaxAge != nil, waited: c.Waited, twoFactors: c.TwoFactors} {
+		promptConsent: c.PromptConsent, crossSite: c.CrossSite, hasMaxAge: c.MaxAge != nil, waited: c.Waited,
+		twoFactors: c.TwoFactors, named: c.Named} {
 		if set {
 			flags |= bit
 		}
@@ -163,7 +165,7 @@ func decodeCarried(plain []byte) (*carried, error) {
 	flags := r.byte()
 	c.PromptNone, c.PromptLogin = flags&promptNone != 0, flags&promptLogin != 0
 	c.PromptConsent, c.CrossSite = flags&promptConsent != 0, flags&crossSite != 0
-	c.Waited, c.TwoFactors = flags&waited != 0, flags&twoFactors != 0
+	c.Waited, c.TwoFactors, c.Named = flags&waited != 0, flags&twoFactors != 0, flags&named != 0
 	if flags&hasMaxAge != 0 {
 		seconds := int64(r.number())
 		c.MaxAge = &seconds

@@ -19,6 +19,7 @@ type Request struct {
 	PromptConsent bool   // ask even if asked before
 	CrossSite     bool   // another site sent the browser here
 	Waited        bool   // its client had to wait for an operator
+	Named         bool   // it names its scopes; else Scope is the resource's default
 	MaxAge        *int64 // seconds since the last sign-in
 	TwoFactors    bool   // the client demands two factors of the person
 	LoginHint     string // the person whom the client expects to sign in; "" if it does not say

@@ -84,15 +84,19 @@ const recent = 15 * time.Minute
 func (s *Sessions) Recent(v Visitor) bool { return s.DB.Now().Sub(v.Session.SignedInAt) <= recent }
 
 // Begin ends the session that the browser of r has, and begins one for the person, who has just signed in with the
-// methods amr (RFC 8176). It returns the session cookie for the browser.
+// methods amr (RFC 8176). It returns the session cookie for the browser. If the person was signed in there already, the
+// new session has the id of the old one, so that what lasts as long as the session does not end. Its cookie is another.
 func (s *Sessions) Begin(tx *store.Tx, r *http.Request, person *identity.User, amr ...string) (*http.Cookie, error) {
+	var id string
 	if old := s.Pages.SessionCookie(r); old != "" {
-		if err := tx.EndSession(oauth.Hash(old)); err != nil {
+		var err error
+		if id, err = tx.TakeSession(oauth.Hash(old), person.ID); err != nil {
 			return nil, err
 		}
 	}
 	secret := oauth.NewSecret("")
 	session := &identity.Session{
+		ID:         id,
 		Hash:       oauth.Hash(secret),
 		UserID:     person.ID,
 		SignedInAt: tx.Now(),

@@ -37,6 +37,13 @@ type Grant struct {
 	SignedInAt time.Time // auth_time: when the person last signed in
 	AMR        []string  // with which methods (RFC 8176)
 
+	// Duration is how long the person let the client act. If it is ThisSession, the grant ends with the session
+	// SessionID.
+	Duration  Duration
+	SessionID string
+	// SessionEndsAt is when that session ends unless it is used first; zero if it has ended.
+	SessionEndsAt time.Time
+
 	CreatedAt     time.Time
 	LastUsedAt    time.Time
 	ExpiresAt     time.Time // when it ends unless it is refreshed first
@@ -45,9 +52,14 @@ type Grant struct {
 	RevokedReason string
 }
 
-// Live reports whether the grant is neither revoked nor expired at now.
+// SignedOut reports whether the session with which the grant ends has ended at now.
+func (g *Grant) SignedOut(now time.Time) bool {
+	return g.SessionID != "" && !now.Before(g.SessionEndsAt)
+}
+
+// Live reports whether the grant is neither revoked nor expired at now, nor over with its session.
 func (g *Grant) Live(now time.Time) bool {
-	return g.RevokedAt.IsZero() && now.Before(g.ExpiresAt) && now.Before(g.EndsAt)
+	return !g.SignedOut(now) && g.RevokedAt.IsZero() && now.Before(g.ExpiresAt) && now.Before(g.EndsAt)
 }
 
 // IsOf reports whether the grant belongs to the client. A grant of an earlier client with the same id does not.

@@ -24,6 +24,7 @@ func (tx *Tx) Connected(userID string, page Page) (grants []*GrantListing, next 
 	w := new(where)
 	w.add("grants.user_id = ?", userID)
 	w.add(connected, micros(tx.now))
+	w.add(sessionLasts("?"), micros(tx.now))
 	return paged(tx, listGrants, w, page, "grants.expires_at", "grants.id", scanListing,
 		func(g *GrantListing) (time.Time, string) { return g.ExpiresAt, g.ID })
 }

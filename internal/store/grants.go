@@ -12,7 +12,20 @@ import (
 const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resource_id, grants.redirect_uri,
 	grants.scope, grants.refreshable, grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at,
 	grants.amr, grants.created_at, grants.last_used_at, grants.expires_at, grants.ends_at, grants.revoked_at,
-	grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from`
+	grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from,
+	grants.duration, ` + sessionColumns
+
+// sessionColumns are the session with which a grant ends, and when that ends. The session is not looked for if there is
+// none.
+const sessionColumns = `grants.session_id, CASE WHEN grants.session_id = '' THEN NULL ELSE
+	(SELECT MAX(sessions.expires_at) FROM sessions WHERE sessions.id = grants.session_id) END`
+
+// sessionLasts returns the condition for the grants whose session, if they end with one, has not ended at the time that
+// the parameter at stands for. It has no EXISTS, for which PostgreSQL would read all sessions.
+func sessionLasts(at string) string {
+	return "(grants.session_id = '' OR " + at + " < (SELECT MAX(sessions.expires_at) FROM sessions " +
+		"WHERE sessions.id = grants.session_id))"
+}
 
 // CreateGrant stores a new grant with all its fields, including CreatedAt. Its LastUsedAt is zero until RedeemGrant,
 // and its ExpiresAt is when its code expires: it ends then unless it is redeemed. CreateGrant sets ClientIncarnation to
@@ -25,14 +38,14 @@ func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 	}
 	err := tx.row(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret,
 		generation, rotated_at, signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at,
-		revoked_reason, method, client_incarnation)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+		revoked_reason, method, duration, session_id, client_incarnation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
 		COALESCE((SELECT incarnation FROM clients WHERE id = $2), 'none'))
 		ON CONFLICT DO NOTHING RETURNING client_incarnation`, args{
 		g.ID, g.ClientID, g.UserID, g.ResourceID, g.RedirectURI, g.Scope.String(), refreshable, g.Secret, g.Generation,
 		micros(g.RotatedAt), micros(g.SignedInAt), strings.Join(g.AMR, " "), g.CreatedAt.UnixMicro(),
 		micros(g.LastUsedAt), earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt),
-		g.RevokedReason, string(g.Method),
+		g.RevokedReason, string(g.Method), string(g.Duration), g.SessionID,
 	}, &g.ClientIncarnation)
 	if errors.Is(err, ErrNotFound) {
 		return ErrConflict
@@ -50,7 +63,7 @@ func (tx *Tx) Grant(id string) (*oauth.Grant, error) {
 type GrantFilter struct {
 	ID                           string // "": any
 	UserID, ClientID, ResourceID string // "": any
-	// Live leaves out grants that are revoked, expired or not redeemed.
+	// Live leaves out grants that are revoked, expired, not redeemed, or over with their session.
 	Live bool
 }
 
@@ -69,7 +82,8 @@ func (f GrantFilter) where(tx *Tx) *where {
 		w.add("grants.resource_id = ?", f.ResourceID)
 	}
 	if f.Live {
-		w.add("grants.revoked_at IS NULL AND grants.last_used_at IS NOT NULL AND grants.expires_at > ?", micros(tx.now))
+		w.add("grants.revoked_at IS NULL AND grants.last_used_at IS NOT NULL AND grants.expires_at > ? AND "+
+			sessionLasts("?"), micros(tx.now), micros(tx.now))
 	}
 	return w
 }
@@ -128,7 +142,7 @@ func (tx *Tx) revokeGrants(column, value, reason string) error {
 func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, method oauth.Method) error {
 	return tx.one(`UPDATE grants SET generation = $2, last_used_at = $3, method = $5, rotated_from = $6,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
-		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3`,
+		WHERE id = $1 AND last_used_at IS NULL AND revoked_at IS NULL AND expires_at > $3 AND `+sessionLasts("$3"),
 		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method), tx.Address()})
 }
 
@@ -141,31 +155,41 @@ func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Gr
 		SET generation = generation + 1, rotated_at = $3, last_used_at = $3, rotated_from = $5,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
 		WHERE id = $1 AND generation = $2 AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $3
-		RETURNING `+grantColumns,
+		AND `+sessionLasts("$3")+" RETURNING "+grantColumns,
 		args{id, from, micros(tx.now), expiresAt.UnixMicro(), tx.Address()}, scanGrant)
 	return only(found, err)
 }
 
-// consents is the largest number of consents that ConsentedScopes reads.
-const consents = 32
+// consents is the largest number of consents that Consents reads.
+const consents = 28
 
-// ConsentedScopes returns the scopes of the live, redeemed grants that a person gave a client for a resource with that
-// redirect URI, newest first. It leaves out grants from before the client's redirect URIs or keys changed, and those of
-// an earlier client with the same id. It reads only the newest consents, so that its cost does not grow with their
-// number.
-func (tx *Tx) ConsentedScopes(userID, clientID, resourceID, redirectURI string) ([]scope.Set, error) {
-	return all(tx, `SELECT scope FROM (
-			SELECT scope, created_at, last_used_at, revoked_at, expires_at, client_incarnation FROM grants
-			WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4
+// Consent is what a person allowed with a grant that is in force, and for how long.
+type Consent struct {
+	Scope     scope.Set
+	Duration  oauth.Duration
+	EndsAt    time.Time
+	SessionID string // of the session with which it ends; "": none
+}
+
+// Consents returns the live, redeemed grants that a person gave a client for a resource with that redirect URI, newest
+// first. It leaves out grants from before the client's redirect URIs or keys changed, and those of an earlier client
+// with the same id. It reads only the newest consents, so that its cost does not grow with their number.
+func (tx *Tx) Consents(userID, clientID, resourceID, redirectURI string) ([]Consent, error) {
+	return all(tx, `SELECT scope, duration, ends_at, session_id FROM (
+			SELECT scope, duration, ends_at, session_id, created_at, last_used_at, revoked_at, expires_at,
+				client_incarnation
+			FROM grants WHERE user_id = $1 AND client_id = $2 AND resource_id = $3 AND redirect_uri = $4
 			ORDER BY created_at DESC LIMIT $6
 		) AS newest
 		WHERE last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $5
+		AND (session_id = '' OR $5 < (SELECT MAX(sessions.expires_at) FROM sessions
+			WHERE sessions.id = newest.session_id))
 		AND EXISTS (SELECT 1 FROM clients WHERE id = $2 AND incarnation = newest.client_incarnation
 			AND COALESCE(changed_at, 0) <= newest.created_at)`,
 		args{userID, clientID, resourceID, redirectURI, micros(tx.now), consents},
-		func(scan func(...any) error) (set scope.Set, err error) {
-			err = scan(words[scope.Set]{&set})
-			return set, err
+		func(scan func(...any) error) (c Consent, err error) {
+			err = scan(words[scope.Set]{&c.Scope}, &c.Duration, instant{&c.EndsAt}, &c.SessionID)
+			return c, err
 		})
 }
 
@@ -202,7 +226,8 @@ func (tx *Tx) Code(hash string) (*oauth.Code, error) {
 func (tx *Tx) SpendCode(hash string) (bool, error) {
 	n, err := tx.exec(`UPDATE codes SET spent_at = $2 WHERE hash = $1 AND spent_at IS NULL AND expires_at > $2
 		AND EXISTS (SELECT 1 FROM grants
-			WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2)`,
+			WHERE grants.id = codes.grant_id AND grants.revoked_at IS NULL AND grants.expires_at > $2
+			AND `+sessionLasts("$2")+")",
 		args{hash, micros(tx.now)})
 	return n > 0, err
 }
@@ -232,5 +257,6 @@ func grantFields(g *oauth.Grant) []any {
 		flag{&g.Refreshable},
 		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR},
 		instant{&g.CreatedAt}, instant{&g.LastUsedAt}, instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt},
-		&g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom}
+		&g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom,
+		&g.Duration, &g.SessionID, instant{&g.SessionEndsAt}}
 }

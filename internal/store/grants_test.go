@@ -236,7 +236,7 @@ func TestRevokeGrant(t *testing.T) {
 	})
 }
 
-func TestConsentedScopes(t *testing.T) {
+func TestConsents(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)
 		other, otherClient, otherResource := people(t, db)
@@ -250,8 +250,11 @@ func TestConsentedScopes(t *testing.T) {
 		redeemed(t, db, user, otherClient, resource)
 		redeemed(t, db, user, client, otherResource)
 		scopes := func(redirectURI string) (sets []scope.Set) {
-			view(t, db, func(tx *store.Tx) (err error) {
-				sets, err = tx.ConsentedScopes(user.ID, client.ID, resource.ID, redirectURI)
+			view(t, db, func(tx *store.Tx) error {
+				consents, err := tx.Consents(user.ID, client.ID, resource.ID, redirectURI)
+				for _, c := range consents {
+					sets = append(sets, c.Scope)
+				}
 				return err
 			})
 			return sets

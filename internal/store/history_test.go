@@ -158,6 +158,7 @@ func acts(now time.Time) []act {
 		{"Disconnected", func(tx *store.Tx) error { return ok(tx.Disconnected("usr_3", now.Add(-10*time.Minute))) }, none},
 		{"EndOtherSessions", func(tx *store.Tx) error { return ok(tx.EndOtherSessions("usr_1", "session 1")) }, "it ends every other session of the person"},
 		{"Restore", func(tx *store.Tx) error { return ok(tx.Restore("usr_3", "grt_gone", now.Add(-10*time.Minute))) }, none},
+		{"TakeSession", func(tx *store.Tx) error { return ok(tx.TakeSession("session 1", "usr_1")) }, none},
 		{"RevokeOwnSession", func(tx *store.Tx) error {
 			if err := tx.RevokeOwnSession("usr_1", "ses_another"); !errors.Is(err, store.ErrNotFound) {
 				return fmt.Errorf("a session that is not there: %w", err)
@@ -207,8 +208,8 @@ func acts(now time.Time) []act {
 		}, none},
 		{"Code", func(tx *store.Tx) error { return ok(tx.Code("code new")) }, none},
 		{"CompleteSetup", func(tx *store.Tx) error { return ok(tx.CompleteSetup("setup")) }, none},
-		{"ConsentedScopes", func(tx *store.Tx) error {
-			return ok(tx.ConsentedScopes("usr_1", "mcp_1", "res_1", "https://app.example/cb"))
+		{"Consents", func(tx *store.Tx) error {
+			return ok(tx.Consents("usr_1", "mcp_1", "res_1", "https://app.example/cb"))
 		}, none},
 		{"CreateClient", func(tx *store.Tx) error { return tx.CreateClient(client, "print of another") }, none},
 		{"CreateGrant", func(tx *store.Tx) error { return tx.CreateGrant(grant) }, none},

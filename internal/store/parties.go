@@ -63,8 +63,9 @@ func (tx *Tx) GrantParties(id string) (*oauth.Grant, *Parties, error) {
 }
 
 // TokenParties returns the grant that an access token belongs to, or nil for a client's own token, and the parties. It
-// reads only the grant's id, client, user, resource, Method and RevokedAt, because resources call it for every request.
-// revoked reports whether the token was revoked by RevokeToken. It returns ErrNotFound if there is no such grant.
+// reads only the grant's id, client, user, resource, Method, RevokedAt and session, because resources call it for every
+// request. revoked reports whether the token was revoked by RevokeToken. It returns ErrNotFound if there is no such
+// grant.
 func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parties, revoked bool, err error) {
 	const columns = partyColumns + ", (SELECT COUNT(*) FROM revoked_tokens WHERE jti = $1)"
 	p, n := new(partyRow), 0
@@ -79,10 +80,10 @@ func (tx *Tx) TokenParties(claims *oauth.Claims) (g *oauth.Grant, parties *Parti
 	}
 	g = new(oauth.Grant)
 	err = tx.row("SELECT grants.id, grants.client_id, grants.client_incarnation, grants.user_id, grants.resource_id, "+
-		"grants.method, grants.revoked_at, "+columns+
+		"grants.method, grants.revoked_at, "+sessionColumns+", "+columns+
 		" FROM grants LEFT JOIN users ON users.id = grants.user_id WHERE grants.id = $2", args{claims.ID, id},
 		append([]any{&g.ID, &g.ClientID, &g.ClientIncarnation, &g.UserID, &g.ResourceID, &g.Method,
-			instant{&g.RevokedAt}}, append(p.fields(), &n)...)...)
+			instant{&g.RevokedAt}, &g.SessionID, instant{&g.SessionEndsAt}}, append(p.fields(), &n)...)...)
 	if err == nil {
 		parties, err = tx.parties(p, g.ClientID, g.ResourceID)
 	}

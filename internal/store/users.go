@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -160,6 +161,22 @@ func (tx *Tx) SeenSession(hash string, expiresAt time.Time) error {
 func (tx *Tx) EndSession(hash string) error {
 	_, err := tx.exec("DELETE FROM sessions WHERE hash = $1", args{hash})
 	return err
+}
+
+// TakeSession deletes the session with the given hash and returns its id if it is one of the account that has not
+// ended. Otherwise it returns "". It is not an error if there is none.
+func (tx *Tx) TakeSession(hash, userID string) (id string, err error) {
+	var of string
+	var expiresAt time.Time
+	err = tx.row("DELETE FROM sessions WHERE hash = $1 RETURNING id, user_id, expires_at", args{hash},
+		&id, &of, instant{&expiresAt})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "", nil
+	case of != userID, !tx.now.Before(expiresAt):
+		id = ""
+	}
+	return id, err
 }
 
 // EndSessions deletes all sessions of an account.

@@ -175,6 +175,10 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 	}
 	resp := &Response{TokenType: "Bearer", ExpiresIn: int64(ttl / time.Second), Scope: claims.Scope}
 	if g := granted.Grant; g != nil {
+		if left := g.EndsAt.Sub(now); left < ttl { // no token lasts longer than what the person allowed
+			ttl = max(left, time.Second)
+			claims.Expiry, resp.ExpiresIn = now.Add(ttl).Unix(), int64(ttl/time.Second)
+		}
 		claims.ID = oauth.NewID(g.ID + ".")
 		claims.AuthTime, claims.ACR, claims.AMR = g.SignedInAt.Unix(), oauth.ACR(g.AMR), g.AMR
 		if granted.Generation > 0 {

@@ -86,7 +86,7 @@ func Headers(t testing.TB, page web.Answer, answersClient bool) {
 
 // elements are the HTML elements that pages may contain.
 var elements = strings.Fields("!doctype html head meta link title body main header img h1 p strong bdi span a form " +
-	"input div label button dl dt dd code fieldset legend ul li details summary")
+	"input div label button dl dt dd code fieldset legend ul li details summary select option")
 
 // Inert checks that a page with probe in all its texts loads and runs nothing, and links and posts only to paths of
 // this server.
