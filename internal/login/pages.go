@@ -87,6 +87,7 @@ func (v Second) Page() web.Page {
 // SetUp is what a person needs to set up an authenticator app.
 type SetUp struct {
 	QR     template.HTML // an SVG element
+	Link   template.URL  // opens the app on the same device
 	Secret string        // the same to type
 	Sealed string        // handed back as set_up
 }

@@ -200,13 +200,14 @@ func (e *Endpoint) offerTOTP(offer *SetUp, person *identity.User, sealed string)
 			return err
 		}
 	}
-	server := e.Name
-	drawn, err := totpQR(secret, server, person.Email)
-	if err != nil {
-		return err
+	address := totpURL(secret, e.Name, person.Email)
+	picture, err := drawn(address)
+	*offer = SetUp{
+		QR:     template.HTML(picture), //nolint:gosec // made of numbers
+		Link:   template.URL(address),  //nolint:gosec // made by url.URL
+		Secret: readable(secret), Sealed: sealed,
 	}
-	*offer = SetUp{QR: template.HTML(drawn), Secret: readable(secret), Sealed: sealed} //nolint:gosec // made of numbers
-	return nil
+	return err
 }
 
 // offered returns the secret that was offered to the person to set up.

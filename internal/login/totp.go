@@ -61,15 +61,20 @@ func readable(secret []byte) string {
 	return strings.Join(append(groups, text), " ")
 }
 
-// totpQR returns the QR code that an authenticator app scans, as an SVG element.
-func totpQR(secret []byte, server, account string) (string, error) {
+// totpURL returns the address that sets an authenticator app up.
+func totpURL(secret []byte, server, account string) string {
 	u := url.URL{Scheme: "otpauth", Host: "totp", Path: "/" + server + ":" + account}
 	u.RawQuery = url.Values{
 		"secret": {strings.ReplaceAll(readable(secret), " ", "")}, "issuer": {server},
 		"algorithm": {"SHA1"}, "digits": {fmt.Sprint(totpDigits)}, "period": {fmt.Sprint(totpPeriod)},
 	}.Encode()
 	u.RawQuery = strings.ReplaceAll(u.RawQuery, "+", "%20") // apps show the plus sign
-	code, err := qr.EncodeText(u.String(), qr.Medium)
+	return u.String()
+}
+
+// drawn returns the QR code of an address, which an authenticator app scans, as an SVG element.
+func drawn(address string) (string, error) {
+	code, err := qr.EncodeText(address, qr.Medium)
 	if err != nil {
 		return "", fmt.Errorf("login: QR code: %w", err)
 	}
@@ -83,6 +88,6 @@ func totpQR(secret []byte, server, account string) (string, error) {
 			}
 		}
 	}
-	return fmt.Sprintf(`<svg class="qr" role="img" aria-label="QR code for an authenticator app" viewBox="0 0 %[1]d %[1]d" width="220" height="220">`+
-		`<rect width="%[1]d" height="%[1]d" fill="#fff"/><path d="%[2]s" fill="#000"/></svg>`, size+2*border, path.String()), nil
+	return fmt.Sprintf(`<svg class="qr" role="img" aria-label="QR code for an authenticator app" `+
+		`viewBox="0 0 %[1]d %[1]d" width="220" height="220"><rect width="%[1]d" height="%[1]d" fill="#fff"/><path d="%[2]s" fill="#000"/></svg>`, size+2*border, path.String()), nil
 }
