@@ -378,35 +378,9 @@ func path(pointer jsontext.Pointer) string {
 
 // hint says which of the known names a mistyped one is like.
 func hint(name string, known []string) string {
-	best, least := "", 0
-	for _, candidate := range slices.Sorted(slices.Values(known)) {
-		if d := distance(strings.ToLower(name), candidate); best == "" || d < least {
-			best, least = candidate, d
-		}
-	}
-	if best == "" {
+	nearest := oauth.Nearest(strings.ToLower(name), slices.Sorted(slices.Values(known)))
+	if nearest == "" {
 		return ""
 	}
-	return fmt.Sprintf("; the nearest is %q", best)
-}
-
-// distance returns the number of insertions, deletions and substitutions that turn a into b, of the first 64 bytes.
-func distance(a, b string) int {
-	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return fmt.Sprintf("; the nearest is %q", nearest)
 }

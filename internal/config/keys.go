@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 // Key describes one configuration key.
@@ -202,33 +204,13 @@ var (
 func nearest(name string, candidates []string) string {
 	best, least := "", -1
 	for _, candidate := range candidates {
-		d := distance(name, candidate)
+		d := oauth.Distance(name, candidate)
 		if i := strings.LastIndexByte(candidate, '.'); i >= 0 {
-			d = min(d, 1+distance(name, candidate[i+1:]))
+			d = min(d, 1+oauth.Distance(name, candidate[i+1:]))
 		}
 		if least < 0 || d < least {
 			best, least = candidate, d
 		}
 	}
 	return best
-}
-
-// distance returns the number of insertions, deletions and substitutions that turn a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

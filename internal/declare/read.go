@@ -190,7 +190,7 @@ func (r *reader) mapping(v reflect.Value, node *yaml.Node, what string) {
 		switch first, again := keys[key.Value]; {
 		case key.Kind != yaml.ScalarNode || !field.IsValid():
 			r.fault(key.Line, "unknown key %.60q; the nearest known one is %q", key.Value,
-				nearest(key.Value, keysOf(v.Type())))
+				oauth.Nearest(key.Value, keysOf(v.Type())))
 		case again:
 			r.fault(key.Line, "%s is given twice, first on line %d; remove one", key.Value, first)
 		default:
@@ -352,33 +352,4 @@ func asJSON(node *yaml.Node, depth int) (json.RawMessage, error) {
 		return nil, errors.New("declare: not a value that JSON has")
 	}
 	return json.Marshal(value)
-}
-
-// nearest returns the candidate that needs the fewest changes of a letter to become name.
-func nearest(name string, candidates []string) string {
-	if len(name) > 60 { // longer than any, so that it does not matter which is nearest
-		name = name[:60]
-	}
-	return slices.MinFunc(candidates, func(a, b string) int { return distance(name, a) - distance(name, b) })
-}
-
-// distance returns the number of insertions, deletions and substitutions that turn a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
