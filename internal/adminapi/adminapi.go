@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -61,12 +62,12 @@ type door struct {
 // Routes returns the routes of the operations, of the document that describes them, of the MCP server that has them as
 // tools, and of the metadata by which a client finds out where tokens come from.
 func (e *Endpoint) Routes() []web.Route {
-	document := Document(e.Issuer)
+	document := sync.OnceValue(func() json.RawMessage { return Document(e.Issuer) }) // few ask for it
 	routes := []web.Route{
 		{
 			Path: admin.APIPath + "/openapi.json", Caller: web.Anybody, Cache: "no-cache",
 			Methods: web.Methods{"GET": web.JSON(func(*http.Request) (json.RawMessage, error) {
-				return document, nil
+				return document(), nil
 			})},
 		},
 		e.describe(door{path: admin.APIPath, name: "Cardea administration", scopes: admin.Scopes()}),
