@@ -45,6 +45,9 @@ type applyCommand struct {
 var errDifference = errors.New("the installation is different")
 
 func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
+	if _, err := sh.load(nil); err != nil { // such as that it is not done at another server
+		return err
+	}
 	name, in := c.File, sh.in
 	if name == "-" {
 		name = "standard input"

@@ -116,13 +116,7 @@ func drawEvents(events []admin.Event, t *table.Table) {
 // lastEvents returns the newest events that match filter, at most limit of them, or all if
 // limit is 0. The oldest of them is the first.
 func lastEvents(ctx context.Context, t adminapi.Target, filter store.EventFilter, limit int) ([]admin.Event, error) {
-	events := []admin.Event{}
-	in := adminapi.EventListing{
-		Listing: adminapi.Listing{Limit: 1000},
-		Action:  filter.Action, User: filter.UserID, Client: filter.ClientID, Grant: filter.GrantID,
-		Actor: filter.Actor, Resource: filter.Resource, Address: filter.Address, RequestID: filter.RequestID,
-		Outcome: string(filter.Outcome), Since: filter.Since, Until: filter.Until,
-	}
+	events, in := []admin.Event{}, listing(filter)
 	for {
 		if limit > 0 {
 			in.Limit = min(1000, limit-len(events))
@@ -137,6 +131,34 @@ func lastEvents(ctx context.Context, t adminapi.Target, filter store.EventFilter
 			return events, nil
 		}
 		in.Cursor = more.Next
+	}
+}
+
+// listing returns the input of a list of the events that match filter, the newest first.
+func listing(filter store.EventFilter) adminapi.EventListing {
+	return adminapi.EventListing{
+		Listing: adminapi.Listing{Limit: 1000},
+		Action:  filter.Action, User: filter.UserID, Client: filter.ClientID, Grant: filter.GrantID,
+		Actor: filter.Actor, Resource: filter.Resource, Address: filter.Address, RequestID: filter.RequestID,
+		Outcome: string(filter.Outcome), Since: filter.Since, Until: filter.Until,
+	}
+}
+
+// eachEvent calls do with each page of the events that match filter, the oldest first.
+func eachEvent(ctx context.Context, t adminapi.Target, filter store.EventFilter, do func([]admin.Event) error) error {
+	in := listing(filter)
+	in.Oldest = true
+	for {
+		page, err := adminapi.ListEvents.Call(ctx, t, in)
+		if err != nil {
+			return err
+		}
+		if err := do(page.Items); err != nil {
+			return err
+		}
+		if in.Cursor = page.Next; page.Next == "" {
+			return nil
+		}
 	}
 }
 
@@ -197,8 +219,11 @@ type auditTail struct {
 	Lines int `short:"n" default:"10" placeholder:"N" help:"How many earlier events are shown first."`
 }
 
-// tailEvery is how often tail looks for new events.
-const tailEvery = 500 * time.Millisecond
+// tailEvery is how often tail looks for new events, and tailEveryRemote how often it asks another server.
+const (
+	tailEvery       = 500 * time.Millisecond
+	tailEveryRemote = 2 * time.Second
+)
 
 // settle is how long another process may take from the time of an event to its commit. Tail
 // looks back as long, so that it misses no event.
@@ -208,8 +233,8 @@ func (c *auditTail) Run(ctx context.Context, sh *shell) error {
 	if c.Lines < 0 {
 		return usageError("--lines must not be negative; 0 shows new events only")
 	}
-	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
-		err := c.follow(ctx, sh, o, by)
+	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
+		err := c.follow(ctx, sh, t)
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = nil // an interrupt is the usual end
 		}
@@ -217,9 +242,13 @@ func (c *auditTail) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, by admin.Caller) error {
+func (c *auditTail) follow(ctx context.Context, sh *shell, t adminapi.Target) error {
 	filter := c.filter()
-	started := o.DB.Now()
+	now, every := time.Now, tailEveryRemote
+	if t.Operations != nil {
+		now, every = t.Operations.DB.Now, tailEvery
+	}
+	started := now()
 	shown := map[string]time.Time{} // by id, since filter.Since
 	show := func(events []admin.Event) error {
 		for _, e := range events {
@@ -236,14 +265,14 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 	// An event from before may appear only now, so the recent ones are looked for again; those that are there already
 	// are not new.
 	filter.Since = started.Add(-settle)
-	recent, err := lastEvents(ctx, adminapi.Target{Operations: o, By: by}, filter, 0)
+	recent, err := lastEvents(ctx, t, filter, 0)
 	if err != nil {
 		return err
 	}
 	filter.Since = time.Time{}
 	if c.Lines > 0 {
 		filter.Until = started
-		first, err := lastEvents(ctx, adminapi.Target{Operations: o, By: by}, filter, c.Lines)
+		first, err := lastEvents(ctx, t, filter, c.Lines)
 		if err = errors.Join(err, show(first)); err != nil {
 			return err
 		}
@@ -252,19 +281,13 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, o *admin.Operations, 
 		shown[e.ID] = e.At
 	}
 	filter.Since, filter.Until = started.Add(-settle), time.Time{}
-	ticker := time.NewTicker(tailEvery)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		for page := (store.Page{Limit: 1000}); ; {
-			news, next, err := o.Events(ctx, by, filter, page)
-			if err = errors.Join(err, show(news)); err != nil {
-				return err
-			}
-			if page.After = next; next == "" {
-				break
-			}
+		if err := eachEvent(ctx, t, filter, show); err != nil {
+			return err
 		}
-		if back := o.DB.Now().Add(-settle); back.After(filter.Since) {
+		if back := now().Add(-settle); back.After(filter.Since) {
 			filter.Since = back
 			maps.DeleteFunc(shown, func(_ string, at time.Time) bool { return at.Before(back) })
 		}
@@ -310,15 +333,16 @@ func (c *auditShow) Run(ctx context.Context, sh *shell) error {
 	if c.Limit < 0 {
 		return usageError("--limit must not be negative; 0 means 100 events")
 	}
-	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
-		flow, err := o.Flow(ctx, by, c.Event, store.Page{Limit: c.Limit})
+	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
+		in := adminapi.FlowOf{ID: c.Event, Listing: adminapi.Listing{Limit: c.Limit}}
+		flow, err := adminapi.ShowFlow.Call(ctx, t, in)
 		if err != nil {
 			return err
 		}
 		if c.Output == "json" {
-			return printJSON(sh.out, flow)
+			return printJSON(sh.out, flow.Flow)
 		}
-		return c.tell(sh, flow)
+		return c.tell(sh, flow.Flow)
 	})
 }
 

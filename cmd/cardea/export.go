@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"io"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 type auditExport struct {
@@ -19,15 +23,42 @@ func (c *auditExport) Help() string {
 }
 
 func (c *auditExport) Run(ctx context.Context, sh *shell) error {
-	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
-		filter := c.filter()
-		if err := c.limit(&filter, o.DB.Now()); err != nil {
+	format := admin.Format(c.Format)
+	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
+		filter, now := c.filter(), time.Now()
+		if t.Operations != nil {
+			now = t.Operations.DB.Now()
+		}
+		if err := c.limit(&filter, now); err != nil {
 			return err
 		}
-		write, err := o.Export(ctx, by, filter, admin.Format(c.Format), 0)
+		if t.Operations == nil {
+			return exportFrom(ctx, t, filter, format, now, sh.out)
+		}
+		write, err := t.Operations.Export(ctx, t.By, filter, format, 0)
 		if err != nil {
 			return err
 		}
 		return write(sh.out)
 	})
+}
+
+// exportFrom writes the events of another server that match filter, without those that come after now.
+func exportFrom(ctx context.Context, t adminapi.Target, filter store.EventFilter, format admin.Format, now time.Time,
+	out io.Writer) error {
+	if filter.Until.IsZero() {
+		filter.Until = now
+	}
+	write, end := format.Writer(out)
+	if err := eachEvent(ctx, t, filter, func(page []admin.Event) error {
+		for _, e := range page {
+			if err := write(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return end("")
 }

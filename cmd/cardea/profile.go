@@ -7,19 +7,14 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type profileList struct{ output }
 
 func (c *profileList) Run(ctx context.Context, sh *shell) error {
-	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
-		profiles, err := o.Profiles(ctx, by)
-		if err != nil {
-			return err
-		}
-		return c.print(sh, profiles, func(t *table.Table) { drawProfiles(profiles, t) })
-	})
+	return list(ctx, sh, sh.operate, c.output, "there is no profile", drawProfiles, adminapi.ListProfiles, plainListing)
 }
 
 func drawProfiles(views []admin.Profile, t *table.Table) {

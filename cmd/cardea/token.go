@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/table"
 )
@@ -55,6 +56,15 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 
 // inspect inspects token, with the database if there is one.
 func inspect(ctx context.Context, sh *shell, token string) (found *admin.Inspection, err error) {
+	in := adminapi.Creation[adminapi.TokenText]{Body: adminapi.TokenText{Token: token}}
+	call := func(t adminapi.Target) error {
+		found, err = adminapi.InspectToken.Call(ctx, t, in)
+		return err
+	}
+	if sh.server() != "" {
+		err = sh.reach(ctx, sh.operateKeys, call)
+		return found, err
+	}
 	c, err := sh.load(nil)
 	if err != nil {
 		return nil, err
@@ -63,10 +73,7 @@ func inspect(ctx context.Context, sh *shell, token string) (found *admin.Inspect
 		return admin.DecodeToken(c.Issuer, token, "there is none at "+missing+", so signature and grant are not "+
 			"checked; name it with --data-dir or --database"), nil
 	}
-	err = sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
-		found, err = o.InspectToken(ctx, by, token)
-		return err
-	})
+	err = sh.reach(ctx, sh.operateKeys, call)
 	return found, err
 }
 

@@ -50,12 +50,10 @@ var fields = regexp.MustCompile(`\{[a-z_]+\}`)
 // returns nil, so that the transaction is rolled back.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Refused returns the Error that another server told with text, about the field if it is not "".
-func Refused(kind Kind, noun Noun, field, text string) *Error {
-	e := &Error{Kind: kind, Field: field, format: strings.ReplaceAll(text, "%", "%%")}
-	if kind == NotFound && field == "" {
-		e.Noun = noun
-	}
+// Refused returns the Error that another server told with text, about the record with that id and the field if they are
+// not "".
+func Refused(kind Kind, noun Noun, id, field, text string) *Error {
+	e := &Error{Kind: kind, Noun: noun, ID: id, Field: field, format: strings.ReplaceAll(text, "%", "%%")}
 	word, err := regexp.Compile(`\b` + regexp.QuoteMeta(field) + `\b`)
 	if err == nil && fields.MatchString("{"+field+"}") {
 		if at := word.FindStringIndex(e.format); at != nil {

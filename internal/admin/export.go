@@ -77,15 +77,20 @@ func moment(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+// Writer returns a function that writes an event to out, and one that ends the export, with a note if that is not "".
+func (f Format) Writer(out io.Writer) (write func(Event) error, end func(note string) error) {
+	if f == CSV {
+		return commaSeparated(out)
+	}
+	return jsonLines(out)
+}
+
 // exportPage is how many events are read at a time.
 const exportPage = 1000
 
 func (o *Operations) export(ctx context.Context, by Caller, filter store.EventFilter, format Format, most int,
 	out io.Writer) error {
-	write, end := jsonLines(out)
-	if format == CSV {
-		write, end = commaSeparated(out)
-	}
+	write, end := format.Writer(out)
 	written := 0
 	for page := (store.Page{Limit: exportPage}); ; {
 		events, next, err := o.Events(ctx, by, filter, page)

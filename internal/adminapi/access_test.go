@@ -34,7 +34,8 @@ var rights = map[string]string{
 	"grant_list": "grants:read", "grant_show": "grants:read", "grant_revoke": "grants:write",
 	"session_list": "sessions:read", "session_show": "sessions:read", "session_revoke": "sessions:write",
 	"key_list": "keys:read", "key_show": "keys:read", "key_rotate": "keys:write", "key_retire": "keys:write",
-	"audit_list": "events:read", "audit_show": "events:read",
+	"user_reset_second_factor": "users:write", "audit_list": "events:read", "audit_flow": "events:read", "client_profiles": "clients:read",
+	"token_inspect": "keys:read", "audit_show": "events:read",
 	"config_print": "settings:read",
 }
 

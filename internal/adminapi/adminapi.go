@@ -263,6 +263,7 @@ func (e *Endpoint) problem(path string, s *Spec, err error) error {
 		return err
 	}
 	p := &web.Problem{Status: statuses[refused.Kind], Code: oauth.InvalidRequest, Detail: refused.Error()}
+	p.Noun, p.ID = string(refused.Noun), refused.ID
 	if refused.Field != "" {
 		place := "body."
 		if s.Method == http.MethodGet {

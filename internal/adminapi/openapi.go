@@ -102,7 +102,7 @@ func Document(issuer string) json.RawMessage {
 		"type": "object", "required": []string{"title", "status", "error"},
 		"properties": object{
 			"title": object{"type": "string"}, "status": object{"type": "integer"}, "detail": object{"type": "string"},
-			"error": object{"type": "string"},
+			"error": object{"type": "string"}, "noun": object{"type": "string"}, "id": object{"type": "string"},
 			"errors": object{"type": "array",
 				"items": object{"type": "object", "required": []string{"location", "message"},
 					"properties": object{"location": object{"type": "string"}, "message": object{"type": "string"}}}},

@@ -19,11 +19,11 @@ type Spec struct {
 	// Verb is the command that does the same, as it is typed: "client rotate-secret".
 	Verb    string
 	Summary string
-	// Writes is whether it needs the right to write the Noun. Destroys is whether it ends or deletes something that
+	// Writes is whether it needs the right to write the Noun: all but GET does, unless it Reads. Destroys is whether it ends or deletes something that
 	// cannot be brought back.
-	Writes, Destroys bool
-	Status           int    // of its answer when it succeeds
-	Required         string // names of the members that the body must have, separated by spaces
+	Writes, Reads, Destroys bool
+	Status                  int    // of its answer when it succeeds
+	Required                string // names of the members that the body must have, separated by spaces
 
 	In, Out reflect.Type
 }
@@ -86,7 +86,7 @@ func Specs() []*Spec {
 func add[In, Out any](s Spec,
 	do func(context.Context, *admin.Operations, admin.Caller, In) (Out, error)) *Operation[In, Out] {
 	s.In, s.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
-	s.Writes = s.Writes || s.Method != http.MethodGet
+	s.Writes = s.Writes || s.Method != http.MethodGet && !s.Reads
 	if s.Status == 0 {
 		s.Status = http.StatusOK
 	}

@@ -140,6 +140,12 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.Block], error) {
 			return paged(o.Blocks(c, by, in.page()))
 		})
+	ListProfiles = add(Spec{Method: "GET", Path: "/clients/profiles", Noun: admin.Clients, Verb: "client profiles",
+		Summary: "List the exceptions to the rules for certain clients, with the reason and how often each was used."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Profile], error) {
+			profiles, err := o.Profiles(c, by)
+			return Page[admin.Profile]{Items: profiles}, err
+		})
 	DisableClient = add(Spec{Method: "POST", Path: "/clients/{id}/disable", Noun: admin.Clients, Verb: "client disable",
 		Destroys: true, Summary: "Shut a client out, until it is enabled."},
 		func(c ctx, o ops, by who, in ByID) (admin.Client, error) { return o.DisableClient(c, by, in.ID) })
@@ -399,6 +405,18 @@ var (
 		func(c ctx, o ops, by who, in ByKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
 )
 
+// TokenText is what InspectToken takes.
+type TokenText struct {
+	Token string `json:"token"`
+}
+
+// InspectToken explains a token. It is no GET, because addresses are logged.
+var InspectToken = add(Spec{Method: "POST", Path: "/tokens/inspect", Noun: admin.Keys, Verb: "token inspect", Reads: true,
+	Required: "token", Summary: "Decode and verify a token, and explain why it is or is not accepted."},
+	func(c ctx, o ops, by who, in Creation[TokenText]) (*admin.Inspection, error) {
+		return o.InspectToken(c, by, in.Body.Token)
+	})
+
 // EventListing is what ListEvents takes.
 type EventListing struct {
 	Listing
@@ -413,6 +431,7 @@ type EventListing struct {
 	Outcome   string    `query:"outcome" enum:"allowed,refused" doc:"Only allowed ones, or only refused ones."`
 	Since     time.Time `query:"since" doc:"Only from this time on."`
 	Until     time.Time `query:"until" doc:"Only before this time."`
+	Oldest    bool      `query:"oldest" doc:"The oldest first."`
 }
 
 // ListSettings is the only operation on the configuration, which cannot be changed while the server runs.
@@ -424,16 +443,38 @@ var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settin
 		return Page[admin.Setting]{Items: settings}, err
 	})
 
+// FlowOf is the event whose flow ShowFlow tells.
+type FlowOf struct {
+	Listing
+	ID string `path:"id"`
+}
+
+// Flow is a page of what belongs to an event.
+type Flow struct{ admin.Flow }
+
+func (f Flow) sealed(seal func(string) string) any {
+	if f.Next != "" {
+		f.Next = seal(f.Next)
+	}
+	return f
+}
+
 // Events: the audit log.
 var (
 	ShowEvent = add(Spec{Method: "GET", Path: "/events/{id}", Noun: admin.Events, Verb: "audit show",
 		Summary: "Show an event of the audit log."},
 		func(c ctx, o ops, by who, in ByID) (admin.Event, error) { return o.Event(c, by, in.ID) })
+	ShowFlow = add(Spec{Method: "GET", Path: "/events/{id}/flow", Noun: admin.Events, Verb: "audit flow",
+		Summary: "Tell all that belongs to an event: the events of its grant and of the same requests, the oldest first."},
+		func(c ctx, o ops, by who, in FlowOf) (Flow, error) {
+			flow, err := o.Flow(c, by, in.ID, in.page())
+			return Flow{flow}, err
+		})
 	ListEvents = add(Spec{Method: "GET", Path: "/events", Noun: admin.Events, Verb: "audit list",
 		Summary: "List the audit log, newest first."},
 		func(c ctx, o ops, by who, in EventListing) (Page[admin.Event], error) {
 			page := in.page()
-			page.Newest = true
+			page.Newest = !in.Oldest
 			return paged(o.Events(c, by,
 				store.EventFilter{Action: in.Action, ClientID: in.Client, UserID: in.User, GrantID: in.Grant,
 					Actor: in.Actor, Resource: in.Resource, Address: in.Address, RequestID: in.RequestID,

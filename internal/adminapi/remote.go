@@ -40,7 +40,18 @@ type Remote struct {
 	// Token is an access token for the API. If it is "", each operation gets one with the client credentials, which has
 	// the scope that it needs (RFC 6749 §4.4).
 	Token, ClientID, ClientSecret string
+
+	tokens map[string]held // that it got, by the scope it asked for
 }
+
+// held is an access token that a Remote got.
+type held struct {
+	text   string
+	endsAt time.Time // before it expires, so that it can still be used
+}
+
+// early is how long before its end an access token is replaced.
+const early = 30 * time.Second
 
 const (
 	patience  = time.Minute
@@ -67,9 +78,11 @@ func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) err
 	case err != nil:
 		return err
 	case status/100 != 2:
-		return c.refusal(s, status, header, body)
+		return c.refusal(status, header, body)
 	}
-	if err := json.Unmarshal(body, out); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber() // so that what is shown is what was sent
+	if err := decoder.Decode(out); err != nil {
 		return fmt.Errorf("the answer of %s is not that of this version's Admin API; use the same version of cardea "+
 			"on both machines", c.Issuer)
 	}
@@ -171,8 +184,11 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	if c.Token != "" {
 		return c.Token, nil
 	}
-	form := url.Values{"grant_type": {"client_credentials"}, "resource": {c.Issuer + admin.APIPath},
-		"scope": {strings.Join(s.Scopes(), " ")}}
+	scopes := strings.Join(s.Scopes(), " ")
+	if known, ok := c.tokens[scopes]; ok && time.Now().Before(known.endsAt) {
+		return known.text, nil
+	}
+	form := url.Values{"grant_type": {"client_credentials"}, "resource": {c.Issuer + admin.APIPath}, "scope": {scopes}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Issuer+"/oauth2/token",
 		strings.NewReader(form.Encode()))
 	if err != nil {
@@ -186,6 +202,7 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	}
 	var answer struct {
 		Token       string `json:"access_token"`
+		ExpiresIn   int64  `json:"expires_in"`
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
 	}
@@ -202,6 +219,10 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	case err != nil || answer.Token == "":
 		return "", c.strange(status, header)
 	}
+	if c.tokens == nil {
+		c.tokens = map[string]held{}
+	}
+	c.tokens[scopes] = held{answer.Token, time.Now().Add(time.Duration(answer.ExpiresIn)*time.Second - early)}
 	return answer.Token, nil
 }
 
@@ -215,10 +236,12 @@ func (c *Remote) strange(status int, header http.Header) error {
 }
 
 // refusal returns the error of a problem (RFC 9457).
-func (c *Remote) refusal(s *Spec, status int, header http.Header, body []byte) error {
+func (c *Remote) refusal(status int, header http.Header, body []byte) error {
 	var p struct {
-		Code   string `json:"error"`
-		Detail string `json:"detail"`
+		Code   string     `json:"error"`
+		Detail string     `json:"detail"`
+		Noun   admin.Noun `json:"noun"`
+		ID     string     `json:"id"`
 		Errors []struct {
 			Location string `json:"location"`
 		} `json:"errors"`
@@ -242,5 +265,5 @@ func (c *Remote) refusal(s *Spec, status int, header http.Header, body []byte) e
 	case http.StatusTooManyRequests:
 		return errors.New(p.Detail)
 	}
-	return admin.Refused(kind, s.Noun, field, p.Detail)
+	return admin.Refused(kind, p.Noun, p.ID, field, p.Detail)
 }

@@ -16,6 +16,9 @@ type Problem struct {
 	// Code is the kind of error as other endpoints have it, such as "insufficient_scope".
 	Code   oauth.ErrorCode `json:"error"`
 	Errors []Fault         `json:"errors,omitempty"`
+	// Noun and ID name what is not there, or is there already, as "users" and "ada@example.com".
+	Noun string `json:"noun,omitempty"`
+	ID   string `json:"id,omitempty"`
 
 	// Challenge is the header WWW-Authenticate; "" for none.
 	Challenge string `json:"-"`
