@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,12 @@ func drawResource(v admin.Resource, t *table.Table) {
 	t.Row("access token ttl", v.AccessTokenTTL.String())
 	t.Row("refresh idle ttl", v.RefreshIdleTTL.String())
 	t.Row("refresh max ttl", v.RefreshMaxTTL.String())
+	if len(v.Groups) > 0 {
+		t.Row("groups", strings.Join(v.Groups, ", "))
+	}
+	if v.TokenGroups {
+		t.Row("token groups", "yes")
+	}
 	t.Row("created", v.CreatedAt.String())
 	for _, s := range v.Scopes {
 		words := s.Name
@@ -41,6 +48,9 @@ func drawResource(v admin.Resource, t *table.Table) {
 		}
 		if s.Risk != "" {
 			words += "  (" + string(s.Risk) + ")"
+		}
+		if len(s.Groups) > 0 {
+			words += "  (only " + strings.Join(s.Groups, ", ") + ")"
 		}
 		t.Row("scope", words)
 	}
@@ -54,6 +64,9 @@ type resourceTerms struct {
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"How long its access tokens are valid; 0 means the server's default."`
 	RefreshIdleTTL *time.Duration `name:"refresh-idle-ttl" placeholder:"DURATION" help:"How long an unused refresh token is valid; 0 means the server's default."`
 	RefreshMaxTTL  *time.Duration `name:"refresh-max-ttl" placeholder:"DURATION" help:"How long a grant lasts at most; 0 means the server's default."`
+	Group          []string       `sep:"none" placeholder:"NAME" help:"Group whose members may use it; an empty name lets everybody. Repeatable."`
+	ScopeGroup     []string       `sep:"none" placeholder:"NAME=GROUP" help:"Group whose members may have a scope; an empty group lets everybody. Repeatable."`
+	TokenGroups    *bool          `negatable:"" help:"Tell the groups of the person in its access tokens."`
 	SecondFactor   *bool          `help:"People need two factors to allow something there; --second-factor=false: no longer."`
 	SigningAlg     *string        `placeholder:"ALG" help:"ES256, RS256, PS256 or EdDSA."`
 }
@@ -67,6 +80,17 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 		RefreshMaxTTL:  (*admin.Span)(f.RefreshMaxTTL),
 		SecondFactor:   f.SecondFactor,
 		SigningAlg:     f.SigningAlg,
+		TokenGroups:    f.TokenGroups,
+	}
+	if f.Group != nil {
+		t.Groups = named(f.Group)
+	}
+	for _, text := range f.ScopeGroup {
+		name, group, _ := strings.Cut(text, "=")
+		if t.ScopeGroups == nil {
+			t.ScopeGroups = map[string][]string{}
+		}
+		t.ScopeGroups[name] = append(t.ScopeGroups[name], named([]string{group})...)
 	}
 	for _, text := range f.Scope {
 		name, description, _ := strings.Cut(text, "=")
@@ -80,6 +104,11 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 		t.ScopeRisks[name] = oauth.Risk(risk)
 	}
 	return t
+}
+
+// named returns the names that are not empty, which stands for none.
+func named(names []string) []string {
+	return slices.DeleteFunc(append([]string{}, names...), func(name string) bool { return name == "" })
 }
 
 // open returns how the installation is opened: with the signing keys only for a resource with an algorithm of its own.

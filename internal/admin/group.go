@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -166,9 +167,20 @@ func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string,
 	return view, err
 }
 
-// DeleteGroup deletes a group. The people in it stay.
+// DeleteGroup deletes a group. The people in it stay. A group to which an MCP server or a scope is limited stays too,
+// because another group of the same name would open what it guards.
 func (o *Operations) DeleteGroup(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.changeGroup(ctx, by, "delete", name, &done, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
+		resources, err := tx.Resources()
+		if err != nil {
+			return audit.Event{}, err
+		}
+		for _, r := range resources {
+			if slices.Contains(r.Limiting(), g.Name) {
+				return audit.Event{}, conflict(Groups, "", g.Name, "the group %s says who may use an MCP server; "+
+					"change that first, with: cardea resource update "+r.ID)
+			}
+		}
 		done = Deletion{What: "group", ID: g.ID, Name: g.Name}
 		return audit.Group("delete", g.Name, "").Changed(viewGroup(g), nil), tx.DeleteGroup(g.ID)
 	})

@@ -26,6 +26,8 @@ type Resource struct {
 	AccessTokenTTL Span                  `json:"access_token_ttl"` // 0 is the server's default, here and below
 	RefreshIdleTTL Span                  `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  Span                  `json:"refresh_max_ttl"`
+	Groups         []string              `json:"groups"`       // whose members may use it; none: everybody
+	TokenGroups    bool                  `json:"token_groups"` // whether its tokens tell the groups of their person
 	CreatedAt      Moment                `json:"created_at"`
 	SecondFactor   bool                  `json:"second_factor"`      // people need two factors to allow something there
 	BuiltIn        bool                  `json:"built_in,omitempty"` // it is a part of this server and cannot be changed
@@ -37,7 +39,8 @@ func viewResource(r *oauth.Resource) Resource {
 	return Resource{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
 		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
-		RefreshMaxTTL: Span(r.RefreshMaxTTL), SecondFactor: r.SecondFactor, BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt},
+		RefreshMaxTTL: Span(r.RefreshMaxTTL), Groups: append([]string{}, r.Groups...), TokenGroups: r.TokenGroups,
+		SecondFactor: r.SecondFactor, BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt},
 		UpdatedAt: Moment{r.UpdatedAt}, version: r.Version,
 	}
 }
@@ -52,6 +55,9 @@ type ResourceTerms struct {
 	AccessTokenTTL *Span                 `json:"access_token_ttl"`
 	RefreshIdleTTL *Span                 `json:"refresh_idle_ttl"`
 	RefreshMaxTTL  *Span                 `json:"refresh_max_ttl"`
+	Groups         []string              `json:"groups"`       // names; [] lets everybody use it
+	ScopeGroups    map[string][]string   `json:"scope_groups"` // names of groups, by the name of the scope
+	TokenGroups    *bool                 `json:"token_groups"`
 	SigningAlg     *string               `json:"signing_alg"`
 	SecondFactor   *bool                 `json:"second_factor"`
 }
@@ -65,6 +71,7 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		r.Name = hostOf(r.Identifier)
 	}
 	if t.Scopes != nil {
+		before := r.Scopes
 		r.Scopes = nil
 		for _, s := range t.Scopes {
 			switch {
@@ -77,6 +84,10 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 				return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk,
 					oauth.Listed(oauth.Risks))
 			}
+			if s.Groups == nil { // a scope does not become everybody's because its words change
+				s.Groups = groupsOf(before, s.Name)
+			}
+			s.Groups = groupSet(s.Groups)
 			r.Scopes = append(r.Scopes, s)
 		}
 		// A client may request all of them at once, and offline_access with them.
@@ -113,6 +124,23 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 		}
 		r.Scopes[i].Risk = risk
 	}
+	for name, groups := range t.ScopeGroups {
+		i := slices.IndexFunc(r.Scopes, func(s oauth.ResourceScope) bool { return s.Name == name })
+		if i < 0 {
+			return invalid("scope_groups", "{scope_groups} %s is not a scope of this resource; use some of: %s", name,
+				r.ScopeNames())
+		}
+		r.Scopes[i].Groups = groupSet(groups)
+	}
+	if t.Groups != nil {
+		r.Groups = groupSet(t.Groups)
+	}
+	if len(r.Limiting()) > maxLimiting {
+		return invalid("groups", "{groups} and {scope_groups} name more than %d groups; name fewer", maxLimiting)
+	}
+	if t.TokenGroups != nil {
+		r.TokenGroups = *t.TokenGroups
+	}
 	if err := errors.Join(
 		setSpan("access_token_ttl", &r.AccessTTL, t.AccessTokenTTL, oauth.MaxAccessTTL),
 		setSpan("refresh_idle_ttl", &r.RefreshIdleTTL, t.RefreshIdleTTL, 0),
@@ -129,6 +157,45 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 				strings.Join(oauth.SigningAlgs, ", "))
 		}
 		r.SigningAlg = *t.SigningAlg
+	}
+	return nil
+}
+
+// maxLimiting is the largest number of groups to which a resource and its scopes are limited, because each use of a
+// token asks for them.
+const maxLimiting = 100
+
+// groupSet returns names in alphabetical order and each once; nil for none.
+func groupSet(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func groupsOf(scopes []oauth.ResourceScope, name string) []string {
+	for _, s := range scopes {
+		if s.Name == name {
+			return s.Groups
+		}
+	}
+	return nil
+}
+
+// lockGroups returns an error unless the groups to which r is limited are there. No other transaction deletes one of
+// them until tx ends.
+func lockGroups(tx *store.Tx, r *oauth.Resource) error {
+	for _, name := range r.Limiting() {
+		_, err := tx.LockGroup(name)
+		if errors.Is(err, store.ErrNotFound) {
+			return invalid("groups", "{groups} there is no group %s; make it first, with: cardea group create %s",
+				name, name)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -170,6 +237,9 @@ func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResourc
 		return view, err
 	}
 	err = o.change(ctx, by, Resources, "resource.create", &view, func(tx *store.Tx) (audit.Event, error) {
+		if err := lockGroups(tx, r); err != nil {
+			return audit.Event{}, err
+		}
 		r.CreatedAt, r.UpdatedAt = tx.Now(), tx.Now()
 		err := tx.CreateResource(r)
 		if errors.Is(err, store.ErrConflict) {
@@ -267,6 +337,9 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 		}
 		if view = viewResource(r); reflect.DeepEqual(before, view) {
 			return event, nil
+		}
+		if err := lockGroups(tx, r); err != nil {
+			return event, err
 		}
 		r.UpdatedAt = tx.Now()
 		err = tx.UpdateResource(r)

@@ -149,6 +149,14 @@ func (e *Endpoint) proceed(r *http.Request, a *interaction.Authorization) (web.A
 		return page("/login", a), nil
 	}
 	event.UserID = a.Person.ID
+	switch err := e.Desk.Entitle(r, a); {
+	case errors.Is(err, interaction.ErrNotEntitled) && a.PromptNone:
+		return e.refuse(r, a.Visitor, event, a.Reply, err)
+	case errors.Is(err, interaction.ErrNotEntitled):
+		return page("/consent", a), nil
+	case err != nil:
+		return nil, err
+	}
 	waits, err := e.Desk.MustWait(r, a)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,12 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 		case !a.Ready(e.DB.Now()):
 			return page("/login", a), nil
 		}
+		switch err := e.Desk.Entitle(r, a); {
+		case errors.Is(err, interaction.ErrNotEntitled):
+			return e.outside(r, a, true)
+		case err != nil:
+			return nil, err
+		}
 		waits, err := e.Desk.MustWait(r, a)
 		switch {
 		case err != nil:
@@ -157,6 +163,14 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 		return nil, e.Strangers.Refuse(r, audit.Consent("", "", "", ""), err)
 	}
 	return e.resume(r, form.Get("request"), func(a *interaction.Authorization) (web.Answer, error) {
+		if a.Ready(e.DB.Now()) {
+			switch err := e.Desk.Entitle(r, a); {
+			case errors.Is(err, interaction.ErrNotEntitled):
+				return e.outside(r, a, true)
+			case err != nil:
+				return nil, err
+			}
+		}
 		allowed, decision := ticked(a, form["scope"]), form.Get("decision")
 		duration, known := oauth.ParseDuration(form.Get("duration"))
 		chosen := choice{append([]string{}, form["scope"]...), duration}

@@ -212,6 +212,8 @@ func (e *Endpoint) undecided(r *http.Request, a *interaction.Authorization, befo
 		Identifier: a.Resource.Identifier}, Allowed: before.GrantID != ""}
 	answerable := (*interaction.Answerable)(nil)
 	switch {
+	case errors.Is(err, interaction.ErrNotEntitled): // since the page was shown
+		return e.outside(r, a, false)
 	case errors.As(err, &answerable): // and recorded
 		return e.tell(r, a.Visitor, answerable.Reply, answerable.Err)
 	case errors.Is(err, interaction.ErrSignedOut):

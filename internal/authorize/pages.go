@@ -127,6 +127,20 @@ func (v Wait) Page() web.Page {
 	return templates.Page("wait.html", v).AnswersClient().LoadsAgain(lookAgain)
 }
 
+// Outside is the page that says that the person may not use an MCP server, and whom to ask. Its form is posted to
+// /consent/return and tells the client.
+type Outside struct {
+	Client   *interaction.ClientCard
+	Email    string // of the person who is signed in
+	Resource interaction.ResourceCard
+	Request  string // sealed authorization request, with which another person can sign in
+	Held     string // sealed redirect, handed back as return
+	CSRF     string // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v Outside) Page() web.Page { return templates.Page("outside.html", v).AnswersClient() }
+
 // Answered is the page that says that a request was answered before, and how.
 type Answered struct {
 	Client   *interaction.ClientCard

@@ -62,10 +62,12 @@ var (
 	ErrRevoked  = oauth.Refuse(oauth.InvalidGrant, "the grant has ended: authorize again")
 	ErrNoPerson = oauth.Refuse(oauth.InvalidGrant,
 		"the account of the person who gave consent is disabled or deleted")
-	ErrNoResource = oauth.Refuse(oauth.InvalidGrant, "the resource is no longer registered here: authorize again")
-	ErrUnbound    = oauth.Refuse(oauth.InvalidGrant, "the client may no longer request tokens for this resource")
-	ErrWaiting    = oauth.Refuse(oauth.AccessDenied, "an administrator of this server has to approve the client first")
-	ErrNoScope    = oauth.Refuse(oauth.InvalidGrant,
+	ErrNoResource  = oauth.Refuse(oauth.InvalidGrant, "the resource is no longer registered here: authorize again")
+	ErrUnbound     = oauth.Refuse(oauth.InvalidGrant, "the client may no longer request tokens for this resource")
+	ErrWaiting     = oauth.Refuse(oauth.AccessDenied, "an administrator of this server has to approve the client first")
+	ErrNotEntitled = oauth.Refuse(oauth.InvalidGrant, "the person may no longer use this resource, or nothing of "+
+		"what was granted: an administrator of this server can put them into a group that may")
+	ErrNoScope = oauth.Refuse(oauth.InvalidGrant,
 		"the client may no longer use any scope of this grant at this resource: authorize again")
 )
 
@@ -121,6 +123,13 @@ func (d *Directory) Standing(parties *store.Parties, p Permission) (*Standing, e
 	left, ok := r.Permitted(c, p.Scope)
 	if !ok {
 		return nil, ErrNoScope
+	}
+	if p.Grant != nil || p.UserID != "" {
+		entitled := r.EntitledTo(parties.Groups, left)
+		if !r.Admits(parties.Groups) || oauth.OnlyTolerated(entitled) && !oauth.OnlyTolerated(left) {
+			return nil, ErrNotEntitled
+		}
+		left = entitled
 	}
 	asked := d.ApprovalRequired && p.Grant == nil && p.UserID != "" && !c.Approved()
 	if asked && parties.Approval == "" { // a grant that was made stays, because somebody approved of it then

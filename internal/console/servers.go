@@ -47,6 +47,8 @@ type serverForm struct {
 	Name       string
 	Scopes     []scopeLine
 	TTL        string
+	Groups     string // names, separated by commas
+	Tell       bool   // the groups in tokens
 	SigningAlg string
 	Algs       []string
 	Field      string // the input that is at fault, "" for none
@@ -55,8 +57,8 @@ type serverForm struct {
 
 // scopeLine is a line of the form: a scope with its words.
 type scopeLine struct {
-	Name, Description, Risk string
-	Default                 bool
+	Name, Description, Risk, Groups string
+	Default                         bool
 }
 
 // emptyLines is how many empty lines for scopes a form has; saving it gives as many again.
@@ -85,7 +87,8 @@ const maxScopeLines = 300
 func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 	f := &serverForm{
 		Identifier: strings.TrimSpace(form.Get("identifier")), Name: strings.TrimSpace(form.Get("name")),
-		TTL: form.Get("ttl"), SigningAlg: form.Get("signing_alg"),
+		TTL: form.Get("ttl"), SigningAlg: form.Get("signing_alg"), Groups: form.Get("groups"),
+		Tell: form.Get("token_groups") != "",
 	}
 	scopes, defaults := []oauth.ResourceScope{}, []string{}
 	for i := range maxScopeLines {
@@ -93,6 +96,7 @@ func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 		line := scopeLine{
 			Name:        strings.TrimSpace(form.Get("scope-name-" + n)),
 			Description: strings.TrimSpace(form.Get("scope-description-" + n)),
+			Groups:      form.Get("scope-groups-" + n),
 			Risk:        form.Get("scope-risk-" + n), Default: form.Get("scope-default-"+n) != "",
 		}
 		if line.Name == "" {
@@ -101,13 +105,27 @@ func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 		f.Scopes = append(f.Scopes, line)
 		scopes = append(scopes,
 			oauth.ResourceScope{Name: line.Name, Description: line.Description, Risk: oauth.Risk(line.Risk),
-				Default: line.Default})
+				Default: line.Default, Groups: groupNames(line.Groups)})
 		if line.Default {
 			defaults = append(defaults, line.Name)
 		}
 	}
-	terms := admin.ResourceTerms{Name: &f.Name, Scopes: scopes, DefaultScopes: defaults, SigningAlg: &f.SigningAlg}
+	terms := admin.ResourceTerms{
+		Name: &f.Name, Scopes: scopes, DefaultScopes: defaults, SigningAlg: &f.SigningAlg, Groups: groupNames(f.Groups),
+		TokenGroups: &f.Tell,
+	}
 	return f, terms
+}
+
+// groupNames returns the names in a text in which commas separate them.
+func groupNames(text string) []string {
+	names := []string{}
+	for name := range strings.SplitSeq(text, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // ttl returns the length of time that was typed, such as 10m; "" is the default.
@@ -144,7 +162,7 @@ var labels = map[string]string{
 	"identifier": "Address", "name": "Name", "scopes": "Scope", "default_scopes": "Granted by default",
 	"access_token_ttl": "Access tokens live for", "signing_alg": "Signing algorithm",
 	"client_name": "Name", "redirect_uris": "Redirect URIs", "resources": "MCP servers", "scope": "Scopes",
-	"grant_types": "Kind", "email": "E-mail", "password": "Password", "role": "Role",
+	"groups": "Only for members of", "grant_types": "Kind", "email": "E-mail", "password": "Password", "role": "Role",
 }
 
 func (e *Endpoint) createServer(v *visit, form url.Values) (outcome, error) {
@@ -183,12 +201,16 @@ func (e *Endpoint) editServer(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &serverForm{ID: r.ID, Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg}
+	f := &serverForm{
+		ID: r.ID, Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg,
+		Groups: strings.Join(r.Groups, ", "), Tell: r.TokenGroups,
+	}
 	if r.AccessTokenTTL != 0 {
 		f.TTL = r.AccessTokenTTL.String()
 	}
 	for _, s := range r.Scopes {
-		f.Scopes = append(f.Scopes, scopeLine{s.Name, s.Description, string(s.Risk), s.Default})
+		f.Scopes = append(f.Scopes, scopeLine{s.Name, s.Description, string(s.Risk), strings.Join(s.Groups, ", "),
+			s.Default})
 	}
 	return f.screen("Change "+r.Name, ""), nil
 }

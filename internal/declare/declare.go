@@ -50,24 +50,27 @@ type Group struct {
 
 // Resource is an MCP server.
 type Resource struct {
-	Identifier     string  `yaml:"identifier" id:""`
-	Name           string  `yaml:"name,omitempty"` // "": the host
-	SigningAlg     string  `yaml:"signing_alg,omitempty"`
-	AccessTokenTTL Span    `yaml:"access_token_ttl,omitempty"`
-	RefreshIdleTTL Span    `yaml:"refresh_idle_ttl,omitempty"`
-	RefreshMaxTTL  Span    `yaml:"refresh_max_ttl,omitempty"`
-	SecondFactor   bool    `yaml:"second_factor,omitempty"`
-	Scopes         []Scope `yaml:"scopes,omitempty"`
+	Identifier     string   `yaml:"identifier" id:""`
+	Name           string   `yaml:"name,omitempty"` // "": the host
+	SigningAlg     string   `yaml:"signing_alg,omitempty"`
+	AccessTokenTTL Span     `yaml:"access_token_ttl,omitempty"`
+	RefreshIdleTTL Span     `yaml:"refresh_idle_ttl,omitempty"`
+	RefreshMaxTTL  Span     `yaml:"refresh_max_ttl,omitempty"`
+	SecondFactor   bool     `yaml:"second_factor,omitempty"`
+	Groups         []string `yaml:"groups,omitempty"` // names
+	TokenGroups    bool     `yaml:"token_groups,omitempty"`
+	Scopes         []Scope  `yaml:"scopes,omitempty"`
 
 	at place
 }
 
 // Scope is a scope of a resource.
 type Scope struct {
-	Name        string `yaml:"name" id:""`
-	Description string `yaml:"description,omitempty"`
-	Default     bool   `yaml:"default,omitempty"`
-	Risk        string `yaml:"risk,omitempty"`
+	Name        string   `yaml:"name" id:""`
+	Description string   `yaml:"description,omitempty"`
+	Default     bool     `yaml:"default,omitempty"`
+	Risk        string   `yaml:"risk,omitempty"`
+	Groups      []string `yaml:"groups,omitempty"` // names
 
 	at place
 }
@@ -147,11 +150,14 @@ func ofResource(r admin.Resource) Resource {
 	d := Resource{
 		Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg, SecondFactor: r.SecondFactor,
 		AccessTokenTTL: Span(r.AccessTokenTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
-		RefreshMaxTTL: Span(r.RefreshMaxTTL),
+		RefreshMaxTTL: Span(r.RefreshMaxTTL), TokenGroups: r.TokenGroups,
+	}
+	if len(r.Groups) > 0 {
+		d.Groups = r.Groups
 	}
 	for _, s := range r.Scopes {
 		d.Scopes = append(d.Scopes,
-			Scope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: string(s.Risk)})
+			Scope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: string(s.Risk), Groups: s.Groups})
 	}
 	return d
 }
@@ -161,10 +167,12 @@ func (r Resource) terms() admin.ResourceTerms {
 		Name: &r.Name, SigningAlg: &r.SigningAlg, SecondFactor: &r.SecondFactor, Scopes: []oauth.ResourceScope{},
 		AccessTokenTTL: (*admin.Span)(&r.AccessTokenTTL), RefreshIdleTTL: (*admin.Span)(&r.RefreshIdleTTL),
 		RefreshMaxTTL: (*admin.Span)(&r.RefreshMaxTTL),
+		Groups:        append([]string{}, r.Groups...), TokenGroups: &r.TokenGroups,
 	}
 	for _, s := range r.Scopes {
 		terms.Scopes = append(terms.Scopes,
-			oauth.ResourceScope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: oauth.Risk(s.Risk)})
+			oauth.ResourceScope{Name: s.Name, Description: s.Description, Default: s.Default, Risk: oauth.Risk(s.Risk),
+				Groups: append([]string{}, s.Groups...)})
 	}
 	return terms
 }

@@ -328,6 +328,32 @@ func permission(c *oauth.Client, reply Reply, q *Request, userID string) client.
 // ErrSignedOut means that the session of an authorization has ended since it was resumed.
 var ErrSignedOut = errors.New("interaction: the session has ended")
 
+// ErrNotEntitled means that the person may not use the MCP server, or nothing of what the client asks for there.
+var ErrNotEntitled = oauth.Refuse(oauth.AccessDenied, "the person is not entitled to use this MCP server, or what the "+
+	"application asks for there")
+
+// Entitle leaves out of the scopes of a what the person may not allow. It returns ErrNotEntitled if nothing is left.
+func (d *Desk) Entitle(r *http.Request, a *Authorization) error {
+	if len(a.Resource.Limiting()) == 0 {
+		return nil
+	}
+	err := d.DB.View(r.Context(), func(tx *store.Tx) error {
+		standing, err := d.Clients.Confirm(tx, permission(a.Client, a.Reply, a.Request, a.Person.ID), a.Resource.ID)
+		if err == nil {
+			q := *a.Request
+			q.Scope, a.Request = standing.Scope, &q
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, client.ErrNotEntitled):
+		return ErrNotEntitled
+	case oauth.IsRefusal(err): // Confirm says so again
+		return nil
+	}
+	return err
+}
+
 // MustWait reports whether an operator has to approve the client before the person can allow it anything.
 func (d *Desk) MustWait(r *http.Request, a *Authorization) (bool, error) {
 	if !d.Clients.ApprovalRequired || a.Client.Approved() {
@@ -387,6 +413,8 @@ func told(err error) error {
 		return errRedirectURI
 	case errors.Is(err, client.ErrNoPerson):
 		return ErrSignedOut
+	case errors.Is(err, client.ErrNotEntitled):
+		return ErrNotEntitled
 	case errors.Is(err, client.ErrNoResource):
 		return errNoResource
 	case errors.Is(err, client.ErrUnbound):

@@ -143,6 +143,8 @@ type Claims struct {
 	AuthTime int64    `json:"auth_time,omitempty"`
 	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
+	// Groups are the names of the groups of the person, if the resource asks for them (RFC 9068 §2.2.3.1).
+	Groups []string `json:"groups,omitempty"`
 }
 
 // GrantID returns the id of the grant that an access token belongs to, or "" for a client's own token.

@@ -16,6 +16,11 @@ type Resource struct {
 	Identifier string // canonical URI, which is the aud of its tokens byte for byte
 	Name       string
 	Scopes     []ResourceScope
+	// Groups are the names of the groups whose members may use it; none: everybody may. A group that is named here or
+	// in a scope is not deleted.
+	Groups []string
+	// TokenGroups is whether access tokens tell in which groups their person is.
+	TokenGroups bool
 
 	SigningAlg     string // ES256, RS256, PS256 or EdDSA
 	AccessTTL      time.Duration
@@ -40,6 +45,8 @@ type ResourceScope struct {
 	Description string `json:"description"`    // for the consent page; if "", the name is shown
 	Default     bool   `json:"default"`        // granted if a client requests no scope
 	Risk        Risk   `json:"risk,omitempty"` // what a client can do with it; "" if not stated
+	// Groups are the names of the groups whose members may have it; none: everybody may who may use the resource.
+	Groups []string `json:"groups,omitempty"`
 }
 
 // Risk is what a client can do with a scope, for the consent page.

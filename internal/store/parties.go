@@ -3,6 +3,8 @@ package store
 import (
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -16,6 +18,8 @@ type Parties struct {
 	Resource *oauth.Resource
 	User     *identity.User // only its ID, Email and DisabledAt
 	Blocks   []*oauth.Block
+	// Groups are the names of those groups of User that matter to Resource.
+	Groups []string
 	// Approval is that of User for Client, if Client is not approved for everybody; Tx.Approval reads it.
 	Approval Approval
 }
@@ -102,8 +106,27 @@ func (tx *Tx) parties(p *partyRow, clientID, resource string) (*Parties, error) 
 	if parties.Blocks, err = tx.blocksAt(p.clients); err != nil {
 		return nil, err
 	}
-	parties.Resource, err = tx.resourceAt(resource, p.resources)
+	if parties.Resource, err = tx.resourceAt(resource, p.resources); err != nil {
+		return nil, err
+	}
+	if parties.User != nil && parties.Resource != nil {
+		parties.Groups, err = tx.memberOf(parties.User.ID, parties.Resource.Limiting())
+	}
 	return parties, err
+}
+
+// memberOf returns those of the named groups in which a person is. It asks nothing if no group is named.
+func (tx *Tx) memberOf(userID string, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	places, values := make([]string, len(names)), args{userID}
+	for i, name := range names {
+		places[i], values = "$"+strconv.Itoa(i+2), append(values, name)
+	}
+	return all(tx, "SELECT g.name FROM groups g WHERE g.name IN ("+strings.Join(places, ", ")+") AND EXISTS "+
+		"(SELECT 1 FROM group_members m WHERE m.group_id = g.id AND m.user_id = $1)", values,
+		func(scan func(...any) error) (name string, err error) { return name, scan(&name) })
 }
 
 // clientAt returns the client with the given id, or nil if there is none. version is the version of Clients in this

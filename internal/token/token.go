@@ -54,6 +54,7 @@ type Granted struct {
 	Resource *oauth.Resource
 	Subject  string
 	Scope    scope.Set
+	Groups   []string // that the access token tells
 	// Generation is that of the refresh token to issue; 0: none.
 	Generation int64
 }
@@ -92,13 +93,31 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 		return e.issue(r, granted)
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		granted, err = exchanges[req.GrantType](e, tx, req)
+		if granted, err = exchanges[req.GrantType](e, tx, req); err == nil {
+			err = granted.tell(tx)
+		}
 		return e.Strangers.Conclude(tx, r, e.event(req, granted), err)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return e.issue(r, granted)
+}
+
+// maxGroups is the largest number of groups in an access token, because it travels in a header of every call.
+const maxGroups = 200
+
+// tell adds the groups of the person if the resource asks for them: the first 200 in alphabetical order.
+func (g *Granted) tell(tx *store.Tx) error {
+	if g.Grant == nil || !g.Resource.TokenGroups {
+		return nil
+	}
+	groups, err := tx.UserGroups(g.Grant.UserID)
+	if err == nil {
+		g.Groups = groups[g.Grant.UserID]
+		g.Groups = g.Groups[:min(len(g.Groups), maxGroups)]
+	}
+	return err
 }
 
 // read authenticates the client and makes the checks that all grant types share.
@@ -172,6 +191,7 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 		ID:       oauth.NewID(oauth.OwnTokenPrefix(granted.Client, granted.Resource)),
 		ClientID: granted.Client.ID,
 		Scope:    granted.Scope.String(),
+		Groups:   granted.Groups,
 	}
 	resp := &Response{TokenType: "Bearer", ExpiresIn: int64(ttl / time.Second), Scope: claims.Scope}
 	if g := granted.Grant; g != nil {
