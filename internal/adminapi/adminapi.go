@@ -222,10 +222,14 @@ func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller
 			return nil
 		}
 		u, err := tx.User(claims.Subject)
-		if err == nil {
-			by = admin.Person(u, scopes)
+		switch {
+		case errors.Is(err, store.ErrNotFound): // deleted since the token was looked up
+			return oauth.Refuse(oauth.InvalidToken, "its account is deleted")
+		case err != nil:
+			return err
 		}
-		return err
+		by = admin.Person(u, scopes)
+		return nil
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok {
 		return by, "", e.unauthorized(r, path, action, "invalid_token",
