@@ -89,7 +89,7 @@ func TestAuditExplorer(t *testing.T) {
 	})
 	t.Run("an export has what the filters select, and is recorded", func(t *testing.T) {
 		page := b.Get("/admin/audit?outcome=refused&user=" + url.QueryEscape(ada.Email))
-		says(t, page, 200, "Export as CSV")
+		says(t, page, 200, "Export these events as")
 		for _, link := range page.Links() {
 			if !strings.HasPrefix(link, "/admin/audit/export?") {
 				continue
