@@ -34,68 +34,119 @@ func role(t *testing.T, s *servertest.Server, p *servertest.Person, r identity.R
 	})
 }
 
-// axe-core finds nothing on the pages of the console, also where a script has changed a part of one.
+// axe-core finds nothing on the pages of the console, also where a script has changed a part of one, where a form was
+// refused, and where somebody is turned away. No page is wider than the screen.
 func TestConsoleAccessibility(t *testing.T) {
-	s := servertest.StartMCP(t)
-	ada := s.User("ada@example.com")
-	role(t, s, ada, identity.Owner)
-	agent := s.Agent(t, nil)
-	agent.RedirectURI = "http://127.0.0.1/callback"
-	agent.Register(nil)
-	agent.Connect(s.Browser(t), ada)
-	var server string
-	s.Update(func(tx *store.Tx) error {
-		r, err := tx.Resource(servertest.MCP)
-		if err == nil {
-			server = "/" + r.ID
-		}
-		return err
-	})
-	client := "/" + agent.ClientID
-	paths := map[string][]string{
-		"/admin":          {""},
-		"/admin/servers":  {"", server, server + "/edit", server + "/delete"},
-		"/admin/clients":  {"", "/new", client, client + "/edit"},
-		"/admin/people":   {"", "/new", "/ada@example.com", "/ada@example.com/edit", "/ada@example.com/password"},
-		"/admin/groups":   {""},
-		"/admin/grants":   {""},
-		"/admin/sessions": {""},
-		"/admin/keys":     {"", "/rotate"},
-		"/admin/settings": {""},
-
-		"/admin/audit": {"", "?first=refused&since=nonsense&address=192.0.2.1",
-			"/" + s.Events("authorize.code")[0].ID},
-		"/admin/credentials": {"", "/new"},
-	}
+	s := full(t)
+	nobody := s.User("nobody@example.com")
 	for _, screen := range screens {
 		t.Run(screen.name, func(t *testing.T) {
 			ctx, look, visit := lens(t, screen.width, screen.height, screen.scheme)
-			visit("sign-in", s.URL+"/admin", `input[name="password"]`)
-			err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email),
-				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"),
-				chromedp.WaitVisible(chromedp.CSS(`body.console`)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for section, pages := range paths {
-				for _, page := range pages {
-					visit(section+page, s.URL+section+page, `body.console main h1`)
-					wide, err := chromedp.Call(ctx, runtime.Evaluate,
-						runtime.EvaluateParams{Expression: `document.documentElement.scrollWidth > innerWidth`})
-					if err != nil || string(wide.Result.Value) != "false" {
-						t.Errorf("%s%s is wider than the screen: %s, %v", section, page, wide.Result.Value, err)
-					}
+			do := func(what string, steps ...chromedp.Action[chromedp.Void]) {
+				t.Helper()
+				if err := chromedp.Do(ctx, steps...); err != nil {
+					t.Fatalf("%s: %v", what, err)
 				}
 			}
-			visit("nothing there", s.URL+"/admin/servers/res_none", "h1")
-			err = chromedp.Do(ctx, chromedp.Navigate(s.URL+"/admin/servers/new"),
-				chromedp.WaitVisible(chromedp.CSS(`#identifier`)),
-				chromedp.SendKeys(chromedp.CSS(`#identifier`), "http://mcp.example.com/mcp\r"),
-				chromedp.WaitVisible(chromedp.CSS(`.alert`)))
-			if err != nil {
-				t.Fatal(err)
+			at := func(selector string) chromedp.CSS { return chromedp.CSS(selector) }
+			is := func(script string) bool {
+				t.Helper()
+				yes := true
+				got, err := chromedp.Call(ctx, runtime.Evaluate,
+					runtime.EvaluateParams{Expression: script, AwaitPromise: &yes, ReturnByValue: &yes})
+				if err != nil || got.ExceptionDetails != nil {
+					t.Fatalf("%s: %v %+v", script, err, got.ExceptionDetails)
+				}
+				return string(got.Result.Value) == "true"
 			}
+			signIn := func(who *servertest.Person, wait string) {
+				t.Helper()
+				do("sign in", chromedp.WaitVisible(at(`input[name="password"]`)),
+					chromedp.SetValue(at(`input[name="email"]`), who.Email),
+					chromedp.SendKeys(at(`input[name="password"]`), who.Password+"\r"), chromedp.WaitVisible(at(wait)))
+			}
+			open := func(path string) chromedp.Action[chromedp.Void] { return chromedp.Navigate(s.URL + path) }
+			fits := func(page string) {
+				t.Helper()
+				if is(`document.documentElement.scrollWidth > innerWidth`) {
+					t.Errorf("%s is wider than the screen", page)
+				}
+			}
+			visit("sign-in", s.URL+"/admin", `input[name="password"]`)
+			signIn(nobody, `a[href="/logout"]`)
+			look("without a role")
+			do("another account", open("/login?return=/admin"))
+			signIn(s.owner, "body.console")
+			for _, route := range consoleRoutes(s.Server, "GET") {
+				if route == "/admin/audit/export" || writesAlone(s.Server, route) {
+					continue
+				}
+				visit(route, s.URL+s.path(route), `body.console main h1`)
+				fits(route)
+			}
+			visit("a filter that means nothing", s.URL+"/admin/audit?since=nonsense&address=192.0.2.1", "h1")
+			visit("nothing there", s.URL+"/admin/servers/res_none", "h1")
+			visit("what was done", s.URL+"/admin/clients/"+s.ids["clients"]+"?done=client.disabled", `.alert.good button`)
+
+			do("a refused form", open("/admin/servers/new"), chromedp.WaitVisible(at(`#identifier`)),
+				chromedp.SendKeys(at(`#identifier`), "http://mcp.example.com/mcp\r"), chromedp.WaitVisible(at(`.alert`)))
 			look("a form that was refused")
+			do("a search", open("/admin/people"), chromedp.SendKeys(at(`#q`), "ada"),
+				chromedp.WaitVisible(at(`#list[data-says="1 people"]`)))
+			look("a list that a script has changed")
+			if !is(`document.activeElement.id === "q" && document.getElementById("news").textContent === "1 people"`) {
+				t.Error("a search takes the focus, or says nothing")
+			}
+			do("follow", open("/admin/audit"), chromedp.Click(at(`#follow`)), chromedp.WaitVisible(at(`#follow[aria-pressed="true"]`)))
+			s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: "nobody@example.com", Password: "wrong"})
+			if !is(`new Promise(done => { const all = () => document.querySelectorAll("#list #events > li").length, before = all();
+				const look = () => all() > before ? done(true) : setTimeout(look, 50); look(); })`) {
+				t.Error("new events do not appear")
+			}
+			look("the log that is followed")
+			do("a table", open("/admin"), chromedp.Click(at(`.chart details summary`)), chromedp.WaitVisible(at(`.chart details table`)))
+			look("a chart as a table")
+			do("a secret", open("/admin/credentials/new"), chromedp.SendKeys(at(`#name`), "Reporting "+screen.name),
+				chromedp.Click(at(`input[name="scope"]`)), chromedp.Click(at(`form.form button.primary`)), chromedp.WaitVisible(at(`.secret`)))
+			look("a new secret")
+			fits("a new secret")
+
+			do("a form whose session ends", open("/admin/groups"), chromedp.WaitVisible(at(`input[name="name"]`)))
+			s.Update(func(tx *store.Tx) error { return tx.EndSessions(s.owner.ID) })
+			do("a form whose session ended", chromedp.SendKeys(at(`input[name="name"]`), "late\r"), chromedp.WaitVisible(at(`ol.steps`)))
+			look("a form whose session ended")
+			fits("a form whose session ended")
+		})
+	}
+}
+
+// writesAlone reports whether the route has no page, so that a GET leads to another.
+func writesAlone(s *servertest.Server, route string) bool {
+	return slices.ContainsFunc([]string{"/approve", "/decide", "/enable", "/unblock", "/remove"}, func(verb string) bool {
+		return strings.HasSuffix(route, verb)
+	})
+}
+
+// axe-core finds nothing on the page that sets an installation up, before, after a mistake, and when it is done.
+func TestSetupAccessibility(t *testing.T) {
+	for _, screen := range screens {
+		t.Run(screen.name, func(t *testing.T) {
+			s := servertest.Start(t)
+			token := setupToken(t, s)
+			ctx, look, visit := lens(t, screen.width, screen.height, screen.scheme)
+			visit("new", s.URL+"/setup#"+token, `input[name="token"]`)
+			fill := func(email, password, wait string) {
+				t.Helper()
+				err := chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(`#email`), email), chromedp.SetValue(chromedp.CSS(`#password`), password),
+					chromedp.Click(chromedp.CSS(`form button`)), chromedp.WaitVisible(chromedp.CSS(wait)))
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			fill("ada", "correct horse battery", "#error")
+			look("a mistake")
+			fill("ada@example.com", "correct horse battery", `a[href="/admin"]`)
+			look("done")
 		})
 	}
 }
