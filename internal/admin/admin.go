@@ -142,7 +142,8 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 }
 
 // Permit returns nil if by may read noun, or, if writes is set, write it. Otherwise it records the refusal as action
-// and returns it. The operations ask for themselves; it spares a caller without the right the reading of what it sent.
+// and returns it. The operations check the right themselves;
+// an endpoint calls Permit to refuse before it reads the input.
 func (o *Operations) Permit(ctx context.Context, by Caller, noun Noun, writes bool, action string) error {
 	to := read
 	if writes {

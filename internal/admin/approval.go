@@ -17,7 +17,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// WaitingClient is a client that waits for an operator, with what the person asked for who came with it last.
+// WaitingClient is a client that waits for an operator, with what the last person who came with it asked for.
 type WaitingClient struct {
 	ID           string       `json:"client_id"`
 	Name         string       `json:"client_name"`
@@ -37,7 +37,8 @@ type WaitingClient struct {
 	Seen string `json:"seen"`
 }
 
-// seenOf returns another text for each thing that a client says of itself, among them its name, redirect URIs and keys.
+// seenOf returns a text that changes whenever what a client says of itself does, such as its name, redirect URIs or
+// keys.
 func seenOf(c *oauth.Client) string {
 	text, err := json.Marshal(c.Metadata)
 	if err != nil {

@@ -26,8 +26,8 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 		return nil
 	}
 	if by.Scopes != nil {
-		return forbidden("credentials for the administration are made, changed and given secrets in the console or by a " +
-			"command on the machine, not with an access token, because they would outlive it")
+		return forbidden("credentials for the administration are made, changed and given secrets in the console " +
+			"or by a command on the machine, not with an access token, because they would outlive it")
 	}
 	by, err := by.now(tx)
 	if err != nil {
@@ -40,7 +40,8 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 	return nil
 }
 
-// exceeded returns what a client with the scopes could do to this installation and c, which comes from now, may not.
+// exceeded returns what a client with the scopes could do to this installation and c, which is what now returned, may
+// not.
 // over is false if there is nothing. No scopes are all of them.
 func (c Caller) exceeded(scopes scope.Set) (noun Noun, to access, over bool) {
 	for _, noun := range Nouns {

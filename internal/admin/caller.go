@@ -119,8 +119,8 @@ func (c Caller) check(tx *store.Tx, noun Noun, to access) error {
 	return c.may(noun, to)
 }
 
-// may returns nil if c, which comes from now, has the right. Otherwise it returns a refusal that says what is missing.
-// A person who acts through a client needs both the role and the scope.
+// may returns nil if c, which is what now returned, has the right. Otherwise it returns a refusal that says what is
+// missing. A person who acts through a client needs both the role and the scope.
 func (c Caller) may(noun Noun, to access) error {
 	if noun == InitialAccessTokens {
 		noun = Clients
@@ -146,7 +146,7 @@ func mayRole(r identity.Role, noun Noun, to access) bool {
 	return slices.Contains(rights[r][write], noun) || to == read && slices.Contains(rights[r][read], noun)
 }
 
-// mayRoles returns nil if c, which comes from now, may give roles and change the accounts of people with a role.
+// mayRoles returns nil if c, which is what now returned, may give roles and change the accounts of people with a role.
 // Only a command or an owner may, because anybody who controls an owner's account has all rights. A client in its own
 // name may not, whatever its scopes.
 func (c Caller) mayRoles() error {

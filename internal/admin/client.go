@@ -238,8 +238,9 @@ func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 // applyServer changes c, which a resource server introspects with, to the terms that are given and that it can have.
 func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if t.AccessTokenTTL != nil && *t.AccessTokenTTL != 0 {
-		return invalid("access_token_ttl", "{access_token_ttl} is of access tokens, and the credentials of a resource server "+
-			"get none; leave it out, or set it for the resource")
+		return invalid("access_token_ttl",
+			"{access_token_ttl} is of access tokens, and the credentials of a resource server get none; leave it "+
+				"out, or set it for the resource")
 	}
 	if t.Name != nil {
 		c.Name = *t.Name
@@ -257,7 +258,8 @@ func (t *ClientTerms) applyExpiry(tx *store.Tx, c *oauth.Client) error {
 	}
 	in := time.Duration(*t.ExpiresIn)
 	if in != 0 && in < time.Second || in > maxExpiry {
-		return invalid("expires_in", "{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
+		return invalid("expires_in",
+			"{expires_in} must be from 1s to ten years, or 0 for a client that does not expire")
 	}
 	c.ExpiresAt = time.Time{}
 	if in != 0 {
@@ -624,7 +626,7 @@ func findClient(find func(string) (*oauth.Client, error), id string) (*oauth.Cli
 	return c, err
 }
 
-// Profile is an exception to the rules for clients that are named, with how often it was used here.
+// Profile is an exception to the rules for the clients that it names, with how often it was used here.
 type Profile struct {
 	client.Profile
 	Uses       int64  `json:"uses"`

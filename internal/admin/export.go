@@ -61,7 +61,8 @@ func (o *Operations) Export(ctx context.Context, by Caller, filter store.EventFi
 func conditions(f store.EventFilter) string {
 	var words []string
 	for _, c := range [][2]string{{"action", f.Action}, {"outcome", string(f.Outcome)}, {"user", f.UserID},
-		{"client", f.ClientID}, {"resource", f.Resource}, {"grant", f.GrantID}, {"actor", f.Actor}, {"address", f.Address},
+		{"client", f.ClientID}, {"resource", f.Resource}, {"grant", f.GrantID}, {"actor", f.Actor},
+		{"address", f.Address},
 		{"request", f.RequestID}, {"since", moment(f.Since)}, {"until", moment(f.Until)}} {
 		if c[1] != "" {
 			words = append(words, c[0]+"="+c[1])
@@ -156,13 +157,14 @@ func escaped(text []byte) []byte {
 func commaSeparated(out io.Writer) (write func(Event) error, end func(string) error) {
 	w := csv.NewWriter(out)
 	header := []string{"at", "id", "action", "outcome", "reason", "description", "actor_type", "actor_id", "actor_name",
-		"client_id", "client_name", "user_id", "user", "grant_id", "resource", "resource_name", "scope", "detail", "before",
-		"after", "request_id", "address", "user_agent"}
+		"client_id", "client_name", "user_id", "user", "grant_id", "resource", "resource_name", "scope", "detail",
+		"before", "after", "request_id", "address", "user_agent"}
 	_ = w.Write(header) // Flush reports it
 	write = func(e Event) error {
 		row := []string{e.At.UTC().Format(time.RFC3339Nano), e.ID, e.Action, string(e.Outcome), e.Reason, e.Description,
-			string(e.Actor.Type), e.Actor.ID, e.Actor.Name, e.ClientID, e.ClientName, e.UserID, e.User, e.GrantID, e.Resource,
-			e.ResourceName, e.Scope, e.DetailJSON(), string(e.Before), string(e.After), e.RequestID, e.Address, e.UserAgent}
+			string(e.Actor.Type), e.Actor.ID, e.Actor.Name, e.ClientID, e.ClientName, e.UserID, e.User, e.GrantID,
+			e.Resource, e.ResourceName, e.Scope, e.DetailJSON(), string(e.Before), string(e.After), e.RequestID,
+			e.Address, e.UserAgent}
 		for i, cell := range row {
 			row[i] = inert(cell)
 		}
@@ -179,8 +181,8 @@ func commaSeparated(out io.Writer) (write func(Event) error, end func(string) er
 	}
 }
 
-// inert returns the text of a cell with an apostrophe before it if a spreadsheet would take it for a formula, and with a
-// mark in place of characters that are not visible.
+// inert returns the text of a cell with an apostrophe before it if a spreadsheet would take it for a formula, and with
+// a mark in place of characters that are not visible.
 func inert(cell string) string {
 	cell = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -26,7 +26,8 @@ type Group struct {
 }
 
 func viewGroup(g *identity.Group) Group {
-	return Group{ID: g.ID, Name: g.Name, Description: g.Description, SecondFactor: g.SecondFactor, CreatedAt: Moment{g.CreatedAt}}
+	return Group{ID: g.ID, Name: g.Name, Description: g.Description, SecondFactor: g.SecondFactor,
+		CreatedAt: Moment{g.CreatedAt}}
 }
 
 // Member is a person in a group.
@@ -77,7 +78,8 @@ func (t GroupTerms) apply(g *identity.Group) error {
 }
 
 // CreateGroup creates an empty group with the terms that are given.
-func (o *Operations) CreateGroup(ctx context.Context, by Caller, name string, terms GroupTerms) (view Group, err error) {
+func (o *Operations) CreateGroup(ctx context.Context, by Caller, name string,
+	terms GroupTerms) (view Group, err error) {
 	if !groupName.MatchString(name) {
 		return Group{}, invalid("name", "{name} of a group is 1 to 64 letters (a to z), digits, dots, dashes and "+
 			"underscores, and begins with a letter or a digit")

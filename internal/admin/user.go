@@ -335,19 +335,20 @@ func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (U
 	})
 }
 
-// ResetSecondFactor deletes the second factor of a person who has lost it, and ends their sessions. They sign in without
-// it until they set up another, or have to. It is a Conflict if there is none.
+// ResetSecondFactor deletes the second factor of a person who has lost it, and ends their sessions. They sign in
+// without it until they set up another, or have to. It is a Conflict if there is none.
 func (o *Operations) ResetSecondFactor(ctx context.Context, by Caller, name string) (User, error) {
-	return o.changeUser(ctx, by, "reset_second_factor", name, func(tx *store.Tx, u *identity.User) (audit.Event, error) {
-		err := tx.DeleteSecondFactor(u.ID)
-		if errors.Is(err, store.ErrNotFound) {
-			err = conflict("", "", u.Email, "the account %s has no second factor; nothing was changed")
-		}
-		if err != nil {
-			return audit.Event{}, err
-		}
-		return audit.User("reset_second_factor", u.ID), tx.EndSessions(u.ID)
-	})
+	return o.changeUser(ctx, by, "reset_second_factor", name,
+		func(tx *store.Tx, u *identity.User) (audit.Event, error) {
+			err := tx.DeleteSecondFactor(u.ID)
+			if errors.Is(err, store.ErrNotFound) {
+				err = conflict("", "", u.Email, "the account %s has no second factor; nothing was changed")
+			}
+			if err != nil {
+				return audit.Event{}, err
+			}
+			return audit.User("reset_second_factor", u.ID), tx.EndSessions(u.ID)
+		})
 }
 
 // EnableUser enables a disabled account again.

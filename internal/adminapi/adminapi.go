@@ -187,8 +187,8 @@ func conditions(r *http.Request, s *Spec, by admin.Caller, client string, text [
 }
 
 // caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for the resource at path
-// and count still, and what tells the client that the token was issued to from every other, also from one of the same
-// name. A refusal is recorded as action.
+// and still count. client identifies the client to which the token was issued: it differs for one that is made again
+// under the same id. A refusal is recorded as action.
 func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller, client string, err error) {
 	header := r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(header, ","), " ")
@@ -253,14 +253,15 @@ func (e *Endpoint) unauthorized(r *http.Request, path, action, code, detail stri
 	return &web.Problem{Status: http.StatusUnauthorized, Code: oauth.InvalidToken, Detail: detail, Challenge: challenge}
 }
 
-// statuses are those of the kinds of refusal.
+// statuses are the HTTP statuses of the kinds of refusal.
 var statuses = map[admin.Kind]int{
 	admin.Invalid: http.StatusUnprocessableEntity, admin.NotFound: http.StatusNotFound,
 	admin.Conflict: http.StatusConflict, admin.Forbidden: http.StatusForbidden,
 	admin.Stale: http.StatusPreconditionFailed,
 }
 
-// problem returns what is told at path of an error of package admin in an operation. A fault stays what it is.
+// problem returns err, the error of an operation, as the problem that a client at path is told. A fault stays what it
+// is.
 func (e *Endpoint) problem(path string, s *Spec, err error) error {
 	refused := (*admin.Error)(nil)
 	if !errors.As(err, &refused) {

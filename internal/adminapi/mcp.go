@@ -114,7 +114,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
-// permitted lets a request through to next if it calls no tool, or one that the access token has the scope for.
+// permitted lets a request through to next if it calls no tool, or a tool for which the access token has the scope.
 func (e *Endpoint) permitted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call, _ := r.Context().Value(agentCallKey{}).(*agentCall)

@@ -10,8 +10,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Spec is what there is to say of an operation without its types. From it and the types come its route, its part of the
-// OpenAPI document, and whatever else offers the operation.
+// Spec describes an operation, except for its types. Its route, its part of the OpenAPI document, and whatever else
+// offers the operation are made from the Spec and the types.
 type Spec struct {
 	Method string
 	Path   string // below Prefix; segments in braces are the fields of In with the tag path

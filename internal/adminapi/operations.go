@@ -108,8 +108,9 @@ var (
 			}
 			return o.ApproveClientFor(c, by, in.ID, *in.Body)
 		})
-	UnapproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/unapprove", Noun: admin.Clients, Verb: "client unapprove", Destroys: true,
-		Summary: "Withdraw the approval of a client for everybody and all groups, or for one group; its grants go on unless end_grants says otherwise."},
+	UnapproveClient = add(Spec{Method: "POST", Path: "/clients/{id}/unapprove", Noun: admin.Clients,
+		Verb: "client unapprove", Destroys: true, Summary: "Withdraw the approval of a client for everybody and all " +
+			"groups, or for one group; its grants go on unless end_grants says otherwise."},
 		func(c ctx, o ops, by who, in Change[*admin.Withdrawal]) (admin.Unapproval, error) {
 			if in.Body == nil {
 				return o.UnapproveClient(c, by, in.ID, admin.Withdrawal{})
