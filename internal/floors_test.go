@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"internal/login": 7,
 
 	"internal/interaction": 6,
+	"internal/upstream":    6,
 
 	"internal/client": 5,
 	"internal/keys":   5,
@@ -75,10 +76,11 @@ var floors = map[string]int{
 
 // support is what only tests import, by the highest floor it may import itself.
 var support = map[string]int{
-	"internal/server/servertest": 11,
-	"internal/store/storetest":   3,
-	"internal/web/webtest":       3,
-	"guard/guardtest":            1,
+	"internal/server/servertest":     11,
+	"internal/store/storetest":       3,
+	"internal/web/webtest":           3,
+	"internal/upstream/upstreamtest": 0,
+	"guard/guardtest":                1,
 }
 
 // only names the packages that few may import, whichever floor those few live on.

@@ -170,6 +170,12 @@ func OwnSession(id, userID string) Event {
 	return e
 }
 
+// Identity records a change to the accounts at identity providers with which a person signs in. verb is "connect" or
+// "disconnect".
+func Identity(verb, userID string) Event {
+	return Event{Action: "identity." + verb, UserID: userID}
+}
+
 // Setup records that a link for the setup of the installation was made ("link"), or that its first owner was
 // ("complete"), who is userID.
 func Setup(verb, userID string) Event {

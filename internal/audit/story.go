@@ -28,11 +28,12 @@ var stories = map[string][2]string{
 		"[, as before, and was not asked again{remembered}]",
 		"{client} was not let in[ at {resource}][, because {why}]"},
 
-	"login.sign_in":           {"{person} signed in", "Signing in[ as {person?}] was refused[ because {why}]"},
-	"login.sign_out":          {"{person} signed out", "Signing out[ of {person?}] was refused[ because {why}]"},
 	"second_factor.set_up":    {"{person} set up an authenticator app", "{person} could not change their second factor[ because {why}]"},
 	"second_factor.new_codes": {"{person} made new recovery codes", "{person} may not make recovery codes[ because {why}]"},
 	"second_factor.remove":    {"{person} removed their authenticator app", "{person} may not remove their authenticator app[ because {why}]"},
+	"login.sign_in": {"{person} signed in[ with {provider}]",
+		"Signing in[ as {person?}][ with {provider}] was refused[ because {why}][ ({cause})]"},
+	"login.sign_out": {"{person} signed out", "Signing out[ of {person?}] was refused[ because {why}]"},
 	"page.foreign_form": {"A form came from another site[, {origin}]",
 		"A form[ for {page}] was refused because it came from another site[, {origin}]"},
 
@@ -79,6 +80,7 @@ var things = map[string]string{
 	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {group}]",
 	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log",
 	"grant": "the access of {client}[ for {person?}]", "setting": "the settings",
+	"identity": "the sign-in[ with {provider}] of {person}",
 }
 
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
@@ -94,6 +96,7 @@ var verbs = map[string][2]string{
 	"dismiss": {"dismissed the request of", "dismiss the request of"},
 	"add":     {"added[ {person?}] to", "add[ {person?}] to"},
 	"remove":  {"removed[ {person?}] from", "remove[ {person?}] from"},
+	"connect": {"connected", "connect"}, "disconnect": {"disconnected", "disconnect"},
 }
 
 // ends says why grants end.
@@ -103,6 +106,7 @@ var ends = map[string]string{
 	"refresh_token_reuse": "a refresh token was used twice",
 	"client_revoked":      "{client} gave it up",
 	"person":              "{actor} disconnected it",
+	"provider_refused":    "the identity provider no longer knows the person",
 }
 
 // Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would

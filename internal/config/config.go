@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
 // Config is a checked configuration, as returned by Load. The zero Config is not valid.
@@ -82,8 +83,10 @@ type Login struct {
 	SecondFactor string
 	// Methods are the ways in which people prove who they are, each one of LoginMethods.
 	Methods Words
-	IdleTTL time.Duration // of a session that is not used
-	MaxTTL  time.Duration // of a session, used or not
+	// Providers are the identity providers with which people sign in.
+	Providers []upstream.Config
+	IdleTTL   time.Duration // of a session that is not used
+	MaxTTL    time.Duration // of a session, used or not
 }
 
 // LoginMethods are what Login.Methods may have.

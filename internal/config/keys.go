@@ -104,6 +104,8 @@ var fields = []field{
 	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of people who set it " +
 		"up; `required`: of everybody; `off`: only where a resource, a group or a client demands it"},
 		func(c *Config) any { return &c.Login.SecondFactor }, nil},
+	{Key{"login.providers", "", "identity providers with which people sign in, a list (below)"},
+		func(c *Config) any { return &c.Login.Providers }, nil},
 	{Key{"login.idle_ttl", "24h", "time after which an unused browser session ends"},
 		func(c *Config) any { return &c.Login.IdleTTL }, nil},
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
 // Sources are the sources of a configuration. Each overrides the ones before it; all may be empty.
@@ -22,6 +24,7 @@ type Sources struct {
 // Loaded is a configuration and the sources of its values.
 type Loaded struct {
 	Config
+	secretInFile bool // the file has the client_secret of a provider
 	// Warnings are sentences about problems that do not prevent a start.
 	Warnings []string
 }
@@ -123,6 +126,8 @@ func (l *Loaded) warnOfReaders(path string) error {
 	switch {
 	case l.from["master_key"] == "file":
 		secret = "master_key"
+	case l.secretInFile:
+		secret = "a client_secret"
 	case l.from["database"] == "file" && HoldsPassword(l.Database):
 		secret = "the database's password"
 	}
@@ -149,9 +154,9 @@ func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[str
 		case seen[name]:
 			return fmt.Errorf("%s:%d: %s is set twice; remove one", path, key.Line, name)
 		case at >= 0:
-			text, err := scalar(value)
-			if err == nil {
-				err = l.set(fields[at], text, "file")
+			err := l.setNode(path, fields[at], value)
+			if place := (*placed)(nil); errors.As(err, &place) {
+				return place
 			}
 			if err != nil {
 				return fmt.Errorf("%s:%d: %s: %w", path, key.Line, name, err)
@@ -167,6 +172,22 @@ func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[str
 		seen[name] = true
 	}
 	return nil
+}
+
+// setNode sets a key to a value of the file.
+func (l *Loaded) setNode(path string, f field, value *yaml.Node) error {
+	if at, ok := f.at(&l.Config).(*[]upstream.Config); ok {
+		l.from[f.Name] = "file"
+		l.secretInFile = holdsSecret(value)
+		var err error
+		*at, err = readProviders(path, value)
+		return err
+	}
+	text, err := scalar(value)
+	if err != nil {
+		return err
+	}
+	return l.set(f, text, "file")
 }
 
 // scalar returns the text of a value; the items of a list are joined by commas.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
 // parse parses text into the value that at points to. Its error reads well after the name of the key.
@@ -43,6 +44,8 @@ func parse(at any, text string) error {
 		*at, err = parseHosts(text)
 	case *Words:
 		*at = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	case *[]upstream.Config:
+		*at, err = parseProviders(text)
 	default:
 		panic(fmt.Sprintf("config: cannot parse %T", at))
 	}
@@ -69,6 +72,12 @@ func format(at any) string {
 		return strings.Join(*at, ", ")
 	case *Words:
 		return strings.Join(*at, ", ")
+	case *[]upstream.Config:
+		var all []string
+		for _, p := range *at {
+			all = append(all, p.ID)
+		}
+		return strings.Join(all, ", ")
 	case *string:
 		return *at
 	case *bool:

@@ -3,6 +3,7 @@
 package identity
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -10,14 +11,19 @@ import (
 // User is a person who signs in.
 type User struct {
 	ID           string // "usr_…"; the sub of their tokens
-	Email        string // as entered
+	Email        string // as entered; "": the account has no address of its own
 	Name         string
 	Role         Role   // what they may do to this installation; "": nothing
 	PasswordHash string // argon2id in PHC format; "" if the user has no password
 	CreatedAt    time.Time
 	DisabledAt   time.Time // zero if enabled
 	Version      int64     // rises with each change that operators see
+	// EmailVerifiedAt is when the owner of Email last used something that was sent there; zero: never.
+	EmailVerifiedAt time.Time
 }
+
+// Label returns what people call the account: its address, or if it has none its name, or its id.
+func (u *User) Label() string { return cmp.Or(u.Email, u.Name, u.ID) }
 
 // Disabled reports whether an operator has disabled the account.
 func (u *User) Disabled() bool { return !u.DisabledAt.IsZero() }

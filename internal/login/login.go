@@ -13,6 +13,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -39,6 +40,9 @@ type Endpoint struct {
 	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
 	// (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
+
+	providers []*upstream.Provider // UseProviders sets them
+	vault     upstream.Vault       // seals what is kept of people there
 }
 
 // SignIn answers GET /login: the form, or who is signed in already.
@@ -175,7 +179,7 @@ func (e *Endpoint) Home(r *http.Request) (web.Answer, error) {
 
 // signedIn returns the page that says who is signed in and offers to sign out.
 func (e *Endpoint) signedIn(v interaction.Visitor, failure string) web.Answer {
-	page := SignedIn{Email: v.Person.Email, Error: failure, CSRF: e.Pages.Token(v.Browser, signOut(v)...)}
+	page := SignedIn{Email: v.Person.Label(), Error: failure, CSRF: e.Pages.Token(v.Browser, signOut(v)...)}
 	return web.WithCookie(page, v.Browser.Cookie())
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Method is a way in which people prove who they are. Each has a file of its own, and methods lists them.
 type Method interface {
-	// Name is the method's name in login.methods.
+	// Name is the method's name in login.methods, or in its own list.
 	Name() string
 	// Offer adds to the sign-in page what begins the method.
 	Offer(page *SignIn)
@@ -26,13 +26,18 @@ type Method interface {
 // methods returns the methods that people may use, in the order in which the sign-in page shows them.
 func (e *Endpoint) methods() []Method {
 	all := []Method{passwords{e}}
-	return slices.DeleteFunc(all, func(m Method) bool { return !slices.Contains(e.Methods, m.Name()) })
+	all = slices.DeleteFunc(all, func(m Method) bool { return !slices.Contains(e.Methods, m.Name()) })
+	for _, p := range e.providers {
+		all = append(all, provider{e, p})
+	}
+	return all
 }
 
 // Proof is what a method has shown about a person.
 type Proof struct {
 	Person *identity.User // as it was read
 	AMR    []string       // by what: the values of RFC 8176
+	Event  audit.Event    // that records it; zero: audit.SignIn
 	// Confirm repeats in tx what was read before tx, and spends what may be used once. It refuses if that no longer
 	// holds. Afterwards no other transaction can disable or delete the account until tx ends.
 	Confirm func(tx *store.Tx) error
@@ -78,13 +83,19 @@ func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, 
 		if cookie, err = e.Desk.Begin(tx, r, p.Person, p.AMR...); err != nil {
 			return err
 		}
-		return tx.Conclude(audit.SignIn(p.Person.ID), nil)
+		if p.Event.Action == "" {
+			p.Event = audit.SignIn(p.Person.ID)
+		}
+		return tx.Conclude(p.Event, nil)
 	})
 	if err != nil {
 		return nil, err
 	}
 	answer := web.WithCookie(web.SeeOther(e.after(to)), cookie)
-	return web.WithCookie(answer, e.Pages.NewDevice(identity.EmailKey(p.Person.Email))), nil
+	if p.Person.Email != "" {
+		answer = web.WithCookie(answer, e.Pages.NewDevice(identity.EmailKey(p.Person.Email)))
+	}
+	return answer, nil
 }
 
 // destination is where a sign-in leads: on with a request, or back to a page of ours, or nowhere in particular.

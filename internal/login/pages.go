@@ -19,6 +19,8 @@ var templates = web.ParseTemplates(files)
 // to /login.
 type SignIn struct {
 	Password bool                      // whether it has that form
+	Routed   bool                      // addresses of some domains need no password, because they lead to a provider
+	Ways     []Way                     // other ways to sign in, by links
 	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none
 	Email    string                    // filled in
@@ -29,10 +31,17 @@ type SignIn struct {
 	CSRF     string                    // token of the form, handed back as csrf
 }
 
+// Way is a way to sign in that begins by following a link.
+type Way struct {
+	Name string
+	Path string // with its query
+}
+
 // Page returns the page, with status 200.
 func (v SignIn) Page() web.Page {
 	page := templates.Page("sign-in.html", v)
-	if v.Request != "" {
+	if v.Request != "" || v.Routed { // the form may lead to a provider
+
 		return page.AnswersClient()
 	}
 	return page
@@ -47,6 +56,15 @@ type SignedIn struct {
 
 // Page returns the page, with status 200.
 func (v SignedIn) Page() web.Page { return templates.Page("signed-in.html", v) }
+
+// Over is the page that says that a sign-in elsewhere is over, and where to go on.
+type Over struct {
+	Email string // of who is signed in; "": nobody
+	Next  string // path where the person goes on; "": nowhere in particular
+}
+
+// Page returns the page, with status 200.
+func (v Over) Page() web.Page { return templates.Page("over.html", v) }
 
 // Home is the page that says what this server is, for people who open its address.
 type Home struct {

@@ -44,6 +44,9 @@ func (m passwords) Post(r *http.Request) (web.Answer, error) {
 		return nil, m.Refuse(r, audit.SignIn(""), err)
 	}
 	key := identity.EmailKey(email)
+	if p := m.providerOf(key); p != nil {
+		return web.SeeOther(provider{m.Endpoint, p}.start(destinationOf(form), email)), nil
+	}
 	user, err := m.account(r, key)
 	if err != nil {
 		return nil, err

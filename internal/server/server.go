@@ -106,6 +106,9 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.account = &account.Endpoint{
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
+	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
+		return nil, err
+	}
 	s.authorization = &authorize.Endpoint{
 		DB: db, Desk: desk, Strangers: recorder, Pages: s.pages, Logos: client.NewLogos(fetcher, fetches),
 		CodeKey: master.Derive("code"), CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
@@ -113,6 +116,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.token = &token.Endpoint{
 		DB: db, Keys: ring, Clients: clients, Strangers: recorder,
 		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
+		StillKnown: s.login.StillKnown(token.ErrPersonGone),
 		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL,
 			Grace: c.Tokens.RefreshGrace},
 	}

@@ -17,11 +17,11 @@ const (
 
 // Swept is the number of rows that Sweep deleted.
 type Swept struct {
-	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers int
+	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers, SignIns int
 }
 
-// Sweep deletes what is no longer needed: expired sessions, decisions, and records of revoked tokens and used
-// assertions; grants that were never redeemed half an hour after their code has expired, and others thirty days after
+// Sweep deletes what is no longer needed: expired sessions, decisions, and records of revoked tokens, used
+// assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and others thirty days after
 // their end, with their codes; clients that registered more than a day ago, never completed a flow and do not wait for
 // an operator; entries of the inbox for which nobody asked in thirty days; approvals for one time that have expired;
 // answers to requests with an Idempotency-Key after a day; keys that have left the JWKS. It finds the rows by an index
@@ -40,6 +40,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Decisions, "decisions", "interaction_id", "expires_at <= $1", now, ""},
 		{&swept.RevokedTokens, "revoked_tokens", "jti", "expires_at <= $1", now, ""},
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
+		{&swept.SignIns, "spent_sign_ins", "hash", "expires_at <= $1", now, ""},
 		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now.Add(-keepUnredeemed), ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},
 		{&swept.Waiting, "waiting_clients", "client_id", "last_at <= $1", now.Add(-keepWaiting), ""},

@@ -10,22 +10,27 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-const userColumns = "id, email, name, role, password_hash, created_at, disabled_at, version"
+const userColumns = "id, email, name, role, password_hash, created_at, disabled_at, version, email_verified_at"
 
 // userFields are where userColumns are scanned into.
 func userFields(u *identity.User) []any {
 	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt},
-		&u.Version}
+		&u.Version, instant{&u.EmailVerifiedAt}}
 }
 
 // CreateUser stores a new account with all its fields, including CreatedAt, and sets its Version. It returns
-// ErrConflict if its id is taken, or its e-mail address, compared by identity.EmailKey.
+// ErrConflict if its id is taken, or its e-mail address, compared by identity.EmailKey. An account without an address
+// is found only by its id.
 func (tx *Tx) CreateUser(u *identity.User) error {
 	u.Version = 1
-	err := tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $8) ON "+
-		"CONFLICT DO NOTHING",
+	key := identity.EmailKey(u.Email)
+	if u.Email == "" {
+		key = u.ID
+	}
+	err := tx.create("INSERT INTO users ("+userColumns+", email_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "+
+		"ON CONFLICT DO NOTHING",
 		args{u.ID, u.Email, u.Name, string(u.Role), u.PasswordHash, u.CreatedAt.UnixMicro(), micros(u.DisabledAt),
-			identity.EmailKey(u.Email), u.Version})
+			u.Version, micros(u.EmailVerifiedAt), key})
 	if err != nil {
 		return err
 	}
@@ -71,6 +76,13 @@ func (tx *Tx) UpdateUser(u *identity.User) error {
 	return tx.one("UPDATE users SET name = $2, role = $3, "+
 		"version = version + CASE WHEN name = $2 AND role = $3 THEN 0 ELSE 1 END WHERE id = $1",
 		args{u.ID, u.Name, string(u.Role)})
+}
+
+// VerifyEmail records that the owner of an account's address used something that was sent there. It returns ErrNotFound
+// if there is no such account, or if it has another address by now.
+func (tx *Tx) VerifyEmail(id, email string) error {
+	return tx.one("UPDATE users SET email_verified_at = $3, version = version + 1 WHERE id = $1 AND email = $2",
+		args{id, email, micros(tx.now)})
 }
 
 // SetPassword stores a password hash. It returns ErrNotFound if there is no such account.

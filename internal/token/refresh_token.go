@@ -1,6 +1,7 @@
 package token
 
 import (
+	"context"
 	"errors"
 
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -46,6 +47,12 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 		return nil, err
 	}
 
+	switch err := req.confirm(tx); {
+	case errors.Is(err, ErrPersonGone):
+		return nil, e.gone(tx, grant)
+	case err != nil:
+		return nil, err
+	}
 	_, err = tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, standing.Resource, tx.Now()))
 	if !errors.Is(err, store.ErrNotFound) {
 		return granted, err
@@ -62,6 +69,36 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	}
 	return nil, e.reused(tx, grant, "refresh_token_reuse",
 		"the refresh token was used before; its grant is revoked: authorize again")
+}
+
+// askProviders asks the identity providers about the person of the grant that req refreshes. It asks only for a token
+// that the client could use, so that nobody else makes this server ask.
+func (e *Endpoint) askProviders(ctx context.Context, req *Request) (err error) {
+	userID := ""
+	err = e.DB.View(ctx, func(tx *store.Tx) error {
+		grant, _, _, err := e.grantOf(tx, req.Form.Get("refresh_token"))
+		if err == nil && grant != nil && grant.IsOf(req.Client) && grant.Live(tx.Now()) {
+			userID = grant.UserID
+		}
+		return err
+	})
+	if err == nil {
+		req.confirm, err = e.StillKnown(ctx, userID)
+	}
+	return err
+}
+
+// gone revokes the grant of a person whom an identity provider no longer knows, and returns ErrPersonGone.
+func (e *Endpoint) gone(tx *store.Tx, grant *oauth.Grant) error {
+	const why = "provider_refused"
+	ended, err := tx.RevokeGrant(grant.ID, why)
+	if err == nil && ended {
+		err = tx.Record(audit.Grant(grant.ID, grant.ClientID, grant.UserID, why).Allow())
+	}
+	if err != nil {
+		return err
+	}
+	return ErrPersonGone
 }
 
 var errUnknownToken = oauth.Refuse(oauth.InvalidGrant, "the refresh token is unknown: authorize again")

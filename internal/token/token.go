@@ -4,6 +4,7 @@
 package token
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,7 +30,15 @@ type Endpoint struct {
 	RefreshKey []byte
 	Lifetimes  Lifetimes
 	SigningAlg string // of resources that name none
+	// StillKnown asks the identity providers about a person whose agent refreshes. It returns what repeats their
+	// answer in the transaction that decides: nil if the agent may go on, and otherwise a refusal, ErrPersonGone if
+	// the grant ends.
+	StillKnown func(ctx context.Context, userID string) (confirm func(*store.Tx) error, err error)
 }
+
+// ErrPersonGone refuses to refresh for a person whom an identity provider no longer knows.
+var ErrPersonGone = oauth.Refuse(oauth.InvalidGrant,
+	"the identity provider of the person no longer vouches for them; the grant is revoked: authorize again")
 
 // Lifetimes are the server's defaults. A resource or a client may have others.
 type Lifetimes struct {
@@ -45,6 +54,9 @@ type Request struct {
 	GrantType oauth.GrantType
 	Form      url.Values
 	Resources []*oauth.Resource // all that are registered
+
+	// confirm is what Endpoint.StillKnown returned for the person of a grant that is refreshed.
+	confirm func(*store.Tx) error
 }
 
 // Granted is the decision of an exchange: what the tokens will contain.
@@ -91,6 +103,11 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 			return nil, err
 		}
 		return e.issue(r, granted)
+	}
+	if req.GrantType == oauth.RefreshToken {
+		if err := e.askProviders(r.Context(), req); err != nil {
+			return nil, err
+		}
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 		if granted, err = exchanges[req.GrantType](e, tx, req); err == nil {

@@ -1,0 +1,353 @@
+package login
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// provider is the method of an account at an identity provider.
+type provider struct {
+	*Endpoint
+	at *upstream.Provider
+}
+
+// UseProviders lets people sign in with the identity providers that configs describe, at a server with that issuer.
+// master seals what is kept of people there. It returns an error if a provider puts people into a group that does not
+// exist.
+func (e *Endpoint) UseProviders(ctx context.Context, configs []upstream.Config, issuer string,
+	seal func(place string, plain []byte) (string, error), open func(place, sealed string) ([]byte, error)) error {
+	e.vault, e.providers = upstream.Vault{Seal: seal, Open: open}, nil
+	for _, c := range configs {
+		err := e.DB.View(ctx, func(tx *store.Tx) error {
+			for there, here := range c.GroupMap {
+				if _, err := tx.Group(here); errors.Is(err, store.ErrNotFound) {
+					return fmt.Errorf("login.providers: %s: group_map: %s leads to the group %s, which does not exist; "+
+						"create it with: cardea group create %s", c.ID, there, here, here)
+				} else if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		e.providers = append(e.providers, upstream.New(c, issuer))
+	}
+	return nil
+}
+
+// StillKnown asks the providers that are to be asked about a person when an agent refreshes. It takes at most 10
+// seconds. It returns what confirms in a transaction that the agent may go on, and otherwise returns gone, or a
+// refusal if a provider has been silent for too long.
+func (e *Endpoint) StillKnown(gone error) func(ctx context.Context, userID string) (func(*store.Tx) error, error) {
+	checks := &upstream.Checks{DB: e.DB, Vault: e.vault, Providers: e.providers}
+	return func(ctx context.Context, userID string) (func(*store.Tx) error, error) {
+		verdicts, err := checks.Ask(ctx, userID)
+		if err != nil {
+			return nil, err
+		}
+		return func(tx *store.Tx) error {
+			err := checks.Confirm(tx, userID, verdicts)
+			switch {
+			case errors.Is(err, upstream.ErrUnknown):
+				return gone
+			case errors.Is(err, upstream.ErrSilent):
+				return oauth.Refuse(oauth.TemporarilyUnavailable, "the identity provider of the person has not "+
+					"answered for too long: try again later")
+			}
+			return err
+		}, nil
+	}
+}
+
+// Name is the id of the provider in login.providers.
+func (m provider) Name() string { return m.at.ID }
+
+// Offer shows the link to the provider.
+func (m provider) Offer(page *SignIn) {
+	page.Ways = append(page.Ways, Way{m.at.Label(), m.start(destination{page.Request, page.Return}, "")})
+	page.Routed = page.Routed || len(m.at.Domains) > 0
+}
+
+// Routes returns the routes by which a browser goes to the provider and comes back.
+func (m provider) Routes() []web.Route {
+	path := "/login/" + m.at.ID
+	return []web.Route{
+		{Path: path, Methods: web.Methods{"GET": m.Pages.HTML(m.Start)}, Caller: web.People},
+		{Path: path + "/callback", Methods: web.Methods{"GET": m.Pages.HTML(m.Callback)}, Caller: web.People},
+	}
+}
+
+// providerOf returns the provider at which people with such an address sign in, or nil. key is the identity.EmailKey of
+// the address.
+func (e *Endpoint) providerOf(key string) *upstream.Provider {
+	for _, p := range e.providers {
+		if p.Serves(key) {
+			return p
+		}
+	}
+	return nil
+}
+
+// start returns the path at which the way to the provider begins. email is the address of the person, or "".
+func (m provider) start(to destination, email string) string {
+	query := url.Values{}
+	for name, value := range map[string]string{"request": to.request, "return": to.back, "login_hint": email} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if len(query) == 0 {
+		return "/login/" + m.at.ID
+	}
+	return "/login/" + m.at.ID + "?" + query.Encode()
+}
+
+// trip is what a browser carries to the provider and back, sealed. It proves that the browser that comes back is the
+// one that began, and for which sign-in.
+type trip struct {
+	BegunAt  time.Time `json:"at"`
+	BoundTo  string    `json:"browser"` // web.Browser.Hash
+	Nonce    string    `json:"nonce"`
+	Verifier string    `json:"verifier"`
+	Request  string    `json:"request,omitempty"` // hash of the sealed request, which follows the trip
+	Back     string    `json:"back,omitempty"`
+	Connect  string    `json:"connect,omitempty"` // id of the user whose account is connected; "": a sign-in
+}
+
+// purpose is the purpose for which trips are sealed, of which each provider has its own.
+func (m provider) purpose() string { return "sign-in with " + m.at.ID }
+
+// tripLifetime is how long a trip may take.
+const tripLifetime = interaction.Lifetime
+
+// Start answers GET /login/{provider}: it sends the browser to the provider.
+func (m provider) Start(r *http.Request) (web.Answer, error) {
+	query, err := web.Query(r)
+	if err != nil {
+		return nil, m.Refuse(r, m.event(""), err)
+	}
+	v, err := m.Desk.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	to := destinationOf(query)
+	t := trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Nonce: rand.Text(), Verifier: oauth.NewSecret(""),
+		Back: to.back}
+	going := upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, LoginHint: query.Get("login_hint"),
+		Again: v.SignedIn()}
+	if to.request != "" {
+		a, err := m.Desk.Resume(r, to.request)
+		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
+			return web.SeeOther(m.next(to.request)), nil // where it is answered
+		}
+		if err != nil {
+			return nil, m.Refuse(r, m.event(""), err)
+		}
+		t.Request = oauth.Hash(to.request)
+		going.Again = going.Again || a.PromptLogin
+		if going.LoginHint == "" {
+			going.LoginHint = a.LoginHint
+		}
+	}
+	if going.LoginHint = strings.TrimSpace(going.LoginHint); len(going.LoginHint) > maxEmail {
+		going.LoginHint = ""
+	}
+	return m.leave(r, v, t, to, going)
+}
+
+// leave sends the browser of v to the provider.
+func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to destination,
+	going upstream.Trip) (web.Answer, error) {
+	plain, err := json.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := m.Desk.Sealer.Seal(m.purpose(), plain)
+	if err != nil {
+		return nil, err
+	}
+	if going.State = sealed; to.request != "" {
+		going.State += "." + to.request // which is sealed already
+	}
+	location, err := m.at.Start(r.Context(), going)
+	if err != nil {
+		return m.refused(r, v, to, err)
+	}
+	return web.WithCookie(web.SeeOther(location), v.Browser.Cookie()), nil
+}
+
+// arrived returns the trip of a browser that comes back, and where it leads. It refuses a trip that was not begun
+// here, by this browser, with this provider, or that took too long.
+func (m provider) arrived(v interaction.Visitor, state string) (t trip, to destination, err error) {
+	sealed, request, _ := strings.Cut(state, ".")
+	plain, err := m.Desk.Sealer.Open(m.purpose(), sealed)
+	if err != nil {
+		return t, to, errTrip
+	}
+	if err := json.Unmarshal(plain, &t); err != nil {
+		return t, to, errTrip
+	}
+	hash := ""
+	if request != "" {
+		hash = oauth.Hash(request)
+	}
+	switch {
+	case hash != t.Request:
+		return t, to, errTrip
+	case !v.Browser.Is(t.BoundTo):
+		return t, to, errOtherBrowser
+	case m.DB.Now().Sub(t.BegunAt) >= tripLifetime:
+		return t, to, errLongTrip
+	}
+	return t, destination{request: request, back: t.Back}, nil
+}
+
+var (
+	errTrip = oauth.Refuse(oauth.AccessDenied,
+		"this sign-in was not begun here: start again from the application")
+	errOtherBrowser = oauth.Refuse(oauth.AccessDenied,
+		"this sign-in was begun in another browser, or this one has forgotten it: start again from the application")
+	errLongTrip = oauth.Refuse(oauth.AccessDenied, "this sign-in took too long: start again from the application")
+	errMoved    = oauth.Refuse(oauth.AccessDenied, "your account here has changed in the meantime: sign in again")
+)
+
+// Callback answers GET /login/{provider}/callback, to which the provider sends the browser back.
+func (m provider) Callback(r *http.Request) (web.Answer, error) {
+	query, err := web.Query(r)
+	if err != nil {
+		return nil, m.Refuse(r, m.event(""), err)
+	}
+	v, err := m.Desk.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	t, to, err := m.arrived(v, query.Get("state"))
+	if err != nil {
+		return m.refused(r, v, destination{}, err)
+	}
+	state := oauth.Hash(query.Get("state"))
+	if answer, err := m.over(r, v, state, to); answer != nil || err != nil {
+		return answer, err
+	}
+	who, err := m.at.Finish(r.Context(), query, t.Nonce, t.Verifier)
+	if err != nil {
+		return m.refused(r, v, to, err)
+	}
+	answer, err := m.enter(r, v, t, to, state, who)
+	if err != nil {
+		return m.refused(r, v, to, err)
+	}
+	return answer, nil
+}
+
+// over returns the page that says where to go on if a sign-in is over already, because the page was loaded again. It
+// returns nil if the sign-in goes on.
+func (e *Endpoint) over(r *http.Request, v interaction.Visitor, state string, to destination) (web.Answer, error) {
+	var userID string
+	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		userID, err = tx.SpentSignIn(state)
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case v.PersonID() != userID:
+		page := Over{Next: "/login?" + url.Values{"request": {to.request}, "return": {to.back}}.Encode()}
+		return page.Page().WithStatus(http.StatusForbidden), nil
+	case to.request != "":
+		return Over{Email: v.Person.Label(), Next: e.next(to.request)}, nil
+	}
+	return Over{Email: v.Person.Label(), Next: to.back}, nil
+}
+
+// enter signs in who has proven to have an account at the provider. state is the hash of the state, which is spent.
+func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
+	who *upstream.Person) (web.Answer, error) {
+	for range 3 {
+		var entry *upstream.Entry
+		err := m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+			entry, err = m.at.Find(tx, who)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		confirm := func(tx *store.Tx) error {
+			if err := entry.Enter(tx, m.vault); err != nil {
+				return err
+			}
+			return tx.SpendSignIn(state, entry.User.ID, t.BegunAt.Add(tripLifetime))
+		}
+		answer, err := m.arrive(r, to, Proof{entry.User, []string{"fed"}, m.event(entry.User.ID), confirm})
+		switch {
+		case errors.Is(err, store.ErrConflict): // the page was loaded twice at once
+			return m.over(r, v, state, to)
+		case !errors.Is(err, upstream.ErrChanged):
+			return answer, err
+		}
+	}
+	return nil, errMoved
+}
+
+// event returns the audit event of a sign-in with the provider.
+func (m provider) event(userID string) audit.Event {
+	return audit.SignIn(userID).With("provider", m.at.ID)
+}
+
+// refused records a refusal and returns the sign-in page with a sentence that says why, so that there is a way on.
+func (m provider) refused(r *http.Request, v interaction.Visitor, to destination, err error) (web.Answer, error) {
+	event, sentence := m.event(""), ""
+	var failed *upstream.Error
+	if errors.As(err, &failed) {
+		sentence = failed.Sentence()
+		code, status := oauth.AccessDenied, http.StatusForbidden
+		if failed.Kind == upstream.Unreachable {
+			code, status = oauth.TemporarilyUnavailable, http.StatusServiceUnavailable
+		}
+		err = oauth.RefuseStatus(status, code, "%s", strings.TrimSuffix(sentence, "."))
+		event = event.With("cause", failed.Cause())
+	}
+	return m.backToSignIn(r, v, to, event, err)
+}
+
+// backToSignIn records a refusal and returns the sign-in page, which says why it is shown again.
+func (e *Endpoint) backToSignIn(r *http.Request, v interaction.Visitor, to destination,
+	event audit.Event, err error) (web.Answer, error) {
+	refusal, ok := oauth.AsRefusal(err)
+	if !ok {
+		return nil, err
+	}
+	if err := e.Refuse(r, event, err); !errors.Is(err, refusal) {
+		return nil, err
+	}
+	values := url.Values{}
+	if to.request != "" {
+		values.Set("request", to.request)
+	}
+	if to.back != "" {
+		values.Set("return", to.back)
+	}
+	answer, err := e.form(r, v, values, "", web.Sentence(refusal.Description))
+	if err != nil {
+		return nil, err
+	}
+	return web.WithRefusal(answer, refusal), nil
+}
