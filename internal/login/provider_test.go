@@ -362,7 +362,7 @@ func TestProviderFails(t *testing.T) {
 				return false
 			}}
 		}, "", 503, "Corp cannot be reached"},
-		"a client that is not accepted": {nil, "another secret", 403, "cardea provider test corp"},
+		"a client that is not accepted": {nil, "another secret", 403, "in the audit log"},
 		"a person who does not sign in": {func(<-chan struct{}) upstreamtest.Hooks {
 			return upstreamtest.Hooks{Response: func(q url.Values) { q.Del("code"); q.Set("error", "access_denied") }}
 		}, "", 403, "You did not sign in with Corp"},

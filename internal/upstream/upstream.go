@@ -114,8 +114,7 @@ func (e *Error) Sentence() string {
 		return e.Provider.Label() + " cannot be reached at this moment, so you cannot sign in with it. " +
 			"Try again in a few minutes."
 	case Rejected:
-		return e.Provider.Label() + " does not accept this server. Ask its administrator to run: cardea provider test " +
-			e.Provider.ID
+		return e.Provider.Label() + " does not accept this server. Ask its administrator, who finds the reason in the audit log."
 	case Declined:
 		return "You did not sign in with " + e.Provider.Label() + ". Try again, or sign in another way."
 	}
