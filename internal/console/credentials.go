@@ -29,7 +29,7 @@ func (e *Endpoint) credentialRoutes() []web.Route {
 	}
 }
 
-const credentialsPath = "/admin/credentials"
+const credentialsPath = "/admin/credentials" // #nosec G101 -- a path
 
 // credentialList is the body of the list of API credentials.
 type credentialList struct {

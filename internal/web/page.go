@@ -323,7 +323,9 @@ func (v Stream) send(w http.ResponseWriter) error {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("X-Frame-Options", "DENY")
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(streamTime)) // or the server's limit holds
+	// Without a deadline of its own, the server's limit holds. The connection measures it by the machine's clock.
+	deadline := time.Now().Add(streamTime) //nolint:forbidigo // as said above
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
 	w.WriteHeader(http.StatusOK)
 	if err := v.Write(w); err != nil {
 		return fmt.Errorf("%w: %w", errTorn, err)
