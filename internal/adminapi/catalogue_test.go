@@ -183,6 +183,7 @@ func TestDisabled(t *testing.T) {
 		t.Run("AD-17 "+what, func(t *testing.T) {
 			p := s.User(strings.ReplaceAll(what, " ", "") + "@example.com")
 			agent := s.Agent(t, nil)
+			agent.RedirectURI = "https://" + strings.ReplaceAll(what, " ", "-") + "-agent.example/cb" // a block is of the site
 			agent.Register(map[string]any{"client_name": what, "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "none"})
 			tokens := agent.Connect(s.Browser(t), p)
 			if !guard.Active(tokens.Access) {
