@@ -60,6 +60,7 @@ var floors = map[string]int{
 
 	"internal/store/engine": 2,
 	"internal/fetch":        2,
+	"internal/credential":   2,
 
 	"internal/oauth":    1,
 	"internal/identity": 1,

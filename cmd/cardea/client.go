@@ -145,6 +145,7 @@ type clientCreate struct {
 	Public         bool   `help:"The client cannot keep a secret: it is installed on people's devices, or runs in the browser."`
 	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (the same as --public). A client with a secret may use either of the first two."`
 	ResourceServer string `placeholder:"URL" help:"Create credentials with which this resource introspects tokens. They allow nothing else."`
+	Login          bool   `help:"Create credentials with which your application signs people in on its own page (login.external). They allow nothing else."`
 	output
 }
 
@@ -167,12 +168,16 @@ A machine that has no secret, but signs with its own key (RFC 7523):
 
 The credentials with which an MCP server introspects tokens:
 
-	cardea client create --name Weather-RS --resource-server https://mcp.example.com/mcp`
+	cardea client create --name Weather-RS --resource-server https://mcp.example.com/mcp
+
+The credentials with which your application signs people in on its own page:
+
+	cardea client create --name App --login`
 }
 
 func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 	n := admin.NewClient{ClientTerms: c.terms(), ID: c.ClientID, Method: oauth.Method(c.AuthMethod),
-		ResourceServer: c.ResourceServer}
+		ResourceServer: c.ResourceServer, Login: c.Login}
 	n.Name = &c.Name
 	if c.Public {
 		if c.AuthMethod != "" && n.Method != oauth.MethodNone {

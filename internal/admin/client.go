@@ -20,30 +20,32 @@ import (
 
 // Client is an application as operators see it.
 type Client struct {
-	ID             string            `json:"client_id"`
-	Secret         string            `json:"client_secret,omitempty"` // only if it was just made
-	Name           string            `json:"client_name"`
-	Method         oauth.Method      `json:"token_endpoint_auth_method"`
-	KeyIDs         []string          `json:"key_ids,omitempty"`  // of its registered keys, with private_key_jwt; "" is a key without a kid
-	JWKS           json.RawMessage   `json:"jwks,omitempty"`     // these keys
-	JWKSURI        string            `json:"jwks_uri,omitempty"` // or the URL of its keys
-	GrantTypes     []oauth.GrantType `json:"grant_types"`
-	RedirectURIs   []string          `json:"redirect_uris"`
-	Scope          string            `json:"scope"`            // the scopes it is limited to; "" is every scope of the resource
-	Resources      []string          `json:"resources"`        // that it is bound to; empty means any
-	ResourceServer string            `json:"resource_server"`  // the resource that has these credentials; "" for an ordinary client
-	AccessTokenTTL Span              `json:"access_token_ttl"` // 0 is the resource's default
-	Origin         oauth.Origin      `json:"origin"`
-	CreatedAt      Moment            `json:"created_at"`
-	ApprovedAt     Moment            `json:"approved_at"`
-	DisabledAt     Moment            `json:"disabled_at"`
-	UsedAt         Moment            `json:"used_at"`        // when it first completed a flow
-	ManagesItself  bool              `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
-	ChangedAt      Moment            `json:"changed_at"`     // when its redirect URIs or keys last changed
-	ExpiresAt      Moment            `json:"expires_at"`     // when it ends; null is never
-	LastUsedAt     Moment            `json:"last_used_at"`   // when it was last given a token, as far as its newest events tell
-	State          ClientState       `json:"state,omitempty"`
-	ApprovedFor    []string          `json:"approved_for,omitzero"` // groups for whose members it is approved
+	ID           string            `json:"client_id"`
+	Secret       string            `json:"client_secret,omitempty"` // only if it was just made
+	Name         string            `json:"client_name"`
+	Method       oauth.Method      `json:"token_endpoint_auth_method"`
+	KeyIDs       []string          `json:"key_ids,omitempty"`  // of its registered keys, with private_key_jwt; "" is a key without a kid
+	JWKS         json.RawMessage   `json:"jwks,omitempty"`     // these keys
+	JWKSURI      string            `json:"jwks_uri,omitempty"` // or the URL of its keys
+	GrantTypes   []oauth.GrantType `json:"grant_types"`
+	RedirectURIs []string          `json:"redirect_uris"`
+	Scope        string            `json:"scope"`     // the scopes it is limited to; "" is every scope of the resource
+	Resources    []string          `json:"resources"` // that it is bound to; empty means any
+	// Login says that it signs people in, on the page of login.external.
+	Login          bool         `json:"login,omitempty"`
+	ResourceServer string       `json:"resource_server"`  // the resource that has these credentials; "" for an ordinary client
+	AccessTokenTTL Span         `json:"access_token_ttl"` // 0 is the resource's default
+	Origin         oauth.Origin `json:"origin"`
+	CreatedAt      Moment       `json:"created_at"`
+	ApprovedAt     Moment       `json:"approved_at"`
+	DisabledAt     Moment       `json:"disabled_at"`
+	UsedAt         Moment       `json:"used_at"`        // when it first completed a flow
+	ManagesItself  bool         `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
+	ChangedAt      Moment       `json:"changed_at"`     // when its redirect URIs or keys last changed
+	ExpiresAt      Moment       `json:"expires_at"`     // when it ends; null is never
+	LastUsedAt     Moment       `json:"last_used_at"`   // when it was last given a token, as far as its newest events tell
+	State          ClientState  `json:"state,omitempty"`
+	ApprovedFor    []string     `json:"approved_for,omitzero"` // groups for whose members it is approved
 	version        int64
 	client         *oauth.Client // as it is stored
 }
@@ -79,8 +81,13 @@ func describe(tx *store.Tx, views ...*Client) error {
 	if err != nil {
 		return err
 	}
+	signsIn, err := tx.LoginClient()
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
 	blocks, err := tx.BlocksNow()
 	for _, v := range views {
+		v.Login = v.ID == signsIn
 		v.LastUsedAt, v.ApprovedFor = Moment{used[v.ID]}, append([]string{}, groups[v.ID]...)
 		switch {
 		case !v.DisabledAt.IsZero():
@@ -140,6 +147,9 @@ type NewClient struct {
 	// ResourceServer is the resource that introspects tokens with these credentials. If it
 	// is set, the client may do nothing else.
 	ResourceServer string `json:"resource_server"`
+	// Login makes credentials with which an application signs people in, on the page of login.external. If it is set,
+	// the client may do nothing else, and there is only one.
+	Login bool `json:"login"`
 }
 
 // chosenID is an id that an operator may choose. It begins as generated ones do, because a client's id stands in tokens
@@ -170,9 +180,12 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		secret = oauth.NewSecret(oauth.SecretPrefix)
 	}
 	err = o.change(ctx, by, Clients, "client.create", &view, func(tx *store.Tx) (event audit.Event, err error) {
-		if n.ResourceServer != "" {
+		switch {
+		case n.Login:
+			err = n.signIn(tx, made)
+		case n.ResourceServer != "":
 			err = n.serve(tx, made, o)
-		} else {
+		default:
 			err = n.apply(tx, made, o)
 		}
 		if err == nil {
@@ -188,6 +201,9 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		err = tx.CreateClient(made, "")
 		if errors.Is(err, store.ErrConflict) {
 			err = conflict(Clients, "client_id", made.ID, "the client %s already exists")
+		}
+		if err == nil && n.Login {
+			err = tx.SetLoginClient(made.ID)
 		}
 		if err != nil {
 			return event, err
@@ -215,6 +231,25 @@ func (n *NewClient) method() (oauth.Method, error) {
 			"a resource server must authenticate to introspect tokens; it cannot be public")
 	}
 	return n.Method, nil
+}
+
+// signIn makes c the credentials of the application that signs people in.
+func (n *NewClient) signIn(tx *store.Tx, c *oauth.Client) error {
+	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource ||
+		n.ResourceServer != "" || !c.Method.IsSecret() {
+		return invalid("login", "{login} makes credentials with a secret that sign people in and do nothing else; make a "+
+			"second client for {grant_types}, {redirect_uris}, {scope}, {resources} or {resource_server}")
+	}
+	c.Name = *n.Name
+	id, err := tx.LoginClient()
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return invalid("login", "the client %s signs people in already, and there can be only one; delete it first: "+
+		"cardea client delete %s", id, id)
 }
 
 // serve makes c the credentials of the resource server that n names.

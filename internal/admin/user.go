@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
-	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -77,7 +77,7 @@ func (n NewUser) account(ctx context.Context) (*identity.User, error) {
 	if err != nil {
 		return nil, err
 	}
-	hash, err := login.HashPassword(ctx, n.Password)
+	hash, err := credential.HashPassword(ctx, n.Password)
 	if err != nil {
 		return nil, refused("password", err)
 	}
@@ -369,7 +369,7 @@ type PasswordReset struct {
 // knew the old password may have signed in and connected agents.
 func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string,
 	keepGrants bool) (done PasswordReset, err error) {
-	hash, err := login.HashPassword(ctx, password)
+	hash, err := credential.HashPassword(ctx, password)
 	if err != nil {
 		return done, refused("password", err)
 	}

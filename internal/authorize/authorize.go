@@ -187,6 +187,11 @@ func page(path string, a *interaction.Authorization) web.Answer {
 	return web.SeeOther(path + "?request=" + url.QueryEscape(a.Sealed))
 }
 
+// Deny answers the client of a with a refusal that came from the person's sign-in.
+func (e *Endpoint) Deny(r *http.Request, a *interaction.Authorization, err error) (web.Answer, error) {
+	return e.refuse(r, a.Visitor, audit.AuthorizationRequest(a.Client.ID), a.Reply, err)
+}
+
 // refuse records a refusal and sends it to the client. It returns a fault as it is.
 func (e *Endpoint) refuse(r *http.Request, v interaction.Visitor, event audit.Event, reply interaction.Reply,
 	err error) (web.Answer, error) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
 // check returns an error unless the configuration as a whole is valid.
@@ -160,6 +161,11 @@ func checkChoices(c *Config) error {
 		if !slices.Contains(choice.of, choice.value) {
 			return fmt.Errorf("%s: %.40q is unknown; use one of %s", choice.name, choice.value,
 				strings.Join(choice.of, ", "))
+		}
+	}
+	if c.Login.External.URL != "" {
+		if err := upstream.CheckURL(c.Login.External.URL); err != nil {
+			return fmt.Errorf("login.external.url: %w", err)
 		}
 	}
 	for _, method := range c.Login.Methods {

@@ -83,6 +83,8 @@ type Login struct {
 	SecondFactor string
 	// Methods are the ways in which people prove who they are, each one of LoginMethods.
 	Methods Words
+	// External is the application whose own sign-in page people use; its URL is "" if there is none.
+	External struct{ URL string }
 	// Providers are the identity providers with which people sign in.
 	Providers []upstream.Config
 	IdleTTL   time.Duration // of a session that is not used

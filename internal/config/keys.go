@@ -106,6 +106,9 @@ var fields = []field{
 		func(c *Config) any { return &c.Login.SecondFactor }, nil},
 	{Key{"login.providers", "", "identity providers with which people sign in, a list (below)"},
 		func(c *Config) any { return &c.Login.Providers }, nil},
+	{Key{"login.external.url", "", "address of your application's own sign-in page (bring your own login); with it, " +
+		"`login.methods` is none unless it is set"},
+		func(c *Config) any { return &c.Login.External.URL }, nil},
 	{Key{"login.idle_ttl", "24h", "time after which an unused browser session ends"},
 		func(c *Config) any { return &c.Login.IdleTTL }, nil},
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},

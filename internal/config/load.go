@@ -57,6 +57,9 @@ func Load(s Sources) (*Loaded, error) {
 	if l.Database == "" {
 		l.Database = "sqlite:" + filepath.Join(l.DataDir, "cardea.db")
 	}
+	if l.Login.External.URL != "" && l.from["login.methods"] == "default" {
+		l.Login.Methods = nil
+	}
 	if err := l.check(); err != nil {
 		return nil, err
 	}

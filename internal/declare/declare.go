@@ -6,6 +6,7 @@
 package declare
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -254,7 +255,7 @@ func (i installation) group(name string) (g Group, err error) {
 		return found.Members, next, err
 	})
 	for _, m := range members {
-		*g.Members = append(*g.Members, m.Email)
+		*g.Members = append(*g.Members, cmp.Or(m.Email, m.ID)) // an account may have no address
 	}
 	if err == nil {
 		slices.Sort(*g.Members)
@@ -269,13 +270,13 @@ func (i installation) resources() ([]admin.Resource, error) {
 
 // clients returns the clients that a file can declare: those that operators made, and that could be made again. left
 // says which of the operators' clients could not be, and why. API credentials are not among either, because what
-// applies the file must not be changed by it.
+// applies the file must not be changed by it, nor is the client that signs people in.
 func (i installation) clients() (all []admin.Client, left []string, err error) {
 	made, err := every(func(p store.Page) ([]admin.Client, string, error) {
 		return i.Clients(i.ctx, i.by, admin.ClientQuery{Origin: oauth.ByOperator}, p)
 	})
 	for _, c := range made {
-		if i.IsCredentials(c) {
+		if i.IsCredentials(c) || c.Login {
 			continue
 		}
 		lost := (*admin.Error)(nil)

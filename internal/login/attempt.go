@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -78,7 +79,7 @@ func why(err error) string {
 	switch {
 	case !ok || errors.Is(err, errWrong):
 		return failed
-	case errors.Is(err, errBusy):
+	case errors.Is(err, credential.ErrBusy):
 		return "Too many people are signing in at this moment. Try again in a few seconds."
 	case refusal.Code == oauth.TooManyRequests:
 		return "Too many sign-ins with this e-mail address, or from this network, have failed. Wait " +

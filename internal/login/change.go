@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -23,7 +24,7 @@ func (e *Endpoint) HasPassword(v interaction.Visitor) bool {
 // that HashPassword refuses; and interaction.ErrSignedOut if the session of v has ended. It records the change, but no
 // refusal.
 func (e *Endpoint) ChangePassword(r *http.Request, v interaction.Visitor, current, next string) error {
-	hash, err := HashPassword(r.Context(), next) // first, because a mistake in it must not count as a guess
+	hash, err := credential.HashPassword(r.Context(), next) // first, because a mistake in it must not count as a guess
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,9 @@ type Endpoint struct {
 	// (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 
+	// External is an application's own sign-in page.
+	External External
+
 	providers []*upstream.Provider // UseProviders sets them
 	vault     upstream.Vault       // seals what is kept of people there
 }
@@ -66,6 +69,9 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 		if answer, err := e.stepUp(r, v, query); answer != nil || err != nil {
 			return answer, err
 		}
+	}
+	if e.External.URL != "" && len(e.methods()) == 1 { // there is nothing to choose
+		return web.SeeOther(external{e}.start(destinationOf(query))), nil
 	}
 	return e.form(r, v, query, "", "")
 }

@@ -30,6 +30,9 @@ func (e *Endpoint) methods() []Method {
 	for _, p := range e.providers {
 		all = append(all, provider{e, p})
 	}
+	if e.External.URL != "" {
+		all = append(all, external{e})
+	}
 	return all
 }
 

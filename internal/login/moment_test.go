@@ -14,6 +14,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/limit"
@@ -32,7 +33,7 @@ func TestChangedWhileThePasswordIsHashed(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		hash := func(password string) string {
 			t.Helper()
-			hash, err := login.HashPassword(t.Context(), password)
+			hash, err := credential.HashPassword(t.Context(), password)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -81,7 +82,7 @@ func (m passwords) account(r *http.Request, key string) (*identity.User, error) 
 // does not exist as for any other. The proof confirms the password hash, because an operator may have changed it or
 // disabled the account in the meantime, and replaces one of an outdated cost.
 func (m passwords) prove(r *http.Request, user *identity.User, password string) (Proof, error) {
-	ok, outdated, err := verifyPassword(r.Context(), user.PasswordHash, password)
+	ok, outdated, err := credential.VerifyPassword(r.Context(), user.PasswordHash, password)
 	switch {
 	case err != nil:
 		return Proof{}, err
@@ -90,7 +91,7 @@ func (m passwords) prove(r *http.Request, user *identity.User, password string) 
 	}
 	hash := user.PasswordHash
 	if outdated {
-		if better, err := HashPassword(r.Context(), password); err == nil { // otherwise the old hash stays in use
+		if better, err := credential.HashPassword(r.Context(), password); err == nil { // otherwise the old hash stays in use
 			hash = better
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -194,18 +195,18 @@ func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, perso
 func (e *Endpoint) offerTOTP(offer *SetUp, person *identity.User, sealed string) error {
 	secret, ok := e.offered(person, sealed)
 	if !ok {
-		secret = newTOTPSecret()
+		secret = credential.NewTOTPSecret()
 		var err error
 		if sealed, err = e.Desk.Sealer.Seal(setUpTOTP, append([]byte(person.ID+" "), secret...)); err != nil {
 			return err
 		}
 	}
-	address := totpURL(secret, e.Name, person.Email)
-	picture, err := drawn(address)
+	address := credential.TOTPURL(secret, e.Name, person.Email)
+	picture, err := credential.QRCode(address)
 	*offer = SetUp{
 		QR:     template.HTML(picture), //nolint:gosec // made of numbers
 		Link:   template.URL(address),  //nolint:gosec // made by url.URL
-		Secret: readable(secret), Sealed: sealed,
+		Secret: credential.Readable(secret), Sealed: sealed,
 	}
 	return err
 }
@@ -217,7 +218,7 @@ func (e *Endpoint) offered(person *identity.User, sealed string) (secret []byte,
 		return nil, false
 	}
 	id, rest, ok := strings.Cut(string(plain), " ")
-	return []byte(rest), ok && id == person.ID && len(rest) == totpSecret
+	return []byte(rest), ok && id == person.ID && len(rest) == credential.TOTPSecret
 }
 
 // PostSecond answers POST /login/second: a code of the person's authenticator app, or a recovery code. It ends the sign-in
@@ -307,7 +308,7 @@ func (e *Endpoint) checkFactor(person *identity.User, app *identity.TOTP, form u
 		spend, err = e.createTOTP(person, form.Get("set_up"), code, codes)
 		return spend, "otp", err
 	}
-	if len(code) != totpDigits {
+	if len(code) != credential.TOTPDigits {
 		hash := oauth.Hash(recoveryPrefix + code)
 		return func(tx *store.Tx) error { return notNow(tx.SpendRecoveryCode(person.ID, hash), errCode) }, "otp", nil
 	}
@@ -315,7 +316,7 @@ func (e *Endpoint) checkFactor(person *identity.User, app *identity.TOTP, form u
 	if err != nil {
 		return nil, "", err
 	}
-	step, ok := totpStep(secret, code, e.DB.Now())
+	step, ok := credential.TOTPStep(secret, code, e.DB.Now())
 	if !ok {
 		return nil, "", errCode
 	}
@@ -328,7 +329,7 @@ func (e *Endpoint) createTOTP(person *identity.User, sealed, code string, codes 
 	if !ok {
 		return nil, errCode
 	}
-	step, ok := totpStep(secret, code, e.DB.Now())
+	step, ok := credential.TOTPStep(secret, code, e.DB.Now())
 	if !ok {
 		return nil, errCode
 	}
@@ -381,7 +382,7 @@ func whyCode(err error) string {
 	switch refusal, ok := oauth.AsRefusal(err); {
 	case ok && errors.Is(err, errCode):
 		return "That code did not work. Type the one that your app shows now; each works once. Check that the clock of your device is right."
-	case ok && refusal.Code == oauth.TooManyRequests && !errors.Is(err, errBusy):
+	case ok && refusal.Code == oauth.TooManyRequests && !errors.Is(err, credential.ErrBusy):
 		return "Too many codes were wrong. Wait " + inWords(refusal.RetryAfter) + ", then try again."
 	}
 	return why(err)

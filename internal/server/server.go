@@ -106,6 +106,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.account = &account.Endpoint{
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
+	s.login.External = login.External{URL: c.Login.External.URL, Issuer: c.Issuer, Authenticate: clients.Authenticate}
 	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
 		return nil, err
 	}
@@ -113,6 +114,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		DB: db, Desk: desk, Strangers: recorder, Pages: s.pages, Logos: client.NewLogos(fetcher, fetches),
 		CodeKey: master.Derive("code"), CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
 	}
+	s.login.External.Deny = s.authorization.Deny
 	s.token = &token.Endpoint{
 		DB: db, Keys: ring, Clients: clients, Strangers: recorder,
 		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,

@@ -80,6 +80,10 @@ var pastOf = []string{
 		SELECT id, created_at, created_at, 1, 'usr_1', 'res_1', '', 'https://app.example/cb' FROM clients WHERE created_at >= $T - 1000`,
 	`INSERT INTO totp (user_id, sealed, last_step, created_at) SELECT 'usr_' || i, '', 1, $T FROM n`,
 	`INSERT INTO recovery_codes (user_id, hash) SELECT 'usr_' || i, 'code ' || i FROM n`,
+	`INSERT INTO identities (id, provider, issuer, subject, user_id, email, groups, credential, created_at, used_at, confirmed_at)
+		SELECT 'idn_' || i, 'corp', 'https://corp.example', 'sub ' || i, 'usr_' || i, '', '[]', '', $T, $T, $T FROM n`,
+	`INSERT INTO spent_sign_ins (hash, user_id, expires_at) SELECT 'sign-in ' || i, 'usr_' || i, $T + $S * i FROM n`,
+	`INSERT INTO external_logins (hash, request, application, answer, expires_at) SELECT 'login ' || i, '', '', '', $T + $S * i FROM n`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT client_id, 'usr_1' FROM waiting_clients`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT 'mcp_1', id FROM users WHERE id <> 'usr_1'`,
 	`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on)
@@ -252,6 +256,29 @@ func acts(now time.Time) []act {
 			"it ends every live grant of the resource"},
 		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") },
 			"it ends every live grant and session of the account"},
+		{"CreateIdentity", func(tx *store.Tx) error {
+			return tx.CreateIdentity(&identity.Identity{ID: "idn_another", Provider: "corp", Subject: "another", UserID: "usr_1"})
+		}, none},
+		{"Identity", func(tx *store.Tx) error { return ok(tx.Identity("corp", "https://corp.example", "sub 2")) }, none},
+		{"IdentityByID", func(tx *store.Tx) error { return ok(tx.IdentityByID("idn_2")) }, none},
+		{"Identities", func(tx *store.Tx) error { return ok(tx.Identities("usr_2")) }, none},
+		{"UseIdentity", func(tx *store.Tx) error {
+			return tx.UseIdentity(&identity.Identity{ID: "idn_2", UserID: "usr_2"})
+		}, none},
+		{"ConfirmIdentity", func(tx *store.Tx) error { return ok(tx.ConfirmIdentity("idn_2", "", "sealed")) }, none},
+		{"DeleteIdentity", func(tx *store.Tx) error { return tx.DeleteIdentity("idn_2", "usr_2") }, none},
+		{"SpendSignIn", func(tx *store.Tx) error { return tx.SpendSignIn("sign-in another", "usr_1", later) }, none},
+		{"SpentSignIn", func(tx *store.Tx) error { return ok(tx.SpentSignIn("sign-in 2")) }, none},
+		{"VerifyEmail", func(tx *store.Tx) error { return tx.VerifyEmail("usr_2", "2@example.com") }, none},
+		{"SetLoginClient", func(tx *store.Tx) error { return tx.SetLoginClient("mcp_1") }, none},
+		{"LoginClient", func(tx *store.Tx) error {
+			if err := tx.SetLoginClient("mcp_1"); err != nil {
+				return err
+			}
+			return ok(tx.LoginClient())
+		}, none},
+		{"AnswerLogin", func(tx *store.Tx) error { return tx.AnswerLogin(store.ExternalLogin{Hash: "login another"}) }, none},
+		{"ExternalLogin", func(tx *store.Tx) error { return ok(tx.ExternalLogin("login 2")) }, none},
 		{"ConfirmUser", func(tx *store.Tx) error {
 			user, err := tx.User("usr_1")
 			if err != nil {

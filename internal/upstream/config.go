@@ -106,7 +106,7 @@ func (c *Config) Settle() error {
 	if c.Issuer == "" {
 		c.Issuer = known.issuer
 	}
-	if err := checkURL(c.Issuer); err != nil {
+	if err := CheckURL(c.Issuer); err != nil {
 		return fmt.Errorf("issuer: %w", err)
 	}
 	switch c.Preset {
@@ -138,8 +138,8 @@ func (c *Config) Settle() error {
 	return nil
 }
 
-// checkURL returns an error unless text is an https URL without query and fragment, or an http URL of this computer.
-func checkURL(text string) error {
+// CheckURL returns an error unless text is an https URL without query and fragment, or an http URL of this computer.
+func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Opaque != "":

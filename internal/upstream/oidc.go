@@ -90,11 +90,11 @@ func (p *Provider) read(ctx context.Context) (*metadata, error) {
 	}
 	for name, endpoint := range map[string]string{"authorization_endpoint": m.Authorization, "token_endpoint": m.Token,
 		"jwks_uri": m.Keys} {
-		if endpoint, _, _ := strings.Cut(endpoint, "?"); checkURL(endpoint) != nil {
+		if endpoint, _, _ := strings.Cut(endpoint, "?"); CheckURL(endpoint) != nil {
 			return nil, p.fail(Unreachable, "%s in the metadata is %.100q, which is not an https URL", name, endpoint)
 		}
 	}
-	if m.UserInfo != "" && checkURL(m.UserInfo) != nil {
+	if m.UserInfo != "" && CheckURL(m.UserInfo) != nil {
 		return nil, p.fail(Unreachable, "userinfo_endpoint in the metadata is %.100q, which is not an https URL",
 			m.UserInfo)
 	}

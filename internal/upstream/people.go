@@ -184,7 +184,10 @@ func (e *Entry) connected(tx *store.Tx, vault Vault) error {
 			Subject: e.Person.Subject, UserID: e.User.ID, CreatedAt: tx.Now(), UsedAt: tx.Now(), ConfirmedAt: tx.Now()}
 	}
 	before := known.Groups
-	known.Email, known.Groups = e.Person.Email, e.groups()
+	known.Email = e.Person.Email
+	if e.config.GroupMap != nil {
+		known.Groups = e.groups()
+	}
 	var err error
 	if known.Credential, err = e.sealed(vault, known.ID); err != nil {
 		return err
@@ -199,6 +202,9 @@ func (e *Entry) connected(tx *store.Tx, vault Vault) error {
 	}
 	if err != nil {
 		return changed(err)
+	}
+	if e.config.GroupMap == nil { // it says nothing of groups
+		return nil
 	}
 	return e.join(tx, before, known.Groups)
 }

@@ -46,9 +46,9 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/keys"
-	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -287,7 +287,7 @@ func (s *Server) UserWithPassword(email, password string) *Person {
 	s.t.Helper()
 	hash, ok := passwords.Load(password)
 	if !ok {
-		made, err := login.HashPassword(context.Background(), password)
+		made, err := credential.HashPassword(context.Background(), password)
 		if err != nil {
 			s.t.Fatalf("servertest: %v", err)
 		}

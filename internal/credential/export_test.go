@@ -1,4 +1,4 @@
-package login
+package credential
 
 // TOTPCode is the code of a time step.
 var TOTPCode = totpCode

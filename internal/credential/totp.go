@@ -1,4 +1,4 @@
-package login
+package credential
 
 import (
 	"crypto/hmac"
@@ -18,13 +18,13 @@ import (
 // The parameters of the codes, which all authenticator apps know (RFC 6238 §4).
 const (
 	totpPeriod = 30 // seconds
-	totpDigits = 6
-	totpSecret = 20 // bytes
+	TOTPDigits = 6
+	TOTPSecret = 20 // bytes of the secret
 )
 
-// newTOTPSecret returns a new secret that an authenticator app and this server share.
-func newTOTPSecret() []byte {
-	secret := make([]byte, totpSecret)
+// NewTOTPSecret returns a new secret that an authenticator app and this server share.
+func NewTOTPSecret() []byte {
+	secret := make([]byte, TOTPSecret)
 	_, _ = rand.Read(secret) // crypto/rand never fails
 	return secret
 }
@@ -36,12 +36,12 @@ func totpCode(secret []byte, step int64) string {
 	sum := mac.Sum(nil)
 	at := sum[len(sum)-1] & 0xf
 	number := binary.BigEndian.Uint32(sum[at:at+4]) & 0x7fffffff
-	return fmt.Sprintf("%0*d", totpDigits, number%1_000_000)
+	return fmt.Sprintf("%0*d", TOTPDigits, number%1_000_000)
 }
 
-// totpStep returns the time step at whose code is code: that of now, or the one before or after it, because clocks
+// TOTPStep returns the time step at whose code is code: that of now, or the one before or after it, because clocks
 // differ and people type slowly (RFC 6238 §5.2). ok is false if it is none of them.
-func totpStep(secret []byte, code string, now time.Time) (step int64, ok bool) {
+func TOTPStep(secret []byte, code string, now time.Time) (step int64, ok bool) {
 	current := now.Unix() / totpPeriod
 	for _, candidate := range []int64{current - 1, current, current + 1} {
 		if subtle.ConstantTimeCompare([]byte(totpCode(secret, candidate)), []byte(code)) == 1 {
@@ -51,8 +51,8 @@ func totpStep(secret []byte, code string, now time.Time) (step int64, ok bool) {
 	return step, ok
 }
 
-// readable returns a secret as people type it into an app: base32 in groups of four.
-func readable(secret []byte) string {
+// Readable returns a secret as people type it into an app: base32 in groups of four.
+func Readable(secret []byte) string {
 	text := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(secret)
 	var groups []string
 	for len(text) > 4 {
@@ -61,22 +61,22 @@ func readable(secret []byte) string {
 	return strings.Join(append(groups, text), " ")
 }
 
-// totpURL returns the address that sets an authenticator app up.
-func totpURL(secret []byte, server, account string) string {
+// TOTPURL returns the address that sets an authenticator app up.
+func TOTPURL(secret []byte, server, account string) string {
 	u := url.URL{Scheme: "otpauth", Host: "totp", Path: "/" + server + ":" + account}
 	u.RawQuery = url.Values{
-		"secret": {strings.ReplaceAll(readable(secret), " ", "")}, "issuer": {server},
-		"algorithm": {"SHA1"}, "digits": {fmt.Sprint(totpDigits)}, "period": {fmt.Sprint(totpPeriod)},
+		"secret": {strings.ReplaceAll(Readable(secret), " ", "")}, "issuer": {server},
+		"algorithm": {"SHA1"}, "digits": {fmt.Sprint(TOTPDigits)}, "period": {fmt.Sprint(totpPeriod)},
 	}.Encode()
 	u.RawQuery = strings.ReplaceAll(u.RawQuery, "+", "%20") // apps show the plus sign
 	return u.String()
 }
 
-// drawn returns the QR code of an address, which an authenticator app scans, as an SVG element.
-func drawn(address string) (string, error) {
+// QRCode returns the QR code of an address, which an authenticator app scans, as an SVG element.
+func QRCode(address string) (string, error) {
 	code, err := qr.EncodeText(address, qr.Medium)
 	if err != nil {
-		return "", fmt.Errorf("login: QR code: %w", err)
+		return "", fmt.Errorf("credential: QR code: %w", err)
 	}
 	size := code.Size()
 	const border = 4 // modules, as ISO/IEC 18004 demands

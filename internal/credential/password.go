@@ -1,4 +1,5 @@
-package login
+// Package credential is what passwords and authenticator apps are made of: the hashes of passwords and the codes of apps.
+package credential
 
 import (
 	"context"
@@ -47,15 +48,15 @@ var bulkhead = struct{ running, waiting chan struct{} }{
 	waiting: make(chan struct{}, 64),
 }
 
-// errBusy refuses a sign-in if too many others are waiting.
-var errBusy = oauth.RefuseForNow(5*time.Second, "too many people are signing in at this moment: try again")
+// ErrBusy refuses a sign-in if too many others are waiting.
+var ErrBusy = oauth.RefuseForNow(5*time.Second, "too many people are signing in at this moment: try again")
 
 // enter waits for a turn to hash.
 func enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case bulkhead.waiting <- struct{}{}:
 	default:
-		return nil, errBusy
+		return nil, ErrBusy
 	}
 	defer func() { <-bulkhead.waiting }()
 	select {
@@ -86,9 +87,9 @@ func HashPassword(ctx context.Context, password string) (string, error) {
 	return cost.format(salt, cost.key(password, salt)), nil
 }
 
-// verifyPassword reports whether hash is the hash of password, and whether it should be replaced by one of the current
+// VerifyPassword reports whether hash is the hash of password, and whether it should be replaced by one of the current
 // cost. An empty or malformed hash takes as long to check as a valid one, and matches no password.
-func verifyPassword(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
+func VerifyPassword(ctx context.Context, hash, password string) (ok, outdated bool, err error) {
 	password, err = normalise(password)
 	if err != nil {
 		return false, false, err
@@ -130,20 +131,20 @@ func (a argon) format(salt, key []byte) string {
 func parsePHC(hash string) (a argon, salt, key []byte, err error) {
 	parts := strings.Split(hash, "$")
 	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
-		return a, nil, nil, fmt.Errorf("login: not an argon2id hash")
+		return a, nil, nil, fmt.Errorf("credential: not an argon2id hash")
 	}
 	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &a.memory, &a.time, &a.threads); err != nil {
-		return a, nil, nil, fmt.Errorf("login: argon2id parameters: %w", err)
+		return a, nil, nil, fmt.Errorf("credential: argon2id parameters: %w", err)
 	}
 	if a.memory == 0 || a.memory > maxMemory || a.time == 0 || a.time > maxTime || a.threads == 0 ||
 		a.threads > maxThreads {
-		return a, nil, nil, fmt.Errorf("login: argon2id parameters out of bounds")
+		return a, nil, nil, fmt.Errorf("credential: argon2id parameters out of bounds")
 	}
 	if salt, err = base64.RawStdEncoding.DecodeString(parts[4]); err == nil {
 		key, err = base64.RawStdEncoding.DecodeString(parts[5])
 	}
 	if err != nil || len(key) == 0 {
-		return a, nil, nil, fmt.Errorf("login: argon2id salt or key is not base64")
+		return a, nil, nil, fmt.Errorf("credential: argon2id salt or key is not base64")
 	}
 	return a, salt, key, nil
 }

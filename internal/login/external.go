@@ -1,0 +1,339 @@
+package login
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// External is an application's own sign-in page, on which people sign in.
+type External struct {
+	URL    string // of the page; "": there is none
+	Issuer string // of this server
+	// Authenticate returns the client that sent r (client.Authenticator.Authenticate).
+	Authenticate func(r *http.Request, form url.Values) (*oauth.Client, oauth.Method, error)
+	// Deny answers the client of an authorization request with a refusal (authorize.Endpoint.Deny).
+	Deny func(r *http.Request, a *interaction.Authorization, err error) (web.Answer, error)
+}
+
+// external is the method of an application's own sign-in page.
+type external struct{ *Endpoint }
+
+// externalID is the id of the method, as that of a provider.
+const externalID = "external"
+
+// Name is the method's name.
+func (external) Name() string { return externalID }
+
+// Offer shows the link to the application.
+func (m external) Offer(page *SignIn) {
+	page.Ways = append(page.Ways, Way{m.host(), m.start(destination{page.Request, page.Return})})
+}
+
+// host returns the host of the application's page, which people know.
+func (m external) host() string {
+	u, err := url.Parse(m.External.URL)
+	if err != nil {
+		return m.External.URL
+	}
+	return u.Host
+}
+
+// start returns the path at which the way to the application begins.
+func (m external) start(to destination) string {
+	return "/login/external?" + url.Values{"request": {to.request}, "return": {to.back}}.Encode()
+}
+
+// Routes returns the routes of the handshake.
+func (m external) Routes() []web.Route {
+	return []web.Route{
+		{Path: "/login/external", Methods: web.Methods{"GET": m.Pages.HTML(m.Start)}, Caller: web.People},
+		{Path: "/login/external/continue", Methods: web.Methods{"GET": m.Pages.HTML(m.Continue)}, Caller: web.People},
+		{Path: "/login/external/{login_request}", Methods: web.Methods{"POST": web.JSON(m.Answer)}, Caller: web.Clients},
+	}
+}
+
+// externalLifetime is how long a login request lives.
+const externalLifetime = 10 * time.Minute
+
+// loginRequest is what a login request seals.
+type loginRequest struct {
+	trip
+	State string `json:"state"`
+}
+
+// externalPurpose is the purpose for which login requests are sealed.
+const externalPurpose = "login request"
+
+// loginRequestPrefix is how a login request begins.
+const loginRequestPrefix = "lrq_"
+
+// Start answers GET /login/external: it sends the browser to the application's page.
+func (m external) Start(r *http.Request) (web.Answer, error) {
+	query, err := web.Query(r)
+	if err != nil {
+		return nil, m.Refuse(r, audit.SignIn(""), err)
+	}
+	v, err := m.Desk.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	to := destinationOf(query)
+	q := loginRequest{trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Back: to.back}, oauth.NewSecret("")}
+	if to.request != "" {
+		_, err := m.Desk.Resume(r, to.request)
+		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
+			return web.SeeOther(m.next(to.request)), nil // where it is answered
+		}
+		if err != nil {
+			return nil, m.Refuse(r, audit.SignIn(""), err)
+		}
+		q.Request = oauth.Hash(to.request)
+	}
+	plain, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := m.Desk.Sealer.Seal(externalPurpose, plain)
+	if err != nil {
+		return nil, err
+	}
+	if to.request != "" {
+		sealed += "." + to.request
+	}
+	u, err := url.Parse(m.External.URL)
+	if err != nil {
+		return nil, err
+	}
+	params := u.Query()
+	params.Set("login_request", loginRequestPrefix+sealed)
+	params.Set("state", q.State)
+	u.RawQuery = params.Encode()
+	return web.WithCookie(web.SeeOther(u.String()), v.Browser.Cookie()), nil
+}
+
+// open returns the login request that text is, and where it leads.
+func (m external) open(text string) (q loginRequest, to destination, err error) {
+	sealed, request, _ := strings.Cut(strings.TrimPrefix(text, loginRequestPrefix), ".")
+	plain, err := m.Desk.Sealer.Open(externalPurpose, sealed)
+	if err == nil {
+		err = json.Unmarshal(plain, &q)
+	}
+	hash := ""
+	if request != "" {
+		hash = oauth.Hash(request)
+	}
+	switch {
+	case err != nil, !strings.HasPrefix(text, loginRequestPrefix), hash != q.Request:
+		return q, to, errLoginRequest
+	case m.DB.Now().Sub(q.BegunAt) >= externalLifetime:
+		return q, to, errLateRequest
+	}
+	return q, destination{request: request, back: q.Back}, nil
+}
+
+var (
+	errLoginRequest = oauth.RefuseStatus(http.StatusNotFound, oauth.InvalidRequest,
+		"the login request is unknown: send back login_request as it came")
+	errLateRequest = oauth.Refuse(oauth.InvalidRequest,
+		"the login request is older than %d minutes: the person has to start again", int(externalLifetime.Minutes()))
+	errAnswered = oauth.RefuseStatus(http.StatusConflict, oauth.InvalidRequest, "the login request was answered before")
+	errNotLogin = oauth.RefuseStatus(http.StatusForbidden, oauth.UnauthorizedClient,
+		"the client does not sign people in: use the one that cardea client create --login made")
+)
+
+// answer is what the application says about the person.
+type answer struct {
+	Sub           string          `json:"sub,omitempty"`
+	Email         string          `json:"email,omitempty"`
+	EmailVerified json.RawMessage `json:"email_verified,omitempty"` // all but true is false
+	Name          string          `json:"name,omitempty"`
+	Groups        *[]string       `json:"groups,omitempty"` // nil: they stay as they are
+	AMR           []string        `json:"amr,omitempty"`
+	AuthTime      *int64          `json:"auth_time,omitempty"`
+	Error         string          `json:"error,omitempty"`
+}
+
+// continued is the response to an answer.
+type continued struct {
+	ContinueURL string `json:"continue_url"`
+}
+
+// Answer answers POST /login/external/{login_request}, with which the application says who has signed in.
+func (m external) Answer(r *http.Request) (continued, error) {
+	c, _, err := m.External.Authenticate(r, url.Values{})
+	if err != nil {
+		return continued{}, m.Refuse(r, audit.SignIn(""), err)
+	}
+	event := audit.SignIn("").With("provider", externalID)
+	event.ClientID = c.ID
+	said, err := readAnswer(r)
+	if err != nil {
+		return continued{}, m.Refuse(r, event, err)
+	}
+	text := r.PathValue("login_request")
+	q, _, err := m.open(text)
+	if err != nil {
+		return continued{}, m.Refuse(r, event, err)
+	}
+	plain, err := json.Marshal(said)
+	if err != nil {
+		return continued{}, err
+	}
+	err = m.DB.Update(r.Context(), func(tx *store.Tx) error {
+		if id, err := tx.LoginClient(); errors.Is(err, store.ErrNotFound) || err == nil && id != c.ID {
+			return errNotLogin
+		} else if err != nil {
+			return err
+		}
+		if said.Groups != nil {
+			for _, name := range *said.Groups {
+				if _, err := tx.Group(name); errors.Is(err, store.ErrNotFound) {
+					return oauth.Refuse(oauth.InvalidRequest,
+						"groups: the group %.100q does not exist; create it with: cardea group create", name)
+				} else if err != nil {
+					return err
+				}
+			}
+		}
+		err := tx.AnswerLogin(store.ExternalLogin{Hash: oauth.Hash(q.State), Request: text, Application: c.Incarnation,
+			Answer: string(plain), ExpiresAt: q.BegunAt.Add(externalLifetime)})
+		if errors.Is(err, store.ErrConflict) {
+			return errAnswered
+		}
+		return err
+	})
+	if err != nil {
+		return continued{}, m.Refuse(r, event, err)
+	}
+	return continued{m.External.Issuer + "/login/external/continue?state=" + url.QueryEscape(q.State)}, nil
+}
+
+// maxAnswer is the longest answer of the application, in bytes.
+const maxAnswer = 64 << 10
+
+// readAnswer returns the answer in the body of r.
+func readAnswer(r *http.Request) (said answer, err error) {
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxAnswer)); err != nil {
+		return said, oauth.Refuse(oauth.InvalidRequest, "the body could not be read, or is longer than %d bytes", maxAnswer)
+	}
+	if err := json.Unmarshal(body.Bytes(), &said); err != nil {
+		return said, oauth.Refuse(oauth.InvalidRequest, `the body is not a JSON object like {"sub":"…","email":"…"}: %v`, err)
+	}
+	switch {
+	case said.Error == "" && said.Sub == "":
+		return said, oauth.Refuse(oauth.InvalidRequest, "sub is missing: send the id of the person in your application, or error")
+	case said.Error != "" && said.Sub != "":
+		return said, oauth.Refuse(oauth.InvalidRequest, "error and sub exclude each other: send one of them")
+	case said.Error != "" && said.Error != string(oauth.AccessDenied):
+		return said, oauth.Refuse(oauth.InvalidRequest, "error must be access_denied")
+	case len(said.Sub) > 255 || !web.IsText(said.Sub):
+		return said, oauth.Refuse(oauth.InvalidRequest, "sub must be text of at most 255 bytes")
+	}
+	if string(said.EmailVerified) != "true" {
+		said.EmailVerified = nil
+	}
+	return said, nil
+}
+
+// Continue answers GET /login/external/continue, where the flow goes on in the browser in which it began.
+func (m external) Continue(r *http.Request) (web.Answer, error) {
+	query, err := web.Query(r)
+	if err != nil {
+		return nil, m.Refuse(r, audit.SignIn(""), err)
+	}
+	v, err := m.Desk.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	event := audit.SignIn("").With("provider", externalID)
+	var login store.ExternalLogin
+	err = m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		login, err = tx.ExternalLogin(oauth.Hash(query.Get("state")))
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return m.backToSignIn(r, v, destination{}, event, oauth.Refuse(oauth.AccessDenied,
+			"this sign-in is unknown, took too long, or was not finished: start again from the application"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	q, to, err := m.open(login.Request)
+	if err == nil && !v.Browser.Is(q.BoundTo) {
+		err, to = errOtherBrowser, destination{}
+	}
+	if err != nil {
+		return m.backToSignIn(r, v, to, event, err)
+	}
+	if answer, err := m.over(r, v, login.Hash, to); answer != nil || err != nil {
+		return answer, err
+	}
+	var said answer
+	if err := json.Unmarshal([]byte(login.Answer), &said); err != nil {
+		return nil, fmt.Errorf("login: an answer of the application: %w", err)
+	}
+	if said.Error != "" {
+		return m.denied(r, v, to, event)
+	}
+	answer, err := m.enter(r, v, to, login, said)
+	if err != nil {
+		return m.backToSignIn(r, v, to, event, err)
+	}
+	return answer, nil
+}
+
+// denied tells the client of the request, or the person if there is none, that the application let nobody in.
+func (m external) denied(r *http.Request, v interaction.Visitor, to destination, event audit.Event) (web.Answer, error) {
+	refusal := oauth.Refuse(oauth.AccessDenied, "%s did not sign you in", m.host())
+	if to.request == "" {
+		return m.backToSignIn(r, v, to, event, refusal)
+	}
+	a, err := m.Desk.Resume(r, to.request)
+	if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
+		return web.SeeOther(m.next(to.request)), nil // where it is answered
+	}
+	if err != nil {
+		return nil, m.Refuse(r, event, err)
+	}
+	return m.External.Deny(r, a, refusal)
+}
+
+// amrValue is the form of the values of RFC 8176.
+var amrValue = regexp.MustCompile(`^[a-z]{2,8}$`)
+
+// enter signs in the person of an answer.
+func (m external) enter(r *http.Request, v interaction.Visitor, to destination, login store.ExternalLogin,
+	said answer) (web.Answer, error) {
+	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever}
+	who := &upstream.Person{Issuer: login.Application, Subject: said.Sub, Email: said.Email,
+		Verified: said.EmailVerified != nil, Name: said.Name}
+	if said.Groups != nil {
+		c.GroupMap, who.Groups = map[string]string{}, *said.Groups
+		for _, name := range who.Groups {
+			c.GroupMap[name] = name
+		}
+	}
+	amr := []string{"fed"}
+	for _, value := range said.AMR {
+		if amrValue.MatchString(value) && len(amr) < 8 && !slices.Contains(amr, value) {
+			amr = append(amr, value)
+		}
+	}
+	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, amr, c, who)
+}

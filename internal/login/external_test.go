@@ -1,0 +1,286 @@
+package login_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+// application is an application with its own sign-in page.
+type application struct {
+	t      *testing.T
+	s      *servertest.Server
+	client *servertest.Client
+}
+
+const appURL = "https://app.example.com/cardea-login?theme=dark"
+
+// startApp runs a server on which people sign in with an application.
+func startApp(t *testing.T) *application {
+	t.Helper()
+	s := servertest.StartWeather(t, func(c *config.Config) { c.Login.External.URL, c.Login.Methods = appURL, nil })
+	a := &application{t: t, s: s}
+	a.client = a.register()
+	return a
+}
+
+// register makes the client of the application.
+func (a *application) register() *servertest.Client {
+	c := a.s.Client(servertest.Confidential, func(c *oauth.Client) { c.RedirectURIs, c.GrantTypes, c.ResponseTypes = nil, nil, nil })
+	a.s.Update(func(tx *store.Tx) error { return tx.SetLoginClient(c.ID) })
+	return c
+}
+
+// begin sends a browser to the application, and returns the login request with which it comes there.
+func (a *application) begin(b *servertest.Browser, path string) (loginRequest, state string) {
+	a.t.Helper()
+	return a.came(b.Get(path))
+}
+
+// came returns the login request of a page that leads to the application.
+func (a *application) came(page *servertest.Page) (loginRequest, state string) {
+	a.t.Helper()
+	u, err := url.Parse(page.Location)
+	if err != nil || u.Host != "app.example.com" || u.Path != "/cardea-login" || u.Query().Get("theme") != "dark" ||
+		!strings.HasPrefix(u.Query().Get("login_request"), "lrq_") || u.Query().Get("state") == "" {
+		a.t.Fatalf("the browser is not sent to the application but to %q (status %d):\n%s", page.Location, page.Status, page.Body)
+	}
+	return u.Query().Get("login_request"), u.Query().Get("state")
+}
+
+// answer sends the application's answer, and returns the status and the members of the response.
+func (a *application) answer(c *servertest.Client, loginRequest, body string) (int, map[string]string) {
+	a.t.Helper()
+	r, err := http.NewRequestWithContext(a.t.Context(), http.MethodPost, a.s.URL+"/login/external/"+loginRequest, bytes.NewBufferString(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if c != nil {
+		r.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.Secret))
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	members := map[string]string{}
+	if err == nil {
+		err = json.Unmarshal(text, &members)
+	}
+	if err != nil {
+		a.t.Fatalf("the answer to %s is %d %s: %v", body, resp.StatusCode, text, err)
+	}
+	return resp.StatusCode, members
+}
+
+// continues sends a good answer and returns where the browser goes on.
+func (a *application) continues(loginRequest, body string) string {
+	a.t.Helper()
+	status, members := a.answer(a.client, loginRequest, body)
+	if status != http.StatusOK || !strings.HasPrefix(members["continue_url"], a.s.URL+"/login/external/continue?state=") {
+		a.t.Fatalf("the answer to %s is %d %v", body, status, members)
+	}
+	return members["continue_url"]
+}
+
+// signIn lets an agent in for the person of an answer, and returns sub and amr of its token.
+func (a *application) signIn(body string) (sub string, amr any) {
+	a.t.Helper()
+	agent := a.s.Agent(a.t, a.s.Client())
+	b := a.s.Browser(a.t)
+	request, _ := a.came(b.Authorize(agent.Authorization()))
+	page := fromElsewhere(b, a.continues(request, body))
+	if !page.IsConsent() {
+		a.t.Fatalf("not the consent page (status %d):\n%s", page.Status, page.Body)
+	}
+	u, err := url.Parse(page.Allow().Location)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return claimsOf(a.t, agent.Exchange(u.Query().Get("code")).Tokens().Access)
+}
+
+func TestExternal(t *testing.T) {
+	t.Run("a sign-in ends with a token, and the same sub is the same person", func(t *testing.T) {
+		a := startApp(t)
+		first, amr := a.signIn(`{"sub":"u1","email":"ada@example.com","email_verified":true,"name":"Ada","amr":["pwd","otp","mfa"],"auth_time":1}`)
+		if again, _ := a.signIn(`{"sub":"u1"}`); again != first || len(amr.([]any)) != 4 {
+			t.Errorf("%s and %s, amr %v", first, again, amr)
+		}
+		if other, _ := a.signIn(`{"sub":"u2","email":"ada@example.com","email_verified":true}`); other == first {
+			t.Error("another sub with the same address is the same person")
+		}
+	})
+	t.Run("a sub is known within its application only", func(t *testing.T) {
+		a := startApp(t)
+		first, _ := a.signIn(`{"sub":"u1"}`)
+		a.s.Update(func(tx *store.Tx) error { return tx.DeleteClient(a.client.ID) })
+		a.client = a.register()
+		if second, _ := a.signIn(`{"sub":"u1"}`); second == first {
+			t.Error("the sub of another application is the same person")
+		}
+	})
+	t.Run("LG-30 an address joins no account", func(t *testing.T) {
+		a := startApp(t)
+		local := a.s.User("ada@example.com")
+		a.s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(local.ID, local.Email) })
+		for _, verified := range []string{"true", "false", `"true"`, "1"} {
+			sub, _ := a.signIn(`{"sub":"u` + strings.Trim(verified, `"`) + `","email":"ada@example.com","email_verified":` + verified + `}`)
+			if sub == local.ID {
+				t.Errorf("email_verified %s joins the account", verified)
+			}
+		}
+	})
+	t.Run("groups are set at each answer that has them, and others stay", func(t *testing.T) {
+		a := startApp(t)
+		groups := map[string]string{}
+		a.s.Update(func(tx *store.Tx) error {
+			for _, name := range []string{"staff", "chess", "other"} {
+				groups[name] = oauth.NewID("grp_")
+				if err := tx.CreateGroup(&identity.Group{ID: groups[name], Name: name, CreatedAt: tx.Now()}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for _, step := range []struct{ groups, want string }{
+			{`["staff","chess"]`, "chess staff"}, {`["chess"]`, "chess other"}, {`null`, "chess other"}, {`[]`, "other"},
+		} {
+			id, _ := a.signIn(`{"sub":"u1","groups":` + step.groups + `}`)
+			a.s.Update(func(tx *store.Tx) error {
+				got, err := tx.UserGroups(id)
+				if text := strings.Join(got[id], " "); text != step.want {
+					t.Errorf("after %s: %s, want %s", step.groups, text, step.want)
+				}
+				if err == nil {
+					_, err = tx.AddMember(groups["other"], id) // by an operator
+				}
+				return err
+			})
+		}
+		request, _ := a.begin(a.s.Browser(t), "/login")
+		if status, said := a.answer(a.client, request, `{"sub":"u1","groups":["nobody"]}`); status != 400 || !strings.Contains(said["error_description"], "nobody") {
+			t.Errorf("%d %v", status, said)
+		}
+	})
+	t.Run("an error reaches the agent as access_denied", func(t *testing.T) {
+		a := startApp(t)
+		agent := a.s.Agent(t, a.s.Client())
+		b := a.s.Browser(t)
+		request, _ := a.came(b.Authorize(agent.Authorization()))
+		page := fromElsewhere(b, a.continues(request, `{"error":"access_denied"}`))
+		if u, err := url.Parse(page.Location); err != nil || u.Query().Get("error") != "access_denied" || u.Query().Has("code") {
+			t.Errorf("the browser goes to %q (status %d)", page.Location, page.Status)
+		}
+		request, _ = a.begin(a.s.Browser(t), "/login")
+		says(t, fromElsewhere(a.s.Browser(t), a.continues(request, `{"error":"access_denied"}`)), http.StatusForbidden, "another browser")
+	})
+	t.Run("a reload of continue_url shows where to go on", func(t *testing.T) {
+		a := startApp(t)
+		b := a.s.Browser(t)
+		request, _ := a.begin(b, "/login?return=/account")
+		next := a.continues(request, `{"sub":"u1"}`)
+		if at := strings.TrimPrefix(fromElsewhere(b, next).URL, a.s.URL); at != "/account" {
+			t.Errorf("the sign-in leads to %s", at)
+		}
+		session := b.Cookies()["cardea_session"]
+		again := fromElsewhere(b, next)
+		if again.Status != 200 || !strings.Contains(again.Body, `href="/account"`) || b.Cookies()["cardea_session"] != session {
+			t.Errorf("status %d:\n%s", again.Status, again.Body)
+		}
+	})
+}
+
+func TestExternalAttacks(t *testing.T) {
+	a := startApp(t)
+	other := a.s.Client(servertest.Confidential)
+	for name, try := range map[string]func(request string) (int, map[string]string){
+		"no credentials": func(request string) (int, map[string]string) { return a.answer(nil, request, `{"sub":"u1"}`) },
+		"another client": func(request string) (int, map[string]string) { return a.answer(other, request, `{"sub":"u1"}`) },
+		"a wrong secret": func(request string) (int, map[string]string) {
+			wrong := *a.client
+			wrong.Secret = "wrong"
+			return a.answer(&wrong, request, `{"sub":"u1"}`)
+		},
+		"altered":            func(request string) (int, map[string]string) { return a.answer(a.client, request+"A", `{"sub":"u1"}`) },
+		"without its prefix": func(request string) (int, map[string]string) { return a.answer(a.client, request[4:], `{"sub":"u1"}`) },
+		"no sub": func(request string) (int, map[string]string) {
+			return a.answer(a.client, request, `{"email":"ada@example.com"}`)
+		},
+		"sub and error": func(request string) (int, map[string]string) {
+			return a.answer(a.client, request, `{"sub":"u","error":"access_denied"}`)
+		},
+		"another error":   func(request string) (int, map[string]string) { return a.answer(a.client, request, `{"error":"x"}`) },
+		"no JSON":         func(request string) (int, map[string]string) { return a.answer(a.client, request, `sub=u1`) },
+		"a number as sub": func(request string) (int, map[string]string) { return a.answer(a.client, request, `{"sub":1}`) },
+		"too long": func(request string) (int, map[string]string) {
+			return a.answer(a.client, request, `{"sub":"`+strings.Repeat("x", 70000)+`"}`)
+		},
+		"twice": func(request string) (int, map[string]string) {
+			a.continues(request, `{"sub":"u1"}`)
+			return a.answer(a.client, request, `{"sub":"u2"}`)
+		},
+		"after ten minutes": func(request string) (int, map[string]string) {
+			a.s.Clock.Advance(10 * time.Minute)
+			return a.answer(a.client, request, `{"sub":"u1"}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request, _ := a.begin(a.s.Browser(t), "/login")
+			if status, said := try(request); status < 400 || status > 499 || said["error_description"] == "" {
+				t.Errorf("%d %v", status, said)
+			}
+		})
+	}
+	t.Run("parallel answers: one counts", func(t *testing.T) {
+		request, _ := a.begin(a.s.Browser(t), "/login")
+		var wait sync.WaitGroup
+		statuses := make([]int, 8)
+		for i := range statuses {
+			wait.Go(func() { statuses[i], _ = a.answer(a.client, request, `{"sub":"u1"}`) })
+		}
+		wait.Wait()
+		good := 0
+		for _, status := range statuses {
+			if status == http.StatusOK {
+				good++
+			}
+		}
+		if good != 1 {
+			t.Errorf("%v", statuses)
+		}
+	})
+	t.Run("another browser does not go on", func(t *testing.T) {
+		victim := a.s.Browser(t)
+		victim.Get("/login")
+		request, _ := a.begin(a.s.Browser(t), "/login")
+		page := fromElsewhere(victim, a.continues(request, `{"sub":"attacker"}`))
+		says(t, page, http.StatusForbidden, "another browser")
+		if _, ok := victim.Cookies()["cardea_session"]; ok {
+			t.Error("somebody is signed in")
+		}
+	})
+	t.Run("too late, unknown and unanswered states lead back", func(t *testing.T) {
+		b := a.s.Browser(t)
+		request, state := a.begin(b, "/login")
+		says(t, fromElsewhere(b, "/login/external/continue?state="+state), http.StatusForbidden, "start again")
+		says(t, fromElsewhere(b, "/login/external/continue"), http.StatusForbidden, "start again")
+		next := a.continues(request, `{"sub":"u1"}`)
+		a.s.Clock.Advance(10 * time.Minute)
+		says(t, fromElsewhere(b, next), http.StatusForbidden, "start again")
+	})
+}
