@@ -18,7 +18,7 @@ type section interface {
 
 // sections returns the sections, in the order in which the page shows them.
 func (e *Endpoint) sections() []section {
-	return []section{passwordSection{e}}
+	return []section{passwordSection{e}, secondFactorSection{e}}
 }
 
 // security answers GET /account/security: how the person signs in.

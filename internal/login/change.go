@@ -28,7 +28,7 @@ func (e *Endpoint) ChangePassword(r *http.Request, v interaction.Visitor, curren
 	if err != nil {
 		return err
 	}
-	_, err = e.try(r, identity.EmailKey(v.Person.Email), func() (web.Answer, error) {
+	_, err = e.try(r, e.accountKey(r, identity.EmailKey(v.Person.Email)), func() (web.Answer, error) {
 		proof, err := passwords{e}.prove(r, v.Person, current)
 		if err != nil {
 			return nil, err

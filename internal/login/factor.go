@@ -1,6 +1,7 @@
 package login
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -14,8 +15,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// factorPath is the page on which a signed-in person sets a second factor up, and takes it away.
-const factorPath = "/account/second-factor"
+// FactorPath is the page on which a signed-in person sets a second factor up, and takes it away.
+const FactorPath = "/account/second-factor"
 
 // factorRoutes returns the routes of the second factor: the step of a sign-in, and the page of a signed-in person.
 func (e *Endpoint) factorRoutes() []web.Route {
@@ -25,12 +26,24 @@ func (e *Endpoint) factorRoutes() []web.Route {
 			Methods: web.Methods{"GET": e.Pages.HTML(e.Second), "POST": e.Pages.HTML(e.PostSecond)}, Caller: web.People,
 		},
 		{
-			Path:    factorPath,
+			Path:    FactorPath,
 			Methods: web.Methods{"GET": e.Pages.Reading(e.Factor), "POST": e.Pages.HTML(e.SetUpFactor)}, Caller: web.Members,
 		},
-		{Path: factorPath + "/codes", Methods: web.Methods{"POST": e.Pages.HTML(e.RenewCodes)}, Caller: web.Members},
-		{Path: factorPath + "/remove", Methods: web.Methods{"POST": e.Pages.HTML(e.RemoveFactor)}, Caller: web.Members},
+		{Path: FactorPath + "/codes", Methods: web.Methods{"POST": e.Pages.HTML(e.RenewCodes)}, Caller: web.Members},
+		{Path: FactorPath + "/remove", Methods: web.Methods{"POST": e.Pages.HTML(e.RemoveFactor)}, Caller: web.Members},
 	}
+}
+
+// HasSecondFactor reports whether an account has an authenticator app.
+func (e *Endpoint) HasSecondFactor(ctx context.Context, userID string) (bool, error) {
+	err := e.DB.View(ctx, func(tx *store.Tx) error {
+		_, err := tx.TOTP(userID)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // owner returns the person who is signed in and may change how they sign in: they signed in a short time ago, and with
@@ -39,7 +52,7 @@ func (e *Endpoint) owner(r *http.Request) (v interaction.Visitor, app *identity.
 	if v, err = e.Desk.Visitor(r); err != nil {
 		return v, nil, nil, err
 	}
-	to := destination{back: factorPath}
+	to := destination{back: FactorPath}
 	if !v.SignedIn() || e.DB.Now().Sub(v.Session.SignedInAt) > recentSignIn {
 		return v, nil, web.SeeOther("/login?" + to.values(url.Values{}).Encode()), nil
 	}
@@ -112,7 +125,7 @@ func (e *Endpoint) changeFactor(r *http.Request, change func(url.Values, interac
 	case err == nil:
 		return answer, nil
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, interaction.ErrSignedOut):
-		return web.SeeOther(factorPath), nil // signed out, or changed in another tab
+		return web.SeeOther(FactorPath), nil // signed out, or changed in another tab
 	case !refused:
 		return nil, err
 	}
@@ -149,12 +162,12 @@ func (e *Endpoint) SetUpFactor(r *http.Request) (web.Answer, error) {
 				}
 				return spend(tx)
 			}
-			return e.begin(r, destination{back: factorPath}, Proof{Person: v.Person, AMR: withFactor(v.Session.AMR, how), Confirm: confirm})
+			return e.begin(r, destination{back: FactorPath}, Proof{Person: v.Person, AMR: withFactor(v.Session.AMR, how), Confirm: confirm})
 		})
 		if err != nil {
 			return nil, err
 		}
-		return web.WithCookiesOf(codesPage(codes, factorPath), answer), nil
+		return web.WithCookiesOf(codesPage(codes, FactorPath), answer), nil
 	})
 }
 
@@ -162,7 +175,7 @@ func (e *Endpoint) SetUpFactor(r *http.Request) (web.Answer, error) {
 func (e *Endpoint) RenewCodes(r *http.Request) (web.Answer, error) {
 	return e.changeFactor(r, func(_ url.Values, v interaction.Visitor, app *identity.TOTP) (web.Answer, error) {
 		if app == nil {
-			return web.SeeOther(factorPath), nil
+			return web.SeeOther(FactorPath), nil
 		}
 		codes, hashes := newRecoveryCodes()
 		err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
@@ -177,7 +190,7 @@ func (e *Endpoint) RenewCodes(r *http.Request) (web.Answer, error) {
 			}
 			return tx.Conclude(audit.SecondFactor("new_codes", v.Person.ID), nil)
 		})
-		return codesPage(codes, factorPath), err
+		return codesPage(codes, FactorPath), err
 	})
 }
 
@@ -193,7 +206,7 @@ func (e *Endpoint) RemoveFactor(r *http.Request) (web.Answer, error) {
 			}
 			return tx.Conclude(audit.SecondFactor("remove", v.Person.ID), nil)
 		})
-		return web.SeeOther(factorPath), err
+		return web.SeeOther(FactorPath), err
 	})
 }
 

@@ -279,6 +279,10 @@ func TestChangeTheSecondFactor(t *testing.T) {
 	enter(b.Get("/login").SignIn(ada), app.code())
 	s.Clock.Advance(time.Minute)
 
+	security := b.Get("/account/security")
+	if !strings.Contains(security.Body, `href="/account/second-factor">Recovery codes`) {
+		t.Errorf("the page of sign-in methods does not lead to the second factor:\n%s", security.Body)
+	}
 	page := b.Get("/account/second-factor")
 	if !strings.Contains(page.Body, "10 recovery codes left") {
 		t.Errorf("the page does not tell how many recovery codes are left:\n%s", page.Body)
