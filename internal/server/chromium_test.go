@@ -69,7 +69,7 @@ func TestChromium(t *testing.T) {
 			chromedp.Click(chromedp.CSS(`button[value="allow"]`)),
 		}, "mcp:tools:weather"},
 		{"CN-29 custom scheme, by keyboard", "com.example.agent:/callback", []chromedp.Action[chromedp.Void]{
-			press(kb.Tab, 6), // not you, details, two scopes, deny, allow
+			press(kb.Tab, 8), // not you, details, two scopes, how long, the account, deny, allow
 			press(kb.Enter, 1),
 		}, "mcp:tools:weather mcp:tools:email:send"},
 	} {
