@@ -73,7 +73,7 @@ var menu = []struct{ Path, Name string }{
 	{"/account/data", "Your data"},
 }
 
-// visit is a request of a person who is signed in.
+// visit is a request from the browser of a signed-in person.
 type visit struct {
 	*http.Request
 	interaction.Visitor

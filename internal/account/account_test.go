@@ -16,7 +16,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// each runs the test on a new server on each database, with a person who is signed in and an agent that is connected.
+// each runs test on both databases, each time with a new server, a signed-in person and a connected agent.
 func each(t *testing.T, test func(t *testing.T, w *world)) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
@@ -107,7 +107,8 @@ func TestAgents(t *testing.T) {
 	})
 }
 
-// What cannot be undone: after ten minutes, after an operator ended it, and once the agent is connected anew.
+// A disconnection cannot be undone after ten minutes, after an operator revoked the grant, or after the agent connected
+// again.
 func TestNoUndo(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		page := w.browser.Get("/account")

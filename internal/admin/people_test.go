@@ -167,7 +167,7 @@ func TestRoles(t *testing.T) {
 	})
 }
 
-// A person who is demoted, disabled or deleted loses their rights at once.
+// Demoting, disabling or deleting a person ends their rights at once.
 func TestDemoted(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		o := operate(t, db)

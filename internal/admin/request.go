@@ -19,7 +19,8 @@ type Request struct {
 	// §13.1.1). The change is refused as Stale otherwise.
 	Match []string
 	// Key has the same request of a caller done once: Caller, Route and Key name it, and BodyHash is that of its input.
-	// If it was done before, the operation returns a *Replay. A request that is refused uses up no key. "" is no key.
+	// If it was done before, the operation returns a *Replay. A refused request does not use up the key. "" means that
+	// the request has none.
 	Caller, Route, Key, BodyHash string
 	// Status is that of the answer if the change is made.
 	Status int

@@ -335,8 +335,8 @@ func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (U
 	})
 }
 
-// ResetSecondFactor deletes the second factor of a person who has lost it, and ends their sessions. They sign in
-// without it until they set up another, or have to. It is a Conflict if there is none.
+// ResetSecondFactor deletes the second factor of an account and ends its sessions, because the person has lost the
+// device. It returns a Conflict if the account does not have one.
 func (o *Operations) ResetSecondFactor(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "reset_second_factor", name,
 		func(tx *store.Tx, u *identity.User) (audit.Event, error) {

@@ -37,7 +37,7 @@ func Code(clientID, userID, grantID, resource, scope string, remembered bool) Ev
 	return e
 }
 
-// SignIn records the answer to a sign-in form. userID is the account that was tried, or "" if there is no such account.
+// SignIn records the answer to a sign-in form. userID is the account that was tried, or "" if it does not exist.
 // The address that was typed is not recorded, because it may be somebody else's, or a password typed into the wrong
 // field, and because an event outlives the account.
 func SignIn(userID string) Event {
