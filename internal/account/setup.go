@@ -8,9 +8,9 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -22,6 +22,7 @@ type Setup struct {
 	DB         *store.DB
 	Pages      *web.Pages
 	Sessions   *interaction.Sessions
+	Login      *login.Endpoint
 	Operations *admin.Operations
 	// Addresses slows down guessing by network address; nil means no limit.
 	Addresses *limit.Backoff
@@ -77,8 +78,8 @@ func (e *Setup) Show(r *http.Request) (web.Answer, error) {
 
 var errSetupForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
 
-// Post answers POST /setup: it makes the first owner and signs that person in. After many failures, a network address
-// has to wait.
+// Post answers POST /setup: it makes the first owner and signs that person in, as a sign-in with the password does. After
+// many failures, a network address has to wait.
 func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -86,19 +87,18 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	}
 	browser := e.Pages.Browser(r)
 	page := setupForm{Email: form.Get("email"), Name: form.Get("name"), CSRF: e.Pages.Token(browser, setUp)}
-	var cookie *http.Cookie
+	var answer web.Answer
 	if !e.Pages.Check(browser, form.Get("csrf"), setUp) {
 		err = errSetupForm
 	} else {
 		n := admin.NewUser{Email: page.Email, Name: page.Name, Password: form.Get("password")}
-		cookie, err = e.try(r, form.Get("token"), n)
+		answer, err = e.try(r, form.Get("token"), n)
 	}
 	var undone *admin.Error
 	refusal, refused := oauth.AsRefusal(err)
 	switch {
 	case err == nil:
-		answer := web.WithCookie(web.SeeOther("/setup"), cookie)
-		return web.WithCookie(answer, e.Pages.NewDevice(identity.EmailKey(page.Email))), nil
+		return answer, nil
 	case errors.As(err, &undone):
 		page.Token, page.Error = form.Get("token"), web.Sentence(undone.Error())
 		if undone.Kind == admin.Conflict {
@@ -126,8 +126,8 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
 }
 
-// try makes the first owner with a session, whose cookie it returns. A token that is not good counts as a guess.
-func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (cookie *http.Cookie, err error) {
+// try makes the first owner and returns where a sign-in of that person leads. A token that is not good counts as a guess.
+func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.Answer, err error) {
 	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey(r))
 	if err != nil {
 		return nil, err
@@ -142,11 +142,11 @@ func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (cookie *htt
 			attempt.Return()
 		}
 	}()
-	err = e.Operations.SetUp(r.Context(), token, n, func(tx *store.Tx, owner *identity.User) (err error) {
-		cookie, err = e.Sessions.Begin(tx, r, owner, "pwd")
-		return err
-	})
-	return cookie, err
+	owner, err := e.Operations.SetUp(r.Context(), token, n)
+	if err != nil {
+		return nil, err
+	}
+	return e.Login.ArriveWithPassword(r, "/setup", owner)
 }
 
 // networkKey returns the key under which attempts from a network are counted.

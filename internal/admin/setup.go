@@ -66,21 +66,20 @@ func checkSetup(tx *store.Tx, token string) error {
 	return nil
 }
 
-// SetUp makes the first owner, if the token is that of the setup link, and marks the installation as set up, for ever.
-// It calls begin in the same transaction. It refuses with ErrSetupDone, ErrSetupExpired or ErrSetupUnknown, and with an
-// *Error if the account cannot be made, after which the link still works. It hashes the password only if the token is
-// good.
-func (o *Operations) SetUp(ctx context.Context, token string, n NewUser,
-	begin func(*store.Tx, *identity.User) error) error {
+// SetUp makes the first owner, whom it returns, if the token is that of the setup link, and marks the installation as
+// set up, for ever, in the same transaction. It refuses with ErrSetupDone, ErrSetupExpired or ErrSetupUnknown, and with
+// an *Error if the account cannot be made, after which the link still works. It hashes the password only if the token
+// is good.
+func (o *Operations) SetUp(ctx context.Context, token string, n NewUser) (*identity.User, error) {
 	if err := o.CheckSetup(ctx, token); err != nil {
-		return err
+		return nil, err
 	}
 	n.Role, n.Groups = identity.Owner, nil
 	u, err := n.account(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return o.DB.Update(ctx, func(tx *store.Tx) error {
+	return u, o.DB.Update(ctx, func(tx *store.Tx) error {
 		done, err := tx.CompleteSetup(oauth.Hash(token))
 		switch {
 		case err != nil:
@@ -93,9 +92,6 @@ func (o *Operations) SetUp(ctx context.Context, token string, n NewUser,
 		}
 		view, err := viewUser(tx, u)
 		if err != nil {
-			return err
-		}
-		if err := begin(tx, u); err != nil {
 			return err
 		}
 		return tx.Conclude(audit.Setup("complete", u.ID).Changed(nil, view), nil)

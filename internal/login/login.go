@@ -88,7 +88,7 @@ func ours(path string) string {
 			return ""
 		}
 	}
-	for _, start := range []string{"/admin", "/account"} {
+	for _, start := range []string{"/admin", "/account", "/setup"} {
 		if rest, ok := strings.CutPrefix(page, start); ok && (rest == "" || rest[0] == '/') {
 			return path
 		}

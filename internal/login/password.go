@@ -95,11 +95,22 @@ func (m passwords) prove(r *http.Request, user *identity.User, password string) 
 			hash = better
 		}
 	}
+	return byPassword(user, hash), nil
+}
+
+// byPassword returns the proof of a user whose password was right, and whose hash becomes hash.
+func byPassword(user *identity.User, hash string) Proof {
 	return Proof{Person: user, AMR: []string{"pwd"}, Confirm: func(tx *store.Tx) error {
 		err := tx.ConfirmPassword(user.ID, user.PasswordHash, hash)
 		if errors.Is(err, store.ErrNotFound) {
 			return errWrong
 		}
 		return err
-	}}, nil
+	}}
+}
+
+// ArriveWithPassword ends the sign-in of a user who has just chosen the password that the account has, and leads to back,
+// the path of a page of ours. It asks for a second factor first if one is needed, as after every other sign-in.
+func (e *Endpoint) ArriveWithPassword(r *http.Request, back string, user *identity.User) (web.Answer, error) {
+	return e.arrive(r, destination{back: back}, byPassword(user, user.PasswordHash))
 }

@@ -154,8 +154,8 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations,
 		Refuse: s.strangers.Refuse}
 	s.setup = &account.Setup{
-		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations, Addresses: addresses,
-		Refuse: s.strangers.Refuse,
+		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Operations: operations,
+		Addresses: addresses, Refuse: s.strangers.Refuse,
 	}
 	return operations.EnsureBuiltIn(ctx)
 }

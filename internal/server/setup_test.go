@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -147,7 +148,7 @@ func TestSetup(t *testing.T) {
 		if _, err := o.SetupLink(t.Context(), admin.Command("root", "")); err == nil || err.Error() != "this instance is set up; make an owner with cardea user create --role owner" {
 			t.Errorf("AD-20 a new link: %v", err)
 		}
-		if err := o.SetUp(t.Context(), token, admin.NewUser{Email: email, Password: password}, func(*store.Tx, *identity.User) error { return nil }); err == nil {
+		if _, err := o.SetUp(t.Context(), token, admin.NewUser{Email: email, Password: password}); err == nil {
 			t.Error("AD-20 used again")
 		}
 		if home := stranger.Get("/"); strings.Contains(string(home.Body), "not set up yet") {
@@ -167,7 +168,7 @@ func TestSetupAtOnce(t *testing.T) {
 		for i := range errs {
 			all.Go(func() {
 				n := admin.NewUser{Email: fmt.Sprintf("%d@example.com", i), Password: "correct horse"}
-				errs[i] = o.SetUp(t.Context(), token, n, func(*store.Tx, *identity.User) error { return nil })
+				_, errs[i] = o.SetUp(t.Context(), token, n)
 			})
 		}
 		all.Wait()
@@ -192,8 +193,7 @@ func TestSetupOtherwise(t *testing.T) {
 	if _, err := o.CreateUser(t.Context(), by, admin.NewUser{Email: "ada@example.com", Password: "correct horse", Role: identity.Owner}); err != nil {
 		t.Fatal(err)
 	}
-	err := o.SetUp(t.Context(), token, admin.NewUser{Email: "eve@example.com", Password: "correct horse"},
-		func(*store.Tx, *identity.User) error { return nil })
+	_, err := o.SetUp(t.Context(), token, admin.NewUser{Email: "eve@example.com", Password: "correct horse"})
 	if err != admin.ErrSetupDone {
 		t.Errorf("AD-20 the link still works: %v", err)
 	}
@@ -205,6 +205,35 @@ func TestSetupOtherwise(t *testing.T) {
 		t.Errorf("%s", home.Body)
 	}
 }
+
+// Where everybody needs a second factor, the first owner sets one up before the session begins.
+func TestSetupSecondFactor(t *testing.T) {
+	s := servertest.Start(t, func(c *config.Config) { c.Login.SecondFactor = "required" })
+	b := s.Browser(t)
+	page := fill(b.Get("/setup"), setupToken(t, s), "ada@example.com", "correct horse battery")
+	if !page.Has("code") || len(owners(t, s.DB)) != 1 {
+		t.Fatalf("no second factor is asked for: %d %s", page.Status, page.Body)
+	}
+	if console := b.Get("/admin"); console.Has("csrf") && !console.Has("password") {
+		t.Errorf("the console is open without it: %s", console.Body)
+	}
+	if len(s.Events(audit.SignedIn)) != 0 {
+		t.Errorf("a sign-in is recorded: %+v", s.Events(audit.SignedIn))
+	}
+	key := keyOf.FindStringSubmatch(string(page.Body))
+	if key == nil {
+		t.Fatalf("there is no key: %s", page.Body)
+	}
+	page = page.Submit(page.Form("code"), servertest.With("code", s.TOTP(t, key[1])))
+	if !strings.Contains(string(page.Body), "recovery codes") {
+		t.Fatalf("there are no recovery codes: %d %s", page.Status, page.Body)
+	}
+	if console := b.Get("/admin"); console.Status != http.StatusOK || !strings.Contains(string(console.Body), "Overview") {
+		t.Errorf("the console: %d %s", console.Status, console.Body)
+	}
+}
+
+var keyOf = regexp.MustCompile(`<code class="key">([^<]+)</code>`)
 
 func TestSetupLimit(t *testing.T) {
 	s := servertest.Start(t, func(c *config.Config) { c.Limits.Enabled = true })
