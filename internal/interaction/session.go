@@ -76,17 +76,25 @@ func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
 	return err
 }
 
-// recent is how long after a sign-in a person may do what a stranger at their unlocked computer must not.
-const recent = 15 * time.Minute
+// RecentSignIn is how long after a sign-in a person may do what a stranger at their unlocked computer must not.
+const RecentSignIn = 15 * time.Minute
 
 // Recent reports whether the person of v signed in so recently that it is surely them. What decides about the access of
 // others, or cannot be undone, needs it.
-func (s *Sessions) Recent(v Visitor) bool { return s.DB.Now().Sub(v.Session.SignedInAt) <= recent }
+func (s *Sessions) Recent(v Visitor) bool {
+	return s.DB.Now().Sub(v.Session.SignedInAt) <= RecentSignIn
+}
 
 // Begin ends the session that the browser of r has, and begins one for the person, who has just signed in with the
 // methods amr (RFC 8176). It returns the session cookie for the browser. If the person was signed in there already, the
 // new session has the id of the old one, so that what lasts as long as the session does not end. Its cookie is another.
 func (s *Sessions) Begin(tx *store.Tx, r *http.Request, person *identity.User, amr ...string) (*http.Cookie, error) {
+	return s.BeginSince(tx, r, person, tx.Now(), amr...)
+}
+
+// BeginSince is like Begin, for a person who signed in at an earlier time: elsewhere, and is still signed in there.
+func (s *Sessions) BeginSince(tx *store.Tx, r *http.Request, person *identity.User, signedInAt time.Time,
+	amr ...string) (*http.Cookie, error) {
 	var id string
 	if old := s.Pages.SessionCookie(r); old != "" {
 		var err error
@@ -99,7 +107,7 @@ func (s *Sessions) Begin(tx *store.Tx, r *http.Request, person *identity.User, a
 		ID:         id,
 		Hash:       oauth.Hash(secret),
 		UserID:     person.ID,
-		SignedInAt: tx.Now(),
+		SignedInAt: signedInAt,
 		SeenAt:     tx.Now(),
 		AMR:        amr,
 		EndsAt:     tx.Now().Add(s.Max),

@@ -1,14 +1,12 @@
 package login
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,11 +71,17 @@ const externalLifetime = 10 * time.Minute
 // loginRequest is what a login request seals.
 type loginRequest struct {
 	trip
-	State string `json:"state"`
+	State string         `json:"state"`
+	Terms upstream.Terms `json:"terms"`
 }
 
 // externalPurpose is the purpose for which login requests are sealed.
 const externalPurpose = "login request"
+
+// continuePurpose is the purpose for which the state of continue_url is sealed. It is not the state that the browser brought
+// to the application, because who began the sign-in knows that one, and need not be the person whom the application
+// recognises: somebody may lead another person's browser to the application with a login request of their own.
+const continuePurpose = "continue after login request"
 
 // loginRequestPrefix is how a login request begins.
 const loginRequestPrefix = "lrq_"
@@ -93,9 +97,13 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 		return nil, err
 	}
 	to := destinationOf(query)
-	q := loginRequest{trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Back: to.back}, oauth.NewSecret("")}
+	now := m.DB.Now()
+	q := loginRequest{trip{BegunAt: now, BoundTo: v.Browser.Hash(), Back: to.back}, oauth.NewSecret(""), upstream.Terms{Since: now}}
+	if to.back != "" && v.SignedIn() { // the page of ours needs a recent sign-in
+		q.Terms.MaxAge = new(int64(interaction.RecentSignIn / time.Second))
+	}
 	if to.request != "" {
-		_, err := m.Desk.Resume(r, to.request)
+		a, err := m.Desk.Resume(r, to.request)
 		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
 			return web.SeeOther(m.next(to.request)), nil // where it is answered
 		}
@@ -103,6 +111,9 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 			return nil, m.Refuse(r, audit.SignIn(""), err)
 		}
 		q.Request = oauth.Hash(to.request)
+		if q.Terms.MaxAge = a.MaxAge; a.PromptLogin {
+			q.Terms.MaxAge = new(int64)
+		}
 	}
 	plain, err := json.Marshal(q)
 	if err != nil {
@@ -122,6 +133,9 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 	params := u.Query()
 	params.Set("login_request", loginRequestPrefix+sealed)
 	params.Set("state", q.State)
+	if q.Terms.MaxAge != nil {
+		params.Set("max_age", strconv.FormatInt(*q.Terms.MaxAge, 10))
+	}
 	u.RawQuery = params.Encode()
 	return web.WithCookie(web.SeeOther(u.String()), v.Browser.Cookie()), nil
 }
@@ -156,18 +170,6 @@ var (
 		"the client does not sign people in: use the one that cardea client create --login made")
 )
 
-// answer is what the application says about the person.
-type answer struct {
-	Sub           string          `json:"sub,omitempty"`
-	Email         string          `json:"email,omitempty"`
-	EmailVerified json.RawMessage `json:"email_verified,omitempty"` // all but true is false
-	Name          string          `json:"name,omitempty"`
-	Groups        *[]string       `json:"groups,omitempty"` // nil: they stay as they are
-	AMR           []string        `json:"amr,omitempty"`
-	AuthTime      *int64          `json:"auth_time,omitempty"`
-	Error         string          `json:"error,omitempty"`
-}
-
 // continued is the response to an answer.
 type continued struct {
 	ContinueURL string `json:"continue_url"`
@@ -181,13 +183,16 @@ func (m external) Answer(r *http.Request) (continued, error) {
 	}
 	event := audit.SignIn("").With("provider", externalID)
 	event.ClientID = c.ID
-	said, err := readAnswer(r)
+	said, err := upstream.ReadAnswer(r.Body)
 	if err != nil {
 		return continued{}, m.Refuse(r, event, err)
 	}
 	text := r.PathValue("login_request")
 	q, _, err := m.open(text)
 	if err != nil {
+		return continued{}, m.Refuse(r, event, err)
+	}
+	if err := q.Terms.Judge(said, m.DB.Now()); err != nil {
 		return continued{}, m.Refuse(r, event, err)
 	}
 	plain, err := json.Marshal(said)
@@ -220,35 +225,11 @@ func (m external) Answer(r *http.Request) (continued, error) {
 	if err != nil {
 		return continued{}, m.Refuse(r, event, err)
 	}
-	return continued{m.External.Issuer + "/login/external/continue?state=" + url.QueryEscape(q.State)}, nil
-}
-
-// maxAnswer is the longest answer of the application, in bytes.
-const maxAnswer = 64 << 10
-
-// readAnswer returns the answer in the body of r.
-func readAnswer(r *http.Request) (said answer, err error) {
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(http.MaxBytesReader(nil, r.Body, maxAnswer)); err != nil {
-		return said, oauth.Refuse(oauth.InvalidRequest, "the body could not be read, or is longer than %d bytes", maxAnswer)
+	sealed, err := m.Desk.Sealer.Seal(continuePurpose, []byte(q.State))
+	if err != nil {
+		return continued{}, err
 	}
-	if err := json.Unmarshal(body.Bytes(), &said); err != nil {
-		return said, oauth.Refuse(oauth.InvalidRequest, `the body is not a JSON object like {"sub":"…","email":"…"}: %v`, err)
-	}
-	switch {
-	case said.Error == "" && said.Sub == "":
-		return said, oauth.Refuse(oauth.InvalidRequest, "sub is missing: send the id of the person in your application, or error")
-	case said.Error != "" && said.Sub != "":
-		return said, oauth.Refuse(oauth.InvalidRequest, "error and sub exclude each other: send one of them")
-	case said.Error != "" && said.Error != string(oauth.AccessDenied):
-		return said, oauth.Refuse(oauth.InvalidRequest, "error must be access_denied")
-	case len(said.Sub) > 255 || !web.IsText(said.Sub):
-		return said, oauth.Refuse(oauth.InvalidRequest, "sub must be text of at most 255 bytes")
-	}
-	if string(said.EmailVerified) != "true" {
-		said.EmailVerified = nil
-	}
-	return said, nil
+	return continued{m.External.Issuer + "/login/external/continue?state=" + url.QueryEscape(sealed)}, nil
 }
 
 // Continue answers GET /login/external/continue, where the flow goes on in the browser in which it began.
@@ -263,11 +244,14 @@ func (m external) Continue(r *http.Request) (web.Answer, error) {
 	}
 	event := audit.SignIn("").With("provider", externalID)
 	var login store.ExternalLogin
-	err = m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		login, err = tx.ExternalLogin(oauth.Hash(query.Get("state")))
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
+	state, err := m.Desk.Sealer.Open(continuePurpose, query.Get("state"))
+	if err == nil {
+		err = m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+			login, err = tx.ExternalLogin(oauth.Hash(string(state)))
+			return err
+		})
+	}
+	if errors.Is(err, store.ErrNotFound) || oauth.IsRefusal(err) {
 		return m.backToSignIn(r, v, destination{}, event, oauth.Refuse(oauth.AccessDenied,
 			"this sign-in is unknown, took too long, or was not finished: start again from the application"))
 	}
@@ -284,14 +268,14 @@ func (m external) Continue(r *http.Request) (web.Answer, error) {
 	if answer, err := m.over(r, v, login.Hash, to); answer != nil || err != nil {
 		return answer, err
 	}
-	var said answer
-	if err := json.Unmarshal([]byte(login.Answer), &said); err != nil {
+	said := new(upstream.Answer)
+	if err := json.Unmarshal([]byte(login.Answer), said); err != nil {
 		return nil, fmt.Errorf("login: an answer of the application: %w", err)
 	}
 	if said.Error != "" {
 		return m.denied(r, v, to, event)
 	}
-	answer, err := m.enter(r, v, to, login, said)
+	answer, err := m.enter(r, v, to, q, login, said)
 	if err != nil {
 		return m.backToSignIn(r, v, to, event, err)
 	}
@@ -314,26 +298,10 @@ func (m external) denied(r *http.Request, v interaction.Visitor, to destination,
 	return m.External.Deny(r, a, refusal)
 }
 
-// amrValue is the form of the values of RFC 8176.
-var amrValue = regexp.MustCompile(`^[a-z]{2,8}$`)
-
 // enter signs in the person of an answer.
-func (m external) enter(r *http.Request, v interaction.Visitor, to destination, login store.ExternalLogin,
-	said answer) (web.Answer, error) {
-	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever}
-	who := &upstream.Person{Issuer: login.Application, Subject: said.Sub, Email: said.Email,
-		Verified: said.EmailVerified != nil, Name: said.Name}
-	if said.Groups != nil {
-		c.GroupMap, who.Groups = map[string]string{}, *said.Groups
-		for _, name := range who.Groups {
-			c.GroupMap[name] = name
-		}
-	}
-	amr := []string{"fed"}
-	for _, value := range said.AMR {
-		if amrValue.MatchString(value) && len(amr) < 8 && !slices.Contains(amr, value) {
-			amr = append(amr, value)
-		}
-	}
-	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, amr, c, who)
+func (m external) enter(r *http.Request, v interaction.Visitor, to destination, q loginRequest, login store.ExternalLogin,
+	said *upstream.Answer) (web.Answer, error) {
+	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever, GroupMap: said.GroupMap()}
+	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said, m.DB.Now())}
+	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, p, c, said.Person(login.Application))
 }

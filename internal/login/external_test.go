@@ -3,6 +3,7 @@ package login_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -117,7 +118,7 @@ func (a *application) signIn(body string) (sub string, amr any) {
 func TestExternal(t *testing.T) {
 	t.Run("a sign-in ends with a token, and the same sub is the same person", func(t *testing.T) {
 		a := startApp(t)
-		first, amr := a.signIn(`{"sub":"u1","email":"ada@example.com","email_verified":true,"name":"Ada","amr":["pwd","otp","mfa"],"auth_time":1}`)
+		first, amr := a.signIn(`{"sub":"u1","email":"ada@example.com","email_verified":true,"name":"Ada","amr":["pwd","otp","mfa"]}`)
 		if again, _ := a.signIn(`{"sub":"u1"}`); again != first || len(amr.([]any)) != 4 {
 			t.Errorf("%s and %s, amr %v", first, again, amr)
 		}
@@ -274,6 +275,16 @@ func TestExternalAttacks(t *testing.T) {
 			t.Error("somebody is signed in")
 		}
 	})
+	t.Run("CN-19 whoever began the sign-in does not go on after another person's browser was led to the application", func(t *testing.T) {
+		attacker := a.s.Browser(t)
+		request, state := a.begin(attacker, "/login")
+		next := a.continues(request, `{"sub":"victim"}`) // the application knows the browser of the victim, and sends it on
+		says(t, fromElsewhere(attacker, "/login/external/continue?state="+url.QueryEscape(state)), http.StatusForbidden, "start again")
+		if _, ok := attacker.Cookies()["cardea_session"]; ok {
+			t.Error("the attacker is signed in")
+		}
+		says(t, fromElsewhere(a.s.Browser(t), next), http.StatusForbidden, "another browser")
+	})
 	t.Run("too late, unknown and unanswered states lead back", func(t *testing.T) {
 		b := a.s.Browser(t)
 		request, state := a.begin(b, "/login")
@@ -283,4 +294,84 @@ func TestExternalAttacks(t *testing.T) {
 		a.s.Clock.Advance(10 * time.Minute)
 		says(t, fromElsewhere(b, next), http.StatusForbidden, "start again")
 	})
+}
+
+// When the person signed in is what the application says, and what a request demands of it (LG-14, OpenID Connect Core
+// §3.1.2.1).
+func TestExternalAuthTime(t *testing.T) {
+	a := startApp(t)
+	said := func(ago time.Duration) string {
+		return fmt.Sprintf(`{"sub":"u1","auth_time":%d}`, a.s.Clock.Now().Add(-ago).Unix())
+	}
+	t.Run("it is in the token", func(t *testing.T) {
+		agent := a.s.Agent(t, a.s.Client())
+		b := a.s.Browser(t)
+		request, _ := a.came(b.Authorize(agent.Authorization()))
+		page := fromElsewhere(b, a.continues(request, said(5*time.Hour)))
+		u, err := url.Parse(page.Allow().Location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims struct {
+			AuthTime int64 `json:"auth_time"`
+		}
+		decodeClaims(t, agent.Exchange(u.Query().Get("code")).Tokens().Access, &claims)
+		if want := a.s.Clock.Now().Add(-5 * time.Hour).Unix(); claims.AuthTime != want {
+			t.Errorf("auth_time is %d, want %d", claims.AuthTime, want)
+		}
+	})
+	for _, tt := range []struct {
+		name, parameter, value string
+		maxAge                 string // as the application is told
+		good, old              time.Duration
+	}{
+		{"max_age", "max_age", "3600", "3600", time.Hour - time.Minute, time.Hour + time.Minute},
+		{"prompt=login", "prompt", "login", "0", 0, time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := a.s.Browser(t)
+			authorization := a.s.Agent(t, a.s.Client()).Authorization()
+			authorization.Set(tt.parameter, tt.value)
+			page := b.Authorize(authorization)
+			request, _ := a.came(page)
+			if u, _ := url.Parse(page.Location); u.Query().Get("max_age") != tt.maxAge {
+				t.Errorf("the application gets max_age %q, want %q", u.Query().Get("max_age"), tt.maxAge)
+			}
+			for body, want := range map[string]string{said(tt.old): "login_required", `{"sub":"u1"}`: "invalid_request"} {
+				if status, members := a.answer(a.client, request, body); status != 400 || members["error"] != want ||
+					!strings.Contains(members["error_description"], "max_age") {
+					t.Errorf("%s is answered with %d %v, want 400 and %s", body, status, members, want)
+				}
+			}
+			if page := fromElsewhere(b, a.continues(request, said(tt.good))); !page.IsConsent() {
+				t.Errorf("not the consent page (status %d):\n%s", page.Status, page.Body)
+			}
+		})
+	}
+	t.Run("a page of ours that needs a recent sign-in", func(t *testing.T) {
+		b := a.s.Browser(t)
+		request, _ := a.begin(b, "/login?return=/account")
+		fromElsewhere(b, a.continues(request, said(time.Hour)))
+		page := b.Get("/login?return=/account/data")
+		request, _ = a.came(page)
+		if u, _ := url.Parse(page.Location); u.Query().Get("max_age") != "900" {
+			t.Errorf("the application gets max_age %q, want 900", u.Query().Get("max_age"))
+		}
+		if status, members := a.answer(a.client, request, said(time.Hour)); members["error"] != "login_required" {
+			t.Errorf("an old sign-in is answered with %d %v", status, members)
+		}
+		if at := fromElsewhere(b, a.continues(request, said(time.Minute))).URL; at != a.s.URL+"/account/data" {
+			t.Errorf("the sign-in leads to %s", at)
+		}
+	})
+	for name, at := range map[string]int64{"milliseconds": a.s.Clock.Now().UnixMilli(), "zero": 0,
+		"the future": a.s.Clock.Now().Add(time.Minute).Unix()} {
+		t.Run(name, func(t *testing.T) {
+			request, _ := a.begin(a.s.Browser(t), "/login")
+			status, members := a.answer(a.client, request, fmt.Sprintf(`{"sub":"u1","auth_time":%d}`, at))
+			if status != 400 || !strings.HasPrefix(members["error_description"], "auth_time") {
+				t.Errorf("%d %v", status, members)
+			}
+		})
+	}
 }

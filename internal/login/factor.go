@@ -53,7 +53,7 @@ func (e *Endpoint) owner(r *http.Request) (v interaction.Visitor, app *identity.
 		return v, nil, nil, err
 	}
 	to := destination{back: FactorPath}
-	if !v.SignedIn() || e.DB.Now().Sub(v.Session.SignedInAt) > recentSignIn {
+	if !v.SignedIn() || !e.Desk.Recent(v) {
 		return v, nil, web.SeeOther("/login?" + to.values(url.Values{}).Encode()), nil
 	}
 	err = e.DB.View(r.Context(), func(tx *store.Tx) (err error) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -40,6 +41,7 @@ func (e *Endpoint) methods() []Method {
 type Proof struct {
 	Person *identity.User // as it was read
 	AMR    []string       // by what: the values of RFC 8176
+	At     time.Time      // when; zero: now
 	Event  audit.Event    // that records it; zero: audit.SignIn
 	// Confirm repeats in tx what was read before tx, and spends what may be used once. It refuses if that no longer
 	// holds. Afterwards no other transaction can disable or delete the account until tx ends.
@@ -83,7 +85,10 @@ func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, 
 			return err
 		}
 		var err error
-		if cookie, err = e.Desk.Begin(tx, r, p.Person, p.AMR...); err != nil {
+		if p.At.IsZero() {
+			p.At = tx.Now()
+		}
+		if cookie, err = e.Desk.BeginSince(tx, r, p.Person, p.At, p.AMR...); err != nil {
 			return err
 		}
 		if p.Event.Action == "" {

@@ -281,13 +281,13 @@ func (e *Endpoint) over(r *http.Request, v interaction.Visitor, state string, to
 // enter signs in who has proven to have an account at the provider. state is the hash of the state, which is spent.
 func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
 	who *upstream.Person) (web.Answer, error) {
-	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), []string{"fed"}, m.at.Config, who)
+	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), Proof{AMR: []string{"fed"}}, m.at.Config, who)
 }
 
-// enterAs signs in a person whom the provider c has sent, with the methods amr. state is the hash of what stands for the
-// sign-in until expiresAt, and is spent.
+// enterAs signs in a person whom the provider c has sent, with the methods and at the time of p. state is the hash of what
+// stands for the sign-in until expiresAt, and is spent.
 func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destination, state string, expiresAt time.Time,
-	amr []string, c upstream.Config, who *upstream.Person) (web.Answer, error) {
+	p Proof, c upstream.Config, who *upstream.Person) (web.Answer, error) {
 	for range 3 {
 		var entry *upstream.Entry
 		err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
@@ -297,13 +297,14 @@ func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destinatio
 		if err != nil {
 			return nil, err
 		}
-		confirm := func(tx *store.Tx) error {
+		p.Person, p.Event = entry.User, audit.SignIn(entry.User.ID).With("provider", c.ID)
+		p.Confirm = func(tx *store.Tx) error {
 			if err := entry.Enter(tx, e.vault); err != nil {
 				return err
 			}
 			return tx.SpendSignIn(state, entry.User.ID, expiresAt)
 		}
-		answer, err := e.arrive(r, to, Proof{entry.User, amr, audit.SignIn(entry.User.ID).With("provider", c.ID), confirm})
+		answer, err := e.arrive(r, to, p)
 		switch {
 		case errors.Is(err, store.ErrConflict): // the page was loaded twice at once
 			return e.over(r, v, state, to)

@@ -124,18 +124,24 @@ func subject(t *testing.T, s *servertest.Server, b *servertest.Browser, at visit
 // claimsOf returns sub and amr of an access token.
 func claimsOf(t *testing.T, token string) (sub string, amr any) {
 	t.Helper()
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 	var claims struct {
 		Sub string `json:"sub"`
 		AMR any    `json:"amr"`
 	}
+	decodeClaims(t, token, &claims)
+	return claims.Sub, claims.AMR
+}
+
+// decodeClaims decodes the claims of a token into v.
+func decodeClaims(t *testing.T, token string, v any) {
+	t.Helper()
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 	if err == nil {
-		err = json.Unmarshal(payload, &claims)
+		err = json.Unmarshal(payload, v)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return claims.Sub, claims.AMR
 }
 
 func TestProvider(t *testing.T) {

@@ -35,7 +35,6 @@ const (
 	secondFactor = "second factor"  // the purpose of a sealed half
 	setUpTOTP    = "set up TOTP"    // the purpose of a sealed secret that no account has yet
 	halfLife     = 10 * time.Minute // how long a half waits for the second factor
-	recentSignIn = 15 * time.Minute // how old a sign-in may be that changes how the person signs in
 	recoveries   = 10               // recovery codes of an account
 )
 

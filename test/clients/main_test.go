@@ -130,12 +130,13 @@ func runDemo(t *testing.T, env []string, args ...string) *demo {
 }
 
 // startServer runs `cardea serve` without limits until the test ends, with only an account for a person.
-func startServer(t *testing.T) *demo {
+func startServer(t *testing.T, env ...string) *demo {
 	t.Helper()
 	listen := freeAddress(t)
 	d := &demo{Issuer: "http://" + listen, Email: "ada@example.com", Password: "correct horse battery staple"}
 	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer,
 		"CARDEA_LISTEN=" + listen}
+	d.env = append(d.env, env...)
 	drain(start(t, d.env, "serve"))
 	await(t, d.Issuer+"/readyz")
 	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", d.Email, "--name", "Ada",

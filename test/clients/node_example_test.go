@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,6 +17,13 @@ import (
 func nodeExample(t *testing.T) *demo {
 	t.Helper()
 	d := startServer(t)
+	d.serveTools(t)
+	return d
+}
+
+// serveTools runs the MCP server of examples/node behind the server until the test ends.
+func (d *demo) serveTools(t *testing.T) {
+	t.Helper()
 	d.MCP = "http://" + freeAddress(t) + "/mcp"
 	var resource struct{ Identifier string }
 	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Node example",
@@ -23,7 +31,6 @@ func nodeExample(t *testing.T) *demo {
 		"--default-scope", "mcp:tools:weather", "-o", "json")
 	startNode(t, []string{"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP}, "../../examples/node/server.mjs")
 	await(t, strings.TrimSuffix(d.MCP, "/mcp")+"/.well-known/oauth-protected-resource/mcp")
-	return d
 }
 
 // The example server for the official TypeScript SDK: the SDK's clients sign in, call a tool, step up for another and
@@ -135,7 +142,12 @@ func machineToken(t *testing.T, issuer, id, secret string) string {
 func startNode(t *testing.T, env []string, script string) {
 	t.Helper()
 	running, stop := context.WithCancel(t.Context())
-	cmd := node(running, t, script)
+	runUntilEnd(t, node(running, t, script), stop, env)
+}
+
+// runUntilEnd runs a command in a context that stop ends, until the test ends.
+func runUntilEnd(t *testing.T, cmd *exec.Cmd, stop func(), env []string) {
+	t.Helper()
 	cmd.Env = environ(env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	var logged strings.Builder
@@ -147,7 +159,7 @@ func startNode(t *testing.T, env []string, script string) {
 		stop()
 		_ = cmd.Wait() // it was killed
 		if t.Failed() {
-			t.Logf("%s:\n%s", script, logged.String())
+			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), logged.String())
 		}
 	})
 }

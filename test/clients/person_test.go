@@ -19,7 +19,8 @@ import (
 type person struct {
 	email, password string
 	browser         *http.Client
-	signedIn, asked int // how often the person gave the password, and was asked for consent
+	cancels         bool // the sign-in
+	signedIn, asked int  // how often the person gave the password, and was asked for consent
 }
 
 func newPerson(t *testing.T, email, password string) *person {
@@ -113,6 +114,10 @@ func (p *person) fill(page string) (*form, error) {
 	for _, f := range forms {
 		switch {
 		case slices.Contains(f.names, "email") && slices.Contains(f.names, "password"):
+			if p.cancels {
+				f.values.Set("cancel", "1")
+				return f, nil
+			}
 			p.signedIn++
 			f.values.Set("email", p.email)
 			f.values.Set("password", p.password)
