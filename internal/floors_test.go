@@ -61,6 +61,7 @@ var floors = map[string]int{
 	"internal/store/engine": 2,
 	"internal/fetch":        2,
 	"internal/credential":   2,
+	"internal/mail":         2,
 
 	"internal/oauth":    1,
 	"internal/identity": 1,
@@ -81,6 +82,7 @@ var support = map[string]int{
 	"internal/store/storetest":       3,
 	"internal/web/webtest":           3,
 	"internal/upstream/upstreamtest": 0,
+	"internal/mail/mailtest":         0,
 	"guard/guardtest":                1,
 }
 
@@ -110,7 +112,7 @@ var nameless = []string{"util", "utils", "common", "helpers", "models", "service
 
 // The bounds of the house, which keep it calm (docs/design.md).
 const (
-	maxPackages        = 36   // without those that only tests import, which are not rooms of the program
+	maxPackages        = 37   // without those that only tests import, which are not rooms of the program
 	maxLines           = 2200 // of a package, without its tests
 	maxFile            = 700  // lines of a file that is not a test
 	maxEndpointImports = 10   // of packages of ours
@@ -118,9 +120,9 @@ const (
 	maxMeanImports     = 2.2 // beyond the vocabularies
 )
 
-// large are the packages that may have more lines: store, admin, console and cmd/cardea have a file for each noun
-// (docs/decisions/0024-wide-packages.md), and guard is a product of its own.
-var large = []string{"internal/store", "internal/admin", "internal/console", "cmd/cardea", "guard"}
+// large are the packages that may have more lines: store, admin, console and cmd/cardea have a file for each noun, and
+// login one for each way to sign in (docs/decisions/0024-wide-packages.md); guard is a product of its own.
+var large = []string{"internal/store", "internal/admin", "internal/console", "internal/login", "cmd/cardea", "guard"}
 
 // vocabularies are the packages whose words everybody uses: importing them ties nobody to anybody.
 var vocabularies = []string{"internal/oauth", "internal/identity", "internal/store", "internal/audit", "internal/web", "scope"}
@@ -262,11 +264,11 @@ func TestExcesses(t *testing.T) {
 		pkgs []pkg
 		want []string
 	}{
-		{"36 packages, and what is outside",
-			append(alone(many(36)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
-		{"36 packages, and what tests import",
-			append(alone(many(36)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
-		{"37 packages", alone(many(37)...), []string{"there are 37 packages, more than 36: which two are one?"}},
+		{"37 packages, and what is outside",
+			append(alone(many(37)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
+		{"37 packages, and what tests import",
+			append(alone(many(37)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
+		{"38 packages", alone(many(38)...), []string{"there are 38 packages, more than 37: which two are one?"}},
 		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
 			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
 		{"long, as it may be", []pkg{{Name: "internal/store", Lines: 5000}, {Name: "guard", Lines: 5000}}, nil},

@@ -1,0 +1,33 @@
+package mail
+
+import (
+	"embed"
+	"fmt"
+	html "html/template"
+	"strings"
+	text "text/template"
+)
+
+//go:embed templates
+var files embed.FS
+
+var (
+	asText = text.Must(text.ParseFS(files, "templates/letter.txt"))
+	asHTML = html.Must(html.ParseFS(files, "templates/letter.html"))
+)
+
+// render returns the text and the HTML of a letter from the given site.
+func (l *Letter) render(site string) (plain, page string, err error) {
+	view := struct {
+		*Letter
+		Site string
+	}{l, site}
+	var p, h strings.Builder
+	if err := asText.Execute(&p, view); err != nil {
+		return "", "", fmt.Errorf("mail: text: %w", err)
+	}
+	if err := asHTML.Execute(&h, view); err != nil {
+		return "", "", fmt.Errorf("mail: HTML: %w", err)
+	}
+	return p.String(), h.String(), nil
+}
