@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
@@ -81,4 +82,13 @@ func KeyIDs(m *oauth.Metadata) []string {
 		ids = append(ids, k.KeyID)
 	}
 	return ids
+}
+
+// NewKeySets returns the key sets that clients publish, fetched with f by the clock now. If limited is true, each URL is
+// fetched at most as often as assertion.KeySetRate says.
+func NewKeySets(f *fetch.Client, now func() time.Time, limited bool) *assertion.KeySets {
+	if !limited {
+		return assertion.NewKeySets(f, now, nil)
+	}
+	return assertion.NewKeySets(f, now, assertion.NewRefetches(now))
 }

@@ -21,7 +21,7 @@ import (
 // check returns an error unless the configuration as a whole is valid.
 func (l *Loaded) check() error {
 	for _, check := range []func(*Config) error{checkIssuer, checkListen, checkStorage, checkTLS, checkLifetimes,
-		checkChoices} {
+		checkChoices, checkMail} {
 		if err := check(&l.Config); err != nil {
 			return err
 		}
@@ -117,6 +117,8 @@ func checkTLS(c *Config) error {
 	}
 	return nil
 }
+
+func checkMail(c *Config) error { return c.Mail.Check() }
 
 func checkLifetimes(c *Config) error {
 	for _, life := range []struct {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	Keys         Rotation
 	Registration Registration
 	Login        Login
+	Mail         mail.Config
+	MailFile     string // file that has Mail.SMTP
 	Admin        Admin
 	Limits       Limits
 	Log          Log
@@ -115,6 +118,9 @@ type Limits struct {
 	Documents, AllDocuments limit.Rate
 	// Assertions limits the client assertions of one client (RFC 7523).
 	Assertions limit.Rate
+	// Mails limits the mails of one kind to one address. MailRequests limits those that one network address asks for,
+	// AllMailRequests those that are asked for from all addresses.
+	Mails, MailRequests, AllMailRequests limit.Rate
 	// AccountFailures and AddressFailures are the numbers of failed sign-ins of one account and of one network address
 	// that cause no delay. Each further failure doubles the delay.
 	AccountFailures, AddressFailures int

@@ -54,6 +54,9 @@ func TestDefaults(t *testing.T) {
 			Documents:        limit.Rate{Every: 2 * time.Second, Burst: 30},
 			AllDocuments:     limit.Rate{Every: 500 * time.Millisecond, Burst: 120},
 			Assertions:       limit.Rate{Every: 10 * time.Millisecond, Burst: 6000},
+			Mails:            limit.Rate{Every: 12 * time.Minute, Burst: 5},
+			MailRequests:     limit.Rate{Every: 2 * time.Minute, Burst: 30},
+			AllMailRequests:  limit.Rate{Every: 3 * time.Second, Burst: 1200},
 			AccountFailures:  5, AddressFailures: 20,
 		},
 		Log: config.Log{Format: "auto", Level: slog.LevelInfo},
@@ -150,6 +153,34 @@ func TestFileErrorsNamePlaceAndNearestKey(t *testing.T) {
 	for _, harmless := range []string{"", "# nothing\n", "tokens:\n", "master_key:\n"} {
 		if _, err := config.Load(config.Sources{File: file(t, harmless)}); err != nil {
 			t.Errorf("%q: %v", harmless, err)
+		}
+	}
+}
+
+func TestMail(t *testing.T) {
+	secret := file(t, "smtps://cardea:canary-word@mail.example.com\n")
+	good := []string{"CARDEA_MAIL_SMTP_FILE=" + secret, "CARDEA_MAIL_FROM=auth@example.com"}
+	got, err := config.Load(config.Sources{Environ: good})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "smtps://cardea:canary-word@mail.example.com"; got.Mail.SMTP != want || !got.Mail.On() {
+		t.Errorf("mail.smtp is %q", got.Mail.SMTP)
+	}
+	for _, s := range got.Settings() {
+		if strings.Contains(s.Value, "canary-word") {
+			t.Errorf("%s shows the password: %s", s.Key, s.Value)
+		}
+	}
+	for want, environ := range map[string][]string{
+		"mail.from is missing":                         good[:1],
+		"mail.smtp and mail.smtp_file are both set":    append(good[:2:2], "CARDEA_MAIL_SMTP=smtps://mail.example.com"),
+		"mail.smtp_file: the file cannot be read":      {"CARDEA_MAIL_SMTP_FILE=/none", good[1]},
+		"mail.smtp: it must begin with smtps:// or sm": {"CARDEA_MAIL_SMTP=mail.example.com", good[1]},
+	} {
+		_, err := config.Load(config.Sources{Environ: environ})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary-word") {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

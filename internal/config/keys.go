@@ -114,6 +114,14 @@ var fields = []field{
 	{Key{"login.max_ttl", "168h", "time after which a browser session ends, even if it is used"},
 		func(c *Config) any { return &c.Login.MaxTTL }, nil},
 
+	{Key{"mail.smtp", "", "mail server, like `smtps://USER:PASSWORD@mail.example.com`; `smtp://` switches to TLS by " +
+		"STARTTLS and sends nothing without it, unless the host is loopback; without a mail server, links are printed by commands"},
+		func(c *Config) any { return &c.Mail.SMTP }, maskPassword},
+	{Key{"mail.smtp_file", "", "file that contains the URL of the mail server"},
+		func(c *Config) any { return &c.MailFile }, nil},
+	{Key{"mail.from", "", "sender of the mails, like `Example <auth@example.com>`"},
+		func(c *Config) any { return &c.Mail.From }, nil},
+
 	{Key{"admin.enabled", "true",
 		"`false` turns the administration over HTTP off: all its addresses answer 404; commands still work"},
 		func(c *Config) any { return &c.Admin.Enabled }, nil},
@@ -142,6 +150,15 @@ var fields = []field{
 		"it expires, so that it is used only once; those of clients that nobody has used yet count as refused " +
 		"requests do, by address and together"},
 		func(c *Config) any { return &c.Limits.Assertions }, nil},
+	{Key{"limits.mails", "5/1h", "mails of one kind to one address; a device on which its owner has signed in before counts " +
+		"separately"},
+		func(c *Config) any { return &c.Limits.Mails }, nil},
+	{Key{"limits.mail_requests", "30/1h",
+		"mails that one network address asks for: to sign in, or for a new password"},
+		func(c *Config) any { return &c.Limits.MailRequests }, nil},
+	{Key{"limits.all_mail_requests", "1200/1h", "mails that are asked for from all addresses together; another tenth is " +
+		"reserved for networks that asked for few"},
+		func(c *Config) any { return &c.Limits.AllMailRequests }, nil},
 	{Key{"limits.account_failures", "5",
 		"failed sign-ins of one account without a delay; each further one doubles the delay"},
 		func(c *Config) any { return &c.Limits.AccountFailures }, nil},

@@ -57,6 +57,15 @@ func Load(s Sources) (*Loaded, error) {
 	if l.Database == "" {
 		l.Database = "sqlite:" + filepath.Join(l.DataDir, "cardea.db")
 	}
+	if l.MailFile != "" {
+		if l.Mail.SMTP != "" {
+			return nil, errors.New("mail.smtp and mail.smtp_file are both set; keep one")
+		}
+		var err error
+		if l.Mail.SMTP, err = readSecret(l.MailFile); err != nil {
+			return nil, fmt.Errorf("mail.smtp_file: %w", err)
+		}
+	}
 	if l.Login.External.URL != "" && l.from["login.methods"] == "default" {
 		l.Login.Methods = nil
 	}
@@ -131,6 +140,8 @@ func (l *Loaded) warnOfReaders(path string) error {
 		secret = "master_key"
 	case l.secretInFile:
 		secret = "a client_secret"
+	case l.from["mail.smtp"] == "file" && HoldsPassword(l.Mail.SMTP):
+		secret = "the mail server's password"
 	case l.from["database"] == "file" && HoldsPassword(l.Database):
 		secret = "the database's password"
 	}

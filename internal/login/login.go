@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/upstream"
@@ -37,6 +39,10 @@ type Endpoint struct {
 	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
 	// limit.
 	Accounts, Addresses *limit.Backoff
+	// Mail sends letters; nil: there is no mail. MayAsk takes one letter from the budget of those that strangers ask for,
+	// or says how long to wait (strangers.Shares.Admit).
+	Mail   *mail.Mailer
+	MayAsk func(*http.Request) (ok bool, retryAfter time.Duration)
 	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
 	// (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error

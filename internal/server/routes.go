@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -97,13 +96,14 @@ func newLimits(c config.Config, now func() time.Time) limits {
 			senders, now),
 		updates: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders,
 			now),
-		fetches:    strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
-		people:     limit.New(c.Limits.Documents, senders, now),
-		keySets:    limit.New(assertion.KeySetRate, senders, now),
-		assertions: limit.New(c.Limits.Assertions, senders, now),
-		unused:     strangers.NewShares(strangers.Address, c.Limits.Failures, c.Limits.AllFailures, senders, now),
-		accounts:   limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
-		addresses:  limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
+		fetches:      strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
+		people:       limit.New(c.Limits.Documents, senders, now),
+		assertions:   limit.New(c.Limits.Assertions, senders, now),
+		unused:       strangers.NewShares(strangers.Address, c.Limits.Failures, c.Limits.AllFailures, senders, now),
+		mails:        limit.New(c.Limits.Mails, senders, now),
+		mailRequests: strangers.NewShares(strangers.Address, c.Limits.MailRequests, c.Limits.AllMailRequests, senders, now),
+		accounts:     limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
+		addresses:    limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
 }
 

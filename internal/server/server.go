@@ -18,7 +18,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/account"
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/assertion"
 	"github.com/cardea-auth/cardea/internal/authorize"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -29,6 +28,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/login"
+	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -56,6 +56,7 @@ type Server struct {
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
 	console       *console.Endpoint  // likewise
 	pages         *web.Pages
+	mail          *mail.Mailer // nil: there is no mail
 }
 
 // New puts a server together on a migrated database. It proves the master key
@@ -89,7 +90,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.documents = directory.Documents
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer,
-		Keys: assertion.NewKeySets(fetcher, db.Now, limits.keySets), Fetches: fetches, Assertions: limits.assertions,
+		Keys: client.NewKeySets(fetcher, db.Now, c.Limits.Enabled), Fetches: fetches, Assertions: limits.assertions,
 		Unused: limits.unused}
 	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https",
 		CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
@@ -102,6 +103,13 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor, Name: issuer.Host, Master: master, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
+	}
+	if c.Mail.On() {
+		s.mail, err = mail.New(mail.Options{Config: c.Mail, Site: issuer.Host, Allow: limits.mails.Allow, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		s.login.Mail, s.login.MayAsk = s.mail, limits.mailRequests.Admit
 	}
 	s.account = &account.Endpoint{
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
@@ -203,9 +211,9 @@ func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
 // limits are the bounds on what one sender may ask for. All are nil when
 // limits.enabled is false.
 type limits struct {
-	registrations, updates, fetches, recorded, unused *strangers.Shares
-	failures, people, keySets, assertions             *limit.Limiter
-	accounts, addresses                               *limit.Backoff
+	registrations, updates, fetches, recorded, unused, mailRequests *strangers.Shares
+	failures, people, assertions, mails                             *limit.Limiter
+	accounts, addresses                                             *limit.Backoff
 }
 
 // Listen listens on the configured address. From then on connections are accepted, and they are answered when Serve
@@ -285,6 +293,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer cancel()
 	err := hs.Shutdown(grace)
 	<-janitor
+	if s.mail != nil {
+		s.mail.Close(grace)
+	}
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("server: requests were still running after 30 seconds: %w", err)
 	}
