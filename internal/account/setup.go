@@ -78,8 +78,8 @@ func (e *Setup) Show(r *http.Request) (web.Answer, error) {
 
 var errSetupForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
 
-// Post answers POST /setup: it makes the first owner and signs that person in, as a sign-in with the password does. After
-// many failures, a network address has to wait.
+// Post answers POST /setup: it makes the first owner and signs that person in, as a sign-in with the password does.
+// After many failures, a network address has to wait.
 func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -126,7 +126,8 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
 }
 
-// try makes the first owner and returns where a sign-in of that person leads. A token that is not good counts as a guess.
+// try makes the first owner and returns where a sign-in of that person leads. A token that is not good counts as a
+// guess.
 func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.Answer, err error) {
 	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey(r))
 	if err != nil {

@@ -66,7 +66,7 @@ func (e *Endpoint) Routes() []web.Route {
 	routes := []web.Route{
 		{
 			Path: admin.APIPath + "/openapi.json", Caller: web.Anybody, Cache: "no-cache",
-			Methods: web.Methods{"GET": web.JSON(func(*http.Request) (json.RawMessage, error) {
+			Methods: web.Methods{"GET": web.Problems(func(*http.Request) (json.RawMessage, error) {
 				return document(), nil
 			})},
 		},

@@ -363,3 +363,30 @@ func TestEventFilters(t *testing.T) {
 		t.Errorf("refused: %v", got)
 	}
 }
+
+// Where there is no operation, the refusal is a problem too.
+func TestNoOperation(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"GET", "/admin/api/v1/things", http.StatusNotFound, ""},
+		{"GET", "/admin/api/v1", http.StatusNotFound, ""},
+		{"GET", "/admin/api", http.StatusNotFound, ""},
+		{"POST", "/admin/api/v1/clients/x/explode", http.StatusNotFound, ""},
+		{"GET", "/admin/mcp/more", http.StatusNotFound, ""},
+		{"PUT", "/admin/api/v1/clients", http.StatusMethodNotAllowed, "GET, HEAD, POST"},
+		{"POST", "/admin/api/v1/settings", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{"POST", "/admin/api/openapi.json", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{"GET", "/admin/mcp", http.StatusMethodNotAllowed, "POST"},
+	} {
+		reply := ops.Get(tt.path, servertest.Method(tt.method), servertest.Bearer(ops.token))
+		if reply.Status != tt.status || reply.Header.Get("Content-Type") != "application/problem+json" ||
+			reply.Text("detail") == "" || reply.Header.Get("Allow") != tt.allow {
+			t.Errorf("%s %s: %d %v %s", tt.method, tt.path, reply.Status, reply.Header, reply.Body)
+		}
+	}
+}

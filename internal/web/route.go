@@ -79,11 +79,13 @@ func (rt Route) FromAnySite() bool {
 	return true
 }
 
-// handler returns the handler of the route with its policy applied.
-func (rt Route) handler() http.Handler {
-	var answers http.Handler = rt.Methods
+// handler returns the handler of the route with its policy applied. fail refuses other methods than those of the route.
+func (rt Route) handler(fail failure) http.Handler {
+	var answers http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rt.Methods.serve(w, r, fail)
+	})
 	if rt.CORS {
-		answers = CORS(rt.Methods)
+		answers = cors(rt.Methods.Names(), answers)
 	}
 	if rt.Cache == "" {
 		return answers
@@ -107,6 +109,7 @@ type Router struct {
 	patterns []pattern
 	nothing  http.Handler // for people
 	unknown  http.Handler // for programs
+	problem  http.Handler // for programs of operators
 	document http.Handler // for programs that look for a well-known document
 }
 
@@ -119,18 +122,19 @@ type pattern struct {
 
 // NewRouter returns a router for routes on a server with these pages. It panics if two routes have the same path.
 func NewRouter(pages *Pages, routes ...Route) *Router {
-	unknown := notFound()
+	unknown := adapt(nowhere, failJSON)
 	rt := &Router{
 		base:     pages.Base,
 		paths:    map[string]http.Handler{},
 		nothing:  pages.NotFound(),
 		unknown:  unknown,
+		problem:  adapt(nowhere, failProblem),
 		document: cors([]string{http.MethodGet, http.MethodHead}, unknown),
 	}
 	taken := map[string]bool{}
 	for _, route := range routes {
-		answers := route.handler()
 		for _, path := range route.Paths(pages.Base) {
+			answers := route.handler(rt.failure(path))
 			if taken[path] {
 				panic("web: two routes have the path " + path)
 			}
@@ -165,12 +169,26 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.Contains(path+"/", "/.well-known/"):
 		rt.document.ServeHTTP(w, r)
-	case strings.HasPrefix(path+"/", rt.base+"/oauth2/"), strings.HasPrefix(path+"/", rt.base+"/admin/api/"),
-		strings.HasPrefix(path+"/", rt.base+"/admin/mcp/"):
+	case rt.forOperators(path):
+		rt.problem.ServeHTTP(w, r)
+	case strings.HasPrefix(path+"/", rt.base+"/oauth2/"):
 		rt.unknown.ServeHTTP(w, r)
 	default:
 		rt.nothing.ServeHTTP(w, r)
 	}
+}
+
+// forOperators reports whether a path is for the programs of operators, whose refusals are problems (RFC 9457).
+func (rt *Router) forOperators(path string) bool {
+	return strings.HasPrefix(path+"/", rt.base+"/admin/api/") || strings.HasPrefix(path+"/", rt.base+"/admin/mcp/")
+}
+
+// failure returns what writes a refusal of the router at a path.
+func (rt *Router) failure(path string) failure {
+	if rt.forOperators(path) {
+		return failProblem
+	}
+	return failJSON
 }
 
 // match returns the handler of the first pattern that matches the path and sets the path values of r. It returns nil if
@@ -239,8 +257,8 @@ func withPath(r *http.Request, path string) *http.Request {
 // (RFC 9110 §9.3.2). Other methods are refused with 405.
 type Methods map[string]http.Handler
 
-// ServeHTTP passes the request to the handler of its method.
-func (m Methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// serve passes the request to the handler of its method. fail writes the refusal of another method.
+func (m Methods) serve(w http.ResponseWriter, r *http.Request, fail failure) {
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet
@@ -252,7 +270,7 @@ func (m Methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	allowed := strings.Join(m.Names(), ", ")
 	w.Header().Set("Allow", allowed)
 	const answers = "this address supports only %s"
-	failJSON(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, answers, allowed))
+	fail(w, r, oauth.RefuseStatus(http.StatusMethodNotAllowed, oauth.InvalidRequest, answers, allowed))
 }
 
 // Names returns the supported methods, sorted. They include HEAD if they include GET.
@@ -268,10 +286,8 @@ func (m Methods) Names() []string {
 // errNothing refuses a request for an unknown path.
 var errNothing = oauth.RefuseStatus(http.StatusNotFound, "not_found", "there is nothing at this address")
 
-// notFound responds to every request with 404.
-func notFound() http.Handler {
-	return JSON(func(*http.Request) (Reply, error) { return Reply{}, errNothing })
-}
+// nowhere refuses every request.
+func nowhere(*http.Request) (Reply, error) { return Reply{}, errNothing }
 
 // Header values that many responses share. They must not be modified in place.
 var (
@@ -283,11 +299,10 @@ var (
 	noCache   = []string{"no-cache"}
 )
 
-// CORS allows scripts of every origin to call a path without credentials. This is safe because the response depends
+// cors allows scripts of every origin to call a path without credentials. This is safe because the response depends
 // only on the request, never on the browser's user. Errors have the headers too. Preflights are answered with 204,
-// without authentication (Fetch §3.2). Paths without this wrapper send no CORS headers.
-func CORS(m Methods) http.Handler { return cors(m.Names(), m) }
-
+// without authentication (Fetch §3.2). names are the methods of the path. Paths without this wrapper send no CORS
+// headers.
 func cors(names []string, next http.Handler) http.Handler {
 	methods := strings.Join(names, ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -12,7 +12,8 @@ import (
 )
 
 func TestMethods(t *testing.T) {
-	h := web.Methods{http.MethodGet: jsonOf("got", nil), http.MethodPost: jsonOf("posted", nil)}
+	h := web.NewRouter(pages, web.Route{Path: "/",
+		Methods: web.Methods{http.MethodGet: jsonOf("got", nil), http.MethodPost: jsonOf("posted", nil)}})
 	for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "get"} {
 		t.Run("AZ-54 "+method, func(t *testing.T) {
 			w, _ := send(h, httptest.NewRequest(method, "/", nil))
@@ -30,7 +31,7 @@ func TestMethods(t *testing.T) {
 		})
 	}
 	t.Run("HEAD without GET", func(t *testing.T) {
-		post := web.Methods{http.MethodPost: jsonOf("posted", nil)}
+		post := web.NewRouter(pages, web.Route{Path: "/", Methods: web.Methods{http.MethodPost: jsonOf("posted", nil)}})
 		w, _ := send(post, httptest.NewRequest(http.MethodHead, "/", nil))
 		if w.Code != http.StatusMethodNotAllowed || w.Result().Header.Get("Allow") != "POST" {
 			t.Errorf("%d, Allow %q", w.Code, w.Result().Header.Get("Allow"))
@@ -208,7 +209,8 @@ func TestNotFound(t *testing.T) {
 }
 
 func TestCORS(t *testing.T) {
-	refused := web.CORS(web.Methods{http.MethodPost: jsonOf(nil, oauth.RefuseClient(true, "wrong"))})
+	refused := web.NewRouter(pages, web.Route{Path: "/", CORS: true,
+		Methods: web.Methods{http.MethodPost: jsonOf(nil, oauth.RefuseClient(true, "wrong"))}})
 	request := func(method, origin string) *http.Request {
 		r := httptest.NewRequest(method, "/", nil)
 		r.Header.Set("Origin", origin)

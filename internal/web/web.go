@@ -38,9 +38,11 @@ func JSON[T any](handle func(*http.Request) (T, error)) http.Handler {
 	return adapt(handle, failJSON)
 }
 
+// failure writes an error.
+type failure func(http.ResponseWriter, *http.Request, error)
+
 // adapt adapts handle; fail writes its errors.
-func adapt[T any](handle func(*http.Request) (T, error),
-	fail func(http.ResponseWriter, *http.Request, error)) http.Handler {
+func adapt[T any](handle func(*http.Request) (T, error), fail failure) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, err := call(r, handle)
 		if err != nil {
