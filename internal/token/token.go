@@ -32,7 +32,7 @@ type Endpoint struct {
 	SigningAlg string // of resources that name none
 	// StillKnown asks the identity providers about a person whose agent refreshes. It returns what repeats their
 	// answer in the transaction that decides: nil if the agent may go on, and otherwise a refusal, ErrPersonGone if
-	// the grant ends.
+	// the grant ends. It is nil if no provider is to be asked.
 	StillKnown func(ctx context.Context, userID string) (confirm func(*store.Tx) error, err error)
 }
 
@@ -55,7 +55,8 @@ type Request struct {
 	Form      url.Values
 	Resources []*oauth.Resource // all that are registered
 
-	// confirm is what Endpoint.StillKnown returned for the person of a grant that is refreshed.
+	// confirm is what Endpoint.StillKnown returned for the person of a grant that is refreshed. It agrees if no
+	// provider was asked.
 	confirm func(*store.Tx) error
 }
 
@@ -104,7 +105,7 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 		}
 		return e.issue(r, granted)
 	}
-	if req.GrantType == oauth.RefreshToken {
+	if req.GrantType == oauth.RefreshToken && e.StillKnown != nil { // a read that others need not pay
 		if err := e.askProviders(r.Context(), req); err != nil {
 			return nil, err
 		}
@@ -166,7 +167,8 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.TokenRequest(c.ID, string(grantType)), err)
 	}
-	return &Request{Client: c, Method: method, GrantType: grantType, Form: form, Resources: resources}, nil
+	return &Request{Client: c, Method: method, GrantType: grantType, Form: form, Resources: resources,
+		confirm: func(*store.Tx) error { return nil }}, nil
 }
 
 // event returns the audit event of the answer to req; granted is nil for a refusal.

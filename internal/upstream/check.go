@@ -62,13 +62,15 @@ func (c *Checks) asks(i *identity.Identity) *Provider {
 	return c.Providers[at]
 }
 
+// Needed reports whether a provider is to be asked about anybody.
+func (c *Checks) Needed() bool {
+	return slices.ContainsFunc(c.Providers, func(p *Provider) bool { return p.CheckAtRefresh })
+}
+
 // Ask asks the providers about a user. It takes at most 10 seconds and must not be called in a transaction. Questions
 // about one identity are asked one at a time, and those who wait for the same one share its answer, because a refresh
 // token may be good for one use.
 func (c *Checks) Ask(ctx context.Context, userID string) (Verdicts, error) {
-	if !slices.ContainsFunc(c.Providers, func(p *Provider) bool { return p.CheckAtRefresh }) {
-		return nil, nil
-	}
 	var identities []*identity.Identity
 	err := c.DB.View(ctx, func(tx *store.Tx) (err error) {
 		identities, err = tx.Identities(userID)
@@ -86,9 +88,6 @@ func (c *Checks) Ask(ctx context.Context, userID string) (Verdicts, error) {
 // Confirm returns nil if an agent of the user may go on: each provider that is to be asked knows the person, or has
 // been silent for no longer than its OfflineGrace. Otherwise it returns ErrUnknown or ErrSilent.
 func (c *Checks) Confirm(tx *store.Tx, userID string, verdicts Verdicts) error {
-	if !slices.ContainsFunc(c.Providers, func(p *Provider) bool { return p.CheckAtRefresh }) {
-		return nil
-	}
 	identities, err := tx.Identities(userID)
 	if err != nil {
 		return err
