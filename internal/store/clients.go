@@ -52,7 +52,7 @@ func (tx *Tx) renameClient(before, c *oauth.Client) error {
 	if before.Name == c.Name {
 		return nil
 	}
-	return clientNames.replace(tx, named{before.ID, string(before.Origin), []string{c.Name, before.ID}})
+	return clientNames.replace(tx, namesOfClient(&oauth.Client{ID: before.ID, Origin: before.Origin, Metadata: c.Metadata}))
 }
 
 // Client returns the client with the given id, or ErrNotFound.
@@ -99,7 +99,7 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
-// clientsBeginning is Clients with page.Begins. Only clients that operators made are looked at for a resource, as
+// clientsBeginning is Clients with page.Begins, which may also be the whole id of a client. Only clients that operators made are looked at for a resource, as
 // Clients does, and so a page for one may be short.
 func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
 	if filter.Resource != "" {
@@ -107,6 +107,13 @@ func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth
 			return nil, "", nil
 		}
 		filter.Origin = oauth.ByOperator
+	}
+	switch c, err := tx.Client(page.Begins); { // its id may not be among the names
+	case err == nil && (filter.Origin == "" || filter.Origin == c.Origin) &&
+		(filter.Resource == "" || slices.Contains(c.Resources, filter.Resource)):
+		return []*oauth.Client{c}, "", nil
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return nil, "", err
 	}
 	clients, next, err = begun(tx, clientNames, string(filter.Origin), page, clientColumns, scanClient,
 		func(c *oauth.Client) string { return c.ID })

@@ -203,8 +203,14 @@ func filler[T any](n names, list func(*Tx, Page) ([]T, string, error),
 	}
 }
 
+// namesOfClient leaves out the id of a client that registered itself, because each registration would pay for it. It is
+// found by the whole of its id.
 func namesOfClient(c *oauth.Client) named {
-	return named{c.ID, string(c.Origin), []string{c.Name, c.ID}}
+	names := []string{c.Name}
+	if c.Origin != oauth.ByRegistration {
+		names = append(names, c.ID)
+	}
+	return named{c.ID, string(c.Origin), names}
 }
 
 // namesOfUser has the e-mail address also in the form that sign-ins compare, whose domain may be another text.
