@@ -46,7 +46,7 @@ func (e *Endpoint) UseProviders(ctx context.Context, configs []upstream.Config, 
 		if err != nil {
 			return err
 		}
-		e.providers = append(e.providers, upstream.New(c, issuer))
+		e.providers = append(e.providers, upstream.New(c, issuer, e.DB.Now))
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func (c *Checks) ask(ctx context.Context, p *Provider, id string) (Verdict, erro
 		if err != nil {
 			return Silent, err
 		}
-		verdict, now := p.about(ctx, i, old)
+		verdict, now := p.about(ctx, c.DB.Now(), i, old)
 		if verdict == Unknown {
 			after, err := c.read(ctx, id)
 			if err == nil && after.Credential != i.Credential {
@@ -181,7 +181,8 @@ func (c *Checks) read(ctx context.Context, id string) (i *identity.Identity, err
 }
 
 // about asks the provider about the person of i, with the credential c. It returns the credential for the next time.
-func (p *Provider) about(ctx context.Context, i *identity.Identity, c credential) (Verdict, credential) {
+func (p *Provider) about(ctx context.Context, now time.Time, i *identity.Identity,
+	c credential) (Verdict, credential) {
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.client), patience)
 	defer cancel()
 	if p.Preset == "github" && c.Refresh == "" {
@@ -208,7 +209,7 @@ func (p *Provider) about(ctx context.Context, i *identity.Identity, c credential
 	if c.Refresh != "" {
 		return p.refreshed(ctx, config, m, i, c)
 	}
-	if c.Access == "" || !c.Until.IsZero() && time.Now().After(c.Until) || m.UserInfo == "" {
+	if c.Access == "" || !c.Until.IsZero() && now.After(c.Until) || m.UserInfo == "" {
 		return Silent, c // what it knows the person by has ended, and says nothing about the person
 	}
 	return p.told(ctx, m.UserInfo, i, c), c

@@ -59,17 +59,17 @@ func (c Config) tokenIssuer() string {
 // discover returns the provider's metadata, which it reads once an hour. Those who wait for the same attempt share its
 // failure.
 func (p *Provider) discover(ctx context.Context) (*metadata, error) {
-	asked := time.Now()
+	asked := p.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.found != nil && time.Since(p.found.readAt) < keepMetadata:
+	case p.found != nil && asked.Sub(p.found.readAt) < keepMetadata:
 		return p.found, nil
 	case p.failure != nil && p.failedAt.After(asked):
 		return nil, p.failure
 	}
 	p.found, p.failure = p.read(ctx)
-	p.failedAt = time.Now()
+	p.failedAt = p.now()
 	return p.found, p.failure
 }
 
@@ -77,7 +77,7 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 func (p *Provider) read(ctx context.Context) (*metadata, error) {
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(context.WithoutCancel(ctx), p.client), patience)
 	defer cancel()
-	m := &metadata{issuer: p.tokenIssuer(), readAt: time.Now()}
+	m := &metadata{issuer: p.tokenIssuer(), readAt: p.now()}
 	if m.issuer != p.Issuer {
 		ctx = oidc.InsecureIssuerURLContext(ctx, m.issuer) // compared with what each ID token says (issuedBy)
 	}

@@ -25,6 +25,7 @@ type Provider struct {
 	RedirectURI string
 
 	client *http.Client
+	now    func() time.Time
 
 	mu       sync.Mutex // held while the metadata is read
 	found    *metadata
@@ -33,8 +34,9 @@ type Provider struct {
 }
 
 // New returns the provider that c describes, for the server with the given issuer. It does not connect to the provider.
-func New(c Config, issuer string) *Provider {
-	return &Provider{Config: c, RedirectURI: issuer + "/login/" + c.ID + "/callback", client: newClient()}
+func New(c Config, issuer string, now func() time.Time) *Provider {
+	return &Provider{Config: c, RedirectURI: issuer + "/login/" + c.ID + "/callback", client: newClient(),
+		now: now}
 }
 
 // Person is who the provider says has signed in.
@@ -117,8 +119,9 @@ func (e *Error) Sentence() string {
 		return e.Provider.Label() + " does not accept this server. Ask its administrator, who finds the reason in the audit log."
 	case Declined:
 		return "You did not sign in with " + e.Provider.Label() + ". Try again, or sign in another way."
+	default:
+		return "The answer of " + e.Provider.Label() + " was not valid, so you are not signed in. Try again."
 	}
-	return "The answer of " + e.Provider.Label() + " was not valid, so you are not signed in. Try again."
 }
 
 func (p *Provider) fail(kind Kind, format string, a ...any) error {
