@@ -236,6 +236,9 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 	if r.Method == http.MethodPost && back != "/account/delete" {
 		posted := back
 		back = "/account"
+		if strings.HasPrefix(posted, factorPath) {
+			back = factorPath
+		}
 		for _, m := range menu {
 			if strings.HasPrefix(posted, m.Path+"/") {
 				back = m.Path

@@ -10,29 +10,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
-	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
-
-// FactorPath is the page on which a signed-in person sets a second factor up, and takes it away.
-const FactorPath = "/account/second-factor"
-
-// factorRoutes returns the routes of the second factor: the step of a sign-in, and the page of a signed-in person.
-func (e *Endpoint) factorRoutes() []web.Route {
-	return []web.Route{
-		{
-			Path:    "/login/second",
-			Methods: web.Methods{"GET": e.Pages.HTML(e.Second), "POST": e.Pages.HTML(e.PostSecond)}, Caller: web.People,
-		},
-		{
-			Path:    FactorPath,
-			Methods: web.Methods{"GET": e.Pages.Reading(e.Factor), "POST": e.Pages.HTML(e.SetUpFactor)}, Caller: web.Members,
-		},
-		{Path: FactorPath + "/codes", Methods: web.Methods{"POST": e.Pages.HTML(e.RenewCodes)}, Caller: web.Members},
-		{Path: FactorPath + "/remove", Methods: web.Methods{"POST": e.Pages.HTML(e.RemoveFactor)}, Caller: web.Members},
-	}
-}
 
 // HasSecondFactor reports whether an account has an authenticator app.
 func (e *Endpoint) HasSecondFactor(ctx context.Context, userID string) (bool, error) {
@@ -46,167 +26,80 @@ func (e *Endpoint) HasSecondFactor(ctx context.Context, userID string) (bool, er
 	return err == nil, err
 }
 
-// owner returns the person who is signed in and may change how they sign in: they signed in a short time ago, and with
-// the second factor if they have one. Otherwise it returns the answer that leads there.
-func (e *Endpoint) owner(r *http.Request) (v interaction.Visitor, app *identity.TOTP, elsewhere web.Answer, err error) {
-	if v, err = e.Desk.Visitor(r); err != nil {
-		return v, nil, nil, err
-	}
-	to := destination{back: FactorPath}
-	if !v.SignedIn() || !e.Desk.Recent(v) {
-		return v, nil, web.SeeOther("/login?" + to.values(url.Values{}).Encode()), nil
-	}
+// Factor returns the authenticator app of the person of v, or nil if there is none. If the session of v began without it,
+// Factor returns instead where the person types a code first; it leads back to the page at the path back.
+func (e *Endpoint) Factor(r *http.Request, v interaction.Visitor, back string) (app *identity.TOTP, elsewhere web.Answer, err error) {
 	err = e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		app, err = tx.TOTP(v.Person.ID)
 		return err
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return v, nil, nil, nil
+		return nil, nil, nil
 	case err != nil:
-		return v, nil, nil, err
+		return nil, nil, err
 	case !v.Session.TwoFactors():
-		elsewhere, err = e.ask(e.halfOf(r, v.Person, v.Session.AMR, false), to)
-		return v, nil, elsewhere, err
+		elsewhere, err = e.ask(e.halfOf(r, v.Person, v.Session.AMR, false), destination{back: back})
+		return nil, elsewhere, err
 	}
-	return v, app, nil, nil
+	return app, nil, nil
 }
 
-// Factor answers GET /account/second-factor: what the person needs to set up an authenticator app, or what can be done with
-// the one they have.
-func (e *Endpoint) Factor(r *http.Request) (web.Answer, error) {
-	v, app, elsewhere, err := e.owner(r)
-	if err != nil || elsewhere != nil {
-		return elsewhere, err
-	}
-	return e.showFactor(r, v, app, "", "")
-}
-
-// showFactor returns the page. sealed is the secret that the person was offered before, or "".
-func (e *Endpoint) showFactor(r *http.Request, v interaction.Visitor, app *identity.TOTP, sealed, failure string) (web.Answer, error) {
-	page := Factor{Email: v.Person.Email, Error: failure, CSRF: e.Pages.Token(v.Browser, e.factorPurpose(v)...)}
-	if app == nil {
-		if err := e.offerTOTP(&page.SetUp, v.Person, sealed); err != nil {
-			return nil, err
-		}
-		return web.WithCookie(page, v.Browser.Cookie()), nil
-	}
-	page.Since = app.CreatedAt
-	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		page.Left, err = tx.RecoveryCodes(v.Person.ID)
-		return err
-	})
-	return web.WithCookie(page, v.Browser.Cookie()), err
-}
-
-func (e *Endpoint) factorPurpose(v interaction.Visitor) []string {
-	return []string{"change the second factor", v.Session.Hash}
-}
-
-// changeFactor answers a form of the page with what change does in the transaction that confirms the session of the
-// person. If it refuses, the page is shown again with a sentence.
-func (e *Endpoint) changeFactor(r *http.Request, change func(url.Values, interaction.Visitor, *identity.TOTP) (web.Answer, error)) (web.Answer, error) {
-	form, err := web.Form(r)
-	if err != nil {
-		return nil, e.Refuse(r, audit.SecondFactor("set_up", ""), err)
-	}
-	v, app, elsewhere, err := e.owner(r)
-	if err != nil || elsewhere != nil {
-		return elsewhere, err
-	}
-	var answer web.Answer
-	if e.Pages.Check(v.Browser, form.Get("csrf"), e.factorPurpose(v)...) {
-		answer, err = change(form, v, app)
-	} else {
-		err = errForm
-	}
-	refusal, refused := oauth.AsRefusal(err)
-	switch {
-	case err == nil:
-		return answer, nil
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, interaction.ErrSignedOut):
-		return web.SeeOther(FactorPath), nil // signed out, or changed in another tab
-	case !refused:
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.SecondFactor("set_up", v.Person.ID), err); !errors.Is(err, refusal) {
-		return nil, err
-	}
-	sentence := whyCode(err)
-	if errors.Is(err, errForm) {
-		sentence = oldForm
-	}
-	shown, err := e.showFactor(r, v, app, form.Get("set_up"), sentence)
-	if err != nil {
-		return nil, err
-	}
-	return web.WithRefusal(shown, refusal), nil
-}
-
-// SetUpFactor answers POST /account/second-factor with the recovery codes of the authenticator app that it stores. The
-// session counts as one with two factors from then on.
-func (e *Endpoint) SetUpFactor(r *http.Request) (web.Answer, error) {
-	return e.changeFactor(r, func(form url.Values, v interaction.Visitor, app *identity.TOTP) (web.Answer, error) {
-		if app != nil {
-			return nil, errHasTOTP
-		}
-		var codes []string
-		answer, err := e.try(r, e.factorKey(r, v.Person), func() (web.Answer, error) {
-			spend, how, err := e.checkFactor(v.Person, nil, form, &codes)
-			if err != nil {
-				return nil, err
-			}
-			confirm := func(tx *store.Tx) error {
-				if err := e.Desk.Sessions.Confirm(tx, v); err != nil {
-					return err
-				}
-				return spend(tx)
-			}
-			return e.begin(r, destination{back: FactorPath}, Proof{Person: v.Person, AMR: withFactor(v.Session.AMR, how), Confirm: confirm})
-		})
+// SetUpFactor stores the authenticator app that form sets up for the person of v: set_up is SetUp.Sealed, and code its
+// first code. It returns the page with the recovery codes, which leads to the path next. The session counts as one with
+// two factors from then on. ExplainCode tells what SetUpFactor refuses. It returns store.ErrNotFound if the session of v
+// has ended.
+func (e *Endpoint) SetUpFactor(r *http.Request, v interaction.Visitor, form url.Values, next string) (web.Answer, error) {
+	var codes []string
+	answer, err := e.try(r, e.factorKey(r, v.Person), func() (web.Answer, error) {
+		spend, how, err := e.checkFactor(v.Person, nil, form, &codes)
 		if err != nil {
 			return nil, err
 		}
-		return web.WithCookiesOf(codesPage(codes, FactorPath), answer), nil
-	})
-}
-
-// RenewCodes answers POST /account/second-factor/codes with new recovery codes, which replace those that there are.
-func (e *Endpoint) RenewCodes(r *http.Request) (web.Answer, error) {
-	return e.changeFactor(r, func(_ url.Values, v interaction.Visitor, app *identity.TOTP) (web.Answer, error) {
-		if app == nil {
-			return web.SeeOther(FactorPath), nil
+		confirm := func(tx *store.Tx) error {
+			if err := e.Desk.Sessions.Confirm(tx, v); err != nil {
+				return err
+			}
+			return spend(tx)
 		}
-		codes, hashes := newRecoveryCodes()
-		err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-			if err := e.Desk.Sessions.Confirm(tx, v); err != nil {
-				return err
-			}
-			if _, err := tx.TOTP(v.Person.ID); err != nil { // it was removed meanwhile
-				return err
-			}
-			if err := tx.SetRecoveryCodes(v.Person.ID, hashes); err != nil {
-				return err
-			}
-			return tx.Conclude(audit.SecondFactor("new_codes", v.Person.ID), nil)
-		})
-		return codesPage(codes, FactorPath), err
+		return e.begin(r, destination{back: next}, Proof{Person: v.Person, AMR: withFactor(v.Session.AMR, how), Confirm: confirm})
 	})
+	if err != nil {
+		return nil, err
+	}
+	return web.WithCookiesOf(codesPage(codes, next), answer), nil
 }
 
-// RemoveFactor answers POST /account/second-factor/remove: it deletes the authenticator app and the recovery codes.
-func (e *Endpoint) RemoveFactor(r *http.Request) (web.Answer, error) {
-	return e.changeFactor(r, func(_ url.Values, v interaction.Visitor, _ *identity.TOTP) (web.Answer, error) {
-		err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
-			if err := e.Desk.Sessions.Confirm(tx, v); err != nil {
-				return err
-			}
-			if err := tx.DeleteSecondFactor(v.Person.ID); err != nil {
-				return err
-			}
-			return tx.Conclude(audit.SecondFactor("remove", v.Person.ID), nil)
-		})
-		return web.SeeOther(FactorPath), err
+// RenewCodes returns the page with new recovery codes of the person of v, which replace those that there are. It leads to
+// the path next. RenewCodes returns store.ErrNotFound if the session of v has ended or there is no second factor.
+func (e *Endpoint) RenewCodes(ctx context.Context, v interaction.Visitor, next string) (web.Answer, error) {
+	codes, hashes := newRecoveryCodes()
+	err := e.DB.Update(ctx, func(tx *store.Tx) error {
+		if err := e.Desk.Sessions.Confirm(tx, v); err != nil {
+			return err
+		}
+		if _, err := tx.TOTP(v.Person.ID); err != nil { // it was removed meanwhile
+			return err
+		}
+		if err := tx.SetRecoveryCodes(v.Person.ID, hashes); err != nil {
+			return err
+		}
+		return tx.Conclude(audit.SecondFactor("new_codes", v.Person.ID), nil)
+	})
+	return codesPage(codes, next), err
+}
+
+// RemoveFactor deletes the authenticator app and the recovery codes of the person of v. It returns store.ErrNotFound if the
+// session of v has ended or there is no second factor.
+func (e *Endpoint) RemoveFactor(ctx context.Context, v interaction.Visitor) error {
+	return e.DB.Update(ctx, func(tx *store.Tx) error {
+		if err := e.Desk.Sessions.Confirm(tx, v); err != nil {
+			return err
+		}
+		if err := tx.DeleteSecondFactor(v.Person.ID); err != nil {
+			return err
+		}
+		return tx.Conclude(audit.SecondFactor("remove", v.Person.ID), nil)
 	})
 }
 

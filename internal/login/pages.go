@@ -4,7 +4,6 @@ import (
 	"embed"
 	"html/template"
 	"net/url"
-	"time"
 
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -109,20 +108,6 @@ type SetUp struct {
 	Secret string        // the same to type
 	Sealed string        // handed back as set_up
 }
-
-// Factor is the page on which a signed-in person changes their second factor. Its forms are posted to
-// /account/second-factor, with the input code, and below it.
-type Factor struct {
-	Email string
-	Error string    // a sentence on why the last form did nothing; "": none
-	SetUp SetUp     // the zero SetUp: there is an authenticator app
-	Since time.Time // since when
-	Left  int       // recovery codes that were not used
-	CSRF  string    // token of the forms, handed back as csrf
-}
-
-// Page returns the page, with status 200.
-func (v Factor) Page() web.Page { return templates.Page("factor.html", v) }
 
 // RecoveryCodes is the page that shows new recovery codes, once.
 type RecoveryCodes struct {

@@ -16,9 +16,13 @@ func (e *Endpoint) Routes() []web.Route {
 			Methods: web.Methods{"GET": e.Pages.HTML(e.ConfirmSignOut),
 				"POST": e.Pages.HTML(e.SignOut)}, Caller: web.People,
 		},
+		{
+			Path:    "/login/second",
+			Methods: web.Methods{"GET": e.Pages.HTML(e.Second), "POST": e.Pages.HTML(e.PostSecond)}, Caller: web.People,
+		},
 	}
 	for _, method := range e.methods() {
 		routes = append(routes, method.Routes()...)
 	}
-	return append(routes, e.factorRoutes()...)
+	return routes
 }

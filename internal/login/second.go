@@ -39,9 +39,10 @@ const (
 )
 
 var (
-	errCode    = oauth.Refuse(oauth.AccessDenied, "the code is wrong, was used before, or has expired")
-	errHalf    = oauth.Refuse(oauth.AccessDenied, "the sign-in took too long, or began in another browser")
-	errHasTOTP = oauth.Refuse(oauth.InvalidRequest, "the account has an authenticator app already")
+	errCode = oauth.Refuse(oauth.AccessDenied, "the code is wrong, was used before, or has expired")
+	errHalf = oauth.Refuse(oauth.AccessDenied, "the sign-in took too long, or began in another browser")
+	// ErrHasTOTP refuses a second authenticator app.
+	ErrHasTOTP = oauth.Refuse(oauth.InvalidRequest, "the account has an authenticator app already")
 )
 
 // demanded reports whether the request that a sign-in is for demands two factors.
@@ -182,16 +183,16 @@ func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, perso
 	page := Second{Email: person.Email, Error: failure, Half: values.Get("half"), Request: to.request, Return: to.back,
 		CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
 	if app == nil {
-		if err := e.offerTOTP(&page.SetUp, person, values.Get("set_up")); err != nil {
+		if err := e.OfferTOTP(&page.SetUp, person, values.Get("set_up")); err != nil {
 			return nil, err
 		}
 	}
 	return web.WithCookie(page, browser.Cookie()), nil
 }
 
-// offerTOTP fills in what a person needs to set an authenticator app up: with the secret that was sealed before, if it is
+// OfferTOTP fills in what a person needs to set an authenticator app up: with the secret that was sealed before, if it is
 // theirs, and otherwise with a new one.
-func (e *Endpoint) offerTOTP(offer *SetUp, person *identity.User, sealed string) error {
+func (e *Endpoint) OfferTOTP(offer *SetUp, person *identity.User, sealed string) error {
 	secret, ok := e.offered(person, sealed)
 	if !ok {
 		secret = credential.NewTOTPSecret()
@@ -266,7 +267,7 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 	case errors.Is(err, errHalf):
 		return e.beginAgain(r, form, err)
 	case err != nil:
-		return again(err, whyCode(err))
+		return again(err, ExplainCode(err))
 	case codes != nil:
 		return web.WithCookiesOf(codesPage(codes, e.after(to)), answer), nil
 	}
@@ -339,7 +340,7 @@ func (e *Endpoint) createTOTP(person *identity.User, sealed, code string, codes 
 	return func(tx *store.Tx) error {
 		err := tx.CreateTOTP(&identity.TOTP{UserID: person.ID, Sealed: kept, LastStep: step, CreatedAt: tx.Now()})
 		if errors.Is(err, store.ErrConflict) {
-			return errHasTOTP
+			return ErrHasTOTP
 		}
 		if err != nil {
 			return err
@@ -376,8 +377,8 @@ func plainCode(typed string) string {
 	return strings.ToLower(strings.NewReplacer(" ", "", "-", "", "\u00a0", "").Replace(typed))
 }
 
-// whyCode returns the sentence that tells a person why a code was not accepted.
-func whyCode(err error) string {
+// ExplainCode returns the sentence that tells a person why a code was not accepted.
+func ExplainCode(err error) string {
 	switch refusal, ok := oauth.AsRefusal(err); {
 	case ok && errors.Is(err, errCode):
 		return "That code did not work. Type the one that your app shows now; each works once. Check that the clock of your device is right."
