@@ -72,8 +72,7 @@ var floors = map[string]int{
 	"internal/dpop":  0,
 	"scope":          0,
 
-	"internal/completion": 0,
-	"internal/table":      0,
+	"internal/table": 0,
 }
 
 // support is what only tests import, by the highest floor it may import itself.
@@ -103,8 +102,7 @@ var alone = map[string][]string{
 	"internal/doctor":  {"guard", "scope"},
 	"internal/agent":   {},
 
-	"internal/completion": {},
-	"internal/table":      {},
+	"internal/table": {},
 }
 
 // nameless are names that say nothing about what is inside.
