@@ -106,6 +106,7 @@ type screen struct {
 	next     string // the cursor of the next page of a list, or ""
 	problem  string // a sentence on why what was asked for was not done; "": none
 	status   int    // 0: 200
+	leaves   bool   // a form leads to another site
 }
 
 // frame is what every template of the account sees as .View.
@@ -140,6 +141,9 @@ func (v *visit) answer(s screen) (web.Answer, error) {
 		f.Next = "?after=" + url.QueryEscape(s.next)
 	}
 	page := templates.Page(s.template, f)
+	if s.leaves {
+		page = page.AnswersClient()
+	}
 	if s.status != 0 {
 		page = page.WithStatus(s.status)
 	}
@@ -152,6 +156,8 @@ var deeds = map[string]string{
 	"disconnected-all": "All agents are disconnected. What they could do here has ended.",
 	"restored":         "Connected again, as it was.",
 	"session-ended":    "You are signed out there.",
+	"connected":        "Connected. You can sign in with it from now on.",
+	"connection-ended": "Disconnected. It does not sign you in any more, and you are signed out in all other browsers.",
 	"password":         "Your password is changed, and you are signed out in all other browsers.",
 }
 

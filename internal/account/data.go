@@ -37,11 +37,12 @@ const (
 // ownData is what is stored about a person, as they download it. A part that goes on in a later file names that in
 // Next.
 type ownData struct {
-	Account  *ownAccount  `json:"account,omitempty"`
-	Sessions []ownSession `json:"sessions,omitempty"`
-	Agents   []ownGrant   `json:"agents,omitempty"`
-	Activity []ownEvent   `json:"activity"`
-	Next     string       `json:"next,omitempty"` // the address of the next file
+	Account   *ownAccount   `json:"account,omitempty"`
+	Elsewhere []ownIdentity `json:"accounts_elsewhere,omitempty"`
+	Sessions  []ownSession  `json:"sessions,omitempty"`
+	Agents    []ownGrant    `json:"agents,omitempty"`
+	Activity  []ownEvent    `json:"activity"`
+	Next      string        `json:"next,omitempty"` // the address of the next file
 }
 
 type ownAccount struct {
@@ -51,6 +52,17 @@ type ownAccount struct {
 	Role      identity.Role `json:"role,omitempty"`
 	Groups    []string      `json:"groups"`
 	CreatedAt time.Time     `json:"created_at"`
+}
+
+// ownIdentity is an account at an identity provider with which the person signs in.
+type ownIdentity struct {
+	Provider  string    `json:"provider"`
+	Issuer    string    `json:"issuer"`
+	Subject   string    `json:"sub"`
+	Email     string    `json:"email,omitempty"`
+	Groups    []string  `json:"groups,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	UsedAt    time.Time `json:"last_used_at"`
 }
 
 type ownSession struct {
@@ -142,6 +154,14 @@ func (v *visit) exportAccount(tx *store.Tx, data *ownData) error {
 		return err
 	}
 	data.Account = &ownAccount{u.ID, u.Email, u.Name, u.Role, append([]string{}, groups[u.ID]...), u.CreatedAt}
+	identities, err := tx.Identities(u.ID)
+	if err != nil {
+		return err
+	}
+	for _, i := range identities {
+		data.Elsewhere = append(data.Elsewhere,
+			ownIdentity{i.Provider, i.Issuer, i.Subject, i.Email, i.Groups, i.CreatedAt, i.UsedAt})
+	}
 	sessions, _, err := tx.Sessions(store.SessionFilter{UserID: u.ID}, store.Page{Limit: exportGrants, Newest: true})
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ type section interface {
 
 // sections returns the sections, in the order in which the page shows them.
 func (e *Endpoint) sections() []section {
-	return []section{passwordSection{e}, secondFactorSection{e}}
+	return []section{passwordSection{e}, secondFactorSection{e}, connectionSection{e}}
 }
 
 // security answers GET /account/security: how the person signs in.
@@ -38,7 +38,7 @@ func (v *visit) securityPage(problem string, status int) (web.Answer, error) {
 		}
 	}
 	return v.answer(screen{template: "security.html", title: "How you sign in", here: "/account/security", body: parts,
-		problem: problem, status: status})
+		problem: problem, status: status, leaves: len(v.e.Login.Elsewhere()) > 0})
 }
 
 // part returns a section as its template shows view.

@@ -170,10 +170,10 @@ func OwnSession(id, userID string) Event {
 	return e
 }
 
-// Identity records a change to the accounts at identity providers with which a person signs in. verb is "connect" or
+// Identity records a person's change to their accounts at identity providers. verb is "connect" or
 // "disconnect".
 func Identity(verb, userID string) Event {
-	return Event{Action: "identity." + verb, UserID: userID}
+	return Event{Action: "identity." + verb, Actor: user(userID), UserID: userID}
 }
 
 // Setup records that a link for the setup of the installation was made ("link"), or that its first owner was

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -40,6 +41,11 @@ func (external) Name() string { return externalID }
 // Offer shows the link to the application.
 func (m external) Offer(page *SignIn) {
 	page.Ways = append(page.Ways, Way{m.host(), m.start(destination{page.Request, page.Return})})
+}
+
+// Opens reports whether the person has an account of the application.
+func (m external) Opens(tx *store.Tx, person *identity.User, without string) (bool, error) {
+	return hasIdentity(tx, person, m.Name(), without)
 }
 
 // host returns the host of the application's page, which people know.

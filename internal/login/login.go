@@ -49,6 +49,8 @@ type Endpoint struct {
 
 	// External is an application's own sign-in page.
 	External External
+	// Connected answers a person who comes back from Connect. err is what refused it, or nil.
+	Connected func(r *http.Request, v interaction.Visitor, err error) (web.Answer, error)
 
 	providers []*upstream.Provider // UseProviders sets them
 	vault     upstream.Vault       // seals what is kept of people there

@@ -22,6 +22,9 @@ type Method interface {
 	Offer(page *SignIn)
 	// Routes returns the routes by which the method begins and ends.
 	Routes() []web.Route
+	// Opens reports whether the person can sign in with the method. The identity with the id without does not count; ""
+	// excludes none.
+	Opens(tx *store.Tx, person *identity.User, without string) (bool, error)
 }
 
 // methods returns the methods that people may use, in the order in which the sign-in page shows them.

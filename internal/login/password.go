@@ -25,6 +25,11 @@ func (passwords) Offer(page *SignIn) { page.Password = true }
 // Routes returns none of its own, because the sign-in page is at the address of its form.
 func (passwords) Routes() []web.Route { return nil }
 
+// Opens reports whether the person has a password.
+func (passwords) Opens(_ *store.Tx, person *identity.User, _ string) (bool, error) {
+	return person.PasswordHash != "", nil
+}
+
 // Post answers POST /login. A sign-in begins a new session and ends the one that the browser had. After many failures,
 // attempts at the account or from the network address have to wait, before the password is checked. Attempts from a
 // browser that signed in to the account before are counted separately, so that a stranger cannot lock the owner out.

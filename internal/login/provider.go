@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -88,6 +90,19 @@ func (m provider) Offer(page *SignIn) {
 	page.Routed = page.Routed || len(m.at.Domains) > 0
 }
 
+// Opens reports whether the person has an account at the provider.
+func (m provider) Opens(tx *store.Tx, person *identity.User, without string) (bool, error) {
+	return hasIdentity(tx, person, m.Name(), without)
+}
+
+// hasIdentity reports whether the person has an identity at a provider besides the one with the id without.
+func hasIdentity(tx *store.Tx, person *identity.User, providerID, without string) (bool, error) {
+	all, err := tx.Identities(person.ID)
+	return slices.ContainsFunc(all, func(i *identity.Identity) bool {
+		return i.Provider == providerID && i.ID != without
+	}), err
+}
+
 // Routes returns the routes by which a browser goes to the provider and comes back.
 func (m provider) Routes() []web.Route {
 	path := "/login/" + m.at.ID
@@ -151,8 +166,7 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 		return nil, err
 	}
 	to := destinationOf(query)
-	t := trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Nonce: rand.Text(), Verifier: oauth.NewSecret(""),
-		Back: to.back}
+	t := m.trip(v, to)
 	going := upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, LoginHint: query.Get("login_hint"),
 		Again: v.SignedIn()}
 	if to.request != "" {
@@ -172,10 +186,19 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 	if going.LoginHint = strings.TrimSpace(going.LoginHint); len(going.LoginHint) > maxEmail {
 		going.LoginHint = ""
 	}
-	return m.leave(r, v, t, to, going)
+	answer, err := m.leave(r, v, t, to, going)
+	if err != nil {
+		return m.refused(r, v, to, err)
+	}
+	return answer, nil
 }
 
-// leave sends the browser of v to the provider.
+// trip returns a new trip of the browser of v.
+func (m provider) trip(v interaction.Visitor, to destination) trip {
+	return trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Nonce: rand.Text(), Verifier: oauth.NewSecret(""), Back: to.back}
+}
+
+// leave sends the browser of v to the provider. It returns an upstream.Error if the provider does not answer.
 func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to destination,
 	going upstream.Trip) (web.Answer, error) {
 	plain, err := json.Marshal(t)
@@ -191,7 +214,7 @@ func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to desti
 	}
 	location, err := m.at.Start(r.Context(), going)
 	if err != nil {
-		return m.refused(r, v, to, err)
+		return nil, err
 	}
 	return web.WithCookie(web.SeeOther(location), v.Browser.Cookie()), nil
 }
@@ -250,6 +273,12 @@ func (m provider) Callback(r *http.Request) (web.Answer, error) {
 		return answer, err
 	}
 	who, err := m.at.Finish(r.Context(), query, t.Nonce, t.Verifier)
+	if t.Connect != "" {
+		if err == nil {
+			err = m.connect(r, v, t, state, who)
+		}
+		return m.Connected(r, v, m.refusal(err))
+	}
 	if err != nil {
 		return m.refused(r, v, to, err)
 	}
@@ -326,18 +355,25 @@ func (m provider) event(userID string) audit.Event {
 
 // refused records a refusal and returns the sign-in page with a sentence that says why, so that there is a way on.
 func (m provider) refused(r *http.Request, v interaction.Visitor, to destination, err error) (web.Answer, error) {
-	event, sentence := m.event(""), ""
+	event := m.event("")
 	var failed *upstream.Error
 	if errors.As(err, &failed) {
-		sentence = failed.Sentence()
-		code, status := oauth.AccessDenied, http.StatusForbidden
-		if failed.Kind == upstream.Unreachable {
-			code, status = oauth.TemporarilyUnavailable, http.StatusServiceUnavailable
-		}
-		err = oauth.RefuseStatus(status, code, "%s", strings.TrimSuffix(sentence, "."))
 		event = event.With("cause", failed.Cause())
 	}
-	return m.backToSignIn(r, v, to, event, err)
+	return m.backToSignIn(r, v, to, event, m.refusal(err))
+}
+
+// refusal returns the refusal that a failure of the provider is, and otherwise err.
+func (m provider) refusal(err error) error {
+	var failed *upstream.Error
+	if !errors.As(err, &failed) {
+		return err
+	}
+	code, status := oauth.AccessDenied, http.StatusForbidden
+	if failed.Kind == upstream.Unreachable {
+		code, status = oauth.TemporarilyUnavailable, http.StatusServiceUnavailable
+	}
+	return oauth.RefuseStatus(status, code, "%s", strings.TrimSuffix(failed.Sentence(), "."))
 }
 
 // backToSignIn records a refusal and returns the sign-in page, which says why it is shown again.

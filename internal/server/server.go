@@ -114,6 +114,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.account = &account.Endpoint{
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
+	s.login.Connected = s.account.Connected
 	s.login.External = login.External{URL: c.Login.External.URL, Issuer: c.Issuer, Authenticate: clients.Authenticate}
 	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
 		return nil, err

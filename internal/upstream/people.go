@@ -35,11 +35,10 @@ var ErrChanged = errors.New("upstream: the account has changed since it was look
 func (c Config) Find(tx *store.Tx, who *Person) (*Entry, error) {
 	e := &Entry{Person: who, config: c}
 	key := identity.EmailKey(who.Email)
-	if len(c.Domains) > 0 && (!who.Verified || !c.Serves(key)) {
-		return nil, oauth.Refuse(oauth.AccessDenied,
-			"only people with a verified e-mail address at %s can sign in with %s here", strings.Join(c.Domains, " or "), c.Label())
+	err := c.admit(who)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if e.known, err = tx.Identity(c.ID, who.Issuer, who.Subject); err == nil {
 		e.User, err = tx.User(e.known.UserID)
 	} else if errors.Is(err, store.ErrNotFound) {
@@ -62,6 +61,15 @@ func (c Config) Find(tx *store.Tx, who *Person) (*Entry, error) {
 	return e, nil
 }
 
+// admit refuses a person whose address is not of the domains of the provider.
+func (c Config) admit(who *Person) error {
+	if len(c.Domains) > 0 && (!who.Verified || !c.Serves(identity.EmailKey(who.Email))) {
+		return oauth.Refuse(oauth.AccessDenied,
+			"only people with a verified e-mail address at %s can sign in with %s here", strings.Join(c.Domains, " or "), c.Label())
+	}
+	return nil
+}
+
 var errDisabled = oauth.Refuse(oauth.AccessDenied, "your account here is disabled: ask the administrator of this server")
 
 // byAddress returns the account that a person may join by a verified address, or store.ErrNotFound. An account that is
@@ -78,12 +86,14 @@ func (c Config) byAddress(tx *store.Tx, who *Person, key string) (*identity.User
 	if err != nil {
 		return nil, err
 	}
-	ours := func(i *identity.Identity) bool { return i.Provider == c.ID }
-	if u.EmailVerifiedAt.IsZero() || slices.ContainsFunc(identities, ours) {
+	if u.EmailVerifiedAt.IsZero() || slices.ContainsFunc(identities, c.ours) {
 		return nil, store.ErrNotFound
 	}
 	return u, nil
 }
+
+// ours reports whether an identity is one of the provider.
+func (c Config) ours(i *identity.Identity) bool { return i.Provider == c.ID }
 
 // newUser returns an account for a person. It has the person's address only if that is verified and nobody else's,
 // because operators and rules find people by their address.
@@ -118,17 +128,20 @@ func oneLine(name string) string {
 }
 
 // Connect returns the entry that connects the account of a person at the provider with a user who is signed in. It
-// refuses one that is connected with another user.
+// refuses one that is connected with another user or that c does not let in, and a second one of the same user.
 func (c Config) Connect(tx *store.Tx, who *Person, userID string) (*Entry, error) {
 	e := &Entry{Person: who, config: c, connect: true}
-	var err error
+	err := c.admit(who)
+	if err != nil {
+		return nil, err
+	}
 	if e.User, err = tx.User(userID); err != nil {
 		return nil, err
 	}
 	e.known, err = tx.Identity(c.ID, who.Issuer, who.Subject)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return e, nil
+		return e, c.first(tx, userID)
 	case err != nil:
 		return nil, err
 	case e.known.UserID != userID:
@@ -137,10 +150,39 @@ func (c Config) Connect(tx *store.Tx, who *Person, userID string) (*Entry, error
 	return e, nil
 }
 
+// first refuses a user who is connected with an account at the provider, because each of the two would decide about the
+// same groups.
+func (c Config) first(tx *store.Tx, userID string) error {
+	identities, err := tx.Identities(userID)
+	if err == nil && slices.ContainsFunc(identities, c.ours) {
+		err = oauth.Refuse(oauth.InvalidRequest, "your account here is connected with another account of %s: disconnect that one first",
+			c.Label())
+	}
+	return err
+}
+
+// Disconnect deletes an identity, takes its user out of the groups that its provider put them into, and records it. It
+// returns store.ErrNotFound if the identity is gone.
+func Disconnect(tx *store.Tx, i *identity.Identity) error {
+	if err := tx.DeleteIdentity(i.ID, i.UserID); err != nil {
+		return err
+	}
+	e := &Entry{User: &identity.User{ID: i.UserID}, config: Config{ID: i.Provider}}
+	if err := e.join(tx, i.Groups, nil); err != nil {
+		return err
+	}
+	return e.record(tx, audit.Identity("disconnect", i.UserID))
+}
+
 // Enter writes the entry in tx: the account if it is new, its connection with the provider's account, and its groups.
 // It returns ErrChanged if Find would return another entry by now. Afterwards no other transaction can disable or
 // delete the account until tx ends.
 func (e *Entry) Enter(tx *store.Tx, vault Vault) error {
+	if e.connect { // so that the user does not connect two at once
+		if _, err := tx.LockUser(e.User.ID); err != nil {
+			return changed(err)
+		}
+	}
 	again, err := e.again(tx)
 	switch {
 	case err != nil:

@@ -1,0 +1,94 @@
+package login
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Elsewhere is where people have accounts with which they sign in here: a provider, or the application with its own
+// sign-in page.
+type Elsewhere struct {
+	ID, Name string
+	Connects bool // Connect connects an account there
+}
+
+// Elsewhere returns where people have accounts with which they sign in here, in the order of the sign-in page.
+func (e *Endpoint) Elsewhere() []Elsewhere {
+	var all []Elsewhere
+	for _, p := range e.providers {
+		all = append(all, Elsewhere{p.ID, p.Label(), true})
+	}
+	if e.External.URL != "" {
+		all = append(all, Elsewhere{externalID, external{e}.host(), false})
+	}
+	return all
+}
+
+// CanSignInWithout reports whether the person can still sign in if their identity with that id is gone.
+func (e *Endpoint) CanSignInWithout(tx *store.Tx, person *identity.User, identityID string) (bool, error) {
+	for _, m := range e.methods() {
+		if opens, err := m.Opens(tx, person, identityID); opens || err != nil {
+			return opens, err
+		}
+	}
+	return false, nil
+}
+
+// Connect sends the person of v, who is signed in, to a provider, in order to connect an account there with theirs here.
+// When they come back, e.Connected answers. Connect returns store.ErrNotFound if there is no provider with that id. It
+// refuses if the provider does not answer.
+func (e *Endpoint) Connect(r *http.Request, v interaction.Visitor, providerID string) (web.Answer, error) {
+	for _, p := range e.providers {
+		if p.ID != providerID {
+			continue
+		}
+		m := provider{e, p}
+		t := m.trip(v, destination{back: "/account/security"})
+		t.Connect = v.Person.ID
+		answer, err := m.leave(r, v, t, destination{back: t.Back}, upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, Again: true})
+		return answer, m.refusal(err)
+	}
+	return nil, store.ErrNotFound
+}
+
+// connect connects the account of who at the provider with the person who began the trip, and is still signed in. state is
+// the hash of the state, which is spent.
+func (m provider) connect(r *http.Request, v interaction.Visitor, t trip, state string, who *upstream.Person) error {
+	if v.PersonID() != t.Connect {
+		return errOtherPerson
+	}
+	var entry *upstream.Entry
+	err := m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+		entry, err = m.at.Connect(tx, who, t.Connect)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = m.DB.Update(r.Context(), func(tx *store.Tx) error {
+		if err := m.Desk.Sessions.Confirm(tx, v); err != nil {
+			return err
+		}
+		if err := entry.Enter(tx, m.vault); err != nil {
+			return err
+		}
+		return tx.SpendSignIn(state, t.Connect, t.BegunAt.Add(tripLifetime))
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound): // the session ended
+		return errOtherPerson
+	case errors.Is(err, upstream.ErrChanged), errors.Is(err, store.ErrConflict):
+		return errMoved
+	}
+	return err
+}
+
+var errOtherPerson = oauth.Refuse(oauth.AccessDenied, "you are not signed in any more as the person who began this: "+
+	"nothing was connected")
