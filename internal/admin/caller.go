@@ -59,9 +59,21 @@ const (
 	Providers Noun = "providers"
 	Events    Noun = "events"
 	Settings  Noun = "settings"
-	// InitialAccessTokens need the rights of Clients.
+	// InitialAccessTokens need the rights of Clients, and Invitations those of Users.
 	InitialAccessTokens Noun = "initial_access_tokens"
+	Invitations         Noun = "invitations"
 )
+
+// Held returns the noun by whose rights and scopes n is judged.
+func (n Noun) Held() Noun {
+	switch n {
+	case InitialAccessTokens:
+		return Clients
+	case Invitations:
+		return Users
+	}
+	return n
+}
 
 // Nouns are the nouns that have rights and scopes of their own.
 var Nouns = []Noun{Resources, Clients, Users, Groups, Grants, Sessions, Keys, Providers, Events, Settings}
@@ -122,9 +134,7 @@ func (c Caller) check(tx *store.Tx, noun Noun, to access) error {
 // may returns nil if c, which is what now returned, has the right. Otherwise it returns a refusal that says what is
 // missing. A person who acts through a client needs both the role and the scope.
 func (c Caller) may(noun Noun, to access) error {
-	if noun == InitialAccessTokens {
-		noun = Clients
-	}
+	noun = noun.Held()
 	switch {
 	case c.Actor.Type == audit.ByCommand:
 		return nil

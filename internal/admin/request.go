@@ -116,6 +116,9 @@ func ETag(view any) (tag string, ok bool) {
 	case InitialAccessToken:
 		v.Token = ""
 		view = v
+	case Invitation:
+		v.Link = ""
+		view = v
 	case Group, keys.Info, Event:
 	default:
 		return "", false

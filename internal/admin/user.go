@@ -65,10 +65,18 @@ type NewUser struct {
 	Groups   []string      `json:"groups"` // names of groups that it is put into
 }
 
+// checkEmail returns an Error unless email is an address.
+func checkEmail(email string) error {
+	if a, err := mail.ParseAddress(email); err != nil || a.Address != email || len(email) > maxEmail {
+		return invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
+	}
+	return nil
+}
+
 // account returns the account that n describes, with its password hashed.
 func (n NewUser) account(ctx context.Context) (*identity.User, error) {
-	if a, err := mail.ParseAddress(n.Email); err != nil || a.Address != n.Email || len(n.Email) > maxEmail {
-		return nil, invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
+	if err := checkEmail(n.Email); err != nil {
+		return nil, err
 	}
 	if err := checkName(n.Name); err != nil {
 		return nil, err

@@ -144,6 +144,21 @@ func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }
 
+// Invitation records an operator's change to the invitation of an address. verb is "resend" or "withdraw". userID is the
+// id of the account that it makes.
+func Invitation(verb, userID, email string) Event {
+	return Event{Action: "invitation." + verb, UserID: userID}.With("invited", email)
+}
+
+// Invite records that an operator invited the owner of an address to make the account userID.
+func Invite(userID, email string) Event { return User("invite", userID).With("invited", email) }
+
+// Acceptance records that a person made an account with an invitation, or that this was refused. userID is "" if the
+// invitation is not known.
+func Acceptance(userID string) Event {
+	return Event{Action: "invitation.accept", Actor: user(userID), UserID: userID}
+}
+
 // PasswordChange records that a person changed their password, which ended a number of sessions in other browsers.
 func PasswordChange(userID string, ended int) Event {
 	e := Event{Action: "user.change_password", Actor: user(userID), UserID: userID}

@@ -68,6 +68,9 @@ var stories = map[string][2]string{
 		"{person} may not disconnect clients[: {why}]"},
 	"grant.restore": {"{person} connected {client} again, as it was",
 		"{client} was not connected again[, because {why}]"},
+	"user.invite": {"{actor} invited[ {invited}] to make an account", "{actor} may not invite people[: {why}]"},
+	"invitation.accept": {"{person} accepted an invitation",
+		"An invitation[ of {person?}] was not accepted[ because {why}]"},
 	"user.change_password": {"{person} changed the password[; {sessions_ended} in other browsers ended]",
 		"Changing the password[ of {person?}] was refused[ because {why}]"},
 	"user.export": {"{person} downloaded what is stored about their account",
@@ -80,7 +83,8 @@ var things = map[string]string{
 	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {group}]",
 	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log",
 	"grant": "the access of {client}[ for {person?}]", "setting": "the settings",
-	"identity": "the sign-in[ with {provider}] of {person}",
+	"invitation": "the invitation[ of {invited}]",
+	"identity":   "the sign-in[ with {provider}] of {person}",
 }
 
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
@@ -97,6 +101,7 @@ var verbs = map[string][2]string{
 	"dismiss": {"dismissed the request of", "dismiss the request of"},
 	"add":     {"added[ {person?}] to", "add[ {person?}] to"},
 	"remove":  {"removed[ {person?}] from", "remove[ {person?}] from"},
+	"resend":  {"renewed the link of", "renew the link of"}, "withdraw": {"withdrew", "withdraw"},
 	"connect": {"connected", "connect"}, "disconnect": {"disconnected", "disconnect"},
 }
 

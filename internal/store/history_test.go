@@ -84,6 +84,9 @@ var pastOf = []string{
 		SELECT 'idn_' || i, 'corp', 'https://corp.example', 'sub ' || i, 'usr_' || i, '', '[]', '', $T, $T, $T FROM n`,
 	`INSERT INTO spent_sign_ins (hash, user_id, expires_at) SELECT 'sign-in ' || i, 'usr_' || i, $T + $S * i FROM n`,
 	`INSERT INTO external_logins (hash, request, application, answer, expires_at) SELECT 'login ' || i, '', '', '', $T + $S * i FROM n`,
+	`INSERT INTO invitations (user_id, email, email_key, role, hash, inviter_type, inviter_id, inviter_name, created_at, expires_at)
+		SELECT 'usr_new_' || i, i || '@example.org', i || '@example.org', '', 'invitation ' || i, 'user', 'usr_1', '', $T - i, $T + $S * i FROM n`,
+	`INSERT INTO invitation_groups (user_id, group_id) SELECT 'usr_new_' || i, 'grp_crowd' FROM n`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT client_id, 'usr_1' FROM waiting_clients`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT 'mcp_1', id FROM users WHERE id <> 'usr_1'`,
 	`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on)
@@ -227,6 +230,15 @@ func acts(now time.Time) []act {
 			return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_another", Hash: "iat another",
 				CreatedAt: now})
 		}, none},
+		{"Invite", func(tx *store.Tx) error {
+			return tx.Invite(&identity.Invitation{ID: "usr_invited", Email: "another@example.org", Hash: "another", CreatedAt: now, ExpiresAt: later})
+		}, none},
+		{"InviteInto", func(tx *store.Tx) error { return tx.InviteInto("grp_2", "usr_new_1") }, none},
+		{"Invitation", func(tx *store.Tx) error { return ok(tx.Invitation("2@example.org")) }, none},
+		{"InvitationByToken", func(tx *store.Tx) error { return ok(tx.InvitationByToken("invitation 2")) }, none},
+		{"Invitations", func(tx *store.Tx) error { return listed(tx.Invitations(few)) }, none},
+		{"SpendInvitation", func(tx *store.Tx) error { return tx.SpendInvitation("invitation 3") }, none},
+		{"DeleteInvitation", func(tx *store.Tx) error { return tx.DeleteInvitation("usr_new_4") }, none},
 		{"CreateKey", func(tx *store.Tx) error { return tx.CreateKey(store.Key{KID: "kid", CreatedAt: now, ActiveAt: now}) }, none},
 		{"CreateResource", func(tx *store.Tx) error { return tx.CreateResource(resource) }, none},
 		{"CreateSession", func(tx *store.Tx) error {

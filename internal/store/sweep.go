@@ -12,19 +12,21 @@ const (
 	keepUnredeemed = 30 * time.Minute    // grants whose code expired, until their request can no longer renew them
 	keepUnused     = 24 * time.Hour      // clients that registered and never completed a flow
 	keepWaiting    = 30 * 24 * time.Hour // entries of the inbox for which nobody asked again
+	keepInvited    = 30 * 24 * time.Hour // invitations that have expired, so that they can be sent again
 	sweepBatch     = 200                 // rows deleted in one transaction
 )
 
 // Swept is the number of rows that Sweep deleted.
 type Swept struct {
-	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers, SignIns int
+	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers, SignIns, Invitations int
 }
 
 // Sweep deletes what is no longer needed: expired sessions, decisions, and records of revoked tokens, used
 // assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and others thirty days after
 // their end, with their codes; clients that registered more than a day ago, never completed a flow and do not wait for
 // an operator; entries of the inbox for which nobody asked in thirty days; approvals for one time that have expired;
-// answers to requests with an Idempotency-Key after a day; keys that have left the JWKS. It finds the rows by an index
+// answers to requests with an Idempotency-Key after a day; invitations thirty days after they have expired; keys that
+// have left the JWKS. It finds the rows by an index
 // and deletes a few at a time, each batch in its own Update, so that it does not delay others. On an error it also
 // returns what it had deleted by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
@@ -48,6 +50,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Approvals, "client_approvals", "id", "expires_at <= $1", now, ""},
 		{&swept.Clients, "clients", "id", forgettable + " AND " + cameAt + " <= $1", now.Add(-keepUnused), Clients},
 		{&swept.Answers, "idempotency_keys", "caller || ' ' || route || ' ' || key", "expires_at <= $1", now, ""},
+		{&swept.Invitations, "invitations", "user_id", "expires_at <= $1", now.Add(-keepInvited), ""},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
 	} {
 		for {

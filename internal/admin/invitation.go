@@ -1,0 +1,420 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// invitationTTL is how long the link of an invitation lives.
+const invitationTTL = 7 * 24 * time.Hour
+
+// Invitation lets a person make an account, as operators see it.
+type Invitation struct {
+	ID        string        `json:"id"`             // of the account that it makes
+	Link      string        `json:"link,omitempty"` // only if it was just made
+	Email     string        `json:"email"`
+	Role      identity.Role `json:"role"`   // "": none
+	Groups    []string      `json:"groups"` // names
+	State     string        `json:"state"`  // "pending" or "expired"
+	InvitedBy string        `json:"invited_by"`
+	CreatedAt Moment        `json:"created_at"`
+	ExpiresAt Moment        `json:"expires_at"`
+}
+
+func viewInvitation(i *identity.Invitation, now time.Time) Invitation {
+	view := Invitation{ID: i.ID, Email: i.Email, Role: i.Role, Groups: append([]string{}, i.Groups...), State: "pending",
+		InvitedBy: cmp.Or(i.Inviter.Name, i.Inviter.ID), CreatedAt: Moment{i.CreatedAt}, ExpiresAt: Moment{i.ExpiresAt}}
+	if i.Expired(now) {
+		view.State = "expired"
+	}
+	return view
+}
+
+// NewInvitation describes an invitation to make.
+type NewInvitation struct {
+	Email  string        `json:"email"`
+	Role   identity.Role `json:"role,omitempty"`   // "" or "none": none
+	Groups []string      `json:"groups,omitempty"` // names of groups that the account is put into
+}
+
+// Invite makes an invitation whose link lets one person make the account of an address, once, within seven days. The
+// token of 256 bits is in the fragment of the link; only its hash is stored. An earlier invitation of the address becomes
+// this one, and its link ends. Only this view contains the link. Invite returns a Conflict if the account exists, and
+// refuses a role that the caller may not give.
+func (o *Operations) Invite(ctx context.Context, by Caller, n NewInvitation) (view Invitation, err error) {
+	if err := checkEmail(n.Email); err != nil {
+		return view, err
+	}
+	role, err := parseRole(n.Role)
+	if err != nil {
+		return view, err
+	}
+	token := oauth.NewSecret("")
+	err = o.change(ctx, by, Users, "user.invite", &view, func(tx *store.Tx) (event audit.Event, err error) {
+		made := &identity.Invitation{ID: oauth.NewID("usr_"), Email: n.Email, Role: role, Groups: n.Groups,
+			CreatedAt: tx.Now()}
+		earlier, err := tx.Invitation(n.Email)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return event, err
+		}
+		for _, i := range []*identity.Invitation{earlier, made} { // what the other one gives ends, too
+			if i != nil {
+				if err := by.mayInvite(tx, i); err != nil {
+					return event, err
+				}
+			}
+		}
+		if _, err := tx.UserByEmail(n.Email); !errors.Is(err, store.ErrNotFound) {
+			if err == nil {
+				err = conflict(Users, "email", n.Email, "the account %s already exists, and needs no invitation")
+			}
+			return event, err
+		}
+		if err := invite(tx, by, made, token); err != nil {
+			return event, err
+		}
+		view = viewInvitation(made, tx.Now())
+		return audit.Invite(made.ID, made.Email).Changed(nil, view), nil
+	})
+	return o.linked(view, token), err
+}
+
+// linked returns view with the link for the token.
+func (o *Operations) linked(view Invitation, token string) Invitation {
+	if view.ID != "" {
+		view.Link = o.Issuer + "/invite#" + token
+	}
+	return view
+}
+
+// invite stores an invitation by by with a new token.
+func invite(tx *store.Tx, by Caller, i *identity.Invitation, token string) error {
+	i.Hash, i.ExpiresAt = oauth.Hash(token), tx.Now().Add(invitationTTL)
+	i.Inviter = by.Actor
+	names := i.Groups
+	if err := tx.Invite(i); err != nil {
+		return err
+	}
+	for _, name := range names {
+		g, err := findGroup(tx.LockGroup, name)
+		if err == nil {
+			err = tx.InviteInto(g.ID, i.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayInvite returns nil if c, as tx knows it, may give what the invitation gives. Otherwise it returns a refusal.
+func (c Caller) mayInvite(tx *store.Tx, i *identity.Invitation) error {
+	c, err := c.now(tx)
+	if err == nil {
+		err = c.may(Users, write)
+	}
+	if err == nil && i.Role != "" {
+		err = c.mayRoles()
+	}
+	if err == nil && len(i.Groups) > 0 {
+		err = c.may(Groups, write)
+	}
+	return err
+}
+
+// Invitations returns a page of the invitations that nobody has used, and the cursor of the next page, "" if there is
+// none.
+func (o *Operations) Invitations(ctx context.Context, by Caller,
+	page store.Page) (views []Invitation, next string, err error) {
+	err = o.look(ctx, by, Invitations, func(tx *store.Tx) error {
+		invitations, cursor, err := tx.Invitations(page)
+		view := func(i *identity.Invitation) Invitation { return viewInvitation(i, tx.Now()) }
+		views, next, err = viewed(view, invitations, cursor, err)
+		return err
+	})
+	return views, next, err
+}
+
+// Invitation returns the invitation with the given id or of the given address, without its link.
+func (o *Operations) Invitation(ctx context.Context, by Caller, name string) (view Invitation, err error) {
+	err = o.look(ctx, by, Invitations, func(tx *store.Tx) error {
+		i, err := findInvitation(tx, name)
+		if err == nil {
+			view = viewInvitation(i, tx.Now())
+		}
+		return err
+	})
+	return view, err
+}
+
+func findInvitation(tx *store.Tx, name string) (*identity.Invitation, error) {
+	i, err := tx.Invitation(name)
+	if errors.Is(err, store.ErrNotFound) {
+		err = notFound(Invitations, name, "there is no invitation of %s")
+	}
+	return i, err
+}
+
+// changeInvitation runs fn on the invitation with the given id or of the given address if by may give what it gives, and
+// records the event that fn returns.
+func (o *Operations) changeInvitation(ctx context.Context, by Caller, verb, name string, view any,
+	fn func(*store.Tx, *identity.Invitation) (audit.Event, error)) error {
+	return o.change(ctx, by, Invitations, "invitation."+verb, view, func(tx *store.Tx) (event audit.Event, err error) {
+		i, err := findInvitation(tx, name)
+		if err == nil {
+			err = by.mayInvite(tx, i)
+		}
+		if err == nil {
+			err = o.matches(viewInvitation(i, tx.Now()))
+		}
+		if err != nil {
+			return event, err
+		}
+		return fn(tx, i)
+	})
+}
+
+// ResendInvitation gives an invitation a new link that lives seven days, and ends the link before it. The invitation is
+// the caller's from then on.
+func (o *Operations) ResendInvitation(ctx context.Context, by Caller, name string) (view Invitation, err error) {
+	token := oauth.NewSecret("")
+	err = o.changeInvitation(ctx, by, "resend", name, &view,
+		func(tx *store.Tx, i *identity.Invitation) (event audit.Event, err error) {
+			before := viewInvitation(i, tx.Now())
+			if err := invite(tx, by, i, token); err != nil {
+				return event, err
+			}
+			view = viewInvitation(i, tx.Now())
+			return audit.Invitation("resend", i.ID, i.Email).Changed(before, view), nil
+		})
+	return o.linked(view, token), err
+}
+
+// WithdrawInvitation deletes an invitation: its link ends.
+func (o *Operations) WithdrawInvitation(ctx context.Context, by Caller, name string) (done Deletion, err error) {
+	err = o.changeInvitation(ctx, by, "withdraw", name, &done,
+		func(tx *store.Tx, i *identity.Invitation) (audit.Event, error) {
+			done = Deletion{What: "invitation", ID: i.ID, Name: i.Email}
+			event := audit.Invitation("withdraw", i.ID, i.Email).Changed(viewInvitation(i, tx.Now()), nil)
+			return event, tx.DeleteInvitation(i.ID)
+		})
+	return done, err
+}
+
+// The refusals of OpenInvitation and of an Acceptance.
+var (
+	ErrInvitationUnknown = oauth.Refuse(oauth.AccessDenied, "the invitation was used or withdrawn, a newer link was made, "+
+		"or the link was cut")
+	ErrInvitationExpired = oauth.Refuse(oauth.AccessDenied, "the invitation has expired")
+	ErrInvitationEnded   = oauth.Refuse(oauth.AccessDenied, "the inviter may no longer invite people")
+	ErrInvitationOfOther = oauth.Refuse(oauth.AccessDenied, "the invitation is of another address than the account")
+	ErrInvitationTaken   = oauth.Refuse(oauth.InvalidRequest, "there is an account with the address of the invitation already")
+)
+
+// OpenInvitation returns the invitation whose newest link has the token, if it can be used at this moment. It spends
+// nothing.
+func (o *Operations) OpenInvitation(ctx context.Context, token string) (i *identity.Invitation, err error) {
+	err = o.DB.View(ctx, func(tx *store.Tx) (err error) {
+		i, err = openInvitation(tx, token)
+		return err
+	})
+	return i, err
+}
+
+// openInvitation returns the invitation that the token opens. What it gives is judged again, because the inviter may
+// have lost the right in the meantime.
+func openInvitation(tx *store.Tx, token string) (*identity.Invitation, error) {
+	i, err := tx.InvitationByToken(oauth.Hash(token))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, ErrInvitationUnknown
+	case err != nil:
+		return nil, err
+	case i.Expired(tx.Now()):
+		return nil, ErrInvitationExpired
+	}
+	inviter, err := inviterOf(tx, i)
+	if err == nil {
+		err = inviter.mayInvite(tx, i)
+	}
+	if isForbidden(err) {
+		err = ErrInvitationEnded
+	}
+	return i, err
+}
+
+// inviterOf returns who made the invitation, with the rights that it has now.
+func inviterOf(tx *store.Tx, i *identity.Invitation) (Caller, error) {
+	inviter := Caller{Actor: i.Inviter}
+	if i.Inviter.Type != audit.ByClient {
+		return inviter, nil
+	}
+	c, err := tx.Client(i.Inviter.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && (c.Disabled() || c.Expired(tx.Now())):
+		return inviter, forbidden("the client is gone")
+	case err != nil:
+		return inviter, err
+	}
+	if inviter.Scopes = c.Allowed; len(c.Allowed) == 0 {
+		inviter.Scopes = scope.Of("cardea:*")
+	}
+	return inviter, nil
+}
+
+// spendInvitation is openInvitation, once.
+func spendInvitation(tx *store.Tx, token string) (*identity.Invitation, error) {
+	i, err := openInvitation(tx, token)
+	if err != nil {
+		return nil, err
+	}
+	if err := tx.SpendInvitation(i.Hash); err != nil {
+		if errors.Is(err, store.ErrNotFound) {
+			err = ErrInvitationUnknown
+		}
+		return nil, err
+	}
+	return i, nil
+}
+
+// An Acceptance is an invitation that a person uses.
+type Acceptance struct {
+	// Person is the account. Confirm completes it.
+	Person *identity.User
+	// Confirm spends the invitation in tx and makes the account, or gives it what the invitation gives. It refuses with
+	// the errors of invitations; then the invitation is as it was.
+	Confirm func(tx *store.Tx) error
+}
+
+// AcceptInvitation returns what makes the account of the invitation whose newest link has the token, with the name and
+// the password that the person chose, or without a password if that is "" and passwords is false. It refuses with the
+// errors of OpenInvitation, and with an *Error if the name or the password is not good. It hashes the password only if
+// the token is good.
+func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password string,
+	passwords bool) (*Acceptance, error) {
+	i, err := o.OpenInvitation(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	u := &identity.User{ID: i.ID, Email: i.Email, Name: name}
+	if passwords {
+		if u.PasswordHash, err = credential.HashPassword(ctx, password); err != nil {
+			return nil, refused("password", err)
+		}
+	}
+	return &Acceptance{u, func(tx *store.Tx) error {
+		i, err := spendInvitation(tx, token)
+		if err != nil {
+			return err
+		}
+		u.ID, u.Email, u.Role, u.EmailVerifiedAt = i.ID, i.Email, i.Role, tx.Now()
+		if i.Role == identity.Owner {
+			if err := tx.EndSetup(); err != nil {
+				return err
+			}
+		}
+		err = insertUser(tx, u, i.Groups)
+		if undone := (*Error)(nil); errors.As(err, &undone) && undone.Kind == Conflict {
+			return errTaken
+		}
+		if err != nil {
+			return err
+		}
+		view, err := viewUser(tx, u)
+		if err != nil {
+			return err
+		}
+		return tx.Record(audit.Acceptance(u.ID).Changed(nil, view).Allow())
+	}}, nil
+}
+
+// errTaken is ErrInvitationTaken inside a transaction, which rolls it back, because a refusal would commit it and spend
+// the invitation.
+var errTaken = &Error{Kind: Conflict, Noun: Users, Field: "email", format: ErrInvitationTaken.Error()}
+
+// JoinInvitation returns what gives the account u, whose owner is signed in, what the invitation whose newest link has
+// the token gives, because the account was made in another way. It takes nothing away from the account. It refuses with
+// the errors of OpenInvitation, and with ErrInvitationOfOther if the account has another address.
+func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identity.User) (*Acceptance, error) {
+	i, err := o.OpenInvitation(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if !sameAddress(i, u) {
+		return nil, ErrInvitationOfOther
+	}
+	done := &Acceptance{Person: u}
+	done.Confirm = func(tx *store.Tx) error {
+		now, err := tx.LockUser(u.ID)
+		switch {
+		case errors.Is(err, store.ErrNotFound), err == nil && (now.Disabled() || !sameAddress(i, now)):
+			return ErrInvitationOfOther
+		case err != nil:
+			return err
+		}
+		i, err := spendInvitation(tx, token)
+		if err != nil {
+			return err
+		}
+		before, err := viewUser(tx, now)
+		if err != nil {
+			return err
+		}
+		if err := giveInvited(tx, i, now); err != nil {
+			return err
+		}
+		if now, err = tx.User(u.ID); err != nil {
+			return err
+		}
+		*u = *now
+		view, err := viewUser(tx, now)
+		if err != nil {
+			return err
+		}
+		return tx.Record(audit.Acceptance(u.ID).Changed(before, view).Allow())
+	}
+	return done, nil
+}
+
+// sameAddress reports whether u has the address of the invitation.
+func sameAddress(i *identity.Invitation, u *identity.User) bool {
+	return identity.EmailKey(u.Email) == identity.EmailKey(i.Email)
+}
+
+// giveInvited gives u, which is locked, the role of the invitation if it may do more than that of u, and its groups.
+func giveInvited(tx *store.Tx, i *identity.Invitation, u *identity.User) error {
+	if i.Role != "" && (u.Role == "" || slices.Index(identity.Roles, i.Role) < slices.Index(identity.Roles, u.Role)) {
+		u.Role = i.Role
+		if err := tx.UpdateUser(u); err != nil {
+			return err
+		}
+		if i.Role == identity.Owner {
+			if err := tx.EndSetup(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range i.Groups {
+		g, err := findGroup(tx.LockGroup, name)
+		if err == nil {
+			_, err = tx.AddMember(g.ID, u.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return tx.VerifyEmail(u.ID, u.Email)
+}
