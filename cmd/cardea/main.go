@@ -34,6 +34,7 @@ type commands struct {
 	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`
 	Initial  initialCommands  `cmd:"" name:"initial-access-token" help:"Tokens with which clients register if registration.dcr is token."`
 	User     userCommands     `cmd:"" help:"People who sign in."`
+	Invite   inviteCommands   `cmd:"" name:"invitation" help:"Invitations to make an account (cardea user invite makes them)."`
 	Group    groupCommands    `cmd:"" help:"Groups of people."`
 	Grant    grantCommands    `cmd:"" help:"What people have allowed clients to do at MCP servers."`
 	Session  sessionCommands  `cmd:"" help:"Browsers in which people are signed in."`

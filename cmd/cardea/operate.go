@@ -239,6 +239,7 @@ var next = map[admin.Kind]map[admin.Noun]string{
 		admin.Sessions:            "cardea session list shows them",
 		admin.Events:              "cardea audit list shows them",
 		admin.Keys:                "cardea key list shows them",
+		admin.Invitations:         "cardea invitation list shows them",
 		admin.InitialAccessTokens: "cardea initial-access-token list shows them",
 	},
 	admin.Conflict: {

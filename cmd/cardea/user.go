@@ -18,6 +18,7 @@ import (
 
 type userCommands struct {
 	Create        userCreate        `cmd:"" help:"Create an account. The password is read from standard input."`
+	Invite        userInvite        `cmd:"" help:"Invite a person to make an account. The link is shown once."`
 	List          userList          `cmd:"" help:"List the accounts."`
 	Show          userShow          `cmd:"" help:"Show an account."`
 	Update        userUpdate        `cmd:"" help:"Change the name or the role of an account."`

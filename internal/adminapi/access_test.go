@@ -28,6 +28,8 @@ var rights = map[string]string{
 	"user_list": "users:read", "user_show": "users:read",
 	"user_create": "users:write", "user_update": "users:write", "user_delete": "users:write",
 	"user_disable": "users:write", "user_enable": "users:write", "user_reset_password": "users:write",
+	"user_invite": "users:write", "invitation_list": "users:read", "invitation_show": "users:read",
+	"invitation_resend": "users:write", "invitation_withdraw": "users:write",
 	"group_list": "groups:read", "group_show": "groups:read",
 	"group_create": "groups:write", "group_update": "groups:write", "group_delete": "groups:write",
 	"group_add": "groups:write", "group_remove": "groups:write",

@@ -33,10 +33,7 @@ func (s *Spec) Name() string { return strings.NewReplacer(" ", "_", "-", "_").Re
 
 // Scopes returns the scopes of which one lets a token do the operation.
 func (s *Spec) Scopes() []string {
-	noun := s.Noun
-	if noun == admin.InitialAccessTokens {
-		noun = admin.Clients
-	}
+	noun := s.Noun.Held()
 	if s.Writes {
 		return []string{"cardea:" + string(noun) + ":write"}
 	}

@@ -248,6 +248,31 @@ var (
 		})
 )
 
+// Invitations.
+var (
+	InviteUser = add(Spec{Method: "POST", Path: "/users/invite", Noun: admin.Users, Verb: "user invite",
+		Status: http.StatusCreated, Required: "email",
+		Summary: "Invite a person to make an account; the link is in the answer, this once."},
+		func(c ctx, o ops, by who, in Creation[admin.NewInvitation]) (admin.Invitation, error) {
+			return o.Invite(c, by, in.Body)
+		})
+	ListInvitations = add(Spec{Method: "GET", Path: "/invitations", Noun: admin.Invitations, Verb: "invitation list",
+		Summary: "List the invitations that nobody has used, oldest first."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Invitation], error) {
+			return paged(o.Invitations(c, by, in.page()))
+		})
+	ShowInvitation = add(Spec{Method: "GET", Path: "/invitations/{id}", Noun: admin.Invitations, Verb: "invitation show",
+		Summary: "Show an invitation by its id or e-mail address, but for its link."},
+		func(c ctx, o ops, by who, in ByID) (admin.Invitation, error) { return o.Invitation(c, by, in.ID) })
+	ResendInvitation = add(Spec{Method: "POST", Path: "/invitations/{id}/resend", Noun: admin.Invitations,
+		Verb: "invitation resend", Destroys: true,
+		Summary: "Give an invitation a new link, which is in the answer, this once; the old one ends."},
+		func(c ctx, o ops, by who, in ByID) (admin.Invitation, error) { return o.ResendInvitation(c, by, in.ID) })
+	WithdrawInvitation = add(Spec{Method: "DELETE", Path: "/invitations/{id}", Noun: admin.Invitations,
+		Verb: "invitation withdraw", Destroys: true, Summary: "End an invitation."},
+		func(c ctx, o ops, by who, in ByID) (admin.Deletion, error) { return o.WithdrawInvitation(c, by, in.ID) })
+)
+
 // NewGroup is a group that is to be made.
 type NewGroup struct {
 	Name string `json:"name"`
