@@ -1,6 +1,6 @@
 // Package account is the pages on which people make and keep their accounts: /setup, where the one-time link of the
-// first start makes the first owner, and /account, where a person sees and changes what is theirs. All of them work
-// without scripts.
+// first start makes the first owner, /invite, where an invited person makes theirs, and /account, where a person sees and
+// changes what is theirs. All of them work without scripts.
 package account
 
 import (

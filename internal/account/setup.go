@@ -129,7 +129,7 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 // try makes the first owner and returns where a sign-in of that person leads. A token that is not good counts as a
 // guess.
 func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.Answer, err error) {
-	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey(r))
+	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey("setup", r))
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +150,13 @@ func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.
 	return e.Login.ArriveWithPassword(r, "/setup", owner)
 }
 
-// networkKey returns the key under which attempts from a network are counted.
-func networkKey(r *http.Request) string {
+// networkKey returns the key under which attempts at what from a network are counted.
+func networkKey(what string, r *http.Request) string {
 	text := audit.RequestFrom(r.Context()).Address
 	if addr, err := netip.ParseAddr(text); err == nil {
 		text = limit.Address(addr)
 	}
-	return "setup " + text
+	return what + " " + text
 }
 
 // whySetup returns the sentence that tells a person why the setup was refused.
@@ -174,8 +174,13 @@ func whySetup(refusal *oauth.Refusal) string {
 		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
 			"site, and open the link again."
 	case refusal.Code == oauth.TooManyRequests:
-		return "There were too many attempts from this network. Wait " +
-			refusal.RetryAfter.Round(time.Second).String() + ", then try again."
+		return tooMany(refusal)
 	}
 	return web.Sentence(refusal.Description)
+}
+
+// tooMany returns the sentence that tells a person how long to wait.
+func tooMany(refusal *oauth.Refusal) string {
+	return "There were too many attempts from this network. Wait " + refusal.RetryAfter.Round(time.Second).String() +
+		", then try again."
 }

@@ -51,6 +51,12 @@ type Proof struct {
 	Confirm func(tx *store.Tx) error
 }
 
+// Arrive ends a sign-in on a page of another package with p, and leads to back, the path of a page of ours, perhaps by
+// way of a second factor. It returns what p.Confirm refuses.
+func (e *Endpoint) Arrive(r *http.Request, back string, p Proof) (web.Answer, error) {
+	return e.arrive(r, destination{back: ours(back)}, p)
+}
+
 // arrive ends a sign-in with p, or asks for a second factor if one is needed. It returns what p.Confirm refuses.
 func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer, error) {
 	demanded, err := e.demanded(r, to)

@@ -178,6 +178,10 @@ var writers = map[string][]identity.Role{
 	"/admin/people/{id}/disable":  nil,
 	"/admin/people/{id}/password": nil,
 	"/admin/people/{id}/delete":   nil,
+
+	"/admin/people/invite":                    nil,
+	"/admin/people/invitations/{id}/resend":   nil,
+	"/admin/people/invitations/{id}/withdraw": nil,
 	"/admin/groups":               nil,
 	"/admin/groups/{id}":          nil,
 	"/admin/groups/{id}/remove":   nil,

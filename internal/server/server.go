@@ -51,6 +51,7 @@ type Server struct {
 	token         *token.Endpoint
 	login         *login.Endpoint
 	account       *account.Endpoint
+	invite        *account.Invite
 	setup         *account.Setup // nil: there is no administration over HTTP
 	discovery     *discovery.Endpoint
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
@@ -137,8 +138,13 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations, Updates: limits.updates,
 		}
 	}
+	operations := &admin.Operations{
+		DB: db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
+		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory,
+	}
+	s.invite = &account.Invite{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
 	if c.Admin.Enabled {
-		if err := s.administer(ctx, c, master, desk, limits.addresses); err != nil {
+		if err := s.administer(ctx, c, master, desk, operations, limits.addresses); err != nil {
 			return nil, err
 		}
 	}
@@ -148,11 +154,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 
 // administer puts the Admin API, the console and the setup together.
 func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, desk *interaction.Desk,
-	addresses *limit.Backoff) error {
-	operations := &admin.Operations{
-		DB: s.db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
-		Ring: s.keys, RefreshKey: master.RefreshKey(), Directory: desk.Clients,
-	}
+	operations *admin.Operations, addresses *limit.Backoff) error {
 	for _, setting := range c.Settings() {
 		operations.Configuration = append(operations.Configuration, admin.Setting(setting))
 	}

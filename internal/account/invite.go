@@ -1,0 +1,196 @@
+package account
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/login"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Invite implements /invite, where the link of an invitation leads. Its token is in the fragment, as that of /setup is.
+type Invite struct {
+	*Endpoint
+	Operations *admin.Operations
+	// Addresses slows down guessing by network address; nil means no limit.
+	Addresses *limit.Backoff
+}
+
+// Routes returns the route of the page.
+func (e *Invite) Routes() []web.Route {
+	return []web.Route{{
+		Path:    "/invite",
+		Methods: web.Methods{"GET": e.Pages.HTML(e.Show), "POST": e.Pages.HTML(e.Post)}, Caller: web.People,
+	}}
+}
+
+// inviteForm is the form with which a person makes the invited account.
+type inviteForm struct {
+	Password bool   // the account gets one
+	Account  string // of the person who is signed in, which may take the invitation instead; "": nobody is
+	Name     string // filled in
+	Token    string // a good one, to send again
+	Taken    bool   // there is an account with the address
+	Error    string // a sentence on why the last attempt failed; "": none
+	CSRF     string // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v inviteForm) Page() web.Page { return templates.Page("invite.html", v).Scripted() }
+
+// accept is the purpose of the token of the form.
+const accept = "accept an invitation"
+
+// form returns the form for a browser.
+func (e *Invite) form(v interaction.Visitor) inviteForm {
+	page := inviteForm{Password: e.passwords(), CSRF: e.Pages.Token(v.Browser, accept)}
+	if v.SignedIn() {
+		page.Account = v.Person.Label()
+	}
+	return page
+}
+
+// passwords reports whether people sign in with passwords here.
+func (e *Invite) passwords() bool { return slices.Contains(e.Login.Methods, "password") }
+
+// Show answers GET /invite with the form. It spends nothing.
+func (e *Invite) Show(r *http.Request) (web.Answer, error) {
+	v, err := e.Sessions.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	return web.WithCookie(e.form(v), v.Browser.Cookie()), nil
+}
+
+// Post answers POST /invite: it makes the account and signs the person in, who may have to set a second factor up first.
+// With the input join, the account of who is signed in gets what the invitation gives instead. After many guesses, a
+// network address has to wait.
+func (e *Invite) Post(r *http.Request) (web.Answer, error) {
+	form, err := web.Form(r)
+	if err != nil {
+		return nil, e.Refuse(r, audit.Acceptance(""), err)
+	}
+	v, err := e.Sessions.Visitor(r)
+	if err != nil {
+		return nil, err
+	}
+	var answer web.Answer
+	if e.Pages.Check(v.Browser, form.Get("csrf"), accept) {
+		answer, err = e.try(r, v, form)
+	} else {
+		err = errInviteForm
+	}
+	if err == nil {
+		return answer, nil
+	}
+	page := e.form(v)
+	page.Name = form.Get("name")
+	var undone *admin.Error
+	if errors.As(err, &undone) {
+		page.Token, page.Error = form.Get("token"), web.Sentence(undone.Error())
+		err = oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error())
+		if undone.Kind == admin.Conflict {
+			err = admin.ErrInvitationTaken
+		}
+	}
+	refusal, refused := oauth.AsRefusal(err)
+	if !refused {
+		return nil, err
+	}
+	if err := e.Refuse(r, audit.Acceptance(""), err); !errors.Is(err, refusal) {
+		return nil, err
+	}
+	if why := whyInvite(refusal); why != "" {
+		page.Error = why
+	}
+	if page.Taken = errors.Is(refusal, admin.ErrInvitationTaken); page.Taken || errors.Is(refusal, admin.ErrInvitationOfOther) {
+		page.Token = form.Get("token")
+	}
+	return web.WithCookie(web.WithRefusal(page, refusal), v.Browser.Cookie()), nil
+}
+
+var errInviteForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
+
+// try uses the invitation. A token that is not good counts as a guess.
+func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (answer web.Answer, err error) {
+	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey("invitation", r))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, oauth.RefuseForNow(wait, "too many attempts")
+	}
+	defer func() {
+		if errors.Is(err, admin.ErrInvitationUnknown) {
+			attempt.Fail()
+		} else {
+			attempt.Return()
+		}
+	}()
+	if form.Has("join") && v.SignedIn() {
+		return e.join(r, v, form.Get("token"))
+	}
+	accepted, err := e.Operations.AcceptInvitation(r.Context(), form.Get("token"), form.Get("name"), form.Get("password"),
+		e.passwords())
+	if err != nil {
+		return nil, err
+	}
+	if e.passwords() {
+		return e.Login.Arrive(r, "/account", login.Proof{Person: accepted.Person, AMR: []string{"pwd"}, Confirm: accepted.Confirm})
+	}
+	// What the person signs in with from now on is yet to be added.
+	return e.Login.Arrive(r, "/account/security",
+		login.Proof{Person: accepted.Person, AMR: []string{"email"}, Confirm: accepted.Confirm})
+}
+
+// join gives the account of who is signed in what the invitation gives. The session begins anew, because the person may
+// do more from then on.
+func (e *Invite) join(r *http.Request, v interaction.Visitor, token string) (web.Answer, error) {
+	accepted, err := e.Operations.JoinInvitation(r.Context(), token, v.Person)
+	if err != nil {
+		return nil, err
+	}
+	return e.Login.Arrive(r, "/account", login.Proof{Person: accepted.Person, AMR: v.Session.AMR,
+		Confirm: func(tx *store.Tx) error {
+			err := e.Sessions.Confirm(tx, v)
+			if errors.Is(err, store.ErrNotFound) {
+				return errInviteForm
+			}
+			if err != nil {
+				return err
+			}
+			return accepted.Confirm(tx)
+		}})
+}
+
+// whyInvite returns the sentence that tells a person why the invitation was not accepted, or "" if that was an input.
+func whyInvite(refusal *oauth.Refusal) string {
+	const again = " Ask whoever invited you for a new one."
+	switch {
+	case errors.Is(refusal, admin.ErrInvitationUnknown):
+		return "This invitation was used or withdrawn, or the link was cut. If you have accepted it before, sign in."
+	case errors.Is(refusal, admin.ErrInvitationExpired):
+		return "This invitation has expired: it is good for seven days." + again
+	case errors.Is(refusal, admin.ErrInvitationEnded):
+		return "Whoever invited you may no longer do so. Ask another owner of this server for a new invitation."
+	case errors.Is(refusal, admin.ErrInvitationTaken):
+		return "There is an account with the e-mail address of this invitation already. Sign in with it, then open the " +
+			"link again."
+	case errors.Is(refusal, admin.ErrInvitationOfOther):
+		return "This invitation is for another e-mail address than that of your account. Make its account below instead."
+	case errors.Is(refusal, errInviteForm):
+		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
+			"site, and open the link again."
+	case refusal.Code == oauth.TooManyRequests:
+		return tooMany(refusal)
+	}
+	return ""
+}
