@@ -379,6 +379,7 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
 		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(),
+		e.invitationRoutes(),
 		e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(),
 	)
 }

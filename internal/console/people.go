@@ -61,6 +61,7 @@ type personForm struct {
 	Groups      []string
 	All         []admin.Group // to choose from
 	Field       string
+	Invite      bool // the person makes the account
 }
 
 // Roles are the roles to choose from, with the words of the form.
