@@ -117,5 +117,5 @@ func byPassword(user *identity.User, hash string) Proof {
 // ArriveWithPassword ends the sign-in of a user who has just chosen the password that the account has, and leads to
 // back, the path of a page of ours. It asks for a second factor first if one is needed, as after every other sign-in.
 func (e *Endpoint) ArriveWithPassword(r *http.Request, back string, user *identity.User) (web.Answer, error) {
-	return e.arrive(r, destination{back: back}, byPassword(user, user.PasswordHash))
+	return e.Arrive(r, back, byPassword(user, user.PasswordHash))
 }
