@@ -57,7 +57,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 	for range readers {
 		s.idle <- nil
 	}
-	if s.writing, err = s.handle("synchronous(FULL)"); err != nil {
+	// What a savepoint may have to undo is a page or so of each index, and stays in memory.
+	if s.writing, err = s.handle("synchronous(FULL)", "temp_store(MEMORY)"); err != nil {
 		return nil, Fault("open", err)
 	}
 	if s.reading, err = s.handle("query_only(1)"); err != nil {
@@ -71,10 +72,13 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 }
 
 // handle opens a handle whose connections wait for other processes (a command that
-// runs beside the server), enforce foreign keys, and have pragma set.
-func (s *sqlite) handle(pragma string) (*sql.DB, error) {
-	return openFile(s.path, "_txlock", "immediate", "_pragma", "busy_timeout(10000)", "_pragma", "foreign_keys(1)",
-		"_pragma", "journal_mode(WAL)", "_pragma", pragma)
+// runs beside the server), enforce foreign keys, and have pragmas set.
+func (s *sqlite) handle(pragmas ...string) (*sql.DB, error) {
+	parameters := []string{"_txlock", "immediate"}
+	for _, p := range append([]string{"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)"}, pragmas...) {
+		parameters = append(parameters, "_pragma", p)
+	}
+	return openFile(s.path, parameters...)
 }
 
 // openFile opens a handle of the file at path with the given parameters, names and values in turn.
