@@ -198,7 +198,8 @@ func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn st
 	return named(t, dsn, name)
 }
 
-// named returns dsn with another database name.
+// named returns dsn with another database name. Connecting may take long, because a test is not to fail on a machine that
+// does much else.
 func named(t testing.TB, dsn, name string) string {
 	t.Helper()
 	u, err := url.Parse(dsn)
@@ -206,5 +207,8 @@ func named(t testing.TB, dsn, name string) string {
 		t.Fatal("CARDEA_TEST_POSTGRES is not a PostgreSQL URL")
 	}
 	u.Path = "/" + name
+	query := u.Query()
+	query.Set("connect_timeout", "60")
+	u.RawQuery = query.Encode()
 	return u.String()
 }
