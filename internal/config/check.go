@@ -118,7 +118,12 @@ func checkTLS(c *Config) error {
 	return nil
 }
 
-func checkMail(c *Config) error { return c.Mail.Check() }
+func checkMail(c *Config) error {
+	if slices.Contains(c.Login.Methods, "email") && c.Mail.SMTP == "" {
+		return errors.New("login.methods: email needs a mail server; set mail.smtp and mail.from")
+	}
+	return c.Mail.Check()
+}
 
 func checkLifetimes(c *Config) error {
 	for _, life := range []struct {
@@ -172,7 +177,7 @@ func checkChoices(c *Config) error {
 	}
 	for _, method := range c.Login.Methods {
 		if !slices.Contains(LoginMethods, method) {
-			return fmt.Errorf("login.methods: %.40q is unknown; use %s", method, strings.Join(LoginMethods, ", "))
+			return fmt.Errorf("login.methods: %.40q is unknown; use any of %s", method, strings.Join(LoginMethods, ", "))
 		}
 	}
 	if c.Registration.CIMD == "allowlist" && len(c.Registration.Allow) == 0 && c.Registration.PinnedDir == "" {

@@ -95,7 +95,7 @@ type Login struct {
 }
 
 // LoginMethods are what Login.Methods may have.
-var LoginMethods = []string{"password"}
+var LoginMethods = []string{"password", "email"}
 
 // Admin says whether operators work over HTTP.
 type Admin struct {

@@ -99,7 +99,8 @@ var fields = []field{
 	{Key{"registration.cimd_pinned_dir", "", "folder of `*.json` metadata documents that are used instead of " +
 		"fetching them, for hosts that cannot be reached; read at startup"},
 		func(c *Config) any { return &c.Registration.PinnedDir }, nil},
-	{Key{"login.methods", "password", "how people sign in: `password`"},
+	{Key{"login.methods", "password", "how people sign in, any of: `password`; `email`, by a link and a code " +
+		"that are sent to them (needs `mail.smtp`)"},
 		func(c *Config) any { return &c.Login.Methods }, nil},
 	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of people who set it " +
 		"up; `required`: of everybody; `off`: only where a resource, a group or a client demands it"},

@@ -45,7 +45,7 @@ func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, er
 // count ends the two attempts of a sign-in with the outcome err.
 func count(address, account *limit.Attempt, err error) {
 	switch {
-	case errors.Is(err, errWrong), errors.Is(err, errCode):
+	case errors.Is(err, errWrong), errors.Is(err, errCode), errors.Is(err, errMailed):
 		address.Fail()
 		account.Fail()
 	case err == nil:

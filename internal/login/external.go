@@ -21,8 +21,7 @@ import (
 
 // External is an application's own sign-in page, on which people sign in.
 type External struct {
-	URL    string // of the page; "": there is none
-	Issuer string // of this server
+	URL string // of the page; "": there is none
 	// Authenticate returns the client that sent r (client.Authenticator.Authenticate).
 	Authenticate func(r *http.Request, form url.Values) (*oauth.Client, oauth.Method, error)
 	// Deny answers the client of an authorization request with a refusal (authorize.Endpoint.Deny).
@@ -235,7 +234,7 @@ func (m external) Answer(r *http.Request) (continued, error) {
 	if err != nil {
 		return continued{}, err
 	}
-	return continued{m.External.Issuer + "/login/external/continue?state=" + url.QueryEscape(sealed)}, nil
+	return continued{m.Issuer + "/login/external/continue?state=" + url.QueryEscape(sealed)}, nil
 }
 
 // Continue answers GET /login/external/continue, where the flow goes on in the browser in which it began.

@@ -28,8 +28,8 @@ type Endpoint struct {
 	Methods []string
 	// SecondFactor is login.second_factor: "off", "optional" or "required".
 	SecondFactor string
-	// Name is what authenticator apps call this server.
-	Name string
+	// Issuer is the address of this server, and Name what people call it: its host.
+	Issuer, Name string
 	// Master seals the secrets of authenticator apps.
 	Master keys.Master
 	// Next is where a sign-in within an authorization request leads.
@@ -78,8 +78,13 @@ func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 			return answer, err
 		}
 	}
-	if e.External.URL != "" && len(e.methods()) == 1 { // there is nothing to choose
-		return web.SeeOther(external{e}.start(destinationOf(query))), nil
+	if methods := e.methods(); len(methods) == 1 { // there is nothing to choose
+		switch only := methods[0].(type) {
+		case external:
+			return web.SeeOther(only.start(destinationOf(query))), nil
+		case emails:
+			return web.SeeOther(only.start(destinationOf(query))), nil
+		}
 	}
 	return e.form(r, v, query, "", "")
 }

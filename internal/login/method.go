@@ -29,7 +29,7 @@ type Method interface {
 
 // methods returns the methods that people may use, in the order in which the sign-in page shows them.
 func (e *Endpoint) methods() []Method {
-	all := []Method{passwords{e}}
+	all := []Method{passwords{e}, emails{e}}
 	all = slices.DeleteFunc(all, func(m Method) bool { return !slices.Contains(e.Methods, m.Name()) })
 	for _, p := range e.providers {
 		all = append(all, provider{e, p})

@@ -46,6 +46,56 @@ func (v SignIn) Page() web.Page {
 	return page
 }
 
+// ByEmail is the page that asks to which address a link and a code are sent. Its form, with the input email, is posted to
+// /login/email.
+type ByEmail struct {
+	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one
+	Resource *interaction.ResourceCard // that the client wants to use; nil: none
+	Email    string                    // filled in
+	Error    string                    // a sentence on why the last form did nothing; "": none
+	Others   string                    // path of the page with other ways to sign in; "": there are none
+	Request  string                    // sealed authorization request, handed back as request; "": none
+	Return   string                    // path, handed back as return; "": none
+	CSRF     string                    // token of the form, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v ByEmail) Page() web.Page { return within(templates.Page("by-email.html", v), v.Request != "") }
+
+// ByCode is the page that asks for the code that was sent. Its form, with the input code, is posted to /login/email.
+type ByCode struct {
+	Email   string // that was typed
+	Error   string // a sentence on why the last code did nothing; "": none
+	Sent    string // the sealed sent, handed back as sent
+	Request string // sealed authorization request, handed back as request; "": none
+	Return  string // path, handed back as return; "": none
+	CSRF    string // token of the forms, handed back as csrf
+}
+
+// Page returns the page, with status 200.
+func (v ByCode) Page() web.Page { return within(templates.Page("by-code.html", v), v.Request != "") }
+
+// ByLink is the page to which the link in a mail leads: with a button that signs in, or in another browser than the one that
+// asked for the link with the code to type there.
+type ByLink struct {
+	Email  string // to which the link was sent
+	Code   string // "": this is the browser that asked
+	Token  string // handed back as token
+	CSRF   string // token of the form, handed back as csrf
+	Within bool   // the sign-in is for an authorization request
+}
+
+// Page returns the page, with status 200.
+func (v ByLink) Page() web.Page { return within(templates.Page("by-link.html", v), v.Within) }
+
+// within returns a page whose form may lead to a redirect to a client.
+func within(page web.Page, is bool) web.Page {
+	if is {
+		return page.AnswersClient()
+	}
+	return page
+}
+
 // SignedIn is the page that says who is signed in. Its form to sign out is posted to /logout.
 type SignedIn struct {
 	Email string

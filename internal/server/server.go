@@ -102,7 +102,8 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Issuer:   c.Issuer,
 	}
 	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor, Name: issuer.Host, Master: master, Next: "/consent", Setup: c.Admin.Enabled,
+		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor,
+		Issuer: c.Issuer, Name: issuer.Host, Master: master, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	if c.Mail.On() {
@@ -116,7 +117,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
 	s.login.Connected = s.account.Connected
-	s.login.External = login.External{URL: c.Login.External.URL, Issuer: c.Issuer, Authenticate: clients.Authenticate}
+	s.login.External = login.External{URL: c.Login.External.URL, Authenticate: clients.Authenticate}
 	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
 		return nil, err
 	}
@@ -337,3 +338,6 @@ func (s *Server) tidy(ctx context.Context) {
 		}
 	}
 }
+
+// Mailer returns what sends the mails of the server, or nil if it sends none.
+func (s *Server) Mailer() *mail.Mailer { return s.mail }

@@ -83,6 +83,8 @@ var pastOf = []string{
 	`INSERT INTO identities (id, provider, issuer, subject, user_id, email, groups, credential, created_at, used_at, confirmed_at)
 		SELECT 'idn_' || i, 'corp', 'https://corp.example', 'sub ' || i, 'usr_' || i, '', '[]', '', $T, $T, $T FROM n`,
 	`INSERT INTO spent_sign_ins (hash, user_id, expires_at) SELECT 'sign-in ' || i, 'usr_' || i, $T + $S * i FROM n`,
+	`INSERT INTO one_time (id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back, keep_grants, expires_at)
+		SELECT 'one_' || i, 'reset', 'usr_' || i, '', 'token ' || i, 'code', 0, '', '', '', 0, $T + $S * i FROM n`,
 	`INSERT INTO external_logins (hash, request, application, answer, expires_at) SELECT 'login ' || i, '', '', '', $T + $S * i FROM n`,
 	`INSERT INTO invitations (user_id, email, email_key, role, hash, inviter_type, inviter_id, inviter_name, created_at, expires_at)
 		SELECT 'usr_new_' || i, i || '@example.org', i || '@example.org', '', 'invitation ' || i, 'user', 'usr_1', '', $T - i, $T + $S * i FROM n`,
@@ -282,6 +284,13 @@ func acts(now time.Time) []act {
 		{"SpendSignIn", func(tx *store.Tx) error { return tx.SpendSignIn("sign-in another", "usr_1", later) }, none},
 		{"SpentSignIn", func(tx *store.Tx) error { return ok(tx.SpentSignIn("sign-in 2")) }, none},
 		{"VerifyEmail", func(tx *store.Tx) error { return tx.VerifyEmail("usr_2", "2@example.com") }, none},
+		{"CreateOneTime", func(tx *store.Tx) error {
+			return tx.CreateOneTime(&store.OneTime{ID: "one_another", TokenHash: "another", ExpiresAt: later})
+		}, none},
+		{"OneTime", func(tx *store.Tx) error { return ok(tx.OneTime("one_2")) }, none},
+		{"OneTimeByToken", func(tx *store.Tx) error { return ok(tx.OneTimeByToken("token 2")) }, none},
+		{"SpendOneTime", func(tx *store.Tx) error { return tx.SpendOneTime("one_2") }, none},
+		{"TryCode", func(tx *store.Tx) error { return ok(tx.TryCode("one_2", "code")) }, none},
 		{"SetLoginClient", func(tx *store.Tx) error { return tx.SetLoginClient("mcp_1") }, none},
 		{"LoginClient", func(tx *store.Tx) error {
 			if err := tx.SetLoginClient("mcp_1"); err != nil {

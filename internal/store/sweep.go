@@ -43,6 +43,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.RevokedTokens, "revoked_tokens", "jti", "expires_at <= $1", now, ""},
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
 		{&swept.SignIns, "spent_sign_ins", "hash", "expires_at <= $1", now, ""},
+		{&swept.SignIns, "one_time", "id", "expires_at <= $1", now, ""},
 		{&swept.SignIns, "external_logins", "hash", "expires_at <= $1", now, ""},
 		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now.Add(-keepUnredeemed), ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},

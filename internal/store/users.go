@@ -81,12 +81,17 @@ func (tx *Tx) UpdateUser(u *identity.User) error {
 // VerifyEmail records that the owner of an account's address used something that was sent there. It returns ErrNotFound
 // if there is no such account, or if it has another address by now.
 func (tx *Tx) VerifyEmail(id, email string) error {
-	return tx.one("UPDATE users SET email_verified_at = $3, version = version + 1 WHERE id = $1 AND email = $2",
+	return tx.one("UPDATE users SET email_verified_at = $3, "+
+		"version = version + CASE WHEN email_verified_at IS NULL THEN 1 ELSE 0 END WHERE id = $1 AND email = $2",
 		args{id, email, micros(tx.now)})
 }
 
-// SetPassword stores a password hash. It returns ErrNotFound if there is no such account.
+// SetPassword stores a password hash, and ends the links with which the person may set another one. It returns ErrNotFound
+// if there is no such account.
 func (tx *Tx) SetPassword(id, hash string) error {
+	if err := tx.endResets(id); err != nil {
+		return err
+	}
 	return tx.one("UPDATE users SET password_hash = $2, version = version + 1 WHERE id = $1", args{id, hash})
 }
 
