@@ -44,7 +44,7 @@ type Endpoint struct {
 
 // Routes returns the routes of the pages.
 func (e *Endpoint) Routes() []web.Route {
-	routes := slices.Concat(e.agentRoutes(), e.sessionRoutes(), e.activityRoutes(), e.dataRoutes(),
+	routes := slices.Concat(e.agentRoutes(), e.sessionRoutes(), e.activityRoutes(), e.dataRoutes(), e.undoRoutes(),
 		[]web.Route{route("/account/security", e.show(e.security), nil)})
 	for _, s := range e.sections() {
 		routes = append(routes, s.routes()...)

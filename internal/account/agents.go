@@ -68,24 +68,8 @@ func (e *Endpoint) agents(v *visit) (web.Answer, error) {
 func (v *visit) viewAgents(grants []*store.GrantListing, resources []*oauth.Resource) []agent {
 	views := make([]agent, len(grants))
 	for i, g := range grants {
-		a := agent{
-			ID: g.ID,
-			Client: interaction.ClientCard{Name: g.ClientName, ID: g.ClientID,
-				Destination: interaction.DestinationOf(g.RedirectURI)},
-			Resource: interaction.ResourceCard{Identifier: g.Resource},
-			Since:    v.moment(g.CreatedAt), LastUsed: v.moment(g.LastUsedAt), From: g.RotatedFrom, Until: g.EndsAt,
-		}
-		resource := &oauth.Resource{}
-		for _, r := range resources {
-			if r.ID == g.ResourceID {
-				resource, a.Resource.Name = r, r.Name
-			}
-		}
-		for _, name := range g.Scope {
-			if name != oauth.OfflineAccess {
-				a.Scopes = append(a.Scopes, resource.Describe(name))
-			}
-		}
+		a := viewAgent(g, resources)
+		a.Since, a.LastUsed = v.moment(g.CreatedAt), v.moment(g.LastUsedAt)
 		views[i] = a
 	}
 	return views

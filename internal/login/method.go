@@ -103,6 +103,9 @@ func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, 
 		if p.Event.Action == "" {
 			p.Event = audit.SignIn(p.Person.ID)
 		}
+		if p.Person.Email != "" && e.Pages.KnownDevice(r, identity.EmailKey(p.Person.Email)) == "" {
+			p.Event = p.Event.With("device", "new")
+		}
 		return tx.Conclude(p.Event, nil)
 	})
 	if err != nil {

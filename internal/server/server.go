@@ -117,6 +117,9 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
 	s.login.Connected = s.account.Connected
+	if s.mail != nil {
+		db.Watch(s.account.Hear)
+	}
 	s.login.External = login.External{URL: c.Login.External.URL, Authenticate: clients.Authenticate}
 	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
 		return nil, err

@@ -38,6 +38,8 @@ type DB struct {
 
 	probe probe
 
+	watchers []func(audit.Event)
+
 	mu        sync.Mutex
 	lastEvent time.Time
 }
@@ -139,6 +141,10 @@ func (db *DB) Ping(ctx context.Context) error {
 		return tx.row("SELECT 1", nil, &one)
 	})
 }
+
+// Watch has heard called with each event that a transaction of this process records, once that is committed. heard must not
+// block or use the DB. Call Watch before the DB is used by several goroutines.
+func (db *DB) Watch(heard func(audit.Event)) { db.watchers = append(db.watchers, heard) }
 
 // Now returns the time of the database's clock, in UTC and whole microseconds.
 func (db *DB) Now() time.Time { return db.clock().UTC().Truncate(time.Microsecond) }

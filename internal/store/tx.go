@@ -27,6 +27,7 @@ type Tx struct {
 	touched []Kind
 	raised  map[Kind]int64 // versions after the commit
 	used    []string       // clients of which this process must forget its copy
+	events  []audit.Event  // for who watches
 }
 
 // Now returns the time at which the transaction began.
@@ -37,7 +38,12 @@ func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
 
 // Record writes an event to the audit log as part of the transaction. It adds the request of the context to the event.
 func (tx *Tx) Record(event audit.Event) error {
-	return tx.on.Append(event.Stamp(tx.ctx))
+	event = event.Stamp(tx.ctx)
+	if len(tx.db.watchers) > 0 {
+		event.At = tx.now
+		tx.events = append(tx.events, event)
+	}
+	return tx.on.Append(event)
 }
 
 // Conclude records event with the outcome of err and returns err. The outcome of nil is Allowed; that of a refusal is
@@ -86,6 +92,11 @@ func (tx *Tx) committed() {
 	}
 	for _, id := range tx.used {
 		tx.db.clients.forget(id)
+	}
+	for _, event := range tx.events {
+		for _, heard := range tx.db.watchers {
+			heard(event)
+		}
 	}
 }
 

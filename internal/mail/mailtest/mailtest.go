@@ -42,7 +42,7 @@ type Mail struct {
 	TLS      bool // whether it came over TLS
 }
 
-// Link returns the first URL in the text, or "".
+// Link returns the first line of the text that is a URL, or "".
 func (m Mail) Link() string { return link.FindString(m.Text) }
 
 // Code returns the code in the text, or "".
@@ -54,7 +54,7 @@ func (m Mail) Code() string {
 }
 
 var (
-	link = regexp.MustCompile(`https?://\S+`)
+	link = regexp.MustCompile(`(?m)^https?://\S+$`)
 	code = regexp.MustCompile(`Code: (\S+)`)
 )
 
