@@ -57,6 +57,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause, which the client is not told, or nil.
 func (e *Error) Unwrap() error { return e.cause }
 
+// RPC returns the code and the id of the JSON-RPC error that is the body of the answer, and whether it is one. The id
+// is nil if the request's is not known.
+func (e *Error) RPC() (code int, id []byte, isRPC bool) {
+	if e.message == nil {
+		return 0, nil, false
+	}
+	return e.message.code, e.message.id, true
+}
+
 var errNoToken = &Error{
 	Status: http.StatusUnauthorized,
 	Code:   "unauthorized",

@@ -56,6 +56,7 @@ type message struct {
 	method  string // empty for a response
 	name    string // the member of params that Mcp-Name repeats
 	version string // the member metaVersion of params._meta; empty if there is none
+	params  []byte // JSON; nil if the message has none
 }
 
 // readMessages returns the JSON-RPC message in body, or the messages of a batch. The error says why body is neither, or
@@ -131,6 +132,7 @@ func readMessage(value []byte) (m message, err error) {
 	case answers > 0:
 		return m, errors.New("it is a request and a response at once")
 	}
+	m.params = params
 	return m, m.readParams(params)
 }
 

@@ -1,15 +1,11 @@
 package guard
 
 import (
-	"bytes"
-	"cmp"
-	"errors"
+	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cardea-auth/cardea/scope"
@@ -66,49 +62,11 @@ func (g *Guard) RequireToolScopes(tools ToolScopes, extra ...string) func(http.H
 
 // judge returns the request that goes to the server in place of r: the same with the body that was judged.
 func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, extra []string) (*http.Request, error) {
-	if err := g.CheckScope(r.Context()); err != nil {
-		return nil, err
-	}
-	if err := checkForm(r); err != nil {
-		return nil, err
-	}
-	if r.ContentLength > maxMessage {
-		return nil, errTooLong
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		return nil, errTooLong
-	case err != nil:
-		return nil, invalidRequest("The body could not be read.")
-	case r.Method == http.MethodPost:
-		err = g.checkBody(r, body, tools, extra)
-	case len(body) > 0: // it means nothing in MCP, but the server may read it
-		err = invalidRequest("A " + r.Method + " request has a body.")
-	}
+	judged, messages, err := g.Messages(w, r, maxMessage)
 	if err != nil {
 		return nil, err
 	}
-	judged := r.WithContext(r.Context())
-	judged.Header = r.Header.Clone()
-	for _, name := range otherProtocol {
-		judged.Header.Del(name)
-	}
-	judged.Trailer, judged.TransferEncoding = nil, nil
-	judged.ContentLength = int64(len(body))
-	judged.Body = http.NoBody
-	if len(body) > 0 {
-		judged.Header.Set("Content-Length", strconv.Itoa(len(body)))
-		judged.Body = io.NopCloser(bytes.NewReader(body))
-	}
-	return judged, nil
-}
-
-var errTooLong = &Error{
-	Status:      http.StatusRequestEntityTooLarge,
-	Code:        "invalid_request",
-	Description: "The message is longer than 4 MiB.",
+	return judged, g.checkMessages(judged.Context(), messages, tools, extra)
 }
 
 // overrides are headers that some frameworks read the method from.
@@ -170,28 +128,14 @@ func plainJSON(s string) bool {
 	return !more || parameter == "charset=utf-8" || parameter == `charset="utf-8"`
 }
 
-// checkBody returns nil if body is a message, or a batch of them, that may be sent with the token of r.
-func (g *Guard) checkBody(r *http.Request, body []byte, tools ToolScopes, extra []string) error {
-	messages, batch, err := readMessages(body)
-	if err != nil {
-		return invalidRequest("The body is not a JSON-RPC message: " + err.Error() + ".")
-	}
-	version := r.Header.Get("MCP-Protocol-Version")
+// checkMessages returns an error unless all messages of a request get through with the token in ctx.
+func (g *Guard) checkMessages(ctx context.Context, messages []Message, tools ToolScopes, extra []string) error {
 	var needed scope.Set
 	for _, m := range messages {
-		if batch && max(version, m.version) >= withoutBatches {
-			return invalidRequest("The body is a batch, but MCP " + withoutBatches + " has none: send one message.")
-		}
-		if batch {
-			m.id = nil // an error is about the batch
-		}
-		if err := checkHeaders(r.Header, m); err != nil {
-			return rpcRefusal(http.StatusBadRequest, m.id, codeHeaderMismatch, "Header mismatch: "+err.Error()+".")
-		}
-		_, ofMCP := methods[m.method]
+		_, ofMCP := methods[m.Method]
 		switch {
-		case m.method == callTool:
-			scopes, ok := tools[m.name]
+		case m.Method == callTool:
+			scopes, ok := tools[m.Name]
 			if !ok {
 				return &Error{
 					Status:      http.StatusForbidden,
@@ -200,25 +144,29 @@ func (g *Guard) checkBody(r *http.Request, body []byte, tools ToolScopes, extra 
 				}
 			}
 			needed = needed.Union(scopes)
-		case ofMCP, m.method == "", isNotification(m.method), slices.Contains(extra, m.method):
-		case almostKnown(m.method):
+		case ofMCP, m.Method == "", isNotification(m.Method), slices.Contains(extra, m.Method):
+		case almostKnown(m.Method):
 			return invalidRequest("The method is almost one of MCP; write it as MCP does.")
 		default:
-			return noMethod(m, cmp.Or(version, m.version))
+			return noMethod(m)
 		}
 	}
-	return g.CheckScope(r.Context(), needed...)
+	return g.CheckScope(ctx, needed...)
 }
 
 // noMethod returns the answer to a request with a method that is closed, which is the answer of a server that does not
 // have the method. Before MCP 2026-07-28 its status is 200, because clients take 404 for the end of their session.
-func noMethod(m message, version string) error {
+func noMethod(m Message) error {
+	id := m.ID
+	if m.Batch {
+		id = nil // the error is about the batch
+	}
 	status := http.StatusOK
 	switch {
-	case version >= withHeaders:
+	case m.Version >= withHeaders:
 		status = http.StatusNotFound
-	case m.id == nil:
+	case id == nil:
 		status = http.StatusBadRequest
 	}
-	return rpcRefusal(status, m.id, codeMethodNotFound, "There is no such method, or no client may call it.")
+	return rpcRefusal(status, id, codeMethodNotFound, "There is no such method, or no client may call it.")
 }
