@@ -1,0 +1,69 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/table"
+)
+
+type gatewayCommand struct {
+	File   string  `short:"f" placeholder:"FILE" help:"The gateway's configuration (YAML); --config is the same here."`
+	Listen *string `placeholder:"ADDRESS" help:"Address to listen on, in place of the one in the file."`
+	Check  bool    `help:"Check the file and say what it protects; start nothing."`
+}
+
+func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
+	file := cmp.Or(c.File, sh.ConfigFile)
+	if file == "" {
+		return usageError("the gateway needs a configuration; name the file with --config")
+	}
+	config, err := gateway.Load(file)
+	if err != nil {
+		return err
+	}
+	if c.Listen != nil {
+		config.Listen = *c.Listen
+	}
+	if c.Check {
+		for _, s := range config.Servers {
+			fmt.Fprintf(sh.out, "%s: %s goes to %s, by %s\n", table.Plain(s.Name), s.Resource, table.Plain(s.Target()),
+				count(len(s.Rules), "rule"))
+		}
+		return nil
+	}
+	log := slog.New(slog.NewJSONHandler(sh.errs, nil))
+	g, err := gateway.New(config, gateway.Options{Logger: log})
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Listen)
+	if err != nil {
+		return advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
+	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer func() { signal.Stop(reload); close(reload) }()
+	go func() {
+		for range reload {
+			next, err := gateway.Load(file)
+			if err == nil {
+				err = g.Reload(next)
+			}
+			if err != nil {
+				log.ErrorContext(ctx, "the configuration cannot be used; the gateway goes on with the one before", "error", err)
+				continue
+			}
+			log.InfoContext(ctx, "the configuration was loaded again", "servers", len(next.Servers))
+		}
+	}()
+	log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(), "servers", len(config.Servers))
+	return g.Serve(ctx, listener)
+}

@@ -1,0 +1,304 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cardea-auth/cardea/guard"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// Options are what a configuration does not say. The zero Options are good.
+type Options struct {
+	// Logger gets a record of each call and of each fault. Nil means slog.Default().
+	Logger *slog.Logger
+
+	// Heartbeat is how often an idle stream gets a comment, and how often the token of the client that opened it is
+	// checked again. Zero means 20 seconds.
+	Heartbeat time.Duration
+}
+
+// Gateway is authorization in front of MCP servers. Make it with [New]; its methods may be called concurrently.
+type Gateway struct {
+	log       *slog.Logger
+	heartbeat time.Duration
+	client    *http.Transport
+	table     atomic.Pointer[table]
+	quit      chan struct{} // is closed when streams have to end
+}
+
+// table is what a configuration says. A reload makes another.
+type table struct {
+	config    *Config
+	seal      sealer
+	routes    map[string]*route // by host and path
+	wellKnown map[string]http.Handler
+	ended     chan struct{} // is closed when another table has taken its place
+}
+
+// New returns a gateway for config. It sends no request: issuer and servers may start later.
+func New(config *Config, options Options) (*Gateway, error) {
+	g := &Gateway{log: options.Logger, heartbeat: cmp.Or(options.Heartbeat, 20*time.Second),
+		quit: make(chan struct{})}
+	if g.log == nil {
+		g.log = slog.Default()
+	}
+	g.client = &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, ControlContext: refuseSpecial(config)}).DialContext,
+		TLSHandshakeTimeout:    10 * time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConnsPerHost:    64,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+		ForceAttemptHTTP2:      true,
+	}
+	t, err := g.newTable(config, nil)
+	if err != nil {
+		return nil, err
+	}
+	g.table.Store(t)
+	return g, nil
+}
+
+// refuseSpecial refuses connections to link-local and multicast addresses, where clouds keep their metadata, unless the
+// configuration names the address itself: a name that resolves to one is a trap.
+func refuseSpecial(config *Config) func(context.Context, string, string, syscall.RawConn) error {
+	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("gateway: %w", err)
+		}
+		ip := at.Addr().Unmap()
+		named := slices.ContainsFunc(config.Servers, func(s *Server) bool {
+			return s.Upstream != nil && s.Upstream.Hostname() == ip.String()
+		})
+		if !named && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()) {
+			return fmt.Errorf("gateway: the name of the server has the address %s, which is not one of a server", ip)
+		}
+		return nil
+	}
+}
+
+// newTable returns the table of config. Guards and keys of an earlier table go on where they can.
+func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
+	t := &table{config: config, routes: map[string]*route{}, wellKnown: map[string]http.Handler{},
+		ended: make(chan struct{})}
+	secret := ""
+	if config.Client != nil {
+		secret = config.Client.ClientSecret
+	}
+	if t.seal = newSealer(secret); earlier != nil && secret == "" {
+		t.seal = earlier.seal
+	}
+	guards := map[string][]*guard.Guard{} // by host
+	for _, s := range config.Servers {
+		protects, err := s.guard(config, g.log)
+		if err != nil {
+			return nil, fmt.Errorf("gateway: %s: %w", s.Name, err)
+		}
+		rt := &route{Server: s, gateway: g, table: t, guard: protects}
+		rt.limit = func(next http.Handler) http.Handler { return next }
+		if s.Calls.Requests > 0 {
+			rt.limit = protects.LimitRate(guard.RateLimits{Default: s.Calls})
+		}
+		rt.handler = protects.Protect(http.HandlerFunc(rt.serve))
+		u, _ := url.Parse(s.Resource) // guard.New has parsed it
+		host := strings.ToLower(u.Host)
+		t.routes[host+strings.TrimSuffix(u.EscapedPath(), "/")] = rt
+		guards[host] = append(guards[host], protects)
+	}
+	for host, all := range guards {
+		t.wellKnown[host] = guard.WellKnown(all...)
+	}
+	return t, nil
+}
+
+// guard returns the guard of s.
+func (s *Server) guard(c *Config, log *slog.Logger) (*guard.Guard, error) {
+	known := s.known()
+	if len(known) == 0 {
+		known = nil
+	}
+	return guard.New(guard.Config{
+		Issuer: c.Issuer, Resource: s.Resource, Name: s.Name, Introspection: s.Client, Logger: log,
+		Scopes: known, DefaultScopes: scope.Of(s.Scopes...),
+	})
+}
+
+// Reload makes config the configuration. Open streams go on; what they show, and all later calls, are judged by its
+// rules. If config cannot be used, nothing changes.
+func (g *Gateway) Reload(config *Config) error {
+	old := g.table.Load()
+	t, err := g.newTable(config, old)
+	if err != nil {
+		return err
+	}
+	g.table.Store(t)
+	close(old.ended)
+	return nil
+}
+
+// Serve answers on listener until ctx ends. Then it lets answers under way finish for a few seconds.
+func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
+	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer endCalls()
+	server := &http.Server{
+		Handler:           g,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return calls },
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("gateway: %w", err)
+	case <-ctx.Done():
+	}
+	close(g.quit)
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(patience); err != nil {
+		endCalls()
+		_ = server.Close()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	return nil
+}
+
+// ServeHTTP answers r: the metadata and health of the gateway itself, and what is for a server.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t := g.table.Load()
+	path := r.URL.EscapedPath()
+	if path == "/healthz" || path == "/readyz" {
+		t.health(w, r)
+		return
+	}
+	host, known := t.host(r.Host)
+	switch {
+	case !known:
+		fail(w, http.StatusForbidden, nil, http.StatusForbidden,
+			"The gateway does not answer under this host name; use the one of public, and let proxies keep Host.")
+		return
+	case !t.welcomes(r, host):
+		fail(w, http.StatusForbidden, nil, http.StatusForbidden,
+			"Pages of this origin may not call this server; its operator can list it under origins.")
+		return
+	case strings.HasPrefix(path, "/.well-known/"):
+		t.wellKnown[host].ServeHTTP(w, r)
+		return
+	}
+	rt := t.routes[host+strings.TrimSuffix(path, "/")]
+	if rt == nil || strings.HasSuffix(path, "//") {
+		fail(w, http.StatusNotFound, nil, http.StatusNotFound, "There is no MCP server at this path.")
+		return
+	}
+	rt.handler.ServeHTTP(w, r)
+}
+
+// host returns the host of routes that a Host header means, and whether there is one. All names of the loopback address
+// mean the same host, because clients of this machine use any; a name that only resolves to it does not (DNS rebinding).
+func (t *table) host(header string) (host string, known bool) {
+	header = strings.ToLower(header)
+	if _, known := t.wellKnown[header]; known {
+		return header, true
+	}
+	name, port := split(header)
+	for host := range t.wellKnown {
+		ours, ourPort := split(host)
+		if port == ourPort && (name == ours || isLoopback(name) && isLoopback(ours)) {
+			return host, true
+		}
+	}
+	return "", false
+}
+
+// split returns the name and the port of a host. The default ports of http and https are no port.
+func split(host string) (name, port string) {
+	u := url.URL{Host: host}
+	if port = u.Port(); port == "80" || port == "443" {
+		port = ""
+	}
+	return u.Hostname(), port
+}
+
+// welcomes reports whether the page that sends r, if one does, may (MCP, Streamable HTTP, "Security Warning").
+func (t *table) welcomes(r *http.Request, host string) bool {
+	origins := r.Header.Values("Origin")
+	if len(origins) == 0 {
+		return true
+	}
+	if len(origins) > 1 {
+		return false
+	}
+	if slices.Contains(t.config.Origins, "*") || slices.Contains(t.config.Origins, origins[0]) || origins[0] == t.config.Public {
+		return true
+	}
+	u, err := url.Parse(origins[0])
+	if err != nil || u.Host == "" {
+		return false
+	}
+	name, _ := split(strings.ToLower(u.Host))
+	ours, _ := split(host)
+	return strings.EqualFold(u.Host, host) || isLoopback(name) && isLoopback(ours)
+}
+
+// health answers whether the gateway answers, and whether its issuer can be asked.
+func (t *table) health(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/healthz" {
+		answer(w, http.StatusOK, map[string]string{"status": "healthy"})
+		return
+	}
+	for _, rt := range t.routes { // all have the same issuer
+		rt.guard.Health().ServeHTTP(w, r)
+		return
+	}
+}
+
+// fail answers with an error of JSON-RPC. Codes of the gateway's own are outside the range that JSON-RPC keeps for
+// itself: they are the status.
+func fail(w http.ResponseWriter, status int, id []byte, code int, message string) {
+	failWith(w, status, id, code, message, nil)
+}
+
+func failWith(w http.ResponseWriter, status int, id []byte, code int, message string, data any) {
+	type problem struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+		Data    any    `json:"data,omitempty"`
+	}
+	answer(w, status, struct {
+		Version string          `json:"jsonrpc"`
+		ID      json.RawMessage `json:"id"`
+		Error   problem         `json:"error"`
+	}{"2.0", id, problem{code, message, data}})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // cannot happen: everything written here marshals
+		status, body = http.StatusInternalServerError, []byte(`{}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // fails only if the client has gone
+}

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+)
+
+// maxEvent is how long an event of a stream may be, in bytes.
+const maxEvent = 16 << 20
+
+var errLongEvent = errors.New("the server sent an event, or a line, of more than 16 MiB")
+
+// event is an event of a stream (WHATWG HTML, "Server-sent events"), or a comment.
+type event struct {
+	lines [][]byte // without their ends
+}
+
+// eventReader reads the events of a stream.
+type eventReader struct {
+	r       *bufio.Reader
+	pending [][]byte // lines that were read together with the last one
+}
+
+// next reads the next event. It returns io.EOF at the end, also if the last event is incomplete, which counts for
+// nothing.
+func (er *eventReader) next() (e event, err error) {
+	for size := 0; ; {
+		line, err := er.line(maxEvent - size)
+		if err != nil {
+			return e, err
+		}
+		size += len(line) + 1
+		if len(line) > 0 {
+			e.lines = append(e.lines, line)
+		} else if len(e.lines) > 0 {
+			return e, nil
+		}
+	}
+}
+
+// line reads a line that ends with LF, CRLF, or CR if an LF comes later, and returns it without the end.
+func (er *eventReader) line(limit int) (line []byte, err error) {
+	if len(er.pending) == 0 {
+		read, err := readLine(er.r, limit)
+		if err != nil {
+			return nil, err
+		}
+		er.pending = bytes.Split(read, []byte("\r"))
+	}
+	line, er.pending = er.pending[0], er.pending[1:]
+	return line, nil
+}
+
+// readLine reads a line of at most limit bytes and returns it without LF or CRLF.
+func readLine(r *bufio.Reader, limit int) (line []byte, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > limit:
+			return nil, errLongEvent
+		case errors.Is(err, bufio.ErrBufferFull):
+		case err != nil:
+			return nil, err
+		default:
+			return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), nil
+		}
+	}
+}
+
+// field returns the values of a field, joined with line feeds, and whether the event has it.
+func (e event) field(name string) (value []byte, found bool) {
+	for _, line := range e.lines {
+		key, rest, _ := bytes.Cut(line, []byte(":"))
+		if string(key) != name {
+			continue
+		}
+		if found {
+			value = append(append(bytes.Clone(value), '\n'), bytes.TrimPrefix(rest, []byte(" "))...)
+			continue
+		}
+		value, found = bytes.TrimPrefix(rest, []byte(" ")), true
+	}
+	return value, found
+}
+
+// set replaces the values of a field by one without line feeds.
+func (e *event) set(name string, value []byte) {
+	lines := make([][]byte, 0, len(e.lines))
+	done := false
+	for _, line := range e.lines {
+		if key, _, _ := bytes.Cut(line, []byte(":")); string(key) != name {
+			lines = append(lines, line)
+		} else if !done {
+			lines = append(lines, append([]byte(name+": "), value...))
+			done = true
+		}
+	}
+	e.lines = lines
+}
+
+// bytes returns the event as it is sent.
+func (e event) bytes() []byte {
+	return append(bytes.Join(e.lines, []byte("\n")), "\n\n"...)
+}

@@ -1,0 +1,307 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/guard"
+)
+
+// onwards are the headers of a request that go on to the server. All others stay here: the client's token, cookies, and
+// whatever says who the client is.
+var onwards = []string{"Accept", "Accept-Language", "Content-Type", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name",
+	"Traceparent", "Tracestate", "User-Agent"}
+
+// back are the headers of an answer that go back to the client.
+var back = []string{"Content-Type", "Mcp-Protocol-Version", "Retry-After", "Allow"}
+
+// maxList is how long a list may be that is filtered, in bytes.
+const maxList = 16 << 20
+
+// listing are the methods whose results are filtered.
+var listing = []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"}
+
+// forward sends c to the server and its answer to the client.
+func (rt *route) forward(w http.ResponseWriter, c *call) {
+	out, err := rt.outgoing(c)
+	if err != nil {
+		c.record("refused", err.Error())
+		rt.refuse(w, c.Request, err)
+		return
+	}
+	response, err := rt.gateway.client.RoundTrip(out)
+	if err != nil {
+		rt.unreachable(w, c, err)
+		return
+	}
+	defer response.Body.Close()
+	rt.reply(w, c, response)
+}
+
+// outgoing returns the request to the server.
+func (rt *route) outgoing(c *call) (*http.Request, error) {
+	out := (&http.Request{
+		Method: c.Method, URL: rt.Upstream, Host: rt.Upstream.Host, Header: http.Header{},
+		Body: c.Body, ContentLength: c.ContentLength,
+	}).WithContext(c.Context())
+	for name, values := range c.Header {
+		if slices.Contains(onwards, name) || strings.HasPrefix(name, "Mcp-Param-") {
+			out.Header[name] = values
+		}
+	}
+	if out.Header.Get("User-Agent") == "" {
+		out.Header["User-Agent"] = []string{"cardea-gateway"}
+	}
+	maps.Copy(out.Header, rt.Headers)
+	if c.version >= stateless {
+		return out, nil // which has no sessions
+	}
+	session := c.Header.Get("Mcp-Session-Id")
+	if session != "" {
+		id, ok := rt.table.seal.open(session, rt.owner("session", c.token))
+		if !ok {
+			return nil, noSession(c)
+		}
+		out.Header.Set("Mcp-Session-Id", id)
+	}
+	if last := c.Header.Get("Last-Event-Id"); last != "" {
+		id, ok := rt.table.seal.open(last, rt.owner("event", c.token))
+		if !ok {
+			return nil, &refusal{http.StatusForbidden, nil, http.StatusForbidden, "Last-Event-ID is not one of this client."}
+		}
+		out.Header.Set("Last-Event-ID", id)
+	}
+	return out, nil
+}
+
+// noSession returns the answer to a request in a session that is not, or no longer, the client's. To GET it is 405,
+// because some clients repeat a GET for ever that is answered with 404.
+func noSession(c *call) error {
+	const text = "There is no such session; send initialize again."
+	if c.Method == http.MethodGet {
+		return &refusal{http.StatusMethodNotAllowed, nil, http.StatusMethodNotAllowed, text}
+	}
+	var id []byte
+	if len(c.messages) == 1 {
+		id = c.messages[0].ID
+	}
+	return &refusal{http.StatusNotFound, id, http.StatusNotFound, text}
+}
+
+func (rt *route) unreachable(w http.ResponseWriter, c *call, err error) {
+	if c.Context().Err() != nil {
+		c.record("failed", "the client has gone")
+		return
+	}
+	rt.gateway.log.WarnContext(c.Context(), "gateway: the server cannot be reached", "server", rt.Name, "error", err)
+	rt.bad(w, c, "The MCP server behind this gateway cannot be reached.")
+}
+
+// bad answers that the server gave no answer that can be passed on.
+func (rt *route) bad(w http.ResponseWriter, c *call, text string) {
+	c.record("failed", text)
+	var id []byte
+	if len(c.messages) == 1 {
+		id = c.messages[0].ID
+	}
+	fail(w, http.StatusBadGateway, id, http.StatusBadGateway, text)
+}
+
+// reply passes on the answer of the server.
+func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) {
+	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	status := response.StatusCode
+	isGet := c.Method == http.MethodGet || c.Method == http.MethodHead
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		// It is about the gateway's credentials; the client must not ask for another token.
+		rt.gateway.log.ErrorContext(c.Context(), "gateway: the server refuses the gateway; look at its upstream_headers",
+			"server", rt.Name, "status", status)
+		rt.bad(w, c, "The MCP server behind this gateway refuses the gateway.")
+		return
+	case status < 200, 300 <= status && status < 400:
+		rt.bad(w, c, "The MCP server behind this gateway sends the gateway elsewhere.")
+		return
+	case response.Header.Get("Content-Encoding") != "":
+		rt.bad(w, c, "The MCP server behind this gateway compresses its answer, although it must not.")
+		return
+	case isGet && status == http.StatusNotFound, isGet && status < 300 && kind != "text/event-stream":
+		w.Header().Set("Allow", "POST, DELETE, OPTIONS")
+		fail(w, http.StatusMethodNotAllowed, nil, http.StatusMethodNotAllowed, "There is no stream here.")
+		return
+	}
+	outcome, reason := "allowed", ""
+	if status >= 400 {
+		outcome, reason = "failed", response.Status
+	}
+	h := w.Header()
+	for _, name := range back {
+		if values, found := response.Header[name]; found {
+			h[name] = values
+		}
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	if id := response.Header.Get("Mcp-Session-Id"); id != "" && c.version < stateless {
+		h.Set("Mcp-Session-Id", rt.table.seal.seal(id, rt.owner("session", c.token)))
+	}
+	if kind == "text/event-stream" && status < 300 {
+		reason = rt.stream(w, c, response.Body)
+		if reason != "" {
+			outcome = "failed"
+		}
+		c.record(outcome, reason)
+		return
+	}
+	h.Set("Cache-Control", "no-store")
+	defer c.record(outcome, reason)
+	if kind != "application/json" || !c.has(listing...) {
+		if response.ContentLength >= 0 {
+			h["Content-Length"] = response.Header["Content-Length"]
+		}
+		w.WriteHeader(status)
+		_, _ = io.Copy(w, response.Body) // fails only if one of the two has gone
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
+	filtered, ok := rt.filtered(body, c.token.Scopes)
+	if err != nil || len(body) > maxList || !ok {
+		rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
+		return
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(filtered)
+}
+
+// stream passes on a stream, event by event. It returns why the stream failed, or "".
+func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (failure string) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w).Flush
+	_ = flush()
+
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
+	type read struct {
+		event event
+		err   error
+	}
+	events := make(chan read)
+	go func() {
+		er := &eventReader{r: bufio.NewReader(body)}
+		for {
+			e, err := er.next()
+			select {
+			case events <- read{e, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	defer body.Close() // ends the reading, too
+	heart := time.NewTicker(rt.gateway.heartbeat)
+	defer heart.Stop()
+	quit := rt.gateway.quit
+	if !c.isLong() {
+		quit = nil
+	}
+	for {
+		select {
+		case next := <-events:
+			switch {
+			case errors.Is(next.err, io.EOF):
+				return ""
+			case next.err != nil && c.Context().Err() != nil:
+				return "the client has gone"
+			case next.err != nil:
+				return next.err.Error()
+			}
+			e, ok := rt.pass(c, next.event)
+			if !ok {
+				continue
+			}
+			if _, err := w.Write(e.bytes()); err != nil || flush() != nil {
+				return "the client has gone"
+			}
+		case <-heart.C:
+			if c.isLong() && !rt.stillGood(c) {
+				return ""
+			}
+			if _, err := io.WriteString(w, ": \n\n"); err != nil || flush() != nil {
+				return "the client has gone"
+			}
+		case <-quit:
+			return ""
+		case <-ctx.Done():
+			return "the client has gone"
+		}
+	}
+}
+
+// stillGood reports whether the token of c is still one for this server. A stream whose token has ended ends with it; its
+// client comes back with another.
+func (rt *route) stillGood(c *call) bool {
+	current := rt.now()
+	if current == nil {
+		return false
+	}
+	_, raw, _ := strings.Cut(c.Header.Get("Authorization"), " ")
+	_, err := current.guard.Verify(c.Context(), strings.TrimSpace(raw))
+	var e *guard.Error
+	return err == nil || errors.As(err, &e) && e.Status != http.StatusUnauthorized
+}
+
+// pass returns an event as the client may see it, and whether it may.
+func (rt *route) pass(c *call, e event) (event, bool) {
+	if id, found := e.field("id"); found && len(id) > 0 {
+		e.set("id", []byte(rt.table.seal.seal(string(id), rt.owner("event", c.token))))
+	}
+	data, found := e.field("data")
+	if !found {
+		return e, true
+	}
+	if c.version >= stateless && isRequest(data) {
+		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent a request, which MCP "+stateless+
+			" does not have; it was dropped", "server", rt.Name)
+		return e, false
+	}
+	if c.Method == http.MethodPost && !c.has(listing...) {
+		return e, true
+	}
+	current := rt.now()
+	if current == nil {
+		return e, false
+	}
+	filtered, ok := current.filtered(data, c.token.Scopes)
+	if !ok {
+		if len(bytes.TrimSpace(data)) == 0 {
+			return e, true // a priming event
+		}
+		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent an event that cannot be read; it was dropped",
+			"server", rt.Name)
+		return e, false
+	}
+	if !bytes.Equal(filtered, data) {
+		e.set("data", filtered)
+	}
+	return e, true
+}
+
+// isRequest reports whether a message is a request.
+func isRequest(data []byte) bool {
+	members, ok := objectOf(data)
+	return ok && find(members, "method") != nil && find(members, "id") != nil
+}
