@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/gateway"
 	"github.com/cardea-auth/cardea/internal/table"
@@ -48,22 +49,46 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
 	}
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer func() { signal.Stop(reload); close(reload) }()
-	go func() {
-		for range reload {
-			next, err := gateway.Load(file)
-			if err == nil {
-				err = g.Reload(next)
-			}
-			if err != nil {
-				log.ErrorContext(ctx, "the configuration cannot be used; the gateway goes on with the one before", "error", err)
-				continue
-			}
-			log.InfoContext(ctx, "the configuration was loaded again", "servers", len(next.Servers))
-		}
-	}()
+	go followFile(ctx, file, g, log)
 	log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(), "servers", len(config.Servers))
 	return g.Serve(ctx, listener)
+}
+
+// followFile makes g load its file again on SIGHUP and when the file changes, until ctx ends.
+func followFile(ctx context.Context, file string, g *gateway.Gateway, log *slog.Logger) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	look := time.NewTicker(2 * time.Second)
+	defer look.Stop()
+	for seen := stamp(file); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			if stamp(file) == seen {
+				continue
+			}
+		case <-hangup:
+		}
+		seen = stamp(file)
+		next, err := gateway.Load(file)
+		if err == nil {
+			err = g.Reload(next)
+		}
+		if err != nil {
+			log.ErrorContext(ctx, "the configuration cannot be used; the gateway goes on with the one before", "error", err)
+			continue
+		}
+		log.InfoContext(ctx, "the configuration was loaded again", "servers", len(next.Servers))
+	}
+}
+
+// stamp returns what changes when a file is written.
+func stamp(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(info.ModTime(), info.Size())
 }

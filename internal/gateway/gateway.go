@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ type Gateway struct {
 	heartbeat time.Duration
 	client    *http.Transport
 	table     atomic.Pointer[table]
+	announced sync.Map      // by resource: the lists whose changes the server announces, as []string
 	quit      chan struct{} // is closed when streams have to end
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -200,6 +201,12 @@ func names(m guard.Message) (k kind, all []string, named bool, err error) {
 			return resources, []string{name}, true, err
 		}
 		return "", nil, true, errors.New("ref.type is neither ref/prompt nor ref/resource")
+	case "subscriptions/listen":
+		list, err := m.Param("notifications", "resourceSubscriptions")
+		if err == nil && list != nil && json.Unmarshal(list, &all) != nil {
+			err = errors.New("resourceSubscriptions is not a list of strings")
+		}
+		return resources, all, true, err
 	}
 	return "", nil, false, nil
 }

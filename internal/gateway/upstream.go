@@ -30,6 +30,9 @@ const maxList = 16 << 20
 // listing are the methods whose results are filtered.
 var listing = []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"}
 
+// greeting are the methods whose results say what the server can do.
+var greeting = []string{"initialize", "server/discover"}
+
 // forward sends c to the server and its answer to the client.
 func (rt *route) forward(w http.ResponseWriter, c *call) {
 	out, err := rt.outgoing(c)
@@ -163,7 +166,7 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	}
 	h.Set("Cache-Control", "no-store")
 	defer c.record(outcome, reason)
-	if kind != "application/json" || !c.has(listing...) {
+	if kind != "application/json" || !c.has(listing...) && !c.has(greeting...) {
 		if response.ContentLength >= 0 {
 			h["Content-Length"] = response.Header["Content-Length"]
 		}
@@ -176,6 +179,9 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	if err != nil || len(body) > maxList || !ok {
 		rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
 		return
+	}
+	if c.has(greeting...) {
+		rt.learn(body)
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(filtered)
@@ -214,9 +220,9 @@ func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (fai
 	defer body.Close() // ends the reading, too
 	heart := time.NewTicker(rt.gateway.heartbeat)
 	defer heart.Stop()
-	quit := rt.gateway.quit
-	if !c.isLong() {
-		quit = nil
+	var quit, reloaded chan struct{}
+	if c.isLong() {
+		quit, reloaded = rt.gateway.quit, rt.table.ended
 	}
 	for {
 		select {
@@ -245,6 +251,19 @@ func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (fai
 			}
 		case <-quit:
 			return ""
+		case <-reloaded:
+			reloaded = rt.gateway.table.Load().ended
+			if rt.now() == nil {
+				return ""
+			}
+			for _, message := range rt.changes(c) {
+				if _, err := w.Write(event{[][]byte{[]byte("event: message"), append([]byte("data: "), message...)}}.bytes()); err != nil {
+					return "the client has gone"
+				}
+			}
+			if flush() != nil {
+				return "the client has gone"
+			}
 		case <-ctx.Done():
 			return "the client has gone"
 		}
@@ -277,6 +296,9 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent a request, which MCP "+stateless+
 			" does not have; it was dropped", "server", rt.Name)
 		return e, false
+	}
+	if c.has(greeting...) {
+		rt.learn(data)
 	}
 	if c.Method == http.MethodPost && !c.has(listing...) {
 		return e, true
