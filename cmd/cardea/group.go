@@ -12,6 +12,7 @@ type groupCommands struct {
 	Create groupCreate `cmd:"" help:"Make a group."`
 	List   groupList   `cmd:"" help:"List the groups."`
 	Show   groupShow   `cmd:"" help:"Show a group and the people in it."`
+	Update groupUpdate `cmd:"" help:"Change what a group is for, or whether its members need a second factor."`
 	Delete groupDelete `cmd:"" help:"Delete a group; the people in it stay."`
 	Add    groupAdd    `cmd:"" help:"Put a person into a group."`
 	Remove groupRemove `cmd:"" help:"Take a person out of a group."`
@@ -87,6 +88,18 @@ func drawMembers(v admin.GroupMembers, t *table.Table) {
 	for _, m := range v.Members {
 		t.Row("", m.Email, table.Dash(m.Name))
 	}
+}
+
+type groupUpdate struct {
+	namedGroup
+	Description  *string `placeholder:"TEXT" help:"What it is for."`
+	SecondFactor *bool   `help:"Its members need a second factor to sign in; --second-factor=false: no longer."`
+}
+
+func (c *groupUpdate) Run(ctx context.Context, sh *shell) error {
+	in := adminapi.GroupChange{Name: c.Group}
+	in.Body.Description, in.Body.SecondFactor = c.Description, c.SecondFactor
+	return ask(ctx, sh, c.output, drawGroup, adminapi.UpdateGroup, in)
 }
 
 type groupDelete struct{ namedGroup }

@@ -37,6 +37,7 @@ type commands struct {
 	User     userCommands     `cmd:"" help:"People who sign in."`
 	Invite   inviteCommands   `cmd:"" name:"invitation" help:"Invitations to make an account (cardea user invite makes them)."`
 	Group    groupCommands    `cmd:"" help:"Groups of people."`
+	Provider providerCommands `cmd:"" help:"Identity providers with which people sign in."`
 	Grant    grantCommands    `cmd:"" help:"What people have allowed clients to do at MCP servers."`
 	Session  sessionCommands  `cmd:"" help:"Browsers in which people are signed in."`
 	Key      keyCommands      `cmd:"" help:"Keys that sign access tokens."`

@@ -66,7 +66,7 @@ func (sh *shell) operateResources(ctx context.Context, fn func(*admin.Operations
 func (i *installation) operations() *admin.Operations {
 	return &admin.Operations{
 		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg,
-		AllowLoopback: i.config.Registration.AllowLoopback,
+		AllowLoopback: i.config.Registration.AllowLoopback, SignIn: i.config.Login.Providers,
 	}
 }
 
@@ -238,6 +238,7 @@ var next = map[admin.Kind]map[admin.Noun]string{
 		admin.Grants:              "cardea grant list shows them",
 		admin.Sessions:            "cardea session list shows them",
 		admin.Events:              "cardea audit list shows them",
+		admin.Providers:           "cardea provider list shows them",
 		admin.Keys:                "cardea key list shows them",
 		admin.Invitations:         "cardea invitation list shows them",
 		admin.InitialAccessTokens: "cardea initial-access-token list shows them",

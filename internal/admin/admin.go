@@ -15,6 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
 // Operations are the operations on one installation. They are safe for concurrent use.
@@ -27,6 +28,8 @@ type Operations struct {
 	SigningAlg string
 	// Configuration is what Settings returns.
 	Configuration []Setting
+	// SignIn are the identity providers with which people sign in.
+	SignIn []upstream.Config
 	// Ring is needed only by the operations on keys and tokens; it may be nil for the others.
 	Ring *keys.Ring
 	// RefreshKey is the key that refresh tokens are made with, and Directory decides which

@@ -41,7 +41,7 @@ var builtInScopes = []oauth.ResourceScope{
 	{Name: "cardea:sessions:write", Description: "Sign people out", Risk: oauth.RiskChange},
 	{Name: "cardea:keys:read", Description: "See the signing keys and explain tokens", Risk: oauth.RiskRead},
 	{Name: "cardea:keys:write", Description: "Replace the signing keys", Risk: oauth.RiskAct},
-	{Name: "cardea:providers:read", Description: "See where people sign in from", Risk: oauth.RiskRead},
+	{Name: "cardea:providers:read", Description: "See and test with which identity providers people sign in", Risk: oauth.RiskRead},
 	{Name: "cardea:events:read", Description: "Read the audit log", Risk: oauth.RiskRead},
 	{Name: "cardea:settings:read", Description: "See how this server is configured", Risk: oauth.RiskRead},
 	{Name: "cardea:*", Description: "Operate this server in every way", Risk: oauth.RiskAct},

@@ -38,17 +38,18 @@ var rights = map[string]string{
 	"key_list": "keys:read", "key_show": "keys:read", "key_rotate": "keys:write", "key_retire": "keys:write",
 	"user_reset_second_factor": "users:write", "audit_list": "events:read", "audit_flow": "events:read", "client_profiles": "clients:read",
 	"token_inspect": "keys:read", "audit_show": "events:read",
-	"config_print": "settings:read",
+	"config_print":  "settings:read",
+	"provider_list": "providers:read", "provider_show": "providers:read", "provider_test": "providers:read",
 }
 
 // roles says what each role may do. Writing includes reading.
 var roles = map[identity.Role]string{
 	identity.Owner: "resources:write clients:write users:write groups:write grants:write sessions:write " +
-		"keys:write events:write settings:write",
+		"keys:write events:write settings:write providers:write",
 	identity.Operator: "resources:write clients:write grants:write sessions:write users:read groups:read keys:read " +
 		"events:read",
 	identity.Auditor: "resources:read clients:read users:read groups:read grants:read sessions:read keys:read " +
-		"events:read settings:read",
+		"events:read settings:read providers:read",
 	"": "",
 }
 
@@ -107,7 +108,7 @@ func TestAccess(t *testing.T) {
 		caller{personal(t, s, identity.Owner, "cardea:grants:read cardea:keys:write"), "an owner who allowed little",
 			"grants:read keys:write", http.StatusForbidden})
 	for _, held := range []string{"resources:read", "resources:write", "clients:write", "users:read", "groups:write", "grants:write", "sessions:read", "keys:read",
-		"events:read", "settings:read"} {
+		"events:read", "settings:read", "providers:read"} {
 		callers = append(callers,
 			caller{program(t, s, "cardea:"+held), "a program with " + held, held, http.StatusForbidden})
 	}

@@ -279,7 +279,7 @@ type NewGroup struct {
 	admin.GroupTerms
 }
 
-// ByName, GroupMembers and Membership are the inputs of operations on one group.
+// ByName, GroupMembers, GroupChange and Membership are the inputs of operations on one group.
 type (
 	// ByName names it.
 	ByName struct {
@@ -290,7 +290,8 @@ type (
 		Listing
 		Name string `path:"name"`
 	}
-	changeGroup struct {
+	// GroupChange names it and says what becomes of it.
+	GroupChange struct {
 		Name string `path:"name"`
 		Body admin.GroupTerms
 	}
@@ -335,8 +336,8 @@ var (
 			return Members{view, next}, err
 		})
 	UpdateGroup = add(Spec{Method: "PATCH", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group update",
-		Summary: "Change what a group is described as."},
-		func(c ctx, o ops, by who, in changeGroup) (admin.Group, error) {
+		Summary: "Change what a group is described as, or whether its members need a second factor."},
+		func(c ctx, o ops, by who, in GroupChange) (admin.Group, error) {
 			return o.UpdateGroup(c, by, in.Name, in.Body)
 		})
 	DeleteGroup = add(Spec{Method: "DELETE", Path: "/groups/{name}", Noun: admin.Groups, Verb: "group delete",
@@ -468,6 +469,22 @@ var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settin
 		settings, err := o.Settings(c, by)
 		return Page[admin.Setting]{Items: settings}, err
 	})
+
+// Identity providers, which the configuration names.
+var (
+	ListProviders = add(Spec{Method: "GET", Path: "/providers", Noun: admin.Providers, Verb: "provider list",
+		Summary: "List the identity providers in the configuration of the server that answers."},
+		func(c ctx, o ops, by who, in Listing) (Page[admin.Provider], error) {
+			providers, err := o.Providers(c, by)
+			return Page[admin.Provider]{Items: providers}, err
+		})
+	ShowProvider = add(Spec{Method: "GET", Path: "/providers/{id}", Noun: admin.Providers, Verb: "provider show",
+		Summary: "Show an identity provider."},
+		func(c ctx, o ops, by who, in ByID) (admin.Provider, error) { return o.Provider(c, by, in.ID) })
+	TestProvider = add(Spec{Method: "POST", Path: "/providers/{id}/test", Noun: admin.Providers, Verb: "provider test", Reads: true,
+		Summary: "Try what a sign-in with an identity provider needs, as far as that is possible without a person."},
+		func(c ctx, o ops, by who, in ByID) (admin.ProviderTest, error) { return o.TestProvider(c, by, in.ID) })
+)
 
 // FlowOf is the event whose flow ShowFlow tells.
 type FlowOf struct {

@@ -295,6 +295,13 @@ func (s screen) unknown(err error) (outcome, error) {
 // do adapts what a form asks for: it is from a page of the console that this person was shown in this browser, and the
 // person may change the noun. Otherwise the refusal is recorded, as action in the second case.
 func (e *Endpoint) do(noun admin.Noun, action string, change changer) http.Handler {
+	return e.posted(func(v *visit, form url.Values) (outcome, error) {
+		return e.offer(noun, action, func(v *visit) (outcome, error) { return change(v, form) })(v)
+	})
+}
+
+// posted is do for what asks for the person's rights itself.
+func (e *Endpoint) posted(change changer) http.Handler {
 	return e.Pages.HTML(func(r *http.Request) (web.Answer, error) {
 		form, err := web.Form(r, "resource", "group", "scope")
 		if err != nil {
@@ -313,7 +320,7 @@ func (e *Endpoint) do(noun admin.Noun, action string, change changer) http.Handl
 			if !e.Pages.Check(v.Browser, form.Get("csrf"), purpose(v)...) {
 				return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
 			}
-			return e.offer(noun, action, func(v *visit) (outcome, error) { return change(v, form) })(v)
+			return change(v, form)
 		})
 	})
 }
@@ -379,8 +386,7 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
 		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(),
-		e.invitationRoutes(),
-		e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(),
+		e.invitationRoutes(), e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(), e.settingRoutes(),
 	)
 }
 

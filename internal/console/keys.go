@@ -4,17 +4,15 @@ import (
 	"net/url"
 
 	"github.com/cardea-auth/cardea/internal/admin"
-	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// keyRoutes are the pages of the signing keys and the settings.
+// keyRoutes are the pages of the signing keys.
 func (e *Endpoint) keyRoutes() []web.Route {
 	return []web.Route{
 		e.route("/admin/keys", e.show(e.keys), nil),
 		e.form("/admin/keys/rotate", admin.Keys, "key.rotate", e.fresh(e.askRotation), e.freshly(e.rotateKey)),
-		e.route("/admin/settings", e.show(e.settings), nil),
 		e.form("/admin/keys/{id}/retire", admin.Keys, "key.retire", e.fresh(e.confirmRetire), e.freshly(e.retireKey)),
 	}
 }
@@ -22,9 +20,9 @@ func (e *Endpoint) keyRoutes() []web.Route {
 // keyList is the body of the list of keys.
 type keyList struct{ Keys []keyLine }
 
-// keyLine is a key with its times in words.
+// keyLine is a key of the list.
 type keyLine struct {
-	keys.Info
+	KID, Alg, State          string
 	Created, Active, Retired admin.Moment
 }
 
@@ -33,7 +31,7 @@ func (e *Endpoint) keys(v *visit) (outcome, error) {
 	var list keyList
 	for _, k := range infos {
 		list.Keys = append(list.Keys,
-			keyLine{k, admin.Moment{Time: k.CreatedAt}, admin.Moment{Time: k.ActiveAt},
+			keyLine{k.KID, k.Alg, k.State, admin.Moment{Time: k.CreatedAt}, admin.Moment{Time: k.ActiveAt},
 				admin.Moment{Time: k.RetiredAt}})
 	}
 	return screen{template: "keys.html", title: "Keys", body: list}, err
@@ -64,21 +62,4 @@ func (e *Endpoint) confirmRetire(v *visit) (outcome, error) {
 func (e *Endpoint) retireKey(v *visit, _ url.Values) (outcome, error) {
 	_, err := e.Operations.RetireKey(v.Context(), v.caller, v.id())
 	return redirect{"/admin/keys", "key.retired"}, err
-}
-
-// settingList is the body of the page of the settings.
-type settingList struct {
-	Settings []admin.Setting
-	Changed  int // of them are not at their default
-}
-
-func (e *Endpoint) settings(v *visit) (outcome, error) {
-	settings, err := e.Operations.Settings(v.Context(), v.caller)
-	list := settingList{Settings: settings}
-	for _, s := range settings {
-		if s.From != "default" {
-			list.Changed++
-		}
-	}
-	return screen{template: "settings.html", title: "Settings", body: list}, err
 }

@@ -14,10 +14,12 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -106,6 +108,10 @@ func TestConsoleAccessibility(t *testing.T) {
 			look("the log that is followed")
 			do("a table", open("/admin"), chromedp.Click(at(`.chart details summary`)), chromedp.WaitVisible(at(`.chart details table`)))
 			look("a chart as a table")
+			do("a provider that nobody reaches", open("/admin/settings/providers/corp"),
+				chromedp.Click(at(`main button.primary`)), chromedp.WaitVisible(at(`main table`)))
+			look("a provider that nobody reaches")
+			fits("a provider that nobody reaches")
 			do("a secret", open("/admin/credentials/new"), chromedp.SendKeys(at(`#name`), "Reporting "+screen.name),
 				chromedp.Click(at(`input[name="scope"]`)), chromedp.Click(at(`form.form button.primary`)), chromedp.WaitVisible(at(`.secret`)))
 			look("a new secret")
@@ -192,6 +198,8 @@ var writers = map[string][]identity.Role{
 
 	"/admin/keys/rotate":      nil,
 	"/admin/keys/{id}/retire": nil,
+
+	"/admin/settings/providers/{id}": {identity.Auditor},
 }
 
 // maySend reports whether a role may send a form to the path.
@@ -236,7 +244,9 @@ type installation struct {
 // full returns an installation with one of everything. Clients wait there.
 func full(t *testing.T) *installation {
 	t.Helper()
-	s, owner, ada, agent := startInbox(t)
+	corp := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: "http://127.0.0.1:1", ClientID: "cardea",
+		ClientSecret: "the secret of cardea there"}
+	s, owner, ada, agent := startInbox(t, func(c *config.Config) { c.Login.Providers = []upstream.Config{corp} })
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
 	root := admin.Command("root", "root@host")
 	must := func(err error) {
@@ -281,7 +291,7 @@ func full(t *testing.T) *installation {
 	})
 	return &installation{s, owner, map[string]string{
 		"servers": r.ID, "clients": agent.ClientID, "people": ada.ID, "groups": "staff", "credentials": bot.ID,
-		"grants": grants[0].ID, "sessions": sessions[0].ID, "keys": kid, "audit": s.Events("authorize.code")[0].ID,
+		"grants": grants[0].ID, "sessions": sessions[0].ID, "keys": kid, "settings": "corp", "audit": s.Events("authorize.code")[0].ID,
 	}}
 }
 

@@ -144,7 +144,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	operations := &admin.Operations{
 		DB: db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
-		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory,
+		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory, SignIn: c.Login.Providers,
 	}
 	s.invite = &account.Invite{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
 	if c.Admin.Enabled {
