@@ -21,7 +21,7 @@ import (
 // check returns an error unless the configuration as a whole is valid.
 func (l *Loaded) check() error {
 	for _, check := range []func(*Config) error{checkIssuer, checkListen, checkStorage, checkTLS, checkLifetimes,
-		checkChoices, checkMail} {
+		checkChoices, checkMail, checkBrand} {
 		if err := check(&l.Config); err != nil {
 			return err
 		}
@@ -124,6 +124,8 @@ func checkMail(c *Config) error {
 	}
 	return c.Mail.Check()
 }
+
+func checkBrand(c *Config) error { return c.Brand.Check() }
 
 func checkLifetimes(c *Config) error {
 	for _, life := range []struct {

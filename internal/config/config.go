@@ -10,6 +10,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/web"
 )
 
 // Config is a checked configuration, as returned by Load. The zero Config is not valid.
@@ -40,6 +41,7 @@ type Config struct {
 	Login        Login
 	Mail         mail.Config
 	MailFile     string // file that has Mail.SMTP
+	Brand        web.Branding
 	Admin        Admin
 	Limits       Limits
 	Log          Log

@@ -123,6 +123,20 @@ var fields = []field{
 	{Key{"mail.from", "", "sender of the mails, like `Example <auth@example.com>`"},
 		func(c *Config) any { return &c.Mail.From }, nil},
 
+	{Key{"brand.name", "", "what the pages and mails call this server, such as the name of your company; without it, Cardea"},
+		func(c *Config) any { return &c.Brand.Name }, nil},
+	{Key{"brand.logo_file", "", "picture at the top of the pages: `.svg`, `.png`, `.jpg` or `.webp`, at most 256 KB; read at startup"},
+		func(c *Config) any { return &c.Brand.LogoFile }, nil},
+	{Key{"brand.color", "", "colour of links and buttons, like `#0b6b60`; it is refused if it cannot be read on the light pages " +
+		"(WCAG AA, 4.5:1), and made lighter for dark ones"},
+		func(c *Config) any { return &c.Brand.Color }, nil},
+	{Key{"brand.links.imprint", "", "link at the foot of the pages to your imprint"},
+		func(c *Config) any { return &c.Brand.Links.Imprint }, nil},
+	{Key{"brand.links.privacy", "", "link to your privacy policy"},
+		func(c *Config) any { return &c.Brand.Links.Privacy }, nil},
+	{Key{"brand.links.support", "", "link to where people get help; `mailto:` works too"},
+		func(c *Config) any { return &c.Brand.Links.Support }, nil},
+
 	{Key{"admin.enabled", "true",
 		"`false` turns the administration over HTTP off: all its addresses answer 404; commands still work"},
 		func(c *Config) any { return &c.Admin.Enabled }, nil},

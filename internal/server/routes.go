@@ -27,7 +27,7 @@ func (s *Server) Routes() []web.Route {
 		routes = append(routes, s.setup.Routes()...)
 	}
 	return append(routes,
-		web.Assets(),
+		web.Assets(s.pages.Brand),
 		web.Route{Path: "/healthz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.alive)},
 			Caller: web.Anybody},
 		web.Route{Path: "/readyz", Place: web.AtRoot, Methods: web.Methods{"GET": web.JSON(s.ready)},

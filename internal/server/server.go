@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -93,7 +94,11 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer,
 		Keys: client.NewKeySets(fetcher, db.Now, c.Limits.Enabled), Fetches: fetches, Assertions: limits.assertions,
 		Unused: limits.unused}
-	s.pages = &web.Pages{Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https",
+	brand, err := c.Brand.Make()
+	if err != nil {
+		return nil, err
+	}
+	s.pages = &web.Pages{Brand: brand, Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https",
 		CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
 	desk := &interaction.Desk{
 		Sessions: &interaction.Sessions{DB: db, Pages: s.pages, Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL},
@@ -103,11 +108,11 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor,
-		Issuer: c.Issuer, Name: issuer.Host, Master: master, Next: "/consent", Setup: c.Admin.Enabled,
+		Issuer: c.Issuer, Name: cmp.Or(c.Brand.Name, issuer.Host), Master: master, Next: "/consent", Setup: c.Admin.Enabled,
 		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	if c.Mail.On() {
-		s.mail, err = mail.New(mail.Options{Config: c.Mail, Site: issuer.Host, Allow: limits.mails.Allow, Log: log})
+		s.mail, err = mail.New(mail.Options{Config: c.Mail, Site: siteName(c, issuer), Allow: limits.mails.Allow, Log: log})
 		if err != nil {
 			return nil, err
 		}
@@ -154,6 +159,14 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
 	return s, nil
+}
+
+// siteName returns what mails call this server: its host, with the name of the brand if it has one.
+func siteName(c config.Config, issuer *url.URL) string {
+	if c.Brand.Name == "" {
+		return issuer.Host
+	}
+	return c.Brand.Name + " (" + issuer.Host + ")"
 }
 
 // administer puts the Admin API, the console and the setup together.

@@ -39,23 +39,33 @@ var assets = func() map[string]asset {
 		if err != nil {
 			panic(err)
 		}
-		sum := sha256.Sum256(body)
-		ext := path.Ext(entry.Name())
-		found[entry.Name()] = asset{
-			path: "/assets/" + strings.TrimSuffix(entry.Name(), ext) + "." + hex.EncodeToString(sum[:8]) + ext,
-			kind: kinds[ext],
-			body: body,
-		}
+		found[entry.Name()] = newAsset(entry.Name(), body)
 	}
 	return found
 }()
 
+// newAsset returns the asset that a file with that name is.
+func newAsset(name string, body []byte) asset {
+	sum := sha256.Sum256(body)
+	ext := path.Ext(name)
+	return asset{
+		path: "/assets/" + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:8]) + ext,
+		kind: kinds[ext],
+		body: body,
+	}
+}
+
 func assetPath(name string) string { return assets[name].path }
 
-// Assets returns the route of the style sheets, scripts and images of the pages, below /assets/. It ignores Range,
-// because the files are small.
-func Assets() Route {
+// Assets returns the route of the style sheets, scripts and images of the pages, and of the brand, below /assets/. It
+// ignores Range, because the files are small. brand may be nil.
+func Assets(brand *Brand) Route {
 	byPath := map[string]asset{}
+	if brand != nil {
+		for _, a := range brand.assets {
+			byPath[a.path] = a
+		}
+	}
 	for _, a := range assets {
 		byPath[a.path] = a
 	}

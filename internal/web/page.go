@@ -17,11 +17,12 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Pages has what all pages of a server need. All fields except Base must be set.
+// Pages has what all pages of a server need. All fields except Base and Brand must be set.
 type Pages struct {
 	Base    string // path of the issuer, or "" if it has none; a prefix of every path of this server
 	Secure  bool   // whether the issuer's scheme is https
 	CSRFKey []byte // 32 bytes
+	Brand   *Brand // nil: that of Cardea
 	// Refuse records a refusal and returns the error to send (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
@@ -205,7 +206,7 @@ func (p *Pages) adapt(anySite bool, handle func(*http.Request) (Answer, error)) 
 			err = errors.New("web: the endpoint gave no answer")
 		}
 		if err == nil {
-			err = answer.Page().write(w, p.Base)
+			err = answer.Page().write(w, p)
 		}
 		if errors.Is(err, errTorn) {
 			_ = verdict(r, err)         // logs the fault
@@ -243,12 +244,21 @@ func (p *Pages) NotFound() http.Handler {
 
 // shown is the data of a template.
 type shown struct {
-	Base string
-	View any
+	Base  string
+	Brand *Brand
+	View  any
+}
+
+// brand returns the brand of the pages.
+func (p *Pages) brand() *Brand {
+	if p.Brand == nil {
+		return ours
+	}
+	return p.Brand
 }
 
 // write sends the page. If it returns an error other than errTorn, nothing has been sent.
-func (p Page) write(w http.ResponseWriter, base string) error {
+func (p Page) write(w http.ResponseWriter, pages *Pages) error {
 	var body bytes.Buffer
 	switch {
 	case p.location != "":
@@ -256,7 +266,7 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 			return errors.New("web: the target of the redirect is not a URI")
 		}
 	case p.template != nil:
-		if err := p.template.Execute(&body, shown{base, p.view}); err != nil {
+		if err := p.template.Execute(&body, shown{pages.Base, pages.brand(), p.view}); err != nil {
 			return fmt.Errorf("web: page: %w", err)
 		}
 	case len(p.picture) > 0:
@@ -283,7 +293,7 @@ func (p Page) write(w http.ResponseWriter, base string) error {
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	if p.location != "" {
 		if strings.HasPrefix(p.location, "/") {
-			p.location = base + p.location
+			p.location = pages.Base + p.location
 		}
 		if p.whole {
 			h.Set("Hx-Redirect", p.location)
@@ -384,7 +394,7 @@ func (p *Pages) fail(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := verdict(r, err)
 	view := FailureOf(refusal)
 	view.RequestID = audit.RequestFrom(r.Context()).ID
-	if err := WithRefusal(view, refusal).Page().write(w, p.Base); err != nil {
+	if err := WithRefusal(view, refusal).Page().write(w, p); err != nil {
 		failJSON(w, r, err) // the error page itself could not be rendered
 	}
 }

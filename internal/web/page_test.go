@@ -253,7 +253,7 @@ func FuzzDisplayName(f *testing.F) {
 }
 
 func TestAssets(t *testing.T) {
-	assets := web.NewRouter(pages, web.Assets())
+	assets := web.NewRouter(pages, web.Assets(nil))
 	paths := regexp.MustCompile(`/assets/[^"]+`).FindAllString(webtest.Show(t, page("x")), -1)
 	if len(paths) < 2 {
 		t.Fatalf("the page loads %v", paths)

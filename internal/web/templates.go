@@ -33,7 +33,7 @@ func ParseTemplates(files fs.FS, more ...template.FuncMap) Templates {
 // is the path of the issuer.
 func (t Templates) Part(name, base string, view any) (template.HTML, error) {
 	var text strings.Builder
-	if err := t.all.ExecuteTemplate(&text, name, shown{base, view}); err != nil {
+	if err := t.all.ExecuteTemplate(&text, name, shown{base, ours, view}); err != nil {
 		return "", fmt.Errorf("web: part of a page: %w", err)
 	}
 	return template.HTML(text.String()), nil // #nosec G203 -- the template has escaped it
