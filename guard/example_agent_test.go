@@ -53,7 +53,8 @@ var errUnauthorized = errors.New("the server wants another token")
 
 // callServer sends a message with the token to the server.
 func callServer(server, token string) (string, error) {
-	r, err := http.NewRequest(http.MethodPost, server, strings.NewReader(`{"method":"weather/get_forecast","params":{"location":"San Francisco"}}`))
+	r, err := http.NewRequest(http.MethodPost, server,
+		strings.NewReader(`{"method":"weather/get_forecast","params":{"location":"San Francisco"}}`))
 	if err != nil {
 		return "", err
 	}
@@ -130,7 +131,8 @@ func Example_authorizationCode() {
 	defer app.Close()
 	var got tokens
 	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.FormValue("state")), []byte(state)) != 1 || r.FormValue("iss") != issuer.URL {
+		if subtle.ConstantTimeCompare([]byte(r.FormValue("state")), []byte(state)) != 1 ||
+			r.FormValue("iss") != issuer.URL {
 			http.Error(w, "this answer is not for us", http.StatusBadRequest)
 			return
 		}
@@ -252,7 +254,8 @@ func Example_refresh() {
 	defer stop()
 
 	stored := authorize(issuer, server)
-	stored.AccessToken = issuer.Token(guardtest.Claims{Audience: server, Scope: "mcp:tools:weather", TTL: -1}) // expired
+	expired := guardtest.Claims{Audience: server, Scope: "mcp:tools:weather", TTL: -1}
+	stored.AccessToken = issuer.Token(expired)
 
 	call := func() (string, error) {
 		answer, err := callServer(server, stored.AccessToken)

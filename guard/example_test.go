@@ -62,7 +62,8 @@ func ExampleGuard_Protect() {
 
 	stranger := send(mux, "POST", "/mcp", "", "{}")
 	fmt.Println(stranger.Code, stranger.Header().Get("WWW-Authenticate"))
-	friend := send(mux, "POST", "/mcp", issuer.Token(guardtest.Claims{Audience: server, Scope: "mcp:tools:weather"}), "{}")
+	token := issuer.Token(guardtest.Claims{Audience: server, Scope: "mcp:tools:weather"})
+	friend := send(mux, "POST", "/mcp", token, "{}")
 	fmt.Println(friend.Code, friend.Body)
 	// Output:
 	// 401 Bearer resource_metadata="https://mcp.example.com/.well-known/oauth-protected-resource/mcp", scope="mcp:tools:weather"
@@ -291,12 +292,13 @@ func ExampleGuard_LimitRate() {
 func ExampleGuard_LogToolCall() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+	repeatable := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == "issuer" { // they differ between runs
 			return slog.Attr{}
 		}
 		return a
-	}}))
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: repeatable}))
 	g := mustNew(guard.Config{Issuer: issuer.URL, Resource: server, Logger: log})
 
 	mux := http.NewServeMux()
@@ -328,7 +330,8 @@ func ExampleGuard_Health() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
 	now := time.Date(2026, 9, 1, 12, 0, 0, 0, time.UTC)
-	g := mustNew(guard.Config{Issuer: issuer.URL, Resource: server, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler)})
+	g := mustNew(guard.Config{Issuer: issuer.URL, Resource: server, Now: func() time.Time { return now },
+		Logger: slog.New(slog.DiscardHandler)})
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", g.Health())
 
@@ -375,7 +378,9 @@ func ExampleExplainScopes() {
 
 // CORS for other endpoints of the server. Protect and WellKnown include it.
 func ExampleCORS() {
-	handler := guard.CORS(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "tools") }))
+	handler := guard.CORS(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "tools")
+	}))
 
 	r := httptest.NewRequest(http.MethodOptions, "/catalogue", nil)
 	r.Header.Set("Origin", "https://inspector.example.com")
@@ -389,10 +394,12 @@ func ExampleCORS() {
 
 // Error responses in the form of OAuth, for a handler's own errors and for all others.
 func ExampleGuard_WriteError() {
-	g := mustNew(guard.Config{Issuer: "https://id.example.com", Resource: server, Logger: slog.New(slog.DiscardHandler)})
+	g := mustNew(guard.Config{Issuer: "https://id.example.com", Resource: server,
+		Logger: slog.New(slog.DiscardHandler)})
 
 	for _, err := range []error{
-		&guard.Error{Status: 400, Code: "invalid_request", Description: "location is missing.", URI: "https://mcp.example.com/docs/errors"},
+		&guard.Error{Status: 400, Code: "invalid_request", Description: "location is missing.",
+			URI: "https://mcp.example.com/docs/errors"},
 		&guard.Error{Status: 401, Code: "invalid_token", Description: "The session was ended."},
 		errors.New("disk full"),
 	} {

@@ -16,7 +16,10 @@ import (
 func FuzzAuthorization(f *testing.F) {
 	w := newWorld(f)
 	token := w.Token(guardtest.Claims{Audience: resource})
-	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer " + token, "bearer  " + token + " ", "Basic x", "Bearer a, Bearer b", "Bearer \x00", "Bearer ====", "Bearer " + token + "="} {
+	for _, seed := range []string{
+		"", "Bearer", "Bearer ", "Bearer " + token, "bearer  " + token + " ", "Basic x", "Bearer a, Bearer b",
+		"Bearer \x00", "Bearer ====", "Bearer " + token + "=",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -38,7 +41,9 @@ func FuzzAuthorization(f *testing.F) {
 func FuzzToken(f *testing.F) {
 	w := newWorld(f)
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "a b"})
-	for _, seed := range []string{"", token, token + ".", "..", "e30.e30.", strings.Repeat("a.", 100), w.Sign(map[string]any{"jwk": 1}, nil)} {
+	for _, seed := range []string{
+		"", token, token + ".", "..", "e30.e30.", strings.Repeat("a.", 100), w.Sign(map[string]any{"jwk": 1}, nil),
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -73,19 +78,21 @@ func FuzzToolCall(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, message string) {
 		passed := false
-		handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		reached := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			got, err := io.ReadAll(r.Body)
 			if err != nil || string(got) != message || r.ContentLength != int64(len(message)) {
 				t.Errorf("%q became %q, %v", message, got, err)
 			}
 			passed = true
-		})))
+		})
+		handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(reached))
 		ask(handler, token, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(message)) })
 		if !passed {
 			return
 		}
 		for _, m := range lenient(t, message) {
-			if strings.EqualFold(strings.Trim(m.Method, " \x00/"), "tools/call") && m.Params.Name != "get_forecast" && m.Params.Name != "ping_me" {
+			if strings.EqualFold(strings.Trim(m.Method, " \x00/"), "tools/call") && m.Params.Name != "get_forecast" &&
+				m.Params.Name != "ping_me" {
 				t.Errorf("%q passed", message)
 			}
 		}
@@ -128,8 +135,9 @@ func lenient(t *testing.T, message string) []lenientMessage {
 func FuzzStrictJSON(f *testing.F) {
 	w := newWorld(f)
 	token := w.Token(guardtest.Claims{Audience: resource})
-	for _, seed := range append(toolCalls, `0`, `-0.0e-1`, `01`, `1.`, `.1`, `+1`, `1e`, `"\u00e"`, `"\x"`, "\"\t\"", `"\udc00"`, `tru`, `nulll`, `[1,]`, `[,1]`,
-		`{"a":1,}`, `{"a" :1 , "b":[{}] }`, `{"a":1,"\u0061":2}`, `{"a\u007f":1}`, `{1:1}`, "\u00a0", "1\f", `""""`, "\"\u2028\"",
+	for _, seed := range append(toolCalls, `0`, `-0.0e-1`, `01`, `1.`, `.1`, `+1`, `1e`, `"\u00e"`, `"\x"`, "\"\t\"",
+		`"\udc00"`, `tru`, `nulll`, `[1,]`, `[,1]`, `{"a":1,}`, `{"a" :1 , "b":[{}] }`, `{"a":1,"\u0061":2}`,
+		`{"a\u007f":1}`, `{1:1}`, "\u00a0", "1\f", `""""`, "\"\u2028\"",
 		strings.Repeat("[", 200)+strings.Repeat("]", 200)) {
 		f.Add(seed)
 	}

@@ -163,7 +163,10 @@ func TestNewRefusesWhatItCannotProtect(t *testing.T) {
 			}
 		})
 	}
-	for _, issuer := range []string{"https://id.example.com", "https://id.example.com/tenant", "http://localhost:8080", "http://id.localhost:8080", "http://127.8.9.1", "http://[::1]:80", "http://id.localhost:8080"} {
+	for _, issuer := range []string{
+		"https://id.example.com", "https://id.example.com/tenant", "http://localhost:8080", "http://id.localhost:8080",
+		"http://127.8.9.1", "http://[::1]:80", "http://id.localhost:8080",
+	} {
 		if _, err := guard.New(guard.Config{Issuer: issuer, Resource: resource}); err != nil {
 			t.Errorf("%s: %v", issuer, err)
 		}
@@ -185,7 +188,8 @@ func TestProtectLetsInWhoMayCome(t *testing.T) {
 	}
 	want := &guard.Token{Issuer: w.URL, Subject: "ada", ClientID: "c1", Audience: resource,
 		Scopes: scope.Of("a", "b:*"), ID: "grt_1.x", IssuedAt: w.Now(), Expiry: w.Now().Add(10 * time.Minute)}
-	if diff := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "payload" }, cmp.Ignore())); diff != "" {
+	diff := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "payload" }, cmp.Ignore()))
+	if diff != "" {
 		t.Error(diff)
 	}
 	t.Run("MW-04 subject only with issuer", func(t *testing.T) {
@@ -210,7 +214,8 @@ func TestProtectLetsInWhoMayCome(t *testing.T) {
 		}
 	}
 	t.Run("audience as an array of one", func(t *testing.T) {
-		if resp := ask(handler, w.Token(guardtest.Claims{Extra: map[string]any{"aud": []string{resource}}})); resp.Code != http.StatusOK {
+		resp := ask(handler, w.Token(guardtest.Claims{Extra: map[string]any{"aud": []string{resource}}}))
+		if resp.Code != http.StatusOK {
 			t.Error(resp.Code)
 		}
 	})
@@ -308,7 +313,8 @@ func TestProtectRefuses(t *testing.T) {
 			for range 2 { // the second time to check that it was not cached as valid
 				resp := ask(w.Guard.Protect(&reached), token)
 				challenge := resp.Header().Get("WWW-Authenticate")
-				if resp.Code != http.StatusUnauthorized || !strings.HasPrefix(challenge, `Bearer error="invalid_token", error_description="`) ||
+				if resp.Code != http.StatusUnauthorized ||
+					!strings.HasPrefix(challenge, `Bearer error="invalid_token", error_description="`) ||
 					!strings.HasSuffix(challenge, `, resource_metadata="`+metadataURL+`", scope="mcp:tools:weather"`) {
 					t.Errorf("%d %s", resp.Code, challenge)
 				}
@@ -339,13 +345,19 @@ func TestProtectRefuses(t *testing.T) {
 			r.Body = io.NopCloser(strings.NewReader("access_token=" + token))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		}, 401, "unauthorized"},
-		{"GW-06 two headers", func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token} }, 400, "invalid_request"},
-		{"GW-06 two headers, one empty", func(r *http.Request) { r.Header["Authorization"] = []string{"", "Bearer " + token} }, 400, "invalid_request"},
+		{"GW-06 two headers", func(r *http.Request) {
+			r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token}
+		}, 400, "invalid_request"},
+		{"GW-06 two headers, one empty", func(r *http.Request) {
+			r.Header["Authorization"] = []string{"", "Bearer " + token}
+		}, 400, "invalid_request"},
 		{"GW-06 two tokens", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+", Bearer "+token) },
 			400, "invalid_request"},
 		{"GW-06 NUL", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\x00") }, 400,
 			"invalid_request"},
-		{"GW-06 100 KB", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+strings.Repeat("a", 100<<10)) }, 400, "invalid_request"},
+		{"GW-06 100 KB", func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+strings.Repeat("a", 100<<10))
+		}, 400, "invalid_request"},
 		{"nothing after Bearer", func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }, 400,
 			"invalid_request"},
 		{"a line break", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"\r\n") }, 400,
@@ -563,14 +575,18 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 		"what it should be": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`, trusted: true},
 		"keys on another host with TLS": {answer: `{"issuer":"%[1]s","jwks_uri":"https://keys.example.com/jwks"}`,
 			trusted: true},
-		"MW-06 another issuer":            {answer: `{"issuer":"https://evil.example.com","jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 issuer with a slash more":  {answer: `{"issuer":"%[1]s/","jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 no issuer":                 {answer: `{"jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 issuer twice":              {answer: `{"issuer":"https://evil.example.com","issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`},
-		"MW-06 keys without TLS":          {answer: `{"issuer":"%[1]s","jwks_uri":"http://keys.example.com/jwks"}`},
-		"MW-06 keys on loopback":          {answer: `{"issuer":"%[1]s","jwks_uri":"http://127.0.0.1/jwks"}`},
-		"MW-06 keys from a file":          {answer: `{"issuer":"%[1]s","jwks_uri":"file:///etc/passwd"}`},
-		"MW-06 introspection without TLS": {answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks","introspection_endpoint":"http://keys.example.com/i"}`},
+		"MW-06 another issuer":           {answer: `{"issuer":"https://evil.example.com","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 issuer with a slash more": {answer: `{"issuer":"%[1]s/","jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 no issuer":                {answer: `{"jwks_uri":"%[1]s/jwks"}`},
+		"MW-06 issuer twice": {
+			answer: `{"issuer":"https://evil.example.com","issuer":"%[1]s","jwks_uri":"%[1]s/jwks"}`,
+		},
+		"MW-06 keys without TLS": {answer: `{"issuer":"%[1]s","jwks_uri":"http://keys.example.com/jwks"}`},
+		"MW-06 keys on loopback": {answer: `{"issuer":"%[1]s","jwks_uri":"http://127.0.0.1/jwks"}`},
+		"MW-06 keys from a file": {answer: `{"issuer":"%[1]s","jwks_uri":"file:///etc/passwd"}`},
+		"MW-06 introspection without TLS": {
+			answer: `{"issuer":"%[1]s","jwks_uri":"%[1]s/jwks","introspection_endpoint":"http://keys.example.com/i"}`,
+		},
 		"MW-06 redirect to another origin": {answer: inside.URL + "/.well-known/oauth-authorization-server",
 			status: http.StatusFound},
 		"no jwks_uri": {answer: `{"issuer":"%[1]s"}`},
@@ -630,7 +646,8 @@ func TestIssuerThatIsNotWhatItSays(t *testing.T) {
 			case c.trusted && resp.Code != 200:
 				t.Errorf("status %d %s", resp.Code, resp.Body)
 			case c.trusted:
-			case resp.Code != http.StatusServiceUnavailable || resp.Header().Get("Retry-After") != "5" || reached.n != 0:
+			case resp.Code != http.StatusServiceUnavailable || resp.Header().Get("Retry-After") != "5" ||
+				reached.n != 0:
 				t.Errorf("status %d, Retry-After %q", resp.Code, resp.Header().Get("Retry-After"))
 			case body(t, resp)["error"] != "temporarily_unavailable":
 				t.Error(resp.Body)
@@ -713,8 +730,9 @@ func TestAlgorithms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			jws, err := signer.Sign([]byte(fmt.Sprintf(`{"iss":%q,"aud":%q,"sub":"a","client_id":"c","jti":"j","iat":%d,"exp":%d}`,
-				server.URL, resource, w.Now().Unix(), w.Now().Unix()+60)))
+			jws, err := signer.Sign(fmt.Appendf(nil,
+				`{"iss":%q,"aud":%q,"sub":"a","client_id":"c","jti":"j","iat":%d,"exp":%d}`,
+				server.URL, resource, w.Now().Unix(), w.Now().Unix()+60))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -796,7 +814,9 @@ func TestStrictValidation(t *testing.T) {
 	w := newWorld(t)
 	w2 := newWorld(t, func(c *guard.Config) { c.Issuer = w.URL; c.Now = w.Now; strict(w.Issuer)(c) })
 	var scopes scope.Set
-	handler := w2.Guard.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { scopes = guard.FromContext(r.Context()).Scopes }))
+	handler := w2.Guard.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		scopes = guard.FromContext(r.Context()).Scopes
+	}))
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "a b"})
 
 	for n := range 3 {
@@ -884,7 +904,9 @@ func TestStrictValidationOfAnswers(t *testing.T) {
 	} {
 		answer = c.answer
 		var scopes scope.Set
-		resp := ask(g.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { scopes = guard.FromContext(r.Context()).Scopes })), token)
+		resp := ask(g.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			scopes = guard.FromContext(r.Context()).Scopes
+		})), token)
 		if resp.Code != c.status || scopes.String() != c.scopes.String() {
 			t.Errorf("%s: status %d, scopes %q", c.answer, resp.Code, scopes)
 		}
@@ -918,7 +940,8 @@ func TestRequireScope(t *testing.T) {
 			if got["error"] != "insufficient_scope" || got["scope"] != c.scope {
 				t.Errorf("body %v", got)
 			}
-			want := fmt.Sprintf(`Bearer error="insufficient_scope", error_description="%s", resource_metadata="%s", scope="%s"`,
+			want := fmt.Sprintf(
+				`Bearer error="insufficient_scope", error_description="%s", resource_metadata="%s", scope="%s"`,
 				got["error_description"], metadataURL, c.scope)
 			if diff := cmp.Diff(want, resp.Header().Get("WWW-Authenticate")); diff != "" {
 				t.Error(diff)
@@ -927,7 +950,8 @@ func TestRequireScope(t *testing.T) {
 	}
 	t.Run("requests outside Protect are refused", func(t *testing.T) {
 		var reached counter
-		if resp := ask(w.Guard.RequireScope()(&reached), w.Token(guardtest.Claims{Audience: resource})); resp.Code != 401 || reached.n != 0 {
+		resp := ask(w.Guard.RequireScope()(&reached), w.Token(guardtest.Claims{Audience: resource}))
+		if resp.Code != 401 || reached.n != 0 {
 			t.Error(resp.Code)
 		}
 	})
@@ -936,7 +960,8 @@ func TestRequireScope(t *testing.T) {
 		other := newWorld(t,
 			func(c *guard.Config) { c.Resource, c.Issuer, c.Now = "https://other.example.com", w.URL, w.Now })
 		handler := other.Guard.Protect(w.Guard.RequireScope("a")(&reached))
-		if resp := ask(handler, w.Token(guardtest.Claims{Audience: "https://other.example.com", Scope: "a"})); resp.Code != 401 || reached.n != 0 {
+		resp := ask(handler, w.Token(guardtest.Claims{Audience: "https://other.example.com", Scope: "a"}))
+		if resp.Code != 401 || reached.n != 0 {
 			t.Error(resp.Code)
 		}
 	})
@@ -947,7 +972,9 @@ func TestPreflightNeedsNoToken(t *testing.T) {
 	var reached counter
 	ok := w.Guard.Protect(&reached)
 	asked := "authorization, content-type, mcp-protocol-version, mcp-param-city"
-	for name, handler := range map[string]http.Handler{"HT-04 the server": ok, "MD-09 metadata": guard.WellKnown(w.Guard)} {
+	for name, handler := range map[string]http.Handler{
+		"HT-04 the server": ok, "MD-09 metadata": guard.WellKnown(w.Guard),
+	} {
 		t.Run(name, func(t *testing.T) {
 			resp := ask(handler, "", func(r *http.Request) {
 				r.Method = http.MethodOptions
@@ -987,7 +1014,8 @@ func TestPreflightNeedsNoToken(t *testing.T) {
 	t.Run("HT-04 errors and answers can be read", func(t *testing.T) {
 		for _, token := range []string{"", "x", w.Token(guardtest.Claims{Audience: resource})} {
 			resp := ask(ok, token, func(r *http.Request) { r.Header.Set("Origin", "null") })
-			if resp.Header().Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(resp.Header().Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
+			if resp.Header().Get("Access-Control-Allow-Origin") != "*" ||
+				!strings.Contains(resp.Header().Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
 				t.Errorf("%d %v", resp.Code, resp.Header())
 			}
 		}
@@ -1015,12 +1043,15 @@ func TestWellKnown(t *testing.T) {
 		"resource_name":            "Weather",
 		"resource_documentation":   "https://mcp.example.com/docs",
 	}
-	for _, path := range []string{"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource"} {
+	for _, path := range []string{
+		"/.well-known/oauth-protected-resource/mcp", "/.well-known/oauth-protected-resource",
+	} {
 		resp := get(t, one, path)
 		if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 200 {
 			t.Errorf("%s: %d %s", path, resp.Code, diff)
 		}
-		if resp.Header().Get("Cache-Control") != "public, max-age=300" || resp.Header().Get("Content-Type") != "application/json" ||
+		if resp.Header().Get("Cache-Control") != "public, max-age=300" ||
+			resp.Header().Get("Content-Type") != "application/json" ||
 			resp.Header().Get("Access-Control-Allow-Origin") != "*" {
 			t.Errorf("MD-10 %v", resp.Header())
 		}
@@ -1033,7 +1064,9 @@ func TestWellKnown(t *testing.T) {
 			"/.well-known/oauth-authorization-server/mcp", "/.well-known/jwks", "/.well-known/", "/",
 		} {
 			resp := get(t, one, path)
-			if got := body(t, resp); resp.Code != 404 || got["error"] != "not_found" || resp.Header().Get("Content-Type") != "application/json" {
+			got := body(t, resp)
+			if resp.Code != 404 || got["error"] != "not_found" ||
+				resp.Header().Get("Content-Type") != "application/json" {
 				t.Errorf("%s: %d %v", path, resp.Code, got)
 			}
 		}
@@ -1053,11 +1086,13 @@ func TestWellKnown(t *testing.T) {
 	t.Run("a server at the root of its origin", func(t *testing.T) {
 		for _, resource := range []string{"https://mcp.example.com", "https://mcp.example.com/"} {
 			root := newWorld(t, func(c *guard.Config) { c.Resource = resource })
-			if got := body(t, get(t, guard.WellKnown(root.Guard), "/.well-known/oauth-protected-resource")); got["resource"] != resource {
+			got := body(t, get(t, guard.WellKnown(root.Guard), "/.well-known/oauth-protected-resource"))
+			if got["resource"] != resource {
 				t.Errorf("%v", got)
 			}
-			if got := ask(root.Guard.Protect(&counter{}), "").Header().Get("WWW-Authenticate"); !strings.Contains(got, `"https://mcp.example.com/.well-known/oauth-protected-resource"`) {
-				t.Error(got)
+			challenge := ask(root.Guard.Protect(&counter{}), "").Header().Get("WWW-Authenticate")
+			if !strings.Contains(challenge, `"https://mcp.example.com/.well-known/oauth-protected-resource"`) {
+				t.Error(challenge)
 			}
 		}
 	})
@@ -1068,7 +1103,8 @@ func TestWellKnown(t *testing.T) {
 		if got != want {
 			t.Error(got)
 		}
-		if resp := get(t, guard.WellKnown(odd.Guard), "/.well-known/oauth-protected-resource/a%22%0d%0ab,c"); resp.Code != 200 {
+		resp := get(t, guard.WellKnown(odd.Guard), "/.well-known/oauth-protected-resource/a%22%0d%0ab,c")
+		if resp.Code != 200 {
 			t.Error(resp.Code)
 		}
 	})
@@ -1081,9 +1117,12 @@ func TestWellKnown(t *testing.T) {
 	})
 	t.Run("metadata of the issuer for clients of 2025-03-26", func(t *testing.T) {
 		for range 3 {
-			for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+			for _, path := range []string{
+				"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+			} {
 				resp := get(t, one, path)
-				if got := body(t, resp); resp.Code != 200 || got["issuer"] != w.URL || got["token_endpoint"] != w.URL+"/oauth2/token" {
+				if got := body(t, resp); resp.Code != 200 || got["issuer"] != w.URL ||
+					got["token_endpoint"] != w.URL+"/oauth2/token" {
 					t.Errorf("%s: %d %v", path, resp.Code, got)
 				}
 			}
@@ -1126,7 +1165,9 @@ func TestWriteError(t *testing.T) {
 				URI: "https://mcp.example.com/docs/errors", RetryAfter: 1500 * time.Millisecond}))
 		want := map[string]any{"error": "conflict", "error_description": "Taken.",
 			"error_uri": "https://mcp.example.com/docs/errors"}
-		if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 409 || resp.Header().Get("Retry-After") != "2" || resp.Header().Get("WWW-Authenticate") != "" {
+		diff := cmp.Diff(want, body(t, resp))
+		if diff != "" || resp.Code != 409 || resp.Header().Get("Retry-After") != "2" ||
+			resp.Header().Get("WWW-Authenticate") != "" {
 			t.Errorf("%d %v %s", resp.Code, resp.Header(), diff)
 		}
 	})
@@ -1202,17 +1243,20 @@ func TestScopesThatAreNotKnown(t *testing.T) {
 	}
 	config := guard.Config{Issuer: w.URL, Resource: resource,
 		Scopes: scope.Of("mcp:tools:weather", "mcp:tools:email:send", "mcp:resources:*")}
-	_, byDefault := guard.New(func(c guard.Config) guard.Config { c.DefaultScopes = scope.Of("mcp:tool:weather"); return c }(config))
-	_, advertised := guard.New(func(c guard.Config) guard.Config { c.AdvertisedScopes = scope.Of("mcp:tools:*"); return c }(config))
+	defaults, advertises := config, config
+	defaults.DefaultScopes, advertises.AdvertisedScopes = scope.Of("mcp:tool:weather"), scope.Of("mcp:tools:*")
+	_, byDefault := guard.New(defaults)
+	_, advertised := guard.New(advertises)
+	const known = "is not among Scopes; did you mean"
+	send := guard.ToolScopes{"ok": {"mcp:resources:x"}, "send": {"mcp:tools:weather", "mcp:tools:e-mail:send"}}
 	for want, got := range map[string]string{
-		`guard: DefaultScopes: "mcp:tool:weather" is not among Scopes; did you mean "mcp:tools:weather"?`: fmt.Sprint(byDefault),
-		`guard: AdvertisedScopes: "mcp:tools:*" is not among Scopes; did you mean "mcp:tools:weather"?`:   fmt.Sprint(advertised),
-		`guard: RequireToolScopes: tool "send": "mcp:tools:e-mail:send" is not among Scopes; did you mean "mcp:tools:email:send"?`: panicking(func() {
-			g.RequireToolScopes(guard.ToolScopes{"ok": {"mcp:resources:x"},
-				"send": {"mcp:tools:weather", "mcp:tools:e-mail:send"}})
-		}),
-		`guard: RequireScope: "mcp:tools:Weather" is not among Scopes; did you mean "mcp:tools:weather"?`: panicking(func() { g.RequireScope("mcp:tools:Weather") }),
-		`guard: LimitRate: "mcp:resource:x" is not among Scopes; did you mean "mcp:resources:*"?`: panicking(func() {
+		`guard: DefaultScopes: "mcp:tool:weather" ` + known + ` "mcp:tools:weather"?`: fmt.Sprint(byDefault),
+		`guard: AdvertisedScopes: "mcp:tools:*" ` + known + ` "mcp:tools:weather"?`:   fmt.Sprint(advertised),
+		`guard: RequireToolScopes: tool "send": "mcp:tools:e-mail:send" ` + known +
+			` "mcp:tools:email:send"?`: panicking(func() { g.RequireToolScopes(send) }),
+		`guard: RequireScope: "mcp:tools:Weather" ` + known +
+			` "mcp:tools:weather"?`: panicking(func() { g.RequireScope("mcp:tools:Weather") }),
+		`guard: LimitRate: "mcp:resource:x" ` + known + ` "mcp:resources:*"?`: panicking(func() {
 			g.LimitRate(guard.RateLimits{Tiers: []guard.Tier{{Scope: "mcp:resource:x"}}})
 		}),
 	} {

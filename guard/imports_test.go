@@ -16,7 +16,8 @@ func TestGuardImportsLittle(t *testing.T) {
 	for path := range strings.FieldsSeq(string(out)) {
 		switch {
 		case path == "github.com/cardea-auth/cardea/guard", path == "github.com/cardea-auth/cardea/scope":
-		case strings.HasPrefix(path, "github.com/go-jose/go-jose/v4"), strings.HasPrefix(path, "golang.org/x/time/"), strings.HasPrefix(path, "golang.org/x/sync/"):
+		case strings.HasPrefix(path, "github.com/go-jose/go-jose/v4"), strings.HasPrefix(path, "golang.org/x/time/"),
+			strings.HasPrefix(path, "golang.org/x/sync/"):
 		default:
 			t.Errorf("guard links %s", path)
 		}

@@ -53,14 +53,18 @@ func TestOlderClients(t *testing.T) {
 			{"", "resource=https%3A%2F%2Fmcp.example.com%2Fmcp"},
 		} {
 			resp := call(t, http.MethodGet, "/authorize"+tt.query, "")
-			if got := resp.Header().Get("Location"); resp.Code != http.StatusFound || got != w.URL+"/oauth2/authorize?"+tt.want {
+			if got := resp.Header().Get("Location"); resp.Code != http.StatusFound ||
+				got != w.URL+"/oauth2/authorize?"+tt.want {
 				t.Errorf("%s: %d %s", tt.query, resp.Code, got)
 			}
 		}
 	})
 	t.Run("CN-07 authorize redirects only to the issuer", func(t *testing.T) {
-		for _, target := range []string{"/authorize?https://evil.example/", "/authorize?redirect_uri=//evil.example", "/authorize?@evil.example/"} {
-			if got := call(t, http.MethodGet, target, "").Header().Get("Location"); !strings.HasPrefix(got, w.URL+"/oauth2/authorize?") {
+		for _, target := range []string{
+			"/authorize?https://evil.example/", "/authorize?redirect_uri=//evil.example", "/authorize?@evil.example/",
+		} {
+			got := call(t, http.MethodGet, target, "").Header().Get("Location")
+			if !strings.HasPrefix(got, w.URL+"/oauth2/authorize?") {
 				t.Errorf("%s: %s", target, got)
 			}
 		}
@@ -82,7 +86,8 @@ func TestOlderClients(t *testing.T) {
 		token = call(t, http.MethodPost, "/token",
 			url.Values{"grant_type": {"client_credentials"}, "resource": {resource}}.Encode(), form,
 			header("Authorization", "Basic "+basic))
-		if got := body(t, token); token.Code != http.StatusOK || got["access_token"] == nil || token.Header().Get("Cache-Control") != "no-store" {
+		if got := body(t, token); token.Code != http.StatusOK || got["access_token"] == nil ||
+			token.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%d %v", token.Code, got)
 		}
 	})
@@ -145,7 +150,8 @@ func TestOlderClientsHandOn(t *testing.T) {
 	t.Run("headers", func(t *testing.T) {
 		answer := func(w http.ResponseWriter, r *http.Request) {
 			sent, err := io.ReadAll(r.Body)
-			if err != nil || string(sent) != "a=b" || r.Header.Get("X-Forwarded-For") != "192.0.2.1" || r.Header.Get("Accept") != "application/json" {
+			if err != nil || string(sent) != "a=b" || r.Header.Get("X-Forwarded-For") != "192.0.2.1" ||
+				r.Header.Get("Accept") != "application/json" {
 				t.Errorf("%v %s %v", r.Header, sent, err)
 			}
 			for _, name := range []string{"Cookie", "Forwarded", "X-Other"} {
@@ -160,7 +166,8 @@ func TestOlderClientsHandOn(t *testing.T) {
 			_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
 		}
 		resp := call(t, answer, http.MethodPost, "/token", "a=b")
-		if resp.Code != 401 || resp.Header().Get("Www-Authenticate") != "Basic" || body(t, resp)["error"] != "invalid_client" || resp.Header().Get("Set-Cookie") != "" {
+		if resp.Code != 401 || resp.Header().Get("Www-Authenticate") != "Basic" ||
+			body(t, resp)["error"] != "invalid_client" || resp.Header().Get("Set-Cookie") != "" {
 			t.Errorf("%d %v", resp.Code, resp.Header())
 		}
 	})
@@ -187,7 +194,8 @@ func TestOlderClientsHandOn(t *testing.T) {
 		"an issuer without registration": {http.MethodPost, "/register", "{}", silence, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if resp := call(t, tt.answer, tt.method, tt.path, tt.body); resp.Code != tt.status || resp.Header().Get("Location") != "" || body(t, resp)["error"] == "" {
+			if resp := call(t, tt.answer, tt.method, tt.path, tt.body); resp.Code != tt.status ||
+				resp.Header().Get("Location") != "" || body(t, resp)["error"] == "" {
 				t.Errorf("status %d", resp.Code)
 			}
 		})

@@ -38,14 +38,15 @@ func TestRequireToolScopes(t *testing.T) {
 	w := newWorld(t)
 	var got string
 	reached := 0
-	handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	tool := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		message, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
 		}
 		got = string(message)
 		reached++
-	})))
+	})
+	handler := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(tool))
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:weather"})
 	post := func(message string) *httptest.ResponseRecorder {
 		reached = 0
@@ -84,7 +85,8 @@ func TestRequireToolScopes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := post(message)
-			if resp.Code != 403 || reached != 0 || !strings.Contains(resp.Header().Get("WWW-Authenticate"), `Bearer error="insufficient_scope"`) ||
+			if resp.Code != 403 || reached != 0 ||
+				!strings.Contains(resp.Header().Get("WWW-Authenticate"), `Bearer error="insufficient_scope"`) ||
 				!strings.Contains(resp.Header().Get("WWW-Authenticate"), `scope="`+union+`"`) {
 				t.Errorf("%d %s", resp.Code, resp.Header().Get("WWW-Authenticate"))
 			}
@@ -235,13 +237,15 @@ func TestRequestsThatAnotherProgramReadsOtherwise(t *testing.T) {
 		change func(*http.Request)
 		status int
 	}{
-		"as it should be":                    {func(*http.Request) {}, 200},
-		"charset utf-8":                      {set("Content-Type", "application/json; charset=utf-8"), 200},
-		"charset UTF-8 in quotation marks":   {set("Content-Type", `Application/JSON ;Charset="UTF-8"`), 200},
-		"GW-17 charset utf-7":                {set("Content-Type", "application/json; charset=utf-7"), 415},
-		"GW-17 charset utf-16le":             {set("Content-Type", "application/json; charset=utf-16le"), 415},
-		"GW-17 charset iso-8859-1":           {set("Content-Type", "application/json;charset=iso-8859-1"), 415},
-		"GW-17 two charsets":                 {set("Content-Type", "application/json; charset=utf-8; charset=utf-7"), 415},
+		"as it should be":                  {func(*http.Request) {}, 200},
+		"charset utf-8":                    {set("Content-Type", "application/json; charset=utf-8"), 200},
+		"charset UTF-8 in quotation marks": {set("Content-Type", `Application/JSON ;Charset="UTF-8"`), 200},
+		"GW-17 charset utf-7":              {set("Content-Type", "application/json; charset=utf-7"), 415},
+		"GW-17 charset utf-16le":           {set("Content-Type", "application/json; charset=utf-16le"), 415},
+		"GW-17 charset iso-8859-1":         {set("Content-Type", "application/json;charset=iso-8859-1"), 415},
+		"GW-17 two charsets": {
+			set("Content-Type", "application/json; charset=utf-8; charset=utf-7"), 415,
+		},
 		"GW-17 a charset inside a parameter": {set("Content-Type", `application/json; x="; charset=utf-7"`), 415},
 		"GW-17 a charset of RFC 2231":        {set("Content-Type", "application/json; charset*=us-ascii''utf-7"), 415},
 		"GW-17 two content types": {set("Content-Type", "application/json",
@@ -306,9 +310,11 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 		"before there were such headers": {weather, headers{}, true},
 		"2025-11-25 without them":        {weather, headers{"Mcp-Protocol-Version": "2025-11-25"}, true},
 		"2026-07-28 with them": {weather,
-			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"},
+			true},
 		"2026-07-28 in the body too": {modern,
-			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, true},
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"},
+			true},
 		"a method without a name": {list,
 			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list"}, true},
 		"a name that is not ASCII": {read,
@@ -332,11 +338,14 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call",
 				"Mcp-Name": "=?base64?cGluZ19tZQ==?="}, false},
 		"GW-20 base64 that is none": {weather,
-			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?!?="}, false},
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?!?="},
+			false},
 		"GW-20 another method": {weather,
-			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "get_forecast"}, false},
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "get_forecast"},
+			false},
 		"GW-20 a method in capitals": {weather,
-			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "Tools/call", "Mcp-Name": "get_forecast"}, false},
+			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "Tools/call", "Mcp-Name": "get_forecast"},
+			false},
 		"GW-20 no method": {weather,
 			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Name": "get_forecast"}, false},
 		"GW-20 no name": {weather,
@@ -344,7 +353,8 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 		"GW-20 no headers, by the body's word": {modern, headers{}, false},
 		"GW-20 a version after 2026":           {weather, headers{"Mcp-Protocol-Version": "2027-01-01"}, false},
 		"GW-20 two versions": {modern,
-			headers{"Mcp-Protocol-Version": "2025-11-25", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"}, false},
+			headers{"Mcp-Protocol-Version": "2025-11-25", "Mcp-Method": "tools/call", "Mcp-Name": "get_forecast"},
+			false},
 		"GW-20 a name where there is none": {list,
 			headers{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/list", "Mcp-Name": "send_email"}, false},
 		"GW-20 a method for a response": {`{"jsonrpc":"2.0","id":"a\"1","result":{}}`,
@@ -366,7 +376,8 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 			}
 			got := body(t, resp)
 			problem, _ := got["error"].(map[string]any)
-			if resp.Code != 400 || reached.n != 0 || got["jsonrpc"] != "2.0" || got["id"] != `a"1` || problem["code"] != -32020.0 || problem["message"] == "" {
+			if resp.Code != 400 || reached.n != 0 || got["jsonrpc"] != "2.0" || got["id"] != `a"1` ||
+				problem["code"] != -32020.0 || problem["message"] == "" {
 				t.Errorf("status %d, %s; the server was reached %d times", resp.Code, resp.Body, reached.n)
 			}
 		})
@@ -386,7 +397,9 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 		}
 	})
 	t.Run("GW-16 batches ended with 2025-03-26", func(t *testing.T) {
-		for version, want := range map[string]int{"": 200, "2025-03-26": 200, "2025-06-18": 400, "2025-11-25": 400, "2026-07-28": 400} {
+		for version, want := range map[string]int{
+			"": 200, "2025-03-26": 200, "2025-06-18": 400, "2025-11-25": 400, "2026-07-28": 400,
+		} {
 			resp := ask(handler, token, func(r *http.Request) {
 				r.Body = io.NopCloser(strings.NewReader(`[` + weather + `]`))
 				r.Header.Set("Mcp-Protocol-Version", version)
@@ -424,10 +437,14 @@ func TestMethodsThatMCPDoesNotKnow(t *testing.T) {
 			t.Errorf("%s: %d %s", version, resp.Code, resp.Body)
 		}
 	}
-	if resp := post(closed, "2025-11-25", `{"jsonrpc":"2.0","method":"acme/search"}`); resp.Code != 400 || reached.n != 0 {
+	if resp := post(closed, "2025-11-25", `{"jsonrpc":"2.0","method":"acme/search"}`); resp.Code != 400 ||
+		reached.n != 0 {
 		t.Errorf("without an id: %d", resp.Code)
 	}
-	for _, method := range []string{"tools+AC8-call", "tools%2fcall", "tools.call.v2", "call_tool", "tools/call#", "tools/call/send_email", "ｔools/call"} {
+	for _, method := range []string{
+		"tools+AC8-call", "tools%2fcall", "tools.call.v2", "call_tool", "tools/call#", "tools/call/send_email",
+		"ｔools/call",
+	} {
 		resp := post(closed, "", strings.Replace(search, "acme/search", method, 1))
 		if reached.n != 0 || !strings.Contains(resp.Body.String(), `"error"`) {
 			t.Errorf("GW-26 %s: %d %s", method, resp.Code, resp.Body)
@@ -546,7 +563,9 @@ func TestNoOtherProtocolBehindTheGuard(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			request := fmt.Sprintf("%sHost: mcp.example.com\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", c.request, token, len(c.body), c.body)
+			request := fmt.Sprintf(
+				"%sHost: mcp.example.com\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+				c.request, token, len(c.body), c.body)
 			if _, err := io.WriteString(conn, request); err != nil {
 				t.Fatal(err)
 			}
@@ -606,7 +625,8 @@ func TestLimitRate(t *testing.T) {
 	resp := ask(handler, token("ada", "c1", "mcp:tools:*"))
 	want := map[string]any{"error": "rate_limit_exceeded",
 		"error_description": "Too many requests from this client; Retry-After says how many seconds to wait."}
-	if diff := cmp.Diff(want, body(t, resp)); diff != "" || resp.Code != 429 || resp.Header().Get("Retry-After") != "15" {
+	diff := cmp.Diff(want, body(t, resp))
+	if diff != "" || resp.Code != 429 || resp.Header().Get("Retry-After") != "15" {
 		t.Errorf("%d, Retry-After %s %s", resp.Code, resp.Header().Get("Retry-After"), diff)
 	}
 	w.Advance(15 * time.Second)
@@ -659,7 +679,8 @@ func mallocs(t *testing.T, w *world, token string) uint64 {
 
 func TestRememberedTokens(t *testing.T) {
 	w := newWorld(t, func(c *guard.Config) { c.Remember = 4 })
-	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil { // fetches the keys
+	// fetches the keys
+	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil {
 		t.Fatal(err)
 	}
 	token := w.Token(guardtest.Claims{Audience: resource})
@@ -668,7 +689,8 @@ func TestRememberedTokens(t *testing.T) {
 		t.Errorf("%d allocations, and again %d", first, again)
 	}
 	for n := range 50 {
-		if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: fmt.Sprint("https://other/", n)})); err == nil {
+		_, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: fmt.Sprint("https://other/", n)}))
+		if err == nil {
 			t.Fatal("accepted")
 		}
 	}
@@ -741,7 +763,8 @@ func TestLogToolCall(t *testing.T) {
 	for k, v := range who {
 		failed[k] = v
 	}
-	failed["level"], failed["tool_name"], failed["success"], failed["error"] = "WARN", "send_email\n", false, "unexpected EOF"
+	failed["level"], failed["tool_name"], failed["success"], failed["error"] =
+		"WARN", "send_email\n", false, "unexpected EOF"
 	if diff := cmp.Diff([]map[string]any{who, failed}, got); diff != "" {
 		t.Error("GW-40", diff)
 	}
@@ -837,7 +860,8 @@ func TestExplain(t *testing.T) {
 	t.Run("claims are shown though the signature is wrong", func(t *testing.T) {
 		token := w.Token(guardtest.Claims{Subject: "ada", Audience: resource})
 		got := w.Guard.Explain(t.Context(), token[:len(token)-4]+"AAAA")
-		if got.Claims["sub"] != "ada" || got.Header["typ"] != "at+jwt" || !cmp.Equal(faults(got), []string{"signature"}) {
+		if got.Claims["sub"] != "ada" || got.Header["typ"] != "at+jwt" ||
+			!cmp.Equal(faults(got), []string{"signature"}) {
 			t.Error(got)
 		}
 	})
@@ -854,7 +878,8 @@ func TestExplain(t *testing.T) {
 		w2 := newWorld(t, func(c *guard.Config) { c.Issuer = w.URL; c.Now = w.Now })
 		w.SetDown(true)
 		defer w.SetDown(false)
-		if got := w2.Guard.Explain(t.Context(), token); !cmp.Equal(faults(got), []string{"signature"}) || !strings.Contains(got.String(), "503") {
+		got := w2.Guard.Explain(t.Context(), token)
+		if !cmp.Equal(faults(got), []string{"signature"}) || !strings.Contains(got.String(), "503") {
 			t.Error(got)
 		}
 	})

@@ -105,13 +105,16 @@ func newWorld(t *testing.T) *world {
 // agent connects the SDK's client for a person who consents to everything. asked collects the requested scopes.
 func (w *world) agent(t *testing.T, asked *[]string) *mcp.ClientSession {
 	t.Helper()
+	metadata := &oauthex.ClientRegistrationMetadata{
+		ClientName: "agent", RedirectURIs: []string{"http://127.0.0.1/callback"},
+		GrantTypes: []string{"authorization_code", "refresh_token"}, TokenEndpointAuthMethod: "none",
+	}
+	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "agent", RedirectURIs: []string{"http://127.0.0.1/callback"},
-			GrantTypes: []string{"authorization_code", "refresh_token"}, TokenEndpointAuthMethod: "none",
-		}},
-		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: metadata},
+		AuthorizationCodeFetcher: func(
+			ctx context.Context, args *auth.AuthorizationArgs,
+		) (*auth.AuthorizationResult, error) {
 			r, err := http.NewRequestWithContext(ctx, http.MethodGet, args.URL, nil)
 			if err != nil {
 				return nil, err
@@ -172,7 +175,8 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := w.URL + "|user-1"; got.User != want || got.TokenUser != want || !strings.HasPrefix(got.Client, "client-") {
+	want := w.URL + "|user-1"
+	if got.User != want || got.TokenUser != want || !strings.HasPrefix(got.Client, "client-") {
 		t.Errorf("MW-04 %+v", got)
 	}
 	if diff := cmp.Diff([]string{"mcp:tools:weather"}, got.Scopes); diff != "" {
@@ -196,8 +200,10 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 	if _, err := use(t, session, "fail"); err == nil {
 		records := w.records()
 		last := records[len(records)-1]
-		if last["tool_name"] != "fail" || last["success"] != false || last["error"] != "the tool answered with an error" ||
-			last["user_id"] != "user-1" || last["ip_address"] != "127.0.0.1" || !strings.HasPrefix(last["user_agent"].(string), "Go-http-client") {
+		if last["tool_name"] != "fail" || last["success"] != false ||
+			last["error"] != "the tool answered with an error" ||
+			last["user_id"] != "user-1" || last["ip_address"] != "127.0.0.1" ||
+			!strings.HasPrefix(last["user_agent"].(string), "Go-http-client") {
 			t.Errorf("GW-40 %v", last)
 		}
 	} else {
@@ -257,11 +263,13 @@ func TestASessionBelongsToItsUser(t *testing.T) {
 		token  string
 		status int
 	}{
-		"GW-29 another user":                   {token("eve"), 403},
-		"MW-05 another user's delete":          {token("eve"), 403},
-		"a new token of the same user":         {token("ada"), 200},
-		"no token":                             {"", 401},
-		"GW-02 a token for another server":     {w.Token(guardtest.Claims{Audience: "https://other", Subject: "ada"}), 401},
+		"GW-29 another user":           {token("eve"), 403},
+		"MW-05 another user's delete":  {token("eve"), 403},
+		"a new token of the same user": {token("ada"), 200},
+		"no token":                     {"", 401},
+		"GW-02 a token for another server": {
+			w.Token(guardtest.Claims{Audience: "https://other", Subject: "ada"}), 401,
+		},
 		"GW-24 a token without the scope: 403": {w.Token(guardtest.Claims{Audience: w.url, Subject: "ada"}), 403},
 		"the same subject, another client's id": {w.Token(guardtest.Claims{Audience: w.url, Subject: "ada",
 			ClientID: "c2", Scope: "mcp:tools:weather"}), 200},
@@ -280,7 +288,8 @@ func TestASessionBelongsToItsUser(t *testing.T) {
 
 func TestPreflightAndErrors(t *testing.T) {
 	w := newWorld(t)
-	if status, header := w.send(t, http.MethodOptions, "", "", ""); status != 204 || header.Get("Access-Control-Allow-Origin") != "*" {
+	if status, header := w.send(t, http.MethodOptions, "", "", ""); status != 204 ||
+		header.Get("Access-Control-Allow-Origin") != "*" {
 		t.Error(status)
 	}
 	status, header := w.send(t, http.MethodPost, "x.y.z", "", initialize)
@@ -296,7 +305,9 @@ func TestNobodyIsFoundInASession(t *testing.T) {
 	var seen []*guard.Token
 	handler := gosdk.Protect(w.guard, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		seen = append(seen, guard.FromContext(r.Context()))
-		if info := auth.TokenInfoFromContext(r.Context()); info == nil || info.Extra["client_id"] != "c9" || info.Expiration.IsZero() || !slices.Contains(info.Scopes, "a") {
+		info := auth.TokenInfoFromContext(r.Context())
+		if info == nil || info.Extra["client_id"] != "c9" || info.Expiration.IsZero() ||
+			!slices.Contains(info.Scopes, "a") {
 			t.Errorf("%+v", info)
 		}
 	}))
@@ -316,15 +327,18 @@ func TestVerifier(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.UserID != w.URL+"|ada" || !cmp.Equal(info.Scopes, []string{"a", "b"}) || info.Expiration.IsZero() || info.Extra["aud"] != w.url {
+	if info.UserID != w.URL+"|ada" || !cmp.Equal(info.Scopes, []string{"a", "b"}) || info.Expiration.IsZero() ||
+		info.Extra["aud"] != w.url {
 		t.Errorf("%+v", info)
 	}
-	if _, err := verify(t.Context(), w.Token(guardtest.Claims{Audience: "https://other"}), r); !errors.Is(err, auth.ErrInvalidToken) {
+	_, err = verify(t.Context(), w.Token(guardtest.Claims{Audience: "https://other"}), r)
+	if !errors.Is(err, auth.ErrInvalidToken) {
 		t.Errorf("GW-02 %v", err)
 	}
 	w.SetDown(true)
 	w.Rotate()
-	if _, err := verify(t.Context(), w.Token(guardtest.Claims{Audience: w.url}), r); err == nil || errors.Is(err, auth.ErrInvalidToken) {
+	_, err = verify(t.Context(), w.Token(guardtest.Claims{Audience: w.url}), r)
+	if err == nil || errors.Is(err, auth.ErrInvalidToken) {
 		t.Errorf("an unreachable issuer is not the token's fault: %v", err)
 	}
 }
@@ -340,7 +354,10 @@ func TestLogToolCallsOfBrokenCalls(t *testing.T) {
 		})
 	handler := gosdk.Protect(w.guard, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server },
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}))
-	for _, params := range []string{"", `,"params":null`, `,"params":{}`, `,"params":[]`, `,"params":{"name":7}`, `,"params":{"name":"get_forecast","arguments":[]}`} {
+	for _, params := range []string{
+		"", `,"params":null`, `,"params":{}`, `,"params":[]`, `,"params":{"name":7}`,
+		`,"params":{"name":"get_forecast","arguments":[]}`,
+	} {
 		r := httptest.NewRequest(http.MethodPost, w.url,
 			strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call"`+params+`}`))
 		r.Header.Set("Authorization", "Bearer "+w.Token(guardtest.Claims{Audience: w.url}))

@@ -63,7 +63,9 @@ func TestGrants(t *testing.T) {
 		return resp.StatusCode
 	}
 	code := func() string {
-		browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}
 		q := form("response_type", "code", "code_challenge_method", "S256", "redirect_uri", "http://127.0.0.1/cb",
 			"code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM") // RFC 7636, appendix B
 		resp, err := browser.Get(issuer.URL + "/oauth2/authorize?" + q.Encode())
