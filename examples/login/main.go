@@ -49,7 +49,8 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	who, ok := a.accounts.check(r.PostFormValue("email"), r.PostFormValue("password"))
 	if !ok {
-		a.accounts.page(w, http.StatusForbidden, request, "That did not work. Check the e-mail address and the password.")
+		a.accounts.page(w, http.StatusForbidden, request,
+			"That did not work. Check the e-mail address and the password.")
 		return
 	}
 	a.goOn(w, r, request, a.accounts.begin(w, who))
@@ -57,7 +58,8 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 
 // answer is what Cardea is told about the person.
 type answer struct {
-	Sub           string   `json:"sub,omitempty"` // the person's id here; it never changes, and is never another person's
+	// Sub is the person's id here. It never changes, and is never another person's.
+	Sub           string   `json:"sub,omitempty"`
 	Email         string   `json:"email,omitempty"`
 	EmailVerified bool     `json:"email_verified,omitempty"`
 	Name          string   `json:"name,omitempty"`
@@ -126,7 +128,8 @@ func (a *app) tell(r *http.Request, request string, said answer) (to, problem st
 func main() {
 	listen := cmp.Or(os.Getenv("LISTEN"), "localhost:8070")
 	a := &app{issuer: cmp.Or(os.Getenv("ISSUER"), "http://localhost:8080"), clientID: os.Getenv("CLIENT_ID"),
-		secret: os.Getenv("CLIENT_SECRET"), accounts: newAccounts(cmp.Or(os.Getenv("PASSWORD"), "correct horse battery staple")),
+		secret:      os.Getenv("CLIENT_SECRET"),
+		accounts:    newAccounts(cmp.Or(os.Getenv("PASSWORD"), "correct horse battery staple")),
 		crossOrigin: http.NewCrossOriginProtection()}
 	s := &http.Server{Addr: listen, Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
 	log.Printf("Application on http://%s", listen)

@@ -69,7 +69,8 @@ func startCodex(t *testing.T, d *demo) *codex {
 	})
 	c := &codex{t: t, in: json.NewEncoder(in), out: json.NewDecoder(out)}
 	c.ask("initialize",
-		map[string]any{"clientInfo": map[string]any{"name": "cardea-test", "title": "Cardea test", "version": "1.0.0"}}, nil)
+		map[string]any{"clientInfo": map[string]any{"name": "cardea-test", "title": "Cardea test", "version": "1.0.0"}},
+		nil)
 	if err := c.in.Encode(map[string]any{"method": "initialized"}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,8 @@ func (c *codex) await(wanted func(codexMessage) bool) (m codexMessage) {
 func (c *codex) login(ada *person, scopes []string) {
 	c.t.Helper()
 	var began struct{ AuthorizationURL string }
-	params := map[string]any{"name": "demo", "clientRegistration": "dcr"} // because its metadata document is on the internet
+	// because its metadata document is on the internet
+	params := map[string]any{"name": "demo", "clientRegistration": "dcr"}
 	if scopes != nil {
 		params["scopes"] = scopes
 	}

@@ -38,7 +38,8 @@ func TestClientIDMetadataDocument(t *testing.T) {
 		}},
 		{"Inspector", func(t *testing.T, clientID string) {
 			i := &inspector{d, newDesk(t, newPerson(t, d.Email, d.Password)), t.TempDir()}
-			if tools := i.run(t, "--method", "tools/list", "--client-metadata-url", clientID).Result.Tools; len(tools) != 4 {
+			tools := i.run(t, "--method", "tools/list", "--client-metadata-url", clientID).Result.Tools
+			if len(tools) != 4 {
 				t.Errorf("it lists the tools %v, want 4", tools)
 			}
 		}},
@@ -56,7 +57,8 @@ func TestClientIDMetadataDocument(t *testing.T) {
 		})
 	}
 	var registered []json.RawMessage
-	if command(t, d.env, &registered, "audit", "list", "--action", "client.register", "-o", "json"); len(registered) != 0 {
+	command(t, d.env, &registered, "audit", "list", "--action", "client.register", "-o", "json")
+	if len(registered) != 0 {
 		t.Errorf("clients registered: %s", registered)
 	}
 }

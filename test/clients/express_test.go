@@ -65,7 +65,9 @@ func TestExpressBehindGuard(t *testing.T) {
 	token := issuer.Token(guardtest.Claims{Audience: front.URL + "/mcp", Scope: "mcp:tools:weather"})
 
 	// send sends a message and returns the tools that it called.
-	send := func(t *testing.T, to *url.URL, method string, header http.Header, message string) (status int, ran []string) {
+	send := func(
+		t *testing.T, to *url.URL, method string, header http.Header, message string,
+	) (status int, ran []string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), method, to.JoinPath("mcp").String(),
 			strings.NewReader(message))
@@ -152,7 +154,9 @@ func TestExpressBehindGuard(t *testing.T) {
 			}
 		})
 	}
-	for _, header := range []http.Header{plain, charset("utf-8"), {"Content-Type": {"application/json"}, "Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {"get_forecast"}}} {
+	modern := http.Header{"Content-Type": {"application/json"}, "Mcp-Protocol-Version": {"2026-07-28"},
+		"Mcp-Method": {"tools/call"}, "Mcp-Name": {"get_forecast"}}
+	for _, header := range []http.Header{plain, charset("utf-8"), modern} {
 		if status, ran := send(t, guarded, "POST", header, weather); !cmp.Equal(ran, []string{"get_forecast"}) {
 			t.Errorf("%v: a call that the token allows: status %d, tools %v", header, status, ran)
 		}

@@ -28,13 +28,14 @@ func TestGoSDK(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := startDemo(t, tt.env...)
 			wire := playGoSession(t, d, func(c *auth.AuthorizationCodeHandlerConfig) {
-				c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+				metadata := &oauthex.ClientRegistrationMetadata{
 					ClientName:              "Cardea test agent",
 					RedirectURIs:            []string{c.RedirectURL},
 					GrantTypes:              []string{"authorization_code", "refresh_token"},
 					ResponseTypes:           []string{"code"},
 					TokenEndpointAuthMethod: "none",
-				}}
+				}
+				c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: metadata}
 			})
 			refused, refreshed := wire.counts()
 			if refused != 1 {
@@ -56,7 +57,9 @@ func playGoSession(t *testing.T, d *demo, identify func(*auth.AuthorizationCodeH
 		RedirectURL:         "http://127.0.0.1:43118/callback",
 		RequestRefreshToken: true,
 		Client:              &http.Client{Transport: wire},
-		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+		AuthorizationCodeFetcher: func(
+			_ context.Context, args *auth.AuthorizationArgs,
+		) (*auth.AuthorizationResult, error) {
 			back, err := ada.Visit(args.URL)
 			if err != nil {
 				return nil, err
@@ -86,11 +89,14 @@ func playGoSession(t *testing.T, d *demo, identify func(*auth.AuthorizationCodeH
 	defer session.Close()
 	callTool(t, session, "get_forecast", map[string]any{"city": "Lisbon"})
 	if ada.signedIn != 1 || ada.asked != 1 {
-		t.Errorf("after one tool the person signed in %d times and was asked %d times, want once each", ada.signedIn, ada.asked)
+		t.Errorf("after one tool the person signed in %d times and was asked %d times, want once each",
+			ada.signedIn, ada.asked)
 	}
-	callTool(t, session, "create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"}) // refused with 403; the SDK steps up and repeats it
+	// refused with 403; the SDK steps up and repeats it
+	callTool(t, session, "create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"})
 	if ada.signedIn != 1 || ada.asked != 2 {
-		t.Errorf("after step-up the person signed in %d times and was asked %d times, want 1 and 2", ada.signedIn, ada.asked)
+		t.Errorf("after step-up the person signed in %d times and was asked %d times, want 1 and 2",
+			ada.signedIn, ada.asked)
 	}
 	callTool(t, session, "get_forecast", map[string]any{"city": "Lisbon"})
 	return wire

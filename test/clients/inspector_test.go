@@ -64,8 +64,10 @@ func TestInspector(t *testing.T) {
 	forecast := func(args ...string) {
 		t.Helper()
 		printed := i.run(t,
-			append([]string{"--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon"}, args...)...)
-		if c := printed.Result.Content; printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
+			append([]string{"--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon"},
+				args...)...)
+		c := printed.Result.Content
+		if printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
 			t.Errorf("get_forecast answers %+v", printed)
 		}
 	}

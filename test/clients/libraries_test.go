@@ -34,13 +34,15 @@ func play(t *testing.T, who *person, env []string, script string, args ...string
 func TestLibraries(t *testing.T) {
 	d := startDemo(t)
 	const weather = "mcp:tools:weather"
-	redirect := "http://" + freeAddress(t) + "/callback" // no program listens there: the response is sent by standard input
+	// no program listens there: the response is sent by standard input
+	redirect := "http://" + freeAddress(t) + "/callback"
 	public, private := newKey(t)
 	app := d.createClient(t, "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token",
 		"--redirect-uri", redirect)
 	bot := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", weather, "--resource", d.MCP)
 	rs := d.createClient(t, "--name", "RS", "--resource-server", d.MCP)
-	signed := d.createClient(t, "--name", "Signed", "--grant", "client_credentials", "--scope", weather, "--resource", d.MCP,
+	signed := d.createClient(t, "--name", "Signed", "--grant", "client_credentials", "--scope", weather,
+		"--resource", d.MCP,
 		"--auth-method", "private_key_jwt", "--jwks", public)
 	env := []string{
 		"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP, "REDIRECT=" + redirect,
@@ -151,7 +153,8 @@ func TestVerifiers(t *testing.T) {
 		var created any
 		command(t, d.env, &created, "resource", "create", "--identifier", resource, "--name", alg, "--scope",
 			scope+"=Weather", "--signing-alg", alg, "-o", "json")
-		bot := d.createClient(t, "--name", alg, "--grant", "client_credentials", "--scope", scope, "--resource", resource)
+		bot := d.createClient(t, "--name", alg, "--grant", "client_credentials", "--scope", scope,
+			"--resource", resource)
 		token := machineToken(t, d.Issuer, bot.ID, bot.Secret)
 		tokens = append(tokens,
 			judged{Alg: alg, Resource: resource, Token: token, Audience: resource},
@@ -186,7 +189,8 @@ func TestVerifiers(t *testing.T) {
 		for _, s := range play(t, nil, []string{"ISSUER=" + d.Issuer, "TOKENS=" + string(asked)}, "verifiers.mjs") {
 			judgements[s["step"].(string)]++
 			if s["own"] != s["accepted"] {
-				t.Errorf("%s: a token signed with %s, for the API itself: %t: %s", s["step"], s["alg"], s["own"], s["verdict"])
+				t.Errorf("%s: a token signed with %s, for the API itself: %t: %s", s["step"], s["alg"], s["own"],
+					s["verdict"])
 			}
 		}
 		want := map[string]int{"jose": 4, "oauth4webapi": 4, "express-oauth2-jwt-bearer": 4}

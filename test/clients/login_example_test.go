@@ -35,23 +35,26 @@ func TestLoginExample(t *testing.T) {
 			d := startServer(t, "CARDEA_LOGIN_EXTERNAL_URL=http://"+listen+"/cardea-login")
 			d.serveTools(t)
 			app := d.createClient(t, "--name", "App", "--login")
-			run(t, listen, []string{"ISSUER=" + d.Issuer, "CLIENT_ID=" + app.ID, "CLIENT_SECRET=" + app.Secret, "PASSWORD=" + d.Password})
+			run(t, listen, []string{"ISSUER=" + d.Issuer, "CLIENT_ID=" + app.ID, "CLIENT_SECRET=" + app.Secret,
+				"PASSWORD=" + d.Password})
 			await(t, "http://"+listen+"/cardea-login")
 
 			playGoSession(t, d, func(c *auth.AuthorizationCodeHandlerConfig) {
-				c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+				metadata := &oauthex.ClientRegistrationMetadata{
 					ClientName: "Cardea test agent", RedirectURIs: []string{c.RedirectURL},
 					GrantTypes:    []string{"authorization_code", "refresh_token"},
 					ResponseTypes: []string{"code"}, TokenEndpointAuthMethod: "none",
-				}}
+				}
+				c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: metadata}
 			})
 			agent := d.createClient(t, "--name", "Agent", "--public", "--grant", "authorization_code",
 				"--redirect-uri", "http://127.0.0.1:43118/callback")
 			ada := newPerson(t, d.Email, d.Password)
 			authorize := func(more string) url.Values {
-				back, err := ada.Visit(d.Issuer + "/oauth2/authorize?" + url.Values{"response_type": {"code"}, "client_id": {agent.ID},
-					"redirect_uri": {"http://127.0.0.1:43118/callback"}, "resource": {d.MCP}, "code_challenge_method": {"S256"},
-					"code_challenge": {strings.Repeat("A", 43)}}.Encode() + more)
+				query := url.Values{"response_type": {"code"}, "client_id": {agent.ID}, "resource": {d.MCP},
+					"redirect_uri":          {"http://127.0.0.1:43118/callback"},
+					"code_challenge_method": {"S256"}, "code_challenge": {strings.Repeat("A", 43)}}
+				back, err := ada.Visit(d.Issuer + "/oauth2/authorize?" + query.Encode() + more)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -63,7 +66,8 @@ func TestLoginExample(t *testing.T) {
 			}
 			for _, more := range []string{"", "", "&max_age=3600"} {
 				if answer := authorize(more); answer.Get("code") == "" || ada.signedIn != 1 {
-					t.Errorf("with %q the answer is %v, and the password was given %d times, want once", more, answer, ada.signedIn)
+					t.Errorf("with %q the answer is %v, and the password was given %d times, want once", more, answer,
+						ada.signedIn)
 				}
 			}
 			for ada.signedIn == 1 { // a sign-in of the last moment still counts as new

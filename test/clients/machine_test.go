@@ -22,7 +22,8 @@ func TestMachineGuide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink(filepath.Join(needed(t, "CARDEA_CLIENTS"), "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
+	err = os.Symlink(filepath.Join(needed(t, "CARDEA_CLIENTS"), "node_modules"), filepath.Join(dir, "node_modules"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	d := startDemo(t)

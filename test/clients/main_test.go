@@ -117,7 +117,8 @@ func runDemo(t *testing.T, env []string, args ...string) *demo {
 	for line := range said {
 		all.WriteString(line + "\n")
 		text := all.String()
-		issuer, mcp, person := printedIssuer.FindStringSubmatch(text), printedMCP.FindStringSubmatch(text), printedPerson.FindStringSubmatch(text)
+		issuer, mcp, person := printedIssuer.FindStringSubmatch(text), printedMCP.FindStringSubmatch(text),
+			printedPerson.FindStringSubmatch(text)
 		if issuer != nil && mcp != nil && person != nil {
 			d.Issuer, d.MCP, d.Email, d.Password = issuer[1], mcp[1], person[1], person[2]
 			drain(said)
@@ -296,7 +297,8 @@ func (d *demo) refreshed(t *testing.T, request url.Values) (times int) {
 		Outcome string
 		Detail  map[string]string
 	}
-	command(t, d.env, &events, "audit", "list", "--action", "token.request", "--client", request.Get("client_id"), "-o", "json")
+	command(t, d.env, &events, "audit", "list", "--action", "token.request", "--client", request.Get("client_id"),
+		"-o", "json")
 	for _, e := range events {
 		if e.Outcome == "allowed" && e.Detail["grant_type"] == "refresh_token" {
 			times++

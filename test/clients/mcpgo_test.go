@@ -49,7 +49,8 @@ func TestMCPGo(t *testing.T) {
 	if err := call("get_forecast", forecast); err != nil {
 		t.Error(err)
 	}
-	if err := call("create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"}); err == nil || !strings.Contains(err.Error(), "insufficient_scope") {
+	err = call("create_event", map[string]any{"title": "Tea", "start": "2031-05-04T15:00"})
+	if err == nil || !strings.Contains(err.Error(), "insufficient_scope") {
 		t.Errorf("a tool of another scope: %v, want insufficient_scope", err)
 	}
 

@@ -56,7 +56,8 @@ func TestNodeExample(t *testing.T) {
 		}
 		printed := i.run(t, "--method", "tools/call", "--tool-name", "get_forecast", "--tool-arg", "city=Lisbon",
 			"--use-stored-auth")
-		if c := printed.Result.Content; printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
+		c := printed.Result.Content
+		if printed.Result.IsError || len(c) != 1 || !strings.Contains(c[0].Text, "Lisbon") {
 			t.Errorf("get_forecast answers %+v", printed)
 		}
 	})
@@ -102,12 +103,15 @@ func TestNodeExampleRefuses(t *testing.T) {
 			strings.ReplaceAll(event, "/", "+AC8-"), 403, `error="insufficient_scope"`},
 		{"a tool that nobody listed", "Bearer " + token, "application/json",
 			strings.ReplaceAll(forecast, "get_forecast", "toString"), 403, ""},
-		{"a method with a NUL", "Bearer " + token, "application/json", strings.ReplaceAll(event, "tools/call", `tools/call\u0000`), 200, ""}, // a method that the SDK does not know
+		// a method that the SDK does not know
+		{"a method with a NUL", "Bearer " + token, "application/json",
+			strings.ReplaceAll(event, "tools/call", `tools/call\u0000`), 200, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			resp := call(tt.authorization, tt.contentType, tt.body)
-			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != tt.status || !strings.Contains(got, tt.challenge) {
+			got := resp.Header.Get("WWW-Authenticate")
+			if resp.StatusCode != tt.status || !strings.Contains(got, tt.challenge) {
 				t.Errorf("status %d, challenge %q; want %d and %q", resp.StatusCode, got, tt.status, tt.challenge)
 			}
 		})

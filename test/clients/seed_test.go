@@ -31,8 +31,9 @@ func TestSeed(t *testing.T) {
 		"TEST": {"--grant", "client_credentials", "--scope", "mcp:tools:weather", "--resource", server},
 		"SERVICE": {"--grant", "client_credentials", "--scope", "mcp:tools:inventory:check", "--scope",
 			"mcp:resources:store-data", "--resource", server},
-		"APP": {"--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", app + "/callback", "--public"},
-		"RS":  {"--resource-server", server},
+		"APP": {"--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri",
+			app + "/callback", "--public"},
+		"RS": {"--resource-server", server},
 	} {
 		client := d.createClient(t, append(flags, "--name", name)...)
 		env = append(env, name+"_CLIENT_ID="+client.ID, name+"_CLIENT_SECRET="+client.Secret)

@@ -141,7 +141,9 @@ func playSession(t *testing.T, d *demo, version string, args ...string) {
 				t.Errorf("tokens: refresh token %t, type %q; want a refresh token and Bearer", s.Refresh, s.Type)
 			}
 		case "refused":
-			for _, part := range []string{`error="insufficient_scope"`, "mcp:tools:calendar:write", "resource_metadata="} {
+			for _, part := range []string{
+				`error="insufficient_scope"`, "mcp:tools:calendar:write", "resource_metadata=",
+			} {
 				if !strings.Contains(s.Challenge, part) {
 					t.Errorf("the challenge %q lacks %s", s.Challenge, part)
 				}
