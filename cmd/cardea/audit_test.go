@@ -17,7 +17,8 @@ func TestAuditTail(t *testing.T) {
 	create := func(identifier string) {
 		t.Helper()
 		sh := &shell{out: io.Discard, errs: t.Output()}
-		if code := run(t.Context(), []string{"resource", "create", "--identifier", identifier, "--data-dir", folder}, sh); code != exitFine {
+		code := run(t.Context(), []string{"resource", "create", "--identifier", identifier, "--data-dir", folder}, sh)
+		if code != exitFine {
 			t.Fatalf("exit %d", code)
 		}
 	}

@@ -38,7 +38,8 @@ func TestDemo(t *testing.T) {
 				}
 			}
 			slices.Sort(names)
-			if diff := cmp.Diff([]string{"create_event", "get_forecast", "list_events", "send_email"}, names); diff != "" {
+			diff := cmp.Diff([]string{"create_event", "get_forecast", "list_events", "send_email"}, names)
+			if diff != "" {
 				t.Errorf("tools (-want +got):\n%s", diff)
 			}
 			for _, call := range []struct {
@@ -86,7 +87,8 @@ func TestDemo(t *testing.T) {
 			t.Error("the password is the old one")
 		}
 		connect(t, second)
-		for noun, want := range map[string]int{"resource": 1, "user": 1, "client": 2} { // the MCP server's own, and the agent
+		// the MCP server's own, and the agent
+		for noun, want := range map[string]int{"resource": 1, "user": 1, "client": 2} {
 			var all []any
 			if err := json.Unmarshal(command(t, noun, "list", "-o", "json", "--data-dir", folder), &all); err != nil {
 				t.Fatal(err)
@@ -174,15 +176,18 @@ func connect(t *testing.T, d *runningDemo) *sdkAgent {
 	if err != nil {
 		t.Fatal(err)
 	}
+	metadata := &oauthex.ClientRegistrationMetadata{
+		ClientName:              "SDK agent",
+		RedirectURIs:            []string{agent.RedirectURI},
+		GrantTypes:              []string{"authorization_code", "refresh_token"},
+		TokenEndpointAuthMethod: "none",
+	}
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		RedirectURL: agent.RedirectURI,
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName:              "SDK agent",
-			RedirectURIs:            []string{agent.RedirectURI},
-			GrantTypes:              []string{"authorization_code", "refresh_token"},
-			TokenEndpointAuthMethod: "none",
-		}},
-		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+		RedirectURL:                     agent.RedirectURI,
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: metadata},
+		AuthorizationCodeFetcher: func(
+			ctx context.Context, args *auth.AuthorizationArgs,
+		) (*auth.AuthorizationResult, error) {
 			shown, err := ada.Open(ctx, args.URL)
 			if err != nil {
 				return nil, err

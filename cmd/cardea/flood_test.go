@@ -32,7 +32,8 @@ type flooded struct {
 // id, or the refusal for now.
 func (f *flooded) register(name, method string) (string, error) {
 	f.t.Helper()
-	body := fmt.Sprintf(`{"client_name":%q,"redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":%q}`, name, method)
+	body := fmt.Sprintf(`{"client_name":%q,"redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":%q}`,
+		name, method)
 	r := httptest.NewRequestWithContext(f.t.Context(), http.MethodPost, "/oauth2/register", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	reply, err := f.Register(r)

@@ -13,7 +13,9 @@ func TestFirstStartsAtOnce(t *testing.T) {
 	for range 8 {
 		starts.Go(func() {
 			var out, errs strings.Builder
-			if code := run(t.Context(), []string{"key", "list", "-o", "json", "--data-dir", folder}, &shell{out: &out, errs: &errs}); code != exitFine {
+			code := run(t.Context(), []string{"key", "list", "-o", "json", "--data-dir", folder},
+				&shell{out: &out, errs: &errs})
+			if code != exitFine {
 				t.Errorf("exit %d: %s", code, &errs)
 			}
 		})

@@ -28,7 +28,9 @@ func openTerminal(t *testing.T) (person, program *os.File) {
 		request uintptr
 		value   *uint32
 	}{{syscall.TIOCSPTLCK, &unlock}, {syscall.TIOCGPTN, &number}} {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, person.Fd(), call.request, uintptr(unsafe.Pointer(call.value))); errno != 0 {
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, person.Fd(), call.request,
+			uintptr(unsafe.Pointer(call.value)))
+		if errno != 0 {
 			t.Fatal(errno)
 		}
 	}

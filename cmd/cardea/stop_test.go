@@ -71,7 +71,8 @@ func TestStop(t *testing.T) {
 	if err := w.server.Wait(); err != nil {
 		t.Errorf("cardea serve: %v", err)
 	}
-	events := w.command(t, "", "audit", "list", "--action", "token.request", "--outcome", "allowed", "--limit", "0", "-o", "json")
+	events := w.command(t, "", "audit", "list", "--action", "token.request", "--outcome", "allowed", "--limit", "0",
+		"-o", "json")
 	var recorded []struct{}
 	if err := json.Unmarshal([]byte(events), &recorded); err != nil || len(recorded) != requests {
 		t.Errorf("%d tokens are recorded, want %d: %v", len(recorded), requests, err)
@@ -139,7 +140,8 @@ func finish(conn net.Conn, in *bufio.Reader, body string) error {
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.AccessToken == "" || resp.StatusCode != http.StatusOK {
+	err = json.NewDecoder(resp.Body).Decode(&answer)
+	if err != nil || answer.AccessToken == "" || resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("answered with %s, %w", resp.Status, err)
 	}
 	if _, err := in.ReadByte(); err != io.EOF {
