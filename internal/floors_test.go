@@ -123,7 +123,8 @@ const (
 var large = []string{"internal/store", "internal/admin", "internal/console", "internal/login", "cmd/cardea", "guard"}
 
 // vocabularies are the packages whose words everybody uses: importing them ties nobody to anybody.
-var vocabularies = []string{"internal/oauth", "internal/identity", "internal/store", "internal/audit", "internal/web", "scope"}
+var vocabularies = []string{"internal/oauth", "internal/identity", "internal/store", "internal/audit",
+	"internal/web", "scope"}
 
 // A pkg is a package of this module, how long it is without its tests, and what it imports of this module, by the names
 // of their folders.
@@ -194,7 +195,9 @@ func faults(pkgs []pkg) (found []string) {
 		floor, known := floors[name]
 		highest, isSupport := support[name]
 		switch {
-		case slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool { return slices.Contains(nameless, part) }):
+		case slices.ContainsFunc(strings.Split(name, "/"), func(part string) bool {
+			return slices.Contains(nameless, part)
+		}):
 			fault("%s: the name says nothing; name it after what it holds", name)
 			continue
 		case outside(name):
@@ -283,7 +286,8 @@ func TestExcesses(t *testing.T) {
 			[]string{"packages import 3.00 others on average beyond the vocabularies, more than 2.20"}},
 		{"tests may", beside(alone(many(2)...), pkg{Name: "internal/server/servertest", Imports: many(9)}), nil},
 		{"all know the words",
-			[]pkg{{Name: "internal/login", Imports: slices.Concat(vocabularies, []string{"internal/a", "internal/b"})}}, nil},
+			[]pkg{{Name: "internal/login", Imports: slices.Concat(vocabularies, []string{"internal/a", "internal/b"})}},
+			nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -314,7 +318,8 @@ func excesses(pkgs []pkg) (found []string) {
 			fault("%s has %d lines, more than %d: what in it is a package of its own?", p.Name, p.Lines, maxLines)
 		}
 		if p.Longest > maxFile {
-			fault("%s has a file of %d lines, more than %d: what in it is a file of its own?", p.Name, p.Longest, maxFile)
+			fault("%s has a file of %d lines, more than %d: what in it is a file of its own?", p.Name,
+				p.Longest, maxFile)
 		}
 		most := len(p.Imports)
 		switch {

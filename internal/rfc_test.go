@@ -120,7 +120,8 @@ func (s *Set[T]) Has() {}
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"Endpoint", "Set", "Limit", "other", "Methods", "New", "Endpoint.Read", "Endpoint.Token", "Set.Has"}
+	want := []string{"Endpoint", "Set", "Limit", "other", "Methods", "New", "Endpoint.Read",
+		"Endpoint.Token", "Set.Has"}
 	if diff := cmp.Diff(want, symbols(file)); diff != "" {
 		t.Errorf("symbols (-want +got):\n%s", diff)
 	}

@@ -90,7 +90,8 @@ func TestMetadata(t *testing.T) {
 	})
 	t.Run("a new resource brings its scopes", func(t *testing.T) {
 		s.Resource("https://other.example.com/mcp", "other:read")
-		if got := list(t, a.Get(oauthDocument).JSON(), "scopes_supported"); !strings.Contains(fmt.Sprint(got), "other:read") {
+		got := list(t, a.Get(oauthDocument).JSON(), "scopes_supported")
+		if !strings.Contains(fmt.Sprint(got), "other:read") {
 			t.Errorf("scopes_supported %v", got)
 		}
 	})
@@ -156,7 +157,8 @@ func TestIssuerWithPath(t *testing.T) {
 		s.URL = host
 		return s.Agent(t, nil).Get(path)
 	}
-	for _, path := range []string{oauthDocument + "/tenants/one", openidDocument + "/tenants/one", "/tenants/one" + openidDocument, "/tenants/one" + oauthDocument,
+	for _, path := range []string{oauthDocument + "/tenants/one", openidDocument + "/tenants/one",
+		"/tenants/one" + openidDocument, "/tenants/one" + oauthDocument,
 		oauthDocument + "/tenants/one/", "//tenants/one/" + openidDocument} {
 		t.Run("MD-02 "+path, func(t *testing.T) {
 			document := get(path).JSON()
@@ -197,7 +199,8 @@ func TestIssuerWithPath(t *testing.T) {
 	})
 	for _, path := range []string{"/tenants/one", "/tenants/one/"} {
 		t.Run("the issuer itself "+path, func(t *testing.T) {
-			if reply := get(path); reply.Status != http.StatusOK || !strings.Contains(string(reply.Body), "/tenants/one/login") {
+			reply := get(path)
+			if reply.Status != http.StatusOK || !strings.Contains(string(reply.Body), "/tenants/one/login") {
 				t.Errorf("%d %s, want the page that says what runs here", reply.Status, reply.Body)
 			}
 		})
@@ -237,7 +240,8 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 		for _, grant := range []string{
 			"password", "implicit", "urn:ietf:params:oauth:grant-type:token-exchange",
 			"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:saml2-bearer",
-			"urn:ietf:params:oauth:grant-type:device_code", "urn:openid:params:grant-type:ciba", "Authorization_Code", "nonsense",
+			"urn:ietf:params:oauth:grant-type:device_code", "urn:openid:params:grant-type:ciba",
+			"Authorization_Code", "nonsense",
 		} {
 			t.Run("refused "+grant, func(t *testing.T) {
 				s.Agent(t, confidential).
@@ -270,14 +274,15 @@ func TestEverythingAdvertisedWorks(t *testing.T) {
 		for _, alg := range list(t, document, endpoint+"_endpoint_auth_signing_alg_values_supported") {
 			t.Run("MD-04 "+endpoint+" "+alg, func(t *testing.T) {
 				key := servertest.NewKey(t, "", alg)
-				agent := s.Agent(t, s.Client(servertest.ResourceServer(servertest.MCP), servertest.Signed(servertest.KeySet(t, key)), func(c *oauth.Client) {
-					c.GrantTypes = []oauth.GrantType{oauth.ClientCredentials}
-				}))
+				machine := func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.ClientCredentials} }
+				agent := s.Agent(t, s.Client(servertest.ResourceServer(servertest.MCP),
+					servertest.Signed(servertest.KeySet(t, key)), machine))
 				agent.Key = key
 				path := strings.TrimPrefix(document[endpoint+"_endpoint"].(string), s.URL)
 				params := url.Values{"token": {"nothing"}, "grant_type": {"client_credentials"},
 					"resource": {servertest.MCP}}
-				if reply := agent.Post(path, params, servertest.Assert(agent.Assertion())); reply.Status != http.StatusOK {
+				reply := agent.Post(path, params, servertest.Assert(agent.Assertion()))
+				if reply.Status != http.StatusOK {
 					t.Errorf("%d %s", reply.Status, reply.Body)
 				}
 			})
@@ -379,7 +384,8 @@ func TestDocumentHeaders(t *testing.T) {
 				servertest.Header("Origin", "https://inspector.example"),
 				servertest.Header("Access-Control-Request-Method", "GET"),
 				servertest.Header("Access-Control-Request-Headers", "mcp-protocol-version"))
-			if preflight.Status != http.StatusNoContent || preflight.Header.Get("Access-Control-Allow-Origin") != "*" || preflight.Header.Get("Access-Control-Allow-Headers") != "mcp-protocol-version" {
+			if preflight.Status != http.StatusNoContent || preflight.Header.Get("Access-Control-Allow-Origin") != "*" ||
+				preflight.Header.Get("Access-Control-Allow-Headers") != "mcp-protocol-version" {
 				t.Errorf("preflight: %d %v", preflight.Status, preflight.Header)
 			}
 		})

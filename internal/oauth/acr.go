@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The authentication context classes, which say how a person signed in (RFC 9068 §2.2.1). A client that needs the second
-// asks for it with acr_values (RFC 9470 §4).
+// The authentication context classes, which say how a person signed in (RFC 9068 §2.2.1). A client that needs the
+// second asks for it with acr_values (RFC 9470 §4).
 const (
 	ACROneFactor  = "aal1"
 	ACRTwoFactors = "aal2"

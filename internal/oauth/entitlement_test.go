@@ -9,7 +9,8 @@ import (
 
 func TestEntitledTo(t *testing.T) {
 	r := &oauth.Resource{Scopes: []oauth.ResourceScope{
-		{Name: "a:read"}, {Name: "a:write", Groups: []string{"staff", "admins"}}, {Name: "b:*", Groups: []string{"staff"}}, {Name: "b:c"},
+		{Name: "a:read"}, {Name: "a:write", Groups: []string{"staff", "admins"}},
+		{Name: "b:*", Groups: []string{"staff"}}, {Name: "b:c"},
 	}}
 	staff, nobody := []string{"staff"}, []string(nil)
 	for _, c := range []struct {

@@ -73,7 +73,9 @@ func TestParseScope(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := oauth.ParseScope(tt.text)
-			if refusal := (*oauth.Refusal)(nil); !errors.As(err, &refusal) || refusal.Code != oauth.InvalidScope || !strings.Contains(refusal.Description, tt.want) {
+			refusal := (*oauth.Refusal)(nil)
+			if !errors.As(err, &refusal) || refusal.Code != oauth.InvalidScope ||
+				!strings.Contains(refusal.Description, tt.want) {
 				t.Errorf("%v, want invalid_scope that says %q", err, tt.want)
 			}
 		})

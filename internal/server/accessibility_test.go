@@ -25,7 +25,8 @@ var screens = []struct {
 
 // lens starts a browser with scripts and the screen of that size. look reports what axe-core finds on the page that is
 // open, and visit opens a page, waits until an element is there, and looks at it.
-func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context, look func(page string), visit func(page, url, wait string)) {
+func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context, look func(page string),
+	visit func(page, url, wait string)) {
 	t.Helper()
 	file := filepath.Join(os.Getenv("CARDEA_CLIENTS"), "node_modules/axe-core/axe.min.js")
 	axe, err := os.ReadFile(file)
@@ -118,7 +119,9 @@ func TestAccessibility(t *testing.T) {
 				agent.Connect(s.Browser(t), ada)
 			}
 			visit("agents", s.URL+"/account", `form[action$="/revoke"]`)
-			if err := chromedp.Do(ctx, chromedp.Click(disconnect), chromedp.WaitVisible(chromedp.CSS(`form[action$="/undo"]`))); err != nil {
+			err = chromedp.Do(ctx, chromedp.Click(disconnect),
+				chromedp.WaitVisible(chromedp.CSS(`form[action$="/undo"]`)))
+			if err != nil {
 				t.Fatal(err)
 			}
 			look("a disconnected agent")

@@ -83,7 +83,8 @@ func TestConsoleShowsText(t *testing.T) {
 	}
 	q := url.QueryEscape(evil)
 	for _, path := range []string{"/admin/audit?action=" + q + "&user=" + q + "&address=" + q + "&since=" + q,
-		"/admin/clients?q=" + q + "&origin=" + q, "/admin/people?q=" + q, "/admin/sessions?user=" + q, "/admin?range=" + q,
+		"/admin/clients?q=" + q + "&origin=" + q, "/admin/people?q=" + q, "/admin/sessions?user=" + q,
+		"/admin?range=" + q,
 		"/admin/grants?user=" + q + "&client=" + q + "&resource=" + q, "/admin/clients?done=" + q,
 		"/admin/servers/" + url.PathEscape(evil), "/admin/audit?after=" + q} {
 		look(b.Get(path))
@@ -119,8 +120,10 @@ func TestConsoleForged(t *testing.T) {
 	attempts := 0
 	for _, route := range consoleRoutes(s.Server, http.MethodPost) {
 		for name, attempt := range map[string]func() *servertest.Page{
-			"without a token":      func() *servertest.Page { return b.Post(s.path(route), filled) },
-			"with another's token": func() *servertest.Page { return b.Post(s.path(route), changed(filled, "csrf", foreign)) },
+			"without a token": func() *servertest.Page { return b.Post(s.path(route), filled) },
+			"with another's token": func() *servertest.Page {
+				return b.Post(s.path(route), changed(filled, "csrf", foreign))
+			},
 			"from another site": func() *servertest.Page {
 				return b.Post(s.path(route), changed(filled, "csrf", csrf), crossSite)
 			},
@@ -180,7 +183,8 @@ func TestConsoleReturn(t *testing.T) {
 	role(t, s, owner, identity.Owner)
 	for _, target := range []string{"https://evil.example/admin", "//evil.example/admin", "/\\evil.example",
 		"/admin/..//evil.example", "/admin/../login", "/admin/%2e%2e/evil", "/oauth2/authorize?client_id=x",
-		"/admin\r\nX-Evil: 1", "javascript:alert(1)", "/admin#@evil.example", "/adminx", "/admin/%5cevil.example", strings.Repeat("/admin", 1000)} {
+		"/admin\r\nX-Evil: 1", "javascript:alert(1)", "/admin#@evil.example", "/adminx", "/admin/%5cevil.example",
+		strings.Repeat("/admin", 1000)} {
 		b := s.Browser(t)
 		page := b.Get("/login?return=" + url.QueryEscape(target)).SignIn(owner)
 		u, err := url.Parse(page.URL)

@@ -81,13 +81,17 @@ func TestConsoleFromFirstStart(t *testing.T) {
 	tools.Handle("/.well-known/", guard.WellKnown(g))
 
 	// A real MCP client, whose browser is the one in which the owner is signed in.
+	metadata := &oauthex.ClientRegistrationMetadata{
+		ClientName: "Forecaster", RedirectURIs: []string{back.URL + "/callback"}, TokenEndpointAuthMethod: "none",
+	}
 	oauth, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		RedirectURL: back.URL + "/callback",
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Forecaster", RedirectURIs: []string{back.URL + "/callback"}, TokenEndpointAuthMethod: "none",
-		}},
-		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			if err := chromedp.Do(ctx, chromedp.Navigate(args.URL), seen(`button[value="allow"]`), click(`button[value="allow"]`)); err != nil {
+		RedirectURL:                     back.URL + "/callback",
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: metadata},
+		AuthorizationCodeFetcher: func(
+			_ context.Context, args *auth.AuthorizationArgs,
+		) (*auth.AuthorizationResult, error) {
+			if err := chromedp.Do(ctx, chromedp.Navigate(args.URL), seen(`button[value="allow"]`),
+				click(`button[value="allow"]`)); err != nil {
 				return nil, err
 			}
 			if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(`h1`))); err != nil {
@@ -114,7 +118,8 @@ func TestConsoleFromFirstStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close() })
-	if got, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}}); err != nil || got.IsError {
+	got, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}})
+	if err != nil || got.IsError {
 		t.Fatalf("the tool answers %+v, %v", got, err)
 	}
 

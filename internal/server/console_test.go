@@ -88,10 +88,12 @@ func TestConsoleAccessibility(t *testing.T) {
 			}
 			visit("a filter that means nothing", s.URL+"/admin/audit?since=nonsense&address=192.0.2.1", "h1")
 			visit("nothing there", s.URL+"/admin/servers/res_none", "h1")
-			visit("what was done", s.URL+"/admin/clients/"+s.ids["clients"]+"?done=client.disabled", `.alert.good button`)
+			visit("what was done", s.URL+"/admin/clients/"+s.ids["clients"]+"?done=client.disabled",
+				`.alert.good button`)
 
 			do("a refused form", open("/admin/servers/new"), chromedp.WaitVisible(at(`#identifier`)),
-				chromedp.SendKeys(at(`#identifier`), "http://mcp.example.com/mcp\r"), chromedp.WaitVisible(at(`.alert`)))
+				chromedp.SendKeys(at(`#identifier`), "http://mcp.example.com/mcp\r"),
+				chromedp.WaitVisible(at(`.alert`)))
 			look("a form that was refused")
 			do("a search", open("/admin/people"), chromedp.SendKeys(at(`#q`), "ada"),
 				chromedp.WaitVisible(at(`#list[data-says="1 people"]`)))
@@ -99,27 +101,31 @@ func TestConsoleAccessibility(t *testing.T) {
 			if !is(`document.activeElement.id === "q" && document.getElementById("news").textContent === "1 people"`) {
 				t.Error("a search takes the focus, or says nothing")
 			}
-			do("follow", open("/admin/audit"), chromedp.Click(at(`#follow`)), chromedp.WaitVisible(at(`#follow[aria-pressed="true"]`)))
+			do("follow", open("/admin/audit"), chromedp.Click(at(`#follow`)),
+				chromedp.WaitVisible(at(`#follow[aria-pressed="true"]`)))
 			s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: "nobody@example.com", Password: "wrong"})
 			if !is(`new Promise(done => { const all = () => document.querySelectorAll("#list #events > li").length, before = all();
 				const look = () => all() > before ? done(true) : setTimeout(look, 50); look(); })`) {
 				t.Error("new events do not appear")
 			}
 			look("the log that is followed")
-			do("a table", open("/admin"), chromedp.Click(at(`.chart details summary`)), chromedp.WaitVisible(at(`.chart details table`)))
+			do("a table", open("/admin"), chromedp.Click(at(`.chart details summary`)),
+				chromedp.WaitVisible(at(`.chart details table`)))
 			look("a chart as a table")
 			do("a provider that nobody reaches", open("/admin/settings/providers/corp"),
 				chromedp.Click(at(`main button.primary`)), chromedp.WaitVisible(at(`main table`)))
 			look("a provider that nobody reaches")
 			fits("a provider that nobody reaches")
 			do("a secret", open("/admin/credentials/new"), chromedp.SendKeys(at(`#name`), "Reporting "+screen.name),
-				chromedp.Click(at(`input[name="scope"]`)), chromedp.Click(at(`form.form button.primary`)), chromedp.WaitVisible(at(`.secret`)))
+				chromedp.Click(at(`input[name="scope"]`)), chromedp.Click(at(`form.form button.primary`)),
+				chromedp.WaitVisible(at(`.secret`)))
 			look("a new secret")
 			fits("a new secret")
 
 			do("a form whose session ends", open("/admin/groups"), chromedp.WaitVisible(at(`input[name="name"]`)))
 			s.Update(func(tx *store.Tx) error { return tx.EndSessions(s.owner.ID) })
-			do("a form whose session ended", chromedp.SendKeys(at(`input[name="name"]`), "late\r"), chromedp.WaitVisible(at(`ol.steps`)))
+			do("a form whose session ended", chromedp.SendKeys(at(`input[name="name"]`), "late\r"),
+				chromedp.WaitVisible(at(`ol.steps`)))
 			look("a form whose session ended")
 			fits("a form whose session ended")
 		})
@@ -128,9 +134,8 @@ func TestConsoleAccessibility(t *testing.T) {
 
 // writesAlone reports whether the route has no page, so that a GET leads to another.
 func writesAlone(s *servertest.Server, route string) bool {
-	return slices.ContainsFunc([]string{"/approve", "/decide", "/enable", "/unblock", "/remove"}, func(verb string) bool {
-		return strings.HasSuffix(route, verb)
-	})
+	verbs := []string{"/approve", "/decide", "/enable", "/unblock", "/remove"}
+	return slices.ContainsFunc(verbs, func(verb string) bool { return strings.HasSuffix(route, verb) })
 }
 
 // axe-core finds nothing on the page that sets an installation up, before, after a mistake, and when it is done.
@@ -143,7 +148,8 @@ func TestSetupAccessibility(t *testing.T) {
 			visit("new", s.URL+"/setup#"+token, `input[name="token"]`)
 			fill := func(email, password, wait string) {
 				t.Helper()
-				err := chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(`#email`), email), chromedp.SetValue(chromedp.CSS(`#password`), password),
+				err := chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(`#email`), email),
+					chromedp.SetValue(chromedp.CSS(`#password`), password),
 					chromedp.Click(chromedp.CSS(`form button`)), chromedp.WaitVisible(chromedp.CSS(wait)))
 				if err != nil {
 					t.Fatal(err)
@@ -359,7 +365,8 @@ func TestConsoleRoles(t *testing.T) {
 					continue
 				}
 				before := len(s.refusedTo(person.ID))
-				page := b.Post(s.path(route), url.Values{"csrf": {csrf}, "scope": {"cardea:clients:read"}, "kind": {"public"},
+				page := b.Post(s.path(route), url.Values{"csrf": {csrf}, "scope": {"cardea:clients:read"},
+					"kind":     {"public"},
 					"resource": {servertest.MCP}})
 				switch refused := len(s.refusedTo(person.ID)) - before; {
 				case maySend(r, route) && page.Status == http.StatusForbidden:
@@ -411,7 +418,8 @@ func TestConsoleRoles(t *testing.T) {
 		s.Clock.Advance(16 * time.Minute)
 		page = page.Submit(page.Form("alg"))
 		at, err := url.Parse(page.URL)
-		if err != nil || at.Path != "/login" || at.Query().Get("return") != "/admin/keys/rotate" || !strings.Contains(page.Body, "Sign in again") {
+		if err != nil || at.Path != "/login" || at.Query().Get("return") != "/admin/keys/rotate" ||
+			!strings.Contains(page.Body, "Sign in again") {
 			t.Errorf("it leads to %s", page.URL)
 		}
 	})

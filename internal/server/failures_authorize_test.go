@@ -15,11 +15,17 @@ func loopbackPort(t *testing.T) {
 	agent := s.Agent(t, nil)
 	agent.Register(map[string]any{"redirect_uris": []string{"http://127.0.0.1:33418/callback",
 		"http://localhost/callback", "http://[::1]:1/callback"}})
-	for _, uri := range []string{"http://127.0.0.1:33418/callback", "http://127.0.0.1:52163/callback", "http://localhost:8080/callback", "http://[::1]:49152/callback"} {
+	for _, uri := range []string{
+		"http://127.0.0.1:33418/callback", "http://127.0.0.1:52163/callback", "http://localhost:8080/callback",
+		"http://[::1]:49152/callback",
+	} {
 		agent.RedirectURI = uri
 		agent.Connect(s.Browser(t), ada)
 	}
-	for _, uri := range []string{"http://127.0.0.1:33418/other", "http://127.0.0.2:33418/callback", "https://localhost:8080/callback", "http://localhost:8080/callback?a=b"} {
+	for _, uri := range []string{
+		"http://127.0.0.1:33418/other", "http://127.0.0.2:33418/callback", "https://localhost:8080/callback",
+		"http://localhost:8080/callback?a=b",
+	} {
 		agent.RedirectURI = uri
 		s.Browser(t).Authorize(agent.Authorization()).ErrorPage(http.StatusBadRequest)
 	}
@@ -29,10 +35,14 @@ func loopbackPort(t *testing.T) {
 func formAction(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
-	for _, uri := range []string{"http://127.0.0.1:49152/callback", "com.example.agent:/callback", servertest.Callback} {
+	for _, uri := range []string{
+		"http://127.0.0.1:49152/callback", "com.example.agent:/callback", servertest.Callback,
+	} {
 		agent := s.Agent(t, s.Client(servertest.RedirectURIs(uri)))
 		page := s.Browser(t).Authorize(agent.Authorization())
-		for _, policy := range []string{page.Header.Get("Content-Security-Policy"), page.SignIn(ada).Header.Get("Content-Security-Policy")} {
+		for _, policy := range []string{
+			page.Header.Get("Content-Security-Policy"), page.SignIn(ada).Header.Get("Content-Security-Policy"),
+		} {
 			if policy == "" || strings.Contains(policy, "form-action") {
 				t.Errorf("%s: Content-Security-Policy is %q", uri, policy)
 			}
@@ -49,7 +59,8 @@ func issMissing(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	for _, path := range []string{metadataPath, "/.well-known/openid-configuration"} {
-		if m := s.Agent(t, nil).Get(path).JSON(); m["authorization_response_iss_parameter_supported"] != true || text(m, "issuer") != s.URL {
+		m := s.Agent(t, nil).Get(path).JSON()
+		if m["authorization_response_iss_parameter_supported"] != true || text(m, "issuer") != s.URL {
 			t.Errorf("%s: %v %v", path, m["issuer"], m["authorization_response_iss_parameter_supported"])
 		}
 	}

@@ -32,7 +32,8 @@ func issuerMismatch(t *testing.T) {
 			t.Errorf("%s: the issuer is %q, want %q", place, issuer, s.URL)
 		}
 	}
-	if _, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://auth.example.com/", "data_dir": t.TempDir()}}); err == nil {
+	if _, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://auth.example.com/",
+		"data_dir": t.TempDir()}}); err == nil {
 		t.Error("an issuer with a slash at its end is accepted")
 	}
 	slashed, err := guard.New(guard.Config{Issuer: s.URL + "/", Resource: c.MCP, Logger: slog.New(slog.DiscardHandler)})
@@ -52,8 +53,14 @@ func internalHost(t *testing.T) {
 	s := servertest.StartMCP(t)
 	stranger := s.Agent(t, nil)
 	want := stranger.Get(metadataPath).JSON()
-	for _, header := range [][2]string{{"Host", "cardea.internal:8080"}, {"X-Forwarded-Host", "evil.example"}, {"X-Forwarded-Proto", "http"}, {"Forwarded", "host=evil.example;proto=http"}} {
-		if diff := cmp.Diff(want, stranger.Get(metadataPath, servertest.Header(header[0], header[1])).JSON()); diff != "" {
+	for _, header := range [][2]string{
+		{"Host", "cardea.internal:8080"},
+		{"X-Forwarded-Host", "evil.example"},
+		{"X-Forwarded-Proto", "http"},
+		{"Forwarded", "host=evil.example;proto=http"},
+	} {
+		diff := cmp.Diff(want, stranger.Get(metadataPath, servertest.Header(header[0], header[1])).JSON())
+		if diff != "" {
 			t.Errorf("%s: %s", header[0], diff)
 		}
 	}
@@ -87,7 +94,8 @@ func wellKnownPaths(t *testing.T) {
 		origin + "/.well-known/anything",
 	} {
 		resp, body := c.send(http.MethodGet, other, "", nil)
-		if resp.StatusCode != http.StatusNotFound || text(body, "error") == "" || resp.Header.Get("Content-Type") != "application/json" {
+		if resp.StatusCode != http.StatusNotFound || text(body, "error") == "" ||
+			resp.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s %v", other, resp.StatusCode, resp.Header.Get("Content-Type"), body)
 		}
 	}
@@ -98,7 +106,8 @@ func noWayToRegister(t *testing.T) {
 	s := servertest.StartMCP(t)
 	for _, path := range []string{metadataPath, "/.well-known/openid-configuration"} {
 		m := s.Agent(t, nil).Get(path).JSON()
-		if text(m, "registration_endpoint") != s.URL+"/oauth2/register" || m["client_id_metadata_document_supported"] != true {
+		if text(m, "registration_endpoint") != s.URL+"/oauth2/register" ||
+			m["client_id_metadata_document_supported"] != true {
 			t.Errorf("%s: %v %v", path, m["registration_endpoint"], m["client_id_metadata_document_supported"])
 		}
 	}
@@ -120,12 +129,14 @@ func missingCORS(t *testing.T) {
 	} {
 		resp, _ := c.send(http.MethodOptions, target, "", nil, "Access-Control-Request-Method", http.MethodPost,
 			"Access-Control-Request-Headers", asked)
-		if resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("Access-Control-Allow-Headers") != asked {
+		if resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Origin") != "*" ||
+			resp.Header.Get("Access-Control-Allow-Headers") != asked {
 			t.Errorf("preflight of %s: %d %v", target, resp.StatusCode, resp.Header)
 		}
 		for _, method := range []string{http.MethodGet, http.MethodPost} { // of which one is an error at most of them
 			resp, _ = c.send(method, target, "", nil)
-			if resp.Header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(resp.Header.Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
+			if resp.Header.Get("Access-Control-Allow-Origin") != "*" ||
+				!strings.Contains(resp.Header.Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
 				t.Errorf("%s %s: %d %v", method, target, resp.StatusCode, resp.Header)
 			}
 		}
@@ -157,7 +168,8 @@ func noChallenge(t *testing.T) {
 func pkceNotAdvertised(t *testing.T) {
 	s := servertest.StartMCP(t)
 	for _, path := range []string{metadataPath, "/.well-known/openid-configuration"} {
-		if m := s.Agent(t, nil).Get(path).JSON(); !slices.Equal(list(m, "code_challenge_methods_supported"), []string{"S256"}) {
+		m := s.Agent(t, nil).Get(path).JSON()
+		if !slices.Equal(list(m, "code_challenge_methods_supported"), []string{"S256"}) {
 			t.Errorf("%s: %v", path, m["code_challenge_methods_supported"])
 		}
 	}
@@ -167,11 +179,15 @@ func pkceNotAdvertised(t *testing.T) {
 func redirectedEndpoints(t *testing.T) {
 	s := servertest.StartMCP(t)
 	stranger := s.Agent(t, nil)
-	for _, path := range []string{"/oauth2/token", "/oauth2/token/", "/oauth2//token", "/oauth2/register", "/oauth2/register/", "/oauth2/revoke", "/oauth2/introspect", "/token", "/register", "/.well-known/nothing", "/oauth2/nothing"} {
+	for _, path := range []string{
+		"/oauth2/token", "/oauth2/token/", "/oauth2//token", "/oauth2/register", "/oauth2/register/", "/oauth2/revoke",
+		"/oauth2/introspect", "/token", "/register", "/.well-known/nothing", "/oauth2/nothing",
+	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut} {
 			reply := stranger.Get(path, servertest.Method(method))
 			if reply.Status < 400 || reply.Status > 499 || reply.Header.Get("Location") != "" ||
-				reply.Header.Get("Content-Type") != "application/json" || reply.Header.Get("Cache-Control") != "no-store" || reply.Text("error") == "" {
+				reply.Header.Get("Content-Type") != "application/json" ||
+				reply.Header.Get("Cache-Control") != "no-store" || reply.Text("error") == "" {
 				t.Errorf("%s %s: %d %v %s", method, path, reply.Status, reply.Header, reply.Body)
 			}
 		}

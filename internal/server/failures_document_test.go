@@ -24,7 +24,8 @@ func documentsWithoutNone(t *testing.T) {
 	s := servertest.StartMCP(t)
 	for _, path := range []string{metadataPath, "/.well-known/openid-configuration"} {
 		m := s.Agent(t, nil).Get(path).JSON()
-		if m["client_id_metadata_document_supported"] != true || !slices.Contains(list(m, "token_endpoint_auth_methods_supported"), "none") {
+		if m["client_id_metadata_document_supported"] != true ||
+			!slices.Contains(list(m, "token_endpoint_auth_methods_supported"), "none") {
 			t.Errorf("%s: %v %v", path, m["client_id_metadata_document_supported"],
 				m["token_endpoint_auth_methods_supported"])
 		}
@@ -58,7 +59,8 @@ func strictDocuments(t *testing.T) {
 	agent.Refresh(tokens.Refresh).Tokens()
 
 	code := s.Browser(t).Authorize(agent.Authorization()).Through(ada).Code()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "one"}}, nil)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "one"}},
+		nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +94,8 @@ func unreachableDocument(t *testing.T) {
 	agent := s.Agent(t, nil)
 	agent.ClientID = known.URL
 	tokens := agent.Connect(s.Browser(t), ada)
-	if asked := known.asked; !strings.Contains(asked.Get("Accept"), "application/json") || asked.Get("User-Agent") == "" {
+	asked := known.asked
+	if !strings.Contains(asked.Get("Accept"), "application/json") || asked.Get("User-Agent") == "" {
 		t.Errorf("the request says %v", asked)
 	}
 	known.blocked, unknown.blocked = true, true

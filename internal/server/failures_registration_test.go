@@ -60,7 +60,10 @@ func oneBadRedirect(t *testing.T) {
 	for _, agent.RedirectURI = range uris {
 		agent.Connect(s.Browser(t), ada)
 	}
-	for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "vbscript:x", "http://agent.example.com/callback"} {
+	for _, uri := range []string{
+		"javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "vbscript:x",
+		"http://agent.example.com/callback",
+	} {
 		bad := s.Agent(t, nil)
 		bad.Register(map[string]any{"redirect_uris": append([]string{uri}, uris...)}).
 			Refused(http.StatusBadRequest, "invalid_redirect_uri")
@@ -113,7 +116,8 @@ func sharedAddress(t *testing.T) {
 			Register(map[string]any{"client_name": fmt.Sprint("Connector ", i),
 				"redirect_uris": []string{servertest.Callback}, "token_endpoint_auth_method": "none"})
 	}
-	if reply.Status != http.StatusTooManyRequests || reply.Header.Get("Retry-After") == "" || reply.Text("error") == "" {
+	if reply.Status != http.StatusTooManyRequests || reply.Header.Get("Retry-After") == "" ||
+		reply.Text("error") == "" {
 		t.Errorf("the answer is %d %v %s", reply.Status, reply.Header, reply.Body)
 	}
 	first.Exchange("no code").Refused(http.StatusBadRequest, "invalid_grant") // the token endpoint stays open
@@ -127,14 +131,16 @@ func sharedAddress(t *testing.T) {
 func registration(t *testing.T, reply *servertest.Reply, sent map[string]any) {
 	t.Helper()
 	info := reply.JSON()
-	if reply.Status != http.StatusCreated || reply.Header.Get("Cache-Control") != "no-store" || reply.Header.Get("Content-Type") != "application/json" {
+	if reply.Status != http.StatusCreated || reply.Header.Get("Cache-Control") != "no-store" ||
+		reply.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("registration: %d %v %s", reply.Status, reply.Header, reply.Body)
 	}
 	for name, value := range info {
 		if value == nil || value == "" {
 			t.Errorf("%s is %v: it should be left out", name, value)
 		}
-		if values, ok := value.([]any); ok && (len(values) == 0 || slices.Contains(values, any(nil)) || slices.Contains(values, any(""))) {
+		values, ok := value.([]any)
+		if ok && (len(values) == 0 || slices.Contains(values, any(nil)) || slices.Contains(values, any(""))) {
 			t.Errorf("%s is %v", name, values)
 		}
 	}

@@ -40,7 +40,8 @@ func resourceMismatch(t *testing.T) {
 	}
 	mcpURL := newMCP(t, s, everything)
 	c := newClient(t, s, ada, mcpURL, "2026-07-28")
-	if got := text(c.find(c.challenged(c.call(""), http.StatusUnauthorized)["resource_metadata"]), "resource"); got != mcpURL {
+	got := text(c.find(c.challenged(c.call(""), http.StatusUnauthorized)["resource_metadata"]), "resource")
+	if got != mcpURL {
 		t.Errorf("resource is %s, want the URL that people enter: %s", got, mcpURL)
 	}
 }
@@ -110,7 +111,9 @@ func scopesRefused(t *testing.T) {
 			if tokens.Scope != granted {
 				t.Errorf("registered %q, asked %q: granted %q, want %q", registered, asked, tokens.Scope, granted)
 			}
-			if got := agent.Refresh(tokens.Refresh, servertest.With("scope", granted+" offline_access unknown")).Tokens().Scope; got != granted {
+			got := agent.Refresh(tokens.Refresh, servertest.With("scope",
+				granted+" offline_access unknown")).Tokens().Scope
+			if got != granted {
 				t.Errorf("asked %q: refreshed to %q, want %q", asked, got, granted)
 			}
 		}
@@ -133,7 +136,8 @@ func basicAuthentication(t *testing.T) {
 	agent.Exchange(code, servertest.With("client_id", "mcp_another")).Refused(http.StatusUnauthorized, "invalid_client")
 	agent.Exchange(code, servertest.Header("Authorization"), servertest.With("client_id", agent.ClientID)).
 		Refused(http.StatusUnauthorized, "invalid_client")
-	agent.Exchange(code, basic(agent.ClientID, agent.Secret), servertest.With("client_id", agent.ClientID)).Tokens() // the code is still good
+	// the code is still good
+	agent.Exchange(code, basic(agent.ClientID, agent.Secret), servertest.With("client_id", agent.ClientID)).Tokens()
 
 	public := s.Agent(t, s.Client())
 	code = browser.Authorize(public.Authorization()).Through(ada).Code()
@@ -149,9 +153,13 @@ func resourceIgnored(t *testing.T) {
 	for _, resource := range []string{"", servertest.MCP} {
 		agent.Resource = resource
 		tokens := agent.Connect(s.Browser(t), ada)
-		for _, again := range []servertest.Tweak{servertest.Without("resource"), servertest.With("resource", servertest.MCP), servertest.With("resource", servertest.MCP, servertest.MCP+"/")} {
+		for _, again := range []servertest.Tweak{
+			servertest.Without("resource"), servertest.With("resource", servertest.MCP),
+			servertest.With("resource", servertest.MCP, servertest.MCP+"/"),
+		} {
 			tokens = agent.Refresh(tokens.Refresh, again).Tokens()
-			if claims := servertest.Claims(t, tokens.Access); claims.Audience != servertest.MCP { // a signed JWT with one audience, or Claims fails
+			// a signed JWT with one audience, or Claims fails
+			if claims := servertest.Claims(t, tokens.Access); claims.Audience != servertest.MCP {
 				t.Errorf("aud is %q", claims.Audience)
 			}
 		}
@@ -169,7 +177,8 @@ func unusedToken(t *testing.T) {
 	m := c.find(c.issuer(resource) + metadataPath)
 	c.register(text(m, "registration_endpoint"), nil)
 	target := url.Values{"resource": {text(resource, "resource")}}
-	got := c.redeem(text(m, "token_endpoint"), c.authorize(text(m, "authorization_endpoint"), target).Get("code"), target)
+	got := c.redeem(text(m, "token_endpoint"), c.authorize(text(m, "authorization_endpoint"), target).Get("code"),
+		target)
 	if got.Claims.Audience != mcpURL || got.Claims.Issuer != text(m, "issuer") || text(resource, "resource") != mcpURL {
 		t.Errorf("entered %s, described as %v, aud %s, iss %s", mcpURL, resource["resource"], got.Claims.Audience,
 			got.Claims.Issuer)

@@ -45,7 +45,8 @@ func TestDescriptionsInRedirects(t *testing.T) {
 	agent := s.Agent(t, s.Client())
 	page := s.Browser(t).
 		Authorize(agent.Authorization(servertest.With("scope", "nothing"), servertest.With("state", "a b+c")))
-	if !strings.Contains(page.Location, "error_description=") || strings.Contains(page.Location, "+") || !strings.Contains(page.Location, "state=a%20b%2Bc") {
+	if !strings.Contains(page.Location, "error_description=") || strings.Contains(page.Location, "+") ||
+		!strings.Contains(page.Location, "state=a%20b%2Bc") {
 		t.Errorf("the redirect is %s", page.Location)
 	}
 }

@@ -30,7 +30,8 @@ func TestHTTPS(t *testing.T) {
 				t.Fatal(err)
 			}
 			set = append(set, cookie.Name)
-			if !strings.HasPrefix(cookie.Name, "__Host-") || !cookie.Secure || !cookie.HttpOnly || cookie.Path != "/" || cookie.Domain != "" || cookie.SameSite != http.SameSiteLaxMode {
+			if !strings.HasPrefix(cookie.Name, "__Host-") || !cookie.Secure || !cookie.HttpOnly || cookie.Path != "/" ||
+				cookie.Domain != "" || cookie.SameSite != http.SameSiteLaxMode {
 				t.Errorf("%s: the cookie is %s", where, line)
 			}
 		}

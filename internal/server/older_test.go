@@ -42,7 +42,9 @@ func newMCP(t *testing.T, s *servertest.Server, mount func(*http.ServeMux, *guar
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"jsonrpc":"2.0"}`) })
+	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0"}`)
+	})
 	mux.Handle("/mcp", g.Protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		needed := weather
 		if r.Header.Get("Tool") == "email" {
@@ -78,7 +80,8 @@ func newClient(t *testing.T, s *servertest.Server, ada *servertest.Person, mcpUR
 }
 
 // send sends a request and returns the answer; document is its JSON object, nil if it is none.
-func (c *client) send(method, target, contentType string, body []byte, header ...string) (resp *http.Response, document map[string]any) {
+func (c *client) send(method, target, contentType string, body []byte, header ...string) (resp *http.Response,
+	document map[string]any) {
 	c.Helper()
 	r, err := http.NewRequestWithContext(c.Context(), method, target, bytes.NewReader(body))
 	if err != nil {
@@ -91,7 +94,9 @@ func (c *client) send(method, target, contentType string, body []byte, header ..
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	browserless := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browserless := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 	resp, err = browserless.Do(r)
 	if err != nil {
 		c.Fatal(err)
@@ -230,7 +235,8 @@ func (c *client) token(endpoint string, extra, params url.Values) tokens {
 	access, _ := answer["access_token"].(string)
 	refresh, _ := answer["refresh_token"].(string)
 	granted, _ := answer["scope"].(string)
-	if resp.StatusCode != http.StatusOK || access == "" || refresh == "" || answer["token_type"] != "Bearer" || resp.Header.Get("Cache-Control") != "no-store" {
+	if resp.StatusCode != http.StatusOK || access == "" || refresh == "" || answer["token_type"] != "Bearer" ||
+		resp.Header.Get("Cache-Control") != "no-store" {
 		c.Fatalf("token: %d %v %v", resp.StatusCode, resp.Header, answer)
 	}
 	return tokens{access, refresh, granted, servertest.Claims(c, access)}
@@ -345,7 +351,9 @@ func TestRevisions(t *testing.T) {
 
 	// MCP 2025-11-25, Authorization: the challenge or else the well-known URLs lead to the protected resource metadata;
 	// RFC 8414 or OpenID Connect Discovery, with PKCE in it; the scope of the challenge; step-up on 403.
-	for _, found := range []string{"by the challenge", "at the well-known URL of its path", "at the well-known URL of its origin"} {
+	for _, found := range []string{
+		"by the challenge", "at the well-known URL of its path", "at the well-known URL of its origin",
+	} {
 		t.Run("2025-11-25 protected resource metadata "+found, func(t *testing.T) {
 			c := newClient(t, s, ada, mcpURL, "2025-11-25")
 			challenge := c.challenged(c.call(""), http.StatusUnauthorized)
@@ -359,7 +367,9 @@ func TestRevisions(t *testing.T) {
 				t.Errorf("resource is %v", resource["resource"])
 			}
 			issuer := c.issuer(resource)
-			for _, form := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+			for _, form := range []string{
+				"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+			} {
 				m := c.find(issuer + form)
 				if !slices.Contains(list(m, "code_challenge_methods_supported"), "S256") {
 					t.Fatalf("%s: a client must refuse to go on without PKCE", form)
@@ -419,7 +429,8 @@ func TestRevisions(t *testing.T) {
 		if text(m, "issuer") != issuer || m["authorization_response_iss_parameter_supported"] != true {
 			t.Fatalf("metadata of %v", m["issuer"])
 		}
-		if slices.Contains(list(resource, "scopes_supported"), "offline_access") || strings.Contains(challenge["scope"], "offline_access") {
+		if slices.Contains(list(resource, "scopes_supported"), "offline_access") ||
+			strings.Contains(challenge["scope"], "offline_access") {
 			t.Error("offline_access concerns the issuer alone")
 		}
 		asked := challenge["scope"]

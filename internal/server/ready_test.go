@@ -30,11 +30,13 @@ func TestReadyMeansWritable(t *testing.T) {
 	}
 	defer func() { _ = handle.Close() }()
 	for _, when := range []string{"INSERT", "UPDATE"} {
-		if _, err := handle.ExecContext(t.Context(), "CREATE TRIGGER full_"+when+" BEFORE "+when+" ON settings WHEN NEW.name = 'probe' BEGIN SELECT RAISE(ABORT, 'no'); END"); err != nil {
+		if _, err := handle.ExecContext(t.Context(), "CREATE TRIGGER full_"+when+" BEFORE "+when+
+			" ON settings WHEN NEW.name = 'probe' BEGIN SELECT RAISE(ABORT, 'no'); END"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if status, body := ready(storetest.Connect(t, dsn, clock)); status != http.StatusServiceUnavailable || !strings.Contains(body, "takes no writes") {
+	if status, body := ready(storetest.Connect(t, dsn, clock)); status != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "takes no writes") {
 		t.Errorf("one that takes none: %d %s", status, body)
 	}
 }

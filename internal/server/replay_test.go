@@ -43,7 +43,8 @@ func TestReplay(t *testing.T) {
 	}
 	for _, file := range documents {
 		name := strings.ReplaceAll(strings.TrimPrefix(file, clients+"/"), "/", "-")
-		if err := os.WriteFile(filepath.Join(pinned, name), logoURI.ReplaceAll(read(t, file), logo(t)), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(pinned, name), logoURI.ReplaceAll(read(t, file), logo(t)),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,7 +111,9 @@ func enrol(t *testing.T, agent *servertest.Agent, said []byte) (method string) {
 	reply := agent.Post("/oauth2/register", nil, servertest.Raw(string(said)),
 		servertest.Header("Content-Type", "application/json"))
 	registration(t, reply, sent)
-	for _, name := range []string{"client_name", "client_uri", "token_endpoint_auth_method", "software_id", "software_version", "scope"} {
+	for _, name := range []string{
+		"client_name", "client_uri", "token_endpoint_auth_method", "software_id", "software_version", "scope",
+	} {
 		if want := text(sent, name); reply.Text(name) != want {
 			t.Errorf("%s is %q, want it as it was sent: %q", name, reply.Text(name), want)
 		}
@@ -134,7 +137,8 @@ func enrol(t *testing.T, agent *servertest.Agent, said []byte) (method string) {
 }
 
 // play goes the way from authorize to a refreshed token.
-func (session *session) play(t *testing.T, agent *servertest.Agent, method string, browser *servertest.Browser, ada *servertest.Person) {
+func (session *session) play(t *testing.T, agent *servertest.Agent, method string, browser *servertest.Browser,
+	ada *servertest.Person) {
 	t.Helper()
 	agent.Resource = ""
 	params := agent.Authorization(with(session.Authorize))
@@ -156,7 +160,8 @@ func (session *session) play(t *testing.T, agent *servertest.Agent, method strin
 	}
 	ask := func(params, more url.Values) servertest.Tokens {
 		t.Helper()
-		reply := agent.Post("/oauth2/token", params, servertest.With("client_id", agent.ClientID), secret, with(more), headers)
+		reply := agent.Post("/oauth2/token", params, servertest.With("client_id", agent.ClientID), secret,
+			with(more), headers)
 		for name, value := range reply.JSON() {
 			if value == nil || value == "" {
 				t.Errorf("%s is %v: it should be left out", name, value)
@@ -166,7 +171,8 @@ func (session *session) play(t *testing.T, agent *servertest.Agent, method strin
 			t.Errorf("a browser keeps the answer from the client: %v", reply.Header)
 		}
 		tokens := reply.Tokens()
-		if claims := servertest.Claims(t, tokens.Access); claims.Audience != servertest.MCP || claims.ClientID != agent.ClientID || claims.Scope != session.Granted {
+		claims := servertest.Claims(t, tokens.Access)
+		if claims.Audience != servertest.MCP || claims.ClientID != agent.ClientID || claims.Scope != session.Granted {
 			t.Errorf("the token says %+v, want scope %s", claims, session.Granted)
 		}
 		if diff := cmp.Diff(session.Granted, tokens.Scope); diff != "" || tokens.ExpiresIn <= 0 {

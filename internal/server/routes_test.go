@@ -132,7 +132,8 @@ func others(t *testing.T, s *servertest.Server, route web.Route, path string) {
 			continue
 		}
 		reply := s.Agent(t, nil).Get(path, servertest.Method(method))
-		if reply.Status != http.StatusMethodNotAllowed || reply.Header.Get("Allow") != strings.Join(names, ", ") || reply.Header.Get("Cache-Control") != "no-store" {
+		if reply.Status != http.StatusMethodNotAllowed || reply.Header.Get("Allow") != strings.Join(names, ", ") ||
+			reply.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: status %d, Allow %q, Cache-Control %q", method, reply.Status, reply.Header.Get("Allow"),
 				reply.Header.Get("Cache-Control"))
 		}
@@ -149,7 +150,8 @@ func cors(t *testing.T, script *servertest.Agent, route web.Route, path, origin 
 		allowed := reply.Header.Get("Access-Control-Allow-Origin")
 		exposed := reply.Header.Get("Access-Control-Expose-Headers")
 		switch {
-		case route.CORS && (allowed != "*" || !strings.Contains(exposed, "WWW-Authenticate") || !strings.Contains(exposed, "Retry-After")):
+		case route.CORS && (allowed != "*" || !strings.Contains(exposed, "WWW-Authenticate") ||
+			!strings.Contains(exposed, "Retry-After")):
 			t.Errorf("%s: Access-Control-Allow-Origin %q, exposed %q", method, allowed, exposed)
 		case !route.CORS && (allowed != "" || exposed != ""):
 			t.Errorf("%s: Access-Control-Allow-Origin %q where there is no CORS", method, allowed)
@@ -183,7 +185,8 @@ func cors(t *testing.T, script *servertest.Agent, route web.Route, path, origin 
 			t.Errorf("preflight: %s is %q, want %q", name, got, value)
 		}
 	}
-	if reply.Status != http.StatusNoContent || len(reply.Body) > 0 || !strings.Contains(reply.Header.Get("Vary"), "Access-Control-Request-Headers") {
+	if reply.Status != http.StatusNoContent || len(reply.Body) > 0 ||
+		!strings.Contains(reply.Header.Get("Vary"), "Access-Control-Request-Headers") {
 		t.Errorf("preflight: status %d, %d bytes, Vary %q", reply.Status, len(reply.Body), reply.Header.Get("Vary"))
 	}
 }
@@ -251,10 +254,13 @@ func TestSlashes(t *testing.T) {
 		for _, path := range route.Paths("") {
 			for method := range route.Methods {
 				want := stranger.Get(path, servertest.Method(method))
-				for _, variant := range []string{path + "/", path + "//", "/" + path, strings.ReplaceAll(path, "/", "//")} {
+				for _, variant := range []string{
+					path + "/", path + "//", "/" + path, strings.ReplaceAll(path, "/", "//"),
+				} {
 					got := stranger.Get(variant, servertest.Method(method))
-					if got.Status != want.Status || got.Header.Get("Location") != want.Header.Get("Location") || got.Header.Get("Access-Control-Allow-Origin") != want.Header.Get("Access-Control-Allow-Origin") ||
-						got.Header.Get("Cache-Control") != want.Header.Get("Cache-Control") || got.Header.Get("Content-Type") != want.Header.Get("Content-Type") {
+					other := func(name string) bool { return got.Header.Get(name) != want.Header.Get(name) }
+					if got.Status != want.Status || other("Location") || other("Access-Control-Allow-Origin") ||
+						other("Cache-Control") || other("Content-Type") {
 						t.Errorf("%s %s: %d %v, want as for %s: %d %v", method, variant, got.Status, got.Header, path,
 							want.Status, want.Header)
 					}
@@ -263,7 +269,10 @@ func TestSlashes(t *testing.T) {
 		}
 	}
 	// No path of ours becomes a link to another host.
-	for _, path := range []string{"//evil.example/oauth2/authorize", "//evil.example/%2e%2e", "/\\evil.example/login", "/%2Fevil.example/", "//evil.example//"} {
+	for _, path := range []string{
+		"//evil.example/oauth2/authorize", "//evil.example/%2e%2e", "/\\evil.example/login", "/%2Fevil.example/",
+		"//evil.example//",
+	} {
 		if reply := stranger.Get(path); reply.Status != http.StatusNotFound || reply.Header.Get("Location") != "" {
 			t.Errorf("%s: %d %v", path, reply.Status, reply.Header)
 		}
@@ -291,10 +300,14 @@ func TestSlashesInFlow(t *testing.T) {
 
 func TestNothingHere(t *testing.T) {
 	s := servertest.Start(t)
-	for _, path := range []string{"/.well-known/oauth-protected-resource", "/.well-known/", "/.well-known", "/oauth2/", "/oauth2", "/oauth2/nothing", "/api/v1/things", "/oauth2%2Ftoken", "/LOGIN"} {
+	for _, path := range []string{
+		"/.well-known/oauth-protected-resource", "/.well-known/", "/.well-known", "/oauth2/", "/oauth2",
+		"/oauth2/nothing", "/api/v1/things", "/oauth2%2Ftoken", "/LOGIN",
+	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			reply := s.Agent(t, nil).Get(path, servertest.Method(method))
-			if reply.Status != http.StatusNotFound || reply.Text("error") == "" || reply.Header.Get("X-Request-Id") == "" || reply.Header.Get("Cache-Control") != "no-store" {
+			if reply.Status != http.StatusNotFound || reply.Text("error") == "" ||
+				reply.Header.Get("X-Request-Id") == "" || reply.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s %s: status %d: %v %.200s", method, path, reply.Status, reply.Header, reply.Body)
 			}
 		}

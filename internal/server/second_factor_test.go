@@ -29,14 +29,16 @@ func TestSecondFactorInABrowser(t *testing.T) {
 
 			visit("sign-in", s.URL+"/oauth2/authorize?"+agent.Authorization().Encode(), `input[name="password"]`)
 			do("setting up", chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email),
-				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"), chromedp.WaitVisible(code))
+				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"),
+				chromedp.WaitVisible(code))
 			do("a wrong code", typed("000000"), chromedp.WaitVisible(wrong))
 			key, err := chromedp.Run(ctx, chromedp.TextContent(chromedp.CSS(`.key`)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			do("recovery codes", typed(s.TOTP(t, key)), chromedp.WaitVisible(chromedp.CSS(`.codes`)))
-			do("consent", chromedp.Click(chromedp.CSS(`button[type="submit"]`)), chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)))
+			do("consent", chromedp.Click(chromedp.CSS(`button[type="submit"]`)),
+				chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)))
 			visit("the second factor of an account", s.URL+"/account/second-factor", `form[action$="/remove"]`)
 		})
 	}

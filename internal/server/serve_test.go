@@ -106,7 +106,8 @@ func serveFrom(t *testing.T, db *store.DB, edit func(*config.Config)) (n *pipes,
 				t.Error(err)
 			}
 		}
-		time.Sleep(6 * time.Second) // as long as TLS tries to send its close notification to a client that does not read
+		// as long as TLS tries to send its close notification to a client that does not read
+		time.Sleep(6 * time.Second)
 	})
 	return n, stop
 }
@@ -203,7 +204,8 @@ func TestPatience(t *testing.T) {
 		began := time.Now()
 		conn := connect(t, n)
 		go io.WriteString(conn, health+"Connection: close\r\n\r\n") //nolint:errcheck // the answer tells
-		if answer, _ := readAll(conn); !strings.HasPrefix(answer, "HTTP/1.1 200 OK") || time.Since(began) >= time.Second {
+		answer, _ := readAll(conn)
+		if !strings.HasPrefix(answer, "HTTP/1.1 200 OK") || time.Since(began) >= time.Second {
 			t.Errorf("after %v: %q", time.Since(began), answer)
 		}
 	})
@@ -253,11 +255,15 @@ func TestSizes(t *testing.T) {
 func TestRequestID(t *testing.T) {
 	bubbled(t, "every answer", func(t *testing.T) {
 		n, _ := serve(t, nil)
-		for _, line := range []string{"OPTIONS *", "GET *", "GET /", "HEAD /login", "HEAD https://evil.example/login", "PROPFIND /login", "CONNECT evil.example:443", "GET //", "GET /%2F", "POST /oauth2/token"} {
+		for _, line := range []string{
+			"OPTIONS *", "GET *", "GET /", "HEAD /login", "HEAD https://evil.example/login", "PROPFIND /login",
+			"CONNECT evil.example:443", "GET //", "GET /%2F", "POST /oauth2/token",
+		} {
 			conn := connect(t, n)
 			go io.WriteString(conn, line+" HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n") //nolint:errcheck // the answer tells
 			answer, _ := readAll(conn)
-			if !strings.Contains(answer, "\r\nX-Request-Id: ") || strings.Contains(line, "evil") && !strings.HasPrefix(answer, "HTTP/1.1 4") {
+			if !strings.Contains(answer, "\r\nX-Request-Id: ") ||
+				strings.Contains(line, "evil") && !strings.HasPrefix(answer, "HTTP/1.1 4") {
 				t.Errorf("%s is answered with\n%s", line, answer)
 			}
 		}
@@ -267,7 +273,10 @@ func TestRequestID(t *testing.T) {
 func TestNamesOfOthers(t *testing.T) {
 	bubbled(t, "HT-14 HT-22 no answer repeats who is asked", func(t *testing.T) {
 		n, _ := serve(t, nil)
-		for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/nothing", "/oauth2/authorize", "/oauth2/nothing", "/login", "/logout", "/nothing", "/assets/x", "//evil.example/login", "/login/..//evil.example"} {
+		for _, path := range []string{
+			"/.well-known/oauth-authorization-server", "/.well-known/nothing", "/oauth2/authorize", "/oauth2/nothing",
+			"/login", "/logout", "/nothing", "/assets/x", "//evil.example/login", "/login/..//evil.example",
+		} {
 			for _, head := range []string{
 				"GET " + path + " HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: " +
 					"host=evil.example;for=evil.example\r\nX-Request-Id: evil.example\r\nOrigin: " +
@@ -278,10 +287,12 @@ func TestNamesOfOthers(t *testing.T) {
 				conn := connect(t, n)
 				go io.WriteString(conn, head+"Accept: text/html\r\nConnection: close\r\n\r\n") //nolint:errcheck // the answer tells
 				answer, _ := readAll(conn)
-				if strings.Contains(answer, "evil") || !strings.HasPrefix(answer, "HTTP/1.1 ") || strings.HasPrefix(answer, "HTTP/1.1 5") {
+				if strings.Contains(answer, "evil") || !strings.HasPrefix(answer, "HTTP/1.1 ") ||
+					strings.HasPrefix(answer, "HTTP/1.1 5") {
 					t.Errorf("%s is answered with\n%s", head, answer)
 				}
-				if strings.HasPrefix(head, "GET http") && !strings.HasPrefix(path, "/assets/") && !strings.HasPrefix(answer, "HTTP/1.1 400 ") {
+				if strings.HasPrefix(head, "GET http") && !strings.HasPrefix(path, "/assets/") &&
+					!strings.HasPrefix(answer, "HTTP/1.1 400 ") {
 					t.Errorf("%s is answered with\n%s", head, answer)
 				}
 			}
@@ -360,7 +371,9 @@ func TestTLS(t *testing.T) {
 		return resp.TLS.PeerCertificates[0].SerialNumber.String()
 	}
 
-	for version, ok := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+	for version, ok := range map[uint16]bool{
+		tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true,
+	} {
 		bubbled(t, "HT-20 "+tls.VersionName(version), func(t *testing.T) {
 			n, _ := start(t)
 			c := client(t, n, func(c *tls.Config) { c.MinVersion, c.MaxVersion = version, version })
@@ -437,7 +450,9 @@ func TestShutdown(t *testing.T) {
 		}
 		for range begun {
 			// No such grant type: refused, whole, and by a server that says it will not listen on.
-			if answer := <-answers; !strings.HasPrefix(answer, "HTTP/1.1 401 ") || !strings.HasSuffix(answer, "}\n") || !strings.Contains(answer, "Connection: close") {
+			answer := <-answers
+			if !strings.HasPrefix(answer, "HTTP/1.1 401 ") || !strings.HasSuffix(answer, "}\n") ||
+				!strings.Contains(answer, "Connection: close") {
 				t.Fatalf("an answer is %q", answer)
 			}
 		}
@@ -471,7 +486,9 @@ func TestKeyOfNewResource(t *testing.T) {
 		n, _ := serveFrom(t, db, nil)
 		published := func() string {
 			conn := connect(t, n)
-			if _, err := io.WriteString(conn, "GET /.well-known/jwks HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n"); err != nil {
+			_, err := io.WriteString(conn,
+				"GET /.well-known/jwks HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n")
+			if err != nil {
 				t.Fatal(err)
 			}
 			answer, _ := readAll(conn)

@@ -104,7 +104,8 @@ func TestSetup(t *testing.T) {
 		}
 
 		done := fill(b.Get("/setup"), token, email, password)
-		if done.Status != http.StatusOK || !strings.Contains(string(done.Body), "Cardea is set up") || !strings.Contains(string(done.Body), email) {
+		if done.Status != http.StatusOK || !strings.Contains(string(done.Body), "Cardea is set up") ||
+			!strings.Contains(string(done.Body), email) {
 			t.Errorf("%d %s", done.Status, done.Body)
 		}
 		found := owners(t, db)
@@ -145,7 +146,8 @@ func TestSetup(t *testing.T) {
 			t.Errorf("AD-20 used again: %d %s", reply.Status, reply.Body)
 		}
 		o := &admin.Operations{DB: db, Issuer: s.URL}
-		if _, err := o.SetupLink(t.Context(), admin.Command("root", "")); err == nil || err.Error() != "this instance is set up; make an owner with cardea user create --role owner" {
+		if _, err := o.SetupLink(t.Context(), admin.Command("root", "")); err == nil ||
+			err.Error() != "this instance is set up; make an owner with cardea user create --role owner" {
 			t.Errorf("AD-20 a new link: %v", err)
 		}
 		if _, err := o.SetUp(t.Context(), token, admin.NewUser{Email: email, Password: password}); err == nil {
@@ -190,7 +192,8 @@ func TestSetupOtherwise(t *testing.T) {
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
 	by := admin.Command("root", "root@host")
 	token := setupToken(t, s)
-	if _, err := o.CreateUser(t.Context(), by, admin.NewUser{Email: "ada@example.com", Password: "correct horse", Role: identity.Owner}); err != nil {
+	if _, err := o.CreateUser(t.Context(), by, admin.NewUser{Email: "ada@example.com", Password: "correct horse",
+		Role: identity.Owner}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := o.SetUp(t.Context(), token, admin.NewUser{Email: "eve@example.com", Password: "correct horse"})
@@ -228,7 +231,8 @@ func TestSetupSecondFactor(t *testing.T) {
 	if !strings.Contains(string(page.Body), "recovery codes") {
 		t.Fatalf("there are no recovery codes: %d %s", page.Status, page.Body)
 	}
-	if console := b.Get("/admin"); console.Status != http.StatusOK || !strings.Contains(string(console.Body), "Overview") {
+	if console := b.Get("/admin"); console.Status != http.StatusOK ||
+		!strings.Contains(string(console.Body), "Overview") {
 		t.Errorf("the console: %d %s", console.Status, console.Body)
 	}
 }
@@ -240,8 +244,10 @@ func TestSetupLimit(t *testing.T) {
 	token := setupToken(t, s)
 	b := s.Browser(t)
 	for range 200 {
-		if page := fill(b.Get("/setup"), "guess", "ada@example.com", "correct horse"); page.Status == http.StatusTooManyRequests {
-			if page = fill(b.Get("/setup"), token, "ada@example.com", "correct horse"); page.Status != http.StatusTooManyRequests {
+		page := fill(b.Get("/setup"), "guess", "ada@example.com", "correct horse")
+		if page.Status == http.StatusTooManyRequests {
+			page = fill(b.Get("/setup"), token, "ada@example.com", "correct horse")
+			if page.Status != http.StatusTooManyRequests {
 				t.Errorf("%d", page.Status)
 			}
 			return
@@ -257,7 +263,8 @@ func TestSetupInChromium(t *testing.T) {
 			s := servertest.Start(t)
 			token := setupToken(t, s)
 			ctx := chromium(t)
-			if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !scripts}); err != nil {
+			if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+				emulation.SetScriptExecutionDisabledParams{Value: !scripts}); err != nil {
 				t.Fatal(err)
 			}
 			steps := []chromedp.Action[chromedp.Void]{

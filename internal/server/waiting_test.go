@@ -35,39 +35,50 @@ func TestConsoleInbox(t *testing.T) {
 	})
 	console := s.Browser(t)
 	console.Get("/login").SignIn(owner)
-	if page := console.Get("/admin/clients/waiting"); page.Status != http.StatusOK || !strings.Contains(page.Body, "Nobody waits") {
+	if page := console.Get("/admin/clients/waiting"); page.Status != http.StatusOK ||
+		!strings.Contains(page.Body, "Nobody waits") {
 		t.Fatalf("status %d:\n%s", page.Status, page.Body)
 	}
 	waits := s.Browser(t).Authorize(agent.Authorization()).SignIn(ada)
 	inbox := console.Get("/admin/clients/waiting")
-	for _, said := range []string{"&lt;b&gt;Agent&lt;/b&gt;", "agent.evil.example", ada.Email, servertest.MCP, "mcp:tools:weather", `<option value="staff">`} {
+	for _, said := range []string{
+		"&lt;b&gt;Agent&lt;/b&gt;", "agent.evil.example", ada.Email, servertest.MCP, "mcp:tools:weather",
+		`<option value="staff">`,
+	} {
 		if !strings.Contains(inbox.Body, said) {
 			t.Errorf("the inbox does not say %q:\n%s", said, inbox.Body)
 		}
 	}
-	if overview := console.Get("/admin"); !strings.Contains(overview.Body, "A client waits to be approved") || !strings.Contains(overview.Body, `1<span class="unseen"> waiting`) {
+	overview := console.Get("/admin")
+	if !strings.Contains(overview.Body, "A client waits to be approved") ||
+		!strings.Contains(overview.Body, `1<span class="unseen"> waiting`) {
 		t.Error("the overview does not mention it")
 	}
 	form := inbox.Form("person")
-	if page := inbox.Submit(form, servertest.With("decision", "everybody"), servertest.With("seen", "another client")); page.Status != http.StatusConflict {
+	page := inbox.Submit(form, servertest.With("decision", "everybody"), servertest.With("seen", "another client"))
+	if page.Status != http.StatusConflict {
 		t.Errorf("a client that was not looked at was approved: %d", page.Status)
 	}
 	for _, decision := range []string{"group", "once", "everybody"} { // a form that lacks something approves nobody
-		if page := inbox.Submit(form, servertest.With("decision", decision), servertest.With("group", ""), servertest.With("person", ""),
-			servertest.With("seen", "")); page.Status < http.StatusBadRequest {
+		page := inbox.Submit(form, servertest.With("decision", decision), servertest.With("group", ""),
+			servertest.With("person", ""), servertest.With("seen", ""))
+		if page.Status < http.StatusBadRequest {
 			t.Errorf("%s of nobody: %d", decision, page.Status)
 		}
 	}
-	if page := inbox.Submit(inbox.Form("group"), servertest.With("decision", "group"), servertest.With("group", "")); page.Status < http.StatusBadRequest {
+	page = inbox.Submit(inbox.Form("group"), servertest.With("decision", "group"), servertest.With("group", ""))
+	if page.Status < http.StatusBadRequest {
 		t.Errorf("a group without a name: %d", page.Status)
 	}
-	if page := inbox.Submit(inbox.Form("group"), servertest.With("decision", "group"), servertest.With("group", "staff")); page.Status != http.StatusOK {
+	page = inbox.Submit(inbox.Form("group"), servertest.With("decision", "group"), servertest.With("group", "staff"))
+	if page.Status != http.StatusOK {
 		t.Errorf("for a group: %d\n%s", page.Status, page.Body)
 	}
 	if waits = waits.Follow(waits.URL); waits.IsConsent() { // ada is not in that group
 		t.Error("somebody outside the group goes on")
 	}
-	if page := inbox.Submit(form, servertest.With("decision", "once")); page.Status != http.StatusOK || !strings.Contains(page.Body, "Nobody waits") {
+	if page := inbox.Submit(form, servertest.With("decision", "once")); page.Status != http.StatusOK ||
+		!strings.Contains(page.Body, "Nobody waits") {
 		t.Errorf("once: %d\n%s", page.Status, page.Body)
 	}
 	agent.Exchange(waits.Follow(waits.URL).Allow().Code()).Tokens()
@@ -83,7 +94,8 @@ func TestConsoleInbox(t *testing.T) {
 	again := map[string]any{"client_name": "Fresh", "redirect_uris": []string{"https://fresh.evil.example/cb"},
 		"token_endpoint_auth_method": "none"}
 	s.Agent(t, nil).Register(again).Refused(http.StatusForbidden, "access_denied")
-	if page := blocks.Submit(blocks.Form("csrf")); page.Status != http.StatusOK || !strings.Contains(page.Body, "No client is blocked") {
+	if page := blocks.Submit(blocks.Form("csrf")); page.Status != http.StatusOK ||
+		!strings.Contains(page.Body, "No client is blocked") {
 		t.Errorf("unblock: %d\n%s", page.Status, page.Body)
 	}
 	if reply := s.Agent(t, nil).Register(again); reply.Status != http.StatusCreated {
@@ -97,8 +109,10 @@ func TestWaitingInChromium(t *testing.T) {
 	ctx, look, visit := lens(t, 360, 740, "dark")
 	signIn := func(who *servertest.Person, wait string) {
 		t.Helper()
-		if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)), chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), who.Email),
-			chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), who.Password+"\r"), chromedp.WaitVisible(chromedp.CSS(wait))); err != nil {
+		if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
+			chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), who.Email),
+			chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), who.Password+"\r"),
+			chromedp.WaitVisible(chromedp.CSS(wait))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,7 +137,9 @@ func TestWaitingInChromium(t *testing.T) {
 	ctx, _, visit = lens(t, 360, 740, "dark")
 	visit("sign-in", s.URL+"/admin/clients/waiting", `input[name="password"]`)
 	signIn(owner, "body.console")
-	for _, path := range []string{"/admin/clients/waiting", "/admin/clients/" + another.ClientID + "/block", "/admin/clients/blocks"} {
+	for _, path := range []string{
+		"/admin/clients/waiting", "/admin/clients/" + another.ClientID + "/block", "/admin/clients/blocks",
+	} {
 		visit(path, s.URL+path, `body.console main h1`)
 	}
 }

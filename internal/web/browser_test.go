@@ -41,7 +41,8 @@ func TestCookies(t *testing.T) {
 		want   string
 	}{
 		{"one", []string{"__Host-cardea_session=abc"}, "abc"},
-		{"among others", []string{"a=b; __Host-cardea_session=abc; cardea_session=def; x__Host-cardea_session=y"}, "abc"},
+		{"among others", []string{"a=b; __Host-cardea_session=abc; cardea_session=def; x__Host-cardea_session=y"},
+			"abc"},
 		{"none", nil, ""},
 		{"of another name", []string{"cardea_session=abc"}, ""},
 		{"LG-16 two", []string{"__Host-cardea_session=abc; __Host-cardea_session=def"}, ""},
@@ -52,7 +53,8 @@ func TestCookies(t *testing.T) {
 		{"LG-16 a name before a tab", []string{"__Host-cardea_session\t=evil; __Host-cardea_session=abc"}, ""},
 		{"LG-16 $Version", []string{`$Version=1; __Host-cardea_session="abc"; $Path=/`}, ""},
 		{"LG-16 quoted", []string{`__Host-cardea_session="abc"`}, ""},
-		{"LG-16 quoted around a semicolon", []string{`x="; __Host-cardea_session=evil; "; __Host-cardea_session=abc`}, ""},
+		{"LG-16 quoted around a semicolon",
+			[]string{`x="; __Host-cardea_session=evil; "; __Host-cardea_session=abc`}, ""},
 		{"not ours", []string{"__Host-cardea_session=a.b"}, ""},
 		{"too long", []string{"__Host-cardea_session=" + strings.Repeat("a", 257)}, ""},
 		{"LG-17 10,000 cookies", []string{strings.Repeat("a=b; ", 10_000) + "__Host-cardea_session=abc"}, ""},
@@ -102,18 +104,22 @@ func browserOf(cookies ...*http.Cookie) web.Browser { return pages.Browser(from(
 func TestBrowser(t *testing.T) {
 	first := browserOf()
 	cookie := first.Cookie()
-	if first.Known() || len(cookie.Value) < 26 || !strings.HasPrefix(cookie.Name, "__Host-cardea_browser_") || cookie.MaxAge < 3600 {
+	if first.Known() || len(cookie.Value) < 26 || !strings.HasPrefix(cookie.Name, "__Host-cardea_browser_") ||
+		cookie.MaxAge < 3600 {
 		t.Fatalf("a new browser has %v", cookie)
 	}
 	t.Run("a browser that returns", func(t *testing.T) {
 		again := browserOf(cookie)
-		if renewed := again.Cookie(); !again.Known() || !again.Is(first.Hash()) || again.Hash() != first.Hash() || renewed.String() != cookie.String() {
+		renewed := again.Cookie()
+		if !again.Known() || !again.Is(first.Hash()) || again.Hash() != first.Hash() ||
+			renewed.String() != cookie.String() {
 			t.Errorf("its cookie is %v, want %v", again.Cookie(), cookie)
 		}
 	})
 	t.Run("another", func(t *testing.T) {
 		other := browserOf()
-		if other.Cookie().Name == cookie.Name || other.Hash() == first.Hash() || browserOf(other.Cookie()).Is(first.Hash()) {
+		if other.Cookie().Name == cookie.Name || other.Hash() == first.Hash() ||
+			browserOf(other.Cookie()).Is(first.Hash()) {
 			t.Error("two browsers are the same")
 		}
 	})
@@ -167,7 +173,8 @@ func TestKnownDevice(t *testing.T) {
 	if id == "" || device.MaxAge < 86400 {
 		t.Fatalf("LG-10 the owner's device is not known by %v", device)
 	}
-	if other := pages.KnownDevice(from(pages.NewDevice("ada@example.com")), "ada@example.com"); other == "" || other == id {
+	other := pages.KnownDevice(from(pages.NewDevice("ada@example.com")), "ada@example.com")
+	if other == "" || other == id {
 		t.Errorf("LG-10 two devices are known by %q and %q", id, other)
 	}
 	for _, c := range []struct {

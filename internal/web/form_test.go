@@ -142,7 +142,9 @@ func TestQuery(t *testing.T) {
 }
 
 func FuzzForm(f *testing.F) {
-	for _, s := range []string{"a=1&b=2", "a=1&a=2", "a=%zz", "a=1;b=2", "%00=1", "resource=a&resource=", "=&=", "&&&"} {
+	for _, s := range []string{
+		"a=1&b=2", "a=1&a=2", "a=%zz", "a=1;b=2", "%00=1", "resource=a&resource=", "=&=", "&&&",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -152,7 +154,8 @@ func FuzzForm(f *testing.F) {
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL.RawQuery = text
-		if query, queryErr := web.Query(r, "resource"); len(text) <= 64<<10 && (cmp.Diff(values, query) != "" || (err == nil) != (queryErr == nil)) {
+		query, queryErr := web.Query(r, "resource")
+		if len(text) <= 64<<10 && (cmp.Diff(values, query) != "" || (err == nil) != (queryErr == nil)) {
 			t.Fatalf("form and query disagree: %v, %v", err, queryErr)
 		}
 		for name, all := range values {

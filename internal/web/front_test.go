@@ -29,26 +29,33 @@ func TestAddress(t *testing.T) {
 	}{
 		{"the peer", nil, "192.0.2.1:1234", nil, "192.0.2.1"},
 		{"the peer, IPv6", nil, "[2001:db8::1]:1234", nil, "2001:db8::1"},
-		{"IPv4 in IPv6 is IPv4", proxies, "[::ffff:10.0.0.1]:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.1"},
+		{"IPv4 in IPv6 is IPv4", proxies, "[::ffff:10.0.0.1]:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.1"},
 		{"no address at all", nil, "@", nil, ""},
 		{"HT-18 nobody is trusted by default", nil, "10.0.0.1:1",
 			http.Header{"X-Forwarded-For": {"192.0.2.1"}, "Forwarded": {"for=192.0.2.1"}}, "10.0.0.1"},
-		{"HT-18 a stranger is not trusted", proxies, "192.0.2.7:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.7"},
+		{"HT-18 a stranger is not trusted", proxies, "192.0.2.7:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.7"},
 		{"a proxy is", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "192.0.2.1"},
 		{"HT-18 what the client wrote before it is not", proxies, "10.0.0.1:1",
 			http.Header{"X-Forwarded-For": {"198.51.100.9, 192.0.2.1"}}, "192.0.2.1"},
 		{"nor in a header of its own", proxies, "10.0.0.1:1",
 			http.Header{"X-Forwarded-For": {"198.51.100.9", "192.0.2.1"}}, "192.0.2.1"},
-		{"two proxies", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"198.51.100.9, 192.0.2.1, 10.0.0.2"}}, "192.0.2.1"},
+		{"two proxies", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"198.51.100.9, 192.0.2.1, 10.0.0.2"}}, "192.0.2.1"},
 		{"proxies alone", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"10.0.0.3, 10.0.0.2"}}, "10.0.0.3"},
-		{"garbage ends the walk", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1, x\", 10.0.0.2"}}, "10.0.0.2"},
+		{"garbage ends the walk", proxies, "10.0.0.1:1",
+			http.Header{"X-Forwarded-For": {"192.0.2.1, x\", 10.0.0.2"}}, "10.0.0.2"},
 		{"with a port", proxies, "10.0.0.1:1", http.Header{"X-Forwarded-For": {"192.0.2.1:5555"}}, "192.0.2.1"},
 		{"Forwarded", proxies, "10.0.0.1:1",
-			http.Header{"Forwarded": {`for=198.51.100.9;proto=http, For="192.0.2.1:8080";proto=https;by=10.0.0.1`}}, "192.0.2.1"},
+			http.Header{"Forwarded": {`for=198.51.100.9;proto=http, For="192.0.2.1:8080";proto=https;by=10.0.0.1`}},
+			"192.0.2.1"},
 		{"Forwarded, IPv6", proxies, "[2001:db8:ff::1]:1", http.Header{"Forwarded": {`by=x;for="[2001:db8::9]:4711"`}},
 			"2001:db8::9"},
-		{"Forwarded by nobody", proxies, "10.0.0.1:1", http.Header{"Forwarded": {`for=192.0.2.1, proto=https`}}, "10.0.0.1"},
-		{"Forwarded, obfuscated", proxies, "10.0.0.1:1", http.Header{"Forwarded": {`for=192.0.2.1, for=_hidden`}}, "10.0.0.1"},
+		{"Forwarded by nobody", proxies, "10.0.0.1:1",
+			http.Header{"Forwarded": {`for=192.0.2.1, proto=https`}}, "10.0.0.1"},
+		{"Forwarded, obfuscated", proxies, "10.0.0.1:1",
+			http.Header{"Forwarded": {`for=192.0.2.1, for=_hidden`}}, "10.0.0.1"},
 		{"HT-18 an unclosed quote hides nothing", proxies, "10.0.0.1:1",
 			http.Header{"Forwarded": {`for="198.51.100.9, for=192.0.2.1`}}, "192.0.2.1"},
 		{"both agree", proxies, "10.0.0.1:1",
@@ -170,7 +177,9 @@ func TestFront(t *testing.T) {
 		}
 	})
 	t.Run("the log has the status of a handler that writes nothing", func(t *testing.T) {
-		_, log := get(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("x")) }), "/")
+		_, log := get(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("x"))
+		}), "/")
 		if line := logLine(t, log, "request"); line["status"] != 200.0 {
 			t.Errorf("log: %v", line)
 		}
@@ -207,9 +216,10 @@ func TestSmuggling(t *testing.T) {
 		"HT-08 a coding on two lines": head + "Transfer-Encoding:\r\n chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
 		"HT-08 a coding behind a LF": head +
 			"Content-Length: 3\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n3\r\na=1\r\n0\r\n\r\n" + second,
-		"HT-08 a coding behind a CR": head + "Content-Length: 3\r\nX: y\rTransfer-Encoding: chunked\r\n\r\na=1" + second,
-		"HT-08 h2c, outright":        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + second,
-		"HT-14 a garbled host":       "GET / HTTP/1.1\r\nHost: a\"><script>\r\n\r\n" + second,
+		"HT-08 a coding behind a CR": head + "Content-Length: 3\r\nX: y\rTransfer-Encoding: chunked\r\n\r\na=1" +
+			second,
+		"HT-08 h2c, outright":  "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + second,
+		"HT-14 a garbled host": "GET / HTTP/1.1\r\nHost: a\"><script>\r\n\r\n" + second,
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
@@ -217,7 +227,8 @@ func TestSmuggling(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = conn.Close() }()
-			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil { // the test fails if the server waits for more
+			// the test fails if the server waits for more
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.WriteString(conn, request); err != nil {

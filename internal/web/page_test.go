@@ -125,16 +125,22 @@ func TestRedirect(t *testing.T) {
 	})
 	t.Run("below the path of the issuer", func(t *testing.T) {
 		below := &web.Pages{Base: "/tenant"}
-		for location, want := range map[string]string{"/login?request=x": "/tenant/login?request=x", "https://a.test/cb": "https://a.test/cb"} {
+		for location, want := range map[string]string{
+			"/login?request=x": "/tenant/login?request=x", "https://a.test/cb": "https://a.test/cb",
+		} {
 			w, _ := get(below.HTML(func(*http.Request) (web.Answer, error) { return web.SeeOther(location), nil }), "/")
 			wantHeader(t, w, map[string]string{"Location": want})
 		}
 		w, _ := get(below.HTML(func(*http.Request) (web.Answer, error) { return page("x"), nil }), "/")
-		if body := w.Body.String(); !strings.Contains(body, `action="/tenant/login"`) || !strings.Contains(body, `href="/tenant/assets/`) || strings.Contains(body, `"/assets/`) {
+		body := w.Body.String()
+		if !strings.Contains(body, `action="/tenant/login"`) || !strings.Contains(body, `href="/tenant/assets/`) ||
+			strings.Contains(body, `"/assets/`) {
 			t.Error(body)
 		}
 	})
-	for _, location := range []string{"https://a.test/\r\nSet-Cookie: a=b", "https://a.test/ b", "https://a.test/\x00", "https://a.test/é"} {
+	for _, location := range []string{
+		"https://a.test/\r\nSet-Cookie: a=b", "https://a.test/ b", "https://a.test/\x00", "https://a.test/é",
+	} {
 		t.Run("AZ-38 HT-22 no header injection", func(t *testing.T) {
 			w, _ := get(pageOf(web.SeeOther(location), nil), "/")
 			if w.Code != http.StatusInternalServerError {
@@ -149,7 +155,8 @@ func TestFailureIsInert(t *testing.T) {
 	for _, probe := range webtest.Probes {
 		t.Run("AZ-56 AZ-48 DC-06", func(t *testing.T) {
 			webtest.Inert(t,
-				web.Failure{Status: 400, Title: probe, Message: probe, Hint: probe, Code: probe, RequestID: probe}, probe)
+				web.Failure{Status: 400, Title: probe, Message: probe, Hint: probe, Code: probe, RequestID: probe},
+				probe)
 			webtest.Inert(t, page(probe), probe)
 		})
 	}
@@ -173,7 +180,8 @@ func TestErrorPage(t *testing.T) {
 		}
 	})
 	t.Run("shows the request id", func(t *testing.T) {
-		if id := w.Header().Get("X-Request-Id"); !strings.Contains(body, id) || !strings.Contains(body, "invalid_request") {
+		id := w.Header().Get("X-Request-Id")
+		if !strings.Contains(body, id) || !strings.Contains(body, "invalid_request") {
 			t.Error("no reference on the page")
 		}
 	})
@@ -238,11 +246,13 @@ func FuzzDisplayName(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		name := web.DisplayName(s)
-		if !utf8.ValidString(name) || utf8.RuneCountInString(name) > 80 || strings.TrimSpace(name) != name || strings.Contains(name, "  ") {
+		if !utf8.ValidString(name) || utf8.RuneCountInString(name) > 80 || strings.TrimSpace(name) != name ||
+			strings.Contains(name, "  ") {
 			t.Fatalf("%q becomes %q", s, name)
 		}
 		for _, c := range name {
-			if c != ' ' && (unicode.IsSpace(c) || unicode.In(c, unicode.C, unicode.Zl, unicode.Zp, unicode.Bidi_Control)) {
+			if c != ' ' &&
+				(unicode.IsSpace(c) || unicode.In(c, unicode.C, unicode.Zl, unicode.Zp, unicode.Bidi_Control)) {
 				t.Fatalf("%q keeps %U", s, c)
 			}
 		}
@@ -297,7 +307,8 @@ func TestAssets(t *testing.T) {
 		})
 	}
 	t.Run("POST is refused", func(t *testing.T) {
-		if w, _ := send(assets, httptest.NewRequest(http.MethodPost, paths[0], nil)); w.Code != http.StatusMethodNotAllowed {
+		w, _ := send(assets, httptest.NewRequest(http.MethodPost, paths[0], nil))
+		if w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("%d", w.Code)
 		}
 	})

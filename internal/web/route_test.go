@@ -23,9 +23,11 @@ func TestMethods(t *testing.T) {
 			wantHeader(t, w, map[string]string{"Allow": "GET, HEAD, POST", "Access-Control-Allow-Origin": ""})
 		})
 	}
-	for method, answer := range map[string]string{"GET": "got", "HEAD": "got", "POST": "posted"} { // net/http removes the body of HEAD
+	// net/http removes the body of HEAD
+	for method, answer := range map[string]string{"GET": "got", "HEAD": "got", "POST": "posted"} {
 		t.Run(method, func(t *testing.T) {
-			if w, _ := send(h, httptest.NewRequest(method, "/", nil)); w.Code != http.StatusOK || w.Body.String() != `"`+answer+"\"\n" {
+			w, _ := send(h, httptest.NewRequest(method, "/", nil))
+			if w.Code != http.StatusOK || w.Body.String() != `"`+answer+"\"\n" {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})
@@ -121,7 +123,8 @@ func TestRouter(t *testing.T) {
 			}
 			w, log := send(test.router, r)
 			switch {
-			case test.want == "" && (w.Code != http.StatusNotFound || !strings.HasPrefix(w.Body.String(), `{"error":"not_found"`)):
+			case test.want == "" && (w.Code != http.StatusNotFound ||
+				!strings.HasPrefix(w.Body.String(), `{"error":"not_found"`)):
 				t.Errorf("%d %s", w.Code, w.Body)
 			case test.want != "" && w.Body.String() != `"`+test.want+"\"\n":
 				t.Errorf("%d %s, want %s", w.Code, w.Body, test.want)
@@ -132,7 +135,11 @@ func TestRouter(t *testing.T) {
 		})
 	}
 	t.Run("a response that may be cached, and its errors", func(t *testing.T) {
-		for target, want := range map[string]string{"/.well-known/about": "public, max-age=300", "/things/1": "no-store", "/.well-known/nothing": "no-store"} {
+		for target, want := range map[string]string{
+			"/.well-known/about":   "public, max-age=300",
+			"/things/1":            "no-store",
+			"/.well-known/nothing": "no-store",
+		} {
 			w, _ := get(root, target)
 			wantHeader(t, w, map[string]string{"Cache-Control": want})
 		}
@@ -156,7 +163,10 @@ func TestRouter(t *testing.T) {
 }
 
 func FuzzRouter(f *testing.F) {
-	for _, target := range []string{"/token", "//token//", "/things/1/", "/things/%7Bid%7D", "/things/%2F", "//evil.example/token", "/.well-known/x", "*", "/a?b=//c"} {
+	for _, target := range []string{
+		"/token", "//token//", "/things/1/", "/things/%7Bid%7D", "/things/%2F", "//evil.example/token",
+		"/.well-known/x", "*", "/a?b=//c",
+	} {
 		f.Add(target)
 	}
 	reached := ""
@@ -196,7 +206,13 @@ func TestNotFound(t *testing.T) {
 			}
 		})
 	}
-	for path, page := range map[string]bool{"/.well-known/nothing": false, "/oauth2/nothing": false, "/oauth2": false, "/nothing": true, "/no%2Fthing": true} {
+	for path, page := range map[string]bool{
+		"/.well-known/nothing": false,
+		"/oauth2/nothing":      false,
+		"/oauth2":              false,
+		"/nothing":             true,
+		"/no%2Fthing":          true,
+	} {
 		t.Run(path+" for a person", func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, path, nil)
 			r.Header.Set("Accept", "text/html,application/xhtml+xml")

@@ -147,7 +147,9 @@ func TestRefusals(t *testing.T) {
 		{
 			"HT-22 a stranger's text stays within the alphabet of RFC 6749 §5.2",
 			oauth.Refuse(oauth.InvalidRequest, "bad \"x\\y\" \r\nSet-Cookie: a=b é\u202e\x00"),
-			answer{400, `{"error":"invalid_request","error_description":"bad 'x%5Cy'   Set-Cookie: a=b %C3%A9%E2%80%AE%00"}`, "", "", "no-store", "application/json"},
+			answer{400,
+				`{"error":"invalid_request","error_description":"bad 'x%5Cy'   Set-Cookie: a=b %C3%A9%E2%80%AE%00"}`,
+				"", "", "no-store", "application/json"},
 		},
 		{
 			"the database is unavailable", fmt.Errorf("store: %w", oauth.ErrUnavailable),
@@ -184,7 +186,8 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			line := logLine(t, log, "fault")
-			if line["error"] != boom.Error() || line["request_id"] != w.Header().Get("X-Request-Id") || line["level"] != "ERROR" {
+			if line["error"] != boom.Error() || line["request_id"] != w.Header().Get("X-Request-Id") ||
+				line["level"] != "ERROR" {
 				t.Errorf("log: %v", line)
 			}
 			if strings.Contains(log, "cardea_ac_secret") {
@@ -212,10 +215,12 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run("HT-16 a panic: "+name, func(t *testing.T) {
 			w, log := get(c.handler, "/")
-			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), c.body) || strings.Contains(w.Body.String(), "canary") {
+			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), c.body) ||
+				strings.Contains(w.Body.String(), "canary") {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
-			if line := logLine(t, log, "fault"); !strings.Contains(fmt.Sprint(line["error"]), "secret canary") || !strings.Contains(fmt.Sprint(line["error"]), "web_test.go") {
+			if line := logLine(t, log, "fault"); !strings.Contains(fmt.Sprint(line["error"]), "secret canary") ||
+				!strings.Contains(fmt.Sprint(line["error"]), "web_test.go") {
 				t.Errorf("log: %v", line)
 			}
 			if line := logLine(t, log, "request"); line["status"] != 500.0 {
@@ -296,7 +301,11 @@ func TestUnfitRequests(t *testing.T) {
 				t.Errorf("%d", w.Code)
 			}
 		})
-		for n, want := range map[int]int{256: http.StatusOK, 257: http.StatusRequestHeaderFieldsTooLarge, 10_000: http.StatusRequestHeaderFieldsTooLarge} {
+		for n, want := range map[int]int{
+			256:    http.StatusOK,
+			257:    http.StatusRequestHeaderFieldsTooLarge,
+			10_000: http.StatusRequestHeaderFieldsTooLarge,
+		} {
 			t.Run(fmt.Sprintf("HT-12 %d header fields: %s", n, name), func(t *testing.T) {
 				r := httptest.NewRequest(http.MethodGet, "/", nil)
 				for i := range n {
@@ -350,7 +359,8 @@ func TestErrorDescription(t *testing.T) {
 func TestErrorsOutsideASCII(t *testing.T) {
 	err := oauth.Refuse(oauth.InvalidScope, "the scope %q is not known", "caf\u00e9")
 	w, _ := get(jsonOf(nil, err), "/")
-	if want := `{"error":"invalid_scope","error_description":"the scope 'caf%C3%A9' is not known"}` + "\n"; w.Body.String() != want {
+	want := `{"error":"invalid_scope","error_description":"the scope 'caf%C3%A9' is not known"}` + "\n"
+	if w.Body.String() != want {
 		t.Errorf("JSON: %s, want %s", w.Body, want)
 	}
 	w, _ = get(pageOf(nil, err), "/")

@@ -101,7 +101,8 @@ func Inert(t testing.TB, page web.Answer, probe string) {
 			case strings.HasPrefix(name, "on"), name == "style", name == "http-equiv":
 				t.Errorf("attribute %s in %q for %q", name, m[0], probe)
 			case name == "src" || name == "href":
-				if !strings.HasPrefix(value, "/assets/") && value != "/account" && !strings.HasPrefix(value, "/login?request=") &&
+				if !strings.HasPrefix(value, "/assets/") && value != "/account" &&
+					!strings.HasPrefix(value, "/login?request=") &&
 					!strings.HasPrefix(value, "/oauth2/authorize?") {
 					t.Errorf("leads to %q", value)
 				}
