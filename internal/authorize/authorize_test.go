@@ -44,7 +44,11 @@ func TestClientMustBeProven(t *testing.T) {
 	t.Run("AZ-26 redirect_uri twice", func(t *testing.T) {
 		agent := s.Agent(t, c)
 		evil := "https://evil.example/callback"
-		for _, uris := range [][]string{{servertest.Callback, evil}, {evil, servertest.Callback}, {servertest.Callback, servertest.Callback}} {
+		for _, uris := range [][]string{
+			{servertest.Callback, evil},
+			{evil, servertest.Callback},
+			{servertest.Callback, servertest.Callback},
+		} {
 			s.Browser(t).Authorize(agent.Authorization(servertest.With("redirect_uri", uris...))).
 				ErrorPage(http.StatusBadRequest)
 		}
@@ -120,7 +124,8 @@ func TestRedirectURI(t *testing.T) {
 		{"AZ-17 loopback mapped into IPv6", "http://127.0.0.1/cb", "http://[::ffff:127.0.0.1]/cb", false},
 		{"AZ-17 the unspecified address", "http://127.0.0.1/cb", "http://0.0.0.0:49152/cb", false},
 		{"AZ-18 loopback, port asked for", "http://127.0.0.1/cb", "http://127.0.0.1:49152/cb", true},
-		{"AZ-18 loopback, another port than registered", "http://127.0.0.1:33418/cb", "http://127.0.0.1:49152/cb", true},
+		{"AZ-18 loopback, another port than registered", "http://127.0.0.1:33418/cb",
+			"http://127.0.0.1:49152/cb", true},
 		{"AZ-18 loopback, port left out", "http://127.0.0.1:33418/cb", "http://127.0.0.1/cb", true},
 		{"AZ-18 loopback, another path", "http://127.0.0.1/cb", "http://127.0.0.1:49152/other", false},
 		{"AZ-18 loopback, https", "http://127.0.0.1/cb", "https://127.0.0.1:49152/cb", false},
@@ -172,7 +177,8 @@ func TestRedirectURI(t *testing.T) {
 			agent.Exchange(page.Code()).Tokens()
 			if tail, ok := strings.CutPrefix(page.Location, tt.requested); !ok || tail == "" {
 				t.Errorf("the response goes to %s, want %s", page.Location, tt.requested)
-			} else if separator := "?"; strings.Contains(tt.requested, "?") && tail[0] != '&' || !strings.Contains(tt.requested, "?") && tail[:1] != separator {
+			} else if separator := "?"; strings.Contains(tt.requested, "?") && tail[0] != '&' ||
+				!strings.Contains(tt.requested, "?") && tail[:1] != separator {
 				t.Errorf("the response is not appended to the query: %s", page.Location)
 			}
 		})
@@ -441,7 +447,8 @@ func TestScopeAndResource(t *testing.T) {
 			if tokens.Scope != tt.scope {
 				t.Errorf("scope is %q, want %q", tokens.Scope, tt.scope)
 			}
-			if claims := servertest.Claims(t, tokens.Access); claims.Audience != servertest.MCP || claims.Scope != tt.scope {
+			claims := servertest.Claims(t, tokens.Access)
+			if claims.Audience != servertest.MCP || claims.Scope != tt.scope {
 				t.Errorf("aud %q and scope %q, want %q and %q", claims.Audience, claims.Scope, servertest.MCP, tt.scope)
 			}
 		})

@@ -21,7 +21,8 @@ func TestConsentForm(t *testing.T) {
 		t.Helper()
 		agent := s.Agent(t, c)
 		page := s.Browser(t).
-			Authorize(agent.Authorization(servertest.With("scope", both), servertest.With("prompt", "consent"))).SignIn(ada)
+			Authorize(agent.Authorization(servertest.With("scope", both),
+				servertest.With("prompt", "consent"))).SignIn(ada)
 		if !page.IsConsent() {
 			t.Fatalf("status is %d, want the consent page, Location %q", page.Status, page.Location)
 		}
@@ -105,7 +106,9 @@ func TestConsentForm(t *testing.T) {
 		page := signIn.SignIn(ada)
 		page.Submit(page.Form("decision"), allow, servertest.With("csrf", token)).ErrorPage(http.StatusForbidden)
 	})
-	for method, status := range map[string]int{http.MethodGet: http.StatusMethodNotAllowed, http.MethodHead: http.StatusOK} {
+	for method, status := range map[string]int{
+		http.MethodGet: http.StatusMethodNotAllowed, http.MethodHead: http.StatusOK,
+	} {
 		t.Run("CN-04 "+method, func(t *testing.T) {
 			_, page := asked(t)
 			codes := len(s.Events("authorize.code"))
@@ -196,7 +199,8 @@ func TestConsentForm(t *testing.T) {
 	t.Run("CN-25 a scope unticked", func(t *testing.T) {
 		agent, page := asked(t)
 		tokens := agent.Exchange(page.Allow("mcp:tools:email:send").Code()).Tokens()
-		if claims := servertest.Claims(t, tokens.Access); tokens.Scope != "mcp:tools:email:send" || claims.Scope != tokens.Scope {
+		claims := servertest.Claims(t, tokens.Access)
+		if tokens.Scope != "mcp:tools:email:send" || claims.Scope != tokens.Scope {
 			t.Errorf("scope is %q, in the token %q", tokens.Scope, claims.Scope)
 		}
 	})
@@ -210,7 +214,8 @@ func TestConsentForm(t *testing.T) {
 			Authorize(agent.Authorization(servertest.With("scope", "mcp:tools:weather offline_access"),
 				servertest.With("prompt", "consent"))).SignIn(ada)
 		again := page.Allow("offline_access")
-		if again.Status != http.StatusBadRequest || !again.IsConsent() || !strings.Contains(visible(again.Body), "Tick at least one more permission") {
+		if again.Status != http.StatusBadRequest || !again.IsConsent() ||
+			!strings.Contains(visible(again.Body), "Tick at least one more permission") {
 			t.Fatalf("status is %d, want %d, Location %q", again.Status, http.StatusBadRequest, again.Location)
 		}
 		for _, i := range again.Form("decision").Inputs {
@@ -218,7 +223,8 @@ func TestConsentForm(t *testing.T) {
 				t.Errorf("the scope %s is ticked: %v, want %v", i.Value, i.Checked, !i.Checked)
 			}
 		}
-		if tokens := agent.Exchange(again.Allow("mcp:tools:weather").Code()).Tokens(); tokens.Scope != "mcp:tools:weather" || tokens.Refresh != "" {
+		tokens := agent.Exchange(again.Allow("mcp:tools:weather").Code()).Tokens()
+		if tokens.Scope != "mcp:tools:weather" || tokens.Refresh != "" {
 			t.Errorf("tokens are %+v, want the scope mcp:tools:weather without a refresh token", tokens)
 		}
 	})
@@ -252,12 +258,15 @@ func TestRememberedConsent(t *testing.T) {
 	t.Run("D8 fewer scopes", func(t *testing.T) {
 		agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 		agent.Connect(browser, ada, with("scope", both))
-		if tokens := agent.Exchange(browser.Authorize(agent.Authorization(weather)).Code()).Tokens(); tokens.Scope != "mcp:tools:weather" {
+		tokens := agent.Exchange(browser.Authorize(agent.Authorization(weather)).Code()).Tokens()
+		if tokens.Scope != "mcp:tools:weather" {
 			t.Errorf("scope is %q, want %q", tokens.Scope, "mcp:tools:weather")
 		}
 	})
 
-	again := func(t *testing.T, c *servertest.Client, change func(*servertest.Agent), tweaks ...servertest.Tweak) *servertest.Page {
+	again := func(
+		t *testing.T, c *servertest.Client, change func(*servertest.Agent), tweaks ...servertest.Tweak,
+	) *servertest.Page {
 		t.Helper()
 		agent, browser := s.Agent(t, c), s.Browser(t)
 		agent.Connect(browser, ada, weather)
@@ -272,7 +281,8 @@ func TestRememberedConsent(t *testing.T) {
 	}
 	t.Run("CN-08 one new scope", func(t *testing.T) {
 		page := again(t, s.Client(), nil, with("scope", both))
-		if text := visible(page.Body); !strings.Contains(text, "Send e-mail new") || strings.Contains(text, "Weather forecasts new") {
+		text := visible(page.Body)
+		if !strings.Contains(text, "Send e-mail new") || strings.Contains(text, "Weather forecasts new") {
 			t.Errorf("the new scope is not marked, or not alone:\n%s", text)
 		}
 	})
@@ -286,7 +296,8 @@ func TestRememberedConsent(t *testing.T) {
 	t.Run("CN-10 a link on another site", func(t *testing.T) {
 		agent, browser := s.Agent(t, s.Client()), s.Browser(t)
 		agent.Connect(browser, ada)
-		if page := browser.Authorize(agent.Authorization(), servertest.Header("Sec-Fetch-Site", "cross-site")); !page.IsConsent() {
+		page := browser.Authorize(agent.Authorization(), servertest.Header("Sec-Fetch-Site", "cross-site"))
+		if !page.IsConsent() {
 			t.Errorf("no consent page, but status %d %s", page.Status, page.Location)
 		}
 	})
@@ -387,7 +398,8 @@ func TestRememberedConsent(t *testing.T) {
 		attacker.RedirectURI = "https://evil.example/cb"
 		attacker.Register(nil)
 		for _, site := range []string{"cross-site", "none", "same-site"} {
-			if page := victim.Authorize(attacker.Authorization(), servertest.Header("Sec-Fetch-Site", site)); !page.IsConsent() {
+			page := victim.Authorize(attacker.Authorization(), servertest.Header("Sec-Fetch-Site", site))
+			if !page.IsConsent() {
 				t.Errorf("%s: no consent page, but status %d %s", site, page.Status, page.Location)
 			}
 			victim.Authorize(attacker.Authorization(with("prompt", "none")), servertest.Header("Sec-Fetch-Site", site)).
@@ -424,7 +436,9 @@ func TestConsentPage(t *testing.T) {
 			"two\nlines\r\tand\x00more", "<b>bold</b>", "Cаrdea",
 		} {
 			page := show(t, name, "https://agent.example.com/cb")
-			for _, bad := range []string{"\u202e", "\u200b", "\u200d", "\ufeff", "\u2066", "<b>bold", strings.Repeat("n", 100)} {
+			for _, bad := range []string{
+				"\u202e", "\u200b", "\u200d", "\ufeff", "\u2066", "<b>bold", strings.Repeat("n", 100),
+			} {
 				if strings.Contains(page.Body, bad) {
 					t.Errorf("the page shows %q of the name %q", bad, name)
 				}
@@ -448,7 +462,10 @@ func TestConsentPage(t *testing.T) {
 	t.Run("CN-17 what the page shows", func(t *testing.T) {
 		page := show(t, "Weather Agent", "https://agent.example.com/cb")
 		text := visible(page.Body)
-		for _, want := range []string{"Weather Agent", "nverified", "agent.example.com", servertest.MCP, "Example MCP", "Weather forecasts", "Send e-mail", "mcp:tools:weather", ada.Email} {
+		for _, want := range []string{
+			"Weather Agent", "nverified", "agent.example.com", servertest.MCP, "Example MCP", "Weather forecasts",
+			"Send e-mail", "mcp:tools:weather", ada.Email,
+		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the page does not show %q:\n%s", want, text)
 			}

@@ -26,11 +26,13 @@ func lasting(t *testing.T, db *store.DB, clock *storetest.Clock) (s *servertest.
 // allowFor allows a request for a duration, and redeems its code.
 func allowFor(agent *servertest.Agent, browser *servertest.Browser, duration string) servertest.Tokens {
 	page := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
-	code := page.Submit(page.Form("decision"), servertest.With("decision", "allow"), servertest.With("duration", duration)).Code()
+	code := page.Submit(page.Form("decision"), servertest.With("decision", "allow"),
+		servertest.With("duration", duration)).Code()
 	return agent.Exchange(code).Tokens()
 }
 
-// CN-24: a grant for eight hours or thirty days ends then, however often it is refreshed, and no token of it lasts longer.
+// CN-24: a grant for eight hours or thirty days ends then, however often it is refreshed, and no token of it lasts
+// longer.
 func TestDuration(t *testing.T) {
 	for duration, length := range map[string]time.Duration{"8h": 8 * time.Hour, "30d": 30 * 24 * time.Hour} {
 		t.Run(duration, func(t *testing.T) {
@@ -53,7 +55,8 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-// CN-24: a grant for a session ends with the session, however that ends: its access token and its refresh token at once.
+// CN-24: a grant for a session ends with the session, however that ends: its access token and its refresh token at
+// once.
 func TestThisSession(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s, ada, agent, guard, _ := lasting(t, db, clock)
@@ -81,7 +84,9 @@ func TestThisSession(t *testing.T) {
 				page.Submit(page.Form("current"), servertest.With("current", ada.Password),
 					servertest.With("password", ada.Password))
 			},
-			"another person": func(b *servertest.Browser) { b.Get("/login?return=/account").SignIn(s.User("eve@example.com")) },
+			"another person": func(b *servertest.Browser) {
+				b.Get("/login?return=/account").SignIn(s.User("eve@example.com"))
+			},
 		}
 		for name, end := range ends {
 			t.Run(name, func(t *testing.T) {
@@ -197,7 +202,8 @@ func TestAnotherDuration(t *testing.T) {
 	page := browser.Authorize(agent.Authorization())
 	form := page.Form("decision")
 	code := page.Submit(form, servertest.With("decision", "allow"), servertest.With("duration", "8h")).Code()
-	if again := page.Submit(form, servertest.With("decision", "allow"), servertest.With("duration", "8h")).Code(); again != code {
+	again := page.Submit(form, servertest.With("decision", "allow"), servertest.With("duration", "8h")).Code()
+	if again != code {
 		t.Error("the same decision has another code")
 	}
 	page.Submit(form, servertest.With("decision", "allow"), servertest.With("duration", "30d")).ErrorPage(400)

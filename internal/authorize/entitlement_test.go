@@ -104,7 +104,8 @@ func TestScopeOfGroup(t *testing.T) {
 			t.Errorf("granted: %s", got)
 		}
 		c.join()
-		tokens := c.agent.Exchange(c.browser.Authorize(c.agent.Authorization(servertest.With("scope", twoScopes))).Allow().Code()).Tokens()
+		tokens := c.agent.Exchange(c.browser.Authorize(c.agent.Authorization(servertest.With("scope",
+			twoScopes))).Allow().Code()).Tokens()
 		if tokens.Scope != twoScopes || !slices.Equal(servertest.Claims(t, tokens.Access).Groups, []string{"staff"}) {
 			t.Errorf("scope %q, claims %+v", tokens.Scope, servertest.Claims(t, tokens.Access))
 		}

@@ -24,7 +24,8 @@ func TestMethods(t *testing.T) {
 	t.Run("AZ-52 HEAD", func(t *testing.T) {
 		codes := len(s.Events("authorize.code"))
 		page := browser.Authorize(agent.Authorization(), servertest.Method(http.MethodHead))
-		if page.Status != http.StatusOK || page.Header.Get("Location") != "" || page.Header.Get("Set-Cookie") != "" || page.Body != "" {
+		if page.Status != http.StatusOK || page.Header.Get("Location") != "" || page.Header.Get("Set-Cookie") != "" ||
+			page.Body != "" {
 			t.Errorf("status is %d, want %d, Location %q", page.Status, http.StatusOK, page.Header.Get("Location"))
 		}
 		if after := len(s.Events("authorize.code")); after != codes {
@@ -147,7 +148,9 @@ func TestErrorPage(t *testing.T) {
 		}
 	})
 	t.Run("parameters that are none", func(t *testing.T) {
-		for _, query := range []string{"client_id=%zz", "client_id=%ff", "client_id=%00", "client_id=a;redirect_uri=b"} {
+		for _, query := range []string{
+			"client_id=%zz", "client_id=%ff", "client_id=%00", "client_id=a;redirect_uri=b",
+		} {
 			s.Browser(t).Authorize(nil, servertest.Raw(query)).ErrorPage(http.StatusBadRequest)
 		}
 	})
@@ -282,7 +285,8 @@ func TestInteraction(t *testing.T) {
 				c := s.Client()
 				page := s.Browser(t).Authorize(s.Agent(t, c).Authorization()).SignIn(ada)
 				changed := *c.Client
-				if err := elsewhere.Update(t.Context(), func(tx *store.Tx) error { return change(tx, &changed) }); err != nil {
+				err := elsewhere.Update(t.Context(), func(tx *store.Tx) error { return change(tx, &changed) })
+				if err != nil {
 					t.Fatal(err)
 				}
 				page.Allow().ErrorPage(http.StatusBadRequest)

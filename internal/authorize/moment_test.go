@@ -48,7 +48,8 @@ func TestSessionThatEndsMeanwhile(t *testing.T) {
 				err := db.View(t.Context(), func(tx *store.Tx) error {
 					grants, _, err := tx.Grants(store.GrantFilter{UserID: ada.ID}, store.Page{Limit: 1, Newest: true})
 					if err == nil && !grants[0].CreatedAt.Before(over) {
-						t.Errorf("look %d: a grant of %v by a session that ended at %v", look, grants[0].CreatedAt, over)
+						t.Errorf("look %d: a grant of %v by a session that ended at %v", look,
+							grants[0].CreatedAt, over)
 					}
 					return err
 				})

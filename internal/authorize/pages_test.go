@@ -95,7 +95,8 @@ func TestConsentView(t *testing.T) {
 		if strings.Index(page, `value="deny"`) > strings.Index(page, `value="allow"`) {
 			t.Error("deny does not come first")
 		}
-		if enter := strings.Index(page, `<button type="submit" hidden></button>`); enter < 0 || enter > strings.Index(page, `value="deny"`) {
+		enter := strings.Index(page, `<button type="submit" hidden></button>`)
+		if enter < 0 || enter > strings.Index(page, `value="deny"`) {
 			t.Error("the Enter key would decide")
 		}
 	})
@@ -119,7 +120,10 @@ func TestConsentView(t *testing.T) {
 			{Name: "read", Description: "Read events", Risk: oauth.RiskRead},
 		}
 		said, at := webtest.Text(webtest.Show(t, c)), 0
-		for _, want := range []string{"act in your name: ", "Send e-mail", "to change: ", "Change events", "look at: ", "Read events", "able to: ", "Something"} {
+		for _, want := range []string{
+			"act in your name: ", "Send e-mail", "to change: ", "Change events", "look at: ", "Read events",
+			"able to: ", "Something",
+		} {
 			i := strings.Index(said[at:], want)
 			if i < 0 {
 				t.Fatalf("%q does not come next in %s", want, said)
@@ -152,14 +156,16 @@ func TestConsentView(t *testing.T) {
 		if strings.ContainsAny(page, "\u202e\u202c\u200b") || strings.Count(page, "and more") > 30 {
 			t.Error("the name was not cleaned")
 		}
-		if !strings.Contains(page, "<bdi>gro.live Cl\u0430ude Code and more") || !strings.Contains(webtest.Text(page), "claude.ai") {
+		if !strings.Contains(page, "<bdi>gro.live Cl\u0430ude Code and more") ||
+			!strings.Contains(webtest.Text(page), "claude.ai") {
 			t.Error("the name is not isolated, or shown without the host")
 		}
 	})
 	t.Run("a name of nothing", func(t *testing.T) {
 		c := consent
 		c.Client, c.Resource.Name, c.Scopes = &interaction.ClientCard{Name: "\u200b\u3164"}, "", nil
-		if said := webtest.Text(webtest.Show(t, c)); !strings.Contains(said, "Allow An unnamed application to use an MCP server?") {
+		said := webtest.Text(webtest.Show(t, c))
+		if !strings.Contains(said, "Allow An unnamed application to use an MCP server?") {
 			t.Errorf("the page says:\n%s", said)
 		}
 	})

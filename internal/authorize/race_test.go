@@ -39,7 +39,8 @@ func TestOneAnswerCounts(t *testing.T) {
 				t.Errorf("CN-20 answers by where they lead: %v", heard)
 			}
 		}
-		if codes, events := len(s.Events("authorize.code")), len(s.Events("authorize.consent")); codes > rounds || events < rounds {
+		codes, events := len(s.Events("authorize.code")), len(s.Events("authorize.consent"))
+		if codes > rounds || events < rounds {
 			t.Errorf("%d codes and %d decisions were recorded for %d requests", codes, events, rounds)
 		}
 	})

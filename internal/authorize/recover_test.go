@@ -83,7 +83,8 @@ func TestTabs(t *testing.T) {
 			if !again.IsConsent() || !strings.Contains(visible(again.Body), eve.Email) {
 				t.Fatalf("the page does not ask again:\n%s", visible(again.Body))
 			}
-			if claims := servertest.Claims(t, agent.Exchange(again.Allow().Code()).Tokens().Access); claims.Subject != eve.ID {
+			claims := servertest.Claims(t, agent.Exchange(again.Allow().Code()).Tokens().Access)
+			if claims.Subject != eve.ID {
 				t.Errorf("sub is %s, want %s", claims.Subject, eve.ID)
 			}
 		})
@@ -236,7 +237,9 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 			n := 0
 			// meanwhile shows a page, changes something through another process, before the cache of this one is
 			// updated, and then allows.
-			meanwhile := func(t *testing.T, change func(tx *store.Tx, resource string) error) (*servertest.Agent, *servertest.Page) {
+			meanwhile := func(
+				t *testing.T, change func(tx *store.Tx, resource string) error,
+			) (*servertest.Agent, *servertest.Page) {
 				t.Helper()
 				n++
 				resource := s.Resource(fmt.Sprintf("https://mcp-%d.example.com/mcp", n), "*mcp:tools:weather",
@@ -245,18 +248,21 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 				agent.Resource = resource.Identifier
 				page := s.Browser(t).Authorize(agent.Authorization(consentAnew)).SignIn(ada)
 				form := page.Form("decision")
-				if err := elsewhere.Update(t.Context(), func(tx *store.Tx) error { return change(tx, resource.ID) }); err != nil {
+				err := elsewhere.Update(t.Context(), func(tx *store.Tx) error { return change(tx, resource.ID) })
+				if err != nil {
 					t.Fatal(err)
 				}
 				return agent, page.Submit(form, servertest.With("decision", "allow"))
 			}
 			t.Run("the session ends", func(t *testing.T) {
-				if _, page := meanwhile(t, func(tx *store.Tx, _ string) error { return tx.EndSessions(ada.ID) }); !page.IsSignIn() {
+				_, page := meanwhile(t, func(tx *store.Tx, _ string) error { return tx.EndSessions(ada.ID) })
+				if !page.IsSignIn() {
 					t.Errorf("status is %d, want the sign-in page, Location %q", page.Status, page.Location)
 				}
 			})
 			t.Run("the resource is deleted", func(t *testing.T) {
-				if _, page := meanwhile(t, func(tx *store.Tx, id string) error { return tx.DeleteResource(id) }); strings.Contains(page.Location, "code=") {
+				_, page := meanwhile(t, func(tx *store.Tx, id string) error { return tx.DeleteResource(id) })
+				if strings.Contains(page.Location, "code=") {
 					t.Errorf("Location is %q, want none with a code", page.Location)
 				}
 			})
@@ -285,7 +291,8 @@ func TestDecidedByWhatIsTrueThen(t *testing.T) {
 				s.Update(func(tx *store.Tx) error { return tx.UpdateClient(c.Client) })
 			})
 			t.Run("the account is disabled", func(t *testing.T) {
-				if _, page := meanwhile(t, func(tx *store.Tx, _ string) error { return tx.DisableUser(ada.ID) }); !page.IsSignIn() {
+				_, page := meanwhile(t, func(tx *store.Tx, _ string) error { return tx.DisableUser(ada.ID) })
+				if !page.IsSignIn() {
 					t.Errorf("status is %d, want the sign-in page, Location %q", page.Status, page.Location)
 				}
 			})
@@ -409,7 +416,10 @@ func TestErrorsReturnToTheClient(t *testing.T) {
 	})
 	t.Run("a redirect that was made up", func(t *testing.T) {
 		page := refused(t)
-		for _, held := range []string{"", "https://evil.example/", request(t, s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada))} {
+		for _, held := range []string{
+			"", "https://evil.example/",
+			request(t, s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada)),
+		} {
 			page.Submit(page.Form("return"), with("return", held)).ErrorPage(http.StatusBadRequest)
 		}
 	})
@@ -580,13 +590,17 @@ func TestNotRememberedOnDevices(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	const web = "https://agent.example.com/callback"
-	for _, uri := range []string{"com.example.agent:/callback", "cursor://anysphere.cursor-mcp/oauth/callback", "http://127.0.0.1/callback", "http://localhost:33418/", "http://[::1]/callback", "https://127.0.0.1/callback", "https://localhost/callback"} {
+	for _, uri := range []string{
+		"com.example.agent:/callback", "cursor://anysphere.cursor-mcp/oauth/callback", "http://127.0.0.1/callback",
+		"http://localhost:33418/", "http://[::1]/callback", "https://127.0.0.1/callback", "https://localhost/callback",
+	} {
 		t.Run("D8 CN-12 "+uri, func(t *testing.T) {
 			agent, browser := s.Agent(t, s.Client(servertest.RedirectURIs(web, uri))), s.Browser(t)
 			agent.RedirectURI = uri
 			agent.Connect(browser, ada)
 			page := browser.Authorize(agent.Authorization())
-			if !page.IsConsent() || !strings.Contains(visible(page.Body), "Only go on if you have just started this yourself.") {
+			if !page.IsConsent() ||
+				!strings.Contains(visible(page.Body), "Only go on if you have just started this yourself.") {
 				t.Fatalf("no page with a warning, but status %d %s", page.Status, page.Location)
 			}
 			browser.Authorize(agent.Authorization(servertest.With("prompt", "none"))).Refused("consent_required")
@@ -594,7 +608,8 @@ func TestNotRememberedOnDevices(t *testing.T) {
 			agent.RedirectURI = web
 			agent.Connect(browser, ada)
 			browser.Authorize(agent.Authorization(servertest.With("prompt", "none"))).Code()
-			if page := browser.Authorize(agent.Authorization(consentAnew)); strings.Contains(visible(page.Body), "Only go on") {
+			if page := browser.Authorize(agent.Authorization(consentAnew)); strings.Contains(visible(page.Body),
+				"Only go on") {
 				t.Error("CN-17 the page warns of a program on this device, though the answer goes to the web")
 			}
 		})
@@ -624,7 +639,8 @@ func TestCookiesThatAreNotKept(t *testing.T) {
 		if !again.IsSignIn() || !strings.Contains(visible(again.Body), "did not keep the cookie") {
 			t.Errorf("status is %d, want the sign-in page:\n%s", again.Status, visible(again.Body))
 		}
-		if plain := browser.Get("/consent?request=" + sealed); !plain.IsSignIn() || strings.Contains(visible(plain.Body), "did not keep") {
+		plain := browser.Get("/consent?request=" + sealed)
+		if !plain.IsSignIn() || strings.Contains(visible(plain.Body), "did not keep") {
 			t.Errorf("status is %d, want the sign-in page:\n%s", plain.Status, visible(plain.Body))
 		}
 		s.Clock.Advance(2 * time.Minute)

@@ -41,7 +41,9 @@ func (i *inbox) registered(t *testing.T, name, redirectURI string) *servertest.A
 	t.Helper()
 	agent := i.Agent(t, nil)
 	agent.RedirectURI = redirectURI
-	if reply := agent.Register(map[string]any{"client_name": name, "redirect_uris": []string{redirectURI}, "token_endpoint_auth_method": "none"}); reply.Status != http.StatusCreated {
+	reply := agent.Register(map[string]any{"client_name": name, "redirect_uris": []string{redirectURI},
+		"token_endpoint_auth_method": "none"})
+	if reply.Status != http.StatusCreated {
 		t.Fatalf("status is %d, want %d: %s", reply.Status, http.StatusCreated, reply.Body)
 	}
 	return agent
@@ -56,7 +58,8 @@ func (i *inbox) asks(t *testing.T, agent *servertest.Agent, who *servertest.Pers
 // waits checks that the page is the one on which a person waits, and that it loads itself again.
 func waits(t *testing.T, page *servertest.Page) {
 	t.Helper()
-	if page.Location != "" || page.Status != http.StatusOK || !strings.Contains(page.Body, "Waiting for an administrator") {
+	if page.Location != "" || page.Status != http.StatusOK ||
+		!strings.Contains(page.Body, "Waiting for an administrator") {
 		t.Fatalf("status %d %s %s, want the page that waits:\n%s", page.Status, page.URL, page.Location,
 			visible(page.Body))
 	}
@@ -106,8 +109,10 @@ func TestWaiting(t *testing.T) {
 			waits(t, page)
 			waits(t, again(page))
 			entries := i.waiting()
-			if len(entries) != 1 || entries[0].ID != agent.ClientID || entries[0].User != i.ada.Email || entries[0].People != 1 ||
-				entries[0].Resource != servertest.MCP || entries[0].Scope != "mcp:tools:weather" || entries[0].Sites[0] != "one.example" {
+			if len(entries) != 1 || entries[0].ID != agent.ClientID || entries[0].User != i.ada.Email ||
+				entries[0].People != 1 ||
+				entries[0].Resource != servertest.MCP || entries[0].Scope != "mcp:tools:weather" ||
+				entries[0].Sites[0] != "one.example" {
 				t.Fatalf("the inbox has %+v", entries)
 			}
 			must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, agent.ClientID))
@@ -216,7 +221,8 @@ func TestApprovedForSome(t *testing.T) {
 				admin.Approval{Group: new("staff")}))
 			tokens := agent.Exchange(again(mine).Allow().Code()).Tokens()
 			waits(t, again(hers))
-			if entries := i.waiting(); len(entries) != 1 || entries[0].User != i.eve.Email || entries[0].ApprovedFor[0] != "staff" {
+			entries := i.waiting()
+			if len(entries) != 1 || entries[0].User != i.eve.Email || entries[0].ApprovedFor[0] != "staff" {
 				t.Errorf("the inbox has %+v", entries)
 			}
 			open := i.asks(t, agent, i.ada)
@@ -324,9 +330,11 @@ func TestApprovedForSome(t *testing.T) {
 			if got := state(t, agent.ClientID); got != admin.StateWaiting {
 				t.Errorf("state is %q, want %q", got, admin.StateWaiting)
 			}
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: new("staff")}))
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Group: new("staff")}))
 			approved := must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, agent.ClientID))
-			if approved.State != admin.StateApproved || len(approved.ApprovedFor) != 1 || approved.ApprovedFor[0] != "staff" {
+			if approved.State != admin.StateApproved || len(approved.ApprovedFor) != 1 ||
+				approved.ApprovedFor[0] != "staff" {
 				t.Errorf("state is %q for %v, want %q for staff",
 					approved.State, approved.ApprovedFor, admin.StateApproved)
 			}
@@ -335,16 +343,20 @@ func TestApprovedForSome(t *testing.T) {
 				t.Helper()
 				return must[admin.Unapproval](t)(i.operations.UnapproveClient(t.Context(), i.by, agent.ClientID, terms))
 			}
-			if done := unapprove(admin.Withdrawal{Group: new("staff")}); done.State != admin.StateApproved || len(done.ApprovedFor) != 0 {
+			if done := unapprove(admin.Withdrawal{Group: new("staff")}); done.State != admin.StateApproved ||
+				len(done.ApprovedFor) != 0 {
 				t.Errorf("for a group: state %q for %v", done.State, done.ApprovedFor)
 			}
-			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Group: new("staff")}))
-			if done := unapprove(admin.Withdrawal{}); done.State != admin.StateUnverified || len(done.ApprovedFor) != 0 || done.Grants != 0 {
+			must[admin.Client](t)(i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Group: new("staff")}))
+			if done := unapprove(admin.Withdrawal{}); done.State != admin.StateUnverified ||
+				len(done.ApprovedFor) != 0 || done.Grants != 0 {
 				t.Errorf("for all: state %q for %v, %d grants", done.State, done.ApprovedFor, done.Grants)
 			}
 			waits(t, i.asks(t, agent, i.ada))
 			tokens = agent.Refresh(tokens.Refresh).Tokens() // what was allowed stays
-			if done := unapprove(admin.Withdrawal{EndGrants: true}); done.Grants != 1 || done.State != admin.StateWaiting {
+			if done := unapprove(admin.Withdrawal{EndGrants: true}); done.Grants != 1 ||
+				done.State != admin.StateWaiting {
 				t.Errorf("%d grants ended and the state is %q, want 1 and %q",
 					done.Grants, done.State, admin.StateWaiting)
 			}
@@ -361,7 +373,8 @@ func TestApprovedForSome(t *testing.T) {
 		t.Run("what is approved is what was looked at", func(t *testing.T) {
 			agent := i.Agent(t, nil)
 			agent.RedirectURI = "https://looked.example/callback"
-			metadata := map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "client_secret_basic"}
+			metadata := map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI},
+				"token_endpoint_auth_method": "client_secret_basic"}
 			agent.Register(metadata)
 			page := i.asks(t, agent, i.ada)
 			seen := ""

@@ -84,7 +84,8 @@ func refused(t *testing.T, s *servertest.Server, reply *servertest.Reply, why st
 	if !strings.Contains(said, why) {
 		t.Errorf("the description is %q, want one that contains %q", said, why)
 	}
-	if event := s.Events("token.request")[0]; event.Outcome != audit.Refused || event.Description != said || event.Reason != "invalid_client" {
+	event := s.Events("token.request")[0]
+	if event.Outcome != audit.Refused || event.Description != said || event.Reason != "invalid_client" {
 		t.Errorf("the audit log has %+v", event)
 	}
 }
@@ -162,7 +163,9 @@ func highS(sig []byte) []byte {
 }
 
 func TestAssertionAttacks(t *testing.T) {
-	canary := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the server fetched %s", r.URL) }))
+	canary := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("the server fetched %s", r.URL)
+	}))
 	t.Cleanup(canary.Close)
 	s := servertest.StartWeather(t, loopback)
 	ec, edwards, rsaKey := servertest.NewKey(t, "ec", "ES256"), servertest.NewKey(t, "ed",
@@ -232,7 +235,10 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-09 jti a number", []edit{claim("jti", 1)}, ""},
 		{"CA-09 jti too long", []edit{claim("jti", strings.Repeat("j", 257))}, "jti"},
 
-		{"CA-13 signed by the key in the header", []edit{header("jwk", jwk(t, edwards)), header("alg", "EdDSA"), signature(func(input []byte) []byte { return edwards.Sign(t, input) })}, "alg"},
+		{"CA-13 signed by the key in the header",
+			[]edit{header("jwk", jwk(t, edwards)), header("alg", "EdDSA"), signature(func(input []byte) []byte {
+				return edwards.Sign(t, input)
+			})}, "alg"},
 		{"CA-13 signed by another key in the header", func() []edit {
 			own := servertest.NewKey(t, "ec", "ES256")
 			return []edit{header("jwk", jwk(t, own)),
@@ -256,21 +262,26 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-16 ISS in place of iss", []edit{noClaim("iss"), claim("ISS", a.ClientID)}, "another case"},
 
 		{"CA-17 r and s are zero", []edit{fixed(make([]byte, 64))}, "signature"},
-		{"CA-17 s is zero", []edit{signature(func(input []byte) []byte { return append(ec.Sign(t, input)[:32], make([]byte, 32)...) })}, "signature"},
+		{"CA-17 s is zero", []edit{signature(func(input []byte) []byte {
+			return append(ec.Sign(t, input)[:32], make([]byte, 32)...)
+		})}, "signature"},
 		{"CA-17 r and s are the order",
-			[]edit{fixed(append(elliptic.P256().Params().N.Bytes(), elliptic.P256().Params().N.Bytes()...))}, "signature"},
+			[]edit{fixed(append(elliptic.P256().Params().N.Bytes(), elliptic.P256().Params().N.Bytes()...))},
+			"signature"},
 		{"CA-17 DER", []edit{signature(func(input []byte) []byte {
 			sig := ec.Sign(t, input)
 			der, _ := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(sig[:32]),
 				new(big.Int).SetBytes(sig[32:])})
 			return der
 		})}, "signature"},
-		{"CA-17 a byte more", []edit{signature(func(input []byte) []byte { return append(ec.Sign(t, input), 0) })}, "signature"},
+		{"CA-17 a byte more", []edit{signature(func(input []byte) []byte { return append(ec.Sign(t, input), 0) })},
+			"signature"},
 		{"CA-17 by a P-384 key", []edit{signature(func(input []byte) []byte {
 			key, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 			return (&servertest.Key{Alg: "ES384", Private: key}).Sign(t, input)
 		})}, "signature"},
-		{"of other claims", []edit{signature(func(input []byte) []byte { return ec.Sign(t, append(input, '.')) })}, "signature"},
+		{"of other claims", []edit{signature(func(input []byte) []byte { return ec.Sign(t, append(input, '.')) })},
+			"signature"},
 
 		{"CA-20 typ of an ID-JAG", []edit{header("typ", "oauth-id-jag+jwt")}, "typ"},
 		{"CA-20 typ of an access token", []edit{header("typ", "at+jwt")}, "typ"},
@@ -278,8 +289,12 @@ func TestAssertionAttacks(t *testing.T) {
 		{"CA-20 typ empty", []edit{header("typ", "")}, "typ"},
 		{"CA-20 typ a number", []edit{header("typ", 1)}, "typ"},
 	}
-	for _, kid := range []string{"../../dev/null", "' OR 1=1 --", canary.URL, "EC", "", " ec", strings.Repeat("k", 4<<10), strings.Repeat("k", 10<<10), "ec\x00", "\x00"} {
-		attacks = append(attacks, attack{"CA-12 kid " + kid[:min(len(kid), 20)], []edit{header("kid", kid), signature(func(input []byte) []byte { return edwards.Sign(t, input) })}, ""})
+	for _, kid := range []string{
+		"../../dev/null", "' OR 1=1 --", canary.URL, "EC", "", " ec", strings.Repeat("k", 4<<10),
+		strings.Repeat("k", 10<<10), "ec\x00", "\x00",
+	} {
+		attacks = append(attacks, attack{"CA-12 kid " + kid[:min(len(kid), 20)],
+			[]edit{header("kid", kid), signature(func(input []byte) []byte { return edwards.Sign(t, input) })}, ""})
 	}
 	for _, test := range attacks {
 		t.Run(test.name, func(t *testing.T) {
@@ -426,7 +441,8 @@ func TestAssertionAlone(t *testing.T) {
 				servertest.With("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:saml2-bearer")),
 			"client_assertion_type")
 		refused(t, s,
-			ask(a, a.Assertion(), servertest.Without("client_assertion"), servertest.With("client_id", a.ClientID)), "signed JWT")
+			ask(a, a.Assertion(), servertest.Without("client_assertion"), servertest.With("client_id", a.ClientID)),
+			"signed JWT")
 	})
 	t.Run("CA-22 a secret, or nothing, where an assertion is required", func(t *testing.T) {
 		const must = "must authenticate with a client_assertion"
@@ -440,7 +456,9 @@ func TestAssertionAlone(t *testing.T) {
 		left.ClientCredentials().Refused(http.StatusUnauthorized, "invalid_client")
 	})
 	t.Run("an assertion where a secret, or nothing, is registered", func(t *testing.T) {
-		for _, edit := range []func(*oauth.Client){servertest.Confidential, func(c *oauth.Client) { c.Method = oauth.MethodNone }} {
+		for _, edit := range []func(*oauth.Client){
+			servertest.Confidential, func(c *oauth.Client) { c.Method = oauth.MethodNone },
+		} {
 			b := s.Agent(t, s.Client(machine, edit, func(c *oauth.Client) { c.JWKS = servertest.KeySet(t, key) }))
 			b.Key = key
 			refused(t, s, ask(b, b.Assertion()), "not for private_key_jwt")
@@ -624,7 +642,9 @@ func TestAssertionReplay(t *testing.T) {
 				for round := range 12 {
 					once := a.Assertion()
 					won := 0
-					for _, reply := range servertest.AtOnce(64, func(i int) *servertest.Reply { return ask([]*servertest.Agent{a, b}[i%2], once) }) {
+					for _, reply := range servertest.AtOnce(64, func(i int) *servertest.Reply {
+						return ask([]*servertest.Agent{a, b}[i%2], once)
+					}) {
 						if reply.Status == http.StatusOK {
 							won++
 						} else {
@@ -669,7 +689,8 @@ func FuzzAssertion(f *testing.F) {
 	for _, seed := range []string{
 		"", "a.b.c", good, good + "A", strings.ToUpper(good), a.Assertion(header("alg", "none"), fixed(nil)),
 		a.Assertion(header("crit", []string{"b64"}), header("b64", false)),
-		part([]byte(`{"alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}`)) + "." + parts[1] + "." + parts[2],
+		part([]byte(`{"alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}`)) + "." + parts[1] +
+			"." + parts[2],
 		part([]byte(`{"alg":"ES256","x5c":["MIIB"],"zip":"DEF","epk":{}}`)) + "." +
 			part([]byte(`{"iss":[],"aud":{"":0},"exp":1e999}`)) + "." + parts[2],
 		part([]byte(`{"alg":"ES256"}`)) + "." +

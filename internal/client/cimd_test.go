@@ -243,10 +243,12 @@ func TestBadDocument(t *testing.T) {
 		})
 	}
 	for name, text := range map[string]func(p *publisher) string{
-		"no JSON":         func(*publisher) string { return "hello" },
-		"an array":        func(p *publisher) string { return "[" + p.document(nil) + "]" },
-		"a name twice":    func(p *publisher) string { return `{"client_name":"a",` + p.document(nil)[1:] },
-		"another case":    func(p *publisher) string { return strings.Replace(p.document(nil), "client_id", "Client_ID", 1) },
+		"no JSON":      func(*publisher) string { return "hello" },
+		"an array":     func(p *publisher) string { return "[" + p.document(nil) + "]" },
+		"a name twice": func(p *publisher) string { return `{"client_name":"a",` + p.document(nil)[1:] },
+		"another case": func(p *publisher) string {
+			return strings.Replace(p.document(nil), "client_id", "Client_ID", 1)
+		},
 		"a mark in front": func(p *publisher) string { return "\ufeff" + p.document(nil) },
 		"too deep":        func(*publisher) string { return strings.Repeat("[", 5000) },
 		"two values":      func(p *publisher) string { return p.document(nil) + p.document(nil) },
@@ -314,12 +316,15 @@ func TestNoWayOut(t *testing.T) {
 	for range 3 {
 		page := try(closed)
 		page.ErrorPage(http.StatusBadRequest)
-		if !strings.Contains(page.Body, "This server could not fetch the metadata document") || !strings.Contains(page.Body, "administrator") {
+		if !strings.Contains(page.Body, "This server could not fetch the metadata document") ||
+			!strings.Contains(page.Body, "administrator") {
 			t.Errorf("the page does not name the cause: %s", page.Body)
 		}
 	}
 	hints := func() int { return strings.Count(s.Log(), "registration.cimd to off") }
-	if log := s.Log(); hints() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "registration.cimd_pinned_dir") || !strings.Contains(log, "client_id="+closed.URL) || !strings.Contains(log, "cause=") {
+	log := s.Log()
+	if hints() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "registration.cimd_pinned_dir") ||
+		!strings.Contains(log, "client_id="+closed.URL) || !strings.Contains(log, "cause=") {
 		t.Errorf("%d hints for the operator, want one: %s", hints(), log)
 	}
 	s.Clock.Advance(2 * time.Hour)
@@ -351,21 +356,24 @@ func TestWarnOfNoWay(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var log bytes.Buffer
 			db, _ := storetest.Open(t, storetest.SQLite)
-			fetcher := fetch.New(fetch.Options{Now: db.Now, Dial: func(_ context.Context, network, _ string) (net.Conn, error) {
+			dial := func(_ context.Context, network, _ string) (net.Conn, error) {
 				if network != "udp" {
 					t.Errorf("a packet is sent, by %s", network)
 				}
 				here, there := net.Pipe()
 				_ = there.Close()
 				return here, test.dial
-			}})
+			}
+			fetcher := fetch.New(fetch.Options{Now: db.Now, Dial: dial})
 			documents, err := client.NewDocuments(db, "https://auth.example.com", test.policy, "", fetcher,
 				slog.New(slog.NewTextHandler(&log, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			documents.WarnOfNoWay(t.Context())
-			if got := log.String(); strings.Contains(got, "level=WARN") != test.warns || strings.Contains(got, "registration.cimd_pinned_dir") != test.warns {
+			got := log.String()
+			if strings.Contains(got, "level=WARN") != test.warns ||
+				strings.Contains(got, "registration.cimd_pinned_dir") != test.warns {
 				t.Errorf("the log has %q", got)
 			}
 		})
@@ -655,13 +663,22 @@ func TestDocumentPolicy(t *testing.T) {
 		edit func(*config.Registration)
 		ok   bool
 	}{
-		"off":                             {func(r *config.Registration) { r.CIMD = "off" }, false},
-		"CM-38 listed":                    {func(r *config.Registration) { r.CIMD, r.Allow = "allowlist", []string{host} }, true},
-		"CM-38 listed without the port":   {func(r *config.Registration) { r.CIMD, r.Allow = "allowlist", []string{bare} }, false},
-		"CM-38 another listed":            {func(r *config.Registration) { r.CIMD, r.Allow = "allowlist", []string{"example.com"} }, false},
-		"denied":                          {func(r *config.Registration) { r.Deny = []string{bare} }, false},
-		"denied on its port":              {func(r *config.Registration) { r.Deny = []string{host} }, false},
-		"denied and listed":               {func(r *config.Registration) { r.CIMD, r.Allow, r.Deny = "allowlist", []string{host}, []string{bare} }, false},
+		"off": {func(r *config.Registration) { r.CIMD = "off" }, false},
+		"CM-38 listed": {
+			func(r *config.Registration) { r.CIMD, r.Allow = "allowlist", []string{host} }, true,
+		},
+		"CM-38 listed without the port": {
+			func(r *config.Registration) { r.CIMD, r.Allow = "allowlist", []string{bare} }, false,
+		},
+		"CM-38 another listed": {
+			func(r *config.Registration) { r.CIMD, r.Allow = "allowlist", []string{"example.com"} }, false,
+		},
+		"denied":             {func(r *config.Registration) { r.Deny = []string{bare} }, false},
+		"denied on its port": {func(r *config.Registration) { r.Deny = []string{host} }, false},
+		"denied and listed": {
+			func(r *config.Registration) { r.CIMD, r.Allow, r.Deny = "allowlist", []string{host}, []string{bare} },
+			false,
+		},
 		"another denied":                  {func(r *config.Registration) { r.Deny = []string{"example.com"} }, true},
 		"open, and a list that is no use": {func(r *config.Registration) { r.Allow = []string{"example.com"} }, true},
 	} {
@@ -679,7 +696,8 @@ func TestDocumentPolicy(t *testing.T) {
 				test.edit(&c.Registration)
 			})
 			agent := agentOf(t, s, p)
-			_, advertised := agent.Get("/.well-known/oauth-authorization-server").JSON()["client_id_metadata_document_supported"]
+			metadata := agent.Get("/.well-known/oauth-authorization-server").JSON()
+			_, advertised := metadata["client_id_metadata_document_supported"]
 			if advertised != (name != "off") {
 				t.Errorf("advertised is %v, want %v", advertised, name != "off")
 			}
@@ -752,7 +770,8 @@ func TestDocumentConsent(t *testing.T) {
 		agent.Connect(browser, ada)
 		approve(p)
 		page := browser.Authorize(agent.Authorization())
-		if !page.IsConsent() || !strings.Contains(page.Body, "any program could be the one that asks") || !strings.Contains(page.Body, "127.0.0.1") {
+		if !page.IsConsent() || !strings.Contains(page.Body, "any program could be the one that asks") ||
+			!strings.Contains(page.Body, "127.0.0.1") {
 			t.Errorf("no page with a warning: %d %s", page.Status, page.Body)
 		}
 	})
@@ -806,7 +825,8 @@ func TestDocumentConsent(t *testing.T) {
 	t.Run("CM-40 a client that is registered under the URL", func(t *testing.T) {
 		p := publish(t, nil)
 		s.Client(func(c *oauth.Client) { c.ID, c.Name = p.URL, "Registered agent" })
-		if page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).SignIn(ada); !strings.Contains(page.Body, "Registered agent") && page.Location == "" {
+		page := s.Browser(t).Authorize(agentOf(t, s, p).Authorization()).SignIn(ada)
+		if !strings.Contains(page.Body, "Registered agent") && page.Location == "" {
 			t.Errorf("not the registered client: %d %s", page.Status, page.Body)
 		}
 		p.fetched(0)
@@ -829,7 +849,8 @@ func TestPinnedDocument(t *testing.T) {
 		}
 	}
 	const id = "https://unreachable.example/client.json"
-	document := `{"client_id":"` + id + `","client_name":"Pinned agent","redirect_uris":["` + servertest.Callback + `"]}`
+	document := `{"client_id":"` + id + `","client_name":"Pinned agent","redirect_uris":["` +
+		servertest.Callback + `"]}`
 	t.Run("used without being fetched", func(t *testing.T) {
 		dir := t.TempDir()
 		write(t, dir, "agent.json", document)
@@ -859,7 +880,8 @@ func TestPinnedDocument(t *testing.T) {
 			}
 			db, clock := storetest.Open(t, storetest.SQLite)
 			fetcher := fetch.New(fetch.Options{Now: clock.Now})
-			if _, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher, nil); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
+			_, err := client.NewDocuments(db, "https://auth.example.com", client.Policy{}, dir, fetcher, nil)
+			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("NewDocuments says %v", err)
 			} else if _, refusal := oauth.AsRefusal(err); refusal {
 				t.Error("the error is a refusal, which is printed without the file name")

@@ -84,8 +84,8 @@ func KeyIDs(m *oauth.Metadata) []string {
 	return ids
 }
 
-// NewKeySets returns the key sets that clients publish, fetched with f by the clock now. If limited is true, each URL is
-// fetched at most as often as assertion.KeySetRate says.
+// NewKeySets returns the key sets that clients publish, fetched with f by the clock now. If limited is true, each URL
+// is fetched at most as often as assertion.KeySetRate says.
 func NewKeySets(f *fetch.Client, now func() time.Time, limited bool) *assertion.KeySets {
 	if !limited {
 		return assertion.NewKeySets(f, now, nil)

@@ -182,7 +182,9 @@ func TestKeysAtURI(t *testing.T) {
 	t.Run("what is published is no key set, or gives a key away", func(t *testing.T) {
 		s, site, a := begin(t, old)
 		secret := []byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`)
-		for set, why := range map[string]string{"[]": "not a JSON Web Key Set", string(secret): "public keys only", `{"keys":[]}`: "none of its keys"} {
+		for set, why := range map[string]string{
+			"[]": "not a JSON Web Key Set", string(secret): "public keys only", `{"keys":[]}`: "none of its keys",
+		} {
 			s.Clock.Advance(time.Minute)
 			site.publish([]byte(set))
 			refused(t, s, ask(a, a.Assertion()), why)
@@ -225,24 +227,28 @@ func TestKeysAtURI(t *testing.T) {
 			a := signed(t, s, next,
 				func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, fmt.Sprintf("%s/again/%d/jwks.json", site.URL, i) })
 			reply := ask(a, a.Assertion(header("kid", "made-up")), from(fmt.Sprintf("203.0.113.%d", i%250)))
-			if answers[reply.Status]++; reply.Status == 503 && (reply.Text("error") != "temporarily_unavailable" || reply.Header.Get("Retry-After") == "") {
+			if answers[reply.Status]++; reply.Status == 503 &&
+				(reply.Text("error") != "temporarily_unavailable" || reply.Header.Get("Retry-After") == "") {
 				t.Fatalf("Retry-After is %q, want one, and the error temporarily_unavailable: %s",
 					reply.Header.Get("Retry-After"), reply.Body)
 			}
 		}
 		if fetches := site.fetched(); fetches > 200 || answers[503] == 0 || answers[500] > 0 {
-			t.Errorf("%d fetches and the answers %v; want 200 fetches at most, 503 for the rest, and no fault", fetches, answers)
+			t.Errorf("%d fetches and the answers %v; want 200 fetches at most, 503 for the rest, and no fault",
+				fetches, answers)
 		}
 		honest := agentOf(t, s, publish(t, nil))
-		if reply := honest.Get("/oauth2/authorize?"+honest.Authorization().Encode(), from("198.51.100.4")); reply.Status != http.StatusSeeOther {
+		reply := honest.Get("/oauth2/authorize?"+honest.Authorization().Encode(), from("198.51.100.4"))
+		if reply.Status != http.StatusSeeOther {
 			t.Errorf("an honest document: status %d: %s", reply.Status, reply.Body)
 		}
 		a := signed(t, s, old, site.publishes)
 		ask(a, a.Assertion(), from("198.51.100.5")).Tokens()
 		// A sender that is not served gets an error that names this server as the cause.
 		late := agentOf(t, s, publish(t, nil))
-		reply := late.Post("/oauth2/authorize", late.Authorization(), from("203.0.113.251"))
-		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" || !strings.Contains(string(reply.Body), "is running too many fetches") {
+		reply = late.Post("/oauth2/authorize", late.Authorization(), from("203.0.113.251"))
+		if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" ||
+			!strings.Contains(string(reply.Body), "is running too many fetches") {
 			t.Errorf("status is %d, want %d, Retry-After %q: %s",
 				reply.Status, http.StatusServiceUnavailable, reply.Header.Get("Retry-After"), reply.Body)
 		}
@@ -250,7 +256,10 @@ func TestKeysAtURI(t *testing.T) {
 	t.Run("CM-09 a key set on this machine or next to it", func(t *testing.T) {
 		site := newKeySite(t, old)
 		s := servertest.StartWeather(t)
-		for _, uri := range []string{site.URL + "/jwks.json", "https://10.0.0.1/jwks", "https://[::1]/jwks", "https://localhost/jwks", "https://2130706433/jwks", "https://169.254.169.254/latest"} {
+		for _, uri := range []string{
+			site.URL + "/jwks.json", "https://10.0.0.1/jwks", "https://[::1]/jwks", "https://localhost/jwks",
+			"https://2130706433/jwks", "https://169.254.169.254/latest",
+		} {
 			a := signed(t, s, old, func(c *oauth.Client) { c.JWKS, c.JWKSURI = nil, uri })
 			refused(t, s, ask(a, a.Assertion()), "could not fetch the client's jwks_uri")
 			if s.Events("token.request")[0].Detail["cause"] == "" {
@@ -340,7 +349,8 @@ func TestRegisteredKeys(t *testing.T) {
 		{"DC-24 a private RSA key", set(with(rsaOf(2048, good...), "d", encode([]byte{1}))), nil},
 		{"DC-24 a prime of an RSA key", set(with(rsaOf(2048, good...), "p", encode([]byte{1}))), nil},
 		{"DC-24 a private key of another kind",
-			set(ec, jwkOf("kty", "OKP", "crv", "X25519", "x", "hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo", "d", "x")), nil},
+			set(ec, jwkOf("kty", "OKP", "crv", "X25519", "x", "hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo", "d", "x")),
+			nil},
 		{"Ed25519 of the wrong length", set(with(edwards, "x", encode(make([]byte, 31)))), nil},
 		{"for encryption alone", set(with(ec, "use", "enc")), nil},
 		{"for another alg alone", set(with(ec, "alg", "ECDH-ES")), nil},
@@ -350,7 +360,8 @@ func TestRegisteredKeys(t *testing.T) {
 		{"a long kid", set(with(ec, "kid", strings.Repeat("k", 513))), nil},
 		{"seventeen", many(17), nil},
 		{"too long",
-			set(with(ec, "kid", "1"), with(edwards, "kid", "2", "use", "enc", "x5u", strings.Repeat("x", 17<<10))), nil},
+			set(with(ec, "kid", "1"), with(edwards, "kid", "2", "use", "enc", "x5u", strings.Repeat("x", 17<<10))),
+			nil},
 		{"kty missing", set(jwkOf("x", "1")), nil},
 		{"DC-25 jwks and jwks_uri", set(ec), map[string]any{"jwks_uri": "https://agent.example.com/jwks"}},
 		{"DC-01 jwks_uri javascript:", nil, map[string]any{"jwks_uri": "javascript:alert(1)"}},
@@ -479,13 +490,15 @@ func TestRegisteredKeys(t *testing.T) {
 				a := s.Agent(t, nil)
 				info := servertest.Registered(t, a.Register(servertest.Metadata(keys)))
 				c := s.ClientOf(a.ClientID)
-				if info["jwks_uri"] != nil || info["jwks"] != nil || c.JWKS != nil || c.JWKSURI != "" || c.SigningAlg != "" {
+				if info["jwks_uri"] != nil || info["jwks"] != nil || c.JWKS != nil || c.JWKSURI != "" ||
+					c.SigningAlg != "" {
 					t.Errorf("the registration keeps %v, want no keys", info)
 				}
 			}
 		}
 	})
-	t.Run("the key of another is known to all", func(t *testing.T) { // a public key is not a secret, and having it proves nothing
+	// a public key is not a secret, and having it proves nothing
+	t.Run("the key of another is known to all", func(t *testing.T) {
 		key := servertest.NewKey(t, "k", "ES256")
 		victim, thief := s.Agent(t, nil), s.Agent(t, nil)
 		for _, a := range []*servertest.Agent{victim, thief} {

@@ -140,7 +140,9 @@ func TestLogo(t *testing.T) {
 		script := []byte("<script>alert(1)</script>")
 		page := consent(t, serve("image/png", append(drawn(t, 400, 200), script...)))
 		shown := show(t, page)
-		if shown.Status != http.StatusOK || shown.Header.Get("Content-Type") != "image/png" || shown.Header.Get("X-Content-Type-Options") != "nosniff" || shown.Header.Get("Content-Security-Policy") != "default-src 'none'" {
+		if shown.Status != http.StatusOK || shown.Header.Get("Content-Type") != "image/png" ||
+			shown.Header.Get("X-Content-Type-Options") != "nosniff" ||
+			shown.Header.Get("Content-Security-Policy") != "default-src 'none'" {
 			t.Errorf("status is %d with the header %v, want a PNG that is not sniffed and loads nothing",
 				shown.Status, shown.Header)
 		}

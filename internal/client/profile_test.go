@@ -93,7 +93,8 @@ func TestProfiles(t *testing.T) {
 			if len(uses) != 1 || uses[p.Name] != int64(len(want.answered)) {
 				t.Errorf("counted %v, want %d of %s", uses, len(want.answered), p.Name)
 			}
-			if events := s.Events("authorize.code"); events[1].Detail["profile"] != p.Name || events[0].Detail["profile"] != "" {
+			events := s.Events("authorize.code")
+			if events[1].Detail["profile"] != p.Name || events[0].Detail["profile"] != "" {
 				t.Errorf("the audit event does not name the profile: %+v", events[:2])
 			}
 

@@ -112,7 +112,9 @@ func TestCarried(t *testing.T) {
 					if redirectURI != c.RedirectURIs[1] {
 						c := *c
 						c.RedirectURIs = append(c.RedirectURIs[:2:2], "http://127.0.0.1/callback")
-						if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error { return tx.UpdateClient(&c) }); err != nil {
+						if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error {
+							return tx.UpdateClient(&c)
+						}); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -184,7 +186,8 @@ func TestSealedIsShort(t *testing.T) {
 		for n, want := range map[int]oauth.ErrorCode{500: "", 501: oauth.InvalidScope} {
 			q := &interaction.Request{ID: oauth.NewID("req_"), Scope: resource.ScopeNames()[:n], Challenge: challenge,
 				BegunAt: desk.DB.Now()}
-			_, err := desk.Open(visitor(from()), client, interaction.Reply{RedirectURI: client.RedirectURIs[1]}, resource, q)
+			_, err := desk.Open(visitor(from()), client,
+				interaction.Reply{RedirectURI: client.RedirectURIs[1]}, resource, q)
 			if refusal, ok := oauth.AsRefusal(err); ok != (want != "") || ok && refusal.Code != want {
 				t.Errorf("%d scopes: %v", n, err)
 			}
@@ -254,7 +257,9 @@ func TestResume(t *testing.T) {
 		for _, name := range names {
 			changed.Scopes = append(changed.Scopes, oauth.ResourceScope{Name: name})
 		}
-		if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error { return tx.UpdateResource(&changed) }); err != nil {
+		if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.UpdateResource(&changed)
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -272,7 +277,8 @@ func TestResume(t *testing.T) {
 		update(t, "new:first")
 		_, err := desk.Resume(from(cookie), a.Sealed)
 		var answerable *interaction.Answerable
-		if !errors.As(err, &answerable) || answerable.Reply.RedirectURI != reply.RedirectURI || answerable.Reply.ClientID != c.ID {
+		if !errors.As(err, &answerable) || answerable.Reply.RedirectURI != reply.RedirectURI ||
+			answerable.Reply.ClientID != c.ID {
 			t.Fatalf("%v", err)
 		}
 		if refusal, _ := oauth.AsRefusal(err); refusal.Code != oauth.InvalidScope {
@@ -283,7 +289,9 @@ func TestResume(t *testing.T) {
 	t.Run("the client lists its redirect URIs in another order", func(t *testing.T) {
 		changed := *c
 		changed.RedirectURIs = []string{c.RedirectURIs[1], c.RedirectURIs[0]}
-		if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error { return tx.UpdateClient(&changed) }); err != nil {
+		if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.UpdateClient(&changed)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := desk.Resume(from(cookie), a.Sealed); err != nil || got.Reply.RedirectURI != reply.RedirectURI {
@@ -293,10 +301,13 @@ func TestResume(t *testing.T) {
 	t.Run("the client is bound to another resource", func(t *testing.T) {
 		changed := *c
 		changed.Resources = []string{"https://other.example.com/mcp"}
-		if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error { return tx.UpdateClient(&changed) }); err != nil {
+		if err := desk.DB.Update(t.Context(), func(tx *store.Tx) error {
+			return tx.UpdateClient(&changed)
+		}); err != nil {
 			t.Fatal(err)
 		}
-		if refusal, _ := oauth.AsRefusal(errOf(desk.Resume(from(cookie), a.Sealed))); refusal == nil || refusal.Code != oauth.InvalidTarget {
+		refusal, _ := oauth.AsRefusal(errOf(desk.Resume(from(cookie), a.Sealed)))
+		if refusal == nil || refusal.Code != oauth.InvalidTarget {
 			t.Errorf("%v", refusal)
 		}
 	})

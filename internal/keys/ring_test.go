@@ -167,7 +167,9 @@ func TestJWKS(t *testing.T) {
 				t.Errorf("JK-06 altered signature: %v", err)
 			}
 			last := len(token) - 1
-			for _, spelling := range []string{token[:last] + string(token[last]+1), token + "\n", token[:dot] + "\r\n" + token[dot:]} {
+			for _, spelling := range []string{
+				token[:last] + string(token[last]+1), token + "\n", token[:dot] + "\r\n" + token[dot:],
+			} {
 				if _, err := ring.Verify(t.Context(), spelling); !errors.Is(err, keys.ErrNotOurs) {
 					t.Errorf("IR-10 the same bytes, spelled another way: %q: %v", spelling, err)
 				}
@@ -177,7 +179,8 @@ func TestJWKS(t *testing.T) {
 	t.Run("JK-06 alg none, and HS256 with the public key", func(t *testing.T) {
 		kid := set.Keys[0]["kid"]
 		for _, alg := range []string{"none", "HS256"} {
-			header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + alg + `","typ":"at+jwt","kid":"` + kid + `"}`))
+			header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + alg +
+				`","typ":"at+jwt","kid":"` + kid + `"}`))
 			if _, err := ring.Verify(t.Context(), header+".e30."); !errors.Is(err, keys.ErrNotOurs) {
 				t.Errorf("%s: %v", alg, err)
 			}
@@ -509,7 +512,10 @@ func TestMasterKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("the same again", func(t *testing.T) {
-		for _, written := range []string{text, " " + text + "\n", strings.TrimRight(text, "="), strings.NewReplacer("+", "-", "/", "_").Replace(text)} {
+		for _, written := range []string{
+			text, " " + text + "\n", strings.TrimRight(text, "="),
+			strings.NewReplacer("+", "-", "/", "_").Replace(text),
+		} {
 			again, err := keys.ParseMaster(written)
 			if err != nil {
 				t.Fatal(err)
@@ -531,7 +537,8 @@ func TestMasterKey(t *testing.T) {
 	})
 	t.Run("none", func(t *testing.T) {
 		for _, written := range []string{"", "x", text + text, text[:40], strings.Repeat("=", 44)} {
-			if _, err := keys.ParseMaster(written); err == nil || written != "" && len(written) > 8 && strings.Contains(err.Error(), written) {
+			if _, err := keys.ParseMaster(written); err == nil ||
+				written != "" && len(written) > 8 && strings.Contains(err.Error(), written) {
 				t.Errorf("ParseMaster(%q): %v", written, err)
 			}
 		}
@@ -577,7 +584,9 @@ func TestSeal(t *testing.T) {
 		t.Fatalf("Open: %q, %v", got, err)
 	}
 	t.Run("CS-08 moved elsewhere", func(t *testing.T) {
-		for _, elsewhere := range []string{"users/usr_2/totp", "users/usr_1/other", "clients/usr_1/totp", "", place + "/"} {
+		for _, elsewhere := range []string{
+			"users/usr_2/totp", "users/usr_1/other", "clients/usr_1/totp", "", place + "/",
+		} {
 			if got, err := master.Open(elsewhere, sealed); err == nil {
 				t.Errorf("it opens at %q: %q", elsewhere, got)
 			}

@@ -84,7 +84,8 @@ func TestStrangersAtRegistration(t *testing.T) {
 	public := s.Agent(t, nil)
 	public.Register(nil)
 	deleted := manager(t, s, nil)
-	if reply := deleted.Registration(http.MethodDelete, nil); reply.Status != http.StatusNoContent || len(reply.Body) > 0 {
+	reply := deleted.Registration(http.MethodDelete, nil)
+	if reply.Status != http.StatusNoContent || len(reply.Body) > 0 {
 		t.Fatalf("status %d: %s", reply.Status, reply.Body)
 	}
 	disabled := manager(t, s, nil)
@@ -148,15 +149,20 @@ func TestStrangersAtRegistration(t *testing.T) {
 		}
 	}
 	t.Run("DC-18 a path below", func(t *testing.T) {
-		for _, path := range []string{victim.ClientID + "/x", victim.ClientID + "%2F", victim.ClientID + "%2Fx", "../register/" + victim.ClientID, "%6dcp_x"} {
-			if reply := victim.Get("/oauth2/register/"+path, servertest.Bearer(victim.RegistrationToken)); reply.Status != http.StatusNotFound && reply.Status != http.StatusUnauthorized {
+		for _, path := range []string{
+			victim.ClientID + "/x", victim.ClientID + "%2F", victim.ClientID + "%2Fx", "../register/" + victim.ClientID,
+			"%6dcp_x",
+		} {
+			reply := victim.Get("/oauth2/register/"+path, servertest.Bearer(victim.RegistrationToken))
+			if reply.Status != http.StatusNotFound && reply.Status != http.StatusUnauthorized {
 				t.Errorf("%s: status %d", path, reply.Status)
 			}
 		}
 	})
 	t.Run("DC-18 nothing happened", func(t *testing.T) {
 		read(t, victim)
-		if s.ClientOf(victim.ClientID).Name != "Example agent" || s.ClientOf(public.ClientID) == nil || s.ClientOf(operators.ID) == nil {
+		if s.ClientOf(victim.ClientID).Name != "Example agent" || s.ClientOf(public.ClientID) == nil ||
+			s.ClientOf(operators.ID) == nil {
 			t.Error("a client was changed")
 		}
 	})
@@ -167,7 +173,9 @@ func TestStrangersAtRegistration(t *testing.T) {
 	})
 	t.Run("in any case of the scheme", func(t *testing.T) {
 		for _, header := range []string{"bearer ", "BEARER ", "Bearer   "} {
-			if reply := victim.Registration(http.MethodGet, nil, servertest.Header("Authorization", header+victim.RegistrationToken)); reply.Status != http.StatusOK {
+			reply := victim.Registration(http.MethodGet, nil,
+				servertest.Header("Authorization", header+victim.RegistrationToken))
+			if reply.Status != http.StatusOK {
 				t.Errorf("%q: status %d", header, reply.Status)
 			}
 		}
@@ -177,7 +185,8 @@ func TestStrangersAtRegistration(t *testing.T) {
 		a := manager(t, s, nil)
 		turned := 0
 		for range 400 {
-			if a.Registration(http.MethodGet, nil, servertest.Bearer("cardea_rat_guessed")).Status == http.StatusTooManyRequests {
+			if a.Registration(http.MethodGet, nil,
+				servertest.Bearer("cardea_rat_guessed")).Status == http.StatusTooManyRequests {
 				turned++
 			}
 		}
@@ -212,7 +221,9 @@ func TestUpdateRegistration(t *testing.T) {
 	})
 	t.Run("the secret may be repeated but not chosen", func(t *testing.T) {
 		a := manager(t, s, nil)
-		if reply := change(a, map[string]any{"client_secret": a.Secret}); reply.Status != http.StatusOK || reply.Text("client_secret") != a.Secret || reply.JSON()["client_secret_expires_at"] != 0. {
+		reply := change(a, map[string]any{"client_secret": a.Secret})
+		if reply.Status != http.StatusOK || reply.Text("client_secret") != a.Secret ||
+			reply.JSON()["client_secret_expires_at"] != 0. {
 			t.Errorf("status %d: %s", reply.Status, reply.Body)
 		}
 		change(a, map[string]any{"client_secret": "chosen"}).Refused(400, "invalid_client_metadata")
@@ -245,7 +256,9 @@ func TestUpdateRegistration(t *testing.T) {
 			"k": "c2VjcmV0"}}}},
 		"DC-25 jwks and jwks_uri": {"jwks": map[string]any{"keys": []any{}}, "jwks_uri": "https://a.example/jwks"},
 	}
-	for _, uri := range []string{"javascript:alert(1)", "data:text/html,x", "http://a.example/cb", "https://a.example/cb#x", s.URL + "/consent"} {
+	for _, uri := range []string{
+		"javascript:alert(1)", "data:text/html,x", "http://a.example/cb", "https://a.example/cb#x", s.URL + "/consent",
+	} {
 		refused["DC-01 DC-02 DC-04 "+uri] = map[string]any{"redirect_uris": []string{servertest.Callback, uri}}
 	}
 	for name, members := range refused {
@@ -279,7 +292,8 @@ func TestUpdateRegistration(t *testing.T) {
 	}
 	t.Run("DC-20 a public client by another name", func(t *testing.T) {
 		a := manager(t, s, nil)
-		if reply := change(a, map[string]any{"token_endpoint_auth_methods_supported": []string{"none"}}); reply.Status != http.StatusOK {
+		reply := change(a, map[string]any{"token_endpoint_auth_methods_supported": []string{"none"}})
+		if reply.Status != http.StatusOK {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
 		}
 		a.Secret = ""
@@ -287,7 +301,8 @@ func TestUpdateRegistration(t *testing.T) {
 	})
 	t.Run("DC-20 one secret method for the other", func(t *testing.T) {
 		a := manager(t, s, nil)
-		if reply := change(a, map[string]any{"token_endpoint_auth_method": "client_secret_post"}); reply.Text("token_endpoint_auth_method") != "client_secret_post" {
+		reply := change(a, map[string]any{"token_endpoint_auth_method": "client_secret_post"})
+		if reply.Text("token_endpoint_auth_method") != "client_secret_post" {
 			t.Errorf("status %d: %s", reply.Status, reply.Body)
 		}
 	})
@@ -358,7 +373,8 @@ func TestUpdateRegistration(t *testing.T) {
 		a := manager(t, s, nil)
 		turned := 0
 		for range 100 {
-			if reply := change(a, nil); reply.Status == http.StatusTooManyRequests && reply.Header.Get("Retry-After") != "" {
+			reply := change(a, nil)
+			if reply.Status == http.StatusTooManyRequests && reply.Header.Get("Retry-After") != "" {
 				turned++
 			}
 		}
@@ -379,7 +395,8 @@ func TestUpdateFlood(t *testing.T) {
 	for i := range 30 {
 		counts[change(a, map[string]any{"client_name": fmt.Sprint("Agent ", i)}).Status]++
 	}
-	if counts[http.StatusOK] < 10 || counts[http.StatusOK] > 11 || counts[http.StatusTooManyRequests] != 30-counts[http.StatusOK] {
+	if counts[http.StatusOK] < 10 || counts[http.StatusOK] > 11 ||
+		counts[http.StatusTooManyRequests] != 30-counts[http.StatusOK] {
 		t.Errorf("answers by status: %v, want ten updates or so, and 429 for the others", counts)
 	}
 	if updates := len(s.Events("client.update")); updates > counts[http.StatusOK]+1 {
@@ -410,15 +427,19 @@ func TestUpdateAndConsent(t *testing.T) {
 		"nothing": {kept: true},
 		"the contacts": {members: map[string]any{"contacts": []string{"new@a.example"},
 			"software_version": "2"}, kept: true},
-		"the redirect URIs": {members: map[string]any{"redirect_uris": []string{"https://evil.example/cb"}}, kept: false},
+		"the redirect URIs": {
+			members: map[string]any{"redirect_uris": []string{"https://evil.example/cb"}}, kept: false,
+		},
 		"one more redirect URI": {members: map[string]any{"redirect_uris": []string{servertest.Callback,
 			"https://evil.example/cb"}}, kept: false},
-		"the name":                {members: map[string]any{"client_name": "Your bank"}, kept: false},
-		"the link":                {members: map[string]any{"client_uri": "https://bank.example/"}, kept: false},
-		"the logo":                {members: map[string]any{"logo_uri": "https://bank.example/logo.png"}, kept: false},
-		"the terms":               {members: map[string]any{"tos_uri": "https://bank.example/"}, kept: false},
-		"the privacy policy":      {members: map[string]any{"policy_uri": "https://bank.example/"}, kept: false},
-		"the redirects' order":    {members: map[string]any{"redirect_uris": []string{servertest.Callback}}, kept: true},
+		"the name":           {members: map[string]any{"client_name": "Your bank"}, kept: false},
+		"the link":           {members: map[string]any{"client_uri": "https://bank.example/"}, kept: false},
+		"the logo":           {members: map[string]any{"logo_uri": "https://bank.example/logo.png"}, kept: false},
+		"the terms":          {members: map[string]any{"tos_uri": "https://bank.example/"}, kept: false},
+		"the privacy policy": {members: map[string]any{"policy_uri": "https://bank.example/"}, kept: false},
+		"the redirects' order": {
+			members: map[string]any{"redirect_uris": []string{servertest.Callback}}, kept: true,
+		},
 		"scope that binds nobody": {members: map[string]any{"scope": "admin"}, kept: true},
 		"to one grant type more": {from: map[string]any{"grant_types": []string{"authorization_code"}},
 			members: map[string]any{"grant_types": []string{"authorization_code", "refresh_token"}}},
@@ -451,7 +472,8 @@ func TestUpdateAndConsent(t *testing.T) {
 				return
 			}
 			approve(s, a) // the operator approved it again
-			if page, moved := browser.Authorize(a.Authorization()), c.members["redirect_uris"] != nil; page.IsConsent() != moved {
+			page := browser.Authorize(a.Authorization())
+			if moved := c.members["redirect_uris"] != nil; page.IsConsent() != moved {
 				t.Errorf("consent is asked for: %v, want it for other redirect URIs alone", page.IsConsent())
 			}
 		})
@@ -487,7 +509,8 @@ func TestDeleteRegistration(t *testing.T) {
 		t.Fatal("the token is not active to begin with")
 	}
 	reply := a.Registration(http.MethodDelete, nil)
-	if reply.Status != http.StatusNoContent || len(reply.Body) > 0 || !strings.Contains(reply.Header.Get("Cache-Control"), "no-store") {
+	if reply.Status != http.StatusNoContent || len(reply.Body) > 0 ||
+		!strings.Contains(reply.Header.Get("Cache-Control"), "no-store") {
 		t.Fatalf("status %d: %s", reply.Status, reply.Body)
 	}
 	t.Run("DC-29 its grants and tokens are gone", func(t *testing.T) {
@@ -565,7 +588,8 @@ func TestInitialAccessToken(t *testing.T) {
 	}
 	for name, token := range refused {
 		t.Run("DC-17 "+name, func(t *testing.T) {
-			for _, body := range []map[string]any{servertest.Metadata(nil), secretive(nil), {"redirect_uris": 5}} { // the response does not depend on the body
+			// the response does not depend on the body
+			for _, body := range []map[string]any{servertest.Metadata(nil), secretive(nil), {"redirect_uris": 5}} {
 				reply := s.Agent(t, nil).Register(body, token)
 				reply.Refused(http.StatusUnauthorized, "invalid_token")
 				if got := reply.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, "Bearer ") {
@@ -584,7 +608,8 @@ func TestInitialAccessToken(t *testing.T) {
 		}
 		servertest.Registered(t,
 			s.Agent(t, nil).Register(servertest.Metadata(nil), servertest.Header("Authorization", "bEARER  "+live)))
-		if event := s.Events("client.register")[0]; event.Detail["initial_access_token"] != liveID || event.Outcome != "allowed" {
+		event := s.Events("client.register")[0]
+		if event.Detail["initial_access_token"] != liveID || event.Outcome != "allowed" {
 			t.Errorf("the event does not name the token: %+v", event)
 		}
 		storetest.SecretsAtRest(t, s.DB, map[string]string{"initial access token": live})
@@ -620,7 +645,8 @@ func TestInitialAccessToken(t *testing.T) {
 		read(t, a)
 	})
 	t.Run("the endpoint is advertised", func(t *testing.T) {
-		if got := s.Agent(t, nil).Get("/.well-known/oauth-authorization-server").Text("registration_endpoint"); got != s.URL+"/oauth2/register" {
+		got := s.Agent(t, nil).Get("/.well-known/oauth-authorization-server").Text("registration_endpoint")
+		if got != s.URL+"/oauth2/register" {
 			t.Errorf("registration_endpoint is %q", got)
 		}
 	})
@@ -658,7 +684,9 @@ func TestInitialAccessTokenRace(t *testing.T) {
 			"one public client": func(round int) map[string]any {
 				return servertest.Metadata(map[string]any{"client_name": fmt.Sprint(round)})
 			},
-			"a public client, known": func(int) map[string]any { return servertest.Metadata(map[string]any{"client_name": "Known"}) },
+			"a public client, known": func(int) map[string]any {
+				return servertest.Metadata(map[string]any{"client_name": "Known"})
+			},
 		}
 		for name, body := range bodies {
 			t.Run("DC-17 the last use is raced by "+name, func(t *testing.T) {
@@ -737,7 +765,8 @@ func TestManageByKey(t *testing.T) {
 		})
 		s.Clock.Advance(time.Minute)
 		other := servertest.KeySet(t, servertest.NewKey(t, "two", "ES256"))
-		if reply := change(a, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": other}); reply.Status != http.StatusOK {
+		reply := change(a, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": other})
+		if reply.Status != http.StatusOK {
 			t.Fatalf("status %d: %s", reply.Status, reply.Body)
 		}
 		if c := s.ClientOf(a.ClientID); c.Approved() || !c.ChangedAt.Equal(s.DB.Now()) {

@@ -138,13 +138,19 @@ func TestRegistrationRedirects(t *testing.T) {
 				Refused(400, "invalid_client_metadata")
 		})
 	}
-	for _, uri := range []string{"http://app.example/cb", "HTTP://app.example/cb", "http://127.0.0.1.evil.example/cb", "http://localhost.evil.example/cb", "http://10.0.0.1/cb", "http://127.0.0.1@evil.example/cb"} {
+	for _, uri := range []string{
+		"http://app.example/cb", "HTTP://app.example/cb", "http://127.0.0.1.evil.example/cb",
+		"http://localhost.evil.example/cb", "http://10.0.0.1/cb", "http://127.0.0.1@evil.example/cb",
+	} {
 		t.Run("DC-02 "+uri, func(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
 				Refused(400, "invalid_redirect_uri")
 		})
 	}
-	for _, uri := range []string{"http://localho%C5%BFt/cb", "http://localho\u017ft/cb", "http://%C5%BF.localhost/cb", "https://%E2%84%AA.example/cb"} {
+	for _, uri := range []string{
+		"http://localho%C5%BFt/cb", "http://localho\u017ft/cb", "http://%C5%BF.localhost/cb",
+		"https://%E2%84%AA.example/cb",
+	} {
 		t.Run("DC-02 a letter that folds to ASCII, "+uri, func(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
 				Refused(400, "invalid_redirect_uri")
@@ -165,7 +171,10 @@ func TestRegistrationRedirects(t *testing.T) {
 		agent.RedirectURI = "http://app.localhost:4000/cb"
 		agent.Connect(s.Browser(t), s.User("lower@example.com"))
 	})
-	for _, uri := range []string{"https://a.example/cb#fragment", "https://a.example/../cb", "/callback", "", "https://user@a.example/cb", "https://a.example/cb?code=1"} {
+	for _, uri := range []string{
+		"https://a.example/cb#fragment", "https://a.example/../cb", "/callback", "", "https://user@a.example/cb",
+		"https://a.example/cb?code=1",
+	} {
 		t.Run(fmt.Sprintf("not a redirect URI %q", uri), func(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
 				Refused(400, "invalid_redirect_uri")
@@ -197,9 +206,8 @@ func TestRegistrationRedirects(t *testing.T) {
 			s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"redirect_uris": []string{uri}})).
 				Refused(400, "invalid_redirect_uri")
 		}
-		servertest.Registered(t,
-			s.Agent(t, nil).
-				Register(servertest.Metadata(map[string]any{"redirect_uris": []string{"https://login.example.com:8443/callback"}})))
+		other := map[string]any{"redirect_uris": []string{"https://login.example.com:8443/callback"}}
+		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(other)))
 	})
 	kinds := []struct{ said, uri, want string }{
 		{"web", "http://127.0.0.1/cb", "native"},
@@ -244,7 +252,10 @@ func TestRegistrationBody(t *testing.T) {
 		s.Agent(t, nil).RegisterRaw("application/json", plain+names.String()+"}").
 			Refused(413, "invalid_client_metadata")
 	})
-	for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json, text/html", "nonsense;;"} {
+	for _, kind := range []string{
+		"text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json, text/html",
+		"nonsense;;",
+	} {
 		t.Run("DC-22 "+kind, func(t *testing.T) {
 			s.Agent(t, nil).RegisterRaw(kind, plain+"}").Refused(415, "invalid_client_metadata")
 		})
@@ -314,7 +325,8 @@ func TestRegistrationWords(t *testing.T) {
 	t.Run("DC-06 a client_name with misleading characters", func(t *testing.T) {
 		ada := s.User("ada@example.com")
 		agent := s.Agent(t, nil)
-		reply := agent.Register(servertest.Metadata(map[string]any{"client_name": "Good\u202eevil\x00\x1b[31m<script>alert(1)</script>\u200b"}))
+		name := "Good\u202eevil\x00\x1b[31m<script>alert(1)</script>\u200b"
+		reply := agent.Register(servertest.Metadata(map[string]any{"client_name": name}))
 		if reply.Status == http.StatusBadRequest {
 			return
 		}
@@ -351,7 +363,8 @@ func TestRegistrationWords(t *testing.T) {
 			t.Errorf("members (-want +got):\n%s", diff)
 		}
 		c := s.ClientOf(agent.ClientID)
-		if c.ID == "mcp_admin" || !c.ApprovedAt.IsZero() || c.Origin != oauth.ByRegistration || c.ResourceServer != "" || len(c.Secrets) != 0 || !c.CreatedAt.Equal(storetest.Start) {
+		if c.ID == "mcp_admin" || !c.ApprovedAt.IsZero() || c.Origin != oauth.ByRegistration ||
+			c.ResourceServer != "" || len(c.Secrets) != 0 || !c.CreatedAt.Equal(storetest.Start) {
 			t.Errorf("the client got what it asked for: %+v", c)
 		}
 	})
@@ -364,18 +377,23 @@ func TestRegistrationWords(t *testing.T) {
 		servertest.Registered(t, reply)
 		tokens := agent.Connect(s.Browser(t), s.User("dc09@example.com"),
 			servertest.With("scope", "admin mcp:tools:weather"))
-		if got := servertest.Claims(t, tokens.Access).Scope; fmt.Sprint(got) != "mcp:tools:weather" || strings.Contains(tokens.Scope, "admin") {
+		got := servertest.Claims(t, tokens.Access).Scope
+		if fmt.Sprint(got) != "mcp:tools:weather" || strings.Contains(tokens.Scope, "admin") {
 			t.Errorf("scope is %q, and %q in the token", tokens.Scope, got)
 		}
 	})
-	for _, grant := range []string{"client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer", "password", "implicit"} {
+	for _, grant := range []string{
+		"client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange",
+		"urn:ietf:params:oauth:grant-type:jwt-bearer", "password", "implicit",
+	} {
 		t.Run("DC-10 "+grant, func(t *testing.T) {
 			body := servertest.Metadata(map[string]any{"grant_types": []string{grant},
 				"token_endpoint_auth_method": "client_secret_basic"})
 			s.Agent(t, nil).Register(body).Refused(400, "invalid_client_metadata")
 			body["grant_types"] = []string{grant, "authorization_code"}
 			agent := s.Agent(t, nil)
-			if info := servertest.Registered(t, agent.Register(body)); !cmp.Equal(info["grant_types"], []any{"authorization_code"}) {
+			info := servertest.Registered(t, agent.Register(body))
+			if !cmp.Equal(info["grant_types"], []any{"authorization_code"}) {
 				t.Errorf("grant_types are %v", info["grant_types"])
 			}
 			agent.Token(url.Values{"grant_type": {grant}}).
@@ -391,8 +409,10 @@ func TestRegistrationWords(t *testing.T) {
 		})
 	}
 	t.Run("DC-16 software_statement", func(t *testing.T) {
-		none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." +
-			base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://evil.example","client_name":"Trusted","redirect_uris":["https://evil.example/cb"]}`)) + "."
+		header, claims := `{"alg":"none"}`,
+			`{"iss":"https://evil.example","client_name":"Trusted","redirect_uris":["https://evil.example/cb"]}`
+		none := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." +
+			base64.RawURLEncoding.EncodeToString([]byte(claims)) + "."
 		agent := s.Agent(t, nil)
 		reply := agent.Register(servertest.Metadata(map[string]any{"software_statement": none}))
 		if reply.Status == http.StatusBadRequest {
@@ -400,7 +420,8 @@ func TestRegistrationWords(t *testing.T) {
 		}
 		// RFC 7591 §3.1.1: a server that does not support statements ignores them.
 		info := servertest.Registered(t, reply)
-		if info["client_name"] != "Example agent" || !strings.Contains(string(reply.Body), servertest.Callback) || strings.Contains(string(reply.Body), "evil") {
+		if info["client_name"] != "Example agent" || !strings.Contains(string(reply.Body), servertest.Callback) ||
+			strings.Contains(string(reply.Body), "evil") {
 			t.Errorf("the statement was believed: %s", reply.Body)
 		}
 		if _, ok := info["software_statement"]; ok {
@@ -422,9 +443,9 @@ func TestRegistrationWords(t *testing.T) {
 		s.Agent(t, nil).
 			Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{"key",
 				map[string]any{"kty": "oct", "k": "c2VjcmV0"}}}})).Refused(400, "invalid_client_metadata")
-		servertest.Registered(t, s.Agent(t, nil).Register(servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{
-			map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
-		}}})))
+		public := map[string]any{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+		servertest.Registered(t, s.Agent(t, nil).Register(
+			servertest.Metadata(map[string]any{"jwks": map[string]any{"keys": []any{public}}})))
 	})
 	t.Run("D11 malformed keys of a client that has no use for them are dropped", func(t *testing.T) {
 		for _, keys := range []any{"keys", 1, []any{}, map[string]any{}, map[string]any{"keys": []any{"key"}}} {
@@ -511,7 +532,8 @@ func TestRegistrationFlood(t *testing.T) {
 			reply := agent.Post("/oauth2/register", nil, servertest.Header("Content-Type", "application/json"),
 				servertest.Header("X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i%250)),
 				servertest.Header("Forwarded", fmt.Sprintf("for=203.0.113.%d", i%250)),
-				servertest.Raw(fmt.Sprintf(`{"client_name":"Flood %d","redirect_uris":["https://a.example/cb"],"token_endpoint_auth_method":"none"}`, i)))
+				servertest.Raw(fmt.Sprintf(`{"client_name":"Flood %d","redirect_uris":["https://a.example/cb"],`+
+					`"token_endpoint_auth_method":"none"}`, i)))
 			switch reply.Status {
 			case http.StatusCreated:
 				created++

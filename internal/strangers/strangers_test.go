@@ -67,7 +67,8 @@ func TestRecorder(t *testing.T) {
 			}
 			const flood = 2000
 			for i := range flood {
-				if err := way(s, db, fmt.Sprintf("2001:db8:0:%x::1", i)); name == "Note" && err != nil || name != "Note" && !errors.Is(err, refusal) {
+				err := way(s, db, fmt.Sprintf("2001:db8:0:%x::1", i))
+				if name == "Note" && err != nil || name != "Note" && !errors.Is(err, refusal) {
 					t.Fatalf("the answer is %v", err)
 				}
 			}

@@ -38,18 +38,21 @@ func TestFaults(t *testing.T) {
 			}
 
 			for name, ask := range map[string]func() *servertest.Reply{
-				"TK-62 code":                    func() *servertest.Reply { return away.Exchange(code) },
-				"TK-62 refresh":                 func() *servertest.Reply { return away.Refresh(tokens.Refresh) },
-				"IR-13 access token":            func() *servertest.Reply { return away.Introspect(tokens.Access) },
-				"IR-13 refresh token":           func() *servertest.Reply { return away.Introspect(tokens.Refresh) },
-				"RV-06 access token":            func() *servertest.Reply { return away.Revoke(tokens.Access) },
-				"RV-06 refresh token":           func() *servertest.Reply { return away.Revoke(tokens.Refresh) },
-				"TK-62 wrong client secret too": func() *servertest.Reply { return away.Refresh("x", basic(client.ID, "wrong")) },
+				"TK-62 code":          func() *servertest.Reply { return away.Exchange(code) },
+				"TK-62 refresh":       func() *servertest.Reply { return away.Refresh(tokens.Refresh) },
+				"IR-13 access token":  func() *servertest.Reply { return away.Introspect(tokens.Access) },
+				"IR-13 refresh token": func() *servertest.Reply { return away.Introspect(tokens.Refresh) },
+				"RV-06 access token":  func() *servertest.Reply { return away.Revoke(tokens.Access) },
+				"RV-06 refresh token": func() *servertest.Reply { return away.Revoke(tokens.Refresh) },
+				"TK-62 wrong client secret too": func() *servertest.Reply {
+					return away.Refresh("x", basic(client.ID, "wrong"))
+				},
 			} {
 				t.Run(name, func(t *testing.T) {
 					reply := ask()
 					status(t, reply, http.StatusServiceUnavailable)
-					if got := reply.Text("error"); got != "temporarily_unavailable" || strings.Contains(string(reply.Body), "active") {
+					got := reply.Text("error")
+					if got != "temporarily_unavailable" || strings.Contains(string(reply.Body), "active") {
 						t.Errorf("the answer is %s, want temporarily_unavailable", reply.Body)
 					}
 				})

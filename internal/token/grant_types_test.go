@@ -21,7 +21,8 @@ func TestGrantTypesServed(t *testing.T) {
 			t.Errorf("%s is in the table and not served: %s", g, reply.Body)
 		}
 	}
-	if diff := cmp.Diff(advertised, a.Get("/.well-known/oauth-authorization-server").JSON()["grant_types_supported"]); diff != "" {
+	diff := cmp.Diff(advertised, a.Get("/.well-known/oauth-authorization-server").JSON()["grant_types_supported"])
+	if diff != "" {
 		t.Errorf("grant_types_supported (-table +metadata):\n%s", diff)
 	}
 	for _, g := range []string{"password", "implicit", "AUTHORIZATION_CODE", "authorization_code "} {

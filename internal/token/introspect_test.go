@@ -209,7 +209,8 @@ func TestRevoke(t *testing.T) {
 		for _, token := range append(mutations(tokens.Refresh), "x", "a.b.c", tokens.Access+"A") {
 			reply := s.Agent(t, owner).Revoke(token)
 			status(t, reply, http.StatusOK)
-			if body := strings.TrimSpace(string(reply.Body)); body != "{}" || reply.Header.Get("Content-Type") != "application/json" {
+			body := strings.TrimSpace(string(reply.Body))
+			if body != "{}" || reply.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("the answer is %s %q, want an empty object of application/json",
 					reply.Header.Get("Content-Type"), body)
 			}
@@ -242,9 +243,12 @@ func TestRevoke(t *testing.T) {
 		s.Agent(t, owner).Revoke("").Refused(http.StatusBadRequest, "invalid_request")
 	})
 	for name, tweak := range map[string]servertest.Tweak{
-		"none":                  servertest.Header("Authorization"),
-		"a wrong secret":        basic(owner.ID, "wrong"),
-		"the id alone":          func(r *servertest.Request) { r.Header.Del("Authorization"); r.Params.Set("client_id", owner.ID) },
+		"none":           servertest.Header("Authorization"),
+		"a wrong secret": basic(owner.ID, "wrong"),
+		"the id alone": func(r *servertest.Request) {
+			r.Header.Del("Authorization")
+			r.Params.Set("client_id", owner.ID)
+		},
 		"the token itself":      servertest.Header("Authorization", "Bearer "+tokens.Access),
 		"the secret of another": basic(owner.ID, stranger.Secret),
 	} {

@@ -149,7 +149,9 @@ func redeemedAtOnce(t *testing.T, w *world) {
 
 func refreshedAtOnce(t *testing.T, w *world) {
 	old := w.connect()
-	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply { return w.nodes[i%2].Refresh(old.Refresh) }))
+	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply {
+		return w.nodes[i%2].Refresh(old.Refresh)
+	}))
 	if len(won) != racers {
 		t.Errorf("%d of %d refreshes succeeded within the grace", len(won), racers)
 	}
@@ -166,7 +168,9 @@ func refreshedAtOnce(t *testing.T, w *world) {
 
 func refreshedAtOnceWithoutGrace(t *testing.T, w *world) {
 	old := w.connect()
-	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply { return w.nodes[i%2].Refresh(old.Refresh) }))
+	won := winners(servertest.AtOnce(racers, func(i int) *servertest.Reply {
+		return w.nodes[i%2].Refresh(old.Refresh)
+	}))
 	if len(won) != 1 {
 		t.Errorf("%d refreshes succeeded without grace, want 1", len(won))
 	}

@@ -30,7 +30,9 @@ func TestDatabaseAlone(t *testing.T) {
 
 	var words []string
 	for _, found := range word.FindAllString(string(storetest.AtRest(t, s.DB)), -1) {
-		for _, form := range []string{found, oauth.CodePrefix + found, oauth.RefreshPrefix + found, oauth.SecretPrefix + found} {
+		for _, form := range []string{
+			found, oauth.CodePrefix + found, oauth.RefreshPrefix + found, oauth.SecretPrefix + found,
+		} {
 			if !slices.Contains(words, form) {
 				words = append(words, form)
 			}
@@ -50,7 +52,8 @@ func TestDatabaseAlone(t *testing.T) {
 					t.Errorf("%.12s… is good as a %s", stolen, what)
 				}
 			}
-			if thief.Secret = stolen; thief.ClientCredentials(servertest.With("resource", servertest.MCP)).Status == http.StatusOK {
+			if thief.Secret = stolen; thief.ClientCredentials(servertest.With("resource",
+				servertest.MCP)).Status == http.StatusOK {
 				t.Errorf("%.12s… is good as a client secret", stolen)
 			}
 			if agent.Active(stolen) {
@@ -103,7 +106,8 @@ func TestMethods(t *testing.T) {
 		return func(c *oauth.Client) { c.Method, c.GrantTypes = method, []oauth.GrantType{oauth.ClientCredentials} }
 	}
 	resource := servertest.With("resource", servertest.MCP)
-	t.Run("TK-44 a secret in the header and in the body", func(t *testing.T) { // both are accepted, whichever was registered
+	// both are accepted, whichever was registered
+	t.Run("TK-44 a secret in the header and in the body", func(t *testing.T) {
 		for _, method := range []oauth.Method{oauth.MethodBasic, oauth.MethodPost} {
 			agent := s.Agent(t, s.Client(machine(method)))
 			agent.ClientCredentials(resource).Tokens()

@@ -54,11 +54,14 @@ func TestStanding(t *testing.T) {
 			nothing, "invalid_grant"},
 		{"the client is bound to this resource too",
 			clientAs(func(c *oauth.Client) { c.Resources = []string{other, servertest.MCP} }), "weather mail", ""},
-		{"the client loses a scope", clientAs(func(c *oauth.Client) { c.Allowed = scope.Of("mail", "files") }), "mail", ""},
+		{"the client loses a scope", clientAs(func(c *oauth.Client) { c.Allowed = scope.Of("mail", "files") }), "mail",
+			""},
 		{"the client loses every scope", clientAs(func(c *oauth.Client) { c.Allowed = scope.Of("files") }), nothing,
 			"invalid_grant"},
 		{"the resource loses a scope", resourceAs(func(r *oauth.Resource) { r.Scopes = r.Scopes[:1] }), "weather", ""},
-		{"the resource has other scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = []oauth.ResourceScope{{Name: "files"}} }), nothing, "invalid_grant"},
+		{"the resource has other scopes", resourceAs(func(r *oauth.Resource) {
+			r.Scopes = []oauth.ResourceScope{{Name: "files"}}
+		}), nothing, "invalid_grant"},
 		{"the resource loses all scopes", resourceAs(func(r *oauth.Resource) { r.Scopes = nil }), nothing,
 			"invalid_grant"},
 		{"the resource is deleted and created again", func(tx *store.Tx, _ string) error {
@@ -90,7 +93,8 @@ func TestStanding(t *testing.T) {
 			if elsewhere {
 				db = storetest.Connect(t, dsn, clock)
 			}
-			if err := db.Update(t.Context(), func(tx *store.Tx) error { return test.change(tx, agent.ClientID) }); err != nil {
+			err := db.Update(t.Context(), func(tx *store.Tx) error { return test.change(tx, agent.ClientID) })
+			if err != nil {
 				t.Fatal(err)
 			}
 			active := test.left != nothing
@@ -98,7 +102,8 @@ func TestStanding(t *testing.T) {
 			if answer.JSON()["active"] != active || active && answer.Text("scope") != test.left {
 				t.Errorf("the access token is %s, want active %v with the scope %q", answer.Body, active, test.left)
 			}
-			if answer = agent.Introspect(tokens.Refresh); answer.JSON()["active"] != active || active && answer.Text("scope") != test.left {
+			if answer = agent.Introspect(tokens.Refresh); answer.JSON()["active"] != active ||
+				active && answer.Text("scope") != test.left {
 				t.Errorf("the refresh token is %s, want active %v with the scope %q", answer.Body, active, test.left)
 			}
 			if !active {
@@ -127,8 +132,12 @@ func TestClientChanges(t *testing.T) {
 		code, refresh string // the errors; "": none
 		active        bool   // whether the earlier access token is active
 	}{
-		{"the grant type refresh_token", func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode} }, 400, "", "unauthorized_client", true},
-		{"the grant type authorization_code", func(c *oauth.Client) { c.GrantTypes = []oauth.GrantType{oauth.RefreshToken} }, 400, "unauthorized_client", "", false},
+		{"the grant type refresh_token", func(c *oauth.Client) {
+			c.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode}
+		}, 400, "", "unauthorized_client", true},
+		{"the grant type authorization_code", func(c *oauth.Client) {
+			c.GrantTypes = []oauth.GrantType{oauth.RefreshToken}
+		}, 400, "unauthorized_client", "", false},
 		{"the redirect URI", func(c *oauth.Client) { c.RedirectURIs = []string{"https://agent.example.com/new"} }, 400,
 			"invalid_grant", "", true},
 		{"its freedom from a secret", func(c *oauth.Client) { c.Method = oauth.MethodBasic }, 401, "invalid_client",
@@ -147,7 +156,8 @@ func TestClientChanges(t *testing.T) {
 				db = storetest.Connect(t, dsn, clock)
 			}
 			change := clientAs(test.edit)
-			if err := db.Update(t.Context(), func(tx *store.Tx) error { return change(tx, agent.ClientID) }); err != nil {
+			err := db.Update(t.Context(), func(tx *store.Tx) error { return change(tx, agent.ClientID) })
+			if err != nil {
 				t.Fatal(err)
 			}
 			if got := asker.Active(tokens.Access); got != test.active {
@@ -259,10 +269,14 @@ func TestIncarnation(t *testing.T) {
 				if elsewhere {
 					db = storetest.Connect(t, dsn, clock)
 				}
-				if err := db.Update(t.Context(), func(tx *store.Tx) error { return remake(tx, client.Client) }); err != nil {
+				if err := db.Update(t.Context(), func(tx *store.Tx) error {
+					return remake(tx, client.Client)
+				}); err != nil {
 					t.Fatal(err)
 				}
-				for what, token := range map[string]string{"own token": own.Access, "access token": tokens.Access, "refresh token": tokens.Refresh} {
+				for what, token := range map[string]string{
+					"own token": own.Access, "access token": tokens.Access, "refresh token": tokens.Refresh,
+				} {
 					if agent.Active(token) || asker.Active(token) {
 						t.Errorf("the %s is active, want it inactive", what)
 					}

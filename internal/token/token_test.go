@@ -58,10 +58,12 @@ func TestCode(t *testing.T) {
 		agent := s.Agent(t, client)
 		reply := agent.Exchange(s.code(agent, servertest.With("scope", "weather mail")))
 		tokens, claims := reply.Tokens(), servertest.Claims(t, reply.Tokens().Access)
-		if tokens.Scope != "weather mail" || claims.Scope != tokens.Scope || tokens.Refresh == "" || tokens.ExpiresIn <= 0 {
+		if tokens.Scope != "weather mail" || claims.Scope != tokens.Scope || tokens.Refresh == "" ||
+			tokens.ExpiresIn <= 0 {
 			t.Errorf("the answer is %s, want the scope weather mail, a refresh token and expires_in", reply.Body)
 		}
-		if claims.Audience != servertest.MCP || claims.Issuer != s.URL || claims.ClientID != client.ID || claims.Subject != s.ada.ID {
+		if claims.Audience != servertest.MCP || claims.Issuer != s.URL || claims.ClientID != client.ID ||
+			claims.Subject != s.ada.ID {
 			t.Errorf("claims are %+v, want those of this client, person, server and MCP server", claims)
 		}
 		if reply.Header.Get("Pragma") != "no-cache" || reply.Header.Get("X-Content-Type-Options") != "nosniff" {
@@ -222,7 +224,8 @@ func TestRefresh(t *testing.T) {
 	t.Run("TK-08 tokens that are almost right", func(t *testing.T) {
 		agent := s.Agent(t, client)
 		tokens := agent.Connect(s.browser, s.ada)
-		for _, forged := range append(mutations(tokens.Refresh), strings.Replace(tokens.Refresh, "_1_", "_2_", 1), strings.Replace(tokens.Refresh, "_1_", "_01_", 1), strings.Replace(tokens.Refresh, "_1_", "_+1_", 1)) {
+		for _, forged := range append(mutations(tokens.Refresh), strings.Replace(tokens.Refresh, "_1_", "_2_", 1),
+			strings.Replace(tokens.Refresh, "_1_", "_01_", 1), strings.Replace(tokens.Refresh, "_1_", "_+1_", 1)) {
 			agent.Refresh(forged).Refused(http.StatusBadRequest, grant)
 			if agent.Active(forged) {
 				t.Errorf("the forged token %s is active, want it inactive", forged)
@@ -286,7 +289,8 @@ func TestRefresh(t *testing.T) {
 		if !strings.Contains(refused.Text("error_description"), "weather mail") {
 			t.Errorf("it does not say what there is: %s", refused.Body)
 		}
-		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "weather mail offline_access" { // narrowing affects only one token
+		// narrowing affects only one token
+		if tokens = agent.Refresh(tokens.Refresh).Tokens(); tokens.Scope != "weather mail offline_access" {
 			t.Errorf("the scope is then %q, want that of the grant", tokens.Scope)
 		}
 	})
@@ -295,7 +299,8 @@ func TestRefresh(t *testing.T) {
 		agent := s.Agent(t, client)
 		agent.Resource = "https://wide.example.com/mcp"
 		tokens := agent.Connect(s.browser, s.ada)
-		if tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "tools:*")).Tokens(); tokens.Scope != "tools:a tools:b" {
+		tokens = agent.Refresh(tokens.Refresh, servertest.With("scope", "tools:*")).Tokens()
+		if tokens.Scope != "tools:a tools:b" {
 			t.Errorf("scope is %q, want %q", tokens.Scope, "tools:a tools:b")
 		}
 	})
@@ -333,7 +338,8 @@ func TestRefresh(t *testing.T) {
 					newest = e
 				}
 			}
-			if newest.Detail["address"] != want || newest.ClientID != agent.ClientID || newest.UserID != s.ada.ID || newest.GrantID == "" {
+			if newest.Detail["address"] != want || newest.ClientID != agent.ClientID || newest.UserID != s.ada.ID ||
+				newest.GrantID == "" {
 				t.Errorf("event %+v, want address %q", newest, want)
 			}
 		}
@@ -405,7 +411,10 @@ func TestEnds(t *testing.T) {
 		code   int
 		error  string
 	}{
-		{"consent revoked", func(tx *store.Tx, _, _, grant, _ string) error { _, err := tx.RevokeGrant(grant, "user"); return err }, 400, "invalid_grant"},
+		{"consent revoked", func(tx *store.Tx, _, _, grant, _ string) error {
+			_, err := tx.RevokeGrant(grant, "user")
+			return err
+		}, 400, "invalid_grant"},
 		{"account disabled", func(tx *store.Tx, _, user, _, _ string) error { return tx.DisableUser(user) }, 400,
 			"invalid_grant"},
 		{"account deleted", func(tx *store.Tx, _, user, _, _ string) error { return tx.DeleteUser(user) }, 400,
@@ -487,7 +496,8 @@ func TestConfusion(t *testing.T) {
 func TestClientAuthentication(t *testing.T) {
 	s := open(t)
 	machine := func(c *oauth.Client) {
-		c.Method, c.GrantTypes, c.Allowed = oauth.MethodBasic, []oauth.GrantType{oauth.ClientCredentials}, []string{"weather"}
+		c.Method, c.GrantTypes, c.Allowed =
+			oauth.MethodBasic, []oauth.GrantType{oauth.ClientCredentials}, []string{"weather"}
 	}
 	client, public := s.Client(machine), s.Client()
 	ask := url.Values{"grant_type": {"client_credentials"}, "resource": {servertest.MCP}}
@@ -504,7 +514,8 @@ func TestClientAuthentication(t *testing.T) {
 		{"TK-45 lower case", header("basic " + encoded(pair)), 200},
 		{"TK-45 percent-encoded",
 			header("Basic " +
-				encoded(strings.ReplaceAll(client.ID, "_", "%5F")+":"+strings.ReplaceAll(client.Secret, "_", "%5f"))), 200},
+				encoded(strings.ReplaceAll(client.ID, "_", "%5F")+":"+strings.ReplaceAll(client.Secret, "_", "%5f"))),
+			200},
 		{"TK-45 colon percent-encoded", header("Basic " + encoded(client.ID+"%3A"+client.Secret)), 401},
 		{"TK-45 no colon", header("Basic " + encoded(client.ID)), 401},
 		{"TK-45 no secret", header("Basic " + encoded(client.ID+":")), 401},
@@ -513,7 +524,8 @@ func TestClientAuthentication(t *testing.T) {
 		{"TK-45 a colon more", header("Basic " + encoded(pair+":")), 401},
 		{"TK-45 not UTF-8", header("Basic " + encoded(pair+"\xff")), 401},
 		{"TK-45 NUL", header("Basic " + encoded(pair+"\x00")), 401},
-		{"TK-45 base64url", header("Basic " + base64.RawURLEncoding.EncodeToString([]byte(pair+"\xff\xfe>>>???"))), 401},
+		{"TK-45 base64url", header("Basic " + base64.RawURLEncoding.EncodeToString([]byte(pair+"\xff\xfe>>>???"))),
+			401},
 		{"TK-45 not base64", header("Basic %%%"), 401},
 		{"TK-45 nothing", header("Basic"), 401},
 		{"TK-45 two headers", servertest.Header("Authorization", "Basic "+encoded(pair), "Basic "+encoded(pair)), 401},
@@ -615,7 +627,8 @@ func TestForms(t *testing.T) {
 		{"TK-49 absent", []servertest.Tweak{kind("")}, []int{400, 415}},
 		{"TK-49 UTF-16", []servertest.Tweak{kind("application/x-www-form-urlencoded; charset=utf-16")},
 			[]int{400, 415}},
-		{"TK-52 10,000 parameters", []servertest.Tweak{servertest.Raw(good + strings.Repeat("&a=", 10000))}, []int{400}},
+		{"TK-52 10,000 parameters", []servertest.Tweak{servertest.Raw(good + strings.Repeat("&a=", 10000))},
+			[]int{400}},
 		{"TK-52 semicolons", []servertest.Tweak{servertest.Raw(strings.ReplaceAll(good, "&", ";"))}, []int{400}},
 		{"TK-52 broken escape", []servertest.Tweak{servertest.Raw(good + "&a=%zz")}, []int{400}},
 		{"TK-52 not UTF-8", []servertest.Tweak{servertest.Raw(good + "&a=%ff")}, []int{400}},
@@ -623,7 +636,9 @@ func TestForms(t *testing.T) {
 		{"TK-53 gzip", []servertest.Tweak{servertest.Header("Content-Encoding", "gzip")}, []int{415}},
 		{"TK-48 GET", []servertest.Tweak{servertest.Method(http.MethodGet)}, []int{405}},
 		{"TK-48 PUT", []servertest.Tweak{servertest.Method(http.MethodPut)}, []int{405}},
-		{"credentials in the query", []servertest.Tweak{func(r *servertest.Request) { r.URL += "?" + good }, servertest.Raw("a=b")}, []int{400, 401}},
+		{"credentials in the query", []servertest.Tweak{func(r *servertest.Request) {
+			r.URL += "?" + good
+		}, servertest.Raw("a=b")}, []int{400, 401}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, path := range []string{"/oauth2/token", "/oauth2/revoke"} {
