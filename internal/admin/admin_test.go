@@ -139,7 +139,8 @@ func TestCaller(t *testing.T) {
 			return err
 		},
 	}
-	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Groups, admin.Grants, admin.Sessions, admin.Events}
+	all := []admin.Noun{admin.Resources, admin.Clients, admin.Users, admin.Groups, admin.Grants, admin.Sessions,
+		admin.Events}
 	for _, tt := range []struct {
 		who           string
 		by            admin.Caller
@@ -177,7 +178,8 @@ func TestCaller(t *testing.T) {
 				if !refused {
 					return
 				}
-				if e := lastEvent(t, o); e.Outcome != audit.Refused || e.Reason != "access_denied" || e.Actor != tt.by.Actor {
+				e := lastEvent(t, o)
+				if e.Outcome != audit.Refused || e.Reason != "access_denied" || e.Actor != tt.by.Actor {
 					t.Errorf("to %s %s is refused, and the last event is %+v", kind, noun, e)
 				}
 			}
@@ -203,7 +205,8 @@ func TestActor(t *testing.T) {
 	if _, err := o.UpdateResource(ctx, ada, servertest.MCP, admin.ResourceTerms{Name: ptr("Weather")}); err != nil {
 		t.Fatal(err)
 	}
-	if e := lastEvent(t, o); e.Action != "resource.update" || e.Actor != ada.Actor || e.Address != "192.0.2.1" || e.Outcome != audit.Allowed {
+	e := lastEvent(t, o)
+	if e.Action != "resource.update" || e.Actor != ada.Actor || e.Address != "192.0.2.1" || e.Outcome != audit.Allowed {
 		t.Errorf("the event is %+v", e)
 	}
 }
@@ -259,11 +262,13 @@ func TestChangesAtOnce(t *testing.T) {
 			close(begin)
 			wg.Wait()
 			c, err := o.Client(t.Context(), root, made.ID)
-			if err != nil || c.Name != "Robot" || c.Scope != "mcp:tools:weather" || c.AccessTokenTTL != admin.Span(time.Minute) {
+			if err != nil || c.Name != "Robot" || c.Scope != "mcp:tools:weather" ||
+				c.AccessTokenTTL != admin.Span(time.Minute) {
 				t.Errorf("the client is called %q, limited to %q for %v, %v", c.Name, c.Scope, c.AccessTokenTTL, err)
 			}
 			r, err := o.Resource(t.Context(), root, servertest.MCP)
-			if err != nil || r.Name != fmt.Sprint("Weather ", round) || r.AccessTokenTTL != admin.Span(time.Duration(round+1)*time.Minute) {
+			if err != nil || r.Name != fmt.Sprint("Weather ", round) ||
+				r.AccessTokenTTL != admin.Span(time.Duration(round+1)*time.Minute) {
 				t.Errorf("the resource is called %q, with tokens for %v, %v", r.Name, r.AccessTokenTTL, err)
 			}
 		}
@@ -308,7 +313,8 @@ func TestTooManyScopes(t *testing.T) {
 	refused := func(err error) {
 		t.Helper()
 		var e *admin.Error
-		if !errors.As(err, &e) || e.Kind != admin.Invalid || e.Field != "scopes" || !strings.Contains(e.Error(), "too many") {
+		if !errors.As(err, &e) || e.Kind != admin.Invalid || e.Field != "scopes" ||
+			!strings.Contains(e.Error(), "too many") {
 			t.Errorf("the error is %v", err)
 		}
 	}
@@ -442,7 +448,8 @@ func TestSessions(t *testing.T) {
 	if first[0].UserAgent == "Phone" {
 		phones = first[0]
 	}
-	if phones.User != ada.Email || phones.UserAgent != "Phone" || phones.Address == "" || phones.CreatedAt.IsZero() || len(phones.AMR) == 0 {
+	if phones.User != ada.Email || phones.UserAgent != "Phone" || phones.Address == "" || phones.CreatedAt.IsZero() ||
+		len(phones.AMR) == 0 {
 		t.Errorf("the session is %+v", phones)
 	}
 
@@ -455,11 +462,13 @@ func TestSessions(t *testing.T) {
 	if !phone.Authorize(agent.Authorization()).IsSignIn() {
 		t.Error("the phone is still signed in")
 	}
-	if desk.Authorize(agent.Authorization(servertest.With("prompt", "consent"))).IsSignIn() || !agent.Active(tokens.Access) {
+	if desk.Authorize(agent.Authorization(servertest.With("prompt", "consent"))).IsSignIn() ||
+		!agent.Active(tokens.Access) {
 		t.Error("more ended than one session")
 	}
 	var undone *admin.Error
-	if _, err := o.RevokeSession(t.Context(), root, phones.ID); !errors.As(err, &undone) || undone.Kind != admin.NotFound {
+	_, err := o.RevokeSession(t.Context(), root, phones.ID)
+	if !errors.As(err, &undone) || undone.Kind != admin.NotFound {
 		t.Errorf("once more: %v", err)
 	}
 }
@@ -496,7 +505,8 @@ func TestResetPasswordAtOnce(t *testing.T) {
 			})
 			close(begin)
 			wg.Wait()
-			if sessions, _, err := o.Sessions(t.Context(), root, ada.Email, store.Page{}); err != nil || len(sessions) > 0 {
+			if sessions, _, err := o.Sessions(t.Context(), root, ada.Email, store.Page{}); err != nil ||
+				len(sessions) > 0 {
 				t.Errorf("%d sessions are left, %v", len(sessions), err)
 			}
 			grants, next, err := o.Grants(t.Context(), root, admin.GrantQuery{User: ada.Email},

@@ -133,7 +133,8 @@ func TestOverview(t *testing.T) {
 			t.Fatal(err)
 		}
 		last := view.Parts[len(view.Parts)-1]
-		if last.Tokens != 1 || last.SignIns != 1 || last.Refused != 1 || last.Agents != 1 || view.Reasons["invalid_grant"] != 1 {
+		if last.Tokens != 1 || last.SignIns != 1 || last.Refused != 1 || last.Agents != 1 ||
+			view.Reasons["invalid_grant"] != 1 {
 			t.Errorf("since %v: %+v", since, last)
 		}
 		if len(view.Parts) > 60 || !since.IsZero() && time.Duration(view.Step) != step {

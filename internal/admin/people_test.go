@@ -46,7 +46,9 @@ func TestLastOwner(t *testing.T) {
 		for name, part := range partings(t, o) {
 			t.Run("AD-12 "+name, func(t *testing.T) {
 				for _, by := range []admin.Caller{root, admin.Person(last, nil)} {
-					if err := part(by, last.ID); kind(err) != admin.Conflict || err.Error() != last.Email+" is the last owner of this installation; make another owner first" {
+					err := part(by, last.ID)
+					if kind(err) != admin.Conflict ||
+						err.Error() != last.Email+" is the last owner of this installation; make another owner first" {
 						t.Errorf("by %s: %v", by.Actor.Type, err)
 					}
 				}
@@ -132,7 +134,8 @@ func TestRoles(t *testing.T) {
 				}
 				for _, role := range identity.Roles {
 					_, err := o.CreateUser(t.Context(), tt.by,
-						admin.NewUser{Email: string(role) + oauth.NewID("") + "@example.com", Password: "correct horse", Role: role})
+						admin.NewUser{Email: string(role) + oauth.NewID("") + "@example.com",
+							Password: "correct horse", Role: role})
 					judge("makes an "+string(role), err)
 					_, err = o.UpdateUser(t.Context(), tt.by, account(t, db, "").ID, admin.UserTerms{Role: &role})
 					judge("gives "+string(role), err)
@@ -157,10 +160,13 @@ func TestRoles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v, err := o.UpdateUser(t.Context(), robot, made.ID, admin.UserTerms{Name: ptr("Bob"), Role: ptr(identity.Role(""))}); err != nil || v.Name != "Bob" || v.Role != "" {
+		v, err := o.UpdateUser(t.Context(), robot, made.ID,
+			admin.UserTerms{Name: ptr("Bob"), Role: ptr(identity.Role(""))})
+		if err != nil || v.Name != "Bob" || v.Role != "" {
 			t.Errorf("%+v, %v", v, err)
 		}
-		if _, err := o.UpdateUser(t.Context(), root, made.ID, admin.UserTerms{Role: ptr(identity.Role("king"))}); kind(err) != admin.Invalid ||
+		_, err = o.UpdateUser(t.Context(), root, made.ID, admin.UserTerms{Role: ptr(identity.Role("king"))})
+		if kind(err) != admin.Invalid ||
 			err.Error() != `role "king" is unknown; use one of owner, operator, auditor, none` {
 			t.Error(err)
 		}
@@ -210,10 +216,12 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%q: %v", name, err)
 			}
 		}
-		if g, err := o.UpdateGroup(ctx, root, "staff", admin.GroupTerms{Description: ptr("All of us")}); err != nil || g.Description != "All of us" {
+		if g, err := o.UpdateGroup(ctx, root, "staff", admin.GroupTerms{Description: ptr("All of us")}); err != nil ||
+			g.Description != "All of us" {
 			t.Errorf("%+v, %v", g, err)
 		}
-		if _, err := o.UpdateGroup(ctx, root, "staff", admin.GroupTerms{Description: ptr("a\nb")}); kind(err) != admin.Invalid {
+		_, err = o.UpdateGroup(ctx, root, "staff", admin.GroupTerms{Description: ptr("a\nb")})
+		if kind(err) != admin.Invalid {
 			t.Error(err)
 		}
 		ada, err := o.CreateUser(ctx, root,
@@ -221,14 +229,18 @@ func TestGroups(t *testing.T) {
 		if err != nil || !slices.Equal(ada.Groups, []string{"staff"}) {
 			t.Fatalf("%+v, %v", ada, err)
 		}
-		if _, err := o.CreateUser(ctx, root, admin.NewUser{Email: "bob@example.com", Password: "correct horse", Groups: []string{"none"}}); kind(err) != admin.NotFound {
+		_, err = o.CreateUser(ctx, root, admin.NewUser{Email: "bob@example.com", Password: "correct horse",
+			Groups: []string{"none"}})
+		if kind(err) != admin.NotFound {
 			t.Errorf("a group that is not there: %v", err)
 		}
 		if _, err := o.User(ctx, root, "bob@example.com"); kind(err) != admin.NotFound {
 			t.Errorf("and yet there is an account: %v", err)
 		}
 		robot := admin.Program("mcp_1", "Robot", scope.Set{"cardea:users:write"})
-		if _, err := o.CreateUser(ctx, robot, admin.NewUser{Email: "bob@example.com", Password: "correct horse", Groups: []string{"staff"}}); kind(err) != admin.Forbidden {
+		_, err = o.CreateUser(ctx, robot, admin.NewUser{Email: "bob@example.com", Password: "correct horse",
+			Groups: []string{"staff"}})
+		if kind(err) != admin.Forbidden {
 			t.Errorf("a program that writes users alone puts one into a group: %v", err)
 		}
 		var others []*identity.User
@@ -242,7 +254,8 @@ func TestGroups(t *testing.T) {
 				}
 			}
 		}
-		if events, _, err := o.Events(ctx, root, store.EventFilter{UserID: others[0].ID}, store.Page{}); err != nil || len(events) != 1 || events[0].Action != "group.add" || events[0].Detail["group"] != "staff" {
+		if events, _, err := o.Events(ctx, root, store.EventFilter{UserID: others[0].ID}, store.Page{}); err != nil ||
+			len(events) != 1 || events[0].Action != "group.add" || events[0].Detail["group"] != "staff" {
 			t.Errorf("%+v, %v", events, err)
 		}
 		var seen []string
@@ -293,7 +306,8 @@ func TestGroups(t *testing.T) {
 		if v, err := o.User(ctx, root, ada.ID); err != nil || len(v.Groups) != 0 {
 			t.Errorf("%+v, %v", v, err)
 		}
-		if groups, _, err := o.Groups(ctx, root, store.Page{}); err != nil || len(groups) != 1 || groups[0].ID == staff.ID {
+		if groups, _, err := o.Groups(ctx, root, store.Page{}); err != nil || len(groups) != 1 ||
+			groups[0].ID == staff.ID {
 			t.Errorf("%+v, %v", groups, err)
 		}
 	})
@@ -347,7 +361,8 @@ func TestWithinRights(t *testing.T) {
 		{program("cardea:*"), api, "cardea:*", false},
 		{program("cardea:*"), servertest.MCP, "", true},
 		{admin.Person(account(t, db, identity.Owner), scope.Set{"cardea:*"}), api, "cardea:clients:read", false},
-		{admin.Person(account(t, db, identity.Operator), scope.Set{"cardea:clients:write"}), api, "cardea:grants:write", false},
+		{admin.Person(account(t, db, identity.Operator), scope.Set{"cardea:clients:write"}), api,
+			"cardea:grants:write", false},
 	} {
 		t.Run(fmt.Sprint(i, " ", tt.by.Actor.Type, " ", tt.resource, " ", tt.allowed), func(t *testing.T) {
 			judge := func(what string, err error) {

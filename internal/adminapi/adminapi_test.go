@@ -66,11 +66,15 @@ func TestSkeleton(t *testing.T) {
 	if list := ops.call("GET", "/clients?limit=1", ""); list.Status != http.StatusOK || list.Text("next") == "" {
 		t.Errorf("list: %d %s", list.Status, list.Body)
 	}
-	if users := ops.call("GET", "/users", ""); users.Status != http.StatusForbidden || !strings.Contains(users.Header.Get("WWW-Authenticate"), `error="insufficient_scope"`) {
+	users := ops.call("GET", "/users", "")
+	if users.Status != http.StatusForbidden ||
+		!strings.Contains(users.Header.Get("WWW-Authenticate"), `error="insufficient_scope"`) {
 		t.Errorf("users: %d %v %s", users.Status, users.Header, users.Body)
 	}
 	none := ops.call("GET", "/clients", "", servertest.Bearer(""))
-	if none.Status != http.StatusUnauthorized || !strings.Contains(none.Header.Get("WWW-Authenticate"), `resource_metadata="`+s.URL+`/.well-known/oauth-protected-resource/admin/api"`) {
+	metadata := s.URL + "/.well-known/oauth-protected-resource/admin/api"
+	if none.Status != http.StatusUnauthorized ||
+		!strings.Contains(none.Header.Get("WWW-Authenticate"), `resource_metadata="`+metadata+`"`) {
 		t.Errorf("no token: %d %v %s", none.Status, none.Header, none.Body)
 	}
 }

@@ -39,7 +39,8 @@ func TestCredentials(t *testing.T) {
 		return api{agent, ""}, made
 	}
 	ask := func(a api) *servertest.Reply {
-		return a.ClientCredentials(servertest.With("resource", a.Resource), servertest.With("scope", "cardea:clients:read"))
+		return a.ClientCredentials(servertest.With("resource", a.Resource),
+			servertest.With("scope", "cardea:clients:read"))
 	}
 	reader, made := credentials("cardea:clients:read", time.Hour)
 	t.Run("AD-13 last use", func(t *testing.T) {
@@ -63,15 +64,19 @@ func TestCredentials(t *testing.T) {
 		})
 	})
 	t.Run("AD-13 scoped", func(t *testing.T) {
-		if reply := reader.call("GET", "/clients/"+made.ID, ""); reply.Status != http.StatusOK || reply.Text("expires_at") == "" {
+		reply := reader.call("GET", "/clients/"+made.ID, "")
+		if reply.Status != http.StatusOK || reply.Text("expires_at") == "" {
 			t.Errorf("what it may: %d %s", reply.Status, reply.Body)
 		}
-		for _, path := range []string{"/clients/" + made.ID + "/rotate_secret", "/clients/" + made.ID + "/disable", "/keys/rotate"} {
+		for _, path := range []string{
+			"/clients/" + made.ID + "/rotate_secret", "/clients/" + made.ID + "/disable", "/keys/rotate",
+		} {
 			if reply := reader.call("POST", path, ""); reply.Status != http.StatusForbidden {
 				t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
 			}
 		}
-		reader.ClientCredentials(servertest.With("resource", reader.Resource), servertest.With("scope", "cardea:clients:write")).
+		reader.ClientCredentials(servertest.With("resource", reader.Resource),
+			servertest.With("scope", "cardea:clients:write")).
 			Refused(http.StatusBadRequest, "invalid_scope")
 	})
 	t.Run("AD-13 no new keys", func(t *testing.T) {
@@ -79,23 +84,28 @@ func TestCredentials(t *testing.T) {
 			"a program": program(t, s, "cardea:*"), "an owner's agent": personal(t, s, identity.Owner, "cardea:*"),
 		} {
 			for _, request := range [][3]string{
-				{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],"scope":"cardea:clients:read","resources":["` + s.URL + `/admin/api"]}`},
-				{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],"resources":["` + s.URL + `/admin/mcp"]}`},
+				{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],` +
+					`"scope":"cardea:clients:read","resources":["` + s.URL + `/admin/api"]}`},
+				{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],"resources":["` +
+					s.URL + `/admin/mcp"]}`},
 				{"POST", "/clients/" + made.ID + "/rotate_secret", ""},
 				{"POST", "/clients/" + made.ID + "/enable", ""},
 				{"PATCH", "/clients/" + made.ID, `{"expires_in":0}`},
 				{"PATCH", "/clients/" + made.ID, `{"scope":"cardea:*"}`},
 				{"POST", "/clients", `{"client_name":"B","resource_server":"` + s.URL + `/admin/api"}`},
 			} {
-				if reply := a.call(request[0], request[1], request[2]); reply.Status != http.StatusForbidden && reply.Status != http.StatusUnprocessableEntity {
+				if reply := a.call(request[0], request[1], request[2]); reply.Status != http.StatusForbidden &&
+					reply.Status != http.StatusUnprocessableEntity {
 					t.Errorf("%s: %v: %d %s", name, request, reply.Status, reply.Body)
 				}
 			}
-			bot := a.call("POST", "/clients", `{"client_name":"Bot","grant_types":["client_credentials"],"resources":["`+servertest.MCP+`"]}`)
+			bot := a.call("POST", "/clients",
+				`{"client_name":"Bot","grant_types":["client_credentials"],"resources":["`+servertest.MCP+`"]}`)
 			if bot.Status != http.StatusCreated {
 				t.Fatalf("%s: a client of an MCP server: %d %s", name, bot.Status, bot.Body)
 			}
-			if reply := a.call("PATCH", "/clients/"+bot.Text("client_id"), `{"resources":["`+s.URL+`/admin/api"]}`); reply.Status != http.StatusForbidden {
+			reply := a.call("PATCH", "/clients/"+bot.Text("client_id"), `{"resources":["`+s.URL+`/admin/api"]}`)
+			if reply.Status != http.StatusForbidden {
 				t.Errorf("%s: bound anew: %d %s", name, reply.Status, reply.Body)
 			}
 		}
@@ -111,7 +121,8 @@ func TestCredentials(t *testing.T) {
 		fresh, kept := credentials("cardea:clients:read", time.Minute)
 		fresh.token = ask(fresh).Tokens().Access
 		s.Clock.Advance(2 * time.Minute) // its token would live on
-		if reply := fresh.call("GET", "/clients", ""); reply.Status != http.StatusUnauthorized || !strings.Contains(string(reply.Body), "expired") {
+		reply := fresh.call("GET", "/clients", "")
+		if reply.Status != http.StatusUnauthorized || !strings.Contains(string(reply.Body), "expired") {
 			t.Errorf("the token of what has ended: %d %s", reply.Status, reply.Body)
 		}
 		if view, err := o.Client(t.Context(), root, kept.ID); err != nil || view.State != admin.StateExpired {
@@ -154,12 +165,15 @@ func TestNotServed(t *testing.T) {
 		}
 	})
 	t.Run("AD-22", func(t *testing.T) {
-		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/metrics", "/admin/api/v1/debug"} {
+		for _, path := range []string{
+			"/debug/pprof/", "/debug/pprof/heap", "/debug/vars", "/metrics", "/admin/api/v1/debug",
+		} {
 			if reply := ops.Get(path, servertest.Bearer(ops.token)); reply.Status != http.StatusNotFound {
 				t.Errorf("%s: %d", path, reply.Status)
 			}
 		}
-		if reply := ops.Get("/readyz"); strings.Contains(string(reply.Body), "sqlite") || strings.Contains(string(reply.Body), "/tmp") {
+		reply := ops.Get("/readyz")
+		if strings.Contains(string(reply.Body), "sqlite") || strings.Contains(string(reply.Body), "/tmp") {
 			t.Errorf("readyz: %s", reply.Body)
 		}
 	})
@@ -183,8 +197,10 @@ func TestDisabled(t *testing.T) {
 		t.Run("AD-17 "+what, func(t *testing.T) {
 			p := s.User(strings.ReplaceAll(what, " ", "") + "@example.com")
 			agent := s.Agent(t, nil)
-			agent.RedirectURI = "https://" + strings.ReplaceAll(what, " ", "-") + "-agent.example/cb" // a block is of the site
-			agent.Register(map[string]any{"client_name": what, "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "none"})
+			// a block is of the site
+			agent.RedirectURI = "https://" + strings.ReplaceAll(what, " ", "-") + "-agent.example/cb"
+			agent.Register(map[string]any{"client_name": what, "redirect_uris": []string{agent.RedirectURI},
+				"token_endpoint_auth_method": "none"})
 			tokens := agent.Connect(s.Browser(t), p)
 			if !guard.Active(tokens.Access) {
 				t.Fatal("the token is not active")
@@ -203,8 +219,8 @@ func TestDisabled(t *testing.T) {
 	}
 }
 
-// An operator, or an agent of one, does not come by more than the role gives, and of two owners who take the role from each
-// other at the same time, one stays.
+// An operator, or an agent of one, does not come by more than the role gives, and of two owners who take the role from
+// each other at the same time, one stays.
 func TestNoMoreThanTheRole(t *testing.T) {
 	s := servertest.StartMCP(t)
 	owner := person(t, s, "owner@example.com", identity.Owner)
@@ -218,7 +234,8 @@ func TestNoMoreThanTheRole(t *testing.T) {
 		{"POST", "/users/" + owner.ID + "/disable", ""}, {"DELETE", "/users/" + owner.ID, ""},
 		{"PUT", "/groups/staff/members/" + own, ""}, {"POST", "/groups", `{"name":"staff"}`},
 		{"POST", "/keys/rotate", ""}, {"GET", "/settings", ""},
-		{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],"resources":["` + s.URL + `/admin/api"]}`},
+		{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],"resources":["` +
+			s.URL + `/admin/api"]}`},
 	} {
 		if reply := operator.call(request[0], request[1], request[2]); reply.Status != http.StatusForbidden {
 			t.Errorf("an operator: %v: %d %s", request, reply.Status, reply.Body)
@@ -227,7 +244,8 @@ func TestNoMoreThanTheRole(t *testing.T) {
 	// A program in its own name touches no account with a role, whatever its scopes.
 	robot := program(t, s, "cardea:*")
 	for _, request := range [][3]string{
-		{"PATCH", "/users/" + owner.ID, `{"name":"Eve"}`}, {"POST", "/users/" + owner.ID + "/reset_password", `{"password":"correct horse battery"}`},
+		{"PATCH", "/users/" + owner.ID, `{"name":"Eve"}`},
+		{"POST", "/users/" + owner.ID + "/reset_password", `{"password":"correct horse battery"}`},
 		{"POST", "/users/" + own + "/disable", ""}, {"DELETE", "/users/" + own, ""},
 		{"POST", "/users", `{"email":"eve@example.com","password":"correct horse battery","role":"auditor"}`},
 	} {
@@ -239,7 +257,8 @@ func TestNoMoreThanTheRole(t *testing.T) {
 		s := servertest.New(t, db, clock)
 		s.Resource(servertest.MCP, "mcp:tools:weather")
 		for range 3 {
-			both := []api{personal(t, s, identity.Owner, "cardea:users:write"), personal(t, s, identity.Owner, "cardea:users:write")}
+			both := []api{personal(t, s, identity.Owner, "cardea:users:write"),
+				personal(t, s, identity.Owner, "cardea:users:write")}
 			ids := []string{servertest.Claims(t, both[0].token).Subject, servertest.Claims(t, both[1].token).Subject}
 			statuses := make([]int, 2)
 			var all sync.WaitGroup
@@ -288,19 +307,22 @@ func TestNoMoreThanTheRole(t *testing.T) {
 	})
 }
 
-// The consent page says what an agent could do that is asked for by an agent: to act in the person's name if it could give
-// roles. An owner's agent with that scope gives them, and nobody else's does.
+// The consent page says what an agent could do that is asked for by an agent: to act in the person's name if it could
+// give roles. An owner's agent with that scope gives them, and nobody else's does.
 func TestRolesByAgents(t *testing.T) {
 	s := servertest.StartMCP(t)
 	agent := s.Agent(t, nil)
 	agent.Resource = s.URL + "/admin/mcp"
-	agent.Register(map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI}, "token_endpoint_auth_method": "none"})
+	agent.Register(map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI},
+		"token_endpoint_auth_method": "none"})
 	owner := person(t, s, "owner@example.com", identity.Owner)
-	page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "cardea:users:write cardea:users:read cardea:keys:write"))).SignIn(owner)
+	page := s.Browser(t).Authorize(agent.Authorization(servertest.With("scope",
+		"cardea:users:write cardea:users:read cardea:keys:write"))).SignIn(owner)
 	if !page.IsConsent() {
 		t.Fatalf("%d %s", page.Status, page.Body)
 	}
-	act, look := strings.Index(page.Body, "It will be able to act in your name"), strings.Index(page.Body, "It will be able to look at")
+	act, look := strings.Index(page.Body, "It will be able to act in your name"),
+		strings.Index(page.Body, "It will be able to look at")
 	roles := strings.Index(page.Body, "and give roles if you are an owner")
 	if act < 0 || roles < act || look >= 0 && look > act && roles > look {
 		t.Errorf("the page does not name the risk: act %d, look %d, roles %d\n%s", act, look, roles, page.Body)
@@ -308,9 +330,11 @@ func TestRolesByAgents(t *testing.T) {
 	for _, role := range []identity.Role{identity.Owner, identity.Operator, identity.Auditor} {
 		t.Run(fmt.Sprint(role), func(t *testing.T) {
 			s.User("for" + string(role) + "@example.com")
-			a := connect(t, s, person(t, s, string(role)+"2@example.com", role), "cardea:users:write", "cardea:users:read")
+			a := connect(t, s, person(t, s, string(role)+"2@example.com", role), "cardea:users:write",
+				"cardea:users:read")
 			defer a.Close()
-			answer, refused := a.use("user_update", args{"id": "for" + string(role) + "@example.com", "role": "auditor"})
+			answer, refused := a.use("user_update", args{"id": "for" + string(role) + "@example.com",
+				"role": "auditor"})
 			if role == identity.Owner && (refused != "" || answer["role"] != "auditor") {
 				t.Errorf("refused: %s %v", refused, answer)
 			}

@@ -14,8 +14,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 )
 
-// The document is OpenAPI 3.1, has every operation, and describes what is sent and answered as it is: for each role, for a
-// program with each scope, and for a caller with none.
+// The document is OpenAPI 3.1, has every operation, and describes what is sent and answered as it is: for each role,
+// for a program with each scope, and for a caller with none.
 func TestDocument(t *testing.T) {
 	s := servertest.StartMCP(t)
 	reply := s.Agent(t, nil).Get("/admin/api/openapi.json")
@@ -46,13 +46,15 @@ func TestDocument(t *testing.T) {
 	grant := ops.call("GET", "/grants", "").JSON()["items"].([]any)[0].(map[string]any)["id"].(string)
 	event := ops.call("GET", "/events", "").JSON()["items"].([]any)[0].(map[string]any)["id"].(string)
 	iat := ops.call("POST", "/initial_access_tokens", `{"name":"CI"}`).Text("id")
-	ids := map[string]string{"resources": resource, "clients": agent.ClientID, "users": "ada@example.com", "grants": grant,
+	ids := map[string]string{"resources": resource, "clients": agent.ClientID, "users": "ada@example.com",
+		"grants": grant,
 		"events": event, "initial_access_tokens": iat}
 	callers := map[string]string{"nobody": "", "a program": ops.token}
 	for _, role := range []identity.Role{identity.Owner, identity.Operator, identity.Auditor, ""} {
 		callers["a person whose role is "+string(role)] = personal(t, s, role, "cardea:*").token
 	}
-	for _, held := range []string{"resources:read", "clients:write", "users:read", "groups:write", "grants:read", "sessions:write",
+	for _, held := range []string{"resources:read", "clients:write", "users:read", "groups:write", "grants:read",
+		"sessions:write",
 		"keys:read", "events:read", "settings:read"} {
 		callers["a program with "+held] = program(t, s, "cardea:"+held).token
 	}
@@ -66,7 +68,8 @@ func TestDocument(t *testing.T) {
 		if spec.Writes || id == "" { // so that nothing that the next operation needs is ended
 			id = "nothing"
 		}
-		path := strings.NewReplacer("{id}", url.PathEscape(id), "{kid}", "nothing", "{name}", "staff", "{user}", "nobody").Replace(spec.Path)
+		path := strings.NewReplacer("{id}", url.PathEscape(id), "{kid}", "nothing", "{name}", "staff", "{user}",
+			"nobody").Replace(spec.Path)
 		if spec.Destroys || spec.Method == http.MethodDelete {
 			path = strings.ReplaceAll(path, "staff", "nothing")
 		}
@@ -79,7 +82,8 @@ func TestDocument(t *testing.T) {
 		}
 		t.Run(spec.Name(), func(t *testing.T) {
 			for name, token := range callers {
-				r, err := http.NewRequestWithContext(t.Context(), spec.Method, s.URL+"/admin/api/v1"+path, strings.NewReader(body))
+				r, err := http.NewRequestWithContext(t.Context(), spec.Method, s.URL+"/admin/api/v1"+path,
+					strings.NewReader(body))
 				if err != nil {
 					t.Fatal(err)
 				}

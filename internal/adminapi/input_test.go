@@ -22,7 +22,8 @@ func TestInput(t *testing.T) {
 		status                   int
 		location, message        string
 	}{
-		{"AD-05 unknown", "POST", "/clients", `{"client_name":"A","secret_hash":"x"}`, 422, "body.secret_hash", "unknown"},
+		{"AD-05 unknown", "POST", "/clients", `{"client_name":"A","secret_hash":"x"}`, 422,
+			"body.secret_hash", "unknown"},
 		{"AD-05 mistyped", "POST", "/clients", `{"client_nam":"A","client_name":"B"}`, 422, "body.client_nam",
 			`the nearest is "client_name"`},
 		{"AD-05 deeper", "POST", "/resources", `{"identifier":"https://a.example","scopes":[{"nam":"x"}]}`, 422,
@@ -44,7 +45,8 @@ func TestInput(t *testing.T) {
 		{"two values", "POST", "/clients", `{"client_name":"A"}{}`, 400, "body", ""},
 		{"nothing", "POST", "/clients", "", 400, "body", "missing"},
 		{"a member is missing", "POST", "/clients", "{}", 422, "body.client_name", "missing"},
-		{"a rule", "POST", "/clients", `{"client_name":"A","grant_types":["password"]}`, 422, "body.grant_types", "unknown"},
+		{"a rule", "POST", "/clients", `{"client_name":"A","grant_types":["password"]}`, 422,
+			"body.grant_types", "unknown"},
 		{"a length of time", "PATCH", "/resources/" + id, `{"access_token_ttl":9223372036854775807}`, 422,
 			"body.access_token_ttl", ""},
 		{"unknown parameter", "GET", "/clients?limt=3", "", 400, "query.limt", `the nearest is "limit"`},
@@ -79,7 +81,8 @@ func TestInput(t *testing.T) {
 			}
 		})
 	}
-	if reply := ops.call("POST", "/clients", "a=b", servertest.Header("Content-Type", "application/x-www-form-urlencoded")); reply.Status != http.StatusUnsupportedMediaType {
+	reply := ops.call("POST", "/clients", "a=b", servertest.Header("Content-Type", "application/x-www-form-urlencoded"))
+	if reply.Status != http.StatusUnsupportedMediaType {
 		t.Errorf("a form: %d %s", reply.Status, reply.Body)
 	}
 }
@@ -100,14 +103,17 @@ func TestPatch(t *testing.T) {
 		}
 		return reply
 	}
-	if reply := patch("/clients/"+client, `{"client_name":"New"}`, 200); reply.Text("client_name") != "New" || reply.Text("scope") != "mcp:tools:weather" || reply.JSON()["access_token_ttl"] != 60.0 {
+	if reply := patch("/clients/"+client, `{"client_name":"New"}`, 200); reply.Text("client_name") != "New" ||
+		reply.Text("scope") != "mcp:tools:weather" || reply.JSON()["access_token_ttl"] != 60.0 {
 		t.Errorf("%s", reply.Body)
 	}
-	if reply := patch("/clients/"+client, `{"scope":null,"access_token_ttl":null}`, 200); reply.Text("scope") != "" || reply.JSON()["access_token_ttl"] != 0.0 {
+	if reply := patch("/clients/"+client, `{"scope":null,"access_token_ttl":null}`, 200); reply.Text("scope") != "" ||
+		reply.JSON()["access_token_ttl"] != 0.0 {
 		t.Errorf("%s", reply.Body)
 	}
-	patch("/clients/"+client, `{"redirect_uris":null}`, 422)                       // what is left could do nothing
-	patch("/clients/"+client, `{"grant_types":["client_credentials"]}`, 422)       // AD-06: a machine is bound to resources
+	patch("/clients/"+client, `{"redirect_uris":null}`, 422) // what is left could do nothing
+	// AD-06: a machine is bound to resources
+	patch("/clients/"+client, `{"grant_types":["client_credentials"]}`, 422)
 	patch("/clients/"+client, `{"token_endpoint_auth_method":"none"}`, 422)        // AD-06: it does not become public
 	patch("/clients/"+client, `{"origin":"registration","approved_at":null}`, 422) // AD-05
 	if reply := patch("/resources/"+id, `{"name":null}`, 200); reply.Text("name") != "mcp.example.com" {
@@ -116,7 +122,8 @@ func TestPatch(t *testing.T) {
 	// A client whose id is a URL is found by it.
 	made = ops.call("POST", "/clients",
 		`{"client_id":"https://app.example.com/client.json","client_name":"By URL","redirect_uris":["https://app.example.com/cb"]}`)
-	if reply := ops.call("GET", "/clients/https%3A%2F%2Fapp.example.com%2Fclient.json", ""); made.Status != 201 || reply.Status != 200 {
+	if reply := ops.call("GET", "/clients/https%3A%2F%2Fapp.example.com%2Fclient.json", ""); made.Status != 201 ||
+		reply.Status != 200 {
 		t.Errorf("%d %s, %d %s", made.Status, made.Body, reply.Status, reply.Body)
 	}
 }
@@ -138,7 +145,8 @@ func TestIfMatch(t *testing.T) {
 		t.Run("AD-16 "+strings.Split(path, "/")[1], func(t *testing.T) {
 			tag := ops.call("GET", path, "").Header.Get("ETag")
 			first := ops.call("PATCH", path, Change, servertest.Header("If-Match", tag))
-			if tag == "" || first.Status != 200 || first.Header.Get("ETag") == tag || first.Header.Get("ETag") != ops.call("GET", path, "").Header.Get("ETag") {
+			if tag == "" || first.Status != 200 || first.Header.Get("ETag") == tag ||
+				first.Header.Get("ETag") != ops.call("GET", path, "").Header.Get("ETag") {
 				t.Fatalf("%s: %d %s %s", tag, first.Status, first.Header.Get("ETag"), first.Body)
 			}
 			for _, method := range []string{"PATCH", "DELETE"} {
@@ -146,11 +154,14 @@ func TestIfMatch(t *testing.T) {
 				if method == "DELETE" {
 					body = ""
 				}
-				if reply := ops.call(method, path, body, servertest.Header("If-Match", tag)); reply.Status != http.StatusPreconditionFailed || reply.Text("error") != "stale" {
+				reply := ops.call(method, path, body, servertest.Header("If-Match", tag))
+				if reply.Status != http.StatusPreconditionFailed || reply.Text("error") != "stale" {
 					t.Errorf("%s: %d %s", method, reply.Status, reply.Body)
 				}
 			}
-			if reply := ops.call("PATCH", path, Change, servertest.Header("If-Match", `"other", `+first.Header.Get("ETag"))); reply.Status != 200 {
+			reply := ops.call("PATCH", path, Change, servertest.Header("If-Match",
+				`"other", `+first.Header.Get("ETag")))
+			if reply.Status != 200 {
 				t.Errorf("one of two: %d %s", reply.Status, reply.Body)
 			}
 			if reply := ops.call("DELETE", path, "", servertest.Header("If-Match", "*")); reply.Status != 200 {
@@ -173,20 +184,25 @@ func TestIdempotency(t *testing.T) {
 	if refused.Status != 422 || first.Status != 201 || first.Text("client_secret") == "" {
 		t.Fatalf("%d %s, %d %s", refused.Status, refused.Body, first.Status, first.Body)
 	}
-	if again.Status != 201 || again.Text("client_id") != first.Text("client_id") || strings.Contains(string(again.Body), "client_secret\"") {
+	if again.Status != 201 || again.Text("client_id") != first.Text("client_id") ||
+		strings.Contains(string(again.Body), "client_secret\"") {
 		t.Errorf("again: %d %s", again.Status, again.Body)
 	}
-	if reply := ops.call("POST", "/clients", `{"client_name":"B","redirect_uris":["https://a.example/cb"]}`, key); reply.Status != 422 {
+	reply := ops.call("POST", "/clients", `{"client_name":"B","redirect_uris":["https://a.example/cb"]}`, key)
+	if reply.Status != 422 {
 		t.Errorf("another body: %d %s", reply.Status, reply.Body)
 	}
-	if reply := other.call("POST", "/clients", body, key); reply.Status != 201 || reply.Text("client_id") == first.Text("client_id") {
+	if reply := other.call("POST", "/clients", body, key); reply.Status != 201 ||
+		reply.Text("client_id") == first.Text("client_id") {
 		t.Errorf("another caller: %d %s", reply.Status, reply.Body)
 	}
-	if reply := ops.call("POST", "/clients/"+first.Text("client_id")+"/rotate_secret", "", key); reply.Status != 200 || reply.Text("client_secret") == "" {
+	if reply := ops.call("POST", "/clients/"+first.Text("client_id")+"/rotate_secret", "", key); reply.Status != 200 ||
+		reply.Text("client_secret") == "" {
 		t.Errorf("another route: %d %s", reply.Status, reply.Body)
 	}
 	rotated := ops.call("POST", "/keys/rotate", "", key)
-	if reply := ops.call("POST", "/keys/rotate", "", key); rotated.Status != 201 || reply.Status != 201 || reply.Text("kid") != rotated.Text("kid") {
+	if reply := ops.call("POST", "/keys/rotate", "", key); rotated.Status != 201 || reply.Status != 201 ||
+		reply.Text("kid") != rotated.Text("kid") {
 		t.Errorf("a key: %d %s, %d %s", rotated.Status, rotated.Body, reply.Status, reply.Body)
 	}
 }
@@ -198,13 +214,17 @@ func TestSecrets(t *testing.T) {
 	s.User("ada@example.com")
 	made := ops.call("POST", "/clients", `{"client_name":"A","redirect_uris":["https://a.example/cb"]}`)
 	token := ops.call("POST", "/initial_access_tokens", `{"name":"Team"}`)
-	for _, path := range []string{"/clients", "/clients/" + made.Text("client_id"), "/initial_access_tokens", "/initial_access_tokens/" + token.Text("id"), "/users",
+	for _, path := range []string{"/clients", "/clients/" + made.Text("client_id"), "/initial_access_tokens",
+		"/initial_access_tokens/" + token.Text("id"), "/users",
 		"/users/ada@example.com", "/keys", "/events", "/sessions", "/grants"} {
 		reply := ops.call("GET", path, "")
 		if reply.Status != 200 {
 			t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
 		}
-		for _, secret := range []string{made.Text("client_secret"), token.Text("token"), ops.Secret, "argon2", "secret_hash", "password", `"d":`, "sealed"} {
+		for _, secret := range []string{
+			made.Text("client_secret"), token.Text("token"), ops.Secret, "argon2", "secret_hash", "password", `"d":`,
+			"sealed",
+		} {
 			if strings.Contains(string(reply.Body), secret) {
 				t.Errorf("AD-10 %s has %q: %s", path, secret, reply.Body)
 			}
@@ -294,12 +314,17 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
-	for _, path := range []string{"/grants", "/sessions", "/keys", "/events", "/initial_access_tokens", "/clients/waiting", "/clients/blocks", "/settings"} {
-		if reply := ops.call("GET", path+"?q=a", ""); reply.Status != http.StatusBadRequest || !strings.Contains(string(reply.Body), `"query.q"`) {
+	for _, path := range []string{
+		"/grants", "/sessions", "/keys", "/events", "/initial_access_tokens", "/clients/waiting", "/clients/blocks",
+		"/settings",
+	} {
+		reply := ops.call("GET", path+"?q=a", "")
+		if reply.Status != http.StatusBadRequest || !strings.Contains(string(reply.Body), `"query.q"`) {
 			t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
 		}
 	}
-	if reply := ops.call("GET", "/users?q="+strings.Repeat("a", 201), ""); reply.Status != http.StatusUnprocessableEntity || !strings.Contains(string(reply.Body), `"query.q"`) {
+	reply := ops.call("GET", "/users?q="+strings.Repeat("a", 201), "")
+	if reply.Status != http.StatusUnprocessableEntity || !strings.Contains(string(reply.Body), `"query.q"`) {
 		t.Errorf("a long text: %d %s", reply.Status, reply.Body)
 	}
 	cursor := ops.call("GET", "/users?q=ada&limit=1", "").Text("next")
@@ -337,7 +362,8 @@ func TestEventFilters(t *testing.T) {
 	request := "request_id=" + url.QueryEscape(event["request_id"].(string))
 	all := []string{"action=resource.create", "actor=client:" + ops.ClientID, "resource=" + made.Text("id"),
 		"outcome=allowed", address, request, since, until}
-	for _, filter := range append(all, strings.Join(all, "&"), "actor="+ops.ClientID+"&outcome=allowed&action=resource.") {
+	for _, filter := range append(all, strings.Join(all, "&"),
+		"actor="+ops.ClientID+"&outcome=allowed&action=resource.") {
 		found := false
 		for _, one := range list(filter) {
 			found = found || one.(map[string]any)["id"] == event["id"]
@@ -349,7 +375,8 @@ func TestEventFilters(t *testing.T) {
 	if got := list(strings.Join(all, "&")); len(got) != 1 {
 		t.Errorf("all filters together: %v", got)
 	}
-	for _, filter := range []string{"action=resource.delete", "actor=client:nobody", "user=usr_nobody", "client=nobody", "resource=https://none.example", "grant=grt_none",
+	for _, filter := range []string{"action=resource.delete", "actor=client:nobody", "user=usr_nobody", "client=nobody",
+		"resource=https://none.example", "grant=grt_none",
 		"address=192.0.2.77", "request_id=none", "until=" + url.QueryEscape(at.Add(-time.Hour).Format(time.RFC3339)),
 		"action=resource.create&outcome=refused"} {
 		if got := list(filter); len(got) != 0 {

@@ -31,7 +31,8 @@ func person(t testing.TB, s *servertest.Server, email string, role identity.Role
 	t.Helper()
 	p := s.User(email)
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
-	if _, err := o.UpdateUser(t.Context(), admin.Command("test", "test"), p.ID, admin.UserTerms{Role: &role}); err != nil {
+	_, err := o.UpdateUser(t.Context(), admin.Command("test", "test"), p.ID, admin.UserTerms{Role: &role})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -49,12 +50,15 @@ type agent struct {
 func connect(t testing.TB, s *servertest.Server, who *servertest.Person, ticked ...string) *agent {
 	t.Helper()
 	a, browser := &agent{t: t}, s.Browser(t)
+	metadata := &oauthex.ClientRegistrationMetadata{
+		ClientName: "Agent", RedirectURIs: []string{"http://127.0.0.1/callback"},
+		GrantTypes: []string{"authorization_code", "refresh_token"}, TokenEndpointAuthMethod: "none",
+	}
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Agent", RedirectURIs: []string{"http://127.0.0.1/callback"},
-			GrantTypes: []string{"authorization_code", "refresh_token"}, TokenEndpointAuthMethod: "none",
-		}},
-		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: metadata},
+		AuthorizationCodeFetcher: func(
+			_ context.Context, args *auth.AuthorizationArgs,
+		) (*auth.AuthorizationResult, error) {
 			u, err := url.Parse(args.URL)
 			if err != nil {
 				return nil, err
@@ -161,13 +165,16 @@ func TestAnAgentOperates(t *testing.T) {
 	if refused != "" || made["name"] != "Weather" {
 		t.Fatalf("resource_create: %v %s", made, refused)
 	}
-	if _, refused := a.use("resource_create", args{"identifier": "https://mcp.example.com/mcp"}); !strings.Contains(refused, "exists") {
+	_, refused = a.use("resource_create", args{"identifier": "https://mcp.example.com/mcp"})
+	if !strings.Contains(refused, "exists") {
 		t.Errorf("created twice: %q", refused)
 	}
-	if _, refused := a.use("resource_show", args{"id": "https://mcp.example.com/mcp", "nme": "x"}); refused != `the argument "nme" is unknown; the nearest is "id"` {
+	_, refused = a.use("resource_show", args{"id": "https://mcp.example.com/mcp", "nme": "x"})
+	if refused != `the argument "nme" is unknown; the nearest is "id"` {
 		t.Errorf("misspelled: %q", refused)
 	}
-	if _, refused := a.use("resource_create", args{"identifer": "https://a.example.com/mcp"}); !strings.Contains(refused, `the nearest is "identifier"`) {
+	_, refused = a.use("resource_create", args{"identifer": "https://a.example.com/mcp"})
+	if !strings.Contains(refused, `the nearest is "identifier"`) {
 		t.Errorf("misspelled: %q", refused)
 	}
 
@@ -188,10 +195,12 @@ func TestAnAgentOperates(t *testing.T) {
 	// The pages of a list.
 	first, _ := a.use("audit_list", args{"limit": 2})
 	cursor, _ := first["next"].(string)
-	if second, refused := a.use("audit_list", args{"limit": 2, "cursor": cursor}); refused != "" || cmp.Equal(first["items"], second["items"]) {
+	if second, refused := a.use("audit_list", args{"limit": 2, "cursor": cursor}); refused != "" ||
+		cmp.Equal(first["items"], second["items"]) {
 		t.Errorf("second page: %v %s", second, refused)
 	}
-	if _, refused := a.use("audit_list", args{"limit": 2, "cursor": cursor, "outcome": "refused"}); !strings.Contains(refused, "cursor") {
+	_, refused = a.use("audit_list", args{"limit": 2, "cursor": cursor, "outcome": "refused"})
+	if !strings.Contains(refused, "cursor") {
 		t.Errorf("a cursor of another list: %q", refused)
 	}
 }
@@ -232,7 +241,8 @@ func TestAnAgentIsBoundByTheRole(t *testing.T) {
 	if _, refused := a.use("resource_create", args{"identifier": "https://mcp.example.com/mcp"}); refused != sentence {
 		t.Errorf("resource_create: %q", refused)
 	}
-	if events := s.Events("resource.create"); len(events) != 3 || events[0].Outcome != audit.Refused || events[0].Actor.Name != "ada@example.com" {
+	events := s.Events("resource.create")
+	if len(events) != 3 || events[0].Outcome != audit.Refused || events[0].Actor.Name != "ada@example.com" {
 		t.Errorf("events: %+v", events)
 	}
 	if len(a.asked) != 1 {
@@ -291,7 +301,8 @@ func TestMessages(t *testing.T) {
 	const create = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_create","arguments":{"identifier":"https://mcp.example.com/mcp"}}}`
 	metadata := s.URL + "/.well-known/oauth-protected-resource/admin/mcp"
 
-	if reply := ops.message(list); reply.Status != http.StatusOK || !strings.Contains(string(reply.Body), `"items":[]`) {
+	if reply := ops.message(list); reply.Status != http.StatusOK ||
+		!strings.Contains(string(reply.Body), `"items":[]`) {
 		t.Errorf("list: %d %s", reply.Status, reply.Body)
 	}
 	for _, test := range []struct {
@@ -314,7 +325,8 @@ func TestMessages(t *testing.T) {
 		{"a batch", "[" + list + "]", ops, http.StatusBadRequest, "batch"},
 		{"no such tool", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"format_disk"}}`, ops,
 			http.StatusForbidden, "There is no such tool"},
-		{"no such method", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}`, ops, http.StatusOK, `-32601`},
+		{"no such method", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}`, ops,
+			http.StatusOK, `-32601`},
 		{"an argument twice",
 			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":1,"limit":2}}}`,
 			ops, http.StatusBadRequest, "member"},
@@ -324,15 +336,18 @@ func TestMessages(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			reply := test.with.message(test.body)
-			if got := reply.Header.Get("WWW-Authenticate") + " " + string(reply.Body); reply.Status != test.status || !strings.Contains(got, test.want) {
+			got := reply.Header.Get("WWW-Authenticate") + " " + string(reply.Body)
+			if reply.Status != test.status || !strings.Contains(got, test.want) {
 				t.Errorf("%d %s, want %d with %s", reply.Status, got, test.status, test.want)
 			}
 		})
 	}
-	if reply := program(t, s, "cardea:*").call("GET", "/resources", "", servertest.Bearer(ops.token)); reply.Status != http.StatusUnauthorized {
+	reply := program(t, s, "cardea:*").call("GET", "/resources", "", servertest.Bearer(ops.token))
+	if reply.Status != http.StatusUnauthorized {
 		t.Errorf("AD-01: a token for the MCP server at the API: %d %s", reply.Status, reply.Body)
 	}
-	if events := s.Events("resource.create"); len(events) != 3 || events[0].Outcome != audit.Refused || events[0].Actor.ID != ops.ClientID {
+	events := s.Events("resource.create")
+	if len(events) != 3 || events[0].Outcome != audit.Refused || events[0].Actor.ID != ops.ClientID {
 		t.Errorf("the refusal is not recorded: %+v", events)
 	}
 	found := ops.Get("/.well-known/oauth-protected-resource/admin/mcp")

@@ -30,7 +30,8 @@ func TestSentence(t *testing.T) {
 		names audit.Names
 		want  string
 	}{
-		{audit.Code("mcp_1", "usr_1", "grt_1", mcp, "mcp:tools:calendar:read", false).With("for", "90 days").Allow(), names,
+		{audit.Code("mcp_1", "usr_1", "grt_1", mcp, "mcp:tools:calendar:read", false).With("for", "90 days").Allow(),
+			names,
 			"Ada allowed Claude Code to use mcp:tools:calendar:read at Weather for 90 days"},
 		{audit.Code("mcp_1", "usr_1", "grt_1", mcp, "a b c", true).Allow(), names,
 			"Ada allowed Claude Code to use a, b and c at Weather, as before, and was not asked again"},
@@ -118,7 +119,8 @@ func TestEveryActionIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	actions := []string{audit.Issued, audit.SignedIn}
-	for _, m := range regexp.MustCompile(`(?s)\nfunc ([A-Z]\w*)\([^\n]*\n.*?Action: +"([a-z_.]+)"( \+)?`).FindAllStringSubmatch(string(text), -1) {
+	made := regexp.MustCompile(`(?s)\nfunc ([A-Z]\w*)\([^\n]*\n.*?Action: +"([a-z_.]+)"( \+)?`)
+	for _, m := range made.FindAllStringSubmatch(string(text), -1) {
 		if m[3] != "" {
 			constructors[m[1]] = m[2]
 		} else {

@@ -221,7 +221,8 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 				n.ID = fmt.Sprintf("https://app%d.example.com/client.json", random.Uint32())
 			}
 		case 1: // a machine
-			n.GrantTypes, n.Resources = []oauth.GrantType{oauth.ClientCredentials}, identifiers[:1+random.IntN(len(identifiers))]
+			n.GrantTypes, n.Resources =
+				[]oauth.GrantType{oauth.ClientCredentials}, identifiers[:1+random.IntN(len(identifiers))]
 			if maybe() {
 				n.Scope = ptr("mcp:tools:weather a:b")
 			}
@@ -248,10 +249,11 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 	}, ID: "mcp_last"})
 	must(err)
 	must(db.Update(ctx, func(tx *store.Tx) error {
-		return tx.CreateClient(&oauth.Client{ID: "mcp_registered", Origin: oauth.ByRegistration, CreatedAt: tx.Now(), Metadata: oauth.Metadata{
-			Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
-			RedirectURIs: []string{"http://127.0.0.1/cb"},
-		}}, "")
+		return tx.CreateClient(&oauth.Client{ID: "mcp_registered", Origin: oauth.ByRegistration, CreatedAt: tx.Now(),
+			Metadata: oauth.Metadata{
+				Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+				RedirectURIs: []string{"http://127.0.0.1/cb"},
+			}}, "")
 	}))
 }
 
@@ -306,7 +308,8 @@ func TestDifferences(t *testing.T) {
 	if len(out.Notes) != 1 || !strings.Contains(out.Notes[0], "nobody has the account nobody@example.com yet") {
 		t.Errorf("notes: %q", out.Notes)
 	}
-	if len(out.Secrets) != 1 || out.Secrets[0].ClientID != "mcp_bot" || !strings.HasPrefix(out.Secrets[0].Secret, oauth.SecretPrefix) {
+	if len(out.Secrets) != 1 || out.Secrets[0].ClientID != "mcp_bot" ||
+		!strings.HasPrefix(out.Secrets[0].Secret, oauth.SecretPrefix) {
 		t.Errorf("secrets of %d clients", len(out.Secrets))
 	}
 
@@ -337,7 +340,8 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("changed %q", summary(out))
 	}
 	// Nobody is taken out of a group that lists an address in another spelling.
-	if out := apply(t, o, "groups: [{name: staff, description: All, members: [BOB@example.com]}]", declare.Options{}); len(out.Changes) > 0 {
+	out = apply(t, o, "groups: [{name: staff, description: All, members: [BOB@example.com]}]", declare.Options{})
+	if len(out.Changes) > 0 {
 		t.Errorf("changed %q", summary(out))
 	}
 }
@@ -357,16 +361,18 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := db.Update(t.Context(), func(tx *store.Tx) error {
-			err := tx.CreateClient(&oauth.Client{ID: "mcp_agent", Origin: oauth.ByRegistration, CreatedAt: tx.Now(), Metadata: oauth.Metadata{
-				Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
-				RedirectURIs: []string{"http://127.0.0.1/cb"},
-			}}, "")
+			err := tx.CreateClient(&oauth.Client{ID: "mcp_agent", Origin: oauth.ByRegistration, CreatedAt: tx.Now(),
+				Metadata: oauth.Metadata{
+					Name: "Agent", GrantTypes: []oauth.GrantType{oauth.AuthorizationCode},
+					RedirectURIs: []string{"http://127.0.0.1/cb"},
+				}}, "")
 			if err != nil {
 				return err
 			}
-			if err := tx.CreateClient(&oauth.Client{ID: "mcp_ops", Origin: oauth.ByOperator, CreatedAt: tx.Now(), ApprovedAt: tx.Now(), Metadata: oauth.Metadata{
-				Name: "Ops", Method: oauth.MethodBasic, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
-			}, Resources: []string{issuer + "/admin/api"}}, ""); err != nil {
+			if err := tx.CreateClient(&oauth.Client{ID: "mcp_ops", Origin: oauth.ByOperator, CreatedAt: tx.Now(),
+				ApprovedAt: tx.Now(), Metadata: oauth.Metadata{
+					Name: "Ops", Method: oauth.MethodBasic, GrantTypes: []oauth.GrantType{oauth.ClientCredentials},
+				}, Resources: []string{issuer + "/admin/api"}}, ""); err != nil {
 				return err
 			}
 			g := &oauth.Grant{
@@ -429,7 +435,8 @@ func TestFaults(t *testing.T) {
 		{"two documents", "version: 1\n---\nversion: 1",
 			[]string{`o:2: a second document begins here; write everything into one`}},
 		{"a list", "- a", []string{`o:1: the file must have members, each written as name: value`}},
-		{"unknown keys", "resource: []\nclients:\n  - client_id: mcp_a\n    client_name: A\n    redirect_uri: x\n    secret: y\n", []string{
+		{"unknown keys", "resource: []\nclients:\n  - client_id: mcp_a\n    client_name: A\n    redirect_uri: x\n" +
+			"    secret: y\n", []string{
 			`o:1: unknown key "resource"; the nearest known one is "resources"`,
 			`o:5: unknown key "redirect_uri"; the nearest known one is "redirect_uris"`,
 			`o:6: unknown key "secret"; the nearest known one is "scope"`,
@@ -524,7 +531,8 @@ clients:
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != 51 || lines[50] != "o:27: 150 more from here on" {
 		t.Errorf("%d faults; the last is %s", len(lines), lines[len(lines)-1])
 	}
-	if _, err := declare.Read("o", make([]byte, declare.MaxBytes+1)); !strings.Contains(fmt.Sprint(err), "more than 4 MB") {
+	_, err = declare.Read("o", make([]byte, declare.MaxBytes+1))
+	if !strings.Contains(fmt.Sprint(err), "more than 4 MB") {
 		t.Errorf("too large: %v", err)
 	}
 }
@@ -543,7 +551,8 @@ func TestRights(t *testing.T) {
 		t.Fatalf("an operator, who does not make groups: %v", err)
 	}
 	found, _, err := o.Events(t.Context(), root, store.EventFilter{}, store.Page{})
-	if err != nil || len(found) != 1 || found[0].Action != "group.create" || found[0].Outcome != audit.Refused || found[0].Actor.ID != u.ID {
+	if err != nil || len(found) != 1 || found[0].Action != "group.create" || found[0].Outcome != audit.Refused ||
+		found[0].Actor.ID != u.ID {
 		t.Errorf("recorded %v, %v", found, err)
 	}
 	if _, err := o.Resource(t.Context(), root, "https://mcp.example.com/mcp"); err == nil {
@@ -634,7 +643,9 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, text := range []string{"version: 2", "client: []", "groups: [{description: a}]", "clients: [{client_id: usr_a, client_name: A}]"} {
+	for _, text := range []string{
+		"version: 2", "client: []", "groups: [{description: a}]", "clients: [{client_id: usr_a, client_name: A}]",
+	} {
 		if valid(text) == nil {
 			t.Errorf("the schema accepts %s", text)
 		}

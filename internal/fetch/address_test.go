@@ -101,7 +101,8 @@ var specialIPv4 = []string{
 }
 
 var specialIPv6 = []string{
-	"::", "::1", "::2", "::ffff:0:7f00:1", "64:ff9b::1", "64:ff9b:1::a00:1", "100::1", "100:0:0:1::1", "200::1", "1000::1",
+	"::", "::1", "::2", "::ffff:0:7f00:1", "64:ff9b::1", "64:ff9b:1::a00:1", "100::1", "100:0:0:1::1",
+	"200::1", "1000::1",
 	"2001::1", "2001:1::1", "2001:2::1", "2001:20::1", "2001:1ff:ffff::1", "2001:db8::1", "2002:7f00:1::",
 	"2620:4f:8000::1", "3fff::1", "3fff:fff::1", "4000::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "febf::1",
 	"fec0::1", "ff02::1",
@@ -229,7 +230,8 @@ func TestAddresses(t *testing.T) {
 			if web.lookups != 1 {
 				t.Errorf("%d lookups for one fetch", web.lookups)
 			}
-			if _, err := client.Get(t.Context(), "https://client.example/c", fetch.Metadata); !errors.Is(err, fetch.ErrNotAllowed) {
+			_, err := client.Get(t.Context(), "https://client.example/c", fetch.Metadata)
+			if !errors.Is(err, fetch.ErrNotAllowed) {
 				t.Errorf("the second fetch: got %v, want ErrNotAllowed", err)
 			}
 			if diff := cmp.Diff([]string{"93.184.216.34:443"}, web.dials()); diff != "" {
@@ -241,7 +243,8 @@ func TestAddresses(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			web := newInternet(t)
 			web.name("client.example", "127.0.0.1")
-			if _, err := web.client(true).Get(t.Context(), "https://client.example/c", fetch.Metadata); !errors.Is(err, fetch.ErrNotAllowed) {
+			_, err := web.client(true).Get(t.Context(), "https://client.example/c", fetch.Metadata)
+			if !errors.Is(err, fetch.ErrNotAllowed) {
 				t.Errorf("got %v, want ErrNotAllowed", err)
 			}
 		})

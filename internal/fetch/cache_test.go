@@ -74,7 +74,8 @@ var quick = fetch.Kind{
 }
 
 // load checks that the result is value, after the given number of requests in total.
-func load(t *testing.T, c *fetch.Cache[string], o *origin, newerThan time.Time, value string, requests int64) (fetchedAt time.Time) {
+func load(t *testing.T, c *fetch.Cache[string], o *origin, newerThan time.Time, value string,
+	requests int64) (fetchedAt time.Time) {
 	t.Helper()
 	got, fetchedAt, err := c.Load(t.Context(), there, newerThan, nil)
 	if err != nil || got != value || o.requests.Load() != requests {
@@ -104,7 +105,8 @@ func TestFreshness(t *testing.T) {
 		{"CM-24 max-age", http.Header{"Cache-Control": {"public, max-age=1800"}}, 30 * time.Minute},
 		{"CM-24 max-age 0", http.Header{"Cache-Control": {"max-age=0"}}, time.Minute},
 		{"CM-24 max-age of 10 years", http.Header{"Cache-Control": {"max-age=315360000, immutable"}}, time.Hour},
-		{"CM-24 max-age too large for any integer", http.Header{"Cache-Control": {"max-age=99999999999999999999999"}}, time.Hour},
+		{"CM-24 max-age too large for any integer",
+			http.Header{"Cache-Control": {"max-age=99999999999999999999999"}}, time.Hour},
 		{"CM-24 max-age of nonsense", http.Header{"Cache-Control": {"max-age=-5"}}, time.Minute},
 		{"CM-24 max-age in quotes", http.Header{"Cache-Control": {`Max-Age="1800"`}}, 30 * time.Minute},
 		{"CM-24 max-age in the second header", http.Header{"Cache-Control": {"public", "max-age=1800"}},
@@ -113,7 +115,8 @@ func TestFreshness(t *testing.T) {
 		{"CM-24 no-store", http.Header{"Cache-Control": {"max-age=1800, no-store"}}, time.Minute},
 		{"CM-24 no-cache", http.Header{"Cache-Control": {"no-cache, max-age=1800"}}, time.Minute},
 		{"CM-24 Age", http.Header{"Cache-Control": {"max-age=1800"}, "Age": {"600"}}, 20 * time.Minute},
-		{"CM-24 Age beyond max-age", http.Header{"Cache-Control": {"max-age=1800"}, "Age": {"99999999999999999999999"}}, time.Minute},
+		{"CM-24 Age beyond max-age", http.Header{"Cache-Control": {"max-age=1800"}, "Age": {"99999999999999999999999"}},
+			time.Minute},
 		{"CM-24 Expires", http.Header{"Expires": {date(20 * time.Minute)}}, 20 * time.Minute},
 		{"CM-24 Expires by another clock",
 			http.Header{"Expires": {date(25 * time.Hour)}, "Date": {date(24*time.Hour + 40*time.Minute)}},
@@ -139,7 +142,9 @@ func TestFreshness(t *testing.T) {
 		})
 	}
 	t.Run("CM-24 no kind is fresh for more than 7 days", func(t *testing.T) {
-		for name, kind := range map[string]fetch.Kind{"Metadata": fetch.Metadata, "KeySet": fetch.KeySet, "Logo": fetch.Logo} {
+		for name, kind := range map[string]fetch.Kind{
+			"Metadata": fetch.Metadata, "KeySet": fetch.KeySet, "Logo": fetch.Logo,
+		} {
 			if kind.MinFresh <= 0 || kind.MaxFresh < kind.MinFresh || kind.MaxFresh > 7*24*time.Hour {
 				t.Errorf("%s: from %v to %v", name, kind.MinFresh, kind.MaxFresh)
 			}
@@ -267,7 +272,8 @@ func TestCache(t *testing.T) {
 			t.Errorf("from memory: got %q, %v, asked %d times", got, err, asked)
 		}
 		time.Sleep(quick.MinFresh)
-		if got, _, err := c.Load(t.Context(), there, time.Time{}, no); got != "one" || err != nil || o.requests.Load() != 1 {
+		if got, _, err := c.Load(t.Context(), there, time.Time{}, no); got != "one" || err != nil ||
+			o.requests.Load() != 1 {
 			t.Errorf("stale: got %q, %v after %d requests", got, err, o.requests.Load())
 		}
 	})
@@ -312,7 +318,8 @@ func TestCache(t *testing.T) {
 		loadFails(t, c, o, fetch.ErrUnavailable, 4)
 	})
 	run("a URL that may not be fetched", func(t *testing.T, _ *origin, c *fetch.Cache[string]) {
-		if _, _, err := c.Load(t.Context(), "https://127.0.0.1/c", time.Time{}, nil); !errors.Is(err, fetch.ErrNotAllowed) {
+		_, _, err := c.Load(t.Context(), "https://127.0.0.1/c", time.Time{}, nil)
+		if !errors.Is(err, fetch.ErrNotAllowed) {
 			t.Errorf("got %v, want ErrNotAllowed", err)
 		}
 	})

@@ -74,7 +74,8 @@ func TestGetLoopback(t *testing.T) {
 					t.Error("a name server was asked")
 				}
 				web.dials()
-				if _, err := web.client(false).Get(t.Context(), tt.url, fetch.Metadata); !errors.Is(err, fetch.ErrNotAllowed) {
+				_, err := web.client(false).Get(t.Context(), tt.url, fetch.Metadata)
+				if !errors.Is(err, fetch.ErrNotAllowed) {
 					t.Errorf("without AllowLoopback: got %v, want ErrNotAllowed", err)
 				}
 				if dialled := web.dials(); dialled != nil {
@@ -100,7 +101,8 @@ func TestGetLoopback(t *testing.T) {
 			if _, err := web.client(true).Get(t.Context(), "https://localhost/c", fetch.Metadata); err != nil {
 				t.Errorf("localhost: %v", err)
 			}
-			if _, err := web.client(true).Get(t.Context(), "https://127.0.0.1/c", fetch.Metadata); !errors.Is(err, fetch.ErrUnavailable) {
+			_, err := web.client(true).Get(t.Context(), "https://127.0.0.1/c", fetch.Metadata)
+			if !errors.Is(err, fetch.ErrUnavailable) {
 				t.Errorf("127.0.0.1: got %v, want ErrUnavailable", err)
 			}
 		})
@@ -267,7 +269,8 @@ func TestReadsNoMoreThanItKeeps(t *testing.T) {
 					n, err = conn.Write(make([]byte, 1024))
 				}
 			}
-			if _, err := web.client(true).Get(t.Context(), "http://127.0.0.1/c", fetch.Metadata); !errors.Is(err, fetch.ErrUnavailable) {
+			_, err := web.client(true).Get(t.Context(), "http://127.0.0.1/c", fetch.Metadata)
+			if !errors.Is(err, fetch.ErrUnavailable) {
 				t.Errorf("got %v, want ErrUnavailable", err)
 			}
 			synctest.Wait()
@@ -359,7 +362,8 @@ func TestTLS(t *testing.T) {
 		config *tls.Config
 		want   string
 	}{
-		{"CM-32 TLS 1.3", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}}, ""},
+		{"CM-32 TLS 1.3", &tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})}},
+			""},
 		{"CM-32 TLS 1.2",
 			&tls.Config{Certificates: []tls.Certificate{authority.issue(leaf{host: "client.example"})},
 				MaxVersion: tls.VersionTLS12}, ""},
@@ -482,7 +486,8 @@ func TestTurns(t *testing.T) {
 		client := web.client(false)
 		for k := range n {
 			go func() {
-				if _, err := client.Get(t.Context(), "https://"+host(k)+"/c", fetch.Metadata); errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrBusy) {
+				_, err := client.Get(t.Context(), "https://"+host(k)+"/c", fetch.Metadata)
+				if errors.Is(err, fetch.ErrUnavailable) || errors.Is(err, fetch.ErrBusy) {
 					failures.Add(1)
 				}
 			}()

@@ -210,7 +210,8 @@ func newCertificates() *certificates {
 		NotBefore: longAgo, NotAfter: farFuture,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	cert := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))))
+	cert := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, template,
+		key.Public(), key))))
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
 	return &certificates{pool: pool, cert: cert, key: key}

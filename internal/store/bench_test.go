@@ -45,7 +45,8 @@ func BenchmarkAppend(b *testing.B) {
 				ctx := audit.WithRequest(b.Context(),
 					audit.Request{ID: oauth.NewID(""), Address: "192.0.2.1", UserAgent: "claude-code/2.0"})
 				event := audit.TokenRequest("mcp_client", "client_credentials")
-				event.Resource, event.Scope, event.Outcome = "https://mcp.example.com/mcp", "mcp:tools:weather", audit.Allowed
+				event.Resource, event.Scope, event.Outcome =
+					"https://mcp.example.com/mcp", "mcp:tools:weather", audit.Allowed
 				callers(b, n, func(int) error { return db.Append(ctx, event) })
 			})
 		}

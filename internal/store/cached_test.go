@@ -91,7 +91,8 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%v", got)
 			}
 			more := *resource
-			more.ID, more.Identifier, more.CreatedAt = "res_more", "https://more.example.com", more.CreatedAt.Add(time.Second)
+			more.ID, more.Identifier, more.CreatedAt =
+				"res_more", "https://more.example.com", more.CreatedAt.Add(time.Second)
 			update(t, db, func(tx *store.Tx) error { return tx.CreateResource(&more) })
 			if got := list(); len(got) != 2 {
 				t.Errorf("created: %v", got)
@@ -158,7 +159,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	for lot := range 11 {
 		update(t, db, func(tx *store.Tx) error {
 			for i := range n / 10 {
-				if err := tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", lot*n/10+i), CreatedAt: tx.Now()}, ""); err != nil {
+				err := tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", lot*n/10+i), CreatedAt: tx.Now()}, "")
+				if err != nil {
 					return err
 				}
 			}
@@ -256,7 +258,8 @@ func TestOtherProcesses(t *testing.T) {
 // other is a second process on the same database.
 type other struct{ DisableClient, EnableClient func(*store.Tx) error }
 
-func twoProcesses(t *testing.T, engine storetest.Engine) (here *store.DB, there other, client *oauth.Client, change func(func(*store.Tx) error)) {
+func twoProcesses(t *testing.T, engine storetest.Engine) (here *store.DB, there other, client *oauth.Client,
+	change func(func(*store.Tx) error)) {
 	t.Helper()
 	dsn, clock := storetest.New(t, engine), storetest.NewClock()
 	here = storetest.Connect(t, dsn, clock)

@@ -208,7 +208,9 @@ func TestInspect(t *testing.T) {
 	})
 	for _, engine := range storetest.Engines() {
 		t.Run(string(engine), func(t *testing.T) {
-			for name, dsn := range map[string]string{"empty": storetest.Bare(t, engine), "migrated": storetest.New(t, engine)} {
+			for name, dsn := range map[string]string{
+				"empty": storetest.Bare(t, engine), "migrated": storetest.New(t, engine),
+			} {
 				if path, isFile := strings.CutPrefix(dsn, "sqlite:"); isFile && name == "empty" {
 					if err := os.WriteFile(path, nil, 0o600); err != nil {
 						t.Fatal(err)
@@ -303,7 +305,8 @@ func newCluster(t *testing.T) string {
 	data := filepath.Join(dir, "data")
 	program(t.Context(), "initdb", "-D", data, "-U", "cardea", "--no-sync", "--no-instructions", "-A", "trust")
 	program(t.Context(), "pg_ctl", "-D", data, "-s", "-w", "-t", "120", "-l", filepath.Join(dir, "log"), "-o",
-		fmt.Sprintf("-p %s -c listen_addresses=127.0.0.1 -c unix_socket_directories=%s -c fsync=off", port, dir), "start")
+		fmt.Sprintf("-p %s -c listen_addresses=127.0.0.1 -c unix_socket_directories=%s -c fsync=off", port, dir),
+		"start")
 	t.Cleanup(func() { program(context.Background(), "pg_ctl", "-D", data, "-m", "immediate", "-s", "stop") })
 	run(t, "postgres://cardea@"+address+"/postgres?sslmode=disable",
 		"ALTER ROLE cardea PASSWORD 'right'", "CREATE ROLE guest LOGIN PASSWORD 'right'",

@@ -44,7 +44,8 @@ func TestConclude(t *testing.T) {
 				}
 				allowed, refused := want, want
 				allowed.Outcome = audit.Allowed
-				refused.Outcome, refused.Reason, refused.Description = audit.Refused, "invalid_grant", "the code has expired"
+				refused.Outcome, refused.Reason, refused.Description =
+					audit.Refused, "invalid_grant", "the code has expired"
 				for i, want := range []audit.Event{allowed, refused} {
 					if !strings.HasPrefix(got[i].ID, "evt_") || got[i].At.Before(want.At) {
 						t.Errorf("id %q at %v", got[i].ID, got[i].At)
@@ -259,7 +260,9 @@ func TestEvents(t *testing.T) {
 // Strangers' bytes reach the audit log and the lookups: neither may fault on them.
 func TestStrangersText(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
-		for _, text := range []string{"a\x00b", "a\xffb", strings.Repeat("é", 300), "a\u202eb", "'; DROP TABLE events; --", "$1"} {
+		for _, text := range []string{
+			"a\x00b", "a\xffb", strings.Repeat("é", 300), "a\u202eb", "'; DROP TABLE events; --", "$1",
+		} {
 			ctx := audit.WithRequest(t.Context(), audit.Request{ID: "r", UserAgent: text})
 			e := audit.SignIn("").With("x\x00", text)
 			e.ClientID, e.Outcome = text, audit.Refused

@@ -49,7 +49,8 @@ func TestRareEvents(t *testing.T) {
 				for i := 1; i <= log; i++ {
 					at := db.Now().Add(time.Duration(i/3) * time.Microsecond)
 					rare := i%2000 <= 2
-					if (filter.Outcome == "" || (filter.Outcome == audit.Refused) == (i%2 == 0)) && (filter.ClientID == "" || rare) &&
+					if (filter.Outcome == "" || (filter.Outcome == audit.Refused) == (i%2 == 0)) &&
+						(filter.ClientID == "" || rare) &&
 						(!strings.HasSuffix(filter.Action, "introspect") || i%5 == 0) && !at.Before(filter.Since) {
 						want++
 					}
@@ -78,7 +79,8 @@ func TestRareEvents(t *testing.T) {
 						}
 					}
 					if len(seen) != want {
-						t.Errorf("%+v, newest %v: %d events on %d pages, want %d", filter, newest, len(seen), pages, want)
+						t.Errorf("%+v, newest %v: %d events on %d pages, want %d", filter, newest,
+							len(seen), pages, want)
 					}
 				}
 			}

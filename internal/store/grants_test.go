@@ -297,7 +297,9 @@ func TestGrants(t *testing.T) {
 			"by client":   {store.GrantFilter{ClientID: otherClient.ID}, "client"},
 			"by resource": {store.GrantFilter{ResourceID: otherResource.ID}, "resource"},
 			"live":        {store.GrantFilter{Live: true}, "live bob client resource"},
-			"together":    {store.GrantFilter{UserID: ada.ID, ClientID: client.ID, ResourceID: resource.ID, Live: true}, "live"},
+			"together": {
+				store.GrantFilter{UserID: ada.ID, ClientID: client.ID, ResourceID: resource.ID, Live: true}, "live",
+			},
 		} {
 			t.Run(name, func(t *testing.T) {
 				view(t, db, func(tx *store.Tx) error {
@@ -321,7 +323,8 @@ func TestGrants(t *testing.T) {
 		})
 		view(t, db, func(tx *store.Tx) error {
 			found, _, err := tx.Grants(store.GrantFilter{UserID: bob.ID}, store.Page{})
-			if len(found) != 1 || found[0].UserEmail+found[0].ClientName+found[0].Resource != "" || found[0].RevokedReason != "user_deleted" {
+			if len(found) != 1 || found[0].UserEmail+found[0].ClientName+found[0].Resource != "" ||
+				found[0].RevokedReason != "user_deleted" {
 				t.Errorf("a grant whose people are gone: %+v", found)
 			}
 			return err
@@ -336,7 +339,13 @@ func TestDecide(t *testing.T) {
 			id        string
 			d, counts store.Decision
 			first     bool
-		}{{"a", allowed, allowed, true}, {"a", denied, allowed, false}, {"a", allowed, allowed, false}, {"b", denied, denied, true}, {"b", allowed, denied, false}} {
+		}{
+			{"a", allowed, allowed, true},
+			{"a", denied, allowed, false},
+			{"a", allowed, allowed, false},
+			{"b", denied, denied, true},
+			{"b", allowed, denied, false},
+		} {
 			update(t, db, func(tx *store.Tx) error {
 				counts, first, err := tx.Decide(c.id, c.d, clock.Now())
 				if first != c.first || counts != c.counts {
@@ -379,7 +388,8 @@ func TestAnotherCode(t *testing.T) {
 			return err
 		})
 		update(t, db, func(tx *store.Tx) error { return tx.RedeemGrant(g.ID, 1, until.Add(day), oauth.MethodNone) })
-		if _, err := another("req_1", store.Decision{GrantID: g.ID, Codes: 1}, until); !errors.Is(err, store.ErrNotFound) {
+		_, err := another("req_1", store.Decision{GrantID: g.ID, Codes: 1}, until)
+		if !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("a redeemed grant: %v", err)
 		}
 	})

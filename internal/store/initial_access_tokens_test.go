@@ -52,7 +52,9 @@ func TestInitialTokens(t *testing.T) {
 			if id == "" {
 				want = store.ErrNotFound
 			}
-			for _, use := range []func(*store.Tx, string) (string, error){(*store.Tx).LiveInitialToken, (*store.Tx).SpendInitialToken} {
+			for _, use := range []func(*store.Tx, string) (string, error){
+				(*store.Tx).LiveInitialToken, (*store.Tx).SpendInitialToken,
+			} {
 				var got string
 				err := db.Update(t.Context(), func(tx *store.Tx) (err error) { got, err = use(tx, hash); return err })
 				if got != id || !errors.Is(err, want) {
@@ -81,7 +83,9 @@ func TestInitialTokens(t *testing.T) {
 			spend(t, "short", "")
 		})
 		view(t, db, func(tx *store.Tx) error {
-			for id, want := range map[string]string{"iat_1": "used up", "iat_2": "live", "iat_3": "revoked", "iat_5": "expired"} {
+			for id, want := range map[string]string{
+				"iat_1": "used up", "iat_2": "live", "iat_3": "revoked", "iat_5": "expired",
+			} {
 				got, err := tx.InitialToken(id)
 				if err != nil || got.State(tx.Now()) != want {
 					t.Errorf("%s is %s, %v; want %s", id, got.State(tx.Now()), err, want)
@@ -138,7 +142,8 @@ func TestReplaceMetadata(t *testing.T) {
 		check(t)
 		replace := func(keepApproval bool) {
 			t.Helper()
-			said := &oauth.Client{ID: c.ID, Metadata: c.Metadata, FetchedAt: c.FetchedAt} // and nothing of what an operator says
+			// and nothing of what an operator says
+			said := &oauth.Client{ID: c.ID, Metadata: c.Metadata, FetchedAt: c.FetchedAt}
 			c.Version++
 			update(t, db, func(tx *store.Tx) error { return tx.ReplaceMetadata(said, keepApproval) })
 		}

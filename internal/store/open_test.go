@@ -189,7 +189,8 @@ func TestMigrate(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer raw.Close()
-			if _, err := raw.ExecContext(context.Background(), "INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, true)"); err != nil {
+			if _, err := raw.ExecContext(context.Background(),
+				"INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, true)"); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := db.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "newer cardea") {
@@ -218,7 +219,8 @@ func TestSecretsAtRest(t *testing.T) {
 			"the client secret": secret,
 			"the refresh token": oauth.RefreshTokenOf([]byte("key"), g, 1),
 		})
-		if written := string(storetest.AtRest(t, db)); !strings.Contains(written, oauth.Hash(secret)) || !strings.Contains(written, g.ID) {
+		written := string(storetest.AtRest(t, db))
+		if !strings.Contains(written, oauth.Hash(secret)) || !strings.Contains(written, g.ID) {
 			t.Error("values that are stored were not found, so the search finds nothing")
 		}
 	})

@@ -76,7 +76,8 @@ func TestParties(t *testing.T) {
 			update(t, db, func(tx *store.Tx) error {
 				changed, narrowed := *client, *resource
 				changed.Allowed, narrowed.Name = []string{"mail"}, "Mail"
-				if err := errors.Join(tx.UpdateClient(&changed), tx.UpdateResource(&narrowed), tx.DisableUser(user.ID)); err != nil {
+				if err := errors.Join(tx.UpdateClient(&changed), tx.UpdateResource(&narrowed),
+					tx.DisableUser(user.ID)); err != nil {
 					return err
 				}
 				client, resource, user.DisabledAt = &changed, &narrowed, clock.Now()
@@ -150,7 +151,9 @@ func TestPartiesElsewhere(t *testing.T) {
 				update(t, here, look)
 				changed, renamed := *client, *resource
 				changed.Name, renamed.Name = name, name
-				update(t, there, func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(&changed), tx.UpdateResource(&renamed)) })
+				update(t, there, func(tx *store.Tx) error {
+					return errors.Join(tx.UpdateClient(&changed), tx.UpdateResource(&renamed))
+				})
 				client, resource = &changed, &renamed
 				update(t, here, look)
 				view(t, here, look)

@@ -59,7 +59,10 @@ func nodesOf(t *testing.T, engine storetest.Engine) []*store.DB {
 		var wg sync.WaitGroup
 		for range racers {
 			wg.Go(func() {
-				if err := db.Update(context.Background(), func(tx *store.Tx) error { _, _ = tx.Setting("warm"); return nil }); err != nil {
+				if err := db.Update(context.Background(), func(tx *store.Tx) error {
+					_, _ = tx.Setting("warm")
+					return nil
+				}); err != nil {
 					t.Error(err)
 				}
 			})

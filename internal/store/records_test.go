@@ -123,9 +123,13 @@ func TestClients(t *testing.T) {
 			same(t, bare, got2)
 			return errors.Join(err, err2, err3)
 		})
-		for name, c := range map[string]struct{ id, print string }{"id": {"mcp_1", ""}, "fingerprint": {"mcp_3", "print"}} {
+		for name, c := range map[string]struct{ id, print string }{
+			"id": {"mcp_1", ""}, "fingerprint": {"mcp_3", "print"},
+		} {
 			t.Run("conflict of "+name, func(t *testing.T) {
-				expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateClient(&oauth.Client{ID: c.id, CreatedAt: now}, c.print) })
+				expect(t, db, store.ErrConflict, func(tx *store.Tx) error {
+					return tx.CreateClient(&oauth.Client{ID: c.id, CreatedAt: now}, c.print)
+				})
 			})
 		}
 		if err := db.Update(t.Context(), func(tx *store.Tx) error {
@@ -136,7 +140,8 @@ func TestClients(t *testing.T) {
 
 		t.Run("UpdateClient changes what an operator may", func(t *testing.T) {
 			changed := *full
-			changed.Name, changed.Allowed, changed.Resources, changed.AccessTTL, changed.ApprovedAt = "New", nil, nil, 0, time.Time{}
+			changed.Name, changed.Allowed, changed.Resources, changed.AccessTTL, changed.ApprovedAt =
+				"New", nil, nil, 0, time.Time{}
 			loud := changed
 			loud.Origin, loud.Secrets, loud.DisabledAt, loud.UsedAt = oauth.ByOperator, nil, now, now
 			update(t, db, func(tx *store.Tx) error { return tx.UpdateClient(&loud) })
@@ -174,7 +179,9 @@ func TestClients(t *testing.T) {
 				})
 				return strings.TrimSpace(hashes)
 			}
-			for _, c := range []struct{ hash, want string }{{"h1", "h1(false)"}, {"h2", "h2(false) h1(true)"}, {"h3", "h3(false) h2(true)"}} {
+			for _, c := range []struct{ hash, want string }{
+				{"h1", "h1(false)"}, {"h2", "h2(false) h1(true)"}, {"h3", "h3(false) h2(true)"},
+			} {
 				update(t, db, func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_2", c.hash, overlap) })
 				if got := secrets(); got != c.want {
 					t.Errorf("after %s: %s, want %s", c.hash, got, c.want)
@@ -253,7 +260,8 @@ func TestVersion(t *testing.T) {
 				client.ApprovedAt = clock.Now()
 				return tx.UpdateClient(client)
 			}, "2 1 1"},
-			{"its document is read again", metadata(true, func(c *oauth.Client) { c.FetchedAt = clock.Now() }), "2 1 1"},
+			{"its document is read again",
+				metadata(true, func(c *oauth.Client) { c.FetchedAt = clock.Now() }), "2 1 1"},
 			{"its document differs", metadata(true, func(c *oauth.Client) { c.Name = "Changed" }), "3 1 1"},
 			{"its approval ends", metadata(false, func(*oauth.Client) {}), "4 1 1"},
 			{"its approval has ended", metadata(false, func(*oauth.Client) {}), "4 1 1"},
@@ -549,7 +557,8 @@ func TestKeys(t *testing.T) {
 		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreateKey(k2), tx.CreateKey(k)) })
 		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreateKey(k) })
 		changed := k
-		changed.Sealed, changed.ActiveAt, changed.RetiredAt, changed.ExpiresAt = "again", now, now.Add(time.Hour), now.Add(2*time.Hour)
+		changed.Sealed, changed.ActiveAt, changed.RetiredAt, changed.ExpiresAt =
+			"again", now, now.Add(time.Hour), now.Add(2*time.Hour)
 		update(t, db, func(tx *store.Tx) error { return tx.UpdateKey(changed) })
 		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.UpdateKey(store.Key{KID: "none"}) })
 		view(t, db, func(tx *store.Tx) error {

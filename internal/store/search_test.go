@@ -14,7 +14,9 @@ import (
 )
 
 // beginning returns the ids of all that list has under a beginning, on pages of two.
-func beginning[T any](t *testing.T, db *store.DB, begins string, list func(*store.Tx, store.Page) ([]T, string, error), id func(T) string) (ids []string) {
+func beginning[T any](
+	t *testing.T, db *store.DB, begins string, list func(*store.Tx, store.Page) ([]T, string, error), id func(T) string,
+) (ids []string) {
 	t.Helper()
 	for page := (store.Page{Limit: 2, Begins: begins}); ; {
 		var found []T
@@ -52,7 +54,9 @@ func TestBegins(t *testing.T) {
 					return err
 				}
 			}
-			for i, origin := range []oauth.Origin{oauth.ByRegistration, oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument} {
+			for i, origin := range []oauth.Origin{
+				oauth.ByRegistration, oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument,
+			} {
 				c := &oauth.Client{ID: "mcp_" + string(rune('a'+i)), Origin: origin, CreatedAt: tx.Now()}
 				if c.Name = "Claude"; origin == oauth.ByDocument {
 					c.ID, c.Name = "https://claude.example/client", "claude code"
@@ -106,7 +110,8 @@ func TestBegins(t *testing.T) {
 						Metadata: oauth.Metadata{Name: "Cursor"}})
 				},
 				func() error {
-					return tx.ReplaceMetadata(&oauth.Client{ID: "mcp_c", Metadata: oauth.Metadata{Name: "Windsurf"}}, false)
+					return tx.ReplaceMetadata(&oauth.Client{ID: "mcp_c", Metadata: oauth.Metadata{Name: "Windsurf"}},
+						false)
 				},
 				func() error { return tx.DeleteClient("mcp_b") },
 				func() error {
@@ -127,12 +132,19 @@ func TestBegins(t *testing.T) {
 			}
 			return nil
 		})
-		for begins, want := range map[string][]string{"ada": {"usr_5", "usr_1"}, "ada l": nil, "grace": {"usr_1"}, "adam": nil} {
+		for begins, want := range map[string][]string{
+			"ada": {"usr_5", "usr_1"}, "ada l": nil, "grace": {"usr_1"}, "adam": nil,
+		} {
 			if got := beginning(t, db, begins, (*store.Tx).Users, ids); !cmp.Equal(got, want) {
 				t.Errorf("people %q after the changes: %v, want %v", begins, got, want)
 			}
 		}
-		for begins, want := range map[string][]string{"claude": {"https://claude.example/client"}, "cursor": {"mcp_a"}, "wind": {"mcp_c"}, "mcp_a": {"mcp_a"}} {
+		for begins, want := range map[string][]string{
+			"claude": {"https://claude.example/client"},
+			"cursor": {"mcp_a"},
+			"wind":   {"mcp_c"},
+			"mcp_a":  {"mcp_a"},
+		} {
 			if got := beginning(t, db, begins, clientsOf(""), name); !cmp.Equal(got, want) {
 				t.Errorf("clients %q after the changes: %v, want %v", begins, got, want)
 			}
@@ -141,11 +153,15 @@ func TestBegins(t *testing.T) {
 			t.Errorf("by origin after the changes: %v", got)
 		}
 		for begins, want := range map[string]int{"wea": 0, "wi": 1, "https://mcp.": 1, "res_1": 1} {
-			if got := beginning(t, db, begins, (*store.Tx).ResourcePage, func(r *oauth.Resource) string { return r.ID }); len(got) != want {
+			if got := beginning(t, db, begins, (*store.Tx).ResourcePage, func(r *oauth.Resource) string {
+				return r.ID
+			}); len(got) != want {
 				t.Errorf("resources %q: %v, want %d", begins, got, want)
 			}
 		}
-		if got := beginning(t, db, "st", (*store.Tx).Groups, func(g *identity.Group) string { return g.ID }); len(got) != 1 {
+		if got := beginning(t, db, "st", (*store.Tx).Groups, func(g *identity.Group) string {
+			return g.ID
+		}); len(got) != 1 {
 			t.Errorf("groups: %v", got)
 		}
 	})
@@ -168,7 +184,10 @@ func TestNamesOfBefore(t *testing.T) {
 				return tx.CreateUser(&identity.User{ID: "usr_1", Email: "ada@example.com", CreatedAt: tx.Now()})
 			})
 			handle := raw(t, dsn)
-			for _, statement := range []string{"DELETE FROM client_names WHERE client_id = 'mcp_1'", "DELETE FROM user_names", "DELETE FROM settings WHERE name = 'names_filled'"} {
+			for _, statement := range []string{
+				"DELETE FROM client_names WHERE client_id = 'mcp_1'", "DELETE FROM user_names",
+				"DELETE FROM settings WHERE name = 'names_filled'",
+			} {
 				if _, err := handle.ExecContext(t.Context(), statement); err != nil {
 					t.Fatal(err)
 				}

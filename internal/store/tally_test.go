@@ -20,7 +20,9 @@ func TestTally(t *testing.T) {
 		t.Run(string(engine), func(t *testing.T) {
 			dsn, clock := storetest.New(t, engine), storetest.NewClock()
 			db, another := storetest.Connect(t, dsn, clock), storetest.Connect(t, dsn, clock)
-			issued := func(client string) audit.Event { return audit.TokenRequest(client, "client_credentials").Allow() }
+			issued := func(client string) audit.Event {
+				return audit.TokenRequest(client, "client_credentials").Allow()
+			}
 			begin := storetest.Start.Truncate(24 * time.Hour)
 			record := func(at time.Time, events ...audit.Event) {
 				t.Helper()

@@ -33,7 +33,8 @@ func people(t testing.TB, db *store.DB) (*identity.User, *oauth.Client, *oauth.R
 }
 
 // consented returns a grant whose code is not redeemed yet, and the code.
-func consented(t testing.TB, db *store.DB, user *identity.User, client *oauth.Client, resource *oauth.Resource) (*oauth.Grant, *oauth.Code) {
+func consented(t testing.TB, db *store.DB, user *identity.User, client *oauth.Client,
+	resource *oauth.Resource) (*oauth.Grant, *oauth.Code) {
 	t.Helper()
 	now := db.Now()
 	g := &oauth.Grant{
@@ -54,7 +55,8 @@ func consented(t testing.TB, db *store.DB, user *identity.User, client *oauth.Cl
 }
 
 // redeemed returns a grant at generation 1, live for thirty days.
-func redeemed(t testing.TB, db *store.DB, user *identity.User, client *oauth.Client, resource *oauth.Resource) *oauth.Grant {
+func redeemed(t testing.TB, db *store.DB, user *identity.User, client *oauth.Client,
+	resource *oauth.Resource) *oauth.Grant {
 	t.Helper()
 	g, c := consented(t, db, user, client, resource)
 	update(t, db, func(tx *store.Tx) error {

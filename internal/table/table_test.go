@@ -79,7 +79,9 @@ ID  URL
 client id      mcp_kibgo547gjkkotmuu3qrfmld3v
 client secret  cardea_cs_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
 `},
-		{"a sentence", table.Style{Width: 20}, nil, [][]string{{"kind", "access token"}, {"a sentence of its own"}, {"ok", "typ"}}, `
+		{"a sentence", table.Style{Width: 20}, nil, [][]string{
+			{"kind", "access token"}, {"a sentence of its own"}, {"ok", "typ"},
+		}, `
 kind  access token
 a sentence of its own
 ok    typ
@@ -106,7 +108,8 @@ ok    typ
 }
 
 func TestLine(t *testing.T) {
-	if got := (table.Style{Colors: true}).Line("a\x1b", "REFUSED", "b", ""); got != "a\ufffd  \x1b[31mREFUSED\x1b[0m  b" {
+	got := (table.Style{Colors: true}).Line("a\x1b", "REFUSED", "b", "")
+	if got != "a\ufffd  \x1b[31mREFUSED\x1b[0m  b" {
 		t.Errorf("%q", got)
 	}
 	if got := (table.Style{Width: 2}).Line("a", "REFUSED"); got != "a  REFUSED" {
