@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -98,32 +99,28 @@ func (r *Resource) Describe(name string) string {
 	if name == OfflineAccess {
 		return "Stay connected when you are away, until you disconnect it"
 	}
-	words := name
-	for _, s := range r.Scopes {
-		switch {
-		case s.Description == "":
-		case s.Name == name:
-			return s.Description
-		case scope.Of(s.Name).Covers(name):
-			words = s.Description
-		}
-	}
-	return words
+	return cmp.Or(r.stated(name, func(s ResourceScope) string { return s.Description }), name)
 }
 
 // Risk returns the risk of a scope: its own, or that of the wildcard that covers it; "" if neither states one.
 func (r *Resource) Risk(name string) Risk {
-	var risk Risk
+	return Risk(r.stated(name, func(s ResourceScope) string { return string(s.Risk) }))
+}
+
+// stated returns what member is for a scope: its own, or that of the last wildcard that covers it; "" if neither states
+// one.
+func (r *Resource) stated(name string, member func(ResourceScope) string) string {
+	found := ""
 	for _, s := range r.Scopes {
-		switch {
-		case s.Risk == "":
+		switch value := member(s); {
+		case value == "":
 		case s.Name == name:
-			return s.Risk
+			return value
 		case scope.Of(s.Name).Covers(name):
-			risk = s.Risk
+			found = value
 		}
 	}
-	return risk
+	return found
 }
 
 // OfflineAccess asks for a refresh token (OpenID Connect Core §11). It is not a scope of any resource.
