@@ -94,7 +94,7 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 		Client:    a.Card(),
 		Email:     a.Person.Email,
 		Hinted:    a.Hinted(),
-		Resource:  interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier},
+		Resource:  a.ResourceCard(),
 		Error:     failure,
 		Durations: durationChoices(chosen.duration, e.longest(a)),
 		Request:   a.Sealed,

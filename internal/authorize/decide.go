@@ -208,8 +208,7 @@ func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answ
 // made before, or because the request is refused.
 func (e *Endpoint) undecided(r *http.Request, a *interaction.Authorization, before store.Decision,
 	err error) (web.Answer, error) {
-	answered := Answered{Client: a.Card(), Resource: interaction.ResourceCard{Name: a.Resource.Name,
-		Identifier: a.Resource.Identifier}, Allowed: before.GrantID != ""}
+	answered := Answered{Client: a.Card(), Resource: a.ResourceCard(), Allowed: before.GrantID != ""}
 	answerable := (*interaction.Answerable)(nil)
 	switch {
 	case errors.Is(err, interaction.ErrNotEntitled): // since the page was shown

@@ -27,7 +27,7 @@ func (e *Endpoint) outside(r *http.Request, a *interaction.Authorization, record
 	}
 	page := Outside{
 		Client: a.Card(), Email: a.Person.Email,
-		Resource: interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier},
+		Resource: a.ResourceCard(),
 		Request:  a.Sealed, Held: held, CSRF: e.Pages.Token(a.Browser, returnPurpose),
 	}
 	return web.WithCookie(web.WithRefusal(page, refusal), a.Browser.Cookie()), nil

@@ -56,7 +56,7 @@ func (e *Endpoint) wait(r *http.Request, a *interaction.Authorization) (web.Answ
 	answer := Wait{
 		Client:   a.Card(),
 		Email:    a.Person.Email,
-		Resource: interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier},
+		Resource: a.ResourceCard(),
 		Request:  a.Sealed,
 		CSRF:     e.Pages.TokenFor(a.BoundTo, a.Purpose()...),
 	}

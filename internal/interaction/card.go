@@ -66,3 +66,8 @@ type ResourceCard struct {
 	Name       string // "" is shown as an MCP server
 	Identifier string
 }
+
+// ResourceCard returns the card of the MCP server of a.
+func (a *Authorization) ResourceCard() ResourceCard {
+	return ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier}
+}
