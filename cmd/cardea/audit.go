@@ -66,6 +66,14 @@ type auditTime struct {
 	Until string `placeholder:"TIME" help:"Only events before this time, written like --since."`
 }
 
+// clock returns the clock by which t dates events: for another server it is this machine's.
+func clock(t adminapi.Target) func() time.Time {
+	if t.Operations == nil {
+		return time.Now
+	}
+	return t.Operations.DB.Now
+}
+
 // limit sets the times of a filter.
 func (c auditTime) limit(filter *store.EventFilter, now time.Time) (err error) {
 	if filter.Since, err = parseMoment("--since", c.Since, now); err != nil {
@@ -87,11 +95,8 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 		return usageError("--limit must not be negative; 0 means all events")
 	}
 	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
-		filter, now := c.filter(), time.Now()
-		if t.Operations != nil {
-			now = t.Operations.DB.Now()
-		}
-		if err := c.limit(&filter, now); err != nil {
+		filter := c.filter()
+		if err := c.limit(&filter, clock(t)()); err != nil {
 			return err
 		}
 		events, err := lastEvents(ctx, t, filter, c.Limit)
@@ -244,9 +249,9 @@ func (c *auditTail) Run(ctx context.Context, sh *shell) error {
 
 func (c *auditTail) follow(ctx context.Context, sh *shell, t adminapi.Target) error {
 	filter := c.filter()
-	now, every := time.Now, tailEveryRemote
-	if t.Operations != nil {
-		now, every = t.Operations.DB.Now, tailEvery
+	now, every := clock(t), tailEvery
+	if t.Operations == nil {
+		every = tailEveryRemote
 	}
 	started := now()
 	shown := map[string]time.Time{} // by id, since filter.Since

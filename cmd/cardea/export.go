@@ -25,10 +25,7 @@ func (c *auditExport) Help() string {
 func (c *auditExport) Run(ctx context.Context, sh *shell) error {
 	format := admin.Format(c.Format)
 	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
-		filter, now := c.filter(), time.Now()
-		if t.Operations != nil {
-			now = t.Operations.DB.Now()
-		}
+		filter, now := c.filter(), clock(t)()
 		if err := c.limit(&filter, now); err != nil {
 			return err
 		}
