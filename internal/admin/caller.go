@@ -89,6 +89,16 @@ const (
 	write access = "write" // it includes read
 )
 
+// deeds and called are the kinds of access and the nouns in the words of people.
+var (
+	deeds  = map[access]string{read: "see", write: "change"}
+	called = map[Noun]string{
+		Resources: "MCP servers", Clients: "clients", Users: "people's accounts", Groups: "groups",
+		Grants: "what people have allowed", Sessions: "sessions", Keys: "the signing keys",
+		Providers: "the identity providers", Events: "the audit log", Settings: "the settings",
+	}
+)
+
 // scopeFor returns the scope that gives a client the access to to noun.
 func scopeFor(noun Noun, to access) string { return "cardea:" + string(noun) + ":" + string(to) }
 
@@ -139,7 +149,7 @@ func (c Caller) may(noun Noun, to access) error {
 	case c.Actor.Type == audit.ByCommand:
 		return nil
 	case c.Actor.Type == audit.ByUser && !mayRole(c.role, noun, to):
-		return forbidden("your role does not let you %s %s; ask an owner of this installation", to, noun)
+		return forbidden("your role does not let you %s %s; ask an owner of this installation", deeds[to], called[noun])
 	case c.Actor.Type == audit.ByUser && c.Scopes == nil:
 		return nil
 	case c.Actor.Type != audit.ByUser && c.Actor.Type != audit.ByClient:

@@ -237,7 +237,7 @@ func TestAnAgentIsBoundByTheRole(t *testing.T) {
 	if a.tools["audit_list"] == nil {
 		t.Errorf("an auditor is not offered audit_list: %v", a.list())
 	}
-	const sentence = "your role does not let you write resources; ask an owner of this installation"
+	const sentence = "your role does not let you change MCP servers; ask an owner of this installation"
 	if _, refused := a.use("resource_create", args{"identifier": "https://mcp.example.com/mcp"}); refused != sentence {
 		t.Errorf("resource_create: %q", refused)
 	}

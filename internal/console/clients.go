@@ -24,6 +24,7 @@ func (e *Endpoint) clientRoutes() []web.Route {
 		e.form("/admin/clients/{id}/edit", admin.Clients, "client.update", e.editClient, e.changeClient),
 		e.form("/admin/clients/{id}/approve", admin.Clients, "client.approve", nil,
 			e.onClient("client.approved", e.Operations.ApproveClient)),
+		e.form("/admin/clients/{id}/unapprove", admin.Clients, "client.unapprove", e.askUnapprove, e.unapprove),
 		e.form("/admin/clients/{id}/enable", admin.Clients, "client.enable", nil,
 			e.onClient("client.enabled", e.Operations.EnableClient)),
 		e.form("/admin/clients/{id}/disable", admin.Clients, "client.disable", e.confirmDisableClient,
@@ -293,6 +294,21 @@ func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
 		return e.typedClient(v, f, "Change "+clientName(c), err)
 	}
 	return redirect{clientPath(c.ID), "client.changed"}, nil
+}
+
+// askUnapprove shows the approvals of a client, to withdraw one or all.
+func (e *Endpoint) askUnapprove(v *visit) (outcome, error) {
+	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+	return screen{template: "unapprove.html", title: "Withdraw the approval of " + clientName(c), body: c}, err
+}
+
+func (e *Endpoint) unapprove(v *visit, form url.Values) (outcome, error) {
+	terms := admin.Withdrawal{EndGrants: form.Get("end_grants") != ""}
+	if group := form.Get("group"); group != "" {
+		terms.Group = &group
+	}
+	_, err := e.Operations.UnapproveClient(v.Context(), v.caller, v.id(), terms)
+	return redirect{clientPath(v.id()), "client.unapproved"}, err
 }
 
 func (e *Endpoint) confirmDisableClient(v *visit) (outcome, error) {

@@ -13,11 +13,12 @@ type undo struct{ Path, Name string }
 var deeds = map[string]struct{ text, undo, name string }{
 	"server.created": {text: "The MCP server is registered. This page says how to protect it and how to " +
 		"connect to it."},
-	"server.changed":  {text: "Saved. Tokens that are issued from now on follow it."},
-	"server.deleted":  {text: "The MCP server is deleted, and every grant at it has ended."},
-	"client.created":  {text: "The client is created and approved."},
-	"client.changed":  {text: "Saved."},
-	"client.approved": {text: "The client is approved."},
+	"server.changed":    {text: "Saved. Tokens that are issued from now on follow it."},
+	"server.deleted":    {text: "The MCP server is deleted, and every grant at it has ended."},
+	"client.created":    {text: "The client is created and approved."},
+	"client.changed":    {text: "Saved."},
+	"client.approved":   {text: "The client is approved."},
+	"client.unapproved": {text: "The approval is withdrawn."},
 	"client.disabled": {text: "The client is disabled: its tokens are refused from now on.", undo: "enable",
 		name: "Enable it again"},
 	"client.enabled":   {text: "The client is enabled again.", undo: "disable", name: "Disable it again"},

@@ -33,6 +33,7 @@ func (e *Endpoint) peopleRoutes() []web.Route {
 		e.route("/admin/groups", e.show(e.groups), e.do(admin.Groups, "group.create", e.createGroup)),
 		e.route("/admin/groups/{id}", e.show(e.group), e.do(admin.Groups, "group.add", e.addMember)),
 		e.form("/admin/groups/{id}/remove", admin.Groups, "group.remove", nil, e.removeMember),
+		e.form("/admin/groups/{id}/edit", admin.Groups, "group.update", e.editGroup, e.changeGroup),
 		e.form("/admin/groups/{id}/delete", admin.Groups, "group.delete", e.confirmDeleteGroup, e.deleteGroup),
 	}
 }
@@ -232,6 +233,7 @@ func (e *Endpoint) deletePerson(v *visit, _ url.Values) (outcome, error) {
 type groupList struct {
 	Groups            []admin.Group
 	Name, Description string // typed, and refused
+	TwoFactors        bool
 	Next              string
 }
 
@@ -251,9 +253,9 @@ func (e *Endpoint) groupScreen(v *visit, list groupList, problem string) (outcom
 
 func (e *Endpoint) createGroup(v *visit, form url.Values) (outcome, error) {
 	list := groupList{Name: strings.TrimSpace(form.Get("name")),
-		Description: strings.TrimSpace(form.Get("description"))}
+		Description: strings.TrimSpace(form.Get("description")), TwoFactors: form.Get("second_factor") != ""}
 	made, err := e.Operations.CreateGroup(v.Context(), v.caller, list.Name,
-		admin.GroupTerms{Description: &list.Description})
+		admin.GroupTerms{Description: &list.Description, SecondFactor: &list.TwoFactors})
 	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind != admin.Forbidden {
 		return e.groupScreen(v, list, web.Sentence(refused.Text(label)))
 	}
@@ -291,6 +293,35 @@ func (e *Endpoint) addMember(v *visit, form url.Values) (outcome, error) {
 
 func (e *Endpoint) removeMember(v *visit, form url.Values) (outcome, error) {
 	_, err := e.Operations.RemoveMember(v.Context(), v.caller, v.id(), form.Get("user"))
+	return redirect{"/admin/groups/" + v.id(), "group.changed"}, err
+}
+
+// groupForm is the body of the page that changes a group.
+type groupForm struct {
+	Name, Description string
+	TwoFactors        bool
+}
+
+func (f groupForm) screen(problem string) screen {
+	s := screen{template: "group-form.html", title: "Change " + f.Name, body: f, problem: problem}
+	if problem != "" {
+		s.status = http.StatusUnprocessableEntity
+	}
+	return s
+}
+
+func (e *Endpoint) editGroup(v *visit) (outcome, error) {
+	g, _, err := e.Operations.Group(v.Context(), v.caller, v.id(), store.Page{Limit: 1})
+	return groupForm{g.Name, g.Description, g.SecondFactor}.screen(""), err
+}
+
+func (e *Endpoint) changeGroup(v *visit, form url.Values) (outcome, error) {
+	f := groupForm{v.id(), strings.TrimSpace(form.Get("description")), form.Get("second_factor") != ""}
+	_, err := e.Operations.UpdateGroup(v.Context(), v.caller, f.Name,
+		admin.GroupTerms{Description: &f.Description, SecondFactor: &f.TwoFactors})
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind == admin.Invalid {
+		return f.screen(web.Sentence(refused.Text(label))), nil
+	}
 	return redirect{"/admin/groups/" + v.id(), "group.changed"}, err
 }
 

@@ -46,13 +46,57 @@ type serverForm struct {
 	Identifier string
 	Name       string
 	Scopes     []scopeLine
-	TTL        string
+	Lives      []lifetime
 	Groups     string // names, separated by commas
 	Tell       bool   // the groups in tokens
+	TwoFactors bool   // people need two factors
 	SigningAlg string
 	Algs       []string
 	Field      string // the input that is at fault, "" for none
 	Problem    string // what is wrong with it
+}
+
+// lifetime is an input for a length of time.
+type lifetime struct{ Field, Label, Hint, Value string }
+
+// lifetimes returns the inputs of the form, with what the values of fields returns.
+func lifetimes(value func(field string) string) []lifetime {
+	lives := []lifetime{
+		{"access_token_ttl", "Access tokens live for", "A length of time such as 10m. Short is safe: clients refresh by " +
+			"themselves.", ""},
+		{"refresh_idle_ttl", "An agent that is not used stays connected for", "Such as 720h. Afterwards the person has to " +
+			"allow it again.", ""},
+		{"refresh_max_ttl", "An agent stays connected for at most", "Such as 2160h, however much it is used.", ""},
+	}
+	for i := range lives {
+		lives[i].Value = value(lives[i].Field)
+	}
+	return lives
+}
+
+// spans sets the lengths of time of terms as they were typed, such as 10m; "" is the default. It returns the field that
+// is not one, "" if all are.
+func (f *serverForm) spans(terms *admin.ResourceTerms) string {
+	at := map[string]**admin.Span{"access_token_ttl": &terms.AccessTokenTTL, "refresh_idle_ttl": &terms.RefreshIdleTTL,
+		"refresh_max_ttl": &terms.RefreshMaxTTL}
+	for _, l := range f.Lives {
+		span := admin.Span(0)
+		if text := strings.TrimSpace(l.Value); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				return l.Field
+			}
+			span = admin.Span(d)
+		}
+		*at[l.Field] = &span
+	}
+	return ""
+}
+
+// mistyped returns the form again, with what is wrong with a length of time.
+func (f *serverForm) mistyped(title, field string) screen {
+	f.Field = field
+	return f.screen(title, label(field)+" is a length of time such as 10m or 1h30m.")
 }
 
 // scopeLine is a line of the form: a scope with its words.
@@ -77,7 +121,7 @@ func (f *serverForm) screen(title, problem string) screen {
 }
 
 func (e *Endpoint) newServer(*visit) (outcome, error) {
-	return (&serverForm{}).screen("Add an MCP server", ""), nil
+	return (&serverForm{Lives: lifetimes(func(string) string { return "" })}).screen("Add an MCP server", ""), nil
 }
 
 // maxScopeLines bounds the lines of a form.
@@ -87,8 +131,8 @@ const maxScopeLines = 300
 func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 	f := &serverForm{
 		Identifier: strings.TrimSpace(form.Get("identifier")), Name: strings.TrimSpace(form.Get("name")),
-		TTL: form.Get("ttl"), SigningAlg: form.Get("signing_alg"), Groups: form.Get("groups"),
-		Tell: form.Get("token_groups") != "",
+		Lives: lifetimes(form.Get), SigningAlg: form.Get("signing_alg"), Groups: form.Get("groups"),
+		Tell: form.Get("token_groups") != "", TwoFactors: form.Get("second_factor") != "",
 	}
 	scopes, defaults := []oauth.ResourceScope{}, []string{}
 	for i := range maxScopeLines {
@@ -112,7 +156,7 @@ func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 	}
 	terms := admin.ResourceTerms{
 		Name: &f.Name, Scopes: scopes, DefaultScopes: defaults, SigningAlg: &f.SigningAlg, Groups: groupNames(f.Groups),
-		TokenGroups: &f.Tell,
+		TokenGroups: &f.Tell, SecondFactor: &f.TwoFactors,
 	}
 	return f, terms
 }
@@ -126,17 +170,6 @@ func groupNames(text string) []string {
 		}
 	}
 	return names
-}
-
-// ttl returns the length of time that was typed, such as 10m; "" is the default.
-func ttl(text string) (*admin.Span, error) {
-	if text = strings.TrimSpace(text); text == "" {
-		zero := admin.Span(0)
-		return &zero, nil
-	}
-	d, err := time.ParseDuration(text)
-	span := admin.Span(d)
-	return &span, err
 }
 
 // typed returns the form again with the sentence on what is wrong, if an operation refused what was typed, and
@@ -160,7 +193,9 @@ func label(field string) string {
 
 var labels = map[string]string{
 	"identifier": "Address", "name": "Name", "scopes": "Scope", "default_scopes": "Granted by default",
-	"access_token_ttl": "Access tokens live for", "signing_alg": "Signing algorithm",
+	"access_token_ttl": "Access tokens live for",
+	"refresh_idle_ttl": "An agent that is not used stays connected for",
+	"refresh_max_ttl":  "An agent stays connected for at most", "signing_alg": "Signing algorithm",
 	"client_name": "Name", "redirect_uris": "Redirect URIs", "resources": "MCP servers", "scope": "Scopes",
 	"groups": "Only for members of", "grant_types": "Kind", "email": "E-mail", "password": "Password", "role": "Role",
 }
@@ -168,10 +203,8 @@ var labels = map[string]string{
 func (e *Endpoint) createServer(v *visit, form url.Values) (outcome, error) {
 	const title = "Add an MCP server"
 	f, terms := readServer(form)
-	var err error
-	if terms.AccessTokenTTL, err = ttl(f.TTL); err != nil {
-		f.Field = "access_token_ttl"
-		return f.screen(title, "“Access tokens live for” is a length of time such as 10m or 1h30m."), nil
+	if field := f.spans(&terms); field != "" {
+		return f.mistyped(title, field), nil
 	}
 	made, err := e.Operations.CreateResource(v.Context(), v.caller,
 		admin.NewResource{Identifier: f.Identifier, ResourceTerms: terms})
@@ -203,11 +236,16 @@ func (e *Endpoint) editServer(v *visit) (outcome, error) {
 	}
 	f := &serverForm{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg,
-		Groups: strings.Join(r.Groups, ", "), Tell: r.TokenGroups,
+		Groups: strings.Join(r.Groups, ", "), Tell: r.TokenGroups, TwoFactors: r.SecondFactor,
 	}
-	if r.AccessTokenTTL != 0 {
-		f.TTL = r.AccessTokenTTL.String()
-	}
+	set := map[string]admin.Span{"access_token_ttl": r.AccessTokenTTL, "refresh_idle_ttl": r.RefreshIdleTTL,
+		"refresh_max_ttl": r.RefreshMaxTTL}
+	f.Lives = lifetimes(func(field string) string {
+		if set[field] == 0 {
+			return ""
+		}
+		return set[field].String()
+	})
 	for _, s := range r.Scopes {
 		f.Scopes = append(f.Scopes, scopeLine{s.Name, s.Description, string(s.Risk), strings.Join(s.Groups, ", "),
 			s.Default})
@@ -219,10 +257,8 @@ func (e *Endpoint) changeServer(v *visit, form url.Values) (outcome, error) {
 	f, terms := readServer(form)
 	f.ID = v.id()
 	title := "Change " + f.Name
-	var err error
-	if terms.AccessTokenTTL, err = ttl(f.TTL); err != nil {
-		f.Field = "access_token_ttl"
-		return f.screen(title, "“Access tokens live for” is a length of time such as 10m or 1h30m."), nil
+	if field := f.spans(&terms); field != "" {
+		return f.mistyped(title, field), nil
 	}
 	if _, err := e.Operations.UpdateResource(v.Context(), v.caller, v.id(), terms); err != nil {
 		return f.typed(title, err)
@@ -236,7 +272,7 @@ type confirmation struct {
 	Ends     []string // what ends with it, a sentence each
 	Button   string
 	Back     string // the path that leaves things as they are
-	Retype   string // what must be typed to confirm, "" for nothing
+	Reason   bool   // why it is done can be said, for operators
 }
 
 func (e *Endpoint) confirmDeleteServer(v *visit) (outcome, error) {

@@ -3,6 +3,7 @@ package console
 import (
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/interaction"
@@ -117,11 +118,13 @@ func (e *Endpoint) confirmBlock(v *visit) (outcome, error) {
 	}
 	return screen{template: "confirm.html", title: "Block " + clientName(c), body: confirmation{
 		Question: "Block the client " + clientName(c) + "?", Ends: ends, Button: "Block it", Back: clientPath(c.ID),
+		Reason: true,
 	}}, nil
 }
 
-func (e *Endpoint) block(v *visit, _ url.Values) (outcome, error) {
-	_, err := e.Operations.BlockClient(v.Context(), v.caller, v.id(), admin.BlockTerms{})
+func (e *Endpoint) block(v *visit, form url.Values) (outcome, error) {
+	_, err := e.Operations.BlockClient(v.Context(), v.caller, v.id(),
+		admin.BlockTerms{Reason: strings.TrimSpace(form.Get("reason"))})
 	return redirect{blocksPath, "client.blocked"}, err
 }
 

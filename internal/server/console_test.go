@@ -173,6 +173,7 @@ var writers = map[string][]identity.Role{
 	"/admin/clients/{id}/edit":          {identity.Operator},
 	"/admin/clients/{id}/approve":       {identity.Operator},
 	"/admin/clients/{id}/decide":        {identity.Operator},
+	"/admin/clients/{id}/unapprove":     {identity.Operator},
 	"/admin/clients/{id}/enable":        {identity.Operator},
 	"/admin/clients/{id}/disable":       {identity.Operator},
 	"/admin/clients/{id}/rotate-secret": {identity.Operator},
@@ -197,6 +198,7 @@ var writers = map[string][]identity.Role{
 	"/admin/groups":                           nil,
 	"/admin/groups/{id}":                      nil,
 	"/admin/groups/{id}/remove":               nil,
+	"/admin/groups/{id}/edit":                 nil,
 	"/admin/groups/{id}/delete":               nil,
 
 	"/admin/grants/{id}/revoke":   {identity.Operator},

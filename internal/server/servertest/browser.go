@@ -210,8 +210,15 @@ func (p *Page) Forms() []*Form {
 			}
 			if form != nil {
 				_, checked := attr["checked"]
-				form.Inputs = append(form.Inputs,
-					Input{Type: kind, Name: attr["name"], Value: attr["value"], Checked: checked})
+				value, given := attr["value"]
+				if kind == "checkbox" && !given {
+					value = "on"
+				}
+				form.Inputs = append(form.Inputs, Input{Type: kind, Name: attr["name"], Value: value, Checked: checked})
+			}
+		case "option":
+			if _, selected := attr["selected"]; selected && form != nil && len(form.Inputs) > 0 {
+				form.Inputs[len(form.Inputs)-1].Value = attr["value"]
 			}
 		}
 	})
