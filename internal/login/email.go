@@ -37,7 +37,7 @@ func (emails) Name() string { return "email" }
 
 // Offer shows the way to the method's page.
 func (emails) Offer(page *SignIn) {
-	page.Ways = append(page.Ways, Way{"e-mail", emails{}.start(destination{page.Request, page.Return})})
+	page.Ways = append(page.Ways, Way{Name: "e-mail", Path: emails{}.start(destination{page.Request, page.Return})})
 }
 
 // start returns the path at which the method begins.
@@ -383,7 +383,7 @@ func (m emails) enterByCode(r *http.Request, v interaction.Visitor, form url.Val
 
 // proof returns the proof that somebody reads the mail of person. spend spends o.
 func (m emails) proof(o *store.OneTime, person *identity.User, spend func(*store.Tx) error) Proof {
-	return Proof{Person: person, AMR: []string{"email"}, Confirm: func(tx *store.Tx) error {
+	return Proof{Person: person, Method: m.Name(), AMR: []string{"email"}, Confirm: func(tx *store.Tx) error {
 		if err := spend(tx); err != nil {
 			return err
 		}

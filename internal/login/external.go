@@ -39,7 +39,7 @@ func (external) Name() string { return externalID }
 
 // Offer shows the link to the application.
 func (m external) Offer(page *SignIn) {
-	page.Ways = append(page.Ways, Way{m.host(), m.start(destination{page.Request, page.Return})})
+	page.Ways = append(page.Ways, Way{Name: m.host(), Path: m.start(destination{page.Request, page.Return})})
 }
 
 // Opens reports whether the person has an account of the application.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,7 +134,16 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 	page := SignIn{Email: email, Error: failure, Request: to.request, Return: to.back,
 		CSRF: e.Pages.Token(v.Browser, signIn)}
 	for _, method := range e.methods() {
+		before := len(page.Ways)
 		method.Offer(&page)
+		if len(page.Ways) > before && e.Pages.UsedLast(r, method.Name()) {
+			page.Last = &page.Ways[before]
+		}
+	}
+	if page.Last != nil {
+		last := *page.Last
+		page.Last = &last
+		page.Ways = slices.DeleteFunc(page.Ways, func(w Way) bool { return w == last })
 	}
 	if to.back != "" && v.SignedIn() && email == "" {
 		page.Email, page.Again = v.Person.Email, true

@@ -43,6 +43,7 @@ func (e *Endpoint) methods() []Method {
 // Proof is what a method has shown about a person.
 type Proof struct {
 	Person *identity.User // as it was read
+	Method string         // Method.Name of the method that has shown it; "": it is not to be remembered
 	AMR    []string       // by what: the values of RFC 8176
 	At     time.Time      // when; zero: now
 	Event  audit.Event    // that records it; zero: audit.SignIn
@@ -112,6 +113,9 @@ func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, 
 		return nil, err
 	}
 	answer := web.WithCookie(web.SeeOther(e.after(to)), cookie)
+	if p.Method != "" {
+		answer = web.WithCookie(answer, e.Pages.UsedMethod(p.Method))
+	}
 	if p.Person.Email != "" {
 		answer = web.WithCookie(answer, e.Pages.NewDevice(identity.EmailKey(p.Person.Email)))
 	}

@@ -19,6 +19,7 @@ var templates = web.ParseTemplates(files)
 type SignIn struct {
 	Password bool                      // whether it has that form
 	Routed   bool                      // addresses of some domains need no password, because they lead to a provider
+	Last     *Way                      // the one that was used last with this browser, by a link; nil: none
 	Ways     []Way                     // other ways to sign in, by links
 	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none

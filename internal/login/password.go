@@ -105,7 +105,7 @@ func (m passwords) prove(r *http.Request, user *identity.User, password string) 
 
 // byPassword returns the proof of a user whose password was right, and whose hash becomes hash.
 func byPassword(user *identity.User, hash string) Proof {
-	return Proof{Person: user, AMR: []string{"pwd"}, Confirm: func(tx *store.Tx) error {
+	return Proof{Person: user, Method: passwords{}.Name(), AMR: []string{"pwd"}, Confirm: func(tx *store.Tx) error {
 		err := tx.ConfirmPassword(user.ID, user.PasswordHash, hash)
 		if errors.Is(err, store.ErrNotFound) {
 			return errWrong

@@ -86,7 +86,7 @@ func (m provider) Name() string { return m.at.ID }
 
 // Offer shows the link to the provider.
 func (m provider) Offer(page *SignIn) {
-	page.Ways = append(page.Ways, Way{m.at.Label(), m.start(destination{page.Request, page.Return}, "")})
+	page.Ways = append(page.Ways, Way{Name: m.at.Label(), Path: m.start(destination{page.Request, page.Return}, "")})
 	page.Routed = page.Routed || len(m.at.Domains) > 0
 }
 
@@ -330,7 +330,7 @@ func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destinatio
 		if err != nil {
 			return nil, err
 		}
-		p.Person, p.Event = entry.User, audit.SignIn(entry.User.ID).With("provider", c.ID)
+		p.Method, p.Person, p.Event = c.ID, entry.User, audit.SignIn(entry.User.ID).With("provider", c.ID)
 		p.Confirm = func(tx *store.Tx) error {
 			if err := entry.Enter(tx, e.vault); err != nil {
 				return err

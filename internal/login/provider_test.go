@@ -625,3 +625,28 @@ func TestPeopleSettled(t *testing.T) {
 		}
 	})
 }
+
+// The sign-in page begins with the method that was used last with the browser.
+func TestLastMethod(t *testing.T) {
+	issuer := upstreamtest.NewIssuer(t, "")
+	issuer.SignIn(ada)
+	s := servertest.StartWeather(t, with(corp(issuer.URL)))
+	person, b := s.User("bob@example.com"), s.Browser(t)
+	const mark = "last used"
+	if page := b.Get("/login"); strings.Contains(page.Body, mark) {
+		t.Errorf("a method is marked before any was used:\n%s", page.Body)
+	}
+	signOut := func() { page := b.Get("/logout"); page.Submit(page.Forms()[0]) }
+	through(t, b, issuer, "/login/corp")
+	signOut()
+	page := b.Get("/login")
+	at := strings.Index(page.Body, mark)
+	if at < 0 || at > strings.Index(page.Body, `name="password"`) || strings.Count(page.Body, "Continue with Corp") != 1 {
+		t.Errorf("the provider is not offered first:\n%s", page.Body)
+	}
+	page.SignIn(person)
+	signOut()
+	if page := b.Get("/login"); strings.Contains(page.Body, mark) {
+		t.Errorf("the provider is still marked:\n%s", page.Body)
+	}
+}

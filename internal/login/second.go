@@ -26,6 +26,7 @@ type half struct {
 	UserID  string   `json:"user"`
 	Version int64    `json:"version"` // of the account: another password, for example, ends the sign-in
 	AMR     []string `json:"amr"`     // what was proved
+	Method  string   `json:"method"`  // Proof.Method
 	At      int64    `json:"at"`      // Unix seconds
 	Browser string   `json:"browser"` // web.Browser.Hash
 	SetUp   bool     `json:"set_up"`  // a person who has no second factor has to set one up
@@ -84,7 +85,9 @@ func (e *Endpoint) missing(tx *store.Tx, r *http.Request, p Proof, demanded bool
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return nil, err
 	}
-	return e.halfOf(r, p.Person, p.AMR, strict), nil
+	lacks := e.halfOf(r, p.Person, p.AMR, strict)
+	lacks.Method = p.Method
+	return lacks, nil
 }
 
 // halfOf returns the half of a person who has proved amr. If strict is true, one who has no second factor sets it up.
@@ -256,7 +259,7 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return e.begin(r, to, Proof{Person: person, AMR: withFactor(h.AMR, how), Confirm: func(tx *store.Tx) error {
+		return e.begin(r, to, Proof{Person: person, Method: h.Method, AMR: withFactor(h.AMR, how), Confirm: func(tx *store.Tx) error {
 			if err := tx.ConfirmUser(person.ID, h.Version); err != nil {
 				return notNow(err, errHalf)
 			}

@@ -16,6 +16,7 @@ const (
 	sessionCookie = "session" // of a signed-in person
 	browserCookie = "browser" // of the browser: an interaction is bound to the browser that began it
 	deviceCookie  = "device"  // of the account that signed in last in this browser
+	methodCookie  = "method"  // how somebody signed in last
 )
 
 const (
@@ -114,6 +115,19 @@ func (p *Pages) KnownDevice(r *http.Request, account string) string {
 		return ""
 	}
 	return value[:deviceID]
+}
+
+// UsedMethod returns a cookie with which UsedLast recognises the method with which somebody signed in last.
+func (p *Pages) UsedMethod(name string) *http.Cookie {
+	id := rand.Text()
+	return p.newCookie(methodCookie, id+p.mac("method", name, id), rememberDevice)
+}
+
+// UsedLast reports whether the method with that name is the one with which somebody signed in last with the browser that
+// sent r.
+func (p *Pages) UsedLast(r *http.Request, name string) bool {
+	value := readCookies(r).value(p.cookieName(methodCookie))
+	return len(value) > deviceID && equal(value[deviceID:], p.mac("method", name, value[:deviceID]))
 }
 
 func (p *Pages) cookieName(name string) string {
