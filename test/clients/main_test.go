@@ -133,11 +133,25 @@ func runDemo(t *testing.T, env []string, args ...string) *demo {
 // startServer runs `cardea serve` without limits until the test ends, with only an account for a person.
 func startServer(t *testing.T, env ...string) *demo {
 	t.Helper()
+	d := newServer(t)
+	d.env = append(d.env, env...)
+	d.run(t)
+	return d
+}
+
+// newServer returns a `cardea serve` that run starts.
+func newServer(t *testing.T) *demo {
+	t.Helper()
 	listen := freeAddress(t)
 	d := &demo{Issuer: "http://" + listen, Email: "ada@example.com", Password: "correct horse battery staple"}
 	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer,
 		"CARDEA_LISTEN=" + listen}
-	d.env = append(d.env, env...)
+	return d
+}
+
+// run runs the server until the test ends, and makes an account.
+func (d *demo) run(t *testing.T) {
+	t.Helper()
 	drain(start(t, d.env, "serve"))
 	await(t, d.Issuer+"/readyz")
 	create := exec.CommandContext(t.Context(), cardea, "user", "create", "--email", d.Email, "--name", "Ada",
@@ -147,7 +161,6 @@ func startServer(t *testing.T, env ...string) *demo {
 	if out, err := create.CombinedOutput(); err != nil {
 		t.Fatalf("cardea user create: %v\n%s", err, out)
 	}
-	return d
 }
 
 // await requests url until the status is 200.

@@ -48,7 +48,7 @@ func (p *person) Visit(authorizationURL string) (string, error) {
 		return "", err
 	}
 	page, err := load(p.browser.Get(authorizationURL))
-	for range 12 {
+	for range 30 {
 		switch {
 		case err != nil:
 			return "", err
@@ -70,7 +70,7 @@ func (p *person) Visit(authorizationURL string) (string, error) {
 		}
 		page, err = load(p.browser.PostForm(target.String(), f.values))
 	}
-	return "", errors.New("still no redirect to the client after a dozen pages")
+	return "", errors.New("still no redirect to the client after thirty pages")
 }
 
 // A page is the response that a browser received.
@@ -121,6 +121,13 @@ func (p *person) fill(page string) (*form, error) {
 			p.signedIn++
 			f.values.Set("email", p.email)
 			f.values.Set("password", p.password)
+			return f, nil
+		case slices.Contains(f.names, "login") && slices.Contains(f.names, "password"): // of oidc-provider
+			name, _, _ := strings.Cut(p.email, "@")
+			f.values.Set("login", name)
+			f.values.Set("password", p.password)
+			return f, nil
+		case f.values.Get("prompt") == "consent": // of oidc-provider
 			return f, nil
 		case slices.Contains(f.names, "decision"):
 			p.asked++
