@@ -26,7 +26,7 @@ type userCommands struct {
 	Enable        userEnable        `cmd:"" help:"Enable a disabled account."`
 	Delete        userDelete        `cmd:"" help:"Delete an account and end all its grants."`
 	ResetSecond   userResetSecond   `cmd:"" name:"reset-second-factor" help:"Delete the second factor of a person who has lost it, and sign the person out everywhere."`
-	ResetPassword userResetPassword `cmd:"" help:"Set a new password, sign the person out everywhere, and end the person's grants."`
+	ResetPassword userResetPassword `cmd:"" help:"Make a link with which the person sets a new password, or set it. It signs the person out everywhere, and ends the person's grants."`
 }
 
 func userState(v admin.User) string {
@@ -180,17 +180,27 @@ type userResetPassword struct {
 }
 
 func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
-	password, err := c.read(sh)
-	if err != nil {
-		return err
+	in := adminapi.NewPassword{KeepGrants: c.KeepGrants}
+	if c.PasswordStdin {
+		var err error
+		if in.Password, err = c.read(sh); err != nil {
+			return err
+		}
+		if in.Password == "" {
+			return usageError("standard input is empty; give the password there, or leave --password-stdin out for a link")
+		}
 	}
-	in := adminapi.NewPassword{Password: password, KeepGrants: c.KeepGrants}
 	return ask(ctx, sh, c.output, c.draw, adminapi.ResetPassword,
 		adminapi.Change[adminapi.NewPassword]{ID: c.User, Body: in})
 }
 
 func (c *userResetPassword) draw(v admin.PasswordReset, t *table.Table) {
 	drawUser(v.User, t)
+	if v.Link != "" {
+		t.Row("link", v.Link)
+		t.Row("expires", v.ExpiresAt.String())
+		return
+	}
 	if c.KeepGrants {
 		t.Row("grants", "kept")
 	} else {

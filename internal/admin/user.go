@@ -366,38 +366,6 @@ func (o *Operations) EnableUser(ctx context.Context, by Caller, name string) (Us
 	})
 }
 
-// PasswordReset is an account with a new password, and how many grants ended with the old one.
-type PasswordReset struct {
-	User
-	Grants int `json:"grants_ended"` // those that were in force
-}
-
-// ResetPassword sets a new password and ends the person's sessions. Unless keepGrants is
-// true, it also ends the person's grants with all their tokens, because somebody else who
-// knew the old password may have signed in and connected agents.
-func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string,
-	keepGrants bool) (done PasswordReset, err error) {
-	hash, err := credential.HashPassword(ctx, password)
-	if err != nil {
-		return done, refused("password", err)
-	}
-	err = o.alterUser(ctx, by, "reset_password", name, &done.User, &done,
-		func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
-			event = audit.User("reset_password", u.ID)
-			if err := errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID)); err != nil {
-				return event, err
-			}
-			if keepGrants {
-				return event.With("grants", "kept"), nil
-			}
-			if done.Grants, err = tx.LiveGrants(store.GrantFilter{UserID: u.ID}); err != nil {
-				return event, err
-			}
-			return endedGrants(event, done.Grants), tx.RevokeUserGrants(u.ID, "password_reset")
-		})
-	return done, err
-}
-
 // DeleteUser deletes an account with its memberships of groups, and ends all its grants. The last owner cannot be
 // deleted.
 func (o *Operations) DeleteUser(ctx context.Context, by Caller, name string) (done Deletion, err error) {

@@ -201,7 +201,7 @@ var (
 
 // NewPassword is what ResetPassword takes.
 type NewPassword struct {
-	Password   string `json:"password"`
+	Password   string `json:"password,omitempty" jsonschema:"if it is not given, the answer has a link with which the person sets one"`
 	KeepGrants bool   `json:"keep_grants,omitempty" jsonschema:"whether the person's agents stay connected"`
 }
 
@@ -241,9 +241,13 @@ var (
 		Summary: "Delete the second factor of a person who has lost it, and sign the person out."},
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
 	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
-		Verb: "user reset-password", Destroys: true, Required: "password",
-		Summary: "Set a new password, which ends the person's sessions and, unless told otherwise, grants."},
+		Verb: "user reset-password", Destroys: true,
+		Summary: "Set a new password, or make a link with which the person does. A new password ends the person's sessions " +
+			"and, unless told otherwise, grants."},
 		func(c ctx, o ops, by who, in Change[NewPassword]) (admin.PasswordReset, error) {
+			if in.Body.Password == "" {
+				return o.PasswordLink(c, by, in.ID, in.Body.KeepGrants)
+			}
 			return o.ResetPassword(c, by, in.ID, in.Body.Password, in.Body.KeepGrants)
 		})
 )

@@ -95,6 +95,7 @@ var verbs = map[string][2]string{
 	"unapprove":           {"withdrew the approval of", "withdraw the approval of"},
 	"rotate_secret":       {"gave % a new secret", "give % a new secret"},
 	"reset_password":      {"set a new password for", "set a password for"},
+	"reset_link":          {"made a link to set a new password for", "make a link to set a password for"},
 	"reset_second_factor": {"deleted the second factor of", "delete the second factor of"},
 	"revoke":              {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
 	"read": {"looked at", "look at"}, "export": {"exported", "export"}, "block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"},

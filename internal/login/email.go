@@ -260,11 +260,11 @@ func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (w
 	if letter.To = user.Email; user.Email == "" || user.Disabled() {
 		letter.To, letter.Nobody, o.UserID, o.Email = typed, true, "", typed
 	}
-	if err := m.SendMail(r, letter); err != nil {
+	err = m.SendMailWith(r, letter, func(*Letter) error {
+		return m.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.CreateOneTime(o) })
+	})
+	if err != nil {
 		return m.refused(r, v, form, "", err)
-	}
-	if err := m.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.CreateOneTime(o) }); err != nil {
-		return nil, err
 	}
 	plain, err := json.Marshal(sent{o.ID, typed, o.Browser, m.DB.Now()})
 	if err != nil {

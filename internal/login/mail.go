@@ -8,6 +8,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
+// ResetPath is the page on which people set a new password.
+const ResetPath = "/reset"
+
 // Letter is what a mail says.
 type Letter = mail.Letter
 
@@ -15,9 +18,29 @@ type Letter = mail.Letter
 // letters were asked for: from the network, from all, or for the address. Nothing in its answer, or in the time that it
 // takes, depends on l.Nobody. e.Mail must be set.
 func (e *Endpoint) SendMail(r *http.Request, l Letter) error {
+	return e.SendMailWith(r, l, func(*Letter) error { return nil })
+}
+
+// SendMailWith is SendMail with a letter that finish completes, for what it costs to make a link. finish is called only if
+// the letter is not refused because of its sender or address; SendMailWith returns its error.
+func (e *Endpoint) SendMailWith(r *http.Request, l Letter, finish func(*Letter) error) error {
 	if ok, wait := e.MayAsk(r); !ok {
 		return oauth.RefuseForNow(wait, "too many mails were asked for from this network")
 	}
 	l.Device = e.Pages.KnownDevice(r, identity.EmailKey(l.To))
-	return e.Mail.Send(l)
+	if err := e.Mail.Admit(&l); err != nil {
+		return err
+	}
+	if err := finish(&l); err != nil {
+		return err
+	}
+	return e.Mail.SendAdmitted(l)
+}
+
+// ProviderOf returns the path at which people with an address of this domain sign in, or "" if they do that in any way.
+func (e *Endpoint) ProviderOf(email string) (path string) {
+	if p := e.providerOf(identity.EmailKey(email)); p != nil {
+		return provider{e, p}.start(destination{}, email)
+	}
+	return ""
 }

@@ -18,6 +18,7 @@ var templates = web.ParseTemplates(files)
 // to /login.
 type SignIn struct {
 	Password bool                      // whether it has that form
+	Forgot   bool                      // people can have a link to set a new password sent to them
 	Routed   bool                      // addresses of some domains need no password, because they lead to a provider
 	Last     *Way                      // the one that was used last with this browser, by a link; nil: none
 	Ways     []Way                     // other ways to sign in, by links

@@ -20,7 +20,7 @@ type passwords struct{ *Endpoint }
 func (passwords) Name() string { return "password" }
 
 // Offer shows the form.
-func (passwords) Offer(page *SignIn) { page.Password = true }
+func (m passwords) Offer(page *SignIn) { page.Password, page.Forgot = true, m.Mail != nil }
 
 // Routes returns none of its own, because the sign-in page is at the address of its form.
 func (passwords) Routes() []web.Route { return nil }

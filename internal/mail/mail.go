@@ -100,11 +100,14 @@ func New(o Options) (*Mailer, error) {
 // Send puts a letter into the queue and returns at once: nil says nothing of whether it arrives. It refuses a letter for an
 // address that got too many of its kind, and any letter while too many wait.
 func (m *Mailer) Send(l Letter) error {
-	if err := m.admit(&l); err != nil {
+	if err := m.Admit(&l); err != nil {
 		return err
 	}
-	return m.enqueue(&job{kind: l.Kind, letter: &l})
+	return m.SendAdmitted(l)
 }
+
+// SendAdmitted is Send for a letter that Admit has let through.
+func (m *Mailer) SendAdmitted(l Letter) error { return m.enqueue(&job{kind: l.Kind, letter: &l}) }
 
 // Later puts a letter of a kind into the queue that is composed when it is its turn. A nil letter is not sent. If it cannot
 // be queued or composed, the log says so.
@@ -114,8 +117,8 @@ func (m *Mailer) Later(kind string, compose func(context.Context) (*Letter, erro
 	}
 }
 
-// admit refuses a letter for an address that got too many.
-func (m *Mailer) admit(l *Letter) error {
+// Admit counts a letter, of which it reads To, Kind and Device, and refuses it if its address got too many.
+func (m *Mailer) Admit(l *Letter) error {
 	if m.o.Allow == nil {
 		return nil
 	}
@@ -196,7 +199,7 @@ func (m *Mailer) write(ctx context.Context, j *job) error {
 	if j.letter == nil {
 		l, err := j.compose(ctx)
 		if err == nil && l != nil {
-			err = m.admit(l)
+			err = m.Admit(l)
 		}
 		if err != nil || l == nil {
 			return err

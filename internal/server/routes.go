@@ -16,7 +16,7 @@ import (
 // Routes returns all routes of the server.
 func (s *Server) Routes() []web.Route {
 	routes := slices.Concat(s.discovery.Routes(), s.authorization.Routes(), s.token.Routes(), s.login.Routes(),
-		s.account.Routes(), s.invite.Routes())
+		s.account.Routes(), s.invite.Routes(), s.reset.Routes())
 	if s.registration != nil {
 		routes = append(routes, s.registration.Routes()...)
 	}

@@ -53,6 +53,7 @@ type Server struct {
 	login         *login.Endpoint
 	account       *account.Endpoint
 	invite        *account.Invite
+	reset         *account.Reset
 	setup         *account.Setup // nil: there is no administration over HTTP
 	discovery     *discovery.Endpoint
 	adminapi      *adminapi.Endpoint // nil: operators do not work over HTTP
@@ -151,6 +152,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		DB: db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
 		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory, SignIn: c.Login.Providers,
 	}
+	s.reset = &account.Reset{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
 	s.invite = &account.Invite{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
 	if c.Admin.Enabled {
 		if err := s.administer(ctx, c, master, desk, operations, limits.addresses); err != nil {

@@ -4,3 +4,7 @@
 for (const field of document.querySelectorAll("input[data-fragment]")) {
   if (location.hash.length > 1) field.value = location.hash.slice(1);
 }
+
+// Of a page with two forms, shows the one that the address is for.
+for (const part of document.querySelectorAll("[data-with-fragment]")) part.hidden = location.hash.length < 2;
+for (const part of document.querySelectorAll("[data-without-fragment]")) part.hidden = location.hash.length > 1;
