@@ -20,7 +20,8 @@ var rights = map[string]string{
 	"resource_create": "resources:write", "resource_update": "resources:write", "resource_delete": "resources:write",
 	"client_list": "clients:read", "client_show": "clients:read",
 	"client_create": "clients:write", "client_update": "clients:write", "client_delete": "clients:write",
-	"client_approve": "clients:write", "client_unapprove": "clients:write", "client_disable": "clients:write", "client_enable": "clients:write",
+	"client_approve": "clients:write", "client_unapprove": "clients:write",
+	"client_disable": "clients:write", "client_enable": "clients:write",
 	"client_rotate_secret": "clients:write", "client_waiting": "clients:read", "client_blocks": "clients:read",
 	"client_dismiss": "clients:write", "client_block": "clients:write", "client_unblock": "clients:write",
 	"initial_access_token_list": "clients:read", "initial_access_token_show": "clients:read",
@@ -36,8 +37,8 @@ var rights = map[string]string{
 	"grant_list": "grants:read", "grant_show": "grants:read", "grant_revoke": "grants:write",
 	"session_list": "sessions:read", "session_show": "sessions:read", "session_revoke": "sessions:write",
 	"key_list": "keys:read", "key_show": "keys:read", "key_rotate": "keys:write", "key_retire": "keys:write",
-	"user_reset_second_factor": "users:write", "audit_list": "events:read", "audit_flow": "events:read", "client_profiles": "clients:read",
-	"token_inspect": "keys:read", "audit_show": "events:read",
+	"user_reset_second_factor": "users:write", "client_profiles": "clients:read", "token_inspect": "keys:read",
+	"audit_list": "events:read", "audit_flow": "events:read", "audit_show": "events:read",
 	"config_print":  "settings:read",
 	"provider_list": "providers:read", "provider_show": "providers:read", "provider_test": "providers:read",
 }
@@ -107,7 +108,8 @@ func TestAccess(t *testing.T) {
 	callers = append(callers,
 		caller{personal(t, s, identity.Owner, "cardea:grants:read cardea:keys:write"), "an owner who allowed little",
 			"grants:read keys:write", http.StatusForbidden})
-	for _, held := range []string{"resources:read", "resources:write", "clients:write", "users:read", "groups:write", "grants:write", "sessions:read", "keys:read",
+	for _, held := range []string{"resources:read", "resources:write", "clients:write", "users:read", "groups:write",
+		"grants:write", "sessions:read", "keys:read",
 		"events:read", "settings:read", "providers:read"} {
 		callers = append(callers,
 			caller{program(t, s, "cardea:"+held), "a program with " + held, held, http.StatusForbidden})
@@ -139,7 +141,9 @@ func TestAccess(t *testing.T) {
 				}
 			}
 			// AD-02: another spelling of the path is the same, or nothing.
-			for _, spelling := range []string{path + "/", "/" + path, strings.ToUpper(path), strings.Replace(path, "/", "%2f", 1)} {
+			for _, spelling := range []string{
+				path + "/", "/" + path, strings.ToUpper(path), strings.Replace(path, "/", "%2f", 1),
+			} {
 				for _, header := range []string{"", "GET"} {
 					reply := stranger.call(spec.Method, spelling, body,
 						servertest.Header("X-HTTP-Method-Override", header))
@@ -167,7 +171,9 @@ func TestStanding(t *testing.T) {
 				t.Fatalf("before: %d %s", reply.Status, reply.Body)
 			}
 			end(a)
-			if reply := a.call("GET", "/clients", ""); reply.Status != http.StatusUnauthorized || !strings.Contains(reply.Header.Get("WWW-Authenticate"), "invalid_token") {
+			reply := a.call("GET", "/clients", "")
+			if reply.Status != http.StatusUnauthorized ||
+				!strings.Contains(reply.Header.Get("WWW-Authenticate"), "invalid_token") {
 				t.Errorf("after: %d %v %s", reply.Status, reply.Header, reply.Body)
 			}
 		})
@@ -202,11 +208,13 @@ func TestBuiltIn(t *testing.T) {
 		{"PATCH", "/resources/res_admin_api", `{"name":"Mine"}`}, {"DELETE", "/resources/res_admin_api", ""},
 		{"POST", "/resources", `{"identifier":"` + s.URL + `/admin/api"}`},
 	} {
-		if reply := ops.call(request[0], request[1], request[2]); reply.Status != http.StatusUnprocessableEntity && reply.Status != http.StatusConflict {
+		reply := ops.call(request[0], request[1], request[2])
+		if reply.Status != http.StatusUnprocessableEntity && reply.Status != http.StatusConflict {
 			t.Errorf("%v: %d %s", request, reply.Status, reply.Body)
 		}
 	}
-	if reply := s.Agent(t, nil).Get("/.well-known/oauth-authorization-server"); strings.Contains(string(reply.Body), "cardea:") {
+	reply := s.Agent(t, nil).Get("/.well-known/oauth-authorization-server")
+	if strings.Contains(string(reply.Body), "cardea:") {
 		t.Errorf("the metadata has its scopes: %s", reply.Body)
 	}
 	any := s.Client(servertest.Confidential, func(c *oauth.Client) {

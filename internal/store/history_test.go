@@ -146,11 +146,18 @@ func acts(now time.Time) []act {
 	var none string
 	ok := func(_ any, err error) error { return err }
 	listed := func(_ any, _ string, err error) error { return err }
+	events := func(filter store.EventFilter) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return listed(tx.Events(filter, few)) }
+	}
+	grants := func(filter store.GrantFilter) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return listed(tx.Grants(filter, few)) }
+	}
 	return []act{
 		{"Approval", func(tx *store.Tx) error { return ok(tx.Approval("mcp_1", "usr_1", "req_1")) }, none},
 		{"ApproveForGroup", func(tx *store.Tx) error { return tx.ApproveForGroup("mcp_1", "grp_crowd") }, none},
 		{"ApproveOnce", func(tx *store.Tx) error { return tx.ApproveOnce("mcp_1", "usr_1", later) }, none},
-		{"ApprovedGroups", func(tx *store.Tx) error { return ok(tx.ApprovedGroups("mcp_1")) }, "an operator sees them all"},
+		{"ApprovedGroups", func(tx *store.Tx) error { return ok(tx.ApprovedGroups("mcp_1")) },
+			"an operator sees them all"},
 		{"InInbox", func(tx *store.Tx) error { return ok(tx.InInbox("mcp_1", "mcp_4000")) }, none},
 		{"EndGroupApproval", func(tx *store.Tx) error { return ok(tx.EndGroupApproval("mcp_2", "grp_crowd")) }, none},
 		{"Block", func(tx *store.Tx) error { return ok(tx.Block("mcp_1")) }, none},
@@ -163,10 +170,14 @@ func acts(now time.Time) []act {
 		{"DeleteBlock", func(tx *store.Tx) error { return tx.DeleteBlock("blk_mcp_1") }, none},
 		{"Connected", func(tx *store.Tx) error { return listed(tx.Connected("usr_1", few)) }, none},
 		{"Disconnect", func(tx *store.Tx) error { return ok(tx.Disconnect("usr_1", "grt_1")) }, none},
-		{"DisconnectAll", func(tx *store.Tx) error { return ok(tx.DisconnectAll("usr_1")) }, "it ends every live grant of the person"},
-		{"Disconnected", func(tx *store.Tx) error { return ok(tx.Disconnected("usr_3", now.Add(-10*time.Minute))) }, none},
-		{"EndOtherSessions", func(tx *store.Tx) error { return ok(tx.EndOtherSessions("usr_1", "session 1")) }, "it ends every other session of the person"},
-		{"Restore", func(tx *store.Tx) error { return ok(tx.Restore("usr_3", "grt_gone", now.Add(-10*time.Minute))) }, none},
+		{"DisconnectAll", func(tx *store.Tx) error { return ok(tx.DisconnectAll("usr_1")) },
+			"it ends every live grant of the person"},
+		{"Disconnected", func(tx *store.Tx) error { return ok(tx.Disconnected("usr_3", now.Add(-10*time.Minute))) },
+			none},
+		{"EndOtherSessions", func(tx *store.Tx) error { return ok(tx.EndOtherSessions("usr_1", "session 1")) },
+			"it ends every other session of the person"},
+		{"Restore", func(tx *store.Tx) error { return ok(tx.Restore("usr_3", "grt_gone", now.Add(-10*time.Minute))) },
+			none},
 		{"TakeSession", func(tx *store.Tx) error { return ok(tx.TakeSession("session 1", "usr_1")) }, none},
 		{"RevokeOwnSession", func(tx *store.Tx) error {
 			if err := tx.RevokeOwnSession("usr_1", "ses_another"); !errors.Is(err, store.ErrNotFound) {
@@ -174,11 +185,16 @@ func acts(now time.Time) []act {
 			}
 			return nil
 		}, none},
-		{"Dismiss", func(tx *store.Tx) error { return ok(tx.Dismiss("mcp_1")) }, "it forgets everybody who waits for the client"},
-		{"EndApprovals", func(tx *store.Tx) error { return ok(tx.EndApprovals("mcp_1")) }, "it ends every approval of the client"},
-		{"EndWaiting", func(tx *store.Tx) error { return tx.EndWaiting("mcp_1") }, "it forgets everybody who waits for the client"},
-		{"RevokeClientGrants", func(tx *store.Tx) error { return tx.RevokeClientGrants("mcp_1", "client_blocked") }, "it ends every live grant of the client"},
-		{"SpendApproval", func(tx *store.Tx) error { return ok(tx.SpendApproval("mcp_1", "usr_1", "req_1", later)) }, none},
+		{"Dismiss", func(tx *store.Tx) error { return ok(tx.Dismiss("mcp_1")) },
+			"it forgets everybody who waits for the client"},
+		{"EndApprovals", func(tx *store.Tx) error { return ok(tx.EndApprovals("mcp_1")) },
+			"it ends every approval of the client"},
+		{"EndWaiting", func(tx *store.Tx) error { return tx.EndWaiting("mcp_1") },
+			"it forgets everybody who waits for the client"},
+		{"RevokeClientGrants", func(tx *store.Tx) error { return tx.RevokeClientGrants("mcp_1", "client_blocked") },
+			"it ends every live grant of the client"},
+		{"SpendApproval", func(tx *store.Tx) error { return ok(tx.SpendApproval("mcp_1", "usr_1", "req_1", later)) },
+			none},
 		{"Wait", func(tx *store.Tx) error {
 			return ok(tx.Wait(&store.Waiting{ClientID: "mcp_2", UserID: "usr_2"}))
 		}, none},
@@ -233,7 +249,8 @@ func acts(now time.Time) []act {
 				CreatedAt: now})
 		}, none},
 		{"Invite", func(tx *store.Tx) error {
-			return tx.Invite(&identity.Invitation{ID: "usr_invited", Email: "another@example.org", Hash: "another", CreatedAt: now, ExpiresAt: later})
+			return tx.Invite(&identity.Invitation{ID: "usr_invited", Email: "another@example.org", Hash: "another",
+				CreatedAt: now, ExpiresAt: later})
 		}, none},
 		{"InviteInto", func(tx *store.Tx) error { return tx.InviteInto("grp_2", "usr_new_1") }, none},
 		{"Invitation", func(tx *store.Tx) error { return ok(tx.Invitation("2@example.org")) }, none},
@@ -241,7 +258,9 @@ func acts(now time.Time) []act {
 		{"Invitations", func(tx *store.Tx) error { return listed(tx.Invitations(few)) }, none},
 		{"SpendInvitation", func(tx *store.Tx) error { return tx.SpendInvitation("invitation 3") }, none},
 		{"DeleteInvitation", func(tx *store.Tx) error { return tx.DeleteInvitation("usr_new_4") }, none},
-		{"CreateKey", func(tx *store.Tx) error { return tx.CreateKey(store.Key{KID: "kid", CreatedAt: now, ActiveAt: now}) }, none},
+		{"CreateKey", func(tx *store.Tx) error {
+			return tx.CreateKey(store.Key{KID: "kid", CreatedAt: now, ActiveAt: now})
+		}, none},
 		{"CreateResource", func(tx *store.Tx) error { return tx.CreateResource(resource) }, none},
 		{"CreateSession", func(tx *store.Tx) error {
 			return tx.CreateSession(&identity.Session{Hash: "session another", UserID: "usr_1", ExpiresAt: later,
@@ -271,9 +290,11 @@ func acts(now time.Time) []act {
 		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") },
 			"it ends every live grant and session of the account"},
 		{"CreateIdentity", func(tx *store.Tx) error {
-			return tx.CreateIdentity(&identity.Identity{ID: "idn_another", Provider: "corp", Subject: "another", UserID: "usr_1"})
+			return tx.CreateIdentity(&identity.Identity{ID: "idn_another", Provider: "corp", Subject: "another",
+				UserID: "usr_1"})
 		}, none},
-		{"Identity", func(tx *store.Tx) error { return ok(tx.Identity("corp", "https://corp.example", "sub 2")) }, none},
+		{"Identity", func(tx *store.Tx) error { return ok(tx.Identity("corp", "https://corp.example", "sub 2")) },
+			none},
 		{"IdentityByID", func(tx *store.Tx) error { return ok(tx.IdentityByID("idn_2")) }, none},
 		{"Identities", func(tx *store.Tx) error { return ok(tx.Identities("usr_2")) }, none},
 		{"UseIdentity", func(tx *store.Tx) error {
@@ -298,7 +319,8 @@ func acts(now time.Time) []act {
 			}
 			return ok(tx.LoginClient())
 		}, none},
-		{"AnswerLogin", func(tx *store.Tx) error { return tx.AnswerLogin(store.ExternalLogin{Hash: "login another"}) }, none},
+		{"AnswerLogin", func(tx *store.Tx) error { return tx.AnswerLogin(store.ExternalLogin{Hash: "login another"}) },
+			none},
 		{"ExternalLogin", func(tx *store.Tx) error { return ok(tx.ExternalLogin("login 2")) }, none},
 		{"ConfirmUser", func(tx *store.Tx) error {
 			user, err := tx.User("usr_1")
@@ -308,14 +330,16 @@ func acts(now time.Time) []act {
 			return tx.ConfirmUser("usr_1", user.Version)
 		}, none},
 		{"CreateTOTP", func(tx *store.Tx) error {
-			if err := tx.CreateUser(&identity.User{ID: "usr_app", Email: "app@example.com", CreatedAt: now}); err != nil {
+			err := tx.CreateUser(&identity.User{ID: "usr_app", Email: "app@example.com", CreatedAt: now})
+			if err != nil {
 				return err
 			}
 			return tx.CreateTOTP(&identity.TOTP{UserID: "usr_app", CreatedAt: now})
 		}, none},
 		{"TOTP", func(tx *store.Tx) error { return ok(tx.TOTP("usr_2")) }, none},
 		{"SpendTOTP", func(tx *store.Tx) error { return tx.SpendTOTP("usr_2", 2) }, none},
-		{"SetRecoveryCodes", func(tx *store.Tx) error { return tx.SetRecoveryCodes("usr_1", []string{"a", "b"}) }, none},
+		{"SetRecoveryCodes", func(tx *store.Tx) error { return tx.SetRecoveryCodes("usr_1", []string{"a", "b"}) },
+			none},
 		{"RecoveryCodes", func(tx *store.Tx) error { return ok(tx.RecoveryCodes("usr_2")) }, none},
 		{"SpendRecoveryCode", func(tx *store.Tx) error { return tx.SpendRecoveryCode("usr_2", "code 2") }, none},
 		{"DeleteSecondFactor", func(tx *store.Tx) error { return tx.DeleteSecondFactor("usr_2") }, none},
@@ -332,28 +356,24 @@ func acts(now time.Time) []act {
 		{"EndSession", func(tx *store.Tx) error { return tx.EndSession("session 1") }, none},
 		{"EndSessions", func(tx *store.Tx) error { return tx.EndSessions("usr_1") },
 			"it ends every session of the account"},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{ClientID: "mcp_1"}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{UserID: "usr_1"}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{GrantID: "grt_1"}, few)) }, none},
+		{"Events", events(store.EventFilter{}), none},
+		{"Events", events(store.EventFilter{ClientID: "mcp_1"}), none},
+		{"Events", events(store.EventFilter{UserID: "usr_1"}), none},
+		{"Events", events(store.EventFilter{GrantID: "grt_1"}), none},
 		{"Event", func(tx *store.Tx) error {
 			if _, err := tx.Event(oauth.NewTimedID("evt_", now)); !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 			return nil
 		}, none},
-		{"Events", func(tx *store.Tx) error {
-			return listed(tx.Events(store.EventFilter{Resource: "https://mcp.example.com"}, few))
-		}, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Address: "192.0.2.1"}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{RequestID: "req"}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Actor: "command:ada"}, few)) }, none},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Action: "token."}, few)) },
+		{"Events", events(store.EventFilter{Resource: "https://mcp.example.com"}), none},
+		{"Events", events(store.EventFilter{Address: "192.0.2.1"}), none},
+		{"Events", events(store.EventFilter{RequestID: "req"}), none},
+		{"Events", events(store.EventFilter{Actor: "command:ada"}), none},
+		{"Events", events(store.EventFilter{Action: "token."}),
 			mostEvents},
-		{"Events", func(tx *store.Tx) error { return listed(tx.Events(store.EventFilter{Outcome: audit.Refused}, few)) }, none},
-		{"Events", func(tx *store.Tx) error {
-			return listed(tx.Events(store.EventFilter{ClientID: "mcp_1", Resource: "https://mcp.example.com"}, few))
-		}, mostEvents},
+		{"Events", events(store.EventFilter{Outcome: audit.Refused}), none},
+		{"Events", events(store.EventFilter{ClientID: "mcp_1", Resource: "https://mcp.example.com"}), mostEvents},
 		{"Flow", func(tx *store.Tx) error {
 			return ok(tx.Flow(audit.Event{ID: "evt_1", At: now, GrantID: "grt_1"}, few))
 		}, none},
@@ -368,13 +388,11 @@ func acts(now time.Time) []act {
 		{"RenewClient", func(tx *store.Tx) error { return tx.RenewClient("mcp_1") }, none},
 		{"ForgetUnusedClients", func(tx *store.Tx) error { return ok(tx.ForgetUnusedClients(later, 5)) }, none},
 		{"Grant", func(tx *store.Tx) error { return ok(tx.Grant("grt_1")) }, none},
-		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{}, few)) }, none},
-		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{UserID: "usr_1"}, few)) }, none},
-		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{ClientID: "mcp_1"}, few)) }, none},
-		{"Grants", func(tx *store.Tx) error { return listed(tx.Grants(store.GrantFilter{ResourceID: "res_1"}, few)) }, none},
-		{"Grants", func(tx *store.Tx) error {
-			return listed(tx.Grants(store.GrantFilter{UserID: "usr_1", ClientID: "mcp_1", Live: true}, few))
-		}, none},
+		{"Grants", grants(store.GrantFilter{}), none},
+		{"Grants", grants(store.GrantFilter{UserID: "usr_1"}), none},
+		{"Grants", grants(store.GrantFilter{ClientID: "mcp_1"}), none},
+		{"Grants", grants(store.GrantFilter{ResourceID: "res_1"}), none},
+		{"Grants", grants(store.GrantFilter{UserID: "usr_1", ClientID: "mcp_1", Live: true}), none},
 		{"Group", func(tx *store.Tx) error { return ok(tx.Group("crowd")) }, none},
 		{"Groups", func(tx *store.Tx) error { return listed(tx.Groups(few)) }, none},
 		{"Groups that begin",
@@ -412,7 +430,8 @@ func acts(now time.Time) []act {
 		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},
 		{"ProfileUses", func(tx *store.Tx) error { return ok(tx.ProfileUses()) }, none},
 		{"PutBuiltIn", func(tx *store.Tx) error { return ok(tx.PutBuiltIn(resource)) }, none},
-		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) }, none},
+		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) },
+			none},
 		{"RemoveMember", func(tx *store.Tx) error { return ok(tx.RemoveMember("grp_crowd", "usr_1")) }, none},
 		{"ReplaceMetadata", func(tx *store.Tx) error { return tx.ReplaceMetadata(known, false) }, none},
 		{"ReplaceSecret", func(tx *store.Tx) error { return tx.ReplaceSecret("mcp_1", "hash", later) }, none},
@@ -476,7 +495,8 @@ func acts(now time.Time) []act {
 		{"UserGroups", func(tx *store.Tx) error { return ok(tx.UserGroups("usr_1", "usr_3")) }, none},
 		{"UserByEmail", func(tx *store.Tx) error { return ok(tx.UserByEmail("1@example.com")) }, none},
 		{"Users", func(tx *store.Tx) error { return listed(tx.Users(few)) }, none},
-		{"Users that begin", func(tx *store.Tx) error { return listed(tx.Users(store.Page{Limit: 5, Begins: "1"})) }, none},
+		{"Users that begin", func(tx *store.Tx) error { return listed(tx.Users(store.Page{Limit: 5, Begins: "1"})) },
+			none},
 		{"Users that share a name",
 			func(tx *store.Tx) error { return listed(tx.Users(store.Page{Limit: 5, Begins: "ada"})) }, none},
 	}

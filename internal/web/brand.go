@@ -50,7 +50,8 @@ const (
 func (b Branding) Make() (*Brand, error) {
 	brand := &Brand{Name: cmp.Or(b.Name, ours.Name)}
 	if utf8.RuneCountInString(b.Name) > maxBrandName || DisplayName(b.Name) != b.Name {
-		return nil, fmt.Errorf("brand.name: %.100q is not a name of one line with at most %d characters", b.Name, maxBrandName)
+		return nil, fmt.Errorf("brand.name: %.100q is not a name of one line with at most %d characters", b.Name,
+			maxBrandName)
 	}
 	if b.Color != "" {
 		style, err := palette(b.Color)
@@ -68,7 +69,9 @@ func (b Branding) Make() (*Brand, error) {
 		brand.Logo, brand.assets = logo.path, append(brand.assets, logo)
 	}
 	for _, link := range []struct{ key, name, url string }{
-		{"imprint", "Imprint", b.Links.Imprint}, {"privacy", "Privacy", b.Links.Privacy}, {"support", "Support", b.Links.Support},
+		{"imprint", "Imprint", b.Links.Imprint},
+		{"privacy", "Privacy", b.Links.Privacy},
+		{"support", "Support", b.Links.Support},
 	} {
 		if link.url == "" {
 			continue
@@ -92,9 +95,11 @@ func checkLink(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err == nil && u.Scheme == "mailto" && strings.Contains(u.Opaque, "@"):
-	case err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && oauth.IsLoopback(u.Hostname())):
+	case err == nil && u.Host != "" && u.User == nil &&
+		(u.Scheme == "https" || u.Scheme == "http" && oauth.IsLoopback(u.Hostname())):
 	default:
-		return fmt.Errorf("%.200q is not the address of a page; write it like https://example.com/imprint, or mailto:help@example.com", text)
+		return fmt.Errorf("%.200q is not the address of a page; write it like https://example.com/imprint, or "+
+			"mailto:help@example.com", text)
 	}
 	return nil
 }
@@ -113,7 +118,8 @@ func readLogo(file string) (asset, error) {
 	ext := strings.ToLower(path.Ext(file))
 	kind, ok := pictures[ext]
 	if !ok {
-		return asset{}, fmt.Errorf("%.200s is not a picture that browsers show; use a file that ends in .svg, .png, .jpg or .webp", file)
+		return asset{}, fmt.Errorf("%.200s is not a picture that browsers show; use a file that ends in .svg, .png, "+
+			".jpg or .webp", file)
 	}
 	f, err := os.Open(file) // #nosec G304 -- the operator's choice
 	if err != nil {
@@ -126,7 +132,8 @@ func readLogo(file string) (asset, error) {
 		return asset{}, err
 	case len(body) > maxLogo:
 		return asset{}, fmt.Errorf("%.200s is larger than %d KB; make it smaller", file, maxLogo>>10)
-	case len(body) == 0 || !strings.HasPrefix(string(body), kind.begins) || ext == ".svg" && !strings.Contains(string(body), "<svg"):
+	case len(body) == 0 || !strings.HasPrefix(string(body), kind.begins) ||
+		ext == ".svg" && !strings.Contains(string(body), "<svg"):
 		return asset{}, fmt.Errorf("%.200s does not begin as a file that ends in %s does", file, ext)
 	}
 	logo := newAsset("logo"+ext, body)
@@ -134,29 +141,30 @@ func readLogo(file string) (asset, error) {
 	return logo, nil
 }
 
-// The backgrounds of the pages with which links have the least contrast, as in cardea.css: --glow in light, --wash in dark.
+// The backgrounds of the pages with which links have the least contrast, as in cardea.css: --glow in light, --wash in
+// dark.
 var (
 	lightest = color{0x1f, 0x27, 0x25} // of the dark ones
 	darkest  = color{0xdf, 0xea, 0xe7} // of the light ones
 )
 
-// enough is the contrast that text needs (WCAG 2.2 §1.4.3, level AA), and ample the one that the colour of dark pages is
-// given.
+// enough is the contrast that text needs (WCAG 2.2 §1.4.3, level AA), and ample the one that the colour of dark pages
+// is given.
 const (
 	enough = 4.5
 	ample  = 7
 )
 
-// palette returns a style sheet in which links and buttons have the colour. On dark pages they have a lighter one of the same
-// hue. It returns an error if the colour cannot be read on light pages.
+// palette returns a style sheet in which links and buttons have the colour. On dark pages they have a lighter one of
+// the same hue. It returns an error if the colour cannot be read on light pages.
 func palette(text string) (string, error) {
 	c, err := parseColor(text)
 	if err != nil {
 		return "", err
 	}
 	if ratio := contrast(c, darkest); ratio < enough {
-		return "", fmt.Errorf("text in %s has a contrast of %.2f:1 with the background of the pages (%s), and needs %.1f:1 to be "+
-			"readable (WCAG AA); choose a darker colour", text, math.Floor(ratio*100)/100, darkest, enough)
+		return "", fmt.Errorf("text in %s has a contrast of %.2f:1 with the background of the pages (%s), and needs "+
+			"%.1f:1 to be readable (WCAG AA); choose a darker colour", text, math.Floor(ratio*100)/100, darkest, enough)
 	}
 	bright := c
 	for share := 0.0; contrast(bright, lightest) < ample; share += 0.02 {

@@ -39,15 +39,23 @@ func TestBranding(t *testing.T) {
 		{"white", func(b *web.Branding) { b.Color = "#ffffff" }, "brand.color: text in #ffffff has a contrast of 1.2"},
 		{"a word", func(b *web.Branding) { b.Color = "teal" }, "brand.color: it is not a colour like #0b6b60"},
 		{"a style", func(b *web.Branding) { b.Color = "#000}*{" }, "brand.color: it is not a colour"},
-		{"a missing logo", func(b *web.Branding) { b.LogoFile = "/nowhere/logo.svg" }, "brand.logo_file: open /nowhere/logo.svg"},
-		{"a logo of another kind", func(b *web.Branding) { b.LogoFile = picture(t, "logo.gif", "GIF89a") }, "brand.logo_file: "},
-		{"a page as logo", func(b *web.Branding) { b.LogoFile = picture(t, "logo.png", "<html>") }, "brand.logo_file: "},
-		{"a large logo", func(b *web.Branding) { b.LogoFile = picture(t, "logo.svg", "<svg>"+strings.Repeat(" ", 256<<10)) }, "brand.logo_file: "},
+		{"a missing logo", func(b *web.Branding) { b.LogoFile = "/nowhere/logo.svg" },
+			"brand.logo_file: open /nowhere/logo.svg"},
+		{"a logo of another kind", func(b *web.Branding) { b.LogoFile = picture(t, "logo.gif", "GIF89a") },
+			"brand.logo_file: "},
+		{"a page as logo", func(b *web.Branding) { b.LogoFile = picture(t, "logo.png", "<html>") },
+			"brand.logo_file: "},
+		{"a large logo", func(b *web.Branding) {
+			b.LogoFile = picture(t, "logo.svg", "<svg>"+strings.Repeat(" ", 256<<10))
+		}, "brand.logo_file: "},
 		{"links", func(b *web.Branding) {
-			b.Links.Imprint, b.Links.Privacy, b.Links.Support = "https://example.com/imprint", "http://localhost/privacy", "mailto:help@example.com"
+			b.Links.Imprint, b.Links.Privacy, b.Links.Support =
+				"https://example.com/imprint", "http://localhost/privacy", "mailto:help@example.com"
 		}, ""},
-		{"a script as link", func(b *web.Branding) { b.Links.Support = "javascript:alert(1)" }, "brand.links.support: "},
-		{"a link without TLS", func(b *web.Branding) { b.Links.Imprint = "http://example.com/" }, "brand.links.imprint: "},
+		{"a script as link", func(b *web.Branding) { b.Links.Support = "javascript:alert(1)" },
+			"brand.links.support: "},
+		{"a link without TLS", func(b *web.Branding) { b.Links.Imprint = "http://example.com/" },
+			"brand.links.imprint: "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b web.Branding
@@ -74,7 +82,8 @@ func TestBrandAssets(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		router.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != want.kind || !strings.Contains(w.Body.String(), want.text) ||
+		if got := w.Header().Get("Content-Type"); w.Code != http.StatusOK || got != want.kind ||
+			!strings.Contains(w.Body.String(), want.text) ||
 			w.Header().Get("Content-Security-Policy") != "default-src 'none'" {
 			t.Errorf("%s: status %d, %v:\n%s", path, w.Code, w.Header(), w.Body)
 		}
