@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -36,6 +37,12 @@ type Server struct {
 
 	Upstream *url.URL
 	Headers  http.Header // which the gateway adds to requests to Upstream
+
+	Command  []string // in place of Upstream: a program that speaks MCP over its standard input and output
+	Env      []string // of the program, besides what it needs to run
+	Sessions int      // how many of it may run
+	Each     int      // how many of them for one person
+	Idle     time.Duration
 
 	Rules   []*Rule
 	Default bool // whether what no rule names is open to every valid token
@@ -124,6 +131,7 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 
 func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) {
 	s := &Server{Client: c.Client, Headers: http.Header{}, Body: defaultBody, line: n.Line}
+	s.Sessions, s.Each, s.Idle = 20, 5, 15*time.Minute
 	var place, upstream, transport, identity string
 	var rules *yaml.Node
 	err := members(n, path, fields{
@@ -138,9 +146,14 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 		"default":          func(n *yaml.Node, key string) error { return allowOrDeny(&s.Default, n, key) },
 		"rules":            func(n *yaml.Node, _ string) error { rules = n; return nil },
 		"limits": func(n *yaml.Node, key string) error {
-			return members(n, key+".", fields{"calls": rate(&s.Calls), "body": size(&s.Body)})
+			return members(n, key+".", fields{"calls": callRate(&s.Calls), "body": size(&s.Body)})
 		},
-		"transport": oneOf(&transport, "http"),
+		"transport":           oneOf(&transport, "http"),
+		"command":             texts(&s.Command),
+		"env":                 variables(&s.Env, folder),
+		"sessions":            number(&s.Sessions),
+		"sessions_per_person": number(&s.Each),
+		"idle":                duration(&s.Idle),
 	})
 	if err != nil {
 		return nil, err
@@ -151,15 +164,8 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 	if s.Name == "" {
 		return nil, faultAt(n, "%sname is missing; it names the server in logs", path)
 	}
-	if upstream == "" {
-		return nil, faultAt(n, "%supstream is missing: the URL of the MCP server", path)
-	}
-	s.Upstream, err = url.Parse(upstream)
-	switch {
-	case err != nil || s.Upstream.Host == "" || s.Upstream.Scheme != "http" && s.Upstream.Scheme != "https":
-		return nil, faultAt(n, "%supstream must be an http or https URL", path)
-	case s.Upstream.User != nil || s.Upstream.Fragment != "":
-		return nil, faultAt(n, "%supstream has a user or a fragment; write credentials under upstream_headers", path)
+	if err := s.reach(n, path, upstream); err != nil {
+		return nil, err
 	}
 	if rules != nil {
 		if s.Rules, err = readRules(rules, path+"rules"); err != nil {
@@ -182,6 +188,32 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 	return s, nil
 }
 
+// reach makes Upstream, or checks Command.
+func (s *Server) reach(n *yaml.Node, path, upstream string) (err error) {
+	switch {
+	case s.Command != nil && upstream != "":
+		return faultAt(n, "%supstream and %[1]scommand are both there; keep one", path)
+	case s.Command != nil && (len(s.Command) == 0 || s.Command[0] == ""):
+		return faultAt(n, "%scommand must be a program with its arguments, as [npx, -y, server-filesystem, /data]", path)
+	case s.Command != nil && len(s.Headers) > 0:
+		return faultAt(n, "%supstream_headers: a command has no headers; use env", path)
+	case s.Command != nil:
+		return nil
+	case s.Env != nil:
+		return faultAt(n, "%senv is for servers with a command", path)
+	case upstream == "":
+		return faultAt(n, "%supstream is missing: the URL of the MCP server; or command, to run one", path)
+	}
+	s.Upstream, err = url.Parse(upstream)
+	switch {
+	case err != nil || s.Upstream.Host == "" || s.Upstream.Scheme != "http" && s.Upstream.Scheme != "https":
+		return faultAt(n, "%supstream must be an http or https URL", path)
+	case s.Upstream.User != nil || s.Upstream.Fragment != "":
+		return faultAt(n, "%supstream has a user or a fragment; write credentials under upstream_headers", path)
+	}
+	return nil
+}
+
 // place makes Resource, of which path is the path, or the other way about.
 func (s *Server) place(n *yaml.Node, public, path string) error {
 	switch {
@@ -200,7 +232,12 @@ func (s *Server) place(n *yaml.Node, public, path string) error {
 }
 
 // Target returns where the gateway sends what it lets through, for people.
-func (s *Server) Target() string { return s.Upstream.Redacted() }
+func (s *Server) Target() string {
+	if s.Command != nil {
+		return s.Command[0]
+	}
+	return s.Upstream.Redacted()
+}
 
 // path returns the path of Resource.
 func (s *Server) path() string {

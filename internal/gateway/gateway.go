@@ -116,6 +116,9 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 		if s.Calls.Requests > 0 {
 			rt.limit = protects.LimitRate(guard.RateLimits{Default: s.Calls})
 		}
+		if s.Command != nil {
+			rt.children = g.childrenOf(s, earlier)
+		}
 		rt.handler = protects.Protect(http.HandlerFunc(rt.serve))
 		u, _ := url.Parse(s.Resource) // guard.New has parsed it
 		host := strings.ToLower(u.Host)
@@ -150,6 +153,11 @@ func (g *Gateway) Reload(config *Config) error {
 	}
 	g.table.Store(t)
 	close(old.ended)
+	for key, rt := range old.routes {
+		if rt.children != nil && (t.routes[key] == nil || t.routes[key].children != rt.children) {
+			go rt.children.close()
+		}
+	}
 	return nil
 }
 
@@ -179,6 +187,13 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		endCalls()
 		_ = server.Close()
 	}
+	var all sync.WaitGroup
+	for _, rt := range g.table.Load().routes {
+		if rt.children != nil {
+			all.Go(rt.children.close)
+		}
+	}
+	all.Wait()
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("gateway: %w", err)
 	}

@@ -41,11 +41,12 @@ const patience = 30 * time.Second
 // route is what answers for a server.
 type route struct {
 	*Server
-	gateway *Gateway
-	table   *table
-	guard   *guard.Guard
-	handler http.Handler // Protect and serve
-	limit   func(http.Handler) http.Handler
+	gateway  *Gateway
+	table    *table
+	guard    *guard.Guard
+	handler  http.Handler // Protect and serve
+	children *children    // of a server that is a command
+	limit    func(http.Handler) http.Handler
 }
 
 // now returns the route of the same server by the rules of now, or nil if it is gone.
@@ -128,6 +129,10 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
 			c.record("refused", "too many calls")
 			return
 		}
+	}
+	if rt.Command != nil {
+		rt.children.serve(w, c, rt)
+		return
 	}
 	rt.forward(w, c)
 }

@@ -16,6 +16,11 @@ type event struct {
 	lines [][]byte // without their ends
 }
 
+// messageEvent returns the event of a message without line feeds.
+func messageEvent(message []byte) event {
+	return event{[][]byte{[]byte("event: message"), append([]byte("data: "), message...)}}
+}
+
 // eventReader reads the events of a stream.
 type eventReader struct {
 	r       *bufio.Reader

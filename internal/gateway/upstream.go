@@ -187,21 +187,10 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	_, _ = w.Write(filtered)
 }
 
-// stream passes on a stream, event by event. It returns why the stream failed, or "".
+// stream passes on a stream of the server. It returns why the stream failed, or "".
 func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (failure string) {
-	h := w.Header()
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(w).Flush
-	_ = flush()
-
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
-	type read struct {
-		event event
-		err   error
-	}
 	events := make(chan read)
 	go func() {
 		er := &eventReader{r: bufio.NewReader(body)}
@@ -218,6 +207,24 @@ func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (fai
 		}
 	}()
 	defer body.Close() // ends the reading, too
+	return rt.pump(w, c, events)
+}
+
+// read is an event of a stream, or why there are no more.
+type read struct {
+	event event
+	err   error
+}
+
+// pump writes events to the client, each at once, until they end.
+func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failure string) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w).Flush
+	_ = flush()
 	heart := time.NewTicker(rt.gateway.heartbeat)
 	defer heart.Stop()
 	var quit, reloaded chan struct{}
@@ -226,8 +233,10 @@ func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (fai
 	}
 	for {
 		select {
-		case next := <-events:
+		case next, more := <-events:
 			switch {
+			case !more:
+				return ""
 			case errors.Is(next.err, io.EOF):
 				return ""
 			case next.err != nil && c.Context().Err() != nil:
@@ -257,14 +266,14 @@ func (rt *route) stream(w http.ResponseWriter, c *call, body io.ReadCloser) (fai
 				return ""
 			}
 			for _, message := range rt.changes(c) {
-				if _, err := w.Write(event{[][]byte{[]byte("event: message"), append([]byte("data: "), message...)}}.bytes()); err != nil {
+				if _, err := w.Write(messageEvent([]byte(message)).bytes()); err != nil {
 					return "the client has gone"
 				}
 			}
 			if flush() != nil {
 				return "the client has gone"
 			}
-		case <-ctx.Done():
+		case <-c.Context().Done():
 			return "the client has gone"
 		}
 	}

@@ -182,8 +182,14 @@ func (w *world) open(ctx context.Context, method, path, token, body string, head
 // initialize begins a session and returns its id.
 func (w *world) initialize(path, token string) string {
 	w.Helper()
+	return w.initializeWith(path, token, "{}")
+}
+
+// initializeWith begins a session of a client with these capabilities.
+func (w *world) initializeWith(path, token, capabilities string) string {
+	w.Helper()
 	r := w.post(path, token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",`+
-		`"capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+		`"capabilities":`+capabilities+`,"clientInfo":{"name":"test","version":"1"}}}`)
 	if r.status != http.StatusOK {
 		w.Fatalf("initialize: %d %s", r.status, r.body)
 	}

@@ -113,8 +113,8 @@ func allowOrDeny(to *bool, n *yaml.Node, key string) error {
 	return err
 }
 
-// rate reads a number of calls and a time, as 60/1m.
-func rate(to *guard.Rate) func(*yaml.Node, string) error {
+// callRate reads a number of calls and a time, as 60/1m.
+func callRate(to *guard.Rate) func(*yaml.Node, string) error {
 	return func(n *yaml.Node, key string) error {
 		value, err := scalar(n, key)
 		if err != nil {
@@ -153,6 +153,68 @@ func size(to *int64) func(*yaml.Node, string) error {
 	}
 }
 
+func number(to *int) func(*yaml.Node, string) error {
+	return func(n *yaml.Node, key string) error {
+		value, err := scalar(n, key)
+		if err != nil {
+			return err
+		}
+		if *to, err = strconv.Atoi(value); err != nil || *to < 1 || *to > 10_000 {
+			return faultAt(n, "%s is %q; it must be a number from 1 to 10000", key, value)
+		}
+		return nil
+	}
+}
+
+func duration(to *time.Duration) func(*yaml.Node, string) error {
+	return func(n *yaml.Node, key string) error {
+		value, err := scalar(n, key)
+		if err != nil {
+			return err
+		}
+		if *to, err = time.ParseDuration(value); err != nil || *to <= 0 {
+			return faultAt(n, "%s is %q; write a time, as 15m", key, value)
+		}
+		return nil
+	}
+}
+
+// variables reads environment variables, each a literal or {file: PATH}.
+func variables(to *[]string, folder string) func(*yaml.Node, string) error {
+	return func(n *yaml.Node, key string) error {
+		return literals(n, key, folder, func(item *yaml.Node, name, value string) error {
+			if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(value, "\x00") {
+				return faultAt(item, "%s.%s is not an environment variable", key, name)
+			}
+			*to = append(*to, name+"="+value)
+			return nil
+		})
+	}
+}
+
+// literals reads a mapping whose values are literals or {file: PATH}.
+func literals(n *yaml.Node, key, folder string, each func(item *yaml.Node, name, value string) error) error {
+	if n.Kind != yaml.MappingNode {
+		return faultAt(n, "%s must be names with values", key)
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, item, value := n.Content[i].Value, n.Content[i+1], ""
+		read := text(&value)
+		if item.Kind == yaml.MappingNode {
+			read = func(n *yaml.Node, key string) error {
+				return members(n, key+".", fields{"file": file(&value, folder)})
+			}
+		}
+		if err := read(item, key+"."+name); err != nil {
+			return err
+		}
+		if err := each(item, name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // credentials reads id with secret or secret_file.
 func credentials(to **guard.Credentials, folder string) func(*yaml.Node, string) error {
 	return func(n *yaml.Node, key string) error {
@@ -173,20 +235,7 @@ func credentials(to **guard.Credentials, folder string) func(*yaml.Node, string)
 // secrets reads headers, each a literal or {file: PATH}.
 func secrets(to http.Header, folder string) func(*yaml.Node, string) error {
 	return func(n *yaml.Node, key string) error {
-		if n.Kind != yaml.MappingNode {
-			return faultAt(n, "%s must be headers with values", key)
-		}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			name, item, value := n.Content[i].Value, n.Content[i+1], ""
-			read := text(&value)
-			if item.Kind == yaml.MappingNode {
-				read = func(n *yaml.Node, key string) error {
-					return members(n, key+".", fields{"file": file(&value, folder)})
-				}
-			}
-			if err := read(item, key+"."+name); err != nil {
-				return err
-			}
+		return literals(n, key, folder, func(item *yaml.Node, name, value string) error {
 			canonical := textproto.CanonicalMIMEHeaderKey(name)
 			switch {
 			case !isToken(name) || strings.ContainsAny(value, "\r\n\x00"):
@@ -195,8 +244,8 @@ func secrets(to http.Header, folder string) func(*yaml.Node, string) error {
 				return faultAt(item, "%s.%s is set by the gateway itself; leave it out", key, name)
 			}
 			to.Set(canonical, value)
-		}
-		return nil
+			return nil
+		})
 	}
 }
 

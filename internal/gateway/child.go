@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// grace is how long a program may take to end, first after its input was closed, then after it was asked to.
+const grace = 2 * time.Second
+
+// inherited are the variables of the gateway's environment that a program gets. Secrets of the gateway are not among
+// them.
+var inherited = []string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "TERM"}
+
+// child is a running program that speaks MCP over its standard input and output. It leads a process group of its own, so
+// that all that it starts ends with it.
+type child struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	log   *slog.Logger
+	ended chan struct{} // is closed when the program and its group have ended
+
+	mu      sync.Mutex // of stdin
+	closing sync.Once
+}
+
+// startChild starts the program of s. It calls line for each line of JSON that the program writes, and once with nil
+// when it has ended.
+func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) {
+	c := &child{log: log.With("server", s.Name), ended: make(chan struct{})}
+	c.cmd = exec.Command(s.Command[0], s.Command[1:]...) //nolint:gosec // the operator names the program; nobody else can
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); slices.Contains(inherited, name) {
+			c.cmd.Env = append(c.cmd.Env, variable)
+		}
+	}
+	c.cmd.Env = append(c.cmd.Env, s.Env...)
+	ownGroup(c.cmd)
+	var err error
+	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	// Pipes of our own, because Wait would wait for all that hold those of exec open.
+	stdout, out, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	stderr, errs, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, stdout.Close(), out.Close())
+	}
+	c.cmd.Stdout, c.cmd.Stderr = out, errs
+	started := make(chan error)
+	go func() {
+		// The kernel kills the program when the thread ends that started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		_ = errors.Join(out.Close(), errs.Close())
+		started <- err
+		if err != nil {
+			_ = errors.Join(stdout.Close(), stderr.Close())
+			return
+		}
+		watcher := watch(c.cmd.Process.Pid)
+		_ = c.cmd.Wait()
+		killGroup(c.cmd)
+		watcher()
+		close(c.ended)
+		// What it has written is still read, but what held its pipes is gone.
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	go c.drain(stderr)
+	go func() {
+		defer stdout.Close()
+		c.read(bufio.NewReaderSize(stdout, 64<<10), line)
+		c.stop()
+		line(nil)
+	}()
+	return c, nil
+}
+
+// read calls line for each line of JSON, and skips others, which programs print by mistake.
+func (c *child) read(r *bufio.Reader, line func([]byte)) {
+	skipped := 0
+	for {
+		text, err := readLine(r, maxEvent)
+		if err != nil {
+			if errors.Is(err, errLongEvent) {
+				c.log.Error("gateway: the program wrote a line of more than 16 MiB; it was stopped")
+			}
+			return
+		}
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		if _, ok := objectOf(text); !ok && text[0] != '[' {
+			if skipped++; skipped&(skipped-1) == 0 {
+				c.log.Warn("gateway: the program wrote lines that are not JSON; they were skipped", "lines", skipped)
+			}
+			continue
+		}
+		line(text)
+	}
+}
+
+// drain reads what the program says on standard error, and logs a part of it. Clients never see it.
+func (c *child) drain(r io.ReadCloser) {
+	defer r.Close()
+	some := rate.NewLimiter(5, 20)
+	lines := bufio.NewReaderSize(r, 4<<10)
+	for {
+		text, isPrefix, err := lines.ReadLine()
+		if err != nil {
+			return
+		}
+		if some.Allow() {
+			c.log.Info("gateway: the program says", "text", string(text))
+		}
+		for isPrefix && err == nil {
+			_, isPrefix, err = lines.ReadLine()
+		}
+	}
+}
+
+// send writes a message. A line feed in it can only be white space between tokens, because it is JSON.
+func (c *child) send(message []byte) error {
+	line := append(bytes.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' {
+			return ' '
+		}
+		return r
+	}, message), '\n')
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := c.stdin.Write(line)
+	return err
+}
+
+// stop ends the program and all that it started: it closes its input, waits, asks it to end, waits, and kills it. It
+// returns when all have ended.
+func (c *child) stop() {
+	c.closing.Do(func() {
+		_ = c.stdin.Close()
+		for _, end := range []func(*exec.Cmd){endGroup, killGroup} {
+			timer := time.NewTimer(grace)
+			select {
+			case <-c.ended:
+				timer.Stop()
+				return
+			case <-timer.C:
+				end(c.cmd)
+			}
+		}
+	})
+	<-c.ended
+}

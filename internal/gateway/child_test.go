@@ -1,0 +1,395 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/cardea-auth/cardea/guard/guardtest"
+	"github.com/cardea-auth/cardea/internal/gateway"
+)
+
+// TestMain runs this program as an MCP server over standard input and output, if it is started as one.
+func TestMain(m *testing.M) {
+	switch role := os.Getenv("CHILD"); role {
+	case "":
+		os.Exit(m.Run())
+	case "official":
+		fmt.Println("this is not JSON")
+		fmt.Fprintln(os.Stderr, "secret="+os.Getenv("GATEWAY_SECRET"))
+		s := officialServer()
+		mcp.AddTool(s, &mcp.Tool{Name: "open"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: strconv.Itoa(os.Getpid())}}}, nil, nil
+		})
+		mcp.AddTool(s, &mcp.Tool{Name: "notify"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			os.Exit(3)
+			return nil, nil, nil
+		})
+		mcp.AddTool(s, &mcp.Tool{Name: "read_environment"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: strings.Join(os.Environ(), " ")}}}, nil, nil
+		})
+		mcp.AddTool(s, &mcp.Tool{Name: "read_long"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: strings.Repeat("x", 1<<20)}}}, nil, nil
+		})
+		if err := s.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	case "older": // knows nothing before initialize, and says nothing either
+		for in := bufio.NewReader(os.Stdin); ; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				os.Exit(0)
+			}
+			if strings.Contains(line, "server/discover") {
+				fmt.Println(`{"jsonrpc":"2.0","id":0,"error":{"code":-32000,"message":"not initialized"}}`)
+			}
+		}
+	case "gateway":
+		config, err := gateway.Load(os.Args[1])
+		if err != nil {
+			panic(err)
+		}
+		g, err := gateway.New(config, gateway.Options{})
+		if err != nil {
+			panic(err)
+		}
+		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", config.Listen)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(listener.Addr())
+		panic(g.Serve(context.Background(), listener))
+	case "crash":
+		os.Exit(3)
+	}
+}
+
+// program is the route of a server that is a command. {program} is this program.
+const program = `
+  - name: files
+    path: /files
+    command: ["{program}"]
+    env: {CHILD: official}
+    rules:
+      - {tools: ["read_*"], scopes: [files:read]}
+      - {tools: [ask, open, slow, notify], scopes: []}
+`
+
+func startProgram(t *testing.T, servers string) *world {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, strings.ReplaceAll(servers, "{program}", self), http.NotFoundHandler())
+}
+
+// pid returns the process that answers in a session.
+func (w *world) pid(token, session string) int {
+	w.Helper()
+	r := w.post("/files", token, call("1", "open", "{}"), "Mcp-Session-Id", session)
+	_, rest, _ := strings.Cut(r.body, `"text":"`)
+	number, _, _ := strings.Cut(rest, `"`)
+	pid, err := strconv.Atoi(number)
+	if err != nil {
+		w.Fatalf("no process: %d %s", r.status, r.body)
+	}
+	return pid
+}
+
+// gone waits until a process has ended.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for syscall.Kill(pid, 0) == nil {
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(state), ") Z ") { // the test's init does not reap
+			return
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("process %d is still there", pid)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func TestProgram(t *testing.T) {
+	w := startProgram(t, program)
+	session := w.connect("/files", w.token("/files", "files:read"), &mcp.ClientOptions{
+		ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "ada"}}, nil
+		},
+	})
+	t.Log("revision:", session.InitializeResult().ProtocolVersion)
+	var tools []string
+	for tool, err := range session.Tools(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		tools = append(tools, tool.Name)
+	}
+	if got := strings.Join(tools, " "); got != "ask notify open read_environment read_file read_long read_other slow" {
+		t.Errorf("tools: %s", got)
+	}
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := result.Content[0].(*mcp.TextContent).Text; got != "read_file /x" {
+		t.Errorf("the tool says %q", got)
+	}
+}
+
+// What the program asks reaches the client of its session, and the answer the program.
+func TestItem17ProgramRequests(t *testing.T) {
+	w := startProgram(t, program)
+	token := w.token("/files", "")
+	session := w.initializeWith("/files", token, `{"elicitation":{}}`)
+	response := w.open(t.Context(), "POST", "/files", token, call("7", "ask", "{}"), "Mcp-Session-Id", session)
+	defer response.Body.Close()
+	r := bufio.NewReader(response.Body)
+	asked := data(t, r)
+	_, rest, _ := strings.Cut(asked, `"id":`)
+	id, _, _ := strings.Cut(rest, ",")
+	if !strings.Contains(asked, "elicitation/create") {
+		t.Fatalf("first: %s", asked)
+	}
+	if r := w.post("/files", token, `{"jsonrpc":"2.0","id":`+id+`,"result":{"action":"accept","content":{"name":"ada"}}}`, "Mcp-Session-Id", session); r.status != http.StatusAccepted {
+		t.Errorf("answer: %d %s", r.status, r.body)
+	}
+	if got := data(t, r); !strings.Contains(got, "ada") || !strings.Contains(got, `"id":7`) {
+		t.Errorf("then: %s", got)
+	}
+}
+
+func TestItem40GroupEnds(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	// The program starts one that does not end by itself, nor when it is asked to.
+	w := startProgram(t, strings.Replace(program, `["{program}"]`,
+		`[sh, -c, "(trap '' TERM HUP; while :; do sleep 1; done) & echo $! > `+pids+`; '{program}'"]`, 1))
+	token := w.token("/files", "")
+	session := w.initialize("/files", token)
+	pid := w.pid(token, session)
+	text, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grandchild, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := w.send("DELETE", "/files", token, "", "Mcp-Session-Id", session); r.status != http.StatusNoContent {
+		t.Errorf("DELETE: %d %s", r.status, r.body)
+	}
+	gone(t, pid)
+	gone(t, grandchild)
+	if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusNotFound {
+		t.Errorf("afterwards: %d %s", r.status, r.body)
+	}
+}
+
+// A gateway that is killed leaves nothing behind.
+func TestItem40Killed(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	w := startProgram(t, files) // for its issuer
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(strings.NewReplacer(`["{program}"]`, `[sh, -c, "(trap '' TERM HUP; while :; do sleep 1; done) & echo $! > `+pids+`; '`+self+`'"]`).Replace(program) +
+		"listen: 127.0.0.1:0\n")
+	cmd := exec.CommandContext(t.Context(), self, w.file)
+	cmd.Env = append(os.Environ(), "CHILD=gateway")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	audience := w.public
+	w.public = "http://" + strings.TrimSpace(address)
+	token := w.issuer.Token(guardtest.Claims{Audience: audience + "/files"})
+	host := strings.TrimPrefix(audience, "http://")
+	r := w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},`+
+		`"clientInfo":{"name":"test","version":"1"}}}`, "Host", host)
+	r = w.post("/files", token, call("1", "open", "{}"), "Host", host, "Mcp-Session-Id", r.header.Get("Mcp-Session-Id"))
+	_, rest, _ := strings.Cut(r.body, `"text":"`)
+	number, _, _ := strings.Cut(rest, `"`)
+	child, err := strconv.Atoi(number)
+	if err != nil {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	text, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grandchild, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	gone(t, child)
+	gone(t, grandchild)
+}
+
+func TestItem41OneForEachSession(t *testing.T) {
+	w := startProgram(t, program)
+	ada, eve := w.as("ada", "/files", ""), w.as("eve", "/files", "")
+	first, second, hers := w.initialize("/files", ada), w.initialize("/files", ada), w.initialize("/files", eve)
+	pids := map[int]bool{w.pid(ada, first): true, w.pid(ada, second): true, w.pid(eve, hers): true}
+	if len(pids) != 3 {
+		t.Errorf("processes: %v", pids)
+	}
+	for method, want := range map[string]int{"POST": 404, "GET": 405, "DELETE": 404} {
+		body := ""
+		if method == "POST" {
+			body = ping
+		}
+		if r := w.send(method, "/files", eve, body, "Mcp-Session-Id", first); r.status != want {
+			t.Errorf("another person, %s: %d %s", method, r.status, r.body)
+		}
+	}
+	if r := w.post("/files", ada, ping); r.status != http.StatusBadRequest {
+		t.Errorf("without a session: %d %s", r.status, r.body)
+	}
+
+	// MCP 2026-07-28 has no sessions: one for each person.
+	stateless := func(token string) string {
+		return w.post("/files", token, `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{`+meta+`,"name":"open","arguments":{}}}`, modern("tools/call", "open")...).body
+	}
+	if a, b, c := stateless(ada), stateless(ada), stateless(eve); a != b || a == c || !strings.Contains(a, `"id":"a"`) {
+		t.Errorf("answers: %s %s %s", a, b, c)
+	}
+}
+
+func TestItem18EqualIDsOfOneProgram(t *testing.T) {
+	w := startProgram(t, program)
+	token := w.token("/files", "files:read")
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			for i := range 50 {
+				path := fmt.Sprintf("/%d/%d", worker, i)
+				r := w.post("/files", token, `{"jsonrpc":"2.0","id":"1","method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{"path":"`+path+`"}}}`,
+					modern("tools/call", "read_file")...)
+				if !strings.Contains(r.body, path+`"`) || !strings.Contains(r.body, `"id":"1"`) {
+					t.Errorf("%s got %d %s", path, r.status, r.body)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestItem42Caps(t *testing.T) {
+	w := startProgram(t, strings.Replace(program, "    rules", "    sessions: 3\n    sessions_per_person: 2\n    rules", 1))
+	begin := func(person string) reply {
+		return w.post("/files", w.as(person, "/files", ""), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	}
+	for i, tt := range []struct {
+		person string
+		status int
+	}{{"ada", 200}, {"ada", 200}, {"ada", 503}, {"bob", 200}, {"eve", 503}} {
+		if r := begin(tt.person); r.status != tt.status || (r.status == 503) != (r.header.Get("Retry-After") != "") {
+			t.Errorf("session %d of %s: %d %s", i, tt.person, r.status, r.body)
+		}
+	}
+}
+
+func TestItem43Crashes(t *testing.T) {
+	w := startProgram(t, program)
+	token := w.token("/files", "")
+	session := w.initialize("/files", token)
+	w.pid(token, session)
+	if r := w.post("/files", token, call("5", "notify", "{}"), "Mcp-Session-Id", session); r.code() != http.StatusBadGateway || !strings.Contains(r.body, `"id":5`) {
+		t.Errorf("the pending call: %d %s", r.status, r.body)
+	}
+	if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusNotFound {
+		t.Errorf("the session: %d %s", r.status, r.body)
+	}
+	// It is not started again at once.
+	if r := w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
+		t.Errorf("a new session: %d %s", r.status, r.body)
+	}
+	w = startProgram(t, strings.Replace(program, "official", "crash", 1))
+	if r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`); r.code() != http.StatusBadGateway {
+		t.Errorf("a program that ends at once: %d %s", r.status, r.body)
+	}
+	w = startProgram(t, strings.Replace(program, "{program}", "/nowhere", 1))
+	if r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`); r.status != http.StatusBadGateway || strings.Contains(r.body, "nowhere") {
+		t.Errorf("a program that is not there: %d %s", r.status, r.body)
+	}
+}
+
+func TestItem44Lines(t *testing.T) {
+	w := startProgram(t, program)
+	token := w.token("/files", "files:read")
+	session := w.initialize("/files", token) // although the first line is not JSON
+	if r := w.post("/files", token, call("1", "read_long", "{}"), "Mcp-Session-Id", session); len(r.body) < 1<<20 {
+		t.Errorf("a long line: %d, %d bytes", r.status, len(r.body))
+	}
+	spaced := strings.ReplaceAll(call("2", "read_file", `{"path":"/x"}`), ",", ",\r\n")
+	if r := w.post("/files", token, spaced, "Mcp-Session-Id", session); !strings.Contains(r.body, "read_file /x") {
+		t.Errorf("a message of several lines: %d %s", r.status, r.body)
+	}
+	if !strings.Contains(w.log.String(), "not JSON") {
+		t.Error("nothing in the log")
+	}
+}
+
+func TestItem45Environment(t *testing.T) {
+	t.Setenv("GATEWAY_SECRET", "of-the-gateway")
+	w := startProgram(t, program)
+	token := w.token("/files", "files:read")
+	session := w.initialize("/files", token)
+	r := w.post("/files", token, call("1", "read_environment", "{}"), "Mcp-Session-Id", session)
+	if !strings.Contains(r.body, "CHILD=official") || strings.Contains(r.body, "of-the-gateway") || strings.Contains(w.log.String(), "of-the-gateway") {
+		t.Errorf("environment: %s", r.body)
+	}
+}
+
+func TestItem46Eras(t *testing.T) {
+	w := startProgram(t, strings.Replace(program, "official", "older", 1))
+	for range 2 {
+		r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
+		if r.status != http.StatusBadRequest || r.code() != -32022 {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	}
+}
+
+func TestItem14Idle(t *testing.T) {
+	w := startProgram(t, strings.Replace(program, "    rules", "    idle: 50ms\n    rules", 1))
+	token := w.token("/files", "")
+	session := w.initialize("/files", token)
+	stream := w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session)
+	pid := w.pid(token, session)
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Errorf("while the stream is open: %v", err)
+	}
+	stream.Body.Close()
+	gone(t, pid)
+}

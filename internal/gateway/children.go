@@ -1,0 +1,748 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// children are the running programs of a server that is a command: one for each session, and, for clients of MCP
+// 2026-07-28, which has no sessions, one for each person with a client.
+type children struct {
+	server  atomic.Pointer[Server] // a reload changes what is not its command
+	gateway *Gateway
+	pool    sync.Mutex // is held while a program starts for calls without sessions
+
+	mu       sync.Mutex
+	sessions map[string]*session // by id; without sessions by owner
+	starting map[string]int      // by person: sessions that are about to be there
+	failures int                 // programs in a row that ended by themselves
+	notUntil time.Time           // when the next may start
+	older    bool                // whether the program does not know MCP 2026-07-28
+	closed   bool
+}
+
+// session is a program with those who wait for what it says.
+type session struct {
+	id     string
+	owner  string
+	person string
+	remap  bool // whether ids are replaced, because calls of several processes meet here
+	child  *child
+
+	mu      sync.Mutex
+	waiting map[string]*waiter // by id of the request, as the program knows it
+	stream  *waiter            // the stream that the client has open; nil if there is none
+	queue   [][]byte           // messages for it
+	next    int                // id of the next request, if ids are replaced
+	active  int                // requests and streams under way
+	idle    *time.Timer
+	begun   bool // whether the program has answered initialize with a result
+	over    bool
+}
+
+// waiter is a request, or a stream, that gets messages.
+type waiter struct {
+	messages chan []byte // is closed after the last
+	id       []byte      // of the request, as the client knows it
+	token    string      // its progress token, as the program knows it, in JSON; "" if there is none
+	original []byte      // that token as the client knows it
+	once     sync.Once
+}
+
+// maxWaiting is how many messages may wait for a client.
+const maxWaiting = 256
+
+func newWaiter(id []byte) *waiter { return &waiter{messages: make(chan []byte, maxWaiting), id: id} }
+
+func (w *waiter) end() { w.once.Do(func() { close(w.messages) }) }
+
+// childrenOf returns the programs of s, those of an earlier table if the command is the same.
+func (g *Gateway) childrenOf(s *Server, earlier *table) *children {
+	if earlier != nil {
+		for _, rt := range earlier.routes {
+			if o := rt.Server; rt.children != nil && o.Name == s.Name && o.Resource == s.Resource &&
+				slices.Equal(o.Command, s.Command) && slices.Equal(o.Env, s.Env) {
+				rt.children.server.Store(s)
+				return rt.children
+			}
+		}
+	}
+	cs := &children{gateway: g, sessions: map[string]*session{}, starting: map[string]int{}}
+	cs.server.Store(s)
+	return cs
+}
+
+// close ends all programs, and starts no more.
+func (cs *children) close() {
+	cs.mu.Lock()
+	cs.closed = true
+	sessions := cs.sessions
+	cs.sessions = map[string]*session{}
+	cs.mu.Unlock()
+	var all sync.WaitGroup
+	for _, s := range sessions {
+		all.Go(s.child.stop)
+	}
+	all.Wait()
+}
+
+// serve answers a call that the rules allow.
+func (cs *children) serve(w http.ResponseWriter, c *call, rt *route) {
+	s, err := cs.find(c)
+	if err != nil {
+		cs.fail(w, c, err)
+		return
+	}
+	switch {
+	case c.Method == http.MethodDelete:
+		cs.end(s)
+		w.WriteHeader(http.StatusNoContent)
+	case c.Method != http.MethodPost:
+		cs.listen(w, c, rt, s)
+	default:
+		cs.post(w, c, rt, s)
+	}
+}
+
+// fail answers c with err, and records it.
+func (cs *children) fail(w http.ResponseWriter, c *call, err error) {
+	no, isRefusal := err.(*refusal) //nolint:errorlint // find returns it bare
+	if !isRefusal {
+		cs.gateway.log.ErrorContext(c.Context(), "gateway: the program cannot run", "server", cs.server.Load().Name, "error", err)
+		no = &refusal{http.StatusBadGateway, nil, http.StatusBadGateway, "The MCP server behind this gateway cannot run."}
+	}
+	if no.id == nil && len(c.messages) == 1 {
+		no.id = c.messages[0].ID
+	}
+	if no.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
+	c.record("failed", no.text)
+	fail(w, no.status, no.id, no.code, no.text)
+}
+
+// find returns the session of c: a new one for initialize, the person's for a call without sessions, and otherwise the
+// one that c names.
+func (cs *children) find(c *call) (*session, error) {
+	owner := cs.server.Load().owner("session", c.token)
+	named := c.Header.Get("Mcp-Session-Id")
+	switch {
+	case c.version >= stateless:
+		return cs.pooled(c, owner)
+	case c.has("initialize"):
+		return cs.start(c, rand.Text(), owner)
+	case named == "":
+		return nil, &refusal{http.StatusBadRequest, nil, invalidRequest, "Mcp-Session-Id is missing; send initialize first."}
+	}
+	cs.mu.Lock()
+	s := cs.sessions[named]
+	cs.mu.Unlock()
+	if s == nil || s.owner != owner || s.remap || !s.enter() {
+		return nil, noSession(c)
+	}
+	return s, nil
+}
+
+// start starts a program for c. It is refused if there are too many, or if the last ones have ended by themselves just
+// now.
+func (cs *children) start(c *call, id, owner string) (*session, error) {
+	person, server := c.token.Principal(), cs.server.Load()
+	cs.mu.Lock()
+	running := cs.starting[person]
+	all := len(cs.sessions)
+	for _, n := range cs.starting {
+		all += n
+	}
+	for _, s := range cs.sessions {
+		if s.person == person {
+			running++
+		}
+	}
+	var no string
+	switch {
+	case cs.closed:
+		no = "The gateway is about to end."
+	case time.Now().Before(cs.notUntil):
+		no = "The MCP server behind this gateway ends by itself; it is started again soon."
+	case all >= server.Sessions || running >= server.Each:
+		no = "Too many sessions are open; end one, or try again later."
+	}
+	if no != "" {
+		cs.mu.Unlock()
+		return nil, &refusal{http.StatusServiceUnavailable, nil, http.StatusServiceUnavailable, no}
+	}
+	cs.starting[person]++
+	cs.mu.Unlock()
+
+	s := &session{id: id, owner: owner, person: person, waiting: map[string]*waiter{}, active: 1, remap: id == owner}
+	s.idle = time.AfterFunc(server.Idle, func() {
+		s.mu.Lock()
+		quiet := s.active == 0
+		s.mu.Unlock()
+		if quiet {
+			cs.end(s)
+		}
+	})
+	started := time.Now()
+	ready := make(chan struct{})
+	child, err := startChild(server, cs.gateway.log, func(line []byte) {
+		<-ready
+		if line == nil {
+			cs.ended(s, started)
+			return
+		}
+		s.deliver(line)
+	})
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.starting[person]--; cs.starting[person] == 0 {
+		delete(cs.starting, person)
+	}
+	if err != nil {
+		cs.backOff()
+		return nil, err
+	}
+	s.child = child
+	cs.sessions[id] = s
+	close(ready)
+	return s, nil
+}
+
+// backOff makes the next start wait, longer each time. cs.mu must be held.
+func (cs *children) backOff() {
+	cs.failures++
+	cs.notUntil = time.Now().Add(min(30*time.Second, 500*time.Millisecond<<min(cs.failures, 6)))
+}
+
+// ended cleans up after a program. All that waited for it are answered.
+func (cs *children) ended(s *session, started time.Time) {
+	cs.mu.Lock()
+	wanted := cs.closed || cs.sessions[s.id] != s // it was ended on purpose
+	if !wanted {
+		delete(cs.sessions, s.id)
+		if time.Since(started) < 10*time.Second {
+			cs.backOff()
+		} else {
+			cs.failures = 0
+		}
+	}
+	cs.mu.Unlock()
+	if !wanted {
+		cs.gateway.log.Error("gateway: the program ended by itself", "server", cs.server.Load().Name)
+	}
+	s.idle.Stop()
+	s.mu.Lock()
+	s.over = true
+	waiting, stream := s.waiting, s.stream
+	s.waiting, s.stream = map[string]*waiter{}, nil
+	s.mu.Unlock()
+	for _, w := range waiting {
+		select {
+		case w.messages <- problem(w.id, http.StatusBadGateway, "The MCP server behind this gateway has ended; send initialize again."):
+		default:
+		}
+		w.end()
+	}
+	if stream != nil {
+		stream.end()
+	}
+}
+
+// problem returns an error of JSON-RPC.
+func problem(id []byte, code int, text string) []byte {
+	quoted, _ := json.Marshal(text) // a string marshals
+	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s}}`, id, code, quoted)
+}
+
+// end ends a session and its program.
+func (cs *children) end(s *session) {
+	cs.mu.Lock()
+	if cs.sessions[s.id] == s {
+		delete(cs.sessions, s.id)
+	}
+	cs.mu.Unlock()
+	s.idle.Stop()
+	s.child.stop()
+}
+
+// enter notes that a request of the session is under way, and reports false if the session is over.
+func (s *session) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.active++
+	s.idle.Stop()
+	return true
+}
+
+// exit notes that a request has ended. An idle session ends after a while.
+func (cs *children) exit(s *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active--; s.active == 0 && !s.over {
+		s.idle.Reset(cs.server.Load().Idle)
+	}
+}
+
+// listen is the stream for what the program says of itself.
+func (cs *children) listen(w http.ResponseWriter, c *call, rt *route, s *session) {
+	defer cs.exit(s)
+	mine := newWaiter(nil)
+	s.mu.Lock()
+	if s.over || s.stream != nil {
+		over := s.over
+		s.mu.Unlock()
+		if over {
+			cs.fail(w, c, noSession(c))
+			return
+		}
+		cs.fail(w, c, &refusal{http.StatusConflict, nil, http.StatusConflict, "The stream of this session is open already."})
+		return
+	}
+	s.stream = mine
+	for _, message := range s.queue {
+		mine.messages <- message // there is room
+	}
+	s.queue = nil
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		if s.stream == mine {
+			s.stream = nil
+		}
+		s.mu.Unlock()
+	}()
+	rt.pump(w, c, events(c, mine.messages, nil))
+}
+
+// events returns messages as events of a stream, first before the others.
+func events(c *call, messages <-chan []byte, first []byte) <-chan read {
+	out := make(chan read)
+	go func() {
+		defer close(out)
+		send := func(message []byte) bool {
+			select {
+			case out <- read{event: messageEvent(message)}:
+				return true
+			case <-c.Context().Done():
+				return false
+			}
+		}
+		if first != nil && !send(first) {
+			return
+		}
+		for message := range messages {
+			if !send(message) {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// post sends the messages of c to the program, and its answers to the client.
+func (cs *children) post(w http.ResponseWriter, c *call, rt *route, s *session) {
+	defer cs.exit(s)
+	if c.has("initialize") {
+		defer func() {
+			s.mu.Lock()
+			begun := s.begun
+			s.mu.Unlock()
+			if !begun || c.Context().Err() != nil { // the client does not know the session
+				cs.end(s)
+			}
+		}()
+	}
+	lines, waiters, err := s.register(c)
+	if err == nil {
+		for _, line := range lines {
+			if err = s.child.send(line); err != nil {
+				err = fmt.Errorf("gateway: the program does not listen: %w", err)
+				break
+			}
+		}
+	}
+	defer s.forget(c, waiters)
+	if err != nil {
+		cs.fail(w, c, err)
+		return
+	}
+	if len(waiters) == 0 {
+		c.record("allowed", "")
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	if c.has("initialize") {
+		w.Header().Set("Mcp-Session-Id", s.id)
+	}
+	var messages <-chan []byte = waiters[0].messages
+	if len(waiters) > 1 {
+		messages = merged(c, waiters)
+	}
+	var first []byte
+	select {
+	case first = <-messages:
+	case <-c.Context().Done():
+		c.record("failed", "the client has gone")
+		return
+	}
+	if len(waiters) == 1 && !isCall(first) {
+		cs.answer(w, c, rt, first)
+		return
+	}
+	reason := rt.pump(w, c, events(c, messages, first))
+	outcome := "allowed"
+	if reason != "" {
+		outcome = "failed"
+	}
+	c.record(outcome, reason)
+}
+
+// answer answers c with one message.
+func (cs *children) answer(w http.ResponseWriter, c *call, rt *route, message []byte) {
+	if message == nil { // the client reads too slowly
+		cs.fail(w, c, &refusal{http.StatusBadGateway, nil, http.StatusBadGateway, "The MCP server behind this gateway gave no answer."})
+		return
+	}
+	if c.has(greeting...) {
+		rt.learn(message)
+	}
+	if c.has(listing...) {
+		filtered, ok := rt.filtered(message, c.token.Scopes)
+		if !ok {
+			rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
+			return
+		}
+		message = filtered
+	}
+	status := http.StatusOK
+	if c.version >= stateless {
+		status = statusOf(message)
+	}
+	c.record("allowed", "")
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(message) // fails only if the client has gone
+}
+
+// statusOf returns the status of an answer since MCP 2026-07-28.
+func statusOf(message []byte) int {
+	var m struct{ Error struct{ Code int } }
+	_ = json.Unmarshal(message, &m)
+	switch m.Error.Code {
+	case 0:
+		return http.StatusOK
+	case methodNotFound:
+		return http.StatusNotFound
+	case http.StatusBadGateway:
+		return http.StatusBadGateway
+	case invalidParams, invalidRequest, unsupportedVersion, -32021, -32020:
+		return http.StatusBadRequest
+	}
+	return http.StatusOK
+}
+
+// merged returns the messages of several waiters, until all have ended.
+func merged(c *call, waiters []*waiter) <-chan []byte {
+	out := make(chan []byte)
+	var all sync.WaitGroup
+	for _, w := range waiters {
+		all.Go(func() {
+			for message := range w.messages {
+				select {
+				case out <- message:
+				case <-c.Context().Done():
+					return
+				}
+			}
+		})
+	}
+	go func() { all.Wait(); close(out) }()
+	return out
+}
+
+// register makes a waiter for each request of c, and returns the lines for the program.
+func (s *session) register(c *call) (lines [][]byte, waiters []*waiter, err error) {
+	bodies, err := c.bodies()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return nil, nil, noSession(c)
+	}
+	for i, m := range c.messages {
+		body := bodies[i]
+		if m.Method != "" && m.ID != nil {
+			w := newWaiter(m.ID)
+			token, err := m.Param("_meta", "progressToken")
+			if err != nil {
+				return nil, waiters, &refusal{http.StatusBadRequest, m.ID, invalidParams, err.Error()}
+			}
+			w.original = token
+			key := string(m.ID)
+			if s.remap {
+				s.next++
+				key = strconv.Itoa(s.next)
+				body = replaced(body, key, token != nil)
+				if token != nil {
+					token = []byte(key)
+				}
+			}
+			w.token = string(token)
+			if s.waiting[key] != nil {
+				return nil, waiters, &refusal{http.StatusBadRequest, m.ID, invalidRequest, "A request with this id is under way."}
+			}
+			s.waiting[key] = w
+			waiters = append(waiters, w)
+		}
+		lines = append(lines, body)
+	}
+	return lines, waiters, nil
+}
+
+// forget takes away what is left of the waiters of c. Where disconnecting cancels a call, the program is told.
+func (s *session) forget(c *call, waiters []*waiter) {
+	var cancelled []string
+	s.mu.Lock()
+	for key, w := range s.waiting {
+		if slices.Contains(waiters, w) {
+			delete(s.waiting, key)
+			cancelled = append(cancelled, key)
+		}
+	}
+	s.mu.Unlock()
+	if c.version >= stateless && c.Context().Err() != nil {
+		for _, key := range cancelled {
+			_ = s.child.send([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + key + `}}`))
+		}
+	}
+}
+
+// bodies returns the messages of c, each as its bytes.
+func (c *call) bodies() ([][]byte, error) {
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(c.Body); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if len(c.messages) == 0 || !c.messages[0].Batch {
+		return [][]byte{b.Bytes()}, nil
+	}
+	var members []json.RawMessage
+	if err := json.Unmarshal(b.Bytes(), &members); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	bodies := make([][]byte, len(members))
+	for i, member := range members {
+		bodies[i] = member
+	}
+	return bodies, nil
+}
+
+// replaced returns a request with another id, which is also its progress token if it has one.
+func replaced(body []byte, id string, token bool) []byte {
+	message, _ := objectOf(body) // guard has read it
+	for i, m := range message {
+		switch {
+		case m.name == "id":
+			message[i].value = []byte(id)
+		case m.name == "params" && token:
+			message[i].value = within(m.value, "_meta", func(meta []byte) []byte {
+				return within(meta, "progressToken", func([]byte) []byte { return []byte(id) })
+			})
+		}
+	}
+	return writeObject(message)
+}
+
+// within returns the object in data with another value of a member.
+func within(data []byte, name string, change func([]byte) []byte) []byte {
+	members, ok := objectOf(data)
+	if !ok {
+		return data
+	}
+	for i, m := range members {
+		if m.name == name {
+			members[i].value = change(m.value)
+		}
+	}
+	return writeObject(members)
+}
+
+// isCall reports whether a message is a request or a notification.
+func isCall(message []byte) bool {
+	members, ok := objectOf(message)
+	return ok && find(members, "method") != nil
+}
+
+// deliver gives a message of the program to the one that it is for: an answer to the request, progress to the request
+// that it is about, and everything else to the open stream, or else to the only request that is under way, or else to
+// the next stream.
+func (s *session) deliver(line []byte) {
+	if line[0] == '[' {
+		var batch []json.RawMessage
+		if json.Unmarshal(line, &batch) == nil {
+			for _, message := range batch {
+				s.deliver(message)
+			}
+		}
+		return
+	}
+	message, ok := objectOf(line)
+	if !ok {
+		return
+	}
+	id, method := find(message, "id"), find(message, "method")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if method == nil {
+		key := string(id)
+		w := s.waiting[key]
+		if w == nil {
+			return
+		}
+		delete(s.waiting, key)
+		s.begun = s.begun || find(message, "result") != nil
+		if s.remap {
+			line = within(line, "id", func([]byte) []byte { return w.id })
+		}
+		s.give(w, line)
+		w.end()
+		return
+	}
+	if s.remap && id != nil { // it cannot be told who should answer
+		go func() { _ = s.child.send(problem(id, methodNotFound, "This client takes no requests.")) }()
+		return
+	}
+	var params struct {
+		Token json.RawMessage `json:"progressToken"`
+		Meta  struct {
+			Subscription json.RawMessage `json:"io.modelcontextprotocol/subscriptionId"`
+		} `json:"_meta"`
+	}
+	_ = json.Unmarshal(find(message, "params"), &params)
+	for key, w := range s.waiting {
+		switch {
+		case params.Token != nil && string(params.Token) == w.token:
+			if s.remap {
+				line = within(line, "params", func(p []byte) []byte {
+					return within(p, "progressToken", func([]byte) []byte { return w.original })
+				})
+			}
+		case s.remap && params.Meta.Subscription != nil && strings.Trim(string(params.Meta.Subscription), `"`) == key:
+			line = within(line, "params", func(p []byte) []byte {
+				return within(p, "_meta", func(m []byte) []byte {
+					return within(m, "io.modelcontextprotocol/subscriptionId", func([]byte) []byte { return w.id })
+				})
+			})
+		default:
+			continue
+		}
+		s.give(w, line)
+		return
+	}
+	switch {
+	case params.Token != nil || s.remap: // of a request that has ended, or of nobody's
+	case s.stream != nil:
+		s.give(s.stream, line)
+	case len(s.waiting) == 1:
+		for _, w := range s.waiting {
+			s.give(w, line)
+		}
+	case len(s.queue) < maxWaiting:
+		s.queue = append(s.queue, line)
+	}
+}
+
+// give gives a message to a waiter. One that reads too slowly gets no more, so that others do not wait for it.
+func (s *session) give(w *waiter, line []byte) {
+	select {
+	case w.messages <- line:
+	default:
+		w.end()
+		for key, other := range s.waiting {
+			if other == w {
+				delete(s.waiting, key)
+			}
+		}
+		if s.stream == w {
+			s.stream = nil
+		}
+	}
+}
+
+// pooled returns the session of a person with a client, for calls without sessions. A program that does not know MCP
+// 2026-07-28 is found out first, because it may answer nothing at all before initialize; its clients are told to begin a
+// session.
+func (cs *children) pooled(c *call, owner string) (*session, error) {
+	cs.pool.Lock()
+	defer cs.pool.Unlock()
+	cs.mu.Lock()
+	older, s := cs.older, cs.sessions[owner]
+	cs.mu.Unlock()
+	if older {
+		return nil, tooNew(c)
+	}
+	if s != nil && s.enter() {
+		return s, nil
+	}
+	s, err := cs.start(c, owner, owner)
+	if err != nil {
+		return nil, err
+	}
+	if s.knowsStateless(c) {
+		return s, nil
+	}
+	cs.end(s)
+	if c.Context().Err() == nil {
+		cs.mu.Lock()
+		cs.older = true
+		cs.mu.Unlock()
+	}
+	return nil, tooNew(c)
+}
+
+func tooNew(c *call) error {
+	return &refusal{http.StatusBadRequest, c.messages[0].ID, unsupportedVersion,
+		"This server knows MCP up to 2025-11-25; send initialize."}
+}
+
+// probe asks a program whether it knows MCP 2026-07-28.
+const probe = `{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{"_meta":{` +
+	`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
+	`"io.modelcontextprotocol/clientInfo":{"name":"cardea-gateway","version":"1"}}}}`
+
+// knowsStateless reports whether the program of s answers the probe, within some seconds and without an error.
+func (s *session) knowsStateless(c *call) bool {
+	w := newWaiter([]byte("0"))
+	s.mu.Lock()
+	s.waiting["0"] = w
+	s.mu.Unlock()
+	defer s.forget(c, []*waiter{w})
+	if s.child.send([]byte(probe)) != nil {
+		return false
+	}
+	patience := time.NewTimer(5 * time.Second)
+	defer patience.Stop()
+	select {
+	case line := <-w.messages:
+		members, ok := objectOf(line)
+		return ok && find(members, "result") != nil
+	case <-patience.C:
+	case <-c.Context().Done():
+	}
+	return false
+}
