@@ -224,7 +224,9 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w).Flush
-	_ = flush()
+	if c.isLong() { // the first event may be far off; that of a call goes with the headers, as most servers send it
+		_ = flush()
+	}
 	heart := time.NewTicker(rt.gateway.heartbeat)
 	defer heart.Stop()
 	var quit, reloaded chan struct{}
