@@ -23,7 +23,7 @@ type configCheck struct{}
 
 // Help is what `cardea config check --help` adds.
 func (*configCheck) Help() string {
-	return "It connects to the database, and creates and migrates nothing."
+	return "It connects to the database and the mail server. It creates and migrates nothing, and sends no mail."
 }
 
 func (c *configCheck) Run(ctx context.Context, sh *shell) error {
@@ -39,6 +39,11 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 	})
 	if err != nil {
 		return err
+	}
+	if loaded.Mail.On() {
+		if err := loaded.Mail.Probe(ctx); err != nil {
+			return err
+		}
 	}
 	for _, note := range notes {
 		fmt.Fprintln(sh.out, "note:", table.Plain(note))

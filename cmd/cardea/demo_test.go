@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/auth"
@@ -64,6 +65,43 @@ func TestDemo(t *testing.T) {
 				}
 			}
 		})
+
+	t.Run("mail goes to a page of it", func(t *testing.T) {
+		d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
+		connect(t, d)
+		address := strings.TrimSuffix(d.mcpServer, "/mcp") + "/mail"
+		page := func(host string) (int, string) {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = resp.Body.Close() }()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp.StatusCode, string(body)
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			status, body := page("")
+			if status == http.StatusOK && strings.Contains(body, "A new device signed in") && strings.Contains(body, "You connected ") &&
+				strings.Contains(body, "/account/undo?grant=") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("status %d:\n%s", status, body)
+			}
+		}
+		if status, _ := page("evil.example"); status != http.StatusNotFound {
+			t.Errorf("status %d for a page that names another host", status)
+		}
+	})
 
 	t.Run("its data are thrown away", func(t *testing.T) {
 		t.Setenv("TMPDIR", t.TempDir())

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,6 +104,13 @@ func (d *demo) start(ctx context.Context) (err error) {
 		settings.Log.Level = max(settings.Log.Level, slog.LevelWarn) // the session is printed anyway
 	}
 	log := d.Logger(settings.Log)
+	mails := &inbox{log: log}
+	if settings.Mail.SMTP == "" {
+		settings.Mail.Deliver = mails.deliver
+		if len(settings.Login.Methods) > 0 && !slices.Contains(settings.Login.Methods, "email") {
+			settings.Login.Methods = append(settings.Login.Methods, "email")
+		}
+	}
 	if d.db, err = store.Open(ctx, settings.Database, store.Options{Logger: log}); err != nil {
 		return err
 	}
@@ -120,7 +128,7 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if d.server, err = server.New(ctx, settings, d.db, master, log); err != nil {
 		return err
 	}
-	d.tools, err = newTools(d.issuer, d.mcpServer, d.Version, d.introspects, log)
+	d.tools, err = newTools(d.issuer, d.mcpServer, d.Version, d.introspects, log, mails)
 	return err
 }
 
@@ -279,6 +287,7 @@ func (d *demo) introduce() {
   Console               %[1]s/admin
   For agents            %[1]s/admin/mcp, where an agent does what the console does
   Sign in as            %[3]s with password %[4]s
+  Mail                  %[7]s, where what the server sends arrives
   Data                  %[5]s
 
 Connect an agent. It opens your browser, where you sign in and choose what it may do:
@@ -296,7 +305,7 @@ it needs a scope that it does not have yet, so it asks you again.
 
 To see a complete session:  %[6]s demo --script
 Ctrl-C ends the demo.
-`, d.issuer, d.mcpServer, d.email, d.password, data, d.Program)
+`, d.issuer, d.mcpServer, d.email, d.password, data, d.Program, strings.TrimSuffix(d.mcpServer, "/mcp")+"/mail")
 }
 
 // play plays an agent's session against the running servers.

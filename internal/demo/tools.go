@@ -32,7 +32,8 @@ var scopes = []oauth.ResourceScope{
 // newTools returns the demo's MCP server, which uses the official SDK and a guard like any other server. The guard
 // introspects each token, so that a revocation takes effect immediately. The server keeps no sessions, so agents can
 // continue after it was restarted.
-func newTools(issuer, resource, version string, own agent.Credentials, log *slog.Logger) (http.Handler, error) {
+func newTools(issuer, resource, version string, own agent.Credentials, log *slog.Logger,
+	mails http.Handler) (http.Handler, error) {
 	served := oauth.Resource{Scopes: scopes}
 	g, err := guard.New(guard.Config{
 		Issuer:        issuer,
@@ -53,6 +54,7 @@ func newTools(issuer, resource, version string, own agent.Credentials, log *slog
 	)
 	mux := http.NewServeMux()
 	mux.Handle("/.well-known/", guard.WellKnown(g))
+	mux.Handle("GET /mail", mails)
 	mux.Handle("/mcp", gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{
 		"get_forecast": {"mcp:tools:weather"},
 		"list_events":  {"mcp:tools:calendar:read"},
