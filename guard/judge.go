@@ -74,13 +74,19 @@ func (m Message) Text(path ...string) (string, error) {
 	return s, nil
 }
 
-// Messages reads the JSON-RPC messages in the body of r, which is at most limit bytes long, for a handler that judges
-// them by rules of its own. It returns them with the request that the handler passes on: one with exactly the bytes that
+// Reading says how [Guard.Messages] reads a body.
+type Reading struct {
+	Limit int64 // bytes that the body may have
+	Older bool  // whether it came over HTTP with SSE (MCP 2024-11-05), where no headers repeat parts of a message
+}
+
+// Messages reads the JSON-RPC messages in the body of r for a handler that judges them by rules of its own. It returns them with the request that the handler passes on: one with exactly the bytes that
 // were read. It refuses everything that two programs could read differently, as [Guard.RequireToolScopes] does; a GET or
 // DELETE has no messages. The error is an [*Error] for [Guard.WriteError].
 //
 // Messages is for handlers inside [Guard.Protect]; outside it every request is refused.
-func (g *Guard) Messages(w http.ResponseWriter, r *http.Request, limit int64) (*http.Request, []Message, error) {
+func (g *Guard) Messages(w http.ResponseWriter, r *http.Request, how Reading) (*http.Request, []Message, error) {
+	limit := how.Limit
 	if err := g.CheckScope(r.Context()); err != nil {
 		return nil, nil, err
 	}
@@ -99,7 +105,7 @@ func (g *Guard) Messages(w http.ResponseWriter, r *http.Request, limit int64) (*
 	case err != nil:
 		return nil, nil, invalidRequest("The body could not be read.")
 	case r.Method == http.MethodPost:
-		messages, err = checkBody(r.Header, body)
+		messages, err = checkBody(r.Header, body, how.Older)
 	case len(body) > 0: // it means nothing in MCP, but the server may read it
 		err = invalidRequest("A " + r.Method + " request has a body.")
 	}
@@ -122,7 +128,7 @@ func (g *Guard) Messages(w http.ResponseWriter, r *http.Request, limit int64) (*
 }
 
 // checkBody returns the messages in body, if they agree with the headers.
-func checkBody(h http.Header, body []byte) ([]Message, error) {
+func checkBody(h http.Header, body []byte, older bool) ([]Message, error) {
 	read, batch, err := readMessages(body)
 	if err != nil {
 		return nil, invalidRequest("The body is not a JSON-RPC message: " + err.Error() + ".")
@@ -137,7 +143,7 @@ func checkBody(h http.Header, body []byte) ([]Message, error) {
 		if batch {
 			id = nil // an error is about the batch
 		}
-		if err := checkHeaders(h, m); err != nil {
+		if err := checkHeaders(h, m, older); err != nil {
 			return nil, rpcRefusal(http.StatusBadRequest, id, codeHeaderMismatch, "Header mismatch: "+err.Error()+".")
 		}
 		messages[i] = Message{m.id, m.method, m.name, cmp.Or(version, m.version), batch, m.params}

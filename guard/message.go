@@ -225,8 +225,9 @@ func isNotification(method string) bool {
 
 // checkHeaders returns an error if the headers that repeat parts of m do not agree with it (MCP 2026-07-28, Streamable
 // HTTP, "Server Validation"). Programs between the client and the server read these headers instead of the message, so
-// they are compared in every revision of MCP if they are there. From 2026-07-28 on, a request must have them.
-func checkHeaders(h http.Header, m message) error {
+// they are compared in every revision of MCP if they are there. From 2026-07-28 on, a request must have them, unless
+// it came over the older transport, which does not know them.
+func checkHeaders(h http.Header, m message, older bool) error {
 	version, err := oneValue(h, "MCP-Protocol-Version")
 	switch {
 	case err != nil:
@@ -236,7 +237,7 @@ func checkHeaders(h http.Header, m message) error {
 	case m.version != "" && m.version != version:
 		return errors.New("MCP-Protocol-Version and the body name different revisions")
 	}
-	required := version >= withHeaders && m.id != nil && m.method != ""
+	required := !older && version >= withHeaders && m.id != nil && m.method != ""
 	if err := checkHeader(h, "Mcp-Method", m.method, required); err != nil {
 		return err
 	}

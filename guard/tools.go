@@ -62,7 +62,7 @@ func (g *Guard) RequireToolScopes(tools ToolScopes, extra ...string) func(http.H
 
 // judge returns the request that goes to the server in place of r: the same with the body that was judged.
 func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, extra []string) (*http.Request, error) {
-	judged, messages, err := g.Messages(w, r, maxMessage)
+	judged, messages, err := g.Messages(w, r, Reading{Limit: maxMessage})
 	if err != nil {
 		return nil, err
 	}

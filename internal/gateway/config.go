@@ -37,6 +37,7 @@ type Server struct {
 
 	Upstream *url.URL
 	Headers  http.Header // which the gateway adds to requests to Upstream
+	SSE      bool        // whether Upstream has the HTTP+SSE transport of MCP 2024-11-05
 
 	Command  []string // in place of Upstream: a program that speaks MCP over its standard input and output
 	Env      []string // of the program, besides what it needs to run
@@ -148,7 +149,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 		"limits": func(n *yaml.Node, key string) error {
 			return members(n, key+".", fields{"calls": callRate(&s.Calls), "body": size(&s.Body)})
 		},
-		"transport":           oneOf(&transport, "http"),
+		"transport":           oneOf(&transport, "http", "sse"),
 		"command":             texts(&s.Command),
 		"env":                 variables(&s.Env, folder),
 		"sessions":            number(&s.Sessions),
@@ -164,6 +165,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 	if s.Name == "" {
 		return nil, faultAt(n, "%sname is missing; it names the server in logs", path)
 	}
+	s.SSE = transport == "sse"
 	if err := s.reach(n, path, upstream); err != nil {
 		return nil, err
 	}
@@ -195,6 +197,8 @@ func (s *Server) reach(n *yaml.Node, path, upstream string) (err error) {
 		return faultAt(n, "%supstream and %[1]scommand are both there; keep one", path)
 	case s.Command != nil && (len(s.Command) == 0 || s.Command[0] == ""):
 		return faultAt(n, "%scommand must be a program with its arguments, as [npx, -y, server-filesystem, /data]", path)
+	case s.Command != nil && s.SSE:
+		return faultAt(n, "%stransport: a command has none; leave it out", path)
 	case s.Command != nil && len(s.Headers) > 0:
 		return faultAt(n, "%supstream_headers: a command has no headers; use env", path)
 	case s.Command != nil:

@@ -87,7 +87,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
 		r = r.Clone(r.Context())
 		r.Header.Del("MCP-Protocol-Version") // its rules are not known
 	}
-	judged, messages, err := rt.guard.Messages(w, r, rt.Body)
+	judged, messages, err := rt.guard.Messages(w, r, guard.Reading{Limit: rt.Body, Older: rt.SSE})
 	_ = clock.SetReadDeadline(time.Time{})
 	if err != nil {
 		rt.refuse(w, r, err)
@@ -95,7 +95,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &call{Request: judged, messages: messages, token: guard.FromContext(r.Context()), started: time.Now()}
 	c.record = rt.recorder(c)
-	if c.version = version; c.version == "" && len(messages) == 1 {
+	if c.version = version; c.version == "" && len(messages) == 1 && !rt.SSE {
 		c.version = messages[0].Version
 	}
 	if c.version != "" && !slices.Contains(revisions, c.version) {

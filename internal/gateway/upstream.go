@@ -65,6 +65,9 @@ func (rt *route) outgoing(c *call) (*http.Request, error) {
 		out.Header["User-Agent"] = []string{"cardea-gateway"}
 	}
 	maps.Copy(out.Header, rt.Headers)
+	if rt.SSE {
+		return out, rt.toEndpoint(out, c)
+	}
 	if c.version >= stateless {
 		return out, nil // which has no sessions
 	}
@@ -302,6 +305,12 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 	data, found := e.field("data")
 	if !found {
 		return e, true
+	}
+	if rt.SSE {
+		if kind, _ := e.field("event"); string(kind) == "endpoint" {
+			return rt.endpoint(c, e, string(data))
+		}
+		rt.learn(data)
 	}
 	if c.version >= stateless && isRequest(data) {
 		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent a request, which MCP "+stateless+
