@@ -28,14 +28,15 @@ import (
 var files embed.FS
 
 var templates = web.ParseTemplates(files, template.FuncMap{
-	"machine": func(m admin.Moment) string { return m.UTC().Format(time.RFC3339) },
-	"human":   human,
-	"exact":   func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
-	"plain":   audit.Plain,
-	"join":    func(words []string) string { return strings.Join(words, ", ") },
-	"path":    url.PathEscape,
-	"fields":  strings.Fields,
-	"proof":   proof,
+	"machine":  func(m admin.Moment) string { return m.UTC().Format(time.RFC3339) },
+	"human":    human,
+	"exact":    func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
+	"plain":    audit.Plain,
+	"join":     func(words []string) string { return strings.Join(words, ", ") },
+	"path":     url.PathEscape,
+	"fields":   strings.Fields,
+	"proof":    proof,
+	"sentence": web.Sentence,
 })
 
 // human returns a time for people to read.

@@ -113,7 +113,7 @@ func TestConsoleAccessibility(t *testing.T) {
 				chromedp.WaitVisible(at(`.chart details table`)))
 			look("a chart as a table")
 			do("a provider that nobody reaches", open("/admin/settings/providers/corp"),
-				chromedp.Click(at(`main button.primary`)), chromedp.WaitVisible(at(`main table`)))
+				chromedp.Click(at(`main button.primary`)), chromedp.WaitVisible(at(`main ul.things`)))
 			look("a provider that nobody reaches")
 			fits("a provider that nobody reaches")
 			do("a secret", open("/admin/credentials/new"), chromedp.SendKeys(at(`#name`), "Reporting "+screen.name),

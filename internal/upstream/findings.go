@@ -95,7 +95,7 @@ func (p *Provider) Test(ctx context.Context) []Finding {
 		"exactly the redirect URI "+p.RedirectURI, "register it there if a sign-in ends on a page of the provider")
 	findings := make([]Finding, len(Checked))
 	for i, check := range Checked {
-		t.note(check, Skipped, "not tried", "")
+		t.note(check, Skipped, "not tried, because something before it failed", "")
 		findings[i] = t.found[check]
 	}
 	return findings

@@ -426,7 +426,7 @@ func FailureOf(refusal *oauth.Refusal) Failure {
 // text that begins with the name of a parameter.
 func Sentence(text string) string {
 	first, _, _ := strings.Cut(text, " ")
-	if text == "" || strings.ContainsAny(first, "_=") {
+	if text == "" || strings.ContainsAny(first, "_=/") {
 		return text
 	}
 	_, size := utf8.DecodeRuneInString(text)
