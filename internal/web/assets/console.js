@@ -48,6 +48,10 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (event.target.id === "fresh") return;
   const list = document.getElementById("list");
   if (list && list.dataset.says) say(list.dataset.says);
+  if (list && document.activeElement === document.body) { // what had the focus was in the list that is gone
+    list.tabIndex = -1;
+    list.focus({ preventScroll: true });
+  }
 });
 
 // The audit log can be followed: new events are fetched without moving the focus, and wait while somebody reads the list.
