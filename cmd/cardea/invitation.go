@@ -26,7 +26,8 @@ type userInvite struct {
 
 // Help is shown below the usage.
 func (c *userInvite) Help() string {
-	return "Whoever opens the link within seven days chooses a name and a password, once. Give it to that person only. " +
+	return "Whoever opens the link within seven days chooses a name and a password, once. Give it to that person only; if mail.smtp is set, it is sent to the " +
+		"address. " +
 		"An earlier invitation of the same address becomes this one."
 }
 
@@ -39,6 +40,9 @@ func drawInvitation(v admin.Invitation, t *table.Table) {
 	t.Row("id", v.ID)
 	if v.Link != "" {
 		t.Row("link", v.Link)
+		if v.Mailed {
+			t.Row("sent", "to "+v.Email)
+		}
 	}
 	t.Row("e-mail", v.Email)
 	t.Row("role", table.Dash(string(v.Role)))

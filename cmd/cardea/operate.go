@@ -67,6 +67,7 @@ func (i *installation) operations() *admin.Operations {
 	return &admin.Operations{
 		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg,
 		AllowLoopback: i.config.Registration.AllowLoopback, SignIn: i.config.Login.Providers,
+		MailInvitation: server.MailInvitation(i.config, i.log),
 	}
 }
 

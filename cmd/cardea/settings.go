@@ -73,6 +73,7 @@ func (sh *shell) variable(name string) (value string) {
 type installation struct {
 	config config.Config
 	db     *store.DB
+	log    *slog.Logger // of warnings
 }
 
 // open opens the configured database and brings its schema up to date. The
@@ -94,7 +95,7 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	if store.Begins(applied) {
 		fmt.Fprintln(sh.errs, "cardea: note: this is a new, empty database; cardea config print says where")
 	}
-	return &installation{config: c.Config, db: db}, nil
+	return &installation{config: c.Config, db: db, log: quiet}, nil
 }
 
 // close closes the database. It first waits until the servers that run on it have seen what the command changed, so

@@ -26,6 +26,9 @@ type Operations struct {
 	AllowLoopback bool
 	// SigningAlg is the algorithm of a key that is rotated without naming one.
 	SigningAlg string
+	// MailInvitation sends an invited person the link. inviter is the name of the person who invites them, or "". nil
+	// means that there is no mail.
+	MailInvitation func(i Invitation, inviter string) error
 	// Configuration is what Settings returns.
 	Configuration []Setting
 	// SignIn are the identity providers with which people sign in.

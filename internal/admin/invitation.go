@@ -22,6 +22,7 @@ const invitationTTL = 7 * 24 * time.Hour
 type Invitation struct {
 	ID        string        `json:"id"`             // of the account that it makes
 	Link      string        `json:"link,omitempty"` // only if it was just made
+	Mailed    bool          `json:"mailed"`         // the link was just sent to Email
 	Email     string        `json:"email"`
 	Role      identity.Role `json:"role"`   // "": none
 	Groups    []string      `json:"groups"` // names
@@ -49,7 +50,7 @@ type NewInvitation struct {
 
 // Invite makes an invitation whose link lets one person make the account of an address, once, within seven days. The
 // token of 256 bits is in the fragment of the link; only its hash is stored. An earlier invitation of the address becomes
-// this one, and its link ends. Only this view contains the link. Invite returns a Conflict if the account exists, and
+// this one, and its link ends. Only this view contains the link, which is also sent to the address if there is mail. Invite returns a Conflict if the account exists, and
 // refuses a role that the caller may not give.
 func (o *Operations) Invite(ctx context.Context, by Caller, n NewInvitation) (view Invitation, err error) {
 	if err := checkEmail(n.Email); err != nil {
@@ -86,13 +87,22 @@ func (o *Operations) Invite(ctx context.Context, by Caller, n NewInvitation) (vi
 		view = viewInvitation(made, tx.Now())
 		return audit.Invite(made.ID, made.Email).Changed(nil, view), nil
 	})
-	return o.linked(view, token), err
+	return o.linked(by, view, token), err
 }
 
-// linked returns view with the link for the token.
-func (o *Operations) linked(view Invitation, token string) Invitation {
-	if view.ID != "" {
-		view.Link = o.Issuer + "/invite#" + token
+// linked returns view with the link for the token, which it sends to the invited person if there is mail. A letter that
+// cannot be sent changes nothing else, because the operator has the link too.
+func (o *Operations) linked(by Caller, view Invitation, token string) Invitation {
+	if view.ID == "" {
+		return view
+	}
+	view.Link = o.Issuer + "/invite#" + token
+	if o.MailInvitation != nil {
+		inviter := ""
+		if by.Actor.Type == audit.ByUser {
+			inviter = audit.Clean(by.Actor.Name)
+		}
+		view.Mailed = o.MailInvitation(view, inviter) == nil
 	}
 	return view
 }
@@ -197,7 +207,7 @@ func (o *Operations) ResendInvitation(ctx context.Context, by Caller, name strin
 			view = viewInvitation(i, tx.Now())
 			return audit.Invitation("resend", i.ID, i.Email).Changed(before, view), nil
 		})
-	return o.linked(view, token), err
+	return o.linked(by, view, token), err
 }
 
 // WithdrawInvitation deletes an invitation: its link ends.

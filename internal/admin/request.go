@@ -117,7 +117,7 @@ func ETag(view any) (tag string, ok bool) {
 		v.Token = ""
 		view = v
 	case Invitation:
-		v.Link = ""
+		v.Link, v.Mailed = "", false
 		view = v
 	case Group, keys.Info, Event:
 	default:

@@ -13,6 +13,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -342,4 +343,39 @@ func TestInvitationLimit(t *testing.T) {
 		}
 	}
 	t.Error("LG-05 nobody is slowed down who guesses")
+}
+
+// The link is mailed to the invited address, if there is a mail server, and works.
+func TestInvitationByMail(t *testing.T) {
+	letters := mailtest.New(t)
+	s := servertest.Start(t, func(c *config.Config) { c.Mail.SMTP, c.Mail.From = letters.URL, "auth@example.com" })
+	ada := s.User("ada@example.com")
+	role := identity.Owner
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	if _, err := o.UpdateUser(t.Context(), root, ada.ID, admin.UserTerms{Role: &role}); err != nil {
+		t.Fatal(err)
+	}
+	b := s.Browser(t)
+	b.Get("/login").SignIn(ada)
+	page := b.Get("/admin/people/invite")
+	page = page.Submit(page.Form("email"), servertest.With("email", "δοκιμή@παράδειγμα.example"), servertest.With("role", "auditor"))
+	says(t, "the console", page, http.StatusOK, "is on its way to")
+	mail := letters.Next(t)
+	if mail.To != "δοκιμή@xn--hxajbheg2az3al.example" {
+		t.Errorf("the mail goes to %s", mail.To)
+	}
+	link := mail.Link()
+	if !strings.Contains(page.Body, link) || !strings.HasPrefix(link, s.URL+"/invite#") {
+		t.Errorf("the link is %q", link)
+	}
+	_, token, _ := strings.Cut(link, "#")
+	says(t, "listed", b.Get("/admin/people/invitations"), http.StatusOK, "δοκιμή@παράδειγμα.example")
+	if done := accepted(s.Browser(t).Get("/invite"), token); at(done) != "/account" {
+		t.Errorf("%d %s %s", done.Status, done.URL, done.Body)
+	}
+	u := person(t, s.DB, "Δοκιμή@xn--hxajbheg2az3al.example")
+	if u == nil || u.Role != identity.Auditor {
+		t.Errorf("the account is %+v", u)
+	}
+	says(t, "listed no more", b.Get("/admin/people/invitations"), http.StatusOK, "Nobody is invited")
 }

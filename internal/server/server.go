@@ -153,6 +153,11 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory, SignIn: c.Login.Providers,
 	}
 	s.reset = &account.Reset{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
+	if s.mail != nil {
+		operations.MailInvitation = func(i admin.Invitation, inviter string) error {
+			return s.mail.Send(invitationLetter(issuer.Host, i, inviter))
+		}
+	}
 	s.invite = &account.Invite{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
 	if c.Admin.Enabled {
 		if err := s.administer(ctx, c, master, desk, operations, limits.addresses); err != nil {
