@@ -53,7 +53,7 @@ type NewInvitation struct {
 // this one, and its link ends. Only this view contains the link, which is also sent to the address if there is mail. Invite returns a Conflict if the account exists, and
 // refuses a role that the caller may not give.
 func (o *Operations) Invite(ctx context.Context, by Caller, n NewInvitation) (view Invitation, err error) {
-	if err := checkEmail(n.Email); err != nil {
+	if n.Email, err = checkEmail(n.Email); err != nil {
 		return view, err
 	}
 	role, err := parseRole(n.Role)

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"errors"
-	"net/mail"
 	"slices"
 	"strings"
 	"unicode"
@@ -65,17 +64,19 @@ type NewUser struct {
 	Groups   []string      `json:"groups"` // names of groups that it is put into
 }
 
-// checkEmail returns an Error unless email is an address.
-func checkEmail(email string) error {
-	if a, err := mail.ParseAddress(email); err != nil || a.Address != email || len(email) > maxEmail {
-		return invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
+// checkEmail returns the address that was given, as it is stored.
+func checkEmail(given string) (string, error) {
+	email, ok := identity.Email(given)
+	if !ok {
+		return "", invalid("email", "{email} is not an e-mail address; write it like ada@example.com")
 	}
-	return nil
+	return email, nil
 }
 
 // account returns the account that n describes, with its password hashed.
 func (n NewUser) account(ctx context.Context) (*identity.User, error) {
-	if err := checkEmail(n.Email); err != nil {
+	email, err := checkEmail(n.Email)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkName(n.Name); err != nil {
@@ -89,14 +90,11 @@ func (n NewUser) account(ctx context.Context) (*identity.User, error) {
 	if err != nil {
 		return nil, refused("password", err)
 	}
-	return &identity.User{ID: oauth.NewID("usr_"), Email: n.Email, Name: n.Name, Role: role, PasswordHash: hash}, nil
+	return &identity.User{ID: oauth.NewID("usr_"), Email: email, Name: n.Name, Role: role, PasswordHash: hash}, nil
 }
 
-// The longest e-mail address and name of a person, in bytes.
-const (
-	maxEmail = 320
-	maxName  = 200
-)
+// maxName is the length of the longest name of a person, in bytes.
+const maxName = 200
 
 func checkName(name string) error {
 	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {

@@ -1,7 +1,9 @@
 package identity
 
 import (
+	"net/mail"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/idna"
 	"golang.org/x/text/cases"
@@ -30,6 +32,53 @@ func OldEmailKey(email string) string {
 		}
 	}
 	return Fold(email)
+}
+
+// maxEmail is the length of the longest address, in bytes (RFC 5321 §4.5.3.1), and those that some servers accept.
+const maxEmail = 320
+
+// Email returns the address that a person typed as it is stored and written to, and false if it is none: trimmed and
+// NFKC-normalized, because otherwise mail could go to another mailbox than that of the account with the same EmailKey. It
+// takes internationalized addresses (RFC 6531 §3.3), but none that mixes alphabets with letters that look alike, because
+// people could not tell it from another.
+func Email(typed string) (string, bool) {
+	email := strings.TrimSpace(norm.NFKC.String(strings.TrimSpace(typed)))
+	a, err := mail.ParseAddress(email)
+	if err != nil || a.Address != email || len(email) > maxEmail || strings.ContainsFunc(email, invisible) {
+		return "", false
+	}
+	at := strings.LastIndexByte(email, '@')
+	domain, err := idna.Lookup.ToASCII(email[at+1:])
+	if err != nil || strings.Contains(domain, "..") {
+		return "", false
+	}
+	if domain, err = idna.Lookup.ToUnicode(domain); err != nil {
+		return "", false
+	}
+	for _, part := range append(strings.Split(domain, "."), email[:at]) {
+		if mixed(part) {
+			return "", false
+		}
+	}
+	return email, true
+}
+
+// invisible reports whether a character of an address could not be seen.
+func invisible(r rune) bool { return !unicode.IsPrint(r) || unicode.Is(unicode.Cf, r) }
+
+// lookalikes are the alphabets that have letters of the same shape.
+var lookalikes = []*unicode.RangeTable{unicode.Latin, unicode.Greek, unicode.Cyrillic, unicode.Armenian,
+	unicode.Cherokee, unicode.Coptic}
+
+// mixed reports whether a text has letters of more than one of the lookalikes (UTS 39 §5.2).
+func mixed(text string) bool {
+	found := 0
+	for _, alphabet := range lookalikes {
+		if strings.ContainsFunc(text, func(r rune) bool { return unicode.Is(alphabet, r) }) {
+			found++
+		}
+	}
+	return found > 1
 }
 
 // Fold returns the form of a text in which all its spellings are the same: trimmed, NFKC-normalized and case-folded.
