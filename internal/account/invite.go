@@ -143,12 +143,12 @@ func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (a
 	if err != nil {
 		return nil, err
 	}
+	proof := login.Proof{Person: accepted.Person, AMR: []string{"pwd"}, New: true, Confirm: accepted.Confirm}
 	if e.passwords() {
-		return e.Login.Arrive(r, "/account", login.Proof{Person: accepted.Person, AMR: []string{"pwd"}, Confirm: accepted.Confirm})
+		return e.Login.Arrive(r, "/account", proof)
 	}
-	// What the person signs in with from now on is yet to be added.
-	return e.Login.Arrive(r, "/account/security",
-		login.Proof{Person: accepted.Person, AMR: []string{"email"}, Confirm: accepted.Confirm})
+	proof.AMR = []string{"email"}
+	return e.Login.Arrive(r, "/account/security", proof) // what the person signs in with from now on is yet to be added
 }
 
 // join gives the account of who is signed in what the invitation gives. The session begins anew, because the person may

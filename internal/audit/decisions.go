@@ -153,6 +153,11 @@ func Invitation(verb, userID, email string) Event {
 // Invite records that an operator invited the owner of an address to make the account userID.
 func Invite(userID, email string) Event { return User("invite", userID).With("invited", email) }
 
+// SignUp records that a person made their own account, or that this was refused. userID is "" if there is none.
+func SignUp(userID string) Event {
+	return Event{Action: "user.sign_up", Actor: user(userID), UserID: userID}
+}
+
 // Acceptance records that a person made an account with an invitation, or that this was refused. userID is "" if the
 // invitation is not known.
 func Acceptance(userID string) Event {

@@ -122,6 +122,14 @@ func checkMail(c *Config) error {
 	if slices.Contains(c.Login.Methods, "email") && c.Mail.SMTP == "" {
 		return errors.New("login.methods: email needs a mail server; set mail.smtp and mail.from")
 	}
+	if c.Login.SignUp == "open" && !c.Mail.On() {
+		return errors.New("login.signup: open needs a mail server; set mail.smtp and mail.from")
+	}
+	for _, domain := range c.Login.SignUpDomains {
+		if strings.ContainsAny(domain, "*:") {
+			return fmt.Errorf("login.signup_domains: %.100q is not one domain; write each like example.com", domain)
+		}
+	}
 	return c.Mail.Check()
 }
 
@@ -164,6 +172,7 @@ func checkChoices(c *Config) error {
 		{"registration.dcr", c.Registration.DCR, []string{"open", "token", "off"}},
 		{"registration.cimd", c.Registration.CIMD, []string{"open", "allowlist", "off"}},
 		{"registration.approval", c.Registration.Approval, []string{"off", "required"}},
+		{"login.signup", c.Login.SignUp, []string{"off", "open"}},
 		{"login.second_factor", c.Login.SecondFactor, []string{"off", "optional", "required"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {

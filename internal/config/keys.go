@@ -105,6 +105,12 @@ var fields = []field{
 	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of people who set it " +
 		"up; `required`: of everybody; `off`: only where a resource, a group or a client demands it"},
 		func(c *Config) any { return &c.Login.SecondFactor }, nil},
+	{Key{"login.signup", "off", "`open`: people make their own accounts at `/signup`, with an address to which a code is sent " +
+		"(needs `mail.smtp`); `off`: only with an invitation, by an operator, or at a provider"},
+		func(c *Config) any { return &c.Login.SignUp }, nil},
+	{Key{"login.signup_domains", "", "domains of the addresses with which people may sign up, such as `example.com, " +
+		"example.org`; none: all"},
+		func(c *Config) any { return &c.Login.SignUpDomains }, nil},
 	{Key{"login.providers", "", "identity providers with which people sign in, a list (below)"},
 		func(c *Config) any { return &c.Login.Providers }, nil},
 	{Key{"login.external.url", "", "address of your application's own sign-in page (bring your own login); with it, " +

@@ -35,6 +35,10 @@ type Endpoint struct {
 	Master keys.Master
 	// Next is where a sign-in within an authorization request leads.
 	Next string
+	// SignUp is whether people make their own accounts, which needs Mail. SignUpDomains are the domains of the addresses
+	// with which they may, as in identity.EmailKey; none: all.
+	SignUp        bool
+	SignUpDomains []string
 	// Setup reports whether the first owner is made at /setup.
 	Setup bool
 	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
@@ -144,6 +148,9 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 		last := *page.Last
 		page.Last = &last
 		page.Ways = slices.DeleteFunc(page.Ways, func(w Way) bool { return w == last })
+	}
+	if e.SignUp {
+		page.SignUp = toward(signUpPath, values)
 	}
 	if to.back != "" && v.SignedIn() && email == "" {
 		page.Email, page.Again = v.Person.Email, true

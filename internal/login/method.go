@@ -47,6 +47,7 @@ type Proof struct {
 	AMR    []string       // by what: the values of RFC 8176
 	At     time.Time      // when; zero: now
 	Event  audit.Event    // that records it; zero: audit.SignIn
+	New    bool           // the account was just made, so that no device of its owner is known
 	// Confirm repeats in tx what was read before tx, and spends what may be used once. It refuses if that no longer
 	// holds. Afterwards no other transaction can disable or delete the account until tx ends.
 	Confirm func(tx *store.Tx) error
@@ -104,7 +105,7 @@ func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, 
 		if p.Event.Action == "" {
 			p.Event = audit.SignIn(p.Person.ID)
 		}
-		if p.Person.Email != "" && e.Pages.KnownDevice(r, identity.EmailKey(p.Person.Email)) == "" {
+		if p.Person.Email != "" && !p.New && e.Pages.KnownDevice(r, identity.EmailKey(p.Person.Email)) == "" {
 			p.Event = p.Event.With("device", "new")
 		}
 		return tx.Conclude(p.Event, nil)

@@ -28,6 +28,7 @@ type SignIn struct {
 	Error    string                    // a sentence on why the last attempt failed; "": none
 	Request  string                    // sealed authorization request, handed back as request; "": none
 	Return   string                    // path of the page of ours that asked for it, handed back as return; "": none
+	SignUp   string                    // path of the page on which people make accounts, with its query; "": they do not
 	Again    bool                      // that page needs a recent sign-in, and the person is signed in for longer
 	CSRF     string                    // token of the form, handed back as csrf
 }

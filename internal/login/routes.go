@@ -24,5 +24,8 @@ func (e *Endpoint) Routes() []web.Route {
 	for _, method := range e.methods() {
 		routes = append(routes, method.Routes()...)
 	}
+	if e.SignUp {
+		routes = append(routes, signUps{e}.routes()...)
+	}
 	return routes
 }

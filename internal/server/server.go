@@ -122,6 +122,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.account = &account.Endpoint{
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}
+	s.login.SignUp, s.login.SignUpDomains = c.Login.SignUp == "open", c.Login.SignUpDomains
 	s.login.Connected = s.account.Connected
 	if s.mail != nil {
 		db.Watch(s.account.Hear)

@@ -28,7 +28,8 @@ type Purpose string
 // The purposes.
 const (
 	ToSignIn Purpose = "sign_in"
-	ToReset  Purpose = "reset" // the password
+	ToReset  Purpose = "reset"   // the password
+	ToSignUp Purpose = "sign_up" // to make an account with the address
 )
 
 // CodeTries is how often a code may be tried.
