@@ -90,8 +90,12 @@ type Terms struct {
 	MaxAge *int64    `json:"max_age,omitempty"` // seconds since the sign-in there; nil: any number
 }
 
-// clockSkew is how far the application's clock may be ahead or behind, with the fraction of a second that auth_time lacks.
-const clockSkew = 2 * time.Second
+// ahead is how far the application's clock may be ahead, and behind how far it may be behind, with the fraction of a second
+// that auth_time lacks. A clock that is ahead makes no sign-in seem newer than now.
+const (
+	ahead  = time.Minute
+	behind = 2 * time.Second
+)
 
 // SignedInAt returns when the person of an answer signed in: now if the application does not say. The clocks may differ, so a
 // sign-in that seems to come just before the application was asked followed it.
@@ -103,7 +107,7 @@ func (t Terms) SignedInAt(a *Answer, now time.Time) time.Time {
 	switch {
 	case at.After(now):
 		return now
-	case at.Before(t.Since) && !at.Before(t.Since.Add(-clockSkew)):
+	case at.Before(t.Since) && !at.Before(t.Since.Add(-behind)):
 		return t.Since
 	}
 	return at
@@ -120,7 +124,7 @@ func (t Terms) Judge(a *Answer, now time.Time) error {
 	case a.AuthTime == nil:
 		return oauth.Refuse(oauth.InvalidRequest,
 			"auth_time is missing, and max_age of the login request limits it: send when the person signed in, in seconds since 1970")
-	case *a.AuthTime <= 0, time.Unix(*a.AuthTime, 0).After(now.Add(clockSkew)):
+	case *a.AuthTime <= 0, time.Unix(*a.AuthTime, 0).After(now.Add(ahead)):
 		return oauth.Refuse(oauth.InvalidRequest,
 			"auth_time is not a time in the past: send when the person signed in, in seconds since 1970")
 	case t.MaxAge != nil && at.Before(t.Since) && ago > *t.MaxAge:

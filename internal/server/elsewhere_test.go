@@ -1,0 +1,177 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/cardea-auth/cardea/guard"
+	"github.com/cardea-auth/cardea/guard/gosdk"
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/upstream/upstreamtest"
+	"github.com/cardea-auth/cardea/scope"
+)
+
+// In a browser without scripts, a person signs in elsewhere: with an OpenID provider, with GitHub, and on the page of an
+// application. Each time the agent calls a tool.
+func TestSignInElsewhereInChromium(t *testing.T) {
+	click := func(selector string) chromedp.Action[chromedp.Void] { return chromedp.Click(chromedp.CSS(selector)) }
+	seen := func(selector string) chromedp.Action[chromedp.Void] {
+		return chromedp.WaitVisible(chromedp.CSS(selector))
+	}
+	provider := func(c *config.Config, p upstream.Config) {
+		p.ID, p.ClientID, p.ClientSecret, p.Create = "corp", upstreamtest.ClientID, upstreamtest.ClientSecret, true
+		p.OfflineGrace = upstream.DefaultOfflineGrace
+		if err := p.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		c.Login.Providers = append(c.Login.Providers, p)
+	}
+	t.Run("OpenID Connect", func(t *testing.T) {
+		issuer := upstreamtest.NewIssuer(t, "")
+		issuer.SignIn(upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@example.com", "email_verified": true})
+		s := startNow(t, func(c *config.Config) { provider(c, upstream.Config{Preset: "oidc", Issuer: issuer.URL}) })
+		forecast(t, s, seen(`a[href^="/login/corp"]`), click(`a[href^="/login/corp"]`))
+	})
+	t.Run("GitHub", func(t *testing.T) {
+		hub := upstreamtest.NewGitHub(t)
+		hub.SignIn(upstreamtest.GitHubAccount{ID: 7, Login: "ada",
+			Emails: []upstreamtest.Claims{{"email": "ada@example.com", "verified": true, "primary": true}}})
+		s := startNow(t, func(c *config.Config) { provider(c, upstream.Config{Preset: "github", Issuer: hub.URL}) })
+		forecast(t, s, seen(`a[href^="/login/corp"]`), click(`a[href^="/login/corp"]`))
+	})
+	t.Run("bring your own login", func(t *testing.T) {
+		a := &application{t: t}
+		web := httptest.NewServer(a)
+		t.Cleanup(web.Close)
+		a.s = startNow(t, func(c *config.Config) { c.Login.External.URL, c.Login.Methods = web.URL+"/cardea-login", nil })
+		a.client = a.s.Client(servertest.Confidential, func(c *oauth.Client) { c.RedirectURIs, c.GrantTypes, c.ResponseTypes = nil, nil, nil })
+		a.s.Update(func(tx *store.Tx) error { return tx.SetLoginClient(a.client.ID) })
+		forecast(t, a.s, seen(`#sign-in`), click(`#sign-in`))
+	})
+}
+
+// startNow runs a server whose clock shows the time, because the MCP server has a clock of its own.
+func startNow(t *testing.T, edit func(*config.Config)) *servertest.Server {
+	t.Helper()
+	db, clock := storetest.Open(t, storetest.SQLite)
+	clock.Set(time.Now())
+	return servertest.New(t, db, clock, edit)
+}
+
+// application is an application with its own sign-in page, on which a click is enough.
+type application struct {
+	t      *testing.T
+	s      *servertest.Server
+	client *servertest.Client
+}
+
+func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, `<form method="post"><input type="hidden" name="login_request" value="%s"><button id="sign-in">Sign in</button></form>`,
+			r.FormValue("login_request"))
+		return
+	}
+	post, err := http.NewRequestWithContext(r.Context(), http.MethodPost, a.s.URL+"/login/external/"+r.FormValue("login_request"),
+		strings.NewReader(fmt.Sprintf(`{"sub":"u1","name":"Ada","auth_time":%d}`, a.s.Clock.Now().Unix())))
+	if err != nil {
+		a.t.Error(err)
+		return
+	}
+	post.SetBasicAuth(url.QueryEscape(a.client.ID), url.QueryEscape(a.client.Secret))
+	resp, err := http.DefaultClient.Do(post)
+	if err != nil {
+		a.t.Error(err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var said struct {
+		ContinueURL string `json:"continue_url"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&said); err != nil || said.ContinueURL == "" {
+		a.t.Errorf("the answer is %d %+v: %v", resp.StatusCode, said, err)
+	}
+	http.Redirect(w, r, said.ContinueURL, http.StatusSeeOther)
+}
+
+// forecast connects a real MCP client to an MCP server behind s, and calls a tool. In the browser, the person signs in by
+// the steps and allows what the client asks for.
+func forecast(t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	tools := http.NewServeMux()
+	web := httptest.NewServer(tools)
+	t.Cleanup(web.Close)
+	resource := web.URL + "/mcp"
+	s.Resource(resource, "*mcp:tools:weather=Weather forecasts")
+	g, err := guard.New(guard.Config{Issuer: s.URL, Resource: resource, Scopes: scope.Of("mcp:tools:weather"),
+		DefaultScopes: scope.Of("mcp:tools:weather")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	weather := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1.0.0"}, nil)
+	mcp.AddTool(weather, &mcp.Tool{Name: "get_forecast"},
+		func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "sunny"}}}, nil, nil
+		})
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return weather }, nil)
+	tools.Handle("/mcp", gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})))
+	tools.Handle("/.well-known/", guard.WellKnown(g))
+	tools.HandleFunc("/callback", func(w http.ResponseWriter, _ *http.Request) { // of the client
+		_, _ = w.Write([]byte(`<p id="connected">connected</p>`))
+	})
+
+	ctx := chromium(t)
+	client, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
+		RedirectURL: web.URL + "/callback",
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
+			ClientName: "Forecaster", RedirectURIs: []string{web.URL + "/callback"}, TokenEndpointAuthMethod: "none"}},
+		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+			steps := append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(args.URL)}, signIn...)
+			steps = append(steps, chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
+				chromedp.Click(chromedp.CSS(`button[value="allow"]`)), chromedp.WaitVisible(chromedp.CSS(`#connected`)))
+			if err := chromedp.Do(ctx, steps...); err != nil {
+				html, _ := chromedp.Run(ctx, chromedp.OuterHTML(chromedp.CSS("body")))
+				return nil, fmt.Errorf("%w at\n%s", err, html)
+			}
+			at, err := chromedp.Run(ctx, chromedp.Location())
+			if err != nil {
+				return nil, err
+			}
+			u, err := url.Parse(at)
+			if err != nil {
+				return nil, err
+			}
+			return &auth.AuthorizationResult{Code: u.Query().Get("code"), State: u.Query().Get("state"), Iss: u.Query().Get("iss")}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "forecaster", Version: "1.0.0"}, nil).Connect(t.Context(),
+		&mcp.StreamableClientTransport{Endpoint: resource, OAuthHandler: client}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = session.Close() })
+	got, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}})
+	if err != nil || got.IsError {
+		t.Fatalf("the tool answers %+v, %v", got, err)
+	}
+}
