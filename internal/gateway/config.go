@@ -37,6 +37,7 @@ type Server struct {
 
 	Upstream *url.URL
 	Headers  http.Header // which the gateway adds to requests to Upstream
+	Identity bool        // whether Upstream gets a signed statement of who calls
 	SSE      bool        // whether Upstream has the HTTP+SSE transport of MCP 2024-11-05
 
 	Command  []string // in place of Upstream: a program that speaks MCP over its standard input and output
@@ -143,7 +144,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 		"scopes":           texts(&s.Scopes),
 		"upstream":         text(&upstream),
 		"upstream_headers": secrets(s.Headers, folder),
-		"identity":         oneOf(&identity, "none"),
+		"identity":         oneOf(&identity, "none", "jwt"),
 		"default":          func(n *yaml.Node, key string) error { return allowOrDeny(&s.Default, n, key) },
 		"rules":            func(n *yaml.Node, _ string) error { rules = n; return nil },
 		"limits": func(n *yaml.Node, key string) error {
@@ -165,7 +166,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 	if s.Name == "" {
 		return nil, faultAt(n, "%sname is missing; it names the server in logs", path)
 	}
-	s.SSE = transport == "sse"
+	s.SSE, s.Identity = transport == "sse", identity == "jwt"
 	if err := s.reach(n, path, upstream); err != nil {
 		return nil, err
 	}
@@ -197,6 +198,8 @@ func (s *Server) reach(n *yaml.Node, path, upstream string) (err error) {
 		return faultAt(n, "%supstream and %[1]scommand are both there; keep one", path)
 	case s.Command != nil && (len(s.Command) == 0 || s.Command[0] == ""):
 		return faultAt(n, "%scommand must be a program with its arguments, as [npx, -y, server-filesystem, /data]", path)
+	case s.Command != nil && s.Identity:
+		return faultAt(n, "%sidentity: a command has no headers to read it from; leave it out", path)
 	case s.Command != nil && s.SSE:
 		return faultAt(n, "%stransport: a command has none; leave it out", path)
 	case s.Command != nil && len(s.Headers) > 0:

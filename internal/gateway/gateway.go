@@ -48,6 +48,7 @@ type table struct {
 	seal      sealer
 	routes    map[string]*route // by host and path
 	wellKnown map[string]http.Handler
+	identity  *identities
 	ended     chan struct{} // is closed when another table has taken its place
 }
 
@@ -105,6 +106,12 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 	if t.seal = newSealer(secret); earlier != nil && secret == "" {
 		t.seal = earlier.seal
 	}
+	if t.identity = earlierIdentity(earlier, config); t.identity == nil || secret != "" {
+		var err error
+		if t.identity, err = newIdentities(config.Public, secret); err != nil {
+			return nil, err
+		}
+	}
 	guards := map[string][]*guard.Guard{} // by host
 	for _, s := range config.Servers {
 		protects, err := s.guard(config, g.log)
@@ -129,6 +136,14 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 		t.wellKnown[host] = guard.WellKnown(all...)
 	}
 	return t, nil
+}
+
+// earlierIdentity returns the identities of an earlier table, or nil if there are none for config.
+func earlierIdentity(earlier *table, config *Config) *identities {
+	if earlier == nil || earlier.config.Public != config.Public {
+		return nil
+	}
+	return earlier.identity
 }
 
 // guard returns the guard of s.
@@ -217,6 +232,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !t.welcomes(r, host):
 		fail(w, http.StatusForbidden, nil, http.StatusForbidden,
 			"Pages of this origin may not call this server; its operator can list it under origins.")
+		return
+	case path == "/.well-known/jwks" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		t.identity.serve(w)
 		return
 	case strings.HasPrefix(path, "/.well-known/"):
 		t.wellKnown[host].ServeHTTP(w, r)

@@ -65,6 +65,13 @@ func (rt *route) outgoing(c *call) (*http.Request, error) {
 		out.Header["User-Agent"] = []string{"cardea-gateway"}
 	}
 	maps.Copy(out.Header, rt.Headers)
+	if rt.Identity {
+		statement, err := rt.table.identity.of(c.token, rt.Resource)
+		if err != nil {
+			return nil, err
+		}
+		out.Header.Set("Cardea-Identity", statement)
+	}
 	if rt.SSE {
 		return out, rt.toEndpoint(out, c)
 	}
