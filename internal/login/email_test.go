@@ -296,7 +296,7 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 		}
 		storetest.SecretsAtRest(t, s.DB, map[string]string{"token": link.Query().Get("token"), "code": m.Code()})
 	})
-	t.Run("CN-22 the second factor follows", func(t *testing.T) {
+	t.Run("the second factor follows", func(t *testing.T) {
 		carl := s.User("carl@example.com")
 		app, _ := withApp(t, s, carl)
 		b := s.Browser(t)
