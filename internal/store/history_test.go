@@ -82,6 +82,8 @@ var pastOf = []string{
 	`INSERT INTO recovery_codes (user_id, hash) SELECT 'usr_' || i, 'code ' || i FROM n`,
 	`INSERT INTO identities (id, provider, issuer, subject, user_id, email, groups, credential, created_at, used_at, confirmed_at)
 		SELECT 'idn_' || i, 'corp', 'https://corp.example', 'sub ' || i, 'usr_' || i, '', '[]', '', $T, $T, $T FROM n`,
+	`INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, backup_eligible, backed_up, transports, aaguid, name, created_at)
+		SELECT 'psk_' || i, 'usr_' || i, 'a2V5' || (100000 + i), '', 1, 0, 0, '', '', '', $T FROM n`,
 	`INSERT INTO spent_sign_ins (hash, user_id, expires_at) SELECT 'sign-in ' || i, 'usr_' || i, $T + $S * i FROM n`,
 	`INSERT INTO one_time (id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back, keep_grants, expires_at)
 		SELECT 'one_' || i, 'reset', 'usr_' || i, '', 'token ' || i, 'code', 0, '', '', '', 0, $T + $S * i FROM n`,
@@ -302,6 +304,23 @@ func acts(now time.Time) []act {
 		}, none},
 		{"ConfirmIdentity", func(tx *store.Tx) error { return ok(tx.ConfirmIdentity("idn_2", "", "sealed")) }, none},
 		{"DeleteIdentity", func(tx *store.Tx) error { return tx.DeleteIdentity("idn_2", "usr_2") }, none},
+		{"CreatePasskey", func(tx *store.Tx) error {
+			return tx.CreatePasskey(&identity.Passkey{ID: "psk_another", UserID: "usr_1", CredentialID: []byte("another"), CreatedAt: now})
+		}, none},
+		{"Passkey", func(tx *store.Tx) error {
+			if _, err := tx.Passkey([]byte("unknown")); !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			return nil
+		}, none},
+		{"Passkeys", func(tx *store.Tx) error { return ok(tx.Passkeys("usr_2")) }, none},
+		{"HasPasskey", func(tx *store.Tx) error { return ok(tx.HasPasskey("usr_2")) }, none},
+		{"UsePasskey", func(tx *store.Tx) error {
+			return tx.UsePasskey(&identity.Passkey{ID: "psk_2", UserID: "usr_2", SignCount: 2})
+		}, none},
+		{"RenamePasskey", func(tx *store.Tx) error { return tx.RenamePasskey("psk_2", "usr_2", "key") }, none},
+		{"DeletePasskey", func(tx *store.Tx) error { return tx.DeletePasskey("psk_2", "usr_2") }, none},
+		{"DeletePasskeys", func(tx *store.Tx) error { return ok(tx.DeletePasskeys("usr_3")) }, none},
 		{"SpendSignIn", func(tx *store.Tx) error { return tx.SpendSignIn("sign-in another", "usr_1", later) }, none},
 		{"SpentSignIn", func(tx *store.Tx) error { return ok(tx.SpentSignIn("sign-in 2")) }, none},
 		{"VerifyEmail", func(tx *store.Tx) error { return tx.VerifyEmail("usr_2", "2@example.com") }, none},

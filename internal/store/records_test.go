@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -615,6 +616,73 @@ func TestParametersAreBoundByNumber(t *testing.T) {
 			if err == nil && (got.RevokedReason != "why" || !got.RevokedAt.Equal(clock.Now())) {
 				t.Errorf("revoked at %v for %q", got.RevokedAt, got.RevokedReason)
 			}
+			return err
+		})
+	})
+}
+
+// A passkey is kept with all that a sign-in needs, and its counter only rises.
+func TestPasskeys(t *testing.T) {
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		ada, _, _ := people(t, db)
+		phone := &identity.Passkey{ID: "psk_1", UserID: ada.ID, CredentialID: []byte{0, 1, 255}, PublicKey: []byte("cose"),
+			BackupEligible: true, Transports: []string{"hybrid", "internal"}, AAGUID: "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4",
+			Name: "Phone ☀", CreatedAt: clock.Now()}
+		usb := &identity.Passkey{ID: "psk_2", UserID: ada.ID, CredentialID: []byte("usb"), PublicKey: []byte("cose 2"),
+			SignCount: math.MaxUint32 - 1, Name: "USB", Transports: []string{}, CreatedAt: clock.Now().Add(time.Second)}
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreatePasskey(phone), tx.CreatePasskey(usb)) })
+		twin := *phone
+		twin.ID = "psk_3"
+		expect(t, db, store.ErrConflict, func(tx *store.Tx) error { return tx.CreatePasskey(&twin) })
+		wants := func(want ...*identity.Passkey) {
+			t.Helper()
+			view(t, db, func(tx *store.Tx) error {
+				got, err := tx.Passkeys(ada.ID)
+				same(t, want, got)
+				for _, p := range want {
+					one, err := tx.Passkey(p.CredentialID)
+					if err != nil {
+						return err
+					}
+					same(t, p, one)
+				}
+				if has, err := tx.HasPasskey(ada.ID); err != nil || has != (len(want) > 0) {
+					t.Errorf("HasPasskey is %v, %v", has, err)
+				}
+				return err
+			})
+		}
+		wants(phone, usb)
+
+		clock.Advance(time.Hour)
+		phone.BackedUp, phone.BackupEligible, phone.UsedAt = true, false, clock.Now()
+		usb.SignCount, usb.UsedAt = math.MaxUint32, clock.Now()
+		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.UsePasskey(phone), tx.UsePasskey(usb)) })
+		for _, count := range []uint32{0, 1, math.MaxUint32} {
+			back := *usb
+			back.SignCount = count
+			expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.UsePasskey(&back) })
+		}
+		foreign := *phone
+		foreign.UserID = "usr_other"
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.UsePasskey(&foreign) })
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RenamePasskey("psk_1", "usr_other", "x") })
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.DeletePasskey("psk_1", "usr_other") })
+		phone.Name = "Old phone"
+		update(t, db, func(tx *store.Tx) error { return tx.RenamePasskey("psk_1", ada.ID, phone.Name) })
+		wants(phone, usb)
+		update(t, db, func(tx *store.Tx) error { return tx.DeletePasskey("psk_1", ada.ID) })
+		wants(usb)
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.DeletePasskey("psk_1", ada.ID) })
+		update(t, db, func(tx *store.Tx) error {
+			if n, err := tx.DeletePasskeys(ada.ID); n != 1 || err != nil {
+				t.Errorf("%d were deleted, %v", n, err)
+			}
+			return tx.CreatePasskey(usb)
+		})
+		update(t, db, func(tx *store.Tx) error { return tx.DeleteUser(ada.ID) })
+		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error {
+			_, err := tx.Passkey(usb.CredentialID)
 			return err
 		})
 	})
