@@ -158,6 +158,9 @@ var deeds = map[string]string{
 	"session-ended":    "You are signed out there.",
 	"connected":        "Connected. You can sign in with it from now on.",
 	"connection-ended": "Disconnected. It does not sign you in any more, and you are signed out in all other browsers.",
+	"passkey-added":    "Your passkey is added. You can sign in with it from now on.",
+	"passkey-renamed":  "The passkey has its new name.",
+	"passkey-removed":  "The passkey is removed. Nobody can sign in with it any more; where you are signed in, you stay signed in.",
 	"password":         "Your password is changed, and you are signed out in all other browsers.",
 }
 

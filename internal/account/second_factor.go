@@ -58,10 +58,7 @@ type factor struct {
 // one. The function gets the authenticator app of the person, or nil.
 func (s secondFactorSection) owned(do func(*visit, url.Values, *identity.TOTP) (web.Answer, error)) func(*visit, url.Values) (web.Answer, error) {
 	return func(v *visit, form url.Values) (web.Answer, error) {
-		if !s.Sessions.Recent(v.Visitor) {
-			return s.signIn(v.Request), nil
-		}
-		app, elsewhere, err := s.Login.Factor(v.Request, v.Visitor, factorPath)
+		app, elsewhere, err := v.owner(factorPath)
 		if err != nil || elsewhere != nil {
 			return elsewhere, err
 		}

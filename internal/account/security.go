@@ -3,6 +3,7 @@ package account
 import (
 	"html/template"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -18,7 +19,7 @@ type section interface {
 
 // sections returns the sections, in the order in which the page shows them.
 func (e *Endpoint) sections() []section {
-	return []section{passwordSection{e}, secondFactorSection{e}, connectionSection{e}}
+	return []section{passwordSection{e}, passkeySection{e}, secondFactorSection{e}, connectionSection{e}}
 }
 
 // security answers GET /account/security: how the person signs in.
@@ -39,6 +40,15 @@ func (v *visit) securityPage(problem string, status int) (web.Answer, error) {
 	}
 	return v.answer(screen{template: "security.html", title: "How you sign in", here: "/account/security", body: parts,
 		problem: problem, status: status, leaves: len(v.e.Login.Elsewhere()) > 0})
+}
+
+// owner returns the authenticator app of the person, or nil. If they did not sign in a short time ago, and with the second
+// factor if they have one, it returns instead where they do that first; it leads back to the page at the path back.
+func (v *visit) owner(back string) (app *identity.TOTP, elsewhere web.Answer, err error) {
+	if !v.e.Sessions.Recent(v.Visitor) {
+		return nil, v.e.signIn(v.Request), nil
+	}
+	return v.e.Login.Factor(v.Request, v.Visitor, back)
 }
 
 // part returns a section as its template shows view.

@@ -55,6 +55,11 @@ func SecondFactor(verb, userID string) Event {
 	return Event{Action: "second_factor." + verb, Actor: user(userID), UserID: userID}
 }
 
+// Passkey records that a person changed one of their passkeys. verb is "add", "rename" or "remove".
+func Passkey(verb, userID, id, name string) Event {
+	return Event{Action: "passkey." + verb, Actor: user(userID), UserID: userID}.With("passkey", id).With("name", name)
+}
+
 // SignOut records that a person ended their browser session.
 func SignOut(userID string) Event {
 	return Event{Action: "login.sign_out", Actor: user(userID), UserID: userID}

@@ -100,7 +100,7 @@ type Login struct {
 }
 
 // LoginMethods are what Login.Methods may have.
-var LoginMethods = []string{"password", "email"}
+var LoginMethods = []string{"password", "passkey", "email"}
 
 // Admin says whether operators work over HTTP.
 type Admin struct {

@@ -43,8 +43,9 @@ func TestDefaults(t *testing.T) {
 		},
 		Keys:         config.Rotation{RotateEvery: 720 * time.Hour},
 		Registration: config.Registration{DCR: "open", CIMD: "open", Approval: "off"},
-		Login:        config.Login{Methods: config.Words{"password"}, SecondFactor: "optional", SignUp: "off", IdleTTL: 24 * time.Hour, MaxTTL: 168 * time.Hour},
-		Admin:        config.Admin{Enabled: true},
+		Login: config.Login{Methods: config.Words{"password", "passkey"}, SecondFactor: "optional", SignUp: "off",
+			IdleTTL: 24 * time.Hour, MaxTTL: 168 * time.Hour},
+		Admin: config.Admin{Enabled: true},
 		Limits: config.Limits{
 			Enabled:          true,
 			Failures:         limit.Rate{Every: 200 * time.Millisecond, Burst: 300},

@@ -99,7 +99,7 @@ var fields = []field{
 	{Key{"registration.cimd_pinned_dir", "", "folder of `*.json` metadata documents that are used instead of " +
 		"fetching them, for hosts that cannot be reached; read at startup"},
 		func(c *Config) any { return &c.Registration.PinnedDir }, nil},
-	{Key{"login.methods", "password", "how people sign in, any of: `password`; `email`, by a link and a code " +
+	{Key{"login.methods", "password,passkey", "how people sign in, any of: `password`; `passkey`; `email`, by a link and a code " +
 		"that are sent to them (needs `mail.smtp`)"},
 		func(c *Config) any { return &c.Login.Methods }, nil},
 	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of people who set it " +

@@ -15,13 +15,18 @@ import (
 )
 
 // try runs sign, which checks something that can be guessed, and counts the attempt by network address and account. It
-// refuses the attempt if either has to wait. key is an accountKey, or begins with what else of the account is guessed.
+// refuses the attempt if either has to wait. key is an accountKey, or begins with what else of the account is guessed, or is
+// "" if nothing is that the account must be kept from.
 func (e *Endpoint) try(r *http.Request, key string, sign func() (web.Answer, error)) (answer web.Answer, err error) {
 	address, err := attempt(r, e.Addresses, addressKey(r))
 	if err != nil {
 		return nil, err
 	}
-	account, err := attempt(r, e.Accounts, key)
+	accounts := e.Accounts
+	if key == "" {
+		accounts = nil
+	}
+	account, err := attempt(r, accounts, key)
 	if err != nil {
 		address.Return()
 		return nil, err
@@ -45,7 +50,7 @@ func attempt(r *http.Request, of *limit.Backoff, key string) (*limit.Attempt, er
 // count ends the two attempts of a sign-in with the outcome err.
 func count(address, account *limit.Attempt, err error) {
 	switch {
-	case errors.Is(err, errWrong), errors.Is(err, errCode), errors.Is(err, errMailed):
+	case errors.Is(err, errWrong), errors.Is(err, errCode), errors.Is(err, errMailed), errors.Is(err, errPasskey):
 		address.Fail()
 		account.Fail()
 	case err == nil:

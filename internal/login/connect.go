@@ -31,10 +31,10 @@ func (e *Endpoint) Elsewhere() []Elsewhere {
 	return all
 }
 
-// CanSignInWithout reports whether the person can still sign in if their identity with that id is gone.
-func (e *Endpoint) CanSignInWithout(tx *store.Tx, person *identity.User, identityID string) (bool, error) {
+// CanSignInWithout reports whether the person can still sign in if their identity or passkey with that id is gone.
+func (e *Endpoint) CanSignInWithout(tx *store.Tx, person *identity.User, id string) (bool, error) {
 	for _, m := range e.methods() {
-		if opens, err := m.Opens(tx, person, identityID); opens || err != nil {
+		if opens, err := m.Opens(tx, person, id); opens || err != nil {
 			return opens, err
 		}
 	}

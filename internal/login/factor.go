@@ -26,19 +26,23 @@ func (e *Endpoint) HasSecondFactor(ctx context.Context, userID string) (bool, er
 	return err == nil, err
 }
 
-// Factor returns the authenticator app of the person of v, or nil if there is none. If the session of v began without it,
-// Factor returns instead where the person types a code first; it leads back to the page at the path back.
+// Factor returns the authenticator app of the person of v, or nil if there is none. If they have one or a passkey, and the
+// session of v began without, Factor returns instead where they use it first; that leads back to the page at the path back.
 func (e *Endpoint) Factor(r *http.Request, v interaction.Visitor, back string) (app *identity.TOTP, elsewhere web.Answer, err error) {
+	has := false
 	err = e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		app, err = tx.TOTP(v.Person.ID)
+		if has = err == nil; !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		app = nil
+		has, err = e.hasPasskey(tx, v.Person.ID)
 		return err
 	})
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil, nil
 	case err != nil:
 		return nil, nil, err
-	case !v.Session.TwoFactors():
+	case has && !v.Session.TwoFactors():
 		elsewhere, err = e.ask(e.halfOf(r, v.Person, v.Session.AMR, false), destination{back: back})
 		return nil, elsewhere, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/limit"
@@ -57,8 +58,9 @@ type Endpoint struct {
 	// Connected answers a person who comes back from Connect. err is what refused it, or nil.
 	Connected func(r *http.Request, v interaction.Visitor, err error) (web.Answer, error)
 
-	providers []*upstream.Provider // UseProviders sets them
-	vault     upstream.Vault       // seals what is kept of people there
+	providers  []*upstream.Provider // UseProviders sets them
+	ceremonies *credential.Passkeys // UsePasskeys sets it; nil: there can be none
+	vault      upstream.Vault       // seals what is kept of people there
 }
 
 // SignIn answers GET /login: the form, or who is signed in already.
@@ -136,7 +138,7 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 	error) {
 	to := destinationOf(values)
 	page := SignIn{Email: email, Error: failure, Request: to.request, Return: to.back,
-		CSRF: e.Pages.Token(v.Browser, signIn)}
+		CSRF: e.Pages.Token(v.Browser, signIn), browser: v.Browser.Hash()}
 	for _, method := range e.methods() {
 		before := len(page.Ways)
 		method.Offer(&page)
@@ -175,11 +177,17 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 // again records a refusal and returns the sign-in form with a sentence that says why it is shown again.
 func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, userID string, err error,
 	why string) (web.Answer, error) {
+	return e.againWith(r, v, form, audit.SignIn(userID), err, why)
+}
+
+// againWith is again with the event that is recorded.
+func (e *Endpoint) againWith(r *http.Request, v interaction.Visitor, form url.Values, event audit.Event, err error,
+	why string) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
 	}
-	if err := e.Refuse(r, audit.SignIn(userID), err); !errors.Is(err, refusal) {
+	if err := e.Refuse(r, event, err); !errors.Is(err, refusal) {
 		return nil, err
 	}
 	answer, err := e.form(r, v, form, form.Get("email"), why)

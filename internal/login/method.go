@@ -22,14 +22,14 @@ type Method interface {
 	Offer(page *SignIn)
 	// Routes returns the routes by which the method begins and ends.
 	Routes() []web.Route
-	// Opens reports whether the person can sign in with the method. The identity with the id without does not count; ""
-	// excludes none.
+	// Opens reports whether the person can sign in with the method. The identity or passkey with the id without does not
+	// count; "" excludes none.
 	Opens(tx *store.Tx, person *identity.User, without string) (bool, error)
 }
 
 // methods returns the methods that people may use, in the order in which the sign-in page shows them.
 func (e *Endpoint) methods() []Method {
-	all := []Method{passwords{e}, emails{e}}
+	all := []Method{passwords{e}, passkeys{e}, emails{e}}
 	all = slices.DeleteFunc(all, func(m Method) bool { return !slices.Contains(e.Methods, m.Name()) })
 	for _, p := range e.providers {
 		all = append(all, provider{e, p})

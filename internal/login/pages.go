@@ -19,6 +19,7 @@ var templates = web.ParseTemplates(files)
 type SignIn struct {
 	Password bool                      // whether it has that form
 	Forgot   bool                      // people can have a link to set a new password sent to them
+	Passkey  Passkey                   // the zero Passkey: people do not sign in with passkeys
 	Routed   bool                      // addresses of some domains need no password, because they lead to a provider
 	Last     *Way                      // the one that was used last with this browser, by a link; nil: none
 	Ways     []Way                     // other ways to sign in, by links
@@ -31,6 +32,17 @@ type SignIn struct {
 	SignUp   string                    // path of the page on which people make accounts, with its query; "": they do not
 	Again    bool                      // that page needs a recent sign-in, and the person is signed in for longer
 	CSRF     string                    // token of the form, handed back as csrf
+
+	browser string // web.Browser.Hash
+}
+
+// Passkey is the part of a page with which people sign in by a passkey. Its form, with the input passkey that a script
+// fills in, is posted to /login/passkey.
+type Passkey struct {
+	Options string // PublicKeyCredentialRequestOptions in JSON
+	Request string // sealed authorization request, handed back as request; "": none
+	Return  string // path, handed back as return; "": none
+	CSRF    string // token of the form, handed back as csrf
 }
 
 // Way is a way to sign in that begins by following a link.
@@ -42,8 +54,10 @@ type Way struct {
 // Page returns the page, with status 200.
 func (v SignIn) Page() web.Page {
 	page := templates.Page("sign-in.html", v)
+	if v.Passkey.Options != "" {
+		page = page.Scripted()
+	}
 	if v.Request != "" || v.Routed { // the form may lead to a provider
-
 		return page.AnswersClient()
 	}
 	return page
@@ -137,17 +151,22 @@ func (v SignedOut) Page() web.Page { return templates.Page("signed-out.html", v)
 // is posted to /login/second.
 type Second struct {
 	Email   string
-	Error   string // a sentence on why the last attempt failed; "": none
-	SetUp   SetUp  // the zero SetUp: the person has a second factor
-	Half    string // the sealed half, handed back as half
-	Request string // sealed authorization request, handed back as request; "": none
-	Return  string // path, handed back as return; "": none
-	CSRF    string // token of the form, handed back as csrf
+	Error   string  // a sentence on why the last attempt failed; "": none
+	App     bool    // the person has an authenticator app
+	Passkey Passkey // the zero Passkey: the person has none
+	SetUp   SetUp   // the zero SetUp: the person has a second factor
+	Half    string  // the sealed half, handed back as half
+	Request string  // sealed authorization request, handed back as request; "": none
+	Return  string  // path, handed back as return; "": none
+	CSRF    string  // token of the form, handed back as csrf
 }
 
 // Page returns the page, with status 200.
 func (v Second) Page() web.Page {
 	page := templates.Page("second.html", v)
+	if v.Passkey.Options != "" {
+		page = page.Scripted()
+	}
 	if v.Request != "" {
 		return page.AnswersClient()
 	}

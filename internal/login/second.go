@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,7 @@ type half struct {
 	At      int64    `json:"at"`      // Unix seconds
 	Browser string   `json:"browser"` // web.Browser.Hash
 	SetUp   bool     `json:"set_up"`  // a person who has no second factor has to set one up
+	Passkey bool     `json:"-"`       // the person has a passkey
 }
 
 const (
@@ -119,8 +121,9 @@ func (e *Endpoint) ask(h *half, to destination) (web.Answer, error) {
 	return web.SeeOther("/login/second?" + to.values(url.Values{"half": {sealed}}).Encode()), nil
 }
 
-// whose returns the half that was sealed and its account, with its authenticator app or nil. It returns errHalf if the
-// half is too old or of another browser, or if the account has changed since.
+// whose returns the half that was sealed and its account, with its authenticator app or nil. A person who has a passkey
+// sets no app up, because a stolen password would be enough for that. It returns errHalf if the half is too old or of
+// another browser, or if the account has changed since.
 func (e *Endpoint) whose(r *http.Request, sealed string) (*half, *identity.User, *identity.TOTP, error) {
 	text, err := e.Desk.Sealer.Open(secondFactor, sealed)
 	if err != nil {
@@ -140,16 +143,20 @@ func (e *Endpoint) whose(r *http.Request, sealed string) (*half, *identity.User,
 		if person, err = tx.User(h.UserID); err != nil {
 			return err
 		}
+		if h.Passkey, err = e.hasPasskey(tx, h.UserID); err != nil {
+			return err
+		}
 		app, err = tx.TOTP(h.UserID)
 		if errors.Is(err, store.ErrNotFound) {
 			app, err = nil, nil
 		}
 		return err
 	})
+	h.SetUp = h.SetUp && app == nil && !h.Passkey
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && (person.Version != h.Version || person.Disabled()):
 		return nil, nil, nil, errHalf
-	case err == nil && app == nil && !h.SetUp:
+	case err == nil && app == nil && !h.SetUp && !h.Passkey:
 		return nil, nil, nil, errHalf // it was removed meanwhile
 	}
 	return h, person, app, err
@@ -185,7 +192,12 @@ func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, perso
 	browser, to := e.Pages.Browser(r), destinationOf(values)
 	page := Second{Email: person.Email, Error: failure, Half: values.Get("half"), Request: to.request, Return: to.back,
 		CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
-	if app == nil {
+	if h.Passkey {
+		page.Passkey = Passkey{e.request(browser.Hash()), to.request, to.back,
+			e.Pages.Token(browser, signIn)}
+	}
+	page.App = app != nil
+	if h.SetUp {
 		if err := e.OfferTOTP(&page.SetUp, person, values.Get("set_up")); err != nil {
 			return nil, err
 		}
@@ -250,8 +262,11 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 		}
 		return web.WithRefusal(answer, refusal), nil
 	}
-	if !e.Pages.Check(e.Pages.Browser(r), form.Get("csrf"), secondFactor, h.UserID) {
+	switch {
+	case !e.Pages.Check(e.Pages.Browser(r), form.Get("csrf"), secondFactor, h.UserID):
 		return again(errForm, oldForm)
+	case app == nil && !h.SetUp:
+		return e.beginAgain(r, form, errHalf)
 	}
 	var codes []string
 	answer, err := e.try(r, e.factorKey(r, person), func() (web.Answer, error) {
@@ -262,6 +277,9 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 		return e.begin(r, to, Proof{Person: person, Method: h.Method, AMR: withFactor(h.AMR, how), Confirm: func(tx *store.Tx) error {
 			if err := tx.ConfirmUser(person.ID, h.Version); err != nil {
 				return notNow(err, errHalf)
+			}
+			if has, err := e.hasPasskey(tx, person.ID); err != nil || has && app == nil {
+				return cmp.Or(err, error(errHalf))
 			}
 			return confirm(tx)
 		}})
@@ -283,9 +301,12 @@ func (e *Endpoint) factorKey(r *http.Request, person *identity.User) string {
 }
 
 // withFactor returns amr with the second factor how, and with mfa, because there are two.
-func withFactor(amr []string, how string) []string {
+func withFactor(amr []string, how string) []string { return withFactors(amr, how, "mfa") }
+
+// withFactors returns amr with more methods, each once.
+func withFactors(amr []string, more ...string) []string {
 	all := append([]string{}, amr...)
-	for _, method := range []string{how, "mfa"} {
+	for _, method := range more {
 		if !slices.Contains(all, method) {
 			all = append(all, method)
 		}

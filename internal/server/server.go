@@ -119,6 +119,9 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 		s.login.Mail, s.login.MayAsk = s.mail, limits.mailRequests.Admit
 	}
+	if err := s.login.UsePasskeys(c.Issuer); err != nil {
+		return nil, err
+	}
 	s.account = &account.Endpoint{
 		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
 	}

@@ -106,6 +106,9 @@ func StartWeather(t testing.TB, edits ...func(*config.Config)) *Server {
 	return s
 }
 
+// Localhost is an edit that gives the server a name, without which browsers make no passkeys.
+func Localhost(c *config.Config) { c.Issuer = strings.Replace(c.Issuer, "127.0.0.1", "localhost", 1) }
+
 // New runs a server on db until t ends. Limits are off unless an edit of the configuration turns them on.
 func New(t testing.TB, db *store.DB, clock *storetest.Clock, edits ...func(*config.Config)) *Server {
 	t.Helper()
@@ -135,6 +138,9 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 		edit(&loaded.Config)
 	}
 	s.issuer = loaded.Issuer
+	if strings.HasPrefix(s.issuer, "http://localhost:") {
+		s.URL = s.issuer
+	}
 	s.Server, err = server.New(t.Context(), loaded.Config, db, master,
 		slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
