@@ -25,6 +25,8 @@ var notices = map[string]struct{ subject, line string }{
 	"second_factor.remove":     {"Your authenticator app was removed", "The authenticator app was removed from your account. Signing in no longer takes a code of it."},
 	"second_factor.new_codes":  {"You have new recovery codes", "New recovery codes were made for your account. The earlier ones no longer work."},
 	"user.reset_second_factor": {"Your second step was removed", "An administrator removed the second step of your sign-in, and you were signed out everywhere."},
+	"passkey.add":              {"A passkey was added", "A passkey was added to your account. Whoever has the device that keeps it, and can unlock it, can sign in as you."},
+	"passkey.remove":           {"A passkey was removed", "A passkey was removed from your account. Nobody can sign in with it any more."},
 	"identity.connect":         {"Another way to sign in was added", "An account at an identity provider was connected with yours. Whoever has it can sign in as you."},
 	"identity.disconnect":      {"A way to sign in was removed", "An account at an identity provider can no longer be used to sign in as you."},
 }
