@@ -69,7 +69,7 @@ func TestPasskeyInABrowser(t *testing.T) {
 			signedOut := func() {
 				t.Helper()
 				do("signed out", chromedp.Navigate(s.URL+"/logout"), chromedp.Click(chromedp.CSS(`form[action="/logout"] button`)),
-					chromedp.WaitVisible(chromedp.CSS(`h1`)))
+					chromedp.WaitVisible(chromedp.CSS(`main:not(:has(form)) h1`)))
 			}
 			allow := chromedp.CSS(`button[value="allow"]`)
 			signedOut()
