@@ -25,7 +25,7 @@ type userCommands struct {
 	Disable       userDisable       `cmd:"" help:"Disable an account: the person is signed out, and the tokens of the person's agents are refused."`
 	Enable        userEnable        `cmd:"" help:"Enable a disabled account."`
 	Delete        userDelete        `cmd:"" help:"Delete an account and end all its grants."`
-	ResetSecond   userResetSecond   `cmd:"" name:"reset-second-factor" help:"Delete the second factor of a person who has lost it, and sign the person out everywhere."`
+	ResetSecond   userResetSecond   `cmd:"" name:"reset-second-factor" help:"Delete the second factor of a person who has lost it, passkeys included, and sign the person out everywhere."`
 	ResetPassword userResetPassword `cmd:"" help:"Make a link with which the person sets a new password, or set it. It signs the person out everywhere, and ends the person's grants."`
 }
 

@@ -341,16 +341,20 @@ func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (U
 	})
 }
 
-// ResetSecondFactor deletes the second factor of an account and ends its sessions, because the person has lost the
-// device. It returns a Conflict if the account does not have one.
+// ResetSecondFactor deletes the authenticator app, the recovery codes and the passkeys of an account and ends its sessions,
+// because the person has lost the device. It returns a Conflict if the account has none of them.
 func (o *Operations) ResetSecondFactor(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "reset_second_factor", name,
 		func(tx *store.Tx, u *identity.User) (audit.Event, error) {
-			err := tx.DeleteSecondFactor(u.ID)
-			if errors.Is(err, store.ErrNotFound) {
-				err = conflict("", "", u.Email, "the account %s has no second factor; nothing was changed")
-			}
+			passkeys, err := tx.DeletePasskeys(u.ID)
 			if err != nil {
+				return audit.Event{}, err
+			}
+			err = tx.DeleteSecondFactor(u.ID)
+			switch {
+			case errors.Is(err, store.ErrNotFound) && passkeys == 0:
+				return audit.Event{}, conflict("", "", u.Email, "the account %s has no second factor; nothing was changed")
+			case err != nil && !errors.Is(err, store.ErrNotFound):
 				return audit.Event{}, err
 			}
 			return audit.User("reset_second_factor", u.ID), tx.EndSessions(u.ID)

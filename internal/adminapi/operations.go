@@ -238,7 +238,7 @@ var (
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
 	ResetSecondFactor = add(Spec{Method: "POST", Path: "/users/{id}/reset_second_factor", Noun: admin.Users,
 		Verb: "user reset-second-factor", Destroys: true,
-		Summary: "Delete the second factor of a person who has lost it, and sign the person out."},
+		Summary: "Delete the second factor of a person who has lost it, passkeys included, and sign the person out."},
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
 	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
 		Verb: "user reset-password", Destroys: true,
