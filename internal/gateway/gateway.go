@@ -38,7 +38,8 @@ type Gateway struct {
 	heartbeat time.Duration
 	client    *http.Transport
 	table     atomic.Pointer[table]
-	announced sync.Map      // by resource: the lists whose changes the server announces, as []string
+	announced sync.Map // by resource: the lists whose changes the server announces, as []string
+	tasks     tasks
 	quit      chan struct{} // is closed when streams have to end
 }
 

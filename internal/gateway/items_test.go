@@ -516,7 +516,7 @@ func TestItem33OtherMethods(t *testing.T) {
 		"subscribe":           {"resources/subscribe", `{"uri":"file:///etc/passwd"}`, -32601},
 		"invented":            {"tools/execute", `{"name":"delete_file"}`, -32601},
 		"almost a method":     {"Tools/Call", `{"name":"delete_file"}`, -32601},
-		"tasks":               {"tasks/get", `{"taskId":"x"}`, -32601},
+		"tasks":               {"tasks/get", `{"taskId":"x"}`, -32602},
 		"listen before 2026":  {"subscriptions/listen", `{}`, -32601},
 		"log level":           {"logging/setLevel", `{"level":"info"}`, 0},
 		"a directory further": {"resources/read", `{"uri":"file:///data/x/y"}`, -32601},

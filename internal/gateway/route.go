@@ -227,9 +227,12 @@ func (rt *route) allow(c *call) error {
 			return &refusal{http.StatusBadRequest, nil, invalidRequest, "A batch must not have initialize."}
 		case m.Method == "", m.IsNotification():
 			continue
-		case !m.IsKnown(), strings.HasPrefix(m.Method, "tasks/"), m.Method == "subscriptions/listen" && c.version < stateless,
+		case !m.IsKnown(), m.Method == "subscriptions/listen" && c.version < stateless,
 			c.version >= stateless && slices.Contains(gone, m.Method):
 			return closed(c, m, "There is no such method, or no client may call it.")
+		}
+		if m.Method != "tasks/list" && strings.HasPrefix(m.Method, "tasks/") && !rt.ownsTask(m.Name, c.token) {
+			return wrong(c, m, "There is no such task.")
 		}
 		k, all, named, err := names(m)
 		if err != nil {

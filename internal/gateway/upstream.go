@@ -176,7 +176,7 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	}
 	h.Set("Cache-Control", "no-store")
 	defer c.record(outcome, reason)
-	if kind != "application/json" || !c.has(listing...) && !c.has(greeting...) {
+	if kind != "application/json" || !c.has(listing...) && !c.has(greeting...) && !c.has("tasks/list") && !c.mayMakeTask() {
 		if response.ContentLength >= 0 {
 			h["Content-Length"] = response.Header["Content-Length"]
 		}
@@ -185,7 +185,15 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 		return
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
-	filtered, ok := rt.filtered(body, c.token.Scopes)
+	filtered, ok := body, true
+	switch {
+	case c.has(listing...):
+		filtered, ok = rt.filtered(body, c.token.Scopes)
+	case c.has("tasks/list"):
+		filtered, ok = rt.ownTasks(c, body)
+	default:
+		rt.learnTask(c, body)
+	}
 	if err != nil || len(body) > maxList || !ok {
 		rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
 		return
@@ -326,6 +334,14 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 	}
 	if c.has(greeting...) {
 		rt.learn(data)
+	}
+	if c.mayMakeTask() {
+		rt.learnTask(c, data)
+	}
+	if c.has("tasks/list") && len(data) > 0 {
+		own, ok := rt.ownTasks(c, data)
+		e.set("data", own)
+		return e, ok
 	}
 	if c.Method == http.MethodPost && !c.has(listing...) {
 		return e, true

@@ -1,0 +1,84 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// taskServer is an MCP server that makes a task of each call and lists all tasks to everybody.
+func taskServer(kind, result string) http.HandlerFunc {
+	var made atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request) {
+		var m struct {
+			ID     json.RawMessage
+			Method string
+		}
+		_ = json.NewDecoder(r.Body).Decode(&m)
+		body := `{"ok":true}`
+		switch m.Method {
+		case "tools/call":
+			body = fmt.Sprintf(result, made.Add(1))
+		case "tasks/list":
+			body = `{"tasks":[{"taskId":"t1","x":1.0},{"taskId":"t2"},{"taskId":"t3"}]}`
+		}
+		body = fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, body)
+		if kind == "text/event-stream" {
+			body = "id: 1\ndata:\n\ndata: " + body + "\n\n"
+		}
+		w.Header().Set("Content-Type", kind)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+func TestItem39Tasks(t *testing.T) {
+	for _, kind := range []string{"application/json", "text/event-stream"} {
+		w := start(t, two, taskServer(kind, `{"task":{"taskId":"t%d","status":"working"}}`))
+		ada, eve := w.as("ada", "/files", "files:read"), w.as("eve", "/files", "files:read")
+		task := func(method, id string) string {
+			return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{"taskId":"` + id + `"}}`
+		}
+		for _, token := range []string{ada, eve} {
+			r := w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","task":{"ttl":1000}}}`)
+			if !strings.Contains(r.body, "taskId") {
+				t.Fatalf("%d %s", r.status, r.body)
+			}
+		}
+		for _, method := range []string{"tasks/get", "tasks/result", "tasks/cancel"} {
+			if r := w.post("/files", ada, task(method, "t1")); r.code() != 0 || !strings.Contains(r.body, "ok") {
+				t.Errorf("%s, its own: %d %s", method, r.status, r.body)
+			}
+			hits := w.server.hits()
+			for name, r := range map[string]reply{
+				"another person's": w.post("/files", eve, task(method, "t1")),
+				"unknown":          w.post("/files", ada, task(method, "t9")),
+				"another route":    w.post("/other", w.as("ada", "/other", "files:read"), task(method, "t1")),
+			} {
+				if r.code() != -32602 || w.server.hits() != hits {
+					t.Errorf("%s, %s: %d %s", method, name, r.status, r.body)
+				}
+			}
+		}
+		r := w.post("/files", ada, `{"jsonrpc":"2.0","id":1,"method":"tasks/list"}`)
+		if !strings.Contains(r.body, `{"tasks":[{"taskId":"t1","x":1.0}]}`) {
+			t.Errorf("list: %d %s", r.status, r.body)
+		}
+	}
+}
+
+func TestItem39TaskExtension(t *testing.T) {
+	w := start(t, files, taskServer("application/json", `{"resultType":"task","taskId":"t%d","status":"working"}`))
+	ada := w.as("ada", "/files", "files:read")
+	takes := strings.Replace(meta, `Capabilities":{}`, `Capabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}`, 1)
+	w.post("/files", ada, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+takes+`,"name":"read_file"}}`, modern("tools/call", "read_file")...)
+	get := `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{` + takes + `,"taskId":"t1"}}`
+	if r := w.post("/files", ada, get, modern("tasks/get", "t1")...); r.status != http.StatusOK {
+		t.Errorf("its own: %d %s", r.status, r.body)
+	}
+	if r := w.post("/files", w.as("eve", "/files", "files:read"), get, modern("tasks/get", "t1")...); r.status != http.StatusBadRequest || r.code() != -32602 {
+		t.Errorf("another person's: %d %s", r.status, r.body)
+	}
+}
