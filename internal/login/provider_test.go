@@ -44,6 +44,22 @@ func with(c upstream.Config, edits ...func(*upstream.Config)) func(*config.Confi
 	}
 }
 
+// onBoth runs test on both databases.
+func onBoth(t *testing.T, test func(*testing.T, storetest.Engine)) {
+	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
+		t.Run(string(engine), func(t *testing.T) { test(t, engine) })
+	}
+}
+
+// weather is servertest.StartWeather on a database of that kind.
+func weather(t *testing.T, engine storetest.Engine, edits ...func(*config.Config)) *servertest.Server {
+	t.Helper()
+	db, clock := storetest.Open(t, engine)
+	s := servertest.New(t, db, clock, edits...)
+	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
+	return s
+}
+
 // visitor is a provider that a browser visits.
 type visitor interface{ Visit(location string) string }
 
@@ -411,7 +427,9 @@ func TestProviderFails(t *testing.T) {
 }
 
 // LG-30: an address joins an account only if it is verified on both sides and the configuration says so.
-func TestLG30Link(t *testing.T) {
+func TestLG30Link(t *testing.T) { onBoth(t, testLG30Link) }
+
+func testLG30Link(t *testing.T, engine storetest.Engine) {
 	for name, tt := range map[string]struct {
 		link     string
 		here     bool
@@ -433,7 +451,7 @@ func TestLG30Link(t *testing.T) {
 				claims["email_verified"] = tt.verified
 			}
 			issuer.SignIn(claims)
-			s := servertest.StartWeather(t, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = tt.link }))
+			s := weather(t, engine, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = tt.link }))
 			local := s.User("ada@example.com")
 			if tt.here {
 				s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(local.ID, local.Email) })
@@ -447,7 +465,7 @@ func TestLG30Link(t *testing.T) {
 	}
 	t.Run("People, settled: a second sub with the same address is another person", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
-		s := servertest.StartWeather(t, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
+		s := weather(t, engine, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
 		local := s.User("ada@example.com")
 		s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(local.ID, local.Email) })
 		issuer.SignIn(ada)
@@ -460,11 +478,13 @@ func TestLG30Link(t *testing.T) {
 	})
 }
 
-func TestPeopleSettled(t *testing.T) {
+func TestPeopleSettled(t *testing.T) { onBoth(t, testPeopleSettled) }
+
+func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 	start := func(t *testing.T, edits ...func(*upstream.Config)) (*upstreamtest.Issuer, *servertest.Server) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		return issuer, servertest.StartWeather(t, with(corp(issuer.URL), edits...))
+		return issuer, weather(t, engine, with(corp(issuer.URL), edits...))
 	}
 	t.Run("create: false lets in nobody who is not known", func(t *testing.T) {
 		issuer, s := start(t, func(c *upstream.Config) { c.Create = false })
@@ -545,7 +565,7 @@ func TestPeopleSettled(t *testing.T) {
 		}
 	})
 	t.Run("another issuer under the same id knows nobody", func(t *testing.T) {
-		db, clock := storetest.Open(t, storetest.SQLite)
+		db, clock := storetest.Open(t, engine)
 		one, two := upstreamtest.NewIssuer(t, ""), upstreamtest.NewIssuer(t, "")
 		one.SignIn(ada)
 		two.SignIn(ada)
@@ -558,7 +578,7 @@ func TestPeopleSettled(t *testing.T) {
 		}
 	})
 	t.Run("groups follow the provider at each sign-in, and others stay", func(t *testing.T) {
-		db, clock := storetest.Open(t, storetest.SQLite)
+		db, clock := storetest.Open(t, engine)
 		issuer := upstreamtest.NewIssuer(t, "")
 		if err := db.Update(t.Context(), func(tx *store.Tx) error {
 			for _, name := range []string{"staff", "chess", "admins"} {
