@@ -111,9 +111,15 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, said.ContinueURL, http.StatusSeeOther)
 }
 
-// forecast connects a real MCP client to an MCP server behind s, and calls a tool. In the browser, the person signs in by
-// the steps and allows what the client asks for.
+// forecast is forecastIn in a browser of its own.
 func forecast(t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	forecastIn(chromium(t), t, s, signIn...)
+}
+
+// forecastIn connects a real MCP client to an MCP server behind s, and calls a tool. In the browser, the person signs in by
+// the steps and allows what the client asks for.
+func forecastIn(ctx context.Context, t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	tools := http.NewServeMux()
 	web := httptest.NewServer(tools)
@@ -137,7 +143,6 @@ func forecast(t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chro
 		_, _ = w.Write([]byte(`<p id="connected">connected</p>`))
 	})
 
-	ctx := chromium(t)
 	client, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
 		RedirectURL: web.URL + "/callback",
 		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
