@@ -61,7 +61,7 @@ func New(config *Config, options Options) (*Gateway, error) {
 		g.log = slog.Default()
 	}
 	g.client = &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, ControlContext: refuseSpecial(config)}).DialContext,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, ControlContext: g.refuseSpecial}).DialContext,
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        90 * time.Second,
 		MaxIdleConnsPerHost:    64,
@@ -79,21 +79,19 @@ func New(config *Config, options Options) (*Gateway, error) {
 
 // refuseSpecial refuses connections to link-local and multicast addresses, where clouds keep their metadata, unless the
 // configuration names the address itself: a name that resolves to one is a trap.
-func refuseSpecial(config *Config) func(context.Context, string, string, syscall.RawConn) error {
-	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
-		at, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return fmt.Errorf("gateway: %w", err)
-		}
-		ip := at.Addr().Unmap()
-		named := slices.ContainsFunc(config.Servers, func(s *Server) bool {
-			return s.Upstream != nil && s.Upstream.Hostname() == ip.String()
-		})
-		if !named && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()) {
-			return fmt.Errorf("gateway: the name of the server has the address %s, which is not one of a server", ip)
-		}
-		return nil
+func (g *Gateway) refuseSpecial(_ context.Context, _, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
 	}
+	ip := at.Addr().Unmap()
+	named := slices.ContainsFunc(g.table.Load().config.Servers, func(s *Server) bool {
+		return s.Upstream != nil && s.Upstream.Hostname() == ip.String()
+	})
+	if !named && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()) {
+		return fmt.Errorf("gateway: the name of the server has the address %s, which is not one of a server", ip)
+	}
+	return nil
 }
 
 // newTable returns the table of config. Guards and keys of an earlier table go on where they can.

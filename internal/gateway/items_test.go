@@ -452,6 +452,20 @@ func TestItem31Caches(t *testing.T) {
 	}
 }
 
+// A list on several lines of an event stays one list.
+func TestItem32ListOnLines(t *testing.T) {
+	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "event: message\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"delete_file\"},{\r\n"+
+			"data: \"name\":\r\ndata:\"read_file\"}]}}\r\n\r\n")
+	}))
+	r := w.post("/files", w.token("/files", "files:read"), `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	want := "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\ndata: \"name\":\ndata: \"read_file\"}]}}\n\n"
+	if !strings.HasSuffix(r.body, want) {
+		t.Errorf("%q", r.body)
+	}
+}
+
 // names returns the names in a list of the gateway's answer, and the cursor after it.
 func (r reply) names(list, member string) (names []string, cursor string) {
 	body := r.body
@@ -701,5 +715,14 @@ func TestLimits(t *testing.T) {
 	}
 	if r := w.post("/files", token, call("1", "read_file", `{"path":"`+strings.Repeat("x", 1<<10)+`"}`)); r.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a long body: %d %s", r.status, r.body)
+	}
+}
+
+// An upstream whose address is that of a cloud's metadata, though its name does not say so, is not dialled.
+func TestItem48Addresses(t *testing.T) {
+	w := start(t, strings.Replace(files, "{upstream}", "http://[::ffff:169.254.169.254]/", 1), http.NotFoundHandler())
+	r := w.post("/files", w.token("/files", "files:read"), call("1", "read_file", "{}"))
+	if r.status != http.StatusBadGateway || !strings.Contains(w.log.String(), "which is not one of a server") {
+		t.Errorf("%d %s", r.status, r.body)
 	}
 }

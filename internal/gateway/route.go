@@ -35,7 +35,7 @@ const (
 	unsupportedVersion = -32022 // MCP 2026-07-28
 )
 
-// patience is how long a client may take to send its message.
+// patience is how long a client may take to send its message, or to take an event.
 const patience = 30 * time.Second
 
 // route is what answers for a server.

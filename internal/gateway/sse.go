@@ -90,7 +90,7 @@ func (e event) field(name string) (value []byte, found bool) {
 	return value, found
 }
 
-// set replaces the values of a field by one without line feeds.
+// set replaces the values of a field by one. Each of its lines becomes a line of the event.
 func (e *event) set(name string, value []byte) {
 	lines := make([][]byte, 0, len(e.lines))
 	done := false
@@ -98,7 +98,9 @@ func (e *event) set(name string, value []byte) {
 		if key, _, _ := bytes.Cut(line, []byte(":")); string(key) != name {
 			lines = append(lines, line)
 		} else if !done {
-			lines = append(lines, append([]byte(name+": "), value...))
+			for part := range bytes.SplitSeq(value, []byte("\n")) {
+				lines = append(lines, append([]byte(name+": "), part...))
+			}
 			done = true
 		}
 	}

@@ -241,7 +241,14 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(w).Flush
+	clock := http.NewResponseController(w)
+	flush := clock.Flush
+	defer func() { _ = clock.SetWriteDeadline(time.Time{}) }()
+	write := func(text []byte) bool {
+		_ = clock.SetWriteDeadline(time.Now().Add(patience)) // a client that reads nothing has gone
+		_, err := w.Write(text)
+		return err == nil && flush() == nil
+	}
 	if c.isLong() { // the first event may be far off; that of a call goes with the headers, as most servers send it
 		_ = flush()
 	}
@@ -268,14 +275,14 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 			if !ok {
 				continue
 			}
-			if _, err := w.Write(e.bytes()); err != nil || flush() != nil {
+			if !write(e.bytes()) {
 				return "the client has gone"
 			}
 		case <-heart.C:
 			if c.isLong() && !rt.stillGood(c) {
 				return ""
 			}
-			if _, err := io.WriteString(w, ": \n\n"); err != nil || flush() != nil {
+			if !write([]byte(": \n\n")) {
 				return "the client has gone"
 			}
 		case <-quit:
@@ -286,12 +293,9 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 				return ""
 			}
 			for _, message := range rt.changes(c) {
-				if _, err := w.Write(messageEvent([]byte(message)).bytes()); err != nil {
+				if !write(messageEvent([]byte(message)).bytes()) {
 					return "the client has gone"
 				}
-			}
-			if flush() != nil {
-				return "the client has gone"
 			}
 		case <-c.Context().Done():
 			return "the client has gone"
