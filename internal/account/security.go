@@ -42,8 +42,9 @@ func (v *visit) securityPage(problem string, status int) (web.Answer, error) {
 		problem: problem, status: status, leaves: len(v.e.Login.Elsewhere()) > 0})
 }
 
-// owner returns the authenticator app of the person, or nil. If they did not sign in a short time ago, and with the second
-// factor if they have one, it returns instead where they do that first; it leads back to the page at the path back.
+// owner returns the authenticator app of the person, or nil. If they did not sign in a short time ago, and with the
+// second factor if they have one, it returns instead where they do that first; it leads back to the page at the path
+// back.
 func (v *visit) owner(back string) (app *identity.TOTP, elsewhere web.Answer, err error) {
 	if !v.e.Sessions.Recent(v.Visitor) {
 		return nil, v.e.signIn(v.Request), nil

@@ -341,8 +341,8 @@ func (o *Operations) DisableUser(ctx context.Context, by Caller, name string) (U
 	})
 }
 
-// ResetSecondFactor deletes the authenticator app, the recovery codes and the passkeys of an account and ends its sessions,
-// because the person has lost the device. It returns a Conflict if the account has none of them.
+// ResetSecondFactor deletes the authenticator app, the recovery codes and the passkeys of an account and ends its
+// sessions, because the person has lost the device. It returns a Conflict if the account has none of them.
 func (o *Operations) ResetSecondFactor(ctx context.Context, by Caller, name string) (User, error) {
 	return o.changeUser(ctx, by, "reset_second_factor", name,
 		func(tx *store.Tx, u *identity.User) (audit.Event, error) {

@@ -50,8 +50,8 @@ func NewPasskeys(issuer string) (*Passkeys, error) {
 	return &Passkeys{party}, nil
 }
 
-// session is what the library wants to know of a ceremony. userID is that of the person who makes a passkey, or "" for a
-// sign-in, in which the passkey says whose it is.
+// session is what the library wants to know of a ceremony. userID is that of the person who makes a passkey, or "" for
+// a sign-in, in which the passkey says whose it is.
 func (p *Passkeys) session(challenge []byte, userID string) webauthn.SessionData {
 	return webauthn.SessionData{
 		Challenge: protocol.URLEncodedBase64(challenge).String(), RelyingPartyID: p.party.Config.RPID,
@@ -142,8 +142,8 @@ func ParseCreated(answer string) (*Created, error) {
 // Challenge returns the challenge that the browser says it was given.
 func (c *Created) Challenge() []byte { return challengeOf(c.parsed.Response.CollectedClientData) }
 
-// Create returns the passkey that a browser has made for a person who was given challenge. It has no ID, Name or times. It
-// returns an error if the answer is not to this challenge, or is for another site, or the person did not unlock the
+// Create returns the passkey that a browser has made for a person who was given challenge. It has no ID, Name or times.
+// It returns an error if the answer is not to this challenge, or is for another site, or the person did not unlock the
 // passkey.
 func (p *Passkeys) Create(person *identity.User, challenge []byte, c *Created) (*identity.Passkey, error) {
 	made, err := p.party.CreateCredential(holder{User: person}, p.session(challenge, person.ID), c.parsed)
@@ -196,13 +196,13 @@ func (a *Assertion) Challenge() []byte { return challengeOf(a.parsed.Response.Co
 var ErrCopied = errors.New("the counter of the passkey has not risen")
 
 // Check returns the passkey as it is after the sign-in, which store.Tx.UsePasskey stores. It returns ErrCopied, or an
-// error if the answer is not to this challenge, or is for another site, or the person did not unlock the passkey, or did
-// not sign with it.
-func (p *Passkeys) Check(person *identity.User, key *identity.Passkey, challenge []byte, a *Assertion) (*identity.Passkey,
-	error) {
+// error if the answer is not to this challenge, or is for another site, or the person did not unlock the passkey, or
+// did not sign with it.
+func (p *Passkeys) Check(person *identity.User, key *identity.Passkey, challenge []byte,
+	a *Assertion) (*identity.Passkey, error) {
 	used := *key
-	// The flag must never change, but it does: while a passkey begins to be copied to a cloud, and between password managers
-	// that share one. It is not signed by anybody whom we could trust more than the passkey itself.
+	// The flag must never change, but it does: while a passkey begins to be copied to a cloud, and between password
+	// managers that share one. It is not signed by anybody whom we could trust more than the passkey itself.
 	used.BackupEligible = a.parsed.Response.AuthenticatorData.Flags.HasBackupEligible()
 	whose := func(_, handle []byte) (webauthn.User, error) {
 		if !bytes.Equal(handle, []byte(person.ID)) {

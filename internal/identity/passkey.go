@@ -11,8 +11,8 @@ type Passkey struct {
 	PublicKey    []byte // COSE_Key (RFC 9052 §7)
 	// SignCount is the highest counter that the authenticator has sent; 0: it does not count.
 	SignCount uint32
-	// BackupEligible is whether the authenticator may copy it to other devices, and BackedUp whether it has done so. Both are
-	// what the authenticator said last.
+	// BackupEligible is whether the authenticator may copy it to other devices, and BackedUp whether it has done so.
+	// Both are what the authenticator said last.
 	BackupEligible, BackedUp bool
 	Transports               []string // how browsers reach the authenticator: "internal", "usb", …
 	AAGUID                   string   // the model of the authenticator, as a UUID

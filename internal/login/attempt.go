@@ -15,8 +15,8 @@ import (
 )
 
 // try runs sign, which checks something that can be guessed, and counts the attempt by network address and account. It
-// refuses the attempt if either has to wait. key is an accountKey, or begins with what else of the account is guessed, or is
-// "" if nothing is that the account must be kept from.
+// refuses the attempt if either has to wait. key is an accountKey, or begins with what else of the account is guessed,
+// or is "" if nothing is that the account must be kept from.
 func (e *Endpoint) try(r *http.Request, key string, sign func() (web.Answer, error)) (answer web.Answer, err error) {
 	address, err := attempt(r, e.Addresses, addressKey(r))
 	if err != nil {

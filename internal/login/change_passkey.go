@@ -40,10 +40,11 @@ func (e *Endpoint) NewPasskey(ctx context.Context, v interaction.Visitor) (optio
 	return e.ceremonies.Creation(v.Person, keys, e.newChallenge(v.Browser.Hash(), addPasskey, v.Session.Hash))
 }
 
-// AddPasskey stores the passkey that the browser of v has made for the person who is signed in there, which made describes,
-// with the name of what keeps it, or with name if that is not known. The session counts as one with two factors from then
-// on. It returns the answer that leads to the page back. It refuses what does not answer NewPasskey, or answers it a second
-// time, and returns interaction.ErrSignedOut if the session of v has ended. It records the new passkey, but no refusal.
+// AddPasskey stores the passkey that the browser of v has made for the person who is signed in there, which made
+// describes, with the name of what keeps it, or with name if that is not known. The session counts as one with two
+// factors from then on. It returns the answer that leads to the page back. It refuses what does not answer NewPasskey,
+// or answers it a second time, and returns interaction.ErrSignedOut if the session of v has ended. It records the new
+// passkey, but no refusal.
 func (e *Endpoint) AddPasskey(r *http.Request, v interaction.Visitor, made, name, back string) (web.Answer, error) {
 	c, err := credential.ParseCreated(made)
 	if err != nil {
@@ -83,16 +84,16 @@ func (e *Endpoint) AddPasskey(r *http.Request, v interaction.Visitor, made, name
 	})
 }
 
-// RenamePasskey gives a passkey of the person of v another name. It returns store.ErrNotFound if they have none with that
-// id, and interaction.ErrSignedOut if the session of v has ended.
+// RenamePasskey gives a passkey of the person of v another name. It returns store.ErrNotFound if they have none with
+// that id, and interaction.ErrSignedOut if the session of v has ended.
 func (e *Endpoint) RenamePasskey(ctx context.Context, v interaction.Visitor, id, name string) error {
 	return e.changePasskeys(ctx, v, func(tx *store.Tx, _ *identity.User) (audit.Event, error) {
 		return audit.Passkey("rename", v.Person.ID, id, name), tx.RenamePasskey(id, v.Person.ID, name)
 	})
 }
 
-// RemovePasskey removes a passkey of the person of v, which ends nothing that they began with it. It refuses to remove the
-// only way in which they can sign in, and returns store.ErrNotFound if they have none with that id, and
+// RemovePasskey removes a passkey of the person of v, which ends nothing that they began with it. It refuses to remove
+// the only way in which they can sign in, and returns store.ErrNotFound if they have none with that id, and
 // interaction.ErrSignedOut if the session of v has ended.
 func (e *Endpoint) RemovePasskey(ctx context.Context, v interaction.Visitor, id string) error {
 	return e.changePasskeys(ctx, v, func(tx *store.Tx, person *identity.User) (audit.Event, error) {
@@ -132,8 +133,8 @@ func (e *Endpoint) changePasskeys(ctx context.Context, v interaction.Visitor,
 	})
 }
 
-// confirmOwner returns the person of v, whom no other transaction changes until tx ends. It returns interaction.ErrSignedOut
-// if the session of v has ended.
+// confirmOwner returns the person of v, whom no other transaction changes until tx ends. It returns
+// interaction.ErrSignedOut if the session of v has ended.
 func (e *Endpoint) confirmOwner(tx *store.Tx, v interaction.Visitor) (person *identity.User, err error) {
 	if err = e.Desk.Sessions.Confirm(tx, v); err == nil {
 		person, err = tx.LockUser(v.Person.ID)

@@ -25,7 +25,8 @@ type passkeys struct{ *Endpoint }
 // Name is the method's name in login.methods.
 func (passkeys) Name() string { return "passkey" }
 
-// UsePasskeys lets people sign in with passkeys at a server with that issuer, if its host is a name and not an IP address.
+// UsePasskeys lets people sign in with passkeys at a server with that issuer, if its host is a name and not an IP
+// address.
 func (e *Endpoint) UsePasskeys(issuer string) (err error) {
 	e.ceremonies, err = credential.NewPasskeys(issuer)
 	return err
@@ -69,8 +70,8 @@ func (m passkeys) Opens(tx *store.Tx, person *identity.User, without string) (bo
 // passkeyTime is how long a challenge counts.
 const passkeyTime = 10 * time.Minute
 
-// newChallenge returns a challenge for a passkey, for a purpose. It proves that this server made it for the browser, and
-// when, so that it takes no memory of the server.
+// newChallenge returns a challenge for a passkey, for a purpose. It proves that this server made it for the browser,
+// and when, so that it takes no memory of the server.
 func (e *Endpoint) newChallenge(browser string, purpose ...string) []byte {
 	made := strconv.FormatInt(e.DB.Now().Unix(), 10) + "." + rand.Text()
 	return []byte(made + "." + e.Pages.TokenFor(browser, slices.Concat([]string{"passkey", made}, purpose)...))
@@ -138,8 +139,8 @@ func (m passkeys) Post(r *http.Request) (web.Answer, error) {
 	return answer, nil
 }
 
-// prove returns the proof that a person has used their passkey, by which it finds out who they are. It completes event, by
-// which a refusal is recorded.
+// prove returns the proof that a person has used their passkey, by which it finds out who they are. It completes event,
+// by which a refusal is recorded.
 func (m passkeys) prove(r *http.Request, b web.Browser, answer string, event *audit.Event) (Proof, error) {
 	a, err := credential.ParseAssertion(answer)
 	if err != nil {
@@ -176,8 +177,8 @@ func (m passkeys) prove(r *http.Request, b web.Browser, answer string, event *au
 	}}, nil
 }
 
-// methodsOf returns the methods of RFC 8176 that the use of a passkey is. Whether the key is in hardware is what the passkey
-// says of itself: one that may be copied is not.
+// methodsOf returns the methods of RFC 8176 that the use of a passkey is. Whether the key is in hardware is what the
+// passkey says of itself: one that may be copied is not.
 func methodsOf(key *identity.Passkey) []string {
 	if key.BackupEligible {
 		return []string{"swk", "user", "mfa"}

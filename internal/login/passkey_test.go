@@ -18,9 +18,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// holders runs test on both databases, each time with a new server and a person who has a passkey in device and is signed
-// in nowhere.
-func holders(t *testing.T, test func(t *testing.T, s *servertest.Server, ada *servertest.Person, device *servertest.Authenticator)) {
+// holders runs test on both databases, each time with a new server and a person who has a passkey in device and is
+// signed in nowhere.
+func holders(t *testing.T, test func(t *testing.T, s *servertest.Server, ada *servertest.Person,
+	device *servertest.Authenticator)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock, servertest.Localhost)
@@ -33,7 +34,8 @@ func holders(t *testing.T, test func(t *testing.T, s *servertest.Server, ada *se
 }
 
 // addPasskey signs a person in by password and adds a passkey to their account.
-func addPasskey(t *testing.T, s *servertest.Server, b *servertest.Browser, who *servertest.Person, device *servertest.Authenticator) {
+func addPasskey(t *testing.T, s *servertest.Server, b *servertest.Browser, who *servertest.Person,
+	device *servertest.Authenticator) {
 	t.Helper()
 	page := b.Get("/account/security/passkeys/new").SignIn(who)
 	if page = page.WithPasskey(device.Create(page)); !strings.Contains(page.Body, "Your passkey is added.") {
@@ -55,8 +57,8 @@ func TestPasskey(t *testing.T) {
 	})
 }
 
-// LG-32: what is not the answer of the right passkey to this page's challenge signs nobody in, and each refusal reads the
-// same, whoever the passkey is of.
+// LG-32: what is not the answer of the right passkey to this page's challenge signs nobody in, and each refusal reads
+// the same, whoever the passkey is of.
 func TestPasskeyRefused(t *testing.T) {
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -193,7 +195,8 @@ func TestPasskeyCounter(t *testing.T) {
 	})
 }
 
-// A person with a passkey uses it where two factors are demanded after a password, and a stolen password sets no app up.
+// A person with a passkey uses it where two factors are demanded after a password, and a stolen password sets no app
+// up.
 func TestPasskeyAsSecondFactor(t *testing.T) {
 	holders(t, func(t *testing.T, s *servertest.Server, ada *servertest.Person, device *servertest.Authenticator) {
 		agent := s.Agent(t, s.Client())

@@ -62,8 +62,8 @@ func (w *forecasts) protect(t *testing.T, issuer string) {
 	w.tools.Handle("/.well-known/", guard.WellKnown(g))
 }
 
-// call connects a real MCP client, the agent Forecaster, and calls the tool. The client's browser is that of ctx, in which
-// the steps lead from the authorization request back to the client.
+// call connects a real MCP client, the agent Forecaster, and calls the tool. The client's browser is that of ctx, in
+// which the steps lead from the authorization request back to the client.
 func (w *forecasts) call(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) { //nolint:revive // t first
 	t.Helper()
 	oauth, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{

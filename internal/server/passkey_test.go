@@ -30,7 +30,8 @@ func device(t *testing.T, ctx context.Context, verifies bool) { //nolint:revive 
 	}
 }
 
-// A person adds a passkey to their account, and lets an agent in with it, in a browser. axe-core finds nothing on the way.
+// A person adds a passkey to their account, and lets an agent in with it, in a browser. axe-core finds nothing on the
+// way.
 func TestPasskeyInABrowser(t *testing.T) {
 	for _, screen := range screens {
 		t.Run(screen.name, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 const passkeyColumns = "id, user_id, credential_id, public_key, sign_count, backup_eligible, backed_up, transports, " +
 	"aaguid, name, created_at, used_at"
 
-// CreatePasskey stores a new passkey with all its fields. It returns ErrConflict if its id or its credential id is taken.
+// CreatePasskey stores a new passkey with all its fields. It returns ErrConflict if its id or its credential id is
+// taken.
 func (tx *Tx) CreatePasskey(p *identity.Passkey) error {
 	return tx.create("INSERT INTO passkeys ("+passkeyColumns+") "+
 		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
@@ -44,8 +45,8 @@ func (tx *Tx) HasPasskey(userID string) (bool, error) {
 }
 
 // UsePasskey records that a person has signed in with a passkey now: it stores its SignCount, BackupEligible and
-// BackedUp. It returns ErrNotFound if the counter has not risen, because then there are two of the authenticator, unless
-// the authenticator does not count; or if the user no longer has the passkey.
+// BackedUp. It returns ErrNotFound if the counter has not risen, because then there are two of the authenticator,
+// unless the authenticator does not count; or if the user no longer has the passkey.
 func (tx *Tx) UsePasskey(p *identity.Passkey) error {
 	return tx.one("UPDATE passkeys SET sign_count = $3, backup_eligible = $4, backed_up = $5, used_at = $6 "+
 		"WHERE id = $1 AND user_id = $2 AND (sign_count < $3 OR (sign_count = 0 AND $3 = 0))",
@@ -71,8 +72,8 @@ func scanPasskey(scan func(...any) error) (*identity.Passkey, error) {
 	p := new(identity.Passkey)
 	var credentialID, publicKey, transports string
 	var signCount int64
-	err := scan(&p.ID, &p.UserID, &credentialID, &publicKey, &signCount, flag{&p.BackupEligible}, flag{&p.BackedUp}, &transports,
-		&p.AAGUID, &p.Name, instant{&p.CreatedAt}, instant{&p.UsedAt})
+	err := scan(&p.ID, &p.UserID, &credentialID, &publicKey, &signCount, flag{&p.BackupEligible},
+		flag{&p.BackedUp}, &transports, &p.AAGUID, &p.Name, instant{&p.CreatedAt}, instant{&p.UsedAt})
 	if err != nil {
 		return nil, err
 	}
