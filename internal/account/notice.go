@@ -18,24 +18,37 @@ import (
 // notices are the actions of which a person is told by mail, with what the mail says happened. They are what a stranger
 // would do who has got into the account.
 var notices = map[string]struct{ subject, line string }{
-	audit.SignedIn:             {"A new device signed in", "Somebody signed in to your account with a browser that you had not used before, or that has forgotten you."},
-	"user.change_password":     {"Your password was changed", "The password of your account was changed, and you were signed out in your other browsers."},
-	"user.reset_password":      {"Your password was reset", "The password of your account was set anew, and you were signed out everywhere."},
-	"second_factor.set_up":     {"An authenticator app was added", "An authenticator app was added to your account. From now on, signing in takes a code of it."},
-	"second_factor.remove":     {"Your authenticator app was removed", "The authenticator app was removed from your account. Signing in no longer takes a code of it."},
-	"second_factor.new_codes":  {"You have new recovery codes", "New recovery codes were made for your account. The earlier ones no longer work."},
-	"user.reset_second_factor": {"Your second step was removed", "An administrator removed the second step of your sign-in, and you were signed out everywhere."},
-	"passkey.add":              {"A passkey was added", "A passkey was added to your account. Whoever has the device that keeps it, and can unlock it, can sign in as you."},
-	"passkey.remove":           {"A passkey was removed", "A passkey was removed from your account. Nobody can sign in with it any more."},
-	"identity.connect":         {"Another way to sign in was added", "An account at an identity provider was connected with yours. Whoever has it can sign in as you."},
-	"identity.disconnect":      {"A way to sign in was removed", "An account at an identity provider can no longer be used to sign in as you."},
+	audit.SignedIn: {"A new device signed in",
+		"Somebody signed in to your account with a browser that you had not used before, or that has " +
+			"forgotten you."},
+	"user.change_password": {"Your password was changed",
+		"The password of your account was changed, and you were signed out in your other browsers."},
+	"user.reset_password": {"Your password was reset",
+		"The password of your account was set anew, and you were signed out everywhere."},
+	"second_factor.set_up": {"An authenticator app was added",
+		"An authenticator app was added to your account. From now on, signing in takes a code of it."},
+	"second_factor.remove": {"Your authenticator app was removed",
+		"The authenticator app was removed from your account. Signing in no longer takes a code of it."},
+	"second_factor.new_codes": {"You have new recovery codes",
+		"New recovery codes were made for your account. The earlier ones no longer work."},
+	"user.reset_second_factor": {"Your second step was removed",
+		"An administrator removed the second step of your sign-in, and you were signed out everywhere."},
+	"passkey.add": {"A passkey was added",
+		"A passkey was added to your account. Whoever has the device that keeps it, and can unlock it, can sign in " +
+			"as you."},
+	"passkey.remove": {"A passkey was removed",
+		"A passkey was removed from your account. Nobody can sign in with it any more."},
+	"identity.connect": {"Another way to sign in was added",
+		"An account at an identity provider was connected with yours. Whoever has it can sign in as you."},
+	"identity.disconnect": {"A way to sign in was removed",
+		"An account at an identity provider can no longer be used to sign in as you."},
 }
 
 // consented is the action of which a person gets a receipt.
 const consented = "authorize.code"
 
-// Hear tells people by mail of what happened with their account: a new device, another way to sign in, an agent that was
-// allowed something. It is for store.DB.Watch. The mails are written and sent later.
+// Hear tells people by mail of what happened with their account: a new device, another way to sign in, an agent that
+// was allowed something. It is for store.DB.Watch. The mails are written and sent later.
 func (e *Endpoint) Hear(event audit.Event) {
 	_, told := notices[event.Action]
 	switch {
@@ -124,7 +137,8 @@ func (e *Endpoint) receipt(ctx context.Context, event audit.Event) (*login.Lette
 		Lines: []string{"You allowed " + a.name() + a.at() + " to use " + a.server() + " in your name:",
 			strings.Join(a.Scopes, "; ") + ".", where(event)},
 		Link: e.Login.Issuer + undoPath + "?grant=" + sealed, Button: "Undo this",
-		Notes: []string{"You see all that you connected, and can disconnect it at any time, at " + e.Login.Issuer + "/account."},
+		Notes: []string{"You see all that you connected, and can disconnect it at any time, at " + e.Login.Issuer +
+			"/account."},
 	}, nil
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Reset implements /reset: people who have forgotten their password ask for a link there, and set a new password with it.
-// The link of an operator leads there too. Its token is in the fragment, as that of /setup is.
+// Reset implements /reset: people who have forgotten their password ask for a link there, and set a new password with
+// it. The link of an operator leads there too. Its token is in the fragment, as that of /setup is.
 type Reset struct {
 	*Endpoint
 	Operations *admin.Operations

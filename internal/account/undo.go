@@ -36,7 +36,8 @@ var errUndoLink = oauth.RefuseStatus(http.StatusNotFound, "not_found",
 	"this link was cut, or what it was about is no longer stored: see what is connected on the page of your account")
 
 // openUndo returns what a link is about, with the page for browser.
-func (e *Endpoint) openUndo(r *http.Request, browser web.Browser, sealed string) (u undoable, page undoPage, err error) {
+func (e *Endpoint) openUndo(r *http.Request, browser web.Browser, sealed string) (u undoable, page undoPage,
+	err error) {
 	plain, err := e.Login.Desk.Sealer.Open(undoPurpose, sealed)
 	if err == nil {
 		err = json.Unmarshal(plain, &u)

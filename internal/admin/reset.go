@@ -12,8 +12,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// PasswordReset is an account with a new password, and how many grants ended with the old one; or with a link with which the
-// person sets one.
+// PasswordReset is an account with a new password, and how many grants ended with the old one; or with a link with
+// which the person sets one.
 type PasswordReset struct {
 	User
 	Grants    int    `json:"grants_ended"`   // those that were in force
@@ -21,14 +21,16 @@ type PasswordReset struct {
 	ExpiresAt Moment `json:"expires_at,omitzero"`
 }
 
-// How long the link lives with which a person sets a new password: one that an operator passes on, and one that is mailed.
+// How long the link lives with which a person sets a new password: one that an operator passes on, and one that is
+// mailed.
 const (
 	passwordLinkTTL = 24 * time.Hour
 	mailedLinkTTL   = time.Hour
 )
 
-// ResetPassword sets a new password and ends the person's sessions. Unless keepGrants is true, it also ends the person's
-// grants with all their tokens, because somebody else who knew the old password may have signed in and connected agents.
+// ResetPassword sets a new password and ends the person's sessions. Unless keepGrants is true, it also ends the
+// person's grants with all their tokens, because somebody else who knew the old password may have signed in and
+// connected agents.
 func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string,
 	keepGrants bool) (done PasswordReset, err error) {
 	hash, err := credential.HashPassword(ctx, password)
@@ -43,9 +45,10 @@ func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, passwor
 	return done, err
 }
 
-// setPassword replaces a password that the person no longer knows, or that somebody else may know. It returns the event, and
-// how many grants ended.
-func setPassword(tx *store.Tx, u *identity.User, hash string, keepGrants bool) (event audit.Event, ended int, err error) {
+// setPassword replaces a password that the person no longer knows, or that somebody else may know. It returns the
+// event, and how many grants ended.
+func setPassword(tx *store.Tx, u *identity.User, hash string, keepGrants bool) (event audit.Event, ended int,
+	err error) {
 	event = audit.User("reset_password", u.ID)
 	if err := errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID)); err != nil {
 		return event, 0, err
@@ -59,8 +62,8 @@ func setPassword(tx *store.Tx, u *identity.User, hash string, keepGrants bool) (
 	return endedGrants(event, ended), ended, tx.RevokeUserGrants(u.ID, "password_reset")
 }
 
-// PasswordLink makes a link with which the person sets a new password, once, within a day. Nothing else changes until then.
-// The token of 256 bits is in the fragment of the link; only its hash is stored.
+// PasswordLink makes a link with which the person sets a new password, once, within a day. Nothing else changes until
+// then. The token of 256 bits is in the fragment of the link; only its hash is stored.
 func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
 	keepGrants bool) (done PasswordReset, err error) {
 	token := oauth.NewSecret("")
@@ -77,8 +80,8 @@ func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
 	return done, err
 }
 
-// MailedPasswordLink is PasswordLink for a person who asked for it, and to whose address email it is sent. If userID is "",
-// the address is nobody's: then the same work is done, and the link is good for nothing.
+// MailedPasswordLink is PasswordLink for a person who asked for it, and to whose address email it is sent. If userID is
+// "", the address is nobody's: then the same work is done, and the link is good for nothing.
 func (o *Operations) MailedPasswordLink(ctx context.Context, userID, email string) (link string, err error) {
 	token := oauth.NewSecret("")
 	made := passwordLink(token, userID, o.DB.Now().Add(mailedLinkTTL))
@@ -96,9 +99,9 @@ func passwordLink(token, userID string, expiresAt time.Time) *store.OneTime {
 // ErrPasswordLink refuses a link with which no password can be set, or no longer.
 var ErrPasswordLink = oauth.Refuse(oauth.AccessDenied, "the link was used before, has expired, or was cut")
 
-// UsePasswordLink sets the password of the person to whom a link was given, as ResetPassword does. An address to which the
-// link was sent counts as verified. It refuses with ErrPasswordLink, and with an *Error a password that is not good, after
-// which the link still works. It hashes the password only if the link is good.
+// UsePasswordLink sets the password of the person to whom a link was given, as ResetPassword does. An address to which
+// the link was sent counts as verified. It refuses with ErrPasswordLink, and with an *Error a password that is not
+// good, after which the link still works. It hashes the password only if the link is good.
 func (o *Operations) UsePasswordLink(ctx context.Context, token, password string) error {
 	var link *store.OneTime
 	find := func(tx *store.Tx) (u *identity.User, err error) {

@@ -34,7 +34,8 @@ const maxMails = 50
 // deliver keeps a mail and logs it. It never fails.
 func (b *inbox) deliver(_ context.Context, to, subject, text, _ string) error {
 	b.log.Info("mail", "to", to, "subject", subject, "text", text)
-	l := letter{to, subject, strings.Split(strings.TrimSpace(text), "\n"), time.Now().Format(time.TimeOnly)} //nolint:forbidigo // for people to read
+	l := letter{To: to, Subject: subject, Lines: strings.Split(strings.TrimSpace(text), "\n"),
+		At: time.Now().Format(time.TimeOnly)} //nolint:forbidigo // for people to read
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mails = append([]letter{l}, b.mails...)

@@ -21,9 +21,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// emails is the method of a link and a code that are sent by mail. Both work once, and only in the browser that asked for
-// them: a link that is opened elsewhere shows the code to type there. Opening the link spends nothing, because programs
-// that look for malware open links too.
+// emails is the method of a link and a code that are sent by mail. Both work once, and only in the browser that asked
+// for them: a link that is opened elsewhere shows the code to type there. Opening the link spends nothing, because
+// programs that look for malware open links too.
 type emails struct{ *Endpoint }
 
 // emailPath is the page of the method.
@@ -67,12 +67,13 @@ var errMailed = oauth.Refuse(oauth.AccessDenied, "the link or the code is wrong,
 // The sentences above the form after a refusal. None of them reveals whether the account exists.
 const (
 	badLink = "This link was used before, is older than ten minutes, or was cut. You can ask for another one here."
-	badCode = "That code did not work. Each code works for ten minutes and for five tries, and only the newest one counts " +
-		"here."
+	badCode = "That code did not work. Each code works for ten minutes and for five tries, and only the newest one " +
+		"counts here."
 	noAddress = "That is not an e-mail address. Write it like ada@example.com."
 )
 
-// Show answers GET /login/email: the form for the address, the form for the code, or what the link in the mail leads to.
+// Show answers GET /login/email: the form for the address, the form for the code, or what the link in the mail leads
+// to.
 func (m emails) Show(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
@@ -89,7 +90,8 @@ func (m emails) Show(r *http.Request) (web.Answer, error) {
 }
 
 // emailPage returns the page that asks for the address. failure is a sentence on why it is shown again, or "".
-func (m emails) emailPage(r *http.Request, v interaction.Visitor, values url.Values, failure string) (web.Answer, error) {
+func (m emails) emailPage(r *http.Request, v interaction.Visitor, values url.Values,
+	failure string) (web.Answer, error) {
 	to := destinationOf(values)
 	page := ByEmail{Email: values.Get("email"), Error: failure, Request: to.request, Return: to.back,
 		CSRF: m.Pages.Token(v.Browser, signIn)}
@@ -137,7 +139,8 @@ func (m emails) openSent(v interaction.Visitor, sealed string) (s sent, err erro
 }
 
 // codePage returns the page that asks for the code. failure is a sentence on why it is shown again, or "".
-func (m emails) codePage(r *http.Request, v interaction.Visitor, values url.Values, failure string) (web.Answer, error) {
+func (m emails) codePage(r *http.Request, v interaction.Visitor, values url.Values,
+	failure string) (web.Answer, error) {
 	s, err := m.openSent(v, values.Get("sent"))
 	if err != nil {
 		return m.emailPage(r, v, values, "That took too long, or began in another browser. Ask for another mail here.")
@@ -148,8 +151,8 @@ func (m emails) codePage(r *http.Request, v interaction.Visitor, values url.Valu
 	return web.WithCookie(page, v.Browser.Cookie()), nil
 }
 
-// link answers GET of the link in a mail: in the browser that asked for it with a button that signs in, and elsewhere with
-// the code to type there. It spends nothing.
+// link answers GET of the link in a mail: in the browser that asked for it with a button that signs in, and elsewhere
+// with the code to type there. It spends nothing.
 func (m emails) link(r *http.Request, v interaction.Visitor, query url.Values) (web.Answer, error) {
 	var o *store.OneTime
 	err := m.DB.View(r.Context(), func(tx *store.Tx) (err error) {
@@ -177,7 +180,8 @@ func (m emails) byToken(tx *store.Tx, token string) (*store.OneTime, error) {
 	return o, notNow(err, errMailed)
 }
 
-// Post answers POST /login/email: an address to which a mail is sent, the code in it, or the button that its link leads to.
+// Post answers POST /login/email: an address to which a mail is sent, the code in it, or the button that its link leads
+// to.
 func (m emails) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -197,13 +201,16 @@ func (m emails) Post(r *http.Request) (web.Answer, error) {
 	return m.send(r, v, form)
 }
 
-// refused records a refusal and returns the page that the form is from, with a sentence that says why; "": as the refusal
-// says.
-func (m emails) refused(r *http.Request, v interaction.Visitor, form url.Values, sentence string, err error) (web.Answer, error) {
+// refused records a refusal and returns the page that the form is from, with a sentence that says why; "": as the
+// refusal says.
+func (m emails) refused(r *http.Request, v interaction.Visitor, form url.Values, sentence string,
+	err error) (web.Answer, error) {
 	return m.refusedOf(r, v, form, sentence, "", err)
 }
 
-func (m emails) refusedOf(r *http.Request, v interaction.Visitor, form url.Values, sentence, userID string, err error) (web.Answer, error) {
+// refusedOf is refused for a form that is about the account userID.
+func (m emails) refusedOf(r *http.Request, v interaction.Visitor, form url.Values, sentence, userID string,
+	err error) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {
 		return nil, err
@@ -235,8 +242,8 @@ func (m emails) refusedOf(r *http.Request, v interaction.Visitor, form url.Value
 	return web.WithRefusal(answer, refusal), nil
 }
 
-// send sends a mail to the account with the address in the form, and leads to the form for the code. What it does and how
-// it answers does not depend on whether there is such an account.
+// send sends a mail to the account with the address in the form, and leads to the form for the code. What it does and
+// how it answers does not depend on whether there is such an account.
 func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
 	typed := strings.TrimSpace(form.Get("email"))
 	if !strings.Contains(typed, "@") || len(typed) > maxEmail {
@@ -342,7 +349,8 @@ func (m emails) enterByLink(r *http.Request, v interaction.Visitor, form url.Val
 	return answer, nil
 }
 
-// enterByCode signs in the person to whom a code was sent. Wrong codes are counted as wrong passwords are, but separately.
+// enterByCode signs in the person to whom a code was sent. Wrong codes are counted as wrong passwords are, but
+// separately.
 func (m emails) enterByCode(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
 	s, err := m.openSent(v, form.Get("sent"))
 	if err != nil {

@@ -14,15 +14,15 @@ const ResetPath = "/reset"
 // Letter is what a mail says.
 type Letter = mail.Letter
 
-// SendMail queues a letter that the sender of r asked for, who may be anybody. It returns at once, and refuses if too many
-// letters were asked for: from the network, from all, or for the address. Nothing in its answer, or in the time that it
-// takes, depends on l.Nobody. e.Mail must be set.
+// SendMail queues a letter that the sender of r asked for, who may be anybody. It returns at once, and refuses if too
+// many letters were asked for: from the network, from all, or for the address. Nothing in its answer, or in the time
+// that it takes, depends on l.Nobody. e.Mail must be set.
 func (e *Endpoint) SendMail(r *http.Request, l Letter) error {
 	return e.SendMailWith(r, l, func(*Letter) error { return nil })
 }
 
-// SendMailWith is SendMail with a letter that finish completes, for what it costs to make a link. finish is called only if
-// the letter is not refused because of its sender or address; SendMailWith returns its error.
+// SendMailWith is SendMail with a letter that finish completes, for what it costs to make a link. finish is called only
+// if the letter is not refused because of its sender or address; SendMailWith returns its error.
 func (e *Endpoint) SendMailWith(r *http.Request, l Letter, finish func(*Letter) error) error {
 	if ok, wait := e.MayAsk(r); !ok {
 		return oauth.RefuseForNow(wait, "too many mails were asked for from this network")

@@ -1,5 +1,5 @@
-// Package mail sends letters to people: it makes their text and their HTML, waits for the mail server so that no request
-// has to, and bounds how many anybody gets.
+// Package mail sends letters to people: it makes their text and their HTML, waits for the mail server so that no
+// request has to, and bounds how many anybody gets.
 package mail
 
 import (
@@ -97,8 +97,8 @@ func New(o Options) (*Mailer, error) {
 	return m, nil
 }
 
-// Send puts a letter into the queue and returns at once: nil says nothing of whether it arrives. It refuses a letter for an
-// address that got too many of its kind, and any letter while too many wait.
+// Send puts a letter into the queue and returns at once: nil says nothing of whether it arrives. It refuses a letter
+// for an address that got too many of its kind, and any letter while too many wait.
 func (m *Mailer) Send(l Letter) error {
 	if err := m.Admit(&l); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (m *Mailer) Send(l Letter) error {
 // SendAdmitted is Send for a letter that Admit has let through.
 func (m *Mailer) SendAdmitted(l Letter) error { return m.enqueue(&job{kind: l.Kind, letter: &l}) }
 
-// Later puts a letter of a kind into the queue that is composed when it is its turn. A nil letter is not sent. If it cannot
-// be queued or composed, the log says so.
+// Later puts a letter of a kind into the queue that is composed when it is its turn. A nil letter is not sent. If it
+// cannot be queued or composed, the log says so.
 func (m *Mailer) Later(kind string, compose func(context.Context) (*Letter, error)) {
 	if err := m.enqueue(&job{kind: kind, compose: compose}); err != nil {
 		m.o.Log.Warn("a mail was not sent", "kind", kind, "error", err)

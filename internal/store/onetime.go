@@ -35,7 +35,8 @@ const (
 // CodeTries is how often a code may be tried.
 const CodeTries = 5
 
-const oneTimeColumns = "id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back, keep_grants, expires_at"
+const oneTimeColumns = "id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back, " +
+	"keep_grants, expires_at"
 
 // CreateOneTime stores a OneTime, with no tries. It returns ErrConflict if its id or token is taken.
 func (tx *Tx) CreateOneTime(o *OneTime) error {
@@ -77,7 +78,8 @@ func (tx *Tx) SpendOneTime(id string) error {
 // It is not if it no longer works or was tried CodeTries times.
 func (tx *Tx) TryCode(id, hash string) (bool, error) {
 	var spentAt time.Time
-	err := tx.row("UPDATE one_time SET tries = tries + 1, spent_at = CASE WHEN code_hash = $2 THEN CAST($3 AS BIGINT) ELSE NULL END "+
+	err := tx.row("UPDATE one_time SET tries = tries + 1, "+
+		"spent_at = CASE WHEN code_hash = $2 THEN CAST($3 AS BIGINT) ELSE NULL END "+
 		"WHERE id = $1 AND spent_at IS NULL AND expires_at > $3 AND tries < $4 AND code_hash <> '' RETURNING spent_at",
 		args{id, hash, micros(tx.now), CodeTries}, instant{&spentAt})
 	if errors.Is(err, ErrNotFound) {
@@ -88,7 +90,8 @@ func (tx *Tx) TryCode(id, hash string) (bool, error) {
 
 // endResets makes the links with which a person may set a new password useless.
 func (tx *Tx) endResets(userID string) error {
-	_, err := tx.exec("UPDATE one_time SET spent_at = $2 WHERE user_id = $1 AND user_id <> '' AND purpose = 'reset' AND spent_at IS NULL",
+	_, err := tx.exec("UPDATE one_time SET spent_at = $2 "+
+		"WHERE user_id = $1 AND user_id <> '' AND purpose = 'reset' AND spent_at IS NULL",
 		args{userID, micros(tx.now)})
 	return err
 }

@@ -142,8 +142,8 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// Watch has heard called with each event that a transaction of this process records, once that is committed. heard must not
-// block or use the DB. Call Watch before the DB is used by several goroutines.
+// Watch has heard called with each event that a transaction of this process records, once that is committed. heard must
+// not block or use the DB. Call Watch before the DB is used by several goroutines.
 func (db *DB) Watch(heard func(audit.Event)) { db.watchers = append(db.watchers, heard) }
 
 // Now returns the time of the database's clock, in UTC and whole microseconds.
