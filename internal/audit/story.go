@@ -87,8 +87,8 @@ var things = map[string]string{
 	"session": "a session of {person}", "key": "the signing key[ {kid}]", "group": "the group[ {group}]",
 	"initial_access_token": "the initial access token[ {name}]", "event": "the audit log",
 	"grant": "the access of {client}[ for {person?}]", "setting": "the settings",
-	"invitation": "the invitation[ of {invited}]",
-	"identity":   "the sign-in[ with {provider}] of {person}",
+	"invitation": "the invitation[ of {invited}]", "provider": "the identity provider[ {provider}]",
+	"identity": "the sign-in[ with {provider}] of {person}",
 }
 
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
@@ -103,10 +103,10 @@ var verbs = map[string][2]string{
 	"reset_second_factor": {"deleted the second factor of", "delete the second factor of"},
 	"revoke":              {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
 	"read": {"looked at", "look at"}, "export": {"exported", "export"}, "block": {"blocked", "block"}, "unblock": {"unblocked", "unblock"},
-	"dismiss": {"dismissed the request of", "dismiss the request of"},
-	"add":     {"added[ {person?}] to", "add[ {person?}] to"},
-	"remove":  {"removed[ {person?}] from", "remove[ {person?}] from"},
-	"resend":  {"renewed the link of", "renew the link of"}, "withdraw": {"withdrew", "withdraw"},
+	"dismiss": {"dismissed the request of", "dismiss the request of"}, "test": {"tested", "test"},
+	"add":    {"added[ {person?}] to", "add[ {person?}] to"},
+	"remove": {"removed[ {person?}] from", "remove[ {person?}] from"},
+	"resend": {"renewed the link of", "renew the link of"}, "withdraw": {"withdrew", "withdraw"},
 	"connect": {"connected", "connect"}, "disconnect": {"disconnected", "disconnect"},
 }
 
