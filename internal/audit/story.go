@@ -77,7 +77,6 @@ var stories = map[string][2]string{
 		"An invitation[ of {person?}] was not accepted[ because {why}]"},
 	"user.change_password": {"{person} changed the password[; {sessions_ended} in other browsers ended]",
 		"Changing the password[ of {person?}] was refused[ because {why}]"},
-	"provider.test": {"{actor} tested an identity provider", "{actor} may not test identity providers[: {why}]"},
 	"user.export": {"{person} downloaded what is stored about their account",
 		"{person} may not download that[: {why}]"},
 }
