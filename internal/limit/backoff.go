@@ -116,8 +116,15 @@ func (a *Attempt) Fail() {
 	})
 }
 
-// Succeed forgets the failures of the key, because its owner has authenticated.
-func (a *Attempt) Succeed() { a.end(func(*failures) { a.of.keys.drop(a.key) }) }
+// Succeed forgets the failures of the key, because its owner has authenticated. It does not forget those that the key
+// shares with others.
+func (a *Attempt) Succeed() {
+	a.end(func(f *failures) {
+		if own, ok := a.of.keys.own(a.key); ok && own == f {
+			f.count, f.until = 0, time.Time{}
+		}
+	})
+}
 
 // Return ends the attempt without counting it: because it failed through no fault of its sender, or because its success
 // must not clear the failures of others under the same key.

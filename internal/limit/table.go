@@ -59,9 +59,12 @@ func (t *table[V]) at(key string, now time.Time) V {
 	return v
 }
 
-// drop forgets the value of key.
-func (t *table[V]) drop(key string) {
+// own returns the value that belongs to key alone, if there is one. A key that found the table full shares one.
+func (t *table[V]) own(key string) (V, bool) {
 	hash := maphash.String(t.seed, key)
-	delete(t.past, hash)
-	delete(t.recent, hash)
+	if v, ok := t.recent[hash]; ok {
+		return v, true
+	}
+	v, ok := t.past[hash]
+	return v, ok
 }
