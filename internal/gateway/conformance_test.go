@@ -97,6 +97,13 @@ func TestConformance(t *testing.T) {
 			token = issuer.Token(guardtest.Claims{Audience: shim.URL + "/mcp", Scope: "all", TTL: time.Hour})
 			direct := checks(t, node, tool, requirements, "http://"+address+"/")
 			through := checks(t, node, tool, requirements, shim.URL+"/mcp")
+			// The gateway knows whose tasks there are, and refuses others itself, as the standard asks and this server does not.
+			const others = "server-tasks-dispatch-and-envelope sep-2663-tasks-get-invalid-task-id-32602"
+			for name := range direct {
+				if strings.HasPrefix(name, others+" ") && through[name] == "SUCCESS" {
+					direct[name] = "SUCCESS"
+				}
+			}
 			if diff := cmp.Diff(direct, through); diff != "" {
 				t.Errorf("checks (-direct +through the gateway):\n%s\n%s", diff, log)
 			}
