@@ -71,8 +71,9 @@ func (n Noun) Held() Noun {
 		return Clients
 	case Invitations:
 		return Users
+	default:
+		return n
 	}
-	return n
 }
 
 // Nouns are the nouns that have rights and scopes of their own.

@@ -41,7 +41,7 @@ type child struct {
 // when it has ended.
 func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) {
 	c := &child{log: log.With("server", s.Name), ended: make(chan struct{})}
-	c.cmd = exec.Command(s.Command[0], s.Command[1:]...) //nolint:gosec // the operator names the program; nobody else can
+	c.cmd = exec.Command(s.Command[0], s.Command[1:]...) //nolint:gosec,noctx // the operator names the program, which lives as long as its session
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); slices.Contains(inherited, name) {
 			c.cmd.Env = append(c.cmd.Env, variable)
@@ -87,7 +87,7 @@ func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) 
 	}
 	go c.drain(stderr)
 	go func() {
-		defer stdout.Close()
+		defer func() { _ = stdout.Close() }()
 		c.read(bufio.NewReaderSize(stdout, 64<<10), line)
 		c.stop()
 		line(nil)

@@ -253,7 +253,7 @@ func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (w
 	if p := m.providerOf(key); p != nil {
 		return web.SeeOther(provider{m.Endpoint, p}.start(to, typed)), nil
 	}
-	user, err := passwords{m.Endpoint}.account(r, key)
+	user, err := passwords(m).account(r, key)
 	if err != nil {
 		return nil, err
 	}

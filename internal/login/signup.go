@@ -163,7 +163,7 @@ func (e signUps) Post(r *http.Request) (web.Answer, error) {
 	o := &store.OneTime{ID: oauth.NewID("one_"), Purpose: store.ToSignUp, Email: email, TokenHash: oauth.Hash(token),
 		Browser: v.Browser.Hash(), Request: fields.Get("request"), Back: fields.Get("return"),
 		ExpiresAt: e.DB.Now().Add(signUpLifetime)}
-	o.CodeHash = emails{e.Endpoint}.codeHash(o.ID, emails{e.Endpoint}.code(token))
+	o.CodeHash = emails(e).codeHash(o.ID, emails(e).code(token))
 	if err := e.SendMail(r, e.letter(email, token, known)); err != nil {
 		return e.refused(r, form, err)
 	}
@@ -204,7 +204,7 @@ func (e signUps) letter(email, token string, known *identity.User) mail.Letter {
 		To: email, Kind: "sign_up", Subject: "Make your account at " + e.Name,
 		Lines: []string{"Somebody asked to make an account at " + e.Name + " with this e-mail address. If it was you, " +
 			"type the code where you asked, or open this link."},
-		Link: e.Issuer + finishPath + "#" + token, Button: "Make my account", Code: emails{e.Endpoint}.code(token),
+		Link: e.Issuer + finishPath + "#" + token, Button: "Make my account", Code: emails(e).code(token),
 		Notes: []string{"Both work once, for 30 minutes.",
 			"If it was not you, do nothing: there is no account. Never tell the code to anybody."},
 	}
@@ -386,7 +386,7 @@ func (e signUps) proven(r *http.Request, v interaction.Visitor, form url.Values)
 	if !ok {
 		return nil, nil, errSignUpCode
 	}
-	hash := emails{e.Endpoint}.codeHash(s.ID, plainCode(typed))
+	hash := emails(e).codeHash(s.ID, plainCode(typed))
 	try := func(tx *store.Tx) error {
 		if spent, err := tx.TryCode(s.ID, hash); err != nil {
 			return err

@@ -36,6 +36,7 @@ func (d Duration) Length() time.Duration {
 		return 8 * time.Hour
 	case ThirtyDays:
 		return 30 * 24 * time.Hour
+	default:
+		return 0
 	}
-	return 0
 }
