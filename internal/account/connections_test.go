@@ -63,7 +63,7 @@ func (e *elsewhere) begin(b *servertest.Browser) string {
 	return page.Location
 }
 
-// back visits the provider as who is signed in there, and returns the page to which the browser comes back.
+// back visits the provider as the person who is signed in there, and returns the page to which the browser comes back.
 func (e *elsewhere) back(b *servertest.Browser, location, sub string) *servertest.Page {
 	e.t.Helper()
 	e.corp.SignIn(upstreamtest.Claims{"sub": sub, "email": sub + "@corp.example", "groups": []string{"Engineering"}})

@@ -71,7 +71,7 @@ func (e *Invite) Show(r *http.Request) (web.Answer, error) {
 }
 
 // Post answers POST /invite: it makes the account and signs the person in, who may have to set a second factor up first.
-// With the input join, the account of who is signed in gets what the invitation gives instead. After many guesses, a
+// With the input join, the account of the signed-in person gets what the invitation gives instead. After many guesses, a
 // network address has to wait.
 func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
@@ -151,7 +151,7 @@ func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (a
 	return e.Login.Arrive(r, "/account/security", proof) // what the person signs in with from now on is yet to be added
 }
 
-// join gives the account of who is signed in what the invitation gives. The session begins anew, because the person may
+// join gives the account of the signed-in person what the invitation gives. The session begins anew, because the person may
 // do more from then on.
 func (e *Invite) join(r *http.Request, v interaction.Visitor, token string) (web.Answer, error) {
 	accepted, err := e.Operations.JoinInvitation(r.Context(), token, v.Person)
