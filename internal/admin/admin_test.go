@@ -481,29 +481,31 @@ func TestResetPasswordAtOnce(t *testing.T) {
 		o := &admin.Operations{DB: s.DB, Issuer: s.URL}
 		app, ada := s.Client(servertest.Confidential), s.User("ada@example.com")
 		for range 5 {
-			begin := make(chan struct{})
+			allowed := make(chan struct{}, 4)
 			var wg sync.WaitGroup
 			for range 4 {
 				browser, agent := s.Browser(t), s.Agent(t, app)
 				browser.Get("/login").SignIn(ada)
 				wg.Go(func() { // allows, again and again, until it is signed out
-					<-begin
 					for {
 						page := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
 						if page.IsSignIn() {
 							return
 						}
 						page.Submit(page.Form("decision"), servertest.With("decision", "allow"))
+						select {
+						case allowed <- struct{}{}:
+						default:
+						}
 					}
 				})
 			}
 			wg.Go(func() {
-				<-begin
+				<-allowed
 				if _, err := o.ResetPassword(t.Context(), root, ada.Email, ada.Password, false); err != nil {
 					t.Error(err)
 				}
 			})
-			close(begin)
 			wg.Wait()
 			if sessions, _, err := o.Sessions(t.Context(), root, ada.Email, store.Page{}); err != nil ||
 				len(sessions) > 0 {

@@ -64,7 +64,7 @@ func TestConsoleFromFirstStart(t *testing.T) {
 		t.Errorf("the audit trail does not tell it:\n%s", story)
 	}
 	do("revoke", opened("/admin/grants"), seen(`.things a.button`), click(`.things a.button`), seen(`button.danger`),
-		click(`button.danger`), seen(`[role="status"]`))
+		click(`button.danger`), seen(`.alert.good[role="status"]`))
 	if grants := s.Events("grant.revoke"); len(grants) != 1 || grants[0].Actor.Name != "Ada" {
 		t.Errorf("the events are %+v", grants)
 	}
