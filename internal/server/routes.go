@@ -88,22 +88,23 @@ func newLimits(c config.Config, now func() time.Time) limits {
 	delays := func(free int) limit.Delays {
 		return limit.Delays{Free: free, First: time.Second, Longest: 5 * time.Minute, Forget: time.Hour}
 	}
+	shares := func(share, everyone limit.Rate) *strangers.Shares {
+		return strangers.NewShares(strangers.Address, share, everyone, senders, now)
+	}
+	all := c.Limits.AllFailures
 	return limits{
-		failures: limit.New(c.Limits.Failures, senders, now),
-		recorded: strangers.NewShares(strangers.Network, half(c.Limits.AllFailures), c.Limits.AllFailures, senders,
-			now),
-		registrations: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations,
-			senders, now),
-		updates: strangers.NewShares(strangers.Address, c.Limits.Registrations, c.Limits.AllRegistrations, senders,
-			now),
-		fetches:      strangers.NewShares(strangers.Address, c.Limits.Documents, c.Limits.AllDocuments, senders, now),
-		people:       limit.New(c.Limits.Documents, senders, now),
-		assertions:   limit.New(c.Limits.Assertions, senders, now),
-		unused:       strangers.NewShares(strangers.Address, c.Limits.Failures, c.Limits.AllFailures, senders, now),
-		mails:        limit.New(c.Limits.Mails, senders, now),
-		mailRequests: strangers.NewShares(strangers.Address, c.Limits.MailRequests, c.Limits.AllMailRequests, senders, now),
-		accounts:     limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
-		addresses:    limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
+		failures:      limit.New(c.Limits.Failures, senders, now),
+		recorded:      strangers.NewShares(strangers.Network, half(all), all, senders, now),
+		registrations: shares(c.Limits.Registrations, c.Limits.AllRegistrations),
+		updates:       shares(c.Limits.Registrations, c.Limits.AllRegistrations),
+		fetches:       shares(c.Limits.Documents, c.Limits.AllDocuments),
+		people:        limit.New(c.Limits.Documents, senders, now),
+		assertions:    limit.New(c.Limits.Assertions, senders, now),
+		unused:        shares(c.Limits.Failures, all),
+		mails:         limit.New(c.Limits.Mails, senders, now),
+		mailRequests:  shares(c.Limits.MailRequests, c.Limits.AllMailRequests),
+		accounts:      limit.NewBackoff(delays(c.Limits.AccountFailures), senders, now),
+		addresses:     limit.NewBackoff(delays(c.Limits.AddressFailures), senders, now),
 	}
 }
 
