@@ -292,7 +292,7 @@ func TestProtectRefuses(t *testing.T) {
 		"JK-06 x5u":                            signed(map[string]any{"x5u": other.URL}),
 		"JK-06 x5c":                            signed(map[string]any{"x5c": []string{"AA=="}}),
 		"JK-06 crit":                           signed(map[string]any{"crit": []string{"b64"}, "b64": true}),
-		"JK-06 header keys twice":              forged(`{"alg":"ES256","alg":"none","typ":"at+jwt","kid":"` + kid + `"}`),
+		"JK-06 alg twice":                      forged(`{"alg":"ES256","alg":"none","typ":"at+jwt","kid":"` + kid + `"}`),
 		"JK-08 issuer B's token, same key id":  other.Sign(map[string]any{"kid": kid}, claims),
 		"JK-08 issuer B's token":               other.Token(guardtest.Claims{Audience: resource}),
 		"signature cut off":                    cut[:strings.LastIndexByte(cut, '.')+1],
@@ -1099,7 +1099,8 @@ func TestWellKnown(t *testing.T) {
 	t.Run("MD-08 quotation marks in the path", func(t *testing.T) {
 		odd := newWorld(t, func(c *guard.Config) { c.Resource = "https://mcp.example.com/a%22%0d%0ab,c" })
 		got := ask(odd.Guard.Protect(&counter{}), "").Header().Get("WWW-Authenticate")
-		want := `Bearer resource_metadata="https://mcp.example.com/.well-known/oauth-protected-resource/a%22%0d%0ab,c", scope="mcp:tools:weather"`
+		want := `Bearer resource_metadata="https://mcp.example.com/.well-known/oauth-protected-resource/a%22%0d%0ab,c", ` +
+			`scope="mcp:tools:weather"`
 		if got != want {
 			t.Error(got)
 		}

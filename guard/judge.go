@@ -80,9 +80,10 @@ type Reading struct {
 	Older bool  // whether it came over HTTP with SSE (MCP 2024-11-05), where no headers repeat parts of a message
 }
 
-// Messages reads the JSON-RPC messages in the body of r for a handler that judges them by rules of its own. It returns them with the request that the handler passes on: one with exactly the bytes that
-// were read. It refuses everything that two programs could read differently, as [Guard.RequireToolScopes] does; a GET or
-// DELETE has no messages. The error is an [*Error] for [Guard.WriteError].
+// Messages reads the JSON-RPC messages in the body of r for a handler that judges them by rules of its own. It returns
+// them with the request that the handler passes on: one with exactly the bytes that were read. It refuses everything
+// that two programs could read differently, as [Guard.RequireToolScopes] does; a GET or DELETE has no messages. The
+// error is an [*Error] for [Guard.WriteError].
 //
 // Messages is for handlers inside [Guard.Protect]; outside it every request is refused.
 func (g *Guard) Messages(w http.ResponseWriter, r *http.Request, how Reading) (*http.Request, []Message, error) {
@@ -137,7 +138,8 @@ func checkBody(h http.Header, body []byte, older bool) ([]Message, error) {
 	messages := make([]Message, len(read))
 	for i, m := range read {
 		if batch && max(version, m.version) >= withoutBatches {
-			return nil, invalidRequest("The body is a batch, but MCP " + withoutBatches + " has none: send one message.")
+			return nil, invalidRequest("The body is a batch, but MCP " + withoutBatches +
+				" has none: send one message.")
 		}
 		id := m.id
 		if batch {

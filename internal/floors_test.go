@@ -159,7 +159,8 @@ func TestFaults(t *testing.T) {
 			[]string{"internal/token (floor 10) imports internal/authorize (floor 10): imports point down"}},
 		{"server reads config", imports("internal/server", "internal/config"), nil},
 		{"others do not read config", imports("internal/admin", "internal/config"),
-			[]string{"internal/admin imports internal/config, which only internal/server, internal/demo, cmd/cardea may"}},
+			[]string{"internal/admin imports internal/config, " +
+				"which only internal/server, internal/demo, cmd/cardea may"}},
 		{"guard knows nothing of the server", imports("guard", "internal/audit"),
 			[]string{"guard imports internal/audit; it may import only scope"}},
 		{"scope stands alone", imports("scope", "internal/audit"),

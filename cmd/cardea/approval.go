@@ -38,8 +38,8 @@ type clientUnapprove struct {
 // Help returns what the help shows below the usage.
 func (c *clientUnapprove) Help() string {
 	return "Nobody vouches for the client any more: its consent page says so, and no consent is remembered. With " +
-		"registration.approval: required, the next person who comes with it waits. What people have allowed it goes on, " +
-		"unless --end-grants is given."
+		"registration.approval: required, the next person who comes with it waits. What people have allowed it goes " +
+		"on, unless --end-grants is given."
 }
 
 func (c *clientUnapprove) Run(ctx context.Context, sh *shell) error {

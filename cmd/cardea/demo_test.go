@@ -90,8 +90,8 @@ func TestDemo(t *testing.T) {
 		deadline := time.Now().Add(20 * time.Second)
 		for {
 			status, body := page("")
-			if status == http.StatusOK && strings.Contains(body, "A new device signed in") && strings.Contains(body, "You connected ") &&
-				strings.Contains(body, "/account/undo?grant=") {
+			if status == http.StatusOK && strings.Contains(body, "A new device signed in") &&
+				strings.Contains(body, "You connected ") && strings.Contains(body, "/account/undo?grant=") {
 				break
 			}
 			if time.Now().After(deadline) {

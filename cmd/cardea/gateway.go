@@ -50,7 +50,8 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 		return advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
 	}
 	go followFile(ctx, file, g, log)
-	log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(), "servers", len(config.Servers))
+	log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(),
+		"servers", len(config.Servers))
 	return g.Serve(ctx, listener)
 }
 
@@ -77,7 +78,8 @@ func followFile(ctx context.Context, file string, g *gateway.Gateway, log *slog.
 			err = g.Reload(next)
 		}
 		if err != nil {
-			log.ErrorContext(ctx, "the configuration cannot be used; the gateway goes on with the one before", "error", err)
+			log.ErrorContext(ctx, "the configuration cannot be used; the gateway goes on with the one before",
+				"error", err)
 			continue
 		}
 		log.InfoContext(ctx, "the configuration was loaded again", "servers", len(next.Servers))

@@ -68,7 +68,8 @@ func (w *process) command(t *testing.T, stdin string, args ...string) string {
 // start returns when the server serves.
 func (w *process) start(t *testing.T) {
 	t.Helper()
-	w.server = exec.Command("cardea", "serve", "--data-dir", w.folder, "--issuer", w.issuer, "--listen", w.listen) //nolint:noctx // it is killed, not cancelled
+	//nolint:noctx // it is killed, not cancelled
+	w.server = exec.Command("cardea", "serve", "--data-dir", w.folder, "--issuer", w.issuer, "--listen", w.listen)
 	w.server.Env = append(os.Environ(), "CARDEA_LIMITS_ENABLED=false")
 	log, err := w.server.StderrPipe()
 	if err != nil {

@@ -60,7 +60,8 @@ func drawProvider(v admin.Provider, t *table.Table) {
 		t.Row("groups from", v.GroupsClaim)
 	}
 	if v.CheckAtRefresh {
-		t.Row("at refresh", "asks whether the person is still known; goes on for "+v.OfflineGrace.String()+" without an answer")
+		t.Row("at refresh",
+			"asks whether the person is still known; goes on for "+v.OfflineGrace.String()+" without an answer")
 	}
 }
 
@@ -68,8 +69,8 @@ type providerTest struct{ oneProvider }
 
 // Help returns what the help shows below the usage.
 func (c *providerTest) Help() string {
-	return "It exits with 1 if nobody can sign in with the provider. Whether the provider knows the redirect URI, only a " +
-		"sign-in shows."
+	return "It exits with 1 if nobody can sign in with the provider. Whether the provider knows the redirect URI, " +
+		"only a sign-in shows."
 }
 
 func (c *providerTest) Run(ctx context.Context, sh *shell) error {

@@ -36,8 +36,9 @@ import (
 //
 //	ROLE registers [TOKEN] [NAME=VALUE …]
 //	                              dynamic registration, with an initial access token; a name may come again
-//	ROLE publishes [NAME=VALUE …]       a metadata document on a web site of its own, whose URL is its client_id from now on;
-//	                              a server with registration.cimd_allow_loopback=true reads it
+//	ROLE publishes [NAME=VALUE …]
+//	                              a metadata document on a web site of its own, whose URL is its client_id from
+//	                              now on; a server with registration.cimd_allow_loopback=true reads it
 //	ROLE withdraws                      its document
 //	ROLE reads | deletes [of ROLE] [TOKEN]
 //	ROLE updates [of ROLE] [TOKEN] [NAME=VALUE …]

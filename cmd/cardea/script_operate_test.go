@@ -41,8 +41,10 @@ import (
 //	sign NAME CLAIM=VALUE …       $NAME is an access token with the claims of a good one, but for those given
 //	                              (exp=-5m is five minutes ago), signed by the key of ./cardea-data
 //	consented NAME CLIENT EMAIL IDENTIFIER
-//	                              $NAME is a grant of mcp:tools:weather as consent leaves it in ./cardea-data, redeemed
-//	registered NAME               $NAME is a client that registered itself in ./cardea-data, and may manage its registration
+//	                              $NAME is a grant of mcp:tools:weather as consent leaves it in ./cardea-data,
+//	                              redeemed
+//	registered NAME               $NAME is a client that registered itself in ./cardea-data, and may manage its
+//	                              registration
 //	documented NAME               $NAME is a client in ./cardea-data that has a metadata document, and signs
 var operating = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"exit-code":  exitCodeVerb,

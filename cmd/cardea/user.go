@@ -187,7 +187,8 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 			return err
 		}
 		if in.Password == "" {
-			return usageError("standard input is empty; give the password there, or leave --password-stdin out for a link")
+			return usageError("standard input is empty; give the password there, " +
+				"or leave --password-stdin out for a link")
 		}
 	}
 	return ask(ctx, sh, c.output, c.draw, adminapi.ResetPassword,

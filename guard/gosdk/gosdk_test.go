@@ -246,7 +246,8 @@ func (w *world) send(t *testing.T, method, token, session, message string) (stat
 	return resp.StatusCode, resp.Header
 }
 
-const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`
+const initialize = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",` +
+	`"capabilities":{},"clientInfo":{"name":"x","version":"1"}}}`
 
 func TestASessionBelongsToItsUser(t *testing.T) {
 	w := newWorld(t)

@@ -1,6 +1,6 @@
 // Package account is the pages on which people make and keep their accounts: /setup, where the one-time link of the
-// first start makes the first owner, /invite, where an invited person makes theirs, and /account, where a person sees and
-// changes what is theirs. All of them work without scripts.
+// first start makes the first owner, /invite, where an invited person makes theirs, and /account, where a person sees
+// and changes what is theirs. All of them work without scripts.
 package account
 
 import (
@@ -160,8 +160,9 @@ var deeds = map[string]string{
 	"connection-ended": "Disconnected. It does not sign you in any more, and you are signed out in all other browsers.",
 	"passkey-added":    "Your passkey is added. You can sign in with it from now on.",
 	"passkey-renamed":  "The passkey has its new name.",
-	"passkey-removed":  "The passkey is removed. Nobody can sign in with it any more; where you are signed in, you stay signed in.",
-	"password":         "Your password is changed, and you are signed out in all other browsers.",
+	"passkey-removed": "The passkey is removed. Nobody can sign in with it any more; " +
+		"where you are signed in, you stay signed in.",
+	"password": "Your password is changed, and you are signed out in all other browsers.",
 }
 
 // done leads to a page of the account on which the sentence of deed is shown.

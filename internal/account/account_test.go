@@ -83,7 +83,8 @@ func TestAgents(t *testing.T) {
 		guard := w.guard(t)
 		w.Clock.Advance(5 * time.Minute)
 		page := w.browser.Get("/account")
-		has(t, page, 200, "Example agent", "Example MCP", "Weather forecasts", "5 minutes ago", "127.0.0.1", "agent.example.com")
+		has(t, page, 200, "Example agent", "Example MCP", "Weather forecasts", "5 minutes ago", "127.0.0.1",
+			"agent.example.com")
 		page = page.Submit(form(t, page, "/revoke"))
 		has(t, page, 200, "Disconnected. What it could do here has ended.", "You can undo this for ten minutes.")
 		if guard.Active(w.tokens.Access) {
@@ -102,8 +103,8 @@ func TestAgents(t *testing.T) {
 			t.Errorf("%d events of the undo, want 1", n)
 		}
 		activity := w.browser.Get("/account/activity")
-		has(t, activity, 200, "You connected Example agent again, as it was.", "The access of Example agent for you ended because you disconnected it.",
-			"You signed in.")
+		has(t, activity, 200, "You connected Example agent again, as it was.",
+			"The access of Example agent for you ended because you disconnected it.", "You signed in.")
 	})
 }
 
@@ -202,7 +203,8 @@ func TestOnlyOnesOwn(t *testing.T) {
 		has(t, gone.Submit(at(undo, "/account/grants/"+grant+"/undo")), 404)
 		has(t, their, 200, "Disconnected.")
 
-		session := strings.TrimSuffix(strings.TrimPrefix(form(t, other.Get("/account/sessions"), "/revoke").Action, "/account/sessions/"), "/revoke")
+		session := strings.TrimSuffix(strings.TrimPrefix(form(t, other.Get("/account/sessions"), "/revoke").Action,
+			"/account/sessions/"), "/revoke")
 		sessions := w.browser.Get("/account/sessions")
 		has(t, sessions.Submit(at(form(t, sessions, "/revoke"), "/account/sessions/"+session+"/revoke")), 404)
 		has(t, other.Get("/account"), 200, eve.Email)
@@ -212,8 +214,8 @@ func TestOnlyOnesOwn(t *testing.T) {
 	})
 }
 
-// LG-12: a form without its token, with one of another form, session or person, changes nothing; nor does a session that
-// ended.
+// LG-12: a form without its token, with one of another form, session or person, changes nothing; nor does a session
+// that ended.
 func TestForms(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		page := w.browser.Get("/account")
@@ -227,7 +229,8 @@ func TestForms(t *testing.T) {
 		page.Submit(revoke, servertest.With("csrf", form(t, theirs, "/revoke").Values().Get("csrf"))).ErrorPage(403)
 		w.agent.Refresh(w.tokens.Refresh).Tokens()
 		w.Update(func(tx *store.Tx) error { return tx.EndSessions(w.ada.ID) })
-		if ended := page.Submit(revoke); !ended.IsSignIn() || !strings.Contains(ended.URL, url.QueryEscape("/account")) {
+		if ended := page.Submit(revoke); !ended.IsSignIn() ||
+			!strings.Contains(ended.URL, url.QueryEscape("/account")) {
 			t.Errorf("after the session ended: %s\n%s", ended.URL, ended.Body)
 		}
 	})
@@ -306,7 +309,8 @@ func TestPasswordGuesses(t *testing.T) {
 	change := form(t, page, "/account/security/password")
 	var last *servertest.Page
 	for range 5 {
-		last = page.Submit(change, servertest.With("current", "a guess"), servertest.With("password", "a new passphrase"))
+		last = page.Submit(change, servertest.With("current", "a guess"),
+			servertest.With("password", "a new passphrase"))
 	}
 	has(t, last, http.StatusTooManyRequests, "Wait")
 }
@@ -319,7 +323,8 @@ func TestExport(t *testing.T) {
 		})
 		w.Update(func(tx *store.Tx) error { _, err := tx.AddMember("grp_1", w.ada.ID); return err })
 		page := w.browser.Get("/account/export")
-		if page.Status != 200 || page.Header.Get("Content-Disposition") != `attachment; filename="cardea-account.json"` ||
+		if page.Status != 200 ||
+			page.Header.Get("Content-Disposition") != `attachment; filename="cardea-account.json"` ||
 			page.Header.Get("Content-Type") != "application/json" {
 			t.Fatalf("status %d, %v", page.Status, page.Header)
 		}
@@ -336,7 +341,8 @@ func TestExport(t *testing.T) {
 		if err := json.Unmarshal([]byte(page.Body), &data); err != nil {
 			t.Fatal(err)
 		}
-		if data.Account.Email != w.ada.Email || len(data.Account.Groups) != 1 || len(data.Sessions) != 1 || len(data.Agents) != 1 ||
+		if data.Account.Email != w.ada.Email || len(data.Account.Groups) != 1 ||
+			len(data.Sessions) != 1 || len(data.Agents) != 1 ||
 			data.Agents[0].Resource != servertest.MCP || len(data.Activity) < 3 || data.Next != "" {
 			t.Errorf("%+v", data)
 		}
@@ -366,7 +372,8 @@ func TestDelete(t *testing.T) {
 			}
 			return err
 		})
-		has(t, page.Submit(form(t, page, "/account/delete"), confirmed), 409, "You are the last owner of this installation")
+		has(t, page.Submit(form(t, page, "/account/delete"), confirmed), 409,
+			"You are the last owner of this installation")
 		w.Update(func(tx *store.Tx) error { return tx.UpdateUser(&identity.User{ID: w.ada.ID}) })
 
 		w.Clock.Advance(16 * time.Minute)

@@ -60,7 +60,8 @@ func (s connectionSection) show(v *visit) (template.HTML, error) {
 			}
 		}
 		for _, i := range have {
-			c := connection{ID: i.ID, Where: i.Provider, Email: i.Email, Since: v.moment(i.CreatedAt), Used: v.moment(i.UsedAt)}
+			c := connection{ID: i.ID, Where: i.Provider, Email: i.Email,
+				Since: v.moment(i.CreatedAt), Used: v.moment(i.UsedAt)}
 			for _, place := range places {
 				if place.ID == i.Provider {
 					c.Where = place.Name
@@ -81,8 +82,8 @@ func (s connectionSection) show(v *visit) (template.HTML, error) {
 	return v.part("security-connections.html", page)
 }
 
-// connect sends the person to a provider. It needs a recent sign-in, because whoever has the account there signs in as the
-// person from then on.
+// connect sends the person to a provider. It needs a recent sign-in, because whoever has the account there signs in as
+// the person from then on.
 func (s connectionSection) connect(v *visit, _ url.Values) (web.Answer, error) {
 	if !s.Sessions.Recent(v.Visitor) {
 		return s.signIn(v.Request), nil
@@ -97,7 +98,8 @@ func (s connectionSection) connect(v *visit, _ url.Values) (web.Answer, error) {
 	return answer, err
 }
 
-// Connected answers a person who comes back from a provider in order to connect an account there (login.Endpoint.Connected).
+// Connected answers a person who comes back from a provider in order to connect an account there
+// (login.Endpoint.Connected).
 func (e *Endpoint) Connected(r *http.Request, visitor interaction.Visitor, err error) (web.Answer, error) {
 	if err == nil {
 		return done("/account/security", "connected")
@@ -119,7 +121,8 @@ func (e *Endpoint) Connected(r *http.Request, visitor interaction.Visitor, err e
 var errLastMethod = oauth.RefuseStatus(http.StatusConflict, oauth.InvalidRequest,
 	"you could not sign in any more without it: set up another way to sign in first")
 
-// disconnect ends a connection, and the person's sessions in other browsers, because one of them may have begun with it.
+// disconnect ends a connection, and the person's sessions in other browsers, because one of them may have begun
+// with it.
 func (s connectionSection) disconnect(v *visit, _ url.Values) (web.Answer, error) {
 	if !s.Sessions.Recent(v.Visitor) {
 		return s.signIn(v.Request), nil

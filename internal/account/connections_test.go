@@ -38,8 +38,9 @@ func eachElsewhere(t *testing.T, test func(*testing.T, *elsewhere)) {
 		}
 		corp := upstreamtest.NewIssuer(t, "")
 		s := servertest.New(t, db, clock, func(c *config.Config) {
-			p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL, ClientID: upstreamtest.ClientID,
-				ClientSecret: upstreamtest.ClientSecret, GroupsClaim: "groups", GroupMap: map[string]string{"Engineering": "staff"},
+			p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL,
+				ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret,
+				GroupsClaim: "groups", GroupMap: map[string]string{"Engineering": "staff"},
 				OfflineGrace: upstream.DefaultOfflineGrace}
 			if err := p.Settle(); err != nil {
 				t.Fatal(err)
@@ -81,7 +82,8 @@ func (e *elsewhere) signsIn(sub string) string {
 	b := e.Browser(e.t)
 	page := e.back(b, b.Get("/login/corp").Location, sub)
 	for _, name := range []string{"ada@example.com", "bob@example.com"} {
-		if strings.Contains(page.Body, "signed in as <strong><bdi>"+name) || strings.Contains(b.Get("/login").Body, name) {
+		if strings.Contains(page.Body, "signed in as <strong><bdi>"+name) ||
+			strings.Contains(b.Get("/login").Body, name) {
 			return name
 		}
 	}
@@ -109,7 +111,8 @@ func TestConnect(t *testing.T) {
 			t.Fatalf("signed in as %s before the account was connected", who)
 		}
 		page := e.connect(e.browser, "ada-at-corp")
-		if !strings.Contains(page.Body, "Connected. You can sign in with it") || !strings.Contains(page.Body, "ada-at-corp@corp.example") {
+		if !strings.Contains(page.Body, "Connected. You can sign in with it") ||
+			!strings.Contains(page.Body, "ada-at-corp@corp.example") {
 			t.Errorf("status %d:\n%s", page.Status, page.Body)
 		}
 		if n, groups := e.has(e.ada); n != 1 || groups != "staff" {
@@ -138,8 +141,8 @@ func TestConnect(t *testing.T) {
 			t.Error("another browser is still signed in")
 		}
 		for _, action := range []string{"identity.connect", "identity.disconnect"} {
-			if events := e.Events(action); len(events) != 1 || events[0].UserID != e.ada.ID || events[0].Actor.ID != e.ada.ID ||
-				events[0].Detail["provider"] != "corp" {
+			if events := e.Events(action); len(events) != 1 || events[0].UserID != e.ada.ID ||
+				events[0].Actor.ID != e.ada.ID || events[0].Detail["provider"] != "corp" {
 				t.Errorf("%s is recorded as %+v", action, events)
 			}
 		}
@@ -154,11 +157,13 @@ func TestLastMethodStays(t *testing.T) {
 		b := e.Browser(t)
 		e.back(b, b.Get("/login/corp").Location, "ada-at-corp")
 		page := b.Get("/account/security")
-		if !strings.Contains(page.Body, "You have no other way to sign in") || strings.Contains(page.Body, "/disconnect") {
+		if !strings.Contains(page.Body, "You have no other way to sign in") ||
+			strings.Contains(page.Body, "/disconnect") {
 			t.Errorf("the page offers to disconnect the last account:\n%s", page.Body)
 		}
 		page = stale.Submit(form(t, stale, "/disconnect"))
-		if n, _ := e.has(e.ada); n != 1 || page.Status != http.StatusConflict || !strings.Contains(page.Body, "set up another way to sign in first") {
+		if n, _ := e.has(e.ada); n != 1 || page.Status != http.StatusConflict ||
+			!strings.Contains(page.Body, "set up another way to sign in first") {
 			t.Errorf("status %d, %d accounts:\n%s", page.Status, n, page.Body)
 		}
 	})
@@ -209,11 +214,13 @@ func TestConnectAttacks(t *testing.T) {
 			q.Del("code")
 			q.Set("error", "access_denied")
 			u.RawQuery = q.Encode()
-			return e.browser.Get(u.String(), servertest.Header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden, "You did not sign in with Corp"
+			return e.browser.Get(u.String(), servertest.Header("Sec-Fetch-Site", "cross-site")), http.StatusForbidden,
+				"You did not sign in with Corp"
 		},
 		"a provider that is unknown": func(e *elsewhere) (*servertest.Page, int, string) {
 			page := e.browser.Get("/account/security")
-			return page.Submit(at(form(e.t, page, "/connect/corp"), "/account/security/connect/other")), http.StatusNotFound, ""
+			return page.Submit(at(form(e.t, page, "/connect/corp"), "/account/security/connect/other")),
+				http.StatusNotFound, ""
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

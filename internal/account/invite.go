@@ -70,9 +70,9 @@ func (e *Invite) Show(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(e.form(v), v.Browser.Cookie()), nil
 }
 
-// Post answers POST /invite: it makes the account and signs the person in, who may have to set a second factor up first.
-// With the input join, the account of the signed-in person gets what the invitation gives instead. After many guesses, a
-// network address has to wait.
+// Post answers POST /invite: it makes the account and signs the person in, who may have to set a second factor up
+// first. With the input join, the account of the signed-in person gets what the invitation gives instead. After many
+// guesses, a network address has to wait.
 func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -111,7 +111,8 @@ func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	if why := whyInvite(refusal); why != "" {
 		page.Error = why
 	}
-	if page.Taken = errors.Is(refusal, admin.ErrInvitationTaken); page.Taken || errors.Is(refusal, admin.ErrInvitationOfOther) {
+	page.Taken = errors.Is(refusal, admin.ErrInvitationTaken)
+	if page.Taken || errors.Is(refusal, admin.ErrInvitationOfOther) {
 		page.Token = form.Get("token")
 	}
 	return web.WithCookie(web.WithRefusal(page, refusal), v.Browser.Cookie()), nil
@@ -138,8 +139,8 @@ func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (a
 	if form.Has("join") && v.SignedIn() {
 		return e.join(r, v, form.Get("token"))
 	}
-	accepted, err := e.Operations.AcceptInvitation(r.Context(), form.Get("token"), form.Get("name"), form.Get("password"),
-		e.passwords())
+	accepted, err := e.Operations.AcceptInvitation(r.Context(), form.Get("token"), form.Get("name"),
+		form.Get("password"), e.passwords())
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +152,8 @@ func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (a
 	return e.Login.Arrive(r, "/account/security", proof) // what the person signs in with from now on is yet to be added
 }
 
-// join gives the account of the signed-in person what the invitation gives. The session begins anew, because the person may
-// do more from then on.
+// join gives the account of the signed-in person what the invitation gives. The session begins anew, because the person
+// may do more from then on.
 func (e *Invite) join(r *http.Request, v interaction.Visitor, token string) (web.Answer, error) {
 	accepted, err := e.Operations.JoinInvitation(r.Context(), token, v.Person)
 	if err != nil {
@@ -182,10 +183,11 @@ func whyInvite(refusal *oauth.Refusal) string {
 	case errors.Is(refusal, admin.ErrInvitationEnded):
 		return "Whoever invited you may no longer do so. Ask another owner of this server for a new invitation."
 	case errors.Is(refusal, admin.ErrInvitationTaken):
-		return "There is an account with the e-mail address of this invitation already. Sign in with it, then open the " +
-			"link again."
+		return "There is an account with the e-mail address of this invitation already. Sign in with it, then open " +
+			"the link again."
 	case errors.Is(refusal, admin.ErrInvitationOfOther):
-		return "This invitation is for another e-mail address than that of your account. Make its account below instead."
+		return "This invitation is for another e-mail address than that of your account. " +
+			"Make its account below instead."
 	case errors.Is(refusal, errInviteForm):
 		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
 			"site, and open the link again."

@@ -55,9 +55,11 @@ func (e *Endpoint) Hear(event audit.Event) {
 	case event.Outcome != audit.Allowed, event.UserID == "":
 	case event.Action == audit.SignedIn && event.Detail["device"] != "new":
 	case told:
-		e.Login.Mail.Later(event.Action, func(ctx context.Context) (*login.Letter, error) { return e.notice(ctx, event) })
+		e.Login.Mail.Later(event.Action,
+			func(ctx context.Context) (*login.Letter, error) { return e.notice(ctx, event) })
 	case event.Action == consented && event.Detail["consent"] != "remembered":
-		e.Login.Mail.Later(event.Action, func(ctx context.Context) (*login.Letter, error) { return e.receipt(ctx, event) })
+		e.Login.Mail.Later(event.Action,
+			func(ctx context.Context) (*login.Letter, error) { return e.receipt(ctx, event) })
 	}
 }
 

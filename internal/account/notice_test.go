@@ -34,10 +34,12 @@ func only(t *testing.T, w *world, at *mailtest.Server, start string) mailtest.Ma
 
 func TestNotices(t *testing.T) {
 	eachMailed(t, func(t *testing.T, w *world, at *mailtest.Server) {
-		w.browser.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36")
+		w.browser.Header.Set("User-Agent",
+			"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36")
 		w.browser.Get("/login").SignIn(w.ada)
 		m := only(t, w, at, "A new device signed in")
-		if !strings.Contains(m.Text, "Chrome on Linux, network address 127.0.0.1") || !strings.Contains(m.Text, w.URL+"/reset") {
+		if !strings.Contains(m.Text, "Chrome on Linux, network address 127.0.0.1") ||
+			!strings.Contains(m.Text, w.URL+"/reset") {
 			t.Errorf("the mail is\n%s", m.Text)
 		}
 		w.browser.Post("/logout", w.browser.Get("/logout").Form("").Values())
@@ -47,12 +49,14 @@ func TestNotices(t *testing.T) {
 		}
 
 		page := w.browser.Get("/account/security")
-		page.Submit(page.Form("password"), servertest.With("current", w.ada.Password), servertest.With("password", "another long password"))
+		page.Submit(page.Form("password"), servertest.With("current", w.ada.Password),
+			servertest.With("password", "another long password"))
 		if m := only(t, w, at, "Your password was changed"); strings.Contains(m.Text, "administrator") {
 			t.Errorf("the mail is\n%s", m.Text)
 		}
 		page = w.browser.Get("/account/security")
-		page.Submit(page.Form("password"), servertest.With("current", "wrong password"), servertest.With("password", "yet another password"))
+		page.Submit(page.Form("password"), servertest.With("current", "wrong password"),
+			servertest.With("password", "yet another password"))
 		if mails := w.Mails(t, at); len(mails) != 0 {
 			t.Errorf("of a change that was refused: %+v", mails)
 		}
@@ -78,7 +82,8 @@ func TestReceipt(t *testing.T) {
 		if !guard.Active(w.tokens.Access) {
 			t.Error("opening the link ended the grant")
 		}
-		has(t, page.Submit(page.Form("grant"), servertest.Without("csrf")), http.StatusForbidden, "Press the button again.")
+		has(t, page.Submit(page.Form("grant"), servertest.Without("csrf")), http.StatusForbidden,
+			"Press the button again.")
 		if !guard.Active(w.tokens.Access) {
 			t.Error("CN-01 a form without the token ended the grant")
 		}

@@ -33,7 +33,8 @@ func TestPasskeys(t *testing.T) {
 	passkeyHolders(t, func(t *testing.T, w *world, device *servertest.Authenticator) {
 		page := w.browser.Get("/account/security")
 		rename, remove := form(t, page, "/rename"), form(t, page, "/remove")
-		has(t, page.Submit(rename, servertest.With("name", "Work \u202elaptop")), http.StatusOK, "new name", "Work laptop")
+		has(t, page.Submit(rename, servertest.With("name", "Work \u202elaptop")), http.StatusOK, "new name",
+			"Work laptop")
 		has(t, page.Submit(rename, servertest.With("name", " ")), http.StatusBadRequest, "Type a name")
 
 		eve, hers := w.Browser(t), w.Authenticator(t)
@@ -45,7 +46,8 @@ func TestPasskeys(t *testing.T) {
 		w.Clock.Advance(time.Second)
 		page = w.browser.Get("/account/security/passkeys/new")
 		second := w.Authenticator(t)
-		second.AAGUID = [16]byte{0xea, 0x9b, 0x8d, 0x66, 0x4d, 0x01, 0x1d, 0x21, 0x3c, 0xe4, 0xb6, 0xb4, 0x8c, 0xb5, 0x75, 0xd4}
+		second.AAGUID = [16]byte{0xea, 0x9b, 0x8d, 0x66, 0x4d, 0x01, 0x1d, 0x21,
+			0x3c, 0xe4, 0xb6, 0xb4, 0x8c, 0xb5, 0x75, 0xd4}
 		second.Synced = true
 		answer := second.Create(page)
 		has(t, page.WithPasskey(answer), http.StatusOK, "Google Password Manager", "synced")

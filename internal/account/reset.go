@@ -143,10 +143,11 @@ func (e *Reset) send(r *http.Request, typed string) (web.Answer, error) {
 	letter.Button = "Set a new password"
 	letter.Notes = []string{"It works once, within an hour. You will be signed out everywhere, and agents that you " +
 		"connected have to be connected again.", "If it was not you, do nothing: your password stays as it is."}
-	return web.SeeOther(login.ResetPath + "?sent=1"), e.Login.SendMailWith(r, letter, func(l *login.Letter) (err error) {
-		l.Link, err = e.Operations.MailedPasswordLink(r.Context(), user.ID, l.To)
-		return err
-	})
+	return web.SeeOther(login.ResetPath + "?sent=1"),
+		e.Login.SendMailWith(r, letter, func(l *login.Letter) (err error) {
+			l.Link, err = e.Operations.MailedPasswordLink(r.Context(), user.ID, l.To)
+			return err
+		})
 }
 
 // maxAddress is the longest e-mail address that is accepted, in bytes.
@@ -181,7 +182,8 @@ func (e *Reset) whyReset(refusal *oauth.Refusal) string {
 	case errors.Is(refusal, admin.ErrPasswordLink) && e.Login.Mail != nil:
 		return "This link was used before, has expired, or was cut. Ask for another one below."
 	case errors.Is(refusal, admin.ErrPasswordLink):
-		return "This link was used before, has expired, or was cut. Ask the administrator of this server for another one."
+		return "This link was used before, has expired, or was cut. " +
+			"Ask the administrator of this server for another one."
 	case errors.Is(refusal, errResetForm):
 		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
 			"site, and try again."

@@ -60,7 +60,8 @@ func TestReset(t *testing.T) {
 		token := link(t, w, at, w.ada.Email)
 		storetest.SecretsAtRest(t, w.DB, map[string]string{"token": token})
 		has(t, set(b, token, "short"), http.StatusBadRequest, "at least 8 characters", token)
-		has(t, set(b, token[:len(token)-1], newPassword), http.StatusForbidden, "This link was used before, has expired, or was cut")
+		has(t, set(b, token[:len(token)-1], newPassword), http.StatusForbidden,
+			"This link was used before, has expired, or was cut")
 		b.Get("/reset", servertest.Method(http.MethodHead))
 		if !guard.Active(w.tokens.Access) {
 			t.Fatal("asking for a link ended the grant")

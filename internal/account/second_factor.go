@@ -45,8 +45,8 @@ type secondFactor struct {
 	Page string // where it is set up and removed
 }
 
-// factor is what the page of the second factor shows. Its forms are posted to factorPath, with the input code, and below
-// it.
+// factor is what the page of the second factor shows. Its forms are posted to factorPath, with the input code, and
+// below it.
 type factor struct {
 	SetUp login.SetUp // the zero SetUp: there is an authenticator app
 	Since time.Time   // since when
@@ -56,7 +56,9 @@ type factor struct {
 
 // owned adapts a function of the page to people who signed in a short time ago, and with the second factor if they have
 // one. The function gets the authenticator app of the person, or nil.
-func (s secondFactorSection) owned(do func(*visit, url.Values, *identity.TOTP) (web.Answer, error)) func(*visit, url.Values) (web.Answer, error) {
+func (s secondFactorSection) owned(
+	do func(*visit, url.Values, *identity.TOTP) (web.Answer, error),
+) func(*visit, url.Values) (web.Answer, error) {
 	return func(v *visit, form url.Values) (web.Answer, error) {
 		app, elsewhere, err := v.owner(factorPath)
 		if err != nil || elsewhere != nil {
@@ -70,17 +72,19 @@ func (s secondFactorSection) owned(do func(*visit, url.Values, *identity.TOTP) (
 	}
 }
 
-// page answers GET /account/second-factor: what the person needs to set up an authenticator app, or what can be done with
-// the one they have.
+// page answers GET /account/second-factor: what the person needs to set up an authenticator app, or what can be done
+// with the one they have.
 func (s secondFactorSection) page(v *visit) (web.Answer, error) {
 	return s.owned(func(v *visit, _ url.Values, app *identity.TOTP) (web.Answer, error) {
 		return s.shown(v, app, "", "", 0)
 	})(v, nil)
 }
 
-// shown returns the page. sealed is the secret that the person was offered before, or "". problem is a sentence on why a
-// form was refused, and status the status of the refusal.
-func (s secondFactorSection) shown(v *visit, app *identity.TOTP, sealed, problem string, status int) (web.Answer, error) {
+// shown returns the page. sealed is the secret that the person was offered before, or "". problem is a sentence on why
+// a form was refused, and status the status of the refusal.
+func (s secondFactorSection) shown(
+	v *visit, app *identity.TOTP, sealed, problem string, status int,
+) (web.Answer, error) {
 	body := factor{CSRF: v.CSRF(factorForm)}
 	if app == nil {
 		if err := s.Login.OfferTOTP(&body.SetUp, v.Person, sealed); err != nil {

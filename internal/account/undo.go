@@ -99,7 +99,8 @@ func (e *Endpoint) undoConsent(r *http.Request) (web.Answer, error) {
 	}
 	if !e.Pages.Check(browser, form.Get("csrf"), undoPurpose, u.Grant) {
 		refusal, _ := oauth.AsRefusal(errForm)
-		if err := e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm); !errors.Is(err, refusal) {
+		err := e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+		if !errors.Is(err, refusal) {
 			return nil, err
 		}
 		page.Error = "This page was open for too long, or your browser did not send its cookie. Press the button again."

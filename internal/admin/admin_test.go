@@ -288,8 +288,9 @@ func TestErrors(t *testing.T) {
 	if want := "grant_types authorization_code needs redirect_uris: where"; !strings.HasPrefix(e.Error(), want) {
 		t.Errorf("it says %q, want %q …", e.Error(), want)
 	}
-	if want := "--grant_types authorization_code needs --redirect_uris: where"; !strings.HasPrefix(e.Text(func(f string) string { return "--" + f }), want) {
-		t.Errorf("it says %q, want %q …", e.Text(func(f string) string { return "--" + f }), want)
+	got := e.Text(func(f string) string { return "--" + f })
+	if want := "--grant_types authorization_code needs --redirect_uris: where"; !strings.HasPrefix(got, want) {
+		t.Errorf("it says %q, want %q …", got, want)
 	}
 	_, err = o.CreateResource(t.Context(), root, admin.NewResource{
 		Identifier:    "https://b.example",

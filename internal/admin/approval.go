@@ -23,7 +23,7 @@ type WaitingClient struct {
 	Name         string       `json:"client_name"`
 	Origin       oauth.Origin `json:"origin"`
 	RedirectURIs []string     `json:"redirect_uris"`
-	Sites        []string     `json:"sites"` // of its document and its redirect URIs; none if all are on people's own devices
+	Sites        []string     `json:"sites"` // of its document and redirect URIs; none if all are on people's devices
 	FirstAskedAt Moment       `json:"first_asked_at"`
 	LastAskedAt  Moment       `json:"last_asked_at"`
 	People       int64        `json:"people"`   // how many asked since it was dismissed

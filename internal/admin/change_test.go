@@ -200,7 +200,8 @@ func TestUpdateChangesNothing(t *testing.T) {
 	db, clock := storetest.Open(t, storetest.SQLite)
 	o := operate(t, db)
 	ctx := t.Context()
-	keys := json.RawMessage(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`)
+	keys := json.RawMessage(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1",` +
+		`"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`)
 	terms := admin.ClientTerms{
 		Name: ptr("Robot"), GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{servertest.MCP},
 		Scope: ptr(""), JWKS: keys,

@@ -24,7 +24,7 @@ type Client struct {
 	Secret       string            `json:"client_secret,omitempty"` // only if it was just made
 	Name         string            `json:"client_name"`
 	Method       oauth.Method      `json:"token_endpoint_auth_method"`
-	KeyIDs       []string          `json:"key_ids,omitempty"`  // of its registered keys, with private_key_jwt; "" is a key without a kid
+	KeyIDs       []string          `json:"key_ids,omitempty"`  // of its keys, with private_key_jwt; "" is a key without a kid
 	JWKS         json.RawMessage   `json:"jwks,omitempty"`     // these keys
 	JWKSURI      string            `json:"jwks_uri,omitempty"` // or the URL of its keys
 	GrantTypes   []oauth.GrantType `json:"grant_types"`
@@ -33,7 +33,7 @@ type Client struct {
 	Resources    []string          `json:"resources"` // that it is bound to; empty means any
 	// Login says that it signs people in, on the page of login.external.
 	Login          bool         `json:"login,omitempty"`
-	ResourceServer string       `json:"resource_server"`  // the resource that has these credentials; "" for an ordinary client
+	ResourceServer string       `json:"resource_server"`  // the resource with these credentials; "" for an ordinary client
 	AccessTokenTTL Span         `json:"access_token_ttl"` // 0 is the resource's default
 	Origin         oauth.Origin `json:"origin"`
 	CreatedAt      Moment       `json:"created_at"`
@@ -43,7 +43,7 @@ type Client struct {
 	ManagesItself  bool         `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
 	ChangedAt      Moment       `json:"changed_at"`     // when its redirect URIs or keys last changed
 	ExpiresAt      Moment       `json:"expires_at"`     // when it ends; null is never
-	LastUsedAt     Moment       `json:"last_used_at"`   // when it was last given a token, as far as its newest events tell
+	LastUsedAt     Moment       `json:"last_used_at"`   // when it last got a token, as far as its newest events tell
 	State          ClientState  `json:"state,omitempty"`
 	ApprovedFor    []string     `json:"approved_for,omitzero"` // groups for whose members it is approved
 	version        int64
@@ -237,8 +237,8 @@ func (n *NewClient) method() (oauth.Method, error) {
 func (n *NewClient) signIn(tx *store.Tx, c *oauth.Client) error {
 	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource ||
 		n.ResourceServer != "" || !c.Method.IsSecret() {
-		return invalid("login", "{login} makes credentials with a secret that sign people in and do nothing else; make a "+
-			"second client for {grant_types}, {redirect_uris}, {scope}, {resources} or {resource_server}")
+		return invalid("login", "{login} makes credentials with a secret that sign people in and do nothing else; "+
+			"make a second client for {grant_types}, {redirect_uris}, {scope}, {resources} or {resource_server}")
 	}
 	c.Name = *n.Name
 	id, err := tx.LoginClient()

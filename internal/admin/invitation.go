@@ -33,8 +33,9 @@ type Invitation struct {
 }
 
 func viewInvitation(i *identity.Invitation, now time.Time) Invitation {
-	view := Invitation{ID: i.ID, Email: i.Email, Role: i.Role, Groups: append([]string{}, i.Groups...), State: "pending",
-		InvitedBy: cmp.Or(i.Inviter.Name, i.Inviter.ID), CreatedAt: Moment{i.CreatedAt}, ExpiresAt: Moment{i.ExpiresAt}}
+	view := Invitation{ID: i.ID, Email: i.Email, Role: i.Role, Groups: append([]string{}, i.Groups...),
+		State: "pending", InvitedBy: cmp.Or(i.Inviter.Name, i.Inviter.ID),
+		CreatedAt: Moment{i.CreatedAt}, ExpiresAt: Moment{i.ExpiresAt}}
 	if i.Expired(now) {
 		view.State = "expired"
 	}
@@ -49,9 +50,9 @@ type NewInvitation struct {
 }
 
 // Invite makes an invitation whose link lets one person make the account of an address, once, within seven days. The
-// token of 256 bits is in the fragment of the link; only its hash is stored. An earlier invitation of the address becomes
-// this one, and its link ends. Only this view contains the link, which is also sent to the address if there is mail. Invite returns a Conflict if the account exists, and
-// refuses a role that the caller may not give.
+// token of 256 bits is in the fragment of the link; only its hash is stored. An earlier invitation of the address
+// becomes this one, and its link ends. Only this view contains the link, which is also sent to the address if there is
+// mail. Invite returns a Conflict if the account exists, and refuses a role that the caller may not give.
 func (o *Operations) Invite(ctx context.Context, by Caller, n NewInvitation) (view Invitation, err error) {
 	if n.Email, err = checkEmail(n.Email); err != nil {
 		return view, err
@@ -175,8 +176,8 @@ func findInvitation(tx *store.Tx, name string) (*identity.Invitation, error) {
 	return i, err
 }
 
-// changeInvitation runs fn on the invitation with the given id or of the given address if by may give what it gives, and
-// records the event that fn returns.
+// changeInvitation runs fn on the invitation with the given id or of the given address if by may give what it gives,
+// and records the event that fn returns.
 func (o *Operations) changeInvitation(ctx context.Context, by Caller, verb, name string, view any,
 	fn func(*store.Tx, *identity.Invitation) (audit.Event, error)) error {
 	return o.change(ctx, by, Invitations, "invitation."+verb, view, func(tx *store.Tx) (event audit.Event, err error) {
@@ -223,12 +224,13 @@ func (o *Operations) WithdrawInvitation(ctx context.Context, by Caller, name str
 
 // The refusals of OpenInvitation and of an Acceptance.
 var (
-	ErrInvitationUnknown = oauth.Refuse(oauth.AccessDenied, "the invitation was used or withdrawn, a newer link was made, "+
-		"or the link was cut")
+	ErrInvitationUnknown = oauth.Refuse(oauth.AccessDenied,
+		"the invitation was used or withdrawn, a newer link was made, or the link was cut")
 	ErrInvitationExpired = oauth.Refuse(oauth.AccessDenied, "the invitation has expired")
 	ErrInvitationEnded   = oauth.Refuse(oauth.AccessDenied, "the inviter may no longer invite people")
 	ErrInvitationOfOther = oauth.Refuse(oauth.AccessDenied, "the invitation is of another address than the account")
-	ErrInvitationTaken   = oauth.Refuse(oauth.InvalidRequest, "there is an account with the address of the invitation already")
+	ErrInvitationTaken   = oauth.Refuse(oauth.InvalidRequest,
+		"there is an account with the address of the invitation already")
 )
 
 // OpenInvitation returns the invitation whose newest link has the token, if it can be used at this moment. It spends

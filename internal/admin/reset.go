@@ -112,7 +112,8 @@ func (o *Operations) UsePasswordLink(ctx context.Context, token, password string
 		if err == nil {
 			u, err = tx.User(link.UserID)
 		}
-		if errors.Is(err, store.ErrNotFound) || err == nil && (u.Disabled() || link.Email != "" && u.Email != link.Email) {
+		if errors.Is(err, store.ErrNotFound) ||
+			err == nil && (u.Disabled() || link.Email != "" && u.Email != link.Email) {
 			err = ErrPasswordLink
 		}
 		return u, err

@@ -30,7 +30,7 @@ type Resource struct {
 	TokenGroups    bool                  `json:"token_groups"` // whether its tokens tell the groups of their person
 	CreatedAt      Moment                `json:"created_at"`
 	SecondFactor   bool                  `json:"second_factor"`      // people need two factors to allow something there
-	BuiltIn        bool                  `json:"built_in,omitempty"` // it is a part of this server and cannot be changed
+	BuiltIn        bool                  `json:"built_in,omitempty"` // a part of this server; it cannot be changed
 	UpdatedAt      Moment                `json:"updated_at"`
 	version        int64
 }
@@ -50,7 +50,7 @@ func viewResource(r *oauth.Resource) Resource {
 type ResourceTerms struct {
 	Name           *string               `json:"name"`
 	Scopes         []oauth.ResourceScope `json:"scopes"`         // all of them
-	DefaultScopes  []string              `json:"default_scopes"` // those that are granted to a client that asks for none
+	DefaultScopes  []string              `json:"default_scopes"` // granted to a client that asks for none
 	ScopeRisks     map[string]oauth.Risk `json:"scope_risks"`    // by the name of the scope
 	AccessTokenTTL *Span                 `json:"access_token_ttl"`
 	RefreshIdleTTL *Span                 `json:"refresh_idle_ttl"`

@@ -353,7 +353,8 @@ func (o *Operations) ResetSecondFactor(ctx context.Context, by Caller, name stri
 			err = tx.DeleteSecondFactor(u.ID)
 			switch {
 			case errors.Is(err, store.ErrNotFound) && passkeys == 0:
-				return audit.Event{}, conflict("", "", u.Email, "the account %s has no second factor; nothing was changed")
+				return audit.Event{}, conflict("", "", u.Email,
+					"the account %s has no second factor; nothing was changed")
 			case err != nil && !errors.Is(err, store.ErrNotFound):
 				return audit.Event{}, err
 			}

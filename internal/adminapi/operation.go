@@ -19,8 +19,8 @@ type Spec struct {
 	// Verb is the command that does the same, as it is typed: "client rotate-secret".
 	Verb    string
 	Summary string
-	// Writes is whether it needs the right to write the Noun: all but GET does, unless it Reads. Destroys is whether it ends or deletes something that
-	// cannot be brought back.
+	// Writes is whether it needs the right to write the Noun: all but GET does, unless it Reads. Destroys is whether it
+	// ends or deletes something that cannot be brought back.
 	Writes, Reads, Destroys bool
 	Status                  int    // of its answer when it succeeds
 	Required                string // names of the members that the body must have, separated by spaces

@@ -242,8 +242,8 @@ var (
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
 	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
 		Verb: "user reset-password", Destroys: true,
-		Summary: "Set a new password, or make a link with which the person does. A new password ends the person's sessions " +
-			"and, unless told otherwise, grants."},
+		Summary: "Set a new password, or make a link with which the person does. A new password ends the person's " +
+			"sessions and, unless told otherwise, grants."},
 		func(c ctx, o ops, by who, in Change[NewPassword]) (admin.PasswordReset, error) {
 			if in.Body.Password == "" {
 				return o.PasswordLink(c, by, in.ID, in.Body.KeepGrants)
@@ -265,8 +265,8 @@ var (
 		func(c ctx, o ops, by who, in Listing) (Page[admin.Invitation], error) {
 			return paged(o.Invitations(c, by, in.page()))
 		})
-	ShowInvitation = add(Spec{Method: "GET", Path: "/invitations/{id}", Noun: admin.Invitations, Verb: "invitation show",
-		Summary: "Show an invitation by its id or e-mail address, but for its link."},
+	ShowInvitation = add(Spec{Method: "GET", Path: "/invitations/{id}", Noun: admin.Invitations,
+		Verb: "invitation show", Summary: "Show an invitation by its id or e-mail address, but for its link."},
 		func(c ctx, o ops, by who, in ByID) (admin.Invitation, error) { return o.Invitation(c, by, in.ID) })
 	ResendInvitation = add(Spec{Method: "POST", Path: "/invitations/{id}/resend", Noun: admin.Invitations,
 		Verb: "invitation resend", Destroys: true,
@@ -442,8 +442,8 @@ type TokenText struct {
 }
 
 // InspectToken explains a token. It is no GET, because addresses are logged.
-var InspectToken = add(Spec{Method: "POST", Path: "/tokens/inspect", Noun: admin.Keys, Verb: "token inspect", Reads: true,
-	Required: "token", Summary: "Decode and verify a token, and explain why it is or is not accepted."},
+var InspectToken = add(Spec{Method: "POST", Path: "/tokens/inspect", Noun: admin.Keys, Verb: "token inspect",
+	Reads: true, Required: "token", Summary: "Decode and verify a token, and explain why it is or is not accepted."},
 	func(c ctx, o ops, by who, in Creation[TokenText]) (*admin.Inspection, error) {
 		return o.InspectToken(c, by, in.Body.Token)
 	})
@@ -485,7 +485,8 @@ var (
 	ShowProvider = add(Spec{Method: "GET", Path: "/providers/{id}", Noun: admin.Providers, Verb: "provider show",
 		Summary: "Show an identity provider."},
 		func(c ctx, o ops, by who, in ByID) (admin.Provider, error) { return o.Provider(c, by, in.ID) })
-	TestProvider = add(Spec{Method: "POST", Path: "/providers/{id}/test", Noun: admin.Providers, Verb: "provider test", Reads: true,
+	TestProvider = add(Spec{Method: "POST", Path: "/providers/{id}/test", Noun: admin.Providers,
+		Verb: "provider test", Reads: true,
 		Summary: "Try what a sign-in with an identity provider needs, as far as that is possible without a person."},
 		func(c ctx, o ops, by who, in ByID) (admin.ProviderTest, error) { return o.TestProvider(c, by, in.ID) })
 )
@@ -512,7 +513,8 @@ var (
 		Summary: "Show an event of the audit log."},
 		func(c ctx, o ops, by who, in ByID) (admin.Event, error) { return o.Event(c, by, in.ID) })
 	ShowFlow = add(Spec{Method: "GET", Path: "/events/{id}/flow", Noun: admin.Events, Verb: "audit flow",
-		Summary: "Tell all that belongs to an event: the events of its grant and of the same requests, the oldest first."},
+		Summary: "Tell all that belongs to an event: the events of its grant and of the same requests, " +
+			"the oldest first."},
 		func(c ctx, o ops, by who, in FlowOf) (Flow, error) {
 			flow, err := o.Flow(c, by, in.ID, in.page())
 			return Flow{flow}, err

@@ -18,8 +18,8 @@ import (
 func TestGetTellsNoSecrets_AD10(t *testing.T) {
 	const there = "the secret at the provider"
 	s := servertest.StartMCP(t, func(c *config.Config) {
-		c.Login.Providers = []upstream.Config{{ID: "corp", Preset: "oidc", Issuer: "http://127.0.0.1:1", ClientID: "cardea",
-			ClientSecret: there}}
+		c.Login.Providers = []upstream.Config{{ID: "corp", Preset: "oidc", Issuer: "http://127.0.0.1:1",
+			ClientID: "cardea", ClientSecret: there}}
 	})
 	ops := program(t, s, "cardea:*")
 	secrets := map[string]string{"of the provider": there}

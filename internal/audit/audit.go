@@ -52,7 +52,7 @@ type Event struct {
 // Actor is the party that asked for a decision.
 type Actor struct {
 	Type ActorType `json:"type"`
-	ID   string    `json:"id"`             // "usr_…", a client_id, or for a command the name of the operating system's account
+	ID   string    `json:"id"`             // "usr_…", a client_id, or of a command the account of the operating system
 	Name string    `json:"name,omitempty"` // for display, as it was at the time
 }
 

@@ -149,8 +149,8 @@ func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }
 
-// Invitation records an operator's change to the invitation of an address. verb is "resend" or "withdraw". userID is the
-// id of the account that it makes.
+// Invitation records an operator's change to the invitation of an address. verb is "resend" or "withdraw". userID is
+// the id of the account that it makes.
 func Invitation(verb, userID, email string) Event {
 	return Event{Action: "invitation." + verb, UserID: userID}.With("invited", email)
 }

@@ -188,7 +188,8 @@ func checkChoices(c *Config) error {
 	}
 	for _, method := range c.Login.Methods {
 		if !slices.Contains(LoginMethods, method) {
-			return fmt.Errorf("login.methods: %.40q is unknown; use any of %s", method, strings.Join(LoginMethods, ", "))
+			return fmt.Errorf("login.methods: %.40q is unknown; use any of %s", method,
+				strings.Join(LoginMethods, ", "))
 		}
 	}
 	if c.Registration.CIMD == "allowlist" && len(c.Registration.Allow) == 0 && c.Registration.PinnedDir == "" {

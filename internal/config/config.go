@@ -88,7 +88,8 @@ type Login struct {
 	SecondFactor string
 	// Methods are the ways in which people prove who they are, each one of LoginMethods.
 	Methods Words
-	// SignUp is "off" or "open". SignUpDomains are the domains of the addresses with which people may sign up; none: all.
+	// SignUp is "off" or "open". SignUpDomains are the domains of the addresses with which people may sign up;
+	// none: all.
 	SignUp        string
 	SignUpDomains []string
 	// External is the application whose own sign-in page people use; its URL is "" if there is none.

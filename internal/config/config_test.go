@@ -116,7 +116,8 @@ log:
 		}
 	}
 	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	if diff := cmp.Diff(want, got.TrustedProxies, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got.TrustedProxies,
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("trusted_proxies (-want +got):\n%s", diff)
 	}
 }
@@ -148,7 +149,8 @@ func TestFileErrorsNamePlaceAndNearestKey(t *testing.T) {
 			}
 		})
 	}
-	if _, err := config.Load(config.Sources{File: "/nowhere/cardea.yaml"}); err == nil || err.Error() != "the configuration file /nowhere/cardea.yaml does not exist" {
+	if _, err := config.Load(config.Sources{File: "/nowhere/cardea.yaml"}); err == nil ||
+		err.Error() != "the configuration file /nowhere/cardea.yaml does not exist" {
 		t.Errorf("a missing file: %v", err)
 	}
 	for _, harmless := range []string{"", "# nothing\n", "tokens:\n", "master_key:\n"} {

@@ -99,14 +99,14 @@ var fields = []field{
 	{Key{"registration.cimd_pinned_dir", "", "folder of `*.json` metadata documents that are used instead of " +
 		"fetching them, for hosts that cannot be reached; read at startup"},
 		func(c *Config) any { return &c.Registration.PinnedDir }, nil},
-	{Key{"login.methods", "password,passkey", "how people sign in, any of: `password`; `passkey`; `email`, by a link and a code " +
-		"that are sent to them (needs `mail.smtp`)"},
+	{Key{"login.methods", "password,passkey", "how people sign in, any of: `password`; `passkey`; `email`, by a link " +
+		"and a code that are sent to them (needs `mail.smtp`)"},
 		func(c *Config) any { return &c.Login.Methods }, nil},
-	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of people who set it " +
-		"up; `required`: of everybody; `off`: only where a resource, a group or a client demands it"},
+	{Key{"login.second_factor", "optional", "codes of an authenticator app after the first proof; `optional`: of " +
+		"people who set it up; `required`: of everybody; `off`: only where a resource, a group or a client demands it"},
 		func(c *Config) any { return &c.Login.SecondFactor }, nil},
-	{Key{"login.signup", "off", "`open`: people make their own accounts at `/signup`, with an address to which a code is sent " +
-		"(needs `mail.smtp`); `off`: only with an invitation, by an operator, or at a provider"},
+	{Key{"login.signup", "off", "`open`: people make their own accounts at `/signup`, with an address to which a " +
+		"code is sent (needs `mail.smtp`); `off`: only with an invitation, by an operator, or at a provider"},
 		func(c *Config) any { return &c.Login.SignUp }, nil},
 	{Key{"login.signup_domains", "", "domains of the addresses with which people may sign up, such as `example.com, " +
 		"example.org`; none: all"},
@@ -122,19 +122,22 @@ var fields = []field{
 		func(c *Config) any { return &c.Login.MaxTTL }, nil},
 
 	{Key{"mail.smtp", "", "mail server, like `smtps://USER:PASSWORD@mail.example.com`; `smtp://` switches to TLS by " +
-		"STARTTLS and sends nothing without it, unless the host is loopback; without a mail server, links are printed by commands"},
+		"STARTTLS and sends nothing without it, unless the host is loopback; without a mail server, " +
+		"links are printed by commands"},
 		func(c *Config) any { return &c.Mail.SMTP }, maskPassword},
 	{Key{"mail.smtp_file", "", "file that contains the URL of the mail server"},
 		func(c *Config) any { return &c.MailFile }, nil},
 	{Key{"mail.from", "", "sender of the mails, like `Example <auth@example.com>`"},
 		func(c *Config) any { return &c.Mail.From }, nil},
 
-	{Key{"brand.name", "", "what the pages and mails call this server, such as the name of your company; without it, Cardea"},
+	{Key{"brand.name", "",
+		"what the pages and mails call this server, such as the name of your company; without it, Cardea"},
 		func(c *Config) any { return &c.Brand.Name }, nil},
-	{Key{"brand.logo_file", "", "picture at the top of the pages: `.svg`, `.png`, `.jpg` or `.webp`, at most 256 KB; read at startup"},
+	{Key{"brand.logo_file", "",
+		"picture at the top of the pages: `.svg`, `.png`, `.jpg` or `.webp`, at most 256 KB; read at startup"},
 		func(c *Config) any { return &c.Brand.LogoFile }, nil},
-	{Key{"brand.color", "", "colour of links and buttons, like `#0b6b60`; it is refused if it cannot be read on the light pages " +
-		"(WCAG AA, 4.5:1), and made lighter for dark ones"},
+	{Key{"brand.color", "", "colour of links and buttons, like `#0b6b60`; it is refused if it cannot be read on the " +
+		"light pages (WCAG AA, 4.5:1), and made lighter for dark ones"},
 		func(c *Config) any { return &c.Brand.Color }, nil},
 	{Key{"brand.links.imprint", "", "link at the foot of the pages to your imprint"},
 		func(c *Config) any { return &c.Brand.Links.Imprint }, nil},
@@ -171,14 +174,14 @@ var fields = []field{
 		"it expires, so that it is used only once; those of clients that nobody has used yet count as refused " +
 		"requests do, by address and together"},
 		func(c *Config) any { return &c.Limits.Assertions }, nil},
-	{Key{"limits.mails", "5/1h", "mails of one kind to one address; a device on which its owner has signed in before counts " +
-		"separately"},
+	{Key{"limits.mails", "5/1h", "mails of one kind to one address; a device on which its owner has signed in before " +
+		"counts separately"},
 		func(c *Config) any { return &c.Limits.Mails }, nil},
 	{Key{"limits.mail_requests", "30/1h",
 		"mails that one network address asks for: to sign in, or for a new password"},
 		func(c *Config) any { return &c.Limits.MailRequests }, nil},
-	{Key{"limits.all_mail_requests", "1200/1h", "mails that are asked for from all addresses together; another tenth is " +
-		"reserved for networks that asked for few"},
+	{Key{"limits.all_mail_requests", "1200/1h", "mails that are asked for from all addresses together; another tenth " +
+		"is reserved for networks that asked for few"},
 		func(c *Config) any { return &c.Limits.AllMailRequests }, nil},
 	{Key{"limits.account_failures", "5",
 		"failed sign-ins of one account without a delay; each further one doubles the delay"},

@@ -39,10 +39,11 @@ func TestProviders(t *testing.T) {
 	text := strings.Replace(twoProviders, "SECRET", secret, 1)
 	want := []upstream.Config{
 		{ID: "google", Preset: "google", Issuer: "https://accounts.google.com", ClientID: "abc", ClientSecret: "s3cret",
-			Domains: []string{"example.com", "xn--bcher-kva.example"}, Create: true, Link: upstream.LinkNever, GroupsClaim: "groups",
-			GroupMap: map[string]string{"Engineering": "staff"}, OfflineGrace: upstream.DefaultOfflineGrace},
-		{ID: "hub", Preset: "github", Issuer: "https://github.example.com", ClientID: "def", ClientSecret: "x", Create: true,
-			Link: upstream.LinkVerified, OfflineGrace: upstream.DefaultOfflineGrace},
+			Domains: []string{"example.com", "xn--bcher-kva.example"}, Create: true, Link: upstream.LinkNever,
+			GroupsClaim: "groups", GroupMap: map[string]string{"Engineering": "staff"},
+			OfflineGrace: upstream.DefaultOfflineGrace},
+		{ID: "hub", Preset: "github", Issuer: "https://github.example.com", ClientID: "def", ClientSecret: "x",
+			Create: true, Link: upstream.LinkVerified, OfflineGrace: upstream.DefaultOfflineGrace},
 	}
 	_, list, _ := strings.Cut(text, "providers:")
 	for name, sources := range map[string]config.Sources{
@@ -58,7 +59,8 @@ func TestProviders(t *testing.T) {
 				t.Errorf("providers (-want +got):\n%s", diff)
 			}
 			for _, s := range got.Settings() {
-				if strings.Contains(s.Value, "s3cret") || s.Key == "login.providers" && (s.Value != "google, hub" || s.From != name) {
+				if strings.Contains(s.Value, "s3cret") ||
+					s.Key == "login.providers" && (s.Value != "google, hub" || s.From != name) {
 					t.Errorf("%+v", s)
 				}
 			}
@@ -68,34 +70,48 @@ func TestProviders(t *testing.T) {
 	if err := os.Chmod(open, 0o644); err != nil { //nolint:gosec // that is what is tested
 		t.Fatal(err)
 	}
-	if got, err := config.Load(config.Sources{File: open}); err != nil || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "client_secret") {
+	if got, err := config.Load(config.Sources{File: open}); err != nil || len(got.Warnings) != 1 ||
+		!strings.Contains(got.Warnings[0], "client_secret") {
 		t.Errorf("a secret that every user can read: %+v, %v", got, err)
 	}
 }
 
 func TestProviderErrors(t *testing.T) {
-	base := "login:\n  providers:\n    - id: corp\n      preset: oidc\n      issuer: https://id.example.com\n      client_id: abc\n"
+	base := "login:\n  providers:\n    - id: corp\n      preset: oidc\n" +
+		"      issuer: https://id.example.com\n      client_id: abc\n"
 	for name, test := range map[string]struct{ text, want string }{
-		"unknown key":          {base + "      client_secrt: x\n", `:7: login.providers: unknown key "client_secrt"; the nearest known one is "client_secret"`},
-		"twice":                {base + "      id: b\n", ":7: login.providers: id is set twice"},
-		"two of one id":        {base + strings.TrimPrefix(base, "login:\n  providers:\n"), ":7: login.providers: id: two providers are called corp"},
-		"both secrets":         {base + "      client_secret: x\n      client_secret_file: /x\n", "client_secret_file: the file cannot be read"},
-		"no list":              {"login:\n  providers: google\n", ":2: login.providers: expected a list"},
-		"a list of words":      {"login:\n  providers: [google]\n", ":2: login.providers: expected keys with values"},
-		"no id":                {strings.Replace(base, "id: corp", "name: corp", 1), "login.providers: id: it is missing"},
-		"an id that is a page": {strings.Replace(base, "id: corp", "id: email", 1), "login.providers: id: email is the name of another page"},
-		"an id with a slash":   {strings.Replace(base, "id: corp", "id: a/b", 1), "login.providers: id: \"a/b\" is not a short name"},
-		"no preset":            {strings.Replace(base, "      preset: oidc\n", "", 1), "login.providers: preset: it is missing"},
-		"unknown preset":       {strings.Replace(base, "oidc", "gogle", 1), "login.providers: preset: \"gogle\" is unknown"},
-		"no issuer":            {strings.Replace(base, "      issuer: https://id.example.com\n", "", 1), "login.providers: issuer: it is missing"},
-		"http":                 {strings.Replace(base, "https://id", "http://id", 1), "must be https"},
-		"no client_id":         {strings.Replace(base, "      client_id: abc\n", "", 1), "login.providers: client_id: it is missing"},
-		"no domain":            {base + "      domains: [localhost]\n", `domains: "localhost" is not a domain`},
-		"a wildcard":           {base + "      domains: ['*.example.com']\n", `is not a domain`},
-		"unknown link":         {base + "      link: always\n", `link: "always" is unknown; use never or verified_email`},
-		"map without claim":    {base + "      group_map: {A: b}\n", "group_map: it needs groups_claim"},
-		"claim without map":    {base + "      groups_claim: groups\n", "groups_claim: it needs group_map"},
-		"github, no secret":    {strings.Replace(base, "oidc", "github", 1), "client_secret: it is missing, and github demands one"},
+		"unknown key": {base + "      client_secrt: x\n",
+			`:7: login.providers: unknown key "client_secrt"; the nearest known one is "client_secret"`},
+		"twice": {base + "      id: b\n", ":7: login.providers: id is set twice"},
+		"two of one id": {base + strings.TrimPrefix(base, "login:\n  providers:\n"),
+			":7: login.providers: id: two providers are called corp"},
+		"both secrets": {base + "      client_secret: x\n      client_secret_file: /x\n",
+			"client_secret_file: the file cannot be read"},
+		"no list":         {"login:\n  providers: google\n", ":2: login.providers: expected a list"},
+		"a list of words": {"login:\n  providers: [google]\n", ":2: login.providers: expected keys with values"},
+		"no id": {strings.Replace(base, "id: corp", "name: corp", 1),
+			"login.providers: id: it is missing"},
+		"an id that is a page": {strings.Replace(base, "id: corp", "id: email", 1),
+			"login.providers: id: email is the name of another page"},
+		"an id with a slash": {strings.Replace(base, "id: corp", "id: a/b", 1),
+			"login.providers: id: \"a/b\" is not a short name"},
+		"no preset": {strings.Replace(base, "      preset: oidc\n", "", 1),
+			"login.providers: preset: it is missing"},
+		"unknown preset": {strings.Replace(base, "oidc", "gogle", 1),
+			"login.providers: preset: \"gogle\" is unknown"},
+		"no issuer": {strings.Replace(base, "      issuer: https://id.example.com\n", "", 1),
+			"login.providers: issuer: it is missing"},
+		"http": {strings.Replace(base, "https://id", "http://id", 1), "must be https"},
+		"no client_id": {strings.Replace(base, "      client_id: abc\n", "", 1),
+			"login.providers: client_id: it is missing"},
+		"no domain":  {base + "      domains: [localhost]\n", `domains: "localhost" is not a domain`},
+		"a wildcard": {base + "      domains: ['*.example.com']\n", `is not a domain`},
+		"unknown link": {base + "      link: always\n",
+			`link: "always" is unknown; use never or verified_email`},
+		"map without claim": {base + "      group_map: {A: b}\n", "group_map: it needs groups_claim"},
+		"claim without map": {base + "      groups_claim: groups\n", "groups_claim: it needs group_map"},
+		"github, no secret": {strings.Replace(base, "oidc", "github", 1),
+			"client_secret: it is missing, and github demands one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, test.text)
@@ -130,7 +146,8 @@ func TestProvidersAreDocumented(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := config.Load(config.Sources{File: file(t, strings.Replace(example, "/run/secrets/google", secret, 1))}); err != nil {
+	example = strings.Replace(example, "/run/secrets/google", secret, 1)
+	if _, err := config.Load(config.Sources{File: file(t, example)}); err != nil {
 		t.Error(err)
 	}
 }

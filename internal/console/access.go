@@ -16,7 +16,8 @@ func (e *Endpoint) accessRoutes() []web.Route {
 		e.route("/admin/grants", e.show(e.grants), nil),
 		e.form("/admin/grants/{id}/revoke", admin.Grants, "grant.revoke", e.confirmRevokeGrant, e.revokeGrant),
 		e.route("/admin/sessions", e.show(e.sessions), nil),
-		e.form("/admin/sessions/{id}/revoke", admin.Sessions, "session.revoke", e.confirmRevokeSession, e.revokeSession),
+		e.form("/admin/sessions/{id}/revoke", admin.Sessions, "session.revoke",
+			e.confirmRevokeSession, e.revokeSession),
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 func TestConfirmationsNameWhatEnds_AD08(t *testing.T) {
 	s := servertest.StartMCP(t)
 	const script = "<script>alert(1)</script>"
-	agent := s.Agent(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/callback"), func(c *oauth.Client) { c.Name = "Evil\u202e " + script }))
+	agent := s.Agent(t, s.Client(servertest.RedirectURIs("http://127.0.0.1/callback"),
+		func(c *oauth.Client) { c.Name = "Evil\u202e " + script }))
 	agent.RedirectURI = "http://127.0.0.1/callback"
 	browser := s.Browser(t)
 	browser.Header = map[string][]string{"User-Agent": {"Browser " + script}}

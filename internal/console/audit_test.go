@@ -109,7 +109,8 @@ func TestAuditExplorer(t *testing.T) {
 			if file.Status != 200 || len(lines) != refused && refused > 0 || strings.Contains(file.Body, `"allowed"`) {
 				t.Errorf("%s: %d %d lines, want %d:\n%s", link, file.Status, len(lines), refused, file.Body)
 			}
-			for name, want := range map[string]string{"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} {
+			for name, want := range map[string]string{
+				"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"} {
 				if got := file.Header.Get(name); got != want {
 					t.Errorf("%s is %q", name, got)
 				}
@@ -118,7 +119,8 @@ func TestAuditExplorer(t *testing.T) {
 				t.Errorf("Content-Disposition is %q", d)
 			}
 			events := s.Events("event.export")
-			if len(events) != before+1 || !strings.Contains(events[0].Detail["only"], "user="+ada.ID) || events[0].Actor.ID == "" {
+			if len(events) != before+1 || !strings.Contains(events[0].Detail["only"], "user="+ada.ID) ||
+				events[0].Actor.ID == "" {
 				t.Errorf("the events are %+v", events)
 			}
 		}
@@ -163,7 +165,8 @@ func TestAuditExplorer(t *testing.T) {
 				}
 			}
 		}
-		if trimmed := strings.TrimLeft(outcomes, "b"); trimmed == outcomes || strings.Contains(trimmed, "b") || trimmed == "" {
+		if trimmed := strings.TrimLeft(outcomes, "b"); trimmed == outcomes || strings.Contains(trimmed, "b") ||
+			trimmed == "" {
 			t.Errorf("the outcomes are %s", outcomes)
 		}
 	})
@@ -183,7 +186,8 @@ func TestAuditShowsStrangersText_AD08(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := staff(t, s, identity.Auditor)
-	for _, path := range []string{"/admin/audit", pathOf(s, audit.Issued), "/admin/audit?client=" + url.QueryEscape(script) + "&since=" + url.QueryEscape(script)} {
+	for _, path := range []string{"/admin/audit", pathOf(s, audit.Issued),
+		"/admin/audit?client=" + url.QueryEscape(script) + "&since=" + url.QueryEscape(script)} {
 		page := b.Get(path)
 		lacks(t, page, script, "<script>", "\u202e", "\x1b")
 		says(t, page, page.Status, "&lt;script&gt;")

@@ -19,7 +19,8 @@ func TestCredentials(t *testing.T) {
 
 	form := b.Get("/admin/credentials/new")
 	says(t, form, 200, `value="cardea:clients:write"`, `value="cardea:events:read"`)
-	lacks(t, form, `value="cardea:users:write"`, `value="cardea:*"`, `value="cardea:keys:write"`) // an operator has none of them
+	// An operator has none of them.
+	lacks(t, form, `value="cardea:users:write"`, `value="cardea:*"`, `value="cardea:keys:write"`)
 	create := func(name string, with url.Values) *servertest.Page {
 		t.Helper()
 		page := b.Get("/admin/credentials/new")
@@ -93,7 +94,8 @@ func TestCredentials(t *testing.T) {
 	t.Run("an old sign-in is not enough", func(t *testing.T) {
 		confirm := b.Get(remove)
 		s.Clock.Advance(16 * time.Minute)
-		for _, page := range []*servertest.Page{b.Get("/admin/credentials/new"), b.Get(roll), confirm.Submit(confirm.Form("csrf"))} {
+		for _, page := range []*servertest.Page{b.Get("/admin/credentials/new"), b.Get(roll),
+			confirm.Submit(confirm.Form("csrf"))} {
 			if !page.IsSignIn() {
 				t.Errorf("%s: %d\n%s", page.URL, page.Status, page.Body)
 			}

@@ -14,7 +14,8 @@ import (
 func TestExportIsInert_AD09(t *testing.T) {
 	s := servertest.StartMCP(t)
 	agent := s.Agent(t, nil)
-	for _, name := range []string{`=cmd|' /C calc'!A1`, `+1+cmd`, `-2+3`, `@SUM(A1)`, "\u202e=evil", ` =HYPERLINK("x")`} {
+	for _, name := range []string{`=cmd|' /C calc'!A1`, `+1+cmd`, `-2+3`, `@SUM(A1)`, "\u202e=evil",
+		` =HYPERLINK("x")`} {
 		agent.Register(map[string]any{"client_name": name, "redirect_uris": []string{agent.RedirectURI},
 			"token_endpoint_auth_method": "none"})
 		s.Browser(t).Authorize(agent.Authorization(servertest.With("scope", "=none")),
@@ -38,7 +39,8 @@ func TestExportIsInert_AD09(t *testing.T) {
 	}
 	lines := b.Get("/admin/audit/export?format=ndjson").Body
 	for _, line := range strings.Split(strings.TrimSuffix(lines, "\n"), "\n") {
-		if !strings.HasPrefix(line, "{") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if !strings.HasPrefix(line, "{") ||
+			strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("AD-09 not one object in a line: %q", line)
 		}
 	}

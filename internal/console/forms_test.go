@@ -35,7 +35,8 @@ func TestServerFields(t *testing.T) {
 		t.Helper()
 		r, err := o.Resource(t.Context(), root, "https://pay.example.com/mcp")
 		if err != nil || strings.Join(r.Groups, " ") != "finance staff" || !r.TokenGroups || !r.SecondFactor ||
-			r.AccessTokenTTL.String() != "5m" || r.RefreshIdleTTL.String() != idle || r.RefreshMaxTTL.String() != "48h" ||
+			r.AccessTokenTTL.String() != "5m" || r.RefreshIdleTTL.String() != idle ||
+			r.RefreshMaxTTL.String() != "48h" ||
 			strings.Join(r.Scopes[0].Groups, " ") != "finance" || r.Scopes[0].Risk != "act" {
 			t.Errorf("%s: %+v %v", what, r, err)
 		}

@@ -59,7 +59,8 @@ func TestSignInAgain(t *testing.T) {
 			b := s.Browser(t)
 			page := b.Post(client+"/disable", nil).SignIn(person)
 			page = page.Submit(page.Form("csrf"))
-			if !strings.Contains(page.Body, `action="`+base+client+`/enable"`) || strings.Contains(page.Body, base+base+"/admin") && base != "" {
+			if !strings.Contains(page.Body, `action="`+base+client+`/enable"`) ||
+				strings.Contains(page.Body, base+base+"/admin") && base != "" {
 				t.Errorf("what was done cannot be undone:\n%s", page.Body)
 			}
 		})
@@ -71,7 +72,9 @@ func TestSignInAgain(t *testing.T) {
 func TestOldSignIn(t *testing.T) {
 	s := servertest.Start(t)
 	person := owner(t, s)
-	client := s.Client(func(c *oauth.Client) { c.GrantTypes, c.RedirectURIs = []oauth.GrantType{oauth.ClientCredentials}, nil })
+	client := s.Client(func(c *oauth.Client) {
+		c.GrantTypes, c.RedirectURIs = []oauth.GrantType{oauth.ClientCredentials}, nil
+	})
 	b := s.Browser(t)
 	b.Get("/login").SignIn(person)
 	csrf := b.Get("/admin/clients/new").Form("csrf").Values().Get("csrf")
@@ -150,7 +153,8 @@ func TestNameInQuestion(t *testing.T) {
 	b.Get("/login").SignIn(person)
 	for _, path := range []string{"", "/disable", "/delete", "/rotate-secret"} {
 		page := b.Get("/admin/clients/" + client.ID + path)
-		if page.Status != http.StatusOK || !strings.Contains(page.Body, "Agent?") || strings.ContainsAny(page.Body, "\u202e\u2066") {
+		if page.Status != http.StatusOK || !strings.Contains(page.Body, "Agent?") ||
+			strings.ContainsAny(page.Body, "\u202e\u2066") {
 			t.Errorf("%q: %d\n%s", path, page.Status, page.Body)
 		}
 	}

@@ -26,7 +26,8 @@ func TestListsAreSearched(t *testing.T) {
 		says(t, page, 200, want)
 		lacks(t, page, "Other 1", "No client matches")
 	}
-	for _, query := range []string{"q=nothing", "q=zebra&origin=registration", "origin=nonsense", "q=" + self.ID + "&origin=operator", "q=%25"} {
+	for _, query := range []string{"q=nothing", "q=zebra&origin=registration", "origin=nonsense",
+		"q=" + self.ID + "&origin=operator", "q=%25"} {
 		says(t, b.Get("/admin/clients?"+query), 200, "No client matches")
 	}
 	for _, query := range []string{"q=zoe", "q=ZOE@example.com"} {

@@ -62,10 +62,10 @@ type lifetime struct{ Field, Label, Hint, Value string }
 // lifetimes returns the inputs of the form, with what the values of fields returns.
 func lifetimes(value func(field string) string) []lifetime {
 	lives := []lifetime{
-		{"access_token_ttl", "Access tokens live for", "A length of time such as 10m. Short is safe: clients refresh by " +
-			"themselves.", ""},
-		{"refresh_idle_ttl", "An agent that is not used stays connected for", "Such as 720h. Afterwards the person has to " +
-			"allow it again.", ""},
+		{"access_token_ttl", "Access tokens live for",
+			"A length of time such as 10m. Short is safe: clients refresh by themselves.", ""},
+		{"refresh_idle_ttl", "An agent that is not used stays connected for",
+			"Such as 720h. Afterwards the person has to allow it again.", ""},
 		{"refresh_max_ttl", "An agent stays connected for at most", "Such as 2160h, however much it is used.", ""},
 	}
 	for i := range lives {

@@ -19,8 +19,8 @@ var common = sync.OnceValue(func() map[string]struct{} {
 	return all
 })
 
-// isCommon reports whether many people use the password, in any case: it is one of those that are guessed first (NIST SP
-// 800-63B-4 §3.1.1.2).
+// isCommon reports whether many people use the password, in any case: it is one of those that are guessed first (NIST
+// SP 800-63B-4 §3.1.1.2).
 func isCommon(password string) bool {
 	_, ok := common()[strings.ToLower(password)]
 	return ok

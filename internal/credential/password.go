@@ -1,4 +1,5 @@
-// Package credential is what passwords and authenticator apps are made of: the hashes of passwords and the codes of apps.
+// Package credential is what passwords and authenticator apps are made of: the hashes of passwords and the codes of
+// apps.
 package credential
 
 import (
@@ -67,9 +68,9 @@ func enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// HashPassword returns the argon2id hash of a password in PHC form. Every way in which a person gets a new password uses it.
-// It refuses a password that is too short, too long, not text, or one that many people use; it does not demand digits or
-// signs (NIST SP 800-63B-4 §3.1.1.2). It blocks while others hash.
+// HashPassword returns the argon2id hash of a password in PHC form. Every way in which a person gets a new password
+// uses it. It refuses a password that is too short, too long, not text, or one that many people use; it does not demand
+// digits or signs (NIST SP 800-63B-4 §3.1.1.2). It blocks while others hash.
 func HashPassword(ctx context.Context, password string) (string, error) {
 	password, err := normalise(password)
 	if err != nil {
@@ -79,8 +80,8 @@ func HashPassword(ctx context.Context, password string) (string, error) {
 		return "", oauth.Refuse(oauth.InvalidRequest, "the password must have at least %d characters", minPassword)
 	}
 	if isCommon(password) {
-		return "", oauth.Refuse(oauth.InvalidRequest, "the password is one that many people use, so it is guessed first: choose another, "+
-			"such as a few words")
+		return "", oauth.Refuse(oauth.InvalidRequest, "the password is one that many people use, so it is guessed "+
+			"first: choose another, such as a few words")
 	}
 	leave, err := enter(ctx)
 	if err != nil {

@@ -3,7 +3,7 @@ package credential
 import (
 	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // RFC 6238 has it, and most apps know nothing else; the secret is as long as its output
+	"crypto/sha1" //nolint:gosec // RFC 6238; most apps know nothing else, and the secret is as long as its output
 	"crypto/subtle"
 	"encoding/base32"
 	"encoding/binary"
@@ -89,5 +89,6 @@ func QRCode(address string) (string, error) {
 		}
 	}
 	return fmt.Sprintf(`<svg class="qr" role="img" aria-label="QR code for an authenticator app" `+
-		`viewBox="0 0 %[1]d %[1]d" width="220" height="220"><rect width="%[1]d" height="%[1]d" fill="#fff"/><path d="%[2]s" fill="#000"/></svg>`, size+2*border, path.String()), nil
+		`viewBox="0 0 %[1]d %[1]d" width="220" height="220"><rect width="%[1]d" height="%[1]d" fill="#fff"/>`+
+		`<path d="%[2]s" fill="#000"/></svg>`, size+2*border, path.String()), nil
 }

@@ -150,7 +150,8 @@ func people(t *testing.T, db *store.DB) (emails []string) {
 	return emails
 }
 
-const jwks = `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1","made":1e3,"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`
+const jwks = `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"1","made":1e3,` +
+	`"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`
 
 // texts are names and descriptions, with what YAML finds special.
 var texts = []string{

@@ -30,9 +30,9 @@ func (rt *route) learn(data []byte) {
 	rt.gateway.announced.Store(rt.Resource, announced)
 }
 
-// changes returns the notifications that tell the client of a stream that lists have changed, because the rules have. It
-// gets those that it may expect: in its session, those that the server announces; on a subscription (MCP 2026-07-28),
-// those that it asked for.
+// changes returns the notifications that tell the client of a stream that lists have changed, because the rules have.
+// It gets those that it may expect: in its session, those that the server announces; on a subscription (MCP
+// 2026-07-28), those that it asked for.
 func (rt *route) changes(c *call) (messages []string) {
 	if c.version < stateless {
 		known, _ := rt.gateway.announced.Load(rt.Resource)
@@ -45,8 +45,9 @@ func (rt *route) changes(c *call) (messages []string) {
 	for _, m := range c.messages {
 		for _, list := range changing {
 			if asked, err := m.Param("notifications", list+"ListChanged"); err == nil && string(asked) == "true" {
-				messages = append(messages, fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/%s/list_changed","params":`+
-					`{"_meta":{"io.modelcontextprotocol/subscriptionId":%s}}}`, list, m.ID))
+				messages = append(messages, fmt.Sprintf(
+					`{"jsonrpc":"2.0","method":"notifications/%s/list_changed","params":`+
+						`{"_meta":{"io.modelcontextprotocol/subscriptionId":%s}}}`, list, m.ID))
 			}
 		}
 	}

@@ -25,8 +25,8 @@ const grace = 2 * time.Second
 // them.
 var inherited = []string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL", "TERM"}
 
-// child is a running program that speaks MCP over its standard input and output. It leads a process group of its own, so
-// that all that it starts ends with it.
+// child is a running program that speaks MCP over its standard input and output. It leads a process group of its own,
+// so that all that it starts ends with it.
 type child struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
@@ -41,7 +41,8 @@ type child struct {
 // when it has ended.
 func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) {
 	c := &child{log: log.With("server", s.Name), ended: make(chan struct{})}
-	c.cmd = exec.Command(s.Command[0], s.Command[1:]...) //nolint:gosec,noctx // the operator names the program, which lives as long as its session
+	//nolint:gosec,noctx // the operator names the program, which lives as long as its session
+	c.cmd = exec.Command(s.Command[0], s.Command[1:]...)
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); slices.Contains(inherited, name) {
 			c.cmd.Env = append(c.cmd.Env, variable)

@@ -31,19 +31,23 @@ func TestMain(m *testing.M) {
 		fmt.Println("this is not JSON")
 		fmt.Fprintln(os.Stderr, "secret="+os.Getenv("GATEWAY_SECRET"))
 		s := officialServer()
-		mcp.AddTool(s, &mcp.Tool{Name: "open"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: strconv.Itoa(os.Getpid())}}}, nil, nil
-		})
-		mcp.AddTool(s, &mcp.Tool{Name: "notify"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			os.Exit(3)
-			return nil, nil, nil
-		})
-		mcp.AddTool(s, &mcp.Tool{Name: "read_environment"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: strings.Join(os.Environ(), " ")}}}, nil, nil
-		})
-		mcp.AddTool(s, &mcp.Tool{Name: "read_long"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: strings.Repeat("x", 1<<20)}}}, nil, nil
-		})
+		mcp.AddTool(s, &mcp.Tool{Name: "open"},
+			func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+				return said(strconv.Itoa(os.Getpid())), nil, nil
+			})
+		mcp.AddTool(s, &mcp.Tool{Name: "notify"},
+			func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+				os.Exit(3)
+				return nil, nil, nil
+			})
+		mcp.AddTool(s, &mcp.Tool{Name: "read_environment"},
+			func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+				return said(strings.Join(os.Environ(), " ")), nil, nil
+			})
+		mcp.AddTool(s, &mcp.Tool{Name: "read_long"},
+			func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+				return said(strings.Repeat("x", 1<<20)), nil, nil
+			})
 		if err := s.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
 			os.Exit(1)
 		}
@@ -145,7 +149,8 @@ func TestProgram(t *testing.T) {
 	if got := strings.Join(tools, " "); got != "ask notify open read_environment read_file read_long read_other slow" {
 		t.Errorf("tools: %s", got)
 	}
-	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
+	result, err := session.CallTool(t.Context(),
+		&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +173,8 @@ func TestItem17ProgramRequests(t *testing.T) {
 	if !strings.Contains(asked, "elicitation/create") {
 		t.Fatalf("first: %s", asked)
 	}
-	if r := w.post("/files", token, `{"jsonrpc":"2.0","id":`+id+`,"result":{"action":"accept","content":{"name":"ada"}}}`, "Mcp-Session-Id", session); r.status != http.StatusAccepted {
+	accepted := `{"jsonrpc":"2.0","id":` + id + `,"result":{"action":"accept","content":{"name":"ada"}}}`
+	if r := w.post("/files", token, accepted, "Mcp-Session-Id", session); r.status != http.StatusAccepted {
 		t.Errorf("answer: %d %s", r.status, r.body)
 	}
 	if got := data(t, r); !strings.Contains(got, "ada") || !strings.Contains(got, `"id":7`) {
@@ -210,7 +216,8 @@ func TestItem40Killed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.write(strings.NewReplacer(`["{program}"]`, `[sh, -c, "(trap '' TERM HUP; while :; do sleep 1; done) & echo $! > `+pids+`; '`+self+`'"]`).Replace(program) +
+	w.write(strings.NewReplacer(`["{program}"]`,
+		`[sh, -c, "(trap '' TERM HUP; while :; do sleep 1; done) & echo $! > `+pids+`; '`+self+`'"]`).Replace(program) +
 		"listen: 127.0.0.1:0\n")
 	cmd := exec.CommandContext(t.Context(), self, w.file)
 	cmd.Env = append(os.Environ(), "CHILD=gateway")
@@ -229,8 +236,9 @@ func TestItem40Killed(t *testing.T) {
 	w.public = "http://" + strings.TrimSpace(address)
 	token := w.issuer.Token(guardtest.Claims{Audience: audience + "/files"})
 	host := strings.TrimPrefix(audience, "http://")
-	r := w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},`+
-		`"clientInfo":{"name":"test","version":"1"}}}`, "Host", host)
+	r := w.post("/files", token,
+		`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},`+
+			`"clientInfo":{"name":"test","version":"1"}}}`, "Host", host)
 	r = w.post("/files", token, call("1", "open", "{}"), "Host", host, "Mcp-Session-Id", r.header.Get("Mcp-Session-Id"))
 	_, rest, _ := strings.Cut(r.body, `"text":"`)
 	number, _, _ := strings.Cut(rest, `"`)
@@ -277,7 +285,8 @@ func TestItem41OneForEachSession(t *testing.T) {
 
 	// MCP 2026-07-28 has no sessions: one for each person.
 	stateless := func(token string) string {
-		return w.post("/files", token, `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{`+meta+`,"name":"open","arguments":{}}}`, modern("tools/call", "open")...).body
+		body := `{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{` + meta + `,"name":"open","arguments":{}}}`
+		return w.post("/files", token, body, modern("tools/call", "open")...).body
 	}
 	if a, b, c := stateless(ada), stateless(ada), stateless(eve); a != b || a == c || !strings.Contains(a, `"id":"a"`) {
 		t.Errorf("answers: %s %s %s", a, b, c)
@@ -292,8 +301,8 @@ func TestItem18EqualIDsOfOneProgram(t *testing.T) {
 		all.Go(func() {
 			for i := range 50 {
 				path := fmt.Sprintf("/%d/%d", worker, i)
-				r := w.post("/files", token, `{"jsonrpc":"2.0","id":"1","method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{"path":"`+path+`"}}}`,
-					modern("tools/call", "read_file")...)
+				r := w.post("/files", token, `{"jsonrpc":"2.0","id":"1","method":"tools/call","params":{`+meta+
+					`,"name":"read_file","arguments":{"path":"`+path+`"}}}`, modern("tools/call", "read_file")...)
 				if !strings.Contains(r.body, path+`"`) || !strings.Contains(r.body, `"id":"1"`) {
 					t.Errorf("%s got %d %s", path, r.status, r.body)
 					return
@@ -305,9 +314,12 @@ func TestItem18EqualIDsOfOneProgram(t *testing.T) {
 }
 
 func TestItem42Caps(t *testing.T) {
-	w := startProgram(t, strings.Replace(program, "    rules", "    sessions: 3\n    sessions_per_person: 2\n    rules", 1))
+	w := startProgram(t,
+		strings.Replace(program, "    rules", "    sessions: 3\n    sessions_per_person: 2\n    rules", 1))
 	begin := func(person string) reply {
-		return w.post("/files", w.as(person, "/files", ""), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+		return w.post("/files", w.as(person, "/files", ""),
+			`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",`+
+				`"capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 	}
 	for i, tt := range []struct {
 		person string
@@ -324,22 +336,26 @@ func TestItem43Crashes(t *testing.T) {
 	token := w.token("/files", "")
 	session := w.initialize("/files", token)
 	w.pid(token, session)
-	if r := w.post("/files", token, call("5", "notify", "{}"), "Mcp-Session-Id", session); r.code() != http.StatusBadGateway || !strings.Contains(r.body, `"id":5`) {
+	if r := w.post("/files", token, call("5", "notify", "{}"),
+		"Mcp-Session-Id", session); r.code() != http.StatusBadGateway || !strings.Contains(r.body, `"id":5`) {
 		t.Errorf("the pending call: %d %s", r.status, r.body)
 	}
 	if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusNotFound {
 		t.Errorf("the session: %d %s", r.status, r.body)
 	}
 	// It is not started again at once.
-	if r := w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
+	const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`
+	r := w.post("/files", token, initialize)
+	if r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
 		t.Errorf("a new session: %d %s", r.status, r.body)
 	}
 	w = startProgram(t, strings.Replace(program, "official", "crash", 1))
-	if r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`); r.code() != http.StatusBadGateway {
+	if r := w.post("/files", w.token("/files", ""), initialize); r.code() != http.StatusBadGateway {
 		t.Errorf("a program that ends at once: %d %s", r.status, r.body)
 	}
 	w = startProgram(t, strings.Replace(program, "{program}", "/nowhere", 1))
-	if r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`); r.status != http.StatusBadGateway || strings.Contains(r.body, "nowhere") {
+	r = w.post("/files", w.token("/files", ""), initialize)
+	if r.status != http.StatusBadGateway || strings.Contains(r.body, "nowhere") {
 		t.Errorf("a program that is not there: %d %s", r.status, r.body)
 	}
 }
@@ -366,7 +382,8 @@ func TestItem45Environment(t *testing.T) {
 	token := w.token("/files", "files:read")
 	session := w.initialize("/files", token)
 	r := w.post("/files", token, call("1", "read_environment", "{}"), "Mcp-Session-Id", session)
-	if !strings.Contains(r.body, "CHILD=official") || strings.Contains(r.body, "of-the-gateway") || strings.Contains(w.log.String(), "of-the-gateway") {
+	if !strings.Contains(r.body, "CHILD=official") || strings.Contains(r.body, "of-the-gateway") ||
+		strings.Contains(w.log.String(), "of-the-gateway") {
 		t.Errorf("environment: %s", r.body)
 	}
 }
@@ -374,7 +391,8 @@ func TestItem45Environment(t *testing.T) {
 func TestItem46Eras(t *testing.T) {
 	w := startProgram(t, strings.Replace(program, "official", "older", 1))
 	for range 2 {
-		r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
+		r := w.post("/files", w.token("/files", ""),
+			`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
 		if r.status != http.StatusBadRequest || r.code() != -32022 {
 			t.Errorf("%d %s", r.status, r.body)
 		}

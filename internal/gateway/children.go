@@ -79,8 +79,10 @@ func (cs *children) serve(w http.ResponseWriter, c *call, rt *route) {
 func (cs *children) fail(w http.ResponseWriter, c *call, err error) {
 	no, isRefusal := err.(*refusal) //nolint:errorlint // find returns it bare
 	if !isRefusal {
-		cs.gateway.log.ErrorContext(c.Context(), "gateway: the program cannot run", "server", cs.server.Load().Name, "error", err)
-		no = &refusal{http.StatusBadGateway, nil, http.StatusBadGateway, "The MCP server behind this gateway cannot run."}
+		cs.gateway.log.ErrorContext(c.Context(), "gateway: the program cannot run", "server", cs.server.Load().Name,
+			"error", err)
+		no = &refusal{http.StatusBadGateway, nil, http.StatusBadGateway,
+			"The MCP server behind this gateway cannot run."}
 	}
 	if no.id == nil && len(c.messages) == 1 {
 		no.id = c.messages[0].ID
@@ -103,7 +105,8 @@ func (cs *children) find(c *call) (*session, error) {
 	case c.has("initialize"):
 		return cs.start(c, rand.Text(), owner)
 	case named == "":
-		return nil, &refusal{http.StatusBadRequest, nil, invalidRequest, "Mcp-Session-Id is missing; send initialize first."}
+		return nil, &refusal{http.StatusBadRequest, nil, invalidRequest,
+			"Mcp-Session-Id is missing; send initialize first."}
 	}
 	cs.mu.Lock()
 	s := cs.sessions[named]
@@ -209,7 +212,8 @@ func (cs *children) ended(s *session, started time.Time) {
 	s.mu.Unlock()
 	for _, w := range waiting {
 		select {
-		case w.messages <- problem(w.id, http.StatusBadGateway, "The MCP server behind this gateway has ended; send initialize again."):
+		case w.messages <- problem(w.id, http.StatusBadGateway,
+			"The MCP server behind this gateway has ended; send initialize again."):
 		default:
 		}
 		w.end()
@@ -257,7 +261,8 @@ func (cs *children) listen(w http.ResponseWriter, c *call, rt *route, s *session
 			cs.fail(w, c, noSession(c))
 			return
 		}
-		cs.fail(w, c, &refusal{http.StatusConflict, nil, http.StatusConflict, "The stream of this session is open already."})
+		cs.fail(w, c, &refusal{http.StatusConflict, nil, http.StatusConflict,
+			"The stream of this session is open already."})
 		return
 	}
 	s.stream = mine
@@ -362,7 +367,8 @@ func (cs *children) post(w http.ResponseWriter, c *call, rt *route, s *session) 
 // answer answers c with one message.
 func (cs *children) answer(w http.ResponseWriter, c *call, rt *route, message []byte) {
 	if message == nil { // the client reads too slowly
-		cs.fail(w, c, &refusal{http.StatusBadGateway, nil, http.StatusBadGateway, "The MCP server behind this gateway gave no answer."})
+		cs.fail(w, c, &refusal{http.StatusBadGateway, nil, http.StatusBadGateway,
+			"The MCP server behind this gateway gave no answer."})
 		return
 	}
 	if c.has(greeting...) {
@@ -435,8 +441,8 @@ func merged(c *call, waiters []*waiter) <-chan []byte {
 }
 
 // pooled returns the session of a person with a client, for calls without sessions. A program that does not know MCP
-// 2026-07-28 is found out first, because it may answer nothing at all before initialize; its clients are told to begin a
-// session.
+// 2026-07-28 is found out first, because it may answer nothing at all before initialize; its clients are told to begin
+// a session.
 func (cs *children) pooled(c *call, owner string) (*session, error) {
 	cs.pool.Lock()
 	defer cs.pool.Unlock()

@@ -101,12 +101,15 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 	case c.Issuer == "":
 		return faultAt(n, "issuer is missing: the URL of the authorization server")
 	case c.Public == "":
-		return faultAt(n, "public is missing: the URL under which clients reach the gateway, such as https://gw.example.com")
+		return faultAt(n,
+			"public is missing: the URL under which clients reach the gateway, such as https://gw.example.com")
 	case !isOrigin(c.Public):
-		return faultAt(n, "public is %q; it must be an https origin without a path, or http on a loopback host", c.Public)
+		return faultAt(n,
+			"public is %q; it must be an https origin without a path, or http on a loopback host", c.Public)
 	}
 	for _, origin := range c.Origins {
-		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+		if u, err := url.Parse(origin); origin != "*" &&
+			(err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
 			return faultAt(n, "origins has %q; write an origin as browsers do, such as https://app.example.com", origin)
 		}
 	}
@@ -123,7 +126,8 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 			case s.Name == other.Name:
 				return faultAt(item, "the name %s is taken by the server of line %d", s.Name, other.line)
 			case strings.TrimSuffix(s.Resource, "/") == strings.TrimSuffix(other.Resource, "/"):
-				return faultAt(item, "%s has the resource %s, as %s of line %d has", s.Name, s.Resource, other.Name, other.line)
+				return faultAt(item, "%s has the resource %s, as %s of line %d has",
+					s.Name, s.Resource, other.Name, other.line)
 			}
 		}
 		c.Servers = append(c.Servers, s)
@@ -176,7 +180,8 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 		}
 	}
 	if len(s.Rules) == 0 && !s.Default {
-		return nil, faultAt(n, "%srules is missing: without a rule, and without default: allow, every call is refused", path)
+		return nil, faultAt(n,
+			"%srules is missing: without a rule, and without default: allow, every call is refused", path)
 	}
 	known := s.known()
 	for _, name := range s.Scopes {
@@ -197,7 +202,8 @@ func (s *Server) reach(n *yaml.Node, path, upstream string) (err error) {
 	case s.Command != nil && upstream != "":
 		return faultAt(n, "%supstream and %[1]scommand are both there; keep one", path)
 	case s.Command != nil && (len(s.Command) == 0 || s.Command[0] == ""):
-		return faultAt(n, "%scommand must be a program with its arguments, as [npx, -y, server-filesystem, /data]", path)
+		return faultAt(n,
+			"%scommand must be a program with its arguments, as [npx, -y, server-filesystem, /data]", path)
 	case s.Command != nil && s.Identity:
 		return faultAt(n, "%sidentity: a command has no headers to read it from; leave it out", path)
 	case s.Command != nil && s.SSE:
@@ -233,7 +239,8 @@ func (s *Server) place(n *yaml.Node, public, path string) error {
 	case s.Resource == "":
 		s.Resource = public + strings.TrimSuffix(path, "/")
 	case path != "" && strings.TrimSuffix(s.path(), "/") != strings.TrimSuffix(path, "/"):
-		return faultAt(n, "path is %s, but resource has the path %s; leave path out, or make them equal", path, s.path())
+		return faultAt(n,
+			"path is %s, but resource has the path %s; leave path out, or make them equal", path, s.path())
 	}
 	return nil
 }

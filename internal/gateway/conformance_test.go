@@ -32,8 +32,8 @@ const everywhere = `
       - {resources: ["**"], scopes: [all]}
 `
 
-// The MCP conformance tool finds the same through the gateway as without it, check by check. It sends no token, so one is
-// added on the way to the gateway, in the same process, because one more proxy makes the tool find less.
+// The MCP conformance tool finds the same through the gateway as without it, check by check. It sends no token, so one
+// is added on the way to the gateway, in the same process, because one more proxy makes the tool find less.
 func TestConformance(t *testing.T) {
 	node, clients := os.Getenv("CARDEA_NODE"), os.Getenv("CARDEA_CLIENTS")
 	tool := filepath.Join(clients, "node_modules/@modelcontextprotocol/conformance/dist/index.js")
@@ -41,7 +41,8 @@ func TestConformance(t *testing.T) {
 		t.Fatal("CARDEA_NODE and CARDEA_CLIENTS do not name Node and the tool: run make test, which installs them")
 	}
 	everything := filepath.Join(t.TempDir(), "everything-server")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", everything, "github.com/modelcontextprotocol/go-sdk/conformance/everything-server")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", everything,
+		"github.com/modelcontextprotocol/go-sdk/conformance/everything-server")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -53,7 +54,8 @@ func TestConformance(t *testing.T) {
 			}
 			address := listener.Addr().String()
 			listener.Close()
-			server := exec.CommandContext(t.Context(), everything, "-http", address, fmt.Sprintf("-stateless=%t", stateless))
+			server := exec.CommandContext(t.Context(), everything, "-http", address,
+				fmt.Sprintf("-stateless=%t", stateless))
 			if err := server.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -82,7 +84,8 @@ func TestConformance(t *testing.T) {
 			}))
 			t.Cleanup(func() { shim.CloseClientConnections(); shim.Close() })
 			file := filepath.Join(t.TempDir(), "gateway.yaml")
-			text := "issuer: " + issuer.URL + "\npublic: " + shim.URL + "\nservers:" + strings.ReplaceAll(everywhere, "{upstream}", "http://"+address+"/")
+			text := "issuer: " + issuer.URL + "\npublic: " + shim.URL + "\nservers:" +
+				strings.ReplaceAll(everywhere, "{upstream}", "http://"+address+"/")
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -90,14 +93,16 @@ func TestConformance(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g, err = gateway.New(config, gateway.Options{Logger: slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+			g, err = gateway.New(config, gateway.Options{Logger: slog.New(slog.NewJSONHandler(log,
+				&slog.HandlerOptions{Level: slog.LevelDebug}))})
 			if err != nil {
 				t.Fatal(err)
 			}
 			token = issuer.Token(guardtest.Claims{Audience: shim.URL + "/mcp", Scope: "all", TTL: time.Hour})
 			direct := checks(t, node, tool, requirements, "http://"+address+"/")
 			through := checks(t, node, tool, requirements, shim.URL+"/mcp")
-			// The gateway knows whose tasks there are, and refuses others itself, as the standard asks and this server does not.
+			// The gateway knows whose tasks there are, and refuses others itself, as the standard asks and this server
+			// does not.
 			const others = "server-tasks-dispatch-and-envelope sep-2663-tasks-get-invalid-task-id-32602"
 			for name := range direct {
 				if strings.HasPrefix(name, others+" ") && through[name] == "SUCCESS" {
@@ -124,8 +129,8 @@ func checks(t *testing.T, node, tool, requirements, url string) map[string]strin
 	t.Helper()
 	results := t.TempDir()
 	// localhost, because the tool compares how the server treats it with how it treats other names.
-	cmd := exec.CommandContext(t.Context(), node, tool, "server", "--url", strings.Replace(url, "127.0.0.1", "localhost", 1),
-		"--requirements", requirements, "-o", results)
+	cmd := exec.CommandContext(t.Context(), node, tool, "server",
+		"--url", strings.Replace(url, "127.0.0.1", "localhost", 1), "--requirements", requirements, "-o", results)
 	cmd.Dir = results
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Logf("%v\n%s", err, out)

@@ -248,7 +248,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // host returns the host of routes that a Host header means, and whether there is one. All names of the loopback address
-// mean the same host, because clients of this machine use any; a name that only resolves to it does not (DNS rebinding).
+// mean the same host, because clients of this machine use any; a name that only resolves to it does not (DNS
+// rebinding).
 func (t *table) host(header string) (host string, known bool) {
 	header = strings.ToLower(header)
 	if _, known := t.wellKnown[header]; known {
@@ -282,7 +283,8 @@ func (t *table) welcomes(r *http.Request, host string) bool {
 	if len(origins) > 1 {
 		return false
 	}
-	if slices.Contains(t.config.Origins, "*") || slices.Contains(t.config.Origins, origins[0]) || origins[0] == t.config.Public {
+	if slices.Contains(t.config.Origins, "*") || slices.Contains(t.config.Origins, origins[0]) ||
+		origins[0] == t.config.Public {
 		return true
 	}
 	u, err := url.Parse(origins[0])

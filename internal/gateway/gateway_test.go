@@ -11,7 +11,8 @@ import (
 )
 
 func call(id, tool, arguments string) string {
-	return `{"jsonrpc":"2.0","id":` + id + `,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `}}`
+	return `{"jsonrpc":"2.0","id":` + id +
+		`,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `}}`
 }
 
 // The official client works through the gateway, in both eras, and sees only what its person may use.
@@ -33,7 +34,8 @@ func TestOfficialClient(t *testing.T) {
 			if diff := cmp.Diff([]string{"ask", "open", "read_file", "read_other", "slow"}, tools); diff != "" {
 				t.Errorf("tools (-want +got):\n%s", diff)
 			}
-			result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
+			result, err := session.CallTool(t.Context(),
+				&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +70,8 @@ func TestItem01SameBytes(t *testing.T) {
 		"not UTF-8":            "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"p\xffing\"}",
 		"BOM":                  "\ufeff" + `{"jsonrpc":"2.0","id":1,"method":"ping"}`,
 		"trailing data":        `{"jsonrpc":"2.0","id":1,"method":"ping"}{}`,
-		"deep":                 `{"jsonrpc":"2.0","id":1,"method":"ping","params":` + strings.Repeat(`{"a":`, 200) + `1` + strings.Repeat(`}`, 200) + `}`,
+		"deep": `{"jsonrpc":"2.0","id":1,"method":"ping","params":` +
+			strings.Repeat(`{"a":`, 200) + `1` + strings.Repeat(`}`, 200) + `}`,
 	} {
 		if r := w.post("/files", token, body); r.status != http.StatusBadRequest || r.code() == 0 {
 			t.Errorf("%s: %d %s", name, r.status, r.body)
@@ -77,7 +80,8 @@ func TestItem01SameBytes(t *testing.T) {
 	if w.server.hits() != hits {
 		t.Error("the server was touched")
 	}
-	if r := w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"`+strings.Repeat("x", 4<<20)+`"}}`); r.status != http.StatusRequestEntityTooLarge {
+	long := `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"` + strings.Repeat("x", 4<<20) + `"}}`
+	if r := w.post("/files", token, long); r.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a long body: %d", r.status)
 	}
 }
@@ -90,18 +94,22 @@ func TestItem02BodyDecides(t *testing.T) {
 		if version == "" {
 			headers = nil
 		}
-		if r := w.post("/files", token, call("1", "delete_file", "{}"), headers...); r.status != http.StatusOK || r.code() != -32601 {
+		r := w.post("/files", token, call("1", "delete_file", "{}"), headers...)
+		if r.status != http.StatusOK || r.code() != -32601 {
 			t.Errorf("closed tool at %s: %d %s", version, r.status, r.body)
 		}
-		if r := w.post("/files", token, call("1", "write_file", `{"path":"/data/x"}`), headers...); r.status != http.StatusForbidden {
+		r = w.post("/files", token, call("1", "write_file", `{"path":"/data/x"}`), headers...)
+		if r.status != http.StatusForbidden {
 			t.Errorf("scope missing at %s: %d %s", version, r.status, r.body)
 		}
 	}
 	modern := []string{"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "tools/call", "Mcp-Name"}
-	if r := w.post("/files", token, call("1", "delete_file", "{}"), append(modern, "delete_file")...); r.status != http.StatusNotFound || r.code() != -32601 {
+	r := w.post("/files", token, call("1", "delete_file", "{}"), append(modern, "delete_file")...)
+	if r.status != http.StatusNotFound || r.code() != -32601 {
 		t.Errorf("closed tool at 2026-07-28: %d %s", r.status, r.body)
 	}
-	if r := w.post("/files", token, call("1", "delete_file", "{}"), append(modern, "read_file")...); r.status != http.StatusBadRequest || r.code() != -32020 {
+	r = w.post("/files", token, call("1", "delete_file", "{}"), append(modern, "read_file")...)
+	if r.status != http.StatusBadRequest || r.code() != -32020 {
 		t.Errorf("lying Mcp-Name: %d %s", r.status, r.body)
 	}
 	if w.server.hits() > 0 {
@@ -122,8 +130,9 @@ func TestItem03Batches(t *testing.T) {
 		body, version string
 		status        int
 	}{
-		"all allowed":       {"[" + ok + "," + call("2", "read_other", "{}") + "]", "2025-03-26", http.StatusOK},
-		"one closed":        {"[" + ok + "," + call("2", "delete_file", "{}") + "]", "2025-03-26", http.StatusBadRequest},
+		"all allowed": {"[" + ok + "," + call("2", "read_other", "{}") + "]", "2025-03-26", http.StatusOK},
+		"one closed": {"[" + ok + "," + call("2", "delete_file", "{}") + "]",
+			"2025-03-26", http.StatusBadRequest},
 		"one lacks a scope": {"[" + ok + "," + call("2", "write_file", "{}") + "]", "", http.StatusForbidden},
 		"initialize":        {`[{"jsonrpc":"2.0","id":1,"method":"initialize"}]`, "2025-03-26", http.StatusBadRequest},
 		"later revision":    {"[" + ok + "]", "2025-06-18", http.StatusBadRequest},
@@ -149,11 +158,13 @@ func TestItem04Versions(t *testing.T) {
 	token := w.token("/files", "")
 	for _, version := range []string{"x", "2099-01-01", "2025-11-25 "} {
 		r := w.post("/files", token, `{"jsonrpc":"2.0","id":7,"method":"ping"}`, "MCP-Protocol-Version", version)
-		if version != "2025-11-25 " && (r.status != http.StatusBadRequest || r.code() != -32022 || !strings.Contains(r.body, `"id":7`)) {
+		if version != "2025-11-25 " &&
+			(r.status != http.StatusBadRequest || r.code() != -32022 || !strings.Contains(r.body, `"id":7`)) {
 			t.Errorf("%q: %d %s", version, r.status, r.body)
 		}
 	}
-	r := w.post("/files", token, `{"jsonrpc":"2.0","id":7,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2025-11-25"}}}`,
+	r := w.post("/files", token, `{"jsonrpc":"2.0","id":7,"method":"server/discover","params":{`+
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2025-11-25"}}}`,
 		"MCP-Protocol-Version", "2026-07-28", "Mcp-Method", "server/discover")
 	if r.status != http.StatusBadRequest || r.code() != -32020 {
 		t.Errorf("header and body differ: %d %s", r.status, r.body)
@@ -188,15 +199,17 @@ func TestItem06Headers(t *testing.T) {
 	w := start(t, strings.Replace(files, "    rules", `    upstream_headers: {Authorization: "Bearer of-the-gateway", X-User: gateway}
     rules`, 1), official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
-	r := w.post("/files", token, call("1", "read_file", "{}"), "Cookie", "a=b", "X-Forwarded-User", "root", "X_User", "root",
-		"X-User", "root", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Uri", "/public", "Connection", "X-User", "Forwarded", "for=1.2.3.4",
+	r := w.post("/files", token, call("1", "read_file", "{}"), "Cookie", "a=b", "X-Forwarded-User", "root",
+		"X_User", "root", "X-User", "root", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Uri", "/public",
+		"Connection", "X-User", "Forwarded", "for=1.2.3.4",
 		"Cardea-Identity", "root", "Proxy-Authorization", "Basic x", "X-Auth-Subject", "root")
 	if r.status != http.StatusOK {
 		t.Fatalf("%d %s", r.status, r.body)
 	}
 	got := w.server.last().header
 	for name := range got {
-		if !slices.Contains([]string{"Accept", "Authorization", "Content-Length", "Content-Type", "User-Agent", "X-User"}, name) {
+		if !slices.Contains([]string{
+			"Accept", "Authorization", "Content-Length", "Content-Type", "User-Agent", "X-User"}, name) {
 			t.Errorf("the server got %s: %s", name, got[name])
 		}
 	}
@@ -217,27 +230,33 @@ func TestItem07Challenges(t *testing.T) {
 	}))
 	metadata := w.public + "/.well-known/oauth-protected-resource/files"
 	r := w.post("/files", "", call("1", "read_file", "{}"))
-	if got, want := r.header.Get("WWW-Authenticate"), `Bearer resource_metadata="`+metadata+`", scope="files:read files:write"`; r.status != 401 || got != want {
+	want := `Bearer resource_metadata="` + metadata + `", scope="files:read files:write"`
+	if got := r.header.Get("WWW-Authenticate"); r.status != 401 || got != want {
 		t.Errorf("without a token: %d %s, want %s", r.status, got, want)
 	}
-	if r := w.send("GET", "/.well-known/oauth-protected-resource/files", "", ""); r.status != 200 || !strings.Contains(r.body, `"resource":"`+w.public+`/files"`) {
+	if r := w.send("GET", "/.well-known/oauth-protected-resource/files", "", ""); r.status != 200 ||
+		!strings.Contains(r.body, `"resource":"`+w.public+`/files"`) {
 		t.Errorf("metadata: %d %s", r.status, r.body)
 	}
 	r = w.post("/files", w.token("/files", "other"), call("1", "write_file", `{"path":"/data/x"}`))
-	if got := r.header.Get("WWW-Authenticate"); r.status != 403 || !strings.Contains(got, `error="insufficient_scope"`) || !strings.Contains(got, `scope="other files:read files:write"`) {
+	if got := r.header.Get("WWW-Authenticate"); r.status != 403 ||
+		!strings.Contains(got, `error="insufficient_scope"`) ||
+		!strings.Contains(got, `scope="other files:read files:write"`) {
 		t.Errorf("scope missing: %d %s", r.status, got)
 	}
 	if w.server.hits() > 0 {
 		t.Error("the server was touched")
 	}
 	r = w.post("/files", w.token("/files", "files:read"), call("1", "read_file", "{}"))
-	if r.status != http.StatusBadGateway || r.header.Get("WWW-Authenticate")+r.header.Get("Set-Cookie")+r.header.Get("Server") != "" {
+	if r.status != http.StatusBadGateway ||
+		r.header.Get("WWW-Authenticate")+r.header.Get("Set-Cookie")+r.header.Get("Server") != "" {
 		t.Errorf("the server's challenge: %d %v", r.status, r.header)
 	}
 }
 
 func TestItem08ErrorCodes(t *testing.T) {
-	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) }))
+	w := start(t, files,
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) }))
 	token := w.token("/files", "files:read")
 	if r := w.post("/files", token, call("1", "read_file", "{}")); r.code() != http.StatusBadGateway {
 		t.Errorf("a redirect: %d %s", r.status, r.body)

@@ -14,9 +14,11 @@ import (
 
 // The server learns from the gateway alone who calls, and can verify it.
 func TestItem06Identity(t *testing.T) {
-	w := start(t, strings.Replace(files, "    rules", "    identity: jwt\n    rules", 1), official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	w := start(t, strings.Replace(files, "    rules", "    identity: jwt\n    rules", 1),
+		official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.as("ada", "/files", "files:read")
-	if r := w.post("/files", token, call("1", "read_file", "{}"), "Cardea-Identity", "root", "Cardea_Identity", "root"); r.status != http.StatusOK {
+	if r := w.post("/files", token, call("1", "read_file", "{}"),
+		"Cardea-Identity", "root", "Cardea_Identity", "root"); r.status != http.StatusOK {
 		t.Fatalf("%d %s", r.status, r.body)
 	}
 	statements := w.server.last().header.Values("Cardea-Identity")
@@ -37,7 +39,8 @@ func TestItem06Identity(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := jwt.Expected{Issuer: w.public, Subject: "ada", AnyAudience: jwt.Audience{w.public + "/files"}}
-	if err := claims.ValidateWithLeeway(want, 0); err != nil || claims.Expiry.Time().After(time.Now().Add(61*time.Second)) {
+	if err := claims.ValidateWithLeeway(want, 0); err != nil ||
+		claims.Expiry.Time().After(time.Now().Add(61*time.Second)) {
 		t.Errorf("claims %+v: %v", claims, err)
 	}
 	if r := w.post("/files", statements[0], call("1", "read_file", "{}")); r.status != http.StatusUnauthorized {

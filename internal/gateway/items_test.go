@@ -22,7 +22,8 @@ import (
 const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 
 // meta is the _meta of a request of MCP 2026-07-28.
-const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
+const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
+	`"io.modelcontextprotocol/clientCapabilities":{},` +
 	`"io.modelcontextprotocol/clientInfo":{"name":"t","version":"1"}}`
 
 // modern returns the headers of a request of MCP 2026-07-28.
@@ -61,7 +62,8 @@ func TestItem11SessionsAreBound(t *testing.T) {
 	for name, tt := range map[string]struct{ path, token string }{
 		"another person": {"/files", w.as("eve", "/files", "files:read")},
 		"another route":  {"/other", w.token("/other", "files:read")},
-		"another client": {"/files", w.issuer.Token(guardtest.Claims{ClientID: "other", Audience: w.public + "/files", Scope: "files:read"})},
+		"another client": {"/files",
+			w.issuer.Token(guardtest.Claims{ClientID: "other", Audience: w.public + "/files", Scope: "files:read"})},
 	} {
 		hits := w.server.hits()
 		for method, want := range map[string]int{"POST": 404, "GET": 405, "DELETE": 404} {
@@ -108,7 +110,8 @@ func TestItem13Streams(t *testing.T) {
 	session := w.initialize("/files", token)
 	response := w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session)
 	defer response.Body.Close()
-	if h := response.Header; h.Get("X-Accel-Buffering") != "no" || !strings.Contains(h.Get("Cache-Control"), "no-cache") {
+	if h := response.Header; h.Get("X-Accel-Buffering") != "no" ||
+		!strings.Contains(h.Get("Cache-Control"), "no-cache") {
 		t.Errorf("headers: %v", h)
 	}
 	if line, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, ":") {
@@ -122,7 +125,8 @@ func TestItem13Streams(t *testing.T) {
 		"not found": http.NotFound,
 	} {
 		w := start(t, files, handler)
-		if r := w.send("GET", "/files", w.token("/files", ""), ""); r.status != http.StatusMethodNotAllowed || strings.Contains(r.body, "html") {
+		if r := w.send("GET", "/files", w.token("/files", ""), ""); r.status != http.StatusMethodNotAllowed ||
+			strings.Contains(r.body, "html") {
 			t.Errorf("%s: %d %s", name, r.status, r.body)
 		}
 	}
@@ -130,7 +134,8 @@ func TestItem13Streams(t *testing.T) {
 
 func TestItem14Delete(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
-	if r := w.send("DELETE", "/files", w.token("/files", ""), "", "MCP-Protocol-Version", "2025-11-25"); r.status != http.StatusMethodNotAllowed {
+	if r := w.send("DELETE", "/files", w.token("/files", ""), "",
+		"MCP-Protocol-Version", "2025-11-25"); r.status != http.StatusMethodNotAllowed {
 		t.Errorf("a server without sessions: %d %s", r.status, r.body)
 	}
 }
@@ -139,13 +144,15 @@ func TestItem15Resumption(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)}))
 	token, eve := w.token("/files", "files:read"), w.as("eve", "/files", "files:read")
 	session := w.initialize("/files", token)
-	r := w.post("/files", token, call("1", "read_file", `{"path":"/x"}`), "Mcp-Session-Id", session, "MCP-Protocol-Version", "2025-11-25")
+	r := w.post("/files", token, call("1", "read_file", `{"path":"/x"}`), "Mcp-Session-Id", session,
+		"MCP-Protocol-Version", "2025-11-25")
 	_, rest, found := strings.Cut(r.body, "id: ")
 	if !found {
 		t.Fatalf("no event id in %s", r.body)
 	}
 	id, _, _ := strings.Cut(rest, "\n")
-	response := w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session, "Last-Event-ID", id, "MCP-Protocol-Version", "2025-11-25")
+	response := w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session, "Last-Event-ID", id,
+		"MCP-Protocol-Version", "2025-11-25")
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		t.Fatalf("resumed: %d", response.StatusCode)
@@ -157,7 +164,8 @@ func TestItem15Resumption(t *testing.T) {
 		t.Errorf("the server got Last-Event-ID %q", got)
 	}
 	hers := w.initialize("/files", eve)
-	if r := w.send("GET", "/files", eve, "", "Mcp-Session-Id", hers, "Last-Event-ID", id); r.status != http.StatusForbidden {
+	if r := w.send("GET", "/files", eve, "", "Mcp-Session-Id", hers,
+		"Last-Event-ID", id); r.status != http.StatusForbidden {
 		t.Errorf("another person: %d %s", r.status, r.body)
 	}
 }
@@ -169,7 +177,8 @@ func TestItem16OneStream(t *testing.T) {
 	session := w.initialize("/files", token)
 	response := w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session)
 	defer response.Body.Close()
-	if r := w.post("/files", token, call("1", "read_file", `{}`), "Mcp-Session-Id", session); !strings.Contains(r.body, "read_file") {
+	if r := w.post("/files", token, call("1", "read_file", `{}`),
+		"Mcp-Session-Id", session); !strings.Contains(r.body, "read_file") {
 		t.Errorf("answer: %d %s", r.status, r.body)
 	}
 	s.RemoveTools("admin_x")
@@ -213,7 +222,8 @@ func TestItem17ServerRequests(t *testing.T) {
 		"notification": `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
 		"response":     `{"jsonrpc":"2.0","id":99,"result":{}}`,
 	} {
-		if r := w.post("/files", token, body, "Mcp-Session-Id", session); r.status != http.StatusAccepted || r.body != "" {
+		if r := w.post("/files", token, body, "Mcp-Session-Id", session); r.status != http.StatusAccepted ||
+			r.body != "" {
 			t.Errorf("%s: %d %q", name, r.status, r.body)
 		}
 	}
@@ -234,7 +244,8 @@ func TestItem18EqualIDs(t *testing.T) {
 				for i := range calls / 4 {
 					path := fmt.Sprintf("/%s/%d/%d", person, worker, i)
 					id := fmt.Sprint(worker*calls + i)
-					r := w.post("/files", token, call(id, "read_file", `{"path":"`+path+`"}`), "Mcp-Session-Id", session)
+					r := w.post("/files", token, call(id, "read_file", `{"path":"`+path+`"}`),
+						"Mcp-Session-Id", session)
 					if !strings.Contains(r.body, path+`"`) || !strings.Contains(r.body, `"id":`+id+`,`) {
 						t.Errorf("%s got %d %s", path, r.status, r.body)
 						return
@@ -251,13 +262,15 @@ func TestItem19Cancellation(t *testing.T) {
 	token := w.token("/files", "")
 	session := w.initialize("/files", token)
 	response := w.open(t.Context(), "POST", "/files", token,
-		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},"_meta":{"progressToken":"p"}}}`, "Mcp-Session-Id", session)
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},"_meta":{"progressToken":"p"}}}`,
+		"Mcp-Session-Id", session)
 	defer response.Body.Close()
 	r := bufio.NewReader(response.Body)
 	if got := data(t, r); !strings.Contains(got, "notifications/progress") {
 		t.Fatalf("first: %s", got)
 	}
-	if r := w.post("/files", token, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`, "Mcp-Session-Id", session); r.status != http.StatusAccepted {
+	if r := w.post("/files", token, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`,
+		"Mcp-Session-Id", session); r.status != http.StatusAccepted {
 		t.Fatalf("cancelled: %d %s", r.status, r.body)
 	}
 	if _, err := io.ReadAll(r); err != nil { // ends, because the tool does
@@ -270,10 +283,12 @@ func TestItem20Ping(t *testing.T) {
 	token := w.token("/files", "")
 	session := w.initialize("/files", token)
 	hits := w.server.hits()
-	if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusOK || w.server.hits() != hits+1 {
+	if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusOK ||
+		w.server.hits() != hits+1 {
 		t.Errorf("%d %s", r.status, r.body)
 	}
-	if r := w.send("GET", "/healthz", "", "", "Host", "127.0.0.1"); r.status != http.StatusOK || w.server.hits() != hits+1 {
+	if r := w.send("GET", "/healthz", "", "", "Host", "127.0.0.1"); r.status != http.StatusOK ||
+		w.server.hits() != hits+1 {
 		t.Errorf("health: %d %s", r.status, r.body)
 	}
 	if r := w.send("GET", "/readyz", "", ""); r.status != http.StatusOK {
@@ -285,18 +300,23 @@ func TestItem21Stateless(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
 	for _, method := range []string{"GET", "DELETE"} {
-		if r := w.send(method, "/files", token, "", "MCP-Protocol-Version", "2026-07-28"); r.status != http.StatusMethodNotAllowed {
+		if r := w.send(method, "/files", token, "",
+			"MCP-Protocol-Version", "2026-07-28"); r.status != http.StatusMethodNotAllowed {
 			t.Errorf("%s: %d %s", method, r.status, r.body)
 		}
 	}
-	r := w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{}}}`,
+	r := w.post("/files", token,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{}}}`,
 		append(modern("tools/call", "read_file"), "Mcp-Session-Id", "x", "Last-Event-ID", "y")...)
 	got := w.server.last().header
-	if r.status != http.StatusOK || got.Get("Mcp-Session-Id")+got.Get("Last-Event-Id")+r.header.Get("Mcp-Session-Id") != "" {
+	if r.status != http.StatusOK ||
+		got.Get("Mcp-Session-Id")+got.Get("Last-Event-Id")+r.header.Get("Mcp-Session-Id") != "" {
 		t.Errorf("%d %s; the server got %v", r.status, r.body, got)
 	}
-	for _, method := range []string{"initialize", "ping", "logging/setLevel", "resources/subscribe", "invented/method", "tasks/list"} {
-		r := w.post("/files", token, `{"jsonrpc":"2.0","id":"z","method":"`+method+`","params":{`+meta+`,"taskId":"x"}}`, modern(method, "")...)
+	for _, method := range []string{
+		"initialize", "ping", "logging/setLevel", "resources/subscribe", "invented/method", "tasks/list"} {
+		r := w.post("/files", token,
+			`{"jsonrpc":"2.0","id":"z","method":"`+method+`","params":{`+meta+`,"taskId":"x"}}`, modern(method, "")...)
 		if r.status != http.StatusNotFound || r.code() != -32601 || !strings.Contains(r.body, `"id":"z"`) {
 			t.Errorf("%s: %d %s", method, r.status, r.body)
 		}
@@ -335,7 +355,8 @@ func TestItem22RoutingHeaders(t *testing.T) {
 func TestItem23Params(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{` + meta + `,"name":"read_file","arguments":{}}}`
-	w.post("/files", w.token("/files", "files:read"), body, append(modern("tools/call", "read_file"), "Mcp-Param-Region", "eu")...)
+	w.post("/files", w.token("/files", "files:read"), body,
+		append(modern("tools/call", "read_file"), "Mcp-Param-Region", "eu")...)
 	if got := w.server.last().header.Get("Mcp-Param-Region"); got != "eu" {
 		t.Errorf("the server got %q", got)
 	}
@@ -344,7 +365,8 @@ func TestItem23Params(t *testing.T) {
 // What the server says of metadata and capabilities passes as it is.
 func TestItem24Metadata(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
-	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name":"read_file"}}`
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{` +
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name":"read_file"}}`
 	r := w.post("/files", w.token("/files", "files:read"), body, modern("tools/call", "read_file")...)
 	if r.status != http.StatusBadRequest || r.code() != -32602 {
 		t.Errorf("without clientCapabilities: %d %s", r.status, r.body)
@@ -358,21 +380,24 @@ func TestItem25ServerErrors(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, sent)
 	}))
-	if r := w.post("/files", w.token("/files", "files:read"), call("1", "read_file", "{}")); r.status != http.StatusBadRequest || r.body != sent {
+	if r := w.post("/files", w.token("/files", "files:read"),
+		call("1", "read_file", "{}")); r.status != http.StatusBadRequest || r.body != sent {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 }
 
 func TestItem26Discover(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
-	r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
+	r := w.post("/files", w.token("/files", ""),
+		`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
 	if r.status != http.StatusOK || !strings.Contains(r.body, "supportedVersions") {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 }
 
 func TestItem27ResultTypes(t *testing.T) {
-	const sent = `{"id":1,"jsonrpc":"2.0","result":{"resultType":"input_required","inputRequests":{"a":{"method":"elicitation/create"}},"requestState":"s","tools":[{"name":"delete_file"}]}} `
+	const sent = `{"id":1,"jsonrpc":"2.0","result":{"resultType":"input_required","inputRequests":` +
+		`{"a":{"method":"elicitation/create"}},"requestState":"s","tools":[{"name":"delete_file"}]}} `
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, sent)
@@ -385,8 +410,9 @@ func TestItem27ResultTypes(t *testing.T) {
 func TestItem28Retries(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	for tool, code := range map[string]int{"write_file": -32602, "delete_file": -32601} {
-		r := w.post("/files", w.token("/files", "files:*"), `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{`+meta+`,"name":"`+tool+
-			`","arguments":{"path":"/etc/x"},"requestState":"s","inputResponses":{"a":{"action":"accept"}}}}`, modern("tools/call", tool)...)
+		body := `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{` + meta + `,"name":"` + tool +
+			`","arguments":{"path":"/etc/x"},"requestState":"s","inputResponses":{"a":{"action":"accept"}}}}`
+		r := w.post("/files", w.token("/files", "files:*"), body, modern("tools/call", tool)...)
 		if r.code() != code || w.server.hits() > 0 {
 			t.Errorf("%s: %d %s", tool, r.status, r.body)
 		}
@@ -397,14 +423,16 @@ func TestItem29Listen(t *testing.T) {
 	gone := make(chan struct{})
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\"}\n\n")
+		_, _ = io.WriteString(w,
+			"event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\"}\n\n")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 		close(gone)
 	}))
 	token := w.token("/files", "files:read")
 	listen := func(uris string) string {
-		return `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{` + meta + `,"notifications":{"toolsListChanged":true,"resourceSubscriptions":` + uris + `}}}`
+		return `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{` + meta +
+			`,"notifications":{"toolsListChanged":true,"resourceSubscriptions":` + uris + `}}}`
 	}
 	headers := modern("subscriptions/listen", "")
 	for _, uris := range []string{`["file:///data/a.txt","file:///etc/passwd"]`, `["file:///data/../etc/passwd"]`} {
@@ -412,7 +440,8 @@ func TestItem29Listen(t *testing.T) {
 			t.Errorf("%s: %d %s", uris, r.status, r.body)
 		}
 	}
-	if r := w.post("/files", w.token("/files", ""), listen(`["file:///data/a.txt"]`), headers...); r.status != http.StatusForbidden {
+	if r := w.post("/files", w.token("/files", ""), listen(`["file:///data/a.txt"]`),
+		headers...); r.status != http.StatusForbidden {
 		t.Errorf("scope missing: %d %s", r.status, r.body)
 	}
 	response := w.open(t.Context(), "POST", "/files", token, listen(`["file:///data/a.txt"]`), headers...)
@@ -426,10 +455,14 @@ func TestItem29Listen(t *testing.T) {
 func TestItem30ServerRequestsAreDropped(t *testing.T) {
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"sampling/createMessage\"}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n")
+		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"sampling/createMessage\"}\n\n"+
+			"data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n\n")
 	}))
-	r := w.post("/files", w.token("/files", "files:read"), `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file"}}`, modern("tools/call", "read_file")...)
-	if strings.Contains(r.body, "sampling") || !strings.Contains(r.body, "result") || !strings.Contains(w.log.String(), "it was dropped") {
+	r := w.post("/files", w.token("/files", "files:read"),
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file"}}`,
+		modern("tools/call", "read_file")...)
+	if strings.Contains(r.body, "sampling") || !strings.Contains(r.body, "result") ||
+		!strings.Contains(w.log.String(), "it was dropped") {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 }
@@ -438,14 +471,17 @@ func TestItem31Caches(t *testing.T) {
 	for _, kind := range []string{"application/json", "text/event-stream"} {
 		w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", kind)
-			body := `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"delete_file"},{"x":1.0,"name":"read_file"}],"nextCursor":"","cacheScope":"public","ttlMs":3600000}}`
+			body := `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"delete_file"},{"x":1.0,"name":"read_file"}],` +
+				`"nextCursor":"","cacheScope":"public","ttlMs":3600000}}`
 			if kind != "application/json" {
 				body = "event: message\ndata: " + body + "\n\n"
 			}
 			_, _ = io.WriteString(w, body)
 		}))
-		r := w.post("/files", w.token("/files", "files:read"), `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{`+meta+`}}`, modern("tools/list", "")...)
-		want := `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"x":1.0,"name":"read_file"}],"nextCursor":"","cacheScope":"private","ttlMs":60000}}`
+		r := w.post("/files", w.token("/files", "files:read"),
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{`+meta+`}}`, modern("tools/list", "")...)
+		want := `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"x":1.0,"name":"read_file"}],` +
+			`"nextCursor":"","cacheScope":"private","ttlMs":60000}}`
 		if !strings.Contains(r.body, want) {
 			t.Errorf("%s: %s", kind, r.body)
 		}
@@ -499,7 +535,8 @@ func TestItem32Lists(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", method, diff)
 		}
 	}
-	if got, _ := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":1,"method":"resources/list"}`).names("resources", "uri"); got != nil {
+	if got, _ := w.post("/files", w.token("/files", ""),
+		`{"jsonrpc":"2.0","id":1,"method":"resources/list"}`).names("resources", "uri"); got != nil {
 		t.Errorf("without the scope: %v", got)
 	}
 }
@@ -511,12 +548,17 @@ func TestItem33OtherMethods(t *testing.T) {
 		method, params string
 		code           int
 	}{
-		"prompt":              {"completion/complete", `{"ref":{"type":"ref/prompt","name":"greet"},"argument":{"name":"a","value":"b"}}`, 0},
-		"closed prompt":       {"completion/complete", `{"ref":{"type":"ref/prompt","name":"secret"},"argument":{"name":"a","value":"b"}}`, -32601},
-		"template":            {"completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///data/{name}"},"argument":{"name":"name","value":"b"}}`, 0},
-		"closed template":     {"completion/complete", `{"ref":{"type":"ref/resource","uri":"file:///etc/{name}"},"argument":{"name":"name","value":"b"}}`, -32601},
-		"unknown reference":   {"completion/complete", `{"ref":{"type":"ref/tool","name":"x"}}`, -32602},
-		"almost a reference":  {"completion/complete", `{"ref":{"type":"ref/prompt","name":"greet","Name":"secret"}}`, -32602},
+		"prompt": {"completion/complete",
+			`{"ref":{"type":"ref/prompt","name":"greet"},"argument":{"name":"a","value":"b"}}`, 0},
+		"closed prompt": {"completion/complete",
+			`{"ref":{"type":"ref/prompt","name":"secret"},"argument":{"name":"a","value":"b"}}`, -32601},
+		"template": {"completion/complete",
+			`{"ref":{"type":"ref/resource","uri":"file:///data/{name}"},"argument":{"name":"name","value":"b"}}`, 0},
+		"closed template": {"completion/complete",
+			`{"ref":{"type":"ref/resource","uri":"file:///etc/{name}"},"argument":{"name":"name","value":"b"}}`, -32601},
+		"unknown reference": {"completion/complete", `{"ref":{"type":"ref/tool","name":"x"}}`, -32602},
+		"almost a reference": {"completion/complete",
+			`{"ref":{"type":"ref/prompt","name":"greet","Name":"secret"}}`, -32602},
 		"get":                 {"prompts/get", `{"name":"greet"}`, 0},
 		"closed get":          {"prompts/get", `{"name":"secret"}`, -32601},
 		"read":                {"resources/read", `{"uri":"file:///data/a.txt"}`, 0},
@@ -541,7 +583,8 @@ func TestItem33OtherMethods(t *testing.T) {
 			t.Errorf("%s: %d %s", name, r.status, r.body)
 		}
 	}
-	if r := w.post("/files", w.token("/files", ""), `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///data/a.txt"}}`); r.status != http.StatusForbidden {
+	read := `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///data/a.txt"}}`
+	if r := w.post("/files", w.token("/files", ""), read); r.status != http.StatusForbidden {
 		t.Errorf("scope missing: %d %s", r.status, r.body)
 	}
 }
@@ -557,7 +600,8 @@ func TestItem34Pages(t *testing.T) {
 			params = `{"cursor":"` + cursor + `"}`
 		}
 		var names []string
-		names, cursor = w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":`+params+`}`).names("tools", "name")
+		names, cursor = w.post("/files", token,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":`+params+`}`).names("tools", "name")
 		pages = append(pages, names)
 		if cursor == "" {
 			break
@@ -572,14 +616,16 @@ func TestItem34Pages(t *testing.T) {
 func TestItem36Names(t *testing.T) {
 	w := start(t, two, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	for _, path := range []string{"/files", "/other"} {
-		if r := w.post(path, w.token(path, "files:read"), call("1", "read_file", "{}")); !strings.Contains(r.body, "read_file") {
+		if r := w.post(path, w.token(path, "files:read"),
+			call("1", "read_file", "{}")); !strings.Contains(r.body, "read_file") {
 			t.Errorf("%s: %d %s", path, r.status, r.body)
 		}
 		if r := w.post(path, w.token(path, "files:read"), call("1", "READ_FILE", "{}")); r.code() != -32601 {
 			t.Errorf("%s: %d %s", path, r.status, r.body)
 		}
 	}
-	if r := w.post("/other", w.token("/files", "files:read"), call("1", "read_file", "{}")); r.status != http.StatusUnauthorized {
+	if r := w.post("/other", w.token("/files", "files:read"),
+		call("1", "read_file", "{}")); r.status != http.StatusUnauthorized {
 		t.Errorf("a token of another server: %d %s", r.status, r.body)
 	}
 }
@@ -588,13 +634,16 @@ func TestItem38Arguments(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:*")
 	for arguments, allowed := range map[string]bool{
-		`{"path":"/data/x"}`: true, `{"path":"/data/x/y.txt","other":1}`: true, `{"path":"/data"}`: true, `{"path":"/data/"}`: true,
-		`{"path":"/data/../etc/x"}`: false, `{"path":"/data//x"}`: false, `{"path":"/database/x"}`: false, `{"path":"/etc/x"}`: false, `{}`: false,
-		`{"path":["/data/x"]}`: false, `{"path":null}`: false, `{"Path":"/data/x"}`: false, `{"path":"/data/x","PATH":"/etc/x"}`: false,
-		`{"path":"/data/./x"}`: false, `{"path":"/data/..\\x"}`: false, `{"path":"/data/x\u0000"}`: false, `null`: false, `{"path":"data/x"}`: false,
+		`{"path":"/data/x"}`: true, `{"path":"/data/x/y.txt","other":1}`: true,
+		`{"path":"/data"}`: true, `{"path":"/data/"}`: true,
+		`{"path":"/data/../etc/x"}`: false, `{"path":"/data//x"}`: false, `{"path":"/database/x"}`: false,
+		`{"path":"/etc/x"}`: false, `{"path":["/data/x"]}`: false, `{"path":null}`: false, `{}`: false,
+		`{"Path":"/data/x"}`: false, `{"path":"/data/x","PATH":"/etc/x"}`: false, `{"path":"/data/./x"}`: false,
+		`{"path":"/data/..\\x"}`: false, `{"path":"/data/x\u0000"}`: false, `null`: false, `{"path":"data/x"}`: false,
 	} {
 		r := w.post("/files", token, call("1", "write_file", arguments))
-		if allowed != (r.code() == 0 && r.status == 200) || !allowed && (r.code() != -32602 || !strings.Contains(r.body, "path")) {
+		if allowed != (r.code() == 0 && r.status == 200) ||
+			!allowed && (r.code() != -32602 || !strings.Contains(r.body, "path")) {
 			t.Errorf("%s: %d %s", arguments, r.status, r.body)
 		}
 	}
@@ -607,7 +656,8 @@ func TestItem47OneFails(t *testing.T) {
     upstream: http://127.0.0.1:1/mcp
     default: allow
 `, official(&mcp.StreamableHTTPOptions{Stateless: true}))
-	if r := w.post("/dead", w.token("/dead", ""), ping); r.status != http.StatusBadGateway || !strings.Contains(r.body, `"id":1`) || strings.Contains(r.body, "127.0.0.1:1") {
+	if r := w.post("/dead", w.token("/dead", ""), ping); r.status != http.StatusBadGateway ||
+		!strings.Contains(r.body, `"id":1`) || strings.Contains(r.body, "127.0.0.1:1") {
 		t.Errorf("the dead one: %d %s", r.status, r.body)
 	}
 	if r := w.post("/files", w.token("/files", "files:read"), call("1", "read_file", "{}")); r.status != http.StatusOK {
@@ -639,7 +689,8 @@ func TestItem51NoSessions(t *testing.T) {
 func TestItem52Paths(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
-	for _, path := range []string{"/files/%2e%2e/admin", "/files/../files", "//files", "/files//", "/files;x", "/files%2f", "/f%69les", "/files%23", "/files/x", `/files\`} {
+	for _, path := range []string{"/files/%2e%2e/admin", "/files/../files", "//files", "/files//", "/files;x",
+		"/files%2f", "/f%69les", "/files%23", "/files/x", `/files\`} {
 		if r := w.post(path, token, ping); r.status != http.StatusNotFound {
 			t.Errorf("%s: %d %s", path, r.status, r.body)
 		}
@@ -652,7 +703,8 @@ func TestItem52Paths(t *testing.T) {
 
 func TestItem53EveryMountIsProtected(t *testing.T) {
 	w := start(t, two, official(nil))
-	for _, path := range []string{"/files", "/other", "/files/", "/files?access_token=" + w.token("/files", "files:read")} {
+	for _, path := range []string{"/files", "/other", "/files/",
+		"/files?access_token=" + w.token("/files", "files:read")} {
 		for _, method := range []string{"POST", "GET", "DELETE", "PUT", "TRACE", "HEAD"} {
 			if r := w.send(method, path, "", ""); r.status != http.StatusUnauthorized {
 				t.Errorf("%s %s: %d %s", method, path, r.status, r.body)
@@ -667,7 +719,8 @@ func TestItem53EveryMountIsProtected(t *testing.T) {
 			t.Errorf("%s: %d", method, r.status)
 		}
 	}
-	if err := os.WriteFile(w.file, []byte("public: https://gw.example.com\nservers: [{name: a, path: /a, upstream: 'http://127.0.0.1:1'}]"), 0o600); err != nil {
+	if err := os.WriteFile(w.file, []byte("public: https://gw.example.com\nservers: [{name: a, path: /a, upstream: "+
+		"'http://127.0.0.1:1'}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := gateway.Load(w.file); err == nil {
@@ -684,7 +737,8 @@ func TestAudit(t *testing.T) {
 	w.post("/files", token, call("1", "write_file", `{"path":"private"}`))
 	var got []string
 	for _, c := range w.log.calls(t) {
-		got = append(got, fmt.Sprint(c["user_id"], " ", c["client_id"], " ", c["server"], " ", c["name"], " ", c["outcome"], " ", c["traceparent"], " ", c["rule_line"]))
+		got = append(got, fmt.Sprint(c["user_id"], " ", c["client_id"], " ", c["server"], " ", c["name"], " ",
+			c["outcome"], " ", c["traceparent"], " ", c["rule_line"]))
 	}
 	want := []string{
 		"ada test-client files read_file allowed 00-x 8",
@@ -700,7 +754,8 @@ func TestAudit(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	w := start(t, strings.Replace(files, "    rules", "    limits: {calls: 2/1h, body: 1KB}\n    rules", 1), official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	w := start(t, strings.Replace(files, "    rules", "    limits: {calls: 2/1h, body: 1KB}\n    rules", 1),
+		official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.as("ada", "/files", "files:read")
 	for i, want := range []int{200, 200, 429} {
 		if r := w.post("/files", token, call("1", "read_file", "{}")); r.status != want {
@@ -710,10 +765,12 @@ func TestLimits(t *testing.T) {
 	if r := w.post("/files", token, ping); r.status != http.StatusOK {
 		t.Errorf("what is not a call: %d %s", r.status, r.body)
 	}
-	if r := w.post("/files", w.as("bob", "/files", "files:read"), call("1", "read_file", "{}")); r.status != http.StatusOK {
+	if r := w.post("/files", w.as("bob", "/files", "files:read"),
+		call("1", "read_file", "{}")); r.status != http.StatusOK {
 		t.Errorf("another person: %d %s", r.status, r.body)
 	}
-	if r := w.post("/files", token, call("1", "read_file", `{"path":"`+strings.Repeat("x", 1<<10)+`"}`)); r.status != http.StatusRequestEntityTooLarge {
+	long := `{"path":"` + strings.Repeat("x", 1<<10) + `"}`
+	if r := w.post("/files", token, call("1", "read_file", long)); r.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a long body: %d %s", r.status, r.body)
 	}
 }

@@ -140,8 +140,8 @@ func asBytes(values []jsontext.Value) (all [][]byte) {
 	return all
 }
 
-// maxTTL is how long a client may keep a filtered list, in milliseconds: about as long as a reload of the rules may take
-// to be seen.
+// maxTTL is how long a client may keep a filtered list, in milliseconds: about as long as a reload of the rules may
+// take to be seen.
 const maxTTL = 60_000
 
 func capped(value jsontext.Value) jsontext.Value {

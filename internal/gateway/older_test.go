@@ -73,7 +73,8 @@ func TestItem10OlderClient(t *testing.T) {
 	if got := strings.Join(tools, " "); got != "ask open read_file read_other slow" {
 		t.Errorf("tools: %s", got)
 	}
-	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
+	result, err := session.CallTool(t.Context(),
+		&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
 	if err != nil {
 		t.Fatal(err)
 	}

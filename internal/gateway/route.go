@@ -178,8 +178,8 @@ func (rt *route) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	rt.guard.WriteError(w, r, err)
 }
 
-// names returns what the message calls, and whether it calls something that rules name. The error says that it cannot be
-// told.
+// names returns what the message calls, and whether it calls something that rules name. The error says that it cannot
+// be told.
 func names(m guard.Message) (k kind, all []string, named bool, err error) {
 	var name string
 	switch m.Method {
@@ -244,14 +244,16 @@ func (rt *route) allow(c *call) error {
 		for _, name := range all {
 			v := rt.judge(k, name)
 			if !v.open {
-				return closed(c, m, fmt.Sprintf("There is no such %s, or no client may use it.", strings.TrimSuffix(string(k), "s")))
+				return closed(c, m,
+					fmt.Sprintf("There is no such %s, or no client may use it.", strings.TrimSuffix(string(k), "s")))
 			}
 			needed = needed.Union(v.scopes)
 			if v.rule == nil || m.Method == "completion/complete" || violated != nil {
 				continue
 			}
 			if argument := v.rule.violated(m); argument != "" {
-				violated = wrong(c, m, fmt.Sprintf("The argument %s is missing, or has a value that is not allowed.", argument))
+				violated = wrong(c, m,
+					fmt.Sprintf("The argument %s is missing, or has a value that is not allowed.", argument))
 			}
 		}
 	}

@@ -52,8 +52,9 @@ func readRules(n *yaml.Node, key string) (rules []*Rule, err error) {
 		}
 		for _, earlier := range rules {
 			if hidden := earlier.hides(rule); hidden != "" {
-				return nil, faultAt(item, "the rule can never decide about %q, because that of line %d does; move it up, "+
-					"or delete it", hidden, earlier.line)
+				return nil, faultAt(item,
+					"the rule can never decide about %q, because that of line %d does; move it up, or delete it",
+					hidden, earlier.line)
 			}
 		}
 		rules = append(rules, rule)
@@ -86,7 +87,8 @@ func readRule(n *yaml.Node, path string) (*Rule, error) {
 		return nil, err
 	case len(r.patterns) == 0:
 		return nil, faultAt(n, "%s has no tools, resources or prompts that it is about", whole(path))
-	case slices.ContainsFunc(r.patterns, func(p string) bool { return p == "" || strings.ContainsFunc(p, unicode.IsControl) }):
+	case slices.ContainsFunc(r.patterns,
+		func(p string) bool { return p == "" || strings.ContainsFunc(p, unicode.IsControl) }):
 		return nil, faultAt(n, "%s.%s has a name that is empty or has a control character", whole(path), r.kind)
 	case scopes == nil:
 		return nil, faultAt(n, "%sscopes is missing; scopes: [] opens it to every valid token", path)
@@ -150,16 +152,17 @@ func readArguments(n *yaml.Node, key string) (map[string]argument, error) {
 		case a.prefix == "" && a.in == nil, a.prefix != "" && a.in != nil:
 			return nil, faultAt(item, "%s.%s needs either prefix or in", key, name)
 		case a.prefix != "" && plain != "" && path.Clean(plain) != plain:
-			return nil, faultAt(item, "%s.%s.prefix is %q, which can never match, because paths must be clean; write %q", key,
-				name, a.prefix, path.Clean(a.prefix))
+			return nil, faultAt(item,
+				"%s.%s.prefix is %q, which can never match, because paths must be clean; write %q",
+				key, name, a.prefix, path.Clean(a.prefix))
 		}
 		arguments[name] = a
 	}
 	return arguments, nil
 }
 
-// hides returns a pattern of later that never decides, because r, which comes before it, matches all that it matches, or
-// "".
+// hides returns a pattern of later that never decides, because r, which comes before it, matches all that it matches,
+// or "".
 func (r *Rule) hides(later *Rule) string {
 	if r.kind != later.kind {
 		return ""

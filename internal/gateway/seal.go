@@ -15,8 +15,8 @@ import (
 // them.
 type sealer struct{ aead cipher.AEAD }
 
-// newSealer returns a sealer whose key comes from secret, so that ids stay good over restarts and between processes with
-// the same configuration. If secret is empty, they are good for this process only.
+// newSealer returns a sealer whose key comes from secret, so that ids stay good over restarts and between processes
+// with the same configuration. If secret is empty, they are good for this process only.
 func newSealer(secret string) sealer {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails

@@ -90,7 +90,8 @@ func (s *session) register(c *call) (lines [][]byte, waiters []*waiter, err erro
 			}
 			w.token = string(token)
 			if s.waiting[key] != nil {
-				return nil, waiters, &refusal{http.StatusBadRequest, m.ID, invalidRequest, "A request with this id is under way."}
+				return nil, waiters, &refusal{http.StatusBadRequest, m.ID, invalidRequest,
+					"A request with this id is under way."}
 			}
 			s.waiting[key] = w
 			waiters = append(waiters, w)
@@ -113,7 +114,8 @@ func (s *session) forget(c *call, waiters []*waiter) {
 	s.mu.Unlock()
 	if c.version >= stateless && c.Context().Err() != nil {
 		for _, key := range cancelled {
-			_ = s.child.send([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + key + `}}`))
+			_ = s.child.send([]byte(
+				`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + key + `}}`))
 		}
 	}
 }

@@ -50,15 +50,16 @@ func (rt *route) ownsTask(id string, token *guard.Token) bool {
 	return found && owner == rt.owner("task", token)
 }
 
-// mayMakeTask reports whether the answer to c may be a task: its client asked for one (MCP 2025-11-25), or takes one (the
-// extension of MCP 2026-07-28).
+// mayMakeTask reports whether the answer to c may be a task: its client asked for one (MCP 2025-11-25), or takes one
+// (the extension of MCP 2026-07-28).
 func (c *call) mayMakeTask() bool {
 	for _, m := range c.messages {
 		if m.Method != "tools/call" {
 			continue
 		}
 		asked, err := m.Param("task")
-		takes, err2 := m.Param("_meta", "io.modelcontextprotocol/clientCapabilities", "extensions", "io.modelcontextprotocol/tasks")
+		takes, err2 := m.Param("_meta", "io.modelcontextprotocol/clientCapabilities",
+			"extensions", "io.modelcontextprotocol/tasks")
 		if err != nil || err2 != nil || asked != nil || takes != nil {
 			return true
 		}
@@ -113,5 +114,6 @@ func (rt *route) ownTasks(c *call, data []byte) ([]byte, bool) {
 		}
 	}
 	list := append(append([]byte("["), bytes.Join(own, []byte(","))...), ']')
-	return within(data, "result", func(r []byte) []byte { return within(r, "tasks", func([]byte) []byte { return list }) }), true
+	return within(data,
+		"result", func(r []byte) []byte { return within(r, "tasks", func([]byte) []byte { return list }) }), true
 }

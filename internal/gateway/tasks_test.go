@@ -42,7 +42,8 @@ func TestItem39Tasks(t *testing.T) {
 			return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{"taskId":"` + id + `"}}`
 		}
 		for _, token := range []string{ada, eve} {
-			r := w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","task":{"ttl":1000}}}`)
+			r := w.post("/files", token,
+				`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","task":{"ttl":1000}}}`)
 			if !strings.Contains(r.body, "taskId") {
 				t.Fatalf("%d %s", r.status, r.body)
 			}
@@ -72,13 +73,16 @@ func TestItem39Tasks(t *testing.T) {
 func TestItem39TaskExtension(t *testing.T) {
 	w := start(t, files, taskServer("application/json", `{"resultType":"task","taskId":"t%d","status":"working"}`))
 	ada := w.as("ada", "/files", "files:read")
-	takes := strings.Replace(meta, `Capabilities":{}`, `Capabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}`, 1)
-	w.post("/files", ada, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+takes+`,"name":"read_file"}}`, modern("tools/call", "read_file")...)
+	takes := strings.Replace(meta, `Capabilities":{}`,
+		`Capabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}`, 1)
+	w.post("/files", ada, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+takes+`,"name":"read_file"}}`,
+		modern("tools/call", "read_file")...)
 	get := `{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{` + takes + `,"taskId":"t1"}}`
 	if r := w.post("/files", ada, get, modern("tasks/get", "t1")...); r.status != http.StatusOK {
 		t.Errorf("its own: %d %s", r.status, r.body)
 	}
-	if r := w.post("/files", w.as("eve", "/files", "files:read"), get, modern("tasks/get", "t1")...); r.status != http.StatusBadRequest || r.code() != -32602 {
+	if r := w.post("/files", w.as("eve", "/files", "files:read"), get,
+		modern("tasks/get", "t1")...); r.status != http.StatusBadRequest || r.code() != -32602 {
 		t.Errorf("another person's: %d %s", r.status, r.body)
 	}
 }

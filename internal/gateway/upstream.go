@@ -89,7 +89,8 @@ func (rt *route) outgoing(c *call) (*http.Request, error) {
 	if last := c.Header.Get("Last-Event-Id"); last != "" {
 		id, ok := rt.table.seal.open(last, rt.owner("event", c.token))
 		if !ok {
-			return nil, &refusal{http.StatusForbidden, nil, http.StatusForbidden, "Last-Event-ID is not one of this client."}
+			return nil, &refusal{http.StatusForbidden, nil, http.StatusForbidden,
+				"Last-Event-ID is not one of this client."}
 		}
 		out.Header.Set("Last-Event-ID", id)
 	}
@@ -137,7 +138,8 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		// It is about the gateway's credentials; the client must not ask for another token.
-		rt.gateway.log.ErrorContext(c.Context(), "gateway: the server refuses the gateway; look at its upstream_headers",
+		rt.gateway.log.ErrorContext(c.Context(),
+			"gateway: the server refuses the gateway; look at its upstream_headers",
 			"server", rt.Name, "status", status)
 		rt.bad(w, c, "The MCP server behind this gateway refuses the gateway.")
 		return
@@ -176,7 +178,8 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	}
 	h.Set("Cache-Control", "no-store")
 	defer c.record(outcome, reason)
-	if kind != "application/json" || !c.has(listing...) && !c.has(greeting...) && !c.has("tasks/list") && !c.mayMakeTask() {
+	if kind != "application/json" ||
+		!c.has(listing...) && !c.has(greeting...) && !c.has("tasks/list") && !c.mayMakeTask() {
 		if response.ContentLength >= 0 {
 			h["Content-Length"] = response.Header["Content-Length"]
 		}
@@ -303,8 +306,8 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 	}
 }
 
-// stillGood reports whether the token of c is still one for this server. A stream whose token has ended ends with it; its
-// client comes back with another.
+// stillGood reports whether the token of c is still one for this server. A stream whose token has ended ends with it;
+// its client comes back with another.
 func (rt *route) stillGood(c *call) bool {
 	current := rt.now()
 	if current == nil {

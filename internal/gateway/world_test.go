@@ -170,7 +170,8 @@ func (w *world) open(ctx context.Context, method, path, token, body string, head
 			r.Host = headers[i+1]
 			continue
 		}
-		r.Header[http.CanonicalHeaderKey(headers[i])] = append(r.Header[http.CanonicalHeaderKey(headers[i])], headers[i+1])
+		key := http.CanonicalHeaderKey(headers[i]) // as it is, unlike Header.Add
+		r.Header[key] = append(r.Header[key], headers[i+1])
 	}
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
@@ -307,6 +308,11 @@ func official(options *mcp.StreamableHTTPOptions) http.Handler {
 	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, options)
 }
 
+// said is the result of a tool: a text.
+func said(text string) *mcp.CallToolResult {
+	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}
+}
+
 func officialServer() *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "files", Version: "1"}, &mcp.ServerOptions{
 		PageSize:           2,
@@ -319,37 +325,42 @@ func officialServer() *mcp.Server {
 	type in struct {
 		Path string `json:"path,omitempty"`
 	}
-	for _, name := range []string{"delete_file", "read_file", "read_other", "write_file", "open", "admin_x", "admin_y"} {
-		mcp.AddTool(s, &mcp.Tool{Name: name}, func(_ context.Context, _ *mcp.CallToolRequest, in in) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: name + " " + in.Path}}}, nil, nil
-		})
+	for _, name := range []string{
+		"delete_file", "read_file", "read_other", "write_file", "open", "admin_x", "admin_y"} {
+		mcp.AddTool(s, &mcp.Tool{Name: name},
+			func(_ context.Context, _ *mcp.CallToolRequest, in in) (*mcp.CallToolResult, any, error) {
+				return said(name + " " + in.Path), nil, nil
+			})
 	}
-	mcp.AddTool(s, &mcp.Tool{Name: "ask"}, func(ctx context.Context, r *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
-		answer, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Sure?"})
-		if err != nil {
-			return nil, nil, err
-		}
-		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint(answer.Content["name"])}}}, nil, nil
-	})
-	mcp.AddTool(s, &mcp.Tool{Name: "slow"}, func(ctx context.Context, r *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
-		_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: 1})
-		<-ctx.Done()
-		return nil, nil, ctx.Err()
-	})
-	for _, uri := range []string{"file:///data/a.txt", "file:///etc/passwd"} {
-		s.AddResource(&mcp.Resource{Name: uri, URI: uri}, func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
-			return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: r.Params.URI, Text: "content"}}}, nil
+	mcp.AddTool(s, &mcp.Tool{Name: "ask"},
+		func(ctx context.Context, r *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
+			answer, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Sure?"})
+			if err != nil {
+				return nil, nil, err
+			}
+			return said(fmt.Sprint(answer.Content["name"])), nil, nil
 		})
+	mcp.AddTool(s, &mcp.Tool{Name: "slow"},
+		func(ctx context.Context, r *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
+			_ = r.Session.NotifyProgress(ctx,
+				&mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: 1})
+			<-ctx.Done()
+			return nil, nil, ctx.Err()
+		})
+	read := func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: r.Params.URI, Text: "content"}}}, nil
+	}
+	for _, uri := range []string{"file:///data/a.txt", "file:///etc/passwd"} {
+		s.AddResource(&mcp.Resource{Name: uri, URI: uri}, read)
 	}
 	for _, uri := range []string{"file:///data/{name}", "file:///etc/{name}"} {
-		s.AddResourceTemplate(&mcp.ResourceTemplate{Name: uri, URITemplate: uri}, func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
-			return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: r.Params.URI, Text: "content"}}}, nil
-		})
+		s.AddResourceTemplate(&mcp.ResourceTemplate{Name: uri, URITemplate: uri}, read)
 	}
 	for _, name := range []string{"greet", "secret"} {
-		s.AddPrompt(&mcp.Prompt{Name: name}, func(context.Context, *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
-			return &mcp.GetPromptResult{}, nil
-		})
+		s.AddPrompt(&mcp.Prompt{Name: name},
+			func(context.Context, *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
+				return &mcp.GetPromptResult{}, nil
+			})
 	}
 	return s
 }

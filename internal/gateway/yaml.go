@@ -44,7 +44,8 @@ func members(n *yaml.Node, path string, f fields) error {
 		switch {
 		case !known:
 			names := slices.Sorted(maps.Keys(f))
-			nearest := slices.MinFunc(names, func(a, b string) int { return distance(a, key.Value) - distance(b, key.Value) })
+			nearest := slices.MinFunc(names,
+				func(a, b string) int { return distance(a, key.Value) - distance(b, key.Value) })
 			return faultAt(key, "%s%s is not a key; did you mean %s?", path, key.Value, nearest)
 		case seen[key.Value]:
 			return faultAt(key, "%s%s is there twice", path, key.Value)

@@ -38,9 +38,9 @@ func OldEmailKey(email string) string {
 const maxEmail = 320
 
 // Email returns the address that a person typed as it is stored and written to, and false if it is none: trimmed and
-// NFKC-normalized, because otherwise mail could go to another mailbox than that of the account with the same EmailKey. It
-// takes internationalized addresses (RFC 6531 §3.3), but none that mixes alphabets with letters that look alike, because
-// people could not tell it from another.
+// NFKC-normalized, because otherwise mail could go to another mailbox than that of the account with the same EmailKey.
+// It takes internationalized addresses (RFC 6531 §3.3), but none that mixes alphabets with letters that look alike,
+// because people could not tell it from another.
 func Email(typed string) (string, bool) {
 	email := strings.TrimSpace(norm.NFKC.String(strings.TrimSpace(typed)))
 	a, err := mail.ParseAddress(email)

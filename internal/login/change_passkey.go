@@ -148,7 +148,8 @@ func ExplainPasskey(err error) string {
 	case errors.Is(err, errLastWay):
 		return "This passkey stays, because without it you could not sign in. Add another one first."
 	case errors.Is(err, errMany):
-		return "You have " + strconv.Itoa(mostPasskeys) + " passkeys, which is as many as there may be. Remove one first."
+		return "You have " + strconv.Itoa(mostPasskeys) +
+			" passkeys, which is as many as there may be. Remove one first."
 	case errors.Is(err, errPasskey):
 		return "That passkey could not be added. Try again, or use another device."
 	}

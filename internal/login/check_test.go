@@ -141,7 +141,10 @@ func TestCheckAtRefresh(t *testing.T) {
 		issuer, s := start(t)
 		_, tokens := connect(t, s, issuer)
 		asked := false
-		issuer.Misbehave(upstreamtest.Hooks{Answer: func(http.ResponseWriter, *http.Request) bool { asked = true; return false }})
+		issuer.Misbehave(upstreamtest.Hooks{Answer: func(http.ResponseWriter, *http.Request) bool {
+			asked = true
+			return false
+		}})
 		s.Agent(t, s.Client()).Refresh(tokens.Refresh).Refused(http.StatusBadRequest, "invalid_grant")
 		s.Agent(t, s.Client()).Refresh(tokens.Refresh+"x").Refused(http.StatusBadRequest, "invalid_grant")
 		if asked {

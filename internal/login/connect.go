@@ -41,9 +41,9 @@ func (e *Endpoint) CanSignInWithout(tx *store.Tx, person *identity.User, id stri
 	return false, nil
 }
 
-// Connect sends the person of v, who is signed in, to a provider, in order to connect an account there with theirs here.
-// When they come back, e.Connected answers. Connect returns store.ErrNotFound if there is no provider with that id. It
-// refuses if the provider does not answer.
+// Connect sends the person of v, who is signed in, to a provider, in order to connect an account there with theirs
+// here. When they come back, e.Connected answers. Connect returns store.ErrNotFound if there is no provider with that
+// id. It refuses if the provider does not answer.
 func (e *Endpoint) Connect(r *http.Request, v interaction.Visitor, providerID string) (web.Answer, error) {
 	for _, p := range e.providers {
 		if p.ID != providerID {
@@ -52,14 +52,15 @@ func (e *Endpoint) Connect(r *http.Request, v interaction.Visitor, providerID st
 		m := provider{e, p}
 		t := m.trip(v, destination{back: "/account/security"})
 		t.Connect = v.Person.ID
-		answer, err := m.leave(r, v, t, destination{back: t.Back}, upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, Again: true})
+		answer, err := m.leave(r, v, t, destination{back: t.Back},
+			upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, Again: true})
 		return answer, m.refusal(err)
 	}
 	return nil, store.ErrNotFound
 }
 
-// connect connects the account of who at the provider with the person who began the trip, and is still signed in. state is
-// the hash of the state, which is spent.
+// connect connects the account of who at the provider with the person who began the trip, and is still signed in. state
+// is the hash of the state, which is spent.
 func (m provider) connect(r *http.Request, v interaction.Visitor, t trip, state string, who *upstream.Person) error {
 	if v.PersonID() != t.Connect {
 		return errOtherPerson

@@ -297,11 +297,12 @@ func (m emails) letter(r *http.Request, to destination, token string) mail.Lette
 	}
 	return mail.Letter{
 		Kind: "sign_in", Subject: "Sign in to " + m.Endpoint.Name,
-		Lines: []string{"Somebody asked to " + what + ", with this e-mail address. If it was you, open this link in the " +
-			"same browser, or type the code there."},
+		Lines: []string{"Somebody asked to " + what + ", with this e-mail address. If it was you, open this link in " +
+			"the same browser, or type the code there."},
 		Link: m.Issuer + emailPath + "?token=" + token, Button: "Sign in", Code: m.code(token),
 		Notes: []string{"Both work once, for 10 minutes, and only in the browser in which you asked.",
-			"If it was not you, do nothing. Never tell the code to anybody: whoever asks you for it wants to sign in as you."},
+			"If it was not you, do nothing. Never tell the code to anybody: " +
+				"whoever asks you for it wants to sign in as you."},
 	}
 }
 

@@ -41,7 +41,8 @@ func next(t *testing.T, s *servertest.Server, at *mailtest.Server, to string) ma
 // asked waits until all mails are sent, and returns those that are to sign in and were not read.
 func asked(t *testing.T, s *servertest.Server, at *mailtest.Server) []mailtest.Mail {
 	t.Helper()
-	return slices.DeleteFunc(s.Mails(t, at), func(m mailtest.Mail) bool { return !strings.HasPrefix(m.Subject, "Sign in to ") })
+	return slices.DeleteFunc(s.Mails(t, at),
+		func(m mailtest.Mail) bool { return !strings.HasPrefix(m.Subject, "Sign in to ") })
 }
 
 // linkTo returns the link on a page that begins with start.
@@ -93,7 +94,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 			t.Fatal(err)
 		}
 		tokens := agent.Exchange(to.Query().Get("code")).Tokens()
-		if claims := servertest.Claims(t, tokens.Access); cmp.Diff([]string{"email"}, claims.AMR) != "" || claims.Subject != ada.ID {
+		if claims := servertest.Claims(t, tokens.Access); cmp.Diff([]string{"email"}, claims.AMR) != "" ||
+			claims.Subject != ada.ID {
 			t.Errorf("the token is of %s, amr %v", claims.Subject, claims.AMR)
 		}
 		if !verified(t, s, ada.ID) {
@@ -141,7 +143,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 		form := b.Get(m.Link()).Form("token").Values()
 		other := s.Browser(t)
 		csrf := other.Get("/login/email").Form("email").Values().Get("csrf")
-		for name, csrf := range map[string]string{"with its own token": csrf, "with the form as it is": form.Get("csrf")} {
+		for name, csrf := range map[string]string{
+			"with its own token": csrf, "with the form as it is": form.Get("csrf")} {
 			form.Set("csrf", csrf)
 			if page := other.Post("/login/email", form); page.Status != http.StatusForbidden || signedIn(other) {
 				t.Errorf("%s: status %d", name, page.Status)
@@ -187,7 +190,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 		press(b.Get(m.Link()))
 		b = s.Browser(t)
 		page := b.Get(m.Link())
-		if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "This link was used before") || !page.Has("email") {
+		if page.Status != http.StatusForbidden || !strings.Contains(page.Body, "This link was used before") ||
+			!page.Has("email") {
 			t.Errorf("status %d:\n%s", page.Status, page.Body)
 		}
 	})
@@ -199,7 +203,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 			t.Errorf("status %d a second before", got.Status)
 		}
 		s.Clock.Advance(time.Second)
-		for what, page := range map[string]*servertest.Page{"page": b.Get(m.Link()), "link": press(opened), "code": enter(page, m.Code())} {
+		for what, page := range map[string]*servertest.Page{
+			"page": b.Get(m.Link()), "link": press(opened), "code": enter(page, m.Code())} {
 			if page.Status != http.StatusForbidden || !page.Has("email") {
 				t.Errorf("%s: status %d", what, page.Status)
 			}
@@ -208,7 +213,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 	t.Run("LG-05 five tries", func(t *testing.T) {
 		b, page, m := ask(t)
 		for range 5 {
-			if got := enter(page, "00000000"); got.Status != http.StatusForbidden || !strings.Contains(got.Body, "That code did not work") {
+			if got := enter(page, "00000000"); got.Status != http.StatusForbidden ||
+				!strings.Contains(got.Body, "That code did not work") {
 				t.Errorf("status %d", got.Status)
 			}
 		}
@@ -246,7 +252,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 	t.Run("LG-12 without the token of the form", func(t *testing.T) {
 		b := s.Browser(t)
 		page := b.Get("/login/email")
-		if got := page.Submit(page.Form("email"), servertest.With("email", ada.Email), servertest.Without("csrf")); got.Status != http.StatusForbidden {
+		if got := page.Submit(page.Form("email"), servertest.With("email", ada.Email),
+			servertest.Without("csrf")); got.Status != http.StatusForbidden {
 			t.Errorf("status %d", got.Status)
 		}
 	})
@@ -282,9 +289,10 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 	t.Run("LG-21 a forged host", func(t *testing.T) {
 		b := s.Browser(t)
 		page := b.Get("/login/email")
-		page.Submit(page.Form("email"), servertest.With("email", ada.Email), servertest.Header("X-Forwarded-Host", "evil.example"),
-			servertest.Header("Forwarded", "host=evil.example"))
-		if m := next(t, s, at, ada.Email); !strings.HasPrefix(m.Link(), s.URL+"/") || strings.Contains(m.Text+m.HTML, "evil") {
+		page.Submit(page.Form("email"), servertest.With("email", ada.Email),
+			servertest.Header("X-Forwarded-Host", "evil.example"), servertest.Header("Forwarded", "host=evil.example"))
+		if m := next(t, s, at, ada.Email); !strings.HasPrefix(m.Link(), s.URL+"/") ||
+			strings.Contains(m.Text+m.HTML, "evil") {
 			t.Errorf("the mail is\n%s", m.Text)
 		}
 	})
@@ -314,7 +322,8 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 // looks returns what a page says, without what differs by chance or is the address itself.
 func looks(page *servertest.Page, email string) string {
 	text := regexp.MustCompile(`value="[^"]*"`).ReplaceAllString(page.Body, "value")
-	return strings.ReplaceAll(text, email, "EMAIL") + "\n" + http.StatusText(page.Status) + page.Header.Get("Retry-After")
+	return strings.ReplaceAll(text, email, "EMAIL") + "\n" + http.StatusText(page.Status) +
+		page.Header.Get("Retry-After")
 }
 
 // verified reports whether the address of an account counts as verified.
@@ -332,7 +341,8 @@ func verified(t *testing.T, s *servertest.Server, id string) (is bool) {
 
 func TestEmailAlone(t *testing.T) {
 	at := mailtest.New(t)
-	s := servertest.StartWeather(t, servertest.Mailed(at), func(c *config.Config) { c.Login.Methods = config.Words{"email"} })
+	s := servertest.StartWeather(t, servertest.Mailed(at),
+		func(c *config.Config) { c.Login.Methods = config.Words{"email"} })
 	ada := s.User("ada@example.com")
 	agent, b := s.Agent(t, s.Client()), s.Browser(t)
 	page := b.Authorize(agent.Authorization(servertest.With("login_hint", ada.Email)))

@@ -66,7 +66,8 @@ func (m external) Routes() []web.Route {
 	return []web.Route{
 		{Path: "/login/external", Methods: web.Methods{"GET": m.Pages.HTML(m.Start)}, Caller: web.People},
 		{Path: "/login/external/continue", Methods: web.Methods{"GET": m.Pages.HTML(m.Continue)}, Caller: web.People},
-		{Path: "/login/external/{login_request}", Methods: web.Methods{"POST": web.JSON(m.Answer)}, Caller: web.Clients},
+		{Path: "/login/external/{login_request}",
+			Methods: web.Methods{"POST": web.JSON(m.Answer)}, Caller: web.Clients},
 	}
 }
 
@@ -83,9 +84,10 @@ type loginRequest struct {
 // externalPurpose is the purpose for which login requests are sealed.
 const externalPurpose = "login request"
 
-// continuePurpose is the purpose for which the state of continue_url is sealed. It is not the state that the browser brought
-// to the application, because who began the sign-in knows that one, and need not be the person whom the application
-// recognises: somebody may lead another person's browser to the application with a login request of their own.
+// continuePurpose is the purpose for which the state of continue_url is sealed. It is not the state that the browser
+// brought to the application, because who began the sign-in knows that one, and need not be the person whom the
+// application recognises: somebody may lead another person's browser to the application with a login request of their
+// own.
 const continuePurpose = "continue after login request"
 
 // loginRequestPrefix is how a login request begins.
@@ -103,7 +105,8 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 	}
 	to := destinationOf(query)
 	now := m.DB.Now()
-	q := loginRequest{trip{BegunAt: now, BoundTo: v.Browser.Hash(), Back: to.back}, oauth.NewSecret(""), upstream.Terms{Since: now}}
+	q := loginRequest{trip{BegunAt: now, BoundTo: v.Browser.Hash(), Back: to.back},
+		oauth.NewSecret(""), upstream.Terms{Since: now}}
 	if to.back != "" && v.SignedIn() { // the page of ours needs a recent sign-in
 		q.Terms.MaxAge = new(int64(interaction.RecentSignIn / time.Second))
 	}
@@ -288,7 +291,9 @@ func (m external) Continue(r *http.Request) (web.Answer, error) {
 }
 
 // denied tells the client of the request, or the person if there is none, that the application let nobody in.
-func (m external) denied(r *http.Request, v interaction.Visitor, to destination, event audit.Event) (web.Answer, error) {
+func (m external) denied(
+	r *http.Request, v interaction.Visitor, to destination, event audit.Event,
+) (web.Answer, error) {
 	refusal := oauth.Refuse(oauth.AccessDenied, "%s did not sign you in", m.host())
 	if to.request == "" {
 		return m.backToSignIn(r, v, to, event, refusal)
@@ -304,9 +309,10 @@ func (m external) denied(r *http.Request, v interaction.Visitor, to destination,
 }
 
 // enter signs in the person of an answer.
-func (m external) enter(r *http.Request, v interaction.Visitor, to destination, q loginRequest, login store.ExternalLogin,
-	said *upstream.Answer) (web.Answer, error) {
-	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever, GroupMap: said.GroupMap()}
+func (m external) enter(r *http.Request, v interaction.Visitor, to destination, q loginRequest,
+	login store.ExternalLogin, said *upstream.Answer) (web.Answer, error) {
+	c := upstream.Config{ID: externalID, Name: m.host(),
+		Create: true, Link: upstream.LinkNever, GroupMap: said.GroupMap()}
 	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said, m.DB.Now())}
 	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, p, c, said.Person(login.Application))
 }

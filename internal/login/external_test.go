@@ -39,7 +39,8 @@ func startApp(t *testing.T) *application {
 
 // register makes the client of the application.
 func (a *application) register() *servertest.Client {
-	c := a.s.Client(servertest.Confidential, func(c *oauth.Client) { c.RedirectURIs, c.GrantTypes, c.ResponseTypes = nil, nil, nil })
+	c := a.s.Client(servertest.Confidential,
+		func(c *oauth.Client) { c.RedirectURIs, c.GrantTypes, c.ResponseTypes = nil, nil, nil })
 	a.s.Update(func(tx *store.Tx) error { return tx.SetLoginClient(c.ID) })
 	return c
 }
@@ -56,7 +57,8 @@ func (a *application) came(page *servertest.Page) (loginRequest, state string) {
 	u, err := url.Parse(page.Location)
 	if err != nil || u.Host != "app.example.com" || u.Path != "/cardea-login" || u.Query().Get("theme") != "dark" ||
 		!strings.HasPrefix(u.Query().Get("login_request"), "lrq_") || u.Query().Get("state") == "" {
-		a.t.Fatalf("the browser is not sent to the application but to %q (status %d):\n%s", page.Location, page.Status, page.Body)
+		a.t.Fatalf("the browser is not sent to the application but to %q (status %d):\n%s", page.Location, page.Status,
+			page.Body)
 	}
 	return u.Query().Get("login_request"), u.Query().Get("state")
 }
@@ -64,7 +66,8 @@ func (a *application) came(page *servertest.Page) (loginRequest, state string) {
 // answer sends the application's answer, and returns the status and the members of the response.
 func (a *application) answer(c *servertest.Client, loginRequest, body string) (int, map[string]string) {
 	a.t.Helper()
-	r, err := http.NewRequestWithContext(a.t.Context(), http.MethodPost, a.s.URL+"/login/external/"+loginRequest, bytes.NewBufferString(body))
+	r, err := http.NewRequestWithContext(a.t.Context(), http.MethodPost, a.s.URL+"/login/external/"+loginRequest,
+		bytes.NewBufferString(body))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -92,7 +95,8 @@ func (a *application) answer(c *servertest.Client, loginRequest, body string) (i
 func (a *application) continues(loginRequest, body string) string {
 	a.t.Helper()
 	status, members := a.answer(a.client, loginRequest, body)
-	if status != http.StatusOK || !strings.HasPrefix(members["continue_url"], a.s.URL+"/login/external/continue?state=") {
+	if status != http.StatusOK ||
+		!strings.HasPrefix(members["continue_url"], a.s.URL+"/login/external/continue?state=") {
 		a.t.Fatalf("the answer to %s is %d %v", body, status, members)
 	}
 	return members["continue_url"]
@@ -118,7 +122,8 @@ func (a *application) signIn(body string) (sub string, amr any) {
 func TestExternal(t *testing.T) {
 	t.Run("a sign-in ends with a token, and the same sub is the same person", func(t *testing.T) {
 		a := startApp(t)
-		first, amr := a.signIn(`{"sub":"u1","email":"ada@example.com","email_verified":true,"name":"Ada","amr":["pwd","otp","mfa"]}`)
+		first, amr := a.signIn(`{"sub":"u1","email":"ada@example.com","email_verified":true,"name":"Ada",` +
+			`"amr":["pwd","otp","mfa"]}`)
 		if again, _ := a.signIn(`{"sub":"u1"}`); again != first || len(amr.([]any)) != 4 {
 			t.Errorf("%s and %s, amr %v", first, again, amr)
 		}
@@ -140,7 +145,8 @@ func TestExternal(t *testing.T) {
 		local := a.s.User("ada@example.com")
 		a.s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(local.ID, local.Email) })
 		for _, verified := range []string{"true", "false", `"true"`, "1"} {
-			sub, _ := a.signIn(`{"sub":"u` + strings.Trim(verified, `"`) + `","email":"ada@example.com","email_verified":` + verified + `}`)
+			sub, _ := a.signIn(`{"sub":"u` + strings.Trim(verified, `"`) +
+				`","email":"ada@example.com","email_verified":` + verified + `}`)
 			if sub == local.ID {
 				t.Errorf("email_verified %s joins the account", verified)
 			}
@@ -152,14 +158,16 @@ func TestExternal(t *testing.T) {
 		a.s.Update(func(tx *store.Tx) error {
 			for _, name := range []string{"staff", "chess", "other"} {
 				groups[name] = oauth.NewID("grp_")
-				if err := tx.CreateGroup(&identity.Group{ID: groups[name], Name: name, CreatedAt: tx.Now()}); err != nil {
+				if err := tx.CreateGroup(&identity.Group{ID: groups[name], Name: name,
+					CreatedAt: tx.Now()}); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 		for _, step := range []struct{ groups, want string }{
-			{`["staff","chess"]`, "chess staff"}, {`["chess"]`, "chess other"}, {`null`, "chess other"}, {`[]`, "other"},
+			{`["staff","chess"]`, "chess staff"}, {`["chess"]`, "chess other"},
+			{`null`, "chess other"}, {`[]`, "other"},
 		} {
 			id, _ := a.signIn(`{"sub":"u1","groups":` + step.groups + `}`)
 			a.s.Update(func(tx *store.Tx) error {
@@ -174,7 +182,8 @@ func TestExternal(t *testing.T) {
 			})
 		}
 		request, _ := a.begin(a.s.Browser(t), "/login")
-		if status, said := a.answer(a.client, request, `{"sub":"u1","groups":["nobody"]}`); status != 400 || !strings.Contains(said["error_description"], "nobody") {
+		if status, said := a.answer(a.client, request, `{"sub":"u1","groups":["nobody"]}`); status != 400 ||
+			!strings.Contains(said["error_description"], "nobody") {
 			t.Errorf("%d %v", status, said)
 		}
 	})
@@ -184,11 +193,13 @@ func TestExternal(t *testing.T) {
 		b := a.s.Browser(t)
 		request, _ := a.came(b.Authorize(agent.Authorization()))
 		page := fromElsewhere(b, a.continues(request, `{"error":"access_denied"}`))
-		if u, err := url.Parse(page.Location); err != nil || u.Query().Get("error") != "access_denied" || u.Query().Has("code") {
+		if u, err := url.Parse(page.Location); err != nil || u.Query().Get("error") != "access_denied" ||
+			u.Query().Has("code") {
 			t.Errorf("the browser goes to %q (status %d)", page.Location, page.Status)
 		}
 		request, _ = a.begin(a.s.Browser(t), "/login")
-		says(t, fromElsewhere(a.s.Browser(t), a.continues(request, `{"error":"access_denied"}`)), http.StatusForbidden, "another browser")
+		says(t, fromElsewhere(a.s.Browser(t), a.continues(request, `{"error":"access_denied"}`)), http.StatusForbidden,
+			"another browser")
 	})
 	t.Run("a reload of continue_url shows where to go on", func(t *testing.T) {
 		a := startApp(t)
@@ -200,7 +211,8 @@ func TestExternal(t *testing.T) {
 		}
 		session := b.Cookies()["cardea_session"]
 		again := fromElsewhere(b, next)
-		if again.Status != 200 || !strings.Contains(again.Body, `href="/account"`) || b.Cookies()["cardea_session"] != session {
+		if again.Status != 200 || !strings.Contains(again.Body, `href="/account"`) ||
+			b.Cookies()["cardea_session"] != session {
 			t.Errorf("status %d:\n%s", again.Status, again.Body)
 		}
 	})
@@ -275,11 +287,13 @@ func TestExternalAttacks(t *testing.T) {
 			t.Error("somebody is signed in")
 		}
 	})
-	t.Run("CN-19 whoever began the sign-in does not go on after another person's browser was led to the application", func(t *testing.T) {
+	t.Run("CN-19 an attacker does not go on after another browser was led to the application", func(t *testing.T) {
 		attacker := a.s.Browser(t)
 		request, state := a.begin(attacker, "/login")
-		next := a.continues(request, `{"sub":"victim"}`) // the application knows the browser of the victim, and sends it on
-		says(t, fromElsewhere(attacker, "/login/external/continue?state="+url.QueryEscape(state)), http.StatusForbidden, "start again")
+		// The application knows the browser of the victim, and sends it on.
+		next := a.continues(request, `{"sub":"victim"}`)
+		says(t, fromElsewhere(attacker, "/login/external/continue?state="+url.QueryEscape(state)), http.StatusForbidden,
+			"start again")
 		if _, ok := attacker.Cookies()["cardea_session"]; ok {
 			t.Error("the attacker is signed in")
 		}
@@ -337,7 +351,8 @@ func TestExternalAuthTime(t *testing.T) {
 			if u, _ := url.Parse(page.Location); u.Query().Get("max_age") != tt.maxAge {
 				t.Errorf("the application gets max_age %q, want %q", u.Query().Get("max_age"), tt.maxAge)
 			}
-			for body, want := range map[string]string{said(tt.old): "login_required", `{"sub":"u1"}`: "invalid_request"} {
+			for body, want := range map[string]string{
+				said(tt.old): "login_required", `{"sub":"u1"}`: "invalid_request"} {
 				if status, members := a.answer(a.client, request, body); status != 400 || members["error"] != want ||
 					!strings.Contains(members["error_description"], "max_age") {
 					t.Errorf("%s is answered with %d %v, want 400 and %s", body, status, members, want)

@@ -26,9 +26,12 @@ func (e *Endpoint) HasSecondFactor(ctx context.Context, userID string) (bool, er
 	return err == nil, err
 }
 
-// Factor returns the authenticator app of the person of v, or nil if there is none. If they have one or a passkey, and the
-// session of v began without, Factor returns instead where they use it first; that leads back to the page at the path back.
-func (e *Endpoint) Factor(r *http.Request, v interaction.Visitor, back string) (app *identity.TOTP, elsewhere web.Answer, err error) {
+// Factor returns the authenticator app of the person of v, or nil if there is none. If they have one or a passkey, and
+// the session of v began without, Factor returns instead where they use it first; that leads back to the page at the
+// path back.
+func (e *Endpoint) Factor(
+	r *http.Request, v interaction.Visitor, back string,
+) (app *identity.TOTP, elsewhere web.Answer, err error) {
 	has := false
 	err = e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		app, err = tx.TOTP(v.Person.ID)
@@ -51,9 +54,11 @@ func (e *Endpoint) Factor(r *http.Request, v interaction.Visitor, back string) (
 
 // SetUpFactor stores the authenticator app that form sets up for the person of v: set_up is SetUp.Sealed, and code its
 // first code. It returns the page with the recovery codes, which leads to the path next. The session counts as one with
-// two factors from then on. ExplainCode tells what SetUpFactor refuses. It returns store.ErrNotFound if the session of v
-// has ended.
-func (e *Endpoint) SetUpFactor(r *http.Request, v interaction.Visitor, form url.Values, next string) (web.Answer, error) {
+// two factors from then on. ExplainCode tells what SetUpFactor refuses. It returns store.ErrNotFound if the session of
+// v has ended.
+func (e *Endpoint) SetUpFactor(
+	r *http.Request, v interaction.Visitor, form url.Values, next string,
+) (web.Answer, error) {
 	var codes []string
 	answer, err := e.try(r, e.factorKey(r, v.Person), func() (web.Answer, error) {
 		spend, how, err := e.checkFactor(v.Person, nil, form, &codes)
@@ -66,7 +71,8 @@ func (e *Endpoint) SetUpFactor(r *http.Request, v interaction.Visitor, form url.
 			}
 			return spend(tx)
 		}
-		return e.begin(r, destination{back: next}, Proof{Person: v.Person, AMR: withFactor(v.Session.AMR, how), Confirm: confirm})
+		return e.begin(r, destination{back: next},
+			Proof{Person: v.Person, AMR: withFactor(v.Session.AMR, how), Confirm: confirm})
 	})
 	if err != nil {
 		return nil, err
@@ -74,8 +80,8 @@ func (e *Endpoint) SetUpFactor(r *http.Request, v interaction.Visitor, form url.
 	return web.WithCookiesOf(codesPage(codes, next), answer), nil
 }
 
-// RenewCodes returns the page with new recovery codes of the person of v, which replace those that there are. It leads to
-// the path next. RenewCodes returns store.ErrNotFound if the session of v has ended or there is no second factor.
+// RenewCodes returns the page with new recovery codes of the person of v, which replace those that there are. It leads
+// to the path next. RenewCodes returns store.ErrNotFound if the session of v has ended or there is no second factor.
 func (e *Endpoint) RenewCodes(ctx context.Context, v interaction.Visitor, next string) (web.Answer, error) {
 	codes, hashes := newRecoveryCodes()
 	err := e.DB.Update(ctx, func(tx *store.Tx) error {
@@ -93,8 +99,8 @@ func (e *Endpoint) RenewCodes(ctx context.Context, v interaction.Visitor, next s
 	return codesPage(codes, next), err
 }
 
-// RemoveFactor deletes the authenticator app and the recovery codes of the person of v. It returns store.ErrNotFound if the
-// session of v has ended or there is no second factor.
+// RemoveFactor deletes the authenticator app and the recovery codes of the person of v. It returns store.ErrNotFound if
+// the session of v has ended or there is no second factor.
 func (e *Endpoint) RemoveFactor(ctx context.Context, v interaction.Visitor) error {
 	return e.DB.Update(ctx, func(tx *store.Tx) error {
 		if err := e.Desk.Sessions.Confirm(tx, v); err != nil {

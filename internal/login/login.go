@@ -36,8 +36,8 @@ type Endpoint struct {
 	Master keys.Master
 	// Next is where a sign-in within an authorization request leads.
 	Next string
-	// SignUp is whether people make their own accounts, which needs Mail. SignUpDomains are the domains of the addresses
-	// with which they may, as in identity.EmailKey; none: all.
+	// SignUp is whether people make their own accounts, which needs Mail. SignUpDomains are the domains of the
+	// addresses with which they may, as in identity.EmailKey; none: all.
 	SignUp        bool
 	SignUpDomains []string
 	// Setup reports whether the first owner is made at /setup.
@@ -45,8 +45,8 @@ type Endpoint struct {
 	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
 	// limit.
 	Accounts, Addresses *limit.Backoff
-	// Mail sends letters; nil: there is no mail. MayAsk takes one letter from the budget of those that strangers ask for,
-	// or says how long to wait (strangers.Shares.Admit).
+	// Mail sends letters; nil: there is no mail. MayAsk takes one letter from the budget of those that strangers ask
+	// for, or says how long to wait (strangers.Shares.Admit).
 	Mail   *mail.Mailer
 	MayAsk func(*http.Request) (ok bool, retryAfter time.Duration)
 	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often

@@ -40,7 +40,8 @@ func signedIn(b *servertest.Browser) bool { return !b.Get("/login").Has("passwor
 func TestHome(t *testing.T) {
 	s := servertest.StartWeather(t)
 	page := s.Browser(t).Get("/")
-	if page.Status != http.StatusOK || !strings.Contains(page.Body, "Cardea") || !strings.Contains(page.Body, `href="/login"`) {
+	if page.Status != http.StatusOK || !strings.Contains(page.Body, "Cardea") ||
+		!strings.Contains(page.Body, `href="/login"`) {
 		t.Errorf("status is %d, want %d:\n%s", page.Status, http.StatusOK, page.Body)
 	}
 	if strings.Contains(page.Body, "mcp.example") || strings.Contains(page.Body, "Example MCP") {
@@ -171,7 +172,8 @@ func TestSignIn(t *testing.T) {
 			ErrorPage(http.StatusForbidden)
 	})
 	t.Run("LG-25 where to go next is not for strangers to say", func(t *testing.T) {
-		for _, evil := range []string{"//evil.example", `/\evil.example`, "https:evil.example", "javascript:alert(1)", "/%09/evil.example", "/..//evil.example", "https://evil.example"} {
+		for _, evil := range []string{"//evil.example", `/\evil.example`, "https:evil.example", "javascript:alert(1)",
+			"/%09/evil.example", "/..//evil.example", "https://evil.example"} {
 			for _, name := range []string{"return_to", "back", "rd", "next", "redirect_uri", "request"} {
 				browser := s.Browser(t)
 				browser.Get("/login") // sets the cookie
@@ -180,7 +182,8 @@ func TestSignIn(t *testing.T) {
 					page.ErrorPage(http.StatusBadRequest)
 					continue
 				}
-				if after := page.SignIn(ada, servertest.With(name, evil)); after.Location != "" || !strings.HasPrefix(after.URL, s.URL+"/login") {
+				if after := page.SignIn(ada, servertest.With(name, evil)); after.Location != "" ||
+					!strings.HasPrefix(after.URL, s.URL+"/login") {
 					t.Errorf("%s=%s leads to %s %s", name, evil, after.URL, after.Location)
 				}
 			}
@@ -279,7 +282,8 @@ func TestBackoff(t *testing.T) {
 		close(begin)
 		wg.Wait()
 		// Three attempts are free, and the next one starts the first delay.
-		if evaluated := statuses[http.StatusForbidden]; evaluated > 4 || evaluated+statuses[http.StatusTooManyRequests] != 500 {
+		if evaluated := statuses[http.StatusForbidden]; evaluated > 4 ||
+			evaluated+statuses[http.StatusTooManyRequests] != 500 {
 			t.Errorf("answers by status are %v, want 4 of 403 at most and 429 for the rest", statuses)
 		}
 	})
@@ -419,7 +423,8 @@ func TestForms(t *testing.T) {
 	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")
 	t.Run("U10 a domain in another alphabet, as browsers send it", func(t *testing.T) {
-		for created, typed := range map[string]string{"bob@bücher.example": "bob@xn--bcher-kva.example", "dan@xn--bcher-kva.example": "dan@Bücher.example"} {
+		for created, typed := range map[string]string{
+			"bob@bücher.example": "bob@xn--bcher-kva.example", "dan@xn--bcher-kva.example": "dan@Bücher.example"} {
 			s.User(created)
 			browser := s.Browser(t)
 			browser.Get("/login").SignIn(&servertest.Person{Email: typed, Password: servertest.Password})
@@ -757,7 +762,8 @@ func TestPasswordHash(t *testing.T) {
 			key := argon2.IDKey([]byte(ada.Password), salt, cost.passes, 256, cost.threads, 32)
 			hash := fmt.Sprintf("$argon2id$v=19$m=256,t=%d,p=%d$%s$%s", cost.passes, cost.threads, b64(salt), b64(key))
 			s.Update(func(tx *store.Tx) error { return tx.SetPassword(ada.ID, hash) })
-			if page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada); page.IsConsent() || stored() != hash {
+			if page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization()).SignIn(ada); page.IsConsent() ||
+				stored() != hash {
 				t.Errorf("a hash with %+v signs in or is replaced, want neither", cost)
 			}
 		}

@@ -22,8 +22,8 @@ type Method interface {
 	Offer(page *SignIn)
 	// Routes returns the routes by which the method begins and ends.
 	Routes() []web.Route
-	// Opens reports whether the person can sign in with the method. The identity or passkey with the id without does not
-	// count; "" excludes none.
+	// Opens reports whether the person can sign in with the method. The identity or passkey with the id without does
+	// not count; "" excludes none.
 	Opens(tx *store.Tx, person *identity.User, without string) (bool, error)
 }
 
@@ -83,12 +83,12 @@ func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer,
 	return answer, err
 }
 
-// errLacking ends a transaction in which a proof was confirmed that is not enough for a session. It is a refusal, so that
-// what the proof has spent stays spent.
+// errLacking ends a transaction in which a proof was confirmed that is not enough for a session. It is a refusal, so
+// that what the proof has spent stays spent.
 var errLacking = oauth.Refuse(oauth.AccessDenied, "a second factor is needed")
 
-// begin begins a session for the person of p, which replaces the one that the browser had, and leads to where they wanted to
-// go. It returns what p.Confirm refuses.
+// begin begins a session for the person of p, which replaces the one that the browser had, and leads to where they
+// wanted to go. It returns what p.Confirm refuses.
 func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, error) {
 	var cookie *http.Cookie
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {
@@ -146,8 +146,8 @@ func (to destination) values(more url.Values) url.Values {
 	return more
 }
 
-// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if the
-// browser did not keep the cookie.
+// after returns the address to which a browser is sent that has just signed in. It is that of a page that notices if
+// the browser did not keep the cookie.
 func (e *Endpoint) after(to destination) string {
 	switch {
 	case to.request != "":

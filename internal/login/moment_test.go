@@ -60,7 +60,8 @@ func TestChangedWhileThePasswordIsHashed(t *testing.T) {
 					update(t, db, func(tx *store.Tx) error { return tx.CreateUser(ada) })
 					changed := false
 					// When its failures are looked up, the account has been read already.
-					accounts := limit.NewBackoff(limit.Delays{Free: 100, First: time.Second, Longest: time.Second, Forget: time.Hour}, 10, func() time.Time {
+					delays := limit.Delays{Free: 100, First: time.Second, Longest: time.Second, Forget: time.Hour}
+					accounts := limit.NewBackoff(delays, 10, func() time.Time {
 						if !changed {
 							changed = true
 							update(t, db, func(tx *store.Tx) error { return change(tx, ada.ID) })

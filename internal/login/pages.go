@@ -29,7 +29,7 @@ type SignIn struct {
 	Error    string                    // a sentence on why the last attempt failed; "": none
 	Request  string                    // sealed authorization request, handed back as request; "": none
 	Return   string                    // path of the page of ours that asked for it, handed back as return; "": none
-	SignUp   string                    // path of the page on which people make accounts, with its query; "": they do not
+	SignUp   string                    // path and query of the page on which people make accounts; "": they do not
 	Again    bool                      // that page needs a recent sign-in, and the person is signed in for longer
 	CSRF     string                    // token of the form, handed back as csrf
 
@@ -63,8 +63,8 @@ func (v SignIn) Page() web.Page {
 	return page
 }
 
-// ByEmail is the page that asks to which address a link and a code are sent. Its form, with the input email, is posted to
-// /login/email.
+// ByEmail is the page that asks to which address a link and a code are sent. Its form, with the input email, is posted
+// to /login/email.
 type ByEmail struct {
 	Client   *interaction.ClientCard   // that sent the person here; nil: the person came without one
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none
@@ -92,8 +92,8 @@ type ByCode struct {
 // Page returns the page, with status 200.
 func (v ByCode) Page() web.Page { return within(templates.Page("by-code.html", v), v.Request != "") }
 
-// ByLink is the page to which the link in a mail leads: with a button that signs in, or in another browser than the one that
-// asked for the link with the code to type there.
+// ByLink is the page to which the link in a mail leads: with a button that signs in, or in another browser than the one
+// that asked for the link with the code to type there.
 type ByLink struct {
 	Email  string // to which the link was sent
 	Code   string // "": this is the browser that asked
@@ -147,8 +147,8 @@ type SignedOut struct{}
 // Page returns the page, with status 200.
 func (v SignedOut) Page() web.Page { return templates.Page("signed-out.html", v) }
 
-// Second is the page that asks for the second factor of a sign-in, or for what sets it up. Its form, with the input code,
-// is posted to /login/second.
+// Second is the page that asks for the second factor of a sign-in, or for what sets it up. Its form, with the input
+// code, is posted to /login/second.
 type Second struct {
 	Email   string
 	Error   string  // a sentence on why the last attempt failed; "": none

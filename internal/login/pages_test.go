@@ -40,12 +40,17 @@ func TestSignInPage(t *testing.T) {
 			Client:   &interaction.ClientCard{Name: "Claude Code", ID: "mcp_1"},
 			Email:    "ada@example.com", Request: "sealed", CSRF: "token",
 		})
-		for _, want := range []string{`name="request" value="sealed"`, `name="csrf" value="token"`, `name="email" type="text" inputmode="email" value="ada@example.com" autocomplete="username"`, `name="password" type="password" autocomplete="current-password"`, `for="email"`, `for="password"`} {
+		for _, want := range []string{
+			`name="request" value="sealed"`, `name="csrf" value="token"`, `for="email"`, `for="password"`,
+			`name="email" type="text" inputmode="email" value="ada@example.com" autocomplete="username"`,
+			`name="password" type="password" autocomplete="current-password"`,
+		} {
 			if !strings.Contains(page, want) {
 				t.Errorf("the page has no %s", want)
 			}
 		}
-		if strings.Count(page, "<form") != 1 || strings.Count(page, "<button") != 1 || strings.Contains(page, "aria-invalid") {
+		if strings.Count(page, "<form") != 1 || strings.Count(page, "<button") != 1 ||
+			strings.Contains(page, "aria-invalid") {
 			t.Errorf("the page is:\n%s", page)
 		}
 		if said := webtest.Text(page); !strings.Contains(said, "to connect Claude Code unverified") {
@@ -54,7 +59,8 @@ func TestSignInPage(t *testing.T) {
 	})
 	t.Run("after an error", func(t *testing.T) {
 		page := webtest.Show(t, login.SignIn{Password: true, Error: "E-mail or password is wrong."})
-		if !strings.Contains(page, `id="error" role="alert">E-mail or password is wrong.`) || strings.Count(page, `aria-describedby="error"`) != 2 {
+		if !strings.Contains(page, `id="error" role="alert">E-mail or password is wrong.`) ||
+			strings.Count(page, `aria-describedby="error"`) != 2 {
 			t.Errorf("the page is:\n%s", page)
 		}
 	})

@@ -108,7 +108,8 @@ var (
 	errChallenge = oauth.Refuse(oauth.AccessDenied,
 		"the page was open for too long, was meant for another browser, or was answered before")
 	errPasskey = oauth.Refuse(oauth.AccessDenied, "the passkey is unknown, or was not used as it must be")
-	errCopied  = oauth.Refuse(oauth.AccessDenied, "the counter of the passkey went back, so somebody may have copied it")
+	errCopied  = oauth.Refuse(oauth.AccessDenied,
+		"the counter of the passkey went back, so somebody may have copied it")
 )
 
 // Post answers POST /login/passkey: a sign-in with the passkey that the browser of r used. Failures are counted by
@@ -215,8 +216,8 @@ func whyPasskey(err error) string {
 	case errors.Is(err, errChallenge):
 		return "This page was open for too long, or was used before. Please try again."
 	case errors.Is(err, errCopied):
-		return "That passkey was not accepted, because somebody may have a copy of it. Sign in another way, then remove " +
-			"it from your account."
+		return "That passkey was not accepted, because somebody may have a copy of it. Sign in another way, then " +
+			"remove it from your account."
 	}
 	return why(err)
 }

@@ -51,7 +51,8 @@ func TestPasskey(t *testing.T) {
 		page := s.Browser(t).Authorize(agent.Authorization())
 		tokens := agent.Exchange(page.WithPasskey(device.Use(page)).Allow().Code()).Tokens()
 		claims := servertest.Claims(t, tokens.Access)
-		if claims.Subject != ada.ID || !slices.Equal(claims.AMR, []string{"swk", "user", "mfa"}) || claims.ACR != "aal2" {
+		if claims.Subject != ada.ID || !slices.Equal(claims.AMR, []string{"swk", "user", "mfa"}) ||
+			claims.ACR != "aal2" {
 			t.Errorf("the token says %+v", claims)
 		}
 	})
@@ -90,18 +91,21 @@ func TestPasskeyRefused(t *testing.T) {
 				b := s.Browser(t)
 				page := b.Get("/login")
 				page = page.WithPasskey(mine.Use(page))
-				if page.Status != http.StatusForbidden || !strings.Contains(page.Body, c.says) || len(b.Cookies()) != 1 {
+				if page.Status != http.StatusForbidden || !strings.Contains(page.Body, c.says) ||
+					len(b.Cookies()) != 1 {
 					t.Errorf("status %d, cookies %v:\n%s", page.Status, b.Cookies(), page.Body)
 				}
 			})
 		}
 		for name, answer := range map[string]string{
-			"nothing": "", "no JSON": "x", "an object": "{}", "null": "null", "deep": strings.Repeat("[", 20_000), "ids that differ": strings.Replace(
+			"nothing": "", "no JSON": "x", "an object": "{}", "null": "null",
+			"deep": strings.Repeat("[", 20_000), "ids that differ": strings.Replace(
 				device.Use(s.Browser(t).Get("/login")), `"rawId":"`, `"rawId":"A`, 1),
 		} {
 			t.Run("LG-32 "+name, func(t *testing.T) {
 				page := s.Browser(t).Get("/login")
-				if page = page.WithPasskey(answer); page.Status != http.StatusForbidden || !strings.Contains(page.Body, unknown) {
+				if page = page.WithPasskey(answer); page.Status != http.StatusForbidden ||
+					!strings.Contains(page.Body, unknown) {
 					t.Errorf("status %d:\n%s", page.Status, page.Body)
 				}
 			})
@@ -109,7 +113,8 @@ func TestPasskeyRefused(t *testing.T) {
 		t.Run("LG-32 the passkey of a disabled account", func(t *testing.T) {
 			s.Update(func(tx *store.Tx) error { return tx.DisableUser(ada.ID) })
 			page := s.Browser(t).Get("/login")
-			if page = page.WithPasskey(device.Use(page)); page.Status != http.StatusForbidden || !strings.Contains(page.Body, unknown) {
+			if page = page.WithPasskey(device.Use(page)); page.Status != http.StatusForbidden ||
+				!strings.Contains(page.Body, unknown) {
 				t.Errorf("status %d:\n%s", page.Status, page.Body)
 			}
 		})
@@ -136,7 +141,8 @@ func TestPasskeyChallenge(t *testing.T) {
 		if !signedIn(page.WithPasskey(answer)) {
 			t.Fatal("in its own browser, it does not sign in")
 		}
-		if again := page.WithPasskey(answer); again.Status != http.StatusForbidden || !strings.Contains(again.Body, "was used before") {
+		if again := page.WithPasskey(answer); again.Status != http.StatusForbidden ||
+			!strings.Contains(again.Body, "was used before") {
 			t.Errorf("LG-32 a second time: status %d:\n%s", again.Status, again.Body)
 		}
 		other := s.Browser(t).Get("/account/security/passkeys/new").SignIn(s.User("bob@example.com"))
@@ -164,7 +170,8 @@ func TestPasskeyChallenge(t *testing.T) {
 		b = s.Browser(t)
 		page = b.Get("/login")
 		s.Clock.Advance(10 * time.Minute)
-		if late := page.WithPasskey(device.Use(page)); signedIn(late) || !strings.Contains(late.Body, "open for too long") {
+		if late := page.WithPasskey(device.Use(page)); signedIn(late) ||
+			!strings.Contains(late.Body, "open for too long") {
 			t.Errorf("LG-32 after ten minutes: status %d", late.Status)
 		}
 	})
@@ -178,7 +185,8 @@ func TestPasskeyCounter(t *testing.T) {
 			says  string
 		}{
 			{0, `action="/logout"`}, {0, `action="/logout"`}, {7, `action="/logout"`}, {8, `action="/logout"`},
-			{8, "somebody may have a copy"}, {3, "somebody may have a copy"}, {0, "somebody may have a copy"}, {9, `action="/logout"`},
+			{8, "somebody may have a copy"}, {3, "somebody may have a copy"}, {0, "somebody may have a copy"},
+			{9, `action="/logout"`},
 		} {
 			device.Count = c.count
 			page := s.Browser(t).Get("/login")
@@ -255,7 +263,8 @@ func TestPasskeyNeedsAName(t *testing.T) {
 	if page.Has("passkey") || strings.Contains(page.Header.Get("Content-Security-Policy"), "script-src") {
 		t.Error(page.Body)
 	}
-	if page = s.Browser(t).Get("/account/security/passkeys/new").SignIn(s.User("ada@example.com")); page.Status != http.StatusNotFound {
+	page = s.Browser(t).Get("/account/security/passkeys/new").SignIn(s.User("ada@example.com"))
+	if page.Status != http.StatusNotFound {
 		t.Errorf("status %d", page.Status)
 	}
 }

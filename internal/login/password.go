@@ -96,7 +96,8 @@ func (m passwords) prove(r *http.Request, user *identity.User, password string) 
 	}
 	hash := user.PasswordHash
 	if outdated {
-		if better, err := credential.HashPassword(r.Context(), password); err == nil { // otherwise the old hash stays in use
+		// On an error, the old hash stays in use.
+		if better, err := credential.HashPassword(r.Context(), password); err == nil {
 			hash = better
 		}
 	}

@@ -37,8 +37,8 @@ func (e *Endpoint) UseProviders(ctx context.Context, configs []upstream.Config, 
 		err := e.DB.View(ctx, func(tx *store.Tx) error {
 			for there, here := range c.GroupMap {
 				if _, err := tx.Group(here); errors.Is(err, store.ErrNotFound) {
-					return fmt.Errorf("login.providers: %s: group_map: %s leads to the group %s, which does not exist; "+
-						"create it with: cardea group create %s", c.ID, there, here, here)
+					return fmt.Errorf("login.providers: %s: group_map: %s leads to the group %s, which does not "+
+						"exist; create it with: cardea group create %s", c.ID, there, here, here)
 				} else if err != nil {
 					return err
 				}
@@ -195,7 +195,8 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 
 // trip returns a new trip of the browser of v.
 func (m provider) trip(v interaction.Visitor, to destination) trip {
-	return trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Nonce: rand.Text(), Verifier: oauth.NewSecret(""), Back: to.back}
+	return trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Back: to.back,
+		Nonce: rand.Text(), Verifier: oauth.NewSecret("")}
 }
 
 // leave sends the browser of v to the provider. It returns an upstream.Error if the provider does not answer.
@@ -317,8 +318,8 @@ func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to desti
 	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), Proof{AMR: []string{"fed"}}, m.at.Config, who)
 }
 
-// enterAs signs in a person whom the provider c has sent, with the methods and at the time of p. state is the hash of what
-// stands for the sign-in until expiresAt, and is spent.
+// enterAs signs in a person whom the provider c has sent, with the methods and at the time of p. state is the hash of
+// what stands for the sign-in until expiresAt, and is spent.
 func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destination, state string, expiresAt time.Time,
 	p Proof, c upstream.Config, who *upstream.Person) (web.Answer, error) {
 	for range 3 {

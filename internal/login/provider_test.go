@@ -175,7 +175,7 @@ func TestProvider(t *testing.T) {
 			t.Errorf("the second sign-in is of %s, the first of %s", again, sub)
 		}
 	})
-	t.Run("a sign-in without a request ends signed in, and a reload of the callback shows where to go on", func(t *testing.T) {
+	t.Run("a sign-in without a request, and a reload of the callback, which shows where to go on", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
 		s := servertest.StartWeather(t, with(corp(issuer.URL)))
@@ -190,8 +190,10 @@ func TestProvider(t *testing.T) {
 		}
 		before := b.Cookies()["cardea_session"]
 		again := fromElsewhere(b, callback)
-		if again.Status != http.StatusOK || !strings.Contains(again.Body, `href="/account"`) || b.Cookies()["cardea_session"] != before {
-			t.Errorf("the reload: status %d, another session: %t\n%s", again.Status, b.Cookies()["cardea_session"] != before, again.Body)
+		if again.Status != http.StatusOK || !strings.Contains(again.Body, `href="/account"`) ||
+			b.Cookies()["cardea_session"] != before {
+			t.Errorf("the reload: status %d, another session: %t\n%s", again.Status,
+				b.Cookies()["cardea_session"] != before, again.Body)
 		}
 		b.SetCookie("cardea_session", "")
 		if over := fromElsewhere(b, callback); over.Status != http.StatusForbidden || signedIn(b) {
@@ -201,7 +203,8 @@ func TestProvider(t *testing.T) {
 	t.Run("GitHub's form", func(t *testing.T) {
 		hub := upstreamtest.NewGitHub(t)
 		hub.SignIn(upstreamtest.GitHubAccount{ID: 42, Login: "ada", Emails: []upstreamtest.Claims{
-			{"email": "other@example.com", "primary": false, "verified": true}, {"email": "ada@example.com", "primary": true, "verified": true}}})
+			{"email": "other@example.com", "primary": false, "verified": true},
+			{"email": "ada@example.com", "primary": true, "verified": true}}})
 		c := corp(hub.URL)
 		c.Preset = "github"
 		s := servertest.StartWeather(t, with(c))
@@ -234,7 +237,8 @@ func TestProvider(t *testing.T) {
 		if user, _ := userOf(t, s, "ada@example.com"); user.ID != sub {
 			t.Errorf("sub %s, user %s", sub, user.ID)
 		}
-		for _, iss = range []string{base + "/" + other + "/v2.0", base + "/common/v2.0", "https://evil.example/" + mine + "/v2.0"} {
+		for _, iss = range []string{base + "/" + other + "/v2.0", base + "/common/v2.0",
+			"https://evil.example/" + mine + "/v2.0"} {
 			b := s.Browser(t)
 			says(t, through(t, b, issuer, "/login/corp"), http.StatusForbidden, "was not valid")
 		}
@@ -364,7 +368,9 @@ func TestProviderFails(t *testing.T) {
 			return upstreamtest.Hooks{Discovery: func(m map[string]any) { m["issuer"] = "https://evil.example" }}
 		}, "", 503, "Corp cannot be reached"},
 		"a token endpoint without https": {func(<-chan struct{}) upstreamtest.Hooks {
-			return upstreamtest.Hooks{Discovery: func(m map[string]any) { m["token_endpoint"] = "http://evil.example/token" }}
+			return upstreamtest.Hooks{Discovery: func(m map[string]any) {
+				m["token_endpoint"] = "http://evil.example/token"
+			}}
 		}, "", 503, "Corp cannot be reached"},
 		"a huge token response": {func(<-chan struct{}) upstreamtest.Hooks {
 			return upstreamtest.Hooks{Answer: func(w http.ResponseWriter, r *http.Request) bool {
@@ -494,7 +500,8 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 		issuer, s := start(t, func(c *upstream.Config) { c.Domains = []string{"bücher.example"} })
 		for email, in := range map[string]bool{
 			"ada@bücher.example": true, "ada@xn--bcher-kva.example": true, "ada@BÜCHER.example": true,
-			"ada@example.com": false, "ada@x.bücher.example": false, "ada@bücher.example.evil.example": false, "bücher.example": false, "": false,
+			"ada@example.com": false, "ada@x.bücher.example": false, "ada@bücher.example.evil.example": false,
+			"bücher.example": false, "": false,
 		} {
 			for _, verified := range []any{true, false} {
 				issuer.SignIn(upstreamtest.Claims{"sub": "sub of " + email, "email": email, "email_verified": verified})
@@ -516,7 +523,8 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 			page := s.Browser(t).Authorize(s.Agent(t, s.Client()).Authorization())
 			led := page.SignIn(&servertest.Person{Email: email, Password: servertest.Password})
 			u, err := url.Parse(led.Location)
-			if err != nil || u.Path != "/authorize" || u.Query().Get("login_hint") != email || !strings.Contains(u.Query().Get("state"), ".") {
+			if err != nil || u.Path != "/authorize" || u.Query().Get("login_hint") != email ||
+				!strings.Contains(u.Query().Get("state"), ".") {
 				t.Errorf("%s leads to %s", email, led.Location)
 			}
 		}
@@ -582,7 +590,8 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		if err := db.Update(t.Context(), func(tx *store.Tx) error {
 			for _, name := range []string{"staff", "chess", "admins"} {
-				if err := tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"), Name: name, CreatedAt: tx.Now()}); err != nil {
+				if err := tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"), Name: name,
+					CreatedAt: tx.Now()}); err != nil {
 					return err
 				}
 			}
@@ -591,7 +600,8 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 			t.Fatal(err)
 		}
 		s := servertest.New(t, db, clock, with(corp(issuer.URL), func(c *upstream.Config) {
-			c.GroupsClaim, c.GroupMap = "realm.groups", map[string]string{"Engineering": "staff", "Everybody": "staff", "Root": "admins"}
+			c.GroupsClaim = "realm.groups"
+			c.GroupMap = map[string]string{"Engineering": "staff", "Everybody": "staff", "Root": "admins"}
 		}))
 		s.Resource(servertest.MCP, "*mcp:tools:weather")
 		for _, step := range []struct {
@@ -661,7 +671,8 @@ func TestLastMethod(t *testing.T) {
 	signOut()
 	page := b.Get("/login")
 	at := strings.Index(page.Body, mark)
-	if at < 0 || at > strings.Index(page.Body, `name="password"`) || strings.Count(page.Body, "Continue with Corp") != 1 {
+	if at < 0 || at > strings.Index(page.Body, `name="password"`) ||
+		strings.Count(page.Body, "Continue with Corp") != 1 {
 		t.Errorf("the provider is not offered first:\n%s", page.Body)
 	}
 	page.SignIn(person)

@@ -98,8 +98,8 @@ func (e *Endpoint) halfOf(r *http.Request, person *identity.User, amr []string, 
 		Browser: e.Pages.Browser(r).Hash()}
 }
 
-// stepUp leads a person who is signed in to the second factor if that is all that the request demands beyond the session
-// (RFC 9470). Otherwise it returns nil.
+// stepUp leads a person who is signed in to the second factor if that is all that the request demands beyond the
+// session (RFC 9470). Otherwise it returns nil.
 func (e *Endpoint) stepUp(r *http.Request, v interaction.Visitor, query url.Values) (web.Answer, error) {
 	a, err := e.Desk.Resume(r, query.Get("request"))
 	if err != nil || !a.SignedIn() || !a.Satisfied(a.Session.SignedInAt, e.DB.Now()) || a.Ready(e.DB.Now()) {
@@ -185,8 +185,8 @@ func (e *Endpoint) beginAgain(r *http.Request, values url.Values, err error) (we
 		"Signing in took too long, or your account has changed. Please sign in again.")
 }
 
-// factorPage returns the page for h. values have the sealed half, and, if the page was shown before, the sealed secret that
-// is being set up.
+// factorPage returns the page for h. values have the sealed half, and, if the page was shown before, the sealed secret
+// that is being set up.
 func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, person *identity.User, app *identity.TOTP,
 	failure string) (web.Answer, error) {
 	browser, to := e.Pages.Browser(r), destinationOf(values)
@@ -205,8 +205,8 @@ func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, perso
 	return web.WithCookie(page, browser.Cookie()), nil
 }
 
-// OfferTOTP fills in what a person needs to set an authenticator app up: with the secret that was sealed before, if it is
-// theirs, and otherwise with a new one.
+// OfferTOTP fills in what a person needs to set an authenticator app up: with the secret that was sealed before, if it
+// is theirs, and otherwise with a new one.
 func (e *Endpoint) OfferTOTP(offer *SetUp, person *identity.User, sealed string) error {
 	secret, ok := e.offered(person, sealed)
 	if !ok {
@@ -236,8 +236,8 @@ func (e *Endpoint) offered(person *identity.User, sealed string) (secret []byte,
 	return []byte(rest), ok && id == person.ID && len(rest) == credential.TOTPSecret
 }
 
-// PostSecond answers POST /login/second: a code of the person's authenticator app, or a recovery code. It ends the sign-in
-// that half began. Wrong codes are counted as wrong passwords are, but separately.
+// PostSecond answers POST /login/second: a code of the person's authenticator app, or a recovery code. It ends the
+// sign-in that half began. Wrong codes are counted as wrong passwords are, but separately.
 func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -274,7 +274,8 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return e.begin(r, to, Proof{Person: person, Method: h.Method, AMR: withFactor(h.AMR, how), Confirm: func(tx *store.Tx) error {
+		p := Proof{Person: person, Method: h.Method, AMR: withFactor(h.AMR, how)}
+		p.Confirm = func(tx *store.Tx) error {
 			if err := tx.ConfirmUser(person.ID, h.Version); err != nil {
 				return notNow(err, errHalf)
 			}
@@ -282,7 +283,8 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 				return cmp.Or(err, error(errHalf))
 			}
 			return confirm(tx)
-		}})
+		}
+		return e.begin(r, to, p)
 	})
 	switch {
 	case errors.Is(err, errHalf):
@@ -322,11 +324,12 @@ func notNow(err, instead error) error {
 	return err
 }
 
-// checkFactor returns what spends the code in the form, and the method of RFC 8176 that it is. It returns errCode if the
-// code is wrong. If app is nil, the code is the first of the app that the form sets up, and codes will have the recovery
-// codes of the account.
-func (e *Endpoint) checkFactor(person *identity.User, app *identity.TOTP, form url.Values, codes *[]string) (spend func(*store.Tx) error,
-	how string, err error) {
+// checkFactor returns what spends the code in the form, and the method of RFC 8176 that it is. It returns errCode if
+// the code is wrong. If app is nil, the code is the first of the app that the form sets up, and codes will have the
+// recovery codes of the account.
+func (e *Endpoint) checkFactor(
+	person *identity.User, app *identity.TOTP, form url.Values, codes *[]string,
+) (spend func(*store.Tx) error, how string, err error) {
 	code := plainCode(form.Get("code"))
 	if app == nil {
 		spend, err = e.createTOTP(person, form.Get("set_up"), code, codes)
@@ -348,7 +351,9 @@ func (e *Endpoint) checkFactor(person *identity.User, app *identity.TOTP, form u
 }
 
 // createTOTP returns what stores the app whose secret is sealed, if code is its code, and with it new recovery codes.
-func (e *Endpoint) createTOTP(person *identity.User, sealed, code string, codes *[]string) (func(*store.Tx) error, error) {
+func (e *Endpoint) createTOTP(
+	person *identity.User, sealed, code string, codes *[]string,
+) (func(*store.Tx) error, error) {
 	secret, ok := e.offered(person, sealed)
 	if !ok {
 		return nil, errCode
@@ -405,7 +410,8 @@ func plainCode(typed string) string {
 func ExplainCode(err error) string {
 	switch refusal, ok := oauth.AsRefusal(err); {
 	case ok && errors.Is(err, errCode):
-		return "That code did not work. Type the one that your app shows now; each works once. Check that the clock of your device is right."
+		return "That code did not work. Type the one that your app shows now; each works once. " +
+			"Check that the clock of your device is right."
 	case ok && refusal.Code == oauth.TooManyRequests && !errors.Is(err, credential.ErrBusy):
 		return "Too many codes were wrong. Wait " + inWords(refusal.RetryAfter) + ", then try again."
 	}

@@ -148,7 +148,8 @@ func TestSecondFactor(t *testing.T) {
 	})
 	t.Run("without the token", func(t *testing.T) {
 		page := s.Browser(t).Get("/login").SignIn(ada)
-		page.Submit(page.Form("code"), servertest.With("code", app.code()), servertest.Without("csrf")).ErrorPage(http.StatusForbidden)
+		page.Submit(page.Form("code"), servertest.With("code", app.code()),
+			servertest.Without("csrf")).ErrorPage(http.StatusForbidden)
 	})
 	t.Run("a half sign-in ends after ten minutes, and with another password", func(t *testing.T) {
 		old := s.Browser(t).Get("/login").SignIn(ada)
@@ -203,7 +204,8 @@ func TestSecondFactorRequired(t *testing.T) {
 	agent, b := s.Agent(t, s.Client()), s.Browser(t)
 	page := b.Authorize(agent.Authorization()).SignIn(ada)
 	app := scan(t, s, page)
-	if again := enter(page, "000000"); again.Status != http.StatusForbidden || shownKey.FindString(again.Body) != shownKey.FindString(page.Body) {
+	if again := enter(page, "000000"); again.Status != http.StatusForbidden ||
+		shownKey.FindString(again.Body) != shownKey.FindString(page.Body) {
 		t.Errorf("status %d: after a wrong code the page shows another key", again.Status)
 	}
 	page = enter(page, app.code())
@@ -231,7 +233,10 @@ func TestStepUpToTwoFactors(t *testing.T) {
 			ada := s.User(strings.ReplaceAll(name, " ", "") + "@example.com")
 			app, _ := withApp(t, s, ada)
 			if name == "a resource" {
-				tweak = func(r *servertest.Request) { servertest.With("resource", strict)(r); servertest.Without("scope")(r) }
+				tweak = func(r *servertest.Request) {
+					servertest.With("resource", strict)(r)
+					servertest.Without("scope")(r)
+				}
 			}
 			agent, b := s.Agent(t, s.Client()), s.Browser(t)
 			enterFirst := b.Get("/login").SignIn(ada)
@@ -255,7 +260,8 @@ func TestStepUpToTwoFactors(t *testing.T) {
 				exchange = append(exchange, servertest.With("resource", strict))
 			}
 			tokens := agent.Exchange(goOn(enter(page, bobs.code())).Allow().Code(), exchange...).Tokens()
-			if claims := servertest.Claims(t, tokens.Access); claims.ACR != "aal2" || !slices.Contains(claims.AMR, "pwd") {
+			if claims := servertest.Claims(t, tokens.Access); claims.ACR != "aal2" ||
+				!slices.Contains(claims.AMR, "pwd") {
 				t.Errorf("acr is %q, want aal2; amr is %v, want pwd in it", claims.ACR, claims.AMR)
 			}
 			if after := weak.Cookies()["cardea_session"]; after == before {
@@ -267,7 +273,8 @@ func TestStepUpToTwoFactors(t *testing.T) {
 		cay := s.User("cay@example.com")
 		b := s.Browser(t)
 		b.Get("/login").SignIn(cay)
-		b.Authorize(s.Agent(t, s.Client()).Authorization(servertest.With("acr_values", "aal2"), servertest.With("prompt", "none"))).Refused("login_required")
+		b.Authorize(s.Agent(t, s.Client()).Authorization(servertest.With("acr_values", "aal2"),
+			servertest.With("prompt", "none"))).Refused("login_required")
 	})
 }
 
@@ -296,7 +303,8 @@ func TestChangeTheSecondFactor(t *testing.T) {
 			remove = form
 		}
 	}
-	if fresh := page.Submit(renew); len(shownCode.FindAllString(fresh.Body, -1)) != 10 || strings.Contains(fresh.Body, old[1]) {
+	if fresh := page.Submit(renew); len(shownCode.FindAllString(fresh.Body, -1)) != 10 ||
+		strings.Contains(fresh.Body, old[1]) {
 		t.Errorf("status %d: no new recovery codes:\n%s", fresh.Status, fresh.Body)
 	}
 	if page := enter(s.Browser(t).Get("/login").SignIn(ada), old[1]); page.Status != http.StatusForbidden {

@@ -20,8 +20,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// signUps is /signup, where people make their own accounts. A person first shows that they read the mail of an address, and
-// chooses the password only then, so that nobody prepares an account for somebody else.
+// signUps is /signup, where people make their own accounts. A person first shows that they read the mail of an address,
+// and chooses the password only then, so that nobody prepares an account for somebody else.
 type signUps struct{ *Endpoint }
 
 // The paths of the pages, and how long a link and a code work.
@@ -34,7 +34,8 @@ const (
 // routes returns the routes of the pages.
 func (e signUps) routes() []web.Route {
 	return []web.Route{
-		{Path: signUpPath, Methods: web.Methods{"GET": e.Pages.HTML(e.Show), "POST": e.Pages.HTML(e.Post)}, Caller: web.People},
+		{Path: signUpPath, Methods: web.Methods{"GET": e.Pages.HTML(e.Show), "POST": e.Pages.HTML(e.Post)},
+			Caller: web.People},
 		{Path: finishPath, Methods: web.Methods{"GET": e.Pages.HTML(e.ShowFinish), "POST": e.Pages.HTML(e.Finish)},
 			Caller: web.People},
 	}
@@ -129,9 +130,9 @@ type sentTo struct {
 	At      time.Time `json:"at"`
 }
 
-// Post answers POST /signup: it sends a link and a code to the address, and leads to the form that takes the code. What it
-// does and how it answers does not depend on whether there is an account with the address; the owner of one is told in
-// the mail.
+// Post answers POST /signup: it sends a link and a code to the address, and leads to the form that takes the code. What
+// it does and how it answers does not depend on whether there is an account with the address; the owner of one is told
+// in the mail.
 func (e signUps) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -188,8 +189,8 @@ func (e signUps) lets(email string) bool {
 	return len(e.SignUpDomains) == 0 || slices.Contains(e.SignUpDomains, key[strings.LastIndexByte(key, '@')+1:])
 }
 
-// letter returns the mail to an address: with the link and the code or, if known is the account that it has, with what to
-// do instead.
+// letter returns the mail to an address: with the link and the code or, if known is the account that it has, with what
+// to do instead.
 func (e signUps) letter(email, token string, known *identity.User) mail.Letter {
 	if known != nil {
 		return mail.Letter{ // to the address of the account, not to one that was typed and looks the same
@@ -202,8 +203,8 @@ func (e signUps) letter(email, token string, known *identity.User) mail.Letter {
 	}
 	return mail.Letter{
 		To: email, Kind: "sign_up", Subject: "Make your account at " + e.Name,
-		Lines: []string{"Somebody asked to make an account at " + e.Name + " with this e-mail address. If it was you, " +
-			"type the code where you asked, or open this link."},
+		Lines: []string{"Somebody asked to make an account at " + e.Name + " with this e-mail address. If it was " +
+			"you, type the code where you asked, or open this link."},
 		Link: e.Issuer + finishPath + "#" + token, Button: "Make my account", Code: emails(e).code(token),
 		Notes: []string{"Both work once, for 30 minutes.",
 			"If it was not you, do nothing: there is no account. Never tell the code to anybody."},
@@ -222,26 +223,27 @@ func (e signUps) refused(r *http.Request, form url.Values, err error) (web.Answe
 	return web.WithRefusal(e.askPage(r, form, e.explain(refusal)), refusal), nil
 }
 
-// explain returns the sentence that tells a person why an account was not made. None of them reveals whether there is an
-// account with an address, except to whoever reads its mail.
+// explain returns the sentence that tells a person why an account was not made. None of them reveals whether there is
+// an account with an address, except to whoever reads its mail.
 func (e signUps) explain(refusal *oauth.Refusal) string {
 	switch {
 	case errors.Is(refusal, errForm):
-		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this site, then " +
-			"try again."
+		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
+			"site, then try again."
 	case errors.Is(refusal, errNoAddress):
 		return "That is not an e-mail address. Write it like ada@example.com."
 	case errors.Is(refusal, errDomain):
 		return "Only people with an address at " + strings.Join(e.SignUpDomains, " or ") + " can make an account here."
 	case errors.Is(refusal, errSignUpCode):
-		return "That did not work. The code and the link work once, for 30 minutes, and the code for five tries, in the " +
-			"browser in which you asked for it."
+		return "That did not work. The code and the link work once, for 30 minutes, and the code for five tries, in " +
+			"the browser in which you asked for it."
 	case errors.Is(refusal, errExists):
 		return "There is an account with this e-mail address already. Sign in with it."
 	case errors.Is(refusal, errName):
 		return "The name must be one line of at most 200 bytes."
 	case refusal.Code == oauth.TooManyRequests:
-		return "Too many mails were asked for. Try again in " + audit.Lasting(refusal.RetryAfter.Round(time.Second)+time.Second) + "."
+		return "Too many mails were asked for. Try again in " +
+			audit.Lasting(refusal.RetryAfter.Round(time.Second)+time.Second) + "."
 	}
 	return web.Sentence(refusal.Description)
 }
@@ -260,8 +262,8 @@ func (e signUps) finish(r *http.Request, values url.Values, failure string) (web
 	if err != nil {
 		return nil, err
 	}
-	page := finishForm{Password: slices.Contains(e.Methods, "password"), Name: values.Get("name"), Fields: onward(values),
-		Again: toward(signUpPath, values), SignIn: toward("/login", values), Error: failure,
+	page := finishForm{Password: slices.Contains(e.Methods, "password"), Name: values.Get("name"),
+		Fields: onward(values), Again: toward(signUpPath, values), SignIn: toward("/login", values), Error: failure,
 		CSRF: e.Pages.Token(v.Browser, signUp)}
 	if s, ok := e.openSent(v, values.Get("sent")); ok {
 		page.Email, page.Sent = s.Email, values.Get("sent")
@@ -287,8 +289,8 @@ func (e signUps) openSent(v interaction.Visitor, sealed string) (s sentTo, ok bo
 // isToken reports whether what was typed is the token of a link, not a code.
 func isToken(typed string) bool { return len(strings.TrimSpace(typed)) >= 40 }
 
-// Finish answers POST /signup/finish: it makes the account and signs the person in, who may have to set a second factor up
-// first.
+// Finish answers POST /signup/finish: it makes the account and signs the person in, who may have to set a second factor
+// up first.
 func (e signUps) Finish(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -362,7 +364,9 @@ func (e signUps) make(r *http.Request, v interaction.Visitor, form url.Values) (
 }
 
 // proven returns the mail whose code or token is in the form, and what spends it.
-func (e signUps) proven(r *http.Request, v interaction.Visitor, form url.Values) (*store.OneTime, func(*store.Tx) error, error) {
+func (e signUps) proven(
+	r *http.Request, v interaction.Visitor, form url.Values,
+) (*store.OneTime, func(*store.Tx) error, error) {
 	typed := strings.TrimSpace(form.Get("code"))
 	var o *store.OneTime
 	var err error
@@ -371,7 +375,8 @@ func (e signUps) proven(r *http.Request, v interaction.Visitor, form url.Values)
 			o, err = tx.OneTimeByToken(oauth.Hash(typed))
 			return err
 		})
-		if errors.Is(err, store.ErrNotFound) || err == nil && (o.Purpose != store.ToSignUp || o.Tries >= store.CodeTries) {
+		if errors.Is(err, store.ErrNotFound) ||
+			err == nil && (o.Purpose != store.ToSignUp || o.Tries >= store.CodeTries) {
 			err = errSignUpCode
 		}
 		return o, func(tx *store.Tx) error {
@@ -402,7 +407,8 @@ func (e signUps) proven(r *http.Request, v interaction.Visitor, form url.Values)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, nil, errSignUpCode
-	case err == nil && (o.Purpose != store.ToSignUp || o.CodeHash != hash): // hashes with a key: their comparison tells nothing
+	case err == nil && (o.Purpose != store.ToSignUp || o.CodeHash != hash):
+		// How long the comparison takes tells nothing, because the hashes are made with a key.
 		if err = e.DB.Update(r.Context(), try); err == nil {
 			err = errSignUpCode
 		}

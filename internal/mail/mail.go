@@ -23,8 +23,8 @@ type Letter struct {
 	// Kind is what it is about, in one word: "sign_in". Each kind has its own limit for an address, so that one that
 	// anybody can ask for does not use up that of another.
 	Kind string
-	// Device is the id of a device that the owner of the address has used before, or "". It has its own limit, so that a
-	// stranger does not use up that of the owner.
+	// Device is the id of a device that the owner of the address has used before, or "". It has its own limit, so that
+	// a stranger does not use up that of the owner.
 	Device string
 	// Nobody is whether the letter is counted and not sent, because the address is nobody's. The sender cannot tell.
 	Nobody bool

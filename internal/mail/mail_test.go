@@ -135,7 +135,8 @@ func TestLetter(t *testing.T) {
 		got.Header.Get("Date") == "" {
 		t.Errorf("the header is %v", got.Header)
 	}
-	for _, part := range []string{"Hello &lt;b&gt;Ada&lt;/b&gt;.", `href="https://auth.example.com/login/email?a=b&amp;c=d"`,
+	for _, part := range []string{"Hello &lt;b&gt;Ada&lt;/b&gt;.",
+		`href="https://auth.example.com/login/email?a=b&amp;c=d"`,
 		">12345678<", "Grüße &amp; &lt;more&gt;", "It works for 10 minutes."} {
 		if !strings.Contains(got.HTML, part) {
 			t.Errorf("the HTML has no %s:\n%s", part, got.HTML)
@@ -274,7 +275,8 @@ func TestBombing(t *testing.T) {
 		return m.Send(l) == nil
 	}
 	plain := func(*mail.Letter) {}
-	for _, to := range []string{"ada@example.com", "ADA@example.com", " ada@Example.com", "ａｄａ@example.com", "ada@example.com"} {
+	for _, to := range []string{
+		"ada@example.com", "ADA@example.com", " ada@Example.com", "ａｄａ@example.com", "ada@example.com"} {
 		if !send(letter(to), plain) {
 			t.Errorf("LG-06 a mail to %s was refused", to)
 		}
@@ -333,7 +335,9 @@ func TestLater(t *testing.T) {
 		l := letter("ada@example.com")
 		return &l, nil
 	})
-	m.Later("receipt", func(context.Context) (*mail.Letter, error) { return nil, nil }) //nolint:nilnil // not to be sent
+	m.Later("receipt", func(context.Context) (*mail.Letter, error) {
+		return nil, nil //nolint:nilnil // not to be sent
+	})
 	flush(t, m)
 	if len(f.got) != 1 || log.String() != "" {
 		t.Errorf("delivered %v; the log is %s", f.got, log)
@@ -373,7 +377,8 @@ func TestProbe(t *testing.T) {
 	if err := (mail.Config{SMTP: at.URL, From: "auth@example.com"}).Probe(t.Context()); err != nil {
 		t.Error(err)
 	}
-	err := mail.Config{SMTP: strings.Replace(at.URL, "hush-hush", "canary-word", 1), From: "a@example.com"}.Probe(t.Context())
+	err := mail.Config{SMTP: strings.Replace(at.URL, "hush-hush", "canary-word", 1),
+		From: "a@example.com"}.Probe(t.Context())
 	if err == nil || strings.Contains(err.Error(), "canary-word") {
 		t.Errorf("with a wrong password: %v", err)
 	}

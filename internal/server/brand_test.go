@@ -19,7 +19,9 @@ import (
 // axe-core finds nothing on the pages of people with a brand whose colour is just dark enough.
 func TestBrandAccessibility(t *testing.T) {
 	logo := filepath.Join(t.TempDir(), "logo.svg")
-	if err := os.WriteFile(logo, []byte(`<svg xmlns="http://www.w3.org/2000/svg" width="160" height="44"><rect width="160" height="44" fill="#0066cc"/></svg>`), 0o600); err != nil {
+	const drawing = `<svg xmlns="http://www.w3.org/2000/svg" width="160" height="44">` +
+		`<rect width="160" height="44" fill="#0066cc"/></svg>`
+	if err := os.WriteFile(logo, []byte(drawing), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	corp := upstreamtest.NewIssuer(t, "")
@@ -27,8 +29,9 @@ func TestBrandAccessibility(t *testing.T) {
 	s := servertest.StartMCP(t, func(c *config.Config) {
 		c.Brand.Name, c.Brand.Color, c.Brand.LogoFile = "Example & Daughters", "#0066cc", logo
 		c.Brand.Links.Imprint, c.Brand.Links.Privacy = "https://example.com/imprint", "https://example.com/privacy"
-		p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL, ClientID: upstreamtest.ClientID,
-			ClientSecret: upstreamtest.ClientSecret, OfflineGrace: upstream.DefaultOfflineGrace}
+		p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL,
+			ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret,
+			OfflineGrace: upstream.DefaultOfflineGrace}
 		if err := p.Settle(); err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +39,8 @@ func TestBrandAccessibility(t *testing.T) {
 	})
 	staff := s.Resource("https://staff.example.com/mcp", "*mcp:tools:weather=Weather forecasts")
 	s.Update(func(tx *store.Tx) error {
-		if err := tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"), Name: "staff", CreatedAt: tx.Now()}); err != nil {
+		if err := tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"),
+			Name: "staff", CreatedAt: tx.Now()}); err != nil {
 			return err
 		}
 		staff.Groups = []string{"staff"}
@@ -55,10 +59,14 @@ func TestBrandAccessibility(t *testing.T) {
 				look(page)
 			}
 			visit("home", s.URL+"/", "footer.links")
-			visit("sign-in", s.URL+"/oauth2/authorize?"+agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send")).Encode(), "footer.links")
+			visit("sign-in", s.URL+"/oauth2/authorize?"+
+				agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send")).Encode(),
+				"footer.links")
 			do("consent, with how long", chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email),
-				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"), chromedp.WaitVisible(chromedp.CSS(`select[name="duration"]`)))
-			visit("somebody who may not", s.URL+"/oauth2/authorize?"+agent.Authorization(servertest.With("resource", staff.Identifier)).Encode(), "h1")
+				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"),
+				chromedp.WaitVisible(chromedp.CSS(`select[name="duration"]`)))
+			visit("somebody who may not", s.URL+"/oauth2/authorize?"+
+				agent.Authorization(servertest.With("resource", staff.Identifier)).Encode(), "h1")
 			visit("how one signs in", s.URL+"/account/security", `form[action$="/connect/corp"]`)
 			do("an account elsewhere", chromedp.Click(chromedp.CSS(`form[action$="/connect/corp"] button`)),
 				chromedp.WaitVisible(chromedp.CSS(`form[action$="/disconnect"]`)))

@@ -40,7 +40,8 @@ func chromium(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
-	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+		emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
 		t.Fatalf("chromium: %v", err)
 	}
 	return ctx
@@ -87,7 +88,9 @@ func TestChromium(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			isAnswer := func(e network.EventRequestWillBeSent) bool { return strings.HasPrefix(e.Request.URL, tt.redirectURI) }
+			isAnswer := func(e network.EventRequestWillBeSent) bool {
+				return strings.HasPrefix(e.Request.URL, tt.redirectURI)
+			}
 			answer, err := chromedp.Run(ctx,
 				chromedp.WaitEvent(network.RequestWillBeSent, isAnswer, chromedp.Steps(tt.allow...)))
 			if err != nil {
@@ -168,7 +171,8 @@ func TestReturnInChromium(t *testing.T) {
 			if err != nil {
 				t.Fatalf("the answer never arrived at the client: %v", err)
 			}
-			if u := answer.Request.URL; !strings.Contains(u, "error=unsupported_response_type") || !strings.Contains(u, "state="+params.Get("state")) {
+			if u := answer.Request.URL; !strings.Contains(u, "error=unsupported_response_type") ||
+				!strings.Contains(u, "state="+params.Get("state")) {
 				t.Errorf("the answer is %s", u)
 			}
 		})

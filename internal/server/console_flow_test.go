@@ -40,7 +40,8 @@ func TestConsoleFromFirstStart(t *testing.T) {
 	do("set up", opened("/setup#"), seen(`#token`), typed(`#token`, setupToken(t, s)), typed(`#email`, email),
 		typed(`#name`, "Ada"), typed(`#password`, password+"\r"), seen(`a[href="/admin"]`), click(`a[href="/admin"]`),
 		seen(`body.console a[href="/admin/servers/new"]`))
-	do("add the MCP server", click(`a[href="/admin/servers/new"]`), seen(`#identifier`), typed(`#identifier`, w.Resource),
+	do("add the MCP server", click(`a[href="/admin/servers/new"]`), seen(`#identifier`),
+		typed(`#identifier`, w.Resource),
 		typed(`#name`, "Weather"), typed(`input[name="scope-name-0"]`, "mcp:tools:weather"),
 		typed(`input[name="scope-description-0"]`, "Weather forecasts"),
 		click(`input[name="scope-default-0"]`), click(`form.form button.primary`), seen(`a[href$="/edit"]`))

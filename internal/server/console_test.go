@@ -299,7 +299,8 @@ func full(t *testing.T) *installation {
 	})
 	return &installation{s, owner, map[string]string{
 		"servers": r.ID, "clients": agent.ClientID, "people": ada.ID, "groups": "staff", "credentials": bot.ID,
-		"grants": grants[0].ID, "sessions": sessions[0].ID, "keys": kid, "settings": "corp", "audit": s.Events("authorize.code")[0].ID,
+		"grants": grants[0].ID, "sessions": sessions[0].ID, "keys": kid,
+		"settings": "corp", "audit": s.Events("authorize.code")[0].ID,
 	}}
 }
 

@@ -28,8 +28,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// In a browser without scripts, a person signs in elsewhere: with an OpenID provider, with GitHub, and on the page of an
-// application. Each time the agent calls a tool.
+// In a browser without scripts, a person signs in elsewhere: with an OpenID provider, with GitHub, and on the page of
+// an application. Each time the agent calls a tool.
 func TestSignInElsewhereInChromium(t *testing.T) {
 	click := func(selector string) chromedp.Action[chromedp.Void] { return chromedp.Click(chromedp.CSS(selector)) }
 	seen := func(selector string) chromedp.Action[chromedp.Void] {
@@ -60,8 +60,10 @@ func TestSignInElsewhereInChromium(t *testing.T) {
 		a := &application{t: t}
 		web := httptest.NewServer(a)
 		t.Cleanup(web.Close)
-		a.s = startNow(t, func(c *config.Config) { c.Login.External.URL, c.Login.Methods = web.URL+"/cardea-login", nil })
-		a.client = a.s.Client(servertest.Confidential, func(c *oauth.Client) { c.RedirectURIs, c.GrantTypes, c.ResponseTypes = nil, nil, nil })
+		a.s = startNow(t,
+			func(c *config.Config) { c.Login.External.URL, c.Login.Methods = web.URL+"/cardea-login", nil })
+		a.client = a.s.Client(servertest.Confidential,
+			func(c *oauth.Client) { c.RedirectURIs, c.GrantTypes, c.ResponseTypes = nil, nil, nil })
 		a.s.Update(func(tx *store.Tx) error { return tx.SetLoginClient(a.client.ID) })
 		forecast(t, a.s, seen(`#sign-in`), click(`#sign-in`))
 	})
@@ -85,11 +87,13 @@ type application struct {
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		w.Header().Set("Content-Type", "text/html")
-		_, _ = fmt.Fprintf(w, `<form method="post"><input type="hidden" name="login_request" value="%s"><button id="sign-in">Sign in</button></form>`,
+		_, _ = fmt.Fprintf(w, `<form method="post"><input type="hidden" name="login_request" value="%s">`+
+			`<button id="sign-in">Sign in</button></form>`,
 			r.FormValue("login_request"))
 		return
 	}
-	post, err := http.NewRequestWithContext(r.Context(), http.MethodPost, a.s.URL+"/login/external/"+r.FormValue("login_request"),
+	post, err := http.NewRequestWithContext(r.Context(), http.MethodPost,
+		a.s.URL+"/login/external/"+r.FormValue("login_request"),
 		strings.NewReader(fmt.Sprintf(`{"sub":"u1","name":"Ada","auth_time":%d}`, a.s.Clock.Now().Unix())))
 	if err != nil {
 		a.t.Error(err)
@@ -117,8 +121,8 @@ func forecast(t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chro
 	forecastIn(chromium(t), t, s, signIn...)
 }
 
-// forecastIn connects a real MCP client to an MCP server behind s, and calls a tool. In the browser, the person signs in by
-// the steps and allows what the client asks for.
+// forecastIn connects a real MCP client to an MCP server behind s, and calls a tool. In the browser, the person signs
+// in by the steps and allows what the client asks for.
 func forecastIn(ctx context.Context, t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	tools := http.NewServeMux()
@@ -137,7 +141,8 @@ func forecastIn(ctx context.Context, t *testing.T, s *servertest.Server, signIn 
 			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "sunny"}}}, nil, nil
 		})
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return weather }, nil)
-	tools.Handle("/mcp", gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})))
+	tools.Handle("/mcp",
+		gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})))
 	tools.Handle("/.well-known/", guard.WellKnown(g))
 	tools.HandleFunc("/callback", func(w http.ResponseWriter, _ *http.Request) { // of the client
 		_, _ = w.Write([]byte(`<p id="connected">connected</p>`))
@@ -145,8 +150,9 @@ func forecastIn(ctx context.Context, t *testing.T, s *servertest.Server, signIn 
 
 	client, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
 		RedirectURL: web.URL + "/callback",
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Forecaster", RedirectURIs: []string{web.URL + "/callback"}, TokenEndpointAuthMethod: "none"}},
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{
+			Metadata: &oauthex.ClientRegistrationMetadata{ClientName: "Forecaster",
+				RedirectURIs: []string{web.URL + "/callback"}, TokenEndpointAuthMethod: "none"}},
 		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
 			steps := append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(args.URL)}, signIn...)
 			steps = append(steps, chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
@@ -163,7 +169,8 @@ func forecastIn(ctx context.Context, t *testing.T, s *servertest.Server, signIn 
 			if err != nil {
 				return nil, err
 			}
-			return &auth.AuthorizationResult{Code: u.Query().Get("code"), State: u.Query().Get("state"), Iss: u.Query().Get("iss")}, nil
+			return &auth.AuthorizationResult{Code: u.Query().Get("code"), State: u.Query().Get("state"),
+				Iss: u.Query().Get("iss")}, nil
 		},
 	})
 	if err != nil {

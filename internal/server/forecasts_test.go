@@ -64,13 +64,15 @@ func (w *forecasts) protect(t *testing.T, issuer string) {
 
 // call connects a real MCP client, the agent Forecaster, and calls the tool. The client's browser is that of ctx, in
 // which the steps lead from the authorization request back to the client.
-func (w *forecasts) call(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) { //nolint:revive // t first
+//
+//nolint:revive // t first
+func (w *forecasts) call(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	oauth, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
 		RedirectURL: w.callback,
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "Forecaster", RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none",
-		}},
+		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{
+			Metadata: &oauthex.ClientRegistrationMetadata{ClientName: "Forecaster",
+				RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none"}},
 		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
 			steps = append(append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(args.URL)}, steps...),
 				chromedp.WaitVisible(chromedp.CSS(`#connected`)))
@@ -105,7 +107,8 @@ func (w *forecasts) call(t *testing.T, ctx context.Context, steps ...chromedp.Ac
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close() })
-	if got, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}}); err != nil || got.IsError {
+	if got, err := session.CallTool(t.Context(),
+		&mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}}); err != nil || got.IsError {
 		t.Fatalf("the tool answers %+v, %v", got, err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 )
 
-// In browsers without scripts, an owner invites a person in the console, and the person makes the account. Then a real MCP
-// client of that person calls a tool.
+// In browsers without scripts, an owner invites a person in the console, and the person makes the account. Then a real
+// MCP client of that person calls a tool.
 func TestInvitationInChromium(t *testing.T) {
 	s := startNow(t, func(*config.Config) {})
 	ada, role := s.User("ada@example.com"), identity.Owner
@@ -38,7 +38,8 @@ func TestInvitationInChromium(t *testing.T) {
 	}
 	address, token, _ := strings.Cut(link, "#")
 	bob := chromium(t)
-	if err := chromedp.Do(bob, chromedp.Navigate(address), seen(`#password`), typed(`#token`, token), typed(`#name`, "Bob"),
+	if err := chromedp.Do(bob, chromedp.Navigate(address), seen(`#password`),
+		typed(`#token`, token), typed(`#name`, "Bob"),
 		typed(`#password`, invitedPassword+"\r"), seen(`a[href="/account/security"]`)); err != nil {
 		t.Fatal(err)
 	}

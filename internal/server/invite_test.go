@@ -106,27 +106,31 @@ func TestInvitation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		refused("LG-22 the link before the newest", accepted(b.Get("/invite"), token), http.StatusForbidden, "was used or withdrawn")
+		refused("LG-22 the link before the newest", accepted(b.Get("/invite"), token), http.StatusForbidden,
+			"was used or withdrawn")
 		token = tokenOf(t, s, again)
 		for range 3 {
 			b.Get("/invite") // spends nothing
 			b.Get("/invite?token=" + token)
 		}
-		refused("LG-12 a form of nowhere", b.Post("/invite", map[string][]string{"token": {token}, "password": {invitedPassword}}),
+		refused("LG-12 a form of nowhere",
+			b.Post("/invite", map[string][]string{"token": {token}, "password": {invitedPassword}}),
 			http.StatusForbidden, "open the link again")
 		page := accepted(b.Get("/invite"), token, servertest.With("password", "short"))
 		refused("a short password", page, http.StatusBadRequest, "at least 8 characters")
 		if page.Form("token").Values().Get("token") != token {
 			t.Error("the token has to be pasted again")
 		}
-		refused("a name of two lines", accepted(page, token, servertest.With("name", "Bob\nEve")), http.StatusBadRequest, "one line")
+		refused("a name of two lines", accepted(page, token, servertest.With("name", "Bob\nEve")),
+			http.StatusBadRequest, "one line")
 
 		done := accepted(page, token)
 		if done.Status != http.StatusOK || at(done) != "/account" {
 			t.Errorf("%d %s %s", done.Status, done.URL, done.Body)
 		}
 		u := person(t, db, bob.Email)
-		if u == nil || u.ID != again.ID || u.Role != identity.Operator || u.Name != "Bob" || u.EmailVerifiedAt.IsZero() {
+		if u == nil || u.ID != again.ID || u.Role != identity.Operator || u.Name != "Bob" ||
+			u.EmailVerifiedAt.IsZero() {
 			t.Fatalf("the account is %+v", u)
 		}
 		var groups map[string][]string
@@ -151,7 +155,8 @@ func TestInvitation(t *testing.T) {
 		if strings.Contains(s.Log(), token) {
 			t.Error("the token is in the log")
 		}
-		says(t, "LG-22 used again", accepted(s.Browser(t).Get("/invite"), token), http.StatusForbidden, "was used or withdrawn")
+		says(t, "LG-22 used again", accepted(s.Browser(t).Get("/invite"), token), http.StatusForbidden,
+			"was used or withdrawn")
 		login := s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: bob.Email, Password: invitedPassword})
 		says(t, "the password works", login, http.StatusOK, "You are signed in")
 		if _, err := o.Invite(t.Context(), root, bob); err == nil || !strings.Contains(err.Error(), "already exists") {
@@ -215,7 +220,8 @@ func TestInvitationRights(t *testing.T) {
 			{"an operator invites an operator", operator, identity.Operator},
 			{"a program invites an auditor", program, identity.Auditor},
 		} {
-			if i, err := o.Invite(t.Context(), tt.by, admin.NewInvitation{Email: "bob@example.com", Role: tt.role}); err == nil {
+			if i, err := o.Invite(t.Context(), tt.by,
+				admin.NewInvitation{Email: "bob@example.com", Role: tt.role}); err == nil {
 				t.Errorf("%s: %+v", tt.why, i)
 			}
 		}
@@ -263,7 +269,8 @@ func TestInvitationRights(t *testing.T) {
 	})
 }
 
-// An account that was made otherwise takes the invitation of its own address only, and only while its owner is signed in.
+// An account that was made otherwise takes the invitation of its own address only, and only while its owner is
+// signed in.
 func TestInvitationOfAnAccount(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
@@ -271,11 +278,13 @@ func TestInvitationOfAnAccount(t *testing.T) {
 		if _, err := o.CreateGroup(t.Context(), root, "staff", admin.GroupTerms{}); err != nil {
 			t.Fatal(err)
 		}
-		token := invited(t, s, root, admin.NewInvitation{Email: "Bob@example.com", Role: identity.Auditor, Groups: []string{"staff"}})
+		token := invited(t, s, root,
+			admin.NewInvitation{Email: "Bob@example.com", Role: identity.Auditor, Groups: []string{"staff"}})
 		bob, eve := s.User("bob@example.com"), s.User("eve@example.com")
-		says(t, "takeover: a stranger with the link", accepted(s.Browser(t).Get("/invite"), token), http.StatusBadRequest,
-			"There is an account with the e-mail address of this invitation already")
-		says(t, "takeover: the password stays", s.Browser(t).Get("/login").SignIn(bob), http.StatusOK, "You are signed in")
+		says(t, "takeover: a stranger with the link", accepted(s.Browser(t).Get("/invite"), token),
+			http.StatusBadRequest, "There is an account with the e-mail address of this invitation already")
+		says(t, "takeover: the password stays", s.Browser(t).Get("/login").SignIn(bob), http.StatusOK,
+			"You are signed in")
 
 		join := servertest.With("join", "1")
 		other := s.Browser(t)
@@ -299,7 +308,8 @@ func TestInvitationOfAnAccount(t *testing.T) {
 		if e := person(t, db, eve.Email); e.Role != "" {
 			t.Errorf("the other account is %+v", e)
 		}
-		says(t, "LG-22 used again", accepted(own.Get("/invite"), token, join), http.StatusForbidden, "was used or withdrawn")
+		says(t, "LG-22 used again", accepted(own.Get("/invite"), token, join), http.StatusForbidden,
+			"was used or withdrawn")
 	})
 }
 
@@ -358,7 +368,8 @@ func TestInvitationByMail(t *testing.T) {
 	b := s.Browser(t)
 	b.Get("/login").SignIn(ada)
 	page := b.Get("/admin/people/invite")
-	page = page.Submit(page.Form("email"), servertest.With("email", "δοκιμή@παράδειγμα.example"), servertest.With("role", "auditor"))
+	page = page.Submit(page.Form("email"), servertest.With("email", "δοκιμή@παράδειγμα.example"),
+		servertest.With("role", "auditor"))
 	says(t, "the console", page, http.StatusOK, "is on its way to")
 	mail := letters.NextTo(t, "δοκιμή@xn--hxajbheg2az3al.example")
 	link := mail.Link()

@@ -57,8 +57,8 @@ func (k keyboard) fill(selector, text string) {
 	k.do("type", chromedp.KeyEvent(text))
 }
 
-// An operator without a mouse adds an MCP server, approves a client, revokes a grant and turns the page of a list. Where
-// the focus is can be seen at each step, and it is not lost where a script changes the page.
+// An operator without a mouse adds an MCP server, approves a client, revokes a grant and turns the page of a list.
+// Where the focus is can be seen at each step, and it is not lost where a script changes the page.
 func TestConsoleByKeyboard(t *testing.T) {
 	s, owner, ada, agent := startInbox(t)
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
@@ -83,7 +83,8 @@ func TestConsoleByKeyboard(t *testing.T) {
 	k := keyboard{t: t, do: do, is: func(script string) string {
 		t.Helper()
 		yes := true
-		got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{Expression: script, AwaitPromise: &yes, ReturnByValue: &yes})
+		got, err := chromedp.Call(ctx, runtime.Evaluate,
+			runtime.EvaluateParams{Expression: script, AwaitPromise: &yes, ReturnByValue: &yes})
 		if err != nil || got.ExceptionDetails != nil {
 			t.Fatalf("%s: %v %+v", script, err, got.ExceptionDetails)
 		}
@@ -124,7 +125,8 @@ func TestConsoleByKeyboard(t *testing.T) {
 	do("ask", press(kb.Enter, 1), seen(`.danger-zone`))
 	k.tab(`.danger-zone button.danger`)
 	do("revoke", press(kb.Enter, 1), seen(`.alert.good`))
-	if live, _, err := o.Grants(t.Context(), admin.Command("root", ""), admin.GrantQuery{Live: true}, store.Page{}); err != nil || len(live) > 0 {
+	if live, _, err := o.Grants(t.Context(), admin.Command("root", ""), admin.GrantQuery{Live: true},
+		store.Page{}); err != nil || len(live) > 0 {
 		t.Errorf("the grant is not revoked: %v %v", live, err)
 	}
 

@@ -15,8 +15,8 @@ import (
 const mailWait = 30 * time.Second
 
 // MailInvitation returns what sends an invited person the link (admin.Operations.MailInvitation), for a command: it
-// returns once the mail server has the letter or could not be reached, which the log says. It returns nil if there is no
-// mail.
+// returns once the mail server has the letter or could not be reached, which the log says. It returns nil if there is
+// no mail.
 func MailInvitation(c config.Config, log *slog.Logger) func(admin.Invitation, string) error {
 	if !c.Mail.On() {
 		return nil

@@ -23,7 +23,8 @@ func mailed(t *testing.T, s *servertest.Server, at *mailtest.Server, start strin
 	return m
 }
 
-// A person signs in by the link in a mail, in a browser, and an agent gets its token. axe-core finds nothing on the way.
+// A person signs in by the link in a mail, in a browser, and an agent gets its token. axe-core finds nothing on the
+// way.
 func TestMagicLinkInABrowser(t *testing.T) {
 	at := mailtest.New(t)
 	s := servertest.StartWeather(t, servertest.Mailed(at, "email"))
@@ -94,7 +95,8 @@ func TestResetInABrowser(t *testing.T) {
 	ctx, look, visit := lens(t, screens[1].width, screens[1].height, screens[1].scheme)
 	visit("sign-in", s.URL+"/login", `a[href="/reset"]`)
 	err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(`a[href="/reset"]`)),
-		chromedp.WaitVisible(chromedp.CSS(`input[name="email"]`)), chromedp.WaitNotVisible(chromedp.CSS(`input[name="token"]`)))
+		chromedp.WaitVisible(chromedp.CSS(`input[name="email"]`)),
+		chromedp.WaitNotVisible(chromedp.CSS(`input[name="token"]`)))
 	if err != nil {
 		t.Fatal(err)
 	}

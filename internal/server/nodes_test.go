@@ -29,7 +29,8 @@ func TestEndOfAPersonAtAnotherNode(t *testing.T) {
 			t.Run(what+"/"+string(engine), func(t *testing.T) {
 				dsn, clock := storetest.New(t, engine), storetest.NewClock()
 				one := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
-				two := servertest.New(t, storetest.Connect(t, dsn, clock), clock, func(c *config.Config) { c.Issuer = one.URL })
+				two := servertest.New(t, storetest.Connect(t, dsn, clock), clock,
+					func(c *config.Config) { c.Issuer = one.URL })
 				one.Resource(servertest.MCP, "*mcp:tools:weather")
 				o := &admin.Operations{DB: one.DB, Issuer: one.URL}
 				ada, role := one.User("ada@example.com"), identity.Owner
@@ -75,7 +76,8 @@ func TestEndOfAPersonAtAnotherNode(t *testing.T) {
 					t.Error("LG-09 a token is active")
 				}
 				agent.Refresh(tokens.Refresh).Refused(http.StatusBadRequest, "invalid_grant")
-				agent.Exchange(code, servertest.With("code_verifier", first.Verifier)).Refused(http.StatusBadRequest, "invalid_grant")
+				agent.Exchange(code, servertest.With("code_verifier", first.Verifier)).
+					Refused(http.StatusBadRequest, "invalid_grant")
 				if reply := list(); reply.Status != http.StatusUnauthorized && reply.Status != http.StatusForbidden {
 					t.Errorf("LG-09 the Admin API: %d %s", reply.Status, reply.Body)
 				}

@@ -23,8 +23,8 @@ func device(t *testing.T, ctx context.Context, verifies bool) { //nolint:revive 
 	if _, err := chromedp.Call(ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{
 		Options: &webauthn.VirtualAuthenticatorOptions{
 			Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
-			HasResidentKey: true, HasUserVerification: true, IsUserVerified: verifies, AutomaticPresenceSimulation: true,
-			DefaultBackupEligibility: true, DefaultBackupState: true,
+			HasResidentKey: true, HasUserVerification: true, IsUserVerified: verifies,
+			AutomaticPresenceSimulation: true, DefaultBackupEligibility: true, DefaultBackupState: true,
 		}}); err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +65,13 @@ func TestPasskeyInABrowser(t *testing.T) {
 			do("renaming a passkey", chromedp.Click(chromedp.CSS(`summary`)),
 				chromedp.WaitVisible(chromedp.CSS(`form[action$="/rename"] button`)))
 			do("the same device again", chromedp.Navigate(s.URL+"/account/security/passkeys/new"),
-				chromedp.Click(chromedp.CSS(`form[data-new-passkey] button`)), chromedp.WaitVisible(chromedp.CSS(`[data-problem]`)))
+				chromedp.Click(chromedp.CSS(`form[data-new-passkey] button`)),
+				chromedp.WaitVisible(chromedp.CSS(`[data-problem]`)))
 
 			signedOut := func() {
 				t.Helper()
-				do("signed out", chromedp.Navigate(s.URL+"/logout"), chromedp.Click(chromedp.CSS(`form[action="/logout"] button`)),
+				do("signed out", chromedp.Navigate(s.URL+"/logout"),
+					chromedp.Click(chromedp.CSS(`form[action="/logout"] button`)),
 					chromedp.WaitVisible(chromedp.CSS(`main:not(:has(form)) h1`)))
 			}
 			allow := chromedp.CSS(`button[value="allow"]`)
@@ -77,11 +79,13 @@ func TestPasskeyInABrowser(t *testing.T) {
 			// The device chooses the passkey that the browser offers where the address is typed.
 			w.call(t, ctx, chromedp.WaitVisible(allow), chromedp.Click(allow))
 			signedOut()
-			if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
-				Source: `PublicKeyCredential.isConditionalMediationAvailable = undefined`}); err != nil {
+			if _, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument,
+				page.AddScriptToEvaluateOnNewDocumentParams{
+					Source: `PublicKeyCredential.isConditionalMediationAvailable = undefined`}); err != nil {
 				t.Fatal(err)
 			}
-			w.call(t, ctx, chromedp.WaitVisible(button), chromedp.Click(button), chromedp.WaitVisible(allow), chromedp.Click(allow))
+			w.call(t, ctx, chromedp.WaitVisible(button), chromedp.Click(button), chromedp.WaitVisible(allow),
+				chromedp.Click(allow))
 			var methods []string
 			for _, e := range s.Events("login.sign_in") {
 				methods = append(methods, e.Detail["method"])

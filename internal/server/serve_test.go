@@ -260,7 +260,8 @@ func TestRequestID(t *testing.T) {
 			"CONNECT evil.example:443", "GET //", "GET /%2F", "POST /oauth2/token",
 		} {
 			conn := connect(t, n)
-			go io.WriteString(conn, line+" HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n") //nolint:errcheck // the answer tells
+			//nolint:errcheck // the answer tells
+			go io.WriteString(conn, line+" HTTP/1.1\r\nHost: cardea.example\r\nConnection: close\r\n\r\n")
 			answer, _ := readAll(conn)
 			if !strings.Contains(answer, "\r\nX-Request-Id: ") ||
 				strings.Contains(line, "evil") && !strings.HasPrefix(answer, "HTTP/1.1 4") {
@@ -285,7 +286,8 @@ func TestNamesOfOthers(t *testing.T) {
 				"GET https://cardea.example" + path + " HTTP/1.1\r\nHost: evil.example\r\n",
 			} {
 				conn := connect(t, n)
-				go io.WriteString(conn, head+"Accept: text/html\r\nConnection: close\r\n\r\n") //nolint:errcheck // the answer tells
+				//nolint:errcheck // the answer tells
+				go io.WriteString(conn, head+"Accept: text/html\r\nConnection: close\r\n\r\n")
 				answer, _ := readAll(conn)
 				if strings.Contains(answer, "evil") || !strings.HasPrefix(answer, "HTTP/1.1 ") ||
 					strings.HasPrefix(answer, "HTTP/1.1 5") {
@@ -443,7 +445,8 @@ func TestShutdown(t *testing.T) {
 		answers := make(chan string, len(begun))
 		for _, conn := range begun {
 			go func() {
-				go io.WriteString(conn, strings.Repeat("x", 1000-len("grant_type="))) //nolint:errcheck // the answer tells
+				//nolint:errcheck // the answer tells
+				go io.WriteString(conn, strings.Repeat("x", 1000-len("grant_type=")))
 				answer, _ := readAll(conn)
 				answers <- answer
 			}()

@@ -109,11 +109,12 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.login = &login.Endpoint{
 		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor,
-		Issuer: c.Issuer, Name: cmp.Or(c.Brand.Name, issuer.Host), Master: master, Next: "/consent", Setup: c.Admin.Enabled,
-		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
+		Issuer: c.Issuer, Name: cmp.Or(c.Brand.Name, issuer.Host), Master: master, Next: "/consent",
+		Setup: c.Admin.Enabled, Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	if c.Mail.On() {
-		s.mail, err = mail.New(mail.Options{Config: c.Mail, Site: siteName(c, issuer), Allow: limits.mails.Allow, Log: log})
+		s.mail, err = mail.New(mail.Options{
+			Config: c.Mail, Site: siteName(c, issuer), Allow: limits.mails.Allow, Log: log})
 		if err != nil {
 			return nil, err
 		}

@@ -77,18 +77,22 @@ func TestSignUp(t *testing.T) {
 			t.Fatalf("there is an account before the address is verified: %+v", u)
 		}
 		says(t, "LG-05 a wrong code", finished(page, "00000000"), http.StatusForbidden, "That did not work")
-		says(t, "a short password", finished(page, m.Code(), servertest.With("password", "short")), http.StatusBadRequest, "at least 8 characters")
+		says(t, "a short password", finished(page, m.Code(), servertest.With("password", "short")),
+			http.StatusBadRequest, "at least 8 characters")
 		done := finished(page, m.Code())
 		if !done.IsConsent() {
 			t.Fatalf("%d %s %s", done.Status, done.URL, done.Body)
 		}
 		tokens := agent.Exchange(done.Allow("mcp:tools:weather").Code()).Tokens()
 		u := person(t, db, "bob@example.com")
-		if u == nil || u.EmailVerifiedAt.IsZero() || u.Role != "" || u.Name != "Bob" || servertest.Claims(t, tokens.Access).Subject != u.ID {
+		if u == nil || u.EmailVerifiedAt.IsZero() || u.Role != "" || u.Name != "Bob" ||
+			servertest.Claims(t, tokens.Access).Subject != u.ID {
 			t.Errorf("the account is %+v", u)
 		}
-		says(t, "LG-22 used again", finished(page, m.Code(), servertest.With("password", "another password")), http.StatusForbidden, "That did not work")
-		login := s.Browser(t).Get("/login").SignIn(&servertest.Person{Email: "bob@example.com", Password: invitedPassword})
+		says(t, "LG-22 used again", finished(page, m.Code(), servertest.With("password", "another password")),
+			http.StatusForbidden, "That did not work")
+		login := s.Browser(t).Get("/login").SignIn(
+			&servertest.Person{Email: "bob@example.com", Password: invitedPassword})
 		says(t, "the password works", login, http.StatusOK, "You are signed in")
 		var made []audit.Event
 		for _, e := range s.Events("user.sign_up") {
@@ -135,7 +139,8 @@ func TestSignUpOfAnAccount(t *testing.T) {
 	box := mailtest.New(t)
 	s := servertest.Start(t, open(box))
 	ada, eve := s.User("ada@example.com"), s.Browser(t)
-	known, unknown := asked(eve.Get("/signup"), "ADA@example.com"), asked(s.Browser(t).Get("/signup"), "bob@example.com")
+	known := asked(eve.Get("/signup"), "ADA@example.com")
+	unknown := asked(s.Browser(t).Get("/signup"), "bob@example.com")
 	plain := func(p *servertest.Page, email string) string {
 		text := strings.ReplaceAll(p.Body, email, "")
 		for _, name := range []string{"csrf", "sent"} {
@@ -148,7 +153,8 @@ func TestSignUpOfAnAccount(t *testing.T) {
 	}
 	mails := letters(t, s, box)
 	for _, m := range mails {
-		if m.To == ada.Email && (m.Code() != "" || strings.Contains(m.Text, "signup") || !strings.Contains(m.Text, "There is one already")) {
+		if m.To == ada.Email && (m.Code() != "" || strings.Contains(m.Text, "signup") ||
+			!strings.Contains(m.Text, "There is one already")) {
 			t.Errorf("the owner of the account is told %s", m.Text)
 		}
 	}
@@ -160,8 +166,8 @@ func TestSignUpOfAnAccount(t *testing.T) {
 	says(t, "takeover: the password stays", login, http.StatusOK, "You are signed in")
 }
 
-// Nobody prepares an account for somebody else: whoever reads the mail chooses the password, and an account that was made
-// meanwhile stays as it is.
+// Nobody prepares an account for somebody else: whoever reads the mail chooses the password, and an account that was
+// made meanwhile stays as it is.
 func TestSignUpTakeover(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		box := mailtest.New(t)
@@ -171,19 +177,24 @@ func TestSignUpTakeover(t *testing.T) {
 		m := letter(t, s, box, "bob@example.com")
 		path, token, _ := strings.Cut(strings.TrimPrefix(m.Link(), s.URL), "#")
 		// The code of Eve's mail is of no use to another browser, and Bob's link signs nobody else in.
-		says(t, "pre-registration: the code in another browser", finished(bob.Get("/signup/finish"), m.Code()), http.StatusForbidden, "That did not work")
+		says(t, "pre-registration: the code in another browser", finished(bob.Get("/signup/finish"), m.Code()),
+			http.StatusForbidden, "That did not work")
 		for range 5 {
 			says(t, "LG-05 guesses", finished(prepared, "00000000"), http.StatusForbidden, "That did not work")
 		}
-		says(t, "LG-05 the right code after five guesses", finished(prepared, m.Code()), http.StatusForbidden, "That did not work")
-		says(t, "LG-05 the link after five guesses", finished(bob.Get(path), token), http.StatusForbidden, "That did not work")
+		says(t, "LG-05 the right code after five guesses", finished(prepared, m.Code()), http.StatusForbidden,
+			"That did not work")
+		says(t, "LG-05 the link after five guesses", finished(bob.Get(path), token), http.StatusForbidden,
+			"That did not work")
 
 		asked(bob.Get("/signup"), "bob@example.com")
 		m = letter(t, s, box, "bob@example.com")
 		path, token, _ = strings.Cut(strings.TrimPrefix(m.Link(), s.URL), "#")
 		made := s.User("Bob@example.com") // in another way
-		says(t, "pre-registration: an account meanwhile", finished(bob.Get(path), token), http.StatusBadRequest, "There is an account")
-		says(t, "pre-registration: its password stays", s.Browser(t).Get("/login").SignIn(made), http.StatusOK, "You are signed in")
+		says(t, "pre-registration: an account meanwhile", finished(bob.Get(path), token), http.StatusBadRequest,
+			"There is an account")
+		says(t, "pre-registration: its password stays", s.Browser(t).Get("/login").SignIn(made), http.StatusOK,
+			"You are signed in")
 
 		late := asked(bob.Get("/signup"), "late@example.com")
 		m = letter(t, s, box, "late@example.com")
@@ -226,8 +237,9 @@ func TestSignUpDomains(t *testing.T) {
 	for email, let := range map[string]bool{
 		"bob@example.com": true, "Carol@EXAMPLE.com": true, "δοκιμή@παράδειγμα.δοκιμή": true,
 		"dave@xn--hxajbheg2az3al.xn--jxalpdlp": true,
-		"eve@example.org":                      false, "eve@sub.example.com": false, "eve@example.com.evil.example": false,
-		"eve@ex\u0430mple.com": false, "eve@example.com@evil.example": false, "\u0435ve@example.com": false,
+		"eve@example.org":                      false, "eve@sub.example.com": false,
+		"eve@example.com.evil.example": false,
+		"eve@ex\u0430mple.com":         false, "eve@example.com@evil.example": false, "\u0435ve@example.com": false,
 		"eve@evil.example\r\nBcc: bob@example.com": false, "eve": false, "": false,
 	} {
 		page := asked(s.Browser(t).Get("/signup"), email)

@@ -15,7 +15,8 @@ import (
 )
 
 // startInbox starts a server on which clients wait, with an owner, a person, and an agent that registered itself.
-func startInbox(t *testing.T, edits ...func(*config.Config)) (s *servertest.Server, owner, person *servertest.Person, agent *servertest.Agent) {
+func startInbox(t *testing.T,
+	edits ...func(*config.Config)) (s *servertest.Server, owner, person *servertest.Person, agent *servertest.Agent) {
 	s = servertest.StartMCP(t,
 		append(edits, func(c *config.Config) { c.Registration.Approval = "required" })...)
 	owner, person = s.User("owner@example.com"), s.User("ada@example.com")

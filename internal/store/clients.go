@@ -52,7 +52,8 @@ func (tx *Tx) renameClient(before, c *oauth.Client) error {
 	if before.Name == c.Name {
 		return nil
 	}
-	return clientNames.replace(tx, namesOfClient(&oauth.Client{ID: before.ID, Origin: before.Origin, Metadata: c.Metadata}))
+	return clientNames.replace(tx,
+		namesOfClient(&oauth.Client{ID: before.ID, Origin: before.Origin, Metadata: c.Metadata}))
 }
 
 // Client returns the client with the given id, or ErrNotFound.
@@ -99,8 +100,8 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
-// clientsBeginning is Clients with page.Begins, which may also be the whole id of a client. Only clients that operators made are looked at for a resource, as
-// Clients does, and so a page for one may be short.
+// clientsBeginning is Clients with page.Begins, which may also be the whole id of a client. Only clients that operators
+// made are looked at for a resource, as Clients does, and so a page for one may be short.
 func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
 	if filter.Resource != "" {
 		if filter.Origin != "" && filter.Origin != oauth.ByOperator {

@@ -29,8 +29,8 @@ func (tx *Tx) AnswerLogin(l ExternalLogin) error {
 		args{l.Hash, l.Request, l.Application, l.Answer, l.ExpiresAt.UnixMicro()})
 }
 
-// ExternalLogin returns the answer whose state has the given hash. It returns ErrNotFound if there is none, or if it has
-// expired.
+// ExternalLogin returns the answer whose state has the given hash. It returns ErrNotFound if there is none, or if it
+// has expired.
 func (tx *Tx) ExternalLogin(hash string) (l ExternalLogin, err error) {
 	err = tx.row("SELECT hash, request, application, answer, expires_at FROM external_logins "+
 		"WHERE hash = $1 AND expires_at > $2", args{hash, micros(tx.now)},

@@ -19,8 +19,8 @@ func (tx *Tx) TOTP(userID string) (*identity.TOTP, error) {
 
 // CreateTOTP stores the authenticator app of an account. It returns ErrConflict if the account has one.
 func (tx *Tx) CreateTOTP(a *identity.TOTP) error {
-	return tx.create("INSERT INTO totp (user_id, sealed, last_step, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-		args{a.UserID, a.Sealed, a.LastStep, a.CreatedAt.UnixMicro()})
+	return tx.create("INSERT INTO totp (user_id, sealed, last_step, created_at) VALUES ($1, $2, $3, $4) "+
+		"ON CONFLICT DO NOTHING", args{a.UserID, a.Sealed, a.LastStep, a.CreatedAt.UnixMicro()})
 }
 
 // SpendTOTP records that the code of a time step was accepted. It returns ErrNotFound if a code of that step or a later
@@ -29,8 +29,8 @@ func (tx *Tx) SpendTOTP(userID string, step int64) error {
 	return tx.one("UPDATE totp SET last_step = $2 WHERE user_id = $1 AND last_step < $2", args{userID, step})
 }
 
-// DeleteSecondFactor deletes the authenticator app and the recovery codes of an account. It returns ErrNotFound if there
-// was no app.
+// DeleteSecondFactor deletes the authenticator app and the recovery codes of an account. It returns ErrNotFound if
+// there was no app.
 func (tx *Tx) DeleteSecondFactor(userID string) error {
 	if _, err := tx.exec("DELETE FROM recovery_codes WHERE user_id = $1", args{userID}); err != nil {
 		return err

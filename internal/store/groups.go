@@ -44,7 +44,8 @@ func (tx *Tx) Groups(page Page) (groups []*identity.Group, next string, err erro
 // UpdateGroup stores the description of a group and whether its members need a second factor. It returns ErrNotFound if
 // there is no such group.
 func (tx *Tx) UpdateGroup(g *identity.Group) error {
-	return tx.one("UPDATE groups SET description = $2, second_factor = $3 WHERE id = $1", args{g.ID, g.Description, bit(g.SecondFactor)})
+	return tx.one("UPDATE groups SET description = $2, second_factor = $3 WHERE id = $1",
+		args{g.ID, g.Description, bit(g.SecondFactor)})
 }
 
 // DeleteGroup deletes a group and its memberships. It returns ErrNotFound if there is no such group.

@@ -305,7 +305,8 @@ func acts(now time.Time) []act {
 		{"ConfirmIdentity", func(tx *store.Tx) error { return ok(tx.ConfirmIdentity("idn_2", "", "sealed")) }, none},
 		{"DeleteIdentity", func(tx *store.Tx) error { return tx.DeleteIdentity("idn_2", "usr_2") }, none},
 		{"CreatePasskey", func(tx *store.Tx) error {
-			return tx.CreatePasskey(&identity.Passkey{ID: "psk_another", UserID: "usr_1", CredentialID: []byte("another"), CreatedAt: now})
+			return tx.CreatePasskey(&identity.Passkey{ID: "psk_another", UserID: "usr_1",
+				CredentialID: []byte("another"), CreatedAt: now})
 		}, none},
 		{"Passkey", func(tx *store.Tx) error {
 			if _, err := tx.Passkey([]byte("unknown")); !errors.Is(err, store.ErrNotFound) {

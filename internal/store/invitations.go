@@ -11,14 +11,16 @@ import (
 
 const invitationColumns = "user_id, email, role, hash, inviter_type, inviter_id, inviter_name, created_at, expires_at"
 
-// Invite stores an invitation with all its fields but Groups; InviteInto stores those. An invitation of the same address,
-// compared by identity.EmailKey, becomes this one: it keeps its ID and CreatedAt, which Invite sets, and nothing else.
+// Invite stores an invitation with all its fields but Groups; InviteInto stores those. An invitation of the same
+// address, compared by identity.EmailKey, becomes this one: it keeps its ID and CreatedAt, which Invite sets, and
+// nothing else.
 func (tx *Tx) Invite(i *identity.Invitation) error {
 	err := tx.row("INSERT INTO invitations ("+invitationColumns+", email_key) "+
-		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (email_key) DO UPDATE SET email = $2, role = $3, "+
-		"hash = $4, inviter_type = $5, inviter_id = $6, inviter_name = $7, expires_at = $9 RETURNING user_id, created_at",
-		args{i.ID, i.Email, string(i.Role), i.Hash, string(i.Inviter.Type), i.Inviter.ID, i.Inviter.Name, i.CreatedAt.UnixMicro(),
-			i.ExpiresAt.UnixMicro(), identity.EmailKey(i.Email)}, &i.ID, instant{&i.CreatedAt})
+		"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "+
+		"ON CONFLICT (email_key) DO UPDATE SET email = $2, role = $3, hash = $4, inviter_type = $5, inviter_id = $6, "+
+		"inviter_name = $7, expires_at = $9 RETURNING user_id, created_at",
+		args{i.ID, i.Email, string(i.Role), i.Hash, string(i.Inviter.Type), i.Inviter.ID, i.Inviter.Name,
+			i.CreatedAt.UnixMicro(), i.ExpiresAt.UnixMicro(), identity.EmailKey(i.Email)}, &i.ID, instant{&i.CreatedAt})
 	if err != nil {
 		return err
 	}
@@ -33,8 +35,8 @@ func (tx *Tx) InviteInto(groupID, invitationID string) error {
 	return err
 }
 
-// Invitation returns the invitation with the given id or, if there is none, of the given address. It returns ErrNotFound
-// if there is neither.
+// Invitation returns the invitation with the given id or, if there is none, of the given address. It returns
+// ErrNotFound if there is neither.
 func (tx *Tx) Invitation(idOrEmail string) (*identity.Invitation, error) {
 	i, err := tx.invitation("user_id = $1", idOrEmail)
 	if errors.Is(err, ErrNotFound) {
@@ -101,7 +103,7 @@ func (tx *Tx) DeleteInvitation(id string) error {
 
 func scanInvitation(scan func(...any) error) (*identity.Invitation, error) {
 	i := new(identity.Invitation)
-	err := scan(&i.ID, &i.Email, &i.Role, &i.Hash, &i.Inviter.Type, &i.Inviter.ID, &i.Inviter.Name, instant{&i.CreatedAt},
-		instant{&i.ExpiresAt})
+	err := scan(&i.ID, &i.Email, &i.Role, &i.Hash, &i.Inviter.Type, &i.Inviter.ID, &i.Inviter.Name,
+		instant{&i.CreatedAt}, instant{&i.ExpiresAt})
 	return i, err
 }

@@ -44,9 +44,10 @@ func (tx *Tx) CreateOneTime(o *OneTime) error {
 	if o.KeepGrants {
 		keep = 1
 	}
-	return tx.create("INSERT INTO one_time ("+oneTimeColumns+") VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11) "+
-		"ON CONFLICT DO NOTHING", args{o.ID, string(o.Purpose), o.UserID, o.Email, o.TokenHash, o.CodeHash, o.Browser,
-		o.Request, o.Back, keep, o.ExpiresAt.UnixMicro()})
+	return tx.create("INSERT INTO one_time ("+oneTimeColumns+") "+
+		"VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+		args{o.ID, string(o.Purpose), o.UserID, o.Email, o.TokenHash, o.CodeHash, o.Browser, o.Request, o.Back, keep,
+			o.ExpiresAt.UnixMicro()})
 }
 
 // OneTime returns the OneTime with the given id that still works, or ErrNotFound.
@@ -58,7 +59,8 @@ func (tx *Tx) OneTimeByToken(hash string) (*OneTime, error) { return tx.oneTime(
 func (tx *Tx) oneTime(column, value string) (*OneTime, error) {
 	o := new(OneTime)
 	var keep int64
-	err := tx.row("SELECT "+oneTimeColumns+" FROM one_time WHERE "+column+" = $1 AND expires_at > $2 AND spent_at IS NULL",
+	err := tx.row("SELECT "+oneTimeColumns+" FROM one_time WHERE "+column+" = $1 "+
+		"AND expires_at > $2 AND spent_at IS NULL",
 		args{value, micros(tx.now)}, &o.ID, &o.Purpose, &o.UserID, &o.Email, &o.TokenHash, &o.CodeHash, &o.Tries,
 		&o.Browser, &o.Request, &o.Back, &keep, instant{&o.ExpiresAt})
 	if err != nil {

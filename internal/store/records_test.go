@@ -625,9 +625,9 @@ func TestParametersAreBoundByNumber(t *testing.T) {
 func TestPasskeys(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		ada, _, _ := people(t, db)
-		phone := &identity.Passkey{ID: "psk_1", UserID: ada.ID, CredentialID: []byte{0, 1, 255}, PublicKey: []byte("cose"),
-			BackupEligible: true, Transports: []string{"hybrid", "internal"}, AAGUID: "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4",
-			Name: "Phone ☀", CreatedAt: clock.Now()}
+		phone := &identity.Passkey{ID: "psk_1", UserID: ada.ID, CredentialID: []byte{0, 1, 255},
+			PublicKey: []byte("cose"), BackupEligible: true, Transports: []string{"hybrid", "internal"},
+			AAGUID: "ea9b8d66-4d01-1d21-3ce4-b6b48cb575d4", Name: "Phone ☀", CreatedAt: clock.Now()}
 		usb := &identity.Passkey{ID: "psk_2", UserID: ada.ID, CredentialID: []byte("usb"), PublicKey: []byte("cose 2"),
 			SignCount: math.MaxUint32 - 1, Name: "USB", Transports: []string{}, CreatedAt: clock.Now().Add(time.Second)}
 		update(t, db, func(tx *store.Tx) error { return errors.Join(tx.CreatePasskey(phone), tx.CreatePasskey(usb)) })
@@ -666,7 +666,8 @@ func TestPasskeys(t *testing.T) {
 		foreign := *phone
 		foreign.UserID = "usr_other"
 		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.UsePasskey(&foreign) })
-		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.RenamePasskey("psk_1", "usr_other", "x") })
+		expect(t, db, store.ErrNotFound,
+			func(tx *store.Tx) error { return tx.RenamePasskey("psk_1", "usr_other", "x") })
 		expect(t, db, store.ErrNotFound, func(tx *store.Tx) error { return tx.DeletePasskey("psk_1", "usr_other") })
 		phone.Name = "Old phone"
 		update(t, db, func(tx *store.Tx) error { return tx.RenamePasskey("psk_1", ada.ID, phone.Name) })

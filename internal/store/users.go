@@ -86,8 +86,8 @@ func (tx *Tx) VerifyEmail(id, email string) error {
 		args{id, email, micros(tx.now)})
 }
 
-// SetPassword stores a password hash, and ends the links with which the person may set another one. It returns ErrNotFound
-// if there is no such account.
+// SetPassword stores a password hash, and ends the links with which the person may set another one. It returns
+// ErrNotFound if there is no such account.
 func (tx *Tx) SetPassword(id, hash string) error {
 	if err := tx.endResets(id); err != nil {
 		return err

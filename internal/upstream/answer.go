@@ -30,15 +30,18 @@ const maxSaid = 64 << 10
 func ReadAnswer(body io.Reader) (*Answer, error) {
 	text, err := io.ReadAll(io.LimitReader(body, maxSaid+1))
 	if err != nil || len(text) > maxSaid {
-		return nil, oauth.Refuse(oauth.InvalidRequest, "the body could not be read, or is longer than %d bytes", maxSaid)
+		return nil, oauth.Refuse(oauth.InvalidRequest,
+			"the body could not be read, or is longer than %d bytes", maxSaid)
 	}
 	said := new(Answer)
 	if err := json.Unmarshal(text, said); err != nil {
-		return nil, oauth.Refuse(oauth.InvalidRequest, `the body is not a JSON object like {"sub":"…","email":"…"}: %v`, err)
+		return nil, oauth.Refuse(oauth.InvalidRequest,
+			`the body is not a JSON object like {"sub":"…","email":"…"}: %v`, err)
 	}
 	switch {
 	case said.Error == "" && said.Sub == "":
-		return nil, oauth.Refuse(oauth.InvalidRequest, "sub is missing: send the id of the person in your application, or error")
+		return nil, oauth.Refuse(oauth.InvalidRequest,
+			"sub is missing: send the id of the person in your application, or error")
 	case said.Error != "" && said.Sub != "":
 		return nil, oauth.Refuse(oauth.InvalidRequest, "error and sub exclude each other: send one of them")
 	case said.Error != "" && said.Error != string(oauth.AccessDenied):
@@ -51,7 +54,8 @@ func ReadAnswer(body io.Reader) (*Answer, error) {
 
 // Person returns the person, whose id is one of the application with that name.
 func (a *Answer) Person(application string) *Person {
-	who := &Person{Issuer: application, Subject: a.Sub, Email: a.Email, Verified: string(a.EmailVerified) == "true", Name: a.Name}
+	who := &Person{Issuer: application, Subject: a.Sub, Email: a.Email,
+		Verified: string(a.EmailVerified) == "true", Name: a.Name}
 	if a.Groups != nil {
 		who.Groups = *a.Groups
 	}
@@ -90,15 +94,15 @@ type Terms struct {
 	MaxAge *int64    `json:"max_age,omitempty"` // seconds since the sign-in there; nil: any number
 }
 
-// ahead is how far the application's clock may be ahead, and behind how far it may be behind, with the fraction of a second
-// that auth_time lacks. A clock that is ahead makes no sign-in seem newer than now.
+// ahead is how far the application's clock may be ahead, and behind how far it may be behind, with the fraction of a
+// second that auth_time lacks. A clock that is ahead makes no sign-in seem newer than now.
 const (
 	ahead  = time.Minute
 	behind = 2 * time.Second
 )
 
-// SignedInAt returns when the person of an answer signed in: now if the application does not say. The clocks may differ, so a
-// sign-in that seems to come just before the application was asked followed it.
+// SignedInAt returns when the person of an answer signed in: now if the application does not say. The clocks may
+// differ, so a sign-in that seems to come just before the application was asked followed it.
 func (t Terms) SignedInAt(a *Answer, now time.Time) time.Time {
 	if a.AuthTime == nil {
 		return now
@@ -113,8 +117,8 @@ func (t Terms) SignedInAt(a *Answer, now time.Time) time.Time {
 	return at
 }
 
-// Judge refuses an answer in which the person did not sign in at a time in the past, or longer ago than the terms allow. A
-// sign-in after the application was asked always is recent enough (OpenID Connect Core §3.1.2.1).
+// Judge refuses an answer in which the person did not sign in at a time in the past, or longer ago than the terms
+// allow. A sign-in after the application was asked always is recent enough (OpenID Connect Core §3.1.2.1).
 func (t Terms) Judge(a *Answer, now time.Time) error {
 	at := t.SignedInAt(a, now)
 	ago := int64(now.Sub(at) / time.Second)
@@ -123,13 +127,15 @@ func (t Terms) Judge(a *Answer, now time.Time) error {
 		return nil
 	case a.AuthTime == nil:
 		return oauth.Refuse(oauth.InvalidRequest,
-			"auth_time is missing, and max_age of the login request limits it: send when the person signed in, in seconds since 1970")
+			"auth_time is missing, and max_age of the login request limits it: "+
+				"send when the person signed in, in seconds since 1970")
 	case *a.AuthTime <= 0, time.Unix(*a.AuthTime, 0).After(now.Add(ahead)):
 		return oauth.Refuse(oauth.InvalidRequest,
 			"auth_time is not a time in the past: send when the person signed in, in seconds since 1970")
 	case t.MaxAge != nil && at.Before(t.Since) && ago > *t.MaxAge:
-		return oauth.Refuse(oauth.LoginRequired, "auth_time is %d seconds ago, and max_age of the login request is %d: "+
-			"let the person sign in again, then send the answer", ago, *t.MaxAge)
+		return oauth.Refuse(oauth.LoginRequired,
+			"auth_time is %d seconds ago, and max_age of the login request is %d: "+
+				"let the person sign in again, then send the answer", ago, *t.MaxAge)
 	}
 	return nil
 }

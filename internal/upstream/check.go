@@ -246,7 +246,8 @@ func (p *Provider) refreshed(ctx context.Context, config *oauth2.Config, m *meta
 	token, err := config.TokenSource(ctx, &oauth2.Token{RefreshToken: c.Refresh}).Token()
 	var answered *oauth2.RetrieveError
 	switch {
-	case errors.As(err, &answered) && slices.Contains([]string{"invalid_grant", "bad_refresh_token"}, answered.ErrorCode):
+	case errors.As(err, &answered) &&
+		slices.Contains([]string{"invalid_grant", "bad_refresh_token"}, answered.ErrorCode):
 		return Unknown, c
 	case err != nil:
 		return Silent, c

@@ -99,7 +99,8 @@ func (c *Config) Settle() error {
 	case c.ClientID == "":
 		return errors.New("client_id: it is missing; the provider shows it where this server is registered")
 	case c.Preset == "github" && c.ClientSecret == "":
-		return errors.New("client_secret: it is missing, and github demands one; set client_secret or client_secret_file")
+		return errors.New("client_secret: it is missing, and github demands one; " +
+			"set client_secret or client_secret_file")
 	case c.Preset == "github" && c.GroupsClaim != "":
 		return errors.New("groups_claim: github says nothing of groups; remove it")
 	}

@@ -137,8 +137,9 @@ func (t trial) tryOIDC(ctx context.Context) {
 	}
 	t.note(checkReachable, OK, "the provider answers at "+address, "")
 	if said.Issuer != t.tokenIssuer() {
-		t.note(checkIssuer, Fail, fmt.Sprintf("the provider says that its issuer is %q, and %q is configured", said.Issuer,
-			t.Issuer), "set issuer to the exact text that the provider says, if that is the provider you mean")
+		t.note(checkIssuer, Fail,
+			fmt.Sprintf("the provider says that its issuer is %q, and %q is configured", said.Issuer, t.Issuer),
+			"set issuer to the exact text that the provider says, if that is the provider you mean")
 		return
 	}
 	t.note(checkIssuer, OK, "it is the issuer that the provider says", "")
@@ -169,13 +170,15 @@ func (t trial) judgeConfig(scopes, claims []string) {
 	switch {
 	case t.CheckAtRefresh && presets[t.Preset].offline == nil && len(scopes) > 0 &&
 		!slices.Contains(scopes, oidc.ScopeOfflineAccess):
-		t.note(checkConfig, Warn, "check_at_refresh is on, and the provider does not offer the scope offline_access, so "+
-			"it may give nothing to ask with later", "allow offline access for this client at the provider, or remove "+
-			"check_at_refresh")
+		t.note(checkConfig, Warn,
+			"check_at_refresh is on, and the provider does not offer the scope offline_access, "+
+				"so it may give nothing to ask with later",
+			"allow offline access for this client at the provider, or remove check_at_refresh")
 	case t.GroupsClaim != "" && len(claims) > 0 && !slices.Contains(claims, t.GroupsClaim) &&
 		!slices.Contains(claims, first):
-		t.note(checkConfig, Warn, fmt.Sprintf("groups_claim is %s, which is not among the claims that the provider "+
-			"lists", t.GroupsClaim), "make the provider put the groups into the ID token, and compare the name of the claim")
+		t.note(checkConfig, Warn,
+			fmt.Sprintf("groups_claim is %s, which is not among the claims that the provider lists", t.GroupsClaim),
+			"make the provider put the groups into the ID token, and compare the name of the claim")
 	default:
 		t.note(checkConfig, OK, "nothing speaks against it", "")
 	}
@@ -215,8 +218,8 @@ func (t trial) fetch(ctx context.Context, check, address string) (text []byte, o
 	text, err = io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
-		t.note(check, Fail, address+" cannot be read: "+cause(err), "try again; if it stays so, ask the administrator of "+
-			"the provider")
+		t.note(check, Fail, address+" cannot be read: "+cause(err),
+			"try again; if it stays so, ask the administrator of the provider")
 		return nil, false
 	case t.Preset == "github" && resp.StatusCode < http.StatusInternalServerError:
 	case resp.StatusCode >= http.StatusInternalServerError:
@@ -263,8 +266,8 @@ func (t trial) readKeys(ctx context.Context, address string) {
 	err := json.Unmarshal(text, &set)
 	usable := slices.ContainsFunc(set.Keys, func(k jose.JSONWebKey) bool { return k.IsPublic() && k.Use != "enc" })
 	if err != nil || !usable {
-		t.note(checkKeys, Fail, address+" has no key with which an ID token can be verified", "ask the administrator of "+
-			"the provider")
+		t.note(checkKeys, Fail, address+" has no key with which an ID token can be verified",
+			"ask the administrator of the provider")
 		return
 	}
 	t.note(checkKeys, OK, "the keys of ID tokens can be read", "")
@@ -299,8 +302,9 @@ func (t trial) tryClient(ctx context.Context, c *oauth2.Config) {
 	case slices.Contains(refusedCode, code):
 		t.note(checkClient, OK, "the provider accepts client_id and client_secret", "")
 	case slices.Contains(refusedClient, code), status == http.StatusUnauthorized:
-		t.note(checkClient, Fail, "the provider does not accept client_id and client_secret: "+found, "compare both with "+
-			"what the provider shows; a secret may have expired, and a file with it must not have more than the secret")
+		t.note(checkClient, Fail, "the provider does not accept client_id and client_secret: "+found,
+			"compare both with what the provider shows; a secret may have expired, "+
+				"and a file with it must not have more than the secret")
 	case status >= http.StatusInternalServerError:
 		t.note(checkClient, Warn, found, "wait until the provider works again")
 	default:

@@ -82,17 +82,18 @@ func TestFindings(t *testing.T) {
 		{"it is down", answer(discovery, 503, ""), nil, "reachable", upstream.Fail, "503 Service Unavailable"},
 		{"another issuer", says("issuer", "https://id.example.com"), nil, "issuer", upstream.Fail,
 			`"https://id.example.com"`},
-		{"an endpoint without TLS", says("token_endpoint", "http://id.example.com/token"), nil, "endpoints", upstream.Fail,
-			"token_endpoint"},
-		{"no PKCE", says("code_challenge_methods_supported", []string{"plain"}), nil, "endpoints", upstream.Warn, "PKCE"},
+		{"an endpoint without TLS", says("token_endpoint", "http://id.example.com/token"), nil,
+			"endpoints", upstream.Fail, "token_endpoint"},
+		{"no PKCE", says("code_challenge_methods_supported", []string{"plain"}), nil, "endpoints", upstream.Warn,
+			"PKCE"},
 		{"no secrets", says("token_endpoint_auth_methods_supported", []string{"private_key_jwt"}), nil, "endpoints",
 			upstream.Fail, "private_key_jwt"},
 		{"no keys", answer("/jwks", 200, `{"keys":[]}`), nil, "keys", upstream.Fail, "has no key"},
 		{"the clocks agree", nil, nil, "clock", upstream.OK, "agree"},
 		{"a slow clock", at(2 * time.Minute), nil, "clock", upstream.Warn, "behind"},
 		{"a wrong clock", at(-time.Hour), nil, "clock", upstream.Fail, "ahead of that of the provider"},
-		{"another secret", nil, func(c *upstream.Config) { c.ClientSecret = "wrong and secret" }, "client", upstream.Fail,
-			"invalid_client"},
+		{"another secret", nil, func(c *upstream.Config) { c.ClientSecret = "wrong and secret" },
+			"client", upstream.Fail, "invalid_client"},
 		{"another client", nil, func(c *upstream.Config) { c.ClientID = "nobody" }, "client", upstream.Fail,
 			"does not accept client_id"},
 		{"a secret in an answer",
@@ -108,8 +109,8 @@ func TestFindings(t *testing.T) {
 		{"no groups", says("claims_supported", []string{"sub"}), func(c *upstream.Config) {
 			c.GroupsClaim, c.GroupMap = "groups", map[string]string{"a": "b"}
 		}, "configuration", upstream.Warn, "groups_claim is groups"},
-		{"a secret where none is needed", nil, func(c *upstream.Config) { c.ClientSecret = "" }, "client", upstream.Fail,
-			"invalid_client"},
+		{"a secret where none is needed", nil, func(c *upstream.Config) { c.ClientSecret = "" },
+			"client", upstream.Fail, "invalid_client"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,7 +154,8 @@ func TestFindingsGitHub(t *testing.T) {
 	hub := upstreamtest.NewGitHub(t)
 	c := upstream.Config{ID: "github", Preset: "github", Issuer: hub.URL, ClientID: upstreamtest.ClientID,
 		ClientSecret: upstreamtest.ClientSecret}
-	for secret, want := range map[string]upstream.Status{upstreamtest.ClientSecret: upstream.OK, "wrong": upstream.Fail} {
+	for secret, want := range map[string]upstream.Status{
+		upstreamtest.ClientSecret: upstream.OK, "wrong": upstream.Fail} {
 		c.ClientSecret = secret
 		if got := found(t, c)["client"]; got.Status != want {
 			t.Errorf("%+v, want %s", got, want)

@@ -65,12 +65,14 @@ func (c Config) Find(tx *store.Tx, who *Person) (*Entry, error) {
 func (c Config) admit(who *Person) error {
 	if len(c.Domains) > 0 && (!who.Verified || !c.Serves(identity.EmailKey(who.Email))) {
 		return oauth.Refuse(oauth.AccessDenied,
-			"only people with a verified e-mail address at %s can sign in with %s here", strings.Join(c.Domains, " or "), c.Label())
+			"only people with a verified e-mail address at %s can sign in with %s here",
+			strings.Join(c.Domains, " or "), c.Label())
 	}
 	return nil
 }
 
-var errDisabled = oauth.Refuse(oauth.AccessDenied, "your account here is disabled: ask the administrator of this server")
+var errDisabled = oauth.Refuse(oauth.AccessDenied,
+	"your account here is disabled: ask the administrator of this server")
 
 // byAddress returns the account that a person may join by a verified address, or store.ErrNotFound. An account that is
 // connected with the provider already belongs to another person there.
@@ -145,7 +147,8 @@ func (c Config) Connect(tx *store.Tx, who *Person, userID string) (*Entry, error
 	case err != nil:
 		return nil, err
 	case e.known.UserID != userID:
-		return nil, oauth.Refuse(oauth.AccessDenied, "this account of %s is connected with another account here", c.Label())
+		return nil, oauth.Refuse(oauth.AccessDenied,
+			"this account of %s is connected with another account here", c.Label())
 	}
 	return e, nil
 }
@@ -155,7 +158,8 @@ func (c Config) Connect(tx *store.Tx, who *Person, userID string) (*Entry, error
 func (c Config) first(tx *store.Tx, userID string) error {
 	identities, err := tx.Identities(userID)
 	if err == nil && slices.ContainsFunc(identities, c.ours) {
-		err = oauth.Refuse(oauth.InvalidRequest, "your account here is connected with another account of %s: disconnect that one first",
+		err = oauth.Refuse(oauth.InvalidRequest,
+			"your account here is connected with another account of %s: disconnect that one first",
 			c.Label())
 	}
 	return err

@@ -116,7 +116,8 @@ func (e *Error) Sentence() string {
 		return e.Provider.Label() + " cannot be reached at this moment, so you cannot sign in with it. " +
 			"Try again in a few minutes."
 	case Rejected:
-		return e.Provider.Label() + " does not accept this server. Ask its administrator, who finds the reason in the audit log."
+		return e.Provider.Label() +
+			" does not accept this server. Ask its administrator, who finds the reason in the audit log."
 	case Declined:
 		return "You did not sign in with " + e.Provider.Label() + ". Try again, or sign in another way."
 	default:
@@ -132,7 +133,8 @@ func (p *Provider) fail(kind Kind, format string, a ...any) error {
 func (p *Provider) failed(err error) error {
 	var answered *oauth2.RetrieveError
 	switch {
-	case errors.As(err, &answered) && slices.Contains([]string{"invalid_grant", "bad_verification_code"}, answered.ErrorCode):
+	case errors.As(err, &answered) &&
+		slices.Contains([]string{"invalid_grant", "bad_verification_code"}, answered.ErrorCode):
 		return &Error{p, Invalid, err}
 	case errors.As(err, &answered) && answered.Response.StatusCode < 500:
 		return &Error{p, Rejected, err}

@@ -35,7 +35,8 @@ func TestBranding(t *testing.T) {
 		{"a dark colour", func(b *web.Branding) { b.Color = "#7a1f5c" }, ""},
 		{"black", func(b *web.Branding) { b.Color = "#000" }, ""},
 		{"yellow", func(b *web.Branding) { b.Color = "#FFEE00" },
-			"brand.color: text in #FFEE00 has a contrast of 1.02:1 with the background of the pages (#dfeae7), and needs 4.5:1 to be readable (WCAG AA); choose a darker colour"},
+			"brand.color: text in #FFEE00 has a contrast of 1.02:1 with the background of the pages (#dfeae7), and " +
+				"needs 4.5:1 to be readable (WCAG AA); choose a darker colour"},
 		{"white", func(b *web.Branding) { b.Color = "#ffffff" }, "brand.color: text in #ffffff has a contrast of 1.2"},
 		{"a word", func(b *web.Branding) { b.Color = "teal" }, "brand.color: it is not a colour like #0b6b60"},
 		{"a style", func(b *web.Branding) { b.Color = "#000}*{" }, "brand.color: it is not a colour"},

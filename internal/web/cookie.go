@@ -123,8 +123,8 @@ func (p *Pages) UsedMethod(name string) *http.Cookie {
 	return p.newCookie(methodCookie, id+p.mac("method", name, id), rememberDevice)
 }
 
-// UsedLast reports whether the method with that name is the one with which somebody signed in last with the browser that
-// sent r.
+// UsedLast reports whether the method with that name is the one with which somebody signed in last with the browser
+// that sent r.
 func (p *Pages) UsedLast(r *http.Request, name string) bool {
 	value := readCookies(r).value(p.cookieName(methodCookie))
 	return len(value) > deviceID && equal(value[deviceID:], p.mac("method", name, value[:deviceID]))

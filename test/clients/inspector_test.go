@@ -114,7 +114,8 @@ func TestInspectorAsksForMore(t *testing.T) {
 	d := startDemo(t)
 	i := &inspector{d, newDesk(t, newPerson(t, d.Email, d.Password)), t.TempDir()}
 	config := filepath.Join(i.home, "servers.json")
-	servers := fmt.Sprintf(`{"mcpServers":{"demo":{"type":"streamable-http","url":%q,"oauth":{"scopes":"mcp:tools:weather mcp:tools:email:send"}}}}`, d.MCP)
+	servers := fmt.Sprintf(`{"mcpServers":{"demo":{"type":"streamable-http","url":%q,`+
+		`"oauth":{"scopes":"mcp:tools:weather mcp:tools:email:send"}}}}`, d.MCP)
 	if err := os.WriteFile(config, []byte(servers), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,8 @@ func (a *Authenticator) clientData(kind, challenge string) []byte {
 	if a.Type != "" {
 		kind = a.Type
 	}
-	data, err := json.Marshal(map[string]any{"type": kind, "challenge": challenge, "origin": a.Origin, "crossOrigin": false})
+	data, err := json.Marshal(map[string]any{
+		"type": kind, "challenge": challenge, "origin": a.Origin, "crossOrigin": false})
 	if err != nil {
 		a.t.Fatal(err)
 	}

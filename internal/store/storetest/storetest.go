@@ -3,8 +3,8 @@
 //	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) { … })
 //
 // SQLite is a file in the test's directory. PostgreSQL is the cluster that CARDEA_TEST_POSTGRES names, as a superuser;
-// each test gets a database that is dropped at its end. Both are copied from a migrated one. `make test` starts a cluster.
-// PgBouncer is a separate pooler in front of such a database.
+// each test gets a database that is dropped at its end. Both are copied from a migrated one. `make test` starts a
+// cluster. PgBouncer is a separate pooler in front of such a database.
 package storetest
 
 import (
@@ -198,8 +198,8 @@ func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn st
 	return named(t, dsn, name)
 }
 
-// named returns dsn with another database name. Connecting may take long, because a test is not to fail on a machine that
-// does much else.
+// named returns dsn with another database name. Connecting may take long, because a test is not to fail on a machine
+// that does much else.
 func named(t testing.TB, dsn, name string) string {
 	t.Helper()
 	u, err := url.Parse(dsn)

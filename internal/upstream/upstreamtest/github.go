@@ -83,7 +83,8 @@ func (g *GitHub) serve(w http.ResponseWriter, r *http.Request) {
 		default:
 			token := "gho_" + rand.Text()
 			g.tokens[token] = g.account
-			send(w, http.StatusOK, Claims{"access_token": token, "token_type": "bearer", "scope": "read:user,user:email"})
+			send(w, http.StatusOK,
+				Claims{"access_token": token, "token_type": "bearer", "scope": "read:user,user:email"})
 		}
 	case "/api/v3/user":
 		send(w, http.StatusOK, Claims{"id": account.ID, "login": account.Login, "name": nil})

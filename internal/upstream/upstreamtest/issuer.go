@@ -212,7 +212,8 @@ func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
 		f, ok = i.codes[r.FormValue("code")]
 		delete(i.codes, r.FormValue("code"))
 		sum := sha256.Sum256([]byte(r.FormValue("code_verifier")))
-		if !ok || base64.RawURLEncoding.EncodeToString(sum[:]) != f.challenge || r.FormValue("redirect_uri") != f.redirect {
+		if !ok || base64.RawURLEncoding.EncodeToString(sum[:]) != f.challenge ||
+			r.FormValue("redirect_uri") != f.redirect {
 			send(w, http.StatusBadRequest, Claims{"error": "invalid_grant"})
 			return
 		}
@@ -250,7 +251,8 @@ func (i *Issuer) idToken(f flow) string {
 	if i.hooks.Key != nil {
 		key = i.hooks.Key
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
+	signer, err := jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
 	if err != nil {
 		i.t.Error(err)
 		return ""
