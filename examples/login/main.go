@@ -29,8 +29,8 @@ func (a *app) handler() http.Handler {
 	return a.crossOrigin.Handler(mux)
 }
 
-// arrive answers the browser that Cardea sends here (login.external.url), with login_request. A person who is signed in
-// already goes on at once.
+// arrive answers the browser that Cardea sends here (login.external.url), with login_request. If the person is signed
+// in already, the browser goes on at once.
 func (a *app) arrive(w http.ResponseWriter, r *http.Request) {
 	request := r.FormValue("login_request")
 	if s, ok := a.accounts.session(r); ok {
@@ -89,8 +89,8 @@ func (a *app) send(w http.ResponseWriter, r *http.Request, request string, said 
 	}
 }
 
-// tell sends an answer to Cardea. It returns where the browser goes on, or what to tell the person who has to sign in
-// again.
+// tell sends an answer to Cardea. It returns where the browser goes on or, if the person has to sign in again, the
+// sentence that says so.
 func (a *app) tell(r *http.Request, request string, said answer) (to, problem string, err error) {
 	body, err := json.Marshal(said)
 	if err != nil {

@@ -82,8 +82,8 @@ func (s connectionSection) show(v *visit) (template.HTML, error) {
 	return v.part("security-connections.html", page)
 }
 
-// connect sends the person to a provider. It needs a recent sign-in, because whoever has the account there signs in as
-// the person from then on.
+// connect sends the person to a provider. It needs a recent sign-in, because the account there signs in as the person
+// from then on.
 func (s connectionSection) connect(v *visit, _ url.Values) (web.Answer, error) {
 	if !s.Sessions.Recent(v.Visitor) {
 		return s.signIn(v.Request), nil

@@ -174,7 +174,7 @@ func (e *Invite) join(r *http.Request, v interaction.Visitor, token string) (web
 
 // whyInvite returns the sentence that tells a person why the invitation was not accepted, or "" if that was an input.
 func whyInvite(refusal *oauth.Refusal) string {
-	const again = " Ask whoever invited you for a new one."
+	const again = " Ask the person who invited you for a new one."
 	switch {
 	case errors.Is(refusal, admin.ErrInvitationUnknown):
 		return "This invitation was used or withdrawn, or the link was cut. If you have accepted it before, sign in."

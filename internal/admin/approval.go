@@ -171,7 +171,7 @@ func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, f
 		if err := fn(tx, c); err != nil {
 			return event, err
 		}
-		if err := tx.EndWaiting(id); err != nil { // whoever is not covered asks again
+		if err := tx.EndWaiting(id); err != nil { // people whom the approval does not cover ask again
 			return event, err
 		}
 		if c, err = tx.Client(id); err != nil {

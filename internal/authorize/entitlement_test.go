@@ -49,7 +49,8 @@ func (c *club) leave() {
 	c.Update(func(tx *store.Tx) error { _, err := tx.RemoveMember("grp_staff", c.ada.ID); return err })
 }
 
-// TK-39: a resource for a group is for nobody else, and whoever leaves the group loses at once what it opened.
+// TK-39: a resource for a group is for nobody else, and a person who leaves the group loses at once what it
+// opened.
 func TestResourceOfGroup(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		c := newClub(t, db, clock)

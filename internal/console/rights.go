@@ -30,8 +30,8 @@ type (
 	changer = func(*visit, url.Values) (outcome, error)
 )
 
-// offer adapts the page of a form that changes a noun: whoever may not do that learns it before filling the form in.
-// action is what the refusal is recorded as.
+// offer adapts the page of a form that changes a noun: a person who may not do that learns it before filling the form
+// in. action is what the refusal is recorded as.
 func (e *Endpoint) offer(noun admin.Noun, action string, page pager) pager {
 	return func(v *visit) (outcome, error) {
 		if err := e.Operations.Permit(v.Context(), v.caller, noun, true, action); err != nil {

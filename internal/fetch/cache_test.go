@@ -236,7 +236,7 @@ func TestCache(t *testing.T) {
 			t.Errorf("%d requests, allowed %d times; want one", o.requests.Load(), allowed.Load())
 		}
 	})
-	run("CM-28 the first who asks may leave", func(t *testing.T, o *origin, c *fetch.Cache[string]) {
+	run("CM-28 the first caller may leave", func(t *testing.T, o *origin, c *fetch.Cache[string]) {
 		o.hold = make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error, 1)

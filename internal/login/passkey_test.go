@@ -59,7 +59,7 @@ func TestPasskey(t *testing.T) {
 }
 
 // LG-32: what is not the answer of the right passkey to this page's challenge signs nobody in, and each refusal reads
-// the same, whoever the passkey is of.
+// the same, no matter whose passkey it is.
 func TestPasskeyRefused(t *testing.T) {
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -325,7 +325,7 @@ func TestChangeTheSecondFactor(t *testing.T) {
 	})
 }
 
-// An operator deletes a lost second factor, and whoever is in a group that needs one sets up another.
+// An operator deletes a lost second factor, and a member of a group that needs one sets up another.
 func TestStrictGroup(t *testing.T) {
 	s := servertest.StartWeather(t)
 	ada := s.User("ada@example.com")

@@ -224,7 +224,7 @@ func (e signUps) refused(r *http.Request, form url.Values, err error) (web.Answe
 }
 
 // explain returns the sentence that tells a person why an account was not made. None of them reveals whether there is
-// an account with an address, except to whoever reads its mail.
+// an account with an address, except to a person who reads its mail.
 func (e signUps) explain(refusal *oauth.Refusal) string {
 	switch {
 	case errors.Is(refusal, errForm):

@@ -176,7 +176,7 @@ func changed(values url.Values, name, value string) url.Values {
 	return all
 }
 
-// A sign-in leads back to a page of the console and to nothing else, whoever is signed in.
+// A sign-in leads back to a page of the console and to nothing else, no matter who is signed in.
 func TestConsoleReturn(t *testing.T) {
 	s := servertest.StartMCP(t)
 	owner := s.User("owner@example.com")

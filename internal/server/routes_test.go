@@ -85,7 +85,7 @@ func answers(t *testing.T, s *servertest.Server, route web.Route, path, method s
 				t.Errorf("LG-12: a form of another site is answered with %d", forged.Status)
 			}
 		}
-	case web.Staff, web.Members: // whoever is not signed in learns nothing else, by whatever method
+	case web.Staff, web.Members: // nobody learns anything else without signing in, by whatever method
 		kind = ""
 		for _, method := range []string{method, http.MethodHead} {
 			if method == http.MethodHead && route.Methods[http.MethodGet] == nil {

@@ -166,8 +166,8 @@ func TestSignUpOfAnAccount(t *testing.T) {
 	says(t, "takeover: the password stays", login, http.StatusOK, "You are signed in")
 }
 
-// Nobody prepares an account for somebody else: whoever reads the mail chooses the password, and an account that was
-// made meanwhile stays as it is.
+// Nobody prepares an account for somebody else: the person who reads the mail chooses the password, and an account that
+// was made meanwhile stays as it is.
 func TestSignUpTakeover(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		box := mailtest.New(t)

@@ -258,8 +258,8 @@ func run(t *testing.T, dsn string, statements ...string) {
 }
 
 // newCluster starts a PostgreSQL for the test that asks for passwords, and returns its address. It has the superuser
-// cardea and the users guest, who may create nothing, crowded, who may not connect even once, and encrypted, who has to
-// use TLS, which it does not offer. It has no user nobody. All have the password "right".
+// cardea and the users guest, which may create nothing, crowded, which may not connect even once, and encrypted, which
+// has to use TLS, which it does not offer. It has no user nobody. All have the password "right".
 func newCluster(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("CARDEA_POSTGRES_BIN")

@@ -233,7 +233,7 @@ func TestClients(t *testing.T) {
 	})
 }
 
-// A change that changes nothing does not stand in the way of whoever changes something at the same time.
+// A change that changes nothing does not stand in the way of another change at the same time.
 func TestVersion(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		user, client, resource := people(t, db)

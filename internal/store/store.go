@@ -34,7 +34,7 @@ type DB struct {
 	versions *versions
 	clients  *clientCache
 	catalog  *Cached[[]*oauth.Resource]
-	blocks   *Cached[[]*oauth.Block] // whoever changes them touches Clients
+	blocks   *Cached[[]*oauth.Block] // a transaction that changes them touches Clients
 
 	probe probe
 

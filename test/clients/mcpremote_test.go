@@ -138,7 +138,7 @@ func TestMCPRemoteProcessesShareTokenFile(t *testing.T) {
 		expires time.Time // according to the file
 		meet    int       // number of refreshes that wait for each other
 	}{
-		{"it has expired: whoever is first refreshes for all", time.Unix(1, 0), 1},
+		{"it has expired: the first process refreshes for all", time.Unix(1, 0), 1},
 		{"it is refused: all refresh at once", time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), processes},
 	}
 	for _, tt := range tests {
