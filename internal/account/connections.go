@@ -13,7 +13,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/upstream"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -118,9 +117,6 @@ func (e *Endpoint) Connected(r *http.Request, visitor interaction.Visitor, err e
 	return v.securityPage(sentence(err), refusal.Status())
 }
 
-var errLastMethod = oauth.RefuseStatus(http.StatusConflict, oauth.InvalidRequest,
-	"you could not sign in any more without it: set up another way to sign in first")
-
 // disconnect ends a connection, and the person's sessions in other browsers, because one of them may have begun
 // with it.
 func (s connectionSection) disconnect(v *visit, _ url.Values) (web.Answer, error) {
@@ -132,29 +128,16 @@ func (s connectionSection) disconnect(v *visit, _ url.Values) (web.Answer, error
 		if err != nil {
 			return err
 		}
-		i, err := tx.IdentityByID(v.id())
-		if err == nil && i.UserID != u.ID {
-			err = store.ErrNotFound
-		}
-		if err != nil {
+		if err := s.Login.Disconnect(tx, u, v.id()); err != nil {
 			return err
 		}
-		others, err := s.Login.CanSignInWithout(tx, u, i.ID)
-		if err != nil {
-			return err
-		}
-		if !others {
-			return tx.Conclude(audit.Identity("disconnect", u.ID).With("provider", i.Provider), errLastMethod)
-		}
-		if _, err := tx.EndOtherSessions(u.ID, v.Session.Hash); err != nil {
-			return err
-		}
-		return upstream.Disconnect(tx, i)
+		_, err = tx.EndOtherSessions(u.ID, v.Session.Hash)
+		return err
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, errNotFound
-	case errors.Is(err, errLastMethod):
+	case errors.Is(err, login.ErrLastAccount):
 		return v.securityPage(sentence(err), http.StatusConflict)
 	case err != nil:
 		return nil, err

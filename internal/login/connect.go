@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -39,6 +40,31 @@ func (e *Endpoint) CanSignInWithout(tx *store.Tx, person *identity.User, id stri
 		}
 	}
 	return false, nil
+}
+
+// ErrLastAccount refuses to disconnect the account that is the only way in which a person can sign in.
+var ErrLastAccount = oauth.RefuseStatus(http.StatusConflict, oauth.InvalidRequest,
+	"you could not sign in any more without it: set up another way to sign in first")
+
+// Disconnect ends the connection with that id of an account elsewhere with the person, whose account tx has locked, and
+// records it. It returns store.ErrNotFound if they have none with that id. It refuses to end the only way in which they
+// can sign in.
+func (e *Endpoint) Disconnect(tx *store.Tx, person *identity.User, id string) error {
+	i, err := tx.IdentityByID(id)
+	if err == nil && i.UserID != person.ID {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	others, err := e.CanSignInWithout(tx, person, id)
+	if err != nil {
+		return err
+	}
+	if !others {
+		return tx.Conclude(audit.Identity("disconnect", person.ID).With("provider", i.Provider), ErrLastAccount)
+	}
+	return upstream.Disconnect(tx, i)
 }
 
 // Connect sends the person of v, who is signed in, to a provider, in order to connect an account there with theirs
