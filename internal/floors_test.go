@@ -71,8 +71,6 @@ var floors = map[string]int{
 	"internal/limit": 0,
 	"internal/dpop":  0,
 	"scope":          0,
-
-	"internal/table": 0,
 }
 
 // support is what only tests import, by the highest floor it may import itself.
@@ -101,8 +99,6 @@ var alone = map[string][]string{
 	"internal/gateway": {"guard", "scope"},
 	"internal/doctor":  {"guard", "scope"},
 	"internal/agent":   {},
-
-	"internal/table": {},
 }
 
 // nameless are names that say nothing about what is inside.

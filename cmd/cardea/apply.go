@@ -9,7 +9,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/declare"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type exportCommand struct{}
@@ -29,7 +28,7 @@ func (exportCommand) Run(ctx context.Context, sh *shell) error {
 // notes writes notes to standard error.
 func (sh *shell) notes(notes []string) {
 	for _, note := range notes {
-		fmt.Fprintln(sh.errs, "cardea: note:", table.Plain(note))
+		fmt.Fprintln(sh.errs, "cardea: note:", plain(note))
 	}
 }
 
@@ -92,7 +91,7 @@ func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if c.Output != "json" {
 		sh.notes(out.Notes)
 	}
-	if err := c.print(sh, out, func(t *table.Table) { drawOutcome(out, t) }); err != nil {
+	if err := c.print(sh, out, func(t *table) { drawOutcome(out, t) }); err != nil {
 		return err
 	}
 	if c.DryRun && len(out.Changes) > 0 {
@@ -108,7 +107,7 @@ func (sh *shell) faulty(name string, err error) error {
 		return err
 	}
 	for _, fault := range faults {
-		fmt.Fprintln(sh.errs, table.Plain(fault.String()))
+		fmt.Fprintln(sh.errs, plain(fault.String()))
 	}
 	return advise("%s has faults, and nothing was changed; correct them, and apply it again", name)
 }
@@ -139,7 +138,7 @@ func (s *secretsFile) keep(secrets []declare.Secret) error {
 	return errors.Join(printJSON(s.file, secrets), s.file.Close())
 }
 
-func drawOutcome(out declare.Outcome, t *table.Table) {
+func drawOutcome(out declare.Outcome, t *table) {
 	for _, c := range out.Changes {
 		line := string(c.Verb) + " " + c.Noun + " " + c.ID
 		if c.Name != "" {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type clientApprove struct {
@@ -47,7 +46,7 @@ func (c *clientUnapprove) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawUnapproval, adminapi.UnapproveClient, in)
 }
 
-func drawUnapproval(v admin.Unapproval, t *table.Table) {
+func drawUnapproval(v admin.Unapproval, t *table) {
 	drawClient(v.Client, t)
 	if v.Grants > 0 {
 		t.Row("ended", count(v.Grants, "grant"))
@@ -60,12 +59,12 @@ func (c *clientDismiss) Run(ctx context.Context, sh *shell) error {
 	return c.run(ctx, sh, adminapi.DismissClient)
 }
 
-func drawWaiting(views []admin.WaitingClient, t *table.Table) {
+func drawWaiting(views []admin.WaitingClient, t *table) {
 	t.Row("CLIENT ID", "NAME", "SITES", "WHO", "MCP SERVER", "SCOPE", "PEOPLE", "FIRST ASKED", "LAST ASKED")
 	t.Fold(16, "NAME", "SITES", "MCP SERVER", "SCOPE")
 	for _, v := range views {
-		t.Row(v.ID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), table.Dash(v.User),
-			table.Dash(v.Resource), table.Dash(v.Scope), strconv.FormatInt(v.People, 10), v.FirstAskedAt.String(),
+		t.Row(v.ID, dash(v.Name), dash(strings.Join(v.Sites, " ")), dash(v.User),
+			dash(v.Resource), dash(v.Scope), strconv.FormatInt(v.People, 10), v.FirstAskedAt.String(),
 			v.LastAskedAt.String())
 	}
 }
@@ -94,14 +93,14 @@ func (c *clientBlock) Run(ctx context.Context, sh *shell) error {
 		adminapi.Change[*admin.BlockTerms]{ID: c.ID, Body: &terms})
 }
 
-func drawBlock(v admin.Block, t *table.Table) {
+func drawBlock(v admin.Block, t *table) {
 	t.Row("block", v.ID)
 	t.Row("client id", v.ClientID)
-	t.Row("name", table.Dash(v.Name))
+	t.Row("name", dash(v.Name))
 	for _, site := range v.Sites {
 		t.Row("site", site)
 	}
-	t.Row("reason", table.Dash(v.Reason))
+	t.Row("reason", dash(v.Reason))
 	t.Row("blocked", v.CreatedAt.String())
 	if v.GrantsEnded > 0 {
 		t.Row("ended", count(v.GrantsEnded, "grant"))
@@ -123,11 +122,11 @@ func (c *clientBlocks) Run(ctx context.Context, sh *shell) error {
 	return list(ctx, sh, sh.operate, c.output, "no client is blocked", drawBlocks, adminapi.ListBlocks, plainListing)
 }
 
-func drawBlocks(views []admin.Block, t *table.Table) {
+func drawBlocks(views []admin.Block, t *table) {
 	t.Row("BLOCK", "CLIENT ID", "NAME", "SITES", "BLOCKED", "REASON")
 	t.Fold(16, "NAME", "SITES", "REASON")
 	for _, v := range views {
-		t.Row(v.ID, v.ClientID, table.Dash(v.Name), table.Dash(strings.Join(v.Sites, " ")), v.CreatedAt.String(),
-			table.Dash(v.Reason))
+		t.Row(v.ID, v.ClientID, dash(v.Name), dash(strings.Join(v.Sites, " ")), v.CreatedAt.String(),
+			dash(v.Reason))
 	}
 }

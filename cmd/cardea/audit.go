@@ -16,7 +16,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type auditCommands struct {
@@ -109,7 +108,7 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func drawEvents(events []admin.Event, t *table.Table) {
+func drawEvents(events []admin.Event, t *table) {
 	t.Row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
 	t.Fold(16, "WHO")
 	t.Fold(40, "WHAT") // the name and an id
@@ -195,7 +194,7 @@ func eventRow(e admin.Event) []string {
 	say(&what, "description", e.Description)
 	outcome := string(e.Outcome)
 	if e.Outcome == audit.Refused {
-		outcome = table.Alarm
+		outcome = alarm
 	}
 	return []string{admin.Moment{Time: e.At}.String(), e.Action, outcome, strings.Join(who, " "),
 		strings.Join(what, " ")}
@@ -317,9 +316,9 @@ func (c *auditTail) line(sh *shell, e admin.Event) error {
 func tell(sh *shell, e admin.Event, when, told string) string {
 	outcome := "allowed"
 	if e.Outcome == audit.Refused {
-		outcome = table.Alarm
+		outcome = alarm
 	}
-	return table.StyleOf(sh.out, sh.environ).Line(when, outcome, told, e.ID)
+	return styleOf(sh.out, sh.environ).Line(when, outcome, told, e.ID)
 }
 
 type auditShow struct {
@@ -370,19 +369,19 @@ func (c *auditShow) tell(sh *shell, flow admin.Flow) error {
 		fmt.Fprintf(&text, "%s%s\n", mark, tell(sh, step.Event, fmt.Sprintf("%-19s", when), step.Told))
 	}
 	if flow.Next != "" && grant != "" {
-		fmt.Fprintf(&text, "  …\nmore: cardea audit list --grant %s\n", table.Plain(grant))
+		fmt.Fprintf(&text, "  …\nmore: cardea audit list --grant %s\n", plain(grant))
 	}
 	for _, step := range flow.Steps {
 		if step.ID != c.Event {
 			continue
 		}
 		event := step.Event
-		text.WriteString("\n" + table.Plain(strings.Join(eventRow(event), "  ")) + "\n")
+		text.WriteString("\n" + plain(strings.Join(eventRow(event), "  ")) + "\n")
 		for _, fact := range [][2]string{{"request", event.RequestID}, {"user agent", event.UserAgent},
 			{"before", string(event.Before)},
 			{"after", string(event.After)}} {
 			if fact[1] != "" {
-				text.WriteString(fact[0] + ": " + table.Plain(fact[1]) + "\n")
+				text.WriteString(fact[0] + ": " + plain(fact[1]) + "\n")
 			}
 		}
 	}

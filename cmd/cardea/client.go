@@ -10,7 +10,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/oauth"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type clientCommands struct {
@@ -38,22 +37,22 @@ func clientResources(v admin.Client) string {
 	if len(v.Resources) == 0 && oauth.AnyGrant(v.GrantTypes, ownName) {
 		return "any"
 	}
-	return table.Dash(strings.Join(v.Resources, " "))
+	return dash(strings.Join(v.Resources, " "))
 }
 
-func drawClient(v admin.Client, t *table.Table) {
+func drawClient(v admin.Client, t *table) {
 	t.Row("client id", v.ID)
 	if v.Secret != "" {
 		t.Row("client secret", v.Secret+"  (shown this once: keep it)")
 	}
-	t.Row("name", table.Dash(v.Name))
+	t.Row("name", dash(v.Name))
 	t.Row("state", string(v.State))
 	for _, group := range v.ApprovedFor {
 		t.Row("approved for", group)
 	}
 	t.Row("authentication", string(v.Method))
 	for _, id := range v.KeyIDs {
-		t.Row("key", table.Dash(id))
+		t.Row("key", dash(id))
 	}
 	if v.JWKSURI != "" {
 		t.Row("keys at", v.JWKSURI)
@@ -67,7 +66,7 @@ func drawClient(v admin.Client, t *table.Table) {
 	if v.ResourceServer != "" {
 		t.Row("resource server", v.ResourceServer)
 	} else {
-		t.Row("scope", table.Dash(v.Scope))
+		t.Row("scope", dash(v.Scope))
 		t.Row("resources", clientResources(v))
 		t.Row("access token ttl", v.AccessTokenTTL.String())
 	}
@@ -211,11 +210,11 @@ func (c *clientList) Run(ctx context.Context, sh *shell) error {
 		})
 }
 
-func drawClients(views []admin.Client, t *table.Table) {
+func drawClients(views []admin.Client, t *table) {
 	t.Row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
 	t.Fold(16, "NAME", "RESOURCES")
 	for _, v := range views {
-		t.Row(v.ID, table.Dash(v.Name), string(v.State), string(v.Method), string(v.Origin), v.CreatedAt.String(),
+		t.Row(v.ID, dash(v.Name), string(v.State), string(v.Method), string(v.Origin), v.CreatedAt.String(),
 			v.UsedAt.String(), clientResources(v))
 	}
 }
@@ -253,7 +252,7 @@ func (c *clientRotate) Run(ctx context.Context, sh *shell) error {
 		adminapi.Change[*adminapi.Overlap]{ID: c.ID, Body: &adminapi.Overlap{Overlap: &overlap}})
 }
 
-func (c *clientRotate) draw(v admin.Client, t *table.Table) {
+func (c *clientRotate) draw(v admin.Client, t *table) {
 	t.Row("client id", v.ID)
 	t.Row("client secret", v.Secret+"  (shown this once: keep it)")
 	if c.Overlap == 0 {

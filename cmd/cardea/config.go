@@ -11,7 +11,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type configCommands struct {
@@ -46,7 +45,7 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 		}
 	}
 	for _, note := range notes {
-		fmt.Fprintln(sh.out, "note:", table.Plain(note))
+		fmt.Fprintln(sh.out, "note:", plain(note))
 	}
 	_, err = fmt.Fprintln(sh.out, "the configuration is in order")
 	return err
@@ -87,11 +86,11 @@ func (c *configPrint) Run(sh *shell) error {
 		return err
 	}
 	settings := loaded.Settings()
-	return c.print(sh, settings, func(t *table.Table) {
+	return c.print(sh, settings, func(t *table) {
 		t.Row("KEY", "VALUE", "FROM")
 		t.Fold(16, "VALUE", "FROM")
 		for _, s := range settings {
-			t.Row(s.Key, table.Dash(s.Value), s.From)
+			t.Row(s.Key, dash(s.Value), s.From)
 		}
 	})
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/gateway"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type gatewayCommand struct {
@@ -35,7 +34,7 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 	}
 	if c.Check {
 		for _, s := range config.Servers {
-			fmt.Fprintf(sh.out, "%s: %s goes to %s, by %s\n", table.Plain(s.Name), s.Resource, table.Plain(s.Target()),
+			fmt.Fprintf(sh.out, "%s: %s goes to %s, by %s\n", plain(s.Name), s.Resource, plain(s.Target()),
 				count(len(s.Rules), "rule"))
 		}
 		return nil

@@ -5,7 +5,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type grantCommands struct {
@@ -31,14 +30,14 @@ func (c *grantList) Run(ctx context.Context, sh *shell) error {
 		})
 }
 
-func drawGrants(views []admin.Grant, t *table.Table) {
+func drawGrants(views []admin.Grant, t *table) {
 	t.Row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "EXPIRES", "REVOKED",
 		"SCOPE")
 	t.Fold(16, "CLIENT", "USER", "RESOURCE", "SCOPE")
 	for _, v := range views {
-		t.Row(v.ID, v.ClientID, table.Dash(v.ClientName), table.Dash(v.User), table.Dash(v.Resource),
+		t.Row(v.ID, v.ClientID, dash(v.ClientName), dash(v.User), dash(v.Resource),
 			v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), v.RevokedAt.String(),
-			table.Dash(v.Scope))
+			dash(v.Scope))
 	}
 }
 
@@ -51,7 +50,7 @@ func (c *grantRevoke) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawRevocation, adminapi.RevokeGrant, adminapi.ByID{ID: c.ID})
 }
 
-func drawRevocation(r admin.Revocation, t *table.Table) {
+func drawRevocation(r admin.Revocation, t *table) {
 	if r.Revoked {
 		t.Row("revoked " + r.ID + "; its tokens are refused from now on")
 	} else {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type groupCommands struct {
@@ -24,9 +23,9 @@ type namedGroup struct {
 	output
 }
 
-func drawGroup(v admin.Group, t *table.Table) {
+func drawGroup(v admin.Group, t *table) {
 	t.Row("name", v.Name)
-	t.Row("description", table.Dash(v.Description))
+	t.Row("description", dash(v.Description))
 	if v.SecondFactor {
 		t.Row("second factor", "needed")
 	}
@@ -56,11 +55,11 @@ func (c *groupList) Run(ctx context.Context, sh *shell) error {
 		adminapi.ListGroups, c.listing)
 }
 
-func drawGroups(views []admin.Group, t *table.Table) {
+func drawGroups(views []admin.Group, t *table) {
 	t.Row("NAME", "DESCRIPTION", "CREATED")
 	t.Fold(16, "DESCRIPTION")
 	for _, v := range views {
-		t.Row(v.Name, table.Dash(v.Description), v.CreatedAt.String())
+		t.Row(v.Name, dash(v.Description), v.CreatedAt.String())
 	}
 }
 
@@ -76,17 +75,17 @@ func (c *groupShow) Run(ctx context.Context, sh *shell) error {
 			}
 			whole = admin.GroupMembers{Group: part.Group, Members: append(whole.Members, part.Members...)}
 			if in.Cursor = part.Next; part.Next == "" {
-				return c.print(sh, whole, func(t *table.Table) { drawMembers(whole, t) })
+				return c.print(sh, whole, func(t *table) { drawMembers(whole, t) })
 			}
 		}
 	})
 }
 
-func drawMembers(v admin.GroupMembers, t *table.Table) {
+func drawMembers(v admin.GroupMembers, t *table) {
 	drawGroup(v.Group, t)
 	t.Row("members", count(len(v.Members), "member"))
 	for _, m := range v.Members {
-		t.Row("", m.Email, table.Dash(m.Name))
+		t.Row("", m.Email, dash(m.Name))
 	}
 }
 
@@ -115,7 +114,7 @@ type membership struct {
 	output
 }
 
-func drawMembership(v admin.Membership, t *table.Table) {
+func drawMembership(v admin.Membership, t *table) {
 	if v.Member {
 		t.Row(v.User + " is in " + v.Group)
 	} else {

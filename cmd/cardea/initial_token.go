@@ -7,7 +7,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type initialCommands struct {
@@ -23,7 +22,7 @@ func uses(v admin.InitialAccessToken) string {
 	return strconv.Itoa(v.Uses) + " of " + strconv.Itoa(v.MaxUses)
 }
 
-func drawInitialToken(v admin.InitialAccessToken, t *table.Table) {
+func drawInitialToken(v admin.InitialAccessToken, t *table) {
 	t.Row("id", v.ID)
 	if v.Token != "" {
 		t.Row("token", v.Token+"  (shown this once: keep it)")
@@ -63,7 +62,7 @@ func (c *initialList) Run(ctx context.Context, sh *shell) error {
 	return list(ctx, sh, sh.operate, c.output, none, drawInitialTokens, adminapi.ListInitialAccessTokens, plainListing)
 }
 
-func drawInitialTokens(views []admin.InitialAccessToken, t *table.Table) {
+func drawInitialTokens(views []admin.InitialAccessToken, t *table) {
 	t.Row("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
 	t.Fold(16, "NAME")
 	for _, v := range views {

@@ -7,7 +7,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/identity"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type inviteCommands struct {
@@ -36,7 +35,7 @@ func (c *userInvite) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawInvitation, adminapi.InviteUser, adminapi.Creation[admin.NewInvitation]{Body: in})
 }
 
-func drawInvitation(v admin.Invitation, t *table.Table) {
+func drawInvitation(v admin.Invitation, t *table) {
 	t.Row("id", v.ID)
 	if v.Link != "" {
 		t.Row("link", v.Link)
@@ -45,10 +44,10 @@ func drawInvitation(v admin.Invitation, t *table.Table) {
 		}
 	}
 	t.Row("e-mail", v.Email)
-	t.Row("role", table.Dash(string(v.Role)))
-	t.Row("groups", table.Dash(strings.Join(v.Groups, " ")))
+	t.Row("role", dash(string(v.Role)))
+	t.Row("groups", dash(strings.Join(v.Groups, " ")))
 	t.Row("state", v.State)
-	t.Row("invited by", table.Dash(v.InvitedBy))
+	t.Row("invited by", dash(v.InvitedBy))
 	t.Row("expires", v.ExpiresAt.String())
 }
 
@@ -59,11 +58,11 @@ func (c *inviteList) Run(ctx context.Context, sh *shell) error {
 	return list(ctx, sh, sh.operate, c.output, none, drawInvitations, adminapi.ListInvitations, plainListing)
 }
 
-func drawInvitations(views []admin.Invitation, t *table.Table) {
+func drawInvitations(views []admin.Invitation, t *table) {
 	t.Row("ID", "E-MAIL", "ROLE", "STATE", "INVITED BY", "EXPIRES")
 	t.Fold(16, "E-MAIL", "INVITED BY")
 	for _, v := range views {
-		t.Row(v.ID, v.Email, table.Dash(string(v.Role)), v.State, table.Dash(v.InvitedBy), v.ExpiresAt.String())
+		t.Row(v.ID, v.Email, dash(string(v.Role)), v.State, dash(v.InvitedBy), v.ExpiresAt.String())
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/keys"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type keyCommands struct {
@@ -15,7 +14,7 @@ type keyCommands struct {
 	Retire keyRetire `cmd:"" help:"Remove a leaked key from the key set at once, so that every token signed with it is refused."`
 }
 
-func drawKeys(infos []keys.Info, t *table.Table) {
+func drawKeys(infos []keys.Info, t *table) {
 	t.Row("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
 	for _, k := range infos {
 		t.Row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(),
@@ -31,7 +30,7 @@ func (c *keyList) Run(ctx context.Context, sh *shell) error {
 	return list(ctx, sh, sh.operateKeys, c.output, none, drawKeys, adminapi.ListKeys, plainListing)
 }
 
-func drawKey(info keys.Info, t *table.Table) { drawKeys([]keys.Info{info}, t) }
+func drawKey(info keys.Info, t *table) { drawKeys([]keys.Info{info}, t) }
 
 type keyRotate struct {
 	Alg string `placeholder:"ALG" help:"Algorithm of the new key; tokens.signing_alg by default."`

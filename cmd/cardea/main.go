@@ -20,7 +20,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // commands is the tree of commands. Each noun has a file.
@@ -152,7 +151,7 @@ func (sh *shell) fail(err error) int {
 	default:
 		sentence = err.Error()
 	}
-	fmt.Fprintln(sh.errs, "cardea:", table.Plain(strings.Join(strings.Fields(sentence), " ")))
+	fmt.Fprintln(sh.errs, "cardea:", plain(strings.Join(strings.Fields(sentence), " ")))
 	return code
 }
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type migrateCommand struct {
@@ -39,7 +38,7 @@ func (c *migrateCommand) Run(ctx context.Context, sh *shell) error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	return c.print(sh, answer, func(t *table.Table) {
+	return c.print(sh, answer, func(t *table) {
 		if len(answer.Applied)+len(answer.Pending) == 0 {
 			t.Row("the schema is up to date")
 		}

@@ -14,7 +14,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // operate runs fn on the configured installation, with a caller that may do
@@ -58,7 +57,7 @@ func (sh *shell) operateResources(ctx context.Context, fn func(*admin.Operations
 	} else {
 		fmt.Fprintln(sh.errs,
 			"cardea: note: without the master key here, a running server creates a key for a new algorithm within a "+
-				"minute:", table.Plain(err.Error()))
+				"minute:", plain(err.Error()))
 	}
 	return errors.Join(fn(operations, caller()), i.close())
 }
@@ -153,26 +152,26 @@ func (sh *shell) secret(name string) (string, error) {
 }
 
 // ask does an operation that returns one record, and prints it.
-func ask[In, Out any](ctx context.Context, sh *shell, o output, draw func(Out, *table.Table),
+func ask[In, Out any](ctx context.Context, sh *shell, o output, draw func(Out, *table),
 	op *adminapi.Operation[In, Out], in In) error {
 	return askWith(ctx, sh, sh.operate, o, draw, op, in)
 }
 
 // askWith is ask on the installation that open opens.
-func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output, draw func(Out, *table.Table),
+func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output, draw func(Out, *table),
 	op *adminapi.Operation[In, Out], in In) error {
 	return sh.reach(ctx, open, func(t adminapi.Target) error {
 		view, err := op.Call(ctx, t, in)
 		if err != nil {
 			return err
 		}
-		return o.print(sh, view, func(t *table.Table) { draw(view, t) })
+		return o.print(sh, view, func(t *table) { draw(view, t) })
 	})
 }
 
 // list does an operation that lists records page by page, and prints all of them. with returns its input for a page,
 // and empty is the note for an empty list.
-func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empty string, draw func([]T, *table.Table),
+func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empty string, draw func([]T, *table),
 	op *adminapi.Operation[In, adminapi.Page[T]], with func(adminapi.Listing) In) error {
 	return sh.reach(ctx, open, func(t adminapi.Target) error {
 		all := []T{}
@@ -202,7 +201,7 @@ func (s searched) listing(l adminapi.Listing) adminapi.Search {
 	return adminapi.Search{Listing: l, Q: s.Begins}
 }
 
-func drawDeletion(d admin.Deletion, t *table.Table) {
+func drawDeletion(d admin.Deletion, t *table) {
 	t.Row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/cardea-auth/cardea/internal/config"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // output is the flag of a command that prints data.
@@ -20,22 +19,22 @@ type output struct {
 }
 
 // print writes value as JSON, or has draw write it for people.
-func (o output) print(sh *shell, value any, draw func(*table.Table)) error {
+func (o output) print(sh *shell, value any, draw func(*table)) error {
 	if o.Output == "json" {
 		return printJSON(sh.out, value)
 	}
-	t := table.New(sh.out, table.StyleOf(sh.out, sh.environ))
+	t := newTable(sh.out, styleOf(sh.out, sh.environ))
 	draw(t)
 	return t.Flush()
 }
 
 // printList is print for a list. If the list is empty, a note on standard error says why, or
 // what to do.
-func printList[T any](o output, sh *shell, list []T, empty string, draw func([]T, *table.Table)) error {
+func printList[T any](o output, sh *shell, list []T, empty string, draw func([]T, *table)) error {
 	if len(list) == 0 && o.Output != "json" {
 		fmt.Fprintln(sh.errs, "cardea:", empty)
 	}
-	return o.print(sh, list, func(t *table.Table) { draw(list, t) })
+	return o.print(sh, list, func(t *table) { draw(list, t) })
 }
 
 // emptyList returns why a list is empty: nothing matches its filters, or else what none says.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type profileList struct{ output }
@@ -17,7 +16,7 @@ func (c *profileList) Run(ctx context.Context, sh *shell) error {
 	return list(ctx, sh, sh.operate, c.output, "there is no profile", drawProfiles, adminapi.ListProfiles, plainListing)
 }
 
-func drawProfiles(views []admin.Profile, t *table.Table) {
+func drawProfiles(views []admin.Profile, t *table) {
 	t.Row("PROFILE", "USES", "LAST USED", "LOOK AGAIN", "FOR", "REASON")
 	t.Fold(16, "FOR", "REASON")
 	for _, v := range views {

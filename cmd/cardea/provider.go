@@ -6,7 +6,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type providerCommands struct {
@@ -22,7 +21,7 @@ func (c *providerList) Run(ctx context.Context, sh *shell) error {
 	return list(ctx, sh, sh.operate, c.output, none, drawProviders, adminapi.ListProviders, plainListing)
 }
 
-func drawProviders(views []admin.Provider, t *table.Table) {
+func drawProviders(views []admin.Provider, t *table) {
 	t.Row("ID", "NAME", "PRESET", "ISSUER", "REDIRECT URI")
 	t.Fold(16, "ISSUER", "REDIRECT URI")
 	for _, v := range views {
@@ -42,14 +41,14 @@ func (c *providerShow) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawProvider, adminapi.ShowProvider, adminapi.ByID{ID: c.ID})
 }
 
-func drawProvider(v admin.Provider, t *table.Table) {
+func drawProvider(v admin.Provider, t *table) {
 	t.Row("id", v.ID)
 	t.Row("name", v.Name)
 	t.Row("preset", v.Preset)
 	t.Row("issuer", v.Issuer)
 	t.Row("client id", v.ClientID)
 	t.Row("redirect URI", v.RedirectURI)
-	t.Row("domains", table.Dash(strings.Join(v.Domains, " ")))
+	t.Row("domains", dash(strings.Join(v.Domains, " ")))
 	first := "needs an account here"
 	if v.Create {
 		first = "makes an account"
@@ -79,7 +78,7 @@ func (c *providerTest) Run(ctx context.Context, sh *shell) error {
 		if err != nil {
 			return err
 		}
-		if err := c.print(sh, test, func(t *table.Table) { drawTest(test, t) }); err != nil {
+		if err := c.print(sh, test, func(t *table) { drawTest(test, t) }); err != nil {
 			return err
 		}
 		if test.Verdict == admin.Broken {
@@ -89,10 +88,10 @@ func (c *providerTest) Run(ctx context.Context, sh *shell) error {
 	})
 }
 
-func drawTest(test admin.ProviderTest, t *table.Table) {
+func drawTest(test admin.ProviderTest, t *table) {
 	t.Row("STATUS", "CHECK", "FOUND", "WHAT TO DO")
 	t.Fold(16, "FOUND", "WHAT TO DO")
 	for _, f := range test.Checks {
-		t.Row(string(f.Status), f.Check, f.Found, table.Dash(f.Fix))
+		t.Row(string(f.Status), f.Check, f.Found, dash(f.Fix))
 	}
 }

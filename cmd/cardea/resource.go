@@ -9,7 +9,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/oauth"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type resourceCommands struct {
@@ -20,11 +19,11 @@ type resourceCommands struct {
 	Delete resourceDelete `cmd:"" help:"Delete one of them and end all grants for it."`
 }
 
-func drawResource(v admin.Resource, t *table.Table) {
+func drawResource(v admin.Resource, t *table) {
 	t.Row("id", v.ID)
 	t.Row("identifier", v.Identifier)
 	t.Row("name", v.Name)
-	t.Row("signing alg", table.Dash(v.SigningAlg))
+	t.Row("signing alg", dash(v.SigningAlg))
 	if v.SecondFactor {
 		t.Row("second factor", "needed")
 	}
@@ -145,7 +144,7 @@ func (c *resourceList) Run(ctx context.Context, sh *shell) error {
 		adminapi.ListResources, c.listing)
 }
 
-func drawResources(views []admin.Resource, t *table.Table) {
+func drawResources(views []admin.Resource, t *table) {
 	t.Row("ID", "IDENTIFIER", "NAME", "SCOPES")
 	t.Fold(16, "IDENTIFIER", "NAME", "SCOPES")
 	for _, v := range views {

@@ -11,7 +11,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type serveCommand struct {
@@ -113,7 +112,7 @@ func (sh *shell) announce(ctx context.Context, c config.Config, listen, setup, s
 		log.InfoContext(ctx, "serving", fields...)
 		return
 	}
-	fmt.Fprintf(sh.errs, "Cardea answers at %s (it listens on %s)\n", table.Plain(c.Issuer), table.Plain(listen))
+	fmt.Fprintf(sh.errs, "Cardea answers at %s (it listens on %s)\n", plain(c.Issuer), plain(listen))
 	if setup != "" {
 		fmt.Fprintln(sh.errs, setup)
 	}

@@ -5,7 +5,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type sessionCommands struct {
@@ -26,12 +25,12 @@ func (c *sessionList) Run(ctx context.Context, sh *shell) error {
 		})
 }
 
-func drawSessions(views []admin.Session, t *table.Table) {
+func drawSessions(views []admin.Session, t *table) {
 	t.Row("ID", "USER", "SIGNED IN", "LAST USED", "EXPIRES", "FROM", "BROWSER")
 	t.Fold(16, "USER", "BROWSER")
 	for _, v := range views {
-		t.Row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), table.Dash(v.Address),
-			table.Dash(v.UserAgent))
+		t.Row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), dash(v.Address),
+			dash(v.UserAgent))
 	}
 }
 
@@ -44,6 +43,6 @@ func (c *sessionRevoke) Run(ctx context.Context, sh *shell) error {
 	return ask(ctx, sh, c.output, drawEndedSession, adminapi.RevokeSession, adminapi.ByID{ID: c.ID})
 }
 
-func drawEndedSession(s admin.EndedSession, t *table.Table) {
+func drawEndedSession(s admin.EndedSession, t *table) {
 	t.Row("revoked " + s.ID + "; the browser has to sign in again")
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // settings has the flags that every command takes. They override the file and the
@@ -139,5 +138,5 @@ func (sh *shell) masterKeyOr(ctx context.Context, c config.Config, db *store.DB,
 
 // warn writes a warning to standard error.
 func (sh *shell) warn(sentence string) {
-	fmt.Fprintln(sh.errs, "cardea: warning:", table.Plain(sentence))
+	fmt.Fprintln(sh.errs, "cardea: warning:", plain(sentence))
 }

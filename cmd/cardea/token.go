@@ -14,7 +14,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/config"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type tokenCommands struct {
@@ -45,7 +44,7 @@ func (c *tokenInspect) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
-	if err := c.print(sh, found, func(t *table.Table) { drawInspection(found, t) }); err != nil {
+	if err := c.print(sh, found, func(t *table) { drawInspection(found, t) }); err != nil {
 		return err
 	}
 	if !found.Accepted {
@@ -77,7 +76,7 @@ func inspect(ctx context.Context, sh *shell, token string) (found *admin.Inspect
 	return found, err
 }
 
-func drawInspection(n *admin.Inspection, t *table.Table) {
+func drawInspection(n *admin.Inspection, t *table) {
 	t.Row("kind", strings.ReplaceAll(n.Kind, "_", " "))
 	for _, part := range []struct {
 		name   string

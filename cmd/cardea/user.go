@@ -13,7 +13,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/identity"
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 type userCommands struct {
@@ -36,12 +35,12 @@ func userState(v admin.User) string {
 	return "disabled"
 }
 
-func drawUser(v admin.User, t *table.Table) {
+func drawUser(v admin.User, t *table) {
 	t.Row("id", v.ID)
 	t.Row("e-mail", v.Email)
-	t.Row("name", table.Dash(v.Name))
-	t.Row("role", table.Dash(string(v.Role)))
-	t.Row("groups", table.Dash(strings.Join(v.Groups, " ")))
+	t.Row("name", dash(v.Name))
+	t.Row("role", dash(string(v.Role)))
+	t.Row("groups", dash(strings.Join(v.Groups, " ")))
 	t.Row("state", userState(v))
 	t.Row("created", v.CreatedAt.String())
 }
@@ -115,11 +114,11 @@ func (c *userList) Run(ctx context.Context, sh *shell) error {
 		adminapi.ListUsers, c.listing)
 }
 
-func drawUsers(views []admin.User, t *table.Table) {
+func drawUsers(views []admin.User, t *table) {
 	t.Row("ID", "E-MAIL", "NAME", "ROLE", "STATE", "CREATED")
 	t.Fold(16, "E-MAIL", "NAME")
 	for _, v := range views {
-		t.Row(v.ID, v.Email, table.Dash(v.Name), table.Dash(string(v.Role)), userState(v), v.CreatedAt.String())
+		t.Row(v.ID, v.Email, dash(v.Name), dash(string(v.Role)), userState(v), v.CreatedAt.String())
 	}
 }
 
@@ -195,7 +194,7 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 		adminapi.Change[adminapi.NewPassword]{ID: c.User, Body: in})
 }
 
-func (c *userResetPassword) draw(v admin.PasswordReset, t *table.Table) {
+func (c *userResetPassword) draw(v admin.PasswordReset, t *table) {
 	drawUser(v.User, t)
 	if v.Link != "" {
 		t.Row("link", v.Link)

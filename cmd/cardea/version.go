@@ -3,8 +3,6 @@ package main
 import (
 	"runtime/debug"
 	"strings"
-
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=v1.2.3".
@@ -48,14 +46,14 @@ type versionCommand struct{ output }
 
 func (c *versionCommand) Run(sh *shell) error {
 	b := thisBuild()
-	return c.print(sh, b, func(t *table.Table) {
-		revision := table.Dash(b.Revision)
+	return c.print(sh, b, func(t *table) {
+		revision := dash(b.Revision)
 		if b.Modified {
 			revision += " (modified)"
 		}
 		t.Row("cardea " + b.Version)
 		t.Row("revision " + revision)
-		t.Row("date " + table.Dash(b.Date))
+		t.Row("date " + dash(b.Date))
 		t.Row(b.Go)
 	})
 }

@@ -1,8 +1,4 @@
-// Package table prints tables that fit the terminal.
-//
-// The text of a cell may come from strangers: what is not printable is replaced, so that
-// no escape sequence and no line break reaches the terminal.
-package table
+package main
 
 import (
 	"io"
@@ -16,20 +12,18 @@ import (
 	"golang.org/x/text/width"
 )
 
-// gap is the space between two columns.
-const gap = "  "
+// columnGap is the space between two columns.
+const columnGap = "  "
 
-// Style is how tables look on an output. The zero Style is for files and pipes: a row is one
-// line, without colors.
-type Style struct {
+// A style is how tables look on an output. The zero style is for files and pipes: a row is one line, without colors.
+type style struct {
 	Width  int  // in columns of a terminal; 0 means that nothing is folded
 	Colors bool // whether the output shows colors
 }
 
-// StyleOf returns the style for out and the given environment. The width is COLUMNS if that is
-// set, and otherwise the width of the terminal, if out is one. A terminal has colors unless
-// NO_COLOR is set or TERM is "dumb".
-func StyleOf(out io.Writer, environ []string) Style {
+// styleOf returns the style for out and the given environment. The width is COLUMNS if that is set, and otherwise the
+// width of the terminal, if out is one. A terminal has colors unless NO_COLOR is set or TERM is "dumb".
+func styleOf(out io.Writer, environ []string) style {
 	value := func(name string) string {
 		for _, variable := range slices.Backward(environ) {
 			if text, found := strings.CutPrefix(variable, name+"="); found {
@@ -38,56 +32,57 @@ func StyleOf(out io.Writer, environ []string) Style {
 		}
 		return ""
 	}
-	var s Style
+	var s style
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) { // #nosec G115 -- a file descriptor is small
 		s.Colors = value("NO_COLOR") == "" && value("TERM") != "dumb"
-		if columns, _, err := term.GetSize(int(file.Fd())); err == nil { // #nosec G115 -- as above
-			s.Width = columns
+		if wide, _, err := term.GetSize(int(file.Fd())); err == nil { // #nosec G115 -- as above
+			s.Width = wide
 		}
 	}
-	if columns, err := strconv.Atoi(value("COLUMNS")); err == nil && columns > 0 {
-		s.Width = columns
+	if wide, err := strconv.Atoi(value("COLUMNS")); err == nil && wide > 0 {
+		s.Width = wide
 	}
 	return s
 }
 
-// Alarm is the text of a cell that is red on an output with colors.
-const Alarm = "REFUSED"
+// alarm is the text of a cell that is red on an output with colors.
+const alarm = "REFUSED"
 
-// paint returns a cell, red if it is Alarm and s has colors.
-func (s Style) paint(cell string) string {
-	if s.Colors && strings.TrimRight(cell, " ") == Alarm {
-		return "\x1b[31m" + Alarm + "\x1b[0m" + strings.TrimPrefix(cell, Alarm)
+// paint returns a cell, red if it is alarm and s has colors.
+func (s style) paint(cell string) string {
+	if s.Colors && strings.TrimRight(cell, " ") == alarm {
+		return "\x1b[31m" + alarm + "\x1b[0m" + strings.TrimPrefix(cell, alarm)
 	}
 	return cell
 }
 
 // Line returns a row as one line without its end, whatever the width.
-func (s Style) Line(cells ...string) string {
+func (s style) Line(cells ...string) string {
 	line := make([]string, len(cells))
 	for i, cell := range cells {
-		line[i] = s.paint(Plain(cell))
+		line[i] = s.paint(plain(cell))
 	}
-	return strings.TrimRight(strings.Join(line, gap), " ")
+	return strings.TrimRight(strings.Join(line, columnGap), " ")
 }
 
-// Table collects rows, and Flush prints them.
-type Table struct {
+// A table collects rows, and Flush prints them so that they fit the terminal. The text of a cell may come from
+// strangers: what is not printable is replaced, so that no escape sequence and no line break reaches the terminal.
+type table struct {
 	out   io.Writer
-	style Style
+	style style
 	fold  map[string]int // the least width of a folded column, by its heading; nil if the table is not fitted
 	rows  [][]string
 }
 
-// New returns an empty table that is printed to out.
-func New(out io.Writer, style Style) *Table { return &Table{out: out, style: style} }
+// newTable returns an empty table that is printed to out.
+func newTable(out io.Writer, style style) *table { return &table{out: out, style: style} }
 
 // Row adds a row. The first row of a table whose columns are folded is its heading. A row of
 // one cell is a sentence, which belongs to no column.
-func (t *Table) Row(cells ...string) {
+func (t *table) Row(cells ...string) {
 	row := make([]string, len(cells))
 	for i, cell := range cells {
-		row[i] = Plain(cell)
+		row[i] = plain(cell)
 	}
 	t.rows = append(t.rows, row)
 }
@@ -96,7 +91,7 @@ func (t *Table) Row(cells ...string) {
 // is wider than the terminal. A folded column is at least as wide as its longest word, or least
 // if that is less. If the table is still too wide, each row becomes a block, with a line for each
 // cell. A table on which Fold is not called is never changed.
-func (t *Table) Fold(least int, headings ...string) {
+func (t *table) Fold(least int, headings ...string) {
 	if t.fold == nil {
 		t.fold = map[string]int{}
 	}
@@ -106,7 +101,7 @@ func (t *Table) Fold(least int, headings ...string) {
 }
 
 // Flush prints the rows.
-func (t *Table) Flush() error {
+func (t *table) Flush() error {
 	widths := t.widths()
 	var b strings.Builder
 	switch fitted, fits := t.fit(widths); {
@@ -123,14 +118,14 @@ func (t *Table) Flush() error {
 
 // widths returns the width of each column. The last cell of a row ends the line, so that it
 // counts only in a table whose columns are folded.
-func (t *Table) widths() (widths []int) {
+func (t *table) widths() (widths []int) {
 	for _, row := range t.rows {
 		for i, cell := range row {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
 			if i < len(row)-1 || t.fold != nil {
-				widths[i] = max(widths[i], Width(cell))
+				widths[i] = max(widths[i], columns(cell))
 			}
 		}
 	}
@@ -138,12 +133,12 @@ func (t *Table) widths() (widths []int) {
 }
 
 // fit returns the widths with which the table fits the terminal, and whether there are any.
-func (t *Table) fit(widths []int) ([]int, bool) {
+func (t *table) fit(widths []int) ([]int, bool) {
 	if t.style.Width == 0 || t.fold == nil || len(t.rows) == 0 {
 		return widths, true
 	}
 	fitted := slices.Clone(widths)
-	left := t.style.Width - len(gap)*(len(widths)-1)
+	left := t.style.Width - len(columnGap)*(len(widths)-1)
 	var folded []int
 	for i, heading := range t.rows[0] {
 		if least, ok := t.fold[heading]; ok {
@@ -169,11 +164,11 @@ func (t *Table) fit(widths []int) ([]int, bool) {
 }
 
 // longestWord returns the width of the longest word of column i.
-func (t *Table) longestWord(i int) (longest int) {
+func (t *table) longestWord(i int) (longest int) {
 	for _, row := range t.rows {
 		if i < len(row) {
 			for word := range strings.FieldsSeq(row[i]) {
-				longest = max(longest, Width(word))
+				longest = max(longest, columns(word))
 			}
 		}
 	}
@@ -181,7 +176,7 @@ func (t *Table) longestWord(i int) (longest int) {
 }
 
 // print writes one row, with a line for each line of its highest cell.
-func (t *Table) print(b *strings.Builder, row []string, widths []int) {
+func (t *table) print(b *strings.Builder, row []string, widths []int) {
 	cells := make([][]string, len(row))
 	height := 0
 	for i, cell := range row {
@@ -200,7 +195,7 @@ func (t *Table) print(b *strings.Builder, row []string, widths []int) {
 			}
 			line.WriteString(t.style.paint(cell))
 			if i < len(cells)-1 {
-				line.WriteString(strings.Repeat(" ", max(0, widths[i]-Width(cell))) + gap)
+				line.WriteString(strings.Repeat(" ", max(0, widths[i]-columns(cell))) + columnGap)
 			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
@@ -208,24 +203,24 @@ func (t *Table) print(b *strings.Builder, row []string, widths []int) {
 }
 
 // printBlocks writes every row as a block: a line with heading and cell for each column.
-func (t *Table) printBlocks(b *strings.Builder) {
+func (t *table) printBlocks(b *strings.Builder) {
 	heading := t.rows[0]
 	side := 0
 	for _, cell := range heading {
-		side = max(side, Width(cell))
+		side = max(side, columns(cell))
 	}
 	for n, row := range t.rows[1:] {
 		if n > 0 {
 			b.WriteString("\n")
 		}
 		for i, cell := range row {
-			for j, line := range folded(cell, max(1, t.style.Width-side-len(gap))) {
+			for j, line := range folded(cell, max(1, t.style.Width-side-len(columnGap))) {
 				name := heading[i]
 				if j > 0 {
 					name = ""
 				}
-				b.WriteString(strings.TrimRight(name+strings.Repeat(" ", side-Width(name))+gap+t.style.paint(line),
-					" ") + "\n")
+				b.WriteString(strings.TrimRight(name+strings.Repeat(" ",
+					side-columns(name))+columnGap+t.style.paint(line), " ") + "\n")
 			}
 		}
 	}
@@ -234,7 +229,7 @@ func (t *Table) printBlocks(b *strings.Builder) {
 // folded returns text in lines of at most most columns. A line ends between two words; only a
 // word that is longer than a line is broken.
 func folded(text string, most int) (lines []string) {
-	if Width(text) <= most {
+	if columns(text) <= most {
 		return []string{text}
 	}
 	line, used := "", 0
@@ -243,7 +238,7 @@ func folded(text string, most int) (lines []string) {
 		line, used = "", 0
 	}
 	for word := range strings.FieldsSeq(text) {
-		if used > 0 && used+1+Width(word) <= most {
+		if used > 0 && used+1+columns(word) <= most {
 			line, used = line+" ", used+1
 		} else if used > 0 {
 			end()
@@ -260,9 +255,9 @@ func folded(text string, most int) (lines []string) {
 	return lines
 }
 
-// Plain returns s with everything that is not a visible character or a space replaced by
+// plain returns s with everything that is not a visible character or a space replaced by
 // U+FFFD.
-func Plain(s string) string {
+func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -271,16 +266,16 @@ func Plain(s string) string {
 	}, s)
 }
 
-// Dash returns s, or a dash for the empty string.
-func Dash(s string) string {
+// dash returns s, or a dash for the empty string.
+func dash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
 }
 
-// Width returns how many columns of a terminal s takes.
-func Width(s string) (n int) {
+// columns returns how many columns of a terminal s takes.
+func columns(s string) (n int) {
 	for _, r := range s {
 		n += runeWidth(r)
 	}

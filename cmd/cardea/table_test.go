@@ -1,18 +1,16 @@
-package table_test
+package main
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/cardea-auth/cardea/internal/table"
 )
 
-func drawn(t *testing.T, style table.Style, fold []string, rows ...[]string) string {
+func drawn(t *testing.T, style style, fold []string, rows ...[]string) string {
 	t.Helper()
 	var b strings.Builder
-	tab := table.New(&b, style)
+	tab := newTable(&b, style)
 	if fold != nil {
 		tab.Fold(16, fold...)
 	}
@@ -34,27 +32,27 @@ func TestTable(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		style table.Style
+		style style
 		fold  []string
 		rows  [][]string
 		want  string
 	}{
-		{"a file", table.Style{}, []string{"NAME"}, list, `
+		{"a file", style{}, []string{"NAME"}, list, `
 ID                              NAME                                                   STATE
 mcp_kibgo547gjkkotmuu3qrfmld3v  An application whose name is long enough to be folded  approved
 mcp_kibgo547gjkkotmuu3qrfmld3v  名前                                                   approved
 `},
-		{"a wide terminal", table.Style{Width: 200}, []string{"NAME"}, list[2:], `
+		{"a wide terminal", style{Width: 200}, []string{"NAME"}, list[2:], `
 mcp_kibgo547gjkkotmuu3qrfmld3v  名前  approved
 `},
-		{"a terminal", table.Style{Width: 64}, []string{"NAME"}, list, `
+		{"a terminal", style{Width: 64}, []string{"NAME"}, list, `
 ID                              NAME                    STATE
 mcp_kibgo547gjkkotmuu3qrfmld3v  An application whose    approved
                                 name is long enough to
                                 be folded
 mcp_kibgo547gjkkotmuu3qrfmld3v  名前                    approved
 `},
-		{"a narrow terminal", table.Style{Width: 48}, []string{"NAME"}, list, `
+		{"a narrow terminal", style{Width: 48}, []string{"NAME"}, list, `
 ID     mcp_kibgo547gjkkotmuu3qrfmld3v
 NAME   An application whose name is long enough
        to be folded
@@ -64,7 +62,7 @@ ID     mcp_kibgo547gjkkotmuu3qrfmld3v
 NAME   名前
 STATE  approved
 `},
-		{"a long word", table.Style{Width: 50}, []string{"URL"}, [][]string{
+		{"a long word", style{Width: 50}, []string{"URL"}, [][]string{
 			{"ID", "URL"},
 			{"1", "https://mcp.example.com/a/path/that/is/longer/than/the/line"},
 		}, `
@@ -72,31 +70,31 @@ ID  URL
 1   https://mcp.example.com/a/path/that/is/longer/
     than/the/line
 `},
-		{"nothing to fold", table.Style{Width: 20}, nil, [][]string{
+		{"nothing to fold", style{Width: 20}, nil, [][]string{
 			{"client id", id},
 			{"client secret", "cardea_cs_" + strings.Repeat("x", 40)},
 		}, `
 client id      mcp_kibgo547gjkkotmuu3qrfmld3v
 client secret  cardea_cs_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
 `},
-		{"a sentence", table.Style{Width: 20}, nil, [][]string{
+		{"a sentence", style{Width: 20}, nil, [][]string{
 			{"kind", "access token"}, {"a sentence of its own"}, {"ok", "typ"},
 		}, `
 kind  access token
 a sentence of its own
 ok    typ
 `},
-		{"empty", table.Style{Width: 10}, []string{"NAME"}, list[:1], "\n"},
-		{"no rows", table.Style{Width: 10}, []string{"NAME"}, nil, "\n"},
-		{"escape sequences", table.Style{Width: 80, Colors: true}, []string{"NAME"}, [][]string{
+		{"empty", style{Width: 10}, []string{"NAME"}, list[:1], "\n"},
+		{"no rows", style{Width: 10}, []string{"NAME"}, nil, "\n"},
+		{"escape sequences", style{Width: 80, Colors: true}, []string{"NAME"}, [][]string{
 			{"NAME"},
 			{"\x1b[2J\u202eevil\r\nREFUSED\t\u009b31m"},
 		}, "\nNAME\n\ufffd[2J\ufffdevil\ufffd\ufffdREFUSED\ufffd\ufffd31m\n"},
-		{"refused, in color", table.Style{Colors: true}, nil, [][]string{
+		{"refused, in color", style{Colors: true}, nil, [][]string{
 			{"OUTCOME", "WHAT"},
 			{"REFUSED", "client=REFUSED"},
 		}, "\nOUTCOME  WHAT\n\x1b[31mREFUSED\x1b[0m  client=REFUSED\n"},
-		{"refused", table.Style{}, nil, [][]string{{"REFUSED", "a"}}, "\nREFUSED  a\n"},
+		{"refused", style{}, nil, [][]string{{"REFUSED", "a"}}, "\nREFUSED  a\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,11 +106,11 @@ ok    typ
 }
 
 func TestLine(t *testing.T) {
-	got := (table.Style{Colors: true}).Line("a\x1b", "REFUSED", "b", "")
+	got := (style{Colors: true}).Line("a\x1b", "REFUSED", "b", "")
 	if got != "a\ufffd  \x1b[31mREFUSED\x1b[0m  b" {
 		t.Errorf("%q", got)
 	}
-	if got := (table.Style{Width: 2}).Line("a", "REFUSED"); got != "a  REFUSED" {
+	if got := (style{Width: 2}).Line("a", "REFUSED"); got != "a  REFUSED" {
 		t.Errorf("%q", got)
 	}
 }
@@ -120,14 +118,14 @@ func TestLine(t *testing.T) {
 func TestStyleOf(t *testing.T) {
 	for _, tt := range []struct {
 		environ []string
-		want    table.Style
+		want    style
 	}{
-		{nil, table.Style{}},
-		{[]string{"COLUMNS=60", "COLUMNS=72"}, table.Style{Width: 72}},
-		{[]string{"COLUMNS=-1"}, table.Style{}},
-		{[]string{"COLUMNS=wide", "TERM=xterm"}, table.Style{}},
+		{nil, style{}},
+		{[]string{"COLUMNS=60", "COLUMNS=72"}, style{Width: 72}},
+		{[]string{"COLUMNS=-1"}, style{}},
+		{[]string{"COLUMNS=wide", "TERM=xterm"}, style{}},
 	} {
-		if got := table.StyleOf(new(strings.Builder), tt.environ); got != tt.want {
+		if got := styleOf(new(strings.Builder), tt.environ); got != tt.want {
 			t.Errorf("%v: %+v, want %+v", tt.environ, got, tt.want)
 		}
 	}
