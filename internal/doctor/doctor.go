@@ -1,0 +1,167 @@
+// Package doctor finds out from outside what is wrong with the authorization of an MCP server, whose fault it is, how
+// to mend it, and which clients it keeps out. It needs only the server's URL, and the server need not use Cardea.
+//
+// [Run] probes once and collects what it saw; then each rule of one table judges that.
+package doctor
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Options configure Run.
+type Options struct {
+	// URL is what a person would type into a client.
+	URL string
+	// Register allows to register a test client at the authorization server, which is deleted afterwards if the server
+	// can (RFC 7592).
+	Register bool
+	// Login allows to ask a person, in a browser, for tokens, and to call a tool with them. It registers a client,
+	// unless ClientID names one.
+	Login bool
+	// ClientID and ClientSecret are those of a client that is registered already.
+	ClientID, ClientSecret string
+	// Scopes are what Login asks for; if there are none, it asks for what the MCP server names.
+	Scopes []string
+	// Open shows the person a URL. It is needed for Login.
+	Open func(url string) error
+	// Patience is how long Login waits for the person, 5 minutes if it is 0.
+	Patience time.Duration
+	// Progress is told what is done next. It may be nil.
+	Progress func(string)
+	// Explain asks the authorization server's own log why token was refused, or a request of the client, and returns ""
+	// if the log is not at hand. It may be nil.
+	Explain func(ctx context.Context, issuer, clientID, token string) string
+
+	// Now is the clock of this computer.
+	Now func() time.Time
+	// Transport sends the requests. If it is nil, one without proxies and caches does.
+	Transport *http.Transport
+	// Lookup resolves a name as clients on the Internet do. If it is nil, the resolver of this computer does.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Version is the version of the program.
+	Version string
+}
+
+// A Status is the outcome of a check.
+type Status string
+
+// The outcomes. Fail means that a client of the table cannot connect, or that security is lost; Warn that all can, some
+// with a detour. Skip means that nobody knows.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn"
+	Fail Status = "fail"
+	Skip Status = "skip"
+)
+
+// A Party is whose matter a check is.
+type Party string
+
+// The parties. Network is what stands before a server: a proxy, a CDN, a firewall. Host is the clock of a machine.
+const (
+	MCPServer           Party = "mcp-server"
+	AuthorizationServer Party = "authorization-server"
+	Network             Party = "network"
+	Client              Party = "client"
+	User                Party = "user"
+	Host                Party = "host"
+)
+
+// A Verdict is the outcome of all checks.
+type Verdict string
+
+// The verdicts.
+const (
+	Fine     Verdict = "ok"
+	Warnings Verdict = "warnings"
+	Broken   Verdict = "broken"
+)
+
+// A Check is what was found about one thing. Every id of Checks appears at least once in a report, and once for each
+// place where several were looked at.
+type Check struct {
+	ID       string   `json:"id"`
+	Status   Status   `json:"status"`
+	Party    Party    `json:"party"`
+	Found    string   `json:"found"`
+	Expected string   `json:"expected"`
+	Fix      string   `json:"fix"`
+	Clients  []string `json:"clients"` // which it concerns; those of a Fail cannot connect
+	Source   string   `json:"source"`
+}
+
+// A Report is what Run found.
+type Report struct {
+	URL     string  `json:"url"`
+	Verdict Verdict `json:"verdict"`
+	Checks  []Check `json:"checks"`
+
+	// Notes are what a reader must know beside the checks: what was left behind, what cannot be seen from here.
+	Notes []string `json:"-"`
+}
+
+// Run diagnoses the MCP server at o.URL. It returns an *AddressError if that is not the URL of a server, and no other
+// error: what does not work is in the report. Within ctx it takes at most two minutes, without the person's time, and
+// sends at most 90 requests, of whose responses it reads at most 256 KB each.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	typed, err := parseAddress(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Lookup == nil {
+		o.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	o.Register = o.Register || o.Login && o.ClientID == ""
+	f := &facts{typed: typed, endpoint: typed, options: o}
+	f.line = newLine(o)
+	defer f.line.close()
+	f.probe(ctx)
+	report := &Report{URL: o.URL, Checks: judge(f), Notes: f.notes()}
+	report.Verdict = Fine
+	for _, c := range report.Checks {
+		switch {
+		case c.Status == Fail:
+			report.Verdict = Broken
+		case c.Status == Warn && report.Verdict == Fine:
+			report.Verdict = Warnings
+		}
+	}
+	return report, nil
+}
+
+// A ClientVerdict says how a client fares.
+type ClientVerdict struct {
+	Client string
+	Status Status // Fail: it cannot connect; Warn: with a detour
+	For    []string
+}
+
+// Clients returns a verdict for each client of the table, with the ids of the checks that are why.
+func (r *Report) Clients() (verdicts []ClientVerdict) {
+	for _, c := range clients {
+		v := ClientVerdict{Client: c.name, Status: OK}
+		for _, check := range r.Checks {
+			concerned := slices.Contains(check.Clients, c.name)
+			switch {
+			case concerned && check.Status == Fail && v.Status != Fail:
+				v.Status, v.For = Fail, []string{check.ID}
+			case concerned && check.Status == v.Status && v.Status != OK && !slices.Contains(v.For, check.ID):
+				v.For = append(v.For, check.ID)
+			case concerned && check.Status == Warn && v.Status == OK:
+				v.Status, v.For = Warn, []string{check.ID}
+			}
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
