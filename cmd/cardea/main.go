@@ -29,6 +29,7 @@ type commands struct {
 
 	Serve    serveCommand     `cmd:"" help:"Run the authorization server."`
 	Gateway  gatewayCommand   `cmd:"" help:"Run authorization in front of MCP servers in any language."`
+	Doctor   doctorCommand    `cmd:"" help:"Diagnose the authorization of an MCP server from outside."`
 	Setup    setupCommand     `cmd:"" name:"setup-link" help:"Print a fresh one-time link that makes the first owner; the link before it ends."`
 	Resource resourceCommands `cmd:"" help:"MCP servers that Cardea protects."`
 	Client   clientCommands   `cmd:"" help:"Applications that ask for tokens."`

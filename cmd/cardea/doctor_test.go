@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cardea-auth/cardea/internal/agent"
+	"github.com/cardea-auth/cardea/internal/doctor"
+)
+
+// The doctor finds nothing at the demo, from outside and with a person who signs in, and leaves no client behind.
+func TestDoctorDemo(t *testing.T) {
+	d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
+	browser := asBrowser(t, d)
+	for _, flags := range [][]string{nil, {"--register"}, {"--login"}} {
+		report, said := diagnose(t, browser, append([]string{d.mcpServer}, flags...)...)
+		if report.Verdict != doctor.Fine {
+			t.Errorf("%v: verdict %s:\n%s", flags, report.Verdict, told(report))
+		}
+		if !strings.Contains(said, "asking "+d.mcpServer) {
+			t.Errorf("%v: it tells %q", flags, said)
+		}
+		if len(flags) > 0 && flags[0] == "--login" && !strings.Contains(told(report),
+			"list_events was called, and answered") {
+			t.Errorf("no tool was called:\n%s", told(report))
+		}
+	}
+}
+
+// asBrowser returns the environment of a command whose $BROWSER is played by a person who allows everything.
+func asBrowser(t *testing.T, d *runningDemo) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := filepath.Join(t.TempDir(), "browser")
+	if err := os.Symlink(self, browser); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TEST_PERSON", strings.Join([]string{d.issuer, d.email, d.password}, " "))
+	return append(os.Environ(), "BROWSER="+browser)
+}
+
+// browse is a browser as a program: a person opens the URL, signs in, allows everything and goes back to the client.
+func browse() {
+	var issuer, email, password string
+	_, err := fmt.Sscan(os.Getenv("TEST_PERSON"), &issuer, &email, &password)
+	ctx, says := context.Background(), agent.NewTranscript(io.Discard)
+	if err == nil {
+		err = func() error {
+			ada, err := agent.NewPerson(email, password, issuer, says)
+			if err != nil {
+				return err
+			}
+			page, err := ada.Open(ctx, os.Args[1])
+			if err == nil {
+				page, err = ada.SignIn(ctx, page)
+			}
+			if err == nil {
+				page, _, err = ada.Allow(ctx, page)
+			}
+			if err != nil {
+				return err
+			}
+			resp, err := http.Get(page.URL.String())
+			if err != nil {
+				return err
+			}
+			return resp.Body.Close()
+		}()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// diagnose runs cardea doctor, and returns its report and what it tells.
+func diagnose(t *testing.T, environ []string, args ...string) (report doctor.Report, said string) {
+	t.Helper()
+	var out, errs strings.Builder
+	run(t.Context(), append([]string{"doctor", "-o", "json"}, args...), &shell{out: &out, errs: &errs, environ: environ})
+	if err := json.Unmarshal([]byte(out.String()), &report); err != nil {
+		t.Fatalf("%v: %s\n%s", err, out.String(), errs.String())
+	}
+	return report, errs.String()
+}
+
+func told(r doctor.Report) string {
+	var b strings.Builder
+	for _, c := range r.Checks {
+		fmt.Fprintf(&b, "%-4s %s (%s): %s → %s %v\n", c.Status, c.ID, c.Party, c.Found, c.Fix, c.Clients)
+	}
+	return b.String()
+}
