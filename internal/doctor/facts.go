@@ -495,9 +495,9 @@ func tell(a answer) string {
 	case a.moved() != nil:
 		return fmt.Sprintf("%d to %s", a.status, a.moved())
 	case a.page():
-		return fmt.Sprintf("%d with an HTML page", a.status)
+		return fmt.Sprintf("%d, an HTML page", a.status)
 	case a.media() != "":
-		return fmt.Sprintf("%d (%s)", a.status, a.media())
+		return fmt.Sprintf("%d, %s", a.status, a.media())
 	}
 	return strconv.Itoa(a.status)
 }

@@ -102,7 +102,7 @@ func (f *facts) register(ctx context.Context) {
 		!slices.Contains(methods, "none") {
 		method = methods[0]
 	}
-	metadata := map[string]any{"client_name": "cardea doctor (a test; delete it)", "redirect_uris": []string{r.redirect},
+	metadata := map[string]any{"client_name": testName, "redirect_uris": []string{r.redirect},
 		"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
 		"token_endpoint_auth_method": method, "application_type": "native"}
 	body, err := json.Marshal(metadata)
@@ -126,9 +126,8 @@ func (f *facts) unregister(ctx context.Context) {
 	if f.options.ClientID != "" {
 		return
 	}
-	r.left = fmt.Sprintf("The test client %q stays registered at %s, because the server does not offer to delete it "+
-		"(RFC 7592).",
-		r.id, f.server().issuer)
+	r.left = fmt.Sprintf("The test client %q stays registered at %s, because the server does not let it delete itself "+
+		"(RFC 7592). It has no tokens; an operator finds it as %q.", r.id, f.server().issuer, testName)
 	u := parse(r.manage)
 	if u == nil || r.key == "" || u.Scheme != "https" && !isLoopbackHost(u.Hostname()) {
 		return
@@ -141,6 +140,8 @@ func (f *facts) unregister(ctx context.Context) {
 	r.left = fmt.Sprintf("The test client %q stays registered at %s: deleting it is answered with %s.", r.id,
 		f.server().issuer, tell(gone))
 }
+
+const testName = "cardea doctor (a test; delete it)"
 
 // pkce makes a verifier and its challenge (RFC 7636 §4).
 func pkce() (verifier, challenge string) {

@@ -217,8 +217,12 @@ func needsLogin(found func(*facts) string) func(*facts) (string, string) {
 	}
 }
 
-// regardless are the ids that say something of every server, also of one without OAuth.
-var regardless = []string{"reachable", "tls", "redirects", "clock", "user_agents", "get", "session", "cors"}
+// regardless are the ids that say something of every server, also of one without OAuth, and ofTheWay those that say
+// something even if there is no server.
+var (
+	regardless = []string{"reachable", "tls", "redirects", "clock", "user_agents", "get", "session", "cors"}
+	ofTheWay   = []string{"reachable", "tls", "redirects", "clock"}
+)
 
 // skipped returns why id was not looked at, or "".
 func (f *facts) skipped(id string) string {
@@ -227,14 +231,16 @@ func (f *facts) skipped(id string) string {
 		return "the server cannot be reached"
 	case !f.reached():
 		return "no connection was made"
-	case slices.Contains(regardless, id):
+	case slices.Contains(ofTheWay, id):
 		return ""
-	case f.asks():
+	case f.initialize.status >= 500:
+		return "the server answers with an error of its own"
+	case !f.isServer():
+		return "there is no MCP server at this URL"
+	case f.asks() || slices.Contains(regardless, id):
 		return ""
-	case f.isServer():
-		return "the server asks for no authorization"
 	}
-	return "there is no MCP server at this URL"
+	return "the server asks for no authorization"
 }
 
 // judge applies the rules.
