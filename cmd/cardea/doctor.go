@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,23 +90,27 @@ func (sh *shell) openBrowser(address string) error {
 	return nil
 }
 
-// explainToken returns what Cardea itself says of a token that an MCP server refused: if the configured installation,
-// or the one that --server names, issued it. Otherwise it returns "".
-func (sh *shell) explainToken(ctx context.Context, issuer, clientID, token string) string {
+// explainToken says what Cardea itself thinks of a token that an MCP server refused, or what it refused the client last if
+// token is "": if the configured installation, or the one that --server names, is the issuer. Otherwise it returns "".
+func (sh *shell) explainToken(ctx context.Context, issuer, clientID, token string) (said string, good bool) {
 	if sh.server() == "" {
 		c, err := sh.load(nil)
 		if err != nil || c.Issuer != issuer || missingDatabase(c.Config) != "" {
-			return ""
+			return "", false
 		}
 	} else if sh.server() != issuer {
-		return ""
+		return "", false
 	}
 	if token != "" {
-		if found, err := inspect(ctx, sh, token); err == nil && !found.Accepted {
-			return "the token is not accepted, because " + found.Reason
+		found, err := inspect(ctx, sh, token)
+		switch {
+		case err != nil:
+			return "", false
+		case found.Accepted:
+			return "the token is good, so the MCP server checks something else", true
 		}
+		return found.Reason, false
 	}
-	said := ""
 	err := sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
 		events, err := lastEvents(ctx, t, store.EventFilter{ClientID: clientID, Outcome: audit.Refused}, 1)
 		for _, e := range events {
@@ -115,11 +118,10 @@ func (sh *shell) explainToken(ctx context.Context, issuer, clientID, token strin
 		}
 		return err
 	})
-	if err != nil || said == "" && token == "" {
-		return ""
+	if err != nil {
+		return "", false
 	}
-	return cmp.Or(said,
-		"nothing was refused, and the token is good for "+issuer+", so the MCP server checks something else")
+	return said, false
 }
 
 var matter = map[doctor.Party]string{

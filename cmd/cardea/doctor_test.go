@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,51 @@ func TestDoctorDemo(t *testing.T) {
 			"list_events was called, and answered") {
 			t.Errorf("no tool was called:\n%s", told(report))
 		}
+	}
+}
+
+// If the authorization server is the configured Cardea, its own log says why a token was refused.
+func TestDoctorExplains(t *testing.T) {
+	folder := t.TempDir()
+	d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0", "--data-dir", folder)
+	browser := append(asBrowser(t, d), "CARDEA_DATA_DIR="+folder, "CARDEA_ISSUER="+d.issuer)
+	disable := false
+	var own *httptest.Server
+	own = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/.well-known/") {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"resource":"%s/mcp","authorization_servers":["%s"],"scopes_supported":["read"]}`, own.URL, d.issuer)
+			return
+		}
+		if len(r.Header.Get("Authorization")) > 400 && disable { // it is a token of the demo
+			cardea(t, browser, "user", "disable", d.email)
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+own.URL+`/.well-known/oauth-protected-resource"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer own.Close()
+	cardea(t, browser, "resource", "create", "--identifier", own.URL+"/mcp", "--scope", "read", "--default-scope", "read")
+	cardea(t, browser, "user", "create", "--email", "owner@example.com", "--role", "owner", "--password-stdin")
+
+	report, _ := diagnose(t, browser, own.URL+"/mcp", "--login")
+	if want := "so the MCP server checks something else"; !strings.Contains(told(report), want) {
+		t.Errorf("it does not say %q:\n%s", want, told(report))
+	}
+	disable = true
+	report, _ = diagnose(t, browser, own.URL+"/mcp", "--login")
+	want := "does not accept it either: user: "
+	if !strings.Contains(told(report), want) {
+		t.Errorf("it does not say %q:\n%s", want, told(report))
+	}
+}
+
+// cardea runs a command that succeeds.
+func cardea(t *testing.T, environ []string, args ...string) {
+	t.Helper()
+	var out strings.Builder
+	if code := run(t.Context(), args, &shell{in: strings.NewReader("a long enough password"), out: &out, errs: &out,
+		environ: environ}); code != exitFine {
+		t.Errorf("cardea %v ends with %d: %s", args, code, out.String())
 	}
 }
 

@@ -33,9 +33,9 @@ type Options struct {
 	Patience time.Duration
 	// Progress is told what is done next. It may be nil.
 	Progress func(string)
-	// Explain asks the authorization server's own log why token was refused, or a request of the client, and returns ""
-	// if the log is not at hand. It may be nil.
-	Explain func(ctx context.Context, issuer, clientID, token string) string
+	// Explain asks the authorization server's own log about token, or about what it refused the client last if token is
+	// "". It reports whether the token is good there, and returns "" if the log is not at hand. It may be nil.
+	Explain func(ctx context.Context, issuer, clientID, token string) (said string, good bool)
 
 	// Now is the clock of this computer.
 	Now func() time.Time

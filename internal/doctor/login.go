@@ -32,7 +32,8 @@ type login struct {
 	called  string // the tool
 	tools   int
 	refresh string
-	explain string // what the server's own log says of a refused token
+	log     string // what the log of the authorization server says of the token, or of what it refused
+	good    bool   // that says that the token is good
 	foreign answer // the answer of the MCP server to a token for another
 	refreshed,
 	refreshedPlain answer // with and without resource
@@ -95,6 +96,7 @@ func (f *facts) logIn(ctx context.Context) {
 	l.access, l.refresh = text(members["access_token"]), text(members["refresh_token"])
 	if l.token.status != http.StatusOK || l.access == "" {
 		l.problem = cmp.Or(text(members["error"]), "the token endpoint answers with "+tell(l.token))
+		f.explain(bounded, "")
 		return
 	}
 	l.done = true
@@ -185,9 +187,7 @@ func (f *facts) useToken(ctx context.Context) {
 	}
 	if l.hello.status == http.StatusUnauthorized || l.hello.status == http.StatusForbidden {
 		l.list = l.hello
-		if f.options.Explain != nil {
-			l.explain = f.options.Explain(ctx, f.as().text("issuer"), f.registered.id, l.access)
-		}
+		f.explain(ctx, l.access)
 		return
 	}
 	if session = l.hello.header.Get("Mcp-Session-Id"); !modern {
@@ -215,6 +215,22 @@ func (f *facts) useToken(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// explain asks the authorization server's own log, if it is at hand.
+func (f *facts) explain(ctx context.Context, token string) {
+	if f.options.Explain == nil {
+		return
+	}
+	f.login.log, f.login.good = f.options.Explain(ctx, f.as().text("issuer"), f.registered.id, token)
+}
+
+// logSays returns what the log of the authorization server says, to stand at the end of a sentence.
+func (l login) logSays() string {
+	if l.log == "" {
+		return ""
+	}
+	return "; the log of the authorization server says: " + l.log
 }
 
 // harmless returns the name of a tool that says that it only reads and that needs no arguments, or "".

@@ -77,7 +77,9 @@ func (f *facts) probeClient(ctx context.Context) {
 		if f.options.Login {
 			f.logIn(ctx)
 		}
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), perRequest)
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*perRequest)
+		r.bogusRefresh = f.tokenRequest(end, url.Values{"grant_type": {"refresh_token"},
+			"refresh_token": {"cardea-doctor-nobody-issued-this"}})
 		f.unregister(end)
 		cancel()
 	}
@@ -204,8 +206,6 @@ func (f *facts) tryAuthorization(ctx context.Context) {
 				knownDocument.redirect)
 		}
 	}
-	r.bogusRefresh = f.tokenRequest(ctx, url.Values{"grant_type": {"refresh_token"},
-		"refresh_token": {"cardea-doctor-nobody-issued-this"}})
 }
 
 // browse opens a URL as a browser does, and follows redirects until one leads to the client.

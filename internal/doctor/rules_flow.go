@@ -128,7 +128,8 @@ var flowRules = []rule{
 			if f.login.problem == "" {
 				return nil
 			}
-			return fails("the sign-in ended with %s", short(f.login.problem+" "+f.login.came.Get("error_description")))
+			return fails("the sign-in ended with %s%s", short(f.login.problem+" "+f.login.came.Get("error_description")),
+				f.login.logSays())
 		}},
 	{34, "login", AuthorizationServer, with(strictIss), "iss in the response, as the metadata advertises it",
 		"send iss in every authorization response, with the issuer byte for byte (RFC 9207), and advertise it",
@@ -212,22 +213,24 @@ var flowRules = []rule{
 			switch {
 			case !l.done || l.list.status != http.StatusUnauthorized:
 				return nil
-			case l.explain != "":
-				return fails("the fresh token is refused, and the log of the authorization server says: %s", l.explain)
+			case l.log != "" && !l.good:
+				n := fails("the fresh token is refused, and its own issuer does not accept it either: %s", l.log)
+				n[0].party, n[0].fix = AuthorizationServer, "mend what the log of the authorization server names, and sign in again"
+				return n
 			case l.claims != nil && iss != f.server().issuer:
-				return fails("the fresh token is refused: its iss is %s, but the MCP server names %s", short(iss),
-					short(f.server().issuer))
+				return fails("the fresh token is refused: its iss is %s, but the MCP server names %s%s", short(iss),
+					short(f.server().issuer), l.logSays())
 			case l.claims != nil && !audience(l.claims, f.resource()):
 				return nil // the rule about aud says why
 			case string(l.list.body) == string(f.initialize.body) &&
 				l.list.header.Get("WWW-Authenticate") == f.initialize.header.Get("WWW-Authenticate"):
-				n := fails("the fresh token is refused like no token at all: probably Authorization does not arrive")
+				n := fails("the fresh token is refused like no token at all: probably Authorization does not arrive%s",
+					l.logSays())
 				n[0].party, n[0].fix = Network, "make the proxy pass the header Authorization"
 				return n
 			}
 			return fails("the fresh token is refused (%s), though it is %s: probably the MCP server expects another issuer, "+
-				"audience or key",
-				short(l.list.header.Get("WWW-Authenticate")), l.describe())
+				"audience or key%s", short(l.list.header.Get("WWW-Authenticate")), l.describe(), l.logSays())
 		}},
 	{41, "login.tools", MCPServer, with(stepsUp), `403 with error="insufficient_scope" and scope with all scopes needed`,
 		`send WWW-Authenticate: Bearer error="insufficient_scope", scope="…" with every 403, and name all scopes that ` +
