@@ -70,7 +70,7 @@ func (c *doctorCommand) Run(ctx context.Context, sh *shell) error {
 
 // openBrowser shows the person a URL: with the program that $BROWSER names, or that of the system. The URL is printed
 // in any case, so it is not an error if there is no browser here.
-func (sh *shell) openBrowser(address string) error {
+func (sh *shell) openBrowser(ctx context.Context, address string) error {
 	program := strings.Fields(sh.variable("BROWSER"))
 	switch {
 	case len(program) > 0:
@@ -81,7 +81,8 @@ func (sh *shell) openBrowser(address string) error {
 	default:
 		program = []string{"xdg-open"}
 	}
-	command := exec.Command(program[0], append(program[1:], address)...) // #nosec G204 -- the person's own browser
+	// #nosec G204 -- it is the person's own browser, and it may stay open after the command
+	command := exec.CommandContext(context.WithoutCancel(ctx), program[0], append(program[1:], address)...)
 	if err := command.Start(); err != nil {
 		fmt.Fprintln(sh.errs, "cardea: no browser opens here; open the URL above yourself, on this computer")
 		return nil

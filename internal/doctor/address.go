@@ -64,7 +64,8 @@ func isLoopbackHost(host string) bool {
 // origin returns the scheme and the host of a URL.
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
 
-// wellKnown returns the URL of a well-known document of u, with the path of u after it (RFC 8414 §3.1, RFC 9728 §3.1).
+// wellKnown returns the URL of a well-known document of u, with the path of u after it (RFC 8414 §3.1,
+// RFC 9728 §3.1).
 func wellKnown(u *url.URL, name string) string {
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	return origin(u) + "/.well-known/" + name + path
@@ -80,6 +81,18 @@ func plain(u *url.URL) string {
 		host += ":" + port
 	}
 	return strings.ToLower(u.Scheme) + "://" + host
+}
+
+// place returns a URL without its query, which may have secrets.
+func place(u *url.URL) string {
+	short := *u
+	short.User, short.RawQuery, short.Fragment = nil, "", ""
+	return short.String()
+}
+
+// secure reports whether a secret may be sent to u, and a browser opened there.
+func secure(u *url.URL) bool {
+	return u != nil && (u.Scheme == "https" || u.Scheme == "http" && isLoopbackHost(u.Hostname()))
 }
 
 // parse returns the URL of a text that a server sent, or nil.

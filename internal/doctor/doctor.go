@@ -28,7 +28,7 @@ type Options struct {
 	// Scopes are what Login asks for; if there are none, it asks for what the MCP server names.
 	Scopes []string
 	// Open shows the person a URL. It is needed for Login.
-	Open func(url string) error
+	Open func(ctx context.Context, url string) error
 	// Patience is how long Login waits for the person, 5 minutes if it is 0.
 	Patience time.Duration
 	// Progress is told what is done next. It may be nil.
@@ -106,8 +106,8 @@ type Report struct {
 }
 
 // Run diagnoses the MCP server at o.URL. It returns an *AddressError if that is not the URL of a server, and no other
-// error: what does not work is in the report. Within ctx it takes at most two minutes, without the person's time, and
-// sends at most 90 requests, of whose responses it reads at most 256 KB each.
+// error: what does not work is in the report. Looking from outside, registering a client, and using a token take at most 90
+// seconds each. It sends at most 90 requests, and reads at most 256 KB of each response.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	typed, err := parseAddress(o.URL)
 	if err != nil {

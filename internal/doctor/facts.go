@@ -398,7 +398,7 @@ func (f *facts) probeResource(ctx context.Context) {
 		f.linked = f.path
 	case link == root:
 		f.linked = f.root
-	case parse(link) != nil && (parse(link).Scheme == "https" || isLoopbackHost(parse(link).Hostname())):
+	case secure(parse(link)):
 		f.linked = f.document(ctx, "linked", link)
 	default:
 		f.linked = document{answer: answer{url: link, err: fmt.Errorf("it is not an https URL")}}
@@ -430,7 +430,7 @@ func (f *facts) probeServers(ctx context.Context) {
 	for i := range f.servers {
 		s := &f.servers[i]
 		issuer := parse(s.issuer)
-		if issuer == nil || issuer.Scheme != "https" && !isLoopbackHost(issuer.Hostname()) && issuer.Scheme != "http" {
+		if issuer == nil || issuer.Scheme != "https" && issuer.Scheme != "http" {
 			continue
 		}
 		s.forms = append(s.forms,
@@ -493,7 +493,7 @@ func tell(a answer) string {
 	case a.err != nil && !a.came():
 		return plainError(a.err)
 	case a.moved() != nil:
-		return fmt.Sprintf("%d to %s", a.status, a.moved())
+		return fmt.Sprintf("%d to %s", a.status, place(a.moved()))
 	case a.page():
 		return fmt.Sprintf("%d, an HTML page", a.status)
 	case a.media() != "":

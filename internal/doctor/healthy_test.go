@@ -40,6 +40,43 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
+// Responses may be streams that stay open.
+func TestStreams(t *testing.T) {
+	w := newWorld(t)
+	w.streams, w.sessions = true, true
+	report := w.run(signsIn)
+	if report.Verdict != doctor.Fine || !strings.Contains(explain(report), "look was called, and answered") {
+		t.Errorf("verdict %s:\n%s", report.Verdict, explain(report))
+	}
+}
+
+// A server that keeps pages of strangers out (Origin) is not blamed for that.
+func TestForeignOrigin(t *testing.T) {
+	w := newWorld(t)
+	w.atMCP = func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Origin") == "" {
+			return false
+		}
+		rw.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	if report := w.run(asks); report.Verdict != doctor.Fine {
+		t.Errorf("verdict %s:\n%s", report.Verdict, explain(report))
+	}
+}
+
+// No browser is opened at, and no secret sent to, what is not https.
+func TestSecureEndpoints(t *testing.T) {
+	for _, address := range []string{"http://auth.example/authorize", "file://host/etc/passwd", "calculator://x", "-x"} {
+		w := newWorld(t)
+		w.metadata["authorization_endpoint"] = address
+		report := w.run(signsIn)
+		if len(w.clients)+w.deleted > 0 || !strings.Contains(explain(report), "skip login (authorization-server): authorization_endpoint") {
+			t.Errorf("%s: %d clients\n%s", address, len(w.clients), explain(report))
+		}
+	}
+}
+
 // A server without OAuth is not blamed for that.
 func TestWithoutOAuth(t *testing.T) {
 	w := newWorld(t)

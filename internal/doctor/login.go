@@ -73,7 +73,7 @@ func (f *facts) logIn(ctx context.Context) {
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	f.options.Progress("waiting for you to sign in: " + address)
-	back, err := waitForCode(waiting, f.registered.listener, func() error { return f.options.Open(address) })
+	back, err := waitForCode(waiting, f.registered.listener, func() error { return f.options.Open(waiting, address) })
 	if err != nil {
 		l.skipped = "the person did not come back: " + err.Error()
 		return
@@ -291,7 +291,7 @@ func audience(claims map[string]any, resource string) bool {
 // revoke gives the tokens back (RFC 7009).
 func (f *facts) revoke(ctx context.Context) {
 	address := f.as().text("revocation_endpoint")
-	if parse(address) == nil {
+	if !secure(parse(address)) {
 		return
 	}
 	form := url.Values{"token": {cmp.Or(f.login.refresh, f.login.access)}, "client_id": {f.registered.id}}

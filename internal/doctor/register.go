@@ -48,8 +48,11 @@ func (f *facts) probeClient(ctx context.Context) {
 	case f.certificate != nil:
 		skip("the certificate is not trusted, and a secret would be sent")
 		return
-	case !d.ok() || d.text("authorization_endpoint") == "" || d.text("token_endpoint") == "":
-		skip("there is no usable metadata of the authorization server")
+	case !d.ok():
+		skip("there is no metadata of the authorization server")
+		return
+	case !secure(parse(d.text("authorization_endpoint"))) || !secure(parse(d.text("token_endpoint"))):
+		skip("authorization_endpoint and token_endpoint are not https URLs")
 		return
 	}
 	bounded, cancel := context.WithTimeout(ctx, allProbes)
@@ -95,8 +98,8 @@ func notAsked(flag string) string { return "not asked for; give " + flag }
 
 func (f *facts) register(ctx context.Context) {
 	r, address := &f.registered, f.as().text("registration_endpoint")
-	if parse(address) == nil {
-		r.skipped = "there is no registration endpoint; give --client-id"
+	if !secure(parse(address)) {
+		r.skipped = "there is no registration endpoint with https; give --client-id"
 		return
 	}
 	method := "none"
@@ -130,8 +133,7 @@ func (f *facts) unregister(ctx context.Context) {
 	}
 	r.left = fmt.Sprintf("The test client %q stays registered at %s, because the server does not let it delete itself "+
 		"(RFC 7592). It has no tokens; an operator finds it as %q.", r.id, f.server().issuer, testName)
-	u := parse(r.manage)
-	if u == nil || r.key == "" || u.Scheme != "https" && !isLoopbackHost(u.Hostname()) {
+	if !secure(parse(r.manage)) || r.key == "" {
 		return
 	}
 	gone := f.line.ask(ctx, http.MethodDelete, r.manage, nil, http.Header{"Authorization": {"Bearer " + r.key}})

@@ -94,7 +94,10 @@ var flowRules = []rule{
 			case refusal == "" || refusal == "invalid_scope":
 				return nil
 			case f.options.ClientID != "":
-				return fails("the authorization request of %s is refused: %s", short(f.options.ClientID), refusal)
+				n := fails("the authorization request of %s is refused: %s", short(f.options.ClientID), refusal)
+				n[0].party, n[0].clients = User, []string{}
+				n[0].fix = "correct --client-id, and let the client have the redirect URI http://127.0.0.1/callback with any port"
+				return n
 			default:
 				return fails("the authorization request of the client that has just registered is refused: %s", refusal)
 			}

@@ -169,7 +169,7 @@ var networkRules = []rule{
 		func(f *facts) (found []finding) {
 			for _, a := range f.moves {
 				if f.isLogin(a) {
-					found = append(found, fails("%s leads to a sign-in page: %d to %s", a.url, a.status, a.moved())...)
+					found = append(found, fails("%s leads to a sign-in page: %s", a.url, tell(a))...)
 				}
 			}
 			for _, n := range f.documents("moved", "%s is a redirect that ends at no document (%s)") {

@@ -28,6 +28,7 @@ type world struct {
 	open      bool                      // tools answer without a token
 	accepts   func(claims map[string]any) bool
 	sessions  bool
+	streams   bool // responses are streams of events
 	tools     []map[string]any
 	callTool  func(http.ResponseWriter) // nil: it works
 	prm       map[string]any
@@ -149,7 +150,17 @@ func (w *world) serveEndpoint(rw http.ResponseWriter, r *http.Request) {
 		Params map[string]any `json:"params"`
 	}
 	_ = json.NewDecoder(r.Body).Decode(&m)
-	reply := func(result any) { writeJSON(rw, 200, map[string]any{"jsonrpc": "2.0", "id": m.ID, "result": result}) }
+	reply := func(result any) {
+		if w.streams { // and the stream stays open
+			rw.Header().Set("Content-Type", "text/event-stream")
+			text, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": m.ID, "result": result})
+			fmt.Fprintf(rw, ": hello\n\nid: 1\ndata:\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\nevent: message\ndata: %s\n\n", text)
+			rw.(http.Flusher).Flush()
+			<-r.Context().Done()
+			return
+		}
+		writeJSON(rw, 200, map[string]any{"jsonrpc": "2.0", "id": m.ID, "result": result})
+	}
 	if s := r.Header.Get("Mcp-Session-Id"); w.sessions && s != "" && s != "s1" {
 		writeJSON(rw, 404, map[string]any{"error": "no such session"})
 		return
@@ -283,7 +294,7 @@ func (w *world) run(o doctor.Options) *doctor.Report {
 		o.URL = w.url
 	}
 	o.Now, o.Version = time.Now, "test"
-	o.Open = func(address string) error {
+	o.Open = func(_ context.Context, address string) error {
 		go func() {
 			resp, err := http.Get(address)
 			if err == nil {
