@@ -50,6 +50,8 @@ type Grant struct {
 	EndsAt        time.Time // when it ends at the latest
 	RevokedAt     time.Time // zero: not revoked
 	RevokedReason string
+
+	StatusIndex int64 // of its tokens in the status lists of grants
 }
 
 // SignedOut reports whether the session with which the grant ends has ended at now.
@@ -145,6 +147,8 @@ type Claims struct {
 	AMR      []string `json:"amr,omitempty"`
 	// Groups are the names of the groups of the person, if the resource asks for them (RFC 9068 §2.2.3.1).
 	Groups []string `json:"groups,omitempty"`
+	// Status says where it is published whether the token was revoked. It is nil in tokens of earlier versions.
+	Status *Status `json:"status,omitempty"`
 }
 
 // GrantID returns the id of the grant that an access token belongs to, or "" for a client's own token.

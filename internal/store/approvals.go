@@ -253,6 +253,8 @@ func (tx *Tx) CreateBlock(b *oauth.Block) error {
 		return err
 	}
 	tx.Touch(Clients)
+	tx.ended(OfClient, b.ClientID)
+	tx.ended(Everything, "")
 	return tx.create("INSERT INTO client_blocks ("+blockColumns+
 		") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
 		args{b.ID, b.ClientID, b.Name, b.Reason, marks, b.CreatedAt.UnixMicro()})
@@ -261,6 +263,7 @@ func (tx *Tx) CreateBlock(b *oauth.Block) error {
 // DeleteBlock deletes a block. It returns ErrNotFound if there is no such block.
 func (tx *Tx) DeleteBlock(id string) error {
 	tx.Touch(Clients)
+	tx.ended(Everything, "")
 	return tx.one("DELETE FROM client_blocks WHERE id = $1", args{id})
 }
 

@@ -21,6 +21,7 @@ const (
 	Clients   Kind = "clients"
 	Keys      Kind = "keys"
 	Resources Kind = "resources"
+	Statuses  Kind = "status"
 )
 
 const (
@@ -122,6 +123,12 @@ func (v *versions) setSilent(silent bool, err error) {
 		v.db.log.Info("the database answers again")
 	}
 	v.silent = silent
+}
+
+// Version returns the newest version of kind, at most a tenth of a second old while the database answers, and whether
+// it does. It may wait up to a second for the answer.
+func (db *DB) Version(ctx context.Context, kind Kind) (version int64, answers bool) {
+	return db.versions.current(ctx, kind)
 }
 
 // raise records a version that this process has committed.

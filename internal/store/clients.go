@@ -151,6 +151,7 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		return err
 	}
 	tx.Touch(Clients)
+	tx.ended(OfClient, c.ID)
 	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6,
 		registration_token = $7, changed_at = $8, fetched_at = $9, expires_at = $10, version = version + 1,
 		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, values)
@@ -186,6 +187,7 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 		return err
 	}
 	tx.Touch(Clients)
+	tx.ended(OfClient, c.ID)
 	approval := "NULL"
 	if keepApproval {
 		approval = "approved_at"
@@ -201,6 +203,7 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 // change. DisableClient returns ErrNotFound if there is no such client.
 func (tx *Tx) DisableClient(id string) error {
 	tx.Touch(Clients)
+	tx.ended(OfClient, id)
 	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), "+
 		"version = version + CASE WHEN disabled_at IS NULL THEN 1 ELSE 0 END WHERE id = $1",
 		args{id, micros(tx.now)})
@@ -209,6 +212,7 @@ func (tx *Tx) DisableClient(id string) error {
 // EnableClient undoes DisableClient. It returns ErrNotFound if there is no such client.
 func (tx *Tx) EnableClient(id string) error {
 	tx.Touch(Clients)
+	tx.ended(OfClient, id)
 	return tx.one("UPDATE clients SET disabled_at = NULL, "+
 		"version = version + CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END WHERE id = $1", args{id})
 }
@@ -220,7 +224,7 @@ func (tx *Tx) DeleteClient(id string) error {
 	if err := tx.one("DELETE FROM clients WHERE id = $1", args{id}); err != nil {
 		return err
 	}
-	return tx.revokeGrants("client_id", id, "client_deleted")
+	return tx.revokeGrants(OfClient, id, "client_deleted")
 }
 
 // ReplaceSecret gives a client a new secret, of which it stores the hash. The secret that was the newest expires at

@@ -67,6 +67,7 @@ func (tx *Tx) Disconnect(userID, id string) (*oauth.Grant, error) {
 		args{id, userID, micros(tx.now)}, scanGrant)
 	g, err := only(found, err)
 	if !errors.Is(err, ErrNotFound) {
+		tx.ended(OneGrant, id)
 		return g, err
 	}
 	if g, err = tx.Grant(id); err == nil && (g.UserID != userID || g.LastUsedAt.IsZero()) {
@@ -80,6 +81,7 @@ func (tx *Tx) Disconnect(userID, id string) (*oauth.Grant, error) {
 
 // DisconnectAll revokes all grants of a person that are in force, as Disconnect does, and returns their number.
 func (tx *Tx) DisconnectAll(userID string) (int, error) {
+	tx.ended(OfUser, userID)
 	n, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = 'person' WHERE user_id = $1 "+
 		"AND revoked_at IS NULL AND last_used_at IS NOT NULL AND expires_at > $2", args{userID, micros(tx.now)})
 	return int(n), err
@@ -96,6 +98,7 @@ func (tx *Tx) Restore(userID, id string, since time.Time) (*oauth.Grant, error) 
 		args{id, userID, micros(tx.now), micros(since)}, scanGrant)
 	g, err := only(found, err)
 	if !errors.Is(err, ErrNotFound) {
+		tx.ended(OneGrant, id)
 		return g, err
 	}
 	if g, err = tx.Grant(id); err == nil && g.UserID != userID {
@@ -110,6 +113,7 @@ func (tx *Tx) Restore(userID, id string, since time.Time) (*oauth.Grant, error) 
 // RevokeOwnSession deletes a session of a person by its id. It returns ErrNotFound if the person has no such session,
 // or if it has ended.
 func (tx *Tx) RevokeOwnSession(userID, id string) error {
+	tx.ended(OfUser, userID)
 	return tx.one("DELETE FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > $3",
 		args{id, userID, micros(tx.now)})
 }
@@ -117,5 +121,6 @@ func (tx *Tx) RevokeOwnSession(userID, id string) error {
 // EndOtherSessions deletes the sessions of a person but the one with the given hash, and returns their number.
 func (tx *Tx) EndOtherSessions(userID, hash string) (int, error) {
 	n, err := tx.exec("DELETE FROM sessions WHERE user_id = $1 AND hash <> $2", args{userID, hash})
+	tx.ended(OfUser, userID)
 	return int(n), err
 }

@@ -13,7 +13,7 @@ const grantColumns = `grants.id, grants.client_id, grants.user_id, grants.resour
 	grants.scope, grants.refreshable, grants.secret, grants.generation, grants.rotated_at, grants.signed_in_at,
 	grants.amr, grants.created_at, grants.last_used_at, grants.expires_at, grants.ends_at, grants.revoked_at,
 	grants.revoked_reason, grants.method, grants.client_incarnation, grants.rotated_from,
-	grants.duration, ` + sessionColumns
+	grants.duration, grants.status_index, ` + sessionColumns
 
 // sessionColumns are the session with which a grant ends, and when that ends. The session is not looked for if there is
 // none.
@@ -29,23 +29,27 @@ func sessionLasts(at string) string {
 
 // CreateGrant stores a new grant with all its fields, including CreatedAt. Its LastUsedAt is zero until RedeemGrant,
 // and its ExpiresAt is when its code expires: it ends then unless it is redeemed. CreateGrant sets ClientIncarnation to
-// that of the stored client; a grant of a client that is not stored belongs to no client. It returns ErrConflict if its
-// id is taken.
+// that of the stored client; a grant of a client that is not stored belongs to no client. It sets StatusIndex to one
+// that no grant has or had. It returns ErrConflict if its id is taken.
 func (tx *Tx) CreateGrant(g *oauth.Grant) error {
 	refreshable := 0
 	if g.Refreshable {
 		refreshable = 1
 	}
-	err := tx.row(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret,
+	var err error
+	if g.StatusIndex, err = tx.nextStatus(oauth.GrantStatus, 1); err != nil {
+		return err
+	}
+	err = tx.row(`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret,
 		generation, rotated_at, signed_in_at, amr, created_at, last_used_at, expires_at, ends_at, revoked_at,
-		revoked_reason, method, duration, session_id, client_incarnation)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+		revoked_reason, method, duration, session_id, status_index, client_incarnation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
 		COALESCE((SELECT incarnation FROM clients WHERE id = $2), 'none'))
 		ON CONFLICT DO NOTHING RETURNING client_incarnation`, args{
 		g.ID, g.ClientID, g.UserID, g.ResourceID, g.RedirectURI, g.Scope.String(), refreshable, g.Secret, g.Generation,
 		micros(g.RotatedAt), micros(g.SignedInAt), strings.Join(g.AMR, " "), g.CreatedAt.UnixMicro(),
 		micros(g.LastUsedAt), earlier(g.ExpiresAt, g.EndsAt), g.EndsAt.UnixMicro(), micros(g.RevokedAt),
-		g.RevokedReason, string(g.Method), string(g.Duration), g.SessionID,
+		g.RevokedReason, string(g.Method), string(g.Duration), g.SessionID, g.StatusIndex,
 	}, &g.ClientIncarnation)
 	if errors.Is(err, ErrNotFound) {
 		return ErrConflict
@@ -113,12 +117,12 @@ func (tx *Tx) LiveGrants(filter GrantFilter) (n int, err error) {
 
 // RevokeUserGrants revokes all grants of a person, as RevokeGrant revokes one.
 func (tx *Tx) RevokeUserGrants(userID, reason string) error {
-	return tx.revokeGrants("user_id", userID, reason)
+	return tx.revokeGrants(OfUser, userID, reason)
 }
 
 // RevokeClientGrants revokes all grants of a client, as RevokeGrant revokes one.
 func (tx *Tx) RevokeClientGrants(clientID, reason string) error {
-	return tx.revokeGrants("client_id", clientID, reason)
+	return tx.revokeGrants(OfClient, clientID, reason)
 }
 
 // RevokeGrant revokes a grant, and with it all its codes and tokens. It returns false if the grant does not exist or
@@ -126,13 +130,18 @@ func (tx *Tx) RevokeClientGrants(clientID, reason string) error {
 func (tx *Tx) RevokeGrant(id, reason string) (bool, error) {
 	n, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = $3 WHERE id = $1 AND revoked_at IS NULL",
 		args{id, micros(tx.now), reason})
+	if n > 0 {
+		tx.ended(OneGrant, id)
+	}
 	return n > 0, err
 }
 
-// revokeGrants revokes the grants whose column has the given value.
-func (tx *Tx) revokeGrants(column, value, reason string) error {
+// revokeGrants revokes the grants of a person, a client or a resource.
+func (tx *Tx) revokeGrants(of Subject, id, reason string) error {
+	column := map[Subject]string{OfUser: "user_id", OfClient: "client_id", OfResource: "resource_id"}[of]
+	tx.ended(of, id)
 	_, err := tx.exec("UPDATE grants SET revoked_at = $2, revoked_reason = $3 WHERE "+column+" = $1 AND revoked_at "+
-		"IS NULL", args{value, micros(tx.now), reason})
+		"IS NULL", args{id, micros(tx.now), reason})
 	return err
 }
 
@@ -193,14 +202,6 @@ func (tx *Tx) Consents(userID, clientID, resourceID, redirectURI string) ([]Cons
 		})
 }
 
-// RevokeToken revokes one access token. The record is kept until expiresAt, when the token expires. Revoking a token
-// again changes nothing, and returns false.
-func (tx *Tx) RevokeToken(jti string, expiresAt time.Time) (bool, error) {
-	n, err := tx.exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-		args{jti, expiresAt.UnixMicro()})
-	return n > 0, err
-}
-
 // CreateCode stores a new code of an existing grant. It returns ErrConflict if its hash is taken.
 func (tx *Tx) CreateCode(c *oauth.Code) error {
 	return tx.create("INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) VALUES ($1, "+
@@ -258,5 +259,5 @@ func grantFields(g *oauth.Grant) []any {
 		&g.Secret, &g.Generation, instant{&g.RotatedAt}, instant{&g.SignedInAt}, words[[]string]{&g.AMR},
 		instant{&g.CreatedAt}, instant{&g.LastUsedAt}, instant{&g.ExpiresAt}, instant{&g.EndsAt}, instant{&g.RevokedAt},
 		&g.RevokedReason, &g.Method, &g.ClientIncarnation, &g.RotatedFrom,
-		&g.Duration, &g.SessionID, instant{&g.SessionEndsAt}}
+		&g.Duration, &g.StatusIndex, &g.SessionID, instant{&g.SessionEndsAt}}
 }

@@ -421,7 +421,7 @@ func TestSweep(t *testing.T) {
 			_, err := tx.RevokeGrant(revoked.ID, "operator")
 			errs = append(errs, err)
 			for i := range many {
-				errs = append(errs, errOf(tx.RevokeToken(fmt.Sprint("jti_", i), start.Add(time.Hour))))
+				errs = append(errs, errOf(tx.RevokeToken(&oauth.Claims{ID: fmt.Sprint("jti_", i), Expiry: start.Add(time.Hour).Unix()})))
 				errs = append(errs, tx.SpendAssertion(fmt.Sprint("hash_", i), start.Add(2*time.Hour)))
 				_, _, err := tx.Decide(fmt.Sprint("req_", i), store.Decision{}, start.Add(time.Duration(i)*time.Second))
 				errs = append(errs, err)
@@ -443,10 +443,12 @@ func TestSweep(t *testing.T) {
 		same(t, store.Swept{Decisions: 1}, sweepAt(start))
 		same(t, store.Swept{Decisions: 60}, sweepAt(unredeemed.ExpiresAt))
 		same(t, store.Swept{Decisions: many - 61, Grants: 1}, sweepAt(unredeemed.ExpiresAt.Add(30*time.Minute)))
-		same(t, store.Swept{Sessions: 1, RevokedTokens: many, Keys: 1}, sweepAt(start.Add(time.Hour)))
+		same(t, store.Swept{RevokedTokens: many, Keys: 1}, sweepAt(start.Add(time.Hour)))
+		same(t, store.Swept{Sessions: 1}, sweepAt(start.Add(time.Hour+10*time.Minute)))
 		same(t, store.Swept{}, sweepAt(start.Add(2*time.Hour-time.Microsecond)))
 		same(t, store.Swept{Assertions: many}, sweepAt(start.Add(2*time.Hour)))
 		same(t, store.Swept{Clients: 1}, sweepAt(start.Add(day)))
+		same(t, store.Swept{Statuses: 1}, sweepAt(start.Add(2*day)))
 		same(t, store.Swept{}, sweepAt(start.Add(30*day-time.Microsecond)))
 		same(t, store.Swept{Grants: 1}, sweepAt(start.Add(30*day)))
 		view(t, db, func(tx *store.Tx) error {

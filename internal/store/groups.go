@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,19 +51,35 @@ func (tx *Tx) UpdateGroup(g *identity.Group) error {
 
 // DeleteGroup deletes a group and its memberships. It returns ErrNotFound if there is no such group.
 func (tx *Tx) DeleteGroup(id string) error {
-	return tx.one("DELETE FROM groups WHERE id = $1", args{id})
+	var name string
+	if err := tx.row("DELETE FROM groups WHERE id = $1 RETURNING name", args{id}, &name); err != nil {
+		return err
+	}
+	resources, err := tx.Resources()
+	for _, r := range resources {
+		if slices.Contains(r.Limiting(), name) {
+			tx.ended(OfResource, r.ID)
+		}
+	}
+	return err
 }
 
 // AddMember puts a user into a group. It returns false if the user was in it before. Both must be there.
 func (tx *Tx) AddMember(groupID, userID string) (bool, error) {
 	n, err := tx.exec("INSERT INTO group_members (group_id, user_id, added_at) VALUES ($1, $2, $3) "+
 		"ON CONFLICT DO NOTHING", args{groupID, userID, micros(tx.now)})
+	if n > 0 {
+		tx.ended(OfUser, userID)
+	}
 	return n > 0, err
 }
 
 // RemoveMember takes a user out of a group. It returns false if the user was not in it.
 func (tx *Tx) RemoveMember(groupID, userID string) (bool, error) {
 	n, err := tx.exec("DELETE FROM group_members WHERE group_id = $1 AND user_id = $2", args{groupID, userID})
+	if n > 0 {
+		tx.ended(OfUser, userID)
+	}
 	return n > 0, err
 }
 

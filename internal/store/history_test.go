@@ -72,6 +72,11 @@ var pastOf = []string{
 	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) SELECT 'code ' || i, 'grt_' || i, 'https://app.example/cb', '', $T - 1, $T - 2 FROM n`,
 	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ('code new', 'grt_new', 'https://app.example/cb', '', $T + 60000000)`,
 	`INSERT INTO revoked_tokens (jti, expires_at) SELECT 'jti ' || i, $T + $S * i FROM n`,
+	`INSERT INTO status_changes (version, kind, subject, at) SELECT i, 'user', 'usr_' || i, $T - $S * i FROM n`,
+	`UPDATE versions SET version = (SELECT MAX(version) FROM status_changes) + 1 WHERE kind = 'status'`,
+	`INSERT INTO status_blocks (first, size, client_id, audience, prefix, expires_at)
+		SELECT 16 * i, 16, 'mcp_1', 'https://mcp.example.com', 'tok_', $T + $S * i FROM n`,
+	`UPDATE status_next SET next = (SELECT MAX(first) FROM status_blocks) + 16 WHERE kind = 'm'`,
 	`INSERT INTO decisions (interaction_id, expires_at) SELECT 'req_' || i, $T + $S * i FROM n`,
 	`INSERT INTO assertions (hash, expires_at) SELECT 'assertion ' || i, $T + $S * i FROM n`,
 	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at) SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
@@ -148,6 +153,12 @@ func acts(now time.Time) []act {
 	var none string
 	ok := func(_ any, err error) error { return err }
 	listed := func(_ any, _ string, err error) error { return err }
+	judged := func(of store.Subject, id string) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return ok(tx.StatusGrants(store.Change{Subject: of, ID: id}, nil, 5)) }
+	}
+	blocks := func(of store.Subject, id string) func(*store.Tx) error {
+		return func(tx *store.Tx) error { return ok(tx.StatusBlocks(store.Change{Subject: of, ID: id}, 100, 5)) }
+	}
 	events := func(filter store.EventFilter) func(*store.Tx) error {
 		return func(tx *store.Tx) error { return listed(tx.Events(filter, few)) }
 	}
@@ -468,13 +479,29 @@ func acts(now time.Time) []act {
 			}
 			return nil
 		}, "an operator names it by its id alone, so it is looked for among those that are not over"},
-		{"RevokeToken", func(tx *store.Tx) error { return ok(tx.RevokeToken("jti another", later)) }, none},
+		{"RevokeToken", func(tx *store.Tx) error {
+			return ok(tx.RevokeToken(&oauth.Claims{ID: "jti another", Expiry: later.Unix()}))
+		}, none},
 		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") },
 			"it ends every live grant of the account"},
 		{"RotateGrant", func(tx *store.Tx) error { return ok(tx.RotateGrant("grt_1", 1, later)) }, none},
 		{"SeenSession", func(tx *store.Tx) error { return tx.SeenSession("session 1", later) }, none},
 		{"Session", func(tx *store.Tx) error { _, _, err := tx.Session("session 1"); return err }, none},
 		{"Sessions", func(tx *store.Tx) error { return listed(tx.Sessions(store.SessionFilter{}, few)) }, none},
+		{"StatusChanges", func(tx *store.Tx) error { _, _, err := tx.StatusChanges(int64(past)); return err }, none},
+		{"StatusEnd", func(tx *store.Tx) error { _, _, err := tx.StatusEnd(); return err }, none},
+		{"ExpiredSince", func(tx *store.Tx) error { return ok(tx.ExpiredSince(now)) }, none},
+		{"StatusGrants", judged(store.OneGrant, "grt_1"), none},
+		{"StatusGrants", judged(store.OfUser, "usr_1"), none},
+		{"StatusGrants", judged(store.OfClient, "mcp_1"), none},
+		{"StatusGrants", judged(store.OfResource, "res_1"), none},
+		{"StatusGrants", judged(store.Everything, ""), none},
+		{"StatusBlocks", blocks(store.OfClient, "mcp_1"), none},
+		{"StatusBlocks", blocks(store.OfAudience, "https://mcp.example.com"), none},
+		{"StatusBlocks", blocks(store.Everything, ""), none},
+		{"ReserveStatus", func(tx *store.Tx) error {
+			return ok(tx.ReserveStatus(&oauth.Client{ID: "mcp_1"}, resource, 16, later))
+		}, none},
 		{"Sessions", func(tx *store.Tx) error {
 			return listed(tx.Sessions(store.SessionFilter{UserID: "usr_1"}, store.Page{Limit: 5}))
 		}, none},

@@ -107,7 +107,9 @@ func TestParties(t *testing.T) {
 		})
 		t.Run("a token that was revoked", func(t *testing.T) {
 			for _, c := range []*oauth.Claims{claims, own} {
-				update(t, db, func(tx *store.Tx) error { return errOf(tx.RevokeToken(c.ID, clock.Now())) })
+				update(t, db, func(tx *store.Tx) error {
+					return errOf(tx.RevokeToken(&oauth.Claims{ID: c.ID, Expiry: clock.Now().Unix()}))
+				})
 				for _, jti := range []string{c.ID, c.ID + "z"} {
 					view(t, db, func(tx *store.Tx) error {
 						_, _, revoked, err := tx.TokenParties(&oauth.Claims{ID: jti, ClientID: c.ClientID,

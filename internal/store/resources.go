@@ -64,6 +64,8 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	}
 	r.Version++
 	tx.Touch(Resources)
+	tx.ended(OfResource, r.ID)
+	tx.ended(OfAudience, before.Identifier)
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
 		"= $6, refresh_max_ttl = $7, second_factor = $8, group_names = $9, token_groups = $10, updated_at = $11, "+
 		"version = version + 1 WHERE id = $1",
@@ -110,10 +112,12 @@ func (tx *Tx) PutBuiltIn(r *oauth.Resource) (created bool, err error) {
 // Clients that are bound to it stay bound and do not get another in its place. It returns ErrNotFound if there is none.
 func (tx *Tx) DeleteResource(id string) error {
 	tx.Touch(Resources)
-	if err := tx.one("DELETE FROM resources WHERE id = $1", args{id}); err != nil {
+	var identifier string
+	if err := tx.row("DELETE FROM resources WHERE id = $1 RETURNING identifier", args{id}, &identifier); err != nil {
 		return err
 	}
-	return tx.revokeGrants("resource_id", id, "resource_deleted")
+	tx.ended(OfAudience, identifier)
+	return tx.revokeGrants(OfResource, id, "resource_deleted")
 }
 
 // Resource returns the resource with the given id or identifier, or ErrNotFound.

@@ -42,6 +42,9 @@ func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionList
 func (tx *Tx) RevokeSession(id string) (userID string, err error) {
 	err = tx.row("DELETE FROM sessions WHERE id = $1 AND expires_at > $2 RETURNING user_id", args{id, micros(tx.now)},
 		&userID)
+	if err == nil {
+		tx.ended(OfUser, userID)
+	}
 	return userID, err
 }
 

@@ -19,11 +19,11 @@ const (
 // Swept is the number of rows that Sweep deleted.
 type Swept struct {
 	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers int
-	SignIns, Invitations                                                                               int
+	SignIns, Invitations, Statuses                                                                     int
 }
 
-// Sweep deletes what is no longer needed: expired sessions, decisions, and records of revoked tokens, used
-// assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and
+// Sweep deletes what is no longer needed: sessions ten minutes after they have expired; expired decisions, and records of
+// revoked tokens, used assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and
 // others thirty days after their end, with their codes; clients that registered more than a day ago, never completed a
 // flow and do not wait for an operator; entries of the inbox for which nobody asked in thirty days; approvals for one
 // time that have expired; answers to requests with an Idempotency-Key after a day; invitations thirty days after they
@@ -38,7 +38,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		at               time.Time
 		touch            Kind
 	}{
-		{&swept.Sessions, "sessions", "hash", "expires_at <= $1", now, ""},
+		{&swept.Sessions, "sessions", "hash", "expires_at <= $1", now.Add(-keepEnded), ""},
 		{&swept.Decisions, "decisions", "interaction_id", "expires_at <= $1", now, ""},
 		{&swept.RevokedTokens, "revoked_tokens", "jti", "expires_at <= $1", now, ""},
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
@@ -52,6 +52,8 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Clients, "clients", "id", forgettable + " AND " + cameAt + " <= $1", now.Add(-keepUnused), Clients},
 		{&swept.Answers, "idempotency_keys", "caller || ' ' || route || ' ' || key", "expires_at <= $1", now, ""},
 		{&swept.Invitations, "invitations", "user_id", "expires_at <= $1", now.Add(-keepInvited), ""},
+		{&swept.Statuses, "status_blocks", "CAST(first AS TEXT)", "expires_at <= $1", now, ""},
+		{&swept.Statuses, "status_changes", "CAST(version AS TEXT) || ' ' || kind || ' ' || subject", "at <= $1", now.Add(-keepChanges), ""},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
 	} {
 		for {

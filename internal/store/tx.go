@@ -25,6 +25,7 @@ type Tx struct {
 	readOnly bool // of a View: what it reads is committed
 
 	touched []Kind
+	changes []Change       // that may have ended tokens
 	raised  map[Kind]int64 // versions after the commit
 	used    []string       // clients of which this process must forget its copy
 	events  []audit.Event  // for who watches
@@ -76,6 +77,11 @@ func (tx *Tx) settle() error {
 		if err := tx.row("UPDATE versions SET version = version + 1 WHERE kind = $1 RETURNING version",
 			args{string(kind)}, &version); err != nil {
 			return err
+		}
+		if kind == Statuses {
+			if err := tx.noteChanges(version); err != nil {
+				return err
+			}
 		}
 		if tx.raised == nil {
 			tx.raised = make(map[Kind]int64)

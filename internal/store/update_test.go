@@ -153,7 +153,9 @@ func TestUpdate(t *testing.T) {
 func TestViewOnlyReads(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		for name, write := range map[string]func(tx *store.Tx) error{
-			"insert":    func(tx *store.Tx) error { return errOf(tx.RevokeToken("jti", tx.Now())) },
+			"insert": func(tx *store.Tx) error {
+				return errOf(tx.RevokeToken(&oauth.Claims{ID: "jti", Expiry: tx.Now().Unix()}))
+			},
 			"returning": func(tx *store.Tx) error { _, err := tx.RotateGrant("grt_x", 1, tx.Now()); return err },
 			"event":     func(tx *store.Tx) error { return tx.Record(audit.SignOut("usr_1")) },
 			"outcome":   func(tx *store.Tx) error { return tx.Conclude(audit.SignOut("usr_1"), nil) },

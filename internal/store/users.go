@@ -106,6 +106,7 @@ func (tx *Tx) ConfirmPassword(id, old, hash string) error {
 // DisableUser disables an account: its sessions end, and its grants do not work until EnableUser. It returns
 // ErrNotFound if there is no such account.
 func (tx *Tx) DisableUser(id string) error {
+	tx.ended(OfUser, id)
 	if err := tx.one("UPDATE users SET disabled_at = COALESCE(disabled_at, $2), "+
 		"version = version + CASE WHEN disabled_at IS NULL THEN 1 ELSE 0 END WHERE id = $1",
 		args{id, micros(tx.now)}); err != nil {
@@ -117,6 +118,7 @@ func (tx *Tx) DisableUser(id string) error {
 // EnableUser undoes DisableUser, except that the sessions stay ended. It returns ErrNotFound if there is no such
 // account.
 func (tx *Tx) EnableUser(id string) error {
+	tx.ended(OfUser, id)
 	return tx.one("UPDATE users SET disabled_at = NULL, "+
 		"version = version + CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END WHERE id = $1", args{id})
 }
@@ -127,7 +129,7 @@ func (tx *Tx) DeleteUser(id string) error {
 	if err := tx.one("DELETE FROM users WHERE id = $1", args{id}); err != nil {
 		return err
 	}
-	return tx.revokeGrants("user_id", id, "user_deleted")
+	return tx.revokeGrants(OfUser, id, "user_deleted")
 }
 
 func scanUser(scan func(...any) error) (*identity.User, error) {
@@ -176,7 +178,14 @@ func (tx *Tx) SeenSession(hash string, expiresAt time.Time) error {
 
 // EndSession deletes a session. It is not an error if there is none.
 func (tx *Tx) EndSession(hash string) error {
-	_, err := tx.exec("DELETE FROM sessions WHERE hash = $1", args{hash})
+	return tx.rows("DELETE FROM sessions WHERE hash = $1 RETURNING user_id", args{hash}, tx.endedUser)
+}
+
+// endedUser is called with a row that holds the id of a user of whom a session has ended.
+func (tx *Tx) endedUser(scan func(...any) error) error {
+	var userID string
+	err := scan(&userID)
+	tx.ended(OfUser, userID)
 	return err
 }
 
@@ -190,14 +199,19 @@ func (tx *Tx) TakeSession(hash, userID string) (id string, err error) {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return "", nil
-	case of != userID, !tx.now.Before(expiresAt):
+	case err != nil:
+		return "", err
+	}
+	tx.ended(OfUser, of)
+	if of != userID || !tx.now.Before(expiresAt) {
 		id = ""
 	}
-	return id, err
+	return id, nil
 }
 
 // EndSessions deletes all sessions of an account.
 func (tx *Tx) EndSessions(userID string) error {
+	tx.ended(OfUser, userID)
 	_, err := tx.exec("DELETE FROM sessions WHERE user_id = $1", args{userID})
 	return err
 }

@@ -53,7 +53,10 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	case err != nil:
 		return nil, err
 	}
-	_, err = tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, standing.Resource, tx.Now()))
+	rotated, err := tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, standing.Resource, tx.Now()))
+	if err == nil {
+		grant.StatusIndex = rotated.StatusIndex // which may have changed since it was read
+	}
 	if !errors.Is(err, store.ErrNotFound) {
 		return granted, err
 	}

@@ -3,7 +3,6 @@ package token
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -68,7 +67,7 @@ func (e *Endpoint) revokeAccessToken(r *http.Request, c *oauth.Client, token str
 		if owns, err := owns(tx, c, claims); err != nil || !owns {
 			return event, false, err
 		}
-		first, err := tx.RevokeToken(claims.ID, time.Unix(claims.Expiry, 0))
+		first, err := tx.RevokeToken(claims)
 		return audit.Revocation(c.ID, claims.GrantID(), "access_token"), first, err
 	})
 }

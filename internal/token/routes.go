@@ -1,6 +1,9 @@
 package token
 
-import "github.com/cardea-auth/cardea/internal/web"
+import (
+	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/web"
+)
 
 // Routes returns the routes of the token, introspection and revocation endpoints. Clients of MCP 2025-03-26 call /token
 // if they find no metadata.
@@ -17,6 +20,11 @@ func (e *Endpoint) Routes() []web.Route {
 		{ // RFC 7009 §2.1
 			Path:    "/oauth2/revoke",
 			Methods: web.Methods{"POST": web.JSON(e.Revoke)}, Caller: web.Clients, CORS: true,
+		},
+		{ // Token Status List §8.1
+			Path:    oauth.StatusPath + "{list}",
+			Methods: web.Methods{"GET": web.JSON(e.Status)}, Caller: web.Anybody, CORS: true,
+			Cache: "public, max-age=1",
 		},
 	}
 }

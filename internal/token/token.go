@@ -34,6 +34,9 @@ type Endpoint struct {
 	// answer in the transaction that decides: nil if the agent may go on, and otherwise a refusal, ErrPersonGone if
 	// the grant ends. It is nil if no provider is to be asked.
 	StillKnown func(ctx context.Context, userID string) (confirm func(*store.Tx) error, err error)
+
+	lists  statusLists
+	blocks statusBlocks
 }
 
 // ErrPersonGone refuses to refresh for a person whom an identity provider no longer knows.
@@ -70,6 +73,8 @@ type Granted struct {
 	Groups   []string // that the access token tells
 	// Generation is that of the refresh token to issue; 0: none.
 	Generation int64
+	// OwnIndex is the place of a client's own token in the status lists of machine clients.
+	OwnIndex int64
 }
 
 // Response is a token response (RFC 6749 §5.1).
@@ -99,6 +104,9 @@ func (e *Endpoint) Token(r *http.Request) (*Response, error) {
 		granted, err = exchanges[req.GrantType](e, nil, req)
 		if err != nil {
 			return nil, e.Strangers.Refuse(r, e.event(req, granted), err)
+		}
+		if granted.OwnIndex, err = e.ownIndex(r.Context(), granted); err != nil {
+			return nil, err
 		}
 		if err := e.DB.Conclude(r.Context(), e.event(req, granted), nil); err != nil {
 			return nil, err
@@ -211,6 +219,7 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 		ClientID: granted.Client.ID,
 		Scope:    granted.Scope.String(),
 		Groups:   granted.Groups,
+		Status:   oauth.StatusAt(e.Issuer, oauth.MachineStatus, granted.OwnIndex),
 	}
 	resp := &Response{TokenType: "Bearer", ExpiresIn: int64(ttl / time.Second), Scope: claims.Scope}
 	if g := granted.Grant; g != nil {
@@ -219,6 +228,7 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 			claims.Expiry, resp.ExpiresIn = now.Add(ttl).Unix(), int64(ttl/time.Second)
 		}
 		claims.ID = oauth.NewID(g.ID + ".")
+		claims.Status = oauth.StatusAt(e.Issuer, oauth.GrantStatus, g.StatusIndex)
 		claims.AuthTime, claims.ACR, claims.AMR = g.SignedInAt.Unix(), oauth.ACR(g.AMR), g.AMR
 		if granted.Generation > 0 {
 			resp.RefreshToken = oauth.RefreshTokenOf(e.RefreshKey, g, granted.Generation)

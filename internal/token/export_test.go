@@ -1,0 +1,4 @@
+package token
+
+// PackBits packs the bits of a status list.
+var PackBits = packBits
