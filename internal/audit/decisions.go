@@ -110,6 +110,16 @@ func Introspection(clientID, why string) Event {
 	return Event{Action: "token.introspect", Actor: client(clientID), ClientID: clientID}.With("answer", why)
 }
 
+// ToolCall records a call of a tool at a resource, as reporter, the credentials of its resource server, said.
+func ToolCall(reporter, resource, tool string) Event {
+	return Event{Action: "tool.call", Actor: client(reporter), Resource: resource}.With("tool", tool)
+}
+
+// ToolReport records that a report of tool calls was refused.
+func ToolReport(clientID string) Event {
+	return Event{Action: "tool.report", Actor: client(clientID), ClientID: clientID}
+}
+
 // Revocation records the answer to a request at /oauth2/revoke (RFC 7009 §2.1).
 func Revocation(clientID, grantID, what string) Event {
 	return Event{Action: "token.revoke", Actor: client(clientID), ClientID: clientID, GrantID: grantID}.

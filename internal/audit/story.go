@@ -57,6 +57,9 @@ var stories = map[string][2]string{
 		"A refresh token that {client} sent again[ for {person?}] was refused[ because {why}]"},
 	"token.introspect": {"{client} asked about a token[ and heard that it is {answer}]",
 		"{client} asked about a token and was refused[ because {why}]"},
+	"tool.call": {"{client} called the tool[ {tool}][ for {person?}][ at {resource}][, which failed{failed}][: {error}]",
+		"A call of the tool[ {tool}] by {client}[ for {person?}][ at {resource}] was refused[: {why}]"},
+	"tool.report":   {"{client} reported tool calls", "{client} may not report tool calls[: {why}]"},
 	"token.revoke":  {"{client} gave up {what}", "{client} tried to give up a token and was refused[ because {why}]"},
 	"token.inspect": {"{actor} looked into a token", "{actor} may not look into tokens[: {why}]"},
 
@@ -302,6 +305,8 @@ func (e Event) value(name string, names Names) (string, bool) {
 		return "", e.Detail["address"] == "other"
 	case "known":
 		return "", e.Detail["known"] == "true"
+	case "failed":
+		return "", e.Detail["result"] == "failed"
 	}
 	value := Clean(e.Detail[name])
 	return value, value != ""

@@ -77,6 +77,7 @@ var pastOf = []string{
 	`INSERT INTO status_blocks (first, size, client_id, audience, prefix, expires_at)
 		SELECT 16 * i, 16, 'mcp_1', 'https://mcp.example.com', 'tok_', $T + $S * i FROM n`,
 	`UPDATE status_next SET next = (SELECT MAX(first) FROM status_blocks) + 16 WHERE kind = 'm'`,
+	`INSERT INTO received_events (source, id, at) SELECT 'https://mcp.example.com', 'id_' || i, $T - $S * i FROM n`,
 	`INSERT INTO decisions (interaction_id, expires_at) SELECT 'req_' || i, $T + $S * i FROM n`,
 	`INSERT INTO assertions (hash, expires_at) SELECT 'assertion ' || i, $T + $S * i FROM n`,
 	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at) SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
@@ -461,6 +462,7 @@ func acts(now time.Time) []act {
 		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},
 		{"ProfileUses", func(tx *store.Tx) error { return ok(tx.ProfileUses()) }, none},
 		{"PutBuiltIn", func(tx *store.Tx) error { return ok(tx.PutBuiltIn(resource)) }, none},
+		{"Receive", func(tx *store.Tx) error { return ok(tx.Receive("https://mcp.example.com", []string{"a", "b"})) }, none},
 		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) },
 			none},
 		{"RemoveMember", func(tx *store.Tx) error { return ok(tx.RemoveMember("grp_crowd", "usr_1")) }, none},

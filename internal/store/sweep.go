@@ -19,7 +19,7 @@ const (
 // Swept is the number of rows that Sweep deleted.
 type Swept struct {
 	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers int
-	SignIns, Invitations, Statuses                                                                     int
+	SignIns, Invitations, Statuses, Received                                                           int
 }
 
 // Sweep deletes what is no longer needed: sessions ten minutes after they have expired; expired decisions, and records of
@@ -54,6 +54,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Invitations, "invitations", "user_id", "expires_at <= $1", now.Add(-keepInvited), ""},
 		{&swept.Statuses, "status_blocks", "CAST(first AS TEXT)", "expires_at <= $1", now, ""},
 		{&swept.Statuses, "status_changes", "CAST(version AS TEXT) || ' ' || kind || ' ' || subject", "at <= $1", now.Add(-keepChanges), ""},
+		{&swept.Received, "received_events", "source || ' ' || id", "at <= $1", now.Add(-keepReceived), ""},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
 	} {
 		for {

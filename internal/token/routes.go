@@ -21,6 +21,10 @@ func (e *Endpoint) Routes() []web.Route {
 			Path:    "/oauth2/revoke",
 			Methods: web.Methods{"POST": web.JSON(e.Revoke)}, Caller: web.Clients, CORS: true,
 		},
+		{ // tool calls that guards and gateways report
+			Path:    "/oauth2/events",
+			Methods: web.Methods{"POST": web.JSON(e.Events)}, Caller: web.Clients,
+		},
 		{ // Token Status List §8.1
 			Path:    oauth.StatusPath + "{list}",
 			Methods: web.Methods{"GET": web.JSON(e.Status)}, Caller: web.Anybody, CORS: true,
