@@ -2,10 +2,12 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/http"
 )
 
-// LogToolCall records a tool call in Config.Logger: who called the tool, with which scopes, from where, and how the
+// LogToolCall records a tool call in Config.Logger, and with [Guard.RecordToolCall] for the audit log of the issuer: who called the tool, with which scopes, from where, and how the
 // call ended; err is nil if it succeeded. It takes the caller from ctx, where [Guard.Protect] put it. Arguments and
 // results are not recorded, because they are private. The record is named mcp_tool_access and has user_id, issuer,
 // client_id, token_id, tool_name, scopes, success, error, ip_address and user_agent.
@@ -29,4 +31,17 @@ func (g *Guard) LogToolCall(ctx context.Context, tool string, err error) {
 		level, attrs = slog.LevelWarn, append(attrs, slog.String("error", err.Error()))
 	}
 	g.log.LogAttrs(ctx, level, "mcp_tool_access", attrs...)
+	_ = g.RecordToolCall(ctx, outcomeOf(tool, err)) // logs its error
+}
+
+// outcomeOf returns the call of a tool that ended with err, or nil.
+func outcomeOf(tool string, err error) ToolCall {
+	var e *Error
+	switch {
+	case err == nil:
+		return ToolCall{Tool: tool, Outcome: "allowed"}
+	case errors.As(err, &e) && e.Status < http.StatusInternalServerError:
+		return ToolCall{Tool: tool, Outcome: "refused", Reason: e.Description}
+	}
+	return ToolCall{Tool: tool, Outcome: "failed"} // the error may tell of arguments and results
 }

@@ -243,18 +243,22 @@ func ExampleGuard_CheckScope() {
 func ExampleConfig_introspection() {
 	issuer := guardtest.NewIssuer()
 	defer issuer.Close()
+	passed := time.Duration(0)
 	g := mustNew(guard.Config{
 		Issuer:        issuer.URL,
 		Resource:      server,
 		Introspection: &guard.Credentials{ClientID: issuer.ClientID, ClientSecret: issuer.ClientSecret},
+		Now:           func() time.Time { return time.Now().Add(passed) },
 	})
 	handler := g.Protect(hello)
 	token := issuer.Token(guardtest.Claims{Audience: server})
 
 	fmt.Println(send(handler, "POST", "/mcp", token, "").Code)
 	issuer.Revoke(token)
+	passed += time.Second // for which an answer is remembered
 	fmt.Println(send(handler, "POST", "/mcp", token, "").Code)
 	issuer.SetDown(true)
+	passed += time.Second
 	fmt.Println(send(handler, "POST", "/mcp", token, "").Code)
 	// Output:
 	// 200

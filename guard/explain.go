@@ -21,7 +21,7 @@ type Explanation struct {
 
 // Check is one check of a token.
 type Check struct {
-	Name  string // header parameter, claim, "format", "signature" or "introspection"
+	Name  string // header parameter, claim, "format", "signature", "status list" or "introspection"
 	Fault string // what is wrong; empty if it is right
 }
 
@@ -51,6 +51,9 @@ func (g *Guard) Explain(ctx context.Context, raw string) Explanation {
 	check("signature", describeFault(err))
 	for _, r := range claimRules {
 		check(r.name, r.fault(g, c))
+	}
+	if place, _ := g.statuses.reference(c.claims.Status); err == nil && place.uri != "" && g.credentials == nil {
+		check("status list", describeFault(g.statuses.check(ctx, g.statuses.list(place.uri), place.index, g.now())))
 	}
 	if g.credentials != nil {
 		_, err := g.introspect(ctx, raw, &Token{})

@@ -43,9 +43,16 @@ type Config struct {
 	Documentation string
 
 	// Introspection turns strict validation on: the guard asks the issuer at every request whether the token is still
-	// active (RFC 7662), with these credentials. A revoked token is refused at once, and no request gets through while
-	// the issuer cannot be reached. Nil means that a token is trusted until it expires.
+	// active (RFC 7662), with these credentials. A revoked token is refused within a second, which is how long an answer
+	// is remembered, and no request gets through while the issuer cannot be reached. Nil means that the guard follows
+	// the issuer's status lists, as Status says.
 	Introspection *Credentials
+
+	// Status says how the guard learns of revoked tokens without introspection.
+	Status Status
+
+	// Events says how tool calls come into the audit log of the issuer.
+	Events Events
 
 	// Remember is how many verified tokens are kept in memory. Zero means 10,000.
 	Remember int
@@ -77,7 +84,10 @@ type Guard struct {
 	scopes      scope.Set
 	challenge   scope.Set
 	credentials *Credentials
+	statuses    *statuses
 	remembered  *recent[[32]byte, memory]
+	active      introspections
+	spool       *spool // nil: tool calls are not sent to the issuer
 	log         *slog.Logger
 	now         func() time.Time
 }
@@ -143,7 +153,21 @@ func New(config Config) (*Guard, error) {
 		g.now = time.Now
 	}
 	g.issuer = newIssuer(config.Issuer, iss, config.HTTPClient, g.now, g.log)
+	g.statuses = newStatuses(g.issuer, iss, config.Status, g.now)
+	g.active.answers = newRecent[[32]byte, activeAnswer](config.Remember)
 	g.metadata = describe(config)
+	if config.Events.Spool != "" {
+		as := config.Events.Credentials
+		if as == nil {
+			as = config.Introspection
+		}
+		if as == nil || as.ClientID == "" || as.ClientSecret == "" {
+			return nil, errors.New("guard: Events needs Credentials with ClientID and ClientSecret, or Introspection")
+		}
+		if g.spool, err = openSpool(config.Events, as, config.Resource, g.issuer, g.log); err != nil {
+			return nil, err
+		}
+	}
 	return g, nil
 }
 

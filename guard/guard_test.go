@@ -496,7 +496,7 @@ func TestKeys(t *testing.T) {
 		}
 	})
 	t.Run("FL-09 an issuer that is down for a day", func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorld(t, func(c *guard.Config) { c.Status.FailOpen = true })
 		accepted(t, w, fresh(w))
 		w.SetDown(true)
 		w.Advance(23 * time.Hour)
@@ -819,14 +819,34 @@ func TestStrictValidation(t *testing.T) {
 	}))
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "a b"})
 
-	for n := range 3 {
+	for n := range 4 {
 		if resp := ask(handler, token); resp.Code != 200 || !cmp.Equal(scopes, scope.Of("a", "b")) {
 			t.Fatalf("status %d, scopes %v", resp.Code, scopes)
 		}
-		if got := w.Fetches("/oauth2/introspect"); got != n+1 {
+		if got := w.Fetches("/oauth2/introspect"); got != n/2+1 {
 			t.Errorf("asked %d times in %d requests", got, n+1)
 		}
+		if n%2 == 1 { // an answer is remembered for a second
+			w.Advance(time.Second)
+		}
 	}
+	t.Run("concurrent requests ask once", func(t *testing.T) {
+		w.Advance(time.Second)
+		before := w.Fetches("/oauth2/introspect")
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if _, err := w2.Guard.Verify(t.Context(), token); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if got := w.Fetches("/oauth2/introspect"); got != before+1 {
+			t.Errorf("asked %d times", got-before)
+		}
+		w.Advance(time.Second)
+	})
 	t.Run("a token that is wrong by itself is not asked about", func(t *testing.T) {
 		before := w.Fetches("/oauth2/introspect")
 		if resp := ask(handler, w.Token(guardtest.Claims{Audience: "https://other"})); resp.Code != 401 {
@@ -903,6 +923,7 @@ func TestStrictValidationOfAnswers(t *testing.T) {
 		{``, 503, nil},
 	} {
 		answer = c.answer
+		w.Advance(time.Second)
 		var scopes scope.Set
 		resp := ask(g.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			scopes = guard.FromContext(r.Context()).Scopes

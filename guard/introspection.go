@@ -7,10 +7,54 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/cardea-auth/cardea/scope"
 	"github.com/go-jose/go-jose/v4/json"
+	"golang.org/x/sync/singleflight"
 )
+
+// remember is how long an answer of the issuer's introspection endpoint is used again.
+const remember = time.Second
+
+// introspections shares answers among requests with the same token.
+type introspections struct {
+	flight  singleflight.Group
+	answers *recent[[32]byte, activeAnswer]
+}
+
+// activeAnswer is an answer of the issuer: token, or err if the token is not active.
+type activeAnswer struct {
+	token *Token
+	err   error
+	until time.Time
+}
+
+// stillActive is introspect, which it calls once for concurrent requests with the same token. It remembers the answer
+// for a second, unless there was none.
+func (g *Guard) stillActive(ctx context.Context, raw string, hash [32]byte, token *Token) (*Token, error) {
+	if a, ok := g.active.answers.find(hash); ok && g.now().Before(a.until) {
+		return a.token, a.err
+	}
+	select {
+	case done := <-g.active.flight.DoChan(string(hash[:]), func() (any, error) {
+		until := g.now().Add(remember)
+		// The request that asks may end first; others wait for the answer too.
+		active, err := g.introspect(context.WithoutCancel(ctx), raw, token)
+		var e *Error
+		if err == nil || errors.As(err, &e) && e.Status == http.StatusUnauthorized {
+			g.active.answers.keep(hash, activeAnswer{active, err, until})
+		}
+		return active, err
+	}):
+		if done.Err != nil {
+			return nil, done.Err
+		}
+		return done.Val.(*Token), nil
+	case <-ctx.Done():
+		return nil, unavailable(ctx.Err())
+	}
+}
 
 // introspect asks the issuer whether token, which is valid by itself, is still active (RFC 7662). It returns the token
 // with the scopes that the issuer names, if it names any.

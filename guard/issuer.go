@@ -31,6 +31,7 @@ type issuer struct {
 	id     string
 	client *http.Client
 	local  bool // the issuer itself is plain http on a loopback host
+	log    *slog.Logger
 
 	metadata *source[metadata]
 	keys     *source[keySet]
@@ -68,7 +69,7 @@ func newIssuer(id string, u *url.URL, client *http.Client, now func() time.Time,
 	}
 	failed := func(err error) { log.Warn("guard: issuer cannot be reached", "issuer", id, "error", err) }
 
-	i := &issuer{id: id, client: &own, local: u.Scheme == "http"}
+	i := &issuer{id: id, client: &own, local: u.Scheme == "http", log: log}
 	i.metadata = &source[metadata]{now: now, failed: failed,
 		fetch: func(ctx context.Context) (metadata, time.Duration, error) {
 			return i.fetchMetadata(ctx, insert(u, authorizationServer))

@@ -66,7 +66,15 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, 
 	if err != nil {
 		return nil, err
 	}
-	return judged, g.checkMessages(judged.Context(), messages, tools, extra)
+	if err := g.checkMessages(judged.Context(), messages, tools, extra); err != nil {
+		for _, m := range messages {
+			if m.Method == callTool {
+				_ = g.RecordToolCall(judged.Context(), outcomeOf(m.Name, err)) // logs its error
+			}
+		}
+		return nil, err
+	}
+	return judged, nil
 }
 
 // overrides are headers that some frameworks read the method from.

@@ -32,7 +32,9 @@ var algorithms = []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, j
 // memory is a token that was verified before.
 type memory struct {
 	token *Token
-	epoch int // of the issuer's keys
+	epoch int         // of the issuer's keys
+	list  *statusList // that tells whether it was revoked; nil: none does
+	index int64       // in list
 }
 
 // bearer returns the token in the Authorization header (RFC 6750 §2.1).
@@ -74,49 +76,59 @@ func b64token(s string) bool {
 
 // Verify returns the token in raw if it is valid for this server (RFC 9068 §4): a JWT of type at+jwt, signed by the
 // issuer with ES256, RS256, PS256 or EdDSA, with this server as its only audience, not expired, and not bound to a key.
-// With Config.Introspection it also asks the issuer, every time. A token that was verified is remembered by its SHA-256
-// until it expires or the issuer withdraws a key.
+// A token that was verified is remembered by its SHA-256 until it expires or the issuer withdraws a key. Whether it was
+// revoked is looked up every time: in the status list that it names, or with Config.Introspection at the issuer.
 //
 // The error is an [*Error] with Status 401 if the token is not valid, and 503 if the issuer cannot be asked.
 func (g *Guard) Verify(ctx context.Context, raw string) (*Token, error) {
-	token, err := g.verified(ctx, raw)
-	if err != nil || g.credentials == nil {
-		return token, err
+	hash := sha256.Sum256([]byte(raw))
+	m, err := g.verified(ctx, raw, hash)
+	switch {
+	case err != nil:
+		return nil, err
+	case g.credentials != nil:
+		return g.stillActive(ctx, raw, hash, m.token)
+	case m.list != nil:
+		if err := g.statuses.check(ctx, m.list, m.index, g.now()); err != nil {
+			return nil, err
+		}
 	}
-	return g.introspect(ctx, raw, token)
+	return m.token, nil
 }
 
-func (g *Guard) verified(ctx context.Context, raw string) (*Token, error) {
-	hash := sha256.Sum256([]byte(raw))
+func (g *Guard) verified(ctx context.Context, raw string, hash [32]byte) (memory, error) {
 	if m, ok := g.remembered.find(hash); ok {
 		keys, err := g.issuer.keys.current(ctx) // which also keeps them fresh
 		switch {
 		case err != nil:
-			return nil, unavailable(err)
+			return memory{}, unavailable(err)
 		case !g.now().Before(m.token.Expiry):
-			return nil, invalidToken(expired)
+			return memory{}, invalidToken(expired)
 		case m.epoch == keys.epoch:
-			return m.token, nil
+			return m, nil
 		}
 	}
 
 	c, err := parse(raw)
 	if err != nil {
-		return nil, invalidToken("The token is not a JWT of this issuer: " + err.Error() + ".")
+		return memory{}, invalidToken("The token is not a JWT of this issuer: " + err.Error() + ".")
 	}
 	if fault := g.firstFault(headerRules, c); fault != "" {
-		return nil, invalidToken(fault)
+		return memory{}, invalidToken(fault)
 	}
 	epoch, err := g.checkSignature(ctx, c)
 	if err != nil {
-		return nil, err
+		return memory{}, err
 	}
 	if fault := g.firstFault(claimRules, c); fault != "" {
-		return nil, invalidToken(fault)
+		return memory{}, invalidToken(fault)
 	}
-	token := c.token()
-	g.remembered.keep(hash, memory{token, epoch})
-	return token, nil
+	m := memory{token: c.token(), epoch: epoch}
+	if place, _ := g.statuses.reference(c.claims.Status); place.uri != "" && g.credentials == nil {
+		m.list, m.index = g.statuses.list(place.uri), place.index
+	}
+	g.remembered.keep(hash, m)
+	return m, nil
 }
 
 // candidate is a token that is not verified yet.
@@ -145,6 +157,7 @@ type candidate struct {
 		NotBefore    *date           `json:"nbf"`
 		IssuedAt     *date           `json:"iat"`
 		Confirmation json.RawMessage `json:"cnf"`
+		Status       json.RawMessage `json:"status"`
 	}
 	scopes scope.Set
 }
@@ -275,6 +288,10 @@ var claimRules = []rule{
 	}},
 	{"cnf", func(_ *Guard, c *candidate) string { // RFC 9449 §7.2: a bound token is not a bearer token
 		return unless(c.claims.Confirmation == nil, "The token is bound to a key; this server takes bearer tokens.")
+	}},
+	{"status", func(g *Guard, c *candidate) string { // Token Status List §8.3
+		_, fault := g.statuses.reference(c.claims.Status)
+		return fault
 	}},
 }
 

@@ -24,6 +24,8 @@ func (i *Issuer) handler() http.Handler {
 	mux.HandleFunc("POST /oauth2/token", i.token)
 	mux.HandleFunc("POST /oauth2/register", i.register)
 	mux.HandleFunc("POST /oauth2/introspect", i.introspect)
+	mux.HandleFunc("GET "+statusPath, i.statusList)
+	mux.HandleFunc("POST /oauth2/events", i.events)
 	return i.count(mux)
 }
 

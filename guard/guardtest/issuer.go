@@ -44,6 +44,10 @@ type Issuer struct {
 	keys    []signingKey // the newest signs
 	fetched map[string]int
 	revoked map[string]bool // by token
+	places  int             // in the status list that tokens have
+	marked  []int           // places of tokens that are revoked
+	calls   []ToolCall
+	known   map[string]bool // ids of calls
 	clients map[string]bool // registered ones
 	codes   map[string]grant
 	refresh map[string]grant
@@ -63,6 +67,7 @@ func NewIssuer() *Issuer {
 		now:          time.Now,
 		fetched:      map[string]int{},
 		revoked:      map[string]bool{},
+		known:        map[string]bool{},
 		clients:      map[string]bool{},
 		codes:        map[string]grant{},
 		refresh:      map[string]grant{},
@@ -118,11 +123,15 @@ func (i *Issuer) Fetches(path string) int {
 	return i.fetched[path]
 }
 
-// Revoke makes introspection say that the token is not active.
+// Revoke revokes a token: introspection says that it is not active, and its status list that it does not count.
 func (i *Issuer) Revoke(token string) {
+	place, ok := placeOf(token)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.revoked[token] = true
+	if ok {
+		i.marked = append(i.marked, place)
+	}
 }
 
 // Claims are the claims of a token. A zero field gets a plausible value, except Audience, Scope and Extra.
@@ -138,10 +147,11 @@ type Claims struct {
 	Extra map[string]any
 }
 
-// Token returns a signed access token (RFC 9068).
+// Token returns a signed access token (RFC 9068) that has a place of its own in the status list of the issuer.
 func (i *Issuer) Token(c Claims) string {
 	i.mu.Lock()
-	now := i.now()
+	now, place := i.now(), i.places
+	i.places++
 	i.mu.Unlock()
 	if c.TTL == 0 {
 		c.TTL = 10 * time.Minute
@@ -155,6 +165,10 @@ func (i *Issuer) Token(c Claims) string {
 		"jti":       or(c.ID, rand.Text()),
 		"iat":       now.Unix(),
 		"exp":       now.Add(c.TTL).Unix(),
+		"status":    map[string]any{"status_list": map[string]any{"idx": place, "uri": i.URL + statusPath}},
+	}
+	if _, other := c.Extra["iss"]; other { // no token of another issuer is in the list of this one
+		delete(claims, "status")
 	}
 	maps.Copy(claims, c.Extra)
 	for name, value := range claims {
