@@ -25,6 +25,7 @@ type Config struct {
 	Listen  string             // address
 	Client  *guard.Credentials // asks the issuer at each request whether the token is still active; nil: does not ask
 	Origins []string           // of web pages that may call, besides that of Public; "*" is all
+	Spool   string             // directory of tool calls that the issuer's audit log does not have yet; "": they do not go there
 	Servers []*Server
 }
 
@@ -57,6 +58,7 @@ type Server struct {
 
 const (
 	defaultListen = "127.0.0.1:8090"
+	defaultSpool  = "cardea-gateway-spool" // beside the configuration
 	defaultBody   = 4 << 20
 	maxBody       = 64 << 20
 )
@@ -92,6 +94,7 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 		"listen":  text(&c.Listen),
 		"client":  credentials(&c.Client, folder),
 		"origins": texts(&c.Origins),
+		"spool":   text(&c.Spool),
 		"servers": func(n *yaml.Node, _ string) error { servers = n; return nil },
 	})
 	if err != nil {
@@ -112,6 +115,14 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 			(err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
 			return faultAt(n, "origins has %q; write an origin as browsers do, such as https://app.example.com", origin)
 		}
+	}
+	switch {
+	case c.Spool == "none":
+		c.Spool = ""
+	case c.Spool == "":
+		c.Spool = filepath.Join(folder, defaultSpool)
+	case !filepath.IsAbs(c.Spool):
+		c.Spool = filepath.Join(folder, c.Spool)
 	}
 	if servers == nil || servers.Kind != yaml.SequenceNode || len(servers.Content) == 0 {
 		return faultAt(n, "servers is missing: a list with a name, path, upstream and rules for each MCP server")
@@ -189,7 +200,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 			return nil, faultAt(n, "%sscopes has %s, which no rule needs", path, name)
 		}
 	}
-	_, err = s.guard(c, nil)
+	_, err = s.guard(c, nil, guard.Events{})
 	if err != nil {
 		return nil, faultAt(n, "%s", strings.TrimPrefix(err.Error(), "guard: "))
 	}

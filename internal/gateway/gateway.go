@@ -3,6 +3,8 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -113,8 +116,9 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 	}
 	guards := map[string][]*guard.Guard{} // by host
 	for _, s := range config.Servers {
-		protects, err := s.guard(config, g.log)
+		protects, err := s.guard(config, g.log, s.events(config))
 		if err != nil {
+			t.close()
 			return nil, fmt.Errorf("gateway: %s: %w", s.Name, err)
 		}
 		rt := &route{Server: s, gateway: g, table: t, guard: protects}
@@ -146,15 +150,34 @@ func earlierIdentity(earlier *table, config *Config) *identities {
 }
 
 // guard returns the guard of s.
-func (s *Server) guard(c *Config, log *slog.Logger) (*guard.Guard, error) {
+func (s *Server) guard(c *Config, log *slog.Logger, events guard.Events) (*guard.Guard, error) {
 	known := s.known()
 	if len(known) == 0 {
 		known = nil
 	}
 	return guard.New(guard.Config{
 		Issuer: c.Issuer, Resource: s.Resource, Name: s.Name, Introspection: s.Client, Logger: log,
-		Scopes: known, DefaultScopes: scope.Of(s.Scopes...),
+		Scopes: known, DefaultScopes: scope.Of(s.Scopes...), Events: events,
 	})
+}
+
+// events returns how the tool calls of s come into the audit log of the issuer. Each server has a spool of its own,
+// named by its resource.
+func (s *Server) events(c *Config) guard.Events {
+	if c.Spool == "" || s.Client == nil {
+		return guard.Events{}
+	}
+	sum := sha256.Sum256([]byte(s.Resource))
+	return guard.Events{Spool: filepath.Join(c.Spool, hex.EncodeToString(sum[:8]))}
+}
+
+// close gives back what the guards of t have.
+func (t *table) close() {
+	for _, rt := range t.routes {
+		if err := rt.guard.Close(); err != nil {
+			rt.gateway.log.Error("gateway: the spool of tool calls cannot be closed", "server", rt.Name, "error", err)
+		}
+	}
 }
 
 // Reload makes config the configuration. Open streams go on; what they show, and all later calls, are judged by its
@@ -172,6 +195,7 @@ func (g *Gateway) Reload(config *Config) error {
 			go rt.children.close()
 		}
 	}
+	old.close()
 	return nil
 }
 
@@ -208,6 +232,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		}
 	}
 	all.Wait()
+	g.table.Load().close()
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("gateway: %w", err)
 	}
@@ -219,7 +244,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := g.table.Load()
 	path := r.URL.EscapedPath()
 	if path == "/healthz" || path == "/readyz" {
-		t.health(w, r)
+		g.health(w, r, t)
 		return
 	}
 	host, known := t.host(r.Host)
@@ -294,18 +319,6 @@ func (t *table) welcomes(r *http.Request, host string) bool {
 	name, _ := split(strings.ToLower(u.Host))
 	ours, _ := split(host)
 	return strings.EqualFold(u.Host, host) || isLoopback(name) && isLoopback(ours)
-}
-
-// health answers whether the gateway answers, and whether its issuer can be asked.
-func (t *table) health(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/healthz" {
-		answer(w, http.StatusOK, map[string]string{"status": "healthy"})
-		return
-	}
-	for _, rt := range t.routes { // all have the same issuer
-		rt.guard.Health().ServeHTTP(w, r)
-		return
-	}
 }
 
 // fail answers with an error of JSON-RPC. Codes of the gateway's own are outside the range that JSON-RPC keeps for

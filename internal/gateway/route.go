@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ type route struct {
 	handler  http.Handler // Protect and serve
 	children *children    // of a server that is a command
 	limit    func(http.Handler) http.Handler
+	looks    looks
 }
 
 // now returns the route of the same server by the rules of now, or nil if it is gone.
@@ -327,6 +329,13 @@ func (rt *route) recorder(c *call) func(outcome, reason string) {
 				attrs = append(attrs, slog.String("reason", reason))
 			}
 			rt.gateway.log.LogAttrs(c.Context(), level, "mcp_call", attrs...)
+			if k == tools && len(all) == 1 {
+				call := guard.ToolCall{Tool: all[0], Outcome: outcome, Duration: time.Since(c.started)}
+				if outcome == "refused" { // other reasons may tell of arguments and results
+					call.Reason = reason
+				}
+				_ = rt.guard.RecordToolCall(context.WithoutCancel(c.Context()), call) // logs its error
+			}
 		}
 	}
 }

@@ -1,0 +1,96 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/cardea-auth/cardea/guard/guardtest"
+)
+
+// reporting adds the credentials with which a gateway reports to a server of a configuration.
+func reporting(w *world, servers string) string {
+	return strings.ReplaceAll(servers, "    rules:", fmt.Sprintf("    client: {id: %s, secret: %s}\n    rules:",
+		w.issuer.ClientID, w.issuer.ClientSecret))
+}
+
+// Each tool call comes into the audit log of the issuer, once, also those from before a reload and while the issuer was
+// away.
+func TestToolCallsAreReported(t *testing.T) {
+	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	w.reload(reporting(w, files))
+	token := w.token("/files", "files:read")
+	call := func(tool string) {
+		w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"`+tool+`","arguments":{"path":"/data/x"}}}`,
+			modern("tools/call", tool)...)
+	}
+	call("read_file")
+	call("write_file")
+	w.reload(reporting(w, files))
+	call("delete_file")
+	var got []guardtest.ToolCall
+	for deadline := time.Now().Add(15 * time.Second); len(got) < 3; got = w.issuer.ToolCalls() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d calls arrived: %+v", len(got), got)
+		}
+	}
+	want := map[string]string{"read_file": "allowed", "write_file": "refused", "delete_file": "refused"}
+	for _, c := range got {
+		if c.Outcome != want[c.Tool] || c.User != w.issuer.User || c.TokenID == "" || (c.Reason == "") != (c.Outcome == "allowed") {
+			t.Errorf("%+v", c)
+		}
+		delete(want, c.Tool)
+	}
+	if len(want) > 0 {
+		t.Errorf("%v are missing", want)
+	}
+	spool := filepath.Join(filepath.Dir(w.file), "cardea-gateway-spool")
+	if _, err := os.Stat(spool); err != nil {
+		t.Error(err)
+	}
+}
+
+// /readyz tells of the issuer, and of each server. One that is away does not take the gateway away.
+func TestReadyTellsOfServers(t *testing.T) {
+	w := start(t, files+`
+  - name: gone
+    path: /gone
+    upstream: http://127.0.0.1:1/mcp
+    rules: [{tools: [x], scopes: []}]
+  - name: program
+    path: /program
+    command: ["/nonexistent"]
+    rules: [{tools: [x], scopes: []}]
+`, official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	look := func() (status int, report struct {
+		Status   string
+		Services map[string]string
+		Servers  map[string]struct {
+			Status, Reason string
+			Programs       *int
+		}
+	}) {
+		r := w.send("GET", "/readyz", "", "")
+		if err := json.Unmarshal([]byte(r.body), &report); err != nil {
+			t.Fatalf("%v: %s", err, r.body)
+		}
+		return r.status, report
+	}
+	status, report := look()
+	if status != http.StatusOK || report.Status != "degraded" || report.Services["oauth_server"] != "healthy" ||
+		report.Servers["files"].Status != "healthy" || report.Servers["gone"].Status != "unhealthy" ||
+		report.Servers["gone"].Reason == "" || report.Servers["program"].Programs == nil || *report.Servers["program"].Programs != 0 {
+		t.Errorf("%d %+v", status, report)
+	}
+	w.issuer.SetDown(true)
+	if r := w.send("GET", "/healthz", "", ""); r.status != http.StatusOK {
+		t.Errorf("healthz: %d", r.status)
+	}
+}
