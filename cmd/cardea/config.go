@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/gateway"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -72,6 +73,11 @@ func checkFiles(ctx context.Context, c config.Config, warn func(string)) error {
 	if c.TLS.Cert != "" {
 		if _, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key); err != nil {
 			return fmt.Errorf("tls.cert and tls.key: %w", err)
+		}
+	}
+	if c.Gateway.Config != "" {
+		if _, err := gateway.Load(c.Gateway.Config); err != nil {
+			return err
 		}
 	}
 	_, err := server.NewDirectory(c, nil)

@@ -39,19 +39,31 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 		}
 		return nil
 	}
-	log := slog.New(slog.NewJSONHandler(sh.errs, nil))
-	g, err := gateway.New(config, gateway.Options{Logger: log})
+	serve, err := openGateway(ctx, file, config, slog.New(slog.NewJSONHandler(sh.errs, nil)))
 	if err != nil {
 		return err
 	}
+	return serve(ctx)
+}
+
+// openGateway makes the gateway of a file and listens. serve answers until its context ends.
+func openGateway(ctx context.Context, file string, config *gateway.Config, log *slog.Logger) (serve func(context.Context) error, err error) {
+	g, err := gateway.New(config, gateway.Options{Logger: log})
+	if err != nil {
+		return nil, err
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Listen)
 	if err != nil {
-		return advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
+		return nil, advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
 	}
-	go followFile(ctx, file, g, log)
-	log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(),
-		"servers", len(config.Servers))
-	return g.Serve(ctx, listener)
+	return func(ctx context.Context) error {
+		follow, stop := context.WithCancel(ctx)
+		defer stop()
+		go followFile(follow, file, g, log)
+		log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(),
+			"servers", len(config.Servers))
+		return g.Serve(ctx, listener)
+	}, nil
 }
 
 // followFile makes g load its file again on SIGHUP and when the file changes, until ctx ends.

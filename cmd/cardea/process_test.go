@@ -24,6 +24,7 @@ const verifier = "a-verifier-of-at-least-forty-three-characters"
 // process is a data folder and the server that runs on it as a process of its own.
 type process struct {
 	folder, issuer, listen, client string
+	env                            []string // of the server
 	server                         *exec.Cmd
 }
 
@@ -70,7 +71,7 @@ func (w *process) start(t *testing.T) {
 	t.Helper()
 	//nolint:noctx // it is killed, not cancelled
 	w.server = exec.Command("cardea", "serve", "--data-dir", w.folder, "--issuer", w.issuer, "--listen", w.listen)
-	w.server.Env = append(os.Environ(), "CARDEA_LIMITS_ENABLED=false")
+	w.server.Env = append(append(os.Environ(), "CARDEA_LIMITS_ENABLED=false"), w.env...)
 	log, err := w.server.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

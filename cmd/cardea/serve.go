@@ -9,6 +9,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/gateway"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -68,13 +69,44 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	var front func(context.Context) error
+	if file := loaded.Gateway.Config; file != "" {
+		behind, err := gateway.Load(file)
+		if err == nil {
+			front, err = openGateway(ctx, file, behind, log)
+		}
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	sh.announce(ctx, loaded.Config, listener.Addr().String(), setup, step, log)
 	// The live heap is a few megabytes, and the garbage collector runs whenever as much again
 	// is allocated, which would take a tenth of the processor. The ballast makes it run less
 	// often. It takes no memory from the machine, because nothing writes to it.
 	ballast := make([]byte, 16<<20)
 	defer runtime.KeepAlive(ballast)
-	return srv.Serve(ctx, listener)
+	if front == nil {
+		return srv.Serve(ctx, listener)
+	}
+	return both(ctx, func(ctx context.Context) error { return srv.Serve(ctx, listener) }, front)
+}
+
+// both runs the server and the gateway until ctx ends. If one of them fails, the other ends too. The gateway ends first,
+// because its last calls are judged by the server.
+func both(ctx context.Context, serve, front func(context.Context) error) error {
+	serving, endServer := context.WithCancel(context.WithoutCancel(ctx))
+	defer endServer()
+	fronting, endGateway := context.WithCancel(ctx)
+	defer endGateway()
+	served, fronted := make(chan error, 1), make(chan error, 1)
+	go func() {
+		served <- serve(serving)
+		endGateway()
+	}()
+	go func() { fronted <- front(fronting) }()
+	err := <-fronted
+	endServer()
+	return errors.Join(err, <-served)
 }
 
 // setup returns how the first owner is made, "" if the installation is set up, or is operated by commands alone. The

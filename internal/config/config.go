@@ -43,6 +43,7 @@ type Config struct {
 	MailFile     string // file that has Mail.SMTP
 	Brand        web.Branding
 	Admin        Admin
+	Gateway      struct{ Config string } // file of the gateway that runs with the server; "": none does
 	Limits       Limits
 	Log          Log
 }
