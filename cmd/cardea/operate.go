@@ -234,6 +234,7 @@ var next = map[admin.Kind]map[admin.Noun]string{
 		admin.Resources:           "cardea resource list shows them",
 		admin.Clients:             "cardea client list shows them",
 		admin.Users:               "cardea user list shows them",
+		admin.Passkeys:            "cardea user show shows those of an account",
 		admin.Groups:              "cardea group list shows them",
 		admin.Grants:              "cardea grant list shows them",
 		admin.Sessions:            "cardea session list shows them",

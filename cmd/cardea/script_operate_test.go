@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -43,6 +44,7 @@ import (
 //	consented NAME CLIENT EMAIL IDENTIFIER
 //	                              $NAME is a grant of mcp:tools:weather as consent leaves it in ./cardea-data,
 //	                              redeemed
+//	passkey NAME EMAIL LABEL      $NAME is a passkey of the person in ./cardea-data, which nobody can use
 //	registered NAME               $NAME is a client that registered itself in ./cardea-data, and may manage its
 //	                              registration
 //	documented NAME               $NAME is a client in ./cardea-data that has a metadata document, and signs
@@ -56,6 +58,7 @@ var operating = map[string]func(ts *testscript.TestScript, neg bool, args []stri
 	"until":      untilVerb,
 	"sign":       signVerb,
 	"consented":  consentedVerb,
+	"passkey":    passkeyVerb,
 	"registered": registeredVerb,
 	"documented": documentedVerb,
 }
@@ -330,6 +333,24 @@ func consentedVerb(ts *testscript.TestScript, neg bool, args []string) {
 				return err
 			}
 			return tx.RedeemGrant(g.ID, 1, g.ExpiresAt, oauth.MethodNone)
+		})
+	})
+}
+
+func passkeyVerb(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: passkey VAR EMAIL NAME")
+	}
+	onData(ts, func(ctx context.Context, _ config.Config, db *store.DB, _ *keys.Ring) error {
+		return db.Update(ctx, func(tx *store.Tx) error {
+			u, err := tx.UserByEmail(args[1])
+			if err != nil {
+				return err
+			}
+			id := oauth.NewID("psk_")
+			ts.Setenv(args[0], id)
+			return tx.CreatePasskey(&identity.Passkey{ID: id, UserID: u.ID, CredentialID: []byte(id), PublicKey: []byte(id),
+				Name: args[2], CreatedAt: tx.Now()})
 		})
 	})
 }

@@ -25,6 +25,7 @@ type userCommands struct {
 	Enable        userEnable        `cmd:"" help:"Enable a disabled account."`
 	Delete        userDelete        `cmd:"" help:"Delete an account and end all its grants."`
 	ResetSecond   userResetSecond   `cmd:"" name:"reset-second-factor" help:"Delete the second factor of a person who has lost it, passkeys included, and sign the person out everywhere."`
+	RemovePasskey userRemovePasskey `cmd:"" help:"Delete a passkey of a person who has lost the device that keeps it, and sign the person out everywhere."`
 	ResetPassword userResetPassword `cmd:"" help:"Make a link with which the person sets a new password, or set it. It signs the person out everywhere, and ends the person's grants."`
 }
 
@@ -136,7 +137,33 @@ func (c *namedUser) run(ctx context.Context, sh *shell, op *adminapi.Operation[a
 type userShow struct{ namedUser }
 
 func (c *userShow) Run(ctx context.Context, sh *shell) error {
-	return c.run(ctx, sh, adminapi.ShowUser)
+	return ask(ctx, sh, c.output, drawUserDetail, adminapi.ShowUser, adminapi.ByID{ID: c.User})
+}
+
+// drawUserDetail draws an account with what its person has to sign in.
+func drawUserDetail(v admin.UserDetail, t *table.Table) {
+	drawUser(v.User, t)
+	for _, k := range v.Passkeys {
+		used := "not used yet"
+		if !k.LastUsedAt.IsZero() {
+			used = "last used " + k.LastUsedAt.String()
+		}
+		t.Row("passkey", k.ID+" "+k.Name+", "+used)
+	}
+	if v.AuthenticatorApp {
+		t.Row("authenticator app", "yes")
+	}
+}
+
+type userRemovePasskey struct {
+	User    string `arg:"" help:"E-mail address or id."`
+	Passkey string `arg:"" help:"Id of the passkey, which cardea user show prints."`
+	output
+}
+
+func (c *userRemovePasskey) Run(ctx context.Context, sh *shell) error {
+	return ask(ctx, sh, c.output, drawUserDetail, adminapi.RemovePasskey,
+		adminapi.ByPasskey{ByID: adminapi.ByID{ID: c.User}, Passkey: c.Passkey})
 }
 
 type userUpdate struct {

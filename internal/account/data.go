@@ -39,6 +39,8 @@ const (
 type ownData struct {
 	Account   *ownAccount   `json:"account,omitempty"`
 	Elsewhere []ownIdentity `json:"accounts_elsewhere,omitempty"`
+	Passkeys  []dataPasskey `json:"passkeys,omitempty"`
+	App       *dataApp      `json:"authenticator_app,omitempty"`
 	Sessions  []ownSession  `json:"sessions,omitempty"`
 	Agents    []ownGrant    `json:"agents,omitempty"`
 	Activity  []ownEvent    `json:"activity"`
@@ -63,6 +65,22 @@ type ownIdentity struct {
 	Groups    []string  `json:"groups,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
 	UsedAt    time.Time `json:"last_used_at"`
+}
+
+// dataPasskey is a passkey with which the person signs in.
+type dataPasskey struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Synced    bool      `json:"synced"` // it is copied to other devices
+	AAGUID    string    `json:"aaguid"` // the model of what keeps it
+	CreatedAt time.Time `json:"created_at"`
+	UsedAt    time.Time `json:"last_used_at,omitzero"`
+}
+
+// dataApp is the authenticator app of the person, and how many recovery codes are left.
+type dataApp struct {
+	CreatedAt     time.Time `json:"created_at"`
+	RecoveryCodes int       `json:"recovery_codes_left"`
 }
 
 type ownSession struct {
@@ -162,6 +180,9 @@ func (v *visit) exportAccount(tx *store.Tx, data *ownData) error {
 		data.Elsewhere = append(data.Elsewhere,
 			ownIdentity{i.Provider, i.Issuer, i.Subject, i.Email, i.Groups, i.CreatedAt, i.UsedAt})
 	}
+	if err := data.exportFactors(tx, u.ID); err != nil {
+		return err
+	}
 	sessions, _, err := tx.Sessions(store.SessionFilter{UserID: u.ID}, store.Page{Limit: exportGrants, Newest: true})
 	if err != nil {
 		return err
@@ -178,6 +199,27 @@ func (v *visit) exportAccount(tx *store.Tx, data *ownData) error {
 			RevokedAt: g.RevokedAt, Reason: g.RevokedReason,
 		})
 	}
+	return err
+}
+
+// exportFactors adds to data the passkeys and the authenticator app of a person.
+func (data *ownData) exportFactors(tx *store.Tx, userID string) error {
+	keys, err := tx.Passkeys(userID)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		data.Passkeys = append(data.Passkeys, dataPasskey{k.ID, k.Name, k.BackedUp, k.AAGUID, k.CreatedAt, k.UsedAt})
+	}
+	app, err := tx.TOTP(userID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	left, err := tx.RecoveryCodes(userID)
+	data.App = &dataApp{app.CreatedAt, left}
 	return err
 }
 

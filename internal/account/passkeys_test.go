@@ -1,6 +1,7 @@
 package account_test
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -111,4 +114,84 @@ func TestTheLastPasskeyStays(t *testing.T) {
 			t.Error("there was nothing to reset")
 		}
 	})
+}
+
+// An operator sees the passkeys of a person and removes one, which signs the person out; the person is told. The export has
+// what is stored of the others.
+func TestAnOperatorRemovesAPasskey(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		letters := mailtest.New(t)
+		s := servertest.New(t, db, clock, servertest.Localhost, servertest.Mailed(letters))
+		ada, owner, b := s.User("ada@example.com"), s.User("owner@example.com"), s.Browser(t)
+		o := &admin.Operations{DB: db, Issuer: s.URL}
+		root, role := admin.Command("root", "root@host"), identity.Owner
+		if _, err := o.UpdateUser(t.Context(), root, owner.ID, admin.UserTerms{Role: &role}); err != nil {
+			t.Fatal(err)
+		}
+		keys := []*servertest.Authenticator{s.Authenticator(t), s.Authenticator(t)}
+		for i, key := range keys {
+			clock.Advance(time.Second)
+			page := b.Get("/account/security/passkeys/new")
+			if i == 0 {
+				page = page.SignIn(ada)
+			}
+			has(t, page.WithPasskey(key.Create(page)), http.StatusOK, "Your passkey is added.")
+		}
+		seen, err := o.User(t.Context(), root, ada.Email)
+		if err != nil || len(seen.Passkeys) != 2 || seen.AuthenticatorApp || !seen.Passkeys[0].LastUsedAt.IsZero() {
+			t.Fatalf("%+v %v", seen, err)
+		}
+		s.Mails(t, letters)
+
+		who, err := person(db, owner.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done, err := o.RemovePasskey(t.Context(), admin.Person(who, nil), ada.Email, seen.Passkeys[0].ID)
+		if err != nil || len(done.Passkeys) != 1 || done.Passkeys[0] != seen.Passkeys[1] || done.Email != ada.Email {
+			t.Fatalf("%+v %v", done, err)
+		}
+		has(t, b.Get("/account"), http.StatusOK, "Sign in") // in no browser any more
+		sign := s.Browser(t).Get("/login")
+		has(t, sign.WithPasskey(keys[0].Use(sign)), http.StatusForbidden, "did not work here")
+		sign = b.Get("/login")
+		has(t, sign.WithPasskey(keys[1].Use(sign)), http.StatusOK, "You are signed in")
+		if event := s.Events("user.remove_passkey")[0]; event.UserID != ada.ID || event.Actor.ID != owner.ID ||
+			event.Detail["passkey"] != seen.Passkeys[0].ID || event.Detail["name"] != seen.Passkeys[0].Name {
+			t.Errorf("the event is %+v", event)
+		}
+		told := s.Mails(t, letters)
+		if len(told) == 0 || told[0].To != ada.Email || told[0].Subject[:len("A passkey was removed")] != "A passkey was removed" ||
+			!strings.Contains(told[0].Text, "by an administrator") {
+			t.Errorf("the person was told %+v", told)
+		}
+
+		if _, err := o.RemovePasskey(t.Context(), root, owner.Email, seen.Passkeys[1].ID); err == nil ||
+			err.Error() != "the account has no passkey "+seen.Passkeys[1].ID {
+			t.Errorf("the passkey of another account: %v", err)
+		}
+		who, err = person(db, ada.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.RemovePasskey(t.Context(), admin.Person(who, nil), owner.Email, "psk_x"); err == nil ||
+			!strings.Contains(err.Error(), "your role does not let you") {
+			t.Errorf("a person without a role: %v", err)
+		}
+
+		page := b.Get("/account/export")
+		has(t, page, http.StatusOK, seen.Passkeys[1].ID, `"aaguid"`, `"name": "`+seen.Passkeys[1].Name)
+		if strings.Contains(page.Body, `"id": "`+seen.Passkeys[0].ID) || strings.Contains(page.Body, "authenticator_app") {
+			t.Errorf("the export is %s", page.Body)
+		}
+	})
+}
+
+// person returns an account.
+func person(db *store.DB, id string) (u *identity.User, err error) {
+	err = db.View(context.Background(), func(tx *store.Tx) error {
+		u, err = tx.User(id)
+		return err
+	})
+	return u, err
 }

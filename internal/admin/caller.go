@@ -59,9 +59,10 @@ const (
 	Providers Noun = "providers"
 	Events    Noun = "events"
 	Settings  Noun = "settings"
-	// InitialAccessTokens need the rights of Clients, and Invitations those of Users.
+	// InitialAccessTokens need the rights of Clients, and Invitations and Passkeys those of Users.
 	InitialAccessTokens Noun = "initial_access_tokens"
 	Invitations         Noun = "invitations"
+	Passkeys            Noun = "passkeys"
 )
 
 // Held returns the noun by whose rights and scopes n is judged.
@@ -69,7 +70,7 @@ func (n Noun) Held() Noun {
 	switch n {
 	case InitialAccessTokens:
 		return Clients
-	case Invitations:
+	case Invitations, Passkeys:
 		return Users
 	default:
 		return n

@@ -103,6 +103,8 @@ func ETag(view any) (tag string, ok bool) {
 		version = v.version
 	case Unapproval:
 		return ETag(v.Client)
+	case UserDetail:
+		return ETag(v.User)
 	case PasswordReset:
 		return ETag(v.User)
 	case GroupMembers:

@@ -193,14 +193,16 @@ func (o *Operations) Users(ctx context.Context, by Caller, page store.Page) (vie
 }
 
 // User returns the account with the given id or e-mail address.
-func (o *Operations) User(ctx context.Context, by Caller, name string) (view User, err error) {
+func (o *Operations) User(ctx context.Context, by Caller, name string) (view UserDetail, err error) {
 	err = o.look(ctx, by, Users, func(tx *store.Tx) error {
 		u, err := findUser(tx, name)
 		if err != nil {
 			return err
 		}
-		view, err = viewUser(tx, u)
-		return err
+		if view.User, err = viewUser(tx, u); err != nil {
+			return err
+		}
+		return view.fill(tx)
 	})
 	return view, err
 }

@@ -199,6 +199,12 @@ var (
 		})
 )
 
+// ByPasskey names a person and a passkey of theirs.
+type ByPasskey struct {
+	ByID
+	Passkey string `path:"passkey" doc:"The id of the passkey."`
+}
+
 // NewPassword is what ResetPassword takes.
 type NewPassword struct {
 	Password   string `json:"password,omitempty" jsonschema:"if it is not given, the answer has a link with which the person sets one"`
@@ -220,7 +226,7 @@ var (
 		})
 	ShowUser = add(Spec{Method: "GET", Path: "/users/{id}", Noun: admin.Users, Verb: "user show",
 		Summary: "Show an account by its id or e-mail address."},
-		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.User(c, by, in.ID) })
+		func(c ctx, o ops, by who, in ByID) (admin.UserDetail, error) { return o.User(c, by, in.ID) })
 	UpdateUser = add(Spec{Method: "PATCH", Path: "/users/{id}", Noun: admin.Users, Verb: "user update",
 		Summary: "Change a person's name or role."},
 		func(c ctx, o ops, by who, in Change[admin.UserTerms]) (admin.User, error) {
@@ -240,6 +246,12 @@ var (
 		Verb: "user reset-second-factor", Destroys: true,
 		Summary: "Delete the second factor of a person who has lost it, passkeys included, and sign the person out."},
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
+	RemovePasskey = add(Spec{Method: "DELETE", Path: "/users/{id}/passkeys/{passkey}", Noun: admin.Users,
+		Verb: "user remove-passkey", Destroys: true,
+		Summary: "Delete a passkey of a person who has lost the device that keeps it, and sign the person out."},
+		func(c ctx, o ops, by who, in ByPasskey) (admin.UserDetail, error) {
+			return o.RemovePasskey(c, by, in.ID, in.Passkey)
+		})
 	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
 		Verb: "user reset-password", Destroys: true,
 		Summary: "Set a new password, or make a link with which the person does. A new password ends the person's " +

@@ -154,7 +154,7 @@ func Client(verb, clientID string) Event {
 }
 
 // User records an operator's change to an account. verb is "create", "update", "disable", "enable", "delete",
-// "reset_password", "reset_link" or "reset_second_factor".
+// "reset_password", "reset_link", "reset_second_factor" or "remove_passkey".
 func User(verb, userID string) Event {
 	return Event{Action: "user." + verb, UserID: userID}
 }

@@ -108,6 +108,7 @@ var verbs = map[string][2]string{
 	"reset_password":      {"set a new password for", "set a password for"},
 	"reset_link":          {"made a link to set a new password for", "make a link to set a password for"},
 	"reset_second_factor": {"deleted the second factor of", "delete the second factor of"},
+	"remove_passkey":      {"removed the passkey[ {name}] of", "remove a passkey of"},
 	"revoke":              {"ended", "end"}, "rotate": {"published", "publish"}, "retire": {"withdrew", "withdraw"},
 	"read": {"looked at", "look at"}, "export": {"exported", "export"}, "block": {"blocked", "block"},
 	"unblock": {"unblocked", "unblock"},

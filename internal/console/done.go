@@ -34,6 +34,8 @@ var deeds = map[string]struct{ text, undo, name string }{
 	"person.enabled":       {text: "The account is enabled again.", undo: "disable", name: "Disable it again"},
 	"person.deleted":       {text: "The account is deleted, and every grant of it has ended."},
 	"person.reset":         {text: "The password is changed. The person is signed out everywhere."},
+	"person.passkey":       {text: "The passkey is removed. The person is signed out everywhere."},
+	"person.second_factor": {text: "The second step is removed. The person is signed out everywhere."},
 	"invitation.withdrawn": {text: "The invitation is withdrawn: its link has ended."},
 	"group.created":        {text: "The group is created."},
 	"group.changed":        {text: "Saved."},

@@ -27,6 +27,10 @@ func (e *Endpoint) peopleRoutes() []web.Route {
 			e.freshly(e.onPerson("person.disabled", e.Operations.DisableUser))),
 		e.form("/admin/people/{id}/password", admin.Users, "user.reset_password", e.fresh(e.askPassword),
 			e.freshly(e.resetPassword)),
+		e.form("/admin/people/{id}/second-factor", admin.Users, "user.reset_second_factor", e.fresh(e.confirmSecondFactor),
+			e.freshly(e.onPerson("person.second_factor", e.Operations.ResetSecondFactor))),
+		e.form("/admin/people/{id}/passkeys/{passkey}/remove", admin.Users, "user.remove_passkey",
+			e.fresh(e.confirmPasskey), e.freshly(e.removePasskey)),
 		e.form("/admin/people/{id}/delete", admin.Users, "user.delete", e.fresh(e.confirmDeletePerson),
 			e.freshly(e.deletePerson)),
 
@@ -114,7 +118,7 @@ func (e *Endpoint) createPerson(v *visit, form url.Values) (outcome, error) {
 
 // personPage is the body of the page of one person.
 type personPage struct {
-	admin.User
+	admin.UserDetail
 	Self     bool // it is the visitor
 	Grants   []admin.Grant
 	More     bool
@@ -126,7 +130,7 @@ func (e *Endpoint) person(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := personPage{User: u, Self: u.ID == v.Person.ID}
+	body := personPage{UserDetail: u, Self: u.ID == v.Person.ID}
 	few := store.Page{Newest: true, Limit: fewGrants}
 	grants, next, err := e.Operations.Grants(v.Context(), v.caller, admin.GrantQuery{User: u.ID, Live: true}, few)
 	if err != nil {
@@ -134,7 +138,7 @@ func (e *Endpoint) person(v *visit) (outcome, error) {
 	}
 	body.Grants, body.More = grants, next != ""
 	body.Sessions, _, err = e.Operations.Sessions(v.Context(), v.caller, u.ID, few)
-	return screen{template: "person.html", title: personName(u), body: body}, err
+	return screen{template: "person.html", title: personName(u.User), body: body}, err
 }
 
 // personName returns what a person is called.
@@ -151,7 +155,7 @@ func (e *Endpoint) editPerson(v *visit) (outcome, error) {
 		return nil, err
 	}
 	f := &personForm{ID: u.ID, Email: u.Email, Name: u.Name, Role: string(u.Role)}
-	return e.personScreen(v, f, "Change "+personName(u), nil)
+	return e.personScreen(v, f, "Change "+personName(u.User), nil)
 }
 
 func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
@@ -180,8 +184,8 @@ func (e *Endpoint) onPerson(deed string,
 
 func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "Disable " + personName(u), body: confirmation{
-		Question: "Disable the account of " + personName(u) + "?",
+	return screen{template: "confirm.html", title: "Disable " + personName(u.User), body: confirmation{
+		Question: "Disable the account of " + personName(u.User) + "?",
 		Ends: []string{
 			"The person is signed out everywhere and cannot sign in.",
 			"The tokens of their agents are refused while the account is disabled.",
@@ -193,10 +197,16 @@ func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
 
 func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "password.html", title: "A new password for " + personName(u), body: u}, err
+	return screen{template: "password.html", title: "A new password for " + personName(u.User), body: u.User}, err
 }
 
+// resetPassword sets the password, or makes a link with which the person does. It answers the form with the link, because
+// no page shows that again.
 func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
+	if form.Has("link") {
+		made, err := e.Operations.PasswordLink(v.Context(), v.caller, v.id(), form.Get("keep") != "")
+		return screen{template: "password-link.html", title: "A link for " + personName(made.User), body: made}, err
+	}
 	_, err := e.Operations.ResetPassword(v.Context(), v.caller, v.id(), form.Get("password"), form.Get("keep") != "")
 	refused := (*admin.Error)(nil)
 	if errors.As(err, &refused) && refused.Kind == admin.Invalid {
@@ -211,10 +221,46 @@ func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
 	return redirect{"/admin/people/" + v.id(), "person.reset"}, err
 }
 
+func (e *Endpoint) confirmSecondFactor(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	return screen{template: "confirm.html", title: "The second step of " + personName(u.User), body: confirmation{
+		Question: "Remove the second step of " + personName(u.User) + "?",
+		Ends: []string{
+			"The authenticator app, the recovery codes and the passkeys of the account are deleted.",
+			"The person is signed out everywhere. Agents stay connected.",
+			"Do this only if you are sure that it is the person who has lost the device.",
+		},
+		Button: "Remove it", Back: "/admin/people/" + u.ID,
+	}}, err
+}
+
+func (e *Endpoint) confirmPasskey(v *visit) (outcome, error) {
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range u.Passkeys {
+		if k.ID == v.PathValue("passkey") {
+			return screen{template: "confirm.html", title: "A passkey of " + personName(u.User), body: confirmation{
+				Question: "Remove the passkey " + k.Name + " of " + personName(u.User) + "?",
+				Ends: []string{"Nobody can sign in with it any more.",
+					"The person is signed out everywhere. Agents stay connected."},
+				Button: "Remove it", Back: "/admin/people/" + u.ID,
+			}}, nil
+		}
+	}
+	return redirect{path: "/admin/people/" + u.ID}, nil
+}
+
+func (e *Endpoint) removePasskey(v *visit, _ url.Values) (outcome, error) {
+	_, err := e.Operations.RemovePasskey(v.Context(), v.caller, v.id(), v.PathValue("passkey"))
+	return redirect{"/admin/people/" + v.id(), "person.passkey"}, err
+}
+
 func (e *Endpoint) confirmDeletePerson(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "Delete " + personName(u), body: confirmation{
-		Question: "Delete the account of " + personName(u) + "?",
+	return screen{template: "confirm.html", title: "Delete " + personName(u.User), body: confirmation{
+		Question: "Delete the account of " + personName(u.User) + "?",
 		Ends: []string{
 			"The person is signed out everywhere, and every grant they gave ends: the tokens of their agents are " +
 				"refused at once.",

@@ -192,6 +192,9 @@ var writers = map[string][]identity.Role{
 	"/admin/people/{id}/password": nil,
 	"/admin/people/{id}/delete":   nil,
 
+	"/admin/people/{id}/second-factor":             nil,
+	"/admin/people/{id}/passkeys/{passkey}/remove": nil,
+
 	"/admin/people/invite":                    nil,
 	"/admin/people/invitations/{id}/resend":   nil,
 	"/admin/people/invitations/{id}/withdraw": nil,
@@ -233,7 +236,7 @@ func routeOf(routes []string, path string) string {
 		pattern, at := strings.Split(route, "/"), strings.Split(path, "/")
 		fits := len(pattern) == len(at)
 		for i := range at {
-			fits = fits && (pattern[i] == at[i] || pattern[i] == "{id}")
+			fits = fits && (pattern[i] == at[i] || strings.HasPrefix(pattern[i], "{"))
 		}
 		if fits && (best == "" || !strings.Contains(route, "{")) {
 			best = route
@@ -306,7 +309,8 @@ func full(t *testing.T) *installation {
 
 // path returns the path of a route for the thing that the installation has.
 func (i *installation) path(route string) string {
-	return strings.Replace(route, "{id}", url.PathEscape(i.ids[strings.Split(route+"/", "/")[2]]), 1)
+	return strings.NewReplacer("{id}", url.PathEscape(i.ids[strings.Split(route+"/", "/")[2]]), "{passkey}", "psk_none").
+		Replace(route)
 }
 
 // signedIn returns a browser in which the person is signed in, and the token of the forms that were shown there.
