@@ -11,6 +11,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
@@ -94,6 +95,7 @@ func (sh *shell) open(ctx context.Context) (*installation, error) {
 	if store.Begins(applied) {
 		fmt.Fprintln(sh.errs, "cardea: note: this is a new, empty database; cardea config print says where")
 	}
+	server.LeaveNotices(c.Config, db)
 	return &installation{config: c.Config, db: db, log: quiet}, nil
 }
 

@@ -50,21 +50,65 @@ var notices = map[string]struct{ subject, line string }{
 // consented is the action of which a person gets a receipt.
 const consented = "authorize.code"
 
-// Hear tells people by mail of what happened with their account: a new device, another way to sign in, an agent that
-// was allowed something. It is for store.DB.Watch. The mails are written and sent later.
-func (e *Endpoint) Hear(event audit.Event) {
-	_, told := notices[event.Action]
-	switch {
-	case event.Outcome != audit.Allowed, event.UserID == "":
-	case event.Action == audit.SignedIn && event.Detail["device"] != "new":
-	case told:
-		e.Login.Mail.Later(event.Action,
-			func(ctx context.Context) (*login.Letter, error) { return e.notice(ctx, event) })
-	case event.Action == consented && event.Detail["consent"] != "remembered":
-		e.Login.Mail.Later(event.Action,
-			func(ctx context.Context) (*login.Letter, error) { return e.receipt(ctx, event) })
+// Worth reports whether a person is told of an event by mail: a new device, another way to sign in, an agent that was
+// allowed something. It is for store.DB.Announce.
+func Worth(event audit.Event) bool {
+	if event.Outcome != audit.Allowed || event.UserID == "" {
+		return false
 	}
+	switch event.Action {
+	case audit.SignedIn:
+		return event.Detail["device"] == "new"
+	case consented:
+		return event.Detail["consent"] != "remembered"
+	}
+	_, told := notices[event.Action]
+	return told
 }
+
+// Tell tells a person of an event by mail, which is written and sent later. It is for store.DB.Announce. A letter that
+// could not be sent is tried again by TellDue.
+func (e *Endpoint) Tell(n store.Notice) {
+	e.Login.Mail.Later(n.Event.Action, func(ctx context.Context) (*login.Letter, error) {
+		err := e.DB.Update(ctx, func(tx *store.Tx) error { return tx.KeepNotice(n.ID) })
+		if errors.Is(err, store.ErrNotFound) { // another process was faster
+			return nil, nil //nolint:nilnil // there is no letter
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case n.Event.Action == consented:
+			return e.receipt(ctx, n.Event)
+		}
+		return e.notice(ctx, n.Event)
+	}, func(ctx context.Context) error {
+		return e.DB.Update(ctx, func(tx *store.Tx) error { return tx.DeleteNotice(n.ID) })
+	})
+}
+
+// TellDue tells people of what commands did, and of what could not be sent before, perhaps because a process ended.
+func (e *Endpoint) TellDue(ctx context.Context) error {
+	var some bool
+	var due []store.Notice
+	err := e.DB.View(ctx, func(tx *store.Tx) (err error) {
+		some, err = tx.HasDueNotices()
+		return err
+	})
+	if err != nil || !some {
+		return err
+	}
+	err = e.DB.Update(ctx, func(tx *store.Tx) (err error) {
+		due, err = tx.TakeNotices(mostDue)
+		return err
+	})
+	for _, n := range due {
+		e.Tell(n)
+	}
+	return err
+}
+
+// mostDue is how many notices TellDue takes at a time.
+const mostDue = 100
 
 // reader returns the person whom an event is about, or nil if there is nobody to write to.
 func (e *Endpoint) reader(ctx context.Context, event audit.Event) (person *identity.User, err error) {

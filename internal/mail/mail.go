@@ -65,7 +65,8 @@ type Mailer struct {
 type job struct {
 	kind    string
 	compose func(context.Context) (*Letter, error)
-	letter  *Letter // once it is composed
+	letter  *Letter                     // once it is composed
+	done    func(context.Context) error // nil: nothing follows
 	tries   int
 }
 
@@ -110,9 +111,10 @@ func (m *Mailer) Send(l Letter) error {
 func (m *Mailer) SendAdmitted(l Letter) error { return m.enqueue(&job{kind: l.Kind, letter: &l}) }
 
 // Later puts a letter of a kind into the queue that is composed when it is its turn. A nil letter is not sent. If it
-// cannot be queued or composed, the log says so.
-func (m *Mailer) Later(kind string, compose func(context.Context) (*Letter, error)) {
-	if err := m.enqueue(&job{kind: kind, compose: compose}); err != nil {
+// cannot be queued or composed, the log says so. done is called once the letter is sent, or will never be: if it is nil, or
+// refused for good. It is not called as long as another attempt may succeed.
+func (m *Mailer) Later(kind string, compose func(context.Context) (*Letter, error), done func(context.Context) error) {
+	if err := m.enqueue(&job{kind: kind, compose: compose, done: done}); err != nil {
 		m.o.Log.Warn("a mail was not sent", "kind", kind, "error", err)
 	}
 }
@@ -171,6 +173,12 @@ func (m *Mailer) do(j *job) {
 	ctx, cancel := context.WithTimeout(m.ctx, timeout)
 	defer cancel()
 	err := m.write(ctx, j)
+	if j.done != nil && (err == nil || permanent(err)) {
+		if err := j.done(m.ctx); err != nil {
+			m.o.Log.Warn("a mail was dealt with, and may be sent again, because that could not be stored", "kind", j.kind,
+				"error", err)
+		}
+	}
 	if err == nil {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/mail/mailtest"
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 // certificate is one that this test trusts, for localhost and the addresses of this machine.
@@ -331,16 +333,30 @@ func TestQueueIsBounded(t *testing.T) {
 func TestLater(t *testing.T) {
 	f := new(fake)
 	m, log := mailer(t, mail.Config{Deliver: f.deliver}, nil)
-	m.Later("receipt", func(context.Context) (*mail.Letter, error) {
-		l := letter("ada@example.com")
-		return &l, nil
-	})
-	m.Later("receipt", func(context.Context) (*mail.Letter, error) {
-		return nil, nil //nolint:nilnil // not to be sent
-	})
+	var mu sync.Mutex
+	done := map[string]int{}
+	later := func(what string, l *mail.Letter, err error) {
+		m.Later("receipt", func(context.Context) (*mail.Letter, error) { return l, err }, func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
+			done[what]++
+			return nil
+		})
+	}
+	l := letter("ada@example.com")
+	later("sent", &l, nil)
+	later("nobody", nil, nil)
 	flush(t, m)
 	if len(f.got) != 1 || log.String() != "" {
 		t.Errorf("delivered %v; the log is %s", f.got, log)
+	}
+	later("refused", nil, oauth.Refuse(oauth.AccessDenied, "no"))
+	later("a fault", nil, errors.New("the database is away"))
+	flush(t, m)
+	mu.Lock()
+	defer mu.Unlock()
+	if want := map[string]int{"sent": 1, "nobody": 1, "refused": 1}; !maps.Equal(done, want) {
+		t.Errorf("dealt with were %v, want %v", done, want)
 	}
 }
 

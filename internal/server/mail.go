@@ -6,9 +6,11 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/account"
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/mail"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // mailWait is how long a command waits for the mail server.
@@ -31,6 +33,13 @@ func MailInvitation(c config.Config, log *slog.Logger) func(admin.Invitation, st
 		defer cancel()
 		defer m.Close(ctx)
 		return m.Send(invitationLetter(site, i, inviter))
+	}
+}
+
+// LeaveNotices has what this process does told to people by the servers at the same database, if there is mail.
+func LeaveNotices(c config.Config, db *store.DB) {
+	if c.Mail.On() {
+		db.Announce(account.Worth, nil)
 	}
 }
 

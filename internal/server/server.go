@@ -129,7 +129,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	s.login.SignUp, s.login.SignUpDomains = c.Login.SignUp == "open", c.Login.SignUpDomains
 	s.login.Connected = s.account.Connected
 	if s.mail != nil {
-		db.Watch(s.account.Hear)
+		db.Announce(account.Worth, s.account.Tell)
 	}
 	s.login.External = login.External{URL: c.Login.External.URL, Authenticate: clients.Authenticate}
 	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
@@ -337,11 +337,22 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 // tidyEvery is how often the janitor comes.
 const tidyEvery = time.Minute
 
-// tidy deletes what is over, tallies the audit log and rotates the keys that are due, until ctx is done.
+// TellDue sends the mails about what commands did, and those that could not be sent before. Serve calls it each minute.
+func (s *Server) TellDue(ctx context.Context) error {
+	if s.mail == nil {
+		return nil
+	}
+	return s.account.TellDue(ctx)
+}
+
+// tidy sends the mails that are due, deletes what is over, tallies the audit log and rotates the keys that are due, until ctx is done.
 func (s *Server) tidy(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
 	for {
+		if err := s.TellDue(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("mails that are due could not be read; it is tried again in a minute", "error", err)
+		}
 		if _, err := s.db.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("sweeping the database failed; it is tried again in a minute", "error", err)
 		}

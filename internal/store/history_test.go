@@ -93,6 +93,7 @@ var pastOf = []string{
 	`INSERT INTO spent_sign_ins (hash, user_id, expires_at) SELECT 'sign-in ' || i, 'usr_' || i, $T + $S * i FROM n`,
 	`INSERT INTO one_time (id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back, keep_grants, expires_at)
 		SELECT 'one_' || i, 'reset', 'usr_' || i, '', 'token ' || i, 'code', 0, '', '', '', 0, $T + $S * i FROM n`,
+	`INSERT INTO notices (id, event, due_at, expires_at) SELECT 'ntc_' || i, '{}', $T - i, $T + $S * i FROM n`,
 	`INSERT INTO external_logins (hash, request, application, answer, expires_at) SELECT 'login ' || i, '', '', '', $T + $S * i FROM n`,
 	`INSERT INTO invitations (user_id, email, email_key, role, hash, inviter_type, inviter_id, inviter_name, created_at, expires_at)
 		SELECT 'usr_new_' || i, i || '@example.org', i || '@example.org', '', 'invitation ' || i, 'user', 'usr_1', '', $T - i, $T + $S * i FROM n`,
@@ -258,6 +259,10 @@ func acts(now time.Time) []act {
 		{"CreateGroup", func(tx *store.Tx) error {
 			return tx.CreateGroup(&identity.Group{ID: "grp_another", Name: "another", CreatedAt: now})
 		}, none},
+		{"HasDueNotices", func(tx *store.Tx) error { return ok(tx.HasDueNotices()) }, none},
+		{"TakeNotices", func(tx *store.Tx) error { return ok(tx.TakeNotices(5)) }, none},
+		{"KeepNotice", func(tx *store.Tx) error { return tx.KeepNotice("ntc_2") }, none},
+		{"DeleteNotice", func(tx *store.Tx) error { return tx.DeleteNotice("ntc_3") }, none},
 		{"CreateInitialToken", func(tx *store.Tx) error {
 			return tx.CreateInitialToken(&oauth.InitialAccessToken{ID: "iat_another", Hash: "iat another",
 				CreatedAt: now})

@@ -38,7 +38,8 @@ type DB struct {
 
 	probe probe
 
-	watchers []func(audit.Event)
+	worth func(audit.Event) bool // Announce sets both
+	tell  func(Notice)
 
 	mu        sync.Mutex
 	lastEvent time.Time
@@ -141,10 +142,6 @@ func (db *DB) Ping(ctx context.Context) error {
 		return tx.row("SELECT 1", nil, &one)
 	})
 }
-
-// Watch has heard called with each event that a transaction of this process records, once that is committed. heard must
-// not block or use the DB. Call Watch before the DB is used by several goroutines.
-func (db *DB) Watch(heard func(audit.Event)) { db.watchers = append(db.watchers, heard) }
 
 // Now returns the time of the database's clock, in UTC and whole microseconds.
 func (db *DB) Now() time.Time { return db.clock().UTC().Truncate(time.Microsecond) }

@@ -19,15 +19,15 @@ const (
 // Swept is the number of rows that Sweep deleted.
 type Swept struct {
 	Sessions, Decisions, RevokedTokens, Assertions, Grants, Clients, Keys, Waiting, Approvals, Answers int
-	SignIns, Invitations, Statuses, Received                                                           int
+	SignIns, Invitations, Statuses, Received, Notices                                                  int
 }
 
 // Sweep deletes what is no longer needed: sessions ten minutes after they have expired; expired decisions, and records of
 // revoked tokens, used assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and
 // others thirty days after their end, with their codes; clients that registered more than a day ago, never completed a
 // flow and do not wait for an operator; entries of the inbox for which nobody asked in thirty days; approvals for one
-// time that have expired; answers to requests with an Idempotency-Key after a day; invitations thirty days after they
-// have expired; keys that have left the JWKS. It finds the rows by an index and deletes a few at a time, each batch in
+// time that have expired; answers to requests with an Idempotency-Key, and notices, after a day; invitations thirty days
+// after they have expired; keys that have left the JWKS. It finds the rows by an index and deletes a few at a time, each batch in
 // its own Update, so that it does not delay others. On an error it also returns what it had deleted by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
@@ -44,6 +44,7 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Assertions, "assertions", "hash", "expires_at <= $1", now, ""},
 		{&swept.SignIns, "spent_sign_ins", "hash", "expires_at <= $1", now, ""},
 		{&swept.SignIns, "one_time", "id", "expires_at <= $1", now, ""},
+		{&swept.Notices, "notices", "id", "expires_at <= $1", now, ""},
 		{&swept.SignIns, "external_logins", "hash", "expires_at <= $1", now, ""},
 		{&swept.Grants, "grants", "id", "last_used_at IS NULL AND expires_at <= $1", now.Add(-keepUnredeemed), ""},
 		{&swept.Grants, "grants", "id", "COALESCE(revoked_at, expires_at) <= $1", now.Add(-keepGrants), ""},

@@ -28,7 +28,7 @@ type Tx struct {
 	changes []Change       // that may have ended tokens
 	raised  map[Kind]int64 // versions after the commit
 	used    []string       // clients of which this process must forget its copy
-	events  []audit.Event  // for who watches
+	notices []Notice       // of which this process tells people
 }
 
 // Now returns the time at which the transaction began.
@@ -40,9 +40,8 @@ func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
 // Record writes an event to the audit log as part of the transaction. It adds the request of the context to the event.
 func (tx *Tx) Record(event audit.Event) error {
 	event = event.Stamp(tx.ctx)
-	if len(tx.db.watchers) > 0 {
-		event.At = tx.now
-		tx.events = append(tx.events, event)
+	if err := tx.announce(event); err != nil {
+		return err
 	}
 	return tx.on.Append(event)
 }
@@ -99,10 +98,8 @@ func (tx *Tx) committed() {
 	for _, id := range tx.used {
 		tx.db.clients.forget(id)
 	}
-	for _, event := range tx.events {
-		for _, heard := range tx.db.watchers {
-			heard(event)
-		}
+	for _, n := range tx.notices {
+		tx.db.tell(n)
 	}
 }
 
