@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -67,6 +68,7 @@ func (i *installation) operations() *admin.Operations {
 		DB: i.db, Issuer: i.config.Issuer, SigningAlg: i.config.Tokens.SigningAlg,
 		AllowLoopback: i.config.Registration.AllowLoopback, SignIn: i.config.Login.Providers,
 		MailInvitation: server.MailInvitation(i.config, i.log),
+		NoPasswords:    !slices.Contains(i.config.Login.Methods, "password"),
 	}
 }
 

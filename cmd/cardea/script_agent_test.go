@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -25,7 +26,7 @@ import (
 // its first line, and plays it with three roles: a person, an agent, and an
 // attacker with a client and a browser of his own.
 //
-//	server [KEY=VALUE …]          a Cardea with that configuration, the resource
+//	server [mail] [KEY=VALUE …]   a Cardea with that configuration, and perhaps with a mail server, the resource
 //	                              https://mcp.example.com/mcp (mcp:tools:weather by default,
 //	                              mcp:tools:email:send) and the person ada@example.com
 //	resource IDENTIFIER SCOPE …   one more resource; *SCOPE is a default scope
@@ -54,12 +55,16 @@ import (
 //	attacker opens URL                  in his own browser
 //
 //	person signs-in | allows [SCOPE …] | denies | signs-out | opens URL
+//	person signs-up EMAIL               asks for an account, from the sign-in page; what is mailed then is
+//	                                    $mailed_code and $mailed_token, which are "" if the mail has none, or there is no mail
+//	ROLE finishes CODE                  an account, in the browser of the person or the attacker
 //	person returns                      to the client, by the form of a page that names an error
 //	person goes-back                    to the page before, as the browser kept it
 //	operator disables | approves ROLE   the client of that role
 //	operator admits N                   $initial_access_token registers so many clients
 //
 //	expect page sign-in | consent | error STATUS
+//	expect page says TEXT               somewhere on it
 //	expect code                         at the client
 //	expect refusal ERROR                at the client
 //	expect status STATUS [NAME=VALUE …] of the last answer to an agent, and members of its JSON;
@@ -86,6 +91,7 @@ type stage struct {
 	ts      *testscript.TestScript
 	t       testing.TB
 	server  *servertest.Server
+	letters *mailtest.Server // nil: there is no mail
 	ada     *servertest.Person
 	agents  map[string]*servertest.Agent
 	browser map[string]*servertest.Browser
@@ -129,6 +135,11 @@ func (s *stage) startServer(args []string) {
 	s.server = servertest.Start(s.t, func(c *config.Config) {
 		flags := map[string]string{"issuer": c.Issuer, "data_dir": c.DataDir, "limits.enabled": "false"}
 		for _, arg := range args {
+			if arg == "mail" {
+				s.letters = mailtest.New(s.t)
+				flags["mail.smtp"], flags["mail.from"] = s.letters.URL, "auth@example.com"
+				continue
+			}
 			name, value, _ := strings.Cut(arg, "=")
 			flags[name] = value
 		}
@@ -252,6 +263,8 @@ func (s *stage) act(role string, args []string) {
 		s.ts.Setenv("verifier", a.Verifier)
 	case "opens":
 		s.saw(s.browser[role].Get(strings.Join(args, "")))
+	case "finishes":
+		s.finish(s.browser[role].Get("/signup/finish"), strings.Join(args, ""))
 	case "redeems":
 		code := token("code")
 		s.heard(a.Exchange(code, s.tweaks(args)...))
@@ -358,6 +371,10 @@ func (s *stage) person(args []string) {
 		s.saw(s.browser["person"].Get(strings.Join(args, "")))
 	case "signs-in":
 		s.saw(s.page.SignIn(s.ada))
+	case "signs-up":
+		s.signUp(strings.Join(args, ""))
+	case "finishes":
+		s.finish(s.page, strings.Join(args, ""))
 	case "allows":
 		s.saw(s.page.Allow(args...))
 	case "goes-back":
@@ -372,6 +389,31 @@ func (s *stage) person(args []string) {
 	default:
 		s.ts.Fatalf("person cannot: %s", does)
 	}
+}
+
+// signUp asks for an account, from the sign-in page or from that of an earlier attempt.
+func (s *stage) signUp(email string) {
+	page := s.page
+	for _, link := range page.Links() {
+		if strings.HasPrefix(link, "/signup") && !page.Has("code") {
+			page = page.Follow(link)
+			break
+		}
+	}
+	s.saw(page.Submit(page.Form("email"), servertest.With("email", email)))
+	s.ts.Setenv("mailed_code", "")
+	s.ts.Setenv("mailed_token", "")
+	for _, m := range s.server.Mails(s.t, s.letters) {
+		s.ts.Setenv("mailed_code", m.Code())
+		_, token, _ := strings.Cut(m.Link(), "#")
+		s.ts.Setenv("mailed_token", token)
+	}
+}
+
+// finish makes an account by the form of a page.
+func (s *stage) finish(page *servertest.Page, code string) {
+	s.saw(page.Submit(page.Form("code"), servertest.With("code", code), servertest.With("name", "Bob"),
+		servertest.With("password", "a password of their own")))
 }
 
 func (s *stage) operator(args []string) {
@@ -441,6 +483,10 @@ func (s *stage) expect(args []string) {
 
 func (s *stage) expectPage(args []string) {
 	switch kind := strings.Join(args, " "); {
+	case len(args) > 1 && args[0] == "says":
+		if text := strings.Join(args[1:], " "); !strings.Contains(s.page.Body, text) {
+			s.ts.Fatalf("%q is not on the page with status %d\n%s", text, s.page.Status, s.page.Body)
+		}
 	case kind == "sign-in" && s.page.IsSignIn(), kind == "consent" && s.page.IsConsent():
 	case len(args) == 2 && args[0] == "error":
 		status, err := strconv.Atoi(args[1])

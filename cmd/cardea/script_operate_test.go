@@ -349,8 +349,8 @@ func passkeyVerb(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			id := oauth.NewID("psk_")
 			ts.Setenv(args[0], id)
-			return tx.CreatePasskey(&identity.Passkey{ID: id, UserID: u.ID, CredentialID: []byte(id), PublicKey: []byte(id),
-				Name: args[2], CreatedAt: tx.Now()})
+			return tx.CreatePasskey(&identity.Passkey{ID: id, UserID: u.ID, CredentialID: []byte(id),
+				PublicKey: []byte(id), Name: args[2], CreatedAt: tx.Now()})
 		})
 	})
 }

@@ -81,11 +81,11 @@ func (s connectionSection) show(v *visit) (template.HTML, error) {
 	return v.part("security-connections.html", page)
 }
 
-// connect sends the person to a provider. It needs a recent sign-in, because the account there signs in as the person
-// from then on.
+// connect sends the person to a provider. It needs a recent sign-in, and the second factor of a person who has one,
+// because the account there signs in as the person from then on.
 func (s connectionSection) connect(v *visit, _ url.Values) (web.Answer, error) {
-	if !s.Sessions.Recent(v.Visitor) {
-		return s.signIn(v.Request), nil
+	if _, elsewhere, err := v.owner("/account/security"); elsewhere != nil || err != nil {
+		return elsewhere, err
 	}
 	answer, err := s.Login.Connect(v.Request, v.Visitor, v.id())
 	switch {
@@ -120,8 +120,8 @@ func (e *Endpoint) Connected(r *http.Request, visitor interaction.Visitor, err e
 // disconnect ends a connection, and the person's sessions in other browsers, because one of them may have begun
 // with it.
 func (s connectionSection) disconnect(v *visit, _ url.Values) (web.Answer, error) {
-	if !s.Sessions.Recent(v.Visitor) {
-		return s.signIn(v.Request), nil
+	if _, elsewhere, err := v.owner("/account/security"); elsewhere != nil || err != nil {
+		return elsewhere, err
 	}
 	err := v.update(func(tx *store.Tx) error {
 		u, err := tx.LockUser(v.Person.ID)

@@ -28,7 +28,7 @@ type elsewhere struct {
 }
 
 // eachElsewhere runs test on both databases.
-func eachElsewhere(t *testing.T, test func(*testing.T, *elsewhere)) {
+func eachElsewhere(t *testing.T, test func(*testing.T, *elsewhere), edits ...func(*config.Config)) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		err := db.Update(t.Context(), func(tx *store.Tx) error {
 			return tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"), Name: "staff", CreatedAt: tx.Now()})
@@ -37,16 +37,16 @@ func eachElsewhere(t *testing.T, test func(*testing.T, *elsewhere)) {
 			t.Fatal(err)
 		}
 		corp := upstreamtest.NewIssuer(t, "")
-		s := servertest.New(t, db, clock, func(c *config.Config) {
+		s := servertest.New(t, db, clock, append(edits, func(c *config.Config) {
 			p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL,
-				ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret,
-				GroupsClaim: "groups", GroupMap: map[string]string{"Engineering": "staff"},
+				ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret, GroupsClaim: "groups",
+				GroupMap:     map[string]string{"Engineering": "staff"},
 				OfflineGrace: upstream.DefaultOfflineGrace}
 			if err := p.Settle(); err != nil {
 				t.Fatal(err)
 			}
 			c.Login.Providers = append(c.Login.Providers, p)
-		})
+		})...)
 		e := &elsewhere{Server: s, t: t, corp: corp, ada: s.User("ada@example.com"), browser: s.Browser(t)}
 		e.browser.Get("/login").SignIn(e.ada)
 		test(t, e)
@@ -269,4 +269,31 @@ func TestConnectAttacks(t *testing.T) {
 			}
 		})
 	})
+}
+
+// LG-14: whoever has the password of a person with a passkey connects no account of theirs, and disconnects none.
+func TestConnectTakesTheSecondFactor(t *testing.T) {
+	eachElsewhere(t, func(t *testing.T, e *elsewhere) {
+		has(t, e.connect(e.browser, "ada"), http.StatusOK, "Connected.")
+		device := e.Authenticator(t)
+		page := e.browser.Get("/account/security/passkeys/new")
+		has(t, page.WithPasskey(device.Create(page)), http.StatusOK, "Your passkey is added.")
+		thief := e.Browser(t)
+		thief.Get("/login").SignIn(e.ada)
+		page = thief.Get("/account/security")
+		has(t, page.Submit(form(t, page, "/disconnect")), http.StatusOK, "One more step")
+		e.Update(func(tx *store.Tx) error {
+			identities, err := tx.Identities(e.ada.ID)
+			if err == nil && len(identities) == 1 {
+				return tx.DeleteIdentity(identities[0].ID, e.ada.ID)
+			}
+			t.Errorf("%d identities, %v", len(identities), err)
+			return err
+		})
+		page = thief.Get("/account/security")
+		page = page.Submit(form(t, page, "/connect/corp"))
+		has(t, page, http.StatusOK, "One more step")
+		has(t, page.WithPasskey(device.Use(page)), http.StatusOK, "How you sign in")
+		has(t, e.connect(thief, "ada"), http.StatusOK, "Connected.")
+	}, servertest.Localhost)
 }

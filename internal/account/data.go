@@ -223,10 +223,11 @@ func (data *ownData) exportFactors(tx *store.Tx, userID string) error {
 	return err
 }
 
-// confirmDelete asks whether the account is really to be deleted. It needs a recent sign-in.
+// confirmDelete asks whether the account is really to be deleted. It needs a recent sign-in, and the second factor of a
+// person who has one.
 func (e *Endpoint) confirmDelete(v *visit) (web.Answer, error) {
-	if !e.Sessions.Recent(v.Visitor) {
-		return e.signIn(v.Request), nil
+	if _, elsewhere, err := v.owner("/account/delete"); elsewhere != nil || err != nil {
+		return elsewhere, err
 	}
 	return v.deletePage("", 0)
 }
@@ -244,10 +245,10 @@ var (
 
 // delete deletes the account, which ends its sessions and grants. The last owner cannot be deleted.
 func (e *Endpoint) delete(v *visit, form url.Values) (web.Answer, error) {
-	switch {
-	case !e.Sessions.Recent(v.Visitor):
-		return e.signIn(v.Request), nil
-	case form.Get("confirm") != "delete":
+	if _, elsewhere, err := v.owner("/account/delete"); elsewhere != nil || err != nil {
+		return elsewhere, err
+	}
+	if form.Get("confirm") != "delete" {
 		return v.deletePage(sentence(errUnconfirmed), http.StatusBadRequest)
 	}
 	err := v.update(func(tx *store.Tx) error {

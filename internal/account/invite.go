@@ -1,6 +1,8 @@
 package account
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/login"
@@ -34,17 +37,26 @@ func (e *Invite) Routes() []web.Route {
 
 // inviteForm is the form with which a person makes the invited account.
 type inviteForm struct {
-	Password bool   // the account gets one
-	Account  string // of the person who is signed in, which may take the invitation instead; "": nobody is
-	Name     string // filled in
-	Token    string // a good one, to send again
-	Taken    bool   // there is an account with the address
-	Error    string // a sentence on why the last attempt failed; "": none
-	CSRF     string // token of the form, handed back as csrf
+	Here      bool              // the account can be made without a provider
+	Password  bool              // then it gets one
+	Providers []login.Elsewhere // with which it can be made, too
+	Reopen    bool              // the person has to open the link again
+	Account   string            // of the person who is signed in, which may take the invitation instead; "": nobody is
+	Name      string            // filled in
+	Token     string            // a good one, to send again
+	Taken     bool              // there is an account with the address
+	Error     string            // a sentence on why the last attempt failed; "": none
+	CSRF      string            // token of the form, handed back as csrf
 }
 
 // Page returns the page, with status 200.
-func (v inviteForm) Page() web.Page { return templates.Page("invite.html", v).Scripted() }
+func (v inviteForm) Page() web.Page {
+	page := templates.Page("invite.html", v).Scripted()
+	if len(v.Providers) > 0 { // to which the form leads
+		return page.AnswersClient()
+	}
+	return page
+}
 
 // accept is the purpose of the token of the form.
 const accept = "accept an invitation"
@@ -52,6 +64,12 @@ const accept = "accept an invitation"
 // form returns the form for a browser.
 func (e *Invite) form(v interaction.Visitor) inviteForm {
 	page := inviteForm{Password: e.passwords(), CSRF: e.Pages.Token(v.Browser, accept)}
+	for _, place := range e.Login.Elsewhere() {
+		if place.Connects {
+			page.Providers = append(page.Providers, place)
+		}
+	}
+	page.Here = len(e.Login.Methods) > 0 || len(page.Providers) == 0
 	if v.SignedIn() {
 		page.Account = v.Person.Label()
 	}
@@ -91,8 +109,30 @@ func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	if err == nil {
 		return answer, nil
 	}
+	return e.refused(r, v, form, "", err)
+}
+
+// Refused answers a person who comes back from a provider with which the account was not made (login.Invitations). What
+// the provider was told of the invitation does not open it, so they have to open its link again.
+func (e *Invite) Refused(r *http.Request, v interaction.Visitor, provider string, err error) (web.Answer, error) {
+	return e.refused(r, v, url.Values{}, provider, err)
+}
+
+// Accept is login.Invitations.Accept.
+func (e *Invite) Accept(ctx context.Context, hash, email, name string) (*identity.User, func(*store.Tx) error, error) {
+	accepted, err := e.Operations.AcceptInvitationOf(ctx, hash, email, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return accepted.Person, accepted.Confirm, nil
+}
+
+// refused records a refusal and returns the page that says why. provider is the name of the one that the person came
+// from, or "".
+func (e *Invite) refused(r *http.Request, v interaction.Visitor, form url.Values, provider string,
+	err error) (web.Answer, error) {
 	page := e.form(v)
-	page.Name = form.Get("name")
+	page.Name, page.Reopen = form.Get("name"), provider != ""
 	var undone *admin.Error
 	if errors.As(err, &undone) {
 		page.Token, page.Error = form.Get("token"), web.Sentence(undone.Error())
@@ -108,17 +148,25 @@ func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	if err := e.Refuse(r, audit.Acceptance(""), err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	if why := whyInvite(refusal); why != "" {
+	switch why := whyInvite(refusal, provider); {
+	case why != "":
 		page.Error = why
+	case page.Error == "":
+		page.Error = web.Sentence(refusal.Description)
 	}
 	page.Taken = errors.Is(refusal, admin.ErrInvitationTaken)
-	if page.Taken || errors.Is(refusal, admin.ErrInvitationOfOther) {
+	if page.Taken || errors.Is(refusal, admin.ErrInvitationOfOther) || errors.Is(refusal, errNoProvider) ||
+		refusal.Code == oauth.TemporarilyUnavailable {
 		page.Token = form.Get("token")
 	}
 	return web.WithCookie(web.WithRefusal(page, refusal), v.Browser.Cookie()), nil
 }
 
-var errInviteForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
+var (
+	errInviteForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
+	errNoProvider = oauth.Refuse(oauth.InvalidRequest,
+		"that identity provider is not one of this server: choose another way")
+)
 
 // try uses the invitation. A token that is not good counts as a guess.
 func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (answer web.Answer, err error) {
@@ -139,6 +187,9 @@ func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (a
 	if form.Has("join") && v.SignedIn() {
 		return e.join(r, v, form.Get("token"))
 	}
+	if answer, err := e.elsewhere(r, v, form); answer != nil || err != nil {
+		return answer, err
+	}
 	accepted, err := e.Operations.AcceptInvitation(r.Context(), form.Get("token"), form.Get("name"),
 		form.Get("password"), e.passwords())
 	if err != nil {
@@ -150,6 +201,28 @@ func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (a
 	}
 	proof.AMR = []string{"email"}
 	return e.Login.Arrive(r, "/account/security", proof) // what the person signs in with from now on is yet to be added
+}
+
+// elsewhere sends the person to the identity provider that they chose, or to the one at which people with the address
+// of the invitation sign in. It returns nil if there is none.
+func (e *Invite) elsewhere(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
+	page := e.form(v)
+	if len(page.Providers) == 0 {
+		return nil, nil //nolint:nilnil // as said above
+	}
+	i, err := e.Operations.OpenInvitation(r.Context(), form.Get("token"))
+	if err != nil {
+		return nil, err
+	}
+	via := cmp.Or(e.Login.ServedBy(i.Email), form.Get("via"))
+	if via == "" && page.Here {
+		return nil, nil //nolint:nilnil // as said above
+	}
+	answer, err := e.Login.Accept(r, v, via, i, web.DisplayName(form.Get("name")))
+	if errors.Is(err, store.ErrNotFound) {
+		err = errNoProvider
+	}
+	return answer, err
 }
 
 // join gives the account of the signed-in person what the invitation gives. The session begins anew, because the person
@@ -173,7 +246,7 @@ func (e *Invite) join(r *http.Request, v interaction.Visitor, token string) (web
 }
 
 // whyInvite returns the sentence that tells a person why the invitation was not accepted, or "" if that was an input.
-func whyInvite(refusal *oauth.Refusal) string {
+func whyInvite(refusal *oauth.Refusal, provider string) string {
 	const again = " Ask the person who invited you for a new one."
 	switch {
 	case errors.Is(refusal, admin.ErrInvitationUnknown):
@@ -186,8 +259,12 @@ func whyInvite(refusal *oauth.Refusal) string {
 		return "There is an account with the e-mail address of this invitation already. Sign in with it, then open " +
 			"the link again."
 	case errors.Is(refusal, admin.ErrInvitationOfOther):
-		return "This invitation is for another e-mail address than that of your account. " +
-			"Make its account below instead."
+		return "This invitation is for another e-mail address than that of your account. Make its account below " +
+			"instead."
+	case errors.Is(refusal, admin.ErrInvitationElsewhere):
+		return "This invitation is for another e-mail address than the one that " + provider +
+			" knows to be yours. Sign in there with the account that has this address, or make your account in " +
+			"another way."
 	case errors.Is(refusal, errInviteForm):
 		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
 			"site, and open the link again."

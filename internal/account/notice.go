@@ -34,8 +34,8 @@ var notices = map[string]struct{ subject, line string }{
 	"user.reset_second_factor": {"Your second step was removed",
 		"An administrator removed the second step of your sign-in, and you were signed out everywhere."},
 	"user.remove_passkey": {"A passkey was removed",
-		"An administrator removed a passkey from your account, and you were signed out everywhere. Nobody can sign in " +
-			"with it any more."},
+		"An administrator removed a passkey from your account, and you were signed out everywhere. Nobody can " +
+			"sign in with it any more."},
 	"passkey.add": {"A passkey was added",
 		"A passkey was added to your account. Whoever has the device that keeps it, and can unlock it, can sign in " +
 			"as you."},

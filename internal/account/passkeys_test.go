@@ -85,6 +85,13 @@ func TestPasskeysOfTheOwnerAlone(t *testing.T) {
 		}
 		has(t, page.WithPasskey(device.Use(page)), http.StatusOK, "Add a passkey")
 
+		// LG-14: nor does it delete the account.
+		thief = w.Browser(t)
+		thief.Get("/login").SignIn(w.ada)
+		page = thief.Get("/account/delete")
+		has(t, page, http.StatusOK, "One more step")
+		has(t, page.WithPasskey(device.Use(page)), http.StatusOK, "Delete your account?")
+
 		w.Clock.Advance(16 * time.Minute)
 		page = w.browser.Get("/account/security")
 		has(t, page.Submit(form(t, page, "/remove")), http.StatusOK, "Sign in again")
@@ -116,8 +123,8 @@ func TestTheLastPasskeyStays(t *testing.T) {
 	})
 }
 
-// An operator sees the passkeys of a person and removes one, which signs the person out; the person is told. The export has
-// what is stored of the others.
+// An operator sees the passkeys of a person and removes one, which signs the person out; the person is told. The export
+// has what is stored of the others.
 func TestAnOperatorRemovesAPasskey(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		letters := mailtest.New(t)
@@ -161,7 +168,8 @@ func TestAnOperatorRemovesAPasskey(t *testing.T) {
 			t.Errorf("the event is %+v", event)
 		}
 		told := s.Mails(t, letters)
-		if len(told) == 0 || told[0].To != ada.Email || told[0].Subject[:len("A passkey was removed")] != "A passkey was removed" ||
+		if len(told) == 0 || told[0].To != ada.Email ||
+			told[0].Subject[:len("A passkey was removed")] != "A passkey was removed" ||
 			!strings.Contains(told[0].Text, "by an administrator") {
 			t.Errorf("the person was told %+v", told)
 		}
@@ -181,7 +189,8 @@ func TestAnOperatorRemovesAPasskey(t *testing.T) {
 
 		page := b.Get("/account/export")
 		has(t, page, http.StatusOK, seen.Passkeys[1].ID, `"aaguid"`, `"name": "`+seen.Passkeys[1].Name)
-		if strings.Contains(page.Body, `"id": "`+seen.Passkeys[0].ID) || strings.Contains(page.Body, "authenticator_app") {
+		if strings.Contains(page.Body, `"id": "`+seen.Passkeys[0].ID) ||
+			strings.Contains(page.Body, "authenticator_app") {
 			t.Errorf("the export is %s", page.Body)
 		}
 	})

@@ -42,6 +42,7 @@ type resetForm struct {
 	Mail  bool   // people can ask for a link
 	Sent  bool   // somebody just did
 	Done  bool   // the password is set
+	Away  bool   // the form may lead to a provider
 	Email string // filled in
 	Token string // a good one, to send again
 	Error string // a sentence on why the last form did nothing; "": none
@@ -49,13 +50,19 @@ type resetForm struct {
 }
 
 // Page returns the page, with status 200.
-func (v resetForm) Page() web.Page { return templates.Page("reset.html", v).Scripted() }
+func (v resetForm) Page() web.Page {
+	page := templates.Page("reset.html", v).Scripted()
+	if v.Away {
+		return page.AnswersClient()
+	}
+	return page
+}
 
 // resetPassword is the purpose of the token of the forms.
 const resetPassword = "reset the password"
 
 func (e *Reset) form(browser web.Browser) resetForm {
-	return resetForm{Mail: e.Login.Mail != nil, CSRF: e.Pages.Token(browser, resetPassword)}
+	return resetForm{Mail: e.Login.Mail != nil, Away: e.Login.LeadsAway(), CSRF: e.Pages.Token(browser, resetPassword)}
 }
 
 // Show answers GET /reset with the forms. It spends nothing.

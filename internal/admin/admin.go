@@ -29,6 +29,8 @@ type Operations struct {
 	// MailInvitation sends an invited person the link. inviter is the name of the person who invites them, or "". nil
 	// means that there is no mail.
 	MailInvitation func(i Invitation, inviter string) error
+	// NoPasswords is whether people do not sign in with passwords, so that nobody can set one.
+	NoPasswords bool
 	// Configuration is what Settings returns.
 	Configuration []Setting
 	// SignIn are the identity providers with which people sign in.

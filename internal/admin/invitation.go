@@ -226,10 +226,12 @@ func (o *Operations) WithdrawInvitation(ctx context.Context, by Caller, name str
 var (
 	ErrInvitationUnknown = oauth.Refuse(oauth.AccessDenied,
 		"the invitation was used or withdrawn, a newer link was made, or the link was cut")
-	ErrInvitationExpired = oauth.Refuse(oauth.AccessDenied, "the invitation has expired")
-	ErrInvitationEnded   = oauth.Refuse(oauth.AccessDenied, "the inviter may no longer invite people")
-	ErrInvitationOfOther = oauth.Refuse(oauth.AccessDenied, "the invitation is of another address than the account")
-	ErrInvitationTaken   = oauth.Refuse(oauth.InvalidRequest,
+	ErrInvitationExpired   = oauth.Refuse(oauth.AccessDenied, "the invitation has expired")
+	ErrInvitationEnded     = oauth.Refuse(oauth.AccessDenied, "the inviter may no longer invite people")
+	ErrInvitationOfOther   = oauth.Refuse(oauth.AccessDenied, "the invitation is of another address than the account")
+	ErrInvitationElsewhere = oauth.Refuse(oauth.AccessDenied,
+		"the invitation is of another address than the one that the identity provider has verified")
+	ErrInvitationTaken = oauth.Refuse(oauth.InvalidRequest,
 		"there is an account with the address of the invitation already")
 )
 
@@ -237,16 +239,16 @@ var (
 // nothing.
 func (o *Operations) OpenInvitation(ctx context.Context, token string) (i *identity.Invitation, err error) {
 	err = o.DB.View(ctx, func(tx *store.Tx) (err error) {
-		i, err = openInvitation(tx, token)
+		i, err = openInvitation(tx, oauth.Hash(token))
 		return err
 	})
 	return i, err
 }
 
-// openInvitation returns the invitation that the token opens. What it gives is judged again, because the inviter may
-// have lost the right in the meantime.
-func openInvitation(tx *store.Tx, token string) (*identity.Invitation, error) {
-	i, err := tx.InvitationByToken(oauth.Hash(token))
+// openInvitation returns the invitation whose newest link has a token with that hash. What it gives is judged again,
+// because the inviter may have lost the right in the meantime.
+func openInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
+	i, err := tx.InvitationByToken(hash)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, ErrInvitationUnknown
@@ -285,8 +287,8 @@ func inviterOf(tx *store.Tx, i *identity.Invitation) (Caller, error) {
 }
 
 // spendInvitation is openInvitation, once.
-func spendInvitation(tx *store.Tx, token string) (*identity.Invitation, error) {
-	i, err := openInvitation(tx, token)
+func spendInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
+	i, err := openInvitation(tx, hash)
 	if err != nil {
 		return nil, err
 	}
@@ -327,8 +329,39 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 			return nil, refused("password", err)
 		}
 	}
+	return accepting(i.Hash, u), nil
+}
+
+// AcceptInvitationOf is AcceptInvitation for a person of whom an identity provider says that the address email is
+// theirs, or says of none if that is "". hash is the Hash of the invitation. It refuses with ErrInvitationElsewhere if
+// the invitation is of another address. The account gets no password.
+func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name string) (done *Acceptance, err error) {
+	err = o.DB.View(ctx, func(tx *store.Tx) error {
+		i, err := openInvitation(tx, hash)
+		if err != nil {
+			return err
+		}
+		u := &identity.User{ID: i.ID, Email: i.Email, Name: name}
+		if !identity.SameMailbox(email, i.Email) {
+			return ErrInvitationElsewhere
+		}
+		_, err = tx.UserByEmail(i.Email)
+		if err == nil {
+			return ErrInvitationTaken
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		done = accepting(hash, u)
+		return checkName(name)
+	})
+	return done, err
+}
+
+// accepting returns what makes u, the account of the invitation with that Hash.
+func accepting(hash string, u *identity.User) *Acceptance {
 	return &Acceptance{u, func(tx *store.Tx) error {
-		i, err := spendInvitation(tx, token)
+		i, err := spendInvitation(tx, hash)
 		if err != nil {
 			return err
 		}
@@ -350,7 +383,7 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 			return err
 		}
 		return tx.Record(audit.Acceptance(u.ID).Changed(nil, view).Allow())
-	}}, nil
+	}}
 }
 
 // errTaken is ErrInvitationTaken inside a transaction, which rolls it back, because a refusal would commit it and spend
@@ -377,7 +410,7 @@ func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identi
 		case err != nil:
 			return err
 		}
-		i, err := spendInvitation(tx, token)
+		i, err := spendInvitation(tx, i.Hash)
 		if err != nil {
 			return err
 		}
@@ -403,7 +436,7 @@ func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identi
 
 // sameAddress reports whether u has the address of the invitation.
 func sameAddress(i *identity.Invitation, u *identity.User) bool {
-	return identity.EmailKey(u.Email) == identity.EmailKey(i.Email)
+	return identity.SameMailbox(u.Email, i.Email)
 }
 
 // giveInvited gives u, which is locked, the role of the invitation if it may do more than that of u, and its groups.

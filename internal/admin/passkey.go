@@ -44,8 +44,8 @@ func (d *UserDetail) fill(tx *store.Tx) error {
 }
 
 // RemovePasskey deletes a passkey of an account, because the person has lost the device that keeps it, and ends the
-// sessions of the account, which may have begun with it. It deletes the last one, too. It returns a NotFound if the account
-// has none with that id.
+// sessions of the account, which may have begun with it. It deletes the last one, too. It returns a NotFound if the
+// account has none with that id.
 func (o *Operations) RemovePasskey(ctx context.Context, by Caller, name, id string) (done UserDetail, err error) {
 	err = o.alterUser(ctx, by, "remove_passkey", name, &done.User, &done,
 		func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {

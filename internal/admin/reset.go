@@ -63,9 +63,14 @@ func setPassword(tx *store.Tx, u *identity.User, hash string, keepGrants bool) (
 }
 
 // PasswordLink makes a link with which the person sets a new password, once, within a day. Nothing else changes until
-// then. The token of 256 bits is in the fragment of the link; only its hash is stored.
+// then. The token of 256 bits is in the fragment of the link; only its hash is stored. PasswordLink refuses if people
+// do not sign in with passwords, because there is no page for the link then.
 func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
 	keepGrants bool) (done PasswordReset, err error) {
+	if o.NoPasswords {
+		return done, conflict("", "", name,
+			"%s cannot set a password, because people do not sign in with one here; add password to login.methods")
+	}
 	token := oauth.NewSecret("")
 	err = o.alterUser(ctx, by, "reset_link", name, &done.User, &done,
 		func(tx *store.Tx, u *identity.User) (audit.Event, error) {

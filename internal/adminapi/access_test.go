@@ -37,8 +37,8 @@ var rights = map[string]string{
 	"grant_list": "grants:read", "grant_show": "grants:read", "grant_revoke": "grants:write",
 	"session_list": "sessions:read", "session_show": "sessions:read", "session_revoke": "sessions:write",
 	"key_list": "keys:read", "key_show": "keys:read", "key_rotate": "keys:write", "key_retire": "keys:write",
-	"user_reset_second_factor": "users:write", "user_remove_passkey": "users:write", "client_profiles": "clients:read", "token_inspect": "keys:read",
-	"audit_list": "events:read", "audit_flow": "events:read", "audit_show": "events:read",
+	"user_reset_second_factor": "users:write", "user_remove_passkey": "users:write", "client_profiles": "clients:read",
+	"token_inspect": "keys:read", "audit_list": "events:read", "audit_flow": "events:read", "audit_show": "events:read",
 	"config_print":  "settings:read",
 	"provider_list": "providers:read", "provider_show": "providers:read", "provider_test": "providers:read",
 }

@@ -27,7 +27,8 @@ func (e *Endpoint) peopleRoutes() []web.Route {
 			e.freshly(e.onPerson("person.disabled", e.Operations.DisableUser))),
 		e.form("/admin/people/{id}/password", admin.Users, "user.reset_password", e.fresh(e.askPassword),
 			e.freshly(e.resetPassword)),
-		e.form("/admin/people/{id}/second-factor", admin.Users, "user.reset_second_factor", e.fresh(e.confirmSecondFactor),
+		e.form("/admin/people/{id}/second-factor", admin.Users, "user.reset_second_factor",
+			e.fresh(e.confirmSecondFactor),
 			e.freshly(e.onPerson("person.second_factor", e.Operations.ResetSecondFactor))),
 		e.form("/admin/people/{id}/passkeys/{passkey}/remove", admin.Users, "user.remove_passkey",
 			e.fresh(e.confirmPasskey), e.freshly(e.removePasskey)),
@@ -200,8 +201,8 @@ func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 	return screen{template: "password.html", title: "A new password for " + personName(u.User), body: u.User}, err
 }
 
-// resetPassword sets the password, or makes a link with which the person does. It answers the form with the link, because
-// no page shows that again.
+// resetPassword sets the password, or makes a link with which the person does. It answers the form with the link,
+// because no page shows that again.
 func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
 	if form.Has("link") {
 		made, err := e.Operations.PasswordLink(v.Context(), v.caller, v.id(), form.Get("keep") != "")

@@ -19,7 +19,8 @@ func TestPasskeysOfAPerson(t *testing.T) {
 	for _, name := range []string{"Phone", "Laptop"} {
 		s.Update(func(tx *store.Tx) error {
 			return tx.CreatePasskey(&identity.Passkey{ID: "psk_" + strings.ToLower(name), UserID: ada.ID,
-				CredentialID: []byte(name), PublicKey: []byte(name), Name: name, BackedUp: name == "Phone", CreatedAt: tx.Now()})
+				CredentialID: []byte(name), PublicKey: []byte(name), Name: name, BackedUp: name == "Phone",
+				CreatedAt: tx.Now()})
 		})
 	}
 	path := "/admin/people/" + ada.ID
@@ -51,12 +52,12 @@ func TestPasswordLink(t *testing.T) {
 	page := b.Get("/admin/people/" + ada.ID + "/password")
 	made := page.Submit(page.Form("csrf"), servertest.With("link", "1"))
 	says(t, made, http.StatusOK, "A link for ", "give it to that person only")
-	link := regexp.MustCompile(regexp.QuoteMeta(s.URL)+`/reset#([A-Za-z0-9_-]{43})`).FindStringSubmatch(made.Body)
+	link := regexp.MustCompile(regexp.QuoteMeta(s.URL) + `/reset#([A-Za-z0-9_-]{43})`).FindStringSubmatch(made.Body)
 	if link == nil {
 		t.Fatalf("the page has no link: %s", made.Body)
 	}
-	for _, again := range []*servertest.Page{b.Get("/admin/people/" + ada.ID), b.Get("/admin/people/" + ada.ID + "/password"),
-		b.Get("/admin/audit?user=" + ada.ID)} {
+	for _, again := range []*servertest.Page{b.Get("/admin/people/" + ada.ID),
+		b.Get("/admin/people/" + ada.ID + "/password"), b.Get("/admin/audit?user=" + ada.ID)} {
 		if strings.Contains(again.Body, link[1]) {
 			t.Errorf("%s shows the link again", again.URL)
 		}
@@ -64,7 +65,8 @@ func TestPasswordLink(t *testing.T) {
 	says(t, hers.Get("/account"), http.StatusOK, "Sign out")
 	reset := s.Browser(t).Get("/reset")
 	set := func() *servertest.Page {
-		return reset.Submit(reset.Form("token"), servertest.With("token", link[1]), servertest.With("password", "a new password of hers"))
+		return reset.Submit(reset.Form("token"), servertest.With("token", link[1]),
+			servertest.With("password", "a new password of hers"))
 	}
 	says(t, set(), http.StatusOK, "Your password is set")
 	says(t, set(), http.StatusForbidden, "This link was used before")

@@ -23,6 +23,16 @@ func EmailKey(email string) string {
 	return Fold(email)
 }
 
+// SameMailbox reports whether two addresses are one mailbox, perhaps in other letter cases or forms of the same
+// letters. It is stricter than an equal EmailKey, for which ß is ss: what one party has verified of the one is not true
+// of the other. What Email does not take is the same as nothing.
+func SameMailbox(a, b string) bool {
+	a, ok := Email(a)
+	b, also := Email(b)
+	return ok && also && EmailKey(a) == EmailKey(b) &&
+		strings.EqualFold(a[:strings.LastIndexByte(a, '@')], b[:strings.LastIndexByte(b, '@')])
+}
+
 // OldEmailKey returns the key that earlier versions stored, with the domain in its Unicode form. It differs from
 // EmailKey only for internationalized domains.
 func OldEmailKey(email string) string {

@@ -93,8 +93,8 @@ func (m emails) Show(r *http.Request) (web.Answer, error) {
 func (m emails) emailPage(r *http.Request, v interaction.Visitor, values url.Values,
 	failure string) (web.Answer, error) {
 	to := destinationOf(values)
-	page := ByEmail{Email: values.Get("email"), Error: failure, Request: to.request, Return: to.back,
-		CSRF: m.Pages.Token(v.Browser, signIn)}
+	page := ByEmail{Email: values.Get("email"), Error: failure, Away: m.LeadsAway(), Request: to.request,
+		Return: to.back, CSRF: m.Pages.Token(v.Browser, signIn)}
 	if len(m.methods()) > 1 {
 		page.Others = "/login?" + to.values(url.Values{}).Encode()
 	}

@@ -311,8 +311,8 @@ func (m external) denied(
 // enter signs in the person of an answer.
 func (m external) enter(r *http.Request, v interaction.Visitor, to destination, q loginRequest,
 	login store.ExternalLogin, said *upstream.Answer) (web.Answer, error) {
-	c := upstream.Config{ID: externalID, Name: m.host(),
-		Create: true, Link: upstream.LinkNever, GroupMap: said.GroupMap()}
-	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said, m.DB.Now())}
+	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever,
+		GroupMap: said.GroupMap()}
+	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said.AuthTime, m.DB.Now())}
 	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, p, c, said.Person(login.Application))
 }

@@ -57,6 +57,8 @@ type Endpoint struct {
 	External External
 	// Connected answers a person who comes back from Connect. err is what refused it, or nil.
 	Connected func(r *http.Request, v interaction.Visitor, err error) (web.Answer, error)
+	// Invitations are for people who come back from Accept.
+	Invitations Invitations
 
 	providers  []*upstream.Provider // UseProviders sets them
 	ceremonies *credential.Passkeys // UsePasskeys sets it; nil: there can be none
@@ -142,8 +144,11 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 	for _, method := range e.methods() {
 		before := len(page.Ways)
 		method.Offer(&page)
-		if len(page.Ways) > before && e.Pages.UsedLast(r, method.Name()) {
+		switch last := e.Pages.UsedLast(r, method.Name()); {
+		case last && len(page.Ways) > before:
 			page.Last = &page.Ways[before]
+		case last:
+			page.Passkey.Last = method.Name() == passkeys{}.Name() // the form of passwords is at the top anyway
 		}
 	}
 	if page.Last != nil {

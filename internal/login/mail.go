@@ -2,10 +2,12 @@ package login
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
 // ResetPath is the page on which people set a new password.
@@ -35,6 +37,12 @@ func (e *Endpoint) SendMailWith(r *http.Request, l Letter, finish func(*Letter) 
 		return err
 	}
 	return e.Mail.SendAdmitted(l)
+}
+
+// LeadsAway reports whether a form with an e-mail address may lead to a provider, because there is one that serves
+// domains.
+func (e *Endpoint) LeadsAway() bool {
+	return slices.ContainsFunc(e.providers, func(p *upstream.Provider) bool { return len(p.Domains) > 0 })
 }
 
 // ProviderOf returns the path at which people with an address of this domain sign in, or "" if they do that in any way.

@@ -43,6 +43,7 @@ type Passkey struct {
 	Request string // sealed authorization request, handed back as request; "": none
 	Return  string // path, handed back as return; "": none
 	CSRF    string // token of the form, handed back as csrf
+	Last    bool   // it is what was used last with this browser
 }
 
 // Way is a way to sign in that begins by following a link.
@@ -70,6 +71,7 @@ type ByEmail struct {
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none
 	Email    string                    // filled in
 	Error    string                    // a sentence on why the last form did nothing; "": none
+	Away     bool                      // the form may lead to a provider
 	Others   string                    // path of the page with other ways to sign in; "": there are none
 	Request  string                    // sealed authorization request, handed back as request; "": none
 	Return   string                    // path, handed back as return; "": none
@@ -77,7 +79,9 @@ type ByEmail struct {
 }
 
 // Page returns the page, with status 200.
-func (v ByEmail) Page() web.Page { return within(templates.Page("by-email.html", v), v.Request != "") }
+func (v ByEmail) Page() web.Page {
+	return within(templates.Page("by-email.html", v), v.Request != "" || v.Away)
+}
 
 // ByCode is the page that asks for the code that was sent. Its form, with the input code, is posted to /login/email.
 type ByCode struct {
@@ -105,7 +109,7 @@ type ByLink struct {
 // Page returns the page, with status 200.
 func (v ByLink) Page() web.Page { return within(templates.Page("by-link.html", v), v.Within) }
 
-// within returns a page whose form may lead to a redirect to a client.
+// within returns a page whose form may lead to a redirect to a client, or to a provider.
 func within(page web.Page, is bool) web.Page {
 	if is {
 		return page.AnswersClient()

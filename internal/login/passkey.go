@@ -40,7 +40,8 @@ func (e *Endpoint) UsesPasskeys() bool {
 // Offer shows the button, and has browsers offer passkeys where the e-mail address is typed.
 func (m passkeys) Offer(page *SignIn) {
 	if m.UsesPasskeys() {
-		page.Passkey = Passkey{m.request(page.browser), page.Request, page.Return, page.CSRF}
+		page.Passkey = Passkey{Options: m.request(page.browser), Request: page.Request, Return: page.Return,
+			CSRF: page.CSRF}
 	}
 }
 

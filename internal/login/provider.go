@@ -147,6 +147,13 @@ type trip struct {
 	Request  string    `json:"request,omitempty"` // hash of the sealed request, which follows the trip
 	Back     string    `json:"back,omitempty"`
 	Connect  string    `json:"connect,omitempty"` // id of the user whose account is connected; "": a sign-in
+	// Invitation is the Hash of the invitation whose account is made, and Name what the person wants to be called; "":
+	// a sign-in.
+	Invitation string `json:"invitation,omitempty"`
+	Name       string `json:"name,omitempty"`
+	// MaxAge and Anew are what the authorization request asks for: a sign-in of the last so many seconds, or a new one.
+	MaxAge *int64 `json:"max_age,omitempty"`
+	Anew   bool   `json:"anew,omitempty"`
 }
 
 // purpose is the purpose for which trips are sealed, of which each provider has its own.
@@ -178,7 +185,8 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 			return nil, m.Refuse(r, m.event(""), err)
 		}
 		t.Request = oauth.Hash(to.request)
-		going.Again = going.Again || a.PromptLogin
+		t.MaxAge, t.Anew = a.MaxAge, a.PromptLogin
+		going.MaxAge, going.Again = a.MaxAge, going.Again || a.PromptLogin
 		if going.LoginHint == "" {
 			going.LoginHint = a.LoginHint
 		}
@@ -280,6 +288,16 @@ func (m provider) Callback(r *http.Request) (web.Answer, error) {
 		}
 		return m.Connected(r, v, m.refusal(err))
 	}
+	if t.Invitation != "" {
+		var answer web.Answer
+		if err == nil {
+			answer, err = m.accept(r, v, t, to, state, who)
+		}
+		if err != nil {
+			return m.Invitations.Refused(r, v, m.at.Label(), m.refusal(err))
+		}
+		return answer, nil
+	}
 	if err != nil {
 		return m.refused(r, v, to, err)
 	}
@@ -315,7 +333,12 @@ func (e *Endpoint) over(r *http.Request, v interaction.Visitor, state string, to
 // enter signs in who has proven to have an account at the provider. state is the hash of the state, which is spent.
 func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
 	who *upstream.Person) (web.Answer, error) {
-	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), Proof{AMR: []string{"fed"}}, m.at.Config, who)
+	now, terms := m.DB.Now(), upstream.Terms{Since: t.BegunAt, MaxAge: t.MaxAge}
+	if err := m.at.JudgeTime(terms, t.Anew, who, now); err != nil {
+		return nil, err
+	}
+	p := Proof{AMR: []string{"fed"}, At: terms.SignedInAt(who.AuthTime, now)}
+	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), p, m.at.Config, who)
 }
 
 // enterAs signs in a person whom the provider c has sent, with the methods and at the time of p. state is the hash of

@@ -160,11 +160,13 @@ func decodeClaims(t *testing.T, token string, v any) {
 	}
 }
 
-func TestProvider(t *testing.T) {
+func TestProvider(t *testing.T) { onBoth(t, testProvider) }
+
+func testProvider(t *testing.T, engine storetest.Engine) {
 	t.Run("a sign-in within a request ends with a token", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		s := servertest.StartWeather(t, with(corp(issuer.URL)))
+		s := weather(t, engine, with(corp(issuer.URL)))
 		sub, amr := subject(t, s, s.Browser(t), issuer)
 		user, n := userOf(t, s, "ada@example.com")
 		if sub != user.ID || n != 1 || user.Name != "Ada" || fmt.Sprint(amr) != "[fed]" {
@@ -178,7 +180,7 @@ func TestProvider(t *testing.T) {
 	t.Run("a sign-in without a request, and a reload of the callback, which shows where to go on", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		s := servertest.StartWeather(t, with(corp(issuer.URL)))
+		s := weather(t, engine, with(corp(issuer.URL)))
 		b := s.Browser(t)
 		callback := issuer.Visit(b.Get("/login/corp?return=/account").Location)
 		page := fromElsewhere(b, callback)
@@ -207,7 +209,7 @@ func TestProvider(t *testing.T) {
 			{"email": "ada@example.com", "primary": true, "verified": true}}})
 		c := corp(hub.URL)
 		c.Preset = "github"
-		s := servertest.StartWeather(t, with(c))
+		s := weather(t, engine, with(c))
 		sub, _ := subject(t, s, s.Browser(t), hub)
 		if user, _ := userOf(t, s, "ada@example.com"); user.ID != sub || user.Name != "ada" {
 			t.Errorf("sub %s, user %+v", sub, user)
@@ -232,7 +234,7 @@ func TestProvider(t *testing.T) {
 		misbehave()
 		c := corp(issuer.URL)
 		c.Preset = "microsoft"
-		s := servertest.StartWeather(t, with(c))
+		s := weather(t, engine, with(c))
 		sub, _ := subject(t, s, s.Browser(t), issuer)
 		if user, _ := userOf(t, s, "ada@example.com"); user.ID != sub {
 			t.Errorf("sub %s, user %s", sub, user.ID)
@@ -246,14 +248,16 @@ func TestProvider(t *testing.T) {
 }
 
 // LG-29: nothing but the provider's own answer to this browser's own trip signs anybody in.
-func TestLG29Callback(t *testing.T) {
+func TestLG29Callback(t *testing.T) { onBoth(t, testLG29Callback) }
+
+func testLG29Callback(t *testing.T, engine storetest.Engine) {
 	issuer := upstreamtest.NewIssuer(t, "")
 	evil := upstreamtest.NewIssuer(t, "")
 	issuer.SignIn(ada)
 	evil.SignIn(upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@example.com", "email_verified": true})
 	other := corp(evil.URL)
 	other.ID, other.Name = "evil", "Evil"
-	s := servertest.StartWeather(t, with(corp(issuer.URL)), with(other))
+	s := weather(t, engine, with(corp(issuer.URL)), with(other))
 
 	callback := func(b *servertest.Browser) (*url.URL, url.Values) {
 		u, err := url.Parse(issuer.Visit(b.Get("/login/corp").Location))
@@ -272,7 +276,10 @@ func TestLG29Callback(t *testing.T) {
 			q.Set("state", q.Get("state")+".abc")
 			return b
 		},
-		"state of another browser": func(_ *servertest.Browser, q url.Values) *servertest.Browser { return s.Browser(t) },
+		"state of another browser": func(_ *servertest.Browser,
+			q url.Values) *servertest.Browser {
+			return s.Browser(t)
+		},
 		"state of another browser that has been here": func(_ *servertest.Browser, q url.Values) *servertest.Browser {
 			b := s.Browser(t)
 			b.Get("/login")
@@ -287,10 +294,18 @@ func TestLG29Callback(t *testing.T) {
 			s.Clock.Advance(31 * time.Minute)
 			return b
 		},
-		"another iss":               func(b *servertest.Browser, q url.Values) *servertest.Browser { q.Set("iss", evil.URL); return b },
-		"no iss, although promised": func(b *servertest.Browser, q url.Values) *servertest.Browser { q.Del("iss"); return b },
-		"another code":              func(b *servertest.Browser, q url.Values) *servertest.Browser { q.Set("code", "x"); return b },
-		"no code":                   func(b *servertest.Browser, q url.Values) *servertest.Browser { q.Del("code"); return b },
+		"another iss": func(b *servertest.Browser,
+			q url.Values) *servertest.Browser {
+			q.Set("iss", evil.URL)
+			return b
+		},
+		"no iss, although promised": func(b *servertest.Browser,
+			q url.Values) *servertest.Browser {
+			q.Del("iss")
+			return b
+		},
+		"another code": func(b *servertest.Browser, q url.Values) *servertest.Browser { q.Set("code", "x"); return b },
+		"no code":      func(b *servertest.Browser, q url.Values) *servertest.Browser { q.Del("code"); return b },
 		"code of another browser's sign-in": func(b *servertest.Browser, q url.Values) *servertest.Browser {
 			_, theirs := callback(s.Browser(t))
 			q.Set("code", theirs.Get("code"))
@@ -329,13 +344,20 @@ func TestLG29Callback(t *testing.T) {
 		}
 	})
 	for name, hooks := range map[string]upstreamtest.Hooks{
-		"ID token: another nonce":        {IDToken: func(c upstreamtest.Claims) { c["nonce"] = "x" }},
-		"ID token: no nonce":             {IDToken: func(c upstreamtest.Claims) { delete(c, "nonce") }},
-		"ID token: another iss":          {IDToken: func(c upstreamtest.Claims) { c["iss"] = evil.URL }},
-		"ID token: another aud":          {IDToken: func(c upstreamtest.Claims) { c["aud"] = "other" }},
-		"ID token: for another azp":      {IDToken: func(c upstreamtest.Claims) { c["aud"] = []string{"cardea", "other"}; c["azp"] = "other" }},
-		"ID token: many aud, no azp":     {IDToken: func(c upstreamtest.Claims) { c["aud"] = []string{"cardea", "other"} }},
-		"ID token: expired":              {IDToken: func(c upstreamtest.Claims) { c["exp"] = time.Now().Add(-time.Hour).Unix() }},
+		"ID token: another nonce": {IDToken: func(c upstreamtest.Claims) { c["nonce"] = "x" }},
+		"ID token: no nonce":      {IDToken: func(c upstreamtest.Claims) { delete(c, "nonce") }},
+		"ID token: another iss":   {IDToken: func(c upstreamtest.Claims) { c["iss"] = evil.URL }},
+		"ID token: another aud":   {IDToken: func(c upstreamtest.Claims) { c["aud"] = "other" }},
+		"ID token: for another azp": {IDToken: func(c upstreamtest.Claims) {
+			c["aud"] = []string{"cardea", "other"}
+			c["azp"] = "other"
+		}},
+		"ID token: many aud, no azp": {IDToken: func(c upstreamtest.Claims) {
+			c["aud"] = []string{"cardea", "other"}
+		}},
+		"ID token: expired": {IDToken: func(c upstreamtest.Claims) {
+			c["exp"] = time.Now().Add(-time.Hour).Unix()
+		}},
 		"ID token: no exp":               {IDToken: func(c upstreamtest.Claims) { delete(c, "exp") }},
 		"ID token: no sub":               {IDToken: func(c upstreamtest.Claims) { delete(c, "sub") }},
 		"ID token: signed by a stranger": {Key: upstreamtest.NewKey(t)},
@@ -354,7 +376,9 @@ func TestLG29Callback(t *testing.T) {
 }
 
 // A provider that is away, slow, too big or wrong signs nobody in, and the page says so.
-func TestProviderFails(t *testing.T) {
+func TestProviderFails(t *testing.T) { onBoth(t, testProviderFails) }
+
+func testProviderFails(t *testing.T, engine storetest.Engine) {
 	tests := map[string]struct {
 		hooks  func(done <-chan struct{}) upstreamtest.Hooks
 		secret string
@@ -406,7 +430,7 @@ func TestProviderFails(t *testing.T) {
 			if tt.secret != "" {
 				c.ClientSecret = tt.secret
 			}
-			s := servertest.StartWeather(t, with(c))
+			s := weather(t, engine, with(c))
 			s.MayFault = true // 503 is the provider's fault, and the page's status
 			if tt.hooks != nil {
 				issuer.Misbehave(tt.hooks(t.Context().Done()))
@@ -425,7 +449,7 @@ func TestProviderFails(t *testing.T) {
 	}
 	t.Run("a provider that is away", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
-		s := servertest.StartWeather(t, with(corp(issuer.URL)))
+		s := weather(t, engine, with(corp(issuer.URL)))
 		s.MayFault = true
 		issuer.Stop()
 		says(t, s.Browser(t).Get("/login/corp"), http.StatusServiceUnavailable, "Corp cannot be reached")
@@ -679,5 +703,144 @@ func TestLastMethod(t *testing.T) {
 	signOut()
 	if page := b.Get("/login"); strings.Contains(page.Body, mark) {
 		t.Errorf("the provider is still marked:\n%s", page.Body)
+	}
+}
+
+// When a person signed in at the provider is what it says, and what a request demands travels there and is checked
+// (OpenID Connect Core §3.1.2.1, §3.1.3.7).
+func TestProviderAuthTime(t *testing.T) { onBoth(t, testProviderAuthTime) }
+
+func testProviderAuthTime(t *testing.T, engine storetest.Engine) {
+	issuer := upstreamtest.NewIssuer(t, "")
+	s := weather(t, engine, with(corp(issuer.URL)))
+	ago := func(d time.Duration) *int64 { at := s.Clock.Now().Add(-d).Unix(); return &at }
+	for name, c := range map[string]struct {
+		ask            [2]string // a parameter of the authorization request
+		maxAge, prompt string    // what the provider is sent
+		said           any       // auth_time; nil: nothing
+		want           *int64    // auth_time of the token; nil: the sign-in is refused
+		refused        string
+	}{
+		"it is in the token": {said: ago(5 * time.Hour), want: ago(5 * time.Hour)},
+		"with a fraction":    {said: float64(*ago(time.Hour)) + 0.5, want: ago(time.Hour)},
+		"not said":           {want: ago(0)},
+		"null":               {said: json.RawMessage("null"), want: ago(0)},
+		"a little ahead":     {said: ago(-30 * time.Second), want: ago(0)},
+		"ahead":              {said: ago(-time.Hour), refused: "was not valid"},
+		"not a time":         {said: "yesterday", refused: "was not valid"},
+		"negative":           {said: -5, refused: "was not valid"},
+		"LG-14 max_age": {ask: [2]string{"max_age", "3600"}, maxAge: "3600",
+			said: ago(30 * time.Minute), want: ago(30 * time.Minute)},
+		"LG-14 max_age, and too long ago": {ask: [2]string{"max_age", "3600"}, maxAge: "3600",
+			said: ago(2 * time.Hour), refused: "does not say that you signed in just now"},
+		"LG-14 max_age, and it is not said": {ask: [2]string{"max_age", "3600"}, maxAge: "3600",
+			refused: "does not say that you signed in just now"},
+		"LG-14 max_age=0": {ask: [2]string{"max_age", "0"}, maxAge: "0", said: ago(time.Minute),
+			refused: "does not say that you signed in just now"},
+		"LG-14 prompt=login": {ask: [2]string{"prompt", "login"}, prompt: "login", said: ago(0),
+			want: ago(0)},
+		"LG-14 prompt=login, and it did not": {ask: [2]string{"prompt", "login"}, prompt: "login",
+			said: ago(time.Minute), refused: "does not say that you signed in just now"},
+		"LG-14 prompt=login, and not said": {ask: [2]string{"prompt", "login"}, prompt: "login", want: ago(0)},
+		"LG-14 a second of rounding is given": {ask: [2]string{"max_age", "0"}, maxAge: "0", said: ago(time.Second),
+			want: ago(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claims := upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@example.com", "email_verified": true}
+			if at, ok := c.said.(*int64); ok {
+				claims["auth_time"] = *at
+			} else if c.said != nil {
+				claims["auth_time"] = c.said
+			}
+			issuer.SignIn(claims)
+			agent, b := s.Agent(t, s.Client()), s.Browser(t)
+			params := agent.Authorization()
+			if c.ask[0] != "" {
+				params.Set(c.ask[0], c.ask[1])
+			}
+			page := b.Authorize(params)
+			page = page.Follow(way(t, page, "corp"))
+			u, err := url.Parse(page.Location)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if q := u.Query(); q.Get("max_age") != c.maxAge || q.Get("prompt") != c.prompt {
+				t.Errorf("the provider gets max_age %q and prompt %q, want %q and %q", q.Get("max_age"),
+					q.Get("prompt"), c.maxAge, c.prompt)
+			}
+			page = fromElsewhere(b, issuer.Visit(page.Location))
+			if c.want == nil {
+				says(t, page, http.StatusForbidden, c.refused)
+				if signedIn(b) {
+					t.Error("somebody is signed in")
+				}
+				return
+			}
+			if !page.IsConsent() {
+				t.Fatalf("%d %s", page.Status, page.Body)
+			}
+			if u, err = url.Parse(page.Allow().Location); err != nil {
+				t.Fatal(err)
+			}
+			var token struct {
+				AuthTime int64 `json:"auth_time"`
+			}
+			decodeClaims(t, agent.Exchange(u.Query().Get("code")).Tokens().Access, &token)
+			if token.AuthTime != *c.want {
+				t.Errorf("auth_time is %d, want %d", token.AuthTime, *c.want)
+			}
+		})
+	}
+	t.Run("LG-14 GitHub says nothing of it", func(t *testing.T) {
+		hub := upstreamtest.NewGitHub(t)
+		hub.SignIn(upstreamtest.GitHubAccount{ID: 42, Login: "ada"})
+		c := corp(hub.URL)
+		c.Preset = "github"
+		s := weather(t, engine, with(c))
+		b := s.Browser(t)
+		page := b.Authorize(s.Agent(t, s.Client()).Authorization(servertest.With("max_age", "60")))
+		page = fromElsewhere(b, hub.Visit(page.Follow(way(t, page, "corp")).Location))
+		says(t, page, http.StatusForbidden, "does not say that you signed in just now")
+	})
+}
+
+// LG-30: addresses that are counted as one, or look like one, join nobody's account.
+func TestLG30Lookalikes(t *testing.T) { onBoth(t, testLG30Lookalikes) }
+
+func testLG30Lookalikes(t *testing.T, engine storetest.Engine) {
+	issuer := upstreamtest.NewIssuer(t, "")
+	s := weather(t, engine, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
+	for here, there := range map[string]string{
+		"strasse@example.com": "straße@example.com", "mike@example.com": "m\u0131ke@example.com",
+		"bob@example.com": "b\u043eb@example.com", "eve@example.com": "eve@ex\u0430mple.com",
+		"carol@example.com": "carol@xn--exmple-4nf.com", "dan@strasse.example": "dan@straße.example",
+		"frank@example.com": "frank@example.com.evil.example", "grace@example.com": "grace@example.com\u200b",
+	} {
+		who := s.User(here)
+		s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(who.ID, here) })
+		issuer.SignIn(upstreamtest.Claims{"sub": "of " + there, "email": there, "email_verified": true})
+		through(t, s.Browser(t), issuer, "/login/corp")
+		if _, n := userOf(t, s, here); n != 0 {
+			t.Errorf("%s was joined by %s", here, there)
+		}
+		s.Update(func(tx *store.Tx) error {
+			made, err := tx.Identity("corp", issuer.URL, "of "+there)
+			if err != nil {
+				return err
+			}
+			u, err := tx.User(made.UserID)
+			if err == nil && u.Email != "" &&
+				(strings.ContainsAny(u.Email, "\u043e\u0430\u200b") || strings.Contains(u.Email, "4nf")) {
+				t.Errorf("operators see %q", u.Email)
+			}
+			return err
+		})
+	}
+	who := s.User("Rose@example.com")
+	s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(who.ID, "Rose@example.com") })
+	issuer.SignIn(upstreamtest.Claims{"sub": "rose", "email": "ROSE@example.com", "email_verified": true})
+	through(t, s.Browser(t), issuer, "/login/corp")
+	if _, n := userOf(t, s, "rose@example.com"); n != 1 {
+		t.Error("the same address in other letter cases does not join")
 	}
 }

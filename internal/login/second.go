@@ -193,8 +193,8 @@ func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, perso
 	page := Second{Email: person.Email, Error: failure, Half: values.Get("half"), Request: to.request, Return: to.back,
 		CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
 	if h.Passkey {
-		page.Passkey = Passkey{e.request(browser.Hash()), to.request, to.back,
-			e.Pages.Token(browser, signIn)}
+		page.Passkey = Passkey{Options: e.request(browser.Hash()), Request: to.request, Return: to.back,
+			CSRF: e.Pages.Token(browser, signIn)}
 	}
 	page.App = app != nil
 	if h.SetUp {

@@ -45,6 +45,7 @@ func (e signUps) routes() []web.Route {
 type signUpForm struct {
 	Email   string     // filled in
 	Domains []string   // those that are let in; none: all
+	Away    bool       // the form may lead to a provider
 	Fields  url.Values // where the person wants to go, handed back
 	SignIn  string     // the path of the sign-in page
 	Error   string     // a sentence on why the last attempt failed; "": none
@@ -53,11 +54,7 @@ type signUpForm struct {
 
 // Page returns the page, with status 200.
 func (v signUpForm) Page() web.Page {
-	page := templates.Page("sign-up.html", v)
-	if v.Fields.Has("request") { // the address may lead to a provider
-		return page.AnswersClient()
-	}
-	return page
+	return within(templates.Page("sign-up.html", v), v.Away)
 }
 
 // finishForm is the form that takes the code of a mail, or the token of its link, and makes the account.
@@ -109,8 +106,8 @@ func (e signUps) Show(r *http.Request) (web.Answer, error) {
 
 func (e signUps) askPage(r *http.Request, values url.Values, failure string) web.Answer {
 	browser := e.Pages.Browser(r)
-	page := signUpForm{Email: values.Get("email"), Domains: e.SignUpDomains, Fields: onward(values),
-		SignIn: toward("/login", values), Error: failure, CSRF: e.Pages.Token(browser, signUp)}
+	page := signUpForm{Email: values.Get("email"), Domains: e.SignUpDomains, Away: e.LeadsAway(),
+		Fields: onward(values), SignIn: toward("/login", values), Error: failure, CSRF: e.Pages.Token(browser, signUp)}
 	return web.WithCookie(page, browser.Cookie())
 }
 

@@ -111,8 +111,8 @@ func (m *Mailer) Send(l Letter) error {
 func (m *Mailer) SendAdmitted(l Letter) error { return m.enqueue(&job{kind: l.Kind, letter: &l}) }
 
 // Later puts a letter of a kind into the queue that is composed when it is its turn. A nil letter is not sent. If it
-// cannot be queued or composed, the log says so. done is called once the letter is sent, or will never be: if it is nil, or
-// refused for good. It is not called as long as another attempt may succeed.
+// cannot be queued or composed, the log says so. done is called once the letter is sent, or will never be: if it is
+// nil, or refused for good. It is not called as long as another attempt may succeed.
 func (m *Mailer) Later(kind string, compose func(context.Context) (*Letter, error), done func(context.Context) error) {
 	if err := m.enqueue(&job{kind: kind, compose: compose, done: done}); err != nil {
 		m.o.Log.Warn("a mail was not sent", "kind", kind, "error", err)
@@ -175,8 +175,8 @@ func (m *Mailer) do(j *job) {
 	err := m.write(ctx, j)
 	if j.done != nil && (err == nil || permanent(err)) {
 		if err := j.done(m.ctx); err != nil {
-			m.o.Log.Warn("a mail was dealt with, and may be sent again, because that could not be stored", "kind", j.kind,
-				"error", err)
+			m.o.Log.Warn("a mail was dealt with, and may be sent again, because that could not be stored", "kind",
+				j.kind, "error", err)
 		}
 	}
 	if err == nil {

@@ -309,7 +309,8 @@ func full(t *testing.T) *installation {
 
 // path returns the path of a route for the thing that the installation has.
 func (i *installation) path(route string) string {
-	return strings.NewReplacer("{id}", url.PathEscape(i.ids[strings.Split(route+"/", "/")[2]]), "{passkey}", "psk_none").
+	return strings.NewReplacer("{id}", url.PathEscape(i.ids[strings.Split(route+"/", "/")[2]]), "{passkey}",
+		"psk_none").
 		Replace(route)
 }
 

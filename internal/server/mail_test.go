@@ -1,15 +1,16 @@
 package server_test
 
 import (
-	"net/url"
+	"context"
 	"strings"
 	"testing"
 
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // mailed returns the next mail whose subject begins with start.
@@ -23,72 +24,50 @@ func mailed(t *testing.T, s *servertest.Server, at *mailtest.Server, start strin
 	return m
 }
 
-// A person signs in by the link in a mail, in a browser, and an agent gets its token. axe-core finds nothing on the
-// way.
+// A person signs in by the link in a mail, in a browser, and an agent calls a tool. axe-core finds nothing on the way.
 func TestMagicLinkInABrowser(t *testing.T) {
 	at := mailtest.New(t)
-	s := servertest.StartWeather(t, servertest.Mailed(at, "email"))
+	s := startNow(t, servertest.Mailed(at, "email"))
+	w := newForecasts(t)
+	s.Resource(w.Resource, "*mcp:tools:weather=Weather forecasts")
+	w.protect(t, s.URL)
 	ada := s.User("ada@example.com")
-	agent := s.Agent(t, s.Client())
 	ctx, look, visit := lens(t, screens[0].width, screens[0].height, screens[0].scheme)
-	visit("sign-in", s.URL+"/oauth2/authorize?"+agent.Authorization().Encode(), `a[href^="/login/email"]`)
-	err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(`a[href^="/login/email"]`)),
-		chromedp.WaitVisible(chromedp.CSS(`input[name="email"]`)))
-	if err != nil {
-		t.Fatal(err)
+	link := func(ctx context.Context, t2 *chromedp.Target) (chromedp.Void, error) {
+		m := mailed(t, s, at, "Sign in to ")
+		if page := s.Browser(t).Get(m.Link()); !strings.Contains(page.Body, m.Code()) {
+			t.Errorf("another browser sees\n%s", page.Body)
+		}
+		return chromedp.Navigate(m.Link())(ctx, t2)
 	}
-	look("the address")
-	err = chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email+"\r"),
-		chromedp.WaitVisible(chromedp.CSS(`input[name="code"]`)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	look("the code")
-	m := mailed(t, s, at, "Sign in to ")
-	if page := s.Browser(t).Get(m.Link()); !strings.Contains(page.Body, m.Code()) {
-		t.Errorf("another browser sees\n%s", page.Body)
-	}
-	visit("the link", m.Link(), `button[type="submit"]`)
-	err = chromedp.Do(ctx, chromedp.Click(chromedp.CSS(`button[type="submit"]`)),
-		chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	isAnswer := func(e network.EventRequestWillBeSent) bool {
-		return strings.HasPrefix(e.Request.URL, servertest.Callback)
-	}
-	answer, err := chromedp.Run(ctx, chromedp.WaitEvent(network.RequestWillBeSent, isAnswer,
-		chromedp.Click(chromedp.CSS(`button[value="allow"]`))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(answer.Request.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens := agent.Exchange(u.Query().Get("code")).Tokens()
-	guard := s.Agent(t, s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP)))
-	if !guard.Active(tokens.Access) {
-		t.Error("the MCP server does not accept the token")
-	}
+	w.call(t, ctx, pressed(`a[href^="/login/email"]`), shown(`input[name="email"]`), looked(look, "the address"),
+		filled(`input[name="email"]`, ada.Email+"\r"), shown(`input[name="code"]`), looked(look, "the code"), link,
+		shown(`button[type="submit"]`), looked(look, "the link"), pressed(`button[type="submit"]`),
+		pressed(`button[value="allow"]`))
 
 	receipt := mailed(t, s, at, "You connected ")
 	visit("undo", receipt.Link(), `button[type="submit"]`)
-	err = chromedp.Do(ctx, chromedp.Click(chromedp.CSS(`button[type="submit"]`)),
+	err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(`button[type="submit"]`)),
 		chromedp.WaitNotPresent(chromedp.CSS(`button[type="submit"]`)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	look("undone")
-	if guard.Active(tokens.Access) {
-		t.Error("the MCP server still accepts the token")
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	if live, _, err := o.Grants(t.Context(), root, admin.GrantQuery{User: ada.ID, Live: true},
+		store.Page{}); err != nil || len(live) != 0 {
+		t.Errorf("still allowed is %+v, %v", live, err)
 	}
 }
 
 // A person sets a forgotten password by a link whose token is in the fragment, in a browser, and signs in with it.
 func TestResetInABrowser(t *testing.T) {
 	at := mailtest.New(t)
-	s := servertest.StartWeather(t, servertest.Mailed(at))
+	s := startNow(t, servertest.Mailed(at))
+	w := newForecasts(t)
+	s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
+	s.Resource(w.Resource, "*mcp:tools:weather=Weather forecasts")
+	w.protect(t, s.URL)
 	ada := s.User("ada@example.com")
 	agent := s.Agent(t, s.Client())
 	tokens := agent.Connect(s.Browser(t), ada)
@@ -118,5 +97,6 @@ func TestResetInABrowser(t *testing.T) {
 	}
 	look("set")
 	agent.Refresh(tokens.Refresh).Refused(400, "invalid_grant")
-	agent.Connect(s.Browser(t), &servertest.Person{ID: ada.ID, Email: ada.Email, Password: password})
+	w.call(t, ctx, filled(`input[name="email"]`, ada.Email), filled(`input[name="password"]`, password+"\r"),
+		pressed(`button[value="allow"]`))
 }

@@ -19,14 +19,16 @@ import (
 )
 
 // nodes runs test on both databases, each time with two servers on one database that send mail to letters.
-func nodes(t *testing.T, test func(t *testing.T, connect func() *store.DB, clock *storetest.Clock, letters *mailtest.Server,
-	one, two *servertest.Server)) {
+func nodes(t *testing.T,
+	test func(t *testing.T, connect func() *store.DB, clock *storetest.Clock, letters *mailtest.Server,
+		one, two *servertest.Server)) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
 		t.Run(string(engine), func(t *testing.T) {
 			letters, dsn, clock := mailtest.New(t), storetest.New(t, engine), storetest.NewClock()
 			connect := func() *store.DB { return storetest.Connect(t, dsn, clock) }
 			one := servertest.New(t, connect(), clock, servertest.Mailed(letters))
-			two := servertest.New(t, connect(), clock, servertest.Mailed(letters), func(c *config.Config) { c.Issuer = one.URL })
+			two := servertest.New(t, connect(), clock, servertest.Mailed(letters),
+				func(c *config.Config) { c.Issuer = one.URL })
 			test(t, connect, clock, letters, one, two)
 		})
 	}
@@ -71,7 +73,8 @@ func TestNoticesOfCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		sent := due(t, letters, one, two)
-		if len(sent) != 1 || sent[0].To != ada.Email || !strings.HasPrefix(sent[0].Subject, "Your password was reset") ||
+		if len(sent) != 1 || sent[0].To != ada.Email ||
+			!strings.HasPrefix(sent[0].Subject, "Your password was reset") ||
 			!strings.Contains(sent[0].Text, "by an administrator") || strings.Contains(sent[0].Text, root.Actor.Name) {
 			t.Errorf("sent were %+v", sent)
 		}
@@ -80,7 +83,8 @@ func TestNoticesOfCommands(t *testing.T) {
 		}
 		silent := connect() // of a command without mail in its configuration
 		server.LeaveNotices(config.Config{}, silent)
-		if _, err := (&admin.Operations{DB: silent}).ResetPassword(t.Context(), root, ada.ID, "yet another password", false); err != nil {
+		if _, err := (&admin.Operations{DB: silent}).
+			ResetPassword(t.Context(), root, ada.ID, "yet another password", false); err != nil {
 			t.Fatal(err)
 		}
 		if sent := due(t, letters, one, two); len(sent) != 0 {
@@ -95,7 +99,10 @@ func TestNoticesSurviveAServer(t *testing.T) {
 		one, two *servertest.Server) {
 		lost := servertest.New(t, connect(), clock, func(c *config.Config) {
 			c.Issuer, c.Mail = one.URL, mail.Config{From: "auth@example.com",
-				Deliver: func(context.Context, string, string, string, string) error { return errors.New("it is away") }}
+				Deliver: func(context.Context, string, string, string,
+					string) error {
+					return errors.New("it is away")
+				}}
 		})
 		ada := one.User("ada@example.com")
 		lost.Browser(t).Get("/login").SignIn(ada)

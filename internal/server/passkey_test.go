@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
@@ -86,11 +87,25 @@ func TestPasskeyInABrowser(t *testing.T) {
 			}
 			w.call(t, ctx, chromedp.WaitVisible(button), chromedp.Click(button), chromedp.WaitVisible(allow),
 				chromedp.Click(allow))
+			// As the second step after a password, where the MCP server demands one.
+			s.Update(func(tx *store.Tx) error {
+				r, err := tx.Resource(w.Resource)
+				if err != nil {
+					return err
+				}
+				r.SecondFactor = true
+				return tx.UpdateResource(r)
+			})
+			signedOut()
+			w.call(t, ctx, filled(`#email`, ada.Email), filled(`#password`, ada.Password+"\r"),
+				chromedp.WaitNotPresent(chromedp.CSS(`#password`)),
+				shown(`form[data-passkey] button`), looked(look, "the second step"), chromedp.Click(button),
+				chromedp.WaitVisible(allow), chromedp.Click(allow))
 			var methods []string
 			for _, e := range s.Events("login.sign_in") {
 				methods = append(methods, e.Detail["method"])
 			}
-			if !slices.Equal(methods, []string{"passkey", "passkey", ""}) {
+			if !slices.Equal(methods, []string{"passkey", "passkey", "passkey", ""}) {
 				t.Errorf("people signed in with %q, the last first", methods)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -156,6 +157,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	operations := &admin.Operations{
 		DB: db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
 		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory, SignIn: c.Login.Providers,
+		NoPasswords: !slices.Contains(c.Login.Methods, "password"),
 	}
 	s.reset = &account.Reset{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
 	if s.mail != nil {
@@ -164,6 +166,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	s.invite = &account.Invite{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
+	s.login.Invitations = login.Invitations{Accept: s.invite.Accept, Refused: s.invite.Refused}
 	if c.Admin.Enabled {
 		if err := s.administer(ctx, c, master, desk, operations, limits.addresses); err != nil {
 			return nil, err
@@ -345,7 +348,8 @@ func (s *Server) TellDue(ctx context.Context) error {
 	return s.account.TellDue(ctx)
 }
 
-// tidy sends the mails that are due, deletes what is over, tallies the audit log and rotates the keys that are due, until ctx is done.
+// tidy sends the mails that are due, deletes what is over, tallies the audit log and rotates the keys that are due,
+// until ctx is done.
 func (s *Server) tidy(ctx context.Context) {
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()

@@ -22,9 +22,10 @@ const (
 	noticeLifetime = 24 * time.Hour
 )
 
-// Announce stores a Notice of each event that worth returns true for, in the transaction that records the event. tell is
-// called with each Notice of this process once it is committed; it must not block or use the DB. If tell is nil, another
-// process tells the person: the Notice is due at once. Call Announce before the DB is used by several goroutines.
+// Announce stores a Notice of each event that worth returns true for, in the transaction that records the event. tell
+// is called with each Notice of this process once it is committed; it must not block or use the DB. If tell is nil,
+// another process tells the person: the Notice is due at once. Call Announce before the DB is used by several
+// goroutines.
 func (db *DB) Announce(worth func(audit.Event) bool, tell func(Notice)) {
 	db.worth, db.tell = worth, tell
 }
@@ -44,8 +45,8 @@ func (tx *Tx) announce(event audit.Event) error {
 	if err != nil {
 		return fmt.Errorf("store: a notice: %w", err)
 	}
-	return tx.create("INSERT INTO notices (id, event, due_at, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-		args{n.ID, string(text), micros(due), micros(tx.now.Add(noticeLifetime))})
+	return tx.create("INSERT INTO notices (id, event, due_at, expires_at) VALUES ($1, $2, $3, $4) "+
+		"ON CONFLICT DO NOTHING", args{n.ID, string(text), micros(due), micros(tx.now.Add(noticeLifetime))})
 }
 
 // HasDueNotices reports whether TakeNotices would return any.
@@ -58,11 +59,12 @@ func (tx *Tx) HasDueNotices() (bool, error) {
 	return err == nil, err
 }
 
-// TakeNotices returns at most n notices that are due, the longest first, and makes them due again later, so that no other
-// process takes them in the meantime.
+// TakeNotices returns at most n notices that are due, the longest first, and makes them due again later, so that no
+// other process takes them in the meantime.
 func (tx *Tx) TakeNotices(n int) ([]Notice, error) {
 	return all(tx, "UPDATE notices SET due_at = $2 WHERE due_at <= $1 AND expires_at > $1 AND id IN ("+
-		"SELECT id FROM notices WHERE due_at <= $1 AND expires_at > $1 ORDER BY due_at, id LIMIT $3) RETURNING id, event",
+		"SELECT id FROM notices WHERE due_at <= $1 AND expires_at > $1 ORDER BY due_at, id "+
+		"LIMIT $3) RETURNING id, event",
 		args{micros(tx.now), micros(tx.now.Add(noticeAgain)), n}, func(scan func(...any) error) (n Notice, err error) {
 			var text string
 			if err = scan(&n.ID, &text); err == nil {

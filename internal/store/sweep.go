@@ -26,9 +26,10 @@ type Swept struct {
 // revoked tokens, used assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and
 // others thirty days after their end, with their codes; clients that registered more than a day ago, never completed a
 // flow and do not wait for an operator; entries of the inbox for which nobody asked in thirty days; approvals for one
-// time that have expired; answers to requests with an Idempotency-Key, and notices, after a day; invitations thirty days
-// after they have expired; keys that have left the JWKS. It finds the rows by an index and deletes a few at a time, each batch in
-// its own Update, so that it does not delay others. On an error it also returns what it had deleted by then.
+// time that have expired; answers to requests with an Idempotency-Key, and notices, after a day; invitations thirty
+// days after they have expired; keys that have left the JWKS. It finds the rows by an index and deletes a few at a
+// time, each batch in its own Update, so that it does not delay others. On an error it also returns what it had deleted
+// by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	now := db.Now()

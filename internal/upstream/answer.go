@@ -101,13 +101,13 @@ const (
 	behind = 2 * time.Second
 )
 
-// SignedInAt returns when the person of an answer signed in: now if the application does not say. The clocks may
-// differ, so a sign-in that seems to come just before the application was asked followed it.
-func (t Terms) SignedInAt(a *Answer, now time.Time) time.Time {
-	if a.AuthTime == nil {
+// SignedInAt returns when a person signed in of whom auth_time was said: now if it was not. The clocks may differ, so a
+// sign-in that seems to come just before the application was asked followed it.
+func (t Terms) SignedInAt(authTime *int64, now time.Time) time.Time {
+	if authTime == nil {
 		return now
 	}
-	at := time.Unix(*a.AuthTime, 0)
+	at := time.Unix(*authTime, 0)
 	switch {
 	case at.After(now):
 		return now
@@ -120,22 +120,49 @@ func (t Terms) SignedInAt(a *Answer, now time.Time) time.Time {
 // Judge refuses an answer in which the person did not sign in at a time in the past, or longer ago than the terms
 // allow. A sign-in after the application was asked always is recent enough (OpenID Connect Core §3.1.2.1).
 func (t Terms) Judge(a *Answer, now time.Time) error {
-	at := t.SignedInAt(a, now)
-	ago := int64(now.Sub(at) / time.Second)
-	switch {
-	case a.Error != "", a.AuthTime == nil && t.MaxAge == nil:
+	if a.Error != "" {
 		return nil
-	case a.AuthTime == nil:
+	}
+	switch fault, ago := t.judge(a.AuthTime, now); fault {
+	case untold:
 		return oauth.Refuse(oauth.InvalidRequest,
-			"auth_time is missing, and max_age of the login request limits it: "+
-				"send when the person signed in, in seconds since 1970")
-	case *a.AuthTime <= 0, time.Unix(*a.AuthTime, 0).After(now.Add(ahead)):
+			"auth_time is missing, and max_age of the login request limits it: send when the person signed in, in "+
+				"seconds since 1970")
+	case impossible:
 		return oauth.Refuse(oauth.InvalidRequest,
 			"auth_time is not a time in the past: send when the person signed in, in seconds since 1970")
-	case t.MaxAge != nil && at.Before(t.Since) && ago > *t.MaxAge:
+	case tooOld:
 		return oauth.Refuse(oauth.LoginRequired,
-			"auth_time is %d seconds ago, and max_age of the login request is %d: "+
-				"let the person sign in again, then send the answer", ago, *t.MaxAge)
+			"auth_time is %d seconds ago, and max_age of the login request is %d: let the person sign in again, then "+
+				"send the answer", ago, *t.MaxAge)
+	default:
+		return nil
 	}
-	return nil
+}
+
+// timing says whether a sign-in is recent enough.
+type timing int
+
+const (
+	inTime     timing = iota
+	untold            // nobody said when it was, and the terms ask for it
+	impossible        // it is not a time in the past
+	tooOld
+)
+
+// judge judges auth_time, and returns how many seconds ago that was.
+func (t Terms) judge(authTime *int64, now time.Time) (timing, int64) {
+	at := t.SignedInAt(authTime, now)
+	ago := int64(now.Sub(at) / time.Second)
+	switch {
+	case authTime == nil && t.MaxAge == nil:
+		return inTime, 0
+	case authTime == nil:
+		return untold, 0
+	case *authTime <= 0, time.Unix(*authTime, 0).After(now.Add(ahead)):
+		return impossible, 0
+	case t.MaxAge != nil && at.Before(t.Since) && ago > *t.MaxAge:
+		return tooOld, ago
+	}
+	return inTime, ago
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -142,6 +143,9 @@ func (p *Provider) Start(ctx context.Context, trip Trip) (string, error) {
 	if trip.LoginHint != "" {
 		params.Set("login_hint", trip.LoginHint)
 	}
+	if trip.MaxAge != nil {
+		params.Set("max_age", strconv.FormatInt(*trip.MaxAge, 10))
+	}
 	for name := range params {
 		options = append(options, oauth2.SetAuthURLParam(name, params.Get(name)))
 	}
@@ -267,6 +271,7 @@ func (p *Provider) person(c claims, token *oauth2.Token) *Person {
 		Email: c.text("email"), Verified: verified,
 		Name:       cmp.Or(c.text("name"), c.text("preferred_username")),
 		Groups:     c.words(p.GroupsClaim),
+		AuthTime:   c.seconds("auth_time"),
 		credential: credentialOf(token),
 	}
 }
@@ -280,6 +285,20 @@ func (c claims) text(name string) (s string) {
 		return ""
 	}
 	return s
+}
+
+// seconds returns a claim that is a time in seconds since 1970, and nil if there is none. What is not such a time is 0.
+func (c claims) seconds(name string) *int64 {
+	value, ok := c[name]
+	if !ok || string(value) == "null" {
+		return nil
+	}
+	var at float64 // which some providers write with a fraction
+	if json.Unmarshal(value, &at) != nil || at < 0 || at > 1<<40 {
+		return new(int64)
+	}
+	seconds := int64(at)
+	return &seconds
 }
 
 // is reports whether a claim is the JSON value true.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"net/mail"
 	"slices"
 	"strings"
 	"unicode"
@@ -88,7 +87,8 @@ func (c Config) byAddress(tx *store.Tx, who *Person, key string) (*identity.User
 	if err != nil {
 		return nil, err
 	}
-	if u.EmailVerifiedAt.IsZero() || slices.ContainsFunc(identities, c.ours) {
+	if u.EmailVerifiedAt.IsZero() || !identity.SameMailbox(u.Email, who.Email) ||
+		slices.ContainsFunc(identities, c.ours) {
 		return nil, store.ErrNotFound
 	}
 	return u, nil
@@ -97,26 +97,26 @@ func (c Config) byAddress(tx *store.Tx, who *Person, key string) (*identity.User
 // ours reports whether an identity is one of the provider.
 func (c Config) ours(i *identity.Identity) bool { return i.Provider == c.ID }
 
-// newUser returns an account for a person. It has the person's address only if that is verified and nobody else's,
-// because operators and rules find people by their address.
+// newUser returns an account for a person. It has the person's address only if that is verified, nobody else's, and not
+// one that people could take for another, because operators and rules find people by their address.
 func newUser(tx *store.Tx, who *Person, key string) (*identity.User, error) {
-	u := &identity.User{ID: oauth.NewID("usr_"), Name: oneLine(who.Name), CreatedAt: tx.Now()}
-	a, err := mail.ParseAddress(who.Email)
-	if err != nil || a.Address != who.Email || len(who.Email) > maxEmail || !who.Verified {
+	u := &identity.User{ID: oauth.NewID("usr_"), Name: who.DisplayName(), CreatedAt: tx.Now()}
+	email, ok := identity.Email(who.Email)
+	if !ok || !who.Verified {
 		return u, nil
 	}
-	_, err = tx.UserByEmail(key)
+	_, err := tx.UserByEmail(key)
 	if errors.Is(err, store.ErrNotFound) {
-		u.Email, err = who.Email, nil
+		u.Email, err = email, nil
 	}
 	return u, err
 }
 
-// The longest e-mail address and name of a person, in bytes.
-const (
-	maxEmail = 320
-	maxName  = 200
-)
+// maxName is the length of the longest name of a person, in bytes.
+const maxName = 200
+
+// DisplayName returns the name of the person as one line of at most 200 bytes.
+func (p *Person) DisplayName() string { return oneLine(p.Name) }
 
 // oneLine returns a name that somebody else chose as one line of at most maxName bytes.
 func oneLine(name string) string {
@@ -147,8 +147,7 @@ func (c Config) Connect(tx *store.Tx, who *Person, userID string) (*Entry, error
 	case err != nil:
 		return nil, err
 	case e.known.UserID != userID:
-		return nil, oauth.Refuse(oauth.AccessDenied,
-			"this account of %s is connected with another account here", c.Label())
+		return nil, c.errTaken()
 	}
 	return e, nil
 }
@@ -164,6 +163,32 @@ func (c Config) first(tx *store.Tx, userID string) error {
 	}
 	return err
 }
+
+// Invited returns the entry of u, an account that is about to be made for a person because they were invited, and whom
+// c creates even if it creates none otherwise. It refuses a person whom c does not let in, or whose account at the
+// provider is connected with an account here.
+func (c Config) Invited(tx *store.Tx, who *Person, u *identity.User) (*Entry, error) {
+	if err := c.admit(who); err != nil {
+		return nil, err
+	}
+	_, err := tx.Identity(c.ID, who.Issuer, who.Subject)
+	if err == nil {
+		return nil, c.errTaken()
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	return &Entry{Person: who, User: u, New: true, config: c}, nil
+}
+
+// errTaken refuses an account at the provider that belongs to another one here.
+func (c Config) errTaken() error {
+	return oauth.Refuse(oauth.AccessDenied, "this account of %s is connected with another account here", c.Label())
+}
+
+// Add writes the entry of Invited in the transaction that has made its account: the connection, and the groups. It
+// returns ErrChanged if somebody else was faster.
+func (e *Entry) Add(tx *store.Tx, vault Vault) error { return e.connected(tx, vault) }
 
 // Disconnect deletes an identity, takes its user out of the groups that its provider put them into, and records it. It
 // returns store.ErrNotFound if the identity is gone.

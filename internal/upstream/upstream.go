@@ -44,9 +44,11 @@ type Person struct {
 	Issuer, Subject string
 	Email           string // an address as the provider has it; "": none
 	// Verified reports whether the provider says that the address is the person's. Everything but a JSON true means no.
-	Verified   bool
-	Name       string
-	Groups     []string // values of Config.GroupsClaim
+	Verified bool
+	Name     string
+	Groups   []string // values of Config.GroupsClaim
+	// AuthTime is when the person signed in there, in seconds since 1970; nil: the provider does not say.
+	AuthTime   *int64
 	credential credential
 }
 
@@ -67,6 +69,27 @@ type Trip struct {
 	State, Nonce, Verifier string
 	LoginHint              string // address of the person; "": not known
 	Again                  bool   // the provider is to ask who the person is, even if it knows
+	// MaxAge is how many seconds ago the person may have signed in there; nil: any number.
+	MaxAge *int64
+}
+
+// JudgeTime refuses a person who did not sign in at the provider as recently as terms ask for, or of whom it does not
+// say when (OpenID Connect Core §3.1.3.7). fresh is whether the provider was asked to let the person sign in anew: then
+// it is taken at its word if it does not say when that was.
+func (p *Provider) JudgeTime(terms Terms, fresh bool, who *Person, now time.Time) error {
+	if fresh && who.AuthTime != nil {
+		terms.MaxAge = new(int64)
+	}
+	switch fault, _ := terms.judge(who.AuthTime, now); fault {
+	case untold:
+		return p.fail(TooOld, "the ID token has no auth_time, although max_age was sent")
+	case impossible:
+		return p.fail(Invalid, "auth_time of the ID token is not a time in the past")
+	case tooOld:
+		return p.fail(TooOld, "auth_time of the ID token is longer ago than the request allows")
+	default:
+		return nil
+	}
 }
 
 // Kind says whose fault an Error is.
@@ -78,6 +101,7 @@ const (
 	Rejected    Kind = "rejected"    // the provider does not accept this server
 	Invalid     Kind = "invalid"     // what came back does not prove who the person is
 	Declined    Kind = "declined"    // the person did not sign in there
+	TooOld      Kind = "too_old"     // the person signed in there too long ago, or it does not say when
 )
 
 // Error is why a sign-in with a provider failed.
@@ -120,6 +144,9 @@ func (e *Error) Sentence() string {
 			" does not accept this server. Ask its administrator, who finds the reason in the audit log."
 	case Declined:
 		return "You did not sign in with " + e.Provider.Label() + ". Try again, or sign in another way."
+	case TooOld:
+		return "The application asks for a sign-in of this moment, and " + e.Provider.Label() +
+			" does not say that you signed in just now. Try again, or sign in another way."
 	default:
 		return "The answer of " + e.Provider.Label() + " was not valid, so you are not signed in. Try again."
 	}

@@ -1,0 +1,95 @@
+package login
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/web"
+)
+
+// Invitations are what is behind the invitations with which people make their accounts. Both fields must be set if
+// there are providers.
+type Invitations struct {
+	// Accept returns the account of the invitation with that Hash, and what makes it in a transaction, for a person of
+	// whom a provider says that the address email is theirs; "" if it says of none. It refuses as
+	// admin.Operations.AcceptInvitationOf.
+	Accept func(ctx context.Context, hash, email, name string) (*identity.User, func(*store.Tx) error, error)
+	// Refused answers a person who comes back from the provider with that name, and whose account err refused.
+	Refused func(r *http.Request, v interaction.Visitor, provider string, err error) (web.Answer, error)
+}
+
+// invitedPath is where a person comes whose account was just made.
+const invitedPath = "/account"
+
+// Accept sends the browser of v to the provider with that id, in order to make the account of an invitation, which is
+// then connected with the person's account there, and called name, or as there if that is "". It returns
+// store.ErrNotFound if there is no such provider, and refuses if the provider does not answer.
+func (e *Endpoint) Accept(r *http.Request, v interaction.Visitor, providerID string, i *identity.Invitation,
+	name string) (web.Answer, error) {
+	for _, p := range e.providers {
+		if p.ID != providerID {
+			continue
+		}
+		m, to := provider{e, p}, destination{back: invitedPath}
+		t := m.trip(v, to)
+		t.Invitation, t.Name = i.Hash, name
+		answer, err := m.leave(r, v, t, to,
+			upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, LoginHint: i.Email, Again: v.SignedIn()})
+		return answer, m.refusal(err)
+	}
+	return nil, store.ErrNotFound
+}
+
+// ServedBy returns the id of the provider at which people with such an address sign in, or "" if they do so in any way.
+func (e *Endpoint) ServedBy(email string) string {
+	if p := e.providerOf(identity.EmailKey(email)); p != nil {
+		return p.ID
+	}
+	return ""
+}
+
+// accept makes the account of the invitation of t for who, and signs them in. state is the hash of the state, which is
+// spent. It refuses an address that the provider has not verified or that is not that of the invitation, and an account
+// there that is connected with another one here.
+func (m provider) accept(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
+	who *upstream.Person) (web.Answer, error) {
+	email := ""
+	if who.Verified {
+		email = who.Email
+	}
+	for range 3 {
+		person, make, err := m.Invitations.Accept(r.Context(), t.Invitation, email, cmp.Or(t.Name, who.DisplayName()))
+		if err != nil {
+			return nil, err
+		}
+		answer, err := m.arrive(r, to, Proof{Person: person, Method: m.at.ID, AMR: []string{"fed"}, New: true,
+			Event: audit.SignIn(person.ID).With("provider", m.at.ID),
+			Confirm: func(tx *store.Tx) error {
+				entry, err := m.at.Invited(tx, who, person) // before anything is written, because it may refuse
+				if err == nil {
+					err = make(tx)
+				}
+				if err == nil {
+					err = entry.Add(tx, m.vault)
+				}
+				if err != nil {
+					return err
+				}
+				return tx.SpendSignIn(state, person.ID, t.BegunAt.Add(tripLifetime))
+			}})
+		switch {
+		case errors.Is(err, store.ErrConflict): // the page was loaded twice at once
+			return m.over(r, v, state, to)
+		case !errors.Is(err, upstream.ErrChanged):
+			return answer, err
+		}
+	}
+	return nil, errMoved
+}
