@@ -141,7 +141,7 @@ func (c *userShow) Run(ctx context.Context, sh *shell) error {
 }
 
 // drawUserDetail draws an account with what its person has to sign in.
-func drawUserDetail(v admin.UserDetail, t *table.Table) {
+func drawUserDetail(v admin.UserDetail, t *table) {
 	drawUser(v.User, t)
 	for _, k := range v.Passkeys {
 		used := "not used yet"
