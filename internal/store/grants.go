@@ -155,18 +155,18 @@ func (tx *Tx) RedeemGrant(id string, generation int64, expiresAt time.Time, meth
 		args{id, generation, micros(tx.now), expiresAt.UnixMicro(), string(method), tx.Address()})
 }
 
-// RotateGrant raises the grant's generation by one if it equals from and the grant is live, and returns the grant as it
-// is then. One statement decides, so only one of several callers succeeds. expiresAt is when the grant ends unless it
-// is refreshed again, but not after its EndsAt. RotateGrant returns ErrNotFound if the condition is false; Grant then
-// shows why.
-func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (*oauth.Grant, error) {
-	found, err := all(tx, `UPDATE grants
+// RotateGrant raises the grant's generation by one if it equals from and the grant is live, and returns the grant's
+// StatusIndex at that moment. One statement decides, so only one of several callers succeeds. expiresAt is when the
+// grant ends unless it is refreshed again, but not after its EndsAt. RotateGrant returns ErrNotFound if the condition
+// is false; Grant then shows why.
+func (tx *Tx) RotateGrant(id string, from int64, expiresAt time.Time) (statusIndex int64, err error) {
+	err = tx.row(`UPDATE grants
 		SET generation = generation + 1, rotated_at = $3, last_used_at = $3, rotated_from = $5,
 		expires_at = CASE WHEN ends_at < $4 THEN ends_at ELSE $4 END
 		WHERE id = $1 AND generation = $2 AND last_used_at IS NOT NULL AND revoked_at IS NULL AND expires_at > $3
-		AND `+sessionLasts("$3")+" RETURNING "+grantColumns,
-		args{id, from, micros(tx.now), expiresAt.UnixMicro(), tx.Address()}, scanGrant)
-	return only(found, err)
+		AND `+sessionLasts("$3")+" RETURNING status_index",
+		args{id, from, micros(tx.now), expiresAt.UnixMicro(), tx.Address()}, &statusIndex)
+	return statusIndex, err
 }
 
 // consents is the largest number of consents that Consents reads.

@@ -152,7 +152,9 @@ func TestRotateGrant(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		rotate := func(id string, from int64, expiresAt time.Time) (got *oauth.Grant, err error) {
 			err = db.Update(t.Context(), func(tx *store.Tx) error {
-				got, err = tx.RotateGrant(id, from, expiresAt)
+				if _, err = tx.RotateGrant(id, from, expiresAt); err == nil {
+					got, err = tx.Grant(id)
+				}
 				return err
 			})
 			return got, err

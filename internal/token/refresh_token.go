@@ -53,16 +53,15 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	case err != nil:
 		return nil, err
 	}
-	rotated, err := tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, standing.Resource, tx.Now()))
-	if err == nil {
-		grant.StatusIndex = rotated.StatusIndex // which may have changed since it was read
-	}
+	// The place in the status list may have changed since the grant was read.
+	grant.StatusIndex, err = tx.RotateGrant(grant.ID, generation, e.idleDeadline(grant, standing.Resource, tx.Now()))
 	if !errors.Is(err, store.ErrNotFound) {
 		return granted, err
 	}
 	if grant, err = tx.Grant(grant.ID); err != nil { // it may have changed since it was read
 		return nil, err
 	}
+	granted.Grant = grant
 	switch {
 	case !grant.Live(tx.Now()):
 		return nil, client.ErrRevoked
