@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Agent plays one session. Its methods are in the order of the steps.
@@ -413,12 +414,20 @@ func (a *Agent) introspect(ctx context.Context) error {
 	case state.Active == nil || *state.Active:
 		return fmt.Errorf("the token is still active")
 	}
-	a.says.done("Not active, immediately. The demo's MCP server asks on every request; a server that\n      checks " +
-		"only signatures would accept the token until it expires.")
+	a.says.done("Not active, immediately. The demo's MCP server asks, and remembers the answer for a\n      second; a server " +
+		"that follows the status list refuses the token within five.")
 	return nil
 }
 
+// remembered is longer than an MCP server remembers that a token was active.
+const remembered = 1100 * time.Millisecond
+
 func (a *Agent) callRevoked(ctx context.Context) error {
+	select {
+	case <-time.After(remembered):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	answer, err := a.call(ctx, "tools/call", map[string]any{"name": "list_events", "arguments": map[string]any{}})
 	switch challenge := answer.header.Get("WWW-Authenticate"); {
 	case err != nil:
