@@ -2,9 +2,12 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
+	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
@@ -22,6 +25,13 @@ func (o *Operations) IsCredentials(c Client) bool { return o.isBuiltIn(c.Resourc
 // refusal, because nobody gives others, or a client whose secret they learn, more than they hold, and nobody with an
 // access token makes what goes on without it. Clients that act for a person are bounded by that person's role.
 func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) error {
+	signsIn, err := tx.LoginClient()
+	switch {
+	case err == nil && signsIn == c.ID:
+		return maySignIn(tx, by)
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return err
+	}
 	if !isMachine(c) || !o.isBuiltIn(c.Resources...) {
 		return nil
 	}
@@ -29,8 +39,7 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 		return forbidden("credentials for the administration are made, changed and given secrets in the console " +
 			"or by a command on the machine, not with an access token, because they would outlive it")
 	}
-	by, err := by.now(tx)
-	if err != nil {
+	if by, err = by.now(tx); err != nil {
 		return err
 	}
 	if noun, to, over := by.exceeded(c.Allowed); over {
@@ -38,6 +47,17 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 			"you may do, or bind it to other resources", to, noun)
 	}
 	return nil
+}
+
+// maySignIn returns nil if by may have the credentials that sign people in, because with them it could sign in as
+// anybody, an owner too.
+func maySignIn(tx *store.Tx, by Caller) error {
+	by, err := by.now(tx)
+	if err == nil && by.Actor.Type != audit.ByCommand && (by.role != identity.Owner || by.Scopes != nil) {
+		err = forbidden("whoever has the credentials that sign people in can sign in as anybody; only an owner makes " +
+			"or changes them, in the console or by a command on the machine")
+	}
+	return err
 }
 
 // exceeded returns what a client with the scopes could do to this installation and c, which is what now returned, may
@@ -63,6 +83,9 @@ func (o *Operations) Outranked(ctx context.Context, by Caller) (func(Client) boo
 	})
 	return func(c Client) bool {
 		own := func(rule oauth.GrantRule) bool { return rule.OwnName }
+		if c.Login {
+			return by.Actor.Type != audit.ByCommand && by.role != identity.Owner
+		}
 		if !o.IsCredentials(c) || !oauth.AnyGrant(c.GrantTypes, own) {
 			return false
 		}

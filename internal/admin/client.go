@@ -182,7 +182,9 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 	err = o.change(ctx, by, Clients, "client.create", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		switch {
 		case n.Login:
-			err = n.signIn(tx, made)
+			if err = maySignIn(tx, by); err == nil {
+				err = n.signIn(tx, made)
+			}
 		case n.ResourceServer != "":
 			err = n.serve(tx, made, o)
 		default:
@@ -212,7 +214,9 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 		event = audit.Client("create", made.ID).Changed(nil, view)
 		return event, describe(tx, &view)
 	})
-	view.Secret = secret
+	if err == nil {
+		view.Secret = secret
+	}
 	return view, err
 }
 
@@ -270,12 +274,12 @@ func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	return n.applyServer(tx, c, o)
 }
 
-// applyServer changes c, which a resource server introspects with, to the terms that are given and that it can have.
+// applyServer changes c, which a resource server introspects with or which signs people in, to the terms that are given and that it can have.
 func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if t.AccessTokenTTL != nil && *t.AccessTokenTTL != 0 {
 		return invalid("access_token_ttl",
-			"{access_token_ttl} is of access tokens, and the credentials of a resource server get none; leave it "+
-				"out, or set it for the resource")
+			"{access_token_ttl} is of access tokens, and these credentials get none; leave it out, or set it for the "+
+				"resource")
 	}
 	if t.Name != nil {
 		c.Name = *t.Name
@@ -333,7 +337,13 @@ func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 				"registration.cimd_allow_loopback is true; give the keys themselves with {jwks}")
 		}
 	}
-	return refused("jwks", client.CheckKeys(m))
+	err := client.CheckKeys(m)
+	if refusal, ok := oauth.AsRefusal(err); ok {
+		if fault, found := strings.CutPrefix(refusal.Description, "jwks: "); found {
+			return invalid("jwks", "{jwks}: %s", fault)
+		}
+	}
+	return refused("jwks", err)
 }
 
 // sameJSON reports whether a and b mean the same, however they are written.
@@ -560,14 +570,24 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 // nothing is written or recorded.
 func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, terms ClientTerms) (Client, error) {
 	return o.changeClient(ctx, by, "update", id, func(tx *store.Tx, c *oauth.Client) error {
-		var err error
 		before := viewClient(c)
+		signsIn, err := tx.LoginClient()
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		before.Login, err = signsIn == c.ID, nil
 		switch {
 		case c.Origin == oauth.ByDocument &&
 			(terms.Name != nil || terms.hasKeys() || terms.GrantTypes != nil || terms.RedirectURIs != nil):
 			err = invalid("", "{client_name}, {grant_types}, {redirect_uris} and keys of this client come from its "+
 				"document at %s; change them there; only {scope}, {resources} and {access_token_ttl} can be "+
 				"changed here", c.ID)
+		case before.Login && (len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 ||
+			terms.Scope != nil || terms.AnyResource):
+			err = invalid("", "this client signs people in and does nothing else; only its {client_name} and its end "+
+				"can be changed; make another client for {grant_types}, {redirect_uris}, {scope} or {resources}")
+		case before.Login:
+			err = terms.applyServer(tx, c, o)
 		case c.ResourceServer == "":
 			err = terms.apply(tx, c, o)
 		case len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 || terms.Scope != nil ||
@@ -584,7 +604,8 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 		if err != nil {
 			return err
 		}
-		if reflect.DeepEqual(before, viewClient(c)) {
+		after := viewClient(c)
+		if after.Login = before.Login; reflect.DeepEqual(before, after) {
 			return errSame
 		}
 		return tx.UpdateClient(c)
@@ -629,7 +650,9 @@ func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id strin
 		}
 		return tx.ReplaceSecret(id, oauth.Hash(secret), tx.Now().Add(overlap))
 	})
-	view.Secret = secret
+	if err == nil {
+		view.Secret = secret
+	}
 	return view, err
 }
 

@@ -18,7 +18,8 @@ type Request struct {
 	// Match are entity tags (ETag) of which the record that is changed must have one, or "*"; none is any (RFC 9110
 	// §13.1.1). The change is refused as Stale otherwise.
 	Match []string
-	// Key has the same request of a caller done once: Caller, Route and Key name it, and BodyHash is that of its input.
+	// Key has the same request of a caller done once: Caller, Route and Key name it, and BodyHash is a keyed hash of its
+	// input, which may have a password.
 	// If it was done before, the operation returns a *Replay. A refused request does not use up the key. "" means that
 	// the request has none.
 	Caller, Route, Key, BodyHash string
@@ -97,7 +98,7 @@ func ETag(view any) (tag string, ok bool) {
 	case Client:
 		version = v.version
 		v.Secret, v.LastUsedAt = "", Moment{} // which change without anybody changing the client
-		v.State, v.ApprovedFor, v.client = "", nil, nil
+		v.State, v.ApprovedFor, v.Login, v.client = "", nil, false, nil
 		view = v
 	case User:
 		version = v.version
