@@ -7,20 +7,20 @@ import (
 	"io"
 	"os"
 
-	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/declare"
 )
 
 type exportCommand struct{}
 
 func (exportCommand) Run(ctx context.Context, sh *shell) error {
-	return sh.operate(ctx, func(o *admin.Operations, by admin.Caller) error {
-		text, notes, err := declare.Export(ctx, o, by)
+	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
+		out, err := adminapi.Export.Call(ctx, t, struct{}{})
 		if err != nil {
 			return err
 		}
-		sh.notes(notes)
-		_, err = sh.out.Write(text)
+		sh.notes(out.Notes)
+		_, err = io.WriteString(sh.out, out.File)
 		return err
 	})
 }
@@ -44,9 +44,6 @@ type applyCommand struct {
 var errDifference = errors.New("the installation is different")
 
 func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
-	if _, err := sh.load(nil); err != nil { // such as that it is not done at another server
-		return err
-	}
 	name, in := c.File, sh.in
 	if name == "-" {
 		name = "standard input"
@@ -62,7 +59,7 @@ func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return advise("%s cannot be read: %v", name, err)
 	}
-	f, err := declare.Read(name, text)
+	f, err := declare.Read(text)
 	if err != nil {
 		return sh.faulty(name, err)
 	}
@@ -70,24 +67,25 @@ func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
-	operate := sh.operate
+	open := sh.operate
 	if !c.DryRun && f.NeedsKeys() {
-		operate = sh.operateResources
+		open = sh.operateResources
 	}
 	var out declare.Outcome
-	err = operate(ctx, func(o *admin.Operations, by admin.Caller) error {
-		out, err = declare.Apply(ctx, o, by, f, declare.Options{DryRun: c.DryRun, Prune: c.Prune})
+	err = sh.reach(ctx, open, func(t adminapi.Target) error {
+		in := adminapi.Declaration{File: string(text), Prune: c.Prune}
+		if c.DryRun {
+			out, err = adminapi.Plan.Call(ctx, t, adminapi.Creation[adminapi.Declaration]{Body: in})
+			return err
+		}
+		out, err = adminapi.Apply.Call(ctx, t, adminapi.Creation[adminapi.Application]{
+			Body: adminapi.Application{Declaration: in, Secrets: secrets != nil}})
 		return err
 	})
 	if err = errors.Join(err, secrets.keep(out.Secrets)); err != nil {
 		return sh.faulty(name, err)
 	}
-	if c.Secrets == "" {
-		for _, s := range out.Secrets {
-			out.Notes = append(out.Notes, "nobody has seen the secret of the client "+s.ClientID+"; make one with: "+
-				"cardea client rotate-secret "+s.ClientID)
-		}
-	}
+	out.Secrets = nil // they are in the file for them, and nowhere else
 	if c.Output != "json" {
 		sh.notes(out.Notes)
 	}
@@ -107,7 +105,7 @@ func (sh *shell) faulty(name string, err error) error {
 		return err
 	}
 	for _, fault := range faults {
-		fmt.Fprintln(sh.errs, plain(fault.String()))
+		fmt.Fprintln(sh.errs, plain(fmt.Sprintf("%s:%d: %s", name, fault.Line, fault.Text)))
 	}
 	return advise("%s has faults, and nothing was changed; correct them, and apply it again", name)
 }

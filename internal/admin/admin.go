@@ -8,6 +8,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -48,24 +49,59 @@ type Operations struct {
 
 // shared is what the operations of a Together have in common.
 type shared struct {
-	tx      *store.Tx
-	refused audit.Event // the first that the caller had no right to, with
-	err     error
+	tx        *store.Tx
+	rehearsal bool        // all of it is undone
+	refused   audit.Event // the first that the caller had no right to, with
+	err       error
 }
 
 // Together runs fn with operations that belong to one transaction of by, so that either all that they do is done, or
 // nothing. It is done if fn returns nil; otherwise Together returns the error of fn, and if one of the operations was
 // refused, records that. fn does not change the database in another way, and does not wait for anything, as
-// store.DB.Update says. The operations create no signing keys; call EnsureKeys first.
-func (o *Operations) Together(ctx context.Context, by Caller, fn func(*Operations) error) error {
-	all := new(shared)
+// store.DB.Update says. Of several, one runs at a time. The operations create no signing keys; call EnsureKeys first.
+//
+// The Request of o is that for all of them: if its key was used before, fn is not called, and the error is a *Replay.
+// view points to what is answered, without secrets, as fn leaves it.
+func (o *Operations) Together(ctx context.Context, by Caller, view any, fn func(*Operations) error) error {
+	return o.together(ctx, by, new(shared), func(tx *store.Tx, bound *Operations) error {
+		if err := o.answered(tx); err != nil {
+			return err
+		}
+		if err := fn(bound); err != nil {
+			return err
+		}
+		return o.keep(tx, view)
+	})
+}
+
+// Rehearse is like Together, but undoes all of it in the end, and whoever may read a record may rehearse what becomes
+// of it.
+func (o *Operations) Rehearse(ctx context.Context, by Caller, fn func(*Operations) error) error {
+	err := o.together(ctx, by, &shared{rehearsal: true}, func(_ *store.Tx, bound *Operations) error {
+		if err := fn(bound); err != nil {
+			return err
+		}
+		return errRehearsed
+	})
+	if errors.Is(err, errRehearsed) {
+		return nil
+	}
+	return err
+}
+
+// together runs fn in a transaction that is committed if fn returns nil, with operations that belong to it.
+func (o *Operations) together(ctx context.Context, by Caller, all *shared,
+	fn func(*store.Tx, *Operations) error) error {
 	bound := *o
-	bound.Ring, bound.shared = nil, all
+	bound.Ring, bound.shared, bound.request = nil, all, Request{}
 	ctx = audit.WithActor(ctx, by.Actor)
 	var undone error
 	err := o.DB.Update(ctx, func(tx *store.Tx) error {
 		all.tx = tx
-		if undone = fn(&bound); undone != nil {
+		if undone = tx.LockDeclared(); undone == nil {
+			undone = fn(tx, &bound)
+		}
+		if undone != nil {
 			return errUndone
 		}
 		return nil
@@ -81,8 +117,14 @@ func (o *Operations) Together(ctx context.Context, by Caller, fn func(*Operation
 	return undone
 }
 
-// errUndone rolls a transaction back; a refusal would commit it.
-var errUndone = errors.New("admin: not all of it can be done")
+// errUndone rolls a transaction back; a refusal would commit it. errRehearsed says that nothing else did.
+var (
+	errUndone    = errors.New("admin: not all of it can be done")
+	errRehearsed = errors.New("admin: this was a rehearsal")
+)
+
+// rehearses reports whether what o does is undone.
+func (o *Operations) rehearses() bool { return o.shared != nil && o.shared.rehearsal }
 
 // update runs fn in the transaction of o, or in one of its own.
 func (o *Operations) update(ctx context.Context, by Caller, fn func(*store.Tx) error) error {
@@ -111,14 +153,18 @@ func (o *Operations) refuse(tx *store.Tx, event audit.Event, err error) error {
 	return err
 }
 
-// change runs fn in a transaction if by may write noun, and records the event that fn returns. It records nothing if
-// that is the zero Event, which means that nothing was changed. If by may not write noun, or fn says so, change refuses
-// and records the refusal as action; fn asks for rights before it writes, because a refusal is committed. view points
+// change runs fn in a transaction if by may write noun, or in a Rehearse read it, and records the event that fn returns.
+// It records nothing if that is the zero Event, which means that nothing was changed. If by may not, or fn says so,
+// change refuses and records the refusal as action; fn asks for rights before it writes, because a refusal is committed. view points
 // to what the operation returns, without secrets, as fn leaves it: it is kept if the Request has a key.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, view any,
 	fn func(*store.Tx) (audit.Event, error)) error {
+	to := write
+	if o.rehearses() {
+		to = read
+	}
 	return o.update(ctx, by, func(tx *store.Tx) error {
-		if err := by.check(tx, noun, write); err != nil {
+		if err := by.check(tx, noun, to); err != nil {
 			return o.refuse(tx, audit.Event{Action: action}, err)
 		}
 		if err := o.answered(tx); err != nil {
@@ -149,15 +195,25 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.refusal(ctx, by, noun.one()+".read", err)
 }
 
-// Permit returns nil if by may read noun, or, if writes is set, write it. Otherwise it records the refusal as action
-// and returns it. The operations check the right themselves;
-// an endpoint calls Permit to refuse before it reads the input.
-func (o *Operations) Permit(ctx context.Context, by Caller, noun Noun, writes bool, action string) error {
+// Permit returns nil if by may read one of nouns, or, if writes is set, write it. Otherwise it records the refusal for
+// the first as action and returns it. The operations check the right themselves; an endpoint calls Permit to refuse
+// before it reads the input.
+func (o *Operations) Permit(ctx context.Context, by Caller, writes bool, action string, nouns ...Noun) error {
 	to := read
 	if writes {
 		to = write
 	}
-	return o.permit(ctx, by, noun, to, action)
+	err := o.view(ctx, func(tx *store.Tx) (first error) {
+		for _, noun := range nouns {
+			err := by.check(tx, noun, to)
+			if err == nil || !isForbidden(err) {
+				return err
+			}
+			first = cmp.Or(first, err)
+		}
+		return first
+	})
+	return o.refusal(ctx, by, action, err)
 }
 
 // Allows returns a function that reports whether by may, at this moment, read a noun or, if writes is set, write it. It

@@ -152,7 +152,7 @@ func TestTogether(t *testing.T) {
 		o := operate(t, db)
 		ctx := t.Context()
 		group := func(by admin.Caller, names ...string) error {
-			return o.Together(ctx, by, func(o *admin.Operations) error {
+			return o.Together(ctx, by, nil, func(o *admin.Operations) error {
 				for _, name := range names {
 					if _, err := o.CreateGroup(ctx, by, name, admin.GroupTerms{}); err != nil {
 						return err

@@ -17,7 +17,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -35,10 +34,9 @@ const maxKey = 255 // bytes of an Idempotency-Key
 type Endpoint struct {
 	DB        *store.DB
 	Keys      *keys.Ring
-	Clients   *client.Directory
 	Strangers *strangers.Recorder
 	Issuer    string
-	Admin     *admin.Operations
+	Admin     *admin.Operations // with its Directory
 	// CursorKey seals the cursors of lists.
 	CursorKey []byte
 }
@@ -124,7 +122,7 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, err
 	}
-	if err := e.Admin.Permit(r.Context(), by, s.Noun, s.Writes, s.action()); err != nil {
+	if err := e.Admin.Permit(r.Context(), by, s.Writes, s.action(), s.nouns()...); err != nil {
 		return web.Reply{}, e.problem(admin.APIPath, s, err)
 	}
 	in, text, err := read(r, s)
@@ -210,7 +208,7 @@ func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller
 		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token has expired")
 	}
 	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
-		standing, err := e.Clients.AccessToken(tx, claims)
+		standing, err := e.Admin.Directory.AccessToken(tx, claims)
 		if err != nil {
 			return err
 		}
@@ -263,6 +261,9 @@ var statuses = map[admin.Kind]int{
 // problem returns err, the error of an operation, as the problem that a client at path is told. A fault stays what it
 // is.
 func (e *Endpoint) problem(path string, s *Spec, err error) error {
+	if p := faulty(err); p != nil {
+		return p
+	}
 	refused := (*admin.Error)(nil)
 	if !errors.As(err, &refused) {
 		return err

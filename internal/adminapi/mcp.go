@@ -19,6 +19,7 @@ import (
 
 	"github.com/cardea-auth/cardea/guard"
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/declare"
 	"github.com/cardea-auth/cardea/internal/web"
 	"github.com/cardea-auth/cardea/scope"
 )
@@ -154,7 +155,7 @@ func (e *Endpoint) permitMessage(ctx context.Context, call *agentCall, body []by
 		if s.Name() != params.Name {
 			continue
 		}
-		err := e.Admin.Permit(ctx, call.by, s.Noun, s.Writes, s.action())
+		err := e.Admin.Permit(ctx, call.by, s.Writes, s.action(), s.nouns()...)
 		refused := (*admin.Error)(nil)
 		if errors.As(err, &refused) && refused.Scope == "" {
 			call.refused = refused // and no other access token would help
@@ -187,7 +188,9 @@ func (e *Endpoint) showAllowed(next mcp.MethodHandler) mcp.MethodHandler {
 		shown.Tools = nil
 		for _, op := range entries {
 			for _, t := range list.Tools {
-				if s := op.spec(); t.Name == s.Name() && allows(s.Noun, s.Writes) {
+				s := op.spec()
+				allowed := func(n admin.Noun) bool { return allows(n, s.Writes) }
+				if t.Name == s.Name() && slices.ContainsFunc(s.nouns(), allowed) {
 					shown.Tools = append(shown.Tools, t)
 				}
 			}
@@ -222,8 +225,9 @@ func (s *Spec) repeats() bool {
 		_, counts := fields(field.Type)["expires_in"] // from now on
 		return !counts
 	}
-	_, verb, _ := strings.Cut(s.Verb, " ")
-	return slices.Contains([]string{"approve", "unapprove", "disable", "enable", "revoke", "retire"}, verb)
+	words := strings.Fields(s.Verb)
+	return slices.Contains([]string{"apply", "approve", "unapprove", "disable", "enable", "revoke", "retire"},
+		words[len(words)-1])
 }
 
 // runner returns the function that does an operation as a tool. What the caller did wrong is the answer of the tool, in
@@ -232,8 +236,11 @@ func (e *Endpoint) runner(op entry) mcp.ToolHandler {
 	return func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		call, _ := ctx.Value(agentCallKey{}).(*agentCall)
 		out, err := e.run(ctx, op, call, req.Params.Arguments)
-		refused, p := (*admin.Error)(nil), (*web.Problem)(nil)
+		refused, p, faults := (*admin.Error)(nil), (*web.Problem)(nil), declare.Faults(nil)
 		switch {
+		case errors.As(err, &faults):
+			return &mcp.CallToolResult{IsError: true,
+				Content: []mcp.Content{&mcp.TextContent{Text: faulty(err).Detail + ":\n" + faults.Error()}}}, nil
 		case errors.As(err, &refused):
 			return &mcp.CallToolResult{IsError: true,
 				Content: []mcp.Content{&mcp.TextContent{Text: refused.Error()}}}, nil

@@ -112,7 +112,7 @@ func Document(issuer string) json.RawMessage {
 		s := e.spec()
 		operation := object{
 			"operationId": s.Name(), "summary": s.Summary, "tags": []string{string(s.Noun)},
-			"security": []object{{"token": []string{s.Scopes()[0]}}},
+			"security": security(s),
 		}
 		if s.Destroys {
 			operation["x-destructive"] = true
@@ -172,6 +172,22 @@ func Document(issuer string) json.RawMessage {
 		panic("adminapi: " + err.Error()) // the table is at fault, and every test sees it
 	}
 	return text
+}
+
+// security returns the scopes of which a token must have one. A GET that is about several nouns needs the scopes of all.
+func security(s *Spec) (needed []object) {
+	kind, all := ":read", []string{}
+	if s.Writes {
+		kind = ":write"
+	}
+	for _, noun := range s.nouns() {
+		name := "cardea:" + string(noun.Held()) + kind
+		needed, all = append(needed, object{"token": []string{name}}), append(all, name)
+	}
+	if s.Method == http.MethodGet {
+		return []object{{"token": all}}
+	}
+	return needed
 }
 
 func reference(name string) object {

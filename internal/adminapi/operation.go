@@ -16,6 +16,9 @@ type Spec struct {
 	Method string
 	Path   string // below Prefix; segments in braces are the fields of In with the tag path
 	Noun   admin.Noun
+	// Also are other nouns that the operation is about. Whoever has the right to one of all may ask for it, and the
+	// operation asks for the others when it comes to them.
+	Also []admin.Noun
 	// Verb is the command that does the same, as it is typed: "client rotate-secret".
 	Verb    string
 	Summary string
@@ -31,20 +34,22 @@ type Spec struct {
 // Name returns the Verb as a name: "client_rotate_secret".
 func (s *Spec) Name() string { return strings.NewReplacer(" ", "_", "-", "_").Replace(s.Verb) }
 
-// Scopes returns the scopes of which one lets a token do the operation.
-func (s *Spec) Scopes() []string {
-	noun := s.Noun.Held()
-	if s.Writes {
-		return []string{"cardea:" + string(noun) + ":write"}
+// nouns returns what the operation is about.
+func (s *Spec) nouns() []admin.Noun { return append([]admin.Noun{s.Noun}, s.Also...) }
+
+// Scopes returns the scopes of which one lets a token ask for the operation.
+func (s *Spec) Scopes() (names []string) {
+	for _, noun := range s.nouns() {
+		if !s.Writes {
+			names = append(names, "cardea:"+string(noun.Held())+":read")
+		}
+		names = append(names, "cardea:"+string(noun.Held())+":write")
 	}
-	return []string{"cardea:" + string(noun) + ":read", "cardea:" + string(noun) + ":write"}
+	return names
 }
 
 // action is the operation as the audit log names it: "client.rotate_secret".
-func (s *Spec) action() string {
-	noun, verb, _ := strings.Cut(s.Verb, " ")
-	return strings.ReplaceAll(noun, "-", "_") + "." + strings.ReplaceAll(verb, "-", "_")
-}
+func (s *Spec) action() string { return strings.NewReplacer(" ", ".", "-", "_").Replace(s.Verb) }
 
 // An Operation is one thing that operators do. In is a struct whose fields have the tag path, query or header with the
 // name of a parameter, and, if there is a body, a field named Body: it is required unless it is a pointer. Out is what

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/web"
 )
 
 // Target is where an operation is done: on the installation of this machine, or by the server that Remote calls, if it
@@ -38,7 +39,7 @@ func (op *Operation[In, Out]) Call(ctx context.Context, t Target, in In) (out Ou
 type Remote struct {
 	Issuer string
 	// Token is an access token for the API. If it is "", each operation gets one with the client credentials, which has
-	// the scope that it needs (RFC 6749 §4.4).
+	// no other scopes than it needs (RFC 6749 §4.4).
 	Token, ClientID, ClientSecret string
 
 	tokens map[string]held // that it got, by the scope it asked for
@@ -238,16 +239,17 @@ func (c *Remote) strange(status int, header http.Header) error {
 // refusal returns the error of a problem (RFC 9457).
 func (c *Remote) refusal(status int, header http.Header, body []byte) error {
 	var p struct {
-		Code   string     `json:"error"`
-		Detail string     `json:"detail"`
-		Noun   admin.Noun `json:"noun"`
-		ID     string     `json:"id"`
-		Errors []struct {
-			Location string `json:"location"`
-		} `json:"errors"`
+		Code   string      `json:"error"`
+		Detail string      `json:"detail"`
+		Noun   admin.Noun  `json:"noun"`
+		ID     string      `json:"id"`
+		Errors []web.Fault `json:"errors"`
 	}
 	if err := json.Unmarshal(body, &p); err != nil || p.Detail == "" || status/100 != 4 {
 		return c.strange(status, header)
+	}
+	if faults := faultsIn(p.Errors); faults != nil {
+		return faults
 	}
 	kind := admin.Invalid
 	for k, of := range statuses {

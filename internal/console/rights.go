@@ -34,7 +34,7 @@ type (
 // in. action is what the refusal is recorded as.
 func (e *Endpoint) offer(noun admin.Noun, action string, page pager) pager {
 	return func(v *visit) (outcome, error) {
-		if err := e.Operations.Permit(v.Context(), v.caller, noun, true, action); err != nil {
+		if err := e.Operations.Permit(v.Context(), v.caller, true, action, noun); err != nil {
 			return nil, err
 		}
 		return page(v)

@@ -19,14 +19,16 @@ type Options struct {
 	// Prune deletes what the file could declare and does not, but only of the kinds that the file has a list of. It
 	// spares clients that registered or have a metadata document, API credentials, and what is built in.
 	Prune bool
+	// Secrets has the secrets of new clients in the outcome.
+	Secrets bool
 }
 
 // Outcome is what was changed, or would be.
 type Outcome struct {
 	Changes []Change `json:"changes"`
-	Notes   []string `json:"notes"`   // what could not be done yet
-	Secrets []Secret `json:"-"`       // of the clients that were created
-	Applied bool     `json:"applied"` // false for a dry run
+	Notes   []string `json:"notes"`             // what could not be done yet
+	Secrets []Secret `json:"secrets,omitempty"` // of the clients that were created, if they are asked for
+	Applied bool     `json:"applied"`           // false for a dry run
 }
 
 // Secret is the secret of a new client. It is shown once.
@@ -40,6 +42,9 @@ type Secret struct {
 // say of a record gets its default, but for the members of a group, and whether a client is disabled. What is so
 // already is not written or recorded, so that applying a file again changes nothing.
 //
+// A dry run finds that out without changing anything. For it, by must be able to read what f declares, and otherwise to
+// write it.
+//
 // If f cannot be applied, the error is Faults, with all of them. If by may not do what f needs, it is an *admin.Error.
 func Apply(ctx context.Context, o *admin.Operations, by admin.Caller, f *File, options Options) (Outcome, error) {
 	if !options.DryRun {
@@ -51,32 +56,43 @@ func Apply(ctx context.Context, o *admin.Operations, by admin.Caller, f *File, o
 			return Outcome{}, err
 		}
 	}
-	a := &applier{file: f, failed: map[string]bool{}, reader: reader{name: f.name}}
+	a := &applier{file: f, failed: map[string]bool{}}
 	a.out = Outcome{Changes: []Change{}, Notes: []string{}, Applied: !options.DryRun}
-	err := o.Together(ctx, by, func(o *admin.Operations) error {
-		a.installation = installation{o, ctx, by}
+	var secrets []Secret
+	all := func(o *admin.Operations) error {
+		a.installation = installation{o, ctx, by, 0}
+		if err := a.permit(options); err != nil {
+			return err
+		}
 		if err := a.all(options.Prune); err != nil {
 			return err
 		}
-		switch {
-		case len(a.faults) > 0:
+		if len(a.faults) > 0 {
 			return a.sorted()
-		case options.DryRun:
-			return errDryRun
+		}
+		secrets, a.out.Secrets = a.out.Secrets, nil // so that the answer that is kept has none
+		if !options.Secrets && !options.DryRun {
+			for _, s := range secrets {
+				a.out.Notes = append(a.out.Notes, "nobody has seen the secret of the client "+s.ClientID+
+					"; make one with: cardea client rotate-secret "+s.ClientID)
+			}
 		}
 		return nil
-	})
-	if errors.Is(err, errDryRun) {
-		a.out.Secrets, err = nil, nil
+	}
+	err := error(nil)
+	if options.DryRun {
+		err = o.Rehearse(ctx, by, all)
+	} else {
+		err = o.Together(ctx, by, &a.out, all)
 	}
 	if err != nil {
 		return Outcome{}, err
 	}
+	if options.Secrets && !options.DryRun {
+		a.out.Secrets = secrets
+	}
 	return a.out, nil
 }
-
-// errDryRun undoes what was done to find out what it would be.
-var errDryRun = errors.New("declare: this is a dry run")
 
 // applier applies a file.
 type applier struct {
@@ -85,6 +101,25 @@ type applier struct {
 	file   *File
 	failed map[string]bool // identifiers of resources that have faults
 	out    Outcome
+}
+
+// permit returns nil if the caller has the right to what the file is about, so that the refusal names the right that is
+// missing. Each operation asks for itself.
+func (a *applier) permit(options Options) error {
+	action := "apply"
+	if options.DryRun {
+		action = "apply.dry_run"
+	}
+	needs := func(noun admin.Noun, entries int, list bool) error {
+		if entries == 0 && !(options.Prune && list) {
+			return nil
+		}
+		return a.Permit(a.ctx, a.by, !options.DryRun, action, noun)
+	}
+	return cmp.Or(
+		needs(admin.Groups, len(a.file.Groups), a.file.Groups != nil),
+		needs(admin.Resources, len(a.file.Resources), a.file.Resources != nil),
+		needs(admin.Clients, len(a.file.Clients), a.file.Clients != nil))
 }
 
 // all applies the whole file. First it deletes, so that nothing in the file can depend on what goes.
@@ -280,6 +315,9 @@ func (a *applier) forbids(want Client, before admin.Client, isNew bool) (key, wh
 			"not give rights over the installation; make it with: cardea client create"
 	case isNew:
 		return "", ""
+	case before.Login:
+		return "client_id", "this client signs people in, and cannot stand in a file; remove it here, and change it " +
+			"with: cardea client update"
 	case before.Origin != oauth.ByOperator:
 		return "client_id", "this client registered itself or has a metadata document, and only clients that an " +
 			"operator made can stand in a file; remove it here, and change it with: cardea client update"

@@ -26,8 +26,6 @@ type File struct {
 	Groups    []Group    `yaml:"groups"`
 	Resources []Resource `yaml:"resources"`
 	Clients   []Client   `yaml:"clients"`
-
-	name string
 }
 
 // NeedsKeys reports whether a signing key may have to be created for f.
@@ -121,12 +119,11 @@ func (p place) of(key string) int {
 
 // Fault is something that is wrong in a file.
 type Fault struct {
-	File string
 	Line int
 	Text string
 }
 
-func (f Fault) String() string { return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text) }
+func (f Fault) String() string { return fmt.Sprintf("line %d: %s", f.Line, f.Text) }
 
 // Faults are all that is wrong in a file, by line. Nothing was changed.
 type Faults []Fault
@@ -222,12 +219,21 @@ func (c Client) terms() admin.ClientTerms {
 	return terms
 }
 
+// maxRecords is how many records and members of groups are read, because an installation with more is not one that
+// people keep in a file.
+const maxRecords = 20000
+
 // every returns what list lists, page by page.
-func every[T any](list func(store.Page) ([]T, string, error)) (all []T, err error) {
+func every[T any](i *installation, list func(store.Page) ([]T, string, error)) (all []T, err error) {
 	for page := (store.Page{Limit: 1000}); ; {
 		part, next, err := list(page)
 		if err != nil {
 			return nil, err
+		}
+		if i.read += len(part); i.read > maxRecords {
+			return nil, admin.Refused(admin.Conflict, "", "", "", fmt.Sprintf("there are more than %d groups, "+
+				"members, MCP servers and clients, more than a file can declare; use the commands for each of them, or "+
+				"the Admin API", maxRecords))
 		}
 		all = append(all, part...)
 		if page.After = next; next == "" {
@@ -239,17 +245,18 @@ func every[T any](list func(store.Page) ([]T, string, error)) (all []T, err erro
 // installation is what is there, as the caller of an operation sees it.
 type installation struct {
 	*admin.Operations
-	ctx context.Context
-	by  admin.Caller
+	ctx  context.Context
+	by   admin.Caller
+	read int // how many records
 }
 
-func (i installation) groups() ([]admin.Group, error) {
-	return every(func(p store.Page) ([]admin.Group, string, error) { return i.Groups(i.ctx, i.by, p) })
+func (i *installation) groups() ([]admin.Group, error) {
+	return every(i, func(p store.Page) ([]admin.Group, string, error) { return i.Groups(i.ctx, i.by, p) })
 }
 
 // group returns a group with the addresses of all its members.
-func (i installation) group(name string) (g Group, err error) {
-	members, err := every(func(p store.Page) ([]admin.Member, string, error) {
+func (i *installation) group(name string) (g Group, err error) {
+	members, err := every(i, func(p store.Page) ([]admin.Member, string, error) {
 		found, next, err := i.Group(i.ctx, i.by, name, p)
 		g = ofGroup(found.Group, []string{})
 		return found.Members, next, err
@@ -264,15 +271,15 @@ func (i installation) group(name string) (g Group, err error) {
 }
 
 // resources returns the MCP servers that are not a part of Cardea itself.
-func (i installation) resources() ([]admin.Resource, error) {
-	return every(func(p store.Page) ([]admin.Resource, string, error) { return i.Resources(i.ctx, i.by, p) })
+func (i *installation) resources() ([]admin.Resource, error) {
+	return every(i, func(p store.Page) ([]admin.Resource, string, error) { return i.Resources(i.ctx, i.by, p) })
 }
 
 // clients returns the clients that a file can declare: those that operators made, and that could be made again. left
 // says which of the operators' clients could not be, and why. API credentials are not among either, because what
 // applies the file must not be changed by it, nor is the client that signs people in.
-func (i installation) clients() (all []admin.Client, left []string, err error) {
-	made, err := every(func(p store.Page) ([]admin.Client, string, error) {
+func (i *installation) clients() (all []admin.Client, left []string, err error) {
+	made, err := every(i, func(p store.Page) ([]admin.Client, string, error) {
 		return i.Clients(i.ctx, i.by, admin.ClientQuery{Origin: oauth.ByOperator}, p)
 	})
 	for _, c := range made {

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,6 +24,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 const issuer = "https://auth.example.com"
@@ -35,7 +37,7 @@ func operations(db *store.DB) *admin.Operations {
 
 func read(t *testing.T, text string) *declare.File {
 	t.Helper()
-	f, err := declare.Read("objects.yaml", []byte(text))
+	f, err := declare.Read([]byte(text))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -283,7 +285,7 @@ func TestDifferences(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o := operations(db)
 	people(t, db)
-	out := apply(t, o, small, declare.Options{})
+	out := apply(t, o, small, declare.Options{Secrets: true})
 	want := []string{
 		`create group staff`,
 		`  description: "" to "All"`,
@@ -428,43 +430,43 @@ func TestFaults(t *testing.T) {
 		want       []string
 	}{
 		{"empty", "# nothing",
-			[]string{`o:1: the file is empty; it begins with version: 1, and cardea export writes one`}},
+			[]string{`line 1: the file is empty; it begins with version: 1, and cardea export writes one`}},
 		{"not YAML", "version: 1\n a: [",
-			[]string{`o:2: this is not YAML: mapping values are not allowed in this context`}},
+			[]string{`line 2: this is not YAML: mapping values are not allowed in this context`}},
 		{"another version", "version: 2",
-			[]string{`o:1: version 2 of the format is unknown; this program knows version 1`}},
+			[]string{`line 1: version 2 of the format is unknown; this program knows version 1`}},
 		{"two documents", "version: 1\n---\nversion: 1",
-			[]string{`o:2: a second document begins here; write everything into one`}},
-		{"a list", "- a", []string{`o:1: the file must have members, each written as name: value`}},
+			[]string{`line 2: a second document begins here; write everything into one`}},
+		{"a list", "- a", []string{`line 1: the file must have members, each written as name: value`}},
 		{"unknown keys", "resource: []\nclients:\n  - client_id: mcp_a\n    client_name: A\n    redirect_uri: x\n" +
 			"    secret: y\n", []string{
-			`o:1: unknown key "resource"; the nearest known one is "resources"`,
-			`o:5: unknown key "redirect_uri"; the nearest known one is "redirect_uris"`,
-			`o:6: unknown key "secret"; the nearest known one is "scope"`,
+			`line 1: unknown key "resource"; the nearest known one is "resources"`,
+			`line 5: unknown key "redirect_uri"; the nearest known one is "redirect_uris"`,
+			`line 6: unknown key "secret"; the nearest known one is "scope"`,
 		}},
-		{"a key twice", "groups: []\ngroups: []", []string{`o:2: groups is given twice, first on line 1; remove one`}},
+		{"a key twice", "groups: []\ngroups: []", []string{`line 2: groups is given twice, first on line 1; remove one`}},
 		{"aliases", "groups: &a\n  - name: b\nclients: *a",
-			[]string{`o:3: aliases (*) and merge keys (<<) are not read; write the value out`}},
+			[]string{`line 3: aliases (*) and merge keys (<<) are not read; write the value out`}},
 		{"a bomb", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]",
-			[]string{`o:2: aliases (*) and merge keys (<<) are not read; write the value out`}},
+			[]string{`line 2: aliases (*) and merge keys (<<) are not read; write the value out`}},
 		{"wrong kinds", "groups:\n  name: a\nresources:\n  - identifier: https://a.example\n    name: 5\n    access_token_ttl: 10\n    scopes:\n      - name: a\n        default: yes please\nclients: [{client_id: mcp_a, client_name: !!binary aGk=, jwks: [], redirect_uris: [~]}]", []string{
-			`o:2: groups must be a list; begin each of its items with a dash`,
-			`o:5: name must be text; put it in quotes`,
-			`o:6: access_token_ttl must be a length of time in whole seconds; write it like 90s, 10m, 1h30m or 720h`,
-			`o:9: default must be true or false`,
-			`o:10: client_name must be text; put it in quotes`,
-			`o:10: jwks must be a JSON Web Key Set (RFC 7517): keys, and below it a list`,
-			`o:10: an item of redirect_uris is empty; remove it`,
+			`line 2: groups must be a list; begin each of its items with a dash`,
+			`line 5: name must be text; put it in quotes`,
+			`line 6: access_token_ttl must be a length of time in whole seconds; write it like 90s, 10m, 1h30m or 720h`,
+			`line 9: default must be true or false`,
+			`line 10: client_name must be text; put it in quotes`,
+			`line 10: jwks must be a JSON Web Key Set (RFC 7517): keys, and below it a list`,
+			`line 10: an item of redirect_uris is empty; remove it`,
 		}},
 		{"U+0000", `groups: [{name: "a\0"}]`,
-			[]string{`o:1: name has the character U+0000; remove it`, `o:1: an item of groups needs name`}},
+			[]string{`line 1: name has the character U+0000; remove it`, `line 1: an item of groups needs name`}},
 		{"twice", "resources:\n  - identifier: https://a.example/\n  - identifier: HTTPS://a.example\nclients:\n  - {client_id: mcp_a, client_name: A}\n  - {client_id: mcp_a, client_name: A}\ngroups:\n  - {name: a, members: [a@b.c, a@b.c]}", []string{
-			`o:3: the resource "https://a.example" is declared twice, first on line 2; remove one`,
-			`o:6: the client "mcp_a" is declared twice, first on line 5; remove one`,
-			`o:8: members has "a@b.c" twice; remove one`,
+			`line 3: the resource "https://a.example" is declared twice, first on line 2; remove one`,
+			`line 6: the client "mcp_a" is declared twice, first on line 5; remove one`,
+			`line 8: members has "a@b.c" twice; remove one`,
 		}},
 		{"an id for an identifier", "resources:\n  - identifier: res_1",
-			[]string{`o:2: resource "res_1" is not an absolute URI, such as https://mcp.example.com/mcp`}},
+			[]string{`line 2: resource "res_1" is not an absolute URI, such as https://mcp.example.com/mcp`}},
 		{"what operations refuse", `
 groups:
   - name: our staff
@@ -499,19 +501,19 @@ clients:
     grant_types: [client_credentials]
     resources: [https://auth.example.com/admin/api]
 `, []string{
-			`o:3: group our staff: name of a group is 1 to 64 letters (a to z), digits, dots, dashes and underscores, and begins with a letter or a digit`,
-			`o:6: resource https://a.example/mcp: scopes "a b" is not a scope name; use printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)`,
-			`o:9: resource https://mcp.example.com/mcp: signing_alg "HS256" is unknown; use one of ES256, RS256, PS256, EdDSA`,
-			`o:11: client usr_a: client_id must be the https URL that the client sends as its client_id, or mcp_ and up to 100 letters, digits, dots, dashes and underscores; leave it out to have an id generated`,
-			`o:15: client mcp_a: there is no resource https://b.example/mcp`,
-			`o:23: client mcp_agent: this client registered itself or has a metadata document, and only clients that an operator made can stand in a file; remove it here, and change it with: cardea client update`,
-			`o:28: client mcp_bot: it authenticates with client_secret_basic, and that cannot be changed to none; give the new client another client_id`,
-			`o:33: client mcp_c: a client for the administration of Cardea cannot stand in a file, so that a file does not give rights over the installation; make it with: cardea client create`,
+			`line 3: group our staff: name of a group is 1 to 64 letters (a to z), digits, dots, dashes and underscores, and begins with a letter or a digit`,
+			`line 6: resource https://a.example/mcp: scopes "a b" is not a scope name; use printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)`,
+			`line 9: resource https://mcp.example.com/mcp: signing_alg "HS256" is unknown; use one of ES256, RS256, PS256, EdDSA`,
+			`line 11: client usr_a: client_id must be the https URL that the client sends as its client_id, or mcp_ and up to 100 letters, digits, dots, dashes and underscores; leave it out to have an id generated`,
+			`line 15: client mcp_a: there is no resource https://b.example/mcp`,
+			`line 23: client mcp_agent: this client registered itself or has a metadata document, and only clients that an operator made can stand in a file; remove it here, and change it with: cardea client update`,
+			`line 28: client mcp_bot: it authenticates with client_secret_basic, and that cannot be changed to none; give the new client another client_id`,
+			`line 33: client mcp_c: a client for the administration of Cardea cannot stand in a file, so that a file does not give rights over the installation; make it with: cardea client create`,
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f, err := declare.Read("o", []byte(tt.text))
+			f, err := declare.Read([]byte(tt.text))
 			if err == nil {
 				_, err = declare.Apply(t.Context(), o, root, f, declare.Options{Prune: true})
 			}
@@ -528,11 +530,11 @@ clients:
 		})
 	}
 	many := "groups:" + strings.Repeat("\n  - nam: a", 100)
-	_, err := declare.Read("o", []byte(many))
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 51 || lines[50] != "o:27: 150 more from here on" {
+	_, err := declare.Read([]byte(many))
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 51 || lines[50] != "line 27: 150 more from here on" {
 		t.Errorf("%d faults; the last is %s", len(lines), lines[len(lines)-1])
 	}
-	_, err = declare.Read("o", make([]byte, declare.MaxBytes+1))
+	_, err = declare.Read(make([]byte, declare.MaxBytes+1))
 	if !strings.Contains(fmt.Sprint(err), "more than 4 MB") {
 		t.Errorf("too large: %v", err)
 	}
@@ -552,12 +554,99 @@ func TestRights(t *testing.T) {
 		t.Fatalf("an operator, who does not make groups: %v", err)
 	}
 	found, _, err := o.Events(t.Context(), root, store.EventFilter{}, store.Page{})
-	if err != nil || len(found) != 1 || found[0].Action != "group.create" || found[0].Outcome != audit.Refused ||
+	if err != nil || len(found) != 1 || found[0].Action != "apply" || found[0].Outcome != audit.Refused ||
 		found[0].Actor.ID != u.ID {
 		t.Errorf("recorded %v, %v", found, err)
 	}
 	if _, err := o.Resource(t.Context(), root, "https://mcp.example.com/mcp"); err == nil {
 		t.Error("the resource was made")
+	}
+}
+
+// Whoever may read may ask what a file would change, but not who has an account, and changes nothing.
+func TestDryRunReads(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o := operations(db)
+		people(t, db)
+		want := summary(apply(t, o, small, declare.Options{DryRun: true}))
+		reader := func(scopes ...string) admin.Caller { return admin.Program("mcp_ci", "CI", scope.Of(scopes...)) }
+		before := events(t, o)
+		out, err := declare.Apply(t.Context(), o,
+			reader("cardea:groups:read", "cardea:users:read", "cardea:resources:read", "cardea:clients:read"),
+			read(t, small), declare.Options{DryRun: true})
+		if diff := cmp.Diff(want, summary(out)); err != nil || diff != "" {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+		if diff := cmp.Diff(before, events(t, o)); diff != "" {
+			t.Errorf("a dry run is recorded: %s", diff)
+		}
+		refused := func(what, scope string, by admin.Caller, text string, options declare.Options) {
+			t.Helper()
+			undone := (*admin.Error)(nil)
+			_, err := declare.Apply(t.Context(), o, by, read(t, text), options)
+			if !errors.As(err, &undone) || undone.Scope != scope {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		refused("it applies", "cardea:groups:write",
+			reader("cardea:groups:read", "cardea:resources:read", "cardea:clients:read"), small, declare.Options{})
+		refused("it reads no clients", "cardea:clients:read",
+			reader("cardea:groups:read", "cardea:users:read", "cardea:resources:read"), small,
+			declare.Options{DryRun: true})
+		member := "groups: [{name: staff, members: [nobody@example.com]}]"
+		refused("it asks for an account", "cardea:users:read", reader("cardea:groups:read"), member,
+			declare.Options{DryRun: true})
+		for _, scopes := range [][]string{{"cardea:groups:write"}, {"cardea:groups:read", "cardea:users:read"}} {
+			out, err := declare.Apply(t.Context(), o, reader(scopes...), read(t, member), declare.Options{DryRun: true})
+			if err != nil || len(out.Notes) != 1 {
+				t.Errorf("%v: %v %v", scopes, out.Notes, err)
+			}
+		}
+	})
+}
+
+// Two that apply a file at once do not disturb each other: one makes what it says, and the other finds it so.
+func TestAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o := operations(db)
+		people(t, db)
+		outs, errs := make([]declare.Outcome, 4), make([]error, 4)
+		var all sync.WaitGroup
+		f := read(t, small)
+		for i := range outs {
+			all.Go(func() { outs[i], errs[i] = declare.Apply(t.Context(), o, root, f, declare.Options{}) })
+		}
+		all.Wait()
+		var changes []int
+		for i, out := range outs {
+			if errs[i] != nil {
+				t.Fatal(errs[i])
+			}
+			changes = append(changes, len(out.Changes))
+		}
+		slices.Sort(changes)
+		if diff := cmp.Diff([]int{0, 0, 0, 3}, changes); diff != "" {
+			t.Errorf("changes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// An installation with more than people keep in a file is not exported whole, because that is work without a bound.
+func TestExportIsBounded(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o := operations(db)
+	if err := db.Update(t.Context(), func(tx *store.Tx) error {
+		for i := range 20001 {
+			if err := tx.CreateGroup(&identity.Group{ID: fmt.Sprint("grp_", i), Name: fmt.Sprint("g", i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := declare.Export(t.Context(), o, root); !strings.Contains(fmt.Sprint(err), "more than 20000 groups") {
+		t.Errorf("exported: %v", err)
 	}
 }
 
@@ -625,7 +714,7 @@ func TestSchema(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o := operations(db)
 	people(t, db)
-	if out := apply(t, o, string(example), declare.Options{}); len(out.Changes) != 6 || len(out.Notes) > 0 {
+	if out := apply(t, o, string(example), declare.Options{Secrets: true}); len(out.Changes) != 6 || len(out.Notes) > 0 {
 		t.Errorf("the example: %q, %q", summary(out), out.Notes)
 	}
 	if out := apply(t, o, string(example), declare.Options{Prune: true}); len(out.Changes) > 0 {
@@ -660,7 +749,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(example)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		file, err := declare.Read("o", text)
+		file, err := declare.Read(text)
 		if faults := (declare.Faults)(nil); (file == nil) == (err == nil) || err != nil && !errors.As(err, &faults) {
 			t.Errorf("%v, %v", file, err)
 		}

@@ -16,7 +16,7 @@ import (
 // operators made, but for API credentials, each sorted by what the file knows it by. It needs the right to read all of
 // them. The notes say what the file cannot declare. What somebody changes meanwhile may be in the file or not.
 func Export(ctx context.Context, o *admin.Operations, by admin.Caller) (file []byte, notes []string, err error) {
-	i := installation{o, ctx, by}
+	i := &installation{o, ctx, by, 0}
 	f := File{Version: version, Groups: []Group{}, Resources: []Resource{}, Clients: []Client{}}
 	groups, err := i.groups()
 	if err != nil {

@@ -24,11 +24,10 @@ const MaxBytes = 4 << 20
 // maxFaults is the largest number of faults that Read and Apply tell.
 const maxFaults = 50
 
-// Read reads a file of that name, which is only for its errors. It takes nothing for granted: an unknown, repeated or
+// Read reads a file. It takes nothing for granted: an unknown, repeated or
 // wrongly written member is a fault, and so are two records of one name. The error is Faults.
-func Read(name string, text []byte) (*File, error) {
-	r := &reader{name: name}
-	f := &File{name: name}
+func Read(text []byte) (*File, error) {
+	r, f := new(reader), new(File)
 	if document := r.parse(text); document != nil {
 		r.value(reflect.ValueOf(f).Elem(), document, "the file")
 		r.check(f)
@@ -40,20 +39,17 @@ func Read(name string, text []byte) (*File, error) {
 }
 
 // reader collects the faults of a file.
-type reader struct {
-	name   string
-	faults Faults
-}
+type reader struct{ faults Faults }
 
 func (r *reader) fault(line int, format string, args ...any) {
-	r.faults = append(r.faults, Fault{r.name, line, fmt.Sprintf(format, args...)})
+	r.faults = append(r.faults, Fault{line, fmt.Sprintf(format, args...)})
 }
 
 // sorted returns the faults by line, without those that are too many.
 func (r *reader) sorted() Faults {
 	slices.SortStableFunc(r.faults, func(a, b Fault) int { return a.Line - b.Line })
 	if n := len(r.faults); n > maxFaults {
-		rest := Fault{r.name, r.faults[maxFaults].Line, fmt.Sprintf("%d more from here on", n-maxFaults)}
+		rest := Fault{r.faults[maxFaults].Line, fmt.Sprintf("%d more from here on", n-maxFaults)}
 		r.faults = append(r.faults[:maxFaults:maxFaults], rest)
 	}
 	return r.faults

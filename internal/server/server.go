@@ -191,7 +191,7 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 		operations.Configuration = append(operations.Configuration, admin.Setting(setting))
 	}
 	s.adminapi = &adminapi.Endpoint{
-		DB: s.db, Keys: s.keys, Clients: desk.Clients, Strangers: s.strangers, Issuer: c.Issuer,
+		DB: s.db, Keys: s.keys, Strangers: s.strangers, Issuer: c.Issuer,
 		Admin: operations, CursorKey: master.Derive("cursors"),
 	}
 	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations,

@@ -10,6 +10,10 @@ import (
 // A lock keeps other transactions from changing a row between reading and writing it. It is taken by setting a column
 // to its own value, because that works on both databases.
 
+// LockDeclared makes other transactions that call it, or LockOwners, wait until this one ends, so that of two that
+// change many records the second sees all that the first has done, and neither waits for the other in a circle.
+func (tx *Tx) LockDeclared() error { return tx.one("UPDATE setup SET id = id WHERE id = 1", nil) }
+
 // LockClient is like Client, and keeps other transactions from changing the client until this one ends.
 func (tx *Tx) LockClient(id string) (*oauth.Client, error) {
 	found, err := all(tx, "UPDATE clients SET id = id WHERE id = $1 RETURNING "+clientColumns, args{id}, scanClient)
