@@ -37,8 +37,8 @@ type Endpoint struct {
 	Strangers *strangers.Recorder
 	Issuer    string
 	Admin     *admin.Operations // with its Directory
-	// CursorKey seals the cursors of lists.
-	CursorKey []byte
+	// Key seals the cursors of lists, and what is kept of bodies.
+	Key []byte
 }
 
 // metadata is the protected resource metadata (RFC 9728 §2).
@@ -133,7 +133,7 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, err
 	}
-	request, err := conditions(r, s, by, client, text)
+	request, err := e.conditions(r, s, by, client, text)
 	if err != nil {
 		return web.Reply{}, err
 	}
@@ -158,7 +158,8 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 
 // conditions returns what the header of r says about the change that it asks for: whose request it is and by which
 // client, for a key, and which state of the record it is about.
-func conditions(r *http.Request, s *Spec, by admin.Caller, client string, text []byte) (admin.Request, error) {
+func (e *Endpoint) conditions(r *http.Request, s *Spec, by admin.Caller, client string,
+	text []byte) (admin.Request, error) {
 	request := admin.Request{Status: s.Status}
 	if s.Method == http.MethodGet {
 		return request, nil
@@ -177,11 +178,18 @@ func conditions(r *http.Request, s *Spec, by admin.Caller, client string, text [
 		return request, refusal(http.StatusBadRequest, "header.Idempotency-Key",
 			"Idempotency-Key must be at most %d printable ASCII characters", maxKey)
 	}
-	hash := sha256.Sum256(text)
 	request.Key, request.Route = key, r.Method+" "+r.URL.Path
-	request.BodyHash = base64.RawURLEncoding.EncodeToString(hash[:])
+	request.BodyHash = base64.RawURLEncoding.EncodeToString(e.mac("body", string(text)))
 	request.Caller = string(by.Actor.Type) + " " + by.Actor.ID + " " + client
 	return request, nil
+}
+
+// mac returns a MAC of text for a purpose. A body may have a password, whose plain hash could be guessed by whoever can
+// read the database.
+func (e *Endpoint) mac(purpose, text string) []byte {
+	h := hmac.New(sha256.New, e.Key)
+	h.Write([]byte(purpose + "\x00" + text))
+	return h.Sum(nil)
 }
 
 // caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for the resource at path
@@ -311,9 +319,7 @@ func (e *Endpoint) openCursor(place string, filters url.Values, in any) (seal fu
 	filters.Del("cursor")
 	filters.Del("limit")
 	mac := func(inner string) []byte {
-		h := hmac.New(sha256.New, e.CursorKey)
-		h.Write([]byte(strings.Trim(place, "/") + "\x00" + filters.Encode() + "\x00" + inner))
-		return h.Sum(nil)[:16]
+		return e.mac("cursor", strings.Trim(place, "/")+"\x00"+filters.Encode()+"\x00"+inner)[:16]
 	}
 	if l.Cursor != "" {
 		text, err := base64.RawURLEncoding.DecodeString(l.Cursor)

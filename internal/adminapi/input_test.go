@@ -1,6 +1,7 @@
 package adminapi_test
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"net/url"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
 const resource = `{"identifier":"https://mcp.example.com/mcp","name":"Weather","scopes":[{"name":"mcp:tools:weather"}]}`
@@ -200,6 +202,15 @@ func TestIdempotency(t *testing.T) {
 		reply.Text("client_secret") == "" {
 		t.Errorf("another route: %d %s", reply.Status, reply.Body)
 	}
+	// A body may have a password, which nobody can guess from what is kept of it.
+	const person = `{"email":"ada@example.com","password":"correct horse battery"}`
+	for range 2 {
+		if reply := ops.call("POST", "/users", person, key); reply.Status != 201 {
+			t.Errorf("a person: %d %s", reply.Status, reply.Body)
+		}
+	}
+	sum := sha256.Sum256([]byte(person))
+	storetest.SecretsAtRest(t, s.DB, map[string]string{"the plain hash of a body": string(sum[:])})
 	rotated := ops.call("POST", "/keys/rotate", "", key)
 	if reply := ops.call("POST", "/keys/rotate", "", key); rotated.Status != 201 || reply.Status != 201 ||
 		reply.Text("kid") != rotated.Text("kid") {

@@ -192,7 +192,7 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 	}
 	s.adminapi = &adminapi.Endpoint{
 		DB: s.db, Keys: s.keys, Strangers: s.strangers, Issuer: c.Issuer,
-		Admin: operations, CursorKey: master.Derive("cursors"),
+		Admin: operations, Key: master.Derive("cursors"),
 	}
 	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations,
 		Refuse: s.strangers.Refuse}
