@@ -1,7 +1,9 @@
 package console
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -26,12 +28,27 @@ func (e *Endpoint) clientRoutes() []web.Route {
 			e.onClient("client.approved", e.Operations.ApproveClient)),
 		e.form("/admin/clients/{id}/unapprove", admin.Clients, "client.unapprove", e.askUnapprove, e.unapprove),
 		e.form("/admin/clients/{id}/enable", admin.Clients, "client.enable", nil,
-			e.onClient("client.enabled", e.Operations.EnableClient)),
+			e.freshlyIfDeciding(e.onClient("client.enabled", e.Operations.EnableClient))),
 		e.form("/admin/clients/{id}/disable", admin.Clients, "client.disable", e.confirmDisableClient,
 			e.onClient("client.disabled", e.Operations.DisableClient)),
 		e.form("/admin/clients/{id}/rotate-secret", admin.Clients, "client.rotate_secret", e.fresh(e.confirmRotate),
 			e.freshly(e.rotateSecret)),
-		e.form("/admin/clients/{id}/delete", admin.Clients, "client.delete", e.confirmDeleteClient, e.deleteClient),
+		e.form("/admin/clients/{id}/delete", admin.Clients, "client.delete", e.confirmDeleteClient,
+			e.freshlyIfDeciding(e.deleteClient)),
+	}
+}
+
+// freshlyIfDeciding is freshly for a client that may operate this server or signs people in.
+func (e *Endpoint) freshlyIfDeciding(change changer) changer {
+	return func(v *visit, form url.Values) (outcome, error) {
+		c, err := e.Operations.Client(v.Context(), v.caller, v.id())
+		switch {
+		case err != nil:
+			return nil, err
+		case c.Login, e.Operations.IsCredentials(c):
+			return e.freshly(change)(v, form)
+		}
+		return change(v, form)
 	}
 }
 
@@ -95,10 +112,32 @@ type clientForm struct {
 	RedirectURIs string // one a line
 	Scope        string
 	Resources    []string // identifiers
+	AnyResource  bool     // a machine may ask for tokens for all of them
+	Life         string   // of its access tokens, as it is typed
+	JWKS         string   // its public keys
+	JWKSURI      string   // or where they are
 	Servers      []admin.Resource
-	Described    bool // by its metadata document, so that only scopes and MCP servers can be changed here
+	Described    bool // by its metadata document, so that its name, addresses and keys cannot be changed here
 	Machine      bool
+	Signs        bool // it has keys, and no secret
 	Field        string
+}
+
+// Bare reports whether the client is credentials that get no tokens, so that there is little to change.
+func (f *clientForm) Bare() bool { return f.ID != "" && (f.Kind == "server" || f.Kind == "login") }
+
+// HasKeys reports whether the form shows the keys of the client.
+func (f *clientForm) HasKeys() bool { return f.ID == "" || f.Signs && !f.Described }
+
+// Others returns the identifiers to which the client is bound and that are not among the servers: of a part of Cardea
+// itself, of a server that is deleted, or of one beyond those that the form offers.
+func (f *clientForm) Others() (left []string) {
+	for _, identifier := range f.Resources {
+		if !slices.ContainsFunc(f.Servers, func(r admin.Resource) bool { return r.Identifier == identifier }) {
+			left = append(left, identifier)
+		}
+	}
+	return left
 }
 
 // kinds are what a client can be made for, with the words of the form.
@@ -110,6 +149,8 @@ var kinds = []struct{ Value, Name, Hint string }{
 	{"machine", "A machine", "A program that asks for tokens in its own name (client credentials)."},
 	{"server", "An MCP server",
 		"Credentials with which an MCP server asks whether a token is still valid (introspection)."},
+	{"login", "Your own sign-in page", "Credentials with which an application of yours says who has signed in there " +
+		"(login.external). Only an owner makes them, because they sign in anybody."},
 }
 
 func (f *clientForm) Kinds() any { return kinds }
@@ -137,55 +178,99 @@ func (e *Endpoint) newClient(v *visit) (outcome, error) {
 func (f *clientForm) read(form url.Values) {
 	f.Name, f.Kind = strings.TrimSpace(form.Get("name")), form.Get("kind")
 	f.RedirectURIs, f.Scope, f.Resources = form.Get("redirect_uris"), form.Get("scopes"), form["resource"]
+	f.AnyResource, f.Life = form.Get("any_resource") != "", form.Get("access_token_ttl")
+	f.JWKS, f.JWKSURI = strings.TrimSpace(form.Get("jwks")), strings.TrimSpace(form.Get("jwks_uri"))
 }
 
-// terms returns what the form states.
-func (f *clientForm) terms() admin.ClientTerms {
-	uris := strings.Fields(f.RedirectURIs)
-	words := strings.Join(strings.Fields(f.Scope), " ")
-	terms := admin.ClientTerms{Scope: &words, Resources: append([]string{}, f.Resources...)}
+// terms returns what the form states, or the input that is mistyped.
+func (f *clientForm) terms() (terms admin.ClientTerms, mistyped string) {
+	life, ok := spanOf(f.Life)
+	if !ok {
+		return terms, "access_token_ttl"
+	}
 	if !f.Described {
 		terms.Name = &f.Name
-		terms.RedirectURIs = append([]string{}, uris...)
 	}
-	return terms
+	if f.HasKeys() {
+		if f.JWKS != "" {
+			terms.JWKS = json.RawMessage(f.JWKS)
+		}
+		if f.JWKSURI != "" {
+			terms.JWKSURI = &f.JWKSURI
+		}
+	}
+	if f.Kind == "server" || f.Kind == "login" {
+		if life != 0 {
+			terms.AccessTokenTTL = &life
+		}
+		return terms, ""
+	}
+	words := strings.Join(strings.Fields(f.Scope), " ")
+	terms.Scope, terms.AnyResource, terms.AccessTokenTTL = &words, f.AnyResource, &life
+	if !f.AnyResource || len(f.Resources) > 0 {
+		terms.Resources = append([]string{}, f.Resources...)
+	}
+	if !f.Described && f.Kind != "machine" {
+		terms.RedirectURIs = append([]string{}, strings.Fields(f.RedirectURIs)...)
+	}
+	return terms, ""
+}
+
+// mistypedClient returns the form again, with what is wrong with one of its inputs.
+func (e *Endpoint) mistypedClient(v *visit, f *clientForm, title, field string) (outcome, error) {
+	f.Field = field
+	return e.clientScreen(v, f, title, notSpan(field))
 }
 
 func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
+	const title = "Create a client"
 	f := &clientForm{}
 	f.read(form)
-	n := admin.NewClient{ClientTerms: f.terms()}
+	terms, mistyped := f.terms()
+	if mistyped != "" {
+		return e.mistypedClient(v, f, title, mistyped)
+	}
+	n := admin.NewClient{ClientTerms: terms}
+	if decides(f.Kind) && e.stale(v) {
+		return away{e.later(v.Request, v.Browser, form, true)}, nil
+	}
 	switch f.Kind {
-	case "public", "app":
+	case "public":
+		if f.JWKS != "" || f.JWKSURI != "" {
+			f.Field = "jwks"
+			return e.clientScreen(v, f, title, "An application without a secret has no keys either. Leave them out, or "+
+				"choose another kind.")
+		}
+		n.Method = oauth.MethodNone
 		n.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}
-		n.Method = oauth.MethodBasic
-		if f.Kind == "public" {
-			n.Method = oauth.MethodNone
-		}
+	case "app":
+		n.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}
 	case "machine":
-		if e.stale(v) { // what it is allowed may be the Admin API
-			return away{e.later(v.Request, v.Browser, form, true)}, nil
-		}
-		n.GrantTypes, n.RedirectURIs = inOwnName(), nil
+		n.GrantTypes = inOwnName()
 	case "server":
-		n.ClientTerms = admin.ClientTerms{Name: &f.Name}
 		if len(f.Resources) != 1 {
 			f.Field = "resources"
-			return e.clientScreen(v, f, "Create a client", "Choose the one MCP server that these credentials are for.")
+			return e.clientScreen(v, f, title, "Choose the one MCP server that these credentials are for.")
 		}
 		n.ResourceServer = f.Resources[0]
+	case "login":
+		n.Login = true
 	default:
-		return e.clientScreen(v, f, "Create a client", "Choose what the client is.")
+		return e.clientScreen(v, f, title, "Choose what the client is.")
 	}
 	made, err := e.Operations.CreateClient(v.Context(), v.caller, n)
 	if err != nil {
-		return e.typedClient(v, f, "Create a client", err)
+		return e.typedClient(v, f, title, err)
 	}
 	if made.Secret == "" {
 		return redirect{clientPath(made.ID), "client.created"}, nil
 	}
 	return secretScreen(made, "The client is created and approved.", clientPath(made.ID)), nil
 }
+
+// decides reports whether clients of that kind may be able to operate this server, so that they need a recent sign-in:
+// what a machine is allowed may be the Admin API, and what signs people in signs in an owner too.
+func decides(kind string) bool { return kind == "machine" || kind == "login" }
 
 // inOwnName returns the grant types by which a client asks for tokens in its own name.
 func inOwnName() (found []oauth.GrantType) {
@@ -257,13 +342,23 @@ func (e *Endpoint) editClient(v *visit) (outcome, error) {
 	}
 	f := formOf(c)
 	f.Name, f.RedirectURIs, f.Scope, f.Resources = c.Name, strings.Join(c.RedirectURIs, "\n"), c.Scope, c.Resources
+	f.AnyResource, f.Life, f.JWKSURI = f.Machine && len(c.Resources) == 0, typedSpan(c.AccessTokenTTL), c.JWKSURI
+	if f.JWKS = string(c.JWKS); f.JWKS != "" {
+		var text bytes.Buffer
+		if err := json.Indent(&text, c.JWKS, "", "  "); err == nil {
+			f.JWKS = text.String()
+		}
+	}
 	return e.clientScreen(v, f, "Change "+clientName(c), "")
 }
 
 // formOf returns the form that changes c, without what was typed.
 func formOf(c admin.Client) *clientForm {
-	f := &clientForm{ID: c.ID, Kind: "app", Described: c.Origin == oauth.ByDocument}
+	f := &clientForm{ID: c.ID, Kind: "app", Described: c.Origin == oauth.ByDocument,
+		Signs: c.Method == oauth.MethodPrivateKeyJWT}
 	switch {
+	case c.Login:
+		f.Kind = "login"
 	case c.ResourceServer != "":
 		f.Kind = "server"
 	case oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
@@ -281,14 +376,15 @@ func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
 	kind := f.Kind
 	f.read(form)
 	f.Kind = kind
-	terms := f.terms()
+	terms, mistyped := f.terms()
 	switch {
-	case kind == "server":
-		terms = admin.ClientTerms{Name: &f.Name}
-	case f.Machine && e.stale(v): // what it is allowed may be the Admin API
+	case mistyped != "":
+		return e.mistypedClient(v, f, "Change "+clientName(c), mistyped)
+	case f.HasKeys() && f.JWKS == "" && f.JWKSURI == "":
+		f.Field = "jwks"
+		return e.clientScreen(v, f, "Change "+clientName(c), "Give the public keys of the client, or their address.")
+	case decides(kind) && e.stale(v):
 		return away{e.later(v.Request, v.Browser, form, true)}, nil
-	case f.Machine:
-		terms.RedirectURIs = nil
 	}
 	if _, err := e.Operations.UpdateClient(v.Context(), v.caller, c.ID, terms); err != nil {
 		return e.typedClient(v, f, "Change "+clientName(c), err)

@@ -80,23 +80,41 @@ func (f *serverForm) spans(terms *admin.ResourceTerms) string {
 	at := map[string]**admin.Span{"access_token_ttl": &terms.AccessTokenTTL, "refresh_idle_ttl": &terms.RefreshIdleTTL,
 		"refresh_max_ttl": &terms.RefreshMaxTTL}
 	for _, l := range f.Lives {
-		span := admin.Span(0)
-		if text := strings.TrimSpace(l.Value); text != "" {
-			d, err := time.ParseDuration(text)
-			if err != nil {
-				return l.Field
-			}
-			span = admin.Span(d)
+		span, ok := spanOf(l.Value)
+		if !ok {
+			return l.Field
 		}
 		*at[l.Field] = &span
 	}
 	return ""
 }
 
+// spanOf returns the length of time that was typed, such as 10m; "" is 0, the default. ok is false if it is none.
+func spanOf(text string) (span admin.Span, ok bool) {
+	if text = strings.TrimSpace(text); text == "" {
+		return 0, true
+	}
+	d, err := time.ParseDuration(text)
+	return admin.Span(d), err == nil && d%time.Second == 0
+}
+
+// typedSpan returns what spanOf reads as span.
+func typedSpan(span admin.Span) string {
+	if span == 0 {
+		return ""
+	}
+	return span.String()
+}
+
+// notSpan says that the value of a field is not a length of time.
+func notSpan(field string) string {
+	return label(field) + " is a length of time in whole seconds, such as 10m or 1h30m."
+}
+
 // mistyped returns the form again, with what is wrong with a length of time.
 func (f *serverForm) mistyped(title, field string) screen {
 	f.Field = field
-	return f.screen(title, label(field)+" is a length of time such as 10m or 1h30m.")
+	return f.screen(title, notSpan(field))
 }
 
 // scopeLine is a line of the form: a scope with its words.
@@ -196,7 +214,9 @@ var labels = map[string]string{
 	"access_token_ttl": "Access tokens live for",
 	"refresh_idle_ttl": "An agent that is not used stays connected for",
 	"refresh_max_ttl":  "An agent stays connected for at most", "signing_alg": "Signing algorithm",
-	"client_name": "Name", "redirect_uris": "Redirect URIs", "resources": "MCP servers", "scope": "Scopes",
+	"client_name": "Name", "redirect_uris": "Redirect addresses", "jwks": "Public keys",
+	"jwks_uri": "Address of the keys", "any_resource": "All MCP servers", "resource_server": "An MCP server",
+	"login": "Your own sign-in page", "token_endpoint_auth_method": "Kind", "resources": "MCP servers", "scope": "Scopes",
 	"groups": "Only for members of", "grant_types": "Kind", "email": "E-mail", "password": "Password", "role": "Role",
 }
 
@@ -240,12 +260,7 @@ func (e *Endpoint) editServer(v *visit) (outcome, error) {
 	}
 	set := map[string]admin.Span{"access_token_ttl": r.AccessTokenTTL, "refresh_idle_ttl": r.RefreshIdleTTL,
 		"refresh_max_ttl": r.RefreshMaxTTL}
-	f.Lives = lifetimes(func(field string) string {
-		if set[field] == 0 {
-			return ""
-		}
-		return set[field].String()
-	})
+	f.Lives = lifetimes(func(field string) string { return typedSpan(set[field]) })
 	for _, s := range r.Scopes {
 		f.Scopes = append(f.Scopes, scopeLine{s.Name, s.Description, string(s.Risk), strings.Join(s.Groups, ", "),
 			s.Default})

@@ -3,10 +3,12 @@ package servertest
 import (
 	"encoding/xml"
 	"errors"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -211,8 +213,11 @@ func (p *Page) Forms() []*Form {
 			if form != nil {
 				_, checked := attr["checked"]
 				value, given := attr["value"]
-				if kind == "checkbox" && !given {
+				switch {
+				case kind == "checkbox" && !given:
 					value = "on"
+				case name == "textarea":
+					value = p.text(attr["name"])
 				}
 				form.Inputs = append(form.Inputs, Input{Type: kind, Name: attr["name"], Value: value, Checked: checked})
 			}
@@ -223,6 +228,15 @@ func (p *Page) Forms() []*Form {
 		}
 	})
 	return forms
+}
+
+// text returns what is in the textarea with that name.
+func (p *Page) text(name string) string {
+	area := regexp.MustCompile(`(?s)<textarea[^>]* name="` + regexp.QuoteMeta(name) + `"[^>]*>\n?(.*?)</textarea>`)
+	if m := area.FindStringSubmatch(p.Body); m != nil {
+		return html.UnescapeString(m[1])
+	}
+	return ""
 }
 
 // Links returns the targets of the page's elements: href, src, action, formaction, and the content of a meta refresh.
