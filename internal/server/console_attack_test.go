@@ -1,15 +1,23 @@
 package server_test
 
 import (
+	"database/sql"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // evil is a text that becomes a script, an attribute or a link where it is not escaped.
@@ -18,7 +26,7 @@ const evil = `"'><script>alert(1)</script><img src=x onerror=alert(1) hx-get="/e
 
 // What anybody chose is shown as text, on every page: names of clients, MCP servers, people, scopes and groups, what
 // browsers say of themselves, and what is typed into filters.
-func TestConsoleShowsText(t *testing.T) {
+func TestConsoleShowsText_AD08(t *testing.T) {
 	s := full(t)
 	s.Update(func(tx *store.Tx) error {
 		for _, id := range []string{s.ids["clients"], s.ids["credentials"]} {
@@ -99,7 +107,7 @@ func TestConsoleShowsText(t *testing.T) {
 
 // A form that another site, another browser or nobody made changes nothing, and every page says to browsers that it is
 // shown in no frame and kept by no cache.
-func TestConsoleForged(t *testing.T) {
+func TestConsoleForged_AD02(t *testing.T) {
 	s := full(t)
 	b, csrf := s.signedIn(t, s.owner)
 	other := s.User("other@example.com")
@@ -177,7 +185,7 @@ func changed(values url.Values, name, value string) url.Values {
 }
 
 // A sign-in leads back to a page of the console and to nothing else, no matter who is signed in.
-func TestConsoleReturn(t *testing.T) {
+func TestConsoleReturn_AD02(t *testing.T) {
 	s := servertest.StartMCP(t)
 	owner := s.User("owner@example.com")
 	role(t, s, owner, identity.Owner)
@@ -233,5 +241,138 @@ func TestConsoleAgain(t *testing.T) {
 	gone := edit.Submit(edit.Form("name"))
 	if gone.Status != http.StatusNotFound || !strings.Contains(gone.Body, `class="menu"`) {
 		t.Errorf("gone meanwhile: %d\n%s", gone.Status, gone.Body)
+	}
+}
+
+// How a path and a method are spelled does not change what somebody may do: a form is refused to a role without the
+// right, and what only looks like a form changes nothing for anybody.
+func TestConsoleSpelling_AD02(t *testing.T) {
+	s := full(t)
+	auditor := s.User("auditor@example.com")
+	role(t, s.Server, auditor, identity.Owner)
+	b, csrf := s.signedIn(t, auditor)
+	role(t, s.Server, auditor, identity.Auditor) // a form that is open from before has a good token
+	o, own := s.signedIn(t, s.owner)
+	changes := func() (n int) {
+		for _, e := range s.Events("") {
+			if e.Outcome == audit.Allowed && e.Actor.Type != audit.ByCommand && e.Action != audit.SignedIn &&
+				e.Action != "console.open" && e.Action != "provider.test" {
+				n++
+			}
+		}
+		return n
+	}
+	before := changes()
+	filled := url.Values{"name": {"x"}, "identifier": {"https://x.example.com/mcp"}, "kind": {"public"},
+		"decision": {"everybody"}, "csrf": {csrf}}
+	for _, route := range consoleRoutes(s.Server, http.MethodPost) {
+		path := s.path(route)
+		plain := b.Post(path, filled).Status
+		if plain != http.StatusForbidden && route != "/admin/settings/providers/{id}" {
+			t.Errorf("%s: %d, though an auditor changes nothing", route, plain)
+		}
+		for _, spelling := range []string{
+			path + "/", path + "//", "/" + path, strings.Replace(path, "/admin/", "/admin//", 1), path + "?x=1",
+			"/admin%2f" + strings.TrimPrefix(path, "/admin/"), strings.ToUpper(path), path + "/.", path + "%00",
+			path + ";a=b",
+		} {
+			if status := b.Post(spelling, filled).Status; status != plain &&
+				status != http.StatusNotFound && status != http.StatusMethodNotAllowed {
+				t.Errorf("%s: %d, and %d as %s", route, plain, status, spelling)
+			}
+		}
+		disguised := "?_method=POST&" + changed(filled, "csrf", own).Encode()
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			for _, name := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
+				o.Get(path+disguised, servertest.Method(method), servertest.Header(name, http.MethodPost))
+			}
+		}
+	}
+	if n := changes(); n != before {
+		t.Errorf("%d changes were made", n-before)
+	}
+}
+
+// A fault of the server tells nobody what is inside: no statement, no path, no name of a file.
+func TestFaultsTellNothing_AD21(t *testing.T) {
+	for _, tables := range [][]string{{"events"}, {"clients", "resources", "groups", "grants"}} {
+		t.Run(strings.Join(tables, " "), func(t *testing.T) {
+			dsn := storetest.New(t, storetest.SQLite)
+			clock := storetest.NewClock()
+			s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+			s.Resource(servertest.MCP, "mcp:tools:weather")
+			owner := s.User("owner@example.com")
+			role(t, s, owner, identity.Owner)
+			b := s.Browser(t)
+			b.Get("/login").SignIn(owner)
+			csrf := b.Get("/admin/servers/new").Form("csrf").Values().Get("csrf")
+			c := s.Client(servertest.Confidential, func(c *oauth.Client) {
+				c.GrantTypes, c.RedirectURIs, c.ResponseTypes = []oauth.GrantType{oauth.ClientCredentials}, nil, nil
+				c.Resources, c.Allowed = []string{s.URL + admin.APIPath}, scope.Of("cardea:*")
+			})
+			agent := s.Agent(t, c)
+			agent.Resource = s.URL + admin.APIPath
+			token := agent.ClientCredentials(servertest.With("resource", agent.Resource),
+				servertest.With("scope", "cardea:*")).Tokens().Access
+			file := strings.TrimPrefix(dsn, "sqlite:")
+			db, err := sql.Open("sqlite", file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = db.Close() }()
+			for _, table := range tables {
+				if _, err := db.ExecContext(t.Context(), "ALTER TABLE "+table+" RENAME TO gone_"+table); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.MayFault = true
+			faults := 0
+			look := func(what string, status int, body string) {
+				t.Helper()
+				switch {
+				case status >= 500:
+					faults++
+				case status < 400: // the settings name the database to a person who may see them
+					return
+				}
+				for _, leak := range []string{"SQL", "sqlite", "no such table", "SELECT", "INSERT", "goroutine", ".go:",
+					"internal/", "store:", filepath.Dir(file)} {
+					if strings.Contains(body, leak) {
+						t.Errorf("%s: %d tells %q: %s", what, status, leak, body)
+					}
+				}
+			}
+			names := strings.NewReplacer("{id}", "mcp_1", "{kid}", "1", "{name}", "staff", "{user}", "ada@example.com")
+			for _, spec := range adminapi.Specs() {
+				body := map[string]any{}
+				for _, name := range strings.Fields(spec.Required) {
+					body[name] = "groups: [{name: staff}]"
+				}
+				text, err := json.Marshal(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tweaks := []servertest.Tweak{servertest.Method(spec.Method), servertest.Bearer(token)}
+				if spec.Required != "" {
+					tweaks = append(tweaks, servertest.Raw(string(text)),
+						servertest.Header("Content-Type", "application/json"))
+				}
+				reply := agent.Get(adminapi.Prefix+names.Replace(spec.Path), tweaks...)
+				look(spec.Name(), reply.Status, string(reply.Body))
+			}
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				for _, route := range consoleRoutes(s, method) {
+					path := names.Replace(route)
+					page := b.Get(path)
+					if method == http.MethodPost {
+						page = b.Post(path, url.Values{"csrf": {csrf}, "name": {"staff"}, "kind": {"public"}})
+					}
+					look(method+" "+route, page.Status, page.Body)
+				}
+			}
+			if faults < 10 {
+				t.Errorf("only %d requests met a fault", faults)
+			}
+		})
 	}
 }

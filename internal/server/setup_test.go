@@ -57,7 +57,7 @@ func owners(t *testing.T, db *store.DB) (found []*identity.User) {
 	return found
 }
 
-func TestSetup(t *testing.T) {
+func TestSetup_AD20(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
 		if home := s.Browser(t).Get("/"); !strings.Contains(string(home.Body), "not set up yet") {
@@ -160,7 +160,7 @@ func TestSetup(t *testing.T) {
 }
 
 // Two who open the link at the same moment make one owner.
-func TestSetupAtOnce(t *testing.T) {
+func TestSetupAtOnce_AD20(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		s := servertest.New(t, db, clock)
 		o := &admin.Operations{DB: db, Issuer: s.URL}
@@ -187,7 +187,7 @@ func TestSetupAtOnce(t *testing.T) {
 }
 
 // An owner who was made by a command completes the setup too, and a disabled administration has none.
-func TestSetupOtherwise(t *testing.T) {
+func TestSetupOtherwise_AD20(t *testing.T) {
 	s := servertest.Start(t)
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
 	by := admin.Command("root", "root@host")
@@ -239,7 +239,7 @@ func TestSetupSecondFactor(t *testing.T) {
 
 var keyOf = regexp.MustCompile(`<code class="key">([^<]+)</code>`)
 
-func TestSetupLimit(t *testing.T) {
+func TestSetupLimit_AD20(t *testing.T) {
 	s := servertest.Start(t, func(c *config.Config) { c.Limits.Enabled = true })
 	token := setupToken(t, s)
 	b := s.Browser(t)
