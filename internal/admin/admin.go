@@ -74,8 +74,8 @@ func (o *Operations) Together(ctx context.Context, by Caller, view any, fn func(
 	})
 }
 
-// Rehearse is like Together, but undoes all of it in the end, and whoever may read a record may rehearse what becomes
-// of it.
+// Rehearse is like Together, but undoes all of it in the end, and a caller that may read a record may rehearse what
+// becomes of it.
 func (o *Operations) Rehearse(ctx context.Context, by Caller, fn func(*Operations) error) error {
 	err := o.together(ctx, by, &shared{rehearsal: true}, func(_ *store.Tx, bound *Operations) error {
 		if err := fn(bound); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Whoever has the credentials that sign people in can sign in as an owner, so nobody else than an owner gets them, and
+// A program with the credentials that sign people in can sign in as an owner, so only an owner gets them, and
 // no access token does.
 func TestSignInCredentials(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)

@@ -184,8 +184,8 @@ func (e *Endpoint) conditions(r *http.Request, s *Spec, by admin.Caller, client 
 	return request, nil
 }
 
-// mac returns a MAC of text for a purpose. A body may have a password, whose plain hash could be guessed by whoever can
-// read the database.
+// mac returns a MAC of text for a purpose. A body may have a password, which a person who can read the database could
+// guess from a plain hash.
 func (e *Endpoint) mac(purpose, text string) []byte {
 	h := hmac.New(sha256.New, e.Key)
 	h.Write([]byte(purpose + "\x00" + text))

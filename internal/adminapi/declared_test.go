@@ -177,7 +177,7 @@ func TestApplyOnce(t *testing.T) {
 			servertest.Header("Idempotency-Key", "two")); reply.Status != http.StatusOK {
 			t.Errorf("a refused request used its key up: %d %s", reply.Status, reply.Body)
 		}
-		// Whoever applies the same file without a key at the same time finds it done.
+		// One that applies the same file without a key at the same time finds it done.
 		var counts []int
 		for i := range replies {
 			all.Go(func() { replies[i] = ops.call("POST", "/apply", sent(t, "groups: [{name: third}]")) })

@@ -16,7 +16,7 @@ type Spec struct {
 	Method string
 	Path   string // below Prefix; segments in braces are the fields of In with the tag path
 	Noun   admin.Noun
-	// Also are other nouns that the operation is about. Whoever has the right to one of all may ask for it, and the
+	// Also are other nouns that the operation is about. A caller with the right to one of all may ask for it, and the
 	// operation asks for the others when it comes to them.
 	Also []admin.Noun
 	// Verb is the command that does the same, as it is typed: "client rotate-secret".

@@ -104,7 +104,7 @@ func TestClientKeepsServers(t *testing.T) {
 	says(t, page.Submit(page.Form("name"), servertest.With("name", "Operations")), 200, "Saved", "Operations", api)
 }
 
-// Only an owner makes credentials that sign people in, and whoever may not does not see their secret.
+// Only an owner makes credentials that sign people in, and nobody else sees their secret.
 func TestSignInClient(t *testing.T) {
 	s := servertest.StartMCP(t)
 	create := func(b *servertest.Browser) *servertest.Page {

@@ -563,7 +563,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// Whoever may read may ask what a file would change, but not who has an account, and changes nothing.
+// A caller that may read may ask what a file would change, but not who has an account, and changes nothing.
 func TestDryRunReads(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		o := operations(db)
