@@ -87,7 +87,7 @@ var support = map[string]int{
 var only = map[string][]string{
 	"internal/config":  {"internal/server", "internal/demo", "cmd/cardea"},
 	"internal/gateway": {"cmd/cardea"},
-	"internal/doctor":  {"cmd/cardea"},
+	"internal/doctor":  {"cmd/cardea", "internal/console"},
 }
 
 // alone names the packages that link nothing of the house but what is listed.

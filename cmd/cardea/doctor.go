@@ -125,12 +125,6 @@ func (sh *shell) explainToken(ctx context.Context, issuer, clientID, token strin
 	return said, false
 }
 
-var matter = map[doctor.Party]string{
-	doctor.MCPServer: "the MCP server", doctor.AuthorizationServer: "the authorization server",
-	doctor.Network: "the proxy, firewall or network", doctor.Client: "the client", doctor.User: "you",
-	doctor.Host: "the administrator of that machine",
-}
-
 // sheet returns a report as a page that one would paste into a bug report.
 func sheet(r *doctor.Report, style style) string {
 	s := &page{width: 100, style: style}
@@ -173,23 +167,9 @@ type page struct {
 }
 
 func (s *page) head(r *doctor.Report) {
-	out, detour := clientsWith(r, doctor.Fail), clientsWith(r, doctor.Warn)
-	total := len(r.Clients())
-	verdict, color := "OK", "32"
-	switch {
-	case r.Verdict == doctor.Broken && len(out) == total:
-		verdict, color = "BROKEN: no client can connect", "31"
-	case r.Verdict == doctor.Broken && len(out) > 0:
-		verdict, color = fmt.Sprintf("BROKEN: %d of %d clients cannot connect", len(out), total), "31"
-	case r.Verdict == doctor.Broken:
-		verdict, color = "BROKEN: clients connect, but security is lost", "31"
-	case r.Verdict == doctor.Warnings && len(detour) > 0:
-		verdict, color = fmt.Sprintf("WARNINGS: all clients can connect, %d of %d with a detour", len(detour), total), "33"
-	case r.Verdict == doctor.Warnings:
-		verdict, color = "WARNINGS: all clients can connect", "33"
-	}
+	color := map[doctor.Verdict]string{doctor.Fine: "32", doctor.Warnings: "33", doctor.Broken: "31"}[r.Verdict]
 	s.line("", "", plain(r.URL))
-	s.line("", "", s.paint(color, verdict))
+	s.line("", "", s.paint(color, r.Headline()))
 	for _, c := range r.Checks {
 		if c.Status == doctor.Fail {
 			s.line("", "", "Begin with "+c.ID+": "+plain(c.Fix)+".")
@@ -205,20 +185,12 @@ func (s *page) finding(c doctor.Check) {
 	}
 	s.text.WriteString("\n")
 	s.line("", "", s.paint(color, word)+"  "+c.ID)
-	for _, row := range [][2]string{{"Found", c.Found}, {"Expected", c.Expected}, {"Fix", c.Fix}, {"By", matter[c.Party]},
-		{breaks, clientNames(c.Clients)}, {"Source", c.Source}} {
+	for _, row := range [][2]string{{"Found", c.Found}, {"Expected", c.Expected}, {"Fix", c.Fix}, {"By", c.Party.Words()},
+		{breaks, c.Named()}, {"Source", c.Source}} {
 		if row[1] != "" {
 			s.line("  "+fmt.Sprintf("%-10s ", row[0]), strings.Repeat(" ", 13), plain(row[1]))
 		}
 	}
-}
-
-// clientNames returns names as a list, or that it is all of them.
-func clientNames(clients []string) string {
-	if len(clients) == len((&doctor.Report{}).Clients()) {
-		return "every client"
-	}
-	return strings.Join(clients, ", ")
 }
 
 func (s *page) verdicts(r *doctor.Report) {
@@ -227,21 +199,10 @@ func (s *page) verdicts(r *doctor.Report) {
 		name   string
 		status doctor.Status
 	}{{"cannot connect", doctor.Fail}, {"with a detour", doctor.Warn}, {"connect", doctor.OK}} {
-		if list := clientsWith(r, row.status); len(list) > 0 {
+		if list := r.With(row.status); len(list) > 0 {
 			s.line(fmt.Sprintf("  %-15s ", row.name), strings.Repeat(" ", 18), strings.Join(list, ", "))
 		}
 	}
-}
-
-// clientsWith returns the clients with that verdict. A client that is kept out by less than another is named with the
-// check.
-func clientsWith(r *doctor.Report, status doctor.Status) (names []string) {
-	for _, v := range r.Clients() {
-		if v.Status == status {
-			names = append(names, v.Client)
-		}
-	}
-	return names
 }
 
 func (s *page) list(title string, checks []doctor.Check, shown func(doctor.Check) bool) {

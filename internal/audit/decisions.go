@@ -223,7 +223,7 @@ func Group(verb, name, userID string) Event {
 	return Event{Action: "group." + verb, UserID: userID}.With("group", name)
 }
 
-// Resource records an operator's change to a resource. verb is "create", "update" or "delete".
+// Resource records an operator's change to a resource. verb is "create", "update", "delete" or "diagnose".
 func Resource(verb, identifier string) Event {
 	return Event{Action: "resource." + verb, Resource: identifier}
 }

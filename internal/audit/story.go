@@ -121,6 +121,7 @@ var verbs = map[string][2]string{
 	"remove": {"removed[ {person?}] from", "remove[ {person?}] from"},
 	"resend": {"renewed the link of", "renew the link of"}, "withdraw": {"withdrew", "withdraw"},
 	"connect": {"connected", "connect"}, "disconnect": {"disconnected", "disconnect"},
+	"diagnose": {"diagnosed", "diagnose"},
 }
 
 // ends says why grants end.

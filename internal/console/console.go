@@ -52,7 +52,12 @@ type Endpoint struct {
 	// (strangers.Recorder.Refuse).
 	Refuse func(r *http.Request, event audit.Event, err error) error
 
-	exporting atomic.Int32 // how many exports are running
+	// Transport sends the requests of diagnoses. It must not reach what only this server reaches
+	// (fetch.Client.Transport).
+	Transport *http.Transport
+
+	exporting  atomic.Int32 // how many exports are running
+	diagnosing diagnoses
 }
 
 // section is an entry of the menu.
@@ -386,7 +391,7 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 // Routes returns the routes of the console.
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
-		e.overviewRoutes(), e.serverRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(),
+		e.overviewRoutes(), e.serverRoutes(), e.diagnosisRoutes(), e.clientRoutes(), e.waitingRoutes(), e.accessRoutes(), e.peopleRoutes(),
 		e.invitationRoutes(), e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(), e.settingRoutes(),
 	)
 }

@@ -6,10 +6,12 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -71,6 +73,25 @@ const (
 	User                Party = "user"
 	Host                Party = "host"
 )
+
+// Words names the party in a sentence.
+func (p Party) Words() string {
+	switch p {
+	case MCPServer:
+		return "the MCP server"
+	case AuthorizationServer:
+		return "the authorization server"
+	case Network:
+		return "the proxy, firewall or network"
+	case Client:
+		return "the client"
+	case User:
+		return "you"
+	case Host:
+		return "the administrator of that machine"
+	}
+	return string(p)
+}
 
 // A Verdict is the outcome of all checks.
 type Verdict string
@@ -137,6 +158,42 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		}
 	}
 	return report, nil
+}
+
+// With returns the clients that fare so.
+func (r *Report) With(status Status) (names []string) {
+	for _, v := range r.Clients() {
+		if v.Status == status {
+			names = append(names, v.Client)
+		}
+	}
+	return names
+}
+
+// Headline says the verdict in a line.
+func (r *Report) Headline() string {
+	out, detour, total := len(r.With(Fail)), len(r.With(Warn)), len(clients)
+	switch {
+	case r.Verdict == Broken && out == total:
+		return "BROKEN: no client can connect"
+	case r.Verdict == Broken && out > 0:
+		return fmt.Sprintf("BROKEN: %d of %d clients cannot connect", out, total)
+	case r.Verdict == Broken:
+		return "BROKEN: clients connect, but security is lost"
+	case r.Verdict == Warnings && detour > 0:
+		return fmt.Sprintf("WARNINGS: all clients can connect, %d of %d with a detour", detour, total)
+	case r.Verdict == Warnings:
+		return "WARNINGS: all clients can connect"
+	}
+	return "OK"
+}
+
+// Named returns the clients of a check as a list, or that they are all.
+func (c Check) Named() string {
+	if len(c.Clients) == len(clients) {
+		return "every client"
+	}
+	return strings.Join(c.Clients, ", ")
 }
 
 // A ClientVerdict says how a client fares.

@@ -203,6 +203,26 @@ func (c *Client) connect(ctx context.Context, network, address string) (conn net
 	return nil, unavailable("connecting failed", err)
 }
 
+// Transport returns a transport for those that send more than a request for a document. It connects to the addresses to
+// which Get connects, and to no others, and takes no proxy from the environment. It bounds neither time nor number.
+func (c *Client) Transport() *http.Transport {
+	t := c.transport.Clone()
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil || oauth.IsLoopback(host) && !c.allowLoopback {
+			return nil, notAllowed("its host is this computer")
+		}
+		if addr, err := netip.ParseAddr(host); err == nil && !oauth.IsLoopback(host) { // which Get does not accept
+			if use := vet(addr.Unmap()); use != "" {
+				return nil, notAllowed("its host is the address %s (%s)", addr, use)
+			}
+			return c.dial(ctx, network, address)
+		}
+		return c.connect(ctx, network, address)
+	}
+	return t
+}
+
 func unavailable(why string, err error) error {
 	if err == nil {
 		return fmt.Errorf("%w: %s", ErrUnavailable, why)

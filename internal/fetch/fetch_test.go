@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -569,4 +572,45 @@ func TestTurns(t *testing.T) {
 			}
 		})
 	})
+}
+
+// What is sent through Transport goes nowhere that Get does not go.
+func TestTransport(t *testing.T) {
+	here := httptest.NewServer(http.NotFoundHandler())
+	defer here.Close()
+	_, port, err := net.SplitHostPort(here.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := map[string]string{"private.example": "10.0.0.1", "metadata.example": "169.254.169.254",
+		"rebound.example": "127.0.0.1", "public.example": "8.8.8.8"}
+	var dialed []string
+	options := fetch.Options{
+		Now: time.Now,
+		LookupIP: func(_ context.Context, host string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(addresses[host])}, nil
+		},
+		Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+			dialed = append(dialed, address)
+			return nil, errors.New("no network here")
+		},
+	}
+	transport := fetch.New(options).Transport()
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "10.0.0.1", "private.example", "metadata.example",
+		"rebound.example", "public.example"} {
+		client := http.Client{Transport: transport}
+		_, err := client.Get("http://" + host + ":" + port)
+		if err == nil || host != "public.example" && !errors.Is(err, fetch.ErrNotAllowed) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if want := []string{"8.8.8.8:" + port}; !slices.Equal(dialed, want) {
+		t.Errorf("it dialed %v, want %v", dialed, want)
+	}
+	options.AllowLoopback, options.Dial = true, nil
+	resp, err := (&http.Client{Transport: fetch.New(options).Transport()}).Get(here.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
 }

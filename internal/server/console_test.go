@@ -169,6 +169,8 @@ var writers = map[string][]identity.Role{
 	"/admin/servers/{id}/edit":   {identity.Operator},
 	"/admin/servers/{id}/delete": {identity.Operator},
 
+	"/admin/servers/{id}/diagnose": {identity.Operator},
+
 	"/admin/clients":                    {identity.Operator},
 	"/admin/clients/{id}/edit":          {identity.Operator},
 	"/admin/clients/{id}/approve":       {identity.Operator},

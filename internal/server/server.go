@@ -194,8 +194,14 @@ func (s *Server) administer(ctx context.Context, c config.Config, master keys.Ma
 		DB: s.db, Keys: s.keys, Strangers: s.strangers, Issuer: c.Issuer,
 		Admin: operations, Key: master.Derive("cursors"),
 	}
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil {
+		return err
+	}
+	own := oauth.IsLoopback(issuer.Hostname()) // so are the MCP servers of a first try
 	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations,
-		Refuse: s.strangers.Refuse}
+		Refuse: s.strangers.Refuse, Transport: fetch.New(fetch.Options{
+			AllowLoopback: own || c.Registration.AllowLoopback, Now: s.db.Now}).Transport()}
 	s.setup = &account.Setup{
 		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Operations: operations,
 		Addresses: addresses, Refuse: s.strangers.Refuse,
