@@ -146,10 +146,10 @@ func sheet(r *doctor.Report, style style) string {
 	}{
 		{"Worth knowing", func(c doctor.Check) bool { return c.Status == doctor.OK && c.Expected != "" }},
 		{"In order", func(c doctor.Check) bool { return c.Status == doctor.OK && c.Expected == "" }},
-		{"Not looked at", func(c doctor.Check) bool { return c.Status == doctor.Skip }},
 	} {
 		s.list(part.title, r.Checks, part.shown)
 	}
+	s.skipped(r.Checks)
 	if len(r.Notes) > 0 {
 		s.title("Note")
 		for _, note := range r.Notes {
@@ -170,11 +170,8 @@ func (s *page) head(r *doctor.Report) {
 	color := map[doctor.Verdict]string{doctor.Fine: "32", doctor.Warnings: "33", doctor.Broken: "31"}[r.Verdict]
 	s.line("", "", plain(r.URL))
 	s.line("", "", s.paint(color, r.Headline()))
-	for _, c := range r.Checks {
-		if c.Status == doctor.Fail {
-			s.line("", "", "Begin with "+c.ID+": "+plain(c.Fix)+".")
-			break
-		}
+	if worst, found := r.Worst(); found {
+		s.line("", "", "Begin with "+worst.ID+": "+plain(worst.Fix)+".")
 	}
 }
 
@@ -213,6 +210,26 @@ func (s *page) list(title string, checks []doctor.Check, shown func(doctor.Check
 	s.title(title)
 	for _, c := range checks {
 		s.line(fmt.Sprintf("  %-26s ", c.ID), strings.Repeat(" ", 29), plain(c.Found))
+	}
+}
+
+// skipped says what was not looked at, for each reason.
+func (s *page) skipped(checks []doctor.Check) {
+	var whys []string
+	ids := map[string][]string{}
+	for _, c := range checks {
+		if c.Status == doctor.Skip {
+			if !slices.Contains(whys, c.Found) {
+				whys = append(whys, c.Found)
+			}
+			ids[c.Found] = append(ids[c.Found], c.ID)
+		}
+	}
+	if len(whys) > 0 {
+		s.title("Not looked at")
+	}
+	for _, why := range whys {
+		s.line("  ", "    ", plain(strings.Join(ids[why], ", ")+": "+why))
 	}
 }
 

@@ -188,6 +188,16 @@ func (r *Report) Headline() string {
 	return "OK"
 }
 
+// Worst returns the failure that keeps out most clients, and false if nothing fails.
+func (r *Report) Worst() (worst Check, found bool) {
+	for _, c := range r.Checks {
+		if c.Status == Fail && (!found || len(c.Clients) > len(worst.Clients)) {
+			worst, found = c, true
+		}
+	}
+	return worst, found
+}
+
 // Named returns the clients of a check as a list, or that they are all.
 func (c Check) Named() string {
 	if len(c.Clients) == len(clients) {

@@ -335,7 +335,7 @@ func (f *facts) wrongResource() string {
 	named := f.prm().text("resource")
 	resource := parse(named)
 	switch own := f.endpoint.String(); {
-	case named == own:
+	case named == own, named == f.typed.String():
 		return ""
 	case named == "":
 		return "missing"
