@@ -1,9 +1,11 @@
 package guard
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -38,13 +40,21 @@ type RateLimits struct {
 	// Clients is how many clients are remembered, those seen last; a client that is forgotten starts with a full
 	// budget. Zero means 10,000.
 	Clients int
+
+	// Shared keeps the budgets where several processes share them; package guard/valkey has one for Valkey and Redis.
+	// It takes the cost of a request from the budget of a client, and returns whether there was enough, and otherwise
+	// how long to wait. While it returns an error, this process limits by itself. Nil means that it always does.
+	Shared func(ctx context.Context, client string, allowed Rate) (wait time.Duration, ok bool, err error)
 }
+
+// sayEvery is how often the log is told that shared budgets cannot be reached.
+const sayEvery = time.Minute
 
 // whole is a full budget. It is a large number, so that little is lost when it is divided among requests.
 const whole = 1_000_000_000
 
 // LimitRate answers requests beyond limits with 429 rate_limit_exceeded; Retry-After has the seconds to wait. Budgets
-// are kept in this process only. LimitRate goes inside [Guard.Protect]; outside it, requests are counted by address
+// are kept in this process unless limits.Shared is set. LimitRate goes inside [Guard.Protect]; outside it, requests are counted by address
 // (IPv6 addresses by their first 64 bits) at the default rate. It panics if Config.Scopes is set and does not cover the
 // scope of a tier.
 func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
@@ -55,6 +65,7 @@ func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 	}
 	type client struct{ principal, id string }
 	budgets := newRecent[client, *budget](limits.Clients)
+	var said atomic.Int64 // when the log was told, in seconds
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			who, allowed := client{principal: network(r)}, limits.Default
@@ -68,7 +79,18 @@ func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 				}
 			}
 			fresh := func() *budget { return &budget{limiter: rate.NewLimiter(0, whole)} }
-			if wait, ok := budgets.findOrMake(who, fresh).spend(g.now(), allowed); !ok {
+			spend := func() (time.Duration, bool) { return budgets.findOrMake(who, fresh).spend(g.now(), allowed) }
+			if limits.Shared != nil {
+				wait, ok, err := limits.Shared(r.Context(), g.resource+"|"+who.principal+"|"+who.id, allowed)
+				if err == nil {
+					spend = func() (time.Duration, bool) { return wait, ok }
+				} else if now := time.Now().Unix(); now-said.Load() >= int64(sayEvery.Seconds()) {
+					said.Store(now)
+					g.log.WarnContext(r.Context(), "guard: shared rate limits cannot be reached; this process limits by itself",
+						"error", err)
+				}
+			}
+			if wait, ok := spend(); !ok {
 				g.WriteError(w, r, &Error{
 					Status:      http.StatusTooManyRequests,
 					Code:        "rate_limit_exceeded",

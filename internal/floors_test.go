@@ -57,6 +57,7 @@ var floors = map[string]int{
 	"internal/gateway": 3,
 	"internal/doctor":  3,
 	"guard/gosdk":      3,
+	"guard/valkey":     2,
 
 	"internal/store/engine": 2,
 	"internal/fetch":        2,
@@ -95,8 +96,9 @@ var alone = map[string][]string{
 	"scope":            {},
 	"guard":            {"scope"},
 	"guard/gosdk":      {"guard", "scope"},
+	"guard/valkey":     {"guard", "scope"},
 	"guard/guardtest":  {"guard", "scope"},
-	"internal/gateway": {"guard", "scope"},
+	"internal/gateway": {"guard", "guard/valkey", "scope"},
 	"internal/doctor":  {"guard", "scope"},
 	"internal/agent":   {},
 }
@@ -106,7 +108,7 @@ var nameless = []string{"util", "utils", "common", "helpers", "models", "service
 
 // The bounds of the house, which keep it calm (docs/design.md).
 const (
-	maxPackages        = 36   // without those that only tests import, which are not rooms of the program
+	maxPackages        = 37   // without those that only tests import, which are not rooms of the program
 	maxLines           = 2200 // of a package, without its tests
 	maxFile            = 700  // lines of a file that is not a test
 	maxEndpointImports = 10   // of packages of ours
@@ -264,11 +266,11 @@ func TestExcesses(t *testing.T) {
 		pkgs []pkg
 		want []string
 	}{
-		{"36 packages, and what is outside",
-			append(alone(many(36)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
-		{"36 packages, and what tests import",
-			append(alone(many(36)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
-		{"37 packages", alone(many(37)...), []string{"there are 37 packages, more than 36: which two are one?"}},
+		{"37 packages, and what is outside",
+			append(alone(many(37)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
+		{"37 packages, and what tests import",
+			append(alone(many(37)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
+		{"38 packages", alone(many(38)...), []string{"there are 38 packages, more than 37: which two are one?"}},
 		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
 			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
 		{"long, as it may be", []pkg{{Name: "internal/store", Lines: 5000}, {Name: "guard", Lines: 5000}}, nil},

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cardea-auth/cardea/guard"
+	"github.com/cardea-auth/cardea/guard/valkey"
 	"github.com/cardea-auth/cardea/scope"
 )
 
@@ -26,6 +27,7 @@ type Config struct {
 	Client  *guard.Credentials // asks the issuer at each request whether the token is still active; nil: does not ask
 	Origins []string           // of web pages that may call, besides that of Public; "*" is all
 	Spool   string             // directory of tool calls that the issuer's audit log does not have yet; "": they do not go there
+	Limits  *valkey.Limits     // in which the budgets of limits.calls are kept; nil: in this process
 	Servers []*Server
 }
 
@@ -88,14 +90,17 @@ func Load(path string) (*Config, error) {
 
 func (c *Config) read(n *yaml.Node, folder string) error {
 	var servers *yaml.Node
+	var shared string
 	err := members(n, "", fields{
-		"issuer":  text(&c.Issuer),
-		"public":  text(&c.Public),
-		"listen":  text(&c.Listen),
-		"client":  credentials(&c.Client, folder),
-		"origins": texts(&c.Origins),
-		"spool":   text(&c.Spool),
-		"servers": func(n *yaml.Node, _ string) error { servers = n; return nil },
+		"issuer":      text(&c.Issuer),
+		"public":      text(&c.Public),
+		"listen":      text(&c.Listen),
+		"client":      credentials(&c.Client, folder),
+		"origins":     texts(&c.Origins),
+		"spool":       text(&c.Spool),
+		"valkey":      text(&shared),
+		"valkey_file": file(&shared, folder),
+		"servers":     func(n *yaml.Node, _ string) error { servers = n; return nil },
 	})
 	if err != nil {
 		return err
@@ -114,6 +119,11 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 		if u, err := url.Parse(origin); origin != "*" &&
 			(err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
 			return faultAt(n, "origins has %q; write an origin as browsers do, such as https://app.example.com", origin)
+		}
+	}
+	if shared != "" {
+		if c.Limits, err = valkey.New(valkey.Config{URL: shared}); err != nil {
+			return faultAt(n, "valkey must be a URL, such as redis://127.0.0.1:6379")
 		}
 	}
 	switch {

@@ -13,6 +13,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/cardea-auth/cardea/guard/guardtest"
+	"github.com/cardea-auth/cardea/internal/gateway"
 )
 
 // reporting adds the credentials with which a gateway reports to a server of a configuration.
@@ -92,5 +93,44 @@ func TestReadyTellsOfServers(t *testing.T) {
 	w.issuer.SetDown(true)
 	if r := w.send("GET", "/healthz", "", ""); r.status != http.StatusOK {
 		t.Errorf("healthz: %d", r.status)
+	}
+}
+
+// A gateway whose Valkey does not answer counts calls by itself.
+func TestLimitsWithoutValkey(t *testing.T) {
+	w := start(t, strings.ReplaceAll(files, "    rules:", "    limits: {calls: 2/1h}\n    rules:"),
+		official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	text, err := os.ReadFile(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.file, append([]byte("valkey: redis://127.0.0.1:1\n"), text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, err := gateway.Load(w.file)
+	if err == nil {
+		err = w.gw.Reload(config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, allowed := w.token("/files", "files:read"), 0
+	for range 5 {
+		r := w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{}}}`,
+			modern("tools/call", "read_file")...)
+		if r.status != http.StatusTooManyRequests {
+			allowed++
+		}
+	}
+	if allowed != 2 {
+		t.Errorf("%d calls are allowed while the shared limits are away, want 2", allowed)
+	}
+	for _, bad := range []string{"valkey: http://:hunter2@x", "valkey: [a]"} {
+		if err := os.WriteFile(w.file, append([]byte(bad+"\n"), text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := gateway.Load(w.file); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }

@@ -124,7 +124,11 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 		rt := &route{Server: s, gateway: g, table: t, guard: protects}
 		rt.limit = func(next http.Handler) http.Handler { return next }
 		if s.Calls.Requests > 0 {
-			rt.limit = protects.LimitRate(guard.RateLimits{Default: s.Calls})
+			limits := guard.RateLimits{Default: s.Calls}
+			if config.Limits != nil {
+				limits.Shared = config.Limits.Spend
+			}
+			rt.limit = protects.LimitRate(limits)
 		}
 		if s.Command != nil {
 			rt.children = g.childrenOf(s, earlier)
@@ -171,8 +175,11 @@ func (s *Server) events(c *Config) guard.Events {
 	return guard.Events{Spool: filepath.Join(c.Spool, hex.EncodeToString(sum[:8]))}
 }
 
-// close gives back what the guards of t have.
+// close gives back what t and its guards have.
 func (t *table) close() {
+	if t.config.Limits != nil {
+		t.config.Limits.Close()
+	}
 	for _, rt := range t.routes {
 		if err := rt.guard.Close(); err != nil {
 			rt.gateway.log.Error("gateway: the spool of tool calls cannot be closed", "server", rt.Name, "error", err)
