@@ -3,7 +3,6 @@ package account
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -152,11 +151,7 @@ func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.
 
 // networkKey returns the key under which attempts at what from a network are counted.
 func networkKey(what string, r *http.Request) string {
-	text := audit.RequestFrom(r.Context()).Address
-	if addr, err := netip.ParseAddr(text); err == nil {
-		text = limit.Address(addr)
-	}
-	return what + " " + text
+	return what + " " + limit.Address(audit.RequestFrom(r.Context()).Address)
 }
 
 // whySetup returns the sentence that tells a person why the setup was refused.

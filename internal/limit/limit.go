@@ -56,8 +56,12 @@ func (l *Limiter) Allow(key string) (ok bool, retryAfter time.Duration) {
 
 // Address returns the key under which requests from a network address are counted: the address itself for IPv4, the /64
 // for IPv6, because one customer usually gets a whole /64. An IPv4-mapped address counts as the IPv4 address; a zone is
-// ignored.
-func Address(addr netip.Addr) string {
+// ignored. A text that is not an address is its own key.
+func Address(text string) string {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
 	addr = addr.Unmap().WithZone("")
 	if !addr.Is6() {
 		return addr.String()

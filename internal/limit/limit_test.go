@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -375,8 +374,10 @@ func TestAddress(t *testing.T) {
 		"2001:db8:1:2::1":      "2001:db8:1:2::/64",
 		"fe80::1%eth0":         "fe80::/64",
 		"::1":                  "::/64",
+		"":                     "",
+		"a socket":             "a socket",
 	} {
-		if got := limit.Address(netip.MustParseAddr(addr)); got != want {
+		if got := limit.Address(addr); got != want {
 			t.Errorf("Address(%s) = %s, want %s", addr, got, want)
 		}
 	}

@@ -3,7 +3,6 @@ package login
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 // refuses the attempt if either has to wait. key is an accountKey, or begins with what else of the account is guessed,
 // or is "" if nothing is that the account must be kept from.
 func (e *Endpoint) try(r *http.Request, key string, sign func() (web.Answer, error)) (answer web.Answer, err error) {
-	address, err := attempt(r, e.Addresses, addressKey(r))
+	address, err := attempt(r, e.Addresses, limit.Address(audit.RequestFrom(r.Context()).Address))
 	if err != nil {
 		return nil, err
 	}
@@ -60,16 +59,6 @@ func count(address, account *limit.Attempt, err error) {
 		address.Return()
 		account.Return()
 	}
-}
-
-// addressKey returns the key under which attempts from a network are counted.
-func addressKey(r *http.Request) string {
-	text := audit.RequestFrom(r.Context()).Address
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return text
-	}
-	return limit.Address(addr)
 }
 
 // accountKey returns the key under which attempts at an account are counted: the account, or the account on a device

@@ -139,12 +139,7 @@ func toTheEnd(r *http.Request) context.Context { return context.WithoutCancel(r.
 
 // Address returns the key under which the sender of r is counted: its IPv4 address or its IPv6 /64.
 func Address(r *http.Request) string {
-	text := audit.RequestFrom(r.Context()).Address
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return text
-	}
-	return limit.Address(addr)
+	return limit.Address(audit.RequestFrom(r.Context()).Address)
 }
 
 // Network returns the network of the sender of r, of the size that one site usually gets: the /48 for IPv6 and the /24
