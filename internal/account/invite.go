@@ -102,7 +102,9 @@ func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	}
 	var answer web.Answer
 	if e.Pages.Check(v.Browser, form.Get("csrf"), accept) {
-		answer, err = e.try(r, v, form)
+		answer, err = guess(r, e.Addresses, "invitation", admin.ErrInvitationUnknown, func() (web.Answer, error) {
+			return e.try(r, v, form)
+		})
 	} else {
 		err = errInviteForm
 	}
@@ -168,22 +170,8 @@ var (
 		"that identity provider is not one of this server: choose another way")
 )
 
-// try uses the invitation. A token that is not good counts as a guess.
-func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (answer web.Answer, err error) {
-	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey("invitation", r))
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, oauth.RefuseForNow(wait, "too many attempts")
-	}
-	defer func() {
-		if errors.Is(err, admin.ErrInvitationUnknown) {
-			attempt.Fail()
-		} else {
-			attempt.Return()
-		}
-	}()
+// try uses the invitation.
+func (e *Invite) try(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
 	if form.Has("join") && v.SignedIn() {
 		return e.join(r, v, form.Get("token"))
 	}

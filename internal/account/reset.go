@@ -161,26 +161,14 @@ func (e *Reset) send(r *http.Request, typed string) (web.Answer, error) {
 const maxAddress = 320
 
 // set sets a password with a link. A token that is not good counts as a guess.
-func (e *Reset) set(r *http.Request, form url.Values) (answer web.Answer, err error) {
-	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey("reset", r))
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, oauth.RefuseForNow(wait, "too many attempts")
-	}
-	defer func() {
-		if errors.Is(err, admin.ErrPasswordLink) {
-			attempt.Fail()
-		} else {
-			attempt.Return()
+func (e *Reset) set(r *http.Request, form url.Values) (web.Answer, error) {
+	return guess(r, e.Addresses, "reset", admin.ErrPasswordLink, func() (web.Answer, error) {
+		token := strings.TrimSpace(form.Get("token"))
+		if err := e.Operations.UsePasswordLink(r.Context(), token, form.Get("password")); err != nil {
+			return nil, err
 		}
-	}()
-	token := strings.TrimSpace(form.Get("token"))
-	if err := e.Operations.UsePasswordLink(r.Context(), token, form.Get("password")); err != nil {
-		return nil, err
-	}
-	return resetForm{Done: true}, nil
+		return resetForm{Done: true}, nil
+	})
 }
 
 // whyReset returns the sentence that tells a person why a form did nothing.

@@ -93,42 +93,52 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 		n := admin.NewUser{Email: page.Email, Name: page.Name, Password: form.Get("password")}
 		answer, err = e.try(r, form.Get("token"), n)
 	}
-	var undone *admin.Error
-	refusal, refused := oauth.AsRefusal(err)
-	switch {
-	case err == nil:
+	if err == nil {
 		return answer, nil
-	case errors.As(err, &undone):
+	}
+	var undone *admin.Error
+	if errors.As(err, &undone) {
 		page.Token, page.Error = form.Get("token"), web.Sentence(undone.Error())
-		if undone.Kind == admin.Conflict {
-			page.Error = "There is an account with this e-mail address already. Use another address, or make that " +
-				"account an owner with: cardea user update " +
-				page.Email + " --role owner"
-		}
 		err = oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error())
-		if undone.Kind == admin.Conflict { // whose text names the address
+		if undone.Kind == admin.Conflict { // its text names the address
+			page.Error = "There is an account with this e-mail address already. Use another address, or make that " +
+				"account an owner with: cardea user update " + page.Email + " --role owner"
 			err = oauth.Refuse(oauth.InvalidRequest, "there is an account with this e-mail address already")
 		}
-		refusal, _ = oauth.AsRefusal(err)
-		if err := e.Refuse(r, audit.Setup("complete", ""), err); !errors.Is(err, refusal) {
-			return nil, err
-		}
-		return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
-	case !refused:
+	}
+	refusal, refused := oauth.AsRefusal(err)
+	if !refused {
 		return nil, err
 	}
 	if err := e.Refuse(r, audit.Setup("complete", ""), err); !errors.Is(err, refusal) {
 		return nil, err
 	}
-	page.Done = errors.Is(err, admin.ErrSetupDone)
-	page.Error = whySetup(refusal)
+	page.Done = errors.Is(refusal, admin.ErrSetupDone)
+	if page.Error == "" {
+		page.Error = whySetup(refusal)
+	}
 	return web.WithCookie(web.WithRefusal(page, refusal), browser.Cookie()), nil
 }
 
 // try makes the first owner and returns where a sign-in of that person leads. A token that is not good counts as a
 // guess.
-func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.Answer, err error) {
-	attempt, ok, wait, err := e.Addresses.Begin(r.Context(), networkKey("setup", r))
+func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (web.Answer, error) {
+	return guess(r, e.Addresses, "setup", admin.ErrSetupUnknown, func() (web.Answer, error) {
+		owner, err := e.Operations.SetUp(r.Context(), token, n)
+		if err != nil {
+			return nil, err
+		}
+		return e.Login.ArriveWithPassword(r, "/setup", owner)
+	})
+}
+
+// guess runs use, which spends a token that can be guessed, and counts the attempt at what by network address. It
+// refuses the attempt if the network has to wait. The error wrong of use makes it a failed one.
+func guess(
+	r *http.Request, of *limit.Backoff, what string, wrong error, use func() (web.Answer, error),
+) (answer web.Answer, err error) {
+	key := what + " " + limit.Address(audit.RequestFrom(r.Context()).Address)
+	attempt, ok, wait, err := of.Begin(r.Context(), key)
 	if err != nil {
 		return nil, err
 	}
@@ -136,22 +146,13 @@ func (e *Setup) try(r *http.Request, token string, n admin.NewUser) (answer web.
 		return nil, oauth.RefuseForNow(wait, "too many attempts")
 	}
 	defer func() {
-		if errors.Is(err, admin.ErrSetupUnknown) {
+		if errors.Is(err, wrong) {
 			attempt.Fail()
 		} else {
 			attempt.Return()
 		}
 	}()
-	owner, err := e.Operations.SetUp(r.Context(), token, n)
-	if err != nil {
-		return nil, err
-	}
-	return e.Login.ArriveWithPassword(r, "/setup", owner)
-}
-
-// networkKey returns the key under which attempts at what from a network are counted.
-func networkKey(what string, r *http.Request) string {
-	return what + " " + limit.Address(audit.RequestFrom(r.Context()).Address)
+	return use()
 }
 
 // whySetup returns the sentence that tells a person why the setup was refused.
