@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -173,11 +172,7 @@ func (e *Endpoint) receipt(ctx context.Context, event audit.Event) (*login.Lette
 	if err != nil || a == nil {
 		return nil, err
 	}
-	text, err := json.Marshal(undoable{event.GrantID, person.ID})
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := e.Login.Desk.Sealer.Seal(undoPurpose, text)
+	sealed, err := e.Login.Desk.Sealer.SealJSON(undoPurpose, undoable{event.GrantID, person.ID})
 	if err != nil {
 		return nil, err
 	}

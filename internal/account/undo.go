@@ -1,7 +1,6 @@
 package account
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -38,11 +37,7 @@ var errUndoLink = oauth.RefuseStatus(http.StatusNotFound, "not_found",
 // openUndo returns what a link is about, with the page for browser.
 func (e *Endpoint) openUndo(r *http.Request, browser web.Browser, sealed string) (u undoable, page undoPage,
 	err error) {
-	plain, err := e.Login.Desk.Sealer.Open(undoPurpose, sealed)
-	if err == nil {
-		err = json.Unmarshal(plain, &u)
-	}
-	if err != nil {
+	if err := e.Login.Desk.Sealer.OpenJSON(undoPurpose, sealed, &u); err != nil {
 		return u, page, errUndoLink
 	}
 	a, err := e.allowed(r.Context(), u.User, u.Grant)

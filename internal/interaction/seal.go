@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -72,4 +73,23 @@ func (s *Sealer) Open(purpose, sealed string) ([]byte, error) {
 		return nil, errSealed
 	}
 	return plain, nil
+}
+
+// SealJSON is Seal for a value that has a JSON form.
+func (s *Sealer) SealJSON(purpose string, v any) (string, error) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	return s.Seal(purpose, plain)
+}
+
+// OpenJSON stores the value that SealJSON sealed for the same purpose in the value that v points to. It returns an
+// error for anything else.
+func (s *Sealer) OpenJSON(purpose, sealed string, v any) error {
+	plain, err := s.Open(purpose, sealed)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(plain, v)
 }

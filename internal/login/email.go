@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -126,23 +125,17 @@ type sent struct {
 // sentMail is the purpose for which it is sealed.
 const sentMail = "mail to sign in"
 
-// openSent returns what was sealed, or errMailed if it is of another browser or too old.
-func (m emails) openSent(v interaction.Visitor, sealed string) (s sent, err error) {
-	plain, err := m.Desk.Sealer.Open(sentMail, sealed)
-	if err == nil {
-		err = json.Unmarshal(plain, &s)
-	}
-	if err != nil || !v.Browser.Is(s.Browser) || m.DB.Now().Sub(s.At) >= emailLifetime {
-		return sent{}, errMailed
-	}
-	return s, nil
+// openSent returns what was sealed for a purpose, if it is of the browser of v and younger than lifetime.
+func (e *Endpoint) openSent(v interaction.Visitor, purpose, sealed string, lifetime time.Duration) (s sent, ok bool) {
+	err := e.Desk.Sealer.OpenJSON(purpose, sealed, &s)
+	return s, err == nil && v.Browser.Is(s.Browser) && e.DB.Now().Sub(s.At) < lifetime
 }
 
 // codePage returns the page that asks for the code. failure is a sentence on why it is shown again, or "".
 func (m emails) codePage(r *http.Request, v interaction.Visitor, values url.Values,
 	failure string) (web.Answer, error) {
-	s, err := m.openSent(v, values.Get("sent"))
-	if err != nil {
+	s, ok := m.openSent(v, sentMail, values.Get("sent"), emailLifetime)
+	if !ok {
 		return m.emailPage(r, v, values, "That took too long, or began in another browser. Ask for another mail here.")
 	}
 	to := destinationOf(values)
@@ -273,11 +266,7 @@ func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (w
 	if err != nil {
 		return m.refused(r, v, form, "", err)
 	}
-	plain, err := json.Marshal(sent{o.ID, typed, o.Browser, m.DB.Now()})
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := m.Desk.Sealer.Seal(sentMail, plain)
+	sealed, err := m.Desk.Sealer.SealJSON(sentMail, sent{o.ID, typed, o.Browser, m.DB.Now()})
 	if err != nil {
 		return nil, err
 	}
@@ -353,12 +342,12 @@ func (m emails) enterByLink(r *http.Request, v interaction.Visitor, form url.Val
 // enterByCode signs in the person to whom a code was sent. Wrong codes are counted as wrong passwords are, but
 // separately.
 func (m emails) enterByCode(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
-	s, err := m.openSent(v, form.Get("sent"))
-	if err != nil {
-		return m.refused(r, v, form, "", err)
+	s, ok := m.openSent(v, sentMail, form.Get("sent"), emailLifetime)
+	if !ok {
+		return m.refused(r, v, form, "", errMailed)
 	}
 	o, person := &store.OneTime{ID: s.ID}, &identity.User{}
-	err = m.DB.View(r.Context(), func(tx *store.Tx) error {
+	err := m.DB.View(r.Context(), func(tx *store.Tx) error {
 		found, err := tx.OneTime(s.ID)
 		if err != nil {
 			return err

@@ -123,11 +123,7 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 			q.Terms.MaxAge = new(int64)
 		}
 	}
-	plain, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := m.Desk.Sealer.Seal(externalPurpose, plain)
+	sealed, err := m.Desk.Sealer.SealJSON(externalPurpose, q)
 	if err != nil {
 		return nil, err
 	}
@@ -151,10 +147,7 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 // open returns the login request that text is, and where it leads.
 func (m external) open(text string) (q loginRequest, to destination, err error) {
 	sealed, request, _ := strings.Cut(strings.TrimPrefix(text, loginRequestPrefix), ".")
-	plain, err := m.Desk.Sealer.Open(externalPurpose, sealed)
-	if err == nil {
-		err = json.Unmarshal(plain, &q)
-	}
+	err = m.Desk.Sealer.OpenJSON(externalPurpose, sealed, &q)
 	hash := ""
 	if request != "" {
 		hash = oauth.Hash(request)

@@ -3,7 +3,6 @@ package login
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -210,11 +209,7 @@ func (m provider) trip(v interaction.Visitor, to destination) trip {
 // leave sends the browser of v to the provider. It returns an upstream.Error if the provider does not answer.
 func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to destination,
 	going upstream.Trip) (web.Answer, error) {
-	plain, err := json.Marshal(t)
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := m.Desk.Sealer.Seal(m.purpose(), plain)
+	sealed, err := m.Desk.Sealer.SealJSON(m.purpose(), t)
 	if err != nil {
 		return nil, err
 	}
@@ -232,11 +227,7 @@ func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to desti
 // here, by this browser, with this provider, or that took too long.
 func (m provider) arrived(v interaction.Visitor, state string) (t trip, to destination, err error) {
 	sealed, request, _ := strings.Cut(state, ".")
-	plain, err := m.Desk.Sealer.Open(m.purpose(), sealed)
-	if err != nil {
-		return t, to, errTrip
-	}
-	if err := json.Unmarshal(plain, &t); err != nil {
+	if err := m.Desk.Sealer.OpenJSON(m.purpose(), sealed, &t); err != nil {
 		return t, to, errTrip
 	}
 	hash := ""

@@ -3,7 +3,6 @@ package login
 import (
 	"cmp"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"html/template"
 	"net/http"
@@ -110,11 +109,7 @@ func (e *Endpoint) stepUp(r *http.Request, v interaction.Visitor, query url.Valu
 
 // ask leads to the page that asks for what h lacks.
 func (e *Endpoint) ask(h *half, to destination) (web.Answer, error) {
-	text, err := json.Marshal(h)
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := e.Desk.Sealer.Seal(secondFactor, text)
+	sealed, err := e.Desk.Sealer.SealJSON(secondFactor, h)
 	if err != nil {
 		return nil, err
 	}
@@ -125,12 +120,8 @@ func (e *Endpoint) ask(h *half, to destination) (web.Answer, error) {
 // sets no app up, because a stolen password would be enough for that. It returns errHalf if the half is too old or of
 // another browser, or if the account has changed since.
 func (e *Endpoint) whose(r *http.Request, sealed string) (*half, *identity.User, *identity.TOTP, error) {
-	text, err := e.Desk.Sealer.Open(secondFactor, sealed)
-	if err != nil {
-		return nil, nil, nil, errHalf
-	}
 	h := new(half)
-	if err := json.Unmarshal(text, h); err != nil {
+	if err := e.Desk.Sealer.OpenJSON(secondFactor, sealed, h); err != nil {
 		return nil, nil, nil, errHalf
 	}
 	age := e.DB.Now().Sub(time.Unix(h.At, 0))
@@ -139,7 +130,7 @@ func (e *Endpoint) whose(r *http.Request, sealed string) (*half, *identity.User,
 	}
 	var person *identity.User
 	var app *identity.TOTP
-	err = e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
+	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
 		if person, err = tx.User(h.UserID); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package login
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -119,14 +118,6 @@ var (
 	errExists     = oauth.Refuse(oauth.InvalidRequest, "there is an account with this e-mail address already")
 )
 
-// sentTo is what a browser keeps of a mail that it asked for.
-type sentTo struct {
-	ID      string    `json:"id"` // of the store.OneTime
-	Email   string    `json:"email"`
-	Browser string    `json:"browser"` // web.Browser.Hash
-	At      time.Time `json:"at"`
-}
-
 // Post answers POST /signup: it sends a link and a code to the address, and leads to the form that takes the code. What
 // it does and how it answers does not depend on whether there is an account with the address; the owner of one is told
 // in the mail.
@@ -168,11 +159,7 @@ func (e signUps) Post(r *http.Request) (web.Answer, error) {
 	if err := e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.CreateOneTime(o) }); err != nil {
 		return nil, err
 	}
-	plain, err := json.Marshal(sentTo{o.ID, email, o.Browser, e.DB.Now()})
-	if err != nil {
-		return nil, err
-	}
-	sealed, err := e.Desk.Sealer.Seal(signUp, plain)
+	sealed, err := e.Desk.Sealer.SealJSON(signUp, sent{o.ID, email, o.Browser, e.DB.Now()})
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +249,7 @@ func (e signUps) finish(r *http.Request, values url.Values, failure string) (web
 	page := finishForm{Password: slices.Contains(e.Methods, "password"), Name: values.Get("name"),
 		Fields: onward(values), Again: toward(signUpPath, values), SignIn: toward("/login", values), Error: failure,
 		CSRF: e.Pages.Token(v.Browser, signUp)}
-	if s, ok := e.openSent(v, values.Get("sent")); ok {
+	if s, ok := e.openSent(v, signUp, values.Get("sent"), signUpLifetime); ok {
 		page.Email, page.Sent = s.Email, values.Get("sent")
 	}
 	if isToken(values.Get("code")) {
@@ -272,15 +259,6 @@ func (e signUps) finish(r *http.Request, values url.Values, failure string) (web
 		page.Account = v.Person.Label()
 	}
 	return web.WithCookie(page, v.Browser.Cookie()), nil
-}
-
-// openSent returns what a browser keeps of a mail that it asked for, if it is of that browser and not too old.
-func (e signUps) openSent(v interaction.Visitor, sealed string) (s sentTo, ok bool) {
-	plain, err := e.Desk.Sealer.Open(signUp, sealed)
-	if err == nil {
-		err = json.Unmarshal(plain, &s)
-	}
-	return s, err == nil && v.Browser.Is(s.Browser) && e.DB.Now().Sub(s.At) < signUpLifetime
 }
 
 // isToken reports whether what was typed is the token of a link, not a code.
@@ -384,7 +362,7 @@ func (e signUps) proven(
 			return err
 		}, err
 	}
-	s, ok := e.openSent(v, form.Get("sent"))
+	s, ok := e.openSent(v, signUp, form.Get("sent"), signUpLifetime)
 	if !ok {
 		return nil, nil, errSignUpCode
 	}
