@@ -98,15 +98,11 @@ func (m emails) emailPage(r *http.Request, v interaction.Visitor, values url.Val
 		page.Others = "/login?" + to.values(url.Values{}).Encode()
 	}
 	if to.request != "" {
-		a, err := m.Desk.Resume(r, to.request)
-		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
-			return web.SeeOther(m.next(to.request)), nil // where it is answered
+		a, elsewhere, err := m.resume(r, to.request, audit.SignIn(""))
+		if err != nil || elsewhere != nil {
+			return elsewhere, err
 		}
-		if err != nil {
-			return nil, m.Refuse(r, audit.SignIn(""), err)
-		}
-		page.Client = a.Card()
-		page.Resource = &interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier}
+		page.Client, page.Resource = a.Card(), new(a.ResourceCard())
 		if page.Email == "" {
 			page.Email = a.LoginHint
 		}

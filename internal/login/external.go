@@ -111,12 +111,9 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 		q.Terms.MaxAge = new(int64(interaction.RecentSignIn / time.Second))
 	}
 	if to.request != "" {
-		a, err := m.Desk.Resume(r, to.request)
-		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
-			return web.SeeOther(m.next(to.request)), nil // where it is answered
-		}
-		if err != nil {
-			return nil, m.Refuse(r, audit.SignIn(""), err)
+		a, elsewhere, err := m.resume(r, to.request, audit.SignIn(""))
+		if err != nil || elsewhere != nil {
+			return elsewhere, err
 		}
 		q.Request = oauth.Hash(to.request)
 		if q.Terms.MaxAge = a.MaxAge; a.PromptLogin {
@@ -148,17 +145,14 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 func (m external) open(text string) (q loginRequest, to destination, err error) {
 	sealed, request, _ := strings.Cut(strings.TrimPrefix(text, loginRequestPrefix), ".")
 	err = m.Desk.Sealer.OpenJSON(externalPurpose, sealed, &q)
-	hash := ""
-	if request != "" {
-		hash = oauth.Hash(request)
-	}
+	to, ok := q.leads(request)
 	switch {
-	case err != nil, !strings.HasPrefix(text, loginRequestPrefix), hash != q.Request:
-		return q, to, errLoginRequest
+	case err != nil, !strings.HasPrefix(text, loginRequestPrefix), !ok:
+		return q, destination{}, errLoginRequest
 	case m.DB.Now().Sub(q.BegunAt) >= externalLifetime:
-		return q, to, errLateRequest
+		return q, destination{}, errLateRequest
 	}
-	return q, destination{request: request, back: q.Back}, nil
+	return q, to, nil
 }
 
 var (
@@ -291,12 +285,9 @@ func (m external) denied(
 	if to.request == "" {
 		return m.backToSignIn(r, v, to, event, refusal)
 	}
-	a, err := m.Desk.Resume(r, to.request)
-	if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
-		return web.SeeOther(m.next(to.request)), nil // where it is answered
-	}
-	if err != nil {
-		return nil, m.Refuse(r, event, err)
+	a, elsewhere, err := m.resume(r, to.request, event)
+	if err != nil || elsewhere != nil {
+		return elsewhere, err
 	}
 	return m.External.Deny(r, a, refusal)
 }

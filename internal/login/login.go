@@ -163,15 +163,11 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 		page.Email, page.Again = v.Person.Email, true
 	}
 	if to.request != "" {
-		a, err := e.Desk.Resume(r, to.request)
-		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
-			return web.SeeOther(e.next(to.request)), nil // where it is answered
+		a, elsewhere, err := e.resume(r, to.request, audit.SignIn(""))
+		if err != nil || elsewhere != nil {
+			return elsewhere, err
 		}
-		if err != nil {
-			return nil, e.Refuse(r, audit.SignIn(""), err)
-		}
-		page.Client = a.Card()
-		page.Resource = &interaction.ResourceCard{Name: a.Resource.Name, Identifier: a.Resource.Identifier}
+		page.Client, page.Resource = a.Card(), new(a.ResourceCard())
 		if email == "" {
 			page.Email = a.LoginHint
 		}
@@ -200,6 +196,22 @@ func (e *Endpoint) againWith(r *http.Request, v interaction.Visitor, form url.Va
 		return nil, err
 	}
 	return web.WithRefusal(answer, refusal), nil
+}
+
+// resume returns the authorization of a request or, if its refusal is for the client, the page on which it is answered.
+// It records another refusal as event.
+func (e *Endpoint) resume(
+	r *http.Request, request string, event audit.Event,
+) (a *interaction.Authorization, elsewhere web.Answer, err error) {
+	a, err = e.Desk.Resume(r, request)
+	var answerable *interaction.Answerable
+	switch {
+	case errors.As(err, &answerable):
+		return nil, web.SeeOther(e.next(request)), nil
+	case err != nil:
+		return nil, nil, e.Refuse(r, event, err)
+	}
+	return a, nil, nil
 }
 
 // next returns the address of the page that follows the sign-in for a request.

@@ -155,6 +155,15 @@ type trip struct {
 	Anew   bool   `json:"anew,omitempty"`
 }
 
+// leads returns where the trip leads, and reports whether request, which came back with it, is the one it began for.
+func (t trip) leads(request string) (to destination, ok bool) {
+	hash := ""
+	if request != "" {
+		hash = oauth.Hash(request)
+	}
+	return destination{request: request, back: t.Back}, hash == t.Request
+}
+
 // purpose is the purpose for which trips are sealed, of which each provider has its own.
 func (m provider) purpose() string { return "sign-in with " + m.at.ID }
 
@@ -176,12 +185,9 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 	going := upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, LoginHint: query.Get("login_hint"),
 		Again: v.SignedIn()}
 	if to.request != "" {
-		a, err := m.Desk.Resume(r, to.request)
-		if answerable := (*interaction.Answerable)(nil); errors.As(err, &answerable) {
-			return web.SeeOther(m.next(to.request)), nil // where it is answered
-		}
-		if err != nil {
-			return nil, m.Refuse(r, m.event(""), err)
+		a, elsewhere, err := m.resume(r, to.request, m.event(""))
+		if err != nil || elsewhere != nil {
+			return elsewhere, err
 		}
 		t.Request = oauth.Hash(to.request)
 		t.MaxAge, t.Anew = a.MaxAge, a.PromptLogin
@@ -230,19 +236,16 @@ func (m provider) arrived(v interaction.Visitor, state string) (t trip, to desti
 	if err := m.Desk.Sealer.OpenJSON(m.purpose(), sealed, &t); err != nil {
 		return t, to, errTrip
 	}
-	hash := ""
-	if request != "" {
-		hash = oauth.Hash(request)
-	}
+	to, ok := t.leads(request)
 	switch {
-	case hash != t.Request:
-		return t, to, errTrip
+	case !ok:
+		return t, destination{}, errTrip
 	case !v.Browser.Is(t.BoundTo):
-		return t, to, errOtherBrowser
+		return t, destination{}, errOtherBrowser
 	case m.DB.Now().Sub(t.BegunAt) >= tripLifetime:
-		return t, to, errLongTrip
+		return t, destination{}, errLongTrip
 	}
-	return t, destination{request: request, back: t.Back}, nil
+	return t, to, nil
 }
 
 var (
