@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,6 +118,60 @@ type job struct {
 	tx     *Tx
 	err    error
 	done   chan struct{}
+}
+
+// A queue has the jobs for the goroutine that writes.
+type queue struct {
+	gate    sync.RWMutex // held for reading while a job is put in
+	closed  bool
+	jobs    chan *job
+	drained chan struct{} // closed when the last job is done
+}
+
+func newQueue() queue { return queue{jobs: make(chan *job, maxBatch), drained: make(chan struct{})} }
+
+var errClosed = fmt.Errorf("store: the database is closed: %w", oauth.ErrUnavailable)
+
+// put puts a job in, and waits while the queue is full. It returns an error if ctx ends before, or the queue is closed.
+func (q *queue) put(ctx context.Context, j *job) error {
+	q.gate.RLock()
+	defer q.gate.RUnlock()
+	if q.closed {
+		return errClosed
+	}
+	select {
+	case q.jobs <- j:
+		return nil
+	case <-ctx.Done():
+		return Fault("wait", ctx.Err())
+	}
+}
+
+// append puts events in, even if ctx has ended, and waits until they are written or ctx ends.
+func (q *queue) append(ctx context.Context, events []audit.Event) error {
+	j := &job{events: events, done: make(chan struct{})}
+	if err := q.put(context.WithoutCancel(ctx), j); err != nil {
+		return err
+	}
+	select {
+	case <-j.done:
+		return j.err
+	case <-ctx.Done():
+		return Fault("wait", ctx.Err())
+	}
+}
+
+// shut lets no more jobs in and waits until the last one is done. It reports whether the queue was closed before.
+func (q *queue) shut() (already bool) {
+	q.gate.Lock()
+	already = q.closed
+	q.closed = true
+	if !already {
+		close(q.jobs)
+	}
+	q.gate.Unlock()
+	<-q.drained
+	return already
 }
 
 // gather appends first and the jobs that wait behind it to batch, at most maxBatch in all.

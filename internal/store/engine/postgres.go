@@ -30,11 +30,8 @@ type postgres struct {
 	through *connector
 	pool    *sql.DB
 
-	gate    sync.RWMutex // held for reading while a job is put in the queue
-	closed  bool
+	queue
 	running sync.WaitGroup
-	jobs    chan *job
-	drained chan struct{}
 }
 
 func openPostgres(config Config, dsn string) (*postgres, error) {
@@ -54,8 +51,7 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 		connect.RuntimeParams["application_name"] = "cardea"
 	}
 	through := newConnector(*connect)
-	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), jobs: make(chan *job, maxBatch),
-		drained: make(chan struct{})}
+	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), queue: newQueue()}
 	p.pool.SetMaxOpenConns(maxConns)
 	p.pool.SetMaxIdleConns(maxConns)
 	p.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -187,29 +183,6 @@ func (p *postgres) enter() error {
 	return nil
 }
 
-func (p *postgres) append(ctx context.Context, events []audit.Event) error {
-	j := &job{events: events, done: make(chan struct{})}
-	if err := p.queue(j); err != nil {
-		return err
-	}
-	select {
-	case <-j.done:
-		return j.err
-	case <-ctx.Done():
-		return Fault("wait", ctx.Err())
-	}
-}
-
-func (p *postgres) queue(j *job) error {
-	p.gate.RLock()
-	defer p.gate.RUnlock()
-	if p.closed {
-		return errClosed
-	}
-	p.jobs <- j
-	return nil
-}
-
 // write writes the waiting events, up to maxBatch jobs at once, until the queue is closed and empty.
 func (p *postgres) write() {
 	defer close(p.drained)
@@ -246,14 +219,7 @@ func (p *postgres) insert(events []audit.Event) error {
 }
 
 func (p *postgres) close() error {
-	p.gate.Lock()
-	already := p.closed
-	p.closed = true
-	if !already {
-		close(p.jobs)
-	}
-	p.gate.Unlock()
-	<-p.drained
+	p.shut()
 	p.running.Wait()
 	if err := p.pool.Close(); err != nil {
 		return fmt.Errorf("pool: %w", err)

@@ -4,17 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 
 	"github.com/pressly/goose/v3"
 
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 const (
@@ -32,11 +29,8 @@ type sqlite struct {
 	writer  *conn
 	idle    chan *conn // the connections that read; nil is one not opened yet
 
-	gate    sync.RWMutex // held for reading while a job is put in the queue
-	closed  bool
-	closing chan struct{}
-	jobs    chan *job
-	drained chan struct{}
+	queue
+	closing chan struct{} // closed when no view may begin any more
 }
 
 func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error) {
@@ -52,8 +46,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 	if err != nil {
 		return nil, Fault("open", &fileError{path, err})
 	}
-	s := &sqlite{config: config, path: path, jobs: make(chan *job, maxBatch), closing: make(chan struct{}),
-		drained: make(chan struct{}), idle: make(chan *conn, readers)}
+	s := &sqlite{config: config, path: path, queue: newQueue(), closing: make(chan struct{}),
+		idle: make(chan *conn, readers)}
 	for range readers {
 		s.idle <- nil
 	}
@@ -107,7 +101,7 @@ func (s *sqlite) migrations() migrations {
 
 func (s *sqlite) update(ctx context.Context, fn func(*Tx) error) error {
 	j := &job{fn: fn, done: make(chan struct{})}
-	if err := s.queue(ctx, j); err != nil {
+	if err := s.put(ctx, j); err != nil {
 		return err
 	}
 	select {
@@ -121,35 +115,6 @@ func (s *sqlite) update(ctx context.Context, fn func(*Tx) error) error {
 		return j.err
 	}
 }
-
-func (s *sqlite) append(ctx context.Context, events []audit.Event) error {
-	j := &job{events: events, done: make(chan struct{})}
-	if err := s.queue(context.WithoutCancel(ctx), j); err != nil {
-		return err
-	}
-	select {
-	case <-j.done:
-		return j.err
-	case <-ctx.Done():
-		return Fault("wait", ctx.Err())
-	}
-}
-
-func (s *sqlite) queue(ctx context.Context, j *job) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	if s.closed {
-		return errClosed
-	}
-	select {
-	case s.jobs <- j:
-		return nil
-	case <-ctx.Done():
-		return Fault("wait", ctx.Err())
-	}
-}
-
-var errClosed = fmt.Errorf("store: the database is closed: %w", oauth.ErrUnavailable)
 
 // write commits the waiting jobs, up to maxBatch at a time, until the queue is closed and empty.
 func (s *sqlite) write() {
@@ -303,18 +268,10 @@ func (s *sqlite) view(ctx context.Context, fn func(*Tx) error) (err error) {
 }
 
 func (s *sqlite) close() error {
-	s.gate.Lock()
-	already := s.closed
-	s.closed = true
-	if !already {
-		close(s.closing)
-		close(s.jobs)
-	}
-	s.gate.Unlock()
-	<-s.drained
-	if already {
+	if s.shut() {
 		return nil
 	}
+	close(s.closing)
 	var errs []error
 	for range readers { // waits for those in use
 		if c := <-s.idle; c != nil {
