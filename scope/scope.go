@@ -154,3 +154,38 @@ func (s Set) Minus(o Set) Set {
 func (s Set) SubsetOf(o Set) bool {
 	return !slices.ContainsFunc(s, func(name string) bool { return !o.Has(name) })
 }
+
+// Nearest returns the known name that takes the fewest changes to become name, the first of several, or "" if there is
+// none. An error about an unknown name says with it which one may be meant.
+func Nearest(name string, known []string) string {
+	best, least := "", 0
+	for i, candidate := range known {
+		if d := distance(candidate, name); i == 0 || d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance returns how many bytes must be added, removed or changed to turn a into b. It compares the first 64 bytes of
+// both, so that a long name costs no more than a short one.
+func distance(a, b string) int {
+	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := before
+			if a[i] != b[j] {
+				change++
+			}
+			before = row[j+1]
+			row[j+1] = min(change, before+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

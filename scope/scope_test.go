@@ -134,6 +134,22 @@ func TestSets(t *testing.T) {
 	}
 }
 
+func TestNearest(t *testing.T) {
+	known := []string{"mcp:tools:weather", "mcp:tools:email:send", "mcp:tools:whether"}
+	for name, want := range map[string]string{
+		"mcp:tools:wether": "mcp:tools:weather", "mcp:tools:email:sent": "mcp:tools:email:send",
+		"mcp:tools:whethr": "mcp:tools:whether", "": "mcp:tools:weather",
+		"mcp:tools:weather" + strings.Repeat("x", 1<<20): "mcp:tools:weather",
+	} {
+		if got := scope.Nearest(name, known); got != want {
+			t.Errorf("the nearest to %.40q is %q, want %q", name, got, want)
+		}
+	}
+	if got := scope.Nearest("a", nil); got != "" {
+		t.Errorf("the nearest of none is %q", got)
+	}
+}
+
 func TestMethodsLeaveTheirSetsAlone(t *testing.T) {
 	backing := scope.Set{"a", "b", "kept"}
 	short := backing[:2]

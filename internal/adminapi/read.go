@@ -21,6 +21,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // Bounds of what is read.
@@ -378,7 +379,7 @@ func path(pointer jsontext.Pointer) string {
 
 // hint says which of the known names a mistyped one is like.
 func hint(name string, known []string) string {
-	nearest := oauth.Nearest(strings.ToLower(name), slices.Sorted(slices.Values(known)))
+	nearest := scope.Nearest(strings.ToLower(name), slices.Sorted(slices.Values(known)))
 	if nearest == "" {
 		return ""
 	}

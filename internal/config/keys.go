@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
-	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // Key describes one configuration key.
@@ -249,18 +251,15 @@ var (
 	inParameter = regexp.MustCompile(`(?i)password\s*=`) // sslpassword too
 )
 
-// nearest returns the candidate that is the fewest edits away from a mistyped name, compared with and without its
-// section.
+// nearest returns the candidate that a mistyped name may mean, with or without its section.
 func nearest(name string, candidates []string) string {
-	best, least := "", -1
+	names, full := slices.Clone(candidates), map[string]string{}
 	for _, candidate := range candidates {
-		d := oauth.Distance(name, candidate)
-		if i := strings.LastIndexByte(candidate, '.'); i >= 0 {
-			d = min(d, 1+oauth.Distance(name, candidate[i+1:]))
-		}
-		if least < 0 || d < least {
-			best, least = candidate, d
+		short := candidate[strings.LastIndexByte(candidate, '.')+1:]
+		if !slices.Contains(names, short) {
+			names, full[short] = append(names, short), candidate
 		}
 	}
-	return best
+	found := scope.Nearest(name, names)
+	return cmp.Or(full[found], found)
 }

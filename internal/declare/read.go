@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // MaxBytes is the largest size of a file.
@@ -186,7 +187,7 @@ func (r *reader) mapping(v reflect.Value, node *yaml.Node, what string) {
 		switch first, again := keys[key.Value]; {
 		case key.Kind != yaml.ScalarNode || !field.IsValid():
 			r.fault(key.Line, "unknown key %.60q; the nearest known one is %q", key.Value,
-				oauth.Nearest(key.Value, keysOf(v.Type())))
+				scope.Nearest(key.Value, keysOf(v.Type())))
 		case again:
 			r.fault(key.Line, "%s is given twice, first on line %d; remove one", key.Value, first)
 		default:

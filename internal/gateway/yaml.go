@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cardea-auth/cardea/guard"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // faultError says what is wrong at a line of the configuration.
@@ -43,10 +44,8 @@ func members(n *yaml.Node, path string, f fields) error {
 		read, known := f[key.Value]
 		switch {
 		case !known:
-			names := slices.Sorted(maps.Keys(f))
-			nearest := slices.MinFunc(names,
-				func(a, b string) int { return distance(a, key.Value) - distance(b, key.Value) })
-			return faultAt(key, "%s%s is not a key; did you mean %s?", path, key.Value, nearest)
+			return faultAt(key, "%s%s is not a key; did you mean %s?", path, key.Value,
+				scope.Nearest(key.Value, slices.Sorted(maps.Keys(f))))
 		case seen[key.Value]:
 			return faultAt(key, "%s%s is there twice", path, key.Value)
 		case value.Kind == yaml.AliasNode:
@@ -279,25 +278,4 @@ func file(to *string, folder string) func(*yaml.Node, string) error {
 		}
 		return nil
 	}
-}
-
-// distance returns how many bytes must be added, removed or changed to turn a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, before+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

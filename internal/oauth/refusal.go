@@ -117,41 +117,6 @@ func Listed[T ~string](names []T) string {
 	return strings.Join(text, ", ")
 }
 
-// Nearest returns the candidate with the least Distance from name, the first of several, or "" if there are none. A
-// refusal of an unknown name says which known one may be meant.
-func Nearest(name string, candidates []string) string {
-	best, least := "", 0
-	for i, candidate := range candidates {
-		if d := Distance(name, candidate); i == 0 || d < least {
-			best, least = candidate, d
-		}
-	}
-	return best
-}
-
-// Distance returns how many bytes must be added, removed or changed to turn a into b. It compares the first 64 bytes of
-// both, so that a long name costs no more than a short one.
-func Distance(a, b string) int {
-	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, before+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // Because returns a copy of the refusal err with the given cause.
 func Because(err, cause error) error {
 	refusal, ok := AsRefusal(err)
