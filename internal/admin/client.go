@@ -406,7 +406,7 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	if t.AccessTokenTTL != nil {
 		if ttl := time.Duration(*t.AccessTokenTTL); ttl != 0 && ttl < time.Second || ttl > oauth.MaxAccessTTL {
 			return invalid("access_token_ttl", "{access_token_ttl} must be from 1s to %s, or 0 for the resource's",
-				lengthOf(oauth.MaxAccessTTL))
+				oauth.Brief(oauth.MaxAccessTTL))
 		}
 		c.AccessTTL = time.Duration(*t.AccessTokenTTL)
 	}

@@ -261,7 +261,7 @@ func (n *Inspection) checkExpiry(now time.Time) {
 		return
 	}
 	left := time.Unix(seconds, 0).Sub(now).Truncate(time.Second)
-	n.say("exp", seconds > now.Unix(), "expires in "+lengthOf(left), "expired "+lengthOf(-left)+" ago")
+	n.say("exp", seconds > now.Unix(), "expires in "+oauth.Brief(left), "expired "+oauth.Brief(-left)+" ago")
 }
 
 // checkRefreshToken checks a refresh token and its grant.

@@ -211,7 +211,7 @@ func setSpan(field string, to *time.Duration, span *Span, most time.Duration) er
 	case d != 0 && d < time.Second:
 		return invalid(field, "{"+field+"} must be at least 1s, or 0 for the default")
 	case most > 0 && d > most:
-		return invalid(field, "{"+field+"} must be at most %s", lengthOf(most))
+		return invalid(field, "{"+field+"} must be at most %s", oauth.Brief(most))
 	}
 	*to = d
 	return nil

@@ -3,8 +3,9 @@ package admin
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 // Moment is a point in time, in JSON as RFC 3339 has it. The zero Moment is null.
@@ -52,18 +53,7 @@ func (s Span) String() string {
 	if s == 0 {
 		return "-"
 	}
-	return lengthOf(time.Duration(s))
-}
-
-func lengthOf(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
+	return oauth.Brief(time.Duration(s))
 }
 
 // Deletion is a deleted record, and how many grants ended with it.

@@ -151,9 +151,9 @@ func checkLifetimes(c *Config) error {
 	} {
 		switch {
 		case life.value < life.least:
-			return fmt.Errorf("%s: it must be at least %s", life.name, FormatDuration(life.least))
+			return fmt.Errorf("%s: it must be at least %s", life.name, oauth.Brief(life.least))
 		case life.most > 0 && life.value > life.most:
-			return fmt.Errorf("%s: it must be at most %s", life.name, FormatDuration(life.most))
+			return fmt.Errorf("%s: it must be at most %s", life.name, oauth.Brief(life.most))
 		}
 	}
 	if c.Keys.RotateEvery != 0 && c.Keys.RotateEvery < time.Hour {

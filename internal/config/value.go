@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
@@ -56,10 +57,10 @@ func parse(at any, text string) error {
 func format(at any) string {
 	switch at := at.(type) {
 	case *time.Duration:
-		return FormatDuration(*at)
+		return oauth.Brief(*at)
 	case *limit.Rate:
 		return fmt.Sprintf("%d/%s", at.Burst,
-			FormatDuration((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
+			oauth.Brief((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
 	case *slog.Level:
 		return strings.ToLower(at.String())
 	case *[]netip.Prefix:
@@ -107,18 +108,6 @@ func ParseDuration(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("%.40q is not a duration; write it like 90s, 10m, 1h30m or 30d", text)
 	}
 	return whole + clock, nil
-}
-
-// FormatDuration formats a duration as in the configuration: 10m, not 10m0s.
-func FormatDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 // parseRate parses a rate such as "60/1m": 60 at once, then 60 per minute.

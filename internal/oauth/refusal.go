@@ -117,6 +117,18 @@ func Listed[T ~string](names []T) string {
 	return strings.Join(text, ", ")
 }
 
+// Brief returns a length of time for a description, as people write it: 10m, not 10m0s.
+func Brief(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 // Because returns a copy of the refusal err with the given cause.
 func Because(err, cause error) error {
 	refusal, ok := AsRefusal(err)
