@@ -12,7 +12,8 @@ import (
 var layout embed.FS
 
 // Templates are the templates of the pages of one flow. They can use the templates of the layout: "top" begins a page,
-// "mark" is the logo, and "client" and "resource" show the Name of their argument.
+// "mark" is the logo, and "client" and "resource" show the Name of their argument. "your-name" and "new-password" are
+// fields of a form, and "authenticator" shows how an app is set up.
 type Templates struct{ all *template.Template }
 
 // ParseTemplates returns the templates in the files templates/*.html, by file name. It panics if one does not parse,
