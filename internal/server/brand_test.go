@@ -3,12 +3,14 @@ package server_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -75,5 +77,19 @@ func TestBrandAccessibility(t *testing.T) {
 			// Each sub-test connects another account.
 			corp.SignIn(upstreamtest.Claims{"sub": "bob-at-corp", "email": "bob@corp.example"})
 		})
+	}
+}
+
+// The links of the installation stand on every page that people see before they have an account.
+func TestBrandLinks(t *testing.T) {
+	s := servertest.StartMCP(t, servertest.Mailed(mailtest.New(t), "email"), func(c *config.Config) {
+		c.Login.SignUp = "open"
+		c.Brand.Links.Privacy = "https://example.com/privacy"
+	})
+	for _, path := range []string{"/", "/login", "/login/email", "/signup", "/signup/finish", "/reset", "/invite",
+		"/setup"} {
+		if page := s.Browser(t).Get(path); !strings.Contains(page.Body, `href="https://example.com/privacy"`) {
+			t.Errorf("%s has no link to what is said about privacy:\n%s", path, page.Body)
+		}
 	}
 }
