@@ -93,8 +93,8 @@ func open(ctx context.Context, dsn string, options Options,
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// migrations returns the files of the schema.
-func migrations() fs.FS {
+// Migrations returns the files of the schema, which are part of the program.
+func Migrations() fs.FS {
 	files, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		panic(err) // the name is a valid path
@@ -106,7 +106,7 @@ func migrations() fs.FS {
 // transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
 // newer than this program.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
-	applied, err = db.engine.Migrate(ctx, migrations())
+	applied, err = db.engine.Migrate(ctx, Migrations())
 	if err == nil {
 		err = db.fillNames(ctx)
 	}
@@ -116,7 +116,7 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 // Pending returns the names of the migrations that Migrate would apply. It changes nothing. It returns an error if the
 // schema is newer than this program.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
-	return db.engine.Pending(ctx, migrations())
+	return db.engine.Pending(ctx, Migrations())
 }
 
 // Begins reports whether migrations that Pending or Migrate returned begin with the first one, which means that the

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // templateLock is the advisory lock that keeps test binaries that run at the same
@@ -80,39 +82,20 @@ func template(t testing.TB, admin *sql.DB, dsn string) (name string) {
 	return name
 }
 
-// migrationsHash returns a hash of the migrations.
+// migrationsHash returns a hash of the migrations in this binary, which need not be those on disk any more.
 func migrationsHash(t testing.TB) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(moduleRoot(t), "internal", "store", "migrations", "*.sql"))
+	files, err := fs.Glob(store.Migrations(), "*.sql")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("the migrations are not found: %v", err)
 	}
 	hash := sha256.New()
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := fs.ReadFile(store.Migrations(), file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		hash.Write(text)
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:8])
-}
-
-// moduleRoot returns the folder of go.mod, above the package whose test runs.
-func moduleRoot(t testing.TB) string {
-	t.Helper()
-	folder, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
-			return folder
-		}
-		above := filepath.Dir(folder)
-		if above == folder {
-			t.Fatal("no go.mod is above the folder of the test")
-		}
-		folder = above
-	}
 }
