@@ -37,16 +37,10 @@ func eachElsewhere(t *testing.T, test func(*testing.T, *elsewhere), edits ...fun
 			t.Fatal(err)
 		}
 		corp := upstreamtest.NewIssuer(t, "")
-		s := servertest.New(t, db, clock, append(edits, func(c *config.Config) {
-			p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL,
-				ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret, GroupsClaim: "groups",
-				GroupMap:     map[string]string{"Engineering": "staff"},
-				OfflineGrace: upstream.DefaultOfflineGrace}
-			if err := p.Settle(); err != nil {
-				t.Fatal(err)
-			}
-			c.Login.Providers = append(c.Login.Providers, p)
-		})...)
+		provider := servertest.Provider(servertest.Corp(corp.URL), func(c *upstream.Config) {
+			c.Create, c.GroupsClaim, c.GroupMap = false, "groups", map[string]string{"Engineering": "staff"}
+		})
+		s := servertest.New(t, db, clock, append(edits, provider)...)
 		e := &elsewhere{Server: s, t: t, corp: corp, ada: s.User("ada@example.com"), browser: s.Browser(t)}
 		e.browser.Get("/login").SignIn(e.ada)
 		test(t, e)

@@ -55,7 +55,7 @@ func TestCheckAtRefresh(t *testing.T) {
 	start := func(t *testing.T, edits ...func(*upstream.Config)) (*upstreamtest.Issuer, *servertest.Server) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		s := servertest.StartWeather(t, with(corp(issuer.URL), append(edits, checked)...))
+		s := servertest.StartWeather(t, servertest.Provider(servertest.Corp(issuer.URL), append(edits, checked)...))
 		s.MayFault = true // for 503
 		return issuer, s
 	}
@@ -85,7 +85,7 @@ func TestCheckAtRefresh(t *testing.T) {
 	t.Run("a person who is not asked about goes on", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		s := servertest.StartWeather(t, with(corp(issuer.URL)))
+		s := servertest.StartWeather(t, servertest.Provider(servertest.Corp(issuer.URL)))
 		agent, tokens := connect(t, s, issuer)
 		issuer.Forget("ada-at-corp")
 		issuer.Stop()
@@ -154,9 +154,9 @@ func TestCheckAtRefresh(t *testing.T) {
 	t.Run("GitHub", func(t *testing.T) {
 		hub := upstreamtest.NewGitHub(t)
 		hub.SignIn(upstreamtest.GitHubAccount{ID: 42, Login: "ada", Emails: []upstreamtest.Claims{}})
-		c := corp(hub.URL)
+		c := servertest.Corp(hub.URL)
 		c.Preset = "github"
-		s := servertest.StartWeather(t, with(c, checked))
+		s := servertest.StartWeather(t, servertest.Provider(c, checked))
 		agent, tokens := connect(t, s, hub)
 		tokens = agent.Refresh(tokens.Refresh).Tokens()
 		hub.Forget()

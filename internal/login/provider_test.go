@@ -25,25 +25,6 @@ import (
 // ada is a person at the provider, with a verified address.
 var ada = upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@example.com", "email_verified": true, "name": "Ada"}
 
-// corp is the provider of the tests, at the issuer.
-func corp(issuer string) upstream.Config {
-	return upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: issuer, ClientID: upstreamtest.ClientID,
-		ClientSecret: upstreamtest.ClientSecret, Create: true, OfflineGrace: upstream.DefaultOfflineGrace}
-}
-
-// with is an edit that lets people sign in with a provider.
-func with(c upstream.Config, edits ...func(*upstream.Config)) func(*config.Config) {
-	for _, edit := range edits {
-		edit(&c)
-	}
-	return func(all *config.Config) {
-		if err := c.Settle(); err != nil {
-			panic(err)
-		}
-		all.Login.Providers = append(all.Login.Providers, c)
-	}
-}
-
 // onBoth runs test on both databases.
 func onBoth(t *testing.T, test func(*testing.T, storetest.Engine)) {
 	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
@@ -166,7 +147,7 @@ func testProvider(t *testing.T, engine storetest.Engine) {
 	t.Run("a sign-in within a request ends with a token", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		s := weather(t, engine, with(corp(issuer.URL)))
+		s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL)))
 		sub, amr := subject(t, s, s.Browser(t), issuer)
 		user, n := userOf(t, s, "ada@example.com")
 		if sub != user.ID || n != 1 || user.Name != "Ada" || fmt.Sprint(amr) != "[fed]" {
@@ -180,7 +161,7 @@ func testProvider(t *testing.T, engine storetest.Engine) {
 	t.Run("a sign-in without a request, and a reload of the callback, which shows where to go on", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		s := weather(t, engine, with(corp(issuer.URL)))
+		s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL)))
 		b := s.Browser(t)
 		callback := issuer.Visit(b.Get("/login/corp?return=/account").Location)
 		page := fromElsewhere(b, callback)
@@ -207,9 +188,9 @@ func testProvider(t *testing.T, engine storetest.Engine) {
 		hub.SignIn(upstreamtest.GitHubAccount{ID: 42, Login: "ada", Emails: []upstreamtest.Claims{
 			{"email": "other@example.com", "primary": false, "verified": true},
 			{"email": "ada@example.com", "primary": true, "verified": true}}})
-		c := corp(hub.URL)
+		c := servertest.Corp(hub.URL)
 		c.Preset = "github"
-		s := weather(t, engine, with(c))
+		s := weather(t, engine, servertest.Provider(c))
 		sub, _ := subject(t, s, s.Browser(t), hub)
 		if user, _ := userOf(t, s, "ada@example.com"); user.ID != sub || user.Name != "ada" {
 			t.Errorf("sub %s, user %+v", sub, user)
@@ -232,9 +213,9 @@ func testProvider(t *testing.T, engine storetest.Engine) {
 			})
 		}
 		misbehave()
-		c := corp(issuer.URL)
+		c := servertest.Corp(issuer.URL)
 		c.Preset = "microsoft"
-		s := weather(t, engine, with(c))
+		s := weather(t, engine, servertest.Provider(c))
 		sub, _ := subject(t, s, s.Browser(t), issuer)
 		if user, _ := userOf(t, s, "ada@example.com"); user.ID != sub {
 			t.Errorf("sub %s, user %s", sub, user.ID)
@@ -255,9 +236,9 @@ func testLG29Callback(t *testing.T, engine storetest.Engine) {
 	evil := upstreamtest.NewIssuer(t, "")
 	issuer.SignIn(ada)
 	evil.SignIn(upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@example.com", "email_verified": true})
-	other := corp(evil.URL)
+	other := servertest.Corp(evil.URL)
 	other.ID, other.Name = "evil", "Evil"
-	s := weather(t, engine, with(corp(issuer.URL)), with(other))
+	s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL)), servertest.Provider(other))
 
 	callback := func(b *servertest.Browser) (*url.URL, url.Values) {
 		u, err := url.Parse(issuer.Visit(b.Get("/login/corp").Location))
@@ -426,11 +407,11 @@ func testProviderFails(t *testing.T, engine storetest.Engine) {
 		t.Run(name, func(t *testing.T) {
 			issuer := upstreamtest.NewIssuer(t, "")
 			issuer.SignIn(ada)
-			c := corp(issuer.URL)
+			c := servertest.Corp(issuer.URL)
 			if tt.secret != "" {
 				c.ClientSecret = tt.secret
 			}
-			s := weather(t, engine, with(c))
+			s := weather(t, engine, servertest.Provider(c))
 			s.MayFault = true // 503 is the provider's fault, and the page's status
 			if tt.hooks != nil {
 				issuer.Misbehave(tt.hooks(t.Context().Done()))
@@ -449,7 +430,7 @@ func testProviderFails(t *testing.T, engine storetest.Engine) {
 	}
 	t.Run("a provider that is away", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
-		s := weather(t, engine, with(corp(issuer.URL)))
+		s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL)))
 		s.MayFault = true
 		issuer.Stop()
 		says(t, s.Browser(t).Get("/login/corp"), http.StatusServiceUnavailable, "Corp cannot be reached")
@@ -481,7 +462,8 @@ func testLG30Link(t *testing.T, engine storetest.Engine) {
 				claims["email_verified"] = tt.verified
 			}
 			issuer.SignIn(claims)
-			s := weather(t, engine, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = tt.link }))
+			s := weather(t, engine,
+				servertest.Provider(servertest.Corp(issuer.URL), func(c *upstream.Config) { c.Link = tt.link }))
 			local := s.User("ada@example.com")
 			if tt.here {
 				s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(local.ID, local.Email) })
@@ -495,7 +477,8 @@ func testLG30Link(t *testing.T, engine storetest.Engine) {
 	}
 	t.Run("People, settled: a second sub with the same address is another person", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
-		s := weather(t, engine, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
+		s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL),
+			func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
 		local := s.User("ada@example.com")
 		s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(local.ID, local.Email) })
 		issuer.SignIn(ada)
@@ -514,7 +497,7 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 	start := func(t *testing.T, edits ...func(*upstream.Config)) (*upstreamtest.Issuer, *servertest.Server) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(ada)
-		return issuer, weather(t, engine, with(corp(issuer.URL), edits...))
+		return issuer, weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL), edits...))
 	}
 	t.Run("create: false lets in nobody who is not known", func(t *testing.T) {
 		issuer, s := start(t, func(c *upstream.Config) { c.Create = false })
@@ -601,10 +584,10 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 		one, two := upstreamtest.NewIssuer(t, ""), upstreamtest.NewIssuer(t, "")
 		one.SignIn(ada)
 		two.SignIn(ada)
-		s := servertest.New(t, db, clock, with(corp(one.URL)))
+		s := servertest.New(t, db, clock, servertest.Provider(servertest.Corp(one.URL)))
 		s.Resource(servertest.MCP, "*mcp:tools:weather")
 		first, _ := subject(t, s, s.Browser(t), one)
-		moved := servertest.New(t, db, clock, with(corp(two.URL)))
+		moved := servertest.New(t, db, clock, servertest.Provider(servertest.Corp(two.URL)))
 		if second, _ := subject(t, moved, moved.Browser(t), two); second == first {
 			t.Error("the sub of another issuer is the same person")
 		}
@@ -623,7 +606,7 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		s := servertest.New(t, db, clock, with(corp(issuer.URL), func(c *upstream.Config) {
+		s := servertest.New(t, db, clock, servertest.Provider(servertest.Corp(issuer.URL), func(c *upstream.Config) {
 			c.GroupsClaim = "realm.groups"
 			c.GroupMap = map[string]string{"Engineering": "staff", "Everybody": "staff", "Root": "admins"}
 		}))
@@ -684,7 +667,7 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 func TestLastMethod(t *testing.T) {
 	issuer := upstreamtest.NewIssuer(t, "")
 	issuer.SignIn(ada)
-	s := servertest.StartWeather(t, with(corp(issuer.URL)))
+	s := servertest.StartWeather(t, servertest.Provider(servertest.Corp(issuer.URL)))
 	person, b := s.User("bob@example.com"), s.Browser(t)
 	const mark = "last used"
 	if page := b.Get("/login"); strings.Contains(page.Body, mark) {
@@ -712,7 +695,7 @@ func TestProviderAuthTime(t *testing.T) { onBoth(t, testProviderAuthTime) }
 
 func testProviderAuthTime(t *testing.T, engine storetest.Engine) {
 	issuer := upstreamtest.NewIssuer(t, "")
-	s := weather(t, engine, with(corp(issuer.URL)))
+	s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL)))
 	ago := func(d time.Duration) *int64 { at := s.Clock.Now().Add(-d).Unix(); return &at }
 	for name, c := range map[string]struct {
 		ask            [2]string // a parameter of the authorization request
@@ -794,9 +777,9 @@ func testProviderAuthTime(t *testing.T, engine storetest.Engine) {
 	t.Run("LG-14 GitHub says nothing of it", func(t *testing.T) {
 		hub := upstreamtest.NewGitHub(t)
 		hub.SignIn(upstreamtest.GitHubAccount{ID: 42, Login: "ada"})
-		c := corp(hub.URL)
+		c := servertest.Corp(hub.URL)
 		c.Preset = "github"
-		s := weather(t, engine, with(c))
+		s := weather(t, engine, servertest.Provider(c))
 		b := s.Browser(t)
 		page := b.Authorize(s.Agent(t, s.Client()).Authorization(servertest.With("max_age", "60")))
 		page = fromElsewhere(b, hub.Visit(page.Follow(way(t, page, "corp")).Location))
@@ -809,7 +792,7 @@ func TestLG30Lookalikes(t *testing.T) { onBoth(t, testLG30Lookalikes) }
 
 func testLG30Lookalikes(t *testing.T, engine storetest.Engine) {
 	issuer := upstreamtest.NewIssuer(t, "")
-	s := weather(t, engine, with(corp(issuer.URL), func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
+	s := weather(t, engine, servertest.Provider(servertest.Corp(issuer.URL), func(c *upstream.Config) { c.Link = upstream.LinkVerified }))
 	for here, there := range map[string]string{
 		"strasse@example.com": "straße@example.com", "mike@example.com": "m\u0131ke@example.com",
 		"bob@example.com": "b\u043eb@example.com", "eve@example.com": "eve@ex\u0430mple.com",

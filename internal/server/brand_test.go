@@ -14,7 +14,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
-	"github.com/cardea-auth/cardea/internal/upstream"
 	"github.com/cardea-auth/cardea/internal/upstream/upstreamtest"
 )
 
@@ -28,16 +27,9 @@ func TestBrandAccessibility(t *testing.T) {
 	}
 	corp := upstreamtest.NewIssuer(t, "")
 	corp.SignIn(upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@corp.example"})
-	s := servertest.StartMCP(t, func(c *config.Config) {
+	s := servertest.StartMCP(t, servertest.Provider(servertest.Corp(corp.URL)), func(c *config.Config) {
 		c.Brand.Name, c.Brand.Color, c.Brand.LogoFile = "Example & Daughters", "#0066cc", logo
 		c.Brand.Links.Imprint, c.Brand.Links.Privacy = "https://example.com/imprint", "https://example.com/privacy"
-		p := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: corp.URL,
-			ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret,
-			OfflineGrace: upstream.DefaultOfflineGrace}
-		if err := p.Settle(); err != nil {
-			t.Fatal(err)
-		}
-		c.Login.Providers = append(c.Login.Providers, p)
 	})
 	staff := s.Resource("https://staff.example.com/mcp", "*mcp:tools:weather=Weather forecasts")
 	s.Update(func(tx *store.Tx) error {

@@ -35,25 +35,18 @@ func TestSignInElsewhereInChromium(t *testing.T) {
 	seen := func(selector string) chromedp.Action[chromedp.Void] {
 		return chromedp.WaitVisible(chromedp.CSS(selector))
 	}
-	provider := func(c *config.Config, p upstream.Config) {
-		p.ID, p.ClientID, p.ClientSecret, p.Create = "corp", upstreamtest.ClientID, upstreamtest.ClientSecret, true
-		p.OfflineGrace = upstream.DefaultOfflineGrace
-		if err := p.Settle(); err != nil {
-			t.Fatal(err)
-		}
-		c.Login.Providers = append(c.Login.Providers, p)
-	}
 	t.Run("OpenID Connect", func(t *testing.T) {
 		issuer := upstreamtest.NewIssuer(t, "")
 		issuer.SignIn(upstreamtest.Claims{"sub": "ada-at-corp", "email": "ada@example.com", "email_verified": true})
-		s := startNow(t, func(c *config.Config) { provider(c, upstream.Config{Preset: "oidc", Issuer: issuer.URL}) })
+		s := startNow(t, servertest.Provider(servertest.Corp(issuer.URL)))
 		forecast(t, s, seen(`a[href^="/login/corp"]`), click(`a[href^="/login/corp"]`))
 	})
 	t.Run("GitHub", func(t *testing.T) {
 		hub := upstreamtest.NewGitHub(t)
 		hub.SignIn(upstreamtest.GitHubAccount{ID: 7, Login: "ada",
 			Emails: []upstreamtest.Claims{{"email": "ada@example.com", "verified": true, "primary": true}}})
-		s := startNow(t, func(c *config.Config) { provider(c, upstream.Config{Preset: "github", Issuer: hub.URL}) })
+		s := startNow(t, servertest.Provider(servertest.Corp(hub.URL),
+			func(c *upstream.Config) { c.Preset, c.Name = "github", "" }))
 		forecast(t, s, seen(`a[href^="/login/corp"]`), click(`a[href^="/login/corp"]`))
 	})
 	t.Run("bring your own login", func(t *testing.T) {

@@ -19,18 +19,9 @@ import (
 
 // corp is an edit of the configuration: people sign in with an issuer that creates no accounts by itself.
 func corp(issuer *upstreamtest.Issuer, edits ...func(*upstream.Config)) func(*config.Config) {
-	return func(c *config.Config) {
-		at := upstream.Config{ID: "corp", Preset: "oidc", Name: "Corp", Issuer: issuer.URL,
-			ClientID: upstreamtest.ClientID, ClientSecret: upstreamtest.ClientSecret,
-			OfflineGrace: upstream.DefaultOfflineGrace}
-		for _, edit := range edits {
-			edit(&at)
-		}
-		if err := at.Settle(); err != nil {
-			panic(err)
-		}
-		c.Login.Providers = append(c.Login.Providers, at)
-	}
+	at := servertest.Corp(issuer.URL)
+	at.Create = false
+	return servertest.Provider(at, edits...)
 }
 
 // theirs is bob at the issuer, with changes.
