@@ -139,24 +139,7 @@ func TestProgram(t *testing.T) {
 		},
 	})
 	t.Log("revision:", session.InitializeResult().ProtocolVersion)
-	var tools []string
-	for tool, err := range session.Tools(t.Context(), nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		tools = append(tools, tool.Name)
-	}
-	if got := strings.Join(tools, " "); got != "ask notify open read_environment read_file read_long read_other slow" {
-		t.Errorf("tools: %s", got)
-	}
-	result, err := session.CallTool(t.Context(),
-		&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := result.Content[0].(*mcp.TextContent).Text; got != "read_file /x" {
-		t.Errorf("the tool says %q", got)
-	}
+	works(t, session, "ask notify open read_environment read_file read_long read_other slow")
 }
 
 // What the program asks reaches the client of its session, and the answer the program.

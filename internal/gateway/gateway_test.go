@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -24,24 +23,7 @@ func TestOfficialClient(t *testing.T) {
 			w := start(t, files, official(options))
 			session := w.connect("/files", w.token("/files", "files:read"), nil)
 			t.Log("revision:", session.InitializeResult().ProtocolVersion)
-			var tools []string
-			for tool, err := range session.Tools(t.Context(), nil) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				tools = append(tools, tool.Name)
-			}
-			if diff := cmp.Diff([]string{"ask", "open", "read_file", "read_other", "slow"}, tools); diff != "" {
-				t.Errorf("tools (-want +got):\n%s", diff)
-			}
-			result, err := session.CallTool(t.Context(),
-				&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := result.Content[0].(*mcp.TextContent).Text; got != "read_file /x" {
-				t.Errorf("the tool says %q", got)
-			}
+			works(t, session, "ask open read_file read_other slow")
 			if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "delete_file"}); err == nil {
 				t.Error("a tool that no rule names could be called")
 			}

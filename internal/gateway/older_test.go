@@ -63,22 +63,5 @@ func TestItem10OlderClient(t *testing.T) {
 		t.Fatal(err, w.log, w.server.last())
 	}
 	t.Cleanup(func() { _ = session.Close() })
-	var tools []string
-	for tool, err := range session.Tools(t.Context(), nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		tools = append(tools, tool.Name)
-	}
-	if got := strings.Join(tools, " "); got != "ask open read_file read_other slow" {
-		t.Errorf("tools: %s", got)
-	}
-	result, err := session.CallTool(t.Context(),
-		&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := result.Content[0].(*mcp.TextContent).Text; got != "read_file /x" {
-		t.Errorf("the tool says %q", got)
-	}
+	works(t, session, "ask open read_file read_other slow")
 }

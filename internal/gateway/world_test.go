@@ -308,6 +308,29 @@ func official(options *mcp.StreamableHTTPOptions) http.Handler {
 	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, options)
 }
 
+// works tests that a client of officialServer sees these tools and can call one.
+func works(t *testing.T, session *mcp.ClientSession, tools string) {
+	t.Helper()
+	var names []string
+	for tool, err := range session.Tools(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, tool.Name)
+	}
+	if got := strings.Join(names, " "); got != tools {
+		t.Errorf("tools: %s, want %s", got, tools)
+	}
+	result, err := session.CallTool(t.Context(),
+		&mcp.CallToolParams{Name: "read_file", Arguments: map[string]any{"path": "/x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := result.Content[0].(*mcp.TextContent).Text; got != "read_file /x" {
+		t.Errorf("the tool says %q", got)
+	}
+}
+
 // said is the result of a tool: a text.
 func said(text string) *mcp.CallToolResult {
 	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}
