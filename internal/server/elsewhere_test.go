@@ -12,12 +12,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/modelcontextprotocol/go-sdk/auth"
-	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
-	"github.com/cardea-auth/cardea/guard"
-	"github.com/cardea-auth/cardea/guard/gosdk"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
@@ -25,7 +20,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 	"github.com/cardea-auth/cardea/internal/upstream"
 	"github.com/cardea-auth/cardea/internal/upstream/upstreamtest"
-	"github.com/cardea-auth/cardea/scope"
 )
 
 // In a browser without scripts, a person signs in elsewhere: with an OpenID provider, with GitHub, and on the page of
@@ -118,65 +112,9 @@ func forecast(t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chro
 // in by the steps and allows what the client asks for.
 func forecastIn(ctx context.Context, t *testing.T, s *servertest.Server, signIn ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	tools := http.NewServeMux()
-	web := httptest.NewServer(tools)
-	t.Cleanup(web.Close)
-	resource := web.URL + "/mcp"
-	s.Resource(resource, "*mcp:tools:weather=Weather forecasts")
-	g, err := guard.New(guard.Config{Issuer: s.URL, Resource: resource, Scopes: scope.Of("mcp:tools:weather"),
-		DefaultScopes: scope.Of("mcp:tools:weather")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	weather := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1.0.0"}, nil)
-	mcp.AddTool(weather, &mcp.Tool{Name: "get_forecast"},
-		func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "sunny"}}}, nil, nil
-		})
-	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return weather }, nil)
-	tools.Handle("/mcp",
-		gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{"get_forecast": {"mcp:tools:weather"}})))
-	tools.Handle("/.well-known/", guard.WellKnown(g))
-	tools.HandleFunc("/callback", func(w http.ResponseWriter, _ *http.Request) { // of the client
-		_, _ = w.Write([]byte(`<p id="connected">connected</p>`))
-	})
-
-	client, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		RedirectURL: web.URL + "/callback",
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{
-			Metadata: &oauthex.ClientRegistrationMetadata{ClientName: "Forecaster",
-				RedirectURIs: []string{web.URL + "/callback"}, TokenEndpointAuthMethod: "none"}},
-		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			steps := append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(args.URL)}, signIn...)
-			steps = append(steps, chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
-				chromedp.Click(chromedp.CSS(`button[value="allow"]`)), chromedp.WaitVisible(chromedp.CSS(`#connected`)))
-			if err := chromedp.Do(ctx, steps...); err != nil {
-				html, _ := chromedp.Run(ctx, chromedp.OuterHTML(chromedp.CSS("body")))
-				return nil, fmt.Errorf("%w at\n%s", err, html)
-			}
-			at, err := chromedp.Run(ctx, chromedp.Location())
-			if err != nil {
-				return nil, err
-			}
-			u, err := url.Parse(at)
-			if err != nil {
-				return nil, err
-			}
-			return &auth.AuthorizationResult{Code: u.Query().Get("code"), State: u.Query().Get("state"),
-				Iss: u.Query().Get("iss")}, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	session, err := mcp.NewClient(&mcp.Implementation{Name: "forecaster", Version: "1.0.0"}, nil).Connect(t.Context(),
-		&mcp.StreamableClientTransport{Endpoint: resource, OAuthHandler: client}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = session.Close() })
-	got, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}})
-	if err != nil || got.IsError {
-		t.Fatalf("the tool answers %+v, %v", got, err)
-	}
+	w := newForecasts(t)
+	s.Resource(w.Resource, "*mcp:tools:weather=Weather forecasts")
+	w.protect(t, s.URL)
+	allow := chromedp.CSS(`button[value="allow"]`)
+	w.call(t, ctx, append(signIn, chromedp.WaitVisible(allow), chromedp.Click(allow))...)
 }
