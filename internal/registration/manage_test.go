@@ -780,23 +780,9 @@ func TestRegistrationRaces(t *testing.T) {
 	// race runs do at once, and returns how many answers had each status.
 	race := func(do func(i int) *servertest.Reply) map[int]int {
 		statuses := map[int]int{}
-		var mu sync.Mutex
-		var ready, done sync.WaitGroup
-		start := make(chan struct{})
-		ready.Add(racers)
-		for i := range racers {
-			done.Go(func() {
-				ready.Done()
-				<-start
-				reply := do(i)
-				mu.Lock()
-				defer mu.Unlock()
-				statuses[reply.Status]++
-			})
+		for _, reply := range servertest.AtOnce(racers, do) {
+			statuses[reply.Status]++
 		}
-		ready.Wait()
-		close(start)
-		done.Wait()
 		return statuses
 	}
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -171,18 +170,13 @@ func TestInvitationAtOnce(t *testing.T) {
 		s := servertest.New(t, db, clock)
 		o := &admin.Operations{DB: db, Issuer: s.URL}
 		token := invited(t, s, root, admin.NewInvitation{Email: "bob@example.com"})
-		errs := make([]error, 50)
-		var all sync.WaitGroup
-		for i := range errs {
-			all.Go(func() {
-				a, err := o.AcceptInvitation(t.Context(), token, fmt.Sprint("Bob ", i), "", false)
-				if err == nil {
-					err = db.Update(t.Context(), a.Confirm)
-				}
-				errs[i] = err
-			})
-		}
-		all.Wait()
+		errs := servertest.AtOnce(50, func(i int) error {
+			a, err := o.AcceptInvitation(t.Context(), token, fmt.Sprint("Bob ", i), "", false)
+			if err == nil {
+				err = db.Update(t.Context(), a.Confirm)
+			}
+			return err
+		})
 		made := 0
 		for _, err := range errs {
 			if err == nil {

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -165,15 +164,11 @@ func TestSetupAtOnce_AD20(t *testing.T) {
 		s := servertest.New(t, db, clock)
 		o := &admin.Operations{DB: db, Issuer: s.URL}
 		token := setupToken(t, s)
-		errs := make([]error, 6)
-		var all sync.WaitGroup
-		for i := range errs {
-			all.Go(func() {
-				n := admin.NewUser{Email: fmt.Sprintf("%d@example.com", i), Password: "correct horse"}
-				_, errs[i] = o.SetUp(t.Context(), token, n)
-			})
-		}
-		all.Wait()
+		errs := servertest.AtOnce(6, func(i int) error {
+			n := admin.NewUser{Email: fmt.Sprintf("%d@example.com", i), Password: "correct horse"}
+			_, err := o.SetUp(t.Context(), token, n)
+			return err
+		})
 		made := 0
 		for _, err := range errs {
 			if err == nil {

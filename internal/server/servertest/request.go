@@ -217,18 +217,18 @@ func (r *Reply) uncached() {
 	}
 }
 
-// AtOnce sends n requests at the same time, the i-th with send(i), and returns the replies.
-func AtOnce(n int, send func(i int) *Reply) []*Reply {
-	answers := make([]*Reply, n)
+// AtOnce calls run(0) to run(n-1) at the same time, and returns what they returned.
+func AtOnce[T any](n int, run func(i int) T) []T {
+	results := make([]T, n)
 	begin := make(chan struct{})
 	var wg sync.WaitGroup
-	for i := range answers {
+	for i := range results {
 		wg.Go(func() {
 			<-begin
-			answers[i] = send(i)
+			results[i] = run(i)
 		})
 	}
 	close(begin)
 	wg.Wait()
-	return answers
+	return results
 }
