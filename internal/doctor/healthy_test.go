@@ -81,6 +81,7 @@ func TestSecureEndpoints(t *testing.T) {
 func TestWithoutOAuth(t *testing.T) {
 	w := newWorld(t)
 	w.open, w.prmPath, w.prmRoot, w.sessions = true, false, false, true
+	w.cors = func(http.Header) {} // without tokens, no page of a stranger should get in
 	report := w.run(signsIn)
 	if report.Verdict != doctor.Fine {
 		t.Errorf("verdict %s:\n%s", report.Verdict, explain(report))

@@ -266,12 +266,18 @@ var networkRules = []rule{
 			"expose WWW-Authenticate and Mcp-Session-Id",
 		"Fetch standard, CORS; inspector#758, inspector#752, OpenMetadata#30673",
 		func(f *facts) (found []finding) {
+			wrong := f.crossOrigin()
+			if len(wrong) > 0 && !f.asks() {
+				n := informs("web pages cannot use the server, and without tokens that keeps pages of strangers out")
+				n[0].clients = []string{}
+				return n
+			}
 			if f.fromPage.status == http.StatusForbidden && f.initialize.status != http.StatusForbidden {
 				found = informs("requests from foreign web pages are refused (Origin), which keeps pages of strangers out")
-			} else if wrong := f.crossOrigin(); len(wrong) > 0 {
+			} else if len(wrong) > 0 {
 				found = append(found, warns("web pages cannot use the server: %s", strings.Join(wrong, "; "))...)
 			}
-			var wrong []string
+			wrong = nil
 			if d := f.as(); d.ok() {
 				if w := originOf(d.answer); w != "" {
 					wrong = append(wrong, "metadata: "+w)
