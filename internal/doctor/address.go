@@ -77,7 +77,8 @@ func sameServer(a, b *url.URL) bool { return a != nil && b != nil && plain(a) ==
 // plain returns the origin of u in lower case without the default port.
 func plain(u *url.URL) string {
 	host := strings.ToLower(u.Hostname())
-	if port := u.Port(); port != "" && !(u.Scheme == "https" && port == "443") && !(u.Scheme == "http" && port == "80") {
+	usual := map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	if port := u.Port(); port != "" && port != usual {
 		host += ":" + port
 	}
 	return strings.ToLower(u.Scheme) + "://" + host

@@ -162,21 +162,27 @@ var faults = []planted{
 		w.prm["resource"] = w.url
 	}, asks, "tls", doctor.Fail, rs, "not trusted", "full chain", []string{"Claude", "Cursor"}, nil},
 	{"D-24_slash", func(w *world) {
-		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/mcp/", 307) })
+		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, "/mcp/",
+				http.StatusTemporaryRedirect)
+		})
 	}, asks, "redirects", doctor.Warn, network, "307", "exact URL", []string{"Claude"}, nil},
 	{"D-24_another_host", func(w *world) {
 		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) {
-			http.Redirect(rw, r, strings.Replace(w.url, "127.0.0.1", "localhost", 1), 308)
+			http.Redirect(rw, r, strings.Replace(w.url, "127.0.0.1", "localhost", 1), http.StatusPermanentRedirect)
 		})
 	}, asks, "redirects", doctor.Fail, network, "on another host clients drop the token", "exact URL", []string{"Claude"},
 		nil},
 	{"D-25_post_becomes_get", func(w *world) {
-		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "/mcp/", 301) })
+		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, "/mcp/",
+				http.StatusMovedPermanently)
+		})
 	}, asks, "redirects", doctor.Fail, network, "turns POST into GET", "308", []string{"Claude", "Codex"}, nil},
 	{"D-26_single_sign_on", func(w *world) {
 		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) {
 			http.Redirect(rw, r, "/sso/login?next=/mcp",
-				302)
+				http.StatusFound)
 		})
 	}, asks, "redirects", doctor.Fail, network, "sign-in page", "exempt", []string{"Claude"}, nil},
 	{"D-27_header_stripped", func(w *world) {
@@ -212,7 +218,7 @@ var faults = []planted{
 		w.page = func(rw http.ResponseWriter, r *http.Request) bool {
 			w.codes["x"] = r.Form
 			http.Redirect(rw, r, r.Form.Get("redirect_uri")+"?"+url.Values{"code": {"x"},
-				"state": {r.Form.Get("state")}}.Encode(), 302)
+				"state": {r.Form.Get("state")}}.Encode(), http.StatusFound)
 			return true
 		}
 	}, signsIn, "login", doctor.Fail, as, "the response has none", "RFC 9207", []string{"TypeScript SDK", "Go SDK"},
@@ -407,7 +413,7 @@ func refuse(code string, which func(*http.Request) bool) func(http.ResponseWrite
 			return false
 		}
 		http.Redirect(rw, r, r.Form.Get("redirect_uri")+"?"+url.Values{"error": {code},
-			"state": {r.Form.Get("state")}}.Encode(), 302)
+			"state": {r.Form.Get("state")}}.Encode(), http.StatusFound)
 		return true
 	}
 }

@@ -159,8 +159,8 @@ func meta(params map[string]any) map[string]any {
 // headers returns the headers of an MCP request and the pairs given.
 func headers(pairs ...string) http.Header {
 	h := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
-	for i := 0; i < len(pairs); i += 2 {
-		h[http.CanonicalHeaderKey(pairs[i])] = []string{pairs[i+1]}
+	for pair := range slices.Chunk(pairs, 2) {
+		h.Set(pair[0], pair[1])
 	}
 	return h
 }
@@ -323,9 +323,9 @@ func (f *facts) probeEndpoint(ctx context.Context) {
 
 // present returns pairs without those whose value is "".
 func present(pairs ...string) (kept []string) {
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			kept = append(kept, pairs[i], pairs[i+1])
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			kept = append(kept, pair...)
 		}
 	}
 	return kept

@@ -257,8 +257,8 @@ func (f *facts) tryRefresh(ctx context.Context) {
 	}
 	form := func(pairs ...string) url.Values {
 		v := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {l.refresh}}
-		for i := 0; i < len(pairs); i += 2 {
-			v.Set(pairs[i], pairs[i+1])
+		for pair := range slices.Chunk(pairs, 2) {
+			v.Set(pair[0], pair[1])
 		}
 		return v
 	}

@@ -63,7 +63,7 @@ func (f *facts) probeClient(ctx context.Context) {
 		skip("this computer lets nothing listen on a port: " + err.Error())
 		return
 	}
-	defer r.listener.Close()
+	defer func() { _ = r.listener.Close() }() // the login may have closed it
 	r.redirect = "http://" + r.listener.Addr().String() + "/callback"
 	if f.options.ClientID != "" {
 		r.id, r.secret, r.method = f.options.ClientID, f.options.ClientSecret, "none"
@@ -161,9 +161,9 @@ func (f *facts) authorizationURL(pairs ...string) string {
 	_, challenge := pkce()
 	query := address.Query()
 	set := func(pairs ...string) {
-		for i := 0; i < len(pairs); i += 2 {
-			if query.Del(pairs[i]); pairs[i+1] != "" {
-				query.Set(pairs[i], pairs[i+1])
+		for pair := range slices.Chunk(pairs, 2) {
+			if query.Del(pair[0]); pair[1] != "" {
+				query.Set(pair[0], pair[1])
 			}
 		}
 	}

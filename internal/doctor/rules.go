@@ -284,13 +284,6 @@ func judge(f *facts) (all []Check) {
 	return all
 }
 
-func or[T ~string](a, b T) T {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // reach says what is at the endpoint.
 func (f *facts) reach() string {
 	name := func(a answer) string {

@@ -26,7 +26,7 @@ var flowRules = []rule{
 		"RFC 7591 §3.2.1; hydra#4116, claude-code#13685",
 		func(f *facts) []finding {
 			members := f.registered.object()
-			if f.registered.answer.status == 0 || f.registered.id == "" {
+			if f.registered.status == 0 || f.registered.id == "" {
 				return nil
 			}
 			empty := emptyMembers(members)

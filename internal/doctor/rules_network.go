@@ -221,7 +221,7 @@ var networkRules = []rule{
 					agent = "a request without User-Agent"
 				}
 				different = append(different, fmt.Sprintf("%s gets %s", agent, tell(a.answer)))
-				if a.client != "" && !(a.status == http.StatusUnauthorized || a.result() != nil) {
+				if a.client != "" && a.status != http.StatusUnauthorized && a.result() == nil {
 					names = append(names, a.client)
 				}
 			}
