@@ -246,7 +246,7 @@ func (f *facts) skipped(id string) string {
 // judge applies the rules.
 func judge(f *facts) (all []Check) {
 	fill := strings.NewReplacer("{endpoint}", f.endpoint.String(), "{origin}", f.host(), "{host}", f.endpoint.Hostname(),
-		"{prm}", wellKnown(f.endpoint, "oauth-protected-resource"), "{resource}", f.prm().text("resource"),
+		"{prm}", wellKnown(f.endpoint, "oauth-protected-resource"), "{resource}", f.resource(),
 		"{issuer}", f.server().issuer)
 	found := map[string][]Check{}
 	for _, r := range rules() {
