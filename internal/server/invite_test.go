@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
+	"github.com/cardea-auth/cardea/internal/upstream"
+	"github.com/cardea-auth/cardea/internal/upstream/upstreamtest"
 	"github.com/cardea-auth/cardea/scope"
 )
 
@@ -318,6 +321,34 @@ func TestInvitationSecondFactor(t *testing.T) {
 	}
 	if home := b.Get("/account"); !home.IsSignIn() {
 		t.Errorf("the person is signed in with one factor: %s", home.URL)
+	}
+}
+
+// LG-14: an identity provider is one factor of those that an invited person needs, and the other one is set up at once.
+func TestInvitationByProviderSecondFactor(t *testing.T) {
+	issuer := upstreamtest.NewIssuer(t, "")
+	issuer.SignIn(theirs(upstreamtest.Claims{"groups": []string{"Sales"}}))
+	db, clock := storetest.Open(t, storetest.SQLite)
+	if _, err := (&admin.Operations{DB: db}).CreateGroup(t.Context(), root, "sales", admin.GroupTerms{}); err != nil {
+		t.Fatal(err)
+	}
+	s := servertest.New(t, db, clock, func(c *config.Config) { c.Login.SecondFactor = "required" },
+		corp(issuer, func(c *upstream.Config) {
+			c.GroupsClaim, c.GroupMap = "groups", map[string]string{"Sales": "sales"}
+		}))
+	b := s.Browser(t)
+	page := returning(b, issuer.Visit(leaving(t, b, invited(t, s, root, admin.NewInvitation{Email: "bob@example.com"}))))
+	if at(page) != "/login/second" || !b.Get("/account").IsSignIn() {
+		t.Fatalf("the person is signed in with one factor: %d %s %s", page.Status, page.URL, page.Body)
+	}
+	key := regexp.MustCompile(`class="key">([A-Z2-7 ]+)<`).FindStringSubmatch(page.Body)
+	if key == nil {
+		t.Fatalf("no key: %s", page.Body)
+	}
+	page = page.Submit(page.Form("code"), servertest.With("code", s.TOTP(t, key[1])))
+	says(t, "the app is set up", page, http.StatusOK, "recovery codes")
+	if home := b.Get("/account"); home.IsSignIn() {
+		t.Errorf("the person is not signed in: %s", home.Body)
 	}
 }
 

@@ -179,6 +179,11 @@ func TestSignUpTakeover(t *testing.T) {
 		// The code of Eve's mail is of no use to another browser, and Bob's link signs nobody else in.
 		says(t, "pre-registration: the code in another browser", finished(bob.Get("/signup/finish"), m.Code()),
 			http.StatusForbidden, "That did not work")
+		page := bob.Get(prepared.URL) // with what Eve's browser keeps of the mail
+		says(t, "pre-registration: the code in another browser, with the page of the first",
+			page.Submit(page.Form("code"), servertest.With("code", m.Code()), servertest.With("name", "Bob"),
+				servertest.With("sent", query(t, prepared.URL).Get("sent")), servertest.With("password", invitedPassword)),
+			http.StatusForbidden, "That did not work")
 		for range 5 {
 			says(t, "LG-05 guesses", finished(prepared, "00000000"), http.StatusForbidden, "That did not work")
 		}
