@@ -7,10 +7,11 @@ import (
 	"net/http"
 )
 
-// LogToolCall records a tool call in Config.Logger, and with [Guard.RecordToolCall] for the audit log of the issuer: who called the tool, with which scopes, from where, and how the
-// call ended; err is nil if it succeeded. It takes the caller from ctx, where [Guard.Protect] put it. Arguments and
-// results are not recorded, because they are private. The record is named mcp_tool_access and has user_id, issuer,
-// client_id, token_id, tool_name, scopes, success, error, ip_address and user_agent.
+// LogToolCall records a tool call in Config.Logger, and with [Guard.RecordToolCall] for the audit log of the issuer:
+// who called the tool, with which scopes, from where, and how the call ended; err is nil if it succeeded. It takes the
+// caller from ctx, where [Guard.Protect] put it. Arguments and results are not recorded, because they are private. The
+// record is named mcp_tool_access and has user_id, issuer, client_id, token_id, tool_name, scopes, success, error,
+// ip_address and user_agent.
 func (g *Guard) LogToolCall(ctx context.Context, tool string, err error) {
 	c := CallerFromContext(ctx)
 	if c.Token == nil {

@@ -51,9 +51,9 @@
 // another issuer or away from https. They stay fresh for as long as Cache-Control says, between a minute and an hour;
 // then they are fetched again in the background. A token signed with an unknown key makes the guard fetch the keys at
 // once, but at most every five seconds, so that invented keys cost little. A key that the issuer withdraws ends the
-// tokens that it signed at the next fetch. While the issuer cannot be reached, the keys in memory serve for a day, and the
-// status lists for a minute ([Status]). With strict validation no request gets through meanwhile, and clients are told to
-// try again (503), not to sign in again.
+// tokens that it signed at the next fetch. While the issuer cannot be reached, the keys in memory serve for a day, and
+// the status lists for a minute ([Status]). With strict validation no request gets through meanwhile, and clients are
+// told to try again (503), not to sign in again.
 //
 // Package gosdk, below this one, plugs a guard into the official Go SDK; package guardtest is an issuer for tests.
 package guard

@@ -24,18 +24,18 @@ import (
 // in Config.Logger.
 //
 // An event is on disk in Spool when the method that records it returns, and is sent soon after, with others, until the
-// issuer has it. So neither an issuer that is down nor a crash of this process loses one. The issuer recognises an event
-// that it gets twice.
+// issuer has it. So neither an issuer that is down nor a crash of this process loses one. The issuer recognises an
+// event that it gets twice.
 type Events struct {
-	// Spool is a directory for events that the issuer does not have yet. It is made if it is missing, and belongs to one
-	// process, and to one resource. Empty turns events off.
+	// Spool is a directory for events that the issuer does not have yet. It is made if it is missing, and belongs to
+	// one process, and to one resource. Empty turns events off.
 	Spool string
 
 	// Credentials are those of the resource server at the issuer. Nil means those of Config.Introspection.
 	Credentials *Credentials
 
-	// MaxBytes is how much Spool may hold. While it is full, new events are lost, which Config.Logger says: those of before
-	// are kept, because they show how it began. Zero means 64 MiB.
+	// MaxBytes is how much Spool may hold. While it is full, new events are lost, which Config.Logger says: those of
+	// before are kept, because they show how it began. Zero means 64 MiB.
 	MaxBytes int64
 }
 
@@ -93,7 +93,8 @@ func (g *Guard) RecordToolCall(ctx context.Context, call ToolCall) error {
 	line, err := json.Marshal(event{
 		ID: rand.Text(), Time: g.now().UTC().Format(time.RFC3339Nano), Action: "tool.call", Outcome: call.Outcome,
 		Tool: shown(call.Tool, maxToolName), User: token.Subject, ClientID: token.ClientID, GrantID: grant,
-		TokenID: token.ID, Duration: float64(call.Duration.Microseconds()) / 1000, Reason: shown(call.Reason, maxReason),
+		TokenID: token.ID, Duration: float64(call.Duration.Microseconds()) / 1000,
+		Reason: shown(call.Reason, maxReason),
 	})
 	if err == nil {
 		err = g.spool.add(append(line, '\n'))
@@ -187,7 +188,8 @@ func openSpool(config Events, as *Credentials, resource string, i *issuer, log *
 	defer spools.mu.Unlock()
 	if s := spools.all[dir]; s != nil {
 		if s.resource != resource {
-			return nil, fmt.Errorf("guard: Events: the spool %s is that of %s; give each resource its own", dir, s.resource)
+			return nil, fmt.Errorf("guard: Events: the spool %s is that of %s; give each resource its own", dir,
+				s.resource)
 		}
 		s.users++
 		s.mu.Lock()
@@ -195,7 +197,8 @@ func openSpool(config Events, as *Credentials, resource string, i *issuer, log *
 		s.mu.Unlock()
 		return s, nil
 	}
-	s := &spool{dir: dir, resource: resource, limit: config.MaxBytes, users: 1, wake: make(chan struct{}, 1), issuer: i, as: *as}
+	s := &spool{dir: dir, resource: resource, limit: config.MaxBytes, users: 1, wake: make(chan struct{}, 1), issuer: i,
+		as: *as}
 	if s.limit <= 0 {
 		s.limit = defaultSpool
 	}
@@ -404,12 +407,14 @@ func (s *spool) deliver(ctx context.Context, log *slog.Logger) {
 			most = max(1, len(lines)/2)
 			continue
 		case errors.As(err, &refused):
-			log.Error("guard: the issuer does not take a tool call; it is lost", "event", string(lines[0]), "error", err)
+			log.Error("guard: the issuer does not take a tool call; it is lost", "event", string(lines[0]),
+				"error", err)
 			s.delivered(seg, lines)
 			continue
 		}
 		if !failing {
-			log.Warn("guard: tool calls cannot be sent to the issuer; they wait in the spool", "spool", s.dir, "error", err)
+			log.Warn("guard: tool calls cannot be sent to the issuer; they wait in the spool", "spool", s.dir,
+				"error", err)
 		}
 		failing = true
 		pause(about(retry))
@@ -424,7 +429,8 @@ func (s *spool) tellLost(log *slog.Logger) {
 	s.lost = 0
 	s.mu.Unlock()
 	if lost > 0 {
-		log.Error("guard: tool calls are missing in the audit log, because the spool is full", "events", lost, "spool", s.dir)
+		log.Error("guard: tool calls are missing in the audit log, because the spool is full", "events", lost,
+			"spool", s.dir)
 	}
 }
 

@@ -43,9 +43,9 @@ type Config struct {
 	Documentation string
 
 	// Introspection turns strict validation on: the guard asks the issuer at every request whether the token is still
-	// active (RFC 7662), with these credentials. A revoked token is refused within a second, which is how long an answer
-	// is remembered, and no request gets through while the issuer cannot be reached. Nil means that the guard follows
-	// the issuer's status lists, as Status says.
+	// active (RFC 7662), with these credentials. A revoked token is refused within a second, which is how long an
+	// answer is remembered, and no request gets through while the issuer cannot be reached. Nil means that the guard
+	// follows the issuer's status lists, as Status says.
 	Introspection *Credentials
 
 	// Status says how the guard learns of revoked tokens without introspection.

@@ -54,9 +54,9 @@ const sayEvery = time.Minute
 const whole = 1_000_000_000
 
 // LimitRate answers requests beyond limits with 429 rate_limit_exceeded; Retry-After has the seconds to wait. Budgets
-// are kept in this process unless limits.Shared is set. LimitRate goes inside [Guard.Protect]; outside it, requests are counted by address
-// (IPv6 addresses by their first 64 bits) at the default rate. It panics if Config.Scopes is set and does not cover the
-// scope of a tier.
+// are kept in this process unless limits.Shared is set. LimitRate goes inside [Guard.Protect]; outside it, requests are
+// counted by address (IPv6 addresses by their first 64 bits) at the default rate. It panics if Config.Scopes is set and
+// does not cover the scope of a tier.
 func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 	for _, tier := range limits.Tiers {
 		if err := checkScopes(g.scopes, tier.Scope); err != nil {
@@ -86,8 +86,8 @@ func (g *Guard) LimitRate(limits RateLimits) func(http.Handler) http.Handler {
 					spend = func() (time.Duration, bool) { return wait, ok }
 				} else if now := time.Now().Unix(); now-said.Load() >= int64(sayEvery.Seconds()) {
 					said.Store(now)
-					g.log.WarnContext(r.Context(), "guard: shared rate limits cannot be reached; this process limits by itself",
-						"error", err)
+					g.log.WarnContext(r.Context(),
+						"guard: shared rate limits cannot be reached; this process limits by itself", "error", err)
 				}
 			}
 			if wait, ok := spend(); !ok {

@@ -29,8 +29,8 @@ type doctorCommand struct {
 
 // Help returns what the help shows below the usage.
 func (*doctorCommand) Help() string {
-	return "It works with servers that do not use Cardea too. It sends no token of yours, and registers nothing unless " +
-		"asked. The exit code is 1 if a check fails. docs/guides/doctor.md explains each finding."
+	return "It works with servers that do not use Cardea too. It sends no token of yours, and registers nothing " +
+		"unless asked. The exit code is 1 if a check fails. docs/guides/doctor.md explains each finding."
 }
 
 func (c *doctorCommand) Run(ctx context.Context, sh *shell) error {
@@ -91,8 +91,9 @@ func (sh *shell) openBrowser(ctx context.Context, address string) error {
 	return nil
 }
 
-// explainToken says what Cardea itself thinks of a token that an MCP server refused, or what it refused the client last if
-// token is "": if the configured installation, or the one that --server names, is the issuer. Otherwise it returns "".
+// explainToken says what Cardea itself thinks of a token that an MCP server refused, or what it refused the client last
+// if token is "": if the configured installation, or the one that --server names, is the issuer. Otherwise it returns
+// "".
 func (sh *shell) explainToken(ctx context.Context, issuer, clientID, token string) (said string, good bool) {
 	if sh.server() == "" {
 		c, err := sh.load(nil)
@@ -182,8 +183,8 @@ func (s *page) finding(c doctor.Check) {
 	}
 	s.text.WriteString("\n")
 	s.line("", "", s.paint(color, word)+"  "+c.ID)
-	for _, row := range [][2]string{{"Found", c.Found}, {"Expected", c.Expected}, {"Fix", c.Fix}, {"By", c.Party.Words()},
-		{breaks, c.Named()}, {"Source", c.Source}} {
+	for _, row := range [][2]string{{"Found", c.Found}, {"Expected", c.Expected}, {"Fix", c.Fix},
+		{"By", c.Party.Words()}, {breaks, c.Named()}, {"Source", c.Source}} {
 		if row[1] != "" {
 			s.line("  "+fmt.Sprintf("%-10s ", row[0]), strings.Repeat(" ", 13), plain(row[1]))
 		}

@@ -47,7 +47,8 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 }
 
 // openGateway makes the gateway of a file and listens. serve answers until its context ends.
-func openGateway(ctx context.Context, file string, config *gateway.Config, log *slog.Logger) (serve func(context.Context) error, err error) {
+func openGateway(ctx context.Context, file string, config *gateway.Config,
+	log *slog.Logger) (serve func(context.Context) error, err error) {
 	g, err := gateway.New(config, gateway.Options{Logger: log})
 	if err != nil {
 		return nil, err

@@ -91,8 +91,8 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	return both(ctx, func(ctx context.Context) error { return srv.Serve(ctx, listener) }, front)
 }
 
-// both runs the server and the gateway until ctx ends. If one of them fails, the other ends too. The gateway ends first,
-// because its last calls are judged by the server.
+// both runs the server and the gateway until ctx ends. If one of them fails, the other ends too. The gateway ends
+// first, because its last calls are judged by the server.
 func both(ctx context.Context, serve, front func(context.Context) error) error {
 	serving, endServer := context.WithCancel(context.WithoutCancel(ctx))
 	defer endServer()

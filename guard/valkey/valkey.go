@@ -92,7 +92,8 @@ return '0'
 
 // Spend takes the cost of a request from the budget of a client, as guard.RateLimits.Shared. The error says that the
 // server does not answer.
-func (l *Limits) Spend(ctx context.Context, client string, allowed guard.Rate) (wait time.Duration, ok bool, err error) {
+func (l *Limits) Spend(ctx context.Context, client string,
+	allowed guard.Rate) (wait time.Duration, ok bool, err error) {
 	if allowed.Requests <= 0 || allowed.Per <= 0 {
 		return 0, false, nil
 	}

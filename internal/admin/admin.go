@@ -153,10 +153,11 @@ func (o *Operations) refuse(tx *store.Tx, event audit.Event, err error) error {
 	return err
 }
 
-// change runs fn in a transaction if by may write noun, or in a Rehearse read it, and records the event that fn returns.
-// It records nothing if that is the zero Event, which means that nothing was changed. If by may not, or fn says so,
-// change refuses and records the refusal as action; fn asks for rights before it writes, because a refusal is committed. view points
-// to what the operation returns, without secrets, as fn leaves it: it is kept if the Request has a key.
+// change runs fn in a transaction if by may write noun, or in a Rehearse read it, and records the event that fn
+// returns. It records nothing if that is the zero Event, which means that nothing was changed. If by may not, or fn
+// says so, change refuses and records the refusal as action; fn asks for rights before it writes, because a refusal is
+// committed. view points to what the operation returns, without secrets, as fn leaves it: it is kept if the Request has
+// a key.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, view any,
 	fn func(*store.Tx) (audit.Event, error)) error {
 	to := write

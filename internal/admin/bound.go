@@ -54,8 +54,8 @@ func (o *Operations) withinRights(tx *store.Tx, by Caller, c *oauth.Client) erro
 func maySignIn(tx *store.Tx, by Caller) error {
 	by, err := by.now(tx)
 	if err == nil && by.Actor.Type != audit.ByCommand && (by.role != identity.Owner || by.Scopes != nil) {
-		err = forbidden("a program with the credentials that sign people in can sign in as anybody; only an owner makes " +
-			"or changes them, in the console or by a command on the machine")
+		err = forbidden("a program with the credentials that sign people in can sign in as anybody; only an owner " +
+			"makes or changes them, in the console or by a command on the machine")
 	}
 	return err
 }

@@ -274,7 +274,8 @@ func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	return n.applyServer(tx, c, o)
 }
 
-// applyServer changes c, which a resource server introspects with or which signs people in, to the terms that are given and that it can have.
+// applyServer changes c, which a resource server introspects with or which signs people in, to the terms that are given
+// and that it can have.
 func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if t.AccessTokenTTL != nil && *t.AccessTokenTTL != 0 {
 		return invalid("access_token_ttl",

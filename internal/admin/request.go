@@ -18,10 +18,9 @@ type Request struct {
 	// Match are entity tags (ETag) of which the record that is changed must have one, or "*"; none is any (RFC 9110
 	// §13.1.1). The change is refused as Stale otherwise.
 	Match []string
-	// Key has the same request of a caller done once: Caller, Route and Key name it, and BodyHash is a keyed hash of its
-	// input, which may have a password.
-	// If it was done before, the operation returns a *Replay. A refused request does not use up the key. "" means that
-	// the request has none.
+	// Key has the same request of a caller done once: Caller, Route and Key name it, and BodyHash is a keyed hash of
+	// its input, which may have a password. If it was done before, the operation returns a *Replay. A refused request
+	// does not use up the key. "" means that the request has none.
 	Caller, Route, Key, BodyHash string
 	// Status is that of the answer if the change is made.
 	Status int

@@ -44,8 +44,8 @@ var declarable = []admin.Noun{admin.Clients, admin.Groups}
 // A file that says what there is. Each of its records needs the right to read or write records of that kind.
 var (
 	Export = add(Spec{Method: "GET", Path: "/export", Noun: admin.Resources, Also: declarable, Verb: "export",
-		Summary: "Export the groups, MCP servers and the clients that operators made, as a file. It needs the right to " +
-			"read all of them."},
+		Summary: "Export the groups, MCP servers and the clients that operators made, as a file. It needs the right " +
+			"to read all of them."},
 		func(c ctx, o ops, by who, _ struct{}) (Exported, error) {
 			text, notes, err := declare.Export(c, o, by)
 			return Exported{string(text), append([]string{}, notes...)}, err

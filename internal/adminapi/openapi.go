@@ -174,7 +174,8 @@ func Document(issuer string) json.RawMessage {
 	return text
 }
 
-// security returns the scopes of which a token must have one. A GET that is about several nouns needs the scopes of all.
+// security returns the scopes of which a token must have one. A GET that is about several nouns needs the scopes of
+// all.
 func security(s *Spec) (needed []object) {
 	kind, all := ":read", []string{}
 	if s.Writes {

@@ -414,8 +414,8 @@ func (a *Agent) introspect(ctx context.Context) error {
 	case state.Active == nil || *state.Active:
 		return fmt.Errorf("the token is still active")
 	}
-	a.says.done("Not active, immediately. The demo's MCP server asks, and remembers the answer for a\n      second; a server " +
-		"that follows the status list refuses the token within five.")
+	a.says.done("Not active, immediately. The demo's MCP server asks, and remembers the answer for a\n      second; " +
+		"a server that follows the status list refuses the token within five.")
 	return nil
 }
 

@@ -152,8 +152,8 @@ var fields = []field{
 		"`false` turns the administration over HTTP off: all its addresses answer 404; commands still work"},
 		func(c *Config) any { return &c.Admin.Enabled }, nil},
 
-	{Key{"gateway.config", "", "file of a [gateway](guides/gateway.md) that runs in the same process, at the `listen` in that file; read " +
-		"again when it changes, and on SIGHUP"},
+	{Key{"gateway.config", "", "file of a [gateway](guides/gateway.md) that runs in the same process, at the " +
+		"`listen` in that file; read again when it changes, and on SIGHUP"},
 		func(c *Config) any { return &c.Gateway.Config }, nil},
 
 	{Key{"limits.enabled", "true", "`false` turns all limits off, for tests"},

@@ -238,8 +238,8 @@ func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
 	case "public":
 		if f.JWKS != "" || f.JWKSURI != "" {
 			f.Field = "jwks"
-			return e.clientScreen(v, f, title, "An application without a secret has no keys either. Leave them out, or "+
-				"choose another kind.")
+			return e.clientScreen(v, f, title, "An application without a secret has no keys either. Leave them out, "+
+				"or choose another kind.")
 		}
 		n.Method = oauth.MethodNone
 		n.GrantTypes = []oauth.GrantType{oauth.AuthorizationCode, oauth.RefreshToken}

@@ -232,8 +232,8 @@ func every[T any](i *installation, list func(store.Page) ([]T, string, error)) (
 		}
 		if i.read += len(part); i.read > maxRecords {
 			return nil, admin.Refused(admin.Conflict, "", "", "", fmt.Sprintf("there are more than %d groups, "+
-				"members, MCP servers and clients, more than a file can declare; use the commands for each of them, or "+
-				"the Admin API", maxRecords))
+				"members, MCP servers and clients, more than a file can declare; use the commands for each of them, "+
+				"or the Admin API", maxRecords))
 		}
 		all = append(all, part...)
 		if page.After = next; next == "" {

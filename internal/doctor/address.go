@@ -28,8 +28,8 @@ func parseAddress(text string) (*url.URL, error) {
 	case text == "":
 		return fail("the URL of the MCP server is missing; give the one that people type into their client")
 	case more || slices.Contains(launchers, first) || strings.HasPrefix(text, "stdio:"):
-		return fail("%q is a command that starts an MCP server on standard input and output, which has no authorization "+
-			"to look at; put cardea gateway in front of it, and give the URL of that", first)
+		return fail("%q is a command that starts an MCP server on standard input and output, which has no "+
+			"authorization to look at; put cardea gateway in front of it, and give the URL of that", first)
 	}
 	u, err := url.Parse(text)
 	switch {

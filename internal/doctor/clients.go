@@ -45,9 +45,10 @@ var clients = []struct {
 }{
 	{"Claude", "Claude-User", []trait{hosted, byChallenge, exactURL, usesCIMD, serverScopes, stepsUp, ownServer,
 		deadRefresh}},
-	{"Claude Code", "claude-code/2.1", []trait{byChallenge, exactURL, exactIssuer, usesCIMD, randomPort, offline, stepsUp,
-		rootMetadata}},
-	{"ChatGPT", "openai-mcp/1.0.0", []trait{hosted, byChallenge, exactIssuer, strictPKCE, usesCIMD, stepsUp, onlyOpenID}},
+	{"Claude Code", "claude-code/2.1",
+		[]trait{byChallenge, exactURL, exactIssuer, usesCIMD, randomPort, offline, stepsUp, rootMetadata}},
+	{"ChatGPT", "openai-mcp/1.0.0",
+		[]trait{hosted, byChallenge, exactIssuer, strictPKCE, usesCIMD, stepsUp, onlyOpenID}},
 	{"VS Code", "", []trait{byChallenge, samePage, usesCIMD, randomPort, stepsUp, rootMetadata, olderDiscovery}},
 	{"Cursor", "", []trait{byChallenge, usesDCR, strictPKCE, serverScopes}},
 	{"Codex", "", []trait{checksIssuer, usesCIMD, randomPort, offline, sendsResource, deadRefresh}},

@@ -127,8 +127,8 @@ type Report struct {
 }
 
 // Run diagnoses the MCP server at o.URL. It returns an *AddressError if that is not the URL of a server, and no other
-// error: what does not work is in the report. Looking from outside, registering a client, and using a token take at most 90
-// seconds each. It sends at most 90 requests, and reads at most 256 KB of each response.
+// error: what does not work is in the report. Looking from outside, registering a client, and using a token take at
+// most 90 seconds each. It sends at most 90 requests, and reads at most 256 KB of each response.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	typed, err := parseAddress(o.URL)
 	if err != nil {

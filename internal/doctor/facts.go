@@ -287,7 +287,8 @@ func (f *facts) probeEndpoint(ctx context.Context) {
 	bearer := "Bearer " + bogusToken
 	if f.bogus = post(initializeBody, "Authorization", bearer); f.initialize.status != http.StatusUnauthorized &&
 		f.discover.status == http.StatusUnauthorized { // the server knows MCP 2026-07-28 only
-		f.bogus = post(discover, "MCP-Protocol-Version", stateless, "Mcp-Method", "server/discover", "Authorization", bearer)
+		f.bogus = post(discover, "MCP-Protocol-Version", stateless, "Mcp-Method", "server/discover",
+			"Authorization", bearer)
 	}
 	f.get = f.line.ask(ctx, http.MethodGet, at, nil, http.Header{"Accept": {"text/event-stream"}})
 	f.preflight = f.line.ask(ctx, http.MethodOptions, at, nil, preflightOf("POST",
@@ -301,7 +302,8 @@ func (f *facts) probeEndpoint(ctx context.Context) {
 			"MCP-Protocol-Version", protocol)...)
 		f.tools = post(toolsBody, present("Mcp-Session-Id", session, "MCP-Protocol-Version", protocol)...)
 		if session != "" {
-			f.oldSession = post(toolsBody, "Mcp-Session-Id", "cardea-doctor-no-such-session", "MCP-Protocol-Version", protocol)
+			f.oldSession = post(toolsBody, "Mcp-Session-Id", "cardea-doctor-no-such-session",
+				"MCP-Protocol-Version", protocol)
 			f.line.ask(ctx, http.MethodDelete, at, nil, headers("Mcp-Session-Id", session)) // the one it began
 		}
 	} else if f.discover.result() != nil {
@@ -421,9 +423,10 @@ func (f *facts) probeAgents(ctx context.Context) {
 				f.line.ask(ctx, http.MethodPost, f.endpoint.String(), initializeBody, headers("User-Agent", c.agent))})
 		}
 	}
-	f.agents = append(f.agents, agentAnswer{"", "", f.line.ask(ctx, http.MethodPost, f.endpoint.String(), initializeBody,
-		http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
-			"User-Agent": {""}})})
+	f.agents = append(f.agents,
+		agentAnswer{"", "", f.line.ask(ctx, http.MethodPost, f.endpoint.String(), initializeBody,
+			http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+				"User-Agent": {""}})})
 }
 
 func (f *facts) probeServers(ctx context.Context) {

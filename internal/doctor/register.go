@@ -167,7 +167,8 @@ func (f *facts) authorizationURL(pairs ...string) string {
 			}
 		}
 	}
-	set("response_type", "code", "client_id", f.registered.id, "redirect_uri", f.registered.redirect, "state", rand.Text(),
+	set("response_type", "code", "client_id", f.registered.id, "redirect_uri", f.registered.redirect,
+		"state", rand.Text(),
 		"code_challenge", challenge, "code_challenge_method", "S256", "resource", f.resource(), "scope",
 		strings.Join(f.wanted(), " "))
 	set(pairs...)
@@ -204,7 +205,8 @@ func (f *facts) tryAuthorization(ctx context.Context) {
 		r.moreScopes = f.browse(ctx, f.authorizationURL("scope",
 			strings.Join(append(slices.Clone(f.wanted()), "offline_access", "openid"), " ")), r.redirect)
 		if f.as().members["client_id_metadata_document_supported"] == true && f.options.Register {
-			r.document = f.browse(ctx, f.authorizationURL("client_id", knownDocument.id, "redirect_uri", knownDocument.redirect),
+			r.document = f.browse(ctx,
+				f.authorizationURL("client_id", knownDocument.id, "redirect_uri", knownDocument.redirect),
 				knownDocument.redirect)
 		}
 	}

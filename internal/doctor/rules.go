@@ -140,7 +140,8 @@ var checks = []struct {
 		return fmt.Sprintf("%s has %s", where, short(strings.Join(list, " "))), ""
 	}},
 	{"as.oauth", AuthorizationServer, needsAS(func(f *facts) string { return f.server().forms[0].url + " is served" })},
-	{"as.openid", AuthorizationServer, needsAS(func(f *facts) string { return f.server().forms[1].url + " is served" })},
+	{"as.openid", AuthorizationServer,
+		needsAS(func(f *facts) string { return f.server().forms[1].url + " is served" })},
 	{"as.issuer", AuthorizationServer, needsAS(func(f *facts) string {
 		return "issuer is " +
 			short(f.as().text("issuer"))
@@ -245,8 +246,8 @@ func (f *facts) skipped(id string) string {
 
 // judge applies the rules.
 func judge(f *facts) (all []Check) {
-	fill := strings.NewReplacer("{endpoint}", f.endpoint.String(), "{origin}", f.host(), "{host}", f.endpoint.Hostname(),
-		"{prm}", wellKnown(f.endpoint, "oauth-protected-resource"), "{resource}", f.resource(),
+	fill := strings.NewReplacer("{endpoint}", f.endpoint.String(), "{origin}", f.host(), "{host}",
+		f.endpoint.Hostname(), "{prm}", wellKnown(f.endpoint, "oauth-protected-resource"), "{resource}", f.resource(),
 		"{issuer}", f.server().issuer)
 	found := map[string][]Check{}
 	for _, r := range rules() {
@@ -255,8 +256,8 @@ func judge(f *facts) (all []Check) {
 		}
 		for _, n := range r.judge(f) {
 			c := Check{ID: cmp.Or(n.id, r.id), Status: n.status, Party: cmp.Or(n.party, r.party), Found: n.found,
-				Expected: fill.Replace(cmp.Or(n.expected, r.expected)), Fix: fill.Replace(cmp.Or(n.fix, r.fix)), Clients: n.clients,
-				Source: r.source}
+				Expected: fill.Replace(cmp.Or(n.expected, r.expected)), Fix: fill.Replace(cmp.Or(n.fix, r.fix)),
+				Clients: n.clients, Source: r.source}
 			if c.Clients == nil {
 				c.Clients = r.clients
 			}
@@ -302,7 +303,8 @@ func (f *facts) reach() string {
 		return fmt.Sprintf("%s answers without a token (MCP %s)", cmp.Or(name(f.initialize), "the server"),
 			strings.Join(eras, " and "))
 	case f.asks():
-		return fmt.Sprintf("initialize is answered with %s, server/discover with %s", tell(f.initialize), tell(f.discover))
+		return fmt.Sprintf("initialize is answered with %s, server/discover with %s", tell(f.initialize),
+			tell(f.discover))
 	}
 	return "initialize is answered with " + tell(f.initialize)
 }

@@ -19,8 +19,8 @@ var authorizationServerRules = []rule{
 				return nil
 			}
 			if s.forms[0].state() == "absent" {
-				n := warns("%s is answered with %s; the metadata is only at %s", s.forms[0].url, tell(s.forms[0].answer),
-					f.as().url)
+				n := warns("%s is answered with %s; the metadata is only at %s", s.forms[0].url,
+					tell(s.forms[0].answer), f.as().url)
 				n[0].id = "as.oauth"
 				found = append(found, n...)
 			}
@@ -56,7 +56,8 @@ var authorizationServerRules = []rule{
 					return nil // another rule says what is there
 				}
 			}
-			return fails("%s has no metadata: %s is answered with %s", short(s.issuer), s.forms[0].url, tell(s.forms[0].answer))
+			return fails("%s has no metadata: %s is answered with %s", short(s.issuer), s.forms[0].url,
+				tell(s.forms[0].answer))
 		}},
 	{0, "as.oauth", AuthorizationServer, with(everybody), "https URLs of authorization_endpoint and token_endpoint",
 		"set the public https URL of the authorization server, because it takes its own address from behind a proxy",
@@ -72,7 +73,8 @@ var authorizationServerRules = []rule{
 					found = append(found, fails("the metadata has no %s", member)...)
 				case u.Scheme != "https" && !isLoopbackHost(u.Hostname()):
 					found = append(found, fails("%s is %s, not https", member, u)...)
-				case u.Scheme == "http" && parse(f.server().issuer) != nil && parse(f.server().issuer).Scheme == "https":
+				case u.Scheme == "http" && parse(f.server().issuer) != nil &&
+					parse(f.server().issuer).Scheme == "https":
 					found = append(found, fails("%s is %s, which only the server itself reaches", member, u)...)
 				}
 			}
@@ -97,8 +99,8 @@ var authorizationServerRules = []rule{
 			return nil
 		}},
 	{32, "as.issuer", AuthorizationServer, with(exactIssuer, checksIssuer), "issuer is {issuer}, byte for byte",
-		"align issuer with authorization_servers of the MCP server: one string everywhere, best without a slash at the end",
-		"RFC 8414 §3.3; opencode#50036, python-sdk#1919, copilot-cli#4606",
+		"align issuer with authorization_servers of the MCP server: one string everywhere, best without a slash at " +
+			"the end", "RFC 8414 §3.3; opencode#50036, python-sdk#1919, copilot-cli#4606",
 		func(f *facts) (found []finding) {
 			if len(f.prm().texts("authorization_servers")) == 0 {
 				return nil
@@ -110,10 +112,12 @@ var authorizationServerRules = []rule{
 					case !d.ok() || issuer == s.issuer:
 						continue
 					case strings.TrimSuffix(issuer, "/") == strings.TrimSuffix(s.issuer, "/"):
-						n := fails("issuer is %s, but the MCP server names %s: they differ by a slash", short(issuer), short(s.issuer))
+						n := fails("issuer is %s, but the MCP server names %s: they differ by a slash", short(issuer),
+							short(s.issuer))
 						n[0].clients = with(exactIssuer)
 						if strings.HasSuffix(s.issuer, "/") { // which it tolerates
-							n[0].clients = slices.DeleteFunc(n[0].clients, func(c string) bool { return c == "TypeScript SDK" })
+							n[0].clients = slices.DeleteFunc(n[0].clients,
+								func(c string) bool { return c == "TypeScript SDK" })
 						}
 						n[0].expected = "issuer is " + s.issuer
 						return n
@@ -151,14 +155,15 @@ var authorizationServerRules = []rule{
 		"RFC 9207 §3; MCP authorization, response validation",
 		func(f *facts) []finding {
 			if d := f.as(); d.ok() && d.members["authorization_response_iss_parameter_supported"] != true {
-				return informs("iss in responses is not advertised; ChatGPT then identifies itself differently for each connector")
+				return informs("iss in responses is not advertised; ChatGPT then identifies itself differently for " +
+					"each connector")
 			}
 			return nil
 		}},
 	{28, "as.registration", AuthorizationServer, with(everybody),
 		"Client ID Metadata Documents, and dynamic registration for older clients",
-		"support Client ID Metadata Documents (CIMD) and dynamic registration (RFC 7591), or give people a client_id to " +
-			"type in",
+		"support Client ID Metadata Documents (CIMD) and dynamic registration (RFC 7591), or give people a client_id " +
+			"to type in",
 		"MCP authorization, client registration; mcp-remote#53, inspector#167, github-mcp-server#2532",
 		func(f *facts) []finding {
 			d := f.as()
@@ -167,14 +172,16 @@ var authorizationServerRules = []rule{
 			case !d.ok() || dynamic && documents:
 				return nil
 			case dynamic:
-				return informs("clients may register, but not have a metadata document (CIMD), which newer clients prefer")
+				return informs("clients may register, but not have a metadata document (CIMD), which newer clients " +
+					"prefer")
 			case documents:
-				n := warns("clients may only have a metadata document; these register themselves, and need a client_id by hand")
+				n := warns("clients may only have a metadata document; these register themselves, and need a " +
+					"client_id by hand")
 				n[0].clients = with(usesDCR)
 				return n
 			}
-			return fails("there is neither dynamic registration nor Client ID Metadata Documents, so no client gets a " +
-				"client_id by itself")
+			return fails("there is neither dynamic registration nor Client ID Metadata Documents, so no client gets " +
+				"a client_id by itself")
 		}},
 	{29, "as.none", AuthorizationServer, with(usesCIMD), `token_endpoint_auth_methods_supported has "none"`,
 		`add "none" to token_endpoint_auth_methods_supported`,
@@ -192,7 +199,8 @@ var authorizationServerRules = []rule{
 			dynamic := d.text("registration_endpoint") != ""
 			if d.members["client_id_metadata_document_supported"] == true {
 				return either(!dynamic,
-					"metadata documents are welcome, but public clients are not: token_endpoint_auth_methods_supported %s", named)
+					"metadata documents are welcome, but public clients are not: "+
+						"token_endpoint_auth_methods_supported %s", named)
 			}
 			n := warns("public clients are not welcome: token_endpoint_auth_methods_supported %s", named)
 			n[0].clients = with(usesDCR)

@@ -96,7 +96,8 @@ var flowRules = []rule{
 			case f.options.ClientID != "":
 				n := fails("the authorization request of %s is refused: %s", short(f.options.ClientID), refusal)
 				n[0].party, n[0].clients = User, []string{}
-				n[0].fix = "correct --client-id, and let the client have the redirect URI http://127.0.0.1/callback with any port"
+				n[0].fix = "correct --client-id, and let the client have the redirect URI http://127.0.0.1/callback " +
+					"with any port"
 				return n
 			default:
 				return fails("the authorization request of the client that has just registered is refused: %s", refusal)
@@ -104,8 +105,8 @@ var flowRules = []rule{
 		}},
 	{52, "register", AuthorizationServer, with(randomPort),
 		"no form-action, or one that has the redirect URI of the client",
-		"widen form-action in Content-Security-Policy by the redirect URI, or leave it out, because browsers apply it to " +
-			"the redirect after the form",
+		"widen form-action in Content-Security-Policy by the redirect URI, or leave it out, because browsers apply " +
+			"it to the redirect after the form",
 		"Content Security Policy 3, form-action; fastmcp#3369",
 		func(f *facts) []finding {
 			policy := strings.Join(f.registered.own.header.Values("Content-Security-Policy"), ";")
@@ -131,8 +132,8 @@ var flowRules = []rule{
 			if f.login.problem == "" {
 				return nil
 			}
-			return fails("the sign-in ended with %s%s", short(f.login.problem+" "+f.login.came.Get("error_description")),
-				f.login.logSays())
+			return fails("the sign-in ended with %s%s",
+				short(f.login.problem+" "+f.login.came.Get("error_description")), f.login.logSays())
 		}},
 	{34, "login", AuthorizationServer, with(strictIss), "iss in the response, as the metadata advertises it",
 		"send iss in every authorization response, with the issuer byte for byte (RFC 9207), and advertise it",
@@ -149,7 +150,8 @@ var flowRules = []rule{
 				n[0].clients = []string{"Go SDK"}
 				return n
 			default:
-				return fails("iss in the response is %s, but the issuer is %s", short(iss), short(f.as().text("issuer")))
+				return fails("iss in the response is %s, but the issuer is %s", short(iss),
+					short(f.as().text("issuer")))
 			}
 		}},
 	{42, "login", AuthorizationServer, with(strictTokens), "expires_in is a number above 0",
@@ -181,8 +183,8 @@ var flowRules = []rule{
 			return warns("there is no refresh token, so people sign in whenever the token expires")
 		}},
 	{44, "login.refresh", AuthorizationServer, with(deadRefresh), "400 with invalid_grant",
-		"refuse a refresh token that is unknown or expired with 400 and invalid_grant, because clients ask the person " +
-			"again only then",
+		"refuse a refresh token that is unknown or expired with 400 and invalid_grant, because clients ask the " +
+			"person again only then",
 		"RFC 6749 §5.2; metabase#80389",
 		func(f *facts) []finding {
 			a := f.registered.bogusRefresh
@@ -201,15 +203,17 @@ var flowRules = []rule{
 				return nil
 			}
 			if l.refreshedPlain.status == http.StatusOK {
-				return fails("a refresh with resource is refused (%s), and without it is not", text(l.refreshed.object()["error"]))
+				return fails("a refresh with resource is refused (%s), and without it is not",
+					text(l.refreshed.object()["error"]))
 			}
-			n := fails("the refresh token is refused at once: %s %s", tell(l.refreshed), text(l.refreshed.object()["error"]))
+			n := fails("the refresh token is refused at once: %s %s", tell(l.refreshed),
+				text(l.refreshed.object()["error"]))
 			n[0].clients, n[0].fix = with(everybody), "accept the refresh token that was issued"
 			return n
 		}},
 	{33, "login.tools", MCPServer, with(everybody), "the MCP server accepts tokens of the issuer that it names",
-		"make the MCP server expect the issuer of the tokens, byte for byte, and name the same in authorization_servers",
-		"RFC 9068 §4; mcp-google-multi#192",
+		"make the MCP server expect the issuer of the tokens, byte for byte, and name the same in " +
+			"authorization_servers", "RFC 9068 §4; mcp-google-multi#192",
 		func(f *facts) []finding {
 			l := f.login
 			iss := text(l.claims["iss"])
@@ -218,7 +222,8 @@ var flowRules = []rule{
 				return nil
 			case l.log != "" && !l.good:
 				n := fails("the fresh token is refused, and its own issuer does not accept it either: %s", l.log)
-				n[0].party, n[0].fix = AuthorizationServer, "mend what the log of the authorization server names, and sign in again"
+				n[0].party = AuthorizationServer
+				n[0].fix = "mend what the log of the authorization server names, and sign in again"
 				return n
 			case l.claims != nil && iss != f.server().issuer:
 				return fails("the fresh token is refused: its iss is %s, but the MCP server names %s%s", short(iss),
@@ -232,10 +237,11 @@ var flowRules = []rule{
 				n[0].party, n[0].fix = Network, "make the proxy pass the header Authorization"
 				return n
 			}
-			return fails("the fresh token is refused (%s), though it is %s: probably the MCP server expects another issuer, "+
-				"audience or key%s", short(l.list.header.Get("WWW-Authenticate")), l.describe(), l.logSays())
+			return fails("the fresh token is refused (%s), though it is %s: probably the MCP server expects another "+
+				"issuer, audience or key%s", short(l.list.header.Get("WWW-Authenticate")), l.describe(), l.logSays())
 		}},
-	{41, "login.tools", MCPServer, with(stepsUp), `403 with error="insufficient_scope" and scope with all scopes needed`,
+	{41, "login.tools", MCPServer, with(stepsUp),
+		`403 with error="insufficient_scope" and scope with all scopes needed`,
 		`send WWW-Authenticate: Bearer error="insufficient_scope", scope="…" with every 403, and name all scopes that ` +
 			`the call needs`,
 		"RFC 6750 §3.1; thunderid#4509, modelcontextprotocol#2349",
@@ -247,8 +253,8 @@ var flowRules = []rule{
 			if c.parameters["error"] == "insufficient_scope" && c.parameters["scope"] != "" {
 				return nil
 			}
-			return fails("a call with too few scopes is answered with 403 and the challenge %s, so clients do not know what "+
-				"to ask for",
+			return fails("a call with too few scopes is answered with 403 and the challenge %s, so clients do not "+
+				"know what to ask for",
 				short(f.login.stepUp.header.Get("WWW-Authenticate")))
 		}},
 	{0, "login.tools", MCPServer, with(everybody), "a list of tools",

@@ -46,10 +46,12 @@ var networkRules = []rule{
 			}
 			what := "there is no MCP server at this URL (" + tell(f.initialize) + ")"
 			if f.initialize.page() || f.get.page() {
-				what = "there is a web page at this URL, not an MCP server (POST is answered with " + tell(f.initialize) + ")"
+				what = "there is a web page at this URL, not an MCP server (POST is answered with " +
+					tell(f.initialize) + ")"
 			}
 			if f.get.media() == "text/event-stream" {
-				n := warns("the server knows only the HTTP+SSE transport of MCP 2024-11-05, which newer clients have given up")
+				n := warns("the server knows only the HTTP+SSE transport of MCP 2024-11-05, which newer clients have " +
+					"given up")
 				n[0].party, n[0].clients, n[0].fix = MCPServer, []string{},
 					"serve Streamable HTTP, or put cardea gateway with transport: sse in front of it"
 				return n
@@ -70,23 +72,26 @@ var networkRules = []rule{
 				return a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsLoopback() ||
 					netip.MustParsePrefix("100.64.0.0/10").Contains(a)
 			}
-			if isLoopbackHost(f.typed.Hostname()) || len(f.addresses) == 0 || !slices.ContainsFunc(f.addresses, private) {
+			if isLoopbackHost(f.typed.Hostname()) || len(f.addresses) == 0 ||
+				!slices.ContainsFunc(f.addresses, private) {
 				return nil
 			}
-			return fails("%s is the private address %s, which only this network reaches", f.typed.Hostname(), f.addresses[0])
+			return fails("%s is the private address %s, which only this network reaches", f.typed.Hostname(),
+				f.addresses[0])
 		}},
 	{50, "reachable", MCPServer, with(hosted), "no 429 for a few requests",
 		"limit requests per client or person, not per address, because hosted clients share few addresses",
 		"RFC 6585 §4; Cellarion#785",
 		func(f *facts) []finding {
-			for _, a := range []answer{f.initialize, f.discover, f.bogus, f.path.answer, f.as().answer, f.registered.answer,
-				f.login.token} {
+			for _, a := range []answer{f.initialize, f.discover, f.bogus, f.path.answer, f.as().answer,
+				f.registered.answer, f.login.token} {
 				if a.status == http.StatusTooManyRequests {
 					wait := a.header.Get("Retry-After")
 					if wait == "" {
 						wait = "nothing"
 					}
-					n := either(a.url == f.initialize.url, "%s is answered with 429 (Retry-After says %s) after few requests", a.url,
+					n := either(a.url == f.initialize.url,
+						"%s is answered with 429 (Retry-After says %s) after few requests", a.url,
 						wait)
 					return n
 				}
@@ -133,7 +138,8 @@ var networkRules = []rule{
 				case from.Scheme == "https" && to.Scheme == "http":
 					found = append(found, fails("%d from %s to %s, which gives up TLS", a.status, a.url, to)...)
 				case !sameServer(from, to):
-					found = append(found, fails("%d from %s to %s: on another host clients drop the token", a.status, a.url, to)...)
+					found = append(found,
+						fails("%d from %s to %s: on another host clients drop the token", a.status, a.url, to)...)
 				default:
 					n := warns("%d from %s to %s, where some clients drop the token", a.status, a.url, to)
 					n[0].clients = with(exactURL)
@@ -190,13 +196,14 @@ var networkRules = []rule{
 				if s.by < 0 {
 					direction = "behind"
 				}
-				n := either(s.by.Abs() > 5*time.Minute, "the clock of %s is %s %s this computer's", s.whose, s.by.Abs(), direction)
+				n := either(s.by.Abs() > 5*time.Minute, "the clock of %s is %s %s this computer's", s.whose, s.by.Abs(),
+					direction)
 				if n[0].status == Warn {
 					n[0].clients = []string{}
 				}
 				if i == 1 && (s.by-f.skews[0].by).Abs() < 10*time.Second {
-					found[0].found = fmt.Sprintf("the clocks of both servers are %s %s this computer's, so it is probably this "+
-						"computer's that is wrong",
+					found[0].found = fmt.Sprintf("the clocks of both servers are %s %s this computer's, so it is "+
+						"probably this computer's that is wrong",
 						s.by.Abs(), direction)
 					found[0].status, found[0].clients = Warn, []string{}
 					return found
@@ -212,8 +219,8 @@ var networkRules = []rule{
 		func(f *facts) []finding {
 			var different, names []string
 			for _, a := range f.agents {
-				if a.status == f.initialize.status && a.page() == f.initialize.page() || a.status == http.StatusTooManyRequests ||
-					!a.tried() {
+				if a.status == f.initialize.status && a.page() == f.initialize.page() ||
+					a.status == http.StatusTooManyRequests || !a.tried() {
 					continue
 				}
 				agent := a.agent
@@ -258,12 +265,12 @@ var networkRules = []rule{
 				string(f.bogus.body) != string(f.refused.body) {
 				return nil
 			}
-			return warns("a wrong token is answered like none at all: maybe a proxy strips Authorization, and then no token " +
-				"ever arrives")
+			return warns("a wrong token is answered like none at all: maybe a proxy strips Authorization, and then " +
+				"no token ever arrives")
 		}},
 	{49, "cors", MCPServer, with(inBrowser), "CORS at {endpoint}, at the metadata and at the authorization server",
-		"answer preflights with 204, allow every origin once, and allow Authorization, Content-Type and Mcp-* headers; " +
-			"expose WWW-Authenticate and Mcp-Session-Id",
+		"answer preflights with 204, allow every origin once, and allow Authorization, Content-Type and Mcp-* " +
+			"headers; expose WWW-Authenticate and Mcp-Session-Id",
 		"Fetch standard, CORS; inspector#758, inspector#752, OpenMetadata#30673",
 		func(f *facts) (found []finding) {
 			wrong := f.crossOrigin()
@@ -273,7 +280,8 @@ var networkRules = []rule{
 				return n
 			}
 			if f.fromPage.status == http.StatusForbidden && f.initialize.status != http.StatusForbidden {
-				found = informs("requests from foreign web pages are refused (Origin), which keeps pages of strangers out")
+				found = informs("requests from foreign web pages are refused (Origin), which keeps pages of " +
+					"strangers out")
 			} else if len(wrong) > 0 {
 				found = append(found, warns("web pages cannot use the server: %s", strings.Join(wrong, "; "))...)
 			}

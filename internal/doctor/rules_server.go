@@ -10,13 +10,14 @@ import (
 // serverRules are about the MCP server: its challenge and its metadata.
 var serverRules = []rule{
 	{1, "prm.resource", MCPServer, with(exactURL), "resource is {endpoint}",
-		"make resource exactly the URL that people type, {endpoint}, or tell people to type {resource}; one canonical " +
-			"string everywhere",
+		"make resource exactly the URL that people type, {endpoint}, or tell people to type {resource}; one " +
+			"canonical string everywhere",
 		"RFC 9728 §3.3; mcp-auth-proxy#123, claude-code#52871, vercel/ai#13988",
 		func(f *facts) []finding {
 			if r := f.wrongResource(); r == "slash" {
 				bad := strings.Trim(f.endpoint.Path, "/") != ""
-				n := either(bad, "resource is %s, which differs from %s by a slash", short(f.prm().text("resource")), f.endpoint)
+				n := either(bad, "resource is %s, which differs from %s by a slash", short(f.prm().text("resource")),
+					f.endpoint)
 				if !bad {
 					n[0].clients = []string{"Go SDK"}
 				}
@@ -47,7 +48,8 @@ var serverRules = []rule{
 			if f.wrongResource() != "address" {
 				return nil
 			}
-			return fails("resource is %s: another scheme, host or port than %s", short(f.prm().text("resource")), f.host())
+			return fails("resource is %s: another scheme, host or port than %s", short(f.prm().text("resource")),
+				f.host())
 		}},
 	{4, "prm.resource", MCPServer, with(everybody),
 		"resource is {endpoint}, and the authorization server is in authorization_servers",
@@ -80,7 +82,8 @@ var serverRules = []rule{
 				f.refused.status != http.StatusUnauthorized {
 				return nil
 			}
-			n := either(!f.prm().ok(), "the challenge %s has no resource_metadata, so clients guess where the metadata are",
+			n := either(!f.prm().ok(),
+				"the challenge %s has no resource_metadata, so clients guess where the metadata are",
 				short(f.refused.header.Get("WWW-Authenticate")))
 			if n[0].status == Fail {
 				n[0].clients = with(everybody)
@@ -99,17 +102,18 @@ var serverRules = []rule{
 				tell(f.linked.answer))
 		}},
 	{8, "challenge", MCPServer, with(byChallenge), "401 with a challenge at the first request, initialize",
-		"answer 401 to every request without a token, initialize included; if tokens are meant to be optional, all is well",
-		"MCP authorization, protocol requirements; nsflow#245, dify#36230",
+		"answer 401 to every request without a token, initialize included; if tokens are meant to be optional, all " +
+			"is well", "MCP authorization, protocol requirements; nsflow#245, dify#36230",
 		func(f *facts) []finding {
 			switch {
 			case !f.open():
 				return nil
 			case f.tools.status == http.StatusUnauthorized || f.tools.status == http.StatusForbidden:
-				return fails("initialize is answered with 200 without a token, but tools/list with %d: clients connect, and no "+
-					"tool works", f.tools.status)
+				return fails("initialize is answered with 200 without a token, but tools/list with %d: clients "+
+					"connect, and no tool works", f.tools.status)
 			case f.prm().ok():
-				n := warns("the server publishes OAuth metadata, but answers without a token: clients never ask people to sign in")
+				n := warns("the server publishes OAuth metadata, but answers without a token: clients never ask " +
+					"people to sign in")
 				n[0].clients = with(everybody)
 				return n
 			}
@@ -125,13 +129,14 @@ var serverRules = []rule{
 			return fails("403 for a request without a token, so no client starts to sign in")
 		}},
 	{11, "challenge", MCPServer, []string{}, "a challenge without error, if the request had no token",
-		"leave error out of the challenge if no token was sent, because a client takes invalid_token for the end of its own",
-		"RFC 6750 §3.1; Zomato/mcp-server-manifest#39",
+		"leave error out of the challenge if no token was sent, because a client takes invalid_token for the end of " +
+			"its own", "RFC 6750 §3.1; Zomato/mcp-server-manifest#39",
 		func(f *facts) []finding {
 			if f.challenge.parameters["error"] == "" {
 				return nil
 			}
-			return warns("the challenge says error=%s, though no token was sent", short(f.challenge.parameters["error"]))
+			return warns("the challenge says error=%s, though no token was sent",
+				short(f.challenge.parameters["error"]))
 		}},
 	{12, "prm.path", MCPServer, with(everybody), "metadata that anybody may read",
 		"exempt /.well-known/ from authorization, because clients read it before they have a token",
@@ -144,7 +149,8 @@ var serverRules = []rule{
 			missing := func(id string, d document, clients []string) []finding {
 				n := either(false, "%s is answered with %s", d.url, tell(d.answer))
 				if f.linked.ok() { // all clients read what the challenge names
-					n = informs("%s is answered with %s, but the challenge names the place that is served", d.url, tell(d.answer))
+					n = informs("%s is answered with %s, but the challenge names the place that is served", d.url,
+						tell(d.answer))
 				}
 				n[0].id, n[0].clients = id, clients
 				return n
@@ -167,8 +173,8 @@ var serverRules = []rule{
 				return nil
 			}
 			if f.as().ok() {
-				return fails("there is no metadata of the resource; only clients of MCP 2025-03-26 find the authorization "+
-					"server, at %s", f.host())
+				return fails("there is no metadata of the resource; only clients of MCP 2025-03-26 find the "+
+					"authorization server, at %s", f.host())
 			}
 			return fails("there is no metadata of the resource (%s), so clients do not find the authorization server",
 				tell(f.path.answer))
@@ -182,7 +188,8 @@ var serverRules = []rule{
 			}
 			return fails("the metadata names no authorization server")
 		}},
-	{18, "prm.authorization_servers", Client, with(ownServer), "clients ask the server that authorization_servers names",
+	{18, "prm.authorization_servers", Client, with(ownServer),
+		"clients ask the server that authorization_servers names",
 		"update such a client, or serve the authorization server's metadata at " +
 			"{origin}/.well-known/oauth-authorization-server too",
 		"claude-ai-mcp#214, mcp-remote#192",
@@ -191,8 +198,8 @@ var serverRules = []rule{
 			if !f.prm().ok() || issuer == nil || sameServer(issuer, f.endpoint) || f.atServer.ok() {
 				return nil
 			}
-			return informs("tokens come from another host, %s; older versions of some clients ask the MCP server's host all "+
-				"the same", issuer.Host)
+			return informs("tokens come from another host, %s; older versions of some clients ask the MCP server's "+
+				"host all the same", issuer.Host)
 		}},
 	{19, "prm.authorization_servers", Client, with(everybody), "the server that all clients should use comes first",
 		"put the best authorization server first, because clients use only the first",
@@ -204,12 +211,13 @@ var serverRules = []rule{
 			}
 			works := slices.IndexFunc(f.servers, func(s server) bool { return s.metadata().ok() })
 			if works > 0 {
-				n := fails("the first of %d authorization servers, %s, does not answer; %s does", len(list), short(list[0]),
-					short(list[works]))
+				n := fails("the first of %d authorization servers, %s, does not answer; %s does", len(list),
+					short(list[0]), short(list[works]))
 				n[0].party = MCPServer
 				return n
 			}
-			n := informs("%d authorization servers are named; clients use only the first, %s", len(list), short(list[0]))
+			n := informs("%d authorization servers are named; clients use only the first, %s", len(list),
+				short(list[0]))
 			n[0].clients = []string{}
 			return n
 		}},
@@ -231,7 +239,8 @@ var serverRules = []rule{
 			if len(unknown) == 0 {
 				return nil
 			}
-			n := warns("%s has %s, which the authorization server does not list", where, short(strings.Join(unknown, " ")))
+			n := warns("%s has %s, which the authorization server does not list", where,
+				short(strings.Join(unknown, " ")))
 			n[0].clients = []string{}
 			switch {
 			case f.registered.refusal() == "invalid_scope" || f.login.problem == "invalid_scope":
@@ -251,7 +260,8 @@ var serverRules = []rule{
 			if list, _ := f.scopes(); len(list) > 0 || !f.prm().ok() {
 				return nil
 			}
-			return warns("neither the metadata nor the challenge names a scope: the consent page is empty, or has all scopes")
+			return warns("neither the metadata nor the challenge names a scope: the consent page is empty, or has " +
+				"all scopes")
 		}},
 	{38, "prm.scopes", AuthorizationServer, with(serverScopes), "a client asks for the scopes of this MCP server only",
 		"name the scopes per resource, in scopes_supported of the MCP server, and advertise no pool of all scopes",
@@ -261,7 +271,8 @@ var serverRules = []rule{
 			pool := f.as().texts("scopes_supported")
 			switch {
 			case len(own) == 0 && len(pool) >= 10:
-				return warns("the authorization server lists %d scopes, and clients that find no others ask for all of them",
+				return warns("the authorization server lists %d scopes, and clients that find no others ask for all "+
+					"of them",
 					len(pool))
 			case len(own) >= 30:
 				n := warns("clients ask for %d scopes at once, more than a person reads", len(own))
@@ -274,7 +285,8 @@ var serverRules = []rule{
 		"add scope, with the scopes that a client needs at first, to the challenge of the 401",
 		"RFC 6750 §3; copilot-cli#4582, fastmcp#4513",
 		func(f *facts) []finding {
-			if !f.challenge.bearer || f.challenge.parameters["scope"] != "" || f.refused.status != http.StatusUnauthorized {
+			if !f.challenge.bearer || f.challenge.parameters["scope"] != "" ||
+				f.refused.status != http.StatusUnauthorized {
 				return nil
 			}
 			return warns("the challenge has no scope, so that some clients ask for none")
@@ -313,7 +325,8 @@ var serverRules = []rule{
 			if !f.oldSession.came() || f.oldSession.status == http.StatusNotFound {
 				return nil
 			}
-			return warns("a session that does not exist is answered with %s, so clients drop out when the server restarts",
+			return warns("a session that does not exist is answered with %s, so clients drop out when the server "+
+				"restarts",
 				tell(f.oldSession))
 		}},
 	{57, "reachable", Client, []string{}, "clients of MCP 2026-07-28 send Mcp-Method",
@@ -323,7 +336,8 @@ var serverRules = []rule{
 			if f.discover.result() == nil || f.nameless.result() != nil || f.nameless.problem() != -32020 {
 				return nil
 			}
-			return informs("%s; a request of MCP 2026-07-28 without Mcp-Method gets the error -32020, as it should", f.reach())
+			return informs("%s; a request of MCP 2026-07-28 without Mcp-Method gets the error -32020, as it should",
+				f.reach())
 		}},
 }
 

@@ -136,7 +136,8 @@ func (cs *children) health() serverHealth {
 	defer cs.mu.Unlock()
 	n := len(cs.sessions)
 	if time.Now().Before(cs.notUntil) {
-		return serverHealth{Status: "unhealthy", Reason: "its program ended by itself and starts again later", Programs: &n}
+		return serverHealth{Status: "unhealthy", Reason: "its program ended by itself and starts again later",
+			Programs: &n}
 	}
 	return serverHealth{Status: "healthy", Programs: &n}
 }

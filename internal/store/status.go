@@ -185,10 +185,10 @@ func (tx *Tx) nextStatus(kind string, n int64) (first int64, err error) {
 	return first, err
 }
 
-// RevokeToken revokes one access token. The record is kept until the token expires. Its index in the status lists, if it
-// has one, is marked. Tokens of a grant share an index, so the grant gets another one for its later tokens; those issued
-// before are marked with the one that is revoked, though they are not. Revoking a token again changes nothing, and
-// returns false.
+// RevokeToken revokes one access token. The record is kept until the token expires. Its index in the status lists, if
+// it has one, is marked. Tokens of a grant share an index, so the grant gets another one for its later tokens; those
+// issued before are marked with the one that is revoked, though they are not. Revoking a token again changes nothing,
+// and returns false.
 func (tx *Tx) RevokeToken(claims *oauth.Claims) (bool, error) {
 	n, err := tx.exec("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
 		args{claims.ID, time.Unix(claims.Expiry, 0).UnixMicro()})

@@ -22,14 +22,14 @@ type Swept struct {
 	SignIns, Invitations, Statuses, Received, Notices                                                  int
 }
 
-// Sweep deletes what is no longer needed: sessions ten minutes after they have expired; expired decisions, and records of
-// revoked tokens, used assertions and sign-ins that are over; grants that were never redeemed half an hour after their code has expired, and
-// others thirty days after their end, with their codes; clients that registered more than a day ago, never completed a
-// flow and do not wait for an operator; entries of the inbox for which nobody asked in thirty days; approvals for one
-// time that have expired; answers to requests with an Idempotency-Key, and notices, after a day; invitations thirty
-// days after they have expired; keys that have left the JWKS. It finds the rows by an index and deletes a few at a
-// time, each batch in its own Update, so that it does not delay others. On an error it also returns what it had deleted
-// by then.
+// Sweep deletes what is no longer needed: sessions ten minutes after they have expired; expired decisions, and records
+// of revoked tokens, used assertions and sign-ins that are over; grants that were never redeemed half an hour after
+// their code has expired, and others thirty days after their end, with their codes; clients that registered more than a
+// day ago, never completed a flow and do not wait for an operator; entries of the inbox for which nobody asked in
+// thirty days; approvals for one time that have expired; answers to requests with an Idempotency-Key, and notices,
+// after a day; invitations thirty days after they have expired; keys that have left the JWKS. It finds the rows by an
+// index and deletes a few at a time, each batch in its own Update, so that it does not delay others. On an error it
+// also returns what it had deleted by then.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	now := db.Now()
@@ -55,7 +55,8 @@ func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 		{&swept.Answers, "idempotency_keys", "caller || ' ' || route || ' ' || key", "expires_at <= $1", now, ""},
 		{&swept.Invitations, "invitations", "user_id", "expires_at <= $1", now.Add(-keepInvited), ""},
 		{&swept.Statuses, "status_blocks", "CAST(first AS TEXT)", "expires_at <= $1", now, ""},
-		{&swept.Statuses, "status_changes", "CAST(version AS TEXT) || ' ' || kind || ' ' || subject", "at <= $1", now.Add(-keepChanges), ""},
+		{&swept.Statuses, "status_changes", "CAST(version AS TEXT) || ' ' || kind || ' ' || subject", "at <= $1",
+			now.Add(-keepChanges), ""},
 		{&swept.Received, "received_events", "source || ' ' || id", "at <= $1", now.Add(-keepReceived), ""},
 		{&swept.Keys, "signing_keys", "kid", "expires_at <= $1", now, Keys},
 	} {

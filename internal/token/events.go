@@ -57,10 +57,10 @@ type Received struct {
 	Accepted []string `json:"accepted"` // ids
 }
 
-// Events answers POST /oauth2/events: it records the tool calls that a guard or a gateway reports in the audit log, each
-// once, however often it is sent. The reporter authenticates with the credentials of its resource server, and all calls
-// are of that resource. What an event says of a person and a client is believed only so far as the grant that it names
-// is one of that resource. A report with a fault is refused as a whole.
+// Events answers POST /oauth2/events: it records the tool calls that a guard or a gateway reports in the audit log,
+// each once, however often it is sent. The reporter authenticates with the credentials of its resource server, and all
+// calls are of that resource. What an event says of a person and a client is believed only so far as the grant that it
+// names is one of that resource. A report with a fault is refused as a whole.
 func (e *Endpoint) Events(r *http.Request) (web.Reply, error) {
 	c, method, err := e.Clients.Authenticate(r, url.Values{})
 	switch {
@@ -125,7 +125,8 @@ func (call ToolCall) event(reporter *oauth.Client, r *oauth.Resource, g *oauth.G
 	case call.GrantID == "" && call.User == call.ClientID:
 		event.ClientID = call.ClientID
 	default: // a grant that is not known any more, or of another resource: said, and not believed
-		event = event.With("claimed_client", call.ClientID).With("claimed_user", call.User).With("claimed_grant", call.GrantID)
+		event = event.With("claimed_client", call.ClientID).With("claimed_user", call.User).
+			With("claimed_grant", call.GrantID)
 	}
 	event = event.With("event", call.ID).With("time", call.Time).With("jti", call.TokenID).
 		With("duration_ms", strconv.FormatFloat(call.Duration, 'f', -1, 64))
@@ -159,7 +160,8 @@ func readReport(r *http.Request) (*Report, error) {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "the body is not a report of events: %s", faultOf(err))
 	}
 	if len(report.Events) == 0 || len(report.Events) > maxEvents {
-		return nil, oauth.Refuse(oauth.InvalidRequest, "events has %d events; send 1 to %d", len(report.Events), maxEvents)
+		return nil, oauth.Refuse(oauth.InvalidRequest, "events has %d events; send 1 to %d", len(report.Events),
+			maxEvents)
 	}
 	for i := range report.Events {
 		if fault := report.Events[i].fault(); fault != "" {

@@ -61,8 +61,8 @@ type statusList struct {
 
 // Status answers GET /oauth2/status/{list} with the status list of that name (Token Status List §5.1, §8.1): a JWT
 // signed by a key of the JWKS, with one bit for each token, which is 1 if the token no longer counts. It is answered
-// from memory, also while the database does not answer, because nothing can be revoked then. It fails only if the process
-// has not read the database yet.
+// from memory, also while the database does not answer, because nothing can be revoked then. It fails only if the
+// process has not read the database yet.
 func (e *Endpoint) Status(r *http.Request) (web.Reply, error) {
 	name := r.PathValue("list")
 	kind, number, ok := oauth.ParseStatusList(name)
