@@ -24,18 +24,22 @@ import (
 
 func main() {
 	var (
+		alone   = flag.Bool("guard", false, "print only the third table")
 		limitAt = flag.String("limit", "", "only serve the limit on this `address`")
 		binary  = flag.String("cardea", "bin/cardea", "the `program` to measure")
 		dir     = flag.String("dir", "", "`folder` of the databases, on the disk to measure (default: a temporary one)")
 		seconds = flag.Duration("time", 2*time.Second, "length of one turn")
 		turns   = flag.Int("turns", 7, "number of turns of each side, which alternate; the results are medians")
-		only    = flag.Bool("pieces", false, "print only the second table")
+		only    = flag.Bool("pieces", false, "leave the first table out")
 	)
 	flag.Parse()
 	err := error(nil)
-	if *limitAt != "" {
+	switch {
+	case *limitAt != "":
 		err = serveLimit(*limitAt, *dir)
-	} else {
+	case *alone:
+		err = watch(context.Background(), *turns)
+	default:
 		err = run(context.Background(), *binary, *dir, *seconds, *turns, *only)
 	}
 	if err != nil {
@@ -109,7 +113,7 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 		contests = nil
 	}
 	return errors.Join(compare(ours, bare, contests, seconds, turns),
-		weigh(ours, bare, pieces(who, people), seconds, turns))
+		weigh(ours, bare, pieces(who, people), seconds, turns), watch(ctx, turns))
 }
 
 // compare prints the first table.

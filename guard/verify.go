@@ -157,7 +157,7 @@ type candidate struct {
 		NotBefore    *date           `json:"nbf"`
 		IssuedAt     *date           `json:"iat"`
 		Confirmation json.RawMessage `json:"cnf"`
-		Status       json.RawMessage `json:"status"`
+		Status       *statusClaim    `json:"status"`
 	}
 	scopes scope.Set
 }
