@@ -137,7 +137,7 @@ func waitForCode(ctx context.Context, listener net.Listener, open func() error) 
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return nil, errors.New("nothing came for too long")
 		}
-		return nil, ctx.Err()
+		return nil, errors.New("it was interrupted")
 	}
 }
 
