@@ -92,7 +92,8 @@ func (e *Endpoint) client(r *http.Request, v interaction.Visitor, p *parameters)
 // open checks the request, in the order of the specifications, and opens the authorization.
 func (e *Endpoint) open(r *http.Request, p *parameters, v interaction.Visitor, c *oauth.Client,
 	reply interaction.Reply) (*interaction.Authorization, error) {
-	q := &interaction.Request{ID: oauth.NewID("req_"), BegunAt: e.DB.Now(), CrossSite: web.CrossSite(r)}
+	now := e.DB.Now()
+	q := &interaction.Request{ID: oauth.NewTimedID("req_", now), BegunAt: now, CrossSite: web.CrossSite(r)}
 	if hint := p.get("login_hint"); len(hint) <= maxHint {
 		q.LoginHint = hint
 	}

@@ -91,7 +91,7 @@ func (e *Endpoint) grant(r *http.Request, a *interaction.Authorization, allowed 
 // newGrant returns the grant of the allowed scopes. It expires with its first code unless that is redeemed.
 func (e *Endpoint) newGrant(tx *store.Tx, a *interaction.Authorization, allowed scope.Set, l lease) *oauth.Grant {
 	g := &oauth.Grant{
-		ID:          oauth.NewID("grt_"),
+		ID:          oauth.NewTimedID("grt_", tx.Now()),
 		ClientID:    a.Client.ID,
 		UserID:      a.Person.ID,
 		ResourceID:  a.Resource.ID,

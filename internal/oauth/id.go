@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// NewID returns prefix followed by 26 characters that encode 130 random bits: NewID("grt_") is "grt_mzxw6ytb…".
+// NewID returns prefix followed by 26 characters that encode 130 random bits: NewID("usr_") is "usr_mzxw6ytb…".
 func NewID(prefix string) string {
 	id := make([]byte, len(prefix)+26)
 	random := id[copy(id, prefix):]
@@ -28,7 +28,8 @@ const (
 )
 
 // NewTimedID is like NewID, but the first 11 characters after prefix encode at in microseconds, and 75 bits are random.
-// Ids with one prefix are sorted by time, because an index of the database then grows at its end.
+// Ids with one prefix are sorted by time, so that an index of the database grows at its end: rows that are made at one
+// time share a page of it, and each transaction writes fewer. What each request makes has such an id.
 func NewTimedID(prefix string, at time.Time) string {
 	id := []byte(NewID(prefix))
 	micros := at.UnixMicro()

@@ -236,7 +236,7 @@ func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
 	if g.known {
 		return tx.RenewClient(g.client.ID)
 	}
-	c := &oauth.Client{ID: oauth.NewID("mcp_"), Metadata: *g.Metadata, Origin: oauth.ByRegistration,
+	c := &oauth.Client{ID: oauth.NewTimedID("mcp_", tx.Now()), Metadata: *g.Metadata, Origin: oauth.ByRegistration,
 		CreatedAt: tx.Now()}
 	if g.secret != "" {
 		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(g.secret), CreatedAt: tx.Now()}}
