@@ -2,11 +2,13 @@ package adminapi
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/declare"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -30,8 +32,16 @@ type Application struct {
 	Secrets bool `json:"secrets,omitempty" jsonschema:"whether the secrets of new clients are in the answer, this once; otherwise nobody sees them"`
 }
 
+// maxEntries bounds a file, because nothing else is written while it is applied.
+const maxEntries = 5000
+
 func (d Declaration) apply(c ctx, o ops, by who, dry, secrets bool) (declare.Outcome, error) {
 	f, err := declare.Read([]byte(d.File))
+	if err == nil && f.Entries() > maxEntries && by.Actor.Type != audit.ByCommand {
+		err = admin.Refused(admin.Invalid, "", "", "file", fmt.Sprintf("the file has %d entries, and the Admin API takes "+
+			"at most %d at once, because others wait meanwhile; apply it on the server's machine, or in parts "+
+			"without prune", f.Entries(), maxEntries))
+	}
 	if err != nil {
 		return declare.Outcome{}, err
 	}
@@ -51,8 +61,9 @@ var (
 			return Exported{string(text), append([]string{}, notes...)}, err
 		})
 	Plan = add(Spec{Method: "POST", Path: "/apply/dry_run", Noun: admin.Resources, Also: declarable,
-		Verb: "apply dry-run", Reads: true, Required: "file",
-		Summary: "Tell what applying a file would change. It needs the right to read what the file declares."},
+		Verb: "apply dry-run", Reads: true, Required: "file", May: "cardea:users:read",
+		Summary: "Tell what applying a file would change. It needs the right to read what the file declares, and, for " +
+			"members of groups, to read people's accounts."},
 		func(c ctx, o ops, by who, in Creation[Declaration]) (declare.Outcome, error) {
 			return in.Body.apply(c, o, by, true, false)
 		})

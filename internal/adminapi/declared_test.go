@@ -2,6 +2,7 @@ package adminapi_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -123,6 +124,17 @@ func TestApply(t *testing.T) {
 	})
 	t.Run("too large", func(t *testing.T) {
 		if reply := apply(ops, "#"+strings.Repeat("x", 1<<20)); reply.Status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%d %s", reply.Status, reply.Body)
+		}
+	})
+	t.Run("too many", func(t *testing.T) {
+		var file strings.Builder
+		file.WriteString("groups:\n")
+		for i := range 5001 {
+			fmt.Fprintf(&file, "  - name: g%d\n", i)
+		}
+		reply := plan(reader, file.String())
+		if reply.Status != http.StatusUnprocessableEntity || !strings.Contains(string(reply.Body), "at most 5000 at once") {
 			t.Errorf("%d %s", reply.Status, reply.Body)
 		}
 	})

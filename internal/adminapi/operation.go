@@ -19,6 +19,8 @@ type Spec struct {
 	// Also are other nouns that the operation is about. A caller with the right to one of all may ask for it, and the
 	// operation asks for the others when it comes to them.
 	Also []admin.Noun
+	// May is a scope that the operation needs for some inputs besides; "" for none.
+	May string
 	// Verb is the command that does the same, as it is typed: "client rotate-secret".
 	Verb    string
 	Summary string

@@ -185,7 +185,7 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	if c.Token != "" {
 		return c.Token, nil
 	}
-	scopes := strings.Join(s.Scopes(), " ")
+	scopes := strings.TrimSpace(strings.Join(s.Scopes(), " ") + " " + s.May)
 	if known, ok := c.tokens[scopes]; ok && time.Now().Before(known.endsAt) {
 		return known.text, nil
 	}

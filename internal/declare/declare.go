@@ -33,6 +33,20 @@ func (f *File) NeedsKeys() bool {
 	return slices.ContainsFunc(f.Resources, func(r Resource) bool { return r.SigningAlg != "" })
 }
 
+// Entries returns how many groups, members of them, resources, scopes and clients f declares.
+func (f *File) Entries() int {
+	n := len(f.Groups) + len(f.Resources) + len(f.Clients)
+	for _, g := range f.Groups {
+		if g.Members != nil {
+			n += len(*g.Members)
+		}
+	}
+	for _, r := range f.Resources {
+		n += len(r.Scopes)
+	}
+	return n
+}
+
 // version is the newest version of the format, and the only one so far.
 const version = 1
 
