@@ -168,7 +168,8 @@ func (m passkeys) prove(r *http.Request, b web.Browser, answer string, event *au
 		*event = event.With("cause", err.Error())
 		return Proof{}, errPasskey
 	}
-	return Proof{Person: person, AMR: methodsOf(used), Event: *event, Confirm: func(tx *store.Tx) error {
+	p := Proof{Person: person, Method: m.Name(), AMR: methodsOf(used), Event: *event}
+	p.Confirm = func(tx *store.Tx) error {
 		if err := m.spendChallenge(tx, a.Challenge(), person.ID); err != nil {
 			return err
 		}
@@ -176,7 +177,8 @@ func (m passkeys) prove(r *http.Request, b web.Browser, answer string, event *au
 			return notNow(err, errPasskey)
 		}
 		return notNow(tx.UsePasskey(used), errCopied) // or it was removed meanwhile
-	}}, nil
+	}
+	return p, nil
 }
 
 // methodsOf returns the methods of RFC 8176 that the use of a passkey is. Whether the key is in hardware is what the

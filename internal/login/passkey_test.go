@@ -268,3 +268,27 @@ func TestPasskeyNeedsAName(t *testing.T) {
 		t.Errorf("status %d", page.Status)
 	}
 }
+
+// The sign-in page begins with the passkey if one was used last with the browser, and with the password after that was.
+func TestLastPasskey(t *testing.T) {
+	holders(t, func(t *testing.T, s *servertest.Server, ada *servertest.Person, device *servertest.Authenticator) {
+		b := s.Browser(t)
+		signedOut := func() *servertest.Page {
+			page := b.Get("/logout")
+			page.Submit(page.Form("csrf"))
+			return b.Get("/login")
+		}
+		page := b.Get("/login")
+		page.WithPasskey(device.Use(page))
+		page = signedOut()
+		mark, password := strings.Index(page.Body, "last used"), strings.Index(page.Body, `name="password"`)
+		if mark < 0 || mark > password || strings.Count(page.Body, "data-passkey=") != 1 {
+			t.Errorf("the passkey is not offered first:\n%s", page.Body)
+		}
+		page.SignIn(ada)
+		if page = signedOut(); strings.Contains(page.Body, "last used") ||
+			strings.Index(page.Body, "data-passkey=") < strings.Index(page.Body, `name="password"`) {
+			t.Errorf("the passkey is still offered first:\n%s", page.Body)
+		}
+	})
+}
