@@ -342,7 +342,9 @@ func TestStatusPlacesAreOnce(t *testing.T) {
 				func(c *config.Config) { c.Issuer = one.URL })
 			one.Resource(servertest.MCP, "*weather", "mail")
 			client := one.Client(machineClient...)
-			one.DB.AwaitOthers()
+			eventually(t, "the other node knows the resource", func() bool {
+				return two.Agent(t, client).ClientCredentials().Status == http.StatusOK
+			})
 			var mu sync.Mutex
 			places, tokens := map[string]bool{}, 0
 			var all sync.WaitGroup
