@@ -38,8 +38,8 @@ const maxEntries = 5000
 func (d Declaration) apply(c ctx, o ops, by who, dry, secrets bool) (declare.Outcome, error) {
 	f, err := declare.Read([]byte(d.File))
 	if err == nil && f.Entries() > maxEntries && by.Actor.Type != audit.ByCommand {
-		err = admin.Refused(admin.Invalid, "", "", "file", fmt.Sprintf("the file has %d entries, and the Admin API takes "+
-			"at most %d at once, because others wait meanwhile; apply it on the server's machine, or in parts "+
+		err = admin.Refused(admin.Invalid, "", "", "file", fmt.Sprintf("the file has %d entries, and the Admin API "+
+			"takes at most %d at once, because others wait meanwhile; apply it on the server's machine, or in parts "+
 			"without prune", f.Entries(), maxEntries))
 	}
 	if err != nil {
@@ -62,8 +62,8 @@ var (
 		})
 	Plan = add(Spec{Method: "POST", Path: "/apply/dry_run", Noun: admin.Resources, Also: declarable,
 		Verb: "apply dry-run", Reads: true, Required: "file", May: "cardea:users:read",
-		Summary: "Tell what applying a file would change. It needs the right to read what the file declares, and, for " +
-			"members of groups, to read people's accounts."},
+		Summary: "Tell what applying a file would change. It needs the right to read what the file declares, and, " +
+			"for members of groups, to read people's accounts."},
 		func(c ctx, o ops, by who, in Creation[Declaration]) (declare.Outcome, error) {
 			return in.Body.apply(c, o, by, true, false)
 		})

@@ -50,8 +50,8 @@ var faults = []planted{
 	{"D-3_inner_host", func(w *world) { w.prm["resource"] = "http://mcp.internal:9000/mcp" }, asks, "prm.resource",
 		doctor.Fail, rs,
 		"another scheme, host or port", "public URL", []string{"Claude", "Cursor"}, nil},
-	{"D-4_resource_is_the_issuer", func(w *world) { w.prm["resource"] = w.as.URL }, asks, "prm.resource", doctor.Fail, rs,
-		"is the authorization server", "authorization_servers", []string{"Claude", "Codex"}, nil},
+	{"D-4_resource_is_the_issuer", func(w *world) { w.prm["resource"] = w.as.URL }, asks, "prm.resource", doctor.Fail,
+		rs, "is the authorization server", "authorization_servers", []string{"Claude", "Codex"}, nil},
 	{"D-5_no_challenge", func(w *world) { w.challenge = func(string) string { return "" } }, asks, "challenge",
 		doctor.Fail, rs,
 		"401 without WWW-Authenticate", "WWW-Authenticate: Bearer resource_metadata=", []string{"Cursor", "ChatGPT"},
@@ -62,7 +62,9 @@ var faults = []planted{
 	},
 		asks, "challenge", doctor.Fail, rs, "no resource_metadata", "pass the whole header", []string{"Claude"}, nil},
 	{"D-7_link_to_nothing", func(w *world) {
-		w.challenge = func(string) string { return `Bearer resource_metadata="` + w.mcp.URL + `/nowhere", scope="read"` }
+		w.challenge = func(string) string {
+			return `Bearer resource_metadata="` + w.mcp.URL + `/nowhere", scope="read"`
+		}
 	}, asks, "challenge", doctor.Fail, rs, "answered with 404", "correct the link", []string{"Claude"}, nil},
 	{"D-8_open_door", func(w *world) {
 		w.open = true
@@ -74,7 +76,8 @@ var faults = []planted{
 			return true
 		}
 	}, asks, "challenge", doctor.Fail, rs, "tools/list with 401", "initialize included", []string{"Claude"}, nil},
-	{"D-8_optional", func(w *world) { w.open = true }, asks, "challenge", doctor.Warn, rs, "never ask people", "optional",
+	{"D-8_optional", func(w *world) { w.open = true }, asks, "challenge", doctor.Warn, rs, "never ask people",
+		"optional",
 		[]string{"Claude"}, nil},
 	{"D-9_forbidden", func(w *world) {
 		w.atMCP = only("/mcp", func(rw http.ResponseWriter, _ *http.Request) {
@@ -85,8 +88,8 @@ var faults = []planted{
 		"one answers at", "/mcp", []string{"Claude", "Cursor"}, nil},
 	{"D-10_web_page", func(w *world) {
 		w.atMCP = only("/", func(rw http.ResponseWriter, _ *http.Request) { writePage(rw, 200, "Welcome") })
-	}, doctor.Options{URL: "ORIGIN/"}, "reachable", doctor.Fail, doctor.User, "web page", "use http", []string{"Claude"},
-		nil},
+	}, doctor.Options{URL: "ORIGIN/"}, "reachable", doctor.Fail, doctor.User, "web page", "use http",
+		[]string{"Claude"}, nil},
 	{"D-11_error_without_token", func(w *world) {
 		old := w.challenge
 		w.challenge = func(string) string { return old("any") }
@@ -104,10 +107,12 @@ var faults = []planted{
 		})
 	}, asks, "as.oauth", doctor.Fail, network, "HTML page", "404", []string{"TypeScript SDK"}, nil},
 	{"D-14_blocked", func(w *world) {
-		w.atMCP = below("/.well-known/", func(rw http.ResponseWriter, _ *http.Request) { writePage(rw, 403, "Blocked") })
+		w.atMCP = below("/.well-known/",
+			func(rw http.ResponseWriter, _ *http.Request) { writePage(rw, 403, "Blocked") })
 	}, asks, "prm.path", doctor.Fail, network, "blocked", "CDN", []string{"Claude"}, nil},
 	{"D-14_bad_gateway", func(w *world) {
-		w.atAS = below("/.well-known/", func(rw http.ResponseWriter, _ *http.Request) { writePage(rw, 502, "Bad gateway") })
+		w.atAS = below("/.well-known/",
+			func(rw http.ResponseWriter, _ *http.Request) { writePage(rw, 502, "Bad gateway") })
 	}, asks, "as.oauth", doctor.Fail, network, "502", "proxy", []string{"Claude"}, nil},
 	{"D-15_only_at_root", func(w *world) {
 		w.prmPath = false
@@ -150,8 +155,8 @@ var faults = []planted{
 			writePage(rw, 403, "Are you a robot?")
 			return true
 		}
-	}, enrols, "register", doctor.Fail, network, "page for people", "exempt the registration endpoint", []string{"Cursor"},
-		[]string{"Claude"}},
+	}, enrols, "register", doctor.Fail, network, "page for people", "exempt the registration endpoint",
+		[]string{"Cursor"}, []string{"Claude"}},
 	{"D-22_private_name", func(*world) {}, doctor.Options{URL: "http://mcp.corp.example/mcp"}, "reachable", doctor.Fail,
 		rs,
 		"private address 10.1.2.3", "tunnel", []string{"Claude", "ChatGPT"}, []string{"VS Code"}},
@@ -171,8 +176,8 @@ var faults = []planted{
 		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) {
 			http.Redirect(rw, r, strings.Replace(w.url, "127.0.0.1", "localhost", 1), http.StatusPermanentRedirect)
 		})
-	}, asks, "redirects", doctor.Fail, network, "on another host clients drop the token", "exact URL", []string{"Claude"},
-		nil},
+	}, asks, "redirects", doctor.Fail, network, "on another host clients drop the token", "exact URL",
+		[]string{"Claude"}, nil},
 	{"D-25_post_becomes_get", func(w *world) {
 		w.atMCP = only("/mcp", func(rw http.ResponseWriter, r *http.Request) {
 			http.Redirect(rw, r, "/mcp/",
@@ -202,13 +207,13 @@ var faults = []planted{
 	{"D-30_port_compared", func(w *world) { w.redirect = func(a, b string) bool { return a == b } }, enrols, "register",
 		doctor.Fail, as,
 		"another port", "RFC 8252", []string{"VS Code", "Codex"}, []string{"Claude"}},
-	{"D-31_document_not_fetched", func(w *world) { w.knows = func(id string) bool { return w.clients[id] != "" } }, enrols,
-		"register",
+	{"D-31_document_not_fetched", func(w *world) { w.knows = func(id string) bool { return w.clients[id] != "" } },
+		enrols, "register",
 		doctor.OK, network, "metadata document", "egress", []string{"Claude Code", "VS Code"}, []string{"Cursor"}},
 	{"D-32_slash", func(w *world) { w.metadata["issuer"] = w.as.URL + "/" }, asks, "as.issuer", doctor.Fail, as,
 		"by a slash", "one string", []string{"ChatGPT", "Python SDK"}, []string{"Go SDK"}},
-	{"D-32_another_host", func(w *world) { w.metadata["issuer"] = "https://idp.example" }, asks, "as.issuer", doctor.Fail,
-		as,
+	{"D-32_another_host", func(w *world) { w.metadata["issuer"] = "https://idp.example" }, asks, "as.issuer",
+		doctor.Fail, as,
 		"idp.example", "align", []string{"Go SDK", "Copilot CLI"}, []string{"Cursor"}},
 	{"D-33_another_issuer", func(w *world) {
 		w.accepts = func(map[string]any) bool { return false }
@@ -225,7 +230,8 @@ var faults = []planted{
 		[]string{"Cursor"}},
 	{"D-35_no_pkce", func(w *world) { delete(w.metadata, "code_challenge_methods_supported") }, asks, "as.pkce",
 		doctor.Fail, as,
-		"does not advertise PKCE", "S256", []string{"C# SDK", "Cursor", "ChatGPT", "Go SDK"}, []string{"TypeScript SDK"}},
+		"does not advertise PKCE", "S256", []string{"C# SDK", "Cursor", "ChatGPT", "Go SDK"},
+		[]string{"TypeScript SDK"}},
 	{"D-36_unknown_scopes", func(w *world) {
 		w.prm["scopes_supported"] = []string{"read"}
 		w.metadata["scopes_supported"] = []string{"api"}
@@ -267,11 +273,11 @@ var faults = []planted{
 	{"D-42_expires_in_text", func(w *world) { w.answer = func(a map[string]any) { a["expires_in"] = "300" } }, signsIn,
 		"login",
 		doctor.Fail, as, "not a number", "JSON number", []string{"Rust SDK"}, nil},
-	{"D-42_expires_in_absent", func(w *world) { w.answer = func(a map[string]any) { delete(a, "expires_in") } }, signsIn,
-		"login",
+	{"D-42_expires_in_absent", func(w *world) { w.answer = func(a map[string]any) { delete(a, "expires_in") } },
+		signsIn, "login",
 		doctor.Fail, as, "no expires_in", "JSON number", []string{"Rust SDK"}, nil},
-	{"D-43_no_refresh_token", func(w *world) { w.answer = func(a map[string]any) { delete(a, "refresh_token") } }, signsIn,
-		"login.refresh",
+	{"D-43_no_refresh_token", func(w *world) { w.answer = func(a map[string]any) { delete(a, "refresh_token") } },
+		signsIn, "login.refresh",
 		doctor.Warn, as, "no refresh token", "grant refresh tokens", []string{"Claude"}, nil},
 	{"D-44_wrong_error", func(w *world) {
 		w.atAS = func(rw http.ResponseWriter, r *http.Request) bool {
@@ -344,7 +350,9 @@ var faults = []planted{
 		}
 	}, enrols, "register", doctor.Fail, as, "form-action 'self'", "widen", []string{"VS Code"}, []string{"Claude"}},
 	{"D-53_encrypted", func(w *world) {
-		w.answer = func(a map[string]any) { a["access_token"] = "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.a.b.c.d" }
+		w.answer = func(a map[string]any) {
+			a["access_token"] = "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.a.b.c.d"
+		}
 		w.accepts = func(map[string]any) bool { return true }
 	}, signsIn, "login.audience", doctor.Fail, as, "encrypted", "JWS", []string{"Claude"}, nil},
 	{"D-54_bad_token_answered", func(w *world) {
@@ -440,7 +448,8 @@ func TestDoctor(t *testing.T) {
 			o.URL = strings.Replace(o.URL, "ORIGIN", w.mcp.URL, 1)
 			report := w.run(o)
 			i := slices.IndexFunc(report.Checks, func(c doctor.Check) bool {
-				return c.ID == tt.id && c.Status == tt.status && c.Party == tt.party && strings.Contains(c.Found, tt.found)
+				return c.ID == tt.id && c.Status == tt.status && c.Party == tt.party &&
+					strings.Contains(c.Found, tt.found)
 			})
 			if i < 0 {
 				t.Fatalf("no %s of %s for %s that says %q:\n%s", tt.status, tt.id, tt.party, tt.found, explain(report))

@@ -71,7 +71,8 @@ func newWorld(t *testing.T) *world {
 		h.Set("Access-Control-Expose-Headers", "WWW-Authenticate, Mcp-Session-Id")
 	}
 	w.challenge = func(token string) string {
-		c := fmt.Sprintf(`Bearer resource_metadata="%s/.well-known/oauth-protected-resource/mcp", scope="read"`, w.mcp.URL)
+		c := fmt.Sprintf(`Bearer resource_metadata="%s/.well-known/oauth-protected-resource/mcp", scope="read"`,
+			w.mcp.URL)
 		if token != "" {
 			c += `, error="invalid_token"`
 		}
@@ -82,8 +83,8 @@ func newWorld(t *testing.T) *world {
 	w.accepts = func(claims map[string]any) bool { return claims["aud"] == w.url }
 	w.metadata = map[string]any{
 		"issuer": w.as.URL, "authorization_endpoint": w.as.URL + "/authorize", "token_endpoint": w.as.URL + "/token",
-		"registration_endpoint": w.as.URL + "/register", "revocation_endpoint": w.as.URL + "/revoke", "jwks_uri": w.as.URL +
-			"/jwks",
+		"registration_endpoint": w.as.URL + "/register", "revocation_endpoint": w.as.URL + "/revoke",
+		"jwks_uri":         w.as.URL + "/jwks",
 		"scopes_supported": []string{"read", "write", "offline_access"}, "response_types_supported": []string{"code"},
 		"grant_types_supported":                          []string{"authorization_code", "refresh_token"},
 		"token_endpoint_auth_methods_supported":          []string{"none"},
@@ -170,7 +171,8 @@ func (w *world) serveEndpoint(rw http.ResponseWriter, r *http.Request) {
 		if w.sessions {
 			rw.Header().Set("Mcp-Session-Id", "s1")
 		}
-		reply(map[string]any{"protocolVersion": "2025-11-25", "serverInfo": map[string]any{"name": "planted", "version": "1"},
+		reply(map[string]any{"protocolVersion": "2025-11-25",
+			"serverInfo":   map[string]any{"name": "planted", "version": "1"},
 			"capabilities": map[string]any{"tools": map[string]any{}}})
 	case "server/discover":
 		if r.Header.Get("Mcp-Method") != "server/discover" {
@@ -178,7 +180,8 @@ func (w *world) serveEndpoint(rw http.ResponseWriter, r *http.Request) {
 				"message": "Mcp-Method is missing"}})
 			return
 		}
-		reply(map[string]any{"supportedVersions": []string{"2026-07-28"}, "serverInfo": map[string]any{"name": "planted"}})
+		reply(map[string]any{"supportedVersions": []string{"2026-07-28"},
+			"serverInfo": map[string]any{"name": "planted"}})
 	case "tools/list":
 		reply(map[string]any{"tools": w.tools})
 	case "tools/call":
