@@ -70,7 +70,8 @@ func watch(ctx context.Context, turns int) error {
 			return err
 		}
 		signatures = append(signatures, cost)
-		if cost, err = each(200, func(i int) error { return verify(ctx, forgetful, tokens[i%manyTokens]) }); err != nil {
+		if cost, err = each(200,
+			func(i int) error { return verify(ctx, forgetful, tokens[i%manyTokens]) }); err != nil {
 			return err
 		}
 		first = append(first, cost/signatures[len(signatures)-1])
@@ -100,8 +101,8 @@ func watch(ctx context.Context, turns int) error {
 	poll := float64((processor() - spent).Nanoseconds()) / 1000 / float64(max(1, lists.asked.Load()-asked))
 	runtime.KeepAlive(follower)
 
-	fmt.Printf("\nmedians of %d turns; the processor time that a guard costs, with status lists of %d grants, one in %d revoked; "+
-		"a signature check takes %.0f µs\n\n", turns, grantsEach, revokedOne, median(signatures))
+	fmt.Printf("\nmedians of %d turns; the processor time that a guard costs, with status lists of %d grants, one in "+
+		"%d revoked; a signature check takes %.0f µs\n\n", turns, grantsEach, revokedOne, median(signatures))
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	above := false
 	for _, row := range []struct {
@@ -162,11 +163,13 @@ func heap() uint64 {
 }
 
 func guardOf(issuer string, remember int) (*guard.Guard, error) {
-	return guard.New(guard.Config{Issuer: issuer, Resource: resource, Remember: remember, Logger: slog.New(slog.DiscardHandler)})
+	return guard.New(guard.Config{Issuer: issuer, Resource: resource, Remember: remember,
+		Logger: slog.New(slog.DiscardHandler)})
 }
 
 func tokenAt(issuer *guardtest.Issuer, url, list string, index int) string {
-	return issuer.Token(guardtest.Claims{Audience: resource, Scope: weather, TTL: time.Hour, Extra: map[string]any{"iss": url,
+	return issuer.Token(guardtest.Claims{Audience: resource, Scope: weather, TTL: time.Hour, Extra: map[string]any{
+		"iss":    url,
 		"status": map[string]any{"status_list": map[string]any{"idx": index, "uri": url + list}}}})
 }
 

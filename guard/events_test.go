@@ -23,7 +23,8 @@ import (
 func spooling(w *guardtest.Issuer, dir string) func(*guard.Config) {
 	return func(c *guard.Config) {
 		c.Issuer = w.URL
-		c.Events = guard.Events{Spool: dir, Credentials: &guard.Credentials{ClientID: w.ClientID, ClientSecret: w.ClientSecret}}
+		c.Events = guard.Events{Spool: dir,
+			Credentials: &guard.Credentials{ClientID: w.ClientID, ClientSecret: w.ClientSecret}}
 	}
 }
 
@@ -57,7 +58,8 @@ func TestEvents(t *testing.T) {
 	w := newWorld(t)
 	g := newWorld(t, spooling(w.Issuer, t.TempDir()), func(c *guard.Config) { c.Now = w.Now }).Guard
 	t.Cleanup(func() { _ = g.Close() })
-	ctx := calling(t, w, g, guardtest.Claims{Subject: "usr_1", ClientID: "mcp_1", ID: "grt_1.abc", Scope: "mcp:tools:weather"})
+	ctx := calling(t, w, g,
+		guardtest.Claims{Subject: "usr_1", ClientID: "mcp_1", ID: "grt_1.abc", Scope: "mcp:tools:weather"})
 	g.LogToolCall(ctx, "get_forecast", nil)
 	g.LogToolCall(ctx, "get_forecast", errors.New("the secret argument is wrong"))
 	g.LogToolCall(ctx, "send_email", g.CheckScope(ctx, "mcp:tools:email:send"))
@@ -74,10 +76,12 @@ func TestEvents(t *testing.T) {
 	}
 	var got []string
 	for _, c := range arrive(t, w.Issuer, 5) {
-		if c.Action != "tool.call" || c.ID == "" || c.Time != w.Now().UTC().Format(time.RFC3339Nano) || len(c.Tool) > 256 {
+		if c.Action != "tool.call" || c.ID == "" || c.Time != w.Now().UTC().Format(time.RFC3339Nano) ||
+			len(c.Tool) > 256 {
 			t.Errorf("%+v", c)
 		}
-		got = append(got, fmt.Sprint(c.Tool[:3], " ", c.Outcome, " ", c.GrantID, " ", c.ClientID, " ", c.Duration, " ", c.Reason))
+		got = append(got,
+			fmt.Sprint(c.Tool[:3], " ", c.Outcome, " ", c.GrantID, " ", c.ClientID, " ", c.Duration, " ", c.Reason))
 	}
 	want := []string{
 		"get allowed grt_1 mcp_1 0 ", "get failed grt_1 mcp_1 0 ",
@@ -99,14 +103,16 @@ func TestEventsWait(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 300 {
 		all.Go(func() {
-			if err := g.RecordToolCall(ctx, guard.ToolCall{Tool: fmt.Sprint("tool", n), Outcome: "allowed"}); err != nil {
+			if err := g.RecordToolCall(ctx,
+				guard.ToolCall{Tool: fmt.Sprint("tool", n), Outcome: "allowed"}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
 	if _, err := guard.New(guard.Config{Issuer: w.URL, Resource: resource + "/other", Events: guard.Events{Spool: dir,
-		Credentials: &guard.Credentials{ClientID: "x", ClientSecret: "y"}}}); err == nil || !strings.Contains(err.Error(), "give each") {
+		Credentials: &guard.Credentials{ClientID: "x", ClientSecret: "y"}}}); err == nil ||
+		!strings.Contains(err.Error(), "give each") {
 		t.Errorf("a guard of another resource shares the spool: %v", err)
 	}
 	if err := g.Close(); err != nil {
@@ -170,7 +176,8 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	w.SetDown(false)
 	arrive(t, w.Issuer, kept)
-	for deadline := time.Now().Add(10 * time.Second); g.RecordToolCall(ctx, guard.ToolCall{Tool: "again", Outcome: "allowed"}) != nil; {
+	for deadline := time.Now().Add(10 * time.Second); g.RecordToolCall(ctx,
+		guard.ToolCall{Tool: "again", Outcome: "allowed"}) != nil; {
 		if time.Now().After(deadline) {
 			t.Fatal("the spool stays full")
 		}
@@ -204,8 +211,8 @@ func TestEventsAfterKill(t *testing.T) {
 		w.SetDown(round == 0)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestEventsAfterKill$") //nolint:gosec // this test itself
-		child.Env = append(os.Environ(), "GUARD_TEST_SPOOL="+dir, "GUARD_TEST_ISSUER="+w.URL, "GUARD_TEST_SECRET="+w.ClientSecret,
-			"GUARD_TEST_TOKEN="+w.Token(guardtest.Claims{Audience: resource}))
+		child.Env = append(os.Environ(), "GUARD_TEST_SPOOL="+dir, "GUARD_TEST_ISSUER="+w.URL,
+			"GUARD_TEST_SECRET="+w.ClientSecret, "GUARD_TEST_TOKEN="+w.Token(guardtest.Claims{Audience: resource}))
 		out, err := child.StdoutPipe()
 		if err == nil {
 			err = child.Start()
@@ -261,7 +268,8 @@ func recordForEver(t *testing.T, dir string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	ctx := guard.NewContext(t.Context(), guard.Caller{Token: &guard.Token{Subject: "usr_1", ClientID: "mcp_1", ID: "x"}})
+	ctx := guard.NewContext(t.Context(),
+		guard.Caller{Token: &guard.Token{Subject: "usr_1", ClientID: "mcp_1", ID: "x"}})
 	for n := 0; ; n++ {
 		tool := fmt.Sprintf("%d-%d", os.Getpid(), n)
 		if err := g.RecordToolCall(ctx, guard.ToolCall{Tool: tool, Outcome: "allowed"}); err != nil {

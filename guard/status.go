@@ -23,8 +23,9 @@ import (
 )
 
 // Status says how a guard follows the status lists of the issuer (Token Status List, draft-ietf-oauth-status-list), by
-// which it learns of revoked tokens without asking about each. The zero Status is good: the guard follows the lists that
-// the tokens name, refuses a revoked token within five seconds, and refuses all while a list is older than a minute.
+// which it learns of revoked tokens without asking about each. The zero Status is good: the guard follows the lists
+// that the tokens name, refuses a revoked token within five seconds, and refuses all while a list is older than a
+// minute.
 //
 // The guard fetches a list when the first token names it, which waits for that, and then every two seconds in the
 // background, only if it has changed, until no token has named it for ten minutes. It follows lists at the issuer's
@@ -87,8 +88,8 @@ type statusContent struct {
 }
 
 func newStatuses(i *issuer, u *url.URL, config Status, now func() time.Time) *statuses {
-	s := &statuses{issuer: i, origin: u.Scheme + "://" + u.Host, stale: config.Stale, failOpen: config.FailOpen, now: now,
-		lists: map[string]*statusList{}}
+	s := &statuses{issuer: i, origin: u.Scheme + "://" + u.Host, stale: config.Stale, failOpen: config.FailOpen,
+		now: now, lists: map[string]*statusList{}}
 	if s.stale <= 0 {
 		s.stale = time.Minute
 	}
@@ -134,7 +135,8 @@ func (s *statuses) reference(claim *statusClaim) (r reference, fault string) {
 	switch list := claim.List; {
 	case list.Index == nil || list.URI == nil || *list.Index < 0:
 		return r, "The token's status cannot be read."
-	case len(*list.URI) > maxStatusURI || !strings.HasPrefix(*list.URI, s.origin+"/") || strings.ContainsAny(*list.URI, "#\\ "):
+	case len(*list.URI) > maxStatusURI || !strings.HasPrefix(*list.URI, s.origin+"/") ||
+		strings.ContainsAny(*list.URI, "#\\ "):
 		return r, "The token's status list is not at the issuer."
 	default:
 		return reference{*list.Index, *list.URI}, ""
@@ -243,8 +245,8 @@ func (c *statusContent) status(index int64) (revoked, known bool) {
 	return c.statuses[index/each]>>(index%each*c.bits)&(1<<c.bits-1) != 0, true
 }
 
-// fetched waits for the list to be fetched, unless that failed within the interval, and returns what is known of it. The
-// error is that of the last fetch.
+// fetched waits for the list to be fetched, unless that failed within the interval, and returns what is known of it.
+// The error is that of the last fetch.
 func (l *statusList) fetched(ctx context.Context) (*statusContent, error) {
 	l.mu.Lock()
 	soon := l.err != nil && l.of.now().Before(l.tried.Add(pollEvery))
@@ -288,7 +290,8 @@ func (l *statusList) fetch() (any, error) {
 }
 
 // loadStatus fetches the list at uri (Token Status List §8.1). known is what it said before, or nil.
-func (i *issuer) loadStatus(ctx context.Context, uri string, known *statusContent, now time.Time) (*statusContent, error) {
+func (i *issuer) loadStatus(ctx context.Context, uri string, known *statusContent,
+	now time.Time) (*statusContent, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
 	if err != nil {
 		return nil, fmt.Errorf("guard: %w", err)
@@ -336,7 +339,8 @@ func (i *issuer) readStatus(ctx context.Context, uri, raw string, now time.Time,
 		return errors.New("it is not a signed JWT")
 	}
 	header := signed.Signatures[0].Protected
-	if kind, _ := header.ExtraHeaders["typ"].(string); !strings.EqualFold(strings.TrimPrefix(kind, "application/"), "statuslist+jwt") {
+	kind, _ := header.ExtraHeaders["typ"].(string)
+	if !strings.EqualFold(strings.TrimPrefix(kind, "application/"), "statuslist+jwt") {
 		return errors.New("its typ is not statuslist+jwt")
 	}
 	key, _, err := i.key(ctx, header.KeyID)

@@ -86,7 +86,8 @@ func TestStatusList(t *testing.T) {
 	if w.Fetches("/oauth2/introspect") != 0 {
 		t.Error("the issuer was asked about a token")
 	}
-	if without := w.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"status": nil}}); verifyStatus(t, w.Guard, without) != 0 {
+	without := w.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"status": nil}})
+	if verifyStatus(t, w.Guard, without) != 0 {
 		t.Error("a token without a status is refused")
 	}
 }
@@ -138,7 +139,8 @@ func TestStatusListStale(t *testing.T) {
 func TestStatusListFaults(t *testing.T) {
 	w := newWorld(t)
 	status := func(list map[string]any) string {
-		return w.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"status": map[string]any{"status_list": list}}})
+		return w.Token(guardtest.Claims{Audience: resource,
+			Extra: map[string]any{"status": map[string]any{"status_list": list}}})
 	}
 	for name, token := range map[string]string{
 		"elsewhere":         status(map[string]any{"idx": 1, "uri": "https://evil.example/oauth2/status/1"}),
@@ -157,7 +159,8 @@ func TestStatusListFaults(t *testing.T) {
 			t.Errorf("%s: %d", name, got)
 		}
 	}
-	if other := w.Token(guardtest.Claims{Audience: resource, Extra: map[string]any{"status": map[string]any{"other": 1}}}); verifyStatus(t, w.Guard, other) != 0 {
+	if other := w.Token(guardtest.Claims{Audience: resource,
+		Extra: map[string]any{"status": map[string]any{"other": 1}}}); verifyStatus(t, w.Guard, other) != 0 {
 		t.Error("another mechanism is refused")
 	}
 

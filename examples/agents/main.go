@@ -31,9 +31,9 @@ import (
 
 // Shared is an oauth2.TokenSource for processes that share a token file.
 //
-// A refresh token is used once: whoever uses it gets the next one, and a second use counts as theft after a short grace.
-// So only one process refreshes at a time, it looks first whether another has done so, and it writes the new token to disk
-// before anybody uses it.
+// A refresh token is used once: its answer has the next one, and a second use counts as theft after a short
+// grace. So only one process refreshes at a time, it looks first whether another has done so, and it writes the new
+// token to disk before anybody uses it.
 type Shared struct {
 	Config   *oauth2.Config
 	Resource string        // the MCP server (RFC 8707)
@@ -76,7 +76,8 @@ func (s *Shared) Token() (*oauth2.Token, error) {
 	fresh, err := s.Config.TokenSource(ctx, &oauth2.Token{RefreshToken: stored.RefreshToken}).Token()
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) && refused.ErrorCode == "invalid_grant" {
-		return nil, fmt.Errorf("the person has ended the access, or it is over: run agents login again (%s)", refused.ErrorDescription)
+		return nil, fmt.Errorf("the person has ended the access, or it is over: run agents login again (%s)",
+			refused.ErrorDescription)
 	}
 	if err != nil {
 		return nil, err // the issuer is away: the next call tries again, with the same refresh token
@@ -134,7 +135,8 @@ func (s *Shared) Login(ctx context.Context, open func(address string)) error {
 		})}
 	go server.Serve(listener)  //nolint:errcheck // ends with Shutdown
 	defer server.Shutdown(ctx) //nolint:errcheck // nothing is lost
-	open(config.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier), oauth2.SetAuthURLParam("resource", s.Resource)))
+	open(config.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier),
+		oauth2.SetAuthURLParam("resource", s.Resource)))
 	select {
 	case r := <-answers:
 		if refusal := r.FormValue("error"); refusal != "" {
@@ -186,8 +188,9 @@ func main() {
 	every := flags.Duration("every", time.Minute, "how often the agent works")
 	times := flags.Int("times", 0, "how often it works; 0: until it is stopped")
 	_ = flags.Parse(os.Args[2:])
-	s.Config = &oauth2.Config{ClientID: *client, Scopes: []string{"mcp:tools:weather", "offline_access"}, Endpoint: oauth2.Endpoint{
-		AuthURL: *issuer + "/oauth2/authorize", TokenURL: *issuer + "/oauth2/token", AuthStyle: oauth2.AuthStyleInParams}}
+	s.Config = &oauth2.Config{ClientID: *client, Scopes: []string{"mcp:tools:weather", "offline_access"},
+		Endpoint: oauth2.Endpoint{AuthURL: *issuer + "/oauth2/authorize", TokenURL: *issuer + "/oauth2/token",
+			AuthStyle: oauth2.AuthStyleInParams}}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
