@@ -214,12 +214,13 @@ func TestPolicies(t *testing.T) {
 			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
 			"/.well-known/oauth-protected-resource/admin/api", "/.well-known/oauth-protected-resource/admin/mcp",
 			"/.well-known/openid-configuration", "/admin/mcp", "/oauth2/register", "/oauth2/register/{client_id}",
-			"/oauth2/revoke", "/oauth2/token", "/register", "/token",
+			"/oauth2/revoke", "/oauth2/status/{list}", "/oauth2/token", "/register", "/token",
 		}},
 		"caches may keep": {cached, []string{
 			"/.well-known/jwks", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server",
 			"/.well-known/oauth-protected-resource/admin/api", "/.well-known/oauth-protected-resource/admin/mcp",
 			"/.well-known/openid-configuration", "/admin/api/openapi.json", "/assets/{file}",
+			"/oauth2/status/{list}",
 		}},
 		"pages of other sites may post to": {anySite, []string{"/authorize", "/oauth2/authorize"}},
 	} {

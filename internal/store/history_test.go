@@ -452,6 +452,7 @@ func acts(now time.Time) []act {
 			"an operator is told what a reset ended"},
 		{"LiveInitialToken", func(tx *store.Tx) error { return ok(tx.LiveInitialToken("iat 1")) }, none},
 		{"LockClient", func(tx *store.Tx) error { return ok(tx.LockClient("mcp_1")) }, none},
+		{"LockDeclared", func(tx *store.Tx) error { return tx.LockDeclared() }, none},
 		{"LockGroup", func(tx *store.Tx) error { return ok(tx.LockGroup("crowd")) }, none},
 		{"LockKeys", func(tx *store.Tx) error { return ok(tx.LockKeys()) }, none},
 		{"LockOwners", func(tx *store.Tx) error { return ok(tx.LockOwners()) }, none},
