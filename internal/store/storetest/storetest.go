@@ -181,7 +181,7 @@ func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn st
 
 	name := strings.ToLower(oauth.NewID("cardea_test_"))
 	if _, err := admin.ExecContext(t.Context(),
-		"CREATE DATABASE "+name+" TEMPLATE "+template(t, admin, dsn)); err != nil {
+		"CREATE DATABASE "+name+" TEMPLATE "+template(t, admin, dsn)+" STRATEGY FILE_COPY"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
