@@ -55,7 +55,7 @@ func (s *Shared) Token() (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close() // which also unlocks, as the end of the process does
+	defer func() { _ = lock.Close() }() // which also unlocks, as the end of the process does
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, err
 	}

@@ -576,7 +576,7 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		before.Login, err = signsIn == c.ID, nil
+		before.Login = signsIn == c.ID
 		switch {
 		case c.Origin == oauth.ByDocument &&
 			(terms.Name != nil || terms.hasKeys() || terms.GrantTypes != nil || terms.RedirectURIs != nil):

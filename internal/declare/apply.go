@@ -111,7 +111,7 @@ func (a *applier) permit(options Options) error {
 		action = "apply.dry_run"
 	}
 	needs := func(noun admin.Noun, entries int, list bool) error {
-		if entries == 0 && !(options.Prune && list) {
+		if entries == 0 && (!options.Prune || !list) {
 			return nil
 		}
 		return a.Permit(a.ctx, a.by, !options.DryRun, action, noun)

@@ -96,7 +96,7 @@ var errNoList = oauth.RefuseStatus(http.StatusNotFound, oauth.InvalidRequest, "t
 // indexes of kind.
 func (e *Endpoint) followStatus(ctx context.Context, kind string) (end int64, err error) {
 	l := &e.lists
-	now := time.Now()
+	now := time.Now() //nolint:forbidigo // how old the lists are here, whatever time the tests have
 	version, answers := e.DB.Version(ctx, store.Statuses)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,7 +104,7 @@ func (e *Endpoint) followStatus(ctx context.Context, kind string) (end int64, er
 	if !current && (answers || l.looked.IsZero()) {
 		if l.running == nil {
 			l.running = make(chan struct{})
-			go e.judgeStatus(l.running)
+			go e.judgeStatus(l.running) //nolint:gosec // for all that wait, so it outlives the request
 		}
 		running := l.running
 		l.mu.Unlock()
@@ -131,7 +131,7 @@ func (e *Endpoint) judgeStatus(done chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), judgeAtMost)
 	defer cancel()
 	l := &e.lists
-	start := time.Now()
+	start := time.Now() //nolint:forbidigo // as in followStatus
 	l.mu.Lock()
 	seen, since := l.seen, l.began.Add(-expiredOverlap)
 	l.mu.Unlock()
