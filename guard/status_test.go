@@ -135,7 +135,7 @@ func TestStatusListStale(t *testing.T) {
 	}
 }
 
-// What is not a list of the issuer's is not believed, and a token whose status is no place in one is refused.
+// A guard ignores a list that the issuer did not sign, and refuses a token whose status claim names no place in a list.
 func TestStatusListFaults(t *testing.T) {
 	w := newWorld(t)
 	status := func(list map[string]any) string {

@@ -68,8 +68,8 @@ func (c *doctorCommand) Run(ctx context.Context, sh *shell) error {
 	return err
 }
 
-// openBrowser shows the person a URL: with the program that $BROWSER names, or that of the system. The URL is printed
-// in any case, so it is not an error if there is no browser here.
+// openBrowser opens a URL with the program that $BROWSER names, or with that of the system. A missing browser is not an
+// error, because the URL is printed too.
 func (sh *shell) openBrowser(ctx context.Context, address string) error {
 	program := strings.Fields(sh.variable("BROWSER"))
 	switch {

@@ -45,17 +45,20 @@ func TestDoctorExplains(t *testing.T) {
 	own = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/.well-known/") {
 			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprintf(w, `{"resource":"%s/mcp","authorization_servers":["%s"],"scopes_supported":["read"]}`, own.URL, d.issuer)
+			fmt.Fprintf(w, `{"resource":"%s/mcp","authorization_servers":["%s"],"scopes_supported":["read"]}`, own.URL,
+				d.issuer)
 			return
 		}
 		if len(r.Header.Get("Authorization")) > 400 && disable { // it is a token of the demo
 			cardea(t, browser, "user", "disable", d.email)
 		}
-		w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+own.URL+`/.well-known/oauth-protected-resource"`)
+		w.Header().Set("WWW-Authenticate",
+			`Bearer resource_metadata="`+own.URL+`/.well-known/oauth-protected-resource"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	defer own.Close()
-	cardea(t, browser, "resource", "create", "--identifier", own.URL+"/mcp", "--scope", "read", "--default-scope", "read")
+	cardea(t, browser, "resource", "create", "--identifier", own.URL+"/mcp", "--scope", "read", "--default-scope",
+		"read")
 	cardea(t, browser, "user", "create", "--email", "owner@example.com", "--role", "owner", "--password-stdin")
 
 	report, _ := diagnose(t, browser, own.URL+"/mcp", "--login")
@@ -134,7 +137,8 @@ func browse() {
 func diagnose(t *testing.T, environ []string, args ...string) (report doctor.Report, said string) {
 	t.Helper()
 	var out, errs strings.Builder
-	run(t.Context(), append([]string{"doctor", "-o", "json"}, args...), &shell{out: &out, errs: &errs, environ: environ})
+	run(t.Context(), append([]string{"doctor", "-o", "json"}, args...),
+		&shell{out: &out, errs: &errs, environ: environ})
 	if err := json.Unmarshal([]byte(out.String()), &report); err != nil {
 		t.Fatalf("%v: %s\n%s", err, out.String(), errs.String())
 	}

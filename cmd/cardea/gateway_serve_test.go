@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -11,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,15 +38,17 @@ func newFronted(t *testing.T) *fronted {
 	l.Close()
 	tools := mcp.NewServer(&mcp.Implementation{Name: "files", Version: "1"}, nil)
 	for _, name := range []string{"read_file", "write_file"} {
-		mcp.AddTool(tools, &mcp.Tool{Name: name}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "done"}}}, nil, nil
-		})
+		mcp.AddTool(tools, &mcp.Tool{Name: name},
+			func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+				return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "done"}}}, nil, nil
+			})
 	}
 	upstream := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return tools },
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}))
 	t.Cleanup(upstream.Close)
 
-	w.command(t, "", "resource", "create", "--identifier", w.public+"/files", "--name", "Files", "--scope", "files:read=Read")
+	w.command(t, "", "resource", "create", "--identifier", w.public+"/files", "--name", "Files",
+		"--scope", "files:read=Read")
 	reporter := w.made(t, "--resource-server", w.public+"/files")
 	secret := filepath.Join(t.TempDir(), "secret")
 	w.file = filepath.Join(t.TempDir(), "gateway.yaml")
@@ -124,7 +127,8 @@ func (w *fronted) recorded(t *testing.T, outcome string) int {
 	var events []struct {
 		Detail struct{ Tool string }
 	}
-	text := w.command(t, "", "audit", "list", "--action", "tool.call", "--outcome", outcome, "--limit", "0", "-o", "json")
+	text := w.command(t, "", "audit", "list", "--action", "tool.call", "--outcome", outcome, "--limit", "0", "-o",
+		"json")
 	if err := json.Unmarshal([]byte(text), &events); err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +148,6 @@ func await(t *testing.T, what string, ok func() bool) {
 // The gateway begins and ends with the server, reads its file again on SIGHUP, and loses no call that it answered when
 // both are killed.
 func TestGatewayInServe(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no SIGHUP")
-	}
 	w := newFronted(t)
 	await(t, "a call is answered", func() bool {
 		body, err := w.call(t, "read_file")

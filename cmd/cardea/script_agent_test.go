@@ -55,8 +55,8 @@ import (
 //	attacker opens URL                  in his own browser
 //
 //	person signs-in | allows [SCOPE …] | denies | signs-out | opens URL
-//	person signs-up EMAIL               asks for an account, from the sign-in page; what is mailed then is
-//	                                    $mailed_code and $mailed_token, which are "" if the mail has none, or there is no mail
+//	person signs-up EMAIL               asks for an account, from the sign-in page; then $mailed_code and
+//	                                    $mailed_token are those of the mail, or ""
 //	ROLE finishes CODE                  an account, in the browser of the person or the attacker
 //	person returns                      to the client, by the form of a page that names an error
 //	person goes-back                    to the page before, as the browser kept it

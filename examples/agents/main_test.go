@@ -62,7 +62,8 @@ func TestProcessesShareARefreshToken(t *testing.T) {
 	var all sync.WaitGroup
 	for range processes {
 		all.Go(func() {
-			c := exec.CommandContext(t.Context(), os.Args[0], "run", "-issuer", issuer.URL, "-client", issuer.ClientID, "-resource", resource,
+			c := exec.CommandContext(t.Context(), os.Args[0], "run", "-issuer", issuer.URL, "-client", issuer.ClientID,
+				"-resource", resource,
 				"-file", s.File, "-every", "1ms", "-times", fmt.Sprint(times), "-early", "1h") // so that each call refreshes
 			c.Env = append(os.Environ(), "AGENTS_TEST_CHILD=1")
 			if out, err := c.CombinedOutput(); err != nil || strings.Count(string(out), "result") != times {

@@ -13,7 +13,7 @@ import (
 // statusPath is the path of the status list.
 const statusPath = "/oauth2/status/1"
 
-// statusPlaces is how many tokens the status list tells of.
+// statusPlaces is the number of places in the status list.
 const statusPlaces = 1 << 20
 
 // placeOf returns the place of a token in the status list, and whether it has one.

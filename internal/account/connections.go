@@ -81,8 +81,8 @@ func (s connectionSection) show(v *visit) (template.HTML, error) {
 	return v.part("security-connections.html", page)
 }
 
-// connect sends the person to a provider. It needs a recent sign-in, and the second factor of a person who has one,
-// because the account there signs in as the person from then on.
+// connect redirects the person to a provider. It needs a recent sign-in, and the second factor if the person has one,
+// because the account at the provider signs the person in from then on.
 func (s connectionSection) connect(v *visit, _ url.Values) (web.Answer, error) {
 	if _, elsewhere, err := v.owner("/account/security"); elsewhere != nil || err != nil {
 		return elsewhere, err

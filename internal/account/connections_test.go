@@ -18,7 +18,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/upstream/upstreamtest"
 )
 
-// elsewhere is a server with a provider, and a person who is signed in with their password.
+// elsewhere is a server with an identity provider and a browser in which Ada is signed in with a password.
 type elsewhere struct {
 	*servertest.Server
 	t       *testing.T
@@ -58,7 +58,7 @@ func (e *elsewhere) begin(b *servertest.Browser) string {
 	return page.Location
 }
 
-// back visits the provider as the person who is signed in there, and returns the page to which the browser comes back.
+// back signs in at the provider as sub and returns the page to which the provider sends the browser.
 func (e *elsewhere) back(b *servertest.Browser, location, sub string) *servertest.Page {
 	e.t.Helper()
 	e.corp.SignIn(upstreamtest.Claims{"sub": sub, "email": sub + "@corp.example", "groups": []string{"Engineering"}})

@@ -97,15 +97,18 @@ func TestApply(t *testing.T) {
 		for name, file := range map[string]string{
 			"new": "clients: [{client_id: mcp_own, client_name: Own, grant_types: [client_credentials], resources: [" +
 				s.URL + "/admin/api]}]",
-			"bound": "clients: [{client_id: mcp_bot, client_name: Bot, grant_types: [client_credentials], resources: [" +
+			"bound": "clients: [{client_id: mcp_bot, client_name: Bot, grant_types: [client_credentials], " +
+				"resources: [" +
 				s.URL + "/admin/mcp]}]",
 			"its own": "clients: [{client_id: " + ops.ClientID + ", client_name: Ops, grant_types: " +
 				"[client_credentials], any_resource: true}]",
-			"of an MCP server": "clients: [{client_id: mcp_rs, client_name: RS, resource_server: " + s.URL + "/admin/api}]",
+			"of an MCP server": "clients: [{client_id: mcp_rs, client_name: RS, resource_server: " + s.URL +
+				"/admin/api}]",
 		} {
 			for _, a := range []api{ops, personal(t, s, identity.Owner, "cardea:*")} {
 				reply := apply(a, file)
-				if reply.Status != http.StatusUnprocessableEntity || !strings.Contains(string(reply.Body), "body.file:1") {
+				if reply.Status != http.StatusUnprocessableEntity ||
+					!strings.Contains(string(reply.Body), "body.file:1") {
 					t.Errorf("%s: %d %s", name, reply.Status, reply.Body)
 				}
 			}
@@ -134,7 +137,8 @@ func TestApply(t *testing.T) {
 			fmt.Fprintf(&file, "  - name: g%d\n", i)
 		}
 		reply := plan(reader, file.String())
-		if reply.Status != http.StatusUnprocessableEntity || !strings.Contains(string(reply.Body), "at most 5000 at once") {
+		if reply.Status != http.StatusUnprocessableEntity ||
+			!strings.Contains(string(reply.Body), "at most 5000 at once") {
 			t.Errorf("%d %s", reply.Status, reply.Body)
 		}
 	})
@@ -181,7 +185,8 @@ func TestApplyOnce(t *testing.T) {
 			http.StatusUnprocessableEntity {
 			t.Errorf("the key of another request: %d %s", reply.Status, reply.Body)
 		}
-		if reply := ops.call("POST", "/apply", sent(t, "group: []"), servertest.Header("Idempotency-Key", "two")); reply.
+		if reply := ops.call("POST", "/apply", sent(t, "group: []"),
+			servertest.Header("Idempotency-Key", "two")); reply.
 			Status != http.StatusUnprocessableEntity {
 			t.Errorf("a faulty file: %d", reply.Status)
 		}

@@ -67,11 +67,13 @@ func TestForeignOrigin(t *testing.T) {
 
 // No browser is opened at, and no secret sent to, what is not https.
 func TestSecureEndpoints(t *testing.T) {
-	for _, address := range []string{"http://auth.example/authorize", "file://host/etc/passwd", "calculator://x", "-x"} {
+	for _, address := range []string{"http://auth.example/authorize", "file://host/etc/passwd", "calculator://x",
+		"-x"} {
 		w := newWorld(t)
 		w.metadata["authorization_endpoint"] = address
 		report := w.run(signsIn)
-		if len(w.clients)+w.deleted > 0 || !strings.Contains(explain(report), "skip login (authorization-server): authorization_endpoint") {
+		if len(w.clients)+w.deleted > 0 ||
+			!strings.Contains(explain(report), "skip login (authorization-server): authorization_endpoint") {
 			t.Errorf("%s: %d clients\n%s", address, len(w.clients), explain(report))
 		}
 	}
@@ -111,7 +113,8 @@ func TestUnreachable(t *testing.T) {
 	w.mcp.Close()
 	report := w.run(signsIn)
 	for _, c := range report.Checks {
-		if want := map[bool]doctor.Status{true: doctor.Fail, false: doctor.Skip}[c.ID == "reachable"]; c.Status != want {
+		if want := map[bool]doctor.Status{true: doctor.Fail,
+			false: doctor.Skip}[c.ID == "reachable"]; c.Status != want {
 			t.Errorf("%s is %s (%s), want %s", c.ID, c.Status, c.Found, want)
 		}
 	}

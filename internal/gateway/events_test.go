@@ -44,7 +44,8 @@ func TestToolCallsAreReported(t *testing.T) {
 	}
 	want := map[string]string{"read_file": "allowed", "write_file": "refused", "delete_file": "refused"}
 	for _, c := range got {
-		if c.Outcome != want[c.Tool] || c.User != w.issuer.User || c.TokenID == "" || (c.Reason == "") != (c.Outcome == "allowed") {
+		if c.Outcome != want[c.Tool] || c.User != w.issuer.User || c.TokenID == "" ||
+			(c.Reason == "") != (c.Outcome == "allowed") {
 			t.Errorf("%+v", c)
 		}
 		delete(want, c.Tool)
@@ -87,7 +88,8 @@ func TestReadyTellsOfServers(t *testing.T) {
 	status, report := look()
 	if status != http.StatusOK || report.Status != "degraded" || report.Services["oauth_server"] != "healthy" ||
 		report.Servers["files"].Status != "healthy" || report.Servers["gone"].Status != "unhealthy" ||
-		report.Servers["gone"].Reason == "" || report.Servers["program"].Programs == nil || *report.Servers["program"].Programs != 0 {
+		report.Servers["gone"].Reason == "" || report.Servers["program"].Programs == nil ||
+		*report.Servers["program"].Programs != 0 {
 		t.Errorf("%d %+v", status, report)
 	}
 	w.issuer.SetDown(true)
@@ -116,7 +118,8 @@ func TestLimitsWithoutValkey(t *testing.T) {
 	}
 	token, allowed := w.token("/files", "files:read"), 0
 	for range 5 {
-		r := w.post("/files", token, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{}}}`,
+		r := w.post("/files", token,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{`+meta+`,"name":"read_file","arguments":{}}}`,
 			modern("tools/call", "read_file")...)
 		if r.status != http.StatusTooManyRequests {
 			allowed++

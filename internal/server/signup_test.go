@@ -182,7 +182,8 @@ func TestSignUpTakeover(t *testing.T) {
 		page := bob.Get(prepared.URL) // with what Eve's browser keeps of the mail
 		says(t, "pre-registration: the code in another browser, with the page of the first",
 			page.Submit(page.Form("code"), servertest.With("code", m.Code()), servertest.With("name", "Bob"),
-				servertest.With("sent", query(t, prepared.URL).Get("sent")), servertest.With("password", invitedPassword)),
+				servertest.With("sent", query(t, prepared.URL).Get("sent")),
+				servertest.With("password", invitedPassword)),
 			http.StatusForbidden, "That did not work")
 		for range 5 {
 			says(t, "LG-05 guesses", finished(prepared, "00000000"), http.StatusForbidden, "That did not work")

@@ -423,7 +423,8 @@ func TestSweep(t *testing.T) {
 			_, err := tx.RevokeGrant(revoked.ID, "operator")
 			errs = append(errs, err)
 			for i := range many {
-				errs = append(errs, errOf(tx.RevokeToken(&oauth.Claims{ID: fmt.Sprint("jti_", i), Expiry: start.Add(time.Hour).Unix()})))
+				errs = append(errs, errOf(tx.RevokeToken(&oauth.Claims{ID: fmt.Sprint("jti_", i),
+					Expiry: start.Add(time.Hour).Unix()})))
 				errs = append(errs, tx.SpendAssertion(fmt.Sprint("hash_", i), start.Add(2*time.Hour)))
 				_, _, err := tx.Decide(fmt.Sprint("req_", i), store.Decision{}, start.Add(time.Duration(i)*time.Second))
 				errs = append(errs, err)

@@ -28,7 +28,8 @@ func toolCall(id string, changes ...any) map[string]any {
 }
 
 // report sends a report of tool calls with the credentials of a resource server.
-func report(s *servertest.Server, t testing.TB, c *servertest.Client, body any, tweaks ...servertest.Tweak) *servertest.Reply {
+func report(s *servertest.Server, t testing.TB, c *servertest.Client, body any,
+	tweaks ...servertest.Tweak) *servertest.Reply {
 	t.Helper()
 	text, ok := body.(string)
 	if !ok {
@@ -60,12 +61,14 @@ func TestEvents(t *testing.T) {
 		machine := (&site{Server: s}).machine(t)
 
 		body := events(
-			toolCall("event-0001", "user", ada.ID, "client_id", client.ID, "grant_id", claims.GrantID(), "jti", claims.ID),
-			toolCall("event-0002", "outcome", "refused", "reason", "It needs the scope mail.", "grant_id", claims.GrantID(),
-				"user", "somebody else", "client_id", "another"),
+			toolCall("event-0001", "user", ada.ID, "client_id", client.ID, "grant_id", claims.GrantID(),
+				"jti", claims.ID),
+			toolCall("event-0002", "outcome", "refused", "reason", "It needs the scope mail.",
+				"grant_id", claims.GrantID(), "user", "somebody else", "client_id", "another"),
 			toolCall("event-0003", "outcome", "failed", "user", machine.ClientID, "client_id", machine.ClientID),
 			toolCall("event-0004", "user", ada.ID, "client_id", client.ID, "grant_id", foreign.GrantID()),
-			toolCall("event-0005", "reason", "cardea_rt_abc_1_def", "tool", "x eyJhbGci.eyJzdWIi.AAAA", "outcome", "refused"),
+			toolCall("event-0005", "reason", "cardea_rt_abc_1_def", "tool", "x eyJhbGci.eyJzdWIi.AAAA", "outcome",
+				"refused"),
 			toolCall("event-0005"),
 		)
 		var all sync.WaitGroup
@@ -73,7 +76,8 @@ func TestEvents(t *testing.T) {
 			all.Go(func() {
 				reply := report(s, t, reporter, body)
 				status(t, reply, http.StatusAccepted)
-				if accepted, ok := reply.JSON()["accepted"].([]any); !ok || len(accepted) != 6 || accepted[0] != "event-0001" {
+				if accepted, ok := reply.JSON()["accepted"].([]any); !ok || len(accepted) != 6 ||
+					accepted[0] != "event-0001" {
 					t.Errorf("the answer is %s", reply.Body)
 				}
 			})
@@ -81,17 +85,21 @@ func TestEvents(t *testing.T) {
 		all.Wait()
 		var got []audit.Event
 		recorded := s.Events("tool.call")
-		slices.SortFunc(recorded, func(a, b audit.Event) int { return strings.Compare(a.Detail["event"], b.Detail["event"]) })
+		slices.SortFunc(recorded,
+			func(a, b audit.Event) int { return strings.Compare(a.Detail["event"], b.Detail["event"]) })
 		for _, e := range recorded {
 			if e.Resource != servertest.MCP || e.Actor != (audit.Actor{Type: audit.ByClient, ID: reporter.ID}) {
 				t.Errorf("%+v", e)
 			}
-			got = append(got, audit.Event{ClientID: e.ClientID, UserID: e.UserID, GrantID: e.GrantID, Outcome: e.Outcome,
-				Description: e.Description, Detail: map[string]string{"tool": e.Detail["tool"], "result": e.Detail["result"],
-					"claimed_grant": e.Detail["claimed_grant"], "time": e.Detail["time"]}})
+			got = append(got,
+				audit.Event{ClientID: e.ClientID, UserID: e.UserID, GrantID: e.GrantID, Outcome: e.Outcome,
+					Description: e.Description,
+					Detail: map[string]string{"tool": e.Detail["tool"], "result": e.Detail["result"],
+						"claimed_grant": e.Detail["claimed_grant"], "time": e.Detail["time"]}})
 		}
 		detail := func(tool, result, claimed string) map[string]string {
-			return map[string]string{"tool": tool, "result": result, "claimed_grant": claimed, "time": "2026-08-22T12:00:00.5Z"}
+			return map[string]string{"tool": tool, "result": result, "claimed_grant": claimed,
+				"time": "2026-08-22T12:00:00.5Z"}
 		}
 		want := []audit.Event{
 			{ClientID: client.ID, UserID: ada.ID, GrantID: claims.GrantID(), Outcome: audit.Allowed,
@@ -106,7 +114,8 @@ func TestEvents(t *testing.T) {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
 		told := recorded[1].Sentence(audit.Names{Client: "Claude", Person: "Ada", Resource: "Weather"})
-		if told != "A call of the tool get_forecast by Claude for Ada at Weather was refused: It needs the scope mail." {
+		if told != "A call of the tool get_forecast by Claude for Ada at Weather was refused: It needs the scope "+
+			"mail." {
 			t.Errorf("it is told as %q", told)
 		}
 	})
@@ -124,31 +133,43 @@ func TestEventsRefused(t *testing.T) {
 		code   string
 		tweaks []servertest.Tweak
 	}{
-		"an ordinary client":   {ordinary, good, 400, "unauthorized_client", nil},
-		"a public client":      {s.Client(), good, 400, "unauthorized_client", nil},
-		"a wrong secret":       {&servertest.Client{Client: reporter.Client, Secret: "x"}, good, 401, "invalid_client", nil},
-		"another type":         {reporter, good, 415, "invalid_request", []servertest.Tweak{servertest.Header("Content-Type", "text/plain")}},
-		"no events":            {reporter, events(), 400, "invalid_request", nil},
-		"too many":             {reporter, events(many(1001)...), 400, "invalid_request", nil},
-		"too long":             {reporter, `{"events":[` + strings.Repeat(" ", 1<<20) + `]}`, 413, "invalid_request", nil},
-		"no JSON":              {reporter, `{`, 400, "invalid_request", nil},
-		"an array":             {reporter, `[]`, 400, "invalid_request", nil},
-		"more after it":        {reporter, `{"events":[]} x`, 400, "invalid_request", nil},
-		"a member twice":       {reporter, `{"events":[],"events":[]}`, 400, "invalid_request", nil},
-		"an unknown member":    {reporter, events(toolCall("event-0001", "secret", "x")), 400, "invalid_request", nil},
-		"another case":         {reporter, events(toolCall("event-0001", "Tool", "x")), 400, "invalid_request", nil},
-		"a short id":           {reporter, events(toolCall("x")), 400, "invalid_request", nil},
-		"an id with spaces":    {reporter, events(toolCall("event 0001")), 400, "invalid_request", nil},
-		"another action":       {reporter, events(toolCall("event-0001", "action", "user.delete")), 400, "invalid_request", nil},
-		"another outcome":      {reporter, events(toolCall("event-0001", "outcome", "fine")), 400, "invalid_request", nil},
-		"no tool":              {reporter, events(toolCall("event-0001", "tool", "")), 400, "invalid_request", nil},
-		"a long tool":          {reporter, events(toolCall("event-0001", "tool", strings.Repeat("x", 257))), 400, "invalid_request", nil},
-		"a long reason":        {reporter, events(toolCall("event-0001", "reason", strings.Repeat("x", 513))), 400, "invalid_request", nil},
-		"a control character":  {reporter, events(toolCall("event-0001", "user", "a\x00")), 400, "invalid_request", nil},
-		"a time that is none":  {reporter, events(toolCall("event-0001", "time", "yesterday")), 400, "invalid_request", nil},
-		"a negative duration":  {reporter, events(toolCall("event-0001", "duration_ms", -1)), 400, "invalid_request", nil},
-		"a duration as text":   {reporter, events(toolCall("event-0001", "duration_ms", "1")), 400, "invalid_request", nil},
-		"an eternity":          {reporter, events(toolCall("event-0001", "duration_ms", 1e300)), 400, "invalid_request", nil},
+		"an ordinary client": {ordinary, good, 400, "unauthorized_client", nil},
+		"a public client":    {s.Client(), good, 400, "unauthorized_client", nil},
+		"a wrong secret": {&servertest.Client{Client: reporter.Client, Secret: "x"}, good, 401,
+			"invalid_client", nil},
+		"another type": {reporter, good, 415,
+			"invalid_request", []servertest.Tweak{servertest.Header("Content-Type", "text/plain")}},
+		"no events": {reporter, events(), 400, "invalid_request", nil},
+		"too many":  {reporter, events(many(1001)...), 400, "invalid_request", nil},
+		"too long": {reporter, `{"events":[` + strings.Repeat(" ", 1<<20) + `]}`, 413,
+			"invalid_request", nil},
+		"no JSON":           {reporter, `{`, 400, "invalid_request", nil},
+		"an array":          {reporter, `[]`, 400, "invalid_request", nil},
+		"more after it":     {reporter, `{"events":[]} x`, 400, "invalid_request", nil},
+		"a member twice":    {reporter, `{"events":[],"events":[]}`, 400, "invalid_request", nil},
+		"an unknown member": {reporter, events(toolCall("event-0001", "secret", "x")), 400, "invalid_request", nil},
+		"another case":      {reporter, events(toolCall("event-0001", "Tool", "x")), 400, "invalid_request", nil},
+		"a short id":        {reporter, events(toolCall("x")), 400, "invalid_request", nil},
+		"an id with spaces": {reporter, events(toolCall("event 0001")), 400, "invalid_request", nil},
+		"another action": {reporter, events(toolCall("event-0001", "action", "user.delete")), 400,
+			"invalid_request", nil},
+		"another outcome": {reporter, events(toolCall("event-0001", "outcome", "fine")), 400,
+			"invalid_request", nil},
+		"no tool": {reporter, events(toolCall("event-0001", "tool", "")), 400, "invalid_request", nil},
+		"a long tool": {reporter, events(toolCall("event-0001", "tool", strings.Repeat("x", 257))), 400,
+			"invalid_request", nil},
+		"a long reason": {reporter, events(toolCall("event-0001", "reason", strings.Repeat("x", 513))), 400,
+			"invalid_request", nil},
+		"a control character": {reporter, events(toolCall("event-0001", "user", "a\x00")), 400,
+			"invalid_request", nil},
+		"a time that is none": {reporter, events(toolCall("event-0001", "time", "yesterday")), 400,
+			"invalid_request", nil},
+		"a negative duration": {reporter, events(toolCall("event-0001", "duration_ms", -1)), 400,
+			"invalid_request", nil},
+		"a duration as text": {reporter, events(toolCall("event-0001", "duration_ms", "1")), 400,
+			"invalid_request", nil},
+		"an eternity": {reporter, events(toolCall("event-0001", "duration_ms", 1e300)), 400,
+			"invalid_request", nil},
 		"one that is not good": {reporter, events(toolCall("event-0001"), toolCall("x")), 400, "invalid_request", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
