@@ -245,6 +245,27 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// Passwords are weakly hashed in tests alone: what the program is made of never calls credential.WeakenForTests.
+func TestWeakenForTests(t *testing.T) {
+	may := []string{"server/servertest/servertest.go", "credential/password.go"}
+	for _, root := range []string{".", "../cmd", "../guard", "../scope"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") ||
+				slices.Contains(may, filepath.ToSlash(path)) {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if strings.Contains(string(text), "WeakenForTests") {
+				t.Errorf("%s names WeakenForTests, which only tests may call", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The bounds themselves, each seen to fail.
 func TestExcesses(t *testing.T) {
 	many := func(n int) (names []string) {

@@ -25,9 +25,20 @@ const (
 	maxPassword = 1024
 )
 
-// cost is the cost of argon2id for a password (RFC 9106 §4, reduced to the memory of a small machine). Hashes of
-// another cost are replaced at sign-in.
-var cost = argon{memory: 19 * 1024, time: 2, threads: 1}
+// strong is the cost of argon2id for a password (RFC 9106 §4, reduced to the memory of a small machine).
+var strong = argon{memory: 19 * 1024, time: 2, threads: 1}
+
+// cost is the cost of a new hash. Hashes of another cost are replaced at sign-in.
+var cost = strong
+
+// WeakenForTests makes the hashes of further passwords nearly free, or as strong as they are in the program again. Only
+// tests may call it, and internal/floors_test.go sees to that: they sign in thousands of times.
+func WeakenForTests(weak bool) {
+	cost = strong
+	if weak {
+		cost = argon{memory: 8, time: 1, threads: 1}
+	}
+}
 
 type argon struct {
 	memory, time uint32 // KiB, passes

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
@@ -25,8 +26,8 @@ var screens = []struct {
 
 // lens starts a browser with scripts and the screen of that size. look reports what axe-core finds on the page that is
 // open, and visit opens a page, waits until an element is there, and looks at it.
-func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context, look func(page string),
-	visit func(page, url, wait string)) {
+func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context, look func(name string),
+	visit func(name, url, wait string)) {
 	t.Helper()
 	file := filepath.Join(os.Getenv("CARDEA_CLIENTS"), "node_modules/axe-core/axe.min.js")
 	axe, err := os.ReadFile(file)
@@ -41,36 +42,39 @@ func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})),
 		call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
 			emulation.SetScriptExecutionDisabledParams{Value: false})),
+		// Each page gets axe-core before its own scripts, because sending it to each page takes longer than its checks.
+		call(chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument,
+			page.AddScriptToEvaluateOnNewDocumentParams{Source: string(axe)})),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	look = func(page string) {
+	look = func(name string) {
 		t.Helper()
 		yes := true
 		got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
-			Expression: string(axe) +
-				`; axe.run().then(r => JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
+			Expression: `axe.run().then(r =>
+				JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
 			AwaitPromise: &yes, ReturnByValue: &yes,
 		})
 		if err != nil || got.ExceptionDetails != nil {
-			t.Fatalf("%s: axe: %v %+v", page, err, got.ExceptionDetails)
+			t.Fatalf("%s: axe: %v %+v", name, err, got.ExceptionDetails)
 		}
 		var found string
 		if err := json.Unmarshal(got.Result.Value, &found); err != nil {
 			t.Fatal(err)
 		}
 		if found != "[]" {
-			t.Errorf("%s: %s", page, found)
+			t.Errorf("%s: %s", name, found)
 		}
 	}
-	visit = func(page, url, wait string) {
+	visit = func(name, url, wait string) {
 		t.Helper()
 		if err := chromedp.Do(ctx, chromedp.Navigate(url), chromedp.WaitVisible(chromedp.CSS(wait))); err != nil {
-			t.Fatalf("%s: %v", page, err)
+			t.Fatalf("%s: %v", name, err)
 		}
-		look(page)
+		look(name)
 	}
 	return ctx, look, visit
 }

@@ -279,8 +279,7 @@ type Person struct {
 	Password string
 }
 
-// passwords caches hashes by password, because hashing is slow on purpose.
-var passwords sync.Map
+func init() { credential.WeakenForTests(true) }
 
 // User creates an account with the password Password.
 func (s *Server) User(email string) *Person {
@@ -291,19 +290,15 @@ func (s *Server) User(email string) *Person {
 // UserWithPassword creates an account with the given password.
 func (s *Server) UserWithPassword(email, password string) *Person {
 	s.t.Helper()
-	hash, ok := passwords.Load(password)
-	if !ok {
-		made, err := credential.HashPassword(context.Background(), password)
-		if err != nil {
-			s.t.Fatalf("servertest: %v", err)
-		}
-		hash, _ = passwords.LoadOrStore(password, made)
+	hash, err := credential.HashPassword(context.Background(), password)
+	if err != nil {
+		s.t.Fatalf("servertest: %v", err)
 	}
 	s.secret("password", password)
 	s.secret("password", password)
 	p := &Person{ID: oauth.NewID("usr_"), Email: email, Password: password}
 	s.Update(func(tx *store.Tx) error {
-		return tx.CreateUser(&identity.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash.(string),
+		return tx.CreateUser(&identity.User{ID: p.ID, Email: email, Name: "", PasswordHash: hash,
 			CreatedAt: tx.Now()})
 	})
 	return p
