@@ -44,10 +44,11 @@ type Limits struct {
 	option valkey.ClientOption
 	prefix string
 
-	mu     sync.Mutex
-	client valkey.Client // nil: not connected
-	until  time.Time     // before which it is not asked
-	closed bool
+	mu         sync.Mutex
+	client     valkey.Client // nil: not connected
+	connecting bool
+	until      time.Time // before which it is not asked
+	closed     bool
 }
 
 // New returns limits for config. It does not connect, so that the order in which servers start does not matter.
@@ -118,26 +119,36 @@ func (l *Limits) Spend(ctx context.Context, client string,
 	return time.Duration(seconds * float64(time.Second)), seconds == 0, nil
 }
 
-var errAway = errors.New("valkey: the server did not answer just now")
+var (
+	errAway   = errors.New("valkey: the server did not answer just now")
+	errClosed = errors.New("valkey: closed")
+)
 
-// connection returns the connection to the server, or an error if there was none just now. One caller connects.
+// connection returns the connection to the server, or an error if there was none just now. One caller connects, and the
+// others do not wait for it.
 func (l *Limits) connection() (valkey.Client, error) {
-	if !l.mu.TryLock() { // somebody connects
-		return nil, errAway
-	}
+	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		return nil, errors.New("valkey: closed")
-	case time.Now().Before(l.until):
+		return nil, errClosed
+	case l.connecting, time.Now().Before(l.until):
 		return nil, errAway
 	case l.client != nil:
 		return l.client, nil
 	}
+	l.connecting = true
+	l.mu.Unlock()
 	c, err := valkey.NewClient(l.option)
-	if err != nil {
+	l.mu.Lock()
+	l.connecting = false
+	switch {
+	case err != nil:
 		l.until = time.Now().Add(retry)
 		return nil, errors.New("valkey: the server cannot be reached") // the cause may quote the password
+	case l.closed:
+		c.Close()
+		return nil, errClosed
 	}
 	l.client = c
 	return c, nil

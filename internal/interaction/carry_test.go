@@ -218,6 +218,10 @@ func TestResume(t *testing.T) {
 	}
 	cookie := first.Browser.Cookie()
 	other := webtest.Pages.Browser(from()).Cookie()
+	altered := "A" + a.Sealed[1:]
+	if altered == a.Sealed {
+		altered = "B" + a.Sealed[1:]
+	}
 
 	for _, c := range []struct {
 		name   string
@@ -231,7 +235,7 @@ func TestResume(t *testing.T) {
 		{"CN-21 too late", from(cookie), a.Sealed, interaction.Lifetime, 400},
 		{"AZ-64 in another browser", from(other), a.Sealed, 0, 403},
 		{"AZ-64 without cookies", from(), a.Sealed, 0, 403},
-		{"altered", from(cookie), "A" + a.Sealed[1:], 0, 400},
+		{"altered", from(cookie), altered, 0, 400},
 		{"none", from(cookie), "", 0, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
