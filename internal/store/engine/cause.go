@@ -132,6 +132,8 @@ func answered(pg *pgconn.PgError, at, user, database string, password, encrypted
 		return at + " has no space left on its disk; make room there"
 	case pg.Code == "57P03", pg.Code == "57P01", pg.Code == "57P02":
 		return at + " is starting or stopping; try again when it is up"
+	case pg.Code == "40P01", pg.Code == "40001":
+		return "another change at the same moment stood in the way, and nothing was changed; try again"
 	case pg.Code == "25006":
 		return at + " accepts no writes, because it is a standby or read-only; name the primary in the URL"
 	}
