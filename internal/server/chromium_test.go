@@ -2,11 +2,14 @@ package server_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,30 +22,66 @@ import (
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 )
 
-// chromium starts a real browser with scripts switched off.
-func chromium(t *testing.T) context.Context {
-	t.Helper()
+// browser is a real browser, started by the first test that needs it and ended after the last one.
+var browser struct {
+	once sync.Once
+	ctx  context.Context
+	err  error
+	end  []func()
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, end := range slices.Backward(browser.end) {
+		end()
+	}
+	os.Exit(code)
+}
+
+func startChromium() error {
 	path := os.Getenv("CARDEA_CHROMIUM")
 	if path == "" {
 		path = "/usr/bin/chromium"
 	}
 	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("no Chromium (%v): run make test, which installs it, or set CARDEA_CHROMIUM", err)
+		return fmt.Errorf("no Chromium (%w): run make test, which installs it, or set CARDEA_CHROMIUM", err)
 	}
-	allocator, cancel := chromedp.NewExecAllocator(t.Context(),
-		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
+	profile, err := os.MkdirTemp("", "cardea-chromium-")
+	if err != nil {
+		return err
+	}
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
 	)
-	t.Cleanup(cancel)
-	ctx, cancel := chromedp.NewContext(allocator)
+	browser.end = append(browser.end, func() { _ = os.RemoveAll(profile) }, cancel)
+	browser.ctx, cancel = chromedp.NewContext(allocator)
+	browser.end = append(browser.end, func() { _ = chromedp.Cancel(browser.ctx); cancel() })
+	return chromedp.Do(browser.ctx, chromedp.Navigate("about:blank"))
+}
+
+// chromium returns a tab of a real browser with scripts switched off. It shares no cookies with the tabs of others.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	browser.once.Do(func() { browser.err = startChromium() })
+	if browser.err != nil {
+		t.Fatal(browser.err)
+	}
+	ctx, cancel := chromedp.NewContext(browser.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
-	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
-		emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
-		t.Fatalf("chromium: %v", err)
+	for _, err := range []error{
+		call(chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+			Width: 1280, Height: 800, DeviceScaleFactor: 1})),
+		call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+			emulation.SetScriptExecutionDisabledParams{Value: true})),
+	} {
+		if err != nil {
+			t.Fatalf("chromium: %v", err)
+		}
 	}
 	return ctx
 }
