@@ -118,7 +118,7 @@ func (e *Endpoint) metadataURL(path string) string {
 // serve answers a request for the operation op.
 func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	s := op.spec()
-	by, client, err := e.caller(r, admin.APIPath, s.action())
+	by, client, err := e.caller(r, admin.APIPath, s.action(), s.needs())
 	if err != nil {
 		return web.Reply{}, err
 	}
@@ -194,26 +194,28 @@ func (e *Endpoint) mac(purpose, text string) []byte {
 
 // caller returns who sent r, by the access token in its header (RFC 6750 §2.1), which must be for the resource at path
 // and still count. client identifies the client to which the token was issued: it differs for one that is made again
-// under the same id. A refusal is recorded as action.
-func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller, client string, err error) {
+// under the same id. A refusal is recorded as action, and names the scopes that a token should have.
+func (e *Endpoint) caller(r *http.Request, path, action string,
+	scopes scope.Set) (by admin.Caller, client string, err error) {
+	refuse := func(code, detail string) error { return e.unauthorized(r, path, action, scopes, code, detail) }
 	header := r.Header.Values("Authorization")
 	scheme, token, _ := strings.Cut(strings.Join(header, ","), " ")
 	if len(header) != 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return by, "", e.unauthorized(r, path, action, "",
+		return by, "", refuse("",
 			"send an access token for this resource in the header Authorization: Bearer …")
 	}
 	claims, err := e.Keys.Verify(r.Context(), token)
 	switch {
 	case errors.Is(err, keys.ErrNotOurs):
-		return by, "", e.unauthorized(r, path, action, "invalid_token",
+		return by, "", refuse("invalid_token",
 			"the access token was not issued here, or the key that signed it is gone")
 	case err != nil:
 		return by, "", err
 	case claims.Issuer != e.Issuer, claims.Audience != e.Issuer+path:
-		return by, "", e.unauthorized(r, path, action, "invalid_token",
+		return by, "", refuse("invalid_token",
 			"the access token is for another resource than "+e.Issuer+path)
 	case claims.Expiry <= e.DB.Now().Unix():
-		return by, "", e.unauthorized(r, path, action, "invalid_token", "the access token has expired")
+		return by, "", refuse("invalid_token", "the access token has expired")
 	}
 	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
 		standing, err := e.Admin.Directory.AccessToken(tx, claims)
@@ -238,21 +240,22 @@ func (e *Endpoint) caller(r *http.Request, path, action string) (by admin.Caller
 		return nil
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok {
-		return by, "", e.unauthorized(r, path, action, "invalid_token",
+		return by, "", refuse("invalid_token",
 			"the access token does not count any more: "+refusal.Description)
 	}
 	return by, client, err
 }
 
-// unauthorized records that r has no access token that counts, and returns the refusal (RFC 6750 §3, RFC 9728 §5.1).
-func (e *Endpoint) unauthorized(r *http.Request, path, action, code, detail string) error {
+// unauthorized records that r has no access token that counts, and returns the refusal, which names the scopes to ask
+// for (RFC 6750 §3, RFC 9728 §5.1).
+func (e *Endpoint) unauthorized(r *http.Request, path, action string, scopes scope.Set, code, detail string) error {
 	err := e.Strangers.Refuse(r, audit.Event{Action: action},
 		oauth.RefuseStatus(http.StatusUnauthorized, oauth.InvalidToken, "%s", detail))
 	refused, ok := oauth.AsRefusal(err)
 	if !ok || refused.Status() != http.StatusUnauthorized {
 		return err
 	}
-	challenge := fmt.Sprintf(`Bearer realm="cardea", resource_metadata="%s"`, e.metadataURL(path))
+	challenge := fmt.Sprintf(`Bearer realm="cardea", scope="%s", resource_metadata="%s"`, scopes, e.metadataURL(path))
 	if code != "" {
 		challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, code, web.ErrorDescription(detail))
 	}
@@ -289,7 +292,7 @@ func (e *Endpoint) problem(path string, s *Spec, err error) error {
 	case refused.Scope != "":
 		p.Code = "insufficient_scope"
 		p.Challenge = fmt.Sprintf(`Bearer realm="cardea", error="insufficient_scope", scope="%s", `+
-			`resource_metadata="%s", error_description="%s"`, refused.Scope, e.metadataURL(path),
+			`resource_metadata="%s", error_description="%s"`, s.needs(refused.Scope), e.metadataURL(path),
 			web.ErrorDescription(p.Detail))
 	case refused.Kind == admin.Forbidden:
 		p.Code = oauth.AccessDenied

@@ -74,7 +74,8 @@ func TestSkeleton(t *testing.T) {
 	none := ops.call("GET", "/clients", "", servertest.Bearer(""))
 	metadata := s.URL + "/.well-known/oauth-protected-resource/admin/api"
 	if none.Status != http.StatusUnauthorized ||
-		!strings.Contains(none.Header.Get("WWW-Authenticate"), `resource_metadata="`+metadata+`"`) {
+		none.Header.Get("WWW-Authenticate") !=
+			`Bearer realm="cardea", scope="cardea:clients:read", resource_metadata="`+metadata+`"` {
 		t.Errorf("no token: %d %v %s", none.Status, none.Header, none.Body)
 	}
 }

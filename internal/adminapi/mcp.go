@@ -61,6 +61,8 @@ func eachScope() (names scope.Set) {
 func (e *Endpoint) agents() http.Handler {
 	resource := e.Issuer + admin.MCPPath
 	tools := guard.ToolScopes{}
+	// The list of tools shows only what a token allows, so an agent that asks for less would never see what to ask for.
+	wanted := eachScope()
 	server := mcp.NewServer(&mcp.Implementation{Name: "cardea", Title: "Cardea administration"}, &mcp.ServerOptions{
 		Instructions: instructions, Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
 	})
@@ -79,7 +81,7 @@ func (e *Endpoint) agents() http.Handler {
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true, DisableLocalhostProtection: true},
 	)))
 	return web.Problems(func(r *http.Request) (web.Reply, error) {
-		by, _, err := e.caller(r, admin.MCPPath, "admin.request")
+		by, _, err := e.caller(r, admin.MCPPath, "admin.request", wanted)
 		if err != nil {
 			return web.Reply{}, err
 		}
@@ -241,6 +243,9 @@ func (e *Endpoint) runner(op entry) mcp.ToolHandler {
 		case errors.As(err, &faults):
 			return &mcp.CallToolResult{IsError: true,
 				Content: []mcp.Content{&mcp.TextContent{Text: faulty(err).Detail + ":\n" + faults.Error()}}}, nil
+		case errors.As(err, &refused) && refused.Scope != "":
+			call.failed = e.problem(admin.MCPPath, op.spec(), err)
+			return nil, err
 		case errors.As(err, &refused):
 			return &mcp.CallToolResult{IsError: true,
 				Content: []mcp.Content{&mcp.TextContent{Text: refused.Error()}}}, nil

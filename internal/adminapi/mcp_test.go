@@ -299,7 +299,14 @@ func TestMessages(t *testing.T) {
 	ops := machine(t, s, "cardea:resources:read")
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{}}}`
 	const create = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_create","arguments":{"identifier":"https://mcp.example.com/mcp"}}}`
+	const export = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"export","arguments":{}}}`
 	metadata := s.URL + "/.well-known/oauth-protected-resource/admin/mcp"
+	var each []string
+	for _, name := range admin.Scopes() {
+		if name != "cardea:*" {
+			each = append(each, name)
+		}
+	}
 
 	if reply := ops.message(list); reply.Status != http.StatusOK ||
 		!strings.Contains(string(reply.Body), `"items":[]`) {
@@ -312,10 +319,14 @@ func TestMessages(t *testing.T) {
 		want       string // in the body or the challenge
 	}{
 		{"AD-01 no token", list, api{ops.Agent, ""}, http.StatusUnauthorized, `resource_metadata="` + metadata + `"`},
+		{"without a token, what to ask for is all that single scopes allow", list, api{ops.Agent, ""},
+			http.StatusUnauthorized, `Bearer realm="cardea", scope="` + strings.Join(each, " ") + `", resource_metadata=`},
 		{"AD-01 a token for the API", list, program(t, s, "cardea:*"), http.StatusUnauthorized,
 			`error="invalid_token"`},
 		{"a scope that is missing", create, ops, http.StatusForbidden,
-			`error="insufficient_scope", scope="cardea:resources:write"`},
+			`error="insufficient_scope", scope="cardea:resources:write", resource_metadata="` + metadata + `"`},
+		{"scopes of which some are missing", export, ops, http.StatusForbidden, `error="insufficient_scope", ` +
+			`scope="cardea:resources:read cardea:clients:read cardea:groups:read"`},
 		{"a member twice",
 			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","name":"resource_create","arguments":{}}}`,
 			ops, http.StatusBadRequest, "member"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // Spec describes an operation, except for its types. Its route, its part of the OpenAPI document, and whatever else
@@ -48,6 +49,20 @@ func (s *Spec) Scopes() (names []string) {
 		names = append(names, "cardea:"+string(noun.Held())+":write")
 	}
 	return names
+}
+
+// needs returns the scopes with which nothing of the operation is refused, and besides them those of also. It names the
+// scopes for all nouns at once, because a client would otherwise have to ask its person again for each.
+func (s *Spec) needs(also ...string) scope.Set {
+	right := ":read"
+	if s.Writes {
+		right = ":write"
+	}
+	var names []string
+	for _, noun := range s.nouns() {
+		names = append(names, "cardea:"+string(noun.Held())+right)
+	}
+	return scope.Of(append(names, also...)...)
 }
 
 // action is the operation as the audit log names it: "client.rotate_secret".
