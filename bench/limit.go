@@ -32,29 +32,47 @@ type row struct {
 	done chan error
 }
 
-// serveLimit serves POST /token and GET /hello on address until it fails.
-func serveLimit(address, dir string) error {
+// serveLimit serves POST /token and GET /hello on address until it fails. If upstream is a URL, it passes on to it what
+// is not /hello, and makes no tokens.
+func serveLimit(address, dir, upstream string) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
+	if upstream != "" {
+		handler, err := proxy(upstream)
+		if err != nil {
+			return err
+		}
+		mux.Handle("/", handler)
+	} else {
+		token, err := newLimit(dir)
+		if err != nil {
+			return err
+		}
+		mux.HandleFunc("POST /token", token)
+	}
+	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: time.Minute}
+	return server.ListenAndServe()
+}
+
+// newLimit returns the token endpoint of a limit whose rows are in dir.
+func newLimit(dir string) (http.HandlerFunc, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	db, err := sql.Open("sqlite",
 		"file:"+filepath.Join(dir, "limit.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_txlock=immediate")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	db.SetMaxOpenConns(1)
 	if _, err := db.ExecContext(context.Background(),
 		"CREATE TABLE events (at INTEGER NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL)"); err != nil {
-		return err
+		return nil, err
 	}
 	l := &limit{key, db, make(chan row, connections)}
 	go l.write()
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /token", l.token)
-	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
-	server := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: time.Minute}
-	return server.ListenAndServe()
+	return l.token, nil
 }
 
 // token responds when the row is on the disk.

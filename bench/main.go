@@ -25,7 +25,9 @@ import (
 func main() {
 	var (
 		alone   = flag.Bool("guard", false, "print only the third table")
+		passing = flag.Bool("gateway", false, "print only the last two tables")
 		limitAt = flag.String("limit", "", "only serve the limit on this `address`")
+		proxied = flag.String("proxy", "", "with -limit, serve a proxy for this `URL` in place of the limit")
 		binary  = flag.String("cardea", "bin/cardea", "the `program` to measure")
 		dir     = flag.String("dir", "", "`folder` of the databases, on the disk to measure (default: a temporary one)")
 		seconds = flag.Duration("time", 2*time.Second, "length of one turn")
@@ -36,9 +38,11 @@ func main() {
 	err := error(nil)
 	switch {
 	case *limitAt != "":
-		err = serveLimit(*limitAt, *dir)
+		err = serveLimit(*limitAt, *dir, *proxied)
 	case *alone:
 		err = watch(context.Background(), *turns)
+	case *passing:
+		err = pass(context.Background(), *binary, *dir, *seconds, *turns)
 	default:
 		err = run(context.Background(), *binary, *dir, *seconds, *turns, *only)
 	}
@@ -113,7 +117,8 @@ func run(ctx context.Context, binary, parent string, seconds time.Duration, turn
 		contests = nil
 	}
 	return errors.Join(compare(ours, bare, contests, seconds, turns),
-		weigh(ours, bare, pieces(who, people), seconds, turns), watch(ctx, turns))
+		weigh(ours, bare, pieces(who, people), seconds, turns), watch(ctx, turns),
+		pass(ctx, binary, parent, seconds, turns))
 }
 
 // compare prints the first table.
