@@ -219,7 +219,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	go func() { ended <- server.Serve(&watchedListener{Listener: listener, log: g.log}) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("gateway: %w", err)
@@ -244,6 +244,24 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	return nil
+}
+
+// watchedListener is a listener that says when it can take no more clients, which net/http only tries again.
+type watchedListener struct {
+	net.Listener
+	log    *slog.Logger
+	silent time.Time // until when it has said so
+}
+
+// Accept waits for a client. One goroutine calls it.
+func (l *watchedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if now := time.Now(); errors.Is(err, syscall.EMFILE) && now.After(l.silent) {
+		l.silent = now.Add(time.Minute)
+		l.log.Error("gateway: clients wait, because the gateway has as many files open as it may; raise the limit " +
+			"(ulimit -n, or LimitNOFILE= under systemd)")
+	}
+	return conn, err
 }
 
 // ServeHTTP answers r: the metadata and health of the gateway itself, and what is for a server.
