@@ -92,7 +92,7 @@ func (v *versions) ask(began time.Time, answered chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
 	defer cancel()
 	found := make(map[Kind]int64)
-	err := v.db.View(ctx, func(tx *Tx) error {
+	err := v.db.look(ctx, func(tx *Tx) error {
 		return tx.rows("SELECT kind, version FROM versions", nil, func(scan func(...any) error) error {
 			var kind Kind
 			var version int64
@@ -123,6 +123,24 @@ func (v *versions) setSilent(silent bool, err error) {
 		v.db.log.Info("the database answers again")
 	}
 	v.silent = silent
+}
+
+// quickly returns a context for work that others wait for. If the database did not answer lately, it ends soon.
+func (v *versions) quickly(ctx context.Context) (context.Context, context.CancelFunc) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	patience := v.db.engine.Patience()
+	if !v.silent || patience == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, patience)
+}
+
+// Answers reports whether the database answered when it was last asked.
+func (db *DB) Answers() bool {
+	db.versions.mu.Lock()
+	defer db.versions.mu.Unlock()
+	return !db.versions.silent
 }
 
 // Version returns the newest version of kind, at most a tenth of a second old while the database answers, and whether

@@ -2,13 +2,9 @@ package store_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -285,9 +281,9 @@ func eventually(t *testing.T, so func() bool) {
 // FL-09: while the database is down, what is in memory is used, what must be
 // written is refused for now, and all is well when it is back.
 func TestOutage(t *testing.T) {
-	proxy := newProxy(t, storetest.New(t, storetest.Postgres))
+	proxy := storetest.NewProxy(t, storetest.New(t, storetest.Postgres))
 	var log buffer
-	db, err := store.Open(t.Context(), proxy.dsn, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	db, err := store.Open(t.Context(), proxy.DSN, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +304,7 @@ func TestOutage(t *testing.T) {
 		// What is in memory is used even when it is known to be out of date.
 		update(t, db,
 			func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource)) })
-		proxy.cut()
+		proxy.Cut()
 		eventually(t, func() bool { read(); return log.count("does not answer") == round+1 })
 		for range 3 {
 			read()
@@ -319,15 +315,15 @@ func TestOutage(t *testing.T) {
 		if _, err := db.Client(t.Context(), "mcp_other"); !errors.Is(err, oauth.ErrUnavailable) {
 			t.Errorf("a client not in memory, while it is down: %v", err)
 		}
-		proxy.mend()
+		proxy.Mend()
 		eventually(t, func() bool { return db.Update(t.Context(), set(fmt.Sprint("up", round), nil)) == nil })
 		eventually(t, func() bool { read(); return log.count("answers again") == round+1 })
 	}
 	t.Run("FL-10 a database that hangs", func(t *testing.T) {
-		proxy.gate.Lock()
+		proxy.Stop()
 		eventually(t, func() bool { read(); return log.count("does not answer") == 3 })
 		read()
-		proxy.gate.Unlock()
+		proxy.Resume()
 		eventually(t, func() bool { read(); return log.count("answers again") == 3 })
 	})
 	if log.count("does not answer") != 3 || strings.Contains(log.String(), "postgres:") {
@@ -358,80 +354,3 @@ func (b *buffer) String() string {
 }
 
 func (b *buffer) count(text string) int { return strings.Count(b.String(), text) }
-
-// proxy stands between a DB and PostgreSQL, and can be cut, or stopped by locking
-// its gate.
-type proxy struct {
-	gate     sync.RWMutex
-	dsn      string
-	upstream string
-	address  string
-
-	mu       sync.Mutex
-	listener net.Listener
-	conns    []net.Conn
-}
-
-func newProxy(t *testing.T, dsn string) *proxy {
-	t.Helper()
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{upstream: u.Host, address: "127.0.0.1:0"}
-	p.mend()
-	u.Host = p.address
-	p.dsn = u.String()
-	t.Cleanup(p.cut)
-	return p
-}
-
-func (p *proxy) mend() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", p.address)
-	if err != nil {
-		panic(err)
-	}
-	p.listener, p.address = listener, listener.Addr().String()
-	go func() {
-		for {
-			down, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			up, err := new(net.Dialer).Dial("tcp", p.upstream)
-			if err != nil {
-				down.Close()
-				continue
-			}
-			p.mu.Lock()
-			p.conns = append(p.conns, down, up)
-			p.mu.Unlock()
-			go func() { _, _ = io.Copy(gated{up, &p.gate}, down); up.Close() }()
-			go func() { _, _ = io.Copy(gated{down, &p.gate}, up); down.Close() }()
-		}
-	}()
-}
-
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.listener.Close()
-	for _, c := range p.conns {
-		c.Close()
-	}
-	p.conns = nil
-}
-
-// gated writes while its gate is open.
-type gated struct {
-	io.Writer
-	gate *sync.RWMutex
-}
-
-func (g gated) Write(p []byte) (int, error) {
-	g.gate.RLock()
-	defer g.gate.RUnlock()
-	return g.Writer.Write(p)
-}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -35,6 +36,14 @@ func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionList
 		FROM sessions JOIN users ON users.id = sessions.user_id`
 	return paged(tx, query, w, page, "sessions.expires_at", "sessions.id", scanSession,
 		func(s *SessionListing) (time.Time, string) { return s.ExpiresAt, s.ID })
+}
+
+// LiveSessions returns the number of sessions that are not over. It takes longer the more there are.
+func (db *DB) LiveSessions(ctx context.Context) (n int64, err error) {
+	err = db.View(ctx, func(tx *Tx) error {
+		return tx.row("SELECT COUNT(*) FROM sessions WHERE expires_at > $1", args{micros(tx.now)}, &n)
+	})
+	return n, err
 }
 
 // RevokeSession deletes the session with the given id and returns its user. It returns ErrNotFound if there is none, or

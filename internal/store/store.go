@@ -41,6 +41,9 @@ type DB struct {
 	worth func(audit.Event) bool // Announce sets both
 	tell  func(Notice)
 
+	observe func(action, outcome, reason string, detail map[string]string) // Observe sets it
+	using   bool                                                           // Use has marked the database
+
 	mu        sync.Mutex
 	lastEvent time.Time
 }
@@ -80,7 +83,8 @@ func open(ctx context.Context, dsn string, options Options,
 	}
 	var err error
 	if db.engine, err = with(ctx, dsn,
-		engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace}); err != nil {
+		engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace,
+			Recorded: db.recorded}); err != nil {
 		return nil, err
 	}
 	db.versions = newVersions(db)
@@ -131,6 +135,7 @@ var trace func(query string, args []any)
 // Close waits until all calls under way have returned, and closes the database. Later calls return
 // oauth.ErrUnavailable.
 func (db *DB) Close() error {
+	db.leave()
 	db.versions.stop()
 	return db.engine.Close()
 }
@@ -141,6 +146,37 @@ func (db *DB) Ping(ctx context.Context) error {
 		var one int
 		return tx.row("SELECT 1", nil, &one)
 	})
+}
+
+// Observe has fn called with each event that this process records, once it is on disk, with what can be counted of it.
+// fn must not block or use the DB. Call Observe before the DB is used by several goroutines.
+func (db *DB) Observe(fn func(action, outcome, reason string, detail map[string]string)) {
+	db.observe = fn
+}
+
+func (db *DB) recorded(events []audit.Event) {
+	if db.observe == nil {
+		return
+	}
+	for _, event := range events {
+		db.observe(event.Action, string(event.Outcome), event.Reason, event.Detail)
+	}
+}
+
+// Stats is what a DB has done since it was opened, and what it has to do.
+type Stats = engine.Stats
+
+// Stats returns what the DB has done, and what it has to do.
+func (db *DB) Stats() Stats { return db.engine.Stats() }
+
+// Room returns the free space in bytes where the database is. It is not known of PostgreSQL, and on some systems.
+func (db *DB) Room() (free uint64, known bool) { return db.engine.Room() }
+
+// Skew returns by how much the clock of the database is ahead of this machine's. It is 0 for SQLite.
+func (db *DB) Skew(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := db.versions.quickly(ctx)
+	defer cancel()
+	return db.engine.Skew(ctx)
 }
 
 // Now returns the time of the database's clock, in UTC and whole microseconds.
@@ -157,6 +193,8 @@ func (db *DB) Now() time.Time { return db.clock().UTC().Truncate(time.Microsecon
 // fn runs once. On SQLite no other fn runs at the same time, so fn must be quick: sign, hash and fetch outside it. It
 // must call methods of its Tx only, not of the DB, and must not keep the Tx.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	ctx, cancel := db.versions.quickly(ctx)
+	defer cancel()
 	return db.engine.Update(ctx, func(on *engine.Tx) error {
 		tx := &Tx{db: db, on: on, ctx: ctx, now: on.Now}
 		err := fn(tx)
@@ -174,6 +212,13 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 // View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database; on
 // PostgreSQL each statement sees the newest.
 func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+	ctx, cancel := db.versions.quickly(ctx)
+	defer cancel()
+	return db.look(ctx, fn)
+}
+
+// look is View, and waits as long as the database and ctx allow.
+func (db *DB) look(ctx context.Context, fn func(*Tx) error) error {
 	return db.engine.View(ctx, func(on *engine.Tx) error {
 		return fn(&Tx{db: db, on: on, ctx: ctx, now: on.Now, readOnly: true})
 	})
@@ -183,6 +228,8 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 // others that wait. Each event gets an id, the time and the request of ctx. If ctx ends first, Append returns its
 // error, and the events are still written.
 func (db *DB) Append(ctx context.Context, events ...audit.Event) error {
+	ctx, cancel := db.versions.quickly(ctx)
+	defer cancel()
 	stamped := make([]audit.Event, len(events))
 	for i, event := range events {
 		stamped[i] = event.Stamp(ctx)

@@ -20,7 +20,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Config is the configuration of an Engine. All fields but Trace must be set.
+// Config is the configuration of an Engine. All fields but Recorded and Trace must be set.
 type Config struct {
 	Now func() time.Time
 	// Insert writes audit events. The engine calls it as the last act of a
@@ -28,8 +28,42 @@ type Config struct {
 	Insert func(tx *Tx, events []audit.Event) error
 	// AtOnce is the number of events that Insert writes in one statement.
 	AtOnce int
+	// Recorded, if it is set, is called with the events of each transaction once they are on disk. It must not block.
+	Recorded func(events []audit.Event)
 	// Trace, for tests, is called with every statement before it runs.
 	Trace func(query string, args []any)
+}
+
+// Stats is what an Engine has done since it was opened, and what it has to do.
+type Stats struct {
+	Waiting   int           // functions and events that wait for the goroutine that writes, or for a connection
+	Functions uint64        // that were committed, and batches of events
+	Commits   uint64        // in how many transactions
+	Failures  uint64        // transactions that could not be begun or committed
+	Busy      time.Duration // all transactions together
+}
+
+// tally counts what Stats returns.
+type tally struct {
+	waiting                      atomic.Int64
+	functions, commits, failures atomic.Uint64
+	busy                         atomic.Int64
+}
+
+// done counts a transaction of n functions that began at a time and ended with err.
+func (t *tally) done(n int, began time.Time, err error) {
+	t.busy.Add(int64(time.Since(began)))
+	if err != nil {
+		t.failures.Add(1)
+		return
+	}
+	t.commits.Add(1)
+	t.functions.Add(uint64(n)) // #nosec G115 -- not negative
+}
+
+func (t *tally) stats() Stats {
+	return Stats{Waiting: int(t.waiting.Load()), Functions: t.functions.Load(), Commits: t.commits.Load(),
+		Failures: t.failures.Load(), Busy: time.Duration(t.busy.Load())}
 }
 
 // Engine is an open database. Make it with Open; it is safe for concurrent use.
@@ -41,6 +75,14 @@ type driver interface {
 	view(ctx context.Context, fn func(*Tx) error) error
 	append(ctx context.Context, events []audit.Event) error
 	migrations() migrations
+	stats() Stats
+	patience() time.Duration
+	unlogged() bool
+	checkpoint(ctx context.Context) error
+	// room returns the free space where the database is, in bytes, if it is on this machine.
+	room() (free uint64, known bool)
+	// skew returns by how much the clock of the database is ahead of this machine's.
+	skew(ctx context.Context) (time.Duration, error)
 	close() error
 }
 
@@ -88,6 +130,25 @@ func (e *Engine) Append(ctx context.Context, events []audit.Event) error {
 	return e.append(ctx, events)
 }
 
+// Stats returns what the engine has done, and what it has to do.
+func (e *Engine) Stats() Stats { return e.stats() }
+
+// Patience is how long a caller should wait for a database that did not answer lately; 0 for as long as it takes.
+func (e *Engine) Patience() time.Duration { return e.patience() }
+
+// Unlogged reports whether the engine opened a SQLite file that had no write-ahead log. A file that is in use has one,
+// and so has one whose last process was killed.
+func (e *Engine) Unlogged() bool { return e.unlogged() }
+
+// Checkpoint copies the write-ahead log of a SQLite file into the file, as far as others do not need it.
+func (e *Engine) Checkpoint(ctx context.Context) error { return e.checkpoint(ctx) }
+
+// Room returns the free space in bytes where the database is. It is not known of PostgreSQL, and on some systems.
+func (e *Engine) Room() (free uint64, known bool) { return e.room() }
+
+// Skew returns by how much the clock of the database is ahead of this machine's. It is 0 for SQLite.
+func (e *Engine) Skew(ctx context.Context) (time.Duration, error) { return e.skew(ctx) }
+
 // Close waits until all calls under way have returned, and closes the database. Later calls return
 // oauth.ErrUnavailable.
 func (e *Engine) Close() error { return Fault("close", e.close()) }
@@ -126,9 +187,10 @@ type queue struct {
 	closed  bool
 	jobs    chan *job
 	drained chan struct{} // closed when the last job is done
+	tally
 }
 
-func newQueue() queue { return queue{jobs: make(chan *job, maxBatch), drained: make(chan struct{})} }
+func newQueue() *queue { return &queue{jobs: make(chan *job, maxBatch), drained: make(chan struct{})} }
 
 var errClosed = fmt.Errorf("store: the database is closed: %w", oauth.ErrUnavailable)
 
@@ -139,10 +201,12 @@ func (q *queue) put(ctx context.Context, j *job) error {
 	if q.closed {
 		return errClosed
 	}
+	q.waiting.Add(1)
 	select {
 	case q.jobs <- j:
 		return nil
 	case <-ctx.Done():
+		q.waiting.Add(-1)
 		return Fault("wait", ctx.Err())
 	}
 }

@@ -133,4 +133,16 @@ func (s *inspection) migrations() migrations {
 	return migrations{dialect: goose.DialectSQLite3, exists: sqliteExists}
 }
 
+func (s *inspection) stats() Stats { return Stats{} }
+
+func (s *inspection) unlogged() bool { return false }
+
+func (s *inspection) checkpoint(context.Context) error { return nil }
+
+func (s *inspection) patience() time.Duration { return 0 }
+
+func (s *inspection) room() (free uint64, known bool) { return room(s.path) }
+
+func (s *inspection) skew(context.Context) (time.Duration, error) { return 0, nil }
+
 func (s *inspection) close() error { return s.handle.Close() }

@@ -21,6 +21,7 @@ const (
 	maxConns       = 20
 	connectTimeout = 2 * time.Second  // unless the DSN says otherwise
 	answerWithin   = 10 * time.Second // longest time of a transaction; a slower database counts as unavailable
+	beginWithin    = 2 * time.Second  // longest time until it begins, unless the DSN gives a connection longer
 )
 
 // postgres is the driver of PostgreSQL. Transactions run side by side at READ COMMITTED; one goroutine, write, writes
@@ -30,7 +31,9 @@ type postgres struct {
 	through *connector
 	pool    *sql.DB
 
-	queue
+	*queue
+	begin   time.Duration // longest time until a transaction begins, or until an event is written
+	silence time.Duration // what patience returns
 	running sync.WaitGroup
 }
 
@@ -44,6 +47,7 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 			"postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full, and escape special characters of the " +
 			"password with %")
 	}
+	begin, silence := max(beginWithin, connect.ConnectTimeout), max(time.Second, connect.ConnectTimeout)
 	if connect.ConnectTimeout == 0 {
 		connect.ConnectTimeout = connectTimeout
 	}
@@ -51,7 +55,8 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 		connect.RuntimeParams["application_name"] = "cardea"
 	}
 	through := newConnector(*connect)
-	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), queue: newQueue()}
+	p := &postgres{config: config, through: through, pool: sql.OpenDB(through), queue: newQueue(),
+		begin: begin, silence: silence}
 	p.pool.SetMaxOpenConns(maxConns)
 	p.pool.SetMaxIdleConns(maxConns)
 	p.pool.SetConnMaxIdleTime(5 * time.Minute)
@@ -134,11 +139,21 @@ func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {
 	defer p.running.Done()
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
+	began := time.Now()
+	p.waiting.Add(1)
+	late := time.AfterFunc(p.begin, cancel)
 	on, err := p.pool.BeginTx(ctx, nil)
+	if err == nil {
+		defer func() { _ = on.Rollback() }() // does nothing after the commit
+	}
+	p.waiting.Add(-1)
+	if !late.Stop() {
+		err = context.DeadlineExceeded
+	}
 	if err != nil {
+		p.done(0, began, err)
 		return Fault("begin", err)
 	}
-	defer func() { _ = on.Rollback() }() // does nothing after the commit
 	tx := &Tx{Now: p.config.Now(), trace: p.config.Trace, on: on, io: ctx}
 	err = call(fn, tx)
 	if !Decided(err) {
@@ -151,8 +166,10 @@ func (p *postgres) update(ctx context.Context, fn func(*Tx) error) error {
 	}
 	failpoint("before-commit")
 	if err := on.Commit(); err != nil {
+		p.done(0, began, err)
 		return Fault("commit", err)
 	}
+	p.recorded(began, 1, tx.events)
 	failpoint("after-commit-before-answer")
 	if tx.Committed != nil {
 		tx.Committed()
@@ -170,6 +187,32 @@ func (p *postgres) view(ctx context.Context, fn func(*Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	return call(fn, &Tx{Now: p.config.Now(), trace: p.config.Trace, on: p.pool, io: ctx, readOnly: true})
+}
+
+// append waits no longer than until a transaction has to begin for events to be written.
+func (p *postgres) append(ctx context.Context, events []audit.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, p.begin)
+	defer cancel()
+	return p.queue.append(ctx, events)
+}
+
+func (p *postgres) unlogged() bool { return false }
+
+func (p *postgres) checkpoint(context.Context) error { return nil }
+
+func (p *postgres) patience() time.Duration { return p.silence }
+
+func (p *postgres) room() (free uint64, known bool) { return 0, false }
+
+func (p *postgres) skew(ctx context.Context) (skew time.Duration, err error) {
+	began := time.Now()
+	var there int64
+	err = p.view(ctx, func(tx *Tx) error {
+		return tx.Query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)", nil,
+			func(scan func(...any) error) error { return scan(&there) })
+	})
+	ended := time.Now()
+	return time.UnixMicro(there).Sub(began.Add(ended.Sub(began) / 2)), err
 }
 
 // enter counts one more running function, or returns an error if the database is closed.
@@ -192,11 +235,26 @@ func (p *postgres) write() {
 		for _, j := range batch {
 			events = append(events, j.events...)
 		}
+		began := time.Now()
+		p.waiting.Add(-int64(len(batch)))
 		err := p.insert(events)
+		if err != nil {
+			p.done(0, began, err)
+		} else {
+			p.recorded(began, len(batch), events)
+		}
 		for _, j := range batch {
 			j.err = err
 			close(j.done)
 		}
+	}
+}
+
+// recorded counts a transaction that was committed, and tells of its events.
+func (p *postgres) recorded(began time.Time, functions int, events []audit.Event) {
+	p.done(functions, began, nil)
+	if p.config.Recorded != nil && len(events) > 0 {
+		p.config.Recorded(events)
 	}
 }
 

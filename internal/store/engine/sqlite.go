@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -24,12 +25,13 @@ const (
 type sqlite struct {
 	config  Config
 	path    string
+	noLog   bool // there was no write-ahead log before
 	writing *sql.DB
 	reading *sql.DB
 	writer  *conn
 	idle    chan *conn // the connections that read; nil is one not opened yet
 
-	queue
+	*queue
 	closing chan struct{} // closed when no view may begin any more
 }
 
@@ -46,7 +48,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 	if err != nil {
 		return nil, Fault("open", &fileError{path, err})
 	}
-	s := &sqlite{config: config, path: path, queue: newQueue(), closing: make(chan struct{}),
+	_, noLog := os.Lstat(path + "-wal")
+	s := &sqlite{config: config, path: path, noLog: noLog != nil, queue: newQueue(), closing: make(chan struct{}),
 		idle: make(chan *conn, readers)}
 	for range readers {
 		s.idle <- nil
@@ -77,6 +80,11 @@ func (s *sqlite) handle(pragmas ...string) (*sql.DB, error) {
 
 // openFile opens a handle of the file at path with the given parameters, names and values in turn.
 func openFile(path string, parameters ...string) (*sql.DB, error) {
+	return sql.Open("sqlite", fileURI(path, parameters...))
+}
+
+// fileURI returns the URI of the file at path with the given parameters, names and values in turn.
+func fileURI(path string, parameters ...string) string {
 	query := url.Values{}
 	for i := 0; i+1 < len(parameters); i += 2 {
 		query.Add(parameters[i], parameters[i+1])
@@ -85,7 +93,7 @@ func openFile(path string, parameters ...string) (*sql.DB, error) {
 	if !filepath.IsAbs(path) {
 		uri.Path, uri.Opaque = "", (&url.URL{Path: path}).EscapedPath()
 	}
-	return sql.Open("sqlite", uri.String())
+	return uri.String()
 }
 
 // sqliteExists is the SELECT that has a row if versionTable is there.
@@ -146,8 +154,11 @@ func (s *sqlite) write() {
 // Each has a savepoint, to which a fault rolls back, so that the others are not affected. A single function needs no
 // savepoint. If the transaction itself fails, every job of the batch fails.
 func (s *sqlite) commit(batch []*job) {
+	began := time.Now()
+	s.waiting.Add(-int64(len(batch)))
 	if err := s.writer.run("BEGIN IMMEDIATE"); err != nil {
 		s.fail(batch, Fault("begin", &fileError{s.path, err}))
+		s.done(0, began, err)
 		return
 	}
 	var events []audit.Event
@@ -186,7 +197,12 @@ func (s *sqlite) commit(batch []*job) {
 	if err != nil {
 		s.rollBack()
 		s.fail(batch, err)
+		s.done(0, began, err)
 		return
+	}
+	s.done(len(batch), began, nil)
+	if s.config.Recorded != nil && len(events) > 0 {
+		s.config.Recorded(events)
 	}
 	failpoint("after-commit-before-answer")
 	for _, tx := range kept {
@@ -266,6 +282,24 @@ func (s *sqlite) view(ctx context.Context, fn func(*Tx) error) (err error) {
 	defer func() { _ = c.run("ROLLBACK") }() // nothing was written
 	return call(fn, &Tx{Now: s.config.Now(), trace: s.config.Trace, on: c, io: context.Background(), readOnly: true})
 }
+
+func (s *sqlite) unlogged() bool { return s.noLog }
+
+func (s *sqlite) checkpoint(ctx context.Context) (err error) {
+	handle, err := s.handle()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, handle.Close()) }()
+	_, err = handle.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)")
+	return Fault("checkpoint", err)
+}
+
+func (s *sqlite) patience() time.Duration { return 0 }
+
+func (s *sqlite) room() (free uint64, known bool) { return room(s.path) }
+
+func (s *sqlite) skew(context.Context) (time.Duration, error) { return 0, nil }
 
 func (s *sqlite) close() error {
 	if s.shut() {
