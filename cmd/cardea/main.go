@@ -46,6 +46,8 @@ type commands struct {
 	Export   exportCommand    `cmd:"" help:"Print that file as things are."`
 	Token    tokenCommands    `cmd:"" help:"Inspect tokens."`
 	Migrate  migrateCommand   `cmd:"" help:"Bring the database schema up to date (serve does this too, unless it has --no-migrate)."`
+	Backup   backupCommand    `cmd:"" help:"Write everything but the master key to a file, beside a running server."`
+	Restore  restoreCommand   `cmd:"" help:"Make the database of an empty installation from that file."`
 	Demo     demoCommand      `cmd:"" help:"Run a demo: an authorization server and an MCP server that it protects."`
 	Config   configCommands   `cmd:"" help:"Check or show the configuration."`
 	Version  versionCommand   `cmd:"" help:"Print the version."`

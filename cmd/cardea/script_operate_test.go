@@ -35,6 +35,7 @@ import (
 //	keep NAME FILE PATH           the member becomes $NAME
 //	exit-code N PROGRAM …         runs a program that ends with that code
 //	postgres                      $CARDEA_DATABASE is an empty PostgreSQL database of the script's own
+//	empty-postgres                the same, without the schema
 //	mode PERMISSION FILE …        such as 0600
 //	post URL NAME=VALUE …         sends a form, waits for a server to be there, and puts the status line and the
 //	                              body into the files status and answer
@@ -49,12 +50,15 @@ import (
 //	                              registration
 //	documented NAME               $NAME is a client in ./cardea-data that has a metadata document, and signs
 var operating = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"exit-code":  exitCodeVerb,
-	"json":       jsonVerb,
-	"keep":       keepVerb,
-	"mode":       modeVerb,
-	"post":       postVerb,
-	"postgres":   postgresVerb,
+	"exit-code": exitCodeVerb,
+	"json":      jsonVerb,
+	"keep":      keepVerb,
+	"mode":      modeVerb,
+	"post":      postVerb,
+	"postgres":  postgresVerb,
+
+	"empty-postgres": emptyPostgresVerb,
+
 	"until":      untilVerb,
 	"sign":       signVerb,
 	"consented":  consentedVerb,
@@ -187,6 +191,14 @@ func postgresVerb(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: postgres, under go test")
 	}
 	ts.Setenv("CARDEA_DATABASE", storetest.New(t, storetest.Postgres))
+}
+
+func emptyPostgresVerb(ts *testscript.TestScript, neg bool, args []string) {
+	t, ok := ts.Value(testKey{}).(testing.TB)
+	if neg || len(args) > 0 || !ok {
+		ts.Fatalf("usage: empty-postgres, under go test")
+	}
+	ts.Setenv("CARDEA_DATABASE", storetest.Bare(t, storetest.Postgres))
 }
 
 // patience bounds how long a script waits for a server.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -48,6 +49,16 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		return err
 	} else if len(applied) > 0 {
 		log.InfoContext(ctx, "the database schema is up to date", "applied", applied)
+	}
+	if strings.HasPrefix(loaded.Database, "sqlite:") {
+		copied, err := db.Use(ctx)
+		if err != nil {
+			return err
+		}
+		if copied {
+			log.WarnContext(ctx, "the database was in use when it was last written, and its log is gone; if it is a "+
+				"copy, what was written last is missing: run cardea restore --in-place, which says what that means")
+		}
 	}
 	master, err := sh.masterKey(ctx, loaded.Config, db)
 	if err != nil {

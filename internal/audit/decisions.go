@@ -1,6 +1,9 @@
 package audit
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // AuthorizationRequest records the answer to a request at /oauth2/authorize: a refusal, or the first page of an
 // interaction (OAuth 2.1 §4.1.1).
@@ -258,6 +261,17 @@ func Restoration(grantID, clientID, userID string) Event {
 // Key records a change of the signing keys. verb is "create", "rotate" or "retire".
 func Key(verb, kid, alg string) Event {
 	return Event{Action: "key." + verb}.With("kid", kid).With("alg", alg)
+}
+
+// Restored records that the installation went back to the state of a time. grants is the number of those that were
+// ended then; all says whether these were all.
+func Restored(state time.Time, grants int, all bool) Event {
+	e := Event{Action: "restore"}.With("state", state.UTC().Format(time.RFC3339)).With("grants_ended",
+		strconv.Itoa(grants))
+	if !all {
+		e = e.With("grants_kept", "yes")
+	}
+	return e
 }
 
 // Limited records requests that were refused because of a limit, per sender or for all senders together. It is recorded

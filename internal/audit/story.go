@@ -77,6 +77,9 @@ var stories = map[string][2]string{
 		"{actor} may not ask what a file would change[: {why}]"},
 	"export": {"{actor} exported what is protected here",
 		"{actor} may not export what is protected here[: {why}]"},
+	"restore": {"{actor} restored a backup: everything is as it was[ at {state}][; {grants_ended} ended][, and " +
+		"the others count again{grants_kept}]",
+		"{actor} may not restore a backup[: {why}]"},
 	"admin.request": {"{actor} operated this server", "A request to operate this server was refused[ because {why}]"},
 	"grant.revoke": {"The access of {client}[ for {person?}] ended because {end}",
 		"{actor} may not end the access of {client}[ for {person?}][: {why}]"},
@@ -134,6 +137,7 @@ var ends = map[string]string{
 	"client_revoked":      "{client} gave it up",
 	"person":              "{actor} disconnected it",
 	"provider_refused":    "the identity provider no longer knows the person",
+	"restore":             "a backup was restored",
 }
 
 // Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would
@@ -313,6 +317,8 @@ func (e Event) value(name string, names Names) (string, bool) {
 		return "", e.Detail["address"] == "other"
 	case "known":
 		return "", e.Detail["known"] == "true"
+	case "grants_kept":
+		return "", e.Detail["grants_kept"] == "yes"
 	case "failed":
 		return "", e.Detail["result"] == "failed"
 	}

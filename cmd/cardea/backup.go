@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/store"
+)
+
+type backupCommand struct {
+	File string `arg:"" name:"file" help:"The file to write. It must not exist."`
+	output
+}
+
+// Help is shown below the usage.
+func (c *backupCommand) Help() string {
+	return "It works beside a running server. The file has everything but the master key, which seals the signing " +
+		"keys in it: keep that elsewhere. PostgreSQL is backed up with pg_dump."
+}
+
+// backup is what cardea backup has written.
+type backup struct {
+	File      string       `json:"file"`
+	State     admin.Moment `json:"state"` // the file has the database as it was then
+	Schema    int64        `json:"schema"`
+	Bytes     int64        `json:"bytes"`
+	Rows      int64        `json:"rows"`
+	MasterKey string       `json:"master_key"` // "fits", or "not_here"
+}
+
+func (c *backupCommand) Run(ctx context.Context, sh *shell) error {
+	loaded, err := sh.load(nil)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(loaded.Database, "sqlite:") {
+		return advise("a PostgreSQL database is backed up with its own tools: pg_dump --format=custom --file=%s, with "+
+			"the URL of the database; keep the master key elsewhere", plain(c.File))
+	}
+	b := backup{File: c.File, MasterKey: "not_here"}
+	var absent error
+	contents, err := store.Backup(ctx, loaded.Database, c.File, func(db *store.DB) error {
+		master, err := sh.masterKeyOr(ctx, loaded.Config, db, keys.FindMaster)
+		if err != nil {
+			absent = err
+			return nil
+		}
+		b.MasterKey = "fits"
+		return fits(ctx, db, master)
+	})
+	if err != nil {
+		return toFile(err, c.File)
+	}
+	b.State, b.Schema, b.Bytes = admin.Moment{Time: contents.MadeAt}, contents.Schema, contents.Bytes
+	for _, n := range contents.Rows {
+		b.Rows += n
+	}
+	if absent != nil {
+		sh.warn("the backup is whole, but whether its keys can be opened was not tried: " + absent.Error())
+	}
+	return c.print(sh, b, func(t *table) {
+		t.Row("written", b.File)
+		t.Row("size", fmt.Sprintf("%s in %s", count(int(b.Rows), "row"), count(int(b.Bytes), "byte")))
+		t.Row("state of", b.State.String())
+		if b.MasterKey == "fits" {
+			t.Row("master key", "opens its signing keys; it is not in the file, so keep it elsewhere")
+		} else {
+			t.Row("master key", "was not tried; it is not in the file, so keep it elsewhere")
+		}
+	})
+}
+
+// fits returns an error unless the master key opens the keys in db.
+func fits(ctx context.Context, db *store.DB, master keys.Master) error {
+	ring := keys.New(db, master)
+	if err := ring.Examine(ctx); err != nil {
+		return err
+	}
+	_, err := ring.Algs(ctx)
+	return err
+}
+
+// toFile says what to do about an error of the file that a command was to write.
+func toFile(err error, file string) error {
+	path := (*fs.PathError)(nil)
+	switch {
+	case errors.Is(err, store.ErrNoFile):
+		return advise("there is no database to back up; cardea config print says where it would be")
+	case errors.Is(err, fs.ErrExist):
+		return advise("%s exists, and a backup never overwrites a file; choose another name", plain(file))
+	case errors.As(err, &path):
+		return advise("%s cannot be written: %v; choose a file in a folder that exists and that this account may "+
+			"write to", plain(file), path.Err)
+	}
+	return err
+}
+
+type restoreCommand struct {
+	File       string `arg:"" optional:"" name:"file" help:"A file that cardea backup wrote."`
+	InPlace    bool   `help:"The database was already restored with other tools, such as pg_restore: only end what must not count again."`
+	EndGrants  bool   `help:"End what people have allowed, so that nothing counts again that ended since. Agents ask them once more."`
+	KeepGrants bool   `help:"Keep it, although what was revoked since then counts again, and refresh tokens that were used since."`
+	output
+}
+
+// Help is shown below the usage.
+func (c *restoreCommand) Help() string {
+	return "Stop the server first. There must be no database yet where the configuration says, and the master key of " +
+		"the backup must be there. Sessions, codes, links and invitations end in any case. PostgreSQL is restored with " +
+		"pg_restore; then run cardea restore --in-place."
+}
+
+func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
+	loaded, err := sh.load(nil)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.EndGrants && c.KeepGrants:
+		return usageError("--end-grants and --keep-grants exclude each other; give only one of them")
+	case (c.File == "") == !c.InPlace:
+		return usageError("name the backup to restore, or give --in-place if the database was already restored with " +
+			"other tools")
+	case c.InPlace:
+		return c.inPlace(ctx, sh, loaded.Config)
+	case !strings.HasPrefix(loaded.Database, "sqlite:"):
+		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
+			"empty database; then run: cardea restore --in-place", plain(c.File))
+	}
+	contents, err := store.ReadBackup(ctx, c.File)
+	if err != nil {
+		return fromFile(err, c.File)
+	}
+	if !c.EndGrants && !c.KeepGrants {
+		return undecided(c.File+" has", contents.MadeAt)
+	}
+	var done admin.Restored
+	_, err = store.Restore(ctx, loaded.Database, c.File, func(db *store.DB, contents store.Contents) (err error) {
+		master, err := sh.masterKeyOr(ctx, loaded.Config, db, keys.FindMaster)
+		if err != nil {
+			return advise("the backup needs the master key that it was made with, which is never in it; put it into "+
+				"the data folder, or name it with master_key_file: %v", err)
+		}
+		if err := fits(ctx, db, master); err != nil {
+			return err
+		}
+		done, err = (&admin.Operations{DB: db}).Restored(ctx, caller(), contents.MadeAt, c.EndGrants)
+		return err
+	})
+	if err != nil {
+		return fromFile(err, c.File)
+	}
+	return c.tell(sh, done)
+}
+
+// inPlace ends what must not count again in a database that other tools have restored. Its state is that of its newest
+// event.
+func (c *restoreCommand) inPlace(ctx context.Context, sh *shell, conf config.Config) error {
+	there, err := store.Inspect(ctx, conf.Database, store.Options{})
+	if errors.Is(err, store.ErrNoFile) {
+		return errEmpty
+	}
+	if err != nil {
+		return err
+	}
+	pending, err := there.Pending(ctx)
+	if err = errors.Join(err, there.Close()); err != nil {
+		return err
+	}
+	if store.Begins(pending) {
+		return errEmpty
+	}
+	return sh.operateKeys(ctx, func(o *admin.Operations, by admin.Caller) error {
+		var state time.Time
+		err := o.DB.View(ctx, func(tx *store.Tx) error {
+			newest, _, err := tx.Events(store.EventFilter{}, store.Page{Newest: true, Limit: 1})
+			if err == nil && len(newest) > 0 {
+				state = newest[0].At
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !c.EndGrants && !c.KeepGrants {
+			return undecided("the database has", state)
+		}
+		done, err := o.Restored(ctx, by, state, c.EndGrants)
+		if err != nil {
+			return err
+		}
+		return c.tell(sh, done)
+	})
+}
+
+var errEmpty = advise("there is no restored database; restore it first, or name the one that was restored with " +
+	"--database")
+
+// undecided says what going back in time means, and asks for a decision.
+func undecided(what string, state time.Time) error {
+	return usageError(fmt.Sprintf("%s the state of %s, %s ago. Whatever was revoked, disabled or changed since then "+
+		"counts again as it was: access that people or operators ended, and refresh tokens that were used. Decide: "+
+		"--end-grants ends everybody's grants, so that agents ask people once more; --keep-grants keeps them",
+		plain(what), admin.Moment{Time: state}, age(time.Since(state))))
+}
+
+// age returns a length of time in its largest unit.
+func age(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return count(int(d.Hours()/24), "day")
+	case d >= 2*time.Hour:
+		return count(int(d.Hours()), "hour")
+	case d >= 2*time.Minute:
+		return count(int(d.Minutes()), "minute")
+	}
+	return count(max(0, int(d.Seconds())), "second")
+}
+
+// fromFile says what to do about an error of the file that a command was to read.
+func fromFile(err error, file string) error {
+	path := (*fs.PathError)(nil)
+	not := (*store.NotBackupError)(nil)
+	switch {
+	case errors.As(err, &not):
+		return advise("%s cannot be restored: it %s; take another backup", plain(not.Path), plain(not.Why))
+	case errors.As(err, &path) && errors.Is(err, fs.ErrExist):
+		return advise("%s exists, and restore never overwrites an installation; move it away first, with the files "+
+			"beside it", plain(path.Path))
+	case errors.As(err, &path):
+		return advise("%s: %v; check the path and its permissions", plain(path.Path), path.Err)
+	}
+	return err
+}
+
+// tell prints what was ended, and what an operator should do now.
+func (c *restoreCommand) tell(sh *shell, done admin.Restored) error {
+	since := done.State.String()
+	fmt.Fprintln(sh.errs, "cardea: note: what happened after", since, "is not in this database: accounts, clients and "+
+		"passwords are as they were, and the audit log ends there")
+	fmt.Fprintln(sh.errs, "cardea: note: signing keys that were retired since then sign again (cardea key list), and "+
+		"access tokens that were issued since then live until they expire (cardea key rotate --now, then key retire, "+
+		"end them)")
+	if !done.EndedGrants {
+		fmt.Fprintln(sh.errs, "cardea: note: grants that were revoked since then count again; cardea grant list shows "+
+			"what is in force")
+	}
+	return c.print(sh, done, func(t *table) {
+		t.Row("state of", since)
+		for _, ended := range []struct {
+			n    int
+			what string
+		}{{done.Grants, "grants"}, {done.Codes, "codes"}, {done.Links, "links"}, {done.Invitations, "invitations"},
+			{done.Sessions, "sessions"}} {
+			t.Row(ended.what+" ended", strconv.Itoa(ended.n))
+		}
+	})
+}
