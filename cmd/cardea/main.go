@@ -48,6 +48,7 @@ type commands struct {
 	Migrate  migrateCommand   `cmd:"" help:"Bring the database schema up to date (serve does this too, unless it has --no-migrate)."`
 	Backup   backupCommand    `cmd:"" help:"Write everything but the master key to a file, beside a running server."`
 	Restore  restoreCommand   `cmd:"" help:"Make the database of an empty installation from that file."`
+	Health   healthCommand    `cmd:"" help:"Ask the configured server whether it is ready; exit 1 if it is not."`
 	Demo     demoCommand      `cmd:"" help:"Run a demo: an authorization server and an MCP server that it protects."`
 	Config   configCommands   `cmd:"" help:"Check or show the configuration."`
 	Version  versionCommand   `cmd:"" help:"Print the version."`

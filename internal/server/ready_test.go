@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -38,5 +39,30 @@ func TestReadyMeansWritable(t *testing.T) {
 	if status, body := ready(storetest.Connect(t, dsn, clock)); status != http.StatusServiceUnavailable ||
 		!strings.Contains(body, "takes no writes") {
 		t.Errorf("one that takes none: %d %s", status, body)
+	}
+}
+
+// FL-16: a server whose clock was set a moment ago is not ready, because what it issues may live too long or not at
+// all.
+func TestReadyMeansSteady(t *testing.T) {
+	for name, by := range map[string]time.Duration{"back": -time.Hour, "forward": 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := servertest.Start(t)
+			s.MayFault = true
+			agent := s.Agent(t, s.Client())
+			if reply := agent.Get("/readyz"); reply.Status != http.StatusOK {
+				t.Fatalf("before: %d %s", reply.Status, reply.Body)
+			}
+			s.Clock.Advance(by)
+			for range 2 { // not only once
+				if reply := agent.Get("/readyz"); reply.Status != http.StatusServiceUnavailable ||
+					!strings.Contains(string(reply.Body), "the clock was set a moment ago") {
+					t.Errorf("%d %s", reply.Status, reply.Body)
+				}
+			}
+			if strings.Count(s.Log(), "the clock of this machine was set") != 1 {
+				t.Errorf("the log:\n%s", s.Log())
+			}
+		})
 	}
 }

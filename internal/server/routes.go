@@ -1,14 +1,12 @@
 package server
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/limit"
-	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/strangers"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -45,36 +43,6 @@ func (s *Server) Handler() http.Handler {
 		Dates:          s.db.Now,
 	}
 	return front.Wrap(web.NewRouter(s.pages, s.Routes()...))
-}
-
-// health is the response of the two health endpoints.
-type health struct {
-	Status string `json:"status"`
-}
-
-// alive answers GET /healthz: the process serves requests.
-func (s *Server) alive(*http.Request) (health, error) { return health{"ok"}, nil }
-
-// ready answers GET /readyz: 200 if the database can be read and written and there are keys to sign with, otherwise 503
-// with the reason.
-func (s *Server) ready(r *http.Request) (health, error) {
-	if err := s.db.Ping(r.Context()); err != nil {
-		s.log.WarnContext(r.Context(), "not ready: the database does not answer", "error", err)
-		return health{}, oauth.Refuse(oauth.TemporarilyUnavailable, "the database does not answer")
-	}
-	if err := s.db.Probe(r.Context()); err != nil {
-		s.log.WarnContext(r.Context(), "not ready: the database takes no writes", "error", err)
-		return health{}, oauth.Refuse(oauth.TemporarilyUnavailable, "the database takes no writes")
-	}
-	algs, err := s.keys.Algs(r.Context())
-	if err == nil && len(algs) == 0 {
-		err = errors.New("there is no signing key")
-	}
-	if err != nil {
-		s.log.WarnContext(r.Context(), "not ready: no signing keys", "error", err)
-		return health{}, oauth.Refuse(oauth.TemporarilyUnavailable, "the signing keys cannot be loaded")
-	}
-	return health{"ok"}, nil
 }
 
 // senders is the number of senders that each limit counts separately.

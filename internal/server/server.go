@@ -61,6 +61,7 @@ type Server struct {
 	console       *console.Endpoint  // likewise
 	pages         *web.Pages
 	mail          *mail.Mailer // nil: there is no mail
+	clock         *clock
 }
 
 // New puts a server together on a migrated database. It proves the master key
@@ -77,7 +78,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	if err := ring.Ensure(ctx, c.Tokens.SigningAlg); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, db: db, keys: ring, log: log}
+	s := &Server{config: c, db: db, keys: ring, log: log, clock: newClock(db.Now)}
 
 	limits := newLimits(c, db.Now)
 	recorder := &strangers.Recorder{DB: db, Failures: limits.failures, Recorded: limits.recorded}
@@ -363,6 +364,7 @@ func (s *Server) tidy(ctx context.Context) {
 		if err := s.TellDue(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("mails that are due could not be read; it is tried again in a minute", "error", err)
 		}
+		s.clock.step(s.log)
 		if _, err := s.db.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("sweeping the database failed; it is tried again in a minute", "error", err)
 		}
