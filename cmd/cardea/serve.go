@@ -68,6 +68,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
+	srv.Version = thisBuild().Version
 	step, err := server.Lacks(ctx, db)
 	if err != nil {
 		return err

@@ -84,6 +84,20 @@ func checkListen(c *Config) error {
 	if err != nil {
 		return fmt.Errorf("listen: %.100q is not an address; write it like 127.0.0.1:8080, or :8080 for all", c.Listen)
 	}
+	if c.MetricsListen == "" {
+		return nil
+	}
+	_, port, err = net.SplitHostPort(c.MetricsListen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("metrics_listen: %.100q is not an address; write it like 127.0.0.1:9090", c.MetricsListen)
+	case c.MetricsListen == c.Listen:
+		return errors.New("metrics_listen: it must be another address than listen, because whoever reaches it may " +
+			"read the metrics; write it like 127.0.0.1:9090")
+	}
 	return nil
 }
 

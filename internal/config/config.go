@@ -43,9 +43,11 @@ type Config struct {
 	MailFile     string // file that has Mail.SMTP
 	Brand        web.Branding
 	Admin        Admin
-	Gateway      struct{ Config string } // file of the gateway that runs with the server; "": none does
-	Limits       Limits
-	Log          Log
+	// MetricsListen is the address on which metrics are served, "host:port"; "" for none.
+	MetricsListen string
+	Gateway       struct{ Config string } // file of the gateway that runs with the server; "": none does
+	Limits        Limits
+	Log           Log
 }
 
 // Tokens holds the lifetimes of what the server issues, and the algorithm that signs access tokens. All lifetimes are

@@ -156,6 +156,10 @@ var fields = []field{
 		"`listen` in that file; read again when it changes, and on SIGHUP"},
 		func(c *Config) any { return &c.Gateway.Config }, nil},
 
+	{Key{"metrics_listen", "", "address on which [metrics](guides/watch.md) are served for Prometheus at `/metrics`, " +
+		"such as `127.0.0.1:9090`; whoever reaches it may read them"},
+		func(c *Config) any { return &c.MetricsListen }, nil},
+
 	{Key{"limits.enabled", "true", "`false` turns all limits off, for tests"},
 		func(c *Config) any { return &c.Limits.Enabled }, nil},
 	{Key{"limits.failures", "300/1m", "refused requests from one network address; further ones are answered 429"},

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -61,6 +62,20 @@ type Client struct {
 	transport     *http.Transport
 	pending       chan struct{} // holds one token for each fetch under way or waiting
 	turns         *turns
+
+	fetched, notAllowed, failed, busy atomic.Uint64
+}
+
+// Stats is what a Client has done, and does.
+type Stats struct {
+	Pending                           int    // fetches under way or waiting
+	Fetched, NotAllowed, Failed, Busy uint64 // calls of Get by what they returned
+}
+
+// Stats returns what the client has done, and does.
+func (c *Client) Stats() Stats {
+	return Stats{Pending: len(c.pending), Fetched: c.fetched.Load(), NotAllowed: c.notAllowed.Load(),
+		Failed: c.failed.Load(), Busy: c.busy.Load()}
 }
 
 // New returns a Client with the given options.
@@ -98,7 +113,19 @@ func New(o Options) *Client {
 // Get takes at most 5 seconds. A failure for a URL that CheckURL accepts takes exactly 5 seconds, unless the host is
 // loopback, ctx ends or too many fetches are under way, because the time of a failure would tell a stranger whether a
 // port is closed or filtered and whether a name resolves.
-func (c *Client) Get(ctx context.Context, url string, kind Kind) (*Document, error) {
+func (c *Client) Get(ctx context.Context, url string, kind Kind) (d *Document, err error) {
+	defer func() {
+		switch {
+		case err == nil:
+			c.fetched.Add(1)
+		case errors.Is(err, ErrNotAllowed):
+			c.notAllowed.Add(1)
+		case errors.Is(err, ErrBusy):
+			c.busy.Add(1)
+		default:
+			c.failed.Add(1)
+		}
+	}()
 	t, err := parse(url, c.allowLoopback)
 	if err != nil {
 		return nil, err
@@ -111,7 +138,7 @@ func (c *Client) Get(ctx context.Context, url string, kind Kind) (*Document, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	d, err := c.get(ctx, t, kind)
+	d, err = c.get(ctx, t, kind)
 	if err != nil && !t.loopback {
 		<-ctx.Done()
 	}

@@ -226,6 +226,21 @@ func (r *Ring) Algs(ctx context.Context) ([]string, error) {
 	return algs, nil
 }
 
+// Signing returns when the key that signs at this moment was created, by algorithm. It reads the keys from memory.
+func (r *Ring) Signing(ctx context.Context) (map[string]time.Time, error) {
+	snap, err := r.current.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	created := map[string]time.Time{}
+	for _, alg := range oauth.SigningAlgs {
+		if k := snap.signing(alg, r.db.Now()); k != nil {
+			created[alg] = k.CreatedAt
+		}
+	}
+	return created, nil
+}
+
 // List returns all keys, oldest first.
 func (r *Ring) List(ctx context.Context) ([]Info, error) {
 	var infos []Info

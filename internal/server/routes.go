@@ -42,6 +42,9 @@ func (s *Server) Handler() http.Handler {
 		Now:            time.Now,
 		Dates:          s.db.Now,
 	}
+	if s.metrics != nil {
+		front.Observe = s.metrics.request
+	}
 	return front.Wrap(web.NewRouter(s.pages, s.Routes()...))
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -62,6 +63,12 @@ type Server struct {
 	pages         *web.Pages
 	mail          *mail.Mailer // nil: there is no mail
 	clock         *clock
+
+	// Version is that of the program, for metrics. It may be set before Serve.
+	Version  string
+	metrics  *metrics     // nil: nobody reads them
+	measured net.Listener // where they are served, after Listen
+	sessions atomic.Int64 // live ones, as the janitor counted them
 }
 
 // New puts a server together on a migrated database. It proves the master key
@@ -94,6 +101,10 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	s.documents = directory.Documents
+	if c.MetricsListen != "" {
+		s.metrics = newMetrics(s, map[string]*fetch.Client{"documents": fetcher})
+		db.Observe(s.metrics.event)
+	}
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer,
 		Keys: client.NewKeySets(fetcher, db.Now, c.Limits.Enabled), Fetches: fetches, Assertions: limits.assertions,
 		Unused: limits.unused}
@@ -267,7 +278,16 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 			return nil, err
 		}
 	}
+	if s.metrics != nil {
+		var err error
+		if s.measured, err = s.metrics.listen(ctx, s.config.MetricsListen); err != nil {
+			return nil, err
+		}
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Listen)
+	if err != nil && s.measured != nil {
+		_ = s.measured.Close()
+	}
 	var dns *net.DNSError
 	switch {
 	case err == nil:
@@ -317,6 +337,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		defer close(janitor)
 		s.tidy(work)
 	}()
+	if s.measured != nil {
+		go s.metrics.serve(work, s.measured, s.log)
+	}
 	failed := make(chan error, 1)
 	go func() {
 		if hs.TLSConfig != nil {
@@ -365,6 +388,11 @@ func (s *Server) tidy(ctx context.Context) {
 			s.log.Warn("mails that are due could not be read; it is tried again in a minute", "error", err)
 		}
 		s.clock.step(s.log)
+		if s.metrics != nil {
+			if n, err := s.db.LiveSessions(ctx); err == nil {
+				s.sessions.Store(n)
+			}
+		}
 		if _, err := s.db.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("sweeping the database failed; it is tried again in a minute", "error", err)
 		}

@@ -23,6 +23,10 @@ type Front struct {
 	Now            func() time.Time
 	Dates          func() time.Time // the clock of the audit log, for the time in request ids; nil: Now
 
+	// Observe, if it is set, is called after each response. route is the path of the route as it is declared, "" if
+	// there is none.
+	Observe func(route, method, requestID string, status int, duration time.Duration)
+
 	untrusted, stranger sync.Once // the warnings that warn has logged
 }
 
@@ -59,6 +63,9 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 				f.rescue(rec, r, p)
 			}
 			f.note(log, rec, r, request, began)
+			if f.Observe != nil {
+				f.Observe(rec.route, r.Method, request.ID, rec.status, f.Now().Sub(began))
+			}
 			if p != nil && (p == http.ErrAbortHandler || rec.torn) {
 				panic(http.ErrAbortHandler) // closes the connection, so that a partial response does not look complete
 			}
@@ -103,9 +110,10 @@ func (f *Front) rescue(w *recorder, r *http.Request, p any) {
 // recorder records the status of a response.
 type recorder struct {
 	http.ResponseWriter
-	status int  // 0: not written yet
-	torn   bool // the handler panicked after it began the response
-	quiet  bool // see Reply
+	status int    // 0: not written yet
+	torn   bool   // the handler panicked after it began the response
+	quiet  bool   // see Reply
+	route  string // the path that the route declares
 }
 
 func (w *recorder) WriteHeader(status int) {

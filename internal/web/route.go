@@ -87,12 +87,14 @@ func (rt Route) handler(fail failure) http.Handler {
 	if rt.CORS {
 		answers = cors(rt.Methods.Names(), answers)
 	}
-	if rt.Cache == "" {
-		return answers
-	}
 	cache := []string{rt.Cache}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Cache-Control"] = cache // an error replaces it
+		if rec, ok := w.(*recorder); ok {
+			rec.route = rt.Path // for Front.Observe
+		}
+		if rt.Cache != "" {
+			w.Header()["Cache-Control"] = cache // an error replaces it
+		}
 		answers.ServeHTTP(w, r)
 	})
 }
