@@ -45,6 +45,9 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 			return err
 		}
 	}
+	if unread := sh.unread(); unread != "" {
+		notes = append(notes, unread)
+	}
 	for _, note := range notes {
 		fmt.Fprintln(sh.out, "note:", plain(note))
 	}

@@ -29,6 +29,9 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
+	if unread := sh.unread(); unread != "" {
+		sh.warn(unread)
+	}
 	log := loaded.Log.Logger(sh.errs)
 	db, err := store.Open(ctx, loaded.Database, store.Options{Logger: log})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -57,6 +58,17 @@ func (sh *shell) load(flags map[string]string) (*config.Loaded, error) {
 		sh.warn(warning)
 	}
 	return c, nil
+}
+
+// unread returns a sentence if a file with the usual name lies here and is not read, because no source names it.
+func (sh *shell) unread() string {
+	const usual = "cardea.yaml"
+	if info, err := os.Stat(usual); err != nil || !info.Mode().IsRegular() ||
+		cmp.Or(sh.ConfigFile, sh.variable("CARDEA_CONFIG")) != "" {
+		return ""
+	}
+	return usual + " in this folder is not read, because nothing names it; add --config " + usual +
+		", or set CARDEA_CONFIG=" + usual
 }
 
 // variable returns the value of an environment variable, "" if it is not set.

@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/mail"
+	"net/textproto"
 	"net/url"
 	"strconv"
+	"strings"
 
 	gomail "github.com/wneessen/go-mail"
 
@@ -67,7 +70,8 @@ func parseServer(text string) (s server, err error) {
 	case u.Hostname() == "":
 		return s, errors.New("mail.smtp: the host is missing; " + form)
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":
-		return s, errors.New("mail.smtp: nothing may follow the host and the port; " + form)
+		return s, errors.New("mail.smtp: nothing may follow the host and the port; " + form +
+			", with %-escapes in the password")
 	}
 	s = server{host: u.Hostname(), implicit: u.Scheme == "smtps", local: oauth.IsLoopback(u.Hostname()), port: 587}
 	if s.implicit {
@@ -154,7 +158,32 @@ func (c Config) Probe(ctx context.Context) error {
 		return err
 	}
 	if err := client.DialWithContext(ctx); err != nil {
-		return fmt.Errorf("mail.smtp: %s cannot be used: %w", s.host, err)
+		return fmt.Errorf("mail.smtp: %s:%d cannot be used: %w; %s", s.host, s.port, err, s.remedy(err))
 	}
 	return client.Close()
+}
+
+// remedy says what to do about an error of connecting and signing in.
+func (s server) remedy(err error) string {
+	var (
+		dial        *net.OpError
+		plain       tls.RecordHeaderError
+		certificate *tls.CertificateVerificationError
+		answer      *textproto.Error
+	)
+	switch {
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return "correct the host and the port, or let this machine connect there"
+	case errors.As(err, &plain):
+		return "write smtp:// in place of smtps:// if the server switches to TLS by STARTTLS"
+	case errors.As(err, &certificate):
+		return "write the host by the name in the certificate, and let this machine trust who issued it"
+	case errors.As(err, &answer):
+		return "correct the user name and the password, with %-escapes for special characters"
+	case strings.Contains(err.Error(), "AUTH"): // a sentence of go-mail, which has no value for it
+		return "name the port at which the server lets people sign in, or leave USER:PASSWORD@ out"
+	case strings.Contains(err.Error(), "STARTTLS"):
+		return "write smtps:// and the port at which the server speaks TLS, such as 465"
+	}
+	return "the log of the mail server may say more"
 }
