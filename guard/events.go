@@ -516,7 +516,11 @@ func (s *spool) send(ctx context.Context, lines [][]byte) error {
 	i, as := s.issuer, s.as
 	s.mu.Unlock()
 	var body bytes.Buffer
-	body.WriteString(`{"events":[`)
+	at, err := json.Marshal(s.resource)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&body, `{"resource":%s,"events":[`, at) // the credentials may be of several resources
 	ids := map[string]bool{}
 	for _, line := range lines {
 		var e struct {

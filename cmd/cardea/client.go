@@ -63,9 +63,10 @@ func drawClient(v admin.Client, t *table) {
 	for _, uri := range v.RedirectURIs {
 		t.Row("redirect uri", uri)
 	}
-	if v.ResourceServer != "" {
-		t.Row("resource server", v.ResourceServer)
-	} else {
+	for _, identifier := range v.ResourceServers {
+		t.Row("resource server", identifier)
+	}
+	if len(v.ResourceServers) == 0 {
 		t.Row("scope", dash(v.Scope))
 		t.Row("resources", clientResources(v))
 		t.Row("access token ttl", v.AccessTokenTTL.String())
@@ -89,6 +90,7 @@ type clientTerms struct {
 	RedirectURI    []string       `name:"redirect-uri" sep:"none" placeholder:"URI" help:"Where the authorization response may go. Repeatable."`
 	Scope          []string       `sep:"none" placeholder:"NAME" help:"Scope it is limited to. Repeatable; whatever the resource offers if none is given."`
 	Resource       []string       `sep:"none" placeholder:"URL" help:"Identifier of a resource it is bound to; the first is its default. Repeatable."`
+	ResourceServer []string       `sep:"none" placeholder:"URL" help:"A resource that introspects tokens with these credentials, which allow nothing else. Repeatable."`
 	AnyResource    bool           `help:"Let a machine ask for tokens for every resource, now and later."`
 	AccessTokenTTL *time.Duration `name:"access-token-ttl" placeholder:"DURATION" help:"Life of its access tokens; 0 is the resource's."`
 	ExpiresIn      *days          `name:"expires-in" placeholder:"DURATION" help:"Life of the client, such as 90d or 12h, from now on; 0 is for ever."`
@@ -117,12 +119,13 @@ func (d *days) UnmarshalText(text []byte) error {
 // terms returns the terms that the flags give.
 func (f clientTerms) terms() admin.ClientTerms {
 	t := admin.ClientTerms{
-		RedirectURIs:   f.RedirectURI,
-		JWKS:           f.JWKS,
-		Resources:      f.Resource,
-		AnyResource:    f.AnyResource,
-		AccessTokenTTL: (*admin.Span)(f.AccessTokenTTL),
-		ExpiresIn:      (*admin.Span)(f.ExpiresIn),
+		RedirectURIs:    f.RedirectURI,
+		JWKS:            f.JWKS,
+		Resources:       f.Resource,
+		AnyResource:     f.AnyResource,
+		ResourceServers: f.ResourceServer,
+		AccessTokenTTL:  (*admin.Span)(f.AccessTokenTTL),
+		ExpiresIn:       (*admin.Span)(f.ExpiresIn),
 	}
 	for _, g := range f.Grant {
 		t.GrantTypes = append(t.GrantTypes, oauth.GrantType(g))
@@ -140,11 +143,10 @@ func (f clientTerms) terms() admin.ClientTerms {
 type clientCreate struct {
 	Name string `required:"" placeholder:"NAME" help:"Name shown to people."`
 	clientTerms
-	ClientID       string `name:"client-id" placeholder:"URL|mcp_NAME" help:"The client's id: a URL, whose metadata document is ignored, or mcp_ and a name. By default an id is generated."`
-	Public         bool   `help:"The client cannot keep a secret: it is installed on people's devices, or runs in the browser."`
-	AuthMethod     string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (the same as --public). A client with a secret may use either of the first two."`
-	ResourceServer string `placeholder:"URL" help:"Create credentials with which this resource introspects tokens. They allow nothing else."`
-	Login          bool   `help:"Create credentials with which your application signs people in on its own page (login.external). They allow nothing else."`
+	ClientID   string `name:"client-id" placeholder:"URL|mcp_NAME" help:"The client's id: a URL, whose metadata document is ignored, or mcp_ and a name. By default an id is generated."`
+	Public     bool   `help:"The client cannot keep a secret: it is installed on people's devices, or runs in the browser."`
+	AuthMethod string `placeholder:"METHOD" help:"client_secret_basic, client_secret_post, private_key_jwt or none (the same as --public). A client with a secret may use either of the first two."`
+	Login      bool   `help:"Create credentials with which your application signs people in on its own page (login.external). They allow nothing else."`
 	output
 }
 
@@ -165,7 +167,7 @@ A machine that has no secret, but signs with its own key (RFC 7523):
 	cardea client create --name Signed --grant client_credentials \
 	    --resource https://mcp.example.com/mcp --auth-method private_key_jwt --jwks keys.json
 
-The credentials with which an MCP server introspects tokens:
+The credentials with which an MCP server introspects tokens; with --resource-server again, those of several:
 
 	cardea client create --name Weather-RS --resource-server https://mcp.example.com/mcp
 
@@ -176,7 +178,7 @@ The credentials with which your application signs people in on its own page:
 
 func (c *clientCreate) Run(ctx context.Context, sh *shell) error {
 	n := admin.NewClient{ClientTerms: c.terms(), ID: c.ClientID, Method: oauth.Method(c.AuthMethod),
-		ResourceServer: c.ResourceServer, Login: c.Login}
+		Login: c.Login}
 	n.Name = &c.Name
 	if c.Public {
 		if c.AuthMethod != "" && n.Method != oauth.MethodNone {

@@ -213,6 +213,7 @@ var flags = map[string]string{
 	"grant_types":                "grant",
 	"redirect_uris":              "redirect-uri",
 	"resources":                  "resource",
+	"resource_servers":           "resource-server",
 	"scopes":                     "scope",
 	"scope_risks":                "scope-risk",
 	"default_scopes":             "default-scope",

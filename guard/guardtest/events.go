@@ -35,7 +35,8 @@ func (i *Issuer) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var report struct {
-		Events []ToolCall `json:"events"`
+		Resource string     `json:"resource"`
+		Events   []ToolCall `json:"events"`
 	}
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	decoder.DisallowUnknownFields()

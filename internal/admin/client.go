@@ -32,22 +32,22 @@ type Client struct {
 	Scope        string            `json:"scope"`     // the scopes it is limited to; "" is every scope of the resource
 	Resources    []string          `json:"resources"` // that it is bound to; empty means any
 	// Login says that it signs people in, on the page of login.external.
-	Login          bool         `json:"login,omitempty"`
-	ResourceServer string       `json:"resource_server"`  // the resource with these credentials; "" for an ordinary client
-	AccessTokenTTL Span         `json:"access_token_ttl"` // 0 is the resource's default
-	Origin         oauth.Origin `json:"origin"`
-	CreatedAt      Moment       `json:"created_at"`
-	ApprovedAt     Moment       `json:"approved_at"`
-	DisabledAt     Moment       `json:"disabled_at"`
-	UsedAt         Moment       `json:"used_at"`        // when it first completed a flow
-	ManagesItself  bool         `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
-	ChangedAt      Moment       `json:"changed_at"`     // when its redirect URIs or keys last changed
-	ExpiresAt      Moment       `json:"expires_at"`     // when it ends; null is never
-	LastUsedAt     Moment       `json:"last_used_at"`   // when it last got a token, as far as its newest events tell
-	State          ClientState  `json:"state,omitempty"`
-	ApprovedFor    []string     `json:"approved_for,omitzero"` // groups for whose members it is approved
-	version        int64
-	client         *oauth.Client // as it is stored
+	Login           bool         `json:"login,omitempty"`
+	ResourceServers []string     `json:"resource_servers"` // those with these credentials; empty for an ordinary client
+	AccessTokenTTL  Span         `json:"access_token_ttl"` // 0 is the resource's default
+	Origin          oauth.Origin `json:"origin"`
+	CreatedAt       Moment       `json:"created_at"`
+	ApprovedAt      Moment       `json:"approved_at"`
+	DisabledAt      Moment       `json:"disabled_at"`
+	UsedAt          Moment       `json:"used_at"`        // when it first completed a flow
+	ManagesItself   bool         `json:"manages_itself"` // it may change and delete its registration (RFC 7592)
+	ChangedAt       Moment       `json:"changed_at"`     // when its redirect URIs or keys last changed
+	ExpiresAt       Moment       `json:"expires_at"`     // when it ends; null is never
+	LastUsedAt      Moment       `json:"last_used_at"`   // when it last got a token, as far as its newest events tell
+	State           ClientState  `json:"state,omitempty"`
+	ApprovedFor     []string     `json:"approved_for,omitzero"` // groups for whose members it is approved
+	version         int64
+	client          *oauth.Client // as it is stored
 }
 
 // ClientState is whether a client is let in.
@@ -111,8 +111,9 @@ func viewClient(c *oauth.Client) Client {
 	return Client{
 		ID: c.ID, Name: c.Name, Method: c.Method, KeyIDs: client.KeyIDs(&c.Metadata), JWKS: c.JWKS, JWKSURI: c.JWKSURI,
 		GrantTypes: append([]oauth.GrantType{}, c.GrantTypes...), RedirectURIs: append([]string{}, c.RedirectURIs...),
-		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...), ResourceServer: c.ResourceServer,
-		AccessTokenTTL: Span(c.AccessTTL), Origin: c.Origin,
+		Scope: c.Allowed.String(), Resources: append([]string{}, c.Resources...),
+		ResourceServers: append([]string{}, c.ResourceServers...),
+		AccessTokenTTL:  Span(c.AccessTTL), Origin: c.Origin,
 		CreatedAt: Moment{c.CreatedAt}, ApprovedAt: Moment{c.ApprovedAt}, DisabledAt: Moment{c.DisabledAt},
 		UsedAt: Moment{c.UsedAt}, ManagesItself: c.RegistrationToken != "", ChangedAt: Moment{c.ChangedAt},
 		ExpiresAt: Moment{c.ExpiresAt}, version: c.Version, client: c,
@@ -130,9 +131,12 @@ type ClientTerms struct {
 	Resources    []string          `json:"resources"` // ids or identifiers; the first is the client's default
 	// AnyResource lets a machine's client ask for tokens for every resource; without it,
 	// such a client must be bound to at least one.
-	AnyResource    bool  `json:"any_resource"`
-	AccessTokenTTL *Span `json:"access_token_ttl"`
-	ExpiresIn      *Span `json:"expires_in"` // when the client ends, from now on; 0 is never
+	AnyResource bool `json:"any_resource"`
+	// ResourceServers are the resources, by ids or identifiers, that introspect tokens with these credentials. If a
+	// client has any, it may do nothing else.
+	ResourceServers []string `json:"resource_servers"`
+	AccessTokenTTL  *Span    `json:"access_token_ttl"`
+	ExpiresIn       *Span    `json:"expires_in"` // when the client ends, from now on; 0 is never
 }
 
 // NewClient describes a client to create.
@@ -144,9 +148,6 @@ type NewClient struct {
 	// Method is how the client authenticates. "" is private_key_jwt if keys are given, and
 	// client_secret_basic otherwise.
 	Method oauth.Method `json:"token_endpoint_auth_method"`
-	// ResourceServer is the resource that introspects tokens with these credentials. If it
-	// is set, the client may do nothing else.
-	ResourceServer string `json:"resource_server"`
 	// Login makes credentials with which an application signs people in, on the page of login.external. If it is set,
 	// the client may do nothing else, and there is only one.
 	Login bool `json:"login"`
@@ -185,8 +186,8 @@ func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (
 			if err = maySignIn(tx, by); err == nil {
 				err = n.signIn(tx, made)
 			}
-		case n.ResourceServer != "":
-			err = n.serve(tx, made, o)
+		case len(n.ResourceServers) > 0:
+			err = n.applyServer(tx, made, o)
 		default:
 			err = n.apply(tx, made, o)
 		}
@@ -230,7 +231,7 @@ func (n *NewClient) method() (oauth.Method, error) {
 	case !slices.Contains(client.Methods, n.Method):
 		return "", invalid("token_endpoint_auth_method", "{token_endpoint_auth_method} %q is unknown; use one of %s",
 			n.Method, oauth.Listed(client.Methods))
-	case n.Method == oauth.MethodNone && n.ResourceServer != "":
+	case n.Method == oauth.MethodNone && len(n.ResourceServers) > 0:
 		return "", invalid("token_endpoint_auth_method",
 			"a resource server must authenticate to introspect tokens; it cannot be public")
 	}
@@ -240,9 +241,9 @@ func (n *NewClient) method() (oauth.Method, error) {
 // signIn makes c the credentials of the application that signs people in.
 func (n *NewClient) signIn(tx *store.Tx, c *oauth.Client) error {
 	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource ||
-		n.ResourceServer != "" || !c.Method.IsSecret() {
+		len(n.ResourceServers) > 0 || !c.Method.IsSecret() {
 		return invalid("login", "{login} makes credentials with a secret that sign people in and do nothing else; "+
-			"make a second client for {grant_types}, {redirect_uris}, {scope}, {resources} or {resource_server}")
+			"make a second client for {grant_types}, {redirect_uris}, {scope}, {resources} or {resource_servers}")
 	}
 	c.Name = *n.Name
 	id, err := tx.LoginClient()
@@ -256,27 +257,38 @@ func (n *NewClient) signIn(tx *store.Tx, c *oauth.Client) error {
 		"cardea client delete %s", id, id)
 }
 
-// serve makes c the credentials of the resource server that n names.
-func (n *NewClient) serve(tx *store.Tx, c *oauth.Client, o *Operations) error {
-	if len(n.GrantTypes)+len(n.RedirectURIs)+len(n.Resources) > 0 || n.Scope != nil || n.AnyResource {
-		return invalid("resource_server", "{resource_server} makes credentials for introspection only; make a second "+
+// applyServer changes c, which resource servers introspect with, to the terms that are given. It refuses those that
+// such a client cannot have.
+func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
+	switch {
+	case len(t.GrantTypes)+len(t.RedirectURIs)+len(t.Resources) > 0 || t.Scope != nil || t.AnyResource:
+		return invalid("resource_servers", "{resource_servers} makes credentials for introspection only; make a second "+
 			"client for {grant_types}, {redirect_uris}, {scope} or {resources}")
+	case t.ResourceServers != nil:
+		c.ResourceServers = nil
 	}
-	r, err := findResource(tx.Resource, n.ResourceServer)
-	if err != nil {
-		return err
+	for _, name := range t.ResourceServers {
+		r, err := findResource(tx.Resource, name)
+		if err != nil {
+			return err
+		}
+		if r.BuiltIn {
+			return invalid("resource_servers", "%s is a part of this server, and needs no credentials to introspect "+
+				"tokens", r.Identifier)
+		}
+		if !slices.Contains(c.ResourceServers, r.Identifier) {
+			c.ResourceServers = append(c.ResourceServers, r.Identifier)
+		}
 	}
-	if r.BuiltIn {
-		return invalid("resource_server", "%s is a part of this server, and needs no credentials to introspect tokens",
-			r.Identifier)
+	if len(c.ResourceServers) == 0 {
+		return invalid("resource_servers", "{resource_servers} is empty, but these credentials are for introspection "+
+			"only; name at least one MCP server, or delete the client")
 	}
-	c.ResourceServer = r.Identifier
-	return n.applyServer(tx, c, o)
+	return t.applyCredentials(tx, c, o)
 }
 
-// applyServer changes c, which a resource server introspects with or which signs people in, to the terms that are given
-// and that it can have.
-func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
+// applyCredentials changes c, which gets no tokens, to the terms that are given and that such a client can have.
+func (t *ClientTerms) applyCredentials(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	if t.AccessTokenTTL != nil && *t.AccessTokenTTL != 0 {
 		return invalid("access_token_ttl",
 			"{access_token_ttl} is of access tokens, and these credentials get none; leave it out, or set it for the "+
@@ -375,7 +387,7 @@ func (t *ClientTerms) apply(tx *store.Tx, c *oauth.Client, o *Operations) error 
 	switch {
 	case len(c.GrantTypes) == 0 && len(c.RedirectURIs) == 0:
 		return invalid("grant_types", "say what the client is for: {grant_types} authorization_code with "+
-			"{redirect_uris} for people, {grant_types} client_credentials for a machine, or {resource_server} for "+
+			"{redirect_uris} for people, {grant_types} client_credentials for a machine, or {resource_servers} for "+
 			"introspection")
 	case c.May(oauth.AuthorizationCode) && len(c.RedirectURIs) == 0:
 		return invalid("redirect_uris", "{grant_types} authorization_code needs {redirect_uris}: where the client "+
@@ -521,10 +533,7 @@ func (o *Operations) CheckClient(ctx context.Context, by Caller, id string) erro
 			return err
 		}
 		names := slices.Clone(c.Resources)
-		if c.ResourceServer != "" {
-			names = append(names, c.ResourceServer)
-		}
-		for _, name := range names {
+		for _, name := range append(names, c.ResourceServers...) {
 			if _, err := findResource(tx.Resource, name); err != nil {
 				return err
 			}
@@ -584,20 +593,18 @@ func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, ter
 				"document at %s; change them there; only {scope}, {resources} and {access_token_ttl} can be "+
 				"changed here", c.ID)
 		case before.Login && (len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 ||
-			terms.Scope != nil || terms.AnyResource):
+			terms.Scope != nil || terms.AnyResource || len(terms.ResourceServers) > 0):
 			err = invalid("", "this client signs people in and does nothing else; only its {client_name} and its end "+
 				"can be changed; make another client for {grant_types}, {redirect_uris}, {scope} or {resources}")
 		case before.Login:
+			err = terms.applyCredentials(tx, c, o)
+		case len(c.ResourceServers) > 0:
 			err = terms.applyServer(tx, c, o)
-		case c.ResourceServer == "":
-			err = terms.apply(tx, c, o)
-		case len(terms.GrantTypes)+len(terms.RedirectURIs)+len(terms.Resources) > 0 || terms.Scope != nil ||
-			terms.AnyResource:
-			err = invalid("", "this client has a resource server's credentials for introspection; only its "+
-				"{client_name}, its end and its keys can be changed; make another client for {grant_types}, "+
-				"{redirect_uris}, {scope} or {resources}")
+		case len(terms.ResourceServers) > 0:
+			err = invalid("resource_servers", "this client asks for tokens, and cannot become credentials for "+
+				"introspection; make a second client with {resource_servers}")
 		default:
-			err = terms.applyServer(tx, c, o)
+			err = terms.apply(tx, c, o)
 		}
 		if err == nil {
 			err = o.withinRights(tx, by, c)

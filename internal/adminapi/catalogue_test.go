@@ -92,7 +92,7 @@ func TestCredentials(t *testing.T) {
 				{"POST", "/clients/" + made.ID + "/enable", ""},
 				{"PATCH", "/clients/" + made.ID, `{"expires_in":0}`},
 				{"PATCH", "/clients/" + made.ID, `{"scope":"cardea:*"}`},
-				{"POST", "/clients", `{"client_name":"B","resource_server":"` + s.URL + `/admin/api"}`},
+				{"POST", "/clients", `{"client_name":"B","resource_servers":["` + s.URL + `/admin/api"]}`},
 			} {
 				if reply := a.call(request[0], request[1], request[2]); reply.Status != http.StatusForbidden &&
 					reply.Status != http.StatusUnprocessableEntity {

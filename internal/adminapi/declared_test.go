@@ -102,8 +102,8 @@ func TestApply(t *testing.T) {
 				s.URL + "/admin/mcp]}]",
 			"its own": "clients: [{client_id: " + ops.ClientID + ", client_name: Ops, grant_types: " +
 				"[client_credentials], any_resource: true}]",
-			"of an MCP server": "clients: [{client_id: mcp_rs, client_name: RS, resource_server: " + s.URL +
-				"/admin/api}]",
+			"of an MCP server": "clients: [{client_id: mcp_rs, client_name: RS, resource_servers: [" + s.URL +
+				"/admin/api]}]",
 		} {
 			for _, a := range []api{ops, personal(t, s, identity.Owner, "cardea:*")} {
 				reply := apply(a, file)

@@ -87,6 +87,32 @@ func TestClientFields(t *testing.T) {
 	}
 }
 
+// One pair of credentials introspects for several MCP servers, and the form changes for which.
+func TestServerCredentials(t *testing.T) {
+	s := servertest.StartMCP(t)
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	const files = "https://mcp.example.com/files"
+	s.Resource(files, "files")
+	b := staff(t, s, identity.Operator)
+	page := b.Get("/admin/clients/new")
+	page = page.Submit(page.Form("name"), servertest.With("name", "Gateway"), servertest.With("kind", "server"))
+	says(t, page, 422, "Choose the MCP servers that these credentials are for.")
+	page = page.Submit(page.Form("name"), servertest.With("kind", "server"),
+		servertest.With("resource", servertest.MCP))
+	says(t, page, 200, "The client is created")
+	found, _, err := o.Clients(t.Context(), root, admin.ClientQuery{}, store.Page{Begins: "Gateway"})
+	if err != nil || len(found) != 1 || strings.Join(found[0].ResourceServers, " ") != servertest.MCP {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	path := "/admin/clients/" + found[0].ID
+	page = b.Get(path + "/edit")
+	says(t, page, 200, `value="`+servertest.MCP+`" checked`, files)
+	both := servertest.With("resource", servertest.MCP, files)
+	says(t, page.Submit(page.Form("name"), both), 200, "Saved", "introspects tokens for <code>"+files+"</code>",
+		"introspects tokens for <code>"+servertest.MCP+"</code>")
+	says(t, page.Submit(page.Form("name"), servertest.Without("resource")), 422, "name at least one MCP server")
+}
+
 // What the form does not offer and a client is bound to stays when something else is changed.
 func TestClientKeepsServers(t *testing.T) {
 	s := servertest.StartMCP(t)

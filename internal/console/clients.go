@@ -147,8 +147,8 @@ var kinds = []struct{ Value, Name, Hint string }{
 	{"app", "An application with a secret",
 		"A web application whose server keeps the secret and sends people here to sign in."},
 	{"machine", "A machine", "A program that asks for tokens in its own name (client credentials)."},
-	{"server", "An MCP server",
-		"Credentials with which an MCP server asks whether a token is still valid (introspection)."},
+	{"server", "MCP servers",
+		"Credentials with which one or more MCP servers ask whether a token is still valid (introspection)."},
 	{"login", "Your own sign-in page", "Credentials with which an application of yours says who has signed in there " +
 		"(login.external). Only an owner makes them, because they sign in anybody."},
 }
@@ -203,6 +203,9 @@ func (f *clientForm) terms() (terms admin.ClientTerms, mistyped string) {
 		if life != 0 {
 			terms.AccessTokenTTL = &life
 		}
+		if f.Kind == "server" {
+			terms.ResourceServers = append([]string{}, f.Resources...)
+		}
 		return terms, ""
 	}
 	words := strings.Join(strings.Fields(f.Scope), " ")
@@ -248,11 +251,10 @@ func (e *Endpoint) createClient(v *visit, form url.Values) (outcome, error) {
 	case "machine":
 		n.GrantTypes = inOwnName()
 	case "server":
-		if len(f.Resources) != 1 {
+		if len(f.Resources) == 0 {
 			f.Field = "resources"
-			return e.clientScreen(v, f, title, "Choose the one MCP server that these credentials are for.")
+			return e.clientScreen(v, f, title, "Choose the MCP servers that these credentials are for.")
 		}
-		n.ResourceServer = f.Resources[0]
 	case "login":
 		n.Login = true
 	default:
@@ -341,7 +343,8 @@ func (e *Endpoint) editClient(v *visit) (outcome, error) {
 		return nil, err
 	}
 	f := formOf(c)
-	f.Name, f.RedirectURIs, f.Scope, f.Resources = c.Name, strings.Join(c.RedirectURIs, "\n"), c.Scope, c.Resources
+	f.Name, f.RedirectURIs, f.Scope, f.Resources = c.Name, strings.Join(c.RedirectURIs, "\n"), c.Scope,
+		slices.Concat(c.Resources, c.ResourceServers) // a client has only one of the two
 	f.AnyResource, f.Life, f.JWKSURI = f.Machine && len(c.Resources) == 0, typedSpan(c.AccessTokenTTL), c.JWKSURI
 	if f.JWKS = string(c.JWKS); f.JWKS != "" {
 		var text bytes.Buffer
@@ -359,7 +362,7 @@ func formOf(c admin.Client) *clientForm {
 	switch {
 	case c.Login:
 		f.Kind = "login"
-	case c.ResourceServer != "":
+	case len(c.ResourceServers) > 0:
 		f.Kind = "server"
 	case oauth.AnyGrant(c.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
 		f.Kind, f.Machine = "machine", true

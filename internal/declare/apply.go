@@ -277,8 +277,7 @@ func (a *applier) client(want Client) error {
 	after, was := before, Client{}
 	if isNew {
 		after, err = a.CreateClient(a.ctx, a.by, admin.NewClient{
-			ID: want.ID, Method: oauth.Method(want.Method), ResourceServer: want.ResourceServer,
-			ClientTerms: want.terms(),
+			ID: want.ID, Method: oauth.Method(want.Method), ClientTerms: want.terms(),
 		})
 		if after.Secret != "" {
 			a.out.Secrets = append(a.out.Secrets, Secret{after.ID, after.Name, after.Secret})
@@ -325,8 +324,9 @@ func (a *applier) forbids(want Client, before admin.Client, isNew bool) (key, wh
 		return "token_endpoint_auth_method",
 			fmt.Sprintf("it authenticates with %s, and that cannot be changed to %s; give the new client another "+
 				"client_id", before.Method, method)
-	case before.ResourceServer != want.ResourceServer:
-		return "resource_server", "resource_server cannot be changed; give the new client another client_id"
+	case len(before.ResourceServers) > 0 != (len(want.ResourceServers) > 0):
+		return "resource_servers", "credentials for introspection cannot become another client, nor the other way " +
+			"round; give the new client another client_id"
 	}
 	return "", ""
 }

@@ -91,19 +91,19 @@ type Scope struct {
 // Client is a client that an operator made. Disabled is nil if the file does not say, so that applying it does not let
 // in again what was disabled in a hurry.
 type Client struct {
-	ID             string   `yaml:"client_id" id:""`
-	Name           string   `yaml:"client_name"`
-	Method         string   `yaml:"token_endpoint_auth_method,omitempty"` // "": as admin.NewClient says
-	JWKS           Keys     `yaml:"jwks,omitempty"`
-	JWKSURI        string   `yaml:"jwks_uri,omitempty"`
-	GrantTypes     []string `yaml:"grant_types,omitempty"`
-	RedirectURIs   []string `yaml:"redirect_uris,omitempty"`
-	Scope          string   `yaml:"scope,omitempty"`
-	Resources      []string `yaml:"resources,omitempty"` // identifiers
-	AnyResource    bool     `yaml:"any_resource,omitempty"`
-	ResourceServer string   `yaml:"resource_server,omitempty"`
-	AccessTokenTTL Span     `yaml:"access_token_ttl,omitempty"`
-	Disabled       *bool    `yaml:"disabled,omitempty"`
+	ID              string   `yaml:"client_id" id:""`
+	Name            string   `yaml:"client_name"`
+	Method          string   `yaml:"token_endpoint_auth_method,omitempty"` // "": as admin.NewClient says
+	JWKS            Keys     `yaml:"jwks,omitempty"`
+	JWKSURI         string   `yaml:"jwks_uri,omitempty"`
+	GrantTypes      []string `yaml:"grant_types,omitempty"`
+	RedirectURIs    []string `yaml:"redirect_uris,omitempty"`
+	Scope           string   `yaml:"scope,omitempty"`
+	Resources       []string `yaml:"resources,omitempty"` // identifiers
+	AnyResource     bool     `yaml:"any_resource,omitempty"`
+	ResourceServers []string `yaml:"resource_servers,omitempty"` // identifiers
+	AccessTokenTTL  Span     `yaml:"access_token_ttl,omitempty"`
+	Disabled        *bool    `yaml:"disabled,omitempty"`
 
 	at place
 }
@@ -192,8 +192,8 @@ func (r Resource) terms() admin.ResourceTerms {
 func ofClient(c admin.Client) Client {
 	d := Client{
 		ID: c.ID, Name: c.Name, Method: string(c.Method), JWKS: Keys(c.JWKS), JWKSURI: c.JWKSURI,
-		RedirectURIs: c.RedirectURIs, Scope: c.Scope, Resources: c.Resources, ResourceServer: c.ResourceServer,
-		AccessTokenTTL: Span(c.AccessTokenTTL),
+		RedirectURIs: c.RedirectURIs, Scope: c.Scope, Resources: c.Resources,
+		ResourceServers: c.ResourceServers, AccessTokenTTL: Span(c.AccessTokenTTL),
 	}
 	for _, g := range c.GrantTypes {
 		d.GrantTypes = append(d.GrantTypes, string(g))
@@ -209,17 +209,18 @@ func ofClient(c admin.Client) Client {
 }
 
 func (c Client) terms() admin.ClientTerms {
-	terms := admin.ClientTerms{Name: &c.Name, JWKS: json.RawMessage(c.JWKS), AnyResource: c.AnyResource}
+	terms := admin.ClientTerms{Name: &c.Name, JWKS: json.RawMessage(c.JWKS), AnyResource: c.AnyResource,
+		ResourceServers: c.ResourceServers}
 	if c.JWKSURI != "" {
 		terms.JWKSURI = &c.JWKSURI
 	}
-	if c.ResourceServer == "" { // otherwise what is not given must not be named
+	if len(c.ResourceServers) == 0 { // otherwise what is not given must not be named
 		terms.GrantTypes, terms.RedirectURIs, terms.Scope = []oauth.GrantType{}, []string{}, &c.Scope
 		if !c.AnyResource {
 			terms.Resources = []string{}
 		}
 	}
-	if c.ResourceServer == "" || c.AccessTokenTTL != 0 {
+	if len(c.ResourceServers) == 0 || c.AccessTokenTTL != 0 {
 		terms.AccessTokenTTL = (*admin.Span)(&c.AccessTokenTTL)
 	}
 	if c.Scope != "" {

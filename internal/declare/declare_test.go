@@ -237,7 +237,7 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 				n.JWKS = json.RawMessage(jwks)
 			}
 		case 3: // a resource server
-			n.ResourceServer, n.AccessTokenTTL = identifiers[0], nil
+			n.ResourceServers, n.AccessTokenTTL = identifiers[:1+random.IntN(len(identifiers))], nil
 		}
 		c, err := o.CreateClient(ctx, root, n)
 		must(err)

@@ -267,10 +267,13 @@ func (r *reader) check(f *File) {
 		for n := range d.Resources {
 			r.identifier(&d.Resources[n], d.at.of("resources"))
 		}
-		r.identifier(&d.ResourceServer, d.at.of("resource_server"))
+		for n := range d.ResourceServers {
+			r.identifier(&d.ResourceServers[n], d.at.of("resource_servers"))
+		}
 		r.distinct("redirect_uris", d.RedirectURIs, d.at)
 		r.distinct("grant_types", d.GrantTypes, d.at)
 		r.distinct("resources", d.Resources, d.at)
+		r.distinct("resource_servers", d.ResourceServers, d.at)
 	}
 }
 

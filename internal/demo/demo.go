@@ -225,7 +225,7 @@ func (d *demo) provisionCredentials(ctx context.Context, o *admin.Operations, by
 			return err
 		}
 		for _, c := range clients {
-			if c.ResourceServer != d.mcpServer {
+			if !slices.Equal(c.ResourceServers, []string{d.mcpServer}) {
 				continue
 			}
 			c, err := o.RotateClientSecret(ctx, by, c.ID, 0)
@@ -238,7 +238,7 @@ func (d *demo) provisionCredentials(ctx context.Context, o *admin.Operations, by
 	}
 	name := "Demo MCP server"
 	c, err := o.CreateClient(ctx, by,
-		admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name}, ResourceServer: d.mcpServer})
+		admin.NewClient{ClientTerms: admin.ClientTerms{Name: &name, ResourceServers: []string{d.mcpServer}}})
 	d.introspects = agent.Credentials{ID: c.ID, Secret: c.Secret}
 	return err
 }

@@ -77,10 +77,10 @@ type Client struct {
 	// Resources are the identifiers of the resources that the client is bound to; empty allows any. The first is the
 	// default if a request names none.
 	Resources []string
-	// ResourceServer is the identifier of the resource that uses this client's credentials for introspection (RFC 7662
-	// §2.1); "" for an ordinary client.
-	ResourceServer string
-	Secrets        []Secret
+	// ResourceServers are the identifiers of the resources that use this client's credentials for introspection (RFC
+	// 7662 §2.1); empty for an ordinary client.
+	ResourceServers []string
+	Secrets         []Secret
 	// RegistrationToken is the Hash of its registration access token (RFC 7592 §3), or "" if it has none.
 	RegistrationToken string
 

@@ -34,7 +34,8 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	copy(secrets[:], c.Secrets)
 	err = tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "+
 		"$9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23, 1, $22) ON CONFLICT DO NOTHING", args{
-		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.ResourceServer,
+		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
+		strings.Join(c.ResourceServers, " "),
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
 		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt),
@@ -125,9 +126,9 @@ func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth
 	return clients, next, err
 }
 
-// UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, AccessTTL, ApprovedAt,
-// ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if its
-// redirect URIs or keys change, ChangedAt is set. It sets Version, which rises if anything changes. UpdateClient
+// UpdateClient stores the fields of c that can change: Metadata, Allowed, Resources, ResourceServers, AccessTTL,
+// ApprovedAt, ExpiresAt, RegistrationToken and FetchedAt. If the metadata changes, the client loses its fingerprint; if
+// its redirect URIs or keys change, ChangedAt is set. It sets Version, which rises if anything changes. UpdateClient
 // returns ErrNotFound if there is no such client.
 func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	before, err := tx.Client(c.ID)
@@ -153,7 +154,8 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	tx.Touch(Clients)
 	tx.ended(OfClient, c.ID)
 	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6,
-		registration_token = $7, changed_at = $8, fetched_at = $9, expires_at = $10, version = version + 1,
+		registration_token = $7, changed_at = $8, fetched_at = $9, expires_at = $10, resource_server = $11,
+		version = version + 1,
 		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, values)
 }
 
@@ -163,7 +165,7 @@ func changeable(c *oauth.Client) (args, error) {
 	return args{
 		c.ID, metadata, c.Allowed.String(), strings.Join(c.Resources, " "), c.AccessTTL.Microseconds(),
 		micros(c.ApprovedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt),
-		micros(c.ExpiresAt),
+		micros(c.ExpiresAt), strings.Join(c.ResourceServers, " "),
 	}, err
 }
 
@@ -324,7 +326,7 @@ func scanClient(scan func(...any) error) (*oauth.Client, error) {
 	c := new(oauth.Client)
 	var secrets [2]oauth.Secret
 	err := scan(&c.ID, &c.Origin, object{&c.Metadata}, words[scope.Set]{&c.Allowed}, words[[]string]{&c.Resources},
-		&c.ResourceServer,
+		words[[]string]{&c.ResourceServers},
 		maybe{&secrets[0].Hash}, instant{&secrets[0].CreatedAt}, instant{&secrets[0].ExpiresAt},
 		maybe{&secrets[1].Hash}, instant{&secrets[1].CreatedAt}, instant{&secrets[1].ExpiresAt},
 		span{&c.AccessTTL}, instant{&c.CreatedAt}, instant{&c.ApprovedAt}, instant{&c.DisabledAt}, instant{&c.UsedAt},

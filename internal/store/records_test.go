@@ -100,8 +100,8 @@ func TestClients(t *testing.T) {
 		now := clock.Now()
 		full := &oauth.Client{
 			ID: "mcp_1", Origin: oauth.ByRegistration, Allowed: scope.Of("a", "b:*"),
-			Resources:      []string{"https://x", "https://y"},
-			ResourceServer: "https://rs", AccessTTL: time.Minute, CreatedAt: now,
+			Resources:       []string{"https://x", "https://y"},
+			ResourceServers: []string{"https://rs", "https://rs2"}, AccessTTL: time.Minute, CreatedAt: now,
 			ApprovedAt: now.Add(1 * time.Microsecond), UsedAt: now.Add(2 * time.Microsecond),
 			Metadata: oauth.Metadata{
 				Name: "Agent \x00 ☀", RedirectURIs: []string{"http://127.0.0.1/cb"},

@@ -34,7 +34,10 @@ const (
 
 // Report is what a guard or a gateway sends: the tool calls that it let through or refused.
 type Report struct {
-	Events []ToolCall `json:"events"`
+	// Resource is the identifier of the resource at which the tools were called. It may be left out by a reporter whose
+	// credentials are of one resource.
+	Resource string     `json:"resource"`
+	Events   []ToolCall `json:"events"`
 }
 
 // ToolCall is one call. ID and Time are the reporter's; ID identifies the event for its resource.
@@ -59,14 +62,15 @@ type Received struct {
 
 // Events answers POST /oauth2/events: it records the tool calls that a guard or a gateway reports in the audit log,
 // each once, however often it is sent. The reporter authenticates with the credentials of its resource server, and all
-// calls are of that resource. What an event says of a person and a client is believed only so far as the grant that it
-// names is one of that resource. A report with a fault is refused as a whole.
+// calls are of that resource, or of the one that the report names if the credentials are of several. What an event says
+// of a person and a client is believed only so far as the grant that it names is one of that resource. A report with a
+// fault is refused as a whole.
 func (e *Endpoint) Events(r *http.Request) (web.Reply, error) {
 	c, method, err := e.Clients.Authenticate(r, url.Values{})
 	switch {
 	case err != nil:
 		return web.Reply{}, e.Strangers.Refuse(r, audit.ToolReport(""), err)
-	case method == oauth.MethodNone || c.ResourceServer == "":
+	case method == oauth.MethodNone || len(c.ResourceServers) == 0:
 		err = oauth.Refuse(oauth.UnauthorizedClient, "only a resource server reports tool calls: use credentials that "+
 			"cardea client create --resource-server made")
 		return web.Reply{}, e.Strangers.Refuse(r, audit.ToolReport(c.ID), err)
@@ -75,15 +79,19 @@ func (e *Endpoint) Events(r *http.Request) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.ToolReport(c.ID), err)
 	}
+	at, err := report.at(c)
+	if err != nil {
+		return web.Reply{}, e.Strangers.Refuse(r, audit.ToolReport(c.ID), err)
+	}
 	ids := make([]string, len(report.Events))
 	for i, call := range report.Events {
 		ids[i] = call.ID
 	}
 	err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-		resource, err := tx.Resource(c.ResourceServer)
+		resource, err := tx.Resource(at)
 		if errors.Is(err, store.ErrNotFound) {
 			return tx.Conclude(audit.ToolReport(c.ID), oauth.Refuse(oauth.InvalidTarget,
-				"the resource of these credentials is no longer registered here"))
+				"the resource %s of these credentials is no longer registered here", at))
 		}
 		if err != nil {
 			return err
@@ -114,6 +122,23 @@ func (e *Endpoint) Events(r *http.Request) (web.Reply, error) {
 		return nil
 	})
 	return web.Reply{Status: http.StatusAccepted, Body: Received{ids}, Quiet: true}, err
+}
+
+// at returns the identifier of the resource whose calls reporter reports.
+func (report *Report) at(reporter *oauth.Client) (string, error) {
+	own := reporter.ResourceServers
+	switch {
+	case report.Resource == "" && len(own) == 1:
+		return own[0], nil
+	case report.Resource == "":
+		return "", oauth.Refuse(oauth.InvalidRequest, "these credentials are of several resources; say in resource at "+
+			"which the tools were called")
+	case !slices.Contains(own, report.Resource):
+		// Not 400, upon which a guard gives the events up: an operator can add the resource to the credentials.
+		return "", oauth.RefuseStatus(http.StatusForbidden, oauth.InvalidTarget,
+			"these credentials are not of the resource of this report; add it with cardea client update")
+	}
+	return report.Resource, nil
 }
 
 // event returns the event to record for a call at a resource, with the grant that it names, or nil.

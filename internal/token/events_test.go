@@ -121,6 +121,32 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// Credentials of several resources say at which of them the tools were called, and only of their own.
+func TestEventsOfSeveral(t *testing.T) {
+	s := open(t)
+	both := s.Client(servertest.Confidential, servertest.ResourceServer(other, servertest.MCP))
+	one := s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))
+	at := func(resource string) map[string]any {
+		return map[string]any{"resource": resource, "events": []any{toolCall("event-0001")}}
+	}
+	report(s.Server, t, both, events(toolCall("event-0001"))).Refused(http.StatusBadRequest, "invalid_request")
+	report(s.Server, t, both, at("https://third.example.com/mcp")).Refused(http.StatusForbidden, "invalid_target")
+	report(s.Server, t, one, at(other)).Refused(http.StatusForbidden, "invalid_target")
+	for range 2 {
+		status(t, report(s.Server, t, both, at(other)), http.StatusAccepted)
+		status(t, report(s.Server, t, both, at(servertest.MCP)), http.StatusAccepted)
+		status(t, report(s.Server, t, one, events(toolCall("event-0001"))), http.StatusAccepted)
+	}
+	var got []string
+	for _, e := range s.Events("tool.call") {
+		got = append(got, e.Resource)
+	}
+	slices.Sort(got)
+	if want := []string{servertest.MCP, other}; !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("events at %v, want one at each of %v", got, want)
+	}
+}
+
 func TestEventsRefused(t *testing.T) {
 	s := open(t)
 	reporter := s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))

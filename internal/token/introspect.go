@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -27,9 +28,9 @@ type Introspection struct {
 	ID        string `json:"jti,omitempty"`
 }
 
-// Introspect answers POST /oauth2/introspect (RFC 7662 §2.1). It answers the resource that the token is for and the
-// client that it was issued to; any other client is told that the token is not active. It reads the database each time,
-// so that a revocation takes effect at once, and fails if the database does not answer.
+// Introspect answers POST /oauth2/introspect (RFC 7662 §2.1). It answers the resource that the token is for, by any
+// credentials of it, and the client that it was issued to; any other client is told that the token is not active. It
+// reads the database each time, so that a revocation takes effect at once, and fails if the database does not answer.
 func (e *Endpoint) Introspect(r *http.Request) (*Introspection, error) {
 	form, err := web.Form(r)
 	tooLong := errors.Is(err, web.ErrFormTooLong) // no active token is that long
@@ -73,7 +74,7 @@ func (e *Endpoint) look(r *http.Request, asker *oauth.Client, token string) (*In
 		return nil, err
 	case claims.Issuer != e.Issuer, claims.Expiry <= e.DB.Now().Unix():
 		return inactive, nil
-	case claims.ClientID != asker.ID && claims.Audience != asker.ResourceServer:
+	case claims.ClientID != asker.ID && !slices.Contains(asker.ResourceServers, claims.Audience):
 		return inactive, nil
 	}
 	var standing *client.Standing

@@ -18,6 +18,7 @@ func TestIntrospect(t *testing.T) {
 	s := open(t)
 	owner, stranger, public := s.Client(servertest.Confidential), s.Client(servertest.Confidential), s.Client()
 	resource := s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))
+	both := s.Client(servertest.Confidential, servertest.ResourceServer(other, servertest.MCP))
 	elsewhere := s.Client(servertest.Confidential, servertest.ResourceServer(other))
 	tokens := s.Agent(t, owner).Connect(s.browser, s.ada, servertest.With("scope", "weather mail"))
 	inactive := func(t *testing.T, reply *servertest.Reply) {
@@ -45,6 +46,26 @@ func TestIntrospect(t *testing.T) {
 		if !strings.Contains(reply.Header.Get("Cache-Control"), "no-store") {
 			t.Errorf("IR-14 Cache-Control is %q, want no-store", reply.Header.Get("Cache-Control"))
 		}
+	})
+	t.Run("one client for several resources", func(t *testing.T) {
+		agent := s.Agent(t, owner)
+		agent.Resource = other
+		there := agent.Connect(s.browser, s.ada)
+		for name, token := range map[string]string{servertest.MCP: tokens.Access, other: there.Access} {
+			reply := s.Agent(t, both).Introspect(token)
+			if reply.JSON()["active"] != true || reply.Text("aud") != name {
+				t.Errorf("the answer for %s is %s", name, reply.Body)
+			}
+		}
+		inactive(t, s.Agent(t, resource).Introspect(there.Access))
+		inactive(t, s.Agent(t, both).Introspect(there.Refresh))
+		s.Resource("https://third.example.com/mcp", "*files")
+		agent.Resource = "https://third.example.com/mcp"
+		inactive(t, s.Agent(t, both).Introspect(agent.Connect(s.browser, s.ada).Access))
+		// A part of an identifier is not one.
+		s.Resource(servertest.MCP+"/deep", "*files")
+		agent.Resource = servertest.MCP + "/deep"
+		inactive(t, s.Agent(t, both).Introspect(agent.Connect(s.browser, s.ada).Access))
 	})
 	t.Run("the client itself asks", func(t *testing.T) {
 		agent := s.Agent(t, owner)

@@ -261,11 +261,11 @@ func RedirectURIs(uris ...string) func(*oauth.Client) {
 // Confidential is an edit for Client: the client authenticates with a secret.
 func Confidential(c *oauth.Client) { c.Method = oauth.MethodBasic }
 
-// ResourceServer is an edit for Client: the client is the resource server itself, which introspects its tokens (RFC
-// 7662 §2.1).
-func ResourceServer(identifier string) func(*oauth.Client) {
+// ResourceServer is an edit for Client: the client is the resource servers themselves, which introspect their tokens
+// (RFC 7662 §2.1).
+func ResourceServer(identifiers ...string) func(*oauth.Client) {
 	return func(c *oauth.Client) {
-		c.ResourceServer, c.RedirectURIs, c.GrantTypes, c.ResponseTypes = identifier, nil, nil, nil
+		c.ResourceServers, c.RedirectURIs, c.GrantTypes, c.ResponseTypes = identifiers, nil, nil, nil
 	}
 }
 
