@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -26,6 +27,8 @@ import (
 func TestMain(m *testing.M) {
 	switch role := os.Getenv("CHILD"); role {
 	case "":
+		// Tests with many calls would otherwise use up the ports of the machine.
+		http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 64
 		os.Exit(m.Run())
 	case "official":
 		fmt.Println("this is not JSON")
@@ -77,6 +80,37 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(listener.Addr())
 		panic(g.Serve(context.Background(), listener))
+	case "keeper": // says what it was sent
+		var lines []string
+		for in := bufio.NewReader(os.Stdin); ; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				os.Exit(0)
+			}
+			lines = append(lines, line)
+			var m struct {
+				ID     json.RawMessage
+				Method string
+			}
+			_ = json.Unmarshal([]byte(line), &m)
+			switch m.Method {
+			case "subscriptions/listen":
+				fmt.Printf(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":`+
+					`{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{"toolsListChanged":true}}}`+"\n", m.ID)
+			case "tools/call":
+				if strings.Contains(line, `"name":"slow"`) {
+					fmt.Printf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,`+
+						`"progress":1}}`+"\n", m.ID)
+					continue
+				}
+				fallthrough
+			default:
+				if m.ID != nil && m.Method != "" {
+					text, _ := json.Marshal(strings.Join(lines, ""))
+					fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":%s}]}}`+"\n", m.ID, text)
+				}
+			}
+		}
 	case "crash":
 		os.Exit(3)
 	}

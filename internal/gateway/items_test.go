@@ -229,34 +229,6 @@ func TestItem17ServerRequests(t *testing.T) {
 	}
 }
 
-func TestItem18EqualIDs(t *testing.T) {
-	calls := 500
-	if os.Getenv("CARDEA_LONG") != "" {
-		calls = 50_000
-	}
-	w := start(t, files, official(nil))
-	var all sync.WaitGroup
-	for _, person := range []string{"ada", "bob"} {
-		token := w.as(person, "/files", "files:read")
-		session := w.initialize("/files", token)
-		for worker := range 4 {
-			all.Go(func() {
-				for i := range calls / 4 {
-					path := fmt.Sprintf("/%s/%d/%d", person, worker, i)
-					id := fmt.Sprint(worker*calls + i)
-					r := w.post("/files", token, call(id, "read_file", `{"path":"`+path+`"}`),
-						"Mcp-Session-Id", session)
-					if !strings.Contains(r.body, path+`"`) || !strings.Contains(r.body, `"id":`+id+`,`) {
-						t.Errorf("%s got %d %s", path, r.status, r.body)
-						return
-					}
-				}
-			})
-		}
-	}
-	all.Wait()
-}
-
 func TestItem19Cancellation(t *testing.T) {
 	w := start(t, files, official(nil))
 	token := w.token("/files", "")

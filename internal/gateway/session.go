@@ -72,6 +72,9 @@ func (s *session) register(c *call) (lines [][]byte, waiters []*waiter, err erro
 	}
 	for i, m := range c.messages {
 		body := bodies[i]
+		if s.remap && (m.Method == "" || m.Method == "notifications/cancelled") {
+			continue // its id is one of another process, or of nobody; without sessions, disconnecting cancels
+		}
 		if m.Method != "" && m.ID != nil {
 			w := newWaiter(m.ID)
 			token, err := m.Param("_meta", "progressToken")
