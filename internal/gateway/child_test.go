@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"github.com/cardea-auth/cardea/guard/guardtest"
 	"github.com/cardea-auth/cardea/internal/gateway"
 )
 
@@ -236,27 +234,9 @@ func TestItem40Killed(t *testing.T) {
 	w.write(strings.NewReplacer(`["{program}"]`,
 		`[sh, -c, "(trap '' TERM HUP; while :; do sleep 1; done) & echo $! > `+pids+`; '`+self+`'"]`).Replace(program) +
 		"listen: 127.0.0.1:0\n")
-	cmd := exec.CommandContext(t.Context(), self, w.file)
-	cmd.Env = append(os.Environ(), "CHILD=gateway")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	audience := w.public
-	w.public = "http://" + strings.TrimSpace(address)
-	token := w.issuer.Token(guardtest.Claims{Audience: audience + "/files"})
-	host := strings.TrimPrefix(audience, "http://")
-	r := w.post("/files", token,
-		`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},`+
-			`"clientInfo":{"name":"test","version":"1"}}}`, "Host", host)
-	r = w.post("/files", token, call("1", "open", "{}"), "Host", host, "Mcp-Session-Id", r.header.Get("Mcp-Session-Id"))
+	g := w.process()
+	token := w.token("/files", "")
+	r := g.post("/files", token, call("1", "open", "{}"), "Mcp-Session-Id", g.initialize("/files", token))
 	_, rest, _ := strings.Cut(r.body, `"text":"`)
 	number, _, _ := strings.Cut(rest, `"`)
 	child, err := strconv.Atoi(number)
@@ -271,10 +251,7 @@ func TestItem40Killed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
+	g.kill()
 	gone(t, child)
 	gone(t, grandchild)
 }

@@ -101,13 +101,7 @@ func TestItem18OthersRequests(t *testing.T) {
 		t.Errorf("the program got %s", said)
 	}
 	response.Body.Close() // disconnecting does cancel, under the id that the program knows
-	for {
-		said := w.said(token)
-		if strings.Contains(said, `notifications/cancelled\",\"params\":{\"requestId\":1}`) {
-			return
-		}
-		if t.Context().Err() != nil {
-			t.Fatalf("the program got %s", said)
-		}
-	}
+	eventually(t, "the program was not told", func() bool {
+		return strings.Contains(w.said(token), `notifications/cancelled\",\"params\":{\"requestId\":1}`)
+	})
 }

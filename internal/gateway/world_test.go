@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,6 +31,7 @@ type world struct {
 	issuer *guardtest.Issuer
 	server *server // the MCP server
 	public string  // of the gateway
+	host   string  // in requests to it; "" is that of public
 	gw     *gateway.Gateway
 	file   string // configuration
 	log    *logs
@@ -81,6 +84,55 @@ func start(t *testing.T, servers string, upstream http.Handler) *world {
 		}
 	})
 	return w
+}
+
+// process is a gateway that is a process of its own. What is sent to it has the host of the world's gateway.
+type process struct {
+	*world
+	kill func() // as kill -9 does
+}
+
+// process starts a gateway with the configuration of the world, which needs a port of its own. before are a program and
+// arguments to start it with.
+func (w *world) process(before ...string) *process {
+	w.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		w.Fatal(err)
+	}
+	arguments := append(before, self, w.file)
+	cmd := exec.CommandContext(w.Context(), arguments[0], arguments[1:]...)
+	cmd.Env = append(os.Environ(), "CHILD=gateway")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.Fatal(err)
+	}
+	inner := *w
+	inner.log = &logs{}
+	cmd.Stderr = inner.log
+	if err := cmd.Start(); err != nil {
+		w.Fatal(err)
+	}
+	var once sync.Once
+	p := &process{world: &inner, kill: func() { once.Do(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) }}
+	w.Cleanup(p.kill)
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		w.Fatal(err)
+	}
+	inner.public, inner.host = "http://"+strings.TrimSpace(address), strings.TrimPrefix(w.public, "http://")
+	return p
+}
+
+// eventually waits until ok returns true, and fails the test if that takes too long.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // write writes the configuration with servers.
@@ -158,6 +210,7 @@ func (w *world) open(ctx context.Context, method, path, token, body string, head
 	if err != nil {
 		w.Fatal(err)
 	}
+	r.Host = w.host
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/json")
 	}
