@@ -37,6 +37,34 @@ type child struct {
 	closing sync.Once
 }
 
+// own are the processes that this one has started and waits on. Others are waited on by [adopt].
+var own processes
+
+type processes struct {
+	mu   sync.Mutex // is held while a process starts, so that none is there that is not in pids
+	pids map[int]bool
+}
+
+func (p *processes) start(cmd *exec.Cmd) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := cmd.Start()
+	if err == nil {
+		if p.pids == nil {
+			p.pids = map[int]bool{}
+		}
+		p.pids[cmd.Process.Pid] = true
+	}
+	return err
+}
+
+func (p *processes) wait(cmd *exec.Cmd) {
+	_ = cmd.Wait() // how it ended does not matter
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pids, cmd.Process.Pid)
+}
+
 // startChild starts the program of s. It calls line for each line of JSON that the program writes, and once with nil
 // when it has ended.
 func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) {
@@ -69,7 +97,7 @@ func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) 
 		// The kernel kills the program when the thread ends that started it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := c.cmd.Start()
+		err := own.start(c.cmd)
 		_ = errors.Join(out.Close(), errs.Close())
 		started <- err
 		if err != nil {
@@ -77,7 +105,7 @@ func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) 
 			return
 		}
 		watcher := watch(c.cmd.Process.Pid)
-		_ = c.cmd.Wait()
+		own.wait(c.cmd)
 		killGroup(c.cmd)
 		watcher()
 		close(c.ended)

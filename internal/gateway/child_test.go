@@ -53,14 +53,18 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
-	case "older": // knows nothing before initialize, and says nothing either
+	case "older": // knows nothing before initialize, and says so with a code, or not at all
 		for in := bufio.NewReader(os.Stdin); ; {
 			line, err := in.ReadString('\n')
 			if err != nil {
 				os.Exit(0)
 			}
-			if strings.Contains(line, "server/discover") {
-				fmt.Println(`{"jsonrpc":"2.0","id":0,"error":{"code":-32000,"message":"not initialized"}}`)
+			switch code := os.Getenv("CODE"); {
+			case strings.Contains(line, `"initialize"`):
+				fmt.Println(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{},` +
+					`"serverInfo":{"name":"older","version":"1"}}}`)
+			case code != "" && strings.Contains(line, "server/discover"):
+				fmt.Println(`{"jsonrpc":"2.0","id":0,"error":{"code":` + code + `,"message":"not initialized"}}`)
 			}
 		}
 	case "gateway":
@@ -325,6 +329,72 @@ func TestItem42Caps(t *testing.T) {
 	}
 }
 
+// However many begin at once, no more run than may, and one that ends makes room.
+func TestItem42AtOnce(t *testing.T) {
+	w := startProgram(t,
+		strings.Replace(program, "    rules", "    sessions: 3\n    sessions_per_person: 2\n    rules", 1))
+	var all sync.WaitGroup
+	begun := make(chan string, 30) // tokens and sessions
+	for _, person := range []string{"ada", "bob", "eve"} {
+		token := w.as(person, "/files", "")
+		for range 10 {
+			all.Go(func() {
+				r := w.post("/files", token,
+					`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",`+
+						`"capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+				switch {
+				case r.status == http.StatusOK:
+					begun <- token + " " + r.header.Get("Mcp-Session-Id")
+				case r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "":
+					t.Errorf("%d %s", r.status, r.body)
+				}
+			})
+		}
+	}
+	all.Wait()
+	close(begun)
+	each := map[string]int{}
+	var token, session string
+	for one := range begun {
+		token, session, _ = strings.Cut(one, " ")
+		each[token]++
+	}
+	sum := 0
+	for _, n := range each {
+		sum += n
+		if n > 2 {
+			t.Errorf("a person has %d programs", n)
+		}
+	}
+	if sum != 3 {
+		t.Errorf("%d programs run", sum)
+	}
+	if r := w.send("DELETE", "/files", token, "", "Mcp-Session-Id", session); r.status != http.StatusNoContent {
+		t.Errorf("DELETE: %d %s", r.status, r.body)
+	}
+	w.initialize("/files", token)
+}
+
+// A program that ends by itself is told of by /readyz, and does not take the gateway away.
+func TestItem43Health(t *testing.T) {
+	w := startProgram(t, program)
+	token := w.token("/files", "")
+	session := w.initialize("/files", token)
+	if r := w.send("GET", "/readyz", "", ""); !strings.Contains(r.body, `"programs":1`) {
+		t.Errorf("before: %d %s", r.status, r.body)
+	}
+	w.post("/files", token, call("5", "notify", "{}"), "Mcp-Session-Id", session)
+	r := w.send("GET", "/readyz", "", "")
+	if r.status != http.StatusOK || !strings.Contains(r.body, `"status":"degraded"`) ||
+		!strings.Contains(r.body, `"programs":0`) || !strings.Contains(r.body, "ended by itself") {
+		t.Errorf("afterwards: %d %s", r.status, r.body)
+	}
+	eventually(t, "it is not started again", func() bool {
+		return w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{`+
+			`"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`).status == http.StatusOK
+	})
+}
+
 func TestItem43Crashes(t *testing.T) {
 	w := startProgram(t, program)
 	token := w.token("/files", "")
@@ -351,6 +421,31 @@ func TestItem43Crashes(t *testing.T) {
 	r = w.post("/files", w.token("/files", ""), initialize)
 	if r.status != http.StatusBadGateway || strings.Contains(r.body, "nowhere") {
 		t.Errorf("a program that is not there: %d %s", r.status, r.body)
+	}
+}
+
+// Subscriptions of two processes of a client, with equal ids, are acknowledged under the id that each has, and end at the
+// program when the client has gone.
+func TestItem29ListenToProgram(t *testing.T) {
+	w := startProgram(t, keeper)
+	token := w.token("/files", "files:read")
+	body := `{"jsonrpc":"2.0","id":"s","method":"subscriptions/listen","params":{` + meta +
+		`,"notifications":{"toolsListChanged":true}}}`
+	var open []*http.Response
+	for range 2 {
+		response := w.open(t.Context(), "POST", "/files", token, body, modern("subscriptions/listen", "")...)
+		open = append(open, response)
+		if got := data(t, bufio.NewReader(response.Body)); !strings.Contains(got, "acknowledged") ||
+			!strings.Contains(got, `"io.modelcontextprotocol/subscriptionId":"s"`) ||
+			!strings.Contains(got, `"notifications":{"toolsListChanged":true}`) {
+			t.Errorf("first: %s", got)
+		}
+	}
+	for i, response := range open {
+		response.Body.Close()
+		eventually(t, "the program was not told", func() bool {
+			return strings.Count(w.said(token), "notifications/cancelled") == i+1
+		})
 	}
 }
 
@@ -382,14 +477,23 @@ func TestItem45Environment(t *testing.T) {
 	}
 }
 
+// A program that does not know MCP 2026-07-28 may say so with any code, or not at all. Its clients are told to begin a
+// session, and can.
 func TestItem46Eras(t *testing.T) {
-	w := startProgram(t, strings.Replace(program, "official", "older", 1))
-	for range 2 {
-		r := w.post("/files", w.token("/files", ""),
-			`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
-		if r.status != http.StatusBadRequest || r.code() != -32022 {
-			t.Errorf("%d %s", r.status, r.body)
-		}
+	for _, code := range []string{"-32601", "-32602", "-32600", "-32000", "-32022", "1", ""} {
+		t.Run("code"+code, func(t *testing.T) {
+			t.Parallel()
+			w := startProgram(t, strings.Replace(program, "CHILD: official", `CHILD: older, CODE: "`+code+`"`, 1))
+			token := w.token("/files", "")
+			for range 2 { // the second one is not asked again
+				r := w.post("/files", token,
+					`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{`+meta+`}}`, modern("server/discover", "")...)
+				if r.status != http.StatusBadRequest || r.code() != -32022 {
+					t.Errorf("%d %s", r.status, r.body)
+				}
+			}
+			w.initialize("/files", token)
+		})
 	}
 }
 

@@ -20,12 +20,12 @@ func watch(group int) (end func()) {
 	watcher.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	watcher.Env = []string{}
 	stdin, err := watcher.StdinPipe()
-	if err != nil || watcher.Start() != nil {
+	if err != nil || own.start(watcher) != nil {
 		return func() {}
 	}
 	return func() {
 		_ = watcher.Process.Kill() // before its input ends, so that it does not kill
-		_ = watcher.Wait()
+		own.wait(watcher)
 		_ = stdin.Close()
 	}
 }

@@ -23,7 +23,7 @@ type children struct {
 	starting map[string]int      // by person: sessions that are about to be there
 	failures int                 // programs in a row that ended by themselves
 	notUntil time.Time           // when the next may start
-	older    bool                // whether the program does not know MCP 2026-07-28
+	older    time.Time           // until when the program counts as one that does not know MCP 2026-07-28
 	closed   bool
 }
 
@@ -447,7 +447,7 @@ func (cs *children) pooled(c *call, owner string) (*session, error) {
 	cs.pool.Lock()
 	defer cs.pool.Unlock()
 	cs.mu.Lock()
-	older, s := cs.older, cs.sessions[owner]
+	older, s := time.Now().Before(cs.older), cs.sessions[owner]
 	cs.mu.Unlock()
 	if older {
 		return nil, tooNew(c)
@@ -459,13 +459,18 @@ func (cs *children) pooled(c *call, owner string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.knowsStateless(c) {
+	knows, answered := s.knowsStateless(c)
+	if knows {
 		return s, nil
 	}
 	cs.end(s)
 	if c.Context().Err() == nil {
+		again := time.Minute // it may have been slow to start, as programs are that are fetched first
+		if answered {
+			again = time.Hour // it may be another version then
+		}
 		cs.mu.Lock()
-		cs.older = true
+		cs.older = time.Now().Add(again)
 		cs.mu.Unlock()
 	}
 	return nil, tooNew(c)
@@ -481,24 +486,25 @@ const probe = `{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{"_me
 	`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
 	`"io.modelcontextprotocol/clientInfo":{"name":"cardea-gateway","version":"1"}}}}`
 
-// knowsStateless reports whether the program of s answers the probe, within some seconds and without an error.
-func (s *session) knowsStateless(c *call) bool {
+// knowsStateless reports whether the program of s answers the probe without an error, and whether it answers within some
+// seconds.
+func (s *session) knowsStateless(c *call) (knows, answered bool) {
 	w := newWaiter([]byte("0"))
 	s.mu.Lock()
 	s.waiting["0"] = w
 	s.mu.Unlock()
 	defer s.forget(c, []*waiter{w})
 	if s.child.send([]byte(probe)) != nil {
-		return false
+		return false, false
 	}
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
 	select {
 	case line := <-w.messages:
 		members, ok := objectOf(line)
-		return ok && find(members, "result") != nil
+		return ok && find(members, "result") != nil, true
 	case <-patience.C:
 	case <-c.Context().Done():
 	}
-	return false
+	return false, false
 }

@@ -1,8 +1,10 @@
 package gateway_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -56,6 +58,31 @@ func TestToolCallsAreReported(t *testing.T) {
 	spool := filepath.Join(filepath.Dir(w.file), "cardea-gateway-spool")
 	if _, err := os.Stat(spool); err != nil {
 		t.Error(err)
+	}
+}
+
+// When a client has the answer of a tool, the call is on disk, also if the answer is an event of a stream that goes on:
+// a gateway that is killed then loses nothing.
+func TestAnswersAreRecordedFirst(t *testing.T) {
+	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n"+
+			"data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"content\":[]}}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	w.reload(reporting(w, files))
+	response := w.open(t.Context(), "POST", "/files", w.token("/files", "files:read"), call("1", "read_file", "{}"))
+	defer response.Body.Close()
+	for r := bufio.NewReader(response.Body); !strings.Contains(data(t, r), "result"); {
+	}
+	segments, err := filepath.Glob(filepath.Join(filepath.Dir(w.file), "cardea-gateway-spool", "*", "*.events"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("segments: %v %v", segments, err)
+	}
+	text, err := os.ReadFile(segments[0])
+	if err != nil || strings.Count(string(text), `"tool":"read_file"`) != 1 {
+		t.Errorf("on disk: %s %v", text, err)
 	}
 }
 

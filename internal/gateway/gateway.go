@@ -218,6 +218,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 		BaseContext:       func(net.Listener) context.Context { return calls },
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}
+	go adopt(calls)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(&watchedListener{Listener: listener, log: g.log}) }()
 	select {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -334,6 +335,18 @@ func TestItem23Params(t *testing.T) {
 	}
 }
 
+// Arguments are judged by the body, whatever headers say of them.
+func TestItem23LyingParams(t *testing.T) {
+	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{` + meta +
+		`,"name":"write_file","arguments":{"path":"/etc/x"}}}`
+	r := w.post("/files", w.token("/files", "files:read files:write"), body,
+		append(modern("tools/call", "write_file"), "Mcp-Param-Path", "/data/x")...)
+	if r.code() != -32602 || w.server.hits() > 0 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
 // What the server says of metadata and capabilities passes as it is.
 func TestItem24Metadata(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
@@ -388,6 +401,22 @@ func TestItem28Retries(t *testing.T) {
 		if r.code() != code || w.server.hits() > 0 {
 			t.Errorf("%s: %d %s", tool, r.status, r.body)
 		}
+	}
+}
+
+// A retry that is allowed reaches the server byte by byte, and is judged by the token of the one who sends it.
+func TestItem28RetriesPass(t *testing.T) {
+	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
+	body := `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{` + meta + `,"name":"read_file",` +
+		`"arguments":{"path":"/x"}, "requestState":"opaque \u00e9=","inputResponses":{"a":{"action":"accept"}}}}`
+	headers := modern("tools/call", "read_file")
+	if r := w.post("/files", w.as("eve", "/files", ""), body, headers...); r.status != http.StatusForbidden ||
+		w.server.hits() > 0 {
+		t.Errorf("without the scope: %d %s", r.status, r.body)
+	}
+	w.post("/files", w.as("ada", "/files", "files:read"), body, headers...)
+	if w.server.hits() != 1 || w.server.last().body != body {
+		t.Errorf("the server got %s", w.server.last().body)
 	}
 }
 
@@ -645,6 +674,50 @@ func TestItem48Redirects(t *testing.T) {
 	if r.status != http.StatusBadGateway || r.header.Get("Location") != "" || elsewhere.hits() > 0 {
 		t.Errorf("%d %v", r.status, r.header)
 	}
+}
+
+// A call may take as long as it takes, whether its answer is one message or a stream.
+func TestItem49LongCalls(t *testing.T) {
+	release := make(chan struct{})
+	const result = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`
+	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "read_stream") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+			<-release
+			_, _ = io.WriteString(w, "data: "+result+"\n\n")
+			return
+		}
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, result)
+	}))
+	token := w.token("/files", "files:read")
+	var all sync.WaitGroup
+	all.Go(func() {
+		r := w.post("/files", token, call("1", "read_file", "{}"))
+		if r.status != http.StatusOK || r.body != result {
+			t.Errorf("a message: %d %s", r.status, r.body)
+		}
+	})
+	response := w.open(t.Context(), "POST", "/files", token, call("1", "read_stream", "{}"))
+	defer response.Body.Close()
+	lines := bufio.NewReader(response.Body)
+	began := time.Now()
+	for beats := 0; beats < 20 || os.Getenv("CARDEA_LONG") != "" && time.Since(began) < 70*time.Second; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(line, ":") {
+			beats++
+		}
+	}
+	close(release)
+	if got := data(t, lines); !strings.Contains(got, result) {
+		t.Errorf("a stream: %s", got)
+	}
+	all.Wait()
 }
 
 func TestItem51NoSessions(t *testing.T) {

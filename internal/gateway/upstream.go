@@ -177,12 +177,12 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 		return
 	}
 	h.Set("Cache-Control", "no-store")
-	defer c.record(outcome, reason)
 	if kind != "application/json" ||
 		!c.has(listing...) && !c.has(greeting...) && !c.has("tasks/list") && !c.mayMakeTask() {
 		if response.ContentLength >= 0 {
 			h["Content-Length"] = response.Header["Content-Length"]
 		}
+		c.record(outcome, reason) // first, so that no answer is without a record
 		w.WriteHeader(status)
 		_, _ = io.Copy(w, response.Body) // fails only if one of the two has gone
 		return
@@ -204,6 +204,7 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	if c.has(greeting...) {
 		rt.learn(body)
 	}
+	c.record(outcome, reason)
 	w.WriteHeader(status)
 	_, _ = w.Write(filtered)
 }
@@ -257,6 +258,7 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 	}
 	heart := time.NewTicker(rt.gateway.heartbeat)
 	defer heart.Stop()
+	recorded := c.isLong() // which has no answer, but ends
 	var quit, reloaded chan struct{}
 	if c.isLong() {
 		quit, reloaded = rt.gateway.quit, rt.table.ended
@@ -277,6 +279,10 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 			e, ok := rt.pass(c, next.event)
 			if !ok {
 				continue
+			}
+			if data, _ := e.field("data"); !recorded && isAnswer(data) {
+				c.record("allowed", "") // first, so that no answer is without a record
+				recorded = true
 			}
 			if !write(e.bytes()) {
 				return "the client has gone"
@@ -370,6 +376,12 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 		e.set("data", filtered)
 	}
 	return e, true
+}
+
+// isAnswer reports whether a message answers a request.
+func isAnswer(data []byte) bool {
+	members, ok := objectOf(data)
+	return ok && find(members, "method") == nil && find(members, "id") != nil
 }
 
 // isRequest reports whether a message is a request.
