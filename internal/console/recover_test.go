@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -97,6 +98,50 @@ func TestOldSignIn(t *testing.T) {
 		}
 		if len(form) > 1 {
 			kept(t, page, form)
+		}
+	}
+}
+
+// Credentials for the administration API, and those of a sign-in page, are enabled and deleted among the clients too.
+// That needs a recent sign-in as well, and nothing happens before it; another client does not need one.
+func TestOldSignInAmongClients(t *testing.T) {
+	s := servertest.Start(t)
+	person := owner(t, s)
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	made := func(n admin.NewClient, name string) admin.Client {
+		t.Helper()
+		n.Name = &name
+		c, err := o.CreateClient(t.Context(), root, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	scope, machine := "cardea:clients:read", []oauth.GrantType{oauth.ClientCredentials}
+	credentials := made(admin.NewClient{ClientTerms: admin.ClientTerms{GrantTypes: machine, Scope: &scope,
+		Resources: []string{s.URL + admin.APIPath}}}, "Ops")
+	signIn := made(admin.NewClient{Login: true}, "Sign-in page")
+	plain := s.Client(func(c *oauth.Client) { c.Name = "Plain" })
+	b := s.Browser(t)
+	b.Get("/login").SignIn(person)
+	csrf := url.Values{"csrf": b.Get("/admin/clients/new").Form("csrf").Values()["csrf"]}
+	s.Clock.Advance(16 * time.Minute)
+	for _, tt := range []struct {
+		id    string
+		fresh bool
+	}{{credentials.ID, true}, {signIn.ID, true}, {plain.ID, false}} {
+		if _, err := o.DisableClient(t.Context(), root, tt.id); err != nil {
+			t.Fatal(err)
+		}
+		page := b.Post("/admin/clients/"+tt.id+"/enable", csrf)
+		c, err := o.Client(t.Context(), root, tt.id)
+		if page.IsSignIn() != tt.fresh || err != nil || c.DisabledAt.IsZero() == tt.fresh {
+			t.Errorf("enable %s: %s (%d), state %s, %v", tt.id, page.URL, page.Status, c.State, err)
+		}
+		page = b.Post("/admin/clients/"+tt.id+"/delete", csrf)
+		_, err = o.Client(t.Context(), root, tt.id)
+		if page.IsSignIn() != tt.fresh || (err == nil) != tt.fresh {
+			t.Errorf("delete %s: %s (%d), %v", tt.id, page.URL, page.Status, err)
 		}
 	}
 }
