@@ -819,6 +819,10 @@ func testLG30Lookalikes(t *testing.T, engine storetest.Engine) {
 			return err
 		})
 	}
+	issuer.SignIn(upstreamtest.Claims{"sub": "of\uFFFD"})
+	through(t, s.Browser(t), issuer, "/login/corp")
+	issuer.SignIn(upstreamtest.Claims{"sub": "of\x00"}) // which databases would store as the one before
+	says(t, through(t, s.Browser(t), issuer, "/login/corp"), http.StatusForbidden, "cannot be stored here")
 	who := s.User("Rose@example.com")
 	s.Update(func(tx *store.Tx) error { return tx.VerifyEmail(who.ID, "Rose@example.com") })
 	issuer.SignIn(upstreamtest.Claims{"sub": "rose", "email": "ROSE@example.com", "email_verified": true})

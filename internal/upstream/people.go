@@ -12,6 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/web"
 )
 
 // Entry is a person who has signed in elsewhere, and whose account here that is. Find makes it and Enter writes it.
@@ -60,8 +61,13 @@ func (c Config) Find(tx *store.Tx, who *Person) (*Entry, error) {
 	return e, nil
 }
 
-// admit refuses a person whose address is not of the domains of the provider.
+// admit refuses a person whose address is not of the domains of the provider, or whose id there cannot be told from
+// another one, because databases store its characters as others.
 func (c Config) admit(who *Person) error {
+	if !web.IsText(who.Subject) {
+		return oauth.Refuse(oauth.AccessDenied, "your account of %s has an id with characters that cannot be stored here",
+			c.Label())
+	}
 	if len(c.Domains) > 0 && (!who.Verified || !c.Serves(identity.EmailKey(who.Email))) {
 		return oauth.Refuse(oauth.AccessDenied,
 			"only people with a verified e-mail address at %s can sign in with %s here",
