@@ -165,6 +165,24 @@ var (
 		"the client does not sign people in: use the one that cardea client create --login made")
 )
 
+// signsIn returns nil if the application with that Client.Incarnation signs people in at this moment, and otherwise not.
+// An operator who disables or deletes its client thereby ends the sign-ins that it has answered, too, because somebody
+// else may have given the answers.
+func signsIn(tx *store.Tx, application string, not error) error {
+	var c *oauth.Client
+	id, err := tx.LoginClient()
+	if err == nil {
+		c, err = tx.Client(id)
+	}
+	switch {
+	case err != nil:
+		return notNow(err, not)
+	case c.Incarnation != application, c.Disabled(), c.Expired(tx.Now()):
+		return not
+	}
+	return nil
+}
+
 // continued is the response to an answer.
 type continued struct {
 	ContinueURL string `json:"continue_url"`
@@ -195,9 +213,7 @@ func (m external) Answer(r *http.Request) (continued, error) {
 		return continued{}, err
 	}
 	err = m.DB.Update(r.Context(), func(tx *store.Tx) error {
-		if id, err := tx.LoginClient(); errors.Is(err, store.ErrNotFound) || err == nil && id != c.ID {
-			return errNotLogin
-		} else if err != nil {
+		if err := signsIn(tx, c.Incarnation, errNotLogin); err != nil {
 			return err
 		}
 		if said.Groups != nil {
@@ -297,6 +313,9 @@ func (m external) enter(r *http.Request, v interaction.Visitor, to destination, 
 	login store.ExternalLogin, said *upstream.Answer) (web.Answer, error) {
 	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever,
 		GroupMap: said.GroupMap()}
-	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said.AuthTime, m.DB.Now())}
+	gone := oauth.Refuse(oauth.AccessDenied,
+		"%s no longer signs people in here: ask the administrator of this server", m.host())
+	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said.AuthTime, m.DB.Now()),
+		Confirm: func(tx *store.Tx) error { return signsIn(tx, login.Application, gone) }}
 	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, p, c, said.Person(login.Application))
 }

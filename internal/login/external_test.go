@@ -3,6 +3,7 @@ package login_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -277,6 +278,26 @@ func TestExternalAttacks(t *testing.T) {
 			t.Errorf("%v", statuses)
 		}
 	})
+	for name, end := range map[string]func(tx *store.Tx, id, another string) error{
+		"disabled": func(tx *store.Tx, id, _ string) error { return tx.DisableClient(id) },
+		"deleted":  func(tx *store.Tx, id, _ string) error { return tx.DeleteClient(id) },
+		"replaced by another": func(tx *store.Tx, id, another string) error {
+			return errors.Join(tx.DeleteClient(id), tx.SetLoginClient(another))
+		},
+	} {
+		t.Run("an application that is "+name+" signs nobody in with what it said before", func(t *testing.T) {
+			a := startApp(t)
+			b := a.s.Browser(t)
+			request, _ := a.begin(b, "/login?return=/account")
+			next := a.continues(request, `{"sub":"u1"}`)
+			another := a.s.Client(servertest.Confidential).ID
+			a.s.Update(func(tx *store.Tx) error { return end(tx, a.client.ID, another) })
+			says(t, fromElsewhere(b, next), http.StatusForbidden, "no longer signs people in")
+			if _, ok := b.Cookies()["cardea_session"]; ok {
+				t.Error("somebody is signed in")
+			}
+		})
+	}
 	t.Run("another browser does not go on", func(t *testing.T) {
 		victim := a.s.Browser(t)
 		victim.Get("/login")

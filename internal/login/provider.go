@@ -331,14 +331,16 @@ func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to desti
 	if err := m.at.JudgeTime(terms, t.Anew, who, now); err != nil {
 		return nil, err
 	}
-	p := Proof{AMR: []string{"fed"}, At: terms.SignedInAt(who.AuthTime, now)}
+	p := Proof{AMR: []string{"fed"}, At: terms.SignedInAt(who.AuthTime, now),
+		Confirm: func(*store.Tx) error { return nil }}
 	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), p, m.at.Config, who)
 }
 
-// enterAs signs in a person whom the provider c has sent, with the methods and at the time of p. state is the hash of
-// what stands for the sign-in until expiresAt, and is spent.
+// enterAs signs in a person whom the provider c has sent, with the methods and at the time of p, if p.Confirm does not
+// refuse. state is the hash of what stands for the sign-in until expiresAt, and is spent.
 func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destination, state string, expiresAt time.Time,
 	p Proof, c upstream.Config, who *upstream.Person) (web.Answer, error) {
+	confirm := p.Confirm
 	for range 3 {
 		var entry *upstream.Entry
 		err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
@@ -350,6 +352,9 @@ func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destinatio
 		}
 		p.Method, p.Person, p.Event = c.ID, entry.User, audit.SignIn(entry.User.ID).With("provider", c.ID)
 		p.Confirm = func(tx *store.Tx) error {
+			if err := confirm(tx); err != nil {
+				return err
+			}
 			if err := entry.Enter(tx, e.vault); err != nil {
 				return err
 			}
