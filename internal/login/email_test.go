@@ -17,6 +17,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/mail/mailtest"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -233,6 +234,22 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 		s.Update(func(tx *store.Tx) error { return tx.DisableUser(bob.ID) })
 		if page := press(opened); page.Status != http.StatusForbidden || signedIn(b) {
 			t.Errorf("status %d", page.Status)
+		}
+	})
+	t.Run("LG-22 a link for something else", func(t *testing.T) {
+		token := oauth.NewSecret("")
+		s.Update(func(tx *store.Tx) error {
+			return tx.CreateOneTime(&store.OneTime{ID: "one_reset", Purpose: store.ToReset, UserID: ada.ID,
+				Email: ada.Email, TokenHash: oauth.Hash(token), ExpiresAt: tx.Now().Add(time.Hour)})
+		})
+		b := s.Browser(t)
+		form := b.Get("/login/email").Form("email").Values()
+		form.Set("token", token)
+		for what, page := range map[string]*servertest.Page{"opened": b.Get("/login/email?token=" + token),
+			"pressed": b.Post("/login/email", form)} {
+			if page.Status != http.StatusForbidden || signedIn(b) {
+				t.Errorf("%s: status %d", what, page.Status)
+			}
 		}
 	})
 	t.Run("LG-13 a new session", func(t *testing.T) {

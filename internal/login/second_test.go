@@ -146,6 +146,17 @@ func TestSecondFactor(t *testing.T) {
 			t.Error("another browser was signed in")
 		}
 	})
+	t.Run("LG-22 the address of a half sign-in shows another browser no form for the code", func(t *testing.T) {
+		half := s.Browser(t).Get("/login").SignIn(ada)
+		page := s.Browser(t).Get(strings.TrimPrefix(half.URL, s.URL))
+		if page.Status != http.StatusForbidden || !page.IsSignIn() || page.Has("code") {
+			t.Errorf("status %d:\n%s", page.Status, page.Body)
+		}
+		if enter(half, app.code()).Status != http.StatusOK {
+			t.Error("the half sign-in is over where it began")
+		}
+		s.Clock.Advance(time.Minute)
+	})
 	t.Run("without the token", func(t *testing.T) {
 		page := s.Browser(t).Get("/login").SignIn(ada)
 		page.Submit(page.Form("code"), servertest.With("code", app.code()),
