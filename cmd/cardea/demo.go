@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/demo"
+	"github.com/cardea-auth/cardea/internal/gateway"
 )
 
 // demoCommand runs an authorization server, an MCP server that it protects, and an account to
@@ -15,6 +17,7 @@ import (
 type demoCommand struct {
 	Listen    string `placeholder:"ADDRESS" help:"Address of the authorization server, 127.0.0.1:8080 by default; port 0 takes a free one."`
 	MCPListen string `name:"mcp-listen" placeholder:"ADDRESS" help:"Address of the MCP server, 127.0.0.1:8081 by default."`
+	Gateway   bool   `help:"Let cardea gateway protect the MCP server, which then knows nothing of authorization."`
 	Script    bool   `help:"Play a whole agent session without a person, show all requests and responses, and end. It takes free ports."`
 }
 
@@ -33,8 +36,19 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 	if sh.DataDir != nil {
 		folder = *sh.DataDir
 	}
+	var front func(string, net.Listener, *slog.Logger) (func(context.Context) error, error)
+	if c.Gateway {
+		front = func(file string, l net.Listener, log *slog.Logger) (func(context.Context) error, error) {
+			behind, err := gateway.Load(file)
+			if err != nil {
+				return nil, err
+			}
+			return newGateway(file, behind, l, log)
+		}
+	}
 	return demo.Run(ctx, demo.Options{
-		Listen: c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: thisBuild().Version,
+		Gateway: front,
+		Listen:  c.Listen, ToolsListen: c.MCPListen, Script: c.Script, DataDir: folder, Version: thisBuild().Version,
 		Program: os.Args[0], Out: sh.out, Configure: func(flags map[string]string) (config.Config, error) {
 			loaded, err := sh.load(flags)
 			if err != nil {

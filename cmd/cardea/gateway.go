@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -49,13 +50,23 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 // openGateway makes the gateway of a file and listens. serve answers until its context ends.
 func openGateway(ctx context.Context, file string, config *gateway.Config,
 	log *slog.Logger) (serve func(context.Context) error, err error) {
-	g, err := gateway.New(config, gateway.Options{Logger: log})
-	if err != nil {
-		return nil, err
-	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Listen)
 	if err != nil {
 		return nil, advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
+	}
+	if serve, err = newGateway(file, config, listener, log); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return serve, nil
+}
+
+// newGateway makes the gateway of a file, whose config was read from it. serve answers on listener until its context
+// ends.
+func newGateway(file string, config *gateway.Config, listener net.Listener,
+	log *slog.Logger) (serve func(context.Context) error, err error) {
+	g, err := gateway.New(config, gateway.Options{Logger: log})
+	if err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context) error {
 		follow, stop := context.WithCancel(ctx)

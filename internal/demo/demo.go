@@ -35,6 +35,10 @@ type Options struct {
 	Listen, ToolsListen string
 	// Script makes the demo play a session and end.
 	Script bool
+	// Gateway makes the gateway of a configuration file, which answers on the listener until its context ends. It then
+	// stands in front of an MCP server that knows nothing of authorization. If Gateway is nil, the MCP server protects
+	// itself.
+	Gateway func(file string, l net.Listener, log *slog.Logger) (serve func(context.Context) error, err error)
 	// DataDir is the folder of the data. If it is "", the data is deleted at the end.
 	DataDir string
 	// Version is the version of the program.
@@ -83,7 +87,10 @@ type demo struct {
 	server  *server.Server
 	tools   http.Handler
 	at      struct{ server, tools net.Listener }
-	closing []func() error // called by close, in reverse order
+	mails   string                      // URL of the page of what the server sent
+	front   func(context.Context) error // the gateway; nil: none
+	rules   string                      // the gateway's configuration file
+	closing []func() error              // called by close, in reverse order
 }
 
 func (d *demo) start(ctx context.Context) (err error) {
@@ -94,6 +101,7 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if d.at.tools, d.mcpServer, err = d.listen(ctx, d.ToolsListen, "127.0.0.1:8081"); err != nil {
 		return fmt.Errorf("%w; choose another address with --mcp-listen", err)
 	}
+	d.mails = d.mcpServer + "/mail"
 	d.mcpServer += "/mcp"
 	settings, err := d.configure()
 	if err != nil {
@@ -127,6 +135,9 @@ func (d *demo) start(ctx context.Context) (err error) {
 	}
 	if d.server, err = server.New(ctx, settings, d.db, master, log); err != nil {
 		return err
+	}
+	if d.Gateway != nil {
+		return d.openGateway(ctx, settings, mails)
 	}
 	d.tools, err = newTools(d.issuer, d.mcpServer, d.Version, d.introspects, log, mails)
 	return err
@@ -251,7 +262,15 @@ func isNotFound(err error) bool {
 // serve runs both servers until ctx is done.
 func (d *demo) serve(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
-	running.Go(func() error { return d.server.Serve(ctx, d.at.server) })
+	judging, endServer := ctx, func() {}
+	if d.front != nil { // its last calls are judged by the authorization server, which ends after it
+		judging, endServer = context.WithCancel(context.WithoutCancel(ctx))
+		running.Go(func() error {
+			defer endServer()
+			return d.front(ctx)
+		})
+	}
+	running.Go(func() error { return d.server.Serve(judging, d.at.server) })
 	tools := &http.Server{Handler: d.tools, ReadHeaderTimeout: 10 * time.Second}
 	running.Go(func() error {
 		if err := tools.Serve(d.at.tools); !errors.Is(err, http.ErrServerClosed) {
@@ -283,7 +302,7 @@ func (d *demo) introduce() {
 	fmt.Fprintf(d.Out, `Cardea demo
 
   Authorization server  %[1]s
-  MCP server            %[2]s
+  MCP server            %[2]s%[8]s
   Console               %[1]s/admin
   For agents            %[1]s/admin/mcp, where an agent does what the console does
   Sign in as            %[3]s with password %[4]s
@@ -305,7 +324,7 @@ it needs a scope that it does not have yet, so it asks you again.
 
 To see a complete session:  %[6]s demo --script
 Ctrl-C ends the demo.
-`, d.issuer, d.mcpServer, d.email, d.password, data, d.Program, strings.TrimSuffix(d.mcpServer, "/mcp")+"/mail")
+`, d.issuer, d.mcpServer, d.email, d.password, data, d.Program, d.mails, d.behind())
 }
 
 // play plays an agent's session against the running servers.

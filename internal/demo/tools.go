@@ -29,6 +29,14 @@ var scopes = []oauth.ResourceScope{
 	{Name: "mcp:tools:email:send", Description: "Send e-mail in your name", Risk: oauth.RiskAct},
 }
 
+// toolScopes are the scopes that each tool needs.
+var toolScopes = guard.ToolScopes{
+	"get_forecast": {"mcp:tools:weather"},
+	"list_events":  {"mcp:tools:calendar:read"},
+	"create_event": {"mcp:tools:calendar:write"},
+	"send_email":   {"mcp:tools:email:send"},
+}
+
 // newTools returns the demo's MCP server, which uses the official SDK and a guard like any other server. The guard
 // introspects each token, so that a revocation takes effect immediately. The server keeps no sessions, so agents can
 // continue after it was restarted.
@@ -47,26 +55,32 @@ func newTools(issuer, resource, version string, own agent.Credentials, log *slog
 	if err != nil {
 		return nil, err
 	}
-	server := newServer(g, version)
-	handler := mcp.NewStreamableHTTPHandler(
-		func(*http.Request) *mcp.Server { return server },
-		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true},
-	)
+	server := newServer(version)
+	server.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(g))
 	mux := http.NewServeMux()
 	mux.Handle("/.well-known/", guard.WellKnown(g))
 	mux.Handle("GET /mail", mails)
-	mux.Handle("/mcp", gosdk.Protect(g, handler, g.RequireToolScopes(guard.ToolScopes{
-		"get_forecast": {"mcp:tools:weather"},
-		"list_events":  {"mcp:tools:calendar:read"},
-		"create_event": {"mcp:tools:calendar:write"},
-		"send_email":   {"mcp:tools:email:send"},
-	})))
+	mux.Handle("/mcp", gosdk.Protect(g, overHTTP(server), g.RequireToolScopes(toolScopes)))
 	return mux, nil
 }
 
-func newServer(g *guard.Guard, version string) *mcp.Server {
+// newBareTools returns the demo's MCP server as one that knows nothing of authorization.
+func newBareTools(version string, mails http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /mail", mails)
+	mux.Handle("/mcp", overHTTP(newServer(version)))
+	return mux
+}
+
+func overHTTP(server *mcp.Server) http.Handler {
+	return mcp.NewStreamableHTTPHandler(
+		func(*http.Request) *mcp.Server { return server },
+		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true},
+	)
+}
+
+func newServer(version string) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "cardea-demo", Title: serverName, Version: version}, nil)
-	s.AddReceivingMiddleware(gosdk.Identify, gosdk.LogToolCalls(g))
 	readOnly := &mcp.ToolAnnotations{ReadOnlyHint: true}
 	mcp.AddTool(s,
 		&mcp.Tool{Name: "get_forecast", Description: "The weather forecast of a city for the next days.",

@@ -118,6 +118,14 @@ func TestTypeScriptSDK(t *testing.T) {
 	}
 }
 
+// The same through cardea gateway, in front of a server that knows nothing of authorization.
+func TestTypeScriptSDKAtGateway(t *testing.T) {
+	d := runDemo(t, nil, "--listen", "127.0.0.1:0", "--gateway")
+	for _, version := range []string{"v1", "v2"} {
+		t.Run(version, func(t *testing.T) { playSession(t, d, version) })
+	}
+}
+
 // playSession plays the complete session of an agent; session.mjs documents the arguments.
 func playSession(t *testing.T, d *demo, version string, args ...string) {
 	t.Helper()
