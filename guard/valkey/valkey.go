@@ -13,13 +13,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
+	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/valkey-io/valkey-go"
+	"github.com/gomodule/redigo/redis"
 
 	"github.com/cardea-auth/cardea/guard"
 )
@@ -27,6 +28,8 @@ import (
 const (
 	patience = time.Second     // for an answer, which a request waits for
 	retry    = 2 * time.Second // after a failure; meanwhile nobody waits
+
+	connections = 16 // at most, of a process
 )
 
 // Config says where the budgets are kept. URL is required.
@@ -41,42 +44,48 @@ type Config struct {
 // Limits keeps the budgets of clients in a Valkey or Redis server. Make it with [New]; its methods may be called
 // concurrently.
 type Limits struct {
-	option valkey.ClientOption
+	url    string
 	prefix string
 
-	mu         sync.Mutex
-	client     valkey.Client // nil: not connected
-	connecting bool
-	until      time.Time // before which it is not asked
-	closed     bool
+	connecting sync.Mutex // is held by the one who looks whether the server answers
+
+	mu     sync.Mutex
+	pool   *redis.Pool
+	reach  bool      // whether the server has answered since the last failure
+	until  time.Time // before which it is not asked
+	closed bool
 }
 
 // New returns limits for config. It does not connect, so that the order in which servers start does not matter.
 func New(config Config) (*Limits, error) {
-	url := config.URL
-	if rest, ok := strings.CutPrefix(url, "valkey"); ok {
-		url = "redis" + rest
-	}
-	option, err := valkey.ParseURL(url)
-	if err != nil {
+	u, err := url.Parse(config.URL)
+	if err != nil || !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, u.Scheme) || u.Hostname() == "" ||
+		!database.MatchString(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("valkey: URL must be like redis://127.0.0.1:6379") // the cause may quote the password
 	}
-	option.Dialer = net.Dialer{Timeout: patience}
-	option.ConnWriteTimeout = patience
-	option.DisableCache = true
-	option.DisableRetry = true
-	option.ForceSingleClient = true
-	l := &Limits{option: option, prefix: config.Prefix}
+	l := &Limits{url: config.URL, prefix: config.Prefix}
 	if l.prefix == "" {
 		l.prefix = "cardea"
 	}
+	l.pool = l.newPool()
 	return l, nil
+}
+
+// database matches the path of a URL.
+var database = regexp.MustCompile(`^(/[0-9]*)?$`)
+
+func (l *Limits) newPool() *redis.Pool {
+	return &redis.Pool{MaxIdle: connections, MaxActive: connections, Wait: true, IdleTimeout: time.Minute,
+		DialContext: func(ctx context.Context) (redis.Conn, error) {
+			return redis.DialURLContext(ctx, l.url, redis.DialConnectTimeout(patience), redis.DialReadTimeout(patience),
+				redis.DialWriteTimeout(patience), redis.DialTLSHandshakeTimeout(patience))
+		}}
 }
 
 // budget spends a part of a client's budget and returns how many seconds to wait, 0 if there was enough. The budget is
 // 1 when it is full, and fills within ARGV[1] seconds; the part is 1/ARGV[2]. The clock is that of the server, so that
 // it is the same for all processes.
-var budget = valkey.NewLuaScript(`
+var budget = redis.NewScript(1, `
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local per, cost = tonumber(ARGV[1]), 1 / tonumber(ARGV[2])
@@ -98,22 +107,23 @@ func (l *Limits) Spend(ctx context.Context, client string,
 	if allowed.Requests <= 0 || allowed.Per <= 0 {
 		return 0, false, nil
 	}
-	c, err := l.connection()
+	// A client that disconnects must not make the server look away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	c, pool, err := l.connection(ctx)
 	if err != nil {
 		return 0, false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	defer func() { _ = c.Close() }()     // gives it back
 	sum := sha256.Sum256([]byte(client)) // so that the server does not hold names, and keys are short
 	key := l.prefix + ":limit:" + base64.RawURLEncoding.EncodeToString(sum[:16])
-	text, err := budget.Exec(ctx, c, []string{key}, []string{
-		strconv.FormatFloat(allowed.Per.Seconds(), 'f', -1, 64), strconv.Itoa(allowed.Requests)}).ToString()
+	text, err := redis.String(budget.Do(c, key, allowed.Per.Seconds(), allowed.Requests))
 	seconds := 0.0
 	if err == nil {
 		seconds, err = strconv.ParseFloat(text, 64)
 	}
 	if err != nil {
-		l.failed()
+		l.failed(pool)
 		return 0, false, fmt.Errorf("valkey: %w", err)
 	}
 	return time.Duration(seconds * float64(time.Second)), seconds == 0, nil
@@ -124,48 +134,51 @@ var (
 	errClosed = errors.New("valkey: closed")
 )
 
-// connection returns the connection to the server, or an error if there was none just now. One caller connects, and the
-// others do not wait for it.
-func (l *Limits) connection() (valkey.Client, error) {
+// connection returns a connection to the server with its pool, or an error if there was none just now. While it is not
+// known whether the server answers, one caller tries and the others do not wait.
+func (l *Limits) connection(ctx context.Context) (redis.Conn, *redis.Pool, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.closed:
-		return nil, errClosed
-	case l.connecting, time.Now().Before(l.until):
-		return nil, errAway
-	case l.client != nil:
-		return l.client, nil
-	}
-	l.connecting = true
+	pool, reach, closed, until := l.pool, l.reach, l.closed, l.until
 	l.mu.Unlock()
-	c, err := valkey.NewClient(l.option)
-	l.mu.Lock()
-	l.connecting = false
 	switch {
-	case err != nil:
-		l.until = time.Now().Add(retry)
-		return nil, errors.New("valkey: the server cannot be reached") // the cause may quote the password
-	case l.closed:
-		c.Close()
-		return nil, errClosed
+	case closed:
+		return nil, nil, errors.New("valkey: closed")
+	case time.Now().Before(until):
+		return nil, nil, errAway
+	case !reach:
+		if !l.connecting.TryLock() {
+			return nil, nil, errAway
+		}
+		defer l.connecting.Unlock()
 	}
-	l.client = c
-	return c, nil
+	c, err := pool.GetContext(ctx)
+	if err != nil {
+		l.failed(pool)
+		return nil, nil, errors.New("valkey: the server cannot be reached") // the cause may quote the password
+	}
+	if !reach {
+		l.mu.Lock()
+		l.reach = l.pool == pool
+		l.mu.Unlock()
+	}
+	return c, pool, nil
 }
 
-// failed has the server left alone for a while.
-func (l *Limits) failed() {
+// failed has the server left alone for a while, and drops what is connected to it.
+func (l *Limits) failed(pool *redis.Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until = time.Now().Add(retry)
+	if l.pool != pool || l.closed {
+		return // another caller has said so
+	}
+	l.until, l.reach, l.pool = time.Now().Add(retry), false, l.newPool()
+	_ = pool.Close()
 }
 
-// Close ends the connection. Spend returns errors from then on.
+// Close ends the connections. Spend returns errors from then on.
 func (l *Limits) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed = true; l.client != nil {
-		l.client.Close()
-	}
+	l.closed = true
+	_ = l.pool.Close()
 }

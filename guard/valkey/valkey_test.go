@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -178,13 +179,89 @@ func TestServerIsAway(t *testing.T) {
 	}
 }
 
+// Requests at the same time, and requests whose client has gone, do not make the server look away.
+func TestServerStays(t *testing.T) {
+	s := start(t, "")
+	one, two := s.limits(t, ""), s.limits(t, "")
+	rate := guard.Rate{Requests: 1, Per: time.Hour}
+	if _, ok, err := one.Spend(t.Context(), "ada", rate); err != nil || !ok {
+		t.Fatalf("%v %v", ok, err)
+	}
+	if _, _, err := two.Spend(t.Context(), "warm", rate); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	var all sync.WaitGroup
+	for range 64 {
+		for _, ctx := range []context.Context{gone, t.Context()} {
+			all.Go(func() {
+				for range 20 {
+					if _, ok, err := two.Spend(ctx, "ada", rate); err != nil || ok {
+						t.Errorf("%v %v", ok, err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// A password, and one of a user, open the server; a wrong one does not, and is not in the error.
+func TestUsers(t *testing.T) {
+	s := start(t, "")
+	rate := guard.Rate{Requests: 5, Per: time.Hour}
+	for user, good := range map[string]bool{":hunter2": true, "default:hunter2": true, ":hunter3": false, "eve:hunter2": false} {
+		l, err := valkey.New(valkey.Config{URL: "valkey://" + user + "@" + s.address + "/1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		_, ok, err := l.Spend(t.Context(), "ada", rate)
+		if ok != good || good != (err == nil) || err != nil && strings.Contains(err.Error(), "hunter") {
+			t.Errorf("%s: %v %v", user, ok, err)
+		}
+	}
+}
+
+// With rediss and valkeys, TLS comes before the password.
+func TestTLS(t *testing.T) {
+	for scheme, first := range map[string]byte{"redis": '*', "valkey": '*', "rediss": 0x16, "valkeys": 0x16} {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits, err := valkey.New(valkey.Config{URL: scheme + "://:hunter2@" + l.Addr().String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan byte, 1)
+		go func() {
+			defer l.Close()
+			var b [1]byte
+			if conn, err := l.Accept(); err == nil {
+				_, _ = conn.Read(b[:])
+				conn.Close()
+			}
+			got <- b[0]
+		}()
+		if _, ok, err := limits.Spend(t.Context(), "ada", guard.Rate{Requests: 1, Per: time.Hour}); err == nil || ok {
+			t.Errorf("%s: %v %v", scheme, ok, err)
+		}
+		if b := <-got; b != first {
+			t.Errorf("%s begins with %#x", scheme, b)
+		}
+	}
+}
+
 func TestURL(t *testing.T) {
 	for _, url := range []string{"redis://127.0.0.1:6379", "rediss://u:p@limits.example.com/0", "valkey://127.0.0.1", "valkeys://h:1"} {
 		if _, err := valkey.New(valkey.Config{URL: url}); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	for _, url := range []string{"", "127.0.0.1:6379", "http://:hunter2@x", "redis://x:hunter2@[::1"} {
+	for _, url := range []string{"", "127.0.0.1:6379", "http://:hunter2@x", "redis://x:hunter2@[::1", "redis:///0",
+		"redis://h/hunter2", "redis://h?db=1"} {
 		if _, err := valkey.New(valkey.Config{URL: url}); err == nil || len(err.Error()) > 60 {
 			t.Errorf("%q: %v", url, err)
 		}
