@@ -31,6 +31,7 @@ var templates = web.ParseTemplates(files, template.FuncMap{
 	"machine":  func(m admin.Moment) string { return m.UTC().Format(time.RFC3339) },
 	"human":    human,
 	"exact":    func(m admin.Moment) string { return m.UTC().Format("2 Jan 2006, 15:04:05 UTC") },
+	"person":   personName,
 	"plain":    audit.Plain,
 	"join":     func(words []string) string { return strings.Join(words, ", ") },
 	"path":     url.PathEscape,

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -139,16 +140,12 @@ func (e *Endpoint) person(v *visit) (outcome, error) {
 	}
 	body.Grants, body.More = grants, next != ""
 	body.Sessions, _, err = e.Operations.Sessions(v.Context(), v.caller, u.ID, few)
-	return screen{template: "person.html", title: personName(u.User), body: body}, err
+	return screen{template: "person.html", title: personName(u.Name, u.Email), body: body}, err
 }
 
-// personName returns what a person is called.
-func personName(u admin.User) string {
-	if u.Name != "" {
-		return u.Name
-	}
-	return u.Email
-}
+// personName returns what a person with a name and an e-mail address is called on a page. People choose their names
+// themselves.
+func personName(name, email string) string { return cmp.Or(web.DisplayName(name), email) }
 
 func (e *Endpoint) editPerson(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
@@ -156,7 +153,7 @@ func (e *Endpoint) editPerson(v *visit) (outcome, error) {
 		return nil, err
 	}
 	f := &personForm{ID: u.ID, Email: u.Email, Name: u.Name, Role: string(u.Role)}
-	return e.personScreen(v, f, "Change "+personName(u.User), nil)
+	return e.personScreen(v, f, "Change "+personName(u.Name, u.Email), nil)
 }
 
 func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
@@ -168,7 +165,7 @@ func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
 	}
 	_, err := e.Operations.UpdateUser(v.Context(), v.caller, v.id(), admin.UserTerms{Name: &f.Name, Role: &role})
 	if err != nil {
-		return e.personScreen(v, f, "Change "+f.Name, err)
+		return e.personScreen(v, f, "Change "+personName(f.Name, f.Email), err)
 	}
 	return redirect{"/admin/people/" + v.id(), "person.changed"}, nil
 }
@@ -185,8 +182,8 @@ func (e *Endpoint) onPerson(deed string,
 
 func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "Disable " + personName(u.User), body: confirmation{
-		Question: "Disable the account of " + personName(u.User) + "?",
+	return screen{template: "confirm.html", title: "Disable " + personName(u.Name, u.Email), body: confirmation{
+		Question: "Disable the account of " + personName(u.Name, u.Email) + "?",
 		Ends: []string{
 			"The person is signed out everywhere and cannot sign in.",
 			"The tokens of their agents are refused while the account is disabled.",
@@ -198,7 +195,7 @@ func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
 
 func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "password.html", title: "A new password for " + personName(u.User), body: u.User}, err
+	return screen{template: "password.html", title: "A new password for " + personName(u.Name, u.Email), body: u.User}, err
 }
 
 // resetPassword sets the password, or makes a link with which the person does. It answers the form with the link,
@@ -206,7 +203,7 @@ func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
 	if form.Has("link") {
 		made, err := e.Operations.PasswordLink(v.Context(), v.caller, v.id(), form.Get("keep") != "")
-		return screen{template: "password-link.html", title: "A link for " + personName(made.User), body: made}, err
+		return screen{template: "password-link.html", title: "A link for " + personName(made.Name, made.Email), body: made}, err
 	}
 	_, err := e.Operations.ResetPassword(v.Context(), v.caller, v.id(), form.Get("password"), form.Get("keep") != "")
 	refused := (*admin.Error)(nil)
@@ -224,8 +221,8 @@ func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
 
 func (e *Endpoint) confirmSecondFactor(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "The second step of " + personName(u.User), body: confirmation{
-		Question: "Remove the second step of " + personName(u.User) + "?",
+	return screen{template: "confirm.html", title: "The second step of " + personName(u.Name, u.Email), body: confirmation{
+		Question: "Remove the second step of " + personName(u.Name, u.Email) + "?",
 		Ends: []string{
 			"The authenticator app, the recovery codes and the passkeys of the account are deleted.",
 			"The person is signed out everywhere. Agents stay connected.",
@@ -242,8 +239,8 @@ func (e *Endpoint) confirmPasskey(v *visit) (outcome, error) {
 	}
 	for _, k := range u.Passkeys {
 		if k.ID == v.PathValue("passkey") {
-			return screen{template: "confirm.html", title: "A passkey of " + personName(u.User), body: confirmation{
-				Question: "Remove the passkey " + k.Name + " of " + personName(u.User) + "?",
+			return screen{template: "confirm.html", title: "A passkey of " + personName(u.Name, u.Email), body: confirmation{
+				Question: "Remove the passkey " + web.DisplayName(k.Name) + " of " + personName(u.Name, u.Email) + "?",
 				Ends: []string{"Nobody can sign in with it any more.",
 					"The person is signed out everywhere. Agents stay connected."},
 				Button: "Remove it", Back: "/admin/people/" + u.ID,
@@ -260,8 +257,8 @@ func (e *Endpoint) removePasskey(v *visit, _ url.Values) (outcome, error) {
 
 func (e *Endpoint) confirmDeletePerson(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "Delete " + personName(u.User), body: confirmation{
-		Question: "Delete the account of " + personName(u.User) + "?",
+	return screen{template: "confirm.html", title: "Delete " + personName(u.Name, u.Email), body: confirmation{
+		Question: "Delete the account of " + personName(u.Name, u.Email) + "?",
 		Ends: []string{
 			"The person is signed out everywhere, and every grant they gave ends: the tokens of their agents are " +
 				"refused at once.",

@@ -43,6 +43,25 @@ func TestPasskeysOfAPerson(t *testing.T) {
 	says(t, page.Submit(page.Form("csrf")), http.StatusConflict, "has no second factor")
 }
 
+// People choose their names themselves, and must neither rewrite the question that an owner answers nor be nameless.
+func TestNamesOfPeople(t *testing.T) {
+	s := servertest.StartMCP(t)
+	b := staff(t, s, identity.Owner)
+	for name, shown := range map[string]string{"Ada\u202e?\u2066": "Ada?", "\u200b \u2800": "ada@example.com"} {
+		ada := s.User("ada@example.com")
+		s.Update(func(tx *store.Tx) error {
+			return tx.UpdateUser(&identity.User{ID: ada.ID, Name: name})
+		})
+		path := "/admin/people/" + ada.ID
+		for _, path := range []string{"/admin/people", path, path + "/disable", path + "/delete", path + "/password"} {
+			page := b.Get(path)
+			says(t, page, http.StatusOK, shown)
+			lacks(t, page, "\u202e", "\u2066", "\u200b")
+		}
+		s.Update(func(tx *store.Tx) error { return tx.DeleteUser(ada.ID) })
+	}
+}
+
 // An owner makes a link with which a person sets a new password. It is shown once, and only then anything changes.
 func TestPasswordLink(t *testing.T) {
 	s := servertest.StartMCP(t)
