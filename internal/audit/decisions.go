@@ -91,7 +91,8 @@ func TokenRequest(clientID, grantType string) Event {
 }
 
 // Reuse records the second use of a code, or of a refresh token after its grace period. It is an alarm, because either
-// this use or the first one may be a thief's.
+// this use or the first one may be a thief's. what is "refresh_token_newer" for a refresh token that was issued after the
+// state to which the database was restored.
 func Reuse(clientID, userID, grantID, what string) Event {
 	return Event{Action: "token.reuse", ClientID: clientID, UserID: userID, GrantID: grantID}.With("what", what)
 }

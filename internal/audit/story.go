@@ -134,6 +134,7 @@ var ends = map[string]string{
 	"operator":            "{actor} ended it",
 	"code_reuse":          "its code was used twice",
 	"refresh_token_reuse": "a refresh token was used twice",
+	"refresh_token_newer": "a refresh token was newer than the restored database",
 	"client_revoked":      "{client} gave it up",
 	"person":              "{actor} disconnected it",
 	"provider_refused":    "the identity provider no longer knows the person",

@@ -126,8 +126,8 @@ func (e *Endpoint) lookAtRefreshToken(r *http.Request, asker *oauth.Client, toke
 	return answer, err
 }
 
-// grantOf returns the grant of an authentic refresh token with its parties, and the token's generation. The grant is
-// nil if the token was not issued here.
+// grantOf returns the grant of an authentic refresh token with its parties, and the token's generation, which is newer
+// than the grant's if the database went back to an earlier state. The grant is nil if the token was not issued here.
 func (e *Endpoint) grantOf(tx *store.Tx, token string) (*oauth.Grant, *store.Parties, int64, error) {
 	id, generation, ok := oauth.ParseRefreshToken(token)
 	if !ok {
@@ -139,7 +139,7 @@ func (e *Endpoint) grantOf(tx *store.Tx, token string) (*oauth.Grant, *store.Par
 		return nil, nil, 0, nil
 	case err != nil:
 		return nil, nil, 0, err
-	case !oauth.IsRefreshTokenOf(e.RefreshKey, g, generation, token), generation > g.Generation:
+	case !oauth.IsRefreshTokenOf(e.RefreshKey, g, generation, token):
 		return nil, nil, 0, nil
 	}
 	return g, parties, generation, nil

@@ -16,7 +16,8 @@ func init() { exchanges[oauth.RefreshToken] = (*Endpoint).refreshToken }
 // refreshToken rotates a refresh token (OAuth 2.1 §4.3). Each use raises the grant's generation by one. For a short
 // grace period the previous generation is answered with the same successor, because processes that share a token race
 // and responses get lost. After that, or once the successor has been used, a second use counts as theft and revokes the
-// grant.
+// grant. So does a token that is newer than the grant: the database went back to an earlier state, in which a thief's
+// older token counts again, so that nobody can tell whose the grant is.
 func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	presented := req.Form.Get("refresh_token")
 	if presented == "" {
@@ -68,6 +69,10 @@ func (e *Endpoint) refreshToken(tx *store.Tx, req *Request) (*Granted, error) {
 	case grant.Generation == generation+1 && tx.Now().Sub(grant.RotatedAt) < e.Lifetimes.Grace:
 		return granted, tx.Conclude(audit.Grace(grant.ClientID, grant.UserID, grant.ID,
 			grant.RotatedFrom == tx.Address()), nil)
+	}
+	if generation > grant.Generation {
+		return nil, e.reused(tx, grant, "refresh_token_newer",
+			"the refresh token is newer than the restored database; its grant is revoked: authorize again")
 	}
 	return nil, e.reused(tx, grant, "refresh_token_reuse",
 		"the refresh token was used before; its grant is revoked: authorize again")
