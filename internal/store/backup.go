@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
@@ -104,7 +105,8 @@ type Rewound struct {
 // used in the time that is missing, ends: authorization codes and the grants that wait for one, links and codes that
 // were sent by mail, answers of an external sign-in, the setup link, invitations. Sessions end. Codes of authenticator
 // apps count only from the next minute on. With grants, all other grants end too, because those that were revoked or
-// refreshed in the missing time would count again. Rewind makes every process discard what it has in memory.
+// refreshed in the missing time would count again. Places in status lists that may have been given in the missing time
+// are not given again, because tokens that have them may live. Rewind makes every process discard what it has in memory.
 func (tx *Tx) Rewind(grants bool) (r Rewound, err error) {
 	now := micros(tx.now)
 	step := tx.now.Unix()/30 + 1 // RFC 6238 §5.2; one more, because clocks may differ
@@ -133,6 +135,11 @@ func (tx *Tx) Rewind(grants bool) (r Rewound, err error) {
 			return r, err
 		}
 		*s.count += int(n)
+	}
+	for _, kind := range []string{oauth.GrantStatus, oauth.MachineStatus} {
+		if _, err := tx.nextStatus(kind, oauth.StatusListSize); err != nil {
+			return r, err
+		}
 	}
 	if err := tx.unmark(); err != nil {
 		return r, err

@@ -224,13 +224,27 @@ func TestRewind(t *testing.T) {
 				waiting, code := consented(t, db, user, client, resource)
 				live := redeemed(t, db, user, client, resource)
 				var r store.Rewound
+				var grants, machines [2]int64
+				end := func(tx *store.Tx, i int) (err error) {
+					grants[i], machines[i], err = tx.StatusEnd()
+					return err
+				}
 				update(t, db, func(tx *store.Tx) (err error) {
 					if _, err := tx.OfferSetup("hash", tx.Now().Add(1e12)); err != nil {
 						return err
 					}
-					r, err = tx.Rewind(all)
-					return err
+					if err := end(tx, 0); err != nil {
+						return err
+					}
+					if r, err = tx.Rewind(all); err != nil {
+						return err
+					}
+					return end(tx, 1)
 				})
+				if grants[1]-grants[0] < oauth.StatusListSize || machines[1]-machines[0] < oauth.StatusListSize {
+					t.Errorf("the next places in status lists were %d and %d, and are %d and %d", grants[0], machines[0],
+						grants[1], machines[1])
+				}
 				want := store.Rewound{Codes: 1, Grants: 1}
 				if all {
 					want.Grants = 2
