@@ -33,26 +33,16 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		sh.warn(unread)
 	}
 	log := loaded.Log.Logger(sh.errs)
-	db, err := store.Open(ctx, loaded.Database, store.Options{Logger: log})
-	if err != nil {
+	var db *store.DB
+	err = server.Await(ctx, loaded.Config, log, func(ctx context.Context) (err error) {
+		db, err = c.open(ctx, loaded.Config, log)
+		return err
+	})
+	if err != nil || db == nil { // it was told to stop before there was a database
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	if c.NoMigrate {
-		pending, err := db.Pending(ctx)
-		switch {
-		case err != nil:
-			return err
-		case len(pending) > 0:
-			return advise("the database schema is behind by %s; run cardea migrate, or leave out --no-migrate",
-				count(len(pending), "migration"))
-		}
-	} else if applied, err := db.Migrate(ctx); err != nil {
-		return err
-	} else if len(applied) > 0 {
-		log.InfoContext(ctx, "the database schema is up to date", "applied", applied)
-	}
 	if strings.HasPrefix(loaded.Database, "sqlite:") {
 		copied, err := db.Use(ctx)
 		if err != nil {
@@ -104,6 +94,35 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		return srv.Serve(ctx, listener)
 	}
 	return both(ctx, func(ctx context.Context) error { return srv.Serve(ctx, listener) }, front)
+}
+
+// open opens the database and brings its schema up to date.
+func (c *serveCommand) open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *store.DB, err error) {
+	db, err := store.Open(ctx, conf.Database, store.Options{Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.update(ctx, db, log); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// update brings the schema of db up to date, or returns an error if it is behind and is not to be changed.
+func (c *serveCommand) update(ctx context.Context, db *store.DB, log *slog.Logger) error {
+	if c.NoMigrate {
+		pending, err := db.Pending(ctx)
+		if err == nil && len(pending) > 0 {
+			err = advise("the database schema is behind by %s; run cardea migrate, or leave out --no-migrate",
+				count(len(pending), "migration"))
+		}
+		return err
+	}
+	applied, err := db.Migrate(ctx)
+	if err == nil && len(applied) > 0 {
+		log.InfoContext(ctx, "the database schema is up to date", "applied", applied)
+	}
+	return err
 }
 
 // both runs the server and the gateway until ctx ends. If one of them fails, the other ends too. The gateway ends

@@ -284,23 +284,29 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Listen)
+	listener, err := listen(ctx, s.config)
 	if err != nil && s.measured != nil {
 		_ = s.measured.Close()
 	}
+	return listener, err
+}
+
+// listen listens on the address of c. Its error says what to do.
+func listen(ctx context.Context, c config.Config) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	var dns *net.DNSError
 	switch {
 	case err == nil:
 		return listener, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("listen: another program uses %s; end that program, or choose another address with "+
-			"--listen", s.config.Listen)
+			"--listen", c.Listen)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("listen: this account may not use the port of %s; choose a port from 1024 on with "+
-			"--listen", s.config.Listen)
+			"--listen", c.Listen)
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
 		return nil, fmt.Errorf("listen: this machine does not have the address %s; choose one that it has with "+
-			"--listen, or :PORT for all", s.config.Listen)
+			"--listen, or :PORT for all", c.Listen)
 	}
 	return nil, fmt.Errorf("listen: %w; choose another address with --listen", err)
 }
@@ -308,23 +314,9 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 // Serve answers the connections of listener until ctx is done, then finishes the requests that have begun, and returns
 // nil. It closes listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	hs := &http.Server{
-		Handler: s.Handler(),
-		// OPTIONS * is answered as anything else is, with an id.
-		DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout:            10 * time.Second,
-		ReadTimeout:                  30 * time.Second,
-		WriteTimeout:                 60 * time.Second,
-		IdleTimeout:                  60 * time.Second,
-		MaxHeaderBytes:               96 << 10,
-		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	if s.config.TLS.Cert != "" {
-		certificate, err := loadCertificate(s.config.TLS.Cert, s.config.TLS.Key, s.log)
-		if err != nil {
-			return err
-		}
-		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+	hs, err := newHTTP(s.config, s.Handler(), s.log)
+	if err != nil {
+		return err
 	}
 	if s.documents != nil {
 		s.documents.WarnOfNoWay(ctx)
@@ -342,11 +334,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	failed := make(chan error, 1)
 	go func() {
-		if hs.TLSConfig != nil {
-			failed <- hs.ServeTLS(listener, "", "")
-		} else {
-			failed <- hs.Serve(listener)
-		}
+		failed <- serve(hs, listener)
 	}()
 	select {
 	case err := <-failed:
@@ -356,7 +344,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.log.Info("stopping: finishing the requests that have begun")
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	err := hs.Shutdown(grace)
+	err = hs.Shutdown(grace)
 	<-janitor
 	if s.mail != nil {
 		s.mail.Close(grace)
@@ -365,6 +353,37 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("server: requests were still running after 30 seconds: %w", err)
 	}
 	return nil
+}
+
+// newHTTP returns what serves handler as c says. It returns an error if the TLS certificate cannot be loaded.
+func newHTTP(c config.Config, handler http.Handler, log *slog.Logger) (*http.Server, error) {
+	hs := &http.Server{
+		Handler: handler,
+		// OPTIONS * is answered as anything else is, with an id.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            10 * time.Second,
+		ReadTimeout:                  30 * time.Second,
+		WriteTimeout:                 60 * time.Second,
+		IdleTimeout:                  60 * time.Second,
+		MaxHeaderBytes:               96 << 10,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	if c.TLS.Cert != "" {
+		certificate, err := loadCertificate(c.TLS.Cert, c.TLS.Key, log)
+		if err != nil {
+			return nil, err
+		}
+		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+	}
+	return hs, nil
+}
+
+// serve answers the connections of listener until hs is closed.
+func serve(hs *http.Server, listener net.Listener) error {
+	if hs.TLSConfig != nil {
+		return hs.ServeTLS(listener, "", "")
+	}
+	return hs.Serve(listener)
 }
 
 // tidyEvery is how often the janitor comes.

@@ -72,6 +72,10 @@ func Inspect(ctx context.Context, dsn string, options Options) (*DB, error) {
 // the error does not say why, or is not about the database as a whole.
 func Cause(err error) string { return engine.Cause(err) }
 
+// Away reports whether err, of Open, Migrate or Pending, goes away by itself: PostgreSQL does not answer, or starts, or
+// another program has locked the SQLite file.
+func Away(err error) bool { return engine.Away(err) }
+
 func open(ctx context.Context, dsn string, options Options,
 	with func(context.Context, string, engine.Config) (*engine.Engine, error)) (*DB, error) {
 	db := &DB{clock: options.Clock, log: options.Logger}

@@ -34,6 +34,19 @@ func Fault(place string, err error) error {
 	return fmt.Errorf("store: %s: %w", place, err)
 }
 
+// Away reports whether err, of opening a database, goes away by itself: PostgreSQL does not answer, or starts, or another
+// program has locked the SQLite file. A file that cannot be opened needs somebody to do something.
+func Away(err error) bool {
+	lite, file := (*modernc.Error)(nil), (*fileError)(nil)
+	switch {
+	case errors.As(err, &lite):
+		return lite.Code()&0xff == sqlite3.SQLITE_BUSY || lite.Code()&0xff == sqlite3.SQLITE_LOCKED
+	case errors.As(err, &file):
+		return false
+	}
+	return errors.Is(err, oauth.ErrUnavailable)
+}
+
 // passing reports whether err is temporary: the database is unreachable, stopping, overloaded, out of space or busy.
 func passing(err error) bool {
 	var lite *modernc.Error
