@@ -260,6 +260,44 @@ func TestItem40Killed(t *testing.T) {
 	gone(t, grandchild)
 }
 
+// A program that is killed leaves nothing behind either. The call under way is answered, and recorded as failed before.
+func TestItem40ProgramKilled(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	w := startProgram(t, strings.Replace(program, `["{program}"]`,
+		`[sh, -c, "(trap '' TERM HUP; while :; do sleep 1; done) & echo $! > `+pids+`; exec '{program}'"]`, 1))
+	token := w.token("/files", "")
+	session := w.initialize("/files", token)
+	pid := w.pid(token, session)
+	text, err := os.ReadFile(pids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grandchild, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response := w.open(t.Context(), "POST", "/files", token,
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},"_meta":{"progressToken":"p"}}}`,
+		"Mcp-Session-Id", session)
+	defer response.Body.Close()
+	r := bufio.NewReader(response.Body)
+	if got := data(t, r); !strings.Contains(got, "notifications/progress") {
+		t.Fatalf("first: %s", got)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if got := data(t, r); !strings.Contains(got, `"id":5,"error":{"code":502`) {
+		t.Errorf("then: %s", got)
+	}
+	calls := w.log.calls(t)
+	if last := calls[len(calls)-1]; last["name"] != "slow" || last["outcome"] != "failed" {
+		t.Errorf("the record: %v", last)
+	}
+	gone(t, pid)
+	gone(t, grandchild)
+}
+
 func TestItem41OneForEachSession(t *testing.T) {
 	w := startProgram(t, program)
 	ada, eve := w.as("ada", "/files", ""), w.as("eve", "/files", "")

@@ -212,8 +212,7 @@ func (cs *children) ended(s *session, started time.Time) {
 	s.mu.Unlock()
 	for _, w := range waiting {
 		select {
-		case w.messages <- problem(w.id, http.StatusBadGateway,
-			"The MCP server behind this gateway has ended; send initialize again."):
+		case w.messages <- problem(w.id, http.StatusBadGateway, hasEnded):
 		default:
 		}
 		w.end()
@@ -221,6 +220,17 @@ func (cs *children) ended(s *session, started time.Time) {
 	if stream != nil {
 		stream.end()
 	}
+}
+
+// hasEnded is the answer to calls whose program has ended.
+const hasEnded = "The MCP server behind this gateway has ended; send initialize again."
+
+// outcomeOf returns what the record says of a call that has an answer.
+func outcomeOf(answer []byte) (outcome, reason string) {
+	if statusOf(answer) == http.StatusBadGateway {
+		return "failed", hasEnded
+	}
+	return "allowed", ""
 }
 
 // problem returns an error of JSON-RPC.
@@ -397,7 +407,7 @@ func (cs *children) answer(w http.ResponseWriter, c *call, rt *route, message []
 	if c.version >= stateless {
 		status = statusOf(message)
 	}
-	c.record("allowed", "")
+	c.record(outcomeOf(message))
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

@@ -281,7 +281,7 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 				continue
 			}
 			if data, _ := e.field("data"); !recorded && isAnswer(data) {
-				c.record("allowed", "") // first, so that no answer is without a record
+				c.record(outcomeOf(data)) // first, so that no answer is without a record
 				recorded = true
 			}
 			if !write(e.bytes()) {
