@@ -311,14 +311,32 @@ func TestUse(t *testing.T) {
 	if _, err := db.Use(t.Context()); err != nil {
 		t.Error(err)
 	}
-	alone, killed := copyOf(""), copyOf("", "-wal") // as a killed process leaves it
+	alone, killed, used := copyOf(""), copyOf("", "-wal"), copyOf("", "-wal") // as a killed process leaves it
+	linked := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(copyOf("", "-wal"), linked); err != nil {
+		t.Fatal(err)
+	}
 	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Commands may come first after a crash.
+	for _, with := range []func(context.Context, string, store.Options) (*store.DB, error){store.Open, store.Inspect} {
+		db, err := with(t.Context(), "sqlite:"+used, store.Options{})
+		if err == nil {
+			err = errors.Join(db.Ping(t.Context()), db.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := store.Backup(t.Context(), "sqlite:"+used, used+".backup", func(*store.DB) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for name, file := range map[string]struct {
 		path string
 		want bool
 	}{
+		"after commands that came after that": {used, false}, "behind a link": {linked, false},
 		"after it was closed": {path, false}, "a copy without the log": {alone, true},
 		"after its process was killed": {killed, false}, "a copy after it was closed": {copyOf(""), false},
 	} {

@@ -9,6 +9,7 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -139,9 +140,14 @@ var trace func(query string, args []any)
 // Close waits until all calls under way have returned, and closes the database. Later calls return
 // oauth.ErrUnavailable.
 func (db *DB) Close() error {
-	db.leave()
+	var err error
+	if db.using {
+		db.leave()
+	} else {
+		err = db.engine.KeepLog() // it shows the next server that the file is not a copy; see Use
+	}
 	db.versions.stop()
-	return db.engine.Close()
+	return errors.Join(err, db.engine.Close())
 }
 
 // Ping returns nil if the database answers, and otherwise an error that wraps oauth.ErrUnavailable.

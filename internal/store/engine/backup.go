@@ -112,6 +112,7 @@ func Backup(ctx context.Context, dsn, path string, now time.Time, check func(dsn
 // copyPages copies the pages of the database at from to the empty file at to, and returns the number of rows of its
 // tables. Both are read in one transaction, which sees one state and makes nobody wait.
 func copyPages(ctx context.Context, from, to string) (rows map[string]int64, err error) {
+	logged := hasLog(from) // it is not to be gone afterwards
 	handle, err := openFile(from, "mode", "rw", "_pragma", "busy_timeout(10000)")
 	if err != nil {
 		return nil, err
@@ -122,6 +123,11 @@ func copyPages(ctx context.Context, from, to string) (rows map[string]int64, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	if logged {
+		if err := keepLog(c); err != nil {
+			return nil, err
+		}
+	}
 	if _, err := c.ExecContext(ctx, "BEGIN"); err != nil {
 		return nil, err
 	}

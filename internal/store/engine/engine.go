@@ -78,6 +78,7 @@ type driver interface {
 	stats() Stats
 	patience() time.Duration
 	unlogged() bool
+	keepLog() error
 	checkpoint(ctx context.Context) error
 	// room returns the free space where the database is, in bytes, if it is on this machine.
 	room() (free uint64, known bool)
@@ -139,6 +140,10 @@ func (e *Engine) Patience() time.Duration { return e.patience() }
 // Unlogged reports whether the engine opened a SQLite file that had no write-ahead log. A file that is in use has one,
 // and so has one whose last process was killed.
 func (e *Engine) Unlogged() bool { return e.unlogged() }
+
+// KeepLog makes Close leave the write-ahead log of a SQLite file, if the engine found one when it opened the file, so
+// that Unlogged says the same of the next.
+func (e *Engine) KeepLog() error { return e.keepLog() }
 
 // Checkpoint copies the write-ahead log of a SQLite file into the file, as far as others do not need it.
 func (e *Engine) Checkpoint(ctx context.Context) error { return e.checkpoint(ctx) }

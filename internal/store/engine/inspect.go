@@ -82,11 +82,21 @@ func inspectSQLite(ctx context.Context, config Config, path string) (reader, err
 	if err != nil {
 		return reader{}, Fault("inspect", &fileError{path, err})
 	}
+	logged := hasLog(path) // it is not to be gone afterwards
 	handle, err := openFile(path, "mode", "rw", "_pragma", "busy_timeout(3000)")
 	if err != nil {
 		return reader{}, Fault("inspect", &fileError{path, err})
 	}
 	handle.SetMaxOpenConns(1)
+	if logged {
+		c, err := handle.Conn(ctx)
+		if err == nil {
+			err = errors.Join(keepLog(c), c.Close())
+		}
+		if err != nil {
+			return reader{}, errors.Join(Fault("inspect", &fileError{path, err}), handle.Close())
+		}
+	}
 	s := &inspection{config: config, path: path, handle: handle}
 	for _, statement := range []string{"BEGIN IMMEDIATE", "ROLLBACK"} {
 		if _, err := handle.ExecContext(ctx, statement); err != nil {
@@ -136,6 +146,8 @@ func (s *inspection) migrations() migrations {
 func (s *inspection) stats() Stats { return Stats{} }
 
 func (s *inspection) unlogged() bool { return false }
+
+func (s *inspection) keepLog() error { return nil } // it did when it opened the file
 
 func (s *inspection) checkpoint(context.Context) error { return nil }
 

@@ -198,6 +198,8 @@ func (p *postgres) append(ctx context.Context, events []audit.Event) error {
 
 func (p *postgres) unlogged() bool { return false }
 
+func (p *postgres) keepLog() error { return nil }
+
 func (p *postgres) checkpoint(context.Context) error { return nil }
 
 func (p *postgres) patience() time.Duration { return p.silence }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+	modernc "modernc.org/sqlite"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 )
@@ -48,8 +50,7 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 	if err != nil {
 		return nil, Fault("open", &fileError{path, err})
 	}
-	_, noLog := os.Lstat(path + "-wal")
-	s := &sqlite{config: config, path: path, noLog: noLog != nil, queue: newQueue(), closing: make(chan struct{}),
+	s := &sqlite{config: config, path: path, noLog: !hasLog(path), queue: newQueue(), closing: make(chan struct{}),
 		idle: make(chan *conn, readers)}
 	for range readers {
 		s.idle <- nil
@@ -283,7 +284,35 @@ func (s *sqlite) view(ctx context.Context, fn func(*Tx) error) (err error) {
 	return call(fn, &Tx{Now: s.config.Now(), trace: s.config.Trace, on: c, io: context.Background(), readOnly: true})
 }
 
+// hasLog reports whether the SQLite file at path has a write-ahead log beside it. That of a link is beside its target.
+func hasLog(path string) bool {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	_, err := os.Lstat(path + "-wal")
+	return err == nil
+}
+
+// keepLog makes the connection leave the write-ahead log where it is, empty, if it is closed last.
+func keepLog(c *sql.Conn) error {
+	return c.Raw(func(raw any) error {
+		file, ok := raw.(modernc.FileControl)
+		if !ok {
+			return fmt.Errorf("store: %T does not keep logs", raw)
+		}
+		_, err := file.FileControlPersistWAL("main", 1)
+		return err
+	})
+}
+
 func (s *sqlite) unlogged() bool { return s.noLog }
+
+func (s *sqlite) keepLog() error {
+	if s.noLog {
+		return nil
+	}
+	return keepLog(s.writer.conn)
+}
 
 func (s *sqlite) checkpoint(ctx context.Context) (err error) {
 	handle, err := s.handle()
