@@ -105,6 +105,26 @@ func (g *Guard) RecordToolCall(ctx context.Context, call ToolCall) error {
 	return err
 }
 
+// RecordToolDrift records for the audit log of the issuer that the MCP server lists a tool that is not the one that was
+// reviewed, and that it is therefore closed, if Config.Events has a spool. Reason says what is different. When it
+// returns, the event is on disk. The error says that the event is lost.
+func (g *Guard) RecordToolDrift(ctx context.Context, tool, reason string) error {
+	if g.spool == nil || tool == "" {
+		return nil
+	}
+	line, err := json.Marshal(event{
+		ID: rand.Text(), Time: g.now().UTC().Format(time.RFC3339Nano), Action: "tool.drift", Outcome: "refused",
+		Tool: shown(tool, maxToolName), Reason: shown(reason, maxReason),
+	})
+	if err == nil {
+		err = g.spool.add(append(line, '\n'))
+	}
+	if err != nil {
+		g.log.ErrorContext(ctx, "guard: a tool that has changed is missing in the audit log", "tool", tool, "error", err)
+	}
+	return err
+}
+
 // shown returns text without control characters, cut at most bytes.
 func shown(text string, most int) string {
 	text = strings.Map(func(c rune) rune {

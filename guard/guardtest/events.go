@@ -21,7 +21,7 @@ type ToolCall struct {
 	Reason   string  `json:"reason"`
 }
 
-// ToolCalls returns the tool calls that guards have reported, each once.
+// ToolCalls returns the tool calls, and the tools that have changed, that guards have reported, each once.
 func (i *Issuer) ToolCalls() []ToolCall {
 	i.mu.Lock()
 	defer i.mu.Unlock()

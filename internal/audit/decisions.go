@@ -119,6 +119,12 @@ func ToolCall(reporter, resource, tool string) Event {
 	return Event{Action: "tool.call", Actor: client(reporter), Resource: resource}.With("tool", tool)
 }
 
+// ToolDrift records that a resource lists a tool that is not what an operator reviewed, and that is therefore closed, as
+// reporter, the credentials of its resource server, said.
+func ToolDrift(reporter, resource, tool string) Event {
+	return Event{Action: "tool.drift", Actor: client(reporter), Resource: resource}.With("tool", tool)
+}
+
 // ToolReport records that a report of tool calls was refused.
 func ToolReport(clientID string) Event {
 	return Event{Action: "tool.report", Actor: client(clientID), ClientID: clientID}
@@ -227,7 +233,8 @@ func Group(verb, name, userID string) Event {
 	return Event{Action: "group." + verb, UserID: userID}.With("group", name)
 }
 
-// Resource records an operator's change to a resource. verb is "create", "update", "delete" or "diagnose".
+// Resource records an operator's change to a resource. verb is "create", "update", "delete", "diagnose", "add", "review",
+// or "drift": the operator saw that its tools are no longer as they were reviewed.
 func Resource(verb, identifier string) Event {
 	return Event{Action: "resource." + verb, Resource: identifier}
 }

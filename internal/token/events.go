@@ -44,7 +44,7 @@ type Report struct {
 type ToolCall struct {
 	ID       string  `json:"id"`
 	Time     string  `json:"time"`      // RFC 3339
-	Action   string  `json:"action"`    // "tool.call"
+	Action   string  `json:"action"`    // "tool.call"; "tool.drift" if the tool is not what was reviewed, and is closed
 	Outcome  string  `json:"outcome"`   // "allowed", "refused", or "failed": it was allowed, and the tool failed
 	Tool     string  `json:"tool"`      // its name
 	User     string  `json:"user"`      // sub of the token
@@ -143,6 +143,10 @@ func (report *Report) at(reporter *oauth.Client) (string, error) {
 
 // event returns the event to record for a call at a resource, with the grant that it names, or nil.
 func (call ToolCall) event(reporter *oauth.Client, r *oauth.Resource, g *oauth.Grant) audit.Event {
+	if call.Action == "tool.drift" {
+		return audit.ToolDrift(reporter.ID, r.Identifier, call.Tool).With("event", call.ID).With("time", call.Time).
+			With("difference", call.Reason).Allow()
+	}
 	event := audit.ToolCall(reporter.ID, r.Identifier, call.Tool)
 	switch {
 	case g != nil && g.ResourceID == r.ID:
@@ -218,8 +222,8 @@ func (call *ToolCall) fault() string {
 		return "id must have 8 to 64 letters, digits, hyphens and underscores"
 	case err != nil || len(call.Time) > 40:
 		return "time is not a time as in RFC 3339"
-	case call.Action != "tool.call":
-		return `action is not "tool.call"`
+	case call.Action != "tool.call" && call.Action != "tool.drift":
+		return `action is not "tool.call" or "tool.drift"`
 	case !slices.Contains([]string{"allowed", "refused", "failed"}, call.Outcome):
 		return `outcome is not "allowed", "refused" or "failed"`
 	case call.Tool == "":

@@ -147,6 +147,28 @@ func TestEventsOfSeveral(t *testing.T) {
 	}
 }
 
+// A gateway reports a tool that it closed, because it is not what was reviewed.
+func TestDriftEvents(t *testing.T) {
+	s := open(t)
+	reporter := s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))
+	drift := toolCall("event-0001", "action", "tool.drift", "outcome", "refused", "tool", "send_email", "reason",
+		"it has changed since it was reviewed")
+	for range 2 {
+		status(t, report(s.Server, t, reporter, events(drift)), http.StatusAccepted)
+	}
+	recorded := s.Events("tool.drift")
+	if len(recorded) != 1 || recorded[0].Resource != servertest.MCP || recorded[0].Actor.ID != reporter.ID {
+		t.Fatalf("%+v", recorded)
+	}
+	told := recorded[0].Sentence(audit.Names{Resource: "Mail"})
+	if told != "The tool send_email of Mail is not what was reviewed, and is closed: it has changed since it was reviewed" {
+		t.Errorf("it is told as %q", told)
+	}
+	if n := len(s.Events("tool.call")); n > 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
 func TestEventsRefused(t *testing.T) {
 	s := open(t)
 	reporter := s.Client(servertest.Confidential, servertest.ResourceServer(servertest.MCP))
