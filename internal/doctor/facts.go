@@ -56,6 +56,9 @@ type facts struct {
 
 	registered registered
 	login      login
+
+	// use is what the token of a login is for, in place of the checks that come after it. It may be nil.
+	use func(ctx context.Context, token string)
 }
 
 type agentAnswer struct {

@@ -28,12 +28,13 @@ const (
 type line struct {
 	client    *http.Client
 	transport *http.Transport
-	left      int
+	left      int   // requests
+	most      int64 // bytes of a response that are read
 	agent     string
 }
 
 func newLine(o Options) *line {
-	l := &line{transport: o.Transport, left: maxRequests, agent: "cardea-doctor/" + o.Version}
+	l := &line{transport: o.Transport, left: maxRequests, most: maxAnswer, agent: "cardea-doctor/" + o.Version}
 	if l.transport == nil {
 		l.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4}
 	} else {
@@ -87,15 +88,15 @@ func (l *line) ask(ctx context.Context, method, address string, body []byte, hea
 	}
 	defer resp.Body.Close()
 	a.status, a.header = resp.StatusCode, resp.Header
-	a.body, a.err = read(resp)
+	a.body, a.err = read(resp, l.most)
 	return a
 }
 
 // read reads the body, or of a stream of events the first response (it stays open), or of a stream that answers GET
 // nothing.
-func read(resp *http.Response) ([]byte, error) {
+func read(resp *http.Response, most int64) ([]byte, error) {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	limited := io.LimitReader(resp.Body, maxAnswer)
+	limited := io.LimitReader(resp.Body, most)
 	switch {
 	case media != "text/event-stream":
 		return io.ReadAll(limited)
@@ -103,7 +104,7 @@ func read(resp *http.Response) ([]byte, error) {
 		return nil, nil
 	}
 	scanner := bufio.NewScanner(limited)
-	scanner.Buffer(nil, maxAnswer)
+	scanner.Buffer(nil, int(most))
 	for scanner.Scan() {
 		data, found := bytes.CutPrefix(scanner.Bytes(), []byte("data:"))
 		if found && (bytes.Contains(data, []byte(`"result"`)) || bytes.Contains(data, []byte(`"error"`))) {

@@ -100,6 +100,11 @@ func (f *facts) logIn(ctx context.Context) {
 		return
 	}
 	l.done = true
+	if f.use != nil {
+		f.use(bounded, l.access)
+		f.revoke(bounded)
+		return
+	}
 	l.header, l.claims = decode(l.access)
 	f.options.Progress("calling the MCP server with the token")
 	f.useToken(bounded)

@@ -75,8 +75,10 @@ func (f *facts) probeClient(ctx context.Context) {
 		f.register(bounded)
 	}
 	if r.id != "" {
-		f.options.Progress("looking at its authorization request")
-		f.tryAuthorization(bounded)
+		if f.use == nil {
+			f.options.Progress("looking at its authorization request")
+			f.tryAuthorization(bounded)
+		}
 		if f.options.Login {
 			f.logIn(ctx)
 		}

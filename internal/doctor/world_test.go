@@ -290,9 +290,8 @@ func (w *world) token(rw http.ResponseWriter, r *http.Request) {
 	writeJSON(rw, 200, answer)
 }
 
-// run runs the doctor on the world. The browser of the test goes where it is sent.
-func (w *world) run(o doctor.Options) *doctor.Report {
-	w.t.Helper()
+// asked returns o for the world. The browser of the test goes where it is sent.
+func (w *world) asked(o doctor.Options) doctor.Options {
 	if o.URL == "" {
 		o.URL = w.url
 	}
@@ -309,7 +308,13 @@ func (w *world) run(o doctor.Options) *doctor.Report {
 	if o.Patience == 0 {
 		o.Patience = 10 * time.Second
 	}
-	report, err := doctor.Run(context.Background(), o)
+	return o
+}
+
+// run runs the doctor on the world.
+func (w *world) run(o doctor.Options) *doctor.Report {
+	w.t.Helper()
+	report, err := doctor.Run(context.Background(), w.asked(o))
 	if err != nil {
 		w.t.Fatal(err)
 	}
