@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -29,6 +30,8 @@ type Config struct {
 	Spool   string             // directory of tool calls that the issuer's audit log does not have yet; "": they do not go there
 	Limits  *valkey.Limits     // in which the budgets of limits.calls are kept; nil: in this process
 	Servers []*Server
+
+	unwritten bool // files of reviewed tools may be missing
 }
 
 // Server is an MCP server behind the gateway.
@@ -52,6 +55,9 @@ type Server struct {
 	Rules   []*Rule
 	Default bool // whether what no rule names is open to every valid token
 
+	reviewed *reviewed  // the tools that are open at all; nil: rules alone decide
+	seen     *sightings // of a server with reviewed tools; the gateway sets it
+
 	Calls guard.Rate // of each person with each client; zero: without limit
 	Body  int64      // bytes a message may have
 
@@ -67,7 +73,24 @@ const (
 
 // Load reads the configuration in a YAML file. The error is one sentence that names the file and the line, and for an
 // unknown key the nearest known one. It never quotes a secret.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, &Config{Listen: defaultListen}) }
+
+// Find returns the server with a resource identifier in the YAML file, or nil if there is none. Unlike Load, it takes a
+// file of reviewed tools that is missing, because its caller writes it.
+func Find(path, resource string) (*Server, error) {
+	c, err := load(path, &Config{Listen: defaultListen, unwritten: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.Servers {
+		if strings.TrimSuffix(s.Resource, "/") == strings.TrimSuffix(resource, "/") {
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+func load(path string, c *Config) (*Config, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("the gateway's configuration cannot be read: %w", err)
@@ -79,7 +102,6 @@ func Load(path string) (*Config, error) {
 	if document.Kind == 0 {
 		return nil, fmt.Errorf("%s: it is empty; it needs issuer, public and servers", path)
 	}
-	c := &Config{Listen: defaultListen}
 	err = c.read(document.Content[0], filepath.Dir(path))
 	var fault *faultError
 	if errors.As(err, &fault) {
@@ -159,7 +181,7 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) {
 	s := &Server{Client: c.Client, Headers: http.Header{}, Body: defaultBody, line: n.Line}
 	s.Sessions, s.Each, s.Idle = 20, 5, 15*time.Minute
-	var place, upstream, transport, identity string
+	var place, upstream, transport, identity, reviewedOf string
 	var rules *yaml.Node
 	err := members(n, path, fields{
 		"name":             text(&s.Name),
@@ -172,6 +194,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 		"identity":         oneOf(&identity, "none", "jwt"),
 		"default":          func(n *yaml.Node, key string) error { return allowOrDeny(&s.Default, n, key) },
 		"rules":            func(n *yaml.Node, _ string) error { rules = n; return nil },
+		"reviewed":         readReviewed(&s.reviewed, &reviewedOf, folder, c.unwritten),
 		"limits": func(n *yaml.Node, key string) error {
 			return members(n, key+".", fields{"calls": callRate(&s.Calls), "body": size(&s.Body)})
 		},
@@ -191,6 +214,9 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 	if s.Name == "" {
 		return nil, faultAt(n, "%sname is missing; it names the server in logs", path)
 	}
+	if err := s.checkReviewed(n, path, reviewedOf); err != nil {
+		return nil, err
+	}
 	s.SSE, s.Identity = transport == "sse", identity == "jwt"
 	if err := s.reach(n, path, upstream); err != nil {
 		return nil, err
@@ -200,7 +226,7 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 			return nil, err
 		}
 	}
-	if len(s.Rules) == 0 && !s.Default {
+	if len(s.Rules) == 0 && !s.Default && s.reviewed == nil {
 		return nil, faultAt(n,
 			"%srules is missing: without a rule, and without default: allow, every call is refused", path)
 	}
@@ -283,10 +309,15 @@ func (s *Server) path() string {
 	return u.EscapedPath()
 }
 
-// known returns all scopes that rules need.
+// known returns all scopes that rules and reviewed tools need.
 func (s *Server) known() (known scope.Set) {
 	for _, rule := range s.Rules {
 		known = known.Union(rule.scopes)
+	}
+	if s.reviewed != nil {
+		for _, name := range slices.Sorted(maps.Keys(s.reviewed.tools)) {
+			known = known.Union(s.reviewed.tools[name].scopes)
+		}
 	}
 	return known
 }

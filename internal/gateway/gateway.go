@@ -33,12 +33,18 @@ type Options struct {
 	// Heartbeat is how often an idle stream gets a comment, and how often the token of the client that opened it is
 	// checked again. Zero means 20 seconds.
 	Heartbeat time.Duration
+
+	// List lists the tools of a server, as its items of tools/list. The gateway calls it at the start, after a reload and
+	// once an hour for servers with reviewed tools, so that what has changed is closed before a client lists it. Nil means
+	// that only lists of clients tell.
+	List func(context.Context, *Server) ([][]byte, error)
 }
 
 // Gateway is authorization in front of MCP servers. Make it with [New]; its methods may be called concurrently.
 type Gateway struct {
 	log       *slog.Logger
 	heartbeat time.Duration
+	list      func(context.Context, *Server) ([][]byte, error)
 	client    *http.Transport
 	table     atomic.Pointer[table]
 	announced sync.Map // by resource: the lists whose changes the server announces, as []string
@@ -59,7 +65,7 @@ type table struct {
 // New returns a gateway for config. It sends no request: issuer and servers may start later.
 func New(config *Config, options Options) (*Gateway, error) {
 	g := &Gateway{log: options.Logger, heartbeat: cmp.Or(options.Heartbeat, 20*time.Second),
-		quit: make(chan struct{})}
+		list: options.List, quit: make(chan struct{})}
 	if g.log == nil {
 		g.log = slog.Default()
 	}
@@ -121,6 +127,9 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 			t.close()
 			return nil, fmt.Errorf("gateway: %s: %w", s.Name, err)
 		}
+		if s.reviewed != nil {
+			s.seen = g.sightingsOf(s, earlier)
+		}
 		rt := &route{Server: s, gateway: g, table: t, guard: protects}
 		rt.limit = func(next http.Handler) http.Handler { return next }
 		if s.Calls.Requests > 0 {
@@ -141,6 +150,13 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 	}
 	for host, all := range guards {
 		t.wellKnown[host] = guard.WellKnown(all...)
+	}
+	for _, rt := range t.routes {
+		if rt.seen != nil {
+			rt.seen.tell(func(tool, difference string) {
+				_ = rt.guard.RecordToolDrift(context.Background(), tool, difference) // logs its error
+			})
+		}
 	}
 	return t, nil
 }
@@ -221,6 +237,9 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 	go adopt(calls)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(&watchedListener{Listener: listener, log: g.log}) }()
+	if g.list != nil {
+		go g.survey(calls)
+	}
 	select {
 	case err := <-ended:
 		return fmt.Errorf("gateway: %w", err)

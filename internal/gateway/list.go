@@ -167,6 +167,9 @@ func (s *Server) items(list jsontext.Value, k kind, nameMember string, scopes sc
 		if json.Unmarshal(find(members, nameMember), &name) != nil {
 			continue
 		}
+		if k == tools {
+			s.see(item)
+		}
 		if v := s.judge(k, name); v.open && scopes.CoversAll(v.scopes...) {
 			kept = append(kept, item)
 		}

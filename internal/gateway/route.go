@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -246,8 +247,8 @@ func (rt *route) allow(c *call) error {
 		for _, name := range all {
 			v := rt.judge(k, name)
 			if !v.open {
-				return closed(c, m,
-					fmt.Sprintf("There is no such %s, or no client may use it.", strings.TrimSuffix(string(k), "s")))
+				return closed(c, m, cmp.Or(v.why,
+					fmt.Sprintf("There is no such %s, or no client may use it.", strings.TrimSuffix(string(k), "s"))))
 			}
 			needed = needed.Union(v.scopes)
 			if v.rule == nil || m.Method == "completion/complete" || violated != nil {

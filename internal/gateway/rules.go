@@ -193,6 +193,7 @@ type verdict struct {
 	rule   *Rule
 	open   bool
 	scopes scope.Set
+	why    string // it is closed although a rule may name it; "" for no rule
 }
 
 // judge returns what the rules say of a tool, prompt or resource. It decides about calls and about what lists show, so
@@ -205,8 +206,16 @@ func (s *Server) judge(k kind, name string) verdict {
 		}
 		name = plain
 	}
+	if k == tools {
+		if why := s.unreviewed(name); why != "" {
+			return verdict{why: why}
+		}
+	}
 	if r := s.rule(k, name); r != nil {
-		return verdict{r, true, r.scopes}
+		return verdict{rule: r, open: true, scopes: r.scopes}
+	}
+	if k == tools && s.reviewed != nil {
+		return verdict{open: true, scopes: s.reviewed.tools[name].scopes}
 	}
 	return verdict{open: s.Default}
 }
