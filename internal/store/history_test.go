@@ -78,6 +78,9 @@ var pastOf = []string{
 		SELECT 16 * i, 16, 'mcp_1', 'https://mcp.example.com', 'tok_', $T + $S * i FROM n`,
 	`UPDATE status_next SET next = (SELECT MAX(first) FROM status_blocks) + 16 WHERE kind = 'm'`,
 	`INSERT INTO received_events (source, id, at) SELECT 'https://mcp.example.com', 'id_' || i, $T - $S * i FROM n`,
+	// More than a server may have.
+	`INSERT INTO resource_tools (resource_id, name, hash, definition, scopes, risk, reviewed_at, seen_hash, seen, seen_at)
+		SELECT 'res_1', 'tool ' || i, 'sha256:' || i, '{}', '', 'read', $T, 'sha256:' || i, '', $T FROM n`,
 	`INSERT INTO decisions (interaction_id, expires_at) SELECT 'req_' || i, $T + $S * i FROM n`,
 	`INSERT INTO assertions (hash, expires_at) SELECT 'assertion ' || i, $T + $S * i FROM n`,
 	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at) SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
@@ -306,6 +309,7 @@ func acts(now time.Time) []act {
 			"it ends every membership of the group"},
 		{"DeleteResource", func(tx *store.Tx) error { return tx.DeleteResource("res_1") },
 			"it ends every live grant of the resource"},
+		{"DeleteTool", func(tx *store.Tx) error { return tx.DeleteTool("res_1", "tool 1") }, none},
 		{"DeleteUser", func(tx *store.Tx) error { return tx.DeleteUser("usr_1") },
 			"it ends every live grant and session of the account"},
 		{"CreateIdentity", func(tx *store.Tx) error {
@@ -468,6 +472,7 @@ func acts(now time.Time) []act {
 		{"ProfileUsed", func(tx *store.Tx) error { return tx.ProfileUsed("cursor") }, none},
 		{"ProfileUses", func(tx *store.Tx) error { return ok(tx.ProfileUses()) }, none},
 		{"PutBuiltIn", func(tx *store.Tx) error { return ok(tx.PutBuiltIn(resource)) }, none},
+		{"PutTool", func(tx *store.Tx) error { return tx.PutTool("res_1", &store.Tool{Name: "tool 1"}) }, none},
 		{"Receive", func(tx *store.Tx) error { return ok(tx.Receive("https://mcp.example.com", []string{"a", "b"})) }, none},
 		{"RedeemGrant", func(tx *store.Tx) error { return tx.RedeemGrant("grt_new", 1, later, oauth.MethodNone) },
 			none},
@@ -534,6 +539,8 @@ func acts(now time.Time) []act {
 				Audience: "https://mcp.example.com"})
 			return err
 		}, none},
+		{"Tools", func(tx *store.Tx) error { return ok(tx.Tools("res_1")) },
+			"two thousand at most, read when an operator looks"},
 		{"Touch", func(tx *store.Tx) error { tx.Touch(store.Clients); return nil }, none},
 		{"UnusedClients", func(tx *store.Tx) error { return ok(tx.UnusedClients()) },
 			"ten thousand at most, counted once in a hundred registrations"},
