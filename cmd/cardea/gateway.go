@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,8 +37,11 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 	}
 	if c.Check {
 		for _, s := range config.Servers {
-			fmt.Fprintf(sh.out, "%s: %s goes to %s, by %s\n", plain(s.Name), s.Resource, plain(s.Target()),
-				count(len(s.Rules), "rule"))
+			by := count(len(s.Rules), "rule")
+			if s.ReviewedFile() != "" {
+				by += " and " + count(s.ReviewedTools(), "reviewed tool")
+			}
+			fmt.Fprintf(sh.out, "%s: %s goes to %s, by %s\n", plain(s.Name), s.Resource, plain(s.Target()), by)
 		}
 		return nil
 	}
@@ -64,38 +69,52 @@ func openGateway(ctx context.Context, file string, config *gateway.Config,
 // ends.
 func newGateway(file string, config *gateway.Config, listener net.Listener,
 	log *slog.Logger) (serve func(context.Context) error, err error) {
-	g, err := gateway.New(config, gateway.Options{Logger: log})
+	g, err := gateway.New(config, gateway.Options{Logger: log, List: listTools})
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
 		follow, stop := context.WithCancel(ctx)
 		defer stop()
-		go followFile(follow, file, g, log)
+		go followFile(follow, file, config, g, log)
 		log.InfoContext(ctx, "serving", "public", config.Public, "listen", listener.Addr().String(),
 			"servers", len(config.Servers))
 		return g.Serve(ctx, listener)
 	}, nil
 }
 
-// followFile makes g load its file again on SIGHUP and when the file changes, until ctx ends.
-func followFile(ctx context.Context, file string, g *gateway.Gateway, log *slog.Logger) {
+// listTools lists the tools of a server behind the gateway.
+func listTools(ctx context.Context, s *gateway.Server) ([][]byte, error) {
+	seen, err := lookBehind(ctx, s, http.Header{})
+	if err != nil {
+		return nil, err
+	}
+	items := make([][]byte, len(seen.Tools))
+	for i, tool := range seen.Tools {
+		items[i] = tool.Text
+	}
+	return items, nil
+}
+
+// followFile makes g, whose configuration is config, load its file again on SIGHUP and when one of its files changes,
+// until ctx ends.
+func followFile(ctx context.Context, file string, config *gateway.Config, g *gateway.Gateway, log *slog.Logger) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	look := time.NewTicker(2 * time.Second)
 	defer look.Stop()
-	for seen := stamp(file); ; {
+	for seen := stamp(filesOf(file, config)...); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if stamp(file) == seen {
+			if stamp(filesOf(file, config)...) == seen {
 				continue
 			}
 		case <-hangup:
 		}
-		seen = stamp(file)
+		seen = stamp(filesOf(file, config)...)
 		next, err := gateway.Load(file)
 		if err == nil {
 			err = g.Reload(next)
@@ -105,15 +124,23 @@ func followFile(ctx context.Context, file string, g *gateway.Gateway, log *slog.
 				"error", err)
 			continue
 		}
+		if !slices.Equal(next.Files(), config.Files()) {
+			seen = "" // one that is new may have changed since it was read
+		}
+		config = next
 		log.InfoContext(ctx, "the configuration was loaded again", "servers", len(next.Servers))
 	}
 }
 
-// stamp returns what changes when a file is written.
-func stamp(file string) string {
-	info, err := os.Stat(file)
-	if err != nil {
-		return ""
+// filesOf returns the files of a configuration.
+func filesOf(file string, config *gateway.Config) []string { return append(config.Files(), file) }
+
+// stamp returns what changes when one of the files is written.
+func stamp(files ...string) (all string) {
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			all += fmt.Sprintln(file, info.ModTime(), info.Size())
+		}
 	}
-	return fmt.Sprint(info.ModTime(), info.Size())
+	return all
 }

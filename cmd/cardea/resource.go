@@ -17,6 +17,9 @@ type resourceCommands struct {
 	Show   resourceShow   `cmd:"" help:"Show one of them."`
 	Update resourceUpdate `cmd:"" help:"Change one of them."`
 	Delete resourceDelete `cmd:"" help:"Delete one of them and end all grants for it."`
+	Add    resourceAdd    `cmd:"" help:"Register an MCP server with the tools that it lists, and freeze them."`
+	Tools  resourceTools  `cmd:"" help:"List the tools of one of them, as they were reviewed and as they are."`
+	Review resourceReview `cmd:"" help:"Look whether the tools of one of them are still what was reviewed, and accept what is new."`
 }
 
 func drawResource(v admin.Resource, t *table) {

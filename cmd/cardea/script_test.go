@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cardea": main, "browser": browse})
+	testscript.Main(m, map[string]func(){"cardea": main, "browser": browse, "mcp-stdio": mcpStdio})
 }
 
 // TestScripts runs testdata/script/*.txtar: the binary, and the protocol, as their

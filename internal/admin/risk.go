@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
+)
+
+// The verbs with which names of tools begin that read, and that act towards others. A name is only a hint, as the
+// annotations are: an operator decides.
+var (
+	reading = []string{"get", "list", "read", "search", "find", "fetch", "show", "describe", "query", "lookup", "view",
+		"count", "check", "browse"}
+	acting = []string{"send", "email", "mail", "post", "publish", "share", "invite", "pay", "buy", "order", "book",
+		"reply", "message", "notify", "call", "tweet", "transfer", "submit", "sign", "run", "exec", "execute"}
+)
+
+// ProposedRisk returns what is proposed as the risk of a tool with a definition, from its annotations and its name. If
+// the two contradict each other, it is the higher one, because the server itself says both.
+func ProposedRisk(definition []byte) oauth.Risk {
+	d := saidIn(definition)
+	words := wordsOf(d.Name)
+	begins := len(words) > 0 && slices.Contains(reading, words[0])
+	acts := slices.ContainsFunc(words, func(w string) bool { return slices.Contains(acting, w) })
+	switch {
+	case acts && !begins:
+		return oauth.RiskAct
+	case d.reads():
+		return oauth.RiskRead
+	case d.Annotations.OpenWorld != nil && *d.Annotations.OpenWorld:
+		return oauth.RiskAct
+	case d.Annotations.ReadOnly == nil && begins:
+		return oauth.RiskRead
+	}
+	return oauth.RiskChange
+}
+
+// riskAfter is ProposedRisk for a tool that had another definition before. One that said that it only reads, and no
+// longer does, is not taken to read because of its name.
+func riskAfter(before, after []byte) oauth.Risk {
+	risk := ProposedRisk(after)
+	if risk == oauth.RiskRead && saidIn(before).reads() && !saidIn(after).reads() {
+		return oauth.RiskChange
+	}
+	return risk
+}
+
+// said is what a tool says of itself that its risk is proposed from.
+type said struct {
+	Name        string `json:"name"`
+	Annotations struct {
+		ReadOnly  *bool `json:"readOnlyHint"`
+		OpenWorld *bool `json:"openWorldHint"`
+	} `json:"annotations"`
+}
+
+func saidIn(definition []byte) (d said) {
+	_ = json.Unmarshal(definition, &d) // what cannot be read is not said
+	return d
+}
+
+func (d said) reads() bool { return d.Annotations.ReadOnly != nil && *d.Annotations.ReadOnly }
+
+// wordsOf returns the words of a name such as send_email, send-email or sendEmail, in lower case.
+func wordsOf(name string) []string {
+	var spaced strings.Builder
+	for i, c := range name {
+		if i > 0 && unicode.IsUpper(c) {
+			spaced.WriteByte(' ')
+		}
+		spaced.WriteRune(c)
+	}
+	return strings.FieldsFunc(strings.ToLower(spaced.String()),
+		func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
+}
+
+// higher reports whether a is a higher risk than b.
+func higher(a, b oauth.Risk) bool { return slices.Index(oauth.Risks, a) > slices.Index(oauth.Risks, b) }
+
+// lowest returns the lowest risk that one of scopes has, "" for none.
+func lowest(scopes []oauth.ResourceScope) oauth.Risk {
+	for _, risk := range oauth.Risks {
+		if slices.ContainsFunc(scopes, func(s oauth.ResourceScope) bool { return s.Risk == risk }) {
+			return risk
+		}
+	}
+	return ""
+}
+
+// The bounds of what is shown of differences.
+const (
+	maxDifferences = 100
+	maxShown       = 400 // bytes of a value
+)
+
+// differences returns where two definitions differ, in the order of their members.
+func differences(before, after []byte) (found []Difference) {
+	var was, is any
+	if unmarshal(before, &was) != nil || unmarshal(after, &is) != nil {
+		return []Difference{{"", shown(before), shown(after)}}
+	}
+	compare("", was, is, &found)
+	return found[:min(len(found), maxDifferences)]
+}
+
+// unmarshal keeps numbers as they are written.
+func unmarshal(text []byte, v *any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	return d.Decode(v)
+}
+
+func compare(path string, was, is any, found *[]Difference) {
+	a, wasObject := was.(map[string]any)
+	b, isObject := is.(map[string]any)
+	if !wasObject || !isObject {
+		if !reflect.DeepEqual(was, is) {
+			*found = append(*found, Difference{path, told(was), told(is)})
+		}
+		return
+	}
+	names := slices.Sorted(maps.Keys(a))
+	for name := range b {
+		if _, both := a[name]; !both {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		one, inA := a[name]
+		other, inB := b[name]
+		at := path + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		switch {
+		case !inA:
+			*found = append(*found, Difference{at, "", told(other)})
+		case !inB:
+			*found = append(*found, Difference{at, told(one), ""})
+		default:
+			compare(at, one, other, found)
+		}
+	}
+}
+
+// told returns a value as JSON, cut.
+func told(v any) string {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if e.Encode(v) != nil {
+		return ""
+	}
+	return shown(bytes.TrimSpace(text.Bytes()))
+}
+
+func shown(text []byte) string {
+	if len(text) <= maxShown {
+		return string(text)
+	}
+	return strings.ToValidUTF8(string(text[:maxShown]), "") + "…"
+}
