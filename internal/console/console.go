@@ -392,7 +392,7 @@ func (e *Endpoint) signIn(r *http.Request) web.Answer {
 // Routes returns the routes of the console.
 func (e *Endpoint) Routes() []web.Route {
 	return slices.Concat(
-		e.overviewRoutes(), e.serverRoutes(), e.diagnosisRoutes(), e.clientRoutes(), e.waitingRoutes(),
+		e.overviewRoutes(), e.serverRoutes(), e.toolRoutes(), e.diagnosisRoutes(), e.clientRoutes(), e.waitingRoutes(),
 		e.accessRoutes(), e.peopleRoutes(),
 		e.invitationRoutes(), e.auditRoutes(), e.keyRoutes(), e.credentialRoutes(), e.settingRoutes(),
 	)

@@ -169,7 +169,10 @@ var writers = map[string][]identity.Role{
 	"/admin/servers/{id}/edit":   {identity.Operator},
 	"/admin/servers/{id}/delete": {identity.Operator},
 
+	"/admin/servers/add":           {identity.Operator},
 	"/admin/servers/{id}/diagnose": {identity.Operator},
+	"/admin/servers/{id}/look":     {identity.Operator},
+	"/admin/servers/{id}/review":   {identity.Operator},
 
 	"/admin/clients":                    {identity.Operator},
 	"/admin/clients/{id}/edit":          {identity.Operator},
