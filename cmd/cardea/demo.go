@@ -56,7 +56,7 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 			}
 			return loaded.Config, nil
 		},
-		MasterKey: sh.masterKey,
+		NewServer: sh.newServer,
 		Logger:    func(c config.Log) *slog.Logger { return c.Logger(sh.errs) },
 	})
 }

@@ -91,7 +91,7 @@ func listTools(ctx context.Context, s *gateway.Server) ([][]byte, error) {
 	}
 	items := make([][]byte, len(seen.Tools))
 	for i, tool := range seen.Tools {
-		items[i] = tool.Text
+		items[i] = tool
 	}
 	return items, nil
 }

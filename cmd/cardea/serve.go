@@ -53,11 +53,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 				"copy, what was written last is missing: run cardea restore --in-place, which says what that means")
 		}
 	}
-	master, err := sh.masterKey(ctx, loaded.Config, db)
-	if err != nil {
-		return err
-	}
-	srv, err := server.New(ctx, loaded.Config, db, master, log)
+	srv, err := sh.newServer(ctx, loaded.Config, db, log)
 	if err != nil {
 		return err
 	}

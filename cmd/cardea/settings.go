@@ -135,6 +135,15 @@ func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (
 	return sh.masterKeyOr(ctx, c, db, keys.OwnMaster)
 }
 
+// newServer puts a server together on a migrated database, with the configured master key.
+func (sh *shell) newServer(ctx context.Context, c config.Config, db *store.DB, log *slog.Logger) (*server.Server, error) {
+	master, err := sh.masterKey(ctx, c, db)
+	if err != nil {
+		return nil, err
+	}
+	return server.New(ctx, c, db, master, log)
+}
+
 // ownMaster is the file in the data folder with the master key that the first start makes if none is configured.
 const ownMaster = "master.key"
 

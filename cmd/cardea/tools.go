@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,15 +90,6 @@ func lookBehind(ctx context.Context, s *gateway.Server, header http.Header) (*do
 	return doctor.Look(ctx, o)
 }
 
-// definitions returns the tools of a sight as they go to the store.
-func definitions(seen *doctor.Sight) []json.RawMessage {
-	all := []json.RawMessage{}
-	for _, tool := range seen.Tools {
-		all = append(all, json.RawMessage(tool.Text))
-	}
-	return all
-}
-
 type resourceAdd struct {
 	URL       string   `arg:"" name:"url" help:"URL of the MCP server, as its clients know it. It is the aud of its tokens."`
 	Command   []string `arg:"" optional:"" name:"command" help:"After --: the command that starts the server behind the gateway, on standard input and output."`
@@ -146,15 +136,19 @@ func (c *resourceAdd) Run(ctx context.Context, sh *shell) error {
 		return err
 	}
 	if c.DryRun {
-		return c.print(sh, proposed(seen), func(t *table) {
+		tools, err := admin.ProposedTools(seen.Tools)
+		if err != nil {
+			return err
+		}
+		return c.print(sh, tools, func(t *table) {
 			t.Row("TOOL", "RISK", "DEFINITION")
-			for _, tool := range proposed(seen) {
+			for _, tool := range tools {
 				t.Row(tool.Name, string(tool.Risk), brief(tool.Hash))
 			}
 		})
 	}
 	n := admin.NewServer{NewResource: admin.NewResource{Identifier: identifier, ResourceTerms: c.terms()},
-		Tools: definitions(seen)}
+		Tools: seen.Tools}
 	if n.Name = c.Name; n.Name == nil && seen.Name != "" {
 		n.Name = &seen.Name
 	}
@@ -184,22 +178,6 @@ func (c *resourceAdd) Run(ctx context.Context, sh *shell) error {
 		}
 		return c.print(sh, view, func(t *table) { drawServer(view, t) })
 	})
-}
-
-// proposal is what is proposed for a tool.
-type proposal struct {
-	Name       string          `json:"name"`
-	Risk       oauth.Risk      `json:"risk"`
-	Hash       string          `json:"hash"`
-	Definition json.RawMessage `json:"definition"`
-}
-
-func proposed(seen *doctor.Sight) []proposal {
-	all := []proposal{}
-	for _, tool := range seen.Tools {
-		all = append(all, proposal{tool.Name, admin.ProposedRisk(tool.Text), tool.Hash, tool.Text})
-	}
-	return all
 }
 
 // server returns the server that the flags describe, which the gateway does not have yet.
@@ -349,7 +327,7 @@ func (c *resourceReview) Run(ctx context.Context, sh *shell) error {
 		} else {
 			var seen *doctor.Sight
 			if seen, err = c.look(ctx, sh, known.Resource.Identifier, behind); err == nil {
-				review.Seen = definitions(seen)
+				review.Seen = seen.Tools
 			}
 		}
 		if err != nil {

@@ -25,7 +25,7 @@ var (
 // the two contradict each other, it is the higher one, because the server itself says both.
 func ProposedRisk(definition []byte) oauth.Risk {
 	d := saidIn(definition)
-	words := wordsOf(d.Name)
+	words := wordsOf(d.name)
 	begins := len(words) > 0 && slices.Contains(reading, words[0])
 	acts := slices.ContainsFunc(words, func(w string) bool { return slices.Contains(acting, w) })
 	switch {
@@ -33,9 +33,9 @@ func ProposedRisk(definition []byte) oauth.Risk {
 		return oauth.RiskAct
 	case d.reads():
 		return oauth.RiskRead
-	case d.Annotations.OpenWorld != nil && *d.Annotations.OpenWorld:
+	case d.openWorld != nil && *d.openWorld:
 		return oauth.RiskAct
-	case d.Annotations.ReadOnly == nil && begins:
+	case d.readOnly == nil && begins:
 		return oauth.RiskRead
 	}
 	return oauth.RiskChange
@@ -51,21 +51,30 @@ func riskAfter(before, after []byte) oauth.Risk {
 	return risk
 }
 
-// said is what a tool says of itself that its risk is proposed from.
+// said is what a tool says of itself.
 type said struct {
-	Name        string `json:"name"`
-	Annotations struct {
-		ReadOnly  *bool `json:"readOnlyHint"`
-		OpenWorld *bool `json:"openWorldHint"`
-	} `json:"annotations"`
+	name, description   string
+	readOnly, openWorld *bool
 }
 
+// saidIn reads a definition by the exact names of its members, because encoding/json would take readonlyhint, or a name
+// with a long s, for another. What is of another type is not said.
 func saidIn(definition []byte) (d said) {
-	_ = json.Unmarshal(definition, &d) // what cannot be read is not said
+	var members map[string]any
+	_ = unmarshal(definition, &members)
+	d.name, _ = members["name"].(string)
+	d.description, _ = members["description"].(string)
+	annotations, _ := members["annotations"].(map[string]any)
+	if hint, isBool := annotations["readOnlyHint"].(bool); isBool {
+		d.readOnly = &hint
+	}
+	if hint, isBool := annotations["openWorldHint"].(bool); isBool {
+		d.openWorld = &hint
+	}
 	return d
 }
 
-func (d said) reads() bool { return d.Annotations.ReadOnly != nil && *d.Annotations.ReadOnly }
+func (d said) reads() bool { return d.readOnly != nil && *d.readOnly }
 
 // wordsOf returns the words of a name such as send_email, send-email or sendEmail, in lower case.
 func wordsOf(name string) []string {
@@ -110,7 +119,7 @@ func differences(before, after []byte) (found []Difference) {
 }
 
 // unmarshal keeps numbers as they are written.
-func unmarshal(text []byte, v *any) error {
+func unmarshal(text []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	return d.Decode(v)

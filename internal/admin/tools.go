@@ -264,6 +264,26 @@ func (o *Operations) ReviewResource(ctx context.Context, by Caller, name string,
 	return view, err
 }
 
+// ProposedTool is a tool that an MCP server lists, with what is proposed for it.
+type ProposedTool struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description"`
+	Risk        oauth.Risk      `json:"risk"`
+	Hash        string          `json:"hash"`
+	Definition  json.RawMessage `json:"definition"`
+}
+
+// ProposedTools returns what is proposed for the tools in items, which are as tools/list has them. The error is that of
+// AddResource for the same tools.
+func ProposedTools(items []json.RawMessage) ([]ProposedTool, error) {
+	seen, err := parseTools("tools", items)
+	all := []ProposedTool{}
+	for _, d := range seen {
+		all = append(all, ProposedTool{d.Name, saidIn(d.Text).description, ProposedRisk(d.Text), d.Hash, d.Text})
+	}
+	return all, err
+}
+
 // parseTools reads the tools of a field, each once.
 func parseTools(field string, items []json.RawMessage) (seen []guard.Definition, err error) {
 	if len(items) > maxTools {

@@ -226,18 +226,20 @@ func TestToolsRights(t *testing.T) {
 // The risk is only proposed, and never lower than one of what the server says.
 func TestProposedRisk(t *testing.T) {
 	for text, want := range map[string]oauth.Risk{
-		`{"name":"get_forecast"}`:                                                        oauth.RiskRead,
-		`{"name":"getForecast"}`:                                                         oauth.RiskRead,
-		`{"name":"forecast","annotations":{"readOnlyHint":true}}`:                        oauth.RiskRead,
-		`{"name":"list_messages","annotations":{"readOnlyHint":false}}`:                  oauth.RiskChange,
-		`{"name":"forecast"}`:                                                            oauth.RiskChange,
-		`{"name":"delete_file","annotations":{"destructiveHint":true}}`:                  oauth.RiskChange,
-		`{"name":"send_email"}`:                                                          oauth.RiskAct,
-		`{"name":"sendEmail","annotations":{"readOnlyHint":true}}`:                       oauth.RiskAct,
-		`{"name":"create_issue","annotations":{"openWorldHint":true}}`:                   oauth.RiskAct,
-		`{"name":"search","annotations":{"readOnlyHint":true,"openWorldHint":true}}`:     oauth.RiskRead,
-		`{"name":"search_email"}`:                                                        oauth.RiskRead,
-		`{"name":"get_mail","annotations":{"readOnlyHint":"true","openWorldHint":true}}`: oauth.RiskAct,
+		`{"name":"get_forecast"}`:                                                               oauth.RiskRead,
+		`{"name":"getForecast"}`:                                                                oauth.RiskRead,
+		`{"name":"forecast","annotations":{"readOnlyHint":true}}`:                               oauth.RiskRead,
+		`{"name":"list_messages","annotations":{"readOnlyHint":false}}`:                         oauth.RiskChange,
+		`{"name":"forecast"}`:                                                                   oauth.RiskChange,
+		`{"name":"delete_file","annotations":{"destructiveHint":true}}`:                         oauth.RiskChange,
+		`{"name":"send_email"}`:                                                                 oauth.RiskAct,
+		`{"name":"sendEmail","annotations":{"readOnlyHint":true}}`:                              oauth.RiskAct,
+		`{"name":"create_issue","annotations":{"openWorldHint":true}}`:                          oauth.RiskAct,
+		`{"name":"search","annotations":{"readOnlyHint":true,"openWorldHint":true}}`:            oauth.RiskRead,
+		`{"name":"search_email"}`:                                                               oauth.RiskRead,
+		`{"name":"get_mail","annotations":{"readOnlyHint":"true","openWorldHint":true}}`:        oauth.RiskAct,
+		`{"name":"forecast","annotations":{"readOnlyHint":false,"readonlyhint":true}}`:          oauth.RiskChange,
+		`{"name":"x","annotations":{"readOnlyHint":false},"annotationſ":{"readOnlyHint":true}}`: oauth.RiskChange,
 		`not JSON`: oauth.RiskChange,
 	} {
 		if got := admin.ProposedRisk([]byte(text)); got != want {

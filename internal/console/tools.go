@@ -74,11 +74,7 @@ func (e *Endpoint) lookAt(v *visit, address string) (seen []json.RawMessage, nam
 	if err != nil {
 		return nil, "", web.Sentence(err.Error()), nil
 	}
-	seen = []json.RawMessage{}
-	for _, tool := range sight.Tools {
-		seen = append(seen, json.RawMessage(tool.Text))
-	}
-	return seen, sight.Name, "", nil
+	return sight.Tools, sight.Name, "", nil
 }
 
 // lookAgain looks at the tools of an MCP server, and records what it sees.
@@ -125,12 +121,7 @@ type addition struct {
 	Identifier string
 	Name       string
 	Digest     string // of the tools that the page shows; "" before a look
-	Tools      []proposedTool
-}
-
-type proposedTool struct {
-	Name, Description string
-	Risk              oauth.Risk
+	Tools      []admin.ProposedTool
 }
 
 func (e *Endpoint) offerAddition(*visit) (outcome, error) {
@@ -159,14 +150,14 @@ func (e *Endpoint) addServer(v *visit, form url.Values) (outcome, error) {
 	if page.Name == "" {
 		page.Name = name
 	}
+	tools, err := admin.ProposedTools(seen)
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) {
+		return fail(web.Sentence(refused.Text(label)))
+	}
 	digest := sha256.New()
 	risks := map[string]oauth.Risk{}
-	for i, text := range seen {
-		digest.Write(text)
-		digest.Write([]byte{'\n'})
-		var tool proposedTool
-		_ = json.Unmarshal(text, &tool) // a look returns only tools
-		tool.Risk = admin.ProposedRisk(text)
+	for i, tool := range tools {
+		digest.Write([]byte(tool.Hash))
 		if chosen := oauth.Risk(form.Get("risk-" + strconv.Itoa(i))); chosen != "" {
 			tool.Risk = chosen
 		}

@@ -23,7 +23,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/agent"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
-	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -48,8 +47,8 @@ type Options struct {
 	Out     io.Writer
 	// Configure returns the configuration with the given keys set.
 	Configure func(map[string]string) (config.Config, error)
-	// MasterKey returns the master key for a configuration and its database.
-	MasterKey func(context.Context, config.Config, *store.DB) (keys.Master, error)
+	// NewServer puts a server together on a migrated database, with the master key of its configuration.
+	NewServer func(context.Context, config.Config, *store.DB, *slog.Logger) (*server.Server, error)
 	// Logger returns a logger for a configuration.
 	Logger func(config.Log) *slog.Logger
 }
@@ -126,14 +125,10 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if _, err := d.db.Migrate(ctx); err != nil {
 		return err
 	}
-	master, err := d.MasterKey(ctx, settings, d.db)
-	if err != nil {
-		return err
-	}
 	if err := d.provision(ctx); err != nil {
 		return err
 	}
-	if d.server, err = server.New(ctx, settings, d.db, master, log); err != nil {
+	if d.server, err = d.NewServer(ctx, settings, d.db, log); err != nil {
 		return err
 	}
 	if d.Gateway != nil {

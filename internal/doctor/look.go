@@ -11,8 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"time"
-
-	"github.com/cardea-auth/cardea/guard"
 )
 
 // The bounds of a look.
@@ -36,8 +34,8 @@ type LookOptions struct {
 
 // Sight is what Look saw of an MCP server.
 type Sight struct {
-	Name  string // that the server gives itself, "" if it gives none
-	Tools []guard.Definition
+	Name  string            // that the server gives itself, "" if it gives none
+	Tools []json.RawMessage // as it lists them, which may be anything
 }
 
 // ErrWantsToken says that the MCP server answers only to an access token, or not to the one it was sent.
@@ -133,8 +131,8 @@ func (l *look) list(ctx context.Context) (*Sight, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := &Sight{Name: hello.ServerInfo.Name}
-	cursor, known := (*string)(nil), map[string]bool{}
+	seen := &Sight{Name: hello.ServerInfo.Name, Tools: []json.RawMessage{}}
+	var cursor *string
 	for range maxPages {
 		params := map[string]any{}
 		if cursor != nil {
@@ -147,18 +145,8 @@ func (l *look) list(ctx context.Context) (*Sight, error) {
 		if err := l.call(ctx, "tools/list", params, &page); err != nil {
 			return nil, err
 		}
-		for _, item := range page.Tools {
-			tool, err := guard.ParseDefinition(item)
-			switch {
-			case err != nil:
-				return nil, fmt.Errorf("the MCP server lists a tool that cannot be read: %w", err)
-			case known[tool.Name]:
-				return nil, fmt.Errorf("the MCP server lists the tool %s twice", short(tool.Name))
-			case len(seen.Tools) >= maxTools:
-				return nil, fmt.Errorf("the MCP server lists more than %d tools", maxTools)
-			}
-			known[tool.Name] = true
-			seen.Tools = append(seen.Tools, tool)
+		if seen.Tools = append(seen.Tools, page.Tools...); len(seen.Tools) > maxTools {
+			return nil, fmt.Errorf("the MCP server lists more than %d tools", maxTools)
 		}
 		if page.NextCursor == nil {
 			return seen, nil

@@ -24,7 +24,9 @@ func names(s *doctor.Sight) string {
 		return ""
 	}
 	var all []string
-	for _, tool := range s.Tools {
+	for _, text := range s.Tools {
+		var tool struct{ Name string }
+		_ = json.Unmarshal(text, &tool)
 		all = append(all, tool.Name)
 	}
 	return s.Name + ": " + strings.Join(all, " ")
@@ -111,10 +113,9 @@ func TestLookFaults(t *testing.T) {
 		list func(cursor string) string
 		want string
 	}{
-		"the same cursor":   {func(string) string { return `"result":{"tools":[],"nextCursor":"a"}` }, "the same cursor"},
-		"twice":             {func(string) string { return `"result":{"tools":[{"name":"a"},{"name":"a"}]}` }, `"a" twice`},
-		"no name":           {func(string) string { return `"result":{"tools":[{}]}` }, "has no name"},
-		"two readings":      {func(string) string { return `"result":{"tools":[{"name":"a","name":"b"}]}` }, "cannot be read"},
+		"the same cursor": {func(string) string { return `"result":{"tools":[],"nextCursor":"a"}` }, "the same cursor"},
+		"too many": {func(string) string { return `"result":{"tools":[0` + strings.Repeat(",0", 1000) + `]}` },
+			"more than 1000 tools"},
 		"an error":          {func(string) string { return `"error":{"code":-32601,"message":"no\u001btools"}` }, "refuses tools/list"},
 		"not what MCP says": {func(string) string { return `"result":{"tools":7}` }, "not what MCP says"},
 		"pages without end": {func(cursor string) string {
