@@ -18,6 +18,7 @@ import (
 var rights = map[string]string{
 	"resource_list": "resources:read", "resource_show": "resources:read",
 	"resource_create": "resources:write", "resource_update": "resources:write", "resource_delete": "resources:write",
+	"resource_add": "resources:write", "resource_tools": "resources:read", "resource_review": "resources:write",
 	"client_list": "clients:read", "client_show": "clients:read",
 	"client_create": "clients:write", "client_update": "clients:write", "client_delete": "clients:write",
 	"client_approve": "clients:write", "client_unapprove": "clients:write",
