@@ -277,6 +277,9 @@ func drawServer(v admin.Server, t *table) {
 		}
 		t.Row(tool.Name, string(tool.State), risk, strings.Join(tool.Scopes, " "),
 			brief(cmp.Or(tool.SeenHash, tool.Hash)))
+		if tool.State == admin.ToolNew {
+			t.Row("  "+string(tool.Seen), "", "", "", "")
+		}
 		for _, d := range tool.Differences {
 			t.Row("  "+d.Path, "", "", cmp.Or(d.Before, "(not there)")+" → "+cmp.Or(d.After, "(not there)"), "")
 		}

@@ -3,11 +3,13 @@ package admin
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
@@ -105,14 +107,16 @@ func lowest(scopes []oauth.ResourceScope) oauth.Risk {
 // The bounds of what is shown of differences.
 const (
 	maxDifferences = 100
-	maxShown       = 400 // bytes of a value
+	maxShown       = 1500 // bytes of a value
+	shownBefore    = 60   // bytes of what is equal, before the first difference
 )
 
 // differences returns where two definitions differ, in the order of their members.
 func differences(before, after []byte) (found []Difference) {
 	var was, is any
 	if unmarshal(before, &was) != nil || unmarshal(after, &is) != nil {
-		return []Difference{{"", shown(before), shown(after)}}
+		a, b := apart(visible(before), visible(after))
+		return []Difference{{"", a, b}}
 	}
 	compare("", was, is, &found)
 	return found[:min(len(found), maxDifferences)]
@@ -130,7 +134,8 @@ func compare(path string, was, is any, found *[]Difference) {
 	b, isObject := is.(map[string]any)
 	if !wasObject || !isObject {
 		if !reflect.DeepEqual(was, is) {
-			*found = append(*found, Difference{path, told(was), told(is)})
+			a, b := apart(told(was), told(is))
+			*found = append(*found, Difference{path, a, b})
 		}
 		return
 	}
@@ -147,16 +152,16 @@ func compare(path string, was, is any, found *[]Difference) {
 		at := path + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 		switch {
 		case !inA:
-			*found = append(*found, Difference{at, "", told(other)})
+			*found = append(*found, Difference{at, "", shown(told(other))})
 		case !inB:
-			*found = append(*found, Difference{at, told(one), ""})
+			*found = append(*found, Difference{at, shown(told(one)), ""})
 		default:
 			compare(at, one, other, found)
 		}
 	}
 }
 
-// told returns a value as JSON, cut.
+// told returns a value as JSON.
 func told(v any) string {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
@@ -164,12 +169,52 @@ func told(v any) string {
 	if e.Encode(v) != nil {
 		return ""
 	}
-	return shown(bytes.TrimSpace(text.Bytes()))
+	return visible(bytes.TrimSpace(text.Bytes()))
 }
 
-func shown(text []byte) string {
-	if len(text) <= maxShown {
-		return string(text)
+// visible returns a JSON text with what nobody can see in it escaped, because a tool can tell a model by invisible
+// characters what no reviewer reads. It stays the same JSON.
+func visible(text []byte) string {
+	var b strings.Builder
+	for _, c := range string(text) {
+		switch {
+		case !hidden(c):
+			b.WriteRune(c)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
 	}
-	return strings.ToValidUTF8(string(text[:maxShown]), "") + "…"
+	return b.String()
+}
+
+// hidden reports whether nobody can see c in a text, or see that it is not a space.
+func hidden(c rune) bool {
+	return !unicode.IsPrint(c) || unicode.In(c, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+}
+
+// apart returns two texts that differ, cut. If they are long, they begin shortly before the first difference, because a
+// server could hide a change behind many words that stay.
+func apart(a, b string) (string, string) {
+	same := 0
+	for same < min(len(a), len(b)) && a[same] == b[same] {
+		same++
+	}
+	if max(len(a), len(b)) <= maxShown || same <= shownBefore {
+		return shown(a), shown(b)
+	}
+	from := same - shownBefore
+	return "…" + shown(strings.ToValidUTF8(a[from:], "")), "…" + shown(strings.ToValidUTF8(b[from:], ""))
+}
+
+// shown returns a text, cut, with how much is missing.
+func shown(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + fmt.Sprintf("… (%d bytes more)", len(text)-maxShown)
 }

@@ -84,7 +84,8 @@ type NewServer struct {
 }
 
 // AddResource registers an MCP server and freezes its tools: what is proposed for each, or given in its place, counts as
-// reviewed, because by has seen it.
+// reviewed, because by has seen it. A tool that was reviewed before and has changed is a conflict, because ReviewResource
+// alone shows what has changed.
 func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (view Server, err error) {
 	identifier, err := oauth.CheckIdentifier(n.Identifier)
 	if err != nil {
@@ -120,6 +121,12 @@ func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (v
 		b, err := bookOf(tx, r)
 		if err != nil {
 			return event, err
+		}
+		for _, d := range seen {
+			if t := b.tools[d.Name]; t != nil && t.Hash != "" && t.Hash != d.Hash {
+				return event, conflict(Resources, "tools", d.Name, "the tool %s has changed since it was reviewed; "+
+					"see what has changed, and accept that")
+			}
 		}
 		b.see(seen)
 		var names []string
@@ -279,7 +286,8 @@ func ProposedTools(items []json.RawMessage) ([]ProposedTool, error) {
 	seen, err := parseTools("tools", items)
 	all := []ProposedTool{}
 	for _, d := range seen {
-		all = append(all, ProposedTool{d.Name, saidIn(d.Text).description, ProposedRisk(d.Text), d.Hash, d.Text})
+		all = append(all, ProposedTool{d.Name, visible([]byte(saidIn(d.Text).description)), ProposedRisk(d.Text), d.Hash,
+			json.RawMessage(visible(d.Text))})
 	}
 	return all, err
 }
@@ -298,6 +306,8 @@ func parseTools(field string, items []json.RawMessage) (seen []guard.Definition,
 		case len(d.Text) > maxDefinition || len(d.Name) > maxToolName:
 			return nil, invalid(field, "{"+field+"} the definition of %.40q is longer than %d bytes, or its name longer "+
 				"than %d", d.Name, maxDefinition, maxToolName)
+		case strings.ContainsFunc(d.Name, func(c rune) bool { return c == ' ' || hidden(c) }):
+			return nil, invalid(field, "{"+field+"} the name %.60q has a space or a character that nobody can see", d.Name)
 		case known[d.Name]:
 			return nil, invalid(field, "{"+field+"} have %.40q twice", d.Name)
 		}
@@ -510,17 +520,18 @@ func (b *book) viewTool(t *store.Tool) Tool {
 	v := Tool{Name: t.Name, State: ToolReviewed, Risk: t.Risk, Scopes: append([]string{}, t.Scopes...), Hash: t.Hash,
 		SeenHash: t.SeenHash, Differences: []Difference{}, ReviewedAt: Moment{t.ReviewedAt}, SeenAt: Moment{t.SeenAt}}
 	if t.Definition != "" {
-		v.Definition = json.RawMessage(t.Definition)
+		v.Definition = json.RawMessage(visible([]byte(t.Definition)))
 	}
+	seen := json.RawMessage(visible([]byte(t.Seen)))
 	switch {
 	case t.SeenHash == "":
 		v.State = ToolGone
 	case t.Hash == "":
-		v.State, v.Seen = ToolNew, json.RawMessage(t.Seen)
+		v.State, v.Seen = ToolNew, seen
 		v.Risk = ProposedRisk(v.Seen)
 		v.Scopes = append([]string{}, b.proposed(v.Name, v.Risk)...)
 	case t.SeenHash != t.Hash:
-		v.State, v.Seen = ToolChanged, json.RawMessage(t.Seen)
+		v.State, v.Seen = ToolChanged, seen
 		v.Differences = differences(v.Definition, v.Seen)
 		v.RiskNow = riskAfter(v.Definition, v.Seen)
 	}

@@ -176,7 +176,8 @@ func (e *Endpoint) addServer(v *visit, form url.Values) (outcome, error) {
 		n.Name = &page.Name
 	}
 	made, err := e.Operations.AddResource(v.Context(), v.caller, n)
-	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind == admin.Invalid {
+	if refused := (*admin.Error)(nil); errors.As(err, &refused) &&
+		(refused.Kind == admin.Invalid || refused.Kind == admin.Conflict) {
 		return fail(web.Sentence(refused.Text(label)))
 	}
 	return redirect{"/admin/servers/" + made.Resource.ID + "/tools", "tools.added"}, err

@@ -18,6 +18,7 @@ const (
 	maxLooks    = 60 // requests
 	maxPages    = 40 // of tools/list
 	maxTools    = 1000
+	maxListed   = 8 << 20 // bytes of all tools
 	maxPageSize = 4 << 20
 	allLooks    = 60 * time.Second
 )
@@ -133,6 +134,7 @@ func (l *look) list(ctx context.Context) (*Sight, error) {
 	}
 	seen := &Sight{Name: hello.ServerInfo.Name, Tools: []json.RawMessage{}}
 	var cursor *string
+	total := 0
 	for range maxPages {
 		params := map[string]any{}
 		if cursor != nil {
@@ -147,6 +149,11 @@ func (l *look) list(ctx context.Context) (*Sight, error) {
 		}
 		if seen.Tools = append(seen.Tools, page.Tools...); len(seen.Tools) > maxTools {
 			return nil, fmt.Errorf("the MCP server lists more than %d tools", maxTools)
+		}
+		for _, item := range page.Tools {
+			if total += len(item); total > maxListed {
+				return nil, fmt.Errorf("the MCP server lists tools of more than %d MB", maxListed>>20)
+			}
 		}
 		if page.NextCursor == nil {
 			return seen, nil

@@ -116,6 +116,9 @@ func TestLookFaults(t *testing.T) {
 		"the same cursor": {func(string) string { return `"result":{"tools":[],"nextCursor":"a"}` }, "the same cursor"},
 		"too many": {func(string) string { return `"result":{"tools":[0` + strings.Repeat(",0", 1000) + `]}` },
 			"more than 1000 tools"},
+		"too much": {func(cursor string) string {
+			return `"result":{"tools":["` + strings.Repeat("x", 3<<20) + `"],"nextCursor":"` + cursor + `x"}`
+		}, "more than 8 MB"},
 		"an error":          {func(string) string { return `"error":{"code":-32601,"message":"no\u001btools"}` }, "refuses tools/list"},
 		"not what MCP says": {func(string) string { return `"result":{"tools":7}` }, "not what MCP says"},
 		"pages without end": {func(cursor string) string {
