@@ -49,7 +49,8 @@ func TestREADME(t *testing.T) {
 				}
 				continue
 			}
-			if _, err := os.Stat("../../" + link[1]); err != nil {
+			file, _, _ := strings.Cut(link[1], "#")
+			if _, err := os.Stat("../../" + file); err != nil {
 				t.Error(err)
 			}
 		}
