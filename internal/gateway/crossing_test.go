@@ -12,7 +12,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// crossings is how many calls two people make at the same time, in each way to reach a server.
+// crossings is how many calls two people make at the same time, in each way to reach a server. The long form takes longer
+// than the ten minutes that go test allows: CARDEA_LONG=1 go test -timeout 1h -run TestItem18EqualIDs ./internal/gateway
 func crossings() int {
 	if os.Getenv("CARDEA_LONG") != "" {
 		return 100_000
