@@ -143,11 +143,15 @@ func (m *metrics) event(action, outcome, reason string, detail map[string]string
 	m.events.WithLabelValues(m.actions.bound(action), outcome, reason).Inc()
 }
 
-// listen listens where metrics are served.
-func (m *metrics) listen(ctx context.Context, address string) (net.Listener, error) {
+// listen listens where metrics are served. It warns of an address that strangers may reach.
+func (m *metrics) listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("metrics_listen: %w; choose another address", err)
+	}
+	if at, ok := listener.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() && !at.IP.IsPrivate() {
+		log.WarnContext(ctx, "metrics_listen: whoever reaches this address may read the metrics; see that only "+
+			"Prometheus does, or name an address of this machine alone, like 127.0.0.1:9090", "address", at.String())
 	}
 	return listener, nil
 }

@@ -280,7 +280,7 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 	}
 	if s.metrics != nil {
 		var err error
-		if s.measured, err = s.metrics.listen(ctx, s.config.MetricsListen); err != nil {
+		if s.measured, err = s.metrics.listen(ctx, s.config.MetricsListen, s.log); err != nil {
 			return nil, err
 		}
 	}

@@ -167,6 +167,29 @@ func TestBackupLeavesNothing(t *testing.T) {
 	}
 }
 
+// A link that somebody laid where a file is to be written is not followed, wherever it leads.
+func TestBackupFollowsNoLink(t *testing.T) {
+	dsn := storetest.New(t, storetest.SQLite)
+	good := filepath.Join(t.TempDir(), "good.db")
+	if _, err := store.Backup(t.Context(), dsn, good, unchecked); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	elsewhere, link := filepath.Join(dir, "elsewhere"), filepath.Join(dir, "link")
+	if err := os.Symlink(elsewhere, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Backup(t.Context(), dsn, link, unchecked); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("backup: %v", err)
+	}
+	if _, err := store.Restore(t.Context(), "sqlite:"+link, good, nil); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("restore: %v", err)
+	}
+	if names := entries(t, dir); len(names) != 1 {
+		t.Errorf("written: %q", names)
+	}
+}
+
 // A file that is not a whole backup is not restored: neither the copied file of a running database, nor a backup that
 // was cut or changed.
 func TestNotABackup(t *testing.T) {
