@@ -139,7 +139,7 @@ const (
 func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Values, email, failure string) (web.Answer,
 	error) {
 	to := destinationOf(values)
-	page := SignIn{Email: email, Error: failure, Request: to.request, Return: to.back,
+	page := SignIn{Email: email, Error: failure, Wrong: failure == failed, Request: to.request, Return: to.back,
 		CSRF: e.Pages.Token(v.Browser, signIn), browser: v.Browser.Hash()}
 	for _, method := range e.methods() {
 		before := len(page.Ways)

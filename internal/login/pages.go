@@ -27,6 +27,7 @@ type SignIn struct {
 	Resource *interaction.ResourceCard // that the client wants to use; nil: none
 	Email    string                    // filled in
 	Error    string                    // a sentence on why the last attempt failed; "": none
+	Wrong    bool                      // the address and the password are at fault
 	Request  string                    // sealed authorization request, handed back as request; "": none
 	Return   string                    // path of the page of ours that asked for it, handed back as return; "": none
 	SignUp   string                    // path and query of the page on which people make accounts; "": they do not

@@ -60,7 +60,11 @@ func TestSignInPage(t *testing.T) {
 	t.Run("after an error", func(t *testing.T) {
 		page := webtest.Show(t, login.SignIn{Password: true, Error: "E-mail or password is wrong."})
 		if !strings.Contains(page, `id="error" role="alert">E-mail or password is wrong.`) ||
-			strings.Count(page, `aria-describedby="error"`) != 2 {
+			strings.Count(page, `aria-describedby="error"`) != 2 || strings.Contains(page, "aria-invalid") {
+			t.Errorf("the page is:\n%s", page)
+		}
+		page = webtest.Show(t, login.SignIn{Password: true, Error: "E-mail or password is wrong.", Wrong: true})
+		if strings.Count(page, `aria-invalid="true"`) != 2 {
 			t.Errorf("the page is:\n%s", page)
 		}
 	})
