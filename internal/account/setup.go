@@ -70,7 +70,7 @@ func (e *Setup) Show(r *http.Request) (web.Answer, error) {
 	}
 	page := setupForm{Done: s.Done(), CSRF: e.Pages.Token(v.Browser, setUp)}
 	if page.Done && v.SignedIn() {
-		page.Email = v.Person.Email
+		page.Email = v.Person.Label()
 	}
 	return web.WithCookie(page, v.Browser.Cookie()), nil
 }

@@ -92,7 +92,7 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 	}
 	page := Consent{
 		Client:    a.Card(),
-		Email:     a.Person.Email,
+		Email:     a.Person.Label(),
 		Hinted:    a.Hinted(),
 		Resource:  a.ResourceCard(),
 		Error:     failure,

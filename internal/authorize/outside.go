@@ -26,7 +26,7 @@ func (e *Endpoint) outside(r *http.Request, a *interaction.Authorization, record
 		return nil, err
 	}
 	page := Outside{
-		Client: a.Card(), Email: a.Person.Email,
+		Client: a.Card(), Email: a.Person.Label(),
 		Resource: a.ResourceCard(),
 		Request:  a.Sealed, Held: held, CSRF: e.Pages.Token(a.Browser, returnPurpose),
 	}

@@ -55,7 +55,7 @@ func (e *Endpoint) wait(r *http.Request, a *interaction.Authorization) (web.Answ
 	}
 	answer := Wait{
 		Client:   a.Card(),
-		Email:    a.Person.Email,
+		Email:    a.Person.Label(),
 		Resource: a.ResourceCard(),
 		Request:  a.Sealed,
 		CSRF:     e.Pages.TokenFor(a.BoundTo, a.Purpose()...),

@@ -160,7 +160,7 @@ type paged interface{ next() string }
 
 func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 	view := shell{
-		Title: s.title, May: v.may, Who: v.Person.Email, Role: string(v.Person.Role), CSRF: e.token(v),
+		Title: s.title, May: v.may, Who: v.Person.Label(), Role: string(v.Person.Role), CSRF: e.token(v),
 		Problem: s.problem,
 		Done:    doneOf(v), Body: s.body,
 	}

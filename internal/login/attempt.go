@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/credential"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -59,6 +61,12 @@ func count(address, account *limit.Attempt, err error) {
 		address.Return()
 		account.Return()
 	}
+}
+
+// counted returns the account of a person as accountKey takes it: the address, which is what others type, or the id of
+// an account that has none, because such accounts must not count together.
+func counted(person *identity.User) string {
+	return cmp.Or(identity.EmailKey(person.Email), person.ID)
 }
 
 // accountKey returns the key under which attempts at an account are counted: the account, or the account on a device

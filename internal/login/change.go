@@ -7,7 +7,6 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/credential"
-	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -28,7 +27,7 @@ func (e *Endpoint) ChangePassword(r *http.Request, v interaction.Visitor, curren
 	if err != nil {
 		return err
 	}
-	_, err = e.try(r, e.accountKey(r, identity.EmailKey(v.Person.Email)), func() (web.Answer, error) {
+	_, err = e.try(r, e.accountKey(r, counted(v.Person)), func() (web.Answer, error) {
 		proof, err := passwords{e}.prove(r, v.Person, current)
 		if err != nil {
 			return nil, err

@@ -30,9 +30,10 @@ type application struct {
 const appURL = "https://app.example.com/cardea-login?theme=dark"
 
 // startApp runs a server on which people sign in with an application.
-func startApp(t *testing.T) *application {
+func startApp(t *testing.T, edits ...func(*config.Config)) *application {
 	t.Helper()
-	s := servertest.StartWeather(t, func(c *config.Config) { c.Login.External.URL, c.Login.Methods = appURL, nil })
+	s := servertest.StartWeather(t, append(edits,
+		func(c *config.Config) { c.Login.External.URL, c.Login.Methods = appURL, nil })...)
 	a := &application{t: t, s: s}
 	a.client = a.register()
 	return a
@@ -132,6 +133,43 @@ func TestExternal(t *testing.T) {
 			t.Error("another sub with the same address is the same person")
 		}
 	})
+	t.Run("people without an address are called by their names, and guesses at one do not count for others",
+		func(t *testing.T) {
+			a := startApp(t, limited, func(c *config.Config) { c.Login.SecondFactor = "required" })
+			comes := func(sub, name string) (*servertest.Browser, *servertest.Page) {
+				b := a.s.Browser(t)
+				request, _ := a.begin(b, "/account")
+				return b, fromElsewhere(b, a.continues(request, `{"sub":"`+sub+`","name":"`+name+`"}`))
+			}
+			apps := map[string]*app{}
+			for sub, name := range map[string]string{"u1": "Ada", "u2": "Bob"} {
+				b, page := comes(sub, name)
+				apps[sub] = scan(t, a.s, page)
+				said := page.Body
+				said += enter(page, apps[sub].code()).Body + b.Get("/account/delete").Body
+				for _, want := range []string{"for <strong><bdi>" + name, `<p class="who"><bdi>` + name,
+					"Delete the account <strong><bdi>" + name} {
+					if !strings.Contains(said, want) {
+						t.Errorf("the pages do not say %q:\n%s", want, said)
+					}
+				}
+				agent := a.s.Agent(t, a.s.Client())
+				if page := b.Authorize(agent.Authorization()); !strings.Contains(page.Body, "signed in as <strong><bdi>"+name) {
+					t.Errorf("the consent page is\n%s", page.Body)
+				}
+			}
+			a.s.Clock.Advance(time.Minute)
+			_, page := comes("u1", "Ada")
+			for range 6 {
+				enter(page, "000000")
+			}
+			if page := enter(page, apps["u1"].code()); page.Status != http.StatusTooManyRequests {
+				t.Errorf("status %d of the right code during the back-off, want 429", page.Status)
+			}
+			if _, page := comes("u2", "Bob"); enter(page, apps["u2"].code()).Status >= 400 {
+				t.Error("guesses at Ada's code keep Bob out")
+			}
+		})
 	t.Run("a sub is known within its application only", func(t *testing.T) {
 		a := startApp(t)
 		first, _ := a.signIn(`{"sub":"u1"}`)

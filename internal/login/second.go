@@ -181,7 +181,7 @@ func (e *Endpoint) beginAgain(r *http.Request, values url.Values, err error) (we
 func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, person *identity.User, app *identity.TOTP,
 	failure string) (web.Answer, error) {
 	browser, to := e.Pages.Browser(r), destinationOf(values)
-	page := Second{Email: person.Email, Error: failure, Half: values.Get("half"), Request: to.request, Return: to.back,
+	page := Second{Email: person.Label(), Error: failure, Half: values.Get("half"), Request: to.request, Return: to.back,
 		CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
 	if h.Passkey {
 		page.Passkey = Passkey{Options: e.request(browser.Hash()), Request: to.request, Return: to.back,
@@ -207,7 +207,7 @@ func (e *Endpoint) OfferTOTP(offer *SetUp, person *identity.User, sealed string)
 			return err
 		}
 	}
-	address := credential.TOTPURL(secret, e.Name, person.Email)
+	address := credential.TOTPURL(secret, e.Name, person.Label())
 	picture, err := credential.QRCode(address)
 	*offer = SetUp{
 		QR:     template.HTML(picture), //nolint:gosec // made of numbers
@@ -290,7 +290,7 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 
 // factorKey returns the key under which attempts at the second factor of a person are counted.
 func (e *Endpoint) factorKey(r *http.Request, person *identity.User) string {
-	return secondFactor + " " + e.accountKey(r, identity.EmailKey(person.Email))
+	return secondFactor + " " + e.accountKey(r, counted(person))
 }
 
 // withFactor returns amr with the second factor how, and with mfa, because there are two.
