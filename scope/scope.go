@@ -160,12 +160,19 @@ func (s Set) SubsetOf(o Set) bool {
 func Nearest(name string, known []string) string {
 	best, least := "", 0
 	for i, candidate := range known {
-		if d := distance(candidate, name); i == 0 || d < least {
+		d := distance(candidate, name)
+		if d > 1 && slices.Contains(strings.FieldsFunc(candidate, separates), name) {
+			d = 1 // who types a word of a name means that name, however long it is
+		}
+		if i == 0 || d < least {
 			best, least = candidate, d
 		}
 	}
 	return best
 }
+
+// separates reports whether c stands between the words of a name.
+func separates(c rune) bool { return strings.ContainsRune(":_-./", c) }
 
 // distance returns how many bytes must be added, removed or changed to turn a into b. It compares the first 64 bytes of
 // both, so that a long name costs no more than a short one.

@@ -138,12 +138,15 @@ func TestNearest(t *testing.T) {
 	known := []string{"mcp:tools:weather", "mcp:tools:email:send", "mcp:tools:whether"}
 	for name, want := range map[string]string{
 		"mcp:tools:wether": "mcp:tools:weather", "mcp:tools:email:sent": "mcp:tools:email:send",
-		"mcp:tools:whethr": "mcp:tools:whether", "": "mcp:tools:weather",
+		"mcp:tools:whethr": "mcp:tools:whether", "": "mcp:tools:weather", "email": "mcp:tools:email:send",
 		"mcp:tools:weather" + strings.Repeat("x", 1<<20): "mcp:tools:weather",
 	} {
 		if got := scope.Nearest(name, known); got != want {
 			t.Errorf("the nearest to %.40q is %q, want %q", name, got, want)
 		}
+	}
+	if got := scope.Nearest("name", []string{"client_name", "jwks", "scope"}); got != "client_name" {
+		t.Errorf("the nearest to a word of client_name is %q", got)
 	}
 	if got := scope.Nearest("a", nil); got != "" {
 		t.Errorf("the nearest of none is %q", got)
