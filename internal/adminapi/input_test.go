@@ -49,6 +49,11 @@ func TestInput(t *testing.T) {
 		{"a member is missing", "POST", "/clients", "{}", 422, "body.client_name", "missing"},
 		{"a rule", "POST", "/clients", `{"client_name":"A","grant_types":["password"]}`, 422,
 			"body.grant_types", "unknown"},
+		{"a word of a member", "POST", "/clients", `{"name":"A"}`, 422, "body.name", `the nearest is "client_name"`},
+		{"the member that a rule names", "POST", "/clients", `{"client_name":"` + strings.Repeat("a", 600) +
+			`","grant_types":["client_credentials"],"any_resource":true}`, 422, "body.client_name", "at most 512 bytes"},
+		{"one of two members for keys", "POST", "/clients", `{"client_name":"A","grant_types":["client_credentials"],` +
+			`"any_resource":true,"jwks_uri":"http://a.example/"}`, 422, "body.jwks_uri", "https URL"},
 		{"a length of time", "PATCH", "/resources/" + id, `{"access_token_ttl":9223372036854775807}`, 422,
 			"body.access_token_ttl", ""},
 		{"unknown parameter", "GET", "/clients?limt=3", "", 400, "query.limt", `the nearest is "limit"`},
