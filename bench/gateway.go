@@ -104,7 +104,7 @@ func raiseFiles() (enough int, err error) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err
 	}
-	enough = (int(min(limit.Max, more.Cur)) - spareFiles) / 2
+	enough = (int(min(limit.Max, more.Cur)) - spareFiles) / 2 //nolint:gosec // a count of files
 	fmt.Printf("\nonly %d streams, because a process may have no more than %d files open here; for %d, run it as root or "+
 		"after ulimit -n %d\n", enough, limit.Max, streams, more.Cur)
 	return enough, nil

@@ -129,10 +129,7 @@ func (l *Limits) Spend(ctx context.Context, client string,
 	return time.Duration(seconds * float64(time.Second)), seconds == 0, nil
 }
 
-var (
-	errAway   = errors.New("valkey: the server did not answer just now")
-	errClosed = errors.New("valkey: closed")
-)
+var errAway = errors.New("valkey: the server did not answer just now")
 
 // connection returns a connection to the server with its pool, or an error if there was none just now. While it is not
 // known whether the server answers, one caller tries and the others do not wait.

@@ -51,7 +51,7 @@ func (p *processes) adopt() {
 	defer p.mu.Unlock()
 	all, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range all {
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(file) //nolint:gosec // a file of the kernel
 		if err != nil {
 			continue // it is gone
 		}
