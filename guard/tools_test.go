@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -683,8 +684,19 @@ func TestRememberedTokens(t *testing.T) {
 	if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil {
 		t.Fatal(err)
 	}
-	token := w.Token(guardtest.Claims{Audience: resource})
-	first, again := mallocs(t, w, token), mallocs(t, w, token)
+	tokens := make([]string, 3)
+	for i := range tokens {
+		tokens[i] = w.Token(guardtest.Claims{Audience: resource})
+	}
+	// least leaves out what the rest of the process allocates meanwhile.
+	least := func() (n uint64) {
+		n = math.MaxUint64
+		for _, token := range tokens {
+			n = min(n, mallocs(t, w, token))
+		}
+		return n
+	}
+	first, again := least(), least()
 	if again*4 > first {
 		t.Errorf("%d allocations, and again %d", first, again)
 	}
@@ -694,15 +706,15 @@ func TestRememberedTokens(t *testing.T) {
 			t.Fatal("accepted")
 		}
 	}
-	if got := mallocs(t, w, token); got*4 > first {
-		t.Errorf("tokens that were refused pushed a good one out: %d allocations", got)
+	if got := least(); got*4 > first {
+		t.Errorf("tokens that were refused pushed the good ones out: %d allocations", got)
 	}
 	for range 5 {
 		if _, err := w.Guard.Verify(t.Context(), w.Token(guardtest.Claims{Audience: resource})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := mallocs(t, w, token); got*2 < first {
+	if got := least(); got*2 < first {
 		t.Errorf("more is remembered than Config.Remember says: %d allocations", got)
 	}
 }

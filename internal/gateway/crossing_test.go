@@ -18,7 +18,7 @@ func crossings() int {
 	if os.Getenv("CARDEA_LONG") != "" {
 		return 100_000
 	}
-	return 800
+	return 200
 }
 
 // Calls of two people with equal ids, and equal progress tokens, at the same time get their own answers.

@@ -204,7 +204,7 @@ func (t *table) close() {
 }
 
 // Reload makes config the configuration. Open streams go on; what they show, and all later calls, are judged by its
-// rules. If config cannot be used, nothing changes.
+// rules. If config cannot be used, nothing changes. The gateway keeps config, so each call takes one of its own.
 func (g *Gateway) Reload(config *Config) error {
 	old := g.table.Load()
 	t, err := g.newTable(config, old)

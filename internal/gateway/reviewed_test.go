@@ -325,6 +325,9 @@ func TestSurvey(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(ctx, listener) }()
 	<-looked
+	if config, err = gateway.Load(w.file); err != nil {
+		t.Fatal(err)
+	}
 	if err := g.Reload(config); err != nil { // it looks again, so what it saw before is noted
 		t.Fatal(err)
 	}

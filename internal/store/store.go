@@ -9,7 +9,6 @@ package store
 import (
 	"context"
 	"embed"
-	"errors"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -140,14 +139,13 @@ var trace func(query string, args []any)
 // Close waits until all calls under way have returned, and closes the database. Later calls return
 // oauth.ErrUnavailable.
 func (db *DB) Close() error {
-	var err error
 	if db.using {
 		db.leave()
 	} else {
-		err = db.engine.KeepLog() // it shows the next server that the file is not a copy; see Use
+		db.engine.KeepLog() // it shows the next server that the file is not a copy; see Use
 	}
 	db.versions.stop()
-	return errors.Join(err, db.engine.Close())
+	return db.engine.Close()
 }
 
 // Ping returns nil if the database answers, and otherwise an error that wraps oauth.ErrUnavailable.

@@ -78,7 +78,7 @@ type driver interface {
 	stats() Stats
 	patience() time.Duration
 	unlogged() bool
-	keepLog() error
+	keepLog()
 	checkpoint(ctx context.Context) error
 	// room returns the free space where the database is, in bytes, if it is on this machine.
 	room() (free uint64, known bool)
@@ -143,7 +143,7 @@ func (e *Engine) Unlogged() bool { return e.unlogged() }
 
 // KeepLog makes Close leave the write-ahead log of a SQLite file, if the engine found one when it opened the file, so
 // that Unlogged says the same of the next.
-func (e *Engine) KeepLog() error { return e.keepLog() }
+func (e *Engine) KeepLog() { e.keepLog() }
 
 // Checkpoint copies the write-ahead log of a SQLite file into the file, as far as others do not need it.
 func (e *Engine) Checkpoint(ctx context.Context) error { return e.checkpoint(ctx) }

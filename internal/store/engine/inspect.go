@@ -147,7 +147,7 @@ func (s *inspection) stats() Stats { return Stats{} }
 
 func (s *inspection) unlogged() bool { return false }
 
-func (s *inspection) keepLog() error { return nil } // it did when it opened the file
+func (s *inspection) keepLog() {} // it did when it opened the file
 
 func (s *inspection) checkpoint(context.Context) error { return nil }
 

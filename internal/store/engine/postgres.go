@@ -198,7 +198,7 @@ func (p *postgres) append(ctx context.Context, events []audit.Event) error {
 
 func (p *postgres) unlogged() bool { return false }
 
-func (p *postgres) keepLog() error { return nil }
+func (p *postgres) keepLog() {}
 
 func (p *postgres) checkpoint(context.Context) error { return nil }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -27,7 +28,8 @@ const (
 type sqlite struct {
 	config  Config
 	path    string
-	noLog   bool // there was no write-ahead log before
+	noLog   bool        // there was no write-ahead log before
+	keep    atomic.Bool // leaves the write-ahead log at the end
 	writing *sql.DB
 	reading *sql.DB
 	writer  *conn
@@ -307,12 +309,7 @@ func keepLog(c *sql.Conn) error {
 
 func (s *sqlite) unlogged() bool { return s.noLog }
 
-func (s *sqlite) keepLog() error {
-	if s.noLog {
-		return nil
-	}
-	return keepLog(s.writer.conn)
-}
+func (s *sqlite) keepLog() { s.keep.Store(!s.noLog) }
 
 func (s *sqlite) checkpoint(ctx context.Context) (err error) {
 	handle, err := s.handle()
@@ -336,6 +333,9 @@ func (s *sqlite) close() error {
 	}
 	close(s.closing)
 	var errs []error
+	if s.keep.Load() {
+		errs = append(errs, keepLog(s.writer.conn))
+	}
 	for range readers { // waits for those in use
 		if c := <-s.idle; c != nil {
 			errs = append(errs, c.close())
