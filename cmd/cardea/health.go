@@ -115,8 +115,8 @@ func askReady(ctx context.Context, c config.Config) (readiness, error) {
 	return found, nil
 }
 
-// trusting returns a configuration that accepts the configured certificate for the host of the issuer, whoever signed
-// it.
+// trusting returns a configuration that accepts the configured certificate for the host of the issuer, also if its
+// signer is unknown to this machine.
 func trusting(c config.Config) (*tls.Config, error) {
 	text, err := os.ReadFile(c.TLS.Cert)
 	if err != nil {

@@ -265,7 +265,7 @@ func TestConnectAttacks(t *testing.T) {
 	})
 }
 
-// LG-14: whoever has the password of a person with a passkey connects no account of theirs, and disconnects none.
+// LG-14: the password of a person with a passkey is not enough to connect an account, or to disconnect one.
 func TestConnectTakesTheSecondFactor(t *testing.T) {
 	eachElsewhere(t, func(t *testing.T, e *elsewhere) {
 		has(t, e.connect(e.browser, "ada"), http.StatusOK, "Connected.")

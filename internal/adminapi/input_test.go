@@ -407,7 +407,7 @@ func TestEventFilters(t *testing.T) {
 	}
 }
 
-// Where there is no operation, the refusal is a problem too.
+// A path without an operation is also refused with problem+json.
 func TestNoOperation(t *testing.T) {
 	s := servertest.Start(t)
 	ops := program(t, s, "cardea:*")

@@ -221,13 +221,13 @@ func Identity(verb, userID string) Event {
 	return Event{Action: "identity." + verb, Actor: user(userID), UserID: userID}
 }
 
-// Setup records that a link for the setup of the installation was made ("link"), or that its first owner was
-// ("complete"), who is userID.
+// Setup records that a link for the setup of the installation was made ("link"), or that userID became
+// its first owner ("complete").
 func Setup(verb, userID string) Event {
 	return Event{Action: "setup." + verb, Actor: user(userID), UserID: userID}
 }
 
-// Group records an operator's change to a group, or with userID to who is in it. verb is "create", "update", "delete",
+// Group records an operator's change to a group, or the membership of userID in it. verb is "create", "update", "delete",
 // "add" or "remove".
 func Group(verb, name, userID string) Event {
 	return Event{Action: "group." + verb, UserID: userID}.With("group", name)
