@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -78,16 +80,25 @@ func (a *app) goOn(w http.ResponseWriter, r *http.Request, request string, s ses
 func (a *app) send(w http.ResponseWriter, r *http.Request, request string, said answer) {
 	to, problem, err := a.tell(r, request, said)
 	switch {
-	case err != nil:
+	case errors.Is(err, errOver):
 		log.Print(err)
 		http.Error(w, "This sign-in took too long, or was finished already. Please start again from your agent.",
 			http.StatusBadRequest)
+	case err != nil:
+		log.Print(err)
+		http.Error(w, "You could not be signed in, because this application and the server that asked for you do not "+
+			"understand each other at the moment. It is not your password. Please tell whoever runs this application.",
+			http.StatusBadGateway)
 	case problem != "":
 		a.accounts.page(w, http.StatusOK, request, problem)
 	default:
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	}
 }
+
+// errOver reports a login request that cannot be answered any more. The person can begin another one. All other errors
+// of tell are for whoever runs the application.
+var errOver = errors.New("the login request is over")
 
 // tell sends an answer to Cardea. It returns where the browser goes on or, if the person has to sign in again, the
 // sentence that says so.
@@ -105,7 +116,7 @@ func (a *app) tell(r *http.Request, request string, said answer) (to, problem st
 	post.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(post)
 	if err != nil {
-		return "", "", err
+		return "", "", fmt.Errorf("Cardea does not answer, check ISSUER: %w", err) //nolint:staticcheck // a name
 	}
 	defer func() { _ = resp.Body.Close() }()
 	var heard struct {
@@ -114,16 +125,26 @@ func (a *app) tell(r *http.Request, request string, said answer) (to, problem st
 		Description string `json:"error_description"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&heard); err != nil {
-		return "", "", fmt.Errorf("the answer of Cardea: %w", err)
+		return "", "", fmt.Errorf("%s is not Cardea, check ISSUER: %s: %w", a.issuer, resp.Status, err)
 	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return heard.ContinueURL, "", nil
 	case heard.Error == "login_required":
 		return "", "Please sign in again: it has been a while.", nil
+	case heard.Error == "invalid_request" && slices.Contains(over, resp.StatusCode):
+		err = errOver
+	case heard.Error == "invalid_client":
+		err = errors.New("check CLIENT_ID and CLIENT_SECRET")
+	default:
+		err = errors.New("see the guide")
 	}
-	return "", "", fmt.Errorf("Cardea refuses the answer: %s", heard.Description) //nolint:staticcheck // a name
+	return "", "", fmt.Errorf("Cardea refuses the answer: %s: %s: %s (%w)", //nolint:staticcheck // a name
+		resp.Status, heard.Error, heard.Description, err)
 }
+
+// over are the statuses with which Cardea says that a login request is unknown, was answered before, or is too old.
+var over = []int{http.StatusNotFound, http.StatusConflict, http.StatusGone}
 
 func main() {
 	listen := cmp.Or(os.Getenv("LISTEN"), "localhost:8070")

@@ -40,19 +40,31 @@ async function goOn(res, loginRequest, { person, signedInAt }) {
 // send answers the login request from server to server, and sends the browser back to Cardea. If the sign-in is too
 // old for Cardea, it asks the person for the password again.
 async function send(res, loginRequest, answer) {
-  const response = await fetch(`${issuer}/login/external/${encodeURIComponent(loginRequest)}`, {
-    method: 'POST',
-    headers: {
-      'Authorization': 'Basic ' + Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString('base64'),
-      'Content-Type': 'application/json',
-    },
-    body: JSON.stringify(answer),
-  });
-  const said = await response.json();
-  if (response.ok) return res.redirect(303, said.continue_url);
+  let status, said;
+  try {
+    const response = await fetch(`${issuer}/login/external/${encodeURIComponent(loginRequest)}`, {
+      method: 'POST',
+      headers: {
+        'Authorization': 'Basic ' + Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString('base64'),
+        'Content-Type': 'application/json',
+      },
+      body: JSON.stringify(answer),
+    });
+    status = response.status;
+    said = await response.json();
+  } catch (error) {
+    said = { error: `${issuer} does not answer as Cardea does, check ISSUER`, error_description: error.cause ?? error };
+  }
+  if (status === 200) return res.redirect(303, said.continue_url);
   if (said.error === 'login_required') return res.send(signInPage(loginRequest, 'Please sign in again: it has been a while.'));
-  console.error(`Cardea refuses the answer: ${said.error_description}`);
-  res.status(400).send('This sign-in took too long, or was finished already. Please start again from your agent.');
+  const todo = said.error === 'invalid_client' ? ' (check CLIENT_ID and CLIENT_SECRET)' : '';
+  console.error(`Cardea refuses the answer: ${status}: ${said.error}: ${said.error_description}${todo}`);
+  // The login request is unknown, was answered before, or is too old. The rest is for whoever runs this application.
+  if (said.error === 'invalid_request' && [404, 409, 410].includes(status)) {
+    return res.status(400).send('This sign-in took too long, or was finished already. Please start again from your agent.');
+  }
+  res.status(502).send('You could not be signed in, because this application and the server that asked for you do not '
+    + 'understand each other at the moment. It is not your password. Please tell whoever runs this application.');
 }
 
 // --- What your application has already: accounts, sessions, a sign-in page. Here they are in memory. ---

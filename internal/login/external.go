@@ -158,7 +158,7 @@ func (m external) open(text string) (q loginRequest, to destination, err error) 
 var (
 	errLoginRequest = oauth.RefuseStatus(http.StatusNotFound, oauth.InvalidRequest,
 		"the login request is unknown: send back login_request as it came")
-	errLateRequest = oauth.Refuse(oauth.InvalidRequest,
+	errLateRequest = oauth.RefuseStatus(http.StatusGone, oauth.InvalidRequest,
 		"the login request is older than %d minutes: the person has to start again", int(externalLifetime.Minutes()))
 	errAnswered = oauth.RefuseStatus(http.StatusConflict, oauth.InvalidRequest, "the login request was answered before")
 	errNotLogin = oauth.RefuseStatus(http.StatusForbidden, oauth.UnauthorizedClient,

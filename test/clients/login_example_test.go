@@ -2,6 +2,8 @@ package clients_test
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"net/url"
 	"os/exec"
 	"path/filepath"
@@ -21,13 +23,13 @@ func TestLoginExample(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	for name, run := range map[string]func(t *testing.T, listen string, env []string){
-		"Express": func(t *testing.T, listen string, env []string) {
-			startNode(t, append(env, "APP=http://"+listen), "../../examples/node/login.mjs")
+	for name, run := range map[string]func(t *testing.T, listen string, env []string) (end func() string){
+		"Express": func(t *testing.T, listen string, env []string) func() string {
+			return startNode(t, append(env, "APP=http://"+listen), "../../examples/node/login.mjs")
 		},
-		"Go": func(t *testing.T, listen string, env []string) {
+		"Go": func(t *testing.T, listen string, env []string) func() string {
 			running, stop := context.WithCancel(t.Context())
-			runUntilEnd(t, exec.CommandContext(running, goExample), stop, append(env, "LISTEN="+listen))
+			return runUntilEnd(t, exec.CommandContext(running, goExample), stop, append(env, "LISTEN="+listen))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +81,39 @@ func TestLoginExample(t *testing.T) {
 			ada.cancels = true
 			if answer := authorize(""); answer.Get("error") != "access_denied" {
 				t.Errorf("after Cancel the answer is %v", answer)
+			}
+
+			// The person is told to start again only if that helps. The rest is for the log of the application.
+			for _, tt := range []struct {
+				fault, issuer, secret, page, log string
+				status                           int
+			}{
+				{"a login request that is unknown", d.Issuer, app.Secret, "start again from your agent",
+					"404", http.StatusBadRequest},
+				{"a wrong secret", d.Issuer, "wrong", "tell whoever runs this application",
+					"check CLIENT_ID and CLIENT_SECRET", http.StatusBadGateway},
+				{"no server", "http://" + freeAddress(t), app.Secret, "tell whoever runs this application",
+					"check ISSUER", http.StatusBadGateway},
+				{"another server", "http://" + listen, app.Secret, "tell whoever runs this application",
+					"check ISSUER", http.StatusBadGateway},
+			} {
+				listen := freeAddress(t)
+				end := run(t, listen, []string{"ISSUER=" + tt.issuer, "CLIENT_ID=" + app.ID,
+					"CLIENT_SECRET=" + tt.secret})
+				await(t, "http://"+listen+"/cardea-login")
+				resp, err := http.PostForm("http://"+listen+"/cardea-login",
+					url.Values{"login_request": {"lrq_x"}, "cancel": {"1"}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				page, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(page), tt.page) {
+					t.Errorf("%s: %d %s %v", tt.fault, resp.StatusCode, page, err)
+				}
+				if log := end(); !strings.Contains(log, tt.log) {
+					t.Errorf("%s: the log has no %q: %s", tt.fault, tt.log, log)
+				}
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -143,14 +144,15 @@ func machineToken(t *testing.T, issuer, id, secret string) string {
 }
 
 // startNode runs a script until the test ends.
-func startNode(t *testing.T, env []string, script string) {
+func startNode(t *testing.T, env []string, script string) (end func() string) {
 	t.Helper()
 	running, stop := context.WithCancel(t.Context())
-	runUntilEnd(t, node(running, t, script), stop, env)
+	return runUntilEnd(t, node(running, t, script), stop, env)
 }
 
-// runUntilEnd runs a command in a context that stop ends, until the test ends.
-func runUntilEnd(t *testing.T, cmd *exec.Cmd, stop func(), env []string) {
+// runUntilEnd runs a command in a context that stop ends, until the test ends or end is called, which returns what the
+// command has written.
+func runUntilEnd(t *testing.T, cmd *exec.Cmd, stop func(), env []string) (end func() string) {
 	t.Helper()
 	cmd.Env = environ(env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -159,11 +161,15 @@ func runUntilEnd(t *testing.T, cmd *exec.Cmd, stop func(), env []string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end = sync.OnceValue(func() string {
 		stop()
 		_ = cmd.Wait() // it was killed
-		if t.Failed() {
-			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), logged.String())
+		return logged.String()
+	})
+	t.Cleanup(func() {
+		if written := end(); t.Failed() {
+			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), written)
 		}
 	})
+	return end
 }
