@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -73,10 +72,8 @@ func checkFiles(ctx context.Context, c config.Config, warn func(string)) error {
 			return err
 		}
 	}
-	if c.TLS.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key); err != nil {
-			return fmt.Errorf("tls.cert and tls.key: %w", err)
-		}
+	if err := server.CheckCertificate(c, warn); err != nil {
+		return err
 	}
 	if c.Gateway.Config != "" {
 		if _, err := gateway.Load(c.Gateway.Config); err != nil {

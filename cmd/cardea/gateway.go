@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/server"
 )
 
 type gatewayCommand struct {
@@ -55,9 +56,9 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 // openGateway makes the gateway of a file and listens. serve answers until its context ends.
 func openGateway(ctx context.Context, file string, config *gateway.Config,
 	log *slog.Logger) (serve func(context.Context) error, err error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Listen)
+	listener, err := server.Listen(ctx, "listen of the gateway", "listen in "+file, config.Listen)
 	if err != nil {
-		return nil, advise("the gateway cannot listen on %s (%v); set listen in %s", config.Listen, err, file)
+		return nil, err
 	}
 	if serve, err = newGateway(file, config, listener, log); err != nil {
 		return nil, errors.Join(err, listener.Close())

@@ -18,6 +18,7 @@ import (
 )
 
 type healthCommand struct {
+	Address string        `placeholder:"ADDRESS" help:"Where to ask, in place of listen."`
 	Timeout time.Duration `default:"5s" placeholder:"TIME" help:"Longest time to wait for the answer."`
 	output
 }
@@ -37,7 +38,11 @@ type readiness struct {
 }
 
 func (c *healthCommand) Run(ctx context.Context, sh *shell) error {
-	loaded, err := sh.load(nil)
+	flags := map[string]string{}
+	if c.Address != "" {
+		flags["listen"] = c.Address
+	}
+	loaded, err := sh.load(flags)
 	if err != nil {
 		return err
 	}
@@ -70,16 +75,33 @@ func (c *healthCommand) Run(ctx context.Context, sh *shell) error {
 
 // askReady asks the server of c on this machine whether it is ready. A server that does not answer is not.
 func askReady(ctx context.Context, c config.Config) (readiness, error) {
-	host, port, err := net.SplitHostPort(c.Listen)
+	at, err := config.ParseAddress(c.Listen)
 	if err != nil {
 		return readiness{}, fmt.Errorf("listen: %w", err)
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
+	if at.Systemd {
+		return readiness{}, advise("listen is %s, and only systemd knows that address; say where to ask with "+
+			"--address, like --address 127.0.0.1:8080 or --address unix:/run/cardea/cardea.sock", c.Listen)
 	}
-	found := readiness{Address: net.JoinHostPort(host, port)}
-	ask := url.URL{Scheme: "http", Host: found.Address, Path: "/readyz"}
+	found, dial := readiness{Address: c.Listen}, "localhost"
+	if at.Path == "" {
+		host, port, err := net.SplitHostPort(c.Listen)
+		if err != nil {
+			return readiness{}, fmt.Errorf("listen: %w", err)
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "localhost"
+		}
+		found.Address = net.JoinHostPort(host, port)
+		dial = found.Address
+	}
+	ask := url.URL{Scheme: "http", Host: dial, Path: "/readyz"}
 	transport := &http.Transport{DisableKeepAlives: true} // no proxy, because the server is on this machine
+	if at.Path != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", at.Path)
+		}
+	}
 	if c.TLS.Cert != "" {
 		ask.Scheme = "https"
 		if transport.TLSClientConfig, err = trusting(c); err != nil {

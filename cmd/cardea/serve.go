@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
@@ -81,6 +84,8 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		}
 	}
 	sh.announce(ctx, loaded.Config, listener.Addr().String(), setup, step, log)
+	stop := onHangup(srv.Reload)
+	defer stop()
 	// The live heap is a few megabytes, and the garbage collector runs whenever as much again
 	// is allocated, which would take a tenth of the processor. The ballast makes it run less
 	// often. It takes no memory from the machine, because nothing writes to it.
@@ -90,6 +95,27 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		return srv.Serve(ctx, listener)
 	}
 	return both(ctx, func(ctx context.Context) error { return srv.Serve(ctx, listener) }, front)
+}
+
+// onHangup calls reload on each SIGHUP, until stop is called.
+func onHangup(reload func()) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangup:
+				reload()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(ended)
+	}
 }
 
 // open opens the database and brings its schema up to date.

@@ -3,11 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -77,23 +75,20 @@ func inDNS(u *url.URL) string {
 }
 
 func checkListen(c *Config) error {
-	_, port, err := net.SplitHostPort(c.Listen)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return fmt.Errorf("listen: %.100q is not an address; write it like 127.0.0.1:8080, or :8080 for all", c.Listen)
-	}
-	if c.MetricsListen == "" {
-		return nil
-	}
-	_, port, err = net.SplitHostPort(c.MetricsListen)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
+	at, err := ParseAddress(c.Listen)
 	switch {
 	case err != nil:
-		return fmt.Errorf("metrics_listen: %.100q is not an address; write it like 127.0.0.1:9090", c.MetricsListen)
+		return fmt.Errorf("listen: %w; write it like 127.0.0.1:8080, or :8080 for all", err)
+	case at.Path != "" && c.TLS.Cert != "":
+		return errors.New("listen: a Unix socket is for a proxy on this machine, which has the certificate; listen at " +
+			"a port, or remove tls.cert and tls.key")
+	case c.MetricsListen == "":
+		return nil
+	}
+	_, err = ParseAddress(c.MetricsListen)
+	switch {
+	case err != nil:
+		return fmt.Errorf("metrics_listen: %w; write it like 127.0.0.1:9090", err)
 	case c.MetricsListen == c.Listen:
 		return errors.New("metrics_listen: it must be another address than listen, because whoever reaches it may " +
 			"read the metrics; write it like 127.0.0.1:9090")

@@ -19,7 +19,7 @@ type Config struct {
 
 	// Issuer is the server's public URL, without trailing slash, and byte for byte the iss of its tokens.
 	Issuer string
-	// Listen is the address to serve on, "host:port"; an empty host means all addresses.
+	// Listen is the address to serve on; ParseAddress reads it.
 	Listen string
 	// DataDir is the folder of the SQLite file and the generated master key.
 	DataDir string
@@ -43,7 +43,7 @@ type Config struct {
 	MailFile     string // file that has Mail.SMTP
 	Brand        web.Branding
 	Admin        Admin
-	// MetricsListen is the address on which metrics are served, "host:port"; "" for none.
+	// MetricsListen is the address on which metrics are served, as Listen; "" for none.
 	MetricsListen string
 	Gateway       struct{ Config string } // file of the gateway that runs with the server; "": none does
 	Limits        Limits

@@ -42,7 +42,9 @@ var fields = []field{
 	{Key{"issuer", "http://localhost:8080", "public URL of this server, https unless the host is loopback, without " +
 		"trailing slash; never derived from a request"},
 		func(c *Config) any { return &c.Issuer }, nil},
-	{Key{"listen", "127.0.0.1:8080", "address to serve on; `:8080` for all addresses of the machine"},
+	{Key{"listen", "127.0.0.1:8080", "address to serve on; `:8080` for all addresses of the machine; " +
+		"`unix:/run/cardea/cardea.sock` for a socket that only programs of this machine reach, with mode 0660 unless " +
+		"`?mode=0666` follows; `systemd` for the socket of a socket unit, `systemd:NAME` for one of several"},
 		func(c *Config) any { return &c.Listen }, nil},
 	{Key{"data_dir", "./cardea-data", "folder of the SQLite file and the generated master key; created with mode 0700"},
 		func(c *Config) any { return &c.DataDir }, nil},
@@ -55,12 +57,14 @@ var fields = []field{
 	{Key{"master_key_file", "", "file that contains the master key; it is refused if every user can read it. If " +
 		"neither is set, with SQLite, the first start creates `<data_dir>/master.key` with mode 0600"},
 		func(c *Config) any { return &c.MasterKeyFile }, nil},
-	{Key{"tls.cert", "", "PEM file of the certificate chain, to serve HTTPS without a proxy; reloaded when it changes"},
+	{Key{"tls.cert", "", "PEM file of the certificate chain, to [serve HTTPS](guides/https.md) without a proxy; " +
+		"read again when it changes, and on SIGHUP"},
 		func(c *Config) any { return &c.TLS.Cert }, nil},
 	{Key{"tls.key", "", "PEM file of its private key"},
 		func(c *Config) any { return &c.TLS.Key }, nil},
 	{Key{"trusted_proxies", "", "networks whose `Forwarded` and `X-Forwarded-For` headers are trusted, such as " +
-		"`10.0.0.0/8, ::1`; if a proxy is not listed here, the limits count everybody behind it as one sender"},
+		"`10.0.0.0/8, ::1`; if a proxy is not listed here, the limits count everybody behind it as one sender; a " +
+		"peer at a Unix socket counts as 127.0.0.1"},
 		func(c *Config) any { return &c.TrustedProxies }, nil},
 
 	{Key{"tokens.access_ttl", "10m", "lifetime of an access token, at most 24h; a resource or client may have its own"},
@@ -157,7 +161,7 @@ var fields = []field{
 		func(c *Config) any { return &c.Gateway.Config }, nil},
 
 	{Key{"metrics_listen", "", "address on which [metrics](guides/watch.md) are served for Prometheus at `/metrics`, " +
-		"such as `127.0.0.1:9090`; whoever reaches it may read them"},
+		"such as `127.0.0.1:9090` or a socket as for `listen`; whoever reaches it may read them"},
 		func(c *Config) any { return &c.MetricsListen }, nil},
 
 	{Key{"limits.enabled", "true", "`false` turns all limits off, for tests"},

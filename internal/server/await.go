@@ -73,10 +73,11 @@ func (s *standIn) begin(ctx context.Context) error {
 	}
 	front := &web.Front{Logger: s.log, TrustedProxies: s.config.TrustedProxies,
 		HTTPS: strings.HasPrefix(s.config.Issuer, "https:"), Now: time.Now}
-	hs, err := newHTTP(s.config, front.Wrap(web.JSON(s.answer)), s.log)
+	certificate, err := loadCertificate(s.config, s.log)
 	if err != nil {
 		return err
 	}
+	hs := newHTTP(front.Wrap(web.JSON(s.answer)), certificate, s.log)
 	listener, err := listen(ctx, s.config)
 	if err != nil {
 		return err

@@ -1,59 +1,139 @@
 package server
 
 import (
+	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/cardea-auth/cardea/internal/config"
 )
 
-// certificate is a TLS certificate that is reloaded when its file changes, so that a renewal needs no restart.
+// certificate is the TLS certificate of two files. It is read again when they change, so that a renewal needs no
+// restart.
 type certificate struct {
-	certFile, keyFile string
-	log               *slog.Logger
+	certFile, keyFile, host string
+	log                     *slog.Logger
 
-	mu       sync.Mutex
-	current  *tls.Certificate
-	modified time.Time
-	checked  time.Time
+	mu        sync.Mutex
+	current   *tls.Certificate
+	cert, key []byte // what the files had when they were read last
+	fault     string // that was told last
+	checked   time.Time
 }
 
-func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if err := c.load(); err != nil {
-		return nil, fmt.Errorf("tls.cert and tls.key: %w", err)
+// loadCertificate returns the certificate that c names, nil if it names none. It warns of one that clients will not
+// accept.
+func loadCertificate(c config.Config, log *slog.Logger) (*certificate, error) {
+	if c.TLS.Cert == "" {
+		return nil, nil
 	}
-	return c, nil
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	loaded := &certificate{certFile: c.TLS.Cert, keyFile: c.TLS.Key, host: issuer.Hostname(), log: log}
+	if _, err := loaded.load(); err != nil {
+		return nil, err
+	}
+	return loaded, nil
 }
 
-func (c *certificate) load() error {
-	info, err := os.Stat(c.certFile)
-	if err != nil {
+// CheckCertificate returns an error unless a server can use the TLS certificate that c names, if it names one. It warns
+// of one that clients will not accept.
+func CheckCertificate(c config.Config, warn func(string)) error {
+	loaded, err := loadCertificate(c, slog.New(slog.DiscardHandler))
+	if loaded == nil {
 		return err
 	}
-	if c.current != nil && info.ModTime().Equal(c.modified) {
-		return nil
+	if fault := unacceptable(loaded.current.Leaf, loaded.host, time.Now()); fault != nil {
+		warn("tls.cert: clients will not accept the certificate: " + fault.Error())
 	}
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	if err != nil {
-		return err
-	}
-	c.current, c.modified = &pair, info.ModTime()
 	return nil
 }
 
-// get returns the certificate for a handshake. It checks the file at most once a second, and keeps the old certificate
-// if the new one cannot be loaded.
+// load reads the files, and reports whether they have another certificate than before.
+func (c *certificate) load() (fresh bool, err error) {
+	cert, err := os.ReadFile(c.certFile)
+	if err != nil {
+		return false, fmt.Errorf("tls.cert: %w", err)
+	}
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return false, fmt.Errorf("tls.key: %w", err)
+	}
+	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
+		return false, nil
+	}
+	c.cert, c.key = cert, key
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return false, fmt.Errorf("tls.cert and tls.key: %w", err)
+	}
+	c.current = &pair
+	if fault := unacceptable(pair.Leaf, c.host, time.Now()); fault != nil {
+		c.log.Warn("tls.cert: clients will not accept the certificate; replace the file, which is read again by itself",
+			"error", fault)
+	}
+	return true, nil
+}
+
+// unacceptable returns why clients do not accept a certificate for host, whoever signed it; nil if they may.
+func unacceptable(leaf *x509.Certificate, host string, now time.Time) error {
+	switch {
+	case now.After(leaf.NotAfter):
+		return errors.New("it expired on " + leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return errors.New("it is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return leaf.VerifyHostname(host)
+}
+
+// get returns the certificate for a handshake. It looks at the files at most once a second.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= time.Second {
 		c.checked = now
-		if err := c.load(); err != nil {
-			c.log.Warn("cannot load the new TLS certificate; the old one stays in use", "error", err)
-		}
+		c.renew()
 	}
 	return c.current, nil
+}
+
+// renew reads the files. If they cannot be used, the certificate stays as it is.
+func (c *certificate) renew() {
+	fresh, err := c.load()
+	switch {
+	case err != nil && err.Error() == c.fault: // it was told
+	case err != nil:
+		c.fault = err.Error()
+		c.log.Warn("the new TLS certificate cannot be used, and the old one stays in use; mend the files, which are "+
+			"read again by themselves", "error", err)
+	case fresh:
+		c.fault = ""
+		c.log.Info("the TLS certificate was read again", "expires", c.current.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+}
+
+// secure loads the certificate of the configuration, once.
+func (s *Server) secure() (err error) {
+	if s.certificate == nil {
+		s.certificate, err = loadCertificate(s.config, s.log)
+	}
+	return err
+}
+
+// Reload reads the files of the TLS certificate now, though a handshake would in a moment.
+func (s *Server) Reload() {
+	if c := s.certificate; c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.renew()
+	}
 }

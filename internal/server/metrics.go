@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -145,9 +144,9 @@ func (m *metrics) event(action, outcome, reason string, detail map[string]string
 
 // listen listens where metrics are served. It warns of an address that strangers may reach.
 func (m *metrics) listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	listener, err := Listen(ctx, "metrics_listen", "CARDEA_METRICS_LISTEN", address)
 	if err != nil {
-		return nil, fmt.Errorf("metrics_listen: %w; choose another address", err)
+		return nil, err
 	}
 	if at, ok := listener.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() && !at.IP.IsPrivate() {
 		log.WarnContext(ctx, "metrics_listen: whoever reaches this address may read the metrics; see that only "+

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/account"
@@ -69,6 +68,8 @@ type Server struct {
 	metrics  *metrics     // nil: nobody reads them
 	measured net.Listener // where they are served, after Listen
 	sessions atomic.Int64 // live ones, as the janitor counted them
+
+	certificate *certificate // nil: without TLS; after Listen
 }
 
 // New puts a server together on a migrated database. It proves the master key
@@ -273,10 +274,8 @@ type limits struct {
 // runs. The error says what to do if the address cannot be used; it is also returned if the TLS certificate cannot be
 // loaded.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
-	if s.config.TLS.Cert != "" {
-		if _, err := loadCertificate(s.config.TLS.Cert, s.config.TLS.Key, s.log); err != nil {
-			return nil, err
-		}
+	if err := s.secure(); err != nil {
+		return nil, err
 	}
 	if s.metrics != nil {
 		var err error
@@ -293,31 +292,16 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 
 // listen listens on the address of c. Its error says what to do.
 func listen(ctx context.Context, c config.Config) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
-	var dns *net.DNSError
-	switch {
-	case err == nil:
-		return listener, nil
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("listen: another program uses %s; end that program, or choose another address with "+
-			"--listen", c.Listen)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("listen: this account may not use the port of %s; choose a port from 1024 on with "+
-			"--listen", c.Listen)
-	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
-		return nil, fmt.Errorf("listen: this machine does not have the address %s; choose one that it has with "+
-			"--listen, or :PORT for all", c.Listen)
-	}
-	return nil, fmt.Errorf("listen: %w; choose another address with --listen", err)
+	return Listen(ctx, "listen", "--listen", c.Listen)
 }
 
 // Serve answers the connections of listener until ctx is done, then finishes the requests that have begun, and returns
 // nil. It closes listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	hs, err := newHTTP(s.config, s.Handler(), s.log)
-	if err != nil {
+	if err := s.secure(); err != nil {
 		return err
 	}
+	hs := newHTTP(s.Handler(), s.certificate, s.log)
 	if s.documents != nil {
 		s.documents.WarnOfNoWay(ctx)
 	}
@@ -344,7 +328,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.log.Info("stopping: finishing the requests that have begun")
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	err = hs.Shutdown(grace)
+	err := hs.Shutdown(grace)
 	<-janitor
 	if s.mail != nil {
 		s.mail.Close(grace)
@@ -355,8 +339,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// newHTTP returns what serves handler as c says. It returns an error if the TLS certificate cannot be loaded.
-func newHTTP(c config.Config, handler http.Handler, log *slog.Logger) (*http.Server, error) {
+// newHTTP returns what serves handler, over TLS if there is a certificate.
+func newHTTP(handler http.Handler, c *certificate, log *slog.Logger) *http.Server {
 	hs := &http.Server{
 		Handler: handler,
 		// OPTIONS * is answered as anything else is, with an id.
@@ -368,14 +352,10 @@ func newHTTP(c config.Config, handler http.Handler, log *slog.Logger) (*http.Ser
 		MaxHeaderBytes:               96 << 10,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	if c.TLS.Cert != "" {
-		certificate, err := loadCertificate(c.TLS.Cert, c.TLS.Key, log)
-		if err != nil {
-			return nil, err
-		}
-		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+	if c != nil {
+		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 	}
-	return hs, nil
+	return hs
 }
 
 // serve answers the connections of listener until hs is closed.
