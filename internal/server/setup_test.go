@@ -158,27 +158,52 @@ func TestSetup_AD20(t *testing.T) {
 	})
 }
 
-// Two who open the link at the same moment make one owner.
+// People who send the form of the link at the same moment make one owner, at one node or at two, also if the link was
+// made before a restart or if another one is made meanwhile. The others are told, and none of them is signed in.
 func TestSetupAtOnce_AD20(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
-		s := servertest.New(t, db, clock)
-		o := &admin.Operations{DB: db, Issuer: s.URL}
-		token := setupToken(t, s)
-		errs := servertest.AtOnce(6, func(i int) error {
-			n := admin.NewUser{Email: fmt.Sprintf("%d@example.com", i), Password: "correct horse"}
-			_, err := o.SetUp(t.Context(), token, n)
-			return err
-		})
-		made := 0
-		for _, err := range errs {
-			if err == nil {
-				made++
-			}
+	for _, engine := range []storetest.Engine{storetest.SQLite, storetest.Postgres} {
+		for _, what := range []string{"after a restart", "while another link is made"} {
+			t.Run(string(engine)+" "+what, func(t *testing.T) {
+				dsn, clock := storetest.New(t, engine), storetest.NewClock()
+				before := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+				token := setupToken(t, before)
+				at := func(c *config.Config) { c.Issuer = before.URL }
+				nodes := []*servertest.Server{servertest.New(t, storetest.Connect(t, dsn, clock), clock, at),
+					servertest.New(t, storetest.Connect(t, dsn, clock), clock, at)}
+				var forms []*servertest.Page
+				var browsers []*servertest.Browser
+				for i := range 8 {
+					b := nodes[i%2].Browser(t)
+					browsers, forms = append(browsers, b), append(forms, b.Get("/setup"))
+				}
+				pages := servertest.AtOnce(len(forms), func(i int) *servertest.Page {
+					if i == 5 && what != "after a restart" {
+						o := &admin.Operations{DB: nodes[1].DB, Issuer: before.URL}
+						if _, err := o.SetupLink(t.Context(), admin.Command("root", "root@host")); err != nil {
+							t.Log(err) // it was too late
+						}
+					}
+					return fill(forms[i], token, fmt.Sprintf("%d@example.com", i), "correct horse battery")
+				})
+				made := 0
+				for i, page := range pages {
+					inside := !browsers[i].Get("/account").IsSignIn()
+					switch done := page.Status == http.StatusOK; {
+					case done && inside:
+						made++
+					case done || inside || page.Status != http.StatusForbidden:
+						t.Errorf("AD-20 browser %d is signed in: %t, after %d %s", i, inside, page.Status, page.Body)
+					case !strings.Contains(page.Body, "link was used") && !strings.Contains(page.Body, "newest link"):
+						t.Errorf("AD-20 browser %d is not told why: %s", i, page.Body)
+					}
+				}
+				n := len(owners(t, nodes[0].DB))
+				if what == "after a restart" && n != 1 || n > 1 || n != made {
+					t.Errorf("AD-20 %d browsers succeeded, there are %d accounts", made, n)
+				}
+			})
 		}
-		if n := len(owners(t, db)); made != 1 || n != 1 {
-			t.Errorf("AD-20 %d succeeded, there are %d accounts: %v", made, n, errs)
-		}
-	})
+	}
 }
 
 // An owner who was made by a command completes the setup too, and a disabled administration has none.
