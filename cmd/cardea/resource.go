@@ -39,6 +39,9 @@ func drawResource(v admin.Resource, t *table) {
 	if v.TokenGroups {
 		t.Row("token groups", "yes")
 	}
+	if v.TokenShape != oauth.ShapeStandard {
+		t.Row("token shape", string(v.TokenShape))
+	}
 	t.Row("created", v.CreatedAt.String())
 	for _, s := range v.Scopes {
 		words := s.Name
@@ -69,6 +72,7 @@ type resourceTerms struct {
 	Group          []string       `sep:"none" placeholder:"NAME" help:"Group whose members may use it; an empty name lets everybody. Repeatable."`
 	ScopeGroup     []string       `sep:"none" placeholder:"NAME=GROUP" help:"Group whose members may have a scope; an empty group lets everybody. Repeatable."`
 	TokenGroups    *bool          `negatable:"" help:"Tell the groups of the person in its access tokens."`
+	TokenShape     *string        `placeholder:"SHAPE" help:"standard, or lists: aud is a list, and scopes has the scopes as a list, for servers written for an issuer that did so."`
 	SecondFactor   *bool          `help:"People need two factors to allow something there; --second-factor=false: no longer."`
 	SigningAlg     *string        `placeholder:"ALG" help:"ES256, RS256, PS256 or EdDSA."`
 }
@@ -83,6 +87,7 @@ func (f resourceTerms) terms() admin.ResourceTerms {
 		SecondFactor:   f.SecondFactor,
 		SigningAlg:     f.SigningAlg,
 		TokenGroups:    f.TokenGroups,
+		TokenShape:     (*oauth.TokenShape)(f.TokenShape),
 	}
 	if f.Group != nil {
 		t.Groups = named(f.Group)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -28,6 +29,7 @@ type Resource struct {
 	RefreshMaxTTL  Span                  `json:"refresh_max_ttl"`
 	Groups         []string              `json:"groups"`       // whose members may use it; none: everybody
 	TokenGroups    bool                  `json:"token_groups"` // whether its tokens tell the groups of their person
+	TokenShape     oauth.TokenShape      `json:"token_shape"`
 	CreatedAt      Moment                `json:"created_at"`
 	SecondFactor   bool                  `json:"second_factor"`      // people need two factors to allow something there
 	BuiltIn        bool                  `json:"built_in,omitempty"` // a part of this server; it cannot be changed
@@ -40,6 +42,7 @@ func viewResource(r *oauth.Resource) Resource {
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
 		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
 		RefreshMaxTTL: Span(r.RefreshMaxTTL), Groups: append([]string{}, r.Groups...), TokenGroups: r.TokenGroups,
+		TokenShape:   cmp.Or(r.TokenShape, oauth.ShapeStandard),
 		SecondFactor: r.SecondFactor, BuiltIn: r.BuiltIn, CreatedAt: Moment{r.CreatedAt},
 		UpdatedAt: Moment{r.UpdatedAt}, version: r.Version,
 	}
@@ -58,6 +61,7 @@ type ResourceTerms struct {
 	Groups         []string              `json:"groups"`       // names; [] lets everybody use it
 	ScopeGroups    map[string][]string   `json:"scope_groups"` // names of groups, by the name of the scope
 	TokenGroups    *bool                 `json:"token_groups"`
+	TokenShape     *oauth.TokenShape     `json:"token_shape"` // "" is ShapeStandard
 	SigningAlg     *string               `json:"signing_alg"`
 	SecondFactor   *bool                 `json:"second_factor"`
 }
@@ -140,6 +144,13 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 	}
 	if t.TokenGroups != nil {
 		r.TokenGroups = *t.TokenGroups
+	}
+	if t.TokenShape != nil {
+		r.TokenShape = cmp.Or(*t.TokenShape, oauth.ShapeStandard)
+		if !slices.Contains(oauth.TokenShapes, r.TokenShape) {
+			return invalid("token_shape", "{token_shape} %q is unknown; use one of %s", r.TokenShape,
+				oauth.Listed(oauth.TokenShapes))
+		}
 	}
 	if err := errors.Join(
 		setSpan("access_token_ttl", &r.AccessTTL, t.AccessTokenTTL, oauth.MaxAccessTTL),

@@ -27,14 +27,15 @@ func TestServerFields(t *testing.T) {
 	page = page.Submit(page.Form("identifier"), servertest.With("identifier", "https://pay.example.com/mcp"),
 		servertest.With("scope-name-0", "mcp:tools:pay"), servertest.With("scope-risk-0", "act"),
 		servertest.With("scope-groups-0", "finance"), servertest.With("groups", "staff, finance"),
-		servertest.With("token_groups", "on"), servertest.With("second_factor", "on"),
+		servertest.With("token_groups", "on"), servertest.With("token_shape", "lists"),
+		servertest.With("second_factor", "on"),
 		servertest.With("access_token_ttl", "5m"), servertest.With("refresh_idle_ttl", "24h"),
 		servertest.With("refresh_max_ttl", "48h"))
-	says(t, page, 200, "only for members of finance", "with two factors", "in which groups the person is", "24h", "48h")
+	says(t, page, 200, "only for members of finance", "with two factors", "in which groups the person is", "scopes</code> as lists", "24h", "48h")
 	check := func(what string, idle string) {
 		t.Helper()
 		r, err := o.Resource(t.Context(), root, "https://pay.example.com/mcp")
-		if err != nil || strings.Join(r.Groups, " ") != "finance staff" || !r.TokenGroups || !r.SecondFactor ||
+		if err != nil || strings.Join(r.Groups, " ") != "finance staff" || !r.TokenGroups || r.TokenShape != "lists" || !r.SecondFactor ||
 			r.AccessTokenTTL.String() != "5m" || r.RefreshIdleTTL.String() != idle ||
 			r.RefreshMaxTTL.String() != "48h" ||
 			strings.Join(r.Scopes[0].Groups, " ") != "finance" || r.Scopes[0].Risk != "act" {

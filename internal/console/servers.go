@@ -49,6 +49,7 @@ type serverForm struct {
 	Lives      []lifetime
 	Groups     string // names, separated by commas
 	Tell       bool   // the groups in tokens
+	Lists      bool   // aud and scopes in tokens are lists
 	TwoFactors bool   // people need two factors
 	SigningAlg string
 	Algs       []string
@@ -150,7 +151,8 @@ func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 	f := &serverForm{
 		Identifier: strings.TrimSpace(form.Get("identifier")), Name: strings.TrimSpace(form.Get("name")),
 		Lives: lifetimes(form.Get), SigningAlg: form.Get("signing_alg"), Groups: form.Get("groups"),
-		Tell: form.Get("token_groups") != "", TwoFactors: form.Get("second_factor") != "",
+		Tell: form.Get("token_groups") != "", Lists: form.Get("token_shape") == string(oauth.ShapeLists),
+		TwoFactors: form.Get("second_factor") != "",
 	}
 	scopes, defaults := []oauth.ResourceScope{}, []string{}
 	for i := range maxScopeLines {
@@ -174,9 +176,18 @@ func readServer(form url.Values) (*serverForm, admin.ResourceTerms) {
 	}
 	terms := admin.ResourceTerms{
 		Name: &f.Name, Scopes: scopes, DefaultScopes: defaults, SigningAlg: &f.SigningAlg, Groups: groupNames(f.Groups),
-		TokenGroups: &f.Tell, SecondFactor: &f.TwoFactors,
+		TokenGroups: &f.Tell, TokenShape: f.shape(), SecondFactor: &f.TwoFactors,
 	}
 	return f, terms
+}
+
+// shape returns the shape of tokens that f states.
+func (f *serverForm) shape() *oauth.TokenShape {
+	shape := oauth.ShapeStandard
+	if f.Lists {
+		shape = oauth.ShapeLists
+	}
+	return &shape
 }
 
 // groupNames returns the names in a text in which commas separate them.
@@ -256,7 +267,8 @@ func (e *Endpoint) editServer(v *visit) (outcome, error) {
 	}
 	f := &serverForm{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg,
-		Groups: strings.Join(r.Groups, ", "), Tell: r.TokenGroups, TwoFactors: r.SecondFactor,
+		Groups: strings.Join(r.Groups, ", "), Tell: r.TokenGroups, Lists: r.TokenShape == oauth.ShapeLists,
+		TwoFactors: r.SecondFactor,
 	}
 	set := map[string]admin.Span{"access_token_ttl": r.AccessTokenTTL, "refresh_idle_ttl": r.RefreshIdleTTL,
 		"refresh_max_ttl": r.RefreshMaxTTL}

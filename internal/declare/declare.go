@@ -72,6 +72,7 @@ type Resource struct {
 	SecondFactor   bool     `yaml:"second_factor,omitempty"`
 	Groups         []string `yaml:"groups,omitempty"` // names
 	TokenGroups    bool     `yaml:"token_groups,omitempty"`
+	TokenShape     string   `yaml:"token_shape,omitempty"` // "": standard
 	Scopes         []Scope  `yaml:"scopes,omitempty"`
 
 	at place
@@ -164,6 +165,9 @@ func ofResource(r admin.Resource) Resource {
 		AccessTokenTTL: Span(r.AccessTokenTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
 		RefreshMaxTTL: Span(r.RefreshMaxTTL), TokenGroups: r.TokenGroups,
 	}
+	if r.TokenShape != oauth.ShapeStandard {
+		d.TokenShape = string(r.TokenShape)
+	}
 	if len(r.Groups) > 0 {
 		d.Groups = r.Groups
 	}
@@ -180,6 +184,7 @@ func (r Resource) terms() admin.ResourceTerms {
 		AccessTokenTTL: (*admin.Span)(&r.AccessTokenTTL), RefreshIdleTTL: (*admin.Span)(&r.RefreshIdleTTL),
 		RefreshMaxTTL: (*admin.Span)(&r.RefreshMaxTTL),
 		Groups:        append([]string{}, r.Groups...), TokenGroups: &r.TokenGroups,
+		TokenShape: (*oauth.TokenShape)(&r.TokenShape),
 	}
 	for _, s := range r.Scopes {
 		terms.Scopes = append(terms.Scopes,

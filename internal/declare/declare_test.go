@@ -197,6 +197,7 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 		terms := admin.ResourceTerms{
 			Name: ptr(text()), AccessTokenTTL: span(), RefreshIdleTTL: span(), RefreshMaxTTL: span(),
 			SigningAlg: ptr([]string{"", "ES256", "EdDSA"}[random.IntN(3)]),
+			TokenShape: ptr([]oauth.TokenShape{"", oauth.ShapeStandard, oauth.ShapeLists}[random.IntN(3)]),
 		}
 		for _, name := range []string{"mcp:tools:weather", "mcp:tools:email:send", "a:*", "yes"} {
 			if n == 0 || maybe() {

@@ -136,7 +136,7 @@ func IsRefreshTokenOf(key []byte, g *Grant, generation int64, token string) bool
 type Claims struct {
 	Issuer   string   `json:"iss"`
 	Subject  string   `json:"sub"`
-	Audience string   `json:"aud"` // one string
+	Audience string   `json:"aud"` // one string, or a list of it in a token of the shape ShapeLists
 	Expiry   int64    `json:"exp"`
 	IssuedAt int64    `json:"iat"`
 	ID       string   `json:"jti"`

@@ -22,6 +22,8 @@ type Resource struct {
 	Groups []string
 	// TokenGroups is whether access tokens tell in which groups their person is.
 	TokenGroups bool
+	// TokenShape is how its access tokens tell their resource and their scopes.
+	TokenShape TokenShape
 
 	SigningAlg     string // ES256, RS256, PS256 or EdDSA
 	AccessTTL      time.Duration

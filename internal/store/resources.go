@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -9,7 +10,8 @@ import (
 )
 
 const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
-	"created_at, updated_at, built_in, second_factor, version, group_names, token_groups"
+	"created_at, updated_at, built_in, second_factor, version, group_names, token_groups, " +
+	"token_shape"
 
 // CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version. It returns
 // ErrConflict if its id or its identifier is taken.
@@ -25,10 +27,10 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	tx.Touch(Resources)
 	r.Version = 1
 	err = tx.create("INSERT INTO resources ("+resourceColumns+
-		") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $13, $14) ON CONFLICT DO NOTHING", args{
+		") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $13, $14, $15) ON CONFLICT DO NOTHING", args{
 		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
 		r.RefreshMaxTTL.Microseconds(), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
-		bit(r.SecondFactor), groups, bit(r.TokenGroups),
+		bit(r.SecondFactor), groups, bit(r.TokenGroups), cmp.Or(r.TokenShape, oauth.ShapeStandard),
 	})
 	if err != nil || r.BuiltIn {
 		return err
@@ -67,8 +69,8 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	tx.ended(OfResource, r.ID)
 	tx.ended(OfAudience, before.Identifier)
 	return tx.one("UPDATE resources SET name = $2, scopes = $3, signing_alg = $4, access_ttl = $5, refresh_idle_ttl "+
-		"= $6, refresh_max_ttl = $7, second_factor = $8, group_names = $9, token_groups = $10, updated_at = $11, "+
-		"version = version + 1 WHERE id = $1",
+		"= $6, refresh_max_ttl = $7, second_factor = $8, group_names = $9, token_groups = $10, token_shape = $11, "+
+		"updated_at = $12, version = version + 1 WHERE id = $1",
 		append(values, r.UpdatedAt.UnixMicro()))
 }
 
@@ -83,6 +85,7 @@ func terms(r *oauth.Resource) (args, error) {
 	return args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
 		r.RefreshMaxTTL.Microseconds(), bit(r.SecondFactor), groups, bit(r.TokenGroups),
+		cmp.Or(r.TokenShape, oauth.ShapeStandard),
 	}, err
 }
 
@@ -149,7 +152,7 @@ func scanResource(scan func(...any) error) (*oauth.Resource, error) {
 	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL},
 		span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
 		instant{&r.CreatedAt}, instant{&r.UpdatedAt}, flag{&r.BuiltIn}, flag{&r.SecondFactor}, &r.Version,
-		object{&r.Groups}, flag{&r.TokenGroups})
+		object{&r.Groups}, flag{&r.TokenGroups}, &r.TokenShape)
 	return r, err
 }
 

@@ -16,16 +16,17 @@ import (
 // Introspection is the introspection response (RFC 7662 §2.2). All fields but Active are empty if the token is not
 // active, or not related to the client that asks.
 type Introspection struct {
-	Active    bool   `json:"active"`
-	Scope     string `json:"scope,omitempty"`
-	ClientID  string `json:"client_id,omitempty"`
-	TokenType string `json:"token_type,omitempty"` // "Bearer"; absent for a refresh token
-	Subject   string `json:"sub,omitempty"`
-	Audience  string `json:"aud,omitempty"`
-	Issuer    string `json:"iss,omitempty"`
-	Expiry    int64  `json:"exp,omitempty"`
-	IssuedAt  int64  `json:"iat,omitempty"`
-	ID        string `json:"jti,omitempty"`
+	Active    bool     `json:"active"`
+	Scope     string   `json:"scope,omitempty"`
+	ClientID  string   `json:"client_id,omitempty"`
+	TokenType string   `json:"token_type,omitempty"` // "Bearer"; absent for a refresh token
+	Subject   string   `json:"sub,omitempty"`
+	Audience  any      `json:"aud,omitempty"` // of the shape of the resource's tokens, as are Scopes
+	Issuer    string   `json:"iss,omitempty"`
+	Expiry    int64    `json:"exp,omitempty"`
+	IssuedAt  int64    `json:"iat,omitempty"`
+	ID        string   `json:"jti,omitempty"`
+	Scopes    []string `json:"scopes,omitempty"`
 }
 
 // Introspect answers POST /oauth2/introspect (RFC 7662 §2.1). It answers the resource that the token is for, by any
@@ -88,17 +89,19 @@ func (e *Endpoint) look(r *http.Request, asker *oauth.Client, token string) (*In
 	case err != nil:
 		return nil, err
 	}
+	shape := standing.Resource.TokenShape
 	return &Introspection{
 		Active:    true,
 		Scope:     standing.Scope.String(),
 		ClientID:  claims.ClientID,
 		TokenType: "Bearer",
 		Subject:   claims.Subject,
-		Audience:  claims.Audience,
+		Audience:  shape.Aud(claims.Audience),
 		Issuer:    claims.Issuer,
 		Expiry:    claims.Expiry,
 		IssuedAt:  claims.IssuedAt,
 		ID:        claims.ID,
+		Scopes:    shape.Scopes(standing.Scope),
 	}, nil
 }
 

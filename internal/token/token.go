@@ -239,7 +239,8 @@ func (e *Endpoint) issue(r *http.Request, granted *Granted) (*Response, error) {
 		alg = e.SigningAlg
 	}
 	var err error
-	resp.AccessToken, err = e.Keys.Sign(r.Context(), alg, "at+jwt", claims)
+	resp.AccessToken, err = e.Keys.Sign(r.Context(), alg, "at+jwt",
+		claims.Shaped(granted.Resource.TokenShape, granted.Scope))
 	return resp, err
 }
 
