@@ -40,6 +40,19 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
+// Tokens may have aud and scopes as lists.
+func TestTokenShape(t *testing.T) {
+	w := newWorld(t)
+	w.claims = func(c map[string]any) { c["aud"], c["scopes"] = []any{c["aud"]}, []any{"read"} }
+	w.accepts = func(c map[string]any) bool {
+		aud, _ := c["aud"].([]any)
+		return len(aud) == 1 && aud[0] == w.url
+	}
+	if report := w.run(signsIn); report.Verdict != doctor.Fine {
+		t.Errorf("verdict %s:\n%s", report.Verdict, explain(report))
+	}
+}
+
 // Responses may be streams that stay open.
 func TestStreams(t *testing.T) {
 	w := newWorld(t)
