@@ -103,6 +103,10 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 	if e.Logos.Has(a.Client) { // the browser asks for it while the person reads
 		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(a.Sealed)
 	}
+	opened, err := e.opened(r, a.Resource, a.Scope)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range a.Scope {
 		page.Scopes = append(page.Scopes, ScopeLine{
 			Name:        name,
@@ -111,6 +115,7 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 			Ticked:      chosen.ticked == nil || slices.Contains(chosen.ticked, name),
 			Named:       a.Named && name != oauth.OfflineAccess,
 			Risk:        a.Resource.Risk(name),
+			Opens:       opened[name],
 		})
 	}
 	return page, nil

@@ -46,6 +46,7 @@ type ScopeLine struct {
 	Ticked      bool
 	Named       bool       // the client asked for it by name, so that it may not do without
 	Risk        oauth.Risk // "": not said
+	Opens       Opened     // if the tools of the MCP server are known
 }
 
 // ScopeGroup is a group of scopes under one heading.

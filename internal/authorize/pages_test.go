@@ -20,7 +20,8 @@ func views(probe string) map[string]web.Answer {
 	return map[string]web.Answer{
 		"consent": authorize.Consent{Client: card, Email: probe, Hinted: probe, Resource: resource, Error: probe,
 			Request: probe, CSRF: probe,
-			Scopes: []authorize.ScopeLine{{Name: probe, Description: probe, New: true, Ticked: true}}},
+			Scopes: []authorize.ScopeLine{{Name: probe, Description: probe, New: true, Ticked: true,
+				Opens: authorize.Opened{Tools: []authorize.ToolLine{{Name: probe, Title: probe, Text: probe}}}}}},
 		"consent, scheme": authorize.Consent{Client: &interaction.ClientCard{ID: "https://" + probe,
 			Destination: interaction.Destination{Scheme: probe}}},
 		"allowed":    authorize.Answered{Client: card, Resource: resource, Allowed: true},

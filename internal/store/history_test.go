@@ -303,6 +303,7 @@ func acts(now time.Time) []act {
 			_, _, err := tx.Decide("req_another", store.Decision{}, later)
 			return err
 		}, none},
+		{"Definitions", func(tx *store.Tx) error { return ok(tx.Definitions("res_1", "read", "write")) }, none},
 		{"DeleteClient", func(tx *store.Tx) error { return tx.DeleteClient("mcp_1") },
 			"it ends every live grant of the client"},
 		{"DeleteGroup", func(tx *store.Tx) error { return tx.DeleteGroup("grp_crowd") },
@@ -539,6 +540,8 @@ func acts(now time.Time) []act {
 				Audience: "https://mcp.example.com"})
 			return err
 		}, none},
+		{"ToolScopes", func(tx *store.Tx) error { return ok(tx.ToolScopes("res_1")) },
+			"a thousand at most, without what is long"},
 		{"Tools", func(tx *store.Tx) error { return ok(tx.Tools("res_1")) },
 			"two thousand at most, read when an operator looks"},
 		{"Touch", func(tx *store.Tx) error { tx.Touch(store.Clients); return nil }, none},

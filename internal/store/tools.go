@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,41 @@ func (tx *Tx) Tools(resourceID string) ([]*Tool, error) {
 		})
 	slices.SortFunc(tools, func(a, b *Tool) int { return strings.Compare(a.Name, b.Name) }) // in every collation alike
 	return tools, err
+}
+
+// ToolScopes returns the tools of the resource with the given id that were reviewed and that the server had when it was
+// seen last, in the order of their names, without their definitions.
+func (tx *Tx) ToolScopes(resourceID string) ([]*Tool, error) {
+	tools, err := all(tx, "SELECT name, hash, scopes, seen_hash FROM resource_tools "+
+		"WHERE resource_id = $1 AND hash <> '' AND seen_hash <> ''", args{resourceID},
+		func(scan func(...any) error) (*Tool, error) {
+			t := new(Tool)
+			err := scan(&t.Name, &t.Hash, words[scope.Set]{&t.Scopes}, &t.SeenHash)
+			return t, err
+		})
+	slices.SortFunc(tools, func(a, b *Tool) int { return strings.Compare(a.Name, b.Name) })
+	return tools, err
+}
+
+// Definitions returns the reviewed definitions of tools of the resource with the given id, by their names.
+func (tx *Tx) Definitions(resourceID string, names ...string) (map[string]string, error) {
+	found := map[string]string{}
+	if len(names) == 0 {
+		return found, nil
+	}
+	places, values := make([]string, len(names)), args{resourceID}
+	for i, name := range names {
+		values = append(values, name)
+		places[i] = "$" + strconv.Itoa(len(values))
+	}
+	err := tx.rows("SELECT name, definition FROM resource_tools WHERE resource_id = $1 AND name IN ("+
+		strings.Join(places, ", ")+")", values, func(scan func(...any) error) error {
+		var name, definition string
+		err := scan(&name, &definition)
+		found[name] = definition
+		return err
+	})
+	return found, err
 }
 
 // PutTool stores t in place of what is stored under its name. The resource must be stored, and locked.
