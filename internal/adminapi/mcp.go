@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -63,20 +64,26 @@ func (e *Endpoint) agents() http.Handler {
 	tools := guard.ToolScopes{}
 	// The list of tools shows only what a token allows, so an agent that asks for less would never see what to ask for.
 	wanted := eachScope()
-	server := mcp.NewServer(&mcp.Implementation{Name: "cardea", Title: "Cardea administration"}, &mcp.ServerOptions{
-		Instructions: instructions, Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
-	})
 	for _, op := range entries {
 		tools[op.spec().Name()] = nil // the rights are Cardea's own matter, below
-		server.AddTool(tool(op.spec()), e.runner(op))
 	}
-	server.AddReceivingMiddleware(e.showAllowed)
+	// It is made for the first request, because the schemas of all tools are most of what the start would cost.
+	server := sync.OnceValue(func() *mcp.Server {
+		server := mcp.NewServer(&mcp.Implementation{Name: "cardea", Title: "Cardea administration"}, &mcp.ServerOptions{
+			Instructions: instructions, Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+		})
+		for _, op := range entries {
+			server.AddTool(tool(op.spec()), e.runner(op))
+		}
+		server.AddReceivingMiddleware(e.showAllowed)
+		return server
+	})
 	form, err := guard.New(guard.Config{Issuer: e.Issuer, Resource: resource})
 	if err != nil {
 		panic("adminapi: " + err.Error()) // the configuration has checked the issuer
 	}
 	chain := form.RequireToolScopes(tools)(e.permitted(mcp.NewStreamableHTTPHandler(
-		func(*http.Request) *mcp.Server { return server },
+		func(*http.Request) *mcp.Server { return server() },
 		// A page of another site cannot have the access token that every request needs, whatever the name of the host.
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true, DisableLocalhostProtection: true},
 	)))

@@ -25,7 +25,11 @@ func TestMain(m *testing.M) {
 		"full disk": fullDisk}
 	part := parts[os.Getenv("CARDEA_STORE_CHILD")]
 	if part == nil {
-		os.Exit(m.Run())
+		code := m.Run()
+		if mortal.dir != "" {
+			_ = os.RemoveAll(mortal.dir)
+		}
+		os.Exit(code)
 	}
 	ctx := context.Background()
 	db, err := store.Open(ctx, os.Getenv("CARDEA_STORE_DSN"), store.Options{})
@@ -37,6 +41,33 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// mortal is the test binary of the processes that are killed, and what its build said.
+var mortal struct {
+	once sync.Once
+	dir  string
+	out  []byte
+	err  error
+}
+
+// failpoints returns the path of this test binary, built with the tag failpoints, and without the race detector, because
+// a process that is killed reports no races.
+func failpoints(t *testing.T) string {
+	t.Helper()
+	mortal.once.Do(func() {
+		if mortal.dir, mortal.err = os.MkdirTemp("", "cardea-store"); mortal.err != nil {
+			return
+		}
+		build := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "failpoints", "-ldflags=-w",
+			"-o", filepath.Join(mortal.dir, "store.test"), ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		mortal.out, mortal.err = build.CombinedOutput()
+	})
+	if mortal.err != nil {
+		t.Fatalf("%v\n%s", mortal.err, mortal.out)
+	}
+	return filepath.Join(mortal.dir, "store.test")
 }
 
 // child prepares the binary to play a part on the database at dsn.
@@ -100,16 +131,12 @@ func one(ctx context.Context, db *store.DB) error {
 
 // FL-01: acknowledged writes survive kill -9, and no write is stored in part.
 func TestKill(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, engine := range storetest.Engines() {
 		t.Run("FL-01 "+string(engine), func(t *testing.T) {
 			dsn := storetest.New(t, engine)
 			acknowledged := map[string]bool{}
 			for _, after := range []int{1, 20, 100, 333, 1000} {
-				cmd := child(t, self, "writer", dsn)
+				cmd := child(t, failpoints(t), "writer", dsn)
 				out, err := cmd.StdoutPipe()
 				if err != nil {
 					t.Fatal(err)
@@ -178,11 +205,6 @@ func killed(err error) bool {
 // FL-04: a process that is killed at any write, before the commit or after it has
 // done all or nothing.
 func TestKilledAtEachPoint(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "failpoints.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "failpoints", "-o", binary, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	for _, engine := range storetest.Engines() {
 		for _, c := range []struct {
 			point string
@@ -193,7 +215,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 		} {
 			t.Run("FL-04 "+c.point+" "+string(engine), func(t *testing.T) {
 				dsn := storetest.New(t, engine)
-				out, err := child(t, binary, "one", dsn, "CARDEA_FAILPOINT="+c.point).Output()
+				out, err := child(t, failpoints(t), "one", dsn, "CARDEA_FAILPOINT="+c.point).Output()
 				if !killed(err) || len(out) > 0 {
 					t.Fatalf("%v, having said %q; want it killed before it said anything", err, out)
 				}
@@ -211,7 +233,7 @@ func TestKilledAtEachPoint(t *testing.T) {
 		}
 		t.Run("no point "+string(engine), func(t *testing.T) {
 			dsn := storetest.New(t, engine)
-			out, err := child(t, binary, "one", dsn, "CARDEA_FAILPOINT=between-writes:5").Output()
+			out, err := child(t, failpoints(t), "one", dsn, "CARDEA_FAILPOINT=between-writes:5").Output()
 			if err != nil || string(out) != "update one\n" {
 				t.Errorf("%v, having said %q: there are more writes than the test knows", err, out)
 			}
