@@ -10,11 +10,10 @@ import (
 )
 
 const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
-	"created_at, updated_at, built_in, second_factor, version, group_names, token_groups, " +
-	"token_shape"
+	"created_at, updated_at, built_in, second_factor, version, group_names, token_groups, token_shape"
 
-// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version. It returns
-// ErrConflict if its id or its identifier is taken.
+// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version, and its TokenShape
+// if it has none. It returns ErrConflict if its id or its identifier is taken.
 func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
 	if err != nil {
@@ -25,12 +24,12 @@ func (tx *Tx) CreateResource(r *oauth.Resource) error {
 		return err
 	}
 	tx.Touch(Resources)
-	r.Version = 1
+	r.Version, r.TokenShape = 1, cmp.Or(r.TokenShape, oauth.ShapeStandard)
 	err = tx.create("INSERT INTO resources ("+resourceColumns+
 		") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $13, $14, $15) ON CONFLICT DO NOTHING", args{
 		r.ID, r.Identifier, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
 		r.RefreshMaxTTL.Microseconds(), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(), bit(r.BuiltIn),
-		bit(r.SecondFactor), groups, bit(r.TokenGroups), cmp.Or(r.TokenShape, oauth.ShapeStandard),
+		bit(r.SecondFactor), groups, bit(r.TokenGroups), r.TokenShape,
 	})
 	if err != nil || r.BuiltIn {
 		return err
@@ -50,6 +49,7 @@ func (tx *Tx) UpdateResource(r *oauth.Resource) error {
 	if err != nil {
 		return err
 	}
+	r.TokenShape = cmp.Or(r.TokenShape, oauth.ShapeStandard)
 	values, err := terms(r)
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func terms(r *oauth.Resource) (args, error) {
 	return args{
 		r.ID, r.Name, scopes, r.SigningAlg, r.AccessTTL.Microseconds(), r.RefreshIdleTTL.Microseconds(),
 		r.RefreshMaxTTL.Microseconds(), bit(r.SecondFactor), groups, bit(r.TokenGroups),
-		cmp.Or(r.TokenShape, oauth.ShapeStandard),
+		r.TokenShape,
 	}, err
 }
 
