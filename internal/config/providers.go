@@ -21,6 +21,11 @@ type placed struct{ error }
 var ProviderKeys = []string{"id", "preset", "name", "issuer", "client_id", "client_secret",
 	"client_secret_file", "domains", "create", "link", "groups_claim", "group_map", "check_at_refresh", "offline_grace"}
 
+// loginPages are ids of no provider, because other pages below /login have these names or may get them. The pages of
+// LoginMethods have the names of the methods.
+var loginPages = []string{"callback", "code", "external", "factor", "link", "recovery", "second", "second-factor",
+	"totp"}
+
 // parseProviders parses the list as one YAML or JSON text, as an environment variable has it.
 func parseProviders(text string) ([]upstream.Config, error) {
 	var document yaml.Node
@@ -87,6 +92,9 @@ func readProvider(path string, item *yaml.Node) (upstream.Config, error) {
 	}
 	if values["create"] == nil {
 		c.Create = len(c.Domains) > 0
+	}
+	if slices.Contains(LoginMethods, c.ID) || slices.Contains(loginPages, c.ID) {
+		return c, fault(path, item, "id: %s is the name of another page of /login; choose another", c.ID)
 	}
 	if err := c.Settle(); err != nil {
 		return c, fault(path, item, "%w", err)

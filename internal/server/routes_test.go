@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -31,6 +32,30 @@ func TestRoutes(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// No provider can have an id that is the name of another page below /login.
+func TestIdsOfProviders(t *testing.T) {
+	s := servertest.Start(t, servertest.Mailed(mailtest.New(t)), func(c *config.Config) {
+		c.Login.Methods, c.Login.External.URL = config.LoginMethods, "https://app.example.com/login"
+	})
+	known := 0
+	for _, route := range s.Server.Routes() {
+		below, ok := strings.CutPrefix(route.Path, "/login/")
+		if !ok {
+			continue
+		}
+		known++
+		id, _, _ := strings.Cut(below, "/")
+		_, err := config.Load(config.Sources{Environ: []string{`CARDEA_LOGIN_PROVIDERS=[{"id":"` + id +
+			`","preset":"google","client_id":"x","client_secret":"y"}]`}})
+		if err == nil || !strings.Contains(err.Error(), "another page") {
+			t.Errorf("%s: %v", route.Path, err)
+		}
+	}
+	if known == 0 {
+		t.Error("there are no pages below /login")
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -72,10 +71,6 @@ var presets = map[string]preset{
 // Presets are the kinds of providers.
 var Presets = []string{"google", "microsoft", "okta", "auth0", "keycloak", "gitlab", "github", "oidc"}
 
-// taken are ids that are the names of other pages below /login.
-var taken = []string{"callback", "code", "email", "external", "factor", "link", "passkey", "password", "recovery",
-	"second-factor", "totp"}
-
 var id = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // Settle fills in what the preset implies and puts domains and issuer into their exact form. It returns an error that
@@ -87,8 +82,6 @@ func (c *Config) Settle() error {
 		return errors.New("id: it is missing; write a short name like google")
 	case !id.MatchString(c.ID):
 		return fmt.Errorf("id: %.40q is not a short name; use small letters, digits and hyphens", c.ID)
-	case slices.Contains(taken, c.ID):
-		return fmt.Errorf("id: %s is the name of another page of /login; choose another", c.ID)
 	case c.Preset == "":
 		return fmt.Errorf("preset: it is missing; use one of %s", strings.Join(Presets, ", "))
 	case !ok:
