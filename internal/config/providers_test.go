@@ -140,6 +140,15 @@ func TestProvidersAreDocumented(t *testing.T) {
 			t.Errorf("docs/configuration.md does not say what %s is", key)
 		}
 	}
+	guide, err := os.ReadFile("../../docs/guides/identity-providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, preset := range upstream.Presets {
+		if !strings.Contains(section, "`"+preset+"`") || !strings.Contains(string(guide), "`preset: "+preset+"`") {
+			t.Errorf("docs/configuration.md or the guide on identity providers does not name the preset %s", preset)
+		}
+	}
 	_, example, _ := strings.Cut(section, "```yaml\n")
 	example, _, _ = strings.Cut(example, "```")
 	secret := filepath.Join(t.TempDir(), "secret")

@@ -3,8 +3,10 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,22 +56,26 @@ type preset struct {
 	// offline are the parameters that ask for a refresh token, if it is not the scope offline_access.
 	offline url.Values
 	again   string // prompt that makes the provider ask who the person is
+	like    string // what its issuers look like; "": like any URL
 }
 
 var presets = map[string]preset{
 	"google": {name: "Google", issuer: "https://accounts.google.com", again: "select_account",
 		offline: url.Values{"access_type": {"offline"}, "prompt": {"consent"}}},
-	"microsoft": {name: "Microsoft", issuer: "https://login.microsoftonline.com/common/v2.0", again: "login"},
-	"okta":      {name: "Okta", again: "login"},
-	"auth0":     {name: "Auth0", again: "login"},
-	"keycloak":  {name: "Keycloak", again: "login"},
-	"gitlab":    {name: "GitLab", issuer: "https://gitlab.com", again: "login", offline: url.Values{}},
-	"github":    {name: "GitHub", issuer: "https://github.com", again: "select_account"},
-	"oidc":      {again: "login"},
+	"microsoft": {name: "Microsoft", issuer: "https://login.microsoftonline.com/common/v2.0", again: "login",
+		like: "https://login.microsoftonline.com/TENANT/v2.0"},
+	"okta":     {name: "Okta", again: "login", like: "https://ORG.okta.com or https://ORG.okta.com/oauth2/default"},
+	"auth0":    {name: "Auth0", again: "login", like: "https://TENANT.auth0.com/"},
+	"keycloak": {name: "Keycloak", again: "login", like: "https://HOST/realms/REALM"},
+	"gitlab": {name: "GitLab", issuer: "https://gitlab.com", again: "login", offline: url.Values{},
+		like: "https://gitlab.example.com"},
+	"github": {name: "GitHub", issuer: "https://github.com", again: "select_account",
+		like: "https://github.com, or the origin of your GitHub Enterprise"},
+	"oidc": {again: "login"},
 }
 
 // Presets are the kinds of providers.
-var Presets = []string{"google", "microsoft", "okta", "auth0", "keycloak", "gitlab", "github", "oidc"}
+var Presets = slices.Sorted(maps.Keys(presets))
 
 var id = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 

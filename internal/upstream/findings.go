@@ -359,19 +359,9 @@ func (t trial) why(err error) string {
 	return "check that the provider runs, that issuer is right, and that this computer may connect there"
 }
 
-// issuers are how the issuers of some kinds of providers look.
-var issuers = map[string]string{
-	"keycloak":  "https://HOST/realms/REALM",
-	"okta":      "https://ORG.okta.com or https://ORG.okta.com/oauth2/default",
-	"auth0":     "https://TENANT.auth0.com/",
-	"microsoft": "https://login.microsoftonline.com/TENANT/v2.0",
-	"gitlab":    "https://gitlab.example.com",
-	"google":    "https://accounts.google.com",
-	"github":    "https://github.com, or the origin of your GitHub Enterprise",
-}
-
 // howIssuer says what an issuer of this kind of provider looks like.
 func (t trial) howIssuer() string {
-	return "correct issuer: it looks like " + cmp.Or(issuers[t.Preset], "https://id.example.com") +
+	known := presets[t.Preset]
+	return "correct issuer: it looks like " + cmp.Or(known.like, known.issuer, "https://id.example.com") +
 		", without /.well-known/openid-configuration"
 }
