@@ -33,12 +33,22 @@ func main() {
 		seconds = flag.Duration("time", 2*time.Second, "length of one turn")
 		turns   = flag.Int("turns", 7, "number of turns of each side, which alternate; the results are medians")
 		only    = flag.Bool("pieces", false, "leave the first table out")
+		scaled  = flag.Bool("scale", false, "print only how long the pages of a large installation take")
+		dsn     = flag.String("database", "", "with -scale, the `database`, which is filled if it is empty and kept "+
+			"(default: a file in -dir)")
+		large sizes
 	)
+	flag.IntVar(&large.clients, "clients", 1_000_000, "with -scale, the `number` of clients")
+	flag.IntVar(&large.grants, "grants", 1_000_000, "with -scale, the `number` of grants")
+	flag.IntVar(&large.people, "people", 100_000, "with -scale, the `number` of people")
+	flag.IntVar(&large.events, "events", 10_000_000, "with -scale, the `number` of events")
 	flag.Parse()
 	err := error(nil)
 	switch {
 	case *limitAt != "":
 		err = serveLimit(*limitAt, *dir, *proxied)
+	case *scaled:
+		err = scale(context.Background(), *binary, *dir, *dsn, large, *turns)
 	case *alone:
 		err = watch(context.Background(), *turns)
 	case *passing:
