@@ -104,7 +104,7 @@ func (sh *shell) reach(ctx context.Context, open opener, fn func(adminapi.Target
 
 // server returns the server that --server or the environment names, "" for the configured installation.
 func (sh *shell) server() string {
-	return strings.TrimSuffix(cmp.Or(sh.Server, sh.variable("CARDEA_SERVER")), "/")
+	return strings.TrimRight(strings.TrimSpace(cmp.Or(sh.Server, sh.variable("CARDEA_SERVER"))), "/")
 }
 
 // remote returns the server that --server names, with the credentials of the environment.
@@ -134,8 +134,7 @@ func (sh *shell) remote() (*adminapi.Remote, error) {
 	}
 	if r.Token == "" && (r.ClientID == "" || r.ClientSecret == "") {
 		return nil, advise("--server needs API credentials: set CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET, or "+
-			"CARDEA_TOKEN; make them there with: cardea client create --name NAME --grant client_credentials "+
-			"--resource %s%s --scope 'cardea:*'", r.Issuer, admin.APIPath)
+			"CARDEA_TOKEN; make them there with: %s", r.Credentials())
 	}
 	return r, nil
 }

@@ -3,6 +3,7 @@ package adminapi
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,15 +80,20 @@ func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) err
 	case err != nil:
 		return err
 	case status/100 != 2:
-		return c.refusal(status, header, body)
+		return c.refusal(r, status, header, body)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber() // so that what is shown is what was sent
 	if err := decoder.Decode(out); err != nil {
-		return fmt.Errorf("the answer of %s is not that of this version's Admin API; use the same version of cardea "+
-			"on both machines", c.Issuer)
+		return c.another()
 	}
 	return nil
+}
+
+// another returns the error for a server whose Admin API is not that of this program.
+func (c *Remote) another() error {
+	return fmt.Errorf("the answer of %s is not that of this version's Admin API; use the same version of cardea on "+
+		"both machines, which cardea version shows", c.Issuer)
 }
 
 // request returns the request that read reads as in.
@@ -170,12 +176,18 @@ func (c *Remote) send(r *http.Request) (status int, header http.Header, body []b
 		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
 	if err != nil {
-		cause := err
+		cause, step := err, "check --server, and that cardea serve runs there"
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 			cause = wrapped.Err // which does not repeat the address
 		}
-		return 0, nil, nil, fmt.Errorf("%s cannot be reached: %w; check --server, and that cardea serve runs there",
-			c.Issuer, cause)
+		switch {
+		case errors.As(err, new(*tls.CertificateVerificationError)):
+			step = "write --server with a name that its certificate is for, and if an authority of your own signed " +
+				"that, set SSL_CERT_FILE to the file with the authority's certificate"
+		case errors.Is(err, http.ErrSchemeMismatch):
+			step = "https is not spoken there: check the port in --server; a server on this machine may be http"
+		}
+		return 0, nil, nil, fmt.Errorf("%s cannot be reached: %w; %s", c.Issuer, cause, step)
 	}
 	return resp.StatusCode, resp.Header, body, nil
 }
@@ -215,10 +227,15 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	case answer.Code == "invalid_scope":
 		return "", fmt.Errorf("the credentials lack the scope %s; an operator of the server gives it with: cardea "+
 			"client update %s --scope …", s.Scopes()[0], c.ClientID)
+	case answer.Code == "not_found", answer.Code == "invalid_target" && c.misnamed(ctx) != "":
+		return "", c.elsewhere(ctx)
+	case answer.Code == "invalid_target", answer.Code == "unauthorized_client":
+		return "", fmt.Errorf("%s gives no access token, because these are not API credentials: %s; make some there "+
+			"with: %s", c.Issuer, answer.Description, c.Credentials())
 	case answer.Code != "" && status != http.StatusOK:
 		return "", fmt.Errorf("%s gives no access token: %s (%s)", c.Issuer, answer.Description, answer.Code)
 	case err != nil || answer.Token == "":
-		return "", c.strange(status, header)
+		return "", c.strange(r, status, header)
 	}
 	if c.tokens == nil {
 		c.tokens = map[string]held{}
@@ -227,8 +244,42 @@ func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	return answer.Token, nil
 }
 
-// strange returns the error for an answer that is not one of Cardea, or of a fault.
-func (c *Remote) strange(status int, header http.Header) error {
+// Credentials returns the command that makes API credentials for the server, on its machine.
+func (c *Remote) Credentials() string {
+	return "cardea client create --name NAME --grant client_credentials --resource " + c.Issuer + admin.APIPath +
+		" --scope 'cardea:*'"
+}
+
+// misnamed returns the issuer of the server, which its metadata names, if that is not Issuer; otherwise "".
+func (c *Remote) misnamed(ctx context.Context) string {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Issuer+"/.well-known/openid-configuration", nil)
+	if err != nil {
+		return ""
+	}
+	_, _, body, err := c.send(r)
+	var metadata struct{ Issuer string }
+	if err != nil || json.Unmarshal(body, &metadata) != nil || metadata.Issuer == c.Issuer {
+		return ""
+	}
+	return metadata.Issuer
+}
+
+// elsewhere returns the error for an address that is not the issuer of a server.
+func (c *Remote) elsewhere(ctx context.Context) error {
+	if issuer := c.misnamed(ctx); issuer != "" {
+		return fmt.Errorf("the server at %s calls itself %s; write that as --server", c.Issuer, issuer)
+	}
+	return fmt.Errorf("there is no Cardea at %s; write the public URL of the server as --server, which cardea config "+
+		"print shows there as the issuer", c.Issuer)
+}
+
+// strange returns the error for an answer to r that is not one of Cardea, or of a fault.
+func (c *Remote) strange(r *http.Request, status int, header http.Header) error {
+	if to := header.Get("Location"); status/100 == 3 && to != "" {
+		to, _ = strings.CutSuffix(to, strings.TrimPrefix(r.URL.String(), c.Issuer))
+		return fmt.Errorf("%s redirects to %s, and no secret is sent there; if that is the server, write it as "+
+			"--server", c.Issuer, to)
+	}
 	if id := header.Get("X-Request-Id"); status/100 == 5 && id != "" {
 		return fmt.Errorf("%s failed with status %d; its log has the reason, with request_id %s", c.Issuer, status, id)
 	}
@@ -237,7 +288,7 @@ func (c *Remote) strange(status int, header http.Header) error {
 }
 
 // refusal returns the error of a problem (RFC 9457).
-func (c *Remote) refusal(status int, header http.Header, body []byte) error {
+func (c *Remote) refusal(r *http.Request, status int, header http.Header, body []byte) error {
 	var p struct {
 		Code   string      `json:"error"`
 		Detail string      `json:"detail"`
@@ -246,7 +297,7 @@ func (c *Remote) refusal(status int, header http.Header, body []byte) error {
 		Errors []web.Fault `json:"errors"`
 	}
 	if err := json.Unmarshal(body, &p); err != nil || p.Detail == "" || status/100 != 4 {
-		return c.strange(status, header)
+		return c.strange(r, status, header)
 	}
 	if faults := faultsIn(p.Errors); faults != nil {
 		return faults
@@ -261,11 +312,13 @@ func (c *Remote) refusal(status int, header http.Header, body []byte) error {
 	if len(p.Errors) > 0 {
 		_, field, _ = strings.Cut(p.Errors[0].Location, ".")
 	}
-	switch status {
-	case http.StatusUnauthorized:
+	switch {
+	case status == http.StatusUnauthorized:
 		return fmt.Errorf("%s does not accept the access token: %s", c.Issuer, p.Detail)
-	case http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests:
 		return errors.New(p.Detail)
+	case status == http.StatusMethodNotAllowed, status == http.StatusNotFound && p.Noun == "":
+		return c.another()
 	}
 	return admin.Refused(kind, p.Noun, p.ID, field, p.Detail)
 }
