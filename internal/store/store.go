@@ -9,8 +9,10 @@ package store
 import (
 	"context"
 	"embed"
+	"fmt"
 	"io/fs"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -125,6 +127,59 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 // schema is newer than this program.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
 	return db.engine.Pending(ctx, Migrations())
+}
+
+// MigrationNames returns the names of all migrations, in their order.
+func MigrationNames() (names []string) {
+	files, err := fs.Glob(Migrations(), "*.sql")
+	if err != nil {
+		panic(err) // the pattern is valid
+	}
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(file, ".sql"))
+	}
+	return names
+}
+
+// Statements returns the SQL statements of a migration that Pending or Migrate named, in their order and without
+// comments. It returns an error if there is no such migration.
+func Statements(migration string) ([]string, error) {
+	text, err := fs.ReadFile(Migrations(), migration+".sql")
+	if err != nil {
+		return nil, fmt.Errorf("store: migration: %w", err)
+	}
+	var statements []string
+	var one strings.Builder
+	quoted, comment := false, false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case comment:
+			comment = c != '\n'
+		case c == '\'':
+			quoted = !quoted
+		case !quoted && c == '-' && i+1 < len(text) && text[i+1] == '-':
+			comment = true
+		}
+		if comment {
+			continue
+		}
+		if c == ';' && !quoted {
+			statements = append(statements, tidy(one.String()))
+			one.Reset()
+			continue
+		}
+		one.WriteByte(c)
+	}
+	return statements, nil
+}
+
+// blanks are the spaces at the end of a line, and empty lines.
+var blanks = regexp.MustCompile(`[ \t]*\n(?:[ \t]*\n)*`)
+
+// tidy returns a statement without what is left of its comments.
+func tidy(statement string) string {
+	return strings.TrimSpace(blanks.ReplaceAllString(statement, "\n"))
 }
 
 // Begins reports whether migrations that Pending or Migrate returned begin with the first one, which means that the

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 )
 
@@ -27,10 +28,11 @@ type migrations struct {
 }
 
 // Migrate applies those of files that the schema does not have yet, in the order of their numbers, and returns their
-// names. Each file is a transaction. Processes that migrate at the same time share the work. Migrate returns an error
-// if the schema is newer than files or the database is too old.
+// names. Each file is a transaction. Processes that migrate at the same time share the work. A file that PostgreSQL
+// rolls back because others use the tables in another order (a deadlock) is tried again. Migrate returns an error if
+// the schema is newer than files or the database is too old.
 func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, err error) {
-	for {
+	for tries := 1; ; tries++ {
 		pending, err := e.Pending(ctx, files)
 		if err != nil || len(pending) == 0 {
 			return applied, err
@@ -40,8 +42,10 @@ func (e *Engine) Migrate(ctx context.Context, files fs.FS) (applied []string, er
 		if err == nil {
 			return applied, nil
 		}
+		pg := (*pgconn.PgError)(nil)
+		deadlock := errors.As(err, &pg) && pg.Code == "40P01" && tries < 30 // PostgreSQL takes a second to notice one
 		// Another process may have applied the next one first.
-		if left, again := e.Pending(ctx, files); again != nil || len(left) >= len(pending) {
+		if left, again := e.Pending(ctx, files); !deadlock && (again != nil || len(left) >= len(pending)) {
 			return applied, Fault("migrate", err)
 		}
 	}
@@ -119,8 +123,8 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 		}
 	}
 	if current > newest {
-		return nil, fmt.Errorf("database: its schema has version %d, and this cardea knows only up to %d; use a "+
-			"newer cardea", current, newest)
+		return nil, fmt.Errorf("database: its schema has version %d, and this cardea knows only up to %d; a schema does "+
+			"not go back: use a newer cardea, or restore a backup from before the upgrade", current, newest)
 	}
 	return pending, nil
 }
