@@ -4,7 +4,7 @@ GO   ?= go
 LINT := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test nightly check bench vuln
+.PHONY: build demo test nightly check release bench vuln
 
 build: ## one static binary, bin/cardea
 	@test -e bin/cardea || echo 'building bin/cardea: the first build takes about a minute, and names each package when it is compiled…'
@@ -23,6 +23,9 @@ check: ## formatting, vet and lint; the first run builds the linter, which takes
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
 	$(GO) vet ./... && $(GO) vet -tags failpoints ./internal/store/...
 	$(LINT) golangci-lint run
+
+release: ## archives, packages, checksums and SBOM of VERSION in dist; see tools/release/build
+	tools/release/build $(VERSION) dist
 
 bench: build ## throughput beside the least that could do the same, server and load on a core each; fails below the floors
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./bench
