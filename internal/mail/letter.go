@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	html "html/template"
@@ -16,12 +17,12 @@ var (
 	asHTML = html.Must(html.ParseFS(files, "templates/letter.html"))
 )
 
-// render returns the text and the HTML of a letter from the given site.
-func (l *Letter) render(site string) (plain, page string, err error) {
+// render returns the text and the HTML of a letter from the site of o.
+func (l *Letter) render(o Options) (plain, page string, err error) {
 	view := struct {
 		*Letter
-		Site string
-	}{l, site}
+		Site, Color string
+	}{l, o.Site, cmp.Or(o.Color, "#0b6b60")}
 	var p, h strings.Builder
 	if err := asText.Execute(&p, view); err != nil {
 		return "", "", fmt.Errorf("mail: text: %w", err)

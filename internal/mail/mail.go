@@ -40,7 +40,8 @@ type Letter struct {
 // Options are what a Mailer needs. All fields must be set, except that Allow may be nil.
 type Options struct {
 	Config
-	Site string // the host at which people know this server
+	Site  string // the host at which people know this server
+	Color string // of the button, like #0b6b60, dark enough for white text; "": Cardea's
 	// Allow takes one letter from the budget of a key, or says how long to wait for the next (limit.Limiter.Allow); nil
 	// means no limit.
 	Allow func(key string) (ok bool, retryAfter time.Duration)
@@ -217,7 +218,7 @@ func (m *Mailer) write(ctx context.Context, j *job) error {
 	if j.letter.Nobody {
 		return nil
 	}
-	text, html, err := j.letter.render(m.o.Site)
+	text, html, err := j.letter.render(m.o)
 	if err != nil {
 		return err
 	}

@@ -24,15 +24,16 @@ func MailInvitation(c config.Config, log *slog.Logger) func(admin.Invitation, st
 		return nil
 	}
 	return func(i admin.Invitation, inviter string) error {
-		site := siteOf(c.Issuer)
-		m, err := mail.New(mail.Options{Config: c.Mail, Site: site, Log: log})
+		o := mailOptions(c)
+		o.Log = log
+		m, err := mail.New(o)
 		if err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), mailWait)
 		defer cancel()
 		defer m.Close(ctx)
-		return m.Send(invitationLetter(site, i, inviter))
+		return m.Send(invitationLetter(siteOf(c.Issuer), i, inviter))
 	}
 }
 
@@ -41,6 +42,15 @@ func LeaveNotices(c config.Config, db *store.DB) {
 	if c.Mail.On() {
 		db.Announce(account.Worth, nil)
 	}
+}
+
+// mailOptions returns what all letters of the server have in common: the name and the colour of the brand.
+func mailOptions(c config.Config) mail.Options {
+	o := mail.Options{Config: c.Mail, Site: siteOf(c.Issuer), Color: c.Brand.Color}
+	if c.Brand.Name != "" {
+		o.Site = c.Brand.Name + " (" + o.Site + ")"
+	}
+	return o
 }
 
 // siteOf returns the host at which people know the server.

@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -60,6 +61,26 @@ func TestMagicLinkInABrowser(t *testing.T) {
 	}
 }
 
+// Mails have the name and the colour of the brand, as the pages do.
+func TestMailsOfABrand(t *testing.T) {
+	for _, brand := range []struct{ name, color, said, shown string }{
+		{"", "", "", "#0b6b60"},
+		{"Example & Daughters", "#06c", "Example & Daughters (", "#06c"},
+	} {
+		at := mailtest.New(t)
+		s := servertest.Start(t, servertest.Mailed(at), func(c *config.Config) {
+			c.Brand.Name, c.Brand.Color = brand.name, brand.color
+		})
+		page := s.Browser(t).Get("/reset")
+		page.Submit(page.Form("email"), servertest.With("email", s.User("ada@example.com").Email))
+		m := mailed(t, s, at, "Set a new password")
+		host := strings.TrimPrefix(s.URL, "http://")
+		if !strings.Contains(m.Text, "\n-- \n"+brand.said+host) || !strings.Contains(m.HTML, "background:"+brand.shown+";") {
+			t.Errorf("the mail of %+v is\n%s\n%s", brand, m.Text, m.HTML)
+		}
+	}
+}
+
 // A person sets a forgotten password by a link whose token is in the fragment, in a browser, and signs in with it.
 func TestResetInABrowser(t *testing.T) {
 	at := mailtest.New(t)
@@ -90,6 +111,7 @@ func TestResetInABrowser(t *testing.T) {
 	visit("the link", m.Link(), `input[name="password"]`)
 	const password = "three new brave words"
 	err = chromedp.Do(ctx, chromedp.WaitNotVisible(chromedp.CSS(`input[name="email"]`)),
+		chromedp.WaitNotVisible(chromedp.CSS(`input[name="token"]`)),
 		chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), password+"\r"),
 		chromedp.WaitVisible(chromedp.CSS(`a[href="/login"]`)))
 	if err != nil {

@@ -127,9 +127,9 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		Setup: c.Admin.Enabled, Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
 	}
 	if c.Mail.On() {
-		s.mail, err = mail.New(mail.Options{
-			Config: c.Mail, Site: siteName(c, issuer), Allow: limits.mails.Allow, Log: log})
-		if err != nil {
+		letters := mailOptions(c)
+		letters.Allow, letters.Log = limits.mails.Allow, log
+		if s.mail, err = mail.New(letters); err != nil {
 			return nil, err
 		}
 		s.login.Mail, s.login.MayAsk = s.mail, limits.mailRequests.Admit
@@ -187,14 +187,6 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
 	return s, nil
-}
-
-// siteName returns what mails call this server: its host, with the name of the brand if it has one.
-func siteName(c config.Config, issuer *url.URL) string {
-	if c.Brand.Name == "" {
-		return issuer.Host
-	}
-	return c.Brand.Name + " (" + issuer.Host + ")"
 }
 
 // administer puts the Admin API, the console and the setup together.
