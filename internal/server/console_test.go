@@ -145,7 +145,7 @@ func TestSetupAccessibility(t *testing.T) {
 			s := servertest.Start(t)
 			token := setupToken(t, s)
 			ctx, look, visit := lens(t, screen.width, screen.height, screen.scheme)
-			visit("new", s.URL+"/setup#"+token, `input[name="token"]`)
+			visit("new", s.URL+"/setup#"+token, `input[name="password"]`)
 			fill := func(email, password, wait string) {
 				t.Helper()
 				err := chromedp.Do(ctx, chromedp.SetValue(chromedp.CSS(`#email`), email),

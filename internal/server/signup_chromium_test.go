@@ -74,14 +74,14 @@ func TestSignUpInABrowser(t *testing.T) {
 
 			// In the browser in which Bob is signed in.
 			token := invited(t, s, root, admin.NewInvitation{Email: "carol@example.com"})
-			visit("an invitation", s.URL+"/invite#"+token, `#token`)
-			if err := chromedp.Do(ctx, filled(`#name`, "Carol"), filled(`#password`, invitedPassword+"\r"),
-				shown(`a[href="/account/security"]`)); err != nil {
+			visit("an invitation", s.URL+"/invite#"+token, `#name`)
+			if err := chromedp.Do(ctx, chromedp.WaitNotVisible(chromedp.CSS(`#token`)), filled(`#name`, "Carol"),
+				filled(`#password`, invitedPassword+"\r"), shown(`a[href="/account/security"]`)); err != nil {
 				t.Fatal(err)
 			}
 			look("accepted")
-			visit("the invitation again", s.URL+"/invite#"+token, `#token`)
-			if err := chromedp.Do(ctx, filled(`#password`, invitedPassword+"\r"), shown(`#error`)); err != nil {
+			visit("the invitation again", s.URL+"/invite#"+token, `#password`)
+			if err := chromedp.Do(ctx, filled(`#password`, invitedPassword+"\r"), shown(`#error`), shown(`#token`)); err != nil {
 				t.Fatal(err)
 			}
 			look("an invitation that was used")
