@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
@@ -105,6 +107,30 @@ func TestAgents(t *testing.T) {
 		activity := w.browser.Get("/account/activity")
 		has(t, activity, 200, "You connected Example agent again, as it was.",
 			"The access of Example agent for you ended because you disconnected it.", "You signed in.")
+	})
+}
+
+// What an administrator or the person did to the account is told to the person in plain sentences.
+func TestActivityIsPlain(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		o, root := &admin.Operations{DB: w.DB, Issuer: w.URL}, admin.Command("root", "root@host")
+		role := identity.Operator
+		if _, err := o.UpdateUser(t.Context(), root, w.ada.ID, admin.UserTerms{Role: &role}); err != nil {
+			t.Fatal(err)
+		}
+		for _, action := range []string{"second_factor.remove", "setup.complete", "user.export", "identity.disconnect"} {
+			event := audit.Event{Action: action, UserID: w.ada.ID, Actor: audit.Actor{Type: audit.ByUser, ID: w.ada.ID}}
+			if err := w.DB.Append(t.Context(), event.With("provider", "GitHub").Allow()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		page := w.browser.Get("/account/activity")
+		has(t, page, 200, "An administrator changed the role of your account from none to operator.",
+			"You removed your authenticator app.", "You set the installation up and are its first owner.",
+			"You downloaded what is stored about your account.", "You disconnected your sign-in with GitHub.")
+		if strings.Contains(page.Body, "root@host") {
+			t.Error("an account of the machine is named")
+		}
 	})
 }
 

@@ -2,6 +2,7 @@ package account
 
 import (
 	"cmp"
+	"regexp"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -45,7 +46,15 @@ func (e *Endpoint) activity(v *visit) (web.Answer, error) {
 }
 
 // toYou puts what the sentences say of "you" into English.
-var toYou = strings.NewReplacer("the account of you", "your account", "a session of you", "a session of yours")
+var toYou = strings.NewReplacer("the account of you", "your account", "a session of you", "a session of yours",
+	"password of you", "password of your account", "Signing out of you", "Your signing out",
+	"An invitation of you", "Your invitation", "You set the installation up and is", "You set the installation up and are",
+	"You could not change their", "You could not change your", "You removed their", "You removed your",
+	"You may not remove their", "You may not remove your",
+	"what is stored about their account", "what is stored about your account")
+
+// signInOf matches what the sentences call an account at an identity provider.
+var signInOf = regexp.MustCompile(`\bthe sign-in( with .+)? of you\b`)
 
 // tell returns events about the person of v as sentences to that person.
 func (v *visit) tell(tx *store.Tx, events []audit.Event) ([]string, error) {
@@ -61,12 +70,15 @@ func (v *visit) tell(tx *store.Tx, events []audit.Event) ([]string, error) {
 	names, err := tx.Names(clients, nil, resources)
 	told := make([]string, len(events))
 	for i, event := range events {
-		if event.Actor.ID == v.Person.ID {
+		switch {
+		case event.Actor.ID == v.Person.ID:
 			event.Actor.Name = ""
+		case event.Actor.Type == audit.ByCommand: // whose name is an account of the machine, which says nothing to you
+			event.Actor.Name = "an administrator"
 		}
 		sentence := event.Sentence(audit.Names{Client: names.Clients[event.ClientID], Person: "you",
 			Resource: cmp.Or(names.Resources[event.Resource], event.Resource)})
-		told[i] = toYou.Replace(sentence)
+		told[i] = signInOf.ReplaceAllString(toYou.Replace(sentence), "your sign-in$1")
 	}
 	return told, err
 }

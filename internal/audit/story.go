@@ -118,7 +118,7 @@ var things = map[string]string{
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
 // thing; without one the thing follows.
 var verbs = map[string][2]string{
-	"create": {"created", "create"}, "update": {"changed[ {changed} of]", "change"}, "delete": {"deleted", "delete"},
+	"create": {"created", "create"}, "update": {"changed[ the {changed} of]", "change"}, "delete": {"deleted", "delete"},
 	"approve": {"approved", "approve"}, "disable": {"disabled", "disable"}, "enable": {"enabled % again", "enable"},
 	"unapprove":           {"withdrew the approval of", "withdraw the approval of"},
 	"rotate_secret":       {"gave % a new secret", "give % a new secret"},
@@ -184,6 +184,9 @@ func (e Event) story() (text string, known bool) {
 	}
 	thing, ok := things[noun]
 	does, ok2 := verbs[verb]
+	if e.Action == "user.update" && slices.Equal(e.members(), []string{"role"}) {
+		does[0] = "changed the role of % from {role_before} to {role_after}"
+	}
 	if !ok || !ok2 {
 		return "{actor}: {action} [{client?} ][{person?} ][{resource}][, refused because {why}]", false
 	}
@@ -302,6 +305,10 @@ func (e Event) value(name string, names Names) (string, bool) {
 	case "changed":
 		value := listed(e.members())
 		return value, value != ""
+	case "role_before":
+		return role(e.Before), true
+	case "role_after":
+		return role(e.After), true
 	case "grants_ended":
 		switch n := e.Detail["grants_ended"]; n {
 		case "":
@@ -367,6 +374,13 @@ func (e Event) members() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// role returns the role in what the fields of an account were or are.
+func role(account json.RawMessage) string {
+	var has struct{ Role string }
+	_ = json.Unmarshal(account, &has) // Changed has written it
+	return cmp.Or(Clean(has.Role), "none")
 }
 
 // listed joins words: "a", "a and b", "a, b and c".
