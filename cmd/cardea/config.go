@@ -22,7 +22,7 @@ type configCheck struct{}
 
 // Help is what `cardea config check --help` adds.
 func (*configCheck) Help() string {
-	return "It connects to the database and the mail server. It creates and migrates nothing, and sends no mail."
+	return "It connects to the database and the mail server, and asks DNS for tls.acme.domains. It creates and migrates nothing, and sends no mail."
 }
 
 func (c *configCheck) Run(ctx context.Context, sh *shell) error {
@@ -47,6 +47,7 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 	if unread := sh.unread(); unread != "" {
 		notes = append(notes, unread)
 	}
+	notes = append(notes, server.CertificateNotes(ctx, loaded.Config)...)
 	for _, note := range notes {
 		fmt.Fprintln(sh.out, "note:", plain(note))
 	}

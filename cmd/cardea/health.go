@@ -102,7 +102,7 @@ func askReady(ctx context.Context, c config.Config) (readiness, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", at.Path)
 		}
 	}
-	if c.TLS.Cert != "" {
+	if c.SecureTLS() {
 		ask.Scheme = "https"
 		if transport.TLSClientConfig, err = trusting(c); err != nil {
 			return found, err
@@ -138,17 +138,29 @@ func askReady(ctx context.Context, c config.Config) (readiness, error) {
 }
 
 // trusting returns a configuration that accepts the configured certificate for the host of the issuer, also if its
-// signer is unknown to this machine.
+// signer is unknown to this machine. Of one that the server obtained it accepts any signer, because a container may know
+// none, and the server is on this machine.
 func trusting(c config.Config) (*tls.Config, error) {
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
+	if c.TLS.Cert == "" {
+		//nolint:gosec // VerifyConnection looks at what matters here
+		return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: issuer.Hostname(), InsecureSkipVerify: true,
+			VerifyConnection: func(state tls.ConnectionState) error {
+				leaf := state.PeerCertificates[0]
+				if time.Now().After(leaf.NotAfter) {
+					return &tls.CertificateVerificationError{Err: errors.New("it has expired")}
+				}
+				return leaf.VerifyHostname(issuer.Hostname())
+			}}, nil
+	}
 	text, err := os.ReadFile(c.TLS.Cert)
 	if err != nil {
 		return nil, fmt.Errorf("tls.cert: %w", err)
 	}
 	own := x509.NewCertPool()
 	own.AppendCertsFromPEM(text)
-	issuer, err := url.Parse(c.Issuer)
-	if err != nil {
-		return nil, fmt.Errorf("issuer: %w", err)
-	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: own, ServerName: issuer.Hostname()}, nil
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -79,9 +80,9 @@ func checkListen(c *Config) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("listen: %w; write it like 127.0.0.1:8080, or :8080 for all", err)
-	case at.Path != "" && c.TLS.Cert != "":
+	case at.Path != "" && c.SecureTLS():
 		return errors.New("listen: a Unix socket is for a proxy on this machine, which has the certificate; listen at " +
-			"a port, or remove tls.cert and tls.key")
+			"a port, or remove what is set below tls")
 	case c.MetricsListen == "":
 		return nil
 	}
@@ -118,11 +119,61 @@ func checkStorage(c *Config) error {
 }
 
 func checkTLS(c *Config) error {
+	acme := c.TLS.ACME
 	switch {
 	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
 		return errors.New("tls.cert and tls.key must be set together; set both or neither")
 	case c.TLS.Cert != "" && !strings.HasPrefix(c.Issuer, "https:"):
 		return errors.New("issuer: it must be https when tls.cert is set")
+	case c.TLS.Cert != "" && len(acme.Domains) > 0:
+		return errors.New("tls.cert and tls.acme.domains are both set; keep tls.cert to use the certificate of that " +
+			"file, or tls.acme.domains to have one obtained")
+	case len(acme.Domains) == 0 && (acme.Email != "" || acme.CAFile != ""):
+		return errors.New("tls.acme.domains is missing; list the host of issuer there, or remove tls.acme")
+	case c.TLS.HTTPListen != "" && c.TLS.HTTPListen != "off" && !c.SecureTLS():
+		return errors.New("tls.http_listen: this server does not serve https, so it cannot send anybody there; set " +
+			"tls.cert or tls.acme.domains, or remove it")
+	case c.TLS.HTTPListen != "" && c.TLS.HTTPListen == c.Listen:
+		return errors.New("tls.http_listen: it must be another address than listen, which serves https; write it " +
+			"like :80")
+	}
+	if address := c.HTTPAddress(); address != "" {
+		if _, err := ParseAddress(address); err != nil {
+			return fmt.Errorf("tls.http_listen: %w; write it like :80, or off", err)
+		}
+	}
+	if len(acme.Domains) == 0 {
+		return nil
+	}
+	return checkACME(c)
+}
+
+// checkACME checks what a server needs that obtains its certificates by itself.
+func checkACME(c *Config) error {
+	acme := c.TLS.ACME
+	issuer, err := url.Parse(c.Issuer)
+	if err != nil || issuer.Scheme != "https" {
+		return errors.New("issuer: it must be https when tls.acme.domains is set")
+	}
+	for _, domain := range acme.Domains {
+		_, err := netip.ParseAddr(domain)
+		switch {
+		case strings.Contains(domain, "*"):
+			return fmt.Errorf("tls.acme.domains: a certificate for %s needs an entry in DNS, which Cardea does not "+
+				"make; list each name, or obtain it with another program and set tls.cert and tls.key", domain)
+		case strings.Contains(domain, ":"):
+			return fmt.Errorf("tls.acme.domains: %s has a port; write the name alone", domain)
+		case err == nil || oauth.IsLoopback(domain) || acme.Directory == letsEncrypt && !strings.Contains(domain, "."):
+			return fmt.Errorf("tls.acme.domains: nobody on the internet can prove to have %s; use a public name like "+
+				"auth.example.com", domain)
+		}
+	}
+	if !slices.Contains(acme.Domains, issuer.Hostname()) {
+		return fmt.Errorf("tls.acme.domains: the host of issuer must be among them, because clients connect to it; "+
+			"add %s", issuer.Hostname())
+	}
+	if at, err := url.Parse(acme.Directory); err != nil || at.Scheme != "https" || at.Host == "" {
+		return fmt.Errorf("tls.acme.directory: %.200q is not an https URL; write it like %s", acme.Directory, letsEncrypt)
 	}
 	return nil
 }

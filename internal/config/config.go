@@ -4,6 +4,7 @@ package config
 
 import (
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -31,6 +32,9 @@ type Config struct {
 
 	TLS struct {
 		Cert, Key string // PEM files; both or neither
+		ACME      ACME
+		// HTTPListen is the address for HTTP beside HTTPS, as Listen, or "off"; HTTPAddress reads it.
+		HTTPListen string
 	}
 	// TrustedProxies are the networks whose Forwarded and X-Forwarded-For headers are trusted.
 	TrustedProxies []netip.Prefix
@@ -59,6 +63,30 @@ type Tokens struct {
 	RefreshMaxTTL  time.Duration // of a grant, used or not
 	RefreshGrace   time.Duration // in which the previous refresh token gets the same answer again
 	SigningAlg     string        // one of oauth.SigningAlgs
+}
+
+// ACME says which certificates the server obtains by itself (RFC 8555).
+type ACME struct {
+	Email     string
+	Domains   []string // none: it obtains none
+	Directory string   // URL of the certificate authority
+	CAFile    string   // PEM file of the root certificate of Directory; "": those of the system
+}
+
+// SecureTLS reports whether the server serves HTTPS.
+func (c *Config) SecureTLS() bool { return c.TLS.Cert != "" || len(c.TLS.ACME.Domains) > 0 }
+
+// HTTPAddress returns the address for HTTP beside HTTPS, "" for none. If the configuration names none, it is port 80 of
+// the host of Listen while the server obtains its certificates by itself.
+func (c *Config) HTTPAddress() string {
+	switch {
+	case c.TLS.HTTPListen == "off" || c.TLS.HTTPListen == "" && len(c.TLS.ACME.Domains) == 0:
+		return ""
+	case c.TLS.HTTPListen != "":
+		return c.TLS.HTTPListen
+	}
+	host, _, _ := net.SplitHostPort(c.Listen) // none if it is a socket of systemd
+	return net.JoinHostPort(host, "80")
 }
 
 // Rotation says how often signing keys are replaced.

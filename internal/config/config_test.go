@@ -62,6 +62,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Log: config.Log{Format: "auto", Level: slog.LevelInfo},
 	}
+	want.TLS.ACME.Directory = "https://acme-v02.api.letsencrypt.org/directory"
 	if diff := cmp.Diff(want, got.Config, cmpopts.IgnoreUnexported(config.Config{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
@@ -203,6 +204,7 @@ func TestUnknownVariableIsAWarning(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	acme := func(domains string) string { return "issuer=https://auth.example.com tls.acme.domains=" + domains }
 	const postgres = "postgres://cardea:hunter2@db/cardea"
 	for _, test := range []struct{ set, want string }{ // want "": accepted
 		{"issuer=https://auth.example.com", ""},
@@ -254,6 +256,26 @@ func TestCheck(t *testing.T) {
 		{"tls.cert=a.pem", "tls.cert and tls.key must be set together"},
 		{"tls.cert=a.pem tls.key=b.pem", "issuer: it must be https when tls.cert is set"},
 		{"tls.cert=a.pem tls.key=b.pem issuer=https://a.example", ""},
+		{acme("auth.example.com"), ""},
+		{acme("www.example.com,auth.example.com") + " tls.acme.email=ada@example.com", ""},
+		{acme("auth.example.com") + " tls.http_listen=off", ""},
+		{acme("auth.example.com") + " tls.http_listen=systemd:http listen=systemd:https", ""},
+		{acme("www.example.com"), "tls.acme.domains: the host of issuer must be among them, because clients connect to " +
+			"it; add auth.example.com"},
+		{acme("*.example.com"), "tls.acme.domains: a certificate for *.example.com needs an entry in DNS"},
+		{acme("auth.example.com:443"), "tls.acme.domains: auth.example.com:443 has a port; write the name alone"},
+		{acme("192.0.2.1"), "tls.acme.domains: nobody on the internet can prove to have 192.0.2.1"},
+		{acme("a.localhost"), "tls.acme.domains: nobody on the internet can prove to have a.localhost"},
+		{acme("auth"), "tls.acme.domains: nobody on the internet can prove to have auth; use a public name"},
+		{"issuer=https://auth tls.acme.domains=auth tls.acme.directory=https://ca/dir", ""},
+		{"tls.acme.domains=auth.example.com", "issuer: it must be https when tls.acme.domains is set"},
+		{"tls.acme.email=ada@example.com", "tls.acme.domains is missing; list the host of issuer there"},
+		{acme("auth.example.com") + " tls.cert=a.pem tls.key=b.pem", "tls.cert and tls.acme.domains are both set; keep"},
+		{acme("auth.example.com") + " listen=unix:/run/s", "listen: a Unix socket is for a proxy on this machine"},
+		{acme("auth.example.com") + " tls.acme.directory=http://ca/", "is not an https URL; write it like https://acme-"},
+		{acme("auth.example.com") + " tls.http_listen=80", `tls.http_listen: "80" is not an address; write it like :80`},
+		{acme("auth.example.com") + " listen=:80 tls.http_listen=:80", "tls.http_listen: it must be another address"},
+		{"tls.http_listen=:80", "tls.http_listen: this server does not serve https"},
 		{"trusted_proxies=10.0.0.0/33", `"10.0.0.0/33" is not a network; write it like 10.0.0.0/8 or ::1`},
 		{"tokens.access_ttl=0", "tokens.access_ttl: it must be at least 1s"},
 		{"tokens.access_ttl=-5m", `"-5m" is not a duration`},

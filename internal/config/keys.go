@@ -62,6 +62,19 @@ var fields = []field{
 		func(c *Config) any { return &c.TLS.Cert }, nil},
 	{Key{"tls.key", "", "PEM file of its private key"},
 		func(c *Config) any { return &c.TLS.Key }, nil},
+	{Key{"tls.acme.domains", "", "names of this server, that of `issuer` among them, for which it [obtains " +
+		"certificates by itself](guides/https.md), such as `auth.example.com`; never for any other name"},
+		func(c *Config) any { return &c.TLS.ACME.Domains }, nil},
+	{Key{"tls.acme.email", "", "address to which the certificate authority may write; with `tls.acme.domains` you " +
+		"agree to its terms"},
+		func(c *Config) any { return &c.TLS.ACME.Email }, nil},
+	{Key{"tls.acme.directory", letsEncrypt, "certificate authority (ACME, RFC 8555)"},
+		func(c *Config) any { return &c.TLS.ACME.Directory }, nil},
+	{Key{"tls.acme.ca_file", "", "PEM file of the root certificate of a certificate authority of your own"},
+		func(c *Config) any { return &c.TLS.ACME.CAFile }, nil},
+	{Key{"tls.http_listen", "", "address for http beside https, where browsers are sent to https and the certificate " +
+		"authority is answered; with `tls.acme.domains`, port 80 unless this is set; `off` for none"},
+		func(c *Config) any { return &c.TLS.HTTPListen }, nil},
 	{Key{"trusted_proxies", "", "networks whose `Forwarded` and `X-Forwarded-For` headers are trusted, such as " +
 		"`10.0.0.0/8, ::1`; if a proxy is not listed here, the limits count everybody behind it as one sender; a " +
 		"peer at a Unix socket counts as 127.0.0.1"},
@@ -210,6 +223,9 @@ var fields = []field{
 	{Key{"log.level", "info", "`debug`, `info`, `warn` or `error`"},
 		func(c *Config) any { return &c.Log.Level }, nil},
 }
+
+// letsEncrypt is a certificate authority that everybody may use.
+const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // maskPassword hides the password in a database URL.
 func maskPassword(database string) string {

@@ -24,7 +24,8 @@ const (
 // Between the calls it waits, first for a second and then twice as long each time, up to 15 seconds. If that takes more
 // than a moment, it answers at the configured address meanwhile, so that whoever watches the process sees that it
 // lives: /healthz with 200, and everything else with 503 and Retry-After, because the keys and the scopes to publish
-// are in the database. Await returns nil if ctx ends first, and an error if the address cannot be used.
+// are in the database; it does not if the certificates are there too. Await returns nil if ctx ends first, and an error
+// if the address cannot be used.
 func Await(ctx context.Context, c config.Config, log *slog.Logger, open func(context.Context) error) error {
 	s := &standIn{config: c, log: log}
 	soon := time.AfterFunc(quickStart, func() { _ = s.begin(ctx) }) // the error comes again once the server listens
@@ -68,7 +69,7 @@ type standIn struct {
 func (s *standIn) begin(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hs != nil || s.ended {
+	if s.hs != nil || s.ended || len(s.config.TLS.ACME.Domains) > 0 {
 		return nil
 	}
 	front := &web.Front{Logger: s.log, TrustedProxies: s.config.TrustedProxies,
@@ -77,7 +78,8 @@ func (s *standIn) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hs := newHTTP(front.Wrap(web.JSON(s.answer)), certificate, s.log)
+	hs := newHTTP(front.Wrap(web.JSON(s.answer)), s.log)
+	certificate.secure(hs)
 	listener, err := listen(ctx, s.config)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"os"
 	"sync"
@@ -48,6 +49,9 @@ func loadCertificate(c config.Config, log *slog.Logger) (*certificate, error) {
 // CheckCertificate returns an error unless a server can use the TLS certificate that c names, if it names one. It warns
 // of one that clients will not accept.
 func CheckCertificate(c config.Config, warn func(string)) error {
+	if _, err := authorityRoots(c); err != nil {
+		return err
+	}
 	loaded, err := loadCertificate(c, slog.New(slog.DiscardHandler))
 	if loaded == nil {
 		return err
@@ -104,6 +108,13 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.renew()
 	}
 	return c.current, nil
+}
+
+// secure makes hs serve TLS with the certificate, if there is one.
+func (c *certificate) secure(hs *http.Server) {
+	if c != nil {
+		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+	}
 }
 
 // renew reads the files. If they cannot be used, the certificate stays as it is.

@@ -5,7 +5,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +69,10 @@ type Server struct {
 	measured net.Listener // where they are served, after Listen
 	sessions atomic.Int64 // live ones, as the janitor counted them
 
-	certificate *certificate // nil: without TLS; after Listen
+	master      keys.Master
+	certificate *certificate // nil: none from files; after Listen
+	authority   *authority   // nil: it obtains none by itself; after Listen
+	plainAt     net.Listener // for HTTP beside HTTPS; nil: none; after Listen
 }
 
 // New puts a server together on a migrated database. It proves the master key
@@ -86,7 +89,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	if err := ring.Ensure(ctx, c.Tokens.SigningAlg); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, db: db, keys: ring, log: log, clock: newClock(db.Now)}
+	s := &Server{config: c, db: db, keys: ring, log: log, clock: newClock(db.Now), master: master}
 
 	limits := newLimits(c, db.Now)
 	recorder := &strangers.Recorder{DB: db, Failures: limits.failures, Recorded: limits.recorded}
@@ -262,24 +265,34 @@ type limits struct {
 	accounts, addresses                                             *limit.Backoff
 }
 
-// Listen listens on the configured address. From then on connections are accepted, and they are answered when Serve
-// runs. The error says what to do if the address cannot be used; it is also returned if the TLS certificate cannot be
-// loaded.
-func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+// Listen listens on the configured addresses. From then on connections are accepted, and they are answered when Serve
+// runs. It returns the listener for Serve. The error says what to do if an address cannot be used; it is also returned
+// if the TLS certificate cannot be loaded.
+func (s *Server) Listen(ctx context.Context) (_ net.Listener, err error) {
 	if err := s.secure(); err != nil {
 		return nil, err
 	}
+	listener, err := listen(ctx, s.config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, listener.Close())
+		}
+	}()
+	if s.plainAt, err = listenPlain(ctx, s.config, s.log); err != nil {
+		return nil, err
+	}
+	if s.authority, err = newAuthority(s.config, s.db, s.master, listener, s.plainAt, s.log); err != nil {
+		return nil, err
+	}
 	if s.metrics != nil {
-		var err error
 		if s.measured, err = s.metrics.listen(ctx, s.config.MetricsListen, s.log); err != nil {
 			return nil, err
 		}
 	}
-	listener, err := listen(ctx, s.config)
-	if err != nil && s.measured != nil {
-		_ = s.measured.Close()
-	}
-	return listener, err
+	return listener, nil
 }
 
 // listen listens on the address of c. Its error says what to do.
@@ -293,7 +306,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	if err := s.secure(); err != nil {
 		return err
 	}
-	hs := newHTTP(s.Handler(), s.certificate, s.log)
+	hs := newHTTP(s.Handler(), s.log)
+	s.certificate.secure(hs)
+	s.authority.secure(hs)
 	if s.documents != nil {
 		s.documents.WarnOfNoWay(ctx)
 	}
@@ -307,6 +322,19 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}()
 	if s.measured != nil {
 		go s.metrics.serve(work, s.measured, s.log)
+	}
+	var certificates sync.WaitGroup
+	if s.authority != nil {
+		certificates.Go(func() { s.authority.work(work) })
+	}
+	if s.plainAt != nil {
+		beside := newHTTP(s.plain(), s.log)
+		defer func() { _ = beside.Close() }()
+		go func() {
+			if err := beside.Serve(s.plainAt); !errors.Is(err, http.ErrServerClosed) {
+				s.log.Error("http is not answered any more", "error", err)
+			}
+		}()
 	}
 	failed := make(chan error, 1)
 	go func() {
@@ -322,6 +350,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer cancel()
 	err := hs.Shutdown(grace)
 	<-janitor
+	certificates.Wait()
 	if s.mail != nil {
 		s.mail.Close(grace)
 	}
@@ -331,9 +360,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// newHTTP returns what serves handler, over TLS if there is a certificate.
-func newHTTP(handler http.Handler, c *certificate, log *slog.Logger) *http.Server {
-	hs := &http.Server{
+// newHTTP returns what serves handler.
+func newHTTP(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler: handler,
 		// OPTIONS * is answered as anything else is, with an id.
 		DisableGeneralOptionsHandler: true,
@@ -344,10 +373,6 @@ func newHTTP(handler http.Handler, c *certificate, log *slog.Logger) *http.Serve
 		MaxHeaderBytes:               96 << 10,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	if c != nil {
-		hs.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
-	}
-	return hs
 }
 
 // serve answers the connections of listener until hs is closed.

@@ -394,6 +394,17 @@ func acts(now time.Time) []act {
 			"it ends every session of the account"},
 		{"EnableClient", func(tx *store.Tx) error { return tx.EnableClient("mcp_1") }, none},
 		{"EnableUser", func(tx *store.Tx) error { return tx.EnableUser("usr_1") }, none},
+		{"PutACMEFile", func(tx *store.Tx) error { return tx.PutACMEFile(&store.ACMEFile{Name: "a/b"}) }, none},
+		{"ACMEFile", func(tx *store.Tx) error {
+			if err := tx.PutACMEFile(&store.ACMEFile{Name: "a/b"}); err != nil {
+				return err
+			}
+			return ok(tx.ACMEFile("a/b"))
+		}, none},
+		{"ACMEFiles", func(tx *store.Tx) error { return ok(tx.ACMEFiles()) }, none},
+		{"DeleteACMEFiles", func(tx *store.Tx) error { return tx.DeleteACMEFiles("a") }, none},
+		{"TakeACMELock", func(tx *store.Tx) error { return ok(tx.TakeACMELock("a", "me", time.Minute)) }, none},
+		{"FreeACMELock", func(tx *store.Tx) error { return tx.FreeACMELock("a", "me") }, none},
 		{"EndSetup", func(tx *store.Tx) error { return tx.EndSetup() }, none},
 		{"EndSession", func(tx *store.Tx) error { return tx.EndSession("session 1") }, none},
 		{"EndSessions", func(tx *store.Tx) error { return tx.EndSessions("usr_1") },
@@ -722,7 +733,7 @@ func of(engine storetest.Engine, statement string) string {
 
 // short are the tables that have few rows in any installation, and the subqueries that return few.
 var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "setup", "tallied", "newest",
-	"next", "fresh", "client_blocks", "waiting_clients", "resource_names",
+	"next", "fresh", "client_blocks", "acme_files", "acme_locks", "waiting_clients", "resource_names",
 	"one", "known"}
 
 // A scan is a step of a plan that looks at every row of a table, as SQLite and PostgreSQL print it.

@@ -1,0 +1,272 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardea-auth/cardea/internal/config"
+	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/server"
+	"github.com/cardea-auth/cardea/internal/server/servertest"
+	"github.com/cardea-auth/cardea/internal/store"
+	"github.com/cardea-auth/cardea/internal/store/storetest"
+)
+
+// ownHTTPS is a server that obtains its certificates by itself.
+type ownHTTPS struct {
+	authority   *servertest.Authority
+	https, http string // addresses
+	db          *store.DB
+	log         *lines
+}
+
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// free returns a port of 127.0.0.1 that nobody listens at.
+func free(t *testing.T) int {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// startHTTPS starts a server for auth.example.com. The authority proves names at its ports, unless they are not to lead
+// to it.
+func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config.Config)) *ownHTTPS {
+	t.Helper()
+	httpPort, httpsPort := free(t), free(t)
+	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), log: &lines{}}
+	if !lead.http {
+		httpPort = free(t)
+	}
+	if !lead.https {
+		httpsPort = free(t)
+	}
+	s.authority = servertest.NewAuthority(t, httpPort, httpsPort)
+	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://auth.example.com",
+		"data_dir": t.TempDir(), "listen": s.https, "tls.http_listen": s.http,
+		"tls.acme.domains": "auth.example.com,www.example.com", "tls.acme.email": "ada@example.com",
+		"tls.acme.directory": s.authority.Directory, "tls.acme.ca_file": s.authority.CAFile}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if edit != nil {
+		edit(&loaded.Config)
+	}
+	s.db, _ = storetest.Open(t, storetest.SQLite)
+	master, _ := keys.NewMaster()
+	run, err := server.New(t.Context(), loaded.Config, s.db, master, slog.New(slog.NewTextHandler(s.log,
+		&slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := run.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(s.log.String())
+		}
+	})
+	return s
+}
+
+// shake connects for a name, and returns the certificate that a client accepts.
+func (s *ownHTTPS) shake(name string) (*x509.Certificate, error) {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.authority.Root)
+	conn, err := tls.Dial("tcp", s.https, &tls.Config{RootCAs: roots, ServerName: name})
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0], nil
+}
+
+func (s *ownHTTPS) obtained(t *testing.T, name string) *x509.Certificate {
+	t.Helper()
+	var leaf *x509.Certificate
+	eventually(t, func() bool {
+		var err error
+		leaf, err = s.shake(name)
+		return err == nil
+	})
+	return leaf
+}
+
+// The server proves its names in either way, and obtains no certificate for another.
+func TestCertificateAuthority(t *testing.T) {
+	for way, lead := range map[string]struct{ http, https bool }{
+		"HTTP-01": {http: true}, "TLS-ALPN-01": {https: true}, "both": {http: true, https: true},
+	} {
+		t.Run(way, func(t *testing.T) {
+			s := startHTTPS(t, lead, nil)
+			for _, name := range []string{"auth.example.com", "www.example.com"} {
+				s.obtained(t, name)
+			}
+			orders := s.authority.Orders.Load()
+
+			for _, name := range []string{"evil.example.com", "example.com", "a.auth.example.com", "*.example.com"} {
+				if leaf, err := s.shake(name); err == nil {
+					t.Errorf("%s: a certificate for %s", name, leaf.DNSNames)
+				}
+				conn, err := tls.Dial("tcp", s.https, &tls.Config{InsecureSkipVerify: true, ServerName: name,
+					NextProtos: []string{"acme-tls/1"}})
+				if err == nil {
+					conn.Close()
+					t.Errorf("%s: an answer to a challenge", name)
+				}
+			}
+			for _, name := range []string{"AUTH.example.com", "auth.example.com."} {
+				if _, err := s.shake(name); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			old := &tls.Config{InsecureSkipVerify: true, ServerName: "auth.example.com", MaxVersion: tls.VersionTLS11}
+			if conn, err := tls.Dial("tcp", s.https, old); err == nil {
+				conn.Close()
+				t.Error("TLS 1.1 is spoken")
+			}
+			none, err := tls.Dial("tcp", s.https, &tls.Config{InsecureSkipVerify: true}) // by address
+			if err != nil {
+				t.Errorf("without a name: %v", err)
+			} else {
+				none.Close()
+			}
+			if now := s.authority.Orders.Load(); now != orders {
+				t.Errorf("strangers have caused %d orders", now-orders)
+			}
+			if kept := storetest.AtRest(t, s.db); bytes.Contains(kept, []byte("PRIVATE KEY")) ||
+				!bytes.Contains(kept, []byte("auth.example.com.key")) {
+				t.Error("private keys are kept as they are, or not at all")
+			}
+			if log := s.log.String(); strings.Contains(log, "PRIVATE KEY") {
+				t.Error("a private key is in the log")
+			}
+		})
+	}
+}
+
+// HTTP beside HTTPS sends people on to the issuer, whatever the request says, and takes nothing.
+func TestHTTPBesideHTTPS(t *testing.T) {
+	s := startHTTPS(t, struct{ http, https bool }{http: true}, nil)
+	s.obtained(t, "auth.example.com")
+	ask := func(method, host, target string) *http.Response {
+		t.Helper()
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn,
+				error) {
+				return new(net.Dialer).DialContext(t.Context(), "tcp", s.http)
+			}}}
+		u, err := url.Parse("http://" + host + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := (&http.Request{Method: method, URL: u, Host: host, Header: http.Header{}}).WithContext(t.Context())
+		if method == http.MethodPost {
+			r.Body = io.NopCloser(strings.NewReader("client_secret=hush"))
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	for _, c := range []struct{ method, host, target, want string }{
+		{"GET", "auth.example.com", "/", "https://auth.example.com/"},
+		{"HEAD", "auth.example.com", "/account?a=b%26c", "https://auth.example.com/account?a=b%26c"},
+		{"GET", "evil.example.com", "/x", "https://auth.example.com/x"},
+		{"GET", "auth.example.com:1", "//evil.example.com/%2e%2e", "https://auth.example.com//evil.example.com/%2e%2e"},
+		{"GET", "auth.example.com", "/.well-known/acme-challenge/none", "https://auth.example.com/.well-known/acme-challenge/none"},
+		{"GET", "evil.example.com", "/.well-known/acme-challenge/x", "https://auth.example.com/.well-known/acme-challenge/x"},
+		{"POST", "auth.example.com", "/oauth2/token", ""},
+	} {
+		resp := ask(c.method, c.host, c.target)
+		status := http.StatusMovedPermanently
+		if c.want == "" {
+			status = http.StatusBadRequest
+		}
+		if got := resp.Header.Get("Location"); got != c.want || resp.StatusCode != status {
+			t.Errorf("%s %s%s: %d to %q, want %q", c.method, c.host, c.target, resp.StatusCode, got, c.want)
+		}
+		if resp.Header.Get("Strict-Transport-Security") != "" || resp.Header.Get("X-Request-Id") == "" {
+			t.Errorf("%s %s%s: the header is %v", c.method, c.host, c.target, resp.Header)
+		}
+	}
+}
+
+// The log says what keeps a certificate away and what to do; the server lives on.
+func TestNoCertificate(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*config.Config)
+		want string
+	}{
+		"closed ports": {nil, "the certificate authority does not reach this server; see that ports 80 and 443 of " +
+			"auth.example.com lead here"},
+		"no DNS": {func(c *config.Config) {
+			c.Issuer, c.TLS.ACME.Domains = "https://auth.example.net", []string{"auth.example.net"}
+		}, "DNS has no address for auth.example.net; add an A or AAAA record"},
+		"no authority": {func(c *config.Config) { c.TLS.ACME.Directory = "https://127.0.0.1:1/dir" },
+			"this server does not reach the certificate authority; see that it may connect to tls.acme.directory"},
+		"a foreign authority": {func(c *config.Config) { c.TLS.ACME.CAFile = "" },
+			"the certificate authority cannot prove who it is; set tls.acme.ca_file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startHTTPS(t, struct{ http, https bool }{}, c.edit)
+			eventually(t, func() bool { return strings.Contains(s.log.String(), c.want) })
+			resp, err := http.Post("http://"+s.http+"/", "text/plain", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if leaf, err := s.shake("auth.example.com"); err == nil {
+				t.Errorf("a certificate until %s", leaf.NotAfter.Format(time.RFC3339))
+			}
+		})
+	}
+}
