@@ -237,3 +237,57 @@ func TestUpdateChangesNothing(t *testing.T) {
 		t.Errorf("recorded %+v", after)
 	}
 }
+
+// A client keeps a resource that was deleted, and is not kept from changing by it. A new client cannot name it.
+func TestBoundToWhatIsDeleted(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o, ctx := operate(t, db), t.Context()
+		const gone, here = "https://gone.example.com/mcp", "https://here.example.com/mcp"
+		for _, identifier := range []string{gone, here} {
+			r := admin.NewResource{Identifier: identifier}
+			r.Scopes = []oauth.ResourceScope{{Name: "read"}}
+			if _, err := o.CreateResource(ctx, root, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Server"),
+			ResourceServers: []string{gone, here}}}
+		machine := admin.NewClient{ClientTerms: admin.ClientTerms{Name: ptr("Machine"),
+			GrantTypes: []oauth.GrantType{oauth.ClientCredentials}, Resources: []string{gone, here}}}
+		servers, err := o.CreateClient(ctx, root, server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		machines, err := o.CreateClient(ctx, root, machine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.DeleteResource(ctx, root, gone); err != nil {
+			t.Fatal(err)
+		}
+		for id, terms := range map[string]admin.ClientTerms{
+			servers.ID:  {Name: ptr("Other"), ResourceServers: []string{gone, here, gone}},
+			machines.ID: {Name: ptr("Other"), Resources: []string{gone, here, gone}},
+		} {
+			c, err := o.UpdateClient(ctx, root, id, terms)
+			if got := slices.Concat(c.Resources, c.ResourceServers); err != nil || c.Name != "Other" ||
+				!slices.Equal(got, []string{gone, here}) {
+				t.Errorf("%+v %v", c, err)
+			}
+		}
+		server.ResourceServers, machine.Resources = []string{gone}, []string{gone}
+		for _, n := range []admin.NewClient{server, machine} {
+			if _, err := o.CreateClient(ctx, root, n); kind(err) != admin.NotFound {
+				t.Errorf("a new client: %v", err)
+			}
+		}
+		alone := admin.ClientTerms{ResourceServers: []string{here}}
+		if c, err := o.UpdateClient(ctx, root, servers.ID, alone); err != nil || len(c.ResourceServers) != 1 {
+			t.Errorf("%+v %v", c, err)
+		}
+		alone.ResourceServers = []string{gone}
+		if _, err := o.UpdateClient(ctx, root, servers.ID, alone); kind(err) != admin.NotFound {
+			t.Errorf("what it has no longer: %v", err)
+		}
+	})
+}

@@ -265,19 +265,17 @@ func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) 
 		return invalid("resource_servers", "{resource_servers} makes credentials for introspection only; make a second "+
 			"client for {grant_types}, {redirect_uris}, {scope} or {resources}")
 	case t.ResourceServers != nil:
-		c.ResourceServers = nil
-	}
-	for _, name := range t.ResourceServers {
-		r, err := findResource(tx.Resource, name)
+		var err error
+		c.ResourceServers, err = bound(c.ResourceServers, t.ResourceServers, func(name string) (*oauth.Resource, error) {
+			r, err := findResource(tx.Resource, name)
+			if err == nil && r.BuiltIn {
+				err = invalid("resource_servers", "%s is a part of this server, and needs no credentials to introspect "+
+					"tokens", r.Identifier)
+			}
+			return r, err
+		})
 		if err != nil {
 			return err
-		}
-		if r.BuiltIn {
-			return invalid("resource_servers", "%s is a part of this server, and needs no credentials to introspect "+
-				"tokens", r.Identifier)
-		}
-		if !slices.Contains(c.ResourceServers, r.Identifier) {
-			c.ResourceServers = append(c.ResourceServers, r.Identifier)
 		}
 	}
 	if len(c.ResourceServers) == 0 {
@@ -440,16 +438,10 @@ func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client, o *Operation
 	case t.AnyResource && len(t.Resources) > 0:
 		return invalid("any_resource", "{any_resource} and {resources} exclude each other; give one of them")
 	case t.AnyResource, t.Resources != nil:
-		c.Resources = nil
-	}
-	for _, name := range t.Resources {
-		r, err := o.findTarget(tx, name)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(c.Resources, r.Identifier) {
-			c.Resources = append(c.Resources, r.Identifier)
-		}
+		var err error
+		c.Resources, err = bound(c.Resources, t.Resources,
+			func(name string) (*oauth.Resource, error) { return o.findTarget(tx, name) })
+		return err
 	}
 	return nil
 }

@@ -414,3 +414,22 @@ func findResource(find func(string) (*oauth.Resource, error), name string) (*oau
 	}
 	return r, err
 }
+
+// bound returns the identifiers of the resources with these names, each once. One that the client had before need not
+// be there any more, because the client stays bound to a resource that is deleted: it must not be let in elsewhere.
+func bound(before, names []string, find func(name string) (*oauth.Resource, error)) (identifiers []string, err error) {
+	for _, name := range names {
+		r, err := find(name)
+		missing := (*Error)(nil)
+		switch {
+		case err == nil:
+			name = r.Identifier
+		case !errors.As(err, &missing) || missing.Kind != NotFound || !slices.Contains(before, name):
+			return nil, err
+		}
+		if !slices.Contains(identifiers, name) {
+			identifiers = append(identifiers, name)
+		}
+	}
+	return identifiers, nil
+}
