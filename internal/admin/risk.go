@@ -91,6 +91,30 @@ func wordsOf(name string) []string {
 		func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
 }
 
+// likest returns the scope with a risk, or with none stated, that shares the most words of four letters or more with what a tool says of
+// itself, "" if none shares any. A wildcard is never the likest.
+func likest(scopes []oauth.ResourceScope, definition []byte, risk oauth.Risk) (name string) {
+	d := saidIn(definition)
+	said, most := wordsOf(d.name+" "+d.description), 0
+	for _, s := range scopes {
+		if s.Risk != risk && s.Risk != "" || strings.HasSuffix(s.Name, ":*") {
+			continue
+		}
+		words := wordsOf(strings.TrimPrefix(s.Name, "mcp:tools:") + " " + s.Description)
+		slices.Sort(words)
+		shared := 0
+		for _, word := range slices.Compact(words) {
+			if len(word) > 3 && slices.Contains(said, word) {
+				shared++
+			}
+		}
+		if shared > most {
+			name, most = s.Name, shared
+		}
+	}
+	return name
+}
+
 // higher reports whether a is a higher risk than b.
 func higher(a, b oauth.Risk) bool { return slices.Index(oauth.Risks, a) > slices.Index(oauth.Risks, b) }
 

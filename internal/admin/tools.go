@@ -395,7 +395,7 @@ func (b *book) accept(t *store.Tool, d guard.Definition, a AcceptedTool) {
 	case a.Scopes != nil:
 		t.Scopes = scope.Of(a.Scopes...)
 	case isNew || higher(t.Risk, before):
-		t.Scopes = b.proposed(t.Name, t.Risk)
+		t.Scopes = b.proposed(t.Name, d.Text, t.Risk)
 	}
 	t.Hash, t.Definition, t.Seen = d.Hash, string(d.Text), ""
 	t.ReviewedAt = b.tx.Now()
@@ -405,9 +405,13 @@ func (b *book) accept(t *store.Tool, d guard.Definition, a AcceptedTool) {
 	}
 }
 
-// proposed returns the scopes that are proposed for a tool with a risk: those of another tool with this risk, or the
-// scope of the resource that has it, or else one that the resource does not have yet.
-func (b *book) proposed(tool string, risk oauth.Risk) scope.Set {
+// proposed returns the scopes that are proposed for a tool with a risk: the scope of the resource that has it, or none, and
+// is the likest by its words, those of another tool with this risk, the first scope that has it, or else one that the resource
+// does not have yet.
+func (b *book) proposed(tool string, definition []byte, risk oauth.Risk) scope.Set {
+	if s := likest(b.resource.Scopes, definition, risk); s != "" {
+		return scope.Of(s)
+	}
 	for _, name := range b.names() {
 		if t := b.tools[name]; name != tool && t.Hash != "" && t.Risk == risk && len(t.Scopes) > 0 {
 			return t.Scopes
@@ -445,8 +449,14 @@ func (b *book) stem() string {
 	return "mcp:tools:" + cmp.Or(word[:min(len(word), 40)], "server")
 }
 
-// need makes sure that the resource has a scope; a new one has the words for its risk.
+// need makes sure that the resource has a scope; a new one has the words for its risk. One without a stated risk gets
+// that of its first tool, so that no tool with a higher one is proposed for it.
 func (b *book) need(name string, risk oauth.Risk) {
+	for i := range b.resource.Scopes {
+		if s := &b.resource.Scopes[i]; s.Name == name && s.Risk == "" {
+			s.Risk, b.grown = risk, true
+		}
+	}
 	if b.resource.ScopeNames().Covers(name) {
 		return
 	}
@@ -529,7 +539,7 @@ func (b *book) viewTool(t *store.Tool) Tool {
 	case t.Hash == "":
 		v.State, v.Seen = ToolNew, seen
 		v.Risk = ProposedRisk(v.Seen)
-		v.Scopes = append([]string{}, b.proposed(v.Name, v.Risk)...)
+		v.Scopes = append([]string{}, b.proposed(v.Name, v.Seen, v.Risk)...)
 	case t.SeenHash != t.Hash:
 		v.State, v.Seen = ToolChanged, seen
 		v.Differences = differences(v.Definition, v.Seen)

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -268,6 +269,51 @@ func TestToolsRights(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Of several scopes with the risk of a tool, the one is proposed that its words are the likest.
+func TestProposedScopes(t *testing.T) {
+	db, _ := storetest.Open(t, storetest.SQLite)
+	o, root := &admin.Operations{DB: db, Issuer: "https://auth.example.com"}, admin.Command("root", "root@host")
+	n := admin.NewServer{NewResource: admin.NewResource{Identifier: "https://mcp.example.com/mcp"}}
+	for _, s := range []oauth.ResourceScope{
+		{Name: "mcp:tools:*", Description: "The events in your calendar, and all else", Risk: oauth.RiskRead},
+		{Name: "mcp:tools:weather", Description: "Look up the weather", Risk: oauth.RiskRead},
+		{Name: "mcp:tools:calendar:read", Description: "See what is in your calendar", Risk: oauth.RiskRead},
+		{Name: "mcp:tools:calendar:write", Description: "Put events into your calendar", Risk: oauth.RiskChange},
+		{Name: "mcp:tools:email", Description: "Your mails"},
+	} {
+		n.Scopes = append(n.Scopes, s)
+	}
+	want := map[string]string{}
+	for _, tool := range []struct{ name, description, scope string }{
+		{"get_forecast", "The weather of a city", "mcp:tools:weather"},
+		{"list_events", "The events in the calendar", "mcp:tools:calendar:read"},
+		{"readCalendar", "", "mcp:tools:calendar:read"},
+		{"put_event", "Changes the calendar", "mcp:tools:calendar:write"},
+		{"list_mails", "", "mcp:tools:email"}, // the scope is then one to read
+		{"send_mails", "", "mcp:tools:calendar:act"},
+		{"get_all", "It has the and for", "mcp:tools:weather"}, // as the first of them: no words are shared
+	} {
+		n.Tools = append(n.Tools, json.RawMessage(fmt.Sprintf(
+			`{"name":%q,"inputSchema":{"type":"object"},"description":%q}`, tool.name, tool.description)))
+		want[tool.name] = tool.scope
+	}
+	server, err := o.AddResource(t.Context(), root, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, tool := range server.Tools {
+		got[tool.Name] = strings.Join(tool.Scopes, " ")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("scopes (-want +got):\n%s", diff)
+	}
+	r, err := o.Resource(t.Context(), root, server.Resource.ID)
+	if err != nil || r.Scopes[4].Risk != oauth.RiskRead {
+		t.Errorf("stored: %+v, %v", r.Scopes, err)
+	}
 }
 
 // The risk is only proposed, and never lower than one of what the server says.

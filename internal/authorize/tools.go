@@ -80,18 +80,14 @@ func (e *Endpoint) opened(req *http.Request, r *oauth.Resource, scopes scope.Set
 
 // describe sets what a definition says of the tool in words.
 func (l *ToolLine) describe(definition string) {
-	var said struct {
-		Title       any `json:"title"`
-		Description any `json:"description"`
-		Annotations any `json:"annotations"`
-	}
+	var said map[string]any // because a struct would also take Title for title
 	if json.Unmarshal([]byte(definition), &said) != nil {
 		return
 	}
-	annotations, _ := said.Annotations.(map[string]any)
-	title, _ := said.Title.(string)
+	annotations, _ := said["annotations"].(map[string]any)
+	title, _ := said["title"].(string)
 	hint, _ := annotations["title"].(string)
-	text, _ := said.Description.(string)
+	text, _ := said["description"].(string)
 	l.Title = audit.Clean(cmp.Or(title, hint))
 	if l.Title == l.Name {
 		l.Title = ""

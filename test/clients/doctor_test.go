@@ -25,22 +25,26 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	t.Run("Node", func(t *testing.T) { diagnose(t, nodeExample(t)) })
-	t.Run("Go", func(t *testing.T) {
-		d := startServer(t)
-		address := freeAddress(t)
-		d.MCP = "http://" + address + "/mcp"
-		var resource struct{ Identifier string }
-		command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Go example",
-			"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:email:send=Send e-mail",
-			"--default-scope", "mcp:tools:weather", "-o", "json")
-		program := filepath.Join(t.TempDir(), "server")
-		if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/go").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		running, stop := context.WithCancel(t.Context())
-		runUntilEnd(t, exec.CommandContext(running, program), stop,
-			[]string{"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP, "LISTEN=" + address})
-		await(t, strings.TrimSuffix(d.MCP, "/mcp")+"/.well-known/oauth-protected-resource/mcp")
-		diagnose(t, d)
-	})
+	t.Run("Go", func(t *testing.T) { diagnose(t, goExample(t)) })
+}
+
+// goExample runs the Go example behind a server of its own until the test ends.
+func goExample(t *testing.T) *demo {
+	t.Helper()
+	d := startServer(t)
+	address := freeAddress(t)
+	d.MCP = "http://" + address + "/mcp"
+	var resource struct{ Identifier string }
+	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Go example",
+		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:email:send=Send e-mail",
+		"--default-scope", "mcp:tools:weather", "-o", "json")
+	program := filepath.Join(t.TempDir(), "server")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/go").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	running, stop := context.WithCancel(t.Context())
+	runUntilEnd(t, exec.CommandContext(running, program), stop,
+		[]string{"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP, "LISTEN=" + address})
+	await(t, strings.TrimSuffix(d.MCP, "/mcp")+"/.well-known/oauth-protected-resource/mcp")
+	return d
 }
