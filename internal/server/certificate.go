@@ -140,6 +140,19 @@ func (s *Server) secure() (err error) {
 	return err
 }
 
+// certificateExpires returns when the first TLS certificate expires; zero if there is none.
+func (s *Server) certificateExpires() time.Time {
+	switch c := s.certificate; {
+	case s.authority != nil:
+		return s.authority.expires()
+	case c != nil:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.current.Leaf.NotAfter
+	}
+	return time.Time{}
+}
+
 // Reload reads the files of the TLS certificate now, though a handshake would in a moment.
 func (s *Server) Reload() {
 	if c := s.certificate; c != nil {

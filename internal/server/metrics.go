@@ -189,6 +189,7 @@ var (
 	disk      = desc("disk_free_bytes", "Free space where the SQLite database is.")
 	steps     = desc("clock_steps_total", "How often the clock of this machine was set.")
 	keyMade   = desc("signing_key_created_timestamp_seconds", "When the key that signs was created.", "alg")
+	expires   = desc("tls_certificate_expires_timestamp_seconds", "When the first TLS certificate expires.")
 	pending   = desc("fetches_pending", "Fetches of strangers' documents under way or waiting.", "fetcher")
 	fetched   = desc("fetches_total", "Fetches of strangers' documents, by outcome.", "fetcher", "outcome")
 	sessions  = desc("sessions", "Browsers in which people are signed in.")
@@ -202,7 +203,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{readyDesc, answers, waiting, functions, commits, failures, busy, disk, steps,
-		keyMade, pending, fetched, sessions, build} {
+		keyMade, expires, pending, fetched, sessions, build} {
 		to <- d
 	}
 }
@@ -235,6 +236,9 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		for alg, at := range created {
 			gauge(keyMade, float64(at.UnixMilli())/1000, alg)
 		}
+	}
+	if at := s.certificateExpires(); !at.IsZero() {
+		gauge(expires, float64(at.Unix()))
 	}
 	for name, fetcher := range g.fetchers {
 		stats := fetcher.Stats()
