@@ -33,6 +33,18 @@ func SameMailbox(a, b string) bool {
 		strings.EqualFold(a[:strings.LastIndexByte(a, '@')], b[:strings.LastIndexByte(b, '@')])
 }
 
+// DomainsOf returns domains in their ASCII form as people write them: in their Unicode form, with "or" between them.
+func DomainsOf(domains []string) string {
+	names := make([]string, len(domains))
+	for i, domain := range domains {
+		names[i] = domain
+		if name, err := idna.Lookup.ToUnicode(domain); err == nil {
+			names[i] = name
+		}
+	}
+	return strings.Join(names, " or ")
+}
+
 // OldEmailKey returns the key that earlier versions stored, with the domain in its Unicode form. It differs from
 // EmailKey only for internationalized domains.
 func OldEmailKey(email string) string {

@@ -518,7 +518,7 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 					t.Errorf("%s, verified %v: signed in %t", email, verified, signedIn(b))
 				}
 				if !in || verified == false {
-					says(t, page, http.StatusForbidden, "verified e-mail address at xn--bcher-kva.example")
+					says(t, page, http.StatusForbidden, "verified e-mail address at bücher.example")
 				}
 			}
 		}

@@ -43,7 +43,7 @@ func (e signUps) routes() []web.Route {
 // signUpForm is the form that asks for an address.
 type signUpForm struct {
 	Email   string     // filled in
-	Domains []string   // those that are let in; none: all
+	Domains string     // those that are let in, as people write them; "": all
 	Away    bool       // the form may lead to a provider
 	Fields  url.Values // where the person wants to go, handed back
 	SignIn  string     // the path of the sign-in page
@@ -105,7 +105,7 @@ func (e signUps) Show(r *http.Request) (web.Answer, error) {
 
 func (e signUps) askPage(r *http.Request, values url.Values, failure string) web.Answer {
 	browser := e.Pages.Browser(r)
-	page := signUpForm{Email: values.Get("email"), Domains: e.SignUpDomains, Away: e.LeadsAway(),
+	page := signUpForm{Email: values.Get("email"), Domains: identity.DomainsOf(e.SignUpDomains), Away: e.LeadsAway(),
 		Fields: onward(values), SignIn: toward("/login", values), Error: failure, CSRF: e.Pages.Token(browser, signUp)}
 	return web.WithCookie(page, browser.Cookie())
 }
@@ -217,7 +217,7 @@ func (e signUps) explain(refusal *oauth.Refusal) string {
 	case errors.Is(refusal, errNoAddress):
 		return "That is not an e-mail address. Write it like ada@example.com."
 	case errors.Is(refusal, errDomain):
-		return "Only people with an address at " + strings.Join(e.SignUpDomains, " or ") + " can make an account here."
+		return "Only people with an address at " + identity.DomainsOf(e.SignUpDomains) + " can make an account here."
 	case errors.Is(refusal, errSignUpCode):
 		return "That did not work. The code and the link work once, for 30 minutes, and the code for five tries, in " +
 			"the browser in which you asked for it."

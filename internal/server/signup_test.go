@@ -250,6 +250,13 @@ func TestSignUpDomains(t *testing.T) {
 	} {
 		page := asked(s.Browser(t).Get("/signup"), email)
 		mails := letters(t, s, box)
+		if email == "eve@example.org" {
+			for _, page := range []*servertest.Page{page, s.Browser(t).Get("/signup")} {
+				if !strings.Contains(page.Body, "n address at example.com or παράδειγμα.δοκιμή") {
+					t.Errorf("the page does not name the domains as people write them: %s", page.Body)
+				}
+			}
+		}
 		if went := at(page) == "/signup/finish"; went != let || len(mails) > 0 != let {
 			t.Errorf("%q: %d %s, %d mails", email, page.Status, page.URL, len(mails))
 			continue

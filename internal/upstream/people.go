@@ -71,7 +71,7 @@ func (c Config) admit(who *Person) error {
 	if len(c.Domains) > 0 && (!who.Verified || !c.Serves(identity.EmailKey(who.Email))) {
 		return oauth.Refuse(oauth.AccessDenied,
 			"only people with a verified e-mail address at %s can sign in with %s here",
-			strings.Join(c.Domains, " or "), c.Label())
+			identity.DomainsOf(c.Domains), c.Label())
 	}
 	return nil
 }
