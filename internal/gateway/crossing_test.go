@@ -13,7 +13,7 @@ import (
 )
 
 // crossings is how many calls two people make at the same time, in each way to reach a server. The long form takes longer
-// than the ten minutes that go test allows: CARDEA_LONG=1 go test -timeout 1h -run TestItem18EqualIDs ./internal/gateway
+// than the ten minutes that go test allows: CARDEA_LONG=1 go test -timeout 1h -run TestItem18GW30EqualIDs ./internal/gateway
 func crossings() int {
 	if os.Getenv("CARDEA_LONG") != "" {
 		return 100_000
@@ -22,7 +22,7 @@ func crossings() int {
 }
 
 // Calls of two people with equal ids, and equal progress tokens, at the same time get their own answers.
-func TestItem18EqualIDs(t *testing.T) {
+func TestItem18GW30EqualIDs(t *testing.T) {
 	for name, tt := range map[string]struct {
 		start     func(*testing.T) *world
 		stateless bool

@@ -68,7 +68,7 @@ func TestItem01SameBytes(t *testing.T) {
 	}
 }
 
-func TestItem02BodyDecides(t *testing.T) {
+func TestItem02GW22BodyDecides(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
 	for _, version := range []string{"", "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"} {
@@ -153,7 +153,7 @@ func TestItem04Versions(t *testing.T) {
 	}
 }
 
-func TestItem05HostAndOrigin(t *testing.T) {
+func TestItem05GW14HostAndOrigin(t *testing.T) {
 	w := start(t, files, official(nil))
 	token := w.token("/files", "")
 	ping := `{"jsonrpc":"2.0","id":1,"method":"ping"}`
@@ -177,7 +177,7 @@ func TestItem05HostAndOrigin(t *testing.T) {
 	}
 }
 
-func TestItem06Headers(t *testing.T) {
+func TestItem06GW08GW09GW10Headers(t *testing.T) {
 	w := start(t, strings.Replace(files, "    rules", `    upstream_headers: {Authorization: "Bearer of-the-gateway", X-User: gateway}
     rules`, 1), official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
@@ -203,7 +203,7 @@ func TestItem06Headers(t *testing.T) {
 	}
 }
 
-func TestItem07Challenges(t *testing.T) {
+func TestItem07GW33GW34Challenges(t *testing.T) {
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="https://upstream.example.com/prm"`)
 		w.Header().Set("Set-Cookie", "a=b")

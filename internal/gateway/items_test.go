@@ -141,7 +141,7 @@ func TestItem14Delete(t *testing.T) {
 	}
 }
 
-func TestItem15Resumption(t *testing.T) {
+func TestItem15GW28Resumption(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)}))
 	token, eve := w.token("/files", "files:read"), w.as("eve", "/files", "files:read")
 	session := w.initialize("/files", token)
@@ -336,7 +336,7 @@ func TestItem23Params(t *testing.T) {
 }
 
 // Arguments are judged by the body, whatever headers say of them.
-func TestItem23LyingParams(t *testing.T) {
+func TestItem23GW21LyingParams(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{` + meta +
 		`,"name":"write_file","arguments":{"path":"/etc/x"}}}`
@@ -358,7 +358,7 @@ func TestItem24Metadata(t *testing.T) {
 	}
 }
 
-func TestItem25ServerErrors(t *testing.T) {
+func TestItem25GW46ServerErrors(t *testing.T) {
 	const sent = `{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"m","data":{"requiredCapabilities":{"sampling":{}}}}}`
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -666,7 +666,7 @@ func TestItem47OneFails(t *testing.T) {
 	}
 }
 
-func TestItem48Redirects(t *testing.T) {
+func TestItem48GW32Redirects(t *testing.T) {
 	elsewhere := serve(t, http.NotFoundHandler())
 	w := start(t, strings.Replace(files, "    rules", `    upstream_headers: {Authorization: "Bearer of-the-gateway"}
     rules`, 1), http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
@@ -731,7 +731,7 @@ func TestItem51NoSessions(t *testing.T) {
 	}
 }
 
-func TestItem52Paths(t *testing.T) {
+func TestItem52GW12Paths(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
 	for _, path := range []string{"/files/%2e%2e/admin", "/files/../files", "//files", "/files//", "/files;x",
