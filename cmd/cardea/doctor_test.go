@@ -65,6 +65,22 @@ func TestDoctorExplains(t *testing.T) {
 	if want := "so the MCP server checks something else"; !strings.Contains(told(report), want) {
 		t.Errorf("it does not say %q:\n%s", want, told(report))
 	}
+
+	// The same over the Admin API of that Cardea, for an operator on another machine.
+	var ops struct {
+		ID     string `json:"client_id"`
+		Secret string `json:"client_secret"`
+	}
+	if err := json.Unmarshal([]byte(cardea(t, browser, "client", "create", "--name", "Ops", "--grant", "client_credentials",
+		"--resource", d.issuer+"/admin/api", "--scope", "cardea:*", "-o", "json")), &ops); err != nil {
+		t.Fatal(err)
+	}
+	remote := append(asBrowser(t, d), "CARDEA_DATA_DIR="+t.TempDir(), "CARDEA_CLIENT_ID="+ops.ID,
+		"CARDEA_CLIENT_SECRET="+ops.Secret)
+	report, _ = diagnose(t, remote, own.URL+"/mcp", "--login", "--server", d.issuer)
+	if want := "so the MCP server checks something else"; !strings.Contains(told(report), want) {
+		t.Errorf("over the Admin API it does not say %q:\n%s", want, told(report))
+	}
 	disable = true
 	report, _ = diagnose(t, browser, own.URL+"/mcp", "--login")
 	want := "does not accept it either: user: "
@@ -73,14 +89,15 @@ func TestDoctorExplains(t *testing.T) {
 	}
 }
 
-// cardea runs a command that succeeds.
-func cardea(t *testing.T, environ []string, args ...string) {
+// cardea runs a command that succeeds, and returns what it prints.
+func cardea(t *testing.T, environ []string, args ...string) string {
 	t.Helper()
-	var out strings.Builder
-	if code := run(t.Context(), args, &shell{in: strings.NewReader("a long enough password"), out: &out, errs: &out,
+	var out, errs strings.Builder
+	if code := run(t.Context(), args, &shell{in: strings.NewReader("a long enough password"), out: &out, errs: &errs,
 		environ: environ}); code != exitFine {
-		t.Errorf("cardea %v ends with %d: %s", args, code, out.String())
+		t.Errorf("cardea %v ends with %d: %s%s", args, code, out.String(), errs.String())
 	}
+	return out.String()
 }
 
 // asBrowser returns the environment of a command whose $BROWSER is played by a person who allows everything.
