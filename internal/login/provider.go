@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,24 +33,39 @@ type provider struct {
 func (e *Endpoint) UseProviders(ctx context.Context, configs []upstream.Config, issuer string,
 	seal func(place string, plain []byte) (string, error), open func(place, sealed string) ([]byte, error)) error {
 	e.vault, e.providers = upstream.Vault{Seal: seal, Open: open}, nil
-	for _, c := range configs {
-		err := e.DB.View(ctx, func(tx *store.Tx) error {
-			for there, here := range c.GroupMap {
-				if _, err := tx.Group(here); errors.Is(err, store.ErrNotFound) {
-					return fmt.Errorf("login.providers: %s: group_map: %s leads to the group %s, which does not "+
-						"exist; create it with: cardea group create %s", c.ID, there, here, here)
-				} else if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+	err := e.DB.View(ctx, func(tx *store.Tx) error {
+		missing, err := MissingGroups(tx, configs)
+		if err == nil && len(missing) > 0 {
+			err = errors.New(missing[0])
 		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range configs {
 		e.providers = append(e.providers, upstream.New(c, issuer, e.DB.Now))
 	}
 	return nil
+}
+
+// MissingGroups returns a sentence for each group that does not exist, and into which one of the providers that configs
+// describe puts people.
+func MissingGroups(tx *store.Tx, configs []upstream.Config) (sentences []string, err error) {
+	for _, c := range configs {
+		for _, there := range slices.Sorted(maps.Keys(c.GroupMap)) {
+			here := c.GroupMap[there]
+			_, err := tx.Group(here)
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+				sentences = append(sentences, fmt.Sprintf("login.providers: %s: group_map: %s leads to the group %s, "+
+					"which does not exist; create it with: cardea group create %s", c.ID, there, here, here))
+			case err != nil:
+				return nil, err
+			}
+		}
+	}
+	return sentences, nil
 }
 
 // StillKnown asks the providers that are to be asked about a person when an agent refreshes. It takes at most 10

@@ -11,13 +11,14 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
 // CheckDatabase returns an error unless a server can use the database of c and open the keys in it. Its notes say what
-// a start would create or migrate; CheckDatabase does neither. master returns the master key for the database, or an
-// error that wraps fs.ErrNotExist if the first start creates it.
+// a start would create or migrate, which CheckDatabase does not do, and what the start would miss. master returns the
+// master key for the database, or an error that wraps fs.ErrNotExist if the first start creates it.
 func CheckDatabase(ctx context.Context, c config.Config, master func(*store.DB) (keys.Master, error)) (
 	notes []string, err error) {
 	db, err := store.Inspect(ctx, c.Database, store.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -39,6 +40,16 @@ func CheckDatabase(ctx context.Context, c config.Config, master func(*store.DB) 
 	}
 	if store.Begins(pending) {
 		return notes, nil // the database is empty
+	}
+	if len(pending) == 0 { // otherwise its tables may have another form
+		err = db.View(ctx, func(tx *store.Tx) error {
+			missing, err := login.MissingGroups(tx, c.Login.Providers)
+			notes = append(notes, missing...)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	key, err := master(db)
 	if errors.Is(err, fs.ErrNotExist) && c.MasterKeyFile == "" {
