@@ -88,16 +88,7 @@ func run(ctx context.Context, args []string, sh *shell) int {
 	var all commands
 	sh.settings = &all.settings
 	ctx = audit.WithRequest(ctx, audit.Request{ID: oauth.NewTimedID("cli-", time.Now()), Address: "local"})
-	parser, err := kong.New(&all,
-		kong.Name("cardea"),
-		kong.Description("OAuth 2.1 authorization server for MCP servers."),
-		kong.Writers(sh.out, sh.errs),
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeSpan)),
-		kong.Vars{"version": "cardea " + thisBuild().Version},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(sh),
-	)
+	parser, err := newParser(ctx, &all, sh)
 	if err != nil {
 		return sh.fail(err)
 	}
@@ -112,6 +103,20 @@ func run(ctx context.Context, args []string, sh *shell) int {
 		return sh.fail(usageError(err.Error() + "; " + helpFor(err)))
 	}
 	return sh.fail(command.Run())
+}
+
+// newParser returns the parser of command lines. What it parses is in all.
+func newParser(ctx context.Context, all *commands, sh *shell) (*kong.Kong, error) {
+	return kong.New(all,
+		kong.Name("cardea"),
+		kong.Description("OAuth 2.1 authorization server for MCP servers."),
+		kong.Writers(sh.out, sh.errs),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeSpan)),
+		kong.Vars{"version": "cardea " + thisBuild().Version},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(sh),
+	)
 }
 
 // usageError says that a command was called wrongly, and how to call it.
