@@ -72,6 +72,9 @@ func TestSignUp(t *testing.T) {
 		}
 		page = asked(page.Follow(link), "Bob@Example.com")
 		says(t, "the form", page, http.StatusOK, "A mail is on its way to")
+		if got := page.Form("code").Values().Get("username"); got != "Bob@Example.com" { // for password managers
+			t.Errorf("the form belongs to %q", got)
+		}
 		m := letter(t, s, box, "Bob@example.com")
 		if u := person(t, db, "bob@example.com"); u != nil {
 			t.Fatalf("there is an account before the address is verified: %+v", u)
