@@ -41,8 +41,8 @@ const (
 // year is how far back the records go.
 const year = 365 * 24 * time.Hour
 
-// installation makes the records of a large installation. Each is a function of its number, so that records can refer to
-// others without keeping them.
+// installation makes the records of a large installation. Each is a function of its number, so that records can refer
+// to others without keeping them.
 //
 // One person and one client have a tenth of the grants each. A third of the clients have the same name, and many people
 // share theirs. A twentieth of the grants, the newest and all at one server, were revoked together.
@@ -134,8 +134,8 @@ func (n *installation) grant(i int) given {
 	return g
 }
 
-// populate writes the records of a large installation into the database that dsn names, whose tables are there. It writes
-// to it as no server does, so that it takes minutes rather than hours: on PostgreSQL it needs a superuser.
+// populate writes the records of a large installation into the database that dsn names, whose tables are there. It
+// writes to it as no server does, so that it takes minutes rather than hours: on PostgreSQL it needs a superuser.
 func populate(ctx context.Context, dsn string, s sizes) error {
 	n := &installation{s, time.Now().UTC().Truncate(time.Microsecond)}
 	w, err := open(ctx, dsn)

@@ -65,6 +65,9 @@ func scale(ctx context.Context, binary, dir, dsn string, s sizes, turns int) err
 		}
 	}
 	env := []string{"PATH=" + os.Getenv("PATH")}
+	if !strings.HasPrefix(dsn, "sqlite:") { // a file has a key beside it
+		env = append(env, "CARDEA_MASTER_KEY="+base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	}
 	env = append(env, "CARDEA_DATA_DIR="+dir, "CARDEA_DATABASE="+dsn, "CARDEA_ISSUER="+scaleIssuer,
 		"CARDEA_LISTEN="+strings.TrimPrefix(scaleIssuer, "http://"), "CARDEA_LIMITS_ENABLED=false")
 	v := &visitor{n: &installation{sizes: s, now: time.Now()}, turns: turns}
@@ -296,7 +299,8 @@ func (v *visitor) pages(ctx context.Context) (addresses []string, err error) {
 			"user=" + email, "user=nobody", "client=" + busy, "client=" + other, "resource=" + mcpServer(0),
 			"resource=" + mcpServer(150), "grant=" + grant, "actor=command:ada", "actor=" + busy, "actor=client:" + busy,
 			"actor=user:" + person, "address=192.0.2.1", "address=203.0.113.1", "request=" + event, "since=24h", "since=7d",
-			"since=90d&until=80d", "outcome=refused&client=" + busy, "outcome=refused&user=" + person + "&resource=" + mcpServer(7),
+			"since=90d&until=80d", "outcome=refused&client=" + busy,
+			"outcome=refused&user=" + person + "&resource=" + mcpServer(7),
 			"outcome=refused&action=tool.", "action=login&outcome=refused", "action=client.update&user=" + person,
 			"address=192.0.2.1&outcome=refused&resource=" + mcpServer(0), "client=" + busy + "&address=192.0.2.1",
 			"grant=" + grant + "&outcome=refused", "actor=command:ada&since=300d&until=200d"},
@@ -420,7 +424,7 @@ func (v *visitor) answers(ctx context.Context) (addresses []string, err error) {
 	}
 	for _, path := range slices.Sorted(maps.Keys(described.Paths)) {
 		operation, found := described.Paths[path]["get"]
-		if !found || strings.Contains(path, "/providers/") {
+		if !found || strings.Contains(path, "/providers/") || path == "/export" { // as above
 			continue
 		}
 		places := []string{path}

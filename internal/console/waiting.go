@@ -43,6 +43,9 @@ type waitingList struct {
 
 func (l waitingList) next() string { return l.Next }
 
+// Typed reports whether the name of a group is typed, because there are too many to list them beside each client.
+func (l waitingList) Typed() bool { return len(l.Groups) > 20 }
+
 // waitingClient is a client in the inbox.
 type waitingClient struct {
 	admin.WaitingClient

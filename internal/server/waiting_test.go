@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -49,6 +51,18 @@ func TestConsoleInbox(t *testing.T) {
 		if !strings.Contains(inbox.Body, said) {
 			t.Errorf("the inbox does not say %q:\n%s", said, inbox.Body)
 		}
+	}
+	s.Update(func(tx *store.Tx) (err error) {
+		for i := range 25 {
+			err = errors.Join(err, tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"), Name: fmt.Sprint("team-", i),
+				CreatedAt: tx.Now()}))
+		}
+		return err
+	})
+	if page := console.Get("/admin/clients/waiting"); strings.Contains(page.Body, "<select") ||
+		!strings.Contains(page.Body, `<input name="group" list="groups"`) ||
+		strings.Count(page.Body, `<option value="team-3">`) != 1 {
+		t.Errorf("with many groups, their names are not typed:\n%s", page.Body)
 	}
 	overview := console.Get("/admin")
 	if !strings.Contains(overview.Body, "A client waits to be approved") ||

@@ -252,9 +252,10 @@ func (tx *Tx) ClientsLastUsed(ids ...string) (map[string]time.Time, error) {
 	}
 	w := new(where)
 	w.among("clients.id", ids)
-	query := "SELECT clients.id, (SELECT MAX(at) FROM (SELECT at, action, outcome FROM events " +
+	// PostgreSQL reads events until it finds one: mostly the first.
+	query := "SELECT clients.id, (SELECT at FROM (SELECT at, action, outcome FROM events " +
 		"WHERE client_id = clients.id AND client_id <> '' ORDER BY at DESC LIMIT " + strconv.Itoa(newest) +
-		") AS newest WHERE action = 'token.request' AND outcome = 'allowed') FROM clients"
+		") AS newest WHERE action = 'token.request' AND outcome = 'allowed' ORDER BY at DESC LIMIT 1) FROM clients"
 	err := tx.rows(query+w.String(), w.args, func(scan func(...any) error) error {
 		var id string
 		var at time.Time

@@ -76,20 +76,28 @@ func (f GrantFilter) where(tx *Tx) *where {
 	if f.ID != "" {
 		w.add("grants.id = ?", f.ID)
 	}
-	if f.UserID != "" {
-		w.add("grants.user_id = ?", f.UserID)
-	}
-	if f.ClientID != "" {
-		w.add("grants.client_id = ?", f.ClientID)
-	}
-	if f.ResourceID != "" {
-		w.add("grants.resource_id = ?", f.ResourceID)
+	for _, k := range f.keys() {
+		w.add(k.column+" = ?", k.value)
 	}
 	if f.Live {
 		w.add("grants.revoked_at IS NULL AND grants.last_used_at IS NOT NULL AND grants.expires_at > ? AND "+
 			sessionLasts("?"), micros(tx.now), micros(tx.now))
 	}
 	return w
+}
+
+// A grantKey is a condition of a filter for which an index has the grants in the order of their time.
+type grantKey struct{ column, value string }
+
+func (f GrantFilter) keys() (keys []grantKey) {
+	for _, k := range []grantKey{
+		{"grants.user_id", f.UserID}, {"grants.client_id", f.ClientID}, {"grants.resource_id", f.ResourceID},
+	} {
+		if k.value != "" {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // GrantListing is a grant with the names of what it refers to. The name of something that was deleted is "".
@@ -100,11 +108,90 @@ type GrantListing struct {
 	Resource   string // the identifier
 }
 
+// allGrants is the time by which the list of all grants is ordered. Only its index has it in this form, so that no list
+// of a person, a client or a resource is looked for in it: PostgreSQL would read all grants for one that has many.
+const allGrants = "grants.created_at + 0"
+
+// mostGrants is the number of grants that Grants looks at for one page, at most.
+const mostGrants = 2000
+
 // Grants returns a page of the grants that filter shows and the cursor of the next page, or "".
+//
+// Grants is quick however many grants there are that filter does not show: it looks at 2,000 for one page at most, of
+// the person, the client or the resource that has the fewest. So a page may have fewer grants than page.Limit, even
+// none, although a next page follows.
 func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, next string, err error) {
-	w := filter.where(tx)
-	return paged(tx, listGrants, w, page, "grants.created_at", "grants.id", scanListing,
+	keys := filter.keys()
+	order := "grants.created_at"
+	if len(keys) == 0 {
+		order = allGrants
+	}
+	last := grantPlace{}
+	if filter.ID == "" && (filter.Live || len(keys) > 0) {
+		look, best := mostGrants, 0
+		if !filter.Live && len(keys) == 1 { // every grant that is looked at is shown
+			look = page.limit() + 1
+		}
+		if best, last, err = tx.furthestGrant(keys, page, look); err != nil {
+			return nil, "", err
+		}
+		for i := range keys {
+			if i != best {
+				keys[i].column += " || ''" // which no index has
+			}
+		}
+	}
+	w := GrantFilter{ID: filter.ID, Live: filter.Live}.where(tx)
+	for _, k := range keys {
+		w.add(k.column+" = ?", k.value)
+	}
+	if last.id != "" {
+		than := "<="
+		if page.Newest {
+			than = ">="
+		}
+		w.add(order+" "+than+" ? AND ("+order+", grants.id) "+than+" (?, ?)", last.at, last.at, last.id)
+	}
+	grants, next, err = paged(tx, listGrants, w, page, order, "grants.id", scanListing,
 		func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID })
+	if err == nil && next == "" && last.id != "" {
+		next = cursorAfter(last.at, last.id)
+	}
+	return grants, next, err
+}
+
+// grantPlace is where a grant is in the order of the lists. The zero grantPlace is their end.
+type grantPlace struct {
+	at int64
+	id string
+}
+
+// furthestGrant returns the key whose grants, look of them, go furthest from where the page begins, and the last of
+// these. It reads indexes only. Without keys it does so for all grants. It is also needed for one key, because
+// PostgreSQL makes one plan for all people, which reads all grants of one.
+func (tx *Tx) furthestGrant(keys []grantKey, page Page, look int) (best int, last grantPlace, err error) {
+	for i := range max(1, len(keys)) {
+		w, order, at := new(where), allGrants, page
+		if len(keys) > 0 {
+			w.add(keys[i].column+" = ?", keys[i].value)
+			order = "grants.created_at"
+		}
+		at.Limit = 1
+		found, _, err := pagedFrom(tx, "SELECT grants.created_at, grants.id FROM grants", w, at, look-1, order,
+			"grants.id", func(scan func(...any) error) (p grantPlace, err error) { return p, scan(&p.at, &p.id) },
+			func(p grantPlace) (time.Time, string) { return time.UnixMicro(p.at), p.id })
+		switch {
+		case err != nil:
+			return 0, last, err
+		case len(found) == 0: // it has all: nothing goes further
+			return i, grantPlace{}, nil
+		}
+		further := found[0].at > last.at || found[0].at == last.at && found[0].id > last.id
+		if last.id == "" || further != page.Newest {
+			best, last = i, found[0]
+		}
+	}
+	return best, last, nil
 }
 
 // LiveGrants returns the number of live grants that filter shows.

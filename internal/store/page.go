@@ -35,6 +35,12 @@ func (p Page) limit() int {
 // ordered. cursor is "" if there is no next page.
 func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan func(func(...any) error) (T, error),
 	key func(T) (time.Time, string)) (page []T, cursor string, err error) {
+	return pagedFrom(tx, query, w, p, 0, at, id, scan, key)
+}
+
+// pagedFrom is like paged, and leaves out the first entries of the page.
+func pagedFrom[T any](tx *Tx, query string, w *where, p Page, left int, at, id string,
+	scan func(func(...any) error) (T, error), key func(T) (time.Time, string)) (page []T, cursor string, err error) {
 	than, direction := ">", "ASC"
 	if p.Newest {
 		than, direction = "<", "DESC"
@@ -44,11 +50,15 @@ func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan fu
 		if err != nil {
 			return nil, "", err
 		}
-		w.add("("+at+", "+id+") "+than+" (?, ?)", afterAt, afterID)
+		// SQLite finds an expression in an index only if it stands alone.
+		w.add(at+" "+than+"= ? AND ("+at+", "+id+") "+than+" (?, ?)", afterAt, afterAt, afterID)
 	}
 	limit := p.limit()
 	text := query + w.String() + " ORDER BY " + at + " " + direction + ", " + id + " " + direction + " LIMIT " +
 		strconv.Itoa(limit+1)
+	if left > 0 {
+		text += " OFFSET " + strconv.Itoa(left)
+	}
 	page, err = all(tx, text, w.args, scan)
 	if err != nil || len(page) <= limit {
 		return page, "", err

@@ -102,7 +102,7 @@ type StatusGrant struct {
 // StatusGrants returns a page of the grants that a change is about and that may have tokens which have not expired. The
 // next page begins after the last of them; after is nil for the first.
 func (tx *Tx) StatusGrants(c Change, after *StatusGrant, limit int) ([]StatusGrant, error) {
-	w := new(where)
+	w, order := new(where), "g.created_at"
 	switch c.Subject {
 	case OneGrant:
 		w.add("g.id = ?", c.ID)
@@ -115,16 +115,18 @@ func (tx *Tx) StatusGrants(c Change, after *StatusGrant, limit int) ([]StatusGra
 	case ofSession:
 		w.add("g.session_id <> ''")
 	case Everything:
+		order = "g.created_at + 0" // as allGrants
 	default:
 		return nil, nil
 	}
 	w.add("g.last_used_at IS NOT NULL AND g.expires_at > ?", tx.now.Add(-oauth.MaxAccessTTL).UnixMicro())
 	if after != nil {
-		w.add("(g.created_at, g.id) > (?, ?)", after.createdAt, strings.TrimSuffix(after.Claims.ID, "."))
+		w.add(order+" >= ? AND ("+order+", g.id) > (?, ?)", after.createdAt, after.createdAt,
+			strings.TrimSuffix(after.Claims.ID, "."))
 	}
 	return all(tx, "SELECT g.id, g.created_at, g.client_id, g.scope, g.status_index, COALESCE(r.identifier, '') "+
 		"FROM grants g LEFT JOIN resources r ON r.id = g.resource_id"+w.String()+
-		" ORDER BY g.created_at, g.id LIMIT "+strconv.Itoa(limit), w.args,
+		" ORDER BY "+order+", g.id LIMIT "+strconv.Itoa(limit), w.args,
 		func(scan func(...any) error) (g StatusGrant, err error) {
 			err = scan(&g.Claims.ID, &g.createdAt, &g.Claims.ClientID, &g.Claims.Scope, &g.Index, &g.Claims.Audience)
 			g.Claims.ID += "."

@@ -43,7 +43,11 @@ func (c *connector) Connect(ctx context.Context) (sqldriver.Conn, error) {
 	}
 	direct, err := isDirect(ctx, conn)
 	if err == nil && direct {
-		return conn, nil
+		// To start worker processes takes longer than any query of a list. A pooler's sessions belong to others too.
+		const alone = "SET max_parallel_workers_per_gather = 0"
+		if _, err = conn.(*stdlib.Conn).Conn().Exec(ctx, alone, pgx.QueryExecModeExec); err == nil {
+			return conn, nil
+		}
 	}
 	if err = errors.Join(err, conn.Close()); err != nil {
 		return nil, err
