@@ -62,7 +62,7 @@ func checkFiles(ctx context.Context, c config.Config, warn func(string)) error {
 	switch {
 	case c.MasterKeyFile != "":
 		if _, err := keys.ReadMaster(c.MasterKeyFile, warn); err != nil {
-			return fmt.Errorf("master_key_file: %w", err)
+			return err
 		}
 	case c.MasterKey != "":
 		if _, err := keys.ParseMaster(c.MasterKey); err != nil {

@@ -158,7 +158,7 @@ func trusting(c config.Config) (*tls.Config, error) {
 	}
 	text, err := os.ReadFile(c.TLS.Cert)
 	if err != nil {
-		return nil, fmt.Errorf("tls.cert: %w", err)
+		return nil, fmt.Errorf("tls.cert: the file cannot be read: %w; check the path and its permissions", err)
 	}
 	own := x509.NewCertPool()
 	own.AppendCertsFromPEM(text)

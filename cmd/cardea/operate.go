@@ -147,7 +147,7 @@ func (sh *shell) secret(name string) (string, error) {
 	}
 	text, err := os.ReadFile(file) // #nosec G304 -- the operator names it
 	if err != nil {
-		return "", fmt.Errorf("%s_FILE: %w", name, err)
+		return "", fmt.Errorf("%s_FILE: the file cannot be read: %w; check the path and its permissions", name, err)
 	}
 	return strings.TrimSpace(string(text)), nil
 }

@@ -82,7 +82,8 @@ func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, 
 	}
 	entries, err := os.ReadDir(pinnedDir)
 	if err != nil {
-		return nil, fmt.Errorf("registration.cimd_pinned_dir: %w", err)
+		return nil, fmt.Errorf("registration.cimd_pinned_dir: the folder cannot be read: %w; check the path and "+
+			"its permissions", err)
 	}
 	for _, entry := range entries {
 		if filepath.Ext(entry.Name()) != ".json" {
@@ -100,7 +101,7 @@ func NewDocuments(db *store.DB, issuer string, policy Policy, pinnedDir string, 
 func (d *Documents) pin(file string) error {
 	text, err := os.ReadFile(file) // #nosec G304 -- the operator names the folder
 	if err != nil {
-		return err
+		return fmt.Errorf("it cannot be read: %w; check its permissions", err)
 	}
 	var named struct {
 		ClientID string `json:"client_id"`

@@ -151,7 +151,7 @@ func TestFileErrorsNamePlaceAndNearestKey(t *testing.T) {
 		})
 	}
 	if _, err := config.Load(config.Sources{File: "/nowhere/cardea.yaml"}); err == nil ||
-		err.Error() != "the configuration file /nowhere/cardea.yaml does not exist" {
+		err.Error() != "the configuration file /nowhere/cardea.yaml does not exist; correct the path, or create the file" {
 		t.Errorf("a missing file: %v", err)
 	}
 	for _, harmless := range []string{"", "# nothing\n", "tokens:\n", "master_key:\n"} {
@@ -177,9 +177,10 @@ func TestMail(t *testing.T) {
 		}
 	}
 	for want, environ := range map[string][]string{
-		"mail.from is missing":                         good[:1],
-		"mail.smtp and mail.smtp_file are both set":    append(good[:2:2], "CARDEA_MAIL_SMTP=smtps://mail.example.com"),
-		"mail.smtp_file: the file cannot be read":      {"CARDEA_MAIL_SMTP_FILE=/none", good[1]},
+		"mail.from is missing":                      good[:1],
+		"mail.smtp and mail.smtp_file are both set": append(good[:2:2], "CARDEA_MAIL_SMTP=smtps://mail.example.com"),
+		"mail.smtp_file: the file cannot be read: open /none: no such file or directory; check the path and its " +
+			"permissions": {"CARDEA_MAIL_SMTP_FILE=/none", good[1]},
 		"mail.smtp: it must begin with smtps:// or sm": {"CARDEA_MAIL_SMTP=mail.example.com", good[1]},
 	} {
 		_, err := config.Load(config.Sources{Environ: environ})

@@ -111,9 +111,9 @@ func (l *Loaded) readFile(path string) error {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("the configuration file %s does not exist", path)
+		return fmt.Errorf("the configuration file %s does not exist; correct the path, or create the file", path)
 	case err != nil:
-		return fmt.Errorf("the configuration file cannot be read: %w", err)
+		return fmt.Errorf("the configuration file cannot be read: %w; check the path and its permissions", err)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
@@ -132,7 +132,7 @@ func (l *Loaded) readFile(path string) error {
 func (l *Loaded) warnOfReaders(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("the configuration file cannot be read: %w", err)
+		return fmt.Errorf("the configuration file cannot be read: %w; check the path and its permissions", err)
 	}
 	secret := ""
 	switch {

@@ -165,12 +165,12 @@ func holdsSecret(node *yaml.Node) bool {
 func readSecret(path string) (string, error) {
 	file, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return "", fmt.Errorf("the file cannot be read: %w", err)
+		return "", fmt.Errorf("the file cannot be read: %w; check the path and its permissions", err)
 	}
 	defer func() { _ = file.Close() }()
 	text, err := io.ReadAll(io.LimitReader(file, 64<<10))
 	if err != nil {
-		return "", fmt.Errorf("the file cannot be read: %w", err)
+		return "", fmt.Errorf("the file cannot be read: %w; check the path and its permissions", err)
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
 	if secret == "" {

@@ -93,7 +93,7 @@ func Find(path, resource string) (*Server, error) {
 func load(path string, c *Config) (*Config, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("the gateway's configuration cannot be read: %w", err)
+		return nil, fmt.Errorf("the gateway's configuration cannot be read: %w; check the path and its permissions", err)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {

@@ -271,7 +271,7 @@ func file(to *string, folder string) func(*yaml.Node, string) error {
 		}
 		content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 		if err != nil {
-			return faultAt(n, "%s: %v", key, err)
+			return faultAt(n, "%s: the file cannot be read: %v; check the path and its permissions", key, err)
 		}
 		if *to = strings.TrimSpace(string(content)); *to == "" {
 			return faultAt(n, "%s: %s is empty", key, path)

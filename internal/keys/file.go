@@ -16,7 +16,7 @@ import (
 // access to the file. If only its group has, it calls warn, because files provided by Kubernetes or systemd are
 // readable by their group.
 func ReadMaster(path string, warn func(sentence string)) (Master, error) {
-	return readMaster(path, func(mode fs.FileMode) error {
+	master, err := readMaster(path, func(mode fs.FileMode) error {
 		switch {
 		case mode&0o007 != 0:
 			return exposed(path, "every user of this machine")
@@ -25,6 +25,10 @@ func ReadMaster(path string, warn func(sentence string)) (Master, error) {
 		}
 		return nil
 	})
+	if err != nil {
+		return Master{}, fmt.Errorf("master_key_file: %w", err)
+	}
+	return master, nil
 }
 
 // OwnMaster returns the master key in the file at path, which belongs to db. It fails if others than the file's owner
@@ -68,12 +72,12 @@ func exposed(path, by string) error {
 func readMaster(path string, judge func(fs.FileMode) error) (Master, error) {
 	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return Master{}, fmt.Errorf("the master key cannot be read: %w", err)
+		return Master{}, fmt.Errorf("the master key cannot be read: %w; check the path and its permissions", err)
 	}
 	defer f.Close() //nolint:errcheck // it was only read
 	info, err := f.Stat()
 	if err != nil {
-		return Master{}, fmt.Errorf("the master key cannot be read: %w", err)
+		return Master{}, fmt.Errorf("the master key cannot be read: %w; check the path and its permissions", err)
 	}
 	if info.Mode().IsRegular() { // a pipe has no other readers
 		if err := judge(info.Mode()); err != nil {
@@ -82,7 +86,7 @@ func readMaster(path string, judge func(fs.FileMode) error) (Master, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 1<<10))
 	if err != nil {
-		return Master{}, fmt.Errorf("the master key cannot be read: %w", err)
+		return Master{}, fmt.Errorf("the master key cannot be read: %w; check the path and its permissions", err)
 	}
 	master, err := ParseMaster(string(text))
 	if err != nil {

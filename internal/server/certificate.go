@@ -66,11 +66,11 @@ func CheckCertificate(c config.Config, warn func(string)) error {
 func (c *certificate) load() (fresh bool, err error) {
 	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
-		return false, fmt.Errorf("tls.cert: %w", err)
+		return false, fmt.Errorf("tls.cert: the file cannot be read: %w; check the path and its permissions", err)
 	}
 	key, err := os.ReadFile(c.keyFile)
 	if err != nil {
-		return false, fmt.Errorf("tls.key: %w", err)
+		return false, fmt.Errorf("tls.key: the file cannot be read: %w; check the path and its permissions", err)
 	}
 	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
 		return false, nil

@@ -123,13 +123,13 @@ func readLogo(file string) (asset, error) {
 	}
 	f, err := os.Open(file) // #nosec G304 -- the operator's choice
 	if err != nil {
-		return asset{}, err
+		return asset{}, fmt.Errorf("the file cannot be read: %w; check the path and its permissions", err)
 	}
 	defer func() { _ = f.Close() }()
 	body, err := io.ReadAll(io.LimitReader(f, maxLogo+1))
 	switch {
 	case err != nil:
-		return asset{}, err
+		return asset{}, fmt.Errorf("the file cannot be read: %w; check the path and its permissions", err)
 	case len(body) > maxLogo:
 		return asset{}, fmt.Errorf("%.200s is larger than %d KB; make it smaller", file, maxLogo>>10)
 	case len(body) == 0 || !strings.HasPrefix(string(body), kind.begins) ||
