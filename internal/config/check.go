@@ -81,8 +81,8 @@ func checkListen(c *Config) error {
 	case err != nil:
 		return fmt.Errorf("listen: %w; write it like 127.0.0.1:8080, or :8080 for all", err)
 	case at.Path != "" && c.SecureTLS():
-		return errors.New("listen: a Unix socket is for a proxy on this machine, which has the certificate; listen at " +
-			"a port, or remove what is set below tls")
+		return errors.New("listen: a Unix socket is for a proxy on this machine, which has the certificate; listen " +
+			"at a port, or remove what is set below tls")
 	case c.MetricsListen == "":
 		return nil
 	}

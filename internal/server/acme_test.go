@@ -247,8 +247,10 @@ func TestHTTPBesideHTTPS(t *testing.T) {
 		{"HEAD", "auth.example.com", "/account?a=b%26c", "https://auth.example.com/account?a=b%26c"},
 		{"GET", "evil.example.com", "/x", "https://auth.example.com/x"},
 		{"GET", "auth.example.com:1", "//evil.example.com/%2e%2e", "https://auth.example.com//evil.example.com/%2e%2e"},
-		{"GET", "auth.example.com", "/.well-known/acme-challenge/none", "https://auth.example.com/.well-known/acme-challenge/none"},
-		{"GET", "evil.example.com", "/.well-known/acme-challenge/x", "https://auth.example.com/.well-known/acme-challenge/x"},
+		{"GET", "auth.example.com", "/.well-known/acme-challenge/none",
+			"https://auth.example.com/.well-known/acme-challenge/none"},
+		{"GET", "evil.example.com", "/.well-known/acme-challenge/x",
+			"https://auth.example.com/.well-known/acme-challenge/x"},
 		{"POST", "auth.example.com", "/oauth2/token", ""},
 	} {
 		resp := ask(c.method, c.host, c.target)

@@ -32,7 +32,8 @@ func TestACMEFiles(t *testing.T) {
 		})
 		update(func(tx *store.Tx) error {
 			got, err := tx.ACMEFile("ab")
-			if diff := cmp.Diff(&store.ACMEFile{Name: "ab", Content: "second", Size: 6, ModifiedAt: clock.Now()}, got); diff != "" {
+			want := &store.ACMEFile{Name: "ab", Content: "second", Size: 6, ModifiedAt: clock.Now()}
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got), %v:\n%s", err, diff)
 			}
 			return err
