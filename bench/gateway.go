@@ -33,8 +33,8 @@ const (
 		`"arguments":{"city":"Bern","days":3}}}`
 )
 
-// pass prints the fourth and the fifth table: what the gateway passes on beside a plain proxy, and what its idle streams
-// take.
+// pass prints the fourth and the fifth table: what the gateway passes on beside a plain proxy, and what its idle
+// streams take.
 func pass(ctx context.Context, binary, parent string, seconds time.Duration, turns int) error {
 	most, err := raiseFiles()
 	if err != nil {
@@ -89,8 +89,8 @@ servers:
 		idle(ours, most, "GET /mcp HTTP/1.1\r\nHost: "+ourAddress+"\r\nAccept: text/event-stream\r\n"+header+"\r\n"))
 }
 
-// raiseFiles lets this process and those that it starts have many files open. It returns how many streams that is enough
-// for: a stream takes two files of a process.
+// raiseFiles lets this process and those that it starts have many files open. It returns how many streams that is
+// enough for: a stream takes two files of a process.
 func raiseFiles() (enough int, err error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

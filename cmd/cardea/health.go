@@ -138,8 +138,8 @@ func askReady(ctx context.Context, c config.Config) (readiness, error) {
 }
 
 // trusting returns a configuration that accepts the configured certificate for the host of the issuer, also if its
-// signer is unknown to this machine. Of one that the server obtained it accepts any signer, because a container may know
-// none, and the server is on this machine.
+// signer is unknown to this machine. Of one that the server obtained it accepts any signer, because a container may
+// know none, and the server is on this machine.
 func trusting(c config.Config) (*tls.Config, error) {
 	issuer, err := url.Parse(c.Issuer)
 	if err != nil {

@@ -136,7 +136,8 @@ func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (
 }
 
 // newServer puts a server together on a migrated database, with the configured master key.
-func (sh *shell) newServer(ctx context.Context, c config.Config, db *store.DB, log *slog.Logger) (*server.Server, error) {
+func (sh *shell) newServer(ctx context.Context, c config.Config, db *store.DB, log *slog.Logger) (
+	*server.Server, error) {
 	master, err := sh.masterKey(ctx, c, db)
 	if err != nil {
 		return nil, err

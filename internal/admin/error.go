@@ -81,8 +81,8 @@ func isForbidden(err error) bool {
 	return errors.As(err, &e) && e.Kind == Forbidden
 }
 
-// refused returns an Error about field, or about the member that the refusal names, if err is a refusal of the protocol.
-// Other errors are returned as they are.
+// refused returns an Error about field, or about the member that the refusal names, if err is a refusal of the
+// protocol. Other errors are returned as they are.
 func refused(field string, err error) error {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {

@@ -91,8 +91,8 @@ func wordsOf(name string) []string {
 		func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) })
 }
 
-// likest returns the scope with a risk, or with none stated, that shares the most words of four letters or more with what a tool says of
-// itself, "" if none shares any. A wildcard is never the likest.
+// likest returns the scope with a risk, or with none stated, that shares the most words of four letters or more with
+// what a tool says of itself, "" if none shares any. A wildcard is never the likest.
 func likest(scopes []oauth.ResourceScope, definition []byte, risk oauth.Risk) (name string) {
 	d := saidIn(definition)
 	said, most := wordsOf(d.name+" "+d.description), 0

@@ -83,9 +83,9 @@ type NewServer struct {
 	ToolScopes map[string][]string   `json:"tool_scopes"` // that a call needs, in place of what is proposed
 }
 
-// AddResource registers an MCP server and freezes its tools: what is proposed for each, or given in its place, counts as
-// reviewed, because by has seen it. A tool that was reviewed before and has changed is a conflict, because ReviewResource
-// alone shows what has changed.
+// AddResource registers an MCP server and freezes its tools: what is proposed for each, or given in its place, counts
+// as reviewed, because by has seen it. A tool that was reviewed before and has changed is a conflict, because
+// ReviewResource alone shows what has changed.
 func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (view Server, err error) {
 	identifier, err := oauth.CheckIdentifier(n.Identifier)
 	if err != nil {
@@ -199,8 +199,8 @@ type Review struct {
 	Accept []AcceptedTool    `json:"accept"`
 }
 
-// AcceptedTool says that a tool may be as it was seen last. Hash is that of what the operator read: if another definition
-// was seen meanwhile, the review is refused.
+// AcceptedTool says that a tool may be as it was seen last. Hash is that of what the operator read: if another
+// definition was seen meanwhile, the review is refused.
 type AcceptedTool struct {
 	Name   string     `json:"name"`
 	Hash   string     `json:"hash"` // "": that the tool is gone
@@ -405,9 +405,9 @@ func (b *book) accept(t *store.Tool, d guard.Definition, a AcceptedTool) {
 	}
 }
 
-// proposed returns the scopes that are proposed for a tool with a risk: the scope of the resource that has it, or none, and
-// is the likest by its words, those of another tool with this risk, the first scope that has it, or else one that the resource
-// does not have yet.
+// proposed returns the scopes that are proposed for a tool with a risk: the scope of the resource that has it, or none,
+// and is the likest by its words, those of another tool with this risk, the first scope that has it, or else one that
+// the resource does not have yet.
 func (b *book) proposed(tool string, definition []byte, risk oauth.Risk) scope.Set {
 	if s := likest(b.resource.Scopes, definition, risk); s != "" {
 		return scope.Of(s)

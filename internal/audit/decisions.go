@@ -91,8 +91,8 @@ func TokenRequest(clientID, grantType string) Event {
 }
 
 // Reuse records the second use of a code, or of a refresh token after its grace period. It is an alarm, because either
-// this use or the first one may be a thief's. what is "refresh_token_newer" for a refresh token that was issued after the
-// state to which the database was restored.
+// this use or the first one may be a thief's. what is "refresh_token_newer" for a refresh token that was issued after
+// the state to which the database was restored.
 func Reuse(clientID, userID, grantID, what string) Event {
 	return Event{Action: "token.reuse", ClientID: clientID, UserID: userID, GrantID: grantID}.With("what", what)
 }
@@ -119,8 +119,8 @@ func ToolCall(reporter, resource, tool string) Event {
 	return Event{Action: "tool.call", Actor: client(reporter), Resource: resource}.With("tool", tool)
 }
 
-// ToolDrift records that a resource lists a tool that is not what an operator reviewed, and that is therefore closed, as
-// reporter, the credentials of its resource server, said.
+// ToolDrift records that a resource lists a tool that is not what an operator reviewed, and that is therefore closed,
+// as reporter, the credentials of its resource server, said.
 func ToolDrift(reporter, resource, tool string) Event {
 	return Event{Action: "tool.drift", Actor: client(reporter), Resource: resource}.With("tool", tool)
 }
@@ -227,14 +227,14 @@ func Setup(verb, userID string) Event {
 	return Event{Action: "setup." + verb, Actor: user(userID), UserID: userID}
 }
 
-// Group records an operator's change to a group, or the membership of userID in it. verb is "create", "update", "delete",
-// "add" or "remove".
+// Group records an operator's change to a group, or the membership of userID in it. verb is "create", "update",
+// "delete", "add" or "remove".
 func Group(verb, name, userID string) Event {
 	return Event{Action: "group." + verb, UserID: userID}.With("group", name)
 }
 
-// Resource records an operator's change to a resource. verb is "create", "update", "delete", "diagnose", "add", "review",
-// or "drift": the operator saw that its tools are no longer as they were reviewed.
+// Resource records an operator's change to a resource. verb is "create", "update", "delete", "diagnose", "add",
+// "review", or "drift": the operator saw that its tools are no longer as they were reviewed.
 func Resource(verb, identifier string) Event {
 	return Event{Action: "resource." + verb, Resource: identifier}
 }

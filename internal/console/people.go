@@ -203,7 +203,8 @@ func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
 	if form.Has("link") {
 		made, err := e.Operations.PasswordLink(v.Context(), v.caller, v.id(), form.Get("keep") != "")
-		return screen{template: "password-link.html", title: "A link for " + personName(made.Name, made.Email), body: made}, err
+		return screen{template: "password-link.html", title: "A link for " + personName(made.Name, made.Email),
+			body: made}, err
 	}
 	_, err := e.Operations.ResetPassword(v.Context(), v.caller, v.id(), form.Get("password"), form.Get("keep") != "")
 	refused := (*admin.Error)(nil)

@@ -56,8 +56,8 @@ func toolScreen(server admin.Server) screen {
 // lookTime bounds a look, because a page must come within the time that the server has for a response.
 const lookTime = 30 * time.Second
 
-// lookAt lists the tools of the MCP server at address. The requests go only to addresses that the server's other fetches
-// may go to, and carry no token. problem is a sentence on why there is no list.
+// lookAt lists the tools of the MCP server at address. The requests go only to addresses that the server's other
+// fetches may go to, and carry no token. problem is a sentence on why there is no list.
 func (e *Endpoint) lookAt(v *visit, address string) (seen []json.RawMessage, name, problem string, err error) {
 	if !e.diagnosing.enter(v.Person.ID) {
 		return nil, "", "", errDiagnosing

@@ -43,9 +43,9 @@ type Sight struct {
 var ErrWantsToken = errors.New("the MCP server wants an access token")
 
 // Look lists the tools of an MCP server. It begins a session as clients of MCP 2025-11-25 do, or, with a server that
-// knows none, asks as those of 2026-07-28 do, and ends what it began. Look sends at most 60 requests in a minute, besides
-// those of a login, follows no redirect, and calls no tool. The error is an *AddressError, wraps ErrWantsToken, or says
-// what the server did wrong.
+// knows none, asks as those of 2026-07-28 do, and ends what it began. Look sends at most 60 requests in a minute,
+// besides those of a login, follows no redirect, and calls no tool. The error is an *AddressError, wraps ErrWantsToken,
+// or says what the server did wrong.
 func Look(ctx context.Context, o LookOptions) (*Sight, error) {
 	l := &look{options: o, ask: o.Ask}
 	if l.ask != nil {

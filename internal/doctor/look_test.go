@@ -37,7 +37,8 @@ func look(t *testing.T, url string, header http.Header) (*doctor.Sight, error) {
 	return doctor.Look(t.Context(), doctor.LookOptions{Options: doctor.Options{URL: url, Now: time.Now}, Header: header})
 }
 
-// Servers of the official SDK are looked at, with sessions and without, as JSON and as a stream, and their sessions end.
+// Servers of the official SDK are looked at, with sessions and without, as JSON and as a stream, and their sessions
+// end.
 func TestLookOfficial(t *testing.T) {
 	tools := mcp.NewServer(&mcp.Implementation{Name: "files", Version: "1"}, &mcp.ServerOptions{PageSize: 2})
 	for _, name := range []string{"a", "b", "c", "d", "e"} {

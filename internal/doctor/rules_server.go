@@ -227,7 +227,8 @@ var serverRules = []rule{
 		func(f *facts) []finding {
 			list, where := f.scopes()
 			known := f.as().texts("scopes_supported")
-			// An authorization server may leave scopes out of its list (RFC 8414 §2), such as those of its own MCP server.
+			// An authorization server may leave scopes out of its list (RFC 8414 §2), such as those of its own MCP
+			// server.
 			issuer := parse(f.server().issuer)
 			if len(known) == 0 || issuer != nil && sameServer(issuer, f.endpoint) {
 				return nil

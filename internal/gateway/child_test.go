@@ -462,8 +462,8 @@ func TestItem43Crashes(t *testing.T) {
 	}
 }
 
-// Subscriptions of two processes of a client, with equal ids, are acknowledged under the id that each has, and end at the
-// program when the client has gone.
+// Subscriptions of two processes of a client, with equal ids, are acknowledged under the id that each has, and end at
+// the program when the client has gone.
 func TestItem29ListenToProgram(t *testing.T) {
 	w := startProgram(t, keeper)
 	token := w.token("/files", "files:read")

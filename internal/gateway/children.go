@@ -496,8 +496,8 @@ const probe = `{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{"_me
 	`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
 	`"io.modelcontextprotocol/clientInfo":{"name":"cardea-gateway","version":"1"}}}}`
 
-// knowsStateless reports whether the program of s answers the probe without an error, and whether it answers within some
-// seconds.
+// knowsStateless reports whether the program of s answers the probe without an error, and whether it answers within
+// some seconds.
 func (s *session) knowsStateless(c *call) (knows, answered bool) {
 	w := newWaiter([]byte("0"))
 	s.mu.Lock()

@@ -12,8 +12,9 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// crossings is how many calls two people make at the same time, in each way to reach a server. The long form takes longer
-// than the ten minutes that go test allows: CARDEA_LONG=1 go test -timeout 1h -run TestItem18GW30EqualIDs ./internal/gateway
+// crossings is how many calls two people make at the same time, in each way to reach a server. The long form takes
+// longer than the ten minutes that go test allows: CARDEA_LONG=1 go test -timeout 1h -run TestItem18GW30EqualIDs
+// ./internal/gateway
 func crossings() int {
 	if os.Getenv("CARDEA_LONG") != "" {
 		return 100_000

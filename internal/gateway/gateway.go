@@ -34,9 +34,9 @@ type Options struct {
 	// checked again. Zero means 20 seconds.
 	Heartbeat time.Duration
 
-	// List lists the tools of a server, as its items of tools/list. The gateway calls it at the start, after a reload and
-	// once an hour for servers with reviewed tools, so that what has changed is closed before a client lists it. Nil means
-	// that only lists of clients tell.
+	// List lists the tools of a server, as its items of tools/list. The gateway calls it at the start, after a reload
+	// and once an hour for servers with reviewed tools, so that what has changed is closed before a client lists it.
+	// Nil means that only lists of clients tell.
 	List func(context.Context, *Server) ([][]byte, error)
 }
 

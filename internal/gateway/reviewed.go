@@ -89,7 +89,8 @@ func readReviewed(to **reviewed, named *string, folder string, missing bool) fun
 	}
 }
 
-// Files returns the files that the configuration consists of besides its own: a change of one of them changes the rules.
+// Files returns the files that the configuration consists of besides its own: a change of one of them changes the
+// rules.
 func (c *Config) Files() (paths []string) {
 	for _, s := range c.Servers {
 		if s.reviewed != nil {
@@ -240,7 +241,8 @@ func (s *Server) unreviewed(tool string) string {
 
 // checkReviewed returns a fault if the file of reviewed tools is that of another server.
 func (s *Server) checkReviewed(n *yaml.Node, path, resource string) error {
-	if s.reviewed != nil && s.reviewed.tools != nil && strings.TrimSuffix(resource, "/") != strings.TrimSuffix(s.Resource, "/") {
+	if s.reviewed != nil && s.reviewed.tools != nil &&
+		strings.TrimSuffix(resource, "/") != strings.TrimSuffix(s.Resource, "/") {
 		return faultAt(n, "%sreviewed: the file has the tools of %s, and not of %s", path, resource, s.Resource)
 	}
 	return nil

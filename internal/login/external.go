@@ -165,9 +165,9 @@ var (
 		"the client does not sign people in: use the one that cardea client create --login made")
 )
 
-// signsIn returns nil if the application with that Client.Incarnation signs people in at this moment, and otherwise not.
-// An operator who disables or deletes its client thereby ends the sign-ins that it has answered, too, because somebody
-// else may have given the answers.
+// signsIn returns nil if the application with that Client.Incarnation signs people in at this moment, and otherwise
+// not. An operator who disables or deletes its client thereby ends the sign-ins that it has answered, too, because
+// somebody else may have given the answers.
 func signsIn(tx *store.Tx, application string, not error) error {
 	var c *oauth.Client
 	id, err := tx.LoginClient()

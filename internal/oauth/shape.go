@@ -14,8 +14,8 @@ type TokenShape string
 const (
 	// ShapeStandard has aud as one string, and the scopes in scope (RFC 9068 §2.2).
 	ShapeStandard TokenShape = "standard"
-	// ShapeLists has aud as a list of one string (RFC 7519 §4.1.3), and the scopes as a list in scopes, too. MCP servers
-	// that were written for another authorization server read them there.
+	// ShapeLists has aud as a list of one string (RFC 7519 §4.1.3), and the scopes as a list in scopes, too. MCP
+	// servers that were written for another authorization server read them there.
 	ShapeLists TokenShape = "lists"
 )
 

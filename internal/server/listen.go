@@ -19,8 +19,8 @@ import (
 
 // Listen listens at an address as config.ParseAddress reads it: at a TCP port, at a Unix socket, which it makes and
 // which goes when the listener is closed, or at a socket that systemd passed to the process. A peer at a Unix socket
-// has the address 127.0.0.1, because it is on this machine. name is what the configuration calls the address, and option is
-// what else sets it; both are for the error, which says what to do.
+// has the address 127.0.0.1, because it is on this machine. name is what the configuration calls the address, and
+// option is what else sets it; both are for the error, which says what to do.
 func Listen(ctx context.Context, name, option, address string) (net.Listener, error) {
 	at, err := config.ParseAddress(address)
 	switch {

@@ -106,7 +106,8 @@ type Rewound struct {
 // were sent by mail, answers of an external sign-in, the setup link, invitations. Sessions end. Codes of authenticator
 // apps count only from the next minute on. With grants, all other grants end too, because those that were revoked or
 // refreshed in the missing time would count again. Places in status lists that may have been given in the missing time
-// are not given again, because tokens that have them may live. Rewind makes every process discard what it has in memory.
+// are not given again, because tokens that have them may live. Rewind makes every process discard what it has in
+// memory.
 func (tx *Tx) Rewind(grants bool) (r Rewound, err error) {
 	now := micros(tx.now)
 	step := tx.now.Unix()/30 + 1 // RFC 6238 §5.2; one more, because clocks may differ

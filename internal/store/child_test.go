@@ -51,8 +51,8 @@ var mortal struct {
 	err  error
 }
 
-// failpoints returns the path of this test binary, built with the tag failpoints, and without the race detector, because
-// a process that is killed reports no races.
+// failpoints returns the path of this test binary, built with the tag failpoints, and without the race detector,
+// because a process that is killed reports no races.
 func failpoints(t *testing.T) string {
 	t.Helper()
 	mortal.once.Do(func() {

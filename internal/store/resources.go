@@ -12,8 +12,8 @@ import (
 const resourceColumns = "id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, " +
 	"created_at, updated_at, built_in, second_factor, version, group_names, token_groups, token_shape"
 
-// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version, and its TokenShape
-// if it has none. It returns ErrConflict if its id or its identifier is taken.
+// CreateResource stores a new resource with all its fields, including CreatedAt, and sets its Version, and its
+// TokenShape if it has none. It returns ErrConflict if its id or its identifier is taken.
 func (tx *Tx) CreateResource(r *oauth.Resource) error {
 	scopes, err := asJSON(r.Scopes)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// After a restore that kept the grants, a stolen older refresh token counts again. The first newer one that is presented
-// ends the grant, whoever came first, and raises one alarm.
+// After a restore that kept the grants, a stolen older refresh token counts again. The first newer one that is
+// presented ends the grant, whoever came first, and raises one alarm.
 func TestNewerThanRestored(t *testing.T) {
 	for name, thiefFirst := range map[string]bool{"the thief comes first": true, "the client comes first": false} {
 		t.Run(name, func(t *testing.T) {

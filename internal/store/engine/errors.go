@@ -34,8 +34,8 @@ func Fault(place string, err error) error {
 	return fmt.Errorf("store: %s: %w", place, err)
 }
 
-// Away reports whether err, of opening a database, goes away by itself: PostgreSQL does not answer, or starts, or another
-// program has locked the SQLite file. A file that cannot be opened needs somebody to do something.
+// Away reports whether err, of opening a database, goes away by itself: PostgreSQL does not answer, or starts, or
+// another program has locked the SQLite file. A file that cannot be opened needs somebody to do something.
 func Away(err error) bool {
 	lite, file := (*modernc.Error)(nil), (*fileError)(nil)
 	switch {
