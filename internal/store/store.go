@@ -7,12 +7,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +40,8 @@ type DB struct {
 	catalog  *Cached[[]*oauth.Resource]
 	blocks   *Cached[[]*oauth.Block] // a transaction that changes them touches Clients
 
-	probe probe
+	probe  probe
+	recent recent
 
 	worth func(audit.Event) bool // Announce sets both
 	tell  func(Notice)
@@ -112,11 +115,28 @@ func Migrations() fs.FS {
 	return files
 }
 
+// own are the migrations of a database: those of all, and NUMBER_WHAT.DIALECT.sql.
+type own struct {
+	fs.FS
+	dialect string
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (o own) ReadDir(folder string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(o.FS, folder)
+	return slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
+		_, kind, _ := strings.Cut(entry.Name(), ".")
+		return kind != "sql" && kind != o.dialect+".sql"
+	}), err
+}
+
+func (db *DB) migrations() fs.FS { return own{Migrations(), db.engine.Dialect()} }
+
 // Migrate brings the schema up to date and returns the names of the migrations that it applied. Each migration is a
 // transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
 // newer than this program.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
-	applied, err = db.engine.Migrate(ctx, Migrations())
+	applied, err = db.engine.Migrate(ctx, db.migrations())
 	if err == nil {
 		err = db.fillNames(ctx)
 	}
@@ -126,7 +146,7 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 // Pending returns the names of the migrations that Migrate would apply. It changes nothing. It returns an error if the
 // schema is newer than this program.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
-	return db.engine.Pending(ctx, Migrations())
+	return db.engine.Pending(ctx, db.migrations())
 }
 
 // MigrationNames returns the names of all migrations, in their order.
@@ -136,24 +156,36 @@ func MigrationNames() (names []string) {
 		panic(err) // the pattern is valid
 	}
 	for _, file := range files {
-		names = append(names, strings.TrimSuffix(file, ".sql"))
+		name, _, _ := strings.Cut(file, ".")
+		names = append(names, name)
 	}
-	return names
+	return slices.Compact(names)
 }
 
-// Statements returns the SQL statements of a migration that Pending or Migrate named, in their order and without
-// comments. It returns an error if there is no such migration.
-func Statements(migration string) ([]string, error) {
+// Statements returns the SQL statements of a migration that Pending or Migrate named, as the database that dsn names
+// gets them, in their order and without comments. It returns an error if there is no such migration.
+func Statements(dsn, migration string) ([]string, error) {
+	dialect := "postgres"
+	if strings.HasPrefix(dsn, "sqlite:") {
+		dialect = "sqlite3"
+	}
 	text, err := fs.ReadFile(Migrations(), migration+".sql")
+	if err != nil {
+		text, err = fs.ReadFile(Migrations(), migration+"."+dialect+".sql")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store: migration: %w", err)
 	}
 	var statements []string
 	var one strings.Builder
-	quoted, comment := false, false
+	quoted, comment, whole := false, false, false
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		switch {
+		case bytes.HasPrefix(text[i:], []byte(beginWhole)):
+			whole, comment = true, true
+		case bytes.HasPrefix(text[i:], []byte(endWhole)):
+			whole, comment = false, true
 		case comment:
 			comment = c != '\n'
 		case c == '\'':
@@ -164,7 +196,7 @@ func Statements(migration string) ([]string, error) {
 		if comment {
 			continue
 		}
-		if c == ';' && !quoted {
+		if c == ';' && !quoted && (!whole || bytes.HasPrefix(bytes.TrimSpace(text[i+1:]), []byte(endWhole))) {
 			statements = append(statements, tidy(one.String()))
 			one.Reset()
 			continue
@@ -173,6 +205,9 @@ func Statements(migration string) ([]string, error) {
 	}
 	return statements, nil
 }
+
+// Between these lines is one statement, whatever is in it.
+const beginWhole, endWhole = "-- +goose StatementBegin", "-- +goose StatementEnd"
 
 // blanks are the spaces at the end of a line, and empty lines.
 var blanks = regexp.MustCompile(`[ \t]*\n(?:[ \t]*\n)*`)

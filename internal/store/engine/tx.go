@@ -107,8 +107,13 @@ func verb(query string) string {
 func clean(args []any) []any {
 	for i, v := range args {
 		if s, ok := v.(string); ok && (strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s)) {
-			args[i] = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+			args[i] = Clean(s)
 		}
 	}
 	return args
+}
+
+// Clean returns a text as it is stored: with U+FFFD in place of NUL and of invalid UTF-8.
+func Clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
