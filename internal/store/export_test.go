@@ -24,7 +24,7 @@ type upTo struct {
 
 func (f upTo) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := f.ReadDirFS.ReadDir(name)
-	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { 
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
 		name, _, _ := strings.Cut(e.Name(), ".")
 		return name > f.newest
 	}), err

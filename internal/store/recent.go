@@ -69,12 +69,18 @@ func (r *recent) forget(seals []Seal) {
 // textOf returns an event in the form in which it is sealed, as scanRecord makes it from the stored row.
 func textOf(e audit.Event) []byte {
 	t := recordText{
-		Action: engine.Clean(e.Action), Outcome: engine.Clean(string(e.Outcome)), Reason: engine.Clean(e.Reason),
-		Description: engine.Clean(e.Description), ClientID: engine.Clean(e.ClientID), UserID: engine.Clean(e.UserID),
-		GrantID: engine.Clean(e.GrantID), Resource: engine.Clean(e.Resource), Scope: engine.Clean(e.Scope),
-		Detail: engine.Clean(e.DetailJSON()), RequestID: engine.Clean(e.RequestID), Address: engine.Clean(e.Address),
-		UserAgent: engine.Clean(e.UserAgent), ActorType: engine.Clean(string(e.Actor.Type)),
-		ActorID: engine.Clean(e.Actor.ID), ActorName: engine.Clean(e.Actor.Name), Changes: engine.Clean(e.ChangesJSON()),
+		Action: stored(e.Action), Outcome: stored(string(e.Outcome)), Reason: stored(e.Reason),
+		Description: stored(e.Description), ClientID: stored(e.ClientID), UserID: stored(e.UserID),
+		GrantID: stored(e.GrantID), Resource: stored(e.Resource), Scope: stored(e.Scope),
+		Detail: stored(e.DetailJSON()), RequestID: stored(e.RequestID), Address: stored(e.Address),
+		UserAgent: stored(e.UserAgent), ActorType: stored(string(e.Actor.Type)),
+		ActorID: stored(e.Actor.ID), ActorName: stored(e.Actor.Name), Changes: stored(e.ChangesJSON()),
 	}
-	return t.text(e.At, engine.Clean(e.ID))
+	return t.text(e.At, stored(e.ID))
+}
+
+// stored returns a text as the database has it.
+func stored(text string) string {
+	cleaned, _ := engine.Clean([]any{text})[0].(string)
+	return cleaned
 }

@@ -33,6 +33,7 @@ type Options struct {
 // DB is an open database. Make it with Open; it is safe for concurrent use.
 type DB struct {
 	engine   *engine.Engine
+	dialect  string // as dialectOf returns it
 	clock    func() time.Time
 	log      *slog.Logger
 	versions *versions
@@ -83,7 +84,7 @@ func Away(err error) bool { return engine.Away(err) }
 
 func open(ctx context.Context, dsn string, options Options,
 	with func(context.Context, string, engine.Config) (*engine.Engine, error)) (*DB, error) {
-	db := &DB{clock: options.Clock, log: options.Logger}
+	db := &DB{dialect: dialectOf(dsn), clock: options.Clock, log: options.Logger}
 	if db.clock == nil {
 		db.clock = time.Now
 	}
@@ -115,6 +116,14 @@ func Migrations() fs.FS {
 	return files
 }
 
+// dialectOf returns what the database that dsn names is called in the names of migrations.
+func dialectOf(dsn string) string {
+	if strings.HasPrefix(dsn, "sqlite:") {
+		return "sqlite"
+	}
+	return "postgres"
+}
+
 // own are the migrations of a database: those of all, and NUMBER_WHAT.DIALECT.sql.
 type own struct {
 	fs.FS
@@ -130,7 +139,7 @@ func (o own) ReadDir(folder string) ([]fs.DirEntry, error) {
 	}), err
 }
 
-func (db *DB) migrations() fs.FS { return own{Migrations(), db.engine.Dialect()} }
+func (db *DB) migrations() fs.FS { return own{Migrations(), db.dialect} }
 
 // Migrate brings the schema up to date and returns the names of the migrations that it applied. Each migration is a
 // transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
@@ -165,13 +174,9 @@ func MigrationNames() (names []string) {
 // Statements returns the SQL statements of a migration that Pending or Migrate named, as the database that dsn names
 // gets them, in their order and without comments. It returns an error if there is no such migration.
 func Statements(dsn, migration string) ([]string, error) {
-	dialect := "postgres"
-	if strings.HasPrefix(dsn, "sqlite:") {
-		dialect = "sqlite3"
-	}
 	text, err := fs.ReadFile(Migrations(), migration+".sql")
 	if err != nil {
-		text, err = fs.ReadFile(Migrations(), migration+"."+dialect+".sql")
+		text, err = fs.ReadFile(Migrations(), migration+"."+dialectOf(dsn)+".sql")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: migration: %w", err)

@@ -26,7 +26,8 @@
 //
 //   - no response is 5xx, unless Server.MayFault is set;
 //   - no redirect is 307 or 308;
-//   - the log has no panic, and no code, token, verifier, password, secret or cookie;
+//   - the log has no panic, and neither it nor an event of the audit log has a code, token, verifier, password, secret
+//     or cookie;
 //   - Page.Code, Page.Refused, Page.ErrorPage, Reply.Tokens and Reply.Refused get a response that is valid as a whole.
 //
 // Create browsers and agents with the t of the subtest that uses them, because failures are reported to that t.
@@ -35,6 +36,7 @@ package servertest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -166,8 +168,35 @@ func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits [
 				t.Errorf("servertest: the log contains a %s: %s", what, secret)
 			}
 		}
+		events := s.events()
+		for secret, what := range s.secrets {
+			if strings.Contains(events, secret) {
+				t.Errorf("servertest: an event of the audit log contains a %s: %s", what, secret)
+			}
+		}
 	})
 	return s
+}
+
+// events returns the newest events of the audit log as JSON, each in a line, as exports and webhooks have them.
+func (s *Server) events() string {
+	s.t.Helper()
+	var all []audit.Event
+	if err := s.DB.View(context.Background(), func(tx *store.Tx) (err error) {
+		all, _, err = tx.Events(store.EventFilter{}, store.Page{Newest: true, Limit: 1000})
+		return err
+	}); err != nil && !s.MayFault {
+		s.t.Errorf("servertest: %v", err)
+	}
+	var text bytes.Buffer
+	write := json.NewEncoder(&text)
+	write.SetEscapeHTML(false)
+	for _, e := range all {
+		if err := write.Encode(e); err != nil {
+			s.t.Errorf("servertest: %v", err)
+		}
+	}
+	return text.String()
 }
 
 // master is the master key of all servers, so that two of them can share a database.

@@ -130,6 +130,3 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 }
 
 func nameOf(file string) string { return strings.SplitN(path.Base(file), ".", 2)[0] }
-
-// Dialect returns what the database speaks: sqlite3 or postgres.
-func (e *Engine) Dialect() string { return string(e.migrations().dialect) }
