@@ -862,11 +862,11 @@ func TestPinnedDocument(t *testing.T) {
 		agent.Refresh(tokens.Refresh).Tokens()
 	})
 	for name, files := range map[string]map[string]string{
-		"is not a JSON object":             {"a.json": "hello"},
-		"cannot be the URL of a metadata":  {"a.json": `{"client_id":"agent"}`},
-		"redirect_uris is missing":         {"a.json": `{"client_id":"` + id + `","client_name":"x"}`},
-		"another file has the client_id":   {"a.json": document, "b.json": document},
-		"registration.cimd_pinned_dir: op": nil, // no folder
+		"is not a JSON object":                                    {"a.json": "hello"},
+		"cannot be the URL of a metadata":                         {"a.json": `{"client_id":"agent"}`},
+		"redirect_uris is missing":                                {"a.json": `{"client_id":"` + id + `","client_name":"x"}`},
+		"another file has the client_id":                          {"a.json": document, "b.json": document},
+		"registration.cimd_pinned_dir: the folder cannot be read": nil, // there is none
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "pinned[1]")

@@ -71,8 +71,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 	return s, nil
 }
 
-// handle opens a handle whose connections wait for other processes (a command that
-// runs beside the server), enforce foreign keys, and have pragmas set.
+// handle opens a handle whose connections wait for other processes (a command that runs beside the server), enforce
+// foreign keys, and have pragmas set.
 func (s *sqlite) handle(pragmas ...string) (*sql.DB, error) {
 	parameters := []string{"_txlock", "immediate"}
 	for _, p := range append([]string{"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)"}, pragmas...) {
@@ -105,7 +105,7 @@ const sqliteExists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name 
 func (s *sqlite) migrations() migrations {
 	return migrations{
 		dialect: goose.DialectSQLite3,
-		open:    func() (*sql.DB, error) { return s.handle("synchronous(FULL)") },
+		open:    func() (*sql.DB, error) { return s.handle("synchronous(FULL)", "busy_timeout(60000)") },
 		exists:  sqliteExists,
 	}
 }
