@@ -223,29 +223,31 @@ func now(t *testing.T, db *store.DB) {
 	}
 }
 
-// during has two programs of the schema as it is write before, during and after the upgrade.
+// during has two programs of the schema as it is write before, during and after the upgrade. During it each writes at
+// most 20 flows, because SQLite lets a writer wait as long as others write without a pause.
 func (p *earlier) during(t *testing.T, upgrade func()) {
 	t.Helper()
 	p.describe(t)
 	stop := make(chan struct{})
 	var wrote [2]chan struct{}
-	var writers sync.WaitGroup
+	var others sync.WaitGroup
 	for i := range wrote {
-		wrote[i] = make(chan struct{}, 1)
-		writers.Go(func() { p.write(t, stop, wrote[i]) })
+		wrote[i] = make(chan struct{})
+		others.Go(func() { p.write(t, stop, wrote[i]) })
 	}
-	several := func() {
-		for i := range wrote {
-			for range 3 { // the first may be of a write that began before
+	let := func(flows int) {
+		for range flows {
+			for i := range wrote {
 				<-wrote[i]
 			}
 		}
 	}
-	several()
+	let(3)
+	others.Go(func() { let(20) })
 	upgrade()
-	several()
+	let(3) // the first may be of a write that began before
 	close(stop)
-	writers.Wait()
+	others.Wait()
 }
 
 // earlier is a database as an earlier program made it, and that program.
@@ -308,8 +310,10 @@ func (p *earlier) describe(t *testing.T) {
 	}
 }
 
-// write does what a flow does, again and again until stop is closed, and sends to wrote after each time.
+// write does what a flow does, again and again until stop is closed. After each time it waits until somebody receives
+// from wrote, which it closes in the end.
 func (p *earlier) write(t *testing.T, stop <-chan struct{}, wrote chan<- struct{}) {
+	defer close(wrote)
 	for {
 		err := p.flow(t.Context(), p.next.Add(1))
 		deadlocked := (*pgconn.PgError)(nil)
@@ -317,7 +321,6 @@ func (p *earlier) write(t *testing.T, stop <-chan struct{}, wrote chan<- struct{
 		case errors.As(err, &deadlocked) && deadlocked.Code == "40P01": // a client is told to try again, and does
 		case err != nil:
 			t.Errorf("a write of the earlier program: %v", err)
-			close(wrote)
 			return
 		default:
 			p.written.Add(1)
@@ -326,7 +329,6 @@ func (p *earlier) write(t *testing.T, stop <-chan struct{}, wrote chan<- struct{
 		case <-stop:
 			return
 		case wrote <- struct{}{}:
-		default:
 		}
 	}
 }
