@@ -222,8 +222,7 @@ const (
 )
 
 // exports are the types of the files, by format.
-var exports = map[admin.Format]string{admin.NDJSON: "application/x-ndjson", admin.CSV: "text/csv; charset=utf-8",
-	admin.OCSF: "application/x-ndjson"}
+var exports = map[admin.Format]string{admin.NDJSON: "application/x-ndjson", admin.CSV: "text/csv; charset=utf-8"}
 
 var (
 	errFiltered = oauth.Refuse(oauth.InvalidRequest,

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -235,8 +234,7 @@ func migrations(t testing.TB) (names []string) {
 		t.Fatalf("the migrations are not there: %v", err)
 	}
 	for _, file := range files {
-		name, _, _ := strings.Cut(filepath.Base(file), ".") // without the database that has it
-		names = append(names, name)
+		names = append(names, strings.TrimSuffix(filepath.Base(file), ".sql"))
 	}
-	return slices.Compact(names)
+	return names
 }
