@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/base32"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -287,6 +288,7 @@ func (n *installation) clientRow(i int) []any {
 		}
 	case oauth.ByRegistration:
 		fingerprint = n.id("", i)
+	case oauth.ByDocument: // has nothing of these
 	}
 	return []any{id, string(origin(i)), fmt.Sprintf(`{"client_name":%q,"redirect_uris":[%q],"grant_types":%s,`+
 		`"response_types":["code"],"token_endpoint_auth_method":"none"}`, name, redirectURI, grantTypes),
@@ -359,7 +361,7 @@ func has(ctx context.Context, db *store.DB, s sizes) (there bool, err error) {
 	err = db.View(ctx, func(tx *store.Tx) error {
 		value, err := tx.Setting(filled)
 		switch {
-		case err == store.ErrNotFound:
+		case errors.Is(err, store.ErrNotFound):
 			return nil
 		case err == nil && value != s.String():
 			return fmt.Errorf("the database has %s: use another one, or these sizes", value)

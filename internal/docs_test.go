@@ -32,7 +32,7 @@ var (
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	code    = regexp.MustCompile("(?ms)^ *```.*?^ *```$|`[^`\n]*`")
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	unsaid  = regexp.MustCompile("[^\\p{L}\\p{N} _-]")
+	unsaid  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
 // Each link of the documentation leads to a file, and to a heading if it names one; and the index has each page.

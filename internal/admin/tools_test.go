@@ -276,14 +276,12 @@ func TestProposedScopes(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.SQLite)
 	o, root := &admin.Operations{DB: db, Issuer: "https://auth.example.com"}, admin.Command("root", "root@host")
 	n := admin.NewServer{NewResource: admin.NewResource{Identifier: "https://mcp.example.com/mcp"}}
-	for _, s := range []oauth.ResourceScope{
+	n.Scopes = []oauth.ResourceScope{
 		{Name: "mcp:tools:*", Description: "The events in your calendar, and all else", Risk: oauth.RiskRead},
 		{Name: "mcp:tools:weather", Description: "Look up the weather", Risk: oauth.RiskRead},
 		{Name: "mcp:tools:calendar:read", Description: "See what is in your calendar", Risk: oauth.RiskRead},
 		{Name: "mcp:tools:calendar:write", Description: "Put events into your calendar", Risk: oauth.RiskChange},
 		{Name: "mcp:tools:email", Description: "Your mails"},
-	} {
-		n.Scopes = append(n.Scopes, s)
 	}
 	want := map[string]string{}
 	for _, tool := range []struct{ name, description, scope string }{

@@ -282,24 +282,28 @@ func (p *earlier) describe(t *testing.T) {
 	t.Helper()
 	p.columns = map[string][]column{}
 	for _, table := range writtenTables {
-		rows, err := p.handle.QueryContext(t.Context(), p.query, table)
-		if err != nil {
-			t.Fatal(err)
+		columns, err := p.columnsOf(t.Context(), table)
+		if err != nil || len(columns) < 3 {
+			t.Fatalf("the columns of %s are not found: %v", table, err)
 		}
-		for rows.Next() {
-			var c column
-			if err := rows.Scan(&c.name, &c.kind); err != nil {
-				t.Fatal(err)
-			}
-			p.columns[table] = append(p.columns[table], c)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Fatal(err)
-		}
-		if len(p.columns[table]) < 3 {
-			t.Fatalf("the columns of %s are not found", table)
-		}
+		p.columns[table] = columns
 	}
+}
+
+func (p *earlier) columnsOf(ctx context.Context, table string) (columns []column, err error) {
+	rows, err := p.handle.QueryContext(ctx, p.query, table)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var c column
+		if err := rows.Scan(&c.name, &c.kind); err != nil {
+			return nil, err
+		}
+		columns = append(columns, c)
+	}
+	return columns, rows.Err()
 }
 
 // write does what a flow does, again and again until stop is closed. After each time it waits until somebody receives
