@@ -22,7 +22,8 @@ type configCheck struct{}
 
 // Help is what `cardea config check --help` adds.
 func (*configCheck) Help() string {
-	return "It connects to the database and the mail server, and asks DNS for tls.acme.domains. It creates and migrates nothing, and sends no mail."
+	return "It connects to the database and the mail server, and asks DNS for tls.acme.domains. " +
+		"It creates and migrates nothing, and sends no mail."
 }
 
 func (c *configCheck) Run(ctx context.Context, sh *shell) error {

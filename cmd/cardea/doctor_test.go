@@ -71,8 +71,9 @@ func TestDoctorExplains(t *testing.T) {
 		ID     string `json:"client_id"`
 		Secret string `json:"client_secret"`
 	}
-	if err := json.Unmarshal([]byte(cardea(t, browser, "client", "create", "--name", "Ops", "--grant", "client_credentials",
-		"--resource", d.issuer+"/admin/api", "--scope", "cardea:*", "-o", "json")), &ops); err != nil {
+	created := cardea(t, browser, "client", "create", "--name", "Ops", "--grant", "client_credentials",
+		"--resource", d.issuer+"/admin/api", "--scope", "cardea:*", "-o", "json")
+	if err := json.Unmarshal([]byte(created), &ops); err != nil {
 		t.Fatal(err)
 	}
 	remote := append(asBrowser(t, d), "CARDEA_DATA_DIR="+t.TempDir(), "CARDEA_CLIENT_ID="+ops.ID,

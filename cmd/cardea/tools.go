@@ -105,7 +105,8 @@ type resourceAdd struct {
 
 // Help returns what the help shows below the usage.
 func (*resourceAdd) Help() string {
-	return "It lists the tools of the MCP server, registers it with scopes for reading, changing and acting, and freezes " +
+	return "It lists the tools of the MCP server, registers it with scopes for reading, changing and acting, " +
+		"and freezes " +
 		"the tools as they are. What a tool says of itself only proposes. With --gateway, the gateway opens exactly " +
 		"these tools, each as it was frozen; cardea resource review accepts what is new."
 }
@@ -307,7 +308,8 @@ type resourceReview struct {
 
 // Help returns what the help shows below the usage.
 func (*resourceReview) Help() string {
-	return "Without --accept, it looks at the tools of the MCP server, and shows which are new, changed or gone; the exit " +
+	return "Without --accept, it looks at the tools of the MCP server, and shows which are new, changed or gone; " +
+		"the exit " +
 		"code is 1 if some are. With --accept, it does not look again: what you accept is what you have read."
 }
 

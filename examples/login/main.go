@@ -96,8 +96,8 @@ func (a *app) send(w http.ResponseWriter, r *http.Request, request string, said 
 	}
 }
 
-// errOver reports a login request that cannot be answered any more. The person can begin another one. All other errors
-// of tell are for whoever runs the application.
+// errOver reports a login request that cannot be answered any more. The person can begin another one. All other
+// errors of tell mean that the application is set up wrongly or cannot reach Cardea.
 var errOver = errors.New("the login request is over")
 
 // tell sends an answer to Cardea. It returns where the browser goes on or, if the person has to sign in again, the

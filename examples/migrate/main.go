@@ -3,8 +3,8 @@
 //
 //	migrate servers.json clients.json … > cardea-objects.yaml
 //
-// Each file is an answer of the hosted product's API: an object with the list resources, or clients, or both. What
-// cannot be carried over is said on standard error. Secrets are not in such files, and are made anew.
+// Each file is an answer of the hosted product's API: an object with the list resources, the list clients, or both.
+// Migrate reports on standard error what it leaves out. The files have no secrets, so each client needs a new one.
 package main
 
 import (

@@ -211,7 +211,9 @@ func TestServerStays(t *testing.T) {
 func TestUsers(t *testing.T) {
 	s := start(t, "")
 	rate := guard.Rate{Requests: 5, Per: time.Hour}
-	for user, good := range map[string]bool{":hunter2": true, "default:hunter2": true, ":hunter3": false, "eve:hunter2": false} {
+	for user, good := range map[string]bool{
+		":hunter2": true, "default:hunter2": true, ":hunter3": false, "eve:hunter2": false,
+	} {
 		l, err := valkey.New(valkey.Config{URL: "valkey://" + user + "@" + s.address + "/1"})
 		if err != nil {
 			t.Fatal(err)

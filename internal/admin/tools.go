@@ -375,9 +375,9 @@ func (b *book) acceptSeen(t *store.Tool, a AcceptedTool) error {
 	return err
 }
 
-// accept makes d the reviewed definition of t, with the risk and the scopes of a, or those that it has, or those that
-// are proposed. A person who let a client read must not find that it changes things: if the risk rises, so that of the
-// tool does, and its scopes are proposed anew.
+// accept makes d the reviewed definition of t. The risk and the scopes are those of a; without them, those that t has;
+// without those, the proposed ones. If d is riskier than the definition before, t gets the proposed risk and scopes
+// unless a has others, because a scope that lets a client read must not let it change things.
 func (b *book) accept(t *store.Tool, d guard.Definition, a AcceptedTool) {
 	isNew, before, now := t.Hash == "", t.Risk, ProposedRisk(d.Text)
 	rises := false

@@ -56,7 +56,8 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	})
 }
 
-// resume answers with the authorization that was sealed, or refuses if it is no longer valid.
+// resume opens a sealed authorization and returns what answer returns for it. If the authorization is no longer valid,
+// it returns the refusal.
 func (e *Endpoint) resume(r *http.Request, sealed string,
 	answer func(*interaction.Authorization) (web.Answer, error)) (web.Answer, error) {
 	a, err := e.Desk.Resume(r, sealed)

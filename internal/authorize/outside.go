@@ -10,8 +10,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// outside returns the page for a person who is not entitled to what the client asks for. The client hears of it when
-// the person leaves the page. The refusal is recorded if record is true.
+// outside returns the page for a person without entitlement to what the client asks for. Its link back sends the client
+// access_denied. It records the refusal if record is true.
 func (e *Endpoint) outside(r *http.Request, a *interaction.Authorization, record bool) (web.Answer, error) {
 	if record {
 		event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")

@@ -17,8 +17,8 @@ var templates = web.ParseTemplates(files)
 
 // Consent is the page that asks whether a client may act for the person. Its form is posted to /consent with
 // decision=allow or decision=deny, with scope=NAME for each ticked scope and with duration. With select=read or
-// select=all it comes again, with the boxes ticked so. A link leads a person who is not Email to
-// /login with the request.
+// select=all the same page is the response, with the boxes of those scopes ticked. A link to /login lets another person
+// than Email sign in for the same request.
 type Consent struct {
 	Client   *interaction.ClientCard
 	Email    string // of the person who is signed in

@@ -13,7 +13,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Bounds of the inbox. Only people who are signed in enter clients there, each of them a few.
+// The bounds of the inbox. A client gets there only by the request of a signed-in person.
 const (
 	maxWaitingOf = 20   // clients that wait because one person asked
 	maxWaiting   = 1000 // clients that wait

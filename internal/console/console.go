@@ -79,7 +79,7 @@ var menu = []section{
 	{"/admin/settings", "Settings"},
 }
 
-// visit is a request of a person who is signed in and has a role.
+// visit is a request of a signed-in person with a role.
 type visit struct {
 	*http.Request
 	interaction.Visitor

@@ -31,11 +31,13 @@ func TestServerFields(t *testing.T) {
 		servertest.With("second_factor", "on"),
 		servertest.With("access_token_ttl", "5m"), servertest.With("refresh_idle_ttl", "24h"),
 		servertest.With("refresh_max_ttl", "48h"))
-	says(t, page, 200, "only for members of finance", "with two factors", "in which groups the person is", "scopes</code> as lists", "24h", "48h")
+	says(t, page, 200, "only for members of finance", "with two factors",
+		"in which groups the person is", "scopes</code> as lists", "24h", "48h")
 	check := func(what string, idle string) {
 		t.Helper()
 		r, err := o.Resource(t.Context(), root, "https://pay.example.com/mcp")
-		if err != nil || strings.Join(r.Groups, " ") != "finance staff" || !r.TokenGroups || r.TokenShape != "lists" || !r.SecondFactor ||
+		if err != nil || strings.Join(r.Groups, " ") != "finance staff" || !r.TokenGroups ||
+			r.TokenShape != "lists" || !r.SecondFactor ||
 			r.AccessTokenTTL.String() != "5m" || r.RefreshIdleTTL.String() != idle ||
 			r.RefreshMaxTTL.String() != "48h" ||
 			strings.Join(r.Scopes[0].Groups, " ") != "finance" || r.Scopes[0].Risk != "act" {

@@ -257,7 +257,8 @@ func TestPipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask, stop, err := gateway.Pipe(&gateway.Server{Name: "files", Command: []string{self}, Env: []string{"CHILD=official"}},
+	ask, stop, err := gateway.Pipe(
+		&gateway.Server{Name: "files", Command: []string{self}, Env: []string{"CHILD=official"}},
 		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

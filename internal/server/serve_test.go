@@ -417,7 +417,8 @@ func TestTLS(t *testing.T) {
 	})
 	bubbled(t, "a certificate that is not there", func(t *testing.T) {
 		_, stop := serve(t, func(c *config.Config) { c.TLS.Cert, c.TLS.Key = "nowhere.pem", "nowhere.pem" })
-		if err := stop(); err == nil || !strings.Contains(err.Error(), "tls.cert: the file cannot be read: open nowhere.pem") {
+		if err := stop(); err == nil ||
+			!strings.Contains(err.Error(), "tls.cert: the file cannot be read: open nowhere.pem") {
 			t.Errorf("%v", err)
 		}
 	})

@@ -352,7 +352,8 @@ func TestUse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := store.Backup(t.Context(), "sqlite:"+used, used+".backup", func(*store.DB) error { return nil }); err != nil {
+	if _, err := store.Backup(t.Context(), "sqlite:"+used, used+".backup",
+		func(*store.DB) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for name, file := range map[string]struct {

@@ -161,7 +161,8 @@ func TestDriftEvents(t *testing.T) {
 		t.Fatalf("%+v", recorded)
 	}
 	told := recorded[0].Sentence(audit.Names{Resource: "Mail"})
-	if told != "The tool send_email of Mail is not what was reviewed, and is closed: it has changed since it was reviewed" {
+	if told != "The tool send_email of Mail is not what was reviewed, and is closed: "+
+		"it has changed since it was reviewed" {
 		t.Errorf("it is told as %q", told)
 	}
 	if n := len(s.Events("tool.call")); n > 0 {

@@ -39,7 +39,8 @@ func goExample(t *testing.T) *demo {
 		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:email:send=Send e-mail",
 		"--default-scope", "mcp:tools:weather", "-o", "json")
 	program := filepath.Join(t.TempDir(), "server")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/go").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../examples/go")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	running, stop := context.WithCancel(t.Context())

@@ -53,8 +53,8 @@ func compose(file string) error {
 	return nil
 }
 
-// helm returns an error if the chart in folder cannot be rendered with the least values and with all that is optional, if
-// what it renders are no objects of Kubernetes, or if it does not ask for the issuer.
+// helm returns an error if the chart in folder cannot be rendered with the least values and with all that is optional,
+// if what it renders are not objects of Kubernetes, or if it renders without an issuer.
 func helm(folder string) error {
 	c, err := loader.Load(folder)
 	if err != nil {
