@@ -105,8 +105,8 @@ func TestAccessibility(t *testing.T) {
 			visit("setup", s.URL+"/setup", `input[name="token"]`)
 			visit("failure", authorize+"client_id=nobody", "h1")
 			visit("sign-in", authorize+params.Encode(), `input[name="password"]`)
-			err := chromedp.Do(ctx, chromedp.KeyEvent(ada.Email), press("\t", 1), chromedp.KeyEvent("wrong"),
-				press("\r", 1), chromedp.WaitVisible(chromedp.CSS(`#error`)))
+			err := chromedp.Do(ctx, chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email),
+				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), "wrong\r"), chromedp.WaitVisible(chromedp.CSS(`#error`)))
 			if err != nil {
 				t.Fatal(err)
 			}

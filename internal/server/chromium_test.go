@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// inBrowser matches the names of tests that need a browser. test/run has the same expression: it runs them in a process
+// of their own, without the race detector, because the browser takes what time there is.
+var inBrowser = regexp.MustCompile(`^Test\w*(Accessibility|Chromium|InABrowser|ByKeyboard|FromFirstStart)(/|$)`)
+
 func startChromium() error {
 	path := os.Getenv("CARDEA_CHROMIUM")
 	if path == "" {
@@ -67,6 +72,9 @@ func startChromium() error {
 // chromium returns a tab of a real browser with scripts switched off. It shares no cookies with the tabs of others.
 func chromium(t *testing.T) context.Context {
 	t.Helper()
+	if !inBrowser.MatchString(t.Name()) {
+		t.Fatal("test/run finds the tests that need a browser by their names: end this one's with InChromium")
+	}
 	browser.once.Do(func() { browser.err = startChromium() })
 	if browser.err != nil {
 		t.Fatal(browser.err)
@@ -78,6 +86,8 @@ func chromium(t *testing.T) context.Context {
 	for _, err := range []error{
 		call(chromedp.Call(ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
 			Width: 1280, Height: 800, DeviceScaleFactor: 1})),
+		call(chromedp.Call(ctx, emulation.SetFocusEmulationEnabled,
+			emulation.SetFocusEmulationEnabledParams{Enabled: true})),
 		call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
 			emulation.SetScriptExecutionDisabledParams{Value: true})),
 	} {
@@ -86,6 +96,13 @@ func chromium(t *testing.T) context.Context {
 		}
 	}
 	return ctx
+}
+
+// signIn types the person's address and password at the sign-in page, once its first input has the focus. A key that
+// is pressed before is lost.
+func signIn(p *servertest.Person) chromedp.Action[chromedp.Void] {
+	return chromedp.Steps(chromedp.WaitVisible(chromedp.CSS(`input[name="email"]:focus`)),
+		chromedp.KeyEvent(p.Email), press(kb.Tab, 1), chromedp.KeyEvent(p.Password), press(kb.Enter, 1))
 }
 
 // press presses a key several times.
@@ -121,9 +138,7 @@ func TestChromium(t *testing.T) {
 			params := agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send"))
 			err := chromedp.Do(ctx,
 				chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()),
-				chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
-				chromedp.KeyEvent(ada.Email), press(kb.Tab, 1), // the form begins with the focus on its first input
-				chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
+				signIn(ada),
 				chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
 			)
 			if err != nil {
@@ -154,7 +169,7 @@ func TestChromium(t *testing.T) {
 
 // A form that somebody smuggled into a page goes to no other site. Pages that lead to a client cannot have the rule,
 // because Chrome applies it to the redirect after their form; TestChromium shows that they get there.
-func TestSmuggledForm(t *testing.T) {
+func TestSmuggledFormInChromium(t *testing.T) {
 	s := servertest.Start(t)
 	ada := s.User("ada@example.com")
 	var arrived atomic.Bool
@@ -167,8 +182,7 @@ func TestSmuggledForm(t *testing.T) {
 	}
 	err := chromedp.Do(ctx,
 		chromedp.Navigate(s.URL+"/login?return=/account/security"),
-		chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
-		chromedp.KeyEvent(ada.Email), press(kb.Tab, 1), chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
+		signIn(ada),
 		chromedp.WaitVisible(chromedp.CSS(`form[action="/account/security/password"]`)))
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +201,7 @@ func TestSmuggledForm(t *testing.T) {
 }
 
 // Enter on a checkbox decides nothing: neither the first button nor the last is meant.
-func TestEnterOnCheckbox(t *testing.T) {
+func TestEnterOnCheckboxInChromium(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ada := s.User("ada@example.com")
 	ctx := chromium(t)
@@ -195,9 +209,7 @@ func TestEnterOnCheckbox(t *testing.T) {
 	params := agent.Authorization(servertest.With("scope", "mcp:tools:weather mcp:tools:email:send"))
 	err := chromedp.Do(ctx,
 		chromedp.Navigate(s.URL+"/oauth2/authorize?"+params.Encode()),
-		chromedp.WaitVisible(chromedp.CSS(`input[name="password"]`)),
-		chromedp.KeyEvent(ada.Email), press(kb.Tab, 1),
-		chromedp.KeyEvent(ada.Password), press(kb.Enter, 1),
+		signIn(ada),
 		chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)),
 		press(kb.Tab, 3), press(" ", 1), press(kb.Enter, 1), // not you, details, the first scope
 		chromedp.WaitVisible(chromedp.CSS(`[role="alert"]`)), // that asks for a choice
