@@ -203,19 +203,25 @@ func NewCached[T any](db *DB, kind Kind, load func(*Tx) (T, error)) *Cached[T] {
 
 // Load returns the value from memory, or makes it again if a record of its kind has changed. A change is visible at
 // once if this process made it, and otherwise within a second. While the database does not answer, Load returns the
-// value in memory. The error is that of the first load, of a load function that fails, or of ctx. The value is shared:
-// do not change it.
+// value in memory, after a second if that is known to be out of date. The error is that of the first load, of a load
+// function that fails, or of ctx. The value is shared: do not change it.
 func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	version, answers := c.db.versions.current(ctx, c.kind)
 	old := c.value.Load()
-	if old != nil && (old.version >= version || !answers) {
+	if old != nil && old.version >= version {
 		return old.value, nil
 	}
 	var none T
+	silent := old != nil && !answers
+	ctx, cancel := loadWithin(ctx, silent)
+	defer cancel()
 	select {
 	case c.loading <- struct{}{}:
 		defer func() { <-c.loading }()
 	case <-ctx.Done():
+		if silent {
+			return old.value, nil
+		}
 		return none, engine.Fault("wait", ctx.Err())
 	}
 	if old = c.value.Load(); old != nil && old.version >= version {
@@ -233,10 +239,19 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	case err == nil:
 		c.value.Store(fresh)
 		return fresh.value, nil
-	case old != nil && errors.Is(err, oauth.ErrUnavailable):
+	case silent, old != nil && errors.Is(err, oauth.ErrUnavailable):
 		return old.value, nil
 	}
 	return none, err
+}
+
+// loadWithin returns the context in which a value that is out of date is loaded. From a database that is silent it is
+// tried for a second, because a client should rather wait than be refused by what has changed.
+func loadWithin(ctx context.Context, silent bool) (context.Context, context.CancelFunc) {
+	if !silent {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, waitAtMost)
 }
 
 // maxClients is the largest number of clients in memory.
@@ -256,9 +271,12 @@ func newClientCache() *clientCache {
 func (c *clientCache) load(ctx context.Context, db *DB, id string) (*oauth.Client, error) {
 	version, answers := db.versions.current(ctx, Clients)
 	old := c.find(id)
-	if old != nil && (old.version >= version || !answers) {
+	if old != nil && old.version >= version {
 		return old.value, nil
 	}
+	silent := old != nil && !answers
+	ctx, cancel := loadWithin(ctx, silent)
+	defer cancel()
 	fresh := new(versioned[*oauth.Client])
 	err := db.View(ctx, func(tx *Tx) (err error) {
 		if fresh.version, err = tx.readVersion(Clients); err == nil {
@@ -272,7 +290,7 @@ func (c *clientCache) load(ctx context.Context, db *DB, id string) (*oauth.Clien
 		return fresh.value, nil
 	case errors.Is(err, ErrNotFound):
 		c.forget(id)
-	case old != nil && errors.Is(err, oauth.ErrUnavailable):
+	case silent, old != nil && errors.Is(err, oauth.ErrUnavailable):
 		return old.value, nil
 	}
 	return nil, err

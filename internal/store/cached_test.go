@@ -326,7 +326,29 @@ func TestOutage(t *testing.T) {
 		proxy.Resume()
 		eventually(t, func() bool { read(); return log.count("answers again") == 3 })
 	})
-	if log.count("does not answer") != 3 || strings.Contains(log.String(), "postgres:") {
+	t.Run("what this process changed before the silence is waited for", func(t *testing.T) {
+		silent := func() {
+			t.Helper()
+			eventually(t, func() bool { _, answers := db.Version(t.Context(), store.Clients); return !answers })
+		}
+		client.Name, resource.Name = "Changed", "Changed"
+		update(t, db,
+			func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource)) })
+		proxy.Stop()
+		silent()
+		time.AfterFunc(10*time.Millisecond, proxy.Resume)
+		if resources, err := db.Resources(t.Context()); err != nil || resources[0].Name != resource.Name {
+			t.Errorf("the resource is %+v, %v", resources, err)
+		}
+		proxy.Stop()
+		silent()
+		time.AfterFunc(10*time.Millisecond, proxy.Resume)
+		if c, err := db.Client(t.Context(), client.ID); err != nil || c.Name != client.Name {
+			t.Errorf("the client is %+v, %v", c, err)
+		}
+		eventually(t, func() bool { read(); return log.count("answers again") == log.count("does not answer") })
+	})
+	if log.count("does not answer") < 5 || strings.Contains(log.String(), "postgres:") {
 		t.Errorf("the log:\n%s", log.String())
 	}
 	update(t, db, func(tx *store.Tx) error { return tx.DisableClient(client.ID) })
