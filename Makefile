@@ -16,7 +16,7 @@ demo: build ## the authorization server on :8080 and an MCP server behind it on 
 test: ## installs what is missing, then runs everything
 	@test/run
 
-nightly: ## clients too large for every run (Codex, 400 MB from npm), against the server
+nightly: ## what is too large for every run: all tests with the race detector, a release, Codex (400 MB from npm)
 	@test/nightly
 
 check: ## formatting, vet and lint; the first run builds the linter, which takes minutes

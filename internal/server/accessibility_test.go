@@ -54,7 +54,7 @@ func lens(t *testing.T, width, height int64, scheme string) (ctx context.Context
 		t.Helper()
 		yes := true
 		got, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{
-			Expression: `axe.run().then(r =>
+			Expression: `axe.run({resultTypes: ["violations"]}).then(r =>
 				JSON.stringify(r.violations.map(v => [v.id, v.help, v.nodes.map(n => n.html)])))`,
 			AwaitPromise: &yes, ReturnByValue: &yes,
 		})

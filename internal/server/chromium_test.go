@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// inBrowser matches the names of tests that need a browser. test/run has the same expression: it runs them in a process
-// of their own, without the race detector, because the browser takes what time there is.
+// inBrowser matches the names of tests that need a browser. test/run knows the same words: it runs these tests in a
+// process of their own, without the race detector, because they mostly wait for the browser.
 var inBrowser = regexp.MustCompile(`^Test\w*(Accessibility|Chromium|InABrowser|ByKeyboard|FromFirstStart)(/|$)`)
 
 func startChromium() error {
