@@ -63,7 +63,7 @@ func (c *migrateCommand) show(ctx context.Context, sh *shell, dsn string) error 
 		Migrations []migration `json:"migrations"`
 	}{[]string{}, []string{}, []migration{}}
 	for _, name := range pending {
-		statements, err := store.Statements(name)
+		statements, err := store.Statements(dsn, name)
 		if err != nil {
 			return err
 		}

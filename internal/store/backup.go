@@ -107,7 +107,7 @@ type Rewound struct {
 // apps count only from the next minute on. With grants, all other grants end too, because those that were revoked or
 // refreshed in the missing time would count again. Places in status lists that may have been given in the missing time
 // are not given again, because tokens that have them may live. Rewind makes every process discard what it has in
-// memory.
+// memory, and notes the time for EventsRestored.
 func (tx *Tx) Rewind(grants bool) (r Rewound, err error) {
 	now := micros(tx.now)
 	step := tx.now.Unix()/30 + 1 // RFC 6238 §5.2; one more, because clocks may differ
@@ -142,7 +142,7 @@ func (tx *Tx) Rewind(grants bool) (r Rewound, err error) {
 			return r, err
 		}
 	}
-	if err := tx.unmark(); err != nil {
+	if err := errors.Join(tx.unmark(), tx.noteRestored()); err != nil {
 		return r, err
 	}
 	tx.ended(Everything, "")

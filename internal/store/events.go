@@ -20,6 +20,7 @@ const (
 // insertEvents sets the times of the events and writes them, eventsAtOnce in one statement.
 func (db *DB) insertEvents(tx *engine.Tx, events []audit.Event) error {
 	db.date(events)
+	db.recent.add(events)
 	for len(events) > 0 {
 		n := min(len(events), eventsAtOnce)
 		a := make(args, 0, n*eventWidth)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"slices"
+	"strings"
 )
 
 // Trace has the databases that are opened afterwards tell fn every statement before
@@ -12,7 +13,7 @@ func Trace(fn func(query string, args []any)) { trace = fn }
 
 // MigrateTo is Migrate up to the migration of that name, as a program would do it of which it is the newest.
 func (db *DB) MigrateTo(ctx context.Context, newest string) ([]string, error) {
-	return db.engine.Migrate(ctx, upTo{Migrations().(fs.ReadDirFS), newest + ".sql"})
+	return db.engine.Migrate(ctx, upTo{db.migrations().(fs.ReadDirFS), newest})
 }
 
 // upTo has the files of a folder up to one of them.
@@ -23,5 +24,8 @@ type upTo struct {
 
 func (f upTo) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := f.ReadDirFS.ReadDir(name)
-	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() > f.newest }), err
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
+		name, _, _ := strings.Cut(e.Name(), ".")
+		return name > f.newest
+	}), err
 }

@@ -111,6 +111,14 @@ var pastOf = []string{
 	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail, request_id, address, user_agent)
 		SELECT $T - (3 * i - column1), 'evt_' || (3 * i - column1), 'token.request', 'allowed', '', '', 'mcp_1', 'usr_1',
 			'grt_1', 'https://mcp.example.com', '', '', '', '', '' FROM n, (VALUES (0), (1), (2)) AS three`,
+	// A third of them was sealed, each alone.
+	`INSERT INTO seals (number, records, begins, ends, events, hashes, codes)
+		SELECT i, 1, $T - i, $T - i, ($T - i) || ' evt_' || i || '
+', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', '' FROM n`,
+	`INSERT INTO seal_trees (level, number, hash) SELECT 1, i, 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' FROM n`,
+	`INSERT INTO checkpoints (size, previous, at, note) SELECT i, i - 1, $T - $S * i, '' FROM n`,
+	`INSERT INTO deliveries (name, sent, failures, next_at) SELECT 'hook ' || i, 1, 0, 0 FROM n`,
+	`INSERT INTO deliveries (name, sent, failures, next_at) VALUES ('siem', 1, 0, 0)`,
 	// This one asked for everything but a token.
 	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
 			detail, request_id, address, user_agent)
@@ -509,6 +517,42 @@ func acts(now time.Time) []act {
 		}, none},
 		{"RevokeUserGrants", func(tx *store.Tx) error { return tx.RevokeUserGrants("usr_1", "password_reset") },
 			"it ends every live grant of the account"},
+		{"BeginDeliveries", func(tx *store.Tx) error { return tx.BeginDeliveries("another", 1) }, none},
+		{"Checkpoints", func(tx *store.Tx) error { return ok(tx.Checkpoints(500, 5)) }, none},
+		{"ClaimDelivery", func(tx *store.Tx) error { return ok(tx.ClaimDelivery("siem", later)) }, none},
+		{"DeleteOlder", func(tx *store.Tx) error { return ok(tx.DeleteOlder(later, 5)) }, none},
+		{"Delivery", func(tx *store.Tx) error { return ok(tx.Delivery("siem")) }, none},
+		{"EmptySeals", func(tx *store.Tx) error { return ok(tx.EmptySeals(5, 5)) }, none},
+		{"EndDelivery", func(tx *store.Tx) error { return tx.EndDelivery("siem", 1, store.Delivery{}) }, none},
+		{"EventKeys", func(tx *store.Tx) error { return ok(tx.EventKeys(now.Add(-time.Second), "", 5)) },
+			"it looks at what was sealed in the ten minutes after the events"},
+		{"EventsOlder", func(tx *store.Tx) error { return ok(tx.EventsOlder()) }, none},
+		{"LastCheckpoint", func(tx *store.Tx) error { return ok(tx.LastCheckpoint()) }, none},
+		{"LastCheckpointBefore", func(tx *store.Tx) error { return ok(tx.LastCheckpointBefore(later)) }, none},
+		{"EventsRestored", func(tx *store.Tx) error { return ok(tx.EventsRestored()) }, none},
+		{"LastRow", func(tx *store.Tx) error { return ok(tx.LastRow()) }, none},
+		{"NewestRow", func(tx *store.Tx) error { return ok(tx.NewestRow()) }, none},
+		{"LastSeal", func(tx *store.Tx) error { return ok(tx.LastSeal()) }, none},
+		{"NumberAt", func(tx *store.Tx) error { return ok(tx.NumberAt(now.Add(-time.Hour), 5)) }, none},
+		{"Redeliver", func(tx *store.Tx) error { return tx.Redeliver("siem", 1) }, none},
+		{"Seal", func(tx *store.Tx) error {
+			waiting, err := tx.Unsealed(10, 2)
+			if err != nil {
+				return err
+			}
+			var seals []store.Seal
+			for i, r := range waiting {
+				seals = append(seals, store.Seal{Number: 900000 + int64(i), At: r.At, ID: r.ID, Hash: make([]byte, 32),
+					Code: make([]byte, 16)})
+			}
+			return tx.Seal(store.Checkpoint{Size: 900002, Previous: 900000, At: now}, seals,
+				[]store.Subtree{{Level: 9, Number: 1, Hash: make([]byte, 32)}})
+		}, none},
+		{"SealHashes", func(tx *store.Tx) error { return ok(tx.SealHashes(0, 500, 505)) }, none},
+		{"SealHashes of subtrees", func(tx *store.Tx) error { return ok(tx.SealHashes(1, 5, 10)) }, none},
+		{"SealOf", func(tx *store.Tx) error { return ok(tx.SealOf(now.Add(-time.Microsecond), "evt_1")) }, none},
+		{"Sealed", func(tx *store.Tx) error { return ok(tx.Sealed(500, 5)) }, none},
+		{"Unsealed", func(tx *store.Tx) error { return ok(tx.Unsealed(10, 5)) }, none},
 		{"RotateGrant", func(tx *store.Tx) error { return ok(tx.RotateGrant("grt_1", 1, later)) }, none},
 		{"SeenSession", func(tx *store.Tx) error { return tx.SeenSession("session 1", later) }, none},
 		{"Session", func(tx *store.Tx) error { _, _, err := tx.Session("session 1"); return err }, none},

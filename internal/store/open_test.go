@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -234,7 +235,8 @@ func migrations(t testing.TB) (names []string) {
 		t.Fatalf("the migrations are not there: %v", err)
 	}
 	for _, file := range files {
-		names = append(names, strings.TrimSuffix(filepath.Base(file), ".sql"))
+		name, _, _ := strings.Cut(filepath.Base(file), ".") // without the database that has it
+		names = append(names, name)
 	}
-	return names
+	return slices.Compact(names)
 }

@@ -7,12 +7,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,7 @@ type Options struct {
 // DB is an open database. Make it with Open; it is safe for concurrent use.
 type DB struct {
 	engine   *engine.Engine
+	dialect  string // as dialectOf returns it
 	clock    func() time.Time
 	log      *slog.Logger
 	versions *versions
@@ -38,7 +41,9 @@ type DB struct {
 	catalog  *Cached[[]*oauth.Resource]
 	blocks   *Cached[[]*oauth.Block] // a transaction that changes them touches Clients
 
-	probe probe
+	probe  probe
+	recent recent
+	gap    gap
 
 	worth func(audit.Event) bool // Announce sets both
 	tell  func(Notice)
@@ -80,7 +85,7 @@ func Away(err error) bool { return engine.Away(err) }
 
 func open(ctx context.Context, dsn string, options Options,
 	with func(context.Context, string, engine.Config) (*engine.Engine, error)) (*DB, error) {
-	db := &DB{clock: options.Clock, log: options.Logger}
+	db := &DB{dialect: dialectOf(dsn), clock: options.Clock, log: options.Logger}
 	if db.clock == nil {
 		db.clock = time.Now
 	}
@@ -112,11 +117,36 @@ func Migrations() fs.FS {
 	return files
 }
 
+// dialectOf returns what the database that dsn names is called in the names of migrations.
+func dialectOf(dsn string) string {
+	if strings.HasPrefix(dsn, "sqlite:") {
+		return "sqlite"
+	}
+	return "postgres"
+}
+
+// own are the migrations of a database: those of all, and NUMBER_WHAT.DIALECT.sql.
+type own struct {
+	fs.FS
+	dialect string
+}
+
+// ReadDir implements fs.ReadDirFS.
+func (o own) ReadDir(folder string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(o.FS, folder)
+	return slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
+		_, kind, _ := strings.Cut(entry.Name(), ".")
+		return kind != "sql" && kind != o.dialect+".sql"
+	}), err
+}
+
+func (db *DB) migrations() fs.FS { return own{Migrations(), db.dialect} }
+
 // Migrate brings the schema up to date and returns the names of the migrations that it applied. Each migration is a
 // transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
 // newer than this program.
 func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
-	applied, err = db.engine.Migrate(ctx, Migrations())
+	applied, err = db.engine.Migrate(ctx, db.migrations())
 	if err == nil {
 		err = db.fillNames(ctx)
 	}
@@ -126,7 +156,7 @@ func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
 // Pending returns the names of the migrations that Migrate would apply. It changes nothing. It returns an error if the
 // schema is newer than this program.
 func (db *DB) Pending(ctx context.Context) ([]string, error) {
-	return db.engine.Pending(ctx, Migrations())
+	return db.engine.Pending(ctx, db.migrations())
 }
 
 // MigrationNames returns the names of all migrations, in their order.
@@ -136,24 +166,32 @@ func MigrationNames() (names []string) {
 		panic(err) // the pattern is valid
 	}
 	for _, file := range files {
-		names = append(names, strings.TrimSuffix(file, ".sql"))
+		name, _, _ := strings.Cut(file, ".")
+		names = append(names, name)
 	}
-	return names
+	return slices.Compact(names)
 }
 
-// Statements returns the SQL statements of a migration that Pending or Migrate named, in their order and without
-// comments. It returns an error if there is no such migration.
-func Statements(migration string) ([]string, error) {
+// Statements returns the SQL statements of a migration that Pending or Migrate named, as the database that dsn names
+// gets them, in their order and without comments. It returns an error if there is no such migration.
+func Statements(dsn, migration string) ([]string, error) {
 	text, err := fs.ReadFile(Migrations(), migration+".sql")
+	if err != nil {
+		text, err = fs.ReadFile(Migrations(), migration+"."+dialectOf(dsn)+".sql")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store: migration: %w", err)
 	}
 	var statements []string
 	var one strings.Builder
-	quoted, comment := false, false
+	quoted, comment, whole := false, false, false
 	for i := 0; i < len(text); i++ {
 		c := text[i]
 		switch {
+		case bytes.HasPrefix(text[i:], []byte(beginWhole)):
+			whole, comment = true, true
+		case bytes.HasPrefix(text[i:], []byte(endWhole)):
+			whole, comment = false, true
 		case comment:
 			comment = c != '\n'
 		case c == '\'':
@@ -164,7 +202,7 @@ func Statements(migration string) ([]string, error) {
 		if comment {
 			continue
 		}
-		if c == ';' && !quoted {
+		if c == ';' && !quoted && (!whole || bytes.HasPrefix(bytes.TrimSpace(text[i+1:]), []byte(endWhole))) {
 			statements = append(statements, tidy(one.String()))
 			one.Reset()
 			continue
@@ -173,6 +211,9 @@ func Statements(migration string) ([]string, error) {
 	}
 	return statements, nil
 }
+
+// Between these lines is one statement, whatever is in it.
+const beginWhole, endWhole = "-- +goose StatementBegin", "-- +goose StatementEnd"
 
 // blanks are the spaces at the end of a line, and empty lines.
 var blanks = regexp.MustCompile(`[ \t]*\n(?:[ \t]*\n)*`)

@@ -50,7 +50,9 @@ var (
 
 // exceptions are statements that break the rule and are allowed because no release of theirs ran beside the one before.
 // A change that needs one is done in two releases: the first no longer uses what the second removes.
-var exceptions = map[string]string{}
+var exceptions = map[string]string{
+	"ALTER TABLE events ALTER COLUMN rowid SET DEFAULT nextval('event_rows')": "the statement before it adds the column",
+}
 
 // violations returns what of migrations a program of the release before them cannot live beside.
 func violations(migrations map[string][]string, released string) (found []string) {
@@ -93,19 +95,21 @@ func violations(migrations map[string][]string, released string) (found []string
 
 // A release is installed on one node after the other, so that the previous release works on the new schema for a while.
 func TestPreviousReleaseLivesBesideMigrations(t *testing.T) {
-	all := map[string][]string{}
-	for _, name := range store.MigrationNames() {
-		statements, err := store.Statements(name)
-		if err != nil {
-			t.Fatal(err)
+	for _, dsn := range []string{"sqlite:cardea.db", "postgres://"} {
+		all := map[string][]string{}
+		for _, name := range store.MigrationNames() {
+			statements, err := store.Statements(dsn, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[name] = statements
 		}
-		all[name] = statements
-	}
-	for _, v := range violations(all, newestReleased) {
-		t.Error(v)
-	}
-	if newestReleased != "" && all[newestReleased] == nil {
-		t.Errorf("the released migration %s is not there any more", newestReleased)
+		for _, v := range violations(all, newestReleased) {
+			t.Errorf("%s: %s", dsn, v)
+		}
+		if newestReleased != "" && all[newestReleased] == nil {
+			t.Errorf("the released migration %s is not there any more", newestReleased)
+		}
 	}
 }
 

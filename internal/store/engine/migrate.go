@@ -129,4 +129,4 @@ func (e *Engine) Pending(ctx context.Context, files fs.FS) ([]string, error) {
 	return pending, nil
 }
 
-func nameOf(file string) string { return strings.TrimSuffix(path.Base(file), ".sql") }
+func nameOf(file string) string { return strings.SplitN(path.Base(file), ".", 2)[0] }

@@ -51,7 +51,7 @@ func (tx *Tx) Exec(query string, args []any) (int64, error) {
 	}
 	tx.tell(query, args)
 	failpoint("between-writes")
-	result, err := tx.on.ExecContext(tx.io, query, clean(args)...)
+	result, err := tx.on.ExecContext(tx.io, query, Clean(args)...)
 	if err != nil {
 		return 0, failed(query, err)
 	}
@@ -69,7 +69,7 @@ func (tx *Tx) Query(query string, args []any, each func(scan func(...any) error)
 		failpoint("between-writes")
 	}
 	tx.tell(query, args)
-	rows, err := tx.on.QueryContext(tx.io, query, clean(args)...)
+	rows, err := tx.on.QueryContext(tx.io, query, Clean(args)...)
 	if err != nil {
 		return failed(query, err)
 	}
@@ -102,9 +102,9 @@ func verb(query string) string {
 	return strings.ToLower(strings.Join(words[:min(3, len(words))], " "))
 }
 
-// clean replaces what PostgreSQL cannot store in a text, NUL and invalid UTF-8, with U+FFFD. Strangers send both in
+// Clean replaces what PostgreSQL cannot store in a text, NUL and invalid UTF-8, with U+FFFD. Strangers send both in
 // values that are looked up and recorded; no id contains U+FFFD.
-func clean(args []any) []any {
+func Clean(args []any) []any {
 	for i, v := range args {
 		if s, ok := v.(string); ok && (strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s)) {
 			args[i] = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
