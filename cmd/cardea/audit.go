@@ -24,6 +24,8 @@ type auditCommands struct {
 	Show auditShow `cmd:"" help:"Tell all that belongs to one event."`
 
 	Export auditExport `cmd:"" help:"Write events to standard output, for other programs."`
+	Replay auditReplay `cmd:"" help:"Send sealed events again to a webhook or to syslog."`
+	Verify auditVerify `cmd:"" help:"Prove that no sealed event was changed or removed."`
 }
 
 // auditFilter has the flags that select events.

@@ -13,7 +13,8 @@ import (
 type auditExport struct {
 	auditFilter
 	auditTime
-	Format string `enum:"ndjson,csv" default:"ndjson" placeholder:"FORMAT" help:"ndjson, a JSON object in each line, or csv."`
+	Prove  string `placeholder:"ID" help:"Instead write a proof, as JSON, that this event is in the sealed log."`
+	Format string `enum:"ndjson,csv,ocsf" default:"ndjson" placeholder:"FORMAT" help:"ndjson, a JSON object in each line; csv; or ocsf, lines in the form of the Open Cybersecurity Schema Framework."`
 }
 
 // Help returns what the help shows below the usage.
@@ -23,6 +24,9 @@ func (c *auditExport) Help() string {
 }
 
 func (c *auditExport) Run(ctx context.Context, sh *shell) error {
+	if c.Prove != "" {
+		return c.prove(ctx, sh)
+	}
 	format := admin.Format(c.Format)
 	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
 		filter, now := c.filter(), clock(t)()

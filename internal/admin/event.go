@@ -42,6 +42,25 @@ func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFi
 	return views, next, err
 }
 
+// Sealed is up to where the audit log is sealed.
+type Sealed struct {
+	Events int64  // number of them, those included that retention has deleted; 0 if nothing is sealed
+	At     Moment // when the last of them was sealed
+}
+
+// Sealed returns up to where the audit log is sealed.
+func (o *Operations) Sealed(ctx context.Context, by Caller) (s Sealed, err error) {
+	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
+		last, err := tx.LastCheckpoint()
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		s = Sealed{last.Size, Moment{last.At}}
+		return err
+	})
+	return s, err
+}
+
 // Event returns the event with the given id.
 func (o *Operations) Event(ctx context.Context, by Caller, id string) (view Event, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) error {

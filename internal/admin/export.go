@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -23,6 +22,7 @@ type Format string
 const (
 	NDJSON Format = "ndjson" // a JSON object in each line
 	CSV    Format = "csv"    // RFC 4180, with a header
+	OCSF   Format = "ocsf"   // like NDJSON, in the form of the Open Cybersecurity Schema Framework
 )
 
 // Export returns a function that writes the events that match filter, the oldest first, without those that come after
@@ -30,8 +30,8 @@ const (
 // the rest. 0 is all. Export records that it was called; the function checks the right of by for each part again.
 func (o *Operations) Export(ctx context.Context, by Caller, filter store.EventFilter, format Format, most int) (
 	write func(io.Writer) error, err error) {
-	if format != NDJSON && format != CSV {
-		return nil, invalid("format", "{format} is ndjson or csv")
+	if format != NDJSON && format != CSV && format != OCSF {
+		return nil, invalid("format", "{format} is ndjson, csv or ocsf")
 	}
 	if err := o.permit(ctx, by, Events, read, "event.export"); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (f Format) Writer(out io.Writer) (write func(Event) error, end func(note st
 	if f == CSV {
 		return commaSeparated(out)
 	}
-	return jsonLines(out)
+	return jsonLines(out, f == OCSF)
 }
 
 // exportPage is how many events are read at a time.
@@ -115,42 +115,27 @@ func (o *Operations) export(ctx context.Context, by Caller, filter store.EventFi
 }
 
 // jsonLines returns functions that write events as lines of JSON, and what else there is to say at the end.
-func jsonLines(out io.Writer) (write func(Event) error, end func(string) error) {
+func jsonLines(out io.Writer, ocsf bool) (write func(Event) error, end func(string) error) {
 	line := func(v any) error {
 		text, err := json.Marshal(v)
 		if err != nil {
 			return err
 		}
-		_, err = out.Write(append(escaped(text), '\n'))
+		_, err = out.Write(append(audit.Escaped(text), '\n'))
 		return err
 	}
-	return func(e Event) error { return line(e) }, func(note string) error {
+	write = func(e Event) error {
+		if ocsf {
+			return line(audit.OCSF(e.Event))
+		}
+		return line(e)
+	}
+	return write, func(note string) error {
 		if note == "" {
 			return nil
 		}
 		return line(map[string]string{"note": note})
 	}
-}
-
-// escaped returns JSON with escapes for what is not printable and that JSON allows, such as C1 control characters and
-// marks that reorder text, because a terminal would obey them.
-func escaped(text []byte) []byte {
-	if bytes.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return text
-	}
-	var b bytes.Buffer
-	for _, r := range string(text) {
-		switch {
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := (r-0x10000)>>10+0xd800, (r-0x10000)&0x3ff+0xdc00
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.Bytes()
 }
 
 // commaSeparated is jsonLines for CSV (RFC 4180), with a header.

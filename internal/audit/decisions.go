@@ -287,3 +287,15 @@ func Restored(state time.Time, grants int, all bool) Event {
 func Limited(what string, since int) Event {
 	return Event{Action: "limit." + what, Outcome: Refused}.With("refused", strconv.Itoa(since))
 }
+
+// Retention records that the contents of the first events of the log are deleted, because they were sealed before a
+// time.
+func Retention(events int64, before time.Time) Event {
+	return Event{Action: "audit.retain"}.With("events", strconv.FormatInt(events, 10)).
+		With("before", before.UTC().Format(time.RFC3339))
+}
+
+// Replay records that sealed events are sent again to a receiver from a number on.
+func Replay(receiver string, from int64) Event {
+	return Event{Action: "audit.replay"}.With("receiver", receiver).With("from", strconv.FormatInt(from, 10))
+}

@@ -74,6 +74,10 @@ var stories = map[string][2]string{
 		"A link to set the installation up was refused[ because {why}]"},
 	"setup.complete": {"{person} set the installation up and is its first owner",
 		"An attempt to set the installation up was refused[ because {why}]"},
+	"audit.replay": {"{actor} had events from number {from} on sent again to {receiver}",
+		"{actor} may not have events sent again[: {why}]"},
+	"audit.retain": {"The contents of the first[ {events}] events of the audit log were deleted[, as they are older " +
+		"than {before}]", "The contents of old events were not deleted[ because {why}]"},
 	"apply": {"{actor} applied a file", "{actor} may not apply a file[: {why}]"},
 	"apply.dry_run": {"{actor} asked what a file would change",
 		"{actor} may not ask what a file would change[: {why}]"},

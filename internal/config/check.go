@@ -20,7 +20,7 @@ import (
 // check returns an error unless the configuration as a whole is valid.
 func (l *Loaded) check() error {
 	for _, check := range []func(*Config) error{checkIssuer, checkListen, checkStorage, checkTLS, checkLifetimes,
-		checkChoices, checkMail, checkBrand} {
+		checkChoices, checkMail, checkBrand, checkAudit} {
 		if err := check(&l.Config); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/ledger"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/upstream"
@@ -47,6 +48,7 @@ type Config struct {
 	MailFile     string // file that has Mail.SMTP
 	Brand        web.Branding
 	Admin        Admin
+	Audit        ledger.Settings
 	// MetricsListen is the address on which metrics are served, as Listen; "" for none.
 	MetricsListen string
 	Gateway       struct{ Config string } // file of the gateway that runs with the server; "": none does

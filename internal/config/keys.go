@@ -169,6 +169,18 @@ var fields = []field{
 		"`false` turns the administration over HTTP off: all its addresses answer 404; commands still work"},
 		func(c *Config) any { return &c.Admin.Enabled }, nil},
 
+	{Key{"audit.retain", "forever", "time after which the contents of events are deleted, such as `365d`; their hashes " +
+		"stay, so that the rest can be verified"},
+		func(c *Config) any { return &c.Audit.Retain }, nil},
+	{Key{"audit.checkpoint_file", "", "file that holds the newest signed state of the audit log; copy it to another " +
+		"machine, so that `cardea audit verify --checkpoint FILE` shows a log that was cut off"},
+		func(c *Config) any { return &c.Audit.CheckpointFile }, nil},
+	{Key{"audit.webhooks", "", "addresses to which events are sent as soon as they are sealed, a list (below)"},
+		func(c *Config) any { return &c.Audit.Webhooks }, nil},
+	{Key{"audit.syslog", "", "syslog server to which each event is sent (RFC 5424): `udp://HOST:514`, " +
+		"`tcp://HOST:PORT`, `tls://HOST:PORT` or `unix:/dev/log`"},
+		func(c *Config) any { return &c.Audit.Syslog }, nil},
+
 	{Key{"gateway.config", "", "file of a [gateway](guides/gateway.md) that runs in the same process, at the " +
 		"`listen` in that file; read again when it changes, and on SIGHUP"},
 		func(c *Config) any { return &c.Gateway.Config }, nil},

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/cardea-auth/cardea/internal/ledger"
 	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
@@ -24,7 +25,7 @@ type Sources struct {
 // Loaded is a configuration and the sources of its values.
 type Loaded struct {
 	Config
-	secretInFile bool // the file has the client_secret of a provider
+	secretInFile bool // the file has the secret of a provider or webhook
 	// Warnings are sentences about problems that do not prevent a start.
 	Warnings []string
 }
@@ -192,9 +193,16 @@ func (l *Loaded) readMapping(path, section string, node *yaml.Node, seen map[str
 func (l *Loaded) setNode(path string, f field, value *yaml.Node) error {
 	if at, ok := f.at(&l.Config).(*[]upstream.Config); ok {
 		l.from[f.Name] = "file"
-		l.secretInFile = holdsSecret(value)
+		l.secretInFile = l.secretInFile || has(value, "client_secret")
 		var err error
 		*at, err = readProviders(path, value)
+		return err
+	}
+	if at, ok := f.at(&l.Config).(*[]ledger.Webhook); ok {
+		l.from[f.Name] = "file"
+		l.secretInFile = l.secretInFile || has(value, "secret")
+		var err error
+		*at, err = readWebhooks(path, value)
 		return err
 	}
 	text, err := scalar(value)

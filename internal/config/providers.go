@@ -149,11 +149,11 @@ func setProvider(c *upstream.Config, key string, node *yaml.Node) (err error) {
 	return err
 }
 
-// holdsSecret reports whether a provider in the list at node has its secret there.
-func holdsSecret(node *yaml.Node) bool {
+// has reports whether an item of the list at node has a key.
+func has(node *yaml.Node, key string) bool {
 	for _, item := range node.Content {
 		for i := 0; i+1 < len(item.Content); i += 2 {
-			if item.Content[i].Value == "client_secret" {
+			if item.Content[i].Value == key {
 				return true
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"github.com/cardea-auth/cardea/internal/ledger"
 	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/upstream"
@@ -35,6 +36,13 @@ func parse(at any, text string) error {
 		}
 	case *time.Duration:
 		*at, err = ParseDuration(text)
+	case *ledger.Retention:
+		if *at = 0; text != "forever" {
+			err = parse((*time.Duration)(at), text)
+		}
+		if err != nil || text != "forever" && *at <= 0 {
+			err = fmt.Errorf("%.40q is not a time; write forever, or a time like 365d", text)
+		}
 	case *limit.Rate:
 		*at, err = parseRate(text)
 	case *slog.Level:
@@ -47,6 +55,8 @@ func parse(at any, text string) error {
 		*at = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	case *[]upstream.Config:
 		*at, err = parseProviders(text)
+	case *[]ledger.Webhook:
+		*at, err = parseWebhooks(text)
 	default:
 		panic(fmt.Sprintf("config: cannot parse %T", at))
 	}
@@ -58,6 +68,11 @@ func format(at any) string {
 	switch at := at.(type) {
 	case *time.Duration:
 		return oauth.Brief(*at)
+	case *ledger.Retention:
+		if *at == 0 {
+			return "forever"
+		}
+		return oauth.Brief(time.Duration(*at))
 	case *limit.Rate:
 		return fmt.Sprintf("%d/%s", at.Burst,
 			oauth.Brief((at.Every * time.Duration(at.Burst)).Round(time.Microsecond)))
@@ -77,6 +92,12 @@ func format(at any) string {
 		var all []string
 		for _, p := range *at {
 			all = append(all, p.ID)
+		}
+		return strings.Join(all, ", ")
+	case *[]ledger.Webhook:
+		var all []string
+		for _, w := range *at {
+			all = append(all, w.Name)
 		}
 		return strings.Join(all, ", ")
 	case *string:

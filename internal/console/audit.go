@@ -126,6 +126,7 @@ type eventList struct {
 	Follow  bool // new events would come first, so that they can be followed
 	Reload  string
 	Next    string
+	Sealed  admin.Sealed
 }
 
 func (l *eventList) next() string { return l.Next }
@@ -172,6 +173,11 @@ func (e *Endpoint) events(v *visit) (outcome, error) {
 	list, filter := e.filtered(v)
 	list.Follow = !v.query.Has("after") && !list.First && filter.Until.IsZero()
 	s := screen{template: "audit.html", title: "Audit", body: list}
+	sealed, err := e.Operations.Sealed(v.Context(), v.caller)
+	if err != nil {
+		return nil, err
+	}
+	list.Sealed = sealed
 	if !list.Wrong {
 		err := e.findEvents(v, filter, list)
 		refused := (*admin.Error)(nil)
@@ -222,7 +228,11 @@ const (
 )
 
 // exports are the types of the files, by format.
-var exports = map[admin.Format]string{admin.NDJSON: "application/x-ndjson", admin.CSV: "text/csv; charset=utf-8"}
+var exports = map[admin.Format]string{admin.NDJSON: "application/x-ndjson", admin.CSV: "text/csv; charset=utf-8",
+	admin.OCSF: "application/x-ndjson"}
+
+// endings are those of the names of the files.
+var endings = map[admin.Format]string{admin.NDJSON: "ndjson", admin.CSV: "csv", admin.OCSF: "ocsf.ndjson"}
 
 var (
 	errFiltered = oauth.Refuse(oauth.InvalidRequest,
@@ -252,7 +262,7 @@ func (e *Endpoint) export(v *visit) (outcome, error) {
 		e.exporting.Add(-1)
 		return nil, err
 	}
-	name := "audit-" + e.DB.Now().UTC().Format("20060102-150405") + "." + string(format)
+	name := "audit-" + e.DB.Now().UTC().Format("20060102-150405") + "." + endings[format]
 	return away{web.Stream{Name: name, Kind: exports[format], Write: func(out io.Writer) error {
 		defer e.exporting.Add(-1)
 		return write(out)

@@ -31,6 +31,8 @@ type metrics struct {
 	limited   prometheus.Counter       // refusals that were only counted
 	actions   names
 	reasons   names
+
+	unsealed func() time.Duration // how long events have waited to be sealed
 }
 
 // names bounds the values of a label. Those that come after the first 100 are "other".
@@ -192,6 +194,7 @@ var (
 	expires   = desc("tls_certificate_expires_timestamp_seconds", "When the first TLS certificate expires.")
 	pending   = desc("fetches_pending", "Fetches of strangers' documents under way or waiting.", "fetcher")
 	fetched   = desc("fetches_total", "Fetches of strangers' documents, by outcome.", "fetcher", "outcome")
+	lag       = desc("audit_seal_lag_seconds", "How long ago all events of the audit log were sealed.")
 	sessions  = desc("sessions", "Browsers in which people are signed in.")
 	build     = desc("build_info", "The version that runs; its value is 1.", "version", "database")
 )
@@ -203,7 +206,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{readyDesc, answers, waiting, functions, commits, failures, busy, disk, steps,
-		keyMade, expires, pending, fetched, sessions, build} {
+		keyMade, expires, pending, fetched, lag, sessions, build} {
 		to <- d
 	}
 }
@@ -248,6 +251,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 		counter(fetched, float64(stats.Failed), name, "failed")
 		counter(fetched, float64(stats.Busy), name, "busy")
 	}
+	gauge(lag, s.metrics.unsealed().Seconds())
 	gauge(sessions, float64(s.sessions.Load()))
 	database := "postgresql"
 	if strings.HasPrefix(s.config.Database, "sqlite:") {

@@ -62,6 +62,7 @@ type Server struct {
 	pages         *web.Pages
 	mail          *mail.Mailer // nil: there is no mail
 	clock         *clock
+	seal, send    func(context.Context) // the audit log, until the context is done
 
 	// Version is that of the program, for metrics. It may be set before Serve.
 	Version  string
@@ -189,6 +190,14 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	s.discovery = discovery.New(db, ring, metadata(c))
+	sealer, courier, err := c.Audit.Open(db, master.Derive, log)
+	if err != nil {
+		return nil, err
+	}
+	s.seal, s.send = sealer.Run, courier.Run
+	if s.metrics != nil {
+		s.metrics.unsealed = sealer.Lag
+	}
 	return s, nil
 }
 
@@ -323,9 +332,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	if s.measured != nil {
 		go s.metrics.serve(work, s.measured, s.log)
 	}
-	var certificates sync.WaitGroup
+	var works sync.WaitGroup
 	if s.authority != nil {
-		certificates.Go(func() { s.authority.work(work) })
+		works.Go(func() { s.authority.work(work) })
 	}
 	if s.plainAt != nil {
 		beside := newHTTP(s.plain(), s.log)
@@ -336,12 +345,20 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			}
 		}()
 	}
+	works.Go(func() { s.send(work) })
+	// It ends last, so that it seals what the last requests recorded.
+	last, unseal := context.WithCancel(context.WithoutCancel(ctx))
+	defer unseal()
+	var sealing sync.WaitGroup
+	sealing.Go(func() { s.seal(last) })
 	failed := make(chan error, 1)
 	go func() {
 		failed <- serve(hs, listener)
 	}()
 	select {
 	case err := <-failed:
+		unseal()
+		sealing.Wait()
 		return fmt.Errorf("server: %w", err)
 	case <-ctx.Done():
 	}
@@ -350,10 +367,12 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer cancel()
 	err := hs.Shutdown(grace)
 	<-janitor
-	certificates.Wait()
+	works.Wait()
 	if s.mail != nil {
 		s.mail.Close(grace)
 	}
+	unseal()
+	sealing.Wait()
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("server: requests were still running after 30 seconds: %w", err)
 	}
