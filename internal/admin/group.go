@@ -226,6 +226,29 @@ func (o *Operations) changeMember(ctx context.Context, by Caller, verb, name, us
 	return m, err
 }
 
+// lockNamed returns the groups with the given names, each once and in alphabetical order, so that of two transactions
+// that need the same groups one waits for the other. No other transaction changes or deletes them until tx ends.
+func lockNamed(tx *store.Tx, names []string) ([]*identity.Group, error) {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	groups := make([]*identity.Group, len(names))
+	for i, name := range names {
+		var err error
+		if groups[i], err = findGroup(tx.LockGroup, name); err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
+}
+
+// namesOf returns the names of groups.
+func namesOf(groups []*identity.Group) []string {
+	names := make([]string, len(groups))
+	for i, g := range groups {
+		names[i] = g.Name
+	}
+	return names
+}
+
 func findGroup(find func(string) (*identity.Group, error), name string) (*identity.Group, error) {
 	g, err := find(name)
 	if errors.Is(err, store.ErrNotFound) {

@@ -82,7 +82,11 @@ func (o *Operations) Invite(ctx context.Context, by Caller, n NewInvitation) (vi
 			}
 			return event, err
 		}
-		if err := invite(tx, by, made, token); err != nil {
+		groups, err := lockNamed(tx, n.Groups)
+		if err == nil {
+			err = invite(tx, by, made, token, groups)
+		}
+		if err != nil {
 			return event, err
 		}
 		view = viewInvitation(made, tx.Now())
@@ -108,20 +112,16 @@ func (o *Operations) linked(by Caller, view Invitation, token string) Invitation
 	return view
 }
 
-// invite stores an invitation by by with a new token.
-func invite(tx *store.Tx, by Caller, i *identity.Invitation, token string) error {
+// invite stores an invitation by by into groups, which are locked, with a new token. Groups are locked before the
+// invitation, as by DeleteGroup and spendInvitation, so that none of them waits for another in a circle.
+func invite(tx *store.Tx, by Caller, i *identity.Invitation, token string, groups []*identity.Group) error {
 	i.Hash, i.ExpiresAt = oauth.Hash(token), tx.Now().Add(invitationTTL)
-	i.Inviter = by.Actor
-	names := i.Groups
+	i.Inviter, i.Groups = by.Actor, namesOf(groups)
 	if err := tx.Invite(i); err != nil {
 		return err
 	}
-	for _, name := range names {
-		g, err := findGroup(tx.LockGroup, name)
-		if err == nil {
-			err = tx.InviteInto(g.ID, i.ID)
-		}
-		if err != nil {
+	for _, g := range groups {
+		if err := tx.InviteInto(g.ID, i.ID); err != nil {
 			return err
 		}
 	}
@@ -202,7 +202,11 @@ func (o *Operations) ResendInvitation(ctx context.Context, by Caller, name strin
 	err = o.changeInvitation(ctx, by, "resend", name, &view,
 		func(tx *store.Tx, i *identity.Invitation) (event audit.Event, err error) {
 			before := viewInvitation(i, tx.Now())
-			if err := invite(tx, by, i, token); err != nil {
+			groups, err := tx.LockInvitedGroups(i.ID)
+			if err == nil {
+				err = invite(tx, by, i, token, groups)
+			}
+			if err != nil {
 				return event, err
 			}
 			view = viewInvitation(i, tx.Now())
@@ -286,19 +290,21 @@ func inviterOf(tx *store.Tx, i *identity.Invitation) (Caller, error) {
 	return inviter, nil
 }
 
-// spendInvitation is openInvitation, once.
-func spendInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
+// spendInvitation is openInvitation, once, with the groups of the invitation, which are locked. The invitation has
+// forgotten a group that was deleted in the meantime, even if there is another one of its name now.
+func spendInvitation(tx *store.Tx, hash string) (*identity.Invitation, []*identity.Group, error) {
 	i, err := openInvitation(tx, hash)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := tx.SpendInvitation(i.Hash); err != nil {
-		if errors.Is(err, store.ErrNotFound) {
-			err = ErrInvitationUnknown
-		}
-		return nil, err
+	groups, err := tx.LockInvitedGroups(i.ID)
+	if err == nil {
+		err = tx.SpendInvitation(i.Hash)
 	}
-	return i, nil
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrInvitationUnknown
+	}
+	return i, groups, err
 }
 
 // An Acceptance is an invitation that a person uses.
@@ -361,7 +367,7 @@ func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name s
 // accepting returns what makes u, the account of the invitation with that Hash.
 func accepting(hash string, u *identity.User) *Acceptance {
 	return &Acceptance{u, func(tx *store.Tx) error {
-		i, err := spendInvitation(tx, hash)
+		i, groups, err := spendInvitation(tx, hash)
 		if err != nil {
 			return err
 		}
@@ -371,7 +377,7 @@ func accepting(hash string, u *identity.User) *Acceptance {
 				return err
 			}
 		}
-		err = insertUser(tx, u, i.Groups)
+		err = insertUser(tx, u, groups)
 		if undone := (*Error)(nil); errors.As(err, &undone) && undone.Kind == Conflict {
 			return errTaken
 		}
@@ -410,7 +416,7 @@ func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identi
 		case err != nil:
 			return err
 		}
-		i, err := spendInvitation(tx, i.Hash)
+		i, groups, err := spendInvitation(tx, i.Hash)
 		if err != nil {
 			return err
 		}
@@ -418,7 +424,7 @@ func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identi
 		if err != nil {
 			return err
 		}
-		if err := giveInvited(tx, i, now); err != nil {
+		if err := giveInvited(tx, i, groups, now); err != nil {
 			return err
 		}
 		if now, err = tx.User(u.ID); err != nil {
@@ -439,8 +445,9 @@ func sameAddress(i *identity.Invitation, u *identity.User) bool {
 	return identity.SameMailbox(u.Email, i.Email)
 }
 
-// giveInvited gives u, which is locked, the role of the invitation if it may do more than that of u, and its groups.
-func giveInvited(tx *store.Tx, i *identity.Invitation, u *identity.User) error {
+// giveInvited gives u, which is locked, the role of the invitation if it may do more than that of u, and puts it into
+// the groups, which are locked too.
+func giveInvited(tx *store.Tx, i *identity.Invitation, groups []*identity.Group, u *identity.User) error {
 	if i.Role != "" && (u.Role == "" || slices.Index(identity.Roles, i.Role) < slices.Index(identity.Roles, u.Role)) {
 		u.Role = i.Role
 		if err := tx.UpdateUser(u); err != nil {
@@ -452,12 +459,8 @@ func giveInvited(tx *store.Tx, i *identity.Invitation, u *identity.User) error {
 			}
 		}
 	}
-	for _, name := range i.Groups {
-		g, err := findGroup(tx.LockGroup, name)
-		if err == nil {
-			_, err = tx.AddMember(g.ID, u.ID)
-		}
-		if err != nil {
+	for _, g := range groups {
+		if _, err := tx.AddMember(g.ID, u.ID); err != nil {
 			return err
 		}
 	}

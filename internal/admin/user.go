@@ -117,8 +117,8 @@ func parseRole(role identity.Role) (identity.Role, error) {
 	return role, nil
 }
 
-// insertUser stores a new account with the groups that it is put into.
-func insertUser(tx *store.Tx, u *identity.User, groups []string) error {
+// insertUser stores a new account and puts it into groups, which are locked.
+func insertUser(tx *store.Tx, u *identity.User, groups []*identity.Group) error {
 	u.CreatedAt = tx.Now()
 	err := tx.CreateUser(u)
 	if errors.Is(err, store.ErrConflict) {
@@ -127,11 +127,7 @@ func insertUser(tx *store.Tx, u *identity.User, groups []string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range groups {
-		g, err := findGroup(tx.LockGroup, name)
-		if err != nil {
-			return err
-		}
+	for _, g := range groups {
 		if _, err := tx.AddMember(g.ID, u.ID); err != nil {
 			return err
 		}
@@ -166,7 +162,11 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 				return event, err
 			}
 		}
-		if err := insertUser(tx, u, n.Groups); err != nil {
+		groups, err := lockNamed(tx, n.Groups)
+		if err != nil {
+			return event, err
+		}
+		if err := insertUser(tx, u, groups); err != nil {
 			return event, err
 		}
 		view, err = viewUser(tx, u)

@@ -478,6 +478,7 @@ func acts(now time.Time) []act {
 		{"LockClient", func(tx *store.Tx) error { return ok(tx.LockClient("mcp_1")) }, none},
 		{"LockDeclared", func(tx *store.Tx) error { return tx.LockDeclared() }, none},
 		{"LockGroup", func(tx *store.Tx) error { return ok(tx.LockGroup("crowd")) }, none},
+		{"LockInvitedGroups", func(tx *store.Tx) error { return ok(tx.LockInvitedGroups("usr_new_1")) }, none},
 		{"LockKeys", func(tx *store.Tx) error { return ok(tx.LockKeys()) }, none},
 		{"LockOwners", func(tx *store.Tx) error { return ok(tx.LockOwners()) }, none},
 		{"LockResource", func(tx *store.Tx) error { return ok(tx.LockResource("https://mcp.example.com")) }, none},

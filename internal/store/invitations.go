@@ -35,6 +35,29 @@ func (tx *Tx) InviteInto(groupID, invitationID string) error {
 	return err
 }
 
+// LockInvitedGroups returns the groups of an invitation, in alphabetical order, and keeps other transactions from
+// changing or deleting them until this one ends. A group that was deleted since is not among them, and neither is
+// another one of its name.
+func (tx *Tx) LockInvitedGroups(invitationID string) (groups []*identity.Group, err error) {
+	var ids []string
+	err = tx.rows("SELECT g.id FROM invitation_groups i JOIN groups g ON g.id = i.group_id WHERE i.user_id = $1 "+
+		"ORDER BY g.name", args{invitationID}, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	for _, id := range ids { // one after another, because a statement for all would lock them in any order
+		if err != nil {
+			return nil, err
+		}
+		var found []*identity.Group
+		found, err = all(tx, "UPDATE groups SET id = id WHERE id = $1 RETURNING "+groupColumns, args{id}, scanGroup)
+		groups = append(groups, found...)
+	}
+	return groups, err
+}
+
 // Invitation returns the invitation with the given id or, if there is none, of the given address. It returns
 // ErrNotFound if there is neither.
 func (tx *Tx) Invitation(idOrEmail string) (*identity.Invitation, error) {
