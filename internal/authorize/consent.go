@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/interaction"
@@ -99,7 +100,8 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 		Error:     failure,
 		Durations: durationChoices(chosen.duration, e.longest(a)),
 		Request:   a.Sealed,
-		CSRF:      e.Pages.TokenFor(a.BoundTo, a.Purpose()...),
+		Shown:     a.Scope.String(),
+		CSRF:      e.Pages.TokenFor(a.BoundTo, showing(a, a.Scope.String())...),
 	}
 	if e.Logos.Has(a.Client) { // the browser asks for it while the person reads
 		page.Client.Logo = "/consent/logo?request=" + url.QueryEscape(a.Sealed)
@@ -121,6 +123,10 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 	}
 	return page, nil
 }
+
+// showing is the purpose of the token of a form that shows the scopes in shown. What the person may allow can become
+// more while they read, and they must not allow what they did not see.
+func showing(a *interaction.Authorization, shown string) []string { return append(a.Purpose(), shown) }
 
 // askAnew is like ask, for a form that cannot be accepted as a decision. It records err.
 func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, chosen choice, err error,
@@ -158,6 +164,7 @@ var (
 	errForeignForm = oauth.Refuse(oauth.AccessDenied, "this form belongs to another page, browser or account")
 	errNothing     = oauth.Refuse(oauth.InvalidRequest, "offline_access cannot be granted alone")
 	errUndecided   = oauth.Refuse(oauth.InvalidRequest, "decision must be allow or deny")
+	errChanged     = oauth.Refuse(oauth.InvalidRequest, "what was allowed can no longer be granted")
 	errDuration    = oauth.Refuse(oauth.InvalidRequest, "duration must be session, 8h, 30d or always")
 )
 
@@ -177,21 +184,26 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 				return nil, err
 			}
 		}
-		allowed, decision := ticked(a, form["scope"]), form.Get("decision")
+		shown := scope.Of(strings.Fields(form.Get("shown"))...)
+		ticks := only(shown, form["scope"])
+		allowed, decision := only(a.Scope, ticks), form.Get("decision")
 		duration, known := oauth.ParseDuration(form.Get("duration"))
 		chosen := choice{append([]string{}, form["scope"]...), duration}
 		switch {
 		case !a.Ready(e.DB.Now()): // the page comes again after the sign-in
 			return page("/login", a), nil
-		case !e.Pages.Check(a.Browser, form.Get("csrf"), a.Purpose()...):
+		case !e.Pages.Check(a.Browser, form.Get("csrf"), showing(a, form.Get("shown"))...):
 			return e.askAnew(r, a, choice{}, errForeignForm,
 				"The previous page was for another request or account. Check who is signed in and what the "+
 					"application asks for, then decide.")
 		case form.Has("select"):
 			chosen.ticked = selected(a, form.Get("select"), allowed)
 			return e.ask(r, a, chosen, "")
-		case decision == "deny", decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
+		case decision == "deny", decision == "allow" && len(shown) > 0 && len(ticks) == 0:
 			return e.deny(r, a)
+		case decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
+			return e.askAnew(r, a, choice{}, errChanged, "What you may allow has changed since the page was shown. "+
+				"Check what the application asks for now, then decide.")
 		case decision != "allow":
 			return e.askAnew(r, a, chosen, errUndecided, "Choose Allow or Deny.")
 		case !known:
@@ -218,16 +230,14 @@ func selected(a *interaction.Authorization, which string, before scope.Set) []st
 	return names
 }
 
-// ticked returns the scopes of the request that are ticked. It ignores names in the form that are not scopes of the
-// request.
-func ticked(a *interaction.Authorization, names []string) scope.Set {
-	var allowed scope.Set
-	for _, name := range a.Scope {
+// only returns the scopes of s that are among names.
+func only(s scope.Set, names []string) (some scope.Set) {
+	for _, name := range s {
 		if slices.Contains(names, name) {
-			allowed = append(allowed, name)
+			some = append(some, name)
 		}
 	}
-	return allowed
+	return some
 }
 
 // remembered reports whether the page can be left out, which takes all of the following. The person has allowed this

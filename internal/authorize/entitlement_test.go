@@ -104,7 +104,7 @@ func TestScopeOfGroup(t *testing.T) {
 		if got := c.agent.Exchange(forged.Code()).Tokens().Scope; got != "mcp:tools:weather" {
 			t.Errorf("granted: %s", got)
 		}
-		c.join()
+		c.joinsMeanwhile(t)
 		tokens := c.agent.Exchange(c.browser.Authorize(c.agent.Authorization(servertest.With("scope",
 			twoScopes))).Allow().Code()).Tokens()
 		if tokens.Scope != twoScopes || !slices.Equal(servertest.Claims(t, tokens.Access).Groups, []string{"staff"}) {
@@ -121,6 +121,49 @@ func TestScopeOfGroup(t *testing.T) {
 		outside := c.browser.Authorize(c.agent.Authorization(servertest.With("scope", "mcp:tools:email:send")))
 		if outside.Status != 403 || !strings.Contains(outside.Body, "You have no access") {
 			t.Errorf("a scope for others alone: %d\n%s", outside.Status, outside.Body)
+		}
+	})
+}
+
+// joinsMeanwhile lets the person join while the page is open. CN-06: what it did not show is not granted.
+func (c *club) joinsMeanwhile(t *testing.T) {
+	t.Helper()
+	page := c.browser.Authorize(c.agent.Authorization(servertest.With("scope", twoScopes),
+		servertest.With("prompt", "consent")))
+	form, both := page.Form("decision"), servertest.With("scope", "mcp:tools:weather", "mcp:tools:email:send")
+	allow := servertest.With("decision", "allow")
+	c.join()
+	for name, forged := range map[string]servertest.Tweak{"more": servertest.With("shown", twoScopes),
+		"nothing": servertest.With("shown", ""), "none": servertest.Without("shown")} {
+		again := page.Submit(form, allow, both, forged)
+		if again.Status != 403 || !again.IsConsent() {
+			t.Errorf("CN-06 a form that says that %s was shown: status %d, Location %q", name, again.Status,
+				again.Location)
+		}
+	}
+	page = page.Submit(form, servertest.With("select", "all"))
+	if got := page.Form("decision").Options("scope"); len(got) != 2 {
+		t.Errorf("the page that is shown again offers %v", got)
+	}
+	if got := c.agent.Exchange(page.Submit(form, allow, both).Code()).Tokens().Scope; got != "mcp:tools:weather" {
+		t.Errorf("CN-06 granted: %s", got)
+	}
+}
+
+// A person who allows only what they lost while they read is shown the page anew: that is no denial.
+func TestScopesLostMeanwhile(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		c := newClub(t, db, clock)
+		c.limit(func(r *oauth.Resource) { r.Scopes[1].Groups = []string{"staff"} })
+		c.join()
+		page := c.browser.Authorize(c.agent.Authorization(servertest.With("scope", twoScopes)))
+		c.leave()
+		again := page.Allow("mcp:tools:email:send")
+		if again.Status != 400 || !strings.Contains(again.Body, "What you may allow has changed") {
+			t.Fatalf("status %d, Location %q:\n%s", again.Status, again.Location, again.Body)
+		}
+		if got := c.agent.Exchange(again.Allow().Code()).Tokens().Scope; got != "mcp:tools:weather" {
+			t.Errorf("granted: %s", got)
 		}
 	})
 }

@@ -29,6 +29,7 @@ type Consent struct {
 	Durations []DurationChoice
 	Error     string // a sentence on why the page is shown again; "": none
 	Request   string // sealed authorization request, handed back as request
+	Shown     string // the names of Scopes, handed back as shown
 	CSRF      string // token of the form, handed back as csrf
 }
 
