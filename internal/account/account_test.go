@@ -124,12 +124,24 @@ func TestActivityIsPlain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		w.browser.Authorize(w.agent.Authorization(servertest.With("prompt", "consent"))).Deny()
+		refused := audit.Consent(w.agent.ClientID, w.ada.ID, servertest.MCP, "").Refuse("access_denied",
+			"the person is not entitled to use this MCP server")
+		if err := w.DB.Append(t.Context(), refused); err != nil {
+			t.Fatal(err)
+		}
 		page := w.browser.Get("/account/activity")
-		has(t, page, 200, "An administrator changed the role of your account from none to operator.",
+		has(t, page, 200, "You did not let Example agent in at Example MCP.",
+			"Example agent was not let in at Example MCP, because you are not entitled to use this MCP server",
+			"An administrator changed the role of your account from none to operator.",
 			"You removed your authenticator app.", "You set the installation up and are its first owner.",
-			"You downloaded what is stored about your account.", "You disconnected your sign-in with GitHub.")
-		if strings.Contains(page.Body, "root@host") {
-			t.Error("an account of the machine is named")
+			"You downloaded what is stored about your account.", "You disconnected your sign-in with GitHub.",
+			"You allowed Example agent to use “Weather forecasts” at Example MCP for 90 days.",
+			"Example agent obtained a token for you at Example MCP with “Weather forecasts”.")
+		for _, word := range []string{"root@host", "mcp:tools:weather", "with its code"} {
+			if strings.Contains(page.Body, word) {
+				t.Errorf("the page says %q, which means nothing to the person", word)
+			}
 		}
 	})
 }

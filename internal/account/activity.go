@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -26,13 +27,17 @@ type deed struct {
 func (e *Endpoint) activity(v *visit) (web.Answer, error) {
 	var list []deed
 	var next string
-	err := v.view(func(tx *store.Tx) error {
+	resources, err := v.e.DB.Resources(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	err = v.view(func(tx *store.Tx) error {
 		events, cursor, err := tx.Events(store.EventFilter{UserID: v.Person.ID}, v.page())
 		if err != nil {
 			return err
 		}
 		next = cursor
-		told, err := v.tell(tx, events)
+		told, err := v.tell(tx, resources, events)
 		for i, event := range events {
 			list = append(list, deed{v.moment(event.At), told[i], event.Address, event.Outcome == audit.Refused})
 		}
@@ -49,25 +54,22 @@ func (e *Endpoint) activity(v *visit) (web.Answer, error) {
 var toYou = strings.NewReplacer("the account of you", "your account", "a session of you", "a session of yours",
 	"password of you", "password of your account", "Signing out of you", "Your signing out",
 	"An invitation of you", "Your invitation", "You set the installation up and is", "You set the installation up and are",
-	"You could not change their", "You could not change your", "You removed their", "You removed your",
+	"the person is not entitled", "you are not entitled", "You could not change their", "You could not change your", "You removed their", "You removed your",
 	"You may not remove their", "You may not remove your",
 	"what is stored about their account", "what is stored about your account")
 
 // signInOf matches what the sentences call an account at an identity provider.
 var signInOf = regexp.MustCompile(`\bthe sign-in( with .+)? of you\b`)
 
-// tell returns events about the person of v as sentences to that person.
-func (v *visit) tell(tx *store.Tx, events []audit.Event) ([]string, error) {
-	var clients, resources []string
+// tell returns events about the person of v as sentences to that person. resources are all that there are.
+func (v *visit) tell(tx *store.Tx, resources []*oauth.Resource, events []audit.Event) ([]string, error) {
+	var clients []string
 	for _, event := range events {
 		if event.ClientID != "" {
 			clients = append(clients, event.ClientID)
 		}
-		if event.Resource != "" {
-			resources = append(resources, event.Resource)
-		}
 	}
-	names, err := tx.Names(clients, nil, resources)
+	names, err := tx.Names(clients, nil, nil)
 	told := make([]string, len(events))
 	for i, event := range events {
 		switch {
@@ -76,8 +78,23 @@ func (v *visit) tell(tx *store.Tx, events []audit.Event) ([]string, error) {
 		case event.Actor.Type == audit.ByCommand: // whose name is an account of the machine, which says nothing to you
 			event.Actor.Name = "an administrator"
 		}
-		sentence := event.Sentence(audit.Names{Client: names.Clients[event.ClientID], Person: "you",
-			Resource: cmp.Or(names.Resources[event.Resource], event.Resource)})
+		if event.Action == audit.Issued && event.Outcome == audit.Allowed { // by what means is not the person's business
+			event.Detail = nil
+		}
+		called := audit.Names{Client: names.Clients[event.ClientID], Person: "you", Resource: event.Resource}
+		at := &oauth.Resource{}
+		for _, r := range resources {
+			if r.Identifier == event.Resource {
+				at, called.Resource = r, cmp.Or(r.Name, r.Identifier)
+			}
+		}
+		called.Scope = func(name string) string {
+			if name == oauth.OfflineAccess {
+				return ""
+			}
+			return at.Describe(name)
+		}
+		sentence := event.Sentence(called)
 		told[i] = signInOf.ReplaceAllString(toYou.Replace(sentence), "your sign-in$1")
 	}
 	return told, err

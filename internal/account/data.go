@@ -118,7 +118,11 @@ func (e *Endpoint) export(v *visit) (web.Answer, error) {
 	data := ownData{Activity: []ownEvent{}}
 	page := store.Page{After: v.query.Get("after"), Limit: 1000, Newest: true}
 	first := page.After == ""
-	err := v.view(func(tx *store.Tx) error {
+	resources, err := e.DB.Resources(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	err = v.view(func(tx *store.Tx) error {
 		if first {
 			if err := v.exportAccount(tx, &data); err != nil {
 				return err
@@ -129,7 +133,7 @@ func (e *Endpoint) export(v *visit) (web.Answer, error) {
 			if err != nil {
 				return err
 			}
-			told, err := v.tell(tx, events)
+			told, err := v.tell(tx, resources, events)
 			if err != nil {
 				return err
 			}

@@ -17,6 +17,11 @@ func Consent(clientID, userID, resource, scope string) Event {
 		Resource: resource, Scope: scope}
 }
 
+// Denial records that a person denied a client's request on the consent page.
+func Denial(clientID, userID, resource string) Event {
+	return Consent(clientID, userID, resource, "").With("decision", "deny")
+}
+
 // Waiting records that a person asks for a client that an operator has to approve first, or that such a request was
 // refused.
 func Waiting(clientID, userID, resource, scope string) Event {

@@ -15,7 +15,36 @@ import (
 
 // Names are what the parties of an event are called now. "" is one that is not known, or deleted: the event's id is
 // used instead.
-type Names struct{ Client, Person, Resource string }
+type Names struct {
+	Client, Person, Resource string
+	// Scope returns what a scope allows, in words, or "" if it is not worth a word. nil: scopes are told by their names.
+	Scope func(name string) string
+}
+
+// scopes returns what the scopes of an event are called.
+func (n Names) scopes(names []string) (called []string) {
+	more := " more scopes"
+	if n.Scope != nil {
+		more = " more permissions"
+	}
+	for _, name := range names {
+		words := name
+		if n.Scope != nil {
+			words = n.Scope(name)
+		}
+		switch words = Clean(words); {
+		case words == "":
+		case words != name: // it may have commas and an "and" of its own
+			called = append(called, "“"+words+"”")
+		default:
+			called = append(called, words)
+		}
+	}
+	if len(called) > 6 {
+		called = append(called[:5], strconv.Itoa(len(called)-5)+more)
+	}
+	return called
+}
 
 // stories has a sentence for what was allowed and one for what was refused, by action. A word in braces stands for what
 // it names, and text in brackets is left out if a word in it stands for nothing.
@@ -23,7 +52,7 @@ var stories = map[string][2]string{
 	"authorize.request": {"{client} began to ask a person for access",
 		"A request of {client} to be let in was refused[ because {why}]"},
 	"authorize.consent": {"{person} allowed {client} to use {scope}[ at {resource}]",
-		"{person} did not let {client} in[ at {resource}][, because {why}]"},
+		"{client} was not let in[ at {resource}][, because {why}]"},
 	"authorize.code": {"{person} allowed {client} to use {scope}[ at {resource}][ for {for}]" +
 		"[, as before, and was not asked again{remembered}]",
 		"{client} was not let in[ at {resource}][, because {why}]"},
@@ -179,6 +208,9 @@ func (e Event) story() (text string, known bool) {
 	if noun == "limit" {
 		return "[{refused} ]requests were refused because there were too many of them ({limit})", true
 	}
+	if e.Action == "authorize.consent" && e.Detail["decision"] == "deny" {
+		return "{person} did not let {client} in[ at {resource}]", true
+	}
 	own := e.Detail["by"] == "client" // RFC 7592
 	if s, ok := stories[e.Action]; ok && !own {
 		if e.Outcome == Refused {
@@ -269,13 +301,7 @@ func (e Event) value(name string, names Names) (string, bool) {
 		}
 		return cmp.Or(Clean(cmp.Or(value, e.Actor.ID)), "Somebody"), true
 	case "scope":
-		scopes := strings.Fields(e.Scope)
-		if len(scopes) > 6 {
-			scopes = append(scopes[:5], strconv.Itoa(len(scopes)-5)+" more scopes")
-		}
-		for i, s := range scopes {
-			scopes[i] = Clean(s)
-		}
+		scopes := names.scopes(strings.Fields(e.Scope))
 		return cmp.Or(listed(scopes), "what it asked for"), len(scopes) > 0
 	case "why":
 		value := cleaned(cmp.Or(e.Description, e.Reason), 300)

@@ -35,8 +35,10 @@ func TestSentence(t *testing.T) {
 			"Ada allowed Claude Code to use mcp:tools:calendar:read at Weather for 90 days"},
 		{audit.Code("mcp_1", "usr_1", "grt_1", mcp, "a b c", true).Allow(), names,
 			"Ada allowed Claude Code to use a, b and c at Weather, as before, and was not asked again"},
-		{audit.Consent("mcp_1", "usr_1", mcp, "").Refuse("access_denied", "the person said no"), names,
-			"Ada did not let Claude Code in at Weather, because the person said no"},
+		{audit.Denial("mcp_1", "usr_1", mcp).Refuse("access_denied", "the person said no"), names,
+			"Ada did not let Claude Code in at Weather"},
+		{audit.Consent("mcp_1", "usr_1", mcp, "").Refuse("access_denied", "the person is not entitled"), names,
+			"Claude Code was not let in at Weather, because the person is not entitled"},
 		{token.Allow(), names, "Claude Code obtained a token for Ada at Weather with a and b (with its refresh token)"},
 		{token.Refuse("invalid_grant", "the grant has ended"), names,
 			"The refresh token of Claude Code for Ada was refused because the grant has ended"},
@@ -73,11 +75,30 @@ func TestSentence(t *testing.T) {
 			"Signing in as {why} [x {actor}] was refused because wrong"},
 		{audit.Event{Action: "x.unheard_of", Outcome: audit.Allowed, Actor: by}, audit.Names{},
 			"root@host: x.unheard_of"},
+		{audit.Code("mcp_1", "usr_1", "grt_1", mcp, "a b offline_access x", false).Allow(),
+			audit.Names{Client: "Claude Code", Person: "Ada", Scope: inWords},
+			"Ada allowed Claude Code to use “Read, and list”, “Write mail” and x at " + mcp},
+		{audit.Code("mcp_1", "usr_1", "grt_1", mcp, "a b c d e f g h", false).Allow(),
+			audit.Names{Client: "Claude Code", Person: "Ada", Scope: inWords},
+			"Ada allowed Claude Code to use “Read, and list”, “Write mail”, c, d, e and 3 more permissions at " + mcp},
 	} {
 		if got := c.event.Sentence(c.names); got != c.want {
 			t.Errorf("%s:\n got %q\nwant %q", c.event.Action, got, c.want)
 		}
 	}
+}
+
+// inWords is an audit.Names.Scope.
+func inWords(name string) string {
+	switch name {
+	case "a":
+		return "Read, and list"
+	case "b":
+		return "Write\u202e mail\n"
+	case "offline_access":
+		return ""
+	}
+	return name
 }
 
 // AD-08, AD-09: what strangers chose has nothing in a sentence that a terminal or a page would obey.

@@ -189,7 +189,7 @@ func (e *Endpoint) deny(r *http.Request, a *interaction.Authorization) (web.Answ
 		case err != nil:
 			return err
 		case first:
-			return tx.Conclude(event, denial)
+			return tx.Conclude(audit.Denial(a.Client.ID, a.Person.ID, a.Resource.Identifier), denial)
 		case before.UserID != a.Person.ID:
 			return e.Strangers.Conclude(tx, r, event, errOtherPerson)
 		case before.GrantID != "":

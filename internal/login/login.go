@@ -222,7 +222,7 @@ const maxEmail = 320
 
 var (
 	errForm  = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
-	errWrong = oauth.Refuse(oauth.AccessDenied, "wrong e-mail address or password")
+	errWrong = oauth.Refuse(oauth.AccessDenied, "the e-mail address or the password is wrong")
 )
 
 // Home answers GET / with a page that says what this server is, and whether it still has to be set up.
