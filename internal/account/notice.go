@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -179,7 +180,8 @@ func (e *Endpoint) receipt(ctx context.Context, event audit.Event) (*login.Lette
 	return &login.Letter{
 		To: person.Email, Kind: event.Action, Subject: "You connected " + a.name() + " (" + e.Login.Name + ")",
 		Lines: []string{"You allowed " + a.name() + a.at() + " to use " + a.server() + " in your name:",
-			strings.Join(a.Scopes, "; ") + ".", where(event)},
+			cmp.Or(strings.Join(a.Scopes, "; "), "Only to connect, with no particular permission") + ".",
+			"It ends on " + a.Until.UTC().Format("2 January 2006, 15:04 UTC") + " at the latest.", where(event)},
 		Link: e.Login.Issuer + undoPath + "?grant=" + sealed, Button: "Undo this",
 		Notes: []string{"You see all that you connected, and can disconnect it at any time, at " + e.Login.Issuer +
 			"/account."},

@@ -71,7 +71,8 @@ func TestReceipt(t *testing.T) {
 		m := only(t, w, at, "You connected Example agent")
 		link := m.Link()
 		if !strings.HasPrefix(link, w.URL+"/account/undo?grant=") || !strings.Contains(m.Text, "Weather forecasts.") ||
-			!strings.Contains(m.Text, "Example agent (at agent.example.com)") {
+			!strings.Contains(m.Text, "Example agent (at agent.example.com)") ||
+			!strings.Contains(m.Text, "It ends on 2 April 2030, 03:04 UTC at the latest.") {
 			t.Fatalf("the mail is\n%s", m.Text)
 		}
 		guard, phone := w.guard(t), w.Browser(t)
