@@ -176,7 +176,13 @@ func (m passkeys) prove(r *http.Request, b web.Browser, answer string, event *au
 		if err := tx.ConfirmUser(person.ID, person.Version); err != nil {
 			return notNow(err, errPasskey)
 		}
-		return notNow(tx.UsePasskey(used), errCopied) // or it was removed meanwhile
+		err := tx.UsePasskey(used)
+		if errors.Is(err, store.ErrNotFound) {
+			if _, err = tx.Passkey(used.CredentialID); err == nil {
+				return errCopied
+			}
+		}
+		return notNow(err, errPasskey) // it was removed meanwhile
 	}
 	return p, nil
 }

@@ -4,8 +4,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"database/sql"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -291,4 +293,35 @@ func TestLastPasskey(t *testing.T) {
 			t.Errorf("the passkey is still offered first:\n%s", page.Body)
 		}
 	})
+}
+
+// On PostgreSQL, a passkey can be removed at the moment in which somebody signs in with it. Nobody has a copy of it
+// then, and nobody is told so.
+func TestPasskeyRemovedMeanwhile(t *testing.T) {
+	dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+	s := servertest.New(t, storetest.Connect(t, dsn, clock), clock, servertest.Localhost)
+	device := s.Authenticator(t)
+	addPasskey(t, s, s.Browser(t), s.User("ada@example.com"), device)
+	handle, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = handle.Close() }()
+	page := s.Browser(t).Get("/login")
+	answer := make(chan *servertest.Page, 1)
+	s.Update(func(tx *store.Tx) error {
+		key, err := tx.Passkey(device.ID)
+		if err == nil {
+			err = tx.DeletePasskey(key.ID, key.UserID)
+		}
+		go func() { answer <- page.WithPasskey(device.Use(page)) }()
+		for waiting := false; !waiting && err == nil; runtime.Gosched() {
+			err = handle.QueryRowContext(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_stat_activity "+
+				"WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waiting)
+		}
+		return err
+	})
+	if page = <-answer; page.Status != http.StatusForbidden || !strings.Contains(page.Body, "That passkey did not work") {
+		t.Errorf("status %d:\n%s", page.Status, page.Body)
+	}
 }
