@@ -270,11 +270,13 @@ func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (w
 		v.Browser.Cookie()), nil
 }
 
-// letter returns the mail with a link and a code, without its address.
+// letter returns the mail with a link and a code, without its address. It names the client of the request only if an
+// operator vouches for it, because anybody can register one and ask for a mail: the name would carry their words, or
+// the address of their site, to whomever they like.
 func (m emails) letter(r *http.Request, to destination, token string) mail.Letter {
 	what := "sign in to " + m.Endpoint.Name
 	if to.request != "" {
-		if a, err := m.Desk.Resume(r, to.request); err == nil {
+		if a, err := m.Desk.Resume(r, to.request); err == nil && a.Client.Approved() {
 			if name := web.DisplayName(a.Card().Name); name != "" {
 				what += ", to connect " + name
 			}

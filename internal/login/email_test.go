@@ -103,6 +103,16 @@ func testByEmail(t *testing.T, s *servertest.Server, at *mailtest.Server) {
 			t.Error("the address does not count as verified")
 		}
 	})
+	t.Run("the words of a client that nobody approved are not sent to anybody", func(t *testing.T) {
+		agent, b := s.Agent(t, s.Client(servertest.Unapproved, func(c *oauth.Client) {
+			c.Name = "Your account is locked: https://evil.example"
+		})), s.Browser(t)
+		page := b.Authorize(agent.Authorization())
+		byEmail(page.Follow(linkTo(t, page, "/login/email")), ada.Email)
+		if m := next(t, s, at, ada.Email); strings.Contains(m.Text+m.HTML+m.Subject, "evil.example") {
+			t.Errorf("the mail is\n%s\n%s", m.Subject, m.Text)
+		}
+	})
 	t.Run("the code, up to a tool call's token", func(t *testing.T) {
 		agent, b := s.Agent(t, s.Client()), s.Browser(t)
 		page := b.Authorize(agent.Authorization())
