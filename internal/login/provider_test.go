@@ -561,6 +561,16 @@ func testPeopleSettled(t *testing.T, engine storetest.Engine) {
 			})
 		}
 	})
+	t.Run("a provider may change its keys at any time", func(t *testing.T) {
+		issuer, s := start(t)
+		for range 2 {
+			b := s.Browser(t)
+			if through(t, b, issuer, "/login/corp"); !signedIn(b) {
+				t.Error("the person is not signed in")
+			}
+			issuer.ChangeKey()
+		}
+	})
 	t.Run("a deleted person's sub is another account", func(t *testing.T) {
 		issuer, s := start(t)
 		first, _ := subject(t, s, s.Browser(t), issuer)

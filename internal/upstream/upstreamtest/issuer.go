@@ -84,6 +84,14 @@ func NewKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
+// ChangeKey replaces the key that signs ID tokens, under the same name.
+func (i *Issuer) ChangeKey() {
+	key := NewKey(i.t)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.key = key
+}
+
 // Stop makes the issuer unreachable.
 func (i *Issuer) Stop() { i.web.Close() }
 
