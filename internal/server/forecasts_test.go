@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -41,13 +43,17 @@ func newForecasts(t *testing.T) *forecasts {
 }
 
 // protect puts the MCP server behind the issuer, at which it is registered, by the lines that its page in the console
-// shows.
-func (w *forecasts) protect(t *testing.T, issuer string) {
+// shows, unless edits change them.
+func (w *forecasts) protect(t *testing.T, issuer string, edits ...func(*guard.Config)) {
 	t.Helper()
-	g, err := guard.New(guard.Config{
+	config := guard.Config{
 		Issuer: issuer, Resource: w.Resource, Scopes: scope.Of("mcp:tools:weather"),
 		DefaultScopes: scope.Of("mcp:tools:weather"),
-	})
+	}
+	for _, edit := range edits {
+		edit(&config)
+	}
+	g, err := guard.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,12 +74,31 @@ func (w *forecasts) protect(t *testing.T, issuer string) {
 //nolint:revive // t first
 func (w *forecasts) call(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
+	if err := w.connect(t, ctx, steps...)(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// errAskedAgain is what a client gets that needs the person a second time.
+var errAskedAgain = errors.New("the client asks the person again")
+
+// connect is call without the call, which it returns. When the client asks the person again, the call returns
+// errAskedAgain.
+//
+//nolint:revive // t first
+func (w *forecasts) connect(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) func() error {
+	t.Helper()
+	asked := false
 	oauth, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
 		RedirectURL: w.callback,
 		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{
 			Metadata: &oauthex.ClientRegistrationMetadata{ClientName: "Forecaster",
 				RedirectURIs: []string{w.callback}, TokenEndpointAuthMethod: "none"}},
 		AuthorizationCodeFetcher: func(_ context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+			if asked {
+				return nil, errAskedAgain
+			}
+			asked = true
 			steps = append(append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(args.URL)}, steps...),
 				chromedp.WaitVisible(chromedp.CSS(`#connected`)))
 			for i, step := range steps {
@@ -107,8 +132,12 @@ func (w *forecasts) call(t *testing.T, ctx context.Context, steps ...chromedp.Ac
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close() })
-	if got, err := session.CallTool(t.Context(),
-		&mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}}); err != nil || got.IsError {
-		t.Fatalf("the tool answers %+v, %v", got, err)
+	return func() error {
+		got, err := session.CallTool(t.Context(),
+			&mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{}})
+		if err == nil && got.IsError {
+			err = fmt.Errorf("the tool answers %+v", got)
+		}
+		return err
 	}
 }

@@ -1,44 +1,36 @@
 package server_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/cardea-auth/cardea/internal/config"
-	"github.com/cardea-auth/cardea/internal/server/servertest"
 )
 
-// A person sets an authenticator app up while signing in, and uses it, in a browser. axe-core finds nothing on the way.
+// A person sets an authenticator app up while signing in, in a browser, and an agent calls a tool. axe-core finds
+// nothing on the way.
 func TestSecondFactorInABrowser(t *testing.T) {
 	for _, screen := range screens {
 		t.Run(screen.name, func(t *testing.T) {
-			s := servertest.StartWeather(t, func(c *config.Config) { c.Login.SecondFactor = "required" })
+			s := startNow(t, func(c *config.Config) { c.Login.SecondFactor = "required" })
+			w := newForecasts(t)
+			s.Resource(w.Resource, "*mcp:tools:weather=Weather forecasts")
+			w.protect(t, s.URL)
 			ada := s.User("ada@example.com")
-			agent := s.Agent(t, s.Client())
 			ctx, look, visit := lens(t, screen.width, screen.height, screen.scheme)
-			do := func(page string, actions ...chromedp.Action[chromedp.Void]) {
-				t.Helper()
-				if err := chromedp.Do(ctx, actions...); err != nil {
-					t.Fatalf("%s: %v", page, err)
-				}
-				look(page)
-			}
-			code, wrong := chromedp.CSS(`input[name="code"]`), chromedp.CSS(`#error`)
-			typed := func(text string) chromedp.Action[chromedp.Void] { return chromedp.SendKeys(code, text+"\r") }
-
-			visit("sign-in", s.URL+"/oauth2/authorize?"+agent.Authorization().Encode(), `input[name="password"]`)
-			do("setting up", chromedp.SendKeys(chromedp.CSS(`input[name="email"]`), ada.Email),
-				chromedp.SendKeys(chromedp.CSS(`input[name="password"]`), ada.Password+"\r"),
-				chromedp.WaitVisible(code))
-			do("a wrong code", typed("000000"), chromedp.WaitVisible(wrong))
-			key, err := chromedp.Run(ctx, chromedp.TextContent(chromedp.CSS(`.key`)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			do("recovery codes", typed(s.TOTP(t, key)), chromedp.WaitVisible(chromedp.CSS(`.codes`)))
-			do("consent", chromedp.Click(chromedp.CSS(`button[type="submit"]`)),
-				chromedp.WaitVisible(chromedp.CSS(`button[value="allow"]`)))
+			const code, allow = `input[name="code"]`, `button[value="allow"]`
+			var key string
+			scanned := chromedp.Func(func(ctx context.Context, t *chromedp.Target) (err error) {
+				key, err = chromedp.TextContent(chromedp.CSS(`.key`))(ctx, t)
+				return err
+			})
+			w.call(t, ctx, filled(`#email`, ada.Email), filled(`#password`, ada.Password+"\r"), shown(code),
+				looked(look, "setting up"), filled(code, "000000\r"), shown(`#error`), looked(look, "a wrong code"), scanned,
+				filledWith(code, func() string { return s.TOTP(t, key) + "\r" }), shown(`.codes`),
+				looked(look, "recovery codes"), pressed(`button[type="submit"]`), shown(allow), looked(look, "consent"),
+				pressed(allow))
 			visit("the second factor of an account", s.URL+"/account/second-factor", `form[action$="/remove"]`)
 		})
 	}
