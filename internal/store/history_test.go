@@ -170,7 +170,9 @@ func acts(now time.Time) []act {
 		return func(tx *store.Tx) error { return ok(tx.StatusGrants(store.Change{Subject: of, ID: id}, nil, 5)) }
 	}
 	blocks := func(of store.Subject, id string) func(*store.Tx) error {
-		return func(tx *store.Tx) error { return ok(tx.StatusBlocks(store.Change{Subject: of, ID: id}, 100, 5)) }
+		return func(tx *store.Tx) error {
+			return ok(tx.StatusBlocks(store.Change{Subject: of, ID: id}, &store.StatusBlock{First: 100}, 5))
+		}
 	}
 	events := func(filter store.EventFilter) func(*store.Tx) error {
 		return func(tx *store.Tx) error { return listed(tx.Events(filter, few)) }

@@ -141,8 +141,8 @@ type StatusBlock struct {
 }
 
 // StatusBlocks returns a page of the blocks that a change is about and that may have tokens which have not expired. The
-// next page begins after the index after; -1 for the first.
-func (tx *Tx) StatusBlocks(c Change, after int64, limit int) ([]StatusBlock, error) {
+// next page begins after the last of them; after is nil for the first.
+func (tx *Tx) StatusBlocks(c Change, after *StatusBlock, limit int) ([]StatusBlock, error) {
 	w := new(where)
 	switch c.Subject {
 	case OfClient:
@@ -153,7 +153,10 @@ func (tx *Tx) StatusBlocks(c Change, after int64, limit int) ([]StatusBlock, err
 	default:
 		return nil, nil
 	}
-	w.add("first > ? AND expires_at > ?", after, micros(tx.now))
+	w.add("expires_at > ?", micros(tx.now))
+	if after != nil {
+		w.add("first > ?", after.First)
+	}
 	return all(tx, "SELECT first, size, client_id, audience, prefix FROM status_blocks"+w.String()+
 		" ORDER BY first LIMIT "+strconv.Itoa(limit), w.args,
 		func(scan func(...any) error) (b StatusBlock, err error) {

@@ -183,41 +183,36 @@ func (e *Endpoint) judgeChange(ctx context.Context, change store.Change) error {
 		e.lists.revokeOne(name, index, e.DB.Now())
 		return nil
 	}
-	var last *store.StatusGrant
-	for {
-		var page []store.StatusGrant
-		dead := make([]bool, statusPage)
-		err := e.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if page, err = tx.StatusGrants(change, last, statusPage); err != nil {
-				return err
-			}
-			for i := range page {
-				if dead[i], err = e.ended(tx, &page[i].Claims); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		for i := range page {
-			e.lists.set(oauth.GrantStatus, page[i].Index, 1, dead[i], e.DB.Now())
-		}
-		if len(page) < statusPage {
-			break
-		}
-		last = &page[len(page)-1]
+	err := judgePages(ctx, e, oauth.GrantStatus,
+		func(tx *store.Tx, after *store.StatusGrant) ([]store.StatusGrant, error) {
+			return tx.StatusGrants(change, after, statusPage)
+		},
+		func(g *store.StatusGrant) (first, n int64, claims *oauth.Claims) { return g.Index, 1, &g.Claims })
+	if err != nil {
+		return err
 	}
-	for after := int64(-1); ; {
-		var page []store.StatusBlock
+	return judgePages(ctx, e, oauth.MachineStatus,
+		func(tx *store.Tx, after *store.StatusBlock) ([]store.StatusBlock, error) {
+			return tx.StatusBlocks(change, after, statusPage)
+		},
+		func(b *store.StatusBlock) (first, n int64, claims *oauth.Claims) { return b.First, b.Size, &b.Claims })
+}
+
+// judgePages sets the bits of a kind for everything that page returns; after is the last of the page before, or nil.
+// Indexes returns the first index of one, how many it has, and the claims of its tokens. Each page has a View of its
+// own, so that none is long.
+func judgePages[T any](ctx context.Context, e *Endpoint, kind string, page func(tx *store.Tx, after *T) ([]T, error),
+	indexes func(*T) (first, n int64, claims *oauth.Claims)) error {
+	for after := (*T)(nil); ; {
+		var all []T
 		dead := make([]bool, statusPage)
 		err := e.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if page, err = tx.StatusBlocks(change, after, statusPage); err != nil {
+			if all, err = page(tx, after); err != nil {
 				return err
 			}
-			for i := range page {
-				if dead[i], err = e.ended(tx, &page[i].Claims); err != nil {
+			for i := range all {
+				_, _, claims := indexes(&all[i])
+				if dead[i], err = e.ended(tx, claims); err != nil {
 					return err
 				}
 			}
@@ -226,13 +221,14 @@ func (e *Endpoint) judgeChange(ctx context.Context, change store.Change) error {
 		if err != nil {
 			return err
 		}
-		for i, block := range page {
-			e.lists.set(oauth.MachineStatus, block.First, block.Size, dead[i], e.DB.Now())
+		for i := range all {
+			first, n, _ := indexes(&all[i])
+			e.lists.set(kind, first, n, dead[i], e.DB.Now())
 		}
-		if len(page) < statusPage {
+		if len(all) < statusPage {
 			return nil
 		}
-		after = page[len(page)-1].First
+		after = &all[len(all)-1]
 	}
 }
 
