@@ -123,7 +123,8 @@ func (g *Guard) Messages(w http.ResponseWriter, r *http.Request, how Reading) (*
 	judged.Body = http.NoBody
 	if len(body) > 0 {
 		judged.Header.Set("Content-Length", strconv.Itoa(len(body)))
-		judged.Body = io.NopCloser(bytes.NewReader(body))
+		judged.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		judged.Body, _ = judged.GetBody()
 	}
 	return judged, messages, nil
 }

@@ -29,9 +29,11 @@ var inherited = []string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR
 // so that all that it starts ends with it.
 type child struct {
 	cmd   *exec.Cmd
-	stdin io.WriteCloser
+	stdin *os.File
 	log   *slog.Logger
 	ended chan struct{} // is closed when the program and its group have ended
+
+	patience time.Duration // with the program, until it reads a message
 
 	mu      sync.Mutex // of stdin
 	closing sync.Once
@@ -65,10 +67,10 @@ func (p *processes) wait(cmd *exec.Cmd) {
 	delete(p.pids, cmd.Process.Pid)
 }
 
-// startChild starts the program of s. It calls line for each line of JSON that the program writes, and once with nil
-// when it has ended.
-func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) {
-	c := &child{log: log.With("server", s.Name), ended: make(chan struct{})}
+// startChild starts the program of s, which is ended if it does not read a message within patience. It calls line for
+// each line of JSON that the program writes, and once with nil when it has ended.
+func startChild(s *Server, log *slog.Logger, patience time.Duration, line func([]byte)) (*child, error) {
+	c := &child{log: log.With("server", s.Name), ended: make(chan struct{}), patience: patience}
 	//nolint:gosec,noctx // the operator names the program, which lives as long as its session
 	c.cmd = exec.Command(s.Command[0], s.Command[1:]...)
 	for _, variable := range os.Environ() {
@@ -78,30 +80,32 @@ func startChild(s *Server, log *slog.Logger, line func([]byte)) (*child, error) 
 	}
 	c.cmd.Env = append(c.cmd.Env, s.Env...)
 	ownGroup(c.cmd)
-	var err error
-	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
-	}
 	// Pipes of our own, because Wait would wait for all that hold those of exec open.
-	stdout, out, err := os.Pipe()
+	stdin, toStdin, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	stdout, out, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, stdin.Close(), toStdin.Close())
 	}
 	stderr, errs, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, stdout.Close(), out.Close())
+		return nil, errors.Join(err, stdin.Close(), toStdin.Close(), stdout.Close(), out.Close())
 	}
-	c.cmd.Stdout, c.cmd.Stderr = out, errs
+	c.stdin, c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = toStdin, stdin, out, errs
 	started := make(chan error)
 	go func() {
 		// The kernel kills the program when the thread ends that started it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := own.start(c.cmd)
-		_ = errors.Join(out.Close(), errs.Close())
+		_ = errors.Join(stdin.Close(), out.Close(), errs.Close())
+		if err != nil {
+			_ = errors.Join(toStdin.Close(), stdout.Close(), stderr.Close())
+		}
 		started <- err
 		if err != nil {
-			_ = errors.Join(stdout.Close(), stderr.Close())
 			return
 		}
 		watcher := watch(c.cmd.Process.Pid)
@@ -167,7 +171,8 @@ func (c *child) drain(r io.ReadCloser) {
 	}
 }
 
-// send writes a message. A line feed in it can only be white space between tokens, because it is JSON.
+// send writes a message. A line feed in it can only be white space between tokens, because it is JSON. A program that
+// does not read it in time is ended, because it may have read a part, and would be waited for by all that come after.
 func (c *child) send(message []byte) error {
 	line := append(bytes.Map(func(r rune) rune {
 		if r == '\n' || r == '\r' {
@@ -177,7 +182,12 @@ func (c *child) send(message []byte) error {
 	}, message), '\n')
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	_ = c.stdin.SetWriteDeadline(time.Now().Add(c.patience)) // fails where pipes have none
 	_, err := c.stdin.Write(line)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.log.Error("gateway: the program does not read its standard input; it was stopped")
+		go c.stop()
+	}
 	return err
 }
 

@@ -113,6 +113,12 @@ func TestMain(m *testing.M) {
 				}
 			}
 		}
+	case "deaf": // begins a session, and then reads nothing
+		if _, err := bufio.NewReaderSize(os.Stdin, 1).ReadString('\n'); err == nil {
+			fmt.Println(`{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{},` +
+				`"serverInfo":{"name":"deaf","version":"1"}}}`)
+			time.Sleep(time.Hour)
+		}
 	case "crash":
 		os.Exit(3)
 	}

@@ -159,7 +159,7 @@ func (cs *children) start(c *call, id, owner string) (*session, error) {
 	})
 	started := time.Now()
 	ready := make(chan struct{})
-	child, err := startChild(server, cs.gateway.log, func(line []byte) {
+	child, err := startChild(server, cs.gateway.log, cs.gateway.patience, func(line []byte) {
 		<-ready
 		if line == nil {
 			cs.ended(s, started)

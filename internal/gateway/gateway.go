@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -34,6 +33,10 @@ type Options struct {
 	// checked again. Zero means 20 seconds.
 	Heartbeat time.Duration
 
+	// Patience is how long a client may take to send its message, or to take an event, and a program to read a message.
+	// Zero means 30 seconds.
+	Patience time.Duration
+
 	// List lists the tools of a server, as its items of tools/list. The gateway calls it at the start, after a reload
 	// and once an hour for servers with reviewed tools, so that what has changed is closed before a client lists it.
 	// Nil means that only lists of clients tell.
@@ -44,6 +47,7 @@ type Options struct {
 type Gateway struct {
 	log       *slog.Logger
 	heartbeat time.Duration
+	patience  time.Duration
 	list      func(context.Context, *Server) ([][]byte, error)
 	client    *http.Transport
 	table     atomic.Pointer[table]
@@ -65,42 +69,17 @@ type table struct {
 // New returns a gateway for config. It sends no request: issuer and servers may start later.
 func New(config *Config, options Options) (*Gateway, error) {
 	g := &Gateway{log: options.Logger, heartbeat: cmp.Or(options.Heartbeat, 20*time.Second),
-		list: options.List, quit: make(chan struct{})}
+		patience: cmp.Or(options.Patience, usualPatience), list: options.List, quit: make(chan struct{})}
 	if g.log == nil {
 		g.log = slog.Default()
 	}
-	g.client = &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, ControlContext: g.refuseSpecial}).DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConnsPerHost:    64,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-		ForceAttemptHTTP2:      true,
-	}
+	g.client = Transport()
 	t, err := g.newTable(config, nil)
 	if err != nil {
 		return nil, err
 	}
 	g.table.Store(t)
 	return g, nil
-}
-
-// refuseSpecial refuses connections to link-local and multicast addresses, where clouds keep their metadata, unless the
-// configuration names the address itself: a name that resolves to one is a trap.
-func (g *Gateway) refuseSpecial(_ context.Context, _, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("gateway: %w", err)
-	}
-	ip := at.Addr().Unmap()
-	named := slices.ContainsFunc(g.table.Load().config.Servers, func(s *Server) bool {
-		return s.Upstream != nil && s.Upstream.Hostname() == ip.String()
-	})
-	if !named && (ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified()) {
-		return fmt.Errorf("gateway: the name of the server has the address %s, which is not one of a server", ip)
-	}
-	return nil
 }
 
 // newTable returns the table of config. Guards and keys of an earlier table go on where they can.

@@ -102,7 +102,7 @@ func (g *Gateway) look(ctx context.Context, rt *route) serverHealth {
 		rt.looks.reason = ""
 		ctx, cancel := context.WithTimeout(ctx, lookFor)
 		defer cancel()
-		conn, err := (&net.Dialer{ControlContext: g.refuseSpecial}).DialContext(ctx, "tcp", hostPort(rt.Upstream))
+		conn, err := dial(ctx, "tcp", hostPort(rt.Upstream))
 		if err != nil {
 			rt.looks.reason = "it cannot be reached"
 			g.log.WarnContext(ctx, "gateway: the server cannot be reached", "server", rt.Name, "error", err)

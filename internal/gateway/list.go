@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -101,12 +104,20 @@ func (s *Server) filtered(data []byte, scopes scope.Set) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
+	if slices.ContainsFunc(message, func(m member) bool { return almost(m.name, "result") }) {
+		return nil, false
+	}
 	result, ok := objectOf(find(message, "result"))
 	if !ok {
 		return data, true
 	}
 	changed := false
 	for i, m := range result {
+		for known := range lists {
+			if almost(m.name, known) {
+				return nil, false
+			}
+		}
 		if list, ok := lists[m.name]; ok && m.value.Kind() == '[' {
 			if result[i].value, ok = s.items(m.value, list.kind, list.name, scopes); !ok {
 				return nil, false
@@ -131,6 +142,13 @@ func (s *Server) filtered(data []byte, scopes scope.Set) ([]byte, bool) {
 		}
 	}
 	return writeObject(message), true
+}
+
+// almost reports whether a lenient reader could take the name of a member for a known one, although they differ: in the
+// case of letters, or in characters around the name.
+func almost(name, known string) bool {
+	letters := strings.TrimFunc(name, func(c rune) bool { return !unicode.IsLetter(c) })
+	return name != known && strings.EqualFold(letters, known)
 }
 
 func asBytes(values []jsontext.Value) (all [][]byte) {

@@ -18,7 +18,7 @@ func Pipe(s *Server, log *slog.Logger) (ask func(context.Context, []byte) ([]byt
 	var mu sync.Mutex
 	answers := make(chan []byte, maxWaiting)
 	over := false
-	c, err := startChild(s, log, func(line []byte) {
+	c, err := startChild(s, log, usualPatience, func(line []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {

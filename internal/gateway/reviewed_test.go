@@ -71,8 +71,8 @@ func review(w *world, tools ...string) (path string) {
 }
 
 // startReviewed starts a gateway in front of l that opens the tools as they were reviewed.
-func startReviewed(t *testing.T, l *listing, tools ...string) *world {
-	w := start(t, files, l)
+func startReviewed(t *testing.T, upstream http.Handler, tools ...string) *world {
+	w := start(t, files, upstream)
 	review(w, tools...)
 	w.reload(reviewedFiles)
 	return w

@@ -37,8 +37,8 @@ const (
 	unsupportedVersion = -32022 // MCP 2026-07-28
 )
 
-// patience is how long a client may take to send its message, or to take an event.
-const patience = 30 * time.Second
+// usualPatience is Options.Patience if that is zero.
+const usualPatience = 30 * time.Second
 
 // route is what answers for a server.
 type route struct {
@@ -83,7 +83,7 @@ func (c *call) isLong() bool { return c.Method == http.MethodGet || c.has("subsc
 // serve judges a request that has a good token, and passes it on.
 func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
 	clock := http.NewResponseController(w)
-	_ = clock.SetReadDeadline(time.Now().Add(patience)) // fails only if there is no connection, in tests
+	_ = clock.SetReadDeadline(time.Now().Add(rt.gateway.patience)) // fails only if there is no connection, in tests
 	version := r.Header.Get("MCP-Protocol-Version")
 	known := version == "" || slices.Contains(revisions, version)
 	if !known {

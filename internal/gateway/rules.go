@@ -206,6 +206,9 @@ func (s *Server) judge(k kind, name string) verdict {
 		}
 		name = plain
 	}
+	if k != resources && (strings.TrimSpace(name) != name || strings.ContainsFunc(name, hidden)) {
+		return verdict{why: "Its name has a character that nobody can see."}
+	}
 	if k == tools {
 		if why := s.unreviewed(name); why != "" {
 			return verdict{why: why}
@@ -218,6 +221,11 @@ func (s *Server) judge(k kind, name string) verdict {
 		return verdict{open: true, scopes: s.reviewed.tools[name].scopes}
 	}
 	return verdict{open: s.Default}
+}
+
+// hidden reports whether nobody can see c in a name. A pattern must not open a name that looks like another.
+func hidden(c rune) bool {
+	return !unicode.IsPrint(c) || unicode.In(c, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 // plainURI returns a URI as it is judged: decoded. It reports false if a server could take it for another one, because

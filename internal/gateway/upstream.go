@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -54,7 +55,7 @@ func (rt *route) forward(w http.ResponseWriter, c *call) {
 func (rt *route) outgoing(c *call) (*http.Request, error) {
 	out := (&http.Request{
 		Method: c.Method, URL: rt.Upstream, Host: rt.Upstream.Host, Header: http.Header{},
-		Body: c.Body, ContentLength: c.ContentLength,
+		Body: c.Body, GetBody: c.GetBody, ContentLength: c.ContentLength,
 	}).WithContext(c.Context())
 	for name, values := range c.Header {
 		if slices.Contains(onwards, name) || strings.HasPrefix(name, "Mcp-Param-") {
@@ -132,7 +133,7 @@ func (rt *route) bad(w http.ResponseWriter, c *call, text string) {
 
 // reply passes on the answer of the server.
 func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) {
-	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	kind := mediaOf(response.Header)
 	status := response.StatusCode
 	isGet := c.Method == http.MethodGet || c.Method == http.MethodHead
 	switch {
@@ -148,6 +149,11 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 		return
 	case response.Header.Get("Content-Encoding") != "":
 		rt.bad(w, c, "The MCP server behind this gateway compresses its answer, although it must not.")
+		return
+	case c.asks() && status < 300 && response.ContentLength != 0 && kind != "application/json" &&
+		kind != "text/event-stream":
+		// Clients read nothing else, or read it by other rules than the gateway.
+		rt.bad(w, c, "The MCP server behind this gateway sent neither JSON nor a stream of events.")
 		return
 	case isGet && status == http.StatusNotFound, isGet && status < 300 && kind != "text/event-stream":
 		w.Header().Set("Allow", "POST, DELETE, OPTIONS")
@@ -177,19 +183,24 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 		return
 	}
 	h.Set("Cache-Control", "no-store")
-	if kind != "application/json" ||
+	if kind != "application/json" || rt.reviewed == nil &&
 		!c.has(listing...) && !c.has(greeting...) && !c.has("tasks/list") && !c.mayMakeTask() {
 		if response.ContentLength >= 0 {
 			h["Content-Length"] = response.Header["Content-Length"]
 		}
 		c.record(outcome, reason) // first, so that no answer is without a record
 		w.WriteHeader(status)
-		_, _ = io.Copy(w, response.Body) // fails only if one of the two has gone
+		from := &reader{Reader: response.Body}
+		if _, err := io.Copy(w, from); err != nil && from.err != nil { // else the client has gone
+			panic(http.ErrAbortHandler) // so that the client does not take a part for the whole
+		}
 		return
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
 	filtered, ok := body, true
 	switch {
+	case status < 300 && c.isForeign(body):
+		ok = false
 	case c.has(listing...):
 		filtered, ok = rt.filtered(body, c.token.Scopes)
 	case c.has("tasks/list"):
@@ -198,7 +209,7 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 		rt.learnTask(c, body)
 	}
 	if err != nil || len(body) > maxList || !ok {
-		rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
+		rt.bad(w, c, "The MCP server behind this gateway sent an answer that cannot be read.")
 		return
 	}
 	if c.has(greeting...) {
@@ -207,6 +218,57 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	c.record(outcome, reason)
 	w.WriteHeader(status)
 	_, _ = w.Write(filtered)
+}
+
+// mediaOf returns the media type of an answer, "" if there is not exactly one that can be read: two readers could take
+// different ones then.
+func mediaOf(h http.Header) string {
+	values := h.Values("Content-Type")
+	if len(values) != 1 {
+		return ""
+	}
+	kind, _, err := mime.ParseMediaType(values[0])
+	if err != nil {
+		return ""
+	}
+	return kind
+}
+
+// reader remembers why there is no more to read.
+type reader struct {
+	io.Reader
+	err error // nil at the end
+}
+
+func (r *reader) Read(b []byte) (n int, err error) {
+	if n, err = r.Reader.Read(b); err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// asks reports whether c has a request, which is answered.
+func (c *call) asks() bool {
+	return slices.ContainsFunc(c.messages, func(m guard.Message) bool { return m.Method != "" && m.ID != nil })
+}
+
+// isForeign reports whether data has an answer to another request than those of c. A client would take it for the
+// answer to that one, which has not been judged.
+func (c *call) isForeign(data []byte) bool {
+	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
+		var batch []json.RawMessage
+		return json.Unmarshal(data, &batch) != nil ||
+			slices.ContainsFunc(batch, func(one json.RawMessage) bool { return c.isForeign(one) })
+	}
+	members, ok := objectOf(data)
+	if !ok {
+		return len(bytes.TrimSpace(data)) > 0
+	}
+	id := find(members, "id")
+	if id == nil || id.Kind() == 'n' || find(members, "method") != nil {
+		return false
+	}
+	return !slices.ContainsFunc(c.messages, func(m guard.Message) bool { return m.Method != "" && same(m.ID, id) })
 }
 
 // stream passes on a stream of the server. It returns why the stream failed, or "".
@@ -249,7 +311,7 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 	flush := clock.Flush
 	defer func() { _ = clock.SetWriteDeadline(time.Time{}) }()
 	write := func(text []byte) bool {
-		_ = clock.SetWriteDeadline(time.Now().Add(patience)) // a client that reads nothing has gone
+		_ = clock.SetWriteDeadline(time.Now().Add(rt.gateway.patience)) // a client that reads nothing has gone
 		_, err := w.Write(text)
 		return err == nil && flush() == nil
 	}
@@ -355,6 +417,11 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 		own, ok := rt.ownTasks(c, data)
 		e.set("data", own)
 		return e, ok
+	}
+	if c.Method == http.MethodPost && c.isForeign(data) {
+		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent an answer to another request; it was dropped",
+			"server", rt.Name)
+		return e, false
 	}
 	if c.Method == http.MethodPost && !c.has(listing...) {
 		return e, true

@@ -35,6 +35,8 @@ type world struct {
 	gw     *gateway.Gateway
 	file   string // configuration
 	log    *logs
+
+	patience time.Duration // of the gateway; zero is the usual one
 }
 
 // files is the route that most tests use. {upstream} is the MCP server's URL.
@@ -53,7 +55,13 @@ const files = `
 // start starts a world whose gateway has the servers of a configuration.
 func start(t *testing.T, servers string, upstream http.Handler) *world {
 	t.Helper()
-	w := &world{T: t, issuer: guardtest.NewIssuer(), log: &logs{}}
+	return startWith(t, servers, upstream, 0)
+}
+
+// startWith is start with the patience of the gateway.
+func startWith(t *testing.T, servers string, upstream http.Handler, patience time.Duration) *world {
+	t.Helper()
+	w := &world{T: t, issuer: guardtest.NewIssuer(), log: &logs{}, patience: patience}
 	t.Cleanup(w.issuer.Close)
 	w.server = serve(t, upstream)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -70,6 +78,7 @@ func start(t *testing.T, servers string, upstream http.Handler) *world {
 	w.gw, err = gateway.New(config, gateway.Options{
 		Logger:    slog.New(slog.NewJSONHandler(w.log, nil)),
 		Heartbeat: 20 * time.Millisecond,
+		Patience:  w.patience,
 	})
 	if err != nil {
 		t.Fatal(err)
