@@ -67,7 +67,8 @@ func (l looking) look(ctx context.Context, sh *shell, address string, behind *ga
 
 // lookBehind lists the tools of a server behind the gateway. header is sent besides what the gateway sends.
 func lookBehind(ctx context.Context, s *gateway.Server, header http.Header) (*doctor.Sight, error) {
-	o := doctor.LookOptions{Options: doctor.Options{Now: time.Now, Version: thisBuild().Version}, Header: header}
+	o := doctor.LookOptions{Options: doctor.Options{Now: time.Now, Version: thisBuild().Version,
+		Transport: gateway.Transport()}, Header: header}
 	switch {
 	case s.SSE:
 		return nil, advise("the server behind the gateway has the transport of MCP 2024-11-05, whose tools cannot be " +
@@ -177,6 +178,10 @@ func (c *resourceAdd) Run(ctx context.Context, sh *shell) error {
 				return err
 			}
 		}
+		if closed := view.Unreviewed(); len(closed) > 0 {
+			fmt.Fprintf(sh.errs, "cardea: not open until cardea resource review accepts them: %s\n",
+				plain(strings.Join(closed, ", ")))
+		}
 		return c.print(sh, view, func(t *table) { drawServer(view, t) })
 	})
 }
@@ -278,6 +283,9 @@ func drawServer(v admin.Server, t *table) {
 		}
 		t.Row(tool.Name, string(tool.State), risk, strings.Join(tool.Scopes, " "),
 			brief(cmp.Or(tool.SeenHash, tool.Hash)))
+		if tool.Resembles != "" {
+			t.Row(fmt.Sprintf("  %+q looks like %+q", tool.Name, tool.Resembles), "", "", "", "")
+		}
 		if tool.State == admin.ToolNew {
 			t.Row("  "+string(tool.Seen), "", "", "", "")
 		}

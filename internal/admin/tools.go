@@ -38,8 +38,9 @@ type Tool struct {
 	Hash        string          `json:"hash"`      // of the reviewed definition; "" if there is none
 	SeenHash    string          `json:"seen_hash"` // of the definition that was seen last; "" if it is gone
 	Definition  json.RawMessage `json:"definition,omitempty"`
-	Seen        json.RawMessage `json:"seen,omitempty"` // if it is not the reviewed one
-	Differences []Difference    `json:"differences"`    // between the two
+	Seen        json.RawMessage `json:"seen,omitempty"`      // if it is not the reviewed one
+	Differences []Difference    `json:"differences"`         // between the two
+	Resembles   string          `json:"resembles,omitempty"` // another tool of the server that people could take it for
 	ReviewedAt  Moment          `json:"reviewed_at"`
 	SeenAt      Moment          `json:"seen_at"` // since when it is so
 }
@@ -84,8 +85,9 @@ type NewServer struct {
 }
 
 // AddResource registers an MCP server and freezes its tools: what is proposed for each, or given in its place, counts
-// as reviewed, because by has seen it. A tool that was reviewed before and has changed is a conflict, because
-// ReviewResource alone shows what has changed.
+// as reviewed, because by has seen it. Of tools whose names people could take for each other none does, because it
+// cannot be told which one was meant: they are new. A tool that was reviewed before and has changed is a conflict,
+// because ReviewResource alone shows what has changed.
 func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (view Server, err error) {
 	identifier, err := oauth.CheckIdentifier(n.Identifier)
 	if err != nil {
@@ -131,6 +133,9 @@ func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (v
 		b.see(seen)
 		var names []string
 		for _, d := range seen {
+			if b.tools[d.Name].Hash == "" && b.resembles(d.Name) != "" {
+				continue
+			}
 			b.accept(b.tools[d.Name], d, AcceptedTool{Risk: n.ToolRisks[d.Name], Scopes: n.ToolScopes[d.Name]})
 			names = append(names, d.Name)
 		}
@@ -246,6 +251,9 @@ func (o *Operations) ReviewResource(ctx context.Context, by Caller, name string,
 			case t.SeenHash != a.Hash:
 				return event, invalid("accept", "{accept} %s is no longer as it was read: it was seen with another "+
 					"definition since; read it again", a.Name)
+			case t.Hash == "" && a.Hash != "" && b.twin(a.Name) != "":
+				return event, invalid("accept", "{accept} %+q looks like the reviewed tool %+q, so people and models "+
+					"could take one for the other; only one of them can be open", a.Name, b.twin(a.Name))
 			}
 			if err := b.acceptSeen(t, a); err != nil {
 				return event, err
@@ -528,7 +536,8 @@ func (b *book) view() Server {
 
 func (b *book) viewTool(t *store.Tool) Tool {
 	v := Tool{Name: t.Name, State: ToolReviewed, Risk: t.Risk, Scopes: append([]string{}, t.Scopes...), Hash: t.Hash,
-		SeenHash: t.SeenHash, Differences: []Difference{}, ReviewedAt: Moment{t.ReviewedAt}, SeenAt: Moment{t.SeenAt}}
+		SeenHash: t.SeenHash, Differences: []Difference{}, ReviewedAt: Moment{t.ReviewedAt}, SeenAt: Moment{t.SeenAt},
+		Resembles: b.resembles(t.Name)}
 	if t.Definition != "" {
 		v.Definition = json.RawMessage(visible([]byte(t.Definition)))
 	}

@@ -243,6 +243,80 @@ func TestToolsVisible(t *testing.T) {
 	})
 }
 
+// Of tools whose names people could take for each other only one is open, and an operator says which.
+func TestLookalikes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o := operate(t, db)
+		tool := func(name string) string { return `{"name":"` + name + `","inputSchema":{"type":"object"}}` }
+		seen := addFiles(t, o, tool("r\u0435ad_file"), tool("read_file"), tool("list"), tool("get_1"), tool("get-I"))
+		var got []string
+		for _, each := range seen.Tools {
+			got = append(got, fmt.Sprintf("%+q %s %+q", each.Name, each.State, each.Resembles))
+		}
+		if diff := cmp.Diff([]string{`"get-I" new "get_1"`, `"get_1" new "get-I"`, `"list" reviewed ""`,
+			`"read_file" new "r\u0435ad_file"`, `"r\u0435ad_file" new "read_file"`}, got); diff != "" {
+			t.Errorf("tools (-want +got):\n%s", diff)
+		}
+		accept := func(names ...string) error {
+			var r admin.Review
+			for _, name := range names {
+				i := slices.IndexFunc(seen.Tools, func(each admin.Tool) bool { return each.Name == name })
+				r.Accept = append(r.Accept, admin.AcceptedTool{Name: name, Hash: seen.Tools[i].SeenHash})
+			}
+			_, err := o.ReviewResource(t.Context(), root, filesURL, r)
+			return err
+		}
+		if err := accept("read_file", "r\u0435ad_file"); err == nil || !strings.Contains(err.Error(), "looks like") {
+			t.Errorf("both at once: %v", err)
+		}
+		if err := accept("read_file"); err != nil {
+			t.Error(err)
+		}
+		if err := accept("r\u0435ad_file"); err == nil || !strings.Contains(err.Error(),
+			`"r\u0435ad_file" looks like the reviewed tool "read_file"`) {
+			t.Errorf("the other one: %v", err)
+		}
+		look := func(names ...string) admin.Server {
+			var tools []string
+			for _, name := range names {
+				tools = append(tools, tool(name))
+			}
+			seen, err := o.ReviewResource(t.Context(), root, filesURL, admin.Review{Seen: raw(tools...)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return seen
+		}
+		// One that comes later, and one after the other has gone.
+		for _, twin := range []string{"Read_File", "readFile", "read.file", "re\u0430d_fi1e", "re\u0301ad_file",
+			"\uff52ead_file", "read_f\u0456le"} {
+			seen = look("list", "read_file", twin)
+			if err := accept(twin); err == nil || !strings.Contains(err.Error(), "looks like the reviewed tool") {
+				t.Errorf("%+q: %v", twin, err)
+			}
+		}
+		for _, other := range []string{"read_files", "read_line", "reed_file", "\u8bfb\u6587\u4ef6"} {
+			seen = look("list", "read_file", other)
+			if err := accept(other); err != nil {
+				t.Errorf("%+q: %v", other, err)
+			}
+		}
+		if err := accept("read_file"); err != nil {
+			t.Error(err)
+		}
+		seen = look("list", "Read_File")
+		if err := accept("Read_File"); err == nil {
+			t.Error("it was accepted while the other counts as reviewed")
+		}
+		if err := accept("read_file"); err != nil { // that it is gone
+			t.Fatal(err)
+		}
+		if err := accept("Read_File"); err != nil {
+			t.Errorf("after that: %v", err)
+		}
+	})
+}
+
 // Tools are changed by those who may change MCP servers, and read by those who may see them.
 func TestToolsRights(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
