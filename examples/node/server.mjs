@@ -27,7 +27,7 @@ async function authenticate(req, res, next) {
   if (!token) return challenge(res, 401, firstScopes);
   try {
     const { payload } = await jwtVerify(token, keys, { issuer, audience: resource.href, typ: 'at+jwt', requiredClaims: ['exp', 'sub', 'client_id'] });
-    req.auth = { token, clientId: payload.client_id, scopes: (payload.scope ?? '').split(' '), expiresAt: payload.exp, extra: { user: payload.sub } };
+    req.auth = { token, clientId: payload.client_id, scopes: (payload.scope ?? '').split(' '), expiresAt: payload.exp, extra: { user: payload.sub, tokenId: payload.jti } };
   } catch (error) {
     const unreachable = ['ERR_JWKS_TIMEOUT', 'ERR_JOSE_GENERIC', undefined].includes(error.code); // no keys; the token may be valid
     if (unreachable) return res.status(503).json({ error: 'temporarily_unavailable' });
@@ -48,12 +48,24 @@ function authorize(req, res, next) {
   challenge(res, 403, [...new Set([...req.auth.scopes, needed])], 'insufficient_scope', `${req.body.params.name} needs ${needed}`);
 }
 
+// record writes a line for each tool call, for the audit. Arguments and results are private.
+function record(req, res, next) {
+  const started = Date.now();
+  res.on('close', () => {
+    if (req.body?.method !== 'tools/call') return;
+    const outcome = res.statusCode === 403 ? 'refused' : res.statusCode === 200 && res.writableFinished ? 'allowed' : 'failed';
+    const { clientId, extra } = req.auth;
+    console.log(JSON.stringify({ event: 'tool.call', tool: String(req.body.params?.name).slice(0, 256), outcome, user: extra.user, client_id: clientId, token_id: extra.tokenId, duration_ms: Date.now() - started }));
+  });
+  next();
+}
+
 const app = express();
 app.use(cors({ exposedHeaders: ['WWW-Authenticate', 'Mcp-Session-Id', 'Mcp-Protocol-Version'] })); // for clients in browsers
 app.get([metadata.pathname, '/.well-known/oauth-protected-resource'], (req, res) => {
   res.json({ resource: resource.href, authorization_servers: [issuer], scopes_supported: firstScopes, bearer_methods_supported: ['header'] });
 });
-app.post(resource.pathname, authenticate, express.json({ limit: '1mb' }), authorize, async (req, res) => {
+app.post(resource.pathname, authenticate, record, express.json({ limit: '1mb' }), authorize, async (req, res) => {
   const server = newServer(); // one for each request: nothing is kept between them
   const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
   res.on('close', () => Promise.all([transport.close(), server.close()]));

@@ -22,16 +22,18 @@ func nodeExample(t *testing.T) *demo {
 	return d
 }
 
-// serveTools runs the MCP server of examples/node behind the server until the test ends.
-func (d *demo) serveTools(t *testing.T) {
+// serveTools runs the MCP server of examples/node behind the server until the test ends, or end is called, which returns
+// what it has written.
+func (d *demo) serveTools(t *testing.T) (end func() string) {
 	t.Helper()
 	d.MCP = "http://" + freeAddress(t) + "/mcp"
 	var resource struct{ Identifier string }
 	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Node example",
 		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:calendar:write=Change your calendar",
 		"--default-scope", "mcp:tools:weather", "-o", "json")
-	startNode(t, []string{"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP}, "../../examples/node/server.mjs")
+	end = startNode(t, []string{"ISSUER=" + d.Issuer, "RESOURCE=" + d.MCP}, "../../examples/node/server.mjs")
 	await(t, strings.TrimSuffix(d.MCP, "/mcp")+"/.well-known/oauth-protected-resource/mcp")
+	return end
 }
 
 // The example server for the official TypeScript SDK: the SDK's clients sign in, call a tool, step up for another and
@@ -66,7 +68,8 @@ func TestNodeExample(t *testing.T) {
 
 // Requests that only an attacker sends.
 func TestNodeExampleRefuses(t *testing.T) {
-	d := nodeExample(t)
+	d := startServer(t)
+	end := d.serveTools(t)
 	machine := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather",
 		"--resource", d.MCP)
 	token := machineToken(t, d.Issuer, machine.ID, machine.Secret)
@@ -116,6 +119,17 @@ func TestNodeExampleRefuses(t *testing.T) {
 				t.Errorf("status %d, challenge %q; want %d and %q", resp.StatusCode, got, tt.status, tt.challenge)
 			}
 		})
+	}
+	var lines []string
+	for line := range strings.Lines(end()) {
+		var call struct{ Event, Tool, Outcome, User string }
+		if json.Unmarshal([]byte(line), &call) == nil && call.Event == "tool.call" && call.User == machine.ID {
+			lines = append(lines, call.Tool+" "+call.Outcome)
+		}
+	}
+	if diff := cmp.Diff([]string{"get_forecast allowed", "create_event refused", "create_event refused",
+		"toString refused"}, lines); diff != "" {
+		t.Errorf("lines for the audit (-want +got):\n%s", diff)
 	}
 }
 
