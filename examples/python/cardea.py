@@ -11,6 +11,15 @@ import jwt
 
 log = logging.getLogger("cardea")
 MAX_BODY = 1 << 20
+CORS = [  # for clients in browsers, whose requests carry a token and no cookie
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"WWW-Authenticate, Mcp-Session-Id, Mcp-Protocol-Version"),
+]
+PREFLIGHT = [
+    (b"access-control-allow-methods", b"GET, POST, DELETE"),
+    (b"access-control-allow-headers", b"Authorization, Content-Type, Accept, Last-Event-ID, Mcp-Session-Id, "
+     b"Mcp-Protocol-Version, Mcp-Method, Mcp-Name"),
+]
 OUTCOMES = {200: "allowed", 403: "refused"}  # by the status of the answer
 
 
@@ -42,11 +51,13 @@ class Protect:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close"})
+        if scope["method"] == "OPTIONS":
+            return await answer(send, 204, None, [*CORS, *PREFLIGHT])
         if scope["path"] in (self.well_known, urlsplit(self.metadata).path):
             return await answer(send, 200, {
                 "resource": self.resource, "authorization_servers": [self.issuer],
                 "scopes_supported": self.first_scopes, "bearer_methods_supported": ["header"],
-            })
+            }, CORS)
         claims, tool, started, status = {}, None, time.monotonic(), 0
 
         def record():
@@ -61,8 +72,10 @@ class Protect:
 
         async def noted(message):
             nonlocal status
-            status = message.get("status", status)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", []), *CORS]}
+            elif not message.get("more_body"):
                 record()  # first, so that no answer is without it
             await send(message)
 
@@ -180,6 +193,7 @@ def replayed(body, receive):
 
 
 async def answer(send, status, members, headers=()):
-    await send({"type": "http.response.start", "status": status, "headers": [
-        (b"content-type", b"application/json"), (b"cache-control", b"no-store"), *headers]})
-    await send({"type": "http.response.body", "body": json.dumps(members).encode()})
+    if members is not None:
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if members is None else json.dumps(members).encode()})

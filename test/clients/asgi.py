@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                  "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in self.headers.items()]}
         asyncio.run(app(scope, receive, send))
 
-    do_GET = do_POST
+    do_GET = do_OPTIONS = do_POST
 
     def log_message(self, *_):
         pass

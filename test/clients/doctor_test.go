@@ -10,22 +10,24 @@ import (
 
 // cardea doctor finds nothing at the MCP servers that the guides show.
 func TestDoctor(t *testing.T) {
-	diagnose := func(t *testing.T, d *demo) {
-		t.Helper()
-		var report struct {
-			Verdict string
-			Checks  []struct{ ID, Status, Found string }
-		}
-		command(t, d.env, &report, "doctor", d.MCP, "--register", "-o", "json")
-		if report.Verdict != "ok" {
-			t.Errorf("the verdict on %s is %s", d.MCP, report.Verdict)
-			for _, c := range report.Checks {
-				t.Logf("%s %s: %s", c.Status, c.ID, c.Found)
-			}
+	t.Run("Node", func(t *testing.T) { nodeExample(t).diagnose(t) })
+	t.Run("Go", func(t *testing.T) { goExample(t).diagnose(t) })
+}
+
+// diagnose asks the doctor about the MCP server, and fails the test if it finds something.
+func (d *demo) diagnose(t *testing.T) {
+	t.Helper()
+	var report struct {
+		Verdict string
+		Checks  []struct{ ID, Status, Found string }
+	}
+	command(t, d.env, &report, "doctor", d.MCP, "--register", "-o", "json")
+	if report.Verdict != "ok" {
+		t.Errorf("the verdict on %s is %s", d.MCP, report.Verdict)
+		for _, c := range report.Checks {
+			t.Logf("%s %s: %s", c.Status, c.ID, c.Found)
 		}
 	}
-	t.Run("Node", func(t *testing.T) { diagnose(t, nodeExample(t)) })
-	t.Run("Go", func(t *testing.T) { diagnose(t, goExample(t)) })
 }
 
 // goExample runs the Go example behind a server of its own until the test ends.

@@ -88,6 +88,7 @@ func playPython(t *testing.T, python, program string) {
 		"PYTHONDONTWRITEBYTECODE=1"})
 	metadata := strings.TrimSuffix(d.MCP, "/mcp") + "/.well-known/oauth-protected-resource/mcp"
 	await(t, metadata)
+	d.diagnose(t)
 
 	bot := d.createClient(t, "--name", "Bot", "--grant", "client_credentials", "--scope", "mcp:tools:weather",
 		"--resource", d.MCP)
