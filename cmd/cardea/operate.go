@@ -223,10 +223,15 @@ var flags = map[string]string{
 	"max_uses":                   "uses",
 	"sites":                      "site",
 	"q":                          "begins",
+	"tool_risks":                 "tool-risk",
+	"tool_scopes":                "tool-scope",
 }
 
-// flagOf returns the flag for the input with the given JSON name.
+// flagOf returns the flag for the input with the given JSON name, or what an MCP server was seen to have.
 func flagOf(input string) string {
+	if input == "tools" || input == "seen" {
+		return "the tools of the MCP server"
+	}
 	return "--" + cmp.Or(flags[input], strings.ReplaceAll(input, "_", "-"))
 }
 

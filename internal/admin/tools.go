@@ -310,12 +310,12 @@ func parseTools(field string, items []json.RawMessage) (seen []guard.Definition,
 		d, err := guard.ParseDefinition(item)
 		switch {
 		case err != nil:
-			return nil, invalid(field, "{"+field+"} %s", strings.TrimPrefix(err.Error(), "guard: "))
+			return nil, invalid(field, "{"+field+"}: %s", strings.TrimPrefix(err.Error(), "guard: "))
 		case len(d.Text) > maxDefinition || len(d.Name) > maxToolName:
-			return nil, invalid(field, "{"+field+"} the definition of %.40q is longer than %d bytes, or its name longer "+
+			return nil, invalid(field, "{"+field+"}: the definition of %.40q is longer than %d bytes, or its name longer "+
 				"than %d", d.Name, maxDefinition, maxToolName)
 		case strings.ContainsFunc(d.Name, func(c rune) bool { return c == ' ' || hidden(c) }):
-			return nil, invalid(field, "{"+field+"} the name %.60q has a space or a character that nobody can see", d.Name)
+			return nil, invalid(field, "{"+field+"}: the name %.60q has a space or a character that nobody can see", d.Name)
 		case known[d.Name]:
 			return nil, invalid(field, "{"+field+"} have %.40q twice", d.Name)
 		}

@@ -97,6 +97,9 @@ func load(path string, c *Config) (*Config, error) {
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {
+		if text, found := strings.CutPrefix(err.Error(), "yaml: line "); found {
+			return nil, fmt.Errorf("%s:%s", path, text) // line and fault, as below
+		}
 		return nil, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if document.Kind == 0 {

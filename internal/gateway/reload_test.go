@@ -90,7 +90,7 @@ func TestLoad(t *testing.T) {
 	one := head + "servers:\n  - name: a\n    path: /a\n    upstream: http://127.0.0.1:2\n"
 	for _, tt := range []struct{ text, want string }{
 		{"", "it is empty; it needs issuer, public and servers"},
-		{"issuer: [", "line 1: did not find expected node content"},
+		{"issuer: [", ":1: did not find expected node content"},
 		{head + "server: []", ":3: server is not a key; did you mean servers?"},
 		{head + "issuer: x", ":3: issuer is there twice"},
 		{head, ":1: servers is missing"},
