@@ -39,6 +39,9 @@ const (
 	tokensAtHand = 500 // initial access tokens
 )
 
+// machines is how many clients there are for one that is bound to a server and asks in its own name.
+const machines = 200
+
 // year is how far back the records go.
 const year = 365 * 24 * time.Hour
 
@@ -231,6 +234,10 @@ func (n *installation) tables() []table {
 			id, name := n.client(i)
 			return []any{key(name), id, string(origin(i))}
 		}},
+		{"client_resources", "client_id origin resource created_at", (n.clients-2)/machines + 1, func(i int) []any {
+			row := n.clientRow(machines*i + 1)
+			return []any{row[0], row[1], row[4], row[8]}
+		}},
 		{"waiting_clients", "client_id first_at last_at people user_id resource_id scope redirect_uri",
 			min(waiting, n.clients), func(i int) []any {
 				at := micros(n.when(i, waiting))
@@ -280,11 +287,11 @@ func (n *installation) clientRow(i int) []any {
 	switch origin(i) {
 	case oauth.ByOperator:
 		approved = at
-		switch { // of 2000, one operates this server
-		case i%2000 == 1:
+		switch { // of ten machines, one operates this server
+		case i%(10*machines) == 1:
 			grantTypes, bound = `["client_credentials"]`, scaleIssuer+admin.APIPath
-		case i%200 == 1:
-			grantTypes, bound = `["client_credentials"]`, mcpServer(i/200%servers)
+		case i%machines == 1:
+			grantTypes, bound = `["client_credentials"]`, mcpServer(i/machines%servers)
 		}
 	case oauth.ByRegistration:
 		fingerprint = n.id("", i)
@@ -327,7 +334,7 @@ func (n *installation) event(i int) []any {
 	case i%50 == 9:
 		action = "authorize.code"
 	case i%20 == 11: // a machine
-		clientID, _ = n.client((i/20%(n.clients/200)*200 + 1) % n.clients)
+		clientID, _ = n.client((i/20%(n.clients/machines)*machines + 1) % n.clients)
 		actor, userID, grantID, detail = clientID, "", "", `{"grant_type":"client_credentials"}`
 	case i%50 == 13:
 		action, kind, actor, detail = "tool.call", "client", clientID, `{"tool":"get_forecast"}`

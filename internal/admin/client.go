@@ -471,7 +471,7 @@ func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 // ClientQuery selects clients. "" matches any.
 type ClientQuery struct {
 	Origin   oauth.Origin
-	Resource string // id or identifier; only clients that operators made are found by it
+	Resource string // id or identifier
 }
 
 // Clients returns a page of the clients that match query and the cursor of the next page, "" if there is none. With

@@ -87,7 +87,7 @@ type Overlap struct {
 type ClientListing struct {
 	Search
 	Origin   string `query:"origin" enum:"operator,registration,document" doc:"Only those that operators made, that registered themselves, or that have a metadata document."`
-	Resource string `query:"resource" doc:"Only those that operators made and bound to this MCP server, by id or address."`
+	Resource string `query:"resource" doc:"Only those that are bound to this MCP server, by its id or address."`
 }
 
 // Clients.

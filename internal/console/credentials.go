@@ -55,7 +55,8 @@ const soon = 14 * 24 * time.Hour
 func (e *Endpoint) credentials(v *visit) (outcome, error) {
 	api := e.Operations.Issuer + admin.APIPath
 	list := credentialList{API: api, Changes: v.may.Change(admin.Clients)}
-	clients, next, err := e.Operations.Clients(v.Context(), v.caller, admin.ClientQuery{Resource: api}, v.page())
+	query := admin.ClientQuery{Origin: oauth.ByOperator, Resource: api}
+	clients, next, err := e.Operations.Clients(v.Context(), v.caller, query, v.page())
 	if err != nil {
 		return nil, err
 	}

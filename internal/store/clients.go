@@ -45,7 +45,38 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	if err != nil {
 		return err
 	}
+	if err := tx.bindClient(c); err != nil {
+		return err
+	}
 	return clientNames.add(tx, namesOfClient(c))
+}
+
+// bindClient stores the resources by which a client is found.
+func (tx *Tx) bindClient(c *oauth.Client) error {
+	if len(c.Resources) == 0 {
+		return nil
+	}
+	values := args{c.ID, string(c.Origin), c.CreatedAt.UnixMicro()}
+	rows := make([]string, len(c.Resources))
+	for i, resource := range c.Resources {
+		values = append(values, resource)
+		rows[i] = "($1, $2, $3, $" + strconv.Itoa(len(values)) + ")"
+	}
+	_, err := tx.exec("INSERT INTO client_resources (client_id, origin, created_at, resource) VALUES "+
+		strings.Join(rows, ", ")+" ON CONFLICT DO NOTHING", values)
+	return err
+}
+
+// rebindClient stores the resources by which a client is found, if they are others than before.
+func (tx *Tx) rebindClient(before, c *oauth.Client) error {
+	if slices.Equal(before.Resources, c.Resources) {
+		return nil
+	}
+	if _, err := tx.exec("DELETE FROM client_resources WHERE client_id = $1", args{c.ID}); err != nil {
+		return err
+	}
+	return tx.bindClient(&oauth.Client{ID: before.ID, Origin: before.Origin, CreatedAt: before.CreatedAt,
+		Resources: c.Resources})
 }
 
 // renameClient stores the names by which a client is searched, if its name is another than before.
@@ -71,10 +102,8 @@ func (tx *Tx) ClientByFingerprint(fingerprint string) (*oauth.Client, error) {
 
 // ClientFilter selects clients. The zero ClientFilter selects all.
 type ClientFilter struct {
-	Origin oauth.Origin // "": any
-	// Resource is the identifier of a resource to which the client is bound; "": any. Only clients that operators made
-	// are looked at, which are few.
-	Resource string
+	Origin   oauth.Origin // "": any
+	Resource string       // identifier of a resource to which the client is bound; "": any
 }
 
 // Clients returns a page of the clients that filter selects and the cursor of the next page, or "".
@@ -82,14 +111,10 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 	if page.Begins != "" {
 		return tx.clientsBeginning(filter, page)
 	}
-	w := new(where)
 	if filter.Resource != "" {
-		if filter.Origin != "" && filter.Origin != oauth.ByOperator {
-			return nil, "", nil
-		}
-		filter.Origin = oauth.ByOperator
-		w.add("' ' || resources || ' ' <> replace(' ' || resources || ' ', ?, '')", " "+filter.Resource+" ")
+		return tx.clientsOf(filter, page)
 	}
+	w := new(where)
 	switch filter.Origin { // each has an index, which is used only if its condition is in the query word for word
 	case "":
 	case oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument:
@@ -101,15 +126,21 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
 }
 
-// clientsBeginning is Clients with page.Begins, which may also be the whole id of a client. Only clients that operators
-// made are looked at for a resource, as Clients does, and so a page for one may be short.
-func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
-	if filter.Resource != "" {
-		if filter.Origin != "" && filter.Origin != oauth.ByOperator {
-			return nil, "", nil
-		}
-		filter.Origin = oauth.ByOperator
+// clientsOf is Clients with filter.Resource.
+func (tx *Tx) clientsOf(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
+	w := new(where)
+	w.add("b.resource = ?", filter.Resource)
+	if filter.Origin != "" {
+		w.add("b.origin = ?", string(filter.Origin))
 	}
+	return paged(tx, "SELECT "+columnsOf("clients", clientColumns)+
+		" FROM client_resources b JOIN clients ON clients.id = b.client_id", w, page, "b.created_at", "b.client_id",
+		scanClient, func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
+}
+
+// clientsBeginning is Clients with page.Begins, which may also be the whole id of a client. With filter.Resource a page
+// may be short, because it has those that are bound to the resource of as many as it may have.
+func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
 	switch c, err := tx.Client(page.Begins); { // its id may not be among the names
 	case err == nil && (filter.Origin == "" || filter.Origin == c.Origin) &&
 		(filter.Resource == "" || slices.Contains(c.Resources, filter.Resource)):
@@ -148,7 +179,7 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 		return err
 	}
 	c.Version++
-	if err := tx.renameClient(before, c); err != nil {
+	if err := errors.Join(tx.renameClient(before, c), tx.rebindClient(before, c)); err != nil {
 		return err
 	}
 	tx.Touch(Clients)

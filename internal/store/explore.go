@@ -40,34 +40,42 @@ type condition struct {
 	values []any
 }
 
-// column returns the way by the index of a column that holds value.
-func column(name, value string) way {
+// column returns the way by the index of a column that holds value, and that of its refusals if only they are asked
+// for.
+func column(name, value string, refused bool) way {
 	// A partial index is used only if the query contains its condition word for word, and no index by ||.
-	return way{
+	w := way{
 		arms: []condition{{name + " = ? AND " + name + " <> ''", []any{value}}},
 		rest: condition{name + " || '' = ?", []any{value}},
 	}
+	if refused {
+		w.arms[0].text += " AND outcome = 'refused'"
+		w.rest.text += " AND outcome || '' = 'refused'"
+	}
+	return w
 }
 
 // ways returns the ways that filter leaves open, and the conditions that are no way.
 func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error) {
+	refused := filter.Outcome == audit.Refused
 	for _, c := range []struct{ name, value string }{
 		{"grant_id", filter.GrantID}, {"user_id", filter.UserID},
 		{"client_id", filter.ClientID}, {"resource", filter.Resource}, {"address", filter.Address},
 	} {
 		if c.value != "" {
-			open = append(open, column(c.name, c.value))
+			open = append(open, column(c.name, c.value, refused))
 		}
 	}
+	refusals := len(open) > 0 && refused // each way has only these
 	if filter.RequestID != "" {
 		open = append(open, byRequest(filter.RequestID))
 	}
 	if filter.Actor != "" {
 		open = append(open, byActor(filter.Actor))
 	}
-	switch filter.Outcome {
-	case "":
-	case audit.Refused:
+	switch {
+	case filter.Outcome == "" || refusals:
+	case refused:
 		open = append(open, way{
 			arms: []condition{{"outcome = 'refused'", nil}}, rest: condition{"outcome || '' = 'refused'", nil},
 		})

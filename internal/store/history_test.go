@@ -53,6 +53,12 @@ var pastOf = []string{
 		VALUES ('res_1', 'https://mcp.example.com', 'Weather', '[]', '', 0, 0, 0, $T, $T)`,
 	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at)
 		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i, CASE WHEN i = 1 THEN $T END FROM n`,
+	// The newest half of these are bound to no server.
+	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at)
+		SELECT 'mcp_op_' || i, 'operator', '{"client_name":"Machine ' || i || '"}', '',
+			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE '' END, '', 0, $T - i FROM n`,
+	`INSERT INTO client_resources (client_id, origin, resource, created_at)
+		SELECT id, origin, resources, created_at FROM clients WHERE resources <> ''`,
 	`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
 		SELECT 'session ' || i, 'usr_1', $T, 'pwd', $T, $T + $S * i, $T + 9000000000 FROM n`,
 	// One in four was revoked, one in four has expired, both less than thirty days ago.
@@ -119,6 +125,16 @@ var pastOf = []string{
 	`INSERT INTO checkpoints (size, previous, at, note) SELECT i, i - 1, $T - $S * i, '' FROM n`,
 	`INSERT INTO deliveries (name, sent, failures, next_at) SELECT 'hook ' || i, 1, 0, 0 FROM n`,
 	`INSERT INTO deliveries (name, sent, failures, next_at) VALUES ('siem', 1, 0, 0)`,
+	// Of the refusals, the oldest thousandth are of somebody else.
+	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
+			detail, request_id, address, user_agent)
+		SELECT $T - i, 'evt_refused_' || i, 'login.sign_in', 'refused', '', '', one, one, one, one, '', '', '', one, ''
+		FROM (SELECT i, CASE WHEN i > 3995 THEN 'rare' ELSE 'frequent' END AS one FROM n) AS refusals`,
+	// They were allowed more often.
+	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
+			detail, request_id, address, user_agent)
+		SELECT $T - i, 'evt_rare_' || i, 'token.introspect', 'allowed', '', '', 'rare', 'rare', 'rare', 'rare', '', '',
+			'', 'rare', '' FROM n`,
 	// This one asked for everything but a token.
 	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
 			detail, request_id, address, user_agent)
@@ -247,6 +263,10 @@ func acts(now time.Time) []act {
 		}, none},
 		{"Clients by resource", func(tx *store.Tx) error {
 			return listed(tx.Clients(store.ClientFilter{Resource: "https://mcp.example.com"}, few))
+		}, none},
+		{"Clients by origin and resource", func(tx *store.Tx) error {
+			return listed(tx.Clients(store.ClientFilter{Origin: oauth.ByOperator, Resource: "https://mcp.example.com"},
+				few))
 		}, none},
 		{"Clients that begin", func(tx *store.Tx) error {
 			return listed(tx.Clients(store.ClientFilter{}, store.Page{Limit: 5, Begins: "Agent"}))
@@ -436,6 +456,11 @@ func acts(now time.Time) []act {
 		{"Events", events(store.EventFilter{Action: "token."}),
 			mostEvents},
 		{"Events", events(store.EventFilter{Outcome: audit.Refused}), none},
+		{"Events", events(store.EventFilter{Outcome: audit.Refused, ClientID: "rare"}), none},
+		{"Events", events(store.EventFilter{Outcome: audit.Refused, UserID: "rare"}), none},
+		{"Events", events(store.EventFilter{Outcome: audit.Refused, GrantID: "rare"}), none},
+		{"Events", events(store.EventFilter{Outcome: audit.Refused, Resource: "rare"}), none},
+		{"Events", events(store.EventFilter{Outcome: audit.Refused, Address: "rare"}), none},
 		{"Events", events(store.EventFilter{ClientID: "mcp_1", Resource: "https://mcp.example.com"}), mostEvents},
 		{"Flow", func(tx *store.Tx) error {
 			return ok(tx.Flow(audit.Event{ID: "evt_1", At: now, GrantID: "grt_1"}, few))
