@@ -57,7 +57,7 @@ func (c *applyCommand) Run(ctx context.Context, sh *shell) (err error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(in, declare.MaxBytes+1))
 	if err != nil {
-		return advise("%s cannot be read: %v", name, err)
+		return advise("%s cannot be read: %v; name a file that cardea export wrote, with -f", name, err)
 	}
 	f, err := declare.Read(text)
 	if err != nil {

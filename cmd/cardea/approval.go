@@ -60,7 +60,7 @@ func (c *clientDismiss) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawWaiting(views []admin.WaitingClient, t *table) {
-	t.Row("CLIENT ID", "NAME", "SITES", "WHO", "MCP SERVER", "SCOPE", "PEOPLE", "FIRST ASKED", "LAST ASKED")
+	t.Head("CLIENT ID", "NAME", "SITES", "WHO", "MCP SERVER", "SCOPE", "PEOPLE", "FIRST ASKED", "LAST ASKED")
 	t.Fold(16, "NAME", "SITES", "MCP SERVER", "SCOPE")
 	for _, v := range views {
 		t.Row(v.ID, dash(v.Name), dash(strings.Join(v.Sites, " ")), dash(v.User),
@@ -123,7 +123,7 @@ func (c *clientBlocks) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawBlocks(views []admin.Block, t *table) {
-	t.Row("BLOCK", "CLIENT ID", "NAME", "SITES", "BLOCKED", "REASON")
+	t.Head("BLOCK", "CLIENT ID", "NAME", "SITES", "BLOCKED", "REASON")
 	t.Fold(16, "NAME", "SITES", "REASON")
 	for _, v := range views {
 		t.Row(v.ID, v.ClientID, dash(v.Name), dash(strings.Join(v.Sites, " ")), v.CreatedAt.String(),

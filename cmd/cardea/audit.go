@@ -100,18 +100,28 @@ func (c *auditList) Run(ctx context.Context, sh *shell) error {
 		if err := c.limit(&filter, clock(t)()); err != nil {
 			return err
 		}
+		empty := emptyList(filter != store.EventFilter{}, "event",
+			"no decision is recorded yet; every one will be shown here")
+		p := newPrinter(c.output, sh, empty, drawEvents)
+		if c.Limit == 0 {
+			if err := eachEvent(ctx, t, filter, p.add); err != nil {
+				return err
+			}
+			return p.end()
+		}
 		events, err := lastEvents(ctx, t, filter, c.Limit)
+		if err == nil {
+			err = p.add(events)
+		}
 		if err != nil {
 			return err
 		}
-		empty := emptyList(filter != store.EventFilter{}, "event",
-			"no decision is recorded yet; every one will be shown here")
-		return printList(c.output, sh, events, empty, drawEvents)
+		return p.end()
 	})
 }
 
 func drawEvents(events []admin.Event, t *table) {
-	t.Row("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
+	t.Head("TIME", "ACTION", "OUTCOME", "WHO", "WHAT")
 	t.Fold(16, "WHO")
 	t.Fold(40, "WHAT") // the name and an id
 	for _, e := range events {
@@ -119,20 +129,17 @@ func drawEvents(events []admin.Event, t *table) {
 	}
 }
 
-// lastEvents returns the newest events that match filter, at most limit of them, or all if
-// limit is 0. The oldest of them is the first.
+// lastEvents returns the newest events that match filter, at most limit of them. The oldest of them is the first.
 func lastEvents(ctx context.Context, t adminapi.Target, filter store.EventFilter, limit int) ([]admin.Event, error) {
 	events, in := []admin.Event{}, listing(filter)
 	for {
-		if limit > 0 {
-			in.Limit = min(1000, limit-len(events))
-		}
+		in.Limit = min(1000, limit-len(events))
 		more, err := adminapi.ListEvents.Call(ctx, t, in)
 		if err != nil {
 			return nil, err
 		}
 		events = append(events, more.Items...)
-		if more.Next == "" || limit > 0 && len(events) >= limit {
+		if more.Next == "" || len(events) >= limit {
 			slices.Reverse(events)
 			return events, nil
 		}
@@ -271,8 +278,13 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, t adminapi.Target) er
 	// An event from before may appear only now, so the recent ones are looked for again; those that are there already
 	// are not new.
 	filter.Since = started.Add(-settle)
-	recent, err := lastEvents(ctx, t, filter, 0)
-	if err != nil {
+	recent := map[string]time.Time{}
+	if err := eachEvent(ctx, t, filter, func(events []admin.Event) error {
+		for _, e := range events {
+			recent[e.ID] = e.At
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	filter.Since = time.Time{}
@@ -283,9 +295,7 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, t adminapi.Target) er
 			return err
 		}
 	}
-	for _, e := range recent {
-		shown[e.ID] = e.At
-	}
+	maps.Copy(shown, recent)
 	filter.Since, filter.Until = started.Add(-settle), time.Time{}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()

@@ -213,7 +213,7 @@ func (c *clientList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawClients(views []admin.Client, t *table) {
-	t.Row("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
+	t.Head("CLIENT ID", "NAME", "STATE", "AUTHENTICATION", "MADE BY", "CREATED", "FIRST USED", "RESOURCES")
 	t.Fold(16, "NAME", "RESOURCES")
 	for _, v := range views {
 		t.Row(v.ID, dash(v.Name), string(v.State), string(v.Method), string(v.Origin), v.CreatedAt.String(),

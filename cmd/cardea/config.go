@@ -95,7 +95,7 @@ func (c *configPrint) Run(sh *shell) error {
 	}
 	settings := loaded.Settings()
 	return c.print(sh, settings, func(t *table) {
-		t.Row("KEY", "VALUE", "FROM")
+		t.Head("KEY", "VALUE", "FROM")
 		t.Fold(16, "VALUE", "FROM")
 		for _, s := range settings {
 			t.Row(s.Key, dash(s.Value), s.From)

@@ -31,7 +31,7 @@ func (c *grantList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawGrants(views []admin.Grant, t *table) {
-	t.Row("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "EXPIRES", "REVOKED",
+	t.Head("ID", "CLIENT ID", "CLIENT", "USER", "RESOURCE", "CREATED", "LAST USED", "EXPIRES", "REVOKED",
 		"SCOPE")
 	t.Fold(16, "CLIENT", "USER", "RESOURCE", "SCOPE")
 	for _, v := range views {

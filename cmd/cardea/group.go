@@ -56,7 +56,7 @@ func (c *groupList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawGroups(views []admin.Group, t *table) {
-	t.Row("NAME", "DESCRIPTION", "CREATED")
+	t.Head("NAME", "DESCRIPTION", "CREATED")
 	t.Fold(16, "DESCRIPTION")
 	for _, v := range views {
 		t.Row(v.Name, dash(v.Description), v.CreatedAt.String())

@@ -63,7 +63,7 @@ func (c *initialList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawInitialTokens(views []admin.InitialAccessToken, t *table) {
-	t.Row("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
+	t.Head("ID", "NAME", "STATE", "USED", "CREATED", "EXPIRES")
 	t.Fold(16, "NAME")
 	for _, v := range views {
 		t.Row(v.ID, v.Name, v.State, uses(v), v.CreatedAt.String(), v.ExpiresAt.String())

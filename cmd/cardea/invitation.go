@@ -59,7 +59,7 @@ func (c *inviteList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawInvitations(views []admin.Invitation, t *table) {
-	t.Row("ID", "E-MAIL", "ROLE", "STATE", "INVITED BY", "EXPIRES")
+	t.Head("ID", "E-MAIL", "ROLE", "STATE", "INVITED BY", "EXPIRES")
 	t.Fold(16, "E-MAIL", "INVITED BY")
 	for _, v := range views {
 		t.Row(v.ID, v.Email, dash(string(v.Role)), v.State, dash(v.InvitedBy), v.ExpiresAt.String())

@@ -15,7 +15,7 @@ type keyCommands struct {
 }
 
 func drawKeys(infos []keys.Info, t *table) {
-	t.Row("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
+	t.Head("KID", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL")
 	for _, k := range infos {
 		t.Row(k.KID, k.Alg, k.State, admin.Moment{Time: k.ActiveAt}.String(), admin.Moment{Time: k.RetiredAt}.String(),
 			admin.Moment{Time: k.ExpiresAt}.String())

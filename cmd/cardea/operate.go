@@ -170,20 +170,22 @@ func askWith[In, Out any](ctx context.Context, sh *shell, open opener, o output,
 	})
 }
 
-// list does an operation that lists records page by page, and prints all of them. with returns its input for a page,
+// list does an operation that lists records, and prints them page by page. with returns its input for a page,
 // and empty is the note for an empty list.
 func list[In, T any](ctx context.Context, sh *shell, open opener, o output, empty string, draw func([]T, *table),
 	op *adminapi.Operation[In, adminapi.Page[T]], with func(adminapi.Listing) In) error {
 	return sh.reach(ctx, open, func(t adminapi.Target) error {
-		all := []T{}
+		p := newPrinter(o, sh, empty, draw)
 		for page := (adminapi.Listing{Limit: 1000}); ; {
 			part, err := op.Call(ctx, t, with(page))
+			if err == nil {
+				err = p.add(part.Items)
+			}
 			if err != nil {
 				return err
 			}
-			all = append(all, part.Items...)
 			if page.Cursor = part.Next; part.Next == "" {
-				return printList(o, sh, all, empty, draw)
+				return p.end()
 			}
 		}
 	})

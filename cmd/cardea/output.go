@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,13 +29,63 @@ func (o output) print(sh *shell, value any, draw func(*table)) error {
 	return t.Flush()
 }
 
-// printList is print for a list. If the list is empty, a note on standard error says why, or
-// what to do.
-func printList[T any](o output, sh *shell, list []T, empty string, draw func([]T, *table)) error {
-	if len(list) == 0 && o.Output != "json" {
-		fmt.Fprintln(sh.errs, "cardea:", empty)
+// A printer prints a list part by part, so that it need not be in memory.
+type printer[T any] struct {
+	output
+	sh    *shell
+	empty string // the note on standard error for an empty list: why it is empty, or what to do
+	draw  func([]T, *table)
+	table *table
+	n     int // records printed
+}
+
+func newPrinter[T any](o output, sh *shell, empty string, draw func([]T, *table)) *printer[T] {
+	return &printer[T]{output: o, sh: sh, empty: empty, draw: draw, table: newTable(sh.out, styleOf(sh.out, sh.environ))}
+}
+
+// add prints the next records. JSON is complete only after end, so that what an error cuts off is not taken for all.
+func (p *printer[T]) add(records []T) error {
+	if len(records) == 0 {
+		return nil
 	}
-	return o.print(sh, list, func(t *table) { draw(list, t) })
+	if p.Output != "json" {
+		p.n += len(records)
+		p.draw(records, p.table)
+		return p.table.Flush()
+	}
+	var b bytes.Buffer
+	for _, r := range records {
+		if b.WriteString(",\n  "); p.n == 0 {
+			b.Reset()
+			b.WriteString("[\n  ")
+		}
+		p.n++
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("  ", "  ")
+		if err := encoder.Encode(r); err != nil {
+			return err
+		}
+		b.Truncate(b.Len() - 1) // the line feed
+	}
+	_, err := b.WriteTo(p.sh.out)
+	return err
+}
+
+// end prints what follows the last record.
+func (p *printer[T]) end() (err error) {
+	switch {
+	case p.Output != "json" && p.n > 0:
+	case p.Output != "json":
+		fmt.Fprintln(p.sh.errs, "cardea:", p.empty)
+		p.draw(nil, p.table)
+		err = p.table.Flush()
+	case p.n > 0:
+		_, err = io.WriteString(p.sh.out, "\n]\n")
+	default:
+		_, err = io.WriteString(p.sh.out, "[]\n")
+	}
+	return err
 }
 
 // emptyList returns why a list is empty: nothing matches its filters, or else what none says.

@@ -17,7 +17,7 @@ func (c *profileList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawProfiles(views []admin.Profile, t *table) {
-	t.Row("PROFILE", "USES", "LAST USED", "LOOK AGAIN", "FOR", "REASON")
+	t.Head("PROFILE", "USES", "LAST USED", "LOOK AGAIN", "FOR", "REASON")
 	t.Fold(16, "FOR", "REASON")
 	for _, v := range views {
 		again := v.LookAgain.Format(time.DateOnly)

@@ -22,7 +22,7 @@ func (c *providerList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawProviders(views []admin.Provider, t *table) {
-	t.Row("ID", "NAME", "PRESET", "ISSUER", "REDIRECT URI")
+	t.Head("ID", "NAME", "PRESET", "ISSUER", "REDIRECT URI")
 	t.Fold(16, "ISSUER", "REDIRECT URI")
 	for _, v := range views {
 		t.Row(v.ID, v.Name, v.Preset, v.Issuer, v.RedirectURI)
@@ -89,7 +89,7 @@ func (c *providerTest) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawTest(test admin.ProviderTest, t *table) {
-	t.Row("STATUS", "CHECK", "FOUND", "WHAT TO DO")
+	t.Head("STATUS", "CHECK", "FOUND", "WHAT TO DO")
 	t.Fold(16, "FOUND", "WHAT TO DO")
 	for _, f := range test.Checks {
 		t.Row(string(f.Status), f.Check, f.Found, dash(f.Fix))

@@ -153,7 +153,7 @@ func (c *resourceList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawResources(views []admin.Resource, t *table) {
-	t.Row("ID", "IDENTIFIER", "NAME", "SCOPES")
+	t.Head("ID", "IDENTIFIER", "NAME", "SCOPES")
 	t.Fold(16, "IDENTIFIER", "NAME", "SCOPES")
 	for _, v := range views {
 		t.Row(v.ID, v.Identifier, v.Name, (&oauth.Resource{Scopes: v.Scopes}).ScopeNames().String())

@@ -26,7 +26,7 @@ func (c *sessionList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawSessions(views []admin.Session, t *table) {
-	t.Row("ID", "USER", "SIGNED IN", "LAST USED", "EXPIRES", "FROM", "BROWSER")
+	t.Head("ID", "USER", "SIGNED IN", "LAST USED", "EXPIRES", "FROM", "BROWSER")
 	t.Fold(16, "USER", "BROWSER")
 	for _, v := range views {
 		t.Row(v.ID, v.User, v.CreatedAt.String(), v.LastUsedAt.String(), v.ExpiresAt.String(), dash(v.Address),

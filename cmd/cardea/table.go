@@ -68,17 +68,27 @@ func (s style) Line(cells ...string) string {
 // A table collects rows, and Flush prints them so that they fit the terminal. The text of a cell may come from
 // strangers: what is not printable is replaced, so that no escape sequence and no line break reaches the terminal.
 type table struct {
-	out   io.Writer
-	style style
-	fold  map[string]int // the least width of a folded column, by its heading; nil if the table is not fitted
-	rows  [][]string
+	out    io.Writer
+	style  style
+	fold   map[string]int // the least width of a folded column, by its heading; nil if the table is not fitted
+	head   []string       // the heading
+	rows   [][]string     // those that are not printed yet
+	laid   bool           // whether rows were printed, and widths are fixed
+	widths []int          // of the columns; nil if each row is a block
 }
 
 // newTable returns an empty table that is printed to out.
 func newTable(out io.Writer, style style) *table { return &table{out: out, style: style} }
 
-// Row adds a row. The first row of a table whose columns are folded is its heading. A row of
-// one cell is a sentence, which belongs to no column.
+// Head sets the heading. It is printed once, above the first row.
+func (t *table) Head(cells ...string) {
+	if !t.laid {
+		t.head = cells
+		t.rows = append(t.rows, cells)
+	}
+}
+
+// Row adds a row. A row of one cell is a sentence, which belongs to no column.
 func (t *table) Row(cells ...string) {
 	row := make([]string, len(cells))
 	for i, cell := range cells {
@@ -100,25 +110,30 @@ func (t *table) Fold(least int, headings ...string) {
 	}
 }
 
-// Flush prints the rows.
+// Flush prints the rows that were added since the last Flush. The first one decides how wide the columns are, so that a
+// long list is printed part by part; a later cell that is longer and not folded moves the rest of its row.
 func (t *table) Flush() error {
-	widths := t.widths()
-	var b strings.Builder
-	switch fitted, fits := t.fit(widths); {
-	case fits:
-		for _, row := range t.rows {
-			t.print(&b, row, fitted)
-		}
-	default:
-		t.printBlocks(&b)
+	first := !t.laid
+	if first {
+		t.widths, t.laid = t.fit(t.widest()), true
 	}
+	var b strings.Builder
+	if t.widths == nil {
+		t.printBlocks(&b, first)
+	} else {
+		for _, row := range t.rows {
+			t.print(&b, row)
+		}
+	}
+	t.rows = nil
 	_, err := io.WriteString(t.out, b.String())
 	return err
 }
 
-// widths returns the width of each column. The last cell of a row ends the line, so that it
+// widest returns the width of each column. The last cell of a row ends the line, so that it
 // counts only in a table whose columns are folded.
-func (t *table) widths() (widths []int) {
+func (t *table) widest() []int {
+	widths := []int{}
 	for _, row := range t.rows {
 		for i, cell := range row {
 			if i == len(widths) {
@@ -132,15 +147,15 @@ func (t *table) widths() (widths []int) {
 	return widths
 }
 
-// fit returns the widths with which the table fits the terminal, and whether there are any.
-func (t *table) fit(widths []int) ([]int, bool) {
+// fit returns the widths with which the table fits the terminal, or nil if there are none.
+func (t *table) fit(widths []int) []int {
 	if t.style.Width == 0 || t.fold == nil || len(t.rows) == 0 {
-		return widths, true
+		return widths
 	}
 	fitted := slices.Clone(widths)
 	left := t.style.Width - len(columnGap)*(len(widths)-1)
 	var folded []int
-	for i, heading := range t.rows[0] {
+	for i, heading := range t.head {
 		if least, ok := t.fold[heading]; ok {
 			folded = append(folded, i)
 			fitted[i] = min(least, t.longestWord(i))
@@ -148,7 +163,7 @@ func (t *table) fit(widths []int) ([]int, bool) {
 		left -= fitted[i]
 	}
 	if left < 0 {
-		return nil, false
+		return nil
 	}
 	for wider := true; wider; { // what is left goes to the folded columns in turn
 		wider = false
@@ -160,7 +175,7 @@ func (t *table) fit(widths []int) ([]int, bool) {
 			}
 		}
 	}
-	return fitted, true
+	return fitted
 }
 
 // longestWord returns the width of the longest word of column i.
@@ -176,13 +191,13 @@ func (t *table) longestWord(i int) (longest int) {
 }
 
 // print writes one row, with a line for each line of its highest cell.
-func (t *table) print(b *strings.Builder, row []string, widths []int) {
+func (t *table) print(b *strings.Builder, row []string) {
 	cells := make([][]string, len(row))
 	height := 0
 	for i, cell := range row {
 		cells[i] = []string{cell}
-		if t.fold != nil && t.style.Width > 0 {
-			cells[i] = folded(cell, widths[i])
+		if t.folds(i) {
+			cells[i] = folded(cell, t.widths[i])
 		}
 		height = max(height, len(cells[i]))
 	}
@@ -195,27 +210,47 @@ func (t *table) print(b *strings.Builder, row []string, widths []int) {
 			}
 			line.WriteString(t.style.paint(cell))
 			if i < len(cells)-1 {
-				line.WriteString(strings.Repeat(" ", max(0, widths[i]-columns(cell))) + columnGap)
+				line.WriteString(strings.Repeat(" ", max(0, t.width(i)-columns(cell))) + columnGap)
 			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 }
 
+// folds reports whether the cells of column i are folded.
+func (t *table) folds(i int) bool {
+	if t.style.Width == 0 || i >= len(t.head) {
+		return false
+	}
+	_, folds := t.fold[t.head[i]]
+	return folds
+}
+
+// width returns the width of column i, 0 if no row had it when the widths were fixed.
+func (t *table) width(i int) int {
+	if i < len(t.widths) {
+		return t.widths[i]
+	}
+	return 0
+}
+
 // printBlocks writes every row as a block: a line with heading and cell for each column.
-func (t *table) printBlocks(b *strings.Builder) {
-	heading := t.rows[0]
+func (t *table) printBlocks(b *strings.Builder, first bool) {
+	rows := t.rows
+	if first {
+		rows = rows[1:] // the heading is in each block
+	}
 	side := 0
-	for _, cell := range heading {
+	for _, cell := range t.head {
 		side = max(side, columns(cell))
 	}
-	for n, row := range t.rows[1:] {
-		if n > 0 {
+	for n, row := range rows {
+		if n > 0 || !first {
 			b.WriteString("\n")
 		}
 		for i, cell := range row {
 			for j, line := range folded(cell, max(1, t.style.Width-side-len(columnGap))) {
-				name := heading[i]
+				name := t.head[i]
 				if j > 0 {
 					name = ""
 				}

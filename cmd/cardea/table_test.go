@@ -14,13 +14,78 @@ func drawn(t *testing.T, style style, fold []string, rows ...[]string) string {
 	if fold != nil {
 		tab.Fold(16, fold...)
 	}
-	for _, row := range rows {
-		tab.Row(row...)
+	for i, row := range rows {
+		if i == 0 && fold != nil {
+			tab.Head(row...)
+		} else {
+			tab.Row(row...)
+		}
 	}
 	if err := tab.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return "\n" + b.String()
+}
+
+// TestTableInParts checks that a list that is printed part by part has one heading and the columns of its first part.
+func TestTableInParts(t *testing.T) {
+	for _, tt := range []struct {
+		width int
+		want  string
+	}{
+		{0, `
+ID      NAME   STATE
+mcp_1   Agent  approved
+mcp_22  A      approved
+mcp_333333  Another one  disabled
+mcp_4   Agent  approved
+`},
+		{24, `
+ID      NAME   STATE
+mcp_1   Agent  approved
+mcp_22  A      approved
+mcp_333333  Anoth  disabled
+        er
+        one
+mcp_4   Agent  approved
+`},
+		{20, `
+ID     mcp_1
+NAME   Agent
+STATE  approved
+
+ID     mcp_22
+NAME   A
+STATE  approved
+
+ID     mcp_333333
+NAME   Another one
+STATE  disabled
+
+ID     mcp_4
+NAME   Agent
+STATE  approved
+`},
+	} {
+		var b strings.Builder
+		tab := newTable(&b, style{Width: tt.width})
+		for _, part := range [][][]string{
+			{{"mcp_1", "Agent", "approved"}, {"mcp_22", "A", "approved"}},
+			{{"mcp_333333", "Another one", "disabled"}, {"mcp_4", "Agent", "approved"}},
+		} {
+			tab.Head("ID", "NAME", "STATE")
+			tab.Fold(16, "NAME")
+			for _, row := range part {
+				tab.Row(row...)
+			}
+			if err := tab.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(tt.want, "\n"+b.String()); diff != "" {
+			t.Errorf("%d columns (-want +got):\n%s", tt.width, diff)
+		}
+	}
 }
 
 func TestTable(t *testing.T) {

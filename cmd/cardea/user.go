@@ -116,7 +116,7 @@ func (c *userList) Run(ctx context.Context, sh *shell) error {
 }
 
 func drawUsers(views []admin.User, t *table) {
-	t.Row("ID", "E-MAIL", "NAME", "ROLE", "STATE", "CREATED")
+	t.Head("ID", "E-MAIL", "NAME", "ROLE", "STATE", "CREATED")
 	t.Fold(16, "E-MAIL", "NAME")
 	for _, v := range views {
 		t.Row(v.ID, v.Email, dash(v.Name), dash(string(v.Role)), userState(v), v.CreatedAt.String())
