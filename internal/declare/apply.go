@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -216,11 +215,11 @@ func (a *applier) members(want Group, before []string) (*[]string, error) {
 	for _, email := range *want.Members {
 		wanted[identity.EmailKey(email)] = true
 	}
-	there := map[string]bool{}
+	there, in := map[string]bool{}, map[string]bool{} // by key, and by what the list calls them
 	after := []string{}
 	for _, email := range before {
 		if key := identity.EmailKey(email); wanted[key] {
-			there[key] = true
+			there[key], in[email] = true, true
 			after = append(after, email)
 		} else if _, err := a.RemoveMember(a.ctx, a.by, want.Name, email); err != nil {
 			return nil, err
@@ -238,7 +237,8 @@ func (a *applier) members(want Group, before []string) (*[]string, error) {
 					"it is there", email, want.Name))
 		case err != nil:
 			return nil, err
-		case !slices.Contains(after, added.User):
+		case !in[added.User]:
+			in[added.User] = true
 			after = append(after, added.User)
 		}
 	}
@@ -335,9 +335,13 @@ func (a *applier) pruneClients() error {
 	if a.file.Clients == nil {
 		return nil
 	}
+	declared := map[string]bool{}
+	for _, d := range a.file.Clients {
+		declared[d.ID] = true
+	}
 	clients, _, err := a.clients()
 	for _, c := range clients {
-		if slices.ContainsFunc(a.file.Clients, func(d Client) bool { return d.ID == c.ID }) {
+		if declared[c.ID] {
 			continue
 		}
 		done, err := a.DeleteClient(a.ctx, a.by, c.ID)
@@ -352,9 +356,13 @@ func (a *applier) pruneResources() error {
 	if a.file.Resources == nil {
 		return nil
 	}
+	declared := map[string]bool{}
+	for _, d := range a.file.Resources {
+		declared[d.Identifier] = true
+	}
 	resources, err := a.resources()
 	for _, r := range resources {
-		if slices.ContainsFunc(a.file.Resources, func(d Resource) bool { return d.Identifier == r.Identifier }) {
+		if declared[r.Identifier] {
 			continue
 		}
 		done, err := a.DeleteResource(a.ctx, a.by, r.ID)
@@ -370,9 +378,13 @@ func (a *applier) pruneGroups() error {
 	if a.file.Groups == nil {
 		return nil
 	}
+	declared := map[string]bool{}
+	for _, d := range a.file.Groups {
+		declared[d.Name] = true
+	}
 	groups, err := a.groups()
 	for _, g := range groups {
-		if slices.ContainsFunc(a.file.Groups, func(d Group) bool { return d.Name == g.Name }) {
+		if declared[g.Name] {
 			continue
 		}
 		done, err := a.DeleteGroup(a.ctx, a.by, g.Name)

@@ -299,10 +299,12 @@ func (r *reader) once(seen map[string]int, what, name string, line int) {
 }
 
 func (r *reader) distinct(key string, list []string, at place) {
-	for i, item := range list {
-		if slices.Contains(list[:i], item) {
+	seen := make(map[string]bool, len(list))
+	for _, item := range list {
+		if seen[item] {
 			r.fault(at.of(key), "%s has %.100q twice; remove one", key, item)
 		}
+		seen[item] = true
 	}
 }
 
