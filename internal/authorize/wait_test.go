@@ -178,6 +178,57 @@ func TestWaiting(t *testing.T) {
 				t.Error("it was dismissed twice")
 			}
 		})
+		t.Run("approved and dismissed at once", func(t *testing.T) {
+			agent := i.registered(t, "Agent", "https://both.example/callback")
+			page := i.asks(t, agent, i.ada)
+			var operators sync.WaitGroup
+			var approved, dismissed error
+			operators.Go(func() { _, approved = i.operations.ApproveClient(t.Context(), i.by, agent.ClientID) })
+			operators.Go(func() { _, dismissed = i.operations.DismissClient(t.Context(), i.by, agent.ClientID) })
+			operators.Wait()
+			if refused := (*admin.Error)(nil); approved != nil ||
+				dismissed != nil && (!errors.As(dismissed, &refused) || refused.Kind != admin.Conflict) {
+				t.Errorf("approve: %v, dismiss: %v", approved, dismissed)
+			}
+			if consent := again(page); !consent.IsConsent() { // whoever approves has the last word
+				t.Errorf("status is %d, want the consent page:\n%s", consent.Status, visible(consent.Body))
+			}
+		})
+		t.Run("the person who asked has no account any more", func(t *testing.T) {
+			agent := i.registered(t, "Agent", "https://left.example/callback")
+			bob := i.User("bob@example.com")
+			page := i.asks(t, agent, bob)
+			waits(t, page)
+			must[admin.Deletion](t)(i.operations.DeleteUser(t.Context(), i.by, bob.Email))
+			for _, entry := range i.waiting() {
+				if entry.ID == agent.ClientID && entry.User != "" {
+					t.Errorf("the inbox names %s", entry.User)
+				}
+			}
+			_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: new(bob.ID)})
+			if refused := (*admin.Error)(nil); !errors.As(err, &refused) || refused.Kind != admin.NotFound {
+				t.Errorf("approved for somebody without an account: %v", err)
+			}
+			if page = again(page); !page.IsSignIn() {
+				t.Errorf("status is %d %s, want the sign-in", page.Status, page.URL)
+			}
+			must[admin.Client](t)(i.operations.ApproveClient(t.Context(), i.by, agent.ClientID))
+		})
+		t.Run("the client is forgotten meanwhile", func(t *testing.T) {
+			agent := i.registered(t, "Agent", "https://forgotten.example/callback")
+			i.Clock.Advance(23 * time.Hour)
+			page := i.asks(t, agent, i.ada)
+			waits(t, page)
+			must[admin.Client](t)(i.operations.DismissClient(t.Context(), i.by, agent.ClientID))
+			i.Clock.Advance(2 * time.Hour)
+			must[store.Swept](t)(i.DB.Sweep(t.Context()))
+			if _, err := i.operations.ApproveClient(t.Context(), i.by, agent.ClientID); err == nil {
+				t.Error("a client that is not there was approved")
+			}
+			if page = again(page); page.Status >= http.StatusInternalServerError || page.Location != "" {
+				t.Errorf("the page has status %d and leads to %q:\n%s", page.Status, page.Location, visible(page.Body))
+			}
+		})
 		t.Run("the person stops waiting", func(t *testing.T) {
 			agent := i.registered(t, "Agent", "https://five.example/callback")
 			page := i.asks(t, agent, i.ada)
