@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -286,12 +285,12 @@ func inOwnName() (found []oauth.GrantType) {
 
 // typedClient returns the form again with the sentence on what is wrong, if an operation refused what was typed.
 func (e *Endpoint) typedClient(v *visit, f *clientForm, title string, err error) (outcome, error) {
-	refused := (*admin.Error)(nil)
-	if !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound {
+	field, problem, ok := v.wrong(err)
+	if !ok {
 		return nil, err
 	}
-	f.Field = refused.Field
-	return e.clientScreen(v, f, title, web.Sentence(refused.Text(label)))
+	f.Field = field
+	return e.clientScreen(v, f, title, problem)
 }
 
 // newSecret is the body of the page that shows a secret, once.
@@ -342,6 +341,7 @@ func (e *Endpoint) editClient(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.version, _ = admin.ETag(c)
 	f := formOf(c)
 	f.Name, f.RedirectURIs, f.Scope, f.Resources = c.Name, strings.Join(c.RedirectURIs, "\n"), c.Scope,
 		slices.Concat(c.Resources, c.ResourceServers) // a client has only one of the two
@@ -389,7 +389,11 @@ func (e *Endpoint) changeClient(v *visit, form url.Values) (outcome, error) {
 	case decides(kind) && e.stale(v):
 		return away{e.later(v.Request, v.Browser, form, true)}, nil
 	}
-	if _, err := e.Operations.UpdateClient(v.Context(), v.caller, c.ID, terms); err != nil {
+	if err := e.save(v, func(o *admin.Operations) (any, error) {
+		return o.Client(v.Context(), v.caller, c.ID)
+	}, func(o *admin.Operations) (any, error) {
+		return o.UpdateClient(v.Context(), v.caller, c.ID, terms)
+	}); err != nil {
 		return e.typedClient(v, f, "Change "+clientName(c), err)
 	}
 	return redirect{clientPath(c.ID), "client.changed"}, nil

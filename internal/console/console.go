@@ -87,6 +87,58 @@ type visit struct {
 	may    rights
 	path   string // below the path of the issuer, with its escapes
 	query  url.Values
+	// version is the entity tag of the record that a form on the page changes, "" if there is none. A form sends the one
+	// of the record that was shown, so that it does not undo what somebody else has changed since.
+	version string
+}
+
+// save makes the change that a form asks for, unless the record was changed since the form was shown, to something else
+// than what it asks for: a form that is sent twice is saved once.
+func (e *Endpoint) save(v *visit, read, update func(*admin.Operations) (any, error)) error {
+	operations := e.Operations
+	if v.version != "" {
+		operations = operations.For(admin.Request{Match: []string{v.version}})
+	}
+	_, err := update(operations)
+	if refused := (*admin.Error)(nil); !errors.As(err, &refused) || refused.Kind != admin.Stale {
+		return err
+	}
+	same := false
+	if fault := e.Operations.Rehearse(v.Context(), v.caller, func(o *admin.Operations) error {
+		there, err := read(o)
+		if err != nil {
+			return err
+		}
+		asked, err := update(o)
+		if err != nil {
+			return err
+		}
+		before, _ := admin.ETag(there)
+		after, _ := admin.ETag(asked)
+		same = before == after
+		return nil
+	}); fault != nil {
+		return fault
+	}
+	if same {
+		return nil
+	}
+	return err
+}
+
+// wrong returns the field and the sentence of an error for what a person typed, and reports whether it is one, so that
+// the form is shown again. If the record was changed since the form was shown, it replaces that when it is sent again.
+func (v *visit) wrong(err error) (field, problem string, ok bool) {
+	refused := (*admin.Error)(nil)
+	switch {
+	case !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound:
+		return "", "", false
+	case refused.Kind == admin.Stale:
+		v.version = "*"
+		return "", "Somebody has changed this since the form was opened. What you typed is still here and is not saved. " +
+			"Look at what is there now in another tab, or save again to replace it.", true
+	}
+	return refused.Field, web.Sentence(refused.Text(label)), true
 }
 
 // id returns the segment {id} of the path.
@@ -139,6 +191,7 @@ type shell struct {
 	Who     string
 	Role    string
 	CSRF    string
+	Version string // of the record that the form changes
 	Done    *done  // what was just done; nil: nothing
 	Problem string // why it was not done; "": it was
 	Pages   *pages // of a list that has more than one page, else nil
@@ -161,8 +214,8 @@ type paged interface{ next() string }
 func (s screen) answer(e *Endpoint, v *visit) web.Answer {
 	view := shell{
 		Title: s.title, May: v.may, Who: v.Person.Label(), Role: string(v.Person.Role), CSRF: e.token(v),
-		Problem: s.problem,
-		Done:    doneOf(v), Body: s.body,
+		Version: v.version, Problem: s.problem,
+		Done: doneOf(v), Body: s.body,
 	}
 	for _, m := range menu {
 		if m.path == "/admin/settings" && !v.may.Read(admin.Settings) {
@@ -327,6 +380,7 @@ func (e *Endpoint) posted(change changer) http.Handler {
 			if !e.Pages.Check(v.Browser, form.Get("csrf"), purpose(v)...) {
 				return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
 			}
+			v.version = form.Get("version")
 			return change(v, form)
 		})
 	})

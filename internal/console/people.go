@@ -87,11 +87,11 @@ func (f *personForm) In(group string) bool { return slices.Contains(f.Groups, gr
 func (e *Endpoint) personScreen(v *visit, f *personForm, title string, err error) (outcome, error) {
 	s := screen{template: "person-form.html", title: title, body: f}
 	if err != nil {
-		refused := (*admin.Error)(nil)
-		if !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound {
+		ok := false
+		if f.Field, s.problem, ok = v.wrong(err); !ok {
 			return nil, err
 		}
-		f.Field, s.problem, s.status = refused.Field, web.Sentence(refused.Text(label)), http.StatusUnprocessableEntity
+		s.status = http.StatusUnprocessableEntity
 	}
 	f.All, _, err = e.Operations.Groups(v.Context(), v.caller, store.Page{})
 	return s, err
@@ -152,6 +152,7 @@ func (e *Endpoint) editPerson(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.version, _ = admin.ETag(u)
 	f := &personForm{ID: u.ID, Email: u.Email, Name: u.Name, Role: string(u.Role)}
 	return e.personScreen(v, f, "Change "+personName(u.Name, u.Email), nil)
 }
@@ -163,8 +164,11 @@ func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
 	if role == "" {
 		role = "none"
 	}
-	_, err := e.Operations.UpdateUser(v.Context(), v.caller, v.id(), admin.UserTerms{Name: &f.Name, Role: &role})
-	if err != nil {
+	if err := e.save(v, func(o *admin.Operations) (any, error) {
+		return o.User(v.Context(), v.caller, v.id())
+	}, func(o *admin.Operations) (any, error) {
+		return o.UpdateUser(v.Context(), v.caller, v.id(), admin.UserTerms{Name: &f.Name, Role: &role})
+	}); err != nil {
 		return e.personScreen(v, f, "Change "+personName(f.Name, f.Email), err)
 	}
 	return redirect{"/admin/people/" + v.id(), "person.changed"}, nil
@@ -357,15 +361,21 @@ func (f groupForm) screen(problem string) screen {
 
 func (e *Endpoint) editGroup(v *visit) (outcome, error) {
 	g, _, err := e.Operations.Group(v.Context(), v.caller, v.id(), store.Page{Limit: 1})
+	v.version, _ = admin.ETag(g)
 	return groupForm{g.Name, g.Description, g.SecondFactor}.screen(""), err
 }
 
 func (e *Endpoint) changeGroup(v *visit, form url.Values) (outcome, error) {
 	f := groupForm{v.id(), strings.TrimSpace(form.Get("description")), form.Get("second_factor") != ""}
-	_, err := e.Operations.UpdateGroup(v.Context(), v.caller, f.Name,
-		admin.GroupTerms{Description: &f.Description, SecondFactor: &f.TwoFactors})
-	if refused := (*admin.Error)(nil); errors.As(err, &refused) && refused.Kind == admin.Invalid {
-		return f.screen(web.Sentence(refused.Text(label))), nil
+	err := e.save(v, func(o *admin.Operations) (any, error) {
+		g, _, err := o.Group(v.Context(), v.caller, f.Name, store.Page{Limit: 1})
+		return g, err
+	}, func(o *admin.Operations) (any, error) {
+		return o.UpdateGroup(v.Context(), v.caller, f.Name,
+			admin.GroupTerms{Description: &f.Description, SecondFactor: &f.TwoFactors})
+	})
+	if _, problem, ok := v.wrong(err); ok {
+		return f.screen(problem), nil
 	}
 	return redirect{"/admin/groups/" + v.id(), "group.changed"}, err
 }

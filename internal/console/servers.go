@@ -1,7 +1,6 @@
 package console
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -203,12 +202,11 @@ func groupNames(text string) []string {
 
 // typed returns the form again with the sentence on what is wrong, if an operation refused what was typed, and
 // otherwise the error.
-func (f *serverForm) typed(title string, err error) (outcome, error) {
-	refused := (*admin.Error)(nil)
-	if !errors.As(err, &refused) || refused.Kind == admin.Forbidden || refused.Kind == admin.NotFound {
+func (f *serverForm) typed(v *visit, title string, err error) (outcome, error) {
+	ok := false
+	if f.Field, f.Problem, ok = v.wrong(err); !ok {
 		return nil, err
 	}
-	f.Field, f.Problem = refused.Field, web.Sentence(refused.Text(label))
 	return f.screen(title, f.Problem), nil
 }
 
@@ -240,7 +238,7 @@ func (e *Endpoint) createServer(v *visit, form url.Values) (outcome, error) {
 	made, err := e.Operations.CreateResource(v.Context(), v.caller,
 		admin.NewResource{Identifier: f.Identifier, ResourceTerms: terms})
 	if err != nil {
-		return f.typed(title, err)
+		return f.typed(v, title, err)
 	}
 	return redirect{"/admin/servers/" + made.ID, "server.created"}, nil
 }
@@ -265,6 +263,7 @@ func (e *Endpoint) editServer(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.version, _ = admin.ETag(r)
 	f := &serverForm{
 		ID: r.ID, Identifier: r.Identifier, Name: r.Name, SigningAlg: r.SigningAlg,
 		Groups: strings.Join(r.Groups, ", "), Tell: r.TokenGroups, Lists: r.TokenShape == oauth.ShapeLists,
@@ -287,8 +286,12 @@ func (e *Endpoint) changeServer(v *visit, form url.Values) (outcome, error) {
 	if field := f.spans(&terms); field != "" {
 		return f.mistyped(title, field), nil
 	}
-	if _, err := e.Operations.UpdateResource(v.Context(), v.caller, v.id(), terms); err != nil {
-		return f.typed(title, err)
+	if err := e.save(v, func(o *admin.Operations) (any, error) {
+		return o.Resource(v.Context(), v.caller, v.id())
+	}, func(o *admin.Operations) (any, error) {
+		return o.UpdateResource(v.Context(), v.caller, v.id(), terms)
+	}); err != nil {
+		return f.typed(v, title, err)
 	}
 	return redirect{"/admin/servers/" + v.id(), "server.changed"}, nil
 }
