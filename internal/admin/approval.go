@@ -26,8 +26,9 @@ type WaitingClient struct {
 	Sites        []string     `json:"sites"` // of its document and redirect URIs; none if all are on people's devices
 	FirstAskedAt Moment       `json:"first_asked_at"`
 	LastAskedAt  Moment       `json:"last_asked_at"`
-	People       int64        `json:"people"`   // how many asked since it was dismissed
-	User         string       `json:"user"`     // e-mail address of the last; "" if the account is deleted
+	People       int64        `json:"people"` // how many asked since it was dismissed
+	User         string       `json:"user"`   // e-mail address of the last; "" if the account is deleted
+	UserName     string       `json:"user_name"`
 	Resource     string       `json:"resource"` // identifier; "" if it is deleted
 	ResourceName string       `json:"resource_name"`
 	Scope        string       `json:"scope"`
@@ -54,6 +55,7 @@ func viewWaiting(w *store.WaitingListing) WaitingClient {
 		ID: w.ClientID, Name: w.Client.Name, Origin: w.Client.Origin,
 		RedirectURIs: append([]string{}, w.Client.RedirectURIs...), Sites: append([]string{}, marks.Sites...),
 		FirstAskedAt: Moment{w.FirstAt}, LastAskedAt: Moment{w.LastAt}, People: w.People, User: w.UserEmail,
+		UserName: w.UserName,
 		Resource: w.Resource, ResourceName: w.ResourceName, Scope: w.Scope.String(), RedirectURI: w.RedirectURI,
 		ApprovedFor: []string{}, Seen: seenOf(w.Client),
 	}

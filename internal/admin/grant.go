@@ -15,8 +15,11 @@ type Grant struct {
 	ClientID   string `json:"client_id"`
 	ClientName string `json:"client_name"` // "" if the client is deleted; the same holds for user and resource
 	User       string `json:"user"`        // e-mail address
+	UserName   string `json:"user_name"`   // "" also if the person has none
 	Resource   string `json:"resource"`    // identifier
-	Scope      string `json:"scope"`
+
+	ResourceName string `json:"resource_name"`
+	Scope        string `json:"scope"`
 	// Duration is how long the person let the client act: "session", "8h", "30d" or "always".
 	Duration      string `json:"duration"`
 	CreatedAt     Moment `json:"created_at"`
@@ -28,7 +31,8 @@ type Grant struct {
 
 func viewGrant(g *store.GrantListing) Grant {
 	view := Grant{
-		ID: g.ID, ClientID: g.ClientID, ClientName: g.ClientName, User: g.UserEmail, Resource: g.Resource,
+		ID: g.ID, ClientID: g.ClientID, ClientName: g.ClientName, User: g.UserEmail, UserName: g.UserName,
+		Resource: g.Resource, ResourceName: g.ResourceName,
 		Scope: g.Scope.String(), CreatedAt: Moment{g.CreatedAt}, LastUsedAt: Moment{g.LastUsedAt},
 		ExpiresAt: Moment{g.ExpiresAt}, RevokedAt: Moment{g.RevokedAt}, RevokedReason: g.RevokedReason,
 		Duration: cmp.Or(string(g.Duration), string(oauth.Always)),

@@ -85,6 +85,7 @@ type WaitingListing struct {
 	Waiting
 	Client       *oauth.Client
 	UserEmail    string // "" if the account was deleted
+	UserName     string // "" also if the person has none
 	Resource     string // the identifier; "" if the resource was deleted
 	ResourceName string
 }
@@ -94,12 +95,12 @@ type WaitingListing struct {
 func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string, err error) {
 	w := new(where)
 	w.add(isOpen)
-	query := "SELECT " + waitingColumns + `, users.email, resources.identifier, resources.name FROM waiting_clients w
+	query := "SELECT " + waitingColumns + `, users.email, users.name, resources.identifier, resources.name FROM waiting_clients w
 		LEFT JOIN users ON users.id = w.user_id LEFT JOIN resources ON resources.id = w.resource_id`
 	scanWaiting := func(scan func(...any) error) (*WaitingListing, error) {
 		l := new(WaitingListing)
-		err := scan(append(waitingFields(&l.Waiting), maybe{&l.UserEmail}, maybe{&l.Resource},
-			maybe{&l.ResourceName})...)
+		err := scan(append(waitingFields(&l.Waiting), maybe{&l.UserEmail}, maybe{&l.UserName},
+			maybe{&l.Resource}, maybe{&l.ResourceName})...)
 		return l, err
 	}
 	waiting, next, err = paged(tx, query, w, page, "w.first_at", "w.client_id", scanWaiting,

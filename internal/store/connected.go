@@ -14,7 +14,8 @@ const ByPerson = "person"
 // so that only the index of this list has it, and not that of Grants, which has another order.
 const connected = "grants.revoked_at IS NULL AND grants.last_used_at > 0 AND grants.expires_at > ?"
 
-const listGrants = "SELECT " + grantColumns + `, users.email, clients.metadata, resources.identifier FROM grants
+const listGrants = "SELECT " + grantColumns + `, users.email, users.name, clients.metadata, resources.identifier,
+	resources.name FROM grants
 	LEFT JOIN users ON users.id = grants.user_id LEFT JOIN clients ON clients.id = grants.client_id
 	LEFT JOIN resources ON resources.id = grants.resource_id`
 

@@ -103,9 +103,11 @@ func (f GrantFilter) keys() (keys []grantKey) {
 // GrantListing is a grant with the names of what it refers to. The name of something that was deleted is "".
 type GrantListing struct {
 	oauth.Grant
-	UserEmail  string
-	ClientName string
-	Resource   string // the identifier
+	UserEmail    string
+	UserName     string // "" also if the person has none
+	ClientName   string
+	Resource     string // the identifier
+	ResourceName string
 }
 
 // allGrants is the time by which the list of all grants is ordered. Only its index has it in this form, so that no list
@@ -329,8 +331,8 @@ func scanGrant(scan func(...any) error) (*oauth.Grant, error) {
 func scanListing(scan func(...any) error) (*GrantListing, error) {
 	g := new(GrantListing)
 	var metadata string
-	if err := scan(append(grantFields(&g.Grant), maybe{&g.UserEmail}, maybe{&metadata},
-		maybe{&g.Resource})...); err != nil {
+	if err := scan(append(grantFields(&g.Grant), maybe{&g.UserEmail}, maybe{&g.UserName},
+		maybe{&metadata}, maybe{&g.Resource}, maybe{&g.ResourceName})...); err != nil {
 		return nil, err
 	}
 	var client oauth.Metadata

@@ -53,10 +53,10 @@ var pastOf = []string{
 		VALUES ('res_1', 'https://mcp.example.com', 'Weather', '[]', '', 0, 0, 0, $T, $T)`,
 	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at)
 		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i, CASE WHEN i = 1 THEN $T END FROM n`,
-	// The newest half of these are bound to no server.
+	// The newest half of these are bound to another server.
 	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at)
 		SELECT 'mcp_op_' || i, 'operator', '{"client_name":"Machine ' || i || '"}', '',
-			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE '' END, '', 0, $T - i FROM n`,
+			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i FROM n`,
 	`INSERT INTO client_resources (client_id, origin, resource, created_at)
 		SELECT id, origin, resources, created_at FROM clients WHERE resources <> ''`,
 	`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
