@@ -297,7 +297,7 @@ func (m external) Continue(r *http.Request) (web.Answer, error) {
 func (m external) denied(
 	r *http.Request, v interaction.Visitor, to destination, event audit.Event,
 ) (web.Answer, error) {
-	refusal := oauth.Refuse(oauth.AccessDenied, "%s did not sign you in", m.host())
+	refusal := oauth.Refuse(oauth.AccessDenied, "you were not signed in by %s", m.host())
 	if to.request == "" {
 		return m.backToSignIn(r, v, to, event, refusal)
 	}
@@ -314,7 +314,7 @@ func (m external) enter(r *http.Request, v interaction.Visitor, to destination, 
 	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever,
 		GroupMap: said.GroupMap()}
 	gone := oauth.Refuse(oauth.AccessDenied,
-		"%s no longer signs people in here: ask the administrator of this server", m.host())
+		"nobody is signed in here by %s any more: ask the administrator of this server", m.host())
 	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said.AuthTime, m.DB.Now()),
 		Confirm: func(tx *store.Tx) error { return signsIn(tx, login.Application, gone) }}
 	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, p, c, said.Person(login.Application))

@@ -335,7 +335,7 @@ func TestExternalAttacks(t *testing.T) {
 			next := a.continues(request, `{"sub":"u1"}`)
 			another := a.s.Client(servertest.Confidential).ID
 			a.s.Update(func(tx *store.Tx) error { return end(tx, a.client.ID, another) })
-			says(t, fromElsewhere(b, next), http.StatusForbidden, "no longer signs people in")
+			says(t, fromElsewhere(b, next), http.StatusForbidden, "Nobody is signed in here by ")
 			if _, ok := b.Cookies()["cardea_session"]; ok {
 				t.Error("somebody is signed in")
 			}
