@@ -4,21 +4,20 @@ import (
 	"sync"
 
 	"github.com/cardea-auth/cardea/internal/audit"
-	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
 // recent has the events that this process has inserted and not sealed yet, so that sealing does not read them, and so
 // that what is sealed is what was inserted, whatever became of the row since.
 type recent struct {
 	mu     sync.Mutex
-	kept   bool // a sealer asks for them
-	events map[string]audit.Event
+	kept   bool            // a sealer asks for them
+	events map[string]args // by id, the values of eventColumns as they were stored
 }
 
 const mostRecent = 8192 // beyond it the events are read from the database
 
-// add keeps events, which may not be committed yet.
-func (r *recent) add(events []audit.Event) {
+// add keeps events, which may not be committed yet. values are what was stored of them.
+func (r *recent) add(events []audit.Event, values args) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.kept {
@@ -27,8 +26,8 @@ func (r *recent) add(events []audit.Event) {
 	if len(r.events)+len(events) > mostRecent {
 		clear(r.events)
 	}
-	for _, e := range events[:min(len(events), mostRecent)] {
-		r.events[e.ID] = e
+	for i, e := range events {
+		r.events[e.ID] = values[i*eventWidth : (i+1)*eventWidth]
 	}
 }
 
@@ -36,22 +35,19 @@ func (r *recent) add(events []audit.Event) {
 func (r *recent) fill(records []Record) bool {
 	r.mu.Lock()
 	if r.events == nil {
-		r.kept, r.events = true, map[string]audit.Event{}
+		r.kept, r.events = true, map[string]args{}
 	}
-	found := make([]audit.Event, len(records))
-	whole := true
+	found := make([]args, len(records))
 	for i, record := range records {
-		e, ok := r.events[record.ID]
-		ok = ok && e.At.Equal(record.At)
-		found[i], whole = e, whole && ok
-		if !ok {
-			found[i].ID = ""
-		}
+		found[i] = r.events[record.ID]
 	}
 	r.mu.Unlock()
-	for i, e := range found {
-		if e.ID != "" {
-			records[i].Text = textOf(e)
+	whole := true
+	for i, values := range found {
+		if values != nil && values[0] == records[i].At.UnixMicro() {
+			records[i].Text = textOf(records[i], values)
+		} else {
+			whole = false
 		}
 	}
 	return whole
@@ -67,20 +63,13 @@ func (r *recent) forget(seals []Seal) {
 }
 
 // textOf returns an event in the form in which it is sealed, as scanRecord makes it from the stored row.
-func textOf(e audit.Event) []byte {
-	t := recordText{
-		Action: stored(e.Action), Outcome: stored(string(e.Outcome)), Reason: stored(e.Reason),
-		Description: stored(e.Description), ClientID: stored(e.ClientID), UserID: stored(e.UserID),
-		GrantID: stored(e.GrantID), Resource: stored(e.Resource), Scope: stored(e.Scope),
-		Detail: stored(e.DetailJSON()), RequestID: stored(e.RequestID), Address: stored(e.Address),
-		UserAgent: stored(e.UserAgent), ActorType: stored(string(e.Actor.Type)),
-		ActorID: stored(e.Actor.ID), ActorName: stored(e.Actor.Name), Changes: stored(e.ChangesJSON()),
+func textOf(r Record, values args) []byte {
+	var t recordText
+	// In the order of eventColumns, after at and id.
+	for i, into := range [...]*string{&t.Action, &t.Outcome, &t.Reason, &t.Description, &t.ClientID, &t.UserID, &t.GrantID,
+		&t.Resource, &t.Scope, &t.Detail, &t.RequestID, &t.Address, &t.UserAgent, &t.ActorType, &t.ActorID, &t.ActorName,
+		&t.Changes} {
+		*into, _ = values[i+2].(string)
 	}
-	return t.text(e.At, stored(e.ID))
-}
-
-// stored returns a text as the database has it.
-func stored(text string) string {
-	cleaned, _ := engine.Clean([]any{text})[0].(string)
-	return cleaned
+	return t.text(r.At, r.ID)
 }
