@@ -1,12 +1,15 @@
 package console_test
 
 import (
+	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/ledger"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -204,4 +207,21 @@ func TestAuditShowsChanges(t *testing.T) {
 	}
 	page := staff(t, s, identity.Auditor).Get(pathOf(s, "client.update"))
 	says(t, page, 200, "What changed", "client name", "<bdi>Old</bdi>", "<bdi>&lt;b&gt;New</bdi>")
+}
+
+// The audit page says up to where the log is sealed, and exports in every format.
+func TestSealed(t *testing.T) {
+	s := servertest.StartMCP(t)
+	b := staff(t, s, identity.Auditor)
+	lacks(t, b.Get("/admin/audit"), "are sealed")
+	key, err := ledger.NewKey(make([]byte, 32), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer := &ledger.Sealer{DB: s.DB, Key: key, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	if err := sealer.SealAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	says(t, b.Get("/admin/audit"), http.StatusOK, " events are sealed, the last", "format=ocsf")
+	says(t, b.Get("/admin/audit/export?format=ocsf&action=login."), http.StatusOK, `"class_uid":3002`)
 }
