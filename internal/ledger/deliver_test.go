@@ -299,6 +299,32 @@ func TestWebhookRedirect(t *testing.T) {
 	}
 }
 
+// An answer costs no more than its bound.
+func TestWebhookAnswer(t *testing.T) {
+	for name, answer := range map[string]struct {
+		handler http.HandlerFunc
+		want    string
+	}{
+		"a long body": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 8<<20)) }, ""},
+		"a long header": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 200<<10))
+		}, "exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			receiver := httptest.NewServer(answer.handler)
+			defer receiver.Close()
+			r, err := ledger.Webhook{Name: "siem", URL: receiver.URL, Secret: hookSecret}.Receiver()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = r.Send(t.Context(), ledger.Message{})
+			if (err == nil) != (answer.want == "") || err != nil && !strings.Contains(err.Error(), answer.want) {
+				t.Errorf("error %v, want %q", err, answer.want)
+			}
+		})
+	}
+}
+
 // AD-09: what strangers chose is one line of a syslog message, with nothing in it that a terminal would obey.
 func TestSyslog(t *testing.T) {
 	evil := "\x1b[31m\r\n<1>1 - -\u202e\u0085é"

@@ -383,6 +383,22 @@ func (w *world) rehash(number int64) {
 	w.change(number-number%20, func(r *row) { r.hashes[number%20] = hash[:] })
 }
 
+// Verify tells how far it is.
+func TestProgress(t *testing.T) {
+	w := newWorld(t, storetest.SQLite)
+	for range 3 {
+		w.record(20)
+		w.seal()
+	}
+	var told []int64
+	r, err := ledger.Verify(t.Context(), w.db, w.key, ledger.Verification{Progress: func(done, of int64) {
+		told = append(told, done, of)
+	}})
+	if err != nil || !r.OK || !slices.Equal(told, []int64{0, 60, 20, 60, 40, 60}) {
+		t.Errorf("told %v: %v", told, err)
+	}
+}
+
 // With the public key alone, a record that was changed with its hash is found to the checkpoint.
 func TestPublicKey(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {

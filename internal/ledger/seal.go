@@ -87,8 +87,8 @@ func (s *Sealer) Run(ctx context.Context) {
 	}
 }
 
-// Lag returns how long ago all events were sealed; without an earlier time, since s first sealed or was asked. It may be
-// called while s seals.
+// Lag returns how long ago all events were sealed; without an earlier time, since s first sealed or was asked. It may
+// be called while s seals.
 func (s *Sealer) Lag() time.Duration {
 	now := s.DB.Now()
 	s.whole.CompareAndSwap(0, now.UnixMicro())
@@ -244,8 +244,8 @@ func (s *Sealer) follow(ctx context.Context) error {
 	return nil
 }
 
-// continues returns an error that wraps ErrTampered unless the stored log, whose newest checkpoint is next, has all that
-// it had when known was signed.
+// continues returns an error that wraps ErrTampered unless the stored log, whose newest checkpoint is next, has all
+// that it had when known was signed.
 func (s *Sealer) continues(ctx context.Context, next, known Checkpoint) error {
 	if next.Size < known.Size {
 		return tampered("it has %d events, and had %d", next.Size, known.Size)

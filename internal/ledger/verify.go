@@ -179,8 +179,8 @@ func (v *verification) undone() string {
 	if r.Events >= v.outside.Size || r.At.Before(v.outside.At) {
 		return ""
 	}
-	return fmt.Sprintf(", or undone by the restore of %s, after which the log had %d events; give a checkpoint from after "+
-		"it, and ask who restored", r.At.Format(time.RFC3339), r.Events)
+	return fmt.Sprintf(", or undone by the restore of %s, after which the log had %d events; give a checkpoint from "+
+		"after it, and ask who restored", r.At.Format(time.RFC3339), r.Events)
 }
 
 // restored notes the restore that c tells of. It returns an error if c contradicts the checkpoint before it.
