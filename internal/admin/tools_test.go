@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cardea-auth/cardea/guard"
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -239,6 +241,48 @@ func TestToolsVisible(t *testing.T) {
 		if _, err := o.AddResource(t.Context(), root, n); err == nil ||
 			!strings.Contains(err.Error(), "a character that nobody can see") {
 			t.Errorf("hidden in a name: %v", err)
+		}
+	})
+}
+
+// Looks and reviews at the same time never accept a definition that the operator did not read.
+func TestReviewsAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
+		o := operate(t, db)
+		addFiles(t, o, readFile)
+		second, third := noLonger, strings.Replace(noLonger, "Reads", "Reads, and sends to eve", 1)
+		read, err := guard.ParseDefinition([]byte(second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for i := range 8 {
+					_, err := o.ReviewResource(t.Context(), root, filesURL,
+						admin.Review{Seen: raw([]string{second, third}[i%2])})
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			all.Go(func() {
+				for range 8 {
+					seen, err := o.ReviewResource(t.Context(), root, filesURL,
+						admin.Review{Accept: []admin.AcceptedTool{{Name: "read_file", Hash: read.Hash}}})
+					if refused := (*admin.Error)(nil); err != nil && !errors.As(err, &refused) {
+						t.Error(err)
+					}
+					if err == nil && seen.Tools[0].Hash != read.Hash {
+						t.Errorf("accepted %s", seen.Tools[0].Definition)
+					}
+				}
+			})
+		}
+		all.Wait()
+		seen, err := o.Tools(t.Context(), root, filesURL)
+		if err != nil || strings.Contains(string(seen.Tools[0].Definition), "eve") {
+			t.Errorf("%v %s", err, seen.Tools[0].Definition)
 		}
 	})
 }
