@@ -33,6 +33,7 @@ func (e *Endpoint) toolRoutes() []web.Route {
 type toolsPage struct {
 	Server     admin.Resource
 	Unreviewed []admin.Tool
+	More       int // unreviewed tools that are not shown, because a form cannot have more
 	Reviewed   []admin.Tool
 }
 
@@ -49,6 +50,9 @@ func toolScreen(server admin.Server) screen {
 		} else {
 			page.Unreviewed = append(page.Unreviewed, t)
 		}
+	}
+	if page.More = len(page.Unreviewed) - maxAcceptances; page.More > 0 {
+		page.Unreviewed = page.Unreviewed[:maxAcceptances]
 	}
 	return screen{template: "tools.html", title: "Tools of " + server.Resource.Name, body: page}
 }
@@ -96,7 +100,7 @@ func (e *Endpoint) lookAgain(v *visit, _ url.Values) (outcome, error) {
 	return redirect{"/admin/servers/" + v.id() + "/tools", "tools.seen"}, err
 }
 
-// maxAcceptances bounds the tools that one form accepts.
+// maxAcceptances bounds the tools that one form shows and accepts.
 const maxAcceptances = 300
 
 // review accepts the tools whose boxes are ticked, as the page showed them.

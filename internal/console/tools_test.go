@@ -71,4 +71,20 @@ func TestTools(t *testing.T) {
 		events[0].Actor.Type != "user" {
 		t.Errorf("events %+v", events)
 	}
+	// Of two names that look alike only one can be open, and a form has no more tools than it can send.
+	many := "{\"name\":\"n\u0435w_tool\"}"
+	for i := range 400 {
+		many += fmt.Sprintf(`,{"name":"tool_%d"}`, i)
+	}
+	tools.Store(many)
+	page = b.Get(at + "/tools")
+	page = page.Submit(page.Form("look"))
+	says(t, page, 200, "looks like that of another tool", `n\u0435w_tool`, "more follow when these are accepted")
+	if n := strings.Count(page.Body, `type="checkbox"`); n != 300 {
+		t.Errorf("%d tools are shown", n)
+	}
+	page = page.Submit(page.Form("hash-1"), servertest.With("accept-1", "n\u0435w_tool"))
+	if !strings.Contains(page.Body, "looks like the reviewed tool") || len(s.Events("resource.review")) != 1 {
+		t.Errorf("accepted: %d %s", page.Status, page.Body)
+	}
 }
