@@ -184,6 +184,7 @@ func (cs *children) start(c *call, id, owner string) (*session, error) {
 
 // backOff makes the next start wait, longer each time. cs.mu must be held.
 func (cs *children) backOff() {
+	cs.gateway.metrics.ends.WithLabelValues(cs.server.Load().Name).Inc()
 	cs.failures++
 	cs.notUntil = time.Now().Add(min(30*time.Second, 500*time.Millisecond<<min(cs.failures, 6)))
 }
@@ -198,6 +199,7 @@ func (cs *children) ended(s *session, started time.Time) {
 			cs.backOff()
 		} else {
 			cs.failures = 0
+			cs.gateway.metrics.ends.WithLabelValues(cs.server.Load().Name).Inc()
 		}
 	}
 	cs.mu.Unlock()
@@ -356,8 +358,12 @@ func (cs *children) post(w http.ResponseWriter, c *call, rt *route, s *session) 
 		messages = merged(c, waiters)
 	}
 	var first []byte
+	asked := time.Now()
 	select {
 	case first = <-messages:
+		if !c.isLong() {
+			cs.gateway.metrics.answered(rt.Server, asked)
+		}
 	case <-c.Context().Done():
 		c.record("failed", "the client has gone")
 		return

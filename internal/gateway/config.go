@@ -30,6 +30,8 @@ type Config struct {
 	Spool   string             // directory of tool calls that the issuer's audit log does not have yet; "": they do not go there
 	Limits  *valkey.Limits     // in which the budgets of limits.calls are kept; nil: in this process
 	Servers []*Server
+	// MetricsListen is the address on which metrics are served; "" is none. The gateway itself does not listen there.
+	MetricsListen string
 
 	unwritten bool // files of reviewed tools may be missing
 }
@@ -117,15 +119,16 @@ func (c *Config) read(n *yaml.Node, folder string) error {
 	var servers *yaml.Node
 	var shared string
 	err := members(n, "", fields{
-		"issuer":      text(&c.Issuer),
-		"public":      text(&c.Public),
-		"listen":      text(&c.Listen),
-		"client":      credentials(&c.Client, folder),
-		"origins":     texts(&c.Origins),
-		"spool":       text(&c.Spool),
-		"valkey":      text(&shared),
-		"valkey_file": file(&shared, folder),
-		"servers":     func(n *yaml.Node, _ string) error { servers = n; return nil },
+		"issuer":         text(&c.Issuer),
+		"public":         text(&c.Public),
+		"listen":         text(&c.Listen),
+		"metrics_listen": text(&c.MetricsListen),
+		"client":         credentials(&c.Client, folder),
+		"origins":        texts(&c.Origins),
+		"spool":          text(&c.Spool),
+		"valkey":         text(&shared),
+		"valkey_file":    file(&shared, folder),
+		"servers":        func(n *yaml.Node, _ string) error { servers = n; return nil },
 	})
 	if err != nil {
 		return err

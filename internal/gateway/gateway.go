@@ -41,9 +41,13 @@ type Options struct {
 	// and once an hour for servers with reviewed tools, so that what has changed is closed before a client lists it.
 	// Nil means that only lists of clients tell.
 	List func(context.Context, *Server) ([][]byte, error)
+
+	// Wrap returns a handler around the gateway, which may begin a span for each request. Nil means none.
+	Wrap func(http.Handler) http.Handler
 }
 
-// Gateway is authorization in front of MCP servers. Make it with [New]; its methods may be called concurrently.
+// Gateway is authorization in front of MCP servers. Make it with [New]; its methods may be called concurrently. It is a
+// prometheus.Collector of its metrics.
 type Gateway struct {
 	log       *slog.Logger
 	heartbeat time.Duration
@@ -53,6 +57,8 @@ type Gateway struct {
 	table     atomic.Pointer[table]
 	announced sync.Map // by resource: the lists whose changes the server announces, as []string
 	tasks     tasks
+	metrics   *metrics
+	wrap      func(http.Handler) http.Handler
 	quit      chan struct{} // is closed when streams have to end
 }
 
@@ -69,9 +75,13 @@ type table struct {
 // New returns a gateway for config. It sends no request: issuer and servers may start later.
 func New(config *Config, options Options) (*Gateway, error) {
 	g := &Gateway{log: options.Logger, heartbeat: cmp.Or(options.Heartbeat, 20*time.Second),
-		patience: cmp.Or(options.Patience, usualPatience), list: options.List, quit: make(chan struct{})}
+		patience: cmp.Or(options.Patience, usualPatience), list: options.List, metrics: newMetrics(),
+		wrap: options.Wrap, quit: make(chan struct{})}
 	if g.log == nil {
 		g.log = slog.Default()
+	}
+	if g.wrap == nil {
+		g.wrap = func(next http.Handler) http.Handler { return next }
 	}
 	g.client = Transport()
 	t, err := g.newTable(config, nil)
@@ -110,6 +120,7 @@ func (g *Gateway) newTable(config *Config, earlier *table) (*table, error) {
 			s.seen = g.sightingsOf(s, earlier)
 		}
 		rt := &route{Server: s, gateway: g, table: t, guard: protects}
+		g.metrics.of(s)
 		rt.limit = func(next http.Handler) http.Handler { return next }
 		if s.Calls.Requests > 0 {
 			limits := guard.RateLimits{Default: s.Calls}
@@ -206,7 +217,7 @@ func (g *Gateway) Serve(ctx context.Context, listener net.Listener) error {
 	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCalls()
 	server := &http.Server{
-		Handler:           g,
+		Handler:           g.wrap(g),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -293,7 +304,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, nil, http.StatusNotFound, "There is no MCP server at this path.")
 		return
 	}
-	rt.handler.ServeHTTP(w, r)
+	g.metrics.count(rt, w, r)
 }
 
 // host returns the host of routes that a Host header means, and whether there is one. All names of the loopback address

@@ -42,22 +42,31 @@ func (g *Gateway) health(w http.ResponseWriter, r *http.Request, t *table) {
 		break
 	}
 	servers := map[string]serverHealth{}
+	for rt, seen := range g.lookAll(r.Context(), t) {
+		servers[rt.Name] = seen
+		if seen.Status != "healthy" && report["status"] == "healthy" {
+			report["status"] = "degraded"
+		}
+	}
+	report["servers"] = servers
+	answer(w, status, report)
+}
+
+// lookAll returns the health of each server, all looked at at once.
+func (g *Gateway) lookAll(ctx context.Context, t *table) map[*route]serverHealth {
+	servers := map[*route]serverHealth{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, rt := range t.routes {
 		all.Go(func() {
-			seen := g.look(r.Context(), rt)
+			seen := g.look(ctx, rt)
 			mu.Lock()
 			defer mu.Unlock()
-			servers[rt.Name] = seen
-			if seen.Status != "healthy" && report["status"] == "healthy" {
-				report["status"] = "degraded"
-			}
+			servers[rt] = seen
 		})
 	}
 	all.Wait()
-	report["servers"] = servers
-	answer(w, status, report)
+	return servers
 }
 
 // issuerHealth returns the answer of the guard of a route about its issuer.

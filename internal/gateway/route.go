@@ -98,6 +98,7 @@ func (rt *route) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &call{Request: judged, messages: messages, token: guard.FromContext(r.Context()), started: time.Now()}
 	c.record = rt.recorder(c)
+	c.trace(rt)
 	if c.version = version; c.version == "" && len(messages) == 1 && !rt.SSE {
 		c.version = messages[0].Version
 	}
@@ -302,6 +303,7 @@ func (rt *route) recorder(c *call) func(outcome, reason string) {
 			if !named && outcome == "allowed" {
 				continue
 			}
+			rt.gateway.metrics.calls.WithLabelValues(rt.Name, outcome).Inc()
 			level := slog.LevelInfo
 			if outcome != "allowed" {
 				level = slog.LevelWarn

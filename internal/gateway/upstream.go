@@ -42,12 +42,16 @@ func (rt *route) forward(w http.ResponseWriter, c *call) {
 		rt.refuse(w, c.Request, err)
 		return
 	}
+	asked := time.Now()
 	response, err := rt.gateway.client.RoundTrip(out)
 	if err != nil {
 		rt.unreachable(w, c, err)
 		return
 	}
 	defer response.Body.Close()
+	if !c.isLong() {
+		rt.gateway.metrics.answered(rt.Server, asked)
+	}
 	rt.reply(w, c, response)
 }
 
@@ -66,6 +70,7 @@ func (rt *route) outgoing(c *call) (*http.Request, error) {
 		out.Header["User-Agent"] = []string{"cardea-gateway"}
 	}
 	maps.Copy(out.Header, rt.Headers)
+	c.tell(out.Header)
 	if rt.Identity {
 		statement, err := rt.table.identity.of(c.token, rt.Resource)
 		if err != nil {
@@ -324,6 +329,9 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 	var quit, reloaded chan struct{}
 	if c.isLong() {
 		quit, reloaded = rt.gateway.quit, rt.table.ended
+		open := rt.gateway.metrics.streams.WithLabelValues(rt.Name)
+		open.Inc()
+		defer open.Dec()
 	}
 	for {
 		select {
