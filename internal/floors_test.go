@@ -23,7 +23,8 @@ const module = "github.com/cardea-auth/cardea/"
 var floors = map[string]int{
 	"cmd/cardea": 13,
 
-	"internal/demo": 12,
+	"internal/demo":    12,
+	"internal/observe": 12,
 
 	"internal/server": 11,
 	"internal/config": 11,
@@ -109,7 +110,7 @@ var nameless = []string{"util", "utils", "common", "helpers", "models", "service
 
 // The bounds of the house, which keep it calm (docs/design.md).
 const (
-	maxPackages        = 38   // without those that only tests import, which are not rooms of the program
+	maxPackages        = 39   // without those that only tests import, which are not rooms of the program
 	maxLines           = 2200 // of a package, without its tests
 	maxFile            = 700  // lines of a file that is not a test
 	maxEndpointImports = 10   // of packages of ours
@@ -288,11 +289,11 @@ func TestExcesses(t *testing.T) {
 		pkgs []pkg
 		want []string
 	}{
-		{"38 packages, and what is outside",
-			append(alone(many(38)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
-		{"38 packages, and what tests import",
-			append(alone(many(38)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
-		{"39 packages", alone(many(39)...), []string{"there are 39 packages, more than 38: which two are one?"}},
+		{"39 packages, and what is outside",
+			append(alone(many(39)...), alone("examples/go", "test/clients", "bench", "internal")...), nil},
+		{"39 packages, and what tests import",
+			append(alone(many(39)...), alone("internal/web/webtest", "guard/guardtest")...), nil},
+		{"40 packages", alone(many(40)...), []string{"there are 40 packages, more than 39: which two are one?"}},
 		{"long", []pkg{{Name: "internal/client", Lines: 2201}, {Name: "internal/token", Lines: 2200}},
 			[]string{"internal/client has 2201 lines, more than 2200: what in it is a package of its own?"}},
 		{"long, as it may be", []pkg{{Name: "internal/store", Lines: 5000}, {Name: "guard", Lines: 5000}}, nil},

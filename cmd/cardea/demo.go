@@ -10,6 +10,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/demo"
 	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/observe"
 )
 
 // demoCommand runs an authorization server, an MCP server that it protects, and an account to
@@ -43,7 +44,7 @@ func (c *demoCommand) Run(ctx context.Context, sh *shell) error {
 			if err != nil {
 				return nil, err
 			}
-			return newGateway(file, behind, l, log)
+			return newGateway(file, behind, l, log, &observe.Telemetry{}, nil)
 		}
 	}
 	return demo.Run(ctx, demo.Options{

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/observe"
 	"github.com/cardea-auth/cardea/internal/server"
 )
 
@@ -46,33 +47,56 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 		}
 		return nil
 	}
-	serve, err := openGateway(ctx, file, config, slog.New(slog.NewJSONHandler(sh.errs, nil)))
+	log := slog.New(slog.NewJSONHandler(sh.errs, nil))
+	telemetry, err := observe.Start(ctx, thisBuild().Version, log)
+	if err != nil {
+		return err
+	}
+	defer telemetry.Close()
+	log = telemetry.Logger(log)
+	var metrics *observe.Metrics
+	if config.MetricsListen != "" {
+		metrics = observe.NewMetrics(thisBuild().Version, "none")
+		measured, err := metrics.Listen(ctx, "metrics_listen of the gateway", "metrics_listen in "+file,
+			config.MetricsListen, log)
+		if err != nil {
+			return err
+		}
+		go metrics.Serve(ctx, measured, log)
+	}
+	serve, err := openGateway(ctx, file, config, log, telemetry, metrics)
 	if err != nil {
 		return err
 	}
 	return serve(ctx)
 }
 
-// openGateway makes the gateway of a file and listens. serve answers until its context ends.
-func openGateway(ctx context.Context, file string, config *gateway.Config,
-	log *slog.Logger) (serve func(context.Context) error, err error) {
+// openGateway makes the gateway of a file and listens, as newGateway does.
+func openGateway(ctx context.Context, file string, config *gateway.Config, log *slog.Logger,
+	telemetry *observe.Telemetry, metrics *observe.Metrics) (serve func(context.Context) error, err error) {
 	listener, err := server.Listen(ctx, "listen of the gateway", "listen in "+file, config.Listen)
 	if err != nil {
 		return nil, err
 	}
-	if serve, err = newGateway(file, config, listener, log); err != nil {
+	if serve, err = newGateway(file, config, listener, log, telemetry, metrics); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
 	return serve, nil
 }
 
 // newGateway makes the gateway of a file, whose config was read from it. serve answers on listener until its context
-// ends.
-func newGateway(file string, config *gateway.Config, listener net.Listener,
-	log *slog.Logger) (serve func(context.Context) error, err error) {
-	g, err := gateway.New(config, gateway.Options{Logger: log, List: listTools})
+// ends. metrics may be nil. Calls go on with the traces of their clients, which the gateway has always passed on.
+func newGateway(file string, config *gateway.Config, listener net.Listener, log *slog.Logger,
+	telemetry *observe.Telemetry, metrics *observe.Metrics) (serve func(context.Context) error, err error) {
+	g, err := gateway.New(config, gateway.Options{Logger: log, List: listTools,
+		Wrap: func(next http.Handler) http.Handler {
+			return telemetry.Wrap(next, func(*http.Request) bool { return true })
+		}})
 	if err != nil {
 		return nil, err
+	}
+	if metrics != nil {
+		metrics.Register(g)
 	}
 	return func(ctx context.Context) error {
 		follow, stop := context.WithCancel(ctx)

@@ -28,7 +28,8 @@ type fronted struct {
 	public, file, token string
 }
 
-func newFronted(t *testing.T) *fronted {
+// newFronted starts it with variables of the environment. The gateway has a server and a program.
+func newFronted(t *testing.T, env ...string) *fronted {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,12 +62,16 @@ servers:
     path: /files
     upstream: %s
     rules: [{tools: [read_file], scopes: [files:read]}]
+  - name: program
+    path: /program
+    command: ["true"]
+    rules: [{tools: [read_file], scopes: [files:read]}]
 `, w.issuer, w.public, strings.TrimPrefix(w.public, "http://"), reporter.ClientID, secret, upstream.URL)} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.env = []string{"CARDEA_GATEWAY_CONFIG=" + w.file}
+	w.env = append([]string{"CARDEA_GATEWAY_CONFIG=" + w.file}, env...)
 	w.start(t)
 	bot := w.made(t, "--grant", "client_credentials", "--scope", "files:read", "--resource", w.public+"/files")
 	resp, err := http.PostForm(w.issuer+"/oauth2/token", url.Values{"grant_type": {"client_credentials"},

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -76,79 +78,104 @@ func (s series) lacks(query string) string {
 	return ""
 }
 
-// Every query of the dashboard and of the alerts has data at a server that was used, every alert has a section in the
-// guide, and no label names a client or a person.
-func TestMetrics(t *testing.T) {
+// onlyHTTPS is a metric that a server has only if it serves HTTPS by itself.
+const onlyHTTPS = "cardea_tls_certificate_expires_timestamp_seconds"
+
+// used is a server with a gateway that was used, and what it answered to a scrape then.
+type used struct {
+	*fronted
+	bot           credentials
+	address, text string // of the metrics
+}
+
+// scrapeUsed uses a server with a gateway: tokens, calls of tools, and refusals of both.
+func scrapeUsed(t *testing.T) used {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
+	u := used{address: "http://" + l.Addr().String() + "/metrics"}
 	l.Close()
-	w := newProcess(t)
-	w.env = []string{"CARDEA_METRICS_LISTEN=" + address}
-	var bot struct{ ClientID, ClientSecret string }
-	made := w.command(t, "", "client", "create", "--name", "Bot", "--grant", "client_credentials", "--any-resource", "-o",
-		"json")
-	if err := json.Unmarshal([]byte(strings.NewReplacer("client_id", "ClientID", "client_secret", "ClientSecret").
-		Replace(made)), &bot); err != nil {
-		t.Fatal(err)
-	}
-	w.start(t)
-	get := func(url, accept string) string {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Accept", accept)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("%s: %d, %v", url, resp.StatusCode, err)
-		}
-		return string(body)
-	}
-	ask := func(secret string) {
-		t.Helper()
-		resp, err := http.PostForm(w.issuer+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}, //nolint:noctx
-			"client_id": {bot.ClientID}, "client_secret": {secret}, "resource": {"https://mcp.example.com/mcp"},
+	u.fronted = newFronted(t, "CARDEA_METRICS_LISTEN="+l.Addr().String())
+	u.bot = u.made(t, "--grant", "client_credentials", "--any-resource")
+	for _, secret := range []string{u.bot.ClientSecret, "wrong"} {
+		resp, err := http.PostForm(u.issuer+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}, //nolint:noctx
+			"client_id": {u.bot.ClientID}, "client_secret": {secret}, "resource": {"https://mcp.example.com/mcp"},
 			"scope": {"mcp:tools:weather"}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
 	}
-	ask(bot.ClientSecret)
-	ask("wrong")
-	get(w.issuer+"/.well-known/jwks", "")
+	got(t, u.issuer+"/.well-known/jwks", "")
+	for tool, want := range map[string]string{"read_file": "done", "write_file": "-32601"} {
+		if body, err := u.call(t, tool); err != nil || !strings.Contains(body, want) {
+			t.Errorf("%s: %v, %s", tool, err, body)
+		}
+	}
+	u.text = got(t, u.address, "text/plain")
+	return u
+}
 
-	text := get("http://"+address+"/metrics", "text/plain")
-	for what, secret := range map[string]string{"a client": bot.ClientID, "a person": "ada@", "an id": "usr_",
-		"a secret": bot.ClientSecret, "an address": "127.0.0.1"} {
+// got returns what is at a URL.
+func got(t *testing.T, url, accept string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d, %v", url, resp.StatusCode, err)
+	}
+	return string(body)
+}
+
+// Every query of the dashboard and of the alerts has data at a server that was used, every alert has a section in the
+// guide, and no label names a client or a person.
+func TestMetrics(t *testing.T) {
+	used := scrapeUsed(t)
+	text, scraped := used.text, parsed(used.text)
+	for what, secret := range map[string]string{"a client": used.bot.ClientID, "a person": "ada@", "an id": "usr_",
+		"a secret": used.bot.ClientSecret, "an address": "127.0.0.1"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the metrics name %s", what)
 		}
 	}
-	scraped := parsed(text)
+	for _, line := range []string{`cardea_gateway_calls_total{outcome="allowed",server="files"} 1`,
+		`cardea_gateway_calls_total{outcome="refused",server="files"} 1`,
+		`cardea_gateway_upstream_duration_seconds_count{server="files"} 1`,
+		`cardea_gateway_server_up{server="files"} 1`, `cardea_gateway_server_up{server="program"} 1`,
+		`cardea_gateway_programs_max{server="program"} 20`,
+		`cardea_token_request_duration_seconds_count{grant_type="client_credentials"} 3`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the metrics lack %s", line)
+		}
+	}
 	for name, want := range map[string]string{
 		"a token":   `cardea_token_requests_total{grant_type="client_credentials",outcome="allowed"}`,
 		"a refusal": `cardea_token_requests_total{grant_type="client_credentials",outcome="refused",reason="invalid_client"}`,
 		"a route":   `cardea_http_requests_total{route="/.well-known/jwks",method="GET",status="200"}`,
+		"a call":    `cardea_gateway_calls_total{server="files",outcome="allowed"}`,
+		"an answer": `cardea_gateway_requests_total{server="files",status="200"}`,
 	} {
 		if lacks := scraped.lacks(want); lacks != "" {
 			t.Errorf("%s: there is no %s", name, lacks)
 		}
 	}
-	if open := get("http://"+address+"/metrics", "application/openmetrics-text"); !strings.Contains(open,
+	if open := got(t, used.address, "application/openmetrics-text"); !strings.Contains(open,
 		`# {request_id="`) {
 		t.Error("there are no exemplars")
 	}
-	resp, err := http.Get(w.issuer + "/metrics") //nolint:noctx
+	resp, err := http.Get(used.issuer + "/metrics") //nolint:noctx
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +204,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("the panel %q has no query", panel.Title)
 		}
 	}
-	if queries < 25 {
+	if queries < 35 {
 		t.Errorf("only %d queries were found", queries)
 	}
 	var alerts struct {
@@ -201,7 +228,7 @@ func TestMetrics(t *testing.T) {
 		named = append(named, rule.Alert)
 		for _, m := range metric.FindAllStringSubmatch(rule.Expr, -1) {
 			// An alert is about what is not there when all is well, so its matchers need no data.
-			if lacks := scraped.lacks(m[1]); lacks != "" {
+			if lacks := scraped.lacks(m[1]); lacks != "" && m[1] != onlyHTTPS {
 				t.Errorf("%s: there is no %s", rule.Alert, lacks)
 			}
 		}

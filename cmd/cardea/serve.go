@@ -10,10 +10,12 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/observe"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -36,6 +38,12 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		sh.warn(unread)
 	}
 	log := loaded.Log.Logger(sh.errs)
+	telemetry, err := observe.Start(ctx, thisBuild().Version, log)
+	if err != nil {
+		return err
+	}
+	defer telemetry.Close()
+	log = telemetry.Logger(log)
 	var db *store.DB
 	err = server.Await(ctx, loaded.Config, log, func(ctx context.Context) (err error) {
 		db, err = c.open(ctx, loaded.Config, log)
@@ -60,7 +68,12 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if err != nil {
 		return err
 	}
-	srv.Version = thisBuild().Version
+	metrics, watcher := (*observe.Metrics)(nil), server.Watcher{}
+	if loaded.MetricsListen != "" {
+		metrics = observe.NewMetrics(thisBuild().Version, store.System(loaded.Database))
+		watcher = metrics.Server(srv.State)
+	}
+	srv.Watch(telemetry.Watch(watcher, srv.Trusts))
 	step, err := server.Lacks(ctx, db)
 	if err != nil {
 		return err
@@ -68,6 +81,13 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	listener, err := srv.Listen(ctx)
 	if err != nil {
 		return err
+	}
+	if metrics != nil {
+		measured, err := metrics.Listen(ctx, "metrics_listen", "CARDEA_METRICS_LISTEN", loaded.MetricsListen, log)
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		go metrics.Serve(ctx, measured, log)
 	}
 	setup, err := sh.setup(ctx, loaded.Config, db)
 	if err != nil {
@@ -77,7 +97,11 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if file := loaded.Gateway.Config; file != "" {
 		behind, err := gateway.Load(file)
 		if err == nil {
-			front, err = openGateway(ctx, file, behind, log)
+			if behind.MetricsListen != "" {
+				log.WarnContext(ctx, "metrics_listen in the gateway's file is not used, because the gateway runs in the "+
+					"server, whose metrics_listen serves the metrics of both", "file", file)
+			}
+			front, err = openGateway(ctx, file, behind, log, telemetry, metrics)
 		}
 		if err != nil {
 			return errors.Join(err, listener.Close())
@@ -120,7 +144,8 @@ func onHangup(reload func()) (stop func()) {
 
 // open opens the database and brings its schema up to date.
 func (c *serveCommand) open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *store.DB, err error) {
-	db, err := store.Open(ctx, conf.Database, store.Options{Logger: log})
+	// A client is told to come back before it gives up by itself.
+	db, err := store.Open(ctx, conf.Database, store.Options{Logger: log, Begin: 2 * time.Second})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
 
@@ -63,8 +64,11 @@ var bulkhead = struct{ running, waiting chan struct{} }{
 // ErrBusy refuses a sign-in if too many others are waiting.
 var ErrBusy = oauth.RefuseForNow(5*time.Second, "too many people are signing in at this moment: try again")
 
-// enter waits for a turn to hash.
+// enter waits for a turn to hash. A trace shows how long that took, and the hash.
 func enter(ctx context.Context) (leave func(), err error) {
+	tracer := trace.SpanFromContext(ctx).TracerProvider().Tracer("cardea")
+	_, wait := tracer.Start(ctx, "password.wait")
+	defer wait.End()
 	select {
 	case bulkhead.waiting <- struct{}{}:
 	default:
@@ -73,7 +77,8 @@ func enter(ctx context.Context) (leave func(), err error) {
 	defer func() { <-bulkhead.waiting }()
 	select {
 	case bulkhead.running <- struct{}{}:
-		return func() { <-bulkhead.running }, nil
+		_, hash := tracer.Start(ctx, "password.hash")
+		return func() { <-bulkhead.running; hash.End() }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

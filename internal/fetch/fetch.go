@@ -17,6 +17,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
@@ -113,18 +116,27 @@ func New(o Options) *Client {
 // Get takes at most 5 seconds. A failure for a URL that CheckURL accepts takes exactly 5 seconds, unless the host is
 // loopback, ctx ends or too many fetches are under way, because the time of a failure would tell a stranger whether a
 // port is closed or filtered and whether a name resolves.
+//
+// A trace shows it without the URL, which may be the id of a client. The host is not told of the trace.
 func (c *Client) Get(ctx context.Context, url string, kind Kind) (d *Document, err error) {
+	ctx, span := trace.SpanFromContext(ctx).TracerProvider().Tracer("cardea").Start(ctx, "fetch")
 	defer func() {
+		outcome := "fetched"
 		switch {
 		case err == nil:
 			c.fetched.Add(1)
 		case errors.Is(err, ErrNotAllowed):
+			outcome = "not_allowed"
 			c.notAllowed.Add(1)
 		case errors.Is(err, ErrBusy):
+			outcome = "busy"
 			c.busy.Add(1)
 		default:
+			outcome = "failed"
 			c.failed.Add(1)
 		}
+		span.SetAttributes(attribute.String("cardea.outcome", outcome))
+		span.End()
 	}()
 	t, err := parse(url, c.allowLoopback)
 	if err != nil {

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -12,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +28,7 @@ import (
 type ownHTTPS struct {
 	authority   *servertest.Authority
 	https, http string // addresses
-	metrics     string // likewise
+	run         *server.Server
 	db          *store.DB
 	log         *lines
 }
@@ -69,7 +67,7 @@ func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config
 	t.Helper()
 	httpPort, httpsPort := free(t), free(t)
 	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), metrics: at(free(t)), log: &lines{}}
+	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), log: &lines{}}
 	if !lead.http {
 		httpPort = free(t)
 	}
@@ -78,7 +76,7 @@ func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config
 	}
 	s.authority = servertest.NewAuthority(t, httpPort, httpsPort)
 	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://auth.example.com",
-		"data_dir": t.TempDir(), "listen": s.https, "tls.http_listen": s.http, "metrics_listen": s.metrics,
+		"data_dir": t.TempDir(), "listen": s.https, "tls.http_listen": s.http,
 		"tls.acme.domains": "auth.example.com,www.example.com", "tls.acme.email": "ada@example.com",
 		"tls.acme.directory": s.authority.Directory, "tls.acme.ca_file": s.authority.CAFile}})
 	if err != nil {
@@ -94,6 +92,7 @@ func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.run = run
 	listener, err := run.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -123,24 +122,6 @@ func (s *ownHTTPS) shake(name string) (*x509.Certificate, error) {
 	}
 	defer conn.Close()
 	return conn.ConnectionState().PeerCertificates[0], nil
-}
-
-// expires returns when the first certificate expires, as the metrics say.
-func (s *ownHTTPS) expires(t *testing.T) (at float64) {
-	t.Helper()
-	resp, err := http.Get("http://" + s.metrics + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	for scan := bufio.NewScanner(resp.Body); scan.Scan(); {
-		if text, ok := strings.CutPrefix(scan.Text(), "cardea_tls_certificate_expires_timestamp_seconds "); ok {
-			if at, err = strconv.ParseFloat(text, 64); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return at
 }
 
 func (s *ownHTTPS) obtained(t *testing.T, name string) *x509.Certificate {
@@ -196,9 +177,9 @@ func TestCertificateAuthority(t *testing.T) {
 			if now := s.authority.Orders.Load(); now != orders {
 				t.Errorf("strangers have caused %d orders", now-orders)
 			}
-			if gauge := s.expires(t); gauge != float64(s.obtained(t, "auth.example.com").NotAfter.Unix()) &&
-				gauge != float64(s.obtained(t, "www.example.com").NotAfter.Unix()) {
-				t.Errorf("the metric says that the first expires at %g", gauge)
+			if at := s.run.State(t.Context()).CertificateExpires; !at.Equal(s.obtained(t, "auth.example.com").NotAfter) &&
+				!at.Equal(s.obtained(t, "www.example.com").NotAfter) {
+				t.Errorf("the server says that the first expires at %s", at)
 			}
 			if kept := storetest.AtRest(t, s.db); bytes.Contains(kept, []byte("PRIVATE KEY")) ||
 				!bytes.Contains(kept, []byte("auth.example.com.key")) {

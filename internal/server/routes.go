@@ -41,11 +41,13 @@ func (s *Server) Handler() http.Handler {
 		HTTPS:          s.pages.Secure,
 		Now:            time.Now,
 		Dates:          s.db.Now,
+		Observe:        s.watcher.Request,
 	}
-	if s.metrics != nil {
-		front.Observe = s.metrics.request
+	handler := front.Wrap(web.NewRouter(s.pages, s.Routes()...))
+	if s.watcher.Wrap != nil {
+		handler = s.watcher.Wrap(handler)
 	}
-	return front.Wrap(web.NewRouter(s.pages, s.Routes()...))
+	return handler
 }
 
 // senders is the number of senders that each limit counts separately.

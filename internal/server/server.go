@@ -63,12 +63,10 @@ type Server struct {
 	mail          *mail.Mailer // nil: there is no mail
 	clock         *clock
 	seal, send    func(context.Context) // the audit log, until the context is done
-
-	// Version is that of the program, for metrics. It may be set before Serve.
-	Version  string
-	metrics  *metrics     // nil: nobody reads them
-	measured net.Listener // where they are served, after Listen
-	sessions atomic.Int64 // live ones, as the janitor counted them
+	unsealed      func() time.Duration  // how long ago all of it was sealed
+	fetcher       *fetch.Client
+	watcher       Watcher
+	sessions      atomic.Int64 // live ones, as the janitor counted them
 
 	master      keys.Master
 	certificate *certificate // nil: none from files; after Listen
@@ -106,10 +104,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		}
 	}
 	s.documents = directory.Documents
-	if c.MetricsListen != "" {
-		s.metrics = newMetrics(s, map[string]*fetch.Client{"documents": fetcher})
-		db.Observe(s.metrics.event)
-	}
+	s.fetcher = fetcher
 	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer,
 		Keys: client.NewKeySets(fetcher, db.Now, c.Limits.Enabled), Fetches: fetches, Assertions: limits.assertions,
 		Unused: limits.unused}
@@ -194,10 +189,7 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 	if err != nil {
 		return nil, err
 	}
-	s.seal, s.send = sealer.Run, courier.Run
-	if s.metrics != nil {
-		s.metrics.unsealed = sealer.Lag
-	}
+	s.seal, s.send, s.unsealed = sealer.Run, courier.Run, sealer.Lag
 	return s, nil
 }
 
@@ -296,11 +288,6 @@ func (s *Server) Listen(ctx context.Context) (_ net.Listener, err error) {
 	if s.authority, err = newAuthority(s.config, s.db, s.master, listener, s.plainAt, s.log); err != nil {
 		return nil, err
 	}
-	if s.metrics != nil {
-		if s.measured, err = s.metrics.listen(ctx, s.config.MetricsListen, s.log); err != nil {
-			return nil, err
-		}
-	}
 	return listener, nil
 }
 
@@ -329,9 +316,6 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		defer close(janitor)
 		s.tidy(work)
 	}()
-	if s.measured != nil {
-		go s.metrics.serve(work, s.measured, s.log)
-	}
 	var works sync.WaitGroup
 	if s.authority != nil {
 		works.Go(func() { s.authority.work(work) })
@@ -423,7 +407,7 @@ func (s *Server) tidy(ctx context.Context) {
 			s.log.Warn("mails that are due could not be read; it is tried again in a minute", "error", err)
 		}
 		s.clock.step(s.log)
-		if s.metrics != nil {
+		if s.watcher.Event != nil {
 			if n, err := s.db.LiveSessions(ctx); err == nil {
 				s.sessions.Store(n)
 			}

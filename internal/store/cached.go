@@ -125,15 +125,43 @@ func (v *versions) setSilent(silent bool, err error) {
 	v.silent = silent
 }
 
-// quickly returns a context for work that others wait for. If the database did not answer lately, it ends soon.
+// quickly returns a context for work that others wait for. If the database did not answer lately, it ends soon. On
+// SQLite it ends when the work must have begun, because what has begun ignores it.
 func (v *versions) quickly(ctx context.Context) (context.Context, context.CancelFunc) {
+	patience := v.db.engine.Patience()
+	if patience == 0 {
+		if v.db.begin == 0 {
+			return ctx, func() {}
+		}
+		return context.WithTimeout(ctx, v.db.begin)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	patience := v.db.engine.Patience()
-	if !v.silent || patience == 0 {
+	if !v.silent {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, patience)
+}
+
+// attend runs a read. It gives the read up if it takes long and the database turns out not to answer, because a frozen
+// PostgreSQL takes questions and answers none.
+func (v *versions) attend(ctx context.Context, read func(context.Context) error) error {
+	if v.db.engine.Patience() == 0 {
+		return read(ctx)
+	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	late := time.AfterFunc(waitAtMost, func() {
+		if _, answers := v.current(ctx, Clients); !answers {
+			giveUp(context.DeadlineExceeded)
+		}
+	})
+	defer late.Stop()
+	err := read(ctx)
+	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return engine.Fault("wait", context.DeadlineExceeded)
+	}
+	return err
 }
 
 // Answers reports whether the database answered when it was last asked.

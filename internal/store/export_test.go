@@ -9,7 +9,7 @@ import (
 
 // Trace has the databases that are opened afterwards tell fn every statement before
 // it runs.
-func Trace(fn func(query string, args []any)) { trace = fn }
+func Trace(fn func(query string, args []any)) { onStatement = fn }
 
 // MigrateTo is Migrate up to the migration of that name, as a program would do it of which it is the newest.
 func (db *DB) MigrateTo(ctx context.Context, newest string) ([]string, error) {

@@ -19,6 +19,10 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store/engine"
@@ -28,6 +32,9 @@ import (
 type Options struct {
 	Clock  func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: slog.Default()
+	// Begin is the longest time until an Update on SQLite begins, and an Append ends; 0 for as long as it takes, and for
+	// 10 seconds if another process has locked the file. PostgreSQL has times of its own.
+	Begin time.Duration
 }
 
 // DB is an open database. Make it with Open; it is safe for concurrent use.
@@ -44,6 +51,8 @@ type DB struct {
 	probe  probe
 	recent recent
 	gap    gap
+	begin  time.Duration         // see Options
+	named  trace.SpanStartOption // which database it is
 
 	worth func(audit.Event) bool // Announce sets both
 	tell  func(Notice)
@@ -85,7 +94,8 @@ func Away(err error) bool { return engine.Away(err) }
 
 func open(ctx context.Context, dsn string, options Options,
 	with func(context.Context, string, engine.Config) (*engine.Engine, error)) (*DB, error) {
-	db := &DB{dialect: dialectOf(dsn), clock: options.Clock, log: options.Logger}
+	db := &DB{dialect: dialectOf(dsn), clock: options.Clock, log: options.Logger, begin: options.Begin,
+		named: trace.WithAttributes(attribute.String("db.system.name", System(dsn)))}
 	if db.clock == nil {
 		db.clock = time.Now
 	}
@@ -94,8 +104,8 @@ func open(ctx context.Context, dsn string, options Options,
 	}
 	var err error
 	if db.engine, err = with(ctx, dsn,
-		engine.Config{Now: db.Now, Insert: db.insertEvents, AtOnce: eventsAtOnce, Trace: trace,
-			Recorded: db.recorded}); err != nil {
+		engine.Config{Now: db.Now, Begin: options.Begin, Insert: db.insertEvents, AtOnce: eventsAtOnce,
+			Trace: onStatement, Recorded: db.recorded}); err != nil {
 		return nil, err
 	}
 	db.versions = newVersions(db)
@@ -103,6 +113,14 @@ func open(ctx context.Context, dsn string, options Options,
 	db.catalog = NewCached(db, Resources, (*Tx).Resources)
 	db.blocks = NewCached(db, Clients, (*Tx).allBlocks)
 	return db, nil
+}
+
+// System returns which database dsn names: "sqlite" or "postgresql".
+func System(dsn string) string {
+	if dialectOf(dsn) == "postgres" {
+		return "postgresql"
+	}
+	return "sqlite"
 }
 
 //go:embed migrations/*.sql
@@ -229,8 +247,8 @@ func Begins(migrations []string) bool {
 	return len(migrations) > 0 && strings.HasPrefix(migrations[0], "0001_")
 }
 
-// trace, which tests set, is called with every statement.
-var trace func(query string, args []any)
+// onStatement, which tests set, is called with every statement.
+var onStatement func(query string, args []any)
 
 // Close waits until all calls under way have returned, and closes the database. Later calls return
 // oauth.ErrUnavailable.
@@ -296,10 +314,13 @@ func (db *DB) Now() time.Time { return db.clock().UTC().Truncate(time.Microsecon
 //
 // fn runs once. On SQLite no other fn runs at the same time, so fn must be quick: sign, hash and fetch outside it. It
 // must call methods of its Tx only, not of the DB, and must not keep the Tx.
-func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
+	ctx, span := db.span(ctx, "store.update")
+	defer func() { ended(span, err) }()
 	ctx, cancel := db.versions.quickly(ctx)
 	defer cancel()
 	return db.engine.Update(ctx, func(on *engine.Tx) error {
+		span.AddEvent("begun")
 		tx := &Tx{db: db, on: on, ctx: ctx, now: on.Now}
 		err := fn(tx)
 		if !engine.Decided(err) {
@@ -315,10 +336,25 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 
 // View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database; on
 // PostgreSQL each statement sees the newest.
-func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
+func (db *DB) View(ctx context.Context, fn func(*Tx) error) (err error) {
+	ctx, span := db.span(ctx, "store.view")
+	defer func() { ended(span, err) }()
 	ctx, cancel := db.versions.quickly(ctx)
 	defer cancel()
-	return db.look(ctx, fn)
+	return db.versions.attend(ctx, func(ctx context.Context) error { return db.look(ctx, fn) })
+}
+
+// span begins a span if ctx is of a request that is traced. It costs next to nothing if it is not.
+func (db *DB) span(ctx context.Context, name string) (context.Context, trace.Span) {
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer("cardea").Start(ctx, name, db.named)
+}
+
+// ended ends a span, which has failed if err is a fault.
+func ended(span trace.Span, err error) {
+	if !engine.Decided(err) {
+		span.SetStatus(codes.Error, "")
+	}
+	span.End()
 }
 
 // look is View, and waits as long as the database and ctx allow.
@@ -331,7 +367,9 @@ func (db *DB) look(ctx context.Context, fn func(*Tx) error) error {
 // Append records events that belong to no transaction, and returns when they are on disk. It writes them together with
 // others that wait. Each event gets an id, the time and the request of ctx. If ctx ends first, Append returns its
 // error, and the events are still written.
-func (db *DB) Append(ctx context.Context, events ...audit.Event) error {
+func (db *DB) Append(ctx context.Context, events ...audit.Event) (err error) {
+	ctx, span := db.span(ctx, "store.append")
+	defer func() { ended(span, err) }()
 	ctx, cancel := db.versions.quickly(ctx)
 	defer cancel()
 	stamped := make([]audit.Event, len(events))

@@ -153,6 +153,9 @@ func (e *Endpoint) read(r *http.Request) (*Request, error) {
 		return nil, e.Strangers.Refuse(r, audit.TokenRequest("", ""), err)
 	}
 	grantType := oauth.GrantType(form.Get("grant_type"))
+	if _, served := grantType.Rule(); served {
+		web.Kind(r.Context(), string(grantType))
+	}
 	c, method, err := e.Clients.Authenticate(r, form)
 	if err != nil {
 		return nil, e.Strangers.Refuse(r, audit.TokenRequest(client.Claimed(form), string(grantType)), err)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Bounds of what a provider may cost: the time of a request with its answer, the length of an answer in bytes, and the
@@ -43,8 +45,10 @@ func newClient() *http.Client {
 // bounded limits the length of answers.
 type bounded struct{ http.RoundTripper }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. A trace shows it; the provider, which others run, is not told of the trace.
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	_, span := trace.SpanFromContext(r.Context()).TracerProvider().Tracer("cardea").Start(r.Context(), "provider")
+	defer span.End()
 	resp, err := b.RoundTripper.RoundTrip(r)
 	if err == nil {
 		resp.Body = &atMost{resp.Body, maxAnswer}

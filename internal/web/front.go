@@ -1,10 +1,12 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,19 +25,16 @@ type Front struct {
 	Now            func() time.Time
 	Dates          func() time.Time // the clock of the audit log, for the time in request ids; nil: Now
 
-	// Observe, if it is set, is called after each response. route is the path of the route as it is declared, "" if
-	// there is none.
-	Observe func(route, method, requestID string, status int, duration time.Duration)
+	// Observe, if it is set, is called after each response, with a request whose context is the handlers'. route is the
+	// path of the route as it is declared, "" if there is none, and kind is what Kind was told.
+	Observe func(r *http.Request, route, kind string, status int, duration time.Duration)
 
 	untrusted, stranger sync.Once // the warnings that warn has logged
 }
 
 // Wrap returns a handler that calls next as described for Front.
 func (f *Front) Wrap(next http.Handler) http.Handler {
-	log := f.Logger
-	if log == nil {
-		log = slog.Default()
-	}
+	log := cmp.Or(f.Logger, slog.Default())
 	dates := f.Dates
 	if dates == nil {
 		dates = f.Now
@@ -45,7 +44,8 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 		// A client's X-Request-Id is not used, because it would be written to the log.
 		request := audit.Request{ID: oauth.NewTimedID("", dates()), Address: f.address(log, r),
 			UserAgent: r.UserAgent()}
-		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), loggerKey{}, log))
+		rec := &recorder{ResponseWriter: w, log: log}
+		r = r.WithContext(context.WithValue(audit.WithRequest(r.Context(), request), recorderKey{}, rec))
 
 		h := w.Header()
 		h["X-Request-Id"] = []string{request.ID}
@@ -56,7 +56,6 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 		if len(r.TransferEncoding) > 0 {
 			h.Set("Connection", "close")
 		}
-		rec := &recorder{ResponseWriter: w}
 		defer func() {
 			p := recover()
 			if p != nil && p != http.ErrAbortHandler {
@@ -64,7 +63,7 @@ func (f *Front) Wrap(next http.Handler) http.Handler {
 			}
 			f.note(log, rec, r, request, began)
 			if f.Observe != nil {
-				f.Observe(rec.route, r.Method, request.ID, rec.status, f.Now().Sub(began))
+				f.Observe(r, rec.route, rec.kind, rec.status, f.Now().Sub(began))
 			}
 			if p != nil && (p == http.ErrAbortHandler || rec.torn) {
 				panic(http.ErrAbortHandler) // closes the connection, so that a partial response does not look complete
@@ -110,10 +109,12 @@ func (f *Front) rescue(w *recorder, r *http.Request, p any) {
 // recorder records the status of a response.
 type recorder struct {
 	http.ResponseWriter
+	log    *slog.Logger
 	status int    // 0: not written yet
 	torn   bool   // the handler panicked after it began the response
 	quiet  bool   // see Reply
 	route  string // the path that the route declares
+	kind   string // see Kind
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -133,24 +134,26 @@ func (w *recorder) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-type loggerKey struct{}
+type recorderKey struct{}
 
-// logger returns the logger that Front put into ctx.
+// logger returns the logger of the Front that ctx comes from.
 func logger(ctx context.Context) *slog.Logger {
-	if log, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
-		return log
+	if rec, ok := ctx.Value(recorderKey{}).(*recorder); ok {
+		return rec.log
 	}
 	return slog.Default()
 }
 
-// cut bounds the length of text from a request in the log.
-func cut(s string) string {
-	const limit = 256
-	if len(s) > limit {
-		return s[:limit]
+// Kind tells Front.Observe what kind of request ctx is of, where one route has several. A kind is one of a few names
+// that no sender chooses.
+func Kind(ctx context.Context, kind string) {
+	if rec, ok := ctx.Value(recorderKey{}).(*recorder); ok {
+		rec.kind = kind
 	}
-	return s
 }
+
+// cut bounds the length of text from a request in the log.
+func cut(s string) string { return s[:min(len(s), 256)] }
 
 // address returns the network address of the sender of r: the peer's or, if that is a trusted proxy, the one in its
 // forwarding header; "" if the peer has none. Of several hops it returns the last one that is not a trusted proxy,
@@ -161,7 +164,7 @@ func (f *Front) address(log *slog.Logger, r *http.Request) string {
 	if !ok {
 		return ""
 	}
-	if !f.trusts(peer) { // its headers are ignored
+	if !f.Trusts(peer) { // its headers are ignored
 		if r.Header["Forwarded"] != nil || r.Header["X-Forwarded-For"] != nil {
 			f.warn(log, peer)
 		}
@@ -197,7 +200,7 @@ func (f *Front) warn(log *slog.Logger, peer netip.Addr) {
 
 // origin returns the nearest hop that is not trusted, starting with peer.
 func (f *Front) origin(peer netip.Addr, hops []string) netip.Addr {
-	for i := len(hops) - 1; i >= 0 && f.trusts(peer); i-- {
+	for i := len(hops) - 1; i >= 0 && f.Trusts(peer); i-- {
 		hop, ok := parseAddress(strings.TrimSpace(hops[i]))
 		if !ok {
 			break
@@ -207,13 +210,9 @@ func (f *Front) origin(peer netip.Addr, hops []string) netip.Addr {
 	return peer
 }
 
-func (f *Front) trusts(addr netip.Addr) bool {
-	for _, network := range f.TrustedProxies {
-		if network.Contains(addr) {
-			return true
-		}
-	}
-	return false
+// Trusts reports whether addr is one of the trusted proxies.
+func (f *Front) Trusts(addr netip.Addr) bool {
+	return slices.ContainsFunc(f.TrustedProxies, func(network netip.Prefix) bool { return network.Contains(addr) })
 }
 
 // parseAddress parses an address with or without a port and brackets.

@@ -20,9 +20,10 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Config is the configuration of an Engine. All fields but Recorded and Trace must be set.
+// Config is the configuration of an Engine. All fields but Begin, Recorded and Trace must be set.
 type Config struct {
-	Now func() time.Time
+	Now   func() time.Time
+	Begin time.Duration // how long SQLite waits for another process that has locked the file; 0: 10 seconds
 	// Insert writes audit events. The engine calls it as the last act of a
 	// transaction, with the events of every function in it.
 	Insert func(tx *Tx, events []audit.Event) error
@@ -87,8 +88,7 @@ type driver interface {
 	close() error
 }
 
-// Open opens the database that dsn names, sqlite:PATH or postgres://…, as
-// store.Open describes.
+// Open opens the database that dsn names, sqlite:PATH or postgres://…, as store.Open describes.
 func Open(ctx context.Context, dsn string, config Config) (*Engine, error) {
 	var e Engine
 	var err error
@@ -165,8 +165,7 @@ func Decided(err error) bool {
 	return err == nil || refused
 }
 
-// call runs fn and turns a panic into an error, because one request must not end
-// the process and everybody else's requests with it.
+// call runs fn and turns a panic into an error, because one request must not end those of everybody else.
 func call(fn func(*Tx) error, tx *Tx) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

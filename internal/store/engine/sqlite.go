@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -74,8 +75,9 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 // handle opens a handle whose connections wait for other processes (a command that runs beside the server), enforce
 // foreign keys, and have pragmas set.
 func (s *sqlite) handle(pragmas ...string) (*sql.DB, error) {
+	busy := fmt.Sprintf("busy_timeout(%d)", cmp.Or(s.config.Begin, 10*time.Second).Milliseconds())
 	parameters := []string{"_txlock", "immediate"}
-	for _, p := range append([]string{"busy_timeout(10000)", "foreign_keys(1)", "journal_mode(WAL)"}, pragmas...) {
+	for _, p := range append([]string{busy, "foreign_keys(1)", "journal_mode(WAL)"}, pragmas...) {
 		parameters = append(parameters, "_pragma", p)
 	}
 	return openFile(s.path, parameters...)

@@ -1,4 +1,4 @@
-package server
+package observe
 
 import (
 	"context"
@@ -14,25 +14,27 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
-	"github.com/cardea-auth/cardea/internal/fetch"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/server"
 )
 
-// metrics are what Prometheus reads. No label has a value that a stranger chooses, or that names a person or a client.
-type metrics struct {
+// Metrics are what Prometheus reads. No label has a value that a stranger chooses, or that names a person or a client.
+// Make them with NewMetrics; their methods may be called concurrently.
+type Metrics struct {
 	registry *prometheus.Registry
 
 	requests  *prometheus.CounterVec   // by route, method and status
 	durations *prometheus.HistogramVec // by route and method
+	grants    *prometheus.HistogramVec // durations of token requests by grant type
 	events    *prometheus.CounterVec   // by action, outcome and reason
 	tokens    *prometheus.CounterVec   // by grant type, outcome and reason
 	tools     *prometheus.CounterVec   // tool calls by outcome
 	limited   prometheus.Counter       // refusals that were only counted
 	actions   names
 	reasons   names
-
-	unsealed func() time.Duration // how long events have waited to be sealed
 }
 
 // names bounds the values of a label. Those that come after the first 100 are "other".
@@ -60,17 +62,38 @@ func (n *names) bound(name string) string {
 // buckets are the bounds of the durations of requests, in seconds.
 var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-// newMetrics returns the metrics of a server. fetchers are by name.
-func newMetrics(s *Server, fetchers map[string]*fetch.Client) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+// NewMetrics returns metrics of the process, which is of a version of the program. database is "sqlite" or
+// "postgresql", and "none" if the process has none.
+func NewMetrics(version, database string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "cardea_build_info",
+		Help: "The version that runs; its value is 1."}, []string{"version", "database"})
+	build.WithLabelValues(version, database).Set(1)
+	m.Register(build, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Register adds metrics that others keep.
+func (m *Metrics) Register(all ...prometheus.Collector) { m.registry.MustRegister(all...) }
+
+// Server adds the metrics of a server: state, at each scrape, and what the returned functions are told of it.
+func (m *Metrics) Server(state func(context.Context) server.State) server.Watcher {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "cardea_" + name, Help: help}, labels)
-		m.registry.MustRegister(c)
+		m.Register(c)
 		return c
 	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cardea_" + name, Help: help, Buckets: buckets},
+			labels)
+		m.Register(h)
+		return h
+	}
 	m.requests = vec("http_requests_total", "Requests by route, method and status.", "route", "method", "status")
-	m.durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "cardea_http_request_duration_seconds",
-		Help: "How long requests took, by route and method.", Buckets: buckets}, []string{"route", "method"})
+	m.durations = histogram("http_request_duration_seconds", "How long requests took, by route and method.", "route",
+		"method")
+	m.grants = histogram("token_request_duration_seconds", "How long token requests took, by grant type.", "grant_type")
 	m.events = vec("events_total", "Decisions in the audit log, by action, outcome and reason.", "action", "outcome",
 		"reason")
 	m.tokens = vec("token_requests_total", "Token requests by grant type, outcome and reason.", "grant_type", "outcome",
@@ -78,48 +101,60 @@ func newMetrics(s *Server, fetchers map[string]*fetch.Client) *metrics {
 	m.tools = vec("tool_calls_total", "Tool calls that guards and gateways reported, by outcome.", "outcome")
 	m.limited = prometheus.NewCounter(prometheus.CounterOpts{Name: "cardea_refusals_not_recorded_total",
 		Help: "Refusals that the audit log only has the number of, because there were too many."})
-	m.registry.MustRegister(m.durations, m.limited, &gauges{server: s, fetchers: fetchers}, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.Register(m.limited, gauges(state))
 	// What is counted is there from the beginning, so that a rate sees the first.
 	for _, grantType := range oauth.GrantTypes() {
 		m.tokens.WithLabelValues(string(grantType), allowed, "")
+		m.grants.WithLabelValues(string(grantType))
 	}
 	for _, outcome := range []string{allowed, refused, "failed"} {
 		m.tools.WithLabelValues(outcome)
 	}
 	m.events.WithLabelValues("token.reuse", refused, string(oauth.InvalidGrant))
 	m.events.WithLabelValues("login.sign_in", allowed, "")
-	return m
+	return server.Watcher{Request: m.request, Event: m.event}
 }
 
-// request counts a response; web.Front calls it.
-func (m *metrics) request(route, method, requestID string, status int, duration time.Duration) {
+// request counts a response, as server.Watcher.Request says. The exemplars of its duration have the id that is in the
+// log and in the audit events, and the trace if the request is traced.
+func (m *Metrics) request(r *http.Request, route, kind string, status int, took time.Duration) {
 	if route == "" {
 		route = "none"
-	}
-	if !slices.Contains(methods, method) {
-		method = "other"
 	}
 	if status == 0 {
 		status = http.StatusOK // which net/http sends
 	}
+	method := methodOf(r)
 	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
-	observer := m.durations.WithLabelValues(route, method)
-	if with, ok := observer.(prometheus.ExemplarObserver); ok {
-		with.ObserveWithExemplar(duration.Seconds(), prometheus.Labels{"request_id": requestID})
-		return
+	exemplar := prometheus.Labels{"request_id": audit.RequestFrom(r.Context()).ID}
+	if span := trace.SpanContextFromContext(r.Context()); span.IsSampled() {
+		exemplar["trace_id"] = span.TraceID().String()
 	}
-	observer.Observe(duration.Seconds())
+	observe := func(in prometheus.Observer) {
+		in.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), exemplar) // as all histograms are
+	}
+	observe(m.durations.WithLabelValues(route, method))
+	if kind != "" {
+		observe(m.grants.WithLabelValues(kind)) // only the token endpoint has kinds
+	}
 }
 
 // methods are the methods that are told apart.
 var methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
+// methodOf returns the method of r, or "other", because a stranger may send any.
+func methodOf(r *http.Request) string {
+	if slices.Contains(methods, r.Method) {
+		return r.Method
+	}
+	return "other"
+}
+
 // The outcomes of events, and the action of a token request.
 const allowed, refused, issued = "allowed", "refused", "token.request"
 
-// event counts an event of the audit log; store.DB calls it.
-func (m *metrics) event(action, outcome, reason string, detail map[string]string) {
+// event counts an event of the audit log, as server.Watcher.Event says.
+func (m *Metrics) event(action, outcome, reason string, detail map[string]string) {
 	switch {
 	case strings.HasPrefix(action, "limit."):
 		if n, err := strconv.Atoi(detail["refused"]); err == nil && n > 0 {
@@ -144,9 +179,10 @@ func (m *metrics) event(action, outcome, reason string, detail map[string]string
 	m.events.WithLabelValues(m.actions.bound(action), outcome, reason).Inc()
 }
 
-// listen listens where metrics are served. It warns of an address that strangers may reach.
-func (m *metrics) listen(ctx context.Context, address string, log *slog.Logger) (net.Listener, error) {
-	listener, err := Listen(ctx, "metrics_listen", "CARDEA_METRICS_LISTEN", address)
+// Listen listens where metrics are served. It warns of an address that strangers may reach. key is the setting that
+// names the address, and variable what else does, for errors.
+func (m *Metrics) Listen(ctx context.Context, key, variable, address string, log *slog.Logger) (net.Listener, error) {
+	listener, err := server.Listen(ctx, key, variable, address)
 	if err != nil {
 		return nil, err
 	}
@@ -157,8 +193,8 @@ func (m *metrics) listen(ctx context.Context, address string, log *slog.Logger) 
 	return listener, nil
 }
 
-// serve answers at listener until ctx ends.
-func (m *metrics) serve(ctx context.Context, listener net.Listener, log *slog.Logger) {
+// Serve answers /metrics at listener until ctx ends.
+func (m *Metrics) Serve(ctx context.Context, listener net.Listener, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
@@ -173,15 +209,12 @@ func (m *metrics) serve(ctx context.Context, listener net.Listener, log *slog.Lo
 	}
 }
 
-// gauges are what is true at the moment of a scrape. What costs a query is counted by the janitor.
-type gauges struct {
-	server   *Server
-	fetchers map[string]*fetch.Client
-}
+// gauges are what is true of a server at the moment of a scrape.
+type gauges func(context.Context) server.State
 
 // The descriptions of gauges and of counters that others keep.
 var (
-	readyDesc = desc("ready", "Whether /readyz answers 200.")
+	ready     = desc("ready", "Whether /readyz answers 200.")
 	answers   = desc("store_answers", "Whether the database answers.")
 	waiting   = desc("store_waiting", "Functions that wait for the database.")
 	functions = desc("store_functions_total", "Functions whose changes were committed.")
@@ -196,7 +229,6 @@ var (
 	fetched   = desc("fetches_total", "Fetches of strangers' documents, by outcome.", "fetcher", "outcome")
 	lag       = desc("audit_seal_lag_seconds", "How long ago all events of the audit log were sealed.")
 	sessions  = desc("sessions", "Browsers in which people are signed in.")
-	build     = desc("build_info", "The version that runs; its value is 1.", "version", "database")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -204,60 +236,48 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 // Describe implements prometheus.Collector.
-func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{readyDesc, answers, waiting, functions, commits, failures, busy, disk, steps,
-		keyMade, expires, pending, fetched, lag, sessions, build} {
+func (g gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{ready, answers, waiting, functions, commits, failures, busy, disk, steps,
+		keyMade, expires, pending, fetched, lag, sessions} {
 		to <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (g *gauges) Collect(to chan<- prometheus.Metric) {
-	s := g.server
+func (g gauges) Collect(to chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	counter := func(d *prometheus.Desc, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
-	defer cancel()
-	reason, _ := s.unready(ctx)
-	gauge(readyDesc, truth(reason == ""))
-	gauge(answers, truth(s.db.Answers()))
-	stats := s.db.Stats()
-	gauge(waiting, float64(stats.Waiting))
-	counter(functions, float64(stats.Functions))
-	counter(commits, float64(stats.Commits))
-	counter(failures, float64(stats.Failures))
-	counter(busy, stats.Busy.Seconds())
-	if free, known := s.db.Room(); known {
-		gauge(disk, float64(free))
+	now := g(context.Background())
+	gauge(ready, truth(now.Ready))
+	gauge(answers, truth(now.Answers))
+	gauge(waiting, float64(now.Store.Waiting))
+	counter(functions, float64(now.Store.Functions))
+	counter(commits, float64(now.Store.Commits))
+	counter(failures, float64(now.Store.Failures))
+	counter(busy, now.Store.Busy.Seconds())
+	if now.RoomKnown {
+		gauge(disk, float64(now.Room))
 	}
-	counter(steps, float64(s.clock.times()))
-	if created, err := s.keys.Signing(ctx); err == nil {
-		for alg, at := range created {
-			gauge(keyMade, float64(at.UnixMilli())/1000, alg)
-		}
+	counter(steps, float64(now.ClockSteps))
+	for alg, at := range now.Keys {
+		gauge(keyMade, float64(at.UnixMilli())/1000, alg)
 	}
-	if at := s.certificateExpires(); !at.IsZero() {
+	if at := now.CertificateExpires; !at.IsZero() {
 		gauge(expires, float64(at.Unix()))
 	}
-	for name, fetcher := range g.fetchers {
-		stats := fetcher.Stats()
+	for name, stats := range now.Fetches {
 		gauge(pending, float64(stats.Pending), name)
 		counter(fetched, float64(stats.Fetched), name, "fetched")
 		counter(fetched, float64(stats.NotAllowed), name, "not_allowed")
 		counter(fetched, float64(stats.Failed), name, "failed")
 		counter(fetched, float64(stats.Busy), name, "busy")
 	}
-	gauge(lag, s.metrics.unsealed().Seconds())
-	gauge(sessions, float64(s.sessions.Load()))
-	database := "postgresql"
-	if strings.HasPrefix(s.config.Database, "sqlite:") {
-		database = "sqlite"
-	}
-	gauge(build, 1, s.Version, database)
+	gauge(lag, now.Unsealed.Seconds())
+	gauge(sessions, float64(now.Sessions))
 }
 
 func truth(b bool) float64 {
