@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,9 +66,9 @@ func resolve(t *testing.T, address func(name string) [4]byte) {
 // A name that leads to a server at first and to the secrets of the machine later is looked at again when it is dialled,
 // also for the health of the gateway.
 func TestItem48Rebinding(t *testing.T) {
-	here := [4]byte{127, 0, 0, 1}
-	at := here
-	resolve(t, func(string) [4]byte { return at })
+	var at atomic.Pointer[[4]byte]
+	at.Store(&[4]byte{127, 0, 0, 1})
+	resolve(t, func(string) [4]byte { return *at.Load() })
 	upstream := answering("application/json", `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`)
 	w := start(t, strings.ReplaceAll(files, "{upstream}", "http://files.example.:9/"), upstream)
 	w.reload(strings.ReplaceAll(files, "{upstream}",
@@ -78,7 +79,7 @@ func TestItem48Rebinding(t *testing.T) {
 	}
 	w.server.CloseClientConnections()
 	for _, secret := range [][4]byte{{169, 254, 169, 254}, {100, 100, 100, 200}, {168, 63, 129, 16}, {0, 0, 0, 0}} {
-		at = secret
+		at.Store(&secret)
 		if r := w.post("/files", token, call("1", "read_file", "{}")); r.status != http.StatusBadGateway {
 			t.Errorf("%v: %d %s", secret, r.status, r.body)
 		}
