@@ -27,7 +27,7 @@ type keyList struct{ output }
 
 func (c *keyList) Run(ctx context.Context, sh *shell) error {
 	const none = "there is no signing key yet; cardea serve makes the first one when it starts"
-	return list(ctx, sh, sh.operateKeys, c.output, none, drawKeys, adminapi.ListKeys, plainListing)
+	return list(ctx, sh, sh.operateKeys, c.output, none, drawKeys, adminapi.ListKeys, searched{}.listing)
 }
 
 func drawKey(info keys.Info, t *table) { drawKeys([]keys.Info{info}, t) }

@@ -18,7 +18,7 @@ type providerList struct{ output }
 
 func (c *providerList) Run(ctx context.Context, sh *shell) error {
 	const none = "people sign in with no identity provider; login.providers in the configuration names them"
-	return list(ctx, sh, sh.operate, c.output, none, drawProviders, adminapi.ListProviders, plainListing)
+	return list(ctx, sh, sh.operate, c.output, none, drawProviders, adminapi.ListProviders, searched{}.listing)
 }
 
 func drawProviders(views []admin.Provider, t *table) {

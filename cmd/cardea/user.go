@@ -206,7 +206,7 @@ type userResetPassword struct {
 }
 
 func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
-	in := adminapi.NewPassword{KeepGrants: c.KeepGrants}
+	in := &adminapi.NewPassword{KeepGrants: c.KeepGrants}
 	if c.PasswordStdin {
 		var err error
 		if in.Password, err = c.read(sh); err != nil {
@@ -218,7 +218,7 @@ func (c *userResetPassword) Run(ctx context.Context, sh *shell) error {
 		}
 	}
 	return ask(ctx, sh, c.output, c.draw, adminapi.ResetPassword,
-		adminapi.Change[adminapi.NewPassword]{ID: c.User, Body: in})
+		adminapi.Change[*adminapi.NewPassword]{ID: c.User, Body: in})
 }
 
 func (c *userResetPassword) draw(v admin.PasswordReset, t *table) {

@@ -79,7 +79,11 @@ func (e *Endpoint) Routes() []web.Route {
 		if !known {
 			i = len(routes)
 			at[path] = i
-			routes = append(routes, web.Route{Path: path, Escapes: true, Methods: web.Methods{}, Caller: web.Operators})
+			route := web.Route{Path: path, Escapes: true, Methods: web.Methods{}, Caller: web.Operators}
+			if snake := strings.ReplaceAll(path, "-", "_"); snake != path { // as tools and events spell the verb
+				route.Also = []string{snake}
+			}
+			routes = append(routes, route)
 		}
 		routes[i].Methods[op.spec().Method] = web.Problems(func(r *http.Request) (web.Reply, error) {
 			return e.serve(r, op)

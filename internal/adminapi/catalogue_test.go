@@ -69,7 +69,7 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("what it may: %d %s", reply.Status, reply.Body)
 		}
 		for _, path := range []string{
-			"/clients/" + made.ID + "/rotate_secret", "/clients/" + made.ID + "/disable", "/keys/rotate",
+			"/clients/" + made.ID + "/rotate-secret", "/clients/" + made.ID + "/disable", "/keys/rotate",
 		} {
 			if reply := reader.call("POST", path, ""); reply.Status != http.StatusForbidden {
 				t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
@@ -88,7 +88,7 @@ func TestCredentials(t *testing.T) {
 					`"scope":"cardea:clients:read","resources":["` + s.URL + `/admin/api"]}`},
 				{"POST", "/clients", `{"client_name":"B","grant_types":["client_credentials"],"resources":["` +
 					s.URL + `/admin/mcp"]}`},
-				{"POST", "/clients/" + made.ID + "/rotate_secret", ""},
+				{"POST", "/clients/" + made.ID + "/rotate-secret", ""},
 				{"POST", "/clients/" + made.ID + "/enable", ""},
 				{"PATCH", "/clients/" + made.ID, `{"expires_in":0}`},
 				{"PATCH", "/clients/" + made.ID, `{"scope":"cardea:*"}`},
@@ -230,7 +230,7 @@ func TestNoMoreThanTheRole(t *testing.T) {
 		{"PATCH", "/users/" + own, `{"role":"owner"}`},
 		{"POST", "/users", `{"email":"eve@example.com","password":"correct horse battery","role":"owner"}`},
 		{"POST", "/users", `{"email":"eve@example.com","password":"correct horse battery"}`},
-		{"POST", "/users/" + owner.ID + "/reset_password", `{"password":"correct horse battery"}`},
+		{"POST", "/users/" + owner.ID + "/reset-password", `{"password":"correct horse battery"}`},
 		{"POST", "/users/" + owner.ID + "/disable", ""}, {"DELETE", "/users/" + owner.ID, ""},
 		{"PUT", "/groups/staff/members/" + own, ""}, {"POST", "/groups", `{"name":"staff"}`},
 		{"POST", "/keys/rotate", ""}, {"GET", "/settings", ""},
@@ -245,7 +245,7 @@ func TestNoMoreThanTheRole(t *testing.T) {
 	robot := program(t, s, "cardea:*")
 	for _, request := range [][3]string{
 		{"PATCH", "/users/" + owner.ID, `{"name":"Eve"}`},
-		{"POST", "/users/" + owner.ID + "/reset_password", `{"password":"correct horse battery"}`},
+		{"POST", "/users/" + owner.ID + "/reset-password", `{"password":"correct horse battery"}`},
 		{"POST", "/users/" + own + "/disable", ""}, {"DELETE", "/users/" + own, ""},
 		{"POST", "/users", `{"email":"eve@example.com","password":"correct horse battery","role":"auditor"}`},
 	} {

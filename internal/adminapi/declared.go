@@ -60,7 +60,7 @@ var (
 			text, notes, err := declare.Export(c, o, by)
 			return Exported{string(text), append([]string{}, notes...)}, err
 		})
-	Plan = add(Spec{Method: "POST", Path: "/apply/dry_run", Noun: admin.Resources, Also: declarable,
+	Plan = add(Spec{Method: "POST", Path: "/apply/dry-run", Noun: admin.Resources, Also: declarable,
 		Verb: "apply dry-run", Reads: true, Required: "file", May: "cardea:users:read",
 		Summary: "Tell what applying a file would change. It needs the right to read what the file declares, and, " +
 			"for members of groups, to read people's accounts."},

@@ -44,7 +44,7 @@ func TestApply(t *testing.T) {
 	s := servertest.StartMCP(t)
 	ops := program(t, s, "cardea:resources:write", "cardea:clients:write", "cardea:groups:write", "cardea:events:read")
 	plan := func(a api, file string, members ...string) *servertest.Reply {
-		return a.call("POST", "/apply/dry_run", sent(t, file, members...))
+		return a.call("POST", "/apply/dry-run", sent(t, file, members...))
 	}
 	apply := func(a api, file string, members ...string) *servertest.Reply {
 		return a.call("POST", "/apply", sent(t, file, members...))

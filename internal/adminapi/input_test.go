@@ -64,7 +64,8 @@ func TestInput(t *testing.T) {
 		{"NUL in a parameter", "GET", "/events?client=%00", "", 400, "query.client", "NUL"},
 		{"year 10000", "GET", "/events?since=10000-01-01T00:00:00Z", "", 400, "query.since", "RFC 3339"},
 		{"none of the outcomes", "GET", "/events?outcome=maybe", "", 400, "query.outcome", "allowed, refused"},
-		{"a body where none is", "POST", "/clients/x/enable", "{}", 400, "body", "no body"},
+		{"a body where none is", "POST", "/clients/x/enable", `{"a":1}`, 400, "body", "no body"},
+		{"a body that says nothing", "POST", "/clients/x/enable", " { }", 404, "", ""},
 		{"not there", "GET", "/resources/res_nothing", "", 404, "", ""},
 		{"there already", "POST", "/resources", resource, 409, "body.identifier", "already"},
 	} {
@@ -91,6 +92,56 @@ func TestInput(t *testing.T) {
 	reply := ops.call("POST", "/clients", "a=b", servertest.Header("Content-Type", "application/x-www-form-urlencoded"))
 	if reply.Status != http.StatusUnsupportedMediaType {
 		t.Errorf("a form: %d %s", reply.Status, reply.Body)
+	}
+}
+
+// Every list is searched by q, by the beginning of a name or by an id.
+func TestSearchEveryList(t *testing.T) {
+	s := servertest.StartMCP(t)
+	ops := program(t, s, "cardea:*")
+	s.Agent(t, s.Client()).Connect(s.Browser(t), s.User("ada@example.com"))
+	ops.call("POST", "/groups", `{"name":"staff"}`)
+	first := func(noun, member string) string {
+		return ops.call("GET", "/"+noun, "").JSON()["items"].([]any)[0].(map[string]any)[member].(string)
+	}
+	for noun, q := range map[string]string{
+		"resources": first("resources", "name")[:3], "clients": first("clients", "client_id"), "users": "ADA",
+		"groups": "st", "grants": first("grants", "id"), "sessions": first("sessions", "id"),
+		"keys": first("keys", "kid")[:10], "events": first("events", "id"), "settings": "Issuer", "providers": "",
+	} {
+		found := ops.call("GET", "/"+noun+"?limit=5&q="+url.QueryEscape(q), "")
+		if items, ok := found.JSON()["items"].([]any); !ok || q != "" && len(items) != 1 {
+			t.Errorf("%s that begin with %q: %d %s", noun, q, found.Status, found.Body)
+		}
+		none := ops.call("GET", "/"+noun+"?q=nothing-of-the-kind", "")
+		if items, ok := none.JSON()["items"].([]any); !ok || len(items) != 0 {
+			t.Errorf("%s that are not there: %d %s", noun, none.Status, none.Body)
+		}
+	}
+	for _, both := range []string{"/grants?q=x&live=true", "/sessions?q=x&user=y", "/events?q=x&action=y"} {
+		if reply := ops.call("GET", both, ""); reply.Status != 422 || !strings.Contains(string(reply.Body), "query.q") {
+			t.Errorf("%s: %d %s", both, reply.Status, reply.Body)
+		}
+	}
+}
+
+// The verbs in addresses are those of the commands; those of tools and events are understood too.
+func TestVerbsOfTheCommands(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	client := ops.call("POST", "/clients",
+		`{"client_name":"A","grant_types":["client_credentials"],"any_resource":true}`).Text("client_id")
+	for _, path := range []string{"/rotate-secret", "/rotate_secret"} {
+		if reply := ops.call("POST", "/clients/"+client+path, ""); reply.Text("client_secret") == "" {
+			t.Errorf("%s: %d %s", path, reply.Status, reply.Body)
+		}
+	}
+	ada := s.User("ada@example.com")
+	for _, body := range []string{"", "{}"} {
+		reply := ops.call("POST", "/users/"+ada.ID+"/reset-password", body)
+		if !strings.Contains(reply.Text("link"), "/reset#") {
+			t.Errorf("%q: %d %s", body, reply.Status, reply.Body)
+		}
 	}
 }
 
@@ -203,7 +254,7 @@ func TestIdempotency(t *testing.T) {
 		reply.Text("client_id") == first.Text("client_id") {
 		t.Errorf("another caller: %d %s", reply.Status, reply.Body)
 	}
-	if reply := ops.call("POST", "/clients/"+first.Text("client_id")+"/rotate_secret", "", key); reply.Status != 200 ||
+	if reply := ops.call("POST", "/clients/"+first.Text("client_id")+"/rotate-secret", "", key); reply.Status != 200 ||
 		reply.Text("client_secret") == "" {
 		t.Errorf("another route: %d %s", reply.Status, reply.Body)
 	}
@@ -330,10 +381,7 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
-	for _, path := range []string{
-		"/grants", "/sessions", "/keys", "/events", "/initial_access_tokens", "/clients/waiting", "/clients/blocks",
-		"/settings",
-	} {
+	for _, path := range []string{"/initial_access_tokens", "/clients/waiting", "/clients/blocks"} {
 		reply := ops.call("GET", path+"?q=a", "")
 		if reply.Status != http.StatusBadRequest || !strings.Contains(string(reply.Body), `"query.q"`) {
 			t.Errorf("%s: %d %s", path, reply.Status, reply.Body)

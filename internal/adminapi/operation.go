@@ -2,8 +2,10 @@ package adminapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -133,6 +135,35 @@ func (s Search) page() store.Page {
 	page := s.Listing.page()
 	page.Begins = s.Q
 	return page
+}
+
+// ByQ is what a list takes whose entries have only an id.
+type ByQ struct {
+	Q string `query:"q" doc:"Only the one with this id. It cannot be combined with other filters."`
+}
+
+// one returns the list of the one that find finds, or of none. alone is whether q is the only filter.
+func one[T any](alone bool, find func() (T, error)) (page Page[T], err error) {
+	if !alone {
+		return page, admin.Refused(admin.Invalid, "", "", "q", "q cannot be combined with other filters")
+	}
+	found, err := find()
+	undone := (*admin.Error)(nil)
+	switch {
+	case errors.As(err, &undone) && undone.Kind == admin.NotFound:
+		err = nil
+	case err == nil:
+		page.Items = []T{found}
+	}
+	return page, err
+}
+
+// beginning returns the items of which the name begins with q, in whatever case.
+func beginning[T any](items []T, q string, name func(T) string) []T {
+	return slices.DeleteFunc(items, func(item T) bool {
+		text := name(item)
+		return len(text) < len(q) || !strings.EqualFold(text[:len(q)], q)
+	})
 }
 
 // page returns what the store is asked for.

@@ -168,7 +168,7 @@ var (
 	EnableClient = add(Spec{Method: "POST", Path: "/clients/{id}/enable", Noun: admin.Clients, Verb: "client enable",
 		Summary: "Let a disabled client in again."},
 		func(c ctx, o ops, by who, in ByID) (admin.Client, error) { return o.EnableClient(c, by, in.ID) })
-	RotateClientSecret = add(Spec{Method: "POST", Path: "/clients/{id}/rotate_secret", Noun: admin.Clients,
+	RotateClientSecret = add(Spec{Method: "POST", Path: "/clients/{id}/rotate-secret", Noun: admin.Clients,
 		Verb: "client rotate-secret", Destroys: true, Summary: "Give a client a new secret, which is in the answer, " +
 			"this once; the old one lives on for a while."},
 		func(c ctx, o ops, by who, in Change[*Overlap]) (admin.Client, error) {
@@ -257,7 +257,7 @@ var (
 	EnableUser = add(Spec{Method: "POST", Path: "/users/{id}/enable", Noun: admin.Users, Verb: "user enable",
 		Summary: "Open a disabled account again."},
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.EnableUser(c, by, in.ID) })
-	ResetSecondFactor = add(Spec{Method: "POST", Path: "/users/{id}/reset_second_factor", Noun: admin.Users,
+	ResetSecondFactor = add(Spec{Method: "POST", Path: "/users/{id}/reset-second-factor", Noun: admin.Users,
 		Verb: "user reset-second-factor", Destroys: true,
 		Summary: "Delete the second factor of a person who has lost it, passkeys included, and sign the person out."},
 		func(c ctx, o ops, by who, in ByID) (admin.User, error) { return o.ResetSecondFactor(c, by, in.ID) })
@@ -267,11 +267,14 @@ var (
 		func(c ctx, o ops, by who, in ByPasskey) (admin.UserDetail, error) {
 			return o.RemovePasskey(c, by, in.ID, in.Passkey)
 		})
-	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset_password", Noun: admin.Users,
+	ResetPassword = add(Spec{Method: "POST", Path: "/users/{id}/reset-password", Noun: admin.Users,
 		Verb: "user reset-password", Destroys: true,
 		Summary: "Set a new password, or make a link with which the person does. A new password ends the person's " +
 			"sessions and, unless told otherwise, grants."},
-		func(c ctx, o ops, by who, in Change[NewPassword]) (admin.PasswordReset, error) {
+		func(c ctx, o ops, by who, in Change[*NewPassword]) (admin.PasswordReset, error) {
+			if in.Body == nil {
+				in.Body = &NewPassword{}
+			}
 			if in.Body.Password == "" {
 				return o.PasswordLink(c, by, in.ID, in.Body.KeepGrants)
 			}
@@ -389,6 +392,7 @@ var (
 // GrantListing is what ListGrants takes.
 type GrantListing struct {
 	Listing
+	ByQ
 	User     string `query:"user" doc:"Only of this person, by id or e-mail address."`
 	Client   string `query:"client" doc:"Only of this client."`
 	Resource string `query:"resource" doc:"Only at this MCP server, by id or identifier."`
@@ -400,6 +404,10 @@ var (
 	ListGrants = add(Spec{Method: "GET", Path: "/grants", Noun: admin.Grants, Verb: "grant list",
 		Summary: "List what people have allowed clients, oldest first."},
 		func(c ctx, o ops, by who, in GrantListing) (Page[admin.Grant], error) {
+			if in.Q != "" {
+				alone := in == GrantListing{Listing: in.Listing, ByQ: in.ByQ}
+				return one(alone, func() (admin.Grant, error) { return o.Grant(c, by, in.Q) })
+			}
 			return paged(o.Grants(c, by,
 				admin.GrantQuery{User: in.User, Client: in.Client, Resource: in.Resource, Live: in.Live}, in.page()))
 		})
@@ -414,6 +422,7 @@ var (
 // SessionListing is what ListSessions takes.
 type SessionListing struct {
 	Listing
+	ByQ
 	User string `query:"user" doc:"Only of this person, by id or e-mail address."`
 }
 
@@ -422,6 +431,9 @@ var (
 	ListSessions = add(Spec{Method: "GET", Path: "/sessions", Noun: admin.Sessions, Verb: "session list",
 		Summary: "List the browsers in which people are signed in."},
 		func(c ctx, o ops, by who, in SessionListing) (Page[admin.Session], error) {
+			if in.Q != "" {
+				return one(in.User == "", func() (admin.Session, error) { return o.Session(c, by, in.Q) })
+			}
 			return paged(o.Sessions(c, by, in.User, in.page()))
 		})
 	ShowSession = add(Spec{Method: "GET", Path: "/sessions/{id}", Noun: admin.Sessions, Verb: "session show",
@@ -443,9 +455,9 @@ type Rotation struct {
 var (
 	ListKeys = add(Spec{Method: "GET", Path: "/keys", Noun: admin.Keys, Verb: "key list",
 		Summary: "List the signing keys, oldest first."},
-		func(c ctx, o ops, by who, in Listing) (Page[keys.Info], error) {
+		func(c ctx, o ops, by who, in Search) (Page[keys.Info], error) {
 			infos, err := o.Keys(c, by)
-			return Page[keys.Info]{Items: infos}, err
+			return Page[keys.Info]{Items: beginning(infos, in.Q, func(k keys.Info) string { return k.KID })}, err
 		})
 	RotateKey = add(Spec{Method: "POST", Path: "/keys/rotate", Noun: admin.Keys, Verb: "key rotate",
 		Status: http.StatusCreated, Summary: "Publish a new signing key."},
@@ -478,6 +490,7 @@ var InspectToken = add(Spec{Method: "POST", Path: "/tokens/inspect", Noun: admin
 // EventListing is what ListEvents takes.
 type EventListing struct {
 	Listing
+	ByQ
 	Action    string    `query:"action" doc:"Only those whose action begins like this."`
 	User      string    `query:"user" doc:"Only of this person, by id or e-mail address."`
 	Client    string    `query:"client" doc:"Only of this client."`
@@ -496,18 +509,19 @@ type EventListing struct {
 var ListSettings = add(Spec{Method: "GET", Path: "/settings", Noun: admin.Settings, Verb: "config print",
 	Summary: "Show the effective configuration of the server that answers, and where each value comes from. Secrets " +
 		"are masked."},
-	func(c ctx, o ops, by who, in Listing) (Page[admin.Setting], error) {
+	func(c ctx, o ops, by who, in Search) (Page[admin.Setting], error) {
 		settings, err := o.Settings(c, by)
-		return Page[admin.Setting]{Items: settings}, err
+		return Page[admin.Setting]{Items: beginning(settings, in.Q, func(s admin.Setting) string { return s.Key })}, err
 	})
 
 // Identity providers, which the configuration names.
 var (
 	ListProviders = add(Spec{Method: "GET", Path: "/providers", Noun: admin.Providers, Verb: "provider list",
 		Summary: "List the identity providers in the configuration of the server that answers."},
-		func(c ctx, o ops, by who, in Listing) (Page[admin.Provider], error) {
+		func(c ctx, o ops, by who, in Search) (Page[admin.Provider], error) {
 			providers, err := o.Providers(c, by)
-			return Page[admin.Provider]{Items: providers}, err
+			return Page[admin.Provider]{
+				Items: beginning(providers, in.Q, func(p admin.Provider) string { return p.ID })}, err
 		})
 	ShowProvider = add(Spec{Method: "GET", Path: "/providers/{id}", Noun: admin.Providers, Verb: "provider show",
 		Summary: "Show an identity provider."},
@@ -549,6 +563,10 @@ var (
 	ListEvents = add(Spec{Method: "GET", Path: "/events", Noun: admin.Events, Verb: "audit list",
 		Summary: "List the audit log, newest first."},
 		func(c ctx, o ops, by who, in EventListing) (Page[admin.Event], error) {
+			if in.Q != "" {
+				alone := in == EventListing{Listing: in.Listing, ByQ: in.ByQ}
+				return one(alone, func() (admin.Event, error) { return o.Event(c, by, in.Q) })
+			}
 			page := in.page()
 			page.Newest = !in.Oldest
 			return paged(o.Events(c, by,

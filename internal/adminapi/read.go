@@ -98,6 +98,9 @@ func read(r *http.Request, s *Spec) (in any, text []byte, err error) {
 	if text, err = readBody(r, s, has && field.Type.Kind() != reflect.Pointer); err != nil {
 		return nil, nil, err
 	}
+	if !has && strings.Join(strings.Fields(string(text)), "") == "{}" { // which many programs send in place of nothing
+		text = nil
+	}
 	if !has && len(text) > 0 {
 		return nil, nil, refusal(http.StatusBadRequest, "body", "this operation takes no body")
 	}
