@@ -26,7 +26,8 @@ type Config struct {
 	// DataDir is the folder of the SQLite file and the generated master key.
 	DataDir string
 	// Database is "sqlite:PATH" or "postgres://…"; the latter may contain a password.
-	Database string
+	Database     string
+	DatabaseFile string // file that has Database
 	// MasterKey is a secret of 32 bytes in base64. MasterKeyFile is a file that contains it. At most one is set; both
 	// are empty only with SQLite, where the key is then generated in DataDir.
 	MasterKey, MasterKeyFile string

@@ -190,6 +190,37 @@ func TestMail(t *testing.T) {
 	}
 }
 
+// The URL of the database may stand in a file of its own, as every secret.
+func TestDatabaseFile(t *testing.T) {
+	const url = "postgres://cardea:canary-word@db.example.com/cardea"
+	environ := []string{"CARDEA_DATABASE_FILE=" + file(t, url+"\n"), "CARDEA_MASTER_KEY=" + strings.Repeat("A", 43) + "="}
+	got, err := config.Load(config.Sources{Environ: environ})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Database != url {
+		t.Errorf("database is %q", got.Database)
+	}
+	for _, s := range got.Settings() {
+		if strings.Contains(s.Value, "canary-word") || s.Key == "database" && s.From != "environment" {
+			t.Errorf("%s is shown as %s, from %s", s.Key, s.Value, s.From)
+		}
+	}
+	got, err = config.Load(config.Sources{Environ: environ, Flags: map[string]string{"database": "sqlite:other.db"}})
+	if err != nil || got.Database != "sqlite:other.db" {
+		t.Errorf("with a flag: %q, %v", got.Database, err)
+	}
+	for want, more := range map[string]string{
+		"database and database_file are both set; keep one": "CARDEA_DATABASE=sqlite:other.db",
+		"database_file: the file cannot be read":            "CARDEA_DATABASE_FILE=/none",
+	} {
+		_, err := config.Load(config.Sources{Environ: append(environ[:2:2], more)})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary-word") {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestUnknownVariableIsAWarning(t *testing.T) {
 	got, err := config.Load(config.Sources{Environ: []string{
 		"CARDEA_TOKEN_ACCESS_TTL=1m", "CARDEA_CONFIG=x", "CARDEA_TEST_POSTGRES=y", "CARDEAN=z", "PATH=/bin",

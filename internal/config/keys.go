@@ -51,6 +51,8 @@ var fields = []field{
 	{Key{"database", "sqlite:<data_dir>/cardea.db", "`sqlite:PATH`, or `postgres://USER:PASSWORD@HOST/NAME` " +
 		"(PostgreSQL 14 or newer, and databases compatible with it)"},
 		func(c *Config) any { return &c.Database }, maskPassword},
+	{Key{"database_file", "", "file that contains the URL of the database"},
+		func(c *Config) any { return &c.DatabaseFile }, nil},
 	{Key{"master_key", "", "32 bytes in base64 that encrypt signing keys and other secrets in the database; with " +
 		"PostgreSQL, this or `master_key_file` is required"},
 		func(c *Config) any { return &c.MasterKey }, func(string) string { return "(set)" }},

@@ -55,17 +55,11 @@ func Load(s Sources) (*Loaded, error) {
 			}
 		}
 	}
+	if err := l.readSecrets(); err != nil {
+		return nil, err
+	}
 	if l.Database == "" {
 		l.Database = "sqlite:" + filepath.Join(l.DataDir, "cardea.db")
-	}
-	if l.MailFile != "" {
-		if l.Mail.SMTP != "" {
-			return nil, errors.New("mail.smtp and mail.smtp_file are both set; keep one")
-		}
-		var err error
-		if l.Mail.SMTP, err = readSecret(l.MailFile); err != nil {
-			return nil, fmt.Errorf("mail.smtp_file: %w", err)
-		}
 	}
 	if l.Login.External.URL != "" && l.from["login.methods"] == "default" {
 		l.Login.Methods = nil
@@ -74,6 +68,26 @@ func Load(s Sources) (*Loaded, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// readSecrets reads the URLs that stand in files of their own. A flag overrides such a file.
+func (l *Loaded) readSecrets() (err error) {
+	for _, s := range []struct {
+		name, file string
+		at         *string
+	}{{"database", l.DatabaseFile, &l.Database}, {"mail.smtp", l.MailFile, &l.Mail.SMTP}} {
+		switch {
+		case s.file == "", l.from[s.name] == "flag":
+			continue
+		case *s.at != "":
+			return fmt.Errorf("%s and %[1]s_file are both set; keep one", s.name)
+		}
+		if *s.at, err = readSecret(s.file); err != nil {
+			return fmt.Errorf("%s_file: %w", s.name, err)
+		}
+		l.from[s.name] = l.from[s.name+"_file"]
+	}
+	return nil
 }
 
 func (l *Loaded) set(f field, value, from string) error {
