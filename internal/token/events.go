@@ -209,7 +209,7 @@ func faultOf(err error) string {
 	return "it is not one JSON object in UTF-8 in which no member is there twice"
 }
 
-var eventID = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
+var eventID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
 
 // secretLike matches what may be a secret of this server: a token, a code, a client secret or a JWT.
 var secretLike = regexp.MustCompile(`cardea_[a-z]{2}_[A-Za-z0-9_-]+|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
@@ -219,7 +219,7 @@ func (call *ToolCall) fault() string {
 	_, err := time.Parse(time.RFC3339Nano, call.Time)
 	switch {
 	case !eventID.MatchString(call.ID):
-		return "id must have 8 to 64 letters, digits, hyphens and underscores"
+		return "id must have 1 to 64 letters, digits, hyphens, underscores, dots and colons"
 	case err != nil || len(call.Time) > 40:
 		return "time is not a time as in RFC 3339"
 	case call.Action != "tool.call" && call.Action != "tool.drift":
