@@ -38,8 +38,12 @@ type Resource struct {
 }
 
 func viewResource(r *oauth.Resource) Resource {
+	scopes := append([]oauth.ResourceScope{}, r.Scopes...)
+	for i := range scopes { // a list is never left out
+		scopes[i].Groups = append([]string{}, scopes[i].Groups...)
+	}
 	return Resource{
-		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: append([]oauth.ResourceScope{}, r.Scopes...),
+		ID: r.ID, Identifier: r.Identifier, Name: r.Name, Scopes: scopes,
 		SigningAlg: r.SigningAlg, AccessTokenTTL: Span(r.AccessTTL), RefreshIdleTTL: Span(r.RefreshIdleTTL),
 		RefreshMaxTTL: Span(r.RefreshMaxTTL), Groups: append([]string{}, r.Groups...), TokenGroups: r.TokenGroups,
 		TokenShape:   cmp.Or(r.TokenShape, oauth.ShapeStandard),

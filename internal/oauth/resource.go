@@ -49,7 +49,7 @@ type ResourceScope struct {
 	Default     bool   `json:"default"`        // granted if a client requests no scope
 	Risk        Risk   `json:"risk,omitempty"` // what a client can do with it; "" if not stated
 	// Groups are the names of the groups whose members may have it; none: everybody may who may use the resource.
-	Groups []string `json:"groups,omitempty"`
+	Groups []string `json:"groups,omitzero"`
 }
 
 // Risk is what a client can do with a scope, for the consent page.
