@@ -18,7 +18,13 @@ type configCommands struct {
 	Print configPrint `cmd:"" help:"Show every setting and where it comes from. Secrets are masked."`
 }
 
-type configCheck struct{}
+type configCheck struct{ output }
+
+// checked is what cardea config check found: nothing wrong, and notes on what the next start does.
+type checked struct {
+	OK    bool     `json:"ok"`
+	Notes []string `json:"notes"`
+}
 
 // Help is what `cardea config check --help` adds.
 func (*configCheck) Help() string {
@@ -49,6 +55,9 @@ func (c *configCheck) Run(ctx context.Context, sh *shell) error {
 		notes = append(notes, unread)
 	}
 	notes = append(notes, server.CertificateNotes(ctx, loaded.Config)...)
+	if c.Output == "json" {
+		return printJSON(sh.out, checked{OK: true, Notes: append([]string{}, notes...)})
+	}
 	for _, note := range notes {
 		fmt.Fprintln(sh.out, "note:", plain(note))
 	}
