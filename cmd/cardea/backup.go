@@ -106,7 +106,7 @@ func toFile(err error, file string) error {
 type restoreCommand struct {
 	File       string `arg:"" optional:"" name:"file" help:"A file that cardea backup wrote."`
 	InPlace    bool   `help:"The database was already restored with other tools, such as pg_restore: only end what must not count again."`
-	EndGrants  bool   `help:"End what people have allowed, so that nothing counts again that ended since. Agents ask them once more."`
+	EndGrants  bool   `help:"End what people have allowed, so that nothing counts again that ended since. Agents ask them once more. With a file, this is the default."`
 	KeepGrants bool   `help:"Keep it, although what was revoked since then counts again, and refresh tokens that were used since."`
 	output
 }
@@ -135,12 +135,8 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
 			"empty database; then run: cardea restore --in-place", plain(c.File))
 	}
-	contents, err := store.ReadBackup(ctx, c.File)
-	if err != nil {
+	if _, err := store.ReadBackup(ctx, c.File); err != nil { // before what is there already is looked at
 		return fromFile(err, c.File)
-	}
-	if !c.EndGrants && !c.KeepGrants {
-		return undecided(c.File+" has", contents.MadeAt)
 	}
 	var done admin.Restored
 	_, err = store.Restore(ctx, loaded.Database, c.File, func(db *store.DB, contents store.Contents) (err error) {
@@ -152,7 +148,7 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		if err := fits(ctx, db, master); err != nil {
 			return err
 		}
-		done, err = (&admin.Operations{DB: db}).Restored(ctx, caller(), contents.MadeAt, c.EndGrants)
+		done, err = (&admin.Operations{DB: db}).Restored(ctx, caller(), contents.MadeAt, !c.KeepGrants)
 		return err
 	})
 	if err != nil {
@@ -190,8 +186,8 @@ func (c *restoreCommand) inPlace(ctx context.Context, sh *shell, conf config.Con
 		if err != nil {
 			return err
 		}
-		if !c.EndGrants && !c.KeepGrants {
-			return undecided("the database has", state)
+		if !c.EndGrants && !c.KeepGrants { // it may be the database of a live server
+			return undecided(state)
 		}
 		done, err := o.Restored(ctx, by, state, c.EndGrants)
 		if err != nil {
@@ -205,11 +201,11 @@ var errEmpty = advise("there is no restored database; restore it first, or name 
 	"--database")
 
 // undecided says what going back in time means, and asks for a decision.
-func undecided(what string, state time.Time) error {
-	return usageError(fmt.Sprintf("%s the state of %s, %s ago. Whatever was revoked, disabled or changed since then "+
-		"counts again as it was: access that people or operators ended, and refresh tokens that were used. Decide: "+
-		"--end-grants ends everybody's grants, so that agents ask people once more; --keep-grants keeps them",
-		plain(what), admin.Moment{Time: state}, age(time.Since(state))))
+func undecided(state time.Time) error {
+	return usageError(fmt.Sprintf("the database has the state of %s, %s ago. Whatever was revoked, disabled or changed "+
+		"since then counts again as it was: access that people or operators ended, and refresh tokens that were used. "+
+		"Decide: --end-grants ends everybody's grants, so that agents ask people once more; --keep-grants keeps them",
+		admin.Moment{Time: state}, age(time.Since(state))))
 }
 
 // age returns a length of time in its largest unit.
@@ -244,12 +240,16 @@ func fromFile(err error, file string) error {
 // tell prints what was ended, and what an operator should do now.
 func (c *restoreCommand) tell(sh *shell, done admin.Restored) error {
 	since := done.State.String()
-	fmt.Fprintln(sh.errs, "cardea: note: what happened after", since, "is not in this database: accounts, clients and "+
-		"passwords are as they were, and the audit log ends there")
+	fmt.Fprintf(sh.errs, "cardea: note: what happened after %s, in the last %s, is not in this database: accounts, "+
+		"clients and passwords are as they were, and the audit log ends there\n", since, age(time.Since(done.State.Time)))
 	fmt.Fprintln(sh.errs, "cardea: note: signing keys that were retired since then sign again (cardea key list), and "+
 		"access tokens that were issued since then live until they expire (cardea key rotate --now, then key retire, "+
 		"end them)")
-	if !done.EndedGrants {
+	switch {
+	case done.EndedGrants && !c.EndGrants && done.Grants > 0:
+		fmt.Fprintln(sh.errs, "cardea: note: what people have allowed was ended, because some of it may have ended since "+
+			"then, and agents ask them once more; to keep it, restore into an empty installation with --keep-grants")
+	case !done.EndedGrants:
 		fmt.Fprintln(sh.errs, "cardea: note: grants that were revoked since then count again; cardea grant list shows "+
 			"what is in force")
 	}
