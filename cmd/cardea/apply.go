@@ -7,19 +7,30 @@ import (
 	"io"
 	"os"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/declare"
 )
 
-type exportCommand struct{}
+type exportCommand struct {
+	Output string `short:"o" enum:"yaml,json" default:"yaml" placeholder:"FORMAT" help:"yaml, or json, which apply reads as well."`
+}
 
-func (exportCommand) Run(ctx context.Context, sh *shell) error {
+func (c *exportCommand) Run(ctx context.Context, sh *shell) error {
 	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
 		out, err := adminapi.Export.Call(ctx, t, struct{}{})
 		if err != nil {
 			return err
 		}
 		sh.notes(out.Notes)
+		if c.Output == "json" {
+			var file any
+			if err := yaml.Unmarshal([]byte(out.File), &file); err != nil {
+				return err
+			}
+			return printJSON(sh.out, file)
+		}
 		_, err = io.WriteString(sh.out, out.File)
 		return err
 	})
