@@ -53,13 +53,14 @@ const files = `
 `
 
 // start starts a world whose gateway has the servers of a configuration.
-func start(t *testing.T, servers string, upstream http.Handler) *world {
+func start(t *testing.T, servers string, upstream http.Handler, edits ...func(*gateway.Options)) *world {
 	t.Helper()
-	return startWith(t, servers, upstream, 0)
+	return startWith(t, servers, upstream, 0, edits...)
 }
 
 // startWith is start with the patience of the gateway.
-func startWith(t *testing.T, servers string, upstream http.Handler, patience time.Duration) *world {
+func startWith(t *testing.T, servers string, upstream http.Handler, patience time.Duration,
+	edits ...func(*gateway.Options)) *world {
 	t.Helper()
 	w := &world{T: t, issuer: guardtest.NewIssuer(), log: &logs{}, patience: patience}
 	t.Cleanup(w.issuer.Close)
@@ -75,11 +76,15 @@ func startWith(t *testing.T, servers string, upstream http.Handler, patience tim
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.gw, err = gateway.New(config, gateway.Options{
+	options := gateway.Options{
 		Logger:    slog.New(slog.NewJSONHandler(w.log, nil)),
 		Heartbeat: 20 * time.Millisecond,
 		Patience:  w.patience,
-	})
+	}
+	for _, edit := range edits {
+		edit(&options)
+	}
+	w.gw, err = gateway.New(config, options)
 	if err != nil {
 		t.Fatal(err)
 	}
