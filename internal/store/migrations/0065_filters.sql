@@ -30,3 +30,7 @@ CREATE INDEX events_refused_user ON events (user_id, outcome, at) WHERE outcome 
 CREATE INDEX events_refused_grant ON events (grant_id, outcome, at) WHERE outcome = 'refused' AND grant_id <> '';
 CREATE INDEX events_refused_resource ON events (resource, outcome, at) WHERE outcome = 'refused' AND resource <> '';
 CREATE INDEX events_refused_address ON events (address, outcome, at) WHERE outcome = 'refused' AND address <> '';
+
+-- The newest checkpoint before a time.
+DROP INDEX checkpoints_at;
+CREATE INDEX checkpoints_at ON checkpoints (at, size);
