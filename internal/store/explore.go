@@ -25,12 +25,11 @@ type EventFilter struct {
 }
 
 // most is the number of events that Events looks at for one page, at most.
-const most = 5000
+const most = 2000
 
-// A way is an index by which events are found in their order. arms are conditions of which each is one range of the
-// index, and together they are what the filter asks for.
+// A way is an index by which events are found in their order. Together its arms are what the filter asks for.
 type way struct {
-	arms []condition
+	arms []arm
 	// rest is the same in a form that no index serves, for when another way is taken.
 	rest condition
 }
@@ -40,19 +39,49 @@ type condition struct {
 	values []any
 }
 
+// An arm is one range of an index: the events that have these values in the columns that the index has before their
+// time, and that fulfil the condition.
+type arm struct {
+	columns []string
+	values  []any
+	condition
+}
+
+// where returns the condition for the events of the arm.
+func (a arm) where() *where {
+	w := new(where)
+	for i, column := range a.columns {
+		w.add(column+" = ?", a.values[i])
+	}
+	w.adds(a.condition)
+	return w
+}
+
+// ordered is where for those within a range of time, and the columns by which they are in order. It compares rows, so
+// that PostgreSQL does not look for them in the order of time alone: what is frequent need not be frequent everywhere.
+func (a arm) ordered(within reach) (w *where, columns []string) {
+	w, columns = new(where), append(slices.Clone(a.columns), "at")
+	row := "(" + strings.Join(columns, ", ") + ")"
+	places := "(" + strings.Repeat("?, ", len(a.columns)) + "?)"
+	values := append(slices.Clone(a.values), within.first)
+	values = append(append(values, a.values...), within.last)
+	w.add(row+" >= "+places+" AND "+row+" <= "+places, values...)
+	w.adds(a.condition)
+	return w, columns
+}
+
 // column returns the way by the index of a column that holds value, and that of its refusals if only they are asked
 // for.
 func column(name, value string, refused bool) way {
 	// A partial index is used only if the query contains its condition word for word, and no index by ||.
-	w := way{
-		arms: []condition{{name + " = ? AND " + name + " <> ''", []any{value}}},
-		rest: condition{name + " || '' = ?", []any{value}},
-	}
+	a := arm{[]string{name}, []any{value}, condition{name + " <> ''", nil}}
+	rest := condition{name + " || '' = ?", []any{value}}
 	if refused {
-		w.arms[0].text += " AND outcome = 'refused'"
-		w.rest.text += " AND outcome || '' = 'refused'"
+		a.columns, a.values = append(a.columns, "outcome"), append(a.values, string(audit.Refused))
+		a.text += " AND outcome = 'refused'"
+		rest.text += " AND outcome || '' = 'refused'"
 	}
-	return w
+	return way{[]arm{a}, rest}
 }
 
 // ways returns the ways that filter leaves open, and the conditions that are no way.
@@ -77,7 +106,8 @@ func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error)
 	case filter.Outcome == "" || refusals:
 	case refused:
 		open = append(open, way{
-			arms: []condition{{"outcome = 'refused'", nil}}, rest: condition{"outcome || '' = 'refused'", nil},
+			arms: []arm{{condition: condition{"outcome = 'refused'", nil}}},
+			rest: condition{"outcome || '' = 'refused'", nil},
 		})
 	default: // most events: an index would be none the quicker
 		rest = append(rest, condition{"outcome || '' = ?", []any{string(filter.Outcome)}})
@@ -104,23 +134,23 @@ func byActor(actor string) way {
 	default:
 		found = false
 	}
+	const others = "actor_id <> '' AND actor_id <> client_id"
 	if !found {
 		return way{
-			arms: []condition{
-				{"actor_id = ? AND actor_id <> '' AND actor_id <> client_id", []any{actor}},
-				{"client_id = ? AND client_id <> '' AND actor_id || '' = ?", []any{actor, actor}},
+			arms: []arm{
+				{[]string{"actor_id"}, []any{actor}, condition{others, nil}},
+				{[]string{"client_id"}, []any{actor}, condition{"client_id <> '' AND actor_id || '' = ?", []any{actor}}},
 			},
 			rest: condition{"actor_id || '' = ?", []any{actor}},
 		}
 	}
 	w := way{
-		arms: []condition{{"actor_id = ? AND actor_id <> '' AND actor_id <> client_id AND actor_type = ?",
-			[]any{id, kind}}},
+		arms: []arm{{[]string{"actor_id"}, []any{id}, condition{others + " AND actor_type = ?", []any{kind}}}},
 		rest: condition{"actor_id || '' = ? AND actor_type = ?", []any{id, kind}},
 	}
 	if kind == string(audit.ByClient) {
-		w.arms = append(w.arms, condition{"client_id = ? AND client_id <> '' AND actor_id || '' = ? AND actor_type = ?",
-			[]any{id, id, kind}})
+		w.arms = append(w.arms, arm{[]string{"client_id"}, []any{id},
+			condition{"client_id <> '' AND actor_id || '' = ? AND actor_type = ?", []any{id, kind}}})
 	}
 	return w
 }
@@ -137,13 +167,13 @@ const (
 // byRequest returns the way to the events of a request. An answer of the token endpoint is found by the time in the id.
 func byRequest(id string) way {
 	w := way{
-		arms: []condition{{"request_id = ? AND request_id <> '' AND " + indexed, []any{id}}},
+		arms: []arm{{[]string{"request_id"}, []any{id}, condition{"request_id <> '' AND " + indexed, nil}}},
 		rest: condition{"request_id || '' = ?", []any{id}},
 	}
 	if at, ok := oauth.TimeOfID(id, ""); ok {
 		w.arms = append(w.arms,
-			condition{"action = '" + audit.Issued + "' AND at > ? AND at < ? AND request_id || '' = ?",
-				[]any{at.Add(-beforeRequest).UnixMicro(), at.Add(afterRequest).UnixMicro(), id}})
+			arm{condition: condition{"action = '" + audit.Issued + "' AND at > ? AND at < ? AND request_id || '' = ?",
+				[]any{at.Add(-beforeRequest).UnixMicro(), at.Add(afterRequest).UnixMicro(), id}}})
 	}
 	return w
 }
@@ -168,7 +198,7 @@ func (tx *Tx) byAction(prefix string) (way, error) {
 	w := way{rest: hasAction(prefix)}
 	for _, action := range actions {
 		if strings.HasPrefix(action, prefix) {
-			w.arms = append(w.arms, condition{"action = ? AND " + indexed, []any{action}})
+			w.arms = append(w.arms, arm{[]string{"action"}, []any{action}, condition{indexed, nil}})
 		}
 	}
 	return w, nil
@@ -181,7 +211,7 @@ type reach struct{ first, last int64 }
 // events that were recorded in this transaction.
 //
 // Events is quick however long the log is. It finds the events by the condition of the filter that goes back furthest,
-// and looks at 5,000 of those for one page at most. So a page may have fewer events than page.Limit, even none,
+// and looks at 2,000 of those for one page at most. So a page may have fewer events than page.Limit, even none,
 // although a next page follows.
 func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next string, err error) {
 	within := reach{0, math.MaxInt64}
@@ -210,7 +240,7 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 		return nil, "", err
 	}
 	if len(open) == 0 {
-		open = []way{{arms: []condition{{}}}}
+		open = []way{{arms: []arm{{}}}}
 	}
 	look, limit := most, page.limit()
 	if len(open)+len(rest) == 1 { // every event that is looked at is shown
@@ -281,13 +311,11 @@ func (tx *Tx) extent(w way, within reach, newest bool, look int) (part reach, n 
 	part = reach{math.MaxInt64, 0}
 	bound, full := within, false
 	for _, arm := range w.arms {
-		inner := new(where)
-		inner.adds(arm)
-		inner.add("at >= ? AND at <= ?", within.first, within.last)
+		inner, order := arm.ordered(within)
 		var seen reach
 		count := 0
 		err = tx.row("SELECT COUNT(*), COALESCE(MIN(at), 0), COALESCE(MAX(at), 0) FROM (SELECT at FROM events"+
-			inner.String()+" ORDER BY at"+direction(newest)+" LIMIT "+strconv.Itoa(look)+") AS next",
+			inner.String()+" ORDER BY "+strings.Join(order, direction(newest)+", ")+direction(newest)+" LIMIT "+strconv.Itoa(look)+") AS next",
 			inner.args, &count, &seen.first, &seen.last)
 		if err != nil {
 			return part, 0, err
@@ -313,9 +341,8 @@ func (tx *Tx) extent(w way, within reach, newest bool, look int) (part reach, n 
 }
 
 // eventsOf returns the first events within a range of time that an arm of a way finds and that fulfil the rest.
-func (tx *Tx) eventsOf(arm condition, rest []condition, within reach, newest bool, limit int) ([]audit.Event, error) {
-	w := new(where)
-	w.adds(arm)
+func (tx *Tx) eventsOf(a arm, rest []condition, within reach, newest bool, limit int) ([]audit.Event, error) {
+	w := a.where()
 	w.add("at >= ? AND at <= ?", within.first, within.last)
 	for _, c := range rest {
 		w.adds(c)
