@@ -46,10 +46,16 @@ func shape(name string) string {
 
 // resembles returns another tool that people could take the tool for: a reviewed one if there is one, or "".
 func (b *book) resembles(name string) (other string) {
-	mine := shape(name)
-	for _, candidate := range b.names() {
+	if b.shapes == nil { // a shape is dear, and a server may have hundreds of tools
+		b.shapes = map[string][]string{}
+		for _, one := range b.names() {
+			s := shape(one)
+			b.shapes[s] = append(b.shapes[s], one)
+		}
+	}
+	for _, candidate := range b.shapes[shape(name)] {
 		t := b.tools[candidate]
-		if candidate == name || t.Hash == "" && t.SeenHash == "" || shape(candidate) != mine {
+		if candidate == name || t.Hash == "" && t.SeenHash == "" {
 			continue
 		}
 		if other = candidate; t.Hash != "" {

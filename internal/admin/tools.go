@@ -331,7 +331,8 @@ type book struct {
 	resource *oauth.Resource
 	tools    map[string]*store.Tool
 	changed  map[string]bool
-	grown    bool // the resource has more scopes
+	grown    bool                // the resource has more scopes
+	shapes   map[string][]string // the names of tools by their shape; nil if it is not known
 }
 
 func bookOf(tx *store.Tx, r *oauth.Resource) (*book, error) {
@@ -352,7 +353,7 @@ func (b *book) see(seen []guard.Definition) (drifted []string) {
 	now := map[string]guard.Definition{}
 	for _, d := range seen {
 		if now[d.Name] = d; b.tools[d.Name] == nil {
-			b.tools[d.Name] = &store.Tool{Name: d.Name}
+			b.tools[d.Name], b.shapes = &store.Tool{Name: d.Name}, nil
 		}
 	}
 	for _, name := range b.names() {
@@ -512,6 +513,7 @@ func (b *book) write(isNew bool) error {
 		t := b.tools[name]
 		if t.Hash == "" && t.SeenHash == "" { // neither reviewed nor there
 			delete(b.tools, name)
+			b.shapes = nil
 			err = b.tx.DeleteTool(r.ID, name)
 			if errors.Is(err, store.ErrNotFound) {
 				err = nil
