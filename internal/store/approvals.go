@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -105,18 +104,27 @@ func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string,
 	}
 	waiting, next, err = paged(tx, query, w, page, "w.first_at", "w.client_id", scanWaiting,
 		func(l *WaitingListing) (time.Time, string) { return l.FirstAt, l.ClientID })
+	if err != nil || len(waiting) == 0 {
+		return nil, next, err
+	}
+	ids := make([]string, len(waiting))
+	for i, l := range waiting {
+		ids[i] = l.ClientID
+	}
+	among := new(where)
+	among.among("id", ids)
+	found, err := all(tx, "SELECT "+clientColumns+" FROM clients"+among.String(), among.args, scanClient)
 	if err != nil {
 		return nil, "", err
 	}
-	for i := 0; i < len(waiting); i++ {
-		switch waiting[i].Client, err = tx.Client(waiting[i].ClientID); {
-		case errors.Is(err, ErrNotFound): // deleted since
-			waiting = slices.Delete(waiting, i, i+1)
-			i--
-		case err != nil:
-			return nil, "", err
-		}
+	clients := map[string]*oauth.Client{}
+	for _, c := range found {
+		clients[c.ID] = c
 	}
+	for _, l := range waiting {
+		l.Client = clients[l.ClientID]
+	}
+	waiting = slices.DeleteFunc(waiting, func(l *WaitingListing) bool { return l.Client == nil }) // deleted since
 	return waiting, next, nil
 }
 
