@@ -113,7 +113,7 @@ func TestSymptoms(t *testing.T) {
 			parts = append(parts, regexp.QuoteMeta(part))
 		}
 		// What differs is a verb of fmt, or a value between two strings.
-		said := regexp.MustCompile(strings.Join(parts, `(?:%[.0-9]*[a-z]|"[ +]*[\w.]+[ +]*")`))
+		said := regexp.MustCompile(strings.Join(parts, `(?:%[+.0-9]*[a-z]|"[ +]*[\w.]+[ +]*")`))
 		if !said.MatchString(source.String()) {
 			t.Errorf("nothing says %q any more", symptom[1])
 		}
