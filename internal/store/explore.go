@@ -76,9 +76,8 @@ func column(name, value string, refused bool) way {
 	// A partial index is used only if the query contains its condition word for word, and no index by ||.
 	a := arm{[]string{name}, []any{value}, condition{name + " <> ''", nil}}
 	rest := condition{name + " || '' = ?", []any{value}}
-	if refused {
-		a.columns, a.values = append(a.columns, "outcome"), append(a.values, string(audit.Refused))
-		a.text += " AND outcome = 'refused'"
+	if refused { // not by rows: SQLite, which has no statistics, would take the index of all refusals
+		a = arm{condition: condition{name + " = ? AND " + name + " <> '' AND outcome = 'refused'", []any{value}}}
 		rest.text += " AND outcome || '' = 'refused'"
 	}
 	return way{[]arm{a}, rest}

@@ -120,8 +120,10 @@ func large(t testing.TB, dsn string, now time.Time, n int) map[string]store.Even
 			t.Fatal(err)
 		}
 	}
-	if _, err := handle.ExecContext(t.Context(), "ANALYZE"); err != nil {
-		t.Fatal(err)
+	if !strings.HasPrefix(dsn, "sqlite:") { // a server of SQLite has no statistics
+		if _, err := handle.ExecContext(t.Context(), "ANALYZE"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	client := fmt.Sprint("mcp_", 7919*13%(n/10))
 	return map[string]store.EventFilter{
