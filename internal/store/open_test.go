@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -181,15 +180,7 @@ func TestMigrate(t *testing.T) {
 				t.Errorf("pending: %v, %v", pending, err)
 			}
 
-			driver, source := "pgx", dsn
-			if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-				driver, source = "sqlite", path
-			}
-			raw, err := sql.Open(driver, source)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer raw.Close()
+			raw := rawly(t, dsn)
 			if _, err := raw.ExecContext(context.Background(),
 				"INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, true)"); err != nil {
 				t.Fatal(err)

@@ -7,15 +7,8 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"embed"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"regexp"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -121,130 +114,6 @@ func System(dsn string) string {
 		return "postgresql"
 	}
 	return "sqlite"
-}
-
-//go:embed migrations/*.sql
-var migrationFiles embed.FS
-
-// Migrations returns the files of the schema, which are part of the program.
-func Migrations() fs.FS {
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		panic(err) // the name is a valid path
-	}
-	return files
-}
-
-// dialectOf returns what the database that dsn names is called in the names of migrations.
-func dialectOf(dsn string) string {
-	if strings.HasPrefix(dsn, "sqlite:") {
-		return "sqlite"
-	}
-	return "postgres"
-}
-
-// own are the migrations of a database: those of all, and NUMBER_WHAT.DIALECT.sql.
-type own struct {
-	fs.FS
-	dialect string
-}
-
-// ReadDir implements fs.ReadDirFS.
-func (o own) ReadDir(folder string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(o.FS, folder)
-	return slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
-		_, kind, _ := strings.Cut(entry.Name(), ".")
-		return kind != "sql" && kind != o.dialect+".sql"
-	}), err
-}
-
-func (db *DB) migrations() fs.FS { return own{Migrations(), db.dialect} }
-
-// Migrate brings the schema up to date and returns the names of the migrations that it applied. Each migration is a
-// transaction. Processes that migrate at the same time wait for each other. Migrate returns an error if the schema is
-// newer than this program.
-func (db *DB) Migrate(ctx context.Context) (applied []string, err error) {
-	applied, err = db.engine.Migrate(ctx, db.migrations())
-	if err == nil {
-		err = db.fillNames(ctx)
-	}
-	return applied, err
-}
-
-// Pending returns the names of the migrations that Migrate would apply. It changes nothing. It returns an error if the
-// schema is newer than this program.
-func (db *DB) Pending(ctx context.Context) ([]string, error) {
-	return db.engine.Pending(ctx, db.migrations())
-}
-
-// MigrationNames returns the names of all migrations, in their order.
-func MigrationNames() (names []string) {
-	files, err := fs.Glob(Migrations(), "*.sql")
-	if err != nil {
-		panic(err) // the pattern is valid
-	}
-	for _, file := range files {
-		name, _, _ := strings.Cut(file, ".")
-		names = append(names, name)
-	}
-	return slices.Compact(names)
-}
-
-// Statements returns the SQL statements of a migration that Pending or Migrate named, as the database that dsn names
-// gets them, in their order and without comments. It returns an error if there is no such migration.
-func Statements(dsn, migration string) ([]string, error) {
-	text, err := fs.ReadFile(Migrations(), migration+".sql")
-	if err != nil {
-		text, err = fs.ReadFile(Migrations(), migration+"."+dialectOf(dsn)+".sql")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("store: migration: %w", err)
-	}
-	var statements []string
-	var one strings.Builder
-	quoted, comment, whole := false, false, false
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		switch {
-		case bytes.HasPrefix(text[i:], []byte(beginWhole)):
-			whole, comment = true, true
-		case bytes.HasPrefix(text[i:], []byte(endWhole)):
-			whole, comment = false, true
-		case comment:
-			comment = c != '\n'
-		case c == '\'':
-			quoted = !quoted
-		case !quoted && c == '-' && i+1 < len(text) && text[i+1] == '-':
-			comment = true
-		}
-		if comment {
-			continue
-		}
-		if c == ';' && !quoted && (!whole || bytes.HasPrefix(bytes.TrimSpace(text[i+1:]), []byte(endWhole))) {
-			statements = append(statements, tidy(one.String()))
-			one.Reset()
-			continue
-		}
-		one.WriteByte(c)
-	}
-	return statements, nil
-}
-
-// Between these lines is one statement, whatever is in it.
-const beginWhole, endWhole = "-- +goose StatementBegin", "-- +goose StatementEnd"
-
-// blanks are the spaces at the end of a line, and empty lines.
-var blanks = regexp.MustCompile(`[ \t]*\n(?:[ \t]*\n)*`)
-
-// tidy returns a statement without what is left of its comments.
-func tidy(statement string) string {
-	return strings.TrimSpace(blanks.ReplaceAllString(statement, "\n"))
-}
-
-// Begins reports whether migrations that Pending or Migrate returned begin with the first one, which means that the
-// database is empty, or was.
-func Begins(migrations []string) bool {
-	return len(migrations) > 0 && strings.HasPrefix(migrations[0], "0001_")
 }
 
 // onStatement, which tests set, is called with every statement.

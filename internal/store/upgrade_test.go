@@ -8,6 +8,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,8 +105,8 @@ func TestPreviousReleaseLivesBesideMigrations(t *testing.T) {
 			}
 			all[name] = statements
 		}
-		for _, v := range violations(all, newestReleased) {
-			t.Errorf("%s: %s", dsn, v)
+		for _, fault := range append(violations(all, newestReleased), unsaid(all, numberOf(newestReleased))...) {
+			t.Errorf("%s: %s", dsn, fault)
 		}
 		if newestReleased != "" && all[newestReleased] == nil {
 			t.Errorf("the released migration %s is not there any more", newestReleased)
@@ -147,6 +148,136 @@ func TestViolations(t *testing.T) {
 			t.Errorf("released: %q", found)
 		}
 	}
+	for statement, want := range map[string]bool{
+		"CREATE TABLE pets (name TEXT)":                                       true,
+		"INSERT INTO schema_compatible (version, down_to) VALUES (70, 60)":    true,
+		"INSERT INTO schema_compatible (version, down_to) VALUES (71, 34)":    true,
+		"INSERT INTO schema_compatible (version, down_to) VALUES (71, 61)":    true,
+		"INSERT INTO schema_compatible (version, down_to)\nVALUES (71, 60)":   false,
+		"INSERT INTO schema_compatible (version, down_to) VALUES (71,\t\t60)": false,
+	} {
+		found := unsaid(map[string][]string{"0034_token": nil, "0060_grants": nil, "0071_pets": {statement}}, 60)
+		if (len(found) > 0) != want {
+			t.Errorf("%s: %q", statement, found)
+		}
+	}
+}
+
+// A program that is older than the schema works with it if each migration that it does not know says so. A migration
+// with a number between those that were applied is applied too.
+func TestOtherSchema(t *testing.T) {
+	for _, engine := range storetest.Engines() {
+		t.Run(string(engine), func(t *testing.T) {
+			const late = "0050_acme"
+			dsn := storetest.Bare(t, engine)
+			db := storetest.Connect(t, dsn, storetest.NewClock())
+			without := func(name string) bool { return name != late }
+			if applied, err := db.MigrateOnly(t.Context(), without); err != nil || slices.Contains(applied, late) {
+				t.Fatalf("%v, %v", applied, err)
+			}
+			for range 2 {
+				pending, err := db.Pending(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, []string{late}, pending)
+			}
+			applied, err := db.Migrate(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, []string{late}, applied)
+			update(t, db, set("x", nil))
+
+			raw := rawly(t, dsn)
+			newest := numberOf(slices.Max(store.MigrationNames()))
+			for _, c := range []struct {
+				number, downTo int
+				fits           bool
+			}{{9001, newest, true}, {9002, 1, true}, {45, newest, true}, {9003, newest + 1, false}} {
+				if _, err := raw.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO schema_versions (version_id, "+
+					"is_applied) VALUES (%d, true)", c.number)); err != nil {
+					t.Fatal(err)
+				}
+				refused := fmt.Sprintf("has migration %d of a newer cardea", c.number)
+				if _, err := db.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), refused) {
+					t.Errorf("migration %d says nothing: %v", c.number, err)
+				}
+				if _, err := raw.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO schema_compatible (version, "+
+					"down_to) VALUES (%d, %d)", c.number, c.downTo)); err != nil {
+					t.Fatal(err)
+				}
+				applied, err := db.Migrate(t.Context())
+				if c.fits != (err == nil) || !c.fits && !strings.Contains(err.Error(), refused) || len(applied) > 0 {
+					t.Errorf("%+v: %v, %v", c, applied, err)
+				}
+			}
+			// The program before this one, which has a migration less, is refused by what works down to this one.
+			if _, err := raw.ExecContext(t.Context(), "DELETE FROM schema_versions WHERE version_id = 9003"); err != nil {
+				t.Fatal(err)
+			}
+			_, err = db.MigrateOnly(t.Context(), func(name string) bool { return numberOf(name) < newest })
+			if err == nil || !strings.Contains(err.Error(), "of a newer cardea") {
+				t.Errorf("an older program: %v", err)
+			}
+		})
+	}
+}
+
+// rawly opens the database beside the store.
+func rawly(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", dsn
+	if path, isFile := strings.CutPrefix(dsn, "sqlite:"); isFile {
+		driver, source = "sqlite", path
+	}
+	raw, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = raw.Close() })
+	return raw
+}
+
+// says is how a migration says with which programs it works.
+var says = regexp.MustCompile(`^INSERT INTO schema_compatible \(version, down_to\) VALUES \((\d+), (\d+)\)$`)
+
+// unsaid returns what is wrong with what each of migrations, by their names, says of the programs that work with it.
+// The rules above hold it to the newest release, with that number.
+func unsaid(migrations map[string][]string, released int) (found []string) {
+	numbers := map[int]bool{}
+	for name := range migrations {
+		numbers[numberOf(name)] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(migrations)) {
+		number := numberOf(name)
+		var said [][]string
+		for _, statement := range migrations[name] {
+			if m := says.FindStringSubmatch(strings.Join(strings.Fields(statement), " ")); m != nil {
+				said = append(said, m)
+			}
+		}
+		switch {
+		case number <= 34, number == 50, number == 60: // they were there before the table
+		case len(said) != 1 || said[0][1] != strconv.Itoa(number):
+			found = append(found, fmt.Sprintf("%s does not say with which programs it works; write: INSERT INTO "+
+				"schema_compatible (version, down_to) VALUES (%d, …), with the number of the newest migration of the "+
+				"previous release", name, number))
+		default:
+			downTo, _ := strconv.Atoi(said[0][2])
+			if !numbers[downTo] || downTo < released {
+				found = append(found, fmt.Sprintf("%s works down to %d, which is not a migration of the newest release "+
+					"or of a later program", name, downTo))
+			}
+		}
+	}
+	return found
+}
+
+func numberOf(migration string) int {
+	digits, _, _ := strings.Cut(migration, "_")
+	number, _ := strconv.Atoi(digits)
+	return number
 }
 
 // TestUpgrade upgrades a database from each schema to the next one while two programs of the earlier schema go on

@@ -32,3 +32,5 @@ CREATE TABLE checkpoints (
 CREATE INDEX checkpoints_at ON checkpoints (at);
 
 INSERT INTO settings (name, value) SELECT 'events_older', CAST(COALESCE(MAX(at), 0) AS TEXT) FROM events;
+
+INSERT INTO schema_compatible (version, down_to) VALUES (40, 60);

@@ -3,3 +3,5 @@
 -- +goose Up
 
 INSERT INTO settings (name, value) SELECT 'events_begin', CAST(COALESCE(MAX(rowid), 0) AS TEXT) FROM events;
+
+INSERT INTO schema_compatible (version, down_to) VALUES (41, 60);

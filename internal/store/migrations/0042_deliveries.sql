@@ -8,3 +8,5 @@ CREATE TABLE deliveries (
     failures BIGINT NOT NULL,             -- since it last succeeded
     next_at  BIGINT NOT NULL              -- nobody sends before
 );
+
+INSERT INTO schema_compatible (version, down_to) VALUES (42, 60);

@@ -34,3 +34,5 @@ CREATE INDEX events_refused_address ON events (address, outcome, at) WHERE outco
 -- The newest checkpoint before a time.
 DROP INDEX checkpoints_at;
 CREATE INDEX checkpoints_at ON checkpoints (at, size);
+
+INSERT INTO schema_compatible (version, down_to) VALUES (65, 60);
