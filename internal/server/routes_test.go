@@ -1,7 +1,11 @@
 package server_test
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -339,4 +343,39 @@ func TestNothingHere(t *testing.T) {
 		}
 	}
 	s.Browser(t).Get("/nothing").ErrorPage(http.StatusNotFound)
+}
+
+// The HTTP reference has the routes that programs call, and only those, as they are.
+func TestReferenceOfRoutes(t *testing.T) {
+	s := servertest.Start(t, func(c *config.Config) { c.Login.External.URL = "https://app.example.com/login" })
+	var want []string
+	for _, route := range s.Server.Routes() {
+		program := slices.Contains([]web.Caller{web.Anybody, web.Clients, web.Registered}, route.Caller) ||
+			route.Path == "/admin/mcp" || route.Path == "/oauth2/authorize"
+		if !program || strings.HasPrefix(route.Path, "/assets") {
+			continue
+		}
+		also := ""
+		if len(route.Also) > 0 {
+			also = "`" + strings.Join(route.Also, "`, `") + "` "
+		}
+		scripts := map[bool]string{true: "yes", false: "no"}[route.CORS]
+		want = append(want, fmt.Sprintf("| `%s` | %s| %s | %s | %s |", route.Path, also,
+			strings.Join(slices.Sorted(maps.Keys(route.Methods)), ", "), route.Caller, scripts))
+	}
+	text, err := os.ReadFile("../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(string(text), "## Errors")
+	var rows []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `/.*$").FindAllString(table, -1) {
+		cells := strings.SplitAfterN(row, "|", 7)
+		rows = append(rows, strings.Join(cells[:6], ""))
+	}
+	slices.Sort(want)
+	slices.Sort(rows)
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Errorf("docs/http.md (-routes +page):\n%s", diff)
+	}
 }
