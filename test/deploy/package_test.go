@@ -4,6 +4,7 @@ package deploy_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -32,22 +34,50 @@ func run(t *testing.T, env []string, name string, args ...string) string {
 	return string(out)
 }
 
-// program builds the static program.
+// built builds the static program, once for all tests.
+//
+//nolint:noctx // none of them may cancel it
+var built = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(scratch, "cardea")
+	c := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X main.version=v0.0.1", "-o", file, "./cmd/cardea")
+	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return file, err
+})
+
+// scratch is a folder for all tests.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "cardea-deploy-*"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(scratch) // nobody needs it any more
+	os.Exit(code)
+}
+
+// program returns the path of the static program.
 func program(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "cardea")
-	run(t, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags=-s -w -X main.version=v0.0.1", "-o", file,
-		"./cmd/cardea")
+	file, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return file
 }
 
 // What the Debian package installs runs with the configuration that is in it, and issues a token.
 func TestDebianPackage(t *testing.T) {
 	folder := t.TempDir()
-	built := program(t)
+	binary := program(t)
 	pack := func(name string) string {
 		file := filepath.Join(folder, name)
-		run(t, nil, "tools/release/package", "deb", built, runtime.GOARCH, "0.0.1", "2026-11-30T00:00:00Z", file)
+		run(t, nil, "tools/release/package", "deb", binary, runtime.GOARCH, "0.0.1", "2026-11-30T00:00:00Z", file)
 		return file
 	}
 	file := pack("cardea.deb")
