@@ -84,7 +84,7 @@ func anchors(text string) map[string]bool {
 }
 
 // split is where a string of the source goes on in the next line.
-var split = regexp.MustCompile(`" \+\s*"`)
+var split = regexp.MustCompile(`" ?\+\s*"`)
 
 // Each symptom of the troubleshooting page is what the program says.
 func TestSymptoms(t *testing.T) {
