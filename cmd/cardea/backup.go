@@ -33,6 +33,7 @@ type backup struct {
 	Schema    int64        `json:"schema"`
 	Bytes     int64        `json:"bytes"`
 	Rows      int64        `json:"rows"`
+	SHA256    string       `json:"sha256"`     // of the file
 	MasterKey string       `json:"master_key"` // "fits", or "not_here"
 }
 
@@ -60,6 +61,7 @@ func (c *backupCommand) Run(ctx context.Context, sh *shell) error {
 		return toFile(err, c.File)
 	}
 	b.State, b.Schema, b.Bytes = admin.Moment{Time: contents.MadeAt}, contents.Schema, contents.Bytes
+	b.SHA256 = contents.SHA256
 	for _, n := range contents.Rows {
 		b.Rows += n
 	}
@@ -70,6 +72,7 @@ func (c *backupCommand) Run(ctx context.Context, sh *shell) error {
 		t.Row("written", b.File)
 		t.Row("size", fmt.Sprintf("%s in %s", count(int(b.Rows), "row"), count(int(b.Bytes), "byte")))
 		t.Row("state of", b.State.String())
+		t.Row("sha-256", b.SHA256)
 		if b.MasterKey == "fits" {
 			t.Row("master key", "opens its signing keys; it is not in the file, so keep it elsewhere")
 		} else {
@@ -105,6 +108,7 @@ func toFile(err error, file string) error {
 
 type restoreCommand struct {
 	File       string `arg:"" optional:"" name:"file" help:"A file that cardea backup wrote."`
+	SHA256     string `name:"sha256" placeholder:"HEX" help:"Restore only the file that cardea backup said to have this SHA-256, so that nobody can have changed it."`
 	InPlace    bool   `help:"The database was already restored with other tools, such as pg_restore: only end what must not count again."`
 	EndGrants  bool   `help:"End what people have allowed, so that nothing counts again that ended since. Agents ask them once more. With a file, this is the default."`
 	KeepGrants bool   `help:"Keep it, although what was revoked since then counts again, and refresh tokens that were used since."`
@@ -126,6 +130,8 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 	switch {
 	case c.EndGrants && c.KeepGrants:
 		return usageError("--end-grants and --keep-grants exclude each other; give only one of them")
+	case c.SHA256 != "" && c.InPlace:
+		return usageError("--sha256 is of a file, and --in-place restores none; leave one of them out")
 	case (c.File == "") == !c.InPlace:
 		return usageError("name the backup to restore, or give --in-place if the database was already restored with " +
 			"other tools")
@@ -140,6 +146,10 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 	}
 	var done admin.Restored
 	_, err = store.Restore(ctx, loaded.Database, c.File, func(db *store.DB, contents store.Contents) (err error) {
+		if c.SHA256 != "" && !strings.EqualFold(c.SHA256, contents.SHA256) {
+			return advise("%s has the SHA-256 %s, and not that of --sha256, so it was changed, or is another backup; "+
+				"restore the one that you mean", plain(c.File), contents.SHA256)
+		}
 		master, err := sh.masterKeyOr(ctx, loaded.Config, db, keys.FindMaster)
 		if err != nil {
 			return advise("the backup needs the master key that it was made with, which is never in it; put it into "+

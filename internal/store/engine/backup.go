@@ -3,7 +3,9 @@ package engine
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,6 +37,7 @@ type Contents struct {
 	Schema int64            // version of its newest migration
 	Rows   map[string]int64 // number of rows by table
 	Bytes  int64            // size of the file
+	SHA256 string           // of the file, in hexadecimal; ReadBackup leaves it out
 }
 
 // contentsTable is the table that only a backup has. It has one row, which describes the backup.
@@ -105,6 +108,9 @@ func Backup(ctx context.Context, dsn, path string, now time.Time, check func(dsn
 		if err := check("sqlite:" + string(second)); err != nil {
 			return c, err
 		}
+	}
+	if c.SHA256, err = digest(string(second)); err != nil {
+		return c, err
 	}
 	return c, second.become(path)
 }
@@ -343,6 +349,9 @@ func Restore(ctx context.Context, dsn, path string, finish func(dsn string, c Co
 		}
 		return c, err
 	}
+	if c.SHA256, err = digest(string(work)); err != nil {
+		return c, err
+	}
 	if err := alone(ctx, string(work), func(conn *sql.Conn) error {
 		_, err := conn.ExecContext(ctx, "DROP TABLE "+contentsTable)
 		return err
@@ -356,6 +365,18 @@ func Restore(ctx context.Context, dsn, path string, finish func(dsn string, c Co
 		return c, errors.New("store: another program has opened the database that is being restored; try again")
 	}
 	return c, work.become(target)
+}
+
+// digest returns the SHA-256 of a file in hexadecimal.
+func digest(path string) (_ string, err error) {
+	f, err := os.Open(path) // #nosec G304 -- made by scratch
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	hash := sha256.New()
+	_, err = io.Copy(hash, f)
+	return hex.EncodeToString(hash.Sum(nil)), err
 }
 
 // sidecars are what the files of a SQLite database are called after its name.
