@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -99,6 +101,8 @@ func toFile(err error, file string) error {
 		return advise("there is no database to back up; cardea config print says where it would be")
 	case errors.Is(err, fs.ErrExist):
 		return advise("%s exists, and a backup never overwrites a file; choose another name", plain(file))
+	case errors.As(err, &path) && errors.Is(err, syscall.ENOSPC):
+		return advise("%s cannot be written: the disk is full; make room, or choose a file on another", plain(file))
 	case errors.As(err, &path):
 		return advise("%s cannot be written: %v; choose a file in a folder that exists and that this account may "+
 			"write to", plain(file), path.Err)
@@ -241,6 +245,8 @@ func fromFile(err error, file string) error {
 	case errors.As(err, &path) && errors.Is(err, fs.ErrExist):
 		return advise("%s exists, and restore never overwrites an installation; move it away first, with the files "+
 			"beside it", plain(path.Path))
+	case errors.As(err, &path) && errors.Is(err, syscall.ENOSPC):
+		return advise("the disk of %s is full; make room", plain(filepath.Dir(path.Path)))
 	case errors.As(err, &path):
 		return advise("%s: %v; check the path and its permissions", plain(path.Path), path.Err)
 	}

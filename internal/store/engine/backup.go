@@ -18,6 +18,7 @@ import (
 	"time"
 
 	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // ErrNotSQLite is returned for a database that is not a SQLite file: it has tools of its own for backups.
@@ -88,6 +89,9 @@ func Backup(ctx context.Context, dsn, path string, now time.Time, check func(dsn
 	defer second.remove()
 
 	rows, err := copyPages(ctx, source, string(first))
+	if full := (*modernc.Error)(nil); errors.As(err, &full) && full.Code()&0xff == sqlite3.SQLITE_FULL {
+		return c, Fault("back up", &fileError{path, err}) // only the copy grows
+	}
 	if err != nil {
 		return c, Fault("back up", &fileError{source, err})
 	}
