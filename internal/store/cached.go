@@ -45,6 +45,7 @@ type versions struct {
 	silent  bool          // the last query was not answered
 	stopped bool
 	asked   sync.WaitGroup
+	heardAt atomic.Int64 // when the database last answered anything, in Unix nanoseconds
 }
 
 func newVersions(db *DB) *versions {
@@ -79,7 +80,9 @@ func (v *versions) current(ctx context.Context, kind Kind) (version int64, answe
 		}
 		patience.Stop()
 		v.mu.Lock()
-		if v.asking == wait && ctx.Err() == nil { // no other caller should wait in vain
+		// A database that answers others meanwhile is slow, not silent. If it is silent, no other caller should wait in
+		// vain.
+		if v.asking == wait && ctx.Err() == nil && time.Since(time.Unix(0, v.heardAt.Load())) >= waitAtMost {
 			v.setSilent(true, context.DeadlineExceeded)
 		}
 	}
@@ -111,6 +114,13 @@ func (v *versions) ask(began time.Time, answered chan struct{}) {
 	}
 	v.asking = nil
 	close(answered)
+}
+
+// heard records that the database answered, unless err, of asking it something, is a fault.
+func (v *versions) heard(err error) {
+	if engine.Decided(err) {
+		v.heardAt.Store(time.Now().UnixNano())
+	}
 }
 
 // setSilent records whether the database answers, and logs a change.
@@ -151,11 +161,15 @@ func (v *versions) attend(ctx context.Context, read func(context.Context) error)
 	}
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	late := time.AfterFunc(waitAtMost, func() {
+	var look func()
+	look = func() {
 		if _, answers := v.current(ctx, Clients); !answers {
 			giveUp(context.DeadlineExceeded)
+		} else if ctx.Err() == nil {
+			time.AfterFunc(waitAtMost, look)
 		}
-	})
+	}
+	late := time.AfterFunc(waitAtMost, look)
 	defer late.Stop()
 	err := read(ctx)
 	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -354,6 +355,50 @@ func TestOutage(t *testing.T) {
 	update(t, db, func(tx *store.Tx) error { return tx.DisableClient(client.ID) })
 	if c, err := db.Client(t.Context(), client.ID); err != nil || !c.Disabled() {
 		t.Errorf("after the outage: %v, %v", c, err)
+	}
+}
+
+// A database that answers slowly is not taken for one that is away, as long as it answers something.
+func TestSlowDatabase(t *testing.T) {
+	dsn := storetest.New(t, storetest.Postgres)
+	var log buffer
+	db, err := store.Open(t.Context(), dsn, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	handle, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	lock, err := handle.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.ExecContext(t.Context(), "LOCK TABLE versions"); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan bool)
+	go func() {
+		_, answers := db.Version(t.Context(), store.Clients)
+		asked <- answers
+	}()
+	for {
+		if err := db.Update(t.Context(), set("busy", nil)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case answers := <-asked:
+			if !answers || log.count("does not answer") != 0 {
+				t.Errorf("it is said not to answer, while it writes:\n%s", log.String())
+			}
+			if err := lock.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
 	}
 }
 

@@ -188,7 +188,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 	defer func() { ended(span, err) }()
 	ctx, cancel := db.versions.quickly(ctx)
 	defer cancel()
-	return db.engine.Update(ctx, func(on *engine.Tx) error {
+	err = db.engine.Update(ctx, func(on *engine.Tx) error {
 		span.AddEvent("begun")
 		tx := &Tx{db: db, on: on, ctx: ctx, now: on.Now}
 		err := fn(tx)
@@ -201,6 +201,8 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) (err error) {
 		on.Committed = tx.committed
 		return err
 	})
+	db.versions.heard(err)
+	return err
 }
 
 // View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database; on
@@ -228,9 +230,11 @@ func ended(span trace.Span, err error) {
 
 // look is View, and waits as long as the database and ctx allow.
 func (db *DB) look(ctx context.Context, fn func(*Tx) error) error {
-	return db.engine.View(ctx, func(on *engine.Tx) error {
+	err := db.engine.View(ctx, func(on *engine.Tx) error {
 		return fn(&Tx{db: db, on: on, ctx: ctx, now: on.Now, readOnly: true})
 	})
+	db.versions.heard(err)
+	return err
 }
 
 // Append records events that belong to no transaction, and returns when they are on disk. It writes them together with
@@ -245,7 +249,9 @@ func (db *DB) Append(ctx context.Context, events ...audit.Event) (err error) {
 	for i, event := range events {
 		stamped[i] = event.Stamp(ctx)
 	}
-	return db.engine.Append(ctx, stamped)
+	err = db.engine.Append(ctx, stamped)
+	db.versions.heard(err)
+	return err
 }
 
 // Conclude is like Tx.Conclude, for a decision that writes nothing else: it appends event with the outcome of err and
