@@ -25,7 +25,7 @@ import (
 var elsewhere = map[string]string{
 	"docker":    "it needs a daemon; TestCompose runs the program with what Dockerfile and Compose file set",
 	"kubectl":   "it needs a cluster",
-	"helm":      "it needs a cluster; make nightly renders the chart, and TestChartVariables reads it",
+	"helm":      "it needs a cluster; test/run lints and renders the chart, and TestChartVariables reads it",
 	"sudo":      "it changes the machine, so that the command is run without it",
 	"dpkg":      "it changes the machine; TestDebianPackage installs the package into a root of its own",
 	"editor":    "it waits for a person",

@@ -18,6 +18,8 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -54,7 +56,7 @@ func compose(file string) error {
 }
 
 // helm returns an error if the chart in folder cannot be rendered with the least values and with all that is optional,
-// if what it renders are not objects of Kubernetes, or if it renders without an issuer.
+// if helm lint warns of it, if what it renders are not objects of Kubernetes, or if it renders without an issuer.
 func helm(folder string) error {
 	c, err := loader.Load(folder)
 	if err != nil {
@@ -71,6 +73,9 @@ func helm(folder string) error {
 		"affinity":    map[string]any{"nodeAffinity": map[string]any{}},
 	}
 	for _, values := range []map[string]any{least, all} {
+		if err := linted(folder, values); err != nil {
+			return err
+		}
 		files, err := render(c, values)
 		if err != nil {
 			return err
@@ -88,6 +93,16 @@ func helm(folder string) error {
 		return fmt.Errorf("without an issuer: %v", err)
 	}
 	return nil
+}
+
+// linted returns an error for what helm lint warns of.
+func linted(folder string, values map[string]any) (err error) {
+	for _, m := range lint.RunAll(folder, values, "test").Messages {
+		if m.Severity >= support.WarningSev {
+			err = errors.Join(err, m)
+		}
+	}
+	return err
 }
 
 func render(c *chart.Chart, values map[string]any) (map[string]string, error) {

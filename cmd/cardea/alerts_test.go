@@ -1,4 +1,4 @@
-//go:build nightly && unix
+//go:build unix
 
 package main
 
