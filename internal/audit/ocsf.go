@@ -149,8 +149,9 @@ func partyOf(a Actor) ocsfParty {
 		return ocsfParty{a.ID, a.Name, 1}
 	case "":
 		return ocsfParty{Name: "unknown"}
+	default:
+		return ocsfParty{a.ID, a.Name, 3}
 	}
-	return ocsfParty{a.ID, a.Name, 3}
 }
 
 // personOf returns whom an event is about: the person, or a client for itself.

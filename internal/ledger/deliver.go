@@ -59,8 +59,9 @@ func (c *Courier) Run(ctx context.Context) {
 			defer ticker.Stop()
 			var complained time.Time
 			for {
-				if err := c.Deliver(ctx, r); err != nil && ctx.Err() == nil && time.Since(complained) > time.Minute {
-					complained = time.Now()
+				err := c.Deliver(ctx, r)
+				if err != nil && ctx.Err() == nil && c.DB.Now().Sub(complained) > time.Minute {
+					complained = c.DB.Now()
 					c.Log.WarnContext(ctx, "audit events could not be sent; it is tried again", "receiver", r.Name,
 						"error", err)
 				}

@@ -59,7 +59,7 @@ func ParseKey(text string) (Key, error) {
 // String returns the public key, which is no secret.
 func (k Key) String() string { return k.text }
 
-// Name, KeyHash and Sign implement note.Signer.
+// Name is part of note.Signer.
 func (k Key) Name() string { return k.verifier.Name() }
 
 // KeyHash is part of note.Signer.

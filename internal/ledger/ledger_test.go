@@ -342,8 +342,9 @@ func (w *world) keep() (again func()) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		defer rows.Close()
 		columns, err := rows.Columns()
-		if err = errors.Join(err, rows.Err(), rows.Close()); err != nil {
+		if err = errors.Join(err, rows.Err()); err != nil {
 			w.t.Fatal(err)
 		}
 		if table == "events" && !slices.Contains(columns, "rowid") {

@@ -63,12 +63,12 @@ func (s *Sealer) Run(ctx context.Context) {
 	var retained, complained time.Time
 	for {
 		err := s.SealAll(ctx)
-		if err == nil && s.Retain > 0 && time.Since(retained) >= retainEvery {
-			retained = time.Now()
+		if err == nil && s.Retain > 0 && s.DB.Now().Sub(retained) >= retainEvery {
+			retained = s.DB.Now()
 			err = s.Delete(ctx)
 		}
-		if err != nil && ctx.Err() == nil && time.Since(complained) >= time.Minute {
-			complained = time.Now()
+		if err != nil && ctx.Err() == nil && s.DB.Now().Sub(complained) >= time.Minute {
+			complained = s.DB.Now()
 			s.Log.ErrorContext(ctx, "sealing the audit log failed; it is tried again", "error", err)
 		}
 		select {

@@ -88,7 +88,7 @@ func (db *DB) migrate(ctx context.Context, files fs.FS) (applied []string, err e
 		}
 		// Another process may have applied the next one first.
 		left, _, again := db.compare(ctx, files)
-		if !(engine.Deadlocked(err) && tries < 30) && (again != nil || len(left) >= len(pending)) {
+		if (!engine.Deadlocked(err) || tries >= 30) && (again != nil || len(left) >= len(pending)) {
 			return applied, err
 		}
 	}
