@@ -227,8 +227,8 @@ func (data *ownData) exportFactors(tx *store.Tx, userID string) error {
 	return err
 }
 
-// confirmDelete asks whether the account is really to be deleted. It needs a recent sign-in, and the second factor of a
-// person who has one.
+// confirmDelete returns the page that asks for confirmation before the account is deleted. It requires a recent sign-in
+// and, if the account has a second factor, that factor.
 func (e *Endpoint) confirmDelete(v *visit) (web.Answer, error) {
 	if _, elsewhere, err := v.owner("/account/delete"); elsewhere != nil || err != nil {
 		return elsewhere, err

@@ -15,8 +15,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// notices are the actions of which a person is told by mail, with what the mail says happened. They are what a stranger
-// would do who has got into the account.
+// notices maps the actions that are reported to a person by mail to the text of the mail. They are the actions that an
+// intruder would take in the account.
 var notices = map[string]struct{ subject, line string }{
 	audit.SignedIn: {"A new device signed in",
 		"Somebody signed in to your account with a browser that you had not used before, or that has " +

@@ -18,7 +18,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/admin-api-reference.md")
 
-// schema is what the reference tells of a schema of the document.
+// schema holds the parts of a JSON schema of the document that the reference prints.
 type schema struct {
 	Ref         string `json:"$ref"`
 	Type        any    // a name, or several

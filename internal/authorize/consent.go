@@ -57,8 +57,8 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	})
 }
 
-// resume opens a sealed authorization and returns what answer returns for it. If the authorization is no longer valid,
-// it returns the refusal.
+// resume opens a sealed authorization and calls answer with it. If the authorization is no longer valid, resume returns
+// the page that refuses it.
 func (e *Endpoint) resume(r *http.Request, sealed string,
 	answer func(*interaction.Authorization) (web.Answer, error)) (web.Answer, error) {
 	a, err := e.Desk.Resume(r, sealed)

@@ -12,7 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// club is a server with a group, and functions that limit its resource to it and change who is in it.
+// club is a server with a group. Its methods limit the resource to the group and change the members.
 type club struct {
 	*servertest.Server
 	ada          *servertest.Person
@@ -150,7 +150,8 @@ func (c *club) joinsMeanwhile(t *testing.T) {
 	}
 }
 
-// A person who allows only what they lost while they read is shown the page anew: that is no denial.
+// A person may allow only scopes that were taken away while the page was open. The page is then shown again, because
+// that is not a denial.
 func TestScopesLostMeanwhile(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		c := newClub(t, db, clock)

@@ -61,7 +61,7 @@ func toolScreen(server admin.Server) screen {
 const lookTime = 30 * time.Second
 
 // lookAt lists the tools of the MCP server at address. The requests go only to addresses that the server's other
-// fetches may go to, and carry no token. problem is a sentence on why there is no list.
+// fetches may go to, and carry no token. If there is no list, problem says why, in a sentence.
 func (e *Endpoint) lookAt(v *visit, address string) (seen []json.RawMessage, name, problem string, err error) {
 	if !e.diagnosing.enter(v.Person.ID) {
 		return nil, "", "", errDiagnosing

@@ -162,7 +162,7 @@ func (a *applier) undone(err error, at place, what string) error {
 	return nil
 }
 
-// isMissing reports whether err says that there is no such record.
+// isMissing reports whether err is an admin.Error of the kind NotFound.
 func isMissing(err error) bool {
 	undone := (*admin.Error)(nil)
 	return errors.As(err, &undone) && undone.Kind == admin.NotFound
