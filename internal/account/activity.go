@@ -54,7 +54,8 @@ func (e *Endpoint) activity(v *visit) (web.Answer, error) {
 var toYou = strings.NewReplacer("the account of you", "your account", "a session of you", "a session of yours",
 	"password of you", "password of your account", "Signing out of you", "Your signing out",
 	"An invitation of you", "Your invitation", "You set the installation up and is", "You set the installation up and are",
-	"the person is not entitled", "you are not entitled", "You could not change their", "You could not change your", "You removed their", "You removed your",
+	"the person is not entitled", "you are not entitled", "You could not change their", "You could not change your",
+	"You removed their", "You removed your",
 	"You may not remove their", "You may not remove your",
 	"what is stored about their account", "what is stored about your account")
 

@@ -233,7 +233,8 @@ func (t *Telemetry) request(r *http.Request, route, kind string, status int) {
 	if kind != "" {
 		span.SetAttributes(attribute.String(grantType, kind))
 	}
-	span.SetAttributes(attribute.Int(httpStatus, status), attribute.String(requestID, audit.RequestFrom(r.Context()).ID))
+	span.SetAttributes(attribute.Int(httpStatus, status),
+		attribute.String(requestID, audit.RequestFrom(r.Context()).ID))
 	if status >= http.StatusInternalServerError {
 		span.SetStatus(statusError, "")
 	}

@@ -314,7 +314,8 @@ func (tx *Tx) extent(w way, within reach, newest bool, look int) (part reach, n 
 		var seen reach
 		count := 0
 		err = tx.row("SELECT COUNT(*), COALESCE(MIN(at), 0), COALESCE(MAX(at), 0) FROM (SELECT at FROM events"+
-			inner.String()+" ORDER BY "+strings.Join(order, direction(newest)+", ")+direction(newest)+" LIMIT "+strconv.Itoa(look)+") AS next",
+			inner.String()+" ORDER BY "+strings.Join(order, direction(newest)+", ")+direction(newest)+
+			" LIMIT "+strconv.Itoa(look)+") AS next",
 			inner.args, &count, &seen.first, &seen.last)
 		if err != nil {
 			return part, 0, err
