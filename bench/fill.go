@@ -77,10 +77,11 @@ func (n *installation) when(i, total int) time.Time {
 func micros(at time.Time) int64 { return at.UnixMicro() }
 
 var (
-	firstNames = strings.Fields("Ada Alan Grace Edsger Barbara Donald Katherine Dennis Margaret Ken Radia Linus Frances " +
-		"John Hedy Tim Joan Claude Annie Niklaus Sophie Bjarne Adele Guido Jean Rob Karen Brian Mary Leslie")
-	lastNames = strings.Fields("Lovelace Turing Hopper Dijkstra Liskov Knuth Johnson Ritchie Hamilton Thompson Perlman " +
-		"Torvalds Allen Backus Lamarr Lee Clarke Shannon Easley Wirth Wilson Stroustrup Goldberg Rossum Bartik Pike")
+	firstNames = strings.Fields("Ada Alan Grace Edsger Barbara Donald Katherine Dennis Margaret Ken Radia Linus " +
+		"Frances John Hedy Tim Joan Claude Annie Niklaus Sophie Bjarne Adele Guido Jean Rob Karen Brian Mary Leslie")
+	lastNames = strings.Fields("Lovelace Turing Hopper Dijkstra Liskov Knuth Johnson Ritchie Hamilton Thompson " +
+		"Perlman Torvalds Allen Backus Lamarr Lee Clarke Shannon Easley Wirth Wilson Stroustrup Goldberg Rossum " +
+		"Bartik Pike")
 	agents = strings.Fields("Claude-Code Cursor VS-Code Goose Zed Windsurf Inspector")
 )
 
@@ -255,10 +256,11 @@ func (n *installation) tables() []table {
 					micros(n.now), month}
 			}},
 		{"initial_access_tokens", "id hash name uses max_uses created_at", tokensAtHand, func(i int) []any {
-			return []any{n.id("iat_", i), n.id("", i), fmt.Sprintf("Token %d", i), 0, 0, micros(n.when(i, tokensAtHand))}
+			return []any{n.id("iat_", i), n.id("", i), fmt.Sprintf("Token %d", i), 0, 0,
+				micros(n.when(i, tokensAtHand))}
 		}},
-		{"grants", "id client_id user_id resource_id redirect_uri scope refreshable secret generation signed_in_at amr " +
-			"created_at last_used_at expires_at ends_at revoked_at revoked_reason method client_incarnation " +
+		{"grants", "id client_id user_id resource_id redirect_uri scope refreshable secret generation signed_in_at " +
+			"amr created_at last_used_at expires_at ends_at revoked_at revoked_reason method client_incarnation " +
 			"status_index", n.grants, func(i int) []any {
 			g := n.grant(i)
 			client, _ := n.client(g.client)
@@ -269,7 +271,8 @@ func (n *installation) tables() []table {
 				revoked, reason = micros(n.now.Add(-time.Hour)), "operator"
 			}
 			return []any{n.id("grt_", i), client, n.id("usr_", g.user), n.id("res_", g.server), redirectURI,
-				"mcp:tools:weather", 1, n.id("", i), 1, at, "pwd", at, at, ends, ends, revoked, reason, "none", "inc", i}
+				"mcp:tools:weather", 1, n.id("", i), 1, at, "pwd", at, at, ends, ends, revoked, reason, "none", "inc",
+				i}
 		}},
 		{"codes", "hash grant_id redirect_uri challenge expires_at spent_at", n.grants, func(i int) []any {
 			at := micros(n.grant(i).at)
@@ -319,7 +322,8 @@ func (n *installation) event(i int) []any {
 	}
 	g := n.grant(grant)
 	clientID, _ := n.client(g.client)
-	userID, grantID, action, outcome, reason := n.id("usr_", g.user), n.id("grt_", grant), "token.request", "allowed", ""
+	userID, grantID := n.id("usr_", g.user), n.id("grt_", grant)
+	action, outcome, reason := "token.request", "allowed", ""
 	kind, actor, actorName, changes, detail := "client", clientID, "", "", `{"grant_type":"refresh_token"}`
 	resource := mcpServer(g.server)
 	switch {
@@ -349,8 +353,9 @@ func (n *installation) finish(analyze string) []string {
 	var statements []string
 	for _, span := range []int64{int64(time.Hour / time.Microsecond), int64(24 * time.Hour / time.Microsecond)} {
 		statements = append(statements,
-			fmt.Sprintf("INSERT INTO tallies (span, begins, action, outcome, reason, n) SELECT %d, at - at %% %d, action, "+
-				"outcome, reason, COUNT(*) FROM events GROUP BY at - at %% %d, action, outcome, reason", span, span, span),
+			fmt.Sprintf("INSERT INTO tallies (span, begins, action, outcome, reason, n) SELECT %d, at - at %% %d, "+
+				"action, outcome, reason, COUNT(*) FROM events GROUP BY at - at %% %d, action, outcome, reason",
+				span, span, span),
 			fmt.Sprintf("INSERT INTO tallies (span, begins, action, outcome, reason, n) SELECT %d, at - at %% %d, "+
 				"'active', '', '', COUNT(DISTINCT client_id) FROM events WHERE action = 'token.request' AND outcome = "+
 				"'allowed' GROUP BY at - at %% %d", span, span, span))

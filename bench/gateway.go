@@ -68,8 +68,8 @@ servers:
 		return err
 	}
 	env := append(os.Environ(), "GOMAXPROCS=1")
-	ours, err := start(ctx, env, filepath.Join(dir, "gateway.log"), ourAddress, "/healthz", binary, "gateway", "--config",
-		file)
+	ours, err := start(ctx, env, filepath.Join(dir, "gateway.log"), ourAddress, "/healthz",
+		binary, "gateway", "--config", file)
 	if err != nil {
 		return err
 	}
@@ -105,8 +105,8 @@ func raiseFiles() (enough int, err error) {
 		return 0, err
 	}
 	enough = (int(min(limit.Max, more.Cur)) - spareFiles) / 2 //nolint:gosec // a count of files
-	fmt.Printf("\nonly %d streams, because a process may have no more than %d files open here; for %d, run it as root or "+
-		"after ulimit -n %d\n", enough, limit.Max, streams, more.Cur)
+	fmt.Printf("\nonly %d streams, because a process may have no more than %d files open here; for %d, run it as root "+
+		"or after ulimit -n %d\n", enough, limit.Max, streams, more.Cur)
 	return enough, nil
 }
 

@@ -120,7 +120,8 @@ func (g *Guard) RecordToolDrift(ctx context.Context, tool, reason string) error 
 		err = g.spool.add(append(line, '\n'))
 	}
 	if err != nil {
-		g.log.ErrorContext(ctx, "guard: a tool that has changed is missing in the audit log", "tool", tool, "error", err)
+		g.log.ErrorContext(ctx, "guard: a tool that has changed is missing in the audit log",
+			"tool", tool, "error", err)
 	}
 	return err
 }
@@ -353,7 +354,8 @@ func (s *spool) begin() error {
 	}
 	s.end()
 	path := filepath.Join(s.dir, fmt.Sprintf("%020d-%s%s", time.Now().UnixNano(), rand.Text()[:6], spoolSuffix))
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600) // #nosec G304 -- the operator's folder
+	flags := os.O_CREATE | os.O_EXCL | os.O_WRONLY | os.O_APPEND
+	file, err := os.OpenFile(path, flags, 0o600) // #nosec G304 -- the operator's folder
 	if err != nil {
 		return err
 	}

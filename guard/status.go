@@ -326,7 +326,8 @@ func (i *issuer) loadStatus(ctx context.Context, uri string, known *statusConten
 		c.etag = resp.Header.Get("ETag")
 	}
 	c.asOf = now
-	if age, err := strconv.ParseUint(resp.Header.Get("Age"), 10, 31); err == nil { // of a cache, or of the issuer's database
+	// A cache sends an Age, and so does an issuer whose database is away.
+	if age, err := strconv.ParseUint(resp.Header.Get("Age"), 10, 31); err == nil {
 		c.asOf = now.Add(-time.Duration(age) * time.Second)
 	}
 	return &c, nil

@@ -79,9 +79,10 @@ type clientBlock struct {
 
 // Help returns what the help shows below the usage.
 func (c *clientBlock) Help() string {
-	return `Every grant of the client and every token ends at once, and it cannot come back under another id: no client is let in that has a
-redirect URI or a metadata document on one of its sites, or the same name, redirect URIs and software_id, unless it is approved.
-The sites are printed. If one of them belongs to somebody else, unblock the client and block it with --site or --no-sites.`
+	return `Every grant of the client and every token ends at once, and it cannot come back under another id: no client is
+let in that has a redirect URI or a metadata document on one of its sites, or the same name, redirect URIs and
+software_id, unless it is approved. The sites are printed. If one of them belongs to somebody else, unblock the client
+and block it with --site or --no-sites.`
 }
 
 func (c *clientBlock) Run(ctx context.Context, sh *shell) error {

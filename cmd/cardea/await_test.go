@@ -83,7 +83,8 @@ func TestServeAwaitsDatabase(t *testing.T) {
 				"/.well-known/oauth-authorization-server": 503, "/oauth2/authorize": 503} {
 				resp := answer(t, w.issuer+path)
 				if resp.StatusCode != want || (resp.Header.Get("Retry-After") != "") != (want == 503) {
-					t.Errorf("%s: %d, Retry-After %q, want %d", path, resp.StatusCode, resp.Header.Get("Retry-After"), want)
+					t.Errorf("%s: %d, Retry-After %q, want %d", path, resp.StatusCode, resp.Header.Get("Retry-After"),
+						want)
 				}
 			}
 			if err := server.Process.Signal(os.Interrupt); err != nil {

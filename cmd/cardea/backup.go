@@ -122,8 +122,8 @@ type restoreCommand struct {
 // Help is shown below the usage.
 func (c *restoreCommand) Help() string {
 	return "Stop the server first. There must be no database yet where the configuration says, and the master key of " +
-		"the backup must be there. Sessions, codes, links and invitations end in any case. PostgreSQL is restored with " +
-		"pg_restore; then run cardea restore --in-place."
+		"the backup must be there. Sessions, codes, links and invitations end in any case. PostgreSQL is restored " +
+		"with pg_restore; then run cardea restore --in-place."
 }
 
 func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
@@ -216,10 +216,10 @@ var errEmpty = advise("there is no restored database; restore it first, or name 
 
 // undecided says what going back in time means, and asks for a decision.
 func undecided(state time.Time) error {
-	return usageError(fmt.Sprintf("the database has the state of %s, %s ago. Whatever was revoked, disabled or changed "+
-		"since then counts again as it was: access that people or operators ended, and refresh tokens that were used. "+
-		"Decide: --end-grants ends everybody's grants, so that agents ask people once more; --keep-grants keeps them",
-		admin.Moment{Time: state}, age(time.Since(state))))
+	return usageError(fmt.Sprintf("the database has the state of %s, %s ago. Whatever was revoked, disabled or "+
+		"changed since then counts again as it was: access that people or operators ended, and refresh tokens that "+
+		"were used. Decide: --end-grants ends everybody's grants, so that agents ask people once more; --keep-grants "+
+		"keeps them", admin.Moment{Time: state}, age(time.Since(state))))
 }
 
 // age returns a length of time in its largest unit.
@@ -257,14 +257,16 @@ func fromFile(err error, file string) error {
 func (c *restoreCommand) tell(sh *shell, done admin.Restored) error {
 	since := done.State.String()
 	fmt.Fprintf(sh.errs, "cardea: note: what happened after %s, in the last %s, is not in this database: accounts, "+
-		"clients and passwords are as they were, and the audit log ends there\n", since, age(time.Since(done.State.Time)))
+		"clients and passwords are as they were, and the audit log ends "+
+		"there\n", since, age(time.Since(done.State.Time)))
 	fmt.Fprintln(sh.errs, "cardea: note: signing keys that were retired since then sign again (cardea key list), and "+
 		"access tokens that were issued since then live until they expire (cardea key rotate --now, then key retire, "+
 		"end them)")
 	switch {
 	case done.EndedGrants && !c.EndGrants && done.Grants > 0:
-		fmt.Fprintln(sh.errs, "cardea: note: what people have allowed was ended, because some of it may have ended since "+
-			"then, and agents ask them once more; to keep it, restore into an empty installation with --keep-grants")
+		fmt.Fprintln(sh.errs, "cardea: note: what people have allowed was ended, because some of it may have ended "+
+			"since then, and agents ask them once more; to keep it, restore into an empty installation with "+
+			"--keep-grants")
 	case !done.EndedGrants:
 		fmt.Fprintln(sh.errs, "cardea: note: grants that were revoked since then count again; cardea grant list shows "+
 			"what is in force")

@@ -230,7 +230,8 @@ type clientUpdate struct {
 
 // Help returns what the help shows below the usage.
 func (c *clientUpdate) Help() string {
-	return `What is not given stays as it is. A list that is given replaces the whole list: give every --redirect-uri and every --scope.
+	return `What is not given stays as it is. A list that is given replaces the whole list: give every --redirect-uri and
+every --scope.
 
 	cardea client update CLIENT_ID --redirect-uri https://app.example.com/callback`
 }

@@ -183,7 +183,8 @@ func TestOutage(t *testing.T) {
 			begin, end := prepare(t)
 			w := newProcess(t)
 			w.start(t)
-			// Without a time of its own, the server would wait for SQLite as long as a command does, which is 10 seconds.
+			// Without a time of its own, the server would wait for SQLite as long as a command does, which is
+			// 10 seconds.
 			client := &http.Client{Timeout: 8 * time.Second}
 			ask := func(form url.Values) (status int, retry string, tokens map[string]any) {
 				t.Helper()
@@ -225,7 +226,8 @@ func TestOutage(t *testing.T) {
 				resp.Header.Get("Retry-After") == "" {
 				t.Errorf("readyz: %d", resp.StatusCode)
 			}
-			out, err := exec.CommandContext(t.Context(), "cardea", "--data-dir", w.folder, "--issuer", w.issuer, "health",
+			out, err := exec.CommandContext(t.Context(), "cardea", "--data-dir", w.folder, "--issuer", w.issuer,
+				"health",
 				"--address", w.listen).Output()
 			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != exitFailed ||
 				!strings.Contains(string(out), "the database") {

@@ -40,7 +40,8 @@ type printer[T any] struct {
 }
 
 func newPrinter[T any](o output, sh *shell, empty string, draw func([]T, *table)) *printer[T] {
-	return &printer[T]{output: o, sh: sh, empty: empty, draw: draw, table: newTable(sh.out, styleOf(sh.out, sh.environ))}
+	table := newTable(sh.out, styleOf(sh.out, sh.environ))
+	return &printer[T]{output: o, sh: sh, empty: empty, draw: draw, table: table}
 }
 
 // add prints the next records. JSON is complete only after end, so that what an error cuts off is not taken for all.

@@ -98,8 +98,8 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		behind, err := gateway.Load(file)
 		if err == nil {
 			if behind.MetricsListen != "" {
-				log.WarnContext(ctx, "metrics_listen in the gateway's file is not used, because the gateway runs in the "+
-					"server, whose metrics_listen serves the metrics of both", "file", file)
+				log.WarnContext(ctx, "metrics_listen in the gateway's file is not used, because the gateway runs in "+
+					"the server, whose metrics_listen serves the metrics of both", "file", file)
 			}
 			front, err = openGateway(ctx, file, behind, log, telemetry, metrics)
 		}

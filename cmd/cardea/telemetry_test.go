@@ -83,7 +83,8 @@ func TestTelemetry(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	traces, logs := bytes.Join(sent["/v1/traces"], nil), bytes.Join(sent["/v1/logs"], nil)
-	secrets := map[string]string{"the code": code, "the access token": tokens.Access, "the refresh token": tokens.Refresh,
+	secrets := map[string]string{"the code": code, "the access token": tokens.Access,
+		"the refresh token":      tokens.Refresh,
 		"the next refresh token": next, "the verifier": verifier, "the password": "correct horse battery"}
 	private := map[string]string{"the client": w.client, "the address": "ada@example.com", "the person": "usr_",
 		"the network address": "127.0.0.1", "a query": "query="}
@@ -123,7 +124,8 @@ func TestTelemetry(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{" > GET /oauth2/authorize", " > POST /oauth2/token", "POST /oauth2/token > store.update",
+	for _, want := range []string{" > GET /oauth2/authorize", " > POST /oauth2/token",
+		"POST /oauth2/token > store.update",
 		"POST /login > password.wait", "POST /login > password.hash", " > POST /consent"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("there is no span %s in %q", want, names)

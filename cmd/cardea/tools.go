@@ -259,8 +259,8 @@ func (l looking) write(sh *shell, t adminapi.Target, view admin.Server, s *gatew
 		err = gateway.AddReviewed(l.Gateway, s.Name, beside)
 	}
 	if errors.Is(err, gateway.ErrLayout) {
-		return advise("the reviewed tools are in %s, but %s cannot be changed by a program (%v); write under the server "+
-			"%s: reviewed: %s", path, l.Gateway, err, s.Name, beside)
+		return advise("the reviewed tools are in %s, but %s cannot be changed by a program (%v); write under the "+
+			"server %s: reviewed: %s", path, l.Gateway, err, s.Name, beside)
 	}
 	if err == nil {
 		fmt.Fprintf(sh.errs, "cardea: %s has the tools that the gateway opens\n", plain(path))
@@ -381,8 +381,8 @@ func (c *resourceReview) accepted(known admin.Server) (all []admin.AcceptedTool,
 		delete(names, tool.Name)
 		if hash != "" && !strings.HasPrefix(strings.TrimPrefix(tool.SeenHash, "sha256:"),
 			strings.TrimPrefix(hash, "sha256:")) {
-			return nil, advise("%s was seen with the definition %s, and not with %s; read it again with: cardea resource "+
-				"review %s", tool.Name, brief(tool.SeenHash), hash, c.Resource)
+			return nil, advise("%s was seen with the definition %s, and not with %s; read it again with: cardea "+
+				"resource review %s", tool.Name, brief(tool.SeenHash), hash, c.Resource)
 		}
 		a := admin.AcceptedTool{Name: tool.Name, Hash: tool.SeenHash}
 		for _, text := range c.ToolRisk {

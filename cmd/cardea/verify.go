@@ -24,9 +24,9 @@ type auditVerify struct {
 
 // Help returns what the help shows below the usage.
 func (c *auditVerify) Help() string {
-	return "It computes the log again from the events and compares it with the signed checkpoints. It exits 1 and names " +
-		"the first bad event if one was changed, removed, inserted or moved. A log that was cut off at its end looks " +
-		"complete unless you give a checkpoint from elsewhere (audit.checkpoint_file has the newest)."
+	return "It computes the log again from the events and compares it with the signed checkpoints. It exits 1 and " +
+		"names the first bad event if one was changed, removed, inserted or moved. A log that was cut off at its end " +
+		"looks complete unless you give a checkpoint from elsewhere (audit.checkpoint_file has the newest)."
 }
 
 // Validate returns an error if flags contradict each other.

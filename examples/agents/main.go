@@ -155,7 +155,8 @@ func (s *Shared) Login(ctx context.Context, open func(address string)) error {
 
 // call calls a tool of the MCP server. client adds the token, and refreshes it.
 func call(ctx context.Context, client *http.Client, resource string) (string, error) {
-	message := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_forecast","arguments":{"city":"Oslo"}}}`
+	message := `{"jsonrpc":"2.0","id":1,"method":"tools/call",` +
+		`"params":{"name":"get_forecast","arguments":{"city":"Oslo"}}}`
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, resource, bytes.NewReader([]byte(message)))
 	if err != nil {
 		return "", err

@@ -156,8 +156,8 @@ func read(file string) (e export, err error) {
 		return e, errors.New(where(text, err))
 	}
 	if e.Next != "" {
-		return e, errors.New("it is one page of several, because next_page_token is not empty; save the next page, too, " +
-			"and remove next_page_token from all of them")
+		return e, errors.New("it is one page of several, because next_page_token is not empty; save the next page, " +
+			"too, and remove next_page_token from all of them")
 	}
 	return e, nil
 }
@@ -173,8 +173,8 @@ func where(text []byte, err error) string {
 	case errors.As(err, &kind) && kind.Field == "":
 		return fmt.Sprintf("it is a JSON %s, not an object", kind.Value)
 	case errors.As(err, &kind):
-		return fmt.Sprintf("line %d: %s is a JSON %s, which is not what the API has there", line(kind.Offset), kind.Field,
-			kind.Value)
+		return fmt.Sprintf("line %d: %s is a JSON %s, which is not what the API has there",
+			line(kind.Offset), kind.Field, kind.Value)
 	}
 	return err.Error()
 }
@@ -225,7 +225,8 @@ func (e export) convert() (made objects, left []string, err error) {
 			fault("the server %s (%s): resource_uri %w", s.ID, s.Name, err)
 			continue
 		case taken:
-			fault("the server %s (%s): another one has the resource_uri %s; give each file once", s.ID, s.Name, identifier)
+			fault("the server %s (%s): another one has the resource_uri %s; give each file once",
+				s.ID, s.Name, identifier)
 			continue
 		}
 		known[s.ID] = identifier
@@ -260,8 +261,8 @@ func (e export) convert() (made objects, left []string, err error) {
 			fault("a client (%s) has no client_id", c.Name)
 			continue
 		case !ok:
-			fault("the client %s (%s): no file has its server %q; give the file that lists the servers, too", c.ID, c.Name,
-				c.Resource)
+			fault("the client %s (%s): no file has its server %q; give the file that lists the servers, too",
+				c.ID, c.Name, c.Resource)
 			continue
 		case slices.ContainsFunc(made.Clients, func(a agent) bool { return a.ID == id }):
 			fault("the client %s (%s) is there twice; give each file once", c.ID, c.Name)
@@ -282,7 +283,8 @@ func (e export) convert() (made objects, left []string, err error) {
 		made.Clients = append(made.Clients, a)
 	}
 	if self > 0 {
-		note("clients that registered themselves or have a metadata document come back by themselves; left out: %d", self)
+		note("clients that registered themselves or have a metadata document come back by themselves; left out: %d",
+			self)
 	}
 	return made, left, errors.Join(faults...)
 }
@@ -294,8 +296,8 @@ func identifierOf(uri string) (string, error) {
 	case uri == "":
 		return "", errors.New("is missing; set the server's URL there first, because it is the audience of tokens")
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return "", fmt.Errorf("%q is not the URL of an MCP server; set it there first, because it is the audience of tokens",
-			uri)
+		return "", fmt.Errorf("%q is not the URL of an MCP server; set it there first, because it is the audience of "+
+			"tokens", uri)
 	}
 	return uri, nil
 }

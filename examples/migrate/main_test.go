@@ -96,7 +96,8 @@ func TestMigrateFaults(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"no JSON", "a: b", []string{"in.json: line 1: it is not JSON: invalid character 'a'", "save the answer of the API"}},
+		{"no JSON", "a: b", []string{"in.json: line 1: it is not JSON: invalid character 'a'",
+			"save the answer of the API"}},
 		{"cut off", "{\n\"resources\": [\n", []string{"line 3: it is not JSON: unexpected end"}},
 		{"a list", "[]", []string{"it is a JSON array, not an object"}},
 		{"an error answer", `{"code": 5, "message": "not found"}`, []string{"it has neither resources nor clients"}},

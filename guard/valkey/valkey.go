@@ -59,8 +59,8 @@ type Limits struct {
 // New returns limits for config. It does not connect, so that the order in which servers start does not matter.
 func New(config Config) (*Limits, error) {
 	u, err := url.Parse(config.URL)
-	if err != nil || !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, u.Scheme) || u.Hostname() == "" ||
-		!database.MatchString(u.Path) || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || !slices.Contains([]string{"redis", "rediss", "valkey", "valkeys"}, u.Scheme) ||
+		u.Hostname() == "" || !database.MatchString(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("valkey: URL must be like redis://127.0.0.1:6379") // the cause may quote the password
 	}
 	l := &Limits{url: config.URL, prefix: config.Prefix}

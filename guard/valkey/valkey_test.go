@@ -257,7 +257,8 @@ func TestTLS(t *testing.T) {
 }
 
 func TestURL(t *testing.T) {
-	for _, url := range []string{"redis://127.0.0.1:6379", "rediss://u:p@limits.example.com/0", "valkey://127.0.0.1", "valkeys://h:1"} {
+	for _, url := range []string{"redis://127.0.0.1:6379", "rediss://u:p@limits.example.com/0", "valkey://127.0.0.1",
+		"valkeys://h:1"} {
 		if _, err := valkey.New(valkey.Config{URL: url}); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}

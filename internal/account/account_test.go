@@ -118,7 +118,8 @@ func TestActivityIsPlain(t *testing.T) {
 		if _, err := o.UpdateUser(t.Context(), root, w.ada.ID, admin.UserTerms{Role: &role}); err != nil {
 			t.Fatal(err)
 		}
-		for _, action := range []string{"second_factor.remove", "setup.complete", "user.export", "identity.disconnect"} {
+		for _, action := range []string{"second_factor.remove", "setup.complete", "user.export",
+			"identity.disconnect"} {
 			event := audit.Event{Action: action, UserID: w.ada.ID, Actor: audit.Actor{Type: audit.ByUser, ID: w.ada.ID}}
 			if err := w.DB.Append(t.Context(), event.With("provider", "GitHub").Allow()); err != nil {
 				t.Fatal(err)

@@ -53,7 +53,8 @@ func (e *Endpoint) activity(v *visit) (web.Answer, error) {
 // toYou puts what the sentences say of "you" into English.
 var toYou = strings.NewReplacer("the account of you", "your account", "a session of you", "a session of yours",
 	"password of you", "password of your account", "Signing out of you", "Your signing out",
-	"An invitation of you", "Your invitation", "You set the installation up and is", "You set the installation up and are",
+	"An invitation of you", "Your invitation",
+	"You set the installation up and is", "You set the installation up and are",
 	"the person is not entitled", "you are not entitled", "You could not change their", "You could not change your",
 	"You removed their", "You removed your",
 	"You may not remove their", "You may not remove your",
@@ -79,8 +80,8 @@ func (v *visit) tell(tx *store.Tx, resources []*oauth.Resource, events []audit.E
 		case event.Actor.Type == audit.ByCommand: // whose name is an account of the machine, which says nothing to you
 			event.Actor.Name = "an administrator"
 		}
-		if event.Action == audit.Issued && event.Outcome == audit.Allowed { // by what means is not the person's business
-			event.Detail = nil
+		if event.Action == audit.Issued && event.Outcome == audit.Allowed {
+			event.Detail = nil // by what means is not the person's business
 		}
 		called := audit.Names{Client: names.Clients[event.ClientID], Person: "you", Resource: event.Resource}
 		at := &oauth.Resource{}

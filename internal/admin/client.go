@@ -24,7 +24,7 @@ type Client struct {
 	Secret       string            `json:"client_secret,omitempty"` // only if it was just made
 	Name         string            `json:"client_name"`
 	Method       oauth.Method      `json:"token_endpoint_auth_method"`
-	KeyIDs       []string          `json:"key_ids,omitempty"`  // of its keys, with private_key_jwt; "" is a key without a kid
+	KeyIDs       []string          `json:"key_ids,omitempty"`  // of its keys, for private_key_jwt; "": one without kid
 	JWKS         json.RawMessage   `json:"jwks,omitempty"`     // these keys
 	JWKSURI      string            `json:"jwks_uri,omitempty"` // or the URL of its keys
 	GrantTypes   []oauth.GrantType `json:"grant_types"`
@@ -262,19 +262,19 @@ func (n *NewClient) signIn(tx *store.Tx, c *oauth.Client) error {
 func (t *ClientTerms) applyServer(tx *store.Tx, c *oauth.Client, o *Operations) error {
 	switch {
 	case len(t.GrantTypes)+len(t.RedirectURIs)+len(t.Resources) > 0 || t.Scope != nil || t.AnyResource:
-		return invalid("resource_servers", "{resource_servers} makes credentials for introspection only; make a second "+
-			"client for {grant_types}, {redirect_uris}, {scope} or {resources}")
+		return invalid("resource_servers", "{resource_servers} makes credentials for introspection only; make a "+
+			"second client for {grant_types}, {redirect_uris}, {scope} or {resources}")
 	case t.ResourceServers != nil:
-		var err error
-		c.ResourceServers, err = bound(c.ResourceServers, t.ResourceServers, func(name string) (*oauth.Resource, error) {
+		find := func(name string) (*oauth.Resource, error) {
 			r, err := findResource(tx.Resource, name)
 			if err == nil && r.BuiltIn {
-				err = invalid("resource_servers", "%s is a part of this server, and needs no credentials to introspect "+
-					"tokens", r.Identifier)
+				err = invalid("resource_servers", "%s is a part of this server, and needs no credentials to "+
+					"introspect tokens", r.Identifier)
 			}
 			return r, err
-		})
-		if err != nil {
+		}
+		var err error
+		if c.ResourceServers, err = bound(c.ResourceServers, t.ResourceServers, find); err != nil {
 			return err
 		}
 	}

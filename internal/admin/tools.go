@@ -294,8 +294,8 @@ func ProposedTools(items []json.RawMessage) ([]ProposedTool, error) {
 	seen, err := parseTools("tools", items)
 	all := []ProposedTool{}
 	for _, d := range seen {
-		all = append(all, ProposedTool{d.Name, visible([]byte(saidIn(d.Text).description)), ProposedRisk(d.Text), d.Hash,
-			json.RawMessage(visible(d.Text))})
+		all = append(all, ProposedTool{d.Name, visible([]byte(saidIn(d.Text).description)), ProposedRisk(d.Text),
+			d.Hash, json.RawMessage(visible(d.Text))})
 	}
 	return all, err
 }
@@ -312,10 +312,11 @@ func parseTools(field string, items []json.RawMessage) (seen []guard.Definition,
 		case err != nil:
 			return nil, invalid(field, "{"+field+"}: %s", strings.TrimPrefix(err.Error(), "guard: "))
 		case len(d.Text) > maxDefinition || len(d.Name) > maxToolName:
-			return nil, invalid(field, "{"+field+"}: the definition of %.40q is longer than %d bytes, or its name longer "+
-				"than %d", d.Name, maxDefinition, maxToolName)
+			return nil, invalid(field, "{"+field+"}: the definition of %.40q is longer than %d bytes, or its name "+
+				"longer than %d", d.Name, maxDefinition, maxToolName)
 		case strings.ContainsFunc(d.Name, func(c rune) bool { return c == ' ' || hidden(c) }):
-			return nil, invalid(field, "{"+field+"}: the name %.60q has a space or a character that nobody can see", d.Name)
+			return nil, invalid(field, "{"+field+"}: the name %.60q has a space or a character that nobody can see",
+				d.Name)
 		case known[d.Name]:
 			return nil, invalid(field, "{"+field+"} have %.40q twice", d.Name)
 		}

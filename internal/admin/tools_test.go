@@ -73,7 +73,8 @@ func TestAddResource(t *testing.T) {
 			t.Errorf("tools (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff([]oauth.ResourceScope{
-			{Name: "mcp:tools:my-files:read", Description: "Look things up in My Files", Default: true, Risk: oauth.RiskRead},
+			{Name: "mcp:tools:my-files:read", Description: "Look things up in My Files", Default: true,
+				Risk: oauth.RiskRead},
 			{Name: "mcp:tools:my-files:write", Description: "Change things in My Files", Risk: oauth.RiskChange},
 			{Name: "mcp:tools:my-files:act", Description: "Act in your name with My Files", Risk: oauth.RiskAct},
 		}, made.Resource.Scopes, cmpopts.EquateEmpty()); diff != "" {
@@ -171,7 +172,8 @@ func TestReviewResource(t *testing.T) {
 			t.Errorf("accepted unread: %v", err)
 		}
 		look(noLonger, sendFile)
-		for name, hash := range map[string]string{"read_file": read, "send_file": seen.Tools[1].SeenHash, "write_file": ""} {
+		for name, hash := range map[string]string{"read_file": read, "send_file": seen.Tools[1].SeenHash,
+			"write_file": ""} {
 			if seen, err := accept(name, hash); err != nil {
 				t.Errorf("%s: %v %v", name, err, states(seen))
 			}
@@ -182,7 +184,8 @@ func TestReviewResource(t *testing.T) {
 		}, states(seen)); diff != "" || err != nil {
 			t.Errorf("%v, tools (-want +got):\n%s", err, diff)
 		}
-		if !slices.ContainsFunc(seen.Resource.Scopes, func(s oauth.ResourceScope) bool { return s.Risk == oauth.RiskAct }) {
+		if !slices.ContainsFunc(seen.Resource.Scopes,
+			func(s oauth.ResourceScope) bool { return s.Risk == oauth.RiskAct }) {
 			t.Errorf("scopes %v", seen.Resource.Scopes)
 		}
 

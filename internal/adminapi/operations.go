@@ -62,8 +62,8 @@ var (
 		Destroys: true, Summary: "Delete an MCP server, and end every grant at it."},
 		func(c ctx, o ops, by who, in ByID) (admin.Deletion, error) { return o.DeleteResource(c, by, in.ID) })
 	AddResource = add(Spec{Method: "POST", Path: "/resources/add", Noun: admin.Resources, Verb: "resource add",
-		Status: http.StatusCreated, Required: "identifier tools", Summary: "Register an MCP server with the tools that " +
-			"it lists, which are frozen as they are; risks and scopes that are not given are proposed."},
+		Status: http.StatusCreated, Required: "identifier tools", Summary: "Register an MCP server with the tools " +
+			"that it lists, which are frozen as they are; risks and scopes that are not given are proposed."},
 		func(c ctx, o ops, by who, in Creation[admin.NewServer]) (admin.Server, error) {
 			return o.AddResource(c, by, in.Body)
 		})
@@ -71,8 +71,8 @@ var (
 		Summary: "List the tools of an MCP server as they were reviewed, and how they differ from that now."},
 		func(c ctx, o ops, by who, in ByID) (admin.Server, error) { return o.Tools(c, by, in.ID) })
 	ReviewResource = add(Spec{Method: "POST", Path: "/resources/{id}/review", Noun: admin.Resources,
-		Verb: "resource review", Summary: "Record what an MCP server lists as its tools now, and accept tools that are " +
-			"new, changed or gone."},
+		Verb: "resource review", Summary: "Record what an MCP server lists as its tools now, and accept tools that " +
+			"are new, changed or gone."},
 		func(c ctx, o ops, by who, in Change[admin.Review]) (admin.Server, error) {
 			return o.ReviewResource(c, by, in.ID, in.Body)
 		})

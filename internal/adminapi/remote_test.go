@@ -38,8 +38,8 @@ func TestRemoteAnswers(t *testing.T) {
 		"a page of another program": {false, answer(200, "Content-Type: text/html", "<html>"),
 			"is not that of this version's Admin API"},
 		"a certificate of nobody": {true, answer(200, problem, "{}"),
-			"write --server with a name that its certificate is for, and if an authority of your own signed that, set " +
-				"SSL_CERT_FILE to the file with the authority's certificate"},
+			"write --server with a name that its certificate is for, and if an authority of your own signed that, " +
+				"set SSL_CERT_FILE to the file with the authority's certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := httptest.NewServer

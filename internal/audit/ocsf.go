@@ -101,8 +101,8 @@ func OCSF(e Event) OCSFEvent {
 	o := OCSFEvent{
 		SeverityID: 1, StatusID: 1, StatusCode: e.Reason, StatusDetail: e.Description, Time: e.At.UnixMilli(),
 		Message: e.Sentence(Names{}),
-		Metadata: ocsfMetadata{Version: ocsfVersion, Product: ocsfProduct{"Cardea", "Cardea"}, UID: e.ID, Code: e.Action,
-			Correlation: e.RequestID},
+		Metadata: ocsfMetadata{Version: ocsfVersion, Product: ocsfProduct{"Cardea", "Cardea"}, UID: e.ID,
+			Code: e.Action, Correlation: e.RequestID},
 		Actor: &ocsfActor{partyOf(e.Actor)}, Source: ocsfEndpoint{Name: cmp.Or(e.Address, "unknown")},
 		Unmapped: e.unmapped(),
 	}

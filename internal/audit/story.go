@@ -17,7 +17,8 @@ import (
 // used instead.
 type Names struct {
 	Client, Person, Resource string
-	// Scope returns what a scope allows, in words, or "" if it is not worth a word. nil: scopes are told by their names.
+	// Scope returns what a scope allows, in words, or "" if it is not worth a word. nil: scopes are told by their
+	// names.
 	Scope func(name string) string
 }
 
@@ -151,7 +152,8 @@ var things = map[string]string{
 // verbs are what operators do, in the past and as an infinitive, by the last part of an action. A % stands for the
 // thing; without one the thing follows.
 var verbs = map[string][2]string{
-	"create": {"created", "create"}, "update": {"changed[ the {changed} of]", "change"}, "delete": {"deleted", "delete"},
+	"create": {"created", "create"}, "update": {"changed[ the {changed} of]", "change"},
+	"delete":  {"deleted", "delete"},
 	"approve": {"approved", "approve"}, "disable": {"disabled", "disable"}, "enable": {"enabled % again", "enable"},
 	"unapprove":           {"withdrew the approval of", "withdraw the approval of"},
 	"rotate_secret":       {"gave % a new secret", "give % a new secret"},

@@ -57,10 +57,12 @@ func TestSentence(t *testing.T) {
 			Changed(map[string]string{"name": "a", "alg": "x"}, map[string]string{"name": "b", "alg": "x"}).Allow()),
 			names, "root@host changed the name of the MCP server Weather"},
 		{operator(audit.User("update", "usr_1").
-			Changed(map[string]string{"role": "", "name": "a"}, map[string]string{"role": "operator", "name": "a"}).Allow()),
+			Changed(map[string]string{"role": "", "name": "a"},
+				map[string]string{"role": "operator", "name": "a"}).Allow()),
 			names, "root@host changed the role of the account of Ada from none to operator"},
 		{operator(audit.User("update", "usr_1").
-			Changed(map[string]string{"role": "owner", "name": "a"}, map[string]string{"role": "", "name": "b"}).Allow()),
+			Changed(map[string]string{"role": "owner", "name": "a"},
+				map[string]string{"role": "", "name": "b"}).Allow()),
 			names, "root@host changed the name and role of the account of Ada"},
 		{operator(audit.User("delete", "usr_1").With("grants_ended", "2").Allow()), audit.Names{},
 			"root@host deleted the account of usr_1; 2 grants ended with it"},

@@ -66,7 +66,8 @@ func TestOpenedTools(t *testing.T) {
 		t.Fatal(err)
 	}
 	says(page("mcp:tools:weather"), "Opens 3 tools",
-		"Forecast get_forecast changed since it was reviewed Look up the weather.", "!all files", "!get_gone", "!get_new")
+		"Forecast get_forecast changed since it was reviewed Look up the weather.", "!all files", "!get_gone",
+		"!get_new")
 }
 
 // However many tools there are, the page is short.
@@ -93,7 +94,8 @@ func TestOpenedToolsAreBounded(t *testing.T) {
 	if n := strings.Count(page.Body, "<code>tool"); !page.IsConsent() || n != 200 || len(page.Body) > 120_000 {
 		t.Errorf("status %d, %d tools, %d bytes", page.Status, n, len(page.Body))
 	}
-	if text := visible(page.Body); !strings.Contains(text, "Opens 300 tools") || !strings.Contains(text, "and 280 more") {
+	if text := visible(page.Body); !strings.Contains(text, "Opens 300 tools") ||
+		!strings.Contains(text, "and 280 more") {
 		t.Error("the page does not say how many tools a scope opens")
 	}
 }

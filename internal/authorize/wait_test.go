@@ -205,7 +205,8 @@ func TestWaiting(t *testing.T) {
 					t.Errorf("the inbox names %s", entry.User)
 				}
 			}
-			_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID, admin.Approval{Once: new(bob.ID)})
+			_, err := i.operations.ApproveClientFor(t.Context(), i.by, agent.ClientID,
+				admin.Approval{Once: new(bob.ID)})
 			if refused := (*admin.Error)(nil); !errors.As(err, &refused) || refused.Kind != admin.NotFound {
 				t.Errorf("approved for somebody without an account: %v", err)
 			}

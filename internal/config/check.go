@@ -173,7 +173,8 @@ func checkACME(c *Config) error {
 			"add %s", issuer.Hostname())
 	}
 	if at, err := url.Parse(acme.Directory); err != nil || at.Scheme != "https" || at.Host == "" {
-		return fmt.Errorf("tls.acme.directory: %.200q is not an https URL; write it like %s", acme.Directory, letsEncrypt)
+		return fmt.Errorf("tls.acme.directory: %.200q is not an https URL; write it like %s",
+			acme.Directory, letsEncrypt)
 	}
 	return nil
 }

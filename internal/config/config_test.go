@@ -193,7 +193,8 @@ func TestMail(t *testing.T) {
 // The URL of the database may stand in a file of its own, as every secret.
 func TestDatabaseFile(t *testing.T) {
 	const url = "postgres://cardea:canary-word@db.example.com/cardea"
-	environ := []string{"CARDEA_DATABASE_FILE=" + file(t, url+"\n"), "CARDEA_MASTER_KEY=" + strings.Repeat("A", 43) + "="}
+	environ := []string{"CARDEA_DATABASE_FILE=" + file(t, url+"\n"),
+		"CARDEA_MASTER_KEY=" + strings.Repeat("A", 43) + "="}
 	got, err := config.Load(config.Sources{Environ: environ})
 	if err != nil {
 		t.Fatal(err)
@@ -292,8 +293,8 @@ func TestCheck(t *testing.T) {
 		{acme("www.example.com,auth.example.com") + " tls.acme.email=ada@example.com", ""},
 		{acme("auth.example.com") + " tls.http_listen=off", ""},
 		{acme("auth.example.com") + " tls.http_listen=systemd:http listen=systemd:https", ""},
-		{acme("www.example.com"), "tls.acme.domains: the host of issuer must be among them, because clients connect to " +
-			"it; add auth.example.com"},
+		{acme("www.example.com"), "tls.acme.domains: the host of issuer must be among them, because clients connect " +
+			"to it; add auth.example.com"},
 		{acme("*.example.com"), "tls.acme.domains: a certificate for *.example.com needs an entry in DNS"},
 		{acme("auth.example.com:443"), "tls.acme.domains: auth.example.com:443 has a port; write the name alone"},
 		{acme("192.0.2.1"), "tls.acme.domains: nobody on the internet can prove to have 192.0.2.1"},
@@ -302,9 +303,11 @@ func TestCheck(t *testing.T) {
 		{"issuer=https://auth tls.acme.domains=auth tls.acme.directory=https://ca/dir", ""},
 		{"tls.acme.domains=auth.example.com", "issuer: it must be https when tls.acme.domains is set"},
 		{"tls.acme.email=ada@example.com", "tls.acme.domains is missing; list the host of issuer there"},
-		{acme("auth.example.com") + " tls.cert=a.pem tls.key=b.pem", "tls.cert and tls.acme.domains are both set; keep"},
+		{acme("auth.example.com") + " tls.cert=a.pem tls.key=b.pem",
+			"tls.cert and tls.acme.domains are both set; keep"},
 		{acme("auth.example.com") + " listen=unix:/run/s", "listen: a Unix socket is for a proxy on this machine"},
-		{acme("auth.example.com") + " tls.acme.directory=http://ca/", "is not an https URL; write it like https://acme-"},
+		{acme("auth.example.com") + " tls.acme.directory=http://ca/",
+			"is not an https URL; write it like https://acme-"},
 		{acme("auth.example.com") + " tls.http_listen=80", `tls.http_listen: "80" is not an address; write it like :80`},
 		{acme("auth.example.com") + " listen=:80 tls.http_listen=:80", "tls.http_listen: it must be another address"},
 		{"tls.http_listen=:80", "tls.http_listen: this server does not serve https"},

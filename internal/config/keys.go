@@ -171,8 +171,8 @@ var fields = []field{
 		"`false` turns the administration over HTTP off: all its addresses answer 404; commands still work"},
 		func(c *Config) any { return &c.Admin.Enabled }, nil},
 
-	{Key{"audit.retain", "forever", "time after which the contents of events are deleted, such as `365d`; their hashes " +
-		"stay, so that the rest can be verified"},
+	{Key{"audit.retain", "forever", "time after which the contents of events are deleted, such as `365d`; their " +
+		"hashes stay, so that the rest can be verified"},
 		func(c *Config) any { return &c.Audit.Retain }, nil},
 	{Key{"audit.checkpoint_file", "", "file that holds the newest signed state of the audit log; copy it to another " +
 		"machine, so that `cardea audit verify --checkpoint FILE` shows a log that was cut off"},

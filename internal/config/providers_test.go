@@ -88,8 +88,8 @@ func TestProviderErrors(t *testing.T) {
 		"both secrets": {base + "      client_secret: x\n      client_secret_file: /x\n",
 			"client_secret_file: the file cannot be read"},
 		"no secret file": {base + "      client_secret_file: /nowhere\n",
-			":7: login.providers: client_secret_file: the file cannot be read: open /nowhere: no such file or directory; " +
-				"check the path and its permissions"},
+			":7: login.providers: client_secret_file: the file cannot be read: open /nowhere: no such file or " +
+				"directory; check the path and its permissions"},
 		"no list":         {"login:\n  providers: google\n", ":2: login.providers: expected a list"},
 		"a list of words": {"login:\n  providers: [google]\n", ":2: login.providers: expected keys with values"},
 		"no id": {strings.Replace(base, "id: corp", "name: corp", 1),

@@ -87,8 +87,8 @@ type visit struct {
 	may    rights
 	path   string // below the path of the issuer, with its escapes
 	query  url.Values
-	// version is the entity tag of the record that a form on the page changes, "" if there is none. A form sends the one
-	// of the record that was shown, so that it does not undo what somebody else has changed since.
+	// version is the entity tag of the record that a form on the page changes, "" if there is none. A form sends the
+	// one of the record that was shown, so that it does not undo what somebody else has changed since.
 	version string
 }
 
@@ -135,8 +135,8 @@ func (v *visit) wrong(err error) (field, problem string, ok bool) {
 		return "", "", false
 	case refused.Kind == admin.Stale:
 		v.version = "*"
-		return "", "Somebody has changed this since the form was opened. What you typed is still here and is not saved. " +
-			"Look at what is there now in another tab, or save again to replace it.", true
+		return "", "Somebody has changed this since the form was opened. What you typed is still here and is not " +
+			"saved. Look at what is there now in another tab, or save again to replace it.", true
 	}
 	return refused.Field, web.Sentence(refused.Text(label)), true
 }

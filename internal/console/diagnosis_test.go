@@ -37,7 +37,8 @@ func TestDiagnosis(t *testing.T) {
 		t.Error("it looks before it is asked to")
 	}
 	page = page.Submit(page.Form("csrf"))
-	says(t, page, 200, "BROKEN: no client can connect", "401 without WWW-Authenticate", "How to mend it", "the MCP server",
+	says(t, page, 200, "BROKEN: no client can connect", "401 without WWW-Authenticate", "How to mend it",
+		"the MCP server",
 		"there is no metadata of the resource", "Diagnose again")
 	events := s.Events("resource.diagnose")
 	if len(events) != 1 || events[0].Resource != r.Identifier || events[0].Actor.Type != "user" ||

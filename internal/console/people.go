@@ -199,7 +199,8 @@ func (e *Endpoint) confirmDisablePerson(v *visit) (outcome, error) {
 
 func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "password.html", title: "A new password for " + personName(u.Name, u.Email), body: u.User}, err
+	return screen{template: "password.html", title: "A new password for " + personName(u.Name, u.Email),
+		body: u.User}, err
 }
 
 // resetPassword sets the password, or makes a link with which the person does. It answers the form with the link,
@@ -226,8 +227,9 @@ func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
 
 func (e *Endpoint) confirmSecondFactor(v *visit) (outcome, error) {
 	u, err := e.Operations.User(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "The second step of " + personName(u.Name, u.Email), body: confirmation{
-		Question: "Remove the second step of " + personName(u.Name, u.Email) + "?",
+	name := personName(u.Name, u.Email)
+	return screen{template: "confirm.html", title: "The second step of " + name, body: confirmation{
+		Question: "Remove the second step of " + name + "?",
 		Ends: []string{
 			"The authenticator app, the recovery codes and the passkeys of the account are deleted.",
 			"The person is signed out everywhere. Agents stay connected.",
@@ -242,10 +244,11 @@ func (e *Endpoint) confirmPasskey(v *visit) (outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := personName(u.Name, u.Email)
 	for _, k := range u.Passkeys {
 		if k.ID == v.PathValue("passkey") {
-			return screen{template: "confirm.html", title: "A passkey of " + personName(u.Name, u.Email), body: confirmation{
-				Question: "Remove the passkey " + web.DisplayName(k.Name) + " of " + personName(u.Name, u.Email) + "?",
+			return screen{template: "confirm.html", title: "A passkey of " + name, body: confirmation{
+				Question: "Remove the passkey " + web.DisplayName(k.Name) + " of " + name + "?",
 				Ends: []string{"Nobody can sign in with it any more.",
 					"The person is signed out everywhere. Agents stay connected."},
 				Button: "Remove it", Back: "/admin/people/" + u.ID,

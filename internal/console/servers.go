@@ -225,8 +225,9 @@ var labels = map[string]string{
 	"refresh_max_ttl":  "An agent stays connected for at most", "signing_alg": "Signing algorithm",
 	"client_name": "Name", "redirect_uris": "Redirect addresses", "jwks": "Public keys",
 	"jwks_uri": "Address of the keys", "any_resource": "All MCP servers", "resource_servers": "MCP servers",
-	"login": "Your own sign-in page", "token_endpoint_auth_method": "Kind", "resources": "MCP servers", "scope": "Scopes",
-	"groups": "Only for members of", "grant_types": "Kind", "email": "E-mail", "password": "Password", "role": "Role",
+	"login": "Your own sign-in page", "token_endpoint_auth_method": "Kind", "resources": "MCP servers",
+	"scope": "Scopes", "groups": "Only for members of", "grant_types": "Kind", "email": "E-mail",
+	"password": "Password", "role": "Role",
 }
 
 func (e *Endpoint) createServer(v *visit, form url.Values) (outcome, error) {

@@ -72,8 +72,8 @@ func (e *Endpoint) lookAt(v *visit, address string) (seen []json.RawMessage, nam
 	sight, err := doctor.Look(ctx, doctor.LookOptions{Options: doctor.Options{URL: address, Now: e.DB.Now,
 		Transport: e.Transport}})
 	if errors.Is(err, doctor.ErrWantsToken) {
-		return nil, "", "The MCP server wants an access token before it lists its tools. Sign in to it with the command: " +
-			"cardea resource add " + address + " --login", nil
+		return nil, "", "The MCP server wants an access token before it lists its tools. Sign in to it with the " +
+			"command: cardea resource add " + address + " --login", nil
 	}
 	if err != nil {
 		return nil, "", web.Sentence(err.Error()), nil

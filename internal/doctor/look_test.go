@@ -34,7 +34,8 @@ func names(s *doctor.Sight) string {
 
 func look(t *testing.T, url string, header http.Header) (*doctor.Sight, error) {
 	t.Helper()
-	return doctor.Look(t.Context(), doctor.LookOptions{Options: doctor.Options{URL: url, Now: time.Now}, Header: header})
+	return doctor.Look(t.Context(), doctor.LookOptions{Options: doctor.Options{URL: url, Now: time.Now},
+		Header: header})
 }
 
 // Servers of the official SDK are looked at, with sessions and without, as JSON and as a stream, and their sessions

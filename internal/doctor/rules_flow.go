@@ -69,7 +69,8 @@ var flowRules = []rule{
 			n := fails("a client with the metadata document %s is refused: %s; mostly the server cannot fetch it",
 				knownDocument.id, refusal)
 			if issuer := parse(f.server().issuer); issuer != nil && isLoopbackHost(issuer.Hostname()) {
-				n[0].status = OK // these clients do not reach it either, and this computer may have no way to the Internet
+				// These clients do not reach it either, and this computer may have no way to the Internet.
+				n[0].status = OK
 			}
 			return n
 		}},
@@ -242,8 +243,8 @@ var flowRules = []rule{
 		}},
 	{41, "login.tools", MCPServer, with(stepsUp),
 		`403 with error="insufficient_scope" and scope with all scopes needed`,
-		`send WWW-Authenticate: Bearer error="insufficient_scope", scope="…" with every 403, and name all scopes that ` +
-			`the call needs`,
+		`send WWW-Authenticate: Bearer error="insufficient_scope", scope="…" with every 403, and name all scopes ` +
+			`that the call needs`,
 		"RFC 6750 §3.1; thunderid#4509, modelcontextprotocol#2349",
 		func(f *facts) []finding {
 			if !f.login.stepUp.came() {

@@ -234,7 +234,8 @@ func (w *world) serveAS(rw http.ResponseWriter, r *http.Request) {
 		_ = json.NewDecoder(r.Body).Decode(&m)
 		id := fmt.Sprintf("c%d", len(w.clients)+1)
 		w.clients[id] = m["redirect_uris"].([]any)[0].(string)
-		m["client_id"], m["registration_client_uri"], m["registration_access_token"] = id, w.as.URL+"/register/"+id, "secret"
+		m["client_id"], m["registration_client_uri"], m["registration_access_token"] = id, w.as.URL+"/register/"+id,
+			"secret"
 		writeJSON(rw, 201, m)
 	case strings.HasPrefix(path, "/register/") && r.Method == http.MethodDelete:
 		w.deleted++

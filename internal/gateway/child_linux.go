@@ -41,7 +41,8 @@ func adopt(ctx context.Context) {
 func adopts() bool {
 	const getChildSubreaper = 37
 	var is int32
-	_, _, failed := syscall.RawSyscall(syscall.SYS_PRCTL, getChildSubreaper, uintptr(unsafe.Pointer(&is)), 0) // #nosec G103 -- the kernel writes there
+	//nolint:gosec // the kernel writes there, and Go keeps what a call converts to uintptr only in its arguments
+	_, _, failed := syscall.RawSyscall(syscall.SYS_PRCTL, getChildSubreaper, uintptr(unsafe.Pointer(&is)), 0)
 	return os.Getpid() == 1 || failed == 0 && is != 0
 }
 

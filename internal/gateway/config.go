@@ -27,7 +27,7 @@ type Config struct {
 	Listen  string             // address
 	Client  *guard.Credentials // asks the issuer at each request whether the token is still active; nil: does not ask
 	Origins []string           // of web pages that may call, besides that of Public; "*" is all
-	Spool   string             // directory of tool calls that the issuer's audit log does not have yet; "": they do not go there
+	Spool   string             // directory of tool calls that the issuer has not logged yet; "": it logs none
 	Limits  *valkey.Limits     // in which the budgets of limits.calls are kept; nil: in this process
 	Servers []*Server
 	// MetricsListen is the address on which metrics are served; "" is none. The gateway itself does not listen there.
@@ -95,7 +95,8 @@ func Find(path, resource string) (*Server, error) {
 func load(path string, c *Config) (*Config, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("the gateway's configuration cannot be read: %w; check the path and its permissions", err)
+		return nil, fmt.Errorf("the gateway's configuration cannot be read: %w; check the path and its permissions",
+			err)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {

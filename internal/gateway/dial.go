@@ -39,7 +39,8 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 				return fmt.Errorf("gateway: %w", err)
 			}
 			if plain := ip.Addr().Unmap(); host != plain.String() && isSpecial(plain) {
-				return fmt.Errorf("gateway: the name of the server has the address %s, which is not one of a server", plain)
+				return fmt.Errorf("gateway: the name of the server has the address %s, which is not one of a server",
+					plain)
 			}
 			return nil
 		}}

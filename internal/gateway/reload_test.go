@@ -119,8 +119,8 @@ func TestLoad(t *testing.T) {
 		{one + "    default: allow\n    limits: {body: 1GB}", "write a size up to 64MB"},
 		{one + "    default: allow\n    scopes: [x]", "which no rule needs"},
 		{one + "    default: allow\n    upstream_headers: {Authorization: {file: /nowhere}}",
-			":8: servers[0].upstream_headers.Authorization.file: the file cannot be read: open /nowhere: no such file " +
-				"or directory; check the path and its permissions"},
+			":8: servers[0].upstream_headers.Authorization.file: the file cannot be read: open /nowhere: no such " +
+				"file or directory; check the path and its permissions"},
 		{one + "    default: allow\n    upstream_headers: {Host: x}", "is set by the gateway itself"},
 		{one + "    default: allow\n    upstream_headers: {X: \"a\\nb\"}", "is not a header"},
 		{one + "    default: allow\n    client: {id: x}", "client needs id and secret_file"},

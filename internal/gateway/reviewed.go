@@ -206,8 +206,8 @@ func (g *Gateway) survey(ctx context.Context) {
 				rt.see(item)
 			}
 			if err != nil && ctx.Err() == nil {
-				g.log.WarnContext(ctx, "gateway: the tools of the server cannot be looked at; what has changed is found "+
-					"when a client lists them", "server", rt.Name, "error", err)
+				g.log.WarnContext(ctx, "gateway: the tools of the server cannot be looked at; what has changed is "+
+					"found when a client lists them", "server", rt.Name, "error", err)
 			}
 		}
 		select {

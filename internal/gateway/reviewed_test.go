@@ -61,7 +61,8 @@ func review(w *world, tools ...string) (path string) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		file.Tools = append(file.Tools, gateway.ReviewedTool{Name: d.Name, Hash: d.Hash, Scopes: []string{"files:read"}})
+		file.Tools = append(file.Tools, gateway.ReviewedTool{Name: d.Name, Hash: d.Hash,
+			Scopes: []string{"files:read"}})
 	}
 	path = filepath.Join(filepath.Dir(w.file), "files.tools.json")
 	if err := gateway.WriteReviewed(path, file); err != nil {
@@ -184,7 +185,8 @@ func TestReviewedFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gateway.Load(w.file); err == nil || !strings.Contains(err.Error(), "cardea resource review writes it") {
+	if _, err := gateway.Load(w.file); err == nil ||
+		!strings.Contains(err.Error(), "cardea resource review writes it") {
 		t.Errorf("no file: %v", err)
 	}
 }
@@ -282,7 +284,8 @@ func TestDriftIsReported(t *testing.T) {
 	l := &listing{}
 	l.tools.Store(readTool)
 	w := startReviewed(t, l, writeTool)
-	w.reload(reviewedFiles + fmt.Sprintf("    client: {id: %s, secret: %s}\n", w.issuer.ClientID, w.issuer.ClientSecret))
+	w.reload(reviewedFiles + fmt.Sprintf("    client: {id: %s, secret: %s}\n", w.issuer.ClientID,
+		w.issuer.ClientSecret))
 	token := w.token("/files", "files:read")
 	w.post("/files", token, listTools)
 	w.post("/files", token, listTools)

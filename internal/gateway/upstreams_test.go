@@ -152,7 +152,8 @@ func TestItem37AnswersToOthers(t *testing.T) {
 
 // A pattern opens no name that looks like another because nobody can see how they differ.
 func TestItem36GW18HiddenNames(t *testing.T) {
-	names := []string{"read_file\u200b", "read_file ", " read_file", "read_file\u00a0", "read_\ufe0ffile", "read_file\u3164",
+	names := []string{"read_file\u200b", "read_file ", " read_file", "read_file\u00a0", "read_\ufe0ffile",
+		"read_file\u3164",
 		"read_\u202efile", "read_file\t"}
 	tools := `{"name":"read_file"}`
 	for _, name := range names {
@@ -211,7 +212,8 @@ func TestOddServers(t *testing.T) {
 		{"a page", answering("text/html", "<h1>Hello</h1>"), 502, "neither JSON nor a stream"},
 		{"JSON without a type", answering("text/plain", result), 502, "neither JSON nor a stream"},
 		{"HTTP/1.0", hijacked("HTTP/1.0 200 OK\r\n" + json + "\r\n" + result), 200, result},
-		{"a part of the length", hijacked("HTTP/1.1 200 OK\r\n" + json + "Content-Length: 500\r\n\r\n" + result[:30]), 0, ""},
+		{"a part of the length", hijacked("HTTP/1.1 200 OK\r\n" + json + "Content-Length: 500\r\n\r\n" + result[:30]),
+			0, ""},
 		{"a part of the chunks", hijacked("HTTP/1.1 200 OK\r\n" + json + "Transfer-Encoding: chunked\r\n\r\n1e\r\n" +
 			result[:30] + "\r\n"), 0, ""},
 		{"no answer", hijacked(""), 502, "cannot be reached"},
@@ -224,7 +226,8 @@ func TestOddServers(t *testing.T) {
 			": hello\r\n\r\nevent: message\r\ndata: "+result+"\r\n\r\n"), 200, "data: " + result},
 		{"data of two lines", answering("text/event-stream; charset=utf-8",
 			"data: "+result[:16]+"\ndata: "+result[16:]+"\n\n"), 200, "\ndata: " + result[16:]},
-		{"events with a byte order mark", answering("text/event-stream", "\ufeff: x\n\ndata: "+result+"\n\n"), 200, result},
+		{"events with a byte order mark", answering("text/event-stream", "\ufeff: x\n\ndata: "+result+"\n\n"), 200,
+			result},
 		{"events that break off", hijacked("HTTP/1.1 200 OK\r\n" + events +
 			"Transfer-Encoding: chunked\r\n\r\n7\r\n: hi\n\n\n\r\n"), 200, ": hi"},
 		{"an error of its own", func(w http.ResponseWriter, _ *http.Request) {

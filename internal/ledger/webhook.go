@@ -48,7 +48,8 @@ func (w Webhook) Receiver() (Receiver, error) {
 	case err != nil || u.Host == "" || u.Fragment != "":
 		return Receiver{}, errors.New("url: it is not a URL; write it like https://siem.example.com/cardea")
 	case u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopback(u.Hostname())):
-		return Receiver{}, errors.New("url: it must be https, because events are sent over it; http is for loopback hosts")
+		return Receiver{}, errors.New("url: it must be https, because events are sent over it; http is for loopback " +
+			"hosts")
 	case w.Format != "" && w.Format != "cardea" && w.Format != "ocsf":
 		return Receiver{}, errors.New("format: use cardea or ocsf")
 	}

@@ -18,7 +18,8 @@ func TestOnceAtTwoNodes(t *testing.T) {
 		dsn, clock := storetest.New(t, engine), storetest.NewClock()
 		inbox, corp := mailtest.New(t), upstreamtest.NewIssuer(t, "")
 		corp.SignIn(ada)
-		edits := []func(*config.Config){servertest.Mailed(inbox, "email"), servertest.Provider(servertest.Corp(corp.URL)),
+		edits := []func(*config.Config){servertest.Mailed(inbox, "email"),
+			servertest.Provider(servertest.Corp(corp.URL)),
 			func(c *config.Config) { c.Login.External.URL = appURL }}
 		one := servertest.New(t, storetest.Connect(t, dsn, clock), clock, edits...)
 		two := servertest.New(t, storetest.Connect(t, dsn, clock), clock,

@@ -181,8 +181,8 @@ func (e *Endpoint) beginAgain(r *http.Request, values url.Values, err error) (we
 func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, person *identity.User, app *identity.TOTP,
 	failure string) (web.Answer, error) {
 	browser, to := e.Pages.Browser(r), destinationOf(values)
-	page := Second{Email: person.Label(), Error: failure, Half: values.Get("half"), Request: to.request, Return: to.back,
-		CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
+	page := Second{Email: person.Label(), Error: failure, Half: values.Get("half"), Request: to.request,
+		Return: to.back, CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
 	if h.Passkey {
 		page.Passkey = Passkey{Options: e.request(browser.Hash()), Request: to.request, Return: to.back,
 			CSRF: e.Pages.Token(browser, signIn)}

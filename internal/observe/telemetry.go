@@ -100,8 +100,8 @@ func wanted(signal string, log *slog.Logger) bool {
 		case "none":
 			return false
 		default:
-			log.Warn(fmt.Sprintf("%s is %.40q, which Cardea does not have, so no %s are sent; it must be %s", name, value,
-				strings.ToLower(signal), must.be))
+			log.Warn(fmt.Sprintf("%s is %.40q, which Cardea does not have, so no %s are sent; it must be %s",
+				name, value, strings.ToLower(signal), must.be))
 			return false
 		}
 	}
@@ -257,8 +257,8 @@ func (c *collector) sent(err error) error {
 	case errors.Is(err, context.Canceled): // at the end
 	case err != nil && !c.fails && time.Since(c.told) > quiet:
 		c.fails, c.told = true, time.Now()
-		c.log.Warn("the collector of OpenTelemetry does not take "+c.what+"; they are dropped until it does, and nothing "+
-			"waits for it; see that OTEL_EXPORTER_OTLP_ENDPOINT is the address of its OTLP receiver over HTTP",
+		c.log.Warn("the collector of OpenTelemetry does not take "+c.what+"; they are dropped until it does, and "+
+			"nothing waits for it; see that OTEL_EXPORTER_OTLP_ENDPOINT is the address of its OTLP receiver over HTTP",
 			"error", fmt.Sprintf("%.300s", err))
 	case err == nil && c.fails:
 		c.fails = false

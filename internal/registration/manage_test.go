@@ -325,7 +325,8 @@ func TestUpdateRegistration(t *testing.T) {
 		before := s.ClientOf(a.ClientID)
 		reply := change(a, map[string]any{
 			"approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z", "origin": "operator",
-			"allowed": []string{}, "Allowed": nil, "resources": []string{}, "resource_servers": []string{servertest.MCP},
+			"allowed": []string{}, "Allowed": nil, "resources": []string{},
+			"resource_servers": []string{servertest.MCP},
 			"access_token_ttl": 86400, "used_at": 1, "secrets": []string{"x"}, "software_statement": "e30.e30.",
 		})
 		if reply.Status != http.StatusOK {

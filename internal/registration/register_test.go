@@ -348,7 +348,8 @@ func TestRegistrationWords(t *testing.T) {
 			"client_id_issued_at": 1, "skip_consent": true, "trusted": true,
 			"role": "admin", "tenant_id": "other", "created_at": "2001-01-01T00:00:00Z",
 			"approved_at": "2001-01-01T00:00:00Z", "ApprovedAt": "2001-01-01T00:00:00Z",
-			"origin": "operator", "resource_servers": []string{servertest.MCP}, "secrets": []string{"x"}, "software_id": "x-1",
+			"origin": "operator", "resource_servers": []string{servertest.MCP}, "secrets": []string{"x"},
+			"software_id":               "x-1",
 			"registration_access_token": "chosen", "registration_client_uri": "https://evil.example/",
 			"token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
 		})))

@@ -46,7 +46,8 @@ func Await(ctx context.Context, c config.Config, log *slog.Logger, open func(con
 		if err := s.begin(ctx); err != nil {
 			return err
 		}
-		log.WarnContext(ctx, "the database cannot be used yet, and is tried again", "in", wait.String(), "error", reason)
+		log.WarnContext(ctx, "the database cannot be used yet, and is tried again",
+			"in", wait.String(), "error", reason)
 		select {
 		case <-ctx.Done():
 			return nil

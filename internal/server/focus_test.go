@@ -32,7 +32,8 @@ func TestConsentFocusInChromium(t *testing.T) {
 				call(chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
 					emulation.SetScriptExecutionDisabledParams{Value: false})),
 				chromedp.Do(ctx, chromedp.Navigate(s.URL+"/oauth2/authorize?"+
-					agent.Authorization(servertest.With("scope", asked), servertest.With("prompt", "consent")).Encode()),
+					agent.Authorization(servertest.With("scope", asked),
+						servertest.With("prompt", "consent")).Encode()),
 					filled(`#email`, ada.Email), filled(`#password`, ada.Password+"\r"), shown(`button[value="allow"]`)),
 			} {
 				if err != nil {

@@ -337,7 +337,8 @@ func TestInvitationByProviderSecondFactor(t *testing.T) {
 			c.GroupsClaim, c.GroupMap = "groups", map[string]string{"Sales": "sales"}
 		}))
 	b := s.Browser(t)
-	page := returning(b, issuer.Visit(leaving(t, b, invited(t, s, root, admin.NewInvitation{Email: "bob@example.com"}))))
+	page := returning(b, issuer.Visit(leaving(t, b,
+		invited(t, s, root, admin.NewInvitation{Email: "bob@example.com"}))))
 	if at(page) != "/login/second" || !b.Get("/account").IsSignIn() {
 		t.Fatalf("the person is signed in with one factor: %d %s %s", page.Status, page.URL, page.Body)
 	}

@@ -75,7 +75,8 @@ func TestMailsOfABrand(t *testing.T) {
 		page.Submit(page.Form("email"), servertest.With("email", s.User("ada@example.com").Email))
 		m := mailed(t, s, at, "Set a new password")
 		host := strings.TrimPrefix(s.URL, "http://")
-		if !strings.Contains(m.Text, "\n-- \n"+brand.said+host) || !strings.Contains(m.HTML, "background:"+brand.shown+";") {
+		if !strings.Contains(m.Text, "\n-- \n"+brand.said+host) ||
+			!strings.Contains(m.HTML, "background:"+brand.shown+";") {
 			t.Errorf("the mail of %+v is\n%s\n%s", brand, m.Text, m.HTML)
 		}
 	}

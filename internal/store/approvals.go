@@ -94,7 +94,8 @@ type WaitingListing struct {
 func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string, err error) {
 	w := new(where)
 	w.add(isOpen)
-	query := "SELECT " + waitingColumns + `, users.email, users.name, resources.identifier, resources.name FROM waiting_clients w
+	query := "SELECT " + waitingColumns + `, users.email, users.name, resources.identifier, resources.name
+		FROM waiting_clients w
 		LEFT JOIN users ON users.id = w.user_id LEFT JOIN resources ON resources.id = w.resource_id`
 	scanWaiting := func(scan func(...any) error) (*WaitingListing, error) {
 		l := new(WaitingListing)

@@ -265,7 +265,8 @@ func TestRewind(t *testing.T) {
 					return end(tx, 1)
 				})
 				if grants[1]-grants[0] < oauth.StatusListSize || machines[1]-machines[0] < oauth.StatusListSize {
-					t.Errorf("the next places in status lists were %d and %d, and are %d and %d", grants[0], machines[0],
+					t.Errorf("the next places in status lists were %d and %d, and are %d and %d", grants[0],
+						machines[0],
 						grants[1], machines[1])
 				}
 				want := store.Rewound{Codes: 1, Grants: 1}

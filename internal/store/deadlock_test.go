@@ -39,7 +39,8 @@ func TestDeadlock(t *testing.T) {
 		}()
 	}
 	lost := errors.Join(<-errs, <-errs)
-	if !errors.Is(lost, oauth.ErrUnavailable) || !strings.Contains(store.Cause(lost), "nothing was changed; try again") {
+	if !errors.Is(lost, oauth.ErrUnavailable) ||
+		!strings.Contains(store.Cause(lost), "nothing was changed; try again") {
 		t.Errorf("got %v with the cause %q, want one that says to try again", lost, store.Cause(lost))
 	}
 }

@@ -138,7 +138,8 @@ func byActor(actor string) way {
 		return way{
 			arms: []arm{
 				{[]string{"actor_id"}, []any{actor}, condition{others, nil}},
-				{[]string{"client_id"}, []any{actor}, condition{"client_id <> '' AND actor_id || '' = ?", []any{actor}}},
+				{[]string{"client_id"}, []any{actor},
+					condition{"client_id <> '' AND actor_id || '' = ?", []any{actor}}},
 			},
 			rest: condition{"actor_id || '' = ?", []any{actor}},
 		}

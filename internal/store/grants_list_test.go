@@ -85,7 +85,8 @@ func TestRareGrants(t *testing.T) {
 						slices.Reverse(got)
 					}
 					if !slices.Equal(got, want) {
-						t.Errorf("%+v, newest %v: %d grants on %d pages, want %d", filter, newest, len(got), pages, len(want))
+						t.Errorf("%+v, newest %v: %d grants on %d pages, want %d", filter, newest, len(got), pages,
+							len(want))
 					}
 					mu.Lock()
 					asked := slices.Clone(statements)

@@ -66,9 +66,9 @@ func (r *recent) forget(seals []Seal) {
 func textOf(r Record, values args) []byte {
 	var t recordText
 	// In the order of eventColumns, after at and id.
-	for i, into := range [...]*string{&t.Action, &t.Outcome, &t.Reason, &t.Description, &t.ClientID, &t.UserID, &t.GrantID,
-		&t.Resource, &t.Scope, &t.Detail, &t.RequestID, &t.Address, &t.UserAgent, &t.ActorType, &t.ActorID, &t.ActorName,
-		&t.Changes} {
+	for i, into := range [...]*string{&t.Action, &t.Outcome, &t.Reason, &t.Description, &t.ClientID, &t.UserID,
+		&t.GrantID, &t.Resource, &t.Scope, &t.Detail, &t.RequestID, &t.Address, &t.UserAgent, &t.ActorType, &t.ActorID,
+		&t.ActorName, &t.Changes} {
 		*into, _ = values[i+2].(string)
 	}
 	return t.text(r.At, r.ID)

@@ -142,7 +142,8 @@ func (tx *Tx) Unsealed(after int64, limit int) ([]Record, error) {
 		return waiting, err
 	}
 	texts := make(map[int64]Record, len(waiting))
-	if err := tx.rows("SELECT e.rowid, e.at, e.id, "+recordColumns+" FROM events e WHERE e.rowid >= $1 AND e.rowid <= $2",
+	if err := tx.rows("SELECT e.rowid, e.at, e.id, "+recordColumns+
+		" FROM events e WHERE e.rowid >= $1 AND e.rowid <= $2",
 		args{waiting[0].Row, waiting[len(waiting)-1].Row}, func(scan func(...any) error) error {
 			var r Record
 			err := scanRecord(scan, &r, &r.Row, instant{&r.At}, &r.ID)
@@ -237,12 +238,14 @@ func scanCheckpoint(scan func(...any) error) (c Checkpoint, err error) {
 
 // LastCheckpoint returns the newest checkpoint, or ErrNotFound if nothing is sealed.
 func (tx *Tx) LastCheckpoint() (Checkpoint, error) {
-	return first(all(tx, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY size DESC LIMIT 1", nil, scanCheckpoint))
+	return first(all(tx, "SELECT "+checkpointColumns+" FROM checkpoints ORDER BY size DESC LIMIT 1",
+		nil, scanCheckpoint))
 }
 
 // LastCheckpointBefore returns the newest checkpoint that was signed before a time, or ErrNotFound.
 func (tx *Tx) LastCheckpointBefore(at time.Time) (Checkpoint, error) {
-	return first(all(tx, "SELECT "+checkpointColumns+" FROM checkpoints WHERE at < $1 ORDER BY at DESC, size DESC LIMIT 1",
+	return first(all(tx, "SELECT "+checkpointColumns+
+		" FROM checkpoints WHERE at < $1 ORDER BY at DESC, size DESC LIMIT 1",
 		args{at.UnixMicro()}, scanCheckpoint))
 }
 
@@ -267,7 +270,9 @@ func (tx *Tx) Checkpoints(size int64, limit int) ([]Checkpoint, error) {
 func (tx *Tx) SealHashes(level, first, end int64) ([][]byte, error) {
 	if level > 0 {
 		return all(tx, "SELECT hash FROM seal_trees WHERE number >= $1 AND number < $2 AND level = $3 ORDER BY number",
-			args{first, end, level}, func(scan func(...any) error) (hash []byte, err error) { return hash, scan(&hash) })
+			args{first, end, level}, func(scan func(...any) error) (hash []byte, err error) {
+				return hash, scan(&hash)
+			})
 	}
 	records, err := tx.seals(first, end)
 	hashes := make([][]byte, len(records))
@@ -408,10 +413,13 @@ func (tx *Tx) SealOf(at time.Time, id string) (SealedRecord, error) {
 			ends, number int64
 			records      []SealedRecord
 		}
-		rows, err := all(tx, "SELECT ends, number, "+sealColumns+" FROM seals WHERE ends >= $1 AND (ends > $1 OR number > $2) "+
-			"AND ends > 0 AND begins <= $3 ORDER BY ends, number LIMIT "+strconv.Itoa(pages),
+		rows, err := all(tx, "SELECT ends, number, "+sealColumns+" FROM seals "+
+			"WHERE ends >= $1 AND (ends > $1 OR number > $2) AND ends > 0 AND begins <= $3 "+
+			"ORDER BY ends, number LIMIT "+strconv.Itoa(pages),
 			args{ends, number, at.UnixMicro()}, func(scan func(...any) error) (p page, err error) {
-				p.records, err = scanSeals(func(into ...any) error { return scan(append([]any{&p.ends, &p.number}, into...)...) })
+				p.records, err = scanSeals(func(into ...any) error {
+					return scan(append([]any{&p.ends, &p.number}, into...)...)
+				})
 				return p, err
 			})
 		if err != nil {
@@ -506,7 +514,8 @@ func (tx *Tx) EventKeys(at time.Time, id string, limit int) ([]EventKey, error) 
 
 // NumberAt returns the number of the first record whose event is dated from a time on, or end if there is none.
 func (tx *Tx) NumberAt(at time.Time, end int64) (int64, error) {
-	rows, err := all(tx, "SELECT "+sealColumns+" FROM seals WHERE ends >= $1 AND ends > 0 ORDER BY ends, number LIMIT 1",
+	rows, err := all(tx, "SELECT "+sealColumns+
+		" FROM seals WHERE ends >= $1 AND ends > 0 ORDER BY ends, number LIMIT 1",
 		args{at.UnixMicro()}, scanSeals)
 	if err != nil || len(rows) == 0 {
 		return end, err

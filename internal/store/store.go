@@ -25,8 +25,8 @@ import (
 type Options struct {
 	Clock  func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: slog.Default()
-	// Begin is the longest time until an Update on SQLite begins, and an Append ends; 0 for as long as it takes, and for
-	// 10 seconds if another process has locked the file. PostgreSQL has times of its own.
+	// Begin is the longest time until an Update on SQLite begins, and an Append ends; 0 for as long as it takes, and
+	// for 10 seconds if another process has locked the file. PostgreSQL has times of its own.
 	Begin time.Duration
 }
 

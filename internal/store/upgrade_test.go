@@ -87,7 +87,8 @@ func violations(migrations map[string][]string, released string) (found []string
 				why = "" // the previous release does not know the table
 			}
 			if why != "" && exceptions[statement] == "" {
-				found = append(found, fmt.Sprintf("%s: %s: %s", name, strings.Join(strings.Fields(statement), " "), why))
+				found = append(found, fmt.Sprintf("%s: %s: %s", name, strings.Join(strings.Fields(statement), " "),
+					why))
 			}
 		}
 	}
@@ -213,7 +214,8 @@ func TestOtherSchema(t *testing.T) {
 				}
 			}
 			// The program before this one, which has a migration less, is refused by what works down to this one.
-			if _, err := raw.ExecContext(t.Context(), "DELETE FROM schema_versions WHERE version_id = 9003"); err != nil {
+			if _, err := raw.ExecContext(t.Context(),
+				"DELETE FROM schema_versions WHERE version_id = 9003"); err != nil {
 				t.Fatal(err)
 			}
 			_, err = db.MigrateOnly(t.Context(), func(name string) bool { return numberOf(name) < newest })
@@ -266,8 +268,8 @@ func unsaid(migrations map[string][]string, released int) (found []string) {
 		default:
 			downTo, _ := strconv.Atoi(said[0][2])
 			if !numbers[downTo] || downTo < released {
-				found = append(found, fmt.Sprintf("%s works down to %d, which is not a migration of the newest release "+
-					"or of a later program", name, downTo))
+				found = append(found, fmt.Sprintf("%s works down to %d, which is not a migration of the newest "+
+					"release or of a later program", name, downTo))
 			}
 		}
 	}

@@ -20,7 +20,8 @@ import (
 // toolCall returns an event of a report, changed by pairs of members and values.
 func toolCall(id string, changes ...any) map[string]any {
 	call := map[string]any{"id": id, "time": "2026-08-22T12:00:00.5Z", "action": "tool.call", "outcome": "allowed",
-		"tool": "get_forecast", "user": "", "client_id": "", "grant_id": "", "jti": "", "duration_ms": 1.5, "reason": ""}
+		"tool": "get_forecast", "user": "", "client_id": "", "grant_id": "", "jti": "", "duration_ms": 1.5,
+		"reason": ""}
 	for i := 0; i < len(changes); i += 2 {
 		call[changes[i].(string)] = changes[i+1]
 	}

@@ -113,7 +113,8 @@ func revoked(t testing.TB, s *servertest.Server, access string) bool {
 		t.Fatal(err)
 	}
 	now := s.Clock.Now().Unix()
-	if list.Subject != status.List.URI || list.Issued > now || list.Expiry <= now || list.TTL <= 0 || list.List.Bits != 1 {
+	if list.Subject != status.List.URI || list.Issued > now || list.Expiry <= now || list.TTL <= 0 ||
+		list.List.Bits != 1 {
 		t.Fatalf("the list is %s", payload)
 	}
 	bits := unpacked(t, list.List.List)
@@ -180,7 +181,8 @@ func TestStatusList(t *testing.T) {
 		}},
 	} {
 		engines := []storetest.Engine{storetest.SQLite}
-		if test.name == "the client is blocked" || test.name == "the server is for a group" { // judged with most statements
+		// Judged with most statements.
+		if test.name == "the client is blocked" || test.name == "the server is for a group" {
 			engines = append(engines, storetest.Postgres)
 		}
 		for _, engine := range engines {

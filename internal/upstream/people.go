@@ -65,8 +65,8 @@ func (c Config) Find(tx *store.Tx, who *Person) (*Entry, error) {
 // another one, because databases store its characters as others.
 func (c Config) admit(who *Person) error {
 	if !web.IsText(who.Subject) {
-		return oauth.Refuse(oauth.AccessDenied, "your account of %s has an id with characters that cannot be stored here",
-			c.Label())
+		return oauth.Refuse(oauth.AccessDenied,
+			"your account of %s has an id with characters that cannot be stored here", c.Label())
 	}
 	if len(c.Domains) > 0 && (!who.Verified || !c.Serves(identity.EmailKey(who.Email))) {
 		return oauth.Refuse(oauth.AccessDenied,

@@ -41,8 +41,8 @@ func TestBranding(t *testing.T) {
 		{"a word", func(b *web.Branding) { b.Color = "teal" }, "brand.color: it is not a colour like #0b6b60"},
 		{"a style", func(b *web.Branding) { b.Color = "#000}*{" }, "brand.color: it is not a colour"},
 		{"a missing logo", func(b *web.Branding) { b.LogoFile = "/nowhere/logo.svg" },
-			"brand.logo_file: the file cannot be read: open /nowhere/logo.svg: no such file or directory; check the path and " +
-				"its permissions"},
+			"brand.logo_file: the file cannot be read: open /nowhere/logo.svg: no such file or directory; check the " +
+				"path and its permissions"},
 		{"a logo of another kind", func(b *web.Branding) { b.LogoFile = picture(t, "logo.gif", "GIF89a") },
 			"brand.logo_file: "},
 		{"a page as logo", func(b *web.Branding) { b.LogoFile = picture(t, "logo.png", "<html>") },

@@ -14,7 +14,8 @@ import (
 func TestAddOwnServer(t *testing.T) {
 	const weather, calendar, email = "mcp:tools:weather", "mcp:tools:calendar", "mcp:tools:email:send"
 	tools := map[string][]string{
-		"the demo": {"create_event " + calendar + ":write", "get_forecast " + weather, "list_events " + calendar + ":read",
+		"the demo": {"create_event " + calendar + ":write", "get_forecast " + weather,
+			"list_events " + calendar + ":read",
 			"send_email " + email},
 		"the Node example": {"create_event " + calendar + ":write", "get_forecast " + weather},
 		"the Go example":   {"get_forecast " + weather, "send_email " + email},

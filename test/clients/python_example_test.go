@@ -48,7 +48,8 @@ func TestPythonGuide(t *testing.T) {
 	if python := pythonWith(t, "ast"); python != "" {
 		const parse = "import ast, sys\nfor name in sys.argv[1:]: ast.parse(open(name).read(), name)"
 		files, _ := filepath.Glob(pythonExample + "/*.py")
-		out, err := exec.CommandContext(t.Context(), python, append([]string{"-c", parse}, files...)...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), python,
+			append([]string{"-c", parse}, files...)...).CombinedOutput()
 		if err != nil || len(files) != 3 {
 			t.Errorf("%v: %v\n%s", files, err, out)
 		}
@@ -132,7 +133,8 @@ func playPython(t *testing.T, python, program string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+		req.Header = http.Header{"Content-Type": {"application/json"},
+			"Accept":        {"application/json, text/event-stream"},
 			"Authorization": tt.authorization}
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {

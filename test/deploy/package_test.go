@@ -119,7 +119,8 @@ func TestDebianPackage(t *testing.T) {
 		c := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit)
 		out, _ := c.CombinedOutput() // it fails because the program is not in /usr/bin of this machine
 		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, "cardea.service") && !strings.Contains(line, "/usr/bin/cardea is not executable") {
+			if strings.Contains(line, "cardea.service") &&
+				!strings.Contains(line, "/usr/bin/cardea is not executable") {
 				t.Error(line)
 			}
 		}

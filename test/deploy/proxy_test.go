@@ -82,8 +82,9 @@ func TestProxies(t *testing.T) {
 					"listen 443", "listen "+front, "server_name auth.example.com;", "server_name localhost;",
 					"/etc/ssl/auth.example.com/fullchain.pem", cert, "/etc/ssl/auth.example.com/privkey.pem", key,
 					"127.0.0.1:8080", behind).Replace(string(found[1]))
-				if !strings.Contains(config, behind) || !strings.Contains(config, cert) || !strings.Contains(config, front) &&
-					!strings.Contains(config, port(front)) {
+				if !strings.Contains(config, behind) || !strings.Contains(config, cert) ||
+					!strings.Contains(config, front) &&
+						!strings.Contains(config, port(front)) {
 					t.Fatalf("the test does not know its way around in:\n%s", config)
 				}
 				config, args := proxy.wrap(config, folder, file)
@@ -113,7 +114,8 @@ func flow(t *testing.T, binary string, before func(*testing.T, string) string) {
 		resource = append(resource, "--scope", scopes[i])
 	}
 	run(t, env, binary, resource...)
-	created := exec.CommandContext(t.Context(), binary, "user", "create", "--email", "ada@example.com", "--password-stdin")
+	created := exec.CommandContext(t.Context(), binary, "user", "create", "--email", "ada@example.com",
+		"--password-stdin")
 	created.Env, created.Stdin = append(os.Environ(), env...), strings.NewReader("correct horse battery")
 	if out, err := created.CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
@@ -163,7 +165,8 @@ func flow(t *testing.T, binary string, before func(*testing.T, string) string) {
 	invented := http.Header{"X-Forwarded-For": {"203.0.113.9"}, "Forwarded": {"for=203.0.113.9"}}
 	wrong := url.Values{"grant_type": {"authorization_code"}, "client_id": {"mcp_nobody"}}
 	post(t, from("127.0.0.5"), issuer+"/oauth2/token", nil, wrong)
-	post(t, from("127.0.0.6"), issuer+"/oauth2/token", http.Header{"X-Forwarded-For": invented["X-Forwarded-For"]}, wrong)
+	post(t, from("127.0.0.6"), issuer+"/oauth2/token", http.Header{"X-Forwarded-For": invented["X-Forwarded-For"]},
+		wrong)
 	post(t, from("127.0.0.7"), "http://"+listen+"/oauth2/token", invented, wrong)
 	log := run(t, env, binary, "audit", "list", "-o", "json")
 	for _, want := range []string{"127.0.0.5", "127.0.0.6", "127.0.0.7"} {

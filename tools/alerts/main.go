@@ -1,6 +1,6 @@
-// Command alerts checks what Prometheus and Grafana run of Cardea with the engine of Prometheus: that the alerts fire and
-// stay silent as their tests say, that each has a test in which it fires, and that a running server has what alerts and
-// dashboard ask for.
+// Command alerts checks what Prometheus and Grafana run of Cardea with the engine of Prometheus: that the alerts fire
+// and stay silent as their tests say, that each has a test in which it fires, and that a running server has what alerts
+// and dashboard ask for.
 //
 //	alerts RULES TESTS [DASHBOARD SCRAPE]
 //
@@ -184,8 +184,8 @@ func test(file, with string) error {
 				}
 				got, notes := l.firing(a.Name)
 				if len(got) != len(a.Expected) {
-					err = errors.Join(err, fmt.Errorf("%s: at %s, %d of %s fire, want %d: %v", t.Name, now, len(got), a.Name,
-						len(a.Expected), got))
+					err = errors.Join(err, fmt.Errorf("%s: at %s, %d of %s fire, want %d: %v",
+						t.Name, now, len(got), a.Name, len(a.Expected), got))
 					continue
 				}
 				for _, want := range a.Expected {
@@ -197,8 +197,8 @@ func test(file, with string) error {
 					labels["alertname"] = a.Name
 					i := slices.IndexFunc(got, func(g map[string]string) bool { return maps.Equal(g, labels) })
 					if i < 0 {
-						err = errors.Join(err, fmt.Errorf("%s: at %s, %s fires with %v, want %v", t.Name, now, a.Name, got,
-							labels))
+						err = errors.Join(err, fmt.Errorf("%s: at %s, %s fires with %v, want %v",
+							t.Name, now, a.Name, got, labels))
 						continue
 					}
 					for name, text := range want.Notes {
@@ -272,7 +272,8 @@ func scraped(file, dashboard, scrape string) error {
 		answer := asked.Exec(l.Context())
 		vector, err := answer.Vector()
 		if err != nil || len(vector) == 0 {
-			errs = append(errs, fmt.Errorf("%s: there is no data for %s: %v", what, query, errors.Join(answer.Err, err)))
+			errs = append(errs, fmt.Errorf("%s: there is no data for %s: %v",
+				what, query, errors.Join(answer.Err, err)))
 		}
 	}
 	l.alerts(func(alert *rules.AlertingRule) {

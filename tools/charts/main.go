@@ -65,7 +65,8 @@ func helm(folder string) error {
 	least := map[string]any{"issuer": "https://auth.example.com"}
 	all := map[string]any{
 		"issuer": "https://auth.example.com", "metrics": true,
-		"ingress":        map[string]any{"enabled": true, "className": "nginx", "annotations": map[string]any{"a": "b"}},
+		"ingress": map[string]any{"enabled": true, "className": "nginx",
+			"annotations": map[string]any{"a": "b"}},
 		"trustedProxies": []any{"10.0.0.0/8", "192.0.2.0/24"},
 		"env":            map[string]any{"CARDEA_TOKENS_ACCESS_TTL": "5m"},
 		"podAnnotations": map[string]any{"a": "b"}, "nodeSelector": map[string]any{"a": "b"},
@@ -106,7 +107,8 @@ func linted(folder string, values map[string]any) (err error) {
 }
 
 func render(c *chart.Chart, values map[string]any) (map[string]string, error) {
-	v, err := util.ToRenderValues(c, values, common.ReleaseOptions{Name: "test", Namespace: "test", IsInstall: true}, nil)
+	release := common.ReleaseOptions{Name: "test", Namespace: "test", IsInstall: true}
+	v, err := util.ToRenderValues(c, values, release, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -76,8 +76,9 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_user ON sessions (user_id);
 CREATE INDEX sessions_expiry ON sessions (expires_at);
 
--- A grant outlives the client, the user and the resource it names, so that a replay is still recognised and a list still
--- tells what was: it refers to them without foreign keys, and works only while client and user are there and enabled.
+-- A grant outlives the client, the user and the resource it names, so that a replay is still recognised and a list
+-- still tells what was: it refers to them without foreign keys, and works only while client and user are there and
+-- enabled.
 CREATE TABLE grants (
     id             TEXT   NOT NULL PRIMARY KEY,
     client_id      TEXT   NOT NULL,

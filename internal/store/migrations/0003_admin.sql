@@ -1,4 +1,5 @@
--- Who asked for what an event tells of: a person, a client, or a command of an operator; '' is nobody known, or the server.
+-- Who asked for what an event tells of: a person, a client, or a command of an operator; '' is nobody known, or the
+-- server.
 
 -- +goose Up
 

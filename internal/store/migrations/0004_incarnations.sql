@@ -1,5 +1,6 @@
--- A client_id can be given again: by its metadata document, or by an operator. What the client before it was allowed is not
--- allowed to the one that bears its name now: what it was is told apart by the incarnation, '' for those from before.
+-- A client_id can be given again: by its metadata document, or by an operator. What the client before it was allowed is
+-- not allowed to the one that bears its name now: what it was is told apart by the incarnation, '' for those from
+-- before.
 
 -- +goose Up
 

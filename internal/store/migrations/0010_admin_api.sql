@@ -5,7 +5,8 @@
 -- built_in marks the resources that the server makes and nobody changes.
 ALTER TABLE resources ADD COLUMN built_in BIGINT NOT NULL DEFAULT 0;
 
--- version rises with each change that operators see, so that two who change a row at once do not undo each other's change.
+-- version rises with each change that operators see, so that two who change a row at once do not undo each other's
+-- change.
 ALTER TABLE resources ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE clients ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
@@ -13,8 +14,8 @@ ALTER TABLE users ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 -- expires_at ends a client's credentials; NULL is never.
 ALTER TABLE clients ADD COLUMN expires_at BIGINT;
 
--- What a request with an Idempotency-Key was answered, so that the same request again is not done twice. body never has a
--- secret.
+-- What a request with an Idempotency-Key was answered, so that the same request again is not done twice. body never has
+-- a secret.
 CREATE TABLE idempotency_keys (
     caller     TEXT   NOT NULL,
     route      TEXT   NOT NULL,

@@ -5,8 +5,8 @@
 -- What an operator's change made different: {"before":{…},"after":{…}}, or ''.
 ALTER TABLE events ADD COLUMN changes TEXT NOT NULL DEFAULT '';
 
--- Most events are of token requests: those are found by time where an index would make each token dearer. Request ids grow
--- with time, as do the other keys for each action and resource, so that these indexes grow at few ends.
+-- Most events are of token requests: those are found by time where an index would make each token dearer. Request ids
+-- grow with time, as do the other keys for each action and resource, so that these indexes grow at few ends.
 CREATE INDEX events_request ON events (request_id, at) WHERE request_id <> '' AND action <> 'token.request';
 CREATE INDEX events_action ON events (action, at) WHERE action <> 'token.request';
 CREATE INDEX events_resource ON events (resource, at) WHERE resource <> '';

@@ -2,8 +2,8 @@
 
 -- +goose Up
 
--- key is a name, an address or an id in the form that all its spellings share. It is bytes, because which texts lie between
--- two others depends on the language of the database.
+-- key is a name, an address or an id in the form that all its spellings share. It is bytes, because which texts lie
+-- between two others depends on the language of the database.
 CREATE TABLE client_names (
     key       BYTEA NOT NULL,
     client_id TEXT  NOT NULL REFERENCES clients (id) ON DELETE CASCADE,

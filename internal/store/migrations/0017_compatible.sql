@@ -1,5 +1,5 @@
--- Which programs can work with a schema that has migrations they do not know. Each migration after those that were there
--- when this table came says it of itself: INSERT INTO schema_compatible (version, down_to) VALUES (61, 60);
+-- Which programs can work with a schema that has migrations they do not know. Each migration after those that were
+-- there when this table came says it of itself: INSERT INTO schema_compatible (version, down_to) VALUES (61, 60);
 
 -- +goose Up
 

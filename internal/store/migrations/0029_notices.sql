@@ -1,5 +1,5 @@
--- What people are still to be told by mail: it is kept so that a letter outlives the process that was to send it, and so
--- that commands, which send none, leave it to a server.
+-- What people are still to be told by mail: it is kept so that a letter outlives the process that was to send it, and
+-- so that commands, which send none, leave it to a server.
 
 -- +goose Up
 

@@ -15,7 +15,8 @@ UPDATE grants SET status_index = numbered.n
 INSERT INTO status_next (kind, next) SELECT 'g', COUNT(*) FROM grants;
 INSERT INTO status_next (kind, next) VALUES ('m', 0);
 
--- A status block is a range of indexes for the tokens of one machine client at one resource. One process gives them out.
+-- A status block is a range of indexes for the tokens of one machine client at one resource. One process gives them
+-- out.
 CREATE TABLE status_blocks (
     first      BIGINT NOT NULL PRIMARY KEY,
     size       BIGINT NOT NULL,

@@ -1,5 +1,5 @@
--- Events are sealed in the order in which they were recorded. They get numbers here as SQLite gives them by itself; those
--- that are there already have none, because the log begins after them.
+-- Events are sealed in the order in which they were recorded. They get numbers here as SQLite gives them by itself;
+-- those that are there already have none, because the log begins after them.
 
 -- +goose Up
 

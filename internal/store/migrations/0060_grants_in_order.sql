@@ -1,5 +1,5 @@
--- The list of all grants has an index of its own form, so that no list of a person, a client or a resource, each of which
--- has an index in the same order, is looked for in all grants.
+-- The list of all grants has an index of its own form, so that no list of a person, a client or a resource, each of
+-- which has an index in the same order, is looked for in all grants.
 
 -- +goose Up
 
