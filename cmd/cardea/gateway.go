@@ -68,6 +68,7 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 	if err != nil {
 		return err
 	}
+	defer holdBallast()()
 	return serve(ctx)
 }
 

@@ -110,15 +110,19 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	sh.announce(ctx, loaded.Config, listener.Addr().String(), setup, step, log)
 	stop := onHangup(srv.Reload)
 	defer stop()
-	// The live heap is a few megabytes, and the garbage collector runs whenever as much again
-	// is allocated, which would take a tenth of the processor. The ballast makes it run less
-	// often. It takes no memory from the machine, because nothing writes to it.
-	ballast := make([]byte, 16<<20)
-	defer runtime.KeepAlive(ballast)
+	defer holdBallast()()
 	if front == nil {
 		return srv.Serve(ctx, listener)
 	}
 	return both(ctx, func(ctx context.Context) error { return srv.Serve(ctx, listener) }, front)
+}
+
+// holdBallast makes the garbage collector run less often until release is called. The live heap is a few megabytes, and
+// the collector runs whenever as much again is allocated, which would take a tenth of the processor. The ballast takes
+// no memory from the machine, because nothing writes to it.
+func holdBallast() (release func()) {
+	ballast := make([]byte, 16<<20)
+	return func() { runtime.KeepAlive(ballast) }
 }
 
 // onHangup calls reload on each SIGHUP, until stop is called.

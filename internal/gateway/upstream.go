@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cardea-auth/cardea/guard"
@@ -196,7 +197,10 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 		c.record(outcome, reason) // first, so that no answer is without a record
 		w.WriteHeader(status)
 		from := &reader{Reader: response.Body}
-		if _, err := io.Copy(w, from); err != nil && from.err != nil { // else the client has gone
+		buffer := buffers.Get().(*[]byte)
+		_, err := io.CopyBuffer(w, from, *buffer)
+		buffers.Put(buffer)
+		if err != nil && from.err != nil { // else the client has gone
 			panic(http.ErrAbortHandler) // so that the client does not take a part for the whole
 		}
 		return
@@ -238,6 +242,13 @@ func mediaOf(h http.Header) string {
 	}
 	return kind
 }
+
+// buffers are for copying answers. Most are a few hundred bytes, and a buffer of its own for each would be most of the
+// memory that a call takes.
+var buffers = sync.Pool{New: func() any {
+	buffer := make([]byte, 32<<10)
+	return &buffer
+}}
 
 // reader remembers why there is no more to read.
 type reader struct {
