@@ -51,6 +51,7 @@ type Endpoint struct {
 	Admission     *strangers.Shares // of new clients; nil: unlimited
 	Updates       *strangers.Shares // of updates; nil: unlimited
 
+	seen   seen
 	room   atomic.Int64 // registrations until the unused clients are counted again
 	fullAt atomic.Int64 // when there was no room, in microseconds since 1970; 0 if there was room
 }
@@ -111,16 +112,22 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	case oauth.MethodPrivateKeyJWT:
 		g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
 	}
-	if g.fingerprint != "" && !e.InitialTokens { // most are already registered and need no write
+	if e.mayBeKnown(g) && e.seen.has(g.fingerprint) { // most are known, and need no write
 		known, err := e.known(r, g.fingerprint)
 		if err != nil || known != nil {
 			return e.created(known, "", ""), err
 		}
+		g.looked = true
 	}
-	if err := e.admit(r); err != nil {
-		return web.Reply{}, err
+	if ok, after := e.Admission.Admit(r); !ok {
+		if e.mayBeKnown(g) && !g.looked { // then it needs no admission
+			known, err := e.known(r, g.fingerprint)
+			if err != nil || known != nil {
+				return e.created(known, "", ""), err
+			}
+		}
+		return web.Reply{}, e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
 	}
-	g.looked = g.fingerprint != "" && !e.InitialTokens
 	for range 2 { // again if the same registration was made at the same time
 		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
 			event := audit.Registration("", g.Name, false)
@@ -134,6 +141,9 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 			break
 		}
 		g.looked = false
+	}
+	if err == nil && g.fingerprint != "" {
+		e.seen.add(g.fingerprint)
 	}
 	switch {
 	case err != nil:
@@ -297,6 +307,10 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	return m, nil
 }
 
+// mayBeKnown reports whether g is answered with the client that is already registered with the same metadata, if there
+// is one. An initial access token is spent even then, which needs a write.
+func (e *Endpoint) mayBeKnown(g *registration) bool { return g.fingerprint != "" && !e.InitialTokens }
+
 // renewEvery is how often a repeated registration of the same client is stored.
 const renewEvery = 5 * time.Minute
 
@@ -322,14 +336,6 @@ func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, er
 		return nil, err
 	}
 	return c, e.Strangers.Note(r, audit.Registration(c.ID, c.Name, true))
-}
-
-// admit returns a refusal if the sender, or all senders together, registered too many clients.
-func (e *Endpoint) admit(r *http.Request) error {
-	if ok, after := e.Admission.Admit(r); !ok {
-		return e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
-	}
-	return nil
 }
 
 // fullFor is how long registrations are refused without counting the unused clients again, because counting is

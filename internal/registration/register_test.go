@@ -554,6 +554,28 @@ func TestRegistrationFlood(t *testing.T) {
 			t.Errorf("%d audit events for %d clients", events, created)
 		}
 	})
+	t.Run("DC-14 a client that is known is answered, also by a process that has not seen it", func(t *testing.T) {
+		s := servertest.StartWeather(t)
+		known := s.Agent(t, nil)
+		servertest.Registered(t, known.Register(nil))
+		other := servertest.New(t, s.DB, s.Clock, func(c *config.Config) { c.Limits.Enabled = true })
+		for i := 0; ; i++ {
+			reply := other.Agent(t, nil).Register(servertest.Metadata(map[string]any{"client_name": fmt.Sprint(i)}))
+			if reply.Status == http.StatusTooManyRequests {
+				break
+			}
+			if i == 300 {
+				t.Fatalf("no limit; the last status was %d", reply.Status)
+			}
+		}
+		for range 2 {
+			again := other.Agent(t, nil)
+			servertest.Registered(t, again.Register(nil))
+			if again.ClientID != known.ClientID {
+				t.Errorf("client %s, then %s", known.ClientID, again.ClientID)
+			}
+		}
+	})
 	t.Run("DC-14 DC-29 unused clients are forgotten", func(t *testing.T) {
 		s := servertest.StartWeather(t)
 		ada := s.User("ada@example.com")
