@@ -123,7 +123,7 @@ var (
 // send sends a link to the account with an address. What it does and how it answers does not depend on whether there is
 // such an account, and whether it has a password.
 func (e *Reset) send(r *http.Request, typed string) (web.Answer, error) {
-	if !strings.Contains(typed, "@") || len(typed) > maxAddress {
+	if !strings.Contains(typed, "@") || len(typed) > identity.MaxEmail {
 		return nil, errResetAddress
 	}
 	if path := e.Login.ProviderOf(typed); path != "" {
@@ -156,9 +156,6 @@ func (e *Reset) send(r *http.Request, typed string) (web.Answer, error) {
 			return err
 		})
 }
-
-// maxAddress is the longest e-mail address that is accepted, in bytes.
-const maxAddress = 320
 
 // set sets a password with a link. A token that is not good counts as a guess.
 func (e *Reset) set(r *http.Request, form url.Values) (web.Answer, error) {

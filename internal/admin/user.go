@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/credential"
@@ -93,12 +90,9 @@ func (n NewUser) account(ctx context.Context) (*identity.User, error) {
 	return &identity.User{ID: oauth.NewID("usr_"), Email: email, Name: n.Name, Role: role, PasswordHash: hash}, nil
 }
 
-// maxName is the length of the longest name of a person, in bytes.
-const maxName = 200
-
 func checkName(name string) error {
-	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
-		return invalid("name", "{name} must be one line of at most %d bytes", maxName)
+	if !identity.IsName(name) {
+		return invalid("name", "{name} must be one line of at most %d bytes", identity.MaxName)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -17,7 +18,7 @@ import (
 // state is refused. A longer login_hint is ignored, because it cannot be an e-mail address.
 const (
 	maxState = 4096
-	maxHint  = 320
+	maxHint  = identity.MaxEmail
 )
 
 // parameters are the parameters of one request, from the query of a GET or the body of a POST. Empty ones count as

@@ -56,8 +56,9 @@ func OldEmailKey(email string) string {
 	return Fold(email)
 }
 
-// maxEmail is the length of the longest address, in bytes (RFC 5321 §4.5.3.1), and those that some servers accept.
-const maxEmail = 320
+// MaxEmail is the length of the longest e-mail address that is accepted, in bytes: 64 before the @ and 255 after it
+// (RFC 5321 §4.5.3.1).
+const MaxEmail = 320
 
 // Email returns the address that a person typed as it is stored and written to, and false if it is none: trimmed and
 // NFKC-normalized, because otherwise mail could go to another mailbox than that of the account with the same EmailKey.
@@ -66,7 +67,7 @@ const maxEmail = 320
 func Email(typed string) (string, bool) {
 	email := strings.TrimSpace(norm.NFKC.String(strings.TrimSpace(typed)))
 	a, err := mail.ParseAddress(email)
-	if err != nil || a.Address != email || len(email) > maxEmail || strings.ContainsFunc(email, invisible) {
+	if err != nil || a.Address != email || len(email) > MaxEmail || strings.ContainsFunc(email, invisible) {
 		return "", false
 	}
 	at := strings.LastIndexByte(email, '@')

@@ -5,7 +5,10 @@ package identity
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // User is a person who signs in.
@@ -20,6 +23,14 @@ type User struct {
 	Version      int64     // rises with each change that operators see
 	// EmailVerifiedAt is when the owner of Email last used something that was sent there; zero: never.
 	EmailVerifiedAt time.Time
+}
+
+// MaxName is the length of the longest name of a person, in bytes.
+const MaxName = 200
+
+// IsName reports whether a person may have the name: one line of UTF-8 text of at most MaxName bytes, or "".
+func IsName(name string) bool {
+	return len(name) <= MaxName && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // Label returns what people call the account: its address, or if it has none its name, or its id.

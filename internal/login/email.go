@@ -235,7 +235,7 @@ func (m emails) refusedOf(r *http.Request, v interaction.Visitor, form url.Value
 // how it answers does not depend on whether there is such an account.
 func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
 	typed := strings.TrimSpace(form.Get("email"))
-	if !strings.Contains(typed, "@") || len(typed) > maxEmail {
+	if !strings.Contains(typed, "@") || len(typed) > identity.MaxEmail {
 		return m.refused(r, v, form, noAddress, oauth.Refuse(oauth.InvalidRequest, "email is not an e-mail address"))
 	}
 	key, to := identity.EmailKey(typed), destinationOf(form)

@@ -217,9 +217,6 @@ func (e *Endpoint) resume(
 // next returns the address of the page that follows the sign-in for a request.
 func (e *Endpoint) next(sealed string) string { return e.Next + "?request=" + url.QueryEscape(sealed) }
 
-// maxEmail is the longest e-mail address that is accepted, in bytes.
-const maxEmail = 320
-
 var (
 	errForm  = oauth.Refuse(oauth.AccessDenied, "the form is not from this browser, or too old")
 	errWrong = oauth.Refuse(oauth.AccessDenied, "the e-mail address or the password is wrong")

@@ -45,8 +45,8 @@ func (m passwords) Post(r *http.Request) (web.Answer, error) {
 		return m.again(r, v, form, "", errForm, noCookie)
 	case !m.Pages.Check(v.Browser, form.Get("csrf"), signIn):
 		return m.again(r, v, form, "", errForm, oldForm)
-	case len(email) > maxEmail:
-		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address is longer than %d bytes", maxEmail)
+	case len(email) > identity.MaxEmail:
+		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address is longer than %d bytes", identity.MaxEmail)
 		return nil, m.Refuse(r, audit.SignIn(""), err)
 	}
 	key := identity.EmailKey(email)

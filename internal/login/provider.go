@@ -212,7 +212,7 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 			going.LoginHint = a.LoginHint
 		}
 	}
-	if going.LoginHint = strings.TrimSpace(going.LoginHint); len(going.LoginHint) > maxEmail {
+	if going.LoginHint = strings.TrimSpace(going.LoginHint); len(going.LoginHint) > identity.MaxEmail {
 		going.LoginHint = ""
 	}
 	answer, err := m.leave(r, v, t, to, going)

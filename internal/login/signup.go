@@ -2,12 +2,12 @@ package login
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/credential"
@@ -114,8 +114,9 @@ var (
 	errNoAddress  = oauth.Refuse(oauth.InvalidRequest, "email is not an e-mail address")
 	errDomain     = oauth.Refuse(oauth.AccessDenied, "people with an address of this domain may not sign up")
 	errSignUpCode = oauth.Refuse(oauth.AccessDenied, "the code or the link is wrong, was used before, or has expired")
-	errName       = oauth.Refuse(oauth.InvalidRequest, "name must be one line of at most 200 bytes")
-	errExists     = oauth.Refuse(oauth.InvalidRequest, "there is an account with this e-mail address already")
+	errName       = oauth.Refuse(oauth.InvalidRequest, "name must be one line of at most %d bytes",
+		identity.MaxName)
+	errExists = oauth.Refuse(oauth.InvalidRequest, "there is an account with this e-mail address already")
 )
 
 // Post answers POST /signup: it sends a link and a code to the address, and leads to the form that takes the code. What
@@ -224,7 +225,7 @@ func (e signUps) explain(refusal *oauth.Refusal) string {
 	case errors.Is(refusal, errExists):
 		return "There is an account with this e-mail address already. Sign in with it."
 	case errors.Is(refusal, errName):
-		return "The name must be one line of at most 200 bytes."
+		return fmt.Sprintf("The name must be one line of at most %d bytes.", identity.MaxName)
 	case refusal.Code == oauth.TooManyRequests:
 		return "Too many mails were asked for. Try again in " +
 			audit.Lasting(refusal.RetryAfter.Round(time.Second)+time.Second) + "."
@@ -297,7 +298,7 @@ func (e signUps) Finish(r *http.Request) (web.Answer, error) {
 // make makes the account. It hashes the password only if the code or the token is good.
 func (e signUps) make(r *http.Request, v interaction.Visitor, form url.Values) (web.Answer, error) {
 	name := strings.TrimSpace(form.Get("name"))
-	if len(name) > 200 || strings.ContainsFunc(name, unicode.IsControl) {
+	if !identity.IsName(name) {
 		return nil, errName
 	}
 	o, spend, err := e.proven(r, v, form)

@@ -118,13 +118,10 @@ func newUser(tx *store.Tx, who *Person, key string) (*identity.User, error) {
 	return u, err
 }
 
-// maxName is the length of the longest name of a person, in bytes.
-const maxName = 200
-
-// DisplayName returns the name of the person as one line of at most 200 bytes.
+// DisplayName returns the name of the person as one that they may have here (identity.IsName).
 func (p *Person) DisplayName() string { return oneLine(p.Name) }
 
-// oneLine returns a name that somebody else chose as one line of at most maxName bytes.
+// oneLine returns a name that somebody else chose as one line of at most identity.MaxName bytes.
 func oneLine(name string) string {
 	name = strings.TrimSpace(strings.ToValidUTF8(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -132,7 +129,7 @@ func oneLine(name string) string {
 		}
 		return -1
 	}, name), ""))
-	return strings.ToValidUTF8(name[:min(len(name), maxName)], "")
+	return strings.ToValidUTF8(name[:min(len(name), identity.MaxName)], "")
 }
 
 // Connect returns the entry that connects the account of a person at the provider with a user who is signed in. It
