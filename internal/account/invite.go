@@ -254,8 +254,7 @@ func whyInvite(refusal *oauth.Refusal, provider string) string {
 			" knows to be yours. Sign in there with the account that has this address, or make your account in " +
 			"another way."
 	case errors.Is(refusal, errInviteForm):
-		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
-			"site, and open the link again."
+		return login.LostForm + "open the link again."
 	case refusal.Code == oauth.TooManyRequests:
 		return tooMany(refusal)
 	}

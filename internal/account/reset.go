@@ -177,8 +177,7 @@ func (e *Reset) whyReset(refusal *oauth.Refusal) string {
 		return "This link was used before, has expired, or was cut. " +
 			"Ask the administrator of this server for another one."
 	case errors.Is(refusal, errResetForm):
-		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
-			"site, and try again."
+		return login.LostForm + "try again."
 	case refusal.Code == oauth.TooManyRequests:
 		return tooMany(refusal)
 	}

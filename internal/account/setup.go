@@ -167,8 +167,7 @@ func whySetup(refusal *oauth.Refusal) string {
 	case errors.Is(refusal, admin.ErrSetupUnknown):
 		return "This is not the newest link, or it was cut." + again
 	case errors.Is(refusal, errSetupForm):
-		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
-			"site, and open the link again."
+		return login.LostForm + "open the link again."
 	case refusal.Code == oauth.TooManyRequests:
 		return tooMany(refusal)
 	}

@@ -124,6 +124,11 @@ const maxReturn = 2048
 // signIn is the purpose of the token of the sign-in form.
 const signIn = "sign in"
 
+// LostForm begins the sentences that tell a person why a form counts as one that this server did not show to their
+// browser; what to do then follows.
+const LostForm = "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
+	"site, and "
+
 // The sentences above the form after a failed sign-in. None of them reveals whether the account exists.
 const (
 	failed     = "That did not work. Check the e-mail address and the password."

@@ -213,8 +213,7 @@ func (e signUps) refused(r *http.Request, form url.Values, err error) (web.Answe
 func (e signUps) explain(refusal *oauth.Refusal) string {
 	switch {
 	case errors.Is(refusal, errForm):
-		return "This page was open for too long, or your browser did not keep its cookie. Allow cookies for this " +
-			"site, then try again."
+		return LostForm + "try again."
 	case errors.Is(refusal, errNoAddress):
 		return "That is not an e-mail address. Write it like ada@example.com."
 	case errors.Is(refusal, errDomain):
