@@ -95,11 +95,7 @@ const loginRequestPrefix = "lrq_"
 
 // Start answers GET /login/external: it sends the browser to the application's page.
 func (m external) Start(r *http.Request) (web.Answer, error) {
-	query, err := web.Query(r)
-	if err != nil {
-		return nil, m.Refuse(r, audit.SignIn(""), err)
-	}
-	v, err := m.Desk.Visitor(r)
+	query, v, err := m.visit(r, audit.SignIn(""))
 	if err != nil {
 		return nil, err
 	}
@@ -245,11 +241,7 @@ func (m external) Answer(r *http.Request) (continued, error) {
 
 // Continue answers GET /login/external/continue, where the flow goes on in the browser in which it began.
 func (m external) Continue(r *http.Request) (web.Answer, error) {
-	query, err := web.Query(r)
-	if err != nil {
-		return nil, m.Refuse(r, audit.SignIn(""), err)
-	}
-	v, err := m.Desk.Visitor(r)
+	query, v, err := m.visit(r, audit.SignIn(""))
 	if err != nil {
 		return nil, err
 	}

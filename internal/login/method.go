@@ -9,6 +9,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -81,6 +82,15 @@ func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer,
 		return e.ask(lacks, to)
 	}
 	return answer, err
+}
+
+// visit returns the query of r, and who sent r. A query that is refused is recorded as event.
+func (e *Endpoint) visit(r *http.Request, event audit.Event) (query url.Values, v interaction.Visitor, err error) {
+	if query, err = web.Query(r); err != nil {
+		return nil, v, e.Refuse(r, event, err)
+	}
+	v, err = e.Desk.Visitor(r)
+	return query, v, err
 }
 
 // errLacking ends a transaction in which a proof was confirmed that is not enough for a session. It is a refusal, so

@@ -188,11 +188,7 @@ const tripLifetime = interaction.Lifetime
 
 // Start answers GET /login/{provider}: it sends the browser to the provider.
 func (m provider) Start(r *http.Request) (web.Answer, error) {
-	query, err := web.Query(r)
-	if err != nil {
-		return nil, m.Refuse(r, m.event(""), err)
-	}
-	v, err := m.Desk.Visitor(r)
+	query, v, err := m.visit(r, m.event(""))
 	if err != nil {
 		return nil, err
 	}
@@ -275,11 +271,7 @@ var (
 
 // Callback answers GET /login/{provider}/callback, to which the provider sends the browser back.
 func (m provider) Callback(r *http.Request) (web.Answer, error) {
-	query, err := web.Query(r)
-	if err != nil {
-		return nil, m.Refuse(r, m.event(""), err)
-	}
-	v, err := m.Desk.Visitor(r)
+	query, v, err := m.visit(r, m.event(""))
 	if err != nil {
 		return nil, err
 	}
