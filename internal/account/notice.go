@@ -47,6 +47,9 @@ var notices = map[string]struct{ subject, line string }{
 		"An account at an identity provider can no longer be used to sign in as you."},
 }
 
+// longTime is the form of a time in a mail.
+const longTime = "2 January 2006, 15:04 UTC"
+
 // consented is the action of which a person gets a receipt.
 const consented = "authorize.code"
 
@@ -124,7 +127,7 @@ func (e *Endpoint) reader(ctx context.Context, event audit.Event) (person *ident
 
 // where says when an event happened, and from where.
 func where(event audit.Event) string {
-	text := "When: " + event.At.UTC().Format("2 January 2006, 15:04 UTC")
+	text := "When: " + event.At.UTC().Format(longTime)
 	if event.Address != "" {
 		text += ". From: " + browserName(event.UserAgent) + ", network address " + event.Address
 	}
@@ -140,7 +143,7 @@ func (e *Endpoint) notice(ctx context.Context, event audit.Event) (*login.Letter
 	n := notices[event.Action]
 	when := where(event)
 	if event.Actor.Type != audit.ByUser || event.Actor.ID != person.ID { // whose network is not the person's business
-		when = "When: " + event.At.UTC().Format("2 January 2006, 15:04 UTC") + ", by an administrator."
+		when = "When: " + event.At.UTC().Format(longTime) + ", by an administrator."
 	}
 	return &login.Letter{
 		To: person.Email, Kind: event.Action, Subject: n.subject + " (" + e.Login.Name + ")",
@@ -181,7 +184,7 @@ func (e *Endpoint) receipt(ctx context.Context, event audit.Event) (*login.Lette
 		To: person.Email, Kind: event.Action, Subject: "You connected " + a.name() + " (" + e.Login.Name + ")",
 		Lines: []string{"You allowed " + a.name() + a.at() + " to use " + a.server() + " in your name:",
 			cmp.Or(strings.Join(a.Scopes, "; "), "Only to connect, with no particular permission") + ".",
-			"It ends on " + a.Until.UTC().Format("2 January 2006, 15:04 UTC") + " at the latest.", where(event)},
+			"It ends on " + a.Until.UTC().Format(longTime) + " at the latest.", where(event)},
 		Link: e.Login.Issuer + undoPath + "?grant=" + sealed, Button: "Undo this",
 		Notes: []string{"You see all that you connected, and can disconnect it at any time, at " + e.Login.Issuer +
 			"/account."},
