@@ -121,7 +121,7 @@ func (sh *shell) remote() (*adminapi.Remote, error) {
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, usageError("--server is not the public URL of a server; write it like https://auth.example.com")
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopback(u.Hostname())) {
+	if !oauth.IsSecure(u) {
 		return nil, usageError("--server must be https, because secrets are sent over it; " +
 			"http is for this machine only")
 	}

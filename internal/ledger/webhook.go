@@ -47,7 +47,7 @@ func (w Webhook) Receiver() (Receiver, error) {
 		return Receiver{}, errors.New("name: it is missing; it says in the database how far the webhook is")
 	case err != nil || u.Host == "" || u.Fragment != "":
 		return Receiver{}, errors.New("url: it is not a URL; write it like https://siem.example.com/cardea")
-	case u.Scheme != "https" && (u.Scheme != "http" || !oauth.IsLoopback(u.Hostname())):
+	case !oauth.IsSecure(u):
 		return Receiver{}, errors.New("url: it must be https, because events are sent over it; http is for loopback " +
 			"hosts")
 	case w.Format != "" && w.Format != "cardea" && w.Format != "ocsf":

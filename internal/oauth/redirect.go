@@ -85,7 +85,7 @@ func parseRedirectURI(uri string) (*url.URL, string) {
 			return nil, "has no host"
 		case !validPort(u):
 			return nil, "has a port outside 1 to 65535"
-		case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+		case !IsSecure(u):
 			return nil, "must use https: http is accepted only for loopback hosts (127.0.0.1, [::1], localhost)"
 		}
 	}
@@ -223,6 +223,10 @@ func defaultPort(scheme string) string {
 	}
 	return ""
 }
+
+// IsSecure reports whether nobody on the way can read or change what is sent to u: its scheme is https, or it is http on
+// a loopback host.
+func IsSecure(u *url.URL) bool { return u.Scheme == "https" || isLoopbackURL(u) }
 
 func isLoopbackURL(u *url.URL) bool {
 	return u.Scheme == "http" && IsLoopback(u.Hostname())

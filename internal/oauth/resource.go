@@ -226,7 +226,7 @@ func CheckIdentifier(identifier string) (string, error) {
 	switch {
 	case why != "":
 		return "", Refuse(InvalidTarget, "resource %.200q %s", identifier, why)
-	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+	case !IsSecure(u):
 		return "", Refuse(InvalidTarget, "resource %.200q must use https: http is accepted only for loopback hosts",
 			identifier)
 	}

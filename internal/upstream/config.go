@@ -148,7 +148,7 @@ func CheckURL(text string) error {
 		return errors.New("the URL must not contain a user name or password")
 	case u.Fragment != "" || u.RawQuery != "":
 		return errors.New("the URL must not have a query or fragment")
-	case u.Scheme == "https", u.Scheme == "http" && oauth.IsLoopback(u.Hostname()):
+	case oauth.IsSecure(u):
 		return nil
 	}
 	return fmt.Errorf("%.200q must be https (http is allowed only for this computer)", text)

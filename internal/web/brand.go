@@ -95,8 +95,7 @@ func checkLink(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err == nil && u.Scheme == "mailto" && strings.Contains(u.Opaque, "@"):
-	case err == nil && u.Host != "" && u.User == nil &&
-		(u.Scheme == "https" || u.Scheme == "http" && oauth.IsLoopback(u.Hostname())):
+	case err == nil && u.Host != "" && u.User == nil && oauth.IsSecure(u):
 	default:
 		return fmt.Errorf("%.200q is not the address of a page; write it like https://example.com/imprint, or "+
 			"mailto:help@example.com", text)
