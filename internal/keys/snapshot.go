@@ -14,8 +14,13 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// algorithms are the signing algorithms that Verify accepts.
-var algorithms = []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256, jose.EdDSA}
+// algorithms are the signing algorithms that Verify accepts: oauth.SigningAlgs.
+var algorithms = func() (algs []jose.SignatureAlgorithm) {
+	for _, alg := range oauth.SigningAlgs {
+		algs = append(algs, jose.SignatureAlgorithm(alg))
+	}
+	return algs
+}()
 
 // snapshot is the content of the key table, opened.
 type snapshot struct {
