@@ -30,12 +30,11 @@ const maxBearer = 4096
 
 // Bounds of registrations that were never used. At most maxUnused are kept, plus up to lot for each node, because a
 // node counts them only once per lot of registrations. A new one may replace one that is older than settleTime.
-// ForgetUnused is the age at which they are deleted.
+// store.DB.Sweep deletes them after a day.
 const (
-	maxUnused    = 10_000
-	lot          = 100
-	settleTime   = 10 * time.Minute
-	ForgetUnused = 24 * time.Hour
+	maxUnused  = 10_000
+	lot        = 100
+	settleTime = 10 * time.Minute
 )
 
 // Endpoint implements POST /oauth2/register (RFC 7591), and the paths below it with which clients manage their own
