@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -52,12 +51,9 @@ type reviewedTool struct {
 // resource of the server is checked later.
 func readReviewed(to **reviewed, named *string, folder string, missing bool) func(*yaml.Node, string) error {
 	return func(n *yaml.Node, key string) error {
-		path, err := scalar(n, key)
+		path, err := pathIn(folder, n, key)
 		if err != nil {
 			return err
-		}
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(folder, path)
 		}
 		text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 		if missing && errors.Is(err, os.ErrNotExist) {

@@ -259,15 +259,21 @@ func isToken(s string) bool {
 	})
 }
 
+// pathIn reads the path of a file, which is relative to folder.
+func pathIn(folder string, n *yaml.Node, key string) (string, error) {
+	path, err := scalar(n, key)
+	if err == nil && !filepath.IsAbs(path) {
+		path = filepath.Join(folder, path)
+	}
+	return path, err
+}
+
 // file reads a value from a file, whose path is relative to folder, without white space around it.
 func file(to *string, folder string) func(*yaml.Node, string) error {
 	return func(n *yaml.Node, key string) error {
-		path, err := scalar(n, key)
+		path, err := pathIn(folder, n, key)
 		if err != nil {
 			return err
-		}
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(folder, path)
 		}
 		content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 		if err != nil {
