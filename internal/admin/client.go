@@ -628,8 +628,11 @@ func (o *Operations) EnableClient(ctx context.Context, by Caller, id string) (Cl
 	})
 }
 
-// RotateClientSecret gives a client a new secret, which only this view contains. The old
-// secret stays valid for overlap.
+// SecretOverlap is how long the old secret of a client stays valid beside the new one if nobody says how long.
+const SecretOverlap = 24 * time.Hour
+
+// RotateClientSecret gives a client a new secret, which only this view contains. The old secret stays valid for
+// overlap.
 func (o *Operations) RotateClientSecret(ctx context.Context, by Caller, id string,
 	overlap time.Duration) (Client, error) {
 	if overlap < 0 {

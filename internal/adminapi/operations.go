@@ -172,7 +172,7 @@ var (
 		Verb: "client rotate-secret", Destroys: true, Summary: "Give a client a new secret, which is in the answer, " +
 			"this once; the old one lives on for a while."},
 		func(c ctx, o ops, by who, in Change[*Overlap]) (admin.Client, error) {
-			lives := 24 * time.Hour
+			lives := admin.SecretOverlap
 			if in.Body != nil && in.Body.Overlap != nil {
 				lives = time.Duration(*in.Body.Overlap)
 			}

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -429,24 +429,35 @@ func (e *Endpoint) confirmDisableClient(v *visit) (outcome, error) {
 
 func (e *Endpoint) confirmRotate(v *visit) (outcome, error) {
 	c, err := e.Operations.Client(v.Context(), v.caller, v.id())
-	return screen{template: "confirm.html", title: "A new secret for " + clientName(c), body: confirmation{
-		Question: "Make a new secret for " + clientName(c) + "?",
-		Ends: []string{"The new secret is shown once.",
-			"The old secret works for another 24 hours, so that you can change it where it is used."},
-		Button: "Make a new secret", Back: clientPath(c.ID),
-	}}, err
+	return screen{template: "confirm.html", title: "A new secret for " + clientName(c),
+		body: newSecretQuestion(c, clientPath(c.ID))}, err
 }
 
-// overlap is how long the old secret of a client works beside a new one.
-const overlap = 24 * time.Hour
+// overlap is how long the old secret of a client works beside a new one, in words.
+var overlap = fmt.Sprintf("%.0f hours", admin.SecretOverlap.Hours())
+
+// newSecretQuestion asks before a client gets a new secret, and says what ends with the old one, and what else.
+func newSecretQuestion(c admin.Client, back string, more ...string) confirmation {
+	return confirmation{
+		Question: "Make a new secret for " + clientName(c) + "?",
+		Ends: append([]string{"The new secret is shown once.", "The old secret works for another " +
+			overlap + ", so that you can change it where it is used."}, more...),
+		Button: "Make a new secret", Back: back,
+	}
+}
 
 func (e *Endpoint) rotateSecret(v *visit, _ url.Values) (outcome, error) {
-	c, err := e.Operations.RotateClientSecret(v.Context(), v.caller, v.id(), overlap)
+	return e.rotate(v, clientPath(v.id()))
+}
+
+// rotate gives the client of v a new secret, and shows it, once, with a link to the page at back.
+func (e *Endpoint) rotate(v *visit, back string) (outcome, error) {
+	c, err := e.Operations.RotateClientSecret(v.Context(), v.caller, v.id(), admin.SecretOverlap)
 	if err != nil {
 		return nil, err
 	}
-	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.",
-		clientPath(c.ID)), nil
+	return secretScreen(c, "The new secret works from now on, and the old one for another "+overlap+".",
+		back), nil
 }
 
 func (e *Endpoint) confirmDeleteClient(v *visit) (outcome, error) {

@@ -161,24 +161,15 @@ func (e *Endpoint) credential(v *visit) (admin.Client, error) {
 
 func (e *Endpoint) confirmRoll(v *visit) (outcome, error) {
 	c, err := e.credential(v)
-	return screen{template: "confirm.html", title: "Roll " + clientName(c), body: confirmation{
-		Question: "Make a new secret for " + clientName(c) + "?",
-		Ends: []string{
-			"The new secret is shown once.",
-			"The old secret works for another 24 hours, so that you can change it where it is used.",
-			"Scopes and expiry stay as they are.",
-		},
-		Button: "Make a new secret", Back: credentialsPath,
-	}}, err
+	return screen{template: "confirm.html", title: "Roll " + clientName(c),
+		body: newSecretQuestion(c, credentialsPath, "Scopes and expiry stay as they are.")}, err
 }
 
 func (e *Endpoint) rollCredential(v *visit, _ url.Values) (outcome, error) {
 	if _, err := e.credential(v); err != nil {
 		return nil, err
 	}
-	c, err := e.Operations.RotateClientSecret(v.Context(), v.caller, v.id(), overlap)
-	return secretScreen(c, "The new secret works from now on, and the old one for another 24 hours.",
-		credentialsPath), err
+	return e.rotate(v, credentialsPath)
 }
 
 func (e *Endpoint) confirmDeleteCredential(v *visit) (outcome, error) {

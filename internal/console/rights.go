@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/audit"
@@ -49,10 +48,8 @@ func (e *Endpoint) form(path string, noun admin.Noun, action string, page pager,
 	return e.route(path, e.show(e.offer(noun, action, page)), e.do(noun, action, change))
 }
 
-// freshFor is how long after a sign-in a person may change what decides about others: keys, accounts, API credentials.
-const freshFor = 15 * time.Minute
-
-// fresh adapts a page that needs a sign-in not older than freshFor.
+// fresh adapts a page that needs a recent sign-in, because it changes what decides about others: keys, accounts, API
+// credentials.
 func (e *Endpoint) fresh(page pager) pager {
 	return func(v *visit) (outcome, error) {
 		if e.stale(v) {
@@ -72,8 +69,8 @@ func (e *Endpoint) freshly(change changer) changer {
 	}
 }
 
-// stale reports whether the sign-in of v is older than freshFor.
-func (e *Endpoint) stale(v *visit) bool { return e.DB.Now().Sub(v.Session.SignedInAt) > freshFor }
+// stale reports whether the sign-in of v is too old for what needs a recent one.
+func (e *Endpoint) stale(v *visit) bool { return !e.Sessions.Recent(v.Visitor) }
 
 // unsent is the page for a form that came without a sign-in, or with one that is too old. It keeps what was typed,
 // other than passwords, so that the person can sign in beside it and send the form again.
