@@ -230,6 +230,13 @@ func TestCS10Manipulations(t *testing.T) {
 			w.exec("UPDATE events SET client_id = 'mcp_x' WHERE id = " + w.event(25))
 			w.rehash(25)
 		}, false, 25, "its seal was changed"},
+		{"swapped with another", func(w *world) {
+			w.exec("UPDATE events SET client_id = CASE client_id WHEN 'mcp_5' THEN 'mcp_6' ELSE 'mcp_5' END, " +
+				"detail = '' WHERE id IN (" + w.event(25) + ", " + w.event(26) + ")")
+		}, false, 25, "the event was changed"},
+		{"the code of its seal changed", func(w *world) {
+			w.change(20, func(r *row) { r.codes[5] = r.codes[6] })
+		}, false, 25, "its seal was changed"},
 		{"dated anew", func(w *world) {
 			w.exec("UPDATE events SET at = at - 5 WHERE id = " + w.event(25))
 		}, false, 25, "the event was deleted"},
@@ -300,6 +307,24 @@ func TestCS10Manipulations(t *testing.T) {
 			note := other.intact(60, "").Checkpoint
 			w.exec("UPDATE checkpoints SET note = '" + note + "' WHERE size = 60")
 		}, false, 40, "not signed with the key"},
+		{"a checkpoint that says another size", func(w *world) {
+			w.exec("UPDATE checkpoints SET size = 41 WHERE size = 40")
+		}, false, 20, "is another one"},
+		{"changed, and the newest checkpoint spoilt", func(w *world) {
+			w.exec("UPDATE events SET client_id = 'mcp_x' WHERE id = "+w.event(25),
+				"UPDATE checkpoints SET note = '' WHERE size = 60")
+		}, false, 25, "the event was changed"},
+		{"all sealed anew with another key", func(w *world) {
+			w.exec("UPDATE events SET client_id = 'mcp_x' WHERE id = "+w.event(25), "DELETE FROM seals",
+				"DELETE FROM checkpoints", "DELETE FROM seal_trees")
+			w.key = newKey(w.t, "o")
+			w.sealer = w.newSealer(w.db)
+			for range 2 {
+				w.record(1)
+				w.seal()
+			}
+			w.key = newKey(w.t, "k")
+		}, false, 0, "not signed with the key"},
 		{"the seals removed", func(w *world) {
 			w.exec("DELETE FROM seals", "DELETE FROM checkpoints", "DELETE FROM seal_trees")
 		}, false, 0, "no checkpoint"},
@@ -323,9 +348,11 @@ func TestCS10Manipulations(t *testing.T) {
 					kept = ""
 				}
 				m.do(w)
-				r := w.verify(kept)
-				if r.OK || r.FirstBad == nil || *r.FirstBad != m.want || !strings.Contains(r.Reason, m.reason) {
-					t.Errorf("first bad is not %d (%s): %s", m.want, m.reason, tell(r))
+				for _, kept := range []string{kept, outside} { // to have one does no harm
+					r := w.verify(kept)
+					if r.OK || r.FirstBad == nil || *r.FirstBad != m.want || !strings.Contains(r.Reason, m.reason) {
+						t.Errorf("first bad is not %d (%s): %s", m.want, m.reason, tell(r))
+					}
 				}
 			})
 		}

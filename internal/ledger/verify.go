@@ -66,7 +66,8 @@ func Verify(ctx context.Context, db *store.DB, key Key, with Verification) (Repo
 	if with.Outside != "" {
 		c, err := key.Open(with.Outside)
 		if err != nil {
-			return v.report, fmt.Errorf("the given checkpoint cannot be used: %w", err)
+			return v.report, fmt.Errorf("the given checkpoint cannot be used: %w; give a whole signed note, with all its "+
+				"lines, of this log", err)
 		}
 		v.outside = &c
 	}
@@ -93,6 +94,7 @@ type verification struct {
 	newest Checkpoint // up to which the log is verified
 	at     int64      // number of the next record
 	tree   frontier
+	full   []store.Subtree // of tree, that were not compared with the stored ones yet
 }
 
 // log verifies the records of the log.
@@ -101,14 +103,16 @@ func (v *verification) log(ctx context.Context) error {
 	end := int64(-1)
 	var waiting []store.Record
 	var unsigned Restored // the database says that it was restored
+	sealed := false
 	err := v.db.View(ctx, func(tx *store.Tx) (err error) {
-		if last, err = tx.LastCheckpoint(); err != nil && !errors.Is(err, store.ErrNotFound) {
+		last, err = tx.LastCheckpoint()
+		if sealed = !errors.Is(err, store.ErrNotFound); sealed && err != nil {
 			return err
 		}
 		if v.newest.Older, err = tx.EventsOlder(); err != nil {
 			return err
 		}
-		if unsigned.At, err = tx.EventsRestored(); err != nil || last.Note != "" {
+		if unsigned.At, err = tx.EventsRestored(); err != nil || sealed {
 			return err
 		}
 		if end, err = tx.LastSeal(); err != nil {
@@ -126,15 +130,22 @@ func (v *verification) log(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case last.Note == "" && (end >= 0 || len(waiting) > 0):
+	case !sealed && (end >= 0 || len(waiting) > 0):
 		return bad(0, "", "there are events, and no checkpoint; if this is a new installation, start the server, "+
 			"which seals them")
-	case last.Note == "":
+	case !sealed:
 		return v.end()
 	}
 	v.report.Checkpoint, v.report.Events = last.Note, last.Size
+	older := v.newest.Older
 	if v.newest, err = v.key.Open(last.Note); err != nil {
-		return bad(last.Previous, "", "the newest checkpoint cannot be used: %v", err)
+		// The ones before it may be good, and then tell of which record on the log is bad.
+		if v.newest, err = v.usable(ctx); err != nil {
+			return err
+		}
+		if v.newest.Size == 0 {
+			v.newest.Older = older
+		}
 	}
 	v.report.Deleted = v.newest.Deleted
 	if !unsigned.At.IsZero() && !unsigned.At.Equal(v.newest.Restored.At) {
@@ -147,6 +158,29 @@ func (v *verification) log(ctx context.Context) error {
 		return bad(v.at, "", "checkpoints are missing")
 	}
 	return v.end()
+}
+
+// usable returns the checkpoint before the first one that cannot be used, or the zero Checkpoint if that is the first.
+func (v *verification) usable(ctx context.Context) (good Checkpoint, err error) {
+	for {
+		var page []store.Checkpoint
+		if err := v.db.View(ctx, func(tx *store.Tx) (err error) {
+			page, err = tx.Checkpoints(good.Size, verifyBatch)
+			return err
+		}); err != nil {
+			return good, err
+		}
+		for _, row := range page {
+			c, err := v.key.Open(row.Note)
+			if err != nil || c.Size != row.Size {
+				return good, nil
+			}
+			good = c
+		}
+		if len(page) == 0 {
+			return good, nil
+		}
+	}
 }
 
 // compare compares the log with the given checkpoint if it has reached its size.
@@ -234,9 +268,33 @@ func (v *verification) checkpoints(ctx context.Context, size int64) error {
 				return bad(before.Size, "", "the events from %d to %d are not those that were sealed", before.Size,
 					c.Size-1)
 			}
+			if err := v.subtrees(ctx); err != nil {
+				return err
+			}
 			before = c
 		}
 	}
+	return nil
+}
+
+// subtrees compares the stored hashes of full subtrees with the computed ones, because proofs are made of them, and the
+// server continues the log from them after a restart.
+func (v *verification) subtrees(ctx context.Context) error {
+	for _, s := range v.full {
+		var stored [][]byte
+		if err := v.db.View(ctx, func(tx *store.Tx) (err error) {
+			stored, err = tx.SealHashes(s.Level, s.Number, s.Number+1)
+			return err
+		}); err != nil {
+			return err
+		}
+		if len(stored) != 1 || !bytes.Equal(stored[0], s.Hash) {
+			events := int64(1) << (stride * s.Level)
+			return bad(s.Number*events, "", "the hash that is stored of the %d events from it on was changed or removed; "+
+				"the events are those that were sealed", events)
+		}
+	}
+	v.full = v.full[:0]
 	return nil
 }
 
@@ -300,7 +358,11 @@ func (v *verification) record(ctx context.Context, r store.SealedRecord, c, befo
 				r.At.Format(time.RFC3339), since.Format(time.RFC3339))
 		}
 	}
-	v.tree = v.tree.append(v.at, hash, nil)
+	v.tree = v.tree.append(v.at, hash, func(level int, number int64, hash tlog.Hash) {
+		if level%stride == 0 {
+			v.full = append(v.full, store.Subtree{Level: int64(level / stride), Number: number, Hash: hash[:]})
+		}
+	})
 	v.at++
 	return nil
 }
@@ -345,6 +407,10 @@ func (v *verification) events(ctx context.Context) error {
 	if end >= v.newest.Size && end >= last.Size {
 		return bad(v.newest.Size, "", "it has a seal, and no checkpoint has it")
 	}
+	since := v.newest.At
+	if now := v.db.Now(); now.Before(since) { // the clock was set back, and nothing is sealed since
+		since = now
+	}
 	var after store.EventKey
 	for {
 		var page []store.EventKey
@@ -362,7 +428,7 @@ func (v *verification) events(ctx context.Context) error {
 			case e.Standing == store.SealedEvent:
 			case e.Standing == store.LooseEvent && !e.At.After(v.newest.Older):
 				v.report.Older++
-			case e.Standing == store.WaitingEvent && !e.At.Before(v.newest.At.Add(-tolerance)):
+			case e.Standing == store.WaitingEvent && !e.At.Before(since.Add(-tolerance)):
 				v.report.Waiting++
 			default:
 				return v.stray(ctx, e)

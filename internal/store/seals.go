@@ -300,6 +300,9 @@ func scanSeals(scan func(...any) error) ([]SealedRecord, error) {
 		return nil, err
 	}
 	if has := int64(len(hashes) / hashSize); n != has { // somebody changed the row
+		if n < has {
+			codes = nil // so that this shows
+		}
 		n = min(max(n, has), mostSealed)
 	}
 	records := make([]SealedRecord, n)
