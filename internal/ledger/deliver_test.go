@@ -30,7 +30,8 @@ type endpoint struct {
 	secret []byte
 
 	mu      sync.Mutex
-	fail    int // answers of 503 that are still to be given
+	status  int // of an answer that says no
+	fail    int // answers with it that are still to be given
 	tries   int
 	ids     []string
 	numbers []int64
@@ -45,7 +46,7 @@ func newEndpoint(t *testing.T) *endpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &endpoint{secret: secret}
+	e := &endpoint{secret: secret, status: http.StatusServiceUnavailable}
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -68,7 +69,7 @@ func newEndpoint(t *testing.T) *endpoint {
 		e.ids = append(e.ids, id)
 		if e.fail > 0 {
 			e.fail--
-			w.WriteHeader(http.StatusServiceUnavailable)
+			w.WriteHeader(e.status)
 			return
 		}
 		var message struct {

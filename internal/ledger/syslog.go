@@ -70,15 +70,28 @@ func send(to net.Conn, network, host string, m Message) error {
 		if err != nil {
 			return err
 		}
-		if network == "tcp" || network == "tls" { // octet counting, because a stream has no messages
+		datagrams := network == "udp" || network == "unixgram"
+		if !datagrams { // octet counting, because a stream has no messages
 			line = append(fmt.Appendf(nil, "%d ", len(line)), line...)
 		}
-		if _, err := to.Write(line); err != nil {
+		_, err = to.Write(line)
+		if err != nil && datagrams && len(line) > sureDatagram && (e.Before != nil || e.After != nil) {
+			// Perhaps it is too long, and would be again. Only the changes are that long.
+			e.Before, e.After = nil, nil
+			e.Event = e.With("changes", "too long for syslog by datagrams")
+			if line, err = syslogLine(host, e); err == nil {
+				_, err = to.Write(line)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// sureDatagram is the size of a message in bytes that every system sends as one datagram.
+const sureDatagram = 8 << 10
 
 // The priorities are facility 13, log audit, with informational and warning.
 const (
