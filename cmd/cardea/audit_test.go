@@ -5,7 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 )
@@ -61,5 +67,32 @@ func TestAuditTail(t *testing.T) {
 	}
 	if code := <-ended; code != exitFine {
 		t.Errorf("exit %d when interrupted", code)
+	}
+}
+
+// provedVerb is a verb of scripts: it checks a proof as a program does that knows RFC 6962, the form of signed notes,
+// and the lines of a checkpoint that docs/guides/audit.md names, and nothing else of Cardea.
+func provedVerb(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: proved FILE KEY")
+	}
+	var proof struct {
+		Number             int64
+		Record, Checkpoint string
+		Hashes             []tlog.Hash
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &proof))
+	key, err := note.NewVerifier(args[1])
+	ts.Check(err)
+	signed, err := note.Open([]byte(proof.Checkpoint), note.VerifierList(key))
+	ts.Check(err)
+	lines := strings.Split(signed.Text, "\n")
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	ts.Check(err)
+	root, err := tlog.ParseHash(lines[2])
+	ts.Check(err)
+	ts.Check(tlog.CheckRecord(proof.Hashes, size, root, proof.Number, tlog.RecordHash([]byte(proof.Record))))
+	if tlog.CheckRecord(proof.Hashes, size, root, proof.Number, tlog.RecordHash([]byte(proof.Record+" "))) == nil {
+		ts.Fatalf("the proof holds for another record too")
 	}
 }

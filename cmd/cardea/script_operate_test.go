@@ -37,6 +37,7 @@ import (
 //	postgres                      $CARDEA_DATABASE is an empty PostgreSQL database of the script's own
 //	empty-postgres                the same, without the schema
 //	mode PERMISSION FILE …        such as 0600
+//	proved FILE KEY               the proof in FILE holds, as a program finds that has nothing of Cardea
 //	post URL NAME=VALUE …         sends a form, waits for a server to be there, and puts the status line and the
 //	                              body into the files status and answer
 //	until STATUS URL NAME=VALUE … the same, again and again until the answer has that status
@@ -54,6 +55,7 @@ var operating = map[string]func(ts *testscript.TestScript, neg bool, args []stri
 	"json":      jsonVerb,
 	"keep":      keepVerb,
 	"mode":      modeVerb,
+	"proved":    provedVerb,
 	"post":      postVerb,
 	"postgres":  postgresVerb,
 

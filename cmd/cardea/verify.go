@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -51,9 +53,10 @@ func (c *auditVerify) Run(ctx context.Context, sh *shell) error {
 func (c *auditVerify) verify(ctx context.Context, sh *shell, i *installation, key ledger.Key) error {
 	outside := ""
 	if c.Checkpoint != "" {
-		text, err := os.ReadFile(c.Checkpoint)
+		text, err := readNamed("--checkpoint", c.Checkpoint, "a checkpoint that was kept elsewhere, such as a copy of "+
+			"audit.checkpoint_file")
 		if err != nil {
-			return fmt.Errorf("--checkpoint: %w", err)
+			return err
 		}
 		outside = string(text)
 	}
@@ -108,13 +111,13 @@ func (c *auditVerify) check(sh *shell) error {
 	if err != nil {
 		return fmt.Errorf("--key: %w", err)
 	}
-	text, err := os.ReadFile(c.Proof)
+	text, err := readNamed("--proof", c.Proof, "a file that cardea audit export --prove wrote")
 	if err != nil {
-		return fmt.Errorf("--proof: %w", err)
+		return err
 	}
 	var proof ledger.Proof
-	if err := json.Unmarshal(text, &proof); err != nil {
-		return fmt.Errorf("--proof: it is not what cardea audit export --prove writes: %w", err)
+	if json.Unmarshal(text, &proof) != nil || proof.Checkpoint == "" {
+		return advise("--proof: %s is not what cardea audit export --prove writes; name such a file", plain(c.Proof))
 	}
 	if err := proof.Check(key); err != nil {
 		return fmt.Errorf("the proof does not hold: %w", err)
@@ -123,6 +126,29 @@ func (c *auditVerify) check(sh *shell) error {
 		t.Row(fmt.Sprintf("the proof holds: this is event number %d of the log", proof.Number))
 		t.Row(proof.Record)
 	})
+}
+
+// readNamed returns what is in the file that a flag names, which is small. A file that is empty is an error. want says
+// what the file should be, for errors.
+func readNamed(flag, file, want string) (text []byte, err error) {
+	const most = 1 << 20
+	f, err := os.Open(file) // #nosec G304 -- the operator names it
+	if err == nil {
+		text, err = io.ReadAll(io.LimitReader(f, most+1))
+		err = errors.Join(err, f.Close())
+	}
+	path := (*fs.PathError)(nil)
+	switch {
+	case errors.As(err, &path):
+		return nil, advise("%s: %s: %v; name %s", flag, plain(file), path.Err, want)
+	case err != nil:
+		return nil, advise("%s: %s: %v; name %s", flag, plain(file), err, want)
+	case len(text) == 0:
+		return nil, advise("%s: %s is empty; name %s", flag, plain(file), want)
+	case len(text) > most:
+		return nil, advise("%s: %s is larger than %d bytes; name %s", flag, plain(file), most, want)
+	}
+	return text, nil
 }
 
 // openLog opens the configured installation and returns the key of its audit log: the given public one, or that of the
