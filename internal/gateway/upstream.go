@@ -140,35 +140,16 @@ func (rt *route) bad(w http.ResponseWriter, c *call, text string) {
 // reply passes on the answer of the server.
 func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) {
 	kind := mediaOf(response.Header)
-	status := response.StatusCode
-	isGet := c.Method == http.MethodGet || c.Method == http.MethodHead
-	switch {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		// It is about the gateway's credentials; the client must not ask for another token.
-		rt.gateway.log.ErrorContext(c.Context(),
-			"gateway: the server refuses the gateway; look at its upstream_headers",
-			"server", rt.Name, "status", status)
-		rt.bad(w, c, "The MCP server behind this gateway refuses the gateway.")
+	if text := rt.unusable(c, response, kind); text != "" {
+		rt.bad(w, c, text)
 		return
-	case status < 200, 300 <= status && status < 400:
-		rt.bad(w, c, "The MCP server behind this gateway sends the gateway elsewhere.")
-		return
-	case response.Header.Get("Content-Encoding") != "":
-		rt.bad(w, c, "The MCP server behind this gateway compresses its answer, although it must not.")
-		return
-	case c.asks() && status < 300 && response.ContentLength != 0 && kind != "application/json" &&
-		kind != "text/event-stream":
-		// Clients read nothing else, or read it by other rules than the gateway.
-		rt.bad(w, c, "The MCP server behind this gateway sent neither JSON nor a stream of events.")
-		return
-	case isGet && status == http.StatusNotFound, isGet && status < 300 && kind != "text/event-stream":
+	}
+	isStream := kind == "text/event-stream" && response.StatusCode < 300
+	if isGet := c.Method == http.MethodGet || c.Method == http.MethodHead; isGet &&
+		(response.StatusCode == http.StatusNotFound || response.StatusCode < 300 && !isStream) {
 		w.Header().Set("Allow", "POST, DELETE, OPTIONS")
 		fail(w, http.StatusMethodNotAllowed, nil, http.StatusMethodNotAllowed, "There is no stream here.")
 		return
-	}
-	outcome, reason := "allowed", ""
-	if status >= 400 {
-		outcome, reason = "failed", response.Status
 	}
 	h := w.Header()
 	for _, name := range back {
@@ -180,35 +161,81 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	if id := response.Header.Get("Mcp-Session-Id"); id != "" && c.version < stateless {
 		h.Set("Mcp-Session-Id", rt.table.seal.seal(id, rt.owner("session", c.token)))
 	}
-	if kind == "text/event-stream" && status < 300 {
-		reason = rt.stream(w, c, response.Body)
+	if !isStream {
+		h.Set("Cache-Control", "no-store")
+	}
+	switch {
+	case isStream:
+		outcome, reason := "allowed", rt.stream(w, c, response.Body)
 		if reason != "" {
 			outcome = "failed"
 		}
 		c.record(outcome, reason)
-		return
+	case kind == "application/json" && rt.mustRead(c):
+		rt.rewrite(w, c, response)
+	default:
+		copyAnswer(w, c, response)
 	}
-	h.Set("Cache-Control", "no-store")
-	if kind != "application/json" || rt.reviewed == nil &&
-		!c.has(listing...) && !c.has(greeting...) && !c.has("tasks/list") && !c.mayMakeTask() {
-		if response.ContentLength >= 0 {
-			h["Content-Length"] = response.Header["Content-Length"]
-		}
-		c.record(outcome, reason) // first, so that no answer is without a record
-		w.WriteHeader(status)
-		from := &reader{Reader: response.Body}
-		buffer := buffers.Get().(*[]byte)
-		_, err := io.CopyBuffer(w, from, *buffer)
-		buffers.Put(buffer)
-		if err != nil && from.err != nil { // else the client has gone
-			panic(http.ErrAbortHandler) // so that the client does not take a part for the whole
-		}
-		return
+}
+
+// unusable returns why the answer of the server, whose media type is kind, must not be passed on, or "".
+func (rt *route) unusable(c *call, response *http.Response, kind string) string {
+	status := response.StatusCode
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		// It is about the gateway's credentials; the client must not ask for another token.
+		rt.gateway.log.ErrorContext(c.Context(),
+			"gateway: the server refuses the gateway; look at its upstream_headers",
+			"server", rt.Name, "status", status)
+		return "The MCP server behind this gateway refuses the gateway."
+	case status < 200, 300 <= status && status < 400:
+		return "The MCP server behind this gateway sends the gateway elsewhere."
+	case response.Header.Get("Content-Encoding") != "":
+		return "The MCP server behind this gateway compresses its answer, although it must not."
+	case c.asks() && status < 300 && response.ContentLength != 0 && kind != "application/json" &&
+		kind != "text/event-stream":
+		// Clients read nothing else, or read it by other rules than the gateway.
+		return "The MCP server behind this gateway sent neither JSON nor a stream of events."
 	}
+	return ""
+}
+
+// mustRead reports whether the gateway reads the answer to c before the client does: a list, which it filters, what the
+// server can do, tasks, and all answers of a server with reviewed tools.
+func (rt *route) mustRead(c *call) bool {
+	return rt.reviewed != nil || c.has(listing...) || c.has(greeting...) || c.has("tasks/list") || c.mayMakeTask()
+}
+
+// outcomeAt returns what is recorded of an answer with its status.
+func outcomeAt(response *http.Response) (outcome, reason string) {
+	if response.StatusCode >= 400 {
+		return "failed", response.Status
+	}
+	return "allowed", ""
+}
+
+// copyAnswer passes on the body of an answer as it comes.
+func copyAnswer(w http.ResponseWriter, c *call, response *http.Response) {
+	if response.ContentLength >= 0 {
+		w.Header()["Content-Length"] = response.Header["Content-Length"]
+	}
+	c.record(outcomeAt(response)) // first, so that no answer is without a record
+	w.WriteHeader(response.StatusCode)
+	from := &reader{Reader: response.Body}
+	buffer := buffers.Get().(*[]byte)
+	_, err := io.CopyBuffer(w, from, *buffer)
+	buffers.Put(buffer)
+	if err != nil && from.err != nil { // else the client has gone
+		panic(http.ErrAbortHandler) // so that the client does not take a part for the whole
+	}
+}
+
+// rewrite passes on the part of a body in JSON that the client may see, and keeps what it says of the server.
+func (rt *route) rewrite(w http.ResponseWriter, c *call, response *http.Response) {
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
 	filtered, ok := body, true
 	switch {
-	case status < 300 && c.isForeign(body):
+	case response.StatusCode < 300 && c.isForeign(body):
 		ok = false
 	case c.has(listing...):
 		filtered, ok = rt.filtered(body, c.token.Scopes)
@@ -224,9 +251,9 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	if c.has(greeting...) {
 		rt.learn(body)
 	}
-	c.record(outcome, reason)
-	w.WriteHeader(status)
-	_, _ = w.Write(filtered)
+	c.record(outcomeAt(response))
+	w.WriteHeader(response.StatusCode)
+	_, _ = w.Write(filtered) // fails only if the client has gone
 }
 
 // mediaOf returns the media type of an answer, "" if there is not exactly one that can be read: two readers could take
