@@ -238,8 +238,8 @@ const (
 	tailEveryRemote = 2 * time.Second
 )
 
-// settle is how long another process may take from the time of an event to its commit. Tail
-// looks back as long, so that it misses no event.
+// settle is how long another process may take from the time of an event to its commit. Tail looks back as long, so that
+// it misses no event.
 const settle = 15 * time.Second
 
 func (c *auditTail) Run(ctx context.Context, sh *shell) error {

@@ -30,8 +30,8 @@ type clientCommands struct {
 	Profiles     profileList     `cmd:"" help:"List the exceptions to the rules for certain clients, with the reason and how often each was used."`
 }
 
-// clientResources returns the resources that a client is bound to. "any" is for a machine's
-// client that is bound to none, because it may ask for tokens for every resource.
+// clientResources returns the resources that a client is bound to. "any" is for a machine's client that is bound to
+// none, because it may ask for tokens for every resource.
 func clientResources(v admin.Client) string {
 	ownName := func(rule oauth.GrantRule) bool { return rule.OwnName }
 	if len(v.Resources) == 0 && oauth.AnyGrant(v.GrantTypes, ownName) {

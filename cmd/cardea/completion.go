@@ -85,8 +85,7 @@ func pathOf(node *kong.Node) []string {
 	return append(pathOf(node.Parent), node.Name)
 }
 
-// choices returns the values that an argument or a flag may have, or nil if they are not
-// listed.
+// choices returns the values that an argument or a flag may have, or nil if they are not listed.
 func choices(v *kong.Value) []string {
 	if v.Enum == "" {
 		return nil
@@ -103,9 +102,8 @@ func spellings(f *kong.Flag) []string {
 	return all
 }
 
-// bashCompletion returns a script that follows the words of the line down the tree and offers
-// what may come next. After a flag that takes a value, it offers the choices of the flag, or
-// file names.
+// bashCompletion returns a script that follows the words of the line down the tree and offers what may come next. After
+// a flag that takes a value, it offers the choices of the flag, or file names.
 func bashCompletion(places []place) string {
 	var below, offers, values, takers []string
 	for _, p := range places {

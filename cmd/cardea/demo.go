@@ -13,8 +13,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/observe"
 )
 
-// demoCommand runs an authorization server, an MCP server that it protects, and an account to
-// sign in with, without any preparation.
+// demoCommand runs an authorization server, an MCP server that it protects, and an account to sign in with, without any
+// preparation.
 type demoCommand struct {
 	Listen    string `placeholder:"ADDRESS" help:"Address of the authorization server, 127.0.0.1:8080 by default; port 0 takes a free one."`
 	MCPListen string `name:"mcp-listen" placeholder:"ADDRESS" help:"Address of the MCP server, 127.0.0.1:8081 by default."`

@@ -1,5 +1,4 @@
-// Command cardea is an OAuth 2.1 authorization server for MCP servers, and the
-// commands that run it.
+// Command cardea is an OAuth 2.1 authorization server for MCP servers, and the commands that run it.
 package main
 
 import (
@@ -82,8 +81,7 @@ type shell struct {
 	environ   []string
 }
 
-// run runs the command that args name and returns the exit code. It writes an error as one
-// sentence to standard error.
+// run runs the command that args name and returns the exit code. It writes an error as one sentence to standard error.
 func run(ctx context.Context, args []string, sh *shell) int {
 	var all commands
 	sh.settings = &all.settings
@@ -127,8 +125,7 @@ func (e usageError) Error() string { return string(e) }
 // errVerdict says that the command has printed a negative verdict.
 var errVerdict = errors.New("the verdict is negative")
 
-// advice says what could not be done and what to do next. It is printed without the errors
-// that wrap it.
+// advice says what could not be done and what to do next. It is printed without the errors that wrap it.
 type advice string
 
 func (a advice) Error() string { return string(a) }
@@ -178,8 +175,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// aloneNoun returns the context of a command line that names a noun without a verb. It returns
-// nil for any other error.
+// aloneNoun returns the context of a command line that names a noun without a verb. It returns nil for any other error.
 func aloneNoun(err error) *kong.Context {
 	parse := (*kong.ParseError)(nil)
 	if !errors.As(err, &parse) || !strings.HasPrefix(err.Error(), "expected ") {

@@ -17,8 +17,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/server"
 )
 
-// operate runs fn on the configured installation, with a caller that may do
-// everything.
+// operate runs fn on the configured installation, with a caller that may do everything.
 func (sh *shell) operate(ctx context.Context, fn func(*admin.Operations, admin.Caller) error) error {
 	i, err := sh.open(ctx)
 	if err != nil {

@@ -104,8 +104,7 @@ func printJSON(out io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// parseSpan parses a duration, as the configuration has it. It accepts a negative one, which
-// the command refuses.
+// parseSpan parses a duration, as the configuration has it. It accepts a negative one, which the command refuses.
 func parseSpan(text string) (time.Duration, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, nil

@@ -16,8 +16,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// settings has the flags that every command takes. They override the file and the
-// environment.
+// settings has the flags that every command takes. They override the file and the environment.
 type settings struct {
 	ConfigFile string  `name:"config" placeholder:"FILE" help:"Configuration file (YAML). The default is CARDEA_CONFIG."`
 	DataDir    *string `placeholder:"DIR" help:"Folder of the SQLite file and the master key."`
@@ -88,8 +87,7 @@ type installation struct {
 	log    *slog.Logger // of warnings
 }
 
-// open opens the configured database and brings its schema up to date. The
-// caller closes it.
+// open opens the configured database and brings its schema up to date. The caller closes it.
 func (sh *shell) open(ctx context.Context) (*installation, error) {
 	c, err := sh.load(nil)
 	if err != nil {
@@ -118,8 +116,7 @@ func (i *installation) close() error {
 	return i.db.Close()
 }
 
-// ring returns the signing keys and the key of refresh tokens. It needs the master key of the
-// installation.
+// ring returns the signing keys and the key of refresh tokens. It needs the master key of the installation.
 func (i *installation) ring(ctx context.Context, sh *shell) (ring *keys.Ring, refreshKey []byte, err error) {
 	master, err := sh.masterKey(ctx, i.config, i.db)
 	if err != nil {
@@ -129,8 +126,8 @@ func (i *installation) ring(ctx context.Context, sh *shell) (ring *keys.Ring, re
 	return ring, master.RefreshKey(), ring.Check(ctx)
 }
 
-// masterKey returns the configured master key. If none is configured, it returns the one in
-// the data folder, and creates it on the first start.
+// masterKey returns the configured master key. If none is configured, it returns the one in the data folder, and
+// creates it on the first start.
 func (sh *shell) masterKey(ctx context.Context, c config.Config, db *store.DB) (keys.Master, error) {
 	return sh.masterKeyOr(ctx, c, db, keys.OwnMaster)
 }

@@ -97,10 +97,9 @@ func (t *table) Row(cells ...string) {
 	t.rows = append(t.rows, row)
 }
 
-// Fold names columns, by their headings, whose cells may be folded to several lines if the table
-// is wider than the terminal. A folded column is at least as wide as its longest word, or least
-// if that is less. If the table is still too wide, each row becomes a block, with a line for each
-// cell. A table on which Fold is not called is never changed.
+// Fold names columns, by their headings, whose cells may be folded to several lines if the table is wider than the
+// terminal. A folded column is at least as wide as its longest word, or least if that is less. If the table is still
+// too wide, each row becomes a block, with a line for each cell. A table on which Fold is not called is never changed.
 func (t *table) Fold(least int, headings ...string) {
 	if t.fold == nil {
 		t.fold = map[string]int{}
@@ -130,8 +129,8 @@ func (t *table) Flush() error {
 	return err
 }
 
-// widest returns the width of each column. The last cell of a row ends the line, so that it
-// counts only in a table whose columns are folded.
+// widest returns the width of each column. The last cell of a row ends the line, so that it counts only in a table
+// whose columns are folded.
 func (t *table) widest() []int {
 	widths := []int{}
 	for _, row := range t.rows {
@@ -261,8 +260,8 @@ func (t *table) printBlocks(b *strings.Builder, first bool) {
 	}
 }
 
-// folded returns text in lines of at most most columns. A line ends between two words; only a
-// word that is longer than a line is broken.
+// folded returns text in lines of at most most columns. A line ends between two words; only a word that is longer than
+// a line is broken.
 func folded(text string, most int) (lines []string) {
 	if columns(text) <= most {
 		return []string{text}
@@ -290,8 +289,7 @@ func folded(text string, most int) (lines []string) {
 	return lines
 }
 
-// plain returns s with everything that is not a visible character or a space replaced by
-// U+FFFD.
+// plain returns s with everything that is not a visible character or a space replaced by U+FFFD.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

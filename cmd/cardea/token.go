@@ -117,8 +117,7 @@ func textOf(name string, value any) string {
 	return string(text)
 }
 
-// helps has the command that helps after a check of a token has failed, by the name of the
-// check.
+// helps has the command that helps after a check of a token has failed, by the name of the check.
 var helps = map[string]string{
 	"kid":    "cardea key list shows the keys",
 	"aud":    "cardea resource list shows the resources",
@@ -127,8 +126,8 @@ var helps = map[string]string{
 	"grant":  "cardea grant list shows the grants; the person has to be asked again",
 }
 
-// missingDatabase returns the path of the SQLite file if it does not exist, and "" if it does.
-// Inspecting a token must not create a database.
+// missingDatabase returns the path of the SQLite file if it does not exist, and "" if it does. Inspecting a token must
+// not create a database.
 func missingDatabase(c config.Config) string {
 	path, sqlite := strings.CutPrefix(c.Database, "sqlite:")
 	if _, err := os.Stat(path); sqlite && errors.Is(err, fs.ErrNotExist) {

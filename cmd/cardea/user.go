@@ -46,8 +46,8 @@ func drawUser(v admin.User, t *table) {
 	t.Row("created", v.CreatedAt.String())
 }
 
-// password is the flag with which a command reads a password from standard input. It is not
-// taken from the command line, because every user of the machine could read it there.
+// password is the flag with which a command reads a password from standard input. It is not taken from the command
+// line, because every user of the machine could read it there.
 type password struct {
 	PasswordStdin bool `help:"Read the password from standard input, as one line."`
 }
@@ -64,8 +64,8 @@ func (p password) read(sh *shell) (string, error) {
 	return sh.readLine("Password")
 }
 
-// readLine returns the line that standard input holds, without its end. It refuses more than
-// one line. On a terminal it prompts for what, and does not show what is typed.
+// readLine returns the line that standard input holds, without its end. It refuses more than one line. On a terminal it
+// prompts for what, and does not show what is typed.
 func (sh *shell) readLine(what string) (string, error) {
 	var text []byte
 	var err error

@@ -17,8 +17,8 @@ type build struct {
 	Go       string `json:"go"`
 }
 
-// thisBuild describes the build of this program. If no version was set, it has the version of
-// the module, if that is known.
+// thisBuild describes the build of this program. If no version was set, it has the version of the module, if that is
+// known.
 func thisBuild() build {
 	b := build{Version: version}
 	info, ok := debug.ReadBuildInfo()

@@ -1,10 +1,8 @@
-// Package admin has the operations of an operator: one function per verb, which checks
-// the caller's right, validates the input, writes it, and records an audit event, in one
-// transaction. Commands and other interfaces for operators are thin layers over it. The
-// views that it returns are JSON with the field names of `cardea … -o json`.
+// Package admin has the operations of an operator: one function per verb, which checks the right of the caller,
+// validates the input, writes it, and records an audit event, in one transaction. Commands and other interfaces for
+// operators are thin layers over it. The views that it returns are JSON with the field names of `cardea … -o json`.
 //
-// A function that refuses returns an *Error, whose text is for the person who asked; any
-// other error is a fault.
+// A function that refuses returns an *Error, whose text is for the person who asked; any other error is a fault.
 package admin
 
 import (
@@ -38,8 +36,8 @@ type Operations struct {
 	SignIn []upstream.Config
 	// Ring is needed only by the operations on keys and tokens; it may be nil for the others.
 	Ring *keys.Ring
-	// RefreshKey is the key that refresh tokens are made with, and Directory decides which
-	// clients may still act. Only InspectToken needs them.
+	// RefreshKey is the key that refresh tokens are made with, and Directory decides which clients may still act. Only
+	// InspectToken needs them.
 	RefreshKey []byte
 	Directory  *client.Directory
 
@@ -233,8 +231,7 @@ func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, wri
 	}, err
 }
 
-// permit returns nil if by has the access to to noun. Otherwise it records the refusal
-// as action and returns it.
+// permit returns nil if by has the access to to noun. Otherwise it records the refusal as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {
 	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, noun, to) })
 	return o.refusal(ctx, by, action, err)

@@ -199,9 +199,8 @@ type Unapproval struct {
 }
 
 // UnapproveClient withdraws the approval of a client that registered itself or has a metadata document. It is
-// unverified again: no consent is remembered, and if clients must be approved, the next person waits. Existing
-// grants stay, unless terms end them. It changes and records nothing if neither such an approval nor a grant to end
-// exists.
+// unverified again: no consent is remembered, and if clients must be approved, the next person waits. Existing grants
+// stay, unless terms end them. It changes and records nothing if neither such an approval nor a grant to end exists.
 func (o *Operations) UnapproveClient(ctx context.Context, by Caller, id string, terms Withdrawal) (
 	done Unapproval, err error) {
 	err = o.change(ctx, by, Clients, "client.unapprove", &done, func(tx *store.Tx) (event audit.Event, err error) {

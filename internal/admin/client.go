@@ -129,8 +129,8 @@ type ClientTerms struct {
 	JWKSURI      *string           `json:"jwks_uri"`
 	Scope        *string           `json:"scope"`
 	Resources    []string          `json:"resources"` // ids or identifiers; the first is the client's default
-	// AnyResource lets a machine's client ask for tokens for every resource; without it,
-	// such a client must be bound to at least one.
+	// AnyResource lets a machine's client ask for tokens for every resource; without it, such a client must be bound to
+	// at least one.
 	AnyResource bool `json:"any_resource"`
 	// ResourceServers are the resources, by ids or identifiers, that introspect tokens with these credentials. If a
 	// client has any, it may do nothing else.
@@ -145,8 +145,8 @@ type NewClient struct {
 	// ID is the URL that the client sends as its client_id, or "mcp_" and a name, for an id that is the same wherever
 	// the client is created. If it is "", an id is generated.
 	ID string `json:"client_id"`
-	// Method is how the client authenticates. "" is private_key_jwt if keys are given, and
-	// client_secret_basic otherwise.
+	// Method is how the client authenticates. "" is private_key_jwt if keys are given, and client_secret_basic
+	// otherwise.
 	Method oauth.Method `json:"token_endpoint_auth_method"`
 	// Login makes credentials with which an application signs people in, on the page of login.external. If it is set,
 	// the client may do nothing else, and there is only one.
@@ -157,8 +157,7 @@ type NewClient struct {
 // where a person's id stands (RFC 9068 §2.2), and must not be mistaken for one.
 var chosenID = regexp.MustCompile(`^mcp_[A-Za-z0-9._-]{1,100}$`)
 
-// CreateClient creates an approved client. The view contains the client's secret, if it has
-// one; no later view does.
+// CreateClient creates an approved client. The view contains the client's secret, if it has one; no later view does.
 func (o *Operations) CreateClient(ctx context.Context, by Caller, n NewClient) (view Client, err error) {
 	if n.Name == nil || strings.TrimSpace(*n.Name) == "" {
 		return view, invalid("client_name", "{client_name} is empty; give the name by which people know the "+
@@ -321,8 +320,8 @@ func (t *ClientTerms) applyExpiry(tx *store.Tx, c *oauth.Client) error {
 // hasKeys reports whether keys are given.
 func (t *ClientTerms) hasKeys() bool { return len(t.JWKS) > 0 || t.JWKSURI != nil }
 
-// applyKeys sets the keys of m to those of t, if t has any. It refuses if m authenticates
-// with private_key_jwt and has no keys then.
+// applyKeys sets the keys of m to those of t, if t has any. It refuses if m authenticates with private_key_jwt and has
+// no keys then.
 func (t *ClientTerms) applyKeys(m *oauth.Metadata, o *Operations) error {
 	signs := m.Method == oauth.MethodPrivateKeyJWT
 	switch {
@@ -446,8 +445,7 @@ func (t *ClientTerms) applyResources(tx *store.Tx, c *oauth.Client, o *Operation
 	return nil
 }
 
-// checkAllowed refuses a scope that none of the client's resources has, because the
-// client could never be granted it.
+// checkAllowed refuses a scope that none of the client's resources has, because the client could never be granted it.
 func checkAllowed(tx *store.Tx, c *oauth.Client) error {
 	var known scope.Set
 	for _, identifier := range c.Resources {
@@ -537,8 +535,8 @@ func (o *Operations) CheckClient(ctx context.Context, by Caller, id string) erro
 // errSame means that an operation found its record as it was to become.
 var errSame = errors.New("admin: there is nothing to change")
 
-// changeClient locks the client with the given id, runs fn on it, records the verb as an
-// event, unless fn returns errSame, and returns the changed client.
+// changeClient locks the client with the given id, runs fn on it, records the verb as an event, unless fn returns
+// errSame, and returns the changed client.
 func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id string,
 	fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
 	err = o.change(ctx, by, Clients, "client."+verb, &view, func(tx *store.Tx) (event audit.Event, err error) {
@@ -567,9 +565,8 @@ func (o *Operations) changeClient(ctx context.Context, by Caller, verb, id strin
 	return view, err
 }
 
-// UpdateClient changes a client to the terms that are given. A client with a metadata
-// document and the credentials of a resource server accept only some of them. If the client has these terms already,
-// nothing is written or recorded.
+// UpdateClient changes a client to the terms that are given. A client with a metadata document and the credentials of a
+// resource server accept only some of them. If the client has these terms already, nothing is written or recorded.
 func (o *Operations) UpdateClient(ctx context.Context, by Caller, id string, terms ClientTerms) (Client, error) {
 	return o.changeClient(ctx, by, "update", id, func(tx *store.Tx, c *oauth.Client) error {
 		before := viewClient(c)

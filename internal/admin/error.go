@@ -28,8 +28,7 @@ type Error struct {
 	ID    string // the name of the record as it was given, or ""
 	Field string // the JSON name of the wrong input; "" if it is not a single input
 	Scope string // with Forbidden, the scope that the access token lacks; "" if that is not the reason
-	// format has the JSON names of inputs in braces, because flags and JSON members have
-	// different names.
+	// format has the JSON names of inputs in braces, because flags and JSON members have different names.
 	format string
 	args   []any
 	cause  error
@@ -46,8 +45,8 @@ func (e *Error) Text(name func(field string) string) string {
 
 var fields = regexp.MustCompile(`\{[a-z_]+\}`)
 
-// Unwrap returns the refusal that the audit log records if e is Forbidden. Otherwise it
-// returns nil, so that the transaction is rolled back.
+// Unwrap returns the refusal that the audit log records if e is Forbidden. Otherwise it returns nil, so that the
+// transaction is rolled back.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Refused returns the Error that another server told with text, about the record with that id and the field if they are

@@ -12,8 +12,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Event is an audit event with the present names of what it refers to. A name is "" if the event
-// does not refer to such a record, or if the record is deleted.
+// Event is an audit event with the present names of what it refers to. A name is "" if the event does not refer to such
+// a record, or if the record is deleted.
 type Event struct {
 	audit.Event
 	ClientName   string `json:"client_name,omitempty"`
@@ -188,9 +188,8 @@ type OverviewPart struct {
 	SignIns int64            `json:"sign_ins"` // of people
 	Refused int64            `json:"refused"`  // decisions, of all kinds
 	Reasons map[string]int64 `json:"reasons"`  // of these, by their error code; "" has none
-	// Agents is the number of clients that obtained tokens: in a day, if parts are
-	// days, or the most in one day of the part if they are longer, and likewise in an
-	// hour if they are shorter.
+	// Agents is the number of clients that obtained tokens: in a day, if parts are days, or the most in one day of the
+	// part if they are longer, and likewise in an hour if they are shorter.
 	Agents int64 `json:"agents"`
 }
 
@@ -203,8 +202,8 @@ var steps = []time.Duration{
 // maxParts is the largest number of parts of an overview.
 const maxParts = 60
 
-// Overview counts what happened from since to until, in 60 parts at most, each of an
-// hour or more; the first begins at a full hour, or day (UTC).
+// Overview counts what happened from since to until, in 60 parts at most, each of an hour or more; the first begins at
+// a full hour, or day (UTC).
 func (o *Operations) Overview(ctx context.Context, by Caller, since, until time.Time) (view Overview, err error) {
 	if !since.Before(until) {
 		return view, invalid("since", "{since} must be before {until}")

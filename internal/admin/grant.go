@@ -81,8 +81,7 @@ func (q GrantQuery) filter(tx *store.Tx) (store.GrantFilter, error) {
 	return filter, nil
 }
 
-// Grants returns a page of the grants that match query, and the cursor of the next page,
-// "" if there is none.
+// Grants returns a page of the grants that match query, and the cursor of the next page, "" if there is none.
 func (o *Operations) Grants(ctx context.Context, by Caller, query GrantQuery,
 	page store.Page) (views []Grant, next string, err error) {
 	err = o.look(ctx, by, Grants, func(tx *store.Tx) error {
@@ -125,8 +124,8 @@ type Revocation struct {
 	RevokedReason string `json:"revoked_reason"`
 }
 
-// RevokeGrant revokes a grant, so that its tokens are refused from now on. A grant that was
-// already revoked stays as it is.
+// RevokeGrant revokes a grant, so that its tokens are refused from now on. A grant that was already revoked stays as it
+// is.
 func (o *Operations) RevokeGrant(ctx context.Context, by Caller, id string) (done Revocation, err error) {
 	err = o.change(ctx, by, Grants, "grant.revoke", &done, func(tx *store.Tx) (event audit.Event, err error) {
 		before, err := findGrant(tx, id)

@@ -11,8 +11,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// InitialAccessToken is a token with which clients register (RFC 7591 §3), as operators
-// see it.
+// InitialAccessToken is a token with which clients register (RFC 7591 §3), as operators see it.
 type InitialAccessToken struct {
 	ID        string `json:"id"`
 	Token     string `json:"token,omitempty"` // only if it was just made
@@ -32,9 +31,8 @@ func viewInitialAccessToken(t *oauth.InitialAccessToken, now time.Time) InitialA
 	}
 }
 
-// CreateInitialAccessToken creates a token that registers up to uses clients and expires
-// after ttl. 0 uses means any number of clients, and a ttl of 0 means that it does not
-// expire. Only this view contains the token.
+// CreateInitialAccessToken creates a token that registers up to uses clients and expires after ttl. 0 uses means any
+// number of clients, and a ttl of 0 means that it does not expire. Only this view contains the token.
 func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, name string, uses int,
 	ttl time.Duration) (view InitialAccessToken, err error) {
 	switch {
@@ -61,8 +59,7 @@ func (o *Operations) CreateInitialAccessToken(ctx context.Context, by Caller, na
 	return view, err
 }
 
-// InitialAccessTokens returns a page of the tokens and the cursor of the next page, "" if
-// there is none.
+// InitialAccessTokens returns a page of the tokens and the cursor of the next page, "" if there is none.
 func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller,
 	page store.Page) (views []InitialAccessToken, next string, err error) {
 	err = o.look(ctx, by, InitialAccessTokens, func(tx *store.Tx) error {
@@ -95,8 +92,8 @@ func findInitialToken(tx *store.Tx, id string) (*oauth.InitialAccessToken, error
 	return t, err
 }
 
-// RevokeInitialAccessToken revokes a token. The clients that were registered with it stay.
-// A token that was already revoked stays as it is.
+// RevokeInitialAccessToken revokes a token. The clients that were registered with it stay. A token that was already
+// revoked stays as it is.
 func (o *Operations) RevokeInitialAccessToken(ctx context.Context, by Caller,
 	id string) (view InitialAccessToken, err error) {
 	err = o.change(ctx, by, InitialAccessTokens, "initial_access_token.revoke", &view,

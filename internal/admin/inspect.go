@@ -18,8 +18,8 @@ import (
 
 // Inspection is the result of inspecting a token.
 type Inspection struct {
-	// Kind is "access_token", "refresh_token", "authorization_code", "client_secret",
-	// "registration_access_token", "initial_access_token" or "unknown".
+	// Kind is "access_token", "refresh_token", "authorization_code", "client_secret", "registration_access_token",
+	// "initial_access_token" or "unknown".
 	Kind     string         `json:"kind"`
 	Accepted bool           `json:"accepted"` // every check passed
 	Reason   string         `json:"reason"`   // why it is not accepted; "" if it is accepted
@@ -62,8 +62,8 @@ func (n *Inspection) conclude() {
 	n.Accepted = n.Reason == ""
 }
 
-// Failed returns the check because of which the token is not accepted: the first that
-// failed, or else the first that was skipped. It returns nil if the token is accepted.
+// Failed returns the check because of which the token is not accepted: the first that failed, or else the first that
+// was skipped. It returns nil if the token is accepted.
 func (n *Inspection) Failed() *Check {
 	for _, r := range []Result{Failed, Skipped} {
 		if i := slices.IndexFunc(n.Checks, func(c Check) bool { return c.Result == r }); i >= 0 {
@@ -99,8 +99,7 @@ func (o *Operations) InspectToken(ctx context.Context, by Caller, token string) 
 	return n, err
 }
 
-// DecodeToken is InspectToken without a database. why is the detail of the check that was
-// skipped for that.
+// DecodeToken is InspectToken without a database. why is the detail of the check that was skipped for that.
 func DecodeToken(issuer, token, why string) *Inspection {
 	n := begin(issuer, token)
 	if n.needsDatabase() {
@@ -153,8 +152,7 @@ func kindOf(token string) string {
 	return "unknown"
 }
 
-// decodeJWT returns header and claims of a token as they are written there. It does not
-// verify the token.
+// decodeJWT returns header and claims of a token as they are written there. It does not verify the token.
 func decodeJWT(token string) (header, claims map[string]any, ok bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -219,8 +217,8 @@ func (n *Inspection) checkSignature(ctx context.Context, ring *keys.Ring, token 
 	return nil
 }
 
-// checkClaims compares the expiry with the clock, and asks the directory, as the server
-// does, whether the token is accepted.
+// checkClaims compares the expiry with the clock, and asks the directory, as the server does, whether the token is
+// accepted.
 func (n *Inspection) checkClaims(tx *store.Tx, directory *client.Directory) error {
 	n.checkExpiry(tx.Now())
 	text, err := json.Marshal(n.Claims)
@@ -313,12 +311,12 @@ func (n *Inspection) checkCode(tx *store.Tx, directory *client.Directory, token 
 	return n.judge(parties, g, named{client: g.ClientID, resource: g.ResourceID}, err)
 }
 
-// named has the names that a token uses for its client and its resource, whether these
-// exist or not, and the jti of an access token.
+// named has the names that a token uses for its client and its resource, whether these exist or not, and the jti of an
+// access token.
 type named struct{ client, resource, jti string }
 
-// judge adds a check for each party of a token that exists, and one for the verdict if that
-// is a refusal of the directory. It returns any other error.
+// judge adds a check for each party of a token that exists, and one for the verdict if that is a refusal of the
+// directory. It returns any other error.
 func (n *Inspection) judge(parties *store.Parties, g *oauth.Grant, by named, verdict error) error {
 	refusal, refused := oauth.AsRefusal(verdict)
 	if verdict != nil && !refused {

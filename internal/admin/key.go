@@ -34,8 +34,8 @@ func (o *Operations) Key(ctx context.Context, by Caller, kid string) (keys.Info,
 	return keys.Info{}, err
 }
 
-// RotateKey publishes a new signing key of alg; "" is the default algorithm. The key signs
-// as soon as every verifier has had time to fetch it, or at once if now is true.
+// RotateKey publishes a new signing key of alg; "" is the default algorithm. The key signs as soon as every verifier
+// has had time to fetch it, or at once if now is true.
 func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now bool) (keys.Info, error) {
 	if alg == "" {
 		alg = o.SigningAlg
@@ -54,8 +54,7 @@ func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now b
 		func(tx *store.Tx, info keys.Info) error { return o.keep(tx, info) })
 }
 
-// RetireKey removes a key from the key set at once, so that every token signed with it is
-// refused.
+// RetireKey removes a key from the key set at once, so that every token signed with it is refused.
 func (o *Operations) RetireKey(ctx context.Context, by Caller, kid string) (keys.Info, error) {
 	if err := o.permit(ctx, by, Keys, write, "key.retire"); err != nil {
 		return keys.Info{}, err

@@ -52,8 +52,8 @@ func viewResource(r *oauth.Resource) Resource {
 	}
 }
 
-// ResourceTerms say what a resource is called and what its tokens are like. A field that
-// is nil changes nothing. A resource without a name gets the host of its identifier.
+// ResourceTerms say what a resource is called and what its tokens are like. A field that is nil changes nothing. A
+// resource without a name gets the host of its identifier.
 type ResourceTerms struct {
 	Name           *string               `json:"name"`
 	Scopes         []oauth.ResourceScope `json:"scopes"`         // all of them
@@ -215,8 +215,7 @@ func lockGroups(tx *store.Tx, r *oauth.Resource) error {
 	return nil
 }
 
-// setSpan sets *to to span unless span is nil. It refuses a span that is longer than most,
-// unless most is 0.
+// setSpan sets *to to span unless span is nil. It refuses a span that is longer than most, unless most is 0.
 func setSpan(field string, to *time.Duration, span *Span, most time.Duration) error {
 	if span == nil {
 		return nil
@@ -364,8 +363,7 @@ func (o *Operations) UpdateResource(ctx context.Context, by Caller, name string,
 	return view, err
 }
 
-// DeleteResource deletes the MCP server with the given id or identifier, and ends all
-// grants for it.
+// DeleteResource deletes the MCP server with the given id or identifier, and ends all grants for it.
 func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.change(ctx, by, Resources, "resource.delete", &done, func(tx *store.Tx) (event audit.Event, err error) {
 		r, err := alterable(findResource(tx.LockResource, name))

@@ -27,8 +27,8 @@ func viewSession(s *store.SessionListing) Session {
 	}
 }
 
-// Sessions returns a page of the live sessions, and the cursor of the next page, "" if there
-// is none. user is an id or an e-mail address; "" selects everybody's sessions.
+// Sessions returns a page of the live sessions, and the cursor of the next page, "" if there is none. user is an id or
+// an e-mail address; "" selects everybody's sessions.
 func (o *Operations) Sessions(ctx context.Context, by Caller, user string,
 	page store.Page) (views []Session, next string, err error) {
 	err = o.look(ctx, by, Sessions, func(tx *store.Tx) error {
@@ -73,8 +73,8 @@ type EndedSession struct {
 	Revoked bool   `json:"revoked"`
 }
 
-// RevokeSession ends the session with the given id, which signs the person out of that
-// browser. The person's agents stay connected.
+// RevokeSession ends the session with the given id, which signs the person out of that browser. The person's agents
+// stay connected.
 func (o *Operations) RevokeSession(ctx context.Context, by Caller, id string) (done EndedSession, err error) {
 	err = o.change(ctx, by, Sessions, "session.revoke", &done, func(tx *store.Tx) (audit.Event, error) {
 		before, err := findSession(tx, id)

@@ -47,8 +47,7 @@ func (s *Span) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// String returns the length for people to read, as in the configuration: 10m, not 10m0s.
-// Zero is a dash.
+// String returns the length for people to read, as in the configuration: 10m, not 10m0s. Zero is a dash.
 func (s Span) String() string {
 	if s == 0 {
 		return "-"

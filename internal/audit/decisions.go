@@ -220,8 +220,7 @@ func OwnSession(id, userID string) Event {
 	return e
 }
 
-// Identity records a person's change to their accounts at identity providers. verb is "connect" or
-// "disconnect".
+// Identity records a person's change to their accounts at identity providers. verb is "connect" or "disconnect".
 func Identity(verb, userID string) Event {
 	return Event{Action: "identity." + verb, Actor: user(userID), UserID: userID}
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/term"
 )
 
-// Logger returns a logger that writes to out as c says. The format "auto" is text if out is a
-// terminal, and JSON otherwise.
+// Logger returns a logger that writes to out as c says. The format "auto" is text if out is a terminal, and JSON
+// otherwise.
 func (c Log) Logger(out io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
 	if c.Text(out) {
@@ -33,8 +33,8 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd())) // #nosec G115 -- a file descriptor is small
 }
 
-// withUnit adds the unit to the name of a duration, because in JSON a duration is only a number:
-// "duration" becomes "duration_ms".
+// withUnit adds the unit to the name of a duration, because in JSON a duration is only a number: "duration" becomes
+// "duration_ms".
 func withUnit(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() != slog.KindDuration {
 		return a

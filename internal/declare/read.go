@@ -25,8 +25,8 @@ const MaxBytes = 4 << 20
 // maxFaults is the largest number of faults that Read and Apply tell.
 const maxFaults = 50
 
-// Read reads a file. It takes nothing for granted: an unknown, repeated or
-// wrongly written member is a fault, and so are two records of one name. The error is Faults.
+// Read reads a file. It takes nothing for granted: an unknown, repeated or wrongly written member is a fault, and so
+// are two records of one name. The error is Faults.
 func Read(text []byte) (*File, error) {
 	r, f := new(reader), new(File)
 	if document := r.parse(text); document != nil {

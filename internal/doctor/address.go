@@ -64,8 +64,7 @@ func isLoopbackHost(host string) bool {
 // origin returns the scheme and the host of a URL.
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
 
-// wellKnown returns the URL of a well-known document of u, with the path of u after it (RFC 8414 §3.1,
-// RFC 9728 §3.1).
+// wellKnown returns the URL of a well-known document of u, with the path of u after it (RFC 8414 §3.1, RFC 9728 §3.1).
 func wellKnown(u *url.URL, name string) string {
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	return origin(u) + "/.well-known/" + name + path

@@ -7,8 +7,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Request is a checked request of the authorize endpoint (OAuth 2.1 §4.1.1) on its way
-// through sign-in and consent.
+// Request is a checked request of the authorize endpoint (OAuth 2.1 §4.1.1) on its way through sign-in and consent.
 type Request struct {
 	ID        string // "req_…"
 	Scope     scope.Set

@@ -210,8 +210,7 @@ func (r *Ring) JWKS(ctx context.Context) ([]byte, error) {
 	return snap.jwks, nil
 }
 
-// Algs returns the algorithms of the published keys, in the order of
-// oauth.SigningAlgs.
+// Algs returns the algorithms of the published keys, in the order of oauth.SigningAlgs.
 func (r *Ring) Algs(ctx context.Context) ([]string, error) {
 	snap, err := r.current.Load(ctx)
 	if err != nil {

@@ -93,8 +93,7 @@ type Client struct {
 	ExpiresAt  time.Time // when it ends; zero: never
 	// ChangedAt is when its redirect URIs or keys last changed; zero: never. Earlier consents are not remembered.
 	ChangedAt time.Time
-	// FetchedAt is when its metadata document was read; zero for a client without
-	// one.
+	// FetchedAt is when its metadata document was read; zero for a client without one.
 	FetchedAt time.Time
 	Version   int64 // rises with each change that operators see
 }
@@ -134,8 +133,7 @@ func (m *Metadata) SameTrust(other *Metadata) bool {
 		bytes.Equal(m.JWKS, other.JWKS)
 }
 
-// MatchSecret reports whether secret is one of the client's live secrets at now.
-// It compares in constant time.
+// MatchSecret reports whether secret is one of the client's live secrets at now. It compares in constant time.
 func (c *Client) MatchSecret(secret string, now time.Time) bool {
 	hash := []byte(Hash(secret))
 	ok := 0

@@ -6,8 +6,7 @@ import (
 	"encoding/base64"
 )
 
-// Challenge is an S256 code challenge (RFC 7636 §4.2): 43 base64url characters.
-// The zero Challenge matches no verifier.
+// Challenge is an S256 code challenge (RFC 7636 §4.2): 43 base64url characters. The zero Challenge matches no verifier.
 type Challenge string
 
 // ParseChallenge reads code_challenge and code_challenge_method. It refuses any method but S256, and a missing one,

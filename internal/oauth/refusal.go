@@ -75,8 +75,7 @@ func (r *Refusal) Status() int {
 	}
 }
 
-// Refuse returns a refusal. It returns error, never *Refusal, so that a nil
-// refusal cannot become a non-nil error.
+// Refuse returns a refusal. It returns error, never *Refusal, so that a nil refusal cannot become a non-nil error.
 func Refuse(code ErrorCode, format string, args ...any) error {
 	return &Refusal{Code: code, Description: fmt.Sprintf(format, args...)}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Resource is an MCP server that Cardea protects (RFC 8707). Zero durations and
-// an empty SigningAlg mean the server's defaults.
+// Resource is an MCP server that Cardea protects (RFC 8707). Zero durations and an empty SigningAlg mean the server's
+// defaults.
 type Resource struct {
 	ID         string // "res_…"
 	Identifier string // canonical URI, which is the aud of its tokens byte for byte

@@ -1,5 +1,5 @@
-// Package server puts the endpoints together: routes, the order of what every
-// request passes through, TLS, health, the janitor, shutdown.
+// Package server puts the endpoints together: routes, the order of what every request passes through, TLS, health, the
+// janitor, shutdown.
 package server
 
 import (
@@ -74,8 +74,8 @@ type Server struct {
 	plainAt     net.Listener // for HTTP beside HTTPS; nil: none; after Listen
 }
 
-// New puts a server together on a migrated database. It proves the master key
-// (keys.Ring.Check) and makes the first signing key.
+// New puts a server together on a migrated database. It proves the master key (keys.Ring.Check) and makes the first
+// signing key.
 func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master, log *slog.Logger) (*Server, error) {
 	issuer, err := url.Parse(c.Issuer)
 	if err != nil {
@@ -258,8 +258,7 @@ func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
 	}
 }
 
-// limits are the bounds on what one sender may ask for. All are nil when
-// limits.enabled is false.
+// limits are the bounds on what one sender may ask for. All are nil when limits.enabled is false.
 type limits struct {
 	registrations, updates, fetches, recorded, unused, mailRequests *strangers.Shares
 	failures, people, assertions, mails                             *limit.Limiter

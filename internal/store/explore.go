@@ -286,8 +286,8 @@ func (tx *Tx) Events(filter EventFilter, page Page) (events []audit.Event, next 
 // pastAll is an id that comes after that of every event, in all languages.
 const pastAll = "zzzz"
 
-// furthest returns the way whose events, look of them, go furthest from the end of within at which
-// the page begins; the part of within in which these lie; and whether there may be more beyond it.
+// furthest returns the way whose events, look of them, go furthest from the end of within at which the page begins; the
+// part of within in which these lie; and whether there may be more beyond it.
 func (tx *Tx) furthest(open []way, within reach, newest bool, look int) (best int, part reach, full bool, err error) {
 	for i, w := range open {
 		seen, n, err := tx.extent(w, within, newest, look)

@@ -15,8 +15,8 @@ type Names struct {
 	Resources map[string]string // by identifier
 }
 
-// Names returns the names of the clients and the users with these ids, and of the resources with
-// these identifiers. It asks the database once, whatever their number.
+// Names returns the names of the clients and the users with these ids, and of the resources with these identifiers. It
+// asks the database once, whatever their number.
 func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
 	names := Names{map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}}
 	var parts []string

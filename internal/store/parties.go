@@ -40,8 +40,8 @@ func (p *partyRow) fields() []any {
 	return []any{&p.clients, &p.resources, maybe{&p.user.ID}, maybe{&p.user.Email}, instant{&p.user.DisabledAt}}
 }
 
-// Parties returns the client with the given id, the resource with the given id or
-// identifier, and the person with the given id.
+// Parties returns the client with the given id, the resource with the given id or identifier, and the person with the
+// given id.
 func (tx *Tx) Parties(clientID, resource, userID string) (*Parties, error) {
 	p := new(partyRow)
 	err := tx.row("SELECT "+partyColumns+" FROM (SELECT 1 AS one) AS one LEFT JOIN users ON users.id = $1",

@@ -48,8 +48,7 @@ type Browser struct {
 	cookie *http.Cookie
 }
 
-// maxBrowserIDs is the maximum number of cookies of one browser that are read: as many as browsers keep of
-// one site.
+// maxBrowserIDs is the maximum number of cookies of one browser that are read: as many as browsers keep of one site.
 const maxBrowserIDs = 180
 
 // Browser returns the browser that sent r. If r has no browser cookie, the Browser has a new id; the caller must send

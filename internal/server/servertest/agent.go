@@ -89,8 +89,8 @@ func Bearer(token string) Tweak {
 	return Header("Authorization", "Bearer "+token)
 }
 
-// Authorization returns the parameters of a new authorization request, with a
-// new verifier, challenge and state (OAuth 2.1 §4.1.1).
+// Authorization returns the parameters of a new authorization request, with a new verifier, challenge and state (OAuth
+// 2.1 §4.1.1).
 func (a *Agent) Authorization(tweaks ...Tweak) url.Values {
 	a.Verifier = rand.Text() + rand.Text()
 	a.s.secret("code verifier", a.Verifier)

@@ -24,8 +24,8 @@ import (
 type Config struct {
 	Now   func() time.Time
 	Begin time.Duration // how long SQLite waits for another process that has locked the file; 0: 10 seconds
-	// Insert writes audit events. The engine calls it as the last act of a
-	// transaction, with the events of every function in it.
+	// Insert writes audit events. The engine calls it as the last act of a transaction, with the events of every
+	// function in it.
 	Insert func(tx *Tx, events []audit.Event) error
 	// AtOnce is the number of events that Insert writes in one statement.
 	AtOnce int
@@ -117,8 +117,8 @@ func sqlitePath(dsn string) (string, bool) {
 // rolls back. It returns fn's error once the commit is on disk. If the database cannot be reached or cannot write, the
 // error wraps oauth.ErrUnavailable.
 //
-// fn runs once. If ctx ends before fn has begun, Update returns its error; later
-// SQLite ignores ctx, and PostgreSQL rolls back.
+// fn runs once. If ctx ends before fn has begun, Update returns its error; later SQLite ignores ctx, and PostgreSQL
+// rolls back.
 func (e *Engine) Update(ctx context.Context, fn func(*Tx) error) error { return e.update(ctx, fn) }
 
 // View runs fn with a Tx that can only read, and returns its error. On SQLite fn sees one state of the database, on
@@ -158,8 +158,8 @@ func (e *Engine) Skew(ctx context.Context) (time.Duration, error) { return e.ske
 // oauth.ErrUnavailable.
 func (e *Engine) Close() error { return Fault("close", e.close()) }
 
-// Decided reports whether a function that returned err has decided something, so
-// that what it wrote is to be committed: err is nil or a refusal.
+// Decided reports whether a function that returned err has decided something, so that what it wrote is to be committed:
+// err is nil or a refusal.
 func Decided(err error) bool {
 	_, refused := oauth.AsRefusal(err)
 	return err == nil || refused

@@ -10,9 +10,8 @@ import (
 	"syscall"
 )
 
-// armed is CARDEA_FAILPOINT, NAME or NAME:N: the process kills itself, as kill -9
-// does, when it passes the place called NAME for the Nth time. The places are
-// "between-writes" (before every statement that writes), "before-commit" and
+// armed is CARDEA_FAILPOINT, NAME or NAME:N: the process kills itself, as kill -9 does, when it passes the place called
+// NAME for the Nth time. The places are "between-writes" (before every statement that writes), "before-commit" and
 // "after-commit-before-answer".
 var armed, nth = func() (string, int64) {
 	name, count, found := strings.Cut(os.Getenv("CARDEA_FAILPOINT"), ":")

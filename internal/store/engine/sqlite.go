@@ -24,8 +24,7 @@ const (
 	readers  = 8   // connections that read
 )
 
-// sqlite is the driver of one file. One goroutine, write, owns the only connection
-// that writes.
+// sqlite is the driver of one file. One goroutine, write, owns the only connection that writes.
 type sqlite struct {
 	config  Config
 	path    string
@@ -138,8 +137,8 @@ func (s *sqlite) write() {
 			close(s.drained)
 			return
 		}
-		// A function ended the goroutine (runtime.Goexit, as a failing test does).
-		// A new goroutine takes over, so that only this batch is lost.
+		// A function ended the goroutine (runtime.Goexit, as a failing test does). A new goroutine takes over, so that
+		// only this batch is lost.
 		s.rollBack()
 		go s.write()
 		s.abandon(batch)

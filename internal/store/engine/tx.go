@@ -11,8 +11,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 )
 
-// Tx is a transaction. It is valid until the function that it was passed to returns.
-// After a fault of the database the function should return it.
+// Tx is a transaction. It is valid until the function that it was passed to returns. After a fault of the database the
+// function should return it.
 type Tx struct {
 	// Now is when the transaction began.
 	Now time.Time
@@ -26,8 +26,7 @@ type Tx struct {
 	events   []audit.Event
 }
 
-// connection runs statements: a *sql.Tx or *sql.DB of PostgreSQL, a *conn of
-// SQLite.
+// connection runs statements: a *sql.Tx or *sql.DB of PostgreSQL, a *conn of SQLite.
 type connection interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

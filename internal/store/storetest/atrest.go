@@ -35,8 +35,8 @@ func SecretsAtRest(t testing.TB, db *store.DB, secrets map[string]string) {
 	}
 }
 
-// AtRest returns what db has written: the bytes of the SQLite file and of the
-// files beside it, or every row of every table of PostgreSQL as text.
+// AtRest returns what db has written: the bytes of the SQLite file and of the files beside it, or every row of every
+// table of PostgreSQL as text.
 func AtRest(t testing.TB, db *store.DB) []byte {
 	t.Helper()
 	value, ok := opened.Load(db)

@@ -39,8 +39,7 @@ func Engines() []Engine { return []Engine{SQLite, Postgres, PgBouncer} }
 // Start is the time at which every Clock starts.
 var Start = time.Date(2030, time.January, 2, 3, 4, 5, 0, time.UTC)
 
-// Clock is a clock that stands still until it is set. It is safe for concurrent
-// use.
+// Clock is a clock that stands still until it is set. It is safe for concurrent use.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -70,8 +69,7 @@ func (c *Clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// Each runs test as a subtest on SQLite and on PostgreSQL, on a migrated, empty
-// database.
+// Each runs test as a subtest on SQLite and on PostgreSQL, on a migrated, empty database.
 func Each(t *testing.T, test func(t *testing.T, db *store.DB, clock *Clock)) {
 	t.Helper()
 	each(t, []Engine{SQLite, Postgres}, test)

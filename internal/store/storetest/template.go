@@ -18,8 +18,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// templateLock is the advisory lock that keeps test binaries that run at the same
-// time from making a template twice.
+// templateLock is the advisory lock that keeps test binaries that run at the same time from making a template twice.
 const templateLock = 0x636172646561
 
 var making sync.Mutex // one caller at a time in this binary
