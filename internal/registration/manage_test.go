@@ -77,6 +77,42 @@ func TestReadRegistration(t *testing.T) {
 	}
 }
 
+// A public client that asks for it manages its registration, and is the same as no other.
+func TestPublicManagement(t *testing.T) {
+	s := servertest.StartWeather(t)
+	ids := map[string]bool{}
+	register := func(preferences ...string) *servertest.Agent {
+		t.Helper()
+		a := s.Agent(t, nil)
+		a.Register(nil, servertest.Header("Prefer", preferences...))
+		if a.ClientID == "" || ids[a.ClientID] {
+			t.Errorf("client_id is %q", a.ClientID)
+		}
+		ids[a.ClientID] = true
+		return a
+	}
+	plain := register("respond-async, return=minimal")
+	if plain.RegistrationToken != "" {
+		t.Error("a client that did not ask for it has a registration access token")
+	}
+	for _, preferences := range [][]string{{"registration-management"}, {"wait=5, Registration-Management ;x=1"},
+		{"respond-async", "registration-management"}} {
+		a := register(preferences...)
+		if info := read(t, a); info["token_endpoint_auth_method"] != "none" || info["client_secret"] != nil {
+			t.Errorf("%q: registered is %v", preferences, info)
+		}
+		again := s.Agent(t, nil)
+		if again.Register(nil); again.ClientID != plain.ClientID || again.RegistrationToken != "" {
+			t.Errorf("%q: the same metadata are the client %s with the token %q", preferences, again.ClientID,
+				again.RegistrationToken)
+		}
+		if reply := a.Registration(http.MethodDelete, nil); reply.Status != http.StatusNoContent {
+			t.Errorf("%q: deleting is answered with %d", preferences, reply.Status)
+		}
+		a.Registration(http.MethodGet, nil).Refused(http.StatusUnauthorized, "invalid_token")
+	}
+}
+
 func TestStrangersAtRegistration(t *testing.T) {
 	s := servertest.StartWeather(t)
 	victim := manager(t, s, nil)

@@ -71,7 +71,7 @@ type Information struct {
 // registration is a registration in progress: the request and its outcome.
 type registration struct {
 	*oauth.Metadata
-	fingerprint string // of the metadata of a public client; otherwise ""
+	fingerprint string // of the metadata of a public client that does not manage itself; otherwise ""
 	looked      bool   // no client had the fingerprint before the transaction; CreateClient fails if one has it by now
 	initial     string // hash of the initial access token, "" if none is needed
 	secret      string // of the new client; "" if it has none
@@ -84,8 +84,8 @@ type registration struct {
 
 // Register answers POST /oauth2/register. If a public client with the same metadata is already registered, Register
 // returns that client instead of a second one; therefore public clients have no registration access token, because
-// anybody could get it. A confidential client is always new and has such a token. Both are unapproved until an operator
-// approves them.
+// anybody could get it. A confidential client is always new and has such a token, and so is a public one that asks for
+// it (Prefer: registration-management). All are unapproved until an operator approves them.
 func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	g := new(registration)
 	var err error
@@ -104,6 +104,10 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	}
 	switch g.Method {
 	case oauth.MethodNone:
+		if prefersManagement(r) {
+			g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
+			break
+		}
 		g.fingerprint = fingerprintOf(g.Metadata)
 	case oauth.MethodBasic, oauth.MethodPost:
 		g.secret = oauth.NewSecret(oauth.SecretPrefix)
@@ -190,6 +194,19 @@ func bearer(r *http.Request) string {
 		return ""
 	}
 	return strings.TrimLeft(token, " ")
+}
+
+// prefersManagement reports whether the client asks to manage its registration (RFC 7240 §2).
+func prefersManagement(r *http.Request) bool {
+	for _, value := range r.Header.Values("Prefer") {
+		for preference := range strings.SplitSeq(value, ",") {
+			name, _, _ := strings.Cut(preference, ";")
+			if strings.EqualFold(strings.TrimSpace(name), "registration-management") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // candidate returns the client that is to be registered, as far as blocks look at it.
