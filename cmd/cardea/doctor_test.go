@@ -18,8 +18,9 @@ import (
 
 // The doctor finds nothing at the demo, from outside and with a person who signs in, and leaves no client behind.
 func TestDoctorDemo(t *testing.T) {
-	d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0")
-	browser := asBrowser(t, d)
+	folder := t.TempDir()
+	d := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0", "--data-dir", folder)
+	browser := append(asBrowser(t, d), "CARDEA_DATA_DIR="+folder, "CARDEA_ISSUER="+d.issuer)
 	for _, flags := range [][]string{nil, {"--register"}, {"--login"}} {
 		report, said := diagnose(t, browser, append([]string{d.mcpServer}, flags...)...)
 		if report.Verdict != doctor.Fine {
@@ -31,6 +32,9 @@ func TestDoctorDemo(t *testing.T) {
 		if len(flags) > 0 && flags[0] == "--login" && !strings.Contains(told(report),
 			"list_events was called, and answered") {
 			t.Errorf("no tool was called:\n%s", told(report))
+		}
+		if clients := cardea(t, browser, "client", "list", "-o", "json"); strings.Contains(clients, "cardea doctor") {
+			t.Errorf("%v: a test client stays:\n%s", flags, clients)
 		}
 	}
 }

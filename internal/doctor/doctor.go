@@ -20,7 +20,7 @@ type Options struct {
 	// URL is what a person would type into a client.
 	URL string
 	// Register allows to register a test client at the authorization server, which is deleted afterwards if the server
-	// can (RFC 7592).
+	// can (RFC 7592). If it cannot, the check register says so, and how the client is removed.
 	Register bool
 	// Login allows to ask a person, in a browser, for tokens, and to call a tool with them. It registers a client,
 	// unless ClientID names one.
@@ -122,7 +122,7 @@ type Report struct {
 	Verdict Verdict `json:"verdict"`
 	Checks  []Check `json:"checks"`
 
-	// Notes are what a reader must know beside the checks: what was left behind, what cannot be seen from here.
+	// Notes are what a reader must know beside the checks: what cannot be seen from here.
 	Notes []string `json:"-"`
 }
 

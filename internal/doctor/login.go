@@ -32,6 +32,7 @@ type login struct {
 	called  string // the tool
 	tools   int
 	refresh string
+	left    string // why its tokens were not given back, "" if they were
 	log     string // what the log of the authorization server says of the token, or of what it refused
 	good    bool   // that says that the token is good
 	foreign answer // the answer of the MCP server to a token for another
@@ -102,7 +103,6 @@ func (f *facts) logIn(ctx context.Context) {
 	l.done = true
 	if f.use != nil {
 		f.use(bounded, l.access)
-		f.revoke(bounded)
 		return
 	}
 	l.header, l.claims = decode(l.access)
@@ -110,7 +110,6 @@ func (f *facts) logIn(ctx context.Context) {
 	f.useToken(bounded)
 	f.options.Progress("refreshing the token")
 	f.tryRefresh(bounded)
-	f.revoke(bounded)
 }
 
 // waitForCode opens the page and returns the parameters of the response.
@@ -293,28 +292,45 @@ func audience(claims map[string]any, resource string) bool {
 	return text(claims["aud"]) == resource || slices.Contains(texts(claims["aud"]), resource)
 }
 
-// revoke gives the tokens back (RFC 7009).
+// revoke gives the tokens back, if there are any and the authorization server takes them (RFC 7009).
 func (f *facts) revoke(ctx context.Context) {
-	address := f.as().text("revocation_endpoint")
-	if !secure(parse(address)) {
+	l, address := &f.login, f.as().text("revocation_endpoint")
+	token := cmp.Or(l.refresh, l.access)
+	switch {
+	case token == "":
+		return
+	case !secure(parse(address)):
+		l.left = "the server has no revocation endpoint with https (RFC 7009)"
 		return
 	}
-	form := url.Values{"token": {cmp.Or(f.login.refresh, f.login.access)}, "client_id": {f.registered.id}}
-	if f.registered.secret != "" {
-		form.Set("client_secret", f.registered.secret)
+	if a := f.authenticated(ctx, address, url.Values{"token": {token}}); a.status != http.StatusOK {
+		l.left = "revoking them is answered with " + tell(a)
 	}
-	f.line.ask(ctx, http.MethodPost, address, []byte(form.Encode()),
-		http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
 }
 
 // notes returns what a reader must know beside the checks.
 func (f *facts) notes() (notes []string) {
-	if f.registered.left != "" {
-		notes = append(notes, f.registered.left)
-	}
 	if f.reached() && !isLoopbackHost(f.endpoint.Hostname()) {
 		notes = append(notes,
 			"Not visible from here: what a firewall blocks by source address. Claude connects from 160.79.104.0/21.")
 	}
 	return notes
+}
+
+// leftBehind returns what stays at the authorization server after the diagnosis, each with what removes it.
+func (f *facts) leftBehind() (pairs [][2]string) {
+	issuer := f.server().issuer
+	if why := f.registered.left; why != "" {
+		pairs = append(pairs, [2]string{
+			fmt.Sprintf("the test client %s stays registered at %s, because %s", short(f.registered.id), issuer, why),
+			fmt.Sprintf("ask an operator of %s to delete the client %s, which is named %q; at a Cardea that is: cardea "+
+				"client delete %s", issuer, short(f.registered.id), testName, f.registered.id)})
+	}
+	if why := f.login.left; why != "" {
+		pairs = append(pairs, [2]string{
+			fmt.Sprintf("the tokens of this sign-in stay valid at %s until they expire, because %s", issuer, why),
+			fmt.Sprintf("end the access of %q where %s lists the applications that have access to your account",
+				testName, issuer)})
+	}
+	return pairs
 }

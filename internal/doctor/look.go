@@ -118,6 +118,9 @@ func (l *look) afterLogin(ctx context.Context) (seen *Sight, err error) {
 		f.probeServers(bounded)
 	}
 	f.probeClient(ctx)
+	for _, stays := range f.leftBehind() {
+		o.Progress(stays[0] + "; " + stays[1])
+	}
 	if !used {
 		err = fmt.Errorf("nobody signed in: %s", cmp.Or(f.login.problem, f.login.skipped, f.registered.skipped,
 			"the authorization server refuses"))

@@ -47,6 +47,14 @@ var flowRules = []rule{
 			}
 			return fails("the registration is answered with a page for people: %s", tell(f.registered.answer))
 		}},
+	{0, "register", AuthorizationServer, nil, "what was registered and issued for the diagnosis can be removed again",
+		"ask an operator of {issuer} to delete the client", "RFC 7592 §2.3, RFC 7009 §2.1",
+		func(f *facts) (list []finding) {
+			for _, n := range f.leftBehind() {
+				list = append(list, finding{status: OK, found: n[0], fix: n[1]})
+			}
+			return list
+		}},
 	{30, "register", AuthorizationServer, with(randomPort), "a loopback redirect URI with any port",
 		"ignore the port of redirect URIs on 127.0.0.1, [::1] and localhost (RFC 8252)",
 		"RFC 8252 §7.3; hf-mcp-server PR216, better-auth#8426",

@@ -42,6 +42,7 @@ type world struct {
 	page     func(http.ResponseWriter, *http.Request) bool // the page of the authorization endpoint
 	claims   func(map[string]any)
 	answer   func(map[string]any) // of the token endpoint
+	enrolled func(map[string]any) // of the registration endpoint
 	knows    func(client string) bool
 	redirect func(registered, asked string) bool
 
@@ -92,7 +93,7 @@ func newWorld(t *testing.T) *world {
 		"client_id_metadata_document_supported":          true,
 		"authorization_response_iss_parameter_supported": true,
 	}
-	w.claims, w.answer = func(map[string]any) {}, func(map[string]any) {}
+	w.claims, w.answer, w.enrolled = func(map[string]any) {}, func(map[string]any) {}, func(map[string]any) {}
 	w.knows = func(id string) bool { return w.clients[id] != "" || strings.HasPrefix(id, "https://") }
 	w.redirect = func(registered, asked string) bool {
 		a, err1 := url.Parse(registered)
@@ -236,6 +237,7 @@ func (w *world) serveAS(rw http.ResponseWriter, r *http.Request) {
 		w.clients[id] = m["redirect_uris"].([]any)[0].(string)
 		m["client_id"], m["registration_client_uri"], m["registration_access_token"] = id, w.as.URL+"/register/"+id,
 			"secret"
+		w.enrolled(m)
 		writeJSON(rw, 201, m)
 	case strings.HasPrefix(path, "/register/") && r.Method == http.MethodDelete:
 		w.deleted++
