@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 )
 
 // LogToolCall records a tool call in Config.Logger, and with [Guard.RecordToolCall] for the audit log of the issuer:
@@ -22,14 +23,17 @@ func (g *Guard) LogToolCall(ctx context.Context, tool string, err error) {
 		slog.String("issuer", c.Token.Issuer),
 		slog.String("client_id", c.Token.ClientID),
 		slog.String("token_id", c.Token.ID),
-		slog.String("tool_name", tool),
+		slog.String("tool_name", strings.ToValidUTF8(tool[:min(len(tool), maxToolName)], "")),
 		slog.String("scopes", c.Token.Scopes.String()),
 		slog.Bool("success", err == nil),
 		slog.String("ip_address", c.Address),
 		slog.String("user_agent", c.UserAgent),
 	}
 	if err != nil {
-		level, attrs = slog.LevelWarn, append(attrs, slog.String("error", err.Error()))
+		attrs = append(attrs, slog.String("error", err.Error()))
+		if outcomeOf(tool, err).Outcome != "refused" { // which is how clients learn what to ask for
+			level = slog.LevelWarn
+		}
 	}
 	g.log.LogAttrs(ctx, level, "mcp_tool_access", attrs...)
 	_ = g.RecordToolCall(ctx, outcomeOf(tool, err)) // logs its error

@@ -69,7 +69,7 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, tools ToolScopes, 
 	if err := g.checkMessages(judged.Context(), messages, tools, extra); err != nil {
 		for _, m := range messages {
 			if m.Method == callTool {
-				_ = g.RecordToolCall(judged.Context(), outcomeOf(m.Name, err)) // logs its error
+				g.LogToolCall(judged.Context(), m.Name, err)
 			}
 		}
 		return nil, err

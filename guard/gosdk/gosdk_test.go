@@ -209,11 +209,11 @@ func TestTheOfficialClientConnectsAndStepsUp(t *testing.T) {
 	} else {
 		t.Error(err)
 	}
-	names := []any{}
+	names := []any{} // the first call of send_email was refused
 	for _, record := range w.records() {
 		names = append(names, record["tool_name"])
 	}
-	if diff := cmp.Diff([]any{"get_forecast", "send_email", "get_forecast", "fail"}, names); diff != "" {
+	if diff := cmp.Diff([]any{"get_forecast", "send_email", "send_email", "get_forecast", "fail"}, names); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := use(t, session, "delete_all"); err == nil {
