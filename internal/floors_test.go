@@ -333,7 +333,7 @@ func excesses(pkgs []pkg) (found []string) {
 		if _, isSupport := support[p.Name]; !isSupport {
 			house++
 			for _, to := range p.Imports {
-				if !slices.Contains(vocabularies, to) {
+				if !slices.Contains(vocabularies, to) && !outside(to) { // an example is text that a page shows
 					imports++
 				}
 			}

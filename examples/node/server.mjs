@@ -6,12 +6,14 @@ import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/
 import { newServer } from './tools.mjs';
 
 const issuer = process.env.ISSUER ?? 'http://localhost:8080'; // Cardea
-const resource = new URL(process.env.RESOURCE ?? 'http://localhost:8090/mcp'); // this server, as Cardea knows it
+const resource = process.env.RESOURCE ?? 'http://localhost:8090/mcp'; // this server, exactly as Cardea knows it
 const scopesOf = { get_forecast: 'mcp:tools:weather', create_event: 'mcp:tools:calendar:write' }; // what each tool needs
 const firstScopes = ['mcp:tools:weather']; // what an agent asks for at first; it asks for more when a tool needs more
 
 // Where clients look for the authorization server (RFC 9728 §3.1).
-const metadata = new URL('/.well-known/oauth-protected-resource' + resource.pathname, resource);
+const { origin, pathname, hostname, port } = new URL(resource);
+const wellKnown = '/.well-known/oauth-protected-resource';
+const metadata = origin + wellKnown + (pathname === '/' ? '' : pathname);
 const keys = createRemoteJWKSet(new URL(issuer + '/.well-known/jwks'));
 
 // challenge refuses a request and tells the client how to get a sufficient token (RFC 6750 §3).
@@ -26,7 +28,7 @@ async function authenticate(req, res, next) {
   const token = /^Bearer ([\w.~+/-]+=*)$/i.exec(req.headers.authorization ?? '')?.[1];
   if (!token) return challenge(res, 401, firstScopes);
   try {
-    const { payload } = await jwtVerify(token, keys, { issuer, audience: resource.href, typ: 'at+jwt', requiredClaims: ['exp', 'sub', 'client_id'] });
+    const { payload } = await jwtVerify(token, keys, { issuer, audience: resource, typ: 'at+jwt', requiredClaims: ['exp', 'sub', 'client_id'] });
     req.auth = { token, clientId: payload.client_id, scopes: (payload.scope ?? '').split(' '), expiresAt: payload.exp, extra: { user: payload.sub, tokenId: payload.jti } };
   } catch (error) {
     const unreachable = ['ERR_JWKS_TIMEOUT', 'ERR_JOSE_GENERIC', undefined].includes(error.code); // no keys; the token may be valid
@@ -62,18 +64,18 @@ function record(req, res, next) {
 
 const app = express();
 app.use(cors({ exposedHeaders: ['WWW-Authenticate', 'Mcp-Session-Id', 'Mcp-Protocol-Version'] })); // for clients in browsers
-app.get([metadata.pathname, '/.well-known/oauth-protected-resource'], (req, res) => {
-  res.json({ resource: resource.href, authorization_servers: [issuer], scopes_supported: firstScopes, bearer_methods_supported: ['header'] });
+app.get([metadata.slice(origin.length), wellKnown], (req, res) => {
+  res.json({ resource, authorization_servers: [issuer], scopes_supported: firstScopes, bearer_methods_supported: ['header'] });
 });
-app.post(resource.pathname, authenticate, record, express.json({ limit: '1mb' }), authorize, async (req, res) => {
+app.post(pathname, authenticate, record, express.json({ limit: '1mb' }), authorize, async (req, res) => {
   const server = newServer(); // one for each request: nothing is kept between them
   const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
   res.on('close', () => Promise.all([transport.close(), server.close()]));
   await server.connect(transport);
   await transport.handleRequest(req, res, req.body);
 });
-app.all(resource.pathname, authenticate, (req, res) => res.status(405).set('Allow', 'POST').end());
-app.listen(resource.port || 80, resource.hostname, (error) => {
+app.all(pathname, authenticate, (req, res) => res.status(405).set('Allow', 'POST').end());
+app.listen(port || 80, hostname, (error) => {
   if (error) throw error;
   console.log(`MCP server on ${resource}`);
 });

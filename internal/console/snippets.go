@@ -1,13 +1,17 @@
 package console
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
 	"text/template"
 
+	"github.com/cardea-auth/cardea/examples/node"
+	"github.com/cardea-auth/cardea/examples/python"
 	"github.com/cardea-auth/cardea/internal/admin"
 )
 
@@ -38,7 +42,8 @@ func quoted(s string) string {
 
 // guide is how one MCP server is protected and connected to.
 type guide struct {
-	Go, Node, Python string
+	Go, Node, Python string // a server that refuses a request (401) and a call (403), and writes a line for each call
+	PythonProtect    string // cardea.py, which Python needs beside it
 	Metadata         string // the document that the server publishes (RFC 9728 §2)
 	MetadataURL      string
 	Challenge        string // WWW-Authenticate of its 401
@@ -70,11 +75,12 @@ func guideFor(r admin.Resource, issuer, alg string) (*guide, error) {
 			first = append(first, s.Name)
 		}
 	}
+	host, port := listens(u)
 	facts := map[string]any{
-		"Issuer": issuer, "Identifier": r.Identifier, "Name": r.Name, "Path": path, "Origin": origin, "Alg": alg,
+		"Host": host, "Port": port, "Listen": net.JoinHostPort(host, port), "NodeBody": nodeBody, "Issuer": issuer, "Identifier": r.Identifier, "Name": r.Name, "Path": path, "Origin": origin, "Alg": alg,
 		"JWKS": issuer + "/.well-known/jwks", "All": all, "First": first, "Slug": slug(r.Name),
 	}
-	g := &guide{MetadataURL: origin + "/.well-known/oauth-protected-resource" + strings.TrimSuffix(path, "/")}
+	g := &guide{PythonProtect: python.Protect, MetadataURL: origin + "/.well-known/oauth-protected-resource" + strings.TrimSuffix(path, "/")}
 	for name, to := range map[string]*string{"go.tmpl": &g.Go, "node.tmpl": &g.Node, "python.tmpl": &g.Python} {
 		var text strings.Builder
 		if err := snippets.ExecuteTemplate(&text, name, facts); err != nil {
@@ -106,6 +112,24 @@ func guideFor(r admin.Resource, issuer, alg string) (*guide, error) {
 		g.Connect = append(g.Connect, connection{Name: line[0], Command: line[1], How: line[2]})
 	}
 	return g, nil
+}
+
+// nodeBody is what a server in Node has below its settings, as in the example.
+var nodeBody = func() string {
+	_, body, found := strings.Cut(node.Server, "// Where clients look")
+	body, _, ends := strings.Cut(body, "app.listen(")
+	if !found || !ends {
+		panic("console: server.mjs of the example in Node has another layout") // a test sees it
+	}
+	return "// Where clients look" + body
+}()
+
+// listens returns where the server at u listens: there, if it is on this machine, or else behind a proxy.
+func listens(u *url.URL) (host, port string) {
+	if u.Scheme == "http" {
+		return u.Hostname(), cmp.Or(u.Port(), "80")
+	}
+	return "127.0.0.1", "8090"
 }
 
 // slug returns a name that needs no quotation marks in a shell or a settings file.
