@@ -74,7 +74,8 @@ func TestLeftBehind(t *testing.T) {
 		"no revocation": {func(w *world) { delete(w.metadata, "revocation_endpoint") }, signsIn, "stay valid",
 			"end the access"},
 		"a refused revocation": {refuseRevocation, signsIn, "revoking them is answered with 400", "end the access"},
-		"with its own client":  {noToken, doctor.Options{Register: true, ClientID: "https://mine.example/client"}, "", ""},
+		"with its own client": {noToken, doctor.Options{Register: true, ClientID: "https://mine.example/client"}, "",
+			""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -83,12 +84,13 @@ func TestLeftBehind(t *testing.T) {
 			report := w.run(test.options)
 			found, fix := "", ""
 			for _, c := range report.Checks {
-				if strings.HasPrefix(c.Found, "the test client") || strings.HasPrefix(c.Found, "the tokens of this sign-in") {
+				if strings.HasPrefix(c.Found, "the test client") ||
+					strings.HasPrefix(c.Found, "the tokens of this sign-in") {
 					found, fix = c.Found, c.Fix
 				}
 			}
-			if report.Verdict != doctor.Fine || !strings.Contains(found, test.found) || !strings.Contains(fix, test.fix) ||
-				test.found == "" && found != "" {
+			if report.Verdict != doctor.Fine || !strings.Contains(found, test.found) ||
+				!strings.Contains(fix, test.fix) || test.found == "" && found != "" {
 				t.Errorf("found %q and fix %q, want %q and %q:\n%s", found, fix, test.found, test.fix, explain(report))
 			}
 		})

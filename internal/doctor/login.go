@@ -323,8 +323,8 @@ func (f *facts) leftBehind() (pairs [][2]string) {
 	if why := f.registered.left; why != "" {
 		pairs = append(pairs, [2]string{
 			fmt.Sprintf("the test client %s stays registered at %s, because %s", short(f.registered.id), issuer, why),
-			fmt.Sprintf("ask an operator of %s to delete the client %s, which is named %q; at a Cardea that is: cardea "+
-				"client delete %s", issuer, short(f.registered.id), testName, f.registered.id)})
+			fmt.Sprintf("ask an operator of %s to delete the client %s, which is named %q; at a Cardea that is: "+
+				"cardea client delete %s", issuer, short(f.registered.id), testName, f.registered.id)})
 	}
 	if why := f.login.left; why != "" {
 		pairs = append(pairs, [2]string{

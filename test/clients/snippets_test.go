@@ -15,8 +15,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// What the console shows to copy for Go, Node and Python is a program that asks for a token (401), asks for the scope of
-// the tool that is called (403), keeps a tool without a line closed, and writes a line for each call.
+// What the console shows to copy for Go, Node and Python is a program that asks for a token (401), asks for the scope
+// of the tool that is called (403), keeps a tool without a line closed, and writes a line for each call.
 func TestSnippets(t *testing.T) {
 	d := startServer(t)
 	var resource struct{ ID, Identifier string }
@@ -57,15 +57,20 @@ import (
 func main() {
 	server := mcp.NewServer(&mcp.Implementation{Name: "copied", Version: "1"}, nil)
 	for _, name := range []string{"tool_0", "tool_1", "tool_2"} {
-		mcp.AddTool(server, &mcp.Tool{Name: name}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
-			return &mcp.CallToolResult{}, nil, nil
-		})
+		mcp.AddTool(server, &mcp.Tool{Name: name}, done)
 	}
 `
+		const tail = `}
+
+func done(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+	return &mcp.CallToolResult{}, nil, nil
+}
+`
 		folder := t.TempDir()
-		write(t, folder, "main.go", head+programs["Go"]+"}\n")
+		write(t, folder, "main.go", head+programs["Go"]+tail)
 		program := filepath.Join(folder, "copied")
-		build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-w", "-o", program, filepath.Join(folder, "main.go"))
+		build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-w", "-o", program,
+			filepath.Join(folder, "main.go"))
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
@@ -98,7 +103,8 @@ export function newServer() {
 		write(t, folder, "cardea.py", programs["cardea.py"])
 		if python := pythonWith(t, "ast"); python != "" {
 			const parse = "import ast, sys; ast.parse(open(sys.argv[1]).read())"
-			out, err := exec.CommandContext(t.Context(), python, "-c", parse, filepath.Join(folder, "server.py")).CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), python, "-c", parse,
+				filepath.Join(folder, "server.py")).CombinedOutput()
 			if err != nil {
 				t.Errorf("%v\n%s\n%s", err, out, programs["Python"])
 			}
@@ -108,7 +114,8 @@ export function newServer() {
 			judgeSnippet(t, d, token, runUntilEnd(t,
 				exec.CommandContext(running, python, filepath.Join(folder, "server.py")), stop, nil))
 		}
-		for _, want := range []string{`"tool_1": "mcp:tools:calendar:write"`, `algorithm="ES256"`, `FastMCP("A \"quoted\" server")`} {
+		for _, want := range []string{`"tool_1": "mcp:tools:calendar:write"`, `algorithm="ES256"`,
+			`FastMCP("A \"quoted\" server")`} {
 			if !strings.Contains(programs["Python"], want) {
 				t.Errorf("no %s in\n%s", want, programs["Python"])
 			}
@@ -187,7 +194,8 @@ func judgeSnippet(t *testing.T, d *demo, token string, end func() string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+		req.Header = http.Header{"Content-Type": {"application/json"},
+			"Accept": {"application/json, text/event-stream"}}
 		if tt.authorization != "" {
 			req.Header.Set("Authorization", tt.authorization)
 		}
