@@ -4,7 +4,16 @@ set -e
 if ! getent passwd cardea >/dev/null; then
 	useradd --system --user-group --home-dir /var/lib/cardea --no-create-home --shell /usr/sbin/nologin cardea
 fi
-chgrp cardea /etc/cardea /etc/cardea/cardea.yaml
+# An operator may have removed the file, and an upgrade does not bring it back.
+for file in /etc/cardea /etc/cardea/cardea.yaml; do
+	if [ -e "$file" ]; then
+		chgrp cardea "$file"
+	fi
+done
+# The service would make it, but commands may come first, such as `cardea config check`.
+if [ ! -e /var/lib/cardea ]; then
+	install -d -m 0700 -o cardea -g cardea /var/lib/cardea
+fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 	systemctl try-restart cardea.service
