@@ -1,7 +1,8 @@
 package deploy_test
 
 import (
-	"maps"
+	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,13 +16,17 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// What the Compose file starts issues a token: the program with the environment of the image and of the file, at a
-// PostgreSQL.
+// What the Dockerfile makes issues a token, with nothing else in its file system.
+func TestImage(t *testing.T) {
+	p := image(t, filepath.Join(root, "deploy/Dockerfile"))
+	at := address(t)
+	// The address has no host, as that of the image.
+	p.env = append(p.env, "CARDEA_ISSUER=http://"+at, "CARDEA_LISTEN=:"+port(at))
+	p.token(t, "http://"+at)
+}
+
+// What the Compose file starts issues a token: the image with the environment of the file, at a PostgreSQL.
 func TestCompose(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "deploy/compose/compose.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var file struct {
 		Services map[string]struct {
 			Environment map[string]string
@@ -30,21 +35,20 @@ func TestCompose(t *testing.T) {
 			Build       struct{ Context, Dockerfile string }
 		}
 	}
-	if err := yaml.Unmarshal(text, &file); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, root, "deploy/compose/compose.yaml")), &file); err != nil {
 		t.Fatal(err)
 	}
 	service := file.Services["cardea"]
 	if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) {
 		t.Errorf("the container may do more than it needs: %+v", service)
 	}
-	dockerfile := filepath.Join(root, "deploy/compose", service.Build.Context, service.Build.Dockerfile)
-	environment := imageEnvironment(t, dockerfile)
-	maps.Copy(environment, service.Environment)
+	p := image(t, filepath.Join(root, "deploy/compose", service.Build.Context, service.Build.Dockerfile))
 
 	// What a person writes into .env.
 	values := map[string]string{"CARDEA_ISSUER": "https://auth.example.com", "POSTGRES_PASSWORD": "5ecre7",
 		"CARDEA_MASTER_KEY": "bm90IGEga2V5LCBidXQgMzIgYnl0ZXMgb2YgdGV4dCE="}
-	for name, value := range environment {
+	environment := map[string]string{}
+	for name, value := range service.Environment {
 		environment[name] = interpolate(t, value, values)
 	}
 	database, err := url.Parse(environment["CARDEA_DATABASE"])
@@ -58,40 +62,85 @@ func TestCompose(t *testing.T) {
 		t.Errorf("%s is not the database that %v makes", database, server)
 	}
 	environment["CARDEA_DATABASE"] = storetest.New(t, storetest.Postgres)
-	environment["CARDEA_DATA_DIR"] = t.TempDir()
-
-	var env []string
+	at := address(t)
+	environment["CARDEA_ISSUER"], environment["CARDEA_LISTEN"] = "http://"+at, ":"+port(at)
 	for name, value := range environment {
-		env = append(env, name+"="+value)
+		p.env = append(p.env, name+"="+value)
 	}
-	token(t, program(t), env...)
+	p.token(t, "http://"+at)
 }
 
-// imageEnvironment returns the variables that a Dockerfile sets in the image.
-func imageEnvironment(t *testing.T, file string) map[string]string {
+// image makes the file system that a Dockerfile describes, with what Docker adds, and returns how it runs there.
+func image(t *testing.T, dockerfile string) place {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
+	p := place{root: t.TempDir()}
+	if err := os.Chmod(p.root, 0o755); err != nil { // other accounts enter it
 		t.Fatal(err)
 	}
-	_, image, found := strings.Cut(string(text), "\nFROM scratch\n")
+	put(t, filepath.Join(p.root, "etc/hosts"), []byte("127.0.0.1 localhost\n"), 0o644)
+	_, made, found := strings.Cut(read(t, dockerfile), "\nFROM scratch\n")
 	if !found {
 		t.Fatal("the image is not made from scratch")
 	}
-	for _, want := range []string{"USER 65532:65532", `HEALTHCHECK .* CMD \["/cardea", "health"\]`,
-		`ENTRYPOINT \["/cardea"\]`, `CMD \["serve"\]`} {
-		if !regexp.MustCompile(`(?m)^` + want + `$`).MatchString(image) {
-			t.Errorf("the image does not have %s", want)
+	list := func(text string) (list []string) {
+		if err := json.Unmarshal([]byte(text), &list); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		return list
+	}
+	for line := range strings.Lines(made) {
+		what, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		words := strings.Fields(rest)
+		switch what {
+		case "COPY":
+			from, to := words[len(words)-2], filepath.Join(p.root, words[len(words)-1])
+			if strings.HasSuffix(words[len(words)-1], "/") {
+				to = filepath.Join(to, filepath.Base(from))
+			}
+			switch from {
+			case "/out/cardea":
+				put(t, to, []byte(read(t, program(t))), 0o755)
+			case "/out/data":
+				if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Mkdir(to, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				var uid, gid int
+				if _, err := fmt.Sscanf(words[1], "--chown=%d:%d", &uid, &gid); err != nil {
+					t.Fatalf("%s: %v", line, err)
+				}
+				if err := os.Chown(to, uid, gid); asRoot() && err != nil {
+					t.Fatal(err)
+				}
+			default:
+				put(t, to, []byte(read(t, from)), 0o644)
+			}
+		case "USER":
+			if _, err := fmt.Sscanf(rest, "%d:%d", &p.uid, &p.gid); err != nil || p.uid == 0 {
+				t.Fatalf("%s: %v", line, err)
+			}
+		case "ENV":
+			p.env = append(p.env, words...)
+		case "ENTRYPOINT":
+			p.program = list(rest)[0]
+		case "CMD":
+			p.serve = list(rest)
+		case "HEALTHCHECK":
+			_, check, _ := strings.Cut(rest, "CMD ")
+			if !slices.Equal(list(check), []string{"/cardea", "health"}) {
+				t.Errorf("the health check is %s", check)
+			}
+		case "WORKDIR", "VOLUME", "EXPOSE":
+		default:
+			t.Errorf("the test does not know what this does: %s", line)
 		}
 	}
-	environment := map[string]string{}
-	for _, line := range regexp.MustCompile(`(?m)^ENV (.*)$`).FindAllStringSubmatch(image, -1) {
-		for _, pair := range strings.Fields(line[1]) {
-			name, value, _ := strings.Cut(pair, "=")
-			environment[name] = value
-		}
+	if !asRoot() {
+		p.env = append(p.env, "CARDEA_DATA_DIR="+t.TempDir())
 	}
-	return environment
+	return p
 }
 
 var variable = regexp.MustCompile(`\$\{(\w+)(?::([-?])([^}]*))?\}`)

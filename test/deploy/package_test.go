@@ -2,19 +2,17 @@
 package deploy_test
 
 import (
-	"bufio"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -71,52 +69,76 @@ func program(t *testing.T) string {
 	return file
 }
 
-// What the Debian package installs runs with the configuration that is in it, and issues a token.
+// The Debian package installs what runs with the configuration that is in it, and issues a token; an upgrade, a removal
+// and a purge leave what Debian's users expect.
 func TestDebianPackage(t *testing.T) {
 	folder := t.TempDir()
-	binary := program(t)
-	pack := func(name string) string {
-		file := filepath.Join(folder, name)
-		run(t, nil, "tools/release/package", "deb", binary, runtime.GOARCH, "0.0.1", "2026-11-30T00:00:00Z", file)
+	t.Setenv("PATH", "/usr/sbin:/sbin:"+os.Getenv("PATH")) // dpkg wants them
+	pack := func(program, version string) string {
+		file := filepath.Join(folder, version+".deb")
+		run(t, nil, "tools/release/package", "deb", program, runtime.GOARCH, strings.TrimSuffix(version, "again"),
+			"2026-11-30T00:00:00Z", file)
 		return file
 	}
-	file := pack("cardea.deb")
-	installed := filepath.Join(folder, "root")
-	run(t, nil, "dpkg-deb", "--extract", file, installed)
+	// Other versions, of which no program needs to run.
+	other := filepath.Join(folder, "other")
+	put(t, other, []byte("#!/bin/sh\n"), 0o755)
+	older, newer := pack(other, "0.0.1"), pack(other, "0.0.3")
+	file := pack(program(t), "0.0.2")
 
 	t.Run("it has the same bytes each time", func(t *testing.T) {
-		first, err := os.ReadFile(file)
+		if read(t, older) != read(t, pack(other, "0.0.1again")) {
+			t.Error("the second one differs")
+		}
+	})
+	installed := place{root: filepath.Join(folder, "root"), program: "/usr/bin/cardea"}
+	dpkg := func(args ...string) {
+		t.Helper()
+		run(t, nil, "dpkg", append([]string{"--root=" + installed.root, "--log=/dev/null", "--force-depends",
+			"--force-unsafe-io"}, args...)...)
+	}
+	is := func(name string, mode os.FileMode, uid, gid uint32) {
+		t.Helper()
+		info, err := os.Stat(filepath.Join(installed.root, name))
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
-		second, err := os.ReadFile(pack("again.deb"))
-		if err != nil || string(first) != string(second) {
-			t.Errorf("the second one differs: %v", err)
+		owner := info.Sys().(*syscall.Stat_t)
+		if info.Mode().Perm() != mode || asRoot() && (owner.Uid != uid || owner.Gid != gid) {
+			t.Errorf("%s has mode %o and belongs to %d:%d; want %o, %d:%d", name, info.Mode().Perm(), owner.Uid,
+				owner.Gid, mode, uid, gid)
 		}
-	})
-	t.Run("files", func(t *testing.T) {
-		for name, mode := range map[string]os.FileMode{
-			"usr/bin/cardea": 0o755, "etc/cardea/cardea.yaml": 0o640, "usr/lib/systemd/system/cardea.service": 0o644,
-			"usr/share/doc/cardea/copyright": 0o644,
-		} {
-			if info, err := os.Stat(filepath.Join(installed, name)); err != nil || info.Mode().Perm() != mode {
-				t.Errorf("%s: %v, %v; want mode %o", name, info, err, mode)
-			}
+	}
+	const config, kept = "/etc/cardea/cardea.yaml", "/var/lib/cardea/kept"
+	if asRoot() {
+		installed.root = minimal(t, "sh", "getent", "useradd", "chgrp", "install", "rm")
+		dpkg("--install", older)
+		installed.uid, installed.gid = installed.account(t, "cardea")
+		put(t, installed.root+kept, nil, 0o600)
+	} else {
+		run(t, nil, "dpkg-deb", "--extract", file, installed.root)
+	}
+	issuer := "http://" + address(t)
+	put(t, installed.root+config, []byte(strings.ReplaceAll(read(t, installed.root, config),
+		"#issuer: https://auth.example.com", "issuer: "+issuer)), 0o640)
+	if asRoot() {
+		dpkg("--install", file)
+		if !strings.Contains(read(t, installed.root, config), issuer) {
+			t.Error("an upgrade changes the configuration")
 		}
-		if kept := run(t, nil, "dpkg-deb", "--info", file, "conffiles"); kept != "/etc/cardea/cardea.yaml\n" {
-			t.Errorf("an upgrade keeps changes in %q", kept)
-		}
-		for _, script := range []string{"postinst", "prerm"} {
-			c := exec.CommandContext(t.Context(), "sh", "-n")
-			c.Stdin = strings.NewReader(run(t, nil, "dpkg-deb", "--info", file, script))
-			if out, err := c.CombinedOutput(); err != nil {
-				t.Errorf("%s: %v %s", script, err, out)
-			}
-		}
-	})
+		is(kept, 0o600, 0, 0)
+		is("/var/lib/cardea", 0o700, installed.uid, installed.gid)
+	}
+	is("/usr/bin/cardea", 0o755, 0, 0)
+	is(config, 0o640, 0, installed.gid)
+	is("/usr/share/doc/cardea/copyright", 0o644, 0, 0)
+	const service = "/usr/lib/systemd/system/cardea.service"
+	is(service, 0o644, 0, 0)
+
 	t.Run("the service", func(t *testing.T) {
-		unit := filepath.Join(installed, "usr/lib/systemd/system/cardea.service")
-		c := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit)
+		c := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+			installed.root+service)
 		out, _ := c.CombinedOutput() // it fails because the program is not in /usr/bin of this machine
 		for line := range strings.Lines(string(out)) {
 			if strings.Contains(line, "cardea.service") &&
@@ -124,72 +146,55 @@ func TestDebianPackage(t *testing.T) {
 				t.Error(line)
 			}
 		}
-		run(t, nil, "systemd-analyze", "security", "--offline=true", "--threshold=20", unit)
+		run(t, nil, "systemd-analyze", "security", "--offline=true", "--threshold=20", installed.root+service)
 	})
 	t.Run("a token", func(t *testing.T) {
-		token(t, filepath.Join(installed, "usr/bin/cardea"),
-			"CARDEA_CONFIG="+filepath.Join(installed, "etc/cardea/cardea.yaml"), "CARDEA_DATA_DIR="+t.TempDir())
+		says := func(key string) string {
+			m := regexp.MustCompile(`(?m)^` + key + `=(.*)$`).FindStringSubmatch(read(t, installed.root, service))
+			if m == nil {
+				t.Fatalf("the service has no %s", key)
+			}
+			return m[1]
+		}
+		start := strings.Fields(says("ExecStart"))
+		if installed.serve = start[1:]; start[0] != installed.program || says("User") != "cardea" {
+			t.Errorf("%v as %s", start, says("User"))
+		}
+		// What systemd reads from the file, and what the service says.
+		variables := "CARDEA_LISTEN=" + strings.TrimPrefix(issuer, "http://")
+		put(t, filepath.Join(installed.root, strings.TrimPrefix(says("EnvironmentFile"), "-")), []byte(variables), 0o600)
+		installed.env = []string{says("Environment"), variables}
+		if !asRoot() {
+			installed.env = append(installed.env, "CARDEA_CONFIG="+installed.root+config, "CARDEA_DATA_DIR="+t.TempDir())
+		}
+		installed.token(t, issuer)
 	})
-}
-
-// token has the program serve with env and issue a token to a machine.
-func token(t *testing.T, program string, env ...string) {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer := "http://" + l.Addr().String()
-	env = append(env, "CARDEA_ISSUER="+issuer, "CARDEA_LISTEN="+l.Addr().String())
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	resource := "https://mcp.example.com/mcp"
-	run(t, env, program, "resource", "create", "--identifier", resource, "--scope", "mcp:tools:weather=Weather")
-	var client struct {
-		ID     string `json:"client_id"`
-		Secret string `json:"client_secret"`
-	}
-	text := run(t, env, program, "client", "create", "--name", "Bot", "--grant", "client_credentials",
-		"--scope", "mcp:tools:weather", "--resource", resource, "-o", "json")
-	if err := json.Unmarshal([]byte(text), &client); err != nil {
-		t.Fatal(err)
+	if !asRoot() {
+		return
 	}
 
-	server := exec.CommandContext(t.Context(), program, "serve")
-	server.Env = append(os.Environ(), env...)
-	log, err := server.StderrPipe()
-	if err != nil {
+	const database = "/var/lib/cardea/cardea.db"
+	gone := func(name string) bool {
+		_, err := os.Lstat(installed.root + name)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	dpkg("--remove", "cardea")
+	if !gone(installed.program) || !gone(service) || gone(config) || gone(database) || gone(kept) {
+		t.Error("a removal does not keep configuration and data, and nothing else")
+	}
+	dpkg("--install", newer)
+	if err := os.Remove(installed.root + config); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
+	dpkg("--install", newer)
+	if !gone(config) || gone(database) {
+		t.Error("an upgrade brings a configuration back that was removed, or removes data")
 	}
-	t.Cleanup(func() {
-		_ = server.Process.Kill()
-		_ = server.Wait() // it was killed
-	})
-	lines := bufio.NewScanner(log)
-	for lines.Scan() && !strings.Contains(lines.Text(), `"msg":"serving"`) {
-		t.Log(lines.Text())
+	dpkg("--purge", "cardea")
+	if !gone("/etc/cardea") || !gone("/var/lib/cardea") {
+		t.Error("a purge leaves something")
 	}
-	go func() { _, _ = io.Copy(io.Discard, log) }()
-
-	run(t, env, program, "health")
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, issuer+"/oauth2/token", strings.NewReader(
-		url.Values{"grant_type": {"client_credentials"}, "resource": {resource}}.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.SetBasicAuth(client.ID, client.Secret)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), `"access_token":"ey`) {
-		t.Errorf("%s %s %v", response.Status, body, err)
+	if uid, _ := installed.account(t, "cardea"); uid != installed.uid {
+		t.Errorf("the account has the number %d, and had %d", uid, installed.uid)
 	}
 }

@@ -263,6 +263,12 @@ func start(t *testing.T, until string, env []string, name string, args ...string
 	t.Helper()
 	c := exec.CommandContext(t.Context(), name, args...)
 	c.Env = append(os.Environ(), env...)
+	started(t, until, c)
+}
+
+// started starts a command as start does.
+func started(t *testing.T, until string, c *exec.Cmd) {
+	t.Helper()
 	log, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -278,7 +284,7 @@ func start(t *testing.T, until string, env []string, name string, args ...string
 	lines := bufio.NewScanner(log)
 	for found := false; !found; found = strings.Contains(lines.Text(), until) {
 		if !lines.Scan() {
-			t.Fatalf("%s ended:\n%s", name, &said)
+			t.Fatalf("%s ended:\n%s", c.Path, &said)
 		}
 		fmt.Fprintln(&said, lines.Text())
 	}
