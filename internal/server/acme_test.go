@@ -3,8 +3,11 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,8 +31,11 @@ import (
 type ownHTTPS struct {
 	authority   *servertest.Authority
 	https, http string // addresses
+	config      config.Config
 	run         *server.Server
+	stop        func() // ends it
 	db          *store.DB
+	master      keys.Master
 	log         *lines
 }
 
@@ -85,9 +91,17 @@ func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config
 	if edit != nil {
 		edit(&loaded.Config)
 	}
+	s.config = loaded.Config
 	s.db, _ = storetest.Open(t, storetest.SQLite)
-	master, _ := keys.NewMaster()
-	run, err := server.New(t.Context(), loaded.Config, s.db, master, slog.New(slog.NewTextHandler(s.log,
+	s.master, _ = keys.NewMaster()
+	s.serve(t)
+	return s
+}
+
+// serve runs the server until stop is called or the test ends.
+func (s *ownHTTPS) serve(t *testing.T) {
+	t.Helper()
+	run, err := server.New(t.Context(), s.config, s.db, s.master, slog.New(slog.NewTextHandler(s.log,
 		&slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
@@ -100,16 +114,18 @@ func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run.Serve(ctx, listener) }()
-	t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	})
+	t.Cleanup(func() {
+		s.stop()
 		if t.Failed() {
 			t.Log(s.log.String())
 		}
 	})
-	return s
 }
 
 // shake connects for a name, and returns the certificate that a client accepts.
@@ -189,6 +205,82 @@ func TestCertificateAuthority(t *testing.T) {
 				t.Error("a private key is in the log")
 			}
 		})
+	}
+}
+
+// A certificate that expires soon is renewed, and serves until then.
+func TestRenewal(t *testing.T) {
+	const host = "auth.example.com"
+	s := startHTTPS(t, struct{ http, https bool }{https: true}, func(c *config.Config) {
+		c.TLS.ACME.Domains = []string{host}
+	})
+	first := s.obtained(t, host)
+	s.stop()
+	s.age(t, host)
+	s.authority.Closed.Store(true)
+	s.serve(t)
+	eventually(t, func() bool {
+		conn, err := tls.Dial("tcp", s.https, &tls.Config{InsecureSkipVerify: true, ServerName: host})
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].NotAfter.Before(time.Now().AddDate(0, 0, 2))
+	})
+	s.stop()
+	s.authority.Closed.Store(false)
+	s.serve(t)
+	renewed := s.obtained(t, host)
+	if renewed.SerialNumber.Cmp(first.SerialNumber) == 0 {
+		t.Errorf("the certificate is still the first, until %s", renewed.NotAfter)
+	}
+}
+
+// age puts a certificate in the place of the one in the database that has the same key and expires tomorrow.
+func (s *ownHTTPS) age(t *testing.T, host string) {
+	t.Helper()
+	named, text := map[string]*store.ACMEFile{}, map[string][]byte{} // by the end of the name
+	place := func(f *store.ACMEFile) string { return "acme_files " + f.Name + " content" }
+	if err := s.db.View(t.Context(), func(tx *store.Tx) error {
+		files, err := tx.ACMEFiles()
+		if err != nil {
+			return err
+		}
+		for _, listed := range files {
+			f, err := tx.ACMEFile(listed.Name)
+			if err != nil {
+				return err
+			}
+			end := f.Name[strings.LastIndex(f.Name, "/")+1:]
+			if text[end], err = s.master.Open(place(f), f.Content); err != nil {
+				return err
+			}
+			named[end] = f
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(text[host+".crt"], text[host+".key"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: pair.Leaf.SerialNumber, DNSNames: []string{host},
+		AuthorityKeyId: pair.Leaf.AuthorityKeyId, // by both, the authority knows which certificate is renewed
+		NotBefore:      time.Now().AddDate(0, 0, -89), NotAfter: time.Now().AddDate(0, 0, 1)}
+	signer := pair.PrivateKey.(crypto.Signer)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aged := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	f := named[host+".crt"]
+	if f.Content, err = s.master.Seal(place(f), aged); err != nil {
+		t.Fatal(err)
+	}
+	f.Size = int64(len(aged))
+	if err := s.db.Update(t.Context(), func(tx *store.Tx) error { return tx.PutACMEFile(f) }); err != nil {
+		t.Fatal(err)
 	}
 }
 

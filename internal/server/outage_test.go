@@ -1,12 +1,16 @@
 package server_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -40,6 +44,7 @@ func TestDatabaseOutage(t *testing.T) {
 			ada := s.User("ada@example.com")
 			agent := s.Agent(t, s.Client(servertest.Confidential))
 			tokens := agent.Connect(s.Browser(t), ada)
+			asked := kinds(t, s, ada)
 			list := servertest.Claims(t, tokens.Access).Status.List
 			status := strings.TrimPrefix(list.URI, s.URL)
 			public := []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
@@ -66,6 +71,13 @@ func TestDatabaseOutage(t *testing.T) {
 				reply.Header.Get("Retry-After") == "" {
 				t.Errorf("readyz: %d %s", reply.Status, reply.Body)
 			}
+			names := slices.Sorted(maps.Keys(asked))
+			for i, reply := range servertest.AtOnce(len(names), func(i int) *servertest.Reply { return asked[names[i]]() }) {
+				if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" {
+					t.Errorf("%s: %d, Retry-After %q, Location %q: %.200s", names[i], reply.Status,
+						reply.Header.Get("Retry-After"), reply.Header.Get("Location"), reply.Body)
+				}
+			}
 			outage.end(proxy)
 
 			eventually(t, func() bool { return agent.Get("/readyz").Status == http.StatusOK })
@@ -74,6 +86,62 @@ func TestDatabaseOutage(t *testing.T) {
 				return reply.Status == http.StatusOK
 			})
 		})
+	}
+}
+
+// kinds returns a request of each kind that needs the database, from one that may: an agent, a person, an operator. None
+// of them was sent.
+func kinds(t *testing.T, s *servertest.Server, p *servertest.Person) map[string]func() *servertest.Reply {
+	t.Helper()
+	type reply = *servertest.Reply
+	role(t, s, p, identity.Owner)
+	agent, stranger := s.Agent(t, s.Client(servertest.Confidential)), s.Agent(t, nil)
+	browser, other := s.Browser(t), s.Browser(t)
+	tokens := agent.Connect(browser, p)
+	code := browser.Authorize(agent.Authorization()).Through(p).Code()
+	verifier := agent.Verifier
+	consent := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
+	signIn := other.Get("/login")
+	operator := s.Agent(t, s.Client())
+	operator.Resource = s.URL + admin.APIPath
+	api := operator.Connect(browser, p, servertest.With("scope", "cardea:users:read"))
+	registered := s.Agent(t, nil)
+	registered.Register(servertest.Metadata(nil))
+	cookies := func(b *servertest.Browser) servertest.Tweak {
+		var all []string
+		for name, value := range b.Cookies() {
+			all = append(all, name+"="+value)
+		}
+		return servertest.Header("Cookie", strings.Join(all, "; "))
+	}
+	form := func(path string, f *servertest.Form, b *servertest.Browser, tweaks ...servertest.Tweak) func() reply {
+		values := f.Values()
+		return func() reply { return stranger.Post(path, values, append(tweaks, cookies(b))...) }
+	}
+	page := func(path string) func() reply {
+		return func() reply { return stranger.Get(path, cookies(browser)) }
+	}
+	return map[string]func() reply{
+		"an authorization": page("/oauth2/authorize?" + agent.Authorization().Encode()),
+		"the consent page": page(strings.TrimPrefix(consent.URL, s.URL)),
+		"a consent":        form("/consent", consent.Form("decision"), browser, servertest.With("decision", "allow")),
+		"a code":           func() reply { return agent.Exchange(code, servertest.With("code_verifier", verifier)) },
+		"a refresh":        func() reply { return agent.Refresh(tokens.Refresh) },
+		"an introspection": func() reply { return agent.Introspect(tokens.Access) },
+		"a revocation":     func() reply { return agent.Revoke(tokens.Refresh) },
+		"a registration":   func() reply { return stranger.Register(servertest.Metadata(nil)) },
+		"a registered one": func() reply { return registered.Registration(http.MethodGet, nil) },
+		"the sign-in page": func() reply { return stranger.Get("/login", cookies(browser)) },
+		"a sign-in": form("/login", signIn.Form("password"), other, servertest.With("email", p.Email),
+			servertest.With("password", p.Password)),
+		"the account":   page("/account"),
+		"the console":   page("/admin/people"),
+		"the Admin API": func() reply { return stranger.Get("/admin/api/v1/users", servertest.Bearer(api.Access)) },
+		"administration by an agent": func() reply {
+			return stranger.Post("/admin/mcp", nil, servertest.Bearer(api.Access),
+				servertest.Raw(`{"jsonrpc":"2.0","id":1,"method":"ping"}`),
+				servertest.Header("Content-Type", "application/json"))
+		},
 	}
 }
 

@@ -27,6 +27,7 @@ type Authority struct {
 	CAFile    string       // its own certificate
 	Root      []byte       // the root of the certificates that it issues, in PEM form
 	Orders    atomic.Int64 // certificates that were asked for
+	Closed    atomic.Bool  // it answers nothing
 }
 
 // NewAuthority runs one until t ends. It proves names at these ports instead of 80 and 443.
@@ -49,6 +50,9 @@ func NewAuthority(t testing.TB, httpPort, httpsPort int) *Authority {
 	a := &Authority{Root: signer.GetRootCert(0).PEM()}
 	handler := front.Handler()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.Closed.Load() {
+			panic(http.ErrAbortHandler)
+		}
 		if r.URL.Path == "/order-plz" {
 			a.Orders.Add(1)
 		}
