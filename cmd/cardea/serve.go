@@ -148,8 +148,8 @@ func onHangup(reload func()) (stop func()) {
 
 // open opens the database and brings its schema up to date.
 func (c *serveCommand) open(ctx context.Context, conf config.Config, log *slog.Logger) (_ *store.DB, err error) {
-	// A client is told to come back before it gives up by itself.
-	db, err := store.Open(ctx, conf.Database, store.Options{Logger: log, Begin: 2 * time.Second})
+	// A client is told to come back within two seconds, before it gives up by itself.
+	db, err := store.Open(ctx, conf.Database, store.Options{Logger: log, Begin: 1800 * time.Millisecond})
 	if err != nil {
 		return nil, err
 	}
