@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/contrib/bridges/otelslog"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -51,6 +53,7 @@ func Start(ctx context.Context, version string, log *slog.Logger) (*Telemetry, e
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		now.Do(func() { log.Warn("OpenTelemetry: " + err.Error()) })
 	}))
+	otel.SetLogger(logr.Discard()) // it writes the same in a form of its own, past the log
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
 		attribute.String("service.name", "cardea"), attribute.String("service.version", version)),
 		resource.WithFromEnv()) // last, so that OTEL_SERVICE_NAME counts
@@ -86,8 +89,12 @@ func wanted(signal string, log *slog.Logger) bool {
 		}
 		return general, os.Getenv(general)
 	}
-	_, endpoint := variable("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT")
+	from, endpoint := variable("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT")
 	if endpoint == "" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		return false
+	}
+	if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		log.Warn(from + " is not a URL, so no " + strings.ToLower(signal) + " are sent; write it like http://127.0.0.1:4318")
 		return false
 	}
 	for _, must := range []struct{ general, own, be string }{

@@ -185,6 +185,27 @@ func TestSpans(t *testing.T) {
 	}
 }
 
+// A stranger who says that its trace is sampled makes no work: how many requests are traced is the operator's choice.
+func TestStrangersSampleNothing(t *testing.T) {
+	collector := newReceiver(t)
+	telemetry, _ := start(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", collector.URL+"/v1/traces",
+		"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0")
+	recorded := map[string]bool{}
+	handler := telemetry.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		recorded[r.RemoteAddr] = trace.SpanFromContext(r.Context()).IsRecording()
+	}), func(r *http.Request) bool { return r.RemoteAddr == "proxy" })
+	for _, from := range []string{"stranger", "proxy"} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+		r.RemoteAddr = from
+		r.Header.Set("Traceparent", "00-"+strangersTrace+"-"+strangersSpan+"-01")
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	telemetry.Close()
+	if recorded["stranger"] || !recorded["proxy"] || len(collector.spans(t)) != 1 {
+		t.Errorf("traced were %v", recorded)
+	}
+}
+
 // What the variables do not ask for is off, and costs not even a handler. What Cardea cannot do is a warning.
 func TestVariables(t *testing.T) {
 	const endpoint = "http://127.0.0.1:1"
@@ -203,6 +224,10 @@ func TestVariables(t *testing.T) {
 			""},
 		{"over gRPC", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"}, false,
 			false, "OTEL_EXPORTER_OTLP_PROTOCOL is"},
+		{"without a scheme", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"}, false, false,
+			"OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"},
+		{"without a host", []string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://"}, false, false,
+			"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT is not a URL"},
 		{"to Zipkin", []string{"OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "OTEL_TRACES_EXPORTER", "zipkin"}, false, true,
 			"OTEL_TRACES_EXPORTER is"},
 	}
@@ -283,4 +308,28 @@ func TestCollectorDown(t *testing.T) {
 	if n := strings.Count(log.String(), "level=WARN"); served != 5000 || n != 2 {
 		t.Errorf("%d requests were served; %d warnings, want 2:\n%.2000s", served, n, log)
 	}
+}
+
+// A collector that takes requests and answers none holds up no request either.
+func TestCollectorHangs(t *testing.T) {
+	answer := make(chan struct{})
+	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-answer }))
+	defer collector.Close()
+	telemetry, _ := start(t, "OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1",
+		"OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1")
+	logger := telemetry.Logger(slog.New(slog.DiscardHandler))
+	served := 0
+	handler := telemetry.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		logger.InfoContext(r.Context(), "request")
+		served++
+	}), nil)
+	for range 5000 { // more than wait at once
+		handler.ServeHTTP(httptest.NewRecorder(),
+			httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
+	}
+	if served != 5000 {
+		t.Errorf("%d requests were served", served)
+	}
+	close(answer)
+	telemetry.Close()
 }
