@@ -270,7 +270,7 @@ func (s *Sealer) setAside(ctx context.Context, lost Checkpoint, back Restored) e
 	}
 	err := os.Rename(s.File, s.File+"."+back.At.UTC().Format("20060102T150405Z"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("audit.checkpoint_file: %w", err)
+		return unfit(err)
 	}
 	s.filed = ""
 	return nil
@@ -286,7 +286,7 @@ func (s *Sealer) readFile() (Checkpoint, error) {
 		return Checkpoint{}, nil
 	}
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("audit.checkpoint_file: %w", err)
+		return Checkpoint{}, unfit(err)
 	}
 	c, err := s.Key.Open(string(text))
 	if err != nil {
@@ -297,6 +297,12 @@ func (s *Sealer) readFile() (Checkpoint, error) {
 	return c, nil
 }
 
+// unfit returns the error for a checkpoint file that cannot be read or written.
+func unfit(err error) error {
+	return fmt.Errorf("audit.checkpoint_file: %w; name a file in a folder that exists and that this account may write to",
+		err)
+}
+
 // file writes the newest checkpoint to the file, in one step.
 func (s *Sealer) file() error {
 	if s.File == "" || s.note == s.filed {
@@ -304,7 +310,7 @@ func (s *Sealer) file() error {
 	}
 	draft, err := os.CreateTemp(filepath.Dir(s.File), ".checkpoint-*")
 	if err != nil {
-		return fmt.Errorf("audit.checkpoint_file: %w", err)
+		return unfit(err)
 	}
 	_, err = draft.WriteString(s.note)
 	err = errors.Join(err, draft.Sync(), draft.Close())
@@ -313,7 +319,7 @@ func (s *Sealer) file() error {
 	}
 	if err != nil {
 		_ = os.Remove(draft.Name())
-		return fmt.Errorf("audit.checkpoint_file: %w", err)
+		return unfit(err)
 	}
 	s.filed = s.note
 	return nil
