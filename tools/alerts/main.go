@@ -290,8 +290,8 @@ func scraped(file, dashboard, scrape string) error {
 	})
 	var board struct {
 		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
+			Type, Title string
+			Targets     []struct{ Expr string }
 		}
 	}
 	if text, err = os.ReadFile(dashboard); err == nil {
@@ -299,10 +299,16 @@ func scraped(file, dashboard, scrape string) error {
 	}
 	queries := 0
 	for _, panel := range board.Panels {
+		if panel.Type != "row" && len(panel.Targets) == 0 {
+			errs = append(errs, fmt.Errorf("%s: the panel has no query", panel.Title))
+		}
 		for _, target := range panel.Targets {
 			queries++
 			ask(panel.Title, variables.Replace(target.Expr))
 		}
+	}
+	if queries == 0 {
+		errs = append(errs, fmt.Errorf("%s: there is no query", dashboard))
 	}
 	fmt.Println(dashboard, "has", queries, "queries, which all have data unless it says otherwise")
 	return errors.Join(append(errs, err)...)
