@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,6 +41,9 @@ type backup struct {
 }
 
 func (c *backupCommand) Run(ctx context.Context, sh *shell) error {
+	if c.File == "" {
+		return usageError("the name of the file to write is empty; name a new file")
+	}
 	loaded, err := sh.load(nil)
 	if err != nil {
 		return err
@@ -144,6 +148,9 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 	case !strings.HasPrefix(loaded.Database, "sqlite:"):
 		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
 			"empty database; then run: cardea restore --in-place", plain(c.File))
+	}
+	if info, err := os.Stat(c.File); err == nil && info.IsDir() {
+		return advise("%s cannot be restored: it is a folder; name a file that cardea backup wrote", plain(c.File))
 	}
 	if _, err := store.ReadBackup(ctx, c.File); err != nil { // before what is there already is looked at
 		return fromFile(err, c.File)

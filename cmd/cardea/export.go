@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 type auditExport struct {
 	auditFilter
 	auditTime
-	Prove  string `placeholder:"ID" help:"Instead write a proof, as JSON, that this event is in the sealed log."`
-	Format string `enum:"ndjson,csv,ocsf" default:"ndjson" placeholder:"FORMAT" help:"ndjson, a JSON object in each line; csv; or ocsf, lines in the form of the Open Cybersecurity Schema Framework."`
+	Prove  *string `placeholder:"ID" help:"Instead write a proof, as JSON, that this event is in the sealed log."`
+	Format string  `enum:"ndjson,csv,ocsf" default:"ndjson" placeholder:"FORMAT" help:"ndjson, a JSON object in each line; csv; or ocsf, lines in the form of the Open Cybersecurity Schema Framework."`
 }
 
 // Help returns what the help shows below the usage.
@@ -23,8 +24,20 @@ func (c *auditExport) Help() string {
 		"apostrophe."
 }
 
+// Validate returns an error if flags contradict each other. An id that is empty is one that is not there.
+func (c *auditExport) Validate() error {
+	if err := c.auditFilter.Validate(); err != nil || c.Prove == nil {
+		return err
+	}
+	if *c.Prove == "" || c.auditFilter != (auditFilter{}) || c.auditTime != (auditTime{}) || c.Format != "ndjson" {
+		return errors.New("--prove takes the id of one event, and no other flag selects or changes it; cardea audit list " +
+			"-o json shows the ids")
+	}
+	return nil
+}
+
 func (c *auditExport) Run(ctx context.Context, sh *shell) error {
-	if c.Prove != "" {
+	if c.Prove != nil {
 		return c.prove(ctx, sh)
 	}
 	format := admin.Format(c.Format)

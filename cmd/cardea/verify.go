@@ -183,7 +183,7 @@ func (c *auditExport) prove(ctx context.Context, sh *shell) error {
 	}
 	defer func() { _ = i.close() }() // it was only read
 	event, err := adminapi.ShowEvent.Call(ctx, adminapi.Target{Operations: i.operations(), By: caller()},
-		adminapi.ByID{ID: c.Prove})
+		adminapi.ByID{ID: *c.Prove})
 	if err != nil {
 		return err
 	}
