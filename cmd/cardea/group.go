@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"io"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
@@ -67,25 +69,47 @@ type groupShow struct{ namedGroup }
 
 func (c *groupShow) Run(ctx context.Context, sh *shell) error {
 	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
-		in, whole := adminapi.GroupMembers{Listing: adminapi.Listing{Limit: 1000}, Name: c.Group}, admin.GroupMembers{}
-		for {
+		p := newPrinter(c.output, sh, "nobody is in the group yet; put somebody in with: cardea group add "+c.Group+" E-MAIL",
+			drawMembers)
+		for in := (adminapi.GroupMembers{Listing: adminapi.Listing{Limit: 1000}, Name: c.Group}); ; {
 			part, err := adminapi.ShowGroup.Call(ctx, t, in)
+			if err == nil && in.Cursor == "" {
+				err = c.begin(sh, p, part.Group)
+			}
+			if err == nil {
+				err = p.add(part.Members)
+			}
 			if err != nil {
 				return err
 			}
-			whole = admin.GroupMembers{Group: part.Group, Members: append(whole.Members, part.Members...)}
 			if in.Cursor = part.Next; part.Next == "" {
-				return c.print(sh, whole, func(t *table) { drawMembers(whole, t) })
+				return p.end()
 			}
 		}
 	})
 }
 
-func drawMembers(v admin.GroupMembers, t *table) {
-	drawGroup(v.Group, t)
-	t.Row("members", count(len(v.Members), "member"))
-	for _, m := range v.Members {
-		t.Row("", m.Email, dash(m.Name))
+// begin prints the group itself, before its members.
+func (c *groupShow) begin(sh *shell, p *printer[admin.Member], g admin.Group) error {
+	if c.Output == "json" {
+		return p.within(g, "members")
+	}
+	if err := c.print(sh, g, func(t *table) { drawGroup(g, t) }); err != nil {
+		return err
+	}
+	_, err := io.WriteString(sh.out, "\n")
+	return err
+}
+
+func drawMembers(views []admin.Member, t *table) {
+	t.Head("MEMBER", "NAME", "STATE", "ADDED")
+	t.Fold(16, "MEMBER", "NAME")
+	for _, v := range views {
+		state := "enabled"
+		if !v.DisabledAt.IsZero() {
+			state = "disabled"
+		}
+		t.Row(cmp.Or(v.Email, v.ID), dash(v.Name), state, v.AddedAt.String())
 	}
 }
 

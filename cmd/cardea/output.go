@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -37,11 +38,15 @@ type printer[T any] struct {
 	draw  func([]T, *table)
 	table *table
 	n     int // records printed
+
+	// What JSON has before and after the list, and how far its records are indented.
+	head, tail, indent string
 }
 
 func newPrinter[T any](o output, sh *shell, empty string, draw func([]T, *table)) *printer[T] {
 	table := newTable(sh.out, styleOf(sh.out, sh.environ))
-	return &printer[T]{output: o, sh: sh, empty: empty, draw: draw, table: table}
+	return &printer[T]{output: o, sh: sh, empty: empty, draw: draw, table: table,
+		tail: "\n", indent: "  "}
 }
 
 // add prints the next records. JSON is complete only after end, so that what an error cuts off is not taken for all.
@@ -56,14 +61,14 @@ func (p *printer[T]) add(records []T) error {
 	}
 	var b bytes.Buffer
 	for _, r := range records {
-		if b.WriteString(",\n  "); p.n == 0 {
+		if b.WriteString(",\n" + p.indent); p.n == 0 {
 			b.Reset()
-			b.WriteString("[\n  ")
+			b.WriteString(p.head + "[\n" + p.indent)
 		}
 		p.n++
 		encoder := json.NewEncoder(&b)
 		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("  ", "  ")
+		encoder.SetIndent(p.indent, "  ")
 		if err := encoder.Encode(r); err != nil {
 			return err
 		}
@@ -82,11 +87,22 @@ func (p *printer[T]) end() (err error) {
 		p.draw(nil, p.table)
 		err = p.table.Flush()
 	case p.n > 0:
-		_, err = io.WriteString(p.sh.out, "\n]\n")
+		_, err = io.WriteString(p.sh.out, "\n"+p.indent[2:]+"]"+p.tail)
 	default:
-		_, err = io.WriteString(p.sh.out, "[]\n")
+		_, err = io.WriteString(p.sh.out, p.head+"[]"+p.tail)
 	}
 	return err
+}
+
+// within makes the list a member of the JSON object of record, after what that has; record is not empty.
+func (p *printer[T]) within(record any, member string) error {
+	var b bytes.Buffer
+	if err := printJSON(&b, record); err != nil {
+		return err
+	}
+	p.head = strings.TrimSuffix(b.String(), "\n}\n") + ",\n  \"" + member + "\": "
+	p.tail, p.indent = "\n}\n", "    "
+	return nil
 }
 
 // emptyList returns why a list is empty: nothing matches its filters, or else what none says.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -194,4 +196,44 @@ func TestStyleOf(t *testing.T) {
 			t.Errorf("%v: %+v, want %+v", tt.environ, got, tt.want)
 		}
 	}
+}
+
+// A list that is a member of a record is the JSON of that record, however it comes in parts.
+func TestListWithin(t *testing.T) {
+	type group struct {
+		Name    string   `json:"name"`
+		Members []string `json:"members,omitempty"`
+	}
+	for _, parts := range [][][]string{{{"ada", "<bob>"}, {"eve"}}, {{"ada"}}, {nil}} {
+		var out, want strings.Builder
+		p := newPrinter(output{Output: "json"}, &shell{out: &out}, "", func([]string, *table) {})
+		err := p.within(group{Name: "staff"}, "members")
+		all := []string{}
+		for _, part := range parts {
+			err = errors.Join(err, p.add(part))
+			all = append(all, part...)
+		}
+		err = errors.Join(err, p.end(), printJSON(&want, map[string]any{"name": "staff", "members": all}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got any
+		if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
+			t.Fatalf("%v:\n%s", err, out.String())
+		}
+		if diff := cmp.Diff(strings.Count(want.String(), "\n"), strings.Count(out.String(), "\n")); diff != "" {
+			t.Errorf("%s", out.String())
+		}
+		if diff := cmp.Diff(map[string]any{"name": "staff", "members": anyOf(all)}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+func anyOf(texts []string) []any {
+	all := []any{}
+	for _, text := range texts {
+		all = append(all, text)
+	}
+	return all
 }
