@@ -116,6 +116,7 @@ type clientForm struct {
 	JWKS         string   // its public keys
 	JWKSURI      string   // or where they are
 	Servers      []admin.Resource
+	Typed        bool // there are more of them, to be typed
 	Described    bool // by its metadata document, so that its name, addresses and keys cannot be changed here
 	Machine      bool
 	Signs        bool // it has keys, and no secret
@@ -158,10 +159,11 @@ func (f *clientForm) Kinds() any { return kinds }
 const maxServers = 200
 
 func (e *Endpoint) clientScreen(v *visit, f *clientForm, title, problem string) (outcome, error) {
-	var err error
-	if f.Servers, _, err = e.Operations.Resources(v.Context(), v.caller, store.Page{Limit: maxServers}); err != nil {
+	servers, next, err := e.Operations.Resources(v.Context(), v.caller, store.Page{Limit: maxServers})
+	if err != nil {
 		return nil, err
 	}
+	f.Servers, f.Typed = servers, next != ""
 	s := screen{template: "client-form.html", title: title, body: f, problem: problem}
 	if problem != "" {
 		s.status = http.StatusUnprocessableEntity
@@ -176,7 +178,7 @@ func (e *Endpoint) newClient(v *visit) (outcome, error) {
 // read fills the form in as it was posted.
 func (f *clientForm) read(form url.Values) {
 	f.Name, f.Kind = strings.TrimSpace(form.Get("name")), form.Get("kind")
-	f.RedirectURIs, f.Scope, f.Resources = form.Get("redirect_uris"), form.Get("scopes"), form["resource"]
+	f.RedirectURIs, f.Scope, f.Resources = form.Get("redirect_uris"), form.Get("scopes"), append(form["resource"], strings.Fields(form.Get("resources"))...)
 	f.AnyResource, f.Life = form.Get("any_resource") != "", form.Get("access_token_ttl")
 	f.JWKS, f.JWKSURI = strings.TrimSpace(form.Get("jwks")), strings.TrimSpace(form.Get("jwks_uri"))
 }

@@ -67,6 +67,7 @@ type personForm struct {
 	Role        string
 	Groups      []string
 	All         []admin.Group // to choose from
+	Typed       bool          // there are more, to be typed
 	Field       string
 	Invite      bool // the person makes the account
 }
@@ -81,6 +82,13 @@ func (f *personForm) Roles() any {
 	}
 }
 
+// Others are the groups that are chosen and not among those to choose from.
+func (f *personForm) Others() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(f.Groups), func(name string) bool {
+		return slices.ContainsFunc(f.All, func(g admin.Group) bool { return g.Name == name })
+	}), " ")
+}
+
 // In reports whether the person is in the group.
 func (f *personForm) In(group string) bool { return slices.Contains(f.Groups, group) }
 
@@ -93,7 +101,9 @@ func (e *Endpoint) personScreen(v *visit, f *personForm, title string, err error
 		}
 		s.status = http.StatusUnprocessableEntity
 	}
-	f.All, _, err = e.Operations.Groups(v.Context(), v.caller, store.Page{})
+	next := ""
+	f.All, next, err = e.Operations.Groups(v.Context(), v.caller, store.Page{Limit: maxGroups})
+	f.Typed = next != ""
 	return s, err
 }
 
@@ -103,7 +113,7 @@ func (e *Endpoint) newPerson(v *visit) (outcome, error) {
 
 func (f *personForm) read(form url.Values) {
 	f.Email, f.Name = strings.TrimSpace(form.Get("email")), strings.TrimSpace(form.Get("name"))
-	f.Role, f.Groups = form.Get("role"), form["group"]
+	f.Role, f.Groups = form.Get("role"), append(form["group"], strings.Fields(form.Get("groups"))...)
 }
 
 func (e *Endpoint) createPerson(v *visit, form url.Values) (outcome, error) {
@@ -125,6 +135,7 @@ type personPage struct {
 	Grants   []admin.Grant
 	More     bool
 	Sessions []admin.Session
+	Older    bool // there are more sessions
 }
 
 func (e *Endpoint) person(v *visit) (outcome, error) {
@@ -139,7 +150,8 @@ func (e *Endpoint) person(v *visit) (outcome, error) {
 		return nil, err
 	}
 	body.Grants, body.More = grants, next != ""
-	body.Sessions, _, err = e.Operations.Sessions(v.Context(), v.caller, u.ID, few)
+	body.Sessions, next, err = e.Operations.Sessions(v.Context(), v.caller, u.ID, few)
+	body.Older = next != ""
 	return screen{template: "person.html", title: personName(u.Name, u.Email), body: body}, err
 }
 

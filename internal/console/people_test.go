@@ -1,13 +1,17 @@
 package console_test
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/identity"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -101,5 +105,64 @@ func TestPasswordLink(t *testing.T) {
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
 	if _, err := o.PasswordLink(t.Context(), admin.Caller{}, ada.ID, false); err == nil {
 		t.Error("nobody made a link")
+	}
+}
+
+// A form offers a bounded number of groups and MCP servers. The others are typed.
+func TestMoreThanAFormOffers(t *testing.T) {
+	s := servertest.StartMCP(t)
+	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
+	const last, server = "z-last", "https://zz.example.com/mcp"
+	s.Update(func(tx *store.Tx) error {
+		for i := range 201 {
+			name := fmt.Sprint("group-", i)
+			if i == 200 {
+				name = last
+			}
+			if err := tx.CreateGroup(&identity.Group{ID: oauth.NewID("grp_"), Name: name,
+				CreatedAt: tx.Now().Add(time.Duration(i) * time.Microsecond)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	b := staff(t, s, identity.Owner)
+	page := b.Get("/admin/people/new")
+	says(t, page, 200, "Other groups")
+	lacks(t, page, last)
+	send := func(email string) *servertest.Page {
+		return page.Submit(page.Form("email"), servertest.With("email", email), servertest.With("group", "group-1"),
+			servertest.With("groups", " "+last+" "), servertest.With("password", "correct horse battery staple"),
+			servertest.With("role", "auditor"))
+	}
+	says(t, send("no address"), 422, `name="groups" value="`+last+`"`, `value="group-1" checked`)
+	says(t, send("bob@example.com"), 200)
+	u, err := o.User(t.Context(), root, "bob@example.com")
+	if err != nil || !slices.Equal(u.Groups, []string{"group-1", last}) {
+		t.Errorf("%q, %v", u.Groups, err)
+	}
+
+	s.Update(func(tx *store.Tx) error {
+		for i := range 201 {
+			identifier := fmt.Sprintf("https://mcp-%d.example.com/mcp", i)
+			if i == 200 {
+				identifier = server
+			}
+			at := tx.Now().Add(time.Duration(i+1) * time.Microsecond)
+			if err := tx.CreateResource(&oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier,
+				Scopes: []oauth.ResourceScope{{Name: "x"}}, CreatedAt: at, UpdatedAt: at}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	page = b.Get("/admin/clients/new")
+	says(t, page, 200, "Other MCP servers")
+	lacks(t, page, server)
+	says(t, page.Submit(page.Form("name"), servertest.With("name", "Robot"), servertest.With("kind", "machine"),
+		servertest.With("resources", server+"\n")), 200, "The client is created")
+	bound, _, err := o.Clients(t.Context(), root, admin.ClientQuery{Resource: server}, store.Page{})
+	if err != nil || len(bound) != 1 {
+		t.Errorf("%+v, %v", bound, err)
 	}
 }
