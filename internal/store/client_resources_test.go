@@ -89,3 +89,63 @@ func TestClientsOfResource(t *testing.T) {
 		})
 	}
 }
+
+// A program of the previous release, beside this one, makes and changes clients without what they are found by. Sweep
+// adds it, also for a client that this program has changed since, and changes nothing after that.
+func TestFoundAfterPreviousRelease(t *testing.T) {
+	const weather, mail = "https://mcp.example.com/mcp", "https://mail.example.com/mcp"
+	for _, engine := range engines {
+		t.Run(string(engine), func(t *testing.T) {
+			dsn := storetest.New(t, engine)
+			db := storetest.Connect(t, dsn, storetest.NewClock())
+			update(t, db, func(tx *store.Tx) error {
+				for _, id := range []string{"mcp_made", "mcp_changed", "mcp_here"} {
+					if err := tx.CreateClient(&oauth.Client{ID: id, Origin: oauth.ByOperator, CreatedAt: tx.Now(),
+						Metadata: oauth.Metadata{Name: "Ada"}, Resources: []string{weather}}, ""); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			const changed = `UPDATE clients SET metadata = '{"client_name":"Bob"}', resources = '` + mail +
+				`', version = version + 1 WHERE id = 'mcp_changed'`
+			for _, statement := range []string{
+				"DELETE FROM client_names WHERE client_id = 'mcp_made'",
+				"DELETE FROM client_resources WHERE client_id = 'mcp_made'",
+				"UPDATE clients SET found_version = 0 WHERE id = 'mcp_made'", // as it is if nobody sets it
+				changed,
+			} {
+				if _, err := raw(t, dsn).ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			update(t, db, func(tx *store.Tx) error { return tx.DisableClient("mcp_changed") })
+			found := func(filter store.ClientFilter, begins string) (ids []string) {
+				view(t, db, func(tx *store.Tx) error {
+					clients, _, err := tx.Clients(filter, store.Page{Begins: begins})
+					for _, c := range clients {
+						ids = append(ids, strings.TrimPrefix(c.ID, "mcp_"))
+					}
+					return err
+				})
+				slices.Sort(ids)
+				return ids
+			}
+			for range 2 {
+				if _, err := db.Sweep(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				same(t, []string{"here", "made"}, found(store.ClientFilter{Resource: weather}, ""))
+				same(t, []string{"changed"}, found(store.ClientFilter{Resource: mail}, ""))
+				same(t, []string{"here", "made"}, found(store.ClientFilter{}, "ada"))
+				same(t, []string{"changed"}, found(store.ClientFilter{}, "bob"))
+				same(t, []string{"made"}, found(store.ClientFilter{}, "mcp_m"))
+			}
+			var behind int
+			if err := raw(t, dsn).QueryRowContext(t.Context(),
+				"SELECT COUNT(*) FROM clients WHERE found_version <> version").Scan(&behind); err != nil || behind > 0 {
+				t.Errorf("%d clients are looked at again, %v", behind, err)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -32,8 +33,9 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	c.Version = 1
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
-	err = tx.create("INSERT INTO clients ("+clientColumns+", fingerprint) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, "+
-		"$9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23, 1, $22) ON CONFLICT DO NOTHING", args{
+	err = tx.create("INSERT INTO clients ("+clientColumns+", fingerprint, found_version) VALUES ($1, $2, $3, $4, $5, "+
+		"$6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23, 1, $22, 1) "+
+		"ON CONFLICT DO NOTHING", args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
 		strings.Join(c.ResourceServers, " "),
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
@@ -186,8 +188,55 @@ func (tx *Tx) UpdateClient(c *oauth.Client) error {
 	tx.ended(OfClient, c.ID)
 	return tx.one(`UPDATE clients SET metadata = $2, allowed = $3, resources = $4, access_ttl = $5, approved_at = $6,
 		registration_token = $7, changed_at = $8, fetched_at = $9, expires_at = $10, resource_server = $11,
-		version = version + 1,
-		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END WHERE id = $1`, values)
+		fingerprint = CASE WHEN metadata = $2 THEN fingerprint END`+risen("1")+" WHERE id = $1", values)
+}
+
+// risen returns the assignments by which the version of a client rises by an expression. The version for which its
+// names and resources are stored rises with it, so that it stays behind if it is.
+func risen(by string) string {
+	return ", version = version + " + by + ", found_version = found_version + " + by
+}
+
+// find stores the names and the resources by which clients are found, of those that a program of the previous release
+// has made or changed. An index finds these: mostly there is none.
+func (db *DB) find(ctx context.Context) error {
+	for {
+		var ids []string
+		err := db.View(ctx, func(tx *Tx) (err error) {
+			ids, err = all(tx, "SELECT id FROM clients WHERE found_version <> version LIMIT "+strconv.Itoa(sweepBatch), nil,
+				func(scan func(...any) error) (id string, err error) { return id, scan(&id) })
+			return err
+		})
+		for _, id := range ids {
+			if err == nil {
+				err = db.Update(ctx, func(tx *Tx) error { return tx.findClient(id) })
+			}
+		}
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+	}
+}
+
+// findClient stores by what a client is found. It does nothing if the client is gone.
+func (tx *Tx) findClient(id string) error {
+	c, err := tx.LockClient(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = clientNames.replace(tx, namesOfClient(c))
+	}
+	if err == nil {
+		_, err = tx.exec("DELETE FROM client_resources WHERE client_id = $1", args{id})
+	}
+	if err == nil {
+		err = tx.bindClient(c)
+	}
+	if err != nil {
+		return err
+	}
+	return tx.one("UPDATE clients SET found_version = version WHERE id = $1", args{id})
 }
 
 // changeable returns the id of c and the values that UpdateClient stores, in the order of its statement.
@@ -228,8 +277,8 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 		return err
 	}
 	return tx.one("UPDATE clients SET metadata = $2, changed_at = $3, fetched_at = $4, approved_at = "+approval+
-		", version = version + CASE WHEN metadata = $2 AND (approved_at IS NULL) = ("+approval+" IS NULL) "+
-		"THEN 0 ELSE 1 END WHERE id = $1", args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
+		risen("CASE WHEN metadata = $2 AND (approved_at IS NULL) = ("+approval+" IS NULL) THEN 0 ELSE 1 END")+
+		" WHERE id = $1", args{c.ID, metadata, micros(changedAt), micros(c.FetchedAt)})
 }
 
 // DisableClient disables a client and its grants until EnableClient. If it is disabled already, DisabledAt does not
@@ -237,17 +286,16 @@ func (tx *Tx) ReplaceMetadata(c *oauth.Client, keepApproval bool) error {
 func (tx *Tx) DisableClient(id string) error {
 	tx.Touch(Clients)
 	tx.ended(OfClient, id)
-	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2), "+
-		"version = version + CASE WHEN disabled_at IS NULL THEN 1 ELSE 0 END WHERE id = $1",
-		args{id, micros(tx.now)})
+	return tx.one("UPDATE clients SET disabled_at = COALESCE(disabled_at, $2)"+
+		risen("CASE WHEN disabled_at IS NULL THEN 1 ELSE 0 END")+" WHERE id = $1", args{id, micros(tx.now)})
 }
 
 // EnableClient undoes DisableClient. It returns ErrNotFound if there is no such client.
 func (tx *Tx) EnableClient(id string) error {
 	tx.Touch(Clients)
 	tx.ended(OfClient, id)
-	return tx.one("UPDATE clients SET disabled_at = NULL, "+
-		"version = version + CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END WHERE id = $1", args{id})
+	return tx.one("UPDATE clients SET disabled_at = NULL"+
+		risen("CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END")+" WHERE id = $1", args{id})
 }
 
 // DeleteClient deletes a client with its secrets and revokes its grants with the reason "client_deleted". It returns
@@ -267,7 +315,7 @@ func (tx *Tx) ReplaceSecret(id, newHash string, oldExpiresAt time.Time) error {
 	tx.Touch(Clients)
 	return tx.one(`UPDATE clients SET old_secret_hash = secret_hash, old_secret_created_at = secret_created_at,
 		old_secret_expires_at = CASE WHEN secret_expires_at < $4 THEN secret_expires_at ELSE $4 END,
-		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL, version = version + 1 WHERE id = $1`,
+		secret_hash = $2, secret_created_at = $3, secret_expires_at = NULL`+risen("1")+" WHERE id = $1",
 		args{id, newHash, micros(tx.now), oldExpiresAt.UnixMicro()})
 }
 

@@ -51,12 +51,12 @@ var pastOf = []string{
 	`INSERT INTO group_members (group_id, user_id, added_at) SELECT 'grp_' || i, 'usr_2', $T - i FROM n`,
 	`INSERT INTO resources (id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, created_at, updated_at)
 		VALUES ('res_1', 'https://mcp.example.com', 'Weather', '[]', '', 0, 0, 0, $T, $T)`,
-	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at)
-		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i, CASE WHEN i = 1 THEN $T END FROM n`,
+	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at, found_version)
+		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i, CASE WHEN i = 1 THEN $T END, 1 FROM n`,
 	// The newest half of these are bound to another server.
-	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at)
+	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at, found_version)
 		SELECT 'mcp_op_' || i, 'operator', '{"client_name":"Machine ' || i || '"}', '',
-			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i FROM n`,
+			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i, 1 FROM n`,
 	`INSERT INTO client_resources (client_id, origin, resource, created_at)
 		SELECT id, origin, resources, created_at FROM clients WHERE resources <> ''`,
 	`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
