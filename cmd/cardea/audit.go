@@ -34,7 +34,7 @@ type auditFilter struct {
 	Client  string `placeholder:"ID" help:"Only events of this client."`
 	User    string `placeholder:"E-MAIL|ID" help:"Only events of this person."`
 	Grant   string `placeholder:"ID" help:"Only events of this grant."`
-	Outcome string `enum:",allowed,refused" default:"" placeholder:"OUTCOME" help:"Only events with this outcome: allowed or refused."`
+	Outcome string `enum:",allowed,refused,failed,wrong" default:"" placeholder:"OUTCOME" help:"Only events with this outcome: allowed, refused or failed; wrong is refused or failed."`
 	Refused bool   `help:"The same as --outcome refused."`
 
 	Resource string `placeholder:"ID|URL" help:"Only events at this MCP server."`
@@ -45,8 +45,8 @@ type auditFilter struct {
 
 // Validate returns an error if flags contradict each other.
 func (f auditFilter) Validate() error {
-	if f.Refused && f.Outcome == string(audit.Allowed) {
-		return errors.New("--refused and --outcome allowed exclude each other; give one of them")
+	if f.Refused && f.Outcome != "" && f.Outcome != string(audit.Refused) {
+		return errors.New("--refused and --outcome " + f.Outcome + " exclude each other; give one of them")
 	}
 	return nil
 }
@@ -201,11 +201,7 @@ func eventRow(e admin.Event) []string {
 	}
 	say(&what, "reason", e.Reason)
 	say(&what, "description", e.Description)
-	outcome := string(e.Outcome)
-	if e.Outcome == audit.Refused {
-		outcome = alarm
-	}
-	return []string{admin.Moment{Time: e.At}.String(), e.Action, outcome, strings.Join(who, " "),
+	return []string{admin.Moment{Time: e.At}.String(), e.Action, ending(e), strings.Join(who, " "),
 		strings.Join(what, " ")}
 }
 
@@ -326,11 +322,15 @@ func (c *auditTail) line(sh *shell, e admin.Event) error {
 
 // tell returns an event as a line: when, how it ended, what happened, and the id for cardea audit show.
 func tell(sh *shell, e admin.Event, when, told string) string {
-	outcome := "allowed"
-	if e.Outcome == audit.Refused {
-		outcome = alarm
+	return styleOf(sh.out, sh.environ).Line(when, ending(e), told, e.ID)
+}
+
+// ending returns the outcome of an event; what went wrong is in capitals.
+func ending(e admin.Event) string {
+	if e.Outcome == audit.Allowed {
+		return string(e.Outcome)
 	}
-	return styleOf(sh.out, sh.environ).Line(when, outcome, told, e.ID)
+	return strings.ToUpper(string(e.Outcome))
 }
 
 type auditShow struct {

@@ -45,13 +45,13 @@ func styleOf(out io.Writer, environ []string) style {
 	return s
 }
 
-// alarm is the text of a cell that is red on an output with colors.
-const alarm = "REFUSED"
+// alarms are the texts of cells that are red on an output with colors.
+var alarms = []string{"REFUSED", "FAILED"}
 
-// paint returns a cell, red if it is alarm and s has colors.
+// paint returns a cell, red if it is one of alarms and s has colors.
 func (s style) paint(cell string) string {
-	if s.Colors && strings.TrimRight(cell, " ") == alarm {
-		return "\x1b[31m" + alarm + "\x1b[0m" + strings.TrimPrefix(cell, alarm)
+	if text := strings.TrimRight(cell, " "); s.Colors && slices.Contains(alarms, text) {
+		return "\x1b[31m" + text + "\x1b[0m" + strings.TrimPrefix(cell, text)
 	}
 	return cell
 }

@@ -39,7 +39,7 @@ func (e *Endpoint) activity(v *visit) (web.Answer, error) {
 		next = cursor
 		told, err := v.tell(tx, resources, events)
 		for i, event := range events {
-			list = append(list, deed{v.moment(event.At), told[i], event.Address, event.Outcome == audit.Refused})
+			list = append(list, deed{v.moment(event.At), told[i], event.Address, event.Outcome != audit.Allowed})
 		}
 		return err
 	})

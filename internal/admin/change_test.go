@@ -119,7 +119,8 @@ func TestOverview(t *testing.T) {
 	o := operate(t, db)
 	ctx, by := t.Context(), root
 	if err := o.DB.Append(ctx, audit.TokenRequest("mcp_1", "refresh_token").Allow(), audit.SignIn("usr_1").Allow(),
-		audit.TokenRequest("mcp_1", "refresh_token").Refuse("invalid_grant", "over")); err != nil {
+		audit.TokenRequest("mcp_1", "refresh_token").Refuse("invalid_grant", "over"),
+		audit.ToolCall("mcp_2", "https://mcp.example.com", "get_forecast").Fail()); err != nil {
 		t.Fatal(err)
 	}
 	now := clock.Now()
@@ -133,7 +134,7 @@ func TestOverview(t *testing.T) {
 			t.Fatal(err)
 		}
 		last := view.Parts[len(view.Parts)-1]
-		if last.Tokens != 1 || last.SignIns != 1 || last.Refused != 1 || last.Agents != 1 ||
+		if last.Tokens != 1 || last.SignIns != 1 || last.Refused != 1 || last.Failed != 1 || last.Agents != 1 ||
 			view.Reasons["invalid_grant"] != 1 {
 			t.Errorf("since %v: %+v", since, last)
 		}

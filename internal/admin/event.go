@@ -187,6 +187,7 @@ type OverviewPart struct {
 	Tokens  int64            `json:"tokens"`   // answers of the token endpoint with a token
 	SignIns int64            `json:"sign_ins"` // of people
 	Refused int64            `json:"refused"`  // decisions, of all kinds
+	Failed  int64            `json:"failed"`   // calls of tools, and tools that are not as reviewed
 	Reasons map[string]int64 `json:"reasons"`  // of these, by their error code; "" has none
 	// Agents is the number of clients that obtained tokens: in a day, if parts are days, or the most in one day of the
 	// part if they are longer, and likewise in an hour if they are shorter.
@@ -244,6 +245,8 @@ func (o *Operations) Overview(ctx context.Context, by Caller, since, until time.
 				part.Refused += c.N
 				part.Reasons[c.Reason] += c.N
 				view.Reasons[c.Reason] += c.N
+			case c.Outcome == string(audit.Failed):
+				part.Failed += c.N
 			case c.Action == audit.Issued:
 				part.Tokens += c.N
 			case c.Action == audit.SignedIn:

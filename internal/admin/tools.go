@@ -266,7 +266,7 @@ func (o *Operations) ReviewResource(ctx context.Context, by Caller, name string,
 		view = b.view()
 		if len(drifted) > 0 {
 			event := audit.Resource("drift", r.Identifier).With("tools", strings.Join(drifted, ", "))
-			if err := tx.Conclude(event, nil); err != nil {
+			if err := tx.Record(event.Fail()); err != nil {
 				return event, err
 			}
 		}

@@ -26,8 +26,8 @@ import (
 )
 
 const instructions = "Each tool does what the command of the same name does: resource_create is cardea resource " +
-	"create. A resource is an MCP server that is protected here. To find out why a call was refused, list events " +
-	"with the outcome refused, " +
+	"create. A resource is an MCP server that is protected here. To find out why a call was refused or failed, list " +
+	"events with the outcome wrong, " +
 	"and those of the same grant. Ask the person before a tool that is annotated as destructive."
 
 // served are the methods of MCP that are answered, beside notifications and answers.

@@ -499,7 +499,7 @@ type EventListing struct {
 	Resource  string    `query:"resource" doc:"Only about this MCP server, by id or identifier."`
 	Address   string    `query:"address" doc:"Only from this network address."`
 	RequestID string    `query:"request_id" doc:"Only of this request."`
-	Outcome   string    `query:"outcome" enum:"allowed,refused" doc:"Only allowed ones, or only refused ones."`
+	Outcome   string    `query:"outcome" enum:"allowed,refused,failed,wrong" doc:"Only those with this outcome; wrong is refused or failed."`
 	Since     time.Time `query:"since" doc:"Only from this time on."`
 	Until     time.Time `query:"until" doc:"Only before this time."`
 	Oldest    bool      `query:"oldest" doc:"The oldest first."`

@@ -16,6 +16,10 @@ type Outcome string
 const (
 	Allowed Outcome = "allowed"
 	Refused Outcome = "refused"
+	// Failed is what was not refused and went wrong: a tool failed, or is not what an operator reviewed.
+	Failed Outcome = "failed"
+	// Wrong stands for Refused and Failed where events are selected. No event has it.
+	Wrong Outcome = "wrong"
 )
 
 // Event is one decision. Only ID, At, Action and Outcome are always set. It never holds a secret: neither a token, a
@@ -115,6 +119,12 @@ type Request struct {
 // Allow returns e with the outcome Allowed.
 func (e Event) Allow() Event {
 	e.Outcome = Allowed
+	return e
+}
+
+// Fail returns e with the outcome Failed.
+func (e Event) Fail() Event {
+	e.Outcome = Failed
 	return e
 }
 

@@ -112,7 +112,7 @@ func OCSF(e Event) OCSFEvent {
 	if e.RequestID != "" || e.UserAgent != "" {
 		o.Request = &ocsfRequest{e.RequestID, e.UserAgent}
 	}
-	if e.Outcome == Refused {
+	if e.Outcome != Allowed {
 		o.SeverityID, o.StatusID = 2, 2
 	}
 	if e.Action == "token.reuse" {

@@ -368,7 +368,7 @@ func (e Event) value(name string, names Names) (string, bool) {
 	case "grants_kept":
 		return "", e.Detail["grants_kept"] == "yes"
 	case "failed":
-		return "", e.Detail["result"] == "failed"
+		return "", e.Outcome == Failed
 	}
 	value := Clean(e.Detail[name])
 	return value, value != ""

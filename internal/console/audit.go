@@ -65,10 +65,10 @@ var eventFilters = []eventFilter{
 		set: text(func(f *store.EventFilter, value string) { f.Action = value })},
 	{Name: "outcome", Label: "Outcome", set: func(f *store.EventFilter, value string, _ time.Time) string {
 		f.Outcome = audit.Outcome(value)
-		if f.Outcome != audit.Allowed && f.Outcome != audit.Refused {
-			return "An outcome is “allowed” or “refused”."
+		if slices.Contains([]audit.Outcome{audit.Allowed, audit.Refused, audit.Failed, audit.Wrong}, f.Outcome) {
+			return ""
 		}
-		return ""
+		return "An outcome is “allowed”, “refused” or “failed”; “wrong” shows what was refused or failed."
 	}},
 	{Name: "since", Label: "Since", Hint: "24h, 7d or 2026-01-31T08:00Z",
 		set: at(func(f *store.EventFilter) *time.Time { return &f.Since })},
@@ -119,7 +119,7 @@ func momentOf(value string, now time.Time) (at time.Time, problem string) {
 type eventList struct {
 	Filters []*eventFilter
 	Events  []eventLine
-	First   bool // refusals first
+	First   bool // what went wrong first
 	More    bool // a condition of those that are folded away is set
 	Any     bool // a condition is set
 	Wrong   bool // one means nothing, so that nothing was looked for
@@ -163,11 +163,14 @@ func lineOf(e admin.Event) eventLine {
 	return eventLine{Event: e, Told: e.Tell(), When: admin.Moment{Time: e.At}}
 }
 
-// Bad reports whether it was refused.
-func (l eventLine) Bad() bool { return l.Outcome == audit.Refused }
+// Bad reports whether it was refused, or failed.
+func (l eventLine) Bad() bool { return l.Outcome != audit.Allowed }
 
-// afterRefused begins a cursor of the part that follows the refusals if those come first.
-const afterRefused = "allowed:"
+// Refused reports whether it was refused.
+func (l eventLine) Refused() bool { return l.Outcome == audit.Refused }
+
+// afterWrong begins a cursor of the part that follows what went wrong if that comes first.
+const afterWrong = "allowed:"
 
 func (e *Endpoint) events(v *visit) (outcome, error) {
 	list, filter := e.filtered(v)
@@ -291,14 +294,14 @@ func (e *Endpoint) findEvents(v *visit, filter store.EventFilter, list *eventLis
 	if !list.First || filter.Outcome != "" {
 		return add()
 	}
-	rest, allowed := strings.CutPrefix(page.After, afterRefused)
+	rest, allowed := strings.CutPrefix(page.After, afterWrong)
 	if !allowed {
-		filter.Outcome = audit.Refused
+		filter.Outcome = audit.Wrong
 		if err := add(); err != nil || list.Next != "" {
 			return err
 		}
 		if page.Limit -= len(list.Events); page.Limit <= 0 {
-			list.Next = afterRefused
+			list.Next = afterWrong
 			return nil
 		}
 	}
@@ -308,7 +311,7 @@ func (e *Endpoint) findEvents(v *visit, filter store.EventFilter, list *eventLis
 	}
 	err := add()
 	if list.Next != "" {
-		list.Next = afterRefused + list.Next
+		list.Next = afterWrong + list.Next
 	}
 	return err
 }

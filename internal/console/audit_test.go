@@ -153,9 +153,26 @@ func TestAuditExplorer(t *testing.T) {
 			lacks(t, page, `id="events"`)
 		}
 	})
-	t.Run("refusals first, then the others, page by page", func(t *testing.T) {
+	if err := s.DB.Append(t.Context(), audit.ToolCall("mcp_1", servertest.MCP, "get_forecast").
+		With("error", "the disk is full").Fail()); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("what failed", func(t *testing.T) {
+		const told, refused = "called the tool get_forecast at ", "The refresh token of"
+		says(t, b.Get("/admin/audit?outcome=failed"), 200, told, "which failed: the disk is full",
+			`<span class="badge bad">failed`)
+		lacks(t, b.Get("/admin/audit?outcome=failed"), refused, `<span class="badge good">`)
+		says(t, b.Get("/admin/audit?outcome=wrong"), 200, told, refused)
+		lacks(t, b.Get("/admin/audit?outcome=wrong"), `<span class="badge good">`)
+		lacks(t, b.Get("/admin/audit?outcome=allowed"), told)
+		lacks(t, b.Get("/admin/audit?outcome=refused"), told)
+		says(t, b.Get(pathOf(s, "tool.call")), 200, "the disk is full", `<span class="badge bad">failed`)
+		lacks(t, b.Get(pathOf(s, "tool.call")), "Refused because")
+		says(t, b.Get("/admin"), 200, `<b>1</b> <a href="/admin/audit?outcome=failed">`)
+	})
+	t.Run("what went wrong first, then the others, page by page", func(t *testing.T) {
 		var outcomes string
-		for path := "/admin/audit?first=refused"; path != ""; {
+		for path := "/admin/audit?first=wrong"; path != ""; {
 			page := b.Get(path)
 			says(t, page, 200)
 			for _, part := range strings.Split(page.Body, `<span class="badge `)[1:] {

@@ -76,10 +76,10 @@ func (e *Endpoint) overview(v *visit) (outcome, error) {
 	}
 	body := overview{Range: chosen.Key, Ranges: ranges, Empty: len(servers) == 0, Until: counts.CompleteTo,
 		Attention: e.attention(v)}
-	var tokens, refused, signIns, agents int64
+	var tokens, refused, failed, signIns, agents int64
 	series := map[string][]bar{}
 	for _, part := range counts.Parts {
-		tokens, refused = tokens+part.Tokens, refused+part.Refused
+		tokens, refused, failed = tokens+part.Tokens, refused+part.Refused, failed+part.Failed
 		signIns, agents = signIns+part.SignIns, max(agents, part.Agents)
 		for name, n := range map[string]int64{
 			"tokens": part.Tokens, "refused": part.Refused, "sign-ins": part.SignIns, "agents": part.Agents,
@@ -90,6 +90,7 @@ func (e *Endpoint) overview(v *visit) (outcome, error) {
 	body.Figures = []figure{
 		{"answers with a token", tokens, "/admin/audit?action=token.request&outcome=allowed"},
 		{"refusals", refused, "/admin/audit?outcome=refused"},
+		{"failures of tools", failed, "/admin/audit?outcome=failed"},
 		{"agents at work at once, at most", agents, "/admin/clients"},
 		{"sign-ins of people", signIns, "/admin/audit?action=login"},
 	}

@@ -101,7 +101,7 @@ const (
 
 func syslogLine(host string, e Numbered) ([]byte, error) {
 	priority := informational
-	if e.Outcome == audit.Refused {
+	if e.Outcome != audit.Allowed {
 		priority = warning
 	}
 	text, err := json.Marshal(e)

@@ -162,9 +162,6 @@ func (m *Metrics) event(action, outcome, reason string, detail map[string]string
 		}
 		return
 	case action == "tool.call": // its reason is what the reporter says
-		if detail["result"] == "failed" {
-			outcome = "failed"
-		}
 		m.tools.WithLabelValues(outcome).Inc()
 		return
 	}

@@ -17,8 +17,8 @@ type EventFilter struct {
 	Action                    string // the beginning of it: "token." shows all about tokens
 	Actor                     string // the id of who asked for it, or its type and id, such as "command:ada"
 	ClientID, UserID, GrantID string
-	Resource                  string // identifier
-	Outcome                   audit.Outcome
+	Resource                  string        // identifier
+	Outcome                   audit.Outcome // or audit.Wrong
 	Address                   string
 	RequestID                 string
 	Since, Until              time.Time // from Since on, before Until; zero: no bound
@@ -103,13 +103,10 @@ func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error)
 	}
 	switch {
 	case filter.Outcome == "" || refusals:
-	case refused:
-		open = append(open, way{
-			arms: []arm{{condition: condition{"outcome = 'refused'", nil}}},
-			rest: condition{"outcome || '' = 'refused'", nil},
-		})
-	default: // most events: an index would be none the quicker
-		rest = append(rest, condition{"outcome || '' = ?", []any{string(filter.Outcome)}})
+	case filter.Outcome == audit.Allowed: // most events: an index would be none the quicker
+		rest = append(rest, hasOutcome(filter.Outcome))
+	default:
+		open = append(open, byOutcome(filter.Outcome))
 	}
 	switch {
 	case filter.Action == "":
@@ -123,6 +120,24 @@ func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error)
 		open = append(open, w)
 	}
 	return open, rest, nil
+}
+
+// byOutcome returns the way to what was refused, to what failed, or to both.
+func byOutcome(outcome audit.Outcome) way {
+	w := way{rest: hasOutcome(outcome)}
+	if outcome == audit.Wrong {
+		w.rest = condition{"outcome || '' <> ?", []any{string(audit.Allowed)}}
+	}
+	for _, one := range []audit.Outcome{audit.Refused, audit.Failed} {
+		if outcome == one || outcome == audit.Wrong {
+			w.arms = append(w.arms, arm{condition: condition{"outcome = '" + string(one) + "'", nil}})
+		}
+	}
+	return w
+}
+
+func hasOutcome(outcome audit.Outcome) condition {
+	return condition{"outcome || '' = ?", []any{string(outcome)}}
 }
 
 // byActor returns the way to what an actor asked for. What a client asked for itself is in the index of the clients.

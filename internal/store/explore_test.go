@@ -98,7 +98,7 @@ const manyEvents = `INSERT INTO events (at, id, action, outcome, reason, descrip
 	SELECT $T - ($N - i) * (2592000000000 / $N), 'evt_' || (1000000000 + i),
 		CASE i % 100 WHEN 0 THEN 'login.sign_in' WHEN 1 THEN 'authorize.code' WHEN 2 THEN CASE WHEN i % 10000 = 2 THEN 'client.update' ELSE
 			'token.introspect' END ELSE 'token.request' END,
-		CASE WHEN i % 50 = 7 THEN 'refused' ELSE 'allowed' END, CASE WHEN i % 50 = 7 THEN 'invalid_grant' ELSE '' END, '',
+		CASE WHEN i % 50 = 7 THEN 'refused' WHEN i % 10000 = 9 THEN 'failed' ELSE 'allowed' END, CASE WHEN i % 50 = 7 THEN 'invalid_grant' ELSE '' END, '',
 		'mcp_' || (i * 7919 % ($N / 10)), CASE WHEN i % 10 < 7 THEN 'usr_' || (i * 7919 % ($N / 100)) ELSE '' END,
 		CASE WHEN i % 10 < 7 THEN 'grt_' || (i * 7919 % ($N / 10)) ELSE '' END, 'https://r' || (i % 10) || '.example/mcp', 'mcp:tools:weather', '',
 		'r' || (1000000000 + i), '192.0.' || (i * 31 % 251) || '.' || (i * 17 % 253), 'agent/1.0',
@@ -135,6 +135,9 @@ func large(t testing.TB, dsn string, now time.Time, n int) map[string]store.Even
 		"events_address":                {Address: fmt.Sprint("192.0.", 31*13%251, ".", 17*13%253)},
 		"events_actor":                  {Actor: "command:ada"},
 		"events_refused":                {Outcome: audit.Refused},
+		"events_failed":                 {Outcome: audit.Failed},
+		"events_failed, and refused":    {Outcome: audit.Wrong},
+		"events_failed, at a resource":  {Outcome: audit.Failed, Resource: "https://r9.example/mcp"},
 		"events_action":                 {Action: "client."},
 		"events_refused_client":         {ClientID: fmt.Sprint("mcp_", 7919*7%(n/10)), Outcome: audit.Refused},
 		"events_refused_resource":       {Resource: "https://r7.example/mcp", Outcome: audit.Refused},

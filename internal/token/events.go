@@ -145,7 +145,7 @@ func (report *Report) at(reporter *oauth.Client) (string, error) {
 func (call ToolCall) event(reporter *oauth.Client, r *oauth.Resource, g *oauth.Grant) audit.Event {
 	if call.Action == "tool.drift" {
 		return audit.ToolDrift(reporter.ID, r.Identifier, call.Tool).With("event", call.ID).With("time", call.Time).
-			With("difference", call.Reason).Allow()
+			With("difference", call.Reason).Fail()
 	}
 	event := audit.ToolCall(reporter.ID, r.Identifier, call.Tool)
 	switch {
@@ -163,7 +163,7 @@ func (call ToolCall) event(reporter *oauth.Client, r *oauth.Resource, g *oauth.G
 	case "refused":
 		event.Outcome, event.Reason, event.Description = audit.Refused, "access_denied", call.Reason
 	case "failed":
-		event = event.Allow().With("result", "failed").With("error", call.Reason)
+		event = event.Fail().With("error", call.Reason)
 	default:
 		event = event.Allow()
 	}

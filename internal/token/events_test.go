@@ -95,21 +95,21 @@ func TestEvents(t *testing.T) {
 			got = append(got,
 				audit.Event{ClientID: e.ClientID, UserID: e.UserID, GrantID: e.GrantID, Outcome: e.Outcome,
 					Description: e.Description,
-					Detail: map[string]string{"tool": e.Detail["tool"], "result": e.Detail["result"],
+					Detail: map[string]string{"tool": e.Detail["tool"],
 						"claimed_grant": e.Detail["claimed_grant"], "time": e.Detail["time"]}})
 		}
-		detail := func(tool, result, claimed string) map[string]string {
-			return map[string]string{"tool": tool, "result": result, "claimed_grant": claimed,
+		detail := func(tool, claimed string) map[string]string {
+			return map[string]string{"tool": tool, "claimed_grant": claimed,
 				"time": "2026-08-22T12:00:00.5Z"}
 		}
 		want := []audit.Event{
 			{ClientID: client.ID, UserID: ada.ID, GrantID: claims.GrantID(), Outcome: audit.Allowed,
-				Detail: detail("get_forecast", "", "")},
+				Detail: detail("get_forecast", "")},
 			{ClientID: client.ID, UserID: ada.ID, GrantID: claims.GrantID(), Outcome: audit.Refused,
-				Description: "It needs the scope mail.", Detail: detail("get_forecast", "", "")},
-			{ClientID: machine.ClientID, Outcome: audit.Allowed, Detail: detail("get_forecast", "failed", "")},
-			{Outcome: audit.Allowed, Detail: detail("get_forecast", "", foreign.GrantID())},
-			{Outcome: audit.Refused, Description: "[removed]", Detail: detail("x [removed]", "", "")},
+				Description: "It needs the scope mail.", Detail: detail("get_forecast", "")},
+			{ClientID: machine.ClientID, Outcome: audit.Failed, Detail: detail("get_forecast", "")},
+			{Outcome: audit.Allowed, Detail: detail("get_forecast", foreign.GrantID())},
+			{Outcome: audit.Refused, Description: "[removed]", Detail: detail("x [removed]", "")},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
