@@ -43,6 +43,14 @@ type eventFilter struct {
 	set         func(f *store.EventFilter, value string, now time.Time) (problem string)
 }
 
+// Shown is Value in words.
+func (f *eventFilter) Shown() string {
+	if f.Name == "outcome" && f.Value == string(audit.Wrong) {
+		return "refused or failed"
+	}
+	return f.Value
+}
+
 // text returns a filter of which every text means something.
 func text(set func(f *store.EventFilter, value string)) func(*store.EventFilter, string, time.Time) string {
 	return func(f *store.EventFilter, value string, _ time.Time) string {

@@ -170,8 +170,13 @@ func (e *Endpoint) editPerson(v *visit) (outcome, error) {
 }
 
 func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
-	f := &personForm{ID: v.id()}
+	u, err := e.Operations.User(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
+	f := &personForm{ID: u.ID}
 	f.read(form)
+	f.Email = u.Email
 	role := identity.Role(f.Role)
 	if role == "" {
 		role = "none"
@@ -181,7 +186,7 @@ func (e *Endpoint) changePerson(v *visit, form url.Values) (outcome, error) {
 	}, func(o *admin.Operations) (any, error) {
 		return o.UpdateUser(v.Context(), v.caller, v.id(), admin.UserTerms{Name: &f.Name, Role: &role})
 	}); err != nil {
-		return e.personScreen(v, f, "Change "+personName(f.Name, f.Email), err)
+		return e.personScreen(v, f, "Change "+personName(u.Name, u.Email), err)
 	}
 	return redirect{"/admin/people/" + v.id(), "person.changed"}, nil
 }

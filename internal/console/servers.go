@@ -281,9 +281,13 @@ func (e *Endpoint) editServer(v *visit) (outcome, error) {
 }
 
 func (e *Endpoint) changeServer(v *visit, form url.Values) (outcome, error) {
+	r, err := e.Operations.Resource(v.Context(), v.caller, v.id())
+	if err != nil {
+		return nil, err
+	}
 	f, terms := readServer(form)
-	f.ID = v.id()
-	title := "Change " + f.Name
+	f.ID, f.Identifier = r.ID, r.Identifier
+	title := "Change " + r.Name
 	if field := f.spans(&terms); field != "" {
 		return f.mistyped(title, field), nil
 	}
