@@ -565,6 +565,7 @@ func TestItem33OtherMethods(t *testing.T) {
 		"read":                {"resources/read", `{"uri":"file:///data/a.txt"}`, 0},
 		"closed read":         {"resources/read", `{"uri":"file:///etc/passwd"}`, -32601},
 		"dots":                {"resources/read", `{"uri":"file:///data/../etc/passwd"}`, -32601},
+		"dots and a space":    {"resources/read", `{"uri":"file:///data/.. /etc/passwd"}`, -32601},
 		"encoded dots":        {"resources/read", `{"uri":"file:///data/%2e%2e/etc/passwd"}`, -32601},
 		"encoded slash":       {"resources/read", `{"uri":"file:///data/..%2fetc%2fpasswd"}`, -32601},
 		"encoded twice":       {"resources/read", `{"uri":"file:///data/%252e%252e/etc/passwd"}`, -32601},
@@ -637,7 +638,8 @@ func TestItem38Arguments(t *testing.T) {
 	for arguments, allowed := range map[string]bool{
 		`{"path":"/data/x"}`: true, `{"path":"/data/x/y.txt","other":1}`: true,
 		`{"path":"/data"}`: true, `{"path":"/data/"}`: true,
-		`{"path":"/data/../etc/x"}`: false, `{"path":"/data//x"}`: false, `{"path":"/database/x"}`: false,
+		`{"path":"/data/../etc/x"}`: false, `{"path":"/data/.. /etc/x"}`: false, `{"path":"/data/. "}`: false,
+		`{"path":"/data//x"}`: false, `{"path":"/database/x"}`: false,
 		`{"path":"/etc/x"}`: false, `{"path":["/data/x"]}`: false, `{"path":null}`: false, `{}`: false,
 		`{"Path":"/data/x"}`: false, `{"path":"/data/x","PATH":"/etc/x"}`: false, `{"path":"/data/./x"}`: false,
 		`{"path":"/data/..\\x"}`: false, `{"path":"/data/x\u0000"}`: false, `null`: false, `{"path":"data/x"}`: false,

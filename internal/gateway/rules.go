@@ -248,11 +248,18 @@ func plainURI(uri string) (plain string, ok bool) {
 		return "", false
 	}
 	for _, segment := range strings.FieldsFunc(plain, func(c rune) bool { return strings.ContainsRune("/?#", c) }) {
-		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+		if name, _, _ := strings.Cut(segment, ";"); isDots(name) {
 			return "", false
 		}
 	}
 	return plain, true
+}
+
+// isDots reports whether a segment of a path means its folder, or the one above, perhaps only where spaces at the end of
+// a name are dropped, as on Windows.
+func isDots(segment string) bool {
+	segment = strings.TrimRight(segment, " ")
+	return segment == "." || segment == ".."
 }
 
 // compile returns a pattern as a regular expression, whose work is bounded by the length of the name. In a pattern, *
@@ -293,7 +300,7 @@ func (a argument) allows(value []byte) bool {
 	switch {
 	case !isString || strings.ContainsRune(s, '\\') || strings.ContainsFunc(s, unicode.IsControl):
 		return false
-	case path.Clean(s) != s && path.Clean(s)+"/" != s:
+	case path.Clean(s) != s && path.Clean(s)+"/" != s, slices.ContainsFunc(strings.Split(s, "/"), isDots):
 		return false
 	}
 	return strings.TrimSuffix(s, "/") == folder || strings.HasPrefix(s, folder+"/")
