@@ -3,10 +3,12 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -139,17 +141,36 @@ func (c *child) read(r *bufio.Reader, line func([]byte)) {
 			}
 			return
 		}
-		if text = bytes.TrimSpace(text); len(text) == 0 {
+		// Programs on some systems begin with a byte order mark, or write another character set into a text.
+		text = bytes.ToValidUTF8(bytes.TrimSpace(bytes.TrimPrefix(text, byteOrderMark)), []byte("\ufffd"))
+		if len(text) == 0 {
 			continue
 		}
 		if _, ok := objectOf(text); !ok && text[0] != '[' {
 			if skipped++; skipped&(skipped-1) == 0 {
 				c.log.Warn("gateway: the program wrote lines that are not JSON; they were skipped", "lines", skipped)
 			}
-			continue
+			if text = unreadable(text); text == nil {
+				continue
+			}
 		}
 		line(text)
 	}
+}
+
+// unreadable returns what takes the place of an answer that has a member twice, which two clients could read
+// differently, or nil if text is no answer. Nobody else would answer the request.
+func unreadable(text []byte) []byte {
+	var m struct {
+		Version string          `json:"jsonrpc"`
+		ID      json.RawMessage `json:"id"`
+		Method  *string         `json:"method"`
+	}
+	if json.Unmarshal(text, &m) != nil || m.Version != "2.0" || m.ID == nil || m.Method != nil {
+		return nil
+	}
+	return problem(m.ID, http.StatusBadGateway,
+		"The MCP server behind this gateway sent an answer that cannot be read.")
 }
 
 // drain reads what the program says on standard error, and logs a part of it. Clients never see it.

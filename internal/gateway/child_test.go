@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -112,6 +113,35 @@ func TestMain(m *testing.M) {
 					fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":%s}]}}`+"\n", m.ID, text)
 				}
 			}
+		}
+	case "odd", "hangs": // writes as few programs do; or answers nothing, if it is not the first that starts
+		mark := "\ufeff"
+		if first := os.Getenv("FIRST"); first != "" {
+			if _, err := os.Stat(first); err == nil {
+				_ = os.WriteFile(first+".second", nil, 0o600)
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				os.Exit(0)
+			}
+			_ = os.WriteFile(first, nil, 0o600)
+		}
+		for in := bufio.NewReader(os.Stdin); ; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				os.Exit(0)
+			}
+			var m struct{ ID any }
+			if json.Unmarshal([]byte(line), &m) != nil || m.ID == nil {
+				continue
+			}
+			id, _ := json.Marshal(m.ID)
+			again := ""
+			if strings.Contains(line, "read_twice") {
+				again = `,"result":{"content":[]}`
+			}
+			fmt.Printf(mark+`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},`+
+				`"serverInfo":{"name":"odd","version":"1"},"content":[{"type":"text","text":"caf%s"}]}%s}`+"\n", id, "\xe9",
+				again)
+			mark = ""
 		}
 	case "deaf": // begins a session, and then reads nothing
 		if _, err := bufio.NewReaderSize(os.Stdin, 1).ReadString('\n'); err == nil {

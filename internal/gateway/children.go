@@ -460,10 +460,17 @@ func merged(c *call, waiters []*waiter) <-chan []byte {
 // 2026-07-28 is found out first, because it may answer nothing at all before initialize; its clients are told to begin
 // a session.
 func (cs *children) pooled(c *call, owner string) (*session, error) {
+	cs.mu.Lock()
+	s := cs.sessions[owner]
+	cs.mu.Unlock()
+	if s.isModern() && s.enter() { // it does not wait for programs of others to start
+		return s, nil
+	}
 	cs.pool.Lock()
 	defer cs.pool.Unlock()
 	cs.mu.Lock()
-	older, s := time.Now().Before(cs.older), cs.sessions[owner]
+	older := time.Now().Before(cs.older)
+	s = cs.sessions[owner]
 	cs.mu.Unlock()
 	if older {
 		return nil, tooNew(c)
@@ -477,6 +484,9 @@ func (cs *children) pooled(c *call, owner string) (*session, error) {
 	}
 	knows, answered := s.knowsStateless(c)
 	if knows {
+		s.mu.Lock()
+		s.modern = true
+		s.mu.Unlock()
 		return s, nil
 	}
 	cs.end(s)
@@ -490,6 +500,16 @@ func (cs *children) pooled(c *call, owner string) (*session, error) {
 		cs.mu.Unlock()
 	}
 	return nil, tooNew(c)
+}
+
+// isModern reports whether s is there, and its program is known to speak MCP 2026-07-28.
+func (s *session) isModern() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.modern
 }
 
 func tooNew(c *call) error {

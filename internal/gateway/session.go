@@ -22,6 +22,7 @@ type session struct {
 
 	mu      sync.Mutex
 	waiting map[string]*waiter // by id of the request, as the program knows it
+	modern  bool               // whether the program is known to speak MCP 2026-07-28
 	stream  *waiter            // the stream that the client has open; nil if there is none
 	queue   [][]byte           // messages for it
 	next    int                // id of the next request, if ids are replaced
@@ -82,7 +83,7 @@ func (s *session) register(c *call) (lines [][]byte, waiters []*waiter, err erro
 				return nil, waiters, &refusal{http.StatusBadRequest, m.ID, invalidParams, err.Error()}
 			}
 			w.original = token
-			key := string(m.ID)
+			key := plainID(m.ID)
 			if s.remap {
 				s.next++
 				key = strconv.Itoa(s.next)
@@ -91,7 +92,7 @@ func (s *session) register(c *call) (lines [][]byte, waiters []*waiter, err erro
 					token = []byte(key)
 				}
 			}
-			w.token = string(token)
+			w.token = plainID(token)
 			if s.waiting[key] != nil {
 				return nil, waiters, &refusal{http.StatusBadRequest, m.ID, invalidRequest,
 					"A request with this id is under way."}
@@ -173,6 +174,20 @@ func within(data []byte, name string, change func([]byte) []byte) []byte {
 	return writeObject(members)
 }
 
+// plainID returns an id, or a progress token, as all that mean the same are written: a program may write the one that it
+// was sent in another way, such as 1.0 as 1, or a letter as an escape. It returns "" for "".
+func plainID(id []byte) string {
+	var value any
+	if json.Unmarshal(id, &value) != nil {
+		return string(id)
+	}
+	plain, err := json.Marshal(value)
+	if err != nil {
+		return string(id)
+	}
+	return string(plain)
+}
+
 // isCall reports whether a message is a request or a notification.
 func isCall(message []byte) bool {
 	members, ok := objectOf(message)
@@ -200,12 +215,11 @@ func (s *session) deliver(line []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if method == nil {
-		key := string(id)
-		w := s.waiting[key]
+		w := s.waiting[plainID(id)]
 		if w == nil {
 			return
 		}
-		delete(s.waiting, key)
+		delete(s.waiting, plainID(id))
 		s.begun = s.begun || find(message, "result") != nil
 		if s.remap {
 			line = within(line, "id", func([]byte) []byte { return w.id })
@@ -227,7 +241,7 @@ func (s *session) deliver(line []byte) {
 	_ = json.Unmarshal(find(message, "params"), &params)
 	for key, w := range s.waiting {
 		switch {
-		case params.Token != nil && string(params.Token) == w.token:
+		case params.Token != nil && plainID(params.Token) == w.token:
 			if s.remap {
 				line = within(line, "params", func(p []byte) []byte {
 					return within(p, "progressToken", func([]byte) []byte { return w.original })
