@@ -21,10 +21,14 @@ func messageEvent(message []byte) event {
 	return event{[][]byte{[]byte("event: message"), append([]byte("data: "), message...)}}
 }
 
+// byteOrderMark may stand before a text. Readers of streams leave it out (WHATWG HTML, "Server-sent events").
+var byteOrderMark = []byte("\ufeff")
+
 // eventReader reads the events of a stream.
 type eventReader struct {
 	r       *bufio.Reader
-	pending [][]byte // lines that were read together with the last one
+	begun   bool // whether the first line has been read
+	afterCR bool // whether a line feed that comes next belongs to the line before
 }
 
 // next reads the next event. It returns io.EOF at the end, also if the last event is incomplete, which counts for
@@ -44,17 +48,40 @@ func (er *eventReader) next() (e event, err error) {
 	}
 }
 
-// line reads a line that ends with LF, CRLF, or CR if an LF comes later, and returns it without the end.
+// line reads a line that ends with LF, CRLF or CR, and returns it without the end. It waits for nothing behind a CR,
+// because that may be the end of an event.
 func (er *eventReader) line(limit int) (line []byte, err error) {
-	if len(er.pending) == 0 {
-		read, err := readLine(er.r, limit)
-		if err != nil {
+	for {
+		if _, err := er.r.Peek(1); err != nil {
 			return nil, err
 		}
-		er.pending = bytes.Split(read, []byte("\r"))
+		part, _ := er.r.Peek(er.r.Buffered())
+		if er.afterCR && part[0] == '\n' {
+			_, _ = er.r.Discard(1)
+			part = part[1:]
+		}
+		er.afterCR = false
+		end := bytes.IndexByte(part, '\n')
+		if end < 0 {
+			end = len(part)
+		}
+		if cr := bytes.IndexByte(part[:end], '\r'); cr >= 0 {
+			end, er.afterCR = cr, true
+		}
+		line = append(line, part[:end]...)
+		if len(line) > limit {
+			return nil, errLongEvent
+		}
+		if end == len(part) {
+			_, _ = er.r.Discard(end)
+			continue
+		}
+		_, _ = er.r.Discard(end + 1)
+		if !er.begun {
+			line, er.begun = bytes.TrimPrefix(line, byteOrderMark), true
+		}
+		return line, nil
 	}
-	line, er.pending = er.pending[0], er.pending[1:]
-	return line, nil
 }
 
 // readLine reads a line of at most limit bytes and returns it without LF or CRLF.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -190,7 +191,7 @@ func (rt *route) unusable(c *call, response *http.Response, kind string) string 
 		return "The MCP server behind this gateway refuses the gateway."
 	case status < 200, 300 <= status && status < 400:
 		return "The MCP server behind this gateway sends the gateway elsewhere."
-	case response.Header.Get("Content-Encoding") != "":
+	case !strings.EqualFold(cmp.Or(response.Header.Get("Content-Encoding"), "identity"), "identity"):
 		return "The MCP server behind this gateway compresses its answer, although it must not."
 	case c.asks() && status < 300 && response.ContentLength != 0 && kind != "application/json" &&
 		kind != "text/event-stream":

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,6 +130,9 @@ func TestItem32ListsReadOtherwise(t *testing.T) {
 		"two lists":          answering("application/json", strings.Replace(list, `"tools"`, `"tools":[],"tools"`, 1)),
 		"another case, SSE":  answering("text/event-stream", "data: "+strings.Replace(list, `"tools"`, `"TOOLS"`, 1)+"\n\n"),
 		"a byte order mark":  answering("application/json", "\ufeff"+list),
+		"a mark, then data":  answering("text/event-stream", "\ufeffdata: "+list+"\n\n"),
+		"carriage returns":   answering("text/event-stream", ": x\rdata: "+list+"\r\r"),
+		"all line ends":      answering("text/event-stream", ": x\r\n\rid: 1\ndata: "+list+"\r\n\r\n"),
 		"an answer too many": answering("application/json", list+list),
 	} {
 		w := start(t, files, upstream)
@@ -214,6 +220,11 @@ func TestOddServers(t *testing.T) {
 			_, _ = io.WriteString(z, result)
 			_ = z.Close()
 		}, 502, "compresses its answer"},
+		{"compressed in name only", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Encoding", "identity")
+			_, _ = io.WriteString(w, result)
+		}, 200, result},
 		{"a page", answering("text/html", "<h1>Hello</h1>"), 502, "neither JSON nor a stream"},
 		{"JSON without a type", answering("text/plain", result), 502, "neither JSON nor a stream"},
 		{"HTTP/1.0", hijacked("HTTP/1.0 200 OK\r\n" + json + "\r\n" + result), 200, result},
@@ -262,6 +273,97 @@ func TestOddServers(t *testing.T) {
 		if status != tt.status || !strings.Contains(string(body), tt.body) {
 			t.Errorf("%s: %d %q (%v)", tt.name, status, body, err)
 		}
+	}
+}
+
+// An event that ends with a carriage return is passed on at once, and not when a line feed comes.
+func TestItem13CarriageReturns(t *testing.T) {
+	const result = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`
+	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "\ufeffdata: "+result+"\r\r")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	response := w.open(ctx, http.MethodPost, "/files", w.token("/files", "files:read"), call("1", "read_file", "{}"))
+	defer response.Body.Close()
+	if got := data(t, bufio.NewReader(response.Body)); got != result+"\n" {
+		t.Errorf("the event is %q", got)
+	}
+}
+
+// Programs are understood that begin with a byte order mark, write another character set into a text, or write ids in
+// another way than their client. An answer that has a member twice is an error for its client, who would wait for ever.
+func TestItem44OddPrograms(t *testing.T) {
+	w := startProgram(t, strings.Replace(program, "CHILD: official", "CHILD: odd", 1))
+	token := w.token("/files", "files:read")
+	session := w.initialize("/files", token)
+	for _, tt := range []struct {
+		id, tool string
+		status   int
+		body     string
+	}{
+		{"1", "read_plain", 200, "\"text\":\"caf\ufffd\""},
+		{"1.0", "read_plain", 200, `"id":1,`},
+		{"9007199254740993", "read_plain", 200, `"id":9007199254740992,`},
+		{`"\u00e9\/"`, "read_plain", 200, `"id":"é/"`},
+		{"2", "read_twice", 200, "an answer that cannot be read"},
+		{"3", "read_plain", 200, `"id":3,`},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		response := w.open(ctx, http.MethodPost, "/files", token, call(tt.id, tt.tool, "{}"), "Mcp-Session-Id", session)
+		body, err := io.ReadAll(response.Body)
+		if response.Body.Close(); err != nil || response.StatusCode != tt.status ||
+			!strings.Contains(string(body), tt.body) {
+			t.Errorf("%s with the id %s: %d %s (%v), want %d and %s", tt.tool, tt.id, response.StatusCode, body, err,
+				tt.status, tt.body)
+		}
+		cancel()
+	}
+}
+
+// While a program starts for one person, those of others go on.
+func TestItem42OthersGoOn(t *testing.T) {
+	first := filepath.Join(t.TempDir(), "first")
+	w := startProgram(t, strings.Replace(program, "CHILD: official", "CHILD: hangs, FIRST: "+first, 1))
+	body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{` + meta + `,"name":"read_plain","arguments":{}}}`
+	ask := func(ctx context.Context, person string) int {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.public+"/files", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+			"Authorization": {"Bearer " + w.as(person, "/files", "files:read")}}
+		for pair := range slices.Chunk(modern("tools/call", "read_plain"), 2) {
+			r.Header.Set(pair[0], pair[1])
+		}
+		response, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			return 0
+		}
+		defer response.Body.Close()
+		return response.StatusCode
+	}
+	if status := ask(t.Context(), "ada"); status != http.StatusOK {
+		t.Fatalf("the first call: %d", status)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	waiting := make(chan int, 1)
+	go func() { waiting <- ask(ctx, "eve") }()
+	eventually(t, "the second program did not start", func() bool {
+		_, err := os.Stat(first + ".second")
+		return err == nil
+	})
+	status := ask(t.Context(), "ada")
+	select {
+	case other := <-waiting:
+		t.Errorf("the call waited for that of another person, which is answered with %d", other)
+	default:
+	}
+	if leave(); status != http.StatusOK {
+		t.Errorf("the call beside it: %d", status)
 	}
 }
 
