@@ -39,7 +39,7 @@ type Events struct {
 	MaxBytes int64
 }
 
-// ToolCall is what there is to say of a call of a tool beyond who called.
+// ToolCall describes a call of a tool, apart from its caller, whom [Guard.RecordToolCall] takes from the context.
 type ToolCall struct {
 	Tool     string
 	Outcome  string        // "allowed", "refused", or "failed": it was allowed, and the tool failed

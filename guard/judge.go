@@ -22,7 +22,7 @@ type Message struct {
 	params []byte
 }
 
-// IsNotification reports whether m has the method of a notification of MCP, of whatever revision.
+// IsNotification reports whether m is a notification of MCP, in any revision.
 func (m Message) IsNotification() bool { return m.ID == nil && isNotification(m.Method) }
 
 // IsKnown reports whether m has the method of a request that a client sends in a revision of MCP.

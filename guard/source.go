@@ -59,8 +59,8 @@ func (s *source[T]) current(ctx context.Context) (T, error) {
 	return s.wait(ctx, s.refresh)
 }
 
-// again fetches the document anew, unless it did so within the interval. The error is that of the last fetch; with an
-// error it returns the document of an earlier one, if there is one.
+// again fetches the document once more, unless it did so within the interval. The error is that of the last fetch; with
+// an error it returns the document of an earlier one, if there is one.
 func (s *source[T]) again(ctx context.Context) (T, error) {
 	return s.wait(ctx, func() (any, error) {
 		now := s.now()

@@ -176,7 +176,7 @@ func (s *statuses) follows(list *statusList, idle bool) bool {
 		followed = false
 	}
 	if !followed {
-		list.content.Store(nil) // whoever still has it asks for the list again
+		list.content.Store(nil) // a request that still has it loads the list again
 	}
 	return followed
 }

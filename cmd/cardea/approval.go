@@ -18,8 +18,8 @@ type clientApprove struct {
 
 // Help returns what the help shows below the usage.
 func (c *clientApprove) Help() string {
-	return "Without --group and --once, the client is approved for everybody. Whoever waits for the approval of the " +
-		"client goes on at once, where the approval is for them (registration.approval)."
+	return "Without --group and --once, the client is approved for everybody. A person who waits for it goes on " +
+		"at once, if the approval is for them (registration.approval)."
 }
 
 func (c *clientApprove) Run(ctx context.Context, sh *shell) error {

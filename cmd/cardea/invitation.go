@@ -25,9 +25,9 @@ type userInvite struct {
 
 // Help is shown below the usage.
 func (c *userInvite) Help() string {
-	return "Whoever opens the link within seven days chooses a name and a password, once. Give it to that person " +
-		"only; if mail.smtp is set, it is sent to the address. An earlier invitation of the same address becomes " +
-		"this one."
+	return "The person who opens the link within seven days chooses a name and a password, once. Give it to that " +
+		"person only; if mail.smtp is set, it is sent to the address. An earlier invitation of the same address " +
+		"becomes this one."
 }
 
 func (c *userInvite) Run(ctx context.Context, sh *shell) error {

@@ -1,4 +1,4 @@
-// Package account is the pages on which people make and keep their accounts: /setup, where the one-time link of the
+// Package account serves the pages on which people make and keep their accounts: /setup, where the one-time link of the
 // first start makes the first owner, /invite, where an invited person makes theirs, and /account, where a person sees
 // and changes what is theirs. All of them work without scripts.
 package account
@@ -94,7 +94,7 @@ func (v *visit) page() store.Page {
 	return store.Page{After: v.query.Get("after"), Limit: perPage, Newest: true}
 }
 
-// perPage is the number of things on one page of a list.
+// perPage is the number of entries on one page of a list.
 const perPage = 25
 
 // screen is a page of the account.

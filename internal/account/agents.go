@@ -112,7 +112,7 @@ func (e *Endpoint) disconnectAll(v *visit, _ url.Values) (web.Answer, error) {
 
 var errNoUndo = oauth.RefuseStatus(409, oauth.InvalidRequest,
 	"this can no longer be undone: more than ten minutes have passed, it has ended in another way, or you have "+
-		"connected the agent anew since")
+		"connected the agent again since")
 
 // undo brings back a grant that the person ended themselves less than undoFor ago. If it is back already, nothing
 // happens.

@@ -213,7 +213,7 @@ func (e *Invite) elsewhere(r *http.Request, v interaction.Visitor, form url.Valu
 	return answer, err
 }
 
-// join gives the account of the signed-in person what the invitation gives. The session begins anew, because the person
+// join gives the account of the signed-in person what the invitation gives. A new session begins, because the person
 // may do more from then on.
 func (e *Invite) join(r *http.Request, v interaction.Visitor, token string) (web.Answer, error) {
 	accepted, err := e.Operations.JoinInvitation(r.Context(), token, v.Person)
@@ -242,7 +242,7 @@ func whyInvite(refusal *oauth.Refusal, provider string) string {
 	case errors.Is(refusal, admin.ErrInvitationExpired):
 		return "This invitation has expired: it is good for seven days." + again
 	case errors.Is(refusal, admin.ErrInvitationEnded):
-		return "Whoever invited you may no longer do so. Ask another owner of this server for a new invitation."
+		return "The person who invited you may no longer do so. Ask another owner of this server for a new invitation."
 	case errors.Is(refusal, admin.ErrInvitationTaken):
 		return "There is an account with the e-mail address of this invitation already. Sign in with it, then open " +
 			"the link again."

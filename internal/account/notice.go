@@ -24,7 +24,7 @@ var notices = map[string]struct{ subject, line string }{
 	"user.change_password": {"Your password was changed",
 		"The password of your account was changed, and you were signed out in your other browsers."},
 	"user.reset_password": {"Your password was reset",
-		"The password of your account was set anew, and you were signed out everywhere."},
+		"The password of your account was reset, and you were signed out everywhere."},
 	"second_factor.set_up": {"An authenticator app was added",
 		"An authenticator app was added to your account. From now on, signing in takes a code of it."},
 	"second_factor.remove": {"Your authenticator app was removed",
@@ -37,12 +37,13 @@ var notices = map[string]struct{ subject, line string }{
 		"An administrator removed a passkey from your account, and you were signed out everywhere. Nobody can " +
 			"sign in with it any more."},
 	"passkey.add": {"A passkey was added",
-		"A passkey was added to your account. Whoever has the device that keeps it, and can unlock it, can sign in " +
-			"as you."},
+		"A passkey was added to your account. Anybody who has the device that keeps it, and can unlock it, can sign " +
+			"in as you."},
 	"passkey.remove": {"A passkey was removed",
 		"A passkey was removed from your account. Nobody can sign in with it any more."},
 	"identity.connect": {"Another way to sign in was added",
-		"An account at an identity provider was connected with yours. Whoever has it can sign in as you."},
+		"An account at an identity provider was connected with yours. Anybody who can use that account can sign " +
+			"in as you."},
 	"identity.disconnect": {"A way to sign in was removed",
 		"An account at an identity provider can no longer be used to sign in as you."},
 }

@@ -355,7 +355,7 @@ func (o *Operations) BlockClient(ctx context.Context, by Caller, id string, term
 		}
 		if err := tx.CreateBlock(b); errors.Is(err, store.ErrConflict) {
 			return event, conflict("", "client_id", id,
-				"the client %s is blocked already; unblock it first to block it anew")
+				"the client %s is blocked already; unblock it first to block it again")
 		} else if err != nil {
 			return event, err
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Group is a number of people under one name, as operators see it.
+// Group is a set of people with a name, as operators see it.
 type Group struct {
 	ID          string `json:"id"`
 	Name        string `json:"name"`

@@ -71,7 +71,7 @@ func (o *Operations) InitialAccessTokens(ctx context.Context, by Caller,
 	return views, next, err
 }
 
-// InitialAccessToken returns the token with the given id, without what opens with it.
+// InitialAccessToken returns the token with the given id, without its secret.
 func (o *Operations) InitialAccessToken(ctx context.Context, by Caller,
 	id string) (view InitialAccessToken, err error) {
 	err = o.look(ctx, by, InitialAccessTokens, func(tx *store.Tx) error {

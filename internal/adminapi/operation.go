@@ -70,9 +70,9 @@ func (s *Spec) needs(also ...string) scope.Set {
 // action is the operation as the audit log names it: "client.rotate_secret".
 func (s *Spec) action() string { return strings.NewReplacer(" ", ".", "-", "_").Replace(s.Verb) }
 
-// An Operation is one thing that operators do. In is a struct whose fields have the tag path, query or header with the
-// name of a parameter, and, if there is a body, a field named Body: it is required unless it is a pointer. Out is what
-// the answer has as JSON.
+// An Operation is one operation of package admin, as programs call it. In is a struct whose fields have the tag path,
+// query or header with the name of a parameter, and, if there is a body, a field named Body: it is required unless it
+// is a pointer. Out is what the answer has as JSON.
 type Operation[In, Out any] struct {
 	Spec
 	Do func(context.Context, *admin.Operations, admin.Caller, In) (Out, error)

@@ -12,7 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// ByID, ByKID, Change and Creation are the inputs of operations on one thing.
+// ByID, ByKID, Change and Creation are the inputs of operations on one record.
 type (
 	// ByID names it by its id.
 	ByID struct {

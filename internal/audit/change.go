@@ -14,9 +14,9 @@ const maxMember = 2048
 var unchanging = []string{"updated_at", "client_secret", "token", "password", "link"}
 
 // Changed returns e with Before and After: of the JSON objects that before and after marshal to, the members that
-// differ. nil is a thing that does not exist. A member of more than 2,048 bytes is replaced by its size, as a string.
-// Pass the views that operators see, because the audit log must not hold secrets; members that hold one in the answer
-// to a change are left out.
+// differ. nil stands for a record that does not exist. A member of more than 2,048 bytes is replaced by its size, as a
+// string. Pass the views that operators see, because the audit log must not hold secrets; members that hold one in the
+// answer to a change are left out.
 func (e Event) Changed(before, after any) Event {
 	was, is := members(before), members(after)
 	for name, value := range was {

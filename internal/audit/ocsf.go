@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The classes of the Open Cybersecurity Schema Framework (schema.ocsf.io) that events are told in.
+// The classes of the Open Cybersecurity Schema Framework (schema.ocsf.io) that events are exported as.
 const (
 	ocsfVersion        = "1.3.0"
 	ocsfAuthentication = 3002

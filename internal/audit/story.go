@@ -17,8 +17,8 @@ import (
 // used instead.
 type Names struct {
 	Client, Person, Resource string
-	// Scope returns what a scope allows, in words, or "" if it is not worth a word. nil: scopes are told by their
-	// names.
+	// Scope returns a description of a scope, or "" if the sentence should leave it out. If Scope is nil, a scope is
+	// called by its name.
 	Scope func(name string) string
 }
 
@@ -198,7 +198,7 @@ func (e Event) Sentence(names Names) string {
 	return string(unicode.ToUpper(r)) + told[size:]
 }
 
-// Told reports whether the package has words for the action of e. Other actions are told by their name.
+// Told reports whether the package has a sentence for the action of e. Sentence calls any other action by its name.
 func (e Event) Told() bool {
 	_, ok := e.story()
 	return ok

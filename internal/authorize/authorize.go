@@ -266,8 +266,8 @@ func (e *Endpoint) Return(r *http.Request) (web.Answer, error) {
 	return web.SeeOther(location), nil
 }
 
-// again tells a person who opens the address of a form, from the history of the browser or after a sign-in elsewhere,
-// how to go on. A form that was posted before has its answer.
+// again refuses a GET of the address of a form, which a person opens from the history of the browser or after a sign-in
+// elsewhere, and says how to go on. A form that was posted before has its answer.
 func (e *Endpoint) again(*http.Request) (web.Answer, error) {
 	return nil, oauth.Refuse(oauth.InvalidRequest,
 		"nothing was sent to this page: go back to the application and start again")

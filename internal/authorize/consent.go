@@ -128,8 +128,8 @@ func (e *Endpoint) ask(r *http.Request, a *interaction.Authorization, chosen cho
 // more while they read, and they must not allow what they did not see.
 func showing(a *interaction.Authorization, shown string) []string { return append(a.Purpose(), shown) }
 
-// askAnew is like ask, for a form that cannot be accepted as a decision. It records err.
-func (e *Endpoint) askAnew(r *http.Request, a *interaction.Authorization, chosen choice, err error,
+// askOnceMore is like ask, for a form that cannot be accepted as a decision. It records err.
+func (e *Endpoint) askOnceMore(r *http.Request, a *interaction.Authorization, chosen choice, err error,
 	failure string) (web.Answer, error) {
 	event := audit.Consent(a.Client.ID, a.Person.ID, a.Resource.Identifier, "")
 	refusal, _ := oauth.AsRefusal(err)
@@ -193,7 +193,7 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 		case !a.Ready(e.DB.Now()): // the page comes again after the sign-in
 			return page("/login", a), nil
 		case !e.Pages.Check(a.Browser, form.Get("csrf"), showing(a, form.Get("shown"))...):
-			return e.askAnew(r, a, choice{}, errForeignForm,
+			return e.askOnceMore(r, a, choice{}, errForeignForm,
 				"The previous page was for another request or account. Check who is signed in and what the "+
 					"application asks for, then decide.")
 		case form.Has("select"):
@@ -202,14 +202,14 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 		case decision == "deny", decision == "allow" && len(shown) > 0 && len(ticks) == 0:
 			return e.deny(r, a)
 		case decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
-			return e.askAnew(r, a, choice{}, errChanged, "What you may allow has changed since the page was shown. "+
+			return e.askOnceMore(r, a, choice{}, errChanged, "What you may allow has changed since the page was shown. "+
 				"Check what the application asks for now, then decide.")
 		case decision != "allow":
-			return e.askAnew(r, a, chosen, errUndecided, "Choose Allow or Deny.")
+			return e.askOnceMore(r, a, chosen, errUndecided, "Choose Allow or Deny.")
 		case !known:
-			return e.askAnew(r, a, choice{ticked: chosen.ticked}, errDuration, "Choose how long it may do this.")
+			return e.askOnceMore(r, a, choice{ticked: chosen.ticked}, errDuration, "Choose how long it may do this.")
 		case len(a.Wanted()) > 0 && len(allowed.Minus(scope.Of(oauth.OfflineAccess))) == 0:
-			return e.askAnew(r, a, chosen, errNothing,
+			return e.askOnceMore(r, a, chosen, errNothing,
 				"Staying connected is not useful without another permission. Tick at least one more permission, or "+
 					"choose Deny.")
 		}

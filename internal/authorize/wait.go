@@ -19,8 +19,8 @@ const (
 	maxWaiting   = 1000 // clients that wait
 )
 
-// lookAgain is how often the page looks whether an operator has decided, and askAgain how often an entry of the inbox
-// is told that the person still waits.
+// lookAgain is how often the page looks whether an operator has decided, and askAgain how often it records in the inbox
+// that the person still waits.
 const (
 	lookAgain = 5 * time.Second
 	askAgain  = 5 * time.Minute

@@ -76,7 +76,7 @@ func readAssertion(form url.Values) (*assertion.Assertion, error) {
 	return assertion.Read(form.Get("client_assertion"), "", "JWT", "client-authentication+jwt")
 }
 
-// errNoKeySet is the answer whatever the cause, because different answers would tell a stranger which addresses are
+// errNoKeySet is the refusal for every cause, because different answers would tell a stranger which addresses are
 // reachable from this server.
 var errNoKeySet = oauth.RefuseClient(false, "this server could not fetch the client's jwks_uri: it must be a public "+
 	"https URL that answers with status 200 and JSON, without a redirect")

@@ -159,7 +159,7 @@ func (d *Documents) check(id string) error {
 	return nil
 }
 
-// errNoDocument is the answer whatever the cause, because different answers would tell a stranger which addresses are
+// errNoDocument is the refusal for every cause, because different answers would tell a stranger which addresses are
 // reachable from this server. It does not blame the document, because this server may be the one that has no route to
 // the internet.
 var errNoDocument = oauth.Refuse(oauth.InvalidRequest,

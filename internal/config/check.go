@@ -91,8 +91,8 @@ func checkListen(c *Config) error {
 	case err != nil:
 		return fmt.Errorf("metrics_listen: %w; write it like 127.0.0.1:9090", err)
 	case c.MetricsListen == c.Listen:
-		return errors.New("metrics_listen: it must be another address than listen, because whoever reaches it may " +
-			"read the metrics; write it like 127.0.0.1:9090")
+		return errors.New("metrics_listen: it must be another address than listen, because anybody who reaches it " +
+			"may read the metrics; write it like 127.0.0.1:9090")
 	}
 	return nil
 }

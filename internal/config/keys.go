@@ -188,7 +188,7 @@ var fields = []field{
 		func(c *Config) any { return &c.Gateway.Config }, nil},
 
 	{Key{"metrics_listen", "", "address on which [metrics](guides/watch.md) are served for Prometheus at `/metrics`, " +
-		"such as `127.0.0.1:9090` or a socket as for `listen`; whoever reaches it may read them"},
+		"such as `127.0.0.1:9090` or a socket as for `listen`; anybody who reaches it may read them"},
 		func(c *Config) any { return &c.MetricsListen }, nil},
 
 	{Key{"limits.enabled", "true", "`false` turns all limits off, for tests"},

@@ -21,8 +21,8 @@ type placed struct{ error }
 var ProviderKeys = []string{"id", "preset", "name", "issuer", "client_id", "client_secret",
 	"client_secret_file", "domains", "create", "link", "groups_claim", "group_map", "check_at_refresh", "offline_grace"}
 
-// loginPages are ids of no provider, because other pages below /login have these names or may get them. The pages of
-// LoginMethods have the names of the methods.
+// loginPages are ids that no provider may have, because other pages below /login have these names or may get them. The
+// pages of LoginMethods have the names of the methods.
 var loginPages = []string{"callback", "code", "external", "factor", "link", "recovery", "second", "second-factor",
 	"totp"}
 

@@ -317,7 +317,7 @@ type clientPage struct {
 	Outranked bool // it may do more than the visitor
 }
 
-// fewGrants is how many grants the page of a thing shows; the rest is a page of its own.
+// fewGrants is how many grants the page of a client, a person or a server shows; the rest is a page of its own.
 const fewGrants = 10
 
 func (e *Endpoint) client(v *visit) (outcome, error) {

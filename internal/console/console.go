@@ -1,7 +1,7 @@
-// Package console is the pages of operators under /admin, with a section for each kind of thing that internal/admin
-// operates on and a page for each thing. A page is a thin layer over an
-// operation of admin, which judges the person's role and records the change. Every page and every action works without
-// JavaScript; htmx only spares loading whole pages.
+// Package console serves the pages of operators under /admin: a section for each kind of record that internal/admin
+// operates on, and a page for each record. A page is a thin layer over an operation of admin, which judges the person's
+// role and records the change. Every page and every action works without JavaScript; htmx only spares loading whole
+// pages.
 package console
 
 import (
@@ -166,7 +166,7 @@ func (v *visit) searched(begins string) store.Page {
 	return page
 }
 
-// perPage is the number of things on one page of a list.
+// perPage is the number of entries on one page of a list.
 const perPage = 50
 
 // outcome is what a page function returns: a screen, or a redirect.

@@ -25,7 +25,7 @@ var deeds = map[string]struct{ text, undo, name string }{
 	"client.disabled": {text: "The client is disabled: its tokens are refused from now on.", undo: "enable",
 		name: "Enable it again"},
 	"client.enabled":   {text: "The client is enabled again.", undo: "disable", name: "Disable it again"},
-	"client.let_in":    {text: "The client is approved. Whoever it is approved for and waits, goes on."},
+	"client.let_in":    {text: "The client is approved. People for whom it is approved and who wait can go on."},
 	"client.dismissed": {text: "The people who waited are refused. The client can ask again."},
 	"client.blocked":   {text: "The client is blocked, and every grant of it has ended."},
 	"client.unblocked": {text: "The block has ended. The client can come again, as one that nobody has approved."},

@@ -166,7 +166,7 @@ func (p *Passkeys) Create(person *identity.User, challenge []byte, c *Created) (
 	return k, nil
 }
 
-// transports are those that browsers understand.
+// transports are the transports that browsers know.
 var transports = map[protocol.AuthenticatorTransport]bool{
 	protocol.USB: true, protocol.NFC: true, protocol.BLE: true, protocol.SmartCard: true, protocol.Hybrid: true,
 	protocol.Internal: true,
@@ -186,13 +186,13 @@ func ParseAssertion(answer string) (*Assertion, error) {
 	return &Assertion{parsed}, nil
 }
 
-// CredentialID returns the name of the passkey.
+// CredentialID returns the credential ID of the passkey that was used.
 func (a *Assertion) CredentialID() []byte { return a.parsed.RawID }
 
 // Challenge returns the challenge that the browser says it was given.
 func (a *Assertion) Challenge() []byte { return challengeOf(a.parsed.Response.CollectedClientData) }
 
-// ErrCopied says that the counter of a passkey went back, or stood still: there may be two of it.
+// ErrCopied means that the signature counter of a passkey did not rise, so that the passkey may have been copied.
 var ErrCopied = errors.New("the counter of the passkey has not risen")
 
 // Check returns the passkey as it is after the sign-in, which store.Tx.UsePasskey stores. It returns ErrCopied, or an
@@ -246,8 +246,8 @@ func uuid(b []byte) string {
 	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
 }
 
-// keepers are the names of what keeps passkeys, by AAGUID. They come from the list that its makers keep at
-// https://github.com/passkeydeveloper/passkey-authenticator-aaguids, and serve as names alone.
+// keepers are the names of passkey providers, such as password managers, by AAGUID. They come from the list at
+// https://github.com/passkeydeveloper/passkey-authenticator-aaguids, and are only shown.
 var keepers = map[string]string{
 	"08987058-cadc-4b81-b6e1-30de50dcbe96": "Windows Hello",
 	"9ddd1817-af5a-4672-a2b9-3e3dd95000a9": "Windows Hello",
@@ -267,5 +267,6 @@ var keepers = map[string]string{
 	"fdb141b2-5d84-443e-8a35-4698c205a502": "KeePassXC",
 }
 
-// Keeper returns what people call the keeper of a passkey with this AAGUID, or "" if that is not known.
+// Keeper returns the name of the passkey provider with this AAGUID, such as a password manager, or "" if it is not
+// known.
 func Keeper(aaguid string) string { return keepers[aaguid] }

@@ -1,5 +1,5 @@
-// Package credential is what passwords and authenticator apps are made of: the hashes of passwords and the codes of
-// apps.
+// Package credential makes and checks what people sign in with: the hashes of passwords, the codes of authenticator
+// apps, and passkeys.
 package credential
 
 import (

@@ -16,7 +16,7 @@ import (
 )
 
 // openGateway puts the gateway in front of an MCP server without authorization, which gets a listener of its own. It
-// writes the configuration into folder, anew at each start, because the ports and the secret differ.
+// writes the configuration into folder at each start, because the ports and the secret differ.
 func (d *demo) openGateway(ctx context.Context, settings config.Config, mails http.Handler) error {
 	folder := settings.DataDir
 	clients := d.at.tools
@@ -28,7 +28,7 @@ func (d *demo) openGateway(ctx context.Context, settings config.Config, mails ht
 	served := oauth.Resource{Scopes: scopes}
 	var b strings.Builder
 	fmt.Fprintf(&b, `# The gateway of cardea demo. Change a rule while the demo runs: the next call is judged by it.
-# The demo writes this file anew when it starts.
+# The demo writes this file each time it starts.
 issuer: %s
 public: %s
 client: {id: %s, secret_file: gateway-secret}

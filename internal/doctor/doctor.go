@@ -53,7 +53,7 @@ type Options struct {
 type Status string
 
 // The outcomes. Fail means that a client of the table cannot connect, or that security is lost; Warn that all can, some
-// with a detour. Skip means that nobody knows.
+// with a detour. Skip means that the check could not be made.
 const (
 	OK   Status = "ok"
 	Warn Status = "warn"
@@ -61,7 +61,7 @@ const (
 	Skip Status = "skip"
 )
 
-// A Party is whose matter a check is.
+// A Party is the party that can mend what a check finds.
 type Party string
 
 // The parties. Network is what stands before a server: a proxy, a CDN, a firewall. Host is the clock of a machine.
@@ -74,7 +74,7 @@ const (
 	Host                Party = "host"
 )
 
-// Words names the party in a sentence.
+// Words returns the name of the party for a sentence.
 func (p Party) Words() string {
 	switch p {
 	case MCPServer:
@@ -160,7 +160,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return report, nil
 }
 
-// With returns the clients that fare so.
+// With returns the names of the clients of the table that have the status.
 func (r *Report) With(status Status) (names []string) {
 	for _, v := range r.Clients() {
 		if v.Status == status {
@@ -170,7 +170,7 @@ func (r *Report) With(status Status) (names []string) {
 	return names
 }
 
-// Headline says the verdict in a line.
+// Headline returns the verdict as one line.
 func (r *Report) Headline() string {
 	out, detour, total := len(r.With(Fail)), len(r.With(Warn)), len(clients)
 	switch {
@@ -206,7 +206,7 @@ func (c Check) Named() string {
 	return strings.Join(c.Clients, ", ")
 }
 
-// A ClientVerdict says how a client fares.
+// A ClientVerdict is the status of one client of the table.
 type ClientVerdict struct {
 	Client string
 	Status Status // Fail: it cannot connect; Warn: with a detour

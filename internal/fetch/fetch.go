@@ -69,13 +69,13 @@ type Client struct {
 	fetched, notAllowed, failed, busy atomic.Uint64
 }
 
-// Stats is what a Client has done, and does.
+// Stats counts what a Client has done since it was made, and what it is doing.
 type Stats struct {
 	Pending                           int    // fetches under way or waiting
 	Fetched, NotAllowed, Failed, Busy uint64 // calls of Get by what they returned
 }
 
-// Stats returns what the client has done, and does.
+// Stats returns the numbers at this moment.
 func (c *Client) Stats() Stats {
 	return Stats{Pending: len(c.pending), Fetched: c.fetched.Load(), NotAllowed: c.notAllowed.Load(),
 		Failed: c.failed.Load(), Busy: c.busy.Load()}

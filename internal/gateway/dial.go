@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Transport returns what sends requests to the servers behind a gateway: through no proxy, and to no address at which
-// clouds keep the secrets of their machines, unless a URL names the address itself.
+// Transport returns the transport for requests to the servers behind a gateway. It uses no proxy, and connects to the
+// metadata service of a cloud, which hands out secrets of the machine, only if a URL names its address itself.
 func Transport() *http.Transport {
 	return &http.Transport{
 		DialContext:            dial,
@@ -47,7 +47,7 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return d.DialContext(ctx, network, address)
 }
 
-// clouds are addresses besides the link-local ones at which clouds keep the secrets of their machines.
+// clouds are the addresses of metadata services that are not link-local.
 var clouds = []netip.Addr{
 	netip.MustParseAddr("100.100.100.200"), // Alibaba
 	netip.MustParseAddr("168.63.129.16"),   // Azure

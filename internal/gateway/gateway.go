@@ -62,7 +62,7 @@ type Gateway struct {
 	quit      chan struct{} // is closed when streams have to end
 }
 
-// table is what a configuration says. A reload makes another.
+// table is a configuration in the form in which requests use it. Reload makes another.
 type table struct {
 	config    *Config
 	seal      sealer

@@ -15,7 +15,7 @@ const (
 	lookFor   = 2 * time.Second
 )
 
-// serverHealth is what /readyz tells of a server behind the gateway.
+// serverHealth is what /readyz says about a server behind the gateway.
 type serverHealth struct {
 	Status   string `json:"status"` // "healthy" or "unhealthy"
 	Reason   string `json:"reason,omitempty"`
@@ -79,7 +79,7 @@ func issuerHealth(rt *route, r *http.Request) (status int, report map[string]any
 	return kept.status, report
 }
 
-// keeper keeps an answer.
+// keeper is an http.ResponseWriter that keeps the response.
 type keeper struct {
 	header http.Header
 	status int

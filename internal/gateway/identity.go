@@ -20,7 +20,7 @@ import (
 const lasts = time.Minute
 
 // identities signs who the caller is, for servers that want to know: a JWT in the header Cardea-Identity, with a key of
-// the gateway's own. It is no access token, and opens nothing.
+// the gateway's own. It is not an access token, and opens nothing.
 type identities struct {
 	issuer string
 	signer jose.Signer

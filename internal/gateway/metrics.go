@@ -56,7 +56,7 @@ func (m *metrics) answered(s *Server, since time.Time) {
 	m.answers.WithLabelValues(s.Name).Observe(time.Since(since).Seconds())
 }
 
-// counted notes the status of an answer.
+// counted is an http.ResponseWriter that keeps the status of the response.
 type counted struct {
 	http.ResponseWriter
 	status int

@@ -25,7 +25,7 @@ const (
 // revisions are those that the gateway knows.
 var revisions = []string{"2026-07-28", "2025-11-25", withoutBatches, "2025-03-26", "2024-11-05"}
 
-// gone are the methods that MCP 2026-07-28 has no longer.
+// gone are the methods that MCP 2026-07-28 has removed.
 var gone = []string{"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe",
 	"tasks/list", "tasks/result"}
 
@@ -40,7 +40,7 @@ const (
 // usualPatience is Options.Patience if that is zero.
 const usualPatience = 30 * time.Second
 
-// route is what answers for a server.
+// route handles the requests for one server.
 type route struct {
 	*Server
 	gateway  *Gateway

@@ -25,7 +25,7 @@ func EmailKey(email string) string {
 
 // SameMailbox reports whether two addresses are one mailbox, perhaps in other letter cases or forms of the same
 // letters. It is stricter than an equal EmailKey, for which ß is ss: what one party has verified of the one is not true
-// of the other. What Email does not take is the same as nothing.
+// of the other. It returns false if Email refuses one of them.
 func SameMailbox(a, b string) bool {
 	a, ok := Email(a)
 	b, also := Email(b)
@@ -60,10 +60,10 @@ func OldEmailKey(email string) string {
 // (RFC 5321 §4.5.3.1).
 const MaxEmail = 320
 
-// Email returns the address that a person typed as it is stored and written to, and false if it is none: trimmed and
-// NFKC-normalized, because otherwise mail could go to another mailbox than that of the account with the same EmailKey.
-// It takes internationalized addresses (RFC 6531 §3.3), but none that mixes alphabets with letters that look alike,
-// because people could not tell it from another.
+// Email returns the form in which an address that a person typed is stored and written to: trimmed and NFKC-normalized,
+// because otherwise mail could go to another mailbox than that of the account with the same EmailKey. It returns false
+// if the text is not an address. It takes internationalized addresses (RFC 6531 §3.3), but none that mixes alphabets
+// with letters that look alike, because people could not tell it from another.
 func Email(typed string) (string, bool) {
 	email := strings.TrimSpace(norm.NFKC.String(strings.TrimSpace(typed)))
 	a, err := mail.ParseAddress(email)

@@ -55,7 +55,7 @@ var Roles = []Role{Owner, Operator, Auditor}
 // Valid reports whether r is a role, or "".
 func (r Role) Valid() bool { return r == "" || slices.Contains(Roles, r) }
 
-// Group is a number of people under one name.
+// Group is a set of people with a name, which scopes and resources can be limited to.
 type Group struct {
 	ID          string // "grp_…"; another group that is given the name later has another
 	Name        string

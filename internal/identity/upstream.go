@@ -11,7 +11,7 @@ type Identity struct {
 	UserID   string
 	Email    string   // as the provider has it, verified or not; may be ""
 	Groups   []string // names of the groups into which the last sign-in put the user
-	// Credential is with what the provider is asked about the person, sealed; "": it is not asked.
+	// Credential is the sealed token with which the provider is asked about the person; "" if it is not asked.
 	Credential  string
 	CreatedAt   time.Time
 	UsedAt      time.Time // the last sign-in

@@ -135,7 +135,7 @@ func (d *Desk) reply(c *oauth.Client, redirectURI, state string) Reply {
 var errUnknownClient = oauth.RefuseStatus(http.StatusBadRequest, oauth.InvalidClient,
 	"This application is not, or no longer, registered here. "+
 		"In the application, remove this MCP server and add it again, or clear the sign-in that it remembers: it will "+
-		"register anew.")
+		"register again.")
 
 var (
 	errDisabledClient = oauth.Refuse(oauth.UnauthorizedClient,

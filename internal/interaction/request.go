@@ -14,7 +14,7 @@ type Request struct {
 	Challenge oauth.Challenge
 
 	PromptNone    bool   // answer at once, without a page
-	PromptLogin   bool   // sign in anew
+	PromptLogin   bool   // the person must sign in again
 	PromptConsent bool   // ask even if asked before
 	CrossSite     bool   // another site sent the browser here
 	Waited        bool   // its client had to wait for an operator

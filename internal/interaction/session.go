@@ -76,11 +76,11 @@ func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
 	return err
 }
 
-// RecentSignIn is how long after a sign-in a person may do what a stranger at their unlocked computer must not.
+// RecentSignIn is how long a sign-in counts as recent.
 const RecentSignIn = 15 * time.Minute
 
-// Recent reports whether the person of v signed in so recently that it is surely them. What decides about the access of
-// others, or cannot be undone, needs it.
+// Recent reports whether the person of v signed in within RecentSignIn. What decides about the access of others, or
+// cannot be undone, needs that, because somebody else may sit at a computer that was left unlocked.
 func (s *Sessions) Recent(v Visitor) bool {
 	return s.DB.Now().Sub(v.Session.SignedInAt) <= RecentSignIn
 }

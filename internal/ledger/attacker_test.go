@@ -83,7 +83,7 @@ func TestForked(t *testing.T) {
 	})
 }
 
-// Whoever has the master key can sign another log. Only a checkpoint from elsewhere shows it.
+// A thief of the master key can sign another log. Only a checkpoint from elsewhere shows it.
 func TestStolenKey(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		outside := w.begin()
@@ -92,7 +92,7 @@ func TestStolenKey(t *testing.T) {
 		w.sealer = w.newSealer(w.db)
 		w.seal()
 		w.intact(60, "")
-		if r := w.verify(outside); r.OK || !strings.Contains(r.Reason, "the log was written anew") {
+		if r := w.verify(outside); r.OK || !strings.Contains(r.Reason, "the log was written again") {
 			t.Error(tell(r))
 		}
 	})

@@ -59,13 +59,13 @@ func ParseKey(text string) (Key, error) {
 // String returns the public key, which is no secret.
 func (k Key) String() string { return k.text }
 
-// Name is part of note.Signer.
+// Name implements note.Signer.
 func (k Key) Name() string { return k.verifier.Name() }
 
-// KeyHash is part of note.Signer.
+// KeyHash implements note.Signer.
 func (k Key) KeyHash() uint32 { return k.verifier.KeyHash() }
 
-// Sign is part of note.Signer.
+// Sign implements note.Signer.
 func (k Key) Sign(text []byte) ([]byte, error) {
 	if k.private == nil {
 		return nil, errors.New("ledger: this key can only verify")

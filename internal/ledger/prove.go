@@ -12,7 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Proof proves that an event is in the log. Whoever has the public key of the log can check it without the log.
+// Proof proves that an event is in the log. It can be checked with the public key of the log alone.
 type Proof struct {
 	Number     int64            `json:"number"` // of the event in the log
 	Record     string           `json:"record"` // the event as it was sealed, a JSON object; every byte counts

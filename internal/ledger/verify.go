@@ -66,8 +66,8 @@ func Verify(ctx context.Context, db *store.DB, key Key, with Verification) (Repo
 	if with.Outside != "" {
 		c, err := key.Open(with.Outside)
 		if err != nil {
-			return v.report, fmt.Errorf("the given checkpoint cannot be used: %w; give a whole signed note, with all its "+
-				"lines, of this log", err)
+			return v.report, fmt.Errorf("the given checkpoint cannot be used: %w; give a whole signed note, with all "+
+				"its lines, of this log", err)
 		}
 		v.outside = &c
 	}
@@ -186,8 +186,8 @@ func (v *verification) usable(ctx context.Context) (good Checkpoint, err error) 
 // compare compares the log with the given checkpoint if it has reached its size.
 func (v *verification) compare() error {
 	if v.outside != nil && v.outside.Size == v.at && v.tree.root() != v.outside.Root {
-		return bad(0, "", "the first %d events are not those of the given checkpoint; the log was written anew%s", v.at,
-			v.undone())
+		return bad(0, "", "the first %d events are not those of the given checkpoint; the log was written again%s",
+			v.at, v.undone())
 	}
 	return nil
 }
@@ -290,8 +290,8 @@ func (v *verification) subtrees(ctx context.Context) error {
 		}
 		if len(stored) != 1 || !bytes.Equal(stored[0], s.Hash) {
 			events := int64(1) << (stride * s.Level)
-			return bad(s.Number*events, "", "the hash that is stored of the %d events from it on was changed or removed; "+
-				"the events are those that were sealed", events)
+			return bad(s.Number*events, "", "the hash that is stored of the %d events from it on was changed or "+
+				"removed; the events are those that were sealed", events)
 		}
 	}
 	v.full = v.full[:0]

@@ -289,7 +289,7 @@ func (m emails) letter(r *http.Request, to destination, token string) mail.Lette
 		Link: m.Issuer + emailPath + "?token=" + token, Button: "Sign in", Code: m.code(token),
 		Notes: []string{"Both work once, for 10 minutes, and only in the browser in which you asked.",
 			"If it was not you, do nothing. Never tell the code to anybody: " +
-				"whoever asks you for it wants to sign in as you."},
+				"a person who asks you for it wants to sign in as you."},
 	}
 }
 

@@ -85,9 +85,9 @@ type loginRequest struct {
 const externalPurpose = "login request"
 
 // continuePurpose is the purpose for which the state of continue_url is sealed. It is not the state that the browser
-// brought to the application, because who began the sign-in knows that one, and need not be the person whom the
-// application recognises: somebody may lead another person's browser to the application with a login request of their
-// own.
+// brought to the application, because the person who began the sign-in knows that one, and need not be the person whom
+// the application recognises: somebody may lead another person's browser to the application with a login request of
+// their own.
 const continuePurpose = "continue after login request"
 
 // loginRequestPrefix is how a login request begins.

@@ -166,9 +166,10 @@ type trip struct {
 	// a sign-in.
 	Invitation string `json:"invitation,omitempty"`
 	Name       string `json:"name,omitempty"`
-	// MaxAge and Anew are what the authorization request asks for: a sign-in of the last so many seconds, or a new one.
+	// MaxAge and Fresh are what the authorization request asks for: a sign-in of the last so many seconds, or a new
+	// one.
 	MaxAge *int64 `json:"max_age,omitempty"`
-	Anew   bool   `json:"anew,omitempty"`
+	Fresh  bool   `json:"anew,omitempty"`
 }
 
 // leads returns where the trip leads, and reports whether request, which came back with it, is the one it began for.
@@ -202,7 +203,7 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 			return elsewhere, err
 		}
 		t.Request = oauth.Hash(to.request)
-		t.MaxAge, t.Anew = a.MaxAge, a.PromptLogin
+		t.MaxAge, t.Fresh = a.MaxAge, a.PromptLogin
 		going.MaxAge, going.Again = a.MaxAge, going.Again || a.PromptLogin
 		if going.LoginHint == "" {
 			going.LoginHint = a.LoginHint
@@ -336,7 +337,7 @@ func (e *Endpoint) over(r *http.Request, v interaction.Visitor, state string, to
 func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
 	who *upstream.Person) (web.Answer, error) {
 	now, terms := m.DB.Now(), upstream.Terms{Since: t.BegunAt, MaxAge: t.MaxAge}
-	if err := m.at.JudgeTime(terms, t.Anew, who, now); err != nil {
+	if err := m.at.JudgeTime(terms, t.Fresh, who, now); err != nil {
 		return nil, err
 	}
 	p := Proof{AMR: []string{"fed"}, At: terms.SignedInAt(who.AuthTime, now),

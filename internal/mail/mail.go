@@ -26,7 +26,8 @@ type Letter struct {
 	// Device is the id of a device that the owner of the address has used before, or "". It has its own limit, so that
 	// a stranger does not use up that of the owner.
 	Device string
-	// Nobody is whether the letter is counted and not sent, because the address is nobody's. The sender cannot tell.
+	// Nobody is whether the letter is counted but not sent, because no account has the address. The person who asked
+	// for it sees no difference.
 	Nobody bool
 
 	Subject string   // has no secret, because devices show it while they are locked

@@ -2,7 +2,8 @@ package oauth
 
 import "time"
 
-// Block keeps a client out that an operator has blocked, and others by which it might return.
+// Block refuses a client that an operator has blocked, and clients that have its Marks, with which it might return
+// under another client_id.
 type Block struct {
 	ID        string // "blk_…"
 	ClientID  string // of the client that was blocked; it may be deleted since

@@ -224,8 +224,8 @@ func defaultPort(scheme string) string {
 	return ""
 }
 
-// IsSecure reports whether nobody on the way can read or change what is sent to u: its scheme is https, or it is http on
-// a loopback host.
+// IsSecure reports whether nobody on the way can read or change what is sent to u: its scheme is https, or it is http
+// on a loopback host.
 func IsSecure(u *url.URL) bool { return u.Scheme == "https" || isLoopbackURL(u) }
 
 func isLoopbackURL(u *url.URL) bool {

@@ -20,9 +20,9 @@ type Resource struct {
 	// Groups are the names of the groups whose members may use it; none: everybody may. A group that is named here or
 	// in a scope is not deleted.
 	Groups []string
-	// TokenGroups is whether access tokens tell in which groups their person is.
+	// TokenGroups is whether access tokens list the groups of their person (RFC 9068 §2.2.3.1).
 	TokenGroups bool
-	// TokenShape is how its access tokens tell their resource and their scopes.
+	// TokenShape is the form of its access tokens.
 	TokenShape TokenShape
 
 	SigningAlg     string // ES256, RS256, PS256 or EdDSA

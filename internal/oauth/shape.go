@@ -7,7 +7,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// TokenShape is how an access token and the answer about it tell their resource and their scopes.
+// TokenShape is the form in which an access token, and the introspection response for it, name the resource and the
+// scopes.
 type TokenShape string
 
 // The shapes of tokens.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// StatusListSize is the number of tokens that one status list tells of.
+// StatusListSize is the number of indexes in one status list, each of which is one bit.
 const StatusListSize = 1 << 20
 
 // The kinds of status lists: those of grants, with one index for all tokens of a grant, and those of machine clients,

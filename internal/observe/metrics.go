@@ -184,7 +184,7 @@ func (m *Metrics) Listen(ctx context.Context, key, variable, address string, log
 		return nil, err
 	}
 	if at, ok := listener.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() && !at.IP.IsPrivate() {
-		log.WarnContext(ctx, "metrics_listen: whoever reaches this address may read the metrics; see that only "+
+		log.WarnContext(ctx, "metrics_listen: anybody who reaches this address may read the metrics; see that only "+
 			"Prometheus does, or name an address of this machine alone, like 127.0.0.1:9090", "address", at.String())
 	}
 	return listener, nil

@@ -255,7 +255,7 @@ type collector struct {
 	told  time.Time
 }
 
-// quiet is how long a collector that comes and goes is not told of again.
+// quiet is how long the log does not repeat that a collector takes nothing.
 const quiet = 10 * time.Minute
 
 // sent notes the outcome of an export, one at a time. It returns nil, because the SDK would log each failure.

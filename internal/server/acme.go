@@ -28,7 +28,7 @@ import (
 )
 
 // authority obtains the certificates of the domains that the configuration lists from a certificate authority, and
-// renews them (RFC 8555). It obtains none for any other name, whoever asks.
+// renews them (RFC 8555). It obtains none for any other name, because anybody can ask for one.
 type authority struct {
 	domains []string
 	vault   *vault
@@ -199,7 +199,7 @@ func (a *authority) advice(host string, err error) string {
 	case acme.ProblemTypeCAA:
 		return "a CAA record of " + host + " forbids this certificate authority; change the record"
 	case acme.ProblemTypeRateLimited:
-		return "the certificate authority gives no more certificates for now; wait, and do not start the server anew"
+		return "the certificate authority gives no more certificates for now; wait, and do not restart the server"
 	case acme.ProblemTypeRejectedIdentifier, acme.ProblemTypeUnsupportedIdentifier:
 		return "the certificate authority gives none for " + host + "; use a public name, or another tls.acme.directory"
 	case acme.ProblemTypeInvalidContact, acme.ProblemTypeUnsupportedContact:

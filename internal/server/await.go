@@ -22,10 +22,10 @@ const (
 
 // Await calls open until its error is not one of those that go away by themselves (store.Away), and returns that error.
 // Between the calls it waits, first for a second and then twice as long each time, up to 15 seconds. If that takes more
-// than a moment, it answers at the configured address meanwhile, so that whoever watches the process sees that it
-// lives: /healthz with 200, and everything else with 503 and Retry-After, because the keys and the scopes to publish
-// are in the database; it does not if the certificates are there too. Await returns nil if ctx ends first, and an error
-// if the address cannot be used.
+// than a moment, it answers at the configured address meanwhile, so that a supervisor sees that the process is alive:
+// /healthz with 200, and everything else with 503 and Retry-After, because the keys and the scopes to publish are in
+// the database; it does not if the certificates are there too. Await returns nil if ctx ends first, and an error if the
+// address cannot be used.
 func Await(ctx context.Context, c config.Config, log *slog.Logger, open func(context.Context) error) error {
 	s := &standIn{config: c, log: log}
 	soon := time.AfterFunc(quickStart, func() { _ = s.begin(ctx) }) // the error comes again once the server listens

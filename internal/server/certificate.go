@@ -88,7 +88,8 @@ func (c *certificate) load() (fresh bool, err error) {
 	return true, nil
 }
 
-// unacceptable returns why clients do not accept a certificate for host, whoever signed it; nil if they may.
+// unacceptable returns why clients do not accept a certificate for host, even if they trust its issuer; nil if they
+// may.
 func unacceptable(leaf *x509.Certificate, host string, now time.Time) error {
 	switch {
 	case now.After(leaf.NotAfter):

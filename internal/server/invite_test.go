@@ -244,7 +244,7 @@ func TestInvitationRights(t *testing.T) {
 				}
 			}
 			says(t, "LG-09 the inviter is "+what, accepted(s.Browser(t).Get("/invite"), token), http.StatusForbidden,
-				"Whoever invited you may no longer do so")
+				"The person who invited you may no longer do so")
 			if person(t, db, back.Email) != nil {
 				t.Fatalf("LG-09 the inviter is %s: there is an account", what)
 			}

@@ -71,7 +71,7 @@ func invitationLetter(site string, i admin.Invitation, inviter string) mail.Lett
 	return mail.Letter{
 		To: i.Email, Kind: "invitation", Subject: "You are invited to " + site,
 		Lines: []string{line}, Link: i.Link, Button: "Make my account",
-		Notes: []string{"The link works once, for seven days, for whoever opens it first. Do not pass this mail on.",
-			"If you do not want an account there, do nothing."},
+		Notes: []string{"The link works once, for seven days, for the person who opens it first. Do not pass this " +
+			"mail on.", "If you do not want an account there, do nothing."},
 	}
 }

@@ -385,7 +385,7 @@ func serve(hs *http.Server, listener net.Listener) error {
 	return hs.Serve(listener)
 }
 
-// tidyEvery is how often the janitor comes.
+// tidyEvery is how often the janitor runs.
 const tidyEvery = time.Minute
 
 // TellDue sends the mails about what commands did, and those that could not be sent before. Serve calls it each minute.

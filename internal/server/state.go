@@ -53,7 +53,7 @@ type State struct {
 	Fetches map[string]fetch.Stats
 	// Unsealed is how long ago all events of the audit log were sealed.
 	Unsealed time.Duration
-	// Sessions are the browsers in which people were signed in when the janitor last came. It counts them only if a
+	// Sessions are the browsers in which people were signed in when the janitor last ran. It counts them only if a
 	// Watcher has events.
 	Sessions int64
 }

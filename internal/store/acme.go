@@ -5,7 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// ACMEFile is a thing that the server keeps of its certificate authority (RFC 8555), by a name like a path.
+// ACMEFile is a file that the ACME client of the server keeps (RFC 8555): an account, a key or a certificate. Its name
+// is like a path.
 type ACMEFile struct {
 	Name       string
 	Content    string // sealed
@@ -49,7 +50,8 @@ func (tx *Tx) DeleteACMEFiles(name string) error {
 	return err
 }
 
-// TakeACMELock takes the lock of a name for a time, unless somebody else holds it. It reports whether it did.
+// TakeACMELock takes the lock with a name for the time of lease, unless another holder has it. It reports whether it
+// did.
 func (tx *Tx) TakeACMELock(name, holder string, lease time.Duration) (bool, error) {
 	n, err := tx.exec("INSERT INTO acme_locks (name, holder, expires_at) VALUES ($1, $2, $3) "+
 		"ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at "+
@@ -58,7 +60,7 @@ func (tx *Tx) TakeACMELock(name, holder string, lease time.Duration) (bool, erro
 	return n > 0, err
 }
 
-// FreeACMELock gives a lock back, if the holder still has it.
+// FreeACMELock releases a lock, if the holder still has it.
 func (tx *Tx) FreeACMELock(name, holder string) error {
 	_, err := tx.exec("DELETE FROM acme_locks WHERE name = $1 AND holder = $2", args{name, holder})
 	return err

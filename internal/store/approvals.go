@@ -8,7 +8,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Waiting is a client that waits for an operator, and what the person asked for who came with it last.
+// Waiting is a client that waits for an operator, with what the last person who came with it asked for.
 type Waiting struct {
 	ClientID    string
 	FirstAt     time.Time
@@ -129,7 +129,8 @@ func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string,
 	return waiting, next, nil
 }
 
-// Dismiss takes a client out of the inbox until somebody asks anew. It returns false if the client is not in the inbox.
+// Dismiss takes a client out of the inbox until somebody asks again. It returns false if the client is not in the
+// inbox.
 func (tx *Tx) Dismiss(clientID string) (bool, error) {
 	n, err := tx.exec("UPDATE waiting_clients AS w SET dismissed_at = $2, people = 0 WHERE client_id = $1 AND "+isOpen,
 		args{clientID, micros(tx.now)})
@@ -140,8 +141,8 @@ func (tx *Tx) Dismiss(clientID string) (bool, error) {
 	return true, err
 }
 
-// EndWaiting deletes the entry of a client from the inbox, because an operator decided about it. Whoever still has to
-// wait asks again.
+// EndWaiting deletes the entry of a client from the inbox, because an operator decided about it. People whom the
+// decision does not cover ask again.
 func (tx *Tx) EndWaiting(clientID string) error {
 	_, err := tx.exec("DELETE FROM waiting_clients WHERE client_id = $1", args{clientID})
 	return err

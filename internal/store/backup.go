@@ -63,7 +63,7 @@ const inUse = "in_use"
 
 // Use marks a SQLite database as used by a server until Close, and reports whether it may be the copy of one that was:
 // it is marked, and has no write-ahead log beside it, which the original has. What was written last is missing from a
-// copy. Use may be called again, because whoever closes the database removes the mark.
+// copy. Use may be called again, because Close removes the mark.
 func (db *DB) Use(ctx context.Context) (copied bool, err error) {
 	first := !db.using
 	err = db.Update(ctx, func(tx *Tx) error {

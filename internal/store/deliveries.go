@@ -24,7 +24,7 @@ func (tx *Tx) BeginDeliveries(name string, sent int64) error {
 }
 
 // ClaimDelivery lets only the caller send to a receiver until a time. It returns ErrConflict if another one sends, or
-// the receiver is to be left in peace for a while.
+// if the receiver is not to be tried again yet.
 func (tx *Tx) ClaimDelivery(name string, until time.Time) (d Delivery, err error) {
 	found, err := all(tx, "UPDATE deliveries SET next_at = $2 WHERE name = $1 AND next_at <= $3 "+
 		"RETURNING sent, failures, next_at", args{name, until.UnixMicro(), tx.now.UnixMicro()},

@@ -9,7 +9,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 )
 
-// Flow is what belongs to one event, the oldest first.
+// Flow is a part of the events of one grant, or of one request, the oldest first.
 type Flow struct {
 	Events []audit.Event
 	Gap    int    // the number of Events after which some are left out; 0: none are

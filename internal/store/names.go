@@ -7,7 +7,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Names are what records are called, by what refers to them. What does not exist is not in it.
+// Names are the names of clients, users and resources, by the id or identifier that an event or a grant has. Records
+// that do not exist are left out.
 type Names struct {
 	Clients   map[string]string // by client id
 	Emails    map[string]string // of users, by id
@@ -16,7 +17,7 @@ type Names struct {
 }
 
 // Names returns the names of the clients and the users with these ids, and of the resources with these identifiers. It
-// asks the database once, whatever their number.
+// asks the database once, however many they are.
 func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
 	names := Names{map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}}
 	var parts []string

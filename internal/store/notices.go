@@ -10,7 +10,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// Notice is an event of which a person is still to be told.
+// Notice is an event about which a person still has to be told by mail.
 type Notice struct {
 	ID    string // "ntc_…"
 	Event audit.Event

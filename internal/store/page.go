@@ -14,8 +14,9 @@ type Page struct {
 	After  string // the cursor that came with the previous page; "": from the start
 	Limit  int    // the largest number of entries: 0 means 100, more than 1000 means 1000
 	Newest bool   // newest first
-	// Begins selects what has a name, an address or an id that begins with it, in whatever case, in the order of those.
-	// It is at most MaxBegins bytes long. "" selects all. The lists of clients, people, groups and resources know it.
+	// Begins selects what has a name, an address or an id that begins with it, in upper or lower case, and orders the
+	// list by these. It is at most MaxBegins bytes long. "" selects all. The lists of clients, people, groups and
+	// resources know it.
 	Begins string
 }
 

@@ -30,7 +30,7 @@ const (
 	statusLifetime  = 24 * time.Hour  // of a signed list
 	resignAfter     = statusLifetime / 2
 	judgeAtMost     = 10 * time.Minute // all changes of one turn
-	rememberEndedAt = 5 * time.Minute  // a process that has not looked for that long begins anew
+	rememberEndedAt = 5 * time.Minute  // a process that has not looked for that long starts over
 )
 
 // statusLists are the status lists in memory. They follow the database: each request looks whether something changed,

@@ -16,8 +16,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Checks ask providers whether they still know people whose agents go on (Config.CheckAtRefresh). All fields must be
-// set.
+// Checks ask providers, when an agent refreshes, whether they still know its person (Config.CheckAtRefresh). All fields
+// must be set.
 type Checks struct {
 	DB        *store.DB
 	Vault     Vault

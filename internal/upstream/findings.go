@@ -74,7 +74,7 @@ type trial struct {
 }
 
 // Test tries what a sign-in with the provider needs and that can be tried without a person. It returns a finding for
-// each of Checked, reads the metadata anew, and changes nothing here. It takes less than a minute.
+// each of Checked, reads the metadata again, and changes nothing here. It takes less than a minute.
 func (p *Provider) Test(ctx context.Context) []Finding {
 	t := trial{p, map[string]Finding{}}
 	select {

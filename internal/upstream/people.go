@@ -15,7 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Entry is a person who has signed in elsewhere, and whose account here that is. Find makes it and Enter writes it.
+// Entry is a person who has signed in at a provider, and their account here. Find makes it and Enter writes it.
 type Entry struct {
 	Person *Person
 	User   *identity.User // to be created if New is set

@@ -52,7 +52,7 @@ type Person struct {
 	credential credential
 }
 
-// credential is with what the provider is asked about the person later.
+// credential is the token with which the provider is asked about the person later.
 type credential struct {
 	Refresh string    `json:"refresh,omitempty"`
 	Access  string    `json:"access,omitempty"`
@@ -64,7 +64,7 @@ func credentialOf(t *oauth2.Token) credential {
 	return credential{Refresh: t.RefreshToken, Access: t.AccessToken, Until: t.Expiry}
 }
 
-// Trip is what a browser is sent to the provider with.
+// Trip holds what differs between the authorization requests with which browsers are sent to the provider.
 type Trip struct {
 	State, Nonce, Verifier string
 	LoginHint              string // address of the person; "": not known
@@ -74,8 +74,8 @@ type Trip struct {
 }
 
 // JudgeTime refuses a person who did not sign in at the provider as recently as terms ask for, or of whom it does not
-// say when (OpenID Connect Core §3.1.3.7). fresh is whether the provider was asked to let the person sign in anew: then
-// it is taken at its word if it does not say when that was.
+// say when (OpenID Connect Core §3.1.3.7). fresh is whether the provider was asked to let the person sign in again: if
+// it does not say when that was, JudgeTime then takes it to be now.
 func (p *Provider) JudgeTime(terms Terms, fresh bool, who *Person, now time.Time) error {
 	if fresh && who.AuthTime != nil {
 		terms.MaxAge = new(int64)
