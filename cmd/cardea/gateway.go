@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	conf "github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/gateway"
 	"github.com/cardea-auth/cardea/internal/observe"
 	"github.com/cardea-auth/cardea/internal/server"
@@ -47,7 +49,10 @@ func (c *gatewayCommand) Run(ctx context.Context, sh *shell) error {
 		}
 		return nil
 	}
-	log := slog.New(slog.NewJSONHandler(sh.errs, nil))
+	log, end := conf.Unblocked(sh.errs, func(in io.Writer) *slog.Logger {
+		return slog.New(slog.NewJSONHandler(in, nil))
+	})
+	defer end()
 	telemetry, err := observe.Start(ctx, thisBuild().Version, log)
 	if err != nil {
 		return err

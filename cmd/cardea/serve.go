@@ -37,7 +37,8 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	if unread := sh.unread(); unread != "" {
 		sh.warn(unread)
 	}
-	log := loaded.Log.Logger(sh.errs)
+	log, end := loaded.Log.Unblocked(sh.errs)
+	defer end()
 	telemetry, err := observe.Start(ctx, thisBuild().Version, log)
 	if err != nil {
 		return err

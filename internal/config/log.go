@@ -10,9 +10,16 @@ import (
 
 // Logger returns a logger that writes to out as c says. The format "auto" is text if out is a terminal, and JSON
 // otherwise.
-func (c Log) Logger(out io.Writer) *slog.Logger {
+func (c Log) Logger(out io.Writer) *slog.Logger { return c.logger(out, c.Text(out)) }
+
+// Unblocked returns Logger(out) as the function of this name does.
+func (c Log) Unblocked(out io.Writer) (log *slog.Logger, end func()) {
+	return Unblocked(out, func(in io.Writer) *slog.Logger { return c.logger(in, c.Text(out)) })
+}
+
+func (c Log) logger(out io.Writer, text bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.Level}
-	if c.Text(out) {
+	if text {
 		return slog.New(slog.NewTextHandler(out, options))
 	}
 	options.ReplaceAttr = withUnit
