@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// TestStop asks a server to stop while requests are under way (HT-21): each is
+// TestStop asks a server to stop while requests are under way (HT-21, FL-02): each is
 // answered whole, nothing new begins, and the process ends well.
 func TestStop(t *testing.T) {
 	const requests = 1000

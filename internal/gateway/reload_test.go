@@ -83,7 +83,7 @@ func TestStreamsEnd(t *testing.T) {
 	}
 }
 
-// A configuration that cannot be used changes nothing. The error names the line and the nearest key.
+// FL-32: a configuration that cannot be used changes nothing. The error names the line and the nearest key.
 func TestLoad(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	head := "issuer: " + w.issuer.URL + "\npublic: http://127.0.0.1:1\n"

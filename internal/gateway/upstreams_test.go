@@ -68,7 +68,7 @@ func resolve(t *testing.T, address func(name string) [4]byte) {
 
 // A name that leads to a server at first and to the secrets of the machine later is looked at again when it is dialled,
 // also for the health of the gateway.
-func TestItem48Rebinding(t *testing.T) {
+func TestItem48FL30Rebinding(t *testing.T) {
 	var at atomic.Pointer[[4]byte]
 	at.Store(&[4]byte{127, 0, 0, 1})
 	resolve(t, func(string) [4]byte { return *at.Load() })

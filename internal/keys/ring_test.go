@@ -296,7 +296,7 @@ func TestRotate(t *testing.T) {
 			t.Errorf("%d keys, want 3", got)
 		}
 	})
-	t.Run("JK-10 every key that signed is published after any step that was cut off", func(t *testing.T) {
+	t.Run("JK-10 FL-18 every key that signed is published after any step that was cut off", func(t *testing.T) {
 		db, clock := storetest.Open(t, storetest.SQLite)
 		master, _ := keys.NewMaster()
 		if err := keys.New(db, master).Ensure(t.Context(), "ES256"); err != nil {
@@ -444,7 +444,7 @@ func TestRotateDue(t *testing.T) {
 			t.Fatalf("%d keys after twice the time, want 3", got)
 		}
 	})
-	t.Run("many nodes rotate once", func(t *testing.T) {
+	t.Run("FL-17 many nodes rotate once", func(t *testing.T) {
 		dsn, clock := storetest.New(t, storetest.SQLite), storetest.NewClock()
 		master, _ := keys.NewMaster()
 		var rings []*keys.Ring

@@ -205,7 +205,7 @@ func TestMessagesAfterRestore(t *testing.T) {
 	}
 }
 
-// Of several nodes one sends at a time, and each event is sent once.
+// FL-17: of several nodes one sends at a time, and each event is sent once.
 func TestSeveralCouriers(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		e := newEndpoint(t)

@@ -634,7 +634,7 @@ func TestRestored(t *testing.T) {
 	})
 }
 
-// Several nodes seal while others record: every event is sealed once.
+// FL-17: several nodes seal while others record: every event is sealed once.
 func TestSeveralSealers(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		const nodes, events = 3, 150

@@ -94,7 +94,8 @@ func wanted(signal string, log *slog.Logger) bool {
 		return false
 	}
 	if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		log.Warn(from + " is not a URL, so no " + strings.ToLower(signal) + " are sent; write it like http://127.0.0.1:4318")
+		log.Warn(fmt.Sprintf("%s is not a URL, so no %s are sent; write it like http://127.0.0.1:4318", from,
+			strings.ToLower(signal)))
 		return false
 	}
 	for _, must := range []struct{ general, own, be string }{

@@ -12,7 +12,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// A server that reads and cannot write is not ready.
+// FL-06: a server that reads and cannot write is not ready.
 func TestReadyMeansWritable(t *testing.T) {
 	dsn, clock := storetest.New(t, storetest.SQLite), storetest.NewClock()
 	ready := func(db *store.DB) (status int, body string) {

@@ -129,7 +129,7 @@ func TestCausePostgres(t *testing.T) {
 			}
 		})
 	}
-	t.Run("standby", func(t *testing.T) {
+	t.Run("FL-14 standby", func(t *testing.T) {
 		inspected, _ := causes(t, standby)
 		if !strings.Contains(inspected, "accepts no writes, because it is a standby or read-only; name the primary") {
 			t.Errorf("inspect reports %q", inspected)

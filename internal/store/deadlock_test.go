@@ -12,8 +12,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
-// Two changes that lock the same two records the other way round: PostgreSQL ends one of them. It changed nothing, and
-// its error says to try again.
+// FL-13: two changes that lock the same two records the other way round: PostgreSQL ends one of them. It changed
+// nothing, and its error says to try again.
 func TestDeadlock(t *testing.T) {
 	db, _ := storetest.Open(t, storetest.Postgres)
 	people := []string{oauth.NewID("usr_"), oauth.NewID("usr_")}
