@@ -17,6 +17,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/web"
+	"github.com/cardea-auth/cardea/scope"
 )
 
 // Target is where an operation is done: on the installation of this machine, or by the server that Remote calls, if it
@@ -43,12 +44,13 @@ type Remote struct {
 	// no other scopes than it needs (RFC 6749 §4.4).
 	Token, ClientID, ClientSecret string
 
-	tokens map[string]held // that it got, by the scope it asked for
+	tokens map[string]held // that it got, by the scopes that an operation needs
 }
 
 // held is an access token that a Remote got.
 type held struct {
 	text   string
+	scope  scope.Set
 	endsAt time.Time // before it expires, so that it can still be used
 }
 
@@ -192,56 +194,74 @@ func (c *Remote) send(r *http.Request) (status int, header http.Header, body []b
 	return resp.StatusCode, resp.Header, body, nil
 }
 
-// token returns an access token for an operation.
+// token returns an access token for an operation. It asks for what the operation needs. Credentials that may only write
+// what the operation reads get a token for that.
 func (c *Remote) token(ctx context.Context, s *Spec) (string, error) {
 	if c.Token != "" {
 		return c.Token, nil
 	}
-	scopes := strings.TrimSpace(strings.Join(s.Scopes(), " ") + " " + s.May)
-	if known, ok := c.tokens[scopes]; ok && time.Now().Before(known.endsAt) {
+	needs := strings.TrimSpace(s.needs().String() + " " + s.May)
+	if known, ok := c.tokens[needs]; ok && time.Now().Before(known.endsAt) {
 		return known.text, nil
 	}
+	got, err := c.obtain(ctx, s, needs)
+	if !s.Writes && (errors.Is(err, errLacksScope) || err == nil && !got.scope.CoversAll(s.needs()...)) {
+		got, err = c.obtain(ctx, s, strings.TrimSpace(strings.Join(s.Scopes(), " ")+" "+s.May))
+	}
+	if err != nil {
+		return "", err
+	}
+	if c.tokens == nil {
+		c.tokens = map[string]held{}
+	}
+	c.tokens[needs] = got
+	return got.text, nil
+}
+
+// errLacksScope means that credentials have none of the scopes that were asked for.
+var errLacksScope = errors.New("the credentials lack the scope")
+
+// obtain returns a new access token for an operation, with those of scopes that the credentials have.
+func (c *Remote) obtain(ctx context.Context, s *Spec, scopes string) (held, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "resource": {c.Issuer + admin.APIPath}, "scope": {scopes}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Issuer+"/oauth2/token",
 		strings.NewReader(form.Encode()))
 	if err != nil {
-		return "", err
+		return held{}, err
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret)) // RFC 6749 §2.3.1
 	status, header, body, err := c.send(r)
 	if err != nil {
-		return "", err
+		return held{}, err
 	}
 	var answer struct {
 		Token       string `json:"access_token"`
 		ExpiresIn   int64  `json:"expires_in"`
+		Scope       string `json:"scope"`
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
 	}
 	err = json.Unmarshal(body, &answer)
 	switch {
 	case answer.Code == "invalid_client":
-		return "", fmt.Errorf("%s does not accept the credentials; check CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET",
+		return held{}, fmt.Errorf("%s does not accept the credentials; check CARDEA_CLIENT_ID and CARDEA_CLIENT_SECRET",
 			c.Issuer)
 	case answer.Code == "invalid_scope":
-		return "", fmt.Errorf("the credentials lack the scope %s; an operator of the server gives it with: cardea "+
-			"client update %s --scope …", s.Scopes()[0], c.ClientID)
+		return held{}, fmt.Errorf("%w %s; an operator of the server gives it with: cardea client update %s "+
+			"--scope …", errLacksScope, s.Scopes()[0], c.ClientID)
 	case answer.Code == "not_found", answer.Code == "invalid_target" && c.misnamed(ctx) != "":
-		return "", c.elsewhere(ctx)
+		return held{}, c.elsewhere(ctx)
 	case answer.Code == "invalid_target", answer.Code == "unauthorized_client":
-		return "", fmt.Errorf("%s gives no access token, because these are not API credentials: %s; make some there "+
+		return held{}, fmt.Errorf("%s gives no access token, because these are not API credentials: %s; make some there "+
 			"with: %s", c.Issuer, answer.Description, c.Credentials())
 	case answer.Code != "" && status != http.StatusOK:
-		return "", fmt.Errorf("%s gives no access token: %s (%s)", c.Issuer, answer.Description, answer.Code)
+		return held{}, fmt.Errorf("%s gives no access token: %s (%s)", c.Issuer, answer.Description, answer.Code)
 	case err != nil || answer.Token == "":
-		return "", c.strange(r, status, header)
+		return held{}, c.strange(r, status, header)
 	}
-	if c.tokens == nil {
-		c.tokens = map[string]held{}
-	}
-	c.tokens[scopes] = held{answer.Token, time.Now().Add(time.Duration(answer.ExpiresIn)*time.Second - early)}
-	return answer.Token, nil
+	endsAt := time.Now().Add(time.Duration(answer.ExpiresIn)*time.Second - early)
+	return held{answer.Token, scope.Of(strings.Fields(answer.Scope)...), endsAt}, nil
 }
 
 // Credentials returns the command that makes API credentials for the server, on its machine.
