@@ -433,7 +433,11 @@ func TestFaults(t *testing.T) {
 		{"empty", "# nothing",
 			[]string{`line 1: the file is empty; it begins with version: 1, and cardea export writes one`}},
 		{"not YAML", "version: 1\n a: [",
-			[]string{`line 2: this is not YAML: mapping values are not allowed in this context`}},
+			[]string{`line 2: this is not YAML: mapping values are not allowed in this context; begin the members of one ` +
+				`item in the same column, and quote a text that has a colon or begins with a special character`}},
+		{"a tab", "version: 1\ngroups:\n\t- name: x\n",
+			[]string{`line 3: this is not YAML: found character that cannot start any token; indent with spaces, not with ` +
+				`tabs`}},
 		{"another version", "version: 2",
 			[]string{`line 1: version 2 of the format is unknown; this program knows version 1`}},
 		{"two documents", "version: 1\n---\nversion: 1",

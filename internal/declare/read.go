@@ -86,9 +86,21 @@ func (r *reader) parse(text []byte) *yaml.Node {
 			line, _ = strconv.Atoi(m[1]) // digits
 			why = why[len(m[0]):]
 		}
-		r.fault(line, "this is not YAML: %s", why)
+		r.fault(line, "this is not YAML: %s%s", why, remedy(text, line))
 	}
 	return nil
+}
+
+// remedy returns what usually helps if a line is not YAML, which may have gone wrong in the line before, or "".
+func remedy(text []byte, line int) string {
+	lines := strings.Split(string(text), "\n")
+	for _, at := range []int{line - 1, line} {
+		if at > 0 && at <= len(lines) && strings.HasPrefix(strings.TrimLeft(lines[at-1], " "), "\t") {
+			return "; indent with spaces, not with tabs"
+		}
+	}
+	return "; begin the members of one item in the same column, and quote a text that has a colon or begins with a " +
+		"special character"
 }
 
 // plain reports whether node has no aliases, because a few lines of them can stand for any amount of text.
