@@ -239,7 +239,7 @@ func (l looking) write(sh *shell, t adminapi.Target, view admin.Server, s *gatew
 	var err error
 	switch {
 	case isNew:
-		e := gateway.Entry{Name: s.Name, Command: s.Command, Reviewed: beside}
+		e := gateway.Entry{Name: s.Name, Command: s.Command, Scopes: firstScopes(view), Reviewed: beside}
 		if s.Upstream != nil {
 			e.Upstream = s.Upstream.String()
 		}
@@ -266,6 +266,18 @@ func (l looking) write(sh *shell, t adminapi.Target, view admin.Server, s *gatew
 		fmt.Fprintf(sh.errs, "cardea: %s has the tools that the gateway opens\n", plain(path))
 	}
 	return err
+}
+
+// firstScopes returns the scopes that clients of v ask for first, as far as a reviewed tool needs them.
+func firstScopes(v admin.Server) (names []string) {
+	for _, s := range v.Resource.Scopes {
+		if s.Default && slices.ContainsFunc(v.Tools, func(t admin.Tool) bool {
+			return t.Hash != "" && slices.Contains(t.Scopes, s.Name)
+		}) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // brief returns the beginning of a hash, which is enough to tell definitions apart.

@@ -41,7 +41,7 @@ type Server struct {
 	Name     string
 	Resource string             // identifier, the aud of its tokens; by default Public and path
 	Client   *guard.Credentials // in place of Config.Client
-	Scopes   []string           // what clients ask for first; by default all scopes of the rules
+	Scopes   []string           // what clients ask for first; by default all scopes of rules and reviewed tools
 
 	Upstream *url.URL
 	Headers  http.Header // which the gateway adds to requests to Upstream
@@ -238,6 +238,9 @@ func (c *Config) readServer(n *yaml.Node, path, folder string) (*Server, error) 
 			"%srules is missing: without a rule, and without default: allow, every call is refused", path)
 	}
 	known := s.known()
+	if s.reviewed != nil { // a review may have taken away the last tool that needs a scope
+		s.Scopes = slices.DeleteFunc(s.Scopes, func(name string) bool { return !known.Covers(name) })
+	}
 	for _, name := range s.Scopes {
 		if !known.Covers(name) {
 			return nil, faultAt(n, "%sscopes has %s, which no rule needs", path, name)

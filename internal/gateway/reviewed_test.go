@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -250,6 +251,41 @@ func TestAddServer(t *testing.T) {
 	}
 	if config, err = gateway.Load(path); err != nil || config.Servers[0].ReviewedFile() == "" {
 		t.Errorf("%v", err)
+	}
+}
+
+// A new configuration listens where clients look for the gateway, and goes on when no tool needs a scope any more that
+// they ask for first.
+func TestAddServerHere(t *testing.T) {
+	for public, listen := range map[string]string{
+		"https://gw.example.com": "127.0.0.1:8090", "http://localhost:9100": "127.0.0.1:9100",
+		"http://a.localhost": "127.0.0.1:80", "http://[::1]:9100": "[::1]:9100",
+		"http://127.0.0.2:9100": "127.0.0.2:9100",
+	} {
+		folder := t.TempDir()
+		path := filepath.Join(folder, "gateway.yaml")
+		tools := gateway.Reviewed{Resource: public + "/x", Tools: []gateway.ReviewedTool{
+			{Name: "a", Hash: "sha256:1", Scopes: []string{"x:read"}},
+			{Name: "b", Hash: "sha256:2", Scopes: []string{"x:write"}}}}
+		if err := gateway.WriteReviewed(filepath.Join(folder, "x.json"), tools); err != nil {
+			t.Fatal(err)
+		}
+		err := gateway.AddServer(path, "https://auth.example.com", public, gateway.Entry{Name: "x", Path: "/x",
+			Command: []string{"x"}, Scopes: []string{"x:read"}, Reviewed: "x.json"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := gateway.Load(path)
+		if err != nil || config.Listen != listen || !slices.Equal(config.Servers[0].Scopes, []string{"x:read"}) {
+			t.Errorf("%s: %v %+v", public, err, config)
+		}
+		tools.Tools = tools.Tools[1:]
+		if err := gateway.WriteReviewed(filepath.Join(folder, "x.json"), tools); err != nil {
+			t.Fatal(err)
+		}
+		if config, err = gateway.Load(path); err != nil || len(config.Servers[0].Scopes) > 0 {
+			t.Errorf("%s: after a review: %v %+v", public, err, config)
+		}
 	}
 }
 

@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +21,7 @@ type Entry struct {
 	Path     string   `yaml:"path"`
 	Upstream string   `yaml:"upstream,omitempty"`
 	Command  []string `yaml:"command,omitempty,flow"`
+	Scopes   []string `yaml:"scopes,omitempty,flow"`
 	Reviewed string   `yaml:"reviewed"`
 }
 
@@ -34,7 +38,7 @@ func AddServer(path, issuer, public string, e Entry) error {
 			Issuer string `yaml:"issuer"`
 			Public string `yaml:"public"`
 			Listen string `yaml:"listen"`
-		}{issuer, public, defaultListen})
+		}{issuer, public, listenOf(public)})
 		if err != nil {
 			return fmt.Errorf("gateway: %w", err)
 		}
@@ -60,6 +64,20 @@ func AddServer(path, issuer, public string, e Entry) error {
 		text = append(text, '\n')
 	}
 	return writeChecked(path, append(text, item...))
+}
+
+// listenOf returns where a gateway listens that clients reach at public: there, if that is this machine, or else behind
+// a proxy.
+func listenOf(public string) string {
+	u, err := url.Parse(public)
+	if err != nil || u.Scheme != "http" {
+		return defaultListen
+	}
+	host := u.Hostname()
+	if net.ParseIP(host) == nil {
+		host = "127.0.0.1" // localhost, or a name below it
+	}
+	return net.JoinHostPort(host, cmp.Or(u.Port(), "80"))
 }
 
 // AddReviewed writes the key reviewed into the configuration in path, for the server with a name.
