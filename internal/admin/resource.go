@@ -78,67 +78,8 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 	if strings.TrimSpace(r.Name) == "" {
 		r.Name = hostOf(r.Identifier)
 	}
-	if t.Scopes != nil {
-		before := r.Scopes
-		r.Scopes = nil
-		for _, s := range t.Scopes {
-			switch {
-			case !scope.Valid(s.Name):
-				return invalid("scopes", "{scopes} %q is not a scope name; use printable ASCII without spaces, "+
-					"quotation marks and backslashes (RFC 6749 section 3.3)", s.Name)
-			case r.ScopeNames().Has(s.Name):
-				return invalid("scopes", "{scopes} %s is given twice; give it once", s.Name)
-			case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
-				return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk,
-					oauth.Listed(oauth.Risks))
-			}
-			if s.Groups == nil { // a scope does not become everybody's because its words change
-				s.Groups = groupsOf(before, s.Name)
-			}
-			s.Groups = groupSet(s.Groups)
-			r.Scopes = append(r.Scopes, s)
-		}
-		// A client may request all of them at once, and offline_access with them.
-		if _, err := scope.Parse(scope.Of(append(r.ScopeNames(), oauth.OfflineAccess)...).String()); err != nil {
-			return invalid("scopes",
-				"{scopes} are too many: %d, and a request can carry only 256 names, one of which may be %s; register "+
-					"fewer, and let one that ends in :* stand for several", len(r.Scopes), oauth.OfflineAccess)
-		}
-	}
-	if t.DefaultScopes != nil {
-		for _, name := range t.DefaultScopes {
-			switch {
-			case len(r.Scopes) == 0:
-				return invalid("default_scopes",
-					"{default_scopes} %s: this resource has no scopes; name them with {scopes}", name)
-			case !r.ScopeNames().Has(name):
-				return invalid("default_scopes", "{default_scopes} %s is not a scope of this resource; use some of: %s",
-					name, r.ScopeNames())
-			}
-		}
-		for i := range r.Scopes {
-			r.Scopes[i].Default = slices.Contains(t.DefaultScopes, r.Scopes[i].Name)
-		}
-	}
-	for name, risk := range t.ScopeRisks {
-		i := slices.IndexFunc(r.Scopes, func(s oauth.ResourceScope) bool { return s.Name == name })
-		switch {
-		case i < 0:
-			return invalid("scope_risks", "{scope_risks} %s is not a scope of this resource; use some of: %s", name,
-				r.ScopeNames())
-		case !slices.Contains(oauth.Risks, risk):
-			return invalid("scope_risks", "{scope_risks} %s=%s: the risk must be one of %s", name, risk,
-				oauth.Listed(oauth.Risks))
-		}
-		r.Scopes[i].Risk = risk
-	}
-	for name, groups := range t.ScopeGroups {
-		i := slices.IndexFunc(r.Scopes, func(s oauth.ResourceScope) bool { return s.Name == name })
-		if i < 0 {
-			return invalid("scope_groups", "{scope_groups} %s is not a scope of this resource; use some of: %s", name,
-				r.ScopeNames())
-		}
-		r.Scopes[i].Groups = groupSet(groups)
+	if err := t.applyScopes(r); err != nil {
+		return err
 	}
 	if t.Groups != nil {
 		r.Groups = groupSet(t.Groups)
@@ -172,6 +113,89 @@ func (t ResourceTerms) apply(r *oauth.Resource) error {
 				strings.Join(oauth.SigningAlgs, ", "))
 		}
 		r.SigningAlg = *t.SigningAlg
+	}
+	return nil
+}
+
+// applyScopes changes the scopes of r, and which of them are granted by default, their risks and their groups.
+func (t ResourceTerms) applyScopes(r *oauth.Resource) error {
+	if t.Scopes != nil {
+		if err := setScopes(r, t.Scopes); err != nil {
+			return err
+		}
+	}
+	if t.DefaultScopes != nil {
+		for _, name := range t.DefaultScopes {
+			if len(r.Scopes) == 0 {
+				return invalid("default_scopes",
+					"{default_scopes} %s: this resource has no scopes; name them with {scopes}", name)
+			}
+			if _, err := scopeOf(r, "default_scopes", name); err != nil {
+				return err
+			}
+		}
+		for i := range r.Scopes {
+			r.Scopes[i].Default = slices.Contains(t.DefaultScopes, r.Scopes[i].Name)
+		}
+	}
+	for name, risk := range t.ScopeRisks {
+		s, err := scopeOf(r, "scope_risks", name)
+		if err == nil && !slices.Contains(oauth.Risks, risk) {
+			err = invalid("scope_risks", "{scope_risks} %s=%s: the risk must be one of %s", name, risk,
+				oauth.Listed(oauth.Risks))
+		}
+		if err != nil {
+			return err
+		}
+		s.Risk = risk
+	}
+	for name, groups := range t.ScopeGroups {
+		s, err := scopeOf(r, "scope_groups", name)
+		if err != nil {
+			return err
+		}
+		s.Groups = groupSet(groups)
+	}
+	return nil
+}
+
+// scopeOf returns the scope of r with the given name. The error is about the input field, which has the name.
+func scopeOf(r *oauth.Resource, field, name string) (*oauth.ResourceScope, error) {
+	for i := range r.Scopes {
+		if r.Scopes[i].Name == name {
+			return &r.Scopes[i], nil
+		}
+	}
+	return nil, invalid(field, "{"+field+"} %s is not a scope of this resource; use some of: %s", name,
+		r.ScopeNames())
+}
+
+// setScopes replaces the scopes of r. One that r had keeps its groups unless the new one names some.
+func setScopes(r *oauth.Resource, scopes []oauth.ResourceScope) error {
+	before := r.Scopes
+	r.Scopes = nil
+	for _, s := range scopes {
+		switch {
+		case !scope.Valid(s.Name):
+			return invalid("scopes", "{scopes} %q is not a scope name; use printable ASCII without spaces, "+
+				"quotation marks and backslashes (RFC 6749 section 3.3)", s.Name)
+		case r.ScopeNames().Has(s.Name):
+			return invalid("scopes", "{scopes} %s is given twice; give it once", s.Name)
+		case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
+			return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk,
+				oauth.Listed(oauth.Risks))
+		}
+		if s.Groups == nil { // a scope does not become everybody's because its words change
+			s.Groups = groupsOf(before, s.Name)
+		}
+		s.Groups = groupSet(s.Groups)
+		r.Scopes = append(r.Scopes, s)
+	}
+	// A client may request all of them at once, and offline_access with them.
+	if _, err := scope.Parse(scope.Of(append(r.ScopeNames(), oauth.OfflineAccess)...).String()); err != nil {
+		return invalid("scopes",
+			"{scopes} are too many: %d, and a request can carry only 256 names, one of which may be %s; register "+
+				"fewer, and let one that ends in :* stand for several", len(r.Scopes), oauth.OfflineAccess)
 	}
 	return nil
 }
