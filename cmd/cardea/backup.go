@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -146,11 +147,20 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 	case c.InPlace:
 		return c.inPlace(ctx, sh, loaded.Config)
 	case !strings.HasPrefix(loaded.Database, "sqlite:"):
+		if _, err := store.ReadBackup(ctx, c.File); err == nil {
+			return advise("%s is a backup of a SQLite database, and the configured database is PostgreSQL; restore it with "+
+				"SQLite. To move to PostgreSQL, cardea export and cardea apply take MCP servers, groups and clients along, and "+
+				"neither people nor grants", plain(c.File))
+		}
 		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
 			"empty database; then run: cardea restore --in-place", plain(c.File))
 	}
 	if info, err := os.Stat(c.File); err == nil && info.IsDir() {
 		return advise("%s cannot be restored: it is a folder; name a file that cardea backup wrote", plain(c.File))
+	}
+	if isDump(c.File) {
+		return advise("%s is a dump of a PostgreSQL database, and the configured database is SQLite; name the one to restore "+
+			"into with --database, and use pg_restore", plain(c.File))
 	}
 	if _, err := store.ReadBackup(ctx, c.File); err != nil { // before what is there already is looked at
 		return fromFile(err, c.File)
@@ -176,6 +186,18 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		return fromFile(err, c.File)
 	}
 	return c.tell(sh, done)
+}
+
+// isDump reports whether a file is what pg_dump --format=custom writes.
+func isDump(file string) bool {
+	f, err := os.Open(file) // #nosec G304 -- the operator names it
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	begin := make([]byte, 5)
+	_, err = io.ReadFull(f, begin)
+	return err == nil && string(begin) == "PGDMP"
 }
 
 // inPlace ends what must not count again in a database that other tools have restored. Its state is that of its newest

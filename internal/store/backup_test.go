@@ -237,6 +237,29 @@ func TestNotABackup(t *testing.T) {
 	}
 }
 
+// A backup that a newer program made is not restored by one that cannot work with its schema, and leaves nothing.
+func TestRestoreOfNewerSchema(t *testing.T) {
+	dsn := storetest.New(t, storetest.SQLite)
+	if _, err := rawly(t, dsn).ExecContext(t.Context(),
+		"INSERT INTO schema_versions (version_id, is_applied) VALUES (9999, true)"); err != nil {
+		t.Fatal(err)
+	}
+	file, target := filepath.Join(t.TempDir(), "newer.db"), filepath.Join(t.TempDir(), "cardea.db")
+	contents, err := store.Backup(t.Context(), dsn, file, unchecked)
+	if err != nil && !strings.Contains(err.Error(), "newer cardea") {
+		t.Fatal(err)
+	}
+	if err == nil {
+		_, err = store.Restore(t.Context(), "sqlite:"+target, file, func(*store.DB, store.Contents) error { return nil })
+	}
+	if err == nil || !strings.Contains(err.Error(), "newer cardea") || contents.Schema != 9999 && contents.Schema != 0 {
+		t.Errorf("restored schema %d: %v", contents.Schema, err)
+	}
+	if names := entries(t, filepath.Dir(target)); len(names) > 0 {
+		t.Errorf("left behind: %q", names)
+	}
+}
+
 // CS-12: what could be used once cannot be used after the database went back in time, and grants count only if the
 // operator wants them to.
 func TestRewind(t *testing.T) {
