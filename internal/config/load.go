@@ -209,14 +209,14 @@ func (l *Loaded) setNode(path string, f field, value *yaml.Node) error {
 		l.from[f.Name] = "file"
 		l.secretInFile = l.secretInFile || has(value, "client_secret")
 		var err error
-		*at, err = readProviders(path, value)
+		*at, err = providers.read(path, value)
 		return err
 	}
 	if at, ok := f.at(&l.Config).(*[]ledger.Webhook); ok {
 		l.from[f.Name] = "file"
 		l.secretInFile = l.secretInFile || has(value, "secret")
 		var err error
-		*at, err = readWebhooks(path, value)
+		*at, err = webhooks.read(path, value)
 		return err
 	}
 	text, err := scalar(value)

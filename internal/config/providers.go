@@ -14,9 +14,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/upstream"
 )
 
-// placed is an error that names its place in the file.
-type placed struct{ error }
-
 // ProviderKeys are the keys of an entry of login.providers.
 var ProviderKeys = []string{"id", "preset", "name", "issuer", "client_id", "client_secret",
 	"client_secret_file", "domains", "create", "link", "groups_claim", "group_map", "check_at_refresh", "offline_grace"}
@@ -26,80 +23,32 @@ var ProviderKeys = []string{"id", "preset", "name", "issuer", "client_id", "clie
 var loginPages = []string{"callback", "code", "external", "factor", "link", "recovery", "second", "second-factor",
 	"totp"}
 
-// parseProviders parses the list as one YAML or JSON text, as an environment variable has it.
-func parseProviders(text string) ([]upstream.Config, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &document); err != nil || document.Kind == 0 {
-		return nil, errors.New(`expected a list like [{"id":"google","preset":"google","client_id":"…"}]`)
-	}
-	return readProviders("login.providers", document.Content[0])
+// providers says how login.providers is read.
+var providers = &entries[upstream.Config]{
+	key: "login.providers", keys: ProviderKeys, sample: "id: google",
+	example: `[{"id":"google","preset":"google","client_id":"…"}]`,
+	base:    upstream.Config{OfflineGrace: upstream.DefaultOfflineGrace},
+	set:     setProvider, check: checkProvider,
 }
 
-// readProviders reads the list at a node of the file at path.
-func readProviders(path string, node *yaml.Node) ([]upstream.Config, error) {
-	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
-		return nil, nil
+// checkProvider completes a provider, which follows those before.
+func checkProvider(c *upstream.Config, before []upstream.Config, given func(string) bool) error {
+	if given("client_secret") && given("client_secret_file") {
+		return errors.New("client_secret and client_secret_file are both set; keep one")
 	}
-	if node.Kind != yaml.SequenceNode {
-		return nil, errors.New("expected a list whose items begin with - id: …")
-	}
-	var all []upstream.Config
-	for _, item := range node.Content {
-		c, err := readProvider(path, item)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(all, func(other upstream.Config) bool { return other.ID == c.ID }) {
-			return nil, fault(path, item, "id: two providers are called %s; give one of them another id", c.ID)
-		}
-		all = append(all, c)
-	}
-	return all, nil
-}
-
-// fault returns an error for a provider at a node of the file.
-func fault(path string, node *yaml.Node, format string, a ...any) error {
-	return &placed{fmt.Errorf("%s:%d: login.providers: "+format, append([]any{path, node.Line}, a...)...)}
-}
-
-// readProvider reads one provider.
-func readProvider(path string, item *yaml.Node) (upstream.Config, error) {
-	c := upstream.Config{OfflineGrace: upstream.DefaultOfflineGrace}
-	if item.Kind != yaml.MappingNode {
-		return c, fault(path, item, "expected keys with values, such as id: google")
-	}
-	values := map[string]*yaml.Node{}
-	for i := 0; i+1 < len(item.Content); i += 2 {
-		key := item.Content[i]
-		switch {
-		case !slices.Contains(ProviderKeys, key.Value):
-			return c, fault(path, key, "unknown key %q; the nearest known one is %q", key.Value,
-				nearest(key.Value, ProviderKeys))
-		case values[key.Value] != nil:
-			return c, fault(path, key, "%s is set twice; remove one", key.Value)
-		}
-		values[key.Value] = item.Content[i+1]
-	}
-	for _, key := range ProviderKeys { // in their order, so that the same file has the same error
-		if node := values[key]; node != nil {
-			if err := setProvider(&c, key, node); err != nil {
-				return c, fault(path, node, "%s: %w", key, err)
-			}
-		}
-	}
-	if values["client_secret"] != nil && values["client_secret_file"] != nil {
-		return c, fault(path, item, "client_secret and client_secret_file are both set; keep one")
-	}
-	if values["create"] == nil {
+	if !given("create") {
 		c.Create = len(c.Domains) > 0
 	}
 	if slices.Contains(LoginMethods, c.ID) || slices.Contains(loginPages, c.ID) {
-		return c, fault(path, item, "id: %s is the name of another page of /login; choose another", c.ID)
+		return fmt.Errorf("id: %s is the name of another page of /login; choose another", c.ID)
 	}
 	if err := c.Settle(); err != nil {
-		return c, fault(path, item, "%w", err)
+		return err
 	}
-	return c, nil
+	if slices.ContainsFunc(before, func(other upstream.Config) bool { return other.ID == c.ID }) {
+		return fmt.Errorf("id: two providers are called %s; give one of them another id", c.ID)
+	}
+	return nil
 }
 
 // setProvider sets one key of a provider.

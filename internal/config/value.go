@@ -54,9 +54,9 @@ func parse(at any, text string) error {
 	case *Words:
 		*at = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	case *[]upstream.Config:
-		*at, err = parseProviders(text)
+		*at, err = providers.parse(text)
 	case *[]ledger.Webhook:
-		*at, err = parseWebhooks(text)
+		*at, err = webhooks.parse(text)
 	default:
 		panic(fmt.Sprintf("config: cannot parse %T", at))
 	}

@@ -14,80 +14,49 @@ import (
 // WebhookKeys are the keys of an entry of audit.webhooks.
 var WebhookKeys = []string{"name", "url", "secret", "secret_file", "actions", "format"}
 
-// parseWebhooks parses the list as one YAML or JSON text, as an environment variable has it.
-func parseWebhooks(text string) ([]ledger.Webhook, error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &document); err != nil || document.Kind == 0 {
-		return nil, errors.New(`expected a list like [{"name":"siem","url":"https://…","secret_file":"…"}]`)
-	}
-	return readWebhooks("audit.webhooks", document.Content[0])
+// webhooks says how audit.webhooks is read.
+var webhooks = &entries[ledger.Webhook]{
+	key: "audit.webhooks", keys: WebhookKeys, sample: "name: siem",
+	example: `[{"name":"siem","url":"https://…","secret_file":"…"}]`,
+	set:     setWebhook, check: checkWebhook,
 }
 
-// readWebhooks reads the list at a node of the file at path.
-func readWebhooks(path string, node *yaml.Node) ([]ledger.Webhook, error) {
-	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
-		return nil, nil
+// setWebhook sets one key of a webhook.
+func setWebhook(w *ledger.Webhook, key string, node *yaml.Node) error {
+	text, err := scalar(node)
+	if err != nil {
+		return err
 	}
-	if node.Kind != yaml.SequenceNode {
-		return nil, errors.New("expected a list whose items begin with - name: …")
+	switch key {
+	case "name":
+		w.Name = text
+	case "url":
+		w.URL = text
+	case "secret":
+		w.Secret = text
+	case "secret_file":
+		w.Secret, err = readSecret(text)
+	case "actions":
+		w.Actions = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	case "format":
+		w.Format = text
 	}
-	var all []ledger.Webhook
-	for _, item := range node.Content {
-		w, err := readWebhook(item)
-		if err == nil {
-			_, err = w.Receiver()
-		}
-		if err == nil && (w.Name == "syslog" || slices.ContainsFunc(all, func(other ledger.Webhook) bool {
-			return other.Name == w.Name
-		})) {
-			err = fmt.Errorf("name: %s is taken; choose another name", w.Name)
-		}
-		if err != nil {
-			return nil, &placed{fmt.Errorf("%s:%d: audit.webhooks: %w", path, item.Line, err)}
-		}
-		all = append(all, w)
-	}
-	return all, nil
+	return err
 }
 
-func readWebhook(item *yaml.Node) (w ledger.Webhook, err error) {
-	if item.Kind != yaml.MappingNode {
-		return w, errors.New("expected keys with values, such as name: siem")
+// checkWebhook checks a webhook, which follows those before.
+func checkWebhook(w *ledger.Webhook, before []ledger.Webhook, given func(string) bool) error {
+	if given("secret") && given("secret_file") {
+		return errors.New("secret and secret_file are both set; keep one")
 	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(item.Content); i += 2 {
-		key := item.Content[i].Value
-		text, err := scalar(item.Content[i+1])
-		switch {
-		case !slices.Contains(WebhookKeys, key):
-			return w, fmt.Errorf("unknown key %q; the nearest known one is %q", key, nearest(key, WebhookKeys))
-		case seen[key]:
-			return w, fmt.Errorf("%s is set twice; remove one", key)
-		case err != nil:
-			return w, fmt.Errorf("%s: %w", key, err)
-		}
-		seen[key] = true
-		switch key {
-		case "name":
-			w.Name = text
-		case "url":
-			w.URL = text
-		case "secret":
-			w.Secret = text
-		case "secret_file":
-			if w.Secret, err = readSecret(text); err != nil {
-				return w, fmt.Errorf("secret_file: %w", err)
-			}
-		case "actions":
-			w.Actions = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
-		case "format":
-			w.Format = text
-		}
+	if _, err := w.Receiver(); err != nil {
+		return err
 	}
-	if seen["secret"] && seen["secret_file"] {
-		return w, errors.New("secret and secret_file are both set; keep one")
+	same := func(other ledger.Webhook) bool { return other.Name == w.Name }
+	if w.Name == "syslog" || slices.ContainsFunc(before, same) {
+		return fmt.Errorf("name: %s is taken; choose another name", w.Name)
 	}
-	return w, nil
+	return nil
 }
 
 // checkAudit checks what belongs to the audit log.

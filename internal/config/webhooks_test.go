@@ -73,8 +73,8 @@ func TestWebhookErrors(t *testing.T) {
 	item := strings.TrimPrefix(base, "audit:\n  webhooks:\n")
 	for name, test := range map[string]struct{ text, want string }{
 		"unknown key": {base + "      secrt: x\n",
-			`:3: audit.webhooks: unknown key "secrt"; the nearest known one is "secret"`},
-		"twice":           {base + "      name: b\n", ":3: audit.webhooks: name is set twice"},
+			`:6: audit.webhooks: unknown key "secrt"; the nearest known one is "secret"`},
+		"twice":           {base + "      name: b\n", ":6: audit.webhooks: name is set twice"},
 		"two of one name": {base + item, ":6: audit.webhooks: name: siem is taken"},
 		"the name of syslog": {strings.Replace(base, "name: siem", "name: syslog", 1),
 			"audit.webhooks: name: syslog is taken"},
