@@ -104,7 +104,7 @@ func (s *Server) filtered(data []byte, scopes scope.Set) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	if slices.ContainsFunc(message, func(m member) bool { return almost(m.name, "result") }) {
+	if hasAlmost(message, "result") {
 		return nil, false
 	}
 	result, ok := objectOf(find(message, "result"))
@@ -112,12 +112,12 @@ func (s *Server) filtered(data []byte, scopes scope.Set) ([]byte, bool) {
 		return data, true
 	}
 	changed := false
-	for i, m := range result {
-		for known := range lists {
-			if almost(m.name, known) {
-				return nil, false
-			}
+	for known := range lists {
+		if hasAlmost(result, known) {
+			return nil, false
 		}
+	}
+	for i, m := range result {
 		if list, ok := lists[m.name]; ok && m.value.Kind() == '[' {
 			if result[i].value, ok = s.items(m.value, list.kind, list.name, scopes); !ok {
 				return nil, false
@@ -149,6 +149,11 @@ func (s *Server) filtered(data []byte, scopes scope.Set) ([]byte, bool) {
 func almost(name, known string) bool {
 	letters := strings.TrimFunc(name, func(c rune) bool { return !unicode.IsLetter(c) })
 	return name != known && strings.EqualFold(letters, known)
+}
+
+// hasAlmost reports whether a member has almost a known name.
+func hasAlmost(members []member, known string) bool {
+	return slices.ContainsFunc(members, func(m member) bool { return almost(m.name, known) })
 }
 
 func asBytes(values []jsontext.Value) (all [][]byte) {

@@ -93,10 +93,13 @@ func (rt *route) learnTask(c *call, data []byte) {
 // ownTasks returns the answer to tasks/list with the tasks of c's person and client alone, and whether it can be read.
 func (rt *route) ownTasks(c *call, data []byte) ([]byte, bool) {
 	message, ok := objectOf(data)
-	if !ok {
+	if !ok || hasAlmost(message, "result") {
 		return nil, false
 	}
 	result, isResult := objectOf(find(message, "result"))
+	if hasAlmost(result, "tasks") {
+		return nil, false
+	}
 	var items []jsontext.Value
 	if !isResult || find(result, "tasks") == nil {
 		return data, true
@@ -106,10 +109,10 @@ func (rt *route) ownTasks(c *call, data []byte) ([]byte, bool) {
 	}
 	var own [][]byte
 	for _, item := range items {
-		var task struct {
-			TaskID string `json:"taskId"`
-		}
-		if json.Unmarshal(item, &task) == nil && rt.ownsTask(task.TaskID, c.token) {
+		task, isTask := objectOf(item)
+		var id string
+		if isTask && !hasAlmost(task, "taskId") && json.Unmarshal(find(task, "taskId"), &id) == nil &&
+			rt.ownsTask(id, c.token) {
 			own = append(own, item)
 		}
 	}

@@ -70,6 +70,41 @@ func TestItem39Tasks(t *testing.T) {
 	}
 }
 
+// No list shows tasks of others because a lenient client reads it in another way than the gateway.
+func TestItem39ListsReadOtherwise(t *testing.T) {
+	const list = `{"jsonrpc":"2.0","id":1,"result":{"tasks":[{"taskId":"t2"}]}}`
+	for name, text := range map[string]string{
+		"tasks": list, "Tasks": strings.Replace(list, `"tasks"`, `"Tasks"`, 1),
+		"a NUL":     strings.Replace(list, `"tasks"`, `"tasks\u0000"`, 1),
+		"a long s":  strings.Replace(list, `"tasks"`, `"taskſ"`, 1),
+		"Result":    strings.Replace(list, `"result"`, `"Result"`, 1),
+		"two lists": strings.Replace(list, `"tasks"`, `"tasks":[],"tasks"`, 1),
+		"two ids":   strings.Replace(list, `"taskId":"t2"`, `"taskId":"t2","TaskID":"t1"`, 1),
+	} {
+		for _, kind := range []string{"application/json", "text/event-stream"} {
+			w := start(t, two, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var m struct{ Method string }
+				_ = json.NewDecoder(r.Body).Decode(&m)
+				body := text
+				if m.Method == "tools/call" {
+					body = `{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t1","status":"working"}}}`
+				}
+				if kind == "text/event-stream" {
+					body = "data: " + body + "\n\n"
+				}
+				answering(kind, body)(w, r)
+			}))
+			ada := w.as("ada", "/files", "files:read")
+			w.post("/files", ada,
+				`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","task":{"ttl":1000}}}`)
+			r := w.post("/files", ada, `{"jsonrpc":"2.0","id":1,"method":"tasks/list"}`)
+			if strings.Contains(r.body, "t2") {
+				t.Errorf("%s, %s: %d %s", name, kind, r.status, r.body)
+			}
+		}
+	}
+}
+
 func TestItem39TaskExtension(t *testing.T) {
 	w := start(t, files, taskServer("application/json", `{"resultType":"task","taskId":"t%d","status":"working"}`))
 	ada := w.as("ada", "/files", "files:read")
