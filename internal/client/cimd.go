@@ -126,19 +126,19 @@ func (d *Documents) pin(file string) error {
 	return nil
 }
 
-// WarnOfNoWay logs a warning if this machine has no route to the internet, because then only pinned documents can be
+// WarnIfOffline logs a warning if this machine has no route to the internet, because then only pinned documents can be
 // used.
-func (d *Documents) WarnOfNoWay(ctx context.Context) {
+func (d *Documents) WarnIfOffline(ctx context.Context) {
 	if d.policy.AllowLoopback || d.fetcher.Routed(ctx) {
 		return
 	}
 	d.log.WarnContext(ctx, "this machine has no route to the internet: no client metadata document can be fetched, "+
-		"and clients that rely on one cannot connect. "+noWayOut)
+		"and clients that rely on one cannot connect. "+offlineAdvice)
 }
 
-// noWayOut tells an operator what to do on a machine without a route to the internet.
-const noWayOut = "If this server cannot reach the internet, set registration.cimd to off, so that clients register " +
-	"instead, or put their documents into registration.cimd_pinned_dir"
+// offlineAdvice tells an operator what to do on a machine without a route to the internet.
+const offlineAdvice = "If this server cannot reach the internet, set registration.cimd to off, so that clients " +
+	"register instead, or put their documents into registration.cimd_pinned_dir"
 
 // IsDocumentURL reports whether id has the form of a metadata document's URL. No client_id that this server generates
 // has that form.
@@ -172,7 +172,7 @@ func (d *Documents) unfetched(r *http.Request, id string, cause error) {
 	level, message := slog.LevelInfo, "a client metadata document could not be fetched"
 	if ok, _ := d.hints.Allow(""); ok && !d.reached.Load() {
 		level = slog.LevelWarn
-		message += ", nor any other since the start: clients that rely on one cannot connect. " + noWayOut
+		message += ", nor any other since the start: clients that rely on one cannot connect. " + offlineAdvice
 	}
 	d.log.Log(r.Context(), level, message, "client_id", id, "cause", cause, "request_id",
 		audit.RequestFrom(r.Context()).ID)

@@ -341,7 +341,7 @@ func TestNoWayOut(t *testing.T) {
 }
 
 // At the start, the log has a warning if the machine has no route to the internet.
-func TestWarnOfNoWay(t *testing.T) {
+func TestWarnIfOffline(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		policy client.Policy
@@ -370,7 +370,7 @@ func TestWarnOfNoWay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			documents.WarnOfNoWay(t.Context())
+			documents.WarnIfOffline(t.Context())
 			got := log.String()
 			if strings.Contains(got, "level=WARN") != test.warns ||
 				strings.Contains(got, "registration.cimd_pinned_dir") != test.warns {

@@ -246,13 +246,13 @@ func uuid(b []byte) string {
 	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
 }
 
-// keepers are the names of passkey providers, such as password managers, by AAGUID. They come from the list at
+// passkeyProviders are the names of passkey providers, such as password managers, by AAGUID. They come from the list at
 // https://github.com/passkeydeveloper/passkey-authenticator-aaguids, and are only shown.
-var keepers = map[string]string{
+var passkeyProviders = map[string]string{
 	"08987058-cadc-4b81-b6e1-30de50dcbe96": "Windows Hello",
 	"9ddd1817-af5a-4672-a2b9-3e3dd95000a9": "Windows Hello",
 	"6028b017-b1d4-4c02-b4b3-afcdafc96bb2": "Windows Hello",
-	"0ea242b4-43c4-4a1b-8b17-dd6d0b6baec6": "Keeper",
+	"0ea242b4-43c4-4a1b-8b17-dd6d0b6baec6": "PasskeyProvider",
 	"50726f74-6f6e-5061-7373-50726f746f6e": "Proton Pass",
 	"53414d53-554e-4700-0000-000000000000": "Samsung Pass",
 	"531126d6-e717-415c-9320-3d9aa6981239": "Dashlane",
@@ -267,6 +267,6 @@ var keepers = map[string]string{
 	"fdb141b2-5d84-443e-8a35-4698c205a502": "KeePassXC",
 }
 
-// Keeper returns the name of the passkey provider with this AAGUID, such as a password manager, or "" if it is not
-// known.
-func Keeper(aaguid string) string { return keepers[aaguid] }
+// PasskeyProvider returns the name of the passkey provider with this AAGUID, such as a password manager, or "" if it is
+// not known.
+func PasskeyProvider(aaguid string) string { return passkeyProviders[aaguid] }

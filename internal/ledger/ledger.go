@@ -56,7 +56,7 @@ func ParseKey(text string) (Key, error) {
 	return Key{verifier: verifier, text: strings.TrimSpace(text)}, nil
 }
 
-// String returns the public key, which is no secret.
+// String returns the public key, which is not secret.
 func (k Key) String() string { return k.text }
 
 // Name implements note.Signer.

@@ -425,10 +425,10 @@ func (v *verification) events(ctx context.Context) error {
 		}
 		for _, e := range page {
 			switch {
-			case e.Standing == store.SealedEvent:
-			case e.Standing == store.LooseEvent && !e.At.After(v.newest.Older):
+			case e.State == store.SealedEvent:
+			case e.State == store.LooseEvent && !e.At.After(v.newest.Older):
 				v.report.Older++
-			case e.Standing == store.WaitingEvent && !e.At.Before(since.Add(-tolerance)):
+			case e.State == store.WaitingEvent && !e.At.Before(since.Add(-tolerance)):
 				v.report.Waiting++
 			default:
 				return v.stray(ctx, e)

@@ -41,10 +41,10 @@ func (e *Endpoint) NewPasskey(ctx context.Context, v interaction.Visitor) (optio
 }
 
 // AddPasskey stores the passkey that the browser of v has made for the person who is signed in there, which made
-// describes, with the name of what keeps it, or with name if that is not known. The session counts as one with two
-// factors from then on. It returns the answer that leads to the page back. It refuses what does not answer NewPasskey,
-// or answers it a second time, and returns interaction.ErrSignedOut if the session of v has ended. It records the new
-// passkey, but no refusal.
+// describes, with the name of its passkey provider, or with name if that is not known. The session counts as one with
+// two factors from then on. It returns the answer that leads to the page back. It refuses what does not answer
+// NewPasskey, or answers it a second time, and returns interaction.ErrSignedOut if the session of v has ended. It
+// records the new passkey, but no refusal.
 func (e *Endpoint) AddPasskey(r *http.Request, v interaction.Visitor, made, name, back string) (web.Answer, error) {
 	c, err := credential.ParseCreated(made)
 	if err != nil {
@@ -57,7 +57,7 @@ func (e *Endpoint) AddPasskey(r *http.Request, v interaction.Visitor, made, name
 	if err != nil {
 		return nil, errPasskey
 	}
-	key.ID, key.Name = oauth.NewID("psk_"), cmp.Or(credential.Keeper(key.AAGUID), name)
+	key.ID, key.Name = oauth.NewID("psk_"), cmp.Or(credential.PasskeyProvider(key.AAGUID), name)
 	return e.begin(r, destination{back: back}, Proof{
 		Person: v.Person, AMR: withFactors(v.Session.AMR, methodsOf(key)...),
 		Event: audit.Passkey("add", v.Person.ID, key.ID, key.Name), Confirm: func(tx *store.Tx) error {

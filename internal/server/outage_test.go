@@ -89,8 +89,8 @@ func TestDatabaseOutage(t *testing.T) {
 	}
 }
 
-// kinds returns a request of each kind that needs the database, from one that may: an agent, a person, an operator. None
-// of them was sent.
+// kinds returns a request of each kind that needs the database, from one that may: an agent, a person, an operator.
+// None of them was sent.
 func kinds(t *testing.T, s *servertest.Server, p *servertest.Person) map[string]func() *servertest.Reply {
 	t.Helper()
 	type reply = *servertest.Reply

@@ -305,7 +305,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.certificate.secure(hs)
 	s.authority.secure(hs)
 	if s.documents != nil {
-		s.documents.WarnOfNoWay(ctx)
+		s.documents.WarnIfOffline(ctx)
 	}
 
 	work, stop := context.WithCancel(ctx)

@@ -83,7 +83,7 @@ func column(name, value string, refused bool) way {
 	return way{[]arm{a}, rest}
 }
 
-// ways returns the ways that filter leaves open, and the conditions that are no way.
+// ways returns the ways that filter leaves open, and the conditions that no index finds.
 func (tx *Tx) ways(filter EventFilter) (open []way, rest []condition, err error) {
 	refused := filter.Outcome == audit.Refused
 	for _, c := range []struct{ name, value string }{

@@ -224,7 +224,7 @@ func Statements(dsn, migration string) ([]string, error) {
 	return statements, nil
 }
 
-// Between these lines is one statement, whatever is in it.
+// Between these lines is one statement, even if it has semicolons.
 const beginWhole, endWhole = "-- +goose StatementBegin", "-- +goose StatementEnd"
 
 // blanks are the spaces at the end of a line, and empty lines.

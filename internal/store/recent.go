@@ -7,7 +7,7 @@ import (
 )
 
 // recent has the events that this process has inserted and not sealed yet, so that sealing does not read them, and so
-// that what is sealed is what was inserted, whatever became of the row since.
+// that what is sealed is what was inserted, even if the row was changed since.
 type recent struct {
 	mu     sync.Mutex
 	kept   bool            // a sealer asks for them

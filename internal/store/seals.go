@@ -444,21 +444,21 @@ func (tx *Tx) SealOf(at time.Time, id string) (SealedRecord, error) {
 	}
 }
 
-// Standing says where an event is.
-type Standing int
+// EventState says whether an event is in the sealed log.
+type EventState int
 
-// The standings of an event.
+// The states of an event.
 const (
-	LooseEvent   Standing = iota // not in the log, and never will be
-	WaitingEvent                 // recorded after what is in the log
-	SealedEvent                  // in the log
+	LooseEvent   EventState = iota // not in the log, and never will be
+	WaitingEvent                   // recorded after what is in the log
+	SealedEvent                    // in the log
 )
 
-// EventKey is an event and where it is.
+// EventKey names an event, and says whether it is in the log.
 type EventKey struct {
-	At       time.Time
-	ID       string
-	Standing Standing
+	At    time.Time
+	ID    string
+	State EventState
 }
 
 // late is how much later than others an event is sealed if its transaction takes long; later ones are looked up singly.
@@ -501,12 +501,12 @@ func (tx *Tx) EventKeys(at time.Time, id string, limit int) ([]EventKey, error) 
 		keys[i] = e.EventKey
 		switch {
 		case sealed[e.EventKey]:
-			keys[i].Standing = SealedEvent
+			keys[i].State = SealedEvent
 		case e.row > last:
-			keys[i].Standing = WaitingEvent
+			keys[i].State = WaitingEvent
 		default:
 			if _, err := tx.SealOf(e.At, e.ID); err == nil {
-				keys[i].Standing = SealedEvent
+				keys[i].State = SealedEvent
 			} else if !errors.Is(err, ErrNotFound) {
 				return nil, err
 			}
@@ -639,7 +639,7 @@ func (tx *Tx) DeleteOlder(before time.Time, limit int) (int, error) {
 	}
 	var loose []Seal
 	for _, k := range keys {
-		if k.Standing == LooseEvent && k.At.Before(before) {
+		if k.State == LooseEvent && k.At.Before(before) {
 			loose = append(loose, Seal{At: k.At, ID: k.ID})
 		}
 	}

@@ -44,7 +44,7 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 		return nil, Fault("create the folder of the database", &fileError{path, err})
 	}
 	// SQLite gives its -wal and -shm files the mode of the database, so it is enough to create the database with access
-	// for its owner only, whatever the umask.
+	// for its owner only, with any umask.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- the operator's path
 	if err == nil {
 		err = errors.Join(file.Chmod(0o600), file.Close())
