@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// Definition is a tool as its MCP server lists it: its name, its schemas, its annotations, and whatever else it says of
+// Definition is a tool as its MCP server lists it: its name, its schemas, its annotations, and all else that it says of
 // itself. A person and a model rely on all of it.
 type Definition struct {
 	Name string

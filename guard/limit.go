@@ -27,7 +27,7 @@ type Tier struct {
 // RateLimits says how many requests each client may send. A client is one client_id acting for one subject: what one
 // person's agent uses up is not taken from other people who use the same application.
 //
-// A client has one budget, whatever tokens it has. A request costs the part of the budget that the tier of its token
+// A client has one budget for all its tokens. A request costs the part of the budget that the tier of its token
 // says: a thousandth at 1,000 requests, a fiftieth at 50. So a client with tokens of several tiers cannot use up one
 // tier after the other.
 type RateLimits struct {

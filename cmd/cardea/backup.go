@@ -148,9 +148,9 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		return c.inPlace(ctx, sh, loaded.Config)
 	case !strings.HasPrefix(loaded.Database, "sqlite:"):
 		if _, err := store.ReadBackup(ctx, c.File); err == nil {
-			return advise("%s is a backup of a SQLite database, and the configured database is PostgreSQL; restore it with "+
-				"SQLite. To move to PostgreSQL, cardea export and cardea apply take MCP servers, groups and clients along, and "+
-				"neither people nor grants", plain(c.File))
+			return advise("%s is a backup of a SQLite database, and the configured database is PostgreSQL; restore it "+
+				"with SQLite. To move to PostgreSQL, cardea export and cardea apply take MCP servers, groups and "+
+				"clients along, and neither people nor grants", plain(c.File))
 		}
 		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
 			"empty database; then run: cardea restore --in-place", plain(c.File))
@@ -159,8 +159,8 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		return advise("%s cannot be restored: it is a folder; name a file that cardea backup wrote", plain(c.File))
 	}
 	if isDump(c.File) {
-		return advise("%s is a dump of a PostgreSQL database, and the configured database is SQLite; name the one to restore "+
-			"into with --database, and use pg_restore", plain(c.File))
+		return advise("%s is a dump of a PostgreSQL database, and the configured database is SQLite; name the one to "+
+			"restore into with --database, and use pg_restore", plain(c.File))
 	}
 	if _, err := store.ReadBackup(ctx, c.File); err != nil { // before what is there already is looked at
 		return fromFile(err, c.File)

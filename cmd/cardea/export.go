@@ -30,8 +30,8 @@ func (c *auditExport) Validate() error {
 		return err
 	}
 	if *c.Prove == "" || c.auditFilter != (auditFilter{}) || c.auditTime != (auditTime{}) || c.Format != "ndjson" {
-		return errors.New("--prove takes the id of one event, and no other flag selects or changes it; cardea audit list " +
-			"-o json shows the ids")
+		return errors.New("--prove takes the id of one event, and no other flag selects or changes it; cardea audit " +
+			"list -o json shows the ids")
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ type commands struct {
 	Completion completionCommand `cmd:"" help:"Print a script with which a shell completes commands and flags."`
 }
 
-// Exit codes. exitUsage says that the command line itself is wrong: it fails again, whatever is stored. A thing that is
+// Exit codes. exitUsage says that the command line itself is wrong: it fails again with any data. A thing that is
 // not found, a conflict, a database or a configuration that cannot be used, and a negative verdict are exitFailed.
 // exitCode decides between them.
 const (

@@ -56,7 +56,7 @@ func (s style) paint(cell string) string {
 	return cell
 }
 
-// Line returns a row as one line without its end, whatever the width.
+// Line returns a row as one line without its end, at any width.
 func (s style) Line(cells ...string) string {
 	line := make([]string, len(cells))
 	for i, cell := range cells {

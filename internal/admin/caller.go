@@ -170,7 +170,7 @@ func mayRole(r identity.Role, noun Noun, to access) bool {
 
 // mayRoles returns nil if c, which is what now returned, may give roles and change the accounts of people with a role.
 // Only a command or an owner may, because anybody who controls an owner's account has all rights. A client in its own
-// name may not, whatever its scopes.
+// name may not, with any scopes.
 func (c Caller) mayRoles() error {
 	switch {
 	case c.Actor.Type == audit.ByCommand, c.Actor.Type == audit.ByUser && c.role == identity.Owner:

@@ -84,7 +84,8 @@ func (e *Endpoint) agents() http.Handler {
 	}
 	chain := form.RequireToolScopes(tools)(e.permitted(mcp.NewStreamableHTTPHandler(
 		func(*http.Request) *mcp.Server { return server() },
-		// A page of another site cannot have the access token that every request needs, whatever the name of the host.
+		// A page of another site cannot have the access token that every request needs, so any name of the host will
+		// do.
 		&mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true, DisableLocalhostProtection: true},
 	)))
 	return web.Problems(func(r *http.Request) (web.Reply, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// Spec describes an operation, except for its types. Its route, its part of the OpenAPI document, and whatever else
-// offers the operation are made from the Spec and the types.
+// Spec describes an operation, except for its types. Its route, its part of the OpenAPI document, and its tool are made
+// from the Spec and the types.
 type Spec struct {
 	Method string
 	Path   string // below Prefix; segments in braces are the fields of In with the tag path
@@ -158,7 +158,7 @@ func one[T any](alone bool, find func() (T, error)) (page Page[T], err error) {
 	return page, err
 }
 
-// beginning returns the items of which the name begins with q, in whatever case.
+// beginning returns the items of which the name begins with q, in upper or lower case.
 func beginning[T any](items []T, q string, name func(T) string) []T {
 	return slices.DeleteFunc(items, func(item T) bool {
 		text := name(item)

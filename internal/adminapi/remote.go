@@ -253,8 +253,8 @@ func (c *Remote) obtain(ctx context.Context, s *Spec, scopes string) (held, erro
 	case answer.Code == "not_found", answer.Code == "invalid_target" && c.misnamed(ctx) != "":
 		return held{}, c.elsewhere(ctx)
 	case answer.Code == "invalid_target", answer.Code == "unauthorized_client":
-		return held{}, fmt.Errorf("%s gives no access token, because these are not API credentials: %s; make some there "+
-			"with: %s", c.Issuer, answer.Description, c.Credentials())
+		return held{}, fmt.Errorf("%s gives no access token, because these are not API credentials: %s; make some "+
+			"there with: %s", c.Issuer, answer.Description, c.Credentials())
 	case answer.Code != "" && status != http.StatusOK:
 		return held{}, fmt.Errorf("%s gives no access token: %s (%s)", c.Issuer, answer.Description, answer.Code)
 	case err != nil || answer.Token == "":

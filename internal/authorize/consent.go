@@ -202,8 +202,8 @@ func (e *Endpoint) Decide(r *http.Request) (web.Answer, error) {
 		case decision == "deny", decision == "allow" && len(shown) > 0 && len(ticks) == 0:
 			return e.deny(r, a)
 		case decision == "allow" && len(a.Scope) > 0 && len(allowed) == 0:
-			return e.askOnceMore(r, a, choice{}, errChanged, "What you may allow has changed since the page was shown. "+
-				"Check what the application asks for now, then decide.")
+			return e.askOnceMore(r, a, choice{}, errChanged, "What you may allow has changed since the page was "+
+				"shown. Check what the application asks for now, then decide.")
 		case decision != "allow":
 			return e.askOnceMore(r, a, chosen, errUndecided, "Choose Allow or Deny.")
 		case !known:

@@ -134,7 +134,7 @@ func (a answer) object() map[string]any {
 	return members
 }
 
-// page reports whether the body is HTML, whatever its type.
+// page reports whether the body is HTML, even if its type says something else.
 func (a answer) page() bool {
 	start := strings.ToLower(string(a.body[:min(len(a.body), 200)]))
 	return a.media() == "text/html" || strings.HasPrefix(strings.TrimSpace(start), "<!doctype html") ||

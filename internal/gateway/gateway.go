@@ -325,7 +325,7 @@ func (t *table) host(header string) (host string, known bool) {
 	return "", false
 }
 
-// split returns the name and the port of a host. The default ports of http and https are no port.
+// split returns the name and the port of a host. It leaves out the default ports of http and https.
 func split(host string) (name, port string) {
 	u := url.URL{Host: host}
 	if port = u.Port(); port == "80" || port == "443" {

@@ -255,8 +255,8 @@ func plainURI(uri string) (plain string, ok bool) {
 	return plain, true
 }
 
-// isDots reports whether a segment of a path means its folder, or the one above, perhaps only where spaces at the end of
-// a name are dropped, as on Windows.
+// isDots reports whether a segment of a path means its folder, or the one above, perhaps only where spaces at the end
+// of a name are dropped, as on Windows.
 func isDots(segment string) bool {
 	segment = strings.TrimRight(segment, " ")
 	return segment == "." || segment == ".."

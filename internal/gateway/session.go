@@ -174,8 +174,8 @@ func within(data []byte, name string, change func([]byte) []byte) []byte {
 	return writeObject(members)
 }
 
-// plainID returns an id, or a progress token, as all that mean the same are written: a program may write the one that it
-// was sent in another way, such as 1.0 as 1, or a letter as an escape. It returns "" for "".
+// plainID returns an id, or a progress token, as all that mean the same are written: a program may write the one that
+// it was sent in another way, such as 1.0 as 1, or a letter as an escape. It returns "" for "".
 func plainID(id []byte) string {
 	var value any
 	if json.Unmarshal(id, &value) != nil {

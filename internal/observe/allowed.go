@@ -28,7 +28,7 @@ var allowedKeys = map[attribute.Key]bool{
 }
 
 // spans sends spans, with what is allowed and nothing else: attributes of other names, those of events and links, and
-// texts of errors stay here, whatever sets them.
+// texts of errors stay here, even if a library sets them.
 type spans struct {
 	sdktrace.SpanExporter
 	to collector

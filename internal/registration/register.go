@@ -157,8 +157,8 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	return e.created(g.client, g.secret, g.token), nil
 }
 
-// errInitialToken refuses a registration without a valid initial access token. It is the same whatever is wrong with
-// the token.
+// errInitialToken refuses a registration without a valid initial access token. It does not say what is wrong with the
+// token.
 var errInitialToken = oauth.Refuse(oauth.InvalidToken, "registration needs an initial access token: send one as "+
 	"Authorization: Bearer; an operator can create one with cardea initial-access-token create")
 
