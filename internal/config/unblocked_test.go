@@ -20,6 +20,20 @@ func (s *stuck) Write(p []byte) (int, error) {
 	return s.text.Write(p)
 }
 
+// A line is in the log when the call returns, so that a process that is killed has logged what it answered.
+func TestUnblockedWrites(t *testing.T) {
+	out := &stuck{free: make(chan struct{})}
+	close(out.free)
+	log, end := config.Log{Format: "json"}.Unblocked(out)
+	defer end()
+	for i := range 1000 {
+		log.Info("said", "n", i)
+		if n := strings.Count(out.text.String(), "\n"); n != i+1 {
+			t.Fatalf("%d lines after %d calls", n, i+1)
+		}
+	}
+}
+
 // FL-25: a log that nobody reads makes nothing wait. What it has no room for is dropped, and their number is told once
 // somebody reads it; what waits is written at the end.
 func TestUnblocked(t *testing.T) {
