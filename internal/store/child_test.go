@@ -22,7 +22,7 @@ import (
 // Some tests kill a process. This test binary runs as that process if CARDEA_STORE_CHILD names a part.
 func TestMain(m *testing.M) {
 	parts := map[string]func(ctx context.Context, db *store.DB) error{"writer": writer, "one": one,
-		"full disk": fullDisk}
+		"full disk": fullDisk, "upgrade": upgrade}
 	part := parts[os.Getenv("CARDEA_STORE_CHILD")]
 	if part == nil {
 		code := m.Run()
