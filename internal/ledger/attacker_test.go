@@ -105,7 +105,8 @@ func TestDropped(t *testing.T) {
 		w.record(300)
 		w.seal()
 		w.exec("DROP TABLE " + table)
-		if r, err := ledger.Verify(t.Context(), w.db, w.key, ledger.Verification{}); err == nil || r.OK {
+		if r, err := ledger.Verify(t.Context(), w.db, w.key, ledger.Verification{}); err == nil || r.OK ||
+			!strings.Contains(err.Error(), "restore a backup") {
 			t.Errorf("%s: %s, %v", table, tell(r), err)
 		}
 	}

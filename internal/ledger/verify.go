@@ -79,8 +79,12 @@ func Verify(ctx context.Context, db *store.DB, key Key, with Verification) (Repo
 		v.report.FirstBad, v.report.Event, v.report.Reason = &f.number, f.event, f.reason
 		return v.report, nil
 	}
-	v.report.OK = err == nil
-	return v.report, err
+	if err != nil {
+		return v.report, fmt.Errorf("the audit log cannot be read whole: %w; if a table is missing, somebody has changed "+
+			"the database by other means: keep a copy of it, and restore a backup", err)
+	}
+	v.report.OK = true
+	return v.report, nil
 }
 
 type verification struct {
