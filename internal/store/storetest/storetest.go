@@ -138,6 +138,7 @@ func Connect(t testing.TB, dsn string, clock *Clock) *store.DB {
 	}
 	opened.Store(db, dsn)
 	t.Cleanup(func() {
+		keepSecrets(t, db)
 		opened.Delete(db)
 		if err := db.Close(); err != nil {
 			t.Error(err)
