@@ -70,9 +70,19 @@ type ResourceTerms struct {
 	SecondFactor   *bool                 `json:"second_factor"`
 }
 
+// The longest name of an MCP server, as of a client, and the longest description of a scope, in bytes. People read both
+// on a page.
+const (
+	maxCalled = 512
+	maxWords  = 1000
+)
+
 // apply changes r to the terms that are given. The others stay as they are.
 func (t ResourceTerms) apply(r *oauth.Resource) error {
 	if t.Name != nil {
+		if len(*t.Name) > maxCalled {
+			return invalid("name", "{name} must be at most %d bytes long", maxCalled)
+		}
 		r.Name = *t.Name
 	}
 	if strings.TrimSpace(r.Name) == "" {
@@ -184,6 +194,8 @@ func setScopes(r *oauth.Resource, scopes []oauth.ResourceScope) error {
 		case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
 			return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk,
 				oauth.Listed(oauth.Risks))
+		case len(s.Description) > maxWords:
+			return invalid("scopes", "{scopes} %s: its description must be at most %d bytes long", s.Name, maxWords)
 		}
 		if s.Groups == nil { // a scope does not become everybody's because its words change
 			s.Groups = groupsOf(before, s.Name)
@@ -261,11 +273,26 @@ type NewResource struct {
 	ResourceTerms
 }
 
+// newIdentifier returns the canonical form of the identifier of an MCP server that is to be registered. A client that
+// names an address below a built-in resource means that one (RFC 8707), so nothing else can be there.
+func (o *Operations) newIdentifier(text string) (string, error) {
+	identifier, err := oauth.CheckIdentifier(text)
+	if err != nil {
+		return "", refused("identifier", err)
+	}
+	if below, ok := strings.CutPrefix(identifier, o.Issuer+"/admin"); ok && !o.isBuiltIn(identifier) &&
+		(below == "" || strings.HasPrefix(below, "/")) {
+		return "", invalid("identifier", "{identifier} %s is a part of this server; write the URL that people enter in "+
+			"their MCP client", identifier)
+	}
+	return identifier, nil
+}
+
 // CreateResource registers an MCP server.
 func (o *Operations) CreateResource(ctx context.Context, by Caller, n NewResource) (view Resource, err error) {
-	identifier, err := oauth.CheckIdentifier(n.Identifier)
+	identifier, err := o.newIdentifier(n.Identifier)
 	if err != nil {
-		return view, refused("identifier", err)
+		return view, err
 	}
 	r := &oauth.Resource{ID: oauth.NewID("res_"), Identifier: identifier}
 	if err := n.apply(r); err != nil {

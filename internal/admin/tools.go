@@ -89,9 +89,9 @@ type NewServer struct {
 // cannot be told which one was meant: they are new. A tool that was reviewed before and has changed is a conflict,
 // because ReviewResource alone shows what has changed.
 func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (view Server, err error) {
-	identifier, err := oauth.CheckIdentifier(n.Identifier)
+	identifier, err := o.newIdentifier(n.Identifier)
 	if err != nil {
-		return view, refused("identifier", err)
+		return view, err
 	}
 	seen, err := parseTools("tools", n.Tools)
 	if err != nil {
