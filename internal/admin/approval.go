@@ -276,6 +276,9 @@ func (o *Operations) DismissClient(ctx context.Context, by Caller, id string) (v
 			return event, err
 		}
 		view = viewClient(c)
+		if err := o.matches(view); err != nil {
+			return event, err
+		}
 		switch waits, err := tx.Dismiss(id); {
 		case err != nil:
 			return event, err
@@ -340,6 +343,11 @@ func (o *Operations) BlockClient(ctx context.Context, by Caller, id string, term
 		case c.Origin == oauth.ByOperator:
 			return event, conflict("", "client_id", id,
 				"the client %s was made by an operator; disable or delete it instead")
+		}
+		if stored {
+			if err := o.matches(viewClient(c)); err != nil {
+				return event, err
+			}
 		}
 		b := &oauth.Block{ID: oauth.NewID("blk_"), ClientID: c.ID, Name: c.Name, Reason: terms.Reason,
 			Marks: client.MarksOf(c), CreatedAt: tx.Now()}

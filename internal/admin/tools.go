@@ -235,6 +235,9 @@ func (o *Operations) ReviewResource(ctx context.Context, by Caller, name string,
 			return event, err
 		}
 		before := viewResource(r)
+		if err := o.matches(before); err != nil {
+			return event, err
+		}
 		b, err := bookOf(tx, r)
 		if err != nil {
 			return event, err

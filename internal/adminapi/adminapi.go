@@ -173,14 +173,19 @@ func (e *Endpoint) conditions(r *http.Request, s *Spec, by admin.Caller, client 
 			request.Match = append(request.Match, tag)
 		}
 	}
-	key := strings.Join(r.Header.Values("Idempotency-Key"), ",")
-	if s.Method != http.MethodPost || key == "" {
+	if len(request.Match) == 0 && r.Header.Values("If-Match") != nil { // the sender relies on it
+		return request, refusal(http.StatusBadRequest, "header.If-Match",
+			"If-Match is empty: send the ETag with which you read the object, or leave it out")
+	}
+	sent := r.Header.Values("Idempotency-Key")
+	if s.Method != http.MethodPost || sent == nil {
 		return request, nil
 	}
+	key := strings.Join(sent, ",")
 	plain := func(c rune) bool { return ' ' <= c && c <= '~' }
-	if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return !plain(c) }) {
+	if key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return !plain(c) }) {
 		return request, refusal(http.StatusBadRequest, "header.Idempotency-Key",
-			"Idempotency-Key must be at most %d printable ASCII characters", maxKey)
+			"Idempotency-Key must be 1 to %d printable ASCII characters", maxKey)
 	}
 	request.Key, request.Route = key, r.Method+" "+r.URL.Path
 	request.BodyHash = base64.RawURLEncoding.EncodeToString(e.mac("body", string(text)))

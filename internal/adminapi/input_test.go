@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -222,10 +223,67 @@ func TestIfMatch(t *testing.T) {
 			if reply.Status != 200 {
 				t.Errorf("one of two: %d %s", reply.Status, reply.Body)
 			}
+			if reply := ops.call("PATCH", path, Change, servertest.Header("If-Match", " ")); reply.Status != 400 ||
+				!strings.Contains(string(reply.Body), "header.If-Match") {
+				t.Errorf("none: %d %s", reply.Status, reply.Body)
+			}
 			if reply := ops.call("DELETE", path, "", servertest.Header("If-Match", "*")); reply.Status != 200 {
 				t.Errorf("any: %d %s", reply.Status, reply.Body)
 			}
 		})
+	}
+}
+
+// AD-16: an action on what somebody has changed since is not done either.
+func TestIfMatchOfActions(t *testing.T) {
+	s := servertest.Start(t, func(c *config.Config) { c.Registration.Approval = "required" })
+	ops := program(t, s, "cardea:*")
+	server := "/resources/" + ops.call("POST", "/resources", resource).Text("id")
+	agent := s.Agent(t, nil)
+	agent.RedirectURI = "http://127.0.0.1:33418/callback"
+	agent.Register(map[string]any{"client_name": "Agent", "redirect_uris": []string{agent.RedirectURI},
+		"token_endpoint_auth_method": "none"})
+	client := "/clients/" + agent.ClientID
+	stale := servertest.Header("If-Match", `"stale"`)
+	for _, verb := range []string{server + "/review", client + "/block", client + "/approve", client + "/disable",
+		client + "/dismiss"} {
+		body := ""
+		if strings.HasSuffix(verb, "/review") {
+			body = `{"seen":[]}`
+		}
+		if reply := ops.call("POST", verb, body, stale); reply.Status != http.StatusPreconditionFailed {
+			t.Errorf("AD-16 %s: %d %s", verb, reply.Status, reply.Body)
+		}
+	}
+	tag := ops.call("GET", client, "").Header.Get("ETag")
+	if reply := ops.call("POST", client+"/block", "", servertest.Header("If-Match", tag)); reply.Status != 200 {
+		t.Errorf("%d %s", reply.Status, reply.Body)
+	}
+}
+
+// A name that people read on a page has a bound, and no MCP server is where the administration of Cardea is.
+func TestBoundsOfNames(t *testing.T) {
+	s := servertest.Start(t)
+	ops := program(t, s, "cardea:*")
+	long, fits := strings.Repeat("é", 257), strings.Repeat("é", 256)
+	for _, c := range []struct {
+		path, body string
+		status     int
+	}{
+		{"/resources", `{"identifier":"https://a.example/mcp","name":"` + long + `"}`, 422},
+		{"/resources", `{"identifier":"https://a.example/mcp","name":"` + fits + `"}`, 201},
+		{"/resources", `{"identifier":"https://b.example/mcp","scopes":[{"name":"b","description":"` + long + long + long +
+			`"}]}`, 422},
+		{"/clients", `{"client_name":"` + long + `","redirect_uris":["https://a.example/cb"]}`, 422},
+		{"/clients", `{"client_name":"` + fits + `","redirect_uris":["https://a.example/cb"]}`, 201},
+		{"/resources", `{"identifier":"` + s.URL + `/admin"}`, 422},
+		{"/resources", `{"identifier":"` + s.URL + `/admin/api/v1","scopes":[{"name":"cardea:*"}]}`, 422},
+		{"/resources/add", `{"identifier":"` + s.URL + `/admin/mcp/x","tools":[]}`, 422},
+		{"/resources", `{"identifier":"` + s.URL + `/administrator"}`, 201},
+	} {
+		if reply := ops.call("POST", c.path, c.body); reply.Status != c.status {
+			t.Errorf("AD-06 %.60s: %d %s", c.body, reply.Status, reply.Body)
+		}
 	}
 }
 
