@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,21 +36,17 @@ func entries(t *testing.T, dir string) (names []string) {
 // unchecked is the last argument of Backup in tests that look at the file themselves.
 func unchecked(*store.DB) error { return nil }
 
-// FL-33: a backup is taken while others write. It has everything that was acknowledged before, is one state, and is
-// restored to a database that goes on from there.
-func TestBackupUnderLoad(t *testing.T) {
-	dsn := storetest.New(t, storetest.SQLite)
-	clock := storetest.NewClock()
-	db := storetest.Connect(t, dsn, clock)
-	people(t, db)
-	ctx, stop := context.WithCancel(t.Context())
-	var acknowledged atomic.Int64
+// pairs writes pairs of settings, each in one transaction, by eight writers until stop is called. It returns how many it
+// has begun, once some were acknowledged.
+func pairs(t *testing.T, db *store.DB) (begun *atomic.Int64, stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	begun = new(atomic.Int64)
 	var writers sync.WaitGroup
 	for range 8 {
 		writers.Go(func() {
 			for ctx.Err() == nil {
-				// Both settings have the same value at every moment.
-				n := acknowledged.Add(1)
+				n := begun.Add(1)
 				err := db.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 					for _, name := range []string{"one ", "two "} {
 						if _, err := tx.SetSettingOnce(name+strconv.FormatInt(n, 10), "v"); err != nil {
@@ -65,7 +62,72 @@ func TestBackupUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, func() bool { return acknowledged.Load() > 100 })
+	eventually(t, func() bool { return begun.Load() > 100 })
+	return begun, func() {
+		cancel()
+		writers.Wait()
+	}
+}
+
+// wholePairs checks that no transaction of pairs is there by half, and that settings of these names are there.
+func wholePairs(t *testing.T, db *store.DB, begun int64, names ...string) {
+	t.Helper()
+	view(t, db, func(tx *store.Tx) error {
+		for _, name := range names {
+			if _, err := tx.Setting(name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for n := range begun {
+			_, one := tx.Setting("one " + strconv.FormatInt(n+1, 10))
+			_, two := tx.Setting("two " + strconv.FormatInt(n+1, 10))
+			if (one == nil) != (two == nil) {
+				t.Errorf("half of a transaction: %v, %v", one, two)
+			}
+		}
+		return nil
+	})
+}
+
+// FL-33: PostgreSQL is dumped by its own tool while others write, and restored.
+func TestDumpUnderLoad(t *testing.T) {
+	tool := func(name string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv("CARDEA_POSTGRES_BIN"), name), args...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+	db := storetest.Connect(t, dsn, clock)
+	people(t, db)
+	begun, stop := pairs(t, db)
+	update(t, db, func(tx *store.Tx) error { _, err := tx.SetSettingOnce("before", "v"); return err })
+	file := filepath.Join(t.TempDir(), "one.dump")
+	before := begun.Load()
+	tool("pg_dump", "--format=custom", "--file="+file, dsn)
+	stop()
+	if begun.Load() == before {
+		t.Error("nothing was written while the dump was taken")
+	}
+	target := storetest.Bare(t, storetest.Postgres)
+	tool("pg_restore", "--no-owner", "--dbname="+target, file)
+	restored := storetest.Connect(t, target, clock)
+	update(t, restored, func(tx *store.Tx) error { _, err := tx.SetSettingOnce("after", "v"); return err })
+	wholePairs(t, restored, begun.Load(), "before", "after")
+	if pending, err := restored.Pending(t.Context()); err != nil || len(pending) > 0 {
+		t.Errorf("%q, %v", pending, err)
+	}
+}
+
+// FL-33: a backup is taken while others write. It has everything that was acknowledged before, is one state, and is
+// restored to a database that goes on from there.
+func TestBackupUnderLoad(t *testing.T) {
+	dsn := storetest.New(t, storetest.SQLite)
+	clock := storetest.NewClock()
+	db := storetest.Connect(t, dsn, clock)
+	people(t, db)
+	begun, stop := pairs(t, db)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a backup?#%.db")
 	update(t, db, func(tx *store.Tx) error { _, err := tx.SetSettingOnce("before", "v"); return err })
@@ -75,7 +137,6 @@ func TestBackupUnderLoad(t *testing.T) {
 		return db.View(t.Context(), func(tx *store.Tx) error { _, err := tx.Setting("before"); return err })
 	})
 	stop()
-	writers.Wait()
 	if err != nil || !opened {
 		t.Fatalf("%v, opened: %v", err, opened)
 	}
@@ -102,21 +163,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := storetest.Connect(t, target, clock)
-	view(t, restored, func(tx *store.Tx) error {
-		for _, name := range []string{"before", "after"} {
-			if _, err := tx.Setting(name); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		for n := range acknowledged.Load() {
-			_, one := tx.Setting("one " + strconv.FormatInt(n+1, 10))
-			_, two := tx.Setting("two " + strconv.FormatInt(n+1, 10))
-			if (one == nil) != (two == nil) {
-				t.Errorf("half of a transaction: %v, %v", one, two)
-			}
-		}
-		return nil
-	})
+	wholePairs(t, restored, begun.Load(), "before", "after")
 	checkWhole(t, restored, nil)
 	if pending, err := restored.Pending(t.Context()); err != nil || len(pending) > 0 {
 		t.Errorf("%q, %v", pending, err)
