@@ -19,9 +19,10 @@ import (
 
 const (
 	maxConns       = 20
-	connectTimeout = 2 * time.Second  // unless the DSN says otherwise
-	answerWithin   = 10 * time.Second // longest time of a transaction; a slower database counts as unavailable
-	beginWithin    = 2 * time.Second  // longest time until it begins, unless the DSN gives a connection longer
+	connectTimeout = 2 * time.Second        // unless the DSN says otherwise
+	answerWithin   = 10 * time.Second       // longest time of a transaction; a slower database counts as unavailable
+	beginWithin    = 2 * time.Second        // longest time until it begins, unless the DSN gives a connection longer
+	silentAfter    = 800 * time.Millisecond // the same while the database is silent, so that 503 comes within two seconds
 )
 
 // postgres is the driver of PostgreSQL. Transactions run side by side at READ COMMITTED; one goroutine, write, writes
@@ -47,7 +48,7 @@ func openPostgres(config Config, dsn string) (*postgres, error) {
 			"postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full, and escape special characters of the " +
 			"password with %")
 	}
-	begin, silence := max(beginWithin, connect.ConnectTimeout), max(time.Second, connect.ConnectTimeout)
+	begin, silence := max(beginWithin, connect.ConnectTimeout), max(silentAfter, connect.ConnectTimeout)
 	if connect.ConnectTimeout == 0 {
 		connect.ConnectTimeout = connectTimeout
 	}
