@@ -115,6 +115,7 @@ func TestMCPRemoteRegistrationVanished(t *testing.T) {
 	}
 	var deleted any
 	command(t, d.env, &deleted, "client", "delete", at.requests()[0].Get("client_id"), "-o", "json")
+	spoilTokens(t, folder, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)) // the server may remember it for a second
 
 	if session, err = startRemote(t, d, at, folder); err != nil {
 		t.Fatal(err)
