@@ -3,105 +3,102 @@ package config
 import (
 	"io"
 	"log/slog"
-	"sync/atomic"
+	"os"
+	"sync"
 	"time"
 )
 
 const (
-	mostLines   = 4096        // of a log that wait for its reader
-	logPatience = time.Second // with a reader that has begun to take no lines
+	mostWaiting = 1 << 20     // bytes of a log that wait for its reader
+	logPatience = time.Second // with a reader that has begun to take nothing
+	atOnce      = 4096        // bytes that a pipe with room takes without waiting: PIPE_BUF of Linux
 )
 
-// Unblocked returns a logger, which logger makes, that writes its lines to out in their order. A line is written when
-// the call that logs it returns, so that what is acknowledged is in the log even if the process is killed. But if out
-// takes nothing for a second, calls wait no longer, because a program that reads the log and hangs must not stop a
-// server: some thousand lines wait, further ones are dropped, and a line tells how many. end writes what waits, and
-// gives up after a second. Lines after that are dropped.
+// Unblocked returns a logger, which logger makes, that writes its lines to out. A line is written when the call that
+// logs it returns, so that what is acknowledged is in the log even if the process is killed. But if out is a file that
+// takes nothing for a second, such as a pipe whose reader hangs, calls wait no longer, because that must not stop a
+// server: about a thousand lines wait, further ones are dropped, and a line tells how many. end writes what waits, and
+// gives up after a second.
 func Unblocked(out io.Writer, logger func(io.Writer) *slog.Logger) (log *slog.Logger, end func()) {
-	u := &unblocked{lines: make(chan line, mostLines)}
-	log = logger(u)
-	ending, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case l := <-u.lines:
-				u.put(out, l)
-				if len(u.lines) < mostLines/2 {
-					u.tell(log)
-				}
-				if len(u.lines) == 0 {
-					u.stuck.Store(false)
-				}
-			case <-ending:
-				u.drain(out)
-				u.tell(log)
-				u.drain(out)
-				return
-			}
-		}
-	}()
-	return log, func() {
-		u.stuck.Store(true)
-		close(ending)
-		select {
-		case <-ended:
-		case <-time.After(logPatience):
-		}
+	file, isFile := out.(*os.File)
+	if !isFile || isRegular(file) {
+		return logger(out), func() {}
 	}
+	u := &unblocked{out: file}
+	u.own = logger(&u.waiting)
+	return logger(u), u.end
+}
+
+// isRegular reports whether file is on a disk, which has no reader to wait for.
+func isRegular(file *os.File) bool {
+	info, err := file.Stat()
+	return err == nil && info.Mode().IsRegular()
 }
 
 // unblocked is a writer of lines.
 type unblocked struct {
-	lines   chan line
-	stuck   atomic.Bool  // out took nothing for a while, and lines wait
-	dropped atomic.Int64 // since it was told
+	out *os.File
+	own *slog.Logger // writes to waiting
+
+	mu      sync.Mutex
+	waiting lines
+	stuck   bool // out took nothing when it was last asked
+	dropped int  // lines, since it was told
 }
 
-type line struct {
-	text    []byte
-	written chan struct{} // is closed then
-}
+// lines is text that waits to be written.
+type lines []byte
 
-// Write takes one line, and waits until it is written unless out is stuck.
-func (u *unblocked) Write(text []byte) (int, error) {
-	l := line{append([]byte(nil), text...), make(chan struct{})} // the caller uses its own again
-	select {
-	case u.lines <- l:
-	default:
-		u.dropped.Add(1)
-		return len(text), nil
-	}
-	if u.stuck.Load() {
-		return len(text), nil
-	}
-	patience := time.NewTimer(logPatience)
-	defer patience.Stop()
-	select {
-	case <-l.written:
-	case <-patience.C:
-		u.stuck.Store(true)
-	}
+func (l *lines) Write(text []byte) (int, error) {
+	*l = append(*l, text...)
 	return len(text), nil
 }
 
-// put writes one line.
-func (u *unblocked) put(out io.Writer, l line) {
-	_, _ = out.Write(l.text) // there is nowhere to say that it failed
-	close(l.written)
+// Write takes one line, and writes it if out takes it.
+func (u *unblocked) Write(text []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.waiting) == 0 && len(text) <= atOnce && u.hasRoom() {
+		return u.out.Write(text)
+	}
+	if u.dropped > 0 || len(u.waiting)+len(text) > mostWaiting { // once one is, all are until that is told
+		u.dropped++
+	} else {
+		u.waiting = append(u.waiting, text...)
+	}
+	u.flush()
+	return len(text), nil
 }
 
-// drain writes what waits.
-func (u *unblocked) drain(out io.Writer) {
-	for len(u.lines) > 0 {
-		u.put(out, <-u.lines)
+// flush writes what waits while out takes it, and says how many lines were dropped.
+func (u *unblocked) flush() {
+	for len(u.waiting) > 0 && u.hasRoom() {
+		n, err := u.out.Write(u.waiting[:min(len(u.waiting), atOnce)])
+		if u.waiting = u.waiting[n:]; err != nil { // there is nowhere to say it
+			u.waiting = nil
+		}
+		if u.dropped > 0 && len(u.waiting) < mostWaiting/2 {
+			u.own.Warn("lines of this log were dropped, because what reads it took none for a while; "+
+				"nothing else waited for it", "lines", u.dropped)
+			u.dropped = 0
+		}
 	}
 }
 
-// tell says how many lines were dropped, if any were: then out is stuck still, and logging waits for nothing.
-func (u *unblocked) tell(log *slog.Logger) {
-	if n := u.dropped.Swap(0); n > 0 {
-		log.Warn("lines of this log were dropped, because what reads it took none for a while; nothing else waited for it",
-			"lines", n)
+// hasRoom reports whether out takes atOnce bytes without waiting. The first time that it does not, hasRoom waits a
+// second for it.
+func (u *unblocked) hasRoom() bool {
+	patience := logPatience
+	if u.stuck {
+		patience = 0
 	}
+	u.stuck = !hasRoom(u.out, patience)
+	return !u.stuck
+}
+
+func (u *unblocked) end() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stuck = false
+	u.flush()
 }
