@@ -27,7 +27,7 @@ const (
 const (
 	askEvery    = 100 * time.Millisecond // how long the versions are valid
 	believeUpTo = 500 * time.Millisecond // after which all callers wait for the answer, and not only one
-	waitAtMost  = 800 * time.Millisecond // for the answer; after that, what is in memory is used
+	waitAtMost  = time.Second            // for the answer; after that, what is in memory is used
 	giveUpAfter = 5 * time.Second        // asking
 	heardAfter  = askEvery + askEvery/2  // every process that the database answers, including an answer under way
 )
@@ -288,7 +288,7 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 }
 
 // loadWithin returns the context in which a value that is out of date is loaded. From a database that is silent it is
-// tried for most of a second, because a client should rather wait than be refused by what has changed.
+// tried for a second, because a client should rather wait than be refused by what has changed.
 func loadWithin(ctx context.Context, silent bool) (context.Context, context.CancelFunc) {
 	if !silent {
 		return ctx, func() {}
