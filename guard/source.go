@@ -19,8 +19,8 @@ const (
 	patience = 10 * time.Second
 )
 
-// source is a document of the issuer, kept in memory. It is fetched when it is first needed, fetched again in the
-// background when it is no longer fresh, and kept for up to a day while that fails. At most one fetch is under way.
+// source caches a document of the issuer. The first call of current fetches it. A document that is no longer fresh is
+// fetched again in the background, and used for up to a day while that fails. At most one fetch runs at a time.
 type source[T any] struct {
 	fetch  func(context.Context) (value T, fresh time.Duration, err error)
 	now    func() time.Time
@@ -37,8 +37,8 @@ type source[T any] struct {
 	err        error     // of the last fetch
 }
 
-// current returns the document. It waits for the issuer only if there is no document, or if it is too old to be
-// trusted.
+// current returns the document. It blocks on a fetch only if no document is cached, or if the cached one is more than a
+// day past its freshness.
 func (s *source[T]) current(ctx context.Context) (T, error) {
 	now := s.now()
 	s.mu.RLock()

@@ -69,7 +69,8 @@ type groupShow struct{ namedGroup }
 
 func (c *groupShow) Run(ctx context.Context, sh *shell) error {
 	return sh.reach(ctx, sh.operate, func(t adminapi.Target) error {
-		p := newPrinter(c.output, sh, "nobody is in the group yet; put somebody in with: cardea group add "+c.Group+" E-MAIL",
+		p := newPrinter(c.output, sh, "nobody is in the group yet; put somebody in with: cardea group add "+
+			c.Group+" E-MAIL",
 			drawMembers)
 		for in := (adminapi.GroupMembers{Listing: adminapi.Listing{Limit: 1000}, Name: c.Group}); ; {
 			part, err := adminapi.ShowGroup.Call(ctx, t, in)

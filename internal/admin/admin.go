@@ -25,8 +25,8 @@ type Operations struct {
 	AllowLoopback bool
 	// SigningAlg is the algorithm of a key that is rotated without naming one.
 	SigningAlg string
-	// MailInvitation sends an invited person the link. inviter is the name of the person who invites them, or "". nil
-	// means that there is no mail.
+	// MailInvitation sends an invited person the link. inviter is the name of the person who invites them, or "". If
+	// MailInvitation is nil, no mail is sent.
 	MailInvitation func(i Invitation, inviter string) error
 	// NoPasswords is whether people do not sign in with passwords, so that nobody can set one.
 	NoPasswords bool

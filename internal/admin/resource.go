@@ -282,8 +282,8 @@ func (o *Operations) newIdentifier(text string) (string, error) {
 	}
 	if below, ok := strings.CutPrefix(identifier, o.Issuer+"/admin"); ok && !o.isBuiltIn(identifier) &&
 		(below == "" || strings.HasPrefix(below, "/")) {
-		return "", invalid("identifier", "{identifier} %s is a part of this server; write the URL that people enter in "+
-			"their MCP client", identifier)
+		return "", invalid("identifier", "{identifier} %s is a part of this server; write the URL that people enter "+
+			"in their MCP client", identifier)
 	}
 	return identifier, nil
 }

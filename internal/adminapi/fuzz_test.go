@@ -55,7 +55,8 @@ func TestNoFault(t *testing.T) {
 				var own []servertest.Tweak
 				if g.IntN(4) == 0 {
 					own = append(own,
-						servertest.Header("Idempotency-Key", g.pick("a", "b", "💥", strings.Repeat("x", 300), oauth.NewID("k"))))
+						servertest.Header("Idempotency-Key",
+							g.pick("a", "b", "💥", strings.Repeat("x", 300), oauth.NewID("k"))))
 				}
 				if g.IntN(8) == 0 {
 					own = append(own,

@@ -57,8 +57,8 @@ func (e *Endpoint) Consent(r *http.Request) (web.Answer, error) {
 	})
 }
 
-// resume opens a sealed authorization and calls answer with it. If the authorization is no longer valid, resume returns
-// the page that refuses it.
+// resume opens a sealed authorization and returns the result of calling answer with it. If the authorization is no
+// longer valid, resume returns a page with the refusal instead.
 func (e *Endpoint) resume(r *http.Request, sealed string,
 	answer func(*interaction.Authorization) (web.Answer, error)) (web.Answer, error) {
 	a, err := e.Desk.Resume(r, sealed)

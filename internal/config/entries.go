@@ -19,7 +19,7 @@ type entries[T any] struct {
 	example string                                 // a list in JSON, for errors
 	base    T                                      // an entry before its keys are set
 	set     func(*T, string, *yaml.Node) error     // sets a key of an entry
-	check   func(*T, []T, func(string) bool) error // completes an entry; it gets those before it, and which keys are set
+	check   func(*T, []T, func(string) bool) error // completes an entry, given those before it and which keys are set
 }
 
 // parse reads the list in one YAML or JSON text, as an environment variable has it.

@@ -178,7 +178,8 @@ func (e *Endpoint) newClient(v *visit) (outcome, error) {
 // read fills the form in as it was posted.
 func (f *clientForm) read(form url.Values) {
 	f.Name, f.Kind = strings.TrimSpace(form.Get("name")), form.Get("kind")
-	f.RedirectURIs, f.Scope, f.Resources = form.Get("redirect_uris"), form.Get("scopes"), append(form["resource"], strings.Fields(form.Get("resources"))...)
+	f.RedirectURIs, f.Scope = form.Get("redirect_uris"), form.Get("scopes")
+	f.Resources = append(form["resource"], strings.Fields(form.Get("resources"))...)
 	f.AnyResource, f.Life = form.Get("any_resource") != "", form.Get("access_token_ttl")
 	f.JWKS, f.JWKSURI = strings.TrimSpace(form.Get("jwks")), strings.TrimSpace(form.Get("jwks_uri"))
 }

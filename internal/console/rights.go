@@ -108,7 +108,7 @@ func (e *Endpoint) later(r *http.Request, browser web.Browser, form url.Values, 
 	return web.WithCookie(page, browser.Cookie())
 }
 
-// outsider is the page for somebody who is signed in and has no role.
+// outsider is the page for a signed-in person without a role. Email is the person's address.
 type outsider struct{ Email string }
 
 // Page returns the page, with status 403.

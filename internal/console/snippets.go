@@ -77,10 +77,12 @@ func guideFor(r admin.Resource, issuer, alg string) (*guide, error) {
 	}
 	host, port := listens(u)
 	facts := map[string]any{
-		"Host": host, "Port": port, "Listen": net.JoinHostPort(host, port), "NodeBody": nodeBody, "Issuer": issuer, "Identifier": r.Identifier, "Name": r.Name, "Path": path, "Origin": origin, "Alg": alg,
+		"Host": host, "Port": port, "Listen": net.JoinHostPort(host, port), "NodeBody": nodeBody, "Issuer": issuer,
+		"Identifier": r.Identifier, "Name": r.Name, "Path": path, "Origin": origin, "Alg": alg,
 		"JWKS": issuer + "/.well-known/jwks", "All": all, "First": first, "Slug": slug(r.Name),
 	}
-	g := &guide{PythonProtect: python.Protect, MetadataURL: origin + "/.well-known/oauth-protected-resource" + strings.TrimSuffix(path, "/")}
+	g := &guide{PythonProtect: python.Protect,
+		MetadataURL: origin + "/.well-known/oauth-protected-resource" + strings.TrimSuffix(path, "/")}
 	for name, to := range map[string]*string{"go.tmpl": &g.Go, "node.tmpl": &g.Node, "python.tmpl": &g.Python} {
 		var text strings.Builder
 		if err := snippets.ExecuteTemplate(&text, name, facts); err != nil {

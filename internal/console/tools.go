@@ -60,8 +60,9 @@ func toolScreen(server admin.Server) screen {
 // lookTime bounds a look, because a page must come within the time that the server has for a response.
 const lookTime = 30 * time.Second
 
-// lookAt lists the tools of the MCP server at address. The requests go only to addresses that the server's other
-// fetches may go to, and carry no token. If there is no list, problem says why, in a sentence.
+// lookAt returns the tools and the name of the MCP server at address. It sends no token, and connects only to addresses
+// that the other fetches of this server may connect to. If the tools cannot be listed, problem is a sentence that says
+// why. The error is errDiagnosing if the person's earlier look is still running.
 func (e *Endpoint) lookAt(v *visit, address string) (seen []json.RawMessage, name, problem string, err error) {
 	if !e.diagnosing.enter(v.Person.ID) {
 		return nil, "", "", errDiagnosing

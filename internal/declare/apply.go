@@ -209,7 +209,7 @@ func (a *applier) group(want Group) error {
 	return nil
 }
 
-// members puts those into a group who are to be in it, takes the others out, and returns who is in it then.
+// members adds the wanted members to a group, removes all others, and returns the addresses of the members after that.
 func (a *applier) members(want Group, before []string) (*[]string, error) {
 	wanted := map[string]bool{}
 	for _, email := range *want.Members {

@@ -568,7 +568,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// A caller that may read may ask what a file would change, but not who has an account, and changes nothing.
+// A dry run needs only the right to read. It changes nothing, and does not tell which addresses have an account.
 func TestDryRunReads(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB, _ *storetest.Clock) {
 		o := operations(db)

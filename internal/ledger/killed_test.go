@@ -101,7 +101,8 @@ func TestKilled(t *testing.T) {
 		w.record(1)
 		w.seal()
 		r := w.verify("")
-		for tries := 0; r.Waiting != 0 && tries < 100; tries++ { // PostgreSQL ends what the killed node sent it meanwhile
+		// PostgreSQL ends what the killed node sent it meanwhile.
+		for tries := 0; r.Waiting != 0 && tries < 100; tries++ {
 			w.seal()
 			r = w.verify("")
 		}

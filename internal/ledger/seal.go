@@ -299,8 +299,8 @@ func (s *Sealer) readFile() (Checkpoint, error) {
 
 // unfit returns the error for a checkpoint file that cannot be read or written.
 func unfit(err error) error {
-	return fmt.Errorf("audit.checkpoint_file: %w; name a file in a folder that exists and that this account may write to",
-		err)
+	return fmt.Errorf("audit.checkpoint_file: %w; name a file in a folder that exists and that this account may "+
+		"write to", err)
 }
 
 // file writes the newest checkpoint to the file, in one step.

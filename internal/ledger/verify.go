@@ -80,8 +80,8 @@ func Verify(ctx context.Context, db *store.DB, key Key, with Verification) (Repo
 		return v.report, nil
 	}
 	if err != nil {
-		return v.report, fmt.Errorf("the audit log cannot be read whole: %w; if a table is missing, somebody has changed "+
-			"the database by other means: keep a copy of it, and restore a backup", err)
+		return v.report, fmt.Errorf("the audit log cannot be read whole: %w; if a table is missing, somebody has "+
+			"changed the database by other means: keep a copy of it, and restore a backup", err)
 	}
 	v.report.OK = true
 	return v.report, nil

@@ -72,7 +72,8 @@ func TestDatabaseOutage(t *testing.T) {
 				t.Errorf("readyz: %d %s", reply.Status, reply.Body)
 			}
 			names := slices.Sorted(maps.Keys(asked))
-			for i, reply := range servertest.AtOnce(len(names), func(i int) *servertest.Reply { return asked[names[i]]() }) {
+			replies := servertest.AtOnce(len(names), func(i int) *servertest.Reply { return asked[names[i]]() })
+			for i, reply := range replies {
 				if reply.Status != http.StatusServiceUnavailable || reply.Header.Get("Retry-After") == "" {
 					t.Errorf("%s: %d, Retry-After %q, Location %q: %.200s", names[i], reply.Status,
 						reply.Header.Get("Retry-After"), reply.Header.Get("Location"), reply.Body)

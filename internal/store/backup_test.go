@@ -36,8 +36,8 @@ func entries(t *testing.T, dir string) (names []string) {
 // unchecked is the last argument of Backup in tests that look at the file themselves.
 func unchecked(*store.DB) error { return nil }
 
-// pairs writes pairs of settings, each in one transaction, by eight writers until stop is called. It returns how many it
-// has begun, once some were acknowledged.
+// pairs starts eight writers, which write pairs of settings, each in one transaction, until stop is called. It returns
+// once some are acknowledged; begun is the number of pairs begun.
 func pairs(t *testing.T, db *store.DB) (begun *atomic.Int64, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -297,7 +297,8 @@ func TestRestoreOfNewerSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err == nil {
-		_, err = store.Restore(t.Context(), "sqlite:"+target, file, func(*store.DB, store.Contents) error { return nil })
+		_, err = store.Restore(t.Context(), "sqlite:"+target, file,
+			func(*store.DB, store.Contents) error { return nil })
 	}
 	if err == nil || !strings.Contains(err.Error(), "newer cardea") || contents.Schema != 9999 && contents.Schema != 0 {
 		t.Errorf("restored schema %d: %v", contents.Schema, err)

@@ -203,7 +203,8 @@ func (db *DB) find(ctx context.Context) error {
 	for {
 		var ids []string
 		err := db.View(ctx, func(tx *Tx) (err error) {
-			ids, err = all(tx, "SELECT id FROM clients WHERE found_version <> version LIMIT "+strconv.Itoa(sweepBatch), nil,
+			ids, err = all(tx, "SELECT id FROM clients WHERE found_version <> version LIMIT "+
+				strconv.Itoa(sweepBatch), nil,
 				func(scan func(...any) error) (id string, err error) { return id, scan(&id) })
 			return err
 		})

@@ -16,10 +16,11 @@ import (
 
 // upgrade applies a migration, and kills its process before the commit.
 func upgrade(ctx context.Context, db *store.DB) error {
-	if err := sqlite.RegisterScalarFunction("die", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+	die := func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
-	}); err != nil {
+	}
+	if err := sqlite.RegisterScalarFunction("die", 0, die); err != nil {
 		return err
 	}
 	_, err := db.MigrateInto(ctx, os.Getenv("CARDEA_STORE_MIGRATION"), "SELECT die()")
@@ -46,7 +47,8 @@ func TestInterruptedUpgrade(t *testing.T) {
 			}
 		}, "SELECT GROUP_CONCAT(sql, ';') FROM (SELECT sql FROM sqlite_master ORDER BY name)"},
 		storetest.Postgres: {func(t *testing.T, db *store.DB, _, migration string) {
-			if _, err := db.MigrateInto(t.Context(), migration, "SELECT pg_terminate_backend(pg_backend_pid())"); err == nil {
+			_, err := db.MigrateInto(t.Context(), migration, "SELECT pg_terminate_backend(pg_backend_pid())")
+			if err == nil {
 				t.Fatalf("%s: its connection did not end", migration)
 			}
 		}, `SELECT STRING_AGG(line, ';' ORDER BY line) FROM (

@@ -162,10 +162,12 @@ func TestDebianPackage(t *testing.T) {
 		}
 		// What systemd reads from the file, and what the service says.
 		variables := "CARDEA_LISTEN=" + strings.TrimPrefix(issuer, "http://")
-		put(t, filepath.Join(installed.root, strings.TrimPrefix(says("EnvironmentFile"), "-")), []byte(variables), 0o600)
+		put(t, filepath.Join(installed.root, strings.TrimPrefix(says("EnvironmentFile"), "-")), []byte(variables),
+			0o600)
 		installed.env = []string{says("Environment"), variables}
 		if !asRoot() {
-			installed.env = append(installed.env, "CARDEA_CONFIG="+installed.root+config, "CARDEA_DATA_DIR="+t.TempDir())
+			installed.env = append(installed.env, "CARDEA_CONFIG="+installed.root+config,
+				"CARDEA_DATA_DIR="+t.TempDir())
 		}
 		installed.token(t, issuer)
 	})

@@ -122,7 +122,8 @@ func minimal(t *testing.T, programs ...string) string {
 			t.Fatal(err)
 		}
 	}
-	for name, text := range map[string]string{"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n",
+	for name, text := range map[string]string{
+		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n",
 		"etc/shadow": "root:*:20000::::::\n", "etc/gshadow": "root:*::\n", "var/lib/dpkg/status": "",
 		"dev/null": ""} {
 		put(t, filepath.Join(root, name), []byte(text), 0o644)

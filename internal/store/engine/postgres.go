@@ -22,7 +22,7 @@ const (
 	connectTimeout = 2 * time.Second        // unless the DSN says otherwise
 	answerWithin   = 10 * time.Second       // longest time of a transaction; a slower database counts as unavailable
 	beginWithin    = 2 * time.Second        // longest time until it begins, unless the DSN gives a connection longer
-	silentAfter    = 800 * time.Millisecond // the same while the database is silent, so that 503 comes within two seconds
+	silentAfter    = 800 * time.Millisecond // the same while the database is silent, so that 503 comes within 2 s
 )
 
 // postgres is the driver of PostgreSQL. Transactions run side by side at READ COMMITTED; one goroutine, write, writes

@@ -12,11 +12,11 @@ import (
 
 // secret matches what must not be in an event: codes, tokens and secrets by their prefixes, signed tokens, hashes of
 // passwords, keys, and the password of the people in tests.
-var secret = regexp.MustCompile(`cardea_(?:ac|rt|cs|rat|iat)_[\w-]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8}|\$argon2id|PRIVATE KEY|` +
-	`whsec_[\w+/=]{16}|correct horse`)
+var secret = regexp.MustCompile(`cardea_(?:ac|rt|cs|rat|iat)_[\w-]{16}|eyJ[\w-]{8,}\.eyJ[\w-]{8}|\$argon2id|` +
+	`PRIVATE KEY|whsec_[\w+/=]{16}|correct horse`)
 
-// keepSecrets (CS-01) fails the test if one of the newest events that db has recorded holds a secret. So each kind of event is
-// looked at that any test records, with all that tests send. A database that the test has broken is not looked at.
+// keepSecrets (CS-01) fails the test if one of the newest events that db has recorded holds a secret, so that each kind
+// of event that any test records is checked. It does not check a database that the test has broken.
 func keepSecrets(t testing.TB, db *store.DB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
