@@ -59,11 +59,9 @@ func resolve(t *testing.T, address func(name string) [4]byte) {
 			}
 		}
 	}()
-	before := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
-	}}
-	t.Cleanup(func() { net.DefaultResolver = before; _ = server.Close(); <-done })
+	at := server.LocalAddr().String()
+	nameServer.Store(&at)
+	t.Cleanup(func() { nameServer.Store(nil); _ = server.Close(); <-done })
 }
 
 // A name that leads to a server at first and to the secrets of the machine later is looked at again when it is dialled,
