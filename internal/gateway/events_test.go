@@ -119,6 +119,17 @@ func TestReadyTellsOfServers(t *testing.T) {
 		*report.Servers["program"].Programs != 0 {
 		t.Errorf("%d %+v", status, report)
 	}
+	_, port, _ := strings.Cut(strings.TrimPrefix(w.public, "http://"), ":")
+	for host, told := range map[string]bool{
+		"localhost:" + port: true, "app.localhost:" + port: true, "10.0.0.7:" + port: true, "[fd00::7]": true, "127.0.0.1": true,
+		"evil.example:" + port: false, "127.0.0.1.evil.example:" + port: false, "localhost.evil.example": false,
+	} {
+		r := w.send("GET", "/readyz", "", "", "Host", host)
+		if r.status != http.StatusOK || !strings.Contains(r.body, `"degraded"`) ||
+			strings.Contains(r.body, "files") != told || strings.Contains(r.body, "oauth_server") != told {
+			t.Errorf("GW-14 asked as %q: %d %s", host, r.status, r.body)
+		}
+	}
 	w.issuer.SetDown(true)
 	if r := w.send("GET", "/healthz", "", ""); r.status != http.StatusOK {
 		t.Errorf("healthz: %d", r.status)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -30,7 +32,9 @@ type looks struct {
 }
 
 // health answers whether the gateway answers, and in detail whether tokens can be verified and servers reached. It is
-// 503 only if no token can be verified, because one server that fails must not take the others away.
+// 503 only if no token can be verified, because one server that fails must not take the others away. Details are only
+// for who asks by an address or a host name of the gateway: a page whose name leads to this machine (DNS rebinding)
+// reads nothing of the servers.
 func (g *Gateway) health(w http.ResponseWriter, r *http.Request, t *table) {
 	if r.URL.Path == "/healthz" {
 		answer(w, http.StatusOK, map[string]string{"status": "healthy"})
@@ -49,7 +53,18 @@ func (g *Gateway) health(w http.ResponseWriter, r *http.Request, t *table) {
 		}
 	}
 	report["servers"] = servers
+	if _, known := t.host(r.Host); !known && !hasAddress(r.Host) {
+		report = map[string]any{"status": report["status"]}
+	}
 	answer(w, status, report)
+}
+
+// hasAddress reports whether a Host header has an address, or a name of the loopback address, which lead to no other
+// machine than they say.
+func hasAddress(header string) bool {
+	name, _ := split(strings.ToLower(header))
+	_, err := netip.ParseAddr(name)
+	return err == nil || isLoopback(name)
 }
 
 // lookAll returns the health of each server, all looked at at once.

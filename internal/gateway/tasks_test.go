@@ -105,6 +105,25 @@ func TestItem39ListsReadOtherwise(t *testing.T) {
 	}
 }
 
+// A list that comes in a stream that its client opens later shows no tasks of others either.
+func TestItem39ResumedLists(t *testing.T) {
+	w := start(t, two, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text := `{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"t1","status":"working"}}}`
+		if r.Method == http.MethodPost {
+			answering("application/json", text)(w, r)
+			return
+		}
+		answering("text/event-stream", "data: "+text+"\n\n"+
+			`data: {"jsonrpc":"2.0","id":2,"result":{"tasks":[{"taskId":"t1"},{"taskId":"t2"}]}}`+"\n\n"+
+			`data: {"jsonrpc":"2.0","id":2,"result":{"Tasks":[{"taskId":"t3"}]}}`+"\n\n")(w, r)
+	}))
+	r := w.send("GET", "/files", w.as("ada", "/files", "files:read"), "", "Accept", "text/event-stream")
+	if !strings.Contains(r.body, `{"tasks":[{"taskId":"t1"}]}`) || strings.Contains(r.body, "t2") ||
+		strings.Contains(r.body, "t3") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
 func TestItem39TaskExtension(t *testing.T) {
 	w := start(t, files, taskServer("application/json", `{"resultType":"task","taskId":"t%d","status":"working"}`))
 	ada := w.as("ada", "/files", "files:read")

@@ -12,9 +12,12 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cardea-auth/cardea/guard"
 )
@@ -27,8 +30,8 @@ var onwards = []string{"Accept", "Accept-Language", "Content-Type", "Mcp-Protoco
 // back are the headers of an answer that go back to the client.
 var back = []string{"Content-Type", "Mcp-Protocol-Version", "Retry-After", "Allow"}
 
-// maxList is how long a list may be that is filtered, in bytes.
-const maxList = 16 << 20
+// maxAnswer is how long an answer in JSON may be, in bytes, as long as an event of a stream.
+const maxAnswer = maxEvent
 
 // listing are the methods whose results are filtered.
 var listing = []string{"tools/list", "prompts/list", "resources/list", "resources/templates/list"}
@@ -172,7 +175,7 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 			outcome = "failed"
 		}
 		c.record(outcome, reason)
-	case kind == "application/json" && rt.mustRead(c):
+	case kind == "application/json" && c.Method == http.MethodPost:
 		rt.rewrite(w, c, response)
 	default:
 		copyAnswer(w, c, response)
@@ -201,12 +204,6 @@ func (rt *route) unusable(c *call, response *http.Response, kind string) string 
 	return ""
 }
 
-// mustRead reports whether the gateway reads the answer to c before the client does: a list, which it filters, what the
-// server can do, tasks, and all answers of a server with reviewed tools.
-func (rt *route) mustRead(c *call) bool {
-	return rt.reviewed != nil || c.has(listing...) || c.has(greeting...) || c.has("tasks/list") || c.mayMakeTask()
-}
-
 // outcomeAt returns what is recorded of an answer with its status.
 func outcomeAt(response *http.Response) (outcome, reason string) {
 	if response.StatusCode >= 400 {
@@ -231,9 +228,10 @@ func copyAnswer(w http.ResponseWriter, c *call, response *http.Response) {
 	}
 }
 
-// rewrite passes on the part of a body in JSON that the client may see, and keeps what it says of the server.
+// rewrite passes on the part of a body in JSON that the client may see, and keeps what it says of the server. The body is
+// read whole before any of it is passed on, because its id may be its last member.
 func (rt *route) rewrite(w http.ResponseWriter, c *call, response *http.Response) {
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxList+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	filtered, ok := body, true
 	switch {
 	case response.StatusCode < 300 && c.isForeign(body):
@@ -242,17 +240,18 @@ func (rt *route) rewrite(w http.ResponseWriter, c *call, response *http.Response
 		filtered, ok = rt.filtered(body, c.token.Scopes)
 	case c.has("tasks/list"):
 		filtered, ok = rt.ownTasks(c, body)
-	default:
+	case c.mayMakeTask():
 		rt.learnTask(c, body)
 	}
-	if err != nil || len(body) > maxList || !ok {
+	if err != nil || len(body) > maxAnswer || !ok {
 		rt.bad(w, c, "The MCP server behind this gateway sent an answer that cannot be read.")
 		return
 	}
 	if c.has(greeting...) {
 		rt.learn(body)
 	}
-	c.record(outcomeAt(response))
+	c.record(outcomeAt(response)) // first, so that no answer is without a record
+	w.Header().Set("Content-Length", strconv.Itoa(len(filtered)))
 	w.WriteHeader(response.StatusCode)
 	_, _ = w.Write(filtered) // fails only if the client has gone
 }
@@ -296,8 +295,9 @@ func (c *call) asks() bool {
 	return slices.ContainsFunc(c.messages, func(m guard.Message) bool { return m.Method != "" && m.ID != nil })
 }
 
-// isForeign reports whether data has an answer to another request than those of c. A client would take it for the
-// answer to that one, which has not been judged.
+// isForeign reports whether data has an answer to another request than those of c, which MCP does not let a server send
+// here (2025-11-25 and 2026-07-28, Streamable HTTP, "Sending Messages to the Server"). A client would take it for the
+// answer to that one, which has not been judged. What a lenient client could take for one is foreign too.
 func (c *call) isForeign(data []byte) bool {
 	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
 		var batch []json.RawMessage
@@ -306,10 +306,16 @@ func (c *call) isForeign(data []byte) bool {
 	}
 	members, ok := objectOf(data)
 	if !ok {
-		return len(bytes.TrimSpace(data)) > 0
+		value := jsontext.Value(bytes.TrimSpace(data))
+		return len(value) > 0 && (!value.IsValid() || value.Kind() == '{') // a number or a text is no message
 	}
-	id := find(members, "id")
-	if id == nil || id.Kind() == 'n' || find(members, "method") != nil {
+	for _, known := range []string{"id", "result", "error"} {
+		if hasAlmost(members, known) {
+			return true
+		}
+	}
+	id, answers := find(members, "id"), find(members, "result") != nil || find(members, "error") != nil
+	if id == nil || id.Kind() == 'n' || !answers && find(members, "method") != nil {
 		return false
 	}
 	return !slices.ContainsFunc(c.messages, func(m guard.Message) bool { return m.Method != "" && same(m.ID, id) })
@@ -454,6 +460,11 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 			" does not have; it was dropped", "server", rt.Name)
 		return e, false
 	}
+	if c.Method == http.MethodPost && c.isForeign(data) {
+		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent an answer to another request; it was dropped",
+			"server", rt.Name)
+		return e, false
+	}
 	if c.has(greeting...) {
 		rt.learn(data)
 	}
@@ -465,10 +476,16 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 		e.set("data", own)
 		return e, ok
 	}
-	if c.Method == http.MethodPost && c.isForeign(data) {
-		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent an answer to another request; it was dropped",
-			"server", rt.Name)
-		return e, false
+	if _, isObject := objectOf(data); isObject && c.Method == http.MethodGet { // any answer may come here
+		rt.learnTask(c, data)
+		own, ok := rt.ownTasks(c, data)
+		if !ok {
+			return e, false
+		}
+		if !bytes.Equal(own, data) {
+			data = own
+			e.set("data", own)
+		}
 	}
 	if c.Method == http.MethodPost && !c.has(listing...) {
 		return e, true

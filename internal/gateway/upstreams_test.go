@@ -159,6 +159,43 @@ func TestItem37AnswersToOthers(t *testing.T) {
 	}
 }
 
+// Nor can it answer another request of a client instead of the one that was sent, whose answer is judged by other rules.
+func TestItem32AnswersToOthers(t *testing.T) {
+	const (
+		call   = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","arguments":{}}}`
+		told   = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+		listed = `{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"delete_file"}]}}`
+		own    = `{"jsonrpc":"2.0","id":1,"result":{}}`
+	)
+	for _, tt := range []struct {
+		sent, answer string
+		status       int
+	}{
+		{call, own, 200}, {call, "[" + own + "]", 200}, {call, `{"jsonrpc":"2.0","result":{},"id":1.0}`, 200},
+		{call, `{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"own"}}`, 200},
+		{call, listed, 502}, {call, "[" + own + "," + listed + "]", 502},
+		{call, strings.Replace(listed, `"id"`, `"ID"`, 1), 502},
+		{call, strings.Replace(listed, `"id"`, `"method":"ping","id"`, 1), 502},
+		{call, strings.Replace(listed, `"result"`, `"method":"ping","Result"`, 1), 502},
+		{call, strings.Replace(listed, `7`, `7,"id":1`, 1), 502},
+		{told, listed, 502}, {told, `"accepted"`, 200}, {told, `{"status":"accepted"}`, 200},
+		{`{"jsonrpc":"2.0","id":1,"method":"tasks/list"}`, listed, 502}, {listTools, listed, 502},
+	} {
+		for _, kind := range []string{"application/json", "text/event-stream"} {
+			text, status := tt.answer, tt.status
+			if kind == "text/event-stream" {
+				text, status = "data: "+text+"\n\n", 200
+			}
+			w := start(t, files, answering(kind, text))
+			r := w.post("/files", w.token("/files", "files:read"), tt.sent)
+			if r.status != status || strings.Contains(r.body, "delete_file") || tt.status == 200 &&
+				!strings.Contains(r.body, tt.answer) {
+				t.Errorf("%s with %s: %d %s", tt.sent, text, r.status, r.body)
+			}
+		}
+	}
+}
+
 // A pattern opens no name that looks like another because nobody can see how they differ.
 func TestItem36GW18HiddenNames(t *testing.T) {
 	names := []string{"read_file\u200b", "read_file ", " read_file", "read_file\u00a0", "read_\ufe0ffile",
@@ -227,9 +264,11 @@ func TestOddServers(t *testing.T) {
 		{"JSON without a type", answering("text/plain", result), 502, "neither JSON nor a stream"},
 		{"HTTP/1.0", hijacked("HTTP/1.0 200 OK\r\n" + json + "\r\n" + result), 200, result},
 		{"a part of the length", hijacked("HTTP/1.1 200 OK\r\n" + json + "Content-Length: 500\r\n\r\n" + result[:30]),
-			0, ""},
+			502, "cannot be read"},
 		{"a part of the chunks", hijacked("HTTP/1.1 200 OK\r\n" + json + "Transfer-Encoding: chunked\r\n\r\n1e\r\n" +
-			result[:30] + "\r\n"), 0, ""},
+			result[:30] + "\r\n"), 502, "cannot be read"},
+		{"a part of an error", hijacked("HTTP/1.1 500 Oops\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n" +
+			"oops"), 0, ""},
 		{"no answer", hijacked(""), 502, "cannot be reached"},
 		{"no HTTP", hijacked("hello\r\n\r\n"), 502, "cannot be reached"},
 		{"a long header", hijacked("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<17) + "\r\n\r\n"), 502,
