@@ -102,6 +102,22 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("the metrics lack %s", line)
 		}
 	}
+	port := used.address[strings.LastIndex(used.address, ":")+1 : len(used.address)-len("/metrics")]
+	for host, want := range map[string]int{"localhost:" + port: 200, "10.0.0.7:" + port: 200, "[fd00::7]": 200,
+		"evil.example:" + port: 403, "127.0.0.1.evil.example": 403} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, used.address, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body.Close(); resp.StatusCode != want {
+			t.Errorf("asked as %s: %d, want %d", host, resp.StatusCode, want)
+		}
+	}
 	if open := got(t, used.address, "application/openmetrics-text"); !strings.Contains(open,
 		`# {request_id="`) {
 		t.Error("there are no exemplars")

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -196,7 +197,7 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, log *slog.Lo
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}))
-	hs := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+	hs := &http.Server{Handler: underOwnName(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 15 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	stop := context.AfterFunc(ctx, func() { _ = hs.Close() }) // nobody waits for a scrape
@@ -204,6 +205,21 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, log *slog.Lo
 	if err := hs.Serve(listener); err != nil && ctx.Err() == nil {
 		log.Error("metrics are not served any more", "error", err)
 	}
+}
+
+// underOwnName returns a handler that passes on to next what comes over the loopback address only if it asks under an
+// address or a name of loopback: a page whose name leads to this machine (DNS rebinding) reads no names of MCP servers.
+func underOwnName(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		at, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+		name := (&url.URL{Host: r.Host}).Hostname()
+		if at != nil && at.IP.IsLoopback() && net.ParseIP(name) == nil && !oauth.IsLoopback(name) {
+			http.Error(w, "The metrics of this address are not served under other names: ask 127.0.0.1 or localhost, or "+
+				"let metrics_listen name an address that other machines reach.", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // gauges are what is true of a server at the moment of a scrape.
