@@ -103,8 +103,8 @@ func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string,
 			maybe{&l.Resource}, maybe{&l.ResourceName})...)
 		return l, err
 	}
-	waiting, next, err = paged(tx, query, w, page, "w.first_at", "w.client_id", scanWaiting,
-		func(l *WaitingListing) (time.Time, string) { return l.FirstAt, l.ClientID })
+	waiting, next, err = listing[*WaitingListing]{query: query, at: "w.first_at", id: "w.client_id", scan: scanWaiting,
+		key: func(l *WaitingListing) (time.Time, string) { return l.FirstAt, l.ClientID }}.page(tx, w, page)
 	if err != nil || len(waiting) == 0 {
 		return nil, next, err
 	}
@@ -287,8 +287,9 @@ func (tx *Tx) Block(idOrClientID string) (*oauth.Block, error) {
 
 // Blocks returns a page of the blocks and the cursor of the next page, or "".
 func (tx *Tx) Blocks(page Page) (blocks []*oauth.Block, next string, err error) {
-	return paged(tx, "SELECT "+blockColumns+" FROM client_blocks", new(where), page, "created_at", "id", scanBlock,
-		func(b *oauth.Block) (time.Time, string) { return b.CreatedAt, b.ID })
+	return listing[*oauth.Block]{query: "SELECT " + blockColumns + " FROM client_blocks",
+		at: "created_at", id: "id", scan: scanBlock,
+		key: func(b *oauth.Block) (time.Time, string) { return b.CreatedAt, b.ID }}.page(tx, new(where), page)
 }
 
 // allBlocks returns all blocks. There are few, because only operators make them.

@@ -124,8 +124,9 @@ func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, 
 	default:
 		return nil, "", nil
 	}
-	return paged(tx, "SELECT "+clientColumns+" FROM clients", w, page, "created_at", "id", scanClient,
-		func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
+	return listing[*oauth.Client]{query: "SELECT " + clientColumns + " FROM clients",
+		at: "created_at", id: "id", scan: scanClient,
+		key: func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID }}.page(tx, w, page)
 }
 
 // clientsOf is Clients with filter.Resource.
@@ -135,9 +136,10 @@ func (tx *Tx) clientsOf(filter ClientFilter, page Page) (clients []*oauth.Client
 	if filter.Origin != "" {
 		w.add("b.origin = ?", string(filter.Origin))
 	}
-	return paged(tx, "SELECT "+columnsOf("clients", clientColumns)+
-		" FROM client_resources b JOIN clients ON clients.id = b.client_id", w, page, "b.created_at", "b.client_id",
-		scanClient, func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID })
+	return listing[*oauth.Client]{query: "SELECT " + columnsOf("clients", clientColumns) +
+		" FROM client_resources b JOIN clients ON clients.id = b.client_id",
+		at: "b.created_at", id: "b.client_id", scan: scanClient,
+		key: func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID }}.page(tx, w, page)
 }
 
 // clientsBeginning is Clients with page.Begins, which may also be the whole id of a client. With filter.Resource a page

@@ -26,8 +26,8 @@ func (tx *Tx) Connected(userID string, page Page) (grants []*GrantListing, next 
 	w.add("grants.user_id = ?", userID)
 	w.add(connected, micros(tx.now))
 	w.add(sessionLasts("?"), micros(tx.now))
-	return paged(tx, listGrants, w, page, "grants.expires_at", "grants.id", scanListing,
-		func(g *GrantListing) (time.Time, string) { return g.ExpiresAt, g.ID })
+	return listing[*GrantListing]{query: listGrants, at: "grants.expires_at", id: "grants.id", scan: scanListing,
+		key: func(g *GrantListing) (time.Time, string) { return g.ExpiresAt, g.ID }}.page(tx, w, page)
 }
 
 // Disconnected returns the newest grants that a person disconnected themselves after since and that can still be

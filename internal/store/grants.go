@@ -154,8 +154,8 @@ func (tx *Tx) Grants(filter GrantFilter, page Page) (grants []*GrantListing, nex
 		}
 		w.add(order+" "+than+" ? AND ("+order+", grants.id) "+than+" (?, ?)", last.at, last.at, last.id)
 	}
-	grants, next, err = paged(tx, listGrants, w, page, order, "grants.id", scanListing,
-		func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID })
+	grants, next, err = listing[*GrantListing]{query: listGrants, at: order, id: "grants.id", scan: scanListing,
+		key: func(g *GrantListing) (time.Time, string) { return g.CreatedAt, g.ID }}.page(tx, w, page)
 	if err == nil && next == "" && last.id != "" {
 		next = cursorAfter(last.at, last.id)
 	}
@@ -168,6 +168,8 @@ type grantPlace struct {
 	id string
 }
 
+func scanPlace(scan func(...any) error) (p grantPlace, err error) { return p, scan(&p.at, &p.id) }
+
 // furthestGrant returns the key whose grants, look of them, go furthest from where the page begins, and the last of
 // these. It reads indexes only. Without keys it does so for all grants. It is also needed for one key, because
 // PostgreSQL makes one plan for all people, which reads all grants of one.
@@ -179,9 +181,9 @@ func (tx *Tx) furthestGrant(keys []grantKey, page Page, look int) (best int, las
 			order = "grants.created_at"
 		}
 		at.Limit = 1
-		found, _, err := pagedFrom(tx, "SELECT grants.created_at, grants.id FROM grants", w, at, look-1, order,
-			"grants.id", func(scan func(...any) error) (p grantPlace, err error) { return p, scan(&p.at, &p.id) },
-			func(p grantPlace) (time.Time, string) { return time.UnixMicro(p.at), p.id })
+		found, _, err := listing[grantPlace]{query: "SELECT grants.created_at, grants.id FROM grants",
+			at: order, id: "grants.id", skip: look - 1, scan: scanPlace,
+			key: func(p grantPlace) (time.Time, string) { return time.UnixMicro(p.at), p.id }}.page(tx, w, at)
 		switch {
 		case err != nil:
 			return 0, last, err

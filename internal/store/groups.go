@@ -38,8 +38,9 @@ func (tx *Tx) Groups(page Page) (groups []*identity.Group, next string, err erro
 	if page.Begins != "" {
 		return begun(tx, groupNames, "", page, groupColumns, scanGroup, func(g *identity.Group) string { return g.ID })
 	}
-	return paged(tx, "SELECT "+groupColumns+" FROM groups", new(where), page, "created_at", "id", scanGroup,
-		func(g *identity.Group) (time.Time, string) { return g.CreatedAt, g.ID })
+	return listing[*identity.Group]{query: "SELECT " + groupColumns + " FROM groups",
+		at: "created_at", id: "id", scan: scanGroup,
+		key: func(g *identity.Group) (time.Time, string) { return g.CreatedAt, g.ID }}.page(tx, new(where), page)
 }
 
 // UpdateGroup stores the description of a group and whether its members need a second factor. It returns ErrNotFound if
@@ -101,8 +102,8 @@ func (tx *Tx) Members(groupID string, page Page) (members []*Member, next string
 		err := scan(append([]any{instant{&m.AddedAt}}, userFields(&m.User)...)...)
 		return m, err
 	}
-	return paged(tx, query, w, page, "m.added_at", "m.user_id", scanMember,
-		func(m *Member) (time.Time, string) { return m.AddedAt, m.ID })
+	return listing[*Member]{query: query, at: "m.added_at", id: "m.user_id", scan: scanMember,
+		key: func(m *Member) (time.Time, string) { return m.AddedAt, m.ID }}.page(tx, w, page)
 }
 
 // UserGroups returns the names of the groups of each of the users, in alphabetical order.

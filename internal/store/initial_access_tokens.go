@@ -30,9 +30,10 @@ func (tx *Tx) InitialToken(id string) (*oauth.InitialAccessToken, error) {
 
 // InitialTokens returns a page of the initial access tokens and the cursor of the next page, or "".
 func (tx *Tx) InitialTokens(page Page) (tokens []*oauth.InitialAccessToken, next string, err error) {
-	return paged(tx, "SELECT "+initialAccessColumns+" FROM initial_access_tokens", new(where), page, "created_at", "id",
-		scanInitialToken,
-		func(t *oauth.InitialAccessToken) (time.Time, string) { return t.CreatedAt, t.ID })
+	return listing[*oauth.InitialAccessToken]{query: "SELECT " + initialAccessColumns + " FROM initial_access_tokens",
+		at: "created_at", id: "id", scan: scanInitialToken,
+		key: func(t *oauth.InitialAccessToken) (time.Time, string) { return t.CreatedAt, t.ID },
+	}.page(tx, new(where), page)
 }
 
 // LiveInitialToken returns the id of the initial access token with the given hash. It returns ErrNotFound if there is

@@ -86,8 +86,10 @@ func (tx *Tx) invitation(condition, value string) (*identity.Invitation, error) 
 
 // Invitations returns a page of the invitations and the cursor of the next page, or "".
 func (tx *Tx) Invitations(page Page) (invitations []*identity.Invitation, next string, err error) {
-	invitations, next, err = paged(tx, "SELECT "+invitationColumns+" FROM invitations", new(where), page, "created_at",
-		"user_id", scanInvitation, func(i *identity.Invitation) (time.Time, string) { return i.CreatedAt, i.ID })
+	invitations, next, err = listing[*identity.Invitation]{query: "SELECT " + invitationColumns + " FROM invitations",
+		at: "created_at", id: "user_id", scan: scanInvitation,
+		key: func(i *identity.Invitation) (time.Time, string) { return i.CreatedAt, i.ID },
+	}.page(tx, new(where), page)
 	if err == nil {
 		err = tx.invitationGroups(invitations)
 	}

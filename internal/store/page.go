@@ -32,16 +32,17 @@ func (p Page) limit() int {
 	return min(p.Limit, maxLimit)
 }
 
-// paged returns a page of a list. query is a SELECT without its WHERE; at and id name the columns by which it is
-// ordered. cursor is "" if there is no next page.
-func paged[T any](tx *Tx, query string, w *where, p Page, at, id string, scan func(func(...any) error) (T, error),
-	key func(T) (time.Time, string)) (page []T, cursor string, err error) {
-	return pagedFrom(tx, query, w, p, 0, at, id, scan, key)
+// listing is a list that is read in pages.
+type listing[T any] struct {
+	query  string                              // a SELECT without its WHERE
+	at, id string                              // the columns by which it is ordered
+	scan   func(func(...any) error) (T, error) // reads an entry
+	key    func(T) (time.Time, string)         // returns what an entry has in at and id
+	skip   int                                 // how many entries of each page are left out
 }
 
-// pagedFrom is like paged, and leaves out the first entries of the page.
-func pagedFrom[T any](tx *Tx, query string, w *where, p Page, left int, at, id string,
-	scan func(func(...any) error) (T, error), key func(T) (time.Time, string)) (page []T, cursor string, err error) {
+// page returns a page of the entries that w selects. cursor is "" if there is no next page.
+func (l listing[T]) page(tx *Tx, w *where, p Page) (page []T, cursor string, err error) {
 	than, direction := ">", "ASC"
 	if p.Newest {
 		than, direction = "<", "DESC"
@@ -52,20 +53,20 @@ func pagedFrom[T any](tx *Tx, query string, w *where, p Page, left int, at, id s
 			return nil, "", err
 		}
 		// SQLite finds an expression in an index only if it stands alone.
-		w.add(at+" "+than+"= ? AND ("+at+", "+id+") "+than+" (?, ?)", afterAt, afterAt, afterID)
+		w.add(l.at+" "+than+"= ? AND ("+l.at+", "+l.id+") "+than+" (?, ?)", afterAt, afterAt, afterID)
 	}
 	limit := p.limit()
-	text := query + w.String() + " ORDER BY " + at + " " + direction + ", " + id + " " + direction + " LIMIT " +
+	text := l.query + w.String() + " ORDER BY " + l.at + " " + direction + ", " + l.id + " " + direction + " LIMIT " +
 		strconv.Itoa(limit+1)
-	if left > 0 {
-		text += " OFFSET " + strconv.Itoa(left)
+	if l.skip > 0 {
+		text += " OFFSET " + strconv.Itoa(l.skip)
 	}
-	page, err = all(tx, text, w.args, scan)
+	page, err = all(tx, text, w.args, l.scan)
 	if err != nil || len(page) <= limit {
 		return page, "", err
 	}
 	page = page[:limit]
-	lastAt, lastID := key(page[limit-1])
+	lastAt, lastID := l.key(page[limit-1])
 	return page, cursorAfter(lastAt.UnixMicro(), lastID), nil
 }
 

@@ -138,8 +138,9 @@ func (tx *Tx) ResourcePage(page Page) (resources []*oauth.Resource, next string,
 	}
 	w := new(where)
 	w.add("built_in = 0")
-	return paged(tx, "SELECT "+resourceColumns+" FROM resources", w, page, "created_at", "id", scanResource,
-		func(r *oauth.Resource) (time.Time, string) { return r.CreatedAt, r.ID })
+	return listing[*oauth.Resource]{query: "SELECT " + resourceColumns + " FROM resources",
+		at: "created_at", id: "id", scan: scanResource,
+		key: func(r *oauth.Resource) (time.Time, string) { return r.CreatedAt, r.ID }}.page(tx, w, page)
 }
 
 // Resources returns all resources, also those that are built in, oldest first.

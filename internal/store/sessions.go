@@ -34,8 +34,8 @@ func (tx *Tx) Sessions(filter SessionFilter, page Page) (sessions []*SessionList
 	query := `SELECT sessions.id, sessions.user_id, sessions.signed_in_at, sessions.amr, sessions.seen_at,
 		sessions.expires_at, sessions.ends_at, sessions.address, sessions.user_agent, users.email
 		FROM sessions JOIN users ON users.id = sessions.user_id`
-	return paged(tx, query, w, page, "sessions.expires_at", "sessions.id", scanSession,
-		func(s *SessionListing) (time.Time, string) { return s.ExpiresAt, s.ID })
+	return listing[*SessionListing]{query: query, at: "sessions.expires_at", id: "sessions.id", scan: scanSession,
+		key: func(s *SessionListing) (time.Time, string) { return s.ExpiresAt, s.ID }}.page(tx, w, page)
 }
 
 // LiveSessions returns the number of sessions that are not over. It takes longer the more there are.

@@ -57,8 +57,9 @@ func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) 
 	if page.Begins != "" {
 		return begun(tx, userNames, "", page, userColumns, scanUser, func(u *identity.User) string { return u.ID })
 	}
-	return paged(tx, "SELECT "+userColumns+" FROM users", new(where), page, "created_at", "id", scanUser,
-		func(u *identity.User) (time.Time, string) { return u.CreatedAt, u.ID })
+	return listing[*identity.User]{query: "SELECT " + userColumns + " FROM users",
+		at: "created_at", id: "id", scan: scanUser,
+		key: func(u *identity.User) (time.Time, string) { return u.CreatedAt, u.ID }}.page(tx, new(where), page)
 }
 
 // UpdateUser stores the name and the role of an account. It returns ErrNotFound if there is no such account.
