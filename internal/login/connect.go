@@ -78,16 +78,16 @@ func (e *Endpoint) Connect(r *http.Request, v interaction.Visitor, providerID st
 		m := provider{e, p}
 		t := m.trip(v, destination{back: "/account/security"})
 		t.Connect = v.Person.ID
-		answer, err := m.leave(r, v, t, destination{back: t.Back},
+		answer, err := m.leave(r, v, t,
 			upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, Again: true})
 		return answer, m.refusal(err)
 	}
 	return nil, store.ErrNotFound
 }
 
-// connect connects the account of who at the provider with the person who began the trip, and is still signed in. state
-// is the hash of the state, which is spent.
-func (m provider) connect(r *http.Request, v interaction.Visitor, t trip, state string, who *upstream.Person) error {
+// connect connects the account of who at the provider with the person who began the trip, and is still signed in. It
+// spends t.
+func (m provider) connect(r *http.Request, v interaction.Visitor, t trip, who *upstream.Person) error {
 	if v.PersonID() != t.Connect {
 		return errOtherPerson
 	}
@@ -106,7 +106,7 @@ func (m provider) connect(r *http.Request, v interaction.Visitor, t trip, state 
 		if err := entry.Enter(tx, m.vault); err != nil {
 			return err
 		}
-		return tx.SpendSignIn(state, t.Connect, t.BegunAt.Add(tripLifetime))
+		return tx.SpendSignIn(t.hash, t.Connect, t.expiresAt)
 	})
 	switch {
 	case errors.Is(err, store.ErrNotFound): // the session ended

@@ -137,18 +137,18 @@ func (m external) Start(r *http.Request) (web.Answer, error) {
 	return web.WithCookie(web.SeeOther(u.String()), v.Browser.Cookie()), nil
 }
 
-// open returns the login request that text is, and where it leads.
-func (m external) open(text string) (q loginRequest, to destination, err error) {
+// open returns the login request that text is.
+func (m external) open(text string) (q loginRequest, err error) {
 	sealed, request, _ := strings.Cut(strings.TrimPrefix(text, loginRequestPrefix), ".")
 	err = m.Desk.Sealer.OpenJSON(externalPurpose, sealed, &q)
-	to, ok := q.leads(request)
+	q.hash, q.expiresAt = oauth.Hash(q.State), q.BegunAt.Add(externalLifetime)
 	switch {
-	case err != nil, !strings.HasPrefix(text, loginRequestPrefix), !ok:
-		return q, destination{}, errLoginRequest
-	case m.DB.Now().Sub(q.BegunAt) >= externalLifetime:
-		return q, destination{}, errLateRequest
+	case err != nil, !strings.HasPrefix(text, loginRequestPrefix), !q.lead(request):
+		return loginRequest{}, errLoginRequest
+	case !m.DB.Now().Before(q.expiresAt):
+		return loginRequest{}, errLateRequest
 	}
-	return q, to, nil
+	return q, nil
 }
 
 var (
@@ -197,7 +197,7 @@ func (m external) Answer(r *http.Request) (continued, error) {
 		return continued{}, m.Refuse(r, event, err)
 	}
 	text := r.PathValue("login_request")
-	q, _, err := m.open(text)
+	q, err := m.open(text)
 	if err != nil {
 		return continued{}, m.Refuse(r, event, err)
 	}
@@ -222,8 +222,8 @@ func (m external) Answer(r *http.Request) (continued, error) {
 				}
 			}
 		}
-		err := tx.AnswerLogin(store.ExternalLogin{Hash: oauth.Hash(q.State), Request: text, Application: c.Incarnation,
-			Answer: string(plain), ExpiresAt: q.BegunAt.Add(externalLifetime)})
+		err := tx.AnswerLogin(store.ExternalLogin{Hash: q.hash, Request: text, Application: c.Incarnation,
+			Answer: string(plain), ExpiresAt: q.expiresAt})
 		if errors.Is(err, store.ErrConflict) {
 			return errAnswered
 		}
@@ -261,14 +261,14 @@ func (m external) Continue(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, to, err := m.open(login.Request)
+	q, err := m.open(login.Request)
 	if err == nil && !v.Browser.Is(q.BoundTo) {
-		err, to = errOtherBrowser, destination{}
+		err = errOtherBrowser
 	}
 	if err != nil {
-		return m.backToSignIn(r, v, to, event, err)
+		return m.backToSignIn(r, v, destination{}, event, err)
 	}
-	if answer, err := m.over(r, v, login.Hash, to); answer != nil || err != nil {
+	if answer, err := m.over(r, v, q.trip); answer != nil || err != nil {
 		return answer, err
 	}
 	said := new(upstream.Answer)
@@ -276,11 +276,11 @@ func (m external) Continue(r *http.Request) (web.Answer, error) {
 		return nil, fmt.Errorf("login: an answer of the application: %w", err)
 	}
 	if said.Error != "" {
-		return m.denied(r, v, to, event)
+		return m.denied(r, v, q.to, event)
 	}
-	answer, err := m.enter(r, v, to, q, login, said)
+	answer, err := m.enter(r, v, q, login.Application, said)
 	if err != nil {
-		return m.backToSignIn(r, v, to, event, err)
+		return m.backToSignIn(r, v, q.to, event, err)
 	}
 	return answer, nil
 }
@@ -300,14 +300,16 @@ func (m external) denied(
 	return m.External.Deny(r, a, refusal)
 }
 
-// enter signs in the person of an answer.
-func (m external) enter(r *http.Request, v interaction.Visitor, to destination, q loginRequest,
-	login store.ExternalLogin, said *upstream.Answer) (web.Answer, error) {
+// enter signs in the person of the answer of an application, which is a Client.Incarnation.
+func (m external) enter(r *http.Request, v interaction.Visitor, q loginRequest, application string,
+	said *upstream.Answer) (web.Answer, error) {
 	c := upstream.Config{ID: externalID, Name: m.host(), Create: true, Link: upstream.LinkNever,
 		GroupMap: said.GroupMap()}
 	gone := oauth.Refuse(oauth.AccessDenied,
 		"nobody is signed in here by %s any more: ask the administrator of this server", m.host())
-	p := Proof{AMR: said.Methods(), At: q.Terms.SignedInAt(said.AuthTime, m.DB.Now()),
-		Confirm: func(tx *store.Tx) error { return signsIn(tx, login.Application, gone) }}
-	return m.enterAs(r, v, to, login.Hash, login.ExpiresAt, p, c, said.Person(login.Application))
+	p := Proof{Method: externalID, AMR: said.Methods(), At: q.Terms.SignedInAt(said.AuthTime, m.DB.Now()),
+		Confirm: func(tx *store.Tx) error { return signsIn(tx, application, gone) }}
+	return m.enterAs(r, v, q.trip, p, func(tx *store.Tx) (*upstream.Entry, error) {
+		return c.Find(tx, said.Person(application))
+	})
 }

@@ -37,10 +37,10 @@ func (e *Endpoint) Accept(r *http.Request, v interaction.Visitor, providerID str
 		if p.ID != providerID {
 			continue
 		}
-		m, to := provider{e, p}, destination{back: invitedPath}
-		t := m.trip(v, to)
+		m := provider{e, p}
+		t := m.trip(v, destination{back: invitedPath})
 		t.Invitation, t.Name = i.Hash, name
-		answer, err := m.leave(r, v, t, to,
+		answer, err := m.leave(r, v, t,
 			upstream.Trip{Nonce: t.Nonce, Verifier: t.Verifier, LoginHint: i.Email, Again: v.SignedIn()})
 		return answer, m.refusal(err)
 	}
@@ -55,11 +55,10 @@ func (e *Endpoint) ServedBy(email string) string {
 	return ""
 }
 
-// accept makes the account of the invitation of t for who, and signs them in. state is the hash of the state, which is
-// spent. It refuses an address that the provider has not verified or that is not that of the invitation, and an account
-// there that is connected with another one here.
-func (m provider) accept(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
-	who *upstream.Person) (web.Answer, error) {
+// accept makes the account of the invitation of t for who, signs them in, and spends t. It refuses an address that the
+// provider has not verified or that is not that of the invitation, and an account there that is connected with another
+// one here.
+func (m provider) accept(r *http.Request, v interaction.Visitor, t trip, who *upstream.Person) (web.Answer, error) {
 	email := ""
 	if who.Verified {
 		email = who.Email
@@ -69,7 +68,7 @@ func (m provider) accept(r *http.Request, v interaction.Visitor, t trip, to dest
 		if err != nil {
 			return nil, err
 		}
-		answer, err := m.arrive(r, to, Proof{Person: person, Method: m.at.ID, AMR: []string{"fed"}, New: true,
+		answer, err := m.arrive(r, t.to, Proof{Person: person, Method: m.at.ID, AMR: []string{"fed"}, New: true,
 			Event: audit.SignIn(person.ID).With("provider", m.at.ID),
 			Confirm: func(tx *store.Tx) error {
 				entry, err := m.at.Invited(tx, who, person) // before anything is written, because it may refuse
@@ -82,11 +81,11 @@ func (m provider) accept(r *http.Request, v interaction.Visitor, t trip, to dest
 				if err != nil {
 					return err
 				}
-				return tx.SpendSignIn(state, person.ID, t.BegunAt.Add(tripLifetime))
+				return tx.SpendSignIn(t.hash, person.ID, t.expiresAt)
 			}})
 		switch {
 		case errors.Is(err, store.ErrConflict): // the page was loaded twice at once
-			return m.over(r, v, state, to)
+			return m.over(r, v, t)
 		case !errors.Is(err, upstream.ErrChanged):
 			return answer, err
 		}

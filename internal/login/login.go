@@ -180,14 +180,8 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 	return web.WithCookie(page, v.Browser.Cookie()), nil
 }
 
-// again records a refusal and returns the sign-in form with a sentence that says why it is shown again.
-func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, userID string, err error,
-	why string) (web.Answer, error) {
-	return e.againWith(r, v, form, audit.SignIn(userID), err, why)
-}
-
-// againWith is again with the event that is recorded.
-func (e *Endpoint) againWith(r *http.Request, v interaction.Visitor, form url.Values, event audit.Event, err error,
+// again records a refusal as event and returns the sign-in form with a sentence that says why it is shown again.
+func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, event audit.Event, err error,
 	why string) (web.Answer, error) {
 	refusal, ok := oauth.AsRefusal(err)
 	if !ok {

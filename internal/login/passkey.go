@@ -124,9 +124,9 @@ func (m passkeys) Post(r *http.Request) (web.Answer, error) {
 	event := audit.SignIn("").With("method", m.Name())
 	switch {
 	case !v.Browser.Known():
-		return m.againWith(r, v, form, event, errForm, noCookie)
+		return m.again(r, v, form, event, errForm, noCookie)
 	case !m.Pages.Check(v.Browser, form.Get("csrf"), signIn):
-		return m.againWith(r, v, form, event, errForm, oldForm)
+		return m.again(r, v, form, event, errForm, oldForm)
 	}
 	answer, err := m.try(r, "", func() (web.Answer, error) {
 		proof, err := m.prove(r, v.Browser, form.Get("passkey"), &event)
@@ -136,7 +136,7 @@ func (m passkeys) Post(r *http.Request) (web.Answer, error) {
 		return m.arrive(r, destinationOf(form), proof)
 	})
 	if err != nil {
-		return m.againWith(r, v, form, event, err, whyPasskey(err))
+		return m.again(r, v, form, event, err, whyPasskey(err))
 	}
 	return answer, nil
 }

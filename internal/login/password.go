@@ -42,9 +42,9 @@ func (m passwords) Post(r *http.Request) (web.Answer, error) {
 	email, password := form.Get("email"), form.Get("password")
 	switch {
 	case !v.Browser.Known():
-		return m.again(r, v, form, "", errForm, noCookie)
+		return m.again(r, v, form, audit.SignIn(""), errForm, noCookie)
 	case !m.Pages.Check(v.Browser, form.Get("csrf"), signIn):
-		return m.again(r, v, form, "", errForm, oldForm)
+		return m.again(r, v, form, audit.SignIn(""), errForm, oldForm)
 	case len(email) > identity.MaxEmail:
 		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address is longer than %d bytes", identity.MaxEmail)
 		return nil, m.Refuse(r, audit.SignIn(""), err)
@@ -65,7 +65,7 @@ func (m passwords) Post(r *http.Request) (web.Answer, error) {
 		return m.arrive(r, destinationOf(form), proof)
 	})
 	if err != nil {
-		return m.again(r, v, form, user.ID, err, why(err))
+		return m.again(r, v, form, audit.SignIn(user.ID), err, why(err))
 	}
 	return answer, nil
 }

@@ -170,15 +170,22 @@ type trip struct {
 	// one.
 	MaxAge *int64 `json:"max_age,omitempty"`
 	Fresh  bool   `json:"anew,omitempty"`
+
+	to destination // where it leads; not sealed, because the request follows the trip
+	// hash is that of what came back. It stands for the sign-in until expiresAt, and is spent. Both are known only when
+	// the browser is back.
+	hash      string
+	expiresAt time.Time
 }
 
-// leads returns where the trip leads, and reports whether request, which came back with it, is the one it began for.
-func (t trip) leads(request string) (to destination, ok bool) {
+// lead sets where the trip leads, and reports whether request, which came back with it, is the one it began for.
+func (t *trip) lead(request string) (ok bool) {
 	hash := ""
 	if request != "" {
 		hash = oauth.Hash(request)
 	}
-	return destination{request: request, back: t.Back}, hash == t.Request
+	t.to = destination{request: request, back: t.Back}
+	return hash == t.Request
 }
 
 // purpose is the purpose for which trips are sealed, of which each provider has its own.
@@ -212,7 +219,7 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 	if going.LoginHint = strings.TrimSpace(going.LoginHint); len(going.LoginHint) > identity.MaxEmail {
 		going.LoginHint = ""
 	}
-	answer, err := m.leave(r, v, t, to, going)
+	answer, err := m.leave(r, v, t, going)
 	if err != nil {
 		return m.refused(r, v, to, err)
 	}
@@ -221,19 +228,18 @@ func (m provider) Start(r *http.Request) (web.Answer, error) {
 
 // trip returns a new trip of the browser of v.
 func (m provider) trip(v interaction.Visitor, to destination) trip {
-	return trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Back: to.back,
+	return trip{BegunAt: m.DB.Now(), BoundTo: v.Browser.Hash(), Back: to.back, to: to,
 		Nonce: rand.Text(), Verifier: oauth.NewSecret("")}
 }
 
 // leave sends the browser of v to the provider. It returns an upstream.Error if the provider does not answer.
-func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to destination,
-	going upstream.Trip) (web.Answer, error) {
+func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, going upstream.Trip) (web.Answer, error) {
 	sealed, err := m.Desk.Sealer.SealJSON(m.purpose(), t)
 	if err != nil {
 		return nil, err
 	}
-	if going.State = sealed; to.request != "" {
-		going.State += "." + to.request // which is sealed already
+	if going.State = sealed; t.to.request != "" {
+		going.State += "." + t.to.request // which is sealed already
 	}
 	location, err := m.at.Start(r.Context(), going)
 	if err != nil {
@@ -242,23 +248,23 @@ func (m provider) leave(r *http.Request, v interaction.Visitor, t trip, to desti
 	return web.WithCookie(web.SeeOther(location), v.Browser.Cookie()), nil
 }
 
-// arrived returns the trip of a browser that comes back, and where it leads. It refuses a trip that was not begun
-// here, by this browser, with this provider, or that took too long.
-func (m provider) arrived(v interaction.Visitor, state string) (t trip, to destination, err error) {
+// arrived returns the trip of a browser that comes back. It refuses a trip that was not begun here, by this browser,
+// with this provider, or that took too long.
+func (m provider) arrived(v interaction.Visitor, state string) (t trip, err error) {
 	sealed, request, _ := strings.Cut(state, ".")
 	if err := m.Desk.Sealer.OpenJSON(m.purpose(), sealed, &t); err != nil {
-		return t, to, errTrip
+		return trip{}, errTrip
 	}
-	to, ok := t.leads(request)
+	t.hash, t.expiresAt = oauth.Hash(state), t.BegunAt.Add(tripLifetime)
 	switch {
-	case !ok:
-		return t, destination{}, errTrip
+	case !t.lead(request):
+		return trip{}, errTrip
 	case !v.Browser.Is(t.BoundTo):
-		return t, destination{}, errOtherBrowser
-	case m.DB.Now().Sub(t.BegunAt) >= tripLifetime:
-		return t, destination{}, errLongTrip
+		return trip{}, errOtherBrowser
+	case !m.DB.Now().Before(t.expiresAt):
+		return trip{}, errLongTrip
 	}
-	return t, to, nil
+	return t, nil
 }
 
 var (
@@ -276,25 +282,24 @@ func (m provider) Callback(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, to, err := m.arrived(v, query.Get("state"))
+	t, err := m.arrived(v, query.Get("state"))
 	if err != nil {
 		return m.refused(r, v, destination{}, err)
 	}
-	state := oauth.Hash(query.Get("state"))
-	if answer, err := m.over(r, v, state, to); answer != nil || err != nil {
+	if answer, err := m.over(r, v, t); answer != nil || err != nil {
 		return answer, err
 	}
 	who, err := m.at.Finish(r.Context(), query, t.Nonce, t.Verifier)
 	if t.Connect != "" {
 		if err == nil {
-			err = m.connect(r, v, t, state, who)
+			err = m.connect(r, v, t, who)
 		}
 		return m.Connected(r, v, m.refusal(err))
 	}
 	if t.Invitation != "" {
 		var answer web.Answer
 		if err == nil {
-			answer, err = m.accept(r, v, t, to, state, who)
+			answer, err = m.accept(r, v, t, who)
 		}
 		if err != nil {
 			return m.Invitations.Refused(r, v, m.at.Label(), m.refusal(err))
@@ -302,21 +307,21 @@ func (m provider) Callback(r *http.Request) (web.Answer, error) {
 		return answer, nil
 	}
 	if err != nil {
-		return m.refused(r, v, to, err)
+		return m.refused(r, v, t.to, err)
 	}
-	answer, err := m.enter(r, v, t, to, state, who)
+	answer, err := m.enter(r, v, t, who)
 	if err != nil {
-		return m.refused(r, v, to, err)
+		return m.refused(r, v, t.to, err)
 	}
 	return answer, nil
 }
 
 // over returns the page that says where to go on if a sign-in is over already, because the page was loaded again. It
 // returns nil if the sign-in goes on.
-func (e *Endpoint) over(r *http.Request, v interaction.Visitor, state string, to destination) (web.Answer, error) {
+func (e *Endpoint) over(r *http.Request, v interaction.Visitor, t trip) (web.Answer, error) {
 	var userID string
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		userID, err = tx.SpentSignIn(state)
+		userID, err = tx.SpentSignIn(t.hash)
 		return err
 	})
 	switch {
@@ -325,41 +330,40 @@ func (e *Endpoint) over(r *http.Request, v interaction.Visitor, state string, to
 	case err != nil:
 		return nil, err
 	case v.PersonID() != userID:
-		page := Over{Next: "/login?" + url.Values{"request": {to.request}, "return": {to.back}}.Encode()}
+		page := Over{Next: "/login?" + url.Values{"request": {t.to.request}, "return": {t.to.back}}.Encode()}
 		return page.Page().WithStatus(http.StatusForbidden), nil
-	case to.request != "":
-		return Over{Email: v.Person.Label(), Next: e.next(to.request)}, nil
+	case t.to.request != "":
+		return Over{Email: v.Person.Label(), Next: e.next(t.to.request)}, nil
 	}
-	return Over{Email: v.Person.Label(), Next: to.back}, nil
+	return Over{Email: v.Person.Label(), Next: t.to.back}, nil
 }
 
-// enter signs in who has proven to have an account at the provider. state is the hash of the state, which is spent.
-func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, to destination, state string,
-	who *upstream.Person) (web.Answer, error) {
+// enter signs in who has proven to have an account at the provider.
+func (m provider) enter(r *http.Request, v interaction.Visitor, t trip, who *upstream.Person) (web.Answer, error) {
 	now, terms := m.DB.Now(), upstream.Terms{Since: t.BegunAt, MaxAge: t.MaxAge}
 	if err := m.at.JudgeTime(terms, t.Fresh, who, now); err != nil {
 		return nil, err
 	}
-	p := Proof{AMR: []string{"fed"}, At: terms.SignedInAt(who.AuthTime, now),
+	p := Proof{Method: m.at.ID, AMR: []string{"fed"}, At: terms.SignedInAt(who.AuthTime, now),
 		Confirm: func(*store.Tx) error { return nil }}
-	return m.enterAs(r, v, to, state, t.BegunAt.Add(tripLifetime), p, m.at.Config, who)
+	return m.enterAs(r, v, t, p, func(tx *store.Tx) (*upstream.Entry, error) { return m.at.Find(tx, who) })
 }
 
-// enterAs signs in a person whom the provider c has sent, with the methods and at the time of p, if p.Confirm does not
-// refuse. state is the hash of what stands for the sign-in until expiresAt, and is spent.
-func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destination, state string, expiresAt time.Time,
-	p Proof, c upstream.Config, who *upstream.Person) (web.Answer, error) {
+// enterAs signs in the person whom find finds, with the methods and at the time of p, if p.Confirm does not refuse. It
+// spends t.
+func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, t trip, p Proof,
+	find func(*store.Tx) (*upstream.Entry, error)) (web.Answer, error) {
 	confirm := p.Confirm
 	for range 3 {
 		var entry *upstream.Entry
 		err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-			entry, err = c.Find(tx, who)
+			entry, err = find(tx)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		p.Method, p.Person, p.Event = c.ID, entry.User, audit.SignIn(entry.User.ID).With("provider", c.ID)
+		p.Person, p.Event = entry.User, audit.SignIn(entry.User.ID).With("provider", p.Method)
 		p.Confirm = func(tx *store.Tx) error {
 			if err := confirm(tx); err != nil {
 				return err
@@ -367,12 +371,12 @@ func (e *Endpoint) enterAs(r *http.Request, v interaction.Visitor, to destinatio
 			if err := entry.Enter(tx, e.vault); err != nil {
 				return err
 			}
-			return tx.SpendSignIn(state, entry.User.ID, expiresAt)
+			return tx.SpendSignIn(t.hash, entry.User.ID, t.expiresAt)
 		}
-		answer, err := e.arrive(r, to, p)
+		answer, err := e.arrive(r, t.to, p)
 		switch {
 		case errors.Is(err, store.ErrConflict): // the page was loaded twice at once
-			return e.over(r, v, state, to)
+			return e.over(r, v, t)
 		case !errors.Is(err, upstream.ErrChanged):
 			return answer, err
 		}

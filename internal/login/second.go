@@ -30,7 +30,11 @@ type half struct {
 	At      int64    `json:"at"`      // Unix seconds
 	Browser string   `json:"browser"` // web.Browser.Hash
 	SetUp   bool     `json:"set_up"`  // a person who has no second factor has to set one up
-	Passkey bool     `json:"-"`       // the person has a passkey
+
+	// Whose it is. They are not sealed: whose reads them.
+	person  *identity.User
+	app     *identity.TOTP // nil: there is none
+	passkey bool           // the person has one
 }
 
 const (
@@ -116,41 +120,39 @@ func (e *Endpoint) ask(h *half, to destination) (web.Answer, error) {
 	return web.SeeOther("/login/second?" + to.values(url.Values{"half": {sealed}}).Encode()), nil
 }
 
-// whose returns the half that was sealed and its account, with its authenticator app or nil. A person who has a passkey
-// sets no app up, because a stolen password would be enough for that. It returns errHalf if the half is too old or of
-// another browser, or if the account has changed since.
-func (e *Endpoint) whose(r *http.Request, sealed string) (*half, *identity.User, *identity.TOTP, error) {
+// whose returns the half that was sealed, and whose it is. A person who has a passkey sets no app up, because a stolen
+// password would be enough for that. It returns errHalf if the half is too old or of another browser, or if the account
+// has changed since.
+func (e *Endpoint) whose(r *http.Request, sealed string) (*half, error) {
 	h := new(half)
 	if err := e.Desk.Sealer.OpenJSON(secondFactor, sealed, h); err != nil {
-		return nil, nil, nil, errHalf
+		return nil, errHalf
 	}
 	age := e.DB.Now().Sub(time.Unix(h.At, 0))
 	if age < -time.Second || age > halfLife || !e.Pages.Browser(r).Is(h.Browser) {
-		return nil, nil, nil, errHalf
+		return nil, errHalf
 	}
-	var person *identity.User
-	var app *identity.TOTP
 	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		if person, err = tx.User(h.UserID); err != nil {
+		if h.person, err = tx.User(h.UserID); err != nil {
 			return err
 		}
-		if h.Passkey, err = e.hasPasskey(tx, h.UserID); err != nil {
+		if h.passkey, err = e.hasPasskey(tx, h.UserID); err != nil {
 			return err
 		}
-		app, err = tx.TOTP(h.UserID)
+		h.app, err = tx.TOTP(h.UserID)
 		if errors.Is(err, store.ErrNotFound) {
-			app, err = nil, nil
+			h.app, err = nil, nil
 		}
 		return err
 	})
-	h.SetUp = h.SetUp && app == nil && !h.Passkey
+	h.SetUp = h.SetUp && h.app == nil && !h.passkey
 	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && (person.Version != h.Version || person.Disabled()):
-		return nil, nil, nil, errHalf
-	case err == nil && app == nil && !h.SetUp && !h.Passkey:
-		return nil, nil, nil, errHalf // it was removed meanwhile
+	case errors.Is(err, store.ErrNotFound), err == nil && (h.person.Version != h.Version || h.person.Disabled()):
+		return nil, errHalf
+	case err == nil && h.app == nil && !h.SetUp && !h.passkey:
+		return nil, errHalf // it was removed meanwhile
 	}
-	return h, person, app, err
+	return h, err
 }
 
 // Second answers GET /login/second with the page that asks for a code, or, if the person has to set a second factor up,
@@ -160,11 +162,11 @@ func (e *Endpoint) Second(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
-	h, person, app, err := e.whose(r, query.Get("half"))
+	h, err := e.whose(r, query.Get("half"))
 	if err != nil {
 		return e.beginAgain(r, query, err)
 	}
-	return e.factorPage(r, query, h, person, app, "")
+	return e.factorPage(r, query, h, "")
 }
 
 // beginAgain answers with the sign-in form if err says that the half no longer counts.
@@ -172,24 +174,23 @@ func (e *Endpoint) beginAgain(r *http.Request, values url.Values, err error) (we
 	if !errors.Is(err, errHalf) {
 		return nil, err
 	}
-	return e.again(r, interaction.Visitor{Browser: e.Pages.Browser(r)}, values, "", err,
-		"Signing in took too long, or your account has changed. Please sign in again.")
+	return e.again(r, interaction.Visitor{Browser: e.Pages.Browser(r)}, values, audit.SignIn(""),
+		err, "Signing in took too long, or your account has changed. Please sign in again.")
 }
 
 // factorPage returns the page for h. values have the sealed half, and, if the page was shown before, the sealed secret
 // that is being set up.
-func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, person *identity.User, app *identity.TOTP,
-	failure string) (web.Answer, error) {
+func (e *Endpoint) factorPage(r *http.Request, values url.Values, h *half, failure string) (web.Answer, error) {
 	browser, to := e.Pages.Browser(r), destinationOf(values)
-	page := Second{Email: person.Label(), Error: failure, Half: values.Get("half"), Request: to.request,
+	page := Second{Email: h.person.Label(), Error: failure, Half: values.Get("half"), Request: to.request,
 		Return: to.back, CSRF: e.Pages.Token(browser, secondFactor, h.UserID)}
-	if h.Passkey {
+	if h.passkey {
 		page.Passkey = Passkey{Options: e.request(browser.Hash()), Request: to.request, Return: to.back,
 			CSRF: e.Pages.Token(browser, signIn)}
 	}
-	page.App = app != nil
+	page.App = h.app != nil
 	if h.SetUp {
-		if err := e.OfferTOTP(&page.SetUp, person, values.Get("set_up")); err != nil {
+		if err := e.OfferTOTP(&page.SetUp, h.person, values.Get("set_up")); err != nil {
 			return nil, err
 		}
 	}
@@ -234,7 +235,7 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return nil, e.Refuse(r, audit.SignIn(""), err)
 	}
-	h, person, app, err := e.whose(r, form.Get("half"))
+	h, err := e.whose(r, form.Get("half"))
 	if err != nil {
 		return e.beginAgain(r, form, err)
 	}
@@ -244,10 +245,10 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 		if !ok {
 			return nil, err
 		}
-		if err := e.Refuse(r, audit.SignIn(person.ID), err); !errors.Is(err, refusal) {
+		if err := e.Refuse(r, audit.SignIn(h.UserID), err); !errors.Is(err, refusal) {
 			return nil, err
 		}
-		answer, err := e.factorPage(r, form, h, person, app, sentence)
+		answer, err := e.factorPage(r, form, h, sentence)
 		if err != nil {
 			return nil, err
 		}
@@ -256,21 +257,21 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 	switch {
 	case !e.Pages.Check(e.Pages.Browser(r), form.Get("csrf"), secondFactor, h.UserID):
 		return again(errForm, oldForm)
-	case app == nil && !h.SetUp:
+	case h.app == nil && !h.SetUp:
 		return e.beginAgain(r, form, errHalf)
 	}
 	var codes []string
-	answer, err := e.try(r, e.factorKey(r, person), func() (web.Answer, error) {
-		confirm, how, err := e.checkFactor(person, app, form, &codes)
+	answer, err := e.try(r, e.factorKey(r, h.person), func() (web.Answer, error) {
+		confirm, how, err := e.checkFactor(h.person, h.app, form, &codes)
 		if err != nil {
 			return nil, err
 		}
-		p := Proof{Person: person, Method: h.Method, AMR: withFactor(h.AMR, how)}
+		p := Proof{Person: h.person, Method: h.Method, AMR: withFactor(h.AMR, how)}
 		p.Confirm = func(tx *store.Tx) error {
-			if err := tx.ConfirmUser(person.ID, h.Version); err != nil {
+			if err := tx.ConfirmUser(h.UserID, h.Version); err != nil {
 				return notNow(err, errHalf)
 			}
-			if has, err := e.hasPasskey(tx, person.ID); err != nil || has && app == nil {
+			if has, err := e.hasPasskey(tx, h.UserID); err != nil || has && h.app == nil {
 				return cmp.Or(err, error(errHalf))
 			}
 			return confirm(tx)
