@@ -39,7 +39,7 @@ type keyRotate struct {
 }
 
 func (c *keyRotate) Run(ctx context.Context, sh *shell) error {
-	in := adminapi.Creation[*adminapi.Rotation]{Body: &adminapi.Rotation{Alg: c.Alg, Now: c.Now}}
+	in := adminapi.Creation[*admin.Rotation]{Body: &admin.Rotation{Alg: c.Alg, Now: c.Now}}
 	return askWith(ctx, sh, sh.operateKeys, c.output, drawKey, adminapi.RotateKey, in)
 }
 

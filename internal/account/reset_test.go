@@ -166,7 +166,7 @@ func TestResetLimits(t *testing.T) {
 func TestPasswordLink(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		o := &admin.Operations{DB: w.DB, Issuer: w.URL}
-		made, err := o.PasswordLink(t.Context(), admin.Command("root", "root@host"), w.ada.Email, true)
+		made, err := o.PasswordLink(t.Context(), admin.Command("root", "root@host"), w.ada.Email, admin.KeepGrants)
 		if err != nil {
 			t.Fatal(err)
 		}

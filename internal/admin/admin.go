@@ -158,9 +158,9 @@ func (o *Operations) refuse(tx *store.Tx, event audit.Event, err error) error {
 // a key.
 func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action string, view any,
 	fn func(*store.Tx) (audit.Event, error)) error {
-	to := write
+	to := Write
 	if o.rehearses() {
-		to = read
+		to = Read
 	}
 	return o.update(ctx, by, func(tx *store.Tx) error {
 		if err := by.check(tx, noun, to); err != nil {
@@ -186,7 +186,7 @@ func (o *Operations) change(ctx context.Context, by Caller, noun Noun, action st
 // look runs fn if by may read noun, and refuses otherwise.
 func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*store.Tx) error) error {
 	err := o.view(ctx, func(tx *store.Tx) error {
-		if err := by.check(tx, noun, read); err != nil {
+		if err := by.check(tx, noun, Read); err != nil {
 			return err
 		}
 		return fn(tx)
@@ -194,14 +194,10 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.refusal(ctx, by, noun.one()+".read", err)
 }
 
-// Permit returns nil if by may read one of nouns, or, if writes is set, write it. Otherwise it records the refusal for
-// the first as action and returns it. The operations check the right themselves; an endpoint calls Permit to refuse
-// before it reads the input.
-func (o *Operations) Permit(ctx context.Context, by Caller, writes bool, action string, nouns ...Noun) error {
-	to := read
-	if writes {
-		to = write
-	}
+// Permit returns nil if by has the access to to one of nouns. Otherwise it records the refusal for the first as action
+// and returns it. The operations check the right themselves; an endpoint calls Permit to refuse before it reads the
+// input.
+func (o *Operations) Permit(ctx context.Context, by Caller, to Access, action string, nouns ...Noun) error {
 	err := o.view(ctx, func(tx *store.Tx) (first error) {
 		for _, noun := range nouns {
 			err := by.check(tx, noun, to)
@@ -215,24 +211,20 @@ func (o *Operations) Permit(ctx context.Context, by Caller, writes bool, action 
 	return o.refusal(ctx, by, action, err)
 }
 
-// Allows returns a function that reports whether by may, at this moment, read a noun or, if writes is set, write it. It
-// records nothing, because it only says what is worth offering; the operations ask for themselves.
-func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, writes bool) bool, error) {
+// Allows returns a function that reports whether by has, at this moment, the access to to a noun. It records nothing,
+// because it only says what is worth offering; the operations check the right themselves.
+func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, to Access) bool, error) {
 	err := o.DB.View(ctx, func(tx *store.Tx) (err error) {
 		by, err = by.now(tx)
 		return err
 	})
-	return func(noun Noun, writes bool) bool {
-		to := read
-		if writes {
-			to = write
-		}
+	return func(noun Noun, to Access) bool {
 		return err == nil && by.may(noun, to) == nil
 	}, err
 }
 
 // permit returns nil if by has the access to to noun. Otherwise it records the refusal as action and returns it.
-func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to access, action string) error {
+func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to Access, action string) error {
 	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, noun, to) })
 	return o.refusal(ctx, by, action, err)
 }

@@ -380,9 +380,9 @@ func TestResetPassword(t *testing.T) {
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
 	agent, ada := s.Agent(t, s.Client(servertest.Confidential)), s.User("ada@example.com")
 	browser := s.Browser(t)
-	reset := func(t *testing.T, keep bool) admin.PasswordReset {
+	reset := func(t *testing.T, grants admin.OldGrants) admin.PasswordReset {
 		t.Helper()
-		done, err := o.ResetPassword(t.Context(), root, ada.Email, servertest.Password, keep)
+		done, err := o.ResetPassword(t.Context(), root, ada.Email, servertest.Password, grants)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -391,7 +391,7 @@ func TestResetPassword(t *testing.T) {
 
 	t.Run("agents stay connected if they are to", func(t *testing.T) {
 		tokens := agent.Connect(browser, ada)
-		if done := reset(t, true); done.Grants != 0 || !agent.Active(tokens.Access) {
+		if done := reset(t, admin.KeepGrants); done.Grants != 0 || !agent.Active(tokens.Access) {
 			t.Errorf("%d grants ended", done.Grants)
 		}
 		agent.Refresh(tokens.Refresh).Tokens()
@@ -402,7 +402,7 @@ func TestResetPassword(t *testing.T) {
 	t.Run("they are disconnected otherwise, and so is a code that waits", func(t *testing.T) {
 		tokens := agent.Connect(browser, ada)
 		code := browser.Authorize(agent.Authorization()).Through(ada).Code()
-		if done := reset(t, false); done.Grants != 2 { // with that of the test before
+		if done := reset(t, admin.EndGrants); done.Grants != 2 { // with that of the test before
 			t.Errorf("%d grants ended, want 2", done.Grants)
 		}
 		if e := lastEvent(t, o); e.Action != "user.reset_password" || e.Detail["grants_ended"] != "2" {
@@ -503,7 +503,7 @@ func TestResetPasswordAtOnce(t *testing.T) {
 			}
 			wg.Go(func() {
 				<-allowed
-				if _, err := o.ResetPassword(t.Context(), root, ada.Email, ada.Password, false); err != nil {
+				if _, err := o.ResetPassword(t.Context(), root, ada.Email, ada.Password, admin.EndGrants); err != nil {
 					t.Error(err)
 				}
 			})

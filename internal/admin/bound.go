@@ -62,9 +62,9 @@ func maySignIn(tx *store.Tx, by Caller) error {
 
 // exceeded returns what a client with the scopes could do to this installation and c, which is what now returned, may
 // not. over is false if there is nothing. No scopes are all of them.
-func (c Caller) exceeded(scopes scope.Set) (noun Noun, to access, over bool) {
+func (c Caller) exceeded(scopes scope.Set) (noun Noun, to Access, over bool) {
 	for _, noun := range Nouns {
-		for _, to := range []access{read, write} {
+		for _, to := range []Access{Read, Write} {
 			if (len(scopes) == 0 || scopes.Covers(scopeFor(noun, to))) && c.may(noun, to) != nil {
 				return noun, to, true
 			}

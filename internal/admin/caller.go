@@ -83,17 +83,18 @@ var Nouns = []Noun{Resources, Clients, Users, Groups, Grants, Sessions, Keys, Pr
 // one returns the noun in the singular, which the actions of events begin with.
 func (n Noun) one() string { return string(n[:len(n)-1]) }
 
-// access is the kind of access to a noun.
-type access string
+// Access is a kind of access to a noun.
+type Access string
 
+// The kinds of access.
 const (
-	read  access = "read"
-	write access = "write" // it includes read
+	Read  Access = "read"
+	Write Access = "write" // it includes Read
 )
 
 // deeds and called are the kinds of access and the nouns in the words of people.
 var (
-	deeds  = map[access]string{read: "see", write: "change"}
+	deeds  = map[Access]string{Read: "see", Write: "change"}
 	called = map[Noun]string{
 		Resources: "MCP servers", Clients: "clients", Users: "people's accounts", Groups: "groups",
 		Grants: "what people have allowed", Sessions: "sessions", Keys: "the signing keys",
@@ -102,19 +103,19 @@ var (
 )
 
 // scopeFor returns the scope that gives a client the access to to noun.
-func scopeFor(noun Noun, to access) string { return "cardea:" + string(noun) + ":" + string(to) }
+func scopeFor(noun Noun, to Access) string { return "cardea:" + string(noun) + ":" + string(to) }
 
 // rights are the nouns that each role may read or write.
-var rights = map[identity.Role]map[access][]Noun{
+var rights = map[identity.Role]map[Access][]Noun{
 	identity.Owner: {
-		write: Nouns,
+		Write: Nouns,
 	},
 	identity.Operator: {
-		write: {Resources, Clients, Grants, Sessions},
-		read:  {Users, Groups, Keys, Events},
+		Write: {Resources, Clients, Grants, Sessions},
+		Read:  {Users, Groups, Keys, Events},
 	},
 	identity.Auditor: {
-		read: Nouns,
+		Read: Nouns,
 	},
 }
 
@@ -135,7 +136,7 @@ func (c Caller) now(tx *store.Tx) (Caller, error) {
 }
 
 // check returns nil if c, as tx knows it, has the access to to noun. Otherwise it returns a refusal.
-func (c Caller) check(tx *store.Tx, noun Noun, to access) error {
+func (c Caller) check(tx *store.Tx, noun Noun, to Access) error {
 	c, err := c.now(tx)
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (c Caller) check(tx *store.Tx, noun Noun, to access) error {
 
 // may returns nil if c, which is what now returned, has the right. Otherwise it returns a refusal that says what is
 // missing. A person who acts through a client needs both the role and the scope.
-func (c Caller) may(noun Noun, to access) error {
+func (c Caller) may(noun Noun, to Access) error {
 	noun = noun.Held()
 	switch {
 	case c.Actor.Type == audit.ByCommand:
@@ -156,7 +157,7 @@ func (c Caller) may(noun Noun, to access) error {
 		return nil
 	case c.Actor.Type != audit.ByUser && c.Actor.Type != audit.ByClient:
 		return forbidden("this needs a person or a client that has proved who it is; sign in first")
-	case c.Scopes.Covers(scopeFor(noun, to)), c.Scopes.Covers(scopeFor(noun, write)):
+	case c.Scopes.Covers(scopeFor(noun, to)), c.Scopes.Covers(scopeFor(noun, Write)):
 		return nil
 	}
 	err := forbidden("the access token lacks the scope %s; ask for one that has it", scopeFor(noun, to))
@@ -164,8 +165,8 @@ func (c Caller) may(noun Noun, to access) error {
 	return err
 }
 
-func mayRole(r identity.Role, noun Noun, to access) bool {
-	return slices.Contains(rights[r][write], noun) || to == read && slices.Contains(rights[r][read], noun)
+func mayRole(r identity.Role, noun Noun, to Access) bool {
+	return slices.Contains(rights[r][Write], noun) || to == Read && slices.Contains(rights[r][Read], noun)
 }
 
 // mayRoles returns nil if c, which is what now returned, may give roles and change the accounts of people with a role.

@@ -33,7 +33,7 @@ func (o *Operations) Export(ctx context.Context, by Caller, filter store.EventFi
 	if format != NDJSON && format != CSV && format != OCSF {
 		return nil, invalid("format", "{format} is ndjson, csv or ocsf")
 	}
-	if err := o.permit(ctx, by, Events, read, "event.export"); err != nil {
+	if err := o.permit(ctx, by, Events, Read, "event.export"); err != nil {
 		return nil, err
 	}
 	err = o.update(ctx, by, func(tx *store.Tx) error {

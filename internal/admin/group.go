@@ -204,8 +204,8 @@ func (o *Operations) RemoveMember(ctx context.Context, by Caller, name, user str
 func (o *Operations) changeMember(ctx context.Context, by Caller, verb, name, user string,
 	do func(tx *store.Tx, groupID, userID string) (bool, error)) (m Membership, err error) {
 	err = o.changeGroup(ctx, by, verb, name, &m, func(tx *store.Tx, g *identity.Group) (event audit.Event, err error) {
-		if o.rehearses() && by.check(tx, Groups, write) != nil { // the answer tells whether there is such an account
-			if err := by.check(tx, Users, read); err != nil {
+		if o.rehearses() && by.check(tx, Groups, Write) != nil { // the answer tells whether there is such an account
+			if err := by.check(tx, Users, Read); err != nil {
 				return event, err
 			}
 		}

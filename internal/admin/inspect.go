@@ -75,7 +75,7 @@ func (n *Inspection) Failed() *Check {
 
 // InspectToken decodes and verifies a token and explains whether the server would accept it.
 func (o *Operations) InspectToken(ctx context.Context, by Caller, token string) (*Inspection, error) {
-	if err := o.permit(ctx, by, Keys, read, "token.inspect"); err != nil {
+	if err := o.permit(ctx, by, Keys, Read, "token.inspect"); err != nil {
 		return nil, err
 	}
 	n := begin(o.Issuer, token)

@@ -132,13 +132,13 @@ func invite(tx *store.Tx, by Caller, i *identity.Invitation, token string, group
 func (c Caller) mayInvite(tx *store.Tx, i *identity.Invitation) error {
 	c, err := c.now(tx)
 	if err == nil {
-		err = c.may(Users, write)
+		err = c.may(Users, Write)
 	}
 	if err == nil && i.Role != "" {
 		err = c.mayRoles()
 	}
 	if err == nil && len(i.Groups) > 0 {
-		err = c.may(Groups, write)
+		err = c.may(Groups, Write)
 	}
 	return err
 }

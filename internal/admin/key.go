@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -13,7 +14,7 @@ import (
 
 // Keys returns all signing keys, oldest first.
 func (o *Operations) Keys(ctx context.Context, by Caller) ([]keys.Info, error) {
-	if err := o.permit(ctx, by, Keys, read, "key.read"); err != nil {
+	if err := o.permit(ctx, by, Keys, Read, "key.read"); err != nil {
 		return nil, err
 	}
 	infos, err := o.Ring.List(ctx)
@@ -34,29 +35,33 @@ func (o *Operations) Key(ctx context.Context, by Caller, kid string) (keys.Info,
 	return keys.Info{}, err
 }
 
-// RotateKey publishes a new signing key of alg; "" is the default algorithm. The key signs as soon as every verifier
-// has had time to fetch it, or at once if now is true.
-func (o *Operations) RotateKey(ctx context.Context, by Caller, alg string, now bool) (keys.Info, error) {
-	if alg == "" {
-		alg = o.SigningAlg
-	}
+// Rotation is what RotateKey takes.
+type Rotation struct {
+	Alg string `json:"alg,omitempty" jsonschema:"the algorithm; the usual one if it is not given"`
+	Now bool   `json:"now,omitempty" jsonschema:"whether the new key signs at once, before every verifier had time to fetch it"`
+}
+
+// RotateKey publishes a new signing key. The key signs as soon as every verifier has had time to fetch it, or at once
+// if in.Now is true.
+func (o *Operations) RotateKey(ctx context.Context, by Caller, in Rotation) (keys.Info, error) {
+	alg := cmp.Or(in.Alg, o.SigningAlg)
 	if !oauth.IsSigningAlg(alg) {
 		return keys.Info{}, invalid("alg", "{alg} %q is unknown; use one of %s", alg,
 			strings.Join(oauth.SigningAlgs, ", "))
 	}
-	if err := o.permit(ctx, by, Keys, write, "key.rotate"); err != nil {
+	if err := o.permit(ctx, by, Keys, Write, "key.rotate"); err != nil {
 		return keys.Info{}, err
 	}
 	if err := o.DB.View(ctx, o.answered); err != nil {
 		return keys.Info{}, err
 	}
-	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, now,
+	return o.Ring.Rotate(audit.WithActor(ctx, by.Actor), alg, keys.Start(in.Now),
 		func(tx *store.Tx, info keys.Info) error { return o.keep(tx, info) })
 }
 
 // RetireKey removes a key from the key set at once, so that every token signed with it is refused.
 func (o *Operations) RetireKey(ctx context.Context, by Caller, kid string) (keys.Info, error) {
-	if err := o.permit(ctx, by, Keys, write, "key.retire"); err != nil {
+	if err := o.permit(ctx, by, Keys, Write, "key.retire"); err != nil {
 		return keys.Info{}, err
 	}
 	if err := o.DB.View(ctx, o.answered); err != nil {

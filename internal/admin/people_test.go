@@ -142,7 +142,7 @@ func TestRoles(t *testing.T) {
 					has := account(t, db, role)
 					_, err = o.UpdateUser(t.Context(), tt.by, has.ID, admin.UserTerms{Name: ptr("Eve")})
 					judge("renames an "+string(role), err)
-					_, err = o.ResetPassword(t.Context(), tt.by, has.ID, "battery staple", true)
+					_, err = o.ResetPassword(t.Context(), tt.by, has.ID, "battery staple", admin.KeepGrants)
 					judge("resets the password of an "+string(role), err)
 					_, err = o.DisableUser(t.Context(), tt.by, has.ID)
 					judge("disables an "+string(role), err)

@@ -93,7 +93,7 @@ type ProviderTest struct {
 // TestProvider tries what a sign-in with the identity provider needs, as far as that is possible without a person. It
 // changes nothing, here and there, and takes up to a minute.
 func (o *Operations) TestProvider(ctx context.Context, by Caller, id string) (ProviderTest, error) {
-	if err := o.permit(ctx, by, Providers, read, "provider.test"); err != nil {
+	if err := o.permit(ctx, by, Providers, Read, "provider.test"); err != nil {
 		return ProviderTest{}, err
 	}
 	c, err := o.provider(id)

@@ -21,6 +21,15 @@ type PasswordReset struct {
 	ExpiresAt Moment `json:"expires_at,omitzero"`
 }
 
+// OldGrants says what becomes of a person's grants when the password is reset.
+type OldGrants bool
+
+// What becomes of the grants.
+const (
+	EndGrants  OldGrants = false // they end, because who knew the old password may have connected agents
+	KeepGrants OldGrants = true
+)
+
 // How long the link lives with which a person sets a new password: one that an operator passes on, and one that is
 // mailed.
 const (
@@ -28,18 +37,17 @@ const (
 	mailedLinkTTL   = time.Hour
 )
 
-// ResetPassword sets a new password and ends the person's sessions. Unless keepGrants is true, it also ends the
-// person's grants with all their tokens, because somebody else who knew the old password may have signed in and
-// connected agents.
+// ResetPassword sets a new password and ends the person's sessions, and, unless they are kept, the person's grants with
+// all their tokens.
 func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, password string,
-	keepGrants bool) (done PasswordReset, err error) {
+	grants OldGrants) (done PasswordReset, err error) {
 	hash, err := credential.HashPassword(ctx, password)
 	if err != nil {
 		return done, refused("password", err)
 	}
 	err = o.alterUser(ctx, by, "reset_password", name, &done.User, &done,
 		func(tx *store.Tx, u *identity.User) (event audit.Event, err error) {
-			event, done.Grants, err = setPassword(tx, u, hash, keepGrants)
+			event, done.Grants, err = setPassword(tx, u, hash, grants)
 			return event, err
 		})
 	return done, err
@@ -47,13 +55,13 @@ func (o *Operations) ResetPassword(ctx context.Context, by Caller, name, passwor
 
 // setPassword replaces a password that the person no longer knows, or that somebody else may know. It returns the
 // event, and how many grants ended.
-func setPassword(tx *store.Tx, u *identity.User, hash string, keepGrants bool) (event audit.Event, ended int,
+func setPassword(tx *store.Tx, u *identity.User, hash string, grants OldGrants) (event audit.Event, ended int,
 	err error) {
 	event = audit.User("reset_password", u.ID)
 	if err := errors.Join(tx.SetPassword(u.ID, hash), tx.EndSessions(u.ID)); err != nil {
 		return event, 0, err
 	}
-	if keepGrants {
+	if grants == KeepGrants {
 		return event.With("grants", "kept"), 0, nil
 	}
 	if ended, err = tx.LiveGrants(store.GrantFilter{UserID: u.ID}); err != nil {
@@ -66,7 +74,7 @@ func setPassword(tx *store.Tx, u *identity.User, hash string, keepGrants bool) (
 // then. The token of 256 bits is in the fragment of the link; only its hash is stored. PasswordLink refuses if people
 // do not sign in with passwords, because there is no page for the link then.
 func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
-	keepGrants bool) (done PasswordReset, err error) {
+	grants OldGrants) (done PasswordReset, err error) {
 	if o.NoPasswords {
 		return done, conflict("", "", name,
 			"%s cannot set a password, because people do not sign in with one here; add password to login.methods")
@@ -75,7 +83,7 @@ func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
 	err = o.alterUser(ctx, by, "reset_link", name, &done.User, &done,
 		func(tx *store.Tx, u *identity.User) (audit.Event, error) {
 			link := passwordLink(token, u.ID, tx.Now().Add(passwordLinkTTL))
-			link.KeepGrants = keepGrants
+			link.KeepGrants = bool(grants)
 			done.ExpiresAt = Moment{link.ExpiresAt}
 			return audit.User("reset_link", u.ID), tx.CreateOneTime(link)
 		})
@@ -152,7 +160,7 @@ func (o *Operations) UsePasswordLink(ctx context.Context, token, password string
 				return err
 			}
 		}
-		event, _, err := setPassword(tx, u, hash, link.KeepGrants)
+		event, _, err := setPassword(tx, u, hash, OldGrants(link.KeepGrants))
 		if err != nil {
 			return err
 		}

@@ -323,7 +323,7 @@ func (o *Operations) ensureKey(ctx context.Context, by Caller, alg string) error
 	if o.Ring == nil || alg == "" {
 		return nil
 	}
-	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, Resources, write) })
+	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, Resources, Write) })
 	if err != nil {
 		return nil //nolint:nilerr // the operation itself refuses
 	}

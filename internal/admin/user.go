@@ -147,7 +147,7 @@ func (o *Operations) CreateUser(ctx context.Context, by Caller, n NewUser) (view
 			}
 		}
 		if len(n.Groups) > 0 {
-			if err := by.may(Groups, write); err != nil {
+			if err := by.may(Groups, Write); err != nil {
 				return event, err
 			}
 		}

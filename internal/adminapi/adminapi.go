@@ -126,7 +126,7 @@ func (e *Endpoint) serve(r *http.Request, op entry) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, err
 	}
-	if err := e.Admin.Permit(r.Context(), by, s.Writes, s.action(), s.nouns()...); err != nil {
+	if err := e.Admin.Permit(r.Context(), by, s.access(), s.action(), s.nouns()...); err != nil {
 		return web.Reply{}, e.problem(admin.APIPath, s, err)
 	}
 	in, text, err := read(r, s)

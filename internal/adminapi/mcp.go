@@ -165,7 +165,7 @@ func (e *Endpoint) permitMessage(ctx context.Context, call *agentCall, body []by
 		if s.Name() != params.Name {
 			continue
 		}
-		err := e.Admin.Permit(ctx, call.by, s.Writes, s.action(), s.nouns()...)
+		err := e.Admin.Permit(ctx, call.by, s.access(), s.action(), s.nouns()...)
 		refused := (*admin.Error)(nil)
 		if errors.As(err, &refused) && refused.Scope == "" {
 			call.refused = refused // and no other access token would help
@@ -199,7 +199,7 @@ func (e *Endpoint) showAllowed(next mcp.MethodHandler) mcp.MethodHandler {
 		for _, op := range entries {
 			for _, t := range list.Tools {
 				s := op.spec()
-				allowed := func(n admin.Noun) bool { return allows(n, s.Writes) }
+				allowed := func(n admin.Noun) bool { return allows(n, s.access()) }
 				if t.Name == s.Name() && slices.ContainsFunc(s.nouns(), allowed) {
 					shown.Tools = append(shown.Tools, t)
 				}

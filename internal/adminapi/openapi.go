@@ -177,12 +177,9 @@ func Document(issuer string) json.RawMessage {
 // security returns the scopes of which a token must have one. A GET that is about several nouns needs the scopes of
 // all.
 func security(s *Spec) (needed []object) {
-	kind, all := ":read", []string{}
-	if s.Writes {
-		kind = ":write"
-	}
+	all := []string{}
 	for _, noun := range s.nouns() {
-		name := "cardea:" + string(noun.Held()) + kind
+		name := "cardea:" + string(noun.Held()) + ":" + string(s.access())
 		needed, all = append(needed, object{"token": []string{name}}), append(all, name)
 	}
 	if s.Method == http.MethodGet {

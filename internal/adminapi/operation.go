@@ -42,6 +42,14 @@ func (s *Spec) Name() string { return strings.NewReplacer(" ", "_", "-", "_").Re
 // nouns returns what the operation is about.
 func (s *Spec) nouns() []admin.Noun { return append([]admin.Noun{s.Noun}, s.Also...) }
 
+// access is the kind of access that the operation needs.
+func (s *Spec) access() admin.Access {
+	if s.Writes {
+		return admin.Write
+	}
+	return admin.Read
+}
+
 // Scopes returns the scopes of which one lets a token ask for the operation.
 func (s *Spec) Scopes() (names []string) {
 	for _, noun := range s.nouns() {
@@ -56,13 +64,9 @@ func (s *Spec) Scopes() (names []string) {
 // needs returns the scopes with which nothing of the operation is refused, and besides them those of also. It names the
 // scopes for all nouns at once, because a client would otherwise have to ask its person again for each.
 func (s *Spec) needs(also ...string) scope.Set {
-	right := ":read"
-	if s.Writes {
-		right = ":write"
-	}
 	var names []string
 	for _, noun := range s.nouns() {
-		names = append(names, "cardea:"+string(noun.Held())+right)
+		names = append(names, "cardea:"+string(noun.Held())+":"+string(s.access()))
 	}
 	return scope.Of(append(names, also...)...)
 }

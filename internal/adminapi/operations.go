@@ -276,9 +276,9 @@ var (
 				in.Body = &NewPassword{}
 			}
 			if in.Body.Password == "" {
-				return o.PasswordLink(c, by, in.ID, in.Body.KeepGrants)
+				return o.PasswordLink(c, by, in.ID, admin.OldGrants(in.Body.KeepGrants))
 			}
-			return o.ResetPassword(c, by, in.ID, in.Body.Password, in.Body.KeepGrants)
+			return o.ResetPassword(c, by, in.ID, in.Body.Password, admin.OldGrants(in.Body.KeepGrants))
 		})
 )
 
@@ -445,12 +445,6 @@ var (
 		func(c ctx, o ops, by who, in ByID) (admin.EndedSession, error) { return o.RevokeSession(c, by, in.ID) })
 )
 
-// Rotation is what RotateKey takes.
-type Rotation struct {
-	Alg string `json:"alg,omitempty" jsonschema:"the algorithm; the usual one if it is not given"`
-	Now bool   `json:"now,omitempty" jsonschema:"whether the new key signs at once, before every verifier had time to fetch it"`
-}
-
 // Keys.
 var (
 	ListKeys = add(Spec{Method: "GET", Path: "/keys", Noun: admin.Keys, Verb: "key list",
@@ -461,11 +455,11 @@ var (
 		})
 	RotateKey = add(Spec{Method: "POST", Path: "/keys/rotate", Noun: admin.Keys, Verb: "key rotate",
 		Status: http.StatusCreated, Summary: "Publish a new signing key."},
-		func(c ctx, o ops, by who, in Creation[*Rotation]) (keys.Info, error) {
+		func(c ctx, o ops, by who, in Creation[*admin.Rotation]) (keys.Info, error) {
 			if in.Body == nil {
-				in.Body = &Rotation{}
+				in.Body = &admin.Rotation{}
 			}
-			return o.RotateKey(c, by, in.Body.Alg, in.Body.Now)
+			return o.RotateKey(c, by, *in.Body)
 		})
 	ShowKey = add(Spec{Method: "GET", Path: "/keys/{kid}", Noun: admin.Keys, Verb: "key show",
 		Summary: "Show a signing key."},

@@ -42,7 +42,8 @@ func (e *Endpoint) askRotation(*visit) (outcome, error) {
 }
 
 func (e *Endpoint) rotateKey(v *visit, form url.Values) (outcome, error) {
-	_, err := e.Operations.RotateKey(v.Context(), v.caller, form.Get("alg"), form.Get("now") != "")
+	_, err := e.Operations.RotateKey(v.Context(), v.caller, admin.Rotation{Alg: form.Get("alg"),
+		Now: form.Get("now") != ""})
 	return redirect{"/admin/keys", "key.rotated"}, err
 }
 

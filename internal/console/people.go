@@ -223,12 +223,13 @@ func (e *Endpoint) askPassword(v *visit) (outcome, error) {
 // resetPassword sets the password, or makes a link with which the person does. It answers the form with the link,
 // because no page shows that again.
 func (e *Endpoint) resetPassword(v *visit, form url.Values) (outcome, error) {
+	grants := admin.OldGrants(form.Get("keep") != "")
 	if form.Has("link") {
-		made, err := e.Operations.PasswordLink(v.Context(), v.caller, v.id(), form.Get("keep") != "")
+		made, err := e.Operations.PasswordLink(v.Context(), v.caller, v.id(), grants)
 		return screen{template: "password-link.html", title: "A link for " + personName(made.Name, made.Email),
 			body: made}, err
 	}
-	_, err := e.Operations.ResetPassword(v.Context(), v.caller, v.id(), form.Get("password"), form.Get("keep") != "")
+	_, err := e.Operations.ResetPassword(v.Context(), v.caller, v.id(), form.Get("password"), grants)
 	refused := (*admin.Error)(nil)
 	if errors.As(err, &refused) && refused.Kind == admin.Invalid {
 		again, err := e.askPassword(v)

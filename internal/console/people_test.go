@@ -103,7 +103,7 @@ func TestPasswordLink(t *testing.T) {
 		}
 	}
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL}
-	if _, err := o.PasswordLink(t.Context(), admin.Caller{}, ada.ID, false); err == nil {
+	if _, err := o.PasswordLink(t.Context(), admin.Caller{}, ada.ID, admin.EndGrants); err == nil {
 		t.Error("nobody made a link")
 	}
 }

@@ -15,13 +15,13 @@ import (
 )
 
 // rights say what the role of a visitor allows. A page offers only that; each operation asks for itself.
-type rights func(noun admin.Noun, writes bool) bool
+type rights func(noun admin.Noun, to admin.Access) bool
 
 // Read reports whether the visitor may look at a noun.
-func (may rights) Read(noun admin.Noun) bool { return may(noun, false) }
+func (may rights) Read(noun admin.Noun) bool { return may(noun, admin.Read) }
 
 // Change reports whether the visitor may change a noun.
-func (may rights) Change(noun admin.Noun) bool { return may(noun, true) }
+func (may rights) Change(noun admin.Noun) bool { return may(noun, admin.Write) }
 
 // A pager shows a page, and a changer does what a form of one asks for.
 type (
@@ -33,7 +33,7 @@ type (
 // in. action is what the refusal is recorded as.
 func (e *Endpoint) offer(noun admin.Noun, action string, page pager) pager {
 	return func(v *visit) (outcome, error) {
-		if err := e.Operations.Permit(v.Context(), v.caller, true, action, noun); err != nil {
+		if err := e.Operations.Permit(v.Context(), v.caller, admin.Write, action, noun); err != nil {
 			return nil, err
 		}
 		return page(v)

@@ -105,15 +105,15 @@ type applier struct {
 // permit returns nil if the caller has the right to what the file is about, so that the refusal names the right that is
 // missing. Each operation asks for itself.
 func (a *applier) permit(options Options) error {
-	action := "apply"
+	action, to := "apply", admin.Write
 	if options.DryRun {
-		action = "apply.dry_run"
+		action, to = "apply.dry_run", admin.Read
 	}
 	needs := func(noun admin.Noun, entries int, list bool) error {
 		if entries == 0 && (!options.Prune || !list) {
 			return nil
 		}
-		return a.Permit(a.ctx, a.by, !options.DryRun, action, noun)
+		return a.Permit(a.ctx, a.by, to, action, noun)
 	}
 	return cmp.Or(
 		needs(admin.Groups, len(a.file.Groups), a.file.Groups != nil),

@@ -193,7 +193,7 @@ func (d *demo) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch _, err := o.ResetPassword(ctx, by, d.email, d.password, true); {
+	switch _, err := o.ResetPassword(ctx, by, d.email, d.password, admin.KeepGrants); {
 	case err == nil:
 		owner := identity.Owner // which it was not in older versions
 		if _, err := o.UpdateUser(ctx, by, d.email, admin.UserTerms{Role: &owner}); err != nil {

@@ -60,6 +60,15 @@ type Info struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // when it leaves the JWKS
 }
 
+// Start is when a new key begins to sign.
+type Start bool
+
+// The starts of a new key.
+const (
+	WhenKnown Start = false // when every verifier has had time to fetch it
+	AtOnce    Start = true  // for an emergency: verifiers with a cached JWKS refuse its tokens until they fetch it
+)
+
 // ErrNoKey is wrapped by the error of Retire for an unknown kid.
 var ErrNoKey = errors.New("no such key")
 
@@ -251,17 +260,16 @@ func (r *Ring) List(ctx context.Context) ([]Info, error) {
 	return infos, err
 }
 
-// Rotate publishes a new key for alg. The key begins to sign when every verifier has had time to fetch it, or at once
-// if now is set, for an emergency. The key that it replaces stays published until its last token has expired. then, if
-// it is not nil, is called at the end of the transaction; its error undoes the rotation.
-func (r *Ring) Rotate(ctx context.Context, alg string, now bool, then func(*store.Tx, Info) error) (Info, error) {
+// Rotate publishes a new key for alg. The key that it replaces stays published until its last token has expired. then,
+// if it is not nil, is called at the end of the transaction; its error undoes the rotation.
+func (r *Ring) Rotate(ctx context.Context, alg string, start Start, then func(*store.Tx, Info) error) (Info, error) {
 	next, err := r.generate(alg)
 	if err != nil {
 		return Info{}, err
 	}
 	var info Info
 	err = r.db.Update(ctx, func(tx *store.Tx) error {
-		info, err = r.rotate(tx, next, now)
+		info, err = r.rotate(tx, next, start)
 		if err == nil && then != nil {
 			err = then(tx, info)
 		}
@@ -290,7 +298,7 @@ func (r *Ring) RotateDue(ctx context.Context, every time.Duration) error {
 			if err != nil || successor != next.KID {
 				return err
 			}
-			_, err = r.rotate(tx, next, false)
+			_, err = r.rotate(tx, next, WhenKnown)
 			return err
 		})
 		if err != nil {
@@ -300,7 +308,7 @@ func (r *Ring) RotateDue(ctx context.Context, every time.Duration) error {
 	return nil
 }
 
-func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
+func (r *Ring) rotate(tx *store.Tx, next store.Key, start Start) (Info, error) {
 	rows, err := tx.LockKeys()
 	if err != nil {
 		return Info{}, err
@@ -308,7 +316,7 @@ func (r *Ring) rotate(tx *store.Tx, next store.Key, now bool) (Info, error) {
 	next.CreatedAt, next.ActiveAt = tx.Now(), tx.Now()
 	signing := slices.ContainsFunc(describe(rows, tx.Now()),
 		func(k Info) bool { return k.Alg == next.Alg && k.State == "signing" })
-	if signing && !now { // if none signs, there is nothing to wait for
+	if signing && start == WhenKnown { // if none signs, there is nothing to wait for
 		next.ActiveAt = tx.Now().Add(lead)
 	}
 	for _, old := range rows {

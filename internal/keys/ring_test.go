@@ -76,9 +76,9 @@ func published(t testing.TB, r *keys.Ring) []string {
 	return kids
 }
 
-func rotate(t testing.TB, r *keys.Ring, now bool) keys.Info {
+func rotate(t testing.TB, r *keys.Ring, start keys.Start) keys.Info {
 	t.Helper()
-	info, err := r.Rotate(t.Context(), "ES256", now, nil)
+	info, err := r.Rotate(t.Context(), "ES256", start, nil)
 	if err != nil {
 		t.Fatalf("Rotate: %v", err)
 	}
@@ -111,7 +111,7 @@ func TestJWKS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rotate(t, ring, false)
+	rotate(t, ring, keys.WhenKnown)
 	text, err := ring.JWKS(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func TestJWKS(t *testing.T) {
 		}
 	})
 	t.Run("an unknown algorithm", func(t *testing.T) {
-		if _, err := ring.Rotate(t.Context(), "HS256", false, nil); err == nil {
+		if _, err := ring.Rotate(t.Context(), "HS256", keys.WhenKnown, nil); err == nil {
 			t.Error("HS256 makes a key")
 		}
 	})
@@ -197,7 +197,7 @@ func TestRotate(t *testing.T) {
 	t.Run("JK-02 lead and overlap", func(t *testing.T) {
 		ring, _, clock := newRing(t)
 		first := kidOf(t, sign(t, ring, "ES256"))
-		next := rotate(t, ring, false)
+		next := rotate(t, ring, keys.WhenKnown)
 		if next.State != "next" || next.ActiveAt.Sub(clock.Now()) < lead {
 			t.Errorf("the new key is %q and signs after %v", next.State, next.ActiveAt.Sub(clock.Now()))
 		}
@@ -227,7 +227,7 @@ func TestRotate(t *testing.T) {
 	t.Run("an old key leaves the JWKS in the end", func(t *testing.T) {
 		ring, db, clock := newRing(t)
 		old := sign(t, ring, "ES256")
-		next := rotate(t, ring, false)
+		next := rotate(t, ring, keys.WhenKnown)
 		clock.Set(next.ActiveAt.Add(longest + time.Hour))
 		if got := states(t, ring)[kidOf(t, old)]; got != "retired" {
 			t.Errorf("its state is %q", got)
@@ -270,7 +270,7 @@ func TestRotate(t *testing.T) {
 	t.Run("at once, in an emergency", func(t *testing.T) {
 		ring, _, _ := newRing(t)
 		old := sign(t, ring, "ES256")
-		next := rotate(t, ring, true)
+		next := rotate(t, ring, keys.AtOnce)
 		if next.State != "signing" || kidOf(t, sign(t, ring, "ES256")) != next.KID {
 			t.Errorf("the new key is %q", next.State)
 		}
@@ -280,9 +280,9 @@ func TestRotate(t *testing.T) {
 	})
 	t.Run("twice, before the first is due", func(t *testing.T) {
 		ring, _, clock := newRing(t)
-		rotate(t, ring, false)
+		rotate(t, ring, keys.WhenKnown)
 		clock.Advance(time.Minute)
-		second := rotate(t, ring, false)
+		second := rotate(t, ring, keys.WhenKnown)
 		for clock.Now().Before(second.ActiveAt.Add(time.Minute)) {
 			if got := states(t, ring); !slices.Contains(values(got), "signing") {
 				t.Fatalf("nothing signs at %v: %v", clock.Now(), got)
@@ -308,9 +308,9 @@ func TestRotate(t *testing.T) {
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			dead, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, _ = ring.Rotate(dead, "ES256", false, nil) // interrupted before or after it was stored: both are correct
+			_, _ = ring.Rotate(dead, "ES256", keys.WhenKnown, nil) // interrupted before or after it was stored: both are correct
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
-			rotate(t, ring, false)
+			rotate(t, ring, keys.WhenKnown)
 			clock.Advance(5 * time.Minute)
 			kids := published(t, keys.New(db, master))
 			for _, kid := range signed {
@@ -362,7 +362,7 @@ func TestRetire(t *testing.T) {
 	t.Run("the one that signs, with a successor waiting", func(t *testing.T) {
 		ring, _, _ := newRing(t)
 		first := kidOf(t, sign(t, ring, "ES256"))
-		next := rotate(t, ring, false)
+		next := rotate(t, ring, keys.WhenKnown)
 		if _, err := ring.Retire(t.Context(), first); err != nil {
 			t.Fatal(err)
 		}
@@ -373,7 +373,7 @@ func TestRetire(t *testing.T) {
 	t.Run("the successor that waits", func(t *testing.T) {
 		ring, _, clock := newRing(t)
 		first := kidOf(t, sign(t, ring, "ES256"))
-		next := rotate(t, ring, false)
+		next := rotate(t, ring, keys.WhenKnown)
 		clock.Advance(time.Minute)
 		if _, err := ring.Retire(t.Context(), next.KID); err != nil {
 			t.Fatal(err)
@@ -405,7 +405,7 @@ func TestRetire(t *testing.T) {
 func TestKeyIDs(t *testing.T) {
 	ring, _, _ := newRing(t)
 	for range 300 {
-		made, err := ring.Rotate(t.Context(), "EdDSA", true, nil)
+		made, err := ring.Rotate(t.Context(), "EdDSA", keys.AtOnce, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -643,7 +643,7 @@ func TestSeal(t *testing.T) {
 			if err := keys.New(db, master).Ensure(t.Context(), "ES256"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := keys.New(db, master).Rotate(t.Context(), "ES256", false, nil); err != nil {
+			if _, err := keys.New(db, master).Rotate(t.Context(), "ES256", keys.WhenKnown, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := db.Update(t.Context(), func(tx *store.Tx) error {
@@ -762,7 +762,7 @@ func TestChangesAtOnce(t *testing.T) {
 				t.Errorf("first starts made the keys %v, want one for each algorithm", first)
 			}
 
-			atOnce(func(r *keys.Ring) error { _, err := r.Rotate(t.Context(), "ES256", false, nil); return err })
+			atOnce(func(r *keys.Ring) error { _, err := r.Rotate(t.Context(), "ES256", keys.WhenKnown, nil); return err })
 			infos, err := rings[0].List(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -61,7 +61,7 @@ func TestNoticesOfCommands(t *testing.T) {
 		server.LeaveNotices(config.Config{Mail: mail.Config{SMTP: letters.URL, From: "auth@example.com"}}, beside)
 		o := &admin.Operations{DB: beside, Issuer: one.URL}
 		for _, who := range []*servertest.Person{ada, bob} {
-			if _, err := o.ResetPassword(t.Context(), root, who.ID, "another good password", false); err != nil {
+			if _, err := o.ResetPassword(t.Context(), root, who.ID, "another good password", admin.EndGrants); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -84,7 +84,7 @@ func TestNoticesOfCommands(t *testing.T) {
 		silent := connect() // of a command without mail in its configuration
 		server.LeaveNotices(config.Config{}, silent)
 		if _, err := (&admin.Operations{DB: silent}).
-			ResetPassword(t.Context(), root, ada.ID, "yet another password", false); err != nil {
+			ResetPassword(t.Context(), root, ada.ID, "yet another password", admin.EndGrants); err != nil {
 			t.Fatal(err)
 		}
 		if sent := due(t, letters, one, two); len(sent) != 0 {
