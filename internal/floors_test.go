@@ -72,7 +72,6 @@ var floors = map[string]int{
 
 	"internal/audit": 0,
 	"internal/limit": 0,
-	"internal/dpop":  0,
 	"scope":          0,
 }
 
@@ -83,6 +82,7 @@ var support = map[string]int{
 	"internal/web/webtest":           3,
 	"internal/upstream/upstreamtest": 0,
 	"internal/mail/mailtest":         0,
+	"internal/logtest":               0,
 	"guard/guardtest":                1,
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/cardea-auth/cardea/guard/guardtest"
 	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/logtest"
 )
 
 // world is a gateway with an issuer and an MCP server, all over real HTTP.
@@ -336,22 +337,11 @@ func (s *server) last() request {
 }
 
 // logs are the records of the gateway.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
+type logs struct{ logtest.Log }
 
 // calls returns the audit lines.
 func (l *logs) calls(t *testing.T) (calls []map[string]any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.b.String()) {
+	for line := range strings.Lines(l.String()) {
 		var record map[string]any
 		if err := json.Unmarshal([]byte(line), &record); err != nil {
 			t.Fatal(err)
@@ -361,12 +351,6 @@ func (l *logs) calls(t *testing.T) (calls []map[string]any) {
 		}
 	}
 	return calls
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // official is the file server that most tests use, made with the official SDK.

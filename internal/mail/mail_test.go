@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/limit"
+	"github.com/cardea-auth/cardea/internal/logtest"
 	"github.com/cardea-auth/cardea/internal/mail"
 	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -77,32 +78,15 @@ func outside() net.IP {
 }
 
 // mailer returns a Mailer with a configuration, and its log.
-func mailer(t *testing.T, c mail.Config, allow func(string) (bool, time.Duration)) (*mail.Mailer, *journal) {
+func mailer(t *testing.T, c mail.Config, allow func(string) (bool, time.Duration)) (*mail.Mailer, *logtest.Log) {
 	t.Helper()
-	log := new(journal)
+	log := new(logtest.Log)
 	m, err := mail.New(mail.Options{Config: c, Site: "auth.example.com", Allow: allow,
 		Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m, log
-}
-
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 func letter(to string) mail.Letter {

@@ -22,6 +22,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/cardea-auth/cardea/internal/logtest"
 	"github.com/cardea-auth/cardea/internal/observe"
 	"github.com/cardea-auth/cardea/internal/server"
 )
@@ -88,36 +89,18 @@ func (c *receiver) records(t *testing.T) (all []*logspb.LogRecord) {
 }
 
 // start returns telemetry with the variables given, names and values by turns, and the log.
-func start(t *testing.T, variables ...string) (*observe.Telemetry, *lines) {
+func start(t *testing.T, variables ...string) (*observe.Telemetry, *logtest.Log) {
 	t.Helper()
 	for i := 0; i < len(variables); i += 2 {
 		t.Setenv(variables[i], variables[i+1])
 	}
-	log := &lines{}
+	log := new(logtest.Log)
 	telemetry, err := observe.Start(t.Context(), "v1", slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(telemetry.Close)
 	return telemetry, log
-}
-
-// lines are a log that several goroutines write.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 const (

@@ -21,6 +21,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/logtest"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -36,24 +37,7 @@ type ownHTTPS struct {
 	stop        func() // ends it
 	db          *store.DB
 	master      keys.Master
-	log         *lines
-}
-
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	log         *logtest.Log
 }
 
 // free returns a port of 127.0.0.1 that nobody listens at.
@@ -73,7 +57,7 @@ func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config
 	t.Helper()
 	httpPort, httpsPort := free(t), free(t)
 	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), log: &lines{}}
+	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), log: new(logtest.Log)}
 	if !lead.http {
 		httpPort = free(t)
 	}

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/logtest"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -283,7 +283,7 @@ func eventually(t *testing.T, so func() bool) {
 // written is refused for now, and all is well when it is back.
 func TestOutage(t *testing.T) {
 	proxy := storetest.NewProxy(t, storetest.New(t, storetest.Postgres))
-	var log buffer
+	var log logtest.Log
 	db, err := store.Open(t.Context(), proxy.DSN, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -306,7 +306,7 @@ func TestOutage(t *testing.T) {
 		update(t, db,
 			func(tx *store.Tx) error { return errors.Join(tx.UpdateClient(client), tx.UpdateResource(resource)) })
 		proxy.Cut()
-		eventually(t, func() bool { read(); return log.count("does not answer") == round+1 })
+		eventually(t, func() bool { read(); return strings.Count(log.String(), "does not answer") == round+1 })
 		for range 3 {
 			read()
 			if err := db.Update(t.Context(), set("down", nil)); !errors.Is(err, oauth.ErrUnavailable) {
@@ -318,14 +318,14 @@ func TestOutage(t *testing.T) {
 		}
 		proxy.Mend()
 		eventually(t, func() bool { return db.Update(t.Context(), set(fmt.Sprint("up", round), nil)) == nil })
-		eventually(t, func() bool { read(); return log.count("answers again") == round+1 })
+		eventually(t, func() bool { read(); return strings.Count(log.String(), "answers again") == round+1 })
 	}
 	t.Run("FL-10 a database that hangs", func(t *testing.T) {
 		proxy.Stop()
-		eventually(t, func() bool { read(); return log.count("does not answer") == 3 })
+		eventually(t, func() bool { read(); return strings.Count(log.String(), "does not answer") == 3 })
 		read()
 		proxy.Resume()
-		eventually(t, func() bool { read(); return log.count("answers again") == 3 })
+		eventually(t, func() bool { read(); return strings.Count(log.String(), "answers again") == 3 })
 	})
 	t.Run("what this process changed before the silence is waited for", func(t *testing.T) {
 		silent := func() {
@@ -347,9 +347,12 @@ func TestOutage(t *testing.T) {
 		if c, err := db.Client(t.Context(), client.ID); err != nil || c.Name != client.Name {
 			t.Errorf("the client is %+v, %v", c, err)
 		}
-		eventually(t, func() bool { read(); return log.count("answers again") == log.count("does not answer") })
+		eventually(t, func() bool {
+			read()
+			return strings.Count(log.String(), "answers again") == strings.Count(log.String(), "does not answer")
+		})
 	})
-	if log.count("does not answer") < 5 || strings.Contains(log.String(), "postgres:") {
+	if strings.Count(log.String(), "does not answer") < 5 || strings.Contains(log.String(), "postgres:") {
 		t.Errorf("the log:\n%s", log.String())
 	}
 	update(t, db, func(tx *store.Tx) error { return tx.DisableClient(client.ID) })
@@ -361,7 +364,7 @@ func TestOutage(t *testing.T) {
 // A database that answers slowly is not taken for one that is away, as long as it answers something.
 func TestSlowDatabase(t *testing.T) {
 	dsn := storetest.New(t, storetest.Postgres)
-	var log buffer
+	var log logtest.Log
 	db, err := store.Open(t.Context(), dsn, store.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -390,7 +393,7 @@ func TestSlowDatabase(t *testing.T) {
 		}
 		select {
 		case answers := <-asked:
-			if !answers || log.count("does not answer") != 0 {
+			if !answers || strings.Count(log.String(), "does not answer") != 0 {
 				t.Errorf("it is said not to answer, while it writes:\n%s", log.String())
 			}
 			if err := lock.Rollback(); err != nil {
@@ -401,23 +404,3 @@ func TestSlowDatabase(t *testing.T) {
 		}
 	}
 }
-
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func (b *buffer) count(text string) int { return strings.Count(b.String(), text) }

@@ -53,6 +53,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/keys"
+	"github.com/cardea-auth/cardea/internal/logtest"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -82,7 +83,7 @@ type Server struct {
 
 	t      testing.TB
 	web    *httptest.Server
-	log    *journal
+	log    *logtest.Log
 	issuer string // equal to URL unless an edit changed it
 
 	mu      sync.Mutex
@@ -130,7 +131,7 @@ func NewTLS(t testing.TB, db *store.DB, clock *storetest.Clock, edits ...func(*c
 
 func run(t testing.TB, db *store.DB, clock *storetest.Clock, https bool, edits []func(*config.Config)) *Server {
 	t.Helper()
-	s := &Server{DB: db, Clock: clock, t: t, log: &journal{}, secrets: map[string]string{}}
+	s := &Server{DB: db, Clock: clock, t: t, log: new(logtest.Log), secrets: map[string]string{}}
 	s.web = httptest.NewUnstartedServer(nil)
 	s.URL = "http://" + s.web.Listener.Addr().String()
 	if https {
@@ -336,24 +337,6 @@ func (s *Server) UserWithPassword(email, password string) *Person {
 			CreatedAt: tx.Now()})
 	})
 	return p
-}
-
-// journal is a log that is safe for concurrent use.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 // readAll reads and closes the body of a response.
