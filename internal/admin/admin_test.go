@@ -195,6 +195,10 @@ func TestCaller(t *testing.T) {
 			}
 		})
 	}
+	if _, err := o.Keys(t.Context(), program("cardea:grants:read")); err == nil ||
+		lastEvent(t, o).Action != "key.read" {
+		t.Errorf("to read keys without their scope: %v, and the last event is %+v", err, lastEvent(t, o))
+	}
 }
 
 func TestActor(t *testing.T) {

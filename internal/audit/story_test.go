@@ -139,18 +139,21 @@ func TestLater(t *testing.T) {
 	}
 }
 
-// Every action that the code records has words. The actions are those that the constructors of the package make with
-// the verbs they are called with, and those that package admin passes on for a refusal.
-func TestEveryActionIsTold(t *testing.T) {
+// recorded returns every action that the code records: those that the constructors of the package make with the verbs
+// they are called with, and those that package admin passes on for a refusal.
+func recorded(t *testing.T) []string {
+	t.Helper()
 	constructors := map[string]string{} // by name, the begin of the action if a verb follows
 	text, err := os.ReadFile("decisions.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	actions := []string{audit.Issued, audit.SignedIn}
-	made := regexp.MustCompile(`(?s)\nfunc ([A-Z]\w*)\([^\n]*\n.*?Action: +"([a-z_.]+)"( \+)?`)
-	for _, m := range made.FindAllStringSubmatch(string(text), -1) {
-		if m[3] != "" {
+	made := regexp.MustCompile(`(?s)^([A-Z]\w*)\(.*?Action: +"([a-z_.]+)"( \+)?`)
+	for function := range strings.SplitSeq(string(text), "\nfunc ") {
+		if m := made.FindStringSubmatch(function); m == nil {
+			continue
+		} else if m[3] != "" {
 			constructors[m[1]] = m[2]
 		} else {
 			actions = append(actions, m[2])
@@ -192,7 +195,12 @@ func TestEveryActionIsTold(t *testing.T) {
 	if len(actions) < 35 {
 		t.Errorf("only %d actions were found: %v", len(actions), actions)
 	}
-	for _, action := range actions {
+	return actions
+}
+
+// Every action that the code records has words.
+func TestEveryActionIsTold(t *testing.T) {
+	for _, action := range recorded(t) {
 		for _, outcome := range []audit.Outcome{audit.Allowed, audit.Refused} {
 			e := audit.Event{Action: action, Outcome: outcome}
 			if !e.Told() {
@@ -201,6 +209,33 @@ func TestEveryActionIsTold(t *testing.T) {
 			if s := e.Sentence(audit.Names{}); strings.ContainsAny(s, "{}[]%") {
 				t.Errorf("%s %s: %q", action, outcome, s)
 			}
+		}
+	}
+}
+
+// Every action that the code records stands in a test of another package, which causes it.
+func TestEveryActionIsCaused(t *testing.T) {
+	word := regexp.MustCompile(`[a-z_]+\.[a-z_]+`)
+	caused := map[string]bool{"apply": true, "export": true, "restore": true} // which are ordinary words too
+	for _, root := range []string{"../../internal", "../../cmd"} {
+		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || filepath.Dir(path) == "../../internal/audit" ||
+				!strings.HasSuffix(path, "_test.go") && !strings.HasSuffix(path, ".txtar") {
+				return err
+			}
+			text, err := os.ReadFile(path) // #nosec G122 -- the repository's own files
+			for _, found := range word.FindAllString(string(text), -1) {
+				caused[found] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, action := range recorded(t) {
+		if !caused[action] {
+			t.Errorf("no test has %s: cause it, and look at who, what and the outcome", action)
 		}
 	}
 }

@@ -227,6 +227,14 @@ func TestEventsRefused(t *testing.T) {
 			if got := s.Events("tool.call"); len(got) != 0 {
 				t.Errorf("%d events were recorded", len(got))
 			}
+			by := audit.Actor{Type: audit.ByClient, ID: c.by.ID}
+			if c.code == "invalid_client" {
+				by = audit.Actor{}
+			}
+			told := s.Events("tool.report")[0]
+			if told.Outcome != audit.Refused || told.Reason != c.code || told.Actor != by || told.Description == "" {
+				t.Errorf("it is recorded as %+v", told)
+			}
 		})
 	}
 	status(t, report(s.Server, t, reporter, events(many(1000)...)), http.StatusAccepted)
@@ -241,6 +249,9 @@ func TestEventsRefused(t *testing.T) {
 		return tx.DeleteResource(r.ID)
 	})
 	report(s.Server, t, reporter, good).Refused(400, "invalid_target")
+	if told := s.Events("tool.report")[0]; told.Reason != "invalid_target" || told.Actor.ID != reporter.ID {
+		t.Errorf("it is recorded as %+v", told)
+	}
 }
 
 func many(n int) []map[string]any {
