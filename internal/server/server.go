@@ -3,22 +3,17 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/account"
-	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/authorize"
 	"github.com/cardea-auth/cardea/internal/client"
@@ -26,12 +21,9 @@ import (
 	"github.com/cardea-auth/cardea/internal/console"
 	"github.com/cardea-auth/cardea/internal/discovery"
 	"github.com/cardea-auth/cardea/internal/fetch"
-	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/keys"
-	"github.com/cardea-auth/cardea/internal/limit"
 	"github.com/cardea-auth/cardea/internal/login"
 	"github.com/cardea-auth/cardea/internal/mail"
-	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/registration"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/strangers"
@@ -72,197 +64,6 @@ type Server struct {
 	certificate *certificate // nil: none from files; after Listen
 	authority   *authority   // nil: it obtains none by itself; after Listen
 	plainAt     net.Listener // for HTTP beside HTTPS; nil: none; after Listen
-}
-
-// New puts a server together on a migrated database. It proves the master key (keys.Ring.Check) and makes the first
-// signing key.
-func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master, log *slog.Logger) (*Server, error) {
-	issuer, err := url.Parse(c.Issuer)
-	if err != nil {
-		return nil, fmt.Errorf("server: issuer: %w", err)
-	}
-	ring := keys.New(db, master)
-	if err := ring.Check(ctx); err != nil {
-		return nil, err
-	}
-	if err := ring.Ensure(ctx, c.Tokens.SigningAlg); err != nil {
-		return nil, err
-	}
-	s := &Server{config: c, db: db, keys: ring, log: log, clock: newClock(db.Now), master: master}
-
-	limits := newLimits(c, db.Now)
-	recorder := &strangers.Recorder{DB: db, Failures: limits.failures, Recorded: limits.recorded}
-	s.strangers = recorder
-	fetches := &strangers.Fetches{Shares: limits.fetches, People: limits.people}
-	fetcher := fetch.New(fetch.Options{AllowLoopback: c.Registration.AllowLoopback, Now: db.Now})
-	directory := &client.Directory{DB: db, ApprovalRequired: c.Registration.Approval == "required"}
-	if c.Registration.CIMD != "off" {
-		directory.Documents, err = client.NewDocuments(db, c.Issuer, policy(c, fetches), c.Registration.PinnedDir,
-			fetcher, log)
-		if err != nil {
-			return nil, err
-		}
-	}
-	s.documents = directory.Documents
-	s.fetcher = fetcher
-	clients := &client.Authenticator{DB: db, Directory: directory, Issuer: c.Issuer,
-		Keys: client.NewKeySets(fetcher, db.Now, c.Limits.Enabled), Fetches: fetches, Assertions: limits.assertions,
-		Unused: limits.unused}
-	brand, err := c.Brand.Make()
-	if err != nil {
-		return nil, err
-	}
-	s.pages = &web.Pages{Brand: brand, Base: strings.TrimSuffix(issuer.Path, "/"), Secure: issuer.Scheme == "https",
-		CSRFKey: master.Derive("csrf"), Refuse: recorder.Refuse}
-	desk := &interaction.Desk{
-		Sessions: &interaction.Sessions{DB: db, Pages: s.pages, Idle: c.Login.IdleTTL, Max: c.Login.MaxTTL},
-		Clients:  directory,
-		Sealer:   interaction.NewSealer(master.Derive("pages")),
-		Issuer:   c.Issuer,
-	}
-	s.login = &login.Endpoint{
-		DB: db, Pages: s.pages, Desk: desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor,
-		Issuer: c.Issuer, Name: cmp.Or(c.Brand.Name, issuer.Host), Master: master, Next: "/consent",
-		Setup: c.Admin.Enabled, Accounts: limits.accounts, Addresses: limits.addresses, Refuse: recorder.Refuse,
-	}
-	if c.Mail.On() {
-		letters := mailOptions(c)
-		letters.Allow, letters.Log = limits.mails.Allow, log
-		if s.mail, err = mail.New(letters); err != nil {
-			return nil, err
-		}
-		s.login.Mail, s.login.MayAsk = s.mail, limits.mailRequests.Admit
-	}
-	if err := s.login.UsePasskeys(c.Issuer); err != nil {
-		return nil, err
-	}
-	s.account = &account.Endpoint{
-		DB: db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Refuse: recorder.Refuse,
-	}
-	s.login.SignUp, s.login.SignUpDomains = c.Login.SignUp == "open", c.Login.SignUpDomains
-	s.login.Connected = s.account.Connected
-	if s.mail != nil {
-		db.Announce(account.Worth, s.account.Tell)
-	}
-	s.login.External = login.External{URL: c.Login.External.URL, Authenticate: clients.Authenticate}
-	if err := s.login.UseProviders(ctx, c.Login.Providers, c.Issuer, master.Seal, master.Open); err != nil {
-		return nil, err
-	}
-	s.authorization = &authorize.Endpoint{
-		DB: db, Desk: desk, Strangers: recorder, Pages: s.pages, Logos: client.NewLogos(fetcher, fetches),
-		CodeKey: master.Derive("code"), CodeTTL: c.Tokens.CodeTTL, GrantMax: c.Tokens.RefreshMaxTTL,
-	}
-	s.login.External.Deny = s.authorization.Deny
-	s.token = &token.Endpoint{
-		DB: db, Keys: ring, Clients: clients, Strangers: recorder,
-		Issuer: c.Issuer, RefreshKey: master.RefreshKey(), SigningAlg: c.Tokens.SigningAlg,
-		StillKnown: s.login.StillKnown(token.ErrPersonGone),
-		Lifetimes: token.Lifetimes{Access: c.Tokens.AccessTTL, RefreshIdle: c.Tokens.RefreshIdleTTL,
-			Grace: c.Tokens.RefreshGrace},
-	}
-	if c.Registration.DCR != "off" {
-		s.registration = &registration.Endpoint{
-			DB: db, Issuer: c.Issuer, Strangers: recorder, InitialTokens: c.Registration.DCR == "token",
-			AllowLoopback: c.Registration.AllowLoopback, Admission: limits.registrations, Updates: limits.updates,
-		}
-	}
-	operations := &admin.Operations{
-		DB: db, Issuer: c.Issuer, AllowLoopback: c.Registration.AllowLoopback, SigningAlg: c.Tokens.SigningAlg,
-		Ring: ring, RefreshKey: master.RefreshKey(), Directory: directory, SignIn: c.Login.Providers,
-		NoPasswords: !slices.Contains(c.Login.Methods, "password"),
-	}
-	s.reset = &account.Reset{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
-	if s.mail != nil {
-		operations.MailInvitation = func(i admin.Invitation, inviter string) error {
-			return s.mail.Send(invitationLetter(issuer.Host, i, inviter))
-		}
-	}
-	s.invite = &account.Invite{Endpoint: s.account, Operations: operations, Addresses: limits.addresses}
-	s.login.Invitations = login.Invitations{Accept: s.invite.Accept, Refused: s.invite.Refused}
-	if c.Admin.Enabled {
-		if err := s.administer(ctx, c, master, desk, operations, limits.addresses); err != nil {
-			return nil, err
-		}
-	}
-	s.discovery = discovery.New(db, ring, metadata(c))
-	sealer, courier, err := c.Audit.Open(db, master.Derive, log)
-	if err != nil {
-		return nil, err
-	}
-	s.seal, s.send, s.unsealed = sealer.Run, courier.Run, sealer.Lag
-	return s, nil
-}
-
-// administer puts the Admin API, the console and the setup together.
-func (s *Server) administer(ctx context.Context, c config.Config, master keys.Master, desk *interaction.Desk,
-	operations *admin.Operations, addresses *limit.Backoff) error {
-	for _, setting := range c.Settings() {
-		operations.Configuration = append(operations.Configuration, admin.Setting(setting))
-	}
-	s.adminapi = &adminapi.Endpoint{
-		DB: s.db, Keys: s.keys, Strangers: s.strangers, Issuer: c.Issuer,
-		Admin: operations, Key: master.Derive("cursors"),
-	}
-	issuer, err := url.Parse(c.Issuer)
-	if err != nil {
-		return err
-	}
-	own := oauth.IsLoopback(issuer.Hostname()) // so are the MCP servers of a first try
-	s.console = &console.Endpoint{DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Operations: operations,
-		Refuse: s.strangers.Refuse, Transport: fetch.New(fetch.Options{
-			AllowLoopback: own || c.Registration.AllowLoopback, Now: s.db.Now}).Transport()}
-	s.setup = &account.Setup{
-		DB: s.db, Pages: s.pages, Sessions: desk.Sessions, Login: s.login, Operations: operations,
-		Addresses: addresses, Refuse: s.strangers.Refuse,
-	}
-	return operations.EnsureBuiltIn(ctx)
-}
-
-// metadata is what the server says of itself, but for its scopes.
-func metadata(c config.Config) discovery.Metadata {
-	m := discovery.Metadata{
-		Issuer:                            c.Issuer,
-		AuthorizationEndpoint:             c.Issuer + "/oauth2/authorize",
-		TokenEndpoint:                     c.Issuer + "/oauth2/token",
-		RevocationEndpoint:                c.Issuer + "/oauth2/revoke",
-		IntrospectionEndpoint:             c.Issuer + "/oauth2/introspect",
-		JWKSURI:                           c.Issuer + "/.well-known/jwks",
-		ResponseTypesSupported:            []string{"code"},
-		ResponseModesSupported:            []string{"query"},
-		GrantTypesSupported:               oauth.GrantTypes(),
-		TokenEndpointAuthMethodsSupported: client.Methods,
-		RevocationEndpointAuthMethods:     client.Methods,
-		IntrospectionEndpointAuthMethods: []oauth.Method{oauth.MethodBasic, oauth.MethodPost,
-			oauth.MethodPrivateKeyJWT},
-		TokenEndpointAuthSigningAlgs:      oauth.SigningAlgs,
-		RevocationEndpointAuthSigningAlgs: oauth.SigningAlgs,
-		IntrospectionEndpointSigningAlgs:  oauth.SigningAlgs,
-		CodeChallengeMethodsSupported:     []string{"S256"},
-		AuthorizationResponseIssParameter: true,
-		ClientIDMetadataDocument:          c.Registration.CIMD != "off",
-		ACRValuesSupported:                oauth.ACRs,
-		SubjectTypesSupported:             []string{"public"},
-		IDTokenSigningAlgValuesSupported:  []string{c.Tokens.SigningAlg},
-	}
-	if c.Registration.DCR != "off" {
-		m.RegistrationEndpoint = c.Issuer + "/oauth2/register"
-	}
-	return m
-}
-
-// policy says whose metadata documents count.
-func policy(c config.Config, fetches *strangers.Fetches) client.Policy {
-	return client.Policy{
-		Listed: c.Registration.CIMD == "allowlist", Allow: c.Registration.Allow, Deny: c.Registration.Deny,
-		AllowLoopback: c.Registration.AllowLoopback, Fetches: fetches,
-	}
-}
-
-// limits are the bounds on what one sender may ask for. All are nil when limits.enabled is false.
-type limits struct {
-	registrations, updates, fetches, recorded, unused, mailRequests *strangers.Shares
-	failures, people, assertions, mails                             *limit.Limiter
-	accounts, addresses                                             *limit.Backoff
 }
 
 // Listen listens on the configured addresses. From then on connections are accepted, and they are answered when Serve
