@@ -16,6 +16,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/doctor"
 	"github.com/cardea-auth/cardea/internal/gateway"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -151,8 +152,8 @@ func (c *resourceAdd) Run(ctx context.Context, sh *shell) error {
 	}
 	n := admin.NewServer{NewResource: admin.NewResource{Identifier: identifier, ResourceTerms: c.terms()},
 		Tools: seen.Tools}
-	if n.Name = c.Name; n.Name == nil && seen.Name != "" {
-		n.Name = &seen.Name
+	if name := audit.Clean(seen.Name); c.Name == nil && name != "" {
+		n.Name = &name
 	}
 	for _, text := range c.ToolRisk {
 		if n.ToolRisks == nil {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -66,7 +63,7 @@ const maxDescription = 500
 func (t GroupTerms) apply(g *identity.Group) error {
 	if t.Description != nil {
 		text := *t.Description
-		if len(text) > maxDescription || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+		if !identity.IsLine(text, maxDescription) {
 			return invalid("description", "{description} must be one line of at most %d bytes", maxDescription)
 		}
 		g.Description = text

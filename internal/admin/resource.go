@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/scope"
@@ -80,8 +81,8 @@ const (
 // apply changes r to the terms that are given. The others stay as they are.
 func (t ResourceTerms) apply(r *oauth.Resource) error {
 	if t.Name != nil {
-		if len(*t.Name) > maxCalled {
-			return invalid("name", "{name} must be at most %d bytes long", maxCalled)
+		if !identity.IsLine(*t.Name, maxCalled) {
+			return invalid("name", "{name} must be one line of at most %d bytes", maxCalled)
 		}
 		r.Name = *t.Name
 	}
@@ -194,8 +195,9 @@ func setScopes(r *oauth.Resource, scopes []oauth.ResourceScope) error {
 		case s.Risk != "" && !slices.Contains(oauth.Risks, s.Risk):
 			return invalid("scopes", "{scopes} %s has the risk %q; use one of %s", s.Name, s.Risk,
 				oauth.Listed(oauth.Risks))
-		case len(s.Description) > maxWords:
-			return invalid("scopes", "{scopes} %s: its description must be at most %d bytes long", s.Name, maxWords)
+		case !identity.IsLine(s.Description, maxWords):
+			return invalid("scopes", "{scopes} %s: its description must be one line of at most %d bytes", s.Name,
+				maxWords)
 		}
 		if s.Groups == nil { // a scope does not become everybody's because its words change
 			s.Groups = groupsOf(before, s.Name)

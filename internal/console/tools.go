@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/doctor"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
@@ -79,7 +80,7 @@ func (e *Endpoint) lookAt(v *visit, address string) (seen []json.RawMessage, nam
 	if err != nil {
 		return nil, "", web.Sentence(err.Error()), nil
 	}
-	return sight.Tools, sight.Name, "", nil
+	return sight.Tools, audit.Clean(sight.Name), "", nil
 }
 
 // lookAgain looks at the tools of an MCP server, and records what it sees.

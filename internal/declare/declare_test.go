@@ -174,6 +174,7 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 		}
 	}
 	text := func() string { return texts[random.IntN(len(texts))] }
+	line := func() string { return audit.Plain(text()) }
 	maybe := func() bool { return random.IntN(2) == 0 }
 	span := func() *admin.Span { return ptr(admin.Span(random.IntN(3) * 90e9)) }
 	emails := people(t, db)
@@ -195,14 +196,14 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 	var identifiers []string
 	for n := range 1 + random.IntN(4) {
 		terms := admin.ResourceTerms{
-			Name: ptr(text()), AccessTokenTTL: span(), RefreshIdleTTL: span(), RefreshMaxTTL: span(),
+			Name: ptr(line()), AccessTokenTTL: span(), RefreshIdleTTL: span(), RefreshMaxTTL: span(),
 			SigningAlg: ptr([]string{"", "ES256", "EdDSA"}[random.IntN(3)]),
 			TokenShape: ptr([]oauth.TokenShape{"", oauth.ShapeStandard, oauth.ShapeLists}[random.IntN(3)]),
 		}
 		for _, name := range []string{"mcp:tools:weather", "mcp:tools:email:send", "a:*", "yes"} {
 			if n == 0 || maybe() {
 				terms.Scopes = append(terms.Scopes, oauth.ResourceScope{
-					Name: name, Description: text(), Default: maybe(),
+					Name: name, Description: line(), Default: maybe(),
 					Risk: append([]oauth.Risk{""}, oauth.Risks...)[random.IntN(4)],
 				})
 			}

@@ -28,9 +28,15 @@ type User struct {
 // MaxName is the length of the longest name of a person, in bytes.
 const MaxName = 200
 
-// IsName reports whether a person may have the name: one line of UTF-8 text of at most MaxName bytes, or "".
-func IsName(name string) bool {
-	return len(name) <= MaxName && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+// IsName reports whether a person may have the name: a line of at most MaxName bytes, or "".
+func IsName(name string) bool { return IsLine(name, MaxName) }
+
+// IsLine reports whether text, which people read, is UTF-8 of at most most bytes without control characters and without
+// those that reorder what is around them (UAX #9, "Explicit Directional Embeddings", "Overrides" and "Isolates").
+func IsLine(text string, most int) bool {
+	return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
+		return unicode.IsControl(r) || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+	})
 }
 
 // Label returns what people call the account: its address, or if it has none its name, or its id.
