@@ -125,7 +125,8 @@ func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string,
 	if what != "" && who == "" {
 		return Client{}, invalid(what, "{"+what+"} is empty; leave it out to approve the client for everybody")
 	}
-	return o.decideOn(ctx, by, "approve", id, func(tx *store.Tx, c *oauth.Client) error {
+	event := audit.Client("approve", id).With(what, who)
+	return o.decideOn(ctx, by, event, func(tx *store.Tx, c *oauth.Client) error {
 		if a.Seen != "" && a.Seen != seenOf(c) {
 			return &Error{Kind: Stale,
 				format: "the client has changed since you looked at it: look at it again, then decide"}
@@ -149,14 +150,15 @@ func (o *Operations) ApproveClientFor(ctx context.Context, by Caller, id string,
 			return err
 		}
 		return tx.ApproveOnce(c.ID, u.ID, tx.Now().Add(onceFor))
-	}, what, who)
+	})
 }
 
-// decideOn locks a client, runs fn on it, takes it out of the inbox, and records the verb as an event with one detail.
-// It refuses if the client is blocked.
-func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, fn func(*store.Tx, *oauth.Client) error,
-	detail, value string) (view Client, err error) {
-	err = o.change(ctx, by, Clients, "client."+verb, &view, func(tx *store.Tx) (event audit.Event, err error) {
+// decideOn locks the client of decision, runs fn on it, takes it out of the inbox, and records decision with what has
+// changed. It refuses if the client is blocked.
+func (o *Operations) decideOn(ctx context.Context, by Caller, decision audit.Event,
+	fn func(*store.Tx, *oauth.Client) error) (view Client, err error) {
+	id := decision.ClientID
+	err = o.change(ctx, by, Clients, decision.Action, &view, func(tx *store.Tx) (event audit.Event, err error) {
 		c, err := findClient(tx.LockClient, id)
 		if err != nil {
 			return event, err
@@ -180,8 +182,7 @@ func (o *Operations) decideOn(ctx context.Context, by Caller, verb, id string, f
 			return event, err
 		}
 		view = viewClient(c)
-		event = audit.Client(verb, id).With(detail, value).Changed(before, view)
-		return event, describe(tx, &view)
+		return decision.Changed(before, view), describe(tx, &view)
 	})
 	return view, err
 }

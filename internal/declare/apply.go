@@ -168,9 +168,10 @@ func isMissing(err error) bool {
 	return errors.As(err, &undone) && undone.Kind == admin.NotFound
 }
 
-// changed adds what became of a record to the outcome, unless nothing did.
-func changed[T any](a *applier, isNew bool, noun, id, name string, before, after T) {
-	c := Change{Verb: Update, Noun: noun, ID: id, Name: name, Differences: differences(before, after)}
+// changed adds to the outcome that a record was created or updated. It adds nothing if c has no differences and isNew
+// is false.
+func (a *applier) changed(c Change, isNew bool) {
+	c.Verb = Update
 	if isNew {
 		c.Verb = Create
 	}
@@ -205,7 +206,7 @@ func (a *applier) group(want Group) error {
 			return err
 		}
 	}
-	changed(a, isNew, "group", want.Name, "", before, after)
+	a.changed(Change{Noun: "group", ID: want.Name, Differences: differences(before, after)}, isNew)
 	return nil
 }
 
@@ -260,7 +261,8 @@ func (a *applier) resource(want Resource) error {
 		a.failed[want.Identifier] = true
 		return a.undone(err, want.at, "resource "+want.Identifier)
 	}
-	changed(a, isNew, "resource", want.Identifier, after.Name, was, ofResource(after))
+	a.changed(Change{Noun: "resource", ID: want.Identifier, Name: after.Name,
+		Differences: differences(was, ofResource(after))}, isNew)
 	return nil
 }
 
@@ -298,7 +300,8 @@ func (a *applier) client(want Client) error {
 			return err
 		}
 	}
-	changed(a, isNew, "client", want.ID, after.Name, was, ofClient(after))
+	a.changed(Change{Noun: "client", ID: want.ID, Name: after.Name,
+		Differences: differences(was, ofClient(after))}, isNew)
 	return nil
 }
 
