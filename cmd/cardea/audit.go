@@ -314,7 +314,11 @@ func (c *auditTail) follow(ctx context.Context, sh *shell, t adminapi.Target) er
 // line writes one event as a line of JSON or of text.
 func (c *auditTail) line(sh *shell, e admin.Event) error {
 	if c.Output == "json" {
-		return json.NewEncoder(sh.out).Encode(e)
+		text, err := json.Marshal(e)
+		if err == nil {
+			_, err = sh.out.Write(append(audit.Escaped(text), '\n'))
+		}
+		return err
 	}
 	_, err := fmt.Fprintln(sh.out, tell(sh, e, e.At.UTC().Format("2006-01-02 15:04:05"), e.Tell()))
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/config"
 )
 
@@ -74,7 +75,7 @@ func (p *printer[T]) add(records []T) error {
 		}
 		b.Truncate(b.Len() - 1) // the line feed
 	}
-	_, err := b.WriteTo(p.sh.out)
+	_, err := p.sh.out.Write(audit.Escaped(b.Bytes()))
 	return err
 }
 
@@ -113,11 +114,17 @@ func emptyList(filtered bool, noun, none string) string {
 	return none
 }
 
+// printJSON writes value as JSON that a terminal can show.
 func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := out.Write(audit.Escaped(b.Bytes()))
+	return err
 }
 
 // parseSpan parses a duration, as the configuration has it. It accepts a negative one, which the command refuses.

@@ -7,15 +7,15 @@ import (
 )
 
 // Escaped returns JSON with escapes for what is not printable and that JSON allows, such as C1 control characters and
-// marks that reorder text, because a terminal would obey them.
+// marks that reorder text, because a terminal would obey them. Line feeds, which are only between its values, stay.
 func Escaped(text []byte) []byte {
-	if bytes.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+	if bytes.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) < 0 {
 		return text
 	}
 	var b bytes.Buffer
 	for _, r := range string(text) {
 		switch {
-		case unicode.IsPrint(r):
+		case r == '\n', unicode.IsPrint(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			high, low := (r-0x10000)>>10+0xd800, (r-0x10000)&0x3ff+0xdc00
