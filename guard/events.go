@@ -34,8 +34,8 @@ type Events struct {
 	// Credentials are those of the resource server at the issuer. Nil means those of Config.Introspection.
 	Credentials *Credentials
 
-	// MaxBytes is how much Spool may hold. While it is full, new events are lost, which Config.Logger says: those of
-	// before are kept, because they show how it began. Zero means 64 MiB.
+	// MaxBytes is how much Spool may hold. While it is full, new events are lost, and Config.Logger says so; older ones
+	// are kept, because they show how it began. Zero means 64 MiB.
 	MaxBytes int64
 }
 

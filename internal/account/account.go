@@ -1,6 +1,6 @@
 // Package account serves the pages on which people make and keep their accounts: /setup, where the one-time link of the
 // first start makes the first owner, /invite, where an invited person makes theirs, and /account, where a person sees
-// and changes what is theirs. All of them work without scripts.
+// and changes their account. All of them work without scripts.
 package account
 
 import (
@@ -30,8 +30,8 @@ var templates = web.ParseTemplates(files, template.FuncMap{
 	"browser": browserName,
 })
 
-// Endpoint implements the pages under /account, on which people see and change what is theirs, and nothing of anybody
-// else. All fields must be set.
+// Endpoint implements the pages under /account, on which people see and change their own account only. All fields must
+// be set.
 type Endpoint struct {
 	DB       *store.DB
 	Pages    *web.Pages

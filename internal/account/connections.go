@@ -97,8 +97,7 @@ func (s connectionSection) connect(v *visit, _ url.Values) (web.Answer, error) {
 	return answer, err
 }
 
-// Connected answers a person who comes back from a provider in order to connect an account there
-// (login.Endpoint.Connected).
+// Connected answers a person who comes back from a provider to connect an account there (login.Endpoint.Connected).
 func (e *Endpoint) Connected(r *http.Request, visitor interaction.Visitor, err error) (web.Answer, error) {
 	if err == nil {
 		return done("/account/security", "connected")

@@ -19,7 +19,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Invite implements /invite, where the link of an invitation leads. Its token is in the fragment, as that of /setup is.
+// Invite implements /invite, where the link of an invitation leads. The token is in the fragment of the link, as for
+// /setup.
 type Invite struct {
 	*Endpoint
 	Operations *admin.Operations
@@ -89,8 +90,8 @@ func (e *Invite) Show(r *http.Request) (web.Answer, error) {
 }
 
 // Post answers POST /invite: it makes the account and signs the person in, who may have to set a second factor up
-// first. With the input join, the account of the signed-in person gets what the invitation gives instead. After many
-// guesses, a network address has to wait.
+// first. With the input join, it gives the role and the groups of the invitation to the account of the signed-in person
+// instead. After many guesses, a network address has to wait.
 func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
@@ -114,8 +115,8 @@ func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	return e.refused(r, v, form, "", err)
 }
 
-// Refused answers a person who comes back from a provider with which the account was not made (login.Invitations). What
-// the provider was told of the invitation does not open it, so they have to open its link again.
+// Refused answers a person who comes back from a provider with which the account was not made (login.Invitations). The
+// person has to open the link again, because only the hash of its token travelled with the browser.
 func (e *Invite) Refused(r *http.Request, v interaction.Visitor, provider string, err error) (web.Answer, error) {
 	return e.refused(r, v, url.Values{}, provider, err)
 }

@@ -90,7 +90,8 @@ func (e *Endpoint) Tell(n store.Notice) {
 	})
 }
 
-// TellDue tells people of what commands did, and of what could not be sent before, perhaps because a process ended.
+// TellDue sends the mails about what commands did, and those that could not be sent before, for example because a
+// process ended.
 func (e *Endpoint) TellDue(ctx context.Context) error {
 	var some bool
 	var due []store.Notice

@@ -18,7 +18,7 @@ import (
 )
 
 // Reset implements /reset: people who have forgotten their password ask for a link there, and set a new password with
-// it. The link of an operator leads there too. Its token is in the fragment, as that of /setup is.
+// it. The link of an operator leads there too. The token is in the fragment of the link, as for /setup.
 type Reset struct {
 	*Endpoint
 	Operations *admin.Operations

@@ -28,11 +28,11 @@ type Operations struct {
 	// MailInvitation sends an invited person the link. inviter is the name of the person who invites them, or "". If
 	// MailInvitation is nil, no mail is sent.
 	MailInvitation func(i Invitation, inviter string) error
-	// NoPasswords is whether people do not sign in with passwords, so that nobody can set one.
+	// NoPasswords reports whether people sign in without passwords, so that nobody can set one.
 	NoPasswords bool
 	// Configuration is what Settings returns.
 	Configuration []Setting
-	// SignIn are the identity providers with which people sign in.
+	// SignIn has the identity providers with which people sign in.
 	SignIn []upstream.Config
 	// Ring is needed only by the operations on keys and tokens; it may be nil for the others.
 	Ring *keys.Ring
@@ -53,13 +53,13 @@ type shared struct {
 	err       error
 }
 
-// Together runs fn with operations that belong to one transaction of by, so that either all that they do is done, or
-// nothing. It is done if fn returns nil; otherwise Together returns the error of fn, and if one of the operations was
-// refused, records that. fn does not change the database in another way, and does not wait for anything, as
-// store.DB.Update says. Of several, one runs at a time. The operations create no signing keys; call EnsureKeys first.
+// Together runs fn with operations that share one transaction of by. It commits if fn returns nil. Otherwise nothing is
+// changed, and Together returns the error of fn; if an operation was refused, it records the refusal. fn must not
+// change the database in another way, and must not block (store.DB.Update). One Together runs at a time. The operations
+// create no signing keys; call EnsureKeys first.
 //
-// The Request of o is that for all of them: if its key was used before, fn is not called, and the error is a *Replay.
-// view points to what is answered, without secrets, as fn leaves it.
+// The Request of o applies to all of them: if its key was used before, fn is not called, and the error is a *Replay.
+// view points to the answer, which fn fills in, without secrets.
 func (o *Operations) Together(ctx context.Context, by Caller, view any, fn func(*Operations) error) error {
 	return o.together(ctx, by, new(shared), func(tx *store.Tx, bound *Operations) error {
 		if err := o.answered(tx); err != nil {
@@ -72,8 +72,8 @@ func (o *Operations) Together(ctx context.Context, by Caller, view any, fn func(
 	})
 }
 
-// Rehearse is like Together, but undoes all of it in the end, and a caller that may read a record may rehearse what
-// becomes of it.
+// Rehearse is like Together, but rolls everything back, and the right to read a record is enough to rehearse a change
+// of it.
 func (o *Operations) Rehearse(ctx context.Context, by Caller, fn func(*Operations) error) error {
 	err := o.together(ctx, by, &shared{rehearsal: true}, func(_ *store.Tx, bound *Operations) error {
 		if err := fn(bound); err != nil {
@@ -194,7 +194,7 @@ func (o *Operations) look(ctx context.Context, by Caller, noun Noun, fn func(*st
 	return o.refusal(ctx, by, noun.one()+".read", err)
 }
 
-// Permit returns nil if by has the access to to one of nouns. Otherwise it records the refusal for the first as action
+// Permit returns nil if by may access one of nouns as to says. Otherwise it records the refusal for the first as action
 // and returns it. The operations check the right themselves; an endpoint calls Permit to refuse before it reads the
 // input.
 func (o *Operations) Permit(ctx context.Context, by Caller, to Access, action string, nouns ...Noun) error {
@@ -211,8 +211,8 @@ func (o *Operations) Permit(ctx context.Context, by Caller, to Access, action st
 	return o.refusal(ctx, by, action, err)
 }
 
-// Allows returns a function that reports whether by has, at this moment, the access to to a noun. It records nothing,
-// because it only says what is worth offering; the operations check the right themselves.
+// Allows returns a function that reports whether by may access a noun at this moment. It records nothing: it tells a
+// page what to offer, and the operations check the right themselves.
 func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, to Access) bool, error) {
 	err := o.DB.View(ctx, func(tx *store.Tx) (err error) {
 		by, err = by.now(tx)
@@ -223,7 +223,7 @@ func (o *Operations) Allows(ctx context.Context, by Caller) (func(noun Noun, to 
 	}, err
 }
 
-// permit returns nil if by has the access to to noun. Otherwise it records the refusal as action and returns it.
+// permit returns nil if by may access noun as to says. Otherwise it records the refusal as action and returns it.
 func (o *Operations) permit(ctx context.Context, by Caller, noun Noun, to Access, action string) error {
 	err := o.view(ctx, func(tx *store.Tx) error { return by.check(tx, noun, to) })
 	return o.refusal(ctx, by, action, err)

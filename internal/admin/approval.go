@@ -308,7 +308,8 @@ func viewBlock(b *oauth.Block) Block {
 		Reason: b.Reason, CreatedAt: Moment{b.CreatedAt}}
 }
 
-// BlockTerms say what a block covers beside the client and all that have its name, redirect URIs and software_id.
+// BlockTerms say what a block covers in addition to the client and all that have its name, redirect URIs and
+// software_id.
 type BlockTerms struct {
 	// Sites are the domains that are shut out with it. They must be among those of its document and redirect URIs; nil
 	// means all of these.

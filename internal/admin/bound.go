@@ -74,7 +74,7 @@ func (c Caller) exceeded(scopes scope.Set) (noun Noun, to Access, over bool) {
 }
 
 // Outranked returns a function that reports whether a client could do more to this installation than by may, so that by
-// may neither change nor enable it, nor make a secret for it. Like Allows, it only says what is worth offering.
+// may neither change nor enable it, nor make a secret for it. Like Allows, it tells a page what to offer.
 func (o *Operations) Outranked(ctx context.Context, by Caller) (func(Client) bool, error) {
 	err := o.DB.View(ctx, func(tx *store.Tx) (err error) {
 		by, err = by.now(tx)

@@ -58,8 +58,8 @@ func builtIn(issuer string) []*oauth.Resource {
 	}
 }
 
-// EnsureBuiltIn makes the resources that are built into the server, or brings them up to date. It does nothing if they
-// are. It returns an error if an operator has registered another resource under one of their identifiers.
+// EnsureBuiltIn creates the resources that are built into the server, and updates those that differ. It returns an
+// error if an operator has registered another resource under one of their identifiers.
 func (o *Operations) EnsureBuiltIn(ctx context.Context) error {
 	stored, err := o.DB.Resources(ctx)
 	if err != nil {

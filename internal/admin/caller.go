@@ -102,7 +102,7 @@ var (
 	}
 )
 
-// scopeFor returns the scope that gives a client the access to to noun.
+// scopeFor returns the scope with which a client may access noun as to says.
 func scopeFor(noun Noun, to Access) string { return "cardea:" + string(noun) + ":" + string(to) }
 
 // rights are the nouns that each role may read or write.
@@ -135,7 +135,7 @@ func (c Caller) now(tx *store.Tx) (Caller, error) {
 	return c, nil
 }
 
-// check returns nil if c, as tx knows it, has the access to to noun. Otherwise it returns a refusal.
+// check returns nil if c, as tx knows it, may access noun as to says. Otherwise it returns a refusal.
 func (c Caller) check(tx *store.Tx, noun Noun, to Access) error {
 	c, err := c.now(tx)
 	if err != nil {

@@ -49,8 +49,8 @@ var fields = regexp.MustCompile(`\{[a-z_]+\}`)
 // transaction is rolled back.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Refused returns the Error that another server told with text, about the record with that id and the field if they are
-// not "".
+// Refused returns an Error with the text that another server sent. id is the record and field the input that it is
+// about; both may be "".
 func Refused(kind Kind, noun Noun, id, field, text string) *Error {
 	e := &Error{Kind: kind, Noun: noun, ID: id, Field: field, format: strings.ReplaceAll(text, "%", "%%")}
 	word, err := regexp.Compile(`\b` + regexp.QuoteMeta(field) + `\b`)

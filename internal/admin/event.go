@@ -42,13 +42,13 @@ func (o *Operations) Events(ctx context.Context, by Caller, filter store.EventFi
 	return views, next, err
 }
 
-// Sealed is up to where the audit log is sealed.
+// Sealed says how far the audit log is sealed.
 type Sealed struct {
 	Events int64  // number of them, those included that retention has deleted; 0 if nothing is sealed
 	At     Moment // when the last of them was sealed
 }
 
-// Sealed returns up to where the audit log is sealed.
+// Sealed returns how far the audit log is sealed.
 func (o *Operations) Sealed(ctx context.Context, by Caller) (s Sealed, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
 		last, err := tx.LastCheckpoint()
@@ -117,14 +117,14 @@ type Step struct {
 	Gap   bool   `json:"gap,omitempty"`   // steps before this one are left out
 }
 
-// Flow is what happened before and after an event: all of its grant, and of the same requests.
+// Flow has the events before and after an event: those of its grant, and those of the same requests.
 type Flow struct {
 	Steps []Step `json:"steps"` // the oldest first
 	Next  string `json:"next,omitempty"`
 }
 
-// Flow returns a page of what belongs to the event with the given id. The first page is the part around the event,
-// after the first steps; each later page goes on from there, and may repeat a step.
+// Flow returns a page of the flow of the event with the given id. The first page is the part around the event, after
+// the first steps; each later page goes on from there, and may repeat a step.
 func (o *Operations) Flow(ctx context.Context, by Caller, id string, page store.Page) (view Flow, err error) {
 	err = o.look(ctx, by, Events, func(tx *store.Tx) error {
 		e, err := tx.Event(id)

@@ -26,8 +26,9 @@ const (
 )
 
 // Export returns a function that writes the events that match filter, the oldest first, without those that come after
-// Export was called. It writes most events; if there are more, its last line says so, and from which time on to export
-// the rest. 0 is all. Export records that it was called; the function checks the right of by for each part again.
+// Export was called. It writes at most the given number of events, or all if most is 0; if there are more, its last
+// line says from which time on to export the rest. Export records that it was called; the function checks the right of
+// by for each part again.
 func (o *Operations) Export(ctx context.Context, by Caller, filter store.EventFilter, format Format, most int) (
 	write func(io.Writer) error, err error) {
 	if format != NDJSON && format != CSV && format != OCSF {

@@ -149,8 +149,8 @@ type GroupTerms struct {
 	SecondFactor *bool   `json:"second_factor"`
 }
 
-// UpdateGroup changes a group to the terms that are given. It keeps its name, because tokens and resources speak of it
-// by that. If the group has these terms already, nothing is written or recorded.
+// UpdateGroup changes a group to the terms that are given. Its name stays, because tokens and resources refer to it by
+// name. If the group has these terms already, nothing is written or recorded.
 func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string,
 	terms GroupTerms) (view Group, err error) {
 	err = o.changeGroup(ctx, by, "update", name, &view, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
@@ -166,8 +166,8 @@ func (o *Operations) UpdateGroup(ctx context.Context, by Caller, name string,
 	return view, err
 }
 
-// DeleteGroup deletes a group. The people in it stay. A group to which an MCP server or a scope is limited stays too,
-// because another group of the same name would open what it guards.
+// DeleteGroup deletes a group, but not the people in it. It refuses to delete a group to which an MCP server or a scope
+// is limited, because a later group of the same name would open it.
 func (o *Operations) DeleteGroup(ctx context.Context, by Caller, name string) (done Deletion, err error) {
 	err = o.changeGroup(ctx, by, "delete", name, &done, func(tx *store.Tx, g *identity.Group) (audit.Event, error) {
 		resources, err := tx.Resources()

@@ -195,8 +195,8 @@ func (o *Operations) changeInvitation(ctx context.Context, by Caller, verb, name
 	})
 }
 
-// ResendInvitation gives an invitation a new link that lives seven days, and ends the link before it. The invitation is
-// the caller's from then on.
+// ResendInvitation gives an invitation a new link that lives seven days, and ends the link before it. The caller
+// becomes the one who invites.
 func (o *Operations) ResendInvitation(ctx context.Context, by Caller, name string) (view Invitation, err error) {
 	token := oauth.NewSecret("")
 	err = o.changeInvitation(ctx, by, "resend", name, &view,
@@ -311,15 +311,15 @@ func spendInvitation(tx *store.Tx, hash string) (*identity.Invitation, []*identi
 type Acceptance struct {
 	// Person is the account. Confirm completes it.
 	Person *identity.User
-	// Confirm spends the invitation in tx and makes the account, or gives it what the invitation gives. It refuses with
-	// the errors of invitations; then the invitation is as it was.
+	// Confirm spends the invitation in tx, and makes the account or gives it the role and the groups. If it refuses,
+	// the invitation is not spent.
 	Confirm func(tx *store.Tx) error
 }
 
-// AcceptInvitation returns what makes the account of the invitation whose newest link has the token, with the name and
-// the password that the person chose, or without a password if that is "" and passwords is false. It refuses with the
-// errors of OpenInvitation, and with an *Error if the name or the password is not good. It hashes the password only if
-// the token is good.
+// AcceptInvitation returns an Acceptance that makes the account of the invitation whose newest link has the token, with
+// the given name and password. If passwords is false, password may be "": then the account has none. It returns an
+// error of OpenInvitation, or an *Error if the name or the password is refused. It hashes the password only if the
+// token is good.
 func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password string,
 	passwords bool) (*Acceptance, error) {
 	i, err := o.OpenInvitation(ctx, token)
@@ -338,9 +338,9 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 	return accepting(i.Hash, u), nil
 }
 
-// AcceptInvitationOf is AcceptInvitation for a person of whom an identity provider says that the address email is
-// theirs, or says of none if that is "". hash is the Hash of the invitation. It refuses with ErrInvitationElsewhere if
-// the invitation is of another address. The account gets no password.
+// AcceptInvitationOf is AcceptInvitation for a person who has signed in at an identity provider. email is the address
+// that the provider has verified, or "", and hash the Hash of the invitation. It returns ErrInvitationElsewhere if the
+// invitation is of another address. The account gets no password.
 func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name string) (done *Acceptance, err error) {
 	err = o.DB.View(ctx, func(tx *store.Tx) error {
 		i, err := openInvitation(tx, hash)
@@ -396,9 +396,9 @@ func accepting(hash string, u *identity.User) *Acceptance {
 // the invitation.
 var errTaken = &Error{Kind: Conflict, Noun: Users, Field: "email", format: ErrInvitationTaken.Error()}
 
-// JoinInvitation returns what gives the account u, whose owner is signed in, what the invitation whose newest link has
-// the token gives, because the account was made in another way. It takes nothing away from the account. It refuses with
-// the errors of OpenInvitation, and with ErrInvitationOfOther if the account has another address.
+// JoinInvitation returns an Acceptance that gives the role and the groups of the invitation whose newest link has the
+// token to the account u, which was made in another way and whose owner is signed in. It takes nothing away from the
+// account. It returns an error of OpenInvitation, or ErrInvitationOfOther if the account has another address.
 func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identity.User) (*Acceptance, error) {
 	i, err := o.OpenInvitation(ctx, token)
 	if err != nil {

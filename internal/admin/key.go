@@ -35,7 +35,7 @@ func (o *Operations) Key(ctx context.Context, by Caller, kid string) (keys.Info,
 	return keys.Info{}, err
 }
 
-// Rotation is what RotateKey takes.
+// Rotation is the input of RotateKey.
 type Rotation struct {
 	Alg string `json:"alg,omitempty" jsonschema:"the algorithm; the usual one if it is not given"`
 	Now bool   `json:"now,omitempty" jsonschema:"whether the new key signs at once, before every verifier had time to fetch it"`

@@ -19,7 +19,7 @@ type Passkey struct {
 	LastUsedAt Moment `json:"last_used_at"`
 }
 
-// UserDetail is an account with what its person has to sign in, besides a password.
+// UserDetail is an account with the passkeys and the authenticator app of its person.
 type UserDetail struct {
 	User
 	Passkeys         []Passkey `json:"passkeys"`

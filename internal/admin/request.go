@@ -13,14 +13,14 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Request is what comes with the request for a change beside its input. The zero Request is none of it.
+// Request has what a request for a change carries beside its input. The zero Request is valid.
 type Request struct {
 	// Match are entity tags (ETag) of which the record that is changed must have one, or "*"; none is any (RFC 9110
 	// §13.1.1). The change is refused as Stale otherwise.
 	Match []string
-	// Key has the same request of a caller done once: Caller, Route and Key name it, and BodyHash is a keyed hash of
-	// its input, which may have a password. If it was done before, the operation returns a *Replay. A refused request
-	// does not use up the key. "" means that the request has none.
+	// Caller, Route and Key name a request that is done only once: if it was done before, the operation returns a
+	// *Replay. BodyHash is a keyed hash of its input, which may have a password. A refused request does not use up the
+	// key. A request without a key has the Key "".
 	Caller, Route, Key, BodyHash string
 	// Status is that of the answer if the change is made.
 	Status int
@@ -33,7 +33,7 @@ func (o *Operations) For(r Request) *Operations {
 	return &operations
 }
 
-// Replay is the error of an operation that was done before: what it was answered then, without secrets.
+// Replay is the error of an operation that was done before. It has the answer of that time, without secrets.
 type Replay struct {
 	Status int
 	Body   json.RawMessage
@@ -87,8 +87,8 @@ func (o *Operations) matches(view any) error {
 	return &Error{Kind: Stale, format: "it was changed since you read it; read it again, and change what is there now"}
 }
 
-// ETag returns the entity tag of a view: another each time that something of the record changes. ok is false if the
-// view is not one of a record.
+// ETag returns the entity tag of a view, which is another after each change of the record. ok is false if the view is
+// not that of a record.
 func ETag(view any) (tag string, ok bool) {
 	version := int64(0)
 	switch v := view.(type) {

@@ -12,8 +12,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// PasswordReset is an account with a new password, and how many grants ended with the old one; or with a link with
-// which the person sets one.
+// PasswordReset is an account with a new password and the number of grants that ended, or with a link at which the
+// person sets a password.
 type PasswordReset struct {
 	User
 	Grants    int    `json:"grants_ended"`   // those that were in force
@@ -26,12 +26,11 @@ type OldGrants bool
 
 // What becomes of the grants.
 const (
-	EndGrants  OldGrants = false // they end, because who knew the old password may have connected agents
+	EndGrants  OldGrants = false // they end, because a person who knew the old password may have connected agents
 	KeepGrants OldGrants = true
 )
 
-// How long the link lives with which a person sets a new password: one that an operator passes on, and one that is
-// mailed.
+// How long a link to set a password works: one that an operator passes on, and one that is mailed.
 const (
 	passwordLinkTTL = 24 * time.Hour
 	mailedLinkTTL   = time.Hour
@@ -94,7 +93,7 @@ func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
 }
 
 // MailedPasswordLink is PasswordLink for a person who asked for it, and to whose address email it is sent. If userID is
-// "", the address is nobody's: then the same work is done, and the link is good for nothing.
+// "", no account has the address: the same work is done, and the link does not work.
 func (o *Operations) MailedPasswordLink(ctx context.Context, userID, email string) (link string, err error) {
 	token := oauth.NewSecret("")
 	made := passwordLink(token, userID, o.DB.Now().Add(mailedLinkTTL))
@@ -113,8 +112,8 @@ func passwordLink(token, userID string, expiresAt time.Time) *store.OneTime {
 var ErrPasswordLink = oauth.Refuse(oauth.AccessDenied, "the link was used before, has expired, or was cut")
 
 // UsePasswordLink sets the password of the person to whom a link was given, as ResetPassword does. An address to which
-// the link was sent counts as verified. It refuses with ErrPasswordLink, and with an *Error a password that is not
-// good, after which the link still works. It hashes the password only if the link is good.
+// the link was sent counts as verified. It returns ErrPasswordLink if the link does not work, and an *Error if the
+// password is refused; then the link still works. It hashes the password only if the link is good.
 func (o *Operations) UsePasswordLink(ctx context.Context, token, password string) error {
 	var link *store.OneTime
 	find := func(tx *store.Tx) (u *identity.User, err error) {

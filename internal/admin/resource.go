@@ -436,8 +436,8 @@ func (o *Operations) DeleteResource(ctx context.Context, by Caller, name string)
 	return done, err
 }
 
-// DiagnoseResource records that by has the MCP server with the given id or identifier looked at from outside, and
-// returns it. It is a change, because this server then sends requests to that one.
+// DiagnoseResource records that by diagnoses the MCP server with the given id or identifier, and returns the server. It
+// is a change, because this server then sends requests to that one.
 func (o *Operations) DiagnoseResource(ctx context.Context, by Caller, name string) (view Resource, err error) {
 	err = o.change(ctx, by, Resources, "resource.diagnose", &view, func(tx *store.Tx) (event audit.Event, err error) {
 		r, err := findResource(tx.Resource, name)

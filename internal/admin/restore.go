@@ -8,7 +8,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Restored is what became of an installation that went back to an earlier state.
+// Restored says what ended when an installation went back to an earlier state.
 type Restored struct {
 	State       Moment `json:"state"`        // the installation is as it was then
 	EndedGrants bool   `json:"ended_grants"` // whether all grants ended; otherwise those that waited for a code

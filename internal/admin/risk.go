@@ -14,7 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// The verbs with which names of tools begin that read, and that act towards others. A name is only a hint, as the
+// The first words of the names of tools that read, and of tools that act towards others. A name is only a hint, as the
 // annotations are: an operator decides.
 var (
 	reading = []string{"get", "list", "read", "search", "find", "fetch", "show", "describe", "query", "lookup", "view",

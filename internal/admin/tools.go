@@ -85,9 +85,9 @@ type NewServer struct {
 }
 
 // AddResource registers an MCP server and freezes its tools: what is proposed for each, or given in its place, counts
-// as reviewed, because by has seen it. Of tools whose names people could take for each other none does, because it
-// cannot be told which one was meant: they are new. A tool that was reviewed before and has changed is a conflict,
-// because ReviewResource alone shows what has changed.
+// as reviewed, because by has seen it. Tools whose names people could take for each other stay new, because it is not
+// clear which one was meant. A tool that was reviewed before and has changed is a conflict, because ReviewResource
+// alone shows what has changed.
 func (o *Operations) AddResource(ctx context.Context, by Caller, n NewServer) (view Server, err error) {
 	identifier, err := o.newIdentifier(n.Identifier)
 	if err != nil {

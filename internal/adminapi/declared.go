@@ -14,19 +14,19 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Exported is what Export answers.
+// Exported is the answer of Export.
 type Exported struct {
 	File  string   `json:"file" jsonschema:"YAML, as the command prints it"`
 	Notes []string `json:"notes" jsonschema:"what the file cannot declare"`
 }
 
-// Declaration is what Plan takes, and with it Apply.
+// Declaration is the input of Plan, and part of that of Apply.
 type Declaration struct {
 	File  string `json:"file" jsonschema:"the text of the file, in YAML or JSON, as export gives it"`
 	Prune bool   `json:"prune,omitempty" jsonschema:"whether to delete groups, MCP servers and clients that the file does not have; clients that registered and API credentials stay"`
 }
 
-// Application is what Apply takes.
+// Application is the input of Apply.
 type Application struct {
 	Declaration
 	Secrets bool `json:"secrets,omitempty" jsonschema:"whether the secrets of new clients are in the answer, this once; otherwise nobody sees them"`
@@ -51,7 +51,7 @@ func (d Declaration) apply(c ctx, o ops, by who, dry, secrets bool) (declare.Out
 // declarable are the nouns of what a file declares, but for resources.
 var declarable = []admin.Noun{admin.Clients, admin.Groups}
 
-// A file that says what there is. Each of its records needs the right to read or write records of that kind.
+// The operations on a file that declares records. Each record needs the right to read or write records of its kind.
 var (
 	Export = add(Spec{Method: "GET", Path: "/export", Noun: admin.Resources, Also: declarable, Verb: "export",
 		Summary: "Export the groups, MCP servers and the clients that operators made, as a file. It needs the right " +

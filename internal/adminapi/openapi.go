@@ -51,7 +51,7 @@ func InputSchema(s *Spec) *jsonschema.Schema {
 	return merged
 }
 
-// OutputSchema returns the schema of what an operation answers.
+// OutputSchema returns the schema of the answer of an operation.
 func OutputSchema(s *Spec) *jsonschema.Schema { return schema(s.Out) }
 
 // bodySchema returns the schema of the body: of a patch, every member may be left out, and be null.

@@ -19,16 +19,16 @@ type Spec struct {
 	Method string
 	Path   string // below Prefix; segments in braces are the fields of In with the tag path
 	Noun   admin.Noun
-	// Also are other nouns that the operation is about. A caller with the right to one of all may ask for it, and the
-	// operation asks for the others when it comes to them.
+	// Also has other nouns that the operation is about. The right to Noun or to one of them is enough to call the
+	// operation, which checks the others itself.
 	Also []admin.Noun
-	// May is a scope that the operation needs for some inputs besides; "" for none.
+	// May is a scope that the operation also needs for some inputs; "" for none.
 	May string
 	// Verb is the command that does the same, as it is typed: "client rotate-secret".
 	Verb    string
 	Summary string
-	// Writes is whether it needs the right to write the Noun: all but GET does, unless it Reads. Destroys is whether it
-	// ends or deletes something that cannot be brought back.
+	// Writes reports whether it needs the right to write the Noun: every method but GET does, unless Reads is set.
+	// Destroys reports whether it ends or deletes something that cannot be brought back.
 	Writes, Reads, Destroys bool
 	Status                  int    // of its answer when it succeeds
 	Required                string // names of the members that the body must have, separated by spaces
@@ -50,7 +50,7 @@ func (s *Spec) access() admin.Access {
 	return admin.Read
 }
 
-// Scopes returns the scopes of which one lets a token ask for the operation.
+// Scopes returns the scopes of which a token needs one to call the operation.
 func (s *Spec) Scopes() (names []string) {
 	for _, noun := range s.nouns() {
 		if !s.Writes {
@@ -61,8 +61,8 @@ func (s *Spec) Scopes() (names []string) {
 	return names
 }
 
-// needs returns the scopes with which nothing of the operation is refused, and besides them those of also. It names the
-// scopes for all nouns at once, because a client would otherwise have to ask its person again for each.
+// needs returns the scopes with which no part of the operation is refused, and those of also. It names the scopes for
+// all nouns at once, because a client would otherwise have to ask its person again for each.
 func (s *Spec) needs(also ...string) scope.Set {
 	var names []string
 	for _, noun := range s.nouns() {
@@ -120,7 +120,7 @@ func add[In, Out any](s Spec,
 	return op
 }
 
-// Listing is what every list takes.
+// Listing is the input of every list.
 type Listing struct {
 	Limit  int    `query:"limit" doc:"The largest number of items, 50 if it is not given; a larger one than 200 counts as 200."`
 	Cursor string `query:"cursor" doc:"The value next of the page before, with the same filters."`
@@ -128,7 +128,7 @@ type Listing struct {
 
 func (l *Listing) listing() *Listing { return l }
 
-// Search is what a list takes whose entries have names.
+// Search is the input of a list whose entries have names.
 type Search struct {
 	Listing
 	Q string `query:"q" doc:"Only those that have a name, an address or an id that begins with this, in whatever case, in the order of those."`
@@ -141,7 +141,7 @@ func (s Search) page() store.Page {
 	return page
 }
 
-// ByQ is what a list takes whose entries have only an id.
+// ByQ is the input of a list whose entries have only an id.
 type ByQ struct {
 	Q string `query:"q" doc:"Only the one with this id. It cannot be combined with other filters."`
 }

@@ -22,12 +22,12 @@ type (
 	ByKID struct {
 		KID string `path:"kid"`
 	}
-	// Change names it by its id and says what becomes of it.
+	// Change names it by its id and has its new terms.
 	Change[T any] struct {
 		ID   string `path:"id"`
 		Body T
 	}
-	// Creation says what is to be made.
+	// Creation describes what to create.
 	Creation[T any] struct{ Body T }
 )
 
@@ -78,12 +78,12 @@ var (
 		})
 )
 
-// Overlap is what RotateClientSecret takes.
+// Overlap is the input of RotateClientSecret.
 type Overlap struct {
 	Overlap *admin.Span `json:"overlap,omitempty" jsonschema:"how long the old secret lives on, in seconds; a day if it is not given"`
 }
 
-// ClientListing is what ListClients takes.
+// ClientListing is the input of ListClients.
 type ClientListing struct {
 	Search
 	Origin   string `query:"origin" enum:"operator,registration,document" doc:"Only those that operators made, that registered themselves, or that have a metadata document."`
@@ -180,7 +180,7 @@ var (
 		})
 )
 
-// NewInitialToken is an initial access token that is to be made.
+// NewInitialToken describes an initial access token to create.
 type NewInitialToken struct {
 	Name    string     `json:"name,omitempty"`
 	MaxUses int        `json:"max_uses,omitempty" jsonschema:"how many clients it may register; 0 is any number"`
@@ -220,7 +220,7 @@ type ByPasskey struct {
 	Passkey string `path:"passkey" doc:"The id of the passkey."`
 }
 
-// NewPassword is what ResetPassword takes.
+// NewPassword is the input of ResetPassword.
 type NewPassword struct {
 	Password   string `json:"password,omitempty" jsonschema:"if it is not given, the answer has a link with which the person sets one"`
 	KeepGrants bool   `json:"keep_grants,omitempty" jsonschema:"whether the person's agents stay connected"`
@@ -307,7 +307,7 @@ var (
 		func(c ctx, o ops, by who, in ByID) (admin.Deletion, error) { return o.WithdrawInvitation(c, by, in.ID) })
 )
 
-// NewGroup is a group that is to be made.
+// NewGroup describes a group to create.
 type NewGroup struct {
 	Name string `json:"name"`
 	admin.GroupTerms
@@ -324,7 +324,7 @@ type (
 		Listing
 		Name string `path:"name"`
 	}
-	// GroupChange names it and says what becomes of it.
+	// GroupChange names it and has its new terms.
 	GroupChange struct {
 		Name string `path:"name"`
 		Body admin.GroupTerms
@@ -389,7 +389,7 @@ var (
 		})
 )
 
-// GrantListing is what ListGrants takes.
+// GrantListing is the input of ListGrants.
 type GrantListing struct {
 	Listing
 	ByQ
@@ -419,7 +419,7 @@ var (
 		func(c ctx, o ops, by who, in ByID) (admin.Revocation, error) { return o.RevokeGrant(c, by, in.ID) })
 )
 
-// SessionListing is what ListSessions takes.
+// SessionListing is the input of ListSessions.
 type SessionListing struct {
 	Listing
 	ByQ
@@ -469,7 +469,7 @@ var (
 		func(c ctx, o ops, by who, in ByKID) (keys.Info, error) { return o.RetireKey(c, by, in.KID) })
 )
 
-// TokenText is what InspectToken takes.
+// TokenText is the input of InspectToken.
 type TokenText struct {
 	Token string `json:"token"`
 }
@@ -481,7 +481,7 @@ var InspectToken = add(Spec{Method: "POST", Path: "/tokens/inspect", Noun: admin
 		return o.InspectToken(c, by, in.Body.Token)
 	})
 
-// EventListing is what ListEvents takes.
+// EventListing is the input of ListEvents.
 type EventListing struct {
 	Listing
 	ByQ
@@ -526,13 +526,13 @@ var (
 		func(c ctx, o ops, by who, in ByID) (admin.ProviderTest, error) { return o.TestProvider(c, by, in.ID) })
 )
 
-// FlowOf is the event whose flow ShowFlow tells.
+// FlowOf names the event whose flow ShowFlow returns.
 type FlowOf struct {
 	Listing
 	ID string `path:"id"`
 }
 
-// Flow is a page of what belongs to an event.
+// Flow is a page of the flow of an event.
 type Flow struct{ admin.Flow }
 
 func (f Flow) sealed(seal func(string) string) any {

@@ -52,7 +52,7 @@ func SignIn(userID string) Event {
 	return Event{Action: SignedIn, Actor: user(userID), UserID: userID}
 }
 
-// The actions of what is counted: allowed, they are a token that was issued and a person who signed in.
+// The actions that are counted: if allowed, a token was issued, or a person signed in.
 const (
 	Issued   = "token.request"
 	SignedIn = "login.sign_in"
@@ -119,13 +119,13 @@ func Introspection(clientID, why string) Event {
 	return Event{Action: "token.introspect", Actor: client(clientID), ClientID: clientID}.With("answer", why)
 }
 
-// ToolCall records a call of a tool at a resource, as reporter, the credentials of its resource server, said.
+// ToolCall records a call of a tool at a resource that reporter, the credentials of its resource server, reported.
 func ToolCall(reporter, resource, tool string) Event {
 	return Event{Action: "tool.call", Actor: client(reporter), Resource: resource}.With("tool", tool)
 }
 
-// ToolDrift records that a resource lists a tool that is not what an operator reviewed, and that is therefore closed,
-// as reporter, the credentials of its resource server, said.
+// ToolDrift records that reporter, the credentials of a resource server, reported a tool that is not what an operator
+// reviewed, and that is therefore closed.
 func ToolDrift(reporter, resource, tool string) Event {
 	return Event{Action: "tool.drift", Actor: client(reporter), Resource: resource}.With("tool", tool)
 }
@@ -275,8 +275,8 @@ func Key(verb, kid, alg string) Event {
 	return Event{Action: "key." + verb}.With("kid", kid).With("alg", alg)
 }
 
-// Restored records that the installation went back to the state of a time. grants is the number of those that were
-// ended then; all says whether these were all.
+// Restored records that the installation went back to the state of a time. grants is the number of grants that ended
+// with it; all reports whether every grant ended.
 func Restored(state time.Time, grants int, all bool) Event {
 	e := Event{Action: "restore"}.With("state", state.UTC().Format(time.RFC3339)).With("grants_ended",
 		strconv.Itoa(grants))
@@ -299,7 +299,7 @@ func Retention(events int64, before time.Time) Event {
 		With("before", before.UTC().Format(time.RFC3339))
 }
 
-// Replay records that sealed events are sent again to a receiver from a number on.
+// Replay records that the sealed events from a number on are sent to a receiver again.
 func Replay(receiver string, from int64) Event {
 	return Event{Action: "audit.replay"}.With("receiver", receiver).With("from", strconv.FormatInt(from, 10))
 }

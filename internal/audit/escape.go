@@ -6,8 +6,9 @@ import (
 	"unicode"
 )
 
-// Escaped returns JSON with escapes for what is not printable and that JSON allows, such as C1 control characters and
-// marks that reorder text, because a terminal would obey them. Line feeds, which are only between its values, stay.
+// Escaped returns text, which is JSON, with escapes for the unprintable characters that JSON allows, such as C1 control
+// characters and marks that reorder text, because a terminal would obey them. Line feeds, which are only between its
+// values, stay.
 func Escaped(text []byte) []byte {
 	if bytes.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) < 0 {
 		return text

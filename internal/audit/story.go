@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// Names are what the parties of an event are called now. "" is one that is not known, or deleted: the event's id is
+// Names are the present names of the parties of an event. "" is the name of one that is unknown or deleted: its id is
 // used instead.
 type Names struct {
 	Client, Person, Resource string
@@ -184,9 +184,9 @@ var ends = map[string]string{
 	"restore":             "a backup was restored",
 }
 
-// Sentence tells the event in plain English, as one sentence that begins with a capital letter, unless that would
-// change an address or an id, and has no period. What strangers chose is in it with every character that is not visible
-// removed, and cut; it must still be escaped for HTML.
+// Sentence returns the event as one English sentence without a period. It begins with a capital letter, unless that
+// would change an address or an id. Text that strangers chose is cut, and has only visible characters; it must still be
+// escaped for HTML.
 func (e Event) Sentence(names Names) string {
 	text, _ := e.story()
 	told := strings.TrimSpace(e.fill(text, names))

@@ -14,7 +14,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
-// MarksOf returns what c is recognised by if it is blocked and returns under another client_id.
+// MarksOf returns the marks by which c, once blocked, is recognised under another client_id.
 func MarksOf(c *oauth.Client) oauth.Marks {
 	return oauth.Marks{Sites: sites(c), Fingerprint: fingerprint(&c.Metadata)}
 }
@@ -45,7 +45,7 @@ func BlockOf(blocks []*oauth.Block, c *oauth.Client) *oauth.Block {
 	return nil
 }
 
-// Unblocked returns ErrBlocked if a block keeps c out, by what is in memory.
+// Unblocked returns ErrBlocked if a block in memory keeps c out.
 func (d *Directory) Unblocked(ctx context.Context, c *oauth.Client) error {
 	blocks, err := d.DB.Blocks(ctx)
 	if err == nil && BlockOf(blocks, c) != nil {

@@ -33,7 +33,7 @@ var strong = argon{memory: 19 * 1024, time: 2, threads: 1}
 var cost = strong
 
 // WeakenForTests makes the hashes of further passwords nearly free, or as strong as they are in the program again. Only
-// tests may call it, and internal/floors_test.go sees to that: they sign in thousands of times.
+// tests, which sign in thousands of times, may call it; internal/floors_test.go checks that.
 func WeakenForTests(weak bool) {
 	cost = strong
 	if weak {

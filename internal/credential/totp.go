@@ -39,8 +39,8 @@ func totpCode(secret []byte, step int64) string {
 	return fmt.Sprintf("%0*d", TOTPDigits, number%1_000_000)
 }
 
-// TOTPStep returns the time step at whose code is code: that of now, or the one before or after it, because clocks
-// differ and people type slowly (RFC 6238 §5.2). ok is false if it is none of them.
+// TOTPStep returns the time step whose code is code: that of now, or the one before or after it, because clocks differ
+// and people type slowly (RFC 6238 §5.2). ok is false if it is none of them.
 func TOTPStep(secret []byte, code string, now time.Time) (step int64, ok bool) {
 	current := now.Unix() / totpPeriod
 	for _, candidate := range []int64{current - 1, current, current + 1} {

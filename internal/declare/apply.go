@@ -15,10 +15,10 @@ import (
 type Options struct {
 	// DryRun changes nothing, but finds out what would be changed, and which faults there are.
 	DryRun bool
-	// Prune deletes what the file could declare and does not, but only of the kinds that the file has a list of. It
+	// Prune deletes the records that the file could declare and does not, of the kinds of which the file has a list. It
 	// spares clients that registered or have a metadata document, API credentials, and what is built in.
 	Prune bool
-	// Secrets has the secrets of new clients in the outcome.
+	// Secrets puts the secrets of new clients into the outcome.
 	Secrets bool
 }
 
@@ -37,12 +37,12 @@ type Secret struct {
 	Secret   string `json:"client_secret"`
 }
 
-// Apply makes the installation what f says, in one transaction: after an error, nothing was changed. What f does not
-// say of a record gets its default, but for the members of a group, and whether a client is disabled. What is so
-// already is not written or recorded, so that applying a file again changes nothing.
+// Apply changes the installation to what f declares, in one transaction: after an error, nothing was changed. What f
+// leaves out of a record gets its default, except the members of a group and whether a client is disabled. A record
+// that is as declared is neither written nor recorded, so applying a file again changes nothing.
 //
-// A dry run finds that out without changing anything. For it, by must be able to read what f declares, and otherwise to
-// write it.
+// A dry run returns the same outcome and changes nothing. It needs the right to read what f declares; otherwise Apply
+// needs the right to write it.
 //
 // If f cannot be applied, the error is Faults, with all of them. If by may not do what f needs, it is an *admin.Error.
 func Apply(ctx context.Context, o *admin.Operations, by admin.Caller, f *File, options Options) (Outcome, error) {

@@ -9,7 +9,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/admin"
 )
 
-// Verb is what becomes of a record.
+// Verb says how a record is changed.
 type Verb string
 
 // The verbs.
@@ -19,7 +19,7 @@ const (
 	Delete Verb = "delete"
 )
 
-// Change is what becomes of one record.
+// Change is one record that is created, updated or deleted.
 type Change struct {
 	Verb        Verb         `json:"verb"`
 	Noun        string       `json:"noun"` // "group", "resource" or "client"
@@ -29,8 +29,8 @@ type Change struct {
 	Grants      int          `json:"grants_ended"` // those that were in force
 }
 
-// Difference is what becomes of one member of a record, or of one item of a list, which is "" before it is added, and
-// "" after it is removed. If only the order of a list changes, Before and After have all of it.
+// Difference is a change of one member of a record, or of one item of a list: Before is "" if the item is added, and
+// After is "" if it is removed. If only the order of a list changes, Before and After have all of it.
 type Difference struct {
 	Path   string `json:"path"` // such as client_name, or scopes[mcp:tools:weather].description
 	Before string `json:"before"`

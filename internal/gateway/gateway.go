@@ -39,7 +39,7 @@ type Options struct {
 
 	// List lists the tools of a server, as its items of tools/list. The gateway calls it at the start, after a reload
 	// and once an hour for servers with reviewed tools, so that what has changed is closed before a client lists it.
-	// Nil means that only lists of clients tell.
+	// Nil means that only the lists that clients ask for show changes.
 	List func(context.Context, *Server) ([][]byte, error)
 
 	// Wrap returns a handler around the gateway, which may begin a span for each request. Nil means none.

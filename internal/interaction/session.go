@@ -79,8 +79,8 @@ func (s *Sessions) Confirm(tx *store.Tx, v Visitor) error {
 // RecentSignIn is how long a sign-in counts as recent.
 const RecentSignIn = 15 * time.Minute
 
-// Recent reports whether the person of v signed in within RecentSignIn. What decides about the access of others, or
-// cannot be undone, needs that, because somebody else may sit at a computer that was left unlocked.
+// Recent reports whether the person of v signed in within RecentSignIn. A change of the access of others, or one that
+// cannot be undone, needs that, because another person may sit at a computer that was left unlocked.
 func (s *Sessions) Recent(v Visitor) bool {
 	return s.DB.Now().Sub(v.Session.SignedInAt) <= RecentSignIn
 }

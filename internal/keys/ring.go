@@ -60,7 +60,7 @@ type Info struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // when it leaves the JWKS
 }
 
-// Start is when a new key begins to sign.
+// Start says when a new key begins to sign.
 type Start bool
 
 // The starts of a new key.

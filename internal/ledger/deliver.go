@@ -76,8 +76,8 @@ func (c *Courier) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// Deliver sends r all that is sealed and due. It returns the error of r, which is asked again after a pause. A receiver
-// that was not known gets what is sealed from then on.
+// Deliver sends r all that is sealed and due. It returns the error of r, which is asked again after a pause. A new
+// receiver gets what is sealed from then on.
 func (c *Courier) Deliver(ctx context.Context, r Receiver) error {
 	for {
 		more, err := c.deliver(ctx, r)

@@ -87,8 +87,8 @@ func (s *Sealer) Run(ctx context.Context) {
 	}
 }
 
-// Lag returns how long ago all events were sealed; without an earlier time, since s first sealed or was asked. It may
-// be called while s seals.
+// Lag returns how long ago all events were sealed. Before s has sealed all of them once, it counts from the first call
+// of Lag. It may be called while s seals.
 func (s *Sealer) Lag() time.Duration {
 	now := s.DB.Now()
 	s.whole.CompareAndSwap(0, now.UnixMicro())

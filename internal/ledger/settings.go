@@ -8,7 +8,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-// Settings say what becomes of the audit log.
+// Settings say how long the audit log is kept and where it is sent.
 type Settings struct {
 	Retain Retention // of the contents of events
 	// CheckpointFile gets each signed state of the log; "" for none.

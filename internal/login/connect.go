@@ -46,9 +46,8 @@ func (e *Endpoint) CanSignInWithout(tx *store.Tx, person *identity.User, id stri
 var ErrLastAccount = oauth.RefuseStatus(http.StatusConflict, oauth.InvalidRequest,
 	"you could not sign in any more without it: set up another way to sign in first")
 
-// Disconnect ends the connection with that id of an account elsewhere with the person, whose account tx has locked, and
-// records it. It returns store.ErrNotFound if they have none with that id. It refuses to end the only way in which they
-// can sign in.
+// Disconnect deletes the identity with that id of the person, whose account tx has locked, and records that. It returns
+// store.ErrNotFound if the person has no such identity, and ErrLastAccount if the person could not sign in without it.
 func (e *Endpoint) Disconnect(tx *store.Tx, person *identity.User, id string) error {
 	i, err := tx.IdentityByID(id)
 	if err == nil && i.UserID != person.ID {
@@ -67,9 +66,9 @@ func (e *Endpoint) Disconnect(tx *store.Tx, person *identity.User, id string) er
 	return upstream.Disconnect(tx, i)
 }
 
-// Connect sends the person of v, who is signed in, to a provider, in order to connect an account there with theirs
-// here. When they come back, e.Connected answers. Connect returns store.ErrNotFound if there is no provider with that
-// id. It refuses if the provider does not answer.
+// Connect sends the person of v, who is signed in, to a provider, to connect an account there with theirs here. When
+// they come back, e.Connected answers. Connect returns store.ErrNotFound if there is no provider with that id. It
+// refuses if the provider does not answer.
 func (e *Endpoint) Connect(r *http.Request, v interaction.Visitor, providerID string) (web.Answer, error) {
 	for _, p := range e.providers {
 		if p.ID != providerID {

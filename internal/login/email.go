@@ -271,8 +271,8 @@ func (m emails) send(r *http.Request, v interaction.Visitor, form url.Values) (w
 }
 
 // letter returns the mail with a link and a code, without its address. It names the client of the request only if an
-// operator vouches for it, because anybody can register one and ask for a mail: the name would carry their words, or
-// the address of their site, to whomever they like.
+// operator vouches for it, because anybody can register a client and ask for a mail: its name would carry their words,
+// or the address of their site, to any mailbox.
 func (m emails) letter(r *http.Request, to destination, token string) mail.Letter {
 	what := "sign in to " + m.Endpoint.Name
 	if to.request != "" {

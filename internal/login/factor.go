@@ -54,8 +54,8 @@ func (e *Endpoint) Factor(
 
 // SetUpFactor stores the authenticator app that form sets up for the person of v: set_up is SetUp.Sealed, and code its
 // first code. It returns the page with the recovery codes, which leads to the path next. The session counts as one with
-// two factors from then on. ExplainCode tells what SetUpFactor refuses. It returns store.ErrNotFound if the session of
-// v has ended.
+// two factors from then on. ExplainCode explains its refusals. It returns store.ErrNotFound if the session of v has
+// ended.
 func (e *Endpoint) SetUpFactor(
 	r *http.Request, v interaction.Visitor, form url.Values, next string,
 ) (web.Answer, error) {
@@ -80,8 +80,8 @@ func (e *Endpoint) SetUpFactor(
 	return web.WithCookiesOf(codesPage(codes, next), answer), nil
 }
 
-// RenewCodes returns the page with new recovery codes of the person of v, which replace those that there are. It leads
-// to the path next. RenewCodes returns store.ErrNotFound if the session of v has ended or there is no second factor.
+// RenewCodes replaces the recovery codes of the person of v. It returns the page with the new ones, which leads to the
+// path next. RenewCodes returns store.ErrNotFound if the session of v has ended or there is no second factor.
 func (e *Endpoint) RenewCodes(ctx context.Context, v interaction.Visitor, next string) (web.Answer, error) {
 	codes, hashes := newRecoveryCodes()
 	err := e.DB.Update(ctx, func(tx *store.Tx) error {

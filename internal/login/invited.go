@@ -14,22 +14,22 @@ import (
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
-// Invitations are what is behind the invitations with which people make their accounts. Both fields must be set if
-// there are providers.
+// Invitations has the functions with which people make invited accounts at a provider. Both must be set if there are
+// providers.
 type Invitations struct {
-	// Accept returns the account of the invitation with that Hash, and what makes it in a transaction, for a person of
-	// whom a provider says that the address email is theirs; "" if it says of none. It refuses as
-	// admin.Operations.AcceptInvitationOf.
+	// Accept returns the account of the invitation with that Hash, and a function that makes it in a transaction. email
+	// is the address of the person that a provider has verified, or "". Accept refuses as
+	// admin.Operations.AcceptInvitationOf does.
 	Accept func(ctx context.Context, hash, email, name string) (*identity.User, func(*store.Tx) error, error)
-	// Refused answers a person who comes back from the provider with that name, and whose account err refused.
+	// Refused answers a person who comes back from the provider with that name and whose account was refused with err.
 	Refused func(r *http.Request, v interaction.Visitor, provider string, err error) (web.Answer, error)
 }
 
 // invitedPath is where a person comes whose account was just made.
 const invitedPath = "/account"
 
-// Accept sends the browser of v to the provider with that id, in order to make the account of an invitation, which is
-// then connected with the person's account there, and called name, or as there if that is "". It returns
+// Accept sends the browser of v to the provider with that id. When the person comes back, the account of the invitation
+// is made and connected with the account there. It is called name, or as there if name is "". It returns
 // store.ErrNotFound if there is no such provider, and refuses if the provider does not answer.
 func (e *Endpoint) Accept(r *http.Request, v interaction.Visitor, providerID string, i *identity.Invitation,
 	name string) (web.Answer, error) {
@@ -47,7 +47,8 @@ func (e *Endpoint) Accept(r *http.Request, v interaction.Visitor, providerID str
 	return nil, store.ErrNotFound
 }
 
-// ServedBy returns the id of the provider at which people with such an address sign in, or "" if they do so in any way.
+// ServedBy returns the id of the provider at which people with such an address sign in, or "" if they may sign in in
+// any way.
 func (e *Endpoint) ServedBy(email string) string {
 	if p := e.providerOf(identity.EmailKey(email)); p != nil {
 		return p.ID

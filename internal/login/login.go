@@ -26,7 +26,7 @@ type Endpoint struct {
 	DB    *store.DB
 	Pages *web.Pages
 	Desk  *interaction.Desk
-	// Methods are the names of the methods that people may use.
+	// Methods has the names of the methods that people may use.
 	Methods []string
 	// SecondFactor is login.second_factor: "off", "optional" or "required".
 	SecondFactor string
@@ -40,7 +40,7 @@ type Endpoint struct {
 	// addresses with which they may, as in identity.EmailKey; none: all.
 	SignUp        bool
 	SignUpDomains []string
-	// Setup reports whether the first owner is made at /setup.
+	// Setup reports whether /setup makes the first owner.
 	Setup bool
 	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
 	// limit.

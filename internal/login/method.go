@@ -44,7 +44,7 @@ func (e *Endpoint) methods() []Method {
 // Proof is what a method has shown about a person.
 type Proof struct {
 	Person *identity.User // as it was read
-	Method string         // Method.Name of the method that has shown it; "": it is not to be remembered
+	Method string         // Method.Name of the method that has shown it; "": none is remembered
 	AMR    []string       // by what: the values of RFC 8176
 	At     time.Time      // when; zero: now
 	Event  audit.Event    // that records it; zero: audit.SignIn
@@ -54,13 +54,13 @@ type Proof struct {
 	Confirm func(tx *store.Tx) error
 }
 
-// Arrive ends a sign-in on a page of another package with p, and leads to back, the path of a page of ours, perhaps by
-// way of a second factor. It returns what p.Confirm refuses.
+// Arrive ends a sign-in on a page of another package with p. It leads to back, the path of a page of ours, and to the
+// second factor before that if one is needed. It returns the error of p.Confirm.
 func (e *Endpoint) Arrive(r *http.Request, back string, p Proof) (web.Answer, error) {
 	return e.arrive(r, destination{back: ours(back)}, p)
 }
 
-// arrive ends a sign-in with p, or asks for a second factor if one is needed. It returns what p.Confirm refuses.
+// arrive ends a sign-in with p, or asks for a second factor if one is needed. It returns the error of p.Confirm.
 func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer, error) {
 	demanded, err := e.demanded(r, to)
 	if err != nil {
@@ -98,7 +98,7 @@ func (e *Endpoint) visit(r *http.Request, event audit.Event) (query url.Values, 
 var errLacking = oauth.Refuse(oauth.AccessDenied, "a second factor is needed")
 
 // begin begins a session for the person of p, which replaces the one that the browser had, and leads to where they
-// wanted to go. It returns what p.Confirm refuses.
+// wanted to go. It returns the error of p.Confirm.
 func (e *Endpoint) begin(r *http.Request, to destination, p Proof) (web.Answer, error) {
 	var cookie *http.Cookie
 	err := e.DB.Update(r.Context(), func(tx *store.Tx) error {

@@ -114,7 +114,8 @@ var (
 )
 
 // Post answers POST /login/passkey: a sign-in with the passkey that the browser of r used. Failures are counted by
-// network address alone, because nobody can guess what a passkey signs, and so nobody has to be kept from an account.
+// network address alone, because a signature of a passkey cannot be guessed, so no account needs to be protected from
+// guesses.
 func (m passkeys) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {

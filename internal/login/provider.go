@@ -28,8 +28,8 @@ type provider struct {
 }
 
 // UseProviders lets people sign in with the identity providers that configs describe, at a server with that issuer.
-// master seals what is kept of people there. It returns an error if a provider puts people into a group that does not
-// exist.
+// seal and open encrypt what is stored of their accounts there (keys.Master). It returns an error if a provider puts
+// people into a group that does not exist.
 func (e *Endpoint) UseProviders(ctx context.Context, configs []upstream.Config, issuer string,
 	seal func(place string, plain []byte) (string, error), open func(place, sealed string) ([]byte, error)) error {
 	e.vault, e.providers = upstream.Vault{Seal: seal, Open: open}, nil
@@ -49,8 +49,7 @@ func (e *Endpoint) UseProviders(ctx context.Context, configs []upstream.Config, 
 	return nil
 }
 
-// MissingGroups returns a sentence for each group that does not exist, and into which one of the providers that configs
-// describe puts people.
+// MissingGroups returns a sentence for each group that does not exist and into which a provider in configs puts people.
 func MissingGroups(tx *store.Tx, configs []upstream.Config) (sentences []string, err error) {
 	for _, c := range configs {
 		for _, there := range slices.Sorted(maps.Keys(c.GroupMap)) {
@@ -68,10 +67,10 @@ func MissingGroups(tx *store.Tx, configs []upstream.Config) (sentences []string,
 	return sentences, nil
 }
 
-// StillKnown asks the providers that are to be asked about a person when an agent refreshes. It takes at most 10
-// seconds. It returns what confirms in a transaction that the agent may go on, and otherwise returns gone, or a
-// refusal if a provider has been silent for too long. StillKnown itself returns nil if no provider is to be asked about
-// anybody.
+// StillKnown returns a function that asks the providers of a person whose agent refreshes, which takes at most 10
+// seconds. It returns a check for the transaction that decides: nil if the agent may go on, gone if a provider no
+// longer knows the person, and a refusal if a provider has been silent for too long. StillKnown returns nil if no
+// provider is asked about anybody.
 func (e *Endpoint) StillKnown(gone error) func(ctx context.Context, userID string) (func(*store.Tx) error, error) {
 	checks := &upstream.Checks{DB: e.DB, Vault: e.vault, Providers: e.providers}
 	if !checks.Needed() {

@@ -112,9 +112,9 @@ func (m *Mailer) Send(l Letter) error {
 // SendAdmitted is Send for a letter that Admit has let through.
 func (m *Mailer) SendAdmitted(l Letter) error { return m.enqueue(&job{kind: l.Kind, letter: &l}) }
 
-// Later puts a letter of a kind into the queue that is composed when it is its turn. A nil letter is not sent. If it
-// cannot be queued or composed, the log says so. done is called once the letter is sent, or will never be: if it is
-// nil, or refused for good. It is not called as long as another attempt may succeed.
+// Later queues a letter of a kind, which compose makes when its turn comes; a nil letter is not sent. A letter that
+// cannot be queued or composed is logged. done is called once the letter is sent, or if it never will be, because it is
+// nil or the mail server refused it permanently.
 func (m *Mailer) Later(kind string, compose func(context.Context) (*Letter, error), done func(context.Context) error) {
 	if err := m.enqueue(&job{kind: kind, compose: compose, done: done}); err != nil {
 		m.o.Log.Warn("a mail was not sent", "kind", kind, "error", err)

@@ -33,8 +33,8 @@ type Resource struct {
 	// SecondFactor is whether a person needs a second factor to give consent for it.
 	SecondFactor bool
 
-	// BuiltIn is whether the resource is a part of this server, such as its Admin API. Such a resource is never meant
-	// by a request that does not name it.
+	// BuiltIn is whether the resource is a part of this server, such as its Admin API. A request gets it only by naming
+	// it.
 	BuiltIn bool
 
 	CreatedAt time.Time

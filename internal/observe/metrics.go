@@ -75,10 +75,11 @@ func NewMetrics(version, database string) *Metrics {
 	return m
 }
 
-// Register adds metrics that others keep.
+// Register adds the metrics of other packages.
 func (m *Metrics) Register(all ...prometheus.Collector) { m.registry.MustRegister(all...) }
 
-// Server adds the metrics of a server: state, at each scrape, and what the returned functions are told of it.
+// Server adds the metrics of a server. It calls state at each scrape, and the functions that it returns count what the
+// server does.
 func (m *Metrics) Server(state func(context.Context) server.State) server.Watcher {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "cardea_" + name, Help: help}, labels)
@@ -177,8 +178,8 @@ func (m *Metrics) event(action, outcome, reason string, detail map[string]string
 	m.events.WithLabelValues(m.actions.bound(action), outcome, reason).Inc()
 }
 
-// Listen listens where metrics are served. It warns of an address that strangers may reach. key is the setting that
-// names the address, and variable what else does, for errors.
+// Listen listens where metrics are served. It warns of an address that strangers may reach. key and variable are the
+// setting and the environment variable that name the address, for errors.
 func (m *Metrics) Listen(ctx context.Context, key, variable, address string, log *slog.Logger) (net.Listener, error) {
 	listener, err := server.Listen(ctx, key, variable, address)
 	if err != nil {

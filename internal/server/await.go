@@ -24,8 +24,8 @@ const (
 // Between the calls it waits, first for a second and then twice as long each time, up to 15 seconds. If that takes more
 // than a moment, it answers at the configured address meanwhile, so that a supervisor sees that the process is alive:
 // /healthz with 200, and everything else with 503 and Retry-After, because the keys and the scopes to publish are in
-// the database; it does not if the certificates are there too. Await returns nil if ctx ends first, and an error if the
-// address cannot be used.
+// the database. It answers nothing if the certificates are there too. Await returns nil if ctx ends first, and an error
+// if the address cannot be used.
 func Await(ctx context.Context, c config.Config, log *slog.Logger, open func(context.Context) error) error {
 	s := &standIn{config: c, log: log}
 	soon := time.AfterFunc(quickStart, func() { _ = s.begin(ctx) }) // the error comes again once the server listens

@@ -154,7 +154,7 @@ func (s *Server) certificateExpires() time.Time {
 	return time.Time{}
 }
 
-// Reload reads the files of the TLS certificate now, though a handshake would in a moment.
+// Reload reads the files of the TLS certificate at once, instead of at the next handshake.
 func (s *Server) Reload() {
 	if c := s.certificate; c != nil {
 		c.mu.Lock()

@@ -37,7 +37,8 @@ func MailInvitation(c config.Config, log *slog.Logger) func(admin.Invitation, st
 	}
 }
 
-// LeaveNotices has what this process does told to people by the servers at the same database, if there is mail.
+// LeaveNotices lets the servers at the same database send the mails about what this process does, if mail is
+// configured.
 func LeaveNotices(c config.Config, db *store.DB) {
 	if c.Mail.On() {
 		db.Announce(account.Worth, nil)

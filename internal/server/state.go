@@ -21,7 +21,7 @@ type Watcher struct {
 	Event func(action, outcome, reason string, detail map[string]string)
 }
 
-// Watch has w told what the server does. Call it before Handler and Serve.
+// Watch makes w the Watcher of the server. Call it before Handler and Serve.
 func (s *Server) Watch(w Watcher) {
 	s.watcher = w
 	if w.Event != nil {

@@ -47,9 +47,9 @@ func (tx *Tx) Waiting(clientID, userID string) (w *Waiting, asked bool, err erro
 	return w, n > 0, err
 }
 
-// Wait enters a client in the inbox, or what its entry says of the last person. w has all fields but FirstAt, LastAt,
-// People and DismissedAt. The client and the person must be stored. first reports whether the person had not asked
-// before, or not since the client was dismissed.
+// Wait enters a client in the inbox, or updates its entry with what the last person asked for. w has all fields but
+// FirstAt, LastAt, People and DismissedAt. The client and the person must be stored. first reports whether the person
+// had not asked before, or not since the client was dismissed.
 func (tx *Tx) Wait(w *Waiting) (first bool, err error) {
 	_, err = tx.exec(`INSERT INTO waiting_clients (client_id, first_at, last_at, people, user_id, resource_id, scope,
 		redirect_uri) VALUES ($1, $2, $2, 0, $3, $4, $5, $6) ON CONFLICT (client_id) DO UPDATE

@@ -65,7 +65,7 @@ func (tx *Tx) DeleteGroup(id string) error {
 	return err
 }
 
-// AddMember puts a user into a group. It returns false if the user was in it before. Both must be there.
+// AddMember puts a user into a group. It returns false if the user was in it before. Both must exist.
 func (tx *Tx) AddMember(groupID, userID string) (bool, error) {
 	n, err := tx.exec("INSERT INTO group_members (group_id, user_id, added_at) VALUES ($1, $2, $3) "+
 		"ON CONFLICT DO NOTHING", args{groupID, userID, micros(tx.now)})

@@ -7,14 +7,14 @@ const (
 	answersAtMost = 1000 // of one caller
 )
 
-// Answer is what a request with an Idempotency-Key was answered.
+// Answer is the answer to a request with an Idempotency-Key.
 type Answer struct {
 	BodyHash string // of the request
 	Status   int
 	Body     string // without secrets
 }
 
-// Answer returns what a caller's request at a route was answered that had the key in the last day, or ErrNotFound.
+// Answer returns the answer to the request that a caller sent to a route with the key in the last day, or ErrNotFound.
 func (tx *Tx) Answer(caller, route, key string) (*Answer, error) {
 	a := new(Answer)
 	err := tx.row("SELECT body_hash, status, body FROM idempotency_keys WHERE caller = $1 AND route = $2 "+

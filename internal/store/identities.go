@@ -81,7 +81,7 @@ func (tx *Tx) SpendSignIn(hash, userID string, expiresAt time.Time) error {
 		"ON CONFLICT DO NOTHING", args{hash, userID, expiresAt.UnixMicro()})
 }
 
-// SpentSignIn returns whom a sign-in at a provider signed in that is over, or ErrNotFound.
+// SpentSignIn returns the id of the user whom a sign-in at a provider has signed in, or ErrNotFound if it is not over.
 func (tx *Tx) SpentSignIn(hash string) (userID string, err error) {
 	err = tx.row("SELECT user_id FROM spent_sign_ins WHERE hash = $1", args{hash}, &userID)
 	return userID, err

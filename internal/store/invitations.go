@@ -28,7 +28,7 @@ func (tx *Tx) Invite(i *identity.Invitation) error {
 	return err
 }
 
-// InviteInto adds a group to an invitation. Both must be there. If the group is deleted, the invitation forgets it.
+// InviteInto adds a group to an invitation. Both must exist. If the group is deleted, the invitation forgets it.
 func (tx *Tx) InviteInto(groupID, invitationID string) error {
 	_, err := tx.exec("INSERT INTO invitation_groups (group_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
 		args{groupID, invitationID})

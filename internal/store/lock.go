@@ -10,8 +10,8 @@ import (
 // A lock keeps other transactions from changing a row between reading and writing it. It is taken by setting a column
 // to its own value, because that works on both databases.
 
-// LockDeclared makes other transactions that call it, or LockOwners, wait until this one ends, so that of two that
-// change many records the second sees all that the first has done, and neither waits for the other in a circle.
+// LockDeclared makes other transactions that call it, or LockOwners, wait until this one ends. So of two transactions
+// that change many records the second sees all that the first has done, and they cannot deadlock.
 func (tx *Tx) LockDeclared() error { return tx.one("UPDATE setup SET id = id WHERE id = 1", nil) }
 
 // LockClient is like Client, and keeps other transactions from changing the client until this one ends.

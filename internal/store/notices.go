@@ -22,7 +22,7 @@ const (
 	noticeLifetime = 24 * time.Hour
 )
 
-// Announce stores a Notice of each event that worth returns true for, in the transaction that records the event. tell
+// Announce stores a Notice of each event for which worth returns true, in the transaction that records the event. tell
 // is called with each Notice of this process once it is committed; it must not block or use the DB. If tell is nil,
 // another process tells the person: the Notice is due at once. Call Announce before the DB is used by several
 // goroutines.

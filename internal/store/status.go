@@ -80,8 +80,8 @@ func (tx *Tx) StatusChanges(since int64) (version int64, changes []Change, err e
 	return version, changes, err
 }
 
-// ExpiredSince returns a change for each person of whom a session has expired after since, and for each client that
-// has. Nothing else that ends by itself ends tokens before they expire.
+// ExpiredSince returns a change for each person whose session has expired after since, and for each client that has
+// expired. No other expiry ends tokens before their own.
 func (tx *Tx) ExpiredSince(since time.Time) ([]Change, error) {
 	return all(tx, "SELECT 'user', user_id FROM sessions WHERE expires_at > $1 AND expires_at <= $2 "+
 		"UNION SELECT 'client', id FROM clients WHERE expires_at > $1 AND expires_at <= $2",
@@ -165,8 +165,8 @@ func (tx *Tx) StatusBlocks(c Change, after *StatusBlock, limit int) ([]StatusBlo
 		})
 }
 
-// ReserveStatus gives the caller a block of the given size for the own tokens of a client at a resource, of which none
-// lives longer than until expiresAt, and returns its first index. No index is given twice.
+// ReserveStatus reserves a block of the given size for the own tokens of a client at a resource, which must expire by
+// expiresAt, and returns the first index of the block. No index is given twice.
 func (tx *Tx) ReserveStatus(c *oauth.Client, r *oauth.Resource, size int64, expiresAt time.Time) (int64, error) {
 	first, err := tx.nextStatus(oauth.MachineStatus, size)
 	if err == nil {

@@ -139,8 +139,8 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// Observe has fn called with each event that this process records, once it is on disk, with what can be counted of it.
-// fn must not block or use the DB. Call Observe before the DB is used by several goroutines.
+// Observe makes the DB call fn for each event that this process records, once the event is on disk. fn must not block
+// or use the DB. Call Observe before the DB is used by several goroutines.
 func (db *DB) Observe(fn func(action, outcome, reason string, detail map[string]string)) {
 	db.observe = fn
 }

@@ -29,8 +29,8 @@ type Swept struct {
 // thirty days; approvals for one time that have expired; answers to requests with an Idempotency-Key, and notices,
 // after a day; invitations thirty days after they have expired; keys that have left the JWKS. It finds the rows by an
 // index and deletes a few at a time, each batch in its own Update, so that it does not delay others. On an error it
-// also returns what it had deleted by then. It also stores by what this program finds the clients that a program of the
-// previous release has made or changed.
+// also returns what it had deleted by then. It also completes the records of clients that a program of the previous
+// release has made or changed, so that this program finds them.
 func (db *DB) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	now := db.Now()

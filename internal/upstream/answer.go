@@ -52,7 +52,7 @@ func ReadAnswer(body io.Reader) (*Answer, error) {
 	return said, nil
 }
 
-// Person returns the person, whose id is one of the application with that name.
+// Person returns the person. The Issuer of its id is application.
 func (a *Answer) Person(application string) *Person {
 	who := &Person{Issuer: application, Subject: a.Sub, Email: a.Email,
 		Verified: string(a.EmailVerified) == "true", Name: a.Name}
@@ -88,7 +88,7 @@ func (a *Answer) Methods() []string {
 	return amr
 }
 
-// Terms are what an answer must fulfil.
+// Terms are the conditions of an answer.
 type Terms struct {
 	Since  time.Time `json:"since"`             // when the application was asked
 	MaxAge *int64    `json:"max_age,omitempty"` // seconds since the sign-in there; nil: any number
@@ -101,8 +101,8 @@ const (
 	behind = 2 * time.Second
 )
 
-// SignedInAt returns when a person signed in of whom auth_time was said: now if it was not. The clocks may differ, so a
-// sign-in that seems to come just before the application was asked followed it.
+// SignedInAt returns when a person signed in: at authTime, or now if that is nil. The clocks may differ, so a sign-in
+// that seems to come just before the application was asked followed it.
 func (t Terms) SignedInAt(authTime *int64, now time.Time) time.Time {
 	if authTime == nil {
 		return now

@@ -62,7 +62,7 @@ func (c *Checks) asks(i *identity.Identity) *Provider {
 	return c.Providers[at]
 }
 
-// Needed reports whether a provider is to be asked about anybody.
+// Needed reports whether at least one provider is asked.
 func (c *Checks) Needed() bool {
 	return slices.ContainsFunc(c.Providers, func(p *Provider) bool { return p.CheckAtRefresh })
 }

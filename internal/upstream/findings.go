@@ -73,8 +73,8 @@ type trial struct {
 	found map[string]Finding
 }
 
-// Test tries what a sign-in with the provider needs and that can be tried without a person. It returns a finding for
-// each of Checked, reads the metadata again, and changes nothing here. It takes less than a minute.
+// Test tries what a sign-in with the provider needs, as far as it can be tried without a person. It returns a finding
+// for each of Checked, reads the metadata again, and changes nothing here. It takes less than a minute.
 func (p *Provider) Test(ctx context.Context) []Finding {
 	t := trial{p, map[string]Finding{}}
 	select {

@@ -29,9 +29,9 @@ type Entry struct {
 // ErrChanged means that an Entry does not hold any more: what it was made from has changed.
 var ErrChanged = errors.New("upstream: the account has changed since it was looked up")
 
-// Find returns whose account a person is who has signed in with the provider that c describes: the one that is
-// connected with the provider's account, or one that is joined by an address that is verified on both sides, or a new
-// one. It refuses a person whom c does not let in.
+// Find returns the account of a person who has signed in with the provider that c describes: the one that is connected
+// with the provider's account, or one that is joined by an address that is verified on both sides, or a new one. It
+// refuses a person whom c does not let in.
 func (c Config) Find(tx *store.Tx, who *Person) (*Entry, error) {
 	e := &Entry{Person: who, config: c}
 	key := identity.EmailKey(who.Email)
@@ -167,9 +167,9 @@ func (c Config) first(tx *store.Tx, userID string) error {
 	return err
 }
 
-// Invited returns the entry of u, an account that is about to be made for a person because they were invited, and whom
-// c creates even if it creates none otherwise. It refuses a person whom c does not let in, or whose account at the
-// provider is connected with an account here.
+// Invited returns the entry of u, the account of an invitation that is about to be made, whether or not c creates
+// accounts. It refuses a person whom c does not let in, or whose account at the provider is connected with an account
+// here.
 func (c Config) Invited(tx *store.Tx, who *Person, u *identity.User) (*Entry, error) {
 	if err := c.admit(who); err != nil {
 		return nil, err

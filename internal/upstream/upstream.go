@@ -73,9 +73,9 @@ type Trip struct {
 	MaxAge *int64
 }
 
-// JudgeTime refuses a person who did not sign in at the provider as recently as terms ask for, or of whom it does not
-// say when (OpenID Connect Core §3.1.3.7). fresh is whether the provider was asked to let the person sign in again: if
-// it does not say when that was, JudgeTime then takes it to be now.
+// JudgeTime refuses a person who did not sign in at the provider as recently as terms ask for, or without a time if
+// terms ask for one (OpenID Connect Core §3.1.3.7). fresh is whether the provider was asked to let the person sign in
+// again: if it does not say when that was, JudgeTime then takes it to be now.
 func (p *Provider) JudgeTime(terms Terms, fresh bool, who *Person, now time.Time) error {
 	if fresh && who.AuthTime != nil {
 		terms.MaxAge = new(int64)

@@ -144,7 +144,7 @@ func logger(ctx context.Context) *slog.Logger {
 	return slog.Default()
 }
 
-// Kind tells Front.Observe what kind of request ctx is of, where one route has several. A kind is one of a few names
+// Kind tells Front.Observe the kind of the request of ctx, for a route with several kinds. A kind is one of a few names
 // that no sender chooses.
 func Kind(ctx context.Context, kind string) {
 	if rec, ok := ctx.Value(recorderKey{}).(*recorder); ok {

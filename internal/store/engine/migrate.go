@@ -25,7 +25,7 @@ type migrations struct {
 	lock func(ctx context.Context, handle *sql.DB) (release func(), err error)
 }
 
-// Applied returns the numbers of the migrations that the schema has, none if it is empty. It changes nothing. It
+// Applied returns the numbers of the migrations that the schema has; an empty one has none. It changes nothing. It
 // returns an error if the database is too old.
 func (e *Engine) Applied(ctx context.Context) (map[int64]bool, error) {
 	applied := map[int64]bool{}
