@@ -64,7 +64,8 @@ var toolCalls = []string{
 	`{"method":"tools/call","params":{"name":"get_forecast","NAME":"send_email"}}`,
 	`{"method":"tools/call","params":{"name":"get_forecast","n\u0061me":"send_email"}}`,
 	`{"method":"tools/call\u0000","params":{"name":"send_email"}}`,
-	`{"id":1,"method":"tools/call","params":{"name":"get_forecast","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`,
+	`{"id":1,"method":"tools/call","params":{"name":"get_forecast",` +
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`,
 	`{}`, `[]`, `null`, `"`, "{\"method\":\"\xff\"}", `{"method\u0000":1}`, "\ufeff{}", `{"id":1,"result":{}}`,
 	`{"method":"ping","params":{"a":[1e400,-0,1E+2,"\ud83d\ude00","\ud83d"]}}`,
 }

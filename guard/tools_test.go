@@ -55,14 +55,15 @@ func TestRequireToolScopes(t *testing.T) {
 	}
 
 	for name, message := range map[string]string{
-		"GW-18 a tool whose scope is there":         call("get_forecast"),
-		"a tool that needs none":                    call("ping_me"),
-		"another method":                            `{"jsonrpc":"2.0","id":"x","method":"initialize","params":{"name":"delete_all"}}`,
-		"a notification":                            `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
-		"a response":                                `{"jsonrpc":"2.0","id":7,"result":{"name":"x"}}`,
-		"GW-16 a batch of allowed calls":            `[` + call("get_forecast") + `,` + call("ping_me") + `]`,
-		"white space around":                        "\n " + call("get_forecast") + "\r\n",
-		"GW-25 arguments with names of all kinds":   `{"method":"tools/call","params":{"name":"get_forecast","arguments":{"Name":"x","METHOD":1,"__proto__":{}}}}`,
+		"GW-18 a tool whose scope is there": call("get_forecast"),
+		"a tool that needs none":            call("ping_me"),
+		"another method":                    `{"jsonrpc":"2.0","id":"x","method":"initialize","params":{"name":"delete_all"}}`,
+		"a notification":                    `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+		"a response":                        `{"jsonrpc":"2.0","id":7,"result":{"name":"x"}}`,
+		"GW-16 a batch of allowed calls":    `[` + call("get_forecast") + `,` + call("ping_me") + `]`,
+		"white space around":                "\n " + call("get_forecast") + "\r\n",
+		"GW-25 arguments with names of all kinds": `{"method":"tools/call","params":{"name":"get_forecast",` +
+			`"arguments":{"Name":"x","METHOD":1,"__proto__":{}}}}`,
 		"members beside, such as _meta":             `{"method":"tools/call","params":{"_meta":{"progressToken":1},"name":"get_forecast"}}`,
 		"numbers stay as they were written":         `{"method":"ping","id":12345678901234567890.10}`,
 		"a tool named by escapes is the tool meant": `{"method":"tools\/call","params":{"name":"get_f\u006frecast"}}`,
@@ -297,10 +298,11 @@ func TestHeadersThatRepeatTheMessage(t *testing.T) {
 	token := w.Token(guardtest.Claims{Audience: resource, Scope: "mcp:tools:*"})
 	const (
 		weather = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/call","params":{"name":"get_forecast"}}`
-		modern  = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/call","params":{"name":"get_forecast","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
-		list    = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/list"}`
-		read    = `{"jsonrpc":"2.0","id":"a\"1","method":"resources/read","params":{"uri":"file:///ä"}}`
-		task    = `{"jsonrpc":"2.0","id":"a\"1","method":"tasks/get","params":{"taskId":"t1"}}`
+		modern  = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/call","params":{"name":"get_forecast",` +
+			`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`
+		list = `{"jsonrpc":"2.0","id":"a\"1","method":"tools/list"}`
+		read = `{"jsonrpc":"2.0","id":"a\"1","method":"resources/read","params":{"uri":"file:///ä"}}`
+		task = `{"jsonrpc":"2.0","id":"a\"1","method":"tasks/get","params":{"taskId":"t1"}}`
 	)
 	type headers = map[string]string
 	for name, c := range map[string]struct {
@@ -433,7 +435,8 @@ func TestMethodsThatMCPDoesNotKnow(t *testing.T) {
 	closed := w.Guard.Protect(w.Guard.RequireToolScopes(tools)(&reached))
 	for version, want := range map[string]int{"2025-03-26": 200, "2025-11-25": 200, "2026-07-28": 404} {
 		resp := post(closed, version, search)
-		got := `{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"There is no such method, or no client may call it."}}`
+		got := `{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"There is no such method, ` +
+			`or no client may call it."}}`
 		if resp.Code != want || reached.n != 0 || resp.Body.String() != got {
 			t.Errorf("%s: %d %s", version, resp.Code, resp.Body)
 		}

@@ -20,7 +20,8 @@ func mcpStdio() {
 		result := `{}`
 		switch m.Method {
 		case "initialize":
-			result = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"Files","version":"1"}}`
+			result = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},` +
+				`"serverInfo":{"name":"Files","version":"1"}}`
 		case "tools/list":
 			tools, err := os.ReadFile(os.Args[1])
 			if err != nil {

@@ -31,7 +31,8 @@ func start(t *testing.T, address string) *server {
 	program, err := exec.LookPath("valkey-server")
 	if err != nil {
 		if program, err = exec.LookPath("redis-server"); err != nil {
-			t.Fatal("this test needs valkey-server or redis-server: run test/install, or install the Debian package redis-server")
+			t.Fatal("this test needs valkey-server or redis-server: run test/install, " +
+				"or install the Debian package redis-server")
 		}
 	}
 	if address == "" {

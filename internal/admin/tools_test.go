@@ -34,7 +34,8 @@ func raw(texts ...string) (all []json.RawMessage) {
 
 // The tools of the tests.
 const (
-	readFile  = `{"name":"read_file","description":"Reads","inputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}`
+	readFile = `{"name":"read_file","description":"Reads","inputSchema":{"type":"object"},` +
+		`"annotations":{"readOnlyHint":true}}`
 	writeFile = `{"name":"write_file","inputSchema":{"type":"object"}}`
 	sendFile  = `{"name":"send_file","inputSchema":{"type":"object"},"annotations":{"openWorldHint":true}}`
 	noLonger  = `{"name":"read_file","description":"Reads","inputSchema":{"type":"object","properties":{"to":{}}}}`

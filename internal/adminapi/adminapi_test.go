@@ -59,7 +59,8 @@ func TestSkeleton(t *testing.T) {
 		t.Errorf("patch: %d %s", changed.Status, changed.Body)
 	}
 	client := ops.call("POST", "/clients",
-		`{"client_name":"Bot","grant_types":["client_credentials"],"resources":["https://mcp.example.com/mcp"],"scope":"mcp:tools:weather"}`)
+		`{"client_name":"Bot","grant_types":["client_credentials"],"resources":["https://mcp.example.com/mcp"],`+
+			`"scope":"mcp:tools:weather"}`)
 	if client.Status != http.StatusCreated || client.Text("client_secret") == "" {
 		t.Fatalf("create a client: %d %s", client.Status, client.Body)
 	}

@@ -156,7 +156,8 @@ func TestPatch(t *testing.T) {
 	ops := program(t, s, "cardea:*")
 	id := ops.call("POST", "/resources", resource).Text("id")
 	made := ops.call("POST", "/clients",
-		`{"client_name":"App","grant_types":["authorization_code"],"redirect_uris":["https://a.example/cb"],"scope":"mcp:tools:weather","access_token_ttl":60}`)
+		`{"client_name":"App","grant_types":["authorization_code"],"redirect_uris":["https://a.example/cb"],`+
+			`"scope":"mcp:tools:weather","access_token_ttl":60}`)
 	client := made.Text("client_id")
 	patch := func(path, body string, status int) *servertest.Reply {
 		t.Helper()
@@ -184,7 +185,8 @@ func TestPatch(t *testing.T) {
 	}
 	// A client whose id is a URL is found by it.
 	made = ops.call("POST", "/clients",
-		`{"client_id":"https://app.example.com/client.json","client_name":"By URL","redirect_uris":["https://app.example.com/cb"]}`)
+		`{"client_id":"https://app.example.com/client.json","client_name":"By URL",`+
+			`"redirect_uris":["https://app.example.com/cb"]}`)
 	if reply := ops.call("GET", "/clients/https%3A%2F%2Fapp.example.com%2Fclient.json", ""); made.Status != 201 ||
 		reply.Status != 200 {
 		t.Errorf("%d %s, %d %s", made.Status, made.Body, reply.Status, reply.Body)

@@ -298,7 +298,8 @@ func TestMessages(t *testing.T) {
 	s := servertest.Start(t)
 	ops := machine(t, s, "cardea:resources:read")
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{}}}`
-	const create = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_create","arguments":{"identifier":"https://mcp.example.com/mcp"}}}`
+	const create = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_create",` +
+		`"arguments":{"identifier":"https://mcp.example.com/mcp"}}}`
 	const export = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"export","arguments":{}}}`
 	metadata := s.URL + "/.well-known/oauth-protected-resource/admin/mcp"
 	var each []string
@@ -328,7 +329,8 @@ func TestMessages(t *testing.T) {
 		{"scopes of which some are missing", export, ops, http.StatusForbidden, `error="insufficient_scope", ` +
 			`scope="cardea:resources:read cardea:clients:read cardea:groups:read"`},
 		{"a member twice",
-			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","name":"resource_create","arguments":{}}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list",` +
+				`"name":"resource_create","arguments":{}}}`,
 			ops, http.StatusBadRequest, "member"},
 		{"a member that is almost one that decides",
 			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","Name":"resource_create"}}`,
@@ -339,7 +341,8 @@ func TestMessages(t *testing.T) {
 		{"no such method", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{}}`, ops,
 			http.StatusOK, `-32601`},
 		{"an argument twice",
-			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":1,"limit":2}}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list",` +
+				`"arguments":{"limit":1,"limit":2}}}`,
 			ops, http.StatusBadRequest, "member"},
 		{"an argument of another kind",
 			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"resource_list","arguments":{"limit":{}}}}`,

@@ -27,7 +27,8 @@ func TestRemoteAnswers(t *testing.T) {
 	}{
 		"another path in front": {false,
 			answer(301, "Location: https://auth.example.com/admin/api/v1/resources", ""),
-			"redirects to https://auth.example.com, and no secret is sent there; if that is the server, write it as --server"},
+			"redirects to https://auth.example.com, and no secret is sent there; if that is the server, " +
+				"write it as --server"},
 		"an operation it does not have": {false,
 			answer(404, problem, `{"status":404,"detail":"there is nothing at this address","error":"not_found"}`),
 			"is not that of this version's Admin API; use the same version of cardea on both machines, which cardea " +

@@ -13,7 +13,8 @@ func TestToolsOfServer(t *testing.T) {
 	s := servertest.Start(t)
 	ops := program(t, s, "cardea:resources:write")
 	made := ops.call("POST", "/resources/add", `{"identifier":"https://gw.example.com/files","name":"Files",`+
-		`"tools":[{"name":"read_file","annotations":{"readOnlyHint":true},"inputSchema":{"maximum":12345678901234567890}}]}`)
+		`"tools":[{"name":"read_file","annotations":{"readOnlyHint":true},`+
+		`"inputSchema":{"maximum":12345678901234567890}}]}`)
 	if made.Status != http.StatusCreated || !strings.Contains(string(made.Body), `"mcp:tools:files:read"`) {
 		t.Fatalf("add: %d %s", made.Status, made.Body)
 	}

@@ -151,7 +151,8 @@ func TestFileErrorsNamePlaceAndNearestKey(t *testing.T) {
 		})
 	}
 	if _, err := config.Load(config.Sources{File: "/nowhere/cardea.yaml"}); err == nil ||
-		err.Error() != "the configuration file /nowhere/cardea.yaml does not exist; correct the path, or create the file" {
+		err.Error() != "the configuration file /nowhere/cardea.yaml does not exist; "+
+			"correct the path, or create the file" {
 		t.Errorf("a missing file: %v", err)
 	}
 	for _, harmless := range []string{"", "# nothing\n", "tokens:\n", "master_key:\n"} {
@@ -308,7 +309,8 @@ func TestCheck(t *testing.T) {
 		{acme("auth.example.com") + " listen=unix:/run/s", "listen: a Unix socket is for a proxy on this machine"},
 		{acme("auth.example.com") + " tls.acme.directory=http://ca/",
 			"is not an https URL; write it like https://acme-"},
-		{acme("auth.example.com") + " tls.http_listen=80", `tls.http_listen: "80" is not an address; write it like :80`},
+		{acme("auth.example.com") + " tls.http_listen=80", `tls.http_listen: ` +
+			`"80" is not an address; write it like :80`},
 		{acme("auth.example.com") + " listen=:80 tls.http_listen=:80", "tls.http_listen: it must be another address"},
 		{"tls.http_listen=:80", "tls.http_listen: this server does not serve https"},
 		{"trusted_proxies=10.0.0.0/33", `"10.0.0.0/33" is not a network; write it like 10.0.0.0/8 or ::1`},
@@ -331,12 +333,15 @@ func TestCheck(t *testing.T) {
 		{"registration.cimd=off", ""},
 		{"registration.cimd=closed", `registration.cimd: "closed" is unknown; use one of open, allowlist, off`},
 		{"registration.cimd=allowlist",
-			`registration.cimd: allowlist permits no client while registration.cimd_allow is empty; list hosts there, or set registration.cimd to off`},
+			`registration.cimd: allowlist permits no client while registration.cimd_allow is empty; ` +
+				`list hosts there, or set registration.cimd to off`},
 		{"registration.cimd=allowlist registration.cimd_allow=claude.ai,*.Example.com:8443", ""},
 		{"registration.cimd_deny=https://evil.example/",
-			`--registration-cimd-deny: "https://evil.example/" is not a host; write it like example.com, *.example.com or example.com:8443`},
+			`--registration-cimd-deny: "https://evil.example/" is not a host; write it like example.com, ` +
+				`*.example.com or example.com:8443`},
 		{"registration.cimd_deny=*.Bücher.example:8443",
-			`--registration-cimd-deny: "*.Bücher.example:8443" is an internationalized name; write its DNS form: *.xn--bcher-kva.example:8443`},
+			`--registration-cimd-deny: "*.Bücher.example:8443" is an internationalized name; write its DNS form: ` +
+				`*.xn--bcher-kva.example:8443`},
 		{"registration.cimd_deny=bü/cher.example", `--registration-cimd-deny: "bü/cher.example" is not a host`},
 		{"issuer=https://bücher.example", "issuer: an internationalized host must be in its DNS form, because " +
 			"clients compare it byte for byte; write https://xn--bcher-kva.example"},

@@ -11,7 +11,8 @@ import (
 	"github.com/cardea-auth/cardea/internal/store"
 )
 
-const keySet = `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"one","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`
+const keySet = `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"one",` +
+	`"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}`
 
 // What the API can set of a client, a form sets too, without JavaScript, and shows when it is opened again. What is
 // refused keeps what was typed.

@@ -19,7 +19,8 @@ import (
 func TestTools(t *testing.T) {
 	s := servertest.StartMCP(t)
 	var tools atomic.Value
-	tools.Store(`{"name":"read_file","description":"Reads <b>files</b>","annotations":{"readOnlyHint":true}},{"name":"write_file"}`)
+	tools.Store(`{"name":"read_file","description":"Reads <b>files</b>","annotations":{"readOnlyHint":true}},` +
+		`{"name":"write_file"}`)
 	mcp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		var m struct {

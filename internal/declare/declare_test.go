@@ -434,10 +434,12 @@ func TestFaults(t *testing.T) {
 		{"empty", "# nothing",
 			[]string{`line 1: the file is empty; it begins with version: 1, and cardea export writes one`}},
 		{"not YAML", "version: 1\n a: [",
-			[]string{`line 2: this is not YAML: mapping values are not allowed in this context; begin the members of one ` +
+			[]string{`line 2: this is not YAML: mapping values are not allowed in this context; ` +
+				`begin the members of one ` +
 				`item in the same column, and quote a text that has a colon or begins with a special character`}},
 		{"a tab", "version: 1\ngroups:\n\t- name: x\n",
-			[]string{`line 3: this is not YAML: found character that cannot start any token; indent with spaces, not with ` +
+			[]string{`line 3: this is not YAML: found character that cannot start any token; ` +
+				`indent with spaces, not with ` +
 				`tabs`}},
 		{"another version", "version: 2",
 			[]string{`line 1: version 2 of the format is unknown; this program knows version 1`}},
@@ -450,12 +452,15 @@ func TestFaults(t *testing.T) {
 			`line 5: unknown key "redirect_uri"; the nearest known one is "redirect_uris"`,
 			`line 6: unknown key "secret"; the nearest known one is "scope"`,
 		}},
-		{"a key twice", "groups: []\ngroups: []", []string{`line 2: groups is given twice, first on line 1; remove one`}},
+		{"a key twice", "groups: []\ngroups: []", []string{`line 2: groups is given twice, ` +
+			`first on line 1; remove one`}},
 		{"aliases", "groups: &a\n  - name: b\nclients: *a",
 			[]string{`line 3: aliases (*) and merge keys (<<) are not read; write the value out`}},
 		{"a bomb", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]",
 			[]string{`line 2: aliases (*) and merge keys (<<) are not read; write the value out`}},
-		{"wrong kinds", "groups:\n  name: a\nresources:\n  - identifier: https://a.example\n    name: 5\n    access_token_ttl: 10\n    scopes:\n      - name: a\n        default: yes please\nclients: [{client_id: mcp_a, client_name: !!binary aGk=, jwks: [], redirect_uris: [~]}]", []string{
+		{"wrong kinds", "groups:\n  name: a\nresources:\n  - identifier: https://a.example\n    name: " +
+			"5\n    access_token_ttl: 10\n    scopes:\n      - name: a\n        default: yes please\nclients: " +
+			"[{client_id: mcp_a, client_name: !!binary aGk=, jwks: [], redirect_uris: [~]}]", []string{
 			`line 2: groups must be a list; begin each of its items with a dash`,
 			`line 5: name must be text; put it in quotes`,
 			`line 6: access_token_ttl must be a length of time in whole seconds; write it like 90s, 10m, 1h30m or 720h`,
@@ -466,7 +471,9 @@ func TestFaults(t *testing.T) {
 		}},
 		{"U+0000", `groups: [{name: "a\0"}]`,
 			[]string{`line 1: name has the character U+0000; remove it`, `line 1: an item of groups needs name`}},
-		{"twice", "resources:\n  - identifier: https://a.example/\n  - identifier: HTTPS://a.example\nclients:\n  - {client_id: mcp_a, client_name: A}\n  - {client_id: mcp_a, client_name: A}\ngroups:\n  - {name: a, members: [a@b.c, a@b.c]}", []string{
+		{"twice", "resources:\n  - identifier: https://a.example/\n  - identifier: " +
+			"HTTPS://a.example\nclients:\n  - {client_id: mcp_a, client_name: A}\n  - {client_id: mcp_a, " +
+			"client_name: A}\ngroups:\n  - {name: a, members: [a@b.c, a@b.c]}", []string{
 			`line 3: the resource "https://a.example" is declared twice, first on line 2; remove one`,
 			`line 6: the client "mcp_a" is declared twice, first on line 5; remove one`,
 			`line 8: members has "a@b.c" twice; remove one`,
@@ -507,14 +514,23 @@ clients:
     grant_types: [client_credentials]
     resources: [https://auth.example.com/admin/api]
 `, []string{
-			`line 3: group our staff: name of a group is 1 to 64 letters (a to z), digits, dots, dashes and underscores, and begins with a letter or a digit`,
-			`line 6: resource https://a.example/mcp: scopes "a b" is not a scope name; use printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)`,
-			`line 9: resource https://mcp.example.com/mcp: signing_alg "HS256" is unknown; use one of ES256, RS256, PS256, EdDSA`,
-			`line 11: client usr_a: client_id must be the https URL that the client sends as its client_id, or mcp_ and up to 100 letters, digits, dots, dashes and underscores; leave it out to have an id generated`,
+			`line 3: group our staff: name of a group is 1 to 64 letters (a to z), digits, dots, ` +
+				`dashes and underscores, and begins with a letter or a digit`,
+			`line 6: resource https://a.example/mcp: scopes "a b" is not a scope name; ` +
+				`use printable ASCII without spaces, quotation marks and backslashes (RFC 6749 section 3.3)`,
+			`line 9: resource https://mcp.example.com/mcp: signing_alg "HS256" is unknown; use one of ES256, ` +
+				`RS256, PS256, EdDSA`,
+			`line 11: client usr_a: client_id must be the https URL that the client sends as its client_id, ` +
+				`or mcp_ and up to 100 letters, digits, dots, dashes and underscores; ` +
+				`leave it out to have an id generated`,
 			`line 15: client mcp_a: there is no resource https://b.example/mcp`,
-			`line 23: client mcp_agent: this client registered itself or has a metadata document, and only clients that an operator made can stand in a file; remove it here, and change it with: cardea client update`,
-			`line 28: client mcp_bot: it authenticates with client_secret_basic, and that cannot be changed to none; give the new client another client_id`,
-			`line 33: client mcp_c: a client for the administration of Cardea cannot stand in a file, so that a file does not give rights over the installation; make it with: cardea client create`,
+			`line 23: client mcp_agent: this client registered itself or has a metadata document, ` +
+				`and only clients that an operator made can stand in a file; remove it here, and change it with: ` +
+				`cardea client update`,
+			`line 28: client mcp_bot: it authenticates with client_secret_basic, ` +
+				`and that cannot be changed to none; give the new client another client_id`,
+			`line 33: client mcp_c: a client for the administration of Cardea cannot stand in a file, ` +
+				`so that a file does not give rights over the installation; make it with: cardea client create`,
 		}},
 	}
 	for _, tt := range tests {

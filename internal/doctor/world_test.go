@@ -156,7 +156,8 @@ func (w *world) serveEndpoint(rw http.ResponseWriter, r *http.Request) {
 		if w.streams { // and the stream stays open
 			rw.Header().Set("Content-Type", "text/event-stream")
 			text, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": m.ID, "result": result})
-			fmt.Fprintf(rw, ": hello\n\nid: 1\ndata:\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\nevent: message\ndata: %s\n\n", text)
+			fmt.Fprintf(rw, ": hello\n\nid: 1\ndata:\n\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n\nevent: "+
+				"message\ndata: %s\n\n", text)
 			rw.(http.Flusher).Flush()
 			<-r.Context().Done()
 			return

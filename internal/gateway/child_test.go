@@ -327,7 +327,8 @@ func TestItem40ProgramKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	response := w.open(t.Context(), "POST", "/files", token,
-		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},"_meta":{"progressToken":"p"}}}`,
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},`+
+			`"_meta":{"progressToken":"p"}}}`,
 		"Mcp-Session-Id", session)
 	defer response.Body.Close()
 	r := bufio.NewReader(response.Body)

@@ -34,7 +34,8 @@ func TestOfficialClient(t *testing.T) {
 func TestItem01SameBytes(t *testing.T) {
 	w := start(t, files, official(&mcp.StreamableHTTPOptions{Stateless: true}))
 	token := w.token("/files", "files:read")
-	body := ` {"jsonrpc" : "2.0", "id":"\u0061","method":"tools\/call","params":{"_meta":{"x":[1.0e1]},"name":"read_file",` +
+	body := ` {"jsonrpc" : "2.0", "id":"\u0061","method":"tools\/call",` +
+		`"params":{"_meta":{"x":[1.0e1]},"name":"read_file",` +
 		`"arguments":{"path":"\ud83d\ude00"},"unknown":{"b":1,"a":2}}}` + "\n"
 	if r := w.post("/files", token, body); r.status != http.StatusOK {
 		t.Fatalf("%d %s", r.status, r.body)

@@ -235,7 +235,8 @@ func TestItem19Cancellation(t *testing.T) {
 	token := w.token("/files", "")
 	session := w.initialize("/files", token)
 	response := w.open(t.Context(), "POST", "/files", token,
-		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},"_meta":{"progressToken":"p"}}}`,
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"slow","arguments":{},`+
+			`"_meta":{"progressToken":"p"}}}`,
 		"Mcp-Session-Id", session)
 	defer response.Body.Close()
 	r := bufio.NewReader(response.Body)
@@ -359,7 +360,8 @@ func TestItem24Metadata(t *testing.T) {
 }
 
 func TestItem25GW46ServerErrors(t *testing.T) {
-	const sent = `{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"m","data":{"requiredCapabilities":{"sampling":{}}}}}`
+	const sent = `{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"m",` +
+		`"data":{"requiredCapabilities":{"sampling":{}}}}}`
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusBadRequest)
@@ -493,11 +495,13 @@ func TestItem31Caches(t *testing.T) {
 func TestItem32ListOnLines(t *testing.T) {
 	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "event: message\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"delete_file\"},{\r\n"+
+		_, _ = io.WriteString(w, "event: message\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,"+
+			"\"result\":{\"tools\":[{\"name\":\"delete_file\"},{\r\n"+
 			"data: \"name\":\r\ndata:\"read_file\"}]}}\r\n\r\n")
 	}))
 	r := w.post("/files", w.token("/files", "files:read"), `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
-	want := "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\ndata: \"name\":\ndata: \"read_file\"}]}}\n\n"
+	want := "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\ndata: \"name\":\ndata: " +
+		"\"read_file\"}]}}\n\n"
 	if !strings.HasSuffix(r.body, want) {
 		t.Errorf("%q", r.body)
 	}

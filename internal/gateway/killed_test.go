@@ -82,7 +82,8 @@ func TestItem40KilledReports(t *testing.T) {
 // What a program says on standard error, however much, neither stops it nor fills the log.
 func TestItem44StandardError(t *testing.T) {
 	w := startProgram(t, strings.Replace(program, `["{program}"]`,
-		`[sh, -c, "yes 'secret of a person' | head -c 4000000 >&2; head -c 2000000 /dev/zero >&2; exec '{program}'"]`, 1))
+		`[sh, -c, "yes 'secret of a person' | head -c 4000000 >&2; `+
+			`head -c 2000000 /dev/zero >&2; exec '{program}'"]`, 1))
 	token := w.token("/files", "files:read")
 	session := w.initialize("/files", token)
 	r := w.post("/files", token, call("1", "read_file", `{"path":"/x"}`), "Mcp-Session-Id", session)

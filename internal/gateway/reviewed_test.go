@@ -45,7 +45,8 @@ func (l *listing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	case m.Method == "initialize":
-		result = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"files","version":"1"}}`
+		result = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},` +
+			`"serverInfo":{"name":"files","version":"1"}}`
 	case m.Method == "tools/list":
 		result = `{"tools":[` + l.tools.Load().(string) + `]}`
 	}
@@ -115,7 +116,8 @@ func TestItem37Drift(t *testing.T) {
 	runs("read_file", true)
 	runs("delete_file", false) // it is not listed, and nobody has reviewed it
 
-	l.tools.Store(writeTool + `,{"annotations":{"readOnlyHint":true},"inputSchema":{"type":"object"},"name":"read_file"}`)
+	l.tools.Store(writeTool + `,{"annotations":{"readOnlyHint":true},` +
+		`"inputSchema":{"type":"object"},"name":"read_file"}`)
 	seen("read_file write_file") // in another order
 	runs("read_file", true)
 

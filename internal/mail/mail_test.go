@@ -380,15 +380,18 @@ func TestProbe(t *testing.T) {
 	err := mail.Config{SMTP: strings.Replace(at.URL, "hush-hush", "canary-word", 1),
 		From: "a@example.com"}.Probe(t.Context())
 	if err == nil || strings.Contains(err.Error(), "canary-word") ||
-		!strings.HasSuffix(err.Error(), "; correct the user name and the password, with %-escapes for special characters") {
+		!strings.HasSuffix(err.Error(), "; correct the user name and the password, "+
+			"with %-escapes for special characters") {
 		t.Errorf("with a wrong password: %v", err)
 	}
 	open := mailtest.New(t)
 	address := strings.TrimPrefix(open.URL, "smtp://")
 	for url, want := range map[string]string{
-		"smtp://127.0.0.1:1":           "; correct the host and the port, or let this machine connect there",
-		"smtps://" + address:           "; write smtp:// in place of smtps:// if the server switches to TLS by STARTTLS",
-		"smtp://ada:secret@" + address: "; name the port at which the server lets people sign in, or leave USER:PASSWORD@ out",
+		"smtp://127.0.0.1:1": "; correct the host and the port, or let this machine connect there",
+		"smtps://" + address: "; write smtp:// in place of smtps:// if the server " +
+			"switches to TLS by STARTTLS",
+		"smtp://ada:secret@" + address: "; name the port at which the server lets people sign in, " +
+			"or leave USER:PASSWORD@ out",
 	} {
 		err := mail.Config{SMTP: url, From: "a@example.com"}.Probe(t.Context())
 		if err == nil || !strings.HasSuffix(err.Error(), want) {

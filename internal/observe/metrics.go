@@ -215,7 +215,8 @@ func underOwnName(next http.Handler) http.Handler {
 		at, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 		name := (&url.URL{Host: r.Host}).Hostname()
 		if at != nil && at.IP.IsLoopback() && net.ParseIP(name) == nil && !oauth.IsLoopback(name) {
-			http.Error(w, "The metrics of this address are not served under other names: ask 127.0.0.1 or localhost, or "+
+			http.Error(w, "The metrics of this address are not served under other names: "+
+				"ask 127.0.0.1 or localhost, or "+
 				"let metrics_listen name an address that other machines reach.", http.StatusForbidden)
 			return
 		}

@@ -28,9 +28,12 @@ func TestRareEvents(t *testing.T) {
 			const log = 24000
 			for _, statement := range []string{
 				fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-					INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail, request_id, address, user_agent)
-					SELECT %d + i / 3, 'evt_' || (100000 + i), CASE WHEN i %% 5 = 0 THEN 'token.introspect' ELSE 'token.request' END,
-						CASE WHEN i %% 2 = 0 THEN 'refused' ELSE 'allowed' END, '', '', CASE WHEN i %% 2000 IN (0, 1, 2) THEN 'mcp_rare' ELSE 'mcp_2' END, '', '',
+					INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id,
+							resource, scope, detail, request_id, address, user_agent)
+					SELECT %d + i / 3, 'evt_' || (100000 + i),
+						CASE WHEN i %% 5 = 0 THEN 'token.introspect' ELSE 'token.request' END,
+						CASE WHEN i %% 2 = 0 THEN 'refused' ELSE 'allowed' END, '', '',
+						CASE WHEN i %% 2000 IN (0, 1, 2) THEN 'mcp_rare' ELSE 'mcp_2' END, '', '',
 						'https://mcp.example.com', '', '', '', '192.0.2.1', '' FROM n`, log, db.Now().UnixMicro()),
 				"ANALYZE",
 			} {
@@ -93,14 +96,18 @@ func TestRareEvents(t *testing.T) {
 
 // manyEvents writes n events of the thirty days before now, of ten thousandth as many people and a thousandth as many
 // clients, or more if there are many. $N is their number, and i counts up to it.
-const manyEvents = `INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail,
+const manyEvents = `INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id,
+		resource, scope, detail,
 		request_id, address, user_agent, actor_type, actor_id, actor_name)
 	SELECT $T - ($N - i) * (2592000000000 / $N), 'evt_' || (1000000000 + i),
-		CASE i % 100 WHEN 0 THEN 'login.sign_in' WHEN 1 THEN 'authorize.code' WHEN 2 THEN CASE WHEN i % 10000 = 2 THEN 'client.update' ELSE
-			'token.introspect' END ELSE 'token.request' END,
-		CASE WHEN i % 50 = 7 THEN 'refused' WHEN i % 10000 = 9 THEN 'failed' ELSE 'allowed' END, CASE WHEN i % 50 = 7 THEN 'invalid_grant' ELSE '' END, '',
+		CASE i % 100 WHEN 0 THEN 'login.sign_in' WHEN 1 THEN 'authorize.code'
+			WHEN 2 THEN CASE WHEN i % 10000 = 2 THEN 'client.update' ELSE 'token.introspect' END
+			ELSE 'token.request' END,
+		CASE WHEN i % 50 = 7 THEN 'refused' WHEN i % 10000 = 9 THEN 'failed' ELSE 'allowed' END,
+		CASE WHEN i % 50 = 7 THEN 'invalid_grant' ELSE '' END, '',
 		'mcp_' || (i * 7919 % ($N / 10)), CASE WHEN i % 10 < 7 THEN 'usr_' || (i * 7919 % ($N / 100)) ELSE '' END,
-		CASE WHEN i % 10 < 7 THEN 'grt_' || (i * 7919 % ($N / 10)) ELSE '' END, 'https://r' || (i % 10) || '.example/mcp', 'mcp:tools:weather', '',
+		CASE WHEN i % 10 < 7 THEN 'grt_' || (i * 7919 % ($N / 10)) ELSE '' END,
+		'https://r' || (i % 10) || '.example/mcp', 'mcp:tools:weather', '',
 		'r' || (1000000000 + i), '192.0.' || (i * 31 % 251) || '.' || (i * 17 % 253), 'agent/1.0',
 		CASE WHEN i % 10000 = 2 THEN 'command' ELSE 'client' END,
 		CASE WHEN i % 10000 = 2 THEN 'ada' ELSE 'mcp_' || (i * 7919 % ($N / 10)) END, '' FROM n`

@@ -38,7 +38,8 @@ func TestRareGrants(t *testing.T) {
 				SELECT 'grt_' || (100000 + i), CASE WHEN i < 12000 OR i %% 5000 = 0 THEN 'mcp_1' ELSE 'mcp_2' END,
 					CASE WHEN i %% 2 = 0 THEN 'usr_1' ELSE 'usr_2' END, 'res_' || (i %% 3), '', '', 1, '', 1, '',
 					%d + i / 3, %d, %d, %d,
-					CASE WHEN i %% 1000 = 0 THEN NULL ELSE %d END, '', '' FROM n`, many, now, now, now+1e9, now+1e9, now), "ANALYZE"} {
+					CASE WHEN i %% 1000 = 0 THEN NULL ELSE %d END, '', ''
+					FROM n`, many, now, now, now+1e9, now+1e9, now), "ANALYZE"} {
 				if _, err := handle.ExecContext(t.Context(), statement); err != nil {
 					t.Fatal(err)
 				}

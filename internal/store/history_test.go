@@ -49,34 +49,50 @@ var pastOf = []string{
 	`INSERT INTO groups (id, name, description, created_at) VALUES ('grp_crowd', 'crowd', '', $T)`,
 	`INSERT INTO group_members (group_id, user_id, added_at) SELECT 'grp_crowd', 'usr_' || i, $T - i FROM n`,
 	`INSERT INTO group_members (group_id, user_id, added_at) SELECT 'grp_' || i, 'usr_2', $T - i FROM n`,
-	`INSERT INTO resources (id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl, created_at, updated_at)
+	`INSERT INTO resources (id, identifier, name, scopes, signing_alg, access_ttl, refresh_idle_ttl, refresh_max_ttl,
+			created_at, updated_at)
 		VALUES ('res_1', 'https://mcp.example.com', 'Weather', '[]', '', 0, 0, 0, $T, $T)`,
-	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint, created_at, used_at, found_version)
-		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i, CASE WHEN i = 1 THEN $T END, 1 FROM n`,
+	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, fingerprint,
+			created_at, used_at, found_version)
+		SELECT 'mcp_' || i, 'registration', '{"client_name":"Agent ' || i || '"}', '', '', '', 0, 'print ' || i, $T - i,
+			CASE WHEN i = 1 THEN $T END, 1 FROM n`,
 	// The newest half of these are bound to another server.
-	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at, found_version)
+	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at,
+			found_version)
 		SELECT 'mcp_op_' || i, 'operator', '{"client_name":"Machine ' || i || '"}', '',
-			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i, 1 FROM n`,
+			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i, 1
+			FROM n`,
 	`INSERT INTO client_resources (client_id, origin, resource, created_at)
 		SELECT id, origin, resources, created_at FROM clients WHERE resources <> ''`,
 	`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
 		SELECT 'session ' || i, 'usr_1', $T, 'pwd', $T, $T + $S * i, $T + 9000000000 FROM n`,
 	// One in four was revoked, one in four has expired, both less than thirty days ago.
-	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, last_used_at,
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr,
+			created_at, last_used_at,
 			expires_at, ends_at, revoked_at, revoked_reason, method)
-		SELECT 'grt_' || i, 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1, 'pwd', $T - 86400000000 - $S * i, $T - 86400000000,
-			CASE WHEN i % 4 = 2 THEN $T - 1000000 ELSE $T + 86400000000 END, $T + 864000000000, CASE WHEN i % 4 = 3 THEN $T - 1000000 END, '', 'none' FROM n`,
-	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, expires_at, ends_at, revoked_reason, method)
-		VALUES ('grt_new', 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 0, 'pwd', $T, $T + 60000000, $T + 864000000000, '', '')`,
+		SELECT 'grt_' || i, 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1,
+			'pwd', $T - 86400000000 - $S * i, $T - 86400000000,
+			CASE WHEN i % 4 = 2 THEN $T - 1000000 ELSE $T + 86400000000 END, $T + 864000000000,
+			CASE WHEN i % 4 = 3 THEN $T - 1000000 END, '', 'none' FROM n`,
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr,
+			created_at, expires_at, ends_at, revoked_reason, method)
+		VALUES ('grt_new', 'mcp_1', 'usr_1', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 0,
+			'pwd', $T, $T + 60000000, $T + 864000000000, '', '')`,
 	// Others were disconnected by the person, long ago but for one.
-	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, last_used_at,
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr,
+			created_at, last_used_at,
 			expires_at, ends_at, revoked_at, revoked_reason, method)
-		SELECT 'grt_past_' || i, 'mcp_3', 'usr_3', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1, 'pwd', $T - 86400000000 - $S * i, $T - 86400000000,
+		SELECT 'grt_past_' || i, 'mcp_3', 'usr_3', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret',
+			1, 'pwd', $T - 86400000000 - $S * i, $T - 86400000000,
 			$T + 86400000000, $T + 864000000000, $T - 3600000000 - i, 'person', 'none' FROM n`,
-	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr, created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method)
-		VALUES ('grt_gone', 'mcp_3', 'usr_3', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1, 'pwd', $T - 86400000000, $T - 86400000000, $T + 60000000, $T + 864000000000, $T - 1000000, 'person', '')`,
-	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at) SELECT 'code ' || i, 'grt_' || i, 'https://app.example/cb', '', $T - 1, $T - 2 FROM n`,
-	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at) VALUES ('code new', 'grt_new', 'https://app.example/cb', '', $T + 60000000)`,
+	`INSERT INTO grants (id, client_id, user_id, resource_id, redirect_uri, scope, refreshable, secret, generation, amr,
+			created_at, last_used_at, expires_at, ends_at, revoked_at, revoked_reason, method)
+		VALUES ('grt_gone', 'mcp_3', 'usr_3', 'res_1', 'https://app.example/cb', 'mcp:tools:weather', 1, 'secret', 1,
+			'pwd', $T - 86400000000, $T - 86400000000, $T + 60000000, $T + 864000000000, $T - 1000000, 'person', '')`,
+	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at, spent_at)
+		SELECT 'code ' || i, 'grt_' || i, 'https://app.example/cb', '', $T - 1, $T - 2 FROM n`,
+	`INSERT INTO codes (hash, grant_id, redirect_uri, challenge, expires_at)
+		VALUES ('code new', 'grt_new', 'https://app.example/cb', '', $T + 60000000)`,
 	`INSERT INTO revoked_tokens (jti, expires_at) SELECT 'jti ' || i, $T + $S * i FROM n`,
 	`INSERT INTO status_changes (version, kind, subject, at) SELECT i, 'user', 'usr_' || i, $T - $S * i FROM n`,
 	`UPDATE versions SET version = (SELECT MAX(version) FROM status_changes) + 1 WHERE kind = 'status'`,
@@ -85,37 +101,49 @@ var pastOf = []string{
 	`UPDATE status_next SET next = (SELECT MAX(first) FROM status_blocks) + 16 WHERE kind = 'm'`,
 	`INSERT INTO received_events (source, id, at) SELECT 'https://mcp.example.com', 'id_' || i, $T - $S * i FROM n`,
 	// More than a server may have.
-	`INSERT INTO resource_tools (resource_id, name, hash, definition, scopes, risk, reviewed_at, seen_hash, seen, seen_at)
+	`INSERT INTO resource_tools (resource_id, name, hash, definition, scopes, risk, reviewed_at, seen_hash, seen,
+			seen_at)
 		SELECT 'res_1', 'tool ' || i, 'sha256:' || i, '{}', '', 'read', $T, 'sha256:' || i, '', $T FROM n`,
 	`INSERT INTO decisions (interaction_id, expires_at) SELECT 'req_' || i, $T + $S * i FROM n`,
 	`INSERT INTO assertions (hash, expires_at) SELECT 'assertion ' || i, $T + $S * i FROM n`,
-	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at) SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
+	`INSERT INTO initial_access_tokens (id, hash, name, uses, max_uses, created_at)
+		SELECT 'iat_' || i, 'iat ' || i, 'CI', 0, 0, $T - i FROM n`,
 	// A thousand clients wait at most, and operators make few blocks.
 	`INSERT INTO waiting_clients (client_id, first_at, last_at, people, user_id, resource_id, scope, redirect_uri)
-		SELECT id, created_at, created_at, 1, 'usr_1', 'res_1', '', 'https://app.example/cb' FROM clients WHERE created_at >= $T - 1000`,
+		SELECT id, created_at, created_at, 1, 'usr_1', 'res_1', '', 'https://app.example/cb'
+			FROM clients WHERE created_at >= $T - 1000`,
 	`INSERT INTO totp (user_id, sealed, last_step, created_at) SELECT 'usr_' || i, '', 1, $T FROM n`,
 	`INSERT INTO recovery_codes (user_id, hash) SELECT 'usr_' || i, 'code ' || i FROM n`,
-	`INSERT INTO identities (id, provider, issuer, subject, user_id, email, groups, credential, created_at, used_at, confirmed_at)
+	`INSERT INTO identities (id, provider, issuer, subject, user_id, email, groups, credential, created_at, used_at,
+			confirmed_at)
 		SELECT 'idn_' || i, 'corp', 'https://corp.example', 'sub ' || i, 'usr_' || i, '', '[]', '', $T, $T, $T FROM n`,
-	`INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, backup_eligible, backed_up, transports, aaguid, name, created_at)
+	`INSERT INTO passkeys (id, user_id, credential_id, public_key, sign_count, backup_eligible, backed_up, transports,
+			aaguid, name, created_at)
 		SELECT 'psk_' || i, 'usr_' || i, 'a2V5' || (100000 + i), '', 1, 0, 0, '', '', '', $T FROM n`,
 	`INSERT INTO spent_sign_ins (hash, user_id, expires_at) SELECT 'sign-in ' || i, 'usr_' || i, $T + $S * i FROM n`,
-	`INSERT INTO one_time (id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back, keep_grants, expires_at)
+	`INSERT INTO one_time (id, purpose, user_id, email, token_hash, code_hash, tries, browser, request, back,
+			keep_grants, expires_at)
 		SELECT 'one_' || i, 'reset', 'usr_' || i, '', 'token ' || i, 'code', 0, '', '', '', 0, $T + $S * i FROM n`,
 	`INSERT INTO notices (id, event, due_at, expires_at) SELECT 'ntc_' || i, '{}', $T - i, $T + $S * i FROM n`,
-	`INSERT INTO external_logins (hash, request, application, answer, expires_at) SELECT 'login ' || i, '', '', '', $T + $S * i FROM n`,
-	`INSERT INTO invitations (user_id, email, email_key, role, hash, inviter_type, inviter_id, inviter_name, created_at, expires_at)
-		SELECT 'usr_new_' || i, i || '@example.org', i || '@example.org', '', 'invitation ' || i, 'user', 'usr_1', '', $T - i, $T + $S * i FROM n`,
+	`INSERT INTO external_logins (hash, request, application, answer, expires_at)
+		SELECT 'login ' || i, '', '', '', $T + $S * i FROM n`,
+	`INSERT INTO invitations (user_id, email, email_key, role, hash, inviter_type, inviter_id, inviter_name, created_at,
+			expires_at)
+		SELECT 'usr_new_' || i, i || '@example.org', i || '@example.org', '', 'invitation ' || i, 'user', 'usr_1', '',
+			$T - i, $T + $S * i FROM n`,
 	`INSERT INTO invitation_groups (user_id, group_id) SELECT 'usr_new_' || i, 'grp_crowd' FROM n`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT client_id, 'usr_1' FROM waiting_clients`,
 	`INSERT INTO waiting_people (client_id, user_id) SELECT 'mcp_1', id FROM users WHERE id <> 'usr_1'`,
 	`INSERT INTO client_approvals (id, client_id, user_id, created_at, expires_at, spent_on)
 		SELECT 'apr_' || id, id, 'usr_1', $T, $T + 9000000000, '' FROM clients WHERE created_at >= $T - 1000`,
-	`INSERT INTO client_approvals (id, client_id, group_id, created_at, spent_on) SELECT 'apr_' || id, 'mcp_2', id, $T, '' FROM groups`,
+	`INSERT INTO client_approvals (id, client_id, group_id, created_at, spent_on)
+		SELECT 'apr_' || id, 'mcp_2', id, $T, '' FROM groups`,
 	`INSERT INTO client_blocks (id, client_id, name, reason, marks, created_at)
 		SELECT 'blk_' || id, id, '', '', '{}', created_at FROM clients WHERE created_at >= $T - 50`,
-	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope, detail, request_id, address, user_agent)
-		SELECT $T - (3 * i - column1), 'evt_' || (3 * i - column1), 'token.request', 'allowed', '', '', 'mcp_1', 'usr_1',
+	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
+			detail, request_id, address, user_agent)
+		SELECT $T - (3 * i - column1), 'evt_' || (3 * i - column1), 'token.request', 'allowed', '', '', 'mcp_1',
+			'usr_1',
 			'grt_1', 'https://mcp.example.com', '', '', '', '', '' FROM n, (VALUES (0), (1), (2)) AS three`,
 	// A third of them was sealed, each alone.
 	`INSERT INTO seals (number, records, begins, ends, events, hashes, codes)
@@ -138,7 +166,8 @@ var pastOf = []string{
 	// This one asked for everything but a token.
 	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
 			detail, request_id, address, user_agent)
-		SELECT $T - i, 'evt_mcp_2_' || i, 'token.introspect', 'allowed', '', '', 'mcp_2', '', '', '', '', '', '', '', '' FROM n`,
+		SELECT $T - i, 'evt_mcp_2_' || i, 'token.introspect', 'allowed', '', '', 'mcp_2', '', '', '', '', '', '', '', ''
+			FROM n`,
 }
 
 // An act calls one method of Tx on that past.

@@ -24,7 +24,8 @@ import (
 func page(probe string) web.Page { return templates.Page("page.html", probe) }
 
 var templates = web.ParseTemplates(fstest.MapFS{"templates/page.html": {Data: []byte(
-	`{{template "top" .}}<title>{{.View}}</title></head><body>{{template "mark" $}}<form method="post" action="{{$.Base}}/login"><p>{{display .View}}</p></form></body></html>`)}})
+	`{{template "top" .}}<title>{{.View}}</title></head><body>{{template "mark" $}}<form method="post" ` +
+		`action="{{$.Base}}/login"><p>{{display .View}}</p></form></body></html>`)}})
 
 func TestPageHeaders(t *testing.T) {
 	t.Run("HT-01 CN-18 an ordinary page", func(t *testing.T) { webtest.Headers(t, page("x"), false) })
