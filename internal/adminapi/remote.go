@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 	"github.com/cardea-auth/cardea/scope"
 )
@@ -64,6 +67,8 @@ const (
 
 // remoteClient follows no redirect, because it sends secrets.
 var remoteClient = &http.Client{Timeout: patience,
+	Transport: &http.Transport{Proxy: oauth.Proxy, DialContext: oauth.Dial(patience / 2),
+		TLSHandshakeTimeout: patience / 2, ForceAttemptHTTP2: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // do sends the request of an operation and reads the answer into out.
@@ -83,6 +88,8 @@ func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) err
 		return err
 	case status/100 != 2:
 		return c.refusal(r, status, header, body)
+	case strings.HasPrefix(header.Get("Content-Type"), "text/html"):
+		return c.strange(r, status, header)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber() // so that what is shown is what was sent
@@ -178,20 +185,32 @@ func (c *Remote) send(r *http.Request) (status int, header http.Header, body []b
 		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
 	if err != nil {
-		cause, step := err, "check --server, and that cardea serve runs there"
+		cause := err
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 			cause = wrapped.Err // which does not repeat the address
 		}
-		switch {
-		case errors.As(err, new(*tls.CertificateVerificationError)):
-			step = "write --server with a name that its certificate is for, and if an authority of your own signed " +
-				"that, set SSL_CERT_FILE to the file with the authority's certificate"
-		case errors.Is(err, http.ErrSchemeMismatch):
-			step = "https is not spoken there: check the port in --server; a server on this machine may be http"
-		}
+		step := c.step(r, err)
 		return 0, nil, nil, fmt.Errorf("%s cannot be reached: %w; %s", c.Issuer, cause, step)
 	}
 	return resp.StatusCode, resp.Header, body, nil
+}
+
+// step returns what to do after err, which came instead of an answer to r.
+func (c *Remote) step(r *http.Request, err error) string {
+	expired := x509.CertificateInvalidError{}
+	switch {
+	case errors.As(err, &expired) && expired.Reason == x509.Expired:
+		return "renew the certificate there, unless the clock of this machine is wrong"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return "write --server with a name that its certificate is for, and if an authority of your own signed that, " +
+			"set SSL_CERT_FILE to the file with the authority's certificate"
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)):
+		return "https is not spoken there: check the port in --server; a server on this machine may be http"
+	}
+	if proxy, err := oauth.Proxy(r); err == nil && proxy != nil {
+		return "the way is through the proxy " + proxy.Host + ": correct HTTPS_PROXY, or name the server in NO_PROXY"
+	}
+	return "check --server, and that cardea serve runs there"
 }
 
 // token returns an access token for an operation. It asks for what the operation needs. Credentials that may only write
@@ -296,6 +315,9 @@ func (c *Remote) elsewhere(ctx context.Context) error {
 // strange returns the error for an answer to r that is not one of Cardea, or of a fault.
 func (c *Remote) strange(r *http.Request, status int, header http.Header) error {
 	if to := header.Get("Location"); status/100 == 3 && to != "" {
+		if strings.HasPrefix(to, "/") {
+			return c.page("redirects to its page "+to, status)
+		}
 		to, _ = strings.CutSuffix(to, strings.TrimPrefix(r.URL.String(), c.Issuer))
 		return fmt.Errorf("%s redirects to %s, and no secret is sent there; if that is the server, write it as "+
 			"--server", c.Issuer, to)
@@ -303,8 +325,21 @@ func (c *Remote) strange(r *http.Request, status int, header http.Header) error 
 	if id := header.Get("X-Request-Id"); status/100 == 5 && id != "" {
 		return fmt.Errorf("%s failed with status %d; its log has the reason, with request_id %s", c.Issuer, status, id)
 	}
+	switch kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); {
+	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
+		return fmt.Errorf("%s answers with status %d, so a proxy there does not reach the server; look whether cardea "+
+			"serve runs behind it, and try again", c.Issuer, status)
+	case kind == "text/html":
+		return c.page("answers with a page", status)
+	}
 	return fmt.Errorf("%s answers with status %d, which the Admin API does not; check --server, and that "+
 		"admin.enabled is true there", c.Issuer, status)
+}
+
+// page returns the error for a server that shows a page to a program.
+func (c *Remote) page(shows string, status int) error {
+	return fmt.Errorf("%s %s (status %d), which the Admin API does not; check --server, and if a proxy there asks people "+
+		"to sign in, let programs through to /oauth2/ and /admin/api/", c.Issuer, shows, status)
 }
 
 // refusal returns the error of a problem (RFC 9457).

@@ -1,13 +1,43 @@
 package adminapi_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/adminapi"
 )
+
+// A certificate that was good once is named as that.
+func TestRemoteExpired(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1e9, 0),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	server.StartTLS()
+	defer server.Close()
+	_, err = adminapi.ListResources.Call(t.Context(),
+		adminapi.Target{Remote: &adminapi.Remote{Issuer: server.URL, Token: "token"}}, adminapi.Search{})
+	if err == nil || !strings.Contains(err.Error(), "renew the certificate there") {
+		t.Errorf("the error is %v", err)
+	}
+}
 
 // What answers in place of a server of this version is named as what it is.
 func TestRemoteAnswers(t *testing.T) {
@@ -36,8 +66,14 @@ func TestRemoteAnswers(t *testing.T) {
 		"a method it does not have": {false,
 			answer(405, problem, `{"status":405,"detail":"this address supports only POST","error":"invalid_request"}`),
 			"is not that of this version's Admin API"},
-		"a page of another program": {false, answer(200, "Content-Type: text/html", "<html>"),
-			"is not that of this version's Admin API"},
+		"a page of another program": {false, answer(200, "Content-Type: text/html; charset=utf-8", "<html>"),
+			"answers with a page (status 200), which the Admin API does not; check --server"},
+		"a proxy that asks people to sign in": {false, answer(302, "Location: /login?next=x", ""),
+			"redirects to its page /login?next=x (status 302), which the Admin API does not; check --server, and if a " +
+				"proxy there asks people to sign in, let programs through to /oauth2/ and /admin/api/"},
+		"a proxy with nothing behind": {false, answer(502, "Content-Type: text/html", "<html>"),
+			"so a proxy there does not reach the server; look whether cardea serve runs behind it"},
+		"a fault of the server": {false, answer(503, "X-Request-Id: r1", ""), "its log has the reason, with request_id r1"},
 		"a certificate of nobody": {true, answer(200, problem, "{}"),
 			"write --server with a name that its certificate is for, and if an authority of your own signed that, " +
 				"set SSL_CERT_FILE to the file with the authority's certificate"},

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -77,8 +76,8 @@ func (w Webhook) Receiver() (Receiver, error) {
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: sendWithin / 2}).DialContext,
+			Proxy:                  oauth.Proxy,
+			DialContext:            oauth.Dial(sendWithin / 2),
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    sendWithin / 2,
 			MaxResponseHeaderBytes: 64 << 10,

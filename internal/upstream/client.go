@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
 // Bounds of what a provider may cost: the time of a request with its answer, the length of an answer in bytes, and the
@@ -26,8 +27,8 @@ func newClient() *http.Client {
 	return &http.Client{
 		Timeout: patience,
 		Transport: bounded{&http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: patience / 2}).DialContext,
+			Proxy:                  oauth.Proxy,
+			DialContext:            oauth.Dial(patience / 2),
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    patience / 2,
 			MaxResponseHeaderBytes: 64 << 10,
