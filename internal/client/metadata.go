@@ -3,14 +3,14 @@
 package client
 
 import (
-	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
-	strict "github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
+	"github.com/go-json-experiment/json" // distinguishes names by case and refuses duplicate names
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/scope"
@@ -39,7 +39,7 @@ var ErrNotObject = errors.New("client: the metadata must be one JSON object with
 // these decide who the client is and where its codes go. The result must still pass Check.
 func Read(text []byte) (*oauth.Metadata, error) {
 	var said members
-	if err := strict.Unmarshal(text, &said); err != nil || said == nil {
+	if err := unmarshal(text, &said); err != nil || said == nil {
 		return nil, ErrNotObject
 	}
 	m := &oauth.Metadata{
@@ -51,7 +51,7 @@ func Read(text []byte) (*oauth.Metadata, error) {
 		SoftwareID:      said.words("software_id"),
 		SoftwareVersion: said.words("software_version"),
 		ResponseTypes:   said.list("response_types"),
-		JWKS:            said["jwks"],
+		JWKS:            []byte(said["jwks"]),
 	}
 	for _, contact := range said.list("contacts") {
 		if len(contact) <= maxText && len(m.Contacts) < maxContacts {
@@ -74,7 +74,7 @@ func Read(text []byte) (*oauth.Metadata, error) {
 		{"jwks_uri", &m.JWKSURI, "text"},
 	} {
 		value, ok := said[decides.name]
-		if ok && strict.Unmarshal(value, decides.into) != nil {
+		if ok && unmarshal(value, decides.into) != nil {
 			code := oauth.InvalidClientMetadata
 			if decides.name == "redirect_uris" {
 				code = oauth.InvalidRedirectURI
@@ -110,7 +110,12 @@ func operatorsGrants() []oauth.GrantType {
 }
 
 // members are the members of a JSON object, not parsed yet.
-type members map[string]json.RawMessage
+type members map[string]jsontext.Value
+
+// lenient replaces what is not UTF-8 in a text with U+FFFD.
+var lenient = jsontext.AllowInvalidUTF8(true)
+
+func unmarshal(text []byte, into any) error { return json.Unmarshal(text, into, lenient) }
 
 // present reports whether a member exists and is neither null nor the empty string.
 func (m members) present(name string) bool {
@@ -122,7 +127,7 @@ func (m members) present(name string) bool {
 func (m members) text(name string) string {
 	value, ok := m[name]
 	var text string
-	if !ok || strict.Unmarshal(value, &text) != nil {
+	if !ok || unmarshal(value, &text) != nil {
 		return ""
 	}
 	return text
@@ -131,17 +136,19 @@ func (m members) text(name string) string {
 // list returns the elements of a member that are non-empty strings, or nil if the member is not a list.
 func (m members) list(name string) []string {
 	value, ok := m[name]
-	var elements []json.RawMessage
-	if !ok || strict.Unmarshal(value, &elements) != nil {
+	if !ok {
 		return nil
 	}
 	var texts []string
-	for _, element := range elements {
-		if text := (members{name: element}).text(name); text != "" {
-			texts = append(texts, text)
+	if unmarshal(value, &texts) != nil { // not all of them are strings
+		var elements []jsontext.Value
+		_ = unmarshal(value, &elements)
+		texts = nil
+		for _, element := range elements {
+			texts = append(texts, members{name: element}.text(name))
 		}
 	}
-	return texts
+	return slices.DeleteFunc(texts, func(text string) bool { return text == "" })
 }
 
 // words returns a member that is shown to people, or "" if it is too long or not UTF-8.

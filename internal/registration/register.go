@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/json" // distinguishes names by case and refuses duplicate names
@@ -28,15 +27,6 @@ const maxRegistration = 64 << 10
 // maxBearer is the maximum length of a token in the Authorization header, in bytes.
 const maxBearer = 4096
 
-// Bounds of registrations that were never used. At most maxUnused are kept, plus up to lot for each node, because a
-// node counts them only once per lot of registrations. A new one may replace one that is older than settleTime.
-// store.DB.Sweep deletes them after a day.
-const (
-	maxUnused  = 10_000
-	lot        = 100
-	settleTime = 10 * time.Minute
-)
-
 // Endpoint implements POST /oauth2/register (RFC 7591), and the paths below it with which clients manage their own
 // registration (RFC 7592).
 type Endpoint struct {
@@ -50,9 +40,9 @@ type Endpoint struct {
 	Admission     *strangers.Shares // of new clients; nil: unlimited
 	Updates       *strangers.Shares // of updates; nil: unlimited
 
-	seen   seen
-	room   atomic.Int64 // registrations until the unused clients are counted again
-	fullAt atomic.Int64 // when there was no room, in microseconds since 1970; 0 if there was room
+	seen    seen
+	room    room
+	waiting waiting
 }
 
 // Information is the client information response (RFC 7591 §3.2.1, RFC 7592 §3).
@@ -71,8 +61,8 @@ type Information struct {
 // registration is a registration in progress: the request and its outcome.
 type registration struct {
 	*oauth.Metadata
+	request     *http.Request
 	fingerprint string // of the metadata of a public client that does not manage itself; otherwise ""
-	looked      bool   // no client had the fingerprint before the transaction; CreateClient fails if one has it by now
 	initial     string // hash of the initial access token, "" if none is needed
 	secret      string // of the new client; "" if it has none
 	token       string // registration access token of the new client; "" if it has none
@@ -80,6 +70,7 @@ type registration struct {
 	client    *oauth.Client
 	known     bool   // whether the client was registered before
 	initialID string // of the initial access token that was spent
+	err       error  // a refusal, a fault, or store.ErrConflict if a client has the fingerprint
 }
 
 // Register answers POST /oauth2/register. If a public client with the same metadata is already registered, Register
@@ -87,7 +78,7 @@ type registration struct {
 // anybody could get it. A confidential client is always new and has such a token, and so is a public one that asks for
 // it (Prefer: registration-management). All are unapproved until an operator approves them.
 func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
-	g := new(registration)
+	g := &registration{request: r}
 	var err error
 	if g.initial, err = e.initialToken(r); err == nil {
 		g.Metadata, err = e.read(r)
@@ -102,59 +93,55 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	if err != nil {
 		return web.Reply{}, e.Strangers.Refuse(r, audit.Registration("", g.Name, false), err)
 	}
-	switch g.Method {
-	case oauth.MethodNone:
-		if prefersManagement(r) {
-			g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
-			break
+	g.name()
+	if e.seen.has(g.fingerprint) { // most are known, and need no write
+		if known, err := e.known(g); err != nil || known {
+			return e.created(g), err
 		}
-		g.fingerprint = fingerprintOf(g.Metadata)
-	case oauth.MethodBasic, oauth.MethodPost:
-		g.secret = oauth.NewSecret(oauth.SecretPrefix)
-		g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
-	case oauth.MethodPrivateKeyJWT:
-		g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
 	}
-	if e.mayBeKnown(g) && e.seen.has(g.fingerprint) { // most are known, and need no write
-		known, err := e.known(r, g.fingerprint)
-		if err != nil || known != nil {
-			return e.created(known, "", ""), err
+	admitted, after := e.Admission.Admit(r)
+	if admitted {
+		err = e.makeRoom(r.Context())
+	}
+	if !admitted || err != nil {
+		if known, err := e.known(g); err != nil || known { // it needs neither
+			return e.created(g), err
 		}
-		g.looked = true
-	}
-	if ok, after := e.Admission.Admit(r); !ok {
-		if e.mayBeKnown(g) && !g.looked { // then it needs no admission
-			known, err := e.known(r, g.fingerprint)
-			if err != nil || known != nil {
-				return e.created(known, "", ""), err
-			}
-		}
-		return web.Reply{}, e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
-	}
-	for range 2 { // again if the same registration was made at the same time
-		err = e.DB.Update(r.Context(), func(tx *store.Tx) error {
-			event := audit.Registration("", g.Name, false)
-			err := e.enter(tx, g)
-			if err == nil {
-				event = audit.Registration(g.client.ID, g.Name, g.known).With("initial_access_token", g.initialID)
-			}
-			return e.Strangers.Conclude(tx, r, event, err)
-		})
-		if !errors.Is(err, store.ErrConflict) {
-			break
-		}
-		g.looked = false
-	}
-	if err == nil && g.fingerprint != "" {
-		e.seen.add(g.fingerprint)
 	}
 	switch {
+	case !admitted:
+		return web.Reply{}, e.Strangers.TurnAway(r, "client.register", after, "too many registrations: try again later")
 	case err != nil:
-		return web.Reply{}, err
-	case g.known:
-		return e.created(g.client, "", ""), nil
+		return web.Reply{}, e.Strangers.Refuse(r, audit.Registration("", g.Name, false), err)
 	}
-	return e.created(g.client, g.secret, g.token), nil
+	for range 2 { // again if a client with the same metadata was forgotten meanwhile
+		if err = e.store(g); !errors.Is(err, store.ErrConflict) {
+			break
+		}
+		if known, err := e.known(g); err != nil || known {
+			return e.created(g), err
+		}
+	}
+	if err != nil {
+		return web.Reply{}, err
+	}
+	e.seen.add(g.fingerprint)
+	return e.created(g), nil
+}
+
+// name sets the fingerprint of a public client that does not ask to manage its registration, and the new secret and
+// registration access token of any other.
+func (g *registration) name() {
+	switch g.Method {
+	case oauth.MethodNone:
+		if !prefersManagement(g.request) {
+			g.fingerprint = fingerprintOf(g.Metadata)
+			return
+		}
+	case oauth.MethodBasic, oauth.MethodPost:
+		g.secret = oauth.NewSecret(oauth.SecretPrefix)
+	}
+	g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
 }
 
 // errInitialToken refuses a registration without a valid initial access token. It does not say what is wrong with the
@@ -227,53 +214,6 @@ func blocked(blocks []*oauth.Block, c *oauth.Client) error {
 	return nil
 }
 
-// enter finds or stores the client, and spends the initial access token. It spends the token after all other checks, so
-// that a refused registration does not use it up.
-func (e *Endpoint) enter(tx *store.Tx, g *registration) error {
-	if g.fingerprint != "" && !g.looked {
-		known, err := tx.ClientByFingerprint(g.fingerprint)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		g.client, g.known = known, known != nil
-	}
-	blocks, err := tx.BlocksNow()
-	if err == nil {
-		err = blocked(blocks, g.candidate())
-	}
-	if err != nil {
-		return err
-	}
-	if !g.known {
-		if err := e.makeRoom(tx); err != nil {
-			return err
-		}
-	}
-	if e.InitialTokens {
-		id, err := tx.SpendInitialToken(g.initial)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return errInitialToken
-		case err != nil:
-			return err
-		}
-		g.initialID = id
-	}
-	if g.known {
-		return tx.RenewClient(g.client.ID)
-	}
-	c := &oauth.Client{ID: oauth.NewTimedID("mcp_", tx.Now()), Metadata: *g.Metadata, Origin: oauth.ByRegistration,
-		CreatedAt: tx.Now()}
-	if g.secret != "" {
-		c.Secrets = []oauth.Secret{{Hash: oauth.Hash(g.secret), CreatedAt: tx.Now()}}
-	}
-	if g.token != "" {
-		c.RegistrationToken = oauth.Hash(g.token)
-	}
-	g.client = c
-	return tx.CreateClient(c, g.fingerprint)
-}
-
 // read parses and checks the request (RFC 7591 §3.1). Members that this server does not use are ignored. The response
 // contains the members that were registered.
 func (e *Endpoint) read(r *http.Request) (*oauth.Metadata, error) {
@@ -323,80 +263,50 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 	return m, nil
 }
 
-// mayBeKnown reports whether g is answered with the client that is already registered with the same metadata, if there
-// is one. An initial access token is spent even then, which needs a write.
-func (e *Endpoint) mayBeKnown(g *registration) bool { return g.fingerprint != "" && !e.InitialTokens }
-
 // renewEvery is how often a repeated registration of the same client is stored.
 const renewEvery = 5 * time.Minute
 
-// known returns the public client that is registered with the same metadata, or nil if there is none. If the client has
-// not been used yet, known keeps it for another day.
-func (e *Endpoint) known(r *http.Request, fingerprint string) (*oauth.Client, error) {
+// known reports whether a public client is registered with the same metadata, which then is g.client. If the client has
+// not been used yet, known keeps it for another day. With an initial access token it returns false, because the token
+// is to be spent in the transaction that finds the client.
+func (e *Endpoint) known(g *registration) (bool, error) {
+	if g.fingerprint == "" || e.InitialTokens {
+		return false, nil
+	}
 	var c *oauth.Client
 	due := false
-	err := e.DB.View(r.Context(), func(tx *store.Tx) (err error) {
-		if c, err = tx.ClientByFingerprint(fingerprint); err != nil || !c.UsedAt.IsZero() {
+	err := e.DB.View(g.request.Context(), func(tx *store.Tx) (err error) {
+		if c, err = tx.ClientByFingerprint(g.fingerprint); err != nil || !c.UsedAt.IsZero() {
 			return err
 		}
 		due, err = tx.RenewalDue(c.ID, e.DB.Now().Add(-renewEvery))
 		return err
 	})
-	if err == nil && due { // does nothing if the client was deleted meanwhile
-		err = e.DB.Update(r.Context(), func(tx *store.Tx) error { return tx.RenewClient(c.ID) })
+	if err == nil && due {
+		err = e.DB.Update(g.request.Context(), func(tx *store.Tx) error { return tx.RenewClient(c.ID) })
 	}
 	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil, nil
+	case errors.Is(err, store.ErrNotFound): // also if it was forgotten meanwhile
+		return false, nil
 	case err != nil:
-		return nil, err
+		return false, err
 	}
-	return c, e.Strangers.Note(r, audit.Registration(c.ID, c.Name, true))
+	g.client, g.known = c, true
+	e.seen.add(g.fingerprint)
+	return true, e.Strangers.Note(g.request, audit.Registration(c.ID, c.Name, true))
 }
 
-// fullFor is how long registrations are refused without counting the unused clients again, because counting is
-// expensive.
-const fullFor = time.Second
-
-var errFull = oauth.RefuseForNow(settleTime, "too many registered clients have never been used: try again later")
-
-// makeRoom bounds the number of clients that never completed a flow. If there are too many, it deletes the oldest, or
-// returns errFull if all of them are younger than settleTime. It counts them only once per lot of registrations,
-// because counting takes longer than the rest of a registration.
-func (e *Endpoint) makeRoom(tx *store.Tx) error {
-	if e.room.Add(-1) >= 0 {
-		return nil
-	}
-	if full := e.fullAt.Load(); full != 0 && tx.Now().UnixMicro()-full < fullFor.Microseconds() &&
-		tx.Now().UnixMicro() >= full {
-		return errFull
-	}
-	unused, err := tx.UnusedClients()
-	if err != nil {
-		return err
-	}
-	if unused >= maxUnused {
-		forgotten, err := tx.ForgetUnusedClients(tx.Now().Add(-settleTime), unused-maxUnused+lot)
-		if err != nil {
-			return err
-		}
-		unused -= forgotten
-	}
-	if unused >= maxUnused {
-		e.fullAt.Store(tx.Now().UnixMicro())
-		return errFull
-	}
-	e.fullAt.Store(0)
-	e.room.Store(int64(min(lot, maxUnused-unused)) - 1)
-	return nil
-}
-
-// created returns the response to a registration, with the new secret and the new registration access token.
-func (e *Endpoint) created(c *oauth.Client, secret, token string) web.Reply {
-	if c == nil {
+// created returns the response to a registration. The secret and the registration access token are only in that of a new
+// client.
+func (e *Endpoint) created(g *registration) web.Reply {
+	if g.client == nil {
 		return web.Reply{}
 	}
-	info := e.information(c, secret, token)
+	secret, token := g.secret, g.token
+	if g.known {
+		secret, token = "", ""
+	}
+	info := e.information(g.client, secret, token)
 	info.JWKS = nil // the Go SDK of MCP expects a string here and fails on an object
 	return web.Reply{Status: http.StatusCreated, Body: info}
 }

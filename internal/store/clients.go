@@ -16,16 +16,68 @@ const clientColumns = "id, origin, metadata, allowed, resources, resource_server
 	"secret_expires_at, old_secret_hash, old_secret_created_at, old_secret_expires_at, access_ttl, created_at, " +
 	"approved_at, disabled_at, used_at, registration_token, changed_at, fetched_at, incarnation, expires_at, version"
 
+// newClients stores clients that take neither the id nor the fingerprint of another.
+var newClients = newBulk("clients", clientColumns+", fingerprint, found_version", " ON CONFLICT DO NOTHING")
+
+// NewClient is a client to be created. Fingerprint identifies its metadata, and no two clients have the same; "" means
+// none.
+type NewClient struct {
+	*oauth.Client
+	Fingerprint string
+}
+
 // CreateClient stores a new client with all its fields, including CreatedAt and up to two secrets, the newest first. It
-// sets Version, and Incarnation if that is empty. fingerprint identifies the metadata, and no two clients have the
-// same; "" means none. CreateClient returns ErrConflict if the id or the fingerprint is taken.
+// sets Version, and Incarnation if that is empty. CreateClient returns ErrConflict if the id or the fingerprint is
+// taken.
 func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
+	taken, err := tx.CreateClients(NewClient{c, fingerprint})
+	if err == nil && len(taken) > 0 {
+		return ErrConflict
+	}
+	return err
+}
+
+// CreateClients is CreateClient for several clients, and takes less time than a call for each. It does not store those
+// of which the id or the fingerprint is taken, also by one before them, and returns them.
+//
+// Two transactions that store the same fingerprints in another order would wait for each other on PostgreSQL, so pass
+// the clients in the order of their fingerprints.
+func (tx *Tx) CreateClients(clients ...NewClient) (taken []NewClient, err error) {
+	rows := make(args, 0, len(clients)*newClients.width)
+	for _, c := range clients {
+		row, err := newClient(c)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, row...)
+	}
+	n, err := newClients.insert(tx.on, tx.db.dialect, rows)
+	if err != nil {
+		return nil, err
+	}
+	if int(n) < len(clients) {
+		if clients, taken, err = tx.stored(clients); err != nil {
+			return nil, err
+		}
+	}
+	names := make([]named, 0, len(clients))
+	for _, c := range clients {
+		if err := tx.bindClient(c.Client); err != nil {
+			return nil, err
+		}
+		names = append(names, namesOfClient(c.Client))
+	}
+	return taken, clientNames.add(tx, names...)
+}
+
+// newClient returns the values of newClients for c.
+func newClient(c NewClient) (args, error) {
 	metadata, err := asJSON(c.Metadata)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(c.Secrets) > 2 {
-		return errors.New("store: a client must not have more than two secrets")
+		return nil, errors.New("store: a client must not have more than two secrets")
 	}
 	if c.Incarnation == "" {
 		c.Incarnation = oauth.NewID("inc_")
@@ -33,24 +85,35 @@ func (tx *Tx) CreateClient(c *oauth.Client, fingerprint string) error {
 	c.Version = 1
 	var secrets [2]oauth.Secret
 	copy(secrets[:], c.Secrets)
-	err = tx.create("INSERT INTO clients ("+clientColumns+", fingerprint, found_version) VALUES ($1, $2, $3, $4, $5, "+
-		"$6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $23, 1, $22, 1) "+
-		"ON CONFLICT DO NOTHING", args{
+	return args{
 		c.ID, string(c.Origin), metadata, c.Allowed.String(), strings.Join(c.Resources, " "),
 		strings.Join(c.ResourceServers, " "),
 		orNull(secrets[0].Hash), micros(secrets[0].CreatedAt), micros(secrets[0].ExpiresAt),
 		orNull(secrets[1].Hash), micros(secrets[1].CreatedAt), micros(secrets[1].ExpiresAt),
 		c.AccessTTL.Microseconds(), c.CreatedAt.UnixMicro(), micros(c.ApprovedAt), micros(c.DisabledAt),
 		micros(c.UsedAt), c.RegistrationToken, micros(c.ChangedAt), micros(c.FetchedAt), c.Incarnation,
-		orNull(fingerprint), micros(c.ExpiresAt),
-	})
-	if err != nil {
-		return err
+		micros(c.ExpiresAt), c.Version, orNull(c.Fingerprint), c.Version,
+	}, nil
+}
+
+// stored returns which of clients, none of which has the same incarnation as another, are in the database.
+func (tx *Tx) stored(clients []NewClient) (there, missing []NewClient, err error) {
+	w := new(where)
+	ids := make([]string, len(clients))
+	for i, c := range clients {
+		ids[i] = c.ID
 	}
-	if err := tx.bindClient(c); err != nil {
-		return err
+	w.among("id", ids)
+	found, err := all(tx, "SELECT incarnation FROM clients"+w.String(), w.args,
+		func(scan func(...any) error) (incarnation string, err error) { return incarnation, scan(&incarnation) })
+	for _, c := range clients {
+		if slices.Contains(found, c.Incarnation) {
+			there = append(there, c)
+		} else {
+			missing = append(missing, c)
+		}
 	}
-	return clientNames.add(tx, namesOfClient(c))
+	return there, missing, err
 }
 
 // bindClient stores the resources by which a client is found.

@@ -318,6 +318,16 @@ func acts(now time.Time) []act {
 			return ok(tx.Consents("usr_1", "mcp_1", "res_1", "https://app.example/cb"))
 		}, none},
 		{"CreateClient", func(tx *store.Tx) error { return tx.CreateClient(client, "print of another") }, none},
+		{"CreateClients", func(tx *store.Tx) error {
+			others := *client
+			others.ID, others.Incarnation = "mcp_yet_another", "inc_yet_another"
+			taken, err := tx.CreateClients(store.NewClient{Client: &others, Fingerprint: "print of yet another"},
+				store.NewClient{Client: client, Fingerprint: "print of yet another"})
+			if err == nil && len(taken) != 1 {
+				err = fmt.Errorf("%d are taken", len(taken))
+			}
+			return err
+		}, none},
 		{"CreateGrant", func(tx *store.Tx) error { return tx.CreateGrant(grant) }, none},
 		{"CreateCode", func(tx *store.Tx) error {
 			return tx.CreateCode(&oauth.Code{Hash: "code another", GrantID: "grt_1", ExpiresAt: later})
@@ -726,7 +736,8 @@ func TestHistory(t *testing.T) {
 				}
 			}
 			// Rewind changes everything, after a restore, when nobody waits.
-			known := map[string]bool{"Now": true, "Record": true, "Address": true, "Conclude": true, "Rewind": true}
+			known := map[string]bool{"Now": true, "Record": true, "Address": true, "Conclude": true, "In": true,
+				"Rewind": true}
 			for _, a := range acts(db.Now()) {
 				known[a.method] = true
 				bound, ok := bounds[a.whole]
@@ -815,6 +826,7 @@ func raw(t testing.TB, dsn string) *sql.DB {
 
 // spelledOut puts the values into a statement, as SQLite writes them.
 func spelledOut(query string, args []any) string {
+	places := strings.Split(query, "?") // of parameters without numbers
 	for i := len(args) - 1; i >= 0; i-- {
 		literal := "NULL"
 		switch v := reflect.ValueOf(args[i]); v.Kind() {
@@ -826,7 +838,14 @@ func spelledOut(query string, args []any) string {
 		default:
 			literal = fmt.Sprint(v)
 		}
+		if len(places) > 1 {
+			places[i] += literal
+			continue
+		}
 		query = strings.ReplaceAll(query, "$"+strconv.Itoa(i+1), literal)
+	}
+	if len(places) > 1 {
+		return strings.Join(places, "")
 	}
 	return query
 }

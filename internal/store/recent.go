@@ -27,7 +27,7 @@ func (r *recent) add(events []audit.Event, values args) {
 		clear(r.events)
 	}
 	for i, e := range events {
-		r.events[e.ID] = values[i*eventWidth : (i+1)*eventWidth]
+		r.events[e.ID] = values[i*newEvents.width : (i+1)*newEvents.width]
 	}
 }
 

@@ -16,14 +16,23 @@ type names struct {
 	table, of string
 	id        string // the column that refers to a record
 	origin    bool   // there is a column with the record's origin
+	new       *bulk
 }
 
 var (
-	clientNames   = names{"client_names", "clients", "client_id", true}
-	userNames     = names{"user_names", "users", "user_id", false}
-	resourceNames = names{"resource_names", "resources", "resource_id", false}
-	groupNames    = names{"group_names", "groups", "group_id", false}
+	clientNames   = newNames("client_names", "clients", "client_id", true)
+	userNames     = newNames("user_names", "users", "user_id", false)
+	resourceNames = newNames("resource_names", "resources", "resource_id", false)
+	groupNames    = newNames("group_names", "groups", "group_id", false)
 )
+
+func newNames(table, of, id string, origin bool) names {
+	columns := id + ", key"
+	if origin {
+		columns += ", origin"
+	}
+	return names{table, of, id, origin, newBulk(table, columns, " ON CONFLICT DO NOTHING")}
+}
 
 // MaxBegins is the longest Page.Begins, in bytes.
 const MaxBegins = 200
@@ -45,32 +54,20 @@ type named struct {
 
 // add stores the names of records. It does not change those that are there.
 func (n names) add(tx *Tx, records ...named) error {
-	var values args
-	var rows []string
-	columns := n.id + ", key"
-	if n.origin {
-		columns += ", origin"
-	}
+	rows := make(args, 0, len(records)*n.new.width)
 	for _, r := range records {
 		for _, name := range r.names {
 			key := nameKey(name)
 			if len(key) == 0 {
 				continue
 			}
-			values = append(values, r.id, key)
-			row := "($" + strconv.Itoa(len(values)-1) + ", $" + strconv.Itoa(len(values))
+			rows = append(rows, r.id, key)
 			if n.origin {
-				values = append(values, r.origin)
-				row += ", $" + strconv.Itoa(len(values))
+				rows = append(rows, r.origin)
 			}
-			rows = append(rows, row+")")
 		}
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	_, err := tx.exec("INSERT INTO "+n.table+" ("+columns+") VALUES "+strings.Join(rows, ", ")+
-		" ON CONFLICT DO NOTHING", values)
+	_, err := n.new.insert(tx.on, tx.db.dialect, rows)
 	return err
 }
 

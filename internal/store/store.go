@@ -97,7 +97,7 @@ func open(ctx context.Context, dsn string, options Options,
 	}
 	var err error
 	if db.engine, err = with(ctx, dsn,
-		engine.Config{Now: db.Now, Begin: options.Begin, Insert: db.insertEvents, AtOnce: eventsAtOnce,
+		engine.Config{Now: db.Now, Begin: options.Begin, Insert: db.insertEvents, AtOnce: atOnce,
 			Trace: onStatement, Recorded: db.recorded}); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,13 @@ func (tx *Tx) Now() time.Time { return tx.now }
 // Address returns the network address that the request of the transaction came from, or "" if there is none.
 func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
 
+// In runs fn as part of the request of ctx, which may be another than that of the transaction: what fn records has it.
+func (tx *Tx) In(ctx context.Context, fn func() error) error {
+	defer func(before context.Context) { tx.ctx = before }(tx.ctx)
+	tx.ctx = ctx
+	return fn()
+}
+
 // Record writes an event to the audit log as part of the transaction. It adds the request of the context to the event.
 func (tx *Tx) Record(event audit.Event) error {
 	event = event.Stamp(tx.ctx)
