@@ -123,6 +123,11 @@ func (c *Courier) deliver(ctx context.Context, r Receiver) (more bool, err error
 	if err != nil {
 		return false, err
 	}
+	if claim.Sent >= size { // another node has sent them since; there may be new ones
+		return true, c.DB.Update(ctx, func(tx *store.Tx) error {
+			return tx.EndDelivery(r.Name, claim.Sent, store.Delivery{Sent: claim.Sent, NextAt: tx.Now()})
+		})
+	}
 	m, next, err := c.message(ctx, r, claim.Sent)
 	if err != nil {
 		return false, err
