@@ -60,8 +60,8 @@ var pastOf = []string{
 	`INSERT INTO clients (id, origin, metadata, allowed, resources, resource_server, access_ttl, created_at,
 			found_version)
 		SELECT 'mcp_op_' || i, 'operator', '{"client_name":"Machine ' || i || '"}', '',
-			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i, 1
-			FROM n`,
+			CASE WHEN i > 2000 THEN 'https://mcp.example.com' ELSE 'https://another.example.com' END, '', 0, $T - i,
+				1 FROM n`,
 	`INSERT INTO client_resources (client_id, origin, resource, created_at)
 		SELECT id, origin, resources, created_at FROM clients WHERE resources <> ''`,
 	`INSERT INTO sessions (hash, user_id, signed_in_at, amr, seen_at, expires_at, ends_at)
@@ -166,8 +166,8 @@ var pastOf = []string{
 	// This one asked for everything but a token.
 	`INSERT INTO events (at, id, action, outcome, reason, description, client_id, user_id, grant_id, resource, scope,
 			detail, request_id, address, user_agent)
-		SELECT $T - i, 'evt_mcp_2_' || i, 'token.introspect', 'allowed', '', '', 'mcp_2', '', '', '', '', '', '', '', ''
-			FROM n`,
+		SELECT $T - i, 'evt_mcp_2_' || i, 'token.introspect', 'allowed', '', '', 'mcp_2', '', '', '', '', '', '',
+			'', '' FROM n`,
 }
 
 // An act calls one method of Tx on that past.
