@@ -83,6 +83,7 @@ var support = map[string]int{
 	"internal/upstream/upstreamtest": 0,
 	"internal/mail/mailtest":         0,
 	"internal/logtest":               0,
+	"internal/porttest":              0,
 	"guard/guardtest":                1,
 }
 

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,22 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
 // Two nodes share certificates. The one that obtains it is not the one that the authority reaches.
 func TestNodesShareCertificates(t *testing.T) {
-	ports, held := make([]int, 4), make([]net.Listener, 4) // held, so that they differ
+	var ports [4]int
 	for i := range ports {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[i], held[i] = l.Addr().(*net.TCPAddr).Port, l
-	}
-	for _, l := range held {
-		l.Close()
+		ports[i] = porttest.Port(t)
 	}
 	authority := servertest.NewAuthority(t, ports[0], ports[1])
 	dsn := storetest.New(t, storetest.Postgres)
@@ -70,7 +63,7 @@ func TestNodesShareCertificates(t *testing.T) {
 		roots.AppendCertsFromPEM(authority.Root)
 		look := time.NewTicker(20 * time.Millisecond)
 		defer look.Stop()
-		for deadline := time.Now().Add(30 * time.Second); ; <-look.C {
+		for deadline := time.Now().Add(time.Minute); ; <-look.C {
 			conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "auth.example.com",
 				MinVersion: tls.VersionTLS12}}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {

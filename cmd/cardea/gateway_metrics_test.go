@@ -3,26 +3,19 @@
 package main
 
 import (
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // A gateway that runs alone serves its metrics where its file says, and nowhere else.
 func TestGatewayMetrics(t *testing.T) {
-	var addresses [2]string
-	for i := range addresses {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addresses[i] = l.Addr().String()
-		l.Close()
-	}
+	addresses := [...]string{porttest.Address(t), porttest.Address(t)}
 	file := filepath.Join(t.TempDir(), "gateway.yaml")
 	text := "issuer: http://127.0.0.1:1\npublic: http://" + addresses[0] + "\nlisten: " + addresses[0] +
 		"\nmetrics_listen: " + addresses[1] + "\nservers:\n  - name: files\n    path: /files\n    command: [\"true\"]\n" +

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,9 +16,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // fronted is a server with a gateway in the same process.
@@ -31,12 +31,7 @@ type fronted struct {
 // newFronted starts it with variables of the environment. The gateway has a server and a program.
 func newFronted(t *testing.T, env ...string) *fronted {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &fronted{process: newProcess(t), public: "http://" + l.Addr().String()}
-	l.Close()
+	w := &fronted{process: newProcess(t), public: "http://" + porttest.Address(t)}
 	tools := mcp.NewServer(&mcp.Implementation{Name: "files", Version: "1"}, nil)
 	for _, name := range []string{"read_file", "write_file"} {
 		mcp.AddTool(tools, &mcp.Tool{Name: name},
@@ -138,16 +133,6 @@ func (w *fronted) recorded(t *testing.T, outcome string) int {
 		t.Fatal(err)
 	}
 	return len(events)
-}
-
-// await fails the test unless ok becomes true.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
-	}
 }
 
 // The gateway begins and ends with the server, reads its file again on SIGHUP, and loses no call that it answered when

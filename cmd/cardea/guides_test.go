@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/mail/mailtest"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -326,19 +326,13 @@ func (g guide) run(t *testing.T, page string, blocks []string) []string {
 			break
 		}
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer := "http://" + l.Addr().String()
+	listen := porttest.Address(t)
+	issuer := "http://" + listen
 	data := filepath.Join(work, "data")
 	clean := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CARDEA_") })
-	env := append(clean, "WORK="+work, "CARDEA_ISSUER="+issuer, "CARDEA_LISTEN="+l.Addr().String(),
+	env := append(clean, "WORK="+work, "CARDEA_ISSUER="+issuer, "CARDEA_LISTEN="+listen,
 		"CARDEA_DATA_DIR="+data, "BROWSER=browser", "TEST_PERSON="+issuer+" ada@example.com correct-horse-battery",
 		"PATH="+os.Getenv("PATH")+":"+os.Getenv("CARDEA_POSTGRES_BIN"))
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	if g.mails {
 		env = append(env, "MAIL="+mailtest.New(t).URL)
 	}

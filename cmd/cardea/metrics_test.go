@@ -4,7 +4,6 @@ package main
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // used is a server with a gateway that was used, and what it answered to a scrape then.
@@ -28,13 +29,8 @@ type used struct {
 // scrapeUsed uses a server with a gateway: tokens, calls of tools, and refusals of both.
 func scrapeUsed(t *testing.T) used {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := used{address: "http://" + l.Addr().String() + "/metrics"}
-	l.Close()
-	u.fronted = newFronted(t, "CARDEA_METRICS_LISTEN="+l.Addr().String())
+	listen := porttest.Address(t)
+	u := used{address: "http://" + listen + "/metrics", fronted: newFronted(t, "CARDEA_METRICS_LISTEN="+listen)}
 	u.bot = u.made(t, "--grant", "client_credentials", "--any-resource")
 	for _, secret := range []string{u.bot.ClientSecret, "wrong"} {
 		resp, err := http.PostForm(u.issuer+"/oauth2/token", url.Values{"grant_type": {"client_credentials"}, //nolint:noctx

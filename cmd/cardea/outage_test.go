@@ -22,6 +22,8 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // cluster is a PostgreSQL of its own, as a process that a test may end or stop.
@@ -51,12 +53,7 @@ func newCluster(t *testing.T) *cluster {
 			t.Fatal(err)
 		}
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	c.port = porttest.Port(t)
 	t.Cleanup(func() {
 		c.end()
 		os.RemoveAll(folder)

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,8 +14,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/agent"
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 const verifier = "a-verifier-of-at-least-forty-three-characters"
@@ -30,13 +31,8 @@ type process struct {
 
 func newProcess(t *testing.T) *process {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &process{folder: filepath.Join(t.TempDir(), "data"), listen: l.Addr().String()}
+	w := &process{folder: filepath.Join(t.TempDir(), "data"), listen: porttest.Address(t)}
 	w.issuer = "http://" + w.listen
-	l.Close()
 	w.command(t, "", "resource", "create", "--identifier", "https://mcp.example.com/mcp", "--name", "Weather",
 		"--scope", "mcp:tools:weather=Weather")
 	w.command(t, "correct horse battery", "user", "create", "--email", "ada@example.com", "--name", "Ada",
@@ -163,4 +159,14 @@ func (w *process) token(t *testing.T, form url.Values) (refreshToken string, sta
 		return "", 0
 	}
 	return answer.RefreshToken, resp.StatusCode
+}
+
+// await fails the test unless ok becomes true.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
 }

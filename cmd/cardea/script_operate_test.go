@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/oauth"
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -73,21 +73,16 @@ type testKey struct{}
 
 // setMachine prepares a script for the verbs that operate.
 func setMachine(env *testscript.Env) error {
-	if t, ok := env.T().(testing.TB); ok {
-		env.Values[testKey{}] = t
+	t, ok := env.T().(testing.TB)
+	if !ok {
+		return errors.New("scripts run under go test")
 	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	env.Values[testKey{}] = t
+	port := strconv.Itoa(porttest.Port(t))
 	env.Setenv("ESC", "\x1b")
 	env.Setenv("port", port)
 	env.Setenv("issuer", "http://localhost:"+port)
-	if err != nil {
-		return err
-	}
-	return l.Close()
+	return nil
 }
 
 // member returns what stands at path in a JSON file.
@@ -204,7 +199,7 @@ func emptyPostgresVerb(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // patience bounds how long a script waits for a server.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func postVerb(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {

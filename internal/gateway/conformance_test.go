@@ -19,6 +19,7 @@ import (
 
 	"github.com/cardea-auth/cardea/guard/guardtest"
 	"github.com/cardea-auth/cardea/internal/gateway"
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // everywhere opens everything to a token with one scope, so that every call of the conformance tool is judged.
@@ -48,12 +49,7 @@ func TestConformance(t *testing.T) {
 	}
 	for requirements, stateless := range map[string]bool{"2025-11-25": false, "2026-07-28": true} {
 		t.Run(requirements, func(t *testing.T) {
-			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			address := listener.Addr().String()
-			listener.Close()
+			address := porttest.Address(t)
 			server := exec.CommandContext(t.Context(), everything, "-http", address,
 				fmt.Sprintf("-stateless=%t", stateless))
 			if err := server.Start(); err != nil {

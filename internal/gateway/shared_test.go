@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // startValkey starts a real Valkey, or Redis, at an address that is free, or at the given one.
@@ -24,12 +26,7 @@ func startValkey(t *testing.T, address string) (at string, stop func()) {
 		}
 	}
 	if address == "" {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address = l.Addr().String()
-		_ = l.Close()
+		address = porttest.Address(t)
 	}
 	_, port, _ := net.SplitHostPort(address)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -82,18 +79,18 @@ func TestTwoGatewaysShareLimits(t *testing.T) {
 		}
 		return n
 	}
-	if n := allowed("ada"); n != 3 {
-		t.Errorf("%d calls are allowed through two gateways, want 3", n)
+	// On a busy machine a gateway may not have an answer of Valkey in time, and then counts a person by itself.
+	person := 0
+	together := func() bool {
+		person++
+		return allowed("eve"+strconv.Itoa(person)) == 3
 	}
+	eventually(t, "the gateways do not count together", together)
 	stop()
 	if n := allowed("bob"); n != 6 {
 		t.Errorf("%d calls are allowed while Valkey is away, want 3 in each gateway", n)
 	}
 	_, stop = startValkey(t, address)
 	defer stop()
-	person := 0
-	eventually(t, "the gateways do not count together again", func() bool {
-		person++
-		return allowed("eve"+strconv.Itoa(person)) == 3
-	})
+	eventually(t, "the gateways do not count together again", together)
 }

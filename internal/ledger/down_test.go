@@ -21,6 +21,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/ledger"
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
@@ -120,8 +121,8 @@ func TestWebhookSecretRotation(t *testing.T) {
 // A log server that is down gets the events when it is back, over TCP.
 func TestSyslogDown(t *testing.T) {
 	w := newWorld(t, storetest.SQLite)
-	listener := listen(t, "127.0.0.1:0")
-	address := listener.Addr().String()
+	address := porttest.Address(t)
+	listener := listen(t, address)
 	r, err := ledger.Syslog("tcp://" + address)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/cardea-auth/cardea/internal/logtest"
 	"github.com/cardea-auth/cardea/internal/observe"
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/server"
 )
 
@@ -269,12 +269,7 @@ func TestLogger(t *testing.T) {
 
 // A collector that does not answer costs requests nothing, and the log says it once for traces and once for logs.
 func TestCollectorDown(t *testing.T) {
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := "http://" + l.Addr().String()
-	l.Close()
+	gone := "http://" + porttest.Address(t)
 	telemetry, log := start(t, "OTEL_EXPORTER_OTLP_ENDPOINT", gone, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1",
 		"OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1")
 	logger := telemetry.Logger(slog.New(slog.NewTextHandler(io.Discard, nil)))

@@ -22,6 +22,7 @@ import (
 	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/keys"
 	"github.com/cardea-auth/cardea/internal/logtest"
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/server"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store"
@@ -40,29 +41,18 @@ type ownHTTPS struct {
 	log         *logtest.Log
 }
 
-// free returns a port of 127.0.0.1 that nobody listens at.
-func free(t *testing.T) int {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // startHTTPS starts a server for auth.example.com. The authority proves names at its ports, unless they are not to lead
 // to it.
 func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config.Config)) *ownHTTPS {
 	t.Helper()
-	httpPort, httpsPort := free(t), free(t)
+	httpPort, httpsPort := porttest.Port(t), porttest.Port(t)
 	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), log: new(logtest.Log)}
 	if !lead.http {
-		httpPort = free(t)
+		httpPort = porttest.Port(t)
 	}
 	if !lead.https {
-		httpsPort = free(t)
+		httpsPort = porttest.Port(t)
 	}
 	s.authority = servertest.NewAuthority(t, httpPort, httpsPort)
 	loaded, err := config.Load(config.Sources{Flags: map[string]string{"issuer": "https://auth.example.com",

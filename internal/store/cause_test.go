@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -59,12 +60,7 @@ func reported(t *testing.T, err error) string {
 // The cause of a failure is the same sentence wherever it is met first, names what to do, and has no password in it.
 func TestCausePostgres(t *testing.T) {
 	cluster := newCluster(t)
-	refused, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := refused.Addr().String()
-	refused.Close()
+	closed := porttest.Address(t)
 	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts, and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -292,12 +288,7 @@ func newCluster(t *testing.T) string {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := porttest.Address(t)
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // The MCP conformance tool runs both its authorization server scenarios against Cardea.
 func TestConformance(t *testing.T) {
 	d := startDemo(t)
-	_, port, err := net.SplitHostPort(freeAddress(t))
+	_, port, err := net.SplitHostPort(porttest.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func (d *desk) visit(ctx context.Context, address string) error {
 
 // reach opens url and retries until a program listens there, because mcp-remote opens the browser before it listens.
 func reach(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

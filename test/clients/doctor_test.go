@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // cardea doctor finds nothing at the MCP servers that the guides show.
@@ -34,7 +36,7 @@ func (d *demo) diagnose(t *testing.T) {
 func goExample(t *testing.T) *demo {
 	t.Helper()
 	d := startServer(t)
-	address := freeAddress(t)
+	address := porttest.Address(t)
 	d.MCP = "http://" + address + "/mcp"
 	var resource struct{ Identifier string }
 	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Go example",

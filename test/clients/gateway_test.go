@@ -72,7 +72,7 @@ func TestGateway(t *testing.T) {
 // calls waits until Cardea's log has as many tool calls of a client as want, and compares them without regard to order.
 func (d *demo) calls(t *testing.T, client string, want ...string) {
 	t.Helper()
-	tick, late := time.NewTicker(100*time.Millisecond), time.After(20*time.Second)
+	tick, late := time.NewTicker(100*time.Millisecond), time.After(time.Minute)
 	defer tick.Stop()
 	for {
 		var events []struct {

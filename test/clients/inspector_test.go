@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // An inspector is a person's MCP Inspector command line, which stores its state in a home folder.
@@ -38,7 +40,7 @@ func (i *inspector) run(t *testing.T, args ...string) (printed inspected) {
 		args = append([]string{"--server-url", i.d.MCP}, args...)
 	}
 	args = append([]string{"--cli", "--format", "json", "--callback-url",
-		"http://" + freeAddress(t) + "/oauth/callback"}, args...)
+		"http://" + porttest.Address(t) + "/oauth/callback"}, args...)
 	cmd := node(i.at.waits, t, "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js", args...)
 	// It opens a browser only from a terminal, unless told otherwise.
 	cmd.Env = append(environ(i.at.env()...), "HOME="+i.home, "MCP_INSPECTOR_SECRET_STORE=file",

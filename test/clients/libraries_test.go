@@ -13,6 +13,8 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // play runs a script to its end, lets the person visit each authorization URL, and returns the other steps that the
@@ -35,7 +37,7 @@ func TestLibraries(t *testing.T) {
 	d := startDemo(t)
 	const weather = "mcp:tools:weather"
 	// no program listens there: the response is sent by standard input
-	redirect := "http://" + freeAddress(t) + "/callback"
+	redirect := "http://" + porttest.Address(t) + "/callback"
 	public, private := newKey(t)
 	app := d.createClient(t, "--name", "App", "--grant", "authorization_code", "--grant", "refresh_token",
 		"--redirect-uri", redirect)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // The applications of the examples sign people in for Cardea, as the guide "Bring your own login" says: an agent gets a
@@ -33,7 +35,7 @@ func TestLoginExample(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			listen := freeAddress(t)
+			listen := porttest.Address(t)
 			d := startServer(t, "CARDEA_LOGIN_EXTERNAL_URL=http://"+listen+"/cardea-login")
 			d.serveTools(t)
 			app := d.createClient(t, "--name", "App", "--login")
@@ -92,12 +94,12 @@ func TestLoginExample(t *testing.T) {
 					"404", http.StatusBadRequest},
 				{"a wrong secret", d.Issuer, "wrong", "tell whoever runs this application",
 					"check CLIENT_ID and CLIENT_SECRET", http.StatusBadGateway},
-				{"no server", "http://" + freeAddress(t), app.Secret, "tell whoever runs this application",
+				{"no server", "http://" + porttest.Address(t), app.Secret, "tell whoever runs this application",
 					"check ISSUER", http.StatusBadGateway},
 				{"another server", "http://" + listen, app.Secret, "tell whoever runs this application",
 					"check ISSUER", http.StatusBadGateway},
 			} {
-				listen := freeAddress(t)
+				listen := porttest.Address(t)
 				end := run(t, listen, []string{"ISSUER=" + tt.issuer, "CLIENT_ID=" + app.ID,
 					"CLIENT_SECRET=" + tt.secret})
 				await(t, "http://"+listen+"/cardea-login")

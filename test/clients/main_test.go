@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -23,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // cardea is the path of the binary under test.
@@ -70,17 +71,6 @@ func node(ctx context.Context, t *testing.T, script string, args ...string) *exe
 	return cmd
 }
 
-// freeAddress returns a loopback address on which no program listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // A demo is a running `cardea demo`, or a running `cardea serve` that a test has provisioned.
 type demo struct {
 	Issuer, MCP     string // as the demo prints them
@@ -103,7 +93,7 @@ func startDemo(t *testing.T, env ...string) *demo {
 // startDemoBehind is startDemo with a proxy of the test in front of the authorization server.
 func startDemoBehind(t *testing.T, proxy func(next http.Handler) http.Handler) *demo {
 	t.Helper()
-	listen := freeAddress(t)
+	listen := porttest.Address(t)
 	front := httptest.NewServer(proxy(httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: listen})))
 	t.Cleanup(front.Close)
 	return runDemo(t, nil, "--listen", listen, "--issuer", front.URL)
@@ -142,7 +132,7 @@ func startServer(t *testing.T, env ...string) *demo {
 // newServer returns a `cardea serve` that run starts.
 func newServer(t *testing.T) *demo {
 	t.Helper()
-	listen := freeAddress(t)
+	listen := porttest.Address(t)
 	d := &demo{Issuer: "http://" + listen, Email: "ada@example.com", Password: "correct horse battery staple"}
 	d.env = []string{"CARDEA_LIMITS_ENABLED=false", "CARDEA_DATA_DIR=" + t.TempDir(), "CARDEA_ISSUER=" + d.Issuer,
 		"CARDEA_LISTEN=" + listen}
@@ -166,7 +156,7 @@ func (d *demo) run(t *testing.T) {
 // await requests url until the status is 200.
 func await(t *testing.T, url string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

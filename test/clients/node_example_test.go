@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // nodeExample is the MCP server of examples/node behind `cardea serve`, provisioned with the commands of its README.
@@ -26,7 +28,7 @@ func nodeExample(t *testing.T) *demo {
 // what it has written.
 func (d *demo) serveTools(t *testing.T) (end func() string) {
 	t.Helper()
-	d.MCP = "http://" + freeAddress(t) + "/mcp"
+	d.MCP = "http://" + porttest.Address(t) + "/mcp"
 	var resource struct{ Identifier string }
 	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", "Node example",
 		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:calendar:write=Change your calendar",

@@ -31,7 +31,7 @@ func newPerson(t *testing.T, email, password string) *person {
 	}
 	return &person{email: email, password: password, browser: &http.Client{
 		Jar:           jar,
-		Timeout:       20 * time.Second,
+		Timeout:       time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 const pythonExample = "../../examples/python"
@@ -75,8 +77,8 @@ func TestPythonExample(t *testing.T) {
 // playPython runs a server and sends it what clients and attackers send.
 func playPython(t *testing.T, python, program string) {
 	d := startServer(t)
-	d.MCP = "http://" + freeAddress(t) + "/mcp"
-	other := "http://" + freeAddress(t) + "/mcp"
+	d.MCP = "http://" + porttest.Address(t) + "/mcp"
+	other := "http://" + porttest.Address(t) + "/mcp"
 	for _, identifier := range []string{d.MCP, other} {
 		var made struct{ Identifier string }
 		command(t, d.env, &made, "resource", "create", "--identifier", identifier, "--name", "Python example",

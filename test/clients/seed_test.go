@@ -9,13 +9,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // The JavaScript of an introduction to OAuth for MCP servers, an Express server and its agents, runs against `cardea
 // serve` with only the addresses changed.
 func TestSeed(t *testing.T) {
 	d := startServer(t)
-	env, server, app := d.env, "http://"+freeAddress(t), "http://"+freeAddress(t)
+	env, server, app := d.env, "http://"+porttest.Address(t), "http://"+porttest.Address(t)
 
 	var resource struct{ Identifier string }
 	command(t, env, &resource, "resource", "create", "--identifier", server, "--name", "Seed",

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // What the console shows to copy for Go, Node and Python is a program that asks for a token (401), asks for the scope
@@ -20,7 +22,7 @@ import (
 func TestSnippets(t *testing.T) {
 	d := startServer(t)
 	var resource struct{ ID, Identifier string }
-	d.MCP = "http://" + freeAddress(t) + "/mcp"
+	d.MCP = "http://" + porttest.Address(t) + "/mcp"
 	command(t, d.env, &resource, "resource", "create", "--identifier", d.MCP, "--name", `A "quoted" server`,
 		"--scope", "mcp:tools:weather=Weather forecasts", "--scope", "mcp:tools:calendar:write=Change your calendar",
 		"--default-scope", "mcp:tools:weather", "-o", "json")

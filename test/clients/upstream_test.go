@@ -12,12 +12,14 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // People sign in with an OpenID provider that others wrote (oidc-provider): an agent calls tools, and its access ends
 // when the provider no longer knows the person.
 func TestUpstream(t *testing.T) {
-	at, secret := freeAddress(t), "the secret of a test"
+	at, secret := porttest.Address(t), "the secret of a test"
 	providers, err := json.Marshal([]map[string]any{{"id": "corp", "preset": "oidc", "issuer": "http://" + at,
 		"client_id": "cardea", "client_secret": secret, "domains": []string{"corp.example"}, "check_at_refresh": true,
 		"groups_claim": "groups", "group_map": map[string]string{"Engineering": "staff"}}})

@@ -13,13 +13,14 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/cardea-auth/cardea/internal/porttest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
 
 // What the Dockerfile makes issues a token, with nothing else in its file system.
 func TestImage(t *testing.T) {
 	p := image(t, filepath.Join(root, "deploy/Dockerfile"))
-	at := address(t)
+	at := porttest.Address(t)
 	// The address has no host, as that of the image.
 	p.env = append(p.env, "CARDEA_ISSUER=http://"+at, "CARDEA_LISTEN=:"+port(at))
 	p.token(t, "http://"+at)
@@ -62,7 +63,7 @@ func TestCompose(t *testing.T) {
 		t.Errorf("%s is not the database that %v makes", database, server)
 	}
 	environment["CARDEA_DATABASE"] = storetest.New(t, storetest.Postgres)
-	at := address(t)
+	at := porttest.Address(t)
 	environment["CARDEA_ISSUER"], environment["CARDEA_LISTEN"] = "http://"+at, ":"+port(at)
 	for name, value := range environment {
 		p.env = append(p.env, name+"="+value)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 const root = "../.." // of the repository
@@ -119,7 +121,7 @@ func TestDebianPackage(t *testing.T) {
 	} else {
 		run(t, nil, "dpkg-deb", "--extract", file, installed.root)
 	}
-	issuer := "http://" + address(t)
+	issuer := "http://" + porttest.Address(t)
 	put(t, installed.root+config, []byte(strings.ReplaceAll(read(t, installed.root, config),
 		"#issuer: https://auth.example.com", "issuer: "+issuer)), 0o640)
 	if asRoot() {

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/agent"
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // proxies are the proxies whose configuration the guides show, and how the test runs it.
@@ -76,7 +77,7 @@ func TestProxies(t *testing.T) {
 			// before starts the proxy in front of an address, and returns its own URL.
 			before := func(t *testing.T, behind string) string {
 				folder, file := t.TempDir(), filepath.Join(t.TempDir(), "proxy.conf")
-				front := address(t)
+				front := porttest.Address(t)
 				config := strings.NewReplacer(
 					"auth.example.com {", "https://localhost:"+port(front)+" {\n\ttls "+cert+" "+key,
 					"listen 443", "listen "+front, "server_name auth.example.com;", "server_name localhost;",
@@ -103,7 +104,7 @@ func TestProxies(t *testing.T) {
 // flow is a code flow with 100 scopes and a state of 1,000 characters.
 func flow(t *testing.T, binary string, before func(*testing.T, string) string) {
 	t.Helper()
-	listen := address(t)
+	listen := porttest.Address(t)
 	issuer := before(t, listen)
 	env := []string{"CARDEA_ISSUER=" + issuer, "CARDEA_LISTEN=" + listen, "CARDEA_DATA_DIR=" + t.TempDir(),
 		"CARDEA_TRUSTED_PROXIES=127.0.0.1/32"}
@@ -197,7 +198,7 @@ func events(t *testing.T, binary string, before func(*testing.T, string) string)
 		write(`{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`)
 	}))
 	t.Cleanup(upstream.Close)
-	listen, issued := address(t), address(t)
+	listen, issued := porttest.Address(t), porttest.Address(t)
 	public := before(t, listen)
 	resource := public + "/files"
 	env := []string{"CARDEA_ISSUER=http://" + issued, "CARDEA_LISTEN=" + issued, "CARDEA_DATA_DIR=" + t.TempDir()}
@@ -231,7 +232,7 @@ servers:
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // not reached unless events are held back
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // not reached unless events are held back
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, resource, strings.NewReader(
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","arguments":{}}}`))
@@ -289,17 +290,6 @@ func started(t *testing.T, until string, c *exec.Cmd) {
 		fmt.Fprintln(&said, lines.Text())
 	}
 	go func() { _, _ = io.Copy(io.Discard, log) }()
-}
-
-// address returns an address of this machine that is free.
-func address(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func port(address string) string {

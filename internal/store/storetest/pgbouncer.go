@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // newPgBouncer starts a PgBouncer for the test in front of the database at dsn, with transaction pooling, and returns
@@ -32,7 +34,7 @@ func newPgBouncer(t testing.TB, dsn string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	port := freePort(t)
+	port := porttest.Port(t)
 	for name, text := range map[string]string{
 		"users": fmt.Sprintf("%q %q\n", u.User.Username(), password),
 		"pgbouncer.ini": fmt.Sprintf(`[databases]
@@ -78,7 +80,7 @@ server_lifetime = 60
 		<-done
 	})
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", address)
 		if err == nil {
 			_ = conn.Close()
@@ -93,18 +95,8 @@ server_lifetime = 60
 		if time.Now().After(deadline) {
 			t.Fatal("PgBouncer does not answer")
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	u.Host = address
 	return u.String()
-}
-
-// freePort returns a loopback port that is free now.
-func freePort(t testing.TB) int {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
 }

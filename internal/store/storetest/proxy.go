@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 // Proxy stands between a DB and PostgreSQL. Its connections can be cut, or stopped so that nothing answers.
@@ -29,7 +31,7 @@ func NewProxy(t testing.TB, dsn string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{upstream: u.Host, address: "127.0.0.1:0"}
+	p := &Proxy{upstream: u.Host, address: porttest.Address(t)}
 	p.Mend()
 	u.Host = p.address
 	p.DSN = u.String()
@@ -51,7 +53,7 @@ func (p *Proxy) Mend() {
 	if err != nil {
 		panic(err)
 	}
-	p.listener, p.address = listener, listener.Addr().String()
+	p.listener = listener
 	go func() {
 		for {
 			down, err := listener.Accept()
@@ -64,6 +66,12 @@ func (p *Proxy) Mend() {
 				continue
 			}
 			p.mu.Lock()
+			if p.listener != listener { // it was cut meanwhile
+				p.mu.Unlock()
+				down.Close()
+				up.Close()
+				continue
+			}
 			p.conns = append(p.conns, down, up)
 			p.mu.Unlock()
 			go func() { _, _ = io.Copy(gated{up, &p.gate}, down); up.Close() }()
@@ -76,7 +84,10 @@ func (p *Proxy) Mend() {
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.listener.Close()
+	if p.listener != nil {
+		p.listener.Close()
+		p.listener = nil
+	}
 	for _, c := range p.conns {
 		c.Close()
 	}
