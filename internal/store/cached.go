@@ -27,7 +27,7 @@ const (
 const (
 	askEvery    = 100 * time.Millisecond // how long the versions are valid
 	believeUpTo = 500 * time.Millisecond // after which all callers wait for the answer, and not only one
-	waitAtMost  = time.Second            // for the answer; after that, what is in memory is used
+	waitAtMost  = time.Second            // for the answer, unless the DSN gives a connection longer
 	giveUpAfter = 5 * time.Second        // asking
 	heardAfter  = askEvery + askEvery/2  // every process that the database answers, including an answer under way
 )
@@ -72,7 +72,7 @@ func (v *versions) current(ctx context.Context, kind Kind) (version int64, answe
 	old := first || now.Sub(v.askedAt) >= believeUpTo
 	if wait := v.asking; wait != nil && (idle || old && !v.silent) {
 		v.mu.Unlock()
-		patience := time.NewTimer(waitAtMost)
+		patience := time.NewTimer(v.patience())
 		select {
 		case <-wait:
 		case <-ctx.Done():
@@ -82,12 +82,15 @@ func (v *versions) current(ctx context.Context, kind Kind) (version int64, answe
 		v.mu.Lock()
 		// A database that answers others meanwhile is slow, not silent. If it is silent, no other caller should wait in
 		// vain.
-		if v.asking == wait && ctx.Err() == nil && time.Since(time.Unix(0, v.heardAt.Load())) >= waitAtMost {
+		if v.asking == wait && ctx.Err() == nil && time.Since(time.Unix(0, v.heardAt.Load())) >= v.patience() {
 			v.setSilent(true, context.DeadlineExceeded)
 		}
 	}
 	return v.known[kind], !v.silent
 }
+
+// patience is how long the database may take to answer. After that it counts as silent, and what is in memory is used.
+func (v *versions) patience() time.Duration { return max(waitAtMost, v.db.engine.Patience()) }
 
 // ask queries the versions.
 func (v *versions) ask(began time.Time, answered chan struct{}) {
@@ -255,7 +258,7 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 	}
 	var none T
 	silent := old != nil && !answers
-	ctx, cancel := loadWithin(ctx, silent)
+	ctx, cancel := c.db.versions.loadWithin(ctx, silent)
 	defer cancel()
 	select {
 	case c.loading <- struct{}{}:
@@ -289,11 +292,11 @@ func (c *Cached[T]) Load(ctx context.Context) (T, error) {
 
 // loadWithin returns the context in which a value that is out of date is loaded. From a database that is silent it is
 // tried for a second, because a client should rather wait than be refused by what has changed.
-func loadWithin(ctx context.Context, silent bool) (context.Context, context.CancelFunc) {
+func (v *versions) loadWithin(ctx context.Context, silent bool) (context.Context, context.CancelFunc) {
 	if !silent {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, waitAtMost)
+	return context.WithTimeout(ctx, v.patience())
 }
 
 // maxClients is the largest number of clients in memory.
@@ -317,7 +320,7 @@ func (c *clientCache) load(ctx context.Context, db *DB, id string) (*oauth.Clien
 		return old.value, nil
 	}
 	silent := old != nil && !answers
-	ctx, cancel := loadWithin(ctx, silent)
+	ctx, cancel := db.versions.loadWithin(ctx, silent)
 	defer cancel()
 	fresh := new(versioned[*oauth.Client])
 	err := db.View(ctx, func(tx *Tx) (err error) {

@@ -197,8 +197,8 @@ func newPostgres(t testing.TB, template func(t testing.TB, admin *sql.DB, dsn st
 	return named(t, dsn, name)
 }
 
-// named returns dsn with another database name. Connecting may take long, because a test is not to fail on a machine
-// that does much else.
+// named returns dsn with another database name. Connecting may take long, and so may answers, because a test is not to
+// fail on a machine that does much else.
 func named(t testing.TB, dsn, name string) string {
 	t.Helper()
 	u, err := url.Parse(dsn)
@@ -208,6 +208,20 @@ func named(t testing.TB, dsn, name string) string {
 	u.Path = "/" + name
 	query := u.Query()
 	query.Set("connect_timeout", "60")
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// Impatient returns the DSN of New without the time that tests allow for a connection and for an answer, for a test of
+// a database that is silent.
+func Impatient(t testing.TB, dsn string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	query.Del("connect_timeout")
 	u.RawQuery = query.Encode()
 	return u.String()
 }
