@@ -468,46 +468,56 @@ func TestItem42AtOnce(t *testing.T) {
 func TestItem43Health(t *testing.T) {
 	w := startProgram(t, program)
 	token := w.token("/files", "")
-	session := w.initialize("/files", token)
-	if r := w.send("GET", "/readyz", "", ""); !strings.Contains(r.body, `"programs":1`) {
-		t.Errorf("before: %d %s", r.status, r.body)
-	}
-	w.post("/files", token, call("5", "notify", "{}"), "Mcp-Session-Id", session)
-	r := w.send("GET", "/readyz", "", "")
-	if r.status != http.StatusOK || !strings.Contains(r.body, `"status":"degraded"`) ||
-		!strings.Contains(r.body, `"programs":0`) || !strings.Contains(r.body, "ended by itself") {
-		t.Errorf("afterwards: %d %s", r.status, r.body)
-	}
-	eventually(t, "it is not started again", func() bool {
-		return w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{`+
-			`"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`).status == http.StatusOK
+	eventually(t, "/readyz does not tell of it", func() bool { // for a second, then two, and so on
+		session := w.begun(token)
+		if r := w.send("GET", "/readyz", "", ""); !strings.Contains(r.body, `"programs":1`) {
+			t.Errorf("before: %d %s", r.status, r.body)
+		}
+		w.post("/files", token, call("5", "notify", "{}"), "Mcp-Session-Id", session)
+		r := w.send("GET", "/readyz", "", "")
+		if r.status != http.StatusOK || !strings.Contains(r.body, `"programs":0`) {
+			t.Errorf("afterwards: %d %s", r.status, r.body)
+		}
+		return strings.Contains(r.body, `"status":"degraded"`) && strings.Contains(r.body, "ended by itself")
 	})
+	w.begun(token)
+}
+
+// begun begins a session, and waits for that if its program ended a moment ago.
+func (w *world) begun(token string) (session string) {
+	w.Helper()
+	eventually(w.T, "it is not started again", func() bool {
+		r := w.post("/files", token, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{`+
+			`"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+		session = r.header.Get("Mcp-Session-Id")
+		return r.status == http.StatusOK
+	})
+	return session
 }
 
 func TestItem43Crashes(t *testing.T) {
 	w := startProgram(t, program)
 	token := w.token("/files", "")
-	session := w.initialize("/files", token)
-	w.pid(token, session)
-	if r := w.post("/files", token, call("5", "notify", "{}"),
-		"Mcp-Session-Id", session); r.code() != http.StatusBadGateway || !strings.Contains(r.body, `"id":5`) {
-		t.Errorf("the pending call: %d %s", r.status, r.body)
-	}
-	if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusNotFound {
-		t.Errorf("the session: %d %s", r.status, r.body)
-	}
-	// It is not started again at once.
 	const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}`
-	r := w.post("/files", token, initialize)
-	if r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
-		t.Errorf("a new session: %d %s", r.status, r.body)
-	}
+	eventually(t, "it is always started again at once", func() bool { // it waits a second, then two, and so on
+		session := w.begun(token)
+		w.pid(token, session)
+		if r := w.post("/files", token, call("5", "notify", "{}"),
+			"Mcp-Session-Id", session); r.code() != http.StatusBadGateway || !strings.Contains(r.body, `"id":5`) {
+			t.Errorf("the pending call: %d %s", r.status, r.body)
+		}
+		if r := w.post("/files", token, ping, "Mcp-Session-Id", session); r.status != http.StatusNotFound {
+			t.Errorf("the session: %d %s", r.status, r.body)
+		}
+		r := w.post("/files", token, initialize)
+		return r.status == http.StatusServiceUnavailable && r.header.Get("Retry-After") != ""
+	})
 	w = startProgram(t, strings.Replace(program, "official", "crash", 1))
 	if r := w.post("/files", w.token("/files", ""), initialize); r.code() != http.StatusBadGateway {
 		t.Errorf("a program that ends at once: %d %s", r.status, r.body)
 	}
 	w = startProgram(t, strings.Replace(program, "{program}", "/nowhere", 1))
-	r = w.post("/files", w.token("/files", ""), initialize)
+	r := w.post("/files", w.token("/files", ""), initialize)
 	if r.status != http.StatusBadGateway || strings.Contains(r.body, "nowhere") {
 		t.Errorf("a program that is not there: %d %s", r.status, r.body)
 	}
@@ -589,8 +599,17 @@ func TestItem46Eras(t *testing.T) {
 func TestItem14Idle(t *testing.T) {
 	w := startProgram(t, strings.Replace(program, "    rules", "    idle: 50ms\n    rules", 1))
 	token := w.token("/files", "")
-	session := w.initialize("/files", token)
-	stream := w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session)
+	var session string
+	var stream *http.Response
+	eventually(t, "no session lasts until its stream is open", func() bool { // it may take longer on a busy machine
+		session = w.initialize("/files", token)
+		stream = w.open(t.Context(), "GET", "/files", token, "", "Mcp-Session-Id", session)
+		if stream.StatusCode != http.StatusOK {
+			stream.Body.Close()
+			return false
+		}
+		return true
+	})
 	pid := w.pid(token, session)
 	if err := syscall.Kill(pid, 0); err != nil {
 		t.Errorf("while the stream is open: %v", err)

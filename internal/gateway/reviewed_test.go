@@ -15,10 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cardea-auth/cardea/guard"
-	"github.com/cardea-auth/cardea/guard/guardtest"
 	"github.com/cardea-auth/cardea/internal/gateway"
 )
 
@@ -328,12 +326,7 @@ func TestDriftIsReported(t *testing.T) {
 	w.post("/files", token, listTools)
 	w.post("/files", token, listTools)
 	w.post("/files", token, call("1", "read_file", "{}"))
-	var got []guardtest.ToolCall
-	for deadline := time.Now().Add(15 * time.Second); len(got) < 2; got = w.issuer.ToolCalls() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d events arrived: %+v", len(got), got)
-		}
-	}
+	got := w.reported(2)
 	if len(got) != 2 || got[0].Action != "tool.drift" || got[0].Tool != "read_file" || got[0].Reason != "it is new" ||
 		got[1].Action != "tool.call" || got[1].Outcome != "refused" {
 		t.Errorf("%+v", got)

@@ -322,7 +322,7 @@ func TestItem13CarriageReturns(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	response := w.open(ctx, http.MethodPost, "/files", w.token("/files", "files:read"), call("1", "read_file", "{}"))
 	defer response.Body.Close()
@@ -349,7 +349,7 @@ func TestItem44OddPrograms(t *testing.T) {
 		{"2", "read_twice", 200, "an answer that cannot be read"},
 		{"3", "read_plain", 200, `"id":3,`},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		response := w.open(ctx, http.MethodPost, "/files", token, call(tt.id, tt.tool, "{}"), "Mcp-Session-Id", session)
 		body, err := io.ReadAll(response.Body)
 		if response.Body.Close(); err != nil || response.StatusCode != tt.status ||
@@ -411,10 +411,10 @@ func TestItem42Deaf(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := startWith(t, strings.NewReplacer("{program}", self, "CHILD: official", "CHILD: deaf",
-		"    rules:", "    sessions: 1\n    rules:").Replace(program), http.NotFoundHandler(), 300*time.Millisecond)
+		"    rules:", "    sessions: 1\n    rules:").Replace(program), http.NotFoundHandler(), 2*time.Second)
 	token := w.token("/files", "files:read")
 	session := w.initialize("/files", token)
-	long := call("1", "read_file", `{"path":"`+strings.Repeat("x", 1<<20)+`"}`)
+	long := call("1", "read_file", `{"path":"`+strings.Repeat("x", 1<<18)+`"}`) // more than a pipe holds
 	r := w.post("/files", token, long, "Mcp-Session-Id", session)
 	if r.status != http.StatusBadGateway || !strings.Contains(w.log.String(), "does not read its standard input") {
 		t.Errorf("%d %s\n%s", r.status, r.body, w.log)
