@@ -42,7 +42,7 @@ func calling(t testing.TB, w *world, g *guard.Guard, claims guardtest.Claims) co
 // arrive waits until the issuer has n tool calls, and returns them.
 func arrive(t testing.TB, w *guardtest.Issuer, n int) []guardtest.ToolCall {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		calls := w.ToolCalls()
 		if len(calls) >= n {
 			return calls
@@ -176,8 +176,8 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	w.SetDown(false)
 	arrive(t, w.Issuer, kept)
-	for deadline := time.Now().Add(10 * time.Second); g.RecordToolCall(ctx,
-		guard.ToolCall{Tool: "again", Outcome: "allowed"}) != nil; {
+	for deadline := time.Now().Add(time.Minute); g.RecordToolCall(ctx,
+		guard.ToolCall{Tool: "again", Outcome: "allowed"}) != nil; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the spool stays full")
 		}
@@ -237,7 +237,7 @@ func TestEventsAfterKill(t *testing.T) {
 	g := newWorld(t, spooling(w.Issuer, dir), func(c *guard.Config) { c.Now = w.Now }).Guard
 	t.Cleanup(func() { _ = g.Close() })
 	seen := map[string]int{}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		clear(seen)
 		for _, c := range w.ToolCalls() {
 			seen[c.Tool]++

@@ -25,11 +25,11 @@ import (
 	"github.com/cardea-auth/cardea/guard"
 )
 
-const (
-	patience = time.Second     // for an answer, which a request waits for
-	retry    = 2 * time.Second // after a failure; meanwhile nobody waits
+var patience = time.Second // for an answer, which a request waits for
 
-	connections = 16 // at most, of a process
+const (
+	retry       = 2 * time.Second // after a failure; meanwhile nobody waits
+	connections = 16              // at most, of a process
 )
 
 // Config says where the budgets are kept. URL is required.
