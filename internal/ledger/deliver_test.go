@@ -350,7 +350,7 @@ func TestSyslog(t *testing.T) {
 			t.Errorf("message %d: %q", i, line)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 
 	t.Run("tcp", func(t *testing.T) {

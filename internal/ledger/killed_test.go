@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/ledger"
@@ -102,7 +103,7 @@ func TestKilled(t *testing.T) {
 		w.seal()
 		r := w.verify("")
 		// PostgreSQL ends what the killed node sent it meanwhile.
-		for tries := 0; r.Waiting != 0 && tries < 100; tries++ {
+		for deadline := time.Now().Add(time.Minute); r.Waiting != 0 && time.Now().Before(deadline); {
 			w.seal()
 			r = w.verify("")
 		}

@@ -123,7 +123,7 @@ func (s *Server) Refuse(code int) {
 // Next waits for the next mail and returns it. The test fails if none arrives.
 func (s *Server) Next(t testing.TB) Mail {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		s.mu.Lock()
