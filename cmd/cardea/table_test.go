@@ -217,6 +217,9 @@ func TestListWithin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if strings.Contains(want.String(), "<bob>") != strings.Contains(out.String(), "<bob>") {
+			t.Errorf("it is written in other ways:\n%s", out.String())
+		}
 		var got any
 		if err := json.Unmarshal([]byte(out.String()), &got); err != nil {
 			t.Fatalf("%v:\n%s", err, out.String())

@@ -76,12 +76,19 @@ func TestSlowReceiver(t *testing.T) {
 	}
 	w.record(1)
 	w.seal()
+	bound, end := context.WithTimeout(t.Context(), 30*time.Second)
+	defer end()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { courier.Run(ctx); close(ended) }()
 	<-asked
-	if m := <-got; len(m.Events) != 1 {
-		t.Errorf("got %d events", len(m.Events))
+	select {
+	case m := <-got:
+		if len(m.Events) != 1 {
+			t.Errorf("got %d events", len(m.Events))
+		}
+	case <-bound.Done():
+		t.Error("the good receiver waits for the slow one")
 	}
 	cancel()
 	<-ended
@@ -137,7 +144,7 @@ func TestSyslogDown(t *testing.T) {
 	w.record(3)
 	w.seal()
 	if err := courier.Deliver(t.Context(), r); err == nil {
-		t.Error("events were sent to nobody")
+		t.Fatal("events were sent to nobody")
 	}
 	w.clock.Advance(time.Second)
 	lines := received(t, listen(t, address))

@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -290,24 +291,45 @@ func TestCollectorDown(t *testing.T) {
 
 // A collector that takes requests and answers none holds up no request either.
 func TestCollectorHangs(t *testing.T) {
-	answer := make(chan struct{})
-	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-answer }))
+	answer, asked := make(chan struct{}), make(chan string, 100)
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- r.URL.Path:
+		case <-answer:
+		}
+		<-answer
+	}))
 	defer collector.Close()
 	telemetry, _ := start(t, "OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1",
-		"OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1")
-	logger := telemetry.Logger(slog.New(slog.DiscardHandler))
-	served := 0
+		"OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1", "OTEL_EXPORTER_OTLP_TIMEOUT", "3600000")
+	logger := telemetry.Logger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	handler := telemetry.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		logger.InfoContext(r.Context(), "request")
-		served++
 	}), nil)
-	for range 5000 { // more than wait at once
-		handler.ServeHTTP(httptest.NewRecorder(),
-			httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
-	}
-	if served != 5000 {
-		t.Errorf("%d requests were served", served)
+	served, all := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(all)
+		for range 5000 { // more than wait at once
+			handler.ServeHTTP(httptest.NewRecorder(),
+				httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
+		}
+		close(served)
+	}()
+	bound, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	waiting := map[string]bool{"/v1/traces": true, "/v1/logs": true}
+	for done := served; done != nil || len(waiting) > 0; {
+		select {
+		case path := <-asked:
+			delete(waiting, path)
+		case <-done:
+			done = nil
+		case <-bound.Done():
+			t.Errorf("requests wait for the collector: %t; it was not asked for %v", done != nil, waiting)
+			done, waiting = nil, nil
+		}
 	}
 	close(answer)
+	<-all
 	telemetry.Close()
 }
