@@ -146,7 +146,15 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 			"other tools")
 	case c.InPlace:
 		return c.inPlace(ctx, sh, loaded.Config)
-	case !strings.HasPrefix(loaded.Database, "sqlite:"):
+	}
+	if info, err := os.Stat(c.File); err == nil && !info.Mode().IsRegular() {
+		what := "it is not an ordinary file"
+		if info.IsDir() {
+			what = "it is a folder"
+		}
+		return advise("%s cannot be restored: %s; name a file that cardea backup wrote", plain(c.File), what)
+	}
+	if !strings.HasPrefix(loaded.Database, "sqlite:") {
 		if _, err := store.ReadBackup(ctx, c.File); err == nil {
 			return advise("%s is a backup of a SQLite database, and the configured database is PostgreSQL; restore it "+
 				"with SQLite. To move to PostgreSQL, cardea export and cardea apply take MCP servers, groups and "+
@@ -154,9 +162,6 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		}
 		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
 			"empty database; then run: cardea restore --in-place", plain(c.File))
-	}
-	if info, err := os.Stat(c.File); err == nil && info.IsDir() {
-		return advise("%s cannot be restored: it is a folder; name a file that cardea backup wrote", plain(c.File))
 	}
 	if isDump(c.File) {
 		return advise("%s is a dump of a PostgreSQL database, and the configured database is SQLite; name the one to "+

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,7 +93,7 @@ func checkFiles(ctx context.Context, c config.Config, warn func(string)) error {
 		}
 	}
 	_, err := server.NewDirectory(c, nil)
-	return err
+	return errors.Join(err, c.Audit.Check())
 }
 
 type configPrint struct{ output }

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/config"
@@ -156,9 +155,9 @@ func trusting(c config.Config) (*tls.Config, error) {
 				return leaf.VerifyHostname(issuer.Hostname())
 			}}, nil
 	}
-	text, err := os.ReadFile(c.TLS.Cert)
+	text, err := config.ReadFile(c.TLS.Cert)
 	if err != nil {
-		return nil, fmt.Errorf("tls.cert: the file cannot be read: %w; check the path and its permissions", err)
+		return nil, fmt.Errorf("tls.cert: %w; check the path and its permissions", err)
 	}
 	own := x509.NewCertPool()
 	own.AppendCertsFromPEM(text)

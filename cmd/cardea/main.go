@@ -110,6 +110,7 @@ func newParser(ctx context.Context, all *commands, sh *shell) (*kong.Kong, error
 		kong.Description("OAuth 2.1 authorization server for MCP servers."),
 		kong.Writers(sh.out, sh.errs),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeSpan)),
+		kong.NamedMapper("filecontent", kong.MapperFunc(sh.decodeFile)),
 		kong.Vars{"version": "cardea " + thisBuild().Version},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),

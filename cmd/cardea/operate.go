@@ -10,9 +10,11 @@ import (
 	"os/user"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/server"
 )
@@ -144,11 +146,14 @@ func (sh *shell) secret(name string) (string, error) {
 	if value := sh.variable(name); value != "" || file == "" {
 		return value, nil
 	}
-	text, err := os.ReadFile(file) // #nosec G304 -- the operator names it
+	text, err := config.ReadSecret(file)
 	if err != nil {
-		return "", fmt.Errorf("%s_FILE: the file cannot be read: %w; check the path and its permissions", name, err)
+		return "", fmt.Errorf("%s_FILE: %w", name, err)
 	}
-	return strings.TrimSpace(string(text)), nil
+	if text = strings.TrimSpace(text); text == "" || strings.ContainsFunc(text, unicode.IsControl) {
+		return "", fmt.Errorf("%s_FILE: the file %s is not a secret in one line; check the path", name, plain(file))
+	}
+	return text, nil
 }
 
 // ask does an operation that returns one record, and prints it.

@@ -146,6 +146,26 @@ func decodeSpan(ctx *kong.DecodeContext, target reflect.Value) error {
 	return err
 }
 
+// decodeFile reads the file that is the value of a flag; - is standard input.
+func (sh *shell) decodeFile(ctx *kong.DecodeContext, target reflect.Value) error {
+	var path string
+	if err := ctx.Scan.PopValueInto("file", &path); err != nil {
+		return err
+	}
+	if ctx.Value.Set { // kong decodes twice, and there is no second standard input
+		return nil
+	}
+	read := func() ([]byte, error) { return config.ReadFile(path) }
+	if path == "-" {
+		read = func() ([]byte, error) { return config.ReadAll(sh.in, "standard input") }
+	}
+	text, err := read()
+	if err == nil {
+		target.SetBytes(text)
+	}
+	return err
+}
+
 // count returns a number with its noun: "1 grant", "2 grants".
 func count(n int, noun string) string {
 	if n == 1 {

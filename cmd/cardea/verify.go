@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
 	"github.com/cardea-auth/cardea/internal/adminapi"
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/ledger"
 	"github.com/cardea-auth/cardea/internal/store"
 )
@@ -128,25 +126,12 @@ func (c *auditVerify) check(sh *shell) error {
 	})
 }
 
-// readNamed returns what is in the file that a flag names, which is small. A file that is empty is an error. want says
-// what the file should be, for errors.
-func readNamed(flag, file, want string) (text []byte, err error) {
-	const most = 1 << 20
-	f, err := os.Open(file) // #nosec G304 -- the operator names it
-	if err == nil {
-		text, err = io.ReadAll(io.LimitReader(f, most+1))
-		err = errors.Join(err, f.Close())
-	}
-	path := (*fs.PathError)(nil)
-	switch {
-	case errors.As(err, &path):
-		return nil, advise("%s: %s: %v; name %s", flag, plain(file), path.Err, want)
-	case err != nil:
-		return nil, advise("%s: %s: %v; name %s", flag, plain(file), err, want)
-	case len(text) == 0:
-		return nil, advise("%s: %s is empty; name %s", flag, plain(file), want)
-	case len(text) > most:
-		return nil, advise("%s: %s is larger than %d bytes; name %s", flag, plain(file), most, want)
+// readNamed returns what is in the file that a flag names, as config.ReadFile does. want says what the file should be,
+// for errors.
+func readNamed(flag, file, want string) ([]byte, error) {
+	text, err := config.ReadFile(file)
+	if err != nil {
+		return nil, advise("%s: %s; name %s", flag, plain(err.Error()), want)
 	}
 	return text, nil
 }

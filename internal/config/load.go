@@ -82,7 +82,7 @@ func (l *Loaded) readSecrets() (err error) {
 		case *s.at != "":
 			return fmt.Errorf("%s and %[1]s_file are both set; keep one", s.name)
 		}
-		if *s.at, err = readSecret(s.file); err != nil {
+		if *s.at, err = ReadSecret(s.file); err != nil {
 			return fmt.Errorf("%s_file: %w", s.name, err)
 		}
 		l.from[s.name] = l.from[s.name+"_file"]
@@ -123,12 +123,13 @@ func (c *Config) Settings() []Setting {
 }
 
 func (l *Loaded) readFile(path string) error {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := ReadFile(path)
 	switch {
+	case errors.As(err, new(emptyError)): // it changes nothing
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the configuration file %s does not exist; correct the path, or create the file", path)
 	case err != nil:
-		return fmt.Errorf("the configuration file cannot be read: %w; check the path and its permissions", err)
+		return fmt.Errorf("the configuration: %w; check the path and its permissions", err)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {

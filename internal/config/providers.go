@@ -3,8 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,7 +75,7 @@ func setProvider(c *upstream.Config, key string, node *yaml.Node) (err error) {
 	case "client_secret":
 		c.ClientSecret = text
 	case "client_secret_file":
-		c.ClientSecret, err = readSecret(text)
+		c.ClientSecret, err = ReadSecret(text)
 	case "domains":
 		c.Domains = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	case "create":
@@ -108,22 +106,4 @@ func has(node *yaml.Node, key string) bool {
 		}
 	}
 	return false
-}
-
-// readSecret returns the secret in a file, without the end of its line.
-func readSecret(path string) (string, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return "", fmt.Errorf("the file cannot be read: %w; check the path and its permissions", err)
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, 64<<10))
-	if err != nil {
-		return "", fmt.Errorf("the file cannot be read: %w; check the path and its permissions", err)
-	}
-	secret := strings.TrimRight(string(text), "\r\n")
-	if secret == "" {
-		return "", fmt.Errorf("the file %s is empty", path)
-	}
-	return secret, nil
 }

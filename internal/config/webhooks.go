@@ -35,7 +35,7 @@ func setWebhook(w *ledger.Webhook, key string, node *yaml.Node) error {
 	case "secret":
 		w.Secret = text
 	case "secret_file":
-		w.Secret, err = readSecret(text)
+		w.Secret, err = ReadSecret(text)
 	case "actions":
 		w.Actions = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 	case "format":

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,7 +92,7 @@ func Find(path, resource string) (*Server, error) {
 }
 
 func load(path string, c *Config) (*Config, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("the gateway's configuration cannot be read: %w; check the path and its permissions",
 			err)

@@ -55,7 +55,7 @@ func readReviewed(to **reviewed, named *string, folder string, missing bool) fun
 		if err != nil {
 			return err
 		}
-		text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+		text, err := readFile(path)
 		if missing && errors.Is(err, os.ErrNotExist) {
 			*to = &reviewed{path: path}
 			return nil

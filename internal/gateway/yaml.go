@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/textproto"
@@ -275,13 +276,30 @@ func file(to *string, folder string) func(*yaml.Node, string) error {
 		if err != nil {
 			return err
 		}
-		content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+		content, err := readFile(path)
 		if err != nil {
 			return faultAt(n, "%s: the file cannot be read: %v; check the path and its permissions", key, err)
 		}
-		if *to = strings.TrimSpace(string(content)); *to == "" {
+		if *to = strings.TrimSpace(strings.TrimPrefix(string(content), "\ufeff")); *to == "" {
 			return faultAt(n, "%s: %s is empty", key, path)
 		}
 		return nil
 	}
+}
+
+// maxFile is the largest size of a file that an operator names, in bytes, because a device or a pipe may never end.
+const maxFile = 4 << 20
+
+// readFile returns what is in such a file. It returns an error if that is too large.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s has more than %d MB", path, maxFile>>20)
+	}
+	return text, err
 }

@@ -281,6 +281,9 @@ func (s *Sealer) readFile() (Checkpoint, error) {
 	if s.File == "" {
 		return Checkpoint{}, nil
 	}
+	if err := checkFile(s.File); err != nil {
+		return Checkpoint{}, err
+	}
 	text, err := os.ReadFile(s.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Checkpoint{}, nil
@@ -295,6 +298,21 @@ func (s *Sealer) readFile() (Checkpoint, error) {
 	}
 	s.filed = string(text)
 	return c, nil
+}
+
+// checkFile returns an error unless there is an ordinary file at path, or the folder for one.
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = os.Stat(filepath.Dir(path))
+	case err == nil && !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is not an ordinary file", path)
+	}
+	if err != nil {
+		return unfit(err)
+	}
+	return nil
 }
 
 // unfit returns the error for a checkpoint file that cannot be read or written.

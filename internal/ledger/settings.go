@@ -21,6 +21,14 @@ type Settings struct {
 // Retention is how long something is kept; 0 means for ever.
 type Retention time.Duration
 
+// Check returns an error if CheckpointFile cannot be one.
+func (s Settings) Check() error {
+	if s.CheckpointFile == "" {
+		return nil
+	}
+	return checkFile(s.CheckpointFile)
+}
+
 // Open returns what seals the audit log in db and what sends it. derive returns the secret of 32 bytes for a purpose.
 func (s Settings) Open(db *store.DB, derive func(purpose string) []byte, log *slog.Logger) (*Sealer, *Courier, error) {
 	key, err := DeriveKey(derive)

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -114,9 +113,9 @@ func authorityRoots(c config.Config) (*x509.CertPool, error) {
 	if c.TLS.ACME.CAFile == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(c.TLS.ACME.CAFile)
+	text, err := config.ReadFile(c.TLS.ACME.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("tls.acme.ca_file: %w", err)
+		return nil, fmt.Errorf("tls.acme.ca_file: %w; check the path and its permissions", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"sync"
 	"time"
 
@@ -64,13 +63,13 @@ func CheckCertificate(c config.Config, warn func(string)) error {
 
 // load reads the files, and reports whether they have another certificate than before.
 func (c *certificate) load() (fresh bool, err error) {
-	cert, err := os.ReadFile(c.certFile)
+	cert, err := config.ReadFile(c.certFile)
 	if err != nil {
-		return false, fmt.Errorf("tls.cert: the file cannot be read: %w; check the path and its permissions", err)
+		return false, fmt.Errorf("tls.cert: %w; check the path and its permissions", err)
 	}
-	key, err := os.ReadFile(c.keyFile)
+	key, err := config.ReadFile(c.keyFile)
 	if err != nil {
-		return false, fmt.Errorf("tls.key: the file cannot be read: %w; check the path and its permissions", err)
+		return false, fmt.Errorf("tls.key: %w; check the path and its permissions", err)
 	}
 	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
 		return false, nil
