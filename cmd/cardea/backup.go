@@ -250,7 +250,7 @@ var errEmpty = advise("there is no restored database; restore it first, or name 
 
 // undecided says what going back in time means, and asks for a decision.
 func undecided(state time.Time) error {
-	return usageError(fmt.Sprintf("the database has the state of %s, %s ago. Whatever was revoked, disabled or "+
+	return usageError(fmt.Sprintf("the database has the state of %s, %s ago. What was revoked, disabled or "+
 		"changed since then counts again as it was: access that people or operators ended, and refresh tokens that "+
 		"were used. Decide: --end-grants ends everybody's grants, so that agents ask people once more; --keep-grants "+
 		"keeps them", admin.Moment{Time: state}, age(time.Since(state))))

@@ -88,7 +88,7 @@ func drawClient(v admin.Client, t *table) {
 type clientTerms struct {
 	Grant          []string       `sep:"none" placeholder:"TYPE" help:"authorization_code, refresh_token or client_credentials. Repeatable."`
 	RedirectURI    []string       `name:"redirect-uri" sep:"none" placeholder:"URI" help:"Where the authorization response may go. Repeatable."`
-	Scope          []string       `sep:"none" placeholder:"NAME" help:"Scope it is limited to. Repeatable; whatever the resource offers if none is given."`
+	Scope          []string       `sep:"none" placeholder:"NAME" help:"Scope it is limited to. Repeatable; all that the resource has if none is given."`
 	Resource       []string       `sep:"none" placeholder:"URL" help:"Identifier of a resource it is bound to; the first is its default. Repeatable."`
 	ResourceServer []string       `sep:"none" placeholder:"URL" help:"A resource that introspects tokens with these credentials, which allow nothing else. Repeatable."`
 	AnyResource    bool           `help:"Let a machine ask for tokens for every resource, now and later."`

@@ -200,7 +200,7 @@ func plainListing(l adminapi.Listing) adminapi.Listing { return l }
 
 // searched has the flag of a list that is searched.
 type searched struct {
-	Begins string `placeholder:"TEXT" help:"Only those that have a name, an address or an id that begins with this, in whatever case."`
+	Begins string `placeholder:"TEXT" help:"Only those that have a name, an address or an id that begins with this, in upper or lower case."`
 }
 
 // listing returns the input of a page of what is searched for.

@@ -59,12 +59,12 @@ async function send(res, loginRequest, answer) {
   if (said.error === 'login_required') return res.send(signInPage(loginRequest, 'Please sign in again: it has been a while.'));
   const todo = said.error === 'invalid_client' ? ' (check CLIENT_ID and CLIENT_SECRET)' : '';
   console.error(`Cardea refuses the answer: ${status}: ${said.error}: ${said.error_description}${todo}`);
-  // The login request is unknown, was answered before, or is too old. The rest is for whoever runs this application.
+  // The login request is unknown, was answered before, or is too old. The rest is for the people who run this application.
   if (said.error === 'invalid_request' && [404, 409, 410].includes(status)) {
     return res.status(400).send('This sign-in took too long, or was finished already. Please start again from your agent.');
   }
   res.status(502).send('You could not be signed in, because this application and the server that asked for you do not '
-    + 'understand each other at the moment. It is not your password. Please tell whoever runs this application.');
+    + 'understand each other at the moment. It is not your password. Please tell the people who run this application.');
 }
 
 // --- What your application has already: accounts, sessions, a sign-in page. Here they are in memory. ---

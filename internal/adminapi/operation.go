@@ -131,7 +131,7 @@ func (l *Listing) listing() *Listing { return l }
 // Search is the input of a list whose entries have names.
 type Search struct {
 	Listing
-	Q string `query:"q" doc:"Only those that have a name, an address or an id that begins with this, in whatever case, in the order of those."`
+	Q string `query:"q" doc:"Only those that have a name, an address or an id that begins with this, in upper or lower case. They order the list."`
 }
 
 // page returns what the store is asked for.

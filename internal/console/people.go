@@ -406,7 +406,7 @@ func (e *Endpoint) confirmDeleteGroup(v *visit) (outcome, error) {
 	return screen{template: "confirm.html", title: "Delete " + g.Name, body: confirmation{
 		Question: "Delete the group " + g.Name + "?",
 		Ends: []string{"The people in it keep their accounts.",
-			"Whatever was open to this group alone is closed to them."},
+			"What was open to this group alone is closed to them."},
 		Button: "Delete it", Back: "/admin/groups/" + g.Name,
 	}}, err
 }

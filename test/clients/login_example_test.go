@@ -92,11 +92,11 @@ func TestLoginExample(t *testing.T) {
 			}{
 				{"a login request that is unknown", d.Issuer, app.Secret, "start again from your agent",
 					"404", http.StatusBadRequest},
-				{"a wrong secret", d.Issuer, "wrong", "tell whoever runs this application",
+				{"a wrong secret", d.Issuer, "wrong", "tell the people who run this application",
 					"check CLIENT_ID and CLIENT_SECRET", http.StatusBadGateway},
-				{"no server", "http://" + porttest.Address(t), app.Secret, "tell whoever runs this application",
+				{"no server", "http://" + porttest.Address(t), app.Secret, "tell the people who run this application",
 					"check ISSUER", http.StatusBadGateway},
-				{"another server", "http://" + listen, app.Secret, "tell whoever runs this application",
+				{"another server", "http://" + listen, app.Secret, "tell the people who run this application",
 					"check ISSUER", http.StatusBadGateway},
 			} {
 				listen := porttest.Address(t)
