@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -82,14 +81,17 @@ func (c *cluster) start(t *testing.T) {
 	if err := c.server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "PostgreSQL takes connections", func() bool {
-		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp",
-			fmt.Sprintf("127.0.0.1:%d", c.port))
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	handle, err := sql.Open("pgx", c.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	// It listens before it lets anybody in.
+	await(t, "PostgreSQL takes connections", func() bool { return handle.PingContext(t.Context()) == nil })
+}
+
+func (c *cluster) dsn() string {
+	return fmt.Sprintf("postgres://cardea@127.0.0.1:%d/postgres?sslmode=disable", c.port)
 }
 
 // end ends the server at once, as a crash does.
@@ -141,7 +143,7 @@ func statusList(t *testing.T, access string) string {
 func TestOutage(t *testing.T) {
 	alone := func(t *testing.T) *cluster {
 		c := newCluster(t)
-		t.Setenv("CARDEA_DATABASE", fmt.Sprintf("postgres://cardea@127.0.0.1:%d/postgres?sslmode=disable", c.port))
+		t.Setenv("CARDEA_DATABASE", c.dsn())
 		t.Setenv("CARDEA_MASTER_KEY", "bm90IGEga2V5LCBidXQgMzIgYnl0ZXMgb2YgdGV4dCE=")
 		return c
 	}
