@@ -156,6 +156,9 @@ func drawOutcome(out declare.Outcome, t *table) {
 		if c.Grants > 0 {
 			line += ", and end " + count(c.Grants, "grant")
 		}
+		if c.Members > 0 {
+			line += ", which has " + count(c.Members, "member")
+		}
 		t.Row(line)
 		for _, d := range c.Differences {
 			switch {

@@ -209,7 +209,11 @@ func (s searched) listing(l adminapi.Listing) adminapi.Search {
 }
 
 func drawDeletion(d admin.Deletion, t *table) {
-	t.Row(fmt.Sprintf("deleted the %s %s (%s); %s ended", d.What, d.ID, d.Name, count(d.Grants, "grant")))
+	ended := count(d.Grants, "grant") + " ended"
+	if d.What == "group" {
+		ended = "it had " + count(d.Members, "member")
+	}
+	t.Row(fmt.Sprintf("deleted the %s %s (%s); %s", d.What, d.ID, d.Name, ended))
 }
 
 // flags has the flags of the inputs whose JSON names are different.

@@ -180,7 +180,11 @@ func (o *Operations) DeleteGroup(ctx context.Context, by Caller, name string) (d
 					"change that first, with: cardea resource update "+r.ID)
 			}
 		}
-		done = Deletion{What: "group", ID: g.ID, Name: g.Name}
+		members, err := tx.CountMembers(g.ID)
+		if err != nil {
+			return audit.Event{}, err
+		}
+		done = Deletion{What: "group", ID: g.ID, Name: g.Name, Members: members}
 		return audit.Group("delete", g.Name, "").Changed(viewGroup(g), nil), tx.DeleteGroup(g.ID)
 	})
 	return done, err

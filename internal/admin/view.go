@@ -57,8 +57,9 @@ func (s Span) String() string {
 
 // Deletion is a deleted record, and how many grants ended with it.
 type Deletion struct {
-	What   string `json:"deleted"` // "client", "resource" or "user"
-	ID     string `json:"id"`
-	Name   string `json:"name"`
-	Grants int    `json:"grants_ended"` // those that were in force
+	What    string `json:"deleted"` // "client", "resource", "group" or "user"
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Grants  int    `json:"grants_ended"`              // those that were in force
+	Members int    `json:"members_removed,omitempty"` // of a group
 }

@@ -182,7 +182,8 @@ func (a *applier) changed(c Change, isNew bool) {
 
 func (a *applier) deleted(d admin.Deletion, id string, err error) error {
 	if err == nil {
-		c := Change{Verb: Delete, Noun: d.What, ID: id, Name: d.Name, Differences: []Difference{}, Grants: d.Grants}
+		c := Change{Verb: Delete, Noun: d.What, ID: id, Name: d.Name, Differences: []Difference{}, Grants: d.Grants,
+			Members: d.Members}
 		a.out.Changes = append(a.out.Changes, c)
 	}
 	return err

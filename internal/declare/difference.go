@@ -26,7 +26,8 @@ type Change struct {
 	ID          string       `json:"id"`   // what the file knows it by
 	Name        string       `json:"name"`
 	Differences []Difference `json:"differences"`
-	Grants      int          `json:"grants_ended"` // those that were in force
+	Grants      int          `json:"grants_ended"`              // those that were in force
+	Members     int          `json:"members_removed,omitempty"` // of a group that is deleted
 }
 
 // Difference is a change of one member of a record, or of one item of a list: Before is "" if the item is added, and

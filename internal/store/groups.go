@@ -106,6 +106,12 @@ func (tx *Tx) Members(groupID string, page Page) (members []*Member, next string
 		key: func(m *Member) (time.Time, string) { return m.AddedAt, m.ID }}.page(tx, w, page)
 }
 
+// CountMembers returns how many users are in a group.
+func (tx *Tx) CountMembers(groupID string) (n int, err error) {
+	err = tx.row("SELECT count(*) FROM group_members WHERE group_id = $1", args{groupID}, &n)
+	return n, err
+}
+
 // UserGroups returns the names of the groups of each of the users, in alphabetical order.
 func (tx *Tx) UserGroups(userIDs ...string) (map[string][]string, error) {
 	groups := map[string][]string{}

@@ -553,6 +553,8 @@ func acts(now time.Time) []act {
 		{"LockOwners", func(tx *store.Tx) error { return ok(tx.LockOwners()) }, none},
 		{"LockResource", func(tx *store.Tx) error { return ok(tx.LockResource("https://mcp.example.com")) }, none},
 		{"LockUser", func(tx *store.Tx) error { return ok(tx.LockUser("1@example.com")) }, none},
+		{"CountMembers", func(tx *store.Tx) error { return ok(tx.CountMembers("grp_crowd")) },
+			"it counts the group, once when that is deleted"},
 		{"Members", func(tx *store.Tx) error { return listed(tx.Members("grp_crowd", few)) }, none},
 		{"Names", func(tx *store.Tx) error {
 			return ok(tx.Names([]string{"mcp_1", "mcp_gone"}, []string{"usr_1", "usr_2"},
