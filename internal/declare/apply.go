@@ -201,7 +201,7 @@ func (a *applier) group(want Group) error {
 	if err != nil {
 		return a.undone(err, want.at, "group "+want.Name)
 	}
-	after := Group{Description: want.Description, Members: before.Members}
+	after := Group{Description: want.Description, SecondFactor: want.SecondFactor, Members: before.Members}
 	if want.Members != nil {
 		if after.Members, err = a.members(want, *before.Members); err != nil {
 			return err
