@@ -63,13 +63,14 @@ func TestForked(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.begin()
 		again := w.keep()
-		w.sealer.File = filepath.Join(t.TempDir(), "checkpoint")
+		file := filepath.Join(t.TempDir(), "checkpoint")
+		w.sealer.File = file
 		w.record(20)
 		w.seal()
 		one := w.intact(80, "").Checkpoint
 		again()
 		other := w.newSealer(w.db)
-		other.File = w.sealer.File
+		other.File = file
 		w.record(30)
 		if _, err := other.Seal(t.Context()); !errors.Is(err, ledger.ErrTampered) {
 			t.Errorf("with the checkpoint of the other node: %v", err)
@@ -77,6 +78,13 @@ func TestForked(t *testing.T) {
 		w.sealer = w.newSealer(w.db)
 		w.seal()
 		w.intact(90, "")
+		other = w.newSealer(w.db) // the log has more events now than the checkpoint, and others
+		other.File = file
+		w.record(1)
+		if _, err := other.Seal(t.Context()); !errors.Is(err, ledger.ErrTampered) ||
+			!strings.Contains(err.Error(), "its first 80 events are not those") {
+			t.Errorf("longer than the checkpoint of the other node: %v", err)
+		}
 		if r := w.verify(one); r.OK || !strings.Contains(r.Reason, "the first 80 events are not those") {
 			t.Error(tell(r))
 		}

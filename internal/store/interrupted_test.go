@@ -27,10 +27,10 @@ func upgrade(ctx context.Context, db *store.DB) error {
 	return errors.Join(errors.New("it was not killed"), err)
 }
 
-// An upgrade that ends in the middle of a migration has done nothing of it, and goes on from there when it is started
+// FL-20: an upgrade that ends in the middle of a migration has done nothing of it, and goes on from there when it is started
 // again. With SQLite the process is killed. With PostgreSQL its connection ends, which is all that the server sees of
 // that.
-func TestInterruptedUpgrade(t *testing.T) {
+func TestInterruptedUpgrade_FL20(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
