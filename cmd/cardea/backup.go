@@ -147,12 +147,21 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 	case c.InPlace:
 		return c.inPlace(ctx, sh, loaded.Config)
 	}
-	if info, err := os.Stat(c.File); err == nil && !info.Mode().IsRegular() {
+	info, err := os.Stat(c.File)
+	if err != nil {
+		return fromFile(err, c.File)
+	}
+	if !info.Mode().IsRegular() { // to open a pipe would wait
 		what := "it is not an ordinary file"
 		if info.IsDir() {
 			what = "it is a folder"
 		}
 		return advise("%s cannot be restored: %s; name a file that cardea backup wrote", plain(c.File), what)
+	}
+	if f, err := os.Open(c.File); err != nil { // SQLite does not say why it cannot
+		return fromFile(err, c.File)
+	} else if err := f.Close(); err != nil {
+		return err
 	}
 	if !strings.HasPrefix(loaded.Database, "sqlite:") {
 		if _, err := store.ReadBackup(ctx, c.File); err == nil {

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -41,15 +42,28 @@ type ownHTTPS struct {
 	log         *logtest.Log
 }
 
+// leads says which ports of the authority lead to the server: the one for HTTP, for HTTPS, or one for HTTP at which
+// something else sends requests on to the server's.
+type leads struct{ http, https, redirected bool }
+
 // startHTTPS starts a server for auth.example.com. The authority proves names at its ports, unless they are not to lead
 // to it.
-func startHTTPS(t *testing.T, lead struct{ http, https bool }, edit func(*config.Config)) *ownHTTPS {
+func startHTTPS(t *testing.T, lead leads, edit func(*config.Config)) *ownHTTPS {
 	t.Helper()
 	httpPort, httpsPort := porttest.Port(t), porttest.Port(t)
 	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 	s := &ownHTTPS{https: at(httpsPort), http: at(httpPort), log: new(logtest.Log)}
 	if !lead.http {
 		httpPort = porttest.Port(t)
+	}
+	if lead.redirected {
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			host, _, _ := net.SplitHostPort(r.Host)
+			_, port, _ := net.SplitHostPort(s.http)
+			http.Redirect(w, r, "http://"+net.JoinHostPort(host, port)+r.URL.Path, http.StatusMovedPermanently)
+		}))
+		t.Cleanup(front.Close)
+		httpPort = front.Listener.Addr().(*net.TCPAddr).Port
 	}
 	if !lead.https {
 		httpsPort = porttest.Port(t)
@@ -127,8 +141,8 @@ func (s *ownHTTPS) obtained(t *testing.T, name string) *x509.Certificate {
 
 // The server proves its names in either way, and obtains no certificate for another.
 func TestCertificateAuthority(t *testing.T) {
-	for way, lead := range map[string]struct{ http, https bool }{
-		"HTTP-01": {http: true}, "TLS-ALPN-01": {https: true}, "both": {http: true, https: true},
+	for way, lead := range map[string]leads{
+		"HTTP-01": {http: true}, "HTTP-01 behind a redirect": {redirected: true}, "TLS-ALPN-01": {https: true}, "both": {http: true, https: true},
 	} {
 		t.Run(way, func(t *testing.T) {
 			s := startHTTPS(t, lead, nil)
@@ -185,7 +199,7 @@ func TestCertificateAuthority(t *testing.T) {
 // A certificate that expires soon is renewed, and serves until then.
 func TestRenewal(t *testing.T) {
 	const host = "auth.example.com"
-	s := startHTTPS(t, struct{ http, https bool }{https: true}, func(c *config.Config) {
+	s := startHTTPS(t, leads{https: true}, func(c *config.Config) {
 		c.TLS.ACME.Domains = []string{host}
 	})
 	first := s.obtained(t, host)
@@ -260,7 +274,7 @@ func (s *ownHTTPS) age(t *testing.T, host string) {
 
 // HTTP beside HTTPS sends people on to the issuer, whatever the request says, and takes nothing.
 func TestHTTPBesideHTTPS(t *testing.T) {
-	s := startHTTPS(t, struct{ http, https bool }{http: true}, nil)
+	s := startHTTPS(t, leads{http: true}, nil)
 	s.obtained(t, "auth.example.com")
 	ask := func(method, host, target string) *http.Response {
 		t.Helper()
@@ -331,7 +345,7 @@ func TestNoCertificate(t *testing.T) {
 			"the certificate authority cannot prove who it is; set tls.acme.ca_file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startHTTPS(t, struct{ http, https bool }{}, c.edit)
+			s := startHTTPS(t, leads{}, c.edit)
 			eventually(t, func() bool { return strings.Contains(s.log.String(), c.want) })
 			resp, err := http.Post("http://"+s.http+"/", "text/plain", nil)
 			if err != nil {
