@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -77,7 +76,7 @@ func setProvider(c *upstream.Config, key string, node *yaml.Node) (err error) {
 	case "client_secret_file":
 		c.ClientSecret, err = ReadSecret(text)
 	case "domains":
-		c.Domains = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+		c.Domains = words(text)
 	case "create":
 		if c.Create, err = strconv.ParseBool(text); err != nil {
 			err = errors.New("expected true or false")

@@ -52,7 +52,7 @@ func parse(at any, text string) error {
 	case *[]string:
 		*at, err = parseHosts(text)
 	case *Words:
-		*at = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+		*at = words(text)
 	case *[]upstream.Config:
 		*at, err = providers.parse(text)
 	case *[]ledger.Webhook:
@@ -157,9 +157,14 @@ func parseLevel(at *slog.Level, text string) error {
 var host = regexp.MustCompile(
 	`^(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?(:[1-9][0-9]{0,4})?$`)
 
+// words splits text at commas and spaces.
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
 // parseHosts parses host names separated by commas or spaces.
 func parseHosts(text string) ([]string, error) {
-	all := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	all := words(text)
 	for i, item := range all {
 		all[i] = strings.ToLower(item)
 		name, _, _ := strings.Cut(strings.TrimPrefix(all[i], "*."), ":")
@@ -179,7 +184,7 @@ func parseHosts(text string) ([]string, error) {
 // parsePrefixes parses networks and single addresses separated by commas or spaces.
 func parsePrefixes(text string) ([]netip.Prefix, error) {
 	var all []netip.Prefix
-	for _, item := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+	for _, item := range words(text) {
 		if addr, err := netip.ParseAddr(item); err == nil {
 			all = append(all, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
 			continue

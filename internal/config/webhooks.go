@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -37,7 +36,7 @@ func setWebhook(w *ledger.Webhook, key string, node *yaml.Node) error {
 	case "secret_file":
 		w.Secret, err = ReadSecret(text)
 	case "actions":
-		w.Actions = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+		w.Actions = words(text)
 	case "format":
 		w.Format = text
 	}
