@@ -102,18 +102,15 @@ func (e *Endpoint) Connected(r *http.Request, visitor interaction.Visitor, err e
 	if err == nil {
 		return done("/account/security", "connected")
 	}
-	refusal, refused := oauth.AsRefusal(err)
-	if !refused {
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.Identity("connect", visitor.PersonID()), err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, audit.Identity("connect", visitor.PersonID()), err)
+	if err != nil {
 		return nil, err
 	}
 	if !visitor.SignedIn() {
 		return web.SeeOther("/login?return=/account/security"), nil
 	}
 	v := &visit{Request: r, Visitor: visitor, e: e, query: url.Values{}}
-	return v.securityPage(sentence(err), refusal.Status())
+	return v.securityPage(sentence(refusal), refusal.Status())
 }
 
 // disconnect ends a connection, and the person's sessions in other browsers, because one of them may have begun

@@ -144,11 +144,8 @@ func (e *Invite) refused(r *http.Request, v interaction.Visitor, form url.Values
 			err = admin.ErrInvitationTaken
 		}
 	}
-	refusal, refused := oauth.AsRefusal(err)
-	if !refused {
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.Acceptance(""), err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, audit.Acceptance(""), err)
+	if err != nil {
 		return nil, err
 	}
 	switch why := whyInvite(refusal, provider); {

@@ -102,11 +102,8 @@ func (e *Reset) Post(r *http.Request) (web.Answer, error) {
 		page.Token, page.Error = strings.TrimSpace(form.Get("token")), web.Sentence(undone.Error())
 		err = oauth.Refuse(oauth.InvalidRequest, "%s", undone.Error())
 	}
-	refusal, refused := oauth.AsRefusal(err)
-	if !refused {
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.User("reset_password", ""), err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, audit.User("reset_password", ""), err)
+	if err != nil {
 		return nil, err
 	}
 	if page.Error == "" {

@@ -106,11 +106,8 @@ func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 			err = oauth.Refuse(oauth.InvalidRequest, "there is an account with this e-mail address already")
 		}
 	}
-	refusal, refused := oauth.AsRefusal(err)
-	if !refused {
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.Setup("complete", ""), err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, audit.Setup("complete", ""), err)
+	if err != nil {
 		return nil, err
 	}
 	page.Done = errors.Is(refusal, admin.ErrSetupDone)

@@ -200,11 +200,8 @@ func (m emails) refused(r *http.Request, v interaction.Visitor, form url.Values,
 // refusedOf is refused for a form that is about the account userID.
 func (m emails) refusedOf(r *http.Request, v interaction.Visitor, form url.Values, sentence, userID string,
 	err error) (web.Answer, error) {
-	refusal, ok := oauth.AsRefusal(err)
-	if !ok {
-		return nil, err
-	}
-	if err := m.Refuse(r, audit.SignIn(userID), err); !errors.Is(err, refusal) {
+	refusal, err := m.Pages.Refused(r, audit.SignIn(userID), err)
+	if err != nil {
 		return nil, err
 	}
 	switch {
@@ -213,9 +210,9 @@ func (m emails) refusedOf(r *http.Request, v interaction.Visitor, form url.Value
 		sentence = "Too many codes were wrong. Wait " + inWords(refusal.RetryAfter) + ", then try again."
 	case refusal.Code == oauth.TooManyRequests:
 		sentence = "Too many mails were asked for. Wait " + inWords(refusal.RetryAfter) + ", then try again."
-	case errors.Is(err, errMailed) && form.Has("sent"):
+	case errors.Is(refusal, errMailed) && form.Has("sent"):
 		sentence = badCode
-	case errors.Is(err, errMailed):
+	case errors.Is(refusal, errMailed):
 		sentence = badLink
 	default:
 		sentence = web.Sentence(refusal.Description)

@@ -183,11 +183,8 @@ func (e *Endpoint) form(r *http.Request, v interaction.Visitor, values url.Value
 // again records a refusal as event and returns the sign-in form with a sentence that says why it is shown again.
 func (e *Endpoint) again(r *http.Request, v interaction.Visitor, form url.Values, event audit.Event, err error,
 	why string) (web.Answer, error) {
-	refusal, ok := oauth.AsRefusal(err)
-	if !ok {
-		return nil, err
-	}
-	if err := e.Refuse(r, event, err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, event, err)
+	if err != nil {
 		return nil, err
 	}
 	answer, err := e.form(r, v, form, form.Get("email"), why)

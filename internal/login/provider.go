@@ -414,11 +414,8 @@ func (m provider) refusal(err error) error {
 // backToSignIn records a refusal and returns the sign-in page, which says why it is shown again.
 func (e *Endpoint) backToSignIn(r *http.Request, v interaction.Visitor, to destination,
 	event audit.Event, err error) (web.Answer, error) {
-	refusal, ok := oauth.AsRefusal(err)
-	if !ok {
-		return nil, err
-	}
-	if err := e.Refuse(r, event, err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, event, err)
+	if err != nil {
 		return nil, err
 	}
 	values := url.Values{}

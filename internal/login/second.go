@@ -241,11 +241,8 @@ func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 	}
 	to := destinationOf(form)
 	again := func(err error, sentence string) (web.Answer, error) {
-		refusal, ok := oauth.AsRefusal(err)
-		if !ok {
-			return nil, err
-		}
-		if err := e.Refuse(r, audit.SignIn(h.UserID), err); !errors.Is(err, refusal) {
+		refusal, err := e.Pages.Refused(r, audit.SignIn(h.UserID), err)
+		if err != nil {
 			return nil, err
 		}
 		answer, err := e.factorPage(r, form, h, sentence)

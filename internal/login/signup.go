@@ -198,11 +198,8 @@ func (e signUps) letter(email, token string, known *identity.User) mail.Letter {
 
 // refused records a refusal and returns the form that asks for an address.
 func (e signUps) refused(r *http.Request, form url.Values, err error) (web.Answer, error) {
-	refusal, ok := oauth.AsRefusal(err)
-	if !ok {
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.SignUp(""), err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, audit.SignUp(""), err)
+	if err != nil {
 		return nil, err
 	}
 	return web.WithRefusal(e.askPage(r, form, e.explain(refusal)), refusal), nil
@@ -281,11 +278,8 @@ func (e signUps) Finish(r *http.Request) (web.Answer, error) {
 	if err == nil {
 		return answer, nil
 	}
-	refusal, ok := oauth.AsRefusal(err)
-	if !ok {
-		return nil, err
-	}
-	if err := e.Refuse(r, audit.SignUp(""), err); !errors.Is(err, refusal) {
+	refusal, err := e.Pages.Refused(r, audit.SignUp(""), err)
+	if err != nil {
 		return nil, err
 	}
 	if answer, err = e.finish(r, form, e.explain(refusal)); err != nil {

@@ -24,13 +24,7 @@ const (
 // refuses any other type and a body that is too long.
 func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 	values, err := FormAsItIs(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkValues(values, repeatable); err != nil {
-		return nil, err
-	}
-	return values, nil
+	return checked(values, err, repeatable)
 }
 
 // Query returns the parameters of the request's query. Parameters without a value are left out, because they count as
@@ -38,13 +32,7 @@ func Form(r *http.Request, repeatable ...string) (url.Values, error) {
 // semicolons and text that is not UTF-8.
 func Query(r *http.Request, repeatable ...string) (url.Values, error) {
 	values, err := QueryAsItIs(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkValues(values, repeatable); err != nil {
-		return nil, err
-	}
-	return values, nil
+	return checked(values, err, repeatable)
 }
 
 // ErrFormTooLong is the error of Form if the body is too long.
@@ -123,20 +111,24 @@ func parse(text string) (url.Values, error) {
 // IsText reports whether a parameter is UTF-8 text without NUL.
 func IsText(value string) bool { return utf8.ValidString(value) && !strings.ContainsRune(value, 0) }
 
-func checkValues(values url.Values, repeatable []string) error {
+// checked returns values, unless err is set or they break the rules of Query.
+func checked(values url.Values, err error, repeatable []string) (url.Values, error) {
+	if err != nil {
+		return nil, err
+	}
 	repeated := ""
 	for name, all := range values {
 		if !IsText(name) || slices.ContainsFunc(all, func(value string) bool { return !IsText(value) }) {
-			return oauth.Refuse(oauth.InvalidRequest, "the parameters must be UTF-8 text")
+			return nil, oauth.Refuse(oauth.InvalidRequest, "the parameters must be UTF-8 text")
 		}
 		if len(all) > 1 && !slices.Contains(repeatable, name) {
 			repeated = max(repeated, name)
 		}
 	}
 	if repeated != "" {
-		return oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be repeated", repeated)
+		return nil, oauth.Refuse(oauth.InvalidRequest, "parameter %.40q must not be repeated", repeated)
 	}
-	return nil
+	return values, nil
 }
 
 // EncodeQuery encodes values as a query, sorted by name. It encodes a space as %20, which every decoder understands,

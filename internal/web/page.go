@@ -27,6 +27,19 @@ type Pages struct {
 	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
+// Refused records the refusal err as event and returns it, for a page that says why it is shown again. It returns an
+// error for a fault, and for a sender that has been refused too often.
+func (p *Pages) Refused(r *http.Request, event audit.Event, err error) (*oauth.Refusal, error) {
+	refusal, ok := oauth.AsRefusal(err)
+	if !ok {
+		return nil, err
+	}
+	if err := p.Refuse(r, event, err); !errors.Is(err, refusal) {
+		return nil, err
+	}
+	return refusal, nil
+}
+
 // Answer is a response to a person's browser: a Page from Templates.Page, a Failure, a Picture, a Download, a Stream,
 // or the result of SeeOther.
 type Answer interface {
@@ -370,12 +383,7 @@ func (p Page) protect(h http.Header) {
 
 // Printable reports whether s is printable ASCII without spaces, as URIs are.
 func Printable(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // ForProgram reports whether r comes from a program rather than a browser: it accepts JSON and not HTML. Some clients
