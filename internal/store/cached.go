@@ -28,7 +28,7 @@ const (
 	askEvery    = 100 * time.Millisecond // how long the versions are valid
 	believeUpTo = 500 * time.Millisecond // after which all callers wait for the answer, and not only one
 	waitAtMost  = time.Second            // for the answer, unless the DSN gives a connection longer
-	giveUpAfter = 5 * time.Second        // asking
+	giveUpAfter = 5 * time.Second        // asking, unless the answer is waited for longer
 	heardAfter  = askEvery + askEvery/2  // every process that the database answers, including an answer under way
 )
 
@@ -95,7 +95,7 @@ func (v *versions) patience() time.Duration { return max(waitAtMost, v.db.engine
 // ask queries the versions.
 func (v *versions) ask(began time.Time, answered chan struct{}) {
 	defer v.asked.Done()
-	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
+	ctx, cancel := context.WithTimeout(context.Background(), max(giveUpAfter, v.patience()))
 	defer cancel()
 	found := make(map[Kind]int64)
 	err := v.db.look(ctx, func(tx *Tx) error {

@@ -383,23 +383,7 @@ func TestSlowDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	handle, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer handle.Close()
-	lock, err := handle.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lock.ExecContext(t.Context(), "LOCK TABLE versions"); err != nil {
-		t.Fatal(err)
-	}
-	asked := make(chan bool)
-	go func() {
-		_, answers := db.Version(t.Context(), store.Clients)
-		asked <- answers
-	}()
+	asked, unlock := askLocked(t, db, dsn)
 	for {
 		if err := db.Update(t.Context(), set("busy", nil)); err != nil {
 			t.Fatal(err)
@@ -409,11 +393,61 @@ func TestSlowDatabase(t *testing.T) {
 			if !answers || strings.Count(log.String(), "does not answer") != 0 {
 				t.Errorf("it is said not to answer, while it writes:\n%s", log.String())
 			}
-			if err := lock.Rollback(); err != nil {
-				t.Fatal(err)
-			}
+			unlock()
 			return
 		default:
+		}
+	}
+}
+
+// A database whose URL gives a connection longer than a second is waited for as long. Another process whose URL does
+// not shows that a second has passed.
+func TestPatientURL(t *testing.T) {
+	dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+	hasty := storetest.Connect(t, storetest.Impatient(t, dsn), clock)
+	asked, unlock := askLocked(t, storetest.Connect(t, dsn, clock), dsn)
+	if _, answers := hasty.Version(t.Context(), store.Clients); answers {
+		t.Error("without a time in the URL, it counts as one that answers")
+	}
+	unlock()
+	if !<-asked {
+		t.Error("it was not waited for")
+	}
+}
+
+// askLocked asks db for a version, which waits until unlock is called, and returns when it waits. asked gets whether the
+// database answers.
+func askLocked(t *testing.T, db *store.DB, dsn string) (asked <-chan bool, unlock func()) {
+	t.Helper()
+	handle, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = handle.Close() })
+	lock, err := handle.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.ExecContext(t.Context(), "LOCK TABLE versions"); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan bool, 1)
+	go func() {
+		_, answers := db.Version(t.Context(), store.Clients)
+		answer <- answers
+	}()
+	eventually(t, func() (waits bool) {
+		err := handle.QueryRowContext(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_stat_activity "+
+			"WHERE datname = current_database() AND wait_event_type = 'Lock')").Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	return answer, func() {
+		t.Helper()
+		if err := lock.Rollback(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
