@@ -1309,3 +1309,24 @@ func TestTheLogHasNoToken(t *testing.T) {
 		}
 	}
 }
+
+// An issuer with a name below localhost is on this machine, whatever a name server says.
+func TestIssuerBelowLocalhost(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	issuer := "http://auth.localhost:" + fmt.Sprint(server.Listener.Addr().(*net.TCPAddr).Port)
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"issuer":"`+issuer+`","jwks_uri":"`+issuer+`/jwks"}`)
+	})
+	server.Start()
+	defer server.Close()
+	g, err := guard.New(guard.Config{Issuer: issuer, Resource: "http://mcp.localhost/mcp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	g.Health().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	if !strings.Contains(w.Body.String(), `"oauth_server":"healthy"`) {
+		t.Error(w.Body)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -58,6 +59,9 @@ type keySet struct {
 func newIssuer(id string, u *url.URL, client *http.Client, now func() time.Time, log *slog.Logger) *issuer {
 	if client == nil {
 		client = &http.Client{}
+		if u.Scheme == "http" && strings.HasSuffix(u.Hostname(), ".localhost") {
+			client.Transport = belowLocalhost()
+		}
 	}
 	own := *client
 	own.CheckRedirect = func(r *http.Request, via []*http.Request) error {
@@ -76,6 +80,19 @@ func newIssuer(id string, u *url.URL, client *http.Client, now func() time.Time,
 		}}
 	i.keys = &source[keySet]{now: now, failed: failed, fetch: i.fetchKeys}
 	return i
+}
+
+// belowLocalhost returns a transport to servers of this machine under a name below localhost: past the proxy of the
+// environment and without a name lookup (RFC 6761 §6.3), because credentials in plain text must not leave the machine.
+func belowLocalhost() *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	return &http.Transport{IdleConnTimeout: 90 * time.Second, DialContext: func(ctx context.Context,
+		network, address string) (net.Conn, error) {
+		if host, port, err := net.SplitHostPort(address); err == nil && strings.HasSuffix(host, ".localhost") {
+			address = net.JoinHostPort("localhost", port)
+		}
+		return dialer.DialContext(ctx, network, address)
+	}}
 }
 
 func (i *issuer) fetchMetadata(ctx context.Context, url string) (metadata, time.Duration, error) {
