@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 
 	"github.com/cardea-auth/cardea/internal/agent"
+	"github.com/cardea-auth/cardea/internal/porttest"
 )
 
 func TestDemo(t *testing.T) {
@@ -110,10 +110,10 @@ func TestDemo(t *testing.T) {
 
 	t.Run("with --data-dir it finds what it made before", func(t *testing.T) {
 		folder := t.TempDir()
-		first := startDemo(t, "--listen", "127.0.0.1:0", "--mcp-listen", "127.0.0.1:0", "--data-dir", folder)
+		args := []string{"--listen", porttest.Address(t), "--mcp-listen", porttest.Address(t), "--data-dir", folder}
+		first := startDemo(t, args...)
 		first.stop()
-		second := startDemo(t, "--listen", first.address(t, first.issuer), "--mcp-listen",
-			first.address(t, first.mcpServer), "--data-dir", folder)
+		second := startDemo(t, args...)
 		if second.password == first.password {
 			t.Error("the password is the old one")
 		}
@@ -183,15 +183,6 @@ func startDemo(t *testing.T, args ...string) *runningDemo {
 	}
 	t.Fatalf("cardea demo ended, or did not introduce itself:\n%s", said.String())
 	return nil
-}
-
-func (d *runningDemo) address(t *testing.T, of string) string {
-	t.Helper()
-	u, err := url.Parse(of)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "127.0.0.1:" + u.Port()
 }
 
 // sdkAgent is an MCP client made with the official SDK.
