@@ -173,23 +173,30 @@ type ClientFilter struct {
 
 // Clients returns a page of the clients that filter selects and the cursor of the next page, or "".
 func (tx *Tx) Clients(filter ClientFilter, page Page) (clients []*oauth.Client, next string, err error) {
-	if page.Begins != "" {
+	parts := ofOrigin("origin", filter.Origin)
+	switch {
+	case len(parts) == 0:
+		return nil, "", nil
+	case page.Begins != "":
 		return tx.clientsBeginning(filter, page)
-	}
-	if filter.Resource != "" {
+	case filter.Resource != "":
 		return tx.clientsOf(filter, page)
 	}
-	w := new(where)
-	switch filter.Origin { // each has an index, which is used only if its condition is in the query word for word
-	case "":
-	case oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument:
-		w.add("origin = '" + string(filter.Origin) + "'")
-	default:
-		return nil, "", nil
-	}
-	return listing[*oauth.Client]{query: "SELECT " + clientColumns + " FROM clients",
+	return listing[*oauth.Client]{query: "SELECT " + clientColumns + " FROM clients", parts: parts,
 		at: "created_at", id: "id", scan: scanClient,
-		key: func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID }}.page(tx, w, page)
+		key: func(c *oauth.Client) (time.Time, string) { return c.CreatedAt, c.ID }}.page(tx, new(where), page)
+}
+
+// ofOrigin returns the condition that column is origin, or one for each origin if that is "". Lists of clients have an
+// index for each origin but none for all, because a registration would pay for both. An index is used only if its
+// condition is in the query word for word.
+func ofOrigin(column string, origin oauth.Origin) (parts []string) {
+	for _, o := range []oauth.Origin{oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument} {
+		if origin == "" || origin == o {
+			parts = append(parts, column+" = '"+string(o)+"'")
+		}
+	}
+	return parts
 }
 
 // clientsOf is Clients with filter.Resource.
@@ -215,7 +222,7 @@ func (tx *Tx) clientsBeginning(filter ClientFilter, page Page) (clients []*oauth
 	case err != nil && !errors.Is(err, ErrNotFound):
 		return nil, "", err
 	}
-	clients, next, err = begun(tx, clientNames, string(filter.Origin), page, clientColumns, scanClient,
+	clients, next, err = begun(tx, clientNames, ofOrigin("n.origin", filter.Origin), page, clientColumns, scanClient,
 		func(c *oauth.Client) string { return c.ID })
 	if filter.Resource != "" {
 		clients = slices.DeleteFunc(clients,

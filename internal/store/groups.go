@@ -36,7 +36,7 @@ func (tx *Tx) LockGroup(name string) (*identity.Group, error) {
 // Groups returns a page of the groups and the cursor of the next page, or "".
 func (tx *Tx) Groups(page Page) (groups []*identity.Group, next string, err error) {
 	if page.Begins != "" {
-		return begun(tx, groupNames, "", page, groupColumns, scanGroup, func(g *identity.Group) string { return g.ID })
+		return begun(tx, groupNames, nil, page, groupColumns, scanGroup, func(g *identity.Group) string { return g.ID })
 	}
 	return listing[*identity.Group]{query: "SELECT " + groupColumns + " FROM groups",
 		at: "created_at", id: "id", scan: scanGroup,

@@ -866,7 +866,7 @@ func of(engine storetest.Engine, statement string) string {
 // short are the tables that have few rows in any installation, and the subqueries that return few.
 var short = []string{"resources", "signing_keys", "settings", "versions", "profile_uses", "setup", "tallied", "newest",
 	"next", "fresh", "client_blocks", "acme_files", "acme_locks", "waiting_clients", "resource_names",
-	"one", "known", "status_next", "login_client",
+	"one", "part", "known", "status_next", "login_client",
 	"notices"} // go when they are sent
 
 // silent are the methods that only note something for the end of the transaction.

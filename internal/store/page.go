@@ -35,10 +35,11 @@ func (p Page) limit() int {
 // listing is a list that is read in pages.
 type listing[T any] struct {
 	query  string                              // a SELECT without its WHERE
+	parts  []string                            // as those of where.first
 	at, id string                              // the columns by which it is ordered
 	scan   func(func(...any) error) (T, error) // reads an entry
 	key    func(T) (time.Time, string)         // returns what an entry has in at and id
-	skip   int                                 // how many entries of each page are left out
+	skip   int                                 // how many entries of each page are left out, if there are no parts
 }
 
 // page returns a page of the entries that w selects. cursor is "" if there is no next page.
@@ -56,8 +57,7 @@ func (l listing[T]) page(tx *Tx, w *where, p Page) (page []T, cursor string, err
 		w.add(l.at+" "+than+"= ? AND ("+l.at+", "+l.id+") "+than+" (?, ?)", afterAt, afterAt, afterID)
 	}
 	limit := p.limit()
-	text := l.query + w.String() + " ORDER BY " + l.at + " " + direction + ", " + l.id + " " + direction + " LIMIT " +
-		strconv.Itoa(limit+1)
+	text := w.first(l.query, l.parts, l.at+" "+direction+", "+l.id+" "+direction, limit+1)
 	if l.skip > 0 {
 		text += " OFFSET " + strconv.Itoa(l.skip)
 	}

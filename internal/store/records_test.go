@@ -480,7 +480,8 @@ func TestPages(t *testing.T) {
 				at := clock.Now().Add(time.Duration(i/3) * time.Second) // three at a time are made at once
 				err := errors.Join(
 					tx.CreateUser(&identity.User{ID: fmt.Sprint("usr_", i), Email: fmt.Sprint(i), CreatedAt: at}),
-					tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", i), CreatedAt: at}, ""),
+					tx.CreateClient(&oauth.Client{ID: fmt.Sprint("mcp_", i), CreatedAt: at,
+						Origin: []oauth.Origin{oauth.ByOperator, oauth.ByRegistration, oauth.ByDocument}[i%3]}, ""),
 					tx.CreateGrant(&oauth.Grant{ID: fmt.Sprint("grt_", i), UserID: user.ID, ClientID: client.ID,
 						ResourceID: resource.ID, CreatedAt: at, ExpiresAt: at, EndsAt: at}))
 				if err != nil {

@@ -133,7 +133,7 @@ func (tx *Tx) Resource(idOrIdentifier string) (*oauth.Resource, error) {
 // ResourcePage returns a page of the resources that operators registered and the cursor of the next page, or "".
 func (tx *Tx) ResourcePage(page Page) (resources []*oauth.Resource, next string, err error) {
 	if page.Begins != "" {
-		return begun(tx, resourceNames, "", page, resourceColumns, scanResource,
+		return begun(tx, resourceNames, nil, page, resourceColumns, scanResource,
 			func(r *oauth.Resource) string { return r.ID })
 	}
 	w := new(where)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -80,9 +79,8 @@ func (n names) replace(tx *Tx, r named) error {
 }
 
 // begun returns a page of the records of which a name begins with page.Begins, each once, in the order of these names,
-// and the cursor of the next page, or "". columns are those of the record. If origin is not "", it returns only those
-// that have it.
-func begun[T any](tx *Tx, n names, origin string, page Page, columns string, scan func(func(...any) error) (T, error),
+// and the cursor of the next page, or "". columns are those of the record, and parts are as those of where.first.
+func begun[T any](tx *Tx, n names, parts []string, page Page, columns string, scan func(func(...any) error) (T, error),
 	id func(T) string) (found []T, cursor string, err error) {
 	first := nameKey(page.Begins)
 	if len(first) == 0 || len(page.Begins) > MaxBegins {
@@ -91,9 +89,6 @@ func begun[T any](tx *Tx, n names, origin string, page Page, columns string, sca
 	end := append([]byte{}, first...)
 	end[len(end)-1]++ // no byte of a text is the last one there is
 	w := new(where)
-	if origin != "" {
-		w.add("n.origin = ?", origin)
-	}
 	w.add("n.key >= ? AND n.key < ?", first, end)
 	w.add("NOT EXISTS (SELECT 1 FROM "+n.table+" o WHERE o."+n.id+" = n."+n.id+" AND o.key >= ? AND o.key < n.key)",
 		first)
@@ -106,14 +101,14 @@ func begun[T any](tx *Tx, n names, origin string, page Page, columns string, sca
 	}
 	limit := page.limit()
 	var keys [][]byte
-	query := "SELECT n.key, " + columnsOf(n.of, columns) + " FROM " + n.table + " n JOIN " + n.of + " ON " + n.of +
-		".id = n." + n.id + w.String() +
-		" ORDER BY n.key, n." + n.id + " LIMIT " + strconv.Itoa(limit+1)
+	query := w.first("SELECT n.key, n."+n.id+" AS record, "+columnsOf(n.of, columns)+" FROM "+n.table+" n JOIN "+n.of+
+		" ON "+n.of+".id = n."+n.id, parts, "key, record", limit+1)
 	found, err = all(tx, query, w.args, func(s func(...any) error) (T, error) {
 		var key []byte
-		record, err := scan(func(into ...any) error { return s(append([]any{&key}, into...)...) })
+		var record string
+		entry, err := scan(func(into ...any) error { return s(append([]any{&key, &record}, into...)...) })
 		keys = append(keys, key)
-		return record, err
+		return entry, err
 	})
 	if err != nil || len(found) <= limit {
 		return found, "", err

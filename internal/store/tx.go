@@ -314,6 +314,25 @@ func (w *where) among(column string, values []string) {
 	w.add(column+" IN (?"+strings.Repeat(", ?", len(values)-1)+")", all...)
 }
 
+// first returns query, a SELECT without its WHERE, for the first rows in an order. If there are parts, these are
+// conditions of which each row meets one: the query then takes the first rows of each part, which can have an index of
+// its own, and puts them together.
+func (w *where) first(query string, parts []string, order string, rows int) string {
+	end := " ORDER BY " + order + " LIMIT " + strconv.Itoa(rows)
+	queries := make([]string, len(parts))
+	for i, part := range parts {
+		of := where{conditions: append([]string{part}, w.conditions...)}
+		queries[i] = query + of.String() + end
+	}
+	switch len(parts) {
+	case 0:
+		return query + w.String() + end
+	case 1:
+		return queries[0]
+	}
+	return "SELECT * FROM (" + strings.Join(queries, ") AS part UNION ALL SELECT * FROM (") + ") AS part" + end
+}
+
 // String returns the WHERE clause, or "" if there is no condition.
 func (w *where) String() string {
 	if len(w.conditions) == 0 {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
 )
@@ -504,6 +505,8 @@ func valueOf(c column, id string, n int64) any {
 		return n
 	case c.name == "metadata":
 		return `{"client_name":"Agent ` + id + `"}`
+	case c.name == "origin":
+		return string(oauth.ByRegistration)
 	case c.name == "scopes", c.name == "group_names":
 		return "[]"
 	}

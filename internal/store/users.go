@@ -55,7 +55,7 @@ func (tx *Tx) UserByEmail(email string) (*identity.User, error) {
 // Users returns a page of the accounts and the cursor of the next page, or "".
 func (tx *Tx) Users(page Page) (users []*identity.User, next string, err error) {
 	if page.Begins != "" {
-		return begun(tx, userNames, "", page, userColumns, scanUser, func(u *identity.User) string { return u.ID })
+		return begun(tx, userNames, nil, page, userColumns, scanUser, func(u *identity.User) string { return u.ID })
 	}
 	return listing[*identity.User]{query: "SELECT " + userColumns + " FROM users",
 		at: "created_at", id: "id", scan: scanUser,
