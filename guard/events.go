@@ -199,8 +199,8 @@ var spools = struct {
 
 var errSpoolFull = errors.New("guard: the spool is full")
 
-// openSpool returns the spool of config, which other guards of the same resource share.
-func openSpool(config Events, as *Credentials, resource string, i *issuer, log *slog.Logger) (*spool, error) {
+// openSpool returns the spool of config, which has Credentials. Other guards of the same resource share it.
+func openSpool(config Events, resource string, i *issuer, log *slog.Logger) (*spool, error) {
 	dir, err := filepath.Abs(config.Spool)
 	if err != nil {
 		return nil, fmt.Errorf("guard: Events: %w", err)
@@ -214,12 +214,12 @@ func openSpool(config Events, as *Credentials, resource string, i *issuer, log *
 		}
 		s.users++
 		s.mu.Lock()
-		s.issuer, s.as = i, *as
+		s.issuer, s.as = i, *config.Credentials
 		s.mu.Unlock()
 		return s, nil
 	}
 	s := &spool{dir: dir, resource: resource, limit: config.MaxBytes, users: 1, wake: make(chan struct{}, 1), issuer: i,
-		as: *as}
+		as: *config.Credentials}
 	if s.limit <= 0 {
 		s.limit = defaultSpool
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,8 @@ type Credentials struct {
 	ClientSecret string
 }
 
+func (c *Credentials) complete() bool { return c.ClientID != "" && c.ClientSecret != "" }
+
 // Guard protects one MCP server. Make it with [New]; its methods may be called concurrently.
 type Guard struct {
 	issuer      *issuer
@@ -104,38 +107,10 @@ func New(config Config) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guard: Issuer: %w", err)
 	}
-	for _, field := range []struct {
-		name string
-		set  scope.Set
-	}{{"Scopes", config.Scopes}, {"DefaultScopes", config.DefaultScopes},
-		{"AdvertisedScopes", config.AdvertisedScopes}} {
-		for _, name := range field.set {
-			switch {
-			case !scope.Valid(name):
-				return nil, fmt.Errorf("guard: %s: %q is not a scope name (RFC 6749 §3.3)", field.name, name)
-			case name == offlineAccess:
-				return nil, fmt.Errorf("guard: %s: %s is asked of the issuer, not of this server; leave it out",
-					field.name, name)
-			}
-		}
-		if err := checkScopes(config.Scopes, field.set...); err != nil {
-			return nil, fmt.Errorf("guard: %s: %w", field.name, err)
-		}
+	if err := config.check(); err != nil {
+		return nil, err
 	}
-	if c := config.Introspection; c != nil && (c.ClientID == "" || c.ClientSecret == "") {
-		return nil, errors.New("guard: Introspection needs ClientID and ClientSecret")
-	}
-
-	if len(config.DefaultScopes) == 0 {
-		for _, name := range config.Scopes {
-			if !strings.HasSuffix(name, "*") {
-				config.DefaultScopes = append(config.DefaultScopes, name)
-			}
-		}
-	}
-	if config.AdvertisedScopes == nil {
-		config.AdvertisedScopes = config.DefaultScopes
-	}
+	config.settle()
 	g := &Guard{
 		resource:    config.Resource,
 		metadataURL: insert(resource, protectedResource),
@@ -146,29 +121,63 @@ func New(config Config) (*Guard, error) {
 		log:         config.Logger,
 		now:         config.Now,
 	}
-	if g.log == nil {
-		g.log = slog.Default()
-	}
-	if g.now == nil {
-		g.now = time.Now
-	}
 	g.issuer = newIssuer(config.Issuer, iss, config.HTTPClient, g.now, g.log)
 	g.statuses = newStatuses(g.issuer, iss, config.Status, g.now)
 	g.active.answers = newRecent[[32]byte, activeAnswer](config.Remember)
 	g.metadata = describe(config)
 	if config.Events.Spool != "" {
-		as := config.Events.Credentials
-		if as == nil {
-			as = config.Introspection
-		}
-		if as == nil || as.ClientID == "" || as.ClientSecret == "" {
-			return nil, errors.New("guard: Events needs Credentials with ClientID and ClientSecret, or Introspection")
-		}
-		if g.spool, err = openSpool(config.Events, as, config.Resource, g.issuer, g.log); err != nil {
+		if g.spool, err = openSpool(config.Events, config.Resource, g.issuer, g.log); err != nil {
 			return nil, err
 		}
 	}
 	return g, nil
+}
+
+// check returns an error that names the field of c that is wrong. It does not look at Issuer and Resource.
+func (c *Config) check() error {
+	for _, field := range []struct {
+		name string
+		set  scope.Set
+	}{{"Scopes", c.Scopes}, {"DefaultScopes", c.DefaultScopes}, {"AdvertisedScopes", c.AdvertisedScopes}} {
+		for _, name := range field.set {
+			switch {
+			case !scope.Valid(name):
+				return fmt.Errorf("guard: %s: %q is not a scope name (RFC 6749 §3.3)", field.name, name)
+			case name == offlineAccess:
+				return fmt.Errorf("guard: %s: %s is asked of the issuer, not of this server; leave it out",
+					field.name, name)
+			}
+		}
+		if err := checkScopes(c.Scopes, field.set...); err != nil {
+			return fmt.Errorf("guard: %s: %w", field.name, err)
+		}
+	}
+	if c.Introspection != nil && !c.Introspection.complete() {
+		return errors.New("guard: Introspection needs ClientID and ClientSecret")
+	}
+	if as := cmp.Or(c.Events.Credentials, c.Introspection); c.Events.Spool != "" && (as == nil || !as.complete()) {
+		return errors.New("guard: Events needs Credentials with ClientID and ClientSecret, or Introspection")
+	}
+	return nil
+}
+
+// settle fills in the defaults of c.
+func (c *Config) settle() {
+	if len(c.DefaultScopes) == 0 {
+		for _, name := range c.Scopes {
+			if !strings.HasSuffix(name, "*") {
+				c.DefaultScopes = append(c.DefaultScopes, name)
+			}
+		}
+	}
+	if c.AdvertisedScopes == nil {
+		c.AdvertisedScopes = c.DefaultScopes
+	}
+	c.Events.Credentials = cmp.Or(c.Events.Credentials, c.Introspection)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 }
 
 // identifier parses the URL that names an issuer or a resource. The error says what is wrong with it.
