@@ -505,6 +505,8 @@ func TestKeys(t *testing.T) {
 		refused(t, w, fresh(w), 503)
 		w.SetDown(false)
 		w.Advance(5 * time.Second)
+		_, _ = w.Guard.Verify(t.Context(), fresh(w)) // may join a fetch that began before
+		w.Advance(5 * time.Second)
 		accepted(t, w, fresh(w))
 	})
 	t.Run("an issuer that is down from the start", func(t *testing.T) {
