@@ -56,13 +56,8 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 
 	if strings.HasPrefix(loaded.Database, "sqlite:") {
-		copied, err := db.Use(ctx)
-		if err != nil {
+		if err := use(ctx, db, log); err != nil {
 			return err
-		}
-		if copied {
-			log.WarnContext(ctx, "the database was in use when it was last written, and its log is gone; if it is a "+
-				"copy, what was written last is missing: run cardea restore --in-place, which says what that means")
 		}
 	}
 	srv, err := sh.newServer(ctx, loaded.Config, db, log)
@@ -96,15 +91,7 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 	}
 	var front func(context.Context) error
 	if file := loaded.Gateway.Config; file != "" {
-		behind, err := gateway.Load(file)
-		if err == nil {
-			if behind.MetricsListen != "" {
-				log.WarnContext(ctx, "metrics_listen in the gateway's file is not used, because the gateway runs in "+
-					"the server, whose metrics_listen serves the metrics of both", "file", file)
-			}
-			front, err = openGateway(ctx, file, behind, log, telemetry, metrics)
-		}
-		if err != nil {
+		if front, err = openWithin(ctx, file, log, telemetry, metrics); err != nil {
 			return errors.Join(err, listener.Close())
 		}
 	}
@@ -116,6 +103,30 @@ func (c *serveCommand) Run(ctx context.Context, sh *shell) (err error) {
 		return srv.Serve(ctx, listener)
 	}
 	return both(ctx, func(ctx context.Context) error { return srv.Serve(ctx, listener) }, front)
+}
+
+// use marks a SQLite database as used by this server, and warns if it may be a copy of one that was.
+func use(ctx context.Context, db *store.DB, log *slog.Logger) error {
+	copied, err := db.Use(ctx)
+	if copied {
+		log.WarnContext(ctx, "the database was in use when it was last written, and its log is gone; if it is a copy, "+
+			"what was written last is missing: run cardea restore --in-place, which says what that means")
+	}
+	return err
+}
+
+// openWithin is openGateway for the gateway that file configures and that runs within the server.
+func openWithin(ctx context.Context, file string, log *slog.Logger, telemetry *observe.Telemetry,
+	metrics *observe.Metrics) (func(context.Context) error, error) {
+	config, err := gateway.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	if config.MetricsListen != "" {
+		log.WarnContext(ctx, "metrics_listen in the gateway's file is not used, because the gateway runs in the "+
+			"server, whose metrics_listen serves the metrics of both", "file", file)
+	}
+	return openGateway(ctx, file, config, log, telemetry, metrics)
 }
 
 // holdBallast makes the garbage collector run less often until release is called. The live heap is a few megabytes, and
