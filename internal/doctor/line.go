@@ -36,13 +36,22 @@ type line struct {
 func newLine(o Options) *line {
 	l := &line{transport: o.Transport, left: maxRequests, most: maxAnswer, agent: "cardea-doctor/" + o.Version}
 	if l.transport == nil {
-		l.transport = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4}
+		l.transport = &http.Transport{Proxy: proxy, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4}
 	} else {
 		l.transport = l.transport.Clone()
 	}
 	l.client = &http.Client{Transport: l.transport, Timeout: perRequest,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return l
+}
+
+// proxy is http.ProxyFromEnvironment, but returns none for this machine, names below localhost included, because what
+// is sent there in plain text must not leave it.
+func proxy(r *http.Request) (*url.URL, error) {
+	if isLoopbackHost(r.URL.Hostname()) {
+		return nil, nil
+	}
+	return http.ProxyFromEnvironment(r)
 }
 
 func (l *line) close() { l.transport.CloseIdleConnections() }
