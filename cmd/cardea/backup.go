@@ -147,21 +147,12 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 	case c.InPlace:
 		return c.inPlace(ctx, sh, loaded.Config)
 	}
-	info, err := os.Stat(c.File)
-	if err != nil {
-		return fromFile(err, c.File)
-	}
-	if !info.Mode().IsRegular() { // to open a pipe would wait
+	if info, err := os.Stat(c.File); err == nil && !info.Mode().IsRegular() { // to open a pipe would wait
 		what := "it is not an ordinary file"
 		if info.IsDir() {
 			what = "it is a folder"
 		}
 		return advise("%s cannot be restored: %s; name a file that cardea backup wrote", plain(c.File), what)
-	}
-	if f, err := os.Open(c.File); err != nil { // SQLite does not say why it cannot
-		return fromFile(err, c.File)
-	} else if err := f.Close(); err != nil {
-		return err
 	}
 	if !strings.HasPrefix(loaded.Database, "sqlite:") {
 		if _, err := store.ReadBackup(ctx, c.File); err == nil {
@@ -171,6 +162,11 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 		}
 		return advise("a PostgreSQL database is restored with its own tools: pg_restore --dbname=URL %s, into an "+
 			"empty database; then run: cardea restore --in-place", plain(c.File))
+	}
+	if f, err := os.Open(c.File); err != nil { // SQLite does not say why it cannot
+		return fromFile(err, c.File)
+	} else if err := f.Close(); err != nil {
+		return err
 	}
 	if isDump(c.File) {
 		return advise("%s is a dump of a PostgreSQL database, and the configured database is SQLite; name the one to "+
@@ -186,12 +182,15 @@ func (c *restoreCommand) Run(ctx context.Context, sh *shell) error {
 				"restore the one that you mean", plain(c.File), contents.SHA256)
 		}
 		master, err := sh.masterKeyOr(ctx, loaded.Config, db, keys.FindMaster)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && loaded.MasterKeyFile == "": // nothing is sealed: no server has run
+		case err != nil:
 			return advise("the backup needs the master key that it was made with, which is never in it; put it into "+
 				"the data folder, or name it with master_key_file: %v", err)
-		}
-		if err := fits(ctx, db, master); err != nil {
-			return err
+		default:
+			if err := fits(ctx, db, master); err != nil {
+				return err
+			}
 		}
 		done, err = (&admin.Operations{DB: db}).Restored(ctx, caller(), contents.MadeAt, !c.KeepGrants)
 		return err

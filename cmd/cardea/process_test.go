@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -25,6 +26,7 @@ const verifier = "a-verifier-of-at-least-forty-three-characters"
 // process is a data folder and the server that runs on it as a process of its own.
 type process struct {
 	folder, issuer, listen, client string
+	program                        string   // that serves; "" is cardea
 	env                            []string // of the server
 	server                         *exec.Cmd
 }
@@ -66,7 +68,8 @@ func (w *process) command(t *testing.T, stdin string, args ...string) string {
 func (w *process) start(t *testing.T) {
 	t.Helper()
 	//nolint:noctx // it is killed, not cancelled
-	w.server = exec.Command("cardea", "serve", "--data-dir", w.folder, "--issuer", w.issuer, "--listen", w.listen)
+	w.server = exec.Command(cmp.Or(w.program, "cardea"), "serve", "--data-dir", w.folder, "--issuer", w.issuer,
+		"--listen", w.listen)
 	w.server.Env = append(append(os.Environ(), "CARDEA_LIMITS_ENABLED=false"), w.env...)
 	log, err := w.server.StderrPipe()
 	if err != nil {

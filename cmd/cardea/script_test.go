@@ -6,10 +6,16 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cardea-auth/cardea/internal/credential"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cardea": main, "browser": browse, "mcp-stdio": mcpStdio})
+	testscript.Main(m, map[string]func(){"cardea": main, "browser": browse, "mcp-stdio": mcpStdio,
+		"cardea-strong": func() { // its passwords cost what they cost users
+			credential.WeakenForTests(false)
+			main()
+		}})
 }
 
 // TestScripts runs testdata/script/*.txtar: the binary, and the protocol, as their
