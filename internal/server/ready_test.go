@@ -66,3 +66,45 @@ func TestReadyMeansSteady(t *testing.T) {
 		})
 	}
 }
+
+// FL-16: a server whose clock is a day ahead of that of the database, or behind, is not ready, because other nodes
+// would not agree with it on what has expired.
+func TestReadyMeansTheSameTime_FL16(t *testing.T) {
+	for name, by := range map[string]string{"ahead": "-1 day", "behind": "1 day"} {
+		t.Run(name, func(t *testing.T) {
+			dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+			handle, err := sql.Open("pgx", dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = handle.Close() }()
+			tells := func(by string) {
+				t.Helper()
+				_, err := handle.ExecContext(t.Context(), "CREATE OR REPLACE FUNCTION public.clock_timestamp() RETURNS "+
+					"timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + interval ''"+by+"'''")
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			tells(by)
+			if _, err := handle.ExecContext(t.Context(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path "+
+				"= public, pg_catalog', current_database()); END $$"); err != nil {
+				t.Fatal(err)
+			}
+			s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+			s.MayFault = true
+			agent := s.Agent(t, s.Client())
+			if reply := agent.Get("/readyz"); reply.Status != http.StatusServiceUnavailable ||
+				!strings.Contains(string(reply.Body), "the clock differs from that of the database") {
+				t.Errorf("%d %s", reply.Status, reply.Body)
+			}
+			if !strings.Contains(s.Log(), "synchronize both clocks") {
+				t.Errorf("the log:\n%s", s.Log())
+			}
+			tells("1 second")
+			if reply := agent.Get("/readyz"); reply.Status != http.StatusOK {
+				t.Errorf("with the same time: %d %s", reply.Status, reply.Body)
+			}
+		})
+	}
+}
