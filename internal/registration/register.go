@@ -140,6 +140,7 @@ func (g *registration) name() {
 		}
 	case oauth.MethodBasic, oauth.MethodPost:
 		g.secret = oauth.NewSecret(oauth.SecretPrefix)
+	case oauth.MethodPrivateKeyJWT: // it has a key
 	}
 	g.token = oauth.NewSecret(oauth.RegistrationTokenPrefix)
 }
