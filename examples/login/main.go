@@ -87,7 +87,8 @@ func (a *app) send(w http.ResponseWriter, r *http.Request, request string, said 
 	case err != nil:
 		log.Print(err)
 		http.Error(w, "You could not be signed in, because this application and the server that asked for you do not "+
-			"understand each other at the moment. It is not your password. Please tell the people who run this application.",
+			"understand each other at the moment. It is not your password. Please tell the people who run this "+
+			"application.",
 			http.StatusBadGateway)
 	case problem != "":
 		a.accounts.page(w, http.StatusOK, request, problem)

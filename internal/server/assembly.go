@@ -38,7 +38,8 @@ func New(ctx context.Context, c config.Config, db *store.DB, master keys.Master,
 		return nil, fmt.Errorf("server: issuer: %w", err)
 	}
 	a := &assembly{issuer: issuer, limits: newLimits(c, db.Now),
-		Server: &Server{config: c, db: db, keys: keys.New(db, master), log: log, clock: newClock(db.Now), master: master}}
+		Server: &Server{config: c, db: db, keys: keys.New(db, master), master: master, log: log,
+			clock: newClock(db.Now)}}
 	for _, step := range []func(context.Context) error{
 		a.proveKeys, a.knowClients, a.showPages, a.signIn, a.answerClients, a.keepAccounts, a.administer, a.keepLog,
 	} {
