@@ -59,17 +59,16 @@ func (e *Endpoint) store(g *registration) error {
 	}
 	in, first := e.waiting.join(g)
 	if first {
-		e.storeTogether(in)
+		e.storeTogether(g.request.Context(), in)
 	}
 	<-in.done
 	return g.err
 }
 
-// storeTogether stores the registrations of a group.
-func (e *Endpoint) storeTogether(in *group) {
+// storeTogether stores the registrations of a group. ctx is of the first of them.
+func (e *Endpoint) storeTogether(ctx context.Context, in *group) {
 	defer close(in.done)
-	// The others of the group do not end with the request of the first.
-	ctx := context.WithoutCancel(in.all[0].request.Context())
+	ctx = context.WithoutCancel(ctx) // the others do not end with it
 	err := e.DB.Update(ctx, func(tx *store.Tx) error { return e.enter(tx, e.waiting.begin(in)) })
 	all := e.waiting.begin(in) // if the transaction did not begin
 	switch {
