@@ -101,7 +101,10 @@ func (e *Endpoint) Register(r *http.Request) (web.Reply, error) {
 	}
 	admitted, after := e.Admission.Admit(r)
 	if admitted {
-		err = e.makeRoom(r.Context())
+		var stored func()
+		if stored, err = e.makeRoom(r.Context()); err == nil {
+			defer stored()
+		}
 	}
 	if !admitted || err != nil {
 		if known, err := e.known(g); err != nil || known { // it needs neither
