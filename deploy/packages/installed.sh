@@ -4,7 +4,7 @@ set -e
 if ! getent passwd cardea >/dev/null; then
 	useradd --system --user-group --home-dir /var/lib/cardea --no-create-home --shell /usr/sbin/nologin cardea
 fi
-# An operator may have removed the file, and an upgrade does not bring it back.
+# An operator may have removed the file. At an upgrade rpm brings it back, and dpkg does not.
 for file in /etc/cardea /etc/cardea/cardea.yaml; do
 	if [ -e "$file" ]; then
 		chgrp cardea "$file"
