@@ -224,7 +224,7 @@ func pieces(who parties, people []*cohort) []piece {
 			against, ceiling = name, 1.15
 		}
 	}
-	return append(all, piece{"registration", connections, registrations, registration(), "limit", 3.3})
+	return append(all, piece{"registration", connections, registrations, registration(), "limit", 2.5})
 }
 
 // prepare returns the requests, each of which must have the status 200.
