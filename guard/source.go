@@ -19,8 +19,9 @@ const (
 	patience = 10 * time.Second
 )
 
-// source caches a document of the issuer. The first call of current fetches it. A document that is no longer fresh is
-// fetched again in the background, and used for up to a day while that fails. At most one fetch runs at a time.
+// source caches a document of the issuer. The first call of current fetches the document, and a call after it has
+// expired fetches it again in the background. While fetching fails, current returns the old document for up to a day.
+// At most one fetch runs at a time.
 type source[T any] struct {
 	fetch  func(context.Context) (value T, fresh time.Duration, err error)
 	now    func() time.Time

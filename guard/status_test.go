@@ -21,7 +21,8 @@ import (
 
 const statusPath = "/oauth2/status/1"
 
-// becomes waits until Verify answers with status. 0 is no error.
+// becomes waits until Verify returns an error with the given status, or nil if status is 0. It fails the test after a
+// minute.
 func becomes(t testing.TB, g *guard.Guard, token string, status int) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {

@@ -57,11 +57,12 @@ func TestRequireToolScopes(t *testing.T) {
 	for name, message := range map[string]string{
 		"GW-18 a tool whose scope is there": call("get_forecast"),
 		"a tool that needs none":            call("ping_me"),
-		"another method":                    `{"jsonrpc":"2.0","id":"x","method":"initialize","params":{"name":"delete_all"}}`,
-		"a notification":                    `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
-		"a response":                        `{"jsonrpc":"2.0","id":7,"result":{"name":"x"}}`,
-		"GW-16 a batch of allowed calls":    `[` + call("get_forecast") + `,` + call("ping_me") + `]`,
-		"white space around":                "\n " + call("get_forecast") + "\r\n",
+		"another method": `{"jsonrpc":"2.0","id":"x","method":"initialize",` +
+			`"params":{"name":"delete_all"}}`,
+		"a notification":                 `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+		"a response":                     `{"jsonrpc":"2.0","id":7,"result":{"name":"x"}}`,
+		"GW-16 a batch of allowed calls": `[` + call("get_forecast") + `,` + call("ping_me") + `]`,
+		"white space around":             "\n " + call("get_forecast") + "\r\n",
 		"GW-25 arguments with names of all kinds": `{"method":"tools/call","params":{"name":"get_forecast",` +
 			`"arguments":{"Name":"x","METHOD":1,"__proto__":{}}}}`,
 		"members beside, such as _meta":             `{"method":"tools/call","params":{"_meta":{"progressToken":1},"name":"get_forecast"}}`,

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// FL-22: more people sign in at once than the processors can serve. The server never needs 256 MB, because most wait,
-// and those for whom there is no room are refused for now.
+// FL-22: more people sign in at once than the processors can serve. The server never needs 256 MB, because it hashes
+// few passwords at a time, lets some requests wait, and answers the others with 503.
 func TestMemory_FL22(t *testing.T) {
 	w := newProcess(t)
 	w.program = "cardea-strong"

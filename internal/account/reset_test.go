@@ -162,7 +162,7 @@ func TestResetLimits(t *testing.T) {
 	}
 }
 
-// The link of an operator works where there is no mail, too, and leaves the grants if it is told to.
+// A link that an operator makes works without a mail server, and keeps the person's grants if the operator says so.
 func TestPasswordLink(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		o := &admin.Operations{DB: w.DB, Issuer: w.URL}

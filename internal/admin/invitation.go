@@ -338,9 +338,9 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 	return accepting(i.Hash, u), nil
 }
 
-// AcceptInvitationOf is AcceptInvitation for a person who has signed in at an identity provider. email is the address
-// that the provider has verified, or "", and hash the Hash of the invitation. It returns ErrInvitationElsewhere if the
-// invitation is of another address. The account gets no password.
+// AcceptInvitationOf is like AcceptInvitation, for a person who has signed in at an identity provider. hash is the Hash
+// of the invitation, and email the address that the provider has verified, or "". The account gets no password.
+// AcceptInvitationOf returns ErrInvitationElsewhere if the invitation was sent to another address.
 func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name string) (done *Acceptance, err error) {
 	err = o.DB.View(ctx, func(tx *store.Tx) error {
 		i, err := openInvitation(tx, hash)

@@ -70,8 +70,8 @@ func setPassword(tx *store.Tx, u *identity.User, hash string, grants OldGrants) 
 }
 
 // PasswordLink makes a link with which the person sets a new password, once, within a day. Nothing else changes until
-// then. The token of 256 bits is in the fragment of the link; only its hash is stored. PasswordLink refuses if people
-// do not sign in with passwords, because there is no page for the link then.
+// then. The token of 256 bits is in the fragment of the link; only its hash is stored. PasswordLink returns a conflict
+// if passwords are off, because the server then has no page for the link.
 func (o *Operations) PasswordLink(ctx context.Context, by Caller, name string,
 	grants OldGrants) (done PasswordReset, err error) {
 	if o.NoPasswords {

@@ -46,9 +46,11 @@ func TestDecisionsAreRecorded(t *testing.T) {
 		{"client.dismiss", "POST", client + "/dismiss", "",
 			func() audit.Event { return audit.Client("dismiss", agent.ClientID) }, "", ""},
 		{"client.approve", "POST", client + "/approve", "",
-			func() audit.Event { return audit.Client("approve", agent.ClientID) }, `"approved_at":null`, `"approved_at":"2`},
+			func() audit.Event { return audit.Client("approve", agent.ClientID) },
+			`"approved_at":null`, `"approved_at":"2`},
 		{"client.unapprove", "POST", client + "/unapprove", "",
-			func() audit.Event { return audit.Client("unapprove", agent.ClientID) }, `"approved_at":"2`, `"approved_at":null`},
+			func() audit.Event { return audit.Client("unapprove", agent.ClientID) },
+			`"approved_at":"2`, `"approved_at":null`},
 		{"client.block", "POST", client + "/block", `{"reason":"It lied."}`, func() audit.Event {
 			return audit.Block("block", agent.ClientID, block).With("sites", "evil.example").With("reason", "It lied.").
 				With("grants_ended", "0")
@@ -56,7 +58,8 @@ func TestDecisionsAreRecorded(t *testing.T) {
 		{"client.unblock", "POST", client + "/unblock", "",
 			func() audit.Event { return audit.Block("unblock", agent.ClientID, block) }, "", ""},
 		{"group.update", "PATCH", "/groups/staff", `{"description":"All of us"}`,
-			func() audit.Event { return audit.Group("update", "staff", "") }, `"description":""`, `"description":"All of us"`},
+			func() audit.Event { return audit.Group("update", "staff", "") },
+			`"description":""`, `"description":"All of us"`},
 		{"group.delete", "DELETE", "/groups/staff", "",
 			func() audit.Event { return audit.Group("delete", "staff", "") }, `"name":"staff"`, ""},
 		{"invitation.resend", "POST", "/invitations/" + invitation + "/resend", "",

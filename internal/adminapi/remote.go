@@ -338,8 +338,8 @@ func (c *Remote) strange(r *http.Request, status int, header http.Header) error 
 
 // page returns the error for a server that shows a page to a program.
 func (c *Remote) page(shows string, status int) error {
-	return fmt.Errorf("%s %s (status %d), which the Admin API does not; check --server, and if a proxy there asks people "+
-		"to sign in, let programs through to /oauth2/ and /admin/api/", c.Issuer, shows, status)
+	return fmt.Errorf("%s %s (status %d), which the Admin API does not; check --server, and if a proxy there asks "+
+		"people to sign in, let programs through to /oauth2/ and /admin/api/", c.Issuer, shows, status)
 }
 
 // refusal returns the error of a problem (RFC 9457).

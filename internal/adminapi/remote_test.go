@@ -69,11 +69,12 @@ func TestRemoteAnswers(t *testing.T) {
 		"a page of another program": {false, answer(200, "Content-Type: text/html; charset=utf-8", "<html>"),
 			"answers with a page (status 200), which the Admin API does not; check --server"},
 		"a proxy that asks people to sign in": {false, answer(302, "Location: /login?next=x", ""),
-			"redirects to its page /login?next=x (status 302), which the Admin API does not; check --server, and if a " +
-				"proxy there asks people to sign in, let programs through to /oauth2/ and /admin/api/"},
+			"redirects to its page /login?next=x (status 302), which the Admin API does not; check --server, and if " +
+				"a proxy there asks people to sign in, let programs through to /oauth2/ and /admin/api/"},
 		"a proxy with nothing behind": {false, answer(502, "Content-Type: text/html", "<html>"),
 			"so a proxy there does not reach the server; look whether cardea serve runs behind it"},
-		"a fault of the server": {false, answer(503, "X-Request-Id: r1", ""), "its log has the reason, with request_id r1"},
+		"a fault of the server": {false, answer(503, "X-Request-Id: r1", ""),
+			"its log has the reason, with request_id r1"},
 		"a certificate of nobody": {true, answer(200, problem, "{}"),
 			"write --server with a name that its certificate is for, and if an authority of your own signed that, " +
 				"set SSL_CERT_FILE to the file with the authority's certificate"},

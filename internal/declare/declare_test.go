@@ -184,7 +184,8 @@ func populate(t *testing.T, o *admin.Operations, db *store.DB, random *rand.Rand
 		if maybe() {
 			description = "all - of: 'them'"
 		}
-		_, err := o.CreateGroup(ctx, root, name, admin.GroupTerms{Description: &description, SecondFactor: ptr(maybe())})
+		_, err := o.CreateGroup(ctx, root, name,
+			admin.GroupTerms{Description: &description, SecondFactor: ptr(maybe())})
 		must(err)
 		for _, email := range emails {
 			if maybe() {

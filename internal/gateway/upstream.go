@@ -228,8 +228,8 @@ func copyAnswer(w http.ResponseWriter, c *call, response *http.Response) {
 	}
 }
 
-// rewrite passes on the part of a body in JSON that the client may see, and keeps what it says of the server. The body is
-// read whole before any of it is passed on, because its id may be its last member.
+// rewrite passes on the part of a body in JSON that the client may see, and keeps what it says of the server. It reads
+// the whole body before it passes any of it on, because the id may be the last member.
 func (rt *route) rewrite(w http.ResponseWriter, c *call, response *http.Response) {
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	filtered, ok := body, true

@@ -159,7 +159,8 @@ func TestItem37AnswersToOthers(t *testing.T) {
 	}
 }
 
-// Nor can it answer another request of a client instead of the one that was sent, whose answer is judged by other rules.
+// A server cannot answer another request of a client instead of the one that it got, because the answer to that is
+// judged by other rules.
 func TestItem32AnswersToOthers(t *testing.T) {
 	const (
 		call   = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","arguments":{}}}`

@@ -308,7 +308,8 @@ func TestRotate(t *testing.T) {
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			dead, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, _ = ring.Rotate(dead, "ES256", keys.WhenKnown, nil) // interrupted before or after it was stored: both are correct
+			// It is interrupted before or after the key is stored. Both are correct.
+			_, _ = ring.Rotate(dead, "ES256", keys.WhenKnown, nil)
 			signed = append(signed, kidOf(t, sign(t, ring, "ES256")))
 			rotate(t, ring, keys.WhenKnown)
 			clock.Advance(5 * time.Minute)
@@ -762,7 +763,10 @@ func TestChangesAtOnce(t *testing.T) {
 				t.Errorf("first starts made the keys %v, want one for each algorithm", first)
 			}
 
-			atOnce(func(r *keys.Ring) error { _, err := r.Rotate(t.Context(), "ES256", keys.WhenKnown, nil); return err })
+			atOnce(func(r *keys.Ring) error {
+				_, err := r.Rotate(t.Context(), "ES256", keys.WhenKnown, nil)
+				return err
+			})
 			infos, err := rings[0].List(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -27,7 +27,8 @@ func TestLoopbackStaysHere(t *testing.T) {
 			continue
 		}
 		resp.Body.Close()
-		if proxy, err := oauth.Proxy(&http.Request{URL: &url.URL{Scheme: "http", Host: host}}); proxy != nil || err != nil {
+		request := &http.Request{URL: &url.URL{Scheme: "http", Host: host}}
+		if proxy, err := oauth.Proxy(request); proxy != nil || err != nil {
 			t.Errorf("%s: through %v, %v", host, proxy, err)
 		}
 	}

@@ -300,8 +300,8 @@ func (e *Endpoint) known(g *registration) (bool, error) {
 	return true, e.Strangers.Note(g.request, audit.Registration(c.ID, c.Name, true))
 }
 
-// created returns the response to a registration. The secret and the registration access token are only in that of a new
-// client.
+// created returns the response to a registration. Only that of a new client has the secret and the registration access
+// token.
 func (e *Endpoint) created(g *registration) web.Reply {
 	if g.client == nil {
 		return web.Reply{}

@@ -142,7 +142,8 @@ func (s *ownHTTPS) obtained(t *testing.T, name string) *x509.Certificate {
 // The server proves its names in either way, and obtains no certificate for another.
 func TestCertificateAuthority(t *testing.T) {
 	for way, lead := range map[string]leads{
-		"HTTP-01": {http: true}, "HTTP-01 behind a redirect": {redirected: true}, "TLS-ALPN-01": {https: true}, "both": {http: true, https: true},
+		"HTTP-01": {http: true}, "HTTP-01 behind a redirect": {redirected: true}, "TLS-ALPN-01": {https: true},
+		"both": {http: true, https: true},
 	} {
 		t.Run(way, func(t *testing.T) {
 			s := startHTTPS(t, lead, nil)

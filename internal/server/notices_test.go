@@ -61,7 +61,8 @@ func TestNoticesOfCommands(t *testing.T) {
 		server.LeaveNotices(config.Config{Mail: mail.Config{SMTP: letters.URL, From: "auth@example.com"}}, beside)
 		o := &admin.Operations{DB: beside, Issuer: one.URL}
 		for _, who := range []*servertest.Person{ada, bob} {
-			if _, err := o.ResetPassword(t.Context(), root, who.ID, "another good password", admin.EndGrants); err != nil {
+			_, err := o.ResetPassword(t.Context(), root, who.ID, "another good password", admin.EndGrants)
+			if err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -80,15 +80,15 @@ func TestReadyMeansTheSameTime_FL16(t *testing.T) {
 			defer func() { _ = handle.Close() }()
 			tells := func(by string) {
 				t.Helper()
-				_, err := handle.ExecContext(t.Context(), "CREATE OR REPLACE FUNCTION public.clock_timestamp() RETURNS "+
-					"timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + interval ''"+by+"'''")
+				_, err := handle.ExecContext(t.Context(), "CREATE OR REPLACE FUNCTION public.clock_timestamp() "+
+					"RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + interval ''"+by+"'''")
 				if err != nil {
 					t.Fatal(err)
 				}
 			}
 			tells(by)
-			if _, err := handle.ExecContext(t.Context(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path "+
-				"= public, pg_catalog', current_database()); END $$"); err != nil {
+			if _, err := handle.ExecContext(t.Context(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET "+
+				"search_path = public, pg_catalog', current_database()); END $$"); err != nil {
 				t.Fatal(err)
 			}
 			s := servertest.New(t, storetest.Connect(t, dsn, clock), clock)

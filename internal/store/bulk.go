@@ -24,7 +24,8 @@ type bulkText struct {
 	text string
 }
 
-// newBulk returns the INSERT into table of rows with these columns, which are separated by commas. end follows the rows.
+// newBulk returns the INSERT of rows into table. columns is their list, separated by commas, and end is the text after
+// the rows.
 func newBulk(table, columns, end string) *bulk {
 	return &bulk{"INSERT INTO " + table + " (" + columns + ") VALUES ", strings.Count(columns, ",") + 1, end,
 		map[string]*[atOnce + 1]bulkText{"sqlite": {}, "postgres": {}}}

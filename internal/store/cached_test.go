@@ -415,8 +415,8 @@ func TestPatientURL(t *testing.T) {
 	}
 }
 
-// askLocked asks db for a version, which waits until unlock is called, and returns when it waits. asked gets whether the
-// database answers.
+// askLocked asks db for a version and returns once the database makes it wait, which ends when unlock is called. It
+// sends on asked whether the database answers.
 func askLocked(t *testing.T, db *store.DB, dsn string) (asked <-chan bool, unlock func()) {
 	t.Helper()
 	handle, err := sql.Open("pgx", dsn)

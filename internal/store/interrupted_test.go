@@ -27,9 +27,9 @@ func upgrade(ctx context.Context, db *store.DB) error {
 	return errors.Join(errors.New("it was not killed"), err)
 }
 
-// FL-20: an upgrade that ends in the middle of a migration has done nothing of it, and goes on from there when it is started
-// again. With SQLite the process is killed. With PostgreSQL its connection ends, which is all that the server sees of
-// that.
+// FL-20: an upgrade that ends in the middle of a migration has done nothing of it, and goes on from there when it is
+// started again. With SQLite the process is killed. With PostgreSQL its connection ends, which is all that the server
+// sees of a killed process.
 func TestInterruptedUpgrade_FL20(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

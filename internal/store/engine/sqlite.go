@@ -57,8 +57,8 @@ func openSQLite(ctx context.Context, config Config, path string) (*sqlite, error
 	for range readers {
 		s.idle <- nil
 	}
-	// What a savepoint may have to undo is a page or so of each index, and stays in memory. The log grows to 16 MB before
-	// it is copied into the file, because most transactions change the same pages, the last ones of each index.
+	// What a savepoint may have to undo is a page or so of each index, and stays in memory. The log grows to 16 MB
+	// before it is copied into the file, because most transactions change the same pages, the last ones of each index.
 	if s.writing, err = s.handle("synchronous(FULL)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)"); err != nil {
 		return nil, Fault("open", err)
 	}
