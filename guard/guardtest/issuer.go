@@ -73,8 +73,10 @@ func NewIssuer() *Issuer {
 		refresh:      map[string]grant{},
 	}
 	i.Rotate()
-	i.server = httptest.NewServer(i.handler())
-	i.URL = i.server.URL
+	// The port may be one that another guard still asks, so everything is set before the issuer answers.
+	i.server = httptest.NewUnstartedServer(i.handler())
+	i.URL = "http://" + i.server.Listener.Addr().String()
+	i.server.Start()
 	return i
 }
 

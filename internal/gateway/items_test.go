@@ -509,12 +509,8 @@ func TestItem32ListOnLines(t *testing.T) {
 
 // names returns the names in a list of the gateway's answer, and the cursor after it.
 func (r reply) names(list, member string) (names []string, cursor string) {
-	body := r.body
-	if _, data, found := strings.Cut(body, "data: "); found {
-		body = data
-	}
 	var m struct{ Result map[string]json.RawMessage }
-	_ = json.Unmarshal([]byte(body), &m)
+	_ = json.Unmarshal(r.message(), &m)
 	var items []map[string]any
 	_ = json.Unmarshal(m.Result[list], &items)
 	for _, item := range items {

@@ -193,12 +193,18 @@ type reply struct {
 // code returns the code of the JSON-RPC error in the answer, 0 if it has none.
 func (r reply) code() int {
 	var m struct{ Error struct{ Code int } }
-	body := r.body
-	if _, data, found := strings.Cut(body, "data: "); found {
-		body = data
-	}
-	_ = json.Unmarshal([]byte(body), &m)
+	_ = json.Unmarshal(r.message(), &m)
 	return m.Error.Code
+}
+
+// message returns the answer, or the first message of a stream of events, which heartbeats may follow.
+func (r reply) message() []byte {
+	_, data, found := strings.Cut(r.body, "data: ")
+	if !found {
+		return []byte(r.body)
+	}
+	line, _, _ := strings.Cut(data, "\n")
+	return []byte(line)
 }
 
 // send sends a request; headers are names and values by turns.
