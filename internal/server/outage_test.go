@@ -132,12 +132,12 @@ func kinds(t *testing.T, s *servertest.Server, p *servertest.Person) map[string]
 	}
 }
 
-// eventually waits until so returns true.
+// eventually waits until so returns true. What fails at a certificate authority is tried again after a minute.
 func eventually(t *testing.T, so func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(time.Minute); !so(); <-ticker.C {
+	for deadline := time.Now().Add(3 * time.Minute); !so(); <-ticker.C {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not come to be so")
 		}

@@ -22,8 +22,9 @@ type vault struct {
 	db     *store.DB
 	master keys.Master
 
-	mu   sync.Mutex
-	held map[string]hold // locks, by name
+	mu       sync.Mutex
+	held     map[string]hold // locks, by name
+	released bool
 }
 
 // A hold is a lock that this process has, or has lent while it waits.
@@ -163,14 +164,19 @@ func (v *vault) Lock(ctx context.Context, name string) error {
 		case <-tick.C:
 		}
 	}
-	v.hold(ctx, name, holder)
-	return nil
+	return v.hold(ctx, name, holder)
 }
 
-// hold renews a lock that was taken, until Unlock or lend.
-func (v *vault) hold(ctx context.Context, name, holder string) {
+// hold renews a lock that was taken, until Unlock or lend. After release it gives the lock back and returns an error,
+// because nothing would free it any more.
+func (v *vault) hold(ctx context.Context, name, holder string) error {
 	renewal, stop := context.WithCancel(context.WithoutCancel(ctx))
 	v.mu.Lock()
+	if v.released {
+		v.mu.Unlock()
+		stop()
+		return errors.Join(context.Canceled, v.free(ctx, name, holder))
+	}
 	v.held[name] = hold{holder: holder, stop: stop}
 	v.mu.Unlock()
 	go func() {
@@ -185,6 +191,7 @@ func (v *vault) hold(ctx context.Context, name, holder string) {
 			}
 		}
 	}()
+	return nil
 }
 
 // issuing is the name of the lock under which the library obtains the certificate of a host.
@@ -217,10 +224,10 @@ func (v *vault) takeBack(ctx context.Context, name string) error {
 	if err == nil && !taken {
 		err = errors.New("another node obtains the certificate")
 	}
-	if err == nil {
-		v.hold(ctx, name, h.holder)
+	if err != nil {
+		return err
 	}
-	return err
+	return v.hold(ctx, name, h.holder)
 }
 
 func (v *vault) take(ctx context.Context, name, holder string) (taken bool, err error) {
@@ -251,9 +258,10 @@ func (v *vault) free(ctx context.Context, name, holder string) error {
 	return v.db.Update(ctx, func(tx *store.Tx) error { return tx.FreeACMELock(name, holder) })
 }
 
-// release gives all locks back, so that other nodes need not wait for their leases.
+// release gives all locks back, so that other nodes need not wait for their leases, and keeps none from now on.
 func (v *vault) release(ctx context.Context) {
 	v.mu.Lock()
+	v.released = true
 	var names []string
 	for name := range v.held {
 		names = append(names, name)
