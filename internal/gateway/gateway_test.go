@@ -173,7 +173,7 @@ func TestItem05GW14HostAndOrigin(t *testing.T) {
 		}
 	}
 	w.initialize("/files", token)
-	if got, want := w.server.last().host, strings.TrimPrefix(w.server.URL, "http://"); got != want {
+	if got, want := w.server.last().host, w.server.Listener.Addr().String(); got != want {
 		t.Errorf("the server's Host is %s, want %s", got, want)
 	}
 }

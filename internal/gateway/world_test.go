@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -311,19 +312,28 @@ type request struct {
 	body   string
 }
 
+// serve starts a server whose URL has a path of its own, because a guard of another test that outlived its issuer may
+// ask the same port.
 func serve(t *testing.T, handler http.Handler) *server {
 	s := &server{}
+	own := "/" + strings.ToLower(rand.Text())
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		address, ours := strings.CutPrefix(r.URL.String(), own)
+		if !ours {
+			http.NotFound(w, r)
+			return
+		}
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
 		}
 		s.mu.Lock()
-		s.requests = append(s.requests, request{r.Method, r.URL.String(), r.Host, r.Header.Clone(), string(body)})
+		s.requests = append(s.requests, request{r.Method, address, r.Host, r.Header.Clone(), string(body)})
 		s.mu.Unlock()
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		handler.ServeHTTP(w, r)
 	}))
+	s.URL += own
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
 	return s
 }
