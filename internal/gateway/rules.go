@@ -38,7 +38,7 @@ const (
 // argument is what an argument of a call must be.
 type argument struct {
 	prefix string   // it is this path, or one below it; empty: anything
-	in     []string // it is one of these values, in JSON; nil: anything
+	in     []string // it is one of these values, as plainValue writes them; nil: anything
 }
 
 func readRules(n *yaml.Node, key string) (rules []*Rule, err error) {
@@ -133,15 +133,11 @@ func readArguments(n *yaml.Node, key string) (map[string]argument, error) {
 					return faultAt(n, "%s must be a list of the values that are allowed", key)
 				}
 				for _, item := range n.Content {
-					var value any
-					if err := item.Decode(&value); err != nil {
-						return faultAt(item, "%s: %v", key, err)
-					}
-					encoded, err := json.Marshal(value)
-					if err != nil || item.Kind != yaml.ScalarNode {
+					encoded, err := jsonOf(item)
+					if err != nil {
 						return faultAt(item, "%s must have strings, numbers, true, false or null", key)
 					}
-					a.in = append(a.in, string(encoded))
+					a.in = append(a.in, plainValue(encoded))
 				}
 				return nil
 			},
@@ -287,13 +283,12 @@ func (r *Rule) violated(m guard.Message) string {
 
 // allows reports whether a is met by a value in JSON.
 func (a argument) allows(value []byte) bool {
+	if a.in != nil {
+		return slices.Contains(a.in, plainValue(value))
+	}
 	var v any
 	if json.Unmarshal(value, &v) != nil {
 		return false
-	}
-	if a.in != nil {
-		plain, err := json.Marshal(v)
-		return err == nil && slices.Contains(a.in, string(plain))
 	}
 	s, isString := v.(string)
 	folder := strings.TrimSuffix(a.prefix, "/")
