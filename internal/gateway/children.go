@@ -393,21 +393,10 @@ func (cs *children) answer(w http.ResponseWriter, c *call, rt *route, message []
 	if c.mayMakeTask() {
 		rt.learnTask(c, message)
 	}
-	if c.has("tasks/list") {
-		own, ok := rt.ownTasks(c, message)
-		if !ok {
-			rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
-			return
-		}
-		message = own
-	}
-	if c.has(listing...) {
-		filtered, ok := rt.filtered(message, c.token.Scopes)
-		if !ok {
-			rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
-			return
-		}
-		message = filtered
+	message, ok := rt.visible(c, message)
+	if !ok {
+		rt.bad(w, c, "The MCP server behind this gateway sent a list that cannot be read.")
+		return
 	}
 	status := http.StatusOK
 	if c.version >= stateless {

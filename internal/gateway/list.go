@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"unicode"
@@ -82,23 +83,47 @@ func writeObject(members []member) []byte {
 	return b.Bytes()
 }
 
+// isBatch reports whether data is an array.
+func isBatch(data []byte) bool {
+	trimmed := bytes.TrimLeft(data, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '['
+}
+
+// eachOf returns the batch in data with what change makes of each message, and whether all can be read.
+func eachOf(data []byte, change func([]byte) ([]byte, bool)) ([]byte, bool) {
+	var batch []jsontext.Value
+	if json.Unmarshal(data, &batch) != nil {
+		return nil, false
+	}
+	for i, item := range batch {
+		one, ok := change(item)
+		if !ok {
+			return nil, false
+		}
+		batch[i] = one
+	}
+	return append(append([]byte("["), bytes.Join(asBytes(batch), []byte(","))...), ']'), true
+}
+
+// visible returns what c's client may see of the answers in data, and whether they can be read. A batch may ask for
+// several kinds of lists at once, and to a GET any list may come.
+func (rt *route) visible(c *call, data []byte) (shown []byte, ok bool) {
+	shown, ok = data, true
+	if c.Method == http.MethodGet || c.has("tasks/list") {
+		shown, ok = rt.ownTasks(c, shown)
+	}
+	if ok && (c.Method == http.MethodGet || c.has(listing...)) {
+		shown, ok = rt.filtered(shown, c.token.Scopes)
+	}
+	return shown, ok
+}
+
 // filtered returns the messages in data with lists that have only what s lets a client with these scopes call, and
 // whether data can be read. Every other byte stays as it is. A list that is filtered is private to its client, for
 // caches (MCP 2026-07-28, "Caching").
 func (s *Server) filtered(data []byte, scopes scope.Set) ([]byte, bool) {
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
-		var batch []jsontext.Value
-		if err := json.Unmarshal(data, &batch); err != nil {
-			return nil, false
-		}
-		for i, item := range batch {
-			one, ok := s.filtered(item, scopes)
-			if !ok {
-				return nil, false
-			}
-			batch[i] = one
-		}
-		return append(append([]byte("["), bytes.Join(asBytes(batch), []byte(","))...), ']'), true
+	if isBatch(data) {
+		return eachOf(data, func(one []byte) ([]byte, bool) { return s.filtered(one, scopes) })
 	}
 	message, ok := objectOf(data)
 	if !ok {

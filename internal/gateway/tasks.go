@@ -90,8 +90,12 @@ func (rt *route) learnTask(c *call, data []byte) {
 	}
 }
 
-// ownTasks returns the answer to tasks/list with the tasks of c's person and client alone, and whether it can be read.
+// ownTasks returns the answer to tasks/list with the tasks of c's person and client alone, or a batch with such
+// answers, and whether it can be read.
 func (rt *route) ownTasks(c *call, data []byte) ([]byte, bool) {
+	if isBatch(data) {
+		return eachOf(data, func(one []byte) ([]byte, bool) { return rt.ownTasks(c, one) })
+	}
 	message, ok := objectOf(data)
 	if !ok || hasAlmost(message, "result") {
 		return nil, false

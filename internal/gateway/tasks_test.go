@@ -105,6 +105,26 @@ func TestItem39ListsReadOtherwise(t *testing.T) {
 	}
 }
 
+// A batch may ask for the lists of tasks and of tools at once; each is filtered.
+func TestItem39TasksInBatches(t *testing.T) {
+	const answer = `[{"jsonrpc":"2.0","id":1,"result":{"tasks":[{"taskId":"t2"}]}},` +
+		`{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"read_file"},{"name":"secret"}]}}]`
+	each := "data: " + strings.Replace(answer[1:len(answer)-1], "},{\"jsonrpc", "}\n\ndata: {\"jsonrpc", 1) + "\n\n"
+	for kind, body := range map[string]string{
+		"application/json": answer, "text/event-stream": "data: " + answer + "\n\n", "text/event-stream; x=y": each,
+	} {
+		w := start(t, two, answering(kind, body))
+		for _, version := range []string{"", "2025-03-26"} {
+			r := w.post("/files", w.as("ada", "/files", "files:read"), `[{"jsonrpc":"2.0","id":1,"method":"tasks/list"},`+
+				`{"jsonrpc":"2.0","id":2,"method":"tools/list"}]`, "Mcp-Protocol-Version", version)
+			if !strings.Contains(r.body, "read_file") || !strings.Contains(r.body, `"tasks":[]`) ||
+				strings.Contains(r.body, "secret") || strings.Contains(r.body, "t2") {
+				t.Errorf("%s: %d %s", kind, r.status, r.body)
+			}
+		}
+	}
+}
+
 // A list that comes in a stream that its client opens later shows no tasks of others either.
 func TestItem39ResumedLists(t *testing.T) {
 	w := start(t, two, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -236,12 +236,11 @@ func (rt *route) rewrite(w http.ResponseWriter, c *call, response *http.Response
 	switch {
 	case response.StatusCode < 300 && c.isForeign(body):
 		ok = false
-	case c.has(listing...):
-		filtered, ok = rt.filtered(body, c.token.Scopes)
-	case c.has("tasks/list"):
-		filtered, ok = rt.ownTasks(c, body)
 	case c.mayMakeTask():
 		rt.learnTask(c, body)
+	}
+	if ok {
+		filtered, ok = rt.visible(c, body)
 	}
 	if err != nil || len(body) > maxAnswer || !ok {
 		rt.bad(w, c, "The MCP server behind this gateway sent an answer that cannot be read.")
@@ -299,7 +298,7 @@ func (c *call) asks() bool {
 // here (2025-11-25 and 2026-07-28, Streamable HTTP, "Sending Messages to the Server"). A client would take it for the
 // answer to that one, which has not been judged. What a lenient client could take for one is foreign too.
 func (c *call) isForeign(data []byte) bool {
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
+	if isBatch(data) {
 		var batch []json.RawMessage
 		return json.Unmarshal(data, &batch) != nil ||
 			slices.ContainsFunc(batch, func(one json.RawMessage) bool { return c.isForeign(one) })
@@ -471,40 +470,24 @@ func (rt *route) pass(c *call, e event) (event, bool) {
 	if c.mayMakeTask() {
 		rt.learnTask(c, data)
 	}
-	if c.has("tasks/list") && len(data) > 0 {
-		own, ok := rt.ownTasks(c, data)
-		e.set("data", own)
-		return e, ok
-	}
-	if _, isObject := objectOf(data); isObject && c.Method == http.MethodGet { // any answer may come here
+	if c.Method == http.MethodGet { // any answer may come here
 		rt.learnTask(c, data)
-		own, ok := rt.ownTasks(c, data)
-		if !ok {
-			return e, false
-		}
-		if !bytes.Equal(own, data) {
-			data = own
-			e.set("data", own)
-		}
 	}
-	if c.Method == http.MethodPost && !c.has(listing...) {
-		return e, true
+	if len(bytes.TrimSpace(data)) == 0 {
+		return e, true // a priming event
 	}
 	current := rt.now()
 	if current == nil {
 		return e, false
 	}
-	filtered, ok := current.filtered(data, c.token.Scopes)
+	shown, ok := current.visible(c, data)
 	if !ok {
-		if len(bytes.TrimSpace(data)) == 0 {
-			return e, true // a priming event
-		}
 		rt.gateway.log.WarnContext(c.Context(), "gateway: the server sent an event that cannot be read; it was dropped",
 			"server", rt.Name)
 		return e, false
 	}
-	if !bytes.Equal(filtered, data) {
-		e.set("data", filtered)
+	if !bytes.Equal(shown, data) {
+		e.set("data", shown)
 	}
 	return e, true
 }
