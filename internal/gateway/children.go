@@ -135,7 +135,7 @@ func (cs *children) start(c *call, id, owner string) (*session, error) {
 	var no string
 	switch {
 	case cs.closed:
-		no = "The gateway is about to end."
+		no = isEnding
 	case time.Now().Before(cs.notUntil):
 		no = "The MCP server behind this gateway ends by itself; it is started again soon."
 	case all >= server.Sessions || running >= server.Each:
@@ -177,8 +177,12 @@ func (cs *children) start(c *call, id, owner string) (*session, error) {
 		return nil, err
 	}
 	s.child = child
+	defer close(ready)
+	if cs.closed {
+		go child.stop()
+		return nil, &refusal{http.StatusServiceUnavailable, nil, http.StatusServiceUnavailable, isEnding}
+	}
 	cs.sessions[id] = s
-	close(ready)
 	return s, nil
 }
 
@@ -223,6 +227,9 @@ func (cs *children) ended(s *session, started time.Time) {
 		stream.end()
 	}
 }
+
+// isEnding is the answer while no program may start any more.
+const isEnding = "The gateway is about to end."
 
 // hasEnded is the answer to calls whose program has ended.
 const hasEnded = "The MCP server behind this gateway has ended; send initialize again."
