@@ -270,11 +270,11 @@ func (e *Endpoint) parse(body []byte) (*oauth.Metadata, error) {
 // renewEvery is how often a repeated registration of the same client is stored.
 const renewEvery = 5 * time.Minute
 
-// known reports whether a public client is registered with the same metadata, which then is g.client. If the client has
-// not been used yet, known keeps it for another day. With an initial access token it returns false, because the token
-// is to be spent in the transaction that finds the client.
+// known reports whether a public client is registered with the same metadata, which then is g.client, and records the
+// registration. If the client has not been used yet, known keeps it for another day. If an initial access token is
+// needed, known spends it in the transaction that keeps the client; the error is a refusal if it is no longer valid.
 func (e *Endpoint) known(g *registration) (bool, error) {
-	if g.fingerprint == "" || e.InitialTokens {
+	if g.fingerprint == "" {
 		return false, nil
 	}
 	var c *oauth.Client
@@ -286,18 +286,29 @@ func (e *Endpoint) known(g *registration) (bool, error) {
 		due, err = tx.RenewalDue(c.ID, e.DB.Now().Add(-renewEvery))
 		return err
 	})
-	if err == nil && due {
-		err = e.DB.Update(g.request.Context(), func(tx *store.Tx) error { return tx.RenewClient(c.ID) })
-	}
-	switch {
-	case errors.Is(err, store.ErrNotFound): // also if it was forgotten meanwhile
-		return false, nil
-	case err != nil:
-		return false, err
-	}
 	g.client, g.known = c, true
-	e.seen.add(g.fingerprint)
-	return true, e.Strangers.Note(g.request, audit.Registration(c.ID, c.Name, true))
+	switch {
+	case err != nil:
+	case e.InitialTokens:
+		err = e.storeAlone(g)
+	default:
+		if due {
+			err = e.DB.Update(g.request.Context(), func(tx *store.Tx) error { return tx.RenewClient(c.ID) })
+		}
+		if err == nil {
+			err = e.Strangers.Note(g.request, audit.Registration(c.ID, c.Name, true))
+		}
+	}
+	if err != nil {
+		g.client, g.known = nil, false
+	}
+	if errors.Is(err, store.ErrNotFound) { // also if it was forgotten meanwhile
+		return false, nil
+	}
+	if err == nil {
+		e.seen.add(g.fingerprint)
+	}
+	return err == nil, err
 }
 
 // created returns the response to a registration. Only that of a new client has the secret and the registration access

@@ -523,6 +523,21 @@ func TestRegisteredSecret(t *testing.T) {
 	})
 }
 
+// fill registers clients until there is no room for another that nobody has used.
+func fill(tx *store.Tx) error {
+	for range 100 {
+		var clients []store.NewClient
+		for range 100 {
+			clients = append(clients, store.NewClient{Client: &oauth.Client{ID: oauth.NewID("mcp_"),
+				Origin: oauth.ByRegistration, CreatedAt: tx.Now()}})
+		}
+		if _, err := tx.CreateClients(clients...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func TestRegistrationFlood(t *testing.T) {
 	t.Run("DC-14 one address", func(t *testing.T) {
 		s := servertest.StartWeather(t, func(c *config.Config) { c.Limits.Enabled = true })
@@ -575,6 +590,32 @@ func TestRegistrationFlood(t *testing.T) {
 			}
 		}
 	})
+	for _, mode := range []string{"open", "token"} {
+		t.Run("DC-14 a client that is known is answered when there is no room for new ones, "+mode, func(t *testing.T) {
+			edit := func(c *config.Config) { c.Registration.DCR = mode }
+			s := servertest.StartWeather(t, edit)
+			three, id := admit(s, func(t *oauth.InitialAccessToken) { t.MaxUses = 3 })
+			known, token := s.Agent(t, nil), servertest.Bearer(three)
+			servertest.Registered(t, known.Register(nil, token))
+			s.Update(fill)
+			other := servertest.New(t, s.DB, s.Clock, edit) // has not seen it
+			other.Agent(t, nil).Register(secretive(nil), token).Refused(http.StatusTooManyRequests, "too_many_requests")
+			for range 2 {
+				again := other.Agent(t, nil)
+				servertest.Registered(t, again.Register(nil, token))
+				if again.ClientID != known.ClientID {
+					t.Errorf("client %s, then %s", known.ClientID, again.ClientID)
+				}
+			}
+			if mode == "token" { // each answer spent it, and the refusal did not
+				other.Agent(t, nil).Register(nil, token).Refused(http.StatusUnauthorized, "invalid_token")
+				if e := s.Events("client.register")[1]; e.ClientID != known.ClientID ||
+					e.Detail["initial_access_token"] != id {
+					t.Errorf("the event is %+v", e)
+				}
+			}
+		})
+	}
 	const day = 24 * time.Hour // after which store.DB.Sweep forgets them
 	t.Run("DC-14 DC-29 unused clients are forgotten", func(t *testing.T) {
 		s := servertest.StartWeather(t)

@@ -54,8 +54,7 @@ func (w *waiting) begin(g *group) []*registration {
 // access token is stored alone, because two transactions that spend several tokens could wait for each other.
 func (e *Endpoint) store(g *registration) error {
 	if e.InitialTokens {
-		e.storeAlone(g)
-		return g.err
+		return e.storeAlone(g)
 	}
 	in, first := e.waiting.join(g)
 	if first {
@@ -79,22 +78,24 @@ func (e *Endpoint) storeTogether(ctx context.Context, in *group) {
 		}
 	default: // one of them may be the cause
 		for _, g := range all {
-			e.storeAlone(g)
+			_ = e.storeAlone(g) // g has the outcome
 		}
 	}
 }
 
-// storeAlone stores one registration.
-func (e *Endpoint) storeAlone(g *registration) {
+// storeAlone stores one registration and returns its outcome.
+func (e *Endpoint) storeAlone(g *registration) error {
 	err := e.DB.Update(g.request.Context(), func(tx *store.Tx) error { return e.enter(tx, []*registration{g}) })
 	if err != nil {
 		g.err = err
 	}
+	return g.err
 }
 
-// enter stores the clients of registrations, spends their initial access tokens, and sets and records the outcome of
-// each. It spends a token after all other checks, so that a refused registration does not use it up. It returns only
-// faults.
+// enter stores the clients of registrations, renews those that are known, spends their initial access tokens, and sets
+// and records the outcome of each. It spends a token after all other checks, so that a refused registration does not
+// use it up. It returns only faults, and store.ErrNotFound or store.ErrConflict if a token must not be spent, because
+// the client was forgotten or registered meanwhile.
 func (e *Endpoint) enter(tx *store.Tx, all []*registration) error {
 	// Two transactions with the same fingerprints in another order would wait for each other.
 	slices.SortFunc(all, func(a, b *registration) int { return strings.Compare(a.fingerprint, b.fingerprint) })
@@ -108,8 +109,12 @@ func (e *Endpoint) enter(tx *store.Tx, all []*registration) error {
 			g.err = g.spend(tx)
 		}
 		switch {
+		case g.err == nil && g.known:
+			if err := tx.RenewClient(g.client.ID); err != nil {
+				return err
+			}
 		case g.err == nil:
-			g.client, g.known = g.newClient(tx), false
+			g.client = g.newClient(tx)
 			clients = append(clients, store.NewClient{Client: g.client, Fingerprint: g.fingerprint})
 		case !oauth.IsRefusal(g.err):
 			return g.err
@@ -120,20 +125,12 @@ func (e *Endpoint) enter(tx *store.Tx, all []*registration) error {
 		return err
 	}
 	for _, g := range all {
-		switch known := slices.ContainsFunc(taken, func(c store.NewClient) bool { return c.Client == g.client }); {
-		case known && !e.InitialTokens:
-			g.err = store.ErrConflict
-			continue
-		case known: // if it was forgotten meanwhile, the token must not be spent
-			if g.client, err = tx.ClientByFingerprint(g.fingerprint); errors.Is(err, store.ErrNotFound) {
+		if slices.ContainsFunc(taken, func(c store.NewClient) bool { return c.Client == g.client }) {
+			if e.InitialTokens {
 				return store.ErrConflict
 			}
-			if err == nil {
-				g.known, err = true, tx.RenewClient(g.client.ID)
-			}
-			if err != nil {
-				return err
-			}
+			g.err = store.ErrConflict
+			continue
 		}
 		if err := e.conclude(tx, g); err != nil {
 			return err
