@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/store/engine"
 )
@@ -38,7 +40,12 @@ func (tx *Tx) Now() time.Time { return tx.now }
 func (tx *Tx) Address() string { return audit.RequestFrom(tx.ctx).Address }
 
 // In runs fn as part of the request of ctx, which may be another than that of the transaction: what fn records has it.
+// If both are traced, the span of that request gets a link to the span of the transaction.
 func (tx *Tx) In(ctx context.Context, fn func() error) error {
+	if span := trace.SpanContextFromContext(tx.ctx); span.IsSampled() &&
+		audit.RequestFrom(ctx).ID != audit.RequestFrom(tx.ctx).ID {
+		trace.SpanFromContext(ctx).AddLink(trace.Link{SpanContext: span})
+	}
 	defer func(before context.Context) { tx.ctx = before }(tx.ctx)
 	tx.ctx = ctx
 	return fn()
