@@ -511,12 +511,12 @@ func describe(rows []store.Key, now time.Time) []Info {
 		switch {
 		case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
 			info.State = "retired"
+		case !k.RetiredAt.IsZero() && !now.Before(k.RetiredAt):
+			info.State = "verifying" // also if its time to sign is still to come, because another took its place
 		case now.Before(k.ActiveAt):
 			info.State = "next"
-		case k.RetiredAt.IsZero() || now.Before(k.RetiredAt):
-			info.State = "signing"
 		default:
-			info.State = "verifying"
+			info.State = "signing"
 		}
 		infos = append(infos, info)
 	}

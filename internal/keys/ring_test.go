@@ -278,6 +278,30 @@ func TestRotate(t *testing.T) {
 			t.Errorf("a token of the old key: %v", err)
 		}
 	})
+	t.Run("at once, before the one that was published is due", func(t *testing.T) {
+		ring, _, clock := newRing(t)
+		skipped := rotate(t, ring, keys.WhenKnown)
+		rotate(t, ring, keys.AtOnce)
+		for range 2 {
+			if got := states(t, ring)[skipped.KID]; got != "verifying" {
+				t.Errorf("the key that never signs is %q", got)
+			}
+			clock.Set(skipped.ActiveAt)
+		}
+	})
+	t.Run("at once, after the clock was ahead", func(t *testing.T) {
+		ring, _, clock := newRing(t)
+		clock.Advance(365 * 24 * time.Hour)
+		ahead := rotate(t, ring, keys.AtOnce)
+		clock.Advance(-365 * 24 * time.Hour)
+		next := rotate(t, ring, keys.AtOnce)
+		if got := states(t, ring); got[ahead.KID] != "verifying" || got[next.KID] != "signing" {
+			t.Errorf("states %v", got)
+		}
+		if kidOf(t, sign(t, ring, "ES256")) != next.KID {
+			t.Error("the new key does not sign")
+		}
+	})
 	t.Run("twice, before the first is due", func(t *testing.T) {
 		ring, _, clock := newRing(t)
 		rotate(t, ring, keys.WhenKnown)
