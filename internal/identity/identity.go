@@ -34,9 +34,28 @@ func IsName(name string) bool { return IsLine(name, MaxName) }
 // IsLine reports whether text, which people read, is UTF-8 of at most most bytes without control characters and without
 // those that reorder what is around them (UAX #9, "Explicit Directional Embeddings", "Overrides" and "Isolates").
 func IsLine(text string, most int) bool {
-	return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
-		return unicode.IsControl(r) || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
-	})
+	return len(text) <= most && utf8.ValidString(text) && !strings.ContainsFunc(text, unruly)
+}
+
+// Line returns text without what IsLine refuses at any length. What separates words becomes a space.
+func Line(text string) string {
+	if IsLine(text, len(text)) {
+		return text
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		switch {
+		case !unruly(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, text), ""))
+}
+
+// unruly reports whether r is a control character or reorders what is around it.
+func unruly(r rune) bool {
+	return unicode.IsControl(r) || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }
 
 // Label returns what people call the account: its address, or if it has none its name, or its id.

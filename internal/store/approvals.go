@@ -99,8 +99,8 @@ func (tx *Tx) WaitingClients(page Page) (waiting []*WaitingListing, next string,
 		LEFT JOIN users ON users.id = w.user_id LEFT JOIN resources ON resources.id = w.resource_id`
 	scanWaiting := func(scan func(...any) error) (*WaitingListing, error) {
 		l := new(WaitingListing)
-		err := scan(append(waitingFields(&l.Waiting), maybe{&l.UserEmail}, maybe{&l.UserName},
-			maybe{&l.Resource}, maybe{&l.ResourceName})...)
+		err := scan(append(waitingFields(&l.Waiting), maybe{&l.UserEmail}, line{&l.UserName},
+			maybe{&l.Resource}, line{&l.ResourceName})...)
 		return l, err
 	}
 	waiting, next, err = listing[*WaitingListing]{query: query, at: "w.first_at", id: "w.client_id", scan: scanWaiting,

@@ -333,8 +333,8 @@ func scanGrant(scan func(...any) error) (*oauth.Grant, error) {
 func scanListing(scan func(...any) error) (*GrantListing, error) {
 	g := new(GrantListing)
 	var metadata string
-	if err := scan(append(grantFields(&g.Grant), maybe{&g.UserEmail}, maybe{&g.UserName},
-		maybe{&metadata}, maybe{&g.Resource}, maybe{&g.ResourceName})...); err != nil {
+	if err := scan(append(grantFields(&g.Grant), maybe{&g.UserEmail}, line{&g.UserName},
+		maybe{&metadata}, maybe{&g.Resource}, line{&g.ResourceName})...); err != nil {
 		return nil, err
 	}
 	var client oauth.Metadata

@@ -135,6 +135,6 @@ func (tx *Tx) UserGroups(userIDs ...string) (map[string][]string, error) {
 
 func scanGroup(scan func(...any) error) (*identity.Group, error) {
 	g := new(identity.Group)
-	err := scan(&g.ID, &g.Name, &g.Description, instant{&g.CreatedAt}, flag{&g.SecondFactor})
+	err := scan(&g.ID, &g.Name, line{&g.Description}, instant{&g.CreatedAt}, flag{&g.SecondFactor})
 	return g, err
 }

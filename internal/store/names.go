@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
@@ -44,7 +45,7 @@ func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
 	}
 	err := tx.rows(strings.Join(parts, " UNION ALL "), a, func(scan func(...any) error) error {
 		var kind, key, name, called string
-		if err := scan(&kind, &key, &name, &called); err != nil {
+		if err := scan(&kind, &key, &name, line{&called}); err != nil {
 			return err
 		}
 		switch kind {
@@ -60,7 +61,7 @@ func (tx *Tx) Names(clients, users, resources []string) (Names, error) {
 				names.People[key] = called
 			}
 		case "resource":
-			names.Resources[key] = name
+			names.Resources[key] = identity.Line(name)
 		}
 		return nil
 	})

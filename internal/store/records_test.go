@@ -32,6 +32,57 @@ func same(t testing.TB, want, got any) {
 	}
 }
 
+// What people read may have been stored before it had to be a line.
+func TestStoredLines(t *testing.T) {
+	const stored, line = "\tWeather\r\n\u202efor\x1b[2J\u2066all\u2069", "Weather  for[2Jall"
+	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
+		at := clock.Now()
+		update(t, db, func(tx *store.Tx) error {
+			return errors.Join(
+				tx.CreateUser(&identity.User{ID: "usr_1", Email: "ada@example.com", Name: stored, CreatedAt: at}),
+				tx.CreateGroup(&identity.Group{ID: "grp_1", Name: "staff", Description: stored, CreatedAt: at}),
+				tx.CreateResource(&oauth.Resource{ID: "res_1", Identifier: "https://mcp.example.com/mcp", Name: stored,
+					Scopes:    []oauth.ResourceScope{{Name: "mcp:*", Description: stored}},
+					CreatedAt: at, UpdatedAt: at}),
+				tx.CreateClient(&oauth.Client{ID: "app", Origin: oauth.ByOperator, CreatedAt: at}, ""),
+				tx.CreateGrant(&oauth.Grant{ID: "grt_1", ClientID: "app", UserID: "usr_1", ResourceID: "res_1",
+					CreatedAt: at}))
+		})
+		view(t, db, func(tx *store.Tx) error {
+			u, err := tx.User("usr_1")
+			if err != nil {
+				return err
+			}
+			g, err := tx.Group("staff")
+			if err != nil {
+				return err
+			}
+			r, err := tx.Resource("res_1")
+			if err != nil {
+				return err
+			}
+			names, err := tx.Names(nil, []string{u.ID}, []string{r.Identifier})
+			if err != nil {
+				return err
+			}
+			grants, _, err := tx.Grants(store.GrantFilter{}, store.Page{Limit: 1})
+			if err != nil {
+				return err
+			}
+			for what, got := range map[string]string{
+				"a user": u.Name, "a group": g.Description, "a resource": r.Name, "a scope": r.Scopes[0].Description,
+				"a user's name": names.People[u.ID], "a resource's name": names.Resources[r.Identifier],
+				"a grant's user": grants[0].UserName, "a grant's resource": grants[0].ResourceName,
+			} {
+				if got != line {
+					t.Errorf("%s is %q, want %q", what, got, line)
+				}
+			}
+			return nil
+		})
+	})
+}
+
 func TestResources(t *testing.T) {
 	storetest.All(t, func(t *testing.T, db *store.DB, clock *storetest.Clock) {
 		full := &oauth.Resource{

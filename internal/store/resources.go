@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
 )
 
@@ -150,10 +151,13 @@ func (tx *Tx) Resources() ([]*oauth.Resource, error) {
 
 func scanResource(scan func(...any) error) (*oauth.Resource, error) {
 	r := new(oauth.Resource)
-	err := scan(&r.ID, &r.Identifier, &r.Name, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL},
+	err := scan(&r.ID, &r.Identifier, line{&r.Name}, object{&r.Scopes}, &r.SigningAlg, span{&r.AccessTTL},
 		span{&r.RefreshIdleTTL}, span{&r.RefreshMaxTTL},
 		instant{&r.CreatedAt}, instant{&r.UpdatedAt}, flag{&r.BuiltIn}, flag{&r.SecondFactor}, &r.Version,
 		object{&r.Groups}, flag{&r.TokenGroups}, &r.TokenShape)
+	for i, s := range r.Scopes {
+		r.Scopes[i].Description = identity.Line(s.Description)
+	}
 	return r, err
 }
 

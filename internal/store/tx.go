@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/store/engine"
 )
 
@@ -273,6 +274,17 @@ func (o object) Scan(src any) error {
 		return nil
 	}
 	return json.Unmarshal([]byte(text), o.v)
+}
+
+// line scans a text that people read and that may be NULL into s, as identity.Line returns it, because it may have been
+// stored before such texts had to be lines. NULL is "".
+type line struct{ s *string }
+
+// Scan implements sql.Scanner.
+func (l line) Scan(src any) error {
+	err := maybe(l).Scan(src)
+	*l.s = identity.Line(*l.s)
+	return err
 }
 
 // maybe scans a text that may be NULL into s; NULL is "".

@@ -14,7 +14,7 @@ const userColumns = "id, email, name, role, password_hash, created_at, disabled_
 
 // userFields are where userColumns are scanned into.
 func userFields(u *identity.User) []any {
-	return []any{&u.ID, &u.Email, &u.Name, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt},
+	return []any{&u.ID, &u.Email, line{&u.Name}, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt},
 		&u.Version, instant{&u.EmailVerifiedAt}}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -123,12 +122,7 @@ func (p *Person) DisplayName() string { return oneLine(p.Name) }
 
 // oneLine returns a name that somebody else chose as one line of at most identity.MaxName bytes.
 func oneLine(name string) string {
-	name = strings.TrimSpace(strings.ToValidUTF8(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return -1
-	}, name), ""))
+	name = strings.TrimSpace(identity.Line(name))
 	return strings.ToValidUTF8(name[:min(len(name), identity.MaxName)], "")
 }
 
