@@ -23,21 +23,22 @@ import (
 // elsewhere are the programs in commands of the documentation that TestGuides does not run, each with the reason. The
 // commands around them are run, and those of cardea inside a container are run here.
 var elsewhere = map[string]string{
-	"docker":    "it needs a daemon; TestCompose runs the program with what Dockerfile and Compose file set",
-	"kubectl":   "it needs a cluster",
-	"helm":      "it needs a cluster; test/run lints and renders the chart, and TestChartVariables reads it",
-	"sudo":      "it changes the machine, so that the command is run without it",
-	"dpkg":      "it changes the machine; TestDebianPackage installs the package into a root of its own",
-	"editor":    "it waits for a person",
-	"systemctl": "it needs systemd as the first process; TestDebianPackage checks the unit",
-	"claude":    "it is not free to install; test/clients runs clients of the same SDK",
-	"code":      "it needs a desktop; test/clients runs clients of the same SDK",
-	"gemini":    "it wants an account; test/clients runs clients of the same SDK",
-	"codex":     "it is 400 MB; make nightly runs it",
-	"npx":       "it installs from the internet; test/clients runs the Inspector and mcpc from the lock file",
-	"node":      "the programs are those of the page, which test/clients runs",
-	"go":        "it would compile; examples/migrate has the test of its program",
-	"make":      "it takes minutes; CI runs it",
+	"docker":      "it needs a daemon; TestCompose runs the program with what Dockerfile and Compose file set",
+	"kubectl":     "it needs a cluster",
+	"helm":        "it needs a cluster; test/run lints and renders the chart, and TestChartVariables reads it",
+	"sudo":        "it changes the machine, so that the command is run without it",
+	"dpkg":        "it changes the machine; TestDebianPackage installs the package into a root of its own",
+	"editor":      "it waits for a person",
+	"systemctl":   "it needs systemd as the first process; TestDebianPackage checks the unit",
+	"systemd-run": "it needs systemd as the first process",
+	"claude":      "it is not free to install; test/clients runs clients of the same SDK",
+	"code":        "it needs a desktop; test/clients runs clients of the same SDK",
+	"gemini":      "it wants an account; test/clients runs clients of the same SDK",
+	"codex":       "it is 400 MB; make nightly runs it",
+	"npx":         "it installs from the internet; test/clients runs the Inspector and mcpc from the lock file",
+	"node":        "the programs are those of the page, which test/clients runs",
+	"go":          "it would compile; examples/migrate has the test of its program",
+	"make":        "it takes minutes; CI runs it",
 }
 
 // A guide says how the commands of a page are run. The zero guide runs them, in their order and in one shell, for an

@@ -101,7 +101,7 @@ func checkUnsealed(ctx context.Context, path string, db *store.DB) error {
 		sealed, err := tx.Keys()
 		if err == nil && len(sealed) > 0 {
 			return fmt.Errorf("the master key %s is missing, but the keys in the database are sealed with it; "+
-				"restore the file from a backup", path)
+				"name its file in master_key_file, or restore the file from a backup", path)
 		}
 		return err
 	})
