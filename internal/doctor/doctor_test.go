@@ -90,6 +90,24 @@ var faults = []planted{
 		w.atMCP = only("/", func(rw http.ResponseWriter, _ *http.Request) { writePage(rw, 200, "Welcome") })
 	}, doctor.Options{URL: "ORIGIN/"}, "reachable", doctor.Fail, doctor.User, "web page", "use http",
 		[]string{"Claude"}, nil},
+	{"D-10_another_API", func(w *world) {
+		w.atMCP = only("/", func(rw http.ResponseWriter, _ *http.Request) { writeJSON(rw, 200, map[string]any{"ok": true}) })
+	}, doctor.Options{URL: "ORIGIN/"}, "reachable", doctor.Fail, doctor.User, "200, application/json); one answers at",
+		"use http", []string{"Claude"}, nil},
+	{"D-10_refuses_initialize", func(w *world) {
+		w.prmPath, w.prmRoot = false, false
+		w.atMCP = only("/mcp", func(rw http.ResponseWriter, _ *http.Request) {
+			writeJSON(rw, 400, map[string]any{"jsonrpc": "2.0", "id": nil, "error": map[string]any{"code": -32000}})
+		})
+	}, asks, "reachable", doctor.Fail, rs, "400, application/json and the error -32000", "look into the log",
+		[]string{"Claude"}, nil},
+	{"D-10_breaks_off", func(w *world) {
+		w.atMCP = only("/mcp", func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", "99")
+			writeJSON(rw, 200, map[string]any{"jsonrpc": "2.0"})
+		})
+	}, asks, "reachable", doctor.Fail, rs, "200, and the rest of the answer does not come", "look into the log",
+		[]string{"Claude"}, nil},
 	{"D-11_error_without_token", func(w *world) {
 		old := w.challenge
 		w.challenge = func(string) string { return old("any") }

@@ -221,8 +221,19 @@ func (f *facts) isServer() bool {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
 		return f.discover.status == http.StatusUnauthorized
 	}
-	return !f.initialize.page() || f.initialize.status == http.StatusUnauthorized ||
-		f.initialize.status == http.StatusForbidden
+	if f.initialize.page() {
+		return f.initialize.status == http.StatusUnauthorized || f.initialize.status == http.StatusForbidden
+	}
+	return f.asks() || f.initialize.elseStands() || f.initialize.err != nil // it breaks off
+}
+
+// mute reports whether there is an MCP server that neither answers initialize nor asks for a token.
+func (f *facts) mute() bool {
+	switch f.initialize.status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return false
+	}
+	return f.isServer() && !f.open() && !f.initialize.elseStands() && f.discover.status != http.StatusUnauthorized
 }
 
 // prm returns the metadata of the resource that clients use.
@@ -498,6 +509,8 @@ func tell(a answer) string {
 	switch {
 	case a.err != nil && !a.came():
 		return plainError(a.err)
+	case a.err != nil:
+		return fmt.Sprintf("%d, and the rest of the answer does not come: %s", a.status, plainError(a.err))
 	case a.moved() != nil:
 		return fmt.Sprintf("%d to %s", a.status, place(a.moved()))
 	case a.page():
@@ -515,6 +528,9 @@ func plainError(err error) string {
 			return "no answer in time"
 		}
 		err = u.Err
+	}
+	if timeout, ok := err.(interface{ Timeout() bool }); ok && timeout.Timeout() { //nolint:errorlint // as above
+		return "no answer in time"
 	}
 	return err.Error()
 }

@@ -72,12 +72,12 @@ type answer struct {
 	err         error
 }
 
-var errBudget = errors.New("too many requests for one diagnosis")
+var errBudget = errors.New("too many requests for one diagnosis, or too little time")
 
 // ask sends a request. An empty User-Agent in header is none.
 func (l *line) ask(ctx context.Context, method, address string, body []byte, header http.Header) answer {
 	a := answer{method: method, url: address}
-	if l.left--; l.left < 0 {
+	if l.left--; l.left < 0 || ctx.Err() != nil {
 		a.err = errBudget
 		return a
 	}
@@ -92,7 +92,9 @@ func (l *line) ask(ctx context.Context, method, address string, body []byte, hea
 	}
 	resp, err := l.client.Do(req)
 	if err != nil {
-		a.err = err
+		if a.err = err; ctx.Err() != nil { // this diagnosis has ended, and the server may be slow or not
+			a.err = errBudget
+		}
 		return a
 	}
 	defer resp.Body.Close()
@@ -128,6 +130,12 @@ func (a answer) tried() bool { return a.url != "" && !errors.Is(a.err, errBudget
 
 // came reports whether there is a response.
 func (a answer) came() bool { return a.status != 0 }
+
+// elseStands reports whether what answers is not the MCP server, or not as it usually does: a redirect, a limit, or a
+// fault of its own.
+func (a answer) elseStands() bool {
+	return a.status/100 == 3 || a.status == http.StatusTooManyRequests || a.status >= 500
+}
 
 func (a answer) media() string {
 	media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))

@@ -29,6 +29,15 @@ var networkRules = []rule{
 				n[0].party, n[0].expected = MCPServer, "401, or an MCP response"
 				n[0].fix = "look into the log of the MCP server; if a proxy answers, the server behind it does not run"
 				return n
+			case f.mute() && len(f.elsewhere) == 0:
+				n := fails("initialize is answered with %s, which is neither a response of MCP nor 401",
+					tell(f.initialize))
+				if code := f.initialize.problem(); code != 0 {
+					n = fails("initialize is refused with %s and the error %d", tell(f.initialize), code)
+				}
+				n[0].party, n[0].expected = MCPServer, "401, or an MCP response"
+				n[0].fix = "look into the log of the MCP server for why it does not begin a session"
+				return n
 			case f.initialize.status == http.StatusForbidden && f.initialize.page():
 				n := fails("initialize is answered with 403 and an HTML page, which a firewall or CDN sends")
 				n[0].expected, n[0].fix = "401 with a challenge",
@@ -41,7 +50,9 @@ var networkRules = []rule{
 		"correct the URL: MCP servers are mostly at a path such as /mcp",
 		"MCP transports; claude-ai-mcp#315",
 		func(f *facts) []finding {
-			if !f.reached() || f.isServer() || f.initialize.status >= 500 || f.initialize.moved() != nil {
+			wrongPath := f.mute() && len(f.elsewhere) > 0
+			if !f.reached() || f.isServer() && !wrongPath || f.initialize.status >= 500 ||
+				f.initialize.moved() != nil {
 				return nil
 			}
 			what := "there is no MCP server at this URL (" + tell(f.initialize) + ")"
