@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/publicsuffix"
 
@@ -36,7 +37,7 @@ func BlockOf(blocks []*oauth.Block, c *oauth.Client) *oauth.Block {
 	}
 	marks := MarksOf(c)
 	alike := func(b *oauth.Block) bool {
-		return b.Marks.Fingerprint == marks.Fingerprint ||
+		return marks.Fingerprint != "" && b.Marks.Fingerprint == marks.Fingerprint ||
 			slices.ContainsFunc(marks.Sites, func(site string) bool { return slices.Contains(b.Marks.Sites, site) })
 	}
 	if i := slices.IndexFunc(blocks, alike); i >= 0 {
@@ -54,11 +55,15 @@ func (d *Directory) Unblocked(ctx context.Context, c *oauth.Client) error {
 	return err
 }
 
-// sites returns the sites of the document and of the redirect URIs of c, without those on the person's own device.
+// sites returns the sites of the document and of the redirect URIs of c, without those on the person's own device. The
+// site of a document on a loopback host is "localhost" with its port, because each port can be another program.
 func sites(c *oauth.Client) []string {
 	var all []string
 	uris := c.RedirectURIs
 	if c.Origin == oauth.ByDocument {
+		if u, err := url.Parse(c.ID); err == nil && oauth.IsLoopback(u.Hostname()) {
+			all = append(all, "localhost:"+portOf(u))
+		}
 		uris = append([]string{c.ID}, uris...)
 	}
 	for _, uri := range uris {
@@ -88,8 +93,12 @@ func siteOf(host string) string {
 }
 
 // fingerprint returns a hash of the name, the redirect URIs and the software_id. It is the same if the name is written
-// with other capitals or spaces, and if a redirect URI on a loopback host has another port.
+// with other capitals or spaces, or with characters that nobody sees, and if a redirect URI on a loopback host has
+// another port. It is "" if nothing is known of the client, as of one whose document was not read.
 func fingerprint(m *oauth.Metadata) string {
+	if m.Name == "" && m.SoftwareID == "" && len(m.RedirectURIs) == 0 {
+		return ""
+	}
 	uris := make([]string, len(m.RedirectURIs))
 	for i, uri := range m.RedirectURIs {
 		uris[i] = uri
@@ -99,8 +108,17 @@ func fingerprint(m *oauth.Metadata) string {
 		}
 	}
 	slices.Sort(uris)
-	name := strings.ToLower(strings.Join(strings.Fields(m.Name), " "))
+	name := strings.ToLower(strings.Join(strings.Fields(strings.Map(seen, m.Name)), " "))
 	text := strings.Join(append([]string{name, m.SoftwareID}, slices.Compact(uris)...), "\x00")
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
+}
+
+// seen returns r, or -1 if it has no visible form.
+func seen(r rune) rune {
+	if unicode.IsSpace(r) || unicode.IsGraphic(r) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point,
+		unicode.Variation_Selector) {
+		return r
+	}
+	return -1
 }

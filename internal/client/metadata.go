@@ -275,15 +275,20 @@ func checkRedirectURIs(m *oauth.Metadata, issuer string) error {
 // origin returns the origin of an absolute URL in canonical form: in lower case, with the port, without the dot at the
 // end of a host (RFC 6454 §4).
 func origin(u *url.URL) string {
-	port := u.Port()
-	switch {
+	return u.Scheme + "://" + strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + portOf(u)
+}
+
+// portOf returns the port of an http or https URL, also if it is left out.
+func portOf(u *url.URL) string {
+	switch port := u.Port(); {
 	case port != "":
+		return port
 	case u.Scheme == "https":
-		port = "443"
+		return "443"
 	case u.Scheme == "http":
-		port = "80"
+		return "80"
 	}
-	return u.Scheme + "://" + strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + port
+	return ""
 }
 
 // checkWords checks the members that are shown to people, and scope.

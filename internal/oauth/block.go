@@ -16,8 +16,8 @@ type Block struct {
 // Marks are what a blocked client is recognised by if it returns under another client_id.
 type Marks struct {
 	// Sites are the domains of its document and its redirect URIs, such as "evil.example", each with all hosts below
-	// it.
+	// it, or "localhost:8080" for a document on a loopback host.
 	Sites []string `json:"sites"`
-	// Fingerprint is a hash of its name, its redirect URIs and its software_id.
+	// Fingerprint is a hash of its name, its redirect URIs and its software_id. It is "" if none of them is known.
 	Fingerprint string `json:"fingerprint"`
 }
