@@ -30,7 +30,7 @@ var elsewhere = map[string]string{
 	"dpkg":        "it changes the machine; TestDebianPackage installs the package into a root of its own",
 	"editor":      "it waits for a person",
 	"systemctl":   "it needs systemd as the first process; TestDebianPackage checks the unit",
-	"systemd-run": "it needs systemd as the first process",
+	"systemd-run": "it needs systemd as the first process, so that its command is run without it",
 	"claude":      "it is not free to install; test/clients runs clients of the same SDK",
 	"code":        "it needs a desktop; test/clients runs clients of the same SDK",
 	"gemini":      "it wants an account; test/clients runs clients of the same SDK",
@@ -177,7 +177,13 @@ done
 go() { told go; cardea export; }
 sudo() {
 	told sudo
-	if [ "$1" = -u ]; then shift 2; fi
+	case $1 in
+	-u) shift 2 ;;
+	systemd-run) # runs its command without it
+		told systemd-run
+		while [ "$1" != cardea ]; do shift; done
+		;;
+	esac
 	case $1 in *=*) env "$@" ;; *) "$@" ;; esac
 }
 contained() { # runs the command of cardea inside a container
