@@ -14,6 +14,19 @@ func call(id, tool, arguments string) string {
 		`,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `}}`
 }
 
+// A server may repeat the id of the session in each answer, as the official ones for Node and Python do. The official
+// client for Go takes another id for another session.
+func TestItem11RepeatedIDs(t *testing.T) {
+	server := official(nil)
+	w := start(t, files, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id := r.Header.Get("Mcp-Session-Id"); id != "" {
+			w.Header().Set("Mcp-Session-Id", id)
+		}
+		server.ServeHTTP(w, r)
+	}))
+	works(t, w.connect("/files", w.token("/files", "files:read"), nil), "ask open read_file read_other slow")
+}
+
 // The official client works through the gateway, in both eras, and sees only what its person may use.
 func TestOfficialClient(t *testing.T) {
 	for name, options := range map[string]*mcp.StreamableHTTPOptions{

@@ -163,7 +163,7 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	if id := response.Header.Get("Mcp-Session-Id"); id != "" && c.version < stateless {
-		h.Set("Mcp-Session-Id", rt.table.seal.seal(id, rt.owner("session", c.token)))
+		h.Set("Mcp-Session-Id", rt.sessionOf(c, id))
 	}
 	if !isStream {
 		h.Set("Cache-Control", "no-store")
@@ -180,6 +180,16 @@ func (rt *route) reply(w http.ResponseWriter, c *call, response *http.Response) 
 	default:
 		copyAnswer(w, c, response)
 	}
+}
+
+// sessionOf returns the id under which the client of c knows the session that the server calls id. A session that the
+// client named keeps its name, because some servers repeat it in each answer, and some clients compare.
+func (rt *route) sessionOf(c *call, id string) string {
+	owner, named := rt.owner("session", c.token), c.Header.Get("Mcp-Session-Id")
+	if known, ok := rt.table.seal.open(named, owner); ok && known == id {
+		return named
+	}
+	return rt.table.seal.seal(id, owner)
 }
 
 // unusable returns why the answer of the server, whose media type is kind, must not be passed on, or "".
