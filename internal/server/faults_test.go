@@ -13,7 +13,7 @@ import (
 // FL-36: the database goes away at random moments, again and again. No agent loses its grant, whatever was under way,
 // no code is redeemed twice, and nothing of it stays in the server.
 func TestRandomFaults_FL36(t *testing.T) {
-	proxy := storetest.NewProxy(t, storetest.Impatient(t, storetest.New(t, storetest.Postgres)))
+	proxy := storetest.NewProxy(t, storetest.New(t, storetest.Postgres))
 	clock := storetest.NewClock()
 	s := servertest.New(t, storetest.Connect(t, proxy.DSN, clock), clock)
 	s.MayFault = true

@@ -45,7 +45,7 @@ func TestFullDisk(t *testing.T) {
 		c.Resources, c.Scope = []string{servertest.MCP}, "mcp:tools:weather"
 	})
 	agent := s.Agent(t, bot)
-	asked := kinds(t, s, s.User("ada@example.com"))
+	asked := kinds(t, s, s, s.User("ada@example.com"))
 	already := len(s.Events("token.request"))
 	ask := func() (status int, retry, body string) {
 		t.Helper()

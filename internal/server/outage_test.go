@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
+	"github.com/cardea-auth/cardea/internal/config"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/server/servertest"
 	"github.com/cardea-auth/cardea/internal/store/storetest"
@@ -22,24 +23,30 @@ func TestDatabaseOutage(t *testing.T) {
 		"hangs": {(*storetest.Proxy).Stop, (*storetest.Proxy).Resume},
 	} {
 		t.Run(name, func(t *testing.T) {
-			proxy := storetest.NewProxy(t, storetest.Impatient(t, storetest.New(t, storetest.Postgres)))
-			clock := storetest.NewClock()
-			s := servertest.New(t, storetest.Connect(t, proxy.DSN, clock), clock)
+			// All is prepared at a server that waits for its database as long as a busy machine makes it wait.
+			dsn, clock := storetest.New(t, storetest.Postgres), storetest.NewClock()
+			patient := servertest.New(t, storetest.Connect(t, dsn, clock), clock)
+			patient.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
+			ada := patient.User("ada@example.com")
+			agent := patient.Agent(t, patient.Client(servertest.Confidential))
+			tokens := agent.Connect(patient.Browser(t), ada)
+			proxy := storetest.NewProxy(t, storetest.Impatient(t, dsn))
+			s := servertest.New(t, storetest.Connect(t, proxy.DSN, clock), clock,
+				func(c *config.Config) { c.Issuer = patient.URL })
 			s.MayFault = true
-			s.Resource(servertest.MCP, "*mcp:tools:weather=Weather forecasts")
-			ada := s.User("ada@example.com")
-			agent := s.Agent(t, s.Client(servertest.Confidential))
-			tokens := agent.Connect(s.Browser(t), ada)
-			asked := kinds(t, s, ada)
+			asked := kinds(t, patient, s, ada)
+			agent = agent.At(s)
 			list := servertest.Claims(t, tokens.Access).Status.List
-			status := strings.TrimPrefix(list.URI, s.URL)
+			status := strings.TrimPrefix(list.URI, patient.URL)
 			public := []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
 				"/.well-known/jwks", "/healthz", status}
 			for _, path := range append(public, "/readyz") {
-				if reply := agent.Get(path); reply.Status != http.StatusOK {
-					t.Fatalf("before, %s: %d", path, reply.Status)
-				}
+				eventually(t, func() bool { return agent.Get(path).Status == http.StatusOK })
 			}
+			// The client and the resource are in memory.
+			eventually(t, func() bool { return agent.Introspect(tokens.Access).Status == http.StatusOK })
+			authorization := "/oauth2/authorize?" + agent.Authorization().Encode()
+			eventually(t, func() bool { return agent.Get(authorization).Status < http.StatusInternalServerError })
 
 			outage.begin(proxy)
 			if reply := agent.Refresh(tokens.Refresh); reply.Status != http.StatusServiceUnavailable ||
@@ -76,17 +83,17 @@ func TestDatabaseOutage(t *testing.T) {
 	}
 }
 
-// kinds returns a request of each kind that needs the database, from one that may: an agent, a person, an operator.
-// None of them was sent.
-func kinds(t *testing.T, s *servertest.Server, p *servertest.Person) map[string]func() *servertest.Reply {
+// kinds returns a request to the server at of each kind that needs the database, from one that may: an agent, a person,
+// an operator. None of them was sent. They are prepared at s, a server of the same issuer.
+func kinds(t *testing.T, s, at *servertest.Server, p *servertest.Person) map[string]func() *servertest.Reply {
 	t.Helper()
 	type reply = *servertest.Reply
 	role(t, s, p, identity.Owner)
-	agent, stranger := s.Agent(t, s.Client(servertest.Confidential)), s.Agent(t, nil)
+	agent, stranger := s.Agent(t, s.Client(servertest.Confidential)), at.Agent(t, nil)
 	browser, other := s.Browser(t), s.Browser(t)
 	tokens := agent.Connect(browser, p)
 	code := browser.Authorize(agent.Authorization()).Through(p).Code()
-	verifier := agent.Verifier
+	verifier, there := agent.Verifier, agent.At(at)
 	consent := browser.Authorize(agent.Authorization(servertest.With("prompt", "consent")))
 	signIn := other.Get("/login")
 	operator := s.Agent(t, s.Client())
@@ -112,12 +119,12 @@ func kinds(t *testing.T, s *servertest.Server, p *servertest.Person) map[string]
 		"an authorization": page("/oauth2/authorize?" + agent.Authorization().Encode()),
 		"the consent page": page(strings.TrimPrefix(consent.URL, s.URL)),
 		"a consent":        form("/consent", consent.Form("decision"), browser, servertest.With("decision", "allow")),
-		"a code":           func() reply { return agent.Exchange(code, servertest.With("code_verifier", verifier)) },
-		"a refresh":        func() reply { return agent.Refresh(tokens.Refresh) },
-		"an introspection": func() reply { return agent.Introspect(tokens.Access) },
-		"a revocation":     func() reply { return agent.Revoke(tokens.Refresh) },
+		"a code":           func() reply { return there.Exchange(code, servertest.With("code_verifier", verifier)) },
+		"a refresh":        func() reply { return there.Refresh(tokens.Refresh) },
+		"an introspection": func() reply { return there.Introspect(tokens.Access) },
+		"a revocation":     func() reply { return there.Revoke(tokens.Refresh) },
 		"a registration":   func() reply { return stranger.Register(servertest.Metadata(nil)) },
-		"a registered one": func() reply { return registered.Registration(http.MethodGet, nil) },
+		"a registered one": func() reply { return registered.At(at).Registration(http.MethodGet, nil) },
 		"the sign-in page": func() reply { return stranger.Get("/login", cookies(browser)) },
 		"a sign-in": form("/login", signIn.Form("password"), other, servertest.With("email", p.Email),
 			servertest.With("password", p.Password)),

@@ -41,6 +41,13 @@ func (s *Server) Agent(t testing.TB, c *Client) *Agent {
 	return a
 }
 
+// At returns the same client, which asks s, another server of the issuer.
+func (a *Agent) At(s *Server) *Agent {
+	there := *a
+	there.s = s
+	return &there
+}
+
 // Register sends metadata, any value that marshals to a JSON object, and takes on the identity of the registered client
 // (RFC 7591 §3). If metadata is nil, it sends the minimum: a name and RedirectURI.
 func (a *Agent) Register(metadata any, tweaks ...Tweak) *Reply {
