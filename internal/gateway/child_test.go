@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/cardea-auth/cardea/internal/gateway"
 )
@@ -163,6 +164,9 @@ func TestMain(m *testing.M) {
 				`"serverInfo":{"name":"deaf","version":"1"}}}`)
 			time.Sleep(time.Hour)
 		}
+	case "closed":
+		_ = os.Stdin.Close()
+		time.Sleep(300 * time.Millisecond)
 	case "crash":
 		os.Exit(3)
 	}
@@ -515,6 +519,18 @@ func TestItem43Crashes(t *testing.T) {
 	w = startProgram(t, strings.Replace(program, "official", "crash", 1))
 	if r := w.post("/files", w.token("/files", ""), initialize); r.code() != http.StatusBadGateway {
 		t.Errorf("a program that ends at once: %d %s", r.status, r.body)
+	}
+	w = startProgram(t, strings.Replace(program, "official", "closed", 1))
+	long := strings.Replace(initialize, "{}", `{"x":"`+strings.Repeat("x", 1<<18)+`"}`, 1) // more than a pipe holds
+	if r := w.post("/files", w.token("/files", ""), long); r.code() != http.StatusBadGateway {
+		t.Errorf("a program that takes no message: %d %s", r.status, r.body)
+	}
+	if err := testutil.CollectAndCompare(w.gw, strings.NewReader(`
+# HELP cardea_gateway_program_ends_total Programs that ended by themselves, and starts that failed.
+# TYPE cardea_gateway_program_ends_total counter
+cardea_gateway_program_ends_total{server="files"} 1
+`), "cardea_gateway_program_ends_total"); err != nil {
+		t.Error(err)
 	}
 	w = startProgram(t, strings.Replace(program, "{program}", "/nowhere", 1))
 	r := w.post("/files", w.token("/files", ""), initialize)

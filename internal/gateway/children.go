@@ -193,6 +193,17 @@ func (cs *children) backOff() {
 	cs.notUntil = time.Now().Add(min(30*time.Second, 500*time.Millisecond<<min(cs.failures, 6)))
 }
 
+// failed counts a program that does not take the first message as a start that failed. Most often it has ended by
+// itself, and ended counts it if it is first. The caller ends the program.
+func (cs *children) failed(s *session) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.sessions[s.id] == s {
+		delete(cs.sessions, s.id)
+		cs.backOff()
+	}
+}
+
 // ended cleans up after a program. All that waited for it are answered.
 func (cs *children) ended(s *session, started time.Time) {
 	cs.mu.Lock()
@@ -343,6 +354,9 @@ func (cs *children) post(w http.ResponseWriter, c *call, rt *route, s *session) 
 		for _, line := range lines {
 			if err = s.child.send(line); err != nil {
 				err = fmt.Errorf("gateway: the program does not listen: %w", err)
+				if c.has("initialize") {
+					cs.failed(s)
+				}
 				break
 			}
 		}
