@@ -39,6 +39,10 @@ type readiness struct {
 func (c *healthCommand) Run(ctx context.Context, sh *shell) error {
 	flags := map[string]string{}
 	if c.Address != "" {
+		if _, err := config.ParseAddress(c.Address); err != nil {
+			return usageError(fmt.Sprintf("--address: %v; write it like 127.0.0.1:8080 or unix:/run/cardea/cardea.sock",
+				err))
+		}
 		flags["listen"] = c.Address
 	}
 	loaded, err := sh.load(flags)
