@@ -123,7 +123,7 @@ func TestWithdrawAndBlock(t *testing.T) {
 
 	page = b.Get(path + "/block")
 	page = page.Submit(page.Form("reason"), servertest.With("reason", "It <b>lied</b>"))
-	says(t, page, 200, "It &lt;b&gt;lied&lt;/b&gt;")
+	says(t, page, 200, "Reason: <bdi>It &lt;b&gt;lied&lt;/b&gt;</bdi>")
 	told := false
 	for _, e := range s.Events("client.block") {
 		told = told || e.Outcome == audit.Allowed && e.Detail["reason"] == "It <b>lied</b>"
