@@ -36,10 +36,10 @@ type Operations struct {
 	SignIn []upstream.Config
 	// Ring is needed only by the operations on keys and tokens; it may be nil for the others.
 	Ring *keys.Ring
-	// RefreshKey is the key that refresh tokens are made with, and Directory decides which clients may still act. Only
-	// InspectToken needs them.
+	// RefreshKey is the key that refresh tokens are made with. Only InspectToken needs it.
 	RefreshKey []byte
-	Directory  *client.Directory
+	// Directory decides which clients may still act. Only InspectToken and invitations that a client made need it.
+	Directory *client.Directory
 
 	shared  *shared // with the other operations of a Together
 	request Request // see For

@@ -20,6 +20,8 @@ type Caller struct {
 	Scopes scope.Set
 	// role is a person's, as the transaction has it that judges them.
 	role identity.Role
+	// counts is that of While; nil for a command.
+	counts func(*store.Tx) error
 }
 
 // Command returns the caller for a command that runs on the machine of the installation and may do everything. id is
@@ -41,6 +43,14 @@ func Person(user *identity.User, scopes scope.Set) Caller {
 // Program returns a client as a caller, which has proved by an access token of its own that it may do what scopes say.
 func Program(clientID, name string, scopes scope.Set) Caller {
 	return Caller{Actor: audit.Actor{Type: audit.ByClient, ID: clientID, Name: name}, Scopes: scopes}
+}
+
+// While returns c with the right to an operation only if counts, in the transaction of the operation, returns nil. It is
+// to return a refusal, or store.ErrNotFound, once the access token or the session with which c came has ended: an
+// operation may have waited since, for its turn to hash a password for example.
+func (c Caller) While(counts func(*store.Tx) error) Caller {
+	c.counts = counts
+	return c
 }
 
 // Noun is a kind of record that operations work on, by its name in the paths of the API and in the scopes of its
@@ -119,8 +129,16 @@ var rights = map[identity.Role]map[Access][]Noun{
 	},
 }
 
-// now returns c with the role that tx has of a person. It refuses a person whose account is deleted or disabled by now.
+// now returns c with the role that tx has of a person. It refuses a person whose account is deleted or disabled by now,
+// and a caller whose access token or session has ended.
 func (c Caller) now(tx *store.Tx) (Caller, error) {
+	if c.counts != nil {
+		if err := c.counts(tx); oauth.IsRefusal(err) || errors.Is(err, store.ErrNotFound) {
+			return Caller{}, forbidden("your access has ended meanwhile; sign in again, or ask for a new access token")
+		} else if err != nil {
+			return Caller{}, err
+		}
+	}
 	if c.Actor.Type != audit.ByUser {
 		return c, nil
 	}

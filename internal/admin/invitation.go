@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/audit"
+	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/oauth"
@@ -243,7 +244,7 @@ var (
 // nothing.
 func (o *Operations) OpenInvitation(ctx context.Context, token string) (i *identity.Invitation, err error) {
 	err = o.DB.View(ctx, func(tx *store.Tx) (err error) {
-		i, err = openInvitation(tx, oauth.Hash(token))
+		i, err = o.openInvitation(tx, oauth.Hash(token))
 		return err
 	})
 	return i, err
@@ -251,7 +252,7 @@ func (o *Operations) OpenInvitation(ctx context.Context, token string) (i *ident
 
 // openInvitation returns the invitation whose newest link has a token with that hash. What it gives is judged again,
 // because the inviter may have lost the right in the meantime.
-func openInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
+func (o *Operations) openInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
 	i, err := tx.InvitationByToken(hash)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -261,7 +262,7 @@ func openInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
 	case i.Expired(tx.Now()):
 		return nil, ErrInvitationExpired
 	}
-	inviter, err := inviterOf(tx, i)
+	inviter, err := o.inviterOf(tx, i)
 	if err == nil {
 		err = inviter.mayInvite(tx, i)
 	}
@@ -272,28 +273,42 @@ func openInvitation(tx *store.Tx, hash string) (*identity.Invitation, error) {
 }
 
 // inviterOf returns who made the invitation, with the rights that it has now.
-func inviterOf(tx *store.Tx, i *identity.Invitation) (Caller, error) {
+func (o *Operations) inviterOf(tx *store.Tx, i *identity.Invitation) (Caller, error) {
 	inviter := Caller{Actor: i.Inviter}
 	if i.Inviter.Type != audit.ByClient {
 		return inviter, nil
 	}
+	gone := forbidden("the client is gone, or may no longer operate this server")
 	c, err := tx.Client(i.Inviter.ID)
 	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && (c.Disabled() || c.Expired(tx.Now())):
-		return inviter, forbidden("the client is gone")
+	case errors.Is(err, store.ErrNotFound):
+		return inviter, gone
 	case err != nil:
 		return inviter, err
+	case c.CreatedAt.After(i.ExpiresAt.Add(-invitationTTL)): // another of that id made it
+		return inviter, gone
 	}
-	if inviter.Scopes = c.Allowed; len(c.Allowed) == 0 {
-		inviter.Scopes = scope.Of("cardea:*")
+	for _, r := range builtIn(o.Issuer) {
+		parties, err := tx.Parties(c.ID, r.Identifier, "")
+		if err != nil {
+			return inviter, err
+		}
+		standing, err := o.Directory.Own(parties, client.Permission{Client: c, Scope: scope.Of("cardea:*")})
+		switch {
+		case err == nil:
+			inviter.Scopes = standing.Scope
+			return inviter, nil
+		case !oauth.IsRefusal(err):
+			return inviter, err
+		}
 	}
-	return inviter, nil
+	return inviter, gone
 }
 
 // spendInvitation is openInvitation, once, with the groups of the invitation, which are locked. The invitation has
 // forgotten a group that was deleted in the meantime, even if there is another one of its name now.
-func spendInvitation(tx *store.Tx, hash string) (*identity.Invitation, []*identity.Group, error) {
-	i, err := openInvitation(tx, hash)
+func (o *Operations) spendInvitation(tx *store.Tx, hash string) (*identity.Invitation, []*identity.Group, error) {
+	i, err := o.openInvitation(tx, hash)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -335,7 +350,7 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 			return nil, refused("password", err)
 		}
 	}
-	return accepting(i.Hash, u), nil
+	return o.accepting(i.Hash, u), nil
 }
 
 // AcceptInvitationOf is like AcceptInvitation, for a person who has signed in at an identity provider. hash is the Hash
@@ -343,7 +358,7 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 // AcceptInvitationOf returns ErrInvitationElsewhere if the invitation was sent to another address.
 func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name string) (done *Acceptance, err error) {
 	err = o.DB.View(ctx, func(tx *store.Tx) error {
-		i, err := openInvitation(tx, hash)
+		i, err := o.openInvitation(tx, hash)
 		if err != nil {
 			return err
 		}
@@ -358,16 +373,16 @@ func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name s
 		if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		done = accepting(hash, u)
+		done = o.accepting(hash, u)
 		return checkName(name)
 	})
 	return done, err
 }
 
 // accepting returns what makes u, the account of the invitation with that Hash.
-func accepting(hash string, u *identity.User) *Acceptance {
+func (o *Operations) accepting(hash string, u *identity.User) *Acceptance {
 	return &Acceptance{u, func(tx *store.Tx) error {
-		i, groups, err := spendInvitation(tx, hash)
+		i, groups, err := o.spendInvitation(tx, hash)
 		if err != nil {
 			return err
 		}
@@ -416,7 +431,7 @@ func (o *Operations) JoinInvitation(ctx context.Context, token string, u *identi
 		case err != nil:
 			return err
 		}
-		i, groups, err := spendInvitation(tx, i.Hash)
+		i, groups, err := o.spendInvitation(tx, i.Hash)
 		if err != nil {
 			return err
 		}

@@ -226,6 +226,10 @@ func (e *Endpoint) caller(r *http.Request, path, action string,
 	case claims.Expiry <= e.DB.Now().Unix():
 		return by, "", refuse("invalid_token", "the access token has expired")
 	}
+	counts := func(tx *store.Tx) error {
+		_, err := e.Admin.Directory.AccessToken(tx, claims)
+		return err
+	}
 	err = e.DB.View(r.Context(), func(tx *store.Tx) error {
 		standing, err := e.Admin.Directory.AccessToken(tx, claims)
 		if err != nil {
@@ -235,7 +239,7 @@ func (e *Endpoint) caller(r *http.Request, path, action string,
 		// Not nil, which would stand for a person at the console.
 		scopes := append(scope.Set{}, standing.Scope...)
 		if claims.GrantID() == "" {
-			by = admin.Program(standing.Client.ID, standing.Client.Name, scopes)
+			by = admin.Program(standing.Client.ID, standing.Client.Name, scopes).While(counts)
 			return nil
 		}
 		u, err := tx.User(claims.Subject)
@@ -245,7 +249,7 @@ func (e *Endpoint) caller(r *http.Request, path, action string,
 		case err != nil:
 			return err
 		}
-		by = admin.Person(u, scopes)
+		by = admin.Person(u, scopes).While(counts)
 		return nil
 	})
 	if refusal, ok := oauth.AsRefusal(err); ok {

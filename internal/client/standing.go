@@ -187,6 +187,20 @@ func (d *Directory) Confirm(tx *store.Tx, p Permission, resource string) (*Stand
 	return d.Standing(parties, p)
 }
 
+// Own is Standing for what a client does in its own name, without a person.
+func (d *Directory) Own(parties *store.Parties, p Permission) (*Standing, error) {
+	standing, err := d.Standing(parties, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case !oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
+		return nil, ErrGrantType
+	case !standing.Client.OwnTokens(standing.Resource):
+		return nil, ErrUnbound
+	}
+	return standing, nil
+}
+
 // Errors of AccessToken.
 var (
 	ErrTokenRevoked = oauth.Refuse(oauth.InvalidToken, "the token was revoked")
@@ -212,15 +226,14 @@ func (d *Directory) AccessToken(tx *store.Tx, claims *oauth.Claims) (*Standing, 
 	if grant != nil {
 		p.GrantType = oauth.AuthorizationCode
 	}
-	standing, err := d.Standing(parties, p)
+	judge := d.Standing
+	if grant == nil {
+		judge = d.Own
+	}
+	standing, err := judge(parties, p)
 	switch {
 	case err != nil:
 		return nil, err
-	case grant == nil &&
-		!oauth.AnyGrant(standing.Client.GrantTypes, func(rule oauth.GrantRule) bool { return rule.OwnName }):
-		return nil, ErrGrantType
-	case grant == nil && !standing.Client.OwnTokens(standing.Resource):
-		return nil, ErrUnbound
 	case standing.Client.ID != claims.ClientID, standing.Resource.Identifier != claims.Audience,
 		grant == nil && !claims.IsOwnToken(standing.Client, standing.Resource):
 		return nil, ErrReplaced

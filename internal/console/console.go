@@ -414,7 +414,10 @@ func (e *Endpoint) enter(r *http.Request) (*visit, web.Answer, error) {
 		answer, err := e.turnAway(r, visitor.Person)
 		return nil, answer, err
 	}
-	caller := admin.Person(visitor.Person, nil)
+	caller := admin.Person(visitor.Person, nil).While(func(tx *store.Tx) error {
+		_, _, err := tx.Session(visitor.Session.Hash)
+		return err
+	})
 	may, err := e.Operations.Allows(r.Context(), caller)
 	if err != nil {
 		return nil, nil, err
