@@ -97,6 +97,15 @@ func checkListen(c *Config) error {
 	return nil
 }
 
+// authority returns what is between :// and the path or query of a URL, valid or not.
+func authority(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		return rest[:end]
+	}
+	return rest
+}
+
 // checkStorage never quotes the database in an error, because it may contain a password.
 func checkStorage(c *Config) error {
 	sqlite := strings.HasPrefix(c.Database, "sqlite:")
@@ -109,6 +118,8 @@ func checkStorage(c *Config) error {
 	case !sqlite && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://"):
 		return errors.New("database: it must begin with sqlite: or postgres://; write a file like " +
 			"sqlite:/var/lib/cardea/cardea.db")
+	case !sqlite && strings.Count(authority(c.Database), "@") > 1: // what follows the first would be the host
+		return errors.New("database: there is an @ in the user name or the password; write it as %40")
 	case c.MasterKey != "" && c.MasterKeyFile != "":
 		return errors.New("master_key and master_key_file are both set; keep one")
 	case !sqlite && c.MasterKey == "" && c.MasterKeyFile == "":
