@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cardea-auth/cardea/internal/admin"
@@ -75,12 +77,19 @@ func lookBehind(ctx context.Context, s *gateway.Server, header http.Header) (*do
 		return nil, advise("the server behind the gateway has the transport of MCP 2024-11-05, whose tools cannot be " +
 			"listed yet; write its rules by hand")
 	case s.Command != nil:
-		ask, stop, err := gateway.Pipe(s, slog.New(slog.DiscardHandler))
+		said := &lastWords{}
+		ask, stop, err := gateway.Pipe(s, slog.New(said))
 		if err != nil {
 			return nil, advise("the program cannot run (%v); check the command", err)
 		}
-		defer stop()
 		o.Ask = ask
+		seen, err := doctor.Look(ctx, o)
+		if stop(); err != nil { // what it has said is read then
+			if text := said.text(); text != "" {
+				return nil, advise("%v; its last words are %s", err, text)
+			}
+		}
+		return seen, err
 	default:
 		o.URL = s.Upstream.String()
 		for name, values := range s.Headers {
@@ -90,6 +99,42 @@ func lookBehind(ctx context.Context, s *gateway.Server, header http.Header) (*do
 		}
 	}
 	return doctor.Look(ctx, o)
+}
+
+// lastWords is a slog.Handler that keeps what a program behind the gateway last said on standard error.
+type lastWords struct {
+	slog.Handler // nil
+	mu           sync.Mutex
+	words        string
+}
+
+// Enabled implements slog.Handler.
+func (*lastWords) Enabled(context.Context, slog.Level) bool { return true }
+
+// WithAttrs implements slog.Handler.
+func (w *lastWords) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+// Handle implements slog.Handler.
+func (w *lastWords) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if text := strings.TrimSpace(a.Value.String()); a.Key == gateway.Says && text != "" {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.words = text
+		}
+		return true
+	})
+	return nil
+}
+
+// text returns the words, quoted, "" if there were none.
+func (w *lastWords) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.words == "" {
+		return ""
+	}
+	return strconv.Quote(w.words)
 }
 
 type resourceAdd struct {
@@ -189,7 +234,11 @@ func (c *resourceAdd) Run(ctx context.Context, sh *shell) error {
 
 // server returns the server that the flags describe, which the gateway does not have yet.
 func (c *resourceAdd) server(identifier string) (*gateway.Server, error) {
-	s := &gateway.Server{Name: entryName(identifier), Resource: identifier, Command: c.Command}
+	name, err := gateway.FreeName(c.Gateway, entryName(identifier))
+	if err != nil {
+		return nil, err
+	}
+	s := &gateway.Server{Name: name, Resource: identifier, Command: c.Command}
 	switch {
 	case len(c.Command) > 0:
 		return s, nil
@@ -224,9 +273,10 @@ func entryName(identifier string) string {
 // write writes the reviewed tools of view for the gateway, and the server into its configuration if it is new there.
 func (l looking) write(sh *shell, t adminapi.Target, view admin.Server, s *gateway.Server, isNew bool) error {
 	path := s.ReviewedFile()
-	beside := s.Name + ".tools.json"
+	folder := filepath.Dir(l.Gateway)
+	beside := gateway.FreeFile(folder, s.Name, view.Resource.Identifier)
 	if path == "" {
-		path = filepath.Join(filepath.Dir(l.Gateway), beside)
+		path = filepath.Join(folder, beside)
 	}
 	file := gateway.Reviewed{Resource: view.Resource.Identifier, Tools: []gateway.ReviewedTool{}}
 	for _, tool := range view.Tools {

@@ -25,6 +25,7 @@ func mcpStdio() {
 		case "tools/list":
 			tools, err := os.ReadFile(os.Args[1])
 			if err != nil {
+				os.Stderr.WriteString(err.Error() + "\n")
 				os.Exit(1)
 			}
 			var list json.RawMessage // on one line

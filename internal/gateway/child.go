@@ -34,6 +34,7 @@ type child struct {
 	stdin *os.File
 	log   *slog.Logger
 	ended chan struct{} // is closed when the program and its group have ended
+	quiet chan struct{} // is closed when nobody holds its standard error any more
 
 	patience time.Duration // with the program, until it reads a message
 
@@ -72,7 +73,8 @@ func (p *processes) wait(cmd *exec.Cmd) {
 // startChild starts the program of s, which is ended if it does not read a message within patience. It calls line for
 // each line of JSON that the program writes, and once with nil when it has ended.
 func startChild(s *Server, log *slog.Logger, patience time.Duration, line func([]byte)) (*child, error) {
-	c := &child{log: log.With("server", s.Name), ended: make(chan struct{}), patience: patience}
+	c := &child{log: log.With("server", s.Name), ended: make(chan struct{}), quiet: make(chan struct{}),
+		patience: patience}
 	//nolint:gosec,noctx // the operator names the program, which lives as long as its session
 	c.cmd = exec.Command(s.Command[0], s.Command[1:]...)
 	for _, variable := range os.Environ() {
@@ -173,8 +175,12 @@ func unreadable(text []byte) []byte {
 		"The MCP server behind this gateway sent an answer that cannot be read.")
 }
 
+// Says is the key in records of the log of what a program said on standard error.
+const Says = "text"
+
 // drain reads what the program says on standard error, and logs a part of it. Clients never see it.
 func (c *child) drain(r io.ReadCloser) {
+	defer close(c.quiet)
 	defer r.Close()
 	some := rate.NewLimiter(5, 20)
 	lines := bufio.NewReaderSize(r, 4<<10)
@@ -184,7 +190,7 @@ func (c *child) drain(r io.ReadCloser) {
 			return
 		}
 		if some.Allow() {
-			c.log.Info("gateway: the program says", "text", string(text))
+			c.log.Info("gateway: the program says", Says, string(text))
 		}
 		for isPrefix && err == nil {
 			_, isPrefix, err = lines.ReadLine()

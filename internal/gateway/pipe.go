@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -58,7 +59,16 @@ func Pipe(s *Server, log *slog.Logger) (ask func(context.Context, []byte) ([]byt
 				return nil, errors.New("gateway: the program did not answer in time")
 			}
 		}
-	}, c.stop, nil
+	}, c.silence, nil
+}
+
+// silence ends the program, and waits until what it said on standard error is read, unless somebody else holds that.
+func (c *child) silence() {
+	c.stop()
+	select {
+	case <-c.quiet:
+	case <-time.After(time.Second):
+	}
 }
 
 // same reports whether two ids are equal.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,42 @@ type Entry struct {
 	Command  []string `yaml:"command,omitempty,flow"`
 	Scopes   []string `yaml:"scopes,omitempty,flow"`
 	Reviewed string   `yaml:"reviewed"`
+}
+
+// FreeName returns name, or name with a number behind it, such that no server in the configuration in path has it. There
+// may be no file.
+func FreeName(path, name string) (string, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return name, nil
+	}
+	c, err := load(path, &Config{Listen: defaultListen, unwritten: true})
+	if err != nil {
+		return "", err
+	}
+	return numbered(name, func(try string) bool {
+		return !slices.ContainsFunc(c.Servers, func(s *Server) bool { return s.Name == try })
+	}), nil
+}
+
+// FreeFile returns the name of a file in folder for the reviewed tools of the server with a name, such that it does not
+// have those of another resource, as of a server of the same name behind another gateway.
+func FreeFile(folder, name, resource string) string {
+	const suffix = ".tools.json"
+	return numbered(name, func(try string) bool {
+		text, err := readFile(filepath.Join(folder, try+suffix))
+		var file Reviewed
+		return errors.Is(err, os.ErrNotExist) || err == nil && json.Unmarshal(text, &file) == nil &&
+			file.Resource == resource
+	}) + suffix
+}
+
+// numbered returns the first of name, name-2, name-3 and so on that is free.
+func numbered(name string, free func(string) bool) string {
+	try := name
+	for i := 2; !free(try); i++ {
+		try = fmt.Sprintf("%s-%d", name, i)
+	}
+	return try
 }
 
 // ErrLayout says that a configuration is written in a form that cannot be added to without changing it.
