@@ -302,8 +302,8 @@ func (c *restoreCommand) tell(sh *shell, done admin.Restored) error {
 		"clients and passwords are as they were, and the audit log ends "+
 		"there\n", since, age(time.Since(done.State.Time)))
 	fmt.Fprintln(sh.errs, "cardea: note: signing keys that were retired since then sign again (cardea key list), and "+
-		"access tokens that were issued since then live until they expire (cardea key rotate --now, then key retire, "+
-		"end them)")
+		"access tokens that were issued since then live until they expire (cardea key rotate --now, and then "+
+		"cardea key retire KID for each key that cardea key list shows as verifying, end them)")
 	switch {
 	case done.EndedGrants && !c.EndGrants && done.Grants > 0:
 		fmt.Fprintln(sh.errs, "cardea: note: what people have allowed was ended, because some of it may have ended "+

@@ -61,8 +61,9 @@ type held struct {
 const early = 30 * time.Second
 
 const (
-	patience  = time.Minute
-	maxAnswer = 64 << 20 // bytes
+	patience     = time.Minute
+	maxAnswer    = 64 << 20         // bytes
+	longestPause = 10 * time.Second // that a command waits because a server asks for it
 )
 
 // remoteClient follows no redirect, because it sends secrets.
@@ -82,7 +83,11 @@ func (c *Remote) do(ctx context.Context, s *Spec, in reflect.Value, out any) err
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
-	status, header, body, err := c.send(r)
+	send := c.send
+	if s.Method == http.MethodGet {
+		send = c.sendAgain
+	}
+	status, header, body, err := send(r)
 	switch {
 	case err != nil:
 		return err
@@ -195,6 +200,31 @@ func (c *Remote) send(r *http.Request) (status int, header http.Header, body []b
 	return resp.StatusCode, resp.Header, body, nil
 }
 
+// sendAgain is send for a request that changes nothing: if the server says that it is not available for a moment, it is
+// asked once more after that (RFC 9110 §10.2.3).
+func (c *Remote) sendAgain(r *http.Request) (status int, header http.Header, body []byte, err error) {
+	status, header, body, err = c.send(r)
+	if err != nil || status != http.StatusServiceUnavailable {
+		return status, header, body, err
+	}
+	seconds, err := strconv.ParseUint(header.Get("Retry-After"), 10, 16)
+	pause := time.Duration(seconds) * time.Second
+	if err != nil || pause > longestPause {
+		return status, header, body, nil
+	}
+	select {
+	case <-time.After(pause):
+	case <-r.Context().Done():
+		return status, header, body, nil
+	}
+	if r.GetBody != nil {
+		if r.Body, err = r.GetBody(); err != nil {
+			return status, header, body, err
+		}
+	}
+	return c.send(r)
+}
+
 // step returns what to do after err, which came instead of an answer to r.
 func (c *Remote) step(r *http.Request, err error) string {
 	expired := x509.CertificateInvalidError{}
@@ -250,7 +280,7 @@ func (c *Remote) obtain(ctx context.Context, s *Spec, scopes string) (held, erro
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret)) // RFC 6749 §2.3.1
-	status, header, body, err := c.send(r)
+	status, header, body, err := c.sendAgain(r)
 	if err != nil {
 		return held{}, err
 	}

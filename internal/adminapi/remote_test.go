@@ -94,3 +94,45 @@ func TestRemoteAnswers(t *testing.T) {
 		})
 	}
 }
+
+// A server that is not available for a moment is asked again when it says, but for nothing that it may have changed.
+func TestRemotePause(t *testing.T) {
+	asked := map[string]int{} // requests of a method and path
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		at := r.Method + " " + r.URL.Path
+		asked[at]++
+		w.Header().Set("Content-Type", "application/json")
+		if asked[at] == 1 {
+			pause := "0"
+			if at == "GET /admin/api/v1/groups" {
+				pause = "60"
+			}
+			w.Header().Set("Retry-After", pause)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if r.FormValue("grant_type") == "client_credentials" {
+			_, _ = w.Write([]byte(`{"access_token":"token","expires_in":300,"scope":"cardea:*"}`))
+			return
+		}
+		_, _ = w.Write([]byte(`{"items":[]}`))
+	}))
+	defer server.Close()
+	remote := adminapi.Target{Remote: &adminapi.Remote{Issuer: server.URL, ClientID: "c", ClientSecret: "s"}}
+	if _, err := adminapi.ListResources.Call(t.Context(), remote, adminapi.Search{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := adminapi.ListGroups.Call(t.Context(), remote, adminapi.Search{}); err == nil {
+		t.Error("a server that is away for a minute was waited for")
+	}
+	if _, err := adminapi.CreateGroup.Call(t.Context(), remote, adminapi.Creation[adminapi.NewGroup]{
+		Body: adminapi.NewGroup{Name: "g"}}); err == nil {
+		t.Error("a change was sent again")
+	}
+	for at, n := range map[string]int{"POST /oauth2/token": 1 + 3 /* for other scopes */, "GET /admin/api/v1/resources": 2,
+		"GET /admin/api/v1/groups": 1, "POST /admin/api/v1/groups": 1} {
+		if asked[at] != n {
+			t.Errorf("%s was asked %d times, want %d", at, asked[at], n)
+		}
+	}
+}
