@@ -386,7 +386,7 @@ func (cs *children) post(w http.ResponseWriter, c *call, rt *route, s *session) 
 			cs.gateway.metrics.answered(rt.Server, asked)
 		}
 	case <-c.Context().Done():
-		c.record("failed", "the client has gone")
+		c.record("failed", clientGone)
 		return
 	}
 	if len(waiters) == 1 && !isCall(first) {

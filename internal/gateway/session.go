@@ -194,9 +194,7 @@ func isCall(message []byte) bool {
 	return ok && find(members, "method") != nil
 }
 
-// deliver gives a message of the program to the one that it is for: an answer to the request, progress to the request
-// that it is about, and everything else to the open stream, or else to the only request that is under way, or else to
-// the next stream.
+// deliver gives a message of the program to those that it is for.
 func (s *session) deliver(line []byte) {
 	if line[0] == '[' {
 		var batch []json.RawMessage
@@ -214,31 +212,41 @@ func (s *session) deliver(line []byte) {
 	id, method := find(message, "id"), find(message, "method")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if method == nil {
-		w := s.waiting[plainID(id)]
-		if w == nil {
-			return
-		}
-		delete(s.waiting, plainID(id))
-		s.begun = s.begun || find(message, "result") != nil
-		if s.remap {
-			line = within(line, "id", func([]byte) []byte { return w.id })
-		}
-		s.give(w, line)
-		w.end()
-		return
-	}
-	if s.remap && id != nil { // it cannot be told who should answer
+	switch {
+	case method == nil:
+		s.begun = s.begun || s.waiting[plainID(id)] != nil && find(message, "result") != nil
+		s.answer(plainID(id), line)
+	case s.remap && id != nil: // several clients share the program, and none of them is named
 		go func() { _ = s.child.send(problem(id, methodNotFound, "This client takes no requests.")) }()
+	default:
+		s.notify(find(message, "params"), line)
+	}
+}
+
+// answer gives an answer to the request with that id, if it still waits. The caller holds s.mu.
+func (s *session) answer(id string, line []byte) {
+	w := s.waiting[id]
+	if w == nil {
 		return
 	}
+	delete(s.waiting, id)
+	if s.remap {
+		line = within(line, "id", func([]byte) []byte { return w.id })
+	}
+	s.give(w, line)
+	w.end()
+}
+
+// notify gives progress, and what a subscription brings, to the request that it is about, and everything else to the
+// open stream, or else to the only request that is under way, or else to the next stream. The caller holds s.mu.
+func (s *session) notify(parameters, line []byte) {
 	var params struct {
 		Token json.RawMessage `json:"progressToken"`
 		Meta  struct {
 			Subscription json.RawMessage `json:"io.modelcontextprotocol/subscriptionId"`
 		} `json:"_meta"`
 	}
-	_ = json.Unmarshal(find(message, "params"), &params)
+	_ = json.Unmarshal(parameters, &params)
 	for key, w := range s.waiting {
 		switch {
 		case params.Token != nil && plainID(params.Token) == w.token:

@@ -124,7 +124,7 @@ func noSession(c *call) error {
 
 func (rt *route) unreachable(w http.ResponseWriter, c *call, err error) {
 	if c.Context().Err() != nil {
-		c.record("failed", "the client has gone")
+		c.record("failed", clientGone)
 		return
 	}
 	rt.gateway.log.WarnContext(c.Context(), "gateway: the server cannot be reached", "server", rt.Name, "error", err)
@@ -359,7 +359,10 @@ type read struct {
 	err   error
 }
 
-// pump writes events to the client, each at once, until they end.
+// clientGone is why a stream failed whose client reads it no longer.
+const clientGone = "the client has gone"
+
+// pump writes events to the client, each at once, until they end. It returns why it ended early, or "".
 func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failure string) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -396,7 +399,7 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 			case errors.Is(next.err, io.EOF):
 				return ""
 			case next.err != nil && c.Context().Err() != nil:
-				return "the client has gone"
+				return clientGone
 			case next.err != nil:
 				return next.err.Error()
 			}
@@ -409,14 +412,14 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 				recorded = true
 			}
 			if !write(e.bytes()) {
-				return "the client has gone"
+				return clientGone
 			}
 		case <-heart.C:
 			if c.isLong() && !rt.stillGood(c) {
 				return ""
 			}
 			if !write([]byte(": \n\n")) {
-				return "the client has gone"
+				return clientGone
 			}
 		case <-quit:
 			return ""
@@ -427,11 +430,11 @@ func (rt *route) pump(w http.ResponseWriter, c *call, events <-chan read) (failu
 			}
 			for _, message := range rt.changes(c) {
 				if !write(messageEvent([]byte(message)).bytes()) {
-					return "the client has gone"
+					return clientGone
 				}
 			}
 		case <-c.Context().Done():
-			return "the client has gone"
+			return clientGone
 		}
 	}
 }
