@@ -110,43 +110,10 @@ func Document(issuer string) json.RawMessage {
 	}}
 	for _, e := range entries {
 		s := e.spec()
-		operation := object{
-			"operationId": s.Name(), "summary": s.Summary, "tags": []string{string(s.Noun)},
-			"security": security(s),
-		}
-		if s.Destroys {
-			operation["x-destructive"] = true
-		}
-		parameters := []object{}
-		for _, p := range params(s.In) {
-			one := object{"name": p.name, "in": p.in, "required": p.in == "path", "schema": paramSchema(p)}
-			if words := p.field.Tag.Get("doc"); words != "" {
-				one["description"] = words
-			}
-			parameters = append(parameters, one)
-		}
-		operation["parameters"] = parameters
-		if field, ok := body(s.In); ok {
-			name := s.Name() + "_body"
-			schemas[name] = bodySchema(s, field)
-			content := object{"application/json": reference(name)}
-			if s.Method == http.MethodPatch {
-				content["application/merge-patch+json"] = reference(name)
-			}
-			operation["requestBody"] = object{"required": field.Type.Kind() != reflect.Pointer, "content": content}
-		}
-		name := s.Name() + "_answer"
-		schemas[name] = OutputSchema(s)
-		operation["responses"] = object{
-			strconv.Itoa(s.Status): object{"description": "Done.",
-				"content": object{"application/json": reference(name)}},
-			"default": object{"description": "Refused.",
-				"content": object{"application/problem+json": reference("Problem")}},
-		}
 		if paths[s.Path] == nil {
 			paths[s.Path] = object{}
 		}
-		paths[s.Path][strings.ToLower(s.Method)] = operation
+		paths[s.Path][strings.ToLower(s.Method)] = describe(s, schemas)
 	}
 	scopes := object{}
 	for _, s := range admin.BuiltInScopes() {
@@ -172,6 +139,44 @@ func Document(issuer string) json.RawMessage {
 		panic("adminapi: " + err.Error()) // the table is at fault, and every test sees it
 	}
 	return text
+}
+
+// describe returns an operation in the form of the document, and adds the schemas of its body and answer to schemas.
+func describe(s *Spec, schemas object) object {
+	operation := object{
+		"operationId": s.Name(), "summary": s.Summary, "tags": []string{string(s.Noun)},
+		"security": security(s),
+	}
+	if s.Destroys {
+		operation["x-destructive"] = true
+	}
+	parameters := []object{}
+	for _, p := range params(s.In) {
+		one := object{"name": p.name, "in": p.in, "required": p.in == "path", "schema": paramSchema(p)}
+		if words := p.field.Tag.Get("doc"); words != "" {
+			one["description"] = words
+		}
+		parameters = append(parameters, one)
+	}
+	operation["parameters"] = parameters
+	if field, ok := body(s.In); ok {
+		name := s.Name() + "_body"
+		schemas[name] = bodySchema(s, field)
+		content := object{"application/json": reference(name)}
+		if s.Method == http.MethodPatch {
+			content["application/merge-patch+json"] = reference(name)
+		}
+		operation["requestBody"] = object{"required": field.Type.Kind() != reflect.Pointer, "content": content}
+	}
+	name := s.Name() + "_answer"
+	schemas[name] = OutputSchema(s)
+	operation["responses"] = object{
+		strconv.Itoa(s.Status): object{"description": "Done.",
+			"content": object{"application/json": reference(name)}},
+		"default": object{"description": "Refused.",
+			"content": object{"application/problem+json": reference("Problem")}},
+	}
+	return operation
 }
 
 // security returns the scopes of which a token must have one. A GET that is about several nouns needs the scopes of
