@@ -294,14 +294,7 @@ func (e Event) value(name string, names Names) (string, bool) {
 		value := Clean(cmp.Or(names.Resource, e.Resource))
 		return value, value != ""
 	case "actor":
-		value := e.Actor.Name
-		if value == "" && e.Actor.ID == e.UserID {
-			value = names.Person
-		}
-		if value == "" && e.Actor.ID == e.ClientID {
-			value = names.Client
-		}
-		return cmp.Or(Clean(cmp.Or(value, e.Actor.ID)), "Somebody"), true
+		return e.actor(names), true
 	case "scope":
 		scopes := names.scopes(strings.Fields(e.Scope))
 		return cmp.Or(listed(scopes), "what it asked for"), len(scopes) > 0
@@ -324,16 +317,7 @@ func (e Event) value(name string, names Names) (string, bool) {
 		value := ways[e.Detail["grant_type"]]
 		return value, value != ""
 	case "what":
-		value := strings.ReplaceAll(Clean(e.Detail["what"]), "_", " ")
-		switch value {
-		case "":
-			return "a token", true
-		case "unknown":
-			return "a token that is not known", true
-		case "access token", "authorization code":
-			return "an " + value, true
-		}
-		return "a " + value, true
+		return kindOfToken(strings.ReplaceAll(Clean(e.Detail["what"]), "_", " ")), true
 	case "changed":
 		value := listed(e.members())
 		return value, value != ""
@@ -342,23 +326,9 @@ func (e Event) value(name string, names Names) (string, bool) {
 	case "role_after":
 		return role(e.After), true
 	case "grants_ended":
-		switch n := e.Detail["grants_ended"]; n {
-		case "":
-			return "", false
-		case "1":
-			return "1 grant", true
-		default:
-			return Clean(n) + " grants", true
-		}
+		return counted(e.Detail[name], "grant")
 	case "sessions_ended":
-		switch n := e.Detail["sessions_ended"]; n {
-		case "":
-			return "", false
-		case "1":
-			return "1 session", true
-		default:
-			return Clean(n) + " sessions", true
-		}
+		return counted(e.Detail[name], "session")
 	case "remembered":
 		return "", e.Detail["consent"] == "remembered"
 	case "elsewhere":
@@ -372,6 +342,42 @@ func (e Event) value(name string, names Names) (string, bool) {
 	}
 	value := Clean(e.Detail[name])
 	return value, value != ""
+}
+
+// actor returns the name of the actor, or its id.
+func (e Event) actor(names Names) string {
+	value := e.Actor.Name
+	if value == "" && e.Actor.ID == e.UserID {
+		value = names.Person
+	}
+	if value == "" && e.Actor.ID == e.ClientID {
+		value = names.Client
+	}
+	return cmp.Or(Clean(cmp.Or(value, e.Actor.ID)), "Somebody")
+}
+
+// kindOfToken returns the kind of a token with its article.
+func kindOfToken(kind string) string {
+	switch kind {
+	case "":
+		return "a token"
+	case "unknown":
+		return "a token that is not known"
+	case "access token", "authorization code":
+		return "an " + kind
+	}
+	return "a " + kind
+}
+
+// counted returns n with the noun for so many, and false if n is empty.
+func counted(n, noun string) (string, bool) {
+	switch n {
+	case "":
+		return "", false
+	case "1":
+		return "1 " + noun, true
+	}
+	return Clean(n) + " " + noun + "s", true
 }
 
 // credentials and ways say what a client comes to the token endpoint with, by its grant type.
