@@ -163,7 +163,7 @@ type spool struct {
 	wake    chan struct{} // there is something to send
 
 	mu      sync.Mutex
-	written *sync.Cond // something is to be written, or closing is true
+	written *sync.Cond // there is something to write, or closing is true
 	writing bool       // to the current segment
 	closing bool
 	issuer  *issuer

@@ -275,7 +275,7 @@ type NewResource struct {
 	ResourceTerms
 }
 
-// newIdentifier returns the canonical form of the identifier of an MCP server that is to be registered. A client that
+// newIdentifier returns the canonical form of the identifier of an MCP server that an operator registers. A client that
 // names an address below a built-in resource means that one (RFC 8707), so nothing else can be there.
 func (o *Operations) newIdentifier(text string) (string, error) {
 	identifier, err := oauth.CheckIdentifier(text)

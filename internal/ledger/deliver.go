@@ -182,7 +182,7 @@ func (c *Courier) message(ctx context.Context, r Receiver, first int64) (m Messa
 		return nil
 	})
 	if err == nil && next == 0 {
-		err = errors.New("ledger: the checkpoint of what is to be sent is missing; run cardea audit verify")
+		err = errors.New("ledger: the checkpoint of the events to send is missing; run cardea audit verify")
 	}
 	return m, next, err
 }

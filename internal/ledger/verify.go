@@ -205,7 +205,7 @@ func (v *verification) end() error {
 	return nil
 }
 
-// undone tells of a restore that may be why the log does not have what the given checkpoint had, or returns "".
+// undone names a restore that may be why the log does not have what the given checkpoint had, or returns "".
 func (v *verification) undone() string {
 	r := v.newest.Restored
 	for _, before := range v.report.Restored {
@@ -221,7 +221,7 @@ func (v *verification) undone() string {
 		"after it, and ask who restored", r.At.Format(time.RFC3339), r.Events)
 }
 
-// restored notes the restore that c tells of. It returns an error if c contradicts the checkpoint before it.
+// restored notes the restore that c names. It returns an error if c contradicts the checkpoint before it.
 func (v *verification) restored(c, before Checkpoint) error {
 	if c.Restored == before.Restored || c.Restored == (Restored{}) && before.Size == 0 {
 		return nil

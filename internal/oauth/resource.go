@@ -109,8 +109,8 @@ func (r *Resource) Risk(name string) Risk {
 	return Risk(r.stated(name, func(s ResourceScope) string { return string(s.Risk) }))
 }
 
-// stated returns what member is for a scope: its own, or that of the last wildcard that covers it; "" if neither states
-// one.
+// stated returns the value of member for a scope: its own, or that of the last wildcard that covers it. It returns ""
+// if neither has one.
 func (r *Resource) stated(name string, member func(ResourceScope) string) string {
 	found := ""
 	for _, s := range r.Scopes {

@@ -1,3 +1,5 @@
+// Package registration implements dynamic client registration: /oauth2/register (RFC 7591), and the paths below it with
+// which clients manage their registration (RFC 7592).
 package registration
 
 import (
@@ -200,7 +202,7 @@ func prefersManagement(r *http.Request) bool {
 	return false
 }
 
-// candidate returns the client that is to be registered, as far as blocks look at it.
+// candidate returns the client of the request with what blocks look at.
 func (g *registration) candidate() *oauth.Client {
 	return &oauth.Client{Metadata: *g.Metadata, Origin: oauth.ByRegistration}
 }

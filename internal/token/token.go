@@ -32,7 +32,7 @@ type Endpoint struct {
 	SigningAlg string // of resources that name none
 	// StillKnown asks the identity providers about a person whose agent refreshes. It returns what repeats their
 	// answer in the transaction that decides: nil if the agent may go on, and otherwise a refusal, ErrPersonGone if
-	// the grant ends. It is nil if no provider is to be asked.
+	// the grant ends. It is nil if no provider needs to be asked.
 	StillKnown func(ctx context.Context, userID string) (confirm func(*store.Tx) error, err error)
 
 	lists  statusLists

@@ -53,7 +53,7 @@ var (
 	ErrSilent  = errors.New("upstream: the identity provider has not answered for too long")
 )
 
-// asks returns the provider of an identity if it is to be asked, and otherwise nil.
+// asks returns the provider of an identity if the check asks it, and otherwise nil.
 func (c *Checks) asks(i *identity.Identity) *Provider {
 	at := slices.IndexFunc(c.Providers, func(p *Provider) bool { return p.ID == i.Provider && p.CheckAtRefresh })
 	if at < 0 {
@@ -85,7 +85,7 @@ func (c *Checks) Ask(ctx context.Context, userID string) (Verdicts, error) {
 	return verdicts, err
 }
 
-// Confirm returns nil if an agent of the user may go on: each provider that is to be asked knows the person, or has
+// Confirm returns nil if an agent of the user may go on: each provider that the check asks knows the person, or has
 // been silent for no longer than its OfflineGrace. Otherwise it returns ErrUnknown or ErrSilent.
 func (c *Checks) Confirm(tx *store.Tx, userID string, verdicts Verdicts) error {
 	identities, err := tx.Identities(userID)

@@ -158,7 +158,7 @@ func (e *Engine) Skew(ctx context.Context) (time.Duration, error) { return e.ske
 // oauth.ErrUnavailable.
 func (e *Engine) Close() error { return Fault("close", e.close()) }
 
-// Decided reports whether a function that returned err has decided something, so that what it wrote is to be committed:
+// Decided reports whether a function that returned err has decided something, so that what it wrote must be committed:
 // err is nil or a refusal.
 func Decided(err error) bool {
 	_, refused := oauth.AsRefusal(err)

@@ -228,7 +228,7 @@ func (j *job) run(s *sqlite) {
 	j.err = call(j.fn, j.tx)
 }
 
-// savepoint runs a job so that only this job is undone if it fails. keep reports whether it is to be committed. An
+// savepoint runs a job so that only this job is undone if it fails. keep reports whether to commit it. An
 // error ends the whole transaction.
 func (s *sqlite) savepoint(j *job) (keep bool, err error) {
 	if err := s.writer.run("SAVEPOINT job"); err != nil {
