@@ -37,9 +37,6 @@ type Endpoint struct {
 	Pages    *web.Pages
 	Sessions *interaction.Sessions
 	Login    *login.Endpoint
-	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
-	// (strangers.Recorder.Refuse).
-	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
 // Routes returns the routes of the pages.
@@ -192,7 +189,7 @@ func (e *Endpoint) change(name string, do func(*visit, url.Values) (web.Answer, 
 			return nil, err
 		}
 		if !e.Pages.Check(v.Browser, form.Get("csrf"), v.purpose(name)...) {
-			return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+			return nil, e.Pages.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
 		}
 		return v.finish(do(v, form))
 	})

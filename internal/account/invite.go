@@ -95,7 +95,7 @@ func (e *Invite) Show(r *http.Request) (web.Answer, error) {
 func (e *Invite) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.Acceptance(""), err)
+		return nil, e.Pages.Refuse(r, audit.Acceptance(""), err)
 	}
 	v, err := e.Sessions.Visitor(r)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/interaction"
 	"github.com/cardea-auth/cardea/internal/login"
-	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -104,13 +103,14 @@ func (s passkeySection) add(v *visit, form url.Values) (web.Answer, error) {
 	}
 	answer, err := s.Login.AddPasskey(v.Request, v.Visitor, form.Get("passkey"), browserName(v.UserAgent()),
 		"/account/security?done=passkey-added")
-	if refusal, ok := oauth.AsRefusal(err); ok && !errors.Is(err, interaction.ErrSignedOut) {
-		if err := s.Refuse(v.Request, audit.Passkey("add", v.Person.ID, "", ""), refusal); !errors.Is(err, refusal) {
-			return nil, err
-		}
-		return s.page(v, login.ExplainPasskey(err), refusal.Status())
+	if err == nil || errors.Is(err, interaction.ErrSignedOut) {
+		return answer, err
 	}
-	return answer, err
+	refusal, fault := s.Pages.Refused(v.Request, audit.Passkey("add", v.Person.ID, "", ""), err)
+	if fault != nil {
+		return nil, fault
+	}
+	return s.page(v, login.ExplainPasskey(err), refusal.Status())
 }
 
 func (s passkeySection) rename(v *visit, form url.Values) (web.Answer, error) {
@@ -131,17 +131,17 @@ func (s passkeySection) remove(v *visit, _ url.Values) (web.Answer, error) {
 
 // answer returns the answer to a form of one of the passkeys, of which err is the outcome.
 func (s passkeySection) answer(v *visit, verb string, err error, deed string) (web.Answer, error) {
-	refusal, ok := oauth.AsRefusal(err)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil, errNotFound
 	case err == nil:
 		return done("/account/security", deed)
-	case !ok || errors.Is(err, interaction.ErrSignedOut):
+	case errors.Is(err, interaction.ErrSignedOut):
 		return nil, err
 	}
-	if err := s.Refuse(v.Request, audit.Passkey(verb, v.Person.ID, v.id(), ""), refusal); !errors.Is(err, refusal) {
-		return nil, err
+	refusal, fault := s.Pages.Refused(v.Request, audit.Passkey(verb, v.Person.ID, v.id(), ""), err)
+	if fault != nil {
+		return nil, fault
 	}
 	return v.securityPage(login.ExplainPasskey(err), refusal.Status())
 }

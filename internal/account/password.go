@@ -1,13 +1,11 @@
 package account
 
 import (
-	"errors"
 	"html/template"
 	"net/url"
 
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/login"
-	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/web"
 )
 
@@ -31,14 +29,12 @@ func (s passwordSection) show(v *visit) (template.HTML, error) {
 // post changes the password, which ends the person's sessions in other browsers.
 func (s passwordSection) post(v *visit, form url.Values) (web.Answer, error) {
 	err := s.Login.ChangePassword(v.Request, v.Visitor, form.Get("current"), form.Get("password"))
-	if refusal, ok := oauth.AsRefusal(err); ok {
-		if err := s.Refuse(v.Request, audit.PasswordChange(v.Person.ID, 0), refusal); !errors.Is(err, refusal) {
-			return nil, err
-		}
-		return v.securityPage(login.Explain(err), refusal.Status())
+	if err == nil {
+		return done("/account/security", "password")
 	}
-	if err != nil {
-		return nil, err
+	refusal, fault := s.Pages.Refused(v.Request, audit.PasswordChange(v.Person.ID, 0), err)
+	if fault != nil {
+		return nil, fault
 	}
-	return done("/account/security", "password")
+	return v.securityPage(login.Explain(err), refusal.Status())
 }

@@ -69,7 +69,7 @@ func (e *Reset) form(browser web.Browser) resetForm {
 func (e *Reset) Show(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.User("reset_password", ""), err)
+		return nil, e.Pages.Refuse(r, audit.User("reset_password", ""), err)
 	}
 	browser := e.Pages.Browser(r)
 	page := e.form(browser)
@@ -81,7 +81,7 @@ func (e *Reset) Show(r *http.Request) (web.Answer, error) {
 func (e *Reset) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.User("reset_password", ""), err)
+		return nil, e.Pages.Refuse(r, audit.User("reset_password", ""), err)
 	}
 	browser := e.Pages.Browser(r)
 	var answer web.Answer

@@ -9,7 +9,6 @@ import (
 	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/identity"
 	"github.com/cardea-auth/cardea/internal/login"
-	"github.com/cardea-auth/cardea/internal/oauth"
 	"github.com/cardea-auth/cardea/internal/store"
 	"github.com/cardea-auth/cardea/internal/web"
 )
@@ -111,12 +110,12 @@ func (s secondFactorSection) setUp(v *visit, form url.Values, app *identity.TOTP
 	if app == nil {
 		answer, err = s.Login.SetUpFactor(v.Request, v.Visitor, form, factorPath)
 	}
-	refusal, refused := oauth.AsRefusal(err)
-	if !refused {
-		return answer, err
+	if err == nil {
+		return answer, nil
 	}
-	if err := s.Refuse(v.Request, audit.SecondFactor("set_up", v.Person.ID), err); !errors.Is(err, refusal) {
-		return nil, err
+	refusal, fault := s.Pages.Refused(v.Request, audit.SecondFactor("set_up", v.Person.ID), err)
+	if fault != nil {
+		return nil, fault
 	}
 	return s.shown(v, app, form.Get("set_up"), login.ExplainCode(err), refusal.Status())
 }

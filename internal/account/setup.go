@@ -25,9 +25,6 @@ type Setup struct {
 	Operations *admin.Operations
 	// Addresses slows down guessing by network address; nil means no limit.
 	Addresses *limit.Backoff
-	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
-	// (strangers.Recorder.Refuse).
-	Refuse func(r *http.Request, event audit.Event, err error) error
 }
 
 // Routes returns the route of the page.
@@ -82,7 +79,7 @@ var errSetupForm = oauth.Refuse(oauth.AccessDenied, "the form is not from this b
 func (e *Setup) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.Setup("complete", ""), err)
+		return nil, e.Pages.Refuse(r, audit.Setup("complete", ""), err)
 	}
 	browser := e.Pages.Browser(r)
 	page := setupForm{Email: form.Get("email"), Name: form.Get("name"), CSRF: e.Pages.Token(browser, setUp)}

@@ -78,7 +78,7 @@ func (e *Endpoint) refuse(r *http.Request, err error) error {
 	if !oauth.IsRefusal(err) {
 		return err
 	}
-	return e.Refuse(r, audit.Disconnection("", "", ""), err)
+	return e.Pages.Refuse(r, audit.Disconnection("", "", ""), err)
 }
 
 // undoConsent answers POST /account/undo: it ends the grant. If that has ended before, nothing happens.
@@ -94,7 +94,7 @@ func (e *Endpoint) undoConsent(r *http.Request) (web.Answer, error) {
 	}
 	if !e.Pages.Check(browser, form.Get("csrf"), undoPurpose, u.Grant) {
 		refusal, _ := oauth.AsRefusal(errForm)
-		err := e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+		err := e.Pages.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
 		if !errors.Is(err, refusal) {
 			return nil, err
 		}

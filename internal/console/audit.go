@@ -259,7 +259,7 @@ func (e *Endpoint) export(v *visit) (outcome, error) {
 	list, filter := e.filtered(v)
 	switch {
 	case web.CrossSite(v.Request):
-		return nil, e.Refuse(v.Request, audit.ForeignForm(v.URL.Path, v.Header.Get("Origin")), errElsewhere)
+		return nil, e.Pages.Refuse(v.Request, audit.ForeignForm(v.URL.Path, v.Header.Get("Origin")), errElsewhere)
 	case list.Wrong:
 		return nil, errFiltered
 	}

@@ -49,9 +49,6 @@ type Endpoint struct {
 	Pages      *web.Pages
 	Sessions   *interaction.Sessions
 	Operations *admin.Operations
-	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
-	// (strangers.Recorder.Refuse).
-	Refuse func(r *http.Request, event audit.Event, err error) error
 
 	// Transport sends the requests of diagnoses. It must not reach what only this server reaches
 	// (fetch.Client.Transport).
@@ -378,7 +375,7 @@ func (e *Endpoint) posted(change changer) http.Handler {
 		}
 		return e.finish(v, func(v *visit) (outcome, error) {
 			if !e.Pages.Check(v.Browser, form.Get("csrf"), purpose(v)...) {
-				return nil, e.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
+				return nil, e.Pages.Refuse(r, audit.ForeignForm(r.URL.Path, r.Header.Get("Origin")), errForm)
 			}
 			v.version = form.Get("version")
 			return change(v, form)

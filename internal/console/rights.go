@@ -1,7 +1,6 @@
 package console
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -121,7 +120,7 @@ var errOutsider = oauth.RefuseStatus(http.StatusForbidden, oauth.AccessDenied,
 
 // turnAway answers a visitor without a role.
 func (e *Endpoint) turnAway(r *http.Request, person *identity.User) (web.Answer, error) {
-	if err := e.Refuse(r, audit.Console(person.ID, e.path(r)), errOutsider); !errors.Is(err, errOutsider) {
+	if _, err := e.Pages.Refused(r, audit.Console(person.ID, e.path(r)), errOutsider); err != nil {
 		return nil, err
 	}
 	return outsider{Email: person.Email}, nil

@@ -76,7 +76,7 @@ const (
 func (m emails) Show(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, m.Refuse(r, audit.SignIn(""), err)
+		return nil, m.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	v := interaction.Visitor{Browser: m.Pages.Browser(r)}
 	switch {
@@ -174,7 +174,7 @@ func (m emails) byToken(tx *store.Tx, token string) (*store.OneTime, error) {
 func (m emails) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, m.Refuse(r, audit.SignIn(""), err)
+		return nil, m.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	v := interaction.Visitor{Browser: m.Pages.Browser(r)}
 	switch {

@@ -188,21 +188,21 @@ type continued struct {
 func (m external) Answer(r *http.Request) (continued, error) {
 	c, _, err := m.External.Authenticate(r, url.Values{})
 	if err != nil {
-		return continued{}, m.Refuse(r, audit.SignIn(""), err)
+		return continued{}, m.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	event := audit.SignIn("").With("provider", externalID)
 	event.ClientID = c.ID
 	said, err := upstream.ReadAnswer(r.Body)
 	if err != nil {
-		return continued{}, m.Refuse(r, event, err)
+		return continued{}, m.Pages.Refuse(r, event, err)
 	}
 	text := r.PathValue("login_request")
 	q, err := m.open(text)
 	if err != nil {
-		return continued{}, m.Refuse(r, event, err)
+		return continued{}, m.Pages.Refuse(r, event, err)
 	}
 	if err := q.Terms.Judge(said, m.DB.Now()); err != nil {
-		return continued{}, m.Refuse(r, event, err)
+		return continued{}, m.Pages.Refuse(r, event, err)
 	}
 	plain, err := json.Marshal(said)
 	if err != nil {
@@ -230,7 +230,7 @@ func (m external) Answer(r *http.Request) (continued, error) {
 		return err
 	})
 	if err != nil {
-		return continued{}, m.Refuse(r, event, err)
+		return continued{}, m.Pages.Refuse(r, event, err)
 	}
 	sealed, err := m.Desk.Sealer.Seal(continuePurpose, []byte(q.State))
 	if err != nil {

@@ -49,9 +49,6 @@ type Endpoint struct {
 	// for, or says how long to wait (strangers.Shares.Admit).
 	Mail   *mail.Mailer
 	MayAsk func(*http.Request) (ok bool, retryAfter time.Duration)
-	// Refuse records a refusal and returns it, or turns away a sender that has been refused too often
-	// (strangers.Recorder.Refuse).
-	Refuse func(r *http.Request, event audit.Event, err error) error
 
 	// External is an application's own sign-in page.
 	External External
@@ -69,7 +66,7 @@ type Endpoint struct {
 func (e *Endpoint) SignIn(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignIn(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	v, err := e.Desk.Visitor(r)
 	back := ours(query.Get("return"))
@@ -205,7 +202,7 @@ func (e *Endpoint) resume(
 	case errors.As(err, &answerable):
 		return nil, web.SeeOther(e.next(request)), nil
 	case err != nil:
-		return nil, nil, e.Refuse(r, event, err)
+		return nil, nil, e.Pages.Refuse(r, event, err)
 	}
 	return a, nil, nil
 }
@@ -244,7 +241,7 @@ func signOut(v interaction.Visitor) []string { return []string{"sign out", v.Ses
 func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignOut(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignOut(""), err)
 	}
 	v, err := e.Desk.Visitor(r)
 	switch {
@@ -253,10 +250,10 @@ func (e *Endpoint) SignOut(r *http.Request) (web.Answer, error) {
 	case !v.SignedIn():
 		return SignedOut{}, nil
 	case !e.Pages.Check(v.Browser, form.Get("csrf"), signOut(v)...):
-		if err := e.Refuse(r, audit.SignOut(v.Person.ID), errForm); !errors.Is(err, errForm) {
+		refusal, err := e.Pages.Refused(r, audit.SignOut(v.Person.ID), errForm)
+		if err != nil {
 			return nil, err
 		}
-		refusal, _ := oauth.AsRefusal(errForm)
 		return web.WithRefusal(e.signedIn(v, "You have signed in again since this page was opened. Sign out here if "+
 			"you want to."), refusal), nil
 	}

@@ -87,7 +87,7 @@ func (e *Endpoint) arrive(r *http.Request, to destination, p Proof) (web.Answer,
 // visit returns the query of r, and who sent r. A query that is refused is recorded as event.
 func (e *Endpoint) visit(r *http.Request, event audit.Event) (query url.Values, v interaction.Visitor, err error) {
 	if query, err = web.Query(r); err != nil {
-		return nil, v, e.Refuse(r, event, err)
+		return nil, v, e.Pages.Refuse(r, event, err)
 	}
 	v, err = e.Desk.Visitor(r)
 	return query, v, err

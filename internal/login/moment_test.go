@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
-	"github.com/cardea-auth/cardea/internal/audit"
 	"github.com/cardea-auth/cardea/internal/client"
 	"github.com/cardea-auth/cardea/internal/credential"
 	"github.com/cardea-auth/cardea/internal/identity"
@@ -108,7 +107,7 @@ func endpoint(db *store.DB, accounts *limit.Backoff) *login.Endpoint {
 		Issuer:   "https://auth.example.com",
 	}
 	return &login.Endpoint{DB: db, Pages: webtest.Pages, Desk: desk, Methods: []string{"password"}, Next: "/consent",
-		Accounts: accounts, Refuse: func(_ *http.Request, _ audit.Event, err error) error { return err }}
+		Accounts: accounts}
 }
 
 // post signs in and returns the cookies of the response.

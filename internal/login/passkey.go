@@ -119,7 +119,7 @@ var (
 func (m passkeys) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, m.Refuse(r, audit.SignIn(""), err)
+		return nil, m.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	v := interaction.Visitor{Browser: m.Pages.Browser(r)}
 	event := audit.SignIn("").With("method", m.Name())

@@ -36,7 +36,7 @@ func (passwords) Opens(_ *store.Tx, person *identity.User, _ string) (bool, erro
 func (m passwords) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, m.Refuse(r, audit.SignIn(""), err)
+		return nil, m.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	v := interaction.Visitor{Browser: m.Pages.Browser(r)}
 	email, password := form.Get("email"), form.Get("password")
@@ -47,7 +47,7 @@ func (m passwords) Post(r *http.Request) (web.Answer, error) {
 		return m.again(r, v, form, audit.SignIn(""), errForm, oldForm)
 	case len(email) > identity.MaxEmail:
 		err = oauth.Refuse(oauth.InvalidRequest, "the e-mail address is longer than %d bytes", identity.MaxEmail)
-		return nil, m.Refuse(r, audit.SignIn(""), err)
+		return nil, m.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	key := identity.EmailKey(email)
 	if p := m.providerOf(key); p != nil {

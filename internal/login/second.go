@@ -160,7 +160,7 @@ func (e *Endpoint) whose(r *http.Request, sealed string) (*half, error) {
 func (e *Endpoint) Second(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignIn(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	h, err := e.whose(r, query.Get("half"))
 	if err != nil {
@@ -233,7 +233,7 @@ func (e *Endpoint) offered(person *identity.User, sealed string) (secret []byte,
 func (e *Endpoint) PostSecond(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignIn(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignIn(""), err)
 	}
 	h, err := e.whose(r, form.Get("half"))
 	if err != nil {

@@ -98,7 +98,7 @@ func toward(path string, values url.Values) string {
 func (e signUps) Show(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignUp(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignUp(""), err)
 	}
 	return e.askPage(r, query, ""), nil
 }
@@ -125,7 +125,7 @@ var (
 func (e signUps) Post(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignUp(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignUp(""), err)
 	}
 	v := interaction.Visitor{Browser: e.Pages.Browser(r)}
 	if !e.Pages.Check(v.Browser, form.Get("csrf"), signUp) {
@@ -233,7 +233,7 @@ func (e signUps) explain(refusal *oauth.Refusal) string {
 func (e signUps) ShowFinish(r *http.Request) (web.Answer, error) {
 	query, err := web.Query(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignUp(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignUp(""), err)
 	}
 	return e.finish(r, query, "")
 }
@@ -266,7 +266,7 @@ func isToken(typed string) bool { return len(strings.TrimSpace(typed)) >= 40 }
 func (e signUps) Finish(r *http.Request) (web.Answer, error) {
 	form, err := web.Form(r)
 	if err != nil {
-		return nil, e.Refuse(r, audit.SignUp(""), err)
+		return nil, e.Pages.Refuse(r, audit.SignUp(""), err)
 	}
 	var answer web.Answer
 	v := interaction.Visitor{Browser: e.Pages.Browser(r)}

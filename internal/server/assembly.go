@@ -116,7 +116,7 @@ func (a *assembly) signIn(ctx context.Context) (err error) {
 		DB: a.db, Pages: a.pages, Desk: a.desk, Methods: c.Login.Methods, SecondFactor: c.Login.SecondFactor,
 		Issuer: c.Issuer, Name: cmp.Or(c.Brand.Name, a.issuer.Host), Master: a.master, Next: "/consent",
 		SignUp: c.Login.SignUp == "open", SignUpDomains: c.Login.SignUpDomains, Setup: c.Admin.Enabled,
-		Accounts: limits.accounts, Addresses: limits.addresses, Refuse: a.strangers.Refuse,
+		Accounts: limits.accounts, Addresses: limits.addresses,
 		External: login.External{URL: c.Login.External.URL, Authenticate: a.clients.Authenticate},
 	}
 	if c.Mail.On() {
@@ -166,9 +166,7 @@ func (a *assembly) keepAccounts(context.Context) error {
 		Ring: a.keys, RefreshKey: a.master.RefreshKey(), Directory: a.directory, SignIn: c.Login.Providers,
 		NoPasswords: !slices.Contains(c.Login.Methods, "password"),
 	}
-	a.account = &account.Endpoint{
-		DB: a.db, Pages: a.pages, Sessions: a.desk.Sessions, Login: a.login, Refuse: a.strangers.Refuse,
-	}
+	a.account = &account.Endpoint{DB: a.db, Pages: a.pages, Sessions: a.desk.Sessions, Login: a.login}
 	a.login.Connected = a.account.Connected
 	a.reset = &account.Reset{Endpoint: a.account, Operations: a.operations, Addresses: a.limits.addresses}
 	a.invite = &account.Invite{Endpoint: a.account, Operations: a.operations, Addresses: a.limits.addresses}
@@ -197,11 +195,11 @@ func (a *assembly) administer(ctx context.Context) error {
 	}
 	own := oauth.IsLoopback(a.issuer.Hostname()) // so are the MCP servers of a first try
 	a.console = &console.Endpoint{DB: a.db, Pages: a.pages, Sessions: a.desk.Sessions, Operations: a.operations,
-		Refuse: a.strangers.Refuse, Transport: fetch.New(fetch.Options{
+		Transport: fetch.New(fetch.Options{
 			AllowLoopback: own || c.Registration.AllowLoopback, Now: a.db.Now}).Transport()}
 	a.setup = &account.Setup{
 		DB: a.db, Pages: a.pages, Sessions: a.desk.Sessions, Login: a.login, Operations: a.operations,
-		Addresses: a.limits.addresses, Refuse: a.strangers.Refuse,
+		Addresses: a.limits.addresses,
 	}
 	return a.operations.EnsureBuiltIn(ctx)
 }
