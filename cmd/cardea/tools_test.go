@@ -25,7 +25,7 @@ func mcpStdio() {
 		case "tools/list":
 			tools, err := os.ReadFile(os.Args[1])
 			if err != nil {
-				os.Stderr.WriteString(err.Error() + "\n")
+				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
 			}
 			var list json.RawMessage // on one line
