@@ -45,9 +45,9 @@ func Program(clientID, name string, scopes scope.Set) Caller {
 	return Caller{Actor: audit.Actor{Type: audit.ByClient, ID: clientID, Name: name}, Scopes: scopes}
 }
 
-// While returns c with the right to an operation only if counts, in the transaction of the operation, returns nil. It is
-// to return a refusal, or store.ErrNotFound, once the access token or the session with which c came has ended: an
-// operation may have waited since, for its turn to hash a password for example.
+// While returns c with the right to an operation only if counts returns nil in the transaction of the operation. counts
+// must return a refusal, or store.ErrNotFound, once the access token or the session of c has ended, because an
+// operation may have waited since then, such as for its turn to hash a password.
 func (c Caller) While(counts func(*store.Tx) error) Caller {
 	c.counts = counts
 	return c

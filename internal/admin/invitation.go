@@ -353,9 +353,10 @@ func (o *Operations) AcceptInvitation(ctx context.Context, token, name, password
 	return o.accepting(i.Hash, u), nil
 }
 
-// AcceptInvitationOf is like AcceptInvitation, for a person who has signed in at an identity provider. hash is the Hash
-// of the invitation, and email the address that the provider has verified, or "". The account gets no password.
-// AcceptInvitationOf returns ErrInvitationElsewhere if the invitation was sent to another address.
+// AcceptInvitationOf returns an Acceptance that makes the account of the invitation with that Hash, without a password,
+// for a person that an identity provider has signed in. email is the address that the provider has verified, or "". It
+// returns an error of OpenInvitation, an *Error if the name is refused, or ErrInvitationElsewhere if the invitation was
+// sent to another address.
 func (o *Operations) AcceptInvitationOf(ctx context.Context, hash, email, name string) (done *Acceptance, err error) {
 	err = o.DB.View(ctx, func(tx *store.Tx) error {
 		i, err := o.openInvitation(tx, hash)

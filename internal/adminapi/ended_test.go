@@ -84,16 +84,7 @@ func TestAccessEndsMeanwhile(t *testing.T) {
 func TestInvitationOfProgram(t *testing.T) {
 	s := servertest.StartMCP(t)
 	o := &admin.Operations{DB: s.DB, Issuer: s.URL, Directory: &client.Directory{DB: s.DB}}
-	change := func(edit func(*oauth.Client)) func(*store.Tx, string) error {
-		return func(tx *store.Tx, id string) error {
-			c, err := tx.Client(id)
-			if err != nil {
-				return err
-			}
-			edit(c)
-			return tx.UpdateClient(c)
-		}
-	}
+	change := servertest.ChangeClient
 	for what, end := range map[string]func(*store.Tx, string) error{
 		"is as it was": nil,
 		"is disabled":  (*store.Tx).DisableClient,

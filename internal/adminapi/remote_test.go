@@ -129,8 +129,9 @@ func TestRemotePause(t *testing.T) {
 		Body: adminapi.NewGroup{Name: "g"}}); err == nil {
 		t.Error("a change was sent again")
 	}
-	for at, n := range map[string]int{"POST /oauth2/token": 1 + 3 /* for other scopes */, "GET /admin/api/v1/resources": 2,
-		"GET /admin/api/v1/groups": 1, "POST /admin/api/v1/groups": 1} {
+	for at, n := range map[string]int{
+		"POST /oauth2/token":          1 + 3, // the operations need different scopes
+		"GET /admin/api/v1/resources": 2, "GET /admin/api/v1/groups": 1, "POST /admin/api/v1/groups": 1} {
 		if asked[at] != n {
 			t.Errorf("%s was asked %d times, want %d", at, asked[at], n)
 		}

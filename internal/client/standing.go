@@ -17,9 +17,9 @@ type Permission struct {
 	Client *oauth.Client
 	// Grant is the consent on which the permission is based.
 	Grant *oauth.Grant
-	// UserID is the ID of the person who is asked, if there is no Grant yet.
+	// UserID is the ID of the person that the server asks, if there is no Grant yet.
 	UserID string
-	// RequestID is the ID of the authorization request with which the person is asked.
+	// RequestID is the ID of the authorization request that the person answers.
 	RequestID string
 	// GrantType is the grant type that the client uses.
 	GrantType oauth.GrantType
@@ -71,8 +71,8 @@ var (
 		"the client may no longer use any scope of this grant at this resource: authorize again")
 )
 
-// Known returns the result of a client lookup. It returns ErrGone if there is no such client, ErrDisabled if an
-// operator has disabled it, and ErrExpired if it has ended.
+// Known returns c, which a lookup returned with err. It returns ErrGone if the client does not exist, ErrDisabled if an
+// operator has disabled it, ErrExpired if it has ended, and otherwise err.
 func (d *Directory) Known(c *oauth.Client, err error) (*oauth.Client, error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && c == nil:

@@ -91,7 +91,9 @@ var faults = []planted{
 	}, doctor.Options{URL: "ORIGIN/"}, "reachable", doctor.Fail, doctor.User, "web page", "use http",
 		[]string{"Claude"}, nil},
 	{"D-10_another_API", func(w *world) {
-		w.atMCP = only("/", func(rw http.ResponseWriter, _ *http.Request) { writeJSON(rw, 200, map[string]any{"ok": true}) })
+		w.atMCP = only("/", func(rw http.ResponseWriter, _ *http.Request) {
+			writeJSON(rw, 200, map[string]any{"ok": true})
+		})
 	}, doctor.Options{URL: "ORIGIN/"}, "reachable", doctor.Fail, doctor.User, "200, application/json); one answers at",
 		"use http", []string{"Claude"}, nil},
 	{"D-10_refuses_initialize", func(w *world) {
@@ -444,7 +446,7 @@ func refuse(code string, which func(*http.Request) bool) func(http.ResponseWrite
 	}
 }
 
-// Each planted fault is named: which check, whose matter, how to mend it, and whom it keeps out.
+// The doctor names each planted fault: its check, the party that has to mend it, how, and the clients that it breaks.
 func TestDoctor(t *testing.T) {
 	rows := map[string]bool{}
 	for _, tt := range faults {

@@ -160,8 +160,8 @@ func (c *child) read(r *bufio.Reader, line func([]byte)) {
 	}
 }
 
-// unreadable returns what takes the place of an answer that has a member twice, which two clients could read
-// differently, or nil if text is no answer. Nobody else would answer the request.
+// unreadable returns an error response in place of an answer that has a member twice, because two clients could read
+// that differently. It returns nil if text is not an answer.
 func unreadable(text []byte) []byte {
 	var m struct {
 		Version string          `json:"jsonrpc"`

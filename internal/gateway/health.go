@@ -31,10 +31,10 @@ type looks struct {
 	reason string // "": it can be reached
 }
 
-// health answers /healthz and /readyz. The latter reports whether tokens can be verified and servers can be reached. Its
-// status is 503 only if no token can be verified, because one server that fails must not end the others. Only a request
-// to an IP address, a loopback name or a host name of the gateway gets the details, so that a web page whose own name
-// resolves to this machine (DNS rebinding) cannot read the names of the servers.
+// health answers /healthz and /readyz. The latter reports whether tokens can be verified and servers can be reached.
+// Its status is 503 only if no token can be verified, because one server that fails must not end the others. Only a
+// request to an IP address, a loopback name or a host name of the gateway gets the details, so that a web page whose
+// own name resolves to this machine (DNS rebinding) cannot read the names of the servers.
 func (g *Gateway) health(w http.ResponseWriter, r *http.Request, t *table) {
 	if r.URL.Path == "/healthz" {
 		answer(w, http.StatusOK, map[string]string{"status": "healthy"})

@@ -115,8 +115,9 @@ func TestItem39TasksInBatches(t *testing.T) {
 	} {
 		w := start(t, two, answering(kind, body))
 		for _, version := range []string{"", "2025-03-26"} {
-			r := w.post("/files", w.as("ada", "/files", "files:read"), `[{"jsonrpc":"2.0","id":1,"method":"tasks/list"},`+
-				`{"jsonrpc":"2.0","id":2,"method":"tools/list"}]`, "Mcp-Protocol-Version", version)
+			r := w.post("/files", w.as("ada", "/files", "files:read"),
+				`[{"jsonrpc":"2.0","id":1,"method":"tasks/list"},{"jsonrpc":"2.0","id":2,"method":"tools/list"}]`,
+				"Mcp-Protocol-Version", version)
 			if !strings.Contains(r.body, "read_file") || !strings.Contains(r.body, `"tasks":[]`) ||
 				strings.Contains(r.body, "secret") || strings.Contains(r.body, "t2") {
 				t.Errorf("%s: %d %s", kind, r.status, r.body)

@@ -286,7 +286,7 @@ var buffers = sync.Pool{New: func() any {
 	return &buffer
 }}
 
-// reader remembers why there is no more to read.
+// reader keeps the error that ended it.
 type reader struct {
 	io.Reader
 	err error // nil at the end

@@ -16,15 +16,7 @@ func plainValue(data []byte) string {
 	if len(data) > 0 && (data[0] == '-' || '0' <= data[0] && data[0] <= '9') {
 		return plainNumber(string(data))
 	}
-	var value any
-	if json.Unmarshal(data, &value) != nil {
-		return string(data)
-	}
-	plain, err := json.Marshal(value)
-	if err != nil {
-		return string(data)
-	}
-	return string(plain)
+	return plainID(data)
 }
 
 // plainNumber returns a number in JSON as its digits, without zeros before or behind them, and a power of ten.

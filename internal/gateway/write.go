@@ -26,8 +26,8 @@ type Entry struct {
 	Reviewed string   `yaml:"reviewed"`
 }
 
-// FreeName returns name, or name with a number behind it, such that no server in the configuration in path has it. There
-// may be no file.
+// FreeName returns name, or name with a number behind it, so that no server in the configuration in path has it. It
+// returns name if there is no such file, and an error if the configuration cannot be read.
 func FreeName(path, name string) (string, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return name, nil
@@ -41,8 +41,8 @@ func FreeName(path, name string) (string, error) {
 	}), nil
 }
 
-// FreeFile returns the name of a file in folder for the reviewed tools of the server with a name, such that it does not
-// have those of another resource, as of a server of the same name behind another gateway.
+// FreeFile returns the name of a file in folder for the reviewed tools of a server. It is not a file that has the tools
+// of another resource, because a server of the same name may be behind another gateway.
 func FreeFile(folder, name, resource string) string {
 	const suffix = ".tools.json"
 	return numbered(name, func(try string) bool {

@@ -184,7 +184,7 @@ type continued struct {
 	ContinueURL string `json:"continue_url"`
 }
 
-// Answer answers POST /login/external/{login_request}, with which the application says who has signed in.
+// Answer answers POST /login/external/{login_request}, by which the application names the person that has signed in.
 func (m external) Answer(r *http.Request) (continued, error) {
 	c, _, err := m.External.Authenticate(r, url.Values{})
 	if err != nil {

@@ -45,8 +45,8 @@ type Endpoint struct {
 	// Accounts and Addresses slow down the guessing of passwords, by account and by network address; nil means no
 	// limit.
 	Accounts, Addresses *limit.Backoff
-	// Mail sends letters; nil: there is no mail. MayAsk takes one letter from the budget of those that strangers ask
-	// for, or says how long to wait (strangers.Shares.Admit).
+	// Mail sends letters. It is nil if the server sends none. MayAsk reports whether a stranger may ask for a letter
+	// now, and otherwise how long to wait (strangers.Shares.Admit).
 	Mail   *mail.Mailer
 	MayAsk func(*http.Request) (ok bool, retryAfter time.Duration)
 

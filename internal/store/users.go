@@ -14,8 +14,8 @@ const userColumns = "id, email, name, role, password_hash, created_at, disabled_
 
 // userFields are where userColumns are scanned into.
 func userFields(u *identity.User) []any {
-	return []any{&u.ID, &u.Email, line{&u.Name}, &u.Role, &u.PasswordHash, instant{&u.CreatedAt}, instant{&u.DisabledAt},
-		&u.Version, instant{&u.EmailVerifiedAt}}
+	return []any{&u.ID, &u.Email, line{&u.Name}, &u.Role, &u.PasswordHash, instant{&u.CreatedAt},
+		instant{&u.DisabledAt}, &u.Version, instant{&u.EmailVerifiedAt}}
 }
 
 // CreateUser stores a new account with all its fields, including CreatedAt, and sets its Version. It returns

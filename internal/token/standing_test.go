@@ -15,17 +15,7 @@ import (
 	"github.com/cardea-auth/cardea/scope"
 )
 
-// clientAs changes a client as a command would.
-func clientAs(edit func(*oauth.Client)) func(*store.Tx, string) error {
-	return func(tx *store.Tx, id string) error {
-		c, err := tx.Client(id)
-		if err != nil {
-			return err
-		}
-		edit(c)
-		return tx.UpdateClient(c)
-	}
-}
+var clientAs = servertest.ChangeClient
 
 // resourceAs changes the resource MCP as a command would.
 func resourceAs(edit func(*oauth.Resource)) func(*store.Tx, string) error {

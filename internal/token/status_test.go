@@ -156,9 +156,9 @@ func TestStatusList(t *testing.T) {
 		{"the client is deleted",
 			func(_ *site, tx *store.Tx, c *servertest.Client) error { return tx.DeleteClient(c.ID) }, nil},
 		{"the client loses every scope", func(_ *site, tx *store.Tx, c *servertest.Client) error {
-			return clientAs(func(c *oauth.Client) { c.Allowed = []string{"files"} })(tx, c.ID)
+			return servertest.ChangeClient(func(c *oauth.Client) { c.Allowed = []string{"files"} })(tx, c.ID)
 		}, func(_ *site, tx *store.Tx, c *servertest.Client) error {
-			return clientAs(func(c *oauth.Client) { c.Allowed = nil })(tx, c.ID)
+			return servertest.ChangeClient(func(c *oauth.Client) { c.Allowed = nil })(tx, c.ID)
 		}},
 		{"the client is blocked", func(_ *site, tx *store.Tx, c *servertest.Client) error {
 			return tx.CreateBlock(&oauth.Block{ID: "blk_1", ClientID: c.ID})

@@ -288,6 +288,18 @@ func (s *Server) Client(edits ...func(*oauth.Client)) *Client {
 	return c
 }
 
+// ChangeClient returns a function that changes the client with an id as a command would.
+func ChangeClient(edit func(*oauth.Client)) func(*store.Tx, string) error {
+	return func(tx *store.Tx, id string) error {
+		c, err := tx.Client(id)
+		if err != nil {
+			return err
+		}
+		edit(c)
+		return tx.UpdateClient(c)
+	}
+}
+
 // RedirectURIs is an edit for Client: it sets the redirect URIs.
 func RedirectURIs(uris ...string) func(*oauth.Client) {
 	return func(c *oauth.Client) { c.RedirectURIs = uris }
